@@ -1,5 +1,6 @@
 """Sources in ONNX files: against onnxruntime, and from files that are damaged or do not fit their description."""
 
+import os
 import re
 import warnings
 
@@ -188,23 +189,212 @@ def test_missing_files_and_packages(tmp_path, monkeypatch):
 
 
 def change(path, edit):
-    model = onnx.load(path)
+    model = onnx.load(path, load_external_data=False)
     edit(model)
     path.write_bytes(model.SerializeToString())
 
 
-def test_weights_in_other_files_are_refused(tmp_path):
-    name = export(tmp_path, "image")
+def export_as_today(folder, kind):
+    """Write a small model with the current exporter, which puts weights into another file."""
+    pytest.importorskip("onnxscript")
+    build, shape = MODELS[kind]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = build().eval()
+    path = folder / f"{kind}.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model, (torch.zeros(shape),), path, dynamo=True, verbose=False,
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+        )  # fmt: skip
+    path.with_suffix(".toml").write_text(DESCRIPTIONS[kind])
+    return f"onnx:{path}"
 
-    def move_out(model):
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_files_of_the_current_exporter_are_read_with_their_other_files(tmp_path, kind):
+    name = export_as_today(tmp_path, kind)
+    path, data = tmp_path / f"{kind}.onnx", tmp_path / f"{kind}.onnx.data"
+    assert data.exists()
+    if kind != "sound":
+        nodes = onnx.load(path, load_external_data=False).graph.node
+        assert any(attribute.name == "allowzero" and attribute.i for node in nodes for attribute in node.attribute)
+    source = open_source(name).load(None)
+    source.split()
+    parts = handle_batch(source, kind)
+    with torch.inference_mode():
+        logits = source.model(parts).numpy()
+    expected = run(path, model_form(parts, kind))
+    expected = np.log(expected) if kind == "image" else expected.mean(axis=1) if kind == "sound" else expected
+    difference = expected - logits
+    # A softmax leaves out the same number from all logits.
+    np.testing.assert_allclose(difference - difference[:, :1] * (kind == "image"), 0, atol=1e-5)
+    before = open_source(name).fingerprint()
+    assert list(before["tensors"]) == [data.name]
+    content = bytearray(data.read_bytes())
+    content[2] ^= 1
+    data.write_bytes(content)
+    assert open_source(name).fingerprint()["tensors"] != before["tensors"]
+    open_control(name).load(None)
+    data.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match=r"does not fit .*\.onnx\.data: a tensor of shape"):
+        open_source(name).load(None)
+    data.unlink()
+    for read in (open_source(name).fingerprint, lambda: open_source(name).load(None)):
+        with pytest.raises(InputError, match=r"which is missing\. Copy it beside the model"):
+            read()
+
+
+def handle_batch(source, kind):
+    rng = np.random.default_rng(0)
+    shape = {"image": (3, 16, 16), "sound": (256,), "transformer": (1, 8, 8)}[kind]
+    return source.input.batch([rng.random(shape, np.float32) for _ in range(3)], CPU)
+
+
+def model_form(batch, kind):
+    """Return a batch as the model itself takes it."""
+    values = batch.numpy()
+    if kind == "image":
+        return values[:, ::-1].copy()
+    return values[:, None] if kind == "sound" else values.transpose(0, 2, 3, 1).copy()
+
+
+def move_out(folder, location="weights.bin", **changed):
+    """Move the first weights of the small model of images to another file, and return the name of the source."""
+    name = export(folder, "image")
+
+    def move(model):
         tensor = model.graph.initializer[0]
+        entries = {"location": location, "offset": "4", "length": str(len(tensor.raw_data))} | changed
+        (folder / "weights.bin").write_bytes(b"\0" * 4 + tensor.raw_data)
         tensor.ClearField("raw_data")
         tensor.data_location = onnx.TensorProto.EXTERNAL
-        tensor.external_data.add(key="location", value="/etc/passwd")
+        for key, value in entries.items():
+            tensor.external_data.add(key=key, value=value)
 
-    change(tmp_path / "image.onnx", move_out)
-    with pytest.raises(InputError, match="weights in other files"):
+    change(folder / "image.onnx", move)
+    return name
+
+
+def test_weights_in_another_file_give_the_same_outputs(tmp_path):
+    batch = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = open_source(export(tmp_path, "image")).load(None).model(batch)
+        assert torch.equal(open_source(move_out(tmp_path)).load(None).model(batch), expected)
+    # As in the cache of a hub, where both files are links to another folder.
+    (tmp_path / "links").mkdir()
+    for file in ("image.onnx", "image.toml", "weights.bin"):
+        (tmp_path / "links" / file).symlink_to(tmp_path / file)
+    assert open_source(f"onnx:{tmp_path}/links/image.onnx").load(None).class_names == ("a", "b", "c", "d", "e")
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "/etc/passwd",
+        "../weights.bin",
+        "sub/weights.bin",
+        "",
+        ".",
+        "..",
+        "sub\\weights.bin",
+        "c:weights.bin",
+        "link.bin",
+    ],
+)
+def test_weights_are_read_from_the_folder_of_the_model_alone(tmp_path, location):
+    folder = tmp_path / "model"
+    (folder / "sub").mkdir(parents=True)
+    name = move_out(folder, location)
+    for elsewhere in (tmp_path / "weights.bin", folder / "sub" / "weights.bin"):
+        elsewhere.write_bytes((folder / "weights.bin").read_bytes())
+    (folder / "link.bin").symlink_to(tmp_path / "weights.bin")
+    for read in (open_source(name).fingerprint, lambda: open_source(name).load(None)):
+        with pytest.raises(InputError, match="Expected the plain name of a file in the folder of the model"):
+            read()
+
+
+@pytest.mark.parametrize("location", ["folder.bin", "pipe.bin", "n" * 300, "dangling.bin"])
+def test_weights_are_read_from_regular_files_alone(tmp_path, location):
+    (tmp_path / "folder.bin").mkdir()
+    os.mkfifo(tmp_path / "pipe.bin")
+    (tmp_path / "dangling.bin").symlink_to(tmp_path / "nothing")
+    name = move_out(tmp_path, location)
+    with pytest.raises(InputError, match="which is missing"):
         open_source(name).load(None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"offset": "-4"}, "would be 1,728 bytes from byte -4 on, and the file has 1,732 bytes"),
+        ({"offset": "5"}, "would be 1,728 bytes from byte 5 on"),
+        ({"offset": "99999999999999999999"}, "from byte 99,999,999,999,999,999,999 on"),
+        ({"length": "8"}, "would be 8 bytes from byte 4 on"),
+        ({"length": "much"}, "has no valid type or position"),
+    ],
+)
+def test_positions_of_weights_are_checked(tmp_path, changed, message):
+    name = move_out(tmp_path, **changed)
+    with pytest.raises(InputError, match=message):
+        open_source(name).load(None)
+
+
+def test_shapes_and_sizes_of_weights_in_other_files_are_limited(tmp_path, monkeypatch):
+    name = move_out(tmp_path)
+    monkeypatch.setattr("modgap.sources.onnx.model_file.LARGEST_MODEL", (tmp_path / "image.onnx").stat().st_size + 100)
+    with pytest.raises(InputError, match="is larger than"):
+        open_source(name).load(None)
+    monkeypatch.undo()
+
+    def enlarge(model):
+        model.graph.initializer[0].dims[0] = 1 << 62
+
+    change(tmp_path / "image.onnx", enlarge)
+    with pytest.raises(InputError, match="does not fit"):
+        open_source(name).load(None)
+
+
+def small_graph(folder, nodes, tensors, n_features):
+    """Write a model of gray images (B, 1, 4, 4) that ends with a product with `last`, and return its path."""
+    float32 = onnx.TensorProto.FLOAT
+    rng = np.random.default_rng(0)
+    weights = {"kernel": rng.standard_normal((2, 1, 2, 2)), "last": rng.standard_normal((n_features, 3))}
+    initializers = [numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()]
+    initializers += [numpy_helper.from_array(values, name) for name, values in tensors.items()]
+    conv = helper.make_node("Conv", ["x", "kernel"], ["a"], strides=[2, 2])
+    graph = helper.make_graph(
+        [conv, *nodes, helper.make_node("MatMul", ["b", "last"], ["y"])], "small",
+        [helper.make_tensor_value_info("x", float32, ["batch", 1, 4, 4])],
+        [helper.make_tensor_value_info("y", float32, ["batch", 3])], initializers,
+    )  # fmt: skip
+    path = folder / "small.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    path.write_bytes(model.SerializeToString())
+    path.with_suffix(".toml").write_text('input = { kind = "image", size = [4, 4], mean = [0], sd = [1] }')
+    return path
+
+
+def test_gelu_and_reshapes_that_allow_zero_are_those_of_onnxruntime(tmp_path):
+    nodes = [
+        helper.make_node("Gelu", ["a"], ["g"]),
+        helper.make_node("Shape", ["g"], ["size"], end=1),
+        helper.make_node("Concat", ["size", "rest"], ["shape"], axis=0),
+        helper.make_node("Reshape", ["g", "shape"], ["b"], allowzero=1),
+    ]
+    path = small_graph(tmp_path, nodes, {"rest": np.array([8], np.int64)}, 8)
+    batch = np.random.default_rng(1).standard_normal((3, 1, 4, 4)).astype(np.float32)
+    with torch.inference_mode():
+        logits = open_source(f"onnx:{path}").load(None).model(torch.from_numpy(batch))
+    np.testing.assert_allclose(logits.numpy(), run(path, batch), atol=1e-6)
+
+
+def test_a_reshape_to_a_size_of_zero_is_refused(tmp_path):
+    nodes = [helper.make_node("Reshape", ["a", "shape"], ["b"], allowzero=1)]
+    path = small_graph(tmp_path, nodes, {"shape": np.array([0, 8], np.int64)}, 8)
+    with pytest.raises(InputError, match="has a Reshape to a size of 0"):
+        open_source(f"onnx:{path}").load(None)
 
 
 def test_operations_that_cannot_be_converted_are_named(tmp_path):

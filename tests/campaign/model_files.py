@@ -41,6 +41,15 @@ def model(folder: Path) -> Path:
     return path
 
 
+def model_with_tensors_beside(folder: Path) -> Path:
+    """Write the same model with its tensors in another file."""
+    import onnx
+
+    path = model(folder)
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="tensors.bin", size_threshold=0)
+    return path
+
+
 def description(folder: Path) -> Path:
     """Write the same model, and return the path of its description."""
     return model(folder).with_suffix(".toml")
@@ -72,6 +81,7 @@ def read_checkpoint(path: Path) -> object:
 
 PARSED = (
     ("onnx model", model, load),
+    ("onnx tensors beside", model_with_tensors_beside, load),
     ("onnx description", description, load),
     ("tensorflow index", checkpoint, read_checkpoint),
 )

@@ -10,6 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from modgap.errors import InputError, first_line
+from modgap.sources.onnx.model_file import read_model
 
 __all__ = [
     "cut_graph",
@@ -21,8 +22,6 @@ __all__ = [
     "with_shapes",
 ]
 
-LARGEST_MODEL = 2_000_000_000
-"""Largest size of a file in bytes, which is also that of the format."""
 ACTIVATIONS = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "Identity"})
 """Operations after the logits that keep their order."""
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -30,7 +29,7 @@ CONVERTED = 17
 COMPATIBLE = 22
 """Versions of ONNX's set of operations: the last that onnx2torch knows, and the last that can be declared as such."""
 CHANGED = frozenset(
-    {"AffineGrid", "DFT", "Gelu", "GridSample", "GroupNormalization", "ImageDecoder", "Mish", "Resize", "Split"}
+    {"AffineGrid", "DFT", "GridSample", "GroupNormalization", "ImageDecoder", "Mish", "Resize", "Split"}
 )
 """Operations that versions 18 to 22 added or changed."""
 REDUCTIONS = frozenset(f"Reduce{name}" for name in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod"))
@@ -41,21 +40,11 @@ def read_graph(path: Path) -> Any:
     """Read a model, with all constant tensors as initializers.
 
     Raises:
-        InputError: When the file is not an ONNX model, is too large, has its tensors in other files, or has not one
-            input.
+        InputError: As `read_model` does, and when the model has branches or loops, or not one input.
     """
-    try:
-        if path.stat().st_size > LARGEST_MODEL:
-            raise InputError(f"{path} is larger than {LARGEST_MODEL / 1e9:.0f} GB. Expected a smaller model.")
-        model = onnx.load_model_from_string(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
-    except InputError:
-        raise
-    except Exception as error:  # the parser raises errors of its own types
-        raise InputError(f"{path} is not an ONNX model ({first_line(error)}).") from error
+    model = read_model(path)
     graph = model.graph
-    _refuse_external_data(graph, path)
+    _refuse_branches(graph, path)
     constants = [node for node in graph.node if node.op_type == "Constant" and node.attribute]
     for node in constants:
         tensor = node.attribute[0].t
@@ -64,7 +53,9 @@ def read_graph(path: Path) -> Any:
         tensor.name = node.output[0]
         graph.initializer.append(tensor)
         graph.node.remove(node)
+    _expand_gelu(graph)
     _lower_version(model)
+    _drop_allowzero(graph, path)
     known = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in known]
     if len(inputs) != 1 or not graph.output:
@@ -86,6 +77,48 @@ def _lower_version(model: Any) -> None:
         if opset.domain in ("", "ai.onnx") and CONVERTED < opset.version <= COMPATIBLE:
             opset.version = CONVERTED
             _move_axes(model.graph)
+
+
+def _expand_gelu(graph: Any) -> None:
+    """Write Gelu, which version 20 added, with the operations of its definition: x / 2 * (1 + erf(x / sqrt(2)))."""
+    nodes = []
+    for node in graph.node:
+        modes = [attribute.s for attribute in node.attribute if attribute.name == "approximate"]
+        if node.op_type != "Gelu" or node.domain not in ("", "ai.onnx") or modes not in ([], [b"none"]):
+            nodes.append(node)
+            continue
+        name = node.output[0]
+        values = {"scale": math.sqrt(0.5), "one": 1.0, "half": 0.5}
+        scale, one, half = (f"{name}/{part}" for part in values)
+        scaled, erf, sum_, product = (f"{name}/{part}" for part in ("scaled", "erf", "sum", "product"))
+        graph.initializer.extend(
+            numpy_helper.from_array(np.array(value, np.float32), f"{name}/{part}") for part, value in values.items()
+        )
+        nodes += [
+            helper.make_node("Mul", [node.input[0], scale], [scaled], scaled),
+            helper.make_node("Erf", [scaled], [erf], erf),
+            helper.make_node("Add", [erf, one], [sum_], sum_),
+            helper.make_node("Mul", [node.input[0], sum_], [product], product),
+            helper.make_node("Mul", [product, half], [name], name),
+        ]
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _drop_allowzero(graph: Any, path: Path) -> None:
+    """Remove `allowzero` from reshapes, which onnx2torch does not know and which matters for sizes of 0 alone."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    producers = _producers(graph)
+    for node in graph.node:
+        allowed = [attribute for attribute in node.attribute if attribute.name == "allowzero"]
+        if node.op_type != "Reshape" or not allowed or len(node.input) < 2:
+            continue
+        shape = node.input[1]
+        is_joined = shape in producers and producers[shape].op_type == "Concat"
+        parts = [constants[name] for name in (producers[shape].input if is_joined else [shape]) if name in constants]
+        if allowed[0].i and any((numpy_helper.to_array(part) == 0).any() for part in parts):
+            raise InputError(f"{path} has a Reshape to a size of 0. Expected tensors that are not empty.")
+        node.attribute.remove(allowed[0])
 
 
 def _move_axes(graph: Any) -> None:
@@ -183,10 +216,7 @@ def _padded(graph: Any, node: Any, before: list[int], after: list[int]) -> list[
     return [padding, node]
 
 
-def _refuse_external_data(graph: Any, path: Path) -> None:
-    tensors = [*graph.initializer, *(a.t for node in graph.node for a in node.attribute if a.HasField("t"))]
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
-        raise InputError(f"{path} has its weights in other files. Save the model with all weights in one file.")
+def _refuse_branches(graph: Any, path: Path) -> None:
     if any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute):
         raise InputError(f"{path} has branches or loops (If, Loop or Scan). Expected a plain graph of operations.")
 

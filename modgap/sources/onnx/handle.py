@@ -39,7 +39,7 @@ class OnnxFile:
         return read_description(self.path.with_suffix(".toml"), self.path)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the checksums of the model and of its description, the seed, and the versions of libraries."""
+        """Return the checksums of the model's files and of its description, the seed, and the versions of libraries."""
         self.description()
         return _fingerprint(self.path, self.control_seed) | {"description": file_digest(self.path.with_suffix(".toml"))}
 
@@ -139,8 +139,12 @@ class PackagedOnnx:
 
 def _fingerprint(path: Path, control_seed: int | None) -> dict[str, Any]:
     _require_converter()
+    from modgap.sources.onnx.model_file import external_files
+
+    tensors = {file.name: file_digest(file) for file in external_files(path)}
     return {
         "model": file_digest(path),
+        **({"tensors": tensors} if tensors else {}),
         "weights": "of the file" if control_seed is None else f"random, seed {control_seed}",
         **{name: installed_library_version(name) for name in ("onnx", "onnx2torch", "torch")},
     }
