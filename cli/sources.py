@@ -6,6 +6,8 @@ import cloup
 
 from modgap.cli.completion import complete_sources
 from modgap.cli.groups import example
+from modgap.cli.options import weights_option
+from modgap.errors import UsageError
 
 if TYPE_CHECKING:
     from modgap.sources import SourceInfo
@@ -18,31 +20,30 @@ OTHER_SOURCES = (
 )
 
 
-@cloup.command(epilog=example("modgap sources", "modgap sources vit-fashion"))
+@cloup.command(epilog=example("modgap sources", "modgap sources vit-fashion", "modgap sources onnx:model.onnx"))
 @cloup.argument(
     "name",
     required=False,
     shell_complete=complete_sources,
-    help="Short name of the source to show. Without it, all are listed.",
+    help="Source to show, as --source takes it. Without it, all that have a short name are listed.",
 )
-def sources(name: str | None) -> None:
-    """List the source models that have a short name, or show one.
+@weights_option
+def sources(name: str | None, weights: str | None) -> None:
+    """List the source models that have a short name, or show any source.
 
     Commands also take sources without a short name: timm:NAME, hf:NAME[@REVISION], onnx:FILE, or a folder. With random:
-    in front, a source is the same architecture with random weights, as a control.
+    in front, a source is the same architecture with random weights, as a control. Nothing is downloaded to show one.
     """
     from modgap.cli.output import log_to_stderr, print_table, print_text
-    from modgap.errors import unknown_name
-    from modgap.sources import source_infos
+    from modgap.sources import describe_source, source_infos
 
     log_to_stderr(quiet=True)
-    infos = {info.name: info for info in source_infos()}
     if name:
-        if name not in infos:
-            raise unknown_name("source", name, infos, f"(only sources with a short name; others are {OTHER_SOURCES})")
-        print_table(["field", "value"], _field_rows(infos[name]))
+        print_table(["field", "value"], _field_rows(describe_source(name, weights=weights)))
         return
-    rows = [_list_row(info) for info in infos.values()]
+    if weights:
+        raise UsageError("--weights belongs to a source. Pass its name too: modgap sources timm:NAME --weights FILE.")
+    rows = [_list_row(info) for info in source_infos()]
     print_table(["source", "classes", "input", "installed", "description"], rows)
     print_text("modgap sources NAME shows the license, the surrogate and the command that installs the weights.")
     print_text(f"Other sources: {OTHER_SOURCES}.")

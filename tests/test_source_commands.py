@@ -10,8 +10,10 @@ import sys
 from collections import Counter
 
 import pytest
+import timm
 import torch
 
+from tests.campaign.model_files import model as small_onnx_model
 from tests.hub_layout import saved_in_hub
 from tests.small_models import made
 
@@ -177,6 +179,79 @@ def test_the_list_and_one_source_whole(with_hub, home):
     assert "124,697,433" in one.stdout
     assert "hf download FacebookAI/roberta-base" in one.stdout
     refused(with_hub(home, "sources", "roberta"), 2, "Did you mean roberta-base")
+
+
+def fields(done):
+    """The fields of a source as `modgap sources NAME` shows them."""
+    assert (done.returncode, done.stderr) == (0, "")
+    return dict(re.split(r" {2,}", line.strip(), maxsplit=1) for line in done.stdout.splitlines()[3:] if line.strip())
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """Raise an error where the hub would be asked."""
+
+    def refuse(*_args, **_options):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("hf:small/vit", {"weights": "hf download small/vit", "is_installed": "yes", "license": "not known to modgap"}),
+        ("hf:small/bert-mlm", {"input": "text, 40 tokens"}),
+        ("random:hf:small/vit", {"weights": "random, seed 0", "license": "none, because the weights are random"}),
+        ("timm:resnet18", {"is_installed": "no", "n_classes": "1,000", "parameters": "11,689,512"}),
+        ("random:timm:resnet18", {"input": "image, 224 px", "title": "Model of timm, with random weights"}),
+        ("random:vit-fashion", {"input": "image, 28 px, 1 channel", "surrogate": "fashion-mnist (split test)"}),
+    ],
+)  # fmt: skip
+def test_sources_without_a_short_name_are_shown_without_a_network(with_hub, home, no_network, source, expected):
+    shown = fields(with_hub(home, "sources", source))
+    assert shown["name"] == source
+    assert {name: shown[name] for name in expected} == expected
+
+
+def test_sources_in_files_and_folders_are_shown(with_hub, home, no_network, tmp_path):
+    pytest.importorskip("onnx2torch")
+    (snapshot,) = (home / "hub" / "models--small--vit" / "snapshots").iterdir()
+    assert fields(with_hub(home, "sources", snapshot))["title"] == "Model in a folder"
+    path = small_onnx_model(tmp_path)
+    shown = fields(with_hub(home, "sources", f"onnx:{path}"))
+    assert shown == {
+        "name": f"onnx:{path}", "title": "Model in an ONNX file", "n_classes": "2", "parameters": "116",
+        "input": "image, 6 px", "license": "not known to modgap", "weights": str(path), "is_installed": "yes",
+        "surrogate": "none",
+    }  # fmt: skip
+    shown = fields(with_hub(home, "sources", f"random:onnx:{path}"))
+    assert (shown["n_classes"], shown["weights"]) == ("2", "random, seed 0")
+    refused(with_hub(home, "sources", path), 2, f"{path} is an ONNX file. Use --source onnx:{path}.")
+    path.with_suffix(".toml").unlink()
+    refused(with_hub(home, "sources", f"onnx:{path}"), 1, "There is no description")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["hf:not/here"], 1, "files of hf:not/here are not on this machine. Get them with: hf download"),
+        (["timm:resnet9"], 2, "Unknown timm model 'resnet9'. Did you mean resnet"),
+        (["resnet18"], 2, "Did you mean timm:resnet18?"),
+        (["--weights", "file"], 2, "--weights belongs to a source. Pass its name too"),
+        (["timm:resnet18", "--weights", "absent"], 1, "There is no file or folder of weights at absent"),
+    ],
+)  # fmt: skip
+def test_sources_that_cannot_be_shown(with_hub, home, no_network, arguments, code, message):
+    refused(with_hub(home, "sources", *arguments), code, message)
+
+
+def test_a_source_is_shown_with_other_weights(with_hub, home, no_network, tmp_path):
+    file = tmp_path / "weights.pt"
+    torch.save(timm.create_model("resnet18", num_classes=3).state_dict(), file)
+    shown = fields(with_hub(home, "sources", "timm:resnet18", "--weights", file))
+    assert (shown["n_classes"], shown["weights"], shown["is_installed"]) == ("3", str(file), "yes")
 
 
 @pytest.mark.parametrize("command", ["sources", "targets"])

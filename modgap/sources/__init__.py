@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError, UsageError, unknown_name
+from modgap.formatting import count
 from modgap.sources.aliases import ALIASES
 from modgap.sources.hf.files import ModelFiles, read_configuration
 from modgap.sources.hf.handle import HfModel
 from modgap.sources.hf.spec import configured_architecture
-from modgap.sources.hub import parse_repository
+from modgap.sources.hub import AbsentFilesError, no_downloads, parse_repository
 from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, TextInput, WaveformInput
 from modgap.sources.onnx.handle import open_onnx_file
 from modgap.sources.plugins import open_plugin, plugin_infos, plugin_names
 from modgap.sources.source import HeadlessError, Parts, Source, SourceHandle, SourceInfo
-from modgap.sources.timm.handle import RandomTimm, TimmModel
+from modgap.sources.timm.handle import RandomTimm, TimmModel, timm_repository
 from modgap.storage.paths import expand_user
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "TextInput",
     "WaveformInput",
     "absolute_name",
+    "describe_source",
     "find_surrogate_name",
     "open_control",
     "open_source",
@@ -58,6 +60,89 @@ def open_control(name: str, seed: int = 0) -> SourceHandle:
 def source_infos() -> list[SourceInfo]:
     """Return the descriptions of all sources that have a short name; those of plug-ins come last."""
     return [alias.describe(name) for name, alias in ALIASES.items()] + plugin_infos(RESERVED)
+
+
+def describe_source(name: str, *, weights: str | None = None) -> SourceInfo:
+    """Return the description of any source, without downloading anything.
+
+    A source without a short name is loaded for it, so that a broken file is noticed. If its weights are not on this
+    machine, its architecture is built without them.
+
+    Args:
+        name: Name of the source, as for `open_source`.
+        weights: File or folder of weights that replaces the source's default; None for the default.
+
+    Raises:
+        UsageError: When there is no source with this name.
+        InputError: When its files are broken, or not even its architecture is on this machine.
+    """
+    infos = {} if weights else {info.name: info for info in source_infos()}
+    if name in infos:
+        return infos[name]
+    with no_downloads():
+        is_installed = True
+        try:
+            source = _load_with_head(open_source(name, weights=weights))
+        except AbsentFilesError as error:
+            is_installed = False
+            try:
+                source = _load_with_head(open_control(name))
+            except AbsentFilesError:
+                raise error from None
+    base = name.removeprefix("random:")
+    is_random = name != base
+    return SourceInfo(
+        name=name,
+        title=_title(base) + (", with random weights" if is_random else ""),
+        n_classes=len(source.class_names) or None,
+        parameters=sum(parameter.numel() for parameter in source.model.parameters()),
+        input=_input_text(source.input),
+        license="none, because the weights are random" if is_random else "not known to modgap",
+        weights="random, seed 0" if is_random else weights or _weights_origin(base),
+        is_installed=is_installed,
+        surrogate=find_surrogate_name(base),
+    )
+
+
+def _title(base_name: str) -> str:
+    """Return the title of a source with a short name, or else where its architecture comes from."""
+    if base_name in ALIASES:
+        return ALIASES[base_name].title
+    origins = {"onnx:": "Model in an ONNX file", "timm:": "Model of timm", "hf:": "Model in a repository of the hub"}
+    return next((text for prefix, text in origins.items() if base_name.startswith(prefix)), "Model in a folder")
+
+
+def _weights_origin(base_name: str) -> str:
+    """Return the file or folder of the weights, or the command that downloads them."""
+    if base_name.startswith("timm:"):
+        return timm_repository(base_name.removeprefix("timm:")).download_command
+    if base_name.startswith("hf:"):
+        return parse_repository(base_name.removeprefix("hf:")).download_command
+    return base_name.removeprefix("onnx:")
+
+
+def _input_text(source_input: Input) -> str:
+    """Return the kind and size of an input, such as `image, 224 px`."""
+    if isinstance(source_input, ImageInput):
+        height, width = source_input.size
+        size = f"{height} px" if height == width else f"{height} x {width} px"
+        n_channels = len(source_input.mean)
+        return f"image, {size}" + ("" if n_channels == 3 else f", {count(n_channels, 'channel')}")
+    if isinstance(source_input, TextInput):
+        return f"text, {source_input.max_tokens} tokens"
+    if isinstance(source_input, AudioInput | WaveformInput):
+        window = getattr(source_input, "window", None)
+        duration = "" if window is None else f", {window / source_input.rate:g} s"
+        return f"sound, {source_input.rate / 1000:g} kHz{duration}"
+    return source_input.kind
+
+
+def _load_with_head(handle: SourceHandle) -> Source:
+    """Load a source with its head if it has one."""
+    try:
+        return handle.load(None)
+    except HeadlessError:
+        return handle.load(None, head=False)
 
 
 def absolute_name(name: str) -> str:
@@ -140,6 +225,8 @@ def _open_local(name: str, base_name: str, weights: Path | None) -> SourceHandle
         if weights and weights.is_dir():
             return _open_model_folder(ModelFiles(display_name, weights), control)
         return _open_model_folder(ModelFiles(display_name, folder, None, weights), control)
+    if folder.is_file() and folder.suffix.lower() == ".onnx":
+        raise UsageError(f"{base_name} is an ONNX file. Use --source {name.removesuffix(base_name)}onnx:{base_name}.")
     if folder.is_file():
         raise UsageError(
             f"{base_name} is a file of weights, which does not contain the architecture. "

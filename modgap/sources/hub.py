@@ -1,16 +1,34 @@
 """Files of the repositories of a model hub, from the hub's local cache or downloaded."""
 
+import contextlib
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from modgap.errors import InputError, UsageError
 
-__all__ = ["Repository", "parse_repository"]
+__all__ = ["AbsentFilesError", "Repository", "no_downloads", "parse_repository"]
 
 Result = TypeVar("Result")
+
+_downloads: ContextVar[bool] = ContextVar("downloads", default=True)
+
+
+class AbsentFilesError(InputError):
+    """An error for files of a repository that are neither in the local cache nor could be downloaded."""
+
+
+@contextlib.contextmanager
+def no_downloads() -> Iterator[None]:
+    """Use only files that are on this machine in the block."""
+    token = _downloads.set(False)
+    try:
+        yield
+    finally:
+        _downloads.reset(token)
 
 
 @dataclass(frozen=True)
@@ -56,7 +74,7 @@ class Repository:
             alternative: Another way out for the user, for the error.
 
         Raises:
-            InputError: When the files are neither in the cache nor could be downloaded.
+            AbsentFilesError: When the files are neither in the cache nor could be downloaded.
         """
         result = find()
         reason = None
@@ -67,16 +85,17 @@ class Repository:
             result = find()
         if result is not None:
             return result
+        missing = f"The {description} are not on this machine"
+        if _downloads.get():
+            missing += f" and could not be downloaded ({_explain(reason)})"
         way_out = f"Get them with: {self.download_command}" + (f", or {alternative}" if alternative else "")
-        raise InputError(
-            f"The {description} are not on this machine and could not be downloaded ({_explain(reason)}). {way_out}"
-        ) from reason
+        raise AbsentFilesError(f"{missing}. {way_out}") from reason
 
     def _download(self, patterns: Sequence[str]) -> Exception | None:
         from huggingface_hub import constants, snapshot_download
         from huggingface_hub.utils import disable_progress_bars, logging  # type: ignore[attr-defined]
 
-        if constants.HF_HUB_OFFLINE:
+        if constants.HF_HUB_OFFLINE or not _downloads.get():
             return None
         if not sys.stderr.isatty():
             disable_progress_bars()

@@ -23,7 +23,15 @@ from modgap.storage.paths import cache_folder
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["RANDOM_SEED", "RandomTimm", "TimmModel", "build_source", "library_versions", "read_weights"]
+__all__ = [
+    "RANDOM_SEED",
+    "RandomTimm",
+    "TimmModel",
+    "build_source",
+    "library_versions",
+    "read_weights",
+    "timm_repository",
+]
 
 RANDOM_SEED = 0
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -292,6 +300,16 @@ def _hub_file(architecture: str) -> Path:
         repository, names = _named_by_timm(architecture)
         write_note(note, {"repository": repository.name, "files": list(names)})
     return _in_repository(repository, names, f"timm:{architecture}")
+
+
+def timm_repository(architecture: str) -> Repository:
+    """Return the repository of the hub that timm names for the weights of an architecture.
+
+    Raises:
+        InputError: When timm names none.
+        UsageError: When timm has no such architecture.
+    """
+    return _named_by_timm(architecture)[0]
 
 
 def _named_by_timm(architecture: str) -> tuple[Repository, tuple[str, ...]]:
