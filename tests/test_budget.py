@@ -181,7 +181,7 @@ def test_a_budget_that_is_not_positive_is_refused():
 @pytest.mark.usefixtures("own_cache")
 def test_with_few_samples_the_ranking_is_the_same_as_without_a_budget(sources, tmp_path):
     target = small_target(tmp_path, 0)
-    request = RankRequest(by="knn", scores=("knn",), resamples=0)
+    request = RankRequest(by="knn", scores=("knn",), resamples=0, samples=SampleRequest(limit=2000))
     stages = []
     limited = rank(target, [VIT, CNN], request, Backend("serial"), budget=600, listener=stages.append)
     free = rank(target, [VIT, CNN], request, Backend("serial"))
@@ -199,6 +199,7 @@ def test_rounds_are_stages_and_the_page_says_what_was_left_out(sources, tmp_path
     np.savez(path, x=(rng.random((240, 1, 12, 12)) + 0.3 * labels[:, None, None, None]).astype(np.float32), y=labels)
     out = tmp_path / "out"
     options = ("--by", "knn", "--score", "knn", "--resamples", "0", "--input-size", "32", "--budget", "0.000001")
+    options += ("--split", "all")
     names = f"{VIT},{CNN},hf:absent/model"
     done = run_in_process("rank", "--target", str(path), "--sources", names, *options, "--jobs", "1", "--out", str(out))
     assert done.returncode == 1, done.stderr

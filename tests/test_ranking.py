@@ -700,6 +700,8 @@ def test_recommendation_warns_if_random_weights_are_better(small_images):
         intervals=np.pad(table.standings.intervals, ((0, 1), (0, 0)), constant_values=np.nan),
         difference_intervals=np.full((len(rows), len(rows), 2), np.nan),
         p_values=p_values,
+        standard_errors=None,
+        degrees=None,
     )
     is_source = np.array([row.kind == "source" for row in rows])
     changed = replace(table, standings=wider, among_sources=wider.among(is_source))

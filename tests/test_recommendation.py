@@ -41,6 +41,9 @@ OTHERS = {
 }
 CONTROLS = (None, CONTROL_WORSE, CONTROL_SIMILAR, CONTROL_BETTER, CONTROL_AS_GOOD, CONTROL_UNKNOWN)
 STATUSES = (None, v.PASS, v.FAIL)
+USE_IF_YOU_TRANSFER = (
+    "If you transfer, use swin, which is first by LEEP. First check that it beats training from scratch."
+)
 
 
 def other_sources(choice, **changes):
@@ -103,9 +106,21 @@ def test_sentences_never_contradict_each_other(choice, result):
     ("choice", "help_", "expected"),
     [
         (v.CLEAR, v.LIKELY, "By LEEP, start with swin, and compare the next ones."),
-        (v.CLEAR, v.DOUBTFUL, "If you transfer, use swin, by LEEP. First check that it beats training from scratch."),
-        (v.CLEAR, v.UNKNOWN, "If you transfer, use swin, by LEEP. First check that it beats training from scratch."),
-        (v.CLEAR, v.NOT_TESTED, "If you transfer, use swin, by LEEP. First check that it beats training from scratch."),
+        (
+            v.CLEAR,
+            v.DOUBTFUL,
+            USE_IF_YOU_TRANSFER,
+        ),
+        (
+            v.CLEAR,
+            v.UNKNOWN,
+            USE_IF_YOU_TRANSFER,
+        ),
+        (
+            v.CLEAR,
+            v.NOT_TESTED,
+            USE_IF_YOU_TRANSFER,
+        ),
         (v.TIE, v.LIKELY, "By LEEP, swin and vit are tied: fine-tune both and compare."),
         (v.TIE, v.DOUBTFUL, "By LEEP, no source stands out. Compare swin with a model trained from scratch."),
         (v.CLEAR, v.NO, "By LEEP, random weights are better than swin: compare it with a model trained from scratch."),
@@ -286,7 +301,7 @@ def test_the_headline_names_the_score_and_how_many_others_agree(agreeing, status
     assert (answer.label, answer.status) == ("Clear by LEEP", status)
     assert answer.text.endswith("and significantly better than every other source by this score.")
     doubtful = replace(verdict, help=v.DOUBTFUL)
-    assert headline(doubtful).startswith(f"If you transfer, use swin, by LEEP {agreement}. ")
+    assert headline(doubtful).startswith(f"If you transfer, use swin, which is first by LEEP {agreement}. ")
 
 
 def test_a_comparison_that_shows_nothing_says_what_it_could_have_shown():

@@ -141,7 +141,9 @@ def headline(verdict: Verdict) -> str:
         check = "First check that it beats training from scratch."
         if _by_fine_tuning(verdict):
             return f"If you transfer, use {first}. {check}"
-        return f"If you transfer, use {first}, by {score_label(verdict.by)}{_agreement(verdict)}. {check}"
+        return (
+            f"If you transfer, use {first}, which is first by {score_label(verdict.by)}{_agreement(verdict)}. {check}"
+        )
     if verdict.choice == v.TIE and verdict.help == v.LIKELY:
         them = "both" if len(verdict.tied) == 1 else "them"
         return f"{by}, {join_names([verdict.first, *verdict.tied])} are tied: fine-tune {them} and compare."
