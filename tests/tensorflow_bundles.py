@@ -1,6 +1,6 @@
 """Small checkpoints of TensorFlow, written without TensorFlow."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,25 +28,37 @@ def block(entries: list[tuple[bytes, bytes]]) -> bytes:
     return bytes(out) + (0).to_bytes(4, "little") + (1).to_bytes(4, "little")
 
 
+def tensor_message(shape: Sequence[int], offset: int, size: int) -> bytes:
+    """Return the description of a tensor of 32-bit numbers in an index."""
+    lengths = [b"\x08" + varint(length) for length in shape]
+    dimensions = b"".join(b"\x12" + varint(len(one)) + one for one in lengths)
+    place = (b"\x20" + varint(offset) if offset else b"") + b"\x28" + varint(size)
+    return b"\x08\x01\x12" + varint(len(dimensions)) + dimensions + place + b"\x35abcd"
+
+
+def write_table(
+    index: Path, entries: list[tuple[bytes, bytes]], data: bytes, compression: int = 0, repeats: int = 1
+) -> None:
+    """Write an index with these entries, and the data file. The index lists its block of values `repeats` times."""
+    trailer = bytes([compression]) + b"crc4"
+    values = block(entries)
+    content = values + trailer
+    places = []
+    listed = [(b"\xff%04d" % number, varint(0) + varint(len(values))) for number in range(repeats)]
+    for part in (block(listed), block([])):
+        places.append(varint(len(content)) + varint(len(part)))
+        content += part + trailer
+    footer = (places[1] + places[0]).ljust(40, b"\0") + MAGIC.to_bytes(8, "little")
+    index.write_bytes(content + footer)
+    index.with_name(f"{index.name.removesuffix('.index')}.data-00000-of-00001").write_bytes(data)
+
+
 def write_bundle(index: Path, tensors: Mapping[str, np.ndarray], compression: int = 0) -> None:
     """Write the index and the data file of a checkpoint of 32-bit numbers."""
     data = b""
     entries = [(b"", b"\x08\x01")]
     for name in sorted(tensors):
         values = np.ascontiguousarray(tensors[name], "<f4")
-        lengths = [b"\x08" + varint(length) for length in values.shape]
-        shape = b"".join(b"\x12" + varint(len(one)) + one for one in lengths)
-        message = b"\x08\x01\x12" + varint(len(shape)) + shape
-        message += (b"\x20" + varint(len(data)) if data else b"") + b"\x28" + varint(values.nbytes) + b"\x35abcd"
-        entries.append((name.encode(), message))
+        entries.append((name.encode(), tensor_message(values.shape, len(data), values.nbytes)))
         data += values.tobytes()
-    trailer = bytes([compression]) + b"crc4"
-    values = block(entries)
-    content = values + trailer
-    places = []
-    for part in (block([(b"\xff", varint(0) + varint(len(values)))]), block([])):
-        places.append(varint(len(content)) + varint(len(part)))
-        content += part + trailer
-    footer = (places[1] + places[0]).ljust(40, b"\0") + MAGIC.to_bytes(8, "little")
-    index.write_bytes(content + footer)
-    index.with_name(f"{index.name.removesuffix('.index')}.data-00000-of-00001").write_bytes(data)
+    write_table(index, entries, data, compression)

@@ -11,7 +11,7 @@ from modgap.errors import InputError
 from modgap.installed_packages import find_package_folder
 from modgap.sources import open_source
 from modgap.sources.sound.tensorflow_bundle import data_file, read_tensorflow_bundle
-from tests.tensorflow_bundles import write_bundle
+from tests.tensorflow_bundles import tensor_message, write_bundle, write_table
 
 GOLDEN = json.loads(Path(__file__).with_name("musicnn_logits.json").read_text())
 """Logits of the package's own graph, computed with TensorFlow 2.15 from librosa's spectrograms of `waveforms`."""
@@ -85,7 +85,7 @@ def test_the_control_needs_no_package_and_both_files_count_for_the_fingerprint(m
     data_file(tmp_path / "mtt.index").write_bytes(values)
     assert open_source("musicnn", weights=tmp_path / "mtt.index").fingerprint() != before
     (tmp_path / "mtt.data-00000-of-00001").write_bytes(values[:1000])
-    with pytest.raises(InputError, match="does not hold the tensor"):
+    with pytest.raises(InputError, match=r"mtt.index describes tensors of .* has 1,000\. The checkpoint is damaged"):
         open_source("musicnn", weights=tmp_path / "mtt.index").load(None)
 
 
@@ -124,3 +124,28 @@ def test_damaged_checkpoints_get_one_line(tmp_path):
     data_file(index).unlink()
     with pytest.raises(InputError, match=r"checkpoint file .* cannot be read"):
         read_tensorflow_bundle(index)
+
+
+def test_an_index_describes_no_more_than_the_checkpoint_has(tmp_path):
+    index = tmp_path / "model.index"
+    data = bytes(4000)
+    names = [b"tensor %05d" % number for number in range(20_000)]
+    write_table(index, [(name, tensor_message([1000], 0, 4000)) for name in names], data)
+    with pytest.raises(InputError, match=r"describes tensors of 80,000,000 bytes, and .* has 4,000"):
+        read_tensorflow_bundle(index)
+    write_table(index, [(name, tensor_message([1], 0, 4)) for name in names], data, repeats=9999)
+    with pytest.raises(InputError, match="its blocks overlap"):
+        read_tensorflow_bundle(index)
+    write_table(index, [(b"x" * 2000, tensor_message([1], 0, 4))], data)
+    with pytest.raises(InputError, match="a name has more than 1,024 bytes"):
+        read_tensorflow_bundle(index)
+    index.write_bytes(bytes(1 << 21))
+    with pytest.raises(InputError, match=r"has 2,097,152 bytes\. A checkpoint file of at most 1,048,576 bytes"):
+        read_tensorflow_bundle(index)
+
+
+@pytest.mark.parametrize(("shape", "size"), [([0, 2**62], 0), ([1] * 70, 4), ([2**31, 2**31, 2**31], 4)])
+def test_shapes_that_no_array_has_get_one_line(tmp_path, shape, size):
+    write_table(tmp_path / "model.index", [(b"x", tensor_message(shape, 0, size))], bytes(4))
+    with pytest.raises(InputError, match=r"does not hold the tensor x that model\.index describes"):
+        read_tensorflow_bundle(tmp_path / "model.index")

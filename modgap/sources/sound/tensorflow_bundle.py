@@ -23,8 +23,12 @@ MAGIC = 0xDB4775248B80FB57
 FOOTER_BYTES = 48
 TRAILER_BYTES = 5
 """Bytes after each block: its compression, which is 0, and its checksum."""
-MOST_INDEX_BYTES = 1 << 24
-MOST_DATA_BYTES = 1 << 32
+MOST_INDEX_BYTES = 1 << 20
+MOST_DATA_BYTES = 1 << 28
+"""Largest files that are read. The index of musicnn has 5 KB, and its values 9 MB."""
+MOST_NAME_BYTES = 1 << 10
+"""Longest name of a tensor. A name repeats the beginning of the one before, so few bytes could hold long names."""
+MOST_DIMENSIONS = 8
 MOST_BITS = 63
 FLOAT32 = 1
 """Number of the type in TensorFlow."""
@@ -56,7 +60,8 @@ def read_tensorflow_bundle(index: Path) -> "dict[str, Tensor]":
         index: The index file. The values are in the `.data-00000-of-00001` file beside it.
 
     Raises:
-        InputError: When a file is missing, too large or damaged, or has compressed blocks.
+        InputError: When a file is missing, too large or damaged, has compressed blocks, or describes more values than
+            it has.
     """
     import torch
 
@@ -65,15 +70,27 @@ def read_tensorflow_bundle(index: Path) -> "dict[str, Tensor]":
     data = _read(values, MOST_DATA_BYTES)
     try:
         entries = dict(_entries(content))
-    except (IndexError, ValueError, UnicodeDecodeError) as error:
+    except (IndexError, ValueError) as error:
         raise InputError(f"{index} is not an index of a TensorFlow checkpoint, or it is damaged: {error}") from error
+    if (total := sum(entry.size for entry in entries.values())) > len(data):
+        raise InputError(
+            f"{index} describes tensors of {total:,} bytes, and {values.name} has {len(data):,}. The checkpoint is "
+            "damaged, or it was not written by TensorFlow."
+        )
     tensors = {}
     for name, entry in entries.items():
-        if entry.size != 4 * math.prod(entry.shape) or entry.offset + entry.size > len(data):
+        if not _is_in(entry, data):
             raise InputError(f"{values} does not hold the tensor {name} that {index.name} describes.")
         array = np.frombuffer(data, "<f4", entry.size // 4, entry.offset).reshape(entry.shape)
         tensors[name] = torch.from_numpy(array.astype(np.float32))
     return tensors
+
+
+def _is_in(entry: _Entry, data: bytes) -> bool:
+    """Return True if the values of a tensor are in the data, and its shape is one that an array can have."""
+    fits_shape = entry.size == 4 * math.prod(entry.shape) and len(entry.shape) <= MOST_DIMENSIONS
+    # Without values, the other lengths could be of any size.
+    return fits_shape and max(entry.shape, default=0) <= len(data) and entry.offset + entry.size <= len(data)
 
 
 def _read(path: Path, most: int) -> bytes:
@@ -94,7 +111,11 @@ def _entries(content: bytes) -> Iterator[tuple[str, _Entry]]:
     # The footer begins with the places of two blocks, the second of which lists the blocks of values.
     _, position = _varint(footer, 0)
     _, position = _varint(footer, position)
+    n_bytes = 0
     for _, handle in _block(content, footer[position:]):
+        n_bytes += _varint(handle, _varint(handle, 0)[1])[0]
+        if n_bytes > len(content):
+            raise ValueError("its blocks overlap")
         for key, value in _block(content, handle):
             # The empty key is the header of the checkpoint.
             entry = _entry(value) if key else None
@@ -124,6 +145,8 @@ def _block(content: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
         length, position = _varint(block, position)
         if shared > len(key) or position + own + length > end:
             raise ValueError("an entry ends beyond its block")
+        if shared + own > MOST_NAME_BYTES:
+            raise ValueError(f"a name has more than {MOST_NAME_BYTES:,} bytes")
         key = key[:shared] + block[position : position + own]
         yield key, block[position + own : position + own + length]
         position += own + length
