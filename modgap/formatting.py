@@ -1,16 +1,20 @@
 """Numbers and names formatted for people."""
 
 import math
+import re
 import unicodedata
+from collections.abc import Iterable
+from typing import Any
 
 __all__ = [
     "count",
+    "csv_text",
     "format_bytes",
     "format_error",
     "format_p_value",
     "format_value",
+    "plain_text",
     "printable",
-    "spreadsheet_text",
     "visible_name",
 ]
 
@@ -27,6 +31,10 @@ DIRECTION_CHARACTERS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u
 """Characters that change the direction of the text after them."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """Characters at which a spreadsheet takes a text for a formula."""
+NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|nan)", re.IGNORECASE)
+APOSTROPHE = "'"
+QUOTED = frozenset(',"\n\r')
+"""Characters because of which a cell of a CSV file is in quotation marks."""
 
 
 def format_bytes(size: int) -> str:
@@ -162,11 +170,41 @@ def _visible_character(character: str) -> str:
     return f"‹U+{ord(character):04X}›" if hidden else character
 
 
-def spreadsheet_text(text: str) -> str:
-    """Return a text for a CSV file; one that a spreadsheet would run as a formula has an apostrophe before it.
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Return rows as the text of a CSV file. Every CSV file of modgap is written here.
+
+    A text that a spreadsheet would run as a formula has an apostrophe before it, which `plain_text` removes. Numbers,
+    and texts that are numbers, have none.
+
+    Args:
+        rows: Cells of each row: texts, numbers, and None for empty cells.
 
     Example:
-        >>> spreadsheet_text("=1+1"), spreadsheet_text("vit")
-        ("'=1+1", 'vit')
+        >>> print(csv_text([["class", "error"], ["=1+1", -0.5], ["cat", "-0.5"]]), end="")
+        class,error
+        '=1+1,-0.5
+        cat,-0.5
     """
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+    return "".join(f"{','.join(map(_csv_cell, row))}\n" for row in rows)
+
+
+def _csv_cell(value: Any) -> str:
+    text = "" if value is None else str(value)
+    if isinstance(value, str) and _is_formula(text.lstrip(APOSTROPHE)) and not NUMBER.fullmatch(text):
+        text = f"{APOSTROPHE}{text}"
+    # The csv module of Python 3.12 leaves a carriage return without quotes, which ends the row for readers.
+    return '"{}"'.format(text.replace('"', '""')) if QUOTED & set(text) else text
+
+
+def plain_text(cell: str) -> str:
+    """Return the text that `csv_text` wrote as a cell.
+
+    Example:
+        >>> plain_text("'=1+1"), plain_text("''=1+1"), plain_text("'til"), plain_text("-1")
+        ('=1+1', "'=1+1", "'til", '-1')
+    """
+    return cell[1:] if cell.startswith(APOSTROPHE) and _is_formula(cell.lstrip(APOSTROPHE)) else cell
+
+
+def _is_formula(text: str) -> bool:
+    return text.startswith(FORMULA_STARTS)

@@ -1,14 +1,12 @@
 """A comparison as CSV, JSON and Markdown, and by the name of a format."""
 
-import csv
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from modgap.comparison.latex import to_latex
 from modgap.comparison.result import Comparison, SystemsComparison
 from modgap.comparison.summary import answer, notes, summary_text, tables
-from modgap.formatting import spreadsheet_text
+from modgap.formatting import csv_text
 from modgap.storage.json_records import format_json, plain_values
 
 __all__ = ["COLUMNS", "FORMATS", "pair_records", "to_csv", "to_json", "to_markdown"]
@@ -52,17 +50,11 @@ def to_csv(comparison: Comparison) -> str:
 
     A name that a spreadsheet would run as a formula has an apostrophe before it.
     """
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    for record in pair_records(comparison):
-        writer.writerow({name: _csv_cell(value) for name, value in record.items()})
-    return buffer.getvalue()
+    rows = [[_csv_cell(record[name]) for name in COLUMNS] for record in pair_records(comparison)]
+    return csv_text([COLUMNS, *rows])
 
 
 def _csv_cell(value: Any) -> Any:
-    if isinstance(value, str):
-        return spreadsheet_text(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.6g}" if isinstance(value, float) else value

@@ -1,13 +1,12 @@
 """Held-out error of each target class, with its interval, its baseline and its most frequent error."""
 
-import csv
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from modgap.discrepancy.report import DiscrepancyReport, class_name
+from modgap.formatting import csv_text
 from modgap.statistics.intervals import SampleErrors, estimate_mean, wilson_interval
 
 __all__ = ["ClassError", "class_errors", "classes_csv", "confusion_csv"]
@@ -105,11 +104,7 @@ def _class_error(
 
 def classes_csv(report: DiscrepancyReport) -> str:
     """Return the errors of all classes as CSV, lowest error first."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    writer.writerows(list(_csv_cells(report, one)) for one in class_errors(report))
-    return buffer.getvalue()
+    return csv_text([CSV_COLUMNS, *(_csv_cells(report, one) for one in class_errors(report))])
 
 
 def _csv_cells(report: DiscrepancyReport, one: ClassError) -> Iterator[str]:
@@ -132,8 +127,5 @@ def confusion_csv(report: DiscrepancyReport) -> str:
     matrix = report.result.held_out_confusion
     assert matrix is not None
     names = [class_name(report.target_classes, number) for number in range(len(matrix))]
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(["label", *names])
-    writer.writerows([name, *(f"{count:g}" for count in counts)] for name, counts in zip(names, matrix, strict=True))
-    return buffer.getvalue()
+    rows = [[name, *(f"{count:g}" for count in counts)] for name, counts in zip(names, matrix, strict=True)]
+    return csv_text([["label", *names], *rows])

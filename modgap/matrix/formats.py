@@ -1,14 +1,12 @@
 """The matrix as CSV, JSON and LaTeX."""
 
-import csv
-import io
 from typing import Any
 
 import numpy as np
 
 from modgap.comparison.latex import latex_table
 from modgap.comparison.summary import TextTable
-from modgap.formatting import format_value, spreadsheet_text
+from modgap.formatting import csv_text, format_value
 from modgap.matrix.result import DECIDING, Matrix, Measure, Row, Standing
 from modgap.matrix.sentences import headline
 from modgap.matrix.verdict import judge_matrix
@@ -36,25 +34,21 @@ def measure_label(name: str) -> str:
 
 def to_csv(matrix: Matrix) -> str:
     """Return a row for each source: its standing, its scores and its ranks."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    names = [spreadsheet_text(column.name) for column in matrix.columns]
-    writer.writerow(
-        ["source", "mean_rank", "targets", "p_value_to_first", "letters", *names, *(f"rank {name}" for name in names)]
-    )
-    for number, standing in enumerate(matrix.standings):
-        writer.writerow(
-            [
-                spreadsheet_text(standing.source),
-                f"{standing.mean_rank:.4g}",
-                standing.n_targets,
-                "" if standing.p_value is None else f"{standing.p_value:.4g}",
-                standing.letters,
-                *("" if np.isnan(value) else repr(float(value)) for value in matrix.values[number]),
-                *("" if np.isnan(rank) else f"{rank:g}" for rank in matrix.ranks[number]),
-            ]
-        )
-    return stream.getvalue()
+    names = [column.name for column in matrix.columns]
+    head = ["source", "mean_rank", "targets", "p_value_to_first", "letters", *names, *(f"rank {n}" for n in names)]
+    rows = [
+        [
+            standing.source,
+            f"{standing.mean_rank:.4g}",
+            standing.n_targets,
+            "" if standing.p_value is None else f"{standing.p_value:.4g}",
+            standing.letters,
+            *("" if np.isnan(value) else repr(float(value)) for value in matrix.values[number]),
+            *("" if np.isnan(rank) else f"{rank:g}" for rank in matrix.ranks[number]),
+        ]
+        for number, standing in enumerate(matrix.standings)
+    ]
+    return csv_text([head, *rows])
 
 
 def to_json(matrix: Matrix) -> str:

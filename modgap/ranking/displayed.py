@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from modgap.display.displayed_result import DisplayedResult
 from modgap.display.text_table import format_table
+from modgap.formatting import plain_text
 from modgap.ranking.judgment import judge
 from modgap.ranking.layers import LAYER_COLUMNS, layer_rows
 from modgap.ranking.recommendation import command_lines, next_step, question, recommendation
@@ -60,7 +61,7 @@ class RankingResult(DisplayedResult, Ranking):
         """Return a data frame with one row per source and the columns of ranking.csv."""
         import pandas as pd
 
-        return pd.read_csv(io.StringIO(to_csv(self)))
+        return pd.read_csv(io.StringIO(to_csv(self)), converters={"source": plain_text})
 
     def plot(self) -> "Figure":
         """Return the figure of the ranking."""

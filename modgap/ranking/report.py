@@ -1,7 +1,5 @@
 """Ranking as a record (strict JSON), as CSV, and as rows of tables."""
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -9,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from modgap.formatting import spreadsheet_text, visible_name
+from modgap.formatting import csv_text, visible_name
 from modgap.ranking.baseline_checks import control_index
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.judgment import judge
@@ -316,18 +314,15 @@ def to_json(ranking: Ranking) -> str:
 
 def to_csv(ranking: Ranking) -> str:
     """Return the ranking as CSV: one line for each row, one column for each score and each end of its interval."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
     columns = [f"{name}{end}" for name in ranking.shown_tables for end in ("", " low", " high")]
-    writer.writerow(["rank", "source", "kind", "parameters", *columns, "reason"])
-    writer.writerows(_csv_row(ranking, index) for index in ranking.order())
-    return buffer.getvalue()
+    head = ["rank", "source", "kind", "parameters", *columns, "reason"]
+    return csv_text([head, *(_csv_row(ranking, index) for index in ranking.order())])
 
 
 def _csv_row(ranking: Ranking, index: int) -> Iterator[Any]:
     row = ranking.rows[index]
     yield int(ranking.deciding_table.source_ranks[index]) or ""
-    yield spreadsheet_text(row.name)
+    yield row.name
     yield row.kind
     yield row.properties.get("parameters", "")
     for table in ranking.shown_tables.values():

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from modgap.formatting import plain_text
+
 __all__ = ["ClassRow", "ClassTables", "read_class_tables"]
 
 MAX_BYTES = 20_000_000
@@ -82,7 +84,7 @@ def _target_names(record: Mapping[str, Any]) -> list[str]:
 
 
 def _read_rows(path: Path) -> list[list[str]]:
-    """Return the cells of a table, without its head.
+    """Return the texts in the cells of a table, without its head.
 
     Raises:
         OSError: If the file cannot be read.
@@ -90,7 +92,8 @@ def _read_rows(path: Path) -> list[list[str]]:
     """
     if path.stat().st_size > MAX_BYTES:
         raise ValueError(f"{path} is larger than {MAX_BYTES:,} bytes.")
-    return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8"))))[1:]
+    rows = list(csv.reader(io.StringIO(path.read_bytes().decode("utf-8"), newline="")))[1:]
+    return [[plain_text(cell) for cell in cells] for cells in rows]
 
 
 def _read_classes(rows: Sequence[Sequence[str]], names: Sequence[str], n_tested: int) -> list[ClassRow]:

@@ -33,7 +33,7 @@ async function copyText(text, button) {
 
 function csvCell(value) {
   if (typeof value === "number") return String(value);
-  const text = /^[=+\-@\t\r]/.test(value) ? "'" + value : value;
+  const text = /^'*[=+\-@\t\r]/.test(value) ? "'" + value : value;
   return /[",\n\r]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
 }
 

@@ -1,7 +1,5 @@
 """Predictions for new data or for a split of a target, and the files that hold them."""
 
-import csv
-import io
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -9,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from modgap.errors import InputError, UsageError
+from modgap.formatting import csv_text
 from modgap.storage.atomic_files import atomic_path, write_text_atomically
 from modgap.storage.paths import expand_user
 from modgap.storage.written_files import writing
@@ -124,14 +123,12 @@ def _csv_text(predictions: Predictions) -> str:
             f"A prediction has {values.shape[1]:,} values, and a row of a CSV file at most {MOST_COLUMNS:,}. "
             "Pass --out with the suffix .npz."
         )
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     if predictions.task == "regression":
         header = ["value"] if values.shape[1] == 1 else [f"value {number}" for number in range(values.shape[1])]
-        writer.writerow(["sample", *header])
     else:
-        writer.writerow(["sample", "predicted", *(f"p({name})" for name in predictions.classes)])
+        header = ["predicted", *(f"p({name})" for name in predictions.classes)]
+    rows = [["sample", *header]]
     for name, predicted, row in zip(predictions.names, predictions.predicted, values, strict=True):
         label = [] if predictions.task == "regression" else [predicted]
-        writer.writerow([name, *label, *(f"{value:.9g}" for value in row)])
-    return stream.getvalue()
+        rows.append([name, *label, *(f"{value:.9g}" for value in row)])
+    return csv_text(rows)
