@@ -16,6 +16,8 @@ __all__ = [
     "HDF5_SECONDS",
     "IMAGE_PIXELS",
     "LIMITS",
+    "MODEL_LAYERS",
+    "MODEL_NUMBER",
     "PARTIAL_DAYS",
     "PICKLE_BYTES",
     "PICKLE_DEPTH",
@@ -131,6 +133,15 @@ PICKLE_SECONDS = Limit(
     "seconds",
     "Time of the process that reads pickles, beyond 1 second for each 5 MB that they may unpack to.",
 )
+MODEL_LAYERS = Limit(
+    "MODGAP_MAX_MODEL_LAYERS", 1_000, "layers", "Layers, blocks or stages in the configuration of a model."
+)
+MODEL_NUMBER = Limit(
+    "MODGAP_MAX_MODEL_NUMBER",
+    20_000_000,
+    "units",
+    "Any other whole number in the configuration of a model, such as the size of its vocabulary.",
+)
 RENDERED_SAMPLES = Limit(
     "MODGAP_MAX_RENDERED", 100_000, "samples", "Images or sounds that a reader renders from fonts or with programs."
 )
@@ -157,6 +168,8 @@ LIMITS = (
     PICKLE_DEPTH,
     PICKLE_MEMORY,
     PICKLE_SECONDS,
+    MODEL_LAYERS,
+    MODEL_NUMBER,
     RENDERED_SAMPLES,
     RENDERED_BYTES,
     RENDERING_SECONDS,

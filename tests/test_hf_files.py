@@ -175,6 +175,62 @@ def test_configurations_that_describe_no_source(folder, configuration, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("vit", {"num_hidden_layers": 10**9}, r"config\.json has num_hidden_layers 1,000,000,000\. The limit is 1,000"),
+        ("vit", {"num_hidden_layers": 900}, "has far more|far more than its weights have"),
+        ("vit", {"hidden_size": 10**9}, r"has hidden_size 1,000,000,000\. The limit is 20,000,000"),
+        ("vit", {"hidden_size": 12_000_000, "num_attention_heads": 2}, "far more than its weights have"),
+        ("vit", {"num_labels": 10**9}, r"has num_labels 1,000,000,000\. A model may have 1,048,576 classes"),
+        ("vit", {"image_size": 10**7}, "far more than its weights have|takes images of"),
+        ("swin", {"depths": [1, 10**9]}, r"has depths 1,000,000,000"),
+        ("bert-mlm", {"vocab_size": 10**12}, r"has vocab_size 1,000,000,000,000"),
+        ("bert-mlm", {"vocab_size": 10**7}, "far more than its weights have"),
+    ],
+)
+def test_a_configuration_of_a_huge_model_is_refused_at_once(folder, name, changes, message):
+    path = folder(name)
+    (path / "config.json").write_text(json.dumps(json.loads((path / "config.json").read_text()) | changes))
+    with pytest.raises(InputError, match=message):
+        open_source(str(path)).load(None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_size": 12_000_000, "num_attention_heads": 2}, "more than the memory that is left can hold"),
+        ({"intermediate_size": 20_000_000, "hidden_size": 12_000}, "more than the memory that is left can hold"),
+    ],
+)
+def test_a_control_of_a_huge_model_is_refused_before_it_fills_the_memory(folder, monkeypatch, changes, message):
+    monkeypatch.setattr("modgap.sources.model_limits.available_memory", lambda: 1 << 28)
+    path = folder("vit")
+    assert open_source(f"random:{path}").load(None).class_names
+    (path / "config.json").write_text(json.dumps(json.loads((path / "config.json").read_text()) | changes))
+    with pytest.raises(InputError, match=f"{message}|not enough memory|can't allocate"):
+        open_source(f"random:{path}").load(None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"resample": "x"}, r"has resample 'x'\. Expected a number from 0 to 5"),
+        ({"resample": 99}, r"has resample 99\. Expected a number from 0 to 5"),
+        ({"resample": []}, r"has resample \[\]\. Expected a number"),
+        ({"image_mean": "x"}, "cannot read the image preprocessing of vit"),
+        ({"image_std": [1, "a", 2]}, "cannot read the image preprocessing of vit"),
+        ({"rescale_factor": "x"}, "cannot read the image preprocessing of vit"),
+    ],
+)
+def test_values_of_the_preprocessing_of_another_type_are_refused(folder, changes, message):
+    path = folder("vit")
+    file = path / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    with pytest.raises(InputError, match=message):
+        open_source(str(path)).load(None)
+
+
 def test_code_that_a_repository_brings_is_never_run(folder):
     path = folder("bert-texts")
     (path / "evil.py").write_text("raise SystemExit('run')\nclass Evil: pass\n")

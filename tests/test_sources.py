@@ -179,6 +179,21 @@ def test_a_folder_in_the_hubs_layout(small_vit):
     assert source.class_names == tuple("0123456")
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"depth": 10**9}, r"config\.json has depth 1,000,000,000\. The limit is 1,000\. If you trust it"),
+        ({"depth": 900}, "far more than its weights have"),
+        ({"depth": 1, "embed_dim": 15_000}, "far more than its weights have"),
+    ],
+)
+def test_a_folder_of_a_huge_model_is_refused_at_once(small_vit, options, message):
+    configuration = json.loads((small_vit[0] / "config.json").read_text()) | {"model_args": options}
+    (small_vit[0] / "config.json").write_text(json.dumps(configuration))
+    with pytest.raises(InputError, match=message):
+        open_source(str(small_vit[0])).load(None)
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_a_weights_file_of_another_head_size(tmp_path, suffix):
     torch.manual_seed(2)

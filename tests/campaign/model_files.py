@@ -1,5 +1,6 @@
-"""ONNX models with their descriptions, and checkpoints of TensorFlow, for the campaigns against parsers."""
+"""Models of ONNX and transformers, and checkpoints of TensorFlow, for the campaigns against parsers."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +80,31 @@ def read_checkpoint(path: Path) -> object:
     return read_tensorflow_bundle(path)
 
 
+def vision_model(name: str) -> Callable[[Path], Path]:
+    """Return a function that writes a small model in the layout of transformers, and returns one of its files."""
+
+    def make(folder: Path) -> Path:
+        from tests.small_models import made
+
+        for part in made("vit"):
+            part.save_pretrained(folder)
+        return folder / name
+
+    return make
+
+
+def load_folder(path: Path) -> object:
+    """Load the source of a folder, or its random-weights control, whose size the weights do not limit."""
+    from modgap.sources import open_control, open_source
+
+    is_control = len(path.read_bytes()) % 2
+    handle = open_control(str(path.parent)) if is_control else open_source(str(path.parent))
+    return handle.load(None).input
+
+
 PARSED = (
+    ("transformers configuration", vision_model("config.json"), load_folder),
+    ("transformers preprocessing", vision_model("preprocessor_config.json"), load_folder),
     ("onnx model", model, load),
     ("onnx tensors beside", model_with_tensors_beside, load),
     ("onnx description", description, load),

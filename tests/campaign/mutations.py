@@ -1,6 +1,7 @@
-"""Seeded changes of bytes: flipped bits, cuts, insertions, duplicates, and values that break length fields."""
+"""Seeded changes of bytes: flipped bits, cuts, insertions, duplicates, and values of another size or type."""
 
 import random
+import re
 
 __all__ = ["header_bits", "mutate"]
 
@@ -10,7 +11,16 @@ HOSTILE = (
     b"true", b"[]", b"{}",
 )  # fmt: skip
 """Bytes that are written over or into the content."""
-CHANGES = ("flip", "flip", "cut", "insert", "duplicate", "overwrite", "hostile", "remove")
+LARGEST_TEXT = 1 << 16
+CHANGES = ("flip", "flip", "cut", "insert", "duplicate", "overwrite", "hostile", "remove", "value")
+VALUE = re.compile(rb'(?<=[:=\[,\s])(?:-?\d+(?:\.\d+)?(?:e-?\d+)?|"[^"\n]*"|true|false|null)(?=[\],}\s])')
+"""A number, a text or a constant in JSON, TOML or CSV."""
+VALUES = (
+    b"null", b"true", b"0", b"-5", b"2.5", b"1e30", b"1000000000", b"4611686018427387904", b"1" + b"0" * 30,
+    b'"x"', b'""',
+    b"[]", b"{}", b"[[1]]", b'"=1+1"',
+)  # fmt: skip
+"""Values of another type or size, in place of one in a text."""
 
 
 def mutate(content: bytes, seed: int) -> bytes:
@@ -40,6 +50,9 @@ def _change(content: bytes, rng: random.Random) -> bytes:
     length = min(len(content) - start, rng.choice((1, 2, 4, 16, 200)))
     before, part, after = content[:start], content[start : start + length], content[start + length :]
     change = rng.choice(CHANGES)
+    if change == "value" and (places := list(VALUE.finditer(content[:LARGEST_TEXT]))):
+        place = rng.choice(places)
+        return content[: place.start()] + rng.choice(VALUES) + content[place.end() :]
     if change == "flip":
         return before + bytes([part[0] ^ (1 << rng.randrange(8))]) + part[1:] + after if part else content
     if change == "cut":

@@ -8,6 +8,7 @@ from typing import Any
 
 from modgap.errors import InputError
 from modgap.sources.hub import Repository
+from modgap.sources.model_limits import check_numbers
 from modgap.storage.digests import file_digest
 
 __all__ = ["PREPROCESSING", "VOCABULARIES", "ModelFiles", "read_configuration"]
@@ -153,7 +154,7 @@ def read_configuration(path: Path) -> dict[str, Any]:
     """Read a model's config.json.
 
     Raises:
-        InputError: When the file cannot be read or is not a JSON object.
+        InputError: When the file cannot be read, is not a JSON object, or describes a model that is too large.
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -163,4 +164,5 @@ def read_configuration(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(record, dict):
         raise InputError(f"{path} contains a {type(record).__name__}. Expected a JSON object.")
+    check_numbers(record, path)
     return record

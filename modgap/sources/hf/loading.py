@@ -11,6 +11,7 @@ from modgap.errors import InputError, UsageError
 from modgap.sources.hf.files import ModelFiles
 from modgap.sources.hf.library import one_line_errors, quiet_library
 from modgap.sources.hf.spec import CONTRASTIVE, HfSpec
+from modgap.sources.model_limits import limited_model
 from modgap.sources.source import Source, headless_error
 from modgap.sources.timm.handle import read_weights
 
@@ -120,9 +121,10 @@ def _model(spec: HfSpec, architecture: str, family: str) -> tuple[Any, list[str]
         if spec.control:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(spec.control_seed)
-                return cls(config).float().eval(), []
+                with limited_model(spec.name):
+                    return cls(config).float().eval(), []
     state = _weights(files)
-    with one_line_errors(f"The weights of {spec.name} do not fit {architecture}"):
+    with one_line_errors(f"The weights of {spec.name} do not fit {architecture}"), limited_model(spec.name, state):
         model, report = cls.from_pretrained(
             None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True
         )

@@ -1,11 +1,13 @@
 """Inputs of transformers models for images and audio, read from the models' preprocessing files."""
 
+import math
 from typing import Any
 
 import torch
 from transformers import AutoFeatureExtractor, AutoImageProcessor
 
 from modgap.errors import InputError
+from modgap.limits import IMAGE_PIXELS
 from modgap.sources.hf.files import PREPROCESSING
 from modgap.sources.hf.library import one_line_errors
 from modgap.sources.hf.spec import HfSpec, input_size_error
@@ -16,6 +18,7 @@ __all__ = ["audio_input", "image_input", "noise_batch"]
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 NEAREST_RESAMPLING = "bicubic"
 """Replacement of Lanczos and other kinds of resampling that torch does not have."""
+DEFAULT_RESAMPLING, MOST_RESAMPLING = 2, 5
 NOISE_SECONDS = 1
 
 
@@ -32,9 +35,26 @@ def image_input(spec: HfSpec, config: Any, input_size: int | None) -> ImageInput
         channels = getattr(config, "num_channels", 3)
         size = (input_size, input_size) if input_size else _pixels(config, record)
         mean, sd = _scaling(record, channels)
+    if math.prod(size) > IMAGE_PIXELS.value or min(size) < 1:
+        raise InputError(
+            f"{spec.name} takes images of {size[0]:,} x {size[1]:,} pixels by its configuration. Expected from 1 to "
+            f"{IMAGE_PIXELS.value:,} pixels. {IMAGE_PIXELS.way_out(math.prod(size))}"
+        )
     if record.get("rescale_offset") or record.get("include_top"):
         raise InputError(f"The image scaling of {spec.name} is not supported (rescale_offset or include_top).")
-    return ImageInput(size, mean, sd, RESAMPLING.get(int(record.get("resample", 2)), NEAREST_RESAMPLING))
+    return ImageInput(size, mean, sd, _resampling(record, spec.name))
+
+
+def _resampling(record: dict[str, Any], name: str) -> str:
+    """Return the name of the resampling, whose number is that of Pillow."""
+    value = record.get("resample")
+    number = DEFAULT_RESAMPLING if value is None else value
+    if not isinstance(number, int) or number not in range(MOST_RESAMPLING + 1):
+        raise InputError(
+            f"The image preprocessing of {name} has resample {value!r}. Expected a number from 0 to {MOST_RESAMPLING}, "
+            "as Pillow has for its kinds of resampling."
+        )
+    return RESAMPLING.get(number, NEAREST_RESAMPLING)
 
 
 def _pixels(config: Any, record: dict[str, Any]) -> tuple[int, int]:

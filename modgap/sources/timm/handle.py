@@ -1,6 +1,5 @@
 """Handles of timm models: with weights from the hub, from a file or folder, or random ones as a control."""
 
-import json
 import pickle
 import warnings
 from collections.abc import Callable
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from modgap.errors import InputError, UsageError, first_line, unknown_name
 from modgap.installed_packages import installed_library_version
+from modgap.sources.hf.files import read_configuration
 from modgap.sources.hub import Repository
 from modgap.sources.inputs import ImageInput
+from modgap.sources.model_limits import limited_model
 from modgap.sources.source import Parts, Source, headless_error
 from modgap.sources.timm.imagenet import imagenet_class_names
 from modgap.sources.timm.state_dicts import load_weights
@@ -100,6 +101,8 @@ def build_source(
         raise unknown_name("timm model", architecture, timm.list_models())
     try:
         model = timm.create_model(architecture, **options).eval()
+    except InputError:
+        raise
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise UsageError(f"timm cannot build {architecture}: {error}") from error
     if head and not getattr(model, "num_classes", 0):
@@ -224,7 +227,8 @@ class TimmModel:
         def fill(model: "nn.Module") -> None:
             load_weights(model, weights, self.architecture, self._file())
 
-        return build_source(self.architecture, input_size, head=head, fill=fill, **options)
+        with limited_model(self.name, weights):
+            return build_source(self.architecture, input_size, head=head, fill=fill, **options)
 
 
 @dataclass(frozen=True)
@@ -257,21 +261,21 @@ class RandomTimm:
         import torch
 
         options = _folder_options(self.folder / "config.json") if self.folder else {}
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), limited_model(self.name):
             torch.manual_seed(self.control_seed)
             return build_source(self.architecture, input_size, head=head, **options)
 
 
 def _folder_options(configuration: Path) -> dict[str, Any]:
     """Return the arguments of `timm.create_model` that a config.json stands for."""
+    record = read_configuration(configuration)
     try:
-        record = json.loads(configuration.read_text(encoding="utf-8"))
         options = dict(record.get("model_args") or {})
         pretrained = {"label_names": record.get("label_names")} | (record.get("pretrained_cfg") or {})
         keys = ("input_size", "interpolation", "mean", "std", "crop_pct", "first_conv", "classifier", "label_names")
         options["pretrained_cfg_overlay"] = {key: pretrained[key] for key in keys if key in pretrained}
         options["num_classes"] = int(record["num_classes"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{configuration} is not the configuration of a timm model ({error!r}).") from error
     return options
 
