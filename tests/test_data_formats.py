@@ -219,6 +219,22 @@ def test_texts_and_categories_of_a_parquet_file_are_classes(parquet, labels):
     assert read(parquet(texts)).samples[0] == "a b"
 
 
+def test_bytes_of_a_parquet_file_are_text_or_refused(parquet):
+    frame = pandas.DataFrame({"x": [1.0, 2, 3], "label": [b"caf\xc3\xa9", b"b", b"b"]})
+    assert read(parquet(frame), kind="table").classes == ["b", "café"]
+    for label in ([b"\xff", b"\xfe", b"\xff"], [b"a", "b", b"\xff"]):
+        with pytest.raises(InputError, match=r"The column 'label' of .* has bytes that are not text in UTF-8"):
+            read(parquet(frame.assign(label=label)), kind="table")
+
+
+@pytest.mark.parametrize("values", [[[1], [2], [1]], [{"a": 1}, {"a": 2}, {"a": 1}]])
+def test_labels_and_groups_of_a_parquet_file_are_single_values(parquet, values):
+    frame = pandas.DataFrame({"x": [1.0, 2, 3], "label": ["a", "b", "a"]})
+    for changed in (frame.assign(label=values), frame.assign(g=values)):
+        with pytest.raises(InputError, match=r"has lists or records, such as .* Expected one text or number"):
+            read(parquet(changed), kind="table", group="g" if "g" in changed else None)
+
+
 def test_a_damaged_parquet_file_is_refused_in_one_line(parquet, tmp_path):
     path = parquet(pandas.read_csv(io.StringIO(TABLE)))
     path.write_bytes(path.read_bytes()[:-20])

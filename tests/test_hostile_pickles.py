@@ -146,6 +146,12 @@ HOSTILE = {
         b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntV\x62\ntRp0\n(I1\n(I1\nt"
         b"cnumpy\ndtype\n(VO8\nI0\nI1\ntR(I3\nV|\nNNNI-1\nI-1\nI63\ntbI00\n(lg0\natb."
     ),
+    "an array of objects whose list grows": lambda: (
+        setstate(
+            b"(I3\n(I1\nt{}I00\n(lp1\nI7\nat", b"cnumpy\ndtype\n(VO8\nI0\nI1\ntR(I3\nV|\nNNNI-1\nI-1\nI63\ntb"
+        ).removesuffix(b".")
+        + b"p0\n0g1\nI8\na0g0\n."
+    ),
     "an array of more objects than there are": lambda: pickle.dumps(np.array([1, 2], dtype=object)).replace(
         b"K\x02\x85", b"K\x09\x85"
     ),
@@ -183,6 +189,7 @@ REASONS = {
     "lists of lists of one list": "unfolds into more",
     "a change of a constructor": "tries to change a constructor",
     "a zip bomb": "unzips into more than",
+    "an array of objects whose list grows": "shape \\(1,\\) with 2 objects",
     "an empty file": "the file is empty",
     "os.system, protocol 4": r"names posix\.system|names nt\.system",
 }

@@ -22,7 +22,7 @@ from modgap.targets.file_layout import has_suffix
 if TYPE_CHECKING:
     from pandas import DataFrame, Index, Series
 
-__all__ = ["SUFFIXES", "drop_index_columns", "list_names", "read_frame", "with_label_names"]
+__all__ = ["SUFFIXES", "check_single_values", "drop_index_columns", "list_names", "read_frame", "with_label_names"]
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 INDEX_NAMES = ("index", "id")
@@ -32,6 +32,8 @@ UNNAMED = re.compile(r"Unnamed: \d+")
 DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+(?:[eE][-+]?\d+)?\s*")
 BYTES_OF_HEADER = 1 << 16
 BYTES_PER_VALUE = 8
+MAX_CHARACTERS = 40
+"""Characters of a value that a message shows."""
 MAX_LISTED = 8
 """Largest number of columns that a message lists."""
 
@@ -68,7 +70,19 @@ def _read_parquet(path: Path) -> "DataFrame":
     except DAMAGED_FILE_ERRORS as error:
         raise InputError(f"cannot read {path} as a Parquet file: {_one_line(error)}") from error
     # An index with a name was a column of the user's frame; one without a name is the number of the row.
-    return frame.reset_index(drop=frame.index.names == [None])
+    frame = frame.reset_index(drop=frame.index.names == [None])
+    return frame.assign(**{name: _decode_bytes(frame[name], path) for name in frame if frame[name].dtype.kind == "O"})
+
+
+def _decode_bytes(column: "Series[Any]", path: Path) -> "Series[Any]":
+    """Return a column with text in place of bytes, as some programs store it."""
+    try:
+        return column.map(lambda value: value.decode() if isinstance(value, bytes) else value)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"The column {str(column.name)!r} of {path} has bytes that are not text in UTF-8 ({error.object[:20]!r}). "
+            "Store it as text or numbers."
+        ) from error
 
 
 def _check_parquet_size(path: Path) -> None:
@@ -161,6 +175,21 @@ def _without_row_numbers(path: Path, encoding: str, options: dict[str, Any]) -> 
     return frame.reset_index(drop=True)
 
 
+def check_single_values(column: "Series[Any]") -> None:
+    """Raise if a column of a Parquet file, whose values are labels or groups, has lists or records in its rows.
+
+    Raises:
+        InputError: When it has some.
+    """
+    is_nested = column.map(lambda value: isinstance(value, list | tuple | dict | set | np.ndarray))
+    if is_nested.any():
+        value = str(column[is_nested].iloc[0])[:MAX_CHARACTERS]
+        raise InputError(
+            f"The column {str(column.name)!r} has lists or records, such as {value}. Expected one text or number in "
+            "each row."
+        )
+
+
 def with_label_names(frame: "DataFrame", column: str, path: Path, missing: Collection[str] = ()) -> "DataFrame":
     """Return the frame with texts such as NA and null as class names in a column of text labels.
 
@@ -172,8 +201,12 @@ def with_label_names(frame: "DataFrame", column: str, path: Path, missing: Colle
         column: Column of the labels.
         path: The file.
         missing: Texts that mark missing labels.
+
+    Raises:
+        InputError: When the labels are lists or records.
     """
     labels = frame[column]
+    check_single_values(labels)
     if has_suffix(path, (".parquet",)) or not labels.isna().any() or labels.dtype.kind not in "OT":
         return frame
     separator, encoding = _dialect(path)

@@ -1,6 +1,7 @@
 """Plain data as JSON and numbered arrays, in one safetensors file."""
 
 import json
+import math
 import struct
 import sys
 from pathlib import Path
@@ -78,6 +79,9 @@ class Tree:
 
     def _encode_array(self, array: Array, depth: int) -> list[Any]:
         if array.items is not None:
+            # A pickle can add objects to the list after the array took it.
+            if len(array.items) != math.prod(array.shape):
+                raise RejectedPickleError(f"it has an array of shape {array.shape} with {len(array.items)} objects")
             return ["objects", list(array.shape), [self.encode(item, depth) for item in array.items]]
         if array.value is None:
             raise RejectedPickleError("it has an array without content")

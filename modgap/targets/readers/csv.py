@@ -12,7 +12,7 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError
 from modgap.formatting import count
-from modgap.targets.data_frames import drop_index_columns, list_names, read_frame, with_label_names
+from modgap.targets.data_frames import check_single_values, drop_index_columns, list_names, read_frame, with_label_names
 from modgap.targets.samples import SPLITS, ArraySamples, Samples, SeriesList, Table, TextSamples
 
 if TYPE_CHECKING:
@@ -188,6 +188,7 @@ def _check_columns(frame: "DataFrame", columns: Sequence[str]) -> None:
                 f"expected a value in every row of column {column!r}, {int(frame[column].isna().sum())} are missing. "
                 "Fill them or drop the rows."
             )
+        check_single_values(frame[column])
 
 
 def _read_text(frame: "DataFrame", text_column: str) -> tuple[np.ndarray, Samples]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError
 from modgap.storage.paths import is_regular_file
-from modgap.targets.data_frames import list_names, read_frame, with_label_names
+from modgap.targets.data_frames import check_single_values, list_names, read_frame, with_label_names
 from modgap.targets.file_layout import has_suffix, single_file
 from modgap.targets.path_groups import FILE_NAMES
 from modgap.targets.readers.csv import find_label_column, read_labels
@@ -92,6 +92,8 @@ def read(
             raise InputError(
                 f"{int(frame[column].isna().sum())} rows of {table} have no value in the column {column!r}."
             )
+        if column is not None:
+            check_single_values(frame[column])
     labels, classes, targets = read_labels(with_label_names(frame, label, table)[label])
     paths = tuple(files["listed"])
     if len(paths) != len(frame):
