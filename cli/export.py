@@ -7,7 +7,7 @@ import cloup
 
 from modgap.cli.completion import complete_folders
 from modgap.cli.groups import example
-from modgap.cli.options import option_group, quiet_option, weights_option
+from modgap.cli.options import allow_download_option, option_group, quiet_option, weights_option
 from modgap.cli.output import print_line
 from modgap.errors import UsageError
 from modgap.storage.paths import expand_user
@@ -29,6 +29,7 @@ SUFFIXES = {"safetensors": ".safetensors", "torch-export": ".pt2", "onnx": ".onn
         help="Folder of modgap train.",
     ),
     weights_option,
+    allow_download_option,
 )
 @option_group(
     "Output",
@@ -64,7 +65,9 @@ def export(**options: Any) -> None:
             f"{description}, which would describe the model, exists already. Pass another --out, or remove it."
         )
     log_to_stderr(options["quiet"])
-    model = load_trained_model(options["run"], weights=options["weights"], device="cpu")
+    model = load_trained_model(
+        options["run"], weights=options["weights"], device="cpu", allow_download=options["allow_download"]
+    )
     export_model(model, out, options["file_format"])
     beside = f" {description} names its classes and the values that it takes." if description else ""
     print_line(f"The model is in {out} ({out.stat().st_size / 1e6:.1f} MB).{beside}")

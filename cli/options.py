@@ -18,6 +18,7 @@ __all__ = [
     "CUSTOM_DATA_OPTIONS",
     "Decorator",
     "all_options",
+    "allow_download_option",
     "batch_size_option",
     "check_figure_formats",
     "check_minimums",
@@ -141,6 +142,11 @@ weights_option: Decorator = click.option(
     metavar="PATH",
     shell_complete=complete_files,
     help="Load the source's weights from this file, or from a folder that also contains its configuration.",
+)
+allow_download_option: Decorator = click.option(
+    "--allow-download",
+    is_flag=True,
+    help="Download the source that the run names, if it is not on this machine. Allow it for runs that you trust.",
 )
 data_dir_option: Decorator = click.option(
     "--data-dir",

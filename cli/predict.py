@@ -7,7 +7,14 @@ import cloup
 
 from modgap.cli.completion import complete_folders
 from modgap.cli.groups import example
-from modgap.cli.options import check_minimums, device_option, option_group, quiet_option, weights_option
+from modgap.cli.options import (
+    allow_download_option,
+    check_minimums,
+    device_option,
+    option_group,
+    quiet_option,
+    weights_option,
+)
 from modgap.cli.output import print_line
 from modgap.errors import UsageError
 from modgap.formatting import count
@@ -32,6 +39,7 @@ __all__ = ["predict"]
         help="Folder of modgap train, or a file of modgap export --format safetensors.",
     ),
     weights_option,
+    allow_download_option,
 )
 @option_group(
     "Samples",
@@ -89,7 +97,12 @@ def _predictions(options: dict[str, Any]) -> "Predictions":
 
     folder, epoch = _run_and_epoch(options["run"])
     model = load_trained_model(
-        folder, epoch=epoch, weights=options["weights"], device=options["device"], batch_size=options["batch_size"]
+        folder,
+        epoch=epoch,
+        weights=options["weights"],
+        device=options["device"],
+        batch_size=options["batch_size"],
+        allow_download=options["allow_download"],
     )
     return predict_data(model, options["data"], split=options["split"], x_name=options["x_name"])
 

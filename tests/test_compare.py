@@ -29,8 +29,10 @@ from modgap.errors import InputError, UsageError
 from modgap.statistics import sample_file
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SampleFile, numbered_sample_file, read_sample_file, write_sample_file
+from modgap.storage.json_records import read_json
 from modgap.transfer.final_test import evaluate_metric, write_sample_errors
 from modgap.transfer.metrics import metric as make_metric
+from modgap.transfer.run_folder import write_record
 from tests.figure_checks import all_text, assert_readable
 
 TRICKY_NAMES = ("50%_more & {less}", r"back\slash^2", "=SUM(A1)", "ä|ö#ß", "中文", "a -- b", "~tilde $x$", "<b>`c`</b>")
@@ -301,7 +303,7 @@ def test_records_without_errors_of_samples_are_refused(modgap, two_folders, tmp_
     shutil.copytree(two_folders[1], old)
     (old / "samples.npz").unlink()
     refused(modgap("compare", two_folders[0], old), 1, "no samples.npz", "Run again: modgap discrepancy --logits")
-    record = json.loads((old / "result.json").read_text())
+    record = read_json(old / "result.json")
     (old / "result.json").write_text(json.dumps({**record, "schema": 1}))
     refused(modgap("compare", two_folders[0], old), 1, "(schema 1)", "Run again: modgap discrepancy --logits")
     (old / "result.json").write_text(json.dumps({**record, "schema": 3}))
@@ -337,12 +339,12 @@ def write_run(folder, method, errors, target="digits", metric="0-1 error %", **s
     record = {"kind": "run", "method": method, "source": "vit", "target": target, "protocol": "validation",
               "provenance": {"target": {"files": {"x": "1"}}}, "result": result, **settings}  # fmt: skip
     folder.mkdir()
-    (folder / "run.json").write_text(json.dumps(record))
     if errors is not None:
         columns = {f"{method} vit": SampleErrors(errors, np.full(len(errors), 1 / len(errors)), np.arange(len(errors)),
                                                  errors[:1], None, 0)}  # fmt: skip
         samples = SampleFile(np.arange(len(errors)), np.zeros(len(errors), int), None, columns, 10, None)
         write_sample_file(folder / "samples.npz", samples)
+    write_record(folder, record)
     return folder
 
 
@@ -380,8 +382,7 @@ def test_runs_that_are_not_comparable_are_refused(modgap, tmp_path, settings, me
     if settings.get("result", {}) is None:
         settings.pop("result")
         other = write_run(tmp_path / "other", "mona", **settings)
-        record = json.loads((other / "run.json").read_text())
-        (other / "run.json").write_text(json.dumps({**record, "result": None}))
+        write_record(other, {**read_json(other / "run.json"), "result": None})
     else:
         other = write_run(tmp_path / "other", "mona", **settings)
     refused(modgap("compare", first, other), 1, message)

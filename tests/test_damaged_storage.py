@@ -1,4 +1,4 @@
-"""Every flipped bit of a cache entry, a note, a converted copy and an .npz file is detected."""
+"""Every flipped bit of a cache entry, a note, a converted copy, an .npz file, a run and a result is detected."""
 
 import json
 import os
@@ -7,11 +7,24 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
+from safetensors.numpy import save_file
 
-from modgap.errors import InputError
+from modgap.comparison.result_folders import read_folder
+from modgap.errors import InputError, UsageError
+from modgap.report_page.result_folder import read_result_folder
+from modgap.report_page.write import write_page
+from modgap.statistics.intervals import SampleErrors
+from modgap.statistics.sample_file import SampleFile, write_sample_file
 from modgap.storage.cache import CorruptEntryError, EntryWriter, entry_path, read_entry
+from modgap.storage.json_records import format_json, read_json, with_digest
 from modgap.targets import CustomData, open_target
 from modgap.targets.download.conversion import convert
+from modgap.transfer.checkpoint import BestEpoch, Position, latest_checkpoint, save_checkpoint, write_tensors
+from modgap.transfer.model_file import read_model_file, write_model_file
+from modgap.transfer.run_folder import open_run, prepare_run, write_record
+from modgap.transfer.trained_inputs import read_inputs
+from tests.campaign.run_files import RECORD, run_file
 
 KEY = "a" * 64
 
@@ -270,3 +283,146 @@ def test_every_flipped_bit_of_a_note_makes_it_absent(tmp_path):
     path.write_bytes(content)
     shutil.copy(path, tmp_path / "other.json")
     assert read_note(tmp_path / "other.json") is None
+
+
+# Runs, checkpoints and exported models
+
+
+@pytest.fixture(name="run_folder")
+def folder_of_a_run(tmp_path):
+    """A folder of a finished run with all files that its record names."""
+    folder = tmp_path / "run"
+    run_file("run.json")(folder)
+    (folder / "epochs").mkdir()
+    for name in ("model.safetensors", "stage1.safetensors", "epochs/00002.safetensors"):
+        save_file({"predictor.bias": np.arange(4, dtype=np.float32)}, folder / name)
+    errors = SampleErrors(np.array([0.0, 1, 0, 0]), np.full(4, 0.25), np.arange(4), np.array([0.25]), None, 0)
+    samples = SampleFile(np.arange(4), np.array([0, 1, 1, 1]), None, {"finetune": errors}, 2, None)
+    write_sample_file(folder / "samples.npz", samples)
+    write_record(folder, RECORD)
+    return folder
+
+
+def test_every_changed_digit_of_the_record_of_a_run_is_refused(run_folder):
+    path = run_folder / "run.json"
+    content = path.read_text()
+    assert set(open_run(run_folder).record["files"]) == {
+        "epochs/00002.safetensors", "inputs.safetensors", "metrics.jsonl", "model.safetensors", "samples.npz",
+        "stage1.safetensors",
+    }  # fmt: skip
+    positions = [position for position, character in enumerate(content) if character.isdigit()]
+    assert len(positions) > 300
+    for position in positions:
+        path.write_text(f"{content[:position]}{(int(content[position]) + 1) % 10}{content[position + 1 :]}")
+        with pytest.raises(InputError, match=r"run\.json.*(does not fit its checksum|not valid JSON|Expecting|Extra)"):
+            open_run(run_folder)
+        if position % 20 == 0:
+            for read in (read_folder, read_result_folder):
+                with pytest.raises(InputError, match=r"run\.json.*(does not fit its checksum|not valid JSON)"):
+                    read(run_folder)
+
+
+def test_a_record_of_a_run_that_lost_its_checksum_is_refused(run_folder):
+    path = run_folder / "run.json"
+    path.write_text(path.read_text().replace('"digest"', '"digesu"'))
+    for read in (open_run, read_folder, read_result_folder):
+        with pytest.raises(InputError, match="does not fit its checksum, so it was damaged or changed"):
+            read(run_folder)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_flipped_bit_of_a_file_that_the_record_names_is_detected(run_folder, seed):
+    run = open_run(run_folder)
+    for name in run.record["files"]:
+        path = run_folder / name
+        content = path.read_bytes()
+        assert run.checked(path) == path
+        for _, damaged in flips(content, {"all": (0, len(content))}, 20, seed):
+            path.write_bytes(damaged)
+            with pytest.raises(InputError, match=r"does not fit its checksum, so it was damaged, or changed"):
+                run.checked(path)
+        path.write_bytes(content)
+    damaged = bytearray((run_folder / "inputs.safetensors").read_bytes())
+    damaged[-1] ^= 1
+    (run_folder / "inputs.safetensors").write_bytes(damaged)
+    with pytest.raises(InputError, match=r"inputs\.safetensors does not fit its checksum"):
+        read_inputs(run)
+    (run_folder / "inputs.safetensors").unlink()
+    with pytest.raises(InputError, match=r"cannot read .*inputs\.safetensors"):
+        read_inputs(run)
+    shutil.copy(run_folder / "samples.npz", run_folder / "metrics.jsonl")
+    assert "Learning curves" not in write_page(run_folder).read_text()
+    (run_folder / "samples.npz").write_bytes((run_folder / "samples.npz").read_bytes() + b"\0")
+    with pytest.raises(InputError, match=r"samples\.npz does not fit its checksum"):
+        read_folder(run_folder)
+
+
+def test_a_run_of_an_earlier_version_is_read_with_a_warning_and_not_continued(run_folder, caplog):
+    settings = {name: value for name, value in RECORD.items() if name not in ("schema", "kind", "result")}
+    (run_folder / "run.json").write_text(json.dumps(RECORD))
+    sentence = "run.json was written by an earlier version of modgap, without checksums. Damage of it is not detected."
+    for read in (open_run, read_folder, read_result_folder):
+        caplog.clear()
+        read(run_folder)
+        assert sentence in caplog.text
+    assert prepare_run(run_folder, settings, resume=True).finished
+    (run_folder / "run.json").write_text(json.dumps(RECORD | {"result": None}))
+    with pytest.raises(UsageError, match=r"so training does not continue from it\. Pass another --out"):
+        prepare_run(run_folder, settings, resume=True)
+    write_record(run_folder, RECORD | {"result": None})
+    assert not prepare_run(run_folder, settings, resume=True).finished
+
+
+def test_damaged_checkpoints_are_skipped(tmp_path):
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    best = tmp_path / "best-00001.safetensors"
+    write_tensors(best, model.state_dict())
+    for updates in (3, 6):
+        save_checkpoint(tmp_path, Position(0, 1, 0, updates, best=BestEpoch(1, 0.25)), model, optimizer, best)
+    newest = max((tmp_path / "checkpoints").iterdir())
+    for path in newest.iterdir():
+        content = path.read_bytes()
+        for _, damaged in flips(content, {"all": (0, len(content))}, 60):
+            path.write_bytes(damaged)
+            assert latest_checkpoint(tmp_path).position.total_updates == 3
+        path.write_bytes(content)
+    assert latest_checkpoint(tmp_path).position.total_updates == 6
+    content = bytearray(best.read_bytes())
+    content[-1] ^= 1
+    best.write_bytes(content)
+    assert latest_checkpoint(tmp_path) is None
+
+
+def test_every_flipped_bit_of_an_exported_model_is_detected(run_folder, tmp_path):
+    run = open_run(run_folder)
+    path = tmp_path / "model.safetensors"
+    tensors = {"a": torch.arange(6.0).reshape(2, 3), "b": torch.tensor(3), "c": torch.ones(3, dtype=torch.bfloat16)}
+    write_model_file(run, tensors, read_inputs(run), path)
+    content = path.read_bytes()
+    _, state, arrays = read_model_file(path)
+    assert {name: tensor.tolist() for name, tensor in state.items()} == {n: t.tolist() for n, t in tensors.items()}
+    start = 8 + int.from_bytes(content[:8], "little")
+    for _, damaged in flips(content, {"header": (8, start), "tensors": (start, len(content))}, 300):
+        path.write_bytes(damaged)
+        try:
+            _, changed, changed_arrays = read_model_file(path)
+        except InputError:
+            continue
+        # The padding of the header is no part of its content.
+        assert all(torch.equal(changed[name], state[name]) for name in state | changed)
+        assert all(torch.equal(changed_arrays[name], arrays[name]) for name in arrays | changed_arrays)
+
+
+def test_a_changed_digit_of_any_result_is_refused(tmp_path):
+    path = tmp_path / "result.json"
+    path.write_text(with_digest(format_json({"kind": "discrepancy", "schema": 2, "error": 0.30000000000000004})))
+    assert read_json(path)["schema"] == 2
+    content = path.read_text()
+    for position in (position for position, character in enumerate(content) if character.isdigit()):
+        path.write_text(f"{content[:position]}{9 - int(content[position])}{content[position + 1 :]}")
+        for read in (read_folder, read_result_folder):
+            with pytest.raises(InputError, match=r"result\.json.*(does not fit its checksum|not valid JSON)"):
+                read(tmp_path)

@@ -23,7 +23,7 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.models.pooled_layers import OUTPUT, block_names, layer_names
 from modgap.sources import open_source
 from modgap.transfer.adapted_encoder import load_adapted_encoder, surrogate_features
-from modgap.transfer.run_folder import open_run
+from modgap.transfer.run_folder import open_run, write_record
 from modgap.transfer.surrogate import open_surrogate
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.test_cli import refused, strict
@@ -166,8 +166,7 @@ def test_encoders_of_runs_by_epoch(made):
 def changed_run(original, folder, **changes):
     """A copy of a run with other values in its record."""
     shutil.copytree(original, folder)
-    record = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**record, **changes}))
+    write_record(folder, {**open_run(folder).record, **changes})
     return str(folder)
 
 

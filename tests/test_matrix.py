@@ -24,6 +24,7 @@ from modgap.ranking.backends import Backend
 from modgap.ranking.rank import rank
 from modgap.ranking.types import RankRequest
 from modgap.statistics.multiple_comparisons import MOST_LETTERED
+from modgap.storage.json_records import read_json
 from tests.commands import run_in_process
 from tests.matrices import make_matrix, make_measure
 from tests.small_hub import small_hub  # noqa: F401 - fixture
@@ -84,7 +85,7 @@ def test_the_matrix_is_that_of_the_rankings_one_by_one(sources, tmp_path, own_ca
     assert counted(run("worker", "jobs.jsonl", code=1).stdout) == (8, 2, 0)
     gathered = run("plan", "--gather", "jobs.jsonl", "--results", "out", "--as", "json")
     record = json.loads(gathered.stdout)
-    assert record == json.loads((tmp_path / "out" / "matrix.json").read_text())
+    assert record == read_json(tmp_path / "out" / "matrix.json")
     assert {one["name"] for one in record["sources"]} == {VIT, CNN, "hf:absent/model"}
     assert {(one["source"], one["target"]) for one in record["reasons"]} == {
         ("hf:absent/model", target) for target in targets[:2]

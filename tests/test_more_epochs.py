@@ -10,7 +10,7 @@ from modgap.errors import InputError
 from modgap.sources import open_source
 from modgap.transfer.adapted_embedder import _check_embedder as check_embedder
 from modgap.transfer.adapted_encoder import load_adapted_encoder
-from modgap.transfer.run_folder import open_run
+from modgap.transfer.run_folder import open_run, write_record
 from tests.commands import run_in_process
 from tests.training import target_file
 
@@ -93,8 +93,8 @@ def test_extended_run_that_was_not_continued_does_not_predict(train, tmp_path):
     """Its weights are those of the epochs before, which it may not choose again."""
     assert train(tmp_path / "run", 2).returncode == 0
     assert load_run(tmp_path / "run").classes
-    found = record(tmp_path / "run")
-    (tmp_path / "run" / "run.json").write_text(json.dumps({**found, "extended_from": [2], "result": None}))
+    found = open_run(tmp_path / "run").record
+    write_record(tmp_path / "run", {**found, "extended_from": [2], "result": None})
     with pytest.raises(InputError, match=r"has no chosen weights, because it was not finished\. Repeat its command"):
         load_run(tmp_path / "run")
     run = open_run(tmp_path / "run")

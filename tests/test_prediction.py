@@ -5,10 +5,12 @@ import json
 import shutil
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
+from safetensors.numpy import save_file
 from torch.torch_version import TorchVersion
 
 import modgap
@@ -23,8 +25,10 @@ from modgap.transfer.export import FORMATS, LOWEST_TORCH, export_model
 from modgap.transfer.input_transform import InputTransform
 from modgap.transfer.methods import method_names
 from modgap.transfer.predictions import predict_data, write_predictions
+from modgap.transfer.run_folder import open_run, write_record
 from modgap.transfer.trained_inputs import TrainedInputs
 from modgap.transfer.trained_model import load_trained_model
+from tests.campaign.run_files import RECORD, run_file
 from tests.commands import run_in_process
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.training import SHORT, run, surrogate_file, target_file
@@ -466,9 +470,9 @@ def test_arrays_are_predicted_by_name(trained, tmp_path):
 def changed(done, folder, change):
     """A copy of a run's folder with a changed record."""
     shutil.copytree(done.folder, folder)
-    record = json.loads((folder / "run.json").read_text())
+    record = dict(open_run(folder).record)
     change(record)
-    (folder / "run.json").write_text(json.dumps(record))
+    write_record(folder, record)
     return folder
 
 
@@ -476,6 +480,17 @@ def changed(done, folder, change):
     ("change", "message"),
     [
         (lambda record: record.pop("data"), "written by an earlier version"),
+        *(
+            (lambda record, size=size: record["recipe"]["stage2"].update(batch_size=size), r"stage2\.batch_size")
+            for size in (0, -5, None, "8", 2.5, True, 10**30)
+        ),
+        (lambda record: record["recipe"].update(stage2=None), r"has recipe\.stage2\.batch_size None"),
+        (lambda record: record["recipe"].update(precision=None), r"has recipe\.precision None\. Expected float32"),
+        (lambda record: record.update(input_size=-5), "has input_size -5"),
+        (lambda record: record["inputs"].update(shape=[1, 10**30, 1]), "is not one of samples or outputs"),
+        (lambda record: record["inputs"].update(shape=[1, 0, 1]), "is not one of samples or outputs"),
+        (lambda record: record["inputs"].update(mean=[10**400]), "does not describe its samples"),
+        (lambda record: record["output"].update(shape=[10**12]), "is not one of samples or outputs"),
         (lambda record: record["data"].update(transforms=[{"name": "eval"}]), "the transform 'eval' is unknown"),
         (
             lambda record: record["data"].update(transforms=[{"name": "pad", "start": 0, "size": [1 << 40]}]),
@@ -498,6 +513,9 @@ def test_changed_records_are_refused_in_one_message(trained, tmp_path, change, m
 def test_a_missing_scale_is_noticed(trained, tmp_path):
     folder = changed(trained("finetune", "dense")[0], tmp_path / "run", lambda record: None)
     (folder / "inputs.safetensors").unlink()
+    with pytest.raises(InputError, match=r"cannot read .*inputs\.safetensors"):
+        load_trained_model(folder)
+    write_record(folder, open_run(folder).record)
     with pytest.raises(InputError, match="the scale of the outputs is missing"):
         load_trained_model(folder)
 
@@ -591,3 +609,36 @@ def test_a_packaged_target_is_predicted_by_name_and_split(tmp_path):
     source = open_source("vit-fashion").load(None, head=False)
     fresh = target_model(source, np.zeros((1, 8, 8), np.float32), model.inputs.output)
     assert fresh.state_dict().keys() == model.model.state_dict().keys()
+
+
+@pytest.mark.parametrize("source", ["hf:absent/model", "random:hf:absent/model", "timm:test_vit.r160_in1k"])
+def test_a_run_contacts_no_hub_unless_that_is_allowed(tmp_path, monkeypatch, source):
+    asked = []
+
+    def snapshot_download(name, **options):
+        asked.append(name)
+        raise OSError("no connection")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    run_file("run.json")(tmp_path / "run")
+    save_file({"predictor.bias": np.zeros(2, np.float32)}, tmp_path / "run" / "model.safetensors")
+    write_record(tmp_path / "run", {**RECORD, "source": source})
+    message = (
+        "could not be downloaded (a run does not contact a hub unless that is allowed). If you trust the run, pass"
+    )
+    with pytest.raises(InputError) as refused:
+        modgap.load_run(tmp_path / "run")
+    assert f"{message} allow_download." in str(refused.value)
+    for command in (["predict", "--data", "x.npy", "--out", "y.csv"], ["export", "--out", tmp_path / "m.safetensors"]):
+        done = run_in_process(command[0], "--run", tmp_path / "run", *command[1:])
+        assert done.returncode == 1
+        assert f"{message} --allow-download." in done.stderr
+    assert asked == []
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE
+    with pytest.raises(InputError, match=r"could not be downloaded \(OSError: no connection\)"):
+        modgap.load_run(tmp_path / "run", allow_download=True)
+    assert asked
+    with pytest.raises(InputError, match="no connection"):
+        open_source(source).load(None)

@@ -11,12 +11,14 @@ from torch.nn.functional import cross_entropy
 from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
+from modgap.storage.json_records import read_json
 from modgap.targets import open_target
 from modgap.transfer.loop_setup import build_model
 from modgap.transfer.losses import task_loss
 from modgap.transfer.methods import get_method
 from modgap.transfer.processes import Processes
 from modgap.transfer.recipe import resolve_recipe
+from modgap.transfer.run_folder import write_record
 from modgap.transfer.stage_surrogate import open_stage_surrogate
 from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.train import train
@@ -167,13 +169,14 @@ def test_a_run_is_not_resumed_with_a_changed_surrogate(hub, tmp_path, method):
     assert {"python", "system", "device", "gpu", "threads"} == record["environment"].keys()
     # The environment may differ.
     record["environment"]["python"] = "2.7"
-    (done.folder / "run.json").write_text(json.dumps(record))
+    write_record(done.folder, record)
+    record = read_json(done.folder / "run.json")
     assert run(tmp_path / "run", method, "hf:small/vit", target, surrogate, resume=True).finished
     with np.load(surrogate) as file:
         np.savez(surrogate, x=file["x"] + 1, y=file["y"])
     with pytest.raises(UsageError, match=r"has other settings: provenance\.surrogate\.data\.files"):
         run(tmp_path / "run", method, "hf:small/vit", target, surrogate, resume=True)
-    assert json.loads((done.folder / "run.json").read_text()) == record
+    assert read_json(done.folder / "run.json") == record
 
 
 def test_methods_without_a_surrogate_record_none(hub, tmp_path):

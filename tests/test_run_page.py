@@ -1,6 +1,5 @@
 """The page of a trained model: its answer, curves and errors, and a run that is unfinished or damaged."""
 
-import json
 import shutil
 
 import pytest
@@ -9,6 +8,8 @@ from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
 from modgap.report_page.run_page import read_log, render_run
 from modgap.report_page.write import write_page
+from modgap.storage.json_records import read_json
+from modgap.transfer.run_folder import write_record
 from modgap.transfer.train import train
 from modgap.transfer.train_request import TrainRequest
 from tests.commands import run_in_process
@@ -24,7 +25,7 @@ def finished_run(tmp_path_factory):
 
 @pytest.fixture(name="record")
 def record_of_run(done):
-    return json.loads((done.folder / "run.json").read_text())
+    return read_json(done.folder / "run.json")
 
 
 def test_the_page_answers_and_shows_the_curves_and_the_errors(done, record):
@@ -81,7 +82,7 @@ def test_other_metrics_have_no_majority_class(record):
 
 def test_an_unfinished_run_has_a_page(done, record, tmp_path):
     record["result"] = None
-    (tmp_path / "run.json").write_text(json.dumps(record))
+    write_record(tmp_path, record)
     shutil.copy(done.folder / "metrics.jsonl", tmp_path)
     text = visible_text(write_page(tmp_path).read_text())
     assert "This run is not finished." in text
@@ -92,7 +93,7 @@ def test_an_unfinished_run_has_a_page(done, record, tmp_path):
 def test_a_damaged_log_is_left_out(done, tmp_path, content):
     shutil.copy(done.folder / "run.json", tmp_path)
     (tmp_path / "metrics.jsonl").write_bytes(content)
-    assert read_log(tmp_path) == []
+    assert read_log(tmp_path, {}) == []
     assert "Learning curves" not in visible_text(write_page(tmp_path).read_text())
 
 
@@ -114,6 +115,6 @@ def test_hostile_names_are_only_text(record, name):
 
 def test_a_record_without_its_parts_is_refused_in_one_message(done, record, tmp_path):
     del record["samples"]
-    (tmp_path / "run.json").write_text(json.dumps(record))
+    write_record(tmp_path, record)
     with pytest.raises(InputError, match="is incomplete or damaged"):
         write_page(tmp_path)

@@ -1,6 +1,5 @@
 """`modgap train`, `methods` and `discrepancy --embedder` as a user meets them: processes, exit codes, output."""
 
-import json
 import re
 import subprocess
 import sys
@@ -15,9 +14,10 @@ from modgap.errors import InputError, UsageError
 from modgap.forward.logits import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
 from modgap.storage.digests import file_digest
+from modgap.storage.json_records import read_json
 from modgap.targets import CustomData
 from modgap.transfer.methods import get_method, method_names
-from modgap.transfer.run_folder import open_run
+from modgap.transfer.run_folder import open_run, write_record
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.test_cli import refused, strict
 from tests.training import NOUNS, run, surrogate_file, target_file
@@ -92,12 +92,12 @@ def test_result_record_and_resuming_a_finished_run(modgap, data, tmp_path):
     again = modgap(*command, "--resume", "--json")
     assert (again.returncode, again.stderr) == (0, "")
     record = strict(again.stdout)
-    assert record == strict((tmp_path / "run" / "run.json").read_text())
+    assert record == read_json(tmp_path / "run" / "run.json")
     assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == weights
     assert list(record) == [
         "schema", "kind", "method", "source", "target", "protocol", "seed", "limit", "input_size", "recipe",
         "recipe_conversion", "samples",
-        "inputs", "data", "output", "provenance", "environment", "result",
+        "inputs", "data", "output", "provenance", "environment", "result", "files",
     ]  # fmt: skip
     assert list(record["result"]) == [
         "metric", "unit", "test", "interval", "no_interval", "left_out", "no_sample_errors", "confusion",
@@ -281,6 +281,7 @@ def test_cache_is_keyed_by_the_weights(data, trained, tmp_path, own_cache):
     assert len(list(own_cache.glob("logits/*/*.safetensors"))) == 2
     changed = {name: tensor + 1 for name, tensor in load_file(moved / "stage1.safetensors").items()}
     save_file(changed, moved / "stage1.safetensors")
+    write_record(moved, open_run(moved).record)
     after(data, moved)
     assert len(list(own_cache.glob("logits/*/*.safetensors"))) == 3
 
@@ -379,9 +380,10 @@ def test_damaged_or_swapped_embedder_is_refused(data, trained, tmp_path):
     folder = copied(tmp_path / "damaged", trained("mona").folder)
     whole = (folder / "stage1.safetensors").read_bytes()
     (folder / "stage1.safetensors").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(InputError, match="is damaged"):
+    with pytest.raises(InputError, match=r"stage1\.safetensors does not fit its checksum"):
         after(data, folder)
     save_file({"weight": load_file(trained("mona").weights)["predictor.linear.weight"]}, folder / "stage1.safetensors")
+    write_record(folder, open_run(folder).record)
     with pytest.raises(InputError, match="does not match the source and target"):
         after(data, folder)
     (folder / "stage1.safetensors").unlink()
@@ -391,10 +393,10 @@ def test_damaged_or_swapped_embedder_is_refused(data, trained, tmp_path):
 
 def test_record_changed_by_hand_is_refused(data, trained, tmp_path):
     folder = copied(tmp_path / "changed", trained("mona").folder)
-    record = json.loads((folder / "run.json").read_text())
+    record = open_run(folder).record
     for change, message in (({"recipe": None}, "lacks recipe"), ({"schema": 9}, "written by another version")):
         altered = {name: value for name, value in (record | change).items() if change.get(name, True) is not None}
-        (folder / "run.json").write_text(json.dumps(altered))
+        write_record(folder, altered)
         with pytest.raises(InputError, match=message):
             after(data, folder)
     (folder / "run.json").write_text("{")

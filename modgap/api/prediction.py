@@ -16,6 +16,7 @@ def load_run(
     device: str = "auto",
     batch_size: int | None = None,
     weights: str | None = None,
+    allow_download: bool = False,
 ) -> TrainedModel:
     """Load the model that `modgap train` or `modgap.train` made, to predict with.
 
@@ -30,13 +31,15 @@ def load_run(
         batch_size: Number of inputs in a forward pass; None for the one in training. On the CPU, other batches can
             change the last digits.
         weights: File or folder of the source's weights, if it needs one to be opened.
+        allow_download: True to download the source that the run names, if it is not on this machine. Allow it only for
+            runs that you trust.
 
     Returns:
         The trained model.
 
     Raises:
         UsageError: If an argument is not possible.
-        InputError: If the run is missing, was not finished, or was changed.
+        InputError: If the run is missing, was not finished, or was changed, or its source is not on this machine.
 
     Example:
         >>> from tempfile import TemporaryDirectory
@@ -51,4 +54,6 @@ def load_run(
         >>> model.predict(images).shape, model.predict_proba(images).shape, model.features(images).shape
         ((2,), (2, 10), (2, 96))
     """
-    return load_trained_model(path, epoch=epoch, weights=weights, device=device, batch_size=batch_size)
+    return load_trained_model(
+        path, epoch=epoch, weights=weights, device=device, batch_size=batch_size, allow_download=allow_download
+    )

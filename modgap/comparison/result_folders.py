@@ -9,6 +9,7 @@ import numpy as np
 from modgap.comparison.error_table import DISCREPANCY, DISTORTION, RANKING, TRAINING, ErrorTable
 from modgap.errors import InputError
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, numbered_sample_file, read_sample_file
+from modgap.storage.digests import FILES, check_named_file, warn_without_digests
 from modgap.storage.json_records import read_json
 
 __all__ = ["discrepancy_table", "read_folder"]
@@ -35,7 +36,7 @@ def read_folder(folder: Path) -> list[ErrorTable]:
         if not path.exists():
             continue
         try:
-            record = read_json(path)
+            record = read_json(path, checked_key=FILES)
             return read(record, folder)
         except RecursionError as error:
             raise InputError(f"{path} is damaged. Run the command that wrote it again.") from error
@@ -107,6 +108,8 @@ def _read_run(record: Record, folder: Path) -> list[ErrorTable]:
         raise InputError(f"The run in {folder} is not finished. Resume it: {command} --out {folder} --resume")
     if not (folder / SAMPLES_FILE).exists():
         raise InputError(_missing_errors_of_run(result, folder, command))
+    warn_without_digests(folder / "run.json", record)
+    check_named_file(folder, record, folder / SAMPLES_FILE)
     unit = "error rate" if result["metric"] == RATE_METRIC else str(result["metric"])
     table = ErrorTable(
         origin=str(folder),

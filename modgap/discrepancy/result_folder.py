@@ -10,6 +10,7 @@ from modgap.discrepancy.curve_figure import learning_curve_caption, plot_learnin
 from modgap.discrepancy.report import DiscrepancyReport, to_json
 from modgap.display.figure_files import PlannedFigure
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample_file
+from modgap.storage.json_records import with_digest
 from modgap.storage.written_files import write_texts, writing
 
 __all__ = ["planned_figures", "tested_sample_file", "write_results"]
@@ -28,7 +29,7 @@ def write_results(report: DiscrepancyReport, folder: Path) -> list[Path]:
     Raises:
         InputError: If a file cannot be written.
     """
-    texts = {"result.json": to_json(report) + "\n"}
+    texts = {"result.json": with_digest(to_json(report))}
     if report.result.held_out_confusion is not None:
         texts |= {"classes.csv": classes_csv(report), "confusion.csv": confusion_csv(report)}
     samples = tested_sample_file(report)

@@ -18,6 +18,7 @@ from modgap.distortion.sample_errors import probe_sample_file
 from modgap.distortion.similarity import SimilarityGrid
 from modgap.statistics.sample_file import numbered_sample_file, write_sample_file
 from modgap.storage.atomic_files import write_text_atomically
+from modgap.storage.json_records import with_digest
 from modgap.storage.written_files import writing
 
 __all__ = ["RECORD", "planned_figures", "write_results"]
@@ -43,7 +44,7 @@ def write_results(record: str, results: Sequence[SurrogateResult], folder: Path)
     """
     written = [folder / RECORD]
     with writing(folder):
-        write_text_atomically(folder / RECORD, record + "\n")
+        write_text_atomically(folder / RECORD, with_digest(record))
         for number, result in enumerate(results):
             written.append(folder / numbered_sample_file(number, len(results)))
             write_sample_file(written[-1], probe_sample_file(result))

@@ -8,6 +8,7 @@ from modgap.matrix.formats import to_csv, to_json, to_latex
 from modgap.matrix.result import Matrix
 from modgap.ranking.result_folder import write_results as write_ranking
 from modgap.ranking.types import Ranking
+from modgap.storage.json_records import with_digest
 from modgap.storage.written_files import write_texts, writing
 
 __all__ = ["RECORD", "write_results"]
@@ -31,7 +32,7 @@ def write_results(matrix: Matrix, rankings: Mapping[str, Ranking], targets: Sequ
     Raises:
         InputError: If a file cannot be written.
     """
-    texts = {RECORD: to_json(matrix) + "\n", "matrix.csv": to_csv(matrix), "matrix.tex": to_latex(matrix)}
+    texts = {RECORD: with_digest(to_json(matrix)), "matrix.csv": to_csv(matrix), "matrix.tex": to_latex(matrix)}
     with writing(folder):
         written = write_texts(folder, texts)
         for number, target in enumerate(targets, start=1):

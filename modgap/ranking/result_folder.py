@@ -9,6 +9,7 @@ from modgap.ranking.layer_figure import has_curves, layer_caption, layer_figure
 from modgap.ranking.report import to_csv, to_json
 from modgap.ranking.types import Ranking
 from modgap.statistics.sample_file import SAMPLES_FILE, write_sample_file
+from modgap.storage.json_records import with_digest
 from modgap.storage.written_files import write_texts, writing
 
 __all__ = ["RECORD", "planned_figures", "write_results"]
@@ -33,7 +34,7 @@ def write_results(ranking: Ranking, folder: Path) -> list[Path]:
         InputError: If a file cannot be written.
     """
     with writing(folder):
-        written = write_texts(folder, {"ranking.csv": to_csv(ranking), RECORD: to_json(ranking) + "\n"})
+        written = write_texts(folder, {"ranking.csv": to_csv(ranking), RECORD: with_digest(to_json(ranking))})
         if ranking.samples:
             write_sample_file(folder / SAMPLES_FILE, ranking.samples)
             written.append(folder / SAMPLES_FILE)

@@ -13,6 +13,7 @@ from modgap.formatting import visible_name
 from modgap.matrix import formats as matrix_formats
 from modgap.matrix import result_folder as matrix_folder
 from modgap.ranking import report as ranking_report
+from modgap.storage.digests import FILES, warn_without_digests
 from modgap.storage.json_records import read_json
 from modgap.transfer import run_folder
 
@@ -86,9 +87,11 @@ def read_result_folder(folder: Path) -> tuple[RecordKind, dict[str, Any]]:
     if not folder.is_dir():
         raise InputError(_not_a_folder(folder))
     for kind in KINDS:
-        record = read_json(folder / kind.file)
+        record = read_json(folder / kind.file, checked_key=FILES)
         if record:
             _check_record(folder, record, kind)
+            if kind is RUN:
+                warn_without_digests(folder / kind.file, record)
             return kind, record
     raise InputError(_no_results(folder))
 

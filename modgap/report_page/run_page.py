@@ -10,6 +10,7 @@ from modgap.formatting import count, visible_name
 from modgap.report_page.confusion import confusion_table
 from modgap.report_page.rendering import Card, Row, command_line, render_template
 from modgap.report_page.sweep_table import sweep_table
+from modgap.storage.digests import check_named_file
 from modgap.transfer.run_folder import LOG
 
 __all__ = ["read_log", "render_run"]
@@ -44,14 +45,16 @@ DEFINITIONS = {
 Log = Sequence[Mapping[str, Any]]
 
 
-def read_log(folder: Path) -> list[dict[str, Any]]:
+def read_log(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the lines of a run's log that can be read; none if it is missing, damaged, or too large for a page.
 
     Args:
         folder: Folder of the run.
+        record: Record of the run, which has the checksum of the log of a complete training.
     """
     path = folder / LOG
     try:
+        check_named_file(folder, record, path)
         if path.stat().st_size > LARGEST_LOG:
             return []
         lines = path.read_text(encoding="utf-8").splitlines()

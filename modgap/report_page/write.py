@@ -39,7 +39,7 @@ RENDERERS: Mapping[RecordKind, Callable[[Mapping[str, Any], Path], str]] = {
     DISCREPANCY: _render_discrepancy_folder,
     DISTORTION: lambda record, path: render_distortion(record, path.name),
     MATRIX: lambda record, path: render_leaderboard(record, path.name),
-    RUN: lambda record, path: render_run(record, read_log(path.parent), path.name),
+    RUN: lambda record, path: render_run(record, read_log(path.parent, record), path.name),
 }
 """Renderer of each kind of record. It gets the record and the path of its file."""
 

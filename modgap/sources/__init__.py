@@ -10,7 +10,7 @@ from modgap.sources.aliases import ALIASES
 from modgap.sources.hf.files import ModelFiles, read_configuration
 from modgap.sources.hf.handle import HfModel
 from modgap.sources.hf.spec import configured_architecture
-from modgap.sources.hub import AbsentFilesError, no_downloads, parse_repository
+from modgap.sources.hub import AbsentFilesError, parse_repository, without_downloads
 from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, TextInput, WaveformInput
 from modgap.sources.onnx.handle import open_onnx_file
 from modgap.sources.plugins import open_plugin, plugin_infos, plugin_names
@@ -79,7 +79,7 @@ def describe_source(name: str, *, weights: str | None = None) -> SourceInfo:
     infos = {} if weights else {info.name: info for info in source_infos()}
     if name in infos:
         return infos[name]
-    with no_downloads():
+    with without_downloads():
         is_installed = True
         try:
             source = _load_with_head(open_source(name, weights=weights))

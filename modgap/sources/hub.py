@@ -6,29 +6,28 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from modgap.errors import InputError, UsageError
 
-__all__ = ["AbsentFilesError", "Repository", "no_downloads", "parse_repository"]
+__all__ = ["AbsentFilesError", "Repository", "parse_repository", "without_downloads"]
 
 Result = TypeVar("Result")
 
-_downloads: ContextVar[bool] = ContextVar("downloads", default=True)
+
+class _Refusal(NamedTuple):
+    """A refusal of downloads: why they are refused, and how to allow them. Both are empty if nobody asks for them."""
+
+    reason: str
+    way_out: str
+
+
+_refusal: ContextVar[_Refusal | None] = ContextVar("refusal", default=None)
+"""The refusal within a block that may not download anything."""
 
 
 class AbsentFilesError(InputError):
     """An error for files of a repository that are neither in the local cache nor could be downloaded."""
-
-
-@contextlib.contextmanager
-def no_downloads() -> Iterator[None]:
-    """Use only files that are on this machine in the block."""
-    token = _downloads.set(False)
-    try:
-        yield
-    finally:
-        _downloads.reset(token)
 
 
 @dataclass(frozen=True)
@@ -86,16 +85,18 @@ class Repository:
         if result is not None:
             return result
         missing = f"The {description} are not on this machine"
-        if _downloads.get():
+        refusal = _refusal.get()
+        if refusal is None or refusal.reason:
             missing += f" and could not be downloaded ({_explain(reason)})"
         way_out = f"Get them with: {self.download_command}" + (f", or {alternative}" if alternative else "")
+        way_out = f"{refusal.way_out} {way_out}" if refusal and refusal.way_out else way_out
         raise AbsentFilesError(f"{missing}. {way_out}") from reason
 
     def _download(self, patterns: Sequence[str]) -> Exception | None:
         from huggingface_hub import constants, snapshot_download
         from huggingface_hub.utils import disable_progress_bars, logging  # type: ignore[attr-defined]
 
-        if constants.HF_HUB_OFFLINE or not _downloads.get():
+        if constants.HF_HUB_OFFLINE or _refusal.get():
             return None
         if not sys.stderr.isatty():
             disable_progress_bars()
@@ -110,10 +111,32 @@ class Repository:
         return None
 
 
+@contextlib.contextmanager
+def without_downloads(reason: str = "", way_out: str = "") -> Iterator[None]:
+    """Refuse downloads from the hub within a block. The files that are on this machine can be used.
+
+    Args:
+        reason: Clause that says why, for the message about files that are absent.
+        way_out: Sentence that says how to allow them.
+    """
+    from huggingface_hub import constants
+
+    is_offline, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True  # for the libraries that ask the hub
+    token = _refusal.set(_Refusal(reason, way_out))
+    try:
+        yield
+    finally:
+        _refusal.reset(token)
+        constants.HF_HUB_OFFLINE = is_offline
+
+
 def _explain(reason: Exception | None) -> str:
     """Return in one line why nothing was downloaded."""
     from huggingface_hub import constants
 
+    refusal = _refusal.get()
+    if refusal is not None:
+        return refusal.reason
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     if reason is None:

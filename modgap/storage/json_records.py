@@ -1,7 +1,9 @@
-"""Strict JSON: records of plain values, without NaN and infinity."""
+"""Strict JSON: records of plain values, without NaN and infinity, and with a checksum where modgap reads them again."""
 
+import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,29 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.storage.atomic_files import write_text_atomically
 
-__all__ = ["format_json", "parse_json", "plain_values", "read_json", "write_json"]
+__all__ = [
+    "DigestError",
+    "format_json",
+    "parse_json",
+    "parse_record",
+    "plain_values",
+    "read_json",
+    "with_digest",
+    "write_json",
+]
+
+DIGEST = "digest"
+"""Name of the checksum in a record, which is its last value."""
+DIGEST_AT_END = re.compile(r'"digest": "([0-9a-f]{64})"\s*\}\s*\Z')
+NO_DIGEST = "0" * 64
+
+
+class DigestError(ValueError):
+    """An error for a record that does not fit its checksum."""
+
+    def __init__(self) -> None:
+        """Say so."""
+        super().__init__("The file does not fit its checksum, so it was damaged or changed after modgap wrote it")
 
 
 def plain_values(value: Any) -> Any:
@@ -65,21 +89,67 @@ def _raise_constant(name: str) -> None:
     raise ValueError(f"{name} is not allowed in strict JSON")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object that modgap wrote.
+def with_digest(text: str) -> str:
+    """Return the text of a JSON object with the SHA-256 of the whole text, which finds damage, as its last value.
+
+    Example:
+        >>> print(with_digest('{"error": 0.5}'), end="")
+        {"error": 0.5,
+         "digest": "2e2d994394771d983e43f054b9ad5f993bce6fc16f41ffc513a8ac28e239e383"
+        }
+    """
+    content = text.rstrip().removesuffix("}").rstrip()
+    separator = "" if content.endswith("{") else ","
+    start, end = f'{content}{separator}\n "{DIGEST}": "', '"\n}\n'
+    return f"{start}{_digest(f'{start}{NO_DIGEST}{end}')}{end}"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
+
+
+def parse_record(text: str) -> tuple[Any, bool]:
+    """Parse strict JSON, and compare it with its checksum, if it has one.
 
     Returns:
-        The object; an empty dictionary when there is no file.
+        The value without the checksum, and True if there was one.
 
     Raises:
-        InputError: When the file cannot be read, is not strict JSON, or is not an object.
+        ValueError: When the text is not JSON.
+        DigestError: When it does not fit its checksum.
+    """
+    record = parse_json(text)
+    found = DIGEST_AT_END.search(text)
+    if found is None or not isinstance(record, dict):
+        return record, False
+    if _digest(f"{text[: found.start(1)]}{NO_DIGEST}{text[found.end(1) :]}") != found[1]:
+        raise DigestError
+    return {name: value for name, value in record.items() if name != DIGEST}, True
+
+
+def read_json(path: Path, *, checked_key: str | None = None) -> dict[str, Any]:
+    """Read a JSON object that modgap wrote, and compare it with its checksum, if it has one.
+
+    Args:
+        path: The file.
+        checked_key: Key that only records with a checksum have, so that one without it has lost its checksum.
+
+    Returns:
+        The object without the checksum; an empty dictionary when there is no file.
+
+    Raises:
+        InputError: When the file cannot be read, is not strict JSON, is not an object, or does not fit its checksum.
     """
     try:
-        record = parse_json(path.read_text(encoding="utf-8"))
+        record, has_digest = parse_record(path.read_text(encoding="utf-8"))
+        if not has_digest and isinstance(record, dict) and checked_key in record:
+            raise DigestError
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except DigestError as error:
+        raise InputError(f"{path}: {error}. Restore it, or run the command that wrote it again.") from error
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}). Repair or delete it.") from error
     if not isinstance(record, dict):

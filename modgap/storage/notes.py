@@ -1,27 +1,26 @@
 """Notes in the cache folder: small JSON records with a checksum. A damaged note counts as absent."""
 
 import contextlib
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modgap.errors import InputError
-from modgap.storage.json_records import format_json, read_json, write_json
+from modgap.storage.atomic_files import write_text_atomically
+from modgap.storage.json_records import format_json, parse_record, with_digest
 
 __all__ = ["read_note", "write_note"]
 
-CHECKSUM = "checksum"
+KEY = "key"
+"""Name of the file without its suffix. A note that was copied to another name is not taken."""
 
 
 def read_note(path: Path) -> dict[str, Any] | None:
     """Return the record of a note; None when there is none, or it cannot be read or is damaged."""
     try:
-        record = read_json(path)
-    except InputError:
+        record, has_digest = parse_record(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
         return None
-    checksum = record.pop(CHECKSUM, None)
-    return record if checksum == _checksum(path, record) else None
+    return record if has_digest and record.pop(KEY, None) == path.stem else None
 
 
 def write_note(path: Path, record: Mapping[str, Any]) -> None:
@@ -32,9 +31,4 @@ def write_note(path: Path, record: Mapping[str, Any]) -> None:
         record: Record of plain values.
     """
     with contextlib.suppress(OSError):
-        write_json(path, {**record, CHECKSUM: _checksum(path, record)})
-
-
-def _checksum(path: Path, record: Mapping[str, Any]) -> str:
-    # The name of the file is the key, so a note that was copied under another key is not taken.
-    return hashlib.sha256(format_json([path.stem, record], indent=None).encode()).hexdigest()
+        write_text_atomically(path, with_digest(format_json({**record, KEY: path.stem}, indent=1)))

@@ -21,8 +21,7 @@ from modgap.targets import Table, Target
 from modgap.transfer.checkpoint import load_tensors
 from modgap.transfer.input_transform import InputTransform
 from modgap.transfer.methods import get_method
-from modgap.transfer.run_files import STAGE1_FILE
-from modgap.transfer.run_folder import Run, check_source, open_run
+from modgap.transfer.run_folder import STAGE1_FILE, Run, check_source, open_run
 from modgap.transfer.trained_model import run_length
 from modgap.transfer.training_data import TargetData, read_target_data
 
@@ -107,7 +106,7 @@ class RunEmbedder:
         output = Output("classification", (2,))
         length = run_length(self.run, source)
         model = target_model(source, sample, output, length=length, embedder_start=method.embedder_start)
-        path = _embedder_file(self.run)
+        path = self.run.checked(_embedder_file(self.run))
         try:
             model.embedder.load_state_dict(_embedder_weights(path))
         except RuntimeError as error:

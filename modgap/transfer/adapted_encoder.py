@@ -43,7 +43,7 @@ def load_adapted_encoder(run: Run, parts: Parts, epoch: int | None = None) -> to
         )
     weights = {
         name.removeprefix(ENCODER_PREFIX): value
-        for name, value in load_tensors(path).items()
+        for name, value in load_tensors(run.checked(path)).items()
         if name.startswith(ENCODER_PREFIX)
     }
     encoder = copy.deepcopy(parts.encoder)

@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -17,7 +16,8 @@ from torch import Tensor, nn
 from modgap.errors import InputError, first_line
 from modgap.storage.atomic_files import TEMPORARY_SUFFIX, atomic_path, temporary_path
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
-from modgap.storage.json_records import format_json, parse_json, plain_values
+from modgap.storage.digests import FILES, check_named_file, named_digests
+from modgap.storage.json_records import format_json, parse_record, plain_values, with_digest
 from modgap.storage.written_files import writing
 
 __all__ = [
@@ -125,8 +125,17 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} is damaged: {first_line(error)}.") from error
 
 
-def save_checkpoint(folder: Path, position: Position, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Write a checkpoint to a run's folder, and remove older ones.
+def save_checkpoint(
+    folder: Path, position: Position, model: nn.Module, optimizer: torch.optim.Optimizer, best: Path | None = None
+) -> None:
+    """Write a checkpoint to a run's folder, with the checksums of its files, and remove older ones.
+
+    Args:
+        folder: Folder of the run.
+        position: Progress of the run.
+        model: The model.
+        optimizer: The optimizer of the current stage.
+        best: File in the run's folder with the weights of the best epoch; None if there is none.
 
     Raises:
         InputError: When it cannot be written.
@@ -138,7 +147,10 @@ def save_checkpoint(folder: Path, position: Position, model: nn.Module, optimize
         temporary.mkdir(parents=True)
         write_tensors(temporary / MODEL, model.state_dict())
         write_tensors(temporary / OPTIMIZER, _optimizer_tensors(optimizer))
-        (temporary / POSITION).write_text(format_json(plain_values(asdict(position))), encoding="utf-8")
+        files = named_digests(temporary, [temporary / MODEL, temporary / OPTIMIZER])
+        files |= named_digests(folder, [] if best is None else [best])
+        record = format_json({**plain_values(asdict(position)), FILES: files})
+        (temporary / POSITION).write_text(with_digest(record), encoding="utf-8")
         _flush_to_disk(temporary / POSITION)
         if path.exists():
             shutil.rmtree(path)
@@ -159,9 +171,19 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
     """Return the newest checkpoint of a run's folder that can be read; damaged ones are skipped."""
     for path in sorted(_complete(folder), reverse=True):
         with contextlib.suppress(InputError, *DAMAGED_FILE_ERRORS):
-            position = _read_position(path)
+            position, files = _read_position(path)
+            for name in files:
+                _check_file(folder, path, name, files)
             return Checkpoint(position, load_tensors(path / MODEL), load_tensors(path / OPTIMIZER))
     return None
+
+
+def _check_file(folder: Path, checkpoint: Path, name: str, files: dict[str, str]) -> None:
+    """Raise if a file of a checkpoint, or the weights of the best epoch in the run's folder, do not fit a checksum."""
+    base = checkpoint if name in (MODEL, OPTIMIZER) else folder
+    # A finished run has the weights of the best epoch as those that it chose.
+    if base == checkpoint or (base / name).exists():
+        check_named_file(base, {FILES: files}, base / name)
 
 
 def best_epochs(folder: Path) -> set[int]:
@@ -169,19 +191,23 @@ def best_epochs(folder: Path) -> set[int]:
     epochs = set()
     for path in _complete(folder):
         with contextlib.suppress(*DAMAGED_FILE_ERRORS):
-            if (best := _read_position(path).best) is not None:
+            if (best := _read_position(path)[0].best) is not None:
                 epochs.add(best.epoch)
     return epochs
 
 
-def _read_position(path: Path) -> Position:
-    record: dict[str, Any] = parse_json((path / POSITION).read_text(encoding="utf-8"))
+def _read_position(path: Path) -> tuple[Position, dict[str, str]]:
+    """Return the position of a checkpoint and the checksums of its files, or raise if it is damaged."""
+    record, has_digest = parse_record((path / POSITION).read_text(encoding="utf-8"))
+    if not has_digest:
+        raise ValueError("it has no checksum")
+    files: dict[str, str] = record.pop(FILES)
     best = record.pop("best")
     # Strict JSON stores NaN as null.
     sums = {name: math.nan if value is None else value for name, value in record.pop("sums").items()}
     position = Position(**record, sums=sums, best=None if best is None else BestEpoch(**best))
     _check_position(position)
-    return position
+    return position, files
 
 
 def _check_position(position: Position) -> None:

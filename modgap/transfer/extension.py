@@ -43,7 +43,7 @@ def reopen_extended_run(run: Run) -> None:
         )
     best = checkpoint.position.best
     if best is not None and stage["choose"] == "best" and not best_file(run.folder, best.epoch).exists():
-        _copy(run.weights, best_file(run.folder, best.epoch))
+        _copy(run.checked(run.weights), best_file(run.folder, best.epoch))
     write_record(run.folder, run.record)
 
 

@@ -1,5 +1,6 @@
 """A trained model as one safetensors file: weights, preparation of samples, and the record of the run."""
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ __all__ = ["read_model_file", "write_model_file"]
 
 RECORD_KEY = "modgap.run"
 """Name of the record of the run in the file's metadata."""
+DIGEST_KEY = "modgap.digest"
+"""Name of the SHA-256 of the record and the tensors, which finds damage."""
 MODEL = "model."
 INPUTS = "inputs."
 
@@ -40,7 +43,7 @@ def write_model_file(run: Run, state: Mapping[str, Tensor], inputs: TrainedInput
     copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     record = format_json(plain_values(dict(run.record)))
     try:
-        save_file(copies, path, {RECORD_KEY: record})
+        save_file(copies, path, {RECORD_KEY: record, DIGEST_KEY: _digest(record, copies)})
     except SafetensorError as error:
         raise InputError(f"Cannot write {path}: {first_line(error)}.") from error
 
@@ -68,8 +71,23 @@ def read_model_file(path: Path) -> tuple[Run, dict[str, Tensor], dict[str, Tenso
         record = parse_json(metadata[RECORD_KEY])
     except ValueError as error:
         raise InputError(f"The record of the run in {path} is damaged: {first_line(error)}.") from error
-    run = Run(path, check_record(record, path))
+    digest = metadata.get(DIGEST_KEY)
+    if digest not in (None, _digest(metadata[RECORD_KEY], tensors)):
+        raise InputError(
+            f"{path} does not fit its checksum, so it was damaged or changed after modgap export wrote it. Restore it, "
+            "or export the run again."
+        )
+    run = Run(path, check_record(record, path, has_digest=digest is not None))
     return run, _below(MODEL, tensors), _below(INPUTS, tensors)
+
+
+def _digest(record: str, tensors: Mapping[str, Tensor]) -> str:
+    total = hashlib.sha256(record.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
 
 
 def _below(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,11 +16,9 @@ from modgap.transfer.checkpoint import (
     save_checkpoint,
     write_tensors,
 )
-from modgap.transfer.run_folder import LOG, best_file, epoch_file
+from modgap.transfer.run_folder import LOG, STAGE1_FILE, best_file, epoch_file
 
-__all__ = ["STAGE1_FILE", "FolderFiles", "RunFiles"]
-
-STAGE1_FILE = "stage1.safetensors"
+__all__ = ["FolderFiles", "RunFiles"]
 
 
 class RunFiles:
@@ -89,7 +87,8 @@ class FolderFiles(RunFiles):
     def save_checkpoint(self, position: Position, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Write a checkpoint, and remove older ones and the weights that no checkpoint refers to."""
         if self.writes:
-            save_checkpoint(self.folder, position, model, optimizer)
+            best = None if position.best is None else best_file(self.folder, position.best.epoch)
+            save_checkpoint(self.folder, position, model, optimizer, best if best and best.exists() else None)
             self._remove_outdated_weights(set())
 
     def save_embedder(self, embedder: nn.Module) -> None:

@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError, UsageError
-from modgap.storage.json_records import parse_json, plain_values, write_json
+from modgap.statistics.sample_file import SAMPLES_FILE
+from modgap.storage.atomic_files import write_text_atomically
+from modgap.storage.digests import FILES, check_named_file, named_digests, warn_without_digests
+from modgap.storage.json_records import DigestError, format_json, parse_record, plain_values, with_digest
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
 from modgap.storage.paths import expand_user
 from modgap.storage.written_files import writing
 
 __all__ = [
     "EPOCHS",
+    "INPUTS_FILE",
     "LOG",
     "RECORD",
     "SCHEMA",
+    "STAGE1_FILE",
     "WEIGHTS",
     "Run",
     "best_file",
@@ -35,7 +40,11 @@ RECORD = "run.json"
 LOG = "metrics.jsonl"
 SCHEMA = 1
 WEIGHTS = "model.safetensors"
+INPUTS_FILE = "inputs.safetensors"
+STAGE1_FILE = "stage1.safetensors"
 EPOCHS = "epochs"
+NAMED_FILES = (WEIGHTS, INPUTS_FILE, STAGE1_FILE, SAMPLES_FILE, LOG, f"{EPOCHS}/*.safetensors")
+"""Patterns of the files whose checksums are in the record of a complete training."""
 SETTINGS = ("method", "source", "target", "protocol", "seed", "limit", "input_size", "recipe", "inputs", "provenance")
 """Keys of the record that its readers rely on."""
 _VALID_TYPES: dict[str, Any] = {
@@ -52,8 +61,10 @@ _VALID_TYPES: dict[str, Any] = {
     "extended_from": list | None,
     "training": dict | None,
     "result": dict | None,
+    FILES: dict | None,
 }
 """Types of these keys."""
+_WAY_OUT_OF_DAMAGE = " Restore it, or train the model again."
 FREE_SETTINGS = ("provenance.modgap", "environment", "recipe.loader_workers")
 """Values of the record that may differ when a run is resumed: the versions of its algorithms tell what matters."""
 
@@ -81,6 +92,14 @@ class Run:
     def trained(self) -> bool:
         """True if the training is complete and only the test is missing, as in the trials of a sweep."""
         return self.record.get("training") is not None
+
+    def checked(self, path: Path) -> Path:
+        """Return one of the run's files, after comparing it with its checksum in the record.
+
+        Raises:
+            InputError: When the file was damaged or changed, or is missing.
+        """
+        return check_named_file(self.folder, self.record, path)
 
     @property
     def saved_epochs(self) -> list[int]:
@@ -112,25 +131,26 @@ def open_run(folder: str | Path) -> Run:
     """Read the record of a run.
 
     Raises:
-        InputError: When the folder has no record, or the record is invalid or of another version.
+        InputError: When the folder has no record, or the record was damaged, or is invalid or of another version.
     """
     path = expand_user(folder)
     record_file = path / RECORD
     try:
-        record = parse_json(record_file.read_text(encoding="utf-8"))
+        record, has_digest = parse_record(record_file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{record_file} does not exist. Expected a folder that modgap train wrote.") from error
     except (OSError, ValueError) as error:
-        raise InputError(f"Cannot read {record_file}: {error}.") from error
-    return Run(path, check_record(record, record_file))
+        raise InputError(f"Cannot read {record_file}: {error}.{_WAY_OUT_OF_DAMAGE}") from error
+    return Run(path, check_record(record, record_file, has_digest=has_digest))
 
 
-def check_record(record: Any, record_file: Path) -> dict[str, Any]:
+def check_record(record: Any, record_file: Path, *, has_digest: bool) -> dict[str, Any]:
     """Return the record of a run if it has the keys and types that its readers rely on.
 
     Args:
         record: Parsed content.
         record_file: Its file, for messages.
+        has_digest: True if the record fits its checksum, False if it has none.
 
     Raises:
         InputError: When it is invalid, or of another version.
@@ -139,6 +159,8 @@ def check_record(record: Any, record_file: Path) -> dict[str, Any]:
         raise InputError(
             f"{record_file} was written by another version of modgap. Expected kind run with schema {SCHEMA}."
         )
+    if not has_digest and FILES in record:
+        raise InputError(f"Cannot read {record_file}: {DigestError()}.{_WAY_OUT_OF_DAMAGE}")
     if missing := [name for name in SETTINGS if name not in record]:
         raise InputError(
             f"{record_file} lacks {', '.join(missing)}. It was changed after modgap train wrote it. "
@@ -149,6 +171,7 @@ def check_record(record: Any, record_file: Path) -> dict[str, Any]:
     origin = record["provenance"]
     if wrong := [f"provenance.{name}" for name in ("source", "target") if not isinstance(origin.get(name), dict)]:
         raise _changed_record(record_file, wrong)
+    warn_without_digests(record_file, record)
     return record
 
 
@@ -217,7 +240,8 @@ def prepare_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> R
     epoch then ends with the new one.
 
     Raises:
-        UsageError: When `check_folder` raises it, or the folder contains a run with other settings.
+        UsageError: When `check_folder` raises it, or the folder contains a run with other settings, or an unfinished
+            one of an earlier version, which has no checksums.
     """
     check_folder(folder, resume=resume)
     record = {"schema": SCHEMA, "kind": "run", **plain_values(settings), "result": None}
@@ -227,15 +251,22 @@ def prepare_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> R
     requested = {name: value for name, value in record.items() if name != "result"}
     recorded = {name: value for name, value in run.record.items() if name in requested}
     differences = settings_differences(recorded, requested)
-    if differences and differences.keys() <= _more_epochs(recorded["recipe"]["stage2"], record["recipe"]["stage2"]):
-        before = [*(run.record.get("extended_from") or []), recorded["recipe"]["stage2"]["epochs"]]
-        extended = {**run.record, "recipe": record["recipe"], "extended_from": before, "result": None}
-        return Run(folder, extended, extended=True)
-    if differences:
+    before, after = recorded["recipe"].get("stage2"), record["recipe"]["stage2"]
+    is_extended = bool(differences) and differences.keys() <= _more_epochs(before, after)
+    if differences and not is_extended:
         raise UsageError(
             f"The run in {folder} has other settings: {', '.join(differences.values())}. "
             "Repeat the settings of that run, or pass another --out."
         )
+    if FILES not in run.record and (is_extended or not run.finished):
+        raise UsageError(
+            f"The run in {folder} was written by an earlier version of modgap, without checksums, so training does "
+            "not continue from it. Pass another --out."
+        )
+    if is_extended:
+        extended_from = [*(run.record.get("extended_from") or []), before["epochs"]]
+        extended = {**run.record, "recipe": record["recipe"], "extended_from": extended_from, "result": None}
+        return Run(folder, extended, extended=True)
     return run
 
 
@@ -247,8 +278,10 @@ def settings_differences(recorded: Mapping[str, Any], requested: Mapping[str, An
     return {path: text for path, text in _differences(recorded, requested) if not _is_free(path)}
 
 
-def _more_epochs(recorded: Mapping[str, Any], requested: Mapping[str, Any]) -> set[str]:
+def _more_epochs(recorded: Any, requested: Mapping[str, Any]) -> set[str]:
     """Return the settings that may differ because the requested stage 2 has more epochs than the recorded one."""
+    if not isinstance(recorded, Mapping):
+        return set()
     before, after = recorded.get("epochs"), requested["epochs"]
     if not isinstance(before, int) or before >= after:
         return set()
@@ -261,13 +294,16 @@ def _is_free(path: str) -> bool:
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
-    """Write run.json, complete or not at all.
+    """Write run.json, complete or not at all, with its checksum and, after the training, those of the other files.
 
     Raises:
-        InputError: When it cannot be written.
+        InputError: When it cannot be written, or another file cannot be read.
     """
+    is_trained = record.get("result") is not None or record.get("training") is not None
+    files = sorted(path for pattern in NAMED_FILES for path in folder.glob(pattern)) if is_trained else []
     with writing(folder / RECORD):
-        write_json(folder / RECORD, record)
+        text = format_json({**record, FILES: named_digests(folder, files)}, indent=1)
+        write_text_atomically(folder / RECORD, with_digest(text))
 
 
 def _differences(recorded: Any, requested: Any, path: str = "") -> Iterator[tuple[str, str]]:

@@ -300,13 +300,14 @@ def _copy_run(trial: Path, folder: Path, sweep: Sweep, trials: Sequence[Mapping[
     """Copy the chosen run to the sweep's folder, its record last."""
     if (folder / RECORD).exists():
         return
+    run = open_run(trial)
     for path in sorted([*trial.glob("*.safetensors"), trial / LOG]):
         with writing(folder / path.name), atomic_path(folder / path.name) as temporary:
-            shutil.copyfile(path, temporary)
+            shutil.copyfile(run.checked(path), temporary)
     if (trial / EPOCHS).is_dir():
         shutil.copytree(trial / EPOCHS, folder / EPOCHS, dirs_exist_ok=True)
     table = {"values": dict(sweep.values), "trials": list(trials), "chosen": best + 1}
-    write_record(folder, {**open_run(trial).record, "sweep": table})
+    write_record(folder, {**run.record, "sweep": table})
 
 
 def trial_rows(sweep: Mapping[str, Any]) -> list[tuple[str, ...]]:

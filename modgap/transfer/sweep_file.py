@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError
-from modgap.storage.json_records import parse_json, write_json
+from modgap.storage.atomic_files import write_text_atomically
+from modgap.storage.json_records import format_json, parse_record, with_digest
 from modgap.storage.written_files import writing
 
 __all__ = ["SWEEP", "read_sweep", "write_sweep"]
@@ -23,7 +24,7 @@ def read_sweep(folder: Path) -> dict[str, Any]:
     """
     path = folder / SWEEP
     try:
-        record = parse_json(path.read_text(encoding="utf-8"))
+        record, _ = parse_record(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"Cannot read {path}: {error}.") from error
     if not _is_sweep(record):
@@ -66,4 +67,4 @@ def write_sweep(
     """
     record = {"schema": SCHEMA, "settings": dict(settings), "values": dict(values), "trials": list(trials)}
     with writing(folder / SWEEP):
-        write_json(folder / SWEEP, record)
+        write_text_atomically(folder / SWEEP, with_digest(format_json(record, indent=1)))

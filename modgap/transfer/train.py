@@ -182,7 +182,7 @@ def _recorded_training(run: Run, loop: TrainingLoop) -> dict[str, Any]:
     if loop.merge is not None:
         loop.merge(loop.model)
     try:
-        loop.model.load_state_dict(load_tensors(run.weights))
+        loop.model.load_state_dict(load_tensors(run.checked(run.weights)))
     except RuntimeError as error:
         raise InputError(f"{run.weights} is not a file of this model: {first_line(error)}.") from error
     return {name: run.record["training"].get(name) for name in TRAINING}

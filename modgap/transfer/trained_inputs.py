@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from torch import Tensor
 
 from modgap.errors import InputError
 from modgap.models import Output
+from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
+from modgap.storage.digests import FILES
 from modgap.targets.manifest import InputSpec
 from modgap.targets.sample_transforms import (
     Coordinates,
@@ -29,13 +30,14 @@ from modgap.targets.sample_transforms import (
 )
 from modgap.transfer.checkpoint import load_tensors, write_tensors
 from modgap.transfer.input_transform import InputTransform
-from modgap.transfer.run_folder import Run
+from modgap.transfer.run_folder import INPUTS_FILE, Run
 from modgap.transfer.training_data import TargetData
 
-__all__ = ["INPUTS_FILE", "TrainedInputs", "arrays_of", "inputs_record", "read_inputs", "write_inputs"]
+__all__ = ["TrainedInputs", "arrays_of", "inputs_record", "read_inputs", "write_inputs"]
 
-INPUTS_FILE = "inputs.safetensors"
 MEAN, SD = "output.mean", "output.sd"
+MOST_VALUES = 1 << 28
+"""Largest number of values of a sample or an output: 1 GB."""
 TARGET_STEP = "clip-targets"
 """The step that does not change samples."""
 TRANSFORM_OF_STEP = {
@@ -209,13 +211,14 @@ def read_inputs(run: Run, tensors: Mapping[str, Tensor] | None = None) -> Traine
             f"The run in {run.folder} was written by an earlier version of modgap, which did not record how its "
             "samples are prepared. Train the model again."
         )
-    path = run.folder / INPUTS_FILE
     if tensors is None:
-        tensors = load_tensors(path) if path.exists() else {}
+        path = run.folder / INPUTS_FILE
+        is_named = INPUTS_FILE in (run.record.get(FILES) or ())
+        tensors = load_tensors(run.checked(path)) if is_named or path.exists() else {}
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     try:
         return _parse(record, run.record, arrays)
-    except (ValidationError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except DAMAGED_FILE_ERRORS as error:
         raise InputError(
             f"The record of the run in {run.folder} does not describe its samples ({_first_words(error)}). It was "
             "changed after modgap train wrote it. Restore it, or train the model again."
@@ -226,12 +229,20 @@ def _first_words(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
+def _shape(sizes: Any) -> tuple[int, ...]:
+    """Return a shape, or raise if no sample or output has it."""
+    shape = tuple(int(size) for size in sizes)
+    if any(size < 1 for size in shape) or math.prod(shape) > MOST_VALUES:
+        raise ValueError(f"the shape {shape} is not one of samples or outputs")
+    return shape
+
+
 def _parse(record: Mapping[str, Any], run: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> TrainedInputs:
-    output = Output(run["output"]["task"], tuple(int(size) for size in run["output"]["shape"]))
+    output = Output(run["output"]["task"], _shape(run["output"]["shape"]))
     inputs = run["inputs"]
     transform = InputTransform(
         InputSpec.model_validate(record["input"]),
-        tuple(int(size) for size in inputs["shape"]),
+        _shape(inputs["shape"]),
         np.array(inputs["mean"], np.float32),
         np.array(inputs["sd"], np.float32),
     )

@@ -1,5 +1,6 @@
 """A model that `modgap train` made, to predict with: from samples as the user has them to classes or values."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from modgap.errors import InputError, UsageError
 from modgap.forward.batched_inference import choose_device
 from modgap.models import TargetModel, target_model
 from modgap.sources import Source, open_source
+from modgap.sources.hub import without_downloads
 from modgap.storage.paths import expand_user
 from modgap.targets import Samples, Table
 from modgap.targets.readers.image_folder import ImageFiles, image_array
@@ -28,6 +30,13 @@ from modgap.transfer.trained_inputs import TrainedInputs, read_inputs
 
 __all__ = ["TrainedModel", "load_trained_model", "run_length"]
 
+NO_HUB = (
+    "a run does not contact a hub unless that is allowed",
+    "If you trust the run, pass --allow-download.",
+)
+"""Reason for which the source of a run is not downloaded, and how to allow it."""
+LARGEST_SETTING = 1 << 30
+PRECISIONS = ("float32", "bfloat16", "float64")
 N_AXES = {"image": 3, "series": 2, "audio": 2, "video": 4}
 """Number of axes of a sample, by kind."""
 
@@ -227,6 +236,7 @@ def load_trained_model(
     weights: str | None = None,
     device: str = "auto",
     batch_size: int | None = None,
+    allow_download: bool = False,
 ) -> TrainedModel:
     """Load the model of a finished run.
 
@@ -236,10 +246,13 @@ def load_trained_model(
         weights: File or folder of the source's weights, if the source needs one to be opened. Its values are replaced.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: Number of inputs in a forward pass; None for the one in training.
+        allow_download: Whether the source that the run names may be downloaded from a hub. Otherwise, it must be on
+            this machine, because the record of a run may come from elsewhere.
 
     Raises:
         UsageError: When an argument is not possible.
-        InputError: When the run is missing, was not finished, or was changed.
+        InputError: When the run is missing, was not finished, or was changed, or when its source is not on this
+            machine and may not be downloaded.
     """
     if batch_size is not None and batch_size < 1:
         raise UsageError(f"The batch size is {batch_size}. Expected at least 1.")
@@ -256,7 +269,9 @@ def load_trained_model(
         state = load_tensors(_weights_file(run, epoch))
         inputs = read_inputs(run)
     record = run.record
-    source = open_source(record["source"], weights=weights).load(record["input_size"], head=False)
+    _check_settings(run)
+    with contextlib.nullcontext() if allow_download else without_downloads(*NO_HUB):
+        source = open_source(record["source"], weights=weights).load(record["input_size"], head=False)
     model = _build(run, source, inputs)
     try:
         model.load_state_dict(state)
@@ -268,6 +283,30 @@ def load_trained_model(
     return TrainedModel(run, model.to(device=chosen, dtype=dtype).eval(), inputs, chosen, dtype, size)
 
 
+def _check_settings(run: Run) -> None:
+    """Raise if the record of a run has a setting of another type or range, on which its model depends."""
+    recipe = run.record["recipe"]
+    stage = recipe.get("stage2")
+    numbers = {
+        "input_size": run.record["input_size"],
+        "recipe.target_sequence_length": recipe.get("target_sequence_length"),
+        "recipe.stage2.batch_size": stage.get("batch_size") if isinstance(stage, dict) else None,
+    }
+    for name, value in numbers.items():
+        is_missing = value is None and name != "recipe.stage2.batch_size"
+        if not is_missing and not (type(value) is int and 1 <= value <= LARGEST_SETTING):
+            raise InputError(
+                f"The record of the run in {run.folder} has {name} {value!r}, and a whole number from 1 on is "
+                "expected. It was changed after modgap train wrote it. Restore it, or train the model again."
+            )
+    if recipe.get("precision") not in PRECISIONS:
+        raise InputError(
+            f"The record of the run in {run.folder} has recipe.precision {recipe.get('precision')!r}. Expected "
+            f"{', '.join(PRECISIONS)}. It was changed after modgap train wrote it. Restore it, or train the model "
+            "again."
+        )
+
+
 def _weights_file(run: Run, epoch: int | None) -> Path:
     """Return the file of the chosen weights, or of those of an epoch, or raise if there is none."""
     if epoch is None:
@@ -276,12 +315,12 @@ def _weights_file(run: Run, epoch: int | None) -> Path:
                 f"The run in {run.folder} has no chosen weights, because it was not finished. Repeat its command with "
                 "--resume first."
             )
-        return run.weights
+        return run.checked(run.weights)
     path = epoch_file(run.folder, epoch)
     if not path.exists():
         saved = ", ".join(map(str, run.saved_epochs)) or "none"
         raise InputError(f"There are no weights at {path}, because the run kept these epochs: {saved}.")
-    return path
+    return run.checked(path)
 
 
 def _build(run: Run, source: Source, inputs: TrainedInputs) -> TargetModel:
