@@ -184,6 +184,7 @@ def test_configurations_that_describe_no_source(folder, configuration, message):
         ("vit", {"hidden_size": 12_000_000, "num_attention_heads": 2}, "far more than its weights have"),
         ("vit", {"num_labels": 10**9}, r"has num_labels 1,000,000,000\. A model may have 1,048,576 classes"),
         ("vit", {"image_size": 10**7}, "far more than its weights have|takes images of"),
+        ("vit", {"label2id": {"stage": 10**5, "x": 10**9}, "num_labels": 10**9}, "has num_labels"),
         ("swin", {"depths": [1, 10**9]}, r"has depths 1,000,000,000"),
         ("bert-mlm", {"vocab_size": 10**12}, r"has vocab_size 1,000,000,000,000"),
         ("bert-mlm", {"vocab_size": 10**7}, "far more than its weights have"),
