@@ -1,6 +1,7 @@
 """Tables, series and texts in CSV files."""
 
 import numpy as np
+import pandas
 import pytest
 
 from modgap.errors import InputError, UsageError
@@ -20,7 +21,6 @@ def test_rows_are_features_or_series(tmp_path):
     assert list(table.classes) == ["cat", "dog"]
     np.testing.assert_array_equal(table.labels, [0, 1, 0])
     np.testing.assert_array_equal(table.samples[1], [[3, 4]])
-    assert table.samples[1].dtype == np.float32
     tabs = written(tmp_path, "y\tt0\tt1\n7\t1\t2\n9\t3\t4\n", "data.tsv")
     table = read(tabs, kind="series")
     assert list(table.classes) == ["7", "9"]
@@ -34,6 +34,22 @@ def test_long_format_orders_rows_by_time_and_keeps_channels(tmp_path):
     np.testing.assert_array_equal(table.samples[1], [[4, 5], [40, 50]])
     np.testing.assert_array_equal(table.labels, [0, 1])
     assert list(table.groups["site"]) == ["r", "s"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_small_differences_of_large_values_survive_standardization(tmp_path, suffix):
+    number = np.arange(240)
+    # A Unix time that decides on the class, and a Julian date by the hour: float32 keeps one and two values of them.
+    columns = {"time": 1_700_000_000 + 30 * (number % 2) + number % 10, "day": 2_460_000.5 + number % 24 / 24}
+    frame = pandas.DataFrame(columns | {"label": np.array(["early", "late"])[number % 2]})
+    path = tmp_path / f"times.{suffix}"
+    frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
+    table = open_target(str(path), custom_data=CustomData(kind="table")).read()
+    values = np.stack([table.samples[row] for row in range(240)])[:, 0]
+    assert values.dtype == np.float32
+    assert [len(np.unique(column)) for column in values.T] == [10, 24]
+    train = values[table.splits == 0].astype(np.float64)
+    np.testing.assert_allclose([train.mean(0), train.std(0, ddof=1)], [[0, 0], [1, 1]], atol=1e-4)
 
 
 @pytest.mark.parametrize(

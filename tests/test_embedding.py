@@ -66,6 +66,20 @@ def test_range_is_that_of_the_training_split():
     assert (given.low, given.high) == (0, 255)
 
 
+@pytest.mark.parametrize("representation", ["fold", "spectrogram"])
+def test_values_with_a_large_offset_are_scaled_in_double_precision(representation):
+    near_zero = np.random.default_rng(0).random((6, 1, 80))
+    pieces = []
+    for offset in (0, 1.7e9):
+        table = Table(ArraySamples(near_zero + offset), splits=np.zeros(6, int))
+        embedding = native_embedding(InputSpec(kind="series"), table, PLAIN, representation)
+        pieces.append(embedding.pieces(table.samples[0])[0])
+    assert pieces[1].dtype == np.float32
+    if representation == "fold":
+        np.testing.assert_allclose(pieces[1], pieces[0], atol=1e-5)
+    assert len(np.unique(pieces[1])) > 20
+
+
 def test_short_series_are_folded_and_long_ones_become_spectrograms():
     rng = np.random.default_rng(0)
     for length, chosen in ((24, "fold"), (300, "spectrogram")):

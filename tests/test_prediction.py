@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 from torch.torch_version import TorchVersion
 
 import modgap
@@ -188,8 +188,10 @@ def test_samples_come_in_the_forms_that_users_have(trained):
     x = samples_of(target)[0][:4]
     model = load_trained_model(done.folder)
     expected = model.outputs(x)
-    for form in (x[:, 0], list(x), [sample.tolist() for sample in x], torch.from_numpy(x), tuple(x[:, 0])):
+    for form in (x[:, 0], list(x), torch.from_numpy(x), tuple(x[:, 0])):
         np.testing.assert_array_equal(model.outputs(form), expected)
+    # Lists are float64, which is standardized as such.
+    np.testing.assert_allclose(model.outputs([sample.tolist() for sample in x]), expected, atol=1e-5)
     table = open_target(str(target)).read()
     np.testing.assert_array_equal(model.outputs(table)[:4], model.outputs(samples_of(target)[0])[:4])
     assert repr(model) == f"TrainedModel(finetune: hf:small/vit -> {target}, samples of shape (1, 12, 10), 4 classes)"
@@ -445,6 +447,37 @@ def test_new_rows_of_a_table_pass_through_the_fitted_steps(hub, table):
     (table / "text.csv").write_text("a,b,c,d\n1,2,3,high\n")
     with pytest.raises(InputError, match="got text in d"):
         predict_data(model, str(table / "text.csv"))
+
+
+def test_seconds_of_unix_times_decide_in_training_and_prediction(hub, tmp_path):
+    hub("vit")
+    seconds = 1_700_000_000 + 30 * (np.arange(80) % 2) + np.arange(80) % 7
+    rows = [f"{second},{'ab'[number % 2]}" for number, second in enumerate(seconds)]
+    (tmp_path / "train.csv").write_text("\n".join(["t,label", *rows]) + "\n")
+    (tmp_path / "new.csv").write_text("t\n1700000004\n1700000008\n1700000034\n")
+    options = {"custom_data": {"kind": "table"}}
+    settings = {"stage2.epochs": "8", "stage2.batch_size": "8"}
+    done = modgap.train(
+        "finetune", "hf:small/vit", str(tmp_path / "train.csv"), tmp_path / "run", settings=settings, **options
+    )
+    model = modgap.load_run(done.folder)
+    assert {str(array.dtype) for array in load_file(done.folder / "inputs.safetensors").values()} == {"float64"}
+    outputs = predict_data(model, str(tmp_path / "new.csv")).outputs
+    assert (outputs.argmax(axis=1) == [0, 0, 1]).all()
+    # Four seconds between two samples of a class: float32 would make 128 of them.
+    assert 0 < np.abs(outputs[0] - outputs[1]).max() < 0.2
+    np.testing.assert_array_equal(outputs, model.predict_proba(np.array([[[4.0]], [[8.0]], [[34.0]]]) + 1.7e9))
+
+
+def test_a_value_with_a_large_offset_is_predicted_in_its_unit(hub, tmp_path):
+    hub("vit")
+    signal = np.random.default_rng(0).random((60, 1, 16))
+    np.savez(tmp_path / "train.npz", x=signal + 1.7e9, y=1.7e9 + signal.mean(axis=2))
+    done = short_run(tmp_path / "run", tmp_path / "train.npz", custom_data={"kind": "series"})
+    model = modgap.load_run(done.folder)
+    predicted = model.predict(signal + 1.7e9)
+    assert np.abs(predicted - 1.7e9).max() < 2
+    assert len(np.unique(predicted)) > 50
 
 
 def test_arrays_are_predicted_by_name(trained, tmp_path):

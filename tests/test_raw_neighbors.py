@@ -5,7 +5,9 @@ import pytest
 
 from modgap.errors import InputError
 from modgap.ranking.raw_neighbors import nearest_neighbors, raw_neighbors_errors
+from modgap.ranking.raw_values import raw_features
 from modgap.targets import open_target
+from modgap.targets.samples import ArraySamples
 from modgap.transfer.pilot import pilot_halves
 from tests.training import target_file
 
@@ -92,6 +94,15 @@ def test_the_errors_are_on_the_samples_that_judge_a_short_fine_tuning(tmp_path):
     assert found.training_variance == (0.0, np.inf)
     assert found.settings == ()
     assert found.errors.averages[0] == pytest.approx((predicted != labels[halves.test]).mean())
+
+
+def test_raw_values_far_from_0_keep_their_differences():
+    near_zero = np.random.default_rng(0).random((30, 1, 5))
+    features = raw_features(ArraySamples(near_zero + 1.7e9), np.arange(30))
+    expected = (near_zero - near_zero.mean(axis=0))[:, 0]
+    np.testing.assert_allclose(features, expected, atol=1e-6)
+    unchanged = raw_features(ArraySamples(near_zero), np.arange(30))
+    np.testing.assert_array_equal(unchanged, near_zero[:, 0].astype(np.float32))
 
 
 def test_texts_have_no_raw_values(tmp_path):

@@ -25,7 +25,7 @@ def target_file(folder: Path, task: str, *, image: bool = True, samples: int = 4
     rng = np.random.default_rng(0)
     labels = np.arange(samples) % 4
     shape = (1, 12, 10) if image else (2, 24)
-    x = rng.standard_normal((samples, *shape)).astype(np.float32) + labels.reshape(-1, *(1,) * len(shape))
+    x = (rng.standard_normal((samples, *shape)) + labels.reshape(-1, *(1,) * len(shape))).astype(np.float32)
     several = np.stack([labels % 2, labels // 2, rng.integers(0, 2, samples)], 1)
     y = {"classification": labels, "multi-label": several, "regression": x[:, :1] ** 2}[task]
     path = folder / f"{task}-{'image' if image else 'series'}.npz"

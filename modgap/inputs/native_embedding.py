@@ -30,6 +30,7 @@ from modgap.inputs.waveforms import (
 from modgap.sources import Input, TextInput
 from modgap.targets import SPLITS, Table
 from modgap.targets.manifest import InputSpec, LogMel
+from modgap.targets.samples import computing_type
 
 __all__ = ["BUILT_IN", "Embedding", "native_embedding", "representation_record"]
 
@@ -91,11 +92,10 @@ class Embedding:
         unscaled = self._unscaled_pieces(sample)
         if self.low is None or self.high is None or self.representation == "tokens":
             return unscaled
-        scale = np.float32(self.high - self.low)
         if self.representation in WAVEFORMS or dict(self.options).get("pieces") == "audio":
-            middle = np.float32((self.low + self.high) / 2)
-            return [2 * (piece.astype(np.float32) - middle) / scale for piece in unscaled]
-        return [(piece.astype(np.float32) - np.float32(self.low)) / scale for piece in unscaled]
+            half = (self.high - self.low) / 2
+            return [_scaled(piece, self.low + half, half) for piece in unscaled]
+        return [_scaled(piece, self.low, self.high - self.low) for piece in unscaled]
 
     def _unscaled_pieces(self, sample: Any) -> list[Any]:
         options = dict(self.options)
@@ -155,6 +155,12 @@ def representation_record(name: str | None) -> str | dict[str, Any] | None:
         UsageError: If neither modgap nor another package has a representation of this name.
     """
     return plugin_record(name, BUILT_IN)
+
+
+def _scaled(piece: np.ndarray, zero: float, unit: float) -> np.ndarray:
+    """Return (piece - zero) / unit as float32. The difference is taken before float64 values are rounded."""
+    scaled: np.ndarray = (piece.astype(computing_type(piece.dtype), copy=False) - zero) / unit
+    return scaled.astype(np.float32, copy=False)
 
 
 def _plugin(name: str) -> Representation:

@@ -8,6 +8,7 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.targets.manifest import LogMel
+from modgap.targets.samples import computing_type
 
 __all__ = [
     "chunk_spans",
@@ -142,7 +143,7 @@ def _log_mel_spectrogram(sound: np.ndarray, rate: float, options: LogMel) -> np.
 
     size = options.fft or options.window
     mode: PadMode = "constant" if options.edge_padding == "zeros" else "reflect"
-    padded = np.pad(sound.astype(np.float32), ((0, 0), (size // 2, size // 2)), mode=mode)
+    padded = np.pad(sound.astype(computing_type(sound.dtype)), ((0, 0), (size // 2, size // 2)), mode=mode)
     frames = np.lib.stride_tricks.sliding_window_view(padded, size, axis=1)[:, :: options.hop]
     margins = ((size - options.window) // 2, (size - options.window + 1) // 2)
     window = np.pad(hann(options.window, sym=False).astype(np.float32), margins)

@@ -6,6 +6,8 @@ from math import gcd
 
 import numpy as np
 
+from modgap.targets.samples import computing_type
+
 __all__ = [
     "MOST_WINDOWS",
     "PATCH",
@@ -37,15 +39,16 @@ def mono_waveform(sound: np.ndarray, rate: float, source_rate: float) -> np.ndar
 
 
 def resample(waveform: np.ndarray, rate: float, new_rate: float) -> np.ndarray:
-    """Resample a waveform (length,) from one rate in hertz to another; float32."""
+    """Resample a waveform (length,) from one rate in hertz to another; float32, or float64 if it needs this."""
+    values = waveform.astype(computing_type(waveform.dtype))
     if rate == new_rate:
-        return waveform.astype(np.float32)
+        return values
     ratio = Fraction(new_rate / rate).limit_denominator(1000)
-    return _resample_poly(waveform, ratio.numerator, ratio.denominator, "constant").astype(np.float32)
+    return _resample_poly(values, ratio.numerator, ratio.denominator, "constant")
 
 
 def stretch(waveform: np.ndarray, length: int) -> np.ndarray:
-    """Resample a waveform to a number of values, whatever its rate is; float32 (length,).
+    """Resample a waveform to a number of values, whatever its rate is; (length,), of the type to compute in.
 
     The filter that prevents aliasing treats what lies beyond the ends as a straight line through them, so that a series
     that does not end where it began has no jumps.
@@ -54,10 +57,11 @@ def stretch(waveform: np.ndarray, length: int) -> np.ndarray:
         >>> stretch(np.array([0.0, 1.0, 2.0, 3.0]), 8).round(1).tolist()
         [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5]
     """
+    dtype = computing_type(waveform.dtype)
     if len(waveform) == length:
-        return waveform.astype(np.float32)
+        return waveform.astype(dtype)
     stretched = _resample_poly(waveform.astype(np.float64), length, len(waveform), "line")
-    return stretched[:length].astype(np.float32)
+    return stretched[:length].astype(dtype)
 
 
 def _resample_poly(waveform: np.ndarray, up: int, down: int, padding: str) -> np.ndarray:

@@ -16,13 +16,13 @@ ALGORITHM_VERSIONS: Mapping[str, int] = MappingProxyType(
         # Turns the files of a target into samples, labels and splits.
         "reading": 2,
         # Selects samples, makes the inputs of a source from them, and runs the source.
-        "inference": 1,
+        "inference": 2,
         # Fits a head on labeled data of a source's own modality.
         "fitted heads": 1,
         # Pools the outputs of the layers of an encoder.
         "pooled layers": 1,
         # Draws the batches of both stages of training, and updates the model.
-        "training": 2,
+        "training": 3,
     }
 )
 

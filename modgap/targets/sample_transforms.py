@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.samples import Samples, SelectedSamples, TransformedSamples
+from modgap.targets.samples import Samples, SelectedSamples, TransformedSamples, computing_type
 
 __all__ = [
     "Coordinates",
@@ -40,7 +40,7 @@ class Coordinates:
         axes = [np.linspace(0, 1, size, dtype=np.float32) for size in sample.shape[1:]]
         coordinates = np.stack(np.meshgrid(*axes, indexing="ij")[::-1])
         extended: np.ndarray = np.concatenate([sample, coordinates])
-        return extended.astype(np.float32, copy=False)
+        return extended.astype(computing_type(sample.dtype), copy=False)
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ class Division:
 
     def __call__(self, sample: np.ndarray) -> np.ndarray:
         """Return the quotient."""
-        return np.asarray(sample, np.float32) / np.float32(self.divisor)
+        values = np.asarray(sample)
+        return values.astype(computing_type(values.dtype)) / self.divisor
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Filling:
 
     def __call__(self, sample: np.ndarray) -> np.ndarray:
         """Return the sample without missing values."""
-        filled: np.ndarray = np.where(np.isnan(sample), self.values, sample).astype(np.float32)
+        filled: np.ndarray = np.where(np.isnan(sample), self.values, sample)
         return filled
 
 
@@ -123,7 +124,7 @@ class Padding:
     def __call__(self, sample: np.ndarray) -> np.ndarray:
         """Return the sample with the last axes of this size."""
         n_axes = len(self.size)
-        canvas = np.full((*sample.shape[:-n_axes], *self.size), self.fill, np.float32)
+        canvas = np.full((*sample.shape[:-n_axes], *self.size), self.fill, computing_type(sample.dtype))
         shape = sample.shape[-n_axes:]
         lengths = [min(length, room - self.start) for length, room in zip(shape, self.size, strict=True)]
         target: tuple[Any, ...] = (..., *(slice(self.start, self.start + length) for length in lengths))

@@ -20,6 +20,7 @@ __all__ = [
     "Table",
     "TextSamples",
     "TransformedSamples",
+    "computing_type",
     "pool_targets",
 ]
 
@@ -222,6 +223,19 @@ class Table:
             levels=None if self.levels is None else self.levels[rows],
             noise=self.noise,
         )
+
+
+def computing_type(dtype: np.dtype) -> np.dtype:
+    """Return the type in which values of a type are computed: float32, or float64 if float32 would round them.
+
+    Samples have this type until they are standardized or scaled, because a large offset, such as that of a Unix time,
+    leaves no digits of float32 for their differences.
+
+    Example:
+        >>> [str(computing_type(np.dtype(name))) for name in ("uint8", "float32", "int64", "float64")]
+        ['float32', 'float32', 'float64', 'float64']
+    """
+    return np.dtype(np.float32 if np.can_cast(dtype, np.float32) else np.float64)
 
 
 def pool_targets(targets: Samples, max_values: int = MAX_POOLED_VALUES) -> np.ndarray:

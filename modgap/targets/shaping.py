@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.samples import SPLITS, ArraySamples, Samples, TransformedSamples
+from modgap.targets.samples import SPLITS, ArraySamples, Samples, TransformedSamples, computing_type
 
 __all__ = ["class_numbers", "get_entry", "shape_samples", "split_codes"]
 
@@ -17,7 +17,7 @@ MAX_LISTED = 20
 
 @dataclass(frozen=True)
 class _Reshape:
-    """Transpose and reshape one sample; values become 8-bit or single precision."""
+    """Transpose and reshape one sample; values become 8-bit, float32, or float64 if float32 would round them."""
 
     axes: tuple[int, ...] | None
     shape: tuple[int, ...] | None
@@ -29,7 +29,7 @@ class _Reshape:
             array = array.transpose(self.axes)
         if self.shape is not None:
             array = array.reshape(self.shape)
-        return array if array.dtype == np.uint8 else array.astype(np.float32)
+        return array if array.dtype == np.uint8 else array.astype(computing_type(array.dtype), copy=False)
 
 
 def shape_samples(
@@ -57,7 +57,7 @@ def shape_samples(
             f"samples of {where}, {array.dtype} {array.shape}, do not fit axes {axes} and shape {shape}: {error}"
         ) from error
     # Anything but an array in memory or in a memory map, such as an HDF5 dataset, is read row by row.
-    if not isinstance(array, np.ndarray) or array.dtype not in (np.uint8, np.float32):
+    if not isinstance(array, np.ndarray) or array.dtype not in (np.uint8, np.float32, np.float64):
         return TransformedSamples(ArraySamples(array), reshape)
     if reshape.axes is not None:
         array = array.transpose(0, *(axis + 1 for axis in reshape.axes))

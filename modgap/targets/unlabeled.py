@@ -151,7 +151,7 @@ def _from_table(path: Path, columns: Sequence[str], keep_missing: bool) -> Unlab
     texts = [str(name) for name in selected.columns if selected[name].dtype.kind not in "fiub"]
     if texts:
         raise InputError(f"Expected numbers in {list_names(columns)} of {path}, got text in {list_names(texts)}.")
-    values = selected.to_numpy(dtype=np.float32)
+    values = selected.to_numpy(dtype=np.float64)
     bad = np.isinf(values) if keep_missing else ~np.isfinite(values)
     if bad.any():
         raise InputError(

@@ -143,7 +143,7 @@ def add_background(
 def shift_and_mirror(image: np.ndarray, transform: InputTransform, random: np.random.Generator) -> np.ndarray:
     """Shift an image (C, H, W) at random, and mirror it half of the time; the gap is 0 before standardization."""
     margins = [side // SHIFT_DIVISOR for side in image.shape[1:]]
-    background = (-transform.mean / transform.sd)[:, None, None]
+    background = (-transform.mean / transform.sd).astype(np.float32)[:, None, None]
     padding = [(0, 0), *((margin, margin) for margin in margins)]
     padded = np.pad(image - background, padding) + background
     top, left = (int(random.integers(2 * margin + 1)) for margin in margins)

@@ -57,8 +57,8 @@ class ExportedModel(nn.Module):
         inputs = trained.inputs.inputs
         ones = [1] * (len(inputs.shape) - 1)
         self.model = trained.model.cpu().float()
-        self.register_buffer("input_mean", torch.from_numpy(inputs.mean).reshape(-1, *ones))
-        self.register_buffer("input_sd", torch.from_numpy(inputs.sd).reshape(-1, *ones))
+        self.register_buffer("input_mean", torch.from_numpy(inputs.mean).float().reshape(-1, *ones))
+        self.register_buffer("input_sd", torch.from_numpy(inputs.sd).float().reshape(-1, *ones))
         mean, sd = trained.inputs.scale or (None, None)
         self.is_scaled = mean is not None
         if mean is not None and sd is not None:

@@ -12,7 +12,7 @@ from modgap.errors import InputError, UsageError
 from modgap.inputs.representations import chunk_spans, log_mel_spectrograms
 from modgap.targets import Samples
 from modgap.targets.manifest import InputSpec
-from modgap.targets.samples import PartialSamples
+from modgap.targets.samples import PartialSamples, computing_type
 
 __all__ = ["InputTransform", "fit_to_shape", "raw_pieces", "stack_pieces"]
 
@@ -24,8 +24,8 @@ class InputTransform:
     Attributes:
         spec: Description of the input in the manifest.
         shape: Shape of every input, (C, H, W) or (C, length).
-        mean: Mean of each channel over at most 2,000 training samples, shape (C,).
-        sd: Standard deviation of each channel over the same samples, shape (C,).
+        mean: Mean of each channel over at most 2,000 training samples, float64, shape (C,).
+        sd: Standard deviation of each channel over the same samples, float64, shape (C,).
     """
 
     spec: InputSpec
@@ -38,10 +38,11 @@ class InputTransform:
         return [self._standardize(piece) for piece in raw_pieces(sample, self.spec)]
 
     def _standardize(self, piece: np.ndarray) -> np.ndarray:
+        values = fit_to_shape(piece, self.shape)
         channels_first = (-1,) + (1,) * (len(self.shape) - 1)
-        mean = self.mean.reshape(channels_first)
-        sd = self.sd.reshape(channels_first)
-        standardized: np.ndarray = (fit_to_shape(piece, self.shape) - mean) / sd
+        mean = self.mean.reshape(channels_first).astype(values.dtype)
+        sd = self.sd.reshape(channels_first).astype(values.dtype)
+        standardized: np.ndarray = ((values - mean) / sd).astype(np.float32, copy=False)
         return standardized
 
     def random_piece(self, samples: Samples, row: int, random: np.random.Generator) -> np.ndarray:
@@ -111,17 +112,17 @@ def raw_pieces(sample: Any, spec: InputSpec) -> list[np.ndarray]:
 
 
 def fit_to_shape(piece: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a piece with the given shape as float32. Images are resized.
+    """Return a piece with the given shape, of the type to compute in. Images are resized, as float32.
 
     Raises:
         InputError: When the number of channels, or the length of a series, is another.
     """
-    piece = piece.astype(np.float32)
     if piece.shape == shape:
-        return piece
+        return piece.astype(computing_type(piece.dtype), copy=False)
     if len(shape) != 3 or piece.ndim != 3 or piece.shape[0] != shape[0]:
         raise InputError(
             f"A sample has shape {piece.shape}, and others have {shape}. Crop or pad them to one shape, by a step of a "
             "manifest or before."
         )
-    return interpolate(torch.from_numpy(piece)[None], shape[1:], mode="bilinear", antialias=True)[0].numpy()
+    image = torch.from_numpy(piece.astype(np.float32))[None]
+    return interpolate(image, shape[1:], mode="bilinear", antialias=True)[0].numpy()

@@ -243,8 +243,8 @@ def _parse(record: Mapping[str, Any], run: Mapping[str, Any], arrays: Mapping[st
     transform = InputTransform(
         InputSpec.model_validate(record["input"]),
         _shape(inputs["shape"]),
-        np.array(inputs["mean"], np.float32),
-        np.array(inputs["sd"], np.float32),
+        np.array(inputs["mean"], np.float64),
+        np.array(inputs["sd"], np.float64),
     )
     own = {name.removeprefix(TRANSFORM): array for name, array in arrays.items() if name.startswith(TRANSFORM)}
     transforms = None if record["transforms"] is None else read_transforms(record["transforms"], own)

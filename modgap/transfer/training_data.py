@@ -56,10 +56,10 @@ class TargetData:
         """Mean and standard deviation that convert outputs to the unit of the manifest, in the output's shape."""
         if self.y_standardization is not None:
             mean, sd = (value.reshape(-1, *(1 for _ in self.output.shape[1:])) for value in self.y_standardization)
-            return mean + np.zeros(self.output.shape, np.float32), sd + np.zeros(self.output.shape, np.float32)
+            return mean + np.zeros(self.output.shape), sd + np.zeros(self.output.shape)
         if self.table.target_scale is None:
             return None
-        mean, sd = (np.asarray(value, np.float32) for value in self.table.target_scale)
+        mean, sd = (np.asarray(value, np.float64) for value in self.table.target_scale)
         return self._to_output_shape(mean), self._to_output_shape(sd)
 
     @property
@@ -92,16 +92,25 @@ class TargetData:
         if self.output.task != "regression":
             labels = self.table.class_labels[rows]
             return labels.astype(np.float32) if labels.ndim == 2 else labels.astype(np.int64), None
+        values, masks = self.real_values(rows)
+        if self.y_standardization is not None:
+            mean, sd = self.scale or (0, 1)
+            values = (values - mean) / sd
+        return values.astype(np.float32), masks
+
+    def real_values(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the y of a regression target as the table has it, in double precision, and the mask of valid values.
+
+        Raises:
+            InputError: When a valid value is not finite.
+        """
         assert self.table.targets is not None
-        values = self._stack(self.table.targets, rows)
-        masks = self._masks(rows)
+        values = self._stack(self.table.targets, rows, np.float64)
+        masks = None if self.table.masks is None else self._stack(self.table.masks, rows, np.float32)
         bad = ~np.isfinite(values) if masks is None else ~np.isfinite(values) & (masks != 0)
         if bad.any():
             row = rows[np.flatnonzero(bad.reshape(len(rows), -1).any(axis=1))[0]]
             raise InputError(f"The y of sample {row} has NaN or infinite values. Remove the sample, or provide masks.")
-        if self.y_standardization is not None:
-            mean, sd = self.scale or (0, 1)
-            values = (values - mean) / sd
         return values, masks
 
     def micro_batch(self, inputs: torch.Tensor, rows: np.ndarray) -> MicroBatch:
@@ -115,11 +124,8 @@ class TargetData:
             mask = torch.from_numpy(mask_array).to(device=inputs.device, dtype=inputs.dtype)
         return MicroBatch(inputs, y, mask)
 
-    def _masks(self, rows: np.ndarray) -> np.ndarray | None:
-        return None if self.table.masks is None else self._stack(self.table.masks, rows)
-
-    def _stack(self, samples: Samples, rows: np.ndarray) -> np.ndarray:
-        return np.stack([self._to_output_shape(np.asarray(samples[int(row)], np.float32)) for row in rows])
+    def _stack(self, samples: Samples, rows: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
+        return np.stack([self._to_output_shape(np.asarray(samples[int(row)], dtype)) for row in rows])
 
     def _to_output_shape(self, values: np.ndarray) -> np.ndarray:
         return np.broadcast_to(values, self.output.shape) if values.ndim == 0 else values.reshape(self.output.shape)
@@ -185,6 +191,7 @@ def _fit_transform(
     """Return the transform to one shape, with the mean and sd of each channel over the training samples."""
     train = _spaced_subset(train)
     count = 0
+    offset: np.ndarray | None = None
     sums = np.zeros(1)
     squares = np.zeros(1)
     for row in train:
@@ -195,16 +202,20 @@ def _fit_transform(
                 return _fit_transform(table, train, spec, None, smaller)
             shape = shape or piece.shape
             values = fit_to_shape(piece, shape).reshape(shape[0], -1).astype(np.float64)
+            # Sums of squares would cancel if the values were far from 0.
+            offset = values.mean(1, keepdims=True) if offset is None else offset
+            values = values - offset
             count += values.shape[1]
             sums = sums + values.sum(1)
             squares = squares + (values**2).sum(1)
     assert shape is not None
+    assert offset is not None
     mean = sums / count
     sd = np.sqrt(np.maximum(squares / count - mean**2, 0))
     if not np.isfinite(sd).all():
         raise InputError("The values of the training samples are so large that they have no variance. Scale them.")
     # A constant channel becomes 0.
-    return InputTransform(spec, tuple(shape), mean.astype(np.float32), np.where(sd > 0, sd, 1).astype(np.float32))
+    return InputTransform(spec, tuple(shape), mean + offset[:, 0], np.where(sd > 0, sd, 1))
 
 
 def _resized_shape(
@@ -265,14 +276,13 @@ def _number_of_classes(table: Table) -> int:
 def _fit_y_standardization(data: TargetData) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and sd of each channel of y over the valid values of at most 2,000 training samples."""
     rows = _spaced_subset(data.train)
-    values, masks = data.ground_truth(rows)
-    counts = np.ones_like(values) if masks is None else masks
-    values = np.where(counts != 0, values, 0).astype(np.float64)
+    values, masks = data.real_values(rows)
+    valid = np.ones(values.shape, bool) if masks is None else masks != 0
     axes = (0, *range(2, values.ndim))
-    total = np.maximum(counts.sum(axis=axes, dtype=np.float64), 1)
-    mean = values.sum(axis=axes) / total
-    sd = np.sqrt(np.maximum((values**2).sum(axis=axes) / total - mean**2, 0))
-    return mean.astype(np.float32), np.where(sd > 0, sd, 1).astype(np.float32)
+    total = np.maximum(valid.sum(axis=axes, keepdims=True), 1)
+    mean = np.where(valid, values, 0).sum(axis=axes, keepdims=True) / total
+    sd = np.sqrt((np.where(valid, values - mean, 0) ** 2).sum(axis=axes) / total.reshape(-1))
+    return mean.reshape(-1), np.where(sd > 0, sd, 1)
 
 
 def _spaced_subset(rows: np.ndarray) -> np.ndarray:

@@ -240,7 +240,7 @@ def _numbers(frame: "DataFrame", on_missing: Literal["refuse", "keep", "drop"]) 
             "Drop or encode these columns, or name their purpose (--series, --time, --group)."
             f"{_group_hint(not_numeric)}"
         )
-    values: np.ndarray = frame.to_numpy(dtype=np.float32)
+    values: np.ndarray = frame.to_numpy(dtype=np.float64)
     missing = ~np.isfinite(values) if on_missing == "refuse" else np.isinf(values)
     if missing.any() and on_missing != "drop":
         columns = list_names(frame.columns[missing.any(axis=0)])

@@ -9,7 +9,7 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.limits import check_unpacked_size
 from modgap.targets.hdf5_arrays import check_links, stored_dataset
-from modgap.targets.samples import SPLITS, ArraySamples, ConcatenatedSamples, Samples, Table
+from modgap.targets.samples import SPLITS, ArraySamples, ConcatenatedSamples, Samples, Table, computing_type
 from modgap.targets.shaping import split_codes
 from modgap.targets.splits import hold_out_validation
 
@@ -67,12 +67,12 @@ def read(
 
 
 def _read_field(path: Path, name: str, stride: int, limit: int | None) -> np.ndarray:
-    """Return an array of a file, strided and limited, float32 and C-contiguous."""
+    """Return an array of a file, strided and limited, C-contiguous."""
     with path.open("rb") as stream:
         head = stream.read(USER_BLOCK + len(HDF5_SIGNATURE))
     is_hdf5 = HDF5_SIGNATURE in (head[: len(HDF5_SIGNATURE)], head[USER_BLOCK:])
     array = _read_hdf5(path, name, stride, limit) if is_hdf5 else _read_version_5(path, name, stride, limit)
-    return np.ascontiguousarray(array, np.float32)
+    return np.ascontiguousarray(array, computing_type(array.dtype))
 
 
 def _read_version_5(path: Path, name: str, stride: int, limit: int | None) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from modgap.errors import InputError, first_line
 from modgap.memory import check_memory
 from modgap.targets.file_layout import files_by_split
-from modgap.targets.samples import ArraySamples, Table
+from modgap.targets.samples import ArraySamples, Table, computing_type
 
 __all__ = ["load_dictionary", "read"]
 
@@ -41,12 +41,12 @@ def read(files: Mapping[str, Sequence[Path]], *, kind: Literal["image", "series"
         )
     if values.shape == samples.shape and samples.ndim < n_axes:
         values = values[:, None]
-    samples = samples if samples.ndim == n_axes else samples[:, None]
+    samples = (samples if samples.ndim == n_axes else samples[:, None]).astype(computing_type(samples.dtype))
     codes = None if "data" in files else np.repeat([code for code, _ in parts], [len(part[x]) for part in tensors])
     if values.dtype.kind in "iu" and values.ndim == 1:
-        return Table(ArraySamples(samples.astype(np.float32)), values.astype(np.int64), splits=codes)
-    targets = ArraySamples(values.astype(np.float32))
-    return Table(ArraySamples(samples.astype(np.float32)), splits=codes, targets=targets)
+        return Table(ArraySamples(samples), values.astype(np.int64), splits=codes)
+    targets = ArraySamples(values.astype(computing_type(values.dtype)))
+    return Table(ArraySamples(samples), splits=codes, targets=targets)
 
 
 def load_dictionary(path: Path) -> dict[Any, Any]:

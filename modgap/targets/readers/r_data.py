@@ -101,7 +101,7 @@ def _numbers(features: Mapping[str, RVector], n_samples: int, location: str) -> 
     parts = [_matrix(vector, n_samples, f"column {name!r} of {location}") for name, vector in features.items()]
     if not parts:
         raise InputError(f"expected columns of numbers beside the labels of {location}, got none")
-    return ArraySamples(np.concatenate(parts, axis=1, dtype=np.float32)[:, None])
+    return ArraySamples(np.concatenate(parts, axis=1)[:, None])
 
 
 def _texts(features: Mapping[str, RVector], n_samples: int, location: str) -> TextSamples:

@@ -46,7 +46,7 @@ def read(
         raise InputError(f"expected {n_values} values{label} in each row of {path}, got {rows.shape[1]}")
     label_path = path if has_label else single_file(files, "labels")
     labels = rows[:, -1] if has_label else _read_labels(label_path, len(rows))
-    samples = ArraySamples(rows[:, :n_values].reshape(-1, *shape).astype(np.float32))
+    samples = ArraySamples(rows[:, :n_values].reshape(-1, *shape))
     if regression:
         return Table(samples, targets=ArraySamples(labels[:, None]))
     if (labels % 1 != 0).any():

@@ -37,7 +37,7 @@ def read(files: Mapping[str, Sequence[Path]]) -> Table:
         except (OSError, ValueError, IndexError) as error:
             raise InputError(f"cannot read {path} as a .ts file: {error}") from error
     names = ", ".join(str(path) for _, path in split_paths)
-    all_series = [np.asarray(series, np.float32) for x, _ in parts for series in x]
+    all_series = [np.asarray(series, np.float64) for x, _ in parts for series in x]
     if len({len(series) for series in all_series}) != 1 or any(series.ndim != 2 for series in all_series):
         raise InputError(f"The series in {names} have different numbers of channels. Expected the same in all.")
     codes = None
