@@ -53,8 +53,20 @@ class Decorator(Protocol):
         """Return the command with the option."""
 
 
-CUSTOM_DATA_OPTIONS = ("kind", "label", "series", "time", "group", "x", "y", "background", "columns", "fill")
-"""Options that describe custom data, named as the fields of `modgap.targets.CustomData`."""
+CUSTOM_DATA_OPTIONS = (
+    "kind",
+    "label",
+    "label_type",
+    "series",
+    "time",
+    "group",
+    "x",
+    "y",
+    "background",
+    "columns",
+    "fill",
+)
+"""Parameters of the options that describe custom data."""
 
 input_size_option: Decorator = click.option(
     "--input-size",
@@ -162,6 +174,12 @@ CUSTOM_DATA_DECORATORS: tuple[Decorator, ...] = (
     ),
     click.option(
         "--label", metavar="COLUMN", help="Table: column of labels. The default is label, class, target or y."
+    ),
+    click.option(
+        "--label-type",
+        type=click.Choice(["text", "number"]),
+        help="Table: whether 01 and 1 are two labels (text) or one (number), also of groups. The default refuses both "
+        "spellings in a column.",
     ),
     click.option("--series", metavar="COLUMN", help="Table in long format: column that names the series of each row."),
     click.option("--time", metavar="COLUMN", help="Table in long format: column that orders the rows of a series."),
@@ -278,7 +296,7 @@ def custom_data_from_options(values: Mapping[str, Any]) -> "CustomData":
     """Build the description of custom data from a command's option values."""
     from modgap.targets import CustomData
 
-    return CustomData.from_options({name: values[name] for name in CUSTOM_DATA_OPTIONS})
+    return CustomData.from_options({name.replace("_", "-"): values[name] for name in CUSTOM_DATA_OPTIONS})
 
 
 def sample_request(values: Mapping[str, Any]) -> SampleRequest:

@@ -7,11 +7,14 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.written_names import number_names
 
 __all__ = ["NumberedLabels", "check_lengths", "number_groups", "number_labels", "to_numpy"]
 
 LARGEST_EXACT_FLOAT = 2**53
 NAMES_SHOWN = 3
+MISSING_TEXTS = ("nan", "NaT")
+"""Texts that NumPy makes of missing values in a list of texts."""
 
 log = logging.getLogger("modgap")
 
@@ -35,7 +38,8 @@ def to_numpy(array: Any, name: str = "array") -> np.ndarray:
     """Return an array-like object as a NumPy array.
 
     NumPy arrays and memory maps are returned as they are. PyTorch tensors may need gradients, lie on a GPU or be
-    bfloat16, which becomes float32. pandas objects and nested lists are converted.
+    bfloat16, which becomes float32. pandas objects and nested lists are converted. Lists of texts become arrays of
+    objects, because NumPy would make the text 'nan' of NaN, and drop a NUL at the end of a text.
 
     Args:
         array: The object to convert.
@@ -53,6 +57,8 @@ def to_numpy(array: Any, name: str = "array") -> np.ndarray:
     if hasattr(array, "detach") and hasattr(array, "cpu"):
         tensor = array.detach().cpu()
         return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)
+    if isinstance(array, list | tuple) and any(isinstance(value, str | bytes) for value in array):
+        return np.fromiter(array, object, len(array))
     try:
         return np.asarray(array.to_numpy() if hasattr(array, "to_numpy") else array)
     except ValueError as error:
@@ -123,7 +129,8 @@ def number_groups(groups: Any, n_samples: int) -> np.ndarray:
         n_samples: Number N of samples.
 
     Raises:
-        InputError: If there is not one group for each sample, or a group is missing or cannot be sorted.
+        InputError: If there is not one group for each sample, a group is missing or cannot be sorted, or two groups
+            differ only in spaces or in the form of Unicode.
 
     Example:
         >>> number_groups(["anna", "ben", "anna"], 3)
@@ -136,8 +143,9 @@ def number_groups(groups: Any, n_samples: int) -> np.ndarray:
         raise InputError(f"The groups have shape {array.shape}. Expected one group for each sample, ({n_samples},).")
     if len(array) != n_samples:
         raise InputError(f"There are {len(array)} groups for {n_samples} samples. Expected one group for each sample.")
-    is_missing = _missing_values(array) if array.dtype.kind == "O" else array != array
-    _raise_if_missing(is_missing, "groups", "give each of them a group")
+    _raise_if_missing(_missing_values(array), "groups", "give each of them a group")
+    if array.dtype.kind in "US" or (array.dtype.kind == "O" and all(isinstance(value, str | bytes) for value in array)):
+        return number_names(array, "group").numbers
     try:
         numbers: np.ndarray = np.unique(array, return_inverse=True)[1]
     except TypeError as error:
@@ -166,15 +174,17 @@ def _number_values(array: np.ndarray, categories: list[Any] | None) -> NumberedL
         return _number_objects(array)
     if array.dtype.kind not in "bUS":
         raise InputError(f"The labels have dtype {array.dtype}. Expected numbers, strings, booleans or categories.")
-    values, labels = np.unique(array, return_inverse=True)
-    return NumberedLabels(labels, tuple(_text(value) for value in values), "")
+    _raise_if_missing(_missing_values(array))
+    numbered = number_names(array)
+    return NumberedLabels(numbered.numbers, numbered.names, "")
 
 
 def _number_objects(array: np.ndarray) -> NumberedLabels:
     _raise_if_missing(_missing_values(array))
     if all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in array):
         return _number_numbers(np.array(array.tolist()))
-    return _number_values(np.array([_text(value) for value in array], dtype=np.str_), None)
+    numbered = number_names(array)
+    return NumberedLabels(numbered.numbers, numbered.names, "")
 
 
 def _number_categories(array: np.ndarray, categories: list[Any]) -> NumberedLabels:
@@ -185,7 +195,8 @@ def _number_categories(array: np.ndarray, categories: list[Any]) -> NumberedLabe
     number = {category: index for index, category in enumerate(used)}
     note = f"Categories without a sample are left out: {_shown(unused)}." if unused else ""
     labels = np.array([number[value] for value in array.tolist()], np.int64)
-    return NumberedLabels(labels, tuple(_text(category) for category in used), note)
+    named = number_names(used)
+    return NumberedLabels(labels, tuple(named.names[number] for number in named.numbers), note)
 
 
 def _number_numbers(array: np.ndarray) -> NumberedLabels:
@@ -215,7 +226,11 @@ def _whole_numbers(array: np.ndarray) -> np.ndarray:
 
 
 def _missing_values(array: np.ndarray) -> np.ndarray:
-    """Return a mask of the values of an object array that are None, NaN, NaT or the NA of pandas, shape (N,)."""
+    """Return a mask of the values that are None, NaN, NaT or the NA of pandas, or their texts of NumPy, shape (N,)."""
+    if array.dtype.kind in "US":
+        return np.isin(array, np.array(MISSING_TEXTS, array.dtype.kind))
+    if array.dtype.kind != "O":
+        return np.asarray(array != array)
     return np.array([value is None or _differs_from_itself(value) for value in array], bool)
 
 
@@ -233,10 +248,6 @@ def _raise_if_missing(missing: np.ndarray, kind: str = "labels", way_out: str = 
             f"{len(rows)} of {len(missing)} {kind} are missing (first in row {rows[0]}). Drop these samples, or "
             f"{way_out}."
         )
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _shown(names: list[str] | tuple[str, ...]) -> str:

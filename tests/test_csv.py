@@ -1,5 +1,8 @@
 """Tables, series and texts in CSV files."""
 
+import re
+import unicodedata
+
 import numpy as np
 import pandas
 import pytest
@@ -75,7 +78,7 @@ def test_fractional_labels_are_regression_targets_and_text_is_text(tmp_path):
     assert table.labels is None
     np.testing.assert_array_equal(table.targets[0], 0.5)
     integers = read(written(tmp_path, "a,y\n1,3.0\n2,1.0\n"), kind="table")
-    assert list(integers.classes) == ["1", "3"]
+    assert list(integers.classes) == ["1.0", "3.0"]
     texts = read(written(tmp_path, 'text,label\n"a, b",x\nc,y\n'), kind="text")
     assert texts.samples[0] == "a, b"
 
@@ -109,13 +112,68 @@ def test_an_unreadable_file_gives_an_error_of_one_line(tmp_path, text, options, 
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("labels", [("1e20", "2e20"), ("1e20", "3"), ("-1e19", "2")])
-def test_labels_beyond_exact_numbers_are_refused(tmp_path, labels):
-    """They became -9223372036854775808 and were one class."""
-    rows = "".join(f"{number % 7},{labels[number % 2]}\n" for number in range(20))
-    (tmp_path / "a.csv").write_text(f"a,label\n{rows}")
-    with pytest.raises(InputError, match=r"The label -?1e\+(19|20) is a whole number of more than 15 digits"):
-        open_target(str(tmp_path / "a.csv"), custom_data=CustomData(kind="table")).read()
+def labeled_table(folder, labels, groups=(), name="labels.csv", **description):
+    """Read a table of 60 rows in which the labels, and groups of four rows, take turns."""
+    rows = [f"{row % 7},{labels[row % len(labels)]}" for row in range(60)]
+    if groups:
+        rows = [f"{line},{groups[row // 4 % len(groups)]}" for row, line in enumerate(rows)]
+        description["group"] = "who"
+    header = "a,label,who" if groups else "a,label"
+    (folder / name).write_text("\n".join([header, *rows, ""]), encoding="utf-8")
+    return open_target(str(folder / name), custom_data=CustomData(kind="table", **description)).read()
+
+
+@pytest.mark.parametrize("labels", [("1e20", "2e20"), ("3", "1e20"), ("-1e19", "2"), ("01", "02", "10"), ("9", "10.0")])
+def test_labels_are_texts_as_they_are_written_in_the_order_of_numbers(tmp_path, labels):
+    """Beyond 2**63 they became -9223372036854775808 and were one class."""
+    assert tuple(labeled_table(tmp_path, labels).classes) == labels
+
+
+SPELLINGS = [("1", "01", "2"), ("1e3", "1000", "2"), ("1", "1.0", "x"), ("True", "true", "no")]
+
+
+@pytest.mark.parametrize("spellings", SPELLINGS)
+@pytest.mark.parametrize("noun", ["label", "group"])
+def test_two_spellings_of_a_number_are_refused_unless_an_option_decides(tmp_path, spellings, noun):
+    columns = {"labels": spellings} if noun == "label" else {"labels": ("p", "q"), "groups": spellings}
+    first, second = sorted(spellings[:2])
+    with pytest.raises(
+        InputError, match=rf"The {noun}s '{first}' and '{second}' are two spellings of one .*--label-type"
+    ):
+        labeled_table(tmp_path, **columns)
+    counts = {}
+    for label_type in ("text", "number"):
+        table = labeled_table(tmp_path, **columns, label_type=label_type)
+        counts[label_type] = len(table.classes) if noun == "label" else len(np.unique(table.groups["groups"]))
+    assert counts == {"text": 3, "number": 2}
+
+
+def test_numbers_become_names_by_the_label_type(tmp_path):
+    assert labeled_table(tmp_path, ("007", "7", "1e1", "10"), label_type="number").classes == ["7", "10"]
+    assert labeled_table(tmp_path, ("0.5", "1.5"), label_type="text").classes == ["0.5", "1.5"]
+    with pytest.raises(InputError, match="has real values as labels"):
+        labeled_table(tmp_path, ("0.5", "1.5"), label_type="number")
+
+
+@pytest.mark.parametrize("pair", [(" x", "x"), ("caf\u00e9", "cafe\u0301")])
+@pytest.mark.parametrize("noun", ["label", "group"])
+def test_names_that_differ_in_spaces_or_unicode_are_never_merged(tmp_path, caplog, pair, noun):
+    def read_table(names):
+        return labeled_table(tmp_path, names) if noun == "label" else labeled_table(tmp_path, ("p", "q"), names)
+
+    with pytest.raises(InputError, match=f"The {noun}s {re.escape(ascii(pair[0]))} and {re.escape(ascii(pair[1]))}"):
+        read_table((*pair, "y"))
+    unusual = next(name for name in pair if name != unicodedata.normalize("NFC", name.strip()))
+    caplog.clear()
+    read_table((unusual, "y"))
+    assert [record.levelname for record in caplog.records if f"1 {noun} is read without spaces" in record.message] == [
+        "WARNING"
+    ]
+
+
+def test_a_nul_byte_is_refused(tmp_path):
+    with pytest.raises(InputError, match="has NUL bytes"):
+        labeled_table(tmp_path, ("x", "x\0"))
 
 
 def test_large_labels_of_integers_stay_different(tmp_path):

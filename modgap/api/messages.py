@@ -10,9 +10,9 @@ from modgap.targets.custom_description import FIELD_OF_OPTION
 
 __all__ = ["with_python_messages"]
 
-VALUE = r"\d+(?:\.\d+)?|[A-Z][A-Z_]*|(?<=--kind )(?:image|series|table|text)"
+VALUE = r"\d+(?:\.\d+)?|[A-Z][A-Z_]*|(?<=--kind )(?:image|series|table|text)|(?<=--label-type )(?:text|number)"
 OPTION = re.compile(rf"(?<![\w-])--(?P<name>[a-z][a-z-]*)(?: (?P<value>{VALUE}))?\b")
-"""An option, with its value if that is a number, a placeholder such as COLUMN, or a kind of custom data."""
+"""An option, with its value if that is a number, a placeholder such as COLUMN, or a kind or type of custom data."""
 COMMAND = re.compile(r"\bmodgap (?:[a-z]+)(?: [^.]*)?")
 
 Parameters = ParamSpec("Parameters")

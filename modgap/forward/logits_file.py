@@ -1,9 +1,10 @@
 """Logits and labels that were computed elsewhere, in the files that users have."""
 
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,10 +13,14 @@ from modgap.forward.logits import SourceLogits
 from modgap.storage.mmap_arrays import map_npy
 from modgap.storage.paths import expand_user
 from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
-from modgap.targets.data_frames import drop_index_columns, list_names, read_frame, with_label_names
+from modgap.targets.data_frames import drop_index_columns, list_names, named_texts, read_frame
 from modgap.targets.file_layout import has_suffix
 from modgap.user_arrays import NumberedLabels, check_lengths, number_labels, to_numpy
 from modgap.version import installed_version
+from modgap.written_names import number_names, real_numbers
+
+if TYPE_CHECKING:
+    from pandas import Series
 
 __all__ = ["read_logits_file"]
 
@@ -25,6 +30,7 @@ NAMES = ("logits", "labels", "groups", "class_names", "source_class_names")
 """Names of the arrays in a file. The first two must be there."""
 GROUP_COLUMNS = ("group", "groups")
 LABEL_COLUMNS = ("labels", "label", "class", "target", "y")
+PLAIN_NUMBER = re.compile("-?(?:0|[1-9][0-9]{0,17})")
 
 Content = dict[str, Any]
 
@@ -93,14 +99,13 @@ def _read_npy_files(file: Path) -> Content:
 
 def _read_columns(file: Path) -> Content:
     """Return labels, groups and logits from the columns of a table."""
-    frame = read_frame(file)
+    frame = read_frame(file, _columns_of_names)
     label = _find_column(frame.columns, LABEL_COLUMNS)
     if label is None:
         raise InputError(
             f"{file} has no column of labels. Expected one named {' or '.join(LABEL_COLUMNS)}. It has: "
             f"{list_names(frame.columns)}."
         )
-    frame = with_label_names(frame, label, file)
     group = _find_column(frame.columns, GROUP_COLUMNS)
     used_columns = [label] if group is None else [label, group]
     values = drop_index_columns(frame, used_columns, file).drop(columns=used_columns)
@@ -110,11 +115,33 @@ def _read_columns(file: Path) -> Content:
             f"{file} has text in {list_names(texts)}. Expected numbers, the logits of one source class, in each column "
             "but those of labels and groups."
         )
-    content: Content = {"logits": values.to_numpy(dtype=np.float32), "labels": frame[label]}
+    content: Content = {
+        "logits": values.to_numpy(dtype=np.float32),
+        "labels": _named_values(frame[label], file, "label"),
+    }
     names = [str(name) for name in values.columns]
     if names != [str(number) for number in range(len(names))]:
         content["source_class_names"] = names
-    return content if group is None else content | {"groups": frame[group].to_numpy()}
+    return content if group is None else content | {"groups": _named_values(frame[group], file, "group")}
+
+
+def _columns_of_names(columns: Sequence[str]) -> list[str]:
+    names = (_find_column(columns, LABEL_COLUMNS), _find_column(columns, GROUP_COLUMNS))
+    return [name for name in names if name is not None]
+
+
+def _named_values(column: "Series[Any]", file: Path, noun: str) -> np.ndarray:
+    """Return labels or groups as numbers if they are written as plain ones, else as they are written."""
+    values = named_texts(column, file, noun)
+    if values.dtype.kind not in "OT" or values.isna().any():
+        return values.to_numpy()
+    texts = values.to_numpy(dtype=object)
+    if (numbers := real_numbers(texts)) is not None:
+        return numbers
+    numbered = number_names(texts, noun, "refuse")
+    is_plain = all(PLAIN_NUMBER.fullmatch(name) for name in numbered.names)
+    names = np.array([int(name) for name in numbered.names]) if is_plain else np.array(numbered.names, object)
+    return names[numbered.numbers]
 
 
 def _find_column(columns: Sequence[Any], names: Sequence[str]) -> str | None:

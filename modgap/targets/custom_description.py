@@ -16,6 +16,7 @@ LETTERS_AND_DIGITS = ("Ll", "Lm", "Lo", "Nd")
 FIELD_OF_OPTION = {
     "kind": "kind",
     "label": "label_column",
+    "label-type": "label_type",
     "series": "series_column",
     "time": "time_column",
     "group": "group",
@@ -40,6 +41,8 @@ class CustomData:
         kind: `image` or `series` for array files that could hold either; `table`, `series` or `text` for CSV and
             Parquet files, or `image` or `sound` for those that list files. None infers it.
         label_column: CSV column of the label. None looks for a column named label, class, target or y.
+        label_type: `text` if labels and groups of a table are names as they are written, so that 01 and 1 are two, or
+            `number` if all spellings of a number are one. None refuses two spellings of a number.
         series_column: CSV column with the name of the series that a row belongs to (long format). None if every
             row is a sample.
         time_column: CSV column by which the rows of a series are ordered. None keeps the order of the file.
@@ -55,6 +58,7 @@ class CustomData:
 
     kind: str | None = None
     label_column: str | None = None
+    label_type: str | None = None
     series_column: str | None = None
     time_column: str | None = None
     group: str | None = None
@@ -83,8 +87,8 @@ class CustomData:
         """Return the description that command-line options give.
 
         Args:
-            options: Values by option, without the option's dashes (kind, label, series, time, group, x, y, background,
-                columns, fill). Other options are ignored.
+            options: Values by option, without the option's dashes (the keys of FIELD_OF_OPTION). Other options are
+                ignored.
         """
         return cls(**{field: options.get(option) for option, field in FIELD_OF_OPTION.items()})
 

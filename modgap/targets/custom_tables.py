@@ -42,14 +42,16 @@ def _list_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles | No
     options: dict[str, Any] = {"kind": kind}
     if custom_data.label_column is not None:
         options["label_column"] = custom_data.label_column
+    if custom_data.label_type is not None:
+        options["label_type"] = custom_data.label_type
     if custom_data.group is not None:
         options["group_column"] = custom_data.group
     if kind == "image":
-        check_options(path, custom_data, ("kind", "label", "group", "background"))
+        check_options(path, custom_data, ("kind", "label", "label-type", "group", "background"))
         options["background"] = custom_data.background or "white"
         input_spec: dict[str, Any] = dict(PICTURES)
     else:
-        check_options(path, custom_data, ("kind", "label", "group"))
+        check_options(path, custom_data, ("kind", "label", "label-type", "group"))
         from modgap.targets.sound import common_rate
 
         options["rate"] = common_rate(paths)
@@ -59,7 +61,7 @@ def _list_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles | No
 
 
 def _csv_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
-    check_options(path, custom_data, ("kind", "label", "series", "time", "group", "columns", "fill"))
+    check_options(path, custom_data, ("kind", "label", "label-type", "series", "time", "group", "columns", "fill"))
     if custom_data.kind not in (None, "table", "series", "text"):
         raise UsageError(
             f"--kind {custom_data.kind} does not apply to {path}. Choose table, series, text, image or sound."
@@ -70,7 +72,7 @@ def _csv_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
             "--series COLUMN names the column that identifies the series."
         )
     kind = _csv_kind(path, custom_data)
-    columns = ("label_column", "series_column", "time_column")
+    columns = ("label_column", "label_type", "series_column", "time_column")
     options: dict[str, Any] = {name: value for name in columns if (value := getattr(custom_data, name)) is not None}
     if custom_data.group is not None:
         options["group_column"] = custom_data.group
@@ -91,7 +93,9 @@ def _csv_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
 
 
 def _check_table_options(path: Path, custom_data: CustomData, kind: str) -> None:
-    """Raise if an option does not apply to a table of this kind."""
+    """Raise if an option does not apply to a table of this kind, or has an unknown value."""
+    if custom_data.label_type not in (None, "text", "number"):
+        raise unknown_name("--label-type", str(custom_data.label_type), ("text", "number"))
     if kind == "text" and (custom_data.columns or custom_data.fill):
         raise UsageError(f"--columns and --fill do not apply to {path}, whose samples are texts.")
     if custom_data.fill not in (None, "mean", "median", "drop"):

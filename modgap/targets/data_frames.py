@@ -2,10 +2,11 @@
 
 import codecs
 import io
+import itertools
 import logging
 import re
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,19 +19,28 @@ from modgap.memory import check_memory
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.gzip_stream import open_gzip
 from modgap.targets.file_layout import has_suffix
+from modgap.written_names import parse_number
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Index, Series
 
-__all__ = ["SUFFIXES", "check_single_values", "drop_index_columns", "list_names", "read_frame", "with_label_names"]
+__all__ = ["SUFFIXES", "check_single_values", "drop_index_columns", "list_names", "named_texts", "read_frame"]
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 INDEX_NAMES = ("index", "id")
 """Names that columns of row numbers often have."""
 UNNAMED = re.compile(r"Unnamed: \d+")
 """Name that pandas gives to a column whose name in the header is empty."""
+MISSING = frozenset(
+    ("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA",
+     "NULL", "NaN", "None", "n/a", "nan", "null")
+)  # fmt: skip
+"""Texts that pandas reads as missing values."""
+TextColumns = Callable[[Sequence[str]], Collection[str]]
+"""Function that chooses the columns of a CSV file that stay text as it is written, by the names of all columns."""
 DECIMAL_COMMA = re.compile(r"\s*[-+]?\d*,\d+(?:[eE][-+]?\d+)?\s*")
 BYTES_OF_HEADER = 1 << 16
+BYTES_OF_BLOCK = 1 << 20
 BYTES_PER_VALUE = 8
 MAX_CHARACTERS = 40
 """Characters of a value that a message shows."""
@@ -40,16 +50,21 @@ MAX_LISTED = 8
 log = logging.getLogger("modgap")
 
 
-def read_frame(path: Path) -> "DataFrame":
+def read_frame(path: Path, texts: TextColumns | None = None) -> "DataFrame":
     """Read a file with one of SUFFIXES.
 
     CSV files may have semicolons or tabs between the columns, decimal commas where these are semicolons, and the
     encodings UTF-8, UTF-16 and Latin-1. Everything but commas, decimal points and UTF-8 is logged.
 
+    Args:
+        path: The file.
+        texts: Columns of a CSV file that stay text as it is written, such as 01, in which an empty text is missing.
+            None lets pandas choose all types. Parquet files have types of their own.
+
     Raises:
         InputError: If the file cannot be read, has no rows, or its rows have more values than its header has names.
     """
-    frame = _read_parquet(path) if has_suffix(path, (".parquet",)) else _read_csv(path)
+    frame = _read_parquet(path) if has_suffix(path, (".parquet",)) else _read_csv(path, texts)
     if not len(frame):
         raise InputError(f"{path} has a header with {count(len(frame.columns), 'column')}, but no rows below it.")
     return frame
@@ -101,14 +116,17 @@ LAST_ENCODING = "latin-1"
 """Encoding of files that are not UTF-8; every byte is a character in it."""
 
 
-def _read_csv(path: Path) -> "DataFrame":
+def _read_csv(path: Path, texts: TextColumns | None) -> "DataFrame":
     try:
         check_memory(path, path.stat().st_size)
         separator, encoding = _dialect(path)
-        frame, encoding = _decode_csv(path, separator, encoding)
+        frame, encoding = _decode_csv(path, separator, encoding, texts)
         if separator == ";" and _has_decimal_commas(frame):
             log.info("The numbers of %s are read with decimal commas.", path)
-            frame, _ = _decode_csv(path, separator, encoding, decimal=",")
+            frame, _ = _decode_csv(path, separator, encoding, texts, decimal=",")
+            for name in [] if texts is None else texts(list(map(str, frame.columns))):
+                if all(DECIMAL_COMMA.fullmatch(text) or parse_number(text) is not None for text in frame[name]):
+                    frame[name] = frame[name].str.replace(",", ".")
     except InputError:
         raise
     except (*DAMAGED_FILE_ERRORS, Warning) as error:
@@ -120,7 +138,13 @@ def _dialect(path: Path) -> tuple[str, str]:
     """Return the separator and the encoding that the beginning of the file suggests."""
     with _open(path) as stream:
         head = stream.read(BYTES_OF_HEADER)
+        blocks = itertools.chain([head], iter(lambda: stream.read(BYTES_OF_BLOCK), b""))
+        has_nul = any(b"\0" in block for block in blocks)
     encoding = "utf-16" if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8"
+    if has_nul and encoding == "utf-8":
+        raise InputError(
+            f"{path} has NUL bytes, at which texts would be cut. Save it again as text in UTF-8, without them."
+        )
     if has_suffix(path, (".tsv", ".tsv.gz")):
         return "\t", encoding
     header = head.decode(encoding, "replace").lstrip("\ufeff\r\n").partition("\n")[0]
@@ -135,7 +159,9 @@ def _open(path: Path) -> io.BufferedIOBase:
     return open_gzip(path) if has_suffix(path, (".gz",)) else path.open("rb")
 
 
-def _decode_csv(path: Path, separator: str, encoding: str, **options: Any) -> tuple["DataFrame", str]:
+def _decode_csv(
+    path: Path, separator: str, encoding: str, texts: TextColumns | None, **options: Any
+) -> tuple["DataFrame", str]:
     """Return the frame, and the encoding that fits the file."""
     import pandas
 
@@ -145,13 +171,17 @@ def _decode_csv(path: Path, separator: str, encoding: str, **options: Any) -> tu
     with warnings.catch_warnings():
         warnings.simplefilter("error", pandas.errors.ParserWarning)
         try:
+            if texts is not None:
+                with _open(path) as stream:
+                    header = pandas.read_csv(stream, encoding=encoding, nrows=0, **options).columns
+                options["converters"] = dict.fromkeys(texts(list(map(str, header))), str)
             with _open(path) as stream:
                 return pandas.read_csv(stream, encoding=encoding, **options), encoding
         except UnicodeDecodeError:
             if encoding == LAST_ENCODING:
                 raise
             log.info("%s is not encoded as UTF-8, so it is read as Latin-1. Check names beyond ASCII.", path)
-            return _decode_csv(path, separator, LAST_ENCODING, **options)
+            return _decode_csv(path, separator, LAST_ENCODING, texts, **options)
         except pandas.errors.ParserWarning:
             return _without_row_numbers(path, encoding, options), encoding
 
@@ -190,33 +220,34 @@ def check_single_values(column: "Series[Any]") -> None:
         )
 
 
-def with_label_names(frame: "DataFrame", column: str, path: Path, missing: Collection[str] = ()) -> "DataFrame":
-    """Return the frame with texts such as NA and null as class names in a column of text labels.
+def named_texts(column: "Series[Any]", path: Path, noun: str = "label", missing: Collection[str] = ()) -> "Series[Any]":
+    """Return a column of names that was read as text, with missing values where a name is missing.
 
-    pandas reads about twenty such texts as missing values. In a column of numbers they are missing. In a column of text
+    pandas reads about twenty texts such as NA and null as missing values. Among numbers they are missing. Among texts
     only an empty cell is, because NA may be North America and null a class like any other.
 
     Args:
-        frame: The frame of a file.
-        column: Column of the labels.
+        column: The column. Columns of Parquet files are returned as they are.
         path: The file.
-        missing: Texts that mark missing labels.
+        noun: `label` or `group`, for the message.
+        missing: Further texts that mark missing names.
 
     Raises:
-        InputError: When the labels are lists or records.
+        InputError: When a name is a list or a record.
     """
-    labels = frame[column]
-    check_single_values(labels)
-    if has_suffix(path, (".parquet",)) or not labels.isna().any() or labels.dtype.kind not in "OT":
-        return frame
-    separator, encoding = _dialect(path)
-    options = {"keep_default_na": False, "na_values": ["", *missing], "usecols": [column]}
-    literal = _decode_csv(path, separator, encoding, **options)[0][column]
-    restored = literal[labels.isna() & literal.notna()].value_counts()
-    if len(restored):
-        names = " and ".join(f"{name!r} ({count(number, 'row')})" for name, number in sorted(restored.items()))
-        log.info("The labels %s of %s are read as names of classes, not as missing labels.", names, path)
-    return frame.assign(**{column: literal})
+    if has_suffix(path, (".parquet",)):
+        check_single_values(column)
+        return column
+    stripped = column.str.strip()
+    is_missing = stripped.eq("") | column.isin(list(missing))
+    unclear = stripped.isin(MISSING) & ~is_missing
+    if unclear.any() and all(parse_number(text) is not None for text in stripped[~unclear & ~is_missing]):
+        is_missing |= unclear
+    elif unclear.any():
+        counts = column[unclear].value_counts()
+        names = " and ".join(f"{name!r} ({count(number, 'row')})" for name, number in sorted(counts.items()))
+        log.info("The %ss %s of %s are read as names, not as missing values.", noun, names, path)
+    return column.mask(is_missing)
 
 
 def _has_decimal_commas(frame: "DataFrame") -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.targets.samples import SPLITS
+from modgap.written_names import number_names
 
 __all__ = ["class_folder_labels", "files_by_split", "has_suffix", "list_files", "single_file"]
 
@@ -99,9 +100,9 @@ def class_folder_labels(
         _check_single_folder(folder, parts, noun)
         _check_split_names(folder, {part[0] for part in parts if len(part) > 2})
     class_level = 1 if has_splits else 0
-    classes, labels = np.unique([part[class_level] for part in parts], return_inverse=True)
+    numbered = number_names([part[class_level] for part in parts], "class folder")
     codes = np.array([SPLITS.index(part[0]) for part in parts]) if has_splits else None
-    return labels.astype(np.int64), [str(name) for name in classes], codes
+    return numbered.numbers, list(numbered.names), codes
 
 
 def _no_class_folders(folder: Path, loose: Sequence[Path], noun: str) -> InputError:

@@ -74,7 +74,7 @@ def _group_of(path: str, before: str, after: str) -> str:
 
 
 def _groups_in_table(table: Path, names: Sequence[str]) -> np.ndarray:
-    frame = read_frame(table)
+    frame = read_frame(table, lambda columns: columns)
     by_lower_case = {str(name).lower(): name for name in frame.columns}
     file_column = next((by_lower_case[name] for name in FILE_NAMES if name in by_lower_case), None)
     others = [name for name in frame.columns if name != file_column]
@@ -84,7 +84,7 @@ def _groups_in_table(table: Path, names: Sequence[str]) -> np.ndarray:
             f"{', '.join(FILE_NAMES)}) and one column of groups."
         )
     group_of_file = dict(zip(frame[file_column].astype(str), frame[others[0]].astype(str), strict=True))
-    missing = [name for name in names if name not in group_of_file]
+    missing = [name for name in names if not group_of_file.get(name, "").strip()]
     if missing:
         raise InputError(
             f"{table} has no group for {len(missing):,} of {len(names):,} files, such as {missing[0]}. Expected each "

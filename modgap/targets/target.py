@@ -27,7 +27,7 @@ from modgap.targets.readers import get_reader, get_renderer_versions
 from modgap.targets.samples import SPLITS, Table, pool_targets
 from modgap.targets.splits import complete_splits, stratification_labels
 from modgap.targets.steps import get_step
-from modgap.user_arrays import number_labels
+from modgap.user_arrays import number_groups, number_labels
 
 __all__ = ["Target", "open_target"]
 
@@ -240,10 +240,10 @@ def _manifest_groups(table: Table, manifest: Manifest) -> np.ndarray | None:
         raise InputError(
             f"manifest {manifest.name} names the group {manifest.group!r}, its reader returns: {available}"
         )
-    groups = np.asarray(groups_by_name[manifest.group])
-    if groups.shape != (len(table),):
-        raise InputError(f"expected groups of shape ({len(table)},) in {manifest.name}, got {groups.shape}")
-    return np.unique(groups, return_inverse=True)[1]
+    try:
+        return number_groups(groups_by_name[manifest.group], len(table))
+    except InputError as error:
+        raise InputError(f"target {manifest.name}: {error}") from error
 
 
 def _library_versions() -> dict[str, str]:

@@ -21,6 +21,7 @@ from modgap.targets.hdf5_arrays import Hdf5Rows, map_hdf5, read_hdf5_headers
 from modgap.targets.samples import SPLITS, ArraySamples, ConcatenatedSamples, Samples, Table
 from modgap.targets.shaping import shape_samples, split_codes
 from modgap.targets.splits import hold_out_validation
+from modgap.user_arrays import number_labels
 
 __all__ = ["check_array_names", "load_arrays", "map_arrays", "read", "read_array_headers", "shape_array"]
 
@@ -152,8 +153,10 @@ def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path) -> Tabl
         # A column of class labels is read as a row, whereas real values keep their shape.
         labels = [array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array for array in labels]
     if (kinds <= {"U", "S"} or kinds == {"b"}) and all(array.ndim == 1 for array in labels):
-        names, numbers = np.unique(np.concatenate([_texts(array) for array in labels]), return_inverse=True)
-        return replace(table, labels=numbers.astype(np.int64), classes=[str(name) for name in names])
+        numbered = number_labels(
+            np.concatenate(labels if len(kinds) == 1 else [array.astype(object) for array in labels])
+        )
+        return replace(table, labels=numbered.labels, classes=list(numbered.class_names))
     is_multi_label = all(array.ndim == 2 and array.shape[1] > 1 and np.isin(array, (0, 1)).all() for array in labels)
     if "f" in kinds and not is_multi_label:
         values = [ArraySamples(array) for array in labels]
@@ -168,11 +171,6 @@ def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path) -> Tabl
             f"expected integer, text or real labels (N,) or (N, K) in {path}, got {labels[0].dtype} {labels[0].shape}"
         )
     return replace(table, labels=np.concatenate([array.astype(np.int64) for array in labels]))
-
-
-def _texts(array: np.ndarray) -> np.ndarray:
-    """Return texts and booleans as strings, where bytes are UTF-8."""
-    return np.char.decode(array, "utf-8", "replace") if array.dtype.kind == "S" else array.astype(str)
 
 
 def read_array_headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:

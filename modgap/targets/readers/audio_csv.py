@@ -12,6 +12,7 @@ from modgap.storage.paths import is_folder, is_regular_file
 from modgap.targets.file_layout import files_by_split, list_files, single_file
 from modgap.targets.samples import SPLITS, Table
 from modgap.targets.sound import SUFFIXES, SoundFiles
+from modgap.written_names import number_names
 
 __all__ = ["multi_hot", "read"]
 
@@ -173,7 +174,10 @@ def multi_hot(sample_names: Sequence[Sequence[str]], numbers: Mapping[str, int] 
     Raises:
         InputError: When a name is unknown.
     """
-    names_by_sample = [[name.strip() for name in names if name.strip()] for names in sample_names]
+    stripped = [name.strip() for names in sample_names for name in names]
+    numbered = number_names(stripped)
+    composed = dict(zip(stripped, (numbered.names[number] for number in numbered.numbers), strict=True))
+    names_by_sample = [[composed[name.strip()] for name in names if name.strip()] for names in sample_names]
     occurring = {name for names in names_by_sample for name in names}
     if numbers is None:
         numbers = {name: k for k, name in enumerate(sorted(occurring))}
@@ -187,20 +191,19 @@ def multi_hot(sample_names: Sequence[Sequence[str]], numbers: Mapping[str, int] 
 
 
 def _single_labels(rows: Rows, label_column: str, class_name_column: str | None) -> tuple[np.ndarray, list[str]]:
-    texts = [row[label_column] for row in rows]
-    is_number = all(text.lstrip("-").isdecimal() for text in texts)
-    distinct = sorted(set(texts), key=int) if is_number else sorted(set(texts))
-    number = {text: int(text) if is_number else k for k, text in enumerate(distinct)}
-    labels = np.array([number[text] for text in texts], np.int64)
+    numbered = number_names([row[label_column] for row in rows], spelling="refuse")
+    is_number = all(name.lstrip("-").isdecimal() for name in numbered.names)
+    numbers = [int(name) for name in numbered.names] if is_number else range(len(numbered.names))
+    labels = np.array(numbers, np.int64)[numbered.numbers]
     if class_name_column is None:
-        return labels, distinct
-    pairs = {(row[label_column], row[class_name_column]) for row in rows}
-    if len(pairs) != len(distinct):
+        return labels, list(numbered.names)
+    named = number_names([row[class_name_column] for row in rows])
+    pairs = set(zip(numbered.numbers.tolist(), named.numbers.tolist(), strict=True))
+    if len(pairs) != len(numbered.names):
         raise InputError(
             f"expected one name in column {class_name_column} for each {label_column}, got {len(pairs)} pairs"
         )
-    names = dict(pairs)
-    return labels, [names[text] for text in distinct]
+    return labels, [named.names[number] for _, number in sorted(pairs)]
 
 
 def _splits(

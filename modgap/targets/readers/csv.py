@@ -12,8 +12,9 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError
 from modgap.formatting import count
-from modgap.targets.data_frames import check_single_values, drop_index_columns, list_names, read_frame, with_label_names
+from modgap.targets.data_frames import check_single_values, drop_index_columns, list_names, named_texts, read_frame
 from modgap.targets.samples import SPLITS, ArraySamples, Samples, SeriesList, Table, TextSamples
+from modgap.written_names import number_names, real_numbers
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -58,6 +59,7 @@ def read(
     time_column: str | None = None,
     text_column: str = "text",
     group_column: str | None = None,
+    label_type: Literal["text", "number"] | None = None,
     drop_index: bool = False,
     missing_labels: Sequence[str] = (),
     columns: Sequence[str] | None = None,
@@ -69,14 +71,16 @@ def read(
         files: One path under the role `data`, or one each under `train`, `val` and `test`.
         kind: `table` takes the numbers of a row as features (1, D), `series` as a series of one channel
             (1, length), `text` one column as strings.
-        label_column: Column of the label. None takes the first of LABEL_NAMES. Numbers that are not integers are
-            real-valued targets, everything else is a class.
+        label_column: Column of the label. None takes the first of LABEL_NAMES. If all labels are numbers, and some are
+            not whole, they are real-valued targets; other labels are classes, named as they are written.
         series_column: Column with the name of the series that a row belongs to, for the long format. The other
             numeric columns are the series' channels (C, length). None if every row is a sample.
         time_column: Column by which the rows of a series are ordered, for the long format. None keeps the order of
             the file.
         text_column: Column of the strings.
         group_column: Column of the groups of samples that belong together (record, subject, field).
+        label_type: `text` if labels and groups are names as they are written, so that 01 and 1 are two and .5 is a
+            class; `number` if all spellings of a number are one. None raises an error for two spellings of a number.
         drop_index: True to leave out columns without a name, or named index or id, that only number the rows.
         missing_labels: Texts in the label column that mark missing labels, such as NA. Without them, only empty cells
             of a column of text labels are missing.
@@ -91,10 +95,9 @@ def read(
     if not roles:
         raise KeyError("data")
     paths = [path for role in roles for path in files[role]]
-    parts = [read_frame(path) for path in paths]
     first_path = paths[0]
-    label = find_label_column(parts[0], label_column, first_path)
-    parts = [_with_label_names(part, label, path, missing_labels) for part, path in zip(parts, paths, strict=True)]
+    parts = [read_named_frame(path, label_column, group_column, missing_labels) for path in paths]
+    label = find_label_column(parts[0].columns, label_column, first_path)
     frame = _concatenate(parts)
     purposes = _Columns(label, series_column, time_column, group_column)
     used_columns = [*purposes.names, *([text_column] if kind == "text" else [])]
@@ -117,14 +120,27 @@ def read(
     else:
         rows, samples = _read_values(frame, purposes, missing_values)
         values = tuple(str(name) for name in frame.columns if name not in purposes.names)
-    labels, classes, targets = read_labels(frame[purposes.label].iloc[rows])
-    groups = {group_column: frame[group_column].iloc[rows].to_numpy()} if group_column else None
+    labels, classes, targets = read_labels(frame[purposes.label].iloc[rows], label_type)
+    groups = {group_column: read_groups(frame[group_column].iloc[rows], label_type)} if group_column else None
     splits = None if codes is None else codes[rows]
     return Table(samples, labels, classes, splits, groups, targets, columns=values)
 
 
-def _with_label_names(frame: "DataFrame", label: str, path: Path, missing: Sequence[str]) -> "DataFrame":
-    return with_label_names(frame, label, path, missing) if label in frame.columns else frame
+def read_named_frame(
+    path: Path, label_column: str | None, group_column: str | None, missing_labels: Sequence[str] = ()
+) -> "DataFrame":
+    """Read a file whose labels and groups stay text as it is written, with missing values where they are missing."""
+
+    def columns_of_names(columns: Sequence[str]) -> list[str]:
+        names = (find_label_column(columns, label_column, path), group_column)
+        return [name for name in names if name in columns]
+
+    frame = read_frame(path, columns_of_names)
+    label, *others = columns_of_names([str(name) for name in frame.columns]) or [None]
+    for name, noun, missing in [(label, "label", missing_labels), *((name, "group", ()) for name in others)]:
+        if name is not None:
+            frame[name] = named_texts(frame[name], path, noun, missing)
+    return frame
 
 
 def _warn_about_time_column(frame: "DataFrame", columns: _Columns, path: Path) -> None:
@@ -162,16 +178,16 @@ def _group_hint(columns: Sequence[Any]) -> str:
     return f" If {names[0]} says which samples belong together, pass --group {names[0]}." if names else ""
 
 
-def find_label_column(frame: "DataFrame", label_column: str | None, path: Path) -> str:
-    """Return the column of the labels: the one that is named, or the first of LABEL_NAMES that the frame has."""
+def find_label_column(columns: Sequence[Any], label_column: str | None, path: Path) -> str:
+    """Return the column of the labels: the one that is named, or the first of LABEL_NAMES among the columns."""
     if label_column is not None:
         return label_column
     for name in LABEL_NAMES:
-        for column in frame.columns:
+        for column in columns:
             if str(column).lower() == name:
                 return str(column)
     raise UsageError(
-        f"expected a label column ({', '.join(LABEL_NAMES)}) in {path}, got {list_names(frame.columns)}. "
+        f"expected a label column ({', '.join(LABEL_NAMES)}) in {path}, got {list_names(columns)}. "
         "Name it with --label COLUMN."
     )
 
@@ -266,16 +282,57 @@ def _long_series(
     return first_rows, SeriesList(tuple(np.ascontiguousarray(part.T) for part in np.split(values[order], cuts)))
 
 
-def read_labels(column: "Series[Any]") -> tuple[np.ndarray | None, list[str] | None, Samples | None]:
-    """Return classes, their names, and real-valued targets. Integers and text are classes, other numbers are not."""
-    if column.dtype.kind == "f" and not np.equal(np.mod(column, 1), 0).all():
-        return None, None, ArraySamples(column.to_numpy(dtype=np.float64))
-    if column.dtype.kind == "f" and (inexact := column[column.abs() >= LARGEST_EXACT_FLOAT]).size:
+def read_labels(
+    column: "Series[Any]", label_type: Literal["text", "number"] | None = None
+) -> tuple[np.ndarray | None, list[str] | None, Samples | None]:
+    """Return classes, their names, and real-valued targets.
+
+    Args:
+        column: Column of the labels, of which none is missing.
+        label_type: As for `read`.
+
+    Raises:
+        InputError: If the column has two spellings of a number, or names that differ only in spaces or Unicode.
+    """
+    values = _whole_numbers(column) if column.dtype.kind == "f" and label_type != "text" else column
+    if label_type != "text":
+        numbers = values.to_numpy(np.float64) if values.dtype.kind == "f" else real_numbers(values.tolist())
+        if numbers is not None:
+            return None, None, ArraySamples(numbers)
+    numbered = number_names(values.to_numpy(dtype=object), "label", label_type or "refuse", _spelling_hint(column))
+    return numbered.numbers, list(numbered.names), None
+
+
+def read_groups(column: "Series[Any]", label_type: Literal["text", "number"] | None = None) -> np.ndarray:
+    """Return the name of each sample's group, shape (N,), or the values of columns that are not text.
+
+    Args:
+        column: Column of the groups, of which none is missing.
+        label_type: As for `read`.
+
+    Raises:
+        InputError: As `read_labels` does.
+    """
+    if column.dtype.kind not in "OT":
+        return column.to_numpy()
+    numbered = number_names(column.to_numpy(dtype=object), "group", label_type or "refuse", _spelling_hint(column))
+    return np.array(numbered.names, object)[numbered.numbers]
+
+
+def _spelling_hint(column: "Series[Any]") -> str:
+    return (
+        f"Or pass --label-type number to read spellings of one number in column {str(column.name)!r} as one name, or "
+        "--label-type text to read them as different names."
+    )
+
+
+def _whole_numbers(column: "Series[Any]") -> "Series[Any]":
+    """Return a column of floats as integers if all are whole, else as it is."""
+    if not np.equal(np.mod(column, 1), 0).all():
+        return column
+    if (inexact := column[column.abs() >= LARGEST_EXACT_FLOAT]).size:
         raise InputError(
             f"The label {inexact.iloc[0]:g} is a whole number of more than 15 digits, which would not stay exact "
             "beside labels with a decimal point or exponent. Write the labels as text, such as with a letter in front."
         )
-    integers = column.astype(np.int64) if column.dtype.kind == "f" else column
-    dtype = None if integers.dtype.kind in "iub" else str
-    names, labels = np.unique(integers.to_numpy(dtype=dtype), return_inverse=True)
-    return labels.astype(np.int64), [str(name) for name in names], None
+    return column.astype(np.int64)

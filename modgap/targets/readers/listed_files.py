@@ -8,10 +8,10 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError
 from modgap.storage.paths import is_regular_file
-from modgap.targets.data_frames import check_single_values, list_names, read_frame, with_label_names
+from modgap.targets.data_frames import list_names, read_frame
 from modgap.targets.file_layout import has_suffix, single_file
 from modgap.targets.path_groups import FILE_NAMES
-from modgap.targets.readers.csv import find_label_column, read_labels
+from modgap.targets.readers.csv import find_label_column, read_groups, read_labels, read_named_frame
 from modgap.targets.readers.image_folder import SUFFIXES as IMAGE_SUFFIXES
 from modgap.targets.readers.image_folder import ImageFiles, check_background
 from modgap.targets.samples import SPLITS, Samples, Table
@@ -63,6 +63,7 @@ def read(
     kind: Literal["image", "sound"],
     label_column: str | None = None,
     group_column: str | None = None,
+    label_type: Literal["text", "number"] | None = None,
     background: str = "white",
     rate: int | None = None,
 ) -> Table:
@@ -73,9 +74,11 @@ def read(
     Args:
         files: The table under the role `data`, and its files in the order of its rows under `listed`.
         kind: `image` or `sound`.
-        label_column: Column of the label. None takes the first of label, class, target and y. Numbers that are not
-            integers are real-valued targets, everything else is a class.
+        label_column: Column of the label. None takes the first of label, class, target and y. Numbers of which some
+            are not whole are real-valued targets, everything else is a class.
         group_column: Column of the groups of samples that belong together.
+        label_type: `text` if labels and groups are names as they are written, `number` if spellings of one number are
+            one name. None raises an error for two spellings of a number.
         background: Color that transparent images are composited on.
         rate: Sampling rate of sounds in hertz. Files of another rate are resampled.
 
@@ -83,8 +86,8 @@ def read(
         InputError: When labels, groups or splits are missing or invalid.
     """
     table = single_file(files, "data")
-    frame = read_frame(table)
-    label = find_label_column(frame, label_column, table)
+    frame = read_named_frame(table, label_column, group_column)
+    label = find_label_column(frame.columns, label_column, table)
     for column in (label, group_column):
         if column is not None and column not in frame.columns:
             raise UsageError(f"There is no column {column!r} in {table}. The columns are {list_names(frame.columns)}.")
@@ -92,9 +95,7 @@ def read(
             raise InputError(
                 f"{int(frame[column].isna().sum())} rows of {table} have no value in the column {column!r}."
             )
-        if column is not None:
-            check_single_values(frame[column])
-    labels, classes, targets = read_labels(with_label_names(frame, label, table)[label])
+    labels, classes, targets = read_labels(frame[label], label_type)
     paths = tuple(files["listed"])
     if len(paths) != len(frame):
         raise InputError(
@@ -115,5 +116,5 @@ def read(
         if unknown:
             raise InputError(f"The column split of {table} has the value {unknown[0]!r}. Expected train, val or test.")
         codes = np.array([SPLITS.index(name) for name in splits])
-    groups = None if group_column is None else {group_column: frame[group_column].to_numpy()}
+    groups = None if group_column is None else {group_column: read_groups(frame[group_column], label_type)}
     return Table(samples, labels, classes, codes, groups, targets)

@@ -62,8 +62,9 @@ def read(
         return Table(samples, splits=codes, targets=ArraySamples(targets))
     if "levels" in labels.attributes:
         return Table(samples, _level_numbers(labels, n_samples, location), labels.strings("levels"), codes)
-    names, numbers = np.unique(_matrix(labels, n_samples, location), return_inverse=True)
-    return Table(samples, numbers.ravel().astype(np.int64), [f"{name:g}" for name in names], codes)
+    values, numbers = np.unique(_matrix(labels, n_samples, location), return_inverse=True)
+    names = [f"{value:.0f}" if value % 1 == 0 else repr(float(value)) for value in values]
+    return Table(samples, numbers.ravel().astype(np.int64), names, codes)
 
 
 def _vectors(value: RVector) -> dict[str, RVector]:

@@ -10,6 +10,7 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.memory import check_memory
 from modgap.targets.samples import SPLITS, ArraySamples, Table, TextSamples
+from modgap.written_names import number_names
 
 __all__ = ["read"]
 
@@ -46,8 +47,8 @@ def read(
         splits = np.repeat([SPLITS.index(role) for role, _ in parts], [len(part) for _, part in parts])
     if regression:
         return Table(samples, splits=splits, targets=ArraySamples(_numbers([label for _, label in items], label_item)))
-    classes, labels = np.unique([label for _, label in items], return_inverse=True)
-    return Table(samples, labels.astype(np.int64), [str(name) for name in classes], splits)
+    numbered = number_names([label for _, label in items], spelling="refuse")
+    return Table(samples, numbered.numbers, numbered.names, splits)
 
 
 def _read_items(path: Path, text_item: str, label_item: str) -> list[tuple[str, str]]:

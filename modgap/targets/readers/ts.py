@@ -8,6 +8,7 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.targets.file_layout import files_by_split
 from modgap.targets.samples import ArraySamples, SeriesList, Table
+from modgap.written_names import number_names
 
 __all__ = ["read"]
 
@@ -51,5 +52,5 @@ def read(files: Mapping[str, Sequence[Path]]) -> Table:
     values = np.concatenate([y for _, y in parts])
     if values.dtype.kind == "f":
         return Table(samples, splits=codes, targets=ArraySamples(values[:, None]))
-    classes, labels = np.unique(values, return_inverse=True)
-    return Table(samples, labels.astype(np.int64), [str(name) for name in classes], codes)
+    numbered = number_names(values)
+    return Table(samples, numbered.numbers, numbered.names, codes)
