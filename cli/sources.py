@@ -55,7 +55,10 @@ def _list_row(info: "SourceInfo") -> list[str]:
 
 def _field_rows(info: "SourceInfo") -> list[tuple[str, str]]:
     formatted = {
-        "n_classes": _format_count(info.n_classes, "none (a bare encoder; pass --head probe:SURROGATE)"),
+        "n_classes": _format_count(
+            info.n_classes,
+            f"none (a bare encoder; pass --head probe:{info.surrogate[0] if info.surrogate else 'SURROGATE'})",
+        ),
         "parameters": f"{info.parameters:,}",
         "is_installed": _yes_or_no(info.is_installed),
         "surrogate": _format_surrogate(info.surrogate),

@@ -15,6 +15,7 @@ import pytest
 import torch
 from scipy import stats
 
+import modgap
 from modgap.errors import InputError, UsageError
 from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.forward.sample_request import SampleRequest
@@ -920,3 +921,25 @@ def test_scores_are_listed_and_shown(modgap):
     refused(modgap("scores", "logmi"), 2, "Unknown score 'logmi'. Did you mean logme")
     assert isinstance(ScoreJob("0" * 64, "knn", 0, -1, 0)(), Failure)
     assert backends.MAX_TRIES > 1
+
+
+@pytest.mark.bundle
+def test_the_data_that_a_head_is_fitted_on_are_named(own_cache, caplog):
+    options = {"limit": 40, "resamples": 0, "controls": False, "raw": False, "backend": "serial"}
+    modgap.rank("solubility", ["minilm"], **options)
+    message = "A linear head was fitted on ner-tweets for minilm, which has no classification head."
+    assert [record.message.startswith(message) for record in caplog.records].count(True) == 1
+    caplog.clear()
+    modgap.rank("solubility", ["minilm"], head="none", scores=["knn"], **options)
+    assert "A linear head" not in caplog.text
+
+
+@pytest.mark.bundle
+def test_a_source_without_a_head_names_the_installed_data_of_its_modality(own_cache):
+    options = {"limit": 40, "resamples": 0, "controls": False, "raw": False, "backend": "serial"}
+    installed = "Installed data of the kind text: ner-tweets, promoter-genes, solubility."
+    with pytest.raises(UsageError) as error:
+        modgap.measure("minilm", "solubility", limit=40)
+    assert str(error.value).endswith(f'with head="probe:SURROGATE". {installed}')
+    (row,) = modgap.rank("solubility", ["minilm"], head="own", scores=["leep"], **options).rows
+    assert row.reason.endswith(f"with --head probe:SURROGATE. {installed}")

@@ -16,10 +16,10 @@ from modgap.forward.inference_setup import (
     set_up_inference,
     warn_about_small_classes,
 )
-from modgap.forward.surrogate_target import open_head_surrogate
+from modgap.forward.surrogate_target import headless_error_with_surrogates, open_head_surrogate
 from modgap.inputs.native_embedding import representation_record
 from modgap.progress import Progress
-from modgap.sources import SourceHandle
+from modgap.sources import HeadlessError, SourceHandle
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, entry_path
 from modgap.storage.row_store import RowWriter, read_valid_entry
@@ -125,7 +125,10 @@ def source_logits(
     if cached is not None:
         warn_about_small_classes(cached.labels, cached.target_classes)
         return replace(cached, seconds=time.perf_counter() - start)
-    setup = set_up_inference(handle, target, request, cache_record, embedder)
+    try:
+        setup = set_up_inference(handle, target, request, cache_record, embedder)
+    except HeadlessError as error:
+        raise headless_error_with_surrogates(error, handle) from error
     logits = _compute(setup, request, path, progress)
     return SourceLogits(
         logits=logits,

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 
-from modgap.errors import UsageError, unknown_name
-from modgap.sources import SourceHandle, find_surrogate_name
-from modgap.targets import SPLITS, Target, open_target
+from modgap.errors import InputError, UsageError, unknown_name
+from modgap.sources import HeadlessError, SourceHandle, find_surrogate_name
+from modgap.targets import SPLITS, Target, manifest_names, named_manifest, open_target
 
 __all__ = [
     "SurrogateTarget",
     "default_surrogate",
+    "headless_error_with_surrogates",
+    "installed_surrogates",
     "open_head_surrogate",
     "open_surrogate_target",
     "parse_surrogate_name",
@@ -105,3 +107,40 @@ def default_surrogate(source: str | SourceHandle) -> tuple[str, str]:
             "distortion."
         )
     return surrogate
+
+
+def installed_surrogates(kind: str) -> list[str]:
+    """Return the names of the targets with classes that are on this machine and have samples of a kind.
+
+    Args:
+        kind: Kind of a source's input: `image`, `audio` or `text`.
+    """
+    manifests = map(named_manifest, manifest_names())
+    fitting = [one.name for one in manifests if one.input.kind == kind and one.task == "classification"]
+    return [name for name in fitting if _is_installed(name)]
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        open_target(name)
+    except InputError:
+        return False
+    return True
+
+
+def headless_error_with_surrogates(error: HeadlessError, handle: SourceHandle) -> HeadlessError:
+    """Return the error for a source without a head, with the names of installed data that one can be fitted on.
+
+    Args:
+        error: The error.
+        handle: The source. Its bare encoder is loaded, to learn the kind of its input.
+    """
+    kind = handle.load(None, head=False).input.kind
+    names = installed_surrogates(kind)
+    default = find_surrogate_name(handle.name.removeprefix("random:"))
+    if default and default[0] in names:
+        names.remove(default[0])
+        names.insert(0, default[0])
+    if names:
+        return HeadlessError(f"{error} Installed data of the kind {kind}: {', '.join(names)}.")
+    return HeadlessError(f"{error} No data of the kind {kind} are installed. `modgap targets` lists those to fetch.")

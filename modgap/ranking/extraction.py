@@ -11,7 +11,7 @@ import numpy as np
 
 from modgap.errors import UsageError
 from modgap.forward.inference_setup import InferenceSetup, LogitsRequest, select_samples, set_up_inference
-from modgap.forward.surrogate_target import open_head_surrogate
+from modgap.forward.surrogate_target import headless_error_with_surrogates, open_head_surrogate
 from modgap.inputs.native_embedding import representation_record
 from modgap.progress import Progress
 from modgap.ranking.features_and_logits import FeaturesAndLogits, pooled_features
@@ -265,8 +265,8 @@ def _candidate_heads(request: LogitsRequest, surrogate: SurrogateReference, targ
         return ["own", *([f"probe:{surrogate.name}"] if can_fit else []), "none"]
     if request.head not in ("own", "none") and open_head_surrogate(request.head).fingerprint == target.fingerprint:
         raise UsageError(
-            f"The head {request.head} would be fitted on the target itself. Name other labeled data, as in --head "
-            "probe:SURROGATE."
+            f"The head {request.head} would be fitted on the target itself. Name other labeled data of the source's "
+            "modality in --head probe:SURROGATE, or pass --head auto for the data that modgap knows of."
         )
     return [request.head]
 
@@ -280,7 +280,10 @@ def _set_up(
             return set_up_inference(handle, target, replace(request, head=head, compared=2), key_content), head
         except HeadlessError:
             log.debug("%s has no head of its own", handle.name)
-    return set_up_inference(handle, target, replace(request, head=heads[-1], compared=2), key_content), heads[-1]
+    try:
+        return set_up_inference(handle, target, replace(request, head=heads[-1], compared=2), key_content), heads[-1]
+    except HeadlessError as error:
+        raise headless_error_with_surrogates(error, handle) from error
 
 
 def sample_arrays(

@@ -1,5 +1,6 @@
 """Ranking of sources for a target: one pass of each source, then scores and their comparisons."""
 
+import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -42,6 +43,8 @@ from modgap.ranking.writable_cache import writable_cache
 from modgap.targets import CustomData
 
 __all__ = ["count_permutations", "rank"]
+
+log = logging.getLogger("modgap")
 
 MIN_PERMUTATIONS = 99
 PERMUTATIONS_PER_SOURCE = 20
@@ -218,6 +221,26 @@ def _details_job(source: Extracted, permutations: int, plan: RankPlan) -> Report
     return ReportDetailsJob(source.key, plan.request.samples.seed, permutations, plan.request.errors)
 
 
+def _tell_fitted_heads(results: Mapping[str, Extracted | Failure]) -> None:
+    """Log on which data a linear head was fitted for sources that have none."""
+    heads = {
+        name: str(result.properties.get("head", ""))
+        for name, result in results.items()
+        if isinstance(result, Extracted) and not name.startswith(CONTROL_PREFIX)
+    }
+    for head in dict.fromkeys(heads.values()):
+        kind, _, surrogate = head.partition(":")
+        names = [name for name, of_source in heads.items() if of_source == head]
+        if kind == "probe":
+            log.warning(
+                "A linear head was fitted on %s for %s, which %s no classification head. Scores of logits depend on "
+                "it. Choose other data with --head probe:SURROGATE, or leave these scores out with --head none.",
+                surrogate,
+                ", ".join(names),
+                "has" if len(names) == 1 else "have",
+            )
+
+
 def _drop_failed_controls(
     plan: RankPlan, results: list[Extracted | Failure]
 ) -> tuple[list[RowName], list[Extracted | Failure]]:
@@ -243,6 +266,7 @@ def _extract_all(plan: RankPlan) -> list[Extracted | Failure]:
         raw_values = [row.name for row in plan.rows if row.kind == RAW_VALUES]
         results |= dict(_extract_each([*controls, *raw_values], plan))
     plan.monitor.finish("features", FAILED, len(plan.rows) - len(results))
+    _tell_fitted_heads(results)
     return [results.get(row.name, Failure("It was not run, because its source failed.")) for row in plan.rows]
 
 
