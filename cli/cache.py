@@ -27,8 +27,9 @@ def list_entries() -> None:
     from modgap.formatting import count, format_bytes
     from modgap.storage.cache import entry_paths
     from modgap.storage.paths import cache_folder
+    from modgap.targets.stored_arrays import stored_array_paths
 
-    paths = list(entry_paths())
+    paths = [*entry_paths(), *stored_array_paths()]
     sizes = [path.stat().st_size for path in paths]
     rows = [
         [path.stem[:16], path.parents[1].name, format_bytes(size), _age(path)]
@@ -114,6 +115,7 @@ def prune(days: float | None, everything: bool) -> None:
     from modgap.errors import UsageError
     from modgap.formatting import count, format_bytes
     from modgap.storage.cache import delete_files, entry_paths, unfinished_paths
+    from modgap.targets.stored_arrays import stored_array_paths
 
     if days is None and not everything:
         raise UsageError(
@@ -122,7 +124,7 @@ def prune(days: float | None, everything: bool) -> None:
         )
     age = 0.0 if everything or days is None else days
     now = time.time()
-    old = [path for path in entry_paths() if path.stat().st_mtime <= now - age * DAY]
+    old = [path for path in (*entry_paths(), *stored_array_paths()) if path.stat().st_mtime <= now - age * DAY]
     # A younger unfinished file may be one that a run is writing now.
     old += [path for path in unfinished_paths() if path.stat().st_mtime <= now - max(age, 1.0) * DAY]
     print_line(f"deleted {count(len(old), 'file')}, {format_bytes(delete_files(old))}")

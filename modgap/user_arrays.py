@@ -1,20 +1,34 @@
 """Arrays and labels as users have them, converted to the arrays that modgap computes with."""
 
 import logging
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from os import PathLike
 from typing import Any
 
 import numpy as np
 
-from modgap.errors import InputError
+from modgap.errors import InputError, first_line
+from modgap.formatting import count
 from modgap.written_names import number_names
 
-__all__ = ["NumberedLabels", "check_lengths", "number_groups", "number_labels", "to_numpy"]
+__all__ = [
+    "NumberedLabels",
+    "align_rows",
+    "check_lengths",
+    "check_source_names",
+    "names_of_classes",
+    "number_groups",
+    "number_labels",
+    "to_numpy",
+]
 
+BOOLEANS = {"False": 0, "True": 1}
 LARGEST_EXACT_FLOAT = 2**53
 NAMES_SHOWN = 3
 MISSING_TEXTS = ("nan", "NaT")
 """Texts that NumPy makes of missing values in a list of texts."""
+NOT_ARRAYS = (str, bytes, PathLike, Mapping, Set, Iterator, type(None))
 
 log = logging.getLogger("modgap")
 
@@ -37,35 +51,126 @@ class NumberedLabels:
 def to_numpy(array: Any, name: str = "array") -> np.ndarray:
     """Return an array-like object as a NumPy array.
 
-    NumPy arrays and memory maps are returned as they are. PyTorch tensors may need gradients, lie on a GPU or be
-    bfloat16, which becomes float32. pandas objects and nested lists are converted. Lists of texts become arrays of
-    objects, because NumPy would make the text 'nan' of NaN, and drop a NUL at the end of a text.
+    NumPy arrays and memory maps are returned as they are. PyTorch tensors may need gradients, lie on a GPU, be sparse
+    or quantized, or be bfloat16, which becomes float32. pandas and Arrow objects, sparse matrices of SciPy and nested
+    lists are converted. Missing numbers of pandas and Arrow become NaN. Lists of texts become arrays of objects,
+    because NumPy would make the text 'nan' of NaN, and drop a NUL at the end of a text.
 
     Args:
         array: The object to convert.
         name: Name of the argument, for the message.
 
     Raises:
-        InputError: If the object has rows of different lengths or cannot be converted.
+        InputError: If values are masked, or the object is no array, has rows of different lengths or has no values.
 
     Example:
         >>> to_numpy([[1, 2], [3, 4]]).shape
         (2, 2)
     """
+    _refuse_masked_values(array, name)
     if isinstance(array, np.ndarray):
-        return array
+        return array.data if isinstance(array, np.ma.MaskedArray) else array
+    if isinstance(array, NOT_ARRAYS):
+        raise InputError(
+            f"{name} is of type {type(array).__name__}. Expected an array, a list, a tensor or a pandas object."
+        )
+    try:
+        return _converted(array, name)
+    except InputError:
+        raise
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InputError(
+            f"{name} cannot be converted to an array ({first_line(error)}). Expected rows of one length."
+        ) from error
+
+
+def _converted(array: Any, name: str) -> np.ndarray:
+    """Return a tensor, a pandas or Arrow object, a sparse matrix or a nested list as an array."""
     if hasattr(array, "detach") and hasattr(array, "cpu"):
-        tensor = array.detach().cpu()
-        return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor)
+        tensor = array.detach()
+        if tensor.is_meta:
+            raise InputError(f"{name} is a tensor on the device meta, which has no values. Load its values first.")
+        tensor = tensor.dequantize() if tensor.is_quantized else tensor
+        tensor = (tensor if str(tensor.layout) == "torch.strided" else tensor.to_dense()).cpu()
+        return np.asarray(tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor.resolve_conj())
+    if hasattr(array, "tocsr"):
+        return np.asarray(array.toarray())
+    if type(array).__module__.partition(".")[0] == "pyarrow":
+        array = array.to_pandas()
     if isinstance(array, list | tuple) and any(isinstance(value, str | bytes) for value in array):
         return np.fromiter(array, object, len(array))
-    try:
-        return np.asarray(array.to_numpy() if hasattr(array, "to_numpy") else array)
-    except ValueError as error:
-        raise InputError(f"{name} cannot be converted to an array ({error}). Expected rows of one length.") from error
+    if not hasattr(array, "to_numpy"):
+        return np.asarray(array)
+    values = np.asarray(array.to_numpy())
+    dtypes = np.atleast_1d(np.asarray(getattr(array, "dtypes", None), object))
+    if values.dtype.kind == "O" and all(getattr(dtype, "kind", "O") in "iuf" for dtype in dtypes):
+        # pandas' own types of numbers have a missing value that NumPy has no number for.
+        return np.asarray(array.to_numpy(np.float64, na_value=np.nan))
+    return values
 
 
-def check_lengths(logits: np.ndarray, labels: np.ndarray, groups: Any = None) -> None:
+def _refuse_masked_values(array: Any, name: str) -> None:
+    """Raise if values of a masked array, or of a list that contains one, are masked."""
+    masked = sum(int(np.sum(part.mask)) for part in _masked_arrays(array))
+    if masked:
+        raise InputError(
+            f"{name} has {count(masked, 'masked value')}, and modgap does not use masks. Select the rows "
+            "without masked values, or fill them with .filled(VALUE)."
+        )
+
+
+def _masked_arrays(array: Any) -> Iterator[np.ma.MaskedArray]:
+    """Yield a masked array, or the masked arrays and values in a nested list or an array of objects."""
+    if isinstance(array, np.ma.MaskedArray):
+        yield array
+    elif isinstance(array, list | tuple) or (isinstance(array, np.ndarray) and array.dtype.kind == "O" and array.ndim):
+        for element in array:
+            if isinstance(element, list | tuple | np.ndarray):
+                yield from _masked_arrays(element)
+
+
+def align_rows(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arrays whose rows belong together, with those of pandas objects in the order of the first one's index.
+
+    Arrays without an index, and pandas objects of equal indexes, belong together by position.
+
+    Args:
+        arrays: Arrays by the name of the argument, for the message; None for an absent one.
+
+    Raises:
+        InputError: If the indexes have different labels, or a label twice, or if they have another order and there is
+            an array without an index.
+
+    Example:
+        >>> import pandas as pd
+        >>> a, b = pd.Series([1, 2], index=["x", "y"]), pd.Series([20, 10], index=["y", "x"])
+        >>> align_rows({"a": a, "b": b})["b"].tolist()
+        [10, 20]
+    """
+    indexes = {name: array.index for name, array in arrays.items() if hasattr(array, "iloc")}
+    first = next(iter(indexes), None)
+    aligned = dict(arrays)
+    for name, index in indexes.items():
+        if first is None or index.equals(indexes[first]) or len(index) != len(indexes[first]):
+            continue
+        rows = index.get_indexer(indexes[first]) if index.is_unique and indexes[first].is_unique else np.array([-1])
+        if (rows < 0).any():
+            raise InputError(
+                f"The indexes of {first} and {name} do not have the same labels, each once, so it is not known which "
+                "of their rows belong together. Give them the same index, or pass both with .to_numpy() if their rows "
+                "are in the same order."
+            )
+        if unindexed := [other for other, array in arrays.items() if array is not None and other not in indexes]:
+            raise InputError(
+                f"The indexes of {first} and {name} have different orders, and {unindexed[0]} has no index, so it is "
+                f"not known which of their rows belong together. Give {unindexed[0]} the same index, or pass all with "
+                ".to_numpy() if their rows are in the same order."
+            )
+        aligned[name] = arrays[name].iloc[rows]
+    return aligned
+
+
+def check_lengths(logits: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None) -> None:
     """Raise if logits, labels and groups are not of the same number of samples.
 
     Args:
@@ -83,8 +188,80 @@ def check_lengths(logits: np.ndarray, labels: np.ndarray, groups: Any = None) ->
             f"The logits have shape {logits.shape}, but there are {n_labels} labels. Expected one row of logits per "
             f"label.{transposed}"
         )
+    if groups is not None and groups.ndim == 0:
+        raise InputError(f"groups is one value. Expected one group per label, shape ({n_labels},).")
     if groups is not None and len(groups) != n_labels:
         raise InputError(f"There are {len(groups)} groups, but {n_labels} labels. Expected one group per label.")
+
+
+def check_source_names(names: Sequence[str], logits: np.ndarray, argument: str) -> None:
+    """Raise if there are names of source classes, but not one for each column of the logits.
+
+    Args:
+        names: Names of the source classes; empty if there are none.
+        logits: Logits of shape (N, C).
+        argument: What the user calls the names, for the message.
+
+    Raises:
+        InputError: If the numbers differ.
+    """
+    if names and logits.ndim == 2 and len(names) != logits.shape[1]:
+        raise InputError(
+            f"{argument} has {count(len(names), 'name')}, but the logits have {count(logits.shape[1], 'column')}. "
+            "Expected one name for each column."
+        )
+
+
+def names_of_classes(names: Sequence[str], numbered: NumberedLabels, labels: Any, argument: str) -> tuple[str, ...]:
+    """Return the names of the classes that have samples, in the order of their numbers.
+
+    Args:
+        names: Names of the labels 0, 1, 2, ..., whether a sample has them or not, or of the K columns of 0/1 labels; or
+            all labels if the labels are names themselves. Empty for the names in the labels.
+        numbered: The labels, numbered.
+        labels: The labels as the user has them.
+        argument: What the user calls the names, for the message.
+
+    Raises:
+        InputError: If a class has no name, or two have the same.
+
+    Example:
+        >>> labels = [0, 2, 2]
+        >>> names_of_classes(["A", "B", "C"], number_labels(labels), labels, "target_classes")
+        ('A', 'C')
+    """
+    if not names:
+        return numbered.class_names
+    array = to_numpy(labels, "labels")
+    if repeated := next((name for number, name in enumerate(names) if name in names[:number]), None):
+        raise InputError(f"{argument} has the name {repeated!r} twice. Give each class a name of its own.")
+    if not _are_numbers(array):
+        unnamed = sorted(set(numbered.class_names) - set(names))
+        if unnamed:
+            raise InputError(
+                f"The label {unnamed[0]!r} is not in {argument}. The labels are names themselves: leave out "
+                f"{argument}, or pass all of them."
+            )
+        return numbered.class_names
+    n_columns = array.shape[1] if array.ndim == 2 and array.shape[1] > 1 else None
+    if n_columns is not None and len(names) != n_columns:
+        raise InputError(
+            f"{argument} has {count(len(names), 'name')}, but the labels have {count(n_columns, 'column')}. "
+            "Expected one name for each column."
+        )
+    n_classes = n_columns or int(numbered.labels.max(initial=-1)) + 1
+    values = [_label_number(name) for name in numbered.class_names] or list(range(n_classes))
+    if max(values, default=-1) >= len(names):
+        raise InputError(
+            f"The label {max(values)} has no name. {argument} has {count(len(names), 'name')}, which are those of the "
+            f"labels 0 to {len(names) - 1}. Number the classes from 0, or add the missing names."
+        )
+    return tuple(names[value] for value in values)
+
+
+def _label_number(name: str) -> int:
+    """Return the number of a class that is named by its number, or by False or True."""
+    return int(name) if name.isdecimal() else int(float(BOOLEANS.get(name, name)))
 
 
 def number_labels(labels: Any) -> NumberedLabels:
@@ -181,10 +358,17 @@ def _number_values(array: np.ndarray, categories: list[Any] | None) -> NumberedL
 
 def _number_objects(array: np.ndarray) -> NumberedLabels:
     _raise_if_missing(_missing_values(array))
-    if all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in array):
+    if _are_numbers(array):
         return _number_numbers(np.array(array.tolist()))
     numbered = number_names(array)
     return NumberedLabels(numbered.numbers, numbered.names, "")
+
+
+def _are_numbers(array: np.ndarray) -> bool:
+    """Return True if labels are numbers or booleans rather than names; objects must all be numbers."""
+    if array.dtype.kind != "O":
+        return array.dtype.kind in "biuf"
+    return all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in array.ravel())
 
 
 def _number_categories(array: np.ndarray, categories: list[Any]) -> NumberedLabels:

@@ -65,9 +65,9 @@ def test_messages_name_the_arguments_with_their_values():
 
 
 def test_commands_to_paste_keep_their_options():
-    from modgap.api.messages import with_python_messages
+    from modgap.api.messages import public_function
 
-    @with_python_messages
+    @public_function()
     def fail():
         raise InputError("Run modgap data fetch x --yes. Or pass --data-dir DIR, not --limit 20.")
 

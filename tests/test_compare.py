@@ -590,6 +590,73 @@ def test_changed_bytes_give_an_error_of_modgap_or_nothing(tmp_path):
     assert n_refused > 75
 
 
+# Rows of pandas objects
+
+
+@pytest.fixture(scope="module")
+def paired():
+    """Errors of two systems that share the difficulty of the samples, with the names of the samples."""
+    rng = np.random.default_rng(0)
+    difficulty = rng.random(200)
+    errors = {"ours": difficulty, "theirs": difficulty + rng.normal(0.02, 0.05, 200)}
+    return pd.DataFrame(errors, index=[f"sample {number}" for number in range(200)])
+
+
+def p_value(*results, **options):
+    return package.compare(*results, **options).main.pairs[0].difference.p_value
+
+
+def test_series_are_aligned_by_their_index(paired):
+    shuffled = paired["theirs"].sample(frac=1, random_state=0)
+    arrays = {name: column.to_numpy() for name, column in paired.items()}
+    expected = p_value(arrays)
+    assert expected < 0.01
+    assert p_value({"ours": paired["ours"], "theirs": shuffled}) == expected
+    assert p_value({"ours": paired["ours"], "theirs": shuffled.to_numpy()}) > 0.5
+    without_names = {name: column.reset_index(drop=True) for name, column in paired.items()}
+    assert p_value(without_names) == expected
+    assert p_value({**without_names, "theirs": without_names["theirs"].sample(frac=1, random_state=0)}) == expected
+
+
+def test_groups_are_aligned_by_their_index(paired):
+    groups = pd.Series(np.arange(200) // 4, index=paired.index)
+    expected = p_value(dict(paired.items()), groups=groups)
+    assert p_value(dict(paired.items()), groups=groups.sample(frac=1, random_state=1)) == expected
+    assert p_value(dict(paired.items()), groups=groups.to_numpy()) == expected
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (
+            lambda column: column.rename(lambda name: f"{name}x"),
+            "the array 'ours' and the array 'theirs' do not have the",
+        ),
+        (lambda column: column.rename(lambda name: "same"), "do not have the same labels, each once"),
+        (lambda column: column.reset_index(drop=True), "do not have the same labels, each once"),
+    ],
+)
+def test_series_that_cannot_be_aligned_are_refused(paired, other, message):
+    with pytest.raises(InputError) as error:
+        package.compare({"ours": paired["ours"], "theirs": other(paired["theirs"])})
+    assert message in str(error.value)
+
+
+def test_a_shuffled_series_beside_an_array_is_refused(paired):
+    errors = {**dict(paired.items()), "theirs": paired["theirs"].sample(frac=1), "third": paired["ours"].to_numpy()}
+    with pytest.raises(InputError, match="different orders, and the array 'third' has no index"):
+        package.compare(errors)
+
+
+@pytest.mark.parametrize("name", ["case", None])
+def test_the_index_of_a_frame_identifies_its_samples(paired, name):
+    result = package.compare(paired.rename_axis(name)).main
+    assert result.pairs[0].difference.p_value == p_value({n: c.to_numpy() for n, c in paired.items()})
+    twice = pd.concat([paired, paired.head(1)]).rename_axis(name)
+    with pytest.raises(InputError, match="'sample 0' occurs twice"):
+        package.compare(twice)
+
+
 # CSV files of other tools
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import modgap as package
 from modgap.storage.cache import EntryWriter, entry_path, entry_paths
 from modgap.storage.row_store import read_valid_entry
 from modgap.transfer.checkpoint import write_tensors
@@ -187,3 +188,12 @@ def test_old_partial_downloads_of_any_file_are_removed(tmp_path):
     with open_partial_download(tmp_path / "c.npz"):
         pass
     assert [path.name for path in tmp_path.iterdir()] == [".b.npz-1-2.part"]
+
+
+def test_arrays_of_targets_are_listed_and_pruned(modgap, own_cache):
+    images = np.zeros((6, 1, 8, 8))
+    (path,) = package.open_target((images, [0, 1] * 3)).files["data"]
+    assert path.is_relative_to(own_cache)
+    assert "arrays" in modgap("cache", "ls").stdout
+    assert modgap("cache", "prune", "--all").stdout.startswith("deleted 1 file")
+    assert not path.exists()

@@ -238,6 +238,30 @@ def test_a_custom_manifest(tmp_path):
         open_target(str(tmp_path / "mine.toml")).read()
 
 
+@pytest.mark.parametrize(
+    ("classes", "texts", "expected"),
+    [
+        (["walk", "rest"], ["walk", "rest", "walk", "rest"], ["walk", "rest"]),
+        (["walk", "run", "rest"], ["walk", "rest", "walk", "rest"], ["walk", "rest"]),
+        (["Walking", "Resting"], ["b", "a", "b", "a"], ["Resting", "Walking"]),
+    ],
+)
+def test_names_of_a_manifest_belong_to_the_labels_of_that_name(tmp_path, caplog, classes, texts, expected):
+    (tmp_path / "mine.toml").write_text(CUSTOM_MANIFEST.replace("group =", f"classes = {classes}\ngroup ="))
+    np.savez(tmp_path / "mine.npz", x=np.zeros((4, 30)), y=np.array(texts), groups=np.arange(4))
+    table = open_target(str(tmp_path / "mine.toml")).read()
+    assert [table.classes[number] for number in table.labels[:2]] == expected
+    assert ("No sample has the class 'run'" in caplog.text) == ("run" in classes)
+
+
+def test_names_of_a_manifest_for_other_classes_than_those_of_the_data_are_refused(tmp_path):
+    classes = ["cat", "dog", "owl"]
+    (tmp_path / "mine.toml").write_text(CUSTOM_MANIFEST.replace("group =", f"classes = {classes}\ngroup ="))
+    np.savez(tmp_path / "mine.npz", x=np.zeros((4, 30)), y=np.array(["c", "o"] * 2), groups=np.arange(4))
+    with pytest.raises(InputError, match=r"names 3 classes, but its data has 2 classes of other names \(first: 'c'\)"):
+        open_target(str(tmp_path / "mine.toml")).read()
+
+
 def test_a_target_in_another_folder_is_named_with_its_option(tmp_path):
     (tmp_path / "mine.toml").write_text(CUSTOM_MANIFEST)
     (tmp_path / "data").mkdir()

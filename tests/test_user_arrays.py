@@ -9,7 +9,7 @@ import torch
 
 from modgap.discrepancy import estimate
 from modgap.errors import InputError
-from modgap.user_arrays import number_groups, number_labels, to_numpy
+from modgap.user_arrays import align_rows, names_of_classes, number_groups, number_labels, to_numpy
 
 ACCEPTED = {
     "integers from 0": ([0, 1, 1, 2], [0, 1, 1, 2], (), ""),
@@ -122,3 +122,79 @@ def test_arrays_of_every_kind_become_numpy():
     ):  # fmt: skip
         np.testing.assert_array_equal(to_numpy(given), expected)
     assert to_numpy(expected) is expected
+
+
+NAMED = {
+    "a gap": ([0, 2, 2], "ABC", "AC"),
+    "all": ([1, 0, 2], "ABC", "ABC"),
+    "from 1": ([1, 2, 1], "ABC", "BC"),
+    "booleans": ([True, True], "AB", "B"),
+    "whole floats": ([2.0, 0.0], "ABC", "AC"),
+    "objects": (np.array([2, 0], object), "ABC", "AC"),
+    "categories in their order": (pd.Categorical([0, 2], [2, 0]), "ABC", "CA"),
+    "texts": (["C", "A"], "CBA", "AC"),
+    "texts of digits": (["1", "2"], ("1", "2", "3"), "12"),
+    "one-hot": (np.eye(3, dtype=int), "ABC", "ABC"),
+    "several labels": ([[1, 1], [0, 1]], "AB", "AB"),
+    "no names": ([0, 2], "", "02"),
+}
+UNNAMED = {
+    "a number": ([0, 3], "ABC", "The label 3 has no name. names has 3 names, which are those of the labels 0 to 2"),
+    "from 1": ([1, 2, 3], "ABC", "The label 3 has no name"),
+    "a text": (["A", "x"], "ABC", "The label 'x' is not in names. The labels are names themselves"),
+    "a name twice": ([0, 1], "AA", "names has the name 'A' twice"),
+    "a column": (np.eye(3, dtype=int), "ABCD", "names has 4 names, but the labels have 3 columns"),
+    "several labels": ([[1, 1], [0, 1]], "ABC", "names has 3 names, but the labels have 2 columns"),
+}
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_names_belong_to_the_values_of_labels(kind):
+    labels, names, expected = NAMED[kind]
+    assert names_of_classes(tuple(names), number_labels(labels), labels, "names") == tuple(expected)
+
+
+@pytest.mark.parametrize("kind", UNNAMED)
+def test_names_that_do_not_fit_are_refused(kind):
+    labels, names, message = UNNAMED[kind]
+    with pytest.raises(InputError) as error:
+        names_of_classes(tuple(names), number_labels(labels), labels, "names")
+    assert message in str(error.value)
+
+
+ORDERED = pd.Series([1, 2, 3], index=["x", "y", "z"])
+ALIGNED = {
+    "another order": (pd.Series([30, 10, 20], index=["z", "x", "y"]), [10, 20, 30]),
+    "a frame": (pd.DataFrame({"a": [30, 10, 20]}, index=["z", "x", "y"]), [[10], [20], [30]]),
+    "an equal index": (pd.Series([10, 20, 30], index=["x", "y", "z"]), [10, 20, 30]),
+    "an array": (np.array([30, 10, 20]), [30, 10, 20]),
+    "nothing": (None, None),
+}
+NOT_ALIGNED = {
+    "other labels": (pd.Series([10, 20, 30]), None, "The indexes of a and b do not have the same labels, each once"),
+    "a label twice": (pd.Series([10, 20, 30], index=["x", "x", "z"]), None, "do not have the same labels, each once"),
+    "an array beside another order": (
+        pd.Series([30, 10, 20], index=["z", "x", "y"]), np.zeros(3), "have different orders, and c has no index",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ALIGNED)
+def test_pandas_objects_are_aligned_by_their_index(kind):
+    other, expected = ALIGNED[kind]
+    aligned = align_rows({"a": ORDERED, "b": other})
+    assert aligned["a"] is ORDERED
+    assert (None if other is None else to_numpy(aligned["b"]).tolist()) == expected
+
+
+@pytest.mark.parametrize("kind", NOT_ALIGNED)
+def test_indexes_that_cannot_be_aligned_are_refused(kind):
+    other, array, message = NOT_ALIGNED[kind]
+    with pytest.raises(InputError) as error:
+        align_rows({"a": ORDERED, "b": other, "c": array})
+    assert message in str(error.value)
+
+
+def test_an_index_with_a_label_twice_is_of_use_where_it_is_the_same():
+    labels = pd.Series([1, 2, 3], index=["x", "x", "z"])
+    assert align_rows({"a": labels, "b": labels + 1})["b"].tolist() == [2, 3, 4]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modgap.api.messages import with_python_messages
+from modgap.api.messages import public_function
 from modgap.comparison.comparable import collect_targets
 from modgap.comparison.displayed import ComparisonResult
 from modgap.comparison.error_columns import table_of_arrays, table_of_frame
@@ -14,12 +14,11 @@ from modgap.comparison.result_folders import discrepancy_table
 from modgap.comparison.systems import compare_systems
 from modgap.discrepancy.displayed import DiscrepancyResult
 from modgap.errors import InputError, UsageError
-from modgap.user_arrays import to_numpy
 
 __all__ = ["compare", "compare_paths"]
 
 
-@with_python_messages
+@public_function()
 def compare(*results: Any, estimator: str | None = None, groups: Any = None) -> ComparisonResult:
     """Compare systems by their errors on the same samples, with p-values that are corrected for the number of pairs.
 
@@ -29,12 +28,14 @@ def compare(*results: Any, estimator: str | None = None, groups: Any = None) -> 
             - paths of folders that `modgap discrepancy`, `distortion`, `train` or `rank` wrote with `--out`, or of CSV
               files of errors by sample; `NAME=PATH` names the system of a folder, or the target of a file;
             - results of `modgap.measure` or `modgap.estimate`, and runs of `modgap.train`;
-            - mappings of the errors (N,) of each system on the samples of a target, or data frames with a column of
-              sample identifiers, one column a system, and an optional column `group`. Each is a target.
+            - mappings of the errors (N,) of each system on the samples of a target, where pandas series are aligned by
+              their index, and arrays belong together by position;
+            - data frames with a column or a named index of sample identifiers, one column a system, and an optional
+              column `group`. Each mapping and each frame is a target.
         estimator: Estimator whose held-out errors are compared, such as `search` or `soft`; None for the first of
             search and soft that all discrepancies have. It applies to discrepancies only.
-        groups: Record, subject or other group of each sample of a mapping, shape (N,); None if samples are
-            independent.
+        groups: Record, subject or other group of each sample of a mapping, shape (N,), aligned as the errors are; None
+            if samples are independent.
 
     Returns:
         The comparison. It prints as the command does, `.to_frame()`, `.to_dict()`, `.to_text("latex")` and `.plot()`
@@ -100,9 +101,7 @@ def _tables(result: Any, number: int, n_mappings: int, groups: Any) -> list[Erro
     if _is_frame(result):
         return [table_of_frame(result, f"data frame {number}", f"target {number}")]
     if _is_mapping(result):
-        errors = {str(name): to_numpy(values, str(name)) for name, values in result.items()}
-        group_array = None if groups is None else to_numpy(groups, "groups")
-        return [table_of_arrays(errors, group_array, f"mapping {number}", target)]
+        return [table_of_arrays(result, groups, f"mapping {number}", target)]
     raise UsageError(
         f"Argument {number} is of type {type(result).__name__}. Pass the path of a result folder or CSV file, a "
         "result of modgap.measure or modgap.estimate, a mapping of errors by system, or a data frame."

@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modgap.api.messages import with_python_messages
+from modgap.api.messages import public_function
+from modgap.api.opening import target_name
 from modgap.discrepancy.control import compare_with_controls
 from modgap.discrepancy.displayed import DiscrepancyResult
 from modgap.discrepancy.estimate import estimate as estimate_discrepancy
 from modgap.discrepancy.estimate import held_out_samples
-from modgap.errors import UsageError
+from modgap.errors import UsageError, check_minimum
 from modgap.forward.logits import LogitsRequest, SourceLogits, TrainedEmbedder, source_logits
 from modgap.forward.logits_file import read_logits_file
 from modgap.forward.sample_request import SampleRequest
@@ -18,12 +19,19 @@ from modgap.progress import Progress
 from modgap.sources import SourceHandle, open_control, open_source
 from modgap.statistics.equal_groups import equal_group_rows
 from modgap.targets import CustomData, Target, open_target
-from modgap.user_arrays import check_lengths, number_labels, to_numpy
+from modgap.user_arrays import (
+    align_rows,
+    check_lengths,
+    check_source_names,
+    names_of_classes,
+    number_labels,
+    to_numpy,
+)
 
 __all__ = ["estimate", "measure", "measure_discrepancy", "measure_logits_file"]
 
 
-@with_python_messages
+@public_function(options_of=estimate_discrepancy)
 def estimate(
     logits: Any,
     labels: Any,
@@ -42,12 +50,14 @@ def estimate(
 
     Args:
         logits: Source logits of the target's samples, shape (N, C): a NumPy array, memory map, nested list, pandas
-            object or torch tensor.
+            object or torch tensor. pandas objects among logits, labels and groups are aligned by their index; arrays
+            without an index belong together by position. Masked values are refused.
         labels: Target labels of shape (N,): integers, whole floats, strings, booleans or categories; or 0/1 labels of
             shape (N, K). Classes are numbered from 0 in sorted order and keep their names.
         groups: Record, subject or field of each sample, shape (N,); None if samples are independent.
         source_classes: Names of the C source classes; empty to show their numbers.
-        target_classes: Names of the K target classes; empty for the names in `labels`, or else the numbers.
+        target_classes: Names of the labels 0, 1, 2, ..., whether a sample has them or not; empty for the names in
+            `labels`, or else the numbers.
         source: Name of the source to show.
         target: Name of the target to show.
         estimators: One name or several of `montecarlo`, `assignment`, `search` and `soft`; None for all.
@@ -78,25 +88,28 @@ def estimate(
         >>> round(result["search"].held_out, 2), result.best_map()
         (0.02, [('rest', '5'), ('run', '7'), ('walk', '6')])
     """
-    array = to_numpy(logits, "logits")
-    numbered = number_labels(labels)
-    check_lengths(array, numbered.labels, groups)
+    rows = align_rows({"logits": logits, "labels": labels, "groups": groups})
+    array = to_numpy(rows["logits"], "logits")
+    numbered = number_labels(rows["labels"])
+    group_array = None if groups is None else to_numpy(rows["groups"], "groups")
+    check_lengths(array, numbered.labels, group_array)
+    check_source_names(source_classes, array, "source_classes")
     options |= _estimator_option(estimators)
     logits_in_memory = SourceLogits(
         array,
         numbered.labels,
-        None if groups is None else to_numpy(groups, "groups"),
+        group_array,
         tuple(source_classes),
-        tuple(target_classes) or numbered.class_names,
+        names_of_classes(target_classes, numbered, rows["labels"], "target_classes"),
         {"logits": "in memory"},
     )
     return _result(source, target, logits_in_memory, progress, {"per_group": per_group, **options})
 
 
-@with_python_messages
+@public_function(options_of=estimate_discrepancy)
 def measure(
     source: str,
-    target: str,
+    target: str | Path | tuple[Any, Any],
     *,
     split: str | None = None,
     limit: int | None = None,
@@ -122,7 +135,7 @@ def measure(
 
     Args:
         source: Name of the source, as for `modgap.open_source`.
-        target: Name or path of the target, as for `modgap.open_target`.
+        target: Name or path of the target, or a pair (x, y) of arrays, as for `modgap.open_target`.
         split: `all`, `train`, `val` or `test`; None for all samples.
         limit: Largest number of samples, drawn in proportion to the classes; None for all.
         input_size: Height and width of the source's input in pixels; None for the source's default.
@@ -167,7 +180,7 @@ def measure(
     )
     return measure_discrepancy(
         source,
-        target,
+        target_name(target),
         weights=weights,
         custom_data=CustomData.of(custom_data),
         data_dir=None if data_dir is None else Path(data_dir),
@@ -223,6 +236,7 @@ def measure_discrepancy(
     Raises:
         InputError: If the source, the target or their combination cannot be used.
     """
+    check_minimum("--control", control, 0)
     handle = open_source(source, weights=weights)
     data = open_target(target, custom_data=custom_data, data_dir=data_dir, pseudo_classes=pseudo_classes)
     request = request or LogitsRequest()

@@ -3,21 +3,22 @@
 import time
 from collections.abc import Sequence
 
-from modgap.api.messages import with_python_messages
+from modgap.api.messages import public_function
 from modgap.distortion.displayed import DistortionResult
 from modgap.distortion.features import FeatureRequest
 from modgap.distortion.measurement import DistortionRequest
 from modgap.distortion.measurement import measure_distortion as measure_encoders
 from modgap.forward.sample_request import SampleRequest
 from modgap.progress import Progress
+from modgap.transfer.run_folder import Run
 
 __all__ = ["measure_distortion"]
 
 
-@with_python_messages
+@public_function()
 def measure_distortion(
     source: str,
-    runs: Sequence[str] = (),
+    runs: Sequence[str | Run] = (),
     *,
     surrogates: Sequence[str] = (),
     others: Sequence[str] = (),
@@ -34,7 +35,7 @@ def measure_distortion(
 
     Args:
         source: Name of the source, as for `modgap.open_source`.
-        runs: Folders of runs that started from the source; FOLDER@EPOCH for an epoch that a run kept.
+        runs: Runs that started from the source, or their folders; FOLDER@EPOCH for an epoch that a run kept.
         surrogates: Names of labeled data of the source's modality; empty for the source's default surrogate.
         others: Names of further sources of the same modality, such as the `random:` control.
         probes: Names of the probes; encoders are compared by the first.
@@ -65,5 +66,6 @@ def measure_distortion(
     samples = SampleRequest(limit=limit, input_size=input_size, device=device, seed=seed)
     request = DistortionRequest(features=FeatureRequest(samples, layers=tuple(layers)), probes=tuple(probes))
     start = time.perf_counter()
-    results = measure_encoders(source, surrogates, runs, request, others=others, weights=weights, progress=progress)
+    folders = [str(run.folder) if isinstance(run, Run) else run for run in runs]
+    results = measure_encoders(source, surrogates, folders, request, others=others, weights=weights, progress=progress)
     return DistortionResult(source, tuple(results), request, time.perf_counter() - start)

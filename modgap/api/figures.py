@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from modgap.api.messages import public_function
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.errors import UsageError
 
@@ -14,6 +15,7 @@ __all__ = ["plot_discrepancies"]
 CONTROL_PREFIX = "random:"
 
 
+@public_function()
 def plot_discrepancies(results: Iterable[DiscrepancyReport]) -> "Figure":
     """Draw the held-out errors of one or more sources on the same targets, with their random-weights controls.
 

@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from modgap.api.messages import with_python_messages
+from modgap.api.messages import public_function
 from modgap.sources import SourceHandle
 from modgap.sources import open_source as open_source_handle
 from modgap.targets import CustomData, Target
 from modgap.targets import open_target as open_target_files
+from modgap.targets.stored_arrays import store_arrays
 
-__all__ = ["open_source", "open_target"]
+__all__ = ["open_source", "open_target", "target_name"]
 
 
-@with_python_messages
+@public_function()
 def open_source(name: str, *, weights: str | Path | None = None) -> SourceHandle:
     """Open a source model by its name, without loading it.
 
@@ -36,9 +38,9 @@ def open_source(name: str, *, weights: str | Path | None = None) -> SourceHandle
     return open_source_handle(name, weights=None if weights is None else str(weights))
 
 
-@with_python_messages
+@public_function()
 def open_target(
-    name: str | Path,
+    name: str | Path | tuple[Any, Any],
     *,
     custom_data: CustomData | Mapping[str, str] | None = None,
     data_dir: str | Path | None = None,
@@ -48,7 +50,10 @@ def open_target(
 
     Args:
         name: Name of a manifest, path of a `.toml` manifest, or path of custom data: a folder of class sub-folders of
-            images or sounds, an array file with x and y, or a CSV or Parquet file with a label column.
+            images or sounds, an array file with x and y, or a CSV or Parquet file with a label column. Or a pair (x, y)
+            of arrays, as an array file has them: samples (N, ...), and classes (N,), 0/1 labels (N, K) or real values.
+            They are written to a file of the cache, whose path is the target's name. For groups and splits, save an
+            array file.
         custom_data: Description of custom data, or its fields as a mapping such as `{"label_column": "rhythm"}`.
         data_dir: Data directory that holds the files of the target's manifest; None for the default one.
         pseudo_classes: Number of clusters that serve as the classes of a regression target.
@@ -66,8 +71,20 @@ def open_target(
         (1797, (1, 8, 8), ['0', '1', '2'])
     """
     return open_target_files(
-        str(name),
+        target_name(name),
         custom_data=CustomData.of(custom_data),
         data_dir=None if data_dir is None else Path(data_dir),
         pseudo_classes=pseudo_classes,
     )
+
+
+def target_name(target: str | Path | tuple[Any, Any]) -> str:
+    """Return the name or the path of a target; a pair of arrays is stored in a file first.
+
+    Args:
+        target: Name, path, or arrays (x, y).
+
+    Raises:
+        InputError: If the arrays cannot be a target.
+    """
+    return str(store_arrays(*target) if isinstance(target, tuple) else target)

@@ -2,15 +2,16 @@
 
 from pathlib import Path
 
-from modgap.api.messages import with_python_messages
+from modgap.api.messages import public_function
+from modgap.transfer.run_folder import Run
 from modgap.transfer.trained_model import TrainedModel, load_trained_model
 
 __all__ = ["load_run"]
 
 
-@with_python_messages
+@public_function()
 def load_run(
-    path: str | Path,
+    path: str | Path | Run,
     *,
     epoch: int | None = None,
     device: str = "auto",
@@ -25,7 +26,7 @@ def load_run(
     into pieces and class names are inside.
 
     Args:
-        path: Folder of the run, or file that `modgap export --format safetensors` wrote.
+        path: The run, its folder, or a file that `modgap export --format safetensors` wrote.
         epoch: Epoch of stage 2 whose weights the run kept (`stage2.keep_epochs`); None for the chosen weights.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: Number of inputs in a forward pass; None for the one in training. On the CPU, other batches can
@@ -54,6 +55,7 @@ def load_run(
         >>> model.predict(images).shape, model.predict_proba(images).shape, model.features(images).shape
         ((2,), (2, 10), (2, 96))
     """
+    folder = path.folder if isinstance(path, Run) else path
     return load_trained_model(
-        path, epoch=epoch, weights=weights, device=device, batch_size=batch_size, allow_download=allow_download
+        folder, epoch=epoch, weights=weights, device=device, batch_size=batch_size, allow_download=allow_download
     )

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from modgap.api.messages import with_python_messages
+from modgap.api.messages import public_function
+from modgap.api.opening import target_name
 from modgap.forward.sample_request import SampleRequest
 from modgap.progress import Progress
 from modgap.ranking.backends import Backend
@@ -17,9 +19,9 @@ from modgap.targets import CustomData
 __all__ = ["rank"]
 
 
-@with_python_messages
+@public_function()
 def rank(
-    target: str,
+    target: str | Path | tuple[Any, Any],
     sources: Sequence[str],
     *,
     scores: Sequence[str] = (),
@@ -51,7 +53,7 @@ def rank(
     """Rank sources by how well they should transfer to a target, as `modgap rank` does.
 
     Args:
-        target: Name or path of the target, as for `modgap.open_target`.
+        target: Name or path of the target, or a pair (x, y) of arrays, as for `modgap.open_target`.
         sources: Names of the sources, as for `modgap.open_source`. A name may end with the size of the source's input,
             as in `vit-b@128px`.
         scores: Names of the scores to compute; empty for the default scores.
@@ -122,7 +124,7 @@ def rank(
         pilot=pilot,
     )
     ranking = rank_sources(
-        target,
+        target_name(target),
         sources,
         request,
         Backend(backend, jobs),

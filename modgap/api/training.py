@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from modgap.api.messages import with_python_messages
+from modgap.api.messages import public_function
+from modgap.api.opening import target_name
 from modgap.forward.sample_request import SampleRequest
 from modgap.progress import Progress
 from modgap.targets import CustomData
@@ -16,11 +17,11 @@ from modgap.transfer.train import train as run_training
 __all__ = ["train"]
 
 
-@with_python_messages
+@public_function()
 def train(
     method: str,
     source: str,
-    target: str,
+    target: str | Path | tuple[Any, Any],
     out: str | Path,
     *,
     settings: Mapping[str, Any] | None = None,
@@ -42,7 +43,7 @@ def train(
     Args:
         method: Name of the method, as `modgap methods` lists it.
         source: Name of the source, as for `modgap.open_source`.
-        target: Name or path of the target, as for `modgap.open_target`.
+        target: Name or path of the target, or a pair (x, y) of arrays, as for `modgap.open_target`.
         out: Run folder to write, which must be new unless `resume` is True.
         settings: Settings that override the recipe, such as `{"stage1.epochs": 5}`.
         sweep: Values of settings to try, such as `{"stage2.learning_rate": [1e-4, 1e-3]}`. The run with the lowest
@@ -78,7 +79,7 @@ def train(
     request = TrainRequest(
         method,
         source,
-        target,
+        target_name(target),
         tuple(f"{key}={value}" for key, value in (settings or {}).items()),
         protocol=protocol,
         samples=SampleRequest(limit=limit, seed=seed, input_size=input_size, device=device),

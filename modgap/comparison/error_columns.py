@@ -8,9 +8,10 @@ import numpy as np
 
 from modgap.comparison.error_table import CSV, ErrorTable, independent_errors
 from modgap.errors import InputError, first_line
-from modgap.formatting import count, visible_name
+from modgap.formatting import visible_name
 from modgap.statistics.sample_file import SampleFile
 from modgap.targets.data_frames import SUFFIXES, list_names, read_frame
+from modgap.user_arrays import align_rows, number_groups, to_numpy
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -47,14 +48,17 @@ def table_of_frame(frame: "DataFrame", origin: str, target: str) -> ErrorTable:
     """Return a data frame with one row for each sample as a table of errors.
 
     Args:
-        frame: Column of sample identifiers (named id, sample or sample_id, else the first column), an optional column
-            `group`, and one column of errors for each system.
+        frame: Column of sample identifiers (named id, sample or sample_id, else an index with a name or of texts, else
+            the first column), an optional column `group`, and one column of errors for each system.
         origin: Path of the file, or description of the frame, for messages.
         target: Name of the target.
 
     Raises:
         InputError: If columns are missing, an identifier occurs twice, or an error is not a finite number.
     """
+    if frame.empty:
+        raise InputError(f"{origin} is empty: it has the shape {frame.shape}. {LAYOUT}")
+    frame = _with_index_column(frame)
     names = [str(name) for name in frame.columns]
     if len(set(names)) < len(names):
         raise InputError(f"{origin} has two columns of the same name. Give each system a name of its own.")
@@ -68,6 +72,16 @@ def table_of_frame(frame: "DataFrame", origin: str, target: str) -> ErrorTable:
     groups = None if group_name is None else _group_numbers(frame[group_name], origin)
     errors = {name: _numbers(frame[name], name, origin) for name in systems}
     return _table(errors, ids, groups, origin, target)
+
+
+def _with_index_column(frame: "DataFrame") -> "DataFrame":
+    """Return a frame with its index as a column, if the index identifies the samples and no column is named so."""
+    index = frame.index
+    is_identifier = any(name is not None for name in index.names) or index.dtype.kind not in "iu"
+    has_column = any(str(name).strip().lower() in ID_NAMES for name in frame.columns)
+    if not is_identifier or has_column or any(name in frame.columns for name in index.names):
+        return frame
+    return frame.reset_index()
 
 
 def _id_column(names: list[str]) -> str:
@@ -101,7 +115,7 @@ def _numbers(column: "Series[Any]", name: str, origin: str) -> np.ndarray:
     shown = visible_name(name)
     if column.dtype.kind not in "biuf":
         raise InputError(f"The column {shown!r} of {origin} has values that are not numbers. {LAYOUT}")
-    errors: np.ndarray = column.to_numpy(np.float64)
+    errors: np.ndarray = column.to_numpy(np.float64, na_value=np.nan)
     invalid = ~np.isfinite(errors)
     if invalid.any():
         raise InputError(
@@ -116,36 +130,46 @@ def _row(is_invalid: Any) -> int:
     return int(np.argmax(np.asarray(is_invalid))) + 2
 
 
-def table_of_arrays(
-    errors: Mapping[str, np.ndarray], groups: np.ndarray | None, origin: str, target: str
-) -> ErrorTable:
+def table_of_arrays(errors: Mapping[str, Any], groups: Any, origin: str, target: str) -> ErrorTable:
     """Return arrays of errors by system as a table.
 
     Args:
-        errors: Errors of each system by its name, each of shape (N,).
-        groups: Group of each sample, shape (N,); None if samples are independent.
+        errors: Errors of each system by its name, each of shape (N,); pandas series are aligned by their index.
+        groups: Group of each sample, shape (N,), aligned likewise; None if samples are independent.
         origin: Description of the arrays, for messages.
         target: Name of the target.
 
     Raises:
-        InputError: If the arrays have different lengths, or an error is not a finite number.
+        InputError: If the arrays have different lengths or cannot be aligned, or an error is not a finite number.
     """
-    columns = {str(name): np.asarray(values) for name, values in errors.items()}
-    lengths = {name: array.shape for name, array in columns.items()}
-    first = next(iter(lengths.values()), (0,))
-    for name, shape in lengths.items():
-        if len(shape) != 1 or shape != first or not shape[0]:
+    if not errors:
+        raise InputError(f"{origin} is empty. Expected the errors (N,) of each system by its name.")
+    argument_of = {f"the array {visible_name(str(name))!r}": str(name) for name in errors}
+    if len(argument_of) < len(errors):
+        raise InputError(f"{origin} has two systems of the same name. Give each system a name of its own.")
+    rows = align_rows({**dict(zip(argument_of, errors.values(), strict=True)), "groups": groups})
+    columns = {name: to_numpy(rows[argument], argument) for argument, name in argument_of.items()}
+    first = next(iter(columns.values())).shape
+    for name, array in columns.items():
+        if array.ndim != 1 or array.shape != first or not len(array):
             raise InputError(
-                f"The errors of {visible_name(name)} have shape {shape}. Expected one error for each sample, shape "
-                f"(N,), with the same N for every system (the first has shape {first})."
+                f"The errors of {visible_name(name)} have shape {array.shape}. Expected one error for each sample, "
+                f"shape (N,), with the same N for every system (the first has shape {first})."
             )
-        if columns[name].dtype.kind not in "biuf" or not np.isfinite(columns[name]).all():
-            raise InputError(f"The errors of {visible_name(name)} are not all finite numbers.")
-    if groups is not None and np.shape(groups) != first:
-        raise InputError(f"The groups have shape {np.shape(groups)}, but there are {count(first[0], 'sample')}.")
-    numbers = None if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
+        _check_finite(array, name)
+    numbers = None if groups is None else number_groups(rows["groups"], first[0])
     values = {name: array.astype(np.float64) for name, array in columns.items()}
     return _table(values, np.arange(first[0]), numbers, origin, target)
+
+
+def _check_finite(errors: np.ndarray, name: str) -> None:
+    if errors.dtype.kind not in "biuf":
+        raise InputError(f"The errors of {visible_name(name)} have type {errors.dtype}. Expected real numbers.")
+    if not np.isfinite(errors).all():
+        raise InputError(
+            f"The errors of {visible_name(name)} are not all finite numbers (first in row "
+            f"{int(np.argmin(np.isfinite(errors)))}). Remove the sample from every system."
+        )
 
 
 def _table(

@@ -6,6 +6,7 @@ from numpy.typing import ArrayLike
 from modgap.errors import InputError
 from modgap.label_space import LabelSpace, label_space
 from modgap.storage.memory_map import release_pages
+from modgap.user_arrays import to_numpy
 
 __all__ = ["validate_labels", "validate_logits"]
 
@@ -28,7 +29,7 @@ def validate_logits(logits: ArrayLike) -> np.ndarray:
         InputError: If the array is not two-dimensional, not of real numbers, empty, has only one class, or has NaN or
             infinite values.
     """
-    array = np.asarray(logits)
+    array = to_numpy(logits, "logits")
     if array.ndim != 2 or array.dtype.kind not in "fiu":
         raise InputError(
             f"The logits have type {array.dtype} and shape {array.shape}. Expected real numbers of shape (N, C)."
@@ -92,7 +93,7 @@ def validate_labels(labels: ArrayLike, n_samples: int) -> LabelSpace:
     Raises:
         InputError: If there is not one label for each row, or no row has a label.
     """
-    array = np.asarray(labels)
+    array = to_numpy(labels, "labels")
     if array.ndim and len(array) != n_samples:
         raise InputError(
             f"There are {len(array)} labels for {n_samples} rows of logits. Expected one label for each row."

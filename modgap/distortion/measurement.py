@@ -155,6 +155,8 @@ def measure_distortion(
     request = request or DistortionRequest()
     if not request.probes:
         raise UsageError("No probe was requested. At least one is needed, such as linear.")
+    if not request.features.layers:
+        raise UsageError("No layer was requested. At least one is needed, such as output.")
     handle = open_source(source, weights=weights)
     encoders = [Encoder(), *encoders_of_runs(runs, source, handle, request.epochs)]
     loaded = [_LoadedSource(source, handle, request, encoders)]

@@ -15,7 +15,7 @@ from modgap.storage.paths import expand_user
 from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
 from modgap.targets.data_frames import drop_index_columns, list_names, named_texts, read_frame
 from modgap.targets.file_layout import has_suffix
-from modgap.user_arrays import NumberedLabels, check_lengths, number_labels, to_numpy
+from modgap.user_arrays import check_lengths, check_source_names, names_of_classes, number_labels, to_numpy
 from modgap.version import installed_version
 from modgap.written_names import number_names, real_numbers
 
@@ -156,18 +156,13 @@ def _source_logits(content: Content, provenance: dict[str, str], start: float) -
     numbered = number_labels(labels)
     check_lengths(logits, numbered.labels, groups)
     source_names = _names(content, "source_class_names")
-    if source_names and logits.ndim == 2 and len(source_names) != logits.shape[1]:
-        raise InputError(
-            f"source_class_names has {len(source_names)} names, but the logits have {logits.shape[1]} columns. "
-            "Expected one name for each column."
-        )
-    names = _names(content, "class_names")
+    check_source_names(source_names, logits, "source_class_names")
     return SourceLogits(
         logits=logits,
         labels=numbered.labels,
         groups=groups,
         source_classes=source_names,
-        target_classes=_class_names(names, numbered, to_numpy(labels, "labels")) if names else numbered.class_names,
+        target_classes=names_of_classes(_names(content, "class_names"), numbered, labels, "class_names"),
         provenance=provenance,
         seconds=time.perf_counter() - start,
     )
@@ -184,28 +179,3 @@ def _names(content: Content, name: str) -> tuple[str, ...]:
             f"np.array(names, dtype=str)."
         )
     return tuple(np.char.decode(values, "utf-8").tolist() if values.dtype.kind == "S" else values.tolist())
-
-
-def _class_names(names: tuple[str, ...], numbered: NumberedLabels, labels: np.ndarray) -> tuple[str, ...]:
-    """Return the names of the classes that have samples, in the order of their numbers.
-
-    Args:
-        names: The array `class_names`: names of the labels 0, 1, 2, ...
-        numbered: The labels, numbered.
-        labels: The labels as they are in the file.
-    """
-    if labels.dtype.kind not in "biuf":
-        unnamed = sorted(set(numbered.class_names) - set(names))
-        if unnamed:
-            raise InputError(f"The label {unnamed[0]!r} is not in class_names.")
-        return numbered.class_names
-    if numbered.labels.ndim == 2 or (labels.ndim == 2 and labels.shape[1] > 1):
-        numbers = list(range(labels.shape[1]))
-    else:
-        numbers = np.unique(labels).astype(np.int64).tolist()
-    if numbers and numbers[-1] >= len(names):
-        raise InputError(
-            f"The label {numbers[-1]} has no name. class_names has {len(names)} names, which are those of the labels "
-            f"0 to {len(names) - 1}. Number the classes from 0, or add the missing names."
-        )
-    return tuple(names[number] for number in numbers)

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass, fields
 
-from modgap.errors import UsageError, check_minimum, unknown_name
+from modgap.errors import UsageError, check_maximum, check_minimum, unknown_name
 
 __all__ = ["SampleRequest"]
 
 SPLIT_NAMES = ("all", "train", "val", "test")
 DTYPE_NAMES = ("float32", "bfloat16", "float16")
+LARGEST_SEED = (1 << 62) - 1
+LARGEST_INPUT = 1 << 16
+"""Pixels of a side, which no model takes."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ class SampleRequest:
             raise unknown_name("dtype", self.dtype, DTYPE_NAMES)
         check_minimum("--limit", self.limit, 1)
         check_minimum("--seed", self.seed, 0)
+        check_maximum("--seed", self.seed, LARGEST_SEED)
         check_minimum("--input-size", self.input_size, 1)
+        check_maximum("--input-size", self.input_size, LARGEST_INPUT)
         check_minimum("--batch-size", self.batch_size, 1)
         check_minimum("--loader-workers", self.loader_workers, 0)
 

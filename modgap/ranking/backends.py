@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from modgap.cores import available_cores
-from modgap.errors import UsageError, first_line
+from modgap.errors import UsageError, check_minimum, first_line
 from modgap.ranking.devices import list_devices, passes_on_each
 from modgap.ranking.failure import LOST, MAX_TRIES
 from modgap.ranking.job_threads import threads_kept
@@ -52,6 +52,10 @@ class Backend:
     options: Mapping[str, Any] = field(default_factory=dict)
     device: str = ""
     only_cached: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise if there is no process to run jobs."""
+        check_minimum("--jobs", self.workers, 1)
 
     @property
     def devices(self) -> tuple[str, ...]:

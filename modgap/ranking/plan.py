@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from modgap.errors import InputError, UsageError, unknown_name
+from modgap.errors import InputError, UsageError, check_minimum, unknown_name
 from modgap.ranking.backends import Backend
 from modgap.ranking.monitor import JobMonitor
 from modgap.ranking.raw_values import RAW
@@ -154,6 +154,7 @@ def list_rows(sources: Sequence[str], request: RankRequest) -> list[RowName]:
 def _check_names(sources: Sequence[str], request: RankRequest) -> None:
     """Raise a UsageError for unknown names before anything is computed. Other failures get a row with the reason."""
     _check_error_options(request.errors)
+    check_minimum("--resamples", request.resamples, 0)
     for name in (*request.scores, *filter(None, [request.by])):
         get_score(name)
     for name in sources:
@@ -166,8 +167,7 @@ def _check_names(sources: Sequence[str], request: RankRequest) -> None:
 
 
 def _check_pilot(task: str, kind: str, request: RankRequest) -> None:
-    if request.pilot < 0:
-        raise UsageError(f"--pilot is {request.pilot}, but it must be at least 0.")
+    check_minimum("--pilot", request.pilot, 0)
     if request.pilot and task != CLASSIFICATION:
         raise UsageError(f"--pilot needs a target with one class for each sample, and this is a {task} target.")
     if request.pilot and kind == "text":
@@ -180,9 +180,8 @@ def _check_pilot(task: str, kind: str, request: RankRequest) -> None:
 def _check_error_options(options: ErrorOptions) -> None:
     if options.weight is not None and options.weight not in WEIGHTS:
         raise unknown_name("weight", options.weight, WEIGHTS)
-    for name, value in (("--splits", options.splits), ("--per-class", options.per_class)):
-        if value is not None and value < 1:
-            raise UsageError(f"{name} is {value}, but it must be at least 1.")
+    check_minimum("--splits", options.splits, 1)
+    check_minimum("--per-class", options.per_class, 1)
 
 
 def _list_scores(by: str, request: RankRequest) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from numpy.typing import ArrayLike
 
 from modgap.errors import InputError, UsageError
 from modgap.formatting import count
+from modgap.user_arrays import number_groups, to_numpy
 
 __all__ = ["equal_group_rows"]
 
@@ -30,7 +31,7 @@ def equal_group_rows(groups: ArrayLike | None, per_group: int, seed: int) -> np.
         raise UsageError(f"per_group is {per_group}. Expected a number of at least 1.")
     if groups is None:
         raise UsageError("--per-group needs groups, and the samples have none. Leave it out.")
-    numbers = np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
+    numbers = number_groups(groups, len(to_numpy(groups, "groups")))
     sizes = np.bincount(numbers)
     if sizes.min() < per_group:
         n_small = int((sizes < per_group).sum())

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import CUSTOM_DATA_FORMATS, InputError, UsageError
+from modgap.formatting import count
 from modgap.installed_packages import installed_library_version
 from modgap.label_space import pseudo_classes
 from modgap.storage.digests import file_digest, folder_digest
@@ -143,8 +144,8 @@ class Target:
                 )
             train = np.asarray(table.splits) == SPLITS.index("train")
             labels = pseudo_classes(pool_targets(table.targets), train=train, n_classes=manifest.pseudo_classes)
-        _warn_about_absent_classes(labels, manifest)
-        classes = manifest.classes or table.classes
+        classes = _class_names(table.classes or (), manifest)
+        _warn_about_absent_classes(labels, classes, manifest)
         if not classes:
             labels, classes = self._number_classes(labels)
         return replace(table, labels=labels, classes=classes)
@@ -213,20 +214,44 @@ def _check_shape(table: Table, manifest: Manifest) -> None:
         )
 
 
-def _warn_about_absent_classes(labels: np.ndarray, manifest: Manifest) -> None:
+def _class_names(names: Sequence[str], manifest: Manifest) -> list[str]:
+    """Return the names of the classes in the order of their numbers.
+
+    Names in the data are those of the classes if the manifest has them too, in whatever order. Other names of the
+    manifest are those of the numbers.
+
+    Args:
+        names: Names in the data, in the order of the numbers; empty if the data has only numbers.
+        manifest: The manifest.
+
+    Raises:
+        InputError: If the names in the data are others, and not as many.
+    """
+    if not manifest.classes or set(names) <= set(manifest.classes):
+        return list(names) or list(manifest.classes or ())
+    if len(names) != len(manifest.classes):
+        raise InputError(
+            f"The manifest {manifest.name} names {count(len(manifest.classes), 'class', 'classes')}, but its data has "
+            f"{count(len(names), 'class', 'classes')} of other names (first: {names[0]!r}), so it is not known which "
+            "name is whose. List the names of the data in `classes`, or remove it from the manifest."
+        )
+    return list(manifest.classes)
+
+
+def _warn_about_absent_classes(labels: np.ndarray, classes: Sequence[str], manifest: Manifest) -> None:
     """Warn if the manifest names a class without samples, because the number of classes is that of the labels."""
-    if labels.ndim != 1:
-        return
     names = manifest.classes or ()
-    present = np.unique(labels)
-    absent = np.setdiff1d(np.arange(len(names)), present)
-    if len(absent):
+    if labels.ndim != 1 or not names:
+        return
+    present = {classes[k] for k in np.unique(labels) if 0 <= k < len(classes)}
+    absent = [name for name in names if name not in present]
+    if absent:
         log.warning(
             "manifest %s names %d classes, but its samples have %d. No sample has the class %s.",
             manifest.name,
             len(names),
             len(present),
-            ", ".join(repr(names[k]) for k in absent),
+            ", ".join(map(repr, absent)),
         )
 
 

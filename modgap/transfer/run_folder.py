@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError, UsageError
+from modgap.formatting import visible_name
 from modgap.statistics.sample_file import SAMPLES_FILE
 from modgap.storage.atomic_files import write_text_atomically
 from modgap.storage.digests import FILES, check_named_file, named_digests, warn_without_digests
@@ -209,13 +210,24 @@ def exclusive_run(folder: Path, *, resume: bool) -> Iterator[None]:
 
     Raises:
         InputError: When another living process trains in the folder.
-        UsageError: When `check_folder` raises it.
+        UsageError: When `check_folder` raises it, or no file of weights can have such a path.
     """
+    _check_path(folder)
     if folder.exists() and not folder.is_dir():
         check_folder(folder, resume=resume)
     with exclusive_folder(folder):
         check_folder(folder, resume=resume)
         yield
+
+
+def _check_path(folder: Path) -> None:
+    try:
+        folder.exists()
+        str(folder).encode()
+    except (OSError, UnicodeEncodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not valid Unicode"
+        name = visible_name(str(folder))
+        raise UsageError(f"{name} cannot be the folder of a run: {reason}. Pass another --out.") from error
 
 
 def check_folder(folder: Path, *, resume: bool) -> None:

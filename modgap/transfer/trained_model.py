@@ -1,7 +1,7 @@
 """A model that `modgap train` made, to predict with: from samples as the user has them to classes or values."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modgap.errors import InputError, UsageError
+from modgap.errors import InputError, UsageError, check_minimum
 from modgap.forward.batched_inference import choose_device
 from modgap.models import TargetModel, target_model
 from modgap.sources import Source, open_source
 from modgap.sources.hub import without_downloads
-from modgap.storage.paths import expand_user
+from modgap.storage.paths import expand_user, is_regular_file
 from modgap.targets import Samples, Table
 from modgap.targets.readers.image_folder import ImageFiles, image_array
 from modgap.targets.samples import SelectedSamples, TransformedSamples
@@ -27,6 +27,7 @@ from modgap.transfer.methods import get_method
 from modgap.transfer.model_file import read_model_file
 from modgap.transfer.run_folder import Run, epoch_file, open_run
 from modgap.transfer.trained_inputs import TrainedInputs, read_inputs
+from modgap.user_arrays import to_numpy
 
 __all__ = ["TrainedModel", "load_trained_model", "run_length"]
 
@@ -191,8 +192,15 @@ class TrainedModel:
         kind = self.inputs.inputs.spec.kind
         if isinstance(samples, str | Path):
             raise UsageError(f"Expected a sequence of samples, got one path. Pass a list: [{str(samples)!r}].")
-        if not hasattr(samples, "__len__") or not hasattr(samples, "__getitem__"):
-            raise UsageError(f"Expected a sequence of samples, got {type(samples).__name__}. Pass a list or an array.")
+        if hasattr(samples, "iloc") and samples.ndim == 1:
+            samples = samples.tolist()  # a pandas series counts its rows by their labels
+        is_frame = hasattr(samples, "columns") and hasattr(samples, "to_numpy")
+        is_sequence = hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
+        if is_frame or isinstance(samples, bytes | Mapping) or not is_sequence:
+            values = " For the values of a data frame, pass frame[COLUMNS].to_numpy()." if is_frame else ""
+            raise UsageError(
+                f"Expected a sequence of samples, got {type(samples).__name__}. Pass a list or an array.{values}"
+            )
         if len(samples) == 0:
             raise UsageError("There are no samples to predict.")
         if isinstance(samples, np.ndarray | Tensor) and samples.ndim not in (N_AXES[kind], N_AXES[kind] + 1):
@@ -217,11 +225,15 @@ class TrainedModel:
             return self._from_file(Path(sample))
         if hasattr(sample, "convert") and hasattr(sample, "getbands"):
             return self.inputs.picture(image_array(sample, self.inputs.background))
-        array = np.asarray(sample.detach().cpu() if isinstance(sample, Tensor) else sample)
+        array = to_numpy(sample, "the sample")
+        if array.dtype.kind not in "biuf":
+            raise InputError(f"It has values of type {array.dtype}. Expected real numbers.")
         return array[None] if array.ndim == N_AXES[spec.kind] - 1 else array
 
     def _from_file(self, path: Path) -> np.ndarray:
         spec = self.inputs.inputs.spec
+        if path.exists() and not is_regular_file(path):
+            raise InputError(f"{path} is not a file. Pass the path of a file.")
         if spec.kind == "image":
             return self.inputs.picture(ImageFiles((path,), self.inputs.background)[0])
         if spec.kind == "audio" and spec.rate is not None:
@@ -254,8 +266,7 @@ def load_trained_model(
         InputError: When the run is missing, was not finished, or was changed, or when its source is not on this
             machine and may not be downloaded.
     """
-    if batch_size is not None and batch_size < 1:
-        raise UsageError(f"The batch size is {batch_size}. Expected at least 1.")
+    check_minimum("--batch-size", batch_size, 1)
     given = expand_user(path)
     if given.is_file():
         if epoch is not None:
