@@ -159,10 +159,11 @@ discrepancy_options = all_options(
             "--control",
             type=int,
             is_flag=False,
-            flag_value=1,
+            flag_value=3,
             default=0,
             metavar="[N]",
-            help="Compare with N random-weights controls of the source (1 without a number), sample by sample.",
+            help="Compare with N random-weights controls of the source (3 without a number), sample by sample. Fewer "
+            "than 3 do not show whether pretraining helps.",
         ),
         click.option(
             "--bound-seconds",

@@ -10,6 +10,7 @@ __all__ = [
     "count",
     "csv_text",
     "format_bytes",
+    "format_duration",
     "format_error",
     "format_p_value",
     "format_value",

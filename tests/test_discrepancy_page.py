@@ -40,25 +40,47 @@ def with_control(record, value, p_value, n=3):
     held_out = record["estimates"]["search"]["held_out"] - value
     interval = None if p_value is None else [value - 0.1, value + 0.1]
     difference = {"value": value, "interval": interval, "p_value": p_value}
-    return {**record, "control": {"n": n, "held_out": held_out, "difference": difference}}
+    control = {"n": n, "held_out": held_out, "difference": difference, "smallest_difference": 0.1}
+    return {**record, "control": control}
 
 
 @pytest.mark.parametrize(
     ("value", "p_value", "answer", "headline"),
     [
-        (-0.3, 0.01, "Is it below its control?Yes", "knows something about these classes"),
-        (-0.3, 0.2, "Is it below its control?Not shown", "not significantly better than the same architecture"),
-        (0.3, 0.01, "Is it below its control?No", "not significantly better than the same architecture"),
-        (-0.3, None, "Is it below its control?Unknown", "knows something about these classes"),
+        (-0.3, 0.01, "Is it below its control?Yes", "vit-b knows something about photos"),
+        (-0.3, 0.2, "Is it below its control?Not shown", "It is not shown that pretraining helps vit-b on photos"),
+        (0.3, 0.01, "Is it below its control?No", "random weights are better than the pretrained vit-b"),
+        (
+            -0.3,
+            None,
+            "Is it below its control?Unknown",
+            "carry information about photos, as those of untrained networks do",
+        ),
     ],
 )
 def test_the_control_decides_what_pretraining_has_shown(record, value, p_value, answer, headline):
     text = page_text(with_control(record, value, p_value))
     assert answer in text
     assert headline in text
-    assert "The control (3 random initializations) has a held-out error of" in text
-    assert ("there are too few groups to compare them" in text) == (p_value is None)
+    assert "The random-weights control (3 random initializations) has" in text
+    assert ("there are too few samples to compare them" in text) == (p_value is None)
+    assert ("The smallest difference that could have been shown is 0.100." in text) == (p_value == 0.2)
     assert "--control" not in text
+
+
+def test_one_control_says_nothing_about_pretraining(record):
+    text = page_text(with_control(record, -0.3, 0.01, n=1))
+    assert "Is it below its control?Too few controls" in text
+    assert "vit-b is better than this one random initialization." in text
+    assert "pretraining helps" not in text
+
+
+def test_a_comparison_of_an_earlier_version_is_not_trusted(record):
+    outdated = with_control(record, -0.3, 0.01)
+    del outdated["control"]["smallest_difference"]
+    text = page_text(outdated)
+    assert "an earlier version took too small a variance" in text
+    assert "knows something" not in text
 
 
 def test_without_a_control_the_next_step_is_the_same_samples_with_one(record):
@@ -76,27 +98,28 @@ def test_a_control_alone_asks_for_no_control(record):
 def test_chance_is_not_excluded_where_labels_were_not_permuted(record):
     text = page_text({**record, "permutations_for": None})
     assert "Labels were not permuted, so it is not known whether this could be luck." in text
-    assert "This run does not show that vit-b knows anything about these classes." in text
+    assert "knows something" not in text
+    assert "carry information" not in text
 
 
 def test_chance_is_not_excluded_by_a_large_p_value(record):
     record["estimates"][record["permutations_for"]]["held_out_null"]["p_value"] = 0.3
     text = page_text(record)
-    assert "Is it below chance?Not shown" in text
-    assert "This run does not show that vit-b knows anything about these classes." in text
+    assert "Is it better than with permuted labels?Not shown" in text
+    assert "It is not shown that vit-b knows anything about photos." in text
 
 
 def test_without_a_held_out_error_nothing_is_shown(record):
     for one in record["estimates"].values():
         one.update(held_out=None, held_out_interval=None)
     text = page_text({**record, "permutations_for": None})
-    assert "There is no held-out error, so this run does not show what the source knows." in text
+    assert "No held-out error: it is not shown what vit-b knows." in text
     assert "best map, held-out samples" not in text
 
 
 def test_without_a_map_the_reason_is_the_headline(record):
     text = page_text({**record, "estimates": {}, "permutations_for": None, "permuted_error": None})
-    assert "No map was found; the target has more classes than the source." in text
+    assert "photos has more classes than vit-b." in text
     assert "Errors on one axis" not in text
 
 

@@ -28,6 +28,7 @@ from modgap.ranking.scores import get_score
 from modgap.ranking.standings import compute_standings
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Ranking, RankRequest, ScoreTable, SourceRow, TargetSummary
 from modgap.statistics.intervals import SampleErrors, wilson_interval
+from modgap.statistics.paired import PairedDifference
 from modgap.statistics.permutations import NullDistribution
 from tests.figure_checks import all_text, assert_readable
 
@@ -145,14 +146,14 @@ def test_the_error_of_a_class_is_its_share_off_the_diagonal():
     assert best.interval == wilson_interval(2, 10)
     assert best.baseline == pytest.approx(1 - 8 / 20)
     assert (second.error, second.confused_with) == (0.5, 2)
-    assert "1 classes have only one sample" in classes_caption(discrepancy_report(matrix))
+    assert "1 class has only one sample" in classes_caption(discrepancy_report(matrix))
 
 
 @pytest.mark.parametrize(
     ("accuracy", "floor", "title"),
     [
         ([1.0, 1.0, 0.05], 0.0, "The map beats the baseline on 2 of 3 classes of fashion-mnist"),
-        ([0.3, 0.3, 0.3], 0.0, "On no class of fashion-mnist does the map beat the baseline"),
+        ([0.3, 0.3, 0.3], 0.0, "It is not shown that the map beats the baseline on any of 3 classes"),
         ([0.95, 0.95, 0.95], 0.1, "Held-out errors of 3 classes of fashion-mnist"),
     ],
 )
@@ -175,15 +176,24 @@ def test_small_classes_are_marked_as_unreliable():
 def test_a_source_that_is_not_significantly_better_is_not_said_to_know_something():
     report = discrepancy_report(confusion(4))
     object.__setattr__(report.best_estimate, "held_out_null", NullDistribution(0.75, 0.1, 0.3, 19, 19))
-    assert "not significantly better than with permuted labels" in all_text(plot_discrepancy(report)).replace("\n", " ")
+    text = all_text(plot_discrepancy(report)).replace("\n", " ")
+    assert "It is not shown that efficientnet-lite0 knows anything about fashion-mnist" in text
     assert "p = 0.3" in discrepancy_caption(report)
 
 
-def with_control(report, value, p_value):
-    """Return a report with a random-weights control that has a held-out error and a p-value of the difference."""
-    difference = SimpleNamespace(value=report.best_estimate.held_out - value, interval=(-0.1, 0.1), p_value=p_value)
+def with_control(report, value, p_value, n=3):
+    """Return a report with random-weights controls that have a held-out error and a p-value of the difference."""
+    difference = PairedDifference(report.best_estimate.held_out - value, (-0.1, 0.1), p_value, 0.05, 400)
     control = Control(
-        "random:efficientnet-lite0", "search", 1, value, (value - 0.03, value + 0.03), (value,), None, difference
+        "random:efficientnet-lite0",
+        "search",
+        n,
+        value,
+        (value - 0.03, value + 0.03),
+        (value,) * n,
+        0.0,
+        difference,
+        0.1,
     )
     return replace(report, result=replace(report.result, control=control))
 
@@ -192,13 +202,15 @@ def with_control(report, value, p_value):
 @pytest.mark.parametrize(
     ("value", "p_value", "title"),
     [
-        (0.74, 0.001, "Pretraining lowers the error on fashion-mnist from 0.74 to 0.50"),
-        (0.2, 0.001, "Pretraining raises the error on fashion-mnist from 0.20 to 0.50"),
-        (0.51, 0.6, "is not significantly better than with random weights"),
+        (0.74, 0.001, "knows something about fashion-mnist: its error is 0.500, with random weights 0.740"),
+        (0.2, 0.001, "On fashion-mnist, random weights are better than the pretrained efficientnet-lite0"),
+        (0.51, 0.6, "It is not shown that pretraining helps efficientnet-lite0 on fashion-mnist"),
     ],
 )
 def test_the_control_of_a_discrepancy_is_a_step_in_its_figure(k, value, p_value, title):
     report = with_control(discrepancy_report(confusion(k)), value, p_value)
+    if k == 2:  # The error is that of the majority class.
+        report = replace(report, result=replace(report.result, prior=0.7))
     figure = plot_discrepancy(report)
     assert_readable(figure)
     text = all_text(figure).replace("\n", " ")
@@ -242,11 +254,14 @@ def test_hostile_names_are_drawn_as_text_in_the_figure_of_targets(name, tmp_path
 @pytest.mark.parametrize(
     ("errors", "title"),
     [
-        ([(0.3, 0.6), (0.5, 0.52)], "Pretraining lowers the error on 1 of 2 targets"),
-        ([(0.3, 0.6), (0.6, 0.3)], "Pretraining lowers the error on 1 of 2 targets and raises it on 1"),
-        ([(0.6, 0.3), (0.5, 0.5)], "Pretraining raises the error on 1 of 2 targets"),
-        ([(0.5, 0.52), (0.5, 0.48)], "Pretraining makes no significant difference on 2 targets"),
-        ([(0.3, 0.6)], "Pretraining lowers the error on t0"),
+        ([(0.3, 0.6), (0.5, 0.52)], "Lower error than one random initialization on 1 of 2 targets"),
+        ([(0.3, 0.6), (0.6, 0.3)], "Lower error than one random initialization on 1 of 2 targets and higher on 1"),
+        ([(0.6, 0.3), (0.5, 0.5)], "Higher error than one random initialization on 1 of 2 targets"),
+        (
+            [(0.5, 0.52), (0.5, 0.48)],
+            "It is not shown that the error differs from that of one random initialization on 2 targets",
+        ),
+        ([(0.3, 0.6)], "Lower error than one random initialization on t0"),
         ([(0.5, None), (0.6, None)], "Held-out error on 2 targets"),
     ],
 )
@@ -255,7 +270,7 @@ def test_the_title_of_targets_counts_only_significant_differences(errors, title)
     controls = [
         None if other is None else target_report(other, target=f"t{number}") for number, (_, other) in enumerate(errors)
     ]
-    assert title in all_text(plot_targets(reports, controls))
+    assert title in all_text(plot_targets(reports, controls)).replace("\n", " ")
 
 
 def test_the_name_of_the_majority_class_stands_above_its_mark():
@@ -295,9 +310,9 @@ def test_figures_of_several_sources_are_readable(count, n_targets):
     figure = plot_sources_on_targets(sources)
     assert_readable(figure)
     n_different = count * (n_targets // 2)
-    title = f"Pretraining lowers the error for {n_different} of {count * n_targets} pairs of source and target"
+    pairs = f"{n_different} of {count * n_targets} pairs of source and target"
     text = all_text(figure)
-    assert title in text.replace("\n", " ")
+    assert f"Lower error than one random initialization for {pairs}" in text.replace("\n", " ")
     assert len(figure.axes) == (count if count <= 3 else 0)
     assert "source-0" in text
     assert "source-0: target" in sources_caption(sources)
@@ -324,11 +339,11 @@ def test_results_are_drawn_with_their_controls_in_one_figure():
     control = target_report(0.6, target="t0", source="random:a")
     figure = modgap.plot_discrepancies([*one, control])
     assert_readable(figure)
-    assert "Pretraining lowers the error on t0" in all_text(figure)
+    assert "Lower error than one random initialization on t0" in all_text(figure)
     other = [target_report(0.5, target=name, source="b") for name in ("t1", "t0")]
     several = modgap.plot_discrepancies([*one, *other, control])
     assert len(several.axes) == 2
-    assert "Pretraining lowers the error for 1 of 1 pairs of source and target" in all_text(several)
+    assert "Lower error than one random initialization for 1 of 1 pairs" in all_text(several).replace("\n", " ")
     alone = modgap.plot_discrepancies([control])
     assert "Held-out error of the best map of random:a" in all_text(alone)
 
@@ -339,6 +354,9 @@ def test_a_control_that_was_measured_with_its_source_is_drawn():
     assert "Pretraining lowers the error on digits" in text
     assert "\N{MINUS SIGN}0.20" in text
     assert "against 0.700 (0.670-0.730)" in targets_caption([report])
+    assert "The control is the mean of 3 random initializations." in targets_caption([report])
+    few = all_text(modgap.plot_discrepancies([with_control(target_report(0.5), 0.7, 0.001, n=1)]))
+    assert "Lower error than one random initialization on digits" in few
 
 
 def test_results_that_do_not_belong_in_one_figure_raise_an_error():

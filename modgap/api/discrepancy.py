@@ -1,5 +1,6 @@
 """`modgap.estimate` and `modgap.measure`: a discrepancy from arrays, or from the names of a source and a target."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,9 @@ from modgap.api.opening import target_name
 from modgap.discrepancy.control import compare_with_controls
 from modgap.discrepancy.displayed import DiscrepancyResult
 from modgap.discrepancy.estimate import estimate as estimate_discrepancy
-from modgap.discrepancy.estimate import held_out_samples
+from modgap.discrepancy.estimate import groups_with_copies, held_out_samples
 from modgap.errors import UsageError, check_minimum
+from modgap.formatting import count, format_duration
 from modgap.forward.logits import LogitsRequest, SourceLogits, TrainedEmbedder, source_logits
 from modgap.forward.logits_file import read_logits_file
 from modgap.forward.sample_request import SampleRequest
@@ -29,6 +31,11 @@ from modgap.user_arrays import (
 )
 
 __all__ = ["estimate", "measure", "measure_discrepancy", "measure_logits_file"]
+
+CONTROL_STAGES = ("soft", "held-out search")
+"""Stages of the estimation that each control goes through."""
+
+log = logging.getLogger("modgap")
 
 
 @public_function(options_of=estimate_discrepancy)
@@ -155,7 +162,7 @@ def measure(
         seed: Seed of every random draw.
         progress: Called with the name of a stage and the share of its work done since the last call.
         control: Number of random-weights controls of the source to compare it with, on the same samples and splits; 0
-            for none.
+            for none. Fewer than 3 do not show whether pretraining helps.
         options: Further keyword arguments of `modgap.discrepancy.estimate`, such as `weight` or `permutations`.
 
     Raises:
@@ -252,21 +259,50 @@ def measure_discrepancy(
     result = _result(source, target, logits, progress, options)
     if not control:
         return result
-    control_logits = [source_logits(open_control(source, seed), data, request, progress) for seed in range(control)]
-    return _with_control(result, control_logits, options)
+    seconds = sum(result.result.seconds.get(stage, 0.0) for stage in CONTROL_STAGES)
+    _announce_controls(control, logits, seconds)
+    control_logits = [source_logits(open_control(source, seed=0), data, request, progress)]
+    if logits.cached:
+        _announce_controls(control - 1, control_logits[0], seconds)
+    control_logits += [source_logits(open_control(source, seed), data, request, progress) for seed in range(1, control)]
+    return _with_control(result, logits, control_logits, options)
+
+
+def _announce_controls(n_controls: int, logits: SourceLogits, seconds: float) -> None:
+    """Tell how long random-weights controls take before they run, unless the time of a similar network is not known.
+
+    Args:
+        n_controls: Number of controls.
+        logits: Logits of a network of the same architecture.
+        seconds: Time of the held-out errors of one control, in seconds.
+    """
+    if n_controls and not logits.cached:
+        expected = format_duration(n_controls * (logits.seconds + seconds))
+        log.info("%s: about %s, or less if the cache has some.", count(n_controls, "random-weights control"), expected)
 
 
 def _with_control(
-    result: DiscrepancyResult, control_logits: Sequence[SourceLogits], options: Mapping[str, Any]
+    result: DiscrepancyResult,
+    logits: SourceLogits,
+    control_logits: Sequence[SourceLogits],
+    options: Mapping[str, Any],
 ) -> DiscrepancyResult:
-    """Return the result with its comparison with random-weights controls on the same samples and splits."""
+    """Return the result with its comparison with random-weights controls on the same samples and splits.
+
+    The groups are those of the source, whose copies of samples belong together.
+    """
     tested = result.result.tested_samples
     estimator = result.result.best_estimator
     if tested is None or estimator not in tested.errors:
         raise UsageError("--control needs held-out errors. Use --estimator search or soft, and --splits 1 or more.")
     chosen = {name: options[name] for name in ("weight", "splits", "per_class", "seed", "threads") if name in options}
+    source = _chosen_samples(logits, options)
+    groups = groups_with_copies(source.logits, source.labels, source.groups)
+    # The search starts from the soft maps where that of the source did, so that both are searched equally well.
+    computed = {estimator.split("-")[0], *result.result.estimates}
+    estimators = [name for name in ("search", "soft") if name in computed]
     errors = [
-        held_out_samples(one.logits, one.labels, groups=one.groups, estimators=[estimator.split("-")[0]], **chosen)
+        held_out_samples(one.logits, one.labels, groups=groups, estimators=estimators, **chosen)
         for one in (_chosen_samples(logits, options) for logits in control_logits)
     ]
     control = compare_with_controls(

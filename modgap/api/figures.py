@@ -21,7 +21,7 @@ def plot_discrepancies(results: Iterable[DiscrepancyReport]) -> "Figure":
 
     One source has a row for each target. Up to three sources have a panel each, and more are a table of the differences
     between source and control. A result of the source `random:NAME` is the control of NAME. Without it, the control is
-    the one of `modgap.measure(..., control=1)`.
+    the one of `modgap.measure(..., control=3)`.
 
     Args:
         results: Results of `modgap.measure` or `modgap.estimate`, one for each source and target.
@@ -32,7 +32,7 @@ def plot_discrepancies(results: Iterable[DiscrepancyReport]) -> "Figure":
 
     Example:
         ```
-        results = [modgap.measure("vit-fashion", target, control=1) for target in ("digits", "mnist5k")]
+        results = [modgap.measure("vit-fashion", target, control=3) for target in ("digits", "mnist5k")]
         modgap.plot_discrepancies(results).savefig("targets.png")
         ```
     """

@@ -5,9 +5,10 @@ from matplotlib.figure import Figure
 
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Estimate
-from modgap.discrepancy.summary import SIGNIFICANCE_LEVEL, control_sentence, is_significant, knowledge_sentence
+from modgap.discrepancy.verdict import ENOUGH_CONTROLS, answer, control_finding, evidence_of_record, verdict
 from modgap.display.figure_layout import Ink, fit_names, name_in_title, result_figure, styled
 from modgap.errors import InputError
+from modgap.formatting import count
 
 __all__ = ["discrepancy_caption", "plot_discrepancy"]
 
@@ -42,7 +43,7 @@ def plot_discrepancy(report: DiscrepancyReport) -> Figure:
         draw_row.insert(0, _draw_permuted)
     distance = ROWS_WITH_STEPS if report.result.control else 1.0
     last = distance * (len(draw_row) - 1)
-    figure, axes = result_figure(_title(report, estimate), _subtitle(report), ROW_HEIGHT * (last + 1.8), LABEL_SPACE)
+    figure, axes = result_figure(_title(report), _subtitle(report), ROW_HEIGHT * (last + 1.8), LABEL_SPACE)
     axes.set(xlim=(0, 1), ylim=(last + 0.8, -0.8), xlabel=_axis_label(estimate))
     _draw_chance(axes, report)
     for number, draw in enumerate(draw_row):
@@ -64,11 +65,12 @@ def _draw_steps(axes: Axes, report: DiscrepancyReport, last: float) -> None:
     assert control is not None
     value = float(_tested_estimate(report).held_out or 0)
     permuted = _permuted_level(report)
-    significant = control.difference.p_value is not None and control.difference.p_value <= SIGNIFICANCE_LEVEL
-    color = Ink.SOURCE if significant else Ink.SECONDARY
+    shown = control_finding(evidence_of_record(report.to_dict())).status
+    color = Ink.SOURCE if shown == "yes" else Ink.SECONDARY
+    name = "pretraining" if control.n >= ENOUGH_CONTROLS else "difference"
     if permuted is not None:
         _draw_step(axes, "architecture", permuted, control.held_out, last - 2 * ROWS_WITH_STEPS, Ink.SECONDARY)
-    _draw_step(axes, "pretraining", control.held_out, value, last - ROWS_WITH_STEPS, color)
+    _draw_step(axes, name, control.held_out, value, last - ROWS_WITH_STEPS, color)
 
 
 def _draw_step(axes: Axes, name: str, start: float, end: float, y: float, color: str) -> None:
@@ -104,22 +106,10 @@ def _tested_estimate(report: DiscrepancyReport) -> Estimate:
     return estimate
 
 
-def _title(report: DiscrepancyReport, estimate: Estimate) -> str:
-    source = _source_name(report)
+def _title(report: DiscrepancyReport) -> str:
     target = name_in_title(report.target, "target")
-    null = report.result.null
-    if null and not is_significant(null):
-        return f"On {target}, {source} is not significantly better than with permuted labels"
-    control = report.result.control
-    if control and control.difference.p_value is not None and control.difference.p_value > SIGNIFICANCE_LEVEL:
-        return f"On {target}, {source} is not significantly better than with random weights"
-    error = float(estimate.held_out or 0)
-    if null and control and control.difference.p_value is not None:
-        verb = "lowers" if control.difference.value < 0 else "raises"
-        return f"Pretraining {verb} the error on {target} from {control.held_out:.2f} to {error:.2f}"
-    held_out = 100 * error
-    chance = 100 * report.result.chance
-    return f"{source} misclassifies {held_out:.0f} % of {target}; chance level {chance:.0f} %"
+    source = name_in_title(report.source, "source") if report.source else ""
+    return verdict(evidence_of_record(report.to_dict()).named(source, target)).title
 
 
 def _source_name(report: DiscrepancyReport) -> str:
@@ -136,7 +126,7 @@ def _subtitle(report: DiscrepancyReport) -> str:
 
 def _axis_label(estimate: Estimate) -> str:
     interval = " (95 % interval)" if estimate.held_out_interval else ""
-    return f"held-out error{interval}; lower means that the source knows more"
+    return f"held-out error{interval}; lower is better"
 
 
 def _draw_chance(axes: Axes, report: DiscrepancyReport) -> None:
@@ -242,19 +232,15 @@ def _control_interval_sentence(report: DiscrepancyReport) -> str:
 
 def discrepancy_caption(report: DiscrepancyReport) -> str:
     """Return the caption of the figure, in whole sentences with the exact values."""
-    estimate = _tested_estimate(report)
+    _tested_estimate(report)
     result = report.result
-    interval = estimate.held_out_interval
-    shown = f" (95 % CI {interval[0]:.3f}-{interval[1]:.3f})" if interval else ""
-    control = control_sentence(report)
     sentences = [
         f"Held-out error of {report.source or 'the source'} on {report.target} (K = {result.n_target_classes:,} of "
         f"C = {result.n_source_classes:,} classes, N = {result.n_samples:,}, estimator: {result.best_estimator}).",
-        f"Maps are fitted on {_fitted_on(report)} and tested on other samples, over {result.splits} splits.",
-        f"The source has a held-out error of {estimate.held_out:.3f}{shown}.",
-        f"{control} {_control_interval_sentence(report)}" if control else "No random-weights control was run.",
+        f"Maps are fitted on {_fitted_on(report)} and tested on other samples, over {count(result.splits, 'split')}.",
+        answer(evidence_of_record(report.to_dict())),
+        _control_interval_sentence(report) if result.control else "No random-weights control was run.",
     ]
     if result.null:
-        sentences.append(knowledge_sentence(report))
         sentences.append(f"Up to {result.null.requested} permutations, {result.null.repeats} drawn.")
     return " ".join([*sentences, f"Chance level {result.chance:.3f} (dashed line)."])

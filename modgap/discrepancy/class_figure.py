@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from modgap.discrepancy.class_errors import ClassError, class_errors
 from modgap.discrepancy.report import DiscrepancyReport, class_name
+from modgap.discrepancy.verdict import classes_title
 from modgap.display.figure_layout import WIDTH, Ink, drawable_names, fit_names, name_in_title, result_figure, styled
 from modgap.errors import InputError
 
@@ -88,9 +89,7 @@ def _title(report: DiscrepancyReport, errors: Sequence[ClassError]) -> str:
     if not _have_intervals(report, errors):
         return f"Held-out errors of {len(errors):,} classes of {target}"
     n_better = sum(one.beats_baseline for one in errors)
-    if not n_better:
-        return f"On no class of {target} does the map beat the baseline"
-    return f"The map beats the baseline on {n_better:,} of {len(errors):,} classes of {target}"
+    return classes_title(n_better, len(errors), report.result.n_target_classes, target)
 
 
 def _have_intervals(report: DiscrepancyReport, errors: Sequence[ClassError]) -> bool:
@@ -201,7 +200,8 @@ def _limits(report: DiscrepancyReport, errors: Sequence[ClassError]) -> list[str
         sentences.append("A multi-label sample is shared among its labels, so the intervals are approximate.")
     untested = len(report.best_map()) - len(errors)
     if untested:
-        sentences.append(f"{untested:,} classes have only one sample or group and no held-out error.")
+        classes = "1 class has" if untested == 1 else f"{untested:,} classes have"
+        sentences.append(f"{classes} only one sample or group and no held-out error.")
     return sentences
 
 

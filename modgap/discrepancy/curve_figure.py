@@ -16,6 +16,7 @@ from modgap.display.figure_layout import (
     styled,
 )
 from modgap.errors import InputError
+from modgap.formatting import count
 
 __all__ = ["learning_curve_caption", "plot_learning_curve"]
 
@@ -118,8 +119,8 @@ def learning_curve_caption(report: DiscrepancyReport) -> str:
     return (
         f"Soft held-out error of {report.source or 'the source'} on {report.target} (K = {result.n_target_classes:,}, "
         f"N = {result.n_samples:,}) by the number of samples of each class that maps are fitted on, mean over "
-        f"{result.splits} splits: {values}. The band is the 95 % interval over samples or groups and splits. The "
-        "dashed line is the mean with permuted labels, with maps fitted on halves of the samples."
+        f"{count(result.splits, 'split')}: {values}. The band is the 95 % interval over samples or groups and splits. "
+        "The dashed line is the mean with permuted labels, with maps fitted on halves of the samples."
     )
 
 

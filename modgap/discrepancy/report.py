@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from modgap.discrepancy.repeated_rows import remarks_on_copies
 from modgap.discrepancy.result import Discrepancy, Estimate
+from modgap.discrepancy.verdict import evidence_of_record, verdict
 from modgap.formatting import count
 from modgap.storage.json_records import format_json
 
@@ -50,7 +52,13 @@ class DiscrepancyReport:
             record["estimates"][name]["target_names"] = targets
         record["seconds"] = {"logits": self.logits_seconds, **record["seconds"]}
         head = {"schema": SCHEMA, "kind": "discrepancy", "source": self.source, "target": self.target}
-        return {**head, **record, "provenance": self.provenance}
+        shown = verdict(evidence_of_record({**head, **record}))
+        return {
+            **head,
+            **record,
+            "verdict": {"status": shown.status, "sentence": shown.sentence},
+            "provenance": self.provenance,
+        }
 
     @property
     def best_estimate(self) -> Estimate | None:
@@ -68,7 +76,9 @@ class DiscrepancyReport:
 
     def remarks(self) -> list[str]:
         """Return sentences that say what the numbers prove and which samples they leave out."""
-        return [*self._remarks_on_samples(), *self._remarks_on_bounds()]
+        result = self.result
+        copies = remarks_on_copies(result.n_repeated, result.n_copies, result.n_samples)
+        return [*copies, *self._remarks_on_samples(), *self._remarks_on_bounds()]
 
     def _remarks_on_samples(self) -> list[str]:
         result = self.result
@@ -76,11 +86,12 @@ class DiscrepancyReport:
         if result.n_unlabeled:
             left_out = "is left out" if result.n_unlabeled == 1 else "are left out"
             remarks.append(f"{count(result.n_unlabeled, 'sample')} without a label {left_out}.")
-        if result.n_untested and self.best_estimate:
+        if 0 < result.n_untested < result.n_samples:
             remarks.append(
                 f"Held-out errors, chance level and baseline are over {result.n_tested_classes} of "
-                f"{result.n_target_classes} classes. The other classes have only one sample or group "
-                f"({count(result.n_untested, 'sample')}, {100 * result.n_untested / result.n_samples:.1f} %)."
+                f"{result.n_target_classes} classes. Samples of the other classes are left out, because these have "
+                f"only one sample or group ({count(result.n_untested, 'sample')}, "
+                f"{100 * result.n_untested / result.n_samples:.1f} %)."
             )
         return remarks
 

@@ -90,7 +90,9 @@ class Control:
         values: Held-out error of each initialization.
         between_sd: Standard deviation between initializations (ddof 1); None with fewer than 3.
         difference: Held-out error of the source minus that of its controls, sample by sample. With 3 or more
-            initializations, its standard error covers the variation between them.
+            initializations, its standard error covers the variation between them. With fewer, it holds for these alone.
+        smallest_difference: Smallest difference that would have been significant at the 5 % level; None if there are
+            too few samples or groups.
     """
 
     source: str
@@ -101,6 +103,7 @@ class Control:
     values: tuple[float, ...]
     between_sd: float | None
     difference: PairedDifference
+    smallest_difference: float | None = None
 
 
 @dataclass(frozen=True)
@@ -131,15 +134,18 @@ class Discrepancy:
 
     Attributes:
         n_samples: Number N of samples with a label.
-        n_groups: Number of groups (records, subjects, fields) that the samples come from; None if the samples are
-            independent.
+        n_groups: Number of groups (records, subjects, fields, copies of a sample) that the samples come from; None if
+            the samples are independent.
         n_source_classes: Number C of source classes.
         n_target_classes: Number K of target classes.
-        n_tested_classes: Number of target classes with at least two samples or groups. Held-out values, chance level
-            and majority-class baseline are over these classes.
+        n_tested_classes: Number of target classes with at least two samples or groups, which held-out values, chance
+            level and majority-class baseline are over. 0 without held-out values; the levels are then over all classes.
         n_unlabeled: Number of samples without a label, which are left out.
         n_untested: Number of samples that the held-out values leave out, because their class has only one sample or one
-            group.
+            group; all samples without held-out values.
+        n_units: Number of tested groups, or of tested samples without groups; None without held-out values.
+        n_repeated: Number of samples whose logits equal those of another sample.
+        n_copies: Number of them that are taken for copies of one another, and share a group.
         weighting: What counts equally in an error: `samples`, `groups` or `classes`.
         splits: Number of repeated splits of the samples into a part to fit on and a part to test on.
         per_class: Number of samples of each class that maps are fitted on; None if they are fitted on halves.
@@ -195,6 +201,9 @@ class Discrepancy:
     k_way: KWay | None
     seed: int
     seconds: dict[str, float]
+    n_units: int | None = None
+    n_repeated: int = 0
+    n_copies: int = 0
     control: Control | None = None
     held_out_confusion: np.ndarray | None = field(default=None, repr=False, compare=False)
     tested_samples: TestedSamples | None = field(default=None, repr=False, compare=False)

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.target_figure import (
     NOT_COMPARED,
-    SIGNIFICANT,
     TargetRow,
     difference_style,
+    differences_title,
     draw_marks,
     format_difference,
     target_rows,
@@ -47,7 +47,7 @@ COLUMN_LABELS = 0.62
 
 
 @styled
-def plot_sources_on_targets(sources: SourceReports, cause: str = "Pretraining") -> Figure:
+def plot_sources_on_targets(sources: SourceReports, cause: str | None = None) -> Figure:
     """Draw the held-out errors of several sources and of their controls on the same targets.
 
     Up to three sources are panels with one order of the targets. More are a table of the differences between source
@@ -55,7 +55,7 @@ def plot_sources_on_targets(sources: SourceReports, cause: str = "Pretraining") 
 
     Args:
         sources: Reports of each source and of its control, on the same targets.
-        cause: Subject of the title, the thing that a source and its control differ by.
+        cause: Subject of the title, the thing that a source and its control differ by, as for `plot_targets`.
 
     Raises:
         UsageError: If there is no source, or the sources are not of the same targets.
@@ -81,22 +81,14 @@ def _mean_values(rows: Sequence[TargetRow]) -> tuple[float, float]:
     return float(np.mean([row.difference or 0.0 for row in rows])), float(np.mean([row.error for row in rows]))
 
 
-def _title(rows: Mapping[str, Sequence[TargetRow]], cause: str) -> str:
+def _title(rows: Mapping[str, Sequence[TargetRow]], cause: str | None) -> str:
     compared = [row for part in rows.values() for row in part if row.group != NOT_COMPARED]
     if not compared:
         return f"Held-out errors of {len(rows)} sources"
-    different = [row.difference or 0.0 for row in compared if row.group == SIGNIFICANT]
-    n_lower = sum(difference < 0 for difference in different)
-    n_higher = len(different) - n_lower
-    if not different:
-        return f"{cause} makes no significant difference for any source and target"
-    if not n_lower:
-        return f"{cause} raises the error for {n_higher} of {len(compared)} pairs of source and target"
-    also = f" and raises it for {n_higher}" if n_higher else ""
-    return f"{cause} lowers the error for {n_lower} of {len(compared)} pairs of source and target{also}"
+    return differences_title(compared, cause, "for any source and target", "pairs of source and target")
 
 
-def _panels(rows: Mapping[str, Sequence[TargetRow]], cause: str) -> Figure:
+def _panels(rows: Mapping[str, Sequence[TargetRow]], cause: str | None) -> Figure:
     n_targets = len(next(iter(rows.values())))
     subtitle = (
         "Held-out error of the best map. Filled circles: source. Open diamonds: its control. Vertical marks: majority "
@@ -152,7 +144,7 @@ def _label_targets(figure: Figure, rows: Sequence[TargetRow], total: float, heig
         figure.text(x, (y - 0.08) / total, sizes, ha="right", va="center", size=8, color=Ink.SECONDARY)
 
 
-def _table(rows: Mapping[str, Sequence[TargetRow]], cause: str) -> Figure:
+def _table(rows: Mapping[str, Sequence[TargetRow]], cause: str | None) -> Figure:
     """Draw a row for each source and a column for each target, so that the names of sources stand side by side."""
     targets = [row.report.target for row in next(iter(rows.values()))]
     title = _title(rows, cause)

@@ -4,25 +4,13 @@ import textwrap
 
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Discrepancy, Estimate
+from modgap.discrepancy.verdict import answer as verdict_answer
+from modgap.discrepancy.verdict import evidence_of_record
 from modgap.display.text_table import format_table
 from modgap.formatting import count
-from modgap.statistics.intervals import MIN_UNITS
-from modgap.statistics.permutations import NullDistribution, smallest_p_value
 
-__all__ = [
-    "COLUMNS",
-    "SIGNIFICANCE_LEVEL",
-    "answer",
-    "control_sentence",
-    "heading",
-    "is_significant",
-    "knowledge_sentence",
-    "notes",
-    "summary_text",
-    "table_rows",
-]
+__all__ = ["COLUMNS", "answer", "heading", "notes", "summary_text", "table_rows"]
 
-SIGNIFICANCE_LEVEL = 0.05
 CLASSES_SHOWN = 12
 COLUMNS = ("estimator", "held-out error", "95 % CI", "permuted", "p", "in-sample")
 ERRORS_ARE = {
@@ -44,91 +32,8 @@ def heading(report: DiscrepancyReport) -> str:
 
 
 def answer(report: DiscrepancyReport) -> str:
-    """Return the answer: the held-out error, what it is compared with, and whether the source shows knowledge."""
-    estimate = report.best_estimate
-    if estimate is None:
-        return "The target has more classes than the source, so only some of them can be compared at a time."
-    if estimate.held_out is None:
-        return _in_sample_sentence(report, estimate)
-    sentences = [
-        _held_out_sentence(report.result, estimate),
-        knowledge_sentence(report),
-        control_sentence(report),
-    ]
-    return " ".join(sentence for sentence in sentences if sentence)
-
-
-def _in_sample_sentence(report: DiscrepancyReport, estimate: Estimate) -> str:
-    error = f"The error on all samples is {estimate.solution.value:.3f}."
-    if report.result.tested_samples is None and report.result.splits:
-        return (
-            f"{error} There is no held-out error, because fewer than two classes have two samples or groups, so this "
-            "error does not show what the source knows."
-        )
-    return f"{error} It is too low, because the map was chosen on the same samples."
-
-
-def _held_out_sentence(result: Discrepancy, estimate: Estimate) -> str:
-    interval = estimate.held_out_interval
-    shown = f" (95 % CI {interval[0]:.3f}-{interval[1]:.3f})" if interval else ""
-    name = "soft held-out error" if result.best_estimator == "soft" else "held-out error"
-    levels = f"the chance level is {result.chance:.3f}"
-    if f"{result.prior:.3f}" != f"{result.chance:.3f}":
-        levels += f" and the majority-class baseline {result.prior:.3f}"
-    sentence = f"The {name} is {estimate.held_out:.3f}{shown}; {levels}."
-    if interval is None and result.n_groups is not None and result.n_groups < MIN_UNITS:
-        sentence += f" There is no interval, because {count(result.n_groups, 'group')} are too few (at least 8)."
-    return sentence
-
-
-def knowledge_sentence(report: DiscrepancyReport) -> str:
-    """Return what the permutation test says of the source, in one sentence."""
-    subject = report.source or "the source"
-    result = report.result
-    null = result.null
-    if null is None:
-        return "Labels were not permuted, so it is not known whether this could be luck."
-    permuted = f"{_permuted_values(result, null)} (p = {null.p_value:.2g})"
-    if is_significant(null):
-        return f"{permuted}, so {subject} knows something about these classes."
-    smallest = smallest_p_value(null.requested)
-    if smallest > SIGNIFICANCE_LEVEL and null.p_value <= smallest:
-        return f"{permuted}, which is the smallest p-value that {null.requested} permutations can give. Use 19 or more."
-    return f"{permuted}, so this does not show that {subject} knows anything about these classes."
-
-
-def _permuted_values(result: Discrepancy, null: NullDistribution) -> str:
-    """Return the means with permuted labels, of the 0-1 error and of the error that the test is made with."""
-    if result.permutations_for != "soft":
-        return f"Permuted labels give {null.mean:.3f}"
-    soft = result.estimates["soft"].held_out
-    if result.best_estimator == "soft":
-        return f"Permuted labels give {null.mean:.3f}"
-    level = f"With permuted labels it is {result.permuted_error:.3f}" if result.permuted_error is not None else ""
-    return f"{level}, and the soft error is {null.mean:.3f} where the real labels give {soft:.3f}"
-
-
-def control_sentence(report: DiscrepancyReport) -> str:
-    """Return the comparison with the random-weights control in one sentence; empty without a control."""
-    control = report.result.control
-    if control is None:
-        return ""
-    difference = control.difference
-    named = "one random initialization" if control.n == 1 else f"{control.n} random initializations"
-    shown = f"The random-weights control ({named}) has {control.held_out:.3f}"
-    if difference.interval is None or difference.p_value is None:
-        return f"{shown}; there are too few groups to compare them."
-    change = f"{difference.value:+.3f}, 95 % CI {difference.interval[0]:+.3f} to {difference.interval[1]:+.3f}"
-    p_value = f"p = {difference.p_value:.2g}" if difference.p_value >= 0.001 else "p < 0.001"
-    if difference.p_value > SIGNIFICANCE_LEVEL:
-        return f"{shown}, which is not significantly different ({change}; {p_value})."
-    verdict = "pretraining helps" if difference.value < 0 else "the control is better"
-    return f"{shown}, so {verdict} (difference {change}; {p_value})."
-
-
-def is_significant(null: NullDistribution) -> bool:
-    """Return whether the value is lower than expected from permuted labels, at the 5 % level."""
-    return null.p_value <= SIGNIFICANCE_LEVEL
+    """Return the answer: the held-out error, what it is compared with, and what this shows."""
+    return verdict_answer(evidence_of_record(report.to_dict()))
 
 
 def table_rows(report: DiscrepancyReport) -> list[list[str]]:
@@ -211,7 +116,8 @@ def _splits_sentence(result: Discrepancy) -> str:
         return "No samples were held out."
     fitted = f"{result.per_class} samples per class" if result.per_class else "one half of the samples"
     groups = " Splits and permutations take the groups into account." if result.n_groups else ""
-    return f"Held-out errors are means over {result.splits} splits; maps are fitted on {fitted}.{groups}"
+    are_means = "come from 1 split" if result.splits == 1 else f"are means over {result.splits:,} splits"
+    return f"Held-out errors {are_means}; maps are fitted on {fitted}.{groups}"
 
 
 def _confidence_lines(result: Discrepancy) -> list[str]:

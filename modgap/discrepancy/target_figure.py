@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from modgap.discrepancy.report import DiscrepancyReport
-from modgap.discrepancy.summary import SIGNIFICANCE_LEVEL
+from modgap.discrepancy.verdict import ENOUGH_CONTROLS, SIGNIFICANCE_LEVEL
 from modgap.display.figure_layout import (
     MARGIN,
     WIDTH,
@@ -27,9 +27,9 @@ from modgap.statistics.paired import paired_difference
 
 __all__ = [
     "NOT_COMPARED",
-    "SIGNIFICANT",
     "TargetRow",
     "difference_style",
+    "differences_title",
     "draw_marks",
     "format_difference",
     "plot_targets",
@@ -62,11 +62,15 @@ GROUPS = (SIGNIFICANT, NOT_SIGNIFICANT, NOT_COMPARED)
 
 @dataclass(frozen=True)
 class ControlError:
-    """The held-out error of a control on a target, with its interval and the p-value of the paired difference."""
+    """The held-out error of a control on a target, with its interval and the p-value of the paired difference.
+
+    It is the mean over `n` random initializations.
+    """
 
     error: float
     interval: tuple[float, float] | None
     p_value: float | None
+    n: int = 1
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,7 @@ def _control_error(report: DiscrepancyReport, control: DiscrepancyReport | None)
     measured = report.result.control
     if measured is None or measured.estimator != report.result.best_estimator:
         return None
-    return ControlError(measured.held_out, measured.interval, measured.difference.p_value)
+    return ControlError(measured.held_out, measured.interval, measured.difference.p_value, measured.n)
 
 
 def _paired_p_value(report: DiscrepancyReport, control: DiscrepancyReport) -> float | None:
@@ -135,7 +139,7 @@ def plot_targets(
     reports: Sequence[DiscrepancyReport],
     controls: Sequence[DiscrepancyReport | None] = (),
     labels: tuple[str, str] = ("pretrained", "random weights"),
-    cause: str = "Pretraining",
+    cause: str | None = None,
 ) -> Figure:
     """Draw the held-out error of a source and of its control on several targets, with the differences (paper's Fig. 4).
 
@@ -144,7 +148,8 @@ def plot_targets(
         controls: Report of the control on each target. Where it is None, or if there are none at all, the control is
             the one that the report itself holds, if it has one.
         labels: Names of the two series.
-        cause: Subject of the title, the thing that the two series differ by.
+        cause: Subject of the title, the thing that the two series differ by. None for pretraining, which the title
+            names only if each control is the mean of three or more random initializations.
 
     Raises:
         InputError: If a report has no held-out value.
@@ -156,9 +161,7 @@ def plot_targets(
     groups = [(name, members) for name, members in groups if members]
     height = (HEADING + GROUP_GAP) * len(groups) + SERIES_LABELS + ROW * len(rows)
     figure, axes = result_figure(_title(rows, cause), _subtitle(rows, (first, second)), height, LEFT, RIGHT)
-    axes.set(
-        xlim=(0, 1), ylim=(height, 0), xlabel="held-out error (95 % intervals); lower means that the source knows more"
-    )
+    axes.set(xlim=(0, 1), ylim=(height, 0), xlabel="held-out error (95 % intervals); lower is better")
     names = fit_names(drawable_names([row.report.target for row in rows], "target"), NAME_SPACE, 9, bold=True)
     name_of = {id(row): name for row, name in zip(rows, names, strict=True)}
     y = 0.1
@@ -189,21 +192,44 @@ def target_rows(reports: Sequence[DiscrepancyReport], controls: Sequence[Discrep
     return sorted(rows, key=lambda row: (row.difference if row.difference is not None else 0.0, row.error))
 
 
-def _title(rows: Sequence[TargetRow], cause: str) -> str:
+def _title(rows: Sequence[TargetRow], cause: str | None) -> str:
     compared = [row for row in rows if row.group != NOT_COMPARED]
-    different = [row.difference or 0.0 for row in rows if row.group == SIGNIFICANT]
     if not compared:
         return f"Held-out error on {_count_targets(rows)}"
-    n_lower = sum(difference < 0 for difference in different)
-    n_higher = len(different) - n_lower
-    if not different:
-        return f"{cause} makes no significant difference on {_count_targets(compared)}"
     if len(compared) == 1:
-        return f"{cause} {'lowers' if n_lower else 'raises'} the error on {_count_targets(compared)}"
+        return differences_title(compared, cause, f"on {_count_targets(compared)}", "")
+    return differences_title(compared, cause, f"on {len(compared)} targets", "targets")
+
+
+def differences_title(compared: Sequence[TargetRow], cause: str | None, everywhere: str, things: str) -> str:
+    """Return a title that counts the significant differences between a source and its control.
+
+    Args:
+        compared: Rows whose errors were compared, at least one.
+        cause: What the two errors differ by; None for pretraining. With fewer than three random initializations, the
+            difference may be due to the one that was drawn, so the title does not name pretraining then.
+        everywhere: Words for all rows, such as `on 4 targets`.
+        things: Plural of what a row is; empty for a single one.
+    """
+    different = [row for row in compared if row.group == SIGNIFICANT]
+    n_lower = sum(row.control is not None and row.error < row.control.error for row in different)
+    n_higher = len(different) - n_lower
+    if cause is None and not all(row.control and row.control.n >= ENOUGH_CONTROLS for row in compared):
+        than = "than one random initialization"
+        lowers, raises, also = f"Lower error {than}", f"Higher error {than}", " and higher"
+    else:
+        cause = cause or "Pretraining"
+        lowers, raises, also = f"{cause} lowers the error", f"{cause} raises the error", " and raises it"
+    if not different:
+        subject = f"{cause} changes the error" if cause else "the error differs from that of one random initialization"
+        return f"It is not shown that {subject[0].lower()}{subject[1:]} {everywhere}"
+    if not things:
+        return f"{lowers if n_lower else raises} {everywhere}"
+    preposition = everywhere.partition(" ")[0]
     if not n_lower:
-        return f"{cause} raises the error on {n_higher} of {len(compared)} targets"
-    also = f" and raises it on {n_higher}" if n_higher else ""
-    return f"{cause} lowers the error on {n_lower} of {len(compared)} targets{also}"
+        return f"{raises} {preposition} {n_higher} of {len(compared)} {things}"
+    more = f"{also} {preposition} {n_higher}" if n_higher else ""
+    return f"{lowers} {preposition} {n_lower} of {len(compared)} {things}{more}"
 
 
 def _count_targets(rows: Sequence[TargetRow]) -> str:
@@ -315,10 +341,20 @@ def targets_caption(
         "Maps are fitted on one half of the samples and tested on the other half, over repeated splits.",
         "The shaded bar is the difference where it is significant: the two errors differ in a paired comparison of the "
         "samples at the 5 % level, without correction for the number of targets.",
-        "The control is one random initialization.",
+        *_control_sentences(rows),
         "Targets are sorted by the difference, which is computed from errors with two decimals.",
     ]
     return " ".join([*sentences, *map(values_sentence, rows)])
+
+
+def _control_sentences(rows: Sequence[TargetRow]) -> list[str]:
+    """Return what the controls are, if there are any."""
+    numbers = sorted({row.control.n for row in rows if row.control})
+    if not numbers:
+        return []
+    if numbers == [1]:
+        return ["The control is one random initialization, so the differences may be due to its draw."]
+    return [f"The control is the mean of {' or '.join(map(str, numbers))} random initializations."]
 
 
 def values_sentence(row: TargetRow) -> str:

@@ -4,11 +4,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from modgap.discrepancy.summary import SIGNIFICANCE_LEVEL
+from modgap.discrepancy.repeated_rows import remarks_on_copies
+from modgap.discrepancy.verdict import (
+    Evidence,
+    best_estimator,
+    control_finding,
+    error_sentence,
+    evidence_of_record,
+    labels_finding,
+    majority_finding,
+    verdict,
+)
 from modgap.formatting import count, format_error, visible_name
 from modgap.report_page.class_tables import ClassRow, ClassTables
 from modgap.report_page.confusion import confusion_table
-from modgap.report_page.measurements import Measurement, measurement_table, p_text, value_with_interval
+from modgap.report_page.measurements import Measurement, measurement_table, value_with_interval
 from modgap.report_page.rendering import Card, Row, command_line, render_template
 
 __all__ = ["render_discrepancy"]
@@ -17,6 +27,14 @@ MAX_PAIRS = 300
 """Most pairs of the class map that are shown."""
 MAX_CLASSES = 100
 """Most classes whose errors are shown."""
+ROWS = {
+    "yes": ("Yes", "pass"),
+    "no": ("No", "fail"),
+    "not shown": ("Not shown", "warn"),
+    "unknown": ("Unknown", "info"),
+    "few controls": ("Too few controls", "info"),
+}
+"""Label and status of the row of each finding."""
 SD_REACH = 1.96
 """Standard deviations that hold 95 % of a normal distribution on each side of its mean."""
 
@@ -34,13 +52,15 @@ def render_discrepancy(
     Returns:
         The HTML text. It loads nothing from outside.
     """
-    estimate = _best_estimate(record)
+    name = best_estimator(record)
+    estimate = record["estimates"][name] if name else None
+    numbers = evidence_of_record(record).named(visible_name(record["source"] or ""), _target(record))
     tables = tables or ClassTables()
     class_table = _class_table(tables.classes) if tables.classes else None
     values = {
         "title": f"How far is the knowledge of {_source(record)} from {_target(record)}?",
         "facts": _facts(record),
-        "card": _card(record, estimate),
+        "card": _card(record, numbers),
         "version": record["provenance"].get("modgap", "(unknown version)"),
         "record_name": record_name,
         "measurement_tables": [_error_table(record, estimate), *([class_table] if class_table else [])]
@@ -54,15 +74,6 @@ def render_discrepancy(
         "settings": _settings(record),
     }
     return render_template("measurements.html.j2", values)
-
-
-def _best_estimate(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the estimate to report: that of the search, else one with a held-out error. None if there is none."""
-    estimates: Mapping[str, Mapping[str, Any]] = record["estimates"]
-    if "search" in estimates:
-        return estimates["search"]
-    tested = [estimate for estimate in estimates.values() if estimate["held_out"] is not None]
-    return tested[0] if tested else next(iter(estimates.values()), None)
 
 
 def _null(record: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -96,75 +107,32 @@ def _facts(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _card(record: Mapping[str, Any], estimate: Mapping[str, Any] | None) -> Card:
-    chance = _chance_confidence(record, estimate)
-    control = _control_confidence(record)
+def _card(record: Mapping[str, Any], numbers: Evidence) -> Card:
     command = _control_command(record)
     step = "Compare with the same architecture with random weights, on the same samples and splits." if command else ""
     return Card(
-        _headline(record, estimate, chance),
-        [chance, control],
-        list(_checks(record, estimate)) if estimate else [],
+        f"{verdict(numbers).title}.",
+        [_labels_row(numbers), _control_row(record, numbers)],
+        list(_checks(record, numbers)),
         step,
         [command] if command else [],
     )
 
 
-def _headline(record: Mapping[str, Any], estimate: Mapping[str, Any] | None, chance: Row) -> str:
-    if estimate is None:
-        return "No map was found; the target has more classes than the source."
-    if estimate["held_out"] is None:
-        return "There is no held-out error, so this run does not show what the source knows."
-    error = format_error(estimate["held_out"])
-    if chance.status == "pass" and _control_confidence(record).status in ("warn", "fail"):
-        return f"{_source(record)} is not significantly better than the same architecture with random weights."
-    if chance.status == "pass":
-        return f"{_source(record)} knows something about these classes: its held-out error is {error}."
-    return f"This run does not show that {_source(record)} knows anything about these classes."
+def _labels_row(numbers: Evidence) -> Row:
+    finding = labels_finding(numbers)
+    label, status = ROWS[finding.status]
+    error = error_sentence(numbers)
+    return Row("Is it better than with permuted labels?", label, status, f"{error} {finding.sentence}".strip())
 
 
-def _chance_confidence(record: Mapping[str, Any], estimate: Mapping[str, Any] | None) -> Row:
-    question = "Is it below chance?"
-    if estimate is None or estimate["held_out"] is None:
-        return Row(question, "Unknown", "info", "There is no held-out error.")
-    error = f"The held-out error is {value_with_interval(estimate['held_out'], estimate['held_out_interval'])}"
-    level = f"the chance level is {format_error(record['chance'])}"
-    null = _null(record)
-    if null is None:
-        text = f"{error}; {level}. Labels were not permuted, so it is not known whether this could be luck."
-        return Row(question, "Unknown", "info", text)
-    text = f"{error}; {level}. {_permuted_text(record, null)} ({p_text(null['p_value'])})."
-    if null["p_value"] <= SIGNIFICANCE_LEVEL:
-        return Row(question, "Yes", "pass", text)
-    return Row(question, "Not shown", "warn", text)
-
-
-def _permuted_text(record: Mapping[str, Any], null: Mapping[str, Any]) -> str:
-    if record["permutations_for"] != "soft" or record["permuted_error"] is None:
-        return f"Permuted labels give {format_error(null['mean'])}"
-    soft = record["estimates"]["soft"]["held_out"]
-    return (
-        f"With permuted labels it is {format_error(record['permuted_error'])}, and the soft error is "
-        f"{format_error(null['mean'])} where the real labels give {format_error(soft)}"
-    )
-
-
-def _control_confidence(record: Mapping[str, Any]) -> Row:
+def _control_row(record: Mapping[str, Any], numbers: Evidence) -> Row:
     question = "Is it below its control?"
-    control = record["control"]
-    if control is None:
+    if numbers.control is None:
         return Row(question, "Not tested", "info", _control_text(record))
-    difference = control["difference"]
-    named = "one random initialization" if control["n"] == 1 else f"{control['n']} random initializations"
-    text = f"The control ({named}) has a held-out error of {format_error(control['held_out'])}"
-    if difference["p_value"] is None:
-        return Row(question, "Unknown", "info", f"{text}; there are too few groups to compare them.")
-    low, high = map(format_error, difference["interval"])
-    shown = f"95 % CI {low} to {high}, {p_text(difference['p_value'])}"
-    text += f"; the difference is {format_error(difference['value'])} ({shown})."
-    if difference["p_value"] > SIGNIFICANCE_LEVEL:
-        return Row(question, "Not shown", "warn", text)
-    return Row(question, "Yes", "pass", text) if difference["value"] < 0 else Row(question, "No", "fail", text)
+    finding = control_finding(numbers)
+    label, status = ROWS[finding.status]
+    return Row(question, label, status, finding.sentence)
 
 
 def _control_text(record: Mapping[str, Any]) -> str:
@@ -193,29 +161,28 @@ def _sample_options(provenance: Mapping[str, Any]) -> Iterator[str]:
         yield from ("--input-size", str(size[0]))
 
 
-def _checks(record: Mapping[str, Any], estimate: Mapping[str, Any]) -> Iterator[Row]:
-    checks = [*_majority_check(record, estimate), *_data_checks(record)]
+def _checks(record: Mapping[str, Any], numbers: Evidence) -> Iterator[Row]:
+    checks = [*_majority_check(numbers), *_data_checks(record, numbers)]
     order = ("fail", "warn", "info", "pass")
     yield from sorted(checks, key=lambda row: order.index(row.status))
 
 
-def _majority_check(record: Mapping[str, Any], estimate: Mapping[str, Any]) -> Iterator[Row]:
-    error = estimate["held_out"]
-    if error is None:
-        return
-    interval = estimate["held_out_interval"]
-    high = interval[1] if interval else error
-    status = "fail" if error >= record["prior"] else "warn" if high >= record["prior"] else "pass"
-    shown = value_with_interval(error, interval)
-    text = f"The held-out error is {shown}; always predicting the largest class gives {format_error(record['prior'])}."
-    yield Row("Majority-class baseline", "", status, text)
+def _majority_check(numbers: Evidence) -> Iterator[Row]:
+    finding = majority_finding(numbers)
+    if finding.sentence:
+        status = {"yes": "pass", "no": "fail"}.get(finding.status, "warn")
+        error = f"The held-out error is {value_with_interval(numbers.held_out or 0.0, numbers.interval)}."
+        yield Row("Majority-class baseline", "", status, f"{error} {finding.sentence}")
 
 
-def _data_checks(record: Mapping[str, Any]) -> Iterator[Row]:
+def _data_checks(record: Mapping[str, Any], numbers: Evidence) -> Iterator[Row]:
+    for text in remarks_on_copies(record.get("n_repeated", 0), record.get("n_copies", 0), record["n_samples"]):
+        yield Row("Equal samples", "", "warn", text)
     if record["unlabeled"]:
         yield Row("Labels", "", "info", f"{count(record['unlabeled'], 'sample')} without a label are left out.")
-    if record["untested"]:
-        text = f"{count(record['untested'], 'sample')} are not tested, because their class has one sample or group."
+    if record["untested"] and numbers.held_out is not None:
+        are = "is" if record["untested"] == 1 else "are"
+        text = f"{count(record['untested'], 'sample')} {are} not tested, because their class has one sample or group."
         yield Row("Small classes", "", "warn", text)
     lower = record["bounds"]["lower"]
     if lower is not None:

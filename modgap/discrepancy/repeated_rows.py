@@ -1,0 +1,155 @@
+"""Samples with equal logits: copies of one sample, which are no independent samples."""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from modgap.label_space import LabelSpace
+from modgap.statistics.intervals import MIN_UNITS
+from modgap.storage.memory_map import release_pages
+
+__all__ = ["RepeatedRows", "remarks_on_copies", "repeated_rows"]
+
+ROWS_AT_A_TIME = 4096
+MOST_ROWS_COMPARED = 1000
+"""Number of different repeated rows of which the values are compared."""
+NOT_COPIES = (
+    "{} are taken for different samples for which the source has one output. If they are copies, the p-value and the "
+    "intervals are too small: remove them, or pass groups."
+)
+
+
+@dataclass(frozen=True)
+class RepeatedRows:
+    """The samples whose logits equal those of another sample.
+
+    Attributes:
+        n_samples: Number of these samples.
+        n_merged: Number of them that are taken for copies of one another.
+        groups: Number of each sample's group, shape (N,), in which copies have one group together with all samples of
+            the groups that they come from. The user's groups if there are no copies; None if samples are independent.
+    """
+
+    n_samples: int
+    n_merged: int
+    groups: np.ndarray | None
+
+
+def remarks_on_copies(n_repeated: int, n_copies: int, n_samples: int) -> list[str]:
+    """Return sentences that say how many samples have equal logits, and what they are taken for.
+
+    Args:
+        n_repeated: Number of samples whose logits equal those of another sample.
+        n_copies: Number of them that are taken for copies of one another.
+        n_samples: Number of all samples.
+    """
+    if not n_repeated:
+        return []
+    repeated = f"{n_repeated:,} of {n_samples:,} samples have the same logits as another."
+    if not n_copies:
+        return [f"{repeated} {NOT_COPIES.format('They')}"]
+    those = "They" if n_copies == n_repeated else f"{n_copies:,} of them"
+    remarks = [
+        f"{repeated} {those} are taken for copies: splits, permutations and intervals keep equal samples together."
+    ]
+    if n_copies < n_repeated:
+        remarks.append(NOT_COPIES.format(f"The other {n_repeated - n_copies:,}"))
+    return remarks
+
+
+def repeated_rows(logits: np.ndarray, space: LabelSpace, groups: np.ndarray | None) -> RepeatedRows:
+    """Find samples with equal logits, and merge those that are copies into groups.
+
+    Outputs of a network are real numbers, so that equal rows come from equal samples. This does not hold where a source
+    has few different outputs, such as predicted classes in place of logits, or a network that is dead for many samples.
+    Equal rows are therefore not merged if
+
+    - rows that are repeated have so few different values that rows of different samples are expected to be equal;
+    - without groups, a row belongs to more than one in eight samples, and their labels differ;
+    - with groups, a row occurs in more than one in eight groups, and in more than two.
+
+    Copies with different labels stay together as well, so that their labels are permuted among themselves alone, which
+    does not change an error: they add no evidence.
+
+    Args:
+        logits: The user's logits, shape (N', C); they may be memory-mapped.
+        space: Labels of the N samples.
+        groups: Number of each sample's group, shape (N,); None if samples are independent.
+    """
+    rows = _row_numbers(logits, space.rows)
+    sizes = np.bincount(rows)
+    is_repeated = sizes > 1
+    n_samples = int(sizes[is_repeated].sum())
+    if not n_samples:
+        return RepeatedRows(0, 0, groups)
+    merged = is_repeated
+    if _is_discrete(logits[space.rows[_first_samples(rows)[is_repeated][:MOST_ROWS_COMPARED]]], len(space)):
+        merged = np.zeros_like(is_repeated)
+    elif groups is None:
+        merged &= (sizes * MIN_UNITS <= len(space)) | (_n_different(rows, space.label_set_ids) == 1)
+    else:
+        merged &= _n_different(rows, groups) <= max(2, len(np.unique(groups)) / MIN_UNITS)
+    n_merged = int(sizes[merged].sum())
+    return RepeatedRows(n_samples, n_merged, _merge(rows, merged, groups) if n_merged else groups)
+
+
+def _row_numbers(logits: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Return a number from 0 for the row of each sample, which equal rows share."""
+    digests = np.empty(len(samples), np.uint64)
+    for start in range(0, len(samples), ROWS_AT_A_TIME):
+        # The sum turns -0 into 0, which is equal but has other bytes.
+        block = np.ascontiguousarray(logits[samples[start : start + ROWS_AT_A_TIME]] + 0)
+        for offset, row in enumerate(block):
+            digests[start + offset] = int.from_bytes(blake2b(row, digest_size=8).digest())
+        release_pages(logits)
+    numbers: np.ndarray = np.unique(digests, return_inverse=True)[1]
+    return numbers
+
+
+def _first_samples(rows: np.ndarray) -> np.ndarray:
+    """Return the first sample that has each row."""
+    firsts: np.ndarray = np.unique(rows, return_index=True)[1]
+    return firsts
+
+
+def _n_different(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Return the number of different values, such as labels or groups, of the samples of each row."""
+    pairs = np.unique(np.stack([rows, values], axis=1), axis=0)
+    return np.bincount(pairs[:, 0])
+
+
+def _is_discrete(repeated: np.ndarray, n_samples: int) -> bool:
+    """Return True if rows have so few different values that those of different samples are expected to be equal.
+
+    The chance that two rows are equal is estimated by the product over the columns of the chance that two of them have
+    equal values. It is compared with the number of pairs of samples. Where a few rows are repeated, they have to have
+    more different values than there are rows, which one-hot rows do not have.
+
+    Args:
+        repeated: The different rows that are repeated, shape (D, C).
+        n_samples: Number N of samples.
+    """
+    n_rows = len(repeated)
+    if len(np.unique(repeated)) <= max(2, min(n_rows, MIN_UNITS)):
+        return True
+    if n_rows < 2:
+        return False
+    sizes = [np.unique(column, return_counts=True)[1] for column in repeated.T]
+    equal = np.array([(one * (one - 1.0)).sum() for one in sizes]) / (n_rows * (n_rows - 1.0))
+    with np.errstate(divide="ignore"):
+        return bool(np.log(equal).sum() + np.log(n_samples * (n_samples - 1.0) / 2) >= 0)
+
+
+def _merge(rows: np.ndarray, merged: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Return groups in which all samples of a merged row, and of the groups that they are in, belong together, (N,)."""
+    units = np.arange(len(rows)) if groups is None else groups
+    n_units = int(units.max()) + 1
+    is_merged = merged[rows]
+    links = (np.ones(is_merged.sum()), (units[is_merged], n_units + rows[is_merged]))
+    n_nodes = n_units + len(merged)
+    parts = connected_components(coo_array(links, shape=(n_nodes, n_nodes)), directed=False)[1]
+    numbers: np.ndarray = np.unique(parts[units], return_inverse=True)[1]
+    return numbers
