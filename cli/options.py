@@ -33,6 +33,7 @@ __all__ = [
     "loader_workers_option",
     "option_group",
     "output_options",
+    "pseudo_classes_option",
     "quiet_option",
     "representation_option",
     "sample_options",

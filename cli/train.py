@@ -10,6 +10,7 @@ import cloup
 from modgap.cli.completion import complete_folders, complete_methods, complete_sources, complete_targets
 from modgap.cli.groups import example
 from modgap.cli.options import (
+    check_minimums,
     custom_data_from_options,
     custom_data_options,
     data_dir_option,
@@ -17,6 +18,7 @@ from modgap.cli.options import (
     input_size_option,
     json_option,
     option_group,
+    pseudo_classes_option,
     quiet_option,
     sample_request,
     seed_option,
@@ -95,6 +97,7 @@ PUBLISHED_ROWS = 12
     "Samples",
     click.option("--limit", type=int, help="Largest number of samples of each split; class proportions are kept."),
     input_size_option,
+    pseudo_classes_option,
     data_dir_option,
 )
 @custom_data_options
@@ -143,6 +146,7 @@ def _train_request(options: dict[str, Any]) -> "TrainRequest":
     from modgap.transfer.train import TrainRequest
 
     samples = sample_request(options)
+    check_minimums(options, {"pseudo_classes": 2})
     if options["seed"] >= 1 << 62:
         raise UsageError(f"--seed is {options['seed']}. Expected an integer below 2**62.")
     return TrainRequest(
@@ -155,6 +159,7 @@ def _train_request(options: dict[str, Any]) -> "TrainRequest":
         weights=options["weights"],
         custom_data=custom_data_from_options(options),
         data_dir=Path(options["data_dir"]) if options["data_dir"] else None,
+        pseudo_classes=options["pseudo_classes"],
     )
 
 

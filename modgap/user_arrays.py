@@ -339,7 +339,11 @@ def _number_rows(array: np.ndarray) -> NumberedLabels:
     if len(array) and (array.sum(axis=1) == 1).all():
         note = f"Each row of the labels has a single 1, so they are read as one-hot labels of {array.shape[1]} classes."
         return NumberedLabels(array.argmax(axis=1), (), note)
-    return NumberedLabels(array.astype(np.uint8), (), "")
+    note = (
+        f"The labels have {array.shape[1]} columns of 0 and 1, so a sample can have several of {array.shape[1]} labels "
+        "(multi-label). If each sample has one class, pass its number, as labels.argmax(axis=1)."
+    )
+    return NumberedLabels(array.astype(np.uint8), (), note)
 
 
 def _number_values(array: np.ndarray, categories: list[Any] | None) -> NumberedLabels:

@@ -72,9 +72,9 @@ def number_names(
     if spelling != "text":
         names = _merge_spellings(names, noun, spelling, way_out)
     ordered = sorted(set(names))
-    numbers = [parse_number(name) for name in ordered]
-    if spelling != "text" and None not in numbers:
-        ordered.sort(key=dict(zip(ordered, numbers, strict=True)).__getitem__)
+    values_of_names = {name: number for name in ordered if (number := parse_number(name)) is not None}
+    if spelling != "text" and len(values_of_names) == len(ordered):
+        ordered.sort(key=values_of_names.__getitem__)
     index = {name: number for number, name in enumerate(ordered)}
     return NumberedNames(np.array([index[name] for name in names], np.int64)[inverse], tuple(ordered))
 
@@ -106,10 +106,10 @@ def real_numbers(values: Sequence[Any]) -> np.ndarray | None:
 def _distinct_values(values: np.ndarray | Sequence[Any], noun: str) -> tuple[list[Any], list[int], np.ndarray]:
     """Return the different values, the first row of each, and the number of each row's value, shape (N,)."""
     if isinstance(values, np.ndarray) and values.dtype.kind in "US":
-        distinct, rows, inverse = np.unique(values, return_index=True, return_inverse=True)
-        return distinct.tolist(), rows.tolist(), inverse
+        distinct, first_rows, numbers = np.unique(values, return_index=True, return_inverse=True)
+        return distinct.tolist(), first_rows.tolist(), numbers
     number_of_key: dict[tuple[str, Any], int] = {}
-    rows = []
+    rows: list[int] = []
     inverse = np.empty(len(values), np.int64)
     for row, item in enumerate(values):
         value = item.item() if isinstance(item, np.generic) else item

@@ -10,6 +10,7 @@ import pytest
 from modgap.errors import InputError, UsageError
 from modgap.targets import CustomData, open_target
 from modgap.targets.readers.csv import read
+from modgap.targets.samples import SPLITS
 
 
 def written(folder, text, name="data.csv"):
@@ -169,6 +170,70 @@ def test_names_that_differ_in_spaces_or_unicode_are_never_merged(tmp_path, caplo
     assert [record.levelname for record in caplog.records if f"1 {noun} is read without spaces" in record.message] == [
         "WARNING"
     ]
+
+
+@pytest.mark.parametrize("kind", ["table", "series", "text"])
+def test_a_column_split_gives_the_splits(tmp_path, kind, caplog):
+    caplog.set_level("INFO")
+    rows = "".join(f"{row},{row * row},words {row},{'ab'[row % 2]},{SPLITS[row % 3]}\n" for row in range(9))
+    rows = rows if kind == "text" else re.sub(",words [0-9]", "", rows)
+    files = written(tmp_path, f"a,b,{'text,' if kind == 'text' else ''}label,split\n{rows}")
+    table = read(files, kind=kind)
+    assert table.splits.tolist() == [0, 1, 2] * 3
+    assert table.columns == (None if kind == "text" else ("a", "b"))
+    assert "The column split of" in caplog.text
+    assert "gives the splits: 3 train, 3 val, 3 test" in caplog.text
+
+
+def test_a_column_split_has_names_of_splits_in_one_file(tmp_path):
+    files = written(tmp_path, "a,label,split\n1,x,train\n2,y,dev\n")
+    with pytest.raises(InputError, match=r"The column split of .* has the value 'dev'. Expected train, val or test"):
+        read(files, kind="table")
+    (path,) = written(tmp_path, "a,label,split\n1,x,train\n2,y,test\n")["data"]
+    with pytest.raises(InputError, match="has a column split, but the files define the splits"):
+        read({"train": [path], "test": [path]}, kind="table")
+    numbers = written(tmp_path, "a,label,split\n1,x,4\n2,y,5\n")
+    assert read(numbers, kind="table", columns=["a", "split"]).columns == ("a", "split")
+
+
+def test_a_column_split_is_one_for_a_series_in_long_format(tmp_path):
+    text = "who,x,label,split\na,1,u,test\na,2,u,test\nb,3,v,train\nb,4,v,train\n"
+    table = read(written(tmp_path, text), kind="series", series_column="who")
+    assert table.splits.tolist() == [2, 0]
+    with pytest.raises(InputError, match="expected one split for each series"):
+        read(written(tmp_path, text.replace("2,u,test", "2,u,val")), kind="series", series_column="who")
+
+
+TABLE_MANIFEST = """schema = 1
+name = "rows"
+title = "Rows"
+modality = "measurements"
+task = "classification"
+
+[input]
+kind = "table"
+
+[reader]
+name = "csv"
+options = { kind = "table" }
+
+[[files]]
+role = "data"
+path = "rows.csv"
+"""
+
+
+def test_a_manifest_of_a_table_reads_it_as_the_option_does(tmp_path):
+    rows = "".join(f"{row},{row * row},{'ab'[row % 2]}\n" for row in range(30))
+    (tmp_path / "rows.csv").write_text(f"a,b,label\n{rows}")
+    (tmp_path / "rows.toml").write_text(TABLE_MANIFEST)
+    by_manifest = open_target(str(tmp_path / "rows.toml"))
+    by_option = open_target(str(tmp_path / "rows.csv"), custom_data=CustomData(kind="table"))
+    assert by_manifest.manifest.input == by_option.manifest.input
+    tables = [target.read() for target in (by_manifest, by_option)]
+    np.testing.assert_array_equal(*[[table.samples[row] for row in range(30)] for table in tables])
+    (tmp_path / "rows.toml").write_text(TABLE_MANIFEST + '\n[[steps]]\nname = "flatten"\n')
+    assert open_target(str(tmp_path / "rows.toml")).read().samples[3].tolist() == [[3, 9]]
 
 
 def test_a_nul_byte_is_refused(tmp_path):

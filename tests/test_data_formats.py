@@ -419,3 +419,102 @@ def test_a_file_of_another_format_is_not_called_absent(tmp_path):
     (tmp_path / "data.xlsx").touch()
     with pytest.raises(UsageError, match=r"cannot read the format of .*data.xlsx. Expected .*\.parquet"):
         open_target(str(tmp_path / "data.xlsx"))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+def test_masks_of_whole_numbers_are_dense_values(tmp_path, dtype):
+    rng = np.random.default_rng(0)
+    x = rng.random((30, 1, 8, 8), dtype=np.float32)
+    masks = (x[:, 0] > 0.5).astype(dtype)
+    np.savez(tmp_path / "a.npz", x=x, y=masks)
+    target = open_target(str(tmp_path / "a.npz"))
+    assert target.manifest.task == "regression"
+    table = target.read(classes=False)
+    assert table.labels is None
+    np.testing.assert_array_equal(table.targets[3], masks[3])
+    with pytest.raises(InputError, match=r"has real values as labels. Pass --pseudo-classes 10"):
+        target.read()
+    assert len(np.unique(open_target(str(tmp_path / "a.npz"), pseudo_classes=4).read().labels)) == 4
+
+
+@pytest.mark.parametrize("dtype", ["int64", "float32"])
+@pytest.mark.parametrize("suffix", ["npz", "npy"])
+def test_several_labels_a_sample_are_said_with_the_way_out(tmp_path, caplog, dtype, suffix):
+    caplog.set_level("INFO")
+    labels = (np.arange(60).reshape(20, 3) % 2).astype(dtype)
+    arrays = {"x": np.random.default_rng(0).standard_normal((20, 16)), "y": labels}
+    path = tmp_path / f"x.{suffix}"
+    if suffix == "npz":
+        np.savez(path, **arrays)
+    else:
+        for name, array in arrays.items():
+            np.save(tmp_path / f"{name}.npy", array)
+    target = open_target(str(path))
+    assert target.manifest.task == "multi-label"
+    np.testing.assert_array_equal(target.read().labels, labels)
+    assert "y of shape (20, 3) has only the values 0 and 1, so a sample can have several of 3 labels" in caplog.text
+    assert "save its number, as y.argmax(axis=1)" in caplog.text
+
+
+ARRAYS_MANIFEST = """schema = 1
+name = "steps"
+title = "Steps"
+modality = "motion"
+task = "{task}"
+{group}
+[input]
+kind = "series"
+
+[reader]
+name = "arrays"
+options = {{ kind = "series" }}
+"""
+
+
+def arrays_manifest(folder, roles, task="classification", group=""):
+    """Write a manifest of array files by role, and return its target."""
+    files = "".join(f'\n[[files]]\nrole = "{role}"\npath = "{path}"\n' for role, path in roles.items())
+    (folder / "steps.toml").write_text(ARRAYS_MANIFEST.format(task=task, group=group) + files)
+    return open_target(str(folder / "steps.toml"))
+
+
+def test_arrays_of_a_manifest_come_by_split(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, size in (("train", 20), ("val", 6), ("test", 8)):
+        groups = np.array([f"{split}{row // 2}" for row in range(size)])
+        content = {"x": rng.standard_normal((size, 2, 16)), "y": np.array(["b", "a"] * (size // 2)), "groups": groups}
+        np.savez(tmp_path / f"{split}.npz", **content)
+    roles = {split: f"{split}.npz" for split in ("train", "val", "test")}
+    table = arrays_manifest(tmp_path, roles, group='group = "groups"').read()
+    assert table.splits.tolist() == [0] * 20 + [1] * 6 + [2] * 8
+    assert table.labels.tolist() == [1, 0] * 17
+    assert table.classes == ["a", "b"]
+    assert len(np.unique(table.groups["groups"])) == 17
+    np.testing.assert_array_equal(table.samples[21], np.load(tmp_path / "val.npz")["x"][1])
+    two = arrays_manifest(tmp_path, {"train": "train.npz", "test": "test.npz"}).read()
+    assert set(two.splits.tolist()) == {0, 1, 2}
+    np.savez(tmp_path / "val.npz", x=np.zeros((6, 2, 16)), y=np.array(["a"] * 6))
+    with pytest.raises(InputError, match=r"has an array groups, but .*val.npz has none"):
+        arrays_manifest(tmp_path, roles, group='group = "groups"').read()
+    np.savez(tmp_path / "val.npz", x=np.zeros((6, 2, 16)), y=np.array(["a"] * 6), splits=np.zeros(6, int))
+    with pytest.raises(InputError, match="has an array splits, but the file is the split val"):
+        arrays_manifest(tmp_path, roles).read()
+    np.save(tmp_path / "val.npy", np.zeros((6, 2, 16)))
+    with pytest.raises(InputError, match=r"val.npy of role val holds one array"):
+        arrays_manifest(tmp_path, roles | {"val": "val.npy"}).read()
+
+
+def test_the_task_of_a_manifest_decides_what_rows_of_0_and_1_are(tmp_path):
+    x = np.random.default_rng(0).standard_normal((20, 16))
+    one_hot = np.eye(2)[np.arange(20) % 2]
+    np.savez(tmp_path / "a.npz", x=x, y=one_hot)
+    assert arrays_manifest(tmp_path, {"data": "a.npz"}).read().labels.tolist() == [0, 1] * 10
+    assert arrays_manifest(tmp_path, {"data": "a.npz"}, "multi-label").read().labels.shape == (20, 2)
+    values = arrays_manifest(tmp_path, {"data": "a.npz"}, "regression").read(classes=False)
+    assert (values.labels, values.targets[1].tolist()) == (None, [0, 1])
+    np.savez(tmp_path / "a.npz", x=x, y=np.ones((20, 2), int))
+    with pytest.raises(InputError, match=r'a sample has several labels or none. Set task = "multi-label"'):
+        arrays_manifest(tmp_path, {"data": "a.npz"}).read()
+    np.savez(tmp_path / "a.npz", x=x, y=x[:, 0])
+    with pytest.raises(InputError, match=r'its labels are real values. Set task = "regression"'):
+        arrays_manifest(tmp_path, {"data": "a.npz"}).read()

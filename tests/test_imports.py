@@ -31,6 +31,7 @@ LAYERS = (
     "progress",
     "storage",
     "display",
+    "written_names",
     "user_arrays",
     "label_space",
     "statistics",

@@ -73,7 +73,8 @@ def test_samples_agree_with_the_manifest(targets, name):
     manifest = target.manifest
     sample = table.samples[0]
     assert sample.shape == manifest.input.shape == table.samples[len(table) - 1].shape
-    assert sample.dtype == (np.uint8 if name.startswith("cifar") or name == "deepsea" else np.float32)
+    types = {"deepsea": np.uint8, "ninapro": np.float64, "satellite": np.float64}
+    assert sample.dtype == (np.uint8 if name.startswith("cifar") else types.get(name, np.float32))
     assert np.isfinite(sample).all()
     assert len(table.labels) == len(table.splits) == len(table.samples)
     if name in SIZES:
@@ -129,7 +130,7 @@ def test_ninapro_has_electrodes_as_rows(targets):
     for split in SPLITS:
         values, labels = ninapro.windows(split)
         np.testing.assert_array_equal(table.labels[rows(table, split)], labels)
-        expected = values.swapaxes(1, 2)[:, None].astype(np.float32)
+        expected = values.swapaxes(1, 2)[:, None]
         np.testing.assert_array_equal(all_of(table.samples, rows(table, split)), expected)
 
 
@@ -267,7 +268,7 @@ def test_satellite_labels_start_at_one_and_validation_has_the_size_of_test(targe
     for split, which in (("train", slice(0, 240)), ("test", slice(240, 288))):
         values, labels = satellite.series(split)
         np.testing.assert_array_equal(table.labels[which], labels - 1)
-        np.testing.assert_array_equal(all_of(table.samples, range(288)[which])[:, 0], values.astype(np.float32))
+        np.testing.assert_array_equal(all_of(table.samples, range(288)[which])[:, 0], values)
     np.testing.assert_array_equal(table.splits, np.repeat([0, 1, 2], [192, 48, 48]))
 
 

@@ -275,9 +275,9 @@ def test_a_target_in_another_folder_is_named_with_its_option(tmp_path):
     [
         (('kind = "series" } }', 'kind = "series", color = 3 } }'), {}, "options of reader arrays do not fit"),
         ((', options = { kind = "series" }', ""), {}, "missing a required argument: 'kind'"),
-        (('role = "data"', 'role = "train"'), {}, "needs a file of role 'data', got: train"),
-        (("title", "title"), {"groups": np.zeros(3)}, "groups of shape"),
-        (("title", "title"), {"groups": np.zeros((4, 1))}, "groups of shape"),
+        (('role = "data"', 'role = "all"'), {}, "needs a file of role 'data', got: all"),
+        (("title", "title"), {"groups": np.zeros(3)}, "There are 3 groups for 4 samples"),
+        (("title", "title"), {"groups": np.zeros((4, 2))}, "The groups have shape"),
         (('{ kind = "series" }\n', '{ kind = "series", shape = [3, 30] }\n'), {}, "describes samples of shape"),
     ],
 )

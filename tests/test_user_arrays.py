@@ -29,7 +29,7 @@ ACCEPTED = {
     "a column": (np.array([[0], [1], [1]]), [0, 1, 1], (), ""),
     "one-hot": ([[0, 1], [1, 0]], [1, 0], (), "one-hot"),
     "one-hot floats": (np.eye(3)[[2, 0, 1]], [2, 0, 1], (), "one-hot"),
-    "multi-label": ([[1, 1], [0, 1]], [[1, 1], [0, 1]], (), ""),
+    "multi-label": ([[1, 1], [0, 1]], [[1, 1], [0, 1]], (), "several of 2 labels (multi-label)"),
     "a tensor": (torch.tensor([0, 1, 2]), [0, 1, 2], (), ""),
     "a tensor of floats with gradient": (torch.tensor([0.0, 1.0], requires_grad=True), [0, 1], (), ""),
 }  # fmt: skip

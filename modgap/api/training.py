@@ -36,6 +36,7 @@ def train(
     weights: str | None = None,
     custom_data: CustomData | Mapping[str, str] | None = None,
     data_dir: str | Path | None = None,
+    pseudo_classes: int | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Transfer a source to a target, as `modgap train` does, and test the result once.
@@ -58,6 +59,8 @@ def train(
         weights: File or folder to take the source's weights from; None for the source's default weights.
         custom_data: Description of custom data, or its fields as a mapping such as `{"label_column": "rhythm"}`.
         data_dir: Data directory that holds the files of the target's manifest; None for the default one.
+        pseudo_classes: Number of clusters of the values of a regression target, which the first stage of a method may
+            use as classes; None for the manifest's number.
         progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:
@@ -86,6 +89,7 @@ def train(
         weights=weights,
         custom_data=CustomData.of(custom_data) or CustomData(),
         data_dir=None if data_dir is None else Path(data_dir),
+        pseudo_classes=pseudo_classes,
     )
     if sweep is None and trials is None:
         return run_training(request, Path(out), resume=resume, progress=progress)

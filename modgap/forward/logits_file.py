@@ -134,14 +134,15 @@ def _named_values(column: "Series[Any]", file: Path, noun: str) -> np.ndarray:
     """Return labels or groups as numbers if they are written as plain ones, else as they are written."""
     values = named_texts(column, file, noun)
     if values.dtype.kind not in "OT" or values.isna().any():
-        return values.to_numpy()
+        return np.asarray(values)
     texts = values.to_numpy(dtype=object)
     if (numbers := real_numbers(texts)) is not None:
         return numbers
     numbered = number_names(texts, noun, "refuse")
     is_plain = all(PLAIN_NUMBER.fullmatch(name) for name in numbered.names)
     names = np.array([int(name) for name in numbered.names]) if is_plain else np.array(numbered.names, object)
-    return names[numbered.numbers]
+    values_of_rows: np.ndarray = names[numbered.numbers]
+    return values_of_rows
 
 
 def _find_column(columns: Sequence[Any], names: Sequence[str]) -> str | None:

@@ -49,7 +49,8 @@ def _single_precision(features: np.ndarray) -> np.ndarray:
     spread = features.std(axis=0)
     rounding = np.abs(features).max(axis=0, initial=0) * np.finfo(np.float32).eps
     is_far = (features.dtype == np.float64) & (spread > 0) & (rounding > MOST_ROUNDING * spread)
-    return (features - np.where(is_far, features.mean(axis=0), 0)).astype(np.float32)
+    near_zero: np.ndarray = features - np.where(is_far, features.mean(axis=0), 0)
+    return near_zero.astype(np.float32)
 
 
 def _shorten(values: np.ndarray) -> np.ndarray:

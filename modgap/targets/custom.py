@@ -1,12 +1,15 @@
 """Custom data without a manifest: array files, CSV and Parquet files, and folders of images or sounds."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from modgap.errors import InputError, UsageError
 from modgap.formatting import count
-from modgap.storage.mmap_arrays import read_npy_header
+from modgap.storage.mmap_arrays import map_npy, read_npy_header
 from modgap.targets.custom_description import PICTURES, CustomData, ManifestAndFiles, check_options, describe_path
 from modgap.targets.custom_tables import series_file_manifest, table_manifest
 from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
@@ -20,6 +23,8 @@ __all__ = ["custom_data_manifest", "is_custom_data"]
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".hdf5")
 SERIES_SUFFIXES = (".ts",)
+
+log = logging.getLogger("modgap")
 
 
 def is_custom_data(path: Path) -> bool:
@@ -90,7 +95,7 @@ def _check_class_folders(folder: Path, files: Sequence[Path], noun: str) -> None
 
 
 def _arrays_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
-    from modgap.targets.readers.arrays import check_array_names, read_array_headers
+    from modgap.targets.readers.arrays import check_array_names, map_arrays, read_array_headers
 
     if custom_data.kind not in (None, "image", "series"):
         raise UsageError(f"--kind {custom_data.kind} does not apply to {path}. Choose image or series.")
@@ -102,18 +107,33 @@ def _arrays_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     y_name = custom_data.y_name or "y"
     check_array_names(headers, x_name, y_name, path, "Name the samples with --x NAME and the labels with --y NAME.")
     kind = custom_data.kind or _array_kind(path, x_name, headers[x_name][0])
-    task = _array_task(*headers[y_name])
+    task = _array_task(y_name, *headers[y_name], lambda: map_arrays(path)[y_name])
     names = {"x": custom_data.x_name, "y": custom_data.y_name, "groups": custom_data.group}
     options = {"kind": kind} | {name: value for name, value in names.items() if value}
     group = custom_data.group or ("groups" if "groups" in headers else None)
     return describe_path(path, "arrays", options, {"kind": kind}, task=task, group=group)
 
 
-def _array_task(shape: tuple[int, ...], dtype_kind: str) -> str:
-    """Return the task that the shape and the kind of dtype of the labels suggest."""
-    if dtype_kind == "f":
+def _array_task(name: str, shape: tuple[int, ...], dtype_kind: str, read: Callable[[], Any]) -> str:
+    """Return the task that the labels suggest, and say so if a sample can have several labels.
+
+    Args:
+        name: Name of the labels.
+        shape: Their shape.
+        dtype_kind: Kind of their dtype.
+        read: Returns the array of the labels.
+    """
+    if len(shape) > 2:
         return "regression"
-    return "multi-label" if len(shape) == 2 and shape[1] > 1 else "classification"
+    if len(shape) == 2 and shape[1] > 1 and dtype_kind in "biuf" and np.isin(read(), (0, 1)).all():
+        text = (
+            "%s of shape %s has only the values 0 and 1, so a sample can have several of %d labels (multi-label). If "
+            "each sample has one class, save its number, as %s.argmax(axis=1). If these are real values, write a "
+            'manifest with task = "regression".'
+        )
+        log.info(text, name, shape, shape[1], name)
+        return "multi-label"
+    return "regression" if dtype_kind == "f" else "classification"
 
 
 def _npy_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
@@ -138,7 +158,7 @@ def _npy_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
         "arrays",
         options,
         {"kind": kind},
-        task=_array_task(label_shape, label_type.kind),
+        task=_array_task(y_name, label_shape, label_type.kind, lambda: map_npy(labels)),
         group=custom_data.group or (group_name if group_name in files else None),
     )
     return manifest, files

@@ -2,27 +2,64 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modgap.errors import UsageError, unknown_name
+from modgap.formatting import count
 from modgap.targets.custom_description import PICTURES, CustomData, ManifestAndFiles, check_options, describe_path
-from modgap.targets.data_frames import read_frame
+from modgap.targets.data_frames import without_notes
+from modgap.targets.readers.csv import find_label_column, read_named_frame
 from modgap.targets.readers.listed_files import listed_paths
+from modgap.targets.readers.ts import has_real_values
+from modgap.written_names import parse_number, real_numbers
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 __all__ = ["series_file_manifest", "table_manifest"]
+
+MIN_SAMPLES = 2
+"""Mean number of samples of a class below which whole numbers are values of a regression target."""
 
 log = logging.getLogger("modgap")
 
 
 def table_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     """Return the manifest and the files of a table, which has the samples or lists their files."""
-    return _list_manifest(path, custom_data) or _csv_manifest(path, custom_data)
+    if custom_data.label_type not in (None, "text", "number"):
+        raise unknown_name("--label-type", str(custom_data.label_type), ("text", "number"))
+    with without_notes():
+        frame = read_named_frame(path, custom_data.label_column, custom_data.group)
+    manifest, files = _list_manifest(path, custom_data, frame) or _csv_manifest(path, custom_data, frame)
+    return manifest.model_copy(update={"task": _task(path, custom_data, frame)}), files
+
+
+def _task(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
+    """Return `regression` or `classification`, by the labels, and say what was assumed of numbers."""
+    label = find_label_column(frame.columns, custom_data.label_column, path)
+    if custom_data.label_type == "text" or label not in frame.columns:
+        return "classification"
+    # In long format all rows of a series have its label.
+    rows = frame.drop_duplicates(custom_data.series_column) if custom_data.series_column in frame.columns else frame
+    values = [str(value).strip() for value in rows[label].dropna()]
+    numbers = {parse_number(value) for value in values}
+    is_real = real_numbers(values) is not None
+    if None in numbers or not (is_real or len(numbers) > len(values) / MIN_SAMPLES):
+        return "classification"
+    reason = "some are not whole" if is_real else f"most of the {count(len(values), 'row')} differ in them"
+    text = (
+        "The labels of %s in column %r are %s different numbers, and %s, so they are read as values of a regression "
+        "target. If they are classes, pass --label-type text."
+    )
+    log.info(text, path, label, f"{len(numbers):,}", reason)
+    return "regression"
 
 
 def series_file_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     """Return the manifest of a .ts file, or of the pair NAME_TRAIN.ts and NAME_TEST.ts if both exist."""
     check_options(path, custom_data, ())
-    manifest, files = describe_path(path, "ts", {}, {"kind": "series"})
+    task = "regression" if has_real_values(path) else "classification"
+    manifest, files = describe_path(path, "ts", {}, {"kind": "series"}, task=task)
     for ending, other in (("_TRAIN", "_TEST"), ("_TEST", "_TRAIN")):
         sibling = path.with_name(path.stem.removesuffix(ending) + other + path.suffix)
         if path.stem.endswith(ending) and sibling.is_file():
@@ -32,10 +69,10 @@ def series_file_manifest(path: Path, custom_data: CustomData) -> ManifestAndFile
     return manifest, files
 
 
-def _list_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles | None:
+def _list_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> ManifestAndFiles | None:
     """Return the manifest and the files of a table that lists images or sounds; None for other tables."""
     kind = custom_data.kind
-    listed = None if kind in ("table", "series", "text") else listed_paths(path, kind)
+    listed = None if kind in ("table", "series", "text") else listed_paths(path, kind, frame)
     if listed is None:
         return None
     paths, kind = listed
@@ -60,7 +97,7 @@ def _list_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles | No
     return manifest, files | {"listed": paths}
 
 
-def _csv_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
+def _csv_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> ManifestAndFiles:
     check_options(path, custom_data, ("kind", "label", "label-type", "series", "time", "group", "columns", "fill"))
     if custom_data.kind not in (None, "table", "series", "text"):
         raise UsageError(
@@ -71,7 +108,7 @@ def _csv_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
             f"--time needs --series. --time {custom_data.time_column} orders the rows of a series in long format, and "
             "--series COLUMN names the column that identifies the series."
         )
-    kind = _csv_kind(path, custom_data)
+    kind = _csv_kind(path, custom_data, frame)
     columns = ("label_column", "label_type", "series_column", "time_column")
     options: dict[str, Any] = {name: value for name in columns if (value := getattr(custom_data, name)) is not None}
     if custom_data.group is not None:
@@ -93,9 +130,7 @@ def _csv_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
 
 
 def _check_table_options(path: Path, custom_data: CustomData, kind: str) -> None:
-    """Raise if an option does not apply to a table of this kind, or has an unknown value."""
-    if custom_data.label_type not in (None, "text", "number"):
-        raise unknown_name("--label-type", str(custom_data.label_type), ("text", "number"))
+    """Raise if an option does not apply to a table of this kind."""
     if kind == "text" and (custom_data.columns or custom_data.fill):
         raise UsageError(f"--columns and --fill do not apply to {path}, whose samples are texts.")
     if custom_data.fill not in (None, "mean", "median", "drop"):
@@ -107,13 +142,13 @@ def _check_table_options(path: Path, custom_data: CustomData, kind: str) -> None
         )
 
 
-def _csv_kind(path: Path, custom_data: CustomData) -> str:
+def _csv_kind(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
     """Return `table`, `series` or `text`."""
     if custom_data.kind is not None:
         return custom_data.kind
     if custom_data.series_column:
         return "series"
-    if "text" not in read_frame(path).columns:
+    if "text" not in frame.columns:
         raise UsageError(
             f"the rows of {path} can be features or time series. Pass --kind table or --kind series "
             "(in long format --series COLUMN)."

@@ -6,7 +6,8 @@ import itertools
 import logging
 import re
 import warnings
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,15 @@ from modgap.written_names import parse_number
 if TYPE_CHECKING:
     from pandas import DataFrame, Index, Series
 
-__all__ = ["SUFFIXES", "check_single_values", "drop_index_columns", "list_names", "named_texts", "read_frame"]
+__all__ = [
+    "SUFFIXES",
+    "check_single_values",
+    "drop_index_columns",
+    "list_names",
+    "named_texts",
+    "read_frame",
+    "without_notes",
+]
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 INDEX_NAMES = ("index", "id")
@@ -68,6 +77,20 @@ def read_frame(path: Path, texts: TextColumns | None = None) -> "DataFrame":
     if not len(frame):
         raise InputError(f"{path} has a header with {count(len(frame.columns), 'column')}, but no rows below it.")
     return frame
+
+
+@contextmanager
+def without_notes() -> Iterator[None]:
+    """Leave out the notes on a table that is only looked at, because they follow when its samples are read."""
+
+    def refuse(_record: logging.LogRecord) -> bool:
+        return False
+
+    log.addFilter(refuse)
+    try:
+        yield
+    finally:
+        log.removeFilter(refuse)
 
 
 def _read_parquet(path: Path) -> "DataFrame":

@@ -7,7 +7,7 @@ from pathlib import Path
 from textwrap import shorten
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from modgap.errors import InputError, first_line
 from modgap.installed_packages import PACKAGE_NAME
@@ -122,7 +122,8 @@ class InputSpec(_Record):
     """Description of one sample, and of how it is turned into the source model's input."""
 
     kind: Literal["image", "series", "audio", "video", "text"] = Field(
-        description="Image (C, H, W), series (C, length), audio (C, length), video (frames, C, H, W) or a string."
+        description="Image (C, H, W), series (C, length), audio (C, length), video (frames, C, H, W) or a string. In a "
+        "manifest also table: the columns of a row, which are standardized, unless there are steps, and folded."
     )
     shape: tuple[int, ...] | None = Field(
         default=None, description="Shape of one sample, channels first; -1 where samples differ."
@@ -239,6 +240,19 @@ class Published(_Record):
 
 class Manifest(_Record):
     """Description of a target task."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _describe_table(cls, record: Any) -> Any:
+        """Turn the input kind `table` into standardized series of one channel, folded for sources of images."""
+        spec = record.get("input") if isinstance(record, Mapping) else None
+        if not isinstance(spec, Mapping) or spec.get("kind") != "table":
+            return record
+        return {
+            "steps": [{"name": "standardize"}],
+            **record,
+            "input": {"representation": "fold", **spec, "kind": "series"},
+        }
 
     schema_version: Literal[1] = Field(alias="schema", description="Version of this schema.")
     name: Name = Field(description="Name of the target on the command line.")

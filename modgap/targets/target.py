@@ -25,15 +25,18 @@ from modgap.targets.download.locations import find_target_files
 from modgap.targets.manifest import Manifest, load_manifest
 from modgap.targets.named_manifests import manifest_names, named_manifest
 from modgap.targets.readers import get_reader, get_renderer_versions
-from modgap.targets.samples import SPLITS, Table, pool_targets
+from modgap.targets.samples import SPLITS, ArraySamples, Table, pool_targets
 from modgap.targets.splits import complete_splits, stratification_labels
 from modgap.targets.steps import get_step
 from modgap.user_arrays import number_groups, number_labels
+from modgap.written_names import parse_number
 
 __all__ = ["Target", "open_target"]
 
 log = logging.getLogger("modgap")
 
+TABLE_READERS = ("csv", "listed_files")
+"""Readers of labels in tables, whose numbers can be classes or values."""
 READER_LIBRARIES = (
     "aeon",
     "av",
@@ -121,6 +124,7 @@ class Target:
         table = self._call_reader()
         if len(table) == 0:
             raise InputError(f"expected at least one sample in target {self.name}, got none")
+        table = _with_task(table, manifest)
         groups = _manifest_groups(table, manifest)
         labels = np.zeros(len(table), np.int64) if table.labels is None else stratification_labels(table.labels)
         splits = complete_splits(table.splits, labels, groups, **manifest.splits.model_dump())
@@ -138,10 +142,8 @@ class Target:
             if table.targets is None:
                 raise InputError(f"expected labels or real-valued targets in target {self.name}, got neither")
             if manifest.pseudo_classes is None:
-                raise InputError(
-                    f"target {self.name} has real values as labels. Pass --pseudo-classes 10, or set pseudo_classes in "
-                    "the manifest, to cluster them into classes. If the labels are classes, store them as integers."
-                )
+                _raise_if_missing(table)
+                raise InputError(_real_values_message(self.name, manifest))
             train = np.asarray(table.splits) == SPLITS.index("train")
             labels = pseudo_classes(pool_targets(table.targets), train=train, n_classes=manifest.pseudo_classes)
         classes = _class_names(table.classes or (), manifest)
@@ -180,6 +182,33 @@ class Target:
             ) from error
 
 
+def _raise_if_missing(table: Table) -> None:
+    """Raise if some real values in memory are NaN, where no mask says that they do not count."""
+    values = table.targets.array if isinstance(table.targets, ArraySamples) else None
+    if isinstance(values, np.ndarray) and table.masks is None:
+        missing: np.ndarray = np.isnan(values).reshape(len(table), -1).any(axis=1)
+        if missing.any():
+            raise InputError(
+                f"{int(missing.sum())} of {len(missing)} labels are missing (first in row {int(missing.argmax())}). "
+                "Drop these samples."
+            )
+
+
+def _real_values_message(name: str, manifest: Manifest) -> str:
+    if manifest.task != "regression":
+        return (
+            f'The manifest {name} has task = "{manifest.task}", but its labels are real values. Set task = '
+            '"regression". If the labels are classes, store them as integers or text.'
+        )
+    way_out = "store them as integers"
+    if manifest.reader.name in TABLE_READERS:
+        way_out = "pass --label-type text"
+    return (
+        f"target {name} has real values as labels. Pass --pseudo-classes 10, or set pseudo_classes in the manifest, to "
+        f"cluster them into classes. If the labels are classes, {way_out}."
+    )
+
+
 def _folder_opened_as_file(error: Exception, files: Mapping[str, Sequence[Path]]) -> Path | None:
     """Return the folder of the target that caused an error because it was opened as a file, if there is one."""
     # A reader may have raised an InputError from the original error.
@@ -197,6 +226,41 @@ def _call_with_options(
     except TypeError as error:
         raise InputError(f"manifest {manifest.name}: the options of {label} do not fit: {error}") from error
     return function(argument, **options)
+
+
+def _with_task(table: Table, manifest: Manifest) -> Table:
+    """Return the table with the kind of labels that the manifest's task has, where the reader could not know it.
+
+    Raises:
+        InputError: When the labels are of another kind.
+    """
+    labels = table.labels
+    if manifest.task == "regression" and table.targets is None and labels is not None:
+        return replace(table, labels=None, classes=None, targets=ArraySamples(_label_values(table, manifest)))
+    if manifest.task == "classification" and labels is not None and labels.ndim == 2:
+        if not (labels.sum(axis=1) == 1).all():
+            raise InputError(
+                f'The manifest {manifest.name} has task = "classification", but a sample has several labels or none. '
+                'Set task = "multi-label".'
+            )
+        return replace(table, labels=labels.argmax(axis=1))
+    return table
+
+
+def _label_values(table: Table, manifest: Manifest) -> np.ndarray:
+    """Return the numbers that labels are, as real values."""
+    labels = np.asarray(table.labels)
+    if not table.classes or labels.ndim == 2:
+        return labels.astype(np.float64)
+    numbers = [parse_number(str(name)) for name in table.classes]
+    texts = [str(name) for name, number in zip(table.classes, numbers, strict=True) if number is None]
+    if texts:
+        raise InputError(
+            f"The target {manifest.name} is a regression target, but its labels are no numbers, such as {texts[0]!r}. "
+            "Without --pseudo-classes such labels are classes."
+        )
+    values: np.ndarray = np.array([float(number) for number in numbers if number is not None])[labels]
+    return values
 
 
 def _check_shape(table: Table, manifest: Manifest) -> None:
@@ -308,9 +372,11 @@ def open_target(
     target = _locate(name, custom_data or CustomData(), data_dir)
     if pseudo_classes is None:
         return target
-    if target.manifest.task != "regression":
+    is_table = target.data_dir is None and target.manifest.reader.name in TABLE_READERS
+    if target.manifest.task != "regression" and not is_table:
         raise UsageError(f"--pseudo-classes applies to real-valued targets, but {name} has classes")
-    return replace(target, manifest=target.manifest.model_copy(update={"pseudo_classes": pseudo_classes}))
+    changes = {"task": "regression", "pseudo_classes": pseudo_classes}
+    return replace(target, manifest=target.manifest.model_copy(update=changes))
 
 
 def _locate(name: str, custom_data: CustomData, data_dir: Path | None) -> Target:

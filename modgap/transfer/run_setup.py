@@ -42,7 +42,12 @@ class RunSetup:
 
 def open_request_target(request: TrainRequest) -> Target:
     """Open the target of a request, without reading its samples."""
-    return open_target(request.target, custom_data=request.custom_data, data_dir=request.data_dir)
+    return open_target(
+        request.target,
+        custom_data=request.custom_data,
+        data_dir=request.data_dir,
+        pseudo_classes=request.pseudo_classes,
+    )
 
 
 def request_recipe(request: TrainRequest, target: Target) -> Recipe:

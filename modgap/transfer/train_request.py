@@ -37,6 +37,7 @@ class TrainRequest:
         weights: File or folder with the source's weights; None for the source's default weights.
         custom_data: Description of custom data: kind, label column, groups and so on.
         data_dir: Data directory of the target; None for the registered one.
+        pseudo_classes: Number of clusters of the values of a regression target; None for the manifest's number.
     """
 
     method: str
@@ -48,6 +49,7 @@ class TrainRequest:
     weights: str | None = None
     custom_data: CustomData = field(default_factory=CustomData)
     data_dir: Path | None = None
+    pseudo_classes: int | None = None
 
     def __post_init__(self) -> None:
         """Raise if a field of the samples is set that does not apply."""

@@ -128,7 +128,7 @@ class TargetData:
         return np.stack([self._to_output_shape(np.asarray(samples[int(row)], dtype)) for row in rows])
 
     def _to_output_shape(self, values: np.ndarray) -> np.ndarray:
-        return np.broadcast_to(values, self.output.shape) if values.ndim == 0 else values.reshape(self.output.shape)
+        return np.full(self.output.shape, values) if values.ndim == 0 else values.reshape(self.output.shape)
 
 
 def read_target_data(

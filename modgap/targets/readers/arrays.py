@@ -43,13 +43,15 @@ def read(
 ) -> Table:
     """Read a `.npz`, `.safetensors` or HDF5 file, or a folder of `.npy` files, memory-mapped where possible.
 
-    The array x has samples (N, ...). The array y has classes (N,), 0/1 labels (N, K), or real values (N, ...). If the
-    names do not depend on the split, these arrays are read too where they exist: `groups` (N,), `splits` (N,) with
-    0 for train, 1 for val and 2 for test, and `masks` of the values' shape.
+    The array x has samples (N, ...). The array y has classes (N,), 0/1 labels (N, K), or real values (N, ...), which
+    numbers of any type with more than two axes are, such as masks. If the names do not depend on the split, these
+    arrays are read too where they exist: `groups` (N,), `splits` (N,) with 0 for train, 1 for val and 2 for test, and
+    `masks` of the values' shape.
 
     Args:
-        files: One path under the role `data`. In HDF5 names are paths, such as `signal/emg`. If it is a `.npy` file,
-            it holds x, and each other array is in the `.npy` file under the role of its name.
+        files: One path under the role `data`, or one each under `train`, `val` and `test`. In HDF5 names are paths,
+            such as `signal/emg`. If the path of `data` is a `.npy` file, it holds x, and each other array is in the
+            `.npy` file under the role of its name.
         kind: `image` for samples (N, H, W) or (N, C, H, W), `series` for samples (N, length) or (N, C, length).
         x: Name of the samples. A `{split}` in it stands for train, val and test, each of which may be missing.
         y: Name of the labels or values; `{split}` likewise.
@@ -62,19 +64,44 @@ def read(
     Raises:
         InputError: When the file is broken, holds pickled objects, lacks x or y, or shapes do not fit.
     """
-    path = single_file(files, "data")
-    arrays = _map_npy_files(files, x) if has_suffix(path, (".npy",)) and path.is_file() else map_arrays(path)
-    splits = [split for split in SPLITS if x.format(split=split) in arrays] if "{split}" in x else []
-    pairs = [_pair(arrays, x.format(split=split), y.format(split=split), path) for split in splits or SPLITS[:1]]
-    parts = tuple(shape_array(samples, kind, path, axes) for samples, _ in pairs)
+    if "data" in files:
+        path = single_file(files, "data")
+        arrays = _map_npy_files(files, x) if has_suffix(path, (".npy",)) and path.is_file() else map_arrays(path)
+        splits = [split for split in SPLITS if x.format(split=split) in arrays] if "{split}" in x else []
+        stored = [(split, arrays, path) for split in splits or SPLITS[:1]]
+    else:
+        splits = [split for split in SPLITS if split in files]
+        stored = [(split, _arrays_of_split(files, split), single_file(files, split)) for split in splits]
+        if not stored:
+            raise KeyError("data")
+    pairs = [_pair(arrays, x.format(split=split), y.format(split=split), path) for split, arrays, path in stored]
+    samples = [shape_array(part, kind, path, axes) for (part, _), (_, _, path) in zip(pairs, stored, strict=True)]
     labels = [part for _, part in pairs]
-    samples = parts[0] if len(parts) == 1 else ConcatenatedSamples(parts)
-    table = Table(samples, splits=_split_codes(arrays, splits, labels, path))
+    path = stored[0][2]
+    table = Table(_joined(samples), splits=_split_codes(stored[0][1], splits, labels, path))
     if table.splits is not None:
         table = replace(table, splits=hold_out_validation(table.splits, validation, validation_position))
-    if not splits:
-        table = replace(table, groups=_groups(arrays, groups), masks=_masks(arrays, len(table), path))
+    if "data" not in files or not splits:
+        table = replace(table, groups=_groups(stored, groups), masks=_masks(stored, labels))
     return _with_labels(table, labels, path)
+
+
+def _arrays_of_split(files: Mapping[str, Sequence[Path]], split: str) -> dict[str, Any]:
+    """Return the arrays of the file of one split, which must not define splits itself."""
+    path = single_file(files, split)
+    if has_suffix(path, (".npy",)) and path.is_file():
+        raise InputError(
+            f"The file {path} of role {split} holds one array. Expected a file or folder with the samples and the "
+            "labels of this split, such as an .npz file."
+        )
+    arrays = map_arrays(path)
+    if "splits" in arrays:
+        raise InputError(f"{path} has an array splits, but the file is the split {split}. Remove the array.")
+    return arrays
+
+
+def _joined(parts: Sequence[Samples]) -> Samples:
+    return parts[0] if len(parts) == 1 else ConcatenatedSamples(tuple(parts))
 
 
 def _map_npy_files(files: Mapping[str, Sequence[Path]], x: str) -> dict[str, Any]:
@@ -134,16 +161,30 @@ def _split_codes(
     return codes.astype(np.int64)
 
 
-def _groups(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray] | None:
-    return {name: np.asarray(arrays[name])} if name in arrays else None
+def _groups(stored: Sequence[tuple[str, Mapping[str, Any], Path]], name: str) -> dict[str, np.ndarray] | None:
+    parts = _arrays_in_all(stored, name)
+    return None if parts is None else {name: np.concatenate([np.asarray(part) for part in parts])}
 
 
-def _masks(arrays: Mapping[str, np.ndarray], size: int, path: Path) -> Samples | None:
-    if "masks" not in arrays:
+def _masks(stored: Sequence[tuple[str, Mapping[str, Any], Path]], labels: Sequence[np.ndarray]) -> Samples | None:
+    parts = _arrays_in_all(stored, "masks")
+    if parts is None:
         return None
-    if len(arrays["masks"]) != size:
-        raise InputError(f"expected {size} masks in {path}, got {len(arrays['masks'])}")
-    return ArraySamples(arrays["masks"])
+    for part, values, (_, _, path) in zip(parts, labels, stored, strict=True):
+        if len(part) != len(values):
+            raise InputError(f"expected {len(values)} masks in {path}, got {len(part)}")
+    return _joined([ArraySamples(part) for part in parts])
+
+
+def _arrays_in_all(stored: Sequence[tuple[str, Mapping[str, Any], Path]], name: str) -> list[Any] | None:
+    """Return an array of each file; None if no file has it."""
+    having = [path for _, arrays, path in stored if name in arrays]
+    if having and len(having) < len(stored):
+        lacking = next(path for _, arrays, path in stored if name not in arrays)
+        raise InputError(
+            f"{having[0]} has an array {name}, but {lacking} has none. Add it, or remove it from the other."
+        )
+    return [arrays[name] for _, arrays, _ in stored] if having else None
 
 
 def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path) -> Table:
@@ -157,8 +198,10 @@ def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path) -> Tabl
             np.concatenate(labels if len(kinds) == 1 else [array.astype(object) for array in labels])
         )
         return replace(table, labels=numbered.labels, classes=list(numbered.class_names))
+    # Whole fields of numbers, such as masks, are real values, whatever their type is.
+    is_dense = kinds <= set("iubf") and any(array.ndim > 2 for array in labels)
     is_multi_label = all(array.ndim == 2 and array.shape[1] > 1 and np.isin(array, (0, 1)).all() for array in labels)
-    if "f" in kinds and not is_multi_label:
+    if is_dense or ("f" in kinds and not is_multi_label):
         values = [ArraySamples(array) for array in labels]
         return replace(table, targets=values[0] if len(values) == 1 else ConcatenatedSamples(tuple(values)))
     if any(array.ndim > 1 for array in labels) and kinds <= set("iub") and not is_multi_label:

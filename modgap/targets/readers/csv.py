@@ -19,9 +19,19 @@ from modgap.written_names import number_names, real_numbers
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-__all__ = ["LABEL_NAMES", "read"]
+__all__ = [
+    "LABEL_NAMES",
+    "find_label_column",
+    "read",
+    "read_groups",
+    "read_labels",
+    "read_named_frame",
+    "split_column_codes",
+]
 
 LARGEST_EXACT_FLOAT = 2**53
+SPLIT_NAME = "split"
+"""Name of the column that says which split a sample belongs to."""
 LABEL_NAMES = ("label", "class", "target", "y")
 """Names of the label column, in order of preference, if none is given."""
 TIME_NAMES = ("time", "t", "timestamp", "date")
@@ -43,11 +53,12 @@ class _Columns:
     series: str | None
     time: str | None
     group: str | None
+    split: str | None
 
     @property
     def names(self) -> list[str]:
         """Names of those that are set."""
-        return [name for name in (self.label, self.series, self.time, self.group) if name]
+        return [name for name in (self.label, self.series, self.time, self.group, self.split) if name]
 
 
 def read(
@@ -66,6 +77,8 @@ def read(
     missing_values: Literal["refuse", "keep", "drop"] = "refuse",
 ) -> Table:
     """Read a file with a header line, or a Parquet file.
+
+    A column `split` with train, val and test gives the splits.
 
     Args:
         files: One path under the role `data`, or one each under `train`, `val` and `test`.
@@ -99,7 +112,9 @@ def read(
     parts = [read_named_frame(path, label_column, group_column, missing_labels) for path in paths]
     label = find_label_column(parts[0].columns, label_column, first_path)
     frame = _concatenate(parts)
-    purposes = _Columns(label, series_column, time_column, group_column)
+    is_feature = columns is not None and SPLIT_NAME in columns
+    split = SPLIT_NAME if SPLIT_NAME in frame.columns and not is_feature else None
+    purposes = _Columns(label, series_column, time_column, group_column, split)
     used_columns = [*purposes.names, *([text_column] if kind == "text" else [])]
     _check_columns(frame, used_columns)
     if columns is not None:
@@ -110,8 +125,10 @@ def read(
         _warn_about_time_column(frame, purposes, first_path)
     if kind != "text":
         _warn_about_group_columns(frame, purposes, first_path)
-    codes = None
+    codes = None if split is None else split_column_codes(frame[split], first_path)
     if roles != ["data"]:
+        if split is not None:
+            raise InputError(f"{first_path} has a column {split}, but the files define the splits. Remove the column.")
         part_codes = [SPLITS.index(role) for role in roles for _ in files[role]]
         codes = np.repeat(part_codes, [len(part) for part in parts])
     values = None
@@ -133,13 +150,13 @@ def read_named_frame(
 
     def columns_of_names(columns: Sequence[str]) -> list[str]:
         names = (find_label_column(columns, label_column, path), group_column)
-        return [name for name in names if name in columns]
+        return [name for name in names if name is not None and name in columns]
 
     frame = read_frame(path, columns_of_names)
-    label, *others = columns_of_names([str(name) for name in frame.columns]) or [None]
-    for name, noun, missing in [(label, "label", missing_labels), *((name, "group", ()) for name in others)]:
-        if name is not None:
-            frame[name] = named_texts(frame[name], path, noun, missing)
+    for name in columns_of_names([str(name) for name in frame.columns]):
+        is_group = name == group_column
+        noun, missing = ("group", ()) if is_group else ("label", missing_labels)
+        frame[name] = named_texts(frame[name], path, noun, missing)
     return frame
 
 
@@ -271,7 +288,7 @@ def _long_series(
     frame: "DataFrame", values: np.ndarray, columns: _Columns, series_column: str
 ) -> tuple[np.ndarray, Samples]:
     _, first_rows, number = np.unique(frame[series_column].to_numpy(), return_index=True, return_inverse=True)
-    for column in (columns.label, columns.group):
+    for column in (columns.label, columns.group, columns.split):
         if column and frame.groupby(series_column)[column].nunique().max() > 1:
             raise InputError(
                 f"expected one {column} for each series, some series in column {series_column!r} have several"
@@ -280,6 +297,24 @@ def _long_series(
     order = np.lexsort((time, number))
     cuts = np.cumsum(np.bincount(number))[:-1]
     return first_rows, SeriesList(tuple(np.ascontiguousarray(part.T) for part in np.split(values[order], cuts)))
+
+
+def split_column_codes(column: "Series[Any]", path: Path) -> np.ndarray:
+    """Return the index into SPLITS of each row, from a column that names the splits.
+
+    Raises:
+        InputError: If a value is not the name of a split.
+    """
+    names = column.fillna("").astype(str)
+    unknown = sorted(set(names) - set(SPLITS))
+    if unknown:
+        raise InputError(
+            f"The column {column.name} of {path} has the value {unknown[0]!r}. Expected train, val or test. If it does "
+            "not say which split a row belongs to, rename it."
+        )
+    counts = ", ".join(f"{number:,} {name}" for name in SPLITS if (number := int((names == name).sum())))
+    log.info("The column %s of %s gives the splits: %s.", column.name, path, counts)
+    return np.array([SPLITS.index(name) for name in names])
 
 
 def read_labels(
@@ -314,9 +349,10 @@ def read_groups(column: "Series[Any]", label_type: Literal["text", "number"] | N
         InputError: As `read_labels` does.
     """
     if column.dtype.kind not in "OT":
-        return column.to_numpy()
+        return np.asarray(column)
     numbered = number_names(column.to_numpy(dtype=object), "group", label_type or "refuse", _spelling_hint(column))
-    return np.array(numbered.names, object)[numbered.numbers]
+    names: np.ndarray = np.array(numbered.names, object)[numbered.numbers]
+    return names
 
 
 def _spelling_hint(column: "Series[Any]") -> str:

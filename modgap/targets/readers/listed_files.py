@@ -2,39 +2,47 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Literal
 
 from modgap.errors import InputError, UsageError
 from modgap.storage.paths import is_regular_file
 from modgap.targets.data_frames import list_names, read_frame
 from modgap.targets.file_layout import has_suffix, single_file
 from modgap.targets.path_groups import FILE_NAMES
-from modgap.targets.readers.csv import find_label_column, read_groups, read_labels, read_named_frame
+from modgap.targets.readers.csv import (
+    SPLIT_NAME,
+    find_label_column,
+    read_groups,
+    read_labels,
+    read_named_frame,
+    split_column_codes,
+)
 from modgap.targets.readers.image_folder import SUFFIXES as IMAGE_SUFFIXES
 from modgap.targets.readers.image_folder import ImageFiles, check_background
-from modgap.targets.samples import SPLITS, Samples, Table
+from modgap.targets.samples import Samples, Table
 from modgap.targets.sound import SUFFIXES as SOUND_SUFFIXES
 from modgap.targets.sound import SoundFiles
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 __all__ = ["KINDS", "listed_paths", "read"]
 
-SPLIT_NAME = "split"
 KINDS = {"image": IMAGE_SUFFIXES, "sound": SOUND_SUFFIXES}
 
 
-def listed_paths(table: Path, kind: str | None) -> tuple[list[Path], str] | None:
+def listed_paths(table: Path, kind: str | None, frame: "DataFrame | None" = None) -> tuple[list[Path], str] | None:
     """Return the files that a table lists, and their kind; None if the table lists no files.
 
     Args:
         table: Table with a column of file names, relative to the table's folder.
         kind: `image` or `sound`; None infers it from the suffix of the first file.
+        frame: Content of the table; None to read it.
 
     Raises:
         InputError: When a file is missing, or the kind is given but there is no column of file names.
     """
-    frame = read_frame(table)
+    frame = read_frame(table) if frame is None else frame
     by_lower_case = {str(name).lower(): name for name in frame.columns}
     column = next((by_lower_case[name] for name in FILE_NAMES if name in by_lower_case), None)
     names = [] if column is None else [str(name) for name in frame[column]]
@@ -111,10 +119,6 @@ def read(
         samples = SoundFiles(tuple((str(path),) for path in paths), rate)
     codes = None
     if SPLIT_NAME in frame.columns:
-        splits = frame[SPLIT_NAME].fillna("").astype(str)
-        unknown = sorted(set(splits) - set(SPLITS))
-        if unknown:
-            raise InputError(f"The column split of {table} has the value {unknown[0]!r}. Expected train, val or test.")
-        codes = np.array([SPLITS.index(name) for name in splits])
+        codes = split_column_codes(frame[SPLIT_NAME], table)
     groups = None if group_column is None else {group_column: read_groups(frame[group_column], label_type)}
     return Table(samples, labels, classes, codes, groups, targets)

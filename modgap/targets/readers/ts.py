@@ -1,5 +1,6 @@
 """Time series in the .ts format of the UEA and UCR archives, read by aeon."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,7 +11,14 @@ from modgap.targets.file_layout import files_by_split
 from modgap.targets.samples import ArraySamples, SeriesList, Table
 from modgap.written_names import number_names
 
-__all__ = ["read"]
+__all__ = ["has_real_values", "read"]
+
+
+def has_real_values(path: Path) -> bool:
+    """Return True if the header of a file announces real values in place of classes."""
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        header = itertools.takewhile(lambda line: not line.lower().startswith("@data"), stream)
+        return any(line.lower().split()[:2] == ["@targetlabel", "true"] for line in header)
 
 
 def read(files: Mapping[str, Sequence[Path]]) -> Table:
