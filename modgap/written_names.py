@@ -18,6 +18,7 @@ __all__ = ["NumberedNames", "Spelling", "number_names", "parse_number", "real_nu
 Spelling = Literal["refuse", "text", "number"]
 """What different spellings of one number are: an error, different names, or one name."""
 NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,4})?")
+PLAIN_NUMBER = re.compile("-?[1-9][0-9]{0,17}|0")
 OUTER = " \t\r\n\v\f\0\u00a0\u3000"
 """Characters that do not belong to a name at its ends: spaces, and the NUL that pads texts of a fixed width."""
 MOST_DIGITS = 40
@@ -37,6 +38,14 @@ class NumberedNames:
 
     numbers: np.ndarray
     names: tuple[str, ...]
+
+    @property
+    def values(self) -> np.ndarray:
+        """Name of each value, shape (N,): integers if all names are whole numbers as Python writes them, else texts."""
+        is_plain = all(PLAIN_NUMBER.fullmatch(name) for name in self.names)
+        names = np.array([int(name) for name in self.names]) if is_plain else np.array(self.names, object)
+        values: np.ndarray = names[self.numbers]
+        return values
 
 
 def number_names(

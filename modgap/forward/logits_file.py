@@ -1,6 +1,5 @@
 """Logits and labels that were computed elsewhere, in the files that users have."""
 
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,8 +29,6 @@ NAMES = ("logits", "labels", "groups", "class_names", "source_class_names")
 """Names of the arrays in a file. The first two must be there."""
 GROUP_COLUMNS = ("group", "groups")
 LABEL_COLUMNS = ("labels", "label", "class", "target", "y")
-PLAIN_NUMBER = re.compile("-?(?:0|[1-9][0-9]{0,17})")
-
 Content = dict[str, Any]
 
 
@@ -138,11 +135,7 @@ def _named_values(column: "Series[Any]", file: Path, noun: str) -> np.ndarray:
     texts = values.to_numpy(dtype=object)
     if (numbers := real_numbers(texts)) is not None:
         return numbers
-    numbered = number_names(texts, noun, "refuse")
-    is_plain = all(PLAIN_NUMBER.fullmatch(name) for name in numbered.names)
-    names = np.array([int(name) for name in numbered.names]) if is_plain else np.array(numbered.names, object)
-    values_of_rows: np.ndarray = names[numbered.numbers]
-    return values_of_rows
+    return number_names(texts, noun, "refuse").values
 
 
 def _find_column(columns: Sequence[Any], names: Sequence[str]) -> str | None:

@@ -351,8 +351,7 @@ def read_groups(column: "Series[Any]", label_type: Literal["text", "number"] | N
     if column.dtype.kind not in "OT":
         return np.asarray(column)
     numbered = number_names(column.to_numpy(dtype=object), "group", label_type or "refuse", _spelling_hint(column))
-    names: np.ndarray = np.array(numbered.names, object)[numbered.numbers]
-    return names
+    return numbered.values
 
 
 def _spelling_hint(column: "Series[Any]") -> str:
