@@ -48,7 +48,7 @@ __all__ = ["predict"]
         metavar="PATH",
         required=True,
         help="Folder of images or sounds, one of them, a table that lists them, a table with the columns of the "
-        "training data, a file of arrays, or the name of a target. Labels are ignored.",
+        "training data, a .ts file, a file of arrays, or the name of a target. Labels are ignored.",
     ),
     click.option(
         "--split",

@@ -15,6 +15,7 @@ from torch.torch_version import TorchVersion
 
 import modgap
 from modgap.errors import InputError, UsageError
+from modgap.inputs.waveforms import stretch
 from modgap.models import Output, target_model
 from modgap.sources import open_source
 from modgap.targets import CustomData, open_target
@@ -478,6 +479,66 @@ def test_a_value_with_a_large_offset_is_predicted_in_its_unit(hub, tmp_path):
     predicted = model.predict(signal + 1.7e9)
     assert np.abs(predicted - 1.7e9).max() < 2
     assert len(np.unique(predicted)) > 50
+
+
+def write_waves(path, number, seed, lengths, labels=True):
+    """Write a .ts file of slow and fast waves with two channels, and return them."""
+    rng = np.random.default_rng(seed)
+    classes = "true slow fast" if labels else "false"
+    header = f"@timeStamps false\n@univariate false\n@dimensions 2\n@equalLength false\n@classLabel {classes}\n@data\n"
+    waves, lines = [], []
+    for i in range(number):
+        times = np.arange(rng.integers(*lengths))
+        wave = np.sin((0.1, 0.5)[i % 2] * times + rng.random((2, 1))).round(4)
+        waves.append(wave)
+        lines.append(":".join(",".join(map(str, channel)) for channel in wave) + (":slow", ":fast")[i % 2] * labels)
+    path.write_text(header + "\n".join(lines) + "\n")
+    return waves
+
+
+def test_series_of_different_lengths_are_stretched_as_for_a_source_of_sound(hub, tmp_path):
+    pytest.importorskip("aeon")
+    hub("vit")
+    train = write_waves(tmp_path / "waves_TRAIN.ts", 40, 0, (40, 90))
+    test = write_waves(tmp_path / "waves_TEST.ts", 12, 1, (30, 120))
+    write_waves(tmp_path / "new.ts", 12, 1, (30, 120), labels=False)
+    done = short_run(tmp_path / "run", tmp_path / "waves_TRAIN.ts")
+    model = modgap.load_run(done.folder)
+    table = open_target(str(tmp_path / "waves_TRAIN.ts")).read()
+    longest = max(wave.shape[1] for wave, code in zip(train, table.splits, strict=False) if code == 0)
+    assert model.inputs.inputs.shape == (2, longest)
+    assert json.loads((done.folder / "run.json").read_text())["inputs"]["stretched"] is True
+    outputs = model.outputs(test)
+    stretched = [np.stack([stretch(channel, longest) for channel in wave]) for wave in test]
+    np.testing.assert_array_equal(outputs, model.outputs(stretched))
+    rows, errors = run_errors(done)
+    predicted = model.predict([table.samples[int(row)] for row in rows])
+    names = np.array(table.classes)[table.labels[rows]]
+    np.testing.assert_array_equal(predicted != names, errors == 1)
+    for name in ("waves_TEST.ts", "new.ts"):
+        found = predict_data(model, str(tmp_path / name))
+        assert found.names == tuple(map(str, range(12)))
+        np.testing.assert_array_equal(found.outputs, model.predict_proba(test))
+    with pytest.raises(InputError, match=r"Sample 0 does not fit the model: A sample has shape \(3, 50\)"):
+        model.predict([np.zeros((3, 50))])
+    with pytest.raises(InputError, match=r"A sample has shape \(2, 1\)"):
+        model.predict([np.zeros((2, 1))])
+
+
+def test_series_of_another_length_than_all_in_training_are_refused(trained, tmp_path):
+    pytest.importorskip("aeon")
+    done, target = trained("finetune", "series")
+    model = load_trained_model(done.folder)
+    x = samples_of(target)[0]
+    with pytest.raises(InputError, match="does not fit the model"):
+        model.predict(x[..., :-1])
+    lines = [":".join(",".join(map(str, channel)) for channel in wave) for wave in x[:3].astype(float)]
+    header = f"@timeStamps false\n@univariate false\n@dimensions {x.shape[1]}\n@equalLength true\n"
+    (tmp_path / "x.ts").write_text(f"{header}@seriesLength {x.shape[2]}\n@classLabel false\n@data\n" + "\n".join(lines))
+    np.testing.assert_array_equal(predict_data(model, str(tmp_path / "x.ts")).outputs, model.predict_proba(x[:3]))
+    (tmp_path / "broken.ts").write_text("@classLabel false\n@data\n1,x,3\n")
+    with pytest.raises(InputError, match="cannot read"):
+        predict_data(model, str(tmp_path / "broken.ts"))
 
 
 def test_arrays_are_predicted_by_name(trained, tmp_path):

@@ -21,6 +21,7 @@ __all__ = [
     "TextSamples",
     "TransformedSamples",
     "computing_type",
+    "have_one_shape",
     "pool_targets",
 ]
 
@@ -147,6 +148,16 @@ class ConcatenatedSamples:
         index = range(len(self))[index]
         part = int(np.searchsorted(self._ends, index, side="right"))
         return self.parts[part][index - int(self._ends[part]) + len(self.parts[part])]
+
+
+def have_one_shape(samples: Samples) -> bool:
+    """Return True if samples come from arrays of one shape, without reading them; False if they may differ."""
+    while isinstance(samples, TransformedSamples | SelectedSamples):
+        samples = samples.samples
+    if isinstance(samples, ConcatenatedSamples):
+        shapes = {np.shape(part[0]) for part in samples.parts if len(part)}
+        return len(shapes) == 1 and all(have_one_shape(part) for part in samples.parts)
+    return isinstance(samples, ArraySamples) and samples.array.dtype != object
 
 
 @dataclass(frozen=True)

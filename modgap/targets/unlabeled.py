@@ -17,6 +17,7 @@ from modgap.targets.readers.arrays import map_arrays, shape_array
 from modgap.targets.readers.image_folder import SUFFIXES as IMAGE_SUFFIXES
 from modgap.targets.readers.image_folder import ImageFiles
 from modgap.targets.readers.listed_files import listed_paths
+from modgap.targets.readers.ts import read_series
 from modgap.targets.samples import ArraySamples, Samples
 from modgap.targets.sound import SUFFIXES as SOUND_SUFFIXES
 from modgap.targets.sound import SoundFiles
@@ -24,6 +25,7 @@ from modgap.targets.sound import SoundFiles
 __all__ = ["UnlabeledSamples", "read_unlabeled"]
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".hdf5")
+SERIES_SUFFIXES = (".ts",)
 FILE_KINDS = {"image": ("image", IMAGE_SUFFIXES), "audio": ("sound", SOUND_SUFFIXES)}
 
 
@@ -62,7 +64,7 @@ def read_unlabeled(
 
     Args:
         path: Folder of images or sounds, at any depth, or one of them; a table that lists such files in a column `file`
-            or `path`; a table with one sample in a row; or a file of arrays.
+            or `path`; a table with one sample in a row; a .ts file of series; or a file of arrays.
         spec: Description of a sample.
         columns: Columns of values of a table with one sample in a row, in order. None if the samples do not come from
             such a table.
@@ -82,7 +84,10 @@ def read_unlabeled(
         return _from_files(path, spec, background)
     if columns is not None and path.is_file() and has_suffix(path, FRAME_SUFFIXES):
         return _from_table(path, columns, keep_missing)
-    expected = "a file of arrays (.npy, .npz)"
+    if spec.kind == "series" and path.is_file() and has_suffix(path, SERIES_SUFFIXES):
+        samples = read_series(path)
+        return UnlabeledSamples(samples, tuple(str(number) for number in range(len(samples))))
+    expected = "a file of arrays (.npy, .npz)" + (" or a .ts file" if spec.kind == "series" else "")
     if columns is not None:
         expected = f"a table with the columns {list_names(columns)}, or {expected}"
     raise UsageError(f"modgap cannot read samples of kind {spec.kind} from {path}. Expected {expected}.")

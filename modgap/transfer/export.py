@@ -76,6 +76,9 @@ def program_description(trained: TrainedModel) -> dict[str, Any]:
     inputs = trained.inputs.inputs
     spec = inputs.spec
     is_image = spec.kind in ("image", "video")
+    resize = "bilinear, antialiased" if is_image else None
+    if inputs.stretched:
+        resize = "scipy.signal.resample_poly with padtype='line', of each channel"
     names = spec.channels or (("gray",) if is_image else ())
     steps = trained.run.record["data"]["transforms"]
     record = trained.run.record
@@ -94,7 +97,7 @@ def program_description(trained: TrainedModel) -> dict[str, Any]:
                 "low": spec.low if is_image else None,
                 "high": spec.high if is_image else None,
                 "unit": spec.unit,
-                "resize": "bilinear, antialiased" if is_image else None,
+                "resize": resize,
                 "background": trained.inputs.background if is_image else None,
                 "rate": spec.rate,
                 "log_mel": spec.log_mel.model_dump(mode="json") if spec.kind == "audio" else None,

@@ -10,6 +10,7 @@ from torch.nn.functional import interpolate
 
 from modgap.errors import InputError, UsageError
 from modgap.inputs.representations import chunk_spans, log_mel_spectrograms
+from modgap.inputs.waveforms import stretch
 from modgap.targets import Samples
 from modgap.targets.manifest import InputSpec
 from modgap.targets.samples import PartialSamples, computing_type
@@ -26,19 +27,21 @@ class InputTransform:
         shape: Shape of every input, (C, H, W) or (C, length).
         mean: Mean of each channel over at most 2,000 training samples, float64, shape (C,).
         sd: Standard deviation of each channel over the same samples, float64, shape (C,).
+        stretched: True if the series of the target differ in length, so that each is stretched to the shape's.
     """
 
     spec: InputSpec
     shape: tuple[int, ...]
     mean: np.ndarray
     sd: np.ndarray
+    stretched: bool = False
 
     def pieces(self, sample: Any) -> list[np.ndarray]:
         """Return the standardized inputs of a sample. A sound clip or a video has several."""
         return [self._standardize(piece) for piece in raw_pieces(sample, self.spec)]
 
     def _standardize(self, piece: np.ndarray) -> np.ndarray:
-        values = fit_to_shape(piece, self.shape)
+        values = fit_to_shape(piece, self.shape, stretched=self.stretched)
         channels_first = (-1,) + (1,) * (len(self.shape) - 1)
         mean = self.mean.reshape(channels_first).astype(values.dtype)
         sd = self.sd.reshape(channels_first).astype(values.dtype)
@@ -72,7 +75,8 @@ class InputTransform:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the record of a run."""
-        return {"shape": list(self.shape), "mean": self.mean.tolist(), "sd": self.sd.tolist()}
+        record = {"shape": list(self.shape), "mean": self.mean.tolist(), "sd": self.sd.tolist()}
+        return record | ({"stretched": True} if self.stretched else {})
 
 
 def stack_pieces(
@@ -111,14 +115,23 @@ def raw_pieces(sample: Any, spec: InputSpec) -> list[np.ndarray]:
     return list(sample) if spec.kind == "video" else [np.asarray(sample)]
 
 
-def fit_to_shape(piece: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return a piece with the given shape, of the type to compute in. Images are resized, as float32.
+def fit_to_shape(piece: np.ndarray, shape: tuple[int, ...], *, stretched: bool = False) -> np.ndarray:
+    """Return a piece with the given shape, of the type to compute in.
+
+    Images are resized, as float32, and series of another length stretched.
+
+    Args:
+        piece: Image (C, H, W) or series (C, length).
+        shape: Shape to return.
+        stretched: True to stretch a series of another length as for a source of sound, False to refuse it.
 
     Raises:
-        InputError: When the number of channels, or the length of a series, is another.
+        InputError: When the number of channels, or the length of a series that is not stretched, is another.
     """
     if piece.shape == shape:
         return piece.astype(computing_type(piece.dtype), copy=False)
+    if stretched and piece.ndim == len(shape) == 2 and len(piece) == shape[0] and piece.shape[1] > 1:
+        return np.stack([stretch(channel, shape[1]) for channel in piece])
     if len(shape) != 3 or piece.ndim != 3 or piece.shape[0] != shape[0]:
         raise InputError(
             f"A sample has shape {piece.shape}, and others have {shape}. Crop or pad them to one shape, by a step of a "

@@ -245,6 +245,7 @@ def _parse(record: Mapping[str, Any], run: Mapping[str, Any], arrays: Mapping[st
         _shape(inputs["shape"]),
         np.array(inputs["mean"], np.float64),
         np.array(inputs["sd"], np.float64),
+        stretched=inputs.get("stretched", False) is True,
     )
     own = {name.removeprefix(TRANSFORM): array for name, array in arrays.items() if name.startswith(TRANSFORM)}
     transforms = None if record["transforms"] is None else read_transforms(record["transforms"], own)

@@ -10,6 +10,7 @@ from modgap.errors import InputError
 from modgap.models import Output
 from modgap.targets import SPLITS, Samples, Table, Target
 from modgap.targets.manifest import InputSpec
+from modgap.targets.samples import have_one_shape
 from modgap.targets.splits import stratification_labels, stratified_subset
 from modgap.transfer.input_transform import InputTransform, fit_to_shape, raw_pieces
 from modgap.transfer.task_loss import MicroBatch
@@ -165,7 +166,8 @@ def read_target_data(
     output = _output(table)
     if output.task == "classification":
         _check_classes(table, train, target.name)
-    transform = _fit_transform(table, train, target.manifest.input, size)
+    length = _common_length(table, train, target.manifest.input)
+    transform = _fit_transform(table, train, target.manifest.input, size, length)
     data = TargetData(target, table, transform, output, train, validation, test, protocol)
     if output.task != "regression" or target.manifest.loss is not None or table.target_scale is not None:
         return data
@@ -186,9 +188,13 @@ def _fit_transform(
     train: np.ndarray,
     spec: InputSpec,
     size: tuple[int, int] | None,
+    length: int | None,
     shape: tuple[int, ...] | None = None,
 ) -> InputTransform:
-    """Return the transform to one shape, with the mean and sd of each channel over the training samples."""
+    """Return the transform to one shape, with the mean and sd of each channel over the training samples.
+
+    Series are stretched to the common length if they differ.
+    """
     train = _spaced_subset(train)
     count = 0
     offset: np.ndarray | None = None
@@ -199,9 +205,9 @@ def _fit_transform(
             if not np.isfinite(piece).all():
                 raise InputError(f"Sample {row} has NaN or infinite values. Remove the sample, or fill the values.")
             if size and (smaller := _resized_shape(piece.shape, shape, size)):
-                return _fit_transform(table, train, spec, None, smaller)
-            shape = shape or piece.shape
-            values = fit_to_shape(piece, shape).reshape(shape[0], -1).astype(np.float64)
+                return _fit_transform(table, train, spec, None, None, smaller)
+            shape = shape or (piece.shape if length is None else (len(piece), length))
+            values = fit_to_shape(piece, shape, stretched=length is not None).reshape(shape[0], -1).astype(np.float64)
             # Sums of squares would cancel if the values were far from 0.
             offset = values.mean(1, keepdims=True) if offset is None else offset
             values = values - offset
@@ -215,7 +221,16 @@ def _fit_transform(
     if not np.isfinite(sd).all():
         raise InputError("The values of the training samples are so large that they have no variance. Scale them.")
     # A constant channel becomes 0.
-    return InputTransform(spec, tuple(shape), mean + offset[:, 0], np.where(sd > 0, sd, 1))
+    mean = mean + offset[:, 0]
+    return InputTransform(spec, tuple(shape), mean, np.where(sd > 0, sd, 1), length is not None)
+
+
+def _common_length(table: Table, train: np.ndarray, spec: InputSpec) -> int | None:
+    """Return the length of the longest training series; None if all series have one length."""
+    if spec.kind != "series" or have_one_shape(table.samples):
+        return None
+    lengths = np.array([np.shape(table.samples[row])[-1] for row in range(len(table))])
+    return None if (lengths == lengths[0]).all() else int(lengths[train].max())
 
 
 def _resized_shape(

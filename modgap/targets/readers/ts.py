@@ -3,15 +3,16 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from modgap.errors import InputError
 from modgap.targets.file_layout import files_by_split
-from modgap.targets.samples import ArraySamples, SeriesList, Table
+from modgap.targets.samples import ArraySamples, Samples, SeriesList, Table
 from modgap.written_names import number_names
 
-__all__ = ["has_real_values", "read"]
+__all__ = ["has_real_values", "read", "read_series"]
 
 
 def has_real_values(path: Path) -> bool:
@@ -34,26 +35,14 @@ def read(files: Mapping[str, Sequence[Path]]) -> Table:
         InputError: When aeon is missing, a file is broken, the series differ in their number of channels, or some files
             have classes and others real values.
     """
-    try:
-        from aeon.datasets import load_from_ts_file
-    except ImportError as error:
-        raise InputError("reading .ts files needs aeon. Install it with: pip install 'modgap[demo]'") from error
     split_paths = [(None, path) for path in files["data"]] if "data" in files else list(files_by_split(files))
-    parts = []
-    for _, path in split_paths:
-        try:
-            parts.append(load_from_ts_file(str(path)))
-        except (OSError, ValueError, IndexError) as error:
-            raise InputError(f"cannot read {path} as a .ts file: {error}") from error
+    parts = [_load(path) for _, path in split_paths]
     names = ", ".join(str(path) for _, path in split_paths)
     all_series = [np.asarray(series, np.float64) for x, _ in parts for series in x]
-    if len({len(series) for series in all_series}) != 1 or any(series.ndim != 2 for series in all_series):
-        raise InputError(f"The series in {names} have different numbers of channels. Expected the same in all.")
+    samples = _as_samples(all_series, names)
     codes = None
     if "data" not in files:
         codes = np.repeat([code for code, _ in split_paths], [len(y) for _, y in parts])
-    same_length = len({series.shape for series in all_series}) == 1
-    samples = ArraySamples(np.stack(all_series)) if same_length else SeriesList(tuple(all_series))
     # aeon returns the names of classes as text, and real values as numbers.
     if len({y.dtype.kind == "f" for _, y in parts}) > 1:
         raise InputError(f"expected classes or real values in all files, got both in {names}")
@@ -62,3 +51,33 @@ def read(files: Mapping[str, Sequence[Path]]) -> Table:
         return Table(samples, splits=codes, targets=ArraySamples(values[:, None]))
     numbered = number_names(values)
     return Table(samples, numbered.numbers, numbered.names, codes)
+
+
+def read_series(path: Path) -> Samples:
+    """Read the series of one file, whose labels are ignored or missing.
+
+    Raises:
+        InputError: As `read` does.
+    """
+    return _as_samples([np.asarray(series, np.float64) for series in _load(path)[0]], str(path))
+
+
+def _load(path: Path) -> tuple[Any, Any]:
+    """Return the series (channels, length) of a file, and their labels."""
+    try:
+        from aeon.datasets import load_from_ts_file
+    except ImportError as error:
+        raise InputError("reading .ts files needs aeon. Install it with: pip install 'modgap[demo]'") from error
+    try:
+        series, labels = load_from_ts_file(str(path))
+    except (OSError, ValueError, IndexError) as error:
+        raise InputError(f"cannot read {path} as a .ts file: {error}") from error
+    return series, labels
+
+
+def _as_samples(series: list[np.ndarray], names: str) -> Samples:
+    """Return series as one array if they have one length."""
+    if len({len(one) for one in series}) != 1 or any(one.ndim != 2 for one in series):
+        raise InputError(f"The series in {names} have different numbers of channels. Expected the same in all.")
+    same_length = len({one.shape for one in series}) == 1
+    return ArraySamples(np.stack(series)) if same_length else SeriesList(tuple(series))
