@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modgap.errors import InputError
+from modgap.user_arrays import to_numpy
 
 __all__ = ["LabelSpace", "label_space", "pseudo_classes", "row_numbers", "validate_class_count"]
 
@@ -162,7 +163,7 @@ def label_space(labels: ArrayLike) -> LabelSpace:
         >>> space.labels, space.weights, space.unit, space.rows
         (array([0, 1, 2]), array([1, 1, 2]), 2, array([0, 1]))
     """
-    array = np.asarray(labels)
+    array = to_numpy(labels, "labels")
     if array.ndim != 2:
         return _single_label_space(array)
     if array.dtype.kind not in "biu" and not (array.dtype.kind == "f" and np.isin(array, (0, 1)).all()):
@@ -259,7 +260,8 @@ def pseudo_classes(
     """
     from sklearn.cluster import KMeans
 
-    flat = np.asarray(targets, dtype=np.float64).reshape(len(np.asarray(targets)), -1)
+    values = to_numpy(targets, "targets").astype(np.float64)
+    flat = values.reshape(len(values), -1)
     if not np.isfinite(flat).all():
         n_invalid = int((~np.isfinite(flat).all(axis=1)).sum())
         raise InputError(

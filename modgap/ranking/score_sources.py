@@ -15,7 +15,7 @@ from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import CLASSIFICATION, SourceOutputs
 from modgap.ranking.standings import Standings, compute_standings
 from modgap.ranking.subsamples import SPREAD_FACTOR, count_units, score_subsamples
-from modgap.user_arrays import number_groups, number_labels
+from modgap.user_arrays import number_groups, number_labels, to_numpy
 
 __all__ = ["score_sources"]
 
@@ -128,7 +128,7 @@ def _convert_arrays(source_name: str, outputs: SourceOutputs) -> SourceOutputs:
     arrays = {}
     for field in ARRAYS:
         array = getattr(outputs, field)
-        arrays[field] = None if array is None else np.asarray(array)
+        arrays[field] = None if array is None else to_numpy(array, f"{field} of source {source_name}")
     values = arrays["values"]
     if values is not None and values.ndim == 1:
         arrays["values"] = values[:, None]
@@ -143,7 +143,7 @@ def _convert_arrays(source_name: str, outputs: SourceOutputs) -> SourceOutputs:
 
 
 def _convert_labels(source_name: str, labels: ArrayLike) -> np.ndarray:
-    array = np.asarray(labels)
+    array = to_numpy(labels, f"labels of source {source_name}")
     if array.ndim in (1, 2) and not len(array):
         raise InputError(f"The labels of source {source_name} are empty. Expected at least one sample.")
     if array.ndim == 1:
