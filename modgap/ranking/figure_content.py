@@ -202,10 +202,10 @@ def figure_subtitle(ranking: Ranking, n_rows: int, n_sources: int, has_groups: b
     if n_rows < n_sources:
         sentences.append(f"Sources {n_rows + 1} to {n_sources:,} share one row.")
     raw_values = judge(ranking).check("raw-values")
-    if raw_values and raw_values.status == v.FAIL:
-        neighbors = "No source is shown to beat nearest neighbors of the raw samples."
-        is_pilot = raw_values.values["score"] == PILOT.name
-        sentences.append(neighbors if is_pilot else "The raw samples do as well as every source.")
+    if raw_values and raw_values.status == v.FAIL and raw_values.values["score"] == PILOT.name:
+        sentences.append("No source is shown to beat nearest neighbors of the raw samples.")
+    elif raw_values and raw_values.status == v.FAIL and by != PILOT.name:
+        sentences.append("The raw samples do as well as every source.")
     return " ".join(sentences)
 
 
