@@ -8,8 +8,7 @@ import pytest
 
 import modgap
 from benchmarks.control_level import rates
-from modgap.discrepancy.estimate import groups_with_copies
-from modgap.discrepancy.repeated_rows import repeated_rows
+from modgap.discrepancy.repeated_rows import groups_with_copies, repeated_rows
 from modgap.discrepancy.verdict import (
     STATUSES,
     ControlEvidence,
@@ -129,7 +128,7 @@ def test_the_answer_names_how_many_classes_were_tested():
 def test_without_a_control_the_answer_names_the_option_where_it_applies():
     assert "--control" in answer(changed(control=None))
     assert "--control" not in answer(changed(control=None, is_control=True))
-    assert "--control" not in answer(changed(control=None, source=""))
+    assert "--control" not in answer(changed(control=None, is_measured=False))
 
 
 def test_classes_that_beat_their_baseline_by_chance_are_not_counted():
@@ -216,7 +215,7 @@ def test_copies_share_a_group_whatever_their_labels():
 
 def test_samples_without_copies_stay_independent():
     assert units(noise(even(40, 2), 6), even(40, 2)).groups is None
-    assert groups_with_copies(noise(even(40, 2), 6), even(40, 2)) is None
+    assert groups_with_copies(noise(even(40, 2), 6), even(40, 2), None).groups is None
 
 
 def test_outputs_that_many_samples_have_are_no_copies():
@@ -244,7 +243,7 @@ def test_groups_of_copies_leave_room_for_samples_without_a_label():
     labels = np.zeros((20, 2), int)
     labels[np.arange(20), even(20, 2)] = 1
     labels[0] = 0
-    groups = groups_with_copies(logits, labels)
+    groups = groups_with_copies(logits, labels, None).groups
     assert len(groups) == 20
     assert groups[7] == groups[2]
     assert len(np.unique(groups)) == 19

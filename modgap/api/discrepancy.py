@@ -11,7 +11,8 @@ from modgap.api.opening import target_name
 from modgap.discrepancy.control import compare_with_controls
 from modgap.discrepancy.displayed import DiscrepancyResult
 from modgap.discrepancy.estimate import estimate as estimate_discrepancy
-from modgap.discrepancy.estimate import groups_with_copies, held_out_samples
+from modgap.discrepancy.estimate import held_out_samples
+from modgap.discrepancy.repeated_rows import groups_with_copies, remarks_on_copies
 from modgap.errors import UsageError, check_minimum
 from modgap.formatting import count, format_duration
 from modgap.forward.logits import LogitsRequest, SourceLogits, TrainedEmbedder, source_logits
@@ -297,7 +298,7 @@ def _with_control(
         raise UsageError("--control needs held-out errors. Use --estimator search or soft, and --splits 1 or more.")
     chosen = {name: options[name] for name in ("weight", "splits", "per_class", "seed", "threads") if name in options}
     source = _chosen_samples(logits, options)
-    groups = groups_with_copies(source.logits, source.labels, source.groups)
+    groups = groups_with_copies(source.logits, source.labels, source.groups).groups
     # The search starts from the soft maps where that of the source did, so that both are searched equally well.
     computed = {estimator.split("-")[0], *result.result.estimates}
     estimators = [name for name in ("search", "soft") if name in computed]
@@ -351,7 +352,11 @@ def _result(
 ) -> DiscrepancyResult:
     logits = _chosen_samples(logits, options)
     options = {name: value for name, value in options.items() if name != "per_group"}
-    result = estimate_discrepancy(logits.logits, logits.labels, groups=logits.groups, progress=progress, **options)
+    copies = groups_with_copies(logits.logits, logits.labels, logits.groups)
+    result = estimate_discrepancy(logits.logits, logits.labels, groups=copies.groups, progress=progress, **options)
+    result = replace(result, n_repeated=copies.n_samples, n_copies=copies.n_merged)
+    if copies.n_samples:
+        log.warning(" ".join(remarks_on_copies(copies.n_samples, copies.n_merged, result.n_samples)))
     return DiscrepancyResult(
         source=source,
         target=target,

@@ -1,6 +1,5 @@
 """Estimation of the modality knowledge discrepancy from logits and labels."""
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +16,6 @@ from modgap.discrepancy.inference import Inference, InferenceOptions
 from modgap.discrepancy.input_checks import validate_labels, validate_logits
 from modgap.discrepancy.kway import KWay, k_way, validate_k_way
 from modgap.discrepancy.measure_inputs import MeasureInputs
-from modgap.discrepancy.repeated_rows import remarks_on_copies, repeated_rows
 from modgap.discrepancy.result import Bounds, Discrepancy, TestedSamples
 from modgap.discrepancy.soft import warm_up as warm_up_soft
 from modgap.errors import UsageError, unknown_name
@@ -27,7 +25,7 @@ from modgap.statistics.intervals import estimate_log_mean
 from modgap.statistics.weights import choose_weighting, entry_weights, integer_weights
 from modgap.user_arrays import number_groups
 
-__all__ = ["ESTIMATORS", "PERMUTABLE", "estimate", "groups_with_copies", "held_out_samples"]
+__all__ = ["ESTIMATORS", "PERMUTABLE", "estimate", "held_out_samples"]
 
 ESTIMATORS = (*HARD_ESTIMATORS, "soft")
 """Names of the estimators."""
@@ -35,8 +33,6 @@ HELD_OUT = ("search", "soft")
 """Estimators that `held_out_samples` computes the errors of."""
 PERMUTABLE = ("soft", "search", "montecarlo")
 """Estimators that a permutation test can be made with."""
-log = logging.getLogger("modgap")
-
 LARGEST_NUMBER = 1 << 62
 FRACTIONAL = ("bound_seconds",)
 """Options that are not counted in whole numbers."""
@@ -77,7 +73,7 @@ def estimate(
             (N, K) with one or more ones in a row.
         groups: Record, subject or field that each sample comes from, shape (N,). Samples of one group are not
             independent, so splits, permutations and intervals keep them together. None if samples are independent.
-            Samples with equal logits are taken for copies, which belong to one group, see `repeated_rows`.
+            Samples with equal logits are not looked for, see `modgap.discrepancy.repeated_rows.groups_with_copies`.
         estimators: Names of estimators: `montecarlo`, `assignment` and `search` of the 0-1 error, each of which starts
             from those before it, and `soft`.
         weight: What counts equally in an error: `samples`, `groups` or `classes`; None for groups where there are
@@ -146,7 +142,7 @@ def estimate(
     )
     inference = _inference(
         logits, labels, groups, options, (trials, subsets, restarts), classes, (measures, temperature), seed, threads,
-        progress, merges_copies=True,
+        progress,
     )  # fmt: skip
     k_way_result = _k_way(inference, classes, per_class, names)
     if inference.space.n_classes > inference.inputs.logits.shape[1]:
@@ -172,8 +168,7 @@ def held_out_samples(
     Args:
         logits: Finite source logits, shape (N, C).
         labels: Target labels, as for `estimate`.
-        groups: Group of each sample, shape (N,); None if samples are independent. Samples with equal logits are not
-            looked for, so that sources are compared on the same splits: pass the groups of `groups_with_copies`.
+        groups: Group of each sample, shape (N,); None if samples are independent.
         estimators: `search`, `soft` or both. `soft` brings `soft-matched` too, unless the logits are constant.
         weight: What counts equally in an error, as for `estimate`.
         splits: Number of repeated splits.
@@ -197,32 +192,6 @@ def held_out_samples(
     return inference.tested_samples()
 
 
-def groups_with_copies(logits: ArrayLike, labels: ArrayLike, groups: ArrayLike | None = None) -> np.ndarray | None:
-    """Return the group of each sample in which `estimate` keeps samples with equal logits together, shape (N,).
-
-    Args:
-        logits: Source logits, shape (N, C).
-        labels: Target labels, as for `estimate`.
-        groups: Group of each sample, shape (N,); None if samples are independent.
-
-    Returns:
-        Numbers from 0. None if samples are independent and none is a copy of another.
-
-    Raises:
-        InputError: If logits, labels or groups are not as for `estimate`.
-    """
-    array = validate_logits(logits)
-    space = validate_labels(labels, len(array))
-    numbers = None if groups is None else number_groups(groups, len(array))
-    merged = repeated_rows(np.asarray(logits), space, None if numbers is None else numbers[space.rows]).groups
-    if merged is None:
-        return None
-    # Samples without a label are not used, so that each may be a group of its own.
-    result = len(array) + np.arange(len(array))
-    result[space.rows] = merged
-    return result
-
-
 def _inference(
     logits: ArrayLike,
     labels: ArrayLike,
@@ -234,7 +203,6 @@ def _inference(
     seed: int,
     threads: int | None,
     progress: Progress | None,
-    merges_copies: bool = False,
 ) -> Inference:
     """Validate arrays, compile the kernels, and return the inference.
 
@@ -249,17 +217,12 @@ def _inference(
         seed: Seed of every random draw.
         threads: Number of threads; None for one for each idle core.
         progress: Called with the name of a stage and the share of its work done since the last call.
-        merges_copies: True to take samples with equal logits for copies, which belong to one group.
     """
     array = validate_logits(logits)
     space = validate_labels(labels, len(array))
     if classes is not None:
         validate_k_way(space, classes, array.shape[1])
     group_numbers = None if groups is None else number_groups(groups, len(array))[space.rows]
-    repeated = repeated_rows(np.asarray(logits), space, group_numbers) if merges_copies else None
-    if repeated is not None and repeated.n_samples:
-        log.warning(" ".join(remarks_on_copies(repeated.n_samples, repeated.n_merged, len(space))))
-        group_numbers = repeated.groups
     weighting = choose_weighting(options.weighting or None, group_numbers)
     if classes is None or classes > space.n_classes:
         validate_class_count(space.n_classes, array.shape[1])
@@ -271,8 +234,7 @@ def _inference(
     if not space.has_single_labels:
         sample_weights = np.bincount(space.entry_samples, weights, len(space))
     measure_inputs = MeasureInputs(np.asarray(logits), space, sample_weights, *measures)
-    options = replace(options, weighting=weighting)
-    return Inference(inputs, space, group_numbers, repeated, measure_inputs, options, progress)
+    return Inference(inputs, space, group_numbers, measure_inputs, replace(options, weighting=weighting), progress)
 
 
 def _result(inference: Inference, k_way_result: KWay | None, bound_seconds: float | None = None) -> Discrepancy:
@@ -317,8 +279,6 @@ def _result(inference: Inference, k_way_result: KWay | None, bound_seconds: floa
         seed=inference.inputs.seed,
         seconds=inference.seconds,
         n_units=len(np.unique(problem.units)) if problem else None,
-        n_repeated=inference.repeated.n_samples if inference.repeated else 0,
-        n_copies=inference.repeated.n_merged if inference.repeated else 0,
         held_out_confusion=inference.held_out_confusion,
         tested_samples=inference.tested_samples(),
     )

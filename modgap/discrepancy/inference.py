@@ -24,7 +24,6 @@ from modgap.discrepancy.permutation_test import (
     soft_permutation_test,
 )
 from modgap.discrepancy.probabilities import Probabilities, matched_temperature
-from modgap.discrepancy.repeated_rows import RepeatedRows
 from modgap.discrepancy.result import Bounds, Estimate, TestedSamples
 from modgap.discrepancy.soft import Labeling, SoftMap, label_parts, soft_errors, soft_fold_errors, soft_value
 from modgap.errors import InputError
@@ -73,7 +72,6 @@ class Inference:
         inputs: Logits and options of the 0-1 estimators.
         space: Labels of the N samples.
         groups: Number of each sample's group, shape (N,); None if samples are independent.
-        repeated: The samples whose logits equal those of another; None if they were not looked for.
         measures: Inputs of the further distance measures, with the user's logits.
         options: Options of the inference.
         progress: Called with the name of a stage and the share of its work done since the last call.
@@ -83,7 +81,6 @@ class Inference:
     inputs: EstimatorInputs
     space: LabelSpace
     groups: np.ndarray | None
-    repeated: RepeatedRows | None
     measures: MeasureInputs
     options: InferenceOptions
     progress: Progress | None

@@ -1,17 +1,20 @@
 """Samples with equal logits: copies of one sample, which are no independent samples."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from modgap.discrepancy.input_checks import validate_labels
 from modgap.label_space import LabelSpace
 from modgap.statistics.intervals import MIN_UNITS
 from modgap.storage.memory_map import release_pages
+from modgap.user_arrays import number_groups
 
-__all__ = ["RepeatedRows", "remarks_on_copies", "repeated_rows"]
+__all__ = ["RepeatedRows", "groups_with_copies", "remarks_on_copies", "repeated_rows"]
 
 ROWS_AT_A_TIME = 4096
 MOST_ROWS_COMPARED = 1000
@@ -35,7 +38,7 @@ class RepeatedRows:
 
     n_samples: int
     n_merged: int
-    groups: np.ndarray | None
+    groups: ArrayLike | None
 
 
 def remarks_on_copies(n_repeated: int, n_copies: int, n_samples: int) -> list[str]:
@@ -58,6 +61,36 @@ def remarks_on_copies(n_repeated: int, n_copies: int, n_samples: int) -> list[st
     if n_copies < n_repeated:
         remarks.append(NOT_COPIES.format(f"The other {n_repeated - n_copies:,}"))
     return remarks
+
+
+def groups_with_copies(logits: ArrayLike, labels: ArrayLike, groups: ArrayLike | None) -> RepeatedRows:
+    """Find samples with equal logits, and merge those that are copies into groups, as `repeated_rows` does.
+
+    Logits that cannot be used have no copies; `modgap.discrepancy.estimate` says what is wrong with them.
+
+    Args:
+        logits: Source logits, shape (N', C).
+        labels: Target labels, as for `modgap.discrepancy.estimate`.
+        groups: Group of each sample, shape (N',); None if samples are independent.
+
+    Returns:
+        The repeated samples, with groups of shape (N',).
+
+    Raises:
+        InputError: If labels or groups cannot be used.
+    """
+    array = np.asarray(logits)
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or not len(array):
+        return RepeatedRows(0, 0, groups)
+    space = validate_labels(labels, len(array))
+    numbers = None if groups is None else number_groups(groups, len(array))
+    found = repeated_rows(array, space, None if numbers is None else numbers[space.rows])
+    if not found.n_merged or found.groups is None:
+        return replace(found, groups=groups)
+    # Samples without a label are not used, so that each may be a group of its own.
+    all_groups = len(array) + np.arange(len(array))
+    all_groups[space.rows] = found.groups
+    return replace(found, groups=all_groups)
 
 
 def repeated_rows(logits: np.ndarray, space: LabelSpace, groups: np.ndarray | None) -> RepeatedRows:

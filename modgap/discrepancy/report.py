@@ -52,7 +52,7 @@ class DiscrepancyReport:
             record["estimates"][name]["target_names"] = targets
         record["seconds"] = {"logits": self.logits_seconds, **record["seconds"]}
         head = {"schema": SCHEMA, "kind": "discrepancy", "source": self.source, "target": self.target}
-        shown = verdict(evidence_of_record({**head, **record}))
+        shown = verdict(evidence_of_record({**head, **record, "provenance": self.provenance}))
         return {
             **head,
             **record,

@@ -82,7 +82,7 @@ STATUSES: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "knows something": (
             "{source} knows something about {target}: its error is {error}, with random weights {control_error}",
-            "So {source} knows something about {classes}.",
+            "{source} therefore knows something about {classes}.",
         ),
     }
 )
@@ -135,6 +135,7 @@ class Evidence:
             error is reported; else None.
         control: Comparison with random-weights controls; None without one.
         is_control: True if the source has random weights itself.
+        is_measured: True if modgap ran the source, so that it can run the same architecture with random weights.
     """
 
     source: str
@@ -156,6 +157,7 @@ class Evidence:
     soft: tuple[float, float] | None = None
     control: ControlEvidence | None = None
     is_control: bool = False
+    is_measured: bool = True
 
     def named(self, source: str, target: str) -> "Evidence":
         """Return the evidence with other names, such as shorter ones for the title of a figure."""
@@ -207,6 +209,7 @@ def evidence_of_record(record: Mapping[str, Any]) -> Evidence:
         majority=record["prior"],
         control=_control_evidence(record["control"]),
         is_control=source.startswith("random:"),
+        is_measured=bool(source) and "logits" not in record.get("provenance", {}),
     )
     if null is None:
         return numbers
@@ -417,7 +420,7 @@ def _hint(numbers: Evidence) -> str:
     """Return a sentence that says how to compare with random weights, if this was not done and can be."""
     if numbers.control is not None or numbers.is_control:
         return ""
-    return f" {CONTROL_HINT if numbers.source else LOGITS_HINT}"
+    return f" {CONTROL_HINT if numbers.is_measured else LOGITS_HINT}"
 
 
 def answer(numbers: Evidence) -> str:

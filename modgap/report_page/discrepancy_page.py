@@ -108,11 +108,11 @@ def _facts(record: Mapping[str, Any]) -> list[str]:
 
 
 def _card(record: Mapping[str, Any], numbers: Evidence) -> Card:
-    command = _control_command(record)
+    command = _control_command(record, numbers)
     step = "Compare with the same architecture with random weights, on the same samples and splits." if command else ""
     return Card(
         f"{verdict(numbers).title}.",
-        [_labels_row(numbers), _control_row(record, numbers)],
+        [_labels_row(numbers), _control_row(numbers)],
         list(_checks(record, numbers)),
         step,
         [command] if command else [],
@@ -126,24 +126,24 @@ def _labels_row(numbers: Evidence) -> Row:
     return Row("Is it better than with permuted labels?", label, status, f"{error} {finding.sentence}".strip())
 
 
-def _control_row(record: Mapping[str, Any], numbers: Evidence) -> Row:
+def _control_row(numbers: Evidence) -> Row:
     question = "Is it below its control?"
     if numbers.control is None:
-        return Row(question, "Not tested", "info", _control_text(record))
+        return Row(question, "Not tested", "info", _control_text(numbers))
     finding = control_finding(numbers)
     label, status = ROWS[finding.status]
     return Row(question, label, status, finding.sentence)
 
 
-def _control_text(record: Mapping[str, Any]) -> str:
-    if str(record["source"]).startswith("random:"):
+def _control_text(numbers: Evidence) -> str:
+    if numbers.is_control:
         return "This source is itself a random-weights control."
     return "This run has no random-weights control, so it does not show that the pretraining is what helps."
 
 
-def _control_command(record: Mapping[str, Any]) -> str:
+def _control_command(record: Mapping[str, Any], numbers: Evidence) -> str:
     source = record["source"]
-    if not source or source.startswith("random:") or record["control"] is not None:
+    if record["control"] is not None or numbers.is_control or not numbers.is_measured:
         return ""
     options = ("--source", source, "--target", record["target"], *_sample_options(record["provenance"]), "--control")
     return command_line("modgap", "discrepancy", *options)
