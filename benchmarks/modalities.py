@@ -5,8 +5,10 @@
 
 Each pair of source and target is one discrepancy with three random initializations of the same architecture as its
 control, on at most 300 samples. The tables have the paired difference between the held-out errors of the source and
-its control: where it is significantly below 0, pretraining helps. Errors of sources with different numbers of classes are not comparable, but
-differences to the own control are of one architecture. A source with fewer classes than the target is left out.
+its control: where it is significantly below 0, pretraining helps. The p-values and intervals of the results are those
+of a source that is compared as one further draw. Errors of sources with different numbers of classes are not
+comparable, but differences to the own control are of one architecture. A source with fewer classes than the target is
+left out.
 """
 
 import argparse
