@@ -79,7 +79,8 @@ class CustomData:
             return description
         for name in description:
             if name not in cls.__dataclass_fields__:
-                raise unknown_name("field of custom_data", name, cls.__dataclass_fields__)
+                fields = [FIELD_OF_OPTION[name]] if name in FIELD_OF_OPTION else cls.__dataclass_fields__
+                raise unknown_name("field of custom_data", name, fields)
         return cls(**description)
 
     @classmethod

@@ -19,19 +19,32 @@ if TYPE_CHECKING:
 __all__ = ["series_file_manifest", "table_manifest"]
 
 MIN_SAMPLES = 2
-"""Mean number of samples of a class below which whole numbers are values of a regression target."""
+MOST_CLASSES = 20
+"""More different whole numbers than this, with fewer samples each, are values of a regression target."""
 
 log = logging.getLogger("modgap")
 
 
 def table_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     """Return the manifest and the files of a table, which has the samples or lists their files."""
-    if custom_data.label_type not in (None, "text", "number"):
-        raise unknown_name("--label-type", str(custom_data.label_type), ("text", "number"))
+    _check_descriptions(path, custom_data)
     with without_notes():
         frame = read_named_frame(path, custom_data.label_column, custom_data.group)
     manifest, files = _list_manifest(path, custom_data, frame) or _csv_manifest(path, custom_data, frame)
     return manifest.model_copy(update={"task": _task(path, custom_data, frame)}), files
+
+
+def _check_descriptions(path: Path, custom_data: CustomData) -> None:
+    """Raise if an option does not apply to any table, has an unknown value, or lacks another one."""
+    columns = ("kind", "label", "label-type", "series", "time", "group", "columns", "fill", "background")
+    check_options(path, custom_data, columns)
+    if custom_data.label_type not in (None, "text", "number"):
+        raise unknown_name("--label-type", str(custom_data.label_type), ("text", "number"))
+    if custom_data.time_column and not custom_data.series_column:
+        raise UsageError(
+            f"--time needs --series. --time {custom_data.time_column} orders the rows of a series in long format, and "
+            "--series COLUMN names the column that identifies the series."
+        )
 
 
 def _task(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
@@ -44,7 +57,7 @@ def _task(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
     values = [str(value).strip() for value in rows[label].dropna()]
     numbers = {parse_number(value) for value in values}
     is_real = real_numbers(values) is not None
-    if None in numbers or not (is_real or len(numbers) > len(values) / MIN_SAMPLES):
+    if None in numbers or not (is_real or len(numbers) > max(MOST_CLASSES, len(values) / MIN_SAMPLES)):
         return "classification"
     reason = "some are not whole" if is_real else f"most of the {count(len(values), 'row')} differ in them"
     text = (
@@ -102,11 +115,6 @@ def _csv_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> Ma
     if custom_data.kind not in (None, "table", "series", "text"):
         raise UsageError(
             f"--kind {custom_data.kind} does not apply to {path}. Choose table, series, text, image or sound."
-        )
-    if custom_data.time_column and not custom_data.series_column:
-        raise UsageError(
-            f"--time needs --series. --time {custom_data.time_column} orders the rows of a series in long format, and "
-            "--series COLUMN names the column that identifies the series."
         )
     kind = _csv_kind(path, custom_data, frame)
     columns = ("label_column", "label_type", "series_column", "time_column")
