@@ -147,8 +147,6 @@ def _train_request(options: dict[str, Any]) -> "TrainRequest":
 
     samples = sample_request(options)
     check_minimums(options, {"pseudo_classes": 2})
-    if options["seed"] >= 1 << 62:
-        raise UsageError(f"--seed is {options['seed']}. Expected an integer below 2**62.")
     return TrainRequest(
         method=options["method"],
         source=options["source"],

@@ -8,7 +8,7 @@ __all__ = ["SampleRequest"]
 
 SPLIT_NAMES = ("all", "train", "val", "test")
 DTYPE_NAMES = ("float32", "bfloat16", "float16")
-LARGEST_SEED = (1 << 62) - 1
+SEED_LIMIT = 1 << 62
 LARGEST_INPUT = 1 << 16
 """Pixels of a side, which no model takes."""
 
@@ -62,7 +62,8 @@ class SampleRequest:
             raise unknown_name("dtype", self.dtype, DTYPE_NAMES)
         check_minimum("--limit", self.limit, 1)
         check_minimum("--seed", self.seed, 0)
-        check_maximum("--seed", self.seed, LARGEST_SEED)
+        if self.seed >= SEED_LIMIT:
+            raise UsageError(f"--seed is {self.seed}. Expected an integer below 2**62.")
         check_minimum("--input-size", self.input_size, 1)
         check_maximum("--input-size", self.input_size, LARGEST_INPUT)
         check_minimum("--batch-size", self.batch_size, 1)
