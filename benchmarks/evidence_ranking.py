@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--targets", default="", help="Names separated by commas; all without it.")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--most", type=int, default=10)
-    parser.add_argument("--resamples", type=int, default=2000)
+    parser.add_argument("--resamples", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--folder", type=Path, default=DOCS, help="Folder of the figures.")

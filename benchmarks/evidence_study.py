@@ -5,6 +5,7 @@
     python benchmarks/evidence_study.py again [--most 10]     repeat finished jobs, and compare the numbers
     python benchmarks/evidence_study.py report                the tables
     python benchmarks/evidence_study.py draw                  figures of docs/evidence.md
+    python benchmarks/evidence_study.py page                  write the table of the added jobs into docs/evidence.md
 
 docs/protocol.md says what is concluded from which result; it was written before the first job ran. The results are in
 benchmarks/truth/study.jsonl, one line for each job.
@@ -20,7 +21,7 @@ from evidence.raw_neighbors import raw_errors
 from evidence.repeats import repeat_jobs
 from evidence.running import run_jobs
 from evidence.study_jobs import METHODS, SEEDS, SOURCES, TARGETS, jobs
-from evidence.study_tables import draw, report
+from evidence.study_tables import draw, report, tuned_errors, write_section
 from evidence.study_work import work
 from result_log import ResultLog
 
@@ -64,11 +65,11 @@ def run(log: ResultLog, workers: int) -> None:
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["plan", "run", "again", "report", "draw"])
+    parser.add_argument("command", choices=["plan", "run", "again", "report", "draw", "page"])
     parser.add_argument("--most", type=int, default=10)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, default=RESULTS)
-    parser.add_argument("--folder", type=Path, default=DOCS, help="Folder of the figures.")
+    parser.add_argument("--folder", type=Path, default=DOCS, help="Folder of the figures and the page.")
     options = parser.parse_args()
     log = ResultLog(options.results)
     if options.command == "plan":
@@ -79,9 +80,12 @@ def main() -> None:
         repeat_jobs(list(dict.fromkeys(jobs(log))), work, log, options.most)
     elif options.command == "draw":
         draw(log, options.folder)
+    elif options.command == "page":
+        write_section(log, options.folder / "evidence.md")
     else:
-        raw = raw_errors(ResultLog(RANKING), TARGETS)
-        report(log, dict(zip(TARGETS, raw.tolist(), strict=True)))
+        ranking = ResultLog(RANKING)
+        raw = raw_errors(ranking, TARGETS)
+        report(log, dict(zip(TARGETS, raw.tolist(), strict=True)), tuned_errors(ranking))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,12 @@
 
 import functools
 import hashlib
+import importlib
 import importlib.util
 import itertools
 import logging
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -141,3 +143,29 @@ def serve():
     yield start
     for host in hosts:
         host.close()
+
+
+@pytest.fixture(scope="module", name="evidence")
+def evidence_modules():
+    """The modules of the benchmarks, whose folder is not a package of modgap."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+        names = (
+            "agreement",
+            "controls",
+            "falsifiers",
+            "first_pilots",
+            "ranking_jobs",
+            "ranking_tables",
+            "ranking_work",
+            "ratios",
+            "raw_neighbors",
+            "study_jobs",
+            "study_tables",
+            "two_way",
+        )
+        modules = {name: importlib.import_module(f"evidence.{name}") for name in names}
+        modules |= {name: importlib.import_module(name) for name in ("evidence_power", "result_log")}
+        yield modules
+    for name in [name for name in sys.modules if name.split(".")[0] in ("evidence", "evidence_power", "result_log")]:
+        del sys.modules[name]

@@ -2,8 +2,7 @@
 
 import importlib
 import re
-import sys
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,39 +10,10 @@ import pandas
 import pytest
 from scipy import stats
 
-from modgap.ranking.evidence import FINDINGS
-from modgap.ranking.judgment import PILOT_SOURCES
-from modgap.ranking.score import CLASSIFICATION
-from modgap.ranking.scores import DEFAULT_RANKING_SCORES
-from modgap.statistics.multiple_comparisons import holm
 from modgap.transfer.pilot import labeled_halves
 
-ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module", name="evidence")
-def evidence_modules():
-    """The modules of the benchmarks, whose folder is not a package of modgap."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
-        names = (
-            "agreement",
-            "controls",
-            "falsifiers",
-            "first_pilots",
-            "ranking_jobs",
-            "ranking_tables",
-            "ranking_work",
-            "raw_neighbors",
-            "study_jobs",
-            "study_tables",
-            "two_way",
-        )
-        modules = {name: importlib.import_module(f"evidence.{name}") for name in names}
-        modules |= {name: importlib.import_module(name) for name in ("evidence_power", "result_log")}
-        yield modules
-    for name in [name for name in sys.modules if name.split(".")[0] in ("evidence", "evidence_power", "result_log")]:
-        del sys.modules[name]
+SOURCES = ("efficientnet-lite0@64px", "vit-fashion")
+"""The sources of the study of methods."""
 
 
 def test_regrets_are_those_of_a_loop(evidence):
@@ -69,6 +39,44 @@ def test_a_perfect_score_has_no_regret(evidence):
     )
     assert (interval.mean, interval.low, interval.high) == (0, 0, 0)
     assert interval.p_value == 1
+
+
+def test_resamples_of_subsets_are_those_of_single_draws(evidence):
+    two_way = evidence["two_way"]
+    errors, scores = np.random.default_rng(0).random((2, 10, 14))
+
+    def regret(sources, targets):
+        return two_way.regrets(scores, errors, sources, targets)
+
+    one, other = (two_way.resampled_means(regret, 10, 14, resamples=300, pooled=pooled) for pooled in (True, False))
+    np.testing.assert_allclose(one, other, atol=1e-12)
+    numbers = two_way.resampled_means(lambda sources, targets: targets + len(sources), 10, 14, resamples=5000)
+    # A draw of 10 of 10 sources has 10 (1 - .9 ** 10) different ones on average.
+    assert numbers.mean() == pytest.approx(6.5 + 6.51, abs=0.1)
+
+
+def test_the_weighted_tau_is_that_of_scipy(evidence):
+    rng = np.random.default_rng(0)
+    for n in (2, 3, 7, 10):
+        for n_values in (2, 5, 1000):
+            one, other = rng.integers(0, n_values, (2, n)).astype(float)
+            expected = stats.weightedtau(one, other).statistic
+            found = evidence["agreement"].weighted_tau(one, other)
+            assert found == pytest.approx(0.0 if np.isnan(expected) else expected, abs=1e-12)
+
+
+def test_a_score_adds_to_the_record_of_the_sources_where_it_knows_the_rest(evidence):
+    agreement, regrets = evidence["agreement"], evidence["two_way"].regrets
+    rng = np.random.default_rng(0)
+    errors = rng.normal(0, 5, (10, 1)) + rng.normal(0, 5, (1, 24)) + rng.normal(0, 5, (10, 24))
+    every = np.arange(10), np.arange(24)
+    noise = rng.normal(size=errors.shape)
+    perfect, useless = (agreement.with_record(scores, errors) for scores in (-errors, noise))
+    record = np.array([-np.delete(errors, target, 1).mean(axis=1) for target in range(24)]).T
+    assert regrets(perfect, errors, *every).mean() < 0.5 < regrets(record, errors, *every).mean()
+    assert regrets(useless, errors, *every).mean() > 0.7 * regrets(record, errors, *every).mean()
+    hidden = np.where(rng.random(errors.shape) < 0.3, np.nan, noise)
+    assert np.isfinite(agreement.with_record(hidden, errors)).all()
 
 
 def test_intervals_over_targets_and_sources_cover_the_true_difference(evidence):
@@ -136,17 +144,24 @@ def test_halves_share_no_sample_and_no_group(evidence, target):
     assert set(labels[halves.train]) == set(labels[halves.test]) == set(labels[whole.train])
 
 
-def runs_of_methods(rng, effects, cell_sd=1.0):
-    """Runs of methods with an effect each on eight targets, from two sources with three seeds."""
+def runs_of_methods(rng, effects, cell_sd=1.0, source_sd=0.0, second=()):
+    """Runs of methods with an effect each on eight targets, from two sources with three seeds.
+
+    The spread of the sources is that of each method and target between them; some methods have a further effect of the
+    second source.
+    """
+    second = dict(second)
     rows = []
     for target in "abcdefgh":
         level = rng.normal(0, 2)
         for method, effect in effects.items():
             cell = level + effect + rng.normal(0, cell_sd)
-            for source in ("a", "b"):
+            for source in SOURCES:
+                mean = cell + (rng.normal(0, source_sd) if source_sd else 0.0)
+                mean += (source == SOURCES[1]) * (2 + second.get(method, 0.0))
                 for seed in range(3):
                     row = {"source": source, "method": method, "target": target, "seed": seed}
-                    rows.append({**row, "log_error": cell + 2 * (source == "b") + rng.normal(0, 0.5)})
+                    rows.append({**row, "log_error": mean + rng.normal(0, 0.5)})
     return pandas.DataFrame(rows)
 
 
@@ -154,8 +169,8 @@ def test_the_ratio_of_errors_is_a_paired_t_interval_over_targets(evidence):
     frame = runs_of_methods(np.random.default_rng(0), {"mona": 0.0, "emb": 0.0, "orca": 0.3, "finetune": -0.2})
     means = frame.groupby(["target", "method"]).log_error.mean().unstack()
     others = ["finetune", "emb", "orca"]
-    found = evidence["study_tables"].error_ratios(frame, "mona", others)
-    mixed = evidence["study_tables"].mixed_model_ratios(frame, "mona")
+    found = evidence["ratios"].error_ratios(frame, "mona", others)
+    mixed = evidence["ratios"].mixed_model_ratios(frame, "mona")
     for other in others:
         test = stats.ttest_rel(means["mona"], means[other])
         expected = test.confidence_interval(0.95)
@@ -170,8 +185,8 @@ def test_the_ratio_of_errors_is_a_paired_t_interval_over_targets(evidence):
 def test_the_detectable_ratio_is_found_in_four_of_five_cases(evidence):
     rng, n_targets, spread = np.random.default_rng(0), 8, 0.2
     half = stats.t.ppf(0.975, n_targets - 1) * spread / np.sqrt(n_targets)
-    ratio = evidence["study_tables"].Ratio(1.1, 1.1 * np.exp(-half), 1.1 * np.exp(half), 1.0)
-    detectable = evidence["study_tables"].detectable_ratio(ratio, n_targets)
+    ratio = evidence["ratios"].Ratio(1.1, 1.1 * np.exp(-half), 1.1 * np.exp(half), 1.0)
+    detectable = evidence["ratios"].detectable_ratio(ratio, n_targets)
     logarithms = rng.normal(np.log(detectable), spread, (20_000, n_targets))
     found = (stats.ttest_1samp(logarithms, 0, axis=1).pvalue <= 0.05).mean()
     assert found == pytest.approx(0.8, abs=0.015)
@@ -185,38 +200,55 @@ def test_the_mixed_model_is_the_analysis_of_variance_of_equal_cells(evidence, ce
     rest = centered - centered.mean(axis=0)
     spread = np.sqrt(2 * (rest.to_numpy() ** 2).sum() / ((len(cells) - 1) * (cells.shape[1] - 1)) / len(cells))
     half = stats.norm.ppf(0.975) * spread
-    for name, ratio in evidence["study_tables"].mixed_model_ratios(frame, "mona").items():
+    for name, ratio in evidence["ratios"].mixed_model_ratios(frame, "mona").items():
         middle = float((cells["mona"] - cells[name]).mean())
         expected = np.exp([middle, middle - half, middle + half])
         assert (ratio.value, ratio.low, ratio.high) == pytest.approx(expected, rel=0.01)
 
 
-def test_the_page_has_the_ratios_of_the_study(evidence):
-    tables, jobs = evidence["study_tables"], evidence["study_jobs"]
-    log = evidence["result_log"].ResultLog(ROOT / "benchmarks" / "truth" / "study.jsonl")
-    frame = tables.read_runs(log)
-    assert tables.concluding_sources(log) == jobs.SOURCES
-    others = [name for name in jobs.METHODS if name != "mona"]
-    rows = re.findall(
-        r"^\| `(\S+)` \| (.+?) \| (.+?) \| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$",
-        (ROOT / "docs" / "evidence.md").read_text().partition("## Does MoNA help")[2],
-        re.MULTILINE,
-    )
-    found = tables.error_ratios(frame, "mona", others)
-    p_values = dict(zip(others, holm([found[name].p_value for name in others]), strict=True))
-    mixed = tables.mixed_model_ratios(frame, "mona")
-    by_source = [tables.error_ratios(frame[frame.source == source], "mona", others) for source in jobs.SOURCES]
-    assert [row[0] for row in rows] == others
-    for name, *cells in rows:
-        detectable = f"{tables.detectable_ratio(found[name], len(jobs.TARGETS)):.2f}"
-        single = [one[name].text for one in by_source]
-        assert cells == [found[name].text, f"{p_values[name]:.3f}", mixed[name].text, detectable, *single]
+def test_the_model_with_an_interaction_is_the_analysis_of_variance_of_equal_cells(evidence):
+    effects, second = {"mona": 0.0, "emb": 0.1, "orca": 0.3, "finetune": 0.2}, {"finetune": -1.5}
+    frame = runs_of_methods(np.random.default_rng(2), effects, 0.8, 0.8, second)
+    ratios, others = evidence["ratios"], ["finetune", "emb", "orca"]
+    cells = frame.groupby(["target", "source", "method"]).log_error.mean().unstack(["source", "method"])
+    paired = ratios.interaction_ratios(frame, "mona", others)
+    mixed, by_source = ratios.mixed_model_interactions(frame, "mona"), ratios.mixed_model_by_source(frame, "mona")
+    for other in others:
+        first, last = (cells[source]["mona"] - cells[source][other] for source in SOURCES)
+        test = stats.ttest_rel(first, last)
+        expected = test.confidence_interval(0.95)
+        one = paired[other]
+        assert (one.low, one.high) == pytest.approx((np.exp(expected.low), np.exp(expected.high)))
+        assert one.p_value == pytest.approx(test.pvalue)
+        assert mixed[other].value == pytest.approx(one.value, rel=1e-3)
+        for source, differences in zip(SOURCES, (first, last), strict=True):
+            assert by_source[source][other].value == pytest.approx(np.exp(differences.mean()), rel=1e-3)
+    # What is left of the cells' means without all effects of two of target, source and method.
+    table = cells.to_numpy().reshape(len(cells), 2, -1)
+    rest = table
+    for axis in range(3):
+        rest = rest - rest.mean(axis=axis, keepdims=True)
+    spread = np.sqrt(4 * (rest**2).sum() / ((len(cells) - 1) * (table.shape[2] - 1)) / len(cells))
+    half = np.log(mixed["emb"].high / mixed["emb"].low) / 2
+    assert half == pytest.approx(stats.norm.ppf(0.975) * spread, rel=0.02)
+    assert ratios.interaction_p_value(frame) < 0.05
+    assert paired["finetune"].p_value < 0.05 < paired["emb"].p_value
+
+
+def test_sources_that_do_not_matter_have_an_interaction_in_few_simulations(evidence):
+    rng = np.random.default_rng(0)
+    p_values = []
+    for _ in range(40):
+        frame = runs_of_methods(rng, dict.fromkeys(("mona", "emb", "orca"), 0.0), 0.3, 0.3)
+        p_values.append(evidence["ratios"].interaction_p_value(frame))
+    # Two are expected; more than six happen in 0.3 % of such tests.
+    assert sum(p <= 0.05 for p in p_values) <= 6
 
 
 def test_missing_runs_of_a_harder_source_do_not_change_a_ratio(evidence):
     frame = runs_of_methods(np.random.default_rng(0), {"mona": 0.0, "emb": 0.0}, cell_sd=0.0)
-    missing = (frame.method == "mona") & (frame.source == "b") & (frame.seed > 0)
-    ratio = evidence["study_tables"].error_ratios(frame[~missing], "mona", ["emb"])["emb"]
+    missing = (frame.method == "mona") & (frame.source == SOURCES[1]) & (frame.seed > 0)
+    ratio = evidence["ratios"].error_ratios(frame[~missing], "mona", ["emb"])["emb"]
     assert ratio.low < 1 < ratio.high
     assert ratio.value == pytest.approx(1, abs=0.3)
 
@@ -402,13 +434,20 @@ def test_titles_of_the_figures_claim_only_what_is_significant(evidence):
         figures.MethodEffect("lora", 0.9, (0.8, 0.99), 0.09, 0.05),
         figures.MethodEffect("scratch", 1.5, (1.2, 1.9), 0.01),
     ]
-    assert drawn_title(figures.ratios_figure(effects, "mona", "8 targets, 1 source and 3 seeds")) == (
-        "mona has a significantly lower error than 1 of 4 methods, and a higher one than 1"
+    panels = [figures.Panel("a", tuple(effects), 0.04), figures.Panel("b", (effects[1],), 0.04)]
+    assert drawn_title(figures.ratios_figure(panels, "mona", "8 targets and 3 seeds")) == (
+        "At the same learning rate, mona has a significantly lower error than emb (a) and a significantly higher error "
+        "than scratch (a)"
     )
-    lower = figures.distortion_figure(effects, "finetune", 0.04)
-    assert drawn_title(lower) == "Significantly lower error than finetune: emb"
-    none = figures.distortion_figure(effects[1:], "finetune", 0.04)
-    assert drawn_title(none) == "No method that uses the source has a significantly lower error than finetune"
+    none = figures.ratios_figure(panels[1:], "mona", "8 targets and 3 seeds")
+    assert drawn_title(none) == "At the same learning rate, mona does not differ significantly from any method"
+    lower = figures.distortion_figure(panels, "finetune")
+    assert drawn_title(lower) == "Significantly lower error than finetune at the same rate: emb (a)"
+    # A method at another rate may differ because of the rate.
+    other = figures.Panel("a", (replace(effects[0], same_rate=False),), 0.04)
+    assert "mona does not differ" in drawn_title(figures.ratios_figure([other], "mona", "8 targets and 3 seeds"))
+    none = figures.distortion_figure([other], "finetune")
+    assert drawn_title(none) == "At the same learning rate, no method has a significantly lower error than finetune"
     errors = np.array([[10.0, 30.0, 5.0], [20.0, 20.0, 6.0], [10.0, 50.0, 7.0]])
     figure = figures.errors_figure(["a", "b", "c"], ["t", "u", "v"], errors)
     assert drawn_title(figure).startswith("3 of 3 sources are the best")
@@ -426,13 +465,14 @@ def made_up_ranking(evidence, path):
                 log.add(jobs.Job("half", source, target, 0, rate), {"errors": made_up_errors(error), "seconds": 1.0})
             rate = jobs.chosen_rate(log, source, target)
             for seed in range(jobs.n_seeds(source)):
-                errors = made_up_errors(error + rng.normal())
-                log.add(jobs.Job("all", source, target, seed, rate), {"errors": errors, "seconds": 1.0})
+                errors = {"errors": made_up_errors(error + rng.normal()), "samples": {"train": 128, "test": 50}}
+                log.add(jobs.Job("all", source, target, seed, rate), {**errors, "seconds": 1.0})
             control = jobs.Job("control", f"random:{source}", target, 0, jobs.MIDDLE_RATE)
             log.add(control, {"errors": made_up_errors(90.0), "seconds": 1.0})
             soft = None if number < 2 and target in ("glyphs", "notes") else -error
-            scores = {"leep": -error + rng.normal(0, 20), "soft": soft, "size": float(number)}
-            below = {"leep": -90.0, "soft": -90.0, "size": float(number)}
+            ratio = {"discrepancy": soft, "discrepancy-ratio": soft}
+            scores = {"leep": -error + rng.normal(0, 20), "soft": soft, "size": float(number), **ratio}
+            below = {"leep": -90.0, "soft": -90.0, "size": float(number), **dict.fromkeys(ratio, -90.0)}
             both = {name: {source: value, f"random:{source}": below[name]} for name, value in scores.items()}
             record = {"scores": both, "probe": {source: error + 5}}
             log.add(jobs.Job("scores", source, target), {**record, "seconds": 1.0})
@@ -444,15 +484,19 @@ def made_up_errors(error):
     return {"1": min(100.0, error + 20), "3": error + 10, "10": error}
 
 
-def made_up_study(evidence, path):
-    """A log in which every job is done: fine-tuning distorts the first source, and replay holds it and helps."""
+def made_up_study(evidence, path, most_added=None, lower=("replay",)):
+    """A log in which every job is done: fine-tuning distorts the first source, and replay holds it and helps.
+
+    Of the added jobs some may be missing, and other methods may have a lower error.
+    """
     jobs, log = evidence["study_jobs"], evidence["result_log"].ResultLog(path)
     rng = np.random.default_rng(0)
     for source in jobs.SOURCES:
         log.add(jobs.Job("study", source, jobs.UNTOUCHED, ""), {"probe": {"0": 0.2}, "seconds": 1.0})
-    while waiting := [job for job in dict.fromkeys(jobs.jobs(log)) if log.get(job) is None]:
+    left_out = set(jobs.added_jobs()[most_added:] if most_added is not None else ())
+    while waiting := [job for job in dict.fromkeys(jobs.jobs(log)) if log.get(job) is None and job not in left_out]:
         for job in waiting:
-            error = (20 if job.method == "replay" else 40) * np.exp(rng.normal(0, 0.1))
+            error = (20 if job.method in lower else 40) * np.exp(rng.normal(0, 0.1))
             rise = 0.1 if job.method != "replay" and job.source == jobs.SOURCES[0] else 0.01
             probes = dict.fromkeys(("1", "3", "10"), 0.2 + rise)
             result = {"errors": made_up_errors(error), "probe": probes, "probe_own_statistics": probes}
@@ -496,48 +540,71 @@ def test_a_pilot_of_the_first_leaves_out_the_others(evidence):
     np.testing.assert_array_equal(found, [[0.1, np.nan], [np.nan, 0.5], [0.2, 0.4]])
 
 
-def test_the_recommendation_quotes_the_benchmark(evidence):
-    jobs, tables, agreement = (evidence[name] for name in ("ranking_jobs", "ranking_tables", "agreement"))
-    log = evidence["result_log"].ResultLog(ROOT / "benchmarks" / "truth" / "ranking.jsonl")
-    development = tables.read_truth(log, tuple(jobs.DEVELOPMENT))
-    truth = tables.read_truth(log, tuple(jobs.TEST))
-    everything = np.arange(len(jobs.SOURCES)), np.arange(len(truth.targets))
-    default = agreement.default_score(development.scores, development.means)
-    assert default == DEFAULT_RANKING_SCORES[CLASSIFICATION]
-    named = tables.predictors(truth, development)
-    regrets = {
-        name: evidence["two_way"].regrets(named[name], truth.means, *everything).mean()
-        for name in (agreement.CONSTANT, default, "pilot at three rates")
-    }
-    lower = truth.controls - truth.means
-    gains = truth.scores[default] - truth.control_scores[default]
-    right = [evidence["controls"].right(one, lower).mean() for one in (gains, np.ones_like(gains))]
-    advised = evidence["first_pilots"].pilot_of_first(named[tables.BEST_PILOT], named[default], PILOT_SOURCES)
-    first = evidence["two_way"].regrets(advised, truth.means, *everything).mean()
-    assert asdict(FINDINGS) == {
-        "sources": len(jobs.SOURCES),
-        "targets": len(truth.targets),
-        "constant": round(regrets[agreement.CONSTANT], 1),
-        "default_score": round(regrets[default], 1),
-        "short_fine_tuning": round(regrets["pilot at three rates"], 1),
-        "advised": round(first, 1),
-        "random_choice": round(agreement.random_regret(truth.means), 1),
-        "help_told": round(100 * right[0]),
-        "help_always": round(100 * right[1]),
-    }
-    judged = agreement.judge(default, agreement.agreements(named, truth.means, 200), truth.pilots)
-    assert (judged.better, judged.pilots, judged.significant) == (False, (), ())
-
-
 def test_tables_and_figures_of_a_whole_study_are_made(evidence, tmp_path, capsys, drawn):
     tables, log = evidence["study_tables"], made_up_study(evidence, tmp_path / "study.jsonl")
     assert tables.concluding_sources(log) == (evidence["study_jobs"].SOURCES[0],)
-    tables.report(log, {})
+    tables.report(log, {}, tables.tuned_errors(made_up_ranking(evidence, tmp_path / "ranking.jsonl")))
     text = " ".join(capsys.readouterr().out.split())
     assert "720 of 720 jobs of the comparison are done" in text
     assert "replay cut the distortion and lowered the target error" in text
     assert "l2-sp: rise of the probe error +0.100 against +0.100 of finetune" in text
     assert "distortion not cut by 30 %" in text
+    assert "no interaction of source and method, all methods: p = " in text
+    assert "whose rate is chosen on each target: efficientnet-lite0@64px" in text
+    assert "| `replay` |" in text
     tables.draw(log, tmp_path)
-    assert drawn_title(drawn["evidence-distortion"]) == "Significantly lower error than finetune: replay"
+    title = drawn_title(drawn["evidence-distortion"])
+    assert title.startswith("Significantly lower error than finetune at the same rate: ")
+    assert "replay (" in title
     assert sorted(drawn) == ["evidence-distortion", "evidence-ratios"]
+
+
+def test_the_added_jobs_are_shown_when_all_of_them_are_done(evidence, tmp_path):
+    tables, jobs = evidence["study_tables"], evidence["study_jobs"]
+    log = made_up_study(evidence, tmp_path / "some.jsonl", most_added=3)
+    assert tables.added_section(log) == [
+        "3 of these 160 jobs are done, and their errors are shown when all of them are."
+    ]
+    before = tables.read_runs(log)
+    assert len(tables.read_runs(log, jobs.ADDED_METHODS)) == len(before) - 160 + 3
+    log = made_up_study(evidence, tmp_path / "all.jsonl", lower=("replay", "emb"))
+    text = "\n".join(tables.added_section(log))
+    assert [row.split("`")[1] for row in text.splitlines()[2:11]] == list(jobs.METHODS)
+    whole = " ".join(text.split())
+    assert "Of `emb`, `orca` and `mona`, which train the embedder first, `emb` has a significantly lower error" in whole
+    assert re.search(
+        r"At the rates that they chose, they have \d\.\d\d \[.+\] and 0\.\d\d \[.+\] times the error", whole
+    )
+    added = log.get(jobs.Job("added", jobs.ADDED_SOURCE, "finetune", "fonts", 0, jobs.ADDED_RATE))
+    runs = tables.read_runs(log, jobs.ADDED_METHODS).set_index(["source", "method", "target", "seed"])
+    assert runs.loc[(jobs.ADDED_SOURCE, "finetune", "fonts", 0), "error_10"] == added["errors"]["10"]
+    unchanged = log.get(jobs.Job("study", SOURCES[1], "emb", "fonts", 0, tables.chosen_rate(log, SOURCES[1], "emb")))
+    assert runs.loc[(SOURCES[1], "emb", "fonts", 0), "error_10"] == unchanged["errors"]["10"]
+    none = made_up_study(evidence, tmp_path / "none.jsonl", lower=())
+    whole = " ".join(" ".join(tables.added_section(none)).split())
+    assert "`orca` and `mona`, which train the embedder first, are not shown to have a lower error" in whole
+
+
+def test_the_section_of_the_added_jobs_is_written_between_its_marks(evidence, tmp_path):
+    tables = evidence["study_tables"]
+    page = tmp_path / "evidence.md"
+    page.write_text("\n".join(["before", tables.SECTION[0], "old", tables.SECTION[1], "after", ""]))
+    log = made_up_study(evidence, tmp_path / "some.jsonl", most_added=0)
+    for _ in range(2):
+        tables.write_section(log, page)
+        assert page.read_text().startswith(f"before\n{tables.SECTION[0]}\n\n0 of these 160 jobs")
+        assert page.read_text().endswith(f"\n\n{tables.SECTION[1]}\nafter\n")
+
+
+def test_the_tuned_fine_tuning_is_the_mean_over_its_seeds(evidence, tmp_path):
+    tables, jobs = evidence["study_tables"], evidence["ranking_jobs"]
+    log = made_up_ranking(evidence, tmp_path / "ranking.jsonl")
+    tuned = tables.tuned_errors(log)
+    rate = jobs.chosen_rate(log, SOURCES[0], "fonts")
+    errors = [log.get(jobs.Job("all", SOURCES[0], "fonts", seed, rate))["errors"]["10"] for seed in range(2)]
+    assert tuned[SOURCES[0], "fonts"] == pytest.approx(np.mean(np.log((np.array(errors) / 100 * 50 + 0.5) / 51)))
+    gains = dict(zip(SOURCES, (0.1, 0.3), strict=True))
+    frame = tuned.rename("log_error").reset_index().assign(method="emb")
+    frame["log_error"] += frame.source.map(gains)
+    found = tables.ratios_to_tuned(frame, "emb", tuned)
+    assert [one.value for one in found.values()] == pytest.approx(np.exp([0.1, 0.3, 0.2]))

@@ -155,6 +155,16 @@ def naive_transrate(features, labels):
     return rate(centered) - sum(parts)
 
 
+def copied_transrate(features, labels):
+    """TransRate as many projects compute it, from the code in the paper's appendix: classes have equal weight."""
+
+    def rate(points):
+        return 0.5 * np.linalg.slogdet(np.eye(points.shape[1]) + points.T @ points / (len(points) * 1e-4))[1]
+
+    centered = features - features.mean(0)
+    return rate(centered) - np.mean([rate(centered[labels == label]) for label in np.unique(labels)])
+
+
 def naive_gbc(features, labels):
     total = 0.0
     for a, b in itertools.permutations(np.unique(labels), 2):
@@ -203,6 +213,19 @@ def test_scores_equal_their_naive_twins(seed, n, width):
     assert get_score("h-score-shrunk").evaluate(one) == pytest.approx(naive_h(one, shrunk=True), rel=1e-9)
     assert get_score("transrate").evaluate(one) == pytest.approx(naive_transrate(features, labels), rel=1e-9)
     assert gbc(features, labels) == pytest.approx(naive_gbc(features, labels), rel=1e-9)
+
+
+def test_transrate_weights_the_classes_by_their_shares_and_copied_code_does_not():
+    score = get_score("transrate")
+    assert score.evaluate(IRIS) == pytest.approx(copied_transrate(X, Y), rel=1e-9)
+    unequal = np.r_[:5, 50:150]
+    features, labels = X[unequal], Y[unequal]
+    ours, copied = score.evaluate(SourceOutputs(features, labels)), copied_transrate(features, labels)
+    assert ours == pytest.approx(naive_transrate(features, labels), rel=1e-9)
+    text = " ".join((Path(__file__).parent.parent / "docs" / "ranking.md").read_text(encoding="utf-8").split())
+    more = 100 * (copied / ours - 1)
+    assert f"samples of iris, the code gives {copied:.2f} and modgap {ours:.2f} ({more:+.0f} %)" in text
+    assert more > 50
 
 
 @pytest.mark.parametrize(("n", "width"), [(300, 20), (20, 90), (50, 50)])

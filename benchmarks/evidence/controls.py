@@ -7,7 +7,7 @@ import numpy as np
 from evidence.two_way import MeanInterval, two_way_interval
 from modgap.cli.output import print_table
 
-__all__ = ["gain_over_always", "print_controls", "right"]
+__all__ = ["gain_over_always", "print_controls", "print_preferred_controls", "right"]
 
 
 def right(gains: np.ndarray, lower: np.ndarray) -> np.ndarray:
@@ -35,7 +35,20 @@ def gain_over_always(gains: np.ndarray, lower: np.ndarray, resamples: int) -> Me
         drawn = table[np.ix_(sources, targets)]
         return np.full(len(targets), np.nanmean(drawn) if (~np.isnan(drawn)).any() else 0.0)
 
-    return two_way_interval(share, *gains.shape, resamples=resamples)
+    return two_way_interval(share, *gains.shape, resamples=resamples, pooled=True)
+
+
+def print_preferred_controls(name: str, gains: np.ndarray, lower: np.ndarray) -> None:
+    """Print how often a score prefers the control, and how often it is right then; equal errors count half.
+
+    Args:
+        name: Name of the score.
+        gains: Score of the source minus that of its control, higher is better, (S, T).
+        lower: Error of the control minus that of the source, (S, T).
+    """
+    preferred = gains < 0
+    share = np.mean(right(gains, lower)[preferred]) if preferred.any() else np.nan
+    print(f"{name} prefers the control in {preferred.sum()} of {gains.size} pairs, and is right in {share:.0%} of them")
 
 
 def print_controls(

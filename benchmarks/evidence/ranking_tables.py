@@ -6,9 +6,20 @@ from pathlib import Path
 
 import numpy as np
 from result_log import ResultLog
+from scipy import stats
 
-from evidence.agreement import CONSTANT, Agreement, Judgment, agreements, default_score, judge, random_regret
-from evidence.controls import print_controls
+from evidence.agreement import (
+    CONSTANT,
+    Agreement,
+    Judgment,
+    agreements,
+    default_score,
+    judge,
+    random_regret,
+    random_regrets,
+    with_record,
+)
+from evidence.controls import print_controls, print_preferred_controls
 from evidence.figures import errors_figure, regrets_figure, relation_figure
 from evidence.first_pilots import print_first_pilots
 from evidence.ranking_jobs import (
@@ -24,18 +35,35 @@ from evidence.ranking_jobs import (
     n_seeds,
 )
 from evidence.raw_neighbors import raw_errors
-from evidence.relation import print_relations, relation
-from evidence.two_way import MeanInterval, regrets, variance_components
+from evidence.relation import print_relations, relation, without_effects
+from evidence.two_way import MeanInterval, regrets, target_interval, variance_components
 from modgap.cli.output import print_table
 from modgap.display.figure_files import save_figure
 
-__all__ = ["Truth", "draw", "predictors", "print_whole_relation", "read_truth", "report"]
+__all__ = [
+    "Truth",
+    "draw",
+    "edge_rates",
+    "named_first_and_second",
+    "pilot_relation",
+    "predictors",
+    "print_whole_relation",
+    "read_truth",
+    "regrets_of_headlines",
+    "regrets_without",
+    "report",
+]
 
 LAST = EPOCHS[-1]
 SURROGATES = ("notes", "spoken-languages")
 """Targets that stand for the own data of four sources."""
 RANDOM_PREFIX = "random:"
 BEST_PILOT = "pilot at three rates"
+HEADLINE = "discrepancy"
+"""The score that is the first number of `modgap discrepancy`: the held-out error of the best map."""
+OF_ITS_CONTROL = "{} of the random-weights control"
+POOLED_SHARE = 50
+"""Correlations and shares of all pairs take longer than regrets, so they have a fiftieth of the resamples."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +179,7 @@ def report(log: ResultLog, targets: Sequence[str], resamples: int) -> None:
     if not truth.targets or not development.targets:
         return
     print(f"{truth.seconds / 3600:.2f} core-hours")
+    print("{} of {} rates of sources and targets lie at an edge of the grid".format(*edge_rates(log, truth.targets)))
     _print_errors(truth, development.means.mean(axis=1).argmin())
     _print_components(truth)
     named = predictors(truth, development)
@@ -173,15 +202,84 @@ def report(log: ResultLog, targets: Sequence[str], resamples: int) -> None:
         title = f"test error after ten epochs without {', '.join(SURROGATES)}"
         _print_agreements(agreements(part, errors, resamples), errors, title)
     _print_left_out(named, truth.means)
-    print_controls(truth.scores, truth.control_scores, truth.means, truth.controls, resamples)
-    print_relations(truth.scores, truth.means, resamples=resamples)
+    _print_constant_in_disguise(truth, named, default)
+    print_controls(truth.scores, truth.control_scores, truth.means, truth.controls, resamples // POOLED_SHARE)
+    print_relations(truth.scores, truth.means, resamples=resamples // POOLED_SHARE)
 
 
 def print_whole_relation(log: ResultLog, resamples: int) -> None:
     """Print the relation of the scores to the errors over all sources and targets."""
     truth = read_truth(log, (*DEVELOPMENT, *TEST))
     print(f"{len(truth.targets)} targets")
-    print_relations(truth.scores, truth.means, resamples=resamples)
+    print("{} of {} rates of sources and targets lie at an edge of the grid".format(*edge_rates(log, truth.targets)))
+    default = default_score(read_truth(log, tuple(DEVELOPMENT)).scores, read_truth(log, tuple(DEVELOPMENT)).means)
+    named = predictors(truth, truth)
+    _print_constant_in_disguise(truth, named, default)
+    gains = truth.scores[default] - truth.control_scores[default]
+    print_preferred_controls(default, gains, truth.controls - truth.means)
+    rows = [[name, f"{value:.1f}"] for name, value in regrets_of_headlines(truth, named).items()]
+    print_table(["order by", "regret"], rows, "the held-out error on all targets; the constant answer leaves out one")
+    print(f"rank correlation of the {BEST_PILOT} with the error, without the effects of source and target: "
+          f"{pilot_relation(truth):.2f}")  # fmt: skip
+    everything = np.arange(len(SOURCES)), np.arange(len(truth.targets))
+    constant = regrets(named[CONSTANT], truth.means, *everything)
+    rows = [
+        [name, _text(target_interval(regrets(with_record(scores, truth.means), truth.means, *everything) - constant))]
+        for name, scores in truth.scores.items()
+    ]
+    print_table(["score", "difference [95 %]"], rows, "score with the record of the sources, minus the constant answer")
+    print_relations(truth.scores, truth.means, resamples=resamples // POOLED_SHARE)
+
+
+def edge_rates(log: ResultLog, targets: Sequence[str]) -> tuple[int, int]:
+    """Return how many rates of sources and targets are the lowest or the highest of the grid, and their number."""
+    rates = [chosen_rate(log, source, target) for source in SOURCES for target in targets]
+    known = [rate for rate in rates if rate is not None]
+    return sum(rate in (min(RATES), max(RATES)) for rate in known), len(known)
+
+
+def named_first_and_second(scores: np.ndarray) -> tuple[tuple[str, int], tuple[str, int]]:
+    """Return the source that a score names first most often and that which it names second, with how often.
+
+    Args:
+        scores: The score, (S, T), higher is better.
+    """
+    order = np.argsort(-scores, axis=0, kind="stable")
+    counts = [np.bincount(row, minlength=len(scores)) for row in order[:2]]
+    first, second = ((list(SOURCES)[int(one.argmax())], int(one.max())) for one in counts)
+    return first, second
+
+
+def regrets_without(
+    named: Mapping[str, np.ndarray], errors: np.ndarray, left_out: int | None = None
+) -> dict[str, float]:
+    """Return the mean regret of each order and of a random choice, with one source left out."""
+    sources = np.array([number for number in range(len(errors)) if number != left_out])
+    targets = np.arange(errors.shape[1])
+    found = {name: float(regrets(scores, errors, sources, targets).mean()) for name, scores in named.items()}
+    return {**found, "random choice": float(random_regrets(errors[sources]).mean())}
+
+
+def regrets_of_headlines(truth: Truth, named: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Return the regrets of the held-out error, of its difference to the control and of its ratio to permuted labels.
+
+    Args:
+        truth: Results.
+        named: Orders of the sources, among them the constant answer.
+    """
+    orders = {
+        HEADLINE: truth.scores[HEADLINE],
+        f"{HEADLINE} minus that of the control": truth.scores[HEADLINE] - truth.control_scores[HEADLINE],
+        "discrepancy-ratio": truth.scores["discrepancy-ratio"],
+        CONSTANT: named[CONSTANT],
+    }
+    return regrets_without(orders, truth.means)
+
+
+def pilot_relation(truth: Truth) -> float:
+    """Return Spearman's rho of the best pilot and the error, without the effects of source and target."""
+    rests = [without_effects(table).ravel() for table in (-truth.pilots[BEST_PILOT], truth.means)]
+    return float(stats.spearmanr(*rests).statistic)
 
 
 def draw(log: ResultLog, folder: Path, resamples: int) -> None:
@@ -191,7 +289,7 @@ def draw(log: ResultLog, folder: Path, resamples: int) -> None:
     every = read_truth(log, (*DEVELOPMENT, *TEST))
     found = agreements(predictors(truth, development), truth.means, resamples)
     judgment = judge(default_score(development.scores, development.means), found, truth.pilots)
-    rho = relation(every.scores["soft"], every.means, resamples=resamples)["interaction"]
+    rho = relation(every.scores["soft"], every.means, resamples=resamples // POOLED_SHARE)["interaction"]
     regret = {name: one.regret for name, one in found.items()}
     figures = {
         "errors": errors_figure(list(SOURCES), truth.targets, truth.means, one_seed=ONE_SEED),
@@ -246,23 +344,39 @@ def _print_agreements(found: Mapping[str, Agreement], errors: np.ndarray, title:
     rows = []
     for name in sorted(found, key=lambda name: found[name].regret.mean):
         one = found[name]
-        p_value = f"{one.corrected:.3f}" if name != CONSTANT else ""
-        cells = [_text(_non_negative(one.regret)), _text(one.tau, 2), _text(one.here), p_value, _text(one.difference)]
-        rows.append([name, f"{one.defined:.0%}", *cells])
-    rows.append(["random choice", "", f"{random_regret(errors):.1f}", "", "", "", ""])
+        beside = ["", "", "", ""]
+        if name != CONSTANT:
+            beside = [_text(one.here), f"{one.corrected:.3f}", _text(one.difference, 0), _text(one.tau_gain, 2)]
+        over = _text(one.over_random)
+        rows.append([name, f"{one.defined:.0%}", _text(_non_negative(one.regret)), over, _text(one.tau, 2), *beside])
+    rows.append(["random choice", "", f"{random_regret(errors):.1f}", *[""] * 6])
     print_table(
         [
             "order by",
             "defined",
             "regret [95 %]",
+            "minus a random choice's, these sources",
             "weighted tau [95 %]",
-            "minus the constant answer's, these sources",
+            "regret minus the constant answer's, these sources",
             "p (Holm)",
             "over sources too",
+            "tau minus the constant answer's, these sources",
         ],
         rows,
         f"{title}: regret in points; regret and tau with intervals over targets and sources",
     )
+
+
+def _print_constant_in_disguise(truth: Truth, named: Mapping[str, np.ndarray], default: str) -> None:
+    """Print whether the default score does more than to name one source, and what it is worth without that source."""
+    (first, n_first), (second, n_second) = named_first_and_second(truth.scores[default])
+    n_targets = len(truth.targets)
+    print(f"{default} names {first} first on {n_first} of {n_targets} targets, and {second} second on {n_second}")
+    orders = {name: named[name] for name in (default, CONSTANT, BEST_PILOT)}
+    orders[OF_ITS_CONTROL.format(default)] = truth.control_scores[default]
+    every, rest = (regrets_without(orders, truth.means, one) for one in (None, list(SOURCES).index(first)))
+    rows = [[name, f"{every[name]:.1f}", f"{rest[name]:.1f}"] for name in every]
+    print_table(["order by", "regret", f"without {first}"], rows, f"is {default} more than the name of one source?")
 
 
 def _print_judgment(judgment: Judgment) -> None:

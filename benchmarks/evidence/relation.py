@@ -66,7 +66,10 @@ def relation(scores: np.ndarray, errors: np.ndarray, *, resamples: int) -> dict[
         "within targets": within,
         "interaction": interaction,
     }
-    return {name: two_way_interval(kind, *errors.shape, resamples=resamples) for name, kind in kinds.items()}
+    return {
+        name: two_way_interval(kind, *errors.shape, resamples=resamples, pooled=kind is not within)
+        for name, kind in kinds.items()
+    }
 
 
 def _part(table: np.ndarray, sources: np.ndarray, targets: np.ndarray) -> np.ndarray:

@@ -1,29 +1,43 @@
 """The tables of the study of methods: errors, remaining knowledge, ratios, and the verdict on the falsifiers."""
 
-import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas
 from result_log import ResultLog
 from scipy import stats
-from statsmodels.regression.mixed_linear_model import MixedLM
-from statsmodels.stats.power import TTestPower
-from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
+from evidence import ranking_jobs
 from evidence.falsifiers import Held, verdict
-from evidence.figures import MethodEffect, distortion_figure, ratios_figure
+from evidence.figures import MethodEffect, Panel, distortion_figure, ratios_figure
+from evidence.ratios import (
+    Ratio,
+    detectable_ratio,
+    error_ratios,
+    interaction_p_value,
+    interaction_ratios,
+    mixed_model_by_source,
+    mixed_model_interactions,
+    mixed_model_ratios,
+    ratio_of,
+)
 from evidence.study_jobs import (
+    ADDED_METHODS,
+    ADDED_RATE,
+    ADDED_SOURCE,
     DEVELOPMENT,
     METHODS,
+    RATES,
     READ,
     SEEDS,
     SOURCES,
     TARGETS,
+    TWO_STAGES,
     UNTOUCHED,
     Job,
+    added_jobs,
     chosen_rate,
 )
 from modgap.cli.output import print_table
@@ -31,15 +45,20 @@ from modgap.display.figure_files import save_figure
 from modgap.statistics.multiple_comparisons import holm
 
 __all__ = [
-    "Ratio",
+    "added_section",
     "concluding_sources",
-    "detectable_ratio",
+    "development_error",
     "draw",
-    "error_ratios",
-    "mixed_model_ratios",
+    "edge_rates",
+    "mean_errors",
+    "n_added",
     "ratios_beside_finetune",
+    "ratios_to_tuned",
     "read_runs",
     "report",
+    "rises",
+    "tuned_errors",
+    "write_section",
 ]
 
 HELD = ("l2-sp", "replay")
@@ -50,38 +69,18 @@ MAYBE_SPARED = "vit-fashion"
 """The source that concludes only if fine-tuning raises its probe error by this much on the development targets."""
 PROBE = f"probe_{READ[-1]}"
 OWN_STATISTICS = "probe_own_statistics"
-POWER = 0.8
-"""Power at which a ratio counts as detectable."""
+SECTION = ("<!-- added jobs: written by evidence_study.py page -->", "<!-- end of the added jobs -->")
+"""Lines of docs/evidence.md between which the results of the added jobs are."""
+LINE = 135
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """The ratio of the errors of two methods.
-
-    Attributes:
-        value: Geometric mean over targets of the ratio.
-        low: Lower bound of its 95 % interval over targets, by Student's t.
-        high: Upper bound.
-        p_value: P-value of a ratio of 1.
-    """
-
-    value: float
-    low: float
-    high: float
-    p_value: float
-
-    @property
-    def text(self) -> str:
-        """The ratio with its interval."""
-        return f"{self.value:.2f} [{self.low:.2f}, {self.high:.2f}]"
-
-
-def report(log: ResultLog, raw: Mapping[str, float]) -> None:
+def report(log: ResultLog, raw: Mapping[str, float], tuned: pandas.Series) -> None:
     """Print all tables.
 
     Args:
         log: Results of the jobs.
         raw: Test error of nearest neighbors on the raw values by target.
+        tuned: Log error of the fine-tuning of the ranking benchmark, as `tuned_errors` returns it.
     """
     frame = read_runs(log)
     n_jobs = len(SOURCES) * len(METHODS) * len(TARGETS) * SEEDS
@@ -90,6 +89,7 @@ def report(log: ResultLog, raw: Mapping[str, float]) -> None:
         return
     rates = [f"{source} {method} {chosen_rate(log, source, method)}" for source in SOURCES for method in METHODS]
     print(f"rates: {', '.join(rates)}")
+    print("{} of {} rates lie at an edge of the grid".format(*edge_rates(log)))
     start = _probes_before(log)
     for source in SOURCES:
         runs = frame[frame.source == source]
@@ -109,37 +109,76 @@ def report(log: ResultLog, raw: Mapping[str, float]) -> None:
         if not runs.empty:
             _print_ratios(runs, "mona", f"ratios over targets, {' and '.join(sources)}")
             _print_beside_finetune(runs, f"error of each method over that of finetune, {' and '.join(sources)}")
+    _print_interaction(frame, "mona", "each method at the rate that the development targets chose")
+    for name in (*TWO_STAGES, *HELD):
+        found = ratios_to_tuned(frame, name, tuned)
+        text = ", ".join(f"{source} {ratio.text}" for source, ratio in found.items())
+        print(f"{name} over the fine-tuning of the ranking benchmark, whose rate is chosen on each target: {text}")
     if len(frame) < n_jobs:
         print("The verdict on the falsifiers needs all jobs.")
         return
     _print_falsifiers(frame[frame.source.isin(concluding)], start)
+    print("\n".join(added_section(log)))
+    if n_added(log) == len(added_jobs()):
+        _print_interaction(read_runs(log, ADDED_METHODS), "mona", f"{ADDED_SOURCE} at {ADDED_RATE:g} with all methods")
 
 
 def draw(log: ResultLog, folder: Path) -> None:
-    """Draw the ratios of MoNA's error to that of the other methods, and errors against the loss of knowledge."""
-    sources = concluding_sources(log)
-    frame = read_runs(log)
-    frame = frame[frame.source.isin(sources)]
-    rises = _rises(frame, _probes_before(log)).mean()
-    methods = [name for name in METHODS if name in set(frame.method)]
+    """Draw the ratios of MoNA's error to that of the other methods, and errors against the loss of knowledge.
 
-    def effects(found: Mapping[str, Ratio]) -> list[MethodEffect]:
-        p_values = dict(zip(found, holm([one.p_value for one in found.values()]), strict=True))
-        return [
-            MethodEffect(name, one.value, (one.low, one.high), float(p_values[name]), float(rises.get(name, np.nan)))
-            for name, one in found.items()
-        ]
-
-    over = error_ratios(frame, "mona", [name for name in methods if name != "mona"])
-    beside = ratios_beside_finetune(frame)
-    n_sources = f"{len(sources)} source{'s' * (len(sources) > 1)}"
-    design = f"{frame.target.nunique()} targets, {n_sources} and {SEEDS} seeds"
+    Once all added runs are there, all methods have one rate with the first source. In the second figure the methods
+    that hold the source keep the rates that they chose, because they learn next to nothing at the other one.
+    """
+    complete = n_added(log) == len(added_jobs())
+    added = ADDED_METHODS if complete else ()
+    frame, start = read_runs(log, added), _probes_before(log)
+    trained = [name for name in added if name not in HELD]
+    ratios, losses = [], []
+    for source in SOURCES:
+        runs = frame[frame.source == source]
+        rates = {name: _part_and_rate(log, source, name, added)[1] for name in METHODS}
+        others = [name for name in METHODS if name in set(runs.method) and name != "mona"]
+        ratios.append(Panel(source, _effects(error_ratios(runs, "mona", others), rates, rates["mona"])))
+        rates = {name: _part_and_rate(log, source, name, trained)[1] for name in METHODS}
+        runs = read_runs(log, trained)
+        runs = runs[runs.source == source]
+        columns = {source: PROBE, f"{source}, with the source's batch statistics": OWN_STATISTICS}
+        for title, column in columns.items():
+            lost = rises(runs, start, column).mean()
+            if title == source or not lost.equals(losses[-1][1]):
+                effects = _effects(ratios_beside_finetune(runs), rates, rates["finetune"], lost)
+                losses.append((Panel(title, effects, float(lost["finetune"])), lost))
+    design = f"{frame.target.nunique()} targets and {SEEDS} seeds"
     figures = {
-        "ratios": ratios_figure(effects(over), "mona", design),
-        "distortion": distortion_figure(effects(beside), "finetune", float(rises["finetune"])),
+        "ratios": ratios_figure(ratios, "mona", design),
+        "distortion": distortion_figure([panel for panel, _ in losses], "finetune"),
     }
     for name, figure in figures.items():
         save_figure(figure, folder / f"evidence-{name}")
+
+
+def _part_and_rate(log: ResultLog, source: str, method: str, added: Collection[str]) -> tuple[str, float | None]:
+    """Return the part of the jobs that `read_runs` reads, and their rate."""
+    if source == ADDED_SOURCE and method in added:
+        return "added", ADDED_RATE
+    return "study", chosen_rate(log, source, method)
+
+
+def _effects(
+    ratios: Mapping[str, Ratio],
+    rates: Mapping[str, float | None],
+    reference: float | None,
+    lost: pandas.Series | None = None,
+) -> tuple[MethodEffect, ...]:
+    """Return methods beside one whose rate is the reference, with p-values corrected by Holm."""
+    p_values = holm([one.p_value for one in ratios.values()])
+    rise = {} if lost is None else lost.to_dict()
+    return tuple(
+        MethodEffect(
+            name, one.value, (one.low, one.high), float(p), float(rise.get(name, np.nan)), rates[name] == reference
+        )
+        for (name, one), p in zip(ratios.items(), p_values, strict=True)
+    )
 
 
 def concluding_sources(log: ResultLog) -> tuple[str, ...]:
@@ -164,33 +203,93 @@ def _relative_rise(log: ResultLog) -> float:
     return float(np.mean(np.array(after, float)) / start - 1)
 
 
-def _rises(frame: pandas.DataFrame, start: Mapping[str, float], column: str = PROBE) -> pandas.DataFrame:
-    """Return the mean rise of a probe error by target and method, without scratch, which has no source."""
+def rises(frame: pandas.DataFrame, start: Mapping[str, float], column: str = PROBE) -> pandas.DataFrame:
+    """Return the mean rise of a probe error by target and method, without scratch, which has no source.
+
+    Args:
+        frame: Runs, as `read_runs` returns them.
+        start: Probe error before training by source.
+        column: Column of the probe error after training.
+    """
     rise = frame.assign(rise=frame[column] - frame.source.map(start))
     table = rise[rise.method != "scratch"].pivot_table(index="target", columns="method", values="rise", aggfunc="mean")
     return table
 
 
-def read_runs(log: ResultLog) -> pandas.DataFrame:
-    """Return one row for each finished run of the comparison, at the rate that its method chose."""
+def read_runs(log: ResultLog, added: Collection[str] = ()) -> pandas.DataFrame:
+    """Return one row for each finished run of the comparison, at the rate that its method chose.
+
+    Args:
+        log: Results of the jobs.
+        added: Methods whose added runs are read in place of those at the chosen rate, with the source that has them.
+    """
     rows = []
     for source in SOURCES:
         for method in METHODS:
-            rate = chosen_rate(log, source, method)
+            part, rate = _part_and_rate(log, source, method, added)
             for target in TARGETS:
                 for seed in range(SEEDS):
-                    found = None if rate is None else log.get(Job("study", source, method, target, seed, rate))
+                    found = None if rate is None else log.get(Job(part, source, method, target, seed, rate))
                     if found is None:
                         continue
                     row = {"source": source, "method": method, "target": target, "seed": seed}
                     row |= {f"error_{epoch}": found["errors"][str(epoch)] for epoch in READ}
                     row |= {f"probe_{epoch}": found["probe"][str(epoch)] for epoch in READ}
                     row[OWN_STATISTICS] = found["probe_own_statistics"][str(READ[-1])]
-                    # Half an error more, so that no error has a logarithm too.
-                    n_test = found["samples"]["test"]
-                    row["log_error"] = np.log((row[f"error_{READ[-1]}"] / 100 * n_test + 0.5) / (n_test + 1))
+                    row["log_error"] = _log_error(found)
                     rows.append(row)
     return pandas.DataFrame(rows)
+
+
+def _log_error(record: Mapping) -> float:
+    """Return the logarithm of a test error; it counts half an error more, so that no error has a logarithm too."""
+    n_test = record["samples"]["test"]
+    return float(np.log((record["errors"][str(READ[-1])] / 100 * n_test + 0.5) / (n_test + 1)))
+
+
+def n_added(log: ResultLog) -> int:
+    """Return how many of the added jobs are done."""
+    return sum(log.get(job) is not None for job in added_jobs())
+
+
+def edge_rates(log: ResultLog) -> tuple[int, int]:
+    """Return how many rates of sources and methods are the lowest or the highest of the grid, and their number."""
+    rates = [chosen_rate(log, source, method) for source in SOURCES for method in METHODS]
+    known = [rate for rate in rates if rate is not None]
+    return sum(rate in (min(RATES), max(RATES)) for rate in known), len(known)
+
+
+def tuned_errors(log: ResultLog) -> pandas.Series:
+    """Return the log error of fine-tuning in the ranking benchmark by source and target, the mean over its seeds.
+
+    Its rate is chosen on a half of each target's samples, while a method of the study has one rate for all targets.
+
+    Args:
+        log: Results of the ranking benchmark.
+    """
+    found = {}
+    for source in SOURCES:
+        for target in TARGETS:
+            rate = ranking_jobs.chosen_rate(log, source, target)
+            seeds = range(ranking_jobs.n_seeds(source)) if rate is not None else ()
+            records = [log.get(ranking_jobs.Job("all", source, target, seed, rate)) for seed in seeds]
+            if records and all(records):
+                found[source, target] = float(np.mean([_log_error(record) for record in records if record]))
+    return pandas.Series(found, pandas.MultiIndex.from_tuples(list(found), names=["source", "target"]), dtype=float)
+
+
+def ratios_to_tuned(frame: pandas.DataFrame, method: str, tuned: pandas.Series) -> dict[str, Ratio]:
+    """Return the ratio of a method's error to that of the tuned fine-tuning, by source and over both.
+
+    Args:
+        frame: Runs, as `read_runs` returns them.
+        method: The method.
+        tuned: Log error of the tuned fine-tuning by source and target.
+    """
+    means = frame[frame.method == method].groupby(["source", "target"]).log_error.mean()
+    differences = (means - tuned).dropna().unstack("source")
+    found = {source: ratio_of(differences[source].dropna()) for source in SOURCES if source in differences}
+    return {**found, "both": ratio_of(differences.dropna().mean(axis=1))} if found else {}
 
 
 def _print_means(
@@ -207,77 +306,6 @@ def _print_means(
         cells = [f"{error:.{digits}f}" if error == error else "-" for error in errors]
         rows.append(["neighbors of raw values", *cells, f"{np.nanmean(errors):.{digits}f}"])
     print_table(["method", *table.columns, "mean"], rows, title)
-
-
-def error_ratios(frame: pandas.DataFrame, method: str, others: list[str]) -> dict[str, Ratio]:
-    """Return the ratio of a method's error to that of each other one, over targets as a random effect.
-
-    Each target's log ratio is the mean over the sources and seeds that both methods have. With the same runs in every
-    cell it is also the estimate of the mixed model (`mixed_model_ratios`). The interval is that of a paired t-test over
-    targets, so that it uses the variance of this pair of methods, while the mixed model has one for all.
-
-    Args:
-        frame: Runs with the columns `source`, `method`, `target`, `seed` and `log_error`.
-        method: Method in the numerator.
-        others: Methods in the denominator.
-    """
-    table = frame.pivot_table(index=["target", "source", "seed"], columns="method", values="log_error")
-    found = {}
-    for other in others:
-        differences = (table[method] - table[other]).dropna().groupby("target").mean().to_numpy()
-        test = stats.ttest_1samp(differences, 0.0)
-        interval = test.confidence_interval(0.95)
-        mean, low, high = np.exp([differences.mean(), interval.low, interval.high])
-        found[other] = Ratio(float(mean), float(low), float(high), float(test.pvalue))
-    return found
-
-
-def detectable_ratio(ratio: Ratio, n_targets: int) -> float:
-    """Return the ratio below 1 that a paired t-test over targets finds with a power of 80 % at the 5 % level.
-
-    Args:
-        ratio: A ratio whose interval is that of a t-test, from which the standard deviation over targets follows.
-        n_targets: Number of targets.
-    """
-    half = (np.log(ratio.high) - np.log(ratio.low)) / 2
-    spread = half / stats.t.ppf(0.975, n_targets - 1) * np.sqrt(n_targets)
-    effect = TTestPower().solve_power(nobs=n_targets, alpha=0.05, power=POWER)
-    return float(np.exp(-effect * spread))
-
-
-def mixed_model_ratios(frame: pandas.DataFrame, method: str) -> dict[str, Ratio]:
-    """Return the ratio of a method's error to that of each other one, by restricted maximum likelihood.
-
-    The model of the log errors has fixed effects of method and source, and random effects of target and of target by
-    method. The intervals are those of the normal distribution. With as many runs in every cell they are also those of
-    the analysis of variance (`tests/test_evidence.py`).
-
-    Args:
-        frame: Runs with the columns `source`, `method`, `target` and `log_error`.
-        method: Method in the numerator.
-    """
-    others = [name for name in METHODS if name in set(frame.method) and name != method]
-    contrast = f"C(method, Treatment('{method}'))"
-    model = MixedLM.from_formula(
-        f"log_error ~ {contrast}" + (" + source" if frame.source.nunique() > 1 else ""),
-        groups="target",
-        vc_formula={"cell": "0 + C(method)"},
-        re_formula="1",
-        data=frame,
-    )
-    with warnings.catch_warnings():
-        # A variance may be 0.
-        warnings.filterwarnings("ignore", "The MLE may be on the boundary", ConvergenceWarning)
-        # Methods by gradients did not converge on these data.
-        fitted = model.fit(reml=True, method="powell")
-    names = [f"{contrast}[T.{name}]" for name in others]
-    intervals, p_values = fitted.conf_int(), fitted.pvalues
-    found = {}
-    for other, name in zip(others, names, strict=True):
-        low, high = intervals.loc[name]
-        ratio, least, most = np.exp(-np.array([fitted.fe_params[name], high, low]))
-        found[other] = Ratio(float(ratio), float(least), float(most), float(p_values[name]))
-    return found
 
 
 def _print_ratios(frame: pandas.DataFrame, method: str, title: str) -> None:
@@ -299,6 +327,24 @@ def _print_ratios(frame: pandas.DataFrame, method: str, title: str) -> None:
     print_table(header, rows, title)
 
 
+def _print_interaction(frame: pandas.DataFrame, method: str, title: str) -> None:
+    """Print how much the ratios of a method depend on the source."""
+    if frame.source.nunique() < 2:
+        return
+    others = [name for name in METHODS if name in set(frame.method) and name != method]
+    found = interaction_ratios(frame, method, others)
+    mixed, by_source = mixed_model_interactions(frame, method), mixed_model_by_source(frame, method)
+    p_values = holm([one.p_value for one in found.values()])
+    rows = [
+        [name, found[name].text, f"{found[name].p_value:.3f}", f"{p_value:.3f}", mixed[name].text]
+        + [ratios[name].text for ratios in by_source.values()]
+        for name, p_value in zip(others, p_values, strict=True)
+    ]
+    header = [f"error of {method} over", "ratio of ratios [95 %]", "p", "p (Holm)", "mixed model [95 %]", *by_source]
+    print_table(header, rows, f"{SOURCES[0]} over {SOURCES[1]}, {title}")
+    print(f"no interaction of source and method, all methods: p = {interaction_p_value(frame):.4f}")
+
+
 def ratios_beside_finetune(frame: pandas.DataFrame) -> dict[str, Ratio]:
     """Return the ratio of the error of each method that uses the source to that of `finetune`."""
     found = set(frame.method)
@@ -313,10 +359,10 @@ def _print_beside_finetune(frame: pandas.DataFrame, title: str) -> None:
     print_table(["method", "ratio [95 %]", "p (Holm)"], rows, title)
 
 
-def _held(frame: pandas.DataFrame, name: str, rises: pandas.DataFrame) -> Held:
+def _held(frame: pandas.DataFrame, name: str, by_target: pandas.DataFrame) -> Held:
     """Print and return what a method that holds the source does to distortion and error."""
     ratio = error_ratios(frame, name, ["finetune"])["finetune"]
-    both = rises[[name, "finetune"]].dropna()
+    both = by_target[[name, "finetune"]].dropna()
     one = Held(name, float(both[name].mean()), float(both["finetune"].mean()), ratio.high)
     saved = stats.ttest_rel(both["finetune"], both[name]).confidence_interval(0.95)
     print(
@@ -328,10 +374,85 @@ def _held(frame: pandas.DataFrame, name: str, rises: pandas.DataFrame) -> Held:
 
 def _print_falsifiers(frame: pandas.DataFrame, start: Mapping[str, float]) -> None:
     """Print what the protocol concludes from distortion and errors."""
-    held = [_held(frame, name, _rises(frame, start)) for name in HELD]
+    held = [_held(frame, name, rises(frame, start)) for name in HELD]
     print("With the source's own batch statistics:")
     for name in HELD:
-        _held(frame, name, _rises(frame, start, OWN_STATISTICS))
+        _held(frame, name, rises(frame, start, OWN_STATISTICS))
     mechanism = error_ratios(frame, "mona", ["emb"])["emb"]
     print(f"mona over emb: {mechanism.text}")
     print(verdict(held, mechanism.low))
+
+
+def mean_errors(frame: pandas.DataFrame, source: str, column: str = f"error_{READ[-1]}") -> dict[str, float]:
+    """Return the mean over targets of the mean over seeds by method, for one source."""
+    table = frame[frame.source == source].pivot_table(index="method", columns="target", values=column)
+    return {method: float(table.loc[method].mean()) for method in METHODS if method in table.index}
+
+
+def added_section(log: ResultLog) -> list[str]:
+    """Return the lines of docs/evidence.md about the added jobs; without a table before all of them are done."""
+    n_jobs, done = len(added_jobs()), n_added(log)
+    if done < n_jobs:
+        text = f"{done} of these {n_jobs} jobs are done, and their errors are shown when all of them are."
+        return textwrap.wrap(text, LINE)
+    before, after = read_runs(log), read_runs(log, ADDED_METHODS)
+    after = after[after.source == ADDED_SOURCE]
+    chosen, same = mean_errors(before, ADDED_SOURCE), mean_errors(after, ADDED_SOURCE)
+    probes, restored = (mean_errors(after, ADDED_SOURCE, column) for column in (PROBE, OWN_STATISTICS))
+    beside = ratios_beside_finetune(after)
+    p_values = dict(zip(beside, holm([one.p_value for one in beside.values()]), strict=True))
+    lines = [
+        f"| method | error at the chosen rate | error at {ADDED_RATE:g} | over that of `finetune` [95 %] | p (Holm) | "
+        "`mona` over it [95 %] | probe error | with the source's statistics |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    over = error_ratios(after, "mona", [name for name in METHODS if name != "mona"])
+    for name in METHODS:
+        cells = [f"{chosen[name]:.1f}", f"{same[name]:.1f}"]
+        cells += [beside[name].text, f"{p_values[name]:.3f}"] if name in beside else ["", ""]
+        cells += [over[name].text if name in over else "", f"{probes[name]:.3f}", f"{restored[name]:.3f}"]
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return [*lines, "", *textwrap.wrap(_added_text(log, same, beside, p_values), LINE)]
+
+
+def _added_text(
+    log: ResultLog, errors: Mapping[str, float], beside: Mapping[str, Ratio], p_values: Mapping[str, float]
+) -> str:
+    """Return what the added jobs show, in sentences that claim no more than is significant."""
+    lower = [f"`{name}`" for name in TWO_STAGES if p_values[name] <= 0.05 and beside[name].value < 1]
+    names = f"{', '.join(f'`{name}`' for name in TWO_STAGES[:-1])} and `{TWO_STAGES[-1]}`"
+    stages = (
+        f"{names}, which train the embedder first, are not shown to have a lower error than `finetune` at this rate"
+    )
+    if lower:
+        stages = (
+            f"Of {names}, which train the embedder first, {' and '.join(lower)} {'has' if len(lower) == 1 else 'have'} "
+            "a significantly lower error than `finetune` at this rate"
+        )
+    trained = [name for name in ADDED_METHODS if name not in HELD]
+    frame = read_runs(log, trained)
+    frame = frame[frame.source == ADDED_SOURCE]
+    held = " and ".join(f"`{name}`" for name in HELD)
+    on_development = [development_error(log, ADDED_SOURCE, name, ADDED_RATE) for name in HELD]
+    ratios = [error_ratios(frame, name, ["finetune"])["finetune"].text for name in HELD]
+    return (
+        f"{stages}. With {held}, batch normalization keeps the source's statistics, and at this rate their errors are "
+        f"{' and '.join(f'{errors[name]:.1f}' for name in HELD)} % (on the development targets "
+        f"{' and '.join(f'{error:.1f}' for error in on_development)} %). At the rates that they chose, they have "
+        f"{' and '.join(ratios)} times the error of `finetune` at {ADDED_RATE:g}."
+    )
+
+
+def development_error(log: ResultLog, source: str, method: str, rate: float) -> float:
+    """Return the mean error of a method on the development targets at a rate."""
+    records = [log.get(Job("rate", source, method, target, 0, rate)) for target in DEVELOPMENT]
+    return float(np.mean([record["errors"][str(READ[-1])] for record in records if record]))
+
+
+def write_section(log: ResultLog, page: Path) -> None:
+    """Write the results of the added jobs into docs/evidence.md."""
+    text = page.read_text(encoding="utf-8")
+    before, begin, rest = text.partition(SECTION[0])
+    _, end, after = rest.partition(SECTION[1])
+    lines = "\n".join(added_section(log))
+    page.write_text(f"{before}{begin}\n\n{lines}\n\n{end}{after}", encoding="utf-8")

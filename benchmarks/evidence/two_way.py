@@ -1,6 +1,6 @@
 """Intervals of means over targets that also cover the choice of the sources, and what they can detect."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ __all__ = [
 ]
 
 RESAMPLES = 2000
+DRAWN_AT_A_TIME = 10_000
 FEWEST_SOURCES = 3
 """Fewest distinct sources of a resample, below which there is nothing to choose."""
 
@@ -68,10 +69,12 @@ def resampled_means(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    pooled: bool = False,
 ) -> np.ndarray:
     """Return the mean of a statistic over targets in resamples of sources and of targets, both with replacement.
 
-    A source that is drawn twice is one choice, so a resample has about two thirds of the sources.
+    A source that is drawn twice is one choice, so a resample has about two thirds of the sources. Ten sources have
+    about a thousand subsets, so a statistic of single targets is computed once for each subset that was drawn.
 
     Args:
         statistic: The statistic.
@@ -79,18 +82,27 @@ def resampled_means(
         n_targets: Number of targets T.
         resamples: Number of resamples.
         seed: Seed of the draws.
+        pooled: True if the value of a target depends on the other targets that were drawn with it.
     """
-    draws = _draws(n_sources, n_targets, resamples, seed)
-    return np.array([statistic(sources, targets).mean() for sources, targets in draws])
+    drawn, targets = _draws(n_sources, n_targets, resamples, seed)
+    if pooled:
+        rows = zip(drawn, targets, strict=True)
+        return np.array([statistic(np.flatnonzero(row), numbers).mean() for row, numbers in rows])
+    subsets, numbers = np.unique(drawn, axis=0, return_inverse=True)
+    values = np.array([statistic(np.flatnonzero(subset), np.arange(n_targets)) for subset in subsets])
+    means: np.ndarray = values[numbers.ravel()[:, None], targets].mean(axis=1)
+    return means
 
 
-def _draws(n_sources: int, n_targets: int, resamples: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _draws(n_sources: int, n_targets: int, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return which sources are drawn (R, S), at least three different ones, and the numbers of the targets (R, T)."""
     rng = np.random.default_rng(seed)
-    for _ in range(resamples):
-        sources = np.unique(rng.integers(n_sources, size=n_sources))
-        while len(sources) < min(FEWEST_SOURCES, n_sources):
-            sources = np.unique(rng.integers(n_sources, size=n_sources))
-        yield sources, rng.integers(n_targets, size=n_targets)
+    parts: list[np.ndarray] = []
+    while sum(map(len, parts)) < resamples:
+        drawn = np.zeros((DRAWN_AT_A_TIME, n_sources), bool)
+        drawn[np.arange(DRAWN_AT_A_TIME)[:, None], rng.integers(n_sources, size=drawn.shape)] = True
+        parts.append(drawn[drawn.sum(axis=1) >= min(FEWEST_SOURCES, n_sources)])
+    return np.concatenate(parts)[:resamples], rng.integers(n_targets, size=(resamples, n_targets))
 
 
 def two_way_interval(
@@ -101,6 +113,7 @@ def two_way_interval(
     resamples: int = RESAMPLES,
     seed: int = 0,
     centered: bool = False,
+    pooled: bool = False,
 ) -> MeanInterval:
     """Return the mean of a statistic over all targets, with its interval over other targets and other sources.
 
@@ -117,9 +130,10 @@ def two_way_interval(
         resamples: Number of resamples.
         seed: Seed of the draws.
         centered: True for the centered interval, with the p-value of the normal distribution.
+        pooled: True if the value of a target depends on the other targets that were drawn with it.
     """
     mean = float(statistic(np.arange(n_sources), np.arange(n_targets)).mean())
-    means = resampled_means(statistic, n_sources, n_targets, resamples=resamples, seed=seed)
+    means = resampled_means(statistic, n_sources, n_targets, resamples=resamples, seed=seed, pooled=pooled)
     if centered:
         error = float(means.std(ddof=1))
         half = float(stats.norm.ppf(0.975)) * error

@@ -261,13 +261,15 @@ def _spread_text(values: Mapping[str, Any]) -> str:
 def _evidence_text(values: Mapping[str, Any]) -> str:
     advised = values.get("advised")
     of_first = "" if advised is None else f" {advised:.1f} after one of the first three by TransRate,"
+    named = values.get("same_named")
+    same = "" if named is None else f" TransRate named the same source on {named} of the targets."
     return (
         f"No score chose significantly better than always naming the same good source in modgap's benchmark "
         f"({values['sources']} sources, {values['targets']} targets). The chosen source was on average "
         f"{values['default_score']:.1f} points of error above the best by TransRate, {values['constant']:.1f} if it "
         f"was always the same, {values['short_fine_tuning']:.1f} after a short fine-tuning of all,"
         f"{of_first} and {values['random_choice']:.1f} with a "
-        f"random choice. TransRate told in {values['help_told']} % of the cases "
+        f"random choice.{same} TransRate told in {values['help_told']} % of the cases "
         f"whether a source or its random-weights control is better; always naming the source is right in "
         f"{values['help_always']} %."
     )

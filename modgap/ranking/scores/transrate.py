@@ -13,6 +13,9 @@ EPSILON = 1e-4
 def transrate(moments: Moments, labels: np.ndarray, epsilon: float = EPSILON) -> float:
     """Compute R(Z) - sum over classes of n_c / n R(Z_c), where R(Z) = logdet(I + Z'Z / (n epsilon)) / 2.
 
+    The code in the paper's appendix, which is widely copied, takes the plain mean over the classes in place of the
+    formula's weights. The two agree for classes of equal size.
+
     Args:
         moments: Centered features and their principal components.
         labels: Target classes 0..K-1, shape (n,).
