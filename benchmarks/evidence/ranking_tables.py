@@ -62,8 +62,8 @@ BEST_PILOT = "pilot at three rates"
 HEADLINE = "discrepancy"
 """The score that is the first number of `modgap discrepancy`: the held-out error of the best map."""
 OF_ITS_CONTROL = "{} of the random-weights control"
-POOLED_SHARE = 50
-"""Correlations and shares of all pairs take longer than regrets, so they have a fiftieth of the resamples."""
+MOST_POOLED = 2000
+"""Largest number of resamples of correlations and shares of all pairs, which take longer than regrets."""
 
 
 @dataclass(frozen=True)
@@ -203,8 +203,8 @@ def report(log: ResultLog, targets: Sequence[str], resamples: int) -> None:
         _print_agreements(agreements(part, errors, resamples), errors, title)
     _print_left_out(named, truth.means)
     _print_constant_in_disguise(truth, named, default)
-    print_controls(truth.scores, truth.control_scores, truth.means, truth.controls, resamples // POOLED_SHARE)
-    print_relations(truth.scores, truth.means, resamples=resamples // POOLED_SHARE)
+    print_controls(truth.scores, truth.control_scores, truth.means, truth.controls, min(resamples, MOST_POOLED))
+    print_relations(truth.scores, truth.means, resamples=min(resamples, MOST_POOLED))
 
 
 def print_whole_relation(log: ResultLog, resamples: int) -> None:
@@ -228,7 +228,7 @@ def print_whole_relation(log: ResultLog, resamples: int) -> None:
         for name, scores in truth.scores.items()
     ]
     print_table(["score", "difference [95 %]"], rows, "score with the record of the sources, minus the constant answer")
-    print_relations(truth.scores, truth.means, resamples=resamples // POOLED_SHARE)
+    print_relations(truth.scores, truth.means, resamples=min(resamples, MOST_POOLED))
 
 
 def edge_rates(log: ResultLog, targets: Sequence[str]) -> tuple[int, int]:
@@ -289,7 +289,7 @@ def draw(log: ResultLog, folder: Path, resamples: int) -> None:
     every = read_truth(log, (*DEVELOPMENT, *TEST))
     found = agreements(predictors(truth, development), truth.means, resamples)
     judgment = judge(default_score(development.scores, development.means), found, truth.pilots)
-    rho = relation(every.scores["soft"], every.means, resamples=resamples // POOLED_SHARE)["interaction"]
+    rho = relation(every.scores["soft"], every.means, resamples=min(resamples, MOST_POOLED))["interaction"]
     regret = {name: one.regret for name, one in found.items()}
     figures = {
         "errors": errors_figure(list(SOURCES), truth.targets, truth.means, one_seed=ONE_SEED),
