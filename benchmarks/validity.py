@@ -51,7 +51,7 @@ def problem_of(cell: Cell, data: Data, source: int, seed: int, splits: int = SPL
     array.flags.writeable = False
     inputs = EstimatorInputs(array, ("search",), space.n_classes, seed=seed)
     weighting = choose_weighting(cell.weight, data.groups)
-    problem = held_out_problem(inputs, space, data.groups, weighting, splits, None)
+    problem = held_out_problem(inputs, space, data.groups, weighting, splits, None, cell.permutations_by)
     assert problem is not None
     return problem
 

@@ -29,6 +29,8 @@ class Cell:
         mixed: Share of the samples of a group that have a random class of their own.
         multi_label: True if a sample has a second label with probability 0.3.
         searches: True to simulate the search too, which takes long with many classes.
+        order: Correlation of neighbors in a group, both of their labels, which are mixed, and of their logits.
+        permutations_by: How labels move inside a group of several classes in the permutation test.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Cell:
     mixed: float = 0.0
     multi_label: bool = False
     searches: bool = True
+    order: float | None = None
+    permutations_by: str = "shuffle"
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,43 @@ def random_sizes(n_groups: int, n_classes: int, smallest: int, largest: int) -> 
     return lambda rng: (np.arange(n_groups) % n_classes, rng.integers(smallest, largest + 1, n_groups))
 
 
+def two_sizes(n_groups: int, n_classes: int, sizes: tuple[int, int]) -> Callable:
+    """Return groups of two sizes in random order, half of them of each size."""
+    return lambda rng: (np.arange(n_groups) % n_classes, rng.permutation(np.resize(sizes, n_groups)))
+
+
+def _in_order(rng: np.random.Generator, n_groups: int, size: int, columns: int, correlation: float) -> np.ndarray:
+    """Return normal values of variance 1, whose neighbors in a group are correlated, shape (groups * size, columns)."""
+    values = rng.standard_normal((n_groups, size, columns))
+    for i in range(1, size):
+        values[:, i] = correlation * values[:, i - 1] + np.sqrt(1 - correlation**2) * values[:, i]
+    return values.reshape(-1, columns)
+
+
+FEW_UNITS = (
+    Cell("N=60 K=3, C=1000", 3, 1000, balanced(60, 3), signal=0.7, searches=False),
+    Cell("12 groups K=3 C=1000", 3, 1000, balanced(12, 3, 10), grouped=True, signal=0.7, searches=False),
+    Cell("16 groups K=4, C=1000", 4, 1000, balanced(16, 4, 10), grouped=True, signal=0.4, searches=False),
+    Cell(
+        "12 mixed groups K=3, C=1000", 3, 1000, balanced(12, 3, 10), grouped=True, signal=0.4, mixed=1.0, searches=False
+    ),
+    Cell("12 groups K=3, sizes 60 and 3", 3, 200, two_sizes(12, 3, (60, 3)), grouped=True, signal=0.4, searches=False),
+    Cell(
+        "12 groups K=3, sizes 60 and 3, samples", 3, 200, two_sizes(12, 3, (60, 3)), "samples", grouped=True,
+        signal=0.4, searches=False,
+    ),
+)  # fmt: skip
+"""Few groups or samples, and errors that are skewed: most outputs are near 1/C, and few samples have much more."""
+ORDERED = tuple(
+    Cell(
+        f"10 groups in order K=3, {correlation}, {by}", 3, 30, balanced(10, 3, 40), grouped=True, signal=0.2,
+        searches=False, order=correlation, permutations_by=by,
+    )
+    for correlation in (0.0, 0.8, 0.95)
+    for by in ("shuffle", "shifts")
+)  # fmt: skip
+"""Groups of several classes whose samples are in the order of time."""
+
 CELLS = (
     Cell("N=40 K=2", 2, 20, balanced(40, 2)),
     Cell("N=100 K=5", 5, 50, balanced(100, 5)),
@@ -110,6 +151,8 @@ CELLS = (
     Cell("50 groups K=4, half mixed", 4, 30, balanced(50, 4, 8), grouped=True, mixed=0.5),
     Cell("N=200 K=6, multi-label", 6, 40, balanced(200, 6), multi_label=True),
     Cell("30 groups K=5, multi-label", 5, 40, balanced(30, 5, 8), grouped=True, multi_label=True),
+    *FEW_UNITS,
+    *ORDERED,
 )
 
 
@@ -130,12 +173,18 @@ def draw(cell: Cell, seed: int, *, signal: float, common: float = 0.0) -> Data:
     if cell.mixed:
         moved = rng.random(len(labels)) < cell.mixed
         labels = np.where(moved, rng.integers(0, cell.n_classes, len(labels)), labels)
+    if cell.order is not None:
+        labels = _in_order(rng, len(sizes), int(sizes[0]), cell.n_classes, cell.order).argmax(axis=1)
     second = np.where(rng.random(len(labels)) < 0.3, rng.integers(0, cell.n_classes, len(labels)), labels)
     shared = rng.standard_normal((len(sizes), cell.n_source_classes))
     logits = []
     for source in range(2):
         own = 0.7 * shared + 0.7 * rng.standard_normal(shared.shape)
-        noise = NOISE_BETWEEN * own[groups] + NOISE_WITHIN * rng.standard_normal((len(labels), cell.n_source_classes))
+        if cell.order is None:
+            within = rng.standard_normal((len(labels), cell.n_source_classes))
+        else:
+            within = _in_order(rng, len(sizes), int(sizes[0]), cell.n_source_classes, cell.order)
+        noise = NOISE_BETWEEN * own[groups] + NOISE_WITHIN * within
         strength = signal * (1 - common * source)
         # Labels have the same profiles for both sources, so that the sources are exchangeable without `common`.
         mean = profiles[0][labels] + (profiles[0][second] if cell.multi_label else 0)

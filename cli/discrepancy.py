@@ -160,6 +160,7 @@ def _estimator_settings(values: dict[str, Any]) -> dict[str, Any]:
         "splits": values["splits"],
         "permutations": values["permutations"],
         "permutations_for": values["permutations_for"],
+        "permutations_by": values["permutations_by"],
         "measures": [name for name in values["measures"] if name != "zero-one"],
         "temperature": values["temperature"],
         "bound_seconds": values["bound_seconds"],

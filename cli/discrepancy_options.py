@@ -156,6 +156,14 @@ discrepancy_options = all_options(
             help="Estimator that the permutation test is made with.",
         ),
         click.option(
+            "--permutations-by",
+            type=click.Choice(["shuffle", "shifts"]),
+            default="shuffle",
+            show_default=True,
+            help="How labels move inside a group of several classes: shuffled, or shifted along its samples if these "
+            "are in the order of time.",
+        ),
+        click.option(
             "--control",
             type=int,
             is_flag=False,

@@ -35,8 +35,8 @@ def test_json_is_the_documented_record_and_equal_when_run_again(modgap, small_im
         "schema", "kind", "source", "target", "n_samples", "n_groups", "n_source_classes", "n_target_classes",
         "n_tested_classes", "unlabeled", "untested", "weighting", "splits", "per_class", "chance", "prior", "floor",
         "relative_entropy", "matched_temperature", "leep", "leep_interval", "permuted_error", "permutations_for",
-        "estimates", "learning_curve", "bounds", "k_way", "seed", "seconds", "n_units", "n_repeated", "n_copies",
-        "control", "upper_bound", "verdict", "provenance",
+        "permutations_by", "is_ordered", "estimates", "learning_curve", "bounds", "k_way", "seed", "seconds", "n_units",
+        "n_repeated", "n_copies", "control", "upper_bound", "verdict", "provenance",
     ]  # fmt: skip
     judged = {
         "value", "map", "map_names", "held_out", "held_out_interval", "held_out_se", "held_out_null", "in_sample_null",

@@ -3,7 +3,6 @@
 import importlib
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas

@@ -88,6 +88,8 @@ def discrepancy_report(matrix, source="efficientnet-lite0", target="fashion-mnis
         leep_interval=None,
         permuted_error=null.mean,
         permutations_for="search",
+        permutations_by="shuffle",
+        is_ordered=False,
         estimates={"search": estimate},
         learning_curve=(),
         bounds=Bounds(None, None, None, None),

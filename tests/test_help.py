@@ -33,7 +33,8 @@ OPTION_SECTIONS = {
         "Custom data": "kind label label-type series time group x y background columns fill",
         "How samples pass through the source": "input-size representation embedder head",
         "Estimators": "estimator trials subsets restarts classes per-class measure temperature",
-        "Statistics": "weight per-group splits permutations permutations-for control bound-seconds seed",
+        "Statistics": "weight per-group splits permutations permutations-for permutations-by control "
+        "bound-seconds seed",
         "Hardware": "device dtype batch-size loader-workers threads",
         "Output": "out format json quiet",
     },

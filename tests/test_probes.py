@@ -218,7 +218,8 @@ def test_cross_validation_equals_plain_loops(name, grouped):
     units = np.arange(200) if groups is None else groups
     sums = np.array([(errors.mean(0) - errors.mean())[units == unit].sum() for unit in np.unique(units)])
     n_units = len(sums)
-    variance = (sums * n_units / 200).var(ddof=1) / n_units + errors.mean(axis=1).var(ddof=1)
+    shares = np.unique(units, return_counts=True)[1] / 200
+    variance = ((sums / 200) ** 2 / (1 - shares)).sum() + errors.mean(axis=1).var(ddof=1)
     assert probe.standard_error == pytest.approx(np.sqrt(variance))
     assert (probe.n_units, probe.samples, probe.repeats) == (n_units, 200, 3)
     assert probe.interval[0] < probe.value < probe.interval[1]

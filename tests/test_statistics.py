@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from modgap.discrepancy import label_space
+from modgap.discrepancy import estimate, label_space
+from modgap.discrepancy.report import DiscrepancyReport
 from modgap.errors import InputError, UsageError
 from modgap.statistics.equal_groups import equal_group_rows
 from modgap.statistics.intervals import (
@@ -15,11 +16,12 @@ from modgap.statistics.intervals import (
     estimate_log_mean,
     estimate_mean,
     proportion_interval,
+    unit_degrees,
     wilson_interval,
 )
 from modgap.statistics.multiple_comparisons import holm, similar_groups
 from modgap.statistics.paired import paired_difference
-from modgap.statistics.permutations import draw_null, permute_samples, summarize_null
+from modgap.statistics.permutations import are_ordered, count_shifts, draw_null, permute_samples, summarize_null
 from modgap.statistics.sample_file import SampleFile, read_sample_file, write_sample_file
 from modgap.statistics.splits import per_class_splits, repeated_halves, testable_samples
 from modgap.statistics.weights import choose_weighting, entry_weights, integer_weights
@@ -185,6 +187,89 @@ def test_other_groups_are_permuted_if_one_group_is_mixed():
     assert all(len(set(permuted[groups == g])) == 1 for g in range(1, 50))
 
 
+def test_shifts_keep_the_order_of_labels_in_a_group():
+    groups = np.repeat([4, 2, 9, 7], [6, 5, 4, 5])
+    rows = np.random.default_rng(0).permutation(20)
+    groups, labels = groups[rows], np.array([0, 0, 1, 1, 2, 2, 0, 1, 2, 2, 2, 1, 1, 1, 1, 3, 3, 3, 3, 3])[rows]
+    offsets = set()
+    for repeat in range(60):
+        permuted = labels[permute_samples(labels, groups, 0, repeat, "shifts")]
+        for group in (4, 2):
+            real, moved = labels[groups == group].tolist(), permuted[groups == group].tolist()
+            shifts = [k for k in range(len(real)) if real[k:] + real[:k] == moved]
+            assert shifts
+            offsets.add((group, shifts[0]))
+        pure = [permuted[groups == group] for group in (9, 7)]
+        assert sorted(set(one).pop() for one in pure) == [1, 3]
+        assert all(len(set(one)) == 1 for one in pure)
+    assert len(offsets) > 8
+    assert count_shifts(labels, groups) == 6 * 5 * 2
+    one_sequence = permute_samples(labels, None, 0, 0, "shifts")
+    np.testing.assert_array_equal((one_sequence[1:] - one_sequence[:-1]) % 20, 1)
+    assert count_shifts(labels, None) == 20
+
+
+def samples_in_order(seed, correlation=0.95, n_groups=10, size=40, n_classes=3, signal=0.0):
+    """Return logits and labels of groups in the order of time, which depend on each other only by the signal."""
+    rng = np.random.default_rng(seed)
+    series = rng.standard_normal((n_groups, size, 24 + n_classes))
+    for i in range(1, size):
+        series[:, i] = correlation * series[:, i - 1] + np.sqrt(1 - correlation**2) * series[:, i]
+    series = series.reshape(n_groups * size, -1)
+    labels = series[:, :n_classes].argmax(axis=1)
+    logits = series[:, n_classes:] + signal * np.eye(24)[labels]
+    return logits, labels, np.repeat(np.arange(n_groups), size)
+
+
+def test_neighbors_are_ordered_only_if_labels_and_outputs_are_alike():
+    def ordered(logits, labels, groups):
+        return are_ordered(labels, groups, logits, np.arange(len(labels)))
+
+    for seed in range(20):
+        assert ordered(*samples_in_order(seed))
+        assert not ordered(*samples_in_order(seed, correlation=0.0, signal=3.0))
+        # Labels that are sorted inside a group say nothing, if the outputs of a class are in random order.
+        logits, labels, groups = samples_in_order(seed, correlation=0.0, signal=3.0)
+        rows = np.lexsort((labels, groups))
+        assert not ordered(logits[rows], labels[rows], groups[rows])
+        logits, labels, groups = samples_in_order(seed)
+        assert not ordered(logits, groups % 3, groups)
+
+
+def test_shuffled_labels_of_ordered_samples_give_p_values_that_are_too_low_and_shifts_do_not():
+    rejected = {"shuffle": 0, "shifts": 0}
+    for seed in range(300):
+        outputs, labels, groups = samples_in_order(seed)
+        for by in rejected:
+            donors = [permute_samples(labels, groups, seed, repeat, by) for repeat in range(19)]
+            permuted = [-outputs[labels[rows] == 0, 0].sum() for rows in donors]
+            rejected[by] += summarize_null(-outputs[labels == 0, 0].sum(), permuted).p_value <= 0.05
+    # The standard error of a rate of .05 is .013.
+    assert rejected["shuffle"] / 300 > 0.2
+    assert rejected["shifts"] / 300 < 0.08
+
+
+def test_ordered_samples_are_announced_and_remarked_unless_labels_are_shifted(caplog):
+    options = {"estimators": ["soft"], "permutations": 19, "splits": 4, "curve": False, "threads": 1}
+    logits, labels, groups = samples_in_order(0, signal=1.0)
+    warning = "the p-value of shuffled labels is too low. Pass --permutations-by shifts"
+    for by in ("shuffle", "shifts"):
+        caplog.clear()
+        result = estimate(logits, labels, groups=groups, permutations_by=by, **options)
+        assert (result.is_ordered, result.permutations_by, result.null.p_value) == (True, by, 0.05)
+        remarks = " ".join(DiscrepancyReport(None, "x", result, (), (), {}, 0.0).remarks())
+        assert (warning in caplog.text) == (warning in remarks) == (by == "shuffle")
+        assert "There are 10 groups. With fewer than 20, 95 % intervals of the soft error covered" in remarks
+
+
+def test_few_shifts_are_announced(caplog):
+    logits, labels, _ = samples_in_order(0, n_groups=1, size=16)
+    estimate(logits, labels, estimators=["soft"], splits=2, permutations=99, permutations_by="shifts", curve=False)
+    assert "only 16 different shifts of their labels, so the p-value can hardly be below 0.062" in caplog.text
+    with pytest.raises(UsageError, match="Unknown kind of permutations 'shift'"):
+        estimate(logits, labels, permutations_by="shift")
+
+
 def test_a_test_stops_at_the_tenth_value_at_or_below_the_real_one():
     values = np.random.default_rng(0).random(99)
     drawn = []
@@ -236,6 +321,9 @@ def test_the_standard_error_adds_samples_and_splits():
     averages = rng.random(20)
     mean = estimate_mean(errors_of(values, averages=averages))
     assert mean.standard_error**2 == pytest.approx(values.var(ddof=1) / 50 + averages.var(ddof=1))
+    relative = (values.var(ddof=1) / 50 / np.sqrt(49) + averages.var(ddof=1) / np.sqrt(4)) / mean.standard_error**2
+    expected = proportion_interval(mean.value, mean.standard_error, 50, 1 / relative**2)
+    assert mean.interval == pytest.approx(expected)
     log_mean = estimate_log_mean(errors_of(3 * values))
     expected = stats.ttest_1samp(-3 * values, 0).confidence_interval()
     np.testing.assert_allclose(log_mean.interval, expected)
@@ -250,6 +338,38 @@ def test_group_means_are_the_units_if_groups_count_equally():
     means = np.array([values[groups == g].mean() for g in range(12)])
     assert mean.value == pytest.approx(means.mean())
     assert mean.standard_error == pytest.approx(means.std(ddof=1) / np.sqrt(12))
+
+
+def test_units_of_much_weight_have_leverage_and_leave_few_degrees_of_freedom():
+    rng = np.random.default_rng(0)
+    weights = np.repeat([60 / 378, 3 / 378], 6)
+    values = rng.random(12)
+    errors = errors_of(values, weights=weights)
+    mean = values @ weights
+    variance = ((weights * (values - mean)) ** 2 / (1 - weights)).sum()
+    assert estimate_mean(errors).standard_error == pytest.approx(np.sqrt(variance))
+    assert unit_degrees(errors) == pytest.approx(1 / (weights**2).sum() - 1)
+    assert unit_degrees(errors_of(values)) == pytest.approx(11)
+    halves = errors_of(values, strata=np.arange(12) // 6)
+    assert unit_degrees(halves) == pytest.approx(10)
+    pairs = errors_of(values, weights=np.repeat([1 / 4, 1 / 20], [2, 10]), strata=np.repeat([0, 1], [2, 10]))
+    assert unit_degrees(pairs) == pytest.approx((1 / 2 + 1 / 10) ** 2 / (1 / 4 / 1 + 1 / 100 / 9))
+    alone = errors_of(values, weights=np.repeat([1 / 2, 1 / 22], [1, 11]), strata=np.repeat([0, 1], [1, 11]))
+    assert unit_degrees(alone) == pytest.approx(10)
+
+
+def test_intervals_of_a_mean_over_classes_with_two_samples_cover():
+    sizes = np.array([34, 20, 12, 10, 8, 6, 2, 2])
+    strata = np.repeat(np.arange(8), sizes)
+    weights = 1 / 8 / sizes[strata]
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(1500):
+        values = 0.5 + 0.1 * rng.standard_normal(len(strata))
+        low, high = estimate_mean(errors_of(values, weights=weights, strata=strata)).interval
+        covered.append(low <= 0.5 <= high)
+    # The standard error of 1,500 data sets is .006.
+    assert 0.935 < np.mean(covered) < 0.98
 
 
 def test_no_error_seen_gives_the_exact_interval_and_few_groups_none():

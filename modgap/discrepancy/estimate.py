@@ -22,6 +22,7 @@ from modgap.errors import UsageError, unknown_name
 from modgap.label_space import LabelSpace, validate_class_count
 from modgap.progress import Progress
 from modgap.statistics.intervals import estimate_log_mean
+from modgap.statistics.permutations import PERMUTATIONS_BY
 from modgap.statistics.weights import choose_weighting, entry_weights, integer_weights
 from modgap.user_arrays import number_groups
 
@@ -50,6 +51,7 @@ def estimate(
     curve: bool = True,
     permutations: int = 99,
     permutations_for: str = "soft",
+    permutations_by: str = "shuffle",
     trials: int = 100_000,
     subsets: int = 1000,
     restarts: int | None = None,
@@ -86,6 +88,9 @@ def estimate(
             tenth permuted value that is at or below the real one.
         permutations_for: Estimator that the test is made with: `soft`, over all splits; or `search` or `montecarlo`, on
             one split and with one restart.
+        permutations_by: How labels move inside a group of several classes: `shuffle`, if its samples are exchangeable,
+            or `shifts`, if they are in the order of time. The labels then move on by a random number of samples.
+            Without groups, all samples are one sequence.
         trials: Number of random maps of the Monte-Carlo estimator.
         subsets: Number of random subsets of source classes of the assignment estimator.
         restarts: Number of restarts of the search on all samples; None to restart until the best value was found three
@@ -137,9 +142,12 @@ def estimate(
     )
     names = _validate_estimators(estimators, permutations, permutations_for)
     validate_measures(measures, temperature)
+    if permutations_by not in PERMUTATIONS_BY:
+        raise unknown_name("kind of permutations", permutations_by, PERMUTATIONS_BY)
     options = InferenceOptions(
-        names, weight or "", splits, per_class, permutations, permutations_for, spread, curve and per_class is None
-    )
+        names, weight or "", splits, per_class, permutations, permutations_for, permutations_by, spread,
+        curve and per_class is None,
+    )  # fmt: skip
     inference = _inference(
         logits, labels, groups, options, (trials, subsets, restarts), classes, (measures, temperature), seed, threads,
         progress,
@@ -186,7 +194,7 @@ def held_out_samples(
     """
     _validate_numbers(splits=(splits, 1), per_class=(per_class, 1), seed=(seed, 0), threads=(threads, 1))
     names = _validate_estimators(estimators, 0, "soft", HELD_OUT)
-    options = InferenceOptions(names, weight or "", splits, per_class, 0, "soft", 0, False)
+    options = InferenceOptions(names, weight or "", splits, per_class, 0, "soft", "shuffle", 0, False)
     inference = _inference(logits, labels, groups, options, (1, 0, None), None, ((), 1.0), seed, threads, progress)
     inference.compute_errors()
     return inference.tested_samples()
@@ -272,6 +280,8 @@ def _result(inference: Inference, k_way_result: KWay | None, bound_seconds: floa
         leep_interval=leep.interval if leep else None,
         permuted_error=inference.permuted_error,
         permutations_for=tested,
+        permutations_by=options.permutations_by,
+        is_ordered=inference.is_ordered,
         estimates=estimates,
         learning_curve=curve,
         bounds=bounds,

@@ -29,6 +29,7 @@ class HeldOutProblem:
         classes: Number of each tested class among all K classes, ascending.
         samples: Number of each sample among the N labeled samples, shape (M,).
         weighting: What counts equally in an error.
+        permutations_by: How labels move inside a group of several classes, see `permute_samples`.
     """
 
     inputs: EstimatorInputs
@@ -37,6 +38,7 @@ class HeldOutProblem:
     classes: np.ndarray
     samples: np.ndarray
     weighting: str
+    permutations_by: str = "shuffle"
 
     @cached_property
     def units(self) -> np.ndarray:
@@ -72,7 +74,7 @@ class HeldOutProblem:
     def permuted(self, seed: int, repeat: int, splits: Splits) -> Labeling:
         """Return the labeling in which labels have moved between samples or groups, together with the splits."""
         space = self.labeling.space
-        donors = permute_samples(space.label_set_ids, self.groups, seed, repeat)
+        donors = permute_samples(space.label_set_ids, self.groups, seed, repeat, self.permutations_by)
         permuted = space.with_labels_from(donors)
         return Labeling(permuted, entry_weights(permuted, self.groups, self.weighting), splits.permuted(donors))
 
@@ -90,6 +92,7 @@ def held_out_problem(
     weighting: str,
     splits: int,
     per_class: int | None,
+    permutations_by: str = "shuffle",
 ) -> HeldOutProblem | None:
     """Return the samples and classes that can be tested, and their splits.
 
@@ -102,6 +105,7 @@ def held_out_problem(
         weighting: What counts equally in an error: `samples`, `groups` or `classes`.
         splits: Number of repeated splits; 0 for no held-out values.
         per_class: Number of samples a class to fit on; None for halves.
+        permutations_by: How labels move inside a group of several classes: `shuffle` or `shifts`.
 
     Raises:
         InputError: If there are too few samples for the requested number of samples a class.
@@ -129,4 +133,4 @@ def held_out_problem(
     if len(classes) == inputs.n_classes and "search" in inputs.names:
         tested_inputs.share_ranking_of(inputs)
     labeling = Labeling(tested, weights, folds)
-    return HeldOutProblem(tested_inputs, labeling, tested_groups, classes, samples, weighting)
+    return HeldOutProblem(tested_inputs, labeling, tested_groups, classes, samples, weighting, permutations_by)

@@ -30,11 +30,17 @@ from modgap.errors import InputError
 from modgap.label_space import LabelSpace
 from modgap.progress import Progress
 from modgap.statistics.intervals import SampleErrors, estimate_mean
-from modgap.statistics.permutations import permute_samples
+from modgap.statistics.permutations import are_ordered, count_shifts, permute_samples, smallest_p_value
 from modgap.statistics.splits import one_fold_of_all
 from modgap.statistics.weights import entry_weights, integer_weights
 
-__all__ = ["Inference", "InferenceOptions"]
+__all__ = ["ORDERED", "Inference", "InferenceOptions"]
+
+ORDERED = (
+    "Samples that follow each other in a group are alike, in their labels and in the source's outputs, so the p-value "
+    "of shuffled labels is too low. Pass --permutations-by shifts if the samples are in the order of time."
+)
+"""Warning if labels are shuffled inside groups whose samples are not exchangeable."""
 
 log = logging.getLogger("modgap")
 
@@ -50,6 +56,7 @@ class InferenceOptions:
         per_class: Number of samples a class to fit on; None for halves.
         permutations: Largest number of permutations; 0 for no permutation test.
         permutations_for: Estimator that the permutation test is made with: `soft`, `search` or `montecarlo`.
+        permutations_by: How labels move inside a group of several classes: `shuffle` or `shifts`.
         spread: Number of further seeds of the Monte-Carlo trials; 0 for no spread.
         curve: True to compute a learning curve where it is cheap.
     """
@@ -60,6 +67,7 @@ class InferenceOptions:
     per_class: int | None
     permutations: int
     permutations_for: str
+    permutations_by: str
     spread: int
     curve: bool
 
@@ -96,8 +104,21 @@ class Inference:
         """The samples and classes that can be tested; None if there are not two such classes."""
         options = self.options
         return held_out_problem(
-            self.inputs, self.space, self.groups, options.weighting, options.splits, options.per_class
+            self.inputs,
+            self.space,
+            self.groups,
+            options.weighting,
+            options.splits,
+            options.per_class,
+            options.permutations_by,
         )
+
+    @cached_property
+    def is_ordered(self) -> bool:
+        """True if samples of a group follow each other in time, so that labels must not be shuffled inside it."""
+        if self.groups is None:
+            return False
+        return are_ordered(self.space.label_set_ids, self.groups, self.inputs.logits, self.space.rows)
 
     @cached_property
     def probabilities(self) -> Probabilities:
@@ -140,6 +161,7 @@ class Inference:
         solutions = self._solutions()
         estimates = {name: self._estimate(name, solution) for name, solution in solutions.items()}
         if self.problem and self.options.permutations:
+            self._warn_of_order()
             with self._stage("permutations"):
                 self._add_null(estimates, solutions)
         if self.options.spread and "montecarlo" in estimates:
@@ -147,6 +169,20 @@ class Inference:
                 spread = self._montecarlo_spread(solutions["montecarlo"].value)
             estimates["montecarlo"] = replace(estimates["montecarlo"], spread=spread)
         return estimates
+
+    def _warn_of_order(self) -> None:
+        """Warn if shuffled labels give a p-value that is too low, or if there are few shifts to draw from."""
+        if self.options.permutations_by == "shuffle":
+            if self.is_ordered:
+                log.warning(ORDERED)
+            return
+        n_shifts = count_shifts(self.space.label_set_ids, self.groups)
+        if n_shifts <= self.options.permutations:
+            log.warning(
+                "The groups allow only %.0f different shifts of their labels, so the p-value can hardly be below %.2g.",
+                n_shifts,
+                smallest_p_value(int(n_shifts) - 1),
+            )
 
     def _soft_errors(self) -> np.ndarray:
         """Compute the soft held-out errors, their matched version and LEEP; return the maps of the folds (J, K)."""
@@ -339,7 +375,9 @@ class Inference:
                 "does not apply to multi-label data or to weights that differ."
             )
             return Bounds(None, upper, None, None)
-        donors = permute_samples(self.space.label_set_ids, self.groups, self.inputs.seed, 0)
+        donors = permute_samples(
+            self.space.label_set_ids, self.groups, self.inputs.seed, 0, self.options.permutations_by
+        )
         logits, threads = self.inputs.logits, self.inputs.threads
         with self._stage("bounds"):
             real, permuted = (

@@ -232,7 +232,7 @@ def hard_permutation_test(
         values = []
         for repeat in repeats:
             values.append(_hard_error(name, problem, problem.permuted(inputs.seed, repeat, splits)))
-            donors = permute_samples(space.label_set_ids, groups, inputs.seed, repeat)
+            donors = permute_samples(space.label_set_ids, groups, inputs.seed, repeat, problem.permutations_by)
             permuted = space.with_labels_from(donors)
             weights = integer_weights(entry_weights(permuted, groups, problem.weighting))
             in_sample.append(run_chain(fixed, permuted, weights)[0][name].value)

@@ -162,6 +162,9 @@ class Discrepancy:
             like these, which can lie above the chance level on few samples. It is that of the search on small problems,
             and that of maps that minimize the soft error on large ones. None without permutations.
         permutations_for: Estimator that the permutation test is made with; None without permutations.
+        permutations_by: How labels moved inside a group of several classes: `shuffle` or `shifts`.
+        is_ordered: True if neighbors in groups of several classes are alike, so that `shuffle` gives p-values that are
+            too low.
         estimates: Estimate of each estimator, by name.
         learning_curve: Held-out errors by the number of samples a class that maps are fitted on.
         control: Comparison with the random-weights control; None if it was not requested.
@@ -195,6 +198,8 @@ class Discrepancy:
     leep_interval: tuple[float, float] | None
     permuted_error: float | None
     permutations_for: str | None
+    permutations_by: str
+    is_ordered: bool
     estimates: dict[str, Estimate]
     learning_curve: tuple[LearningCurvePoint, ...]
     bounds: Bounds

@@ -22,7 +22,7 @@ __all__ = ["ReportDetails", "ReportDetailsJob", "correct_p_values"]
 
 KIND = "report_details"
 """Kind of the cache entries."""
-VERSION = 3
+VERSION = 4
 """Version of the algorithm, part of the cache keys."""
 MAX_MAP_SAMPLES = 600
 MIN_MAP_SAMPLES = 20

@@ -14,7 +14,8 @@ from modgap.statistics.intervals import (
     SampleErrors,
     degrees_of_freedom,
     exact_interval,
-    mean_and_residuals,
+    mean_and_contributions,
+    unit_degrees,
     variance_of_repeats,
 )
 
@@ -69,8 +70,9 @@ def paired_difference(
 ) -> PairedDifference:
     """Compare two errors sample by sample.
 
-    The standard error, and Student's t distribution with G - 1 degrees of freedom, are those of `estimate_mean` for the
-    differences of unit means. What both sources share, such as samples that are hard for both, cancels.
+    The standard error is that of `estimate_mean` for the differences of unit means. What both sources share, such as
+    samples that are hard for both, cancels. Student's t distribution has the degrees of freedom of `unit_degrees`
+    alone: differences are less skewed than errors, and keep their level without the wider margin.
 
     Args:
         first: Errors of the first source.
@@ -92,11 +94,11 @@ def paired_difference(
         first.strata,
         first.split_seed,
     )
-    value, residuals = mean_and_residuals(difference)
-    n_units = len(residuals)
+    value, contributions = mean_and_contributions(difference)
+    n_units = len(contributions)
     if n_units < 2:
         return PairedDifference(value, None, None, float("nan"), n_units)
-    variance = float(residuals.var(ddof=1)) / n_units + variance_of_repeats(difference.averages)
+    variance = float(contributions @ contributions) + variance_of_repeats(difference.averages)
     standard_error = float(np.sqrt(variance + more_variance))
     if n_units < MIN_UNITS:
         return PairedDifference(value, None, None, standard_error, n_units)
@@ -104,7 +106,7 @@ def paired_difference(
     if standard_error <= rounding:
         bounds = _clipped_interval(value, _constant_margin(n_units, largest), largest)
         return PairedDifference(value, bounds, float(_constant_p_value(value, n_units, rounding)), 0.0, n_units)
-    degrees = degrees_of_freedom([(variance, n_units - 1), (more_variance, more_degrees)])
+    degrees = degrees_of_freedom([(variance, unit_degrees(difference)), (more_variance, more_degrees)])
     margin = float(stats.t.ppf((1 + LEVEL) / 2, degrees)) * standard_error
     p_value = float(2 * stats.t.sf(abs(value) / standard_error, degrees))
     return PairedDifference(value, _clipped_interval(value, margin, largest), p_value, standard_error, n_units)
@@ -151,17 +153,19 @@ def paired_differences(
     """
     for other in errors[1:]:
         _check_paired(errors[0], other)
-    means_and_residuals = [mean_and_residuals(one) for one in errors]
-    means = np.array([mean for mean, _ in means_and_residuals])
-    residuals = np.stack([of_units for _, of_units in means_and_residuals])
+    means_and_contributions = [mean_and_contributions(one) for one in errors]
+    means = np.array([mean for mean, _ in means_and_contributions])
+    contributions = np.stack([of_units for _, of_units in means_and_contributions])
     averages = np.stack([one.averages for one in errors])
     values = means[:, None] - means
-    n_units = residuals.shape[1]
+    n_units = contributions.shape[1]
     if n_units < MIN_UNITS:
         unknown = np.full(values.shape, np.nan)
         return PairedDifferences(values, np.stack([unknown, unknown], axis=2), unknown, unknown, unknown)
-    variances = _variances_of_differences(residuals) / n_units + _variances_of_differences(averages)
-    standard_errors, degrees = _add_variances(variances, n_units - 1, more or [(0.0, np.inf)] * len(errors))
+    of_units = np.stack([((row - contributions) ** 2).sum(axis=1) for row in contributions])
+    variances = of_units + _variances_of_differences(averages)
+    of_trainings = more or [(0.0, np.inf)] * len(errors)
+    standard_errors, degrees = _add_variances(variances, unit_degrees(errors[0]), of_trainings)
     margins = special.stdtrit(degrees, (1 + LEVEL) / 2) * standard_errors
     with np.errstate(divide="ignore", invalid="ignore"):
         p_values = 2 * special.stdtr(degrees, -np.abs(values) / standard_errors)
@@ -174,7 +178,7 @@ def paired_differences(
 
 
 def _add_variances(
-    variances: np.ndarray, n_degrees: int, more: Sequence[tuple[float, float]]
+    variances: np.ndarray, n_degrees: float, more: Sequence[tuple[float, float]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return standard errors and degrees of freedom of all pairs, (S, S), with those of further random draws.
 
