@@ -356,6 +356,9 @@ def test_units_of_much_weight_have_leverage_and_leave_few_degrees_of_freedom():
     assert unit_degrees(pairs) == pytest.approx((1 / 2 + 1 / 10) ** 2 / (1 / 4 / 1 + 1 / 100 / 9))
     alone = errors_of(values, weights=np.repeat([1 / 2, 1 / 22], [1, 11]), strata=np.repeat([0, 1], [1, 11]))
     assert unit_degrees(alone) == pytest.approx(10)
+    heavy = errors_of(values, weights=np.repeat([0.999, 0.001 / 11], [1, 11]))
+    assert unit_degrees(heavy) == 1
+    assert np.isfinite(estimate_mean(heavy).interval).all()
 
 
 def test_intervals_of_a_mean_over_classes_with_two_samples_cover():

@@ -335,7 +335,7 @@ def _unit_weights(errors: SampleErrors) -> tuple[np.ndarray, np.ndarray]:
 
 
 def unit_degrees(errors: SampleErrors) -> float:
-    """Return the degrees of freedom of the sum of the squared contributions of G units, at most G - 1.
+    """Return the degrees of freedom of the sum of the squared contributions of G units, from 1 to G - 1.
 
     A stratum has one less than its effective number of units (Kish), and the strata are combined by Satterthwaite's
     formula, as if all units had errors of the same variance. If G units count equally, without strata, this is G - 1.
@@ -355,7 +355,7 @@ def unit_degrees(errors: SampleErrors) -> float:
         return float(len(shares) - 1)
     variances = (shares[:, several] ** 2).sum(axis=0)
     parts = zip(variances.tolist(), (1 / squares[several] - 1).tolist(), strict=True)
-    return min(float(len(shares) - 1), degrees_of_freedom(list(parts)))
+    return min(float(len(shares) - 1), max(1.0, degrees_of_freedom(list(parts))))
 
 
 def variance_of_repeats(averages: np.ndarray) -> float:
