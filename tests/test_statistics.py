@@ -8,6 +8,7 @@ from scipy import stats
 
 from modgap.discrepancy import estimate, label_space
 from modgap.discrepancy.report import DiscrepancyReport
+from modgap.discrepancy.summary import answer
 from modgap.errors import InputError, UsageError
 from modgap.statistics.equal_groups import equal_group_rows
 from modgap.statistics.intervals import (
@@ -249,7 +250,7 @@ def test_shuffled_labels_of_ordered_samples_give_p_values_that_are_too_low_and_s
     assert rejected["shifts"] / 300 < 0.08
 
 
-def test_ordered_samples_are_announced_and_remarked_unless_labels_are_shifted(caplog):
+def test_ordered_samples_are_announced_and_show_nothing_unless_labels_are_shifted(caplog):
     options = {"estimators": ["soft"], "permutations": 19, "splits": 4, "curve": False, "threads": 1}
     logits, labels, groups = samples_in_order(0, signal=1.0)
     warning = "the p-value of shuffled labels is too low. Pass --permutations-by shifts"
@@ -257,8 +258,11 @@ def test_ordered_samples_are_announced_and_remarked_unless_labels_are_shifted(ca
         caplog.clear()
         result = estimate(logits, labels, groups=groups, permutations_by=by, **options)
         assert (result.is_ordered, result.permutations_by, result.null.p_value) == (True, by, 0.05)
-        remarks = " ".join(DiscrepancyReport(None, "x", result, (), (), {}, 0.0).remarks())
-        assert (warning in caplog.text) == (warning in remarks) == (by == "shuffle")
+        report = DiscrepancyReport(None, "x", result, (), (), {}, 0.0)
+        remarks = " ".join(report.remarks())
+        assert (warning in caplog.text) == (by == "shuffle")
+        assert ("this p-value is too low" in answer(report)) == (by == "shuffle")
+        assert ("So the outputs of the source carry" in answer(report)) == (by == "shifts")
         assert "There are 10 groups. With fewer than 20, 95 % intervals of the soft error covered" in remarks
 
 

@@ -93,6 +93,13 @@ def test_fewer_than_three_controls_say_nothing_about_pretraining(n, p_value, dif
     assert ("this one random initialization" if n == 1 else "these 2 random initializations") in text
 
 
+def test_a_p_value_of_shuffled_labels_in_the_order_of_time_is_no_evidence():
+    shown = verdict(changed(is_ordered=True))
+    assert shown.status == "nothing shown"
+    assert "but this p-value is too low" in answer(changed(is_ordered=True))
+    assert "is too low" not in answer(changed(is_ordered=True, p_value=0.3))
+
+
 def test_a_difference_that_is_not_shown_comes_with_the_smallest_that_could_have_been():
     text = control_finding(changed(control=replace(CONTROL, p_value=0.2))).sentence
     assert (

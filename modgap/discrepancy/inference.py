@@ -34,7 +34,7 @@ from modgap.statistics.permutations import are_ordered, count_shifts, permute_sa
 from modgap.statistics.splits import one_fold_of_all
 from modgap.statistics.weights import entry_weights, integer_weights
 
-__all__ = ["ORDERED", "Inference", "InferenceOptions"]
+__all__ = ["Inference", "InferenceOptions"]
 
 ORDERED = (
     "Samples that follow each other in a group are alike, in their labels and in the source's outputs, so the p-value "

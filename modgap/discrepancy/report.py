@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from modgap.discrepancy.inference import ORDERED
 from modgap.discrepancy.repeated_rows import remarks_on_copies
 from modgap.discrepancy.result import Discrepancy, Estimate
 from modgap.discrepancy.verdict import evidence_of_record, verdict
@@ -97,8 +96,6 @@ class DiscrepancyReport:
                 f"only one sample or group ({count(result.n_untested, 'sample')}, "
                 f"{100 * result.n_untested / result.n_samples:.1f} %)."
             )
-        if result.is_ordered and result.permutations_by == "shuffle" and result.null:
-            remarks.append(ORDERED)
         if result.n_groups is not None and MIN_UNITS <= result.n_groups < FEW_GROUPS and result.splits:
             remarks.append(
                 f"There are {result.n_groups} groups. With fewer than {FEW_GROUPS}, 95 % intervals of the soft error "

@@ -133,6 +133,8 @@ class Evidence:
         permuted: Mean error with permuted labels on the scale of the held-out error; None if it is unknown.
         soft: Soft held-out error with the real labels and with permuted ones, if the test is made with it and another
             error is reported; else None.
+        is_ordered: True if labels were shuffled although samples that follow each other are alike, so that the p-value
+            is too low.
         control: Comparison with random-weights controls; None without one.
         is_control: True if the source has random weights itself.
         is_measured: True if modgap ran the source, so that it can run the same architecture with random weights.
@@ -155,6 +157,7 @@ class Evidence:
     permutations: int = 0
     permuted: float | None = None
     soft: tuple[float, float] | None = None
+    is_ordered: bool = False
     control: ControlEvidence | None = None
     is_control: bool = False
     is_measured: bool = True
@@ -220,6 +223,7 @@ def evidence_of_record(record: Mapping[str, Any]) -> Evidence:
         permutations=null["requested"],
         permuted=record["permuted_error"] if is_soft else null["mean"],
         soft=(record["estimates"]["soft"]["held_out"], null["mean"]) if is_soft else None,
+        is_ordered=record.get("is_ordered", False) and record["permutations_by"] == "shuffle",
     )
 
 
@@ -313,6 +317,12 @@ def labels_finding(numbers: Evidence) -> Finding:
         text = f"With permuted labels it is {numbers.permuted:.3f}"
     text += f" ({_p_text(numbers.p_value)})"
     smallest = smallest_p_value(numbers.permutations)
+    if numbers.p_value <= SIGNIFICANCE_LEVEL and numbers.is_ordered:
+        return Finding(
+            "not shown",
+            f"{text}, but this p-value is too low, because samples that follow each other are alike. If they are in "
+            "the order of time, pass --permutations-by shifts.",
+        )
     if numbers.p_value <= SIGNIFICANCE_LEVEL:
         return Finding("yes", f"{text}.")
     if smallest > SIGNIFICANCE_LEVEL and numbers.p_value <= smallest:

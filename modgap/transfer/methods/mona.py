@@ -6,7 +6,7 @@ __all__ = ["METHOD"]
 
 METHOD = Method(
     name="mona",
-    title="the embedder is meta-learned so that fine-tuning is to keep the source knowledge, then everything is trained",
+    title="the embedder is meta-learned to make fine-tuning keep the source knowledge, then everything is trained",
     reference="MoNA (ICML 2024), Algorithm 1, equations (2) to (9)",
     stages=two_stages("mona"),
 )
