@@ -16,7 +16,7 @@ from modgap.formatting import count
 __all__ = ["NumberedNames", "Spelling", "number_names", "parse_number", "real_numbers"]
 
 Spelling = Literal["refuse", "text", "number"]
-"""What different spellings of one number are: an error, different names, or one name."""
+"""How different spellings of one number are read: as an error, as different names, or as one name."""
 NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,4})?")
 PLAIN_NUMBER = re.compile("-?[1-9][0-9]{0,17}|0")
 OUTER = " \t\r\n\v\f\0\u00a0\u3000"
