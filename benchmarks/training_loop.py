@@ -13,6 +13,7 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,17 +52,22 @@ class Samples(Dataset[tuple[np.ndarray, int]]):
         return self.data.transform.pieces(self.data.table.samples[row])[0], int(self.data.table.class_labels[row])
 
 
-def bare_epochs(source: str, data: TargetData, batch: int, workers: int) -> list[float]:
-    """Return the seconds of each epoch of a bare loop but the first."""
+def bare_epochs(source: str, data: TargetData, batches: Callable[[], Iterable[Sequence[torch.Tensor]]]) -> list[float]:
+    """Return the seconds of each epoch of a bare loop but the first.
+
+    Args:
+        source: Name of the source.
+        data: The target.
+        batches: Function that returns the batches of inputs and classes of an epoch.
+    """
     recipe = resolve_recipe(data.target.manifest)
     model = build_model(open_source(source).load(None, head=False), data, recipe, get_method("finetune"), seed=0)
     optimizer = torch.optim.AdamW(model.parameters(), 1e-4, weight_decay=0.05)
-    loader = DataLoader(Samples(data), batch, shuffle=True, num_workers=workers)
     seconds = []
     for _ in range(EPOCHS):
         start = time.perf_counter()
         model.train()
-        for x, y in loader:
+        for x, y in batches():
             loss = cross_entropy(model(x), y)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -71,26 +77,12 @@ def bare_epochs(source: str, data: TargetData, batch: int, workers: int) -> list
     return seconds[1:]
 
 
-def tensor_epochs(source: str, data: TargetData, batch: int) -> list[float]:
-    """Return the seconds of each epoch but the first of a bare loop over tensors in memory."""
-    recipe = resolve_recipe(data.target.manifest)
-    model = build_model(open_source(source).load(None, head=False), data, recipe, get_method("finetune"), seed=0)
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-4, weight_decay=0.05)
-    samples = [Samples(data)[number] for number in range(len(data.train))]
-    inputs = torch.from_numpy(np.stack([x for x, _ in samples]))
-    classes = torch.tensor([y for _, y in samples])
-    seconds = []
-    for _ in range(EPOCHS):
-        start = time.perf_counter()
-        model.train()
-        for rows in torch.randperm(len(classes)).split(batch):
-            loss = cross_entropy(model(inputs[rows]), classes[rows])
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-        seconds.append(time.perf_counter() - start)
-    return seconds[1:]
+def batches_in_memory(samples: Samples, batch: int) -> Callable[[], Iterator[tuple[torch.Tensor, torch.Tensor]]]:
+    """Return a function that draws the batches of an epoch from one tensor of all samples."""
+    pairs = [samples[number] for number in range(len(samples))]
+    inputs = torch.from_numpy(np.stack([x for x, _ in pairs]))
+    classes = torch.tensor([y for _, y in pairs])
+    return lambda: ((inputs[rows], classes[rows]) for rows in torch.randperm(len(classes)).split(batch))
 
 
 def own_epochs(source: str, target: str, samples: int, batch: int, workers: int) -> list[float]:
@@ -122,8 +114,9 @@ def main() -> None:
             tensors: list[float] = []
             for _ in range(arguments.repeats):
                 own += own_epochs(arguments.source, arguments.target, arguments.samples, batch, workers)
-                bare += bare_epochs(arguments.source, data, batch, workers)
-                tensors += tensor_epochs(arguments.source, data, batch)
+                loader = DataLoader(Samples(data), batch, shuffle=True, num_workers=workers)
+                bare += bare_epochs(arguments.source, data, lambda loader=loader: loader)
+                tensors += bare_epochs(arguments.source, data, batches_in_memory(Samples(data), batch))
             summary = min if arguments.shortest else statistics.median
             ours = summary(own)
             ratios = [ours / summary(seconds) for seconds in (bare, tensors)]
