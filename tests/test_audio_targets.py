@@ -28,7 +28,7 @@ def test_esc50_agrees_with_its_table(at):
     manifest = named_manifest("esc50")
     with target.files["table"][0].open() as stream:
         rows = list(csv.DictReader(stream))
-    assert table.classes == manifest.classes
+    assert table.classes == list(manifest.classes)
     assert list(table.labels) == [int(row["target"]) for row in rows]
     assert [table.classes[k] for k in table.labels] == [row["category"] for row in rows]
     assert [{"1": 0, "4": 1, "5": 2}[row["fold"]] for row in rows] == list(table.splits)

@@ -270,7 +270,7 @@ def judged(evidence, name, differences, over_both=1.0):
     here = two_way.target_interval(np.array(differences))
     none = two_way.MeanInterval(0.0, 0.0, 0.0, 1.0)
     both = two_way.MeanInterval(here.mean, here.mean - 1, over_both, 0.5)
-    return name, agreement.Agreement(none, none, here, here.p_value * 3, both, 1.0)
+    return name, agreement.Agreement(none, none, here, here.p_value * 3, none, none, both, 1.0)
 
 
 def test_the_verdict_on_the_ranking_follows_the_protocol(evidence):

@@ -27,7 +27,8 @@ def naive_logits(source_name, target_name, size):
     low, high = train.min(), train.max()
     outputs = []
     for i in range(len(table.labels)):
-        image = torch.from_numpy((table.samples[i] - low) / (high - low))[None].repeat(1, 3, 1, 1)
+        scaled = ((table.samples[i] - low) / (high - low)).astype(np.float32)
+        image = torch.from_numpy(scaled)[None].repeat(1, 3, 1, 1)
         image = torch.nn.functional.interpolate(image, (size, size), mode=source.input.interpolation, antialias=True)
         mean, sd = (torch.tensor(v)[:, None, None] for v in (source.input.mean, source.input.sd))
         with torch.inference_mode():

@@ -102,7 +102,7 @@ def test_splits_and_masks_of_custom_arrays(tmp_path):
     np.testing.assert_array_equal(table.splits, splits)
     np.testing.assert_array_equal(table.masks[2], masks[2])
     np.testing.assert_array_equal(table.targets[4], y[4])
-    assert table.samples[0].dtype == np.float32
+    assert table.samples[0].dtype == np.float64
     np.savez(tmp_path / "b.npz", x=x, y=np.array([0, 1, 0, 1, 1]), splits=splits + 1)
     with pytest.raises(InputError, match="expected splits 0 \\(train\\)"):
         open_target(str(tmp_path / "b.npz"), custom_data=CustomData(kind="series")).read()

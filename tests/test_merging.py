@@ -76,7 +76,7 @@ def results(folder):
         if path.name == "ranking.json":
             record = json.loads(path.read_text())
             contents[str(path.relative_to(folder))] = {
-                name: value for name, value in record.items() if name not in ("seconds", "jobs")
+                name: value for name, value in record.items() if name not in ("seconds", "jobs", "digest")
             }
         elif path.is_file():
             contents[str(path.relative_to(folder))] = path.read_bytes()

@@ -535,7 +535,9 @@ def test_series_of_another_length_than_all_in_training_are_refused(trained, tmp_
     lines = [":".join(",".join(map(str, channel)) for channel in wave) for wave in x[:3].astype(float)]
     header = f"@timeStamps false\n@univariate false\n@dimensions {x.shape[1]}\n@equalLength true\n"
     (tmp_path / "x.ts").write_text(f"{header}@seriesLength {x.shape[2]}\n@classLabel false\n@data\n" + "\n".join(lines))
-    np.testing.assert_array_equal(predict_data(model, str(tmp_path / "x.ts")).outputs, model.predict_proba(x[:3]))
+    outputs = predict_data(model, str(tmp_path / "x.ts")).outputs
+    # The texts are read in double precision, and x is in single precision.
+    np.testing.assert_allclose(outputs, model.predict_proba(x[:3]), rtol=1e-5)
     (tmp_path / "broken.ts").write_text("@classLabel false\n@data\n1,x,3\n")
     with pytest.raises(InputError, match="cannot read"):
         predict_data(model, str(tmp_path / "broken.ts"))
