@@ -72,3 +72,11 @@ def test_the_fields_in_the_guide_to_manifests_exist():
     names = {name.strip("[]").partition(".")[0] for row in fields for name in re.findall("`(.*?)`", row)}
     assert names
     assert names <= set(Manifest.model_fields)
+
+
+def test_the_recording_of_the_terminal_rests_on_its_last_frame():
+    recording = (ROOT / "docs" / "terminal.svg").read_text(encoding="utf-8")
+    frames = [int(x) for x in re.findall(r"[\d.]+%\{transform:translateX\(-(\d+)px\)\}", recording)]
+    assert f"animation-iteration-count:1;transform:translateX(-{max(frames)}px);" in recording
+    last = recording.rpartition(f'<svg x="{max(frames)}">')[2]
+    assert last.count("<use") > 20, "the last frame has the whole answer"

@@ -402,6 +402,11 @@ def test_the_command_prints_the_errors_and_the_page_has_them(sources, tmp_path):
     assert done.returncode == 0, done.stderr
     # The progress of the training is no message of the ranking.
     assert "stage2" not in done.stderr
+    announced = "A short fine-tuning of 2 sources, and of the random-weights control of the best, takes about "
+    assert announced in " ".join(done.stderr.split())
+    again = run_in_process("rank", "--target", str(path), "--sources", names, *options)
+    assert again.returncode == 0
+    assert announced not in " ".join(again.stderr.split())
     assert "ranked by error after a short fine-tuning (lower is better)" in done.stdout
     assert "(train split)" in done.stdout
     assert "2 sources were fine-tuned for 10 epochs" in " ".join(done.stdout.split())

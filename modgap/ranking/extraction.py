@@ -303,7 +303,8 @@ def store_outputs(outputs: np.ndarray, arrays: dict[str, np.ndarray], record: di
     with RowWriter(entry_path(KIND, key), arrays, ARRAY, outputs.shape, record) as writer:
         writer.append(outputs)
         writer.finish()
-    return Extracted(key, False, record["properties"], len(outputs), record["provenance"])
+    seconds = float(record.get("seconds", 0.0))
+    return Extracted(key, False, record["properties"], len(outputs), record["provenance"], seconds=seconds)
 
 
 def _extract_raw_values(target: Target, request: LogitsRequest, key: str, key_content: Mapping[str, Any]) -> Extracted:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modgap.errors import InputError, UsageError, first_line
+from modgap.formatting import count, format_duration
 from modgap.ranking.devices import hold_device
 from modgap.ranking.error_standings import compute_error_standings
 from modgap.ranking.extraction import Extracted
@@ -32,6 +33,10 @@ __all__ = ["PilotJob", "run_pilot"]
 
 KIND = "pilots"
 """Kind of the cache entries of pilots."""
+TRAINING_COST = 4
+"""About how many times as long a sample takes in an update as in a pass."""
+
+log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,10 @@ def run_pilot(
     """
     from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_RATES
 
-    by_row, counts = _measure("pilot", plan, rows, table.source_order[: plan.request.pilot], extracted)
+    chosen = table.source_order[: plan.request.pilot]
+    jobs = _jobs(plan, rows, chosen, extracted)
+    _tell_time(plan, [extracted[index] for index, job in jobs.items() if job.load_cached() is None])
+    by_row, counts = _measure("pilot", plan, rows, chosen, extracted)
     pilot_table = _pilot_table(rows, by_row)
     baselines = _baselines(rows, pilot_table.first_source, extracted)
     if baselines:
@@ -193,8 +201,16 @@ def _measure(
     extracted: Mapping[int, Extracted],
 ) -> tuple[dict[int, "PilotErrors | Failure"], JobCounts]:
     """Return the result of each of these rows, and numbers of jobs."""
+    jobs = _jobs(plan, rows, indices, extracted)
+    results, counts = run_stage(stage, list(jobs.values()), plan, plan.pass_backend.for_passes(len(jobs)))
+    return {index: results[job] for index, job in jobs.items()}, counts
+
+
+def _jobs(
+    plan: RankPlan, rows: Sequence[SourceRow], indices: Sequence[int], extracted: Mapping[int, Extracted]
+) -> dict[int, PilotJob]:
     samples = plan.request.samples
-    jobs = {
+    return {
         index: PilotJob(
             rows[index].name,
             rows[index].kind,
@@ -207,8 +223,27 @@ def _measure(
         )
         for index in indices
     }
-    results, counts = run_stage(stage, list(jobs.values()), plan, plan.pass_backend.for_passes(len(jobs)))
-    return {index: results[job] for index, job in jobs.items()}, counts
+
+
+def _tell_time(plan: RankPlan, sources: Sequence[Extracted]) -> None:
+    """Log how long the trainings of sources, and of the control of the best, take by the seconds of their passes."""
+    seconds = [_expected_seconds(source) for source in sources]
+    if any(seconds):
+        total = sum(seconds) / plan.side_by_side(len(seconds)) + max(seconds)
+        log.info(
+            "A short fine-tuning of %s, and of the random-weights control of the best, takes about %s.",
+            count(len(sources), "source"),
+            format_duration(total),
+        )
+
+
+def _expected_seconds(source: Extracted) -> float:
+    """Return about how long all trainings of a source take, in seconds; 0 if the time of its pass is not known."""
+    from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_RATES, PILOT_SAMPLES, PILOT_SEEDS
+
+    half = min(PILOT_SAMPLES, source.samples) / 2
+    n_trainings = len(PILOT_RATES) + PILOT_SEEDS - 1
+    return n_trainings * half * (TRAINING_COST * PILOT_EPOCHS + 1) * source.seconds / max(1, source.samples)
 
 
 def _baselines(rows: Sequence[SourceRow], first: int | None, extracted: Mapping[int, Extracted]) -> list[int]:

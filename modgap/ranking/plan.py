@@ -77,6 +77,10 @@ class RankPlan:
         """Backend of the passes, each of which holds a device."""
         return replace(self.backend, device=self.request.samples.device)
 
+    def side_by_side(self, n_passes: int) -> int:
+        """Return how many of several passes run at once."""
+        return 1 if self.backend.name == "serial" else max(1, min(n_passes, self.pass_backend.processes))
+
 
 def plan_ranking(
     target_options: dict[str, Any],

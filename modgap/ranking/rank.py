@@ -190,8 +190,7 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
 def _cached_seconds(extracted: Iterable[Extracted], plan: RankPlan) -> float:
     """Return about how long the passes that came from the cache would have taken on this ranking's backend."""
     passes = list(extracted)
-    side_by_side = 1 if plan.backend.name == "serial" else max(1, min(len(passes), plan.pass_backend.processes))
-    return sum(one.seconds for one in passes if one.cached) / side_by_side
+    return sum(one.seconds for one in passes if one.cached) / plan.side_by_side(len(passes))
 
 
 def _compute_details(
