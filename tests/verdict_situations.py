@@ -220,7 +220,7 @@ SITUATIONS = (
         lambda: estimate(signal(sized(190, 10), 6, 2.5), sized(190, 10), weight="classes"),
     ),
     # Many classes.
-    Situation("2 of 40 classes are tested", "carries information", lambda: estimate(signal(TAIL, 60), TAIL)),
+    Situation("2 of 40 classes are tested", "carries information", lambda: estimate(signal(TAIL, 60, 6), TAIL)),
     Situation("2 of 40 classes are tested, noise", "nothing shown", lambda: estimate(noise(TAIL, 60), TAIL)),
     Situation("40 classes of 5", "carries information", lambda: estimate(signal(even(200, 40), 60, 5), even(200, 40))),
     Situation("50 classes of 2, noise", "nothing shown", lambda: estimate(noise(even(100, 50), 80, 2), even(100, 50))),
