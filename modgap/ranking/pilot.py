@@ -33,8 +33,8 @@ __all__ = ["PilotJob", "run_pilot"]
 
 KIND = "pilots"
 """Kind of the cache entries of pilots."""
-TRAINING_COST = 4
-"""About how many times as long a sample takes in an update as in a pass."""
+TRAINING_COST = 6
+"""About how many times as long a sample takes in an update as in a pass: 5 for ViT, 9 for EfficientNet."""
 
 log = logging.getLogger("modgap")
 
@@ -227,7 +227,8 @@ def _jobs(
 
 def _tell_time(plan: RankPlan, sources: Sequence[Extracted]) -> None:
     """Log how long the trainings of sources, and of the control of the best, take by the seconds of their passes."""
-    seconds = [_expected_seconds(source) for source in sources]
+    limit = plan.request.samples.limit
+    seconds = [_expected_seconds(source, source.samples == limit) for source in sources]
     if any(seconds):
         total = sum(seconds) / plan.side_by_side(len(seconds)) + max(seconds)
         log.info(
@@ -237,11 +238,16 @@ def _tell_time(plan: RankPlan, sources: Sequence[Extracted]) -> None:
         )
 
 
-def _expected_seconds(source: Extracted) -> float:
-    """Return about how long all trainings of a source take, in seconds; 0 if the time of its pass is not known."""
+def _expected_seconds(source: Extracted, is_limited: bool) -> float:
+    """Return about how long all trainings of a source take, in seconds; 0 if the time of its pass is not known.
+
+    Args:
+        source: The source.
+        is_limited: True if the target may have more samples than the pass.
+    """
     from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_RATES, PILOT_SAMPLES, PILOT_SEEDS
 
-    half = min(PILOT_SAMPLES, source.samples) / 2
+    half = (PILOT_SAMPLES if is_limited else min(PILOT_SAMPLES, source.samples)) / 2
     n_trainings = len(PILOT_RATES) + PILOT_SEEDS - 1
     return n_trainings * half * (TRAINING_COST * PILOT_EPOCHS + 1) * source.seconds / max(1, source.samples)
 
