@@ -313,9 +313,17 @@ def test_the_next_steps_for_texts_end():
     assert "--pilot" not in command
     assert next_step(judge(ranking)).startswith("Training does not support texts. Rank by")
     probe = replace(ranking.tables["knn"], name="linear-probe")
-    (command,) = judge(replace(ranking, tables={**ranking.tables, "linear-probe": probe}, by="linear-probe")).commands
-    assert command[1] == "discrepancy"
+    by_probe = replace(ranking, tables={**ranking.tables, "linear-probe": probe}, by="linear-probe")
+
+    def commands_with(head):
+        rows = tuple(replace(row, properties={**row.properties, "head": head}) for row in ranking.rows)
+        return judge(replace(by_probe, rows=rows)).commands
+
+    (command,) = commands_with("probe:sentiment-source")
+    assert command[:6] == ("modgap", "discrepancy", "--source", "vit-0", "--head", "probe:sentiment-source")
     assert command[-2:] == ("--control", "3")
+    assert "--head" not in commands_with("own")[0]
+    assert commands_with("none") == ()
 
 
 def test_a_pilot_on_texts_is_refused():

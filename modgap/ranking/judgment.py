@@ -129,7 +129,7 @@ def _commands(
         # Texts cannot be trained on. A linear probe is a model that works for them.
         if ranking.by != PROBE and can_repeat:
             yield _rank_command(ranking, data, "--by", PROBE)
-        elif ranking.by == PROBE:
+        elif ranking.by == PROBE and _head_of(ranking, first) != "none":
             yield _discrepancy_command(ranking, first, data)
         return
     is_classification = ranking.target is not None and ranking.target.task == CLASSIFICATION
@@ -190,7 +190,15 @@ def _discrepancy_command(ranking: Ranking, source: str, data: tuple[str, ...]) -
     name, size = split_input_size(source)
     clusters = ("--pseudo-classes", str(ranking.pseudo_classes)) if ranking.pseudo_classes else ()
     sized = ("--input-size", str(size)) if size else ()
-    return ("modgap", "discrepancy", "--source", name, *sized, *data, *clusters, "--control", str(CONTROLS))
+    head = _head_of(ranking, source)
+    fitted = ("--head", head) if head != "own" else ()
+    return ("modgap", "discrepancy", "--source", name, *fitted, *sized, *data, *clusters, "--control", str(CONTROLS))
+
+
+def _head_of(ranking: Ranking, source: str) -> str:
+    """Return the head of a source in a ranking: `own`, `none`, or `probe:` and the data that it was fitted on."""
+    row = next(row for row in ranking.rows if row.name == source)
+    return str(row.properties.get("head", "own"))
 
 
 def _train_command(ranking: Ranking, method: str, source: str, data: tuple[str, ...], folder: str) -> tuple[str, ...]:
