@@ -56,9 +56,6 @@ MINIMUMS = {
 }
 """Smallest allowed values of the options that the request for samples does not check."""
 
-PAIRS_SHOWN = 12
-"""Largest number of target classes whose matched source classes are printed."""
-
 
 @cloup.command(epilog=example("modgap discrepancy --source efficientnet-lite0 --target digits"))
 @discrepancy_options
