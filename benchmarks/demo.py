@@ -17,7 +17,7 @@ from modgap.discrepancy.target_figure import plot_targets, targets_caption
 from modgap.display.figure_files import save_figure
 from modgap.forward.logits import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
-from modgap.storage.output_folder import create_output_folder
+from modgap.storage.locks import create_output_folder
 
 TARGETS = ("fashion-mnist", "mnist5k", "basic-motions", "acsf1")
 SOURCES = ("efficientnet-lite0", "random:efficientnet-lite0")

@@ -33,7 +33,7 @@ from sklearn.preprocessing import StandardScaler
 from modgap.cli.output import print_table
 from modgap.sources import Source, open_source
 from modgap.sources.timm.handle import build_source
-from modgap.sources.timm.vit_fashion import ARCHITECTURE, OPTIONS
+from modgap.sources.timm.packaged import ARCHITECTURE, OPTIONS
 from modgap.targets import SPLITS, open_target
 
 INVERSE_L2 = (1e-4, 1e-3, 1e-2, 1e-1)

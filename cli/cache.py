@@ -27,7 +27,7 @@ def list_entries() -> None:
     from modgap.formatting import count, format_bytes
     from modgap.storage.cache import entry_paths
     from modgap.storage.paths import cache_folder
-    from modgap.targets.stored_arrays import stored_array_paths
+    from modgap.targets.custom import stored_array_paths
 
     paths = [*entry_paths(), *stored_array_paths()]
     sizes = [path.stat().st_size for path in paths]
@@ -77,7 +77,7 @@ def merge(ctx: click.Context, folder: str) -> None:
     """
     from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.formatting import count, format_bytes
-    from modgap.storage.merging import merge_cache
+    from modgap.storage.cache import merge_cache
     from modgap.storage.paths import cache_folder, expand_user
 
     log_to_stderr(quiet=False)
@@ -115,7 +115,7 @@ def prune(days: float | None, everything: bool) -> None:
     from modgap.errors import UsageError
     from modgap.formatting import count, format_bytes
     from modgap.storage.cache import delete_files, entry_paths, unfinished_paths
-    from modgap.targets.stored_arrays import stored_array_paths
+    from modgap.targets.custom import stored_array_paths
 
     if days is None and not everything:
         raise UsageError(

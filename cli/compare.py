@@ -90,7 +90,7 @@ def compare(
 
 
 def _figure_path(figure: str | None) -> Path | None:
-    from modgap.storage.output_folder import create_output_folder
+    from modgap.storage.locks import create_output_folder
 
     if figure is None:
         return None

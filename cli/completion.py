@@ -28,7 +28,7 @@ PROBE_PREFIX = "probe:"
 def source_names() -> list[str]:
     """Return the short names of the sources, with those of plug-ins last."""
     from modgap.sources.aliases import ALIASES
-    from modgap.sources.plugins import plugin_names
+    from modgap.sources.source import plugin_names
 
     return [*ALIASES, *plugin_names(frozenset(ALIASES))]
 

@@ -76,8 +76,8 @@ def fetch(
     the same command to resume it.
     """
     from modgap.cli.output import log_to_stderr, progress_bars
+    from modgap.targets.download.data_directory import find_data_dir, save_data_dir
     from modgap.targets.download.fetch import fetch, plan_fetch
-    from modgap.targets.download.locations import find_data_dir, save_data_dir
 
     if not timeout > 0:
         raise UsageError(f"--timeout must be above 0, got {timeout}")
@@ -130,7 +130,7 @@ def _summary(manifest: "Manifest", folder: Path) -> str:
 def _print_plan(manifest: "Manifest", plan: "FetchPlan") -> None:
     from modgap.cli.output import print_table
     from modgap.formatting import format_bytes
-    from modgap.targets.download.locations import find_target_files
+    from modgap.targets.download.data_directory import find_target_files
 
     if not plan.items:
         try:
@@ -190,7 +190,7 @@ def verify(ctx: click.Context, name: str, data_dir: Path | None, quiet: bool) ->
     """
     from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.formatting import count, format_bytes
-    from modgap.targets.download.locations import find_data_dir
+    from modgap.targets.download.data_directory import find_data_dir
     from modgap.targets.download.verification import verify
 
     log_to_stderr(quiet)
@@ -211,7 +211,7 @@ def verify(ctx: click.Context, name: str, data_dir: Path | None, quiet: bool) ->
 
 def _checksum_lines(path: Path) -> str:
     """Return what to add to a manifest for a file without a checksum."""
-    from modgap.targets.download.checksums import compute_checksums
+    from modgap.targets.download.data_directory import compute_checksums
 
     digest = compute_checksums(path, ["sha256"])["sha256"]
     return f'To let later runs verify it, add to its [[files]]:\nsize = {path.stat().st_size}\nsha256 = "{digest}"'
@@ -239,7 +239,6 @@ def convert(name: str, data_dir: Path | None, again: bool, quiet: bool, **custom
     from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.formatting import format_bytes
     from modgap.targets import open_target
-    from modgap.targets.download.conversion import convert
     from modgap.targets.download.converted_copy import copy_path, is_current
 
     log_to_stderr(quiet)
@@ -251,7 +250,7 @@ def convert(name: str, data_dir: Path | None, again: bool, quiet: bool, **custom
         print_line(f"{target.name}: the converted copy {path} is current. Pass --again to convert again.")
         return
     with progress_bars(quiet) as progress:
-        written = convert(target, progress)
+        written = target.convert(progress)
     size = format_bytes(sum(file.stat().st_size for file in written))
     location = written[0] if len(written) == 1 else f"{len(written)} files beside the originals"
     print_line(f"{target.name}: converted to {location}, {size}")
@@ -269,7 +268,7 @@ def path(name: str, data_dir: Path | None, forget: bool) -> None:
 
     The files of the target are there, or are fetched into it.
     """
-    from modgap.targets.download.locations import find_data_dir, forget_data_dir, locate_file, save_data_dir
+    from modgap.targets.download.data_directory import find_data_dir, forget_data_dir, locate_file, save_data_dir
 
     if data_dir and forget:
         raise UsageError("--data-dir and --forget exclude each other. Give one of them.")

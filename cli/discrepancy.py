@@ -17,9 +17,9 @@ from modgap.cli.options import (
     sample_request,
 )
 from modgap.cli.output import print_line
-from modgap.cores import MOST_THREADS
 from modgap.errors import UsageError, check_maximum
 from modgap.forward.sample_request import SampleRequest
+from modgap.resources import MOST_THREADS
 
 if TYPE_CHECKING:
     from modgap.discrepancy.report import DiscrepancyReport
@@ -67,7 +67,7 @@ def discrepancy(context: click.Context, /, **values: Any) -> None:
     with other sources. The lowest error over random maps is optimistic, so compare it with its null distribution.
     """
     from modgap.cli.output import log_to_stderr, progress_bars
-    from modgap.storage.output_folder import output_folder
+    from modgap.storage.locks import output_folder
 
     _check_options(context, values)
     samples = sample_request(values)

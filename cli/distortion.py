@@ -22,8 +22,8 @@ from modgap.cli.options import (
     weights_option,
 )
 from modgap.cli.output import print_line
-from modgap.cores import MOST_THREADS
 from modgap.errors import UsageError, check_maximum
+from modgap.resources import MOST_THREADS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -164,7 +164,7 @@ def distortion(context: click.Context, /, **options: Any) -> None:
     from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.distortion.measurement import measure_distortion
     from modgap.distortion.report import to_json
-    from modgap.storage.output_folder import output_folder
+    from modgap.storage.locks import output_folder
 
     check_minimums(options, {"limit": 20, "repeats": 2, "threads": 1})
     check_maximum("--threads", options["threads"], MOST_THREADS)

@@ -14,8 +14,8 @@ from cloup.formatting import HelpSection, ensure_is_cloup_formatter
 from modgap.cli.groups import HelpGroup, example
 from modgap.cli.streams import discard_output, prepare_streams, print_error
 from modgap.errors import InputError, first_line
-from modgap.freed_memory import share_heap
 from modgap.process_end import mark_announced, stop_signal
+from modgap.resources import share_heap
 
 __all__ = ["main"]
 

@@ -39,7 +39,7 @@ def methods(name: str | None) -> None:
 
 def _print_list() -> None:
     from modgap.cli.output import print_table
-    from modgap.plugins import BUILT_IN
+    from modgap.installed_packages import BUILT_IN
     from modgap.transfer.methods import get_method, method_names, method_origin
 
     rows = []

@@ -237,7 +237,7 @@ def _gather(options: dict[str, Any]) -> None:
 def _write(matrix: "Matrix", rankings: "dict[str, Ranking]", jobs: "JobList", folder: Path) -> None:
     from modgap.cli.output import print_written
     from modgap.matrix.result_folder import write_results
-    from modgap.storage.output_folder import output_folder
+    from modgap.storage.locks import output_folder
 
     with output_folder(str(folder)) as created:
         assert created is not None

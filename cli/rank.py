@@ -42,7 +42,7 @@ def rank(context: click.Context, /, **options: Any) -> int:
     from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.ranking.rank import rank as rank_sources
     from modgap.ranking.source_patterns import parse_source_names
-    from modgap.storage.output_folder import output_folder
+    from modgap.storage.locks import output_folder
 
     _check_options(options)
     check_figure_formats(context, options["out"])

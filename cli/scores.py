@@ -31,7 +31,7 @@ def scores(name: str | None) -> None:
 
 def _list_scores() -> None:
     from modgap.cli.output import print_table
-    from modgap.plugins import BUILT_IN
+    from modgap.installed_packages import BUILT_IN
     from modgap.ranking.scores import DEFAULT_RANKING_SCORES, get_score, score_names, score_origin
 
     rows = []

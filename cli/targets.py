@@ -36,7 +36,7 @@ def targets(name: str | None) -> None:
     """
     from modgap.cli.output import print_sections, print_table, print_text
     from modgap.errors import CUSTOM_DATA_FORMATS
-    from modgap.plugins import BUILT_IN
+    from modgap.installed_packages import BUILT_IN
     from modgap.targets import load_manifest, manifest_names, manifest_origin, named_manifest
 
     if name:

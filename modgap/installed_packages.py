@@ -1,19 +1,38 @@
-"""Installed Python packages, looked up without importing them and without looking into the current folder.
+"""Installed Python packages, looked up without importing them, and the plug-ins among them.
 
 A manifest may name a package, and a package may register a source. Neither may come from the current folder, which can
-be an unpacked download: with `python -m`, in a notebook and in an interactive session Python searches it first.
+be an unpacked download: with `python -m`, in a notebook and in an interactive session Python searches it first. A
+plug-in whose module is in the current folder is never imported, and a broken one is named in one warning and skipped.
 """
 
 import functools
+import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
-__all__ = ["PACKAGE_NAME", "entry_points", "find_package_folder", "installed_library_version", "is_shadowed"]
+from modgap.errors import InputError
+
+__all__ = [
+    "BUILT_IN",
+    "PACKAGE_NAME",
+    "describe_origin",
+    "entry_points",
+    "find_package_folder",
+    "installed_library_version",
+    "is_shadowed",
+    "load_plugin",
+    "one_line",
+    "plugin_entries",
+    "usable_plugins",
+]
+
+log = logging.getLogger("modgap")
 
 PACKAGE_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 """Pattern of the import name of a top-level package. A name with a dot would import the packages before the dot."""
@@ -78,3 +97,84 @@ def is_shadowed(module: str) -> bool:
     name = module.partition(".")[0]
     current = [entry for entry in sys.path if _is_current_folder(entry)]
     return name not in sys.modules and bool(current) and PathFinder.find_spec(name, [os.getcwd()]) is not None
+
+
+BUILT_IN = "modgap"
+"""Origin of everything that is not a plug-in."""
+
+
+def plugin_entries(group: str, noun: str, reserved: Collection[str]) -> dict[str, metadata.EntryPoint]:
+    """Return the entry points of a group by name, without duplicates and without reserved names.
+
+    Args:
+        group: Group of entry points, such as `modgap.scores`.
+        noun: Kind of the plug-ins for the warnings, such as `Score`.
+        reserved: Names that plug-ins cannot take.
+    """
+    entries: dict[str, metadata.EntryPoint] = {}
+    # In an order that does not depend on the file system, so that the same one of two wins everywhere.
+    for entry in sorted(entry_points(group), key=_sort_key):
+        earlier = entries.get(entry.name)
+        if entry.name in reserved:
+            log.warning(
+                "%s plug-in %s (%s) is skipped: modgap has a %s with this name.",
+                noun,
+                entry.name,
+                entry.value,
+                noun.lower(),
+            )
+        elif earlier and earlier.value != entry.value:
+            log.warning("%s plug-in %s (%s) is skipped: another plug-in has this name.", noun, entry.name, entry.value)
+        else:
+            entries.setdefault(entry.name, entry)
+    return entries
+
+
+def _sort_key(entry: metadata.EntryPoint) -> tuple[str, str, str]:
+    return entry.name, entry.dist.name if entry.dist else "", entry.value
+
+
+def describe_origin(entry: metadata.EntryPoint) -> str:
+    """Return the package that a plug-in comes from, with its version."""
+    return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.module
+
+
+def load_plugin(entry: metadata.EntryPoint, noun: str) -> Any:
+    """Import the object of an entry point.
+
+    Raises:
+        InputError: When the current folder has a module of its name. All errors of the plug-in itself pass through.
+    """
+    if is_shadowed(entry.module):
+        raise InputError(
+            f"{noun} plug-in {entry.name} ({entry.value}) is not loaded, because the current folder has a module of "
+            "this name, which Python would run instead. Run modgap in another folder."
+        )
+    return entry.load()
+
+
+def usable_plugins(
+    entries: dict[str, metadata.EntryPoint], noun: str, check: Callable[[str, Any], Any]
+) -> Iterator[tuple[str, Any]]:
+    """Yield the name and the checked object of each plug-in that works; name the others in one warning each.
+
+    Args:
+        entries: Entry points by name.
+        noun: Kind of the plug-ins for the warnings.
+        check: Function of the name and the loaded object that returns what to use, or raises an error.
+    """
+    for name, entry in sorted(entries.items()):
+        try:
+            checked = check(name, load_plugin(entry, noun))
+        except InputError as error:
+            log.warning("%s", error)
+            continue
+        except (Exception, SystemExit) as error:  # a plug-in can fail in any way, and the others must still work
+            log.warning("%s plug-in %s (%s) is broken and is skipped: %s", noun, name, entry.value, one_line(error))
+            continue
+        yield name, checked
+
+
+def one_line(error: BaseException) -> str:
+    """Return the type and the message of an error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -25,8 +25,7 @@ from modgap.ranking.stored_outputs import load_source_outputs
 from modgap.sources import open_source
 from modgap.storage import algorithms
 from modgap.storage.algorithms import ALGORITHM_VERSIONS
-from modgap.storage.cache import entry_path
-from modgap.storage.row_store import read_valid_entry
+from modgap.storage.cache import cache_key, find_cached
 from modgap.targets import CustomData, open_target
 from modgap.transfer.surrogate import open_surrogate
 from tests.training import run, surrogate_file, target_file
@@ -157,10 +156,10 @@ def test_the_features_of_layers_are_kept_under_the_versions_of_their_algorithms(
     _pooled_layers(tmp_path)
     keys = []
     monkeypatch.setattr(
-        "modgap.distortion.features.entry_path", lambda kind, key: keys.append(key) or entry_path(kind, key)
+        "modgap.distortion.features.cache_key", lambda record: keys.append(cache_key(record)) or keys[-1]
     )
     _pooled_layers(tmp_path)
-    assert read_valid_entry(entry_path("features", keys[0]), lambda entry: entry) is not None
+    assert find_cached("features", keys[0], lambda entry: entry) is not None
     raise_version(monkeypatch, "pooled layers")
     _pooled_layers(tmp_path)
     assert keys[1] != keys[0]

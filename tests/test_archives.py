@@ -18,7 +18,7 @@ import pytest
 
 from modgap.errors import InputError
 from modgap.targets.download.archives import ArchiveLimits, extract
-from modgap.targets.download.relative_paths import parse_relative_path
+from modgap.targets.download.data_directory import parse_relative_path
 from tests.memory import PEAK
 
 CONTENT = b"a,b\n1,2\n"
@@ -443,7 +443,7 @@ def test_a_million_names_need_little_memory(tmp_path):
     code = (
         f"{PEAK}\nimport sys, tarfile\n"
         "from pathlib import Path\n"
-        "from modgap.targets.download.archive_entries import iterate_entries\n"
+        "from modgap.targets.download.archives import iterate_entries\n"
         "stream = open(sys.argv[1], 'rb'); before = peak()\n"
         "count = sum(1 for _ in iterate_entries(Path(sys.argv[1]), stream, 0)); print(count, peak() - before)\n"
     )

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from modgap import cores
+from modgap import resources
 from modgap.cli import heartbeat, output
 from modgap.discrepancy import estimate, permutation_test
 
@@ -19,10 +19,10 @@ def machine(monkeypatch, tmp_path):
 
     def describe(affinity, load, limit="max 100000"):
         (tmp_path / "cpu.max").write_text(limit)
-        monkeypatch.setattr(cores, "CGROUP_LIMIT", tmp_path / "cpu.max")
+        monkeypatch.setattr(resources, "CGROUP_LIMIT", tmp_path / "cpu.max")
         monkeypatch.setattr(os, "sched_getaffinity", lambda _process: set(range(affinity)), raising=False)
         monkeypatch.setattr(os, "getloadavg", lambda: (load, load, load), raising=False)
-        monkeypatch.setattr(cores, "_load_of_this_process", lambda: 0.0)
+        monkeypatch.setattr(resources, "_load_of_this_process", lambda: 0.0)
 
     return describe
 
@@ -40,13 +40,13 @@ def machine(monkeypatch, tmp_path):
 )
 def test_threads_are_as_many_as_cores_are_idle(machine, affinity, load, limit, idle):
     machine(affinity, load, limit)
-    assert cores.idle_cores() == idle
+    assert resources.idle_cores() == idle
 
 
 def test_own_work_is_no_load_of_others(machine, monkeypatch):
     machine(2, 2.0)
-    monkeypatch.setattr(cores, "_load_of_this_process", lambda: 2.0)
-    assert cores.idle_cores() == 2
+    monkeypatch.setattr(resources, "_load_of_this_process", lambda: 2.0)
+    assert resources.idle_cores() == 2
 
 
 @pytest.mark.parametrize("load", [0.0, 37.0])

@@ -10,8 +10,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from modgap.storage.cache import (
+    CacheEntry,
     CorruptEntryError,
-    EntryWriter,
+    begin_entry,
     cache_key,
     entry_path,
     entry_paths,
@@ -23,9 +24,11 @@ RECORD = {"names": ["a", "ü"], "number": 1.5}
 
 
 def write(path, value=1.0, rows=5):
-    writer = EntryWriter(path, {"labels": np.arange(rows)}, "logits", (rows, 3), RECORD)
+    writer = begin_entry(path, CacheEntry({"labels": np.arange(rows)}, RECORD), 4 * rows * 3)
+    writer.begin_array("logits", np.float32)
     for _ in range(rows):
         writer.append(np.full((1, 3), value, np.float32))
+    writer.end_array((rows, 3))
     writer.commit()
 
 
@@ -67,7 +70,8 @@ def test_every_truncation_is_detected(size):
 
 def test_an_unfinished_entry_is_not_read_and_can_be_discarded():
     path = entry_path("logits", "1" * 64)
-    writer = EntryWriter(path, {}, "logits", (2, 3), RECORD)
+    writer = begin_entry(path, CacheEntry({}, RECORD))
+    writer.begin_array("logits", np.float32)
     writer.append(np.zeros((1, 3), np.float32))
     assert read_entry(path) is None
     assert len(list(unfinished_paths())) == 1

@@ -16,10 +16,8 @@ from safetensors.numpy import load_file
 
 from modgap.errors import InputError
 from modgap.storage.algorithms import ALGORITHM_VERSIONS
-from modgap.storage.array_file import read_array_file
-from modgap.storage.array_writer import ArrayWriter
+from modgap.storage.array_file import ArrayWriter, read_array_file
 from modgap.targets import CustomData, Table, Target, open_target
-from modgap.targets.download.conversion import convert
 from modgap.targets.download.converted_copy import copy_path
 from modgap.targets.samples import ArraySamples, SeriesList, TextSamples
 from tests.memory import PEAK, peak
@@ -86,7 +84,7 @@ def test_a_copy_is_the_same_and_is_used(series, data, caplog):
     caplog.set_level(logging.INFO, "modgap")
     target = open_target(str(series))
     original, fingerprint = target.read(), target.fingerprint
-    (path,) = convert(target)
+    (path,) = target.convert()
     assert path.is_relative_to(data)
     again = open_target(str(series))
     (series.parent / "x.npz").rename(series.parent / "y.npz")
@@ -115,7 +113,7 @@ def test_images_of_several_sizes(tmp_path, data):
         Image.fromarray(np.random.default_rng(number).integers(0, 255, (*size, 3), np.uint8)).save(path)
     target = open_target(str(tmp_path / "images"))
     original = target.read()
-    (path,) = convert(target)
+    (path,) = target.convert()
     table = open_target(str(tmp_path / "images")).read()
     assert_same(original, table)
     assert type(table.samples).__name__ == "_VariedSamples"
@@ -126,7 +124,7 @@ def test_text(series, monkeypatch):
     texts = ["", "a", "zwölf Wörter", "\N{SNOWMAN}" * 50, "", "last"]
     table = Table(TextSamples(texts), np.arange(6) % 2, ["x", "ü"], np.zeros(6, np.int64))
     target = of_table(open_target(str(series)), table, monkeypatch)
-    convert(target)
+    target.convert()
     copy = open_target(str(series)).read()
     assert_same(table, copy)
     with pytest.raises(IndexError):
@@ -141,7 +139,7 @@ def test_text(series, monkeypatch):
 def test_every_type_is_restored(series, monkeypatch, dtype, shape):
     values = (np.arange(np.prod(shape)).reshape(shape) % 2).astype(dtype)
     table = Table(ArraySamples(values), np.arange(6) % 2, ["a", "b"], np.zeros(6, np.int64))
-    (path,) = convert(of_table(open_target(str(series)), table, monkeypatch))
+    (path,) = of_table(open_target(str(series)), table, monkeypatch).convert()
     assert_same(table, open_target(str(series)).read())
     np.testing.assert_array_equal(load_file(path)["samples"], values)
 
@@ -163,7 +161,7 @@ def test_dense_targets_with_masks_and_several_labels(series, monkeypatch):
     )
     assert all(getattr(table, field.name) is not None for field in fields(Table) if field.name != "classes")
     target = of_table(open_target(str(series)), table, monkeypatch)
-    convert(target)
+    target.convert()
     copy = open_target(str(series)).read()
     assert_same(Table(**{**vars(table), "classes": copy.classes}), copy)
     copy.targets[0][:] = 7  # A sample may be written to; the copy stays as it is.
@@ -175,7 +173,7 @@ def test_pseudo_classes_are_computed_from_the_copy(tmp_path, data):
     np.savez(tmp_path / "r.npz", x=rng.random((40, 1, 30), dtype=np.float32), y=rng.random((40, 2)))
     name = str(tmp_path / "r.npz")
     plain = {k: open_target(name, custom_data=CustomData(kind="series"), pseudo_classes=k).read() for k in (3, 5)}
-    convert(open_target(name, custom_data=CustomData(kind="series")))
+    open_target(name, custom_data=CustomData(kind="series")).convert()
     for k, original in plain.items():
         target = open_target(name, custom_data=CustomData(kind="series"), pseudo_classes=k)
         assert type(target.read().samples).__name__ == "_FixedSamples"
@@ -208,7 +206,7 @@ class Mixed:
 def test_a_failed_conversion_leaves_no_file(series, data, monkeypatch, samples, message):
     table = Table(samples, np.arange(2), ["a", "b"], np.zeros(2, np.int64))
     with pytest.raises((InputError, ValueError), match=message) as caught:
-        convert(of_table(open_target(str(series)), table, monkeypatch))
+        of_table(open_target(str(series)), table, monkeypatch).convert()
     assert isinstance(caught.value, InputError)
     assert list((data / "converted").glob("*.safetensors")) == []
     assert list((data / "converted").glob(".*")) == []
@@ -246,7 +244,7 @@ def where(series):
     ],
 )
 def test_an_outdated_copy_is_not_used_and_gives_one_warning(series, caplog, change, reason):
-    convert(open_target(str(series)))
+    open_target(str(series)).convert()
     change(series)
     target = open_target(str(series))
     assert type(target.read().samples).__name__ != "_FixedSamples"
@@ -254,7 +252,7 @@ def test_an_outdated_copy_is_not_used_and_gives_one_warning(series, caplog, chan
     assert f"the converted copy of mine {reason}" in line
     assert line.endswith(f"Convert the target again with: modgap data convert {series}")
     caplog.clear()
-    convert(target)
+    target.convert()
     assert type(open_target(str(series)).read().samples).__name__ == "_FixedSamples"
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
@@ -269,7 +267,7 @@ def test_a_class_without_samples_is_named(series, caplog):
 
 def test_another_version_of_the_reader_or_a_library_makes_a_copy_outdated(series, monkeypatch, caplog):
     caplog.set_level(logging.INFO, logger="modgap")
-    convert(open_target(str(series)))
+    open_target(str(series)).convert()
     monkeypatch.setattr("modgap.targets.target._library_versions", lambda: {"numpy": "9.9"})
     raised = {**ALGORITHM_VERSIONS, "reading": 9}
     monkeypatch.setattr("modgap.storage.algorithms.ALGORITHM_VERSIONS", raised)
@@ -279,7 +277,7 @@ def test_another_version_of_the_reader_or_a_library_makes_a_copy_outdated(series
 
 def test_a_copy_with_another_manifest_gives_no_warning(series, caplog):
     caplog.set_level(logging.INFO, logger="modgap")
-    convert(open_target(str(series)))
+    open_target(str(series)).convert()
     change_manifest(series)
     open_target(str(series)).read()
     (record,) = [record for record in caplog.records if "the converted copy of mine" in record.message]
@@ -291,7 +289,7 @@ def test_custom_data_is_converted_with_its_options(tmp_path, data, caplog):
     caplog.set_level(logging.INFO, logger="modgap")
     rows = "\n".join(f"{number},{number % 2},{number // 4}" for number in range(40))
     (tmp_path / "my own.csv").write_text(f"a,label,who\n{rows}\n")
-    convert(open_target(str(tmp_path / "my own.csv"), custom_data=CustomData(kind="table")))
+    open_target(str(tmp_path / "my own.csv"), custom_data=CustomData(kind="table")).convert()
     open_target(str(tmp_path / "my own.csv"), custom_data=CustomData(kind="table", group="who")).read()
     (line,) = [record.message for record in caplog.records if "the converted copy" in record.message]
     assert line == (
@@ -345,7 +343,6 @@ LAZY = f"""{PEAK}
 import os, sys, time
 import numpy as np
 from modgap.targets import CustomData, Table, Target, open_target
-from modgap.targets.download.conversion import convert
 
 class Lazy:
     def __len__(self): return 200
@@ -359,7 +356,7 @@ def table(self): return Table(Lazy(), np.arange(200) % 2, ["a", "b"], np.zeros(2
 Target.read_originals = table
 target = open_target(sys.argv[1])
 before = peak()
-(path,) = convert(target)
+(path,) = target.convert()
 print(peak() - before, path)
 """
 

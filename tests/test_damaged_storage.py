@@ -16,10 +16,10 @@ from modgap.report_page.result_folder import read_result_folder
 from modgap.report_page.write import write_page
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SampleFile, write_sample_file
-from modgap.storage.cache import CorruptEntryError, EntryWriter, entry_path, read_entry
+from modgap.storage import array_formats
+from modgap.storage.cache import CacheEntry, CorruptEntryError, entry_path, find_cached, read_entry, store_rows
 from modgap.storage.json_records import format_json, read_json, with_digest
 from modgap.targets import CustomData, open_target
-from modgap.targets.download.conversion import convert
 from modgap.transfer.checkpoint import BestEpoch, Position, latest_checkpoint, save_checkpoint, write_tensors
 from modgap.transfer.model_file import read_model_file, write_model_file
 from modgap.transfer.run_folder import open_run, prepare_run, write_record
@@ -58,12 +58,11 @@ def regions_of(content: bytes) -> dict[str, tuple[int, int]]:
 @pytest.fixture
 def entry():
     """The path of a small entry."""
-    path = entry_path("logits", KEY)
     record = {"source_classes": ["a", "b"], "provenance": {"offset": 3}}
-    writer = EntryWriter(path, {"labels": np.arange(40), "rows": np.arange(40)}, "logits", (40, 12), record)
-    writer.append(np.random.default_rng(0).standard_normal((40, 12)).astype(np.float32))
-    writer.commit()
-    return path
+    small = CacheEntry({"labels": np.arange(40), "rows": np.arange(40)}, record)
+    rows = np.random.default_rng(0).standard_normal((40, 12)).astype(np.float32)
+    store_rows("logits", KEY, small, "logits", (40, 12), [rows])
+    return entry_path("logits", KEY)
 
 
 def test_every_flipped_bit_of_an_entry_is_detected(entry):
@@ -125,10 +124,8 @@ def test_the_command_names_each_damaged_entry(entry, modgap):
 
 
 def test_an_entry_of_another_structure_counts_as_absent(entry, caplog):
-    from modgap.storage.row_store import read_valid_entry
-
-    assert read_valid_entry(entry, lambda content: content.metadata["provenance"]) == {"offset": 3}
-    assert read_valid_entry(entry, lambda content: content.arrays["groups"]) is None
+    assert find_cached("logits", KEY, lambda content: content.metadata["provenance"]) == {"offset": 3}
+    assert find_cached("logits", KEY, lambda content: content.arrays["groups"]) is None
     assert "is not used (it has another structure, KeyError: 'groups'). It is computed again." in caplog.text
 
 
@@ -156,9 +153,8 @@ def test_a_process_compares_an_unchanged_entry_once(entry, monkeypatch):
 
 def test_many_chunks_are_compared_by_threads_and_each_is_detected():
     path = entry_path("logits", "c" * 64)
-    writer = EntryWriter(path, {}, "logits", (9000, 500), {})
-    writer.append(np.random.default_rng(0).standard_normal((9000, 500)).astype(np.float32))
-    writer.commit()
+    rows = np.random.default_rng(0).standard_normal((9000, 500)).astype(np.float32)
+    store_rows("logits", "c" * 64, CacheEntry({}, {}), "logits", (9000, 500), [rows])
     size = path.stat().st_size
     assert read_entry(path).arrays["logits"].shape == (9000, 500)
     for position in (size // 3, size - 3000):
@@ -203,7 +199,7 @@ def test_every_flipped_bit_of_a_converted_copy_is_detected_or_the_originals_are_
     monkeypatch.setenv("MODGAP_DATA", str(tmp_path / "data"))
     path, custom_data = make(tmp_path)
     target = open_target(str(path), custom_data=custom_data)
-    (copy,) = convert(target)
+    (copy,) = target.convert()
     expected = content_of(target)
     content = copy.read_bytes()
     changed = []
@@ -237,11 +233,10 @@ def test_a_damaged_copy_is_converted_again(tmp_path, monkeypatch, modgap):
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 @pytest.mark.parametrize("reader", ["map_npz", "read_npz"])
 def test_every_flipped_bit_of_an_npz_file_is_detected_or_changes_nothing(tmp_path, save, reader):
-    from modgap.storage import npz_arrays
 
     path = tmp_path / "a.npz"
     save(path, x=np.random.default_rng(0).random((50, 6)), y=np.arange(50), name=np.array(["ä", "b"]))
-    read = getattr(npz_arrays, reader)
+    read = getattr(array_formats, reader)
     expected = {name: (array.dtype, array.tolist()) for name, array in read(path).items()}
     content = path.read_bytes()
     changed = []
@@ -257,18 +252,16 @@ def test_every_flipped_bit_of_an_npz_file_is_detected_or_changes_nothing(tmp_pat
 
 
 def test_a_process_compares_the_crc_of_an_unchanged_file_once(tmp_path, monkeypatch):
-    from modgap.storage import npz_arrays
-
     path = tmp_path / "a.npz"
     np.savez(path, x=np.arange(1000))
     age(path)
-    npz_arrays.map_npz(path)
-    monkeypatch.setattr(npz_arrays, "release_pages", lambda array: pytest.fail("it was compared again"))
-    np.testing.assert_array_equal(npz_arrays.map_npz(path)["x"], np.arange(1000))
+    array_formats.map_npz(path)
+    monkeypatch.setattr(array_formats, "release_pages", lambda array: pytest.fail("it was compared again"))
+    np.testing.assert_array_equal(array_formats.map_npz(path)["x"], np.arange(1000))
 
 
 def test_every_flipped_bit_of_a_note_makes_it_absent(tmp_path):
-    from modgap.storage.notes import read_note, write_note
+    from modgap.storage.json_records import read_note, write_note
 
     path = tmp_path / "key.json"
     write_note(path, {"sha256": "0" * 64, "size": 12})

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from modgap import freed_memory
-from modgap.freed_memory import reused_memory, share_heap
+from modgap import resources
+from modgap.resources import reused_memory, share_heap
 
 SIZE = 64 << 20
 TIMES = 8
@@ -16,7 +16,7 @@ PAGE = 4096
 START = f"""
 import resource, threading
 import numpy as np
-from modgap.freed_memory import reused_memory, share_heap
+from modgap.resources import reused_memory, share_heap
 
 def allocate():
     for _ in range({TIMES}):
@@ -58,7 +58,7 @@ without = faults(2)
 with reused_memory():
     print(without, faults(2))
 """
-glibc = pytest.mark.skipif(freed_memory._function("mallopt") is None, reason="the C library is not glibc")
+glibc = pytest.mark.skipif(resources._function("mallopt") is None, reason="the C library is not glibc")
 
 
 def numbers(program):
@@ -108,7 +108,7 @@ def test_threads_share_what_is_free():
 
 
 def test_without_glibc_nothing_happens(monkeypatch):
-    monkeypatch.setattr(freed_memory, "_function", lambda _name: None)
+    monkeypatch.setattr(resources, "_function", lambda _name: None)
     share_heap()
     with reused_memory():
         assert np.ones(10).sum() == 10

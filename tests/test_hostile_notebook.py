@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import modgap
 from modgap.errors import InputError
-from modgap.forward.logits_file import read_logits_file
+from modgap.forward.logits import read_logits_file
 from modgap.targets.plain_pickles import read_pickle
 calls = []
 def call(function, *arguments, **options):

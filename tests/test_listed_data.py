@@ -9,7 +9,7 @@ from PIL import ExifTags, Image, ImageOps
 from modgap.errors import InputError, UsageError
 from modgap.forward.inference_setup import warn_about_small_classes
 from modgap.targets import CustomData, open_target
-from modgap.targets.path_groups import groups_of_paths
+from modgap.targets.file_layout import groups_of_paths
 from modgap.targets.readers.image_folder import ImageFiles, image_array
 
 

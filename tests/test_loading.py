@@ -9,7 +9,7 @@ import soundfile
 import torch
 
 from modgap.errors import InputError
-from modgap.forward.loading import load_ahead
+from modgap.forward.batched_inference import load_ahead
 from modgap.inputs.representations import chunk_spans, log_mel_spectrograms
 from modgap.targets import open_target
 from modgap.targets.manifest import LogMel, load_manifest

@@ -8,9 +8,8 @@ from PIL import Image
 
 from modgap.errors import InputError, UsageError
 from modgap.forward import batched_inference
-from modgap.forward.logits import LogitsRequest, source_logits
-from modgap.forward.logits_file import read_logits_file
-from modgap.forward.model_runner import ModelRunner
+from modgap.forward.batched_inference import ModelRunner
+from modgap.forward.logits import LogitsRequest, read_logits_file, source_logits
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.storage import cache
@@ -91,7 +90,7 @@ def test_a_disk_that_takes_nothing_is_said_aloud_and_does_not_stop_the_run(small
         raise OSError(28, "No space left on device")
 
     name = {"open": "__init__", "append": "append", "commit": "commit"}[moment]
-    monkeypatch.setattr(cache.EntryWriter, name, refuse)
+    monkeypatch.setattr(cache.ArrayWriter, name, refuse)
     held = source_logits(open_source(SMALL), open_target(str(small_images)), AT_64)
     assert "Continuing without it" in caplog.text
     np.testing.assert_array_equal(held.logits, wanted)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from modgap.errors import InputError
-from modgap.forward.logits_file import read_logits_file
+from modgap.forward.logits import read_logits_file
 
 LABELS = np.repeat([0, 1, 2], 30)
 NAMES = np.array(["bird", "cat", "dog"])

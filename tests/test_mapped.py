@@ -5,9 +5,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from modgap.errors import InputError
-from modgap.storage.mmap_arrays import map_npy, map_safetensors
-from modgap.storage.npz_arrays import map_npz
-from modgap.storage.safetensors_header import read_safetensors_metadata
+from modgap.storage.array_formats import map_npy, map_npz, map_safetensors, read_safetensors_metadata
 from modgap.targets import CustomData, open_target
 from modgap.targets.readers import get_reader
 

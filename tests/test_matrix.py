@@ -19,7 +19,6 @@ from modgap.matrix.ranking_jobs import estimate_seconds, plan_jobs
 from modgap.matrix.sentences import matrix_sentences
 from modgap.matrix.sign_test import sign_test_p_values
 from modgap.matrix.verdict import judge_matrix
-from modgap.ranking import jobs as rank_jobs
 from modgap.ranking.backends import Backend
 from modgap.ranking.rank import rank
 from modgap.ranking.types import RankRequest
@@ -236,7 +235,7 @@ def test_results_that_cannot_be_stored_are_failures(sources, tmp_path, own_cache
     monkeypatch.chdir(tmp_path)
     run("plan", "--targets", small_target(tmp_path, 0), "--sources", VIT, *CHEAP, "--no-raw", "--out", "jobs.jsonl")
     with monkeypatch.context() as patch:
-        patch.setattr(rank_jobs, "store_arrays", lambda *_arguments: None)
+        patch.setattr("modgap.storage.cache.store", lambda *_arguments: None)
         assert counted(run("worker", "jobs.jsonl", code=1).stdout) == (1, 1, 0)
     assert counted(run("worker", "jobs.jsonl", "--retry-failed").stdout) == (1, 0, 0)
 

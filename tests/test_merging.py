@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from modgap.errors import InputError
-from modgap.storage.cache import entry_path, entry_paths, read_entry
-from modgap.storage.merging import merge_cache
-from modgap.storage.row_store import store_arrays
+from modgap.storage.cache import CacheEntry, entry_paths, merge_cache, read_entry, store
 from tests.commands import run_in_process
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.test_matrix import CHEAP, CNN, VIT, run, small_sources, small_target  # noqa: F401 - fixture
@@ -23,13 +21,13 @@ def other_cache(tmp_path, monkeypatch):
     other = tmp_path / "other"
     monkeypatch.setenv("MODGAP_CACHE", str(other))
     for number, key in enumerate(KEYS):
-        store_arrays(entry_path("scores", key), {"values": np.full(3, number)}, {"number": number})
+        store("scores", key, CacheEntry({"values": np.full(3, number)}, {"number": number}))
     monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / "own"))
     return other
 
 
 def test_entries_that_are_missing_are_copied(other):
-    store_arrays(entry_path("scores", KEYS[1]), {"values": np.full(3, 7)}, {"number": 7})
+    store("scores", KEYS[1], CacheEntry({"values": np.full(3, 7)}, {"number": 7}))
     merged = list(merge_cache(other))
     assert [bool(one.size) for one in merged] == [True, False, True, True]
     assert not any(one.reason for one in merged)

@@ -343,7 +343,7 @@ def test_positions_of_weights_are_checked(tmp_path, changed, message):
 
 def test_shapes_and_sizes_of_weights_in_other_files_are_limited(tmp_path, monkeypatch):
     name = move_out(tmp_path)
-    monkeypatch.setattr("modgap.sources.onnx.model_file.LARGEST_MODEL", (tmp_path / "image.onnx").stat().st_size + 100)
+    monkeypatch.setattr("modgap.sources.onnx.graph.LARGEST_MODEL", (tmp_path / "image.onnx").stat().st_size + 100)
     with pytest.raises(InputError, match="is larger than"):
         open_source(name).load(None)
     monkeypatch.undo()

@@ -17,8 +17,7 @@ from modgap.errors import InputError
 from modgap.formatting import plain_text
 from modgap.report_page.class_tables import read_class_tables
 from modgap.storage.atomic_files import write_text_atomically
-from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
-from modgap.storage.output_folder import output_folder
+from modgap.storage.locks import FOLDER_LOCK, exclusive_folder, output_folder
 from modgap.transfer.predictions import Predictions, write_predictions
 from modgap.transfer.run_folder import exclusive_run
 from tests.test_figures import confusion, discrepancy_report

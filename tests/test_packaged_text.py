@@ -11,7 +11,7 @@ import transformers
 
 from modgap.errors import InputError, UsageError
 from modgap.sources import open_source, source_infos
-from modgap.sources.hf.smiles import smiles_tokenizer
+from modgap.sources.hf.text import smiles_tokenizer
 
 CPU = torch.device("cpu")
 REACTIONS = (

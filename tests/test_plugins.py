@@ -12,7 +12,7 @@ import pytest
 from modgap.inputs import plugin_representations
 from modgap.installed_packages import find_package_folder
 from modgap.ranking import scores
-from modgap.targets.manifest_plugins import _plugin_manifests
+from modgap.targets.named_manifests import _plugin_manifests
 from tests.commands import run_in_process
 
 PYPROJECT = """

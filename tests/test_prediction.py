@@ -15,7 +15,7 @@ from torch.torch_version import TorchVersion
 
 import modgap
 from modgap.errors import InputError, UsageError
-from modgap.inputs.waveforms import stretch
+from modgap.inputs.representations import stretch
 from modgap.models import Output, target_model
 from modgap.sources import open_source
 from modgap.targets import CustomData, open_target

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from modgap.errors import InputError
-from modgap.targets import r_files
-from modgap.targets.r_objects import RefusedRDataError, parse_r_object
-from modgap.targets.readers import get_reader
+from modgap.targets.readers import get_reader, r_data
+from modgap.targets.readers.r_data import RefusedRDataError, parse_r_object
 from tests.fixtures.r_data import (
     HEADERS,
     NULL,
@@ -167,14 +166,14 @@ def test_what_is_no_data_is_refused(value, message):
 def test_sizes_are_limited(tmp_path, monkeypatch):
     path = write_rda(tmp_path / "t.rda", {"t": vector(np.zeros(10_000))})
     files = write_store(tmp_path, {"t": vector(np.zeros(10_000))}, "lzma")
-    monkeypatch.setattr(r_files, "MAX_OBJECT_BYTES", 50_000)
+    monkeypatch.setattr(r_data, "MAX_OBJECT_BYTES", 50_000)
     for given in ({"data": [path]}, files):
         with pytest.raises(InputError, match="after decompression"):
             get_reader("r_data")(given, object_name="t", label="y")
-    monkeypatch.setattr(r_files, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(r_data, "MAX_FILE_BYTES", 10)
     with pytest.raises(InputError, match="it has more than 10 bytes"):
         get_reader("r_data")({"data": [path]}, object_name="t", label="y")
-    monkeypatch.setattr("modgap.targets.r_objects.MAX_ITEMS", 100)
+    monkeypatch.setattr("modgap.targets.readers.r_data.MAX_ITEMS", 100)
     with pytest.raises(RefusedRDataError, match="more than 100 objects"):
         parse(vector(["a"] * 200))
 

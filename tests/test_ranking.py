@@ -611,21 +611,21 @@ def test_killing_a_dask_worker_changes_no_result(uninterrupted, start_ranking, o
     assert (record["sources"], record["pairs"]) == (expected["sources"], expected["pairs"])
 
 
-def start_writer(path, number):
+def start_writer():
     code = (
-        "import sys, numpy as np; from pathlib import Path\n"
-        "from modgap.storage.row_store import read_valid_entry, store_arrays\n"
-        "p = Path(sys.argv[1])\n"
+        "import numpy as np\n"
+        "from modgap.storage.cache import CacheEntry, find_cached, store\n"
         "for _ in range(20):\n"
-        "    store_arrays(p, {'values': np.arange(5000.0)}, {'reason': ''})\n"
-        "    assert (read_valid_entry(p, lambda entry: entry.arrays['values']) == np.arange(5000.0)).all()\n"
+        "    store('scores', 'abcd', CacheEntry({'values': np.arange(5000.0)}, {'reason': ''}))\n"
+        "    values = find_cached('scores', 'abcd', lambda entry: entry.arrays['values'])\n"
+        "    assert (values == np.arange(5000.0)).all()\n"
     )
-    return subprocess.Popen([sys.executable, "-c", code, str(path)], stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
 
 
 def test_eight_processes_write_one_cache_entry_at_once(own_cache):
     path = own_cache / "scores" / "ab" / "abcd.safetensors"
-    writers = [start_writer(path, number) for number in range(8)]
+    writers = [start_writer() for _ in range(8)]
     errors = [process.communicate()[1] for process in writers]
     assert [process.returncode for process in writers] == [0] * 8, errors
     assert [p.name for p in path.parent.iterdir()] == ["abcd.safetensors"]

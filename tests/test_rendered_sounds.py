@@ -11,7 +11,7 @@ from modgap.errors import InputError
 from modgap.targets import Target, load_manifest, open_target
 from modgap.targets.readers import get_reader, rendered_glyphs, rendered_notes, rendered_speech
 from modgap.targets.readers.rendered_notes import FAMILIES
-from modgap.targets.rendering_programs import debian_versions, run_program
+from modgap.targets.rendering import debian_versions, run_program
 from tests.campaign.rendered_files import LANGUAGES, write_font
 from tests.fixtures.audio import wav
 from tests.fixtures.packages import skip_if_absent
@@ -251,7 +251,7 @@ def test_versions_are_those_of_installed_packages(tmp_path, monkeypatch):
         "Package: b\nStatus: deinstall ok config-files\nVersion: 4\n"
     )
     (tmp_path / "status").write_text(status)
-    monkeypatch.setattr("modgap.targets.rendering_programs.DPKG_STATUS", tmp_path / "status")
+    monkeypatch.setattr("modgap.targets.rendering.DPKG_STATUS", tmp_path / "status")
     assert debian_versions(["a", "b", "c"]) == {"a": "1:2.0-1"}
-    monkeypatch.setattr("modgap.targets.rendering_programs.DPKG_STATUS", tmp_path / "absent")
+    monkeypatch.setattr("modgap.targets.rendering.DPKG_STATUS", tmp_path / "absent")
     assert debian_versions(["a"]) == {}

@@ -9,7 +9,6 @@ import pytest
 
 from modgap.errors import InputError
 from modgap.targets import named_manifest, open_target
-from modgap.targets.download.conversion import convert
 from modgap.targets.readers import get_reader, get_renderer_versions
 from modgap.targets.samples import SPLITS
 from tests.campaign.rendered_files import write_font
@@ -104,7 +103,7 @@ def test_the_fingerprint_and_the_copy_record_the_recipe(tmp_path, monkeypatch):
     monkeypatch.setenv("MODGAP_DATA", str(tmp_path))
     target = open_target("glyphs")
     assert target.fingerprint["libraries"].items() >= get_renderer_versions("rendered_glyphs").items()
-    record = read_array_file(convert(target)[0]).metadata
+    record = read_array_file(target.convert()[0]).metadata
     assert record["reader"] == target.manifest.reader.model_dump()
     assert len(record["made_of"]["files"]) == len(target.manifest.files)
     assert record["made_of"]["libraries"]["freetype"]

@@ -5,8 +5,13 @@ import torch
 from modgap.errors import InputError, UsageError
 from modgap.forward.batched_inference import output_batches
 from modgap.inputs.native_embedding import Embedding, native_embedding
-from modgap.inputs.representations import log_mel_spectrograms, numbers_as_text, one_hot_as_letters
-from modgap.inputs.waveforms import mono_waveform, stretch
+from modgap.inputs.representations import (
+    log_mel_spectrograms,
+    mono_waveform,
+    numbers_as_text,
+    one_hot_as_letters,
+    stretch,
+)
 from modgap.sources import AudioInput, ImageInput, Source, TextInput, WaveformInput
 from modgap.targets.manifest import InputSpec, LogMel
 from modgap.targets.samples import ArraySamples, Table, TextSamples

@@ -14,8 +14,7 @@ import pytest
 import torch
 
 import modgap as package
-from modgap.storage.cache import EntryWriter, entry_path, entry_paths
-from modgap.storage.row_store import read_valid_entry
+from modgap.storage.cache import CacheEntry, entry_path, entry_paths, find_cached, store
 from modgap.transfer.checkpoint import write_tensors
 
 OTHER_USER = 65_534
@@ -47,9 +46,13 @@ def run_as_other_user(function):
 
 
 def write(key=KEY):
-    path = entry_path("scores", key)
-    EntryWriter(path, {"values": np.arange(3.0)}, "rows", (0, 0), {"reason": ""}).commit()
-    return path
+    store("scores", key, CacheEntry({"values": np.arange(3.0)}, {"reason": ""}))
+    return entry_path("scores", key)
+
+
+def total():
+    """Sum of the values of the entry."""
+    return find_cached("scores", KEY, lambda entry: entry.arrays["values"].sum())
 
 
 def mode(path):
@@ -73,8 +76,10 @@ def open_cache(tmp_path, monkeypatch):
 
 
 def test_another_user_reads_an_entry(open_cache):
-    path = write()
-    assert run_as_other_user(lambda: int(read_valid_entry(path, lambda entry: entry.arrays["values"].sum()) != 3)) == 0
+    write()
+    assert (
+        run_as_other_user(lambda: int(find_cached("scores", KEY, lambda entry: entry.arrays["values"].sum()) != 3)) == 0
+    )
 
 
 def test_an_entry_that_another_user_may_not_read_is_absent(open_cache, tmp_path):
@@ -88,7 +93,7 @@ def test_an_entry_that_another_user_may_not_read_is_absent(open_cache, tmp_path)
         import logging
 
         logging.getLogger("modgap").addHandler(logging.FileHandler(lines))
-        return 0 if read_valid_entry(path, lambda entry: entry) is None else 2
+        return 0 if find_cached("scores", KEY, lambda entry: entry) is None else 2
 
     assert run_as_other_user(read) == 0
     assert "is not used (it cannot be read: Permission denied). It is computed again." in lines.read_text()
@@ -127,7 +132,7 @@ def test_entries_of_a_cache_that_is_only_read_are_used(tmp_path, monkeypatch):
     with writable_cache.writable_cache(on_this_machine=True):
         assert os.environ["MODGAP_CACHE"] != shared
         assert entry_path("scores", KEY) != path
-        assert read_valid_entry(entry_path("scores", KEY), lambda entry: entry.arrays["values"].sum()) == 3
+        assert total() == 3
         write("e" * 64)
     assert os.environ["MODGAP_CACHE"] == shared
     assert list(entry_paths()) == [path]
@@ -180,7 +185,7 @@ def test_a_user_who_may_only_read_the_cache_uses_it_and_is_told(users):
 
 
 def test_old_partial_downloads_of_any_file_are_removed(tmp_path):
-    from modgap.targets.download.partial_download import open_partial_download
+    from modgap.targets.download.http import open_partial_download
 
     for name, days in ((".a.npz-1-2.part", 31), (".b.npz-1-2.part", 29)):
         (tmp_path / name).write_bytes(b"x")

@@ -10,8 +10,7 @@ from torch import nn
 
 from modgap.errors import InputError
 from modgap.forward import batched_inference
-from modgap.forward.batched_inference import output_batches
-from modgap.forward.model_runner import ModelRunner
+from modgap.forward.batched_inference import ModelRunner, output_batches
 from modgap.inputs.native_embedding import native_embedding
 from modgap.sources import ImageInput, Source, open_source
 from modgap.targets.manifest import InputSpec

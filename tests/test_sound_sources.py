@@ -140,7 +140,7 @@ def speech(tmp_path_factory):
             path = folder / f"{number}.wav"
             subprocess.run(["espeak-ng", "-v", voice, "-w", str(path), sentence], check=True)
             values, rate = soundfile.read(path)
-            from modgap.inputs.waveforms import mono_waveform
+            from modgap.inputs.representations import mono_waveform
 
             spoken[voice, number] = mono_waveform(values[None], rate, RATE)
     return spoken

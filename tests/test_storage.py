@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from modgap.errors import InputError
+from modgap.storage.array_formats import read_safetensors_header
 from modgap.storage.atomic_files import atomic_path, temporary_path, write_text_atomically
 from modgap.storage.json_records import format_json, parse_json, plain_values, read_json, write_json
 from modgap.storage.locks import locked, try_lock, unlock
-from modgap.storage.safetensors_header import read_safetensors_header
 
 
 def test_a_failed_write_keeps_the_previous_file(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from modgap.errors import InputError
 from modgap.targets import named_manifest, open_target
 from modgap.targets.readers import get_reader
-from modgap.targets.word_in_context import WordInText
+from modgap.targets.samples import WordInText
 from tests.fixtures import audio
 from tests.fixtures.small_target import open_small_target
 from tests.fixtures.video import FRAMES, moving, write_video

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from modgap.errors import InputError
 from modgap.sources import ImageInput, open_source, source_infos
-from modgap.sources.timm.vit_fashion import ARCHITECTURE, CLASSES, OPTIONS, SHIPPED
+from modgap.sources.timm.packaged import ARCHITECTURE, CLASSES, OPTIONS, SHIPPED
 from modgap.targets import named_manifest, open_target
 
 MOST_BYTES = 3_000_000

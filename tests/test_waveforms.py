@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.signal import resample_poly
 
-from modgap.inputs import waveforms
-from modgap.inputs.waveforms import resample, stretch
+from modgap.inputs import representations
+from modgap.inputs.representations import resample, stretch
 
 
 @pytest.mark.parametrize("length", [7, 29, 100, 427, 2400, 16_000, 20_011])
@@ -29,7 +29,7 @@ def test_resampling_has_the_bits_of_scipy(rates, dtype):
 
 
 def test_series_of_many_lengths_share_a_filter():
-    waveforms._anti_aliasing_filter.cache_clear()
+    representations._anti_aliasing_filter.cache_clear()
     for length in (7, 11, 13, 17, 19, 23, 29) * 2:
         stretch(np.arange(length, dtype=np.float32), 16_000)
-    assert waveforms._anti_aliasing_filter.cache_info().misses == 1
+    assert representations._anti_aliasing_filter.cache_info().misses == 1

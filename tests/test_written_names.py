@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from modgap.errors import InputError
-from modgap.forward.logits_file import read_logits_file
+from modgap.forward.logits import read_logits_file
 from modgap.targets import open_target
 from modgap.written_names import number_names
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.timm.handle import read_weights
-from modgap.sources.timm.vit_fashion import ARCHITECTURE, MEAN, OPTIONS, SD, SHIPPED
+from modgap.sources.timm.packaged import ARCHITECTURE, MEAN, OPTIONS, SD, SHIPPED
 from modgap.targets import SPLITS, open_target
 
 BATCH_SIZE = 128

@@ -15,21 +15,13 @@ from modgap.discrepancy.estimate import held_out_samples
 from modgap.discrepancy.repeated_rows import groups_with_copies, remarks_on_copies
 from modgap.errors import UsageError, check_minimum
 from modgap.formatting import count, format_duration
-from modgap.forward.logits import LogitsRequest, SourceLogits, TrainedEmbedder, source_logits
-from modgap.forward.logits_file import read_logits_file
+from modgap.forward.logits import LogitsRequest, SourceLogits, TrainedEmbedder, read_logits_file, source_logits
 from modgap.forward.sample_request import SampleRequest
 from modgap.progress import Progress
 from modgap.sources import SourceHandle, open_control, open_source
 from modgap.statistics.equal_groups import equal_group_rows
 from modgap.targets import CustomData, Target, open_target
-from modgap.user_arrays import (
-    align_rows,
-    check_lengths,
-    check_source_names,
-    names_of_classes,
-    number_labels,
-    to_numpy,
-)
+from modgap.user_arrays import align_rows, check_lengths, check_source_names, names_of_classes, number_labels, to_numpy
 
 __all__ = ["estimate", "measure", "measure_discrepancy", "measure_logits_file"]
 
@@ -329,7 +321,7 @@ def measure_logits_file(path: str, *, progress: Progress | None = None, **option
     """Measure the modality knowledge discrepancy from a file of logits and labels.
 
     Args:
-        path: File to read, see `modgap.forward.logits_file.read_logits_file`.
+        path: File to read, see `modgap.forward.logits.read_logits_file`.
         progress: Called with the name of a stage and the share of its work done since the last call.
         options: Keyword arguments of `modgap.discrepancy.estimate`, and `per_group`.
 

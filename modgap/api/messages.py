@@ -7,7 +7,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from modgap.api.arguments import check_arguments
 from modgap.errors import InputError
-from modgap.targets.custom_description import FIELD_OF_OPTION
+from modgap.targets.custom import FIELD_OF_OPTION
 
 __all__ = ["public_function"]
 

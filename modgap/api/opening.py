@@ -9,7 +9,7 @@ from modgap.sources import SourceHandle
 from modgap.sources import open_source as open_source_handle
 from modgap.targets import CustomData, Target
 from modgap.targets import open_target as open_target_files
-from modgap.targets.stored_arrays import store_arrays
+from modgap.targets.custom import store_arrays
 
 __all__ = ["open_source", "open_target", "target_name"]
 

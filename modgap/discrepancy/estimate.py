@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgap.cores import idle_cores
 from modgap.discrepancy.distances import validate_measures
 from modgap.discrepancy.estimator_chain import HARD_ESTIMATORS, EstimatorInputs, warm_up
 from modgap.discrepancy.inference import Inference, InferenceOptions
@@ -21,6 +20,7 @@ from modgap.discrepancy.soft import warm_up as warm_up_soft
 from modgap.errors import UsageError, unknown_name
 from modgap.label_space import LabelSpace, validate_class_count
 from modgap.progress import Progress
+from modgap.resources import idle_cores
 from modgap.statistics.intervals import estimate_log_mean
 from modgap.statistics.permutations import PERMUTATIONS_BY
 from modgap.statistics.weights import choose_weighting, entry_weights, integer_weights

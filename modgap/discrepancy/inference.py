@@ -9,7 +9,6 @@ from functools import cached_property
 
 import numpy as np
 
-from modgap.cores import describe_threads
 from modgap.discrepancy.bounds import lower_bound, upper_bound
 from modgap.discrepancy.estimator_chain import EstimatorInputs, Solution, fit_search_maps, run_chain
 from modgap.discrepancy.held_out import fold_confusion, fold_errors, fold_predictions
@@ -29,6 +28,7 @@ from modgap.discrepancy.soft import Labeling, SoftMap, label_parts, soft_errors,
 from modgap.errors import InputError
 from modgap.label_space import LabelSpace
 from modgap.progress import Progress
+from modgap.resources import describe_threads
 from modgap.statistics.intervals import SampleErrors, estimate_mean
 from modgap.statistics.permutations import are_ordered, count_shifts, permute_samples, smallest_p_value
 from modgap.statistics.splits import one_fold_of_all

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from modgap.cores import describe_threads
 from modgap.discrepancy.estimator_chain import EstimatorInputs, fit_montecarlo_maps, fit_search_maps, run_chain
 from modgap.discrepancy.held_out import fold_errors, fold_predictions
 from modgap.discrepancy.held_out_problem import HeldOutProblem
@@ -23,6 +22,7 @@ from modgap.discrepancy.soft import (
 )
 from modgap.discrepancy.threads import share_work
 from modgap.label_space import LabelSpace
+from modgap.resources import describe_threads
 from modgap.statistics.permutations import NullDistribution, draw_null, permute_samples, summarize_null
 from modgap.statistics.splits import Splits
 from modgap.statistics.weights import entry_weights, integer_weights

@@ -10,8 +10,8 @@ from modgap.discrepancy.curve_figure import learning_curve_caption, plot_learnin
 from modgap.discrepancy.report import DiscrepancyReport, to_json
 from modgap.display.figure_files import PlannedFigure
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample_file
+from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import with_digest
-from modgap.storage.written_files import write_texts, writing
 
 __all__ = ["planned_figures", "tested_sample_file", "write_results"]
 
@@ -21,7 +21,7 @@ def write_results(report: DiscrepancyReport, folder: Path) -> list[Path]:
 
     Args:
         report: Report to write.
-        folder: Folder that `modgap.storage.output_folder` created.
+        folder: Folder that `modgap.storage.locks` created.
 
     Returns:
         Paths of the files.

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,8 +14,7 @@ from modgap.models.pooled_layers import OUTPUT, PooledLayers, layer_names
 from modgap.progress import Progress
 from modgap.sources import Source
 from modgap.storage.algorithms import algorithm_versions
-from modgap.storage.cache import cache_key, entry_path
-from modgap.storage.row_store import RowWriter, read_valid_entry
+from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
 from modgap.transfer.surrogate import Surrogate
 
 __all__ = ["FeatureRequest", "compute_features"]
@@ -104,15 +102,16 @@ def compute_features(
         "dtype": request.samples.dtype,
         "algorithms": algorithm_versions("reading", "inference", "pooled layers"),
     }
-    path = entry_path("features", cache_key(provenance))
-    cached = read_valid_entry(path, lambda entry: (entry.arrays["features"], entry.metadata["widths"]))
-    if cached is None:
+
+    def run() -> tuple[np.ndarray, list[int]]:
         model = PooledLayers(parts, encoder.load(parts), names, source.convolutional).eval()
-        rows = _run_model(source, model, surrogate, request, progress)
-        widths = list(model.widths)
-        _store(rows, widths, path, provenance)
-    else:
-        rows, widths = cached
+        return _run_model(source, model, surrogate, request, progress), list(model.widths)
+
+    codec = Codec[tuple[np.ndarray, list[int]]](
+        lambda result: CacheEntry({"features": result[0]}, {"widths": result[1], "provenance": provenance}),
+        lambda entry: (entry.arrays["features"], entry.metadata["widths"]),
+    )
+    rows, widths = cached("features", cache_key(provenance), run, codec)
     layers = np.split(rows, np.cumsum(widths)[:-1], axis=1)
     scale = _normalize if request.normalized else np.asarray
     return {name: scale(features) for name, features in zip(names, layers, strict=True)}
@@ -142,13 +141,6 @@ def _run_model(
         if progress:
             progress("features", len(batch) / len(surrogate))
     return np.concatenate(batches)
-
-
-def _store(rows: np.ndarray, widths: list[int], path: Path, provenance: Mapping[str, Any]) -> None:
-    metadata = {"widths": widths, "provenance": dict(provenance)}
-    with RowWriter(path, {}, "features", rows.shape, metadata) as writer:
-        writer.append(rows)
-        writer.finish()
 
 
 def _normalize(rows: np.ndarray) -> np.ndarray:

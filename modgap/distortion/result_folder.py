@@ -17,9 +17,8 @@ from modgap.distortion.report import grid_cells, layer_grid
 from modgap.distortion.sample_errors import probe_sample_file
 from modgap.distortion.similarity import SimilarityGrid
 from modgap.statistics.sample_file import numbered_sample_file, write_sample_file
-from modgap.storage.atomic_files import write_text_atomically
+from modgap.storage.atomic_files import write_text_atomically, writing
 from modgap.storage.json_records import with_digest
-from modgap.storage.written_files import writing
 
 __all__ = ["RECORD", "planned_figures", "write_results"]
 

@@ -18,8 +18,7 @@ from modgap.inputs.native_embedding import native_embedding
 from modgap.probes.linear_probe import DEFAULT_STRENGTH, fit_linear_probe
 from modgap.sources import Batch, Source
 from modgap.storage.algorithms import algorithm_versions
-from modgap.storage.cache import CacheEntry, cache_key, entry_path
-from modgap.storage.row_store import read_valid_entry, store_arrays
+from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
 from modgap.targets import SPLITS, Table, Target
 from modgap.targets.splits import stratified_subset
 
@@ -121,24 +120,26 @@ def cached_probe_head(
         "threads": torch.get_num_threads(),
         "algorithms": algorithm_versions("reading", "inference", "fitted heads"),
     }
-    path = entry_path(KIND, cache_key(content))
-    cached = read_valid_entry(path, _parse_entry)
-    if cached is not None:
-        return cached
-    head = fit_probe_head(
-        source,
-        surrogate,
-        device=device,
-        batch_size=request.batch_size,
-        dtype=request.dtype,
-        side_by_side=side_by_side,
-    )
-    arrays = {"weights": head.weights, "biases": head.biases}
-    store_arrays(path, arrays, {"class_names": head.class_names, "record": asdict(head.record)})
-    return head
+
+    def fit() -> FittedHead:
+        return fit_probe_head(
+            source,
+            surrogate,
+            device=device,
+            batch_size=request.batch_size,
+            dtype=request.dtype,
+            side_by_side=side_by_side,
+        )
+
+    return cached(KIND, cache_key(content), fit, Codec(_encode, _decode))
 
 
-def _parse_entry(entry: CacheEntry) -> FittedHead:
+def _encode(head: FittedHead) -> CacheEntry:
+    record = {"class_names": list(head.class_names), "record": asdict(head.record)}
+    return CacheEntry({"weights": head.weights, "biases": head.biases}, record)
+
+
+def _decode(entry: CacheEntry) -> FittedHead:
     weights, biases = np.array(entry.arrays["weights"]), np.array(entry.arrays["biases"])
     names = tuple(str(name) for name in entry.metadata["class_names"])
     if weights.ndim != 2 or biases.shape != weights.shape[:1] or len(names) not in (0, len(biases)):

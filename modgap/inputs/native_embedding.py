@@ -9,22 +9,20 @@ import numpy as np
 from modgap.errors import InputError, UsageError
 from modgap.inputs.plugin_representations import Representation, get_representation, plugin_pieces, plugin_record
 from modgap.inputs.representations import (
-    fold_series,
-    is_long_enough_for_spectrogram,
-    log_mel_spectrograms,
-    numbers_as_text,
-    one_hot_as_letters,
-    spectrogram,
-)
-from modgap.inputs.waveforms import (
     MOST_WINDOWS,
     PATCH,
     cut_windows,
+    fold_series,
     image_patches,
     image_rows,
+    is_long_enough_for_spectrogram,
+    log_mel_spectrograms,
     mono_waveform,
+    numbers_as_text,
+    one_hot_as_letters,
     resample,
     series_channels,
+    spectrogram,
     stretch,
 )
 from modgap.sources import Input, TextInput

@@ -16,9 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from modgap.errors import InputError
 from modgap.formatting import visible_name
 from modgap.ranking.types import RankRequest
-from modgap.storage.atomic_files import write_text_atomically
+from modgap.storage.atomic_files import write_text_atomically, writing
 from modgap.storage.json_records import format_json, plain_values
-from modgap.storage.written_files import writing
 from modgap.targets import open_target
 
 __all__ = ["JobList", "PlannedJob", "read_job_list", "write_job_list"]

@@ -8,8 +8,8 @@ from modgap.matrix.formats import to_csv, to_json, to_latex
 from modgap.matrix.result import Matrix
 from modgap.ranking.result_folder import write_results as write_ranking
 from modgap.ranking.types import Ranking
+from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import with_digest
-from modgap.storage.written_files import write_texts, writing
 
 __all__ = ["RECORD", "write_results"]
 

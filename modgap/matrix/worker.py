@@ -11,7 +11,7 @@ from modgap.matrix.finished_jobs import FinishedJob, FinishedJobs
 from modgap.matrix.job_list import JobList, PlannedJob, read_job_list
 from modgap.matrix.leases import Claim, Leases
 from modgap.progress import Progress
-from modgap.storage.written_files import writing
+from modgap.storage.atomic_files import writing
 
 __all__ = ["CLAIMS_FOLDER", "FINISHED_FOLDER", "WorkSummary", "claim_name", "work"]
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from modgap.cores import available_cores
 from modgap.errors import UsageError, check_minimum, first_line
 from modgap.ranking.devices import list_devices, passes_on_each
 from modgap.ranking.failure import LOST, MAX_TRIES
 from modgap.ranking.job_threads import threads_kept
 from modgap.ranking.worker_processes import run_in_processes
+from modgap.resources import available_cores
 from modgap.storage.paths import cache_folder
 
 __all__ = ["BACKENDS", "Backend", "run_jobs"]

@@ -27,8 +27,7 @@ from modgap.ranking.surrogate_outputs import (
 )
 from modgap.sources import HeadlessError, SourceHandle, open_source
 from modgap.storage.algorithms import algorithm_versions
-from modgap.storage.cache import CacheEntry, cache_key, entry_path
-from modgap.storage.row_store import RowWriter, read_valid_entry
+from modgap.storage.cache import CacheEntry, cache_key, find_cached, store
 from modgap.targets import Table, Target
 from modgap.targets.samples import pool_targets
 from modgap.version import installed_version
@@ -175,10 +174,10 @@ class Extraction:
         return replace(extracted, surrogate_key=self.own_key if has_own else "")
 
     def _read(self) -> Extracted | None:
-        return read_valid_entry(entry_path(KIND, self.key), lambda entry: _parse_entry(entry, self.key))
+        return find_cached(KIND, self.key, lambda entry: _decode(entry, self.key))
 
 
-def _parse_entry(entry: CacheEntry, key: str) -> Extracted:
+def _decode(entry: CacheEntry, key: str) -> Extracted:
     record = entry.metadata
     n_samples = len(entry.arrays["labels"])
     seconds = float(record.get("seconds", 0.0))
@@ -300,9 +299,7 @@ def sample_arrays(
 
 def store_outputs(outputs: np.ndarray, arrays: dict[str, np.ndarray], record: dict[str, Any], key: str) -> Extracted:
     """Store outputs (n, D + Z) with their samples and their record under a key, and return a reference to them."""
-    with RowWriter(entry_path(KIND, key), arrays, ARRAY, outputs.shape, record) as writer:
-        writer.append(outputs)
-        writer.finish()
+    store(KIND, key, CacheEntry({**arrays, ARRAY: outputs}, record))
     seconds = float(record.get("seconds", 0.0))
     return Extracted(key, False, record["properties"], len(outputs), record["provenance"], seconds=seconds)
 

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from modgap.cores import available_cores
+from modgap.resources import available_cores
 
 __all__ = ["fix_threads", "threads_kept"]
 

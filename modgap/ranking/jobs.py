@@ -1,15 +1,13 @@
 """Independent jobs of a ranking. Results are stored in the cache, so that no job is computed twice."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from modgap.errors import InputError, UsageError, first_line
 from modgap.forward.inference_setup import LogitsRequest
-from modgap.freed_memory import reused_memory
 from modgap.ranking.devices import hold_device
 from modgap.ranking.error_standings import ScoredErrors
 from modgap.ranking.extraction import Extracted, prepare_extraction
@@ -22,16 +20,18 @@ from modgap.ranking.stored_outputs import load_source_outputs
 from modgap.ranking.subsamples import VERSION as SUBSAMPLES_VERSION
 from modgap.ranking.subsamples import score_subsamples
 from modgap.ranking.surrogate_outputs import read_surrogate_outputs
+from modgap.resources import reused_memory
 from modgap.statistics.intervals import SampleErrors
-from modgap.storage.cache import CacheEntry, cache_key, entry_path
-from modgap.storage.row_store import read_valid_entry, store_arrays
+from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
 
-__all__ = ["ErrorsJob", "ExtractJob", "ScoreJob"]
+__all__ = ["ErrorsJob", "ExtractJob", "ScoreJob", "decode_errors", "error_arrays"]
 
 KIND = "scores"
 """Kind of the cache entries of scores."""
 ERRORS_KIND = "sample_errors"
 """Kind of the cache entries of errors by sample."""
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -92,25 +92,27 @@ class ScoreJob:
     surrogate_key: str = ""
 
     @property
-    def path(self) -> Path:
-        """Path of the result in the cache."""
+    def key(self) -> str:
+        """Key of the result in the cache."""
         version: dict[str, Any] = {"version": get_score(self.score).version}
         if self.first >= 0:
             version["subsamples"] = SUBSAMPLES_VERSION
-        return entry_path(KIND, cache_key({**asdict(self), **version}))
+        return cache_key({**asdict(self), **version})
 
     def load_cached(self) -> np.ndarray | Failure | None:
         """Return the result from the cache: scores of shape (last - first,), or a failure. None if there is none."""
-        return read_valid_entry(self.path, self._parse_entry)
-
-    def _parse_entry(self, entry: CacheEntry) -> np.ndarray | Failure:
-        reason = entry.metadata["reason"]
-        return Failure(reason, is_result=True) if reason else self.read_arrays(entry.arrays)
+        return find_cached(KIND, self.key, self._decode)
 
     def __call__(self) -> np.ndarray | Failure:
         """Return the scores from the cache, or compute them. NaN for subsamples on which the score is undefined."""
-        result: np.ndarray | Failure = _run(self)
-        return result
+        return _run(KIND, self, self._compute, Codec(self._encode, self._decode))
+
+    def _encode(self, result: np.ndarray | Failure) -> CacheEntry:
+        values = np.full(self.last - self.first, np.nan) if isinstance(result, Failure) else result
+        return CacheEntry({"values": values}, _record(self, result))
+
+    def _decode(self, entry: CacheEntry) -> np.ndarray | Failure:
+        return _stored_failure(entry) or np.array(entry.arrays["values"])
 
     def _compute(self, outputs: SourceOutputs) -> np.ndarray:
         own = read_surrogate_outputs(self.surrogate_key) if self.surrogate_key else None
@@ -121,18 +123,6 @@ class ScoreJob:
         on_all = [score.evaluate(outputs, self.seed)] if self.first < 0 else []
         on_subsamples = score_subsamples(score, outputs, self.seed, range(max(self.first, 0), self.last))
         return np.array([*on_all, *on_subsamples], np.float64)
-
-    def read_arrays(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the result that the arrays of a cache entry hold."""
-        return np.array(arrays["values"])
-
-    def compute_arrays(self, outputs: SourceOutputs) -> dict[str, np.ndarray]:
-        """Return the arrays of the cache entry."""
-        return {"values": self._compute(outputs)}
-
-    def undefined_arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays of the cache entry of a score that is not defined."""
-        return {"values": np.full(self.last - self.first, np.nan)}
 
 
 @dataclass(frozen=True)
@@ -152,75 +142,82 @@ class ErrorsJob:
     options: ErrorOptions
 
     @property
-    def path(self) -> Path:
-        """Path of the result in the cache."""
-        return entry_path(ERRORS_KIND, cache_key({**asdict(self), "version": get_score(self.score).version}))
+    def key(self) -> str:
+        """Key of the result in the cache."""
+        return cache_key({**asdict(self), "version": get_score(self.score).version})
 
     def load_cached(self) -> ScoredErrors | Failure | None:
         """Return the result from the cache. None if there is none."""
-        return read_valid_entry(self.path, self._parse_entry)
-
-    def _parse_entry(self, entry: CacheEntry) -> ScoredErrors | Failure:
-        reason = entry.metadata["reason"]
-        return Failure(reason, is_result=True) if reason else self.read_arrays(entry.arrays)
-
-    def read_arrays(self, arrays: Mapping[str, np.ndarray]) -> ScoredErrors:
-        """Return the result that the arrays of a cache entry hold."""
-        copies = {name: np.array(array) for name, array in arrays.items()}
-        errors = SampleErrors(
-            copies["errors"],
-            copies["weights"],
-            copies["units"],
-            copies["averages"],
-            copies.get("strata"),
-            self.seed,
-        )
-        return ScoredErrors(errors, int(copies["n_classes"][0]), self.options.per_class)
+        return find_cached(ERRORS_KIND, self.key, self._decode)
 
     def __call__(self) -> ScoredErrors | Failure:
         """Return the errors from the cache, or compute them."""
-        result: ScoredErrors | Failure = _run(self)
-        return result
+        return _run(ERRORS_KIND, self, self._compute, Codec(self._encode, self._decode))
 
-    def compute_arrays(self, outputs: SourceOutputs) -> dict[str, np.ndarray]:
-        """Return the arrays of the cache entry."""
+    def _compute(self, outputs: SourceOutputs) -> ScoredErrors:
         errors = get_score(self.score).sample_errors(outputs, self.options, self.seed)
-        strata = {} if errors.strata is None else {"strata": errors.strata}
-        return {
-            "errors": errors.errors,
-            "weights": errors.weights,
-            "units": errors.units,
-            "averages": errors.averages,
-            "n_classes": np.array([outputs.n_classes]),
-            **strata,
-        }
+        return ScoredErrors(errors, outputs.n_classes, self.options.per_class)
 
-    def undefined_arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays of the cache entry of a score that is not defined."""
-        return {}
+    def _encode(self, result: ScoredErrors | Failure) -> CacheEntry:
+        if isinstance(result, Failure):
+            return CacheEntry({}, _record(self, result))
+        arrays = error_arrays(result.errors) | {"n_classes": np.array([result.n_classes])}
+        return CacheEntry(arrays, _record(self, result))
+
+    def _decode(self, entry: CacheEntry) -> ScoredErrors | Failure:
+        if failure := _stored_failure(entry):
+            return failure
+        errors = decode_errors(entry.arrays, self.seed)
+        return ScoredErrors(errors, int(entry.arrays["n_classes"][0]), self.options.per_class)
 
 
-def _run(job: ScoreJob | ErrorsJob) -> Any:
+def error_arrays(errors: SampleErrors) -> dict[str, np.ndarray]:
+    """Return the arrays of a cache entry that hold errors by sample."""
+    arrays = {name: getattr(errors, name) for name in ("errors", "weights", "units", "averages", "strata")}
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def decode_errors(arrays: Mapping[str, np.ndarray], seed: int) -> SampleErrors:
+    """Return the errors by sample that the arrays of a cache entry hold, with the seed of their splits."""
+    errors, weights, units, averages = (np.array(arrays[name]) for name in ("errors", "weights", "units", "averages"))
+    strata = np.array(arrays["strata"]) if "strata" in arrays else None
+    return SampleErrors(errors, weights, units, averages, strata, seed)
+
+
+def _record(job: ScoreJob | ErrorsJob, result: Any) -> dict[str, Any]:
+    return {"job": asdict(job), "reason": result.reason if isinstance(result, Failure) else ""}
+
+
+def _stored_failure(entry: CacheEntry) -> Failure | None:
+    """Return the failure that was stored because the score is not defined on the samples; None if there is none."""
+    reason = entry.metadata["reason"]
+    return Failure(reason, is_result=True) if reason else None
+
+
+def _run(
+    kind: str,
+    job: ScoreJob | ErrorsJob,
+    compute: Callable[[SourceOutputs], Result],
+    codec: Codec[Result | Failure],
+) -> Result | Failure:
     """Return the result of a job from the cache, or compute it."""
-    cached = job.load_cached()
-    if cached is not None:
-        return cached
-    fix_threads()
-    try:
+
+    def result_of_outputs() -> Result | Failure:
+        fix_threads()
         outputs = load_source_outputs(job.outputs_key)
-    except InputError as error:
-        return Failure(str(error))
+        try:
+            with reused_memory():
+                return compute(outputs)
+        except UsageError:
+            # Not stored: a library that is missing now may be installed later.
+            raise
+        except InputError as error:
+            # Stored: the samples and the source decide this, so it would be the same next time.
+            return Failure(str(error), is_result=True)
+
     try:
-        with reused_memory():
-            arrays = job.compute_arrays(outputs)
-    except UsageError as error:
-        # Not stored: a library that is missing now may be installed later.
-        return Failure(str(error))
+        return cached(kind, job.key, result_of_outputs, codec)
     except InputError as error:
-        # Stored: the samples and the source decide this, so it would be the same next time.
-        store_arrays(job.path, job.undefined_arrays(), {"job": asdict(job), "reason": str(error)})
-        return Failure(str(error), is_result=True)
+        return Failure(str(error))
     except Exception as error:  # A score may fail in any way; the row of the source shows the reason.
         return Failure(f"{type(error).__name__}: {first_line(error)}")
-    store_arrays(job.path, arrays, {"job": asdict(job), "reason": ""})
-    return job.read_arrays(arrays)

@@ -18,8 +18,7 @@ from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stored_outputs import KIND
 from modgap.sources import open_source
 from modgap.storage.algorithms import algorithm_versions
-from modgap.storage.cache import cache_key, entry_path
-from modgap.storage.row_store import read_valid_entry, store_arrays
+from modgap.storage.cache import CacheEntry, cache_key, find_cached, store
 from modgap.targets import Target, open_target
 from modgap.transfer.surrogate import SurrogateBatch
 
@@ -92,15 +91,15 @@ def _extract_layers(source_name: str, target: Target, request: LogitsRequest, nu
     handle = open_source(name)
     versions = algorithm_versions("reading", "inference", "pooled layers")
     content = outputs_key_content(handle, target, request) | {"algorithms": versions}
-    path = entry_path(LAYERS_KIND, cache_key(content))
-    names = read_valid_entry(path, lambda entry: tuple(entry.metadata["layers"]))
+    key = cache_key(content)
+    names = find_cached(LAYERS_KIND, key, lambda entry: tuple(entry.metadata["layers"]))
     is_cached = names is not None and all(
-        read_valid_entry(entry_path(KIND, _layer_key(content, layer)), lambda entry: entry.metadata) for layer in names
+        find_cached(KIND, _layer_key(content, layer), lambda entry: entry.metadata) for layer in names
     )
     if names is None or not is_cached:
         setup = set_up_inference(handle, target, replace(request, compared=2), content)
         names = _run_layers(setup, request, content)
-        store_arrays(path, {}, {"layers": list(names)})
+        store(LAYERS_KIND, key, CacheEntry({}, {"layers": list(names)}))
     chosen = tuple(numbers) or tuple(range(1, len(names) + 1))
     if chosen[-1] > len(names):
         raise InputError(f"The source has {len(names)} layers, and layer {chosen[-1]} was requested.")

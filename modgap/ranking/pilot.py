@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,15 +15,14 @@ from modgap.ranking.error_standings import compute_error_standings
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.failure import Failure
 from modgap.ranking.job_threads import fix_threads
+from modgap.ranking.jobs import decode_errors, error_arrays
 from modgap.ranking.plan import CONTROL_PREFIX, RankPlan
 from modgap.ranking.scores import PILOT
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import run_stage
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, JobCounts, Pilot, ScoreTable, SourceRow
-from modgap.statistics.intervals import SampleErrors
 from modgap.storage.algorithms import algorithm_versions
-from modgap.storage.cache import CacheEntry, cache_key, entry_path
-from modgap.storage.row_store import read_valid_entry, store_arrays
+from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
 
 if TYPE_CHECKING:
     from modgap.transfer.pilot import PilotErrors
@@ -64,9 +62,9 @@ class PilotJob:
     target: Mapping[str, Any] = field(compare=False)
 
     @property
-    def path(self) -> Path:
-        """Path of the result in the cache."""
-        return entry_path(KIND, cache_key(self._identity()))
+    def key(self) -> str:
+        """Key of the result in the cache."""
+        return cache_key(self._identity())
 
     def _identity(self) -> dict[str, Any]:
         from modgap.ranking.raw_neighbors import NEIGHBORS
@@ -81,43 +79,28 @@ class PilotJob:
 
     def load_cached(self) -> "PilotErrors | None":
         """Return the result from the cache. None if there is none."""
-        return read_valid_entry(self.path, self._parse_entry)
+        return find_cached(KIND, self.key, self._decode)
 
-    def _parse_entry(self, entry: CacheEntry) -> "PilotErrors":
+    def _encode(self, result: "PilotErrors") -> CacheEntry:
+        arrays = {"trained": np.array([result.trained]), "by_training": result.by_training}
+        record = {"job": self._identity(), "settings": list(result.settings)}
+        return CacheEntry(error_arrays(result.errors) | arrays, record)
+
+    def _decode(self, entry: CacheEntry) -> "PilotErrors":
         from modgap.transfer.pilot import PilotErrors
 
-        arrays = {name: np.array(array) for name, array in entry.arrays.items()}
-        errors = SampleErrors(
-            arrays["errors"], arrays["weights"], arrays["units"], arrays["averages"], arrays.get("strata"), self.seed
-        )
-        settings = tuple(entry.metadata["settings"])
-        return PilotErrors(errors, int(arrays["trained"][0]), arrays["by_training"], settings)
+        trained, by_training = int(entry.arrays["trained"][0]), np.array(entry.arrays["by_training"])
+        errors = decode_errors(entry.arrays, self.seed)
+        return PilotErrors(errors, trained, by_training, tuple(entry.metadata["settings"]))
 
     def __call__(self) -> "PilotErrors | Failure":
         """Return the result from the cache, or fine-tune the source, or return the reason why that failed."""
-        cached = self.load_cached()
-        if cached is not None:
-            return cached
-        fix_threads()
         try:
-            result = self._compute()
+            return cached(KIND, self.key, self._compute, Codec(self._encode, self._decode))
         except (InputError, UsageError) as error:
             return Failure(str(error))
         except Exception as error:  # Third-party models may fail in any way; the row of the source shows the reason.
             return Failure(f"{type(error).__name__}: {first_line(error)}")
-        errors = result.errors
-        strata = {} if errors.strata is None else {"strata": errors.strata}
-        arrays = {
-            "errors": errors.errors,
-            "weights": errors.weights,
-            "units": errors.units,
-            "averages": errors.averages,
-            "trained": np.array([result.trained]),
-            "by_training": result.by_training,
-            **strata,
-        }
-        store_arrays(self.path, arrays, {"job": self._identity(), "settings": list(result.settings)})
-        return result
 
     def _compute(self) -> "PilotErrors":
         from modgap.ranking.raw_neighbors import raw_neighbors_errors
@@ -125,6 +108,7 @@ class PilotJob:
         from modgap.targets import open_target
         from modgap.transfer.pilot import short_fine_tuning
 
+        fix_threads()
         target = open_target(**self.target)
         if self.kind == RAW_VALUES:
             return raw_neighbors_errors(target, self.seed, weight=self.weight)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,7 @@ from modgap.ranking.score import ErrorOptions
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.stored_outputs import load_class_names, load_source_outputs
 from modgap.statistics.multiple_comparisons import holm
-from modgap.storage.cache import CacheEntry, cache_key, entry_path
-from modgap.storage.row_store import read_valid_entry, store_arrays
+from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
 from modgap.targets.splits import stratification_labels, stratified_keys
 
 __all__ = ["ReportDetails", "ReportDetailsJob", "correct_p_values"]
@@ -64,35 +62,32 @@ class ReportDetailsJob:
     errors: ErrorOptions
 
     @property
-    def path(self) -> Path:
-        """Path of the result in the cache."""
-        return entry_path(KIND, cache_key({**asdict(self), "version": VERSION}))
+    def key(self) -> str:
+        """Key of the result in the cache."""
+        return cache_key({**asdict(self), "version": VERSION})
 
     def load_cached(self) -> ReportDetails | None:
         """Return the result from the cache. None if there is none."""
-        return read_valid_entry(self.path, _parse_entry)
+        return find_cached(KIND, self.key, _decode)
 
     def __call__(self) -> ReportDetails | Failure:
         """Return the result from the cache, or compute it."""
-        cached = self.load_cached()
-        if cached is not None:
-            return cached
-        fix_threads()
         try:
-            outputs = load_source_outputs(self.outputs_key)
-            discrepancy = _discrepancy(outputs, self)
-            coordinates, labels = _tsne_map(outputs, self.seed)
+            return cached(KIND, self.key, self._compute, Codec(self._encode, _decode))
         except Exception as error:  # A report without details is better than no ranking.
             return Failure(f"{type(error).__name__}: {first_line(error)}")
-        store_arrays(
-            self.path,
-            {"coordinates": coordinates, "labels": labels},
-            {"discrepancy": discrepancy, "job": asdict(self)},
-        )
-        return ReportDetails(discrepancy, coordinates, labels)
+
+    def _compute(self) -> ReportDetails:
+        fix_threads()
+        outputs = load_source_outputs(self.outputs_key)
+        return ReportDetails(_discrepancy(outputs, self), *_tsne_map(outputs, self.seed))
+
+    def _encode(self, details: ReportDetails) -> CacheEntry:
+        arrays = {"coordinates": details.coordinates, "labels": details.labels}
+        return CacheEntry(arrays, {"discrepancy": details.discrepancy, "job": asdict(self)})
 
 
-def _parse_entry(entry: CacheEntry) -> ReportDetails:
+def _decode(entry: CacheEntry) -> ReportDetails:
     coordinates = np.array(entry.arrays["coordinates"])
     return ReportDetails(entry.metadata["discrepancy"], coordinates, np.array(entry.arrays["labels"]))
 

@@ -9,8 +9,8 @@ from modgap.ranking.layer_figure import has_curves, layer_caption, layer_figure
 from modgap.ranking.report import to_csv, to_json
 from modgap.ranking.types import Ranking
 from modgap.statistics.sample_file import SAMPLES_FILE, write_sample_file
+from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import with_digest
-from modgap.storage.written_files import write_texts, writing
 
 __all__ = ["RECORD", "planned_figures", "write_results"]
 

@@ -4,8 +4,7 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.ranking.source_outputs import SourceOutputs
-from modgap.storage.cache import CacheEntry, entry_path
-from modgap.storage.row_store import read_valid_entry
+from modgap.storage.cache import CacheEntry, find_cached
 
 __all__ = ["ARRAY", "KIND", "load_class_names", "load_sample_numbers", "load_source_outputs"]
 
@@ -24,13 +23,13 @@ def load_source_outputs(key: str) -> SourceOutputs:
     Raises:
         InputError: If the entry is no longer in the cache.
     """
-    outputs = read_valid_entry(entry_path(KIND, key), _parse_outputs)
+    outputs = find_cached(KIND, key, _decode)
     if outputs is None:
         raise _removed_entry(key)
     return outputs
 
 
-def _parse_outputs(entry: CacheEntry) -> SourceOutputs:
+def _decode(entry: CacheEntry) -> SourceOutputs:
     arrays = entry.arrays
     properties = entry.metadata["properties"]
     width = properties["width"]
@@ -47,9 +46,7 @@ def _parse_outputs(entry: CacheEntry) -> SourceOutputs:
 
 def load_class_names(key: str) -> tuple[list[str], list[str]]:
     """Return the names of the source's and of the target's classes. Empty lists if they have no names."""
-    names = read_valid_entry(
-        entry_path(KIND, key), lambda entry: (entry.metadata["source_classes"], entry.metadata["target_classes"])
-    )
+    names = find_cached(KIND, key, lambda entry: (entry.metadata["source_classes"], entry.metadata["target_classes"]))
     return names or ([], [])
 
 
@@ -62,7 +59,7 @@ def load_sample_numbers(key: str) -> np.ndarray:
     Raises:
         InputError: If the entry is no longer in the cache.
     """
-    numbers = read_valid_entry(entry_path(KIND, key), lambda entry: np.array(entry.arrays["rows"]))
+    numbers = find_cached(KIND, key, lambda entry: np.array(entry.arrays["rows"]))
     if numbers is None:
         raise _removed_entry(key)
     return numbers

@@ -19,8 +19,7 @@ from modgap.forward.surrogate_target import default_surrogate, open_surrogate_ta
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.sources import Source
 from modgap.storage.algorithms import algorithm_versions
-from modgap.storage.cache import CacheEntry, cache_key, entry_path
-from modgap.storage.row_store import read_valid_entry, store_arrays
+from modgap.storage.cache import CacheEntry, cache_key, find_cached, store
 from modgap.transfer.surrogate import SurrogateBatch, open_surrogate
 
 __all__ = [
@@ -109,7 +108,7 @@ def surrogate_outputs_key(reference: SurrogateReference, fingerprint: Any, reque
 
 def read_surrogate_outputs(key: str) -> SurrogateOutputs | None:
     """Return the outputs with this key from the cache; None if they are not there."""
-    return read_valid_entry(entry_path(KIND, key), _parse_entry)
+    return find_cached(KIND, key, _decode)
 
 
 def store_surrogate_outputs(
@@ -148,10 +147,10 @@ def store_surrogate_outputs(
     features = np.concatenate(batches)
     labels = np.unique(surrogate.labels, return_inverse=True)[1].astype(np.int64)
     error_rate = probe_error(SourceOutputs(features, labels, groups=surrogate.groups))
-    store_arrays(entry_path(KIND, key), {"features": features, "labels": labels}, {"error": error_rate})
+    store(KIND, key, CacheEntry({"features": features, "labels": labels}, {"error": error_rate}))
     return True
 
 
-def _parse_entry(entry: CacheEntry) -> SurrogateOutputs:
+def _decode(entry: CacheEntry) -> SurrogateOutputs:
     arrays = entry.arrays
     return SurrogateOutputs(np.array(arrays["features"]), np.array(arrays["labels"]), float(entry.metadata["error"]))

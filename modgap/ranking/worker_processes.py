@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
-from modgap.freed_memory import share_heap
 from modgap.process_end import end_with_parent
 from modgap.ranking.failure import LOST, MAX_TRIES
+from modgap.resources import share_heap
 
 __all__ = ["run_in_processes"]
 

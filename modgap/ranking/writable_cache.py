@@ -10,7 +10,7 @@ from pathlib import Path
 from modgap.errors import InputError
 from modgap.storage.atomic_files import temporary_path
 from modgap.storage.paths import SHARED_CACHE, cache_folder
-from modgap.targets.download.locations import data_folder
+from modgap.targets.download.data_directory import data_folder
 
 __all__ = ["writable_cache"]
 

@@ -22,8 +22,7 @@ from modgap.report_page.result_folder import (
     read_result_folder,
 )
 from modgap.report_page.run_page import read_log, render_run
-from modgap.storage.atomic_files import write_text_atomically
-from modgap.storage.written_files import writing
+from modgap.storage.atomic_files import write_text_atomically, writing
 
 __all__ = ["PAGE", "write_page"]
 

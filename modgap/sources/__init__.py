@@ -7,14 +7,21 @@ from typing import Any
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.formatting import count
 from modgap.sources.aliases import ALIASES
-from modgap.sources.hf.files import ModelFiles, read_configuration
 from modgap.sources.hf.handle import HfModel
-from modgap.sources.hf.spec import configured_architecture
+from modgap.sources.hf.spec import ModelFiles, configured_architecture, read_configuration
 from modgap.sources.hub import AbsentFilesError, parse_repository, without_downloads
 from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, TextInput, WaveformInput
 from modgap.sources.onnx.handle import open_onnx_file
-from modgap.sources.plugins import open_plugin, plugin_infos, plugin_names
-from modgap.sources.source import HeadlessError, Parts, Source, SourceHandle, SourceInfo
+from modgap.sources.source import (
+    HeadlessError,
+    Parts,
+    Source,
+    SourceHandle,
+    SourceInfo,
+    open_plugin,
+    plugin_infos,
+    plugin_names,
+)
 from modgap.sources.timm.handle import RandomTimm, TimmModel, timm_repository
 from modgap.storage.paths import expand_user
 

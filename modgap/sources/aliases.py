@@ -6,18 +6,15 @@ from pathlib import Path
 
 from modgap.errors import InputError
 from modgap.installed_packages import find_package_folder
-from modgap.sources.hf.files import ModelFiles
 from modgap.sources.hf.handle import HfModel
-from modgap.sources.hf.spec import TokenizerKind
+from modgap.sources.hf.spec import ModelFiles, TokenizerKind
 from modgap.sources.hub import Repository
-from modgap.sources.onnx.handle import OnnxPackage, PackagedOnnx
-from modgap.sources.onnx.packages import PPOCR
+from modgap.sources.onnx.handle import PPOCR, OnnxPackage, PackagedOnnx
 from modgap.sources.sound.packaged import RANDOM_SEED, PackagedSound
 from modgap.sources.sound.packages import SOUND_PACKAGES, SoundPackage
 from modgap.sources.source import SourceHandle, SourceInfo
-from modgap.sources.timm.efficientnet_lite import EfficientNetLite
 from modgap.sources.timm.handle import WEIGHT_FILES, RandomTimm, TimmModel
-from modgap.sources.timm.vit_fashion import SHIPPED, VitFashion
+from modgap.sources.timm.packaged import SHIPPED, EfficientNetLite, VitFashion
 
 __all__ = ["ALIASES", "Alias"]
 

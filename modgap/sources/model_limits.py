@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from modgap.errors import InputError
 from modgap.limits import MODEL_LAYERS, MODEL_NUMBER
-from modgap.memory import available_memory
+from modgap.resources import available_memory
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

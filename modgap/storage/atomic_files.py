@@ -1,12 +1,14 @@
-"""Files that appear complete or not at all."""
+"""Files that appear complete or not at all, and one message for those that cannot be written."""
 
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-__all__ = ["TEMPORARY_SUFFIX", "atomic_path", "temporary_path", "write_text_atomically"]
+from modgap.errors import InputError
+
+__all__ = ["TEMPORARY_SUFFIX", "atomic_path", "temporary_path", "write_text_atomically", "write_texts", "writing"]
 
 TEMPORARY_SUFFIX = ".part"
 NAME_LENGTH = 40
@@ -58,3 +60,39 @@ def write_text_atomically(path: Path, text: str) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the failure of writing a file or folder in the block into a message.
+
+    Args:
+        path: The file or folder.
+
+    Raises:
+        InputError: When the block raises an OSError, such as that of a full disk.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"Cannot write {path}: {error.strerror or error}. Free some space or choose another folder."
+        ) from error
+
+
+def write_texts(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Write text files to an existing folder, each complete or not at all.
+
+    Args:
+        folder: The folder.
+        texts: Texts by file name.
+
+    Returns:
+        Paths of the files.
+
+    Raises:
+        OSError: When the folder cannot be written, or the disk is full.
+    """
+    for name, text in texts.items():
+        write_text_atomically(folder / name, text)
+    return [folder / name for name in texts]

@@ -1,36 +1,62 @@
-"""The cache: content-addressed safetensors files, written completely or not at all, and verified when read."""
+"""The cache: content-addressed safetensors files, written completely or not at all, and verified when read.
 
+Entries are optional. Where one is damaged it is computed again, and where the disk is full the computation continues
+without it.
+"""
+
+import contextlib
 import errno
 import hashlib
 import json
+import logging
+import math
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
+from modgap.errors import InputError
 from modgap.formatting import format_bytes
-from modgap.storage.array_file import ArrayFile, read_array_file
-from modgap.storage.array_writer import ArrayWriter
-from modgap.storage.atomic_files import TEMPORARY_SUFFIX
-from modgap.storage.paths import cache_folder
+from modgap.storage.array_file import ArrayFile, ArrayWriter, read_array_file
+from modgap.storage.atomic_files import TEMPORARY_SUFFIX, atomic_path
+from modgap.storage.paths import cache_folder, shared_path
 
 __all__ = [
     "CacheEntry",
+    "Codec",
     "CorruptEntryError",
-    "EntryWriter",
+    "Merged",
+    "begin_entry",
     "cache_key",
+    "cached",
     "delete_files",
     "entry_path",
     "entry_paths",
+    "find_cached",
+    "merge_cache",
     "read_entry",
+    "store",
+    "store_rows",
     "unfinished_paths",
 ]
 
 SUFFIX = ".safetensors"
+MAX_BYTES_IN_MEMORY = 4 << 30
+"""Rows up to this size are also kept in memory, so that they survive a disk that fills up while they are written."""
+STRUCTURE_ERRORS = (KeyError, TypeError, ValueError, IndexError, AttributeError)
+"""Errors of code that expects other arrays, or another record, than an entry has."""
+KIND = re.compile(r"[a-z][a-z_]{0,40}")
+KEY = re.compile(r"[0-9a-f]{64}")
+"""Names of the folders and files of entries; other files of a cache folder are not merged."""
+
+Content = TypeVar("Content")
+
+log = logging.getLogger("modgap")
 
 
 class CorruptEntryError(Exception):
@@ -42,12 +68,26 @@ class CacheEntry:
     """The content of a cache entry.
 
     Attributes:
-        arrays: Read-only, memory-mapped arrays by name.
-        metadata: The record that was stored with them.
+        arrays: Arrays by name; those that were read from the cache are read-only and memory-mapped.
+        metadata: Record of plain values that is stored with them.
     """
 
-    arrays: dict[str, np.ndarray]
-    metadata: dict[str, Any]
+    arrays: Mapping[str, np.ndarray]
+    metadata: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Codec(Generic[Content]):
+    """The two functions that turn a result into a cache entry and back.
+
+    Attributes:
+        encode: Function from a result to its entry.
+        decode: Function from an entry to the result. Where the entry has another structure, it may raise any of
+            `STRUCTURE_ERRORS`.
+    """
+
+    encode: Callable[[Content], CacheEntry]
+    decode: Callable[[CacheEntry], Content]
 
 
 def cache_key(record: Mapping[str, Any]) -> str:
@@ -74,64 +114,58 @@ def unfinished_paths() -> Iterator[Path]:
     yield from sorted(cache_folder().glob(f"*/??/.*{TEMPORARY_SUFFIX}"))
 
 
-class EntryWriter:
-    """Streams one cache entry to a temporary file and renames it when it is complete.
+def delete_files(paths: Iterable[Path]) -> int:
+    """Delete files and return the number of bytes that they had."""
+    freed = 0
+    for path in paths:
+        freed += path.stat().st_size
+        path.unlink()
+    return freed
 
-    An entry has any number of small arrays, which are known from the start, and one large float32 array, whose rows
-    are appended as they are computed.
+
+def cached(kind: str, key: str, compute: Callable[[], Content], codec: Codec[Content]) -> Content:
+    """Return a result from the cache, or compute and store it.
+
+    Args:
+        kind: Kind of the entry.
+        key: Key of everything that the result depends on; see `cache_key`.
+        compute: Function that computes the result if the cache has none that can be used. Nothing is stored when it
+            raises an error.
+        codec: Functions that turn the result into an entry and back. A new result passes through both, so that it is
+            the same as from the cache.
     """
+    result = find_cached(kind, key, codec.decode)
+    if result is not None:
+        return result
+    entry = codec.encode(compute())
+    store(kind, key, entry)
+    return codec.decode(entry)
 
-    def __init__(
-        self,
-        path: Path,
-        arrays: Mapping[str, np.ndarray],
-        rows_name: str,
-        rows_shape: Sequence[int],
-        metadata: Mapping[str, Any],
-    ) -> None:
-        """Open a temporary file beside `path` and write the small arrays.
 
-        Args:
-            path: Path of the entry; see `entry_path`.
-            arrays: The small arrays by name.
-            rows_name: Name of the large array.
-            rows_shape: Shape of the large array.
-            metadata: Record of plain values to store with the arrays.
+def find_cached(kind: str, key: str, decode: Callable[[CacheEntry], Content]) -> Content | None:
+    """Read a cache entry, and return its content.
 
-        Raises:
-            OSError: When the folder cannot be written, or its disk is too small.
-        """
-        self._shape = tuple(rows_shape)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        needed = sum(array.nbytes for array in arrays.values()) + 4 * int(np.prod(self._shape, dtype=np.int64))
-        if shutil.disk_usage(path.parent).free < needed:
-            message = f"{os.strerror(errno.ENOSPC)}, {format_bytes(needed)} needed"
-            raise OSError(errno.ENOSPC, message, str(path.parent))
-        self._writer = ArrayWriter(path, {**_identification(path), "record": dict(metadata)})
-        for name, array in arrays.items():
-            self._writer.add_array(name, array)
-        self._writer.begin_array(rows_name, np.float32)
+    An entry that cannot be read, is damaged, was written for another key, or has another structure is logged as a
+    warning and counts as absent.
 
-    def append(self, rows: np.ndarray) -> None:
-        """Write the next rows of the large array, in float32.
+    Args:
+        kind: Kind of the entry.
+        key: Its key.
+        decode: Function that returns the content of an entry.
 
-        Raises:
-            OSError: When the disk is full. The unfinished file has been removed.
-        """
-        self._writer.append(rows)
-
-    def commit(self) -> None:
-        """Write the digests and rename the file to its final path.
-
-        Raises:
-            OSError: When the disk is full. The unfinished file has been removed.
-        """
-        self._writer.end_array(self._shape)
-        self._writer.commit()
-
-    def discard(self) -> None:
-        """Remove the unfinished file."""
-        self._writer.discard()
+    Returns:
+        The content; None when there is no entry that can be used.
+    """
+    path = entry_path(kind, key)
+    try:
+        entry = read_entry(path) or read_entry(shared_path(path))
+        return None if entry is None else decode(entry)
+    except CorruptEntryError as error:
+        reason = str(error)
+    except STRUCTURE_ERRORS as error:
+        reason = f"it has another structure, {type(error).__name__}: {error}"
+    log.warning("The cache entry %s is not used (%s). It is computed again.", path, reason)
+    return None
 
 
 def read_entry(path: Path, final_path: Path | None = None) -> CacheEntry | None:
@@ -172,10 +206,157 @@ def _check_identification(file: ArrayFile, path: Path) -> None:
             raise ValueError(f"it was written for the {name} {stored[:16]}, not {expected[:16]}")
 
 
-def delete_files(paths: Iterable[Path]) -> int:
-    """Delete files and return the number of bytes that they had."""
-    freed = 0
-    for path in paths:
-        freed += path.stat().st_size
-        path.unlink()
-    return freed
+def store(kind: str, key: str, entry: CacheEntry) -> None:
+    """Write a cache entry, complete or not at all; log a warning when the disk does not take it."""
+    path = entry_path(kind, key)
+    try:
+        begin_entry(path, entry).commit()
+    except OSError as error:
+        log.warning("cannot write to the cache in %s (%s). Continuing without it.", path.parent, error.strerror)
+
+
+def begin_entry(path: Path, entry: CacheEntry, more_bytes: int = 0) -> ArrayWriter:
+    """Open a temporary file for an entry, and write its arrays; the entry appears when the writer commits it.
+
+    Args:
+        path: Path of the entry; see `entry_path`.
+        entry: The arrays and the record.
+        more_bytes: Bytes that are written after them.
+
+    Raises:
+        OSError: When the folder cannot be written, or its disk is too small.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    needed = sum(array.nbytes for array in entry.arrays.values()) + more_bytes
+    if shutil.disk_usage(path.parent).free < needed:
+        message = f"{os.strerror(errno.ENOSPC)}, {format_bytes(needed)} needed"
+        raise OSError(errno.ENOSPC, message, str(path.parent))
+    writer = ArrayWriter(path, {**_identification(path), "record": dict(entry.metadata)})
+    for name, array in entry.arrays.items():
+        writer.add_array(name, array)
+    return writer
+
+
+def store_rows(
+    kind: str, key: str, entry: CacheEntry, name: str, shape: tuple[int, int], batches: Iterable[np.ndarray]
+) -> np.ndarray:
+    """Write rows to a cache entry as they are computed, keep them in memory where they fit, and return all of them.
+
+    Args:
+        kind: Kind of the entry.
+        key: Its key.
+        entry: Small arrays and the record, which precede the rows.
+        name: Name of the array of rows.
+        shape: Number of rows and of columns.
+        batches: The rows in order, (rows, columns), float32.
+
+    Returns:
+        The rows, in memory or memory-mapped.
+
+    Raises:
+        InputError: When the disk is full, and the rows do not fit in memory.
+    """
+    path = entry_path(kind, key)
+    size = 4 * math.prod(shape)
+    kept = np.empty(shape, np.float32) if size <= MAX_BYTES_IN_MEMORY else None
+    n_rows = 0
+    writer: ArrayWriter | None = None
+
+    @contextlib.contextmanager
+    def on_disk() -> Iterator[None]:
+        nonlocal writer
+        try:
+            yield
+        except OSError as error:
+            writer = None
+            _continue_in_memory(path, name, error, is_kept=kept is not None)
+
+    with on_disk():
+        writer = begin_entry(path, entry, size)
+        writer.begin_array(name, np.float32)
+    try:
+        for batch in batches:
+            if kept is not None:
+                kept[n_rows : n_rows + len(batch)] = batch
+            n_rows += len(batch)
+            if writer:
+                with on_disk():
+                    writer.append(batch)
+        if writer:
+            with on_disk():
+                writer.end_array(shape)
+                writer.commit()
+    except BaseException:
+        if writer:
+            writer.discard()
+        raise
+    return _read_rows(path, name) if kept is None else kept
+
+
+def _continue_in_memory(path: Path, name: str, error: OSError, *, is_kept: bool) -> None:
+    """Log that an entry cannot be written; raise an InputError if its rows are not in memory."""
+    problem = f"cannot write to the cache in {path.parent} ({error.strerror})"
+    if not is_kept:
+        raise InputError(
+            f"{problem}, and the {name} do not fit in memory. "
+            "Set the environment variable MODGAP_CACHE to a folder on a larger disk."
+        ) from error
+    log.warning("%s. Continuing without it.", problem)
+
+
+def _read_rows(path: Path, name: str) -> np.ndarray:
+    entry = read_entry(path)
+    assert entry is not None
+    return entry.arrays[name]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """An entry of another machine's cache that was merged into this one.
+
+    Attributes:
+        path: Its path there.
+        size: Number of bytes that were copied; 0 if it was here before.
+        reason: Sentence that says why it was not copied. Empty if it was, or if it was here before.
+    """
+
+    path: Path
+    size: int
+    reason: str = ""
+
+
+def merge_cache(folder: Path) -> Iterator[Merged]:
+    """Copy the entries of another cache folder that this one lacks, and yield each entry of the other one.
+
+    An entry is copied only if its digests are right and it was written for the key in its name. The digests tell damage
+    and no forgery, so merge only caches of people that you trust with your results.
+
+    Args:
+        folder: The other cache folder. Nothing in it is changed.
+
+    Raises:
+        InputError: If it is not a folder, or if this cache cannot be written.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder. Pass the cache folder of another machine.")
+    for path in sorted(folder.glob(f"*/??/*{SUFFIX}")):
+        kind, key = path.parents[1].name, path.stem
+        if KIND.fullmatch(kind) and KEY.fullmatch(key) and key.startswith(path.parent.name):
+            yield _merge(path, entry_path(kind, key))
+
+
+def _merge(path: Path, final_path: Path) -> Merged:
+    if final_path.exists():
+        return Merged(path, 0)
+    try:
+        if path.is_symlink() or not path.is_file():
+            return Merged(path, 0, "it is not a file")
+        with atomic_path(final_path) as temporary:
+            shutil.copyfile(path, temporary)
+            # The copy is checked, and not the original, which may change in between.
+            read_entry(temporary, final_path)
+    except CorruptEntryError as error:
+        return Merged(path, 0, str(error))
+    except OSError as error:
+        raise InputError(f"Cannot copy {path} to {final_path.parent}: {error.strerror or error}.") from error
+    return Merged(path, final_path.stat().st_size)

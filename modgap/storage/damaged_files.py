@@ -1,6 +1,8 @@
-"""Errors that libraries raise while they read a damaged file, in one list for all readers."""
+"""Files that may be damaged or hostile: the errors of libraries in one list, and gzip streams that stop at a limit."""
 
 import csv
+import gzip
+import io
 import lzma
 import pickle
 import struct
@@ -10,10 +12,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from modgap.errors import InputError, first_line
+from modgap.limits import check_unpacked_size
 
-__all__ = ["DAMAGED_FILE_ERRORS", "convert_read_errors", "is_panic"]
+__all__ = ["DAMAGED_FILE_ERRORS", "convert_read_errors", "is_panic", "open_gzip"]
 
 DAMAGED_FILE_ERRORS = (
     ArithmeticError,
@@ -65,3 +69,44 @@ def convert_read_errors(path: Path, content: str = "arrays") -> Iterator[None]:
         if not isinstance(error, DAMAGED_FILE_ERRORS) and not is_panic(error):
             raise
         raise InputError(f"cannot read {content} from {path}: {first_line(error)}") from error
+
+
+CHUNK = 1 << 18
+
+
+class _BoundedGzip(io.RawIOBase):
+    """The content of a gzip file, which raises an InputError when more bytes come out than the limits allow."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._packed = path.stat().st_size
+        self._stream = gzip.open(path, "rb")  # noqa: SIM115 - closed by close()
+        self._unpacked = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(len(buffer))
+        self._unpacked += len(data)
+        check_unpacked_size(self._path, self._packed, self._unpacked)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def open_gzip(path: Path) -> io.BufferedReader:
+    """Open the content of a gzip file for reading.
+
+    Reading raises an InputError when more bytes come out than the limits of `modgap.limits` allow.
+
+    Args:
+        path: The gzip file.
+
+    Raises:
+        OSError: When the file cannot be opened.
+    """
+    return io.BufferedReader(_BoundedGzip(path), CHUNK)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError
-from modgap.storage.notes import read_note, write_note
+from modgap.storage.json_records import read_note, write_note
 from modgap.storage.paths import cache_folder
 
 __all__ = ["FILES", "check_named_file", "file_digest", "folder_digest", "named_digests", "warn_without_digests"]

@@ -1,5 +1,6 @@
 """Strict JSON: records of plain values, without NaN and infinity, and with a checksum where modgap reads them again."""
 
+import contextlib
 import hashlib
 import json
 import math
@@ -20,8 +21,10 @@ __all__ = [
     "parse_record",
     "plain_values",
     "read_json",
+    "read_note",
     "with_digest",
     "write_json",
+    "write_note",
 ]
 
 DIGEST = "digest"
@@ -170,3 +173,27 @@ def write_json(path: Path, record: Mapping[str, Any], indent: int = 1) -> None:
         ValueError: When the record contains NaN or an infinity.
     """
     write_text_atomically(path, format_json(record, indent) + "\n")
+
+
+KEY = "key"
+"""Name of the file without its suffix. A note that was copied to another name is not taken."""
+
+
+def read_note(path: Path) -> dict[str, Any] | None:
+    """Return the record of a note; None when there is none, or it cannot be read or is damaged."""
+    try:
+        record, has_digest = parse_record(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if has_digest and record.pop(KEY, None) == path.stem else None
+
+
+def write_note(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a note. Where it cannot be written, the next run repeats the work, so this is no error.
+
+    Args:
+        path: The file. Missing parent folders are created.
+        record: Record of plain values.
+    """
+    with contextlib.suppress(OSError):
+        write_text_atomically(path, with_digest(format_json({**record, KEY: path.stem}, indent=1)))

@@ -1,4 +1,4 @@
-"""Locks between processes: files that a living process uses, and work that one process does at a time."""
+"""Locks between processes: files that a living process uses, work that one does at a time, and folders of results."""
 
 import contextlib
 import errno
@@ -6,11 +6,27 @@ import json
 import logging
 import os
 import socket
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from modgap.errors import InputError
+from modgap.storage.paths import expand_user
+
+__all__ = [
+    "FOLDER_LOCK",
+    "create_output_folder",
+    "exclusive_folder",
+    "lock_first_free",
+    "locked",
+    "one_process_at_a_time",
+    "output_folder",
+    "try_lock",
+    "unlock",
+]
+
+log = logging.getLogger("modgap")
 
 try:
     import fcntl
@@ -19,15 +35,6 @@ try:
 except ImportError:  # on Windows
     HAS_FILE_LOCKS = False
 
-__all__ = [
-    "FOLDER_LOCK",
-    "exclusive_folder",
-    "lock_first_free",
-    "locked",
-    "one_process_at_a_time",
-    "try_lock",
-    "unlock",
-]
 
 DAY = 86_400
 FOLDER_LOCK = ".modgap.lock"
@@ -36,8 +43,6 @@ MOST_LOCK_BYTES = 10_000
 FIRST_WAIT = 0.01
 LONGEST_WAIT = 1.0
 """Seconds between two looks for a free file."""
-
-log = logging.getLogger("modgap")
 
 
 def try_lock(path: Path) -> int | None:
@@ -224,3 +229,41 @@ def _lock_holder(path: Path) -> str:
         return f"process {int(record['process'])} on {str(record['host'])!r} since {str(record['since'])!r}"
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "it has not said which process it is"
+
+
+def create_output_folder(path: str) -> Path:
+    """Create a folder for results and check that it is writable, before anything is computed.
+
+    Args:
+        path: Path of the folder; `~` is expanded.
+
+    Raises:
+        InputError: If the folder cannot be created or written to.
+    """
+    folder = expand_user(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError as error:
+        raise InputError(
+            f"Cannot write to the output folder {folder}: {error.strerror}. Choose a writable folder."
+        ) from error
+
+
+@contextlib.contextmanager
+def output_folder(path: str | None) -> Iterator[Path | None]:
+    """Create the folder of `--out`, and refuse other processes that write to it within a block.
+
+    Args:
+        path: Path of the folder; `~` is expanded. None for no folder, which is yielded.
+
+    Raises:
+        InputError: If the folder cannot be created or written to, or if another process writes to it.
+    """
+    if path is None:
+        yield None
+        return
+    folder = create_output_folder(path)
+    with exclusive_folder(folder):
+        yield folder

@@ -1,11 +1,12 @@
 """Paths of the user, and the folder where modgap stores its files on this machine."""
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from modgap.errors import UsageError
 
-__all__ = ["SHARED_CACHE", "cache_folder", "expand_user", "is_folder", "is_regular_file", "shared_path"]
+__all__ = ["SHARED_CACHE", "cache_folder", "expand_user", "has_suffix", "is_folder", "is_regular_file", "shared_path"]
 
 SHARED_CACHE = "MODGAP_SHARED_CACHE"
 """Environment variable with a cache that is only read; a command sets it for its worker processes."""
@@ -51,3 +52,13 @@ def is_folder(path: Path) -> bool:
     """Return True if there is a folder at the path; False also for names that no folder can have."""
     # Path.is_dir raises an error for a name that is too long.
     return os.path.isdir(path)
+
+
+def has_suffix(path: Path, suffixes: Collection[str]) -> bool:
+    """Return True if a path ends with one of the suffixes (lower case), in upper or lower case.
+
+    Example:
+        >>> has_suffix(Path("Data.CSV.GZ"), [".csv.gz"]), has_suffix(Path("data.txt"), [".csv", ".npz"])
+        (True, False)
+    """
+    return path.name.lower().endswith(tuple(suffixes))

@@ -1,6 +1,6 @@
 """Target data: a manifest and a reader give samples, labels, splits and groups."""
 
-from modgap.targets.custom_description import CustomData
+from modgap.targets.custom import CustomData
 from modgap.targets.manifest import Manifest, load_manifest
 from modgap.targets.named_manifests import manifest_names, manifest_origin, named_manifest
 from modgap.targets.samples import SPLITS, Samples, Table

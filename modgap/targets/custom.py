@@ -1,30 +1,181 @@
-"""Custom data without a manifest: array files, CSV and Parquet files, and folders of images or sounds."""
+"""Custom data without a manifest: arrays, tables, .ts files, and folders of images or sounds."""
 
+import hashlib
 import logging
-from collections.abc import Callable, Sequence
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modgap.errors import InputError, UsageError
+from modgap.errors import InputError, UsageError, unknown_name
 from modgap.formatting import count
-from modgap.storage.mmap_arrays import map_npy, read_npy_header
-from modgap.targets.custom_description import PICTURES, CustomData, ManifestAndFiles, check_options, describe_path
-from modgap.targets.custom_tables import series_file_manifest, table_manifest
+from modgap.storage.array_formats import map_npy, read_npy_header
+from modgap.storage.atomic_files import atomic_path
+from modgap.storage.paths import cache_folder, has_suffix
 from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
-from modgap.targets.file_layout import has_suffix, list_files
+from modgap.targets.data_frames import without_notes
+from modgap.targets.file_layout import list_files
+from modgap.targets.manifest import Manifest
+from modgap.targets.readers.csv import find_label_column, read_named_frame
 from modgap.targets.readers.image_folder import SUFFIXES as IMAGE_SUFFIXES
 from modgap.targets.readers.image_folder import check_background
+from modgap.targets.readers.listed_files import listed_paths
+from modgap.targets.readers.ts import has_real_values
 from modgap.targets.samples import SPLITS
 from modgap.targets.sound import SUFFIXES as SOUND_SUFFIXES
+from modgap.user_arrays import align_rows, number_labels, to_numpy
+from modgap.written_names import parse_number, real_numbers
 
-__all__ = ["custom_data_manifest", "is_custom_data"]
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+__all__ = [
+    "FIELD_OF_OPTION",
+    "PICTURES",
+    "CustomData",
+    "ManifestAndFiles",
+    "check_options",
+    "custom_data_manifest",
+    "describe_path",
+    "is_custom_data",
+    "series_file_manifest",
+    "store_arrays",
+    "stored_array_paths",
+    "table_manifest",
+]
+
+log = logging.getLogger("modgap")
+
+LETTERS_AND_DIGITS = ("Ll", "Lm", "Lo", "Nd")
+"""Unicode categories that the name of a target starts with. Combining marks may follow."""
+FIELD_OF_OPTION = {
+    "kind": "kind",
+    "label": "label_column",
+    "label-type": "label_type",
+    "series": "series_column",
+    "time": "time_column",
+    "group": "group",
+    "x": "x_name",
+    "y": "y_name",
+    "background": "background",
+    "columns": "columns",
+    "fill": "fill",
+}
+"""Field of CustomData that each command-line option sets, without the option's dashes."""
+PICTURES = {"kind": "image", "channels": ["red", "green", "blue"], "low": 0, "high": 255}
+"""Description of the input of images in files."""
+
+ManifestAndFiles = tuple[Manifest, dict[str, list[Path]]]
+
+
+@dataclass(frozen=True)
+class CustomData:
+    """Description of custom data where the file itself does not tell.
+
+    Attributes:
+        kind: `image` or `series` for array files that could hold either; `table`, `series` or `text` for CSV and
+            Parquet files, or `image` or `sound` for those that list files. None infers it.
+        label_column: CSV column of the label. None looks for a column named label, class, target or y.
+        label_type: `text` if labels and groups of a table are names as they are written, so that 01 and 1 are two, or
+            `number` if all spellings of a number are one. None refuses two spellings of a number.
+        series_column: CSV column with the name of the series that a row belongs to (long format). None if every
+            row is a sample.
+        time_column: CSV column by which the rows of a series are ordered. None keeps the order of the file.
+        group: CSV column, or name of the array, of the groups of samples that belong together; for a folder, a pattern
+            of the path or a table (see `modgap.targets.file_layout`). None uses the array `groups` if there is one.
+        x_name: Name of the array of samples. None means `x`.
+        y_name: Name of the array of labels. None means `y`.
+        background: Color that transparent images are composited on. None means white.
+        columns: Names of the columns that are features, separated by commas, for a table. None uses all numeric ones.
+        fill: `mean` or `median` of the training samples in place of missing cells, or `drop` to leave out rows with
+            missing cells. None refuses missing cells.
+    """
+
+    kind: str | None = None
+    label_column: str | None = None
+    label_type: str | None = None
+    series_column: str | None = None
+    time_column: str | None = None
+    group: str | None = None
+    x_name: str | None = None
+    y_name: str | None = None
+    background: str | None = None
+    columns: str | None = None
+    fill: str | None = None
+
+    @classmethod
+    def of(cls, description: "CustomData | Mapping[str, str] | None") -> "CustomData | None":
+        """Return a description that is given as such, as a mapping of its fields, or not at all.
+
+        Raises:
+            UsageError: If the mapping has another field. The message suggests similar names.
+        """
+        if not isinstance(description, Mapping):
+            return description
+        for name in description:
+            if name not in cls.__dataclass_fields__:
+                fields = [FIELD_OF_OPTION[name]] if name in FIELD_OF_OPTION else cls.__dataclass_fields__
+                raise unknown_name("field of custom_data", name, fields)
+        return cls(**description)
+
+    @classmethod
+    def from_options(cls, options: Mapping[str, str | None]) -> "CustomData":
+        """Return the description that command-line options give.
+
+        Args:
+            options: Values by option, without the option's dashes (the keys of FIELD_OF_OPTION). Other options are
+                ignored.
+        """
+        return cls(**{field: options.get(option) for option, field in FIELD_OF_OPTION.items()})
+
+    def options(self) -> dict[str, str]:
+        """Return the fields that are not None, by the command-line option that sets each, without its dashes."""
+        values = {option: getattr(self, field) for option, field in FIELD_OF_OPTION.items()}
+        return {option: value for option, value in values.items() if value is not None}
+
+
+def check_options(path: Path, custom_data: CustomData, allowed: tuple[str, ...]) -> None:
+    """Raise a UsageError for the first option that does not apply to the data at a path."""
+    for option in custom_data.options():
+        if option not in allowed:
+            raise UsageError(f"--{option} does not apply to target {path}")
+
+
+def describe_path(
+    path: Path, reader: str, options: Mapping[str, Any], input_spec: Mapping[str, Any], **fields: Any
+) -> ManifestAndFiles:
+    """Return a manifest of a reader for one path, and the path under the role `data`."""
+    record = {
+        "schema": 1,
+        "name": _target_name(path),
+        # File names that are not valid Unicode contain surrogates, which no record can store.
+        "title": path.name.encode("utf-8", "replace").decode(),
+        "modality": "custom data",
+        "task": "classification",
+        "input": dict(input_spec),
+        "reader": {"name": reader, "options": dict(options)},
+        **fields,
+    }
+    return Manifest.model_validate(record), {"data": [path]}
+
+
+def _target_name(path: Path) -> str:
+    """Return the name of a file or folder without suffix, in lower case, with hyphens for other characters."""
+    stem = path.with_suffix("").stem if path.suffix.lower() == ".gz" else path.stem
+    name = ""
+    # Composed letters, because macOS stores a letter and its accent as two characters.
+    for character in unicodedata.normalize("NFC", stem).lower():
+        category = unicodedata.category(character)
+        is_mark = category.startswith("M") and name[-1:] not in ("", "-")
+        name += character if is_mark or category in LETTERS_AND_DIGITS else "-"
+    return name.strip("-") or "data"
+
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".hdf5")
 SERIES_SUFFIXES = (".ts",)
-
-log = logging.getLogger("modgap")
 
 
 def is_custom_data(path: Path) -> bool:
@@ -172,3 +323,209 @@ def _array_kind(path: Path, x_name: str, shape: tuple[int, ...]) -> str:
             "Pass --kind image or --kind series."
         )
     return "image" if len(shape) > 3 else "series"
+
+
+MIN_SAMPLES = 2
+MOST_CLASSES = 20
+"""More different whole numbers than this, with fewer samples each, are values of a regression target."""
+
+
+def table_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
+    """Return the manifest and the files of a table, which has the samples or lists their files."""
+    _check_descriptions(path, custom_data)
+    with without_notes():
+        frame = read_named_frame(path, custom_data.label_column, custom_data.group)
+    manifest, files = _list_manifest(path, custom_data, frame) or _csv_manifest(path, custom_data, frame)
+    return manifest.model_copy(update={"task": _task(path, custom_data, frame)}), files
+
+
+def _check_descriptions(path: Path, custom_data: CustomData) -> None:
+    """Raise if an option does not apply to any table, has an unknown value, or lacks another one."""
+    columns = ("kind", "label", "label-type", "series", "time", "group", "columns", "fill", "background")
+    check_options(path, custom_data, columns)
+    if custom_data.label_type not in (None, "text", "number"):
+        raise unknown_name("--label-type", str(custom_data.label_type), ("text", "number"))
+    if custom_data.time_column and not custom_data.series_column:
+        raise UsageError(
+            f"--time needs --series. --time {custom_data.time_column} orders the rows of a series in long format, and "
+            "--series COLUMN names the column that identifies the series."
+        )
+
+
+def _task(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
+    """Return `regression` or `classification`, by the labels, and say what was assumed of numbers."""
+    label = find_label_column(frame.columns, custom_data.label_column, path)
+    if custom_data.label_type == "text" or label not in frame.columns:
+        return "classification"
+    # In long format all rows of a series have its label.
+    rows = frame.drop_duplicates(custom_data.series_column) if custom_data.series_column in frame.columns else frame
+    values = [str(value).strip() for value in rows[label].dropna()]
+    numbers = {parse_number(value) for value in values}
+    is_real = real_numbers(values) is not None
+    if None in numbers or not (is_real or len(numbers) > max(MOST_CLASSES, len(values) / MIN_SAMPLES)):
+        return "classification"
+    reason = "some are not whole" if is_real else f"most of the {count(len(values), 'row')} differ in them"
+    text = (
+        "The labels of %s in column %r are %s different numbers, and %s, so they are read as values of a regression "
+        "target. If they are classes, pass --label-type text."
+    )
+    log.info(text, path, label, f"{len(numbers):,}", reason)
+    return "regression"
+
+
+def series_file_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
+    """Return the manifest of a .ts file, or of the pair NAME_TRAIN.ts and NAME_TEST.ts if both exist."""
+    check_options(path, custom_data, ())
+    task = "regression" if has_real_values(path) else "classification"
+    manifest, files = describe_path(path, "ts", {}, {"kind": "series"}, task=task)
+    for ending, other in (("_TRAIN", "_TEST"), ("_TEST", "_TRAIN")):
+        sibling = path.with_name(path.stem.removesuffix(ending) + other + path.suffix)
+        if path.stem.endswith(ending) and sibling.is_file():
+            train, test = (path, sibling) if ending == "_TRAIN" else (sibling, path)
+            log.info("%s has the training samples and %s the test samples.", train, test)
+            return manifest, {"train": [train], "test": [test]}
+    return manifest, files
+
+
+def _list_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> ManifestAndFiles | None:
+    """Return the manifest and the files of a table that lists images or sounds; None for other tables."""
+    kind = custom_data.kind
+    listed = None if kind in ("table", "series", "text") else listed_paths(path, kind, frame)
+    if listed is None:
+        return None
+    paths, kind = listed
+    options: dict[str, Any] = {"kind": kind}
+    if custom_data.label_column is not None:
+        options["label_column"] = custom_data.label_column
+    if custom_data.label_type is not None:
+        options["label_type"] = custom_data.label_type
+    if custom_data.group is not None:
+        options["group_column"] = custom_data.group
+    if kind == "image":
+        check_options(path, custom_data, ("kind", "label", "label-type", "group", "background"))
+        options["background"] = custom_data.background or "white"
+        input_spec: dict[str, Any] = dict(PICTURES)
+    else:
+        check_options(path, custom_data, ("kind", "label", "label-type", "group"))
+        from modgap.targets.sound import common_rate
+
+        options["rate"] = common_rate(paths)
+        input_spec = {"kind": "audio", "rate": options["rate"]}
+    manifest, files = describe_path(path, "listed_files", options, input_spec, group=custom_data.group)
+    return manifest, files | {"listed": paths}
+
+
+def _csv_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> ManifestAndFiles:
+    check_options(path, custom_data, ("kind", "label", "label-type", "series", "time", "group", "columns", "fill"))
+    if custom_data.kind not in (None, "table", "series", "text"):
+        raise UsageError(
+            f"--kind {custom_data.kind} does not apply to {path}. Choose table, series, text, image or sound."
+        )
+    kind = _csv_kind(path, custom_data, frame)
+    columns = ("label_column", "label_type", "series_column", "time_column")
+    options: dict[str, Any] = {name: value for name in columns if (value := getattr(custom_data, name)) is not None}
+    if custom_data.group is not None:
+        options["group_column"] = custom_data.group
+    input_spec = {"kind": "text" if kind == "text" else "series"}
+    if kind == "table":
+        input_spec["representation"] = "fold"
+    steps: list[dict[str, Any]] = [{"name": "standardize"}] if kind == "table" else []
+    _check_table_options(path, custom_data, kind)
+    if custom_data.columns is not None:
+        options["columns"] = [name.strip() for name in custom_data.columns.split(",")]
+    if custom_data.fill == "drop":
+        options["missing_values"] = "drop"
+    elif custom_data.fill is not None:
+        options["missing_values"] = "keep"
+        steps.insert(0, {"name": "fill", "options": {"statistic": custom_data.fill}})
+    options |= {"kind": kind, "drop_index": True}
+    return describe_path(path, "csv", options, input_spec, steps=steps, group=custom_data.group)
+
+
+def _check_table_options(path: Path, custom_data: CustomData, kind: str) -> None:
+    """Raise if an option does not apply to a table of this kind."""
+    if kind == "text" and (custom_data.columns or custom_data.fill):
+        raise UsageError(f"--columns and --fill do not apply to {path}, whose samples are texts.")
+    if custom_data.fill not in (None, "mean", "median", "drop"):
+        raise unknown_name("--fill", str(custom_data.fill), ("mean", "median", "drop"))
+    if custom_data.series_column and custom_data.fill in ("mean", "median"):
+        raise UsageError(
+            f"--fill {custom_data.fill} does not apply to series in long format, whose rows are moments. Pass "
+            "--fill drop to leave out the moments with missing cells."
+        )
+
+
+def _csv_kind(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
+    """Return `table`, `series` or `text`."""
+    if custom_data.kind is not None:
+        return custom_data.kind
+    if custom_data.series_column:
+        return "series"
+    if "text" not in frame.columns:
+        raise UsageError(
+            f"the rows of {path} can be features or time series. Pass --kind table or --kind series "
+            "(in long format --series COLUMN)."
+        )
+    return "text"
+
+
+FOLDER = "arrays"
+
+
+def store_arrays(x: Any, y: Any) -> Path:
+    """Write samples and labels to a file of the cache, unless it is there, and return its path.
+
+    Equal arrays have the same path, so their results are found in the cache again, and a training can be resumed.
+
+    Args:
+        x: Samples: images (N, H, W) or (N, C, H, W), or series (N, length) or (N, C, length).
+        y: Classes (N,), 0/1 labels (N, K), or real values (N, ...).
+
+    Raises:
+        InputError: If the samples are not numbers, there is not one label for each, or the cache cannot be written.
+    """
+    rows = align_rows({"x": x, "y": y})
+    samples = to_numpy(rows["x"], "x of the target")
+    labels = _storable_labels(rows["y"])
+    if samples.dtype.kind not in "biuf" or samples.ndim < 2:
+        raise InputError(
+            f"x of the target has type {samples.dtype} and shape {samples.shape}. Expected numbers: images (N, H, W) "
+            "or (N, C, H, W), or series (N, length) or (N, C, length)."
+        )
+    if labels.ndim == 0 or len(labels) != len(samples):
+        raise InputError(
+            f"y of the target has shape {labels.shape}, and x has shape {samples.shape}. Expected one label for each "
+            "sample."
+        )
+    digest = _digest(samples, labels)
+    path = cache_folder() / FOLDER / digest[:2] / f"arrays-{digest[:12]}.npz"
+    if not path.is_file():
+        try:
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, x=samples, y=labels)
+        except OSError as error:
+            raise InputError(f"Cannot write the arrays of the target to {path}: {error.strerror}.") from error
+    return path
+
+
+def stored_array_paths() -> Iterator[Path]:
+    """Yield the paths of all stored arrays, sorted."""
+    yield from sorted(cache_folder().glob(f"{FOLDER}/??/*.npz"))
+
+
+def _storable_labels(y: Any) -> np.ndarray:
+    """Return labels or values as an array without objects."""
+    labels = to_numpy(y, "y of the target")
+    if labels.dtype.kind != "O":
+        return labels
+    numbered = number_labels(y)
+    return np.array(numbered.class_names)[numbered.labels] if numbered.class_names else numbered.labels
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape} ".encode())
+        for row in array:
+            digest.update(np.ascontiguousarray(row).tobytes())
+    return digest.hexdigest()

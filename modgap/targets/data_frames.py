@@ -16,10 +16,9 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.formatting import count
 from modgap.limits import check_unpacked_size
-from modgap.memory import check_memory
-from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
-from modgap.storage.gzip_stream import open_gzip
-from modgap.targets.file_layout import has_suffix
+from modgap.resources import check_memory
+from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS, open_gzip
+from modgap.storage.paths import has_suffix
 from modgap.written_names import parse_number
 
 if TYPE_CHECKING:

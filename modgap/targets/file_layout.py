@@ -1,15 +1,17 @@
-"""Functions that select files: the one of a role, those of each split, those with a suffix, or class folders."""
+"""Files of a target: the one of a role, those of each split, those with a suffix, class folders, and groups by path."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from modgap.errors import InputError
+from modgap.errors import InputError, UsageError
+from modgap.storage.paths import has_suffix
+from modgap.targets.data_frames import SUFFIXES, list_names, read_frame
 from modgap.targets.samples import SPLITS
 from modgap.written_names import number_names
 
-__all__ = ["class_folder_labels", "files_by_split", "has_suffix", "list_files", "single_file"]
+__all__ = ["FILE_NAMES", "class_folder_labels", "files_by_split", "groups_of_paths", "list_files", "single_file"]
 
 SPLIT_LIKE_NAMES = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
 
@@ -45,16 +47,6 @@ def files_by_split(files: Mapping[str, Sequence[Path]], suffix: str = "") -> Ite
     for code, split in enumerate(SPLITS):
         for path in files.get(f"{split}{suffix}", ()):
             yield code, path
-
-
-def has_suffix(path: Path, suffixes: Collection[str]) -> bool:
-    """Return True if a path ends with one of the suffixes (lower case), in upper or lower case.
-
-    Example:
-        >>> has_suffix(Path("Data.CSV.GZ"), [".csv.gz"]), has_suffix(Path("data.txt"), [".csv", ".npz"])
-        (True, False)
-    """
-    return path.name.lower().endswith(tuple(suffixes))
 
 
 def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
@@ -135,3 +127,85 @@ def _check_split_names(folder: Path, names: Collection[str]) -> None:
             f"{folder} has the folders {' and '.join(splits)}, which look like splits and would be read as classes. "
             "Name the folders of the splits train, val and test, and move other folders away."
         )
+
+
+FILE_NAMES = ("file", "path", "filename", "file_name", "filepath", "image", "sound", "audio")
+"""Names of columns of file names, in the order in which they are looked for."""
+PLACE = "{group}"
+ENDS = "/_. "
+"""Characters that end a group if the pattern ends with its place."""
+
+
+def groups_of_paths(folder: Path, paths: Sequence[Path], group: str) -> np.ndarray:
+    """Return the group of each file, such as its subject, shape (N,).
+
+    Args:
+        folder: Folder that holds the files.
+        paths: The N files below it.
+        group: Part of the path relative to the folder, with {group} in place of the group's name, such as
+            `/s{group}_`; the path begins with /. Or the path of a table with a column of files (file, path or similar)
+            and one column of groups.
+
+    Raises:
+        UsageError: When the pattern has no place for the group, or several.
+        InputError: When a file has no group.
+    """
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    if has_suffix(Path(group), SUFFIXES):
+        return _groups_in_table(Path(group), names)
+    if group.count(PLACE) != 1:
+        raise UsageError(
+            f"--group {group} has {group.count(PLACE)} times {PLACE}. Expected it once in a part of the path, such as "
+            f"/subject{PLACE}_, or a .csv file with the columns file and group."
+        )
+    before, after = group.split(PLACE)
+    groups = [_group_of(f"/{name}", before, after) for name in names]
+    missing = [name for name, found in zip(names, groups, strict=True) if not found]
+    if missing:
+        raise InputError(
+            f"--group {group} does not match {len(missing):,} of {len(names):,} paths, such as /{missing[0]}. Expected "
+            f"a match in each path relative to {folder}."
+        )
+    return np.array(groups)
+
+
+def _group_of(path: str, before: str, after: str) -> str:
+    """Return the first text between two texts that is in one part of a path; empty if there is none.
+
+    Example:
+        >>> _group_of("/cats/s12_trial3.png", "/s", "_"), _group_of("/a/7.png", "/a/", ""), _group_of("/a/b", "x", "")
+        ('12', '7', '')
+    """
+    at = path.find(before)
+    while at >= 0:
+        rest = path[at + len(before) :]
+        if after:
+            found, separator, _ = rest.partition(after)
+            complete = bool(separator)
+        else:
+            end = min((position for mark in ENDS if (position := rest.find(mark)) >= 0), default=len(rest))
+            found, complete = rest[:end], True
+        if complete and found and "/" not in found:
+            return found
+        at = path.find(before, at + 1)
+    return ""
+
+
+def _groups_in_table(table: Path, names: Sequence[str]) -> np.ndarray:
+    frame = read_frame(table, lambda columns: columns)
+    by_lower_case = {str(name).lower(): name for name in frame.columns}
+    file_column = next((by_lower_case[name] for name in FILE_NAMES if name in by_lower_case), None)
+    others = [name for name in frame.columns if name != file_column]
+    if file_column is None or len(others) != 1:
+        raise InputError(
+            f"{table} has the columns {list_names(frame.columns)}. Expected a column of files (one of "
+            f"{', '.join(FILE_NAMES)}) and one column of groups."
+        )
+    group_of_file = dict(zip(frame[file_column].astype(str), frame[others[0]].astype(str), strict=True))
+    missing = [name for name in names if not group_of_file.get(name, "").strip()]
+    if missing:
+        raise InputError(
+            f"{table} has no group for {len(missing):,} of {len(names):,} files, such as {missing[0]}. Expected each "
+            "path relative to the folder of the data."
+        )
+    return np.array([group_of_file[name] for name in names])

@@ -167,8 +167,8 @@ class Reader(_Record):
 class Step(_Record):
     """One step of preprocessing after the reader; steps are applied in order."""
 
-    name: str = Field(description="Module in modgap.targets.steps.")
-    options: dict[str, Any] = Field(default_factory=dict, description="Keyword arguments of its apply().")
+    name: str = Field(description="Step in modgap.targets.steps.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Its keyword arguments.")
 
 
 class Splits(_Record):

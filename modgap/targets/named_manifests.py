@@ -1,16 +1,57 @@
-"""Manifests by name: those that come with modgap, and those of plug-ins."""
+"""Manifests by name: those that come with modgap, and those of plug-ins.
 
+Plug-ins have folders of `.toml` files, which entry points of the group `modgap.manifests` name. The value of an entry
+point is the package that holds the files, such as `brainpkg.manifests`. It is never imported, because a manifest is
+data.
+"""
+
+import functools
+import logging
 import shlex
+import sys
+from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
 
 from modgap.errors import CUSTOM_DATA_FORMATS, UsageError, unknown_name
-from modgap.plugins import BUILT_IN
+from modgap.installed_packages import BUILT_IN, describe_origin, entry_points, find_package_folder
 from modgap.targets.custom import is_custom_data
 from modgap.targets.manifest import Manifest, load_manifest
-from modgap.targets.manifest_plugins import plugin_manifests
 
-__all__ = ["manifest_names", "manifest_origin", "named_manifest"]
+__all__ = ["GROUP", "manifest_names", "manifest_origin", "named_manifest", "plugin_manifests"]
+
+log = logging.getLogger("modgap")
+
+GROUP = "modgap.manifests"
+
+
+def plugin_manifests(reserved: Collection[str]) -> dict[str, tuple[Path, str]]:
+    """Return the file of each manifest that other packages bring, and the package with its version, by name.
+
+    Args:
+        reserved: Names of modgap's own manifests, which others cannot take.
+    """
+    return _plugin_manifests(frozenset(reserved), tuple(sys.path))
+
+
+@functools.cache
+def _plugin_manifests(reserved: frozenset[str], _search_path: tuple[str, ...]) -> dict[str, tuple[Path, str]]:
+    manifests: dict[str, tuple[Path, str]] = {}
+    for entry in sorted(entry_points(GROUP), key=lambda entry: (entry.name, entry.value)):
+        top, *inner = entry.module.split(".")
+        package = find_package_folder(top)
+        folder = package.joinpath(*inner) if package else None
+        if folder is None or not folder.is_dir():
+            log.warning("The manifests of %s are skipped: there is no folder %s.", describe_origin(entry), entry.value)
+            continue
+        for path in sorted(folder.glob("*.toml")):
+            name = path.stem
+            if name in reserved or name in manifests:
+                owner = "modgap" if name in reserved else manifests[name][1]
+                log.warning("Manifest %s is skipped: %s has a target with this name.", path, owner)
+            else:
+                manifests[name] = (path, describe_origin(entry))
+    return manifests
 
 
 def manifest_names() -> list[str]:

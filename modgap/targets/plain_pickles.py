@@ -26,12 +26,10 @@ from modgap.limits import (
     PICKLE_RATIO,
     PICKLE_SECONDS,
 )
-from modgap.storage.array_file import ArrayFile, read_array_file
-from modgap.storage.array_writer import ArrayWriter
+from modgap.storage.array_file import ArrayFile, ArrayWriter, read_array_file
+from modgap.storage.array_formats import map_safetensors, read_safetensors_metadata
 from modgap.storage.atomic_files import temporary_path
 from modgap.storage.digests import file_digest
-from modgap.storage.mmap_arrays import map_safetensors
-from modgap.storage.safetensors_header import read_safetensors_metadata
 
 __all__ = ["convert_pickles", "converted_path", "read_pickle", "read_pickles"]
 

@@ -15,16 +15,21 @@ from modgap.errors import CUSTOM_DATA_FORMATS, InputError, UsageError
 from modgap.formatting import count
 from modgap.installed_packages import installed_library_version
 from modgap.label_space import pseudo_classes
+from modgap.progress import Progress
 from modgap.storage.digests import file_digest, folder_digest
 from modgap.storage.paths import expand_user
-from modgap.targets.custom import custom_data_manifest, is_custom_data
-from modgap.targets.custom_description import CustomData
-from modgap.targets.download.checksums import ExpectedFile, expected_files, files_below, find_mismatch
-from modgap.targets.download.converted_copy import read_converted_copy
-from modgap.targets.download.locations import find_target_files
+from modgap.targets.custom import CustomData, custom_data_manifest, is_custom_data
+from modgap.targets.download.converted_copy import read_converted_copy, write_converted_copy
+from modgap.targets.download.data_directory import (
+    ExpectedFile,
+    expected_files,
+    files_below,
+    find_mismatch,
+    find_target_files,
+)
 from modgap.targets.manifest import Manifest, load_manifest
 from modgap.targets.named_manifests import manifest_names, named_manifest
-from modgap.targets.readers import get_reader, get_renderer_versions
+from modgap.targets.readers import get_converter, get_reader, get_renderer_versions
 from modgap.targets.samples import SPLITS, ArraySamples, Table, pool_targets
 from modgap.targets.splits import complete_splits, stratification_labels
 from modgap.targets.steps import get_step
@@ -133,6 +138,26 @@ class Target:
             table = _call_with_options(get_step(step.name), f"step {step.name}", manifest, step.options, table)
         _check_shape(table, manifest)
         return table
+
+    def convert(self, progress: Progress | None = None) -> list[Path]:
+        """Read the original files once, and write them as arrays that can be memory-mapped.
+
+        A reader with its own conversion uses that instead.
+
+        Args:
+            progress: Called with the name of a stage and the fraction of it done since the last call.
+
+        Returns:
+            The paths of the files that were written.
+
+        Raises:
+            InputError: When the originals cannot be read, are not arrays of one type, or the disk is too small.
+        """
+        convert = get_converter(self.manifest.reader.name)
+        if convert is not None:
+            return convert(self.files)
+        fingerprint = self.fingerprint
+        return [write_converted_copy(self.manifest, self.files, fingerprint, self.read_originals(), progress)]
 
     def _with_labels(self, table: Table) -> Table:
         """Add pseudo-classes for real-valued targets, and names of the classes."""

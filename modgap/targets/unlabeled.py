@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError, UsageError
+from modgap.storage.array_formats import map_npy
 from modgap.storage.damaged_files import convert_read_errors
-from modgap.storage.mmap_arrays import map_npy
+from modgap.storage.paths import has_suffix
 from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
 from modgap.targets.data_frames import list_names, read_frame
-from modgap.targets.file_layout import has_suffix, list_files
+from modgap.targets.file_layout import list_files
 from modgap.targets.manifest import InputSpec
 from modgap.targets.readers.arrays import map_arrays, shape_array
 from modgap.targets.readers.image_folder import SUFFIXES as IMAGE_SUFFIXES

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from modgap.forward.loading import load_ahead
+from modgap.forward.batched_inference import load_ahead
 from modgap.transfer.augmentation import augment, check_augmentation
 from modgap.transfer.input_transform import stack_pieces
 from modgap.transfer.task_loss import MicroBatch

@@ -14,11 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from modgap.errors import InputError, first_line
-from modgap.storage.atomic_files import TEMPORARY_SUFFIX, atomic_path, temporary_path
+from modgap.storage.atomic_files import TEMPORARY_SUFFIX, atomic_path, temporary_path, writing
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.digests import FILES, check_named_file, named_digests
 from modgap.storage.json_records import format_json, parse_record, plain_values, with_digest
-from modgap.storage.written_files import writing
 
 __all__ = [
     "CHECKPOINTS",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from modgap.forward.loading import load_ahead
+from modgap.forward.batched_inference import load_ahead
 from modgap.models import TargetModel
 from modgap.transfer.batches import chunks
 from modgap.transfer.input_transform import stack_pieces

@@ -10,7 +10,7 @@ from modgap.formatting import count
 from modgap.statistics.bootstrap import bootstrap_interval
 from modgap.statistics.intervals import MIN_UNITS, SampleErrors, exact_interval
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample_file
-from modgap.storage.written_files import writing
+from modgap.storage.atomic_files import writing
 from modgap.transfer.metrics import Metric
 from modgap.transfer.training_data import TargetData
 

@@ -9,8 +9,7 @@ import torch
 from torch.nn.functional import interpolate
 
 from modgap.errors import InputError, UsageError
-from modgap.inputs.representations import chunk_spans, log_mel_spectrograms
-from modgap.inputs.waveforms import stretch
+from modgap.inputs.representations import chunk_spans, log_mel_spectrograms, stretch
 from modgap.targets import Samples
 from modgap.targets.manifest import InputSpec
 from modgap.targets.samples import PartialSamples, computing_type

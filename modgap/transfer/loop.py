@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from modgap.errors import InputError
-from modgap.freed_memory import reused_memory
 from modgap.models import TargetModel
 from modgap.models.normalization import hold_running_statistics, uses_batch_statistics
 from modgap.progress import Progress
+from modgap.resources import reused_memory
 from modgap.transfer.batch_sizes import BatchSizes, is_out_of_memory, merges_batches
 from modgap.transfer.batches import BatchFeed, MicroBatches, generator, join_short_end
 from modgap.transfer.checkpoint import BestEpoch, Position, restore_model, restore_optimizer

@@ -8,9 +8,8 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError
 from modgap.formatting import csv_text
-from modgap.storage.atomic_files import atomic_path, write_text_atomically
+from modgap.storage.atomic_files import atomic_path, write_text_atomically, writing
 from modgap.storage.paths import expand_user
-from modgap.storage.written_files import writing
 from modgap.targets import SPLITS, manifest_names, open_target
 from modgap.targets.readers.image_folder import ImageFiles
 from modgap.targets.samples import TransformedSamples

@@ -9,12 +9,11 @@ from typing import Any
 from modgap.errors import InputError, UsageError
 from modgap.formatting import visible_name
 from modgap.statistics.sample_file import SAMPLES_FILE
-from modgap.storage.atomic_files import write_text_atomically
+from modgap.storage.atomic_files import write_text_atomically, writing
 from modgap.storage.digests import FILES, check_named_file, named_digests, warn_without_digests
 from modgap.storage.json_records import DigestError, format_json, parse_record, plain_values, with_digest
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
 from modgap.storage.paths import expand_user
-from modgap.storage.written_files import writing
 
 __all__ = [
     "EPOCHS",

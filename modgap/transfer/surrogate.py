@@ -14,8 +14,8 @@ from modgap.sources import Batch, Input, Parts, Source, TextInput
 from modgap.storage.cache import cache_key
 from modgap.targets import SPLITS, Samples, Table
 from modgap.targets.readers.bio import OUTSIDE
+from modgap.targets.samples import WordInText
 from modgap.targets.splits import stratified_keys, stratified_subset
-from modgap.targets.word_in_context import WordInText
 
 if TYPE_CHECKING:
     from torch import Tensor, device

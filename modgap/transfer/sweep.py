@@ -12,10 +12,9 @@ from typing import Any
 from modgap.errors import InputError, UsageError
 from modgap.formatting import count
 from modgap.progress import Progress
-from modgap.storage.atomic_files import atomic_path
+from modgap.storage.atomic_files import atomic_path, writing
 from modgap.storage.json_records import plain_values
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
-from modgap.storage.written_files import writing
 from modgap.transfer.batches import generator
 from modgap.transfer.checkpoint import remove_checkpoints
 from modgap.transfer.processes import current_processes

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError
-from modgap.storage.atomic_files import write_text_atomically
+from modgap.storage.atomic_files import write_text_atomically, writing
 from modgap.storage.json_records import format_json, parse_record, with_digest
-from modgap.storage.written_files import writing
 
 __all__ = ["SWEEP", "read_sweep", "write_sweep"]
 

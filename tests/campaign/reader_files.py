@@ -271,7 +271,6 @@ TEXTS = ["a first text", "x", "日本 and more", "the last"]
 def converted_copy(kind: str) -> Maker:
     def make(folder: Path) -> Path:
         from modgap.targets import open_target
-        from modgap.targets.download.conversion import convert
 
         if kind == "text":
             source = make_file(folder, "data.csv")
@@ -285,7 +284,7 @@ def converted_copy(kind: str) -> Maker:
         expected = {"samples": samples, "labels": table.labels.tolist(), "classes": list(table.classes or [])}
         (folder / "expected.json").write_text(json.dumps(expected))
         (folder / "fingerprint.json").write_text(json.dumps(target.fingerprint))
-        (copy,) = convert(target)
+        (copy,) = target.convert()
         return copy.rename(folder / "copy.safetensors")
 
     return make

@@ -366,7 +366,7 @@ def logits(suffix: str) -> Maker:
 
 
 def read_logits(path: Path) -> object:
-    from modgap.forward.logits_file import read_logits_file
+    from modgap.forward.logits import read_logits_file
 
     return read_logits_file(str(path))
 
@@ -394,49 +394,52 @@ def read_weights(path: Path) -> object:
 
 
 def cache_entry(folder: Path) -> Path:
-    from modgap.storage.cache import cache_key, entry_path
-    from modgap.storage.row_store import store_arrays
+    from modgap.storage.cache import CacheEntry, cache_key, entry_path, store
 
     key = cache_key({"name": "campaign"})
     path = entry_path("scores", key)
-    store_arrays(path, {"values": np.arange(6.0)}, {"reason": ""})
+    store("scores", key, CacheEntry({"values": np.arange(6.0)}, {"reason": ""}))
     copy = make_file(folder / "scores" / path.name[:2], path.name)
     shutil.copy(path, copy)
     return copy
 
 
 def read_cache_entry(path: Path) -> object:
-    from modgap.storage.row_store import read_valid_entry
+    from modgap.storage.cache import CorruptEntryError, read_entry
 
-    content = read_valid_entry(path, lambda entry: (entry.arrays["values"].tolist(), entry.metadata["reason"]))
+    try:
+        entry = read_entry(path)
+    except CorruptEntryError:
+        entry = None
+    content = entry and (entry.arrays["values"].tolist(), entry.metadata["reason"])
     # Absent or as it was written; everything else would be a silent change.
     assert content in (None, ([0, 1, 2, 3, 4, 5], "")), f"a damaged entry is read as {content}"
     return content
 
 
 def large_cache_entry(folder: Path) -> Path:
-    from modgap.storage.cache import EntryWriter, cache_key, entry_path
+    from modgap.storage.cache import CacheEntry, cache_key, entry_path, store_rows
 
-    path = entry_path("logits", cache_key({"name": "campaign"}))
+    key = cache_key({"name": "campaign"})
+    path = entry_path("logits", key)
     arrays = {f"array {number}": np.arange(number + 1.0) for number in range(6)}
-    writer = EntryWriter(path, arrays, "rows", (6, 4), {"names": ["a", "b", "日本"], "score": 0.6})
-    writer.append(np.arange(24, dtype=np.float32).reshape(6, 4))
-    writer.commit()
+    small = CacheEntry(arrays, {"names": ["a", "b", "日本"], "score": 0.6})
+    store_rows("logits", key, small, "rows", (6, 4), [np.arange(24, dtype=np.float32).reshape(6, 4)])
     copy = make_file(folder / "logits" / path.name[:2], path.name)
     shutil.copy(path, copy)
     return copy
 
 
 def read_large_cache_entry(path: Path) -> object:
-    from modgap.storage.cache import CacheEntry
-    from modgap.storage.row_store import read_valid_entry
-
-    def content(entry: CacheEntry) -> object:
-        return {name: array.tolist() for name, array in entry.arrays.items()}, entry.metadata
+    from modgap.storage.cache import CorruptEntryError, read_entry
 
     expected = {f"array {number}": np.arange(number + 1.0).tolist() for number in range(6)}
     expected["rows"] = np.arange(24.0).reshape(6, 4).tolist()
-    found = read_valid_entry(path, content)
+    try:
+        entry = read_entry(path)
+    except CorruptEntryError:
+        entry = None
+    found = entry and ({name: array.tolist() for name, array in entry.arrays.items()}, entry.metadata)
     assert found in (None, (expected, {"names": ["a", "b", "日本"], "score": 0.6})), (
         f"a damaged entry is read as {found}"
     )

@@ -8,15 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from modgap.errors import InputError
-from modgap.sources.hf.image_audio import WHOLE_IMAGE, find_size_options
-from modgap.sources.hf.parts import Encoded, encoded_tokens, move_batch
-from modgap.sources.hf.preprocessing import image_input, noise_batch
+from modgap.sources.hf.image_audio import WHOLE_IMAGE, find_size_options, image_input, noise_batch
+from modgap.sources.hf.parts import Encoded, encoded_tokens, move_batch, split_stem
 from modgap.sources.hf.spec import PROMPT, HfSpec
-from modgap.sources.hf.stem_split import split_stem
 from modgap.sources.hf.text import tokenizer_of
 from modgap.sources.source import Parts, Source
 from modgap.sources.splitting import verify_parts
-from modgap.sources.timm.imagenet import imagenet_class_names, short_class_names
+from modgap.sources.timm.handle import imagenet_class_names, short_class_names
 
 __all__ = ["contrastive_source"]
 

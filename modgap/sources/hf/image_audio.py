@@ -1,21 +1,144 @@
-"""Transformers models of images or audio as sources; their tokens are patches of images or frames of audio."""
+"""Transformers models of images or audio as sources; their tokens are patches of images or frames of audio.
 
+Their inputs are read from the models' preprocessing files. The classes of models that recognize speech frame by frame
+(CTC) are characters.
+"""
+
+import json
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoFeatureExtractor, AutoImageProcessor
 
-from modgap.errors import UsageError
-from modgap.sources.hf.parts import BaseHead, Encoded, Logits, Pooled, encoded_tokens, encoder_path, move_batch
-from modgap.sources.hf.preprocessing import audio_input, image_input, noise_batch
-from modgap.sources.hf.spec import HfSpec
-from modgap.sources.hf.stem_split import split_stem
-from modgap.sources.inputs import ImageInput
+from modgap.errors import InputError, UsageError
+from modgap.limits import IMAGE_PIXELS
+from modgap.sources.hf.parts import (
+    BaseHead,
+    Encoded,
+    Logits,
+    Pooled,
+    encoded_tokens,
+    encoder_path,
+    masked_mean,
+    move_batch,
+    one_line_errors,
+    split_stem,
+)
+from modgap.sources.hf.spec import PREPROCESSING, HfSpec, input_size_error
+from modgap.sources.inputs import AudioInput, ImageInput, Input
 from modgap.sources.source import Parts, Source
 from modgap.sources.splitting import replace_modules, verify_parts
 
-__all__ = ["WHOLE_IMAGE", "find_size_options", "image_audio_source"]
+__all__ = [
+    "WHOLE_IMAGE",
+    "audio_input",
+    "find_size_options",
+    "image_audio_source",
+    "image_input",
+    "noise_batch",
+    "speech_source",
+]
+
+RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+NEAREST_RESAMPLING = "bicubic"
+"""Replacement of Lanczos and other kinds of resampling that torch does not have."""
+DEFAULT_RESAMPLING, MOST_RESAMPLING = 2, 5
+NOISE_SECONDS = 1
+
+
+def image_input(spec: HfSpec, config: Any, input_size: int | None) -> ImageInput:
+    """Return the model's preprocessing of images, without its crop.
+
+    Raises:
+        InputError: When its file is missing or damaged, or needs a step that is not supported.
+    """
+    folder = spec.files.require(PREPROCESSING, "image preprocessing")
+    with one_line_errors(f"transformers cannot read the image preprocessing of {spec.name}"):
+        processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        record = processor.to_dict()
+        channels = getattr(config, "num_channels", 3)
+        size = (input_size, input_size) if input_size else _pixels(config, record)
+        mean, sd = _scaling(record, channels)
+    if math.prod(size) > IMAGE_PIXELS.value or min(size) < 1:
+        raise InputError(
+            f"{spec.name} takes images of {size[0]:,} x {size[1]:,} pixels by its configuration. Expected from 1 to "
+            f"{IMAGE_PIXELS.value:,} pixels. {IMAGE_PIXELS.way_out(math.prod(size))}"
+        )
+    if record.get("rescale_offset") or record.get("include_top"):
+        raise InputError(f"The image scaling of {spec.name} is not supported (rescale_offset or include_top).")
+    return ImageInput(size, mean, sd, _resampling(record, spec.name))
+
+
+def _resampling(record: dict[str, Any], name: str) -> str:
+    """Return the name of the resampling, whose number is that of Pillow."""
+    value = record.get("resample")
+    number = DEFAULT_RESAMPLING if value is None else value
+    if not isinstance(number, int) or number not in range(MOST_RESAMPLING + 1):
+        raise InputError(
+            f"The image preprocessing of {name} has resample {value!r}. Expected a number from 0 to {MOST_RESAMPLING}, "
+            "as Pillow has for its kinds of resampling."
+        )
+    return RESAMPLING.get(number, NEAREST_RESAMPLING)
+
+
+def _pixels(config: Any, record: dict[str, Any]) -> tuple[int, int]:
+    size = getattr(getattr(config, "vision_config", config), "image_size", None)
+    size = size or record.get("crop_size") or record["size"]
+    if isinstance(size, dict):
+        edge = size.get("shortest_edge")
+        size = (edge, edge) if edge else (size["height"], size["width"])
+    return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+def _scaling(record: dict[str, Any], channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation for values in [0, 1], whatever range the model's scaling has."""
+    factor = record.get("rescale_factor", 1 / 255) if record.get("do_rescale", True) else 1.0
+    normalized = record.get("do_normalize", True)
+    mean = _channel_values(record["image_mean"], channels) if normalized else (0.0,) * channels
+    sd = _channel_values(record["image_std"], channels) if normalized else (1.0,) * channels
+    largest = 255 * factor
+    if abs(largest - 1) < 1e-6:
+        return mean, sd
+    return tuple(m / largest for m in mean), tuple(s / largest for s in sd)
+
+
+def _channel_values(value: Any, channels: int) -> tuple[float, ...]:
+    values = tuple(map(float, value)) if isinstance(value, list | tuple) else (float(value),) * channels
+    if len(values) != channels:
+        raise ValueError(f"{len(values)} means or standard deviations for {channels} channels")
+    return values
+
+
+def audio_input(spec: HfSpec, input_size: int | None) -> AudioInput:
+    """Return the model's feature extractor of waveforms as its input.
+
+    Raises:
+        InputError: When its file is missing or damaged.
+        UsageError: When an input size is given.
+    """
+    if input_size:
+        raise input_size_error(spec.name, "audio")
+    folder = spec.files.require(PREPROCESSING, "audio preprocessing")
+    with one_line_errors(f"transformers cannot read the audio preprocessing of {spec.name}"):
+        extractor = AutoFeatureExtractor.from_pretrained(folder, trust_remote_code=False)  # type: ignore[no-untyped-call]
+        # Extractors like Whisper's have chunks of one length, for which alone the model has positions.
+        padding = "max_length" if hasattr(extractor, "chunk_length") else True
+        return AudioInput(extractor, int(extractor.sampling_rate), padding)
+
+
+def noise_batch(source_input: Input) -> Any:
+    """Return a batch of one sample of noise."""
+    generator = torch.Generator().manual_seed(0)
+    if isinstance(source_input, ImageInput):
+        return torch.randn(1, len(source_input.mean), *source_input.size, generator=generator)
+    assert isinstance(source_input, AudioInput)
+    return source_input.batch(
+        [torch.randn(NOISE_SECONDS * source_input.rate, generator=generator).numpy()], torch.device("cpu")
+    )
+
 
 WHOLE_IMAGE = ("resize", "the image is not cropped, unlike in the model's preprocessing")
 
@@ -115,3 +238,101 @@ def _before_last_layer(model: Any, base: str, key: str, extra: dict[str, Any]) -
     if len(last) != 1:
         return _pooling(model, base, key, extra, pooler=True)
     return Logits(replace_modules(model, {last[0]: nn.Identity()}), key, extra)
+
+
+def speech_source(spec: HfSpec, model: Any, input_size: int | None) -> Source:
+    """Build a source from a model with one vector of logits for each frame of a sound.
+
+    The logits of a sound are the mean over its frames, without those of padding, and without the blank, the class that
+    stands for no character.
+
+    Args:
+        spec: The model's record.
+        model: The loaded model.
+        input_size: Must be None, because sound has no size in pixels.
+
+    Raises:
+        InputError: When the preprocessing cannot be read.
+        UsageError: When an input size is given.
+    """
+    source_input = audio_input(spec, input_size)
+    sample = noise_batch(source_input)
+    base = encoder_path(model)
+    key = model.main_input_name
+    blank = model.config.pad_token_id
+    full_model = _FrameLogits(lambda batch: model(**_arguments(batch, key)).logits, model, blank)
+
+    def features(batch: Any) -> Tensor:
+        hidden = encoded_tokens(Encoded(model.get_submodule(base)(**_arguments(batch, key))))
+        return masked_mean(hidden, _frame_mask(model, hidden, _arguments(batch, key)))
+
+    def split() -> Parts:
+        def split_model() -> Parts:
+            embedder, encoder = split_stem(model.get_submodule(base), key, sample, {})
+            return Parts(embedder, encoder, _FrameHead(BaseHead(model, base), model, blank), encoded_tokens)
+
+        return verify_parts(split_model, full_model, move_batch(sample, model.device), spec.name)
+
+    names = _class_names(spec, model.config.vocab_size, blank)
+    return Source(full_model, source_input, names, False, split, features)
+
+
+def _arguments(batch: Any, key: str) -> dict[str, Any]:
+    return {key: batch} if isinstance(batch, torch.Tensor) else dict(batch)
+
+
+def _frame_mask(model: Any, frames: Tensor, arguments: dict[str, Any]) -> Tensor | None:
+    """Return 1 for each frame (B, T) that is no padding; None without a mask of the waveforms."""
+    mask = arguments.get("attention_mask")
+    if mask is None:
+        return None
+    reduced: Tensor = model._get_feature_vector_attention_mask(frames.shape[1], mask)
+    return reduced
+
+
+def _without(logits: Tensor, blank: int | None) -> Tensor:
+    """Return logits (B, C) without one class."""
+    return logits if blank is None else torch.cat([logits[:, :blank], logits[:, blank + 1 :]], dim=1)
+
+
+class _FrameLogits(nn.Module):
+    """The complete model, from a batch to logits (B, C)."""
+
+    def __init__(self, frame_logits: Callable[[Any], Tensor], model: Any, blank: int | None) -> None:
+        super().__init__()
+        self.model = model
+        self.blank = blank
+        self._frame_logits = frame_logits
+        self.eval()
+
+    def forward(self, batch: Any) -> Tensor:
+        logits = self._frame_logits(batch)
+        mask = _frame_mask(self.model, logits, _arguments(batch, self.model.main_input_name))
+        return _without(masked_mean(logits, mask), self.blank)
+
+
+class _FrameHead(nn.Module):
+    """The head of the model, from an encoder's output to logits (B, C)."""
+
+    def __init__(self, head: nn.Module, model: Any, blank: int | None) -> None:
+        super().__init__()
+        self.head = head
+        self.blank = blank
+        # The model only computes masks here. Its encoder would be a second copy of the encoder's parameters.
+        self.__dict__["mask_model"] = model
+        self.eval()
+
+    def forward(self, features: Encoded) -> Tensor:
+        logits: Tensor = self.head(features)
+        mask = _frame_mask(self.__dict__["mask_model"], logits, features.arguments)
+        return _without(masked_mean(logits, mask), self.blank)
+
+
+def _class_names(spec: HfSpec, n_classes: int, blank: int | None) -> tuple[str, ...]:
+    """Return the characters of vocab.json in the order of the logits, or numbers where there is no such file."""
+    path = spec.files.require(PREPROCESSING, "audio preprocessing") / "vocab.json"
+    try:
+        vocabulary = {int(number): str(token) for token, number in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        vocabulary = {}
+    return tuple(vocabulary.get(c, str(c)) for c in range(n_classes) if c != blank)

@@ -8,9 +8,8 @@ import transformers
 from transformers.models.auto import modeling_auto as auto
 
 from modgap.errors import InputError, UsageError
-from modgap.sources.hf.files import ModelFiles
-from modgap.sources.hf.library import one_line_errors, quiet_library
-from modgap.sources.hf.spec import CONTRASTIVE, HfSpec
+from modgap.sources.hf.parts import one_line_errors, quiet_library
+from modgap.sources.hf.spec import CONTRASTIVE, HfSpec, ModelFiles
 from modgap.sources.model_limits import limited_model
 from modgap.sources.source import Source, headless_error
 from modgap.sources.timm.handle import read_weights
@@ -97,7 +96,7 @@ def load(spec: HfSpec, input_size: int | None, *, head: bool) -> Source:
 
             return text_source(spec, model, family, input_size)
         if family == "speech recognition":
-            from modgap.sources.hf.speech import speech_source
+            from modgap.sources.hf.image_audio import speech_source
 
             return speech_source(spec, model, input_size)
         from modgap.sources.hf.image_audio import image_audio_source

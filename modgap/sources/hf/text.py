@@ -1,6 +1,7 @@
 """Transformers models of text as sources: language models, classifiers of texts or tokens, encoders."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -8,16 +9,49 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from modgap.errors import InputError, UsageError
-from modgap.sources.hf.files import VOCABULARIES
-from modgap.sources.hf.library import one_line_errors
-from modgap.sources.hf.parts import BaseHead, Encoded, Logits, Pooled, encoded_tokens, encoder_path, masked_mean
-from modgap.sources.hf.smiles import smiles_tokenizer
-from modgap.sources.hf.spec import HfSpec, input_size_error
+from modgap.sources.hf.parts import (
+    BaseHead,
+    Encoded,
+    Logits,
+    Pooled,
+    encoded_tokens,
+    encoder_path,
+    masked_mean,
+    one_line_errors,
+)
+from modgap.sources.hf.spec import VOCABULARIES, HfSpec, input_size_error
 from modgap.sources.inputs import TextInput
 from modgap.sources.source import Parts, Source
 from modgap.sources.splitting import module_path, replace_modules, verify_parts
 
-__all__ = ["text_source", "tokenizer_of"]
+__all__ = ["smiles_tokenizer", "text_source", "tokenizer_of"]
+
+TOKEN = r"\[[^\]]*\]|Br|Cl|>>|%\(\d{3}\)|%\d{2}|."
+"""Matches an atom in brackets, a halogen of two letters, a reaction arrow, a ring number of several digits, or one
+character."""
+LENGTH = 512
+
+
+def smiles_tokenizer(vocabulary: Path) -> Any:
+    """Build a transformers tokenizer with one token per vocabulary line, and [CLS] and [SEP] around each text."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    numbers = {token: i for i, token in enumerate(vocabulary.read_text(encoding="utf-8").splitlines())}
+    tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(TOKEN), "isolated")
+    ends = [(token, numbers[token]) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
+        tokenizer_object=tokenizer,
+        model_max_length=LENGTH,
+        unk_token="[UNK]",
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+
 
 LANGUAGE_MODELS = ("masked language model", "causal language model")
 UNBOUNDED = 1 << 20

@@ -1,8 +1,10 @@
-"""Handles of ONNX models: in files with a description beside them, and in Python packages."""
+"""ONNX models before they are loaded: handles of files with a description beside them, and of Python packages."""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from modgap.errors import InputError, UsageError, first_line
 from modgap.installed_packages import find_package_folder, installed_library_version
@@ -11,7 +13,10 @@ from modgap.sources.source import Source, headless_error
 from modgap.storage.digests import file_digest
 from modgap.storage.paths import expand_user
 
-__all__ = ["INSTALL", "OnnxFile", "OnnxPackage", "PackagedOnnx", "open_onnx_file"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["INSTALL", "PPOCR", "OnnxFile", "OnnxPackage", "PackagedOnnx", "open_onnx_file", "read_onnx_weights"]
 
 INSTALL = "pip install 'modgap[onnx]'"
 
@@ -139,7 +144,7 @@ class PackagedOnnx:
 
 def _fingerprint(path: Path, control_seed: int | None) -> dict[str, Any]:
     _require_converter()
-    from modgap.sources.onnx.model_file import external_files
+    from modgap.sources.onnx.graph import external_files
 
     tensors = {file.name: file_digest(file) for file in external_files(path)}
     return {
@@ -177,3 +182,31 @@ def _load(
         return load_onnx(name, path, description, control_seed)
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is damaged: a name in it is not text ({first_line(error)}).") from error
+
+
+PPOCR = OnnxPackage(
+    "rapidocr",
+    "models/PP-OCRv6_rec_small.onnx",
+    "pip install --no-deps rapidocr",
+    OnnxDescription(input=ImageDescription(kind="image", size=(48, 320), channels="bgr"), blank=0),
+)
+"""Lines of text as images, 48 pixels high; the logits of its 40 positions are averaged."""
+
+
+def read_onnx_weights(path: Path) -> "dict[str, Tensor]":
+    """Return the tensors of floating-point numbers in an ONNX file by name.
+
+    Raises:
+        InputError: When onnx is not installed, or the file cannot be read.
+    """
+    if find_package_folder("onnx") is None:
+        raise InputError(
+            "The weights are in an ONNX file, and onnx is not installed. Install it with: pip install onnx"
+        )
+    import torch
+    from onnx import numpy_helper
+
+    from modgap.sources.onnx.graph import read_graph
+
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in read_graph(path).graph.initializer}
+    return {name: torch.from_numpy(array.copy()) for name, array in arrays.items() if array.dtype == np.float32}

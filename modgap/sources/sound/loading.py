@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from modgap.errors import InputError, first_line
-from modgap.sources.onnx.weights import read_onnx_weights
+from modgap.sources.onnx.handle import read_onnx_weights
 from modgap.sources.sound.crepe import Crepe
 from modgap.sources.sound.musicnn import Musicnn
 from modgap.sources.sound.network import SoundNetwork

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.sound.mel_spectrogram import MelSpectrogram
-from modgap.sources.sound.network import SoundNetwork
+from modgap.sources.sound.network import MelSpectrogram, SoundNetwork
 
 __all__ = ["Musicnn"]
 

@@ -1,7 +1,9 @@
 """Handles of timm models: with weights from the hub, from a file or folder, or random ones as a control."""
 
 import pickle
+import sys
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from modgap.errors import InputError, UsageError, first_line, unknown_name
 from modgap.installed_packages import installed_library_version
-from modgap.sources.hf.files import read_configuration
+from modgap.sources.hf.spec import read_configuration
 from modgap.sources.hub import Repository
 from modgap.sources.inputs import ImageInput
 from modgap.sources.model_limits import limited_model
 from modgap.sources.source import Parts, Source, headless_error
-from modgap.sources.timm.imagenet import imagenet_class_names
-from modgap.sources.timm.state_dicts import load_weights
 from modgap.storage.cache import cache_key
 from modgap.storage.digests import file_digest
-from modgap.storage.notes import read_note, write_note
+from modgap.storage.json_records import read_note, write_note
 from modgap.storage.paths import cache_folder
 
 if TYPE_CHECKING:
@@ -29,10 +29,85 @@ __all__ = [
     "RandomTimm",
     "TimmModel",
     "build_source",
+    "imagenet_class_names",
     "library_versions",
+    "load_weights",
     "read_weights",
+    "short_class_names",
     "timm_repository",
 ]
+
+
+def imagenet_class_names(subset: str = "imagenet-1k") -> tuple[str, ...]:
+    """Return all lemmas of the synset of each class, in the order of a classifier's outputs.
+
+    Example:
+        >>> imagenet_class_names()[:2]
+        ('tench, Tinca tinca', 'goldfish, Carassius auratus')
+    """
+    from timm.data.imagenet_info import ImageNetInfo
+
+    return tuple(ImageNetInfo(subset).label_descriptions())
+
+
+def short_class_names() -> tuple[str, ...]:
+    """Return a unique name of each class of ImageNet-1k: the first lemma, with the definition if two classes share it.
+
+    Example:
+        >>> short_class_names()[0], short_class_names()[639]
+        ('tench', "maillot, a woman's one-piece bathing suit")
+    """
+    from timm.data.imagenet_info import ImageNetInfo
+
+    info = ImageNetInfo("imagenet-1k")
+    lemmas = info.label_descriptions()
+    descriptions = info.label_descriptions(detailed=True)
+    first_lemmas = [lemma.split(",")[0] for lemma in lemmas]
+    counts = Counter(first_lemmas)
+    return tuple(
+        name if counts[name] == 1 else f"{name}, {description.removeprefix(f'{lemma}: ')}"
+        for name, lemma, description in zip(first_lemmas, lemmas, descriptions, strict=True)
+    )
+
+
+def load_weights(model: "nn.Module", state: dict[str, Any], architecture: str, path: Path) -> None:
+    """Load weights into a model, also those in an older layout that timm can convert.
+
+    Raises:
+        InputError: When the weights do not fit the model.
+    """
+    misfit = _misfit(model, state)
+    if misfit:
+        state = _converted(model, state)
+        if _misfit(model, state):
+            raise InputError(f"The weights in {path} do not fit {architecture}: {misfit}.")
+    model.load_state_dict(state)
+
+
+def _misfit(model: "nn.Module", state: dict[str, Any]) -> str | None:
+    """Return why these weights do not fit the model, or None if they fit."""
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    missing = sorted(expected.keys() - shapes.keys())
+    unknown = sorted(shapes.keys() - expected.keys())
+    mismatched = sorted(name for name in expected.keys() & shapes.keys() if expected[name] != shapes[name])
+    if not (missing or unknown or mismatched):
+        return None
+    first = [*missing, *unknown, *mismatched][0]
+    return (
+        f"{len(missing)} tensors are missing, {len(unknown)} are unknown and {len(mismatched)} have another shape "
+        f"(first: {first})"
+    )
+
+
+def _converted(model: "nn.Module", state: dict[str, Any]) -> dict[str, Any]:
+    """Return the weights in the current layout, if timm can convert them."""
+    convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+    try:
+        return convert(dict(state), model) if convert else state
+    except Exception:  # a converter can raise any error for weights that do not fit; the caller reports the misfit
+        return state
+
 
 RANDOM_SEED = 0
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")

@@ -1,8 +1,10 @@
-"""The converted copy of a target: its arrays in one file, memory-mapped instead of read."""
+"""The converted copy of a target: its arrays in one file, written once, and memory-mapped instead of read."""
 
 import functools
 import hashlib
 import logging
+import shutil
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,10 +14,14 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.formatting import format_bytes
+from modgap.progress import Progress
 from modgap.storage.algorithms import algorithm_versions
-from modgap.storage.array_file import ArrayFile, read_array_file
+from modgap.storage.array_file import ArrayFile, ArrayWriter, read_array_file, with_native_byte_order
+from modgap.storage.atomic_files import TEMPORARY_SUFFIX
 from modgap.storage.cache import cache_key
-from modgap.targets.download.locations import data_folder
+from modgap.storage.locks import locked, one_process_at_a_time
+from modgap.targets.download.data_directory import data_folder
 from modgap.targets.manifest import Manifest
 from modgap.targets.samples import Samples, Table
 
@@ -28,9 +34,11 @@ __all__ = [
     "find_differences",
     "is_current",
     "read_converted_copy",
+    "write_converted_copy",
 ]
 
 FORMAT = 3
+SAMPLES_FOR_SIZE_ESTIMATE = 8
 STREAMS = ("samples", "targets", "masks", "noise")
 """Fields of a table that are read sample by sample."""
 SMALL_ARRAYS = ("labels", "splits", "target_mean", "target_sd", "levels")
@@ -275,3 +283,164 @@ class _TextSamples(_MappedSamples):
     def __getitem__(self, index: int) -> str:
         position = range(len(self))[index]
         return bytes(self._read(self._starts[position], self._starts[position + 1])).decode()
+
+
+def write_converted_copy(
+    manifest: Manifest, files: Files, fingerprint: Mapping[str, Any], table: Table, progress: Progress | None = None
+) -> Path:
+    """Write the originals of a target as arrays that can be memory-mapped.
+
+    One sample is in memory at a time, so memory does not grow with the data. The copy appears complete or not at all.
+
+    Args:
+        manifest: The target.
+        files: Its original files by role.
+        fingerprint: Fingerprint of the originals.
+        table: The originals as they were read.
+        progress: Called with the name of a stage and the fraction of it done since the last call.
+
+    Returns:
+        The path of the copy.
+
+    Raises:
+        InputError: When the samples are not arrays of one type, or the disk is too small.
+    """
+    path = copy_path(manifest, files)
+    streams = {name: samples for name in STREAMS if (samples := getattr(table, name)) is not None}
+    kinds = {name: "text" if isinstance(samples[0], str) else "array" for name, samples in streams.items()}
+    metadata = {
+        "made_of": copy_record(fingerprint),
+        "reader": manifest.reader.model_dump(mode="json"),
+        "kinds": kinds,
+        "classes": table.classes and [str(name) for name in table.classes],
+        "columns": table.columns and list(table.columns),
+    }
+    max_arrays = 16 + 3 * len(streams) + len(table.groups or {})
+    try:
+        with one_process_at_a_time(path.with_suffix(".lock"), f"converting {manifest.name}"):
+            _remove_abandoned_files(path.parent)
+            _check_free_space(path.parent, streams)
+            writer = ArrayWriter(path, metadata, max_arrays)
+            # The lock tells other processes that the temporary file is still in use.
+            with locked(writer.temporary):
+                _write_table(writer, table, streams, kinds, progress)
+    except OSError as error:
+        raise InputError(f"cannot write the converted copy {path}: {error.strerror or error}") from error
+    return path
+
+
+def _remove_abandoned_files(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed while they converted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for temporary in folder.glob(f".*{TEMPORARY_SUFFIX}"):
+        with locked(temporary) as abandoned:
+            if abandoned:
+                temporary.unlink(missing_ok=True)
+
+
+def _check_free_space(folder: Path, streams: Mapping[str, Samples]) -> None:
+    """Raise before hours of work when the disk is too small, where samples of one size allow an estimate."""
+    needed = 0
+    for samples in streams.values():
+        numbers = np.linspace(0, len(samples) - 1, min(SAMPLES_FOR_SIZE_ESTIMATE, len(samples)))
+        sizes = {_sample_bytes(samples[int(number)]) for number in numbers}
+        needed += sizes.pop() * len(samples) if len(sizes) == 1 else 0
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"the disk of {folder} has {format_bytes(free)} free, but the converted copy needs {format_bytes(needed)}. "
+            "Set the environment variable MODGAP_DATA to a folder on a larger disk."
+        )
+
+
+def _sample_bytes(sample: Any) -> int:
+    return len(sample.encode()) if isinstance(sample, str) else np.asarray(sample).nbytes
+
+
+def _write_table(
+    writer: ArrayWriter,
+    table: Table,
+    streams: Mapping[str, Samples],
+    kinds: Mapping[str, str],
+    progress: Progress | None,
+) -> None:
+    try:
+        for name, samples in streams.items():
+            write = _write_text if kinds[name] == "text" else _write_arrays
+            write(writer, name, samples, _sample_counter(f"convert {name}", len(samples), progress))
+        _write_small_arrays(writer, table)
+    except BaseException:
+        writer.discard()
+        raise
+    writer.commit()
+
+
+def _sample_counter(stage: str, n_samples: int, progress: Progress | None) -> Callable[[], None]:
+    """Return a function to call after each sample, which reports the progress of a stage."""
+
+    def advance() -> None:
+        if progress:
+            progress(stage, 1 / n_samples)
+
+    return advance
+
+
+def _write_small_arrays(writer: ArrayWriter, table: Table) -> None:
+    mean, sd = table.target_scale or (None, None)
+    arrays = {
+        "labels": table.labels,
+        "splits": table.splits,
+        "target_mean": mean,
+        "target_sd": sd,
+        "levels": table.levels,
+    }
+    arrays |= {f"group.{name}": numbers for name, numbers in (table.groups or {}).items()}
+    for name, values in arrays.items():
+        if values is not None:
+            writer.add_array(name, np.asarray(values))
+
+
+def _write_text(writer: ArrayWriter, name: str, samples: Samples, advance: Callable[[], None]) -> None:
+    """Write strings in UTF-8 without gaps, and the position of each; the last position is the end."""
+    starts = array("q", [0])
+    writer.begin_array(name, np.uint8)
+    for index in range(len(samples)):
+        text = np.frombuffer(samples[index].encode(), np.uint8)
+        writer.append(text)
+        starts.append(starts[-1] + len(text))
+        advance()
+    writer.end_array((starts[-1],))
+    writer.add_array(f"{name}.starts", np.frombuffer(starts, np.int64))
+
+
+def _write_arrays(writer: ArrayWriter, name: str, samples: Samples, advance: Callable[[], None]) -> None:
+    """Write arrays without gaps; for arrays of several shapes, also the position and the shape of each."""
+    first = with_native_byte_order(samples[0])
+    _check_same_type(name, 0, first, first)
+    starts = array("q")
+    shapes = array("q")
+    varied = False
+    total = 0
+    writer.begin_array(name, first.dtype)
+    for index in range(len(samples)):
+        sample = with_native_byte_order(samples[index])
+        _check_same_type(name, index, sample, first)
+        writer.append(sample)
+        starts.append(total)
+        shapes.extend(sample.shape)
+        varied |= sample.shape != first.shape
+        total += sample.size
+        advance()
+    writer.end_array((total,) if varied else (len(samples), *first.shape))
+    if varied:
+        writer.add_array(f"{name}.starts", np.frombuffer(starts, np.int64))
+        writer.add_array(f"{name}.shapes", np.frombuffer(shapes, np.int64).reshape(len(samples), first.ndim))
+
+
+def _check_same_type(name: str, index: int, sample: np.ndarray, first: np.ndarray) -> None:
+    if sample.dtype.kind not in "biuf" or sample.dtype != first.dtype or sample.ndim != first.ndim:
+        raise InputError(
+            f"{name} number {index} is {sample.dtype} with {sample.ndim} dimensions; expected numbers of the same type "
+            f"as the first, {first.dtype} with {first.ndim} dimensions. Such data cannot be converted, but can be used "
+            "as it is."
+        )

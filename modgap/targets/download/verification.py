@@ -10,12 +10,16 @@ from pathlib import Path
 
 from modgap.errors import InputError
 from modgap.progress import Progress
-from modgap.targets.download.checksums import ExpectedFile, compute_checksums, expected_files, find_mismatch
 from modgap.targets.download.converted_copy import find_damage
-from modgap.targets.download.fetch import PlannedDownload, plan_fetch
-from modgap.targets.download.folder_records import read_unpacked_archive
-from modgap.targets.download.locations import locate_file
-from modgap.targets.download.unpacking import unpacked_files
+from modgap.targets.download.data_directory import (
+    ExpectedFile,
+    compute_checksums,
+    expected_files,
+    find_mismatch,
+    locate_file,
+    read_unpacked_archive,
+)
+from modgap.targets.download.fetch import PlannedDownload, plan_fetch, unpacked_files
 from modgap.targets.manifest import Manifest
 
 __all__ = ["VerificationResult", "verify"]

@@ -8,18 +8,20 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.storage.damaged_files import convert_read_errors
-from modgap.storage.mmap_arrays import (
+from modgap.storage.array_formats import (
     map_npy,
+    map_npz,
     map_safetensors,
     read_npy_header,
+    read_npz,
+    read_npz_headers,
+    read_safetensors_header,
 )
-from modgap.storage.npz_arrays import map_npz, read_npz, read_npz_headers
-from modgap.storage.safetensors_header import read_safetensors_header
-from modgap.targets.file_layout import has_suffix, single_file
+from modgap.storage.damaged_files import convert_read_errors
+from modgap.storage.paths import has_suffix
+from modgap.targets.file_layout import single_file
 from modgap.targets.hdf5_arrays import Hdf5Rows, map_hdf5, read_hdf5_headers
-from modgap.targets.samples import SPLITS, ArraySamples, ConcatenatedSamples, Samples, Table
-from modgap.targets.shaping import shape_samples, split_codes
+from modgap.targets.samples import SPLITS, ArraySamples, ConcatenatedSamples, Samples, Table, shape_samples, split_codes
 from modgap.targets.splits import hold_out_validation
 from modgap.user_arrays import number_labels
 

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from modgap.targets.file_layout import class_folder_labels, list_files, single_file
-from modgap.targets.path_groups import groups_of_paths
+from modgap.targets.file_layout import class_folder_labels, groups_of_paths, list_files, single_file
 from modgap.targets.samples import Table
 from modgap.targets.sound import SUFFIXES, SoundFiles
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.targets.file_layout import files_by_split
-from modgap.targets.samples import Table, TextSamples
-from modgap.targets.word_in_context import WordInText
+from modgap.targets.samples import Table, TextSamples, WordInText
 
 __all__ = ["OUTSIDE", "read"]
 

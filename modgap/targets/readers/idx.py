@@ -9,9 +9,8 @@ import numpy as np
 
 from modgap.errors import InputError, first_line
 from modgap.limits import check_unpacked_size
-from modgap.memory import check_memory
-from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
-from modgap.storage.gzip_stream import open_gzip
+from modgap.resources import check_memory
+from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS, open_gzip
 from modgap.targets.file_layout import files_by_split
 from modgap.targets.samples import SPLITS, ArraySamples, Table
 

@@ -13,8 +13,7 @@ from PIL import ExifTags, Image, ImageColor
 from modgap.errors import InputError, UsageError, first_line
 from modgap.limits import IMAGE_PIXELS
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
-from modgap.targets.file_layout import class_folder_labels, list_files, single_file
-from modgap.targets.path_groups import groups_of_paths
+from modgap.targets.file_layout import class_folder_labels, groups_of_paths, list_files, single_file
 from modgap.targets.samples import Table
 
 __all__ = ["SUFFIXES", "ImageFiles", "check_background", "image_array", "image_files", "read"]

@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from modgap.errors import InputError, UsageError
-from modgap.storage.paths import is_regular_file
+from modgap.storage.paths import has_suffix, is_regular_file
 from modgap.targets.data_frames import list_names, read_frame
-from modgap.targets.file_layout import has_suffix, single_file
-from modgap.targets.path_groups import FILE_NAMES
+from modgap.targets.file_layout import FILE_NAMES, single_file
 from modgap.targets.readers.csv import (
     SPLIT_NAME,
     find_label_column,

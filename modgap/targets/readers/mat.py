@@ -9,8 +9,15 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.limits import check_unpacked_size
 from modgap.targets.hdf5_arrays import check_links, stored_dataset
-from modgap.targets.samples import SPLITS, ArraySamples, ConcatenatedSamples, Samples, Table, computing_type
-from modgap.targets.shaping import split_codes
+from modgap.targets.samples import (
+    SPLITS,
+    ArraySamples,
+    ConcatenatedSamples,
+    Samples,
+    Table,
+    computing_type,
+    split_codes,
+)
 from modgap.targets.splits import hold_out_validation
 
 __all__ = ["read"]

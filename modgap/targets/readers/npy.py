@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.storage.mmap_arrays import map_npy, read_npy_header
+from modgap.storage.array_formats import map_npy, read_npy_header
 from modgap.targets.plain_pickles import read_pickle
-from modgap.targets.samples import SPLITS, ConcatenatedSamples, Table
-from modgap.targets.shaping import class_numbers, shape_samples, split_codes
+from modgap.targets.samples import SPLITS, ConcatenatedSamples, Table, class_numbers, shape_samples, split_codes
 from modgap.targets.splits import hold_out_validation
 
 __all__ = ["read"]

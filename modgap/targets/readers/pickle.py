@@ -8,8 +8,15 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.targets.plain_pickles import read_pickles
-from modgap.targets.samples import SPLITS, ConcatenatedSamples, Table
-from modgap.targets.shaping import class_numbers, get_entry, shape_samples, split_codes
+from modgap.targets.samples import (
+    SPLITS,
+    ConcatenatedSamples,
+    Table,
+    class_numbers,
+    get_entry,
+    shape_samples,
+    split_codes,
+)
 from modgap.targets.splits import draw_test_split, hold_out_validation
 
 __all__ = ["read"]

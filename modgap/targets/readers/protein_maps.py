@@ -10,8 +10,7 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.storage.paths import is_regular_file
 from modgap.targets.plain_pickles import convert_pickles, read_pickle
-from modgap.targets.samples import SPLITS, Table
-from modgap.targets.shaping import get_entry, split_codes
+from modgap.targets.samples import SPLITS, Table, get_entry, split_codes
 from modgap.targets.splits import hold_out_validation
 
 __all__ = ["convert", "read"]

@@ -1,18 +1,307 @@
-"""Data frames and lists of R: .rda files, and the stores of data in packages (.rdb with .rdx). No code of R runs."""
+"""Data frames and lists of R: .rda files, and the stores of data in packages (.rdb with .rdx). No code of R runs.
 
-from collections.abc import Mapping, Sequence
+A file of R can hold functions, environments and expressions. None of them is data, so a file with one among the objects
+that are read is refused. Sizes are compared with the bytes that are there before anything is allocated.
+"""
+
+import bz2
+import gzip
+import io
+import lzma
+import struct
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
-from modgap.errors import InputError
+from modgap.errors import InputError, first_line
+from modgap.formatting import format_bytes
+from modgap.resources import check_memory
 from modgap.targets.file_layout import single_file
-from modgap.targets.r_files import read_rda_object, read_store_object
-from modgap.targets.r_objects import MISSING_INTEGER, RVector
 from modgap.targets.samples import SPLITS, ArraySamples, Table, TextSamples
 
-__all__ = ["read"]
+__all__ = ["RVector", "RefusedRDataError", "parse_r_object", "read", "read_rda_object", "read_store_object"]
+
+MAX_DEPTH = 100
+MAX_ITEMS = 5_000_000
+"""Largest number of objects, each string included, because a small one takes more bytes in memory than in the file."""
+MISSING_INTEGER = -(2**31)
+HAS_ATTRIBUTES = 1 << 9
+HAS_TAG = 1 << 10
+LATIN1 = 1 << 2
+"""Bit of a string's flags that says that it is encoded as Latin-1."""
+SYMBOL, PAIRLIST, STRING, LOGICAL, INTEGER, REAL, STRINGS, LIST, RAW = 1, 2, 9, 10, 13, 14, 16, 19, 24
+ALTERNATIVE, REFERENCE, NULL = 238, 255, 254
+"""Codes of the types of R. An alternative representation is a compact form of a vector, such as 1:100."""
+NUMBERS: dict[int, np.dtype[Any]] = {
+    LOGICAL: np.dtype(">i4"),
+    INTEGER: np.dtype(">i4"),
+    REAL: np.dtype(">f8"),
+    RAW: np.dtype("u1"),
+}
+
+
+class RefusedRDataError(ValueError):
+    """Bytes are not the data of R that is expected; the message gives the reason."""
+
+
+@dataclass(frozen=True)
+class RVector:
+    """A vector or list of R.
+
+    Attributes:
+        values: Numbers (N,), or a list of N strings, N objects, or None for missing strings.
+        attributes: Attributes of R by name, such as names, levels, class and dim.
+    """
+
+    values: Any
+    attributes: dict[str, "RVector"] = field(default_factory=dict)
+
+    def strings(self, name: str) -> list[str]:
+        """Return an attribute that has strings; empty if there is none."""
+        attribute = self.attributes.get(name)
+        return [] if attribute is None or not isinstance(attribute.values, list) else list(map(str, attribute.values))
+
+
+def parse_r_object(content: bytes) -> Any:
+    """Return the object in R's binary format (XDR, versions 2 and 3), without the header of an .rda file.
+
+    Raises:
+        RefusedRDataError: When the bytes are damaged, or have functions, environments or expressions.
+    """
+    try:
+        return _Parser(content).parse()
+    except (struct.error, IndexError, UnicodeDecodeError) as error:
+        raise RefusedRDataError(f"it is damaged: {error}") from error
+
+
+class _Parser:
+    """Parser of one object; it moves forward through the bytes."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._position = 0
+        self._n_items = 0
+        self._references: list[str] = []
+
+    def parse(self) -> Any:
+        if self._take(2) != b"X\n":
+            raise RefusedRDataError("it is not in the binary format of R")
+        version, _, _ = self._integer(), self._integer(), self._integer()
+        if version not in (2, 3):
+            raise RefusedRDataError(f"it has version {version} of the format, not 2 or 3")
+        if version == 3:
+            self._take(self._length(1))
+        return self._item(0)
+
+    def _take(self, size: int) -> bytes:
+        if size < 0 or self._position + size > len(self._content):
+            raise RefusedRDataError("it ends within an object")
+        self._position += size
+        return self._content[self._position - size : self._position]
+
+    def _integer(self) -> int:
+        return int(struct.unpack(">i", self._take(4))[0])
+
+    def _length(self, item_size: int) -> int:
+        """Return the length of a vector, whose items have at least this number of bytes."""
+        length = self._integer()
+        if not 0 <= length <= (len(self._content) - self._position) // item_size:
+            raise RefusedRDataError(f"it claims a vector of length {length:,}, which it does not contain")
+        return length
+
+    def _item(self, depth: int) -> Any:
+        if depth > MAX_DEPTH:
+            raise RefusedRDataError(f"its objects are nested more than {MAX_DEPTH} levels deep")
+        self._n_items += 1
+        if self._n_items > MAX_ITEMS:
+            raise RefusedRDataError(f"it has more than {MAX_ITEMS:,} objects")
+        flags = self._integer()
+        kind = flags & 0xFF
+        readers: dict[int, Callable[[], Any]] = {
+            NULL: lambda: None,
+            SYMBOL: lambda: self._symbol(depth),
+            REFERENCE: lambda: self._reference(flags),
+            PAIRLIST: lambda: self._pairlist(flags, depth),
+            STRING: lambda: self._string(flags),
+            ALTERNATIVE: lambda: self._alternative(depth),
+        }
+        if kind in readers:
+            return readers[kind]()
+        return self._vector(flags, depth)
+
+    def _vector(self, flags: int, depth: int) -> RVector:
+        kind = flags & 0xFF
+        if kind in NUMBERS:
+            dtype = NUMBERS[kind]
+            length = self._length(dtype.itemsize)
+            values: Any = np.frombuffer(self._take(length * dtype.itemsize), dtype).astype(dtype.newbyteorder("="))
+        elif kind in (STRINGS, LIST):
+            values = [self._item(depth + 1) for _ in range(self._length(4))]
+        else:
+            raise RefusedRDataError(f"it has an object of type {kind}, which is not data")
+        attributes = self._item(depth + 1) if flags & HAS_ATTRIBUTES else None
+        return RVector(values, _named_vectors(attributes))
+
+    def _symbol(self, depth: int) -> str:
+        name = str(self._item(depth + 1))
+        self._references.append(name)
+        return name
+
+    def _reference(self, flags: int) -> str:
+        number = flags >> 8 or self._integer()
+        if not 1 <= number <= len(self._references):
+            raise RefusedRDataError(f"it refers to object {number}, which it does not contain")
+        return self._references[number - 1]
+
+    def _string(self, flags: int) -> str | None:
+        if self._content[self._position : self._position + 4] == b"\xff\xff\xff\xff":
+            self._take(4)
+            return None
+        encoding = "latin-1" if flags >> 12 & LATIN1 else "utf-8"
+        return self._take(self._length(1)).decode(encoding)
+
+    def _pairlist(self, flags: int, depth: int) -> dict[str, Any]:
+        """Return the items of a list of pairs by their names; those without a name by their numbers."""
+        items: dict[str, Any] = {}
+        while flags & 0xFF == PAIRLIST:
+            if flags & HAS_ATTRIBUTES:
+                self._item(depth + 1)
+            name = str(self._item(depth + 1)) if flags & HAS_TAG else str(len(items))
+            items[name] = self._item(depth + 1)
+            flags = self._integer()
+        if flags & 0xFF != NULL:
+            raise RefusedRDataError(f"a list of pairs ends with an object of type {flags & 0xFF}")
+        return items
+
+    def _alternative(self, depth: int) -> RVector:
+        """Return a vector in an alternative representation: a compact sequence, or a wrapped vector."""
+        info, state, attributes = (self._item(depth + 1) for _ in range(3))
+        name = str(info.get("0")) if isinstance(info, dict) else ""
+        if name in ("compact_intseq", "compact_realseq") and isinstance(state, RVector) and len(state.values) == 3:
+            length, first, step = map(float, state.values)
+            if not 0 <= length <= len(self._content):
+                raise RefusedRDataError(f"it claims a sequence of {length:,.0f} numbers")
+            values: Any = first + step * np.arange(int(length))
+            values = values.astype(np.int32) if name == "compact_intseq" else values
+        elif name.startswith("wrap_") and isinstance(state, RVector) and isinstance(state.values[0], RVector):
+            values = state.values[0].values
+        else:
+            raise RefusedRDataError(f"it has a vector in the form {name!r}, which is not supported")
+        return RVector(values, _named_vectors(attributes))
+
+
+def _named_vectors(attributes: Any) -> dict[str, RVector]:
+    items = attributes if isinstance(attributes, dict) else {}
+    return {name: value for name, value in items.items() if isinstance(value, RVector)}
+
+
+MAX_FILE_BYTES = 64 << 20
+MAX_OBJECT_BYTES = 256 << 20
+"""Largest size of a file, and of an object after decompression."""
+RDA_HEADERS = (b"RDX2\n", b"RDX3\n")
+STORE_HEADER_BYTES = 4
+"""A record of a store begins with the size of the decompressed object, and perhaps a letter for the compression."""
+STORE_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6}]
+DAMAGED_ERRORS = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
+
+
+def read_rda_object(path: Path, name: str) -> RVector:
+    """Return an object by its name from an .rda file, which may be compressed by gzip, bzip2 or xz.
+
+    Raises:
+        InputError: When the file is damaged, too large, has no such object, or has objects that are not data.
+    """
+    try:
+        content = _decompress_file(path)
+        if not content.startswith(RDA_HEADERS):
+            raise RefusedRDataError("it is not an .rda file in the binary format of R")
+        objects = parse_r_object(content[len(RDA_HEADERS[0]) :])
+        return _select(objects if isinstance(objects, dict) else {}, name)
+    except DAMAGED_ERRORS as error:
+        raise InputError(f"cannot read {name} from {path}: {first_line(error)}") from error
+
+
+def read_store_object(path: Path, index: Path, name: str) -> RVector:
+    """Return an object by its name from the store of a package of R.
+
+    Args:
+        path: The store, an .rdb file.
+        index: Its index, an .rdx file, which has the position and size of each object.
+        name: Name of the object.
+
+    Raises:
+        InputError: When a file is damaged, too large, has no such object, or has objects that are not data.
+    """
+    try:
+        table = _columns(parse_r_object(_decompress_file(index)))
+        position, size = map(int, _select(_columns(table.get("variables")), name).values)
+        if not 0 < size <= MAX_FILE_BYTES or position < 0:
+            raise RefusedRDataError("its index has an impossible position")
+        with path.open("rb") as stream:
+            stream.seek(position)
+            record = stream.read(size)
+        value = parse_r_object(_decompress_record(record))
+    except DAMAGED_ERRORS as error:
+        raise InputError(f"cannot read {name} from {path}: {first_line(error)}") from error
+    if not isinstance(value, RVector):
+        raise InputError(f"cannot read {name} from {path}: it is not a vector or a list")
+    return value
+
+
+def _columns(value: Any) -> dict[str, Any]:
+    """Return the items of a list of R by their names."""
+    if not isinstance(value, RVector) or not isinstance(value.values, list):
+        raise RefusedRDataError("it has no list of objects")
+    return dict(zip(value.strings("names"), value.values, strict=False))
+
+
+def _select(objects: dict[str, Any], name: str) -> RVector:
+    value = objects.get(name)
+    if not isinstance(value, RVector):
+        raise RefusedRDataError(f"it has no object {name!r}. Its objects are: {', '.join(sorted(objects)) or 'none'}")
+    return value
+
+
+def _decompress_file(path: Path) -> bytes:
+    size = path.stat().st_size
+    if size > MAX_FILE_BYTES:
+        raise RefusedRDataError(f"it has more than {format_bytes(MAX_FILE_BYTES)}")
+    check_memory(path, size)
+    content = path.read_bytes()
+    openers: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+    for magic, opener in openers.items():
+        if content.startswith(magic):
+            return _read_limited(opener(io.BytesIO(content)), MAX_OBJECT_BYTES)
+    return content
+
+
+def _read_limited(stream: IO[bytes], max_bytes: int) -> bytes:
+    content = stream.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise RefusedRDataError(f"it has more than {format_bytes(max_bytes)} after decompression")
+    return content
+
+
+def _decompress_record(record: bytes) -> bytes:
+    """Return the bytes of an object in a store, compressed by zlib, bzip2 or LZMA."""
+    size = int.from_bytes(record[:STORE_HEADER_BYTES], "big")
+    if size > MAX_OBJECT_BYTES:
+        raise RefusedRDataError(f"it has more than {format_bytes(MAX_OBJECT_BYTES)} after decompression")
+    letter = record[STORE_HEADER_BYTES : STORE_HEADER_BYTES + 1]
+    compressed = record[STORE_HEADER_BYTES + 1 :]
+    if letter == b"2":
+        content = bz2.BZ2Decompressor().decompress(compressed, size + 1)
+    elif letter == b"Z":
+        content = lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=STORE_FILTERS).decompress(compressed, size + 1)
+    else:
+        content = zlib.decompressobj().decompress(record[STORE_HEADER_BYTES:], size + 1)
+    if len(content) != size:
+        raise RefusedRDataError(f"an object has {len(content):,} bytes or more where {size:,} are expected")
+    return content
 
 
 def read(

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.download.archive_members import read_members
+from modgap.targets.download.archives import read_members
 from modgap.targets.file_layout import single_file
 from modgap.targets.samples import ArraySamples, Table, TextSamples
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 from modgap.errors import InputError
 from modgap.formatting import format_bytes
 from modgap.storage.damaged_files import convert_read_errors
-from modgap.targets.rendering_options import check_choice, check_rendered_size, check_whole_number, option_error
+from modgap.targets.rendering import check_choice, check_rendered_size, check_whole_number, option_error
 from modgap.targets.samples import ArraySamples, Table
 
 __all__ = ["read", "renderer_versions"]

@@ -14,15 +14,19 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.targets.file_layout import single_file
-from modgap.targets.rendered_sounds import RenderedSounds, fit_length, resample
-from modgap.targets.rendering_options import (
+from modgap.targets.rendering import (
+    RenderedSounds,
     check_choice,
     check_number,
     check_rendered_size,
     check_whole_number,
+    debian_versions,
+    fit_length,
+    resample,
+    run_program,
+    single_program,
     whole_numbers,
 )
-from modgap.targets.rendering_programs import debian_versions, run_program, single_program
 from modgap.targets.samples import Table
 
 __all__ = ["read", "renderer_versions"]

@@ -11,18 +11,22 @@ from typing import Literal
 import numpy as np
 
 from modgap.errors import InputError, unknown_name
-from modgap.targets.rendered_sounds import RenderedSounds, fit_length, resample
-from modgap.targets.rendering_options import (
+from modgap.targets.rendering import (
+    RenderedSounds,
     check_choice,
     check_number,
     check_rendered_size,
     check_whole_number,
+    debian_versions,
     different_names,
+    fit_length,
     names_among,
     option_error,
+    resample,
+    run_program,
+    single_program,
     whole_numbers,
 )
-from modgap.targets.rendering_programs import debian_versions, run_program, single_program
 from modgap.targets.samples import Table
 
 __all__ = ["read", "renderer_versions"]

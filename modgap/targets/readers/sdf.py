@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.memory import check_memory
+from modgap.resources import check_memory
 from modgap.targets.samples import SPLITS, ArraySamples, Table, TextSamples
 from modgap.written_names import number_names
 

@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.storage.mmap_arrays import map_npy
-from modgap.targets.samples import SPLITS, Table
-from modgap.targets.shaping import split_codes
+from modgap.storage.array_formats import map_npy
+from modgap.targets.samples import SPLITS, Table, split_codes
 from modgap.targets.splits import hold_out_validation
 
 __all__ = ["read"]

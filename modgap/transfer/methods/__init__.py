@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 from modgap.errors import unknown_name
-from modgap.plugins import BUILT_IN, describe_origin, plugin_entries, usable_plugins
+from modgap.installed_packages import BUILT_IN, describe_origin, plugin_entries, usable_plugins
 from modgap.transfer.method import Method
 from modgap.transfer.method_order import METHOD_ORDER
 

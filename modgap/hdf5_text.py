@@ -1,4 +1,8 @@
-"""Print the text in a dataset of an HDF5 file as JSON, a flat list: `python -m modgap.hdf5_text FILE DATASET`."""
+"""The child process that reads text of HDF5 files, whose reading may never end in a damaged file.
+
+It prints the text in a dataset as JSON, a flat list: `python -m modgap.hdf5_text FILE DATASET`. It imports nothing else
+of modgap.
+"""
 
 import json
 import sys

@@ -1,6 +1,10 @@
-"""Arrays of NumPy's `.npz` files, each of which is compared with its CRC-32 whether it is mapped or read."""
+"""Arrays of safetensors, `.npy` and `.npz` files of users, memory-mapped so that only the parts in use are read.
+
+Each array of a `.npz` file is compared with its CRC-32, whether it is mapped or read.
+"""
 
 import functools
+import json
 import math
 import os
 import struct
@@ -9,18 +13,179 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from modgap.errors import InputError
 from modgap.limits import check_unpacked_size
-from modgap.memory import check_memory
+from modgap.resources import check_memory
 from modgap.storage.damaged_files import convert_read_errors
 from modgap.storage.memory_map import release_pages
-from modgap.storage.mmap_arrays import read_npy_stream_header
 
-__all__ = ["map_npz", "read_npz", "read_npz_headers"]
+__all__ = [
+    "NUMPY_DTYPES",
+    "SafetensorsHeader",
+    "StoredArray",
+    "map_npy",
+    "map_npz",
+    "map_safetensors",
+    "read_npy_header",
+    "read_npy_stream_header",
+    "read_npz",
+    "read_npz_headers",
+    "read_safetensors_header",
+    "read_safetensors_metadata",
+]
+
+NUMPY_DTYPES = {
+    "BOOL": "bool",
+    "I8": "int8",
+    "U8": "uint8",
+    "I16": "int16",
+    "U16": "uint16",
+    "I32": "int32",
+    "U32": "uint32",
+    "I64": "int64",
+    "U64": "uint64",
+    "F16": "float16",
+    "F32": "float32",
+    "F64": "float64",
+}
+"""NumPy's name of each type code that NumPy can represent; values are stored in little-endian byte order."""
+LENGTH = struct.Struct("<Q")
+"""The length of the header in bytes, at the start of the file."""
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array in a safetensors file.
+
+    Attributes:
+        dtype: Type code of the file format, such as F32; see `NUMPY_DTYPES`.
+        shape: Size of each axis.
+        start: First byte, counted from the end of the header.
+        end: Byte after the last one, counted from the end of the header.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class SafetensorsHeader:
+    """The header of a safetensors file.
+
+    Attributes:
+        data_start: Bytes before the first array: the length of the header with its 8-byte prefix.
+        arrays: The arrays by name.
+        metadata: Text values by name.
+    """
+
+    data_start: int
+    arrays: dict[str, StoredArray]
+    metadata: dict[str, str]
+
+
+def read_safetensors_header(path: Path) -> SafetensorsHeader:
+    """Read and validate the header of a safetensors file, without reading the arrays.
+
+    Raises:
+        ValueError: When the header is damaged, or the length of the file does not match it.
+        OSError: When the file cannot be read.
+    """
+    try:
+        # The library checks all names, shapes and offsets against the length of the file.
+        with safe_open(path, framework="numpy"), path.open("rb") as stream:
+            (length,) = LENGTH.unpack(stream.read(LENGTH.size))
+            fields = json.loads(stream.read(length))
+    except SafetensorError as error:
+        raise ValueError(str(error)) from error
+    metadata = fields.pop("__metadata__", None) or {}
+    arrays = {
+        name: StoredArray(field["dtype"], tuple(field["shape"]), *field["data_offsets"])
+        for name, field in fields.items()
+    }
+    return SafetensorsHeader(LENGTH.size + length, arrays, metadata)
+
+
+def read_safetensors_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a safetensors file; an empty dictionary when it has none or is damaged."""
+    try:
+        return read_safetensors_header(path).metadata
+    except (OSError, ValueError):
+        return {}
+
+
+def map_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Map the arrays of a safetensors file, read-only.
+
+    Returns:
+        The arrays by name, and the metadata of the file.
+
+    Raises:
+        InputError: When the file is damaged, or contains a type that NumPy does not have.
+    """
+    with convert_read_errors(path):
+        header = read_safetensors_header(path)
+        unsupported = sorted({stored.dtype for stored in header.arrays.values()} - set(NUMPY_DTYPES))
+        if unsupported:
+            raise InputError(f"cannot read arrays from {path}: NumPy has no type for {', '.join(unsupported)}")
+        content: np.ndarray = np.memmap(path, np.uint8, "r")
+        data = content[header.data_start :]
+        return {name: _view(data, stored) for name, stored in header.arrays.items()}, header.metadata
+
+
+def _view(data: np.ndarray, stored: StoredArray) -> np.ndarray:
+    dtype = np.dtype(NUMPY_DTYPES[stored.dtype]).newbyteorder("<")
+    return data[stored.start : stored.end].view(np.ndarray).view(dtype).reshape(stored.shape)
+
+
+def map_npy(path: Path) -> np.ndarray:
+    """Map the array of a `.npy` file, read-only.
+
+    Raises:
+        InputError: When the file is damaged, or contains Python objects.
+    """
+    with convert_read_errors(path):
+        array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        return array.view(np.ndarray)
+
+
+def read_npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype]:
+    """Return the shape and the type of the array in a `.npy` file, without reading the array.
+
+    Raises:
+        InputError: When the file is damaged.
+    """
+    with convert_read_errors(path), path.open("rb") as stream:
+        shape, _, dtype = read_npy_stream_header(stream)
+        return shape, dtype
+
+
+def read_npy_stream_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Read the header of an array in `.npy` format, and leave the stream at the first value.
+
+    Returns:
+        The shape; True when the values are in Fortran order; the type.
+
+    Raises:
+        ValueError: When the header is damaged.
+        KeyError: When the format version is not 1.0 or 2.0.
+    """
+    readers: dict[tuple[int, int], Any] = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+    shape, fortran_order, dtype = readers[version](stream)
+    return shape, fortran_order, dtype
+
 
 SUFFIX = ".npy"
 LOCAL_HEADER = struct.Struct("<4s22xHH")

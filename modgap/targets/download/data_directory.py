@@ -1,0 +1,598 @@
+"""The data directory of a target: where it is, modgap's records in it, and the expected checksums of its files.
+
+The directory is one that the user names, one that was saved earlier, or one in the data folder. Checksums are those of
+the manifest, or else those that were recorded at first sight.
+"""
+
+import datetime
+import hashlib
+import logging
+import os
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from modgap.errors import InputError, UsageError
+from modgap.formatting import format_bytes
+from modgap.installed_packages import find_package_folder
+from modgap.storage.json_records import read_json, write_json
+from modgap.storage.locks import one_process_at_a_time
+from modgap.storage.paths import cache_folder, expand_user
+from modgap.targets.manifest import DataFile, Download, Manifest
+
+__all__ = [
+    "LOCK_NAME",
+    "RECORDS_FOLDER",
+    "ExpectedFile",
+    "RecordedFile",
+    "TargetFiles",
+    "UnpackedArchive",
+    "compute_checksums",
+    "data_folder",
+    "delete_unpacked_archive",
+    "describe_source",
+    "expected_files",
+    "files_below",
+    "find_data_dir",
+    "find_mismatch",
+    "find_target_files",
+    "forget_data_dir",
+    "format_name",
+    "is_manual",
+    "listing_path",
+    "locate_file",
+    "lock_path",
+    "parse_relative_path",
+    "read_lock",
+    "read_unpacked_archive",
+    "record_checksum",
+    "save_data_dir",
+    "saved_data_dirs",
+    "write_unpacked_archive",
+]
+
+log = logging.getLogger("modgap")
+
+RECORDS_FOLDER = ".modgap"
+"""Folder in a data directory for modgap's own files."""
+LOCK_NAME = "modgap-lock.json"
+"""File in a data directory with the checksums of its files."""
+MAX_PART_BYTES = 255
+MAX_PATH_BYTES = 1024
+MAX_CHARACTERS_SHOWN = 80
+DRIVE = re.compile(r"^[A-Za-z]:")
+
+
+def parse_relative_path(name: str, max_depth: int = 32) -> PurePosixPath:
+    """Parse a path and check that it stays within the folder that it is relative to.
+
+    Args:
+        name: The path, with slashes.
+        max_depth: The largest number of parts.
+
+    Raises:
+        ValueError: When the path is refused. The message follows the name in a sentence.
+
+    Example:
+        >>> parse_relative_path("./audio/a.wav")
+        PurePosixPath('audio/a.wav')
+        >>> parse_relative_path("audio/../../a.wav")
+        Traceback (most recent call last):
+            ...
+        ValueError: leads out of its folder
+    """
+    _check_characters(name)
+    if name.startswith("/") or DRIVE.match(name):
+        raise ValueError("is an absolute path")
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise ValueError("leads out of its folder")
+    if len(parts) > max_depth:
+        raise ValueError(f"lies {len(parts)} folders deep, more than {max_depth}")
+    sizes = [len(part.encode()) for part in parts]
+    if max(sizes, default=0) > MAX_PART_BYTES or sum(sizes) + len(sizes) > MAX_PATH_BYTES:
+        raise ValueError(f"has a name longer than {MAX_PART_BYTES} bytes, or {MAX_PATH_BYTES} in all")
+    if any(part.casefold() in (RECORDS_FOLDER, LOCK_NAME) for part in parts):
+        raise ValueError("has a name that is reserved for modgap")
+    return PurePosixPath(*parts)
+
+
+def _check_characters(name: str) -> None:
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
+        raise ValueError("has control characters in its name")
+    if "\\" in name:
+        raise ValueError("has a backslash in its name")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError("has a name that is not UTF-8") from None
+
+
+def format_name(name: str) -> str:
+    r"""Format a name from a host or an archive for messages: quoted, shortened, and without control characters.
+
+    Example:
+        >>> format_name("a\nb")
+        "'a\\nb'"
+    """
+    return ascii(name if len(name) <= MAX_CHARACTERS_SHOWN else f"{name[: MAX_CHARACTERS_SHOWN - 3]}...")
+
+
+class RecordedFile(BaseModel):
+    """The checksum of a file when modgap first saw it.
+
+    Attributes:
+        size: Size in bytes.
+        sha256: SHA-256, in hexadecimal.
+        recorded: Date and time of the record, in UTC and ISO format.
+        url: URL that the file was downloaded from; None when it was already there.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    recorded: str = ""
+    url: str | None = None
+
+
+class UnpackedArchive(BaseModel):
+    """The state of an archive that was unpacked.
+
+    Attributes:
+        sha256: SHA-256 of the archive, in hexadecimal.
+        size: Size of the archive in bytes.
+        files: Number of files in the archive.
+        bytes: Size of these files in bytes.
+        complete: True when all of them are at their final paths.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: str
+    size: int
+    files: int = 0
+    bytes: int = 0
+    complete: bool = False
+
+
+def lock_path(data_dir: Path) -> Path:
+    """Return the path of the file that records checksums of a data directory's files."""
+    return data_dir / LOCK_NAME
+
+
+def read_lock(data_dir: Path) -> dict[str, RecordedFile]:
+    """Read the recorded checksums, by path relative to the data directory.
+
+    Raises:
+        InputError: When the record is damaged.
+    """
+    path = lock_path(data_dir)
+    files = read_json(path).get("files", {})
+    try:
+        return {name: RecordedFile.model_validate(entry) for name, entry in files.items()}
+    except (ValidationError, AttributeError) as error:
+        raise InputError(f"{path} is damaged: expected size and sha256 of each file. Repair or delete it.") from error
+
+
+def record_checksum(
+    data_dir: Path, name: str, size: int, sha256: str, *, url: str | None = None, warn: bool = True
+) -> None:
+    """Record the checksum of a file, so that later changes are noticed.
+
+    A data directory that cannot be written keeps no record, which is logged as a warning.
+
+    Args:
+        data_dir: The data directory.
+        name: Path of the file relative to it.
+        size: Size of the file in bytes.
+        sha256: SHA-256 of the file, in hexadecimal.
+        url: URL that the file was downloaded from; None when it was already there.
+        warn: Log that the checksum is recorded. This is for files whose manifest has no checksum at all.
+    """
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    entry = RecordedFile(size=size, sha256=sha256, recorded=now, url=url)
+    try:
+        with one_process_at_a_time(data_dir / RECORDS_FOLDER / "lock.lock", f"writing {LOCK_NAME}"):
+            recorded = read_lock(data_dir) | {name: entry}
+            files = {path: recorded[path].model_dump() for path in sorted(recorded)}
+            write_json(lock_path(data_dir), {"schema": 1, "files": files})
+    except OSError as error:
+        log.warning("cannot record the checksum of %s in %s (%s)", name, lock_path(data_dir), error.strerror)
+        return
+    if warn:
+        log.warning(
+            "the manifest has no checksum of %s. Its SHA-256 %s is recorded in %s, and later copies must match it.",
+            name,
+            sha256,
+            LOCK_NAME,
+        )
+
+
+def _state_path(data_dir: Path, name: str) -> Path:
+    return data_dir / RECORDS_FOLDER / "unpacked" / f"{name}.json"
+
+
+def listing_path(data_dir: Path, name: str) -> Path:
+    """Return the path of an archive's list of files: SHA-256 and path on each line, in the format of sha256sum."""
+    return data_dir / RECORDS_FOLDER / "unpacked" / f"{name}.sha256"
+
+
+def read_unpacked_archive(data_dir: Path, name: str) -> UnpackedArchive | None:
+    """Read the state of an archive; None when it has not been unpacked.
+
+    Args:
+        data_dir: The data directory.
+        name: Path of the archive relative to it.
+
+    Raises:
+        InputError: When the record is damaged.
+    """
+    path = _state_path(data_dir, name)
+    record = read_json(path)
+    if not record:
+        return None
+    try:
+        return UnpackedArchive.model_validate(record)
+    except ValidationError as error:
+        raise InputError(f"{path} is damaged: expected the state of an unpacked archive. Delete it.") from error
+
+
+def write_unpacked_archive(data_dir: Path, name: str, state: UnpackedArchive) -> None:
+    """Record the state of an archive.
+
+    Raises:
+        OSError: When the data directory cannot be written.
+    """
+    write_json(_state_path(data_dir, name), state.model_dump())
+
+
+def delete_unpacked_archive(data_dir: Path, name: str) -> None:
+    """Delete the record of an archive's state, if there is one."""
+    _state_path(data_dir, name).unlink(missing_ok=True)
+
+
+TEMPORARY = re.compile(r"\..*(\.part(\.json)?|\.unpacking)|.*\.bad")
+"""Names of partial downloads, of archives while they are unpacked, and of damaged files that were set aside."""
+ALGORITHMS = {"sha256": "SHA-256", "md5": "MD5"}
+"""Hash algorithms of manifests, with their names for messages."""
+
+
+@dataclass(frozen=True)
+class ExpectedFile:
+    """The expected size and checksums of a file.
+
+    Attributes:
+        size: Size in bytes; None when it is unknown.
+        checksums: Checksums in hexadecimal by algorithm (sha256, md5); empty when none is known.
+        recorded: Date and time when a checksum was recorded at first sight; None when it is the manifest's.
+    """
+
+    size: int | None = None
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    recorded: str | None = None
+
+    @property
+    def note(self) -> str:
+        """The end of a message about a mismatch: where the expectation comes from; empty for the manifest."""
+        if self.recorded is None:
+            return ""
+        return f" (recorded in {LOCK_NAME} on {self.recorded[:10]}; delete its entry there if it may change)"
+
+
+def expected_files(manifest: Manifest, data_dir: Path | None) -> dict[str, ExpectedFile]:
+    """Return the expected sizes and checksums of all downloads and files of a manifest, by their paths in it.
+
+    Args:
+        manifest: The target.
+        data_dir: Its data directory, for checksums recorded at first sight; None ignores these.
+
+    Raises:
+        InputError: When the record of checksums is damaged.
+    """
+    recorded = read_lock(data_dir) if data_dir is not None else {}
+    sizes: dict[str, int | None] = {}
+    checksums: dict[str, dict[str, str]] = {}
+    entries: tuple[Download | DataFile, ...] = (*manifest.downloads, *manifest.files)
+    for entry in entries:
+        if sizes.get(entry.path) is None:
+            sizes[entry.path] = entry.size
+        named = {name: value for name in ALGORITHMS if (value := getattr(entry, name, None))}
+        checksums[entry.path] = {**named, **checksums.get(entry.path, {})}
+    return {path: _expect(size, checksums[path], recorded.get(path)) for path, size in sizes.items()}
+
+
+def _expect(size: int | None, checksums: dict[str, str], recorded: RecordedFile | None) -> ExpectedFile:
+    if recorded is None or "sha256" in checksums:
+        return ExpectedFile(size, checksums)
+    size = recorded.size if size is None else size
+    return ExpectedFile(size, {**checksums, "sha256": recorded.sha256}, recorded.recorded)
+
+
+def find_mismatch(path: Path, expected: ExpectedFile, checksums: Mapping[str, str] | None = None) -> str | None:
+    """Compare a file with its expected size and checksums.
+
+    Args:
+        path: The file.
+        expected: Its expected size and checksums.
+        checksums: Its actual checksums by algorithm; None compares the size alone.
+
+    Returns:
+        A message about the first mismatch; None when there is none.
+    """
+    size = path.stat().st_size
+    if expected.size not in (None, size):
+        return f"expected {path} to have {expected.size} bytes, got {size}{expected.note}"
+    for name, value in expected.checksums.items():
+        if checksums and name in checksums and checksums[name] != value:
+            return f"expected {path} to have {ALGORITHMS[name]} {value}, got {checksums[name]}{expected.note}"
+    return None
+
+
+def files_below(folder: Path, exclude: Collection[Path] = ()) -> list[Path]:
+    """List all files in a folder and its sub-folders in the order of their names.
+
+    Hidden files, and modgap's records and temporary files, are left out.
+
+    Args:
+        folder: The folder.
+        exclude: Files to leave out, such as archives whose content is there unpacked.
+    """
+    excluded = {str(path) for path in exclude}
+    return [Path(path) for path in sorted(_walk(str(folder))) if path not in excluded]
+
+
+def _walk(folder: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _belongs_to_modgap(entry.name):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(entry.path)
+            elif not entry.name.startswith(".") and entry.is_file():
+                yield entry.path
+
+
+def _belongs_to_modgap(name: str) -> bool:
+    return name in (RECORDS_FOLDER, LOCK_NAME) or TEMPORARY.fullmatch(name) is not None
+
+
+def compute_checksums(path: Path, algorithms: Collection[str]) -> dict[str, str]:
+    """Compute several checksums of a file in one pass over the disk.
+
+    Args:
+        path: The file.
+        algorithms: Names for `hashlib.new`, such as sha256.
+
+    Returns:
+        The checksums in hexadecimal, by algorithm.
+
+    Raises:
+        InputError: When the file cannot be read.
+    """
+    hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
+    try:
+        with path.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                for running_hash in hashes.values():
+                    running_hash.update(chunk)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    return {name: running_hash.hexdigest() for name, running_hash in hashes.items()}
+
+
+@dataclass(frozen=True)
+class TargetFiles:
+    """The files of a target, all of which exist.
+
+    Attributes:
+        data_dir: Directory that the manifest's paths are relative to.
+        files: Paths by role.
+    """
+
+    data_dir: Path
+    files: dict[str, list[Path]]
+
+
+def data_folder() -> Path:
+    """Return the folder in the environment variable `MODGAP_DATA`, or else `data` in the cache folder."""
+    folder = os.environ.get("MODGAP_DATA")
+    return expand_user(folder) if folder else cache_folder() / "data"
+
+
+def _data_dirs_file() -> Path:
+    return data_folder() / "data_dirs.json"
+
+
+def saved_data_dirs() -> dict[str, Path]:
+    """Return the saved data directories by the names of their targets.
+
+    Raises:
+        InputError: When the file that contains them is damaged.
+    """
+    return {name: Path(str(folder)) for name, folder in read_json(_data_dirs_file()).items()}
+
+
+def save_data_dir(name: str, data_dir: Path) -> None:
+    """Save the data directory of a target, so that later commands use it.
+
+    Args:
+        name: Name of the target.
+        data_dir: The directory.
+
+    Raises:
+        InputError: When the directory does not exist, or its path cannot be saved.
+    """
+    if not data_dir.is_dir():
+        raise InputError(f"there is no folder at {data_dir}. Create it, or give another --data-dir DIR.")
+    _update_data_dirs(name, data_dir)
+
+
+def forget_data_dir(name: str) -> None:
+    """Forget the saved data directory of a target, if there is one.
+
+    Args:
+        name: Name of the target.
+
+    Raises:
+        InputError: When the file of saved directories cannot be written.
+    """
+    _update_data_dirs(name, None)
+
+
+def _update_data_dirs(name: str, data_dir: Path | None) -> None:
+    try:
+        with one_process_at_a_time(data_folder() / "data_dirs.lock", "saving a data directory"):
+            saved = {target: str(folder) for target, folder in saved_data_dirs().items() if target != name}
+            if data_dir is not None:
+                saved[name] = str(data_dir.resolve())
+            write_json(_data_dirs_file(), dict(sorted(saved.items())))
+    except OSError as error:
+        raise InputError(f"cannot save a data directory in {_data_dirs_file()}: {error.strerror}") from error
+
+
+def find_data_dir(manifest: Manifest, data_dir: Path | None = None, manifest_folder: Path | None = None) -> Path:
+    """Return the directory that the manifest's paths are relative to; it need not exist.
+
+    Args:
+        manifest: The target.
+        data_dir: The directory that the user names, which takes precedence; None when there is none.
+        manifest_folder: Folder of a manifest file of the user, which may also contain the data; None for the
+            manifests of modgap.
+
+    Raises:
+        InputError: When the saved directory does not exist.
+        UsageError: When the user names a directory for files that are part of a package.
+    """
+    relative = [file for file in manifest.files if not file.package]
+    if data_dir is not None:
+        if manifest.files and not relative:
+            raise UsageError(f"--data-dir does not apply to target {manifest.name}: its files are part of a package")
+        return data_dir
+    saved = saved_data_dirs().get(manifest.name)
+    if saved is not None:
+        if not saved.is_dir():
+            # Its disk may not be mounted, so nothing may be fetched into the mount point.
+            raise InputError(
+                f"the saved data directory {saved} of target {manifest.name} does not exist. Mount its disk, give "
+                f"another --data-dir DIR, or run: modgap data path {manifest.name} --forget"
+            )
+        return saved
+    if manifest_folder is not None:
+        complete = bool(relative) and all(_exists(manifest_folder / file.path) for file in relative)
+        if complete or not manifest.downloads:
+            return manifest_folder
+    return data_folder() / manifest.name
+
+
+def find_target_files(
+    manifest: Manifest,
+    argument: str | None = None,
+    data_dir: Path | None = None,
+    manifest_folder: Path | None = None,
+) -> TargetFiles:
+    """Find all files that the reader of a target needs.
+
+    Args:
+        manifest: The target.
+        argument: The target as the user wrote it, for the commands in messages; None uses its name.
+        data_dir: As in `find_data_dir`.
+        manifest_folder: As in `find_data_dir`.
+
+    Raises:
+        InputError: When files are missing; the message says how to obtain them.
+        UsageError: When the user names a directory for files that are part of a package.
+    """
+    directory = find_data_dir(manifest, data_dir, manifest_folder)
+    paths = [locate_file(file, manifest, directory) for file in manifest.files]
+    if data_dir is not None and manifest.files and not any(path.is_relative_to(data_dir) for path in paths):
+        raise InputError(f"{data_dir} contains none of the files of target {manifest.name}")
+    missing = [path for path in paths if not _exists(path)]
+    if missing:
+        count = f" ({len(missing)} of its {len(paths)} files are missing)" if len(paths) > 1 else ""
+        raise InputError(
+            f"target {manifest.name} needs {missing[0]}, which does not exist{count}. "
+            f"{_way_out(manifest, argument or manifest.name, directory, missing[0])}"
+        )
+    _check_unpacked(manifest, argument or manifest.name, directory)
+    files = defaultdict(list)
+    for file, path in zip(manifest.files, paths, strict=True):
+        files[file.role].append(path)
+    return TargetFiles(directory, dict(files))
+
+
+def locate_file(file: DataFile, manifest: Manifest, data_dir: Path) -> Path:
+    """Return the path of a file of a target; the file need not exist.
+
+    It is in its Python package, in the data directory, or in the folder of a package of the operating system.
+
+    Raises:
+        InputError: When the Python package is not installed.
+    """
+    if file.package:
+        folder = find_package_folder(file.package)
+        if folder is None:
+            raise InputError(
+                f"target {manifest.name} needs the package {file.package}, which is not installed. "
+                f"Install it with: {manifest.install or f'pip install {file.package}'}"
+            )
+        return folder / file.path
+    path = data_dir / file.path
+    return Path(file.folder) / file.path if file.folder and not _exists(path) else path
+
+
+def _exists(path: Path) -> bool:
+    """Return True if there is a file or folder with a path; False also for a name that is too long for the disk."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def is_manual(manifest: Manifest, data_dir: Path, path: Path) -> bool:
+    """Return True when no download provides a file: no host has it, and no archive can contain it."""
+    hosted = [download for download in manifest.downloads if download.urls]
+    return not any(download.unpack or data_dir / download.path == path for download in hosted)
+
+
+def describe_source(manifest: Manifest) -> str:
+    """Describe where the files of a target without a host can be obtained, in the manifest's words."""
+    return (manifest.install or manifest.citation or manifest.title).rstrip(".")
+
+
+def _way_out(manifest: Manifest, argument: str, data_dir: Path, path: Path) -> str:
+    alternative = "If you have it, give its folder with --data-dir DIR."
+    if not is_manual(manifest, data_dir, path):
+        sizes = [download.size for download in manifest.downloads if download.size is not None]
+        size = f" ({format_bytes(sum(sizes))})" if sizes and len(sizes) == len(manifest.downloads) else ""
+        return f"Fetch it with: modgap data fetch {argument}{size}. {alternative}"
+    if manifest.install and not manifest.downloads:
+        return f"Install it with: {manifest.install}"
+    if not (manifest.downloads or manifest.citation):
+        return "Check its path in the manifest, or give its folder with --data-dir DIR."
+    return f"Obtain it by hand ({describe_source(manifest)}). {alternative}"
+
+
+def _check_unpacked(manifest: Manifest, argument: str, data_dir: Path) -> None:
+    for name in _archive_names(manifest):
+        state = read_unpacked_archive(data_dir, name)
+        if state is not None and not state.complete:
+            raise InputError(
+                f"{data_dir / name} is not completely unpacked: a process was interrupted, or is at work now. "
+                f"Finish it with: modgap data fetch {argument}"
+            )
+
+
+def _archive_names(manifest: Manifest) -> Sequence[str]:
+    names = []
+    for download in manifest.downloads:
+        if download.unpack:
+            try:
+                names.append(str(parse_relative_path(download.path)))
+            except ValueError as error:
+                raise InputError(f"manifest {manifest.name}: download {download.path!r} {error}") from None
+    return names

@@ -1,0 +1,321 @@
+"""Preprocessing steps between a reader and the source: functions from a table, with options, to a table.
+
+A step receives complete splits, so that it can be fitted on the training samples alone. Steps are lazy where
+possible: they transform a sample when it is read.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from modgap.errors import InputError, unknown_name
+from modgap.targets.sample_transforms import (
+    Coordinates,
+    Crop,
+    Division,
+    Filling,
+    Flattening,
+    OwnStandardization,
+    Padding,
+    SampleTransform,
+    Standardization,
+)
+from modgap.targets.samples import SPLITS, Samples, Table, TransformedSamples
+
+__all__ = ["get_step"]
+
+
+def get_step(name: str) -> Callable[..., Table]:
+    """Return the step with this name, a function of a table and of options.
+
+    Raises:
+        UsageError: When there is no such step.
+    """
+    step = STEPS.get(name.replace("_", "-"))
+    if step is None:
+        raise unknown_name("step", name, STEPS)
+    return step
+
+
+def _transformed(samples: Samples | None, transform: SampleTransform) -> Samples | None:
+    """Return samples that are transformed when they are read; None if there are none."""
+    return None if samples is None else TransformedSamples(samples, transform)
+
+
+def _transform_all(table: Table, transform: SampleTransform) -> Table:
+    """Return the table with samples, targets and masks that are transformed when they are read."""
+    return replace(
+        table,
+        samples=TransformedSamples(table.samples, transform),
+        targets=_transformed(table.targets, transform),
+        masks=_transformed(table.masks, transform),
+    )
+
+
+def _training_rows(table: Table) -> np.ndarray:
+    """Return the numbers of the training samples; those of all samples if there are no splits."""
+    return np.arange(len(table)) if table.splits is None else np.flatnonzero(table.splits == SPLITS.index("train"))
+
+
+@dataclass(frozen=True)
+class _ClippedTargets:
+    targets: Samples
+    is_clipped: np.ndarray
+    maximum: float
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        values: np.ndarray = self.targets[index]
+        return np.minimum(values, np.float32(self.maximum)) if self.is_clipped[index] else values
+
+
+def clip_targets(table: Table, *, maximum: float, splits: Sequence[str] = SPLITS) -> Table:
+    """Replace target values above the maximum by the maximum, lazily.
+
+    Args:
+        table: Table with targets.
+        maximum: Largest value, in the targets' unit.
+        splits: Splits to clip, of train, val and test.
+
+    Raises:
+        InputError: When there are no targets or a split has another name.
+    """
+    if table.targets is None or not set(splits) <= set(SPLITS):
+        raise InputError(f"expected targets to clip in {', '.join(SPLITS)}, got {', '.join(splits)}")
+    if table.splits is None:
+        is_clipped = np.full(len(table), "train" in splits)
+    else:
+        is_clipped = np.isin(table.splits, [SPLITS.index(split) for split in splits])
+    return replace(table, targets=_ClippedTargets(table.targets, is_clipped, maximum))
+
+
+def coordinates(table: Table) -> Table:
+    """Append the position of each point along each axis, from 0 to 1, as channels; the last axis first, lazily.
+
+    (C, H, W) becomes (C + 2, H, W), and (C, length) becomes (C + 1, length).
+
+    Args:
+        table: Table with samples that have at least one axis after the channels.
+    """
+    return replace(table, samples=TransformedSamples(table.samples, Coordinates()))
+
+
+def crop(table: Table, *, start: Sequence[int], size: Sequence[int]) -> Table:
+    """Cut the same window from the last axes of samples, targets and masks, lazily.
+
+    Args:
+        table: Table with samples, targets and masks that share these last axes.
+        start: First index of the window along each of the last axes.
+        size: Length of the window along each of them.
+
+    Raises:
+        InputError: When start and size differ in length, or when a sample that is read is too small.
+    """
+    if len(start) != len(size) or not size:
+        raise InputError(f"expected a start and a size for each axis to crop, got {list(start)} and {list(size)}")
+    return _transform_all(table, Crop(tuple(start), tuple(size)))
+
+
+def fill(table: Table, *, statistic: Literal["mean", "median"]) -> Table:
+    """Replace NaN in samples of one shape by a statistic of the training samples at the same point, lazily.
+
+    Args:
+        table: Table with samples of one shape.
+        statistic: `mean` or `median` of the training samples that have a value.
+
+    Raises:
+        InputError: When the statistic is unknown, or no training sample has a value at some point.
+    """
+    if statistic not in ("mean", "median"):
+        raise InputError(f"The step fill has the statistic {statistic!r}. Expected mean or median.")
+    training = np.stack([table.samples[int(row)] for row in _training_rows(table)]).astype(np.float64)
+    empty = np.isnan(training).all(axis=0)
+    if empty.any():
+        raise InputError(
+            f"{int(empty.sum())} of {empty.size} columns have no value in any training sample, so there is nothing to "
+            "fill their missing cells with. Leave these columns out with --columns."
+        )
+    values = np.nanmean(training, axis=0) if statistic == "mean" else np.nanmedian(training, axis=0)
+    return replace(table, samples=TransformedSamples(table.samples, Filling(values)))
+
+
+def flatten(table: Table) -> Table:
+    """Concatenate the channels of samples, targets and masks to one series, (1, C * length), lazily.
+
+    Args:
+        table: Table with samples (C, length) or (C, H, W).
+    """
+    return _transform_all(table, Flattening())
+
+
+def pad(table: Table, *, size: Sequence[int], start: int = 0, fill: float = 0.0, target_fill: float = 0.0) -> Table:
+    """Pad the last axes of samples, targets and masks to `size`, lazily; values that do not fit are cut at the end.
+
+    Args:
+        table: Table with samples, and targets and masks if there are any.
+        size: Length of each of the last axes after padding.
+        start: Index of the first value along each of them.
+        fill: Value around samples.
+        target_fill: Value around targets. The value around masks is 0.
+
+    Raises:
+        InputError: When no value would be left.
+    """
+    if not size or not 0 <= start < min(size):
+        raise InputError(f"expected a size to pad to and a start below it, got {list(size)} and {start}")
+    return replace(
+        table,
+        samples=TransformedSamples(table.samples, Padding(start, tuple(size), fill)),
+        targets=_transformed(table.targets, Padding(start, tuple(size), target_fill)),
+        masks=_transformed(table.masks, Padding(start, tuple(size), 0.0)),
+    )
+
+
+def scale(table: Table, *, divisor: float) -> Table:
+    """Divide every sample by a number, such as 255 for 8-bit pixels, lazily.
+
+    Args:
+        table: Table with samples of any shape.
+        divisor: Number that samples are divided by, not 0.
+
+    Raises:
+        InputError: When the divisor is 0.
+    """
+    if not divisor:
+        raise InputError("expected a divisor other than 0")
+    return replace(table, samples=TransformedSamples(table.samples, Division(divisor)))
+
+
+def standardize(table: Table, *, epsilon: float = 1e-5) -> Table:
+    """Standardize samples, and targets if there are any, by the mean and sd of the training samples at each point.
+
+    The moments are computed in one pass over the samples, one at a time. Values are standardized when they are
+    read. The targets' mean and sd + epsilon become the table's `target_scale`.
+
+    Args:
+        table: Table with samples of one shape, and targets of one shape.
+        epsilon: Number added to the standard deviations, which are 0 where all samples are equal.
+
+    Raises:
+        InputError: When there are fewer than two training samples, or their shapes differ.
+    """
+    rows = _training_rows(table)
+    samples = TransformedSamples(table.samples, _standardization(table.samples, rows, epsilon))
+    if table.targets is None:
+        return replace(table, samples=samples)
+    moments = _standardization(table.targets, rows, epsilon)
+    targets = TransformedSamples(table.targets, moments)
+    return replace(table, samples=samples, targets=targets, target_scale=(moments.mean, moments.sd))
+
+
+def standardize_by_input(table: Table, *, offset: float = 1e-5) -> Table:
+    """Map x and y to (value - mean) / (sd + offset), with mean and sd (with n - 1) of x over the training split.
+
+    This is for fields that have the same units in x and y, such as a fluid at two times.
+
+    Args:
+        table: Table with samples of one shape, and targets of that shape if any.
+        offset: Number added to the sd, so that points where all samples are equal stay finite.
+
+    Raises:
+        InputError: When there are fewer than two training samples, or the targets have another shape.
+    """
+    moments = _standardization(table.samples, _training_rows(table), offset)
+    if table.targets is not None and np.shape(table.targets[0]) != moments.mean.shape:
+        shape = np.shape(table.targets[0])
+        raise InputError(f"expected targets of the samples' shape {moments.mean.shape}, got {shape}")
+    samples = TransformedSamples(table.samples, moments)
+    return replace(table, samples=samples, targets=_transformed(table.targets, moments))
+
+
+def _standardization(samples: Samples, rows: np.ndarray, epsilon: float) -> Standardization:
+    """Compute mean and sd (with n - 1) at each point by Welford's recurrence in double precision."""
+    if len(rows) < 2:
+        raise InputError(f"expected at least two training samples to standardize by, got {len(rows)}")
+    mean = np.zeros_like(samples[int(rows[0])], np.float64)
+    squares = np.zeros_like(mean)
+    for count, row in enumerate(rows, 1):
+        values = np.asarray(samples[int(row)], np.float64)
+        if values.shape != mean.shape:
+            raise InputError(f"expected values of one shape to standardize, got {mean.shape} and {values.shape}")
+        difference = values - mean
+        mean += difference / count
+        squares += difference * (values - mean)
+    return Standardization(mean, np.sqrt(squares / (len(rows) - 1)) + epsilon)
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """Windows of `length` values: window i starts at starts[i] of series rows[i]."""
+
+    samples: Samples
+    rows: np.ndarray
+    starts: np.ndarray
+    length: int
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        series: np.ndarray = self.samples[int(self.rows[index])]
+        start = int(self.starts[index])
+        return series[..., start : start + self.length]
+
+
+def windows(table: Table, *, length: int, strides: Sequence[int]) -> Table:
+    """Cut series (C, T) into windows (C, length) that start at 0, stride, 2 stride, ... below T - length, lazily.
+
+    Windows have the split and the group of their series. A series that is not longer than a window gives no window.
+
+    Args:
+        table: Table with series that have one class each.
+        length: Number of values in a window.
+        strides: Number of values from the start of one window to the next, for each class; or one number for all.
+
+    Raises:
+        InputError: When the series have no classes, a class has no stride, or no series is long enough.
+    """
+    if table.labels is None or table.labels.ndim != 1 or table.targets is not None:
+        raise InputError("expected series with one class each to cut into windows")
+    n_classes = int(table.labels.max()) + 1
+    if len(strides) not in (1, *range(n_classes, len(strides) + 1)) or min(strides) < 1 or length < 1:
+        raise InputError(
+            f"expected a length and a stride of at least 1 for {n_classes} classes, got {length} and {strides}"
+        )
+    starts = [
+        np.arange(0, max(0, table.samples[i].shape[-1] - length), strides[label if len(strides) > 1 else 0])
+        for i, label in enumerate(table.labels)
+    ]
+    rows = np.repeat(np.arange(len(table)), [len(part) for part in starts])
+    if len(rows) == 0:
+        raise InputError(f"expected series longer than {length} values to cut into windows, got none")
+    return replace(table.select(rows), samples=_Windows(table.samples, rows, np.concatenate(starts), length))
+
+
+def zscore(table: Table) -> Table:
+    """Standardize every sample by its own mean and standard deviation, lazily. A constant sample becomes 0.
+
+    Args:
+        table: Table with samples of any shape.
+    """
+    return replace(table, samples=TransformedSamples(table.samples, OwnStandardization()))
+
+
+STEPS: Mapping[str, Callable[..., Table]] = {
+    "clip-targets": clip_targets,
+    "coordinates": coordinates,
+    "crop": crop,
+    "fill": fill,
+    "flatten": flatten,
+    "pad": pad,
+    "scale": scale,
+    "standardize": standardize,
+    "standardize-by-input": standardize_by_input,
+    "windows": windows,
+    "zscore": zscore,
+}
+"""Steps by the name that manifests have."""
