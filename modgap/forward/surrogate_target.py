@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from modgap.errors import InputError, UsageError, unknown_name
-from modgap.sources import HeadlessError, SourceHandle, find_surrogate_name
+from modgap.sources import HeadlessError, SourceHandle, find_surrogate_name, pretrained_name
 from modgap.targets import SPLITS, Target, manifest_names, named_manifest, open_target
 
 __all__ = [
@@ -98,7 +98,7 @@ def default_surrogate(source: str | SourceHandle) -> tuple[str, str]:
     Raises:
         UsageError: When no surrogate is registered for the source.
     """
-    name = (source if isinstance(source, str) else source.name).removeprefix("random:")
+    name = pretrained_name(source if isinstance(source, str) else source.name)
     surrogate = find_surrogate_name(name)
     if surrogate is None:
         raise UsageError(
@@ -137,7 +137,7 @@ def headless_error_with_surrogates(error: HeadlessError, handle: SourceHandle) -
     """
     kind = handle.load(None, head=False).input.kind
     names = installed_surrogates(kind)
-    default = find_surrogate_name(handle.name.removeprefix("random:"))
+    default = find_surrogate_name(pretrained_name(handle.name))
     if default and default[0] in names:
         names.remove(default[0])
         names.insert(0, default[0])

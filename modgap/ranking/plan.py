@@ -15,7 +15,7 @@ from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION, ErrorO
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES, default_scores, get_score, score_names
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, RankRequest
-from modgap.sources import open_source
+from modgap.sources import CONTROL_PREFIX, open_source
 from modgap.statistics.weights import WEIGHTS
 from modgap.storage.paths import expand_user
 from modgap.targets import Table, manifest_names, open_target
@@ -26,7 +26,6 @@ BASELINES = ("size",)
 """Scores that are always computed, as baselines."""
 RAW_COMPARISON = "knn"
 """Score that is always computed to compare features with raw values."""
-CONTROL_PREFIX = "random:"
 
 
 class RowName(NamedTuple):

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from modgap.errors import InputError, UsageError
+from modgap.sources import control_name, is_control
 from modgap.storage.paths import expand_user
 
 __all__ = ["parse_source_names", "split_input_size"]
@@ -72,7 +73,7 @@ def _expand_list(text: str) -> Iterator[str]:
 
 
 def _expand_pattern(pattern: str) -> list[str]:
-    prefix = "random:timm:" if pattern.startswith("random:") else "timm:"
+    prefix = control_name("timm:") if is_control(pattern) else "timm:"
     if not pattern.startswith(prefix):
         raise UsageError(f"{pattern!r} is not a pattern of timm models. Expected a pattern such as 'timm:vit_*'.")
     import timm

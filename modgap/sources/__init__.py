@@ -13,19 +13,24 @@ from modgap.sources.hub import AbsentFilesError, parse_repository, without_downl
 from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, TextInput, WaveformInput
 from modgap.sources.onnx.handle import open_onnx_file
 from modgap.sources.source import (
+    CONTROL_PREFIX,
     HeadlessError,
     Parts,
     Source,
     SourceHandle,
     SourceInfo,
+    control_name,
+    is_control,
     open_plugin,
     plugin_infos,
     plugin_names,
+    pretrained_name,
 )
-from modgap.sources.timm.handle import RandomTimm, TimmModel, timm_repository
+from modgap.sources.timm.handle import TimmModel, timm_repository
 from modgap.storage.paths import expand_user
 
 __all__ = [
+    "CONTROL_PREFIX",
     "AudioInput",
     "Batch",
     "HeadlessError",
@@ -38,10 +43,13 @@ __all__ = [
     "TextInput",
     "WaveformInput",
     "absolute_name",
+    "control_name",
     "describe_source",
     "find_surrogate_name",
+    "is_control",
     "open_control",
     "open_source",
+    "pretrained_name",
     "source_infos",
 ]
 
@@ -59,7 +67,7 @@ def open_control(name: str, seed: int = 0) -> SourceHandle:
         UsageError: When there is no source with this name, or it has no random form.
         InputError: When files are missing.
     """
-    handle: Any = open_source(f"random:{name.removeprefix('random:')}")
+    handle: Any = open_source(control_name(name))
     control: SourceHandle = replace(handle, control_seed=seed)
     return control
 
@@ -96,8 +104,8 @@ def describe_source(name: str, *, weights: str | None = None) -> SourceInfo:
                 source = _load_with_head(open_control(name))
             except AbsentFilesError:
                 raise error from None
-    base = name.removeprefix("random:")
-    is_random = name != base
+    base = pretrained_name(name)
+    is_random = is_control(name)
     return SourceInfo(
         name=name,
         title=_title(base) + (", with random weights" if is_random else ""),
@@ -158,7 +166,7 @@ def absolute_name(name: str) -> str:
     Args:
         name: Name of the source, as for `open_source`, without the size of its input.
     """
-    base = name.removeprefix("random:")
+    base = pretrained_name(name)
     start = name.removesuffix(base)
     if base.startswith("onnx:"):
         return f"{start}onnx:{expand_user(base.removeprefix('onnx:')).resolve()}"
@@ -191,25 +199,23 @@ def open_source(name: str, *, weights: str | None = None) -> SourceHandle:
         InputError: When files are missing.
     """
     file = expand_user(weights) if weights else None
-    base_name = name.removeprefix("random:")
-    control = base_name != name
-    if control and file:
+    base_name = pretrained_name(name)
+    seed = 0 if is_control(name) else None
+    if is_control(name) and file:
         raise UsageError("--weights does not apply to a random: source, whose weights are random. Leave it out.")
     if file and not file.exists():
         raise InputError(f"There is no file or folder of weights at {file}. Pass an existing path to --weights.")
     if base_name in ALIASES:
-        alias = ALIASES[base_name]
-        return alias.open_control(name) if control else alias.open(base_name, file)
+        return ALIASES[base_name].origin.open(name, file, seed)
     if base_name.startswith("timm:"):
-        architecture = base_name.removeprefix("timm:")
-        return RandomTimm(name, architecture) if control else TimmModel(name, architecture, file)
+        return TimmModel(name, base_name.removeprefix("timm:"), file, control_seed=seed)
     if base_name.startswith("onnx:"):
-        return open_onnx_file(name, base_name.removeprefix("onnx:"), control=control)
+        return open_onnx_file(name, base_name.removeprefix("onnx:"), seed)
     if base_name.startswith("hf:"):
         repository = parse_repository(base_name.removeprefix("hf:"))
         if file and file.is_dir():
-            return _open_model_folder(ModelFiles(name, file), control)
-        return _open_model_folder(ModelFiles(name, None, repository, file), control)
+            return _open_model_folder(ModelFiles(name, file), seed)
+        return _open_model_folder(ModelFiles(name, None, repository, file), seed)
     return _open_plugin(name, base_name, file) or _open_local(name, base_name, file)
 
 
@@ -227,11 +233,11 @@ def _open_local(name: str, base_name: str, weights: Path | None) -> SourceHandle
     """Open a source in a local folder."""
     folder = expand_user(base_name)
     if folder.is_dir():
-        control = name != base_name
-        display_name = f"random:{folder.name}" if control else folder.name
+        display_name = control_name(folder.name) if is_control(name) else folder.name
+        seed = 0 if is_control(name) else None
         if weights and weights.is_dir():
-            return _open_model_folder(ModelFiles(display_name, weights), control)
-        return _open_model_folder(ModelFiles(display_name, folder, None, weights), control)
+            return _open_model_folder(ModelFiles(display_name, weights), seed)
+        return _open_model_folder(ModelFiles(display_name, folder, None, weights), seed)
     if folder.is_file() and folder.suffix.lower() == ".onnx":
         raise UsageError(f"{base_name} is an ONNX file. Use --source {name.removesuffix(base_name)}onnx:{base_name}.")
     if folder.is_file():
@@ -256,22 +262,21 @@ def _is_timm_model(name: str) -> bool:
     return known
 
 
-def _open_model_folder(files: ModelFiles, control: bool) -> SourceHandle:
+def _open_model_folder(files: ModelFiles, control_seed: int | None) -> SourceHandle:
     """Open a source by its config.json, which is in the format of timm or of transformers."""
     if files.folder and not (files.folder / "config.json").is_file():
         raise InputError(f"There is no config.json in {files.folder}. {_configuration_hint(files.folder)}")
     folder = files.configuration_folder()
     configuration = read_configuration(folder / "config.json")
     if isinstance(configuration.get("architecture"), str):
-        architecture = configuration["architecture"]
-        if control:
-            return RandomTimm(files.name, architecture, folder)
         weights = files.weights or (files.folder if files.repository is None else None)
-        return TimmModel(files.name, architecture, weights, folder, files.repository)
+        if control_seed is not None:
+            weights = None
+        return TimmModel(files.name, configuration["architecture"], weights, folder, files.repository, control_seed)
     if not configuration.get("architectures"):
         raise InputError(f"{folder / 'config.json'} names no architecture. {_configuration_hint(folder)}")
     configured_architecture(configuration, folder)
-    return HfModel(files.name, files, control=control)
+    return HfModel(files.name, files, control_seed=control_seed)
 
 
 def _configuration_hint(folder: Path) -> str:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = [
+    "CONTROL_PREFIX",
     "GROUP",
     "HeadlessError",
     "Parts",
@@ -23,11 +24,37 @@ __all__ = [
     "SourceHandle",
     "SourceInfo",
     "SourcePlugin",
+    "control_name",
     "headless_error",
+    "is_control",
     "open_plugin",
     "plugin_infos",
     "plugin_names",
+    "pretrained_name",
 ]
+
+CONTROL_PREFIX = "random:"
+"""Beginning of the name of a control: the same architecture as a pretrained source, with random weights."""
+
+
+def is_control(name: str) -> bool:
+    """Return True for the name of a control."""
+    return name.startswith(CONTROL_PREFIX)
+
+
+def control_name(name: str) -> str:
+    """Return the name of the control of a source; that of a control stays.
+
+    Example:
+        >>> control_name("vit-b"), control_name("random:vit-b"), pretrained_name("random:vit-b")
+        ('random:vit-b', 'random:vit-b', 'vit-b')
+    """
+    return f"{CONTROL_PREFIX}{pretrained_name(name)}"
+
+
+def pretrained_name(name: str) -> str:
+    """Return the name of the pretrained source that a control belongs to; that of another source stays."""
+    return name.removeprefix(CONTROL_PREFIX)
 
 
 @dataclass(frozen=True)

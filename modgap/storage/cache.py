@@ -279,15 +279,15 @@ def store_rows(
             if kept is not None:
                 kept[n_rows : n_rows + len(batch)] = batch
             n_rows += len(batch)
-            if writer:
+            if writer is not None:
                 with on_disk():
                     writer.append(batch)
-        if writer:
+        if writer is not None:
             with on_disk():
                 writer.end_array(shape)
                 writer.commit()
     except BaseException:
-        if writer:
+        if writer is not None:
             writer.discard()
         raise
     return _read_rows(path, name) if kept is None else kept

@@ -23,11 +23,12 @@ class HfModel(HfSpec):
         contrastive = architecture == CONTRASTIVE
         # The class names in the prompts come from timm.
         libraries = (*LIBRARIES, "timm") if contrastive else LIBRARIES
-        random = {"weights": f"random, seed {self.control_seed}"} if self.control else {}
+        is_control = self.control_seed is not None
+        random = {"weights": f"random, seed {self.control_seed}"} if is_control else {}
         return {
             "architecture": architecture,
             "tokenizer": self.tokenizer,
-            **self.files.fingerprint(weights=not self.control),
+            **self.files.fingerprint(weights=not is_control),
             **random,
             **({"prompt": PROMPT} if contrastive else {}),
             **{name: _version(name) for name in libraries},

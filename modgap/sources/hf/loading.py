@@ -117,7 +117,7 @@ def _model(spec: HfSpec, architecture: str, family: str) -> tuple[Any, list[str]
         f"transformers cannot build {architecture} from {files.configuration_folder() / 'config.json'}"
     ):
         config = cls.config_class.from_pretrained(files.configuration_folder())
-        if spec.control:
+        if spec.control_seed is not None:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(spec.control_seed)
                 with limited_model(spec.name):

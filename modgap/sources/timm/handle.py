@@ -25,9 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = [
-    "RANDOM_SEED",
-    "RandomTimm",
     "TimmModel",
+    "build_control",
     "build_source",
     "imagenet_class_names",
     "library_versions",
@@ -109,7 +108,6 @@ def _converted(model: "nn.Module", state: dict[str, Any]) -> dict[str, Any]:
         return state
 
 
-RANDOM_SEED = 0
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -193,6 +191,15 @@ def build_source(
     return _source(model, image_input)
 
 
+def build_control(architecture: str, input_size: int | None, seed: int, *, head: bool = True, **options: Any) -> Source:
+    """Build a timm model as a source with the library's random initialization of a seed; see `build_source`."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build_source(architecture, input_size, head=head, **options)
+
+
 def _resize(model: Any, architecture: str, size: tuple[int, int]) -> None:
     """Change the image size of a model with position tables, which are interpolated."""
     if not getattr(model, "set_input_size", None):
@@ -238,7 +245,7 @@ def _class_names(model: Any) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class TimmModel:
-    """A source `timm:NAME`, or a folder or repository in the layout of timm.
+    """A source `timm:NAME`, or a folder or repository in the layout of timm, or the control of one.
 
     Attributes:
         name: Name of the source in results.
@@ -246,6 +253,7 @@ class TimmModel:
         weights: File of weights, or folder in the layout of timm; None for the weights on the hub.
         folder: Folder with a config.json that describes the model; None for timm's description.
         repository: Repository of the hub that has the weights; None for the one that timm names.
+        control_seed: Seed of random weights; None for pretrained ones.
     """
 
     name: str
@@ -253,13 +261,15 @@ class TimmModel:
     weights: Path | None = None
     folder: Path | None = None
     repository: Repository | None = None
+    control_seed: int | None = None
 
     def fingerprint(self) -> dict[str, Any]:
-        """Return the architecture, the checksum of the weights, and the versions of libraries."""
+        """Return the architecture, the checksum of the weights or their seed, and the versions of libraries."""
         configuration = self._configuration()
+        is_control = self.control_seed is not None
         return {
             "architecture": self.architecture,
-            "weights": file_digest(self._file()),
+            "weights": f"random, seed {self.control_seed}" if is_control else file_digest(self._file()),
             "configuration": file_digest(configuration) if configuration else None,
             **library_versions(),
         }
@@ -284,7 +294,7 @@ class TimmModel:
         return self.weights
 
     def load(self, input_size: int | None, *, head: bool = True) -> Source:
-        """Load the timm model with these weights.
+        """Load the timm model with its weights, or with the library's random initialization.
 
         Raises:
             InputError: When the weights are missing or do not fit.
@@ -292,6 +302,9 @@ class TimmModel:
         """
         configuration = self._configuration()
         options = _folder_options(configuration) if configuration else {}
+        if self.control_seed is not None:
+            with limited_model(self.name):
+                return build_control(self.architecture, input_size, self.control_seed, head=head, **options)
         weights = read_weights(self._file())
         n_classes = _head_size(weights, self.architecture)
         if n_classes and "num_classes" not in options:
@@ -304,41 +317,6 @@ class TimmModel:
 
         with limited_model(self.name, weights):
             return build_source(self.architecture, input_size, head=head, fill=fill, **options)
-
-
-@dataclass(frozen=True)
-class RandomTimm:
-    """The control of a timm source: the same architecture with random weights.
-
-    Attributes:
-        name: Name of the source in results.
-        architecture: Name of the model in timm.
-        folder: Folder with a config.json that describes the model; None for timm's description.
-        control_seed: Seed of the random weights.
-    """
-
-    name: str
-    architecture: str
-    folder: Path | None = None
-    control_seed: int = RANDOM_SEED
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Return the architecture, the seed of the weights, and the versions of libraries."""
-        return {
-            "architecture": self.architecture,
-            "weights": f"random, seed {self.control_seed}",
-            "configuration": file_digest(self.folder / "config.json") if self.folder else None,
-            **library_versions(),
-        }
-
-    def load(self, input_size: int | None, *, head: bool = True) -> Source:
-        """Build the timm model with the library's random initialization."""
-        import torch
-
-        options = _folder_options(self.folder / "config.json") if self.folder else {}
-        with torch.random.fork_rng(devices=[]), limited_model(self.name):
-            torch.manual_seed(self.control_seed)
-            return build_source(self.architecture, input_size, head=head, **options)
 
 
 def _folder_options(configuration: Path) -> dict[str, Any]:

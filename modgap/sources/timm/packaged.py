@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from modgap.errors import InputError
 from modgap.installed_packages import find_package_folder
 from modgap.sources.source import Source
-from modgap.sources.timm.handle import RANDOM_SEED, build_source, library_versions, load_weights, read_weights
+from modgap.sources.timm.handle import build_control, build_source, library_versions, load_weights, read_weights
 from modgap.storage.digests import file_digest
 
 if TYPE_CHECKING:
@@ -132,14 +132,12 @@ class VitFashion:
     Attributes:
         name: Name of the source in results.
         weights: File of weights that replaces the included one; None for the included one.
-        control: Whether the weights are random.
-        control_seed: Seed of the random weights.
+        control_seed: Seed of random weights; None for pretrained ones.
     """
 
     name: str
     weights: Path | None = None
-    control: bool = False
-    control_seed: int = RANDOM_SEED
+    control_seed: int | None = None
 
     @property
     def _file(self) -> Path:
@@ -150,7 +148,8 @@ class VitFashion:
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the architecture, the checksum of the weights, and the versions of libraries."""
-        weights = f"random, seed {self.control_seed}" if self.control else file_digest(self._file)
+        is_control = self.control_seed is not None
+        weights = f"random, seed {self.control_seed}" if is_control else file_digest(self._file)
         return {"architecture": f"{ARCHITECTURE} {OPTIONS}", "weights": weights, **library_versions()}
 
     def load(self, input_size: int | None, *, head: bool = True) -> Source:
@@ -160,12 +159,8 @@ class VitFashion:
             InputError: When the weights are missing or do not fit.
             UsageError: When the model takes no images of this size.
         """
-        import torch
-
-        if self.control:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.control_seed)
-                return build_source(ARCHITECTURE, input_size, head=head, **OPTIONS)
+        if self.control_seed is not None:
+            return build_control(ARCHITECTURE, input_size, self.control_seed, head=head, **OPTIONS)
         weights = read_weights(self._file)
         return build_source(
             ARCHITECTURE,
