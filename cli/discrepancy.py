@@ -16,13 +16,12 @@ from modgap.cli.options import (
     custom_data_from_options,
     sample_request,
 )
-from modgap.cli.output import print_line
 from modgap.cores import MOST_THREADS
 from modgap.errors import UsageError, check_maximum
 from modgap.forward.sample_request import SampleRequest
 
 if TYPE_CHECKING:
-    from modgap.discrepancy.report import DiscrepancyReport
+    from modgap.discrepancy.report import DiscrepancyResult
     from modgap.progress import Progress
 
 __all__ = ["discrepancy"]
@@ -79,9 +78,9 @@ def discrepancy(context: click.Context, /, **values: Any) -> None:
         _write_report(report, folder, values)
 
 
-def _write_report(report: "DiscrepancyReport", folder: Path | None, values: dict[str, Any]) -> None:
+def _write_report(report: "DiscrepancyResult", folder: Path | None, values: dict[str, Any]) -> None:
     """Write the results to the folder and print them, and then draw the figures."""
-    from modgap.cli.output import draw_figures, print_written
+    from modgap.cli.output import draw_figures, print_answer, print_written
     from modgap.discrepancy.report import to_json
 
     if folder:
@@ -91,7 +90,7 @@ def _write_report(report: "DiscrepancyReport", folder: Path | None, values: dict
     if values["as_json"]:
         click.echo(to_json(report))
     else:
-        _print_report(report)
+        print_answer(report.answer)
     if folder:
         from modgap.discrepancy.result_folder import planned_figures
 
@@ -122,7 +121,7 @@ def _check_options(context: click.Context, values: dict[str, Any]) -> None:
         raise UsageError(f"--temperature is {values['temperature']}, but it must be above 0.")
 
 
-def _measure(values: dict[str, Any], samples: SampleRequest, progress: "Progress | None") -> "DiscrepancyReport":
+def _measure(values: dict[str, Any], samples: SampleRequest, progress: "Progress | None") -> "DiscrepancyResult":
     from modgap.api.discrepancy import measure_discrepancy, measure_logits_file
     from modgap.forward.logits import LogitsRequest
 
@@ -167,17 +166,3 @@ def _estimator_settings(values: dict[str, Any]) -> dict[str, Any]:
     if values["estimator"] != "all":
         settings["estimators"] = [values["estimator"]]
     return settings
-
-
-def _print_report(report: "DiscrepancyReport") -> None:
-    from modgap.cli.output import print_table, print_text, print_title
-    from modgap.discrepancy.summary import COLUMNS, answer, heading, notes, table_rows
-
-    print_title(heading(report))
-    print_text(answer(report))
-    if report.result.estimates:
-        print_table(COLUMNS, table_rows(report))
-    for lines in notes(report):
-        print_line()
-        for line in lines:
-            print_text(line)

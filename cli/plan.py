@@ -19,7 +19,7 @@ from modgap.cli.options import (
     quiet_option,
     sample_options,
 )
-from modgap.cli.output import print_line, print_table, print_text, print_title, print_wide_table
+from modgap.cli.output import print_line, print_table
 from modgap.cli.rank import build_request
 from modgap.cli.rank_options import (
     device_list_option,
@@ -41,8 +41,6 @@ __all__ = ["plan"]
 
 MINIMUMS = {"resamples": 0, "limit": 0, "pseudo_classes": 2, "splits": 1, "per_class": 1}
 FORMATS = ("table", "csv", "json", "latex")
-MOST_COLUMNS = 8
-"""Most targets whose scores are printed; files have all of them."""
 
 
 @cloup.command(
@@ -214,7 +212,8 @@ def _print_status(path: Path) -> None:
 
 
 def _gather(options: dict[str, Any]) -> None:
-    from modgap.cli.output import progress_bars
+    from modgap.cli.output import print_answer, progress_bars
+    from modgap.matrix.answer import matrix_answer
     from modgap.matrix.formats import to_csv, to_json, to_latex
     from modgap.matrix.gather import gather
     from modgap.matrix.job_list import read_job_list
@@ -229,7 +228,7 @@ def _gather(options: dict[str, Any]) -> None:
     if options["results"]:
         _write(matrix, rankings, jobs, expand_user(options["results"]))
     if options["output_format"] == "table":
-        _print_matrix(matrix)
+        print_answer(matrix_answer(matrix))
     else:
         click.echo(texts[options["output_format"]](matrix).rstrip("\n"))
 
@@ -245,40 +244,3 @@ def _write(matrix: "Matrix", rankings: "dict[str, Ranking]", jobs: "JobList", fo
         # The rankings of all targets would be too long a list.
         print_written([path for path in written if path.parent == created])
         print_line(f"modgap: and a folder with the ranking of each of {count(len(rankings), 'target')}", err=True)
-
-
-def _print_matrix(matrix: "Matrix") -> None:
-    from modgap.matrix.formats import score_note
-    from modgap.matrix.sentences import matrix_sentences
-    from modgap.matrix.verdict import judge_matrix
-
-    columns = matrix.columns
-    print_title(f"{count(len(matrix.standings), 'source')} on {count(len(columns), 'target')}")
-    for sentence in matrix_sentences(judge_matrix(matrix)):
-        print_text(sentence)
-    print_line()
-    print_text(score_note(matrix))
-    targets = [column.name for column in columns] if len(columns) <= MOST_COLUMNS else []
-    is_tested = any(one.p_value is not None for one in matrix.standings)
-    rows = [
-        [
-            standing.source,
-            f"{standing.mean_rank:.1f}",
-            *([standing.letters, _p_value(standing.p_value)] if is_tested else []),
-            *(_cell(matrix, number, column) for column in range(len(targets))),
-        ]
-        for number, standing in enumerate(matrix.standings)
-    ]
-    tested = ["letters", "p to first"] if is_tested else []
-    print_wide_table(["source", "mean rank", *tested, *targets], rows)
-
-
-def _p_value(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
-
-
-def _cell(matrix: "Matrix", number: int, column: int) -> str:
-    value = float(matrix.values[number, column])
-    if value != value:
-        return "-"
-    return f"{format_value(value)}{'*' if matrix.best[number, column] else ''}"

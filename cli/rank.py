@@ -18,13 +18,11 @@ if TYPE_CHECKING:
     from modgap.ranking.backends import Backend
     from modgap.ranking.progress_file import ProgressFile
     from modgap.ranking.types import Ranking, RankRequest
-    from modgap.ranking.verdict import Verdict
 
 __all__ = ["build_request", "rank"]
 
 MIN_RESAMPLES = 10
 """Same as modgap.ranking.standings.MIN_SUBSAMPLES, which would make the help slow to import."""
-CHECK_MARKS = {"fail": "x", "warn": "!", "info": "-"}
 MINIMUMS = {"resamples": 0, "limit": 0, "jobs": 1, "pseudo_classes": 2, "splits": 1, "per_class": 1, "pilot": 0}
 
 
@@ -154,66 +152,15 @@ def _write_ranking(ranking: "Ranking", folder: Path | None, formats: Sequence[st
 
 
 def _print_ranking(ranking: "Ranking") -> None:
-    from modgap.cli.output import print_table, print_text, print_title, print_wide_table
-    from modgap.ranking.judgment import judge
-    from modgap.ranking.recommendation import choice_statement, headline, help_statement, question
-    from modgap.ranking.report import failure_messages, ranking_table, scores_table
+    from modgap.cli.output import print_answer, print_text
+    from modgap.ranking.answer import ranking_answer
 
-    verdict = judge(ranking)
-    print_title(question(ranking))
-    print_text(headline(verdict))
-    for statement in (choice_statement(verdict), help_statement(verdict)):
-        print_text(f"{statement.title} {statement.label}: {statement.text}")
-    if ranking.target:
-        print_line()
-        print_table(*ranking_table(ranking), _table_title(ranking))
-    for line in failure_messages(ranking):
-        print_text(line)
-    _print_checks(verdict)
-    if ranking.target and len(ranking.tables) > 1:
-        print_line()
-        title = "other scores (↑ higher is better, ↓ lower is better, * best source, no control above it)"
-        print_wide_table(*scores_table(ranking), title)
-    if ranking.layers:
-        from modgap.ranking.layers import LAYER_COLUMNS, layer_rows
-
-        print_line()
-        print_table(LAYER_COLUMNS, layer_rows(ranking.layers), "Error of a linear probe by layer")
-        for curve in ranking.layers:
-            if curve.reason:
-                print_text(f"{curve.source}: {curve.reason}")
+    print_answer(ranking_answer(ranking))
     counts = [f"{stage}: {_job_counts(*jobs)}" for stage, jobs in ranking.jobs.items()]
+    print_line()
     print_text(f"jobs: {'; '.join(counts)}")
 
 
 def _job_counts(computed: int, cached: int, failed: int) -> str:
     failures = f", {failed:,} failed" if failed else ""
     return f"{computed:,} computed, {cached:,} from the cache{failures}"
-
-
-def _print_checks(verdict: "Verdict") -> None:
-    """Print the checks that did not pass, and the commands of the next step."""
-    from modgap.cli.output import print_text
-    from modgap.ranking.recommendation import check_statements, command_lines, next_step
-
-    for statement in check_statements(verdict):
-        if statement.status != "pass":
-            print_text(f"{CHECK_MARKS[statement.status]} {statement.title}. {statement.text}")
-    if step := next_step(verdict):
-        print_line(f"\nNext step: {step}")
-        for line in command_lines(verdict):
-            print_line(f"  {line}")
-
-
-def _table_title(ranking: "Ranking") -> str:
-    from modgap.formatting import count
-    from modgap.ranking.check_sentences import score_label
-    from modgap.ranking.scores import PILOT, shown_score
-
-    target = ranking.target
-    assert target is not None
-    groups = f", {count(target.groups, 'group')}" if target.groups else ""
-    by = ranking.deciding_table.name
-    name = score_label(by) if by == PILOT.name else by
-    samples = f"{count(target.samples, 'sample')} ({ranking.request.samples.split_label})"
-    return f"{samples}, {target.classes} classes{groups}, ranked by {name} ({shown_score(by).direction})"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import modgap
-from modgap.display.text_table import format_table
+from modgap.answers.text import format_table
 from modgap.errors import InputError, UsageError
 
 TABLE = "a,b,class_number\n1.5,2,0\n3.5,4,1\n5.5,6,0\n"

@@ -16,12 +16,12 @@ import pytest
 from scipy import stats
 
 import modgap as package
-from modgap.cli.train import _test_error as error_line_of_run
+from modgap.answers.text import answer_text
+from modgap.comparison.answer import comparison_answer, letters
 from modgap.comparison.comparable import collect_targets
 from modgap.comparison.error_columns import table_of_arrays
 from modgap.comparison.formats import to_csv, to_markdown
 from modgap.comparison.latex import escape_latex
-from modgap.comparison.summary import letters, summary_text
 from modgap.comparison.systems import compare_systems, difference_over_targets
 from modgap.discrepancy.result_folder import write_results
 from modgap.distortion.sample_errors import probe_sample_file
@@ -30,6 +30,7 @@ from modgap.statistics import sample_file
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SampleFile, numbered_sample_file, read_sample_file, write_sample_file
 from modgap.storage.json_records import read_json
+from modgap.transfer.answer import run_answer
 from modgap.transfer.final_test import evaluate_metric, write_sample_errors
 from modgap.transfer.metrics import metric as make_metric
 from modgap.transfer.run_folder import write_record
@@ -353,7 +354,7 @@ def test_runs_are_compared_by_method_and_source(modgap, tmp_path):
     folders = [write_run(tmp_path / name, name, values) for name, values in errors.items()]
     done = modgap("compare", *folders)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "2 systems by test error rate on digits: 300 samples" in done.stdout
+    assert "2 systems by test error rate, digits: 300 samples, lower is better" in done.stdout
     assert "mona vit is significantly" not in done.stdout
     assert "The variation between seeds is not in the intervals." in done.stdout
     again = write_run(tmp_path / "seed-1", "mona", errors["scratch"])
@@ -425,8 +426,8 @@ def test_folders_with_a_column_for_each_system(modgap, tmp_path, name, record):
     write_sample_file(folder / "samples.npz", samples)
     done = modgap("compare", folder)
     assert done.returncode == 0, done.stderr
-    assert "on digits: 300 samples\nvit untouched has the lowest error" in done.stdout
-    assert ("by minus held-out LEEP on digits" in done.stdout) == (name == "ranking.json")
+    assert ", digits: 300 samples, lower is better\n\nvit untouched " in done.stdout
+    assert ("by minus held-out LEEP, digits" in done.stdout) == (name == "ranking.json")
     refused(modgap("compare", f"x={folder}"), 2, "x= does not apply to")
 
 
@@ -458,11 +459,20 @@ def test_a_run_has_no_interval_below_eight_test_groups(tmp_path, n_groups, reaso
     assert len(np.unique(samples.groups)) == n_groups
 
 
-def test_the_command_says_why_there_is_no_interval():
-    result = {"metric": "0-1 error %", "unit": "%", "test": 12.5, "interval": [None, None]}
-    line = error_line_of_run({**result, "no_interval": "7 test groups are too few (at least 8)"})
-    assert line == "test 0-1 error %: 12.5 (no interval: 7 test groups are too few (at least 8)). Lower is better."
-    assert error_line_of_run(result) == "test 0-1 error %: 12.5 (no interval). Lower is better."
+def test_the_answer_says_why_there_is_no_interval():
+    result = {
+        "metric": "0-1 error %",
+        "unit": "%",
+        "test": 12.5,
+        "interval": [None, None],
+        "left_out": 0,
+        "epoch": None,
+    }
+    result["no_interval"] = "7 test groups are too few (at least 8)"
+    record = {"method": "emb", "source": "vit", "target": "t", "seed": 0, "protocol": "validation", "result": result}
+    answer = run_answer({**record, "samples": {"train": 20, "test": 40}})
+    assert answer.headline == "The test 0-1 error is 12.5 %. Lower is better."
+    assert answer.checks[0].sentence == "7 test groups are too few (at least 8)."
 
 
 RANDOM = np.random.default_rng(0).random((20, 3))
@@ -747,7 +757,7 @@ def test_markdown_tables_have_as_many_cells_as_columns(tricky):
 
 
 def test_text_is_at_most_80_characters_wide(tricky):
-    assert max(map(len, summary_text(tricky).splitlines())) <= 80
+    assert max(map(len, answer_text(comparison_answer(tricky)).splitlines())) <= 80
 
 
 def check_latex(text):

@@ -9,9 +9,9 @@ import pytest
 import modgap
 from modgap.discrepancy import result as results
 from modgap.discrepancy.answer_figure import discrepancy_caption, plot_discrepancy
-from modgap.discrepancy.class_errors import class_errors, classes_csv
+from modgap.discrepancy.class_errors import classes_csv
 from modgap.discrepancy.class_figure import classes_caption, plot_classes
-from modgap.discrepancy.report import DiscrepancyReport
+from modgap.discrepancy.report import DiscrepancyResult
 from modgap.discrepancy.result import Bounds, Control, Discrepancy, Estimate
 from modgap.discrepancy.search import Search
 from modgap.discrepancy.source_panels import plot_sources_on_targets, sources_caption
@@ -100,7 +100,7 @@ def discrepancy_report(matrix, source="efficientnet-lite0", target="fashion-mnis
     )
     target_names = names or [f"target class {number:03}" for number in range(k)]
     source_names = names or [f"source class {number}" for number in range(1000)]
-    return DiscrepancyReport(source, target, result, source_names, target_names, {}, 0.0)
+    return DiscrepancyResult(source, target, result, source_names, target_names, {}, 0.0)
 
 
 @pytest.mark.parametrize("k", [2, 10, 24, 25, 50, 200])
@@ -137,13 +137,13 @@ def test_more_than_24_classes_show_both_ends_and_a_histogram():
     report = discrepancy_report(confusion(30))
     text = all_text(plot_classes(report))
     assert "6 classes between" in text
-    assert classes_csv(report).count("\n") == 31
+    assert classes_csv(report.result, report.best_map()).count("\n") == 31
     assert "classes.csv" in classes_caption(report)
 
 
 def test_the_error_of_a_class_is_its_share_off_the_diagonal():
     matrix = np.array([[8.0, 2, 0], [0, 5, 5], [0, 0, 0]])
-    best, second = class_errors(discrepancy_report(matrix))
+    best, second = discrepancy_report(matrix).class_errors()
     assert (best.error, best.n_samples, best.confused_with, best.confused_share) == (0.2, 10, 1, 0.2)
     assert best.interval == wilson_interval(2, 10)
     assert best.baseline == pytest.approx(1 - 8 / 20)

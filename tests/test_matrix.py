@@ -16,7 +16,7 @@ from modgap.matrix.formats import to_csv, to_json, to_latex
 from modgap.matrix.gather import gather
 from modgap.matrix.job_list import read_job_list
 from modgap.matrix.ranking_jobs import estimate_seconds, plan_jobs
-from modgap.matrix.sentences import matrix_sentences
+from modgap.matrix.sentences import verdict_answer
 from modgap.matrix.sign_test import sign_test_p_values
 from modgap.matrix.verdict import judge_matrix
 from modgap.ranking import jobs as rank_jobs
@@ -202,7 +202,7 @@ def test_gather_runs_no_source_and_says_what_is_absent(sources, tmp_path, own_ca
     matrix, rankings = gather(read_job_list(jobs.path))
     assert (matrix.absent, list(matrix.unreadable)) == (2, [targets[0]])
     assert rankings[targets[1]].jobs["features"].computed == 0
-    assert "of 2 finished jobs are not in this cache" in " ".join(matrix_sentences(judge_matrix(matrix)))
+    assert "of 2 finished jobs are not in this cache" in " ".join(verdict_answer(judge_matrix(matrix)).sentences)
     os.rename(targets[1], tmp_path / "gone.npz")
     done = run_in_process("plan", "--gather", "jobs.jsonl")
     assert (done.returncode, "target0.npz" in done.stderr) == (1, True)
@@ -320,7 +320,7 @@ def test_a_source_that_wins_on_most_targets_is_not_beaten_by_one_with_a_lower_me
     matrix = make_matrix([make_measure("leep", values)], names, [f"t{i}" for i in range(25)])
     verdict = judge_matrix(matrix)
     assert (verdict.first, verdict.choice, verdict.ahead) == (("A",), "tie", ("B",))
-    headline, choice, *_ = matrix_sentences(verdict)
+    headline, choice, *_ = verdict_answer(verdict).sentences
     assert headline == "No single source suits all targets: B is better on most, but A has the lowest mean rank."
     assert "B is better on significantly more targets." in choice
 
@@ -406,7 +406,7 @@ def test_json_is_strict_and_latex_is_escaped(matrix):
 
 
 def sentences(matrix):
-    return matrix_sentences(judge_matrix(matrix))
+    return verdict_answer(judge_matrix(matrix)).sentences
 
 
 def test_sentences_of_few_targets_say_that_nothing_is_tested(matrix):

@@ -15,9 +15,10 @@ from modgap.ranking.error_standings import compute_error_standings
 from modgap.ranking.figure_content import figure_rows, figure_subtitle, figure_title, other_scores
 from modgap.ranking.judgment import judge
 from modgap.ranking.rank import rank
-from modgap.ranking.recommendation import choice_statement, headline, help_statement, next_step, verdict_sentences
-from modgap.ranking.report import failure_messages, ranking_table, scores_table, to_csv, to_dict
+from modgap.ranking.recommendation import choice_statement, headline, help_statement, judgment_answer, next_step
+from modgap.ranking.report import to_csv, to_dict
 from modgap.ranking.scores import PILOT
+from modgap.ranking.tables import failure_messages, ranking_table, scores_table
 from modgap.ranking.types import Pilot, RankRequest, ScoreTable
 from modgap.report_page.pilot_table import pilot_table as page_table
 from modgap.report_page.ranking_page import render_ranking
@@ -254,8 +255,8 @@ def test_the_pilot_decides_which_source_is_best():
     verdict = judge(ranking)
     assert verdict.first == "vit-1"
     assert verdict.by == "leep"
-    assert "vit-1 is first of 2 (error after a short fine-tuning" in choice_statement(verdict).text
-    sentence = next(one for one in verdict_sentences(verdict) if one.startswith("Short fine-tuning"))
+    assert "vit-1 is first of 2 (error after a short fine-tuning" in choice_statement(verdict).sentence
+    sentence = next(one for one in judgment_answer(verdict).sentences if one.startswith("Short fine-tuning"))
     assert "2 sources were fine-tuned for 10 epochs on 64 samples and judged on 64 others." in sentence
     assert "vit-0 is first by LEEP." in sentence
     assert [row[2] for row in ranking_table(ranking)[1]][:2] == ["vit-1", "vit-0"]
@@ -349,15 +350,15 @@ def test_neighbors_of_raw_values_make_the_help_doubtful(raw, help_):
     verdict = judge(replace(ranking, pilot=Pilot(table, 10, 3, 64, 64)))
     assert verdict.first == "vit-1"
     assert verdict.help == help_
-    text = help_statement(verdict).text
+    text = help_statement(verdict).sentence
     if help_ == v.LIKELY:
         assert text.endswith("with random weights, and than nearest neighbors of the raw values.")
     else:
         comparison = "significantly worse" if raw < 0.1 else "not shown to be better"
         assert f"vit-1 is {comparison} than nearest neighbors of the raw values." in text
         assert "nearest neighbors of the raw values" in headline(verdict)
-        assert "(p " in next(one for one in verdict_sentences(verdict) if one.startswith("Raw values"))
-        assert any("Nearest neighbors of the raw values, without" in one for one in verdict_sentences(verdict))
+        assert "(p " in next(one for one in judgment_answer(verdict).sentences if one.startswith("Raw values"))
+        assert any("Nearest neighbors of the raw values, without" in one for one in judgment_answer(verdict).sentences)
 
 
 def test_the_page_shows_pilots_of_earlier_records_and_failed_neighbors():
@@ -398,7 +399,7 @@ def test_without_any_error_the_score_decides():
     ranking = piloted([-0.2, -0.3], [np.nan, np.nan])
     verdict = judge(ranking)
     assert verdict.first == "vit-0"
-    assert any("None of the first sources could be fine-tuned" in one for one in verdict_sentences(verdict))
+    assert any("None of the first sources could be fine-tuned" in one for one in judgment_answer(verdict).sentences)
 
 
 @pytest.mark.usefixtures("own_cache")

@@ -20,6 +20,7 @@ from modgap.errors import InputError, UsageError
 from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking import backends, surrogate_outputs
+from modgap.ranking.answer import ranking_answer
 from modgap.ranking.backends import Backend, run_jobs
 from modgap.ranking.cross_validation import prediction_error
 from modgap.ranking.displayed import RankingResult
@@ -30,8 +31,7 @@ from modgap.ranking.job_threads import fix_threads
 from modgap.ranking.jobs import ErrorsJob, ScoreJob
 from modgap.ranking.plan import RowName
 from modgap.ranking.rank import count_permutations, rank
-from modgap.ranking.recommendation import recommendation
-from modgap.ranking.report import ranking_table, scores_table, to_csv, to_dict
+from modgap.ranking.report import to_csv, to_dict
 from modgap.ranking.report_details import ReportDetails, correct_p_values
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.score_sources import score_sources
@@ -42,6 +42,7 @@ from modgap.ranking.standings import Standings, compute_standings
 from modgap.ranking.stored_outputs import load_source_outputs
 from modgap.ranking.subsamples import SPREAD_FACTOR, subsample
 from modgap.ranking.surrogate_outputs import find_surrogate
+from modgap.ranking.tables import ranking_table, scores_table
 from modgap.ranking.types import CONTROL, RAW_VALUES, RankRequest
 from modgap.report_page.ranking_page import render_ranking
 from modgap.report_page.write import write_page
@@ -706,7 +707,7 @@ def test_recommendation_warns_if_random_weights_are_better(small_images):
     )
     is_source = np.array([row.kind == "source" for row in rows])
     changed = replace(table, standings=wider, among_sources=wider.among(is_source))
-    text = " ".join(recommendation(replace(ranking, rows=tuple(rows), tables={ranking.by: changed})))
+    text = " ".join(ranking_answer(replace(ranking, rows=tuple(rows), tables={ranking.by: changed})).sentences)
     assert "The same architecture with random weights is significantly better" in text
     assert text.startswith("By k-NN error, random weights are better than")
     assert "Transfer from" not in text
@@ -758,7 +759,7 @@ def test_the_page_of_a_real_ranking_has_all_sources_and_its_headline(ranking):
     assert len(page) < 300_000
     for row in ranking.rows:
         assert row.name.removeprefix("random:") in page
-    assert recommendation(ranking)[0].replace("'", "&#39;") in page
+    assert ranking_answer(ranking).headline.replace("'", "&#39;") in page
 
 
 # Names

@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 
 from modgap.discrepancy import estimate
-from modgap.discrepancy.class_errors import class_errors
-from modgap.discrepancy.report import DiscrepancyReport
+from modgap.discrepancy.report import DiscrepancyResult
 from modgap.discrepancy.result_folder import write_results
 from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.judgment import judge
-from modgap.ranking.recommendation import headline, verdict_sentences
+from modgap.ranking.recommendation import headline, judgment_answer
 from modgap.ranking.report import to_dict, to_json
 from modgap.ranking.standings import compute_standings
 from modgap.ranking.types import JobCounts, Pilot, RankRequest
@@ -88,7 +87,7 @@ def test_the_ranking_page_shows_the_verdict_of_the_terminal():
     assert headline(judge(ranking)).startswith(
         "If you transfer, use vit-0, which is first by LEEP (1 of 1 other scores"
     )
-    for sentence in verdict_sentences(judge(ranking)):
+    for sentence in judgment_answer(judge(ranking)).sentences:
         assert sentence.rpartition(": ")[2] in text
     assert "modgap rank --target /data/vowel.csv --sources vit-0,vit-1,vit-2" in text
     assert "--pilot 3" in text
@@ -233,7 +232,7 @@ def test_the_page_of_a_discrepancy_has_all_levels_on_one_axis(tmp_path):
     logits[np.arange(90), labels + 4] += 4
     result = estimate(logits, labels, permutations=19, splits=4, seed=0)
     names = [f"target <b>{number}</b>" for number in range(3)]
-    report = DiscrepancyReport("vit-b", HOSTILE[0], result, HOSTILE * 2, names, {"modgap": "0.1.0"}, 0.1)
+    report = DiscrepancyResult("vit-b", HOSTILE[0], result, HOSTILE * 2, names, {"modgap": "0.1.0"}, 0.1)
     (tmp_path / "result.json").write_text(json.dumps(report.to_dict(), allow_nan=False))
     page = write_page(tmp_path).read_text()
     assert write_page(tmp_path).read_text() == page
@@ -243,10 +242,10 @@ def test_the_page_of_a_discrepancy_has_all_levels_on_one_axis(tmp_path):
     held_out = report.best_estimate.held_out
     assert "carry information about" in text
     assert f"The held-out error is {held_out:.3f}" in text
-    for level in ("held-out samples", "permuted labels", "majority-class baseline", "chance level", "upper bound"):
+    for level in ("held-out error", "permuted labels", "majority class", "chance level", "at most"):
         assert level in text
     assert "target <b>0</b>" in text
-    assert "Is it below its control?Not tested" in text
+    assert "Does pretraining help?Not tested" in text
     assert "--source vit-b --target '</script>" in text
 
 
@@ -257,7 +256,7 @@ def make_discrepancy(n_classes=3, names=None):
     logits[np.arange(len(labels)), labels] += 3
     result = estimate(logits, labels, permutations=19, splits=4, seed=0)
     names = names or [f"target {number}" for number in range(n_classes)]
-    return DiscrepancyReport("vit-b", "photos", result, (), names, {"modgap": "0.1.0"}, 0.1)
+    return DiscrepancyResult("vit-b", "photos", result, (), names, {"modgap": "0.1.0"}, 0.1)
 
 
 def test_the_page_of_a_discrepancy_has_the_errors_by_class_and_the_confusion_matrix(tmp_path):
@@ -267,10 +266,8 @@ def test_the_page_of_a_discrepancy_has_the_errors_by_class_and_the_confusion_mat
     assert_self_contained(page)
     text = visible_text(page)
     matrix = report.result.held_out_confusion
-    for one in class_errors(report):
-        assert (
-            f"{one.name} → {one.source_class}{one.error:.3f} ({one.interval[0]:.3f} to {one.interval[1]:.3f})" in text
-        )
+    for one in report.class_errors():
+        assert f"{one.name} → {one.source_class}{one.error:.3f}{one.interval[0]:.3f}-{one.interval[1]:.3f}" in text
     table = re.search(r'<table class="confusion">.*?</table>', page, re.DOTALL)[0]
     cells = re.findall(r'<td class="num (right|wrong)"[^>]*>([^<]*)</td>', table)
     shown = [float(count.replace("·", "0")) for _, count in cells]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from modgap.comparison.answer import finding, too_few_sentence
 from modgap.comparison.result import LEVEL, Comparison, SystemsComparison
-from modgap.comparison.summary import too_few_sentence
 from modgap.display.figure_layout import (
     MARGIN,
     WIDTH,
@@ -146,23 +146,7 @@ def _shown_value(value: float, is_difference: bool) -> str:
 
 def _title(main: SystemsComparison) -> str:
     first = name_in_title(visible_name(main.systems[0].name), "system")
-    where = f"over {count(main.n_units, 'target')}" if main.target is None else f"on {_target_name(main.target)}"
-    if main.groups is None:
-        return f"{first} has the lowest error {where}; there are too few {main.unit}s to test differences"
-    similar = sum(pair.first == main.systems[0].name and not pair.differs for pair in main.pairs)
-    if not similar:
-        return f"{first} is significantly better than {_others(len(main.systems) - 1)} {where}"
-    return f"{first} has the lowest error {where}; {_similar_phrase(main, similar)}"
-
-
-def _others(n_others: int) -> str:
-    return "the other system" if n_others == 1 else f"the {n_others} other systems"
-
-
-def _similar_phrase(main: SystemsComparison, similar: int) -> str:
-    if similar == len(main.systems) - 1:
-        return "no difference is significant" if similar > 1 else "the difference is not significant"
-    return f"{count(similar, 'system')} {'does' if similar == 1 else 'do'} not differ significantly from it"
+    return finding(main, first, "" if main.target is None else _target_name(main.target))
 
 
 def _target_name(target: str) -> str:

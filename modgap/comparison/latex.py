@@ -4,8 +4,9 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from modgap.answers import Table
+from modgap.comparison.answer import comparison_answer
 from modgap.comparison.result import Comparison
-from modgap.comparison.summary import TextTable, answer, heading, notes, tables
 
 __all__ = ["escape_latex", "latex_table", "to_latex"]
 
@@ -89,14 +90,15 @@ def _escape_character(character: str) -> str:
 
 def to_latex(comparison: Comparison) -> str:
     """Return the table of the systems and that of the pairs as LaTeX, which needs the package booktabs."""
-    systems, pairs = tables(comparison)
+    answer = comparison_answer(comparison)
+    systems, pairs = answer.tables
     comments = [
         "% Written by modgap compare. Needs \\usepackage{booktabs} in the preamble.",
         *_name_comments([systems, pairs]),
     ]
     captions = (
-        f"{heading(comparison)}. {answer(comparison)}",
-        " ".join(["Paired differences of the errors.", *notes(comparison)]),
+        f"{', '.join(answer.facts)}. {' '.join(answer.sentences)}",
+        " ".join(["Paired differences of the errors.", *answer.notes]),
     )
     parts = [
         latex_table(table, caption, label)
@@ -105,13 +107,13 @@ def to_latex(comparison: Comparison) -> str:
     return "\n".join([*comments, *parts]) + "\n"
 
 
-def _name_comments(all_tables: Sequence[TextTable]) -> list[str]:
+def _name_comments(all_tables: Sequence[Table]) -> list[str]:
     """Return a comment for each name with a character that is printed as its number."""
     cells = dict.fromkeys(cell for table in all_tables for row in [table.columns, *table.rows] for cell in row)
     return [f"% {escape_latex(cell)} stands for {cell}" for cell in cells if r"\texttt{U+" in escape_latex(cell)]
 
 
-def latex_table(table: TextTable, caption: str, label: str) -> str:
+def latex_table(table: Table, caption: str, label: str) -> str:
     """Return a table with booktabs; its first column is flush left.
 
     Args:

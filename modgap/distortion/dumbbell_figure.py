@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from modgap.display.figure_layout import MARGIN, WIDTH, Ink, drawable_names, fit_names, result_figure, text_width
-from modgap.distortion.report import GridCell
+from modgap.distortion.grid import GridCell
 
 __all__ = ["dumbbell_figure"]
 

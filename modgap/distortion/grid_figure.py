@@ -24,8 +24,8 @@ from modgap.display.figure_layout import (
 from modgap.display.label_spacing import label_lines
 from modgap.distortion.display_names import display_name
 from modgap.distortion.dumbbell_figure import dumbbell_figure
+from modgap.distortion.grid import GridCell, grid_cells
 from modgap.distortion.measurement import EncoderResult, SurrogateResult
-from modgap.distortion.report import GridCell, grid_cells
 from modgap.errors import UsageError
 
 __all__ = ["probe_caption", "probe_figure"]

@@ -11,9 +11,9 @@ from modgap.display.figure_files import PlannedFigure
 from modgap.distortion.display_names import display_name
 from modgap.distortion.few_shot_figure import few_shot_caption, few_shot_figure
 from modgap.distortion.figures import heat_map_caption, map_caption, map_grid, similarity_heat_map
+from modgap.distortion.grid import grid_cells, layer_grid
 from modgap.distortion.grid_figure import probe_caption, probe_figure
 from modgap.distortion.measurement import SurrogateResult
-from modgap.distortion.report import grid_cells, layer_grid
 from modgap.distortion.sample_errors import probe_sample_file
 from modgap.distortion.similarity import SimilarityGrid
 from modgap.statistics.sample_file import numbered_sample_file, write_sample_file

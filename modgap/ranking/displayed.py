@@ -1,17 +1,14 @@
 """The ranking that `modgap.rank` returns: it prints, plots and converts to a data frame."""
 
 import io
-from collections.abc import Sequence
 from dataclasses import fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from modgap.display.displayed_result import DisplayedResult
-from modgap.display.text_table import format_table
+from modgap.answers import Answer, Answered
 from modgap.formatting import plain_text
-from modgap.ranking.judgment import judge
-from modgap.ranking.layers import LAYER_COLUMNS, layer_rows
-from modgap.ranking.recommendation import command_lines, next_step, question, recommendation
-from modgap.ranking.report import failure_messages, ranking_table, to_csv, to_dict
+from modgap.ranking.answer import ranking_answer
+from modgap.ranking.report import to_csv, to_dict
 from modgap.ranking.types import Ranking
 
 if TYPE_CHECKING:
@@ -21,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["RankingResult"]
 
 
-class RankingResult(DisplayedResult, Ranking):
+class RankingResult(Answered, Ranking):
     """A ranking of sources for one target, as `modgap.rank` returns it.
 
     `print(ranking)` shows the recommendation and the table of the command. The attributes are those of
@@ -33,25 +30,10 @@ class RankingResult(DisplayedResult, Ranking):
         """Return a ranking with the methods that display it."""
         return cls(**{field.name: getattr(ranking, field.name) for field in fields(Ranking)})
 
-    def summary(self) -> str:
-        """Return question, answer and table as text."""
-        heading, sentences, lines = self.summary_sentences()
-        columns, rows = self.summary_table()
-        return "\n\n".join(["\n".join([heading, *sentences]), format_table(columns, rows), *lines])
-
-    def summary_table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        """Return the headings and the rows of the table as text."""
-        return ranking_table(self)
-
-    def summary_sentences(self) -> tuple[str, Sequence[str], Sequence[str]]:
-        """Return the question, its answer, and below the table: failures, further tables and the next step."""
-        lines = failure_messages(self)
-        if self.layers:
-            lines.append(format_table(LAYER_COLUMNS, layer_rows(self.layers)))
-        verdict = judge(self)
-        if step := next_step(verdict):
-            lines.append("\n".join([f"Next step: {step}", *(f"  {line}" for line in command_lines(verdict))]))
-        return question(self), recommendation(self), lines
+    @cached_property
+    def answer(self) -> Answer:
+        """The answer, with its verdicts, checks, tables and next step."""
+        return ranking_answer(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented record of plain values."""

@@ -11,9 +11,9 @@ from modgap.ranking.baseline_checks import BASELINE_SCORES, CONTROL_WORSE, compa
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.judgment import judge
 from modgap.ranking.reference_value import reference_value
-from modgap.ranking.report import first_ties
 from modgap.ranking.score_texts import format_interval, format_score
 from modgap.ranking.scores import PILOT, get_score, shown_score
+from modgap.ranking.tables import first_ties
 from modgap.ranking.types import CONTROL, RAW_VALUES, Ranking
 from modgap.ranking.verdict import Check
 from modgap.statistics.multiple_comparisons import similar_groups

@@ -16,6 +16,7 @@ from modgap.storage.atomic_files import atomic_path
 from modgap.storage.json_records import plain_values
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
 from modgap.storage.written_files import writing
+from modgap.transfer.answer import run_answer
 from modgap.transfer.batches import generator
 from modgap.transfer.checkpoint import remove_checkpoints
 from modgap.transfer.processes import current_processes
@@ -24,7 +25,7 @@ from modgap.transfer.run_setup import open_request_target, request_recipe, set_u
 from modgap.transfer.sweep_file import SWEEP, read_sweep, write_sweep
 from modgap.transfer.train import TrainRequest, finish_trained_run, train_without_test
 
-__all__ = ["Sweep", "parse_sweep", "planned_settings", "run_sweep", "trial_rows"]
+__all__ = ["Sweep", "parse_sweep", "planned_settings", "run_sweep"]
 
 TRIALS = "trials"
 MOST_TRIALS = 1000
@@ -307,23 +308,8 @@ def _copy_run(trial: Path, folder: Path, sweep: Sweep, trials: Sequence[Mapping[
     if (trial / EPOCHS).is_dir():
         shutil.copytree(trial / EPOCHS, folder / EPOCHS, dirs_exist_ok=True)
     table = {"values": dict(sweep.values), "trials": list(trials), "chosen": best + 1}
-    write_record(folder, {**run.record, "sweep": table})
-
-
-def trial_rows(sweep: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return number, settings, validation error, epoch and remark of each trial as texts.
-
-    Args:
-        sweep: Entry `sweep` of the record of the chosen run.
-    """
-    rows = []
-    for number, trial in enumerate(sweep["trials"], start=1):
-        settings = (str(trial["settings"].get(key, "")) for key in sweep["values"])
-        failed = trial["state"] == "failed"
-        error = "failed" if failed else _number(trial.get("validation"))
-        epoch = "" if failed else str(trial.get("epoch") or "")
-        rows.append((str(number), *settings, error, epoch, "chosen" if number == sweep["chosen"] else ""))
-    return rows
+    record = {**run.record, "sweep": table}
+    write_record(folder, {**record, "answer": run_answer(record).to_dict()})
 
 
 def _describe(settings: Mapping[str, str]) -> str:

@@ -12,6 +12,7 @@ from modgap.formatting import count, visible_name
 from modgap.progress import Progress
 from modgap.storage.json_records import plain_values
 from modgap.targets import Manifest
+from modgap.transfer.answer import run_answer
 from modgap.transfer.benchmark_recipe import benchmark_augmentation, conversion_record
 from modgap.transfer.checkpoint import Position, load_tensors, remove_checkpoints, write_tensors
 from modgap.transfer.extension import reopen_extended_run
@@ -147,13 +148,15 @@ def _test(run: Run, loop: TrainingLoop, data: TargetData, request: TrainRequest,
     tested = plain_values(evaluate_metric(metric, data, request.samples.seed))
     result = {**tested, **{name: value for name, value in training.items() if name != "seconds"}}
     record = {name: value for name, value in run.record.items() if name != "training"}
+    answer = run_answer({**record, "result": result}).to_dict()
     if loop.processes.is_main:
         write_sample_errors(run.folder, metric, data, f"{request.method} {request.source}")
-        write_record(run.folder, {**record, "result": {**result, "seconds": round(training["seconds"], 1)}})
+        timed = {**result, "seconds": round(training["seconds"], 1)}
+        write_record(run.folder, {**record, "result": timed, "answer": answer})
         # model.safetensors has the merged weights of an adapter, from which no training can continue.
         keeps_best = loop.recipe.keep_checkpoint and loop.merge is not None
         _remove_intermediate_files(run.folder, loop.recipe.keep_checkpoint, keeps_best)
-    return Run(run.folder, {**record, "result": result})
+    return Run(run.folder, {**record, "result": result, "answer": answer})
 
 
 def _run_training(loop: TrainingLoop, data: TargetData, request: TrainRequest, folder: Path) -> dict[str, Any]:

@@ -1,18 +1,16 @@
-"""The answer of a comparison in sentences, and its tables as cells of text."""
+"""The answer of a comparison: the system of the lowest error, with tables of systems and pairs."""
 
 import string
-import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from modgap.answers import INFO, PASS, WARN, Answer, Table, Verdict
 from modgap.comparison.error_table import TRAINING
 from modgap.comparison.result import LEVEL, Comparison, Pair, SystemsComparison
 from modgap.comparison.systems import MIN_TARGETS
-from modgap.display.text_table import format_table
 from modgap.formatting import count, format_p_value, format_value, visible_name
 from modgap.statistics.intervals import MIN_UNITS
 
-__all__ = ["TextTable", "answer", "heading", "letters", "notes", "summary_text", "tables"]
+__all__ = ["comparison_answer", "finding", "letters", "too_few_sentence"]
 
 LONGEST_NAME = 40
 NAME_LENGTHS = (25, LONGEST_NAME, 80)
@@ -23,40 +21,74 @@ NAMES_LISTED = 4
 MINUS = "−"
 
 
-@dataclass(frozen=True)
-class TextTable:
-    """A table as text.
+def comparison_answer(comparison: Comparison) -> Answer:
+    """Return the answer of a comparison: the system of the lowest error, and which others do not differ from it."""
+    main = comparison.main
+    label, status = _label(main)
+    sentence = f"{_value_sentence(comparison)} {_significance_sentence(main)}"
+    return Answer(
+        question="Which system has the lowest error?",
+        facts=_facts(comparison),
+        headline=f"{finding(main, _name(main.systems[0].name), _name(str(main.target)))}.",
+        verdicts=(Verdict("Is it significantly better than the others?", label, status, sentence),),
+        tables=tuple(tables(comparison)),
+        notes=tuple(notes(comparison)),
+    )
 
-    Attributes:
-        columns: Headings.
-        rows: Cells of each row.
-    """
 
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+def _label(main: SystemsComparison) -> tuple[str, str]:
+    """Return the answer to whether the first system is better than the others, and its status."""
+    if main.groups is None:
+        return "Unknown", INFO
+    similar = [pair for pair in main.pairs if pair.first == main.systems[0].name and not pair.differs]
+    if not similar:
+        return "Yes", PASS
+    return ("Not shown" if len(similar) == len(main.systems) - 1 else "Than some"), WARN
 
 
-def heading(comparison: Comparison) -> str:
-    """Return one line with the number of systems and the targets."""
+def _facts(comparison: Comparison) -> tuple[str, ...]:
     main = comparison.main
     systems = f"{count(len(main.systems), 'system')} by {comparison.metric}"
     if comparison.over_targets:
-        return (
-            f"{systems} on {count(main.n_units, 'target')}: {_names([str(one.target) for one in comparison.targets])}"
-        )
-    groups = f" in {count(main.n_units, 'group')}" if main.unit == "group" else ""
-    return f"{systems} on {_name(str(main.target))}: {count(main.n_samples, 'sample')}{groups}"
+        names = _names([str(one.target) for one in comparison.targets])
+        return systems, f"{count(main.n_units, 'target')}: {names}", "lower is better"
+    groups = (count(main.n_units, "group"),) if main.unit == "group" else ()
+    return systems, f"{_name(str(main.target))}: {count(main.n_samples, 'sample')}", *groups, "lower is better"
 
 
-def answer(comparison: Comparison) -> str:
-    """Return the answer: the system of the lowest error, and which others it is not significantly different from."""
-    main = comparison.main
-    first = main.systems[0]
+def finding(main: SystemsComparison, first: str, target: str) -> str:
+    """Return the finding in one sentence without its full stop, which is the headline and the title of the figure.
+
+    Args:
+        main: The comparison on one target, or over all.
+        first: Name of the first system as shown.
+        target: Name of the target as shown.
+    """
+    where = f"over {count(main.n_units, 'target')}" if main.target is None else f"on {target}"
+    if main.groups is None:
+        return f"{first} has the lowest error {where}; there are too few {main.unit}s to test differences"
+    similar = sum(pair.first == main.systems[0].name and not pair.differs for pair in main.pairs)
+    if not similar:
+        return f"{first} is significantly better than {_others(len(main.systems) - 1)} {where}"
+    return f"{first} has the lowest error {where}; {_similar_phrase(main, similar)}"
+
+
+def _others(n_others: int) -> str:
+    return "the other system" if n_others == 1 else f"the {n_others} other systems"
+
+
+def _similar_phrase(main: SystemsComparison, similar: int) -> str:
+    if similar == len(main.systems) - 1:
+        return "no difference is significant" if similar > 1 else "the difference is not significant"
+    return f"{count(similar, 'system')} {'does' if similar == 1 else 'do'} not differ significantly from it"
+
+
+def _value_sentence(comparison: Comparison) -> str:
+    first = comparison.main.systems[0]
     interval = first.mean.interval
     shown = f" (95 % CI {_interval(interval)})" if interval else ""
     over = " mean over the targets" if comparison.over_targets else " error"
-    sentence = f"{_name(first.name)} has the lowest{over}, {format_value(first.mean.value)}{shown}."
-    return f"{sentence} {_significance_sentence(main)}"
+    return f"{_name(first.name)} has the lowest{over}, {format_value(first.mean.value)}{shown}."
 
 
 def _significance_sentence(main: SystemsComparison) -> str:
@@ -66,8 +98,7 @@ def _significance_sentence(main: SystemsComparison) -> str:
     similar = [pair.second for pair in first_pairs if not pair.differs]
     corrected = f"at the {100 * (1 - LEVEL):.0f} % level, {_corrected(main)}"
     if not similar:
-        others = "the other system" if len(first_pairs) == 1 else f"the {len(first_pairs)} other systems"
-        return f"It is significantly better than {others} ({corrected})."
+        return f"It is significantly better than {_others(len(first_pairs))} ({corrected})."
     if len(first_pairs) == 1:
         return f"It is not significantly different from {_name(similar[0])} ({corrected})."
     better = len(first_pairs) - len(similar)
@@ -92,24 +123,24 @@ def too_few_sentence(main: SystemsComparison) -> str:
     )
 
 
-def tables(comparison: Comparison) -> list[TextTable]:
+def tables(comparison: Comparison) -> list[Table]:
     """Return the table of the systems and that of the pairs."""
     main = comparison.main
     systems = _target_columns(comparison) if comparison.over_targets else _system_table(main)
     return [systems, _pair_table(main)]
 
 
-def _system_table(main: SystemsComparison) -> TextTable:
+def _system_table(main: SystemsComparison) -> Table:
     labels = letters(main)
     names = _table_names(main)
     rows = [
         [names[one.name], format_value(one.mean.value), _interval(one.mean.interval), labels[one.name]]
         for one in main.systems
     ]
-    return TextTable(("system", "error", "95 % CI", "group"), rows)
+    return Table(("system", "error", "95 % CI", "group"), rows)
 
 
-def _target_columns(comparison: Comparison) -> TextTable:
+def _target_columns(comparison: Comparison) -> Table:
     """Return the mean errors by system and target, with the mean over the targets."""
     main = comparison.main
     labels = letters(main)
@@ -124,10 +155,10 @@ def _target_columns(comparison: Comparison) -> TextTable:
         for one in main.systems
     ]
     targets = [visible_name(str(target.target), NAME_LENGTHS[0]) for target in comparison.targets]
-    return TextTable(("system", *targets, "mean", "group"), rows)
+    return Table(("system", *targets, "mean", "group"), rows)
 
 
-def _pair_table(main: SystemsComparison) -> TextTable:
+def _pair_table(main: SystemsComparison) -> Table:
     """Return the pairs, with the first system of several pairs in a row of its own."""
     names = _table_names(main)
     rows: list[list[str]] = []
@@ -145,7 +176,7 @@ def _pair_table(main: SystemsComparison) -> TextTable:
                 format_p_value(pair.corrected_p_value),
             ]
         )
-    return TextTable(("systems", "difference", "95 % CI", "p", "Holm p"), rows)
+    return Table(("systems", "difference", "95 % CI", "p", "Holm p"), rows)
 
 
 def _table_names(main: SystemsComparison) -> dict[str, str]:
@@ -221,14 +252,3 @@ def _names(names: Sequence[str]) -> str:
     if len(names) > NAMES_LISTED:
         return f"{', '.join(shown)} and {len(names) - NAMES_LISTED} more"
     return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
-
-
-def summary_text(comparison: Comparison, width: int = 80) -> str:
-    """Return heading, answer, tables and notes as text, with the sentences wrapped at a width in characters."""
-
-    def wrap(text: str) -> str:
-        return textwrap.fill(text, width, break_long_words=False, break_on_hyphens=False)
-
-    parts = [wrap(heading(comparison)), wrap(answer(comparison))]
-    parts += [format_table(table.columns, table.rows) for table in tables(comparison)]
-    return "\n\n".join([*parts, "\n".join(wrap(line) for line in notes(comparison))])
