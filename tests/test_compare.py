@@ -16,12 +16,12 @@ import pytest
 from scipy import stats
 
 import modgap as package
+from modgap.answers.latex import escape_latex
 from modgap.answers.text import answer_text
 from modgap.comparison.answer import comparison_answer, letters
 from modgap.comparison.comparable import collect_targets
 from modgap.comparison.error_columns import table_of_arrays
 from modgap.comparison.formats import to_csv, to_markdown
-from modgap.comparison.latex import escape_latex
 from modgap.comparison.systems import compare_systems, difference_over_targets
 from modgap.discrepancy.result_folder import write_results
 from modgap.distortion.sample_errors import probe_sample_file
@@ -761,15 +761,15 @@ def test_text_is_at_most_80_characters_wide(tricky):
 
 
 def check_latex(text):
-    """Check braces, environments, and the number of cells of each row; only ASCII outside comments."""
+    """Check braces, environments, and the number of cells of each row."""
     lines = [line for line in text.splitlines() if not line.startswith("%")]
-    assert "\n".join(lines).isascii()
     open_environments = []
     n_columns = 0
     for line in lines:
         bare = re.sub(r"\\.", "", line)
         assert bare.count("{") == bare.count("}"), line
-        assert not set(bare) & set("#$%^_~"), line
+        assert not set(bare) - {"$"} & set("#%^_~"), line
+        assert bare.count("$") % 2 == 0, line
         for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", line):
             if kind == "begin":
                 open_environments.append(name)
@@ -787,7 +787,7 @@ def check_latex(text):
 
 def test_latex_is_well_formed(tricky):
     check_latex(tricky.to_text("latex"))
-    assert "% \\texttt{U+4E2D}\\texttt{U+6587} stands for 中文" in tricky.to_text("latex")
+    assert "中文" in tricky.to_text("latex")
 
 
 @pytest.mark.parametrize(
@@ -796,12 +796,10 @@ def test_latex_is_well_formed(tricky):
         ("a_b", r"a\_b"),
         ("a--b", "a-{}-b"),
         ("\\", r"\textbackslash{}"),
-        ("é", r"{\'e}"),
-        ("č", r"{\v{c}}"),
-        ("β", r"\ensuremath{\beta}"),
+        ("é", "é"),
+        ("−1", "$-$1"),
         ("a\nb", "a b"),
-        ("\x07", r"\texttt{U+0007}"),
-        ("ệ", r"\texttt{U+1EC7}"),
+        ("\x07", " "),
     ],
 )
 def test_characters_of_latex(text, expected):
@@ -816,10 +814,10 @@ def has_booktabs():
 
 
 @pytest.mark.skipif(not has_booktabs(), reason="pdflatex or its package booktabs is not installed")
-def test_latex_compiles_with_every_character_of_latin_and_greek(tricky, tmp_path):
-    characters = [chr(code) for code in range(0x20, 0x400)]
+def test_latex_compiles_with_the_characters_of_latin(tricky, tmp_path):
+    characters = [chr(code) for code in (*range(0x20, 0x7F), *range(0xC0, 0x100))]
     document = (
-        "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n"
+        "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs}\\begin{document}\n"
         f"{tricky.to_text('latex')}\n{' '.join(map(escape_latex, characters))}\n\\end{{document}}\n"
     )
     (tmp_path / "paper.tex").write_text(document, encoding="utf-8")

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from modgap.answers.latex import PREAMBLE, latex_table
 from modgap.answers.text import answer_text
 from modgap.comparison.answer import comparison_answer
-from modgap.comparison.latex import to_latex
 from modgap.comparison.result import Comparison, SystemsComparison
 from modgap.formatting import csv_text
 from modgap.storage.json_records import format_json, plain_values
 
-__all__ = ["COLUMNS", "FORMATS", "pair_records", "to_csv", "to_json", "to_markdown"]
+__all__ = ["COLUMNS", "FORMATS", "pair_records", "to_csv", "to_json", "to_latex", "to_markdown"]
 
 COLUMNS = (
     "target", "first", "second", "first_error", "second_error", "difference", "low", "high", "p", "holm_p",
@@ -65,6 +65,21 @@ def to_json(comparison: Comparison) -> str:
     """Return the comparison as one strict JSON document."""
     record = {**comparison.to_dict(), "answer": comparison_answer(comparison).to_dict()}
     return format_json(plain_values(record)) + "\n"
+
+
+def to_latex(comparison: Comparison) -> str:
+    """Return the table of the systems and that of the pairs as LaTeX, which needs the package booktabs."""
+    answer = comparison_answer(comparison)
+    systems, pairs = answer.tables
+    differences = " ".join(["Paired differences of the errors.", *answer.notes])
+    return "\n".join(
+        [
+            PREAMBLE,
+            latex_table(systems, f"{', '.join(answer.facts)}. {' '.join(answer.sentences)}", "systems"),
+            latex_table(pairs, differences, "differences"),
+            "",
+        ]
+    )
 
 
 def to_markdown(comparison: Comparison) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from modgap.answers import Table
-from modgap.comparison.latex import latex_table
+from modgap.answers.latex import latex_table
 from modgap.formatting import csv_text, format_value
 from modgap.matrix.answer import matrix_answer, measure_label, score_note
 from modgap.matrix.comparison import compare_over_targets, ranks_of
