@@ -204,7 +204,6 @@ CALLS = {
     "resume a text": (train, {"resume": "no"}, "resume is 'no', of type str. Expected True or False"),
     "no layers": (distort, {"layers": []}, "No layer was requested. At least one is needed, such as output"),
     "layers a number": (distort, {"layers": 3}, "layers is 3, of type int. Expected a list of texts"),
-    "surrogates a path": (distort, {"surrogates": "a/path"}, "no target at a/path"),
     "surrogates of numbers": (distort, {"surrogates": [3]}, f"surrogates[0] is 3, of type int. {TEXT}"),
     "runs a path": (distort, {"runs": Path("nosuch")}, f"nosuch{os.sep}run.json does not exist"),
     "runs of numbers": (distort, {"runs": [3]}, "runs[0] is 3, of type int. Expected a text or a Run"),
@@ -288,18 +287,39 @@ def test_compare(case):
     assert message in refused(modgap.compare, *results, **options)
 
 
-@pytest.mark.parametrize("case", CALLS)
-def test_keyword_arguments(case, tmp_path, monkeypatch):
+@pytest.fixture
+def nothing_is_computed(tmp_path, monkeypatch):
+    """Record each source that is loaded and each target that is read, and find none at the end."""
+    computed = []
+
+    def refuse(asked, *_args, **_options):
+        computed.append(asked)
+        raise AssertionError("a source was loaded, or a target was read")
+
+    monkeypatch.setattr("modgap.sources.timm.vit_fashion.VitFashion.load", refuse)
+    monkeypatch.setattr("modgap.targets.target.Target.read", refuse)
     monkeypatch.chdir(tmp_path)
+    yield
+    assert computed == []
+
+
+@pytest.mark.parametrize("case", CALLS)
+@pytest.mark.usefixtures("nothing_is_computed")
+def test_keyword_arguments(case):
     function, options, message = CALLS[case]
     assert message in refused(function, **options)
 
 
 @pytest.mark.parametrize("case", FIRST)
-def test_positional_arguments(case, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("nothing_is_computed")
+def test_positional_arguments(case):
     function, arguments, message = FIRST[case]
     assert message in refused(function, *arguments)
+
+
+def test_a_surrogate_that_does_not_exist(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "no target at a/path" in refused(distort, surrogates="a/path")
 
 
 IMAGES = np.random.default_rng(0).random((3, 1, 8, 8))
@@ -368,16 +388,16 @@ def test_samples_of_every_container_are_predicted_alike(trained):
 
 
 ACCEPTED = {
-    "numbers of numpy": {"splits": np.int64(2), "seed": np.uint8(1), "curve": np.False_},
-    "one estimator": {"estimators": "search"},
-    "an array of names": {"estimators": np.array(["search"]), "target_classes": np.array(["u", "v"])},
-    "a generator of names": {"source_classes": (name for name in "abcd")},
+    "numbers of numpy": lambda: {"splits": np.int64(2), "seed": np.uint8(1), "curve": np.False_},
+    "one estimator": lambda: {"estimators": "search"},
+    "an array of names": lambda: {"estimators": np.array(["search"]), "target_classes": np.array(["u", "v"])},
+    "a generator of names": lambda: {"source_classes": (name for name in "abcd")},
 }
 
 
 @pytest.mark.parametrize("case", ACCEPTED)
 def test_values_that_mean_the_same_are_accepted(case):
-    assert modgap.estimate(LOGITS, LABELS, **{**PIECES, **ACCEPTED[case]}).result.n_samples == N
+    assert modgap.estimate(LOGITS, LABELS, **{**PIECES, **ACCEPTED[case]()}).result.n_samples == N
 
 
 @pytest.mark.parametrize(
