@@ -24,7 +24,14 @@ from modgap.statistics.intervals import (
 )
 from modgap.statistics.multiple_comparisons import holm, similar_groups
 from modgap.statistics.paired import paired_difference
-from modgap.statistics.permutations import are_ordered, count_shifts, draw_null, permute_samples, summarize_null
+from modgap.statistics.permutations import (
+    are_ordered,
+    count_shifts,
+    draw_null,
+    permute_merged_groups,
+    permute_samples,
+    summarize_null,
+)
 from modgap.statistics.sample_file import SampleFile, read_sample_file, write_sample_file
 from modgap.statistics.splits import per_class_splits, repeated_halves, testable_samples
 from modgap.statistics.weights import choose_weighting, entry_weights, integer_weights
@@ -210,6 +217,24 @@ def test_shifts_keep_the_order_of_labels_in_a_group():
     one_sequence = permute_samples(labels, None, 0, 0, "shifts")
     np.testing.assert_array_equal((one_sequence[1:] - one_sequence[:-1]) % 20, 1)
     assert count_shifts(labels, None) == 20
+
+
+def test_labels_move_between_merged_groups_of_one_size_and_shifts_move_them_within_groups():
+    labels = np.array([0, 0, 0, 1, 1, 1, 0, 1, 0])
+    merged = np.array([0, 0, 1, 2, 2, 3, 4, 5, 6])
+    sizes = np.bincount(merged)[merged]
+    orders = set()
+    for repeat in range(20):
+        donors = permute_merged_groups(labels, None, merged, 0, repeat)
+        np.testing.assert_array_equal(sizes[donors], sizes)
+        assert np.bincount(labels[donors]).tolist() == [5, 4]
+        orders.add(tuple(labels[donors]))
+        shifted = permute_merged_groups(labels, None, merged, 0, repeat, "shifts")
+        np.testing.assert_array_equal(shifted, permute_samples(labels, None, 0, repeat, "shifts"))
+    assert len(orders) > 5
+    in_pairs = np.arange(9) // 2
+    donors = permute_merged_groups(in_pairs % 2, in_pairs, np.array([0, 0, 1, 1, 2, 2, 0, 0, 3]), 0, 1)
+    assert set(donors[[2, 3, 4, 5, 8]]) <= {2, 4, 8}
 
 
 def samples_in_order(seed, correlation=0.95, n_groups=10, size=40, n_classes=3, signal=0.0):

@@ -15,7 +15,7 @@ from modgap.errors import UsageError, unknown_name
 
 __all__ = ["check_arguments"]
 
-DATA = ("logits", "labels", "groups")
+DATA = ("logits", "labels", "groups", "merged_groups")
 """Arguments of `modgap.discrepancy.estimate` that are no options."""
 LONGEST_SHOWN = 60
 """Most characters of a value that a message shows."""

@@ -30,7 +30,7 @@ from modgap.errors import InputError
 from modgap.label_space import LabelSpace
 from modgap.progress import Progress
 from modgap.statistics.intervals import SampleErrors, estimate_mean
-from modgap.statistics.permutations import are_ordered, count_shifts, permute_samples, smallest_p_value
+from modgap.statistics.permutations import are_ordered, count_shifts, permute_merged_groups, smallest_p_value
 from modgap.statistics.splits import one_fold_of_all
 from modgap.statistics.weights import entry_weights, integer_weights
 
@@ -83,6 +83,7 @@ class Inference:
         measures: Inputs of the further distance measures, with the user's logits.
         options: Options of the inference.
         progress: Called with the name of a stage and the share of its work done since the last call.
+        merged_groups: Number of each sample's merged group, if copies of a sample merge groups, shape (N,); else None.
         seconds: Wall time by stage, in seconds.
     """
 
@@ -92,6 +93,7 @@ class Inference:
     measures: MeasureInputs
     options: InferenceOptions
     progress: Progress | None
+    merged_groups: np.ndarray | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     errors: dict[str, SampleErrors] = field(default_factory=dict, init=False)
     held_out_confusion: np.ndarray | None = field(default=None, init=False)
@@ -111,6 +113,7 @@ class Inference:
             options.splits,
             options.per_class,
             options.permutations_by,
+            self.merged_groups,
         )
 
     @cached_property
@@ -311,7 +314,7 @@ class Inference:
             return
         value = solutions[name].value
         hard = hard_permutation_test(
-            name, self.problem, self.inputs, self.space, self.groups, value, permutations, report
+            name, self.problem, self.inputs, self.space, (self.groups, self.merged_groups), value, permutations, report
         )
         above_floor = hard.in_sample_null.mean - self.space.floor
         held_out = estimates[name].held_out
@@ -341,7 +344,7 @@ class Inference:
                 self.tested_probabilities,
                 labeling.space,
                 labeling.weights,
-                self.problem.groups,
+                self.problem.split_groups,
                 self.options.splits,
                 self.inputs.seed,
                 self.problem.strata,
@@ -375,8 +378,13 @@ class Inference:
                 "does not apply to multi-label data or to weights that differ."
             )
             return Bounds(None, upper, None, None)
-        donors = permute_samples(
-            self.space.label_set_ids, self.groups, self.inputs.seed, 0, self.options.permutations_by
+        donors = permute_merged_groups(
+            self.space.label_set_ids,
+            self.groups,
+            self.merged_groups,
+            self.inputs.seed,
+            0,
+            self.options.permutations_by,
         )
         logits, threads = self.inputs.logits, self.inputs.threads
         with self._stage("bounds"):
