@@ -299,12 +299,18 @@ def _with_control(
     chosen = {name: options[name] for name in ("weight", "splits", "per_class", "seed", "threads") if name in options}
     source = _chosen_samples(logits, options)
     merged = groups_with_copies(source.logits, source.labels, source.groups).merged_groups
-    of_source = {"groups": source.groups, "merged_groups": merged}
     # The search starts from the soft maps where that of the source did, so that both are searched equally well.
     computed = {estimator.split("-")[0], *result.result.estimates}
     estimators = [name for name in ("search", "soft") if name in computed]
     errors = [
-        held_out_samples(one.logits, one.labels, estimators=estimators, **of_source, **chosen)
+        held_out_samples(
+            one.logits,
+            one.labels,
+            groups=source.groups,
+            merged_groups=merged,
+            estimators=estimators,
+            **chosen,
+        )
         for one in (_chosen_samples(logits, options) for logits in control_logits)
     ]
     control = compare_with_controls(
