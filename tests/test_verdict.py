@@ -89,8 +89,27 @@ def test_a_source_knows_something_only_if_it_beats_labels_majority_and_three_con
 def test_fewer_than_three_controls_say_nothing_about_pretraining(n, p_value, difference):
     control = replace(CONTROL, n=n, p_value=p_value, difference=difference)
     text = control_finding(changed(control=control)).sentence
-    assert "pretraining helps" not in text
+    assert "pretraining helps" not in text.replace("needed to show whether pretraining helps (--control 3; in", "")
     assert ("this one random initialization" if n == 1 else "these 2 random initializations") in text
+
+
+def test_the_error_with_permuted_labels_is_named_if_another_estimator_is_reported():
+    result = modgap.estimate(
+        signal(even(60, 3), 8),
+        even(60, 3),
+        estimators=["montecarlo", "search"],
+        permutations=19,
+        permutations_for="montecarlo",
+        trials=50,
+    )
+    assert "With permuted labels the Monte-Carlo error is 0." in result.summary().replace("\n", " ")
+    assert "With permuted labels it is 0.901" in answer(changed(soft=None))
+
+
+def test_a_title_starts_with_the_name_of_the_target_as_it_is_written():
+    without_source = changed(source="", target="mnist5k", control=None)
+    assert verdict(replace(without_source, estimator=None)).title == "mnist5k has more classes than the source"
+    assert verdict(replace(without_source, p_value=None)).title.startswith("The source has an error of 0.674")
 
 
 def test_a_p_value_of_shuffled_labels_in_the_order_of_time_is_no_evidence():

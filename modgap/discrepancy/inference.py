@@ -38,7 +38,8 @@ __all__ = ["Inference", "InferenceOptions"]
 
 ORDERED = (
     "Samples that follow each other in a group are alike, in their labels and in the source's outputs, so the p-value "
-    "of shuffled labels is too low. Pass --permutations-by shifts if the samples are in the order of time."
+    'of shuffled labels is too low. Pass --permutations-by shifts (in Python permutations_by="shifts") if the samples '
+    "are in the order of time."
 )
 """Warning if labels are shuffled inside groups whose samples are not exchangeable."""
 
