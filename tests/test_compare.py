@@ -675,6 +675,14 @@ def test_the_index_of_a_frame_identifies_its_samples(paired, name):
         package.compare(twice)
 
 
+def test_an_index_without_a_name_is_no_identifier_beside_one():
+    errors = random_errors({"ours": 0.25, "theirs": 0.5}, n=40)
+    frame = pd.DataFrame({"number": np.arange(40).astype(str), **errors})
+    for index in (np.arange(40) / 2, pd.date_range("2020", periods=40), [f"row {i}" for i in range(40)]):
+        compared = package.compare(frame.set_axis(index))
+        assert {one.name for one in compared.main.systems} == {"ours", "theirs"}
+
+
 # CSV files of other tools
 
 
