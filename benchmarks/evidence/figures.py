@@ -318,7 +318,9 @@ def _differences(panels: Sequence[Panel], method: str) -> str:
         ]
         if names:
             parts.append(f"a significantly {side} error than {' and '.join(names)}")
-    return f"{method} has {', and '.join(parts)}" if parts else f"{method} does not differ significantly from any method"
+    if not parts:
+        return f"{method} does not differ significantly from any method"
+    return f"{method} has {', and '.join(parts)}"
 
 
 def _label_points(axes: Axes, points: Sequence[tuple[float, float, str, str]], height: float) -> None:
