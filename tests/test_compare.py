@@ -282,6 +282,24 @@ def test_results_that_are_not_comparable_are_refused(modgap, folders_of_options,
     refused(modgap("compare", *folders), 1, *map(str, folders), message)
 
 
+def test_sources_that_have_copies_of_samples_are_compared_over_the_units_of_both(logits, tmp_path):
+    options = {"trials": 50, "permutations": 0, "threads": 1, "estimators": ("soft",)}
+    for weight, groups in ((None, None), ("samples", None), (None, np.arange(90) // 2)):
+        results, folders = [], []
+        for name, copied in (("none", []), ("one", [0]), ("other", [2, 40])):
+            array = logits[0 if name == "none" else 1].copy()
+            array[[row + 2 for row in copied]] = array[copied]
+            folder = tmp_path / f"{name}-{weight}-{groups is None}"
+            folder.mkdir()
+            results.append(package.estimate(array, logits[2], groups=groups, weight=weight, **options))
+            write_results(results[-1], folder)
+            folders.append(folder)
+        expected = (87, "sample") if groups is None else (42, "group")
+        for compared in (package.compare(*results), package.compare(*folders)):
+            assert (compared.main.n_units, compared.main.unit) == expected
+            assert [pair.difference.interval is not None for pair in compared.main.pairs] == [True] * 3
+
+
 def test_the_estimator_that_all_folders_have_is_compared(modgap, folders_of_options):
     soft = folders_of_options(False, estimators=("soft",))
     assert "by held-out error (soft)" in modgap("compare", folders_of_options(True), soft).stdout
@@ -665,6 +683,14 @@ def test_the_index_of_a_frame_identifies_its_samples(paired, name):
     twice = pd.concat([paired, paired.head(1)]).rename_axis(name)
     with pytest.raises(InputError, match="'sample 0' occurs twice"):
         package.compare(twice)
+
+
+def test_an_index_without_a_name_is_no_identifier_beside_one():
+    errors = random_errors({"ours": 0.25, "theirs": 0.5}, n=40)
+    frame = pd.DataFrame({"number": np.arange(40).astype(str), **errors})
+    for index in (np.arange(40) / 2, pd.date_range("2020", periods=40), [f"row {i}" for i in range(40)]):
+        compared = package.compare(frame.set_axis(index))
+        assert {one.name for one in compared.main.systems} == {"ours", "theirs"}
 
 
 # CSV files of other tools

@@ -211,7 +211,7 @@ def test_the_model_with_an_interaction_is_the_analysis_of_variance_of_equal_cell
     ratios, others = evidence["ratios"], ["finetune", "emb", "orca"]
     cells = frame.groupby(["target", "source", "method"]).log_error.mean().unstack(["source", "method"])
     paired = ratios.interaction_ratios(frame, "mona", others)
-    mixed, by_source = ratios.mixed_model_interactions(frame, "mona"), ratios.mixed_model_by_source(frame, "mona")
+    mixed, by_source = ratios.mixed_model_of_sources(frame, "mona")
     for other in others:
         first, last = (cells[source]["mona"] - cells[source][other] for source in SOURCES)
         test = stats.ttest_rel(first, last)

@@ -15,7 +15,7 @@ from modgap.discrepancy.report import DiscrepancyResult
 from modgap.discrepancy.result import Bounds, Control, Discrepancy, Estimate
 from modgap.discrepancy.search import Search
 from modgap.discrepancy.source_panels import plot_sources_on_targets, sources_caption
-from modgap.discrepancy.target_figure import plot_targets, targets_caption
+from modgap.discrepancy.target_figure import differences_title, plot_targets, target_rows, targets_caption
 from modgap.display.figure_files import save_figure
 from modgap.display.label_spacing import spread_labels
 from modgap.distortion.encoders import Encoder
@@ -273,6 +273,20 @@ def test_the_title_of_targets_counts_only_significant_differences(errors, title)
         None if other is None else target_report(other, target=f"t{number}") for number, (_, other) in enumerate(errors)
     ]
     assert title in all_text(plot_targets(reports, controls)).replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("error", "cause", "title"),
+    [
+        (0.3, None, "Lower error than 2 random initializations on t0"),
+        (0.55, None, "It is not shown that the error differs from that of 2 random initializations on t0"),
+        (0.55, "MoNA", "It is not shown that MoNA changes the error on t0"),
+    ],
+)
+def test_titles_name_the_number_of_initializations_and_the_cause_as_it_is_written(error, cause, title):
+    (row,) = target_rows([target_report(error, target="t0")], [target_report(0.56, target="t0")])
+    control = replace(row.control, n=2)
+    assert differences_title([replace(row, control=control)], cause, "on t0", "") == title
 
 
 def test_the_name_of_the_majority_class_stands_above_its_mark():

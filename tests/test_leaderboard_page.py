@@ -9,6 +9,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
+from modgap.formatting import csv_text
 from modgap.matrix.comparison import compare_over_targets, ranks_of
 from modgap.matrix.formats import to_dict, to_json
 from modgap.matrix.sentences import headline
@@ -40,6 +41,16 @@ def example(n_sources=6, n_controls=2, n_targets=7, names=None):
     targets = [f"/data/target{i}.npz" for i in range(n_targets)]
     reasons = {(names[1], targets[2]): "The source takes images."}
     return make_matrix(measures, [*names, *controls], targets, n_sources, reasons, missing=3, failed=1)
+
+
+@pytest.mark.skipif(NODE is None, reason="needs node")
+def test_cells_of_a_copied_table_are_those_of_a_file():
+    script = files("modgap.report_page").joinpath("common.js").read_text()
+    function = script[script.index("function csvCell") : script.index("function latexCell")]
+    cells = ["-1", "+2.5e3", "-inf", "=1+1", "-x", "a,b", "@x", "'-1"]
+    code = f"{function} console.log({json.dumps(cells)}.map(csvCell).join())"
+    done = subprocess.run([NODE, "-e", code], capture_output=True, text=True, check=True)
+    assert done.stdout == csv_text([cells])
 
 
 def test_the_page_has_the_verdict_the_table_and_the_reasons():

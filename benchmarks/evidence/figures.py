@@ -317,8 +317,10 @@ def _differences(panels: Sequence[Panel], method: str) -> str:
             if one.same_rate and (one.is_lower if side == "lower" else one.is_higher)
         ]
         if names:
-            parts.append(f"a significantly {side} error than {', '.join(names)}")
-    return f"{method} has {' and '.join(parts)}" if parts else f"{method} does not differ significantly from any method"
+            parts.append(f"a significantly {side} error than {' and '.join(names)}")
+    if not parts:
+        return f"{method} does not differ significantly from any method"
+    return f"{method} has {', and '.join(parts)}"
 
 
 def _label_points(axes: Axes, points: Sequence[tuple[float, float, str, str]], height: float) -> None:

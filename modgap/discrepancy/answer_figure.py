@@ -224,10 +224,11 @@ def _fitted_on(report: DiscrepancyResult) -> str:
 def _control_interval_sentence(report: DiscrepancyResult) -> str:
     control = report.result.control
     if control is None or control.interval is None:
-        return "Its interval is unknown."
+        return "The control's interval is unknown."
     low, high = control.interval
     weights = "and the choice" if control.between_sd is not None else "but not the choice"
-    return f"Its 95 % interval, {low:.3f}-{high:.3f}, covers samples and splits, {weights} of the random weights."
+    interval = f"The control's 95 % interval, {low:.3f}-{high:.3f},"
+    return f"{interval} covers samples and splits, {weights} of the random weights."
 
 
 def discrepancy_caption(report: DiscrepancyResult) -> str:

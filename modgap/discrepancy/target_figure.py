@@ -209,20 +209,21 @@ def differences_title(compared: Sequence[TargetRow], cause: str | None, everywhe
         cause: What the two errors differ by; None for pretraining. With fewer than three random initializations, the
             difference may be due to the one that was drawn, so the title does not name pretraining then.
         everywhere: Words for all rows, such as `on 4 targets`.
-        things: Plural of what a row is; empty for a single one.
+        things: Plural noun for the rows; empty for a single one.
     """
     different = [row for row in compared if row.group == SIGNIFICANT]
     n_lower = sum(row.control is not None and row.error < row.control.error for row in different)
     n_higher = len(different) - n_lower
     if cause is None and not all(row.control and row.control.n >= ENOUGH_CONTROLS for row in compared):
-        than = "than one random initialization"
+        than = f"than {_initializations(compared)}"
         lowers, raises, also = f"Lower error {than}", f"Higher error {than}", " and higher"
+        subject = f"the error differs from that of {_initializations(compared)}"
     else:
+        subject = f"{cause or 'pretraining'} changes the error"
         cause = cause or "Pretraining"
         lowers, raises, also = f"{cause} lowers the error", f"{cause} raises the error", " and raises it"
     if not different:
-        subject = f"{cause} changes the error" if cause else "the error differs from that of one random initialization"
-        return f"It is not shown that {subject[0].lower()}{subject[1:]} {everywhere}"
+        return f"It is not shown that {subject} {everywhere}"
     if not things:
         return f"{lowers if n_lower else raises} {everywhere}"
     preposition = everywhere.partition(" ")[0]
@@ -230,6 +231,14 @@ def differences_title(compared: Sequence[TargetRow], cause: str | None, everywhe
         return f"{raises} {preposition} {n_higher} of {len(compared)} {things}"
     more = f"{also} {preposition} {n_higher}" if n_higher else ""
     return f"{lowers} {preposition} {n_lower} of {len(compared)} {things}{more}"
+
+
+def _initializations(compared: Sequence[TargetRow]) -> str:
+    """Return the number of random initializations of each control in words."""
+    numbers = sorted({row.control.n for row in compared if row.control})
+    if numbers == [1]:
+        return "one random initialization"
+    return f"{' to '.join(str(number) for number in dict.fromkeys([numbers[0], numbers[-1]]))} random initializations"
 
 
 def _count_targets(rows: Sequence[TargetRow]) -> str:
@@ -348,7 +357,7 @@ def targets_caption(
 
 
 def _control_sentences(rows: Sequence[TargetRow]) -> list[str]:
-    """Return what the controls are, if there are any."""
+    """Return the description of the controls, if there are any."""
     numbers = sorted({row.control.n for row in rows if row.control})
     if not numbers:
         return []

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from modgap.display.figure_layout import Ink
 
-__all__ = ["assign_lanes", "draw_group_bars"]
+__all__ = ["LANE", "assign_lanes", "draw_group_bars"]
 
 LANE = 0.1
 """Distance of two bars that stand side by side, in inches."""

@@ -159,6 +159,7 @@ def _check_names(sources: Sequence[str], request: RankRequest) -> None:
     """Raise a UsageError for unknown names before anything is computed. Other failures get a row with the reason."""
     _check_error_options(request.errors)
     check_minimum("--resamples", request.resamples, 0)
+    check_minimum("--pilot", request.pilot, 0)
     for name in (*request.scores, *filter(None, [request.by])):
         get_score(name)
     for name in sources:
@@ -171,7 +172,6 @@ def _check_names(sources: Sequence[str], request: RankRequest) -> None:
 
 
 def _check_pilot(task: str, kind: str, request: RankRequest) -> None:
-    check_minimum("--pilot", request.pilot, 0)
     if request.pilot and task != CLASSIFICATION:
         raise UsageError(f"--pilot needs a target with one class for each sample, and this is a {task} target.")
     if request.pilot and kind == "text":

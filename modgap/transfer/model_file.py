@@ -72,7 +72,8 @@ def read_model_file(path: Path) -> tuple[Run, dict[str, Tensor], dict[str, Tenso
     except ValueError as error:
         raise InputError(f"The record of the run in {path} is damaged: {first_line(error)}.") from error
     digest = metadata.get(DIGEST_KEY)
-    if digest not in (None, _digest(metadata[RECORD_KEY], tensors)):
+    # A damaged name of the checksum must not make the file one of a version without checksums.
+    if digest not in (None, _digest(metadata[RECORD_KEY], tensors)) or set(metadata) - {RECORD_KEY, DIGEST_KEY}:
         raise InputError(
             f"{path} does not fit its checksum, so it was damaged or changed after modgap export wrote it. Restore it, "
             "or export the run again."

@@ -101,7 +101,7 @@ def labeled_halves(data: TargetData, seed: int = 0) -> TargetData:
 def pilot_halves(target: Target, seed: int) -> TargetData:
     """Return the samples of a short fine-tuning: one half of at most 256 training samples trains.
 
-    The other half judges, and so do the validation samples, at most as many, which no score of a ranking sees.
+    The other half judges, and so do the validation samples, at most 256; no score sees them with the default split.
 
     Args:
         target: The target.

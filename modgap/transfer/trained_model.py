@@ -258,7 +258,7 @@ def load_trained_model(
         weights: File or folder of the source's weights, if the source needs one to be opened. Its values are replaced.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: Number of inputs in a forward pass; None for the one in training.
-        allow_download: Whether the source that the run names may be downloaded from a hub. Otherwise, it must be on
+        allow_download: True to let the source that the run names be downloaded from a hub. Otherwise, it must be on
             this machine, because the record of a run may come from elsewhere.
 
     Raises:
