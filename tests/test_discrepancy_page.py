@@ -74,7 +74,7 @@ def test_one_control_says_nothing_about_pretraining(record):
     text = page_text(with_control(record, -0.3, 0.01, n=1))
     assert "Does pretraining help?Too few controls" in text
     assert "vit-b is better than this one random initialization." in text
-    assert "pretraining helps" not in text
+    assert "so pretraining helps" not in text
 
 
 def test_a_comparison_of_an_earlier_version_is_not_trusted(record):
