@@ -11,7 +11,7 @@ import argparse
 
 from modgap.api.discrepancy import measure_discrepancy
 from modgap.cli.output import print_table, progress_bars
-from modgap.discrepancy.report import DiscrepancyResult
+from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.summary import COLUMNS, table_rows
 from modgap.discrepancy.target_figure import plot_targets, targets_caption
 from modgap.display.figure_files import save_figure
@@ -24,7 +24,7 @@ SOURCES = ("efficientnet-lite0", "random:efficientnet-lite0")
 ESTIMATORS = ("montecarlo", "search")
 
 
-def rows(reports: list[DiscrepancyResult]) -> list[list[str]]:
+def rows(reports: list[DiscrepancyReport]) -> list[list[str]]:
     """Return the rows of the table, with source, target and chance level before the columns of an estimate."""
     return [
         [str(report.source), report.target, f"{report.result.chance:.3f}", *row]
@@ -42,7 +42,7 @@ def main() -> None:
     options = parser.parse_args()
     folder = create_output_folder(options.out)
     request = LogitsRequest(SampleRequest(limit=options.limit, input_size=options.input_size))
-    reports: list[list[DiscrepancyResult]] = []
+    reports: list[list[DiscrepancyReport]] = []
     for source in SOURCES:
         reports.append([])
         for target in TARGETS:

@@ -17,7 +17,7 @@ from modgap.api.discrepancy import measure_discrepancy
 from modgap.cli.output import print_table
 from modgap.discrepancy import Search
 from modgap.discrepancy.estimator_chain import HARD_ESTIMATORS
-from modgap.discrepancy.report import DiscrepancyResult
+from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.summary import COLUMNS, table_rows
 from modgap.forward.logits import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
@@ -29,7 +29,7 @@ LEVEL = 0.05
 SOURCES = ("efficientnet-lite0", "random:efficientnet-lite0")
 
 
-def separations(pretrained: DiscrepancyResult, control: DiscrepancyResult, name: str) -> tuple[bool, bool]:
+def separations(pretrained: DiscrepancyReport, control: DiscrepancyReport, name: str) -> tuple[bool, bool]:
     """Return if the pretrained error is lower by the paired difference, and by intervals that do not overlap."""
     errors = [report.result.tested_samples.errors[name] for report in (pretrained, control)]
     difference = paired_difference(*errors)

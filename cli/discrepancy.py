@@ -21,7 +21,7 @@ from modgap.errors import UsageError, check_maximum
 from modgap.forward.sample_request import SampleRequest
 
 if TYPE_CHECKING:
-    from modgap.discrepancy.report import DiscrepancyResult
+    from modgap.discrepancy.report import DiscrepancyReport
     from modgap.progress import Progress
 
 __all__ = ["discrepancy"]
@@ -78,7 +78,7 @@ def discrepancy(context: click.Context, /, **values: Any) -> None:
         _write_report(report, folder, values)
 
 
-def _write_report(report: "DiscrepancyResult", folder: Path | None, values: dict[str, Any]) -> None:
+def _write_report(report: "DiscrepancyReport", folder: Path | None, values: dict[str, Any]) -> None:
     """Write the results to the folder and print them, and then draw the figures."""
     from modgap.cli.output import draw_figures, print_answer, print_written
     from modgap.discrepancy.report import to_json
@@ -121,7 +121,7 @@ def _check_options(context: click.Context, values: dict[str, Any]) -> None:
         raise UsageError(f"--temperature is {values['temperature']}, but it must be above 0.")
 
 
-def _measure(values: dict[str, Any], samples: SampleRequest, progress: "Progress | None") -> "DiscrepancyResult":
+def _measure(values: dict[str, Any], samples: SampleRequest, progress: "Progress | None") -> "DiscrepancyReport":
     from modgap.api.discrepancy import measure_discrepancy, measure_logits_file
     from modgap.forward.logits import LogitsRequest
 

@@ -11,7 +11,7 @@ from modgap.discrepancy import result as results
 from modgap.discrepancy.answer_figure import discrepancy_caption, plot_discrepancy
 from modgap.discrepancy.class_errors import classes_csv
 from modgap.discrepancy.class_figure import classes_caption, plot_classes
-from modgap.discrepancy.report import DiscrepancyResult
+from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Bounds, Control, Discrepancy, Estimate
 from modgap.discrepancy.search import Search
 from modgap.discrepancy.source_panels import plot_sources_on_targets, sources_caption
@@ -100,7 +100,7 @@ def discrepancy_report(matrix, source="efficientnet-lite0", target="fashion-mnis
     )
     target_names = names or [f"target class {number:03}" for number in range(k)]
     source_names = names or [f"source class {number}" for number in range(1000)]
-    return DiscrepancyResult(source, target, result, source_names, target_names, {}, 0.0)
+    return DiscrepancyReport(source, target, result, source_names, target_names, {}, 0.0)
 
 
 @pytest.mark.parametrize("k", [2, 10, 24, 25, 50, 200])

@@ -30,6 +30,7 @@ LAYERS = (
     "cores",
     "progress",
     "storage",
+    "answers",
     "display",
     "written_names",
     "user_arrays",

@@ -107,7 +107,7 @@ def test_the_matrix_is_that_of_the_rankings_one_by_one(sources, tmp_path, own_ca
     run("plan", "--targets", ",".join(targets), "--sources", names, *CHEAP, "--out", "jobs.jsonl")
     assert counted(run("worker", "jobs.jsonl", code=1).stdout) == (4, 1, 8)
     table = run("plan", "--gather", "jobs.jsonl").stdout
-    assert "3 sources on 3 targets" in table
+    assert "3 sources, 3 targets" in table
     assert "No difference over targets can be significant: 6 targets are needed" in " ".join(table.split())
 
 
@@ -215,7 +215,7 @@ def test_a_target_on_which_all_sources_failed_is_named(sources, tmp_path, own_ca
     os.rename(targets[0], tmp_path / "elsewhere.npz")
     run("worker", "jobs.jsonl", code=1)
     gathered = " ".join(run("plan", "--gather", "jobs.jsonl").stdout.split())
-    assert "Targets without a source: On target0.npz all finished sources failed, so there is no column." in gathered
+    assert "Targets without a source. On target0.npz all finished sources failed, so there is no column." in gathered
     assert "1 job failed, and can be repeated with `modgap worker FILE --retry-failed`. The first reason: " in gathered
     # A worker that remembers nothing of the failure finds the target when it is back.
     os.rename(tmp_path / "elsewhere.npz", targets[0])

@@ -12,7 +12,7 @@ from modgap.comparison.error_table import ErrorTable
 from modgap.comparison.inputs import choose_estimator, name_targets, read_inputs
 from modgap.comparison.result_folders import discrepancy_table
 from modgap.comparison.systems import compare_systems
-from modgap.discrepancy.report import DiscrepancyResult
+from modgap.discrepancy.displayed import DiscrepancyResult
 from modgap.errors import InputError, UsageError
 
 __all__ = ["compare", "compare_paths"]

@@ -9,10 +9,10 @@ from typing import Any
 from modgap.api.messages import public_function
 from modgap.api.opening import target_name
 from modgap.discrepancy.control import compare_with_controls
+from modgap.discrepancy.displayed import DiscrepancyResult
 from modgap.discrepancy.estimate import estimate as estimate_discrepancy
 from modgap.discrepancy.estimate import held_out_samples
 from modgap.discrepancy.repeated_rows import groups_with_copies, remarks_on_copies
-from modgap.discrepancy.report import DiscrepancyResult
 from modgap.errors import UsageError, check_minimum
 from modgap.formatting import count, format_duration
 from modgap.forward.logits import LogitsRequest, SourceLogits, TrainedEmbedder, source_logits

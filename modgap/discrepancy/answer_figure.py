@@ -3,7 +3,7 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from modgap.discrepancy.report import DiscrepancyResult
+from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Estimate
 from modgap.discrepancy.verdict import ENOUGH_CONTROLS, answer, control_finding, evidence_of_record, verdict
 from modgap.display.figure_layout import Ink, fit_names, name_in_title, result_figure, styled
@@ -26,7 +26,7 @@ MANY_CLASSES = 100
 
 
 @styled
-def plot_discrepancy(report: DiscrepancyResult) -> Figure:
+def plot_discrepancy(report: DiscrepancyReport) -> Figure:
     """Draw the held-out error on an axis from 0 to 1, with permuted labels, the control and the chance level.
 
     Args:
@@ -53,7 +53,7 @@ def plot_discrepancy(report: DiscrepancyResult) -> Figure:
     return figure
 
 
-def _draw_steps(axes: Axes, report: DiscrepancyResult, last: float) -> None:
+def _draw_steps(axes: Axes, report: DiscrepancyReport, last: float) -> None:
     """Draw arrows for the steps from no knowledge to the control, and from the control to the source.
 
     Args:
@@ -91,7 +91,7 @@ def _draw_step(axes: Axes, name: str, start: float, end: float, y: float, color:
     axes.text(x, level + shift, text, ha=side, va="center", size=8.5, color=color)
 
 
-def _permuted_level(report: DiscrepancyResult) -> float | None:
+def _permuted_level(report: DiscrepancyReport) -> float | None:
     """Return the mean error with permuted labels on the scale of the figure; None if it is not known."""
     result = report.result
     if result.permutations_for == result.best_estimator and result.null:
@@ -99,24 +99,24 @@ def _permuted_level(report: DiscrepancyResult) -> float | None:
     return result.permuted_error
 
 
-def _tested_estimate(report: DiscrepancyResult) -> Estimate:
+def _tested_estimate(report: DiscrepancyReport) -> Estimate:
     estimate = report.best_estimate
     if estimate is None or estimate.held_out is None:
         raise InputError(f"The discrepancy of {report.target} has no held-out error, so there is nothing to draw.")
     return estimate
 
 
-def _title(report: DiscrepancyResult) -> str:
+def _title(report: DiscrepancyReport) -> str:
     target = name_in_title(report.target, "target")
     source = name_in_title(report.source, "source") if report.source else ""
     return verdict(evidence_of_record(report.to_dict()).named(source, target)).title
 
 
-def _source_name(report: DiscrepancyResult) -> str:
+def _source_name(report: DiscrepancyReport) -> str:
     return name_in_title(report.source, "source") if report.source else "The source"
 
 
-def _subtitle(report: DiscrepancyResult) -> str:
+def _subtitle(report: DiscrepancyReport) -> str:
     result = report.result
     return (
         f"Held-out error of the best map from {result.n_target_classes:,} target classes to "
@@ -129,7 +129,7 @@ def _axis_label(estimate: Estimate) -> str:
     return f"held-out error{interval}; lower is better"
 
 
-def _draw_chance(axes: Axes, report: DiscrepancyResult) -> None:
+def _draw_chance(axes: Axes, report: DiscrepancyReport) -> None:
     chance = report.result.chance
     decimals = 3 if report.result.n_target_classes >= MANY_CLASSES else 2
     axes.axvline(chance, color=Ink.BASELINE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
@@ -147,7 +147,7 @@ def _draw_chance(axes: Axes, report: DiscrepancyResult) -> None:
     )
 
 
-def _draw_permuted(axes: Axes, report: DiscrepancyResult, row: float) -> None:
+def _draw_permuted(axes: Axes, report: DiscrepancyReport, row: float) -> None:
     mean = float(_permuted_level(report) or 0)
     null = report.result.null
     half_width = 0.002
@@ -159,7 +159,7 @@ def _draw_permuted(axes: Axes, report: DiscrepancyResult, row: float) -> None:
     _label_value(axes, mean, half_width, row, Ink.SECONDARY, 9.5, report.result.chance)
 
 
-def _draw_control(axes: Axes, report: DiscrepancyResult, row: float) -> None:
+def _draw_control(axes: Axes, report: DiscrepancyReport, row: float) -> None:
     control = report.result.control
     assert control is not None
     low, high = control.interval or (control.held_out, control.held_out)
@@ -183,7 +183,7 @@ def _draw_control(axes: Axes, report: DiscrepancyResult, row: float) -> None:
     _label_value(axes, control.held_out, reach, row, Ink.SECONDARY, 9.5, report.result.chance)
 
 
-def _draw_source(axes: Axes, report: DiscrepancyResult, row: float) -> None:
+def _draw_source(axes: Axes, report: DiscrepancyReport, row: float) -> None:
     estimate = _tested_estimate(report)
     value = float(estimate.held_out or 0)
     low, high = estimate.held_out_interval or (value, value)
@@ -216,12 +216,12 @@ def _label_value(axes: Axes, value: float, reach: float, row: float, color: str,
     )  # fmt: skip
 
 
-def _fitted_on(report: DiscrepancyResult) -> str:
+def _fitted_on(report: DiscrepancyReport) -> str:
     per_class = report.result.per_class
     return f"{per_class} samples per class" if per_class else "one half of the samples"
 
 
-def _control_interval_sentence(report: DiscrepancyResult) -> str:
+def _control_interval_sentence(report: DiscrepancyReport) -> str:
     control = report.result.control
     if control is None or control.interval is None:
         return "The control's interval is unknown."
@@ -231,7 +231,7 @@ def _control_interval_sentence(report: DiscrepancyResult) -> str:
     return f"{interval} covers samples and splits, {weights} of the random weights."
 
 
-def discrepancy_caption(report: DiscrepancyResult) -> str:
+def discrepancy_caption(report: DiscrepancyReport) -> str:
     """Return the caption of the figure, in whole sentences with the exact values."""
     _tested_estimate(report)
     result = report.result

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from modgap.discrepancy.class_errors import ClassError
-from modgap.discrepancy.report import DiscrepancyResult, class_name
+from modgap.discrepancy.report import DiscrepancyReport, class_name
 from modgap.discrepancy.verdict import classes_title
 from modgap.display.figure_layout import WIDTH, Ink, drawable_names, fit_names, name_in_title, result_figure, styled
 from modgap.errors import InputError
@@ -39,7 +39,7 @@ FEW_SAMPLES = 5
 
 
 @styled
-def plot_classes(report: DiscrepancyResult) -> Figure:
+def plot_classes(report: DiscrepancyReport) -> Figure:
     """Draw the held-out error of each class with its interval, its baseline and its most frequent error.
 
     With more than 24 classes, the 12 best and the 12 worst have a row each, and a histogram shows the others.
@@ -65,7 +65,7 @@ def plot_classes(report: DiscrepancyResult) -> Figure:
     return figure
 
 
-def _tested_classes(report: DiscrepancyResult) -> list[ClassError]:
+def _tested_classes(report: DiscrepancyReport) -> list[ClassError]:
     if report.result.held_out_confusion is None:
         raise InputError(f"The discrepancy of {report.target} has no held-out error, so there is nothing to draw.")
     return report.class_errors()
@@ -84,7 +84,7 @@ def _positions(n_rows: int, has_gap: bool) -> list[float]:
     return [row + (GAP_ROWS if has_gap and row >= ROWS_AT_EACH_END else 0.0) for row in range(n_rows)]
 
 
-def _title(report: DiscrepancyResult, errors: Sequence[ClassError]) -> str:
+def _title(report: DiscrepancyReport, errors: Sequence[ClassError]) -> str:
     target = name_in_title(report.target, "target")
     if not _have_intervals(report, errors):
         return f"Held-out errors of {len(errors):,} classes of {target}"
@@ -92,12 +92,12 @@ def _title(report: DiscrepancyResult, errors: Sequence[ClassError]) -> str:
     return classes_title(n_better, len(errors), report.result.n_target_classes, target)
 
 
-def _have_intervals(report: DiscrepancyResult, errors: Sequence[ClassError]) -> bool:
+def _have_intervals(report: DiscrepancyReport, errors: Sequence[ClassError]) -> bool:
     """Return True if every class has an interval, and samples have one label each."""
     return report.result.floor == 0 and all(one.interval for one in errors)
 
 
-def _subtitle(report: DiscrepancyResult, errors: Sequence[ClassError]) -> str:
+def _subtitle(report: DiscrepancyReport, errors: Sequence[ClassError]) -> str:
     source = name_in_title(report.source, "source") if report.source else "the source"
     subtitle = f"Held-out error by class, {source}. Each target class has its own source class."
     if min(one.n_samples for one in errors) < FEW_SAMPLES:
@@ -121,7 +121,7 @@ def _write_beside(axes: Axes, x: float, y: float, text: str, side: str, **style:
     axes.text(x, y, text, transform=axes.get_yaxis_transform(), ha=side, va="center", **style)
 
 
-def _draw_names(axes: Axes, report: DiscrepancyResult, rows: Sequence[ClassError], positions: Sequence[float]) -> None:
+def _draw_names(axes: Axes, report: DiscrepancyReport, rows: Sequence[ClassError], positions: Sequence[float]) -> None:
     targets = _target_labels(rows)
     sources = fit_names(drawable_names([one.source_class for one in rows]), SOURCE_SPACE, 8.5)
     confused = _confused_labels(report, rows)
@@ -140,7 +140,7 @@ def _target_labels(rows: Sequence[ClassError]) -> list[str]:
     return [name + note for name, note in zip(names, notes, strict=True)]
 
 
-def _confused_labels(report: DiscrepancyResult, rows: Sequence[ClassError]) -> list[str]:
+def _confused_labels(report: DiscrepancyReport, rows: Sequence[ClassError]) -> list[str]:
     numbers = sorted({one.confused_with for one in rows if one.confused_with is not None})
     names = drawable_names([class_name(report.target_classes, number) for number in numbers])
     by_number = dict(zip(numbers, fit_names(names, CONFUSED_SPACE, 8), strict=True))
@@ -170,7 +170,7 @@ def _draw_histogram(axes: Axes, others: Sequence[ClassError], y: float) -> None:
     _write_beside(axes, -0.12 / AXES_WIDTH, y, text, "right", size=8.5, style="italic", color=Ink.SECONDARY)
 
 
-def classes_caption(report: DiscrepancyResult) -> str:
+def classes_caption(report: DiscrepancyReport) -> str:
     """Return the caption of the figure, in whole sentences with the exact values."""
     errors = _tested_classes(report)
     result = report.result
@@ -192,7 +192,7 @@ def classes_caption(report: DiscrepancyResult) -> str:
     )
 
 
-def _limits(report: DiscrepancyResult, errors: Sequence[ClassError]) -> list[str]:
+def _limits(report: DiscrepancyReport, errors: Sequence[ClassError]) -> list[str]:
     sentences = []
     if not all(one.interval for one in errors):
         sentences.append("Classes with fewer than 8 samples or groups have no interval.")

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from modgap.discrepancy.learning_curve import LearningCurvePoint
-from modgap.discrepancy.report import DiscrepancyResult
+from modgap.discrepancy.report import DiscrepancyReport
 from modgap.display.figure_layout import (
     Ink,
     drawable_names,
@@ -31,7 +31,7 @@ FLAT = 0.02
 
 
 @styled
-def plot_learning_curve(report: DiscrepancyResult) -> Figure:
+def plot_learning_curve(report: DiscrepancyReport) -> Figure:
     """Draw the soft held-out error, with 95 % intervals, by the number of samples a class that maps are fitted on.
 
     Args:
@@ -64,14 +64,14 @@ def plot_learning_curve(report: DiscrepancyResult) -> Figure:
     return figure
 
 
-def _points(report: DiscrepancyResult) -> tuple[LearningCurvePoint, ...]:
+def _points(report: DiscrepancyReport) -> tuple[LearningCurvePoint, ...]:
     points = report.result.learning_curve
     if not points:
         raise InputError(f"The discrepancy of {report.target} has no learning curve, so there is nothing to draw.")
     return points
 
 
-def _title(report: DiscrepancyResult, points: tuple[LearningCurvePoint, ...]) -> str:
+def _title(report: DiscrepancyReport, points: tuple[LearningCurvePoint, ...]) -> str:
     target = name_in_title(report.target, "target")
     if len(points) == 1:
         return f"Soft error on {target} with {points[0].per_class} samples of each class: {points[0].held_out:.2f}"
@@ -85,7 +85,7 @@ def _title(report: DiscrepancyResult, points: tuple[LearningCurvePoint, ...]) ->
     )
 
 
-def _draw_levels(axes: Axes, report: DiscrepancyResult) -> None:
+def _draw_levels(axes: Axes, report: DiscrepancyReport) -> None:
     null = report.result.null
     if null is None or report.result.permutations_for != "soft":
         return
@@ -94,7 +94,7 @@ def _draw_levels(axes: Axes, report: DiscrepancyResult) -> None:
     _label(axes, null.mean, f"permuted\nlabels {null.mean:.2f}", Ink.SECONDARY, side)
 
 
-def _label_source(axes: Axes, report: DiscrepancyResult, value: float) -> None:
+def _label_source(axes: Axes, report: DiscrepancyReport, value: float) -> None:
     """Write the name of the source and its last value beside the curve, away from the level of permuted labels."""
     name = fit_names(drawable_names([report.source or "source"], "source"), RIGHT - 0.2, LABEL_SIZE, bold=True)[0]
     null = report.result.null
@@ -110,7 +110,7 @@ def _label(axes: Axes, value: float, text: str, color: str, side: str = "center"
     )
 
 
-def learning_curve_caption(report: DiscrepancyResult) -> str:
+def learning_curve_caption(report: DiscrepancyReport) -> str:
     """Return the caption of the figure, in whole sentences with the exact values."""
     result = report.result
     values = ", ".join(

@@ -1,9 +1,9 @@
-"""The discrepancy that the public functions return: its answer, its record and its data frame."""
+"""Discrepancy report: the result with its names, its answer, and its record as strict JSON."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,24 +13,16 @@ from modgap.discrepancy.answer import answer_of_record, notes, table
 from modgap.discrepancy.class_errors import ClassError, class_errors, class_table
 from modgap.discrepancy.result import Discrepancy, Estimate
 from modgap.discrepancy.verdict import evidence_of_record, verdict
-from modgap.errors import unknown_name
 from modgap.storage.json_records import format_json
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-__all__ = ["DiscrepancyResult", "class_name", "to_json"]
+__all__ = ["DiscrepancyReport", "class_name", "to_json"]
 
 SCHEMA = 2
 
 
 @dataclass(frozen=True, repr=False)
-class DiscrepancyResult(Answered):
-    """A modality knowledge discrepancy with its names, as `modgap.measure` and `modgap.estimate` return it.
-
-    `print(result)` shows the answer and the table of the command, `result["search"]` is the estimate of one estimator,
-    and `result.result` holds all numbers.
+class DiscrepancyReport(Answered):
+    """A discrepancy with the names of its source, its target and their classes.
 
     Attributes:
         source: Name of the source, or None if the logits come from a file of the user.
@@ -52,16 +44,6 @@ class DiscrepancyResult(Answered):
     provenance: dict[str, Any]
     logits_seconds: float
     sample_ids: np.ndarray | None = field(default=None, compare=False)
-
-    def __getitem__(self, name: str) -> Estimate:
-        """Return the estimate of an estimator.
-
-        Raises:
-            UsageError: If there is no such estimate. The message names those that there are.
-        """
-        if name not in self.result.estimates:
-            raise unknown_name("estimate", name, self.result.estimates)
-        return self.result.estimates[name]
 
     @property
     def best_estimate(self) -> Estimate | None:
@@ -119,43 +101,12 @@ class DiscrepancyResult(Answered):
         head = {"schema": SCHEMA, "kind": "discrepancy", "source": self.source, "target": self.target}
         return {**head, **record, "provenance": self.provenance}
 
-    def to_frame(self) -> "pd.DataFrame":
-        """Return the estimates as a data frame with one row per estimator.
-
-        The columns are `held_out`, `held_out_low`, `held_out_high`, `held_out_null` (mean with permuted labels), `p`
-        and `value` (in-sample error), all in [0, 1]; NaN where a quantity was not computed.
-        """
-        import pandas as pd
-
-        rows = {name: _frame_row(estimate) for name, estimate in self.result.estimates.items()}
-        frame = pd.DataFrame.from_dict(rows, orient="index").astype(float)
-        return frame.rename_axis("estimator")
-
-    def plot(self) -> "Figure":
-        """Return a figure of the held-out error beside chance level and permuted labels."""
-        from modgap.discrepancy.answer_figure import plot_discrepancy
-
-        return plot_discrepancy(self)
-
-
-def _frame_row(estimate: Estimate) -> dict[str, Any]:
-    low, high = estimate.held_out_interval or (None, None)
-    held_out_null = estimate.held_out_null
-    return {
-        "held_out": estimate.held_out,
-        "held_out_low": low,
-        "held_out_high": high,
-        "held_out_null": held_out_null.mean if held_out_null else None,
-        "p": held_out_null.p_value if held_out_null else None,
-        "value": estimate.solution.value,
-    }
-
 
 def class_name(names: Sequence[str], number: int) -> str:
     """Return the name of a class, or its number if it has no name."""
     return names[number] if number < len(names) else str(number)
 
 
-def to_json(report: DiscrepancyResult) -> str:
+def to_json(report: DiscrepancyReport) -> str:
     """Return the report as one strict JSON document, without NaN and Infinity."""
     return format_json(report.to_dict())

@@ -7,7 +7,7 @@ from modgap.discrepancy.answer_figure import discrepancy_caption, plot_discrepan
 from modgap.discrepancy.class_errors import classes_csv, confusion_csv
 from modgap.discrepancy.class_figure import classes_caption, plot_classes
 from modgap.discrepancy.curve_figure import learning_curve_caption, plot_learning_curve
-from modgap.discrepancy.report import DiscrepancyResult, to_json
+from modgap.discrepancy.report import DiscrepancyReport, to_json
 from modgap.display.figure_files import PlannedFigure
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample_file
 from modgap.storage.json_records import with_digest
@@ -16,7 +16,7 @@ from modgap.storage.written_files import write_texts, writing
 __all__ = ["planned_figures", "tested_sample_file", "write_results"]
 
 
-def write_results(report: DiscrepancyResult, folder: Path) -> list[Path]:
+def write_results(report: DiscrepancyReport, folder: Path) -> list[Path]:
     """Write result.json, samples.npz and the tables of the classes.
 
     Args:
@@ -42,7 +42,7 @@ def write_results(report: DiscrepancyResult, folder: Path) -> list[Path]:
     return written
 
 
-def tested_sample_file(report: DiscrepancyResult) -> SampleFile | None:
+def tested_sample_file(report: DiscrepancyReport) -> SampleFile | None:
     """Return the errors of the tested samples as they are written to a folder; None if there are none."""
     tested = report.result.tested_samples
     if tested is None:
@@ -52,7 +52,7 @@ def tested_sample_file(report: DiscrepancyResult) -> SampleFile | None:
     return SampleFile(ids, tested.labels, tested.groups, tested.errors, result.n_tested_classes, result.per_class)
 
 
-def planned_figures(report: DiscrepancyResult) -> Iterator[PlannedFigure]:
+def planned_figures(report: DiscrepancyReport) -> Iterator[PlannedFigure]:
     """Yield each figure that the report has the numbers for."""
     if report.best_estimate and report.best_estimate.held_out is not None:
         yield PlannedFigure("discrepancy", lambda: (plot_discrepancy(report), discrepancy_caption(report)))

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from modgap.discrepancy.report import DiscrepancyResult
+from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.target_figure import (
     NOT_COMPARED,
     TargetRow,
@@ -31,7 +31,7 @@ from modgap.errors import UsageError
 
 __all__ = ["SourceReports", "plot_sources_on_targets", "sources_caption"]
 
-SourceReports = Mapping[str, tuple[Sequence[DiscrepancyResult], Sequence[DiscrepancyResult | None]]]
+SourceReports = Mapping[str, tuple[Sequence[DiscrepancyReport], Sequence[DiscrepancyReport | None]]]
 """Reports of each source on the targets, and those of its control or none, by the name of the source."""
 PANELS = 3
 """Largest number of sources that get a panel of their own."""

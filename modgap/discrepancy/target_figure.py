@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from modgap.discrepancy.report import DiscrepancyResult
+from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.verdict import ENOUGH_CONTROLS, SIGNIFICANCE_LEVEL
 from modgap.display.figure_layout import (
     MARGIN,
@@ -77,7 +77,7 @@ class ControlError:
 class TargetRow:
     """One target: the report of the source and the error of its control, if there is one."""
 
-    report: DiscrepancyResult
+    report: DiscrepancyReport
     control: ControlError | None
 
     @property
@@ -100,18 +100,18 @@ class TargetRow:
         return SIGNIFICANT if self.control.p_value <= SIGNIFICANCE_LEVEL else NOT_SIGNIFICANT
 
 
-def _error(report: DiscrepancyResult) -> float:
+def _error(report: DiscrepancyReport) -> float:
     estimate = report.best_estimate
     if estimate is None or estimate.held_out is None:
         raise InputError(f"The discrepancy of {report.target} has no held-out error, so there is nothing to draw.")
     return estimate.held_out
 
 
-def _interval(report: DiscrepancyResult) -> tuple[float, float] | None:
+def _interval(report: DiscrepancyReport) -> tuple[float, float] | None:
     return report.best_estimate.held_out_interval if report.best_estimate else None
 
 
-def _control_error(report: DiscrepancyResult, control: DiscrepancyResult | None) -> ControlError | None:
+def _control_error(report: DiscrepancyReport, control: DiscrepancyReport | None) -> ControlError | None:
     """Return the error of the control: of its own report, or else of the comparison that the report holds."""
     if control is not None:
         return ControlError(_error(control), _interval(control), _paired_p_value(report, control))
@@ -121,7 +121,7 @@ def _control_error(report: DiscrepancyResult, control: DiscrepancyResult | None)
     return ControlError(measured.held_out, measured.interval, measured.difference.p_value, measured.n)
 
 
-def _paired_p_value(report: DiscrepancyResult, control: DiscrepancyResult) -> float | None:
+def _paired_p_value(report: DiscrepancyReport, control: DiscrepancyReport) -> float | None:
     """Return the p-value of the difference, or None if the errors of the samples are not known or not comparable."""
     tested = report.result.tested_samples
     other = control.result.tested_samples
@@ -136,8 +136,8 @@ def _paired_p_value(report: DiscrepancyResult, control: DiscrepancyResult) -> fl
 
 @styled
 def plot_targets(
-    reports: Sequence[DiscrepancyResult],
-    controls: Sequence[DiscrepancyResult | None] = (),
+    reports: Sequence[DiscrepancyReport],
+    controls: Sequence[DiscrepancyReport | None] = (),
     labels: tuple[str, str] = ("pretrained", "random weights"),
     cause: str | None = None,
 ) -> Figure:
@@ -179,7 +179,7 @@ def plot_targets(
     return figure
 
 
-def target_rows(reports: Sequence[DiscrepancyResult], controls: Sequence[DiscrepancyResult | None]) -> list[TargetRow]:
+def target_rows(reports: Sequence[DiscrepancyReport], controls: Sequence[DiscrepancyReport | None]) -> list[TargetRow]:
     """Return the targets, sorted by the difference and then by the error."""
     if not reports:
         raise UsageError("There is no report to draw. At least one is needed.")
@@ -332,8 +332,8 @@ def format_difference(difference: float | None) -> str:
 
 
 def targets_caption(
-    reports: Sequence[DiscrepancyResult],
-    controls: Sequence[DiscrepancyResult | None] = (),
+    reports: Sequence[DiscrepancyReport],
+    controls: Sequence[DiscrepancyReport | None] = (),
     labels: tuple[str, str] = ("pretrained", "random weights"),
 ) -> str:
     """Return the caption of the figure, in whole sentences with the exact values.

@@ -1,0 +1,62 @@
+"""The discrepancy that the public functions return: a report that plots and converts to a data frame."""
+
+from typing import TYPE_CHECKING, Any
+
+from modgap.discrepancy.report import DiscrepancyReport
+from modgap.discrepancy.result import Estimate
+from modgap.errors import unknown_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["DiscrepancyResult"]
+
+
+class DiscrepancyResult(DiscrepancyReport):
+    """A modality knowledge discrepancy with its names, as `modgap.measure` and `modgap.estimate` return it.
+
+    `print(result)` shows the answer and the table of the command, `result["search"]` is the estimate of one estimator,
+    and `result.result` holds all numbers. The attributes are those of `DiscrepancyReport`.
+    """
+
+    def __getitem__(self, name: str) -> Estimate:
+        """Return the estimate of an estimator.
+
+        Raises:
+            UsageError: If there is no such estimate. The message names those that there are.
+        """
+        if name not in self.result.estimates:
+            raise unknown_name("estimate", name, self.result.estimates)
+        return self.result.estimates[name]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the estimates as a data frame with one row per estimator.
+
+        The columns are `held_out`, `held_out_low`, `held_out_high`, `held_out_null` (mean with permuted labels), `p`
+        and `value` (in-sample error), all in [0, 1]; NaN where a quantity was not computed.
+        """
+        import pandas as pd
+
+        rows = {name: _frame_row(estimate) for name, estimate in self.result.estimates.items()}
+        frame = pd.DataFrame.from_dict(rows, orient="index").astype(float)
+        return frame.rename_axis("estimator")
+
+    def plot(self) -> "Figure":
+        """Return a figure of the held-out error beside chance level and permuted labels."""
+        from modgap.discrepancy.answer_figure import plot_discrepancy
+
+        return plot_discrepancy(self)
+
+
+def _frame_row(estimate: Estimate) -> dict[str, Any]:
+    low, high = estimate.held_out_interval or (None, None)
+    held_out_null = estimate.held_out_null
+    return {
+        "held_out": estimate.held_out,
+        "held_out_low": low,
+        "held_out_high": high,
+        "held_out_null": held_out_null.mean if held_out_null else None,
+        "p": held_out_null.p_value if held_out_null else None,
+        "value": estimate.solution.value,
+    }
