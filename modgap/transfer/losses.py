@@ -10,10 +10,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from modgap.errors import InputError, UsageError
 from modgap.targets import Manifest
-from modgap.transfer.named_functions import choose_function
 from modgap.transfer.numerics import (
     Scale,
     align_shapes,
+    choose_function,
     mean_of_valid,
     nrmse,
     relative_l2,

@@ -133,7 +133,7 @@ def sweep_table(folder: Path) -> Path:
 def read_sweep(path: Path) -> object:
     """Read the table of a sweep, and choose a trial."""
     from modgap.transfer.sweep import _best, trial_rows
-    from modgap.transfer.sweep_file import read_sweep as read_file
+    from modgap.transfer.sweep import read_sweep as read_file
 
     trials = read_file(path.parent)["trials"]
     return trial_rows({"values": SWEEP["values"], "trials": trials, "chosen": 1}), _best(trials)
