@@ -78,7 +78,8 @@ mass = Score(
     compute=lambda outputs, seed: float(outputs.features.shape[1]),
 )
 shapeless = 3
-gentle = replace(METHOD, name="gentle", title="no loss at all", stages=(full_stage(objective=Indifference),))
+gentle = replace(METHOD, name="gentle", title="fine-tuning under another name",
+                 stages=(full_stage(objective=Indifference),))
 
 
 def draw(sample, rates):

@@ -10,8 +10,7 @@ from sklearn.metrics import roc_auc_score, root_mean_squared_error
 from modgap.errors import UsageError
 from modgap.targets import named_manifest, open_target
 from modgap.targets.samples import SeriesList, Table
-from modgap.transfer.augmentation import add_background, augment, check_augmentation, mask_spectrogram
-from modgap.transfer.batches import BatchFeed, generator
+from modgap.transfer.batches import BatchFeed, add_background, augment, check_augmentation, generator, mask_spectrogram
 from modgap.transfer.input_transform import InputTransform
 from modgap.transfer.loop import learning_rate_factor
 from modgap.transfer.metrics import metric, task_metric

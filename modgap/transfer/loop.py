@@ -21,7 +21,7 @@ from modgap.models.normalization import hold_running_statistics, uses_batch_stat
 from modgap.storage.json_records import format_json, plain_values
 from modgap.transfer.batches import MicroBatches, generator, join_short_end
 from modgap.transfer.checkpoint import BestEpoch, Position, restore_model, restore_optimizer
-from modgap.transfer.method import Training
+from modgap.transfer.method import Stage, Training
 from modgap.transfer.placement import BatchSizes, is_out_of_memory, merges_batches, tf32
 from modgap.transfer.recipe import FullStage, OptimizerSettings
 from modgap.transfer.task_loss import LossGradient
@@ -65,7 +65,7 @@ def run_training_loop(training: Training) -> Position:
             _announce_stage(
                 stage.name, stage.n_epochs(training.recipe), training.model, stage.select_parameters(training.model)
             )
-        stage_loop = _StageLoop(training, number, run_log, optimizer_state)
+        stage_loop = _StageLoop(training, stage, number, run_log, optimizer_state)
         if position.stage < number:
             position = Position(number, total_updates=position.total_updates, log_bytes=run_log.size)
         with reused_memory(), tf32(stage_loop.objective.allows_tf32):
@@ -88,19 +88,19 @@ class _StageLoop:
     """The loop over the epochs of one stage."""
 
     def __init__(
-        self, training: Training, number: int, run_log: "RunLog", optimizer_state: Mapping[str, Tensor]
+        self, training: Training, stage: Stage, number: int, run_log: "RunLog", optimizer_state: Mapping[str, Tensor]
     ) -> None:
         self.training = training
         self.model = training.model
+        self.stage = stage
         self.number = number
         self.run_log = run_log
-        self.stage = training.method.stages_with_epochs(training.recipe)[number]
-        self.epochs = self.stage.n_epochs(training.recipe)
-        self.settings = self.stage.settings(training.recipe)
+        self.epochs = stage.n_epochs(training.recipe)
+        self.settings = stage.settings(training.recipe)
         self.feed = replace(training.feed, augmentation=getattr(self.settings, "augmentation", "none"))
-        self.objective = self.stage.objective_class(training, self.stage, number)
+        self.objective = stage.objective_class(training, stage, number)
         all_parameters = dict(training.model.named_parameters())
-        self.parameters = {name: all_parameters[name] for name in self.stage.select_parameters(training.model)}
+        self.parameters = {name: all_parameters[name] for name in stage.select_parameters(training.model)}
         without_decay = self.objective.without_decay
         self.optimizer = build_optimizer(
             [value for name, value in self.parameters.items() if name not in without_decay],
@@ -109,7 +109,7 @@ class _StageLoop:
         )
         if optimizer_state:
             restore_optimizer(self.optimizer, optimizer_state)
-        trains_all = self.stage.recipe_section == "stage2"
+        trains_all = stage.recipe_section == "stage2"
         merged = merges_batches(training.recipe, training.model, training.device, trains_all)
         surrogate_batch = training.recipe.stage1.surrogate_batch
         self.sizes = BatchSizes(self.settings, surrogate_batch, merged, self.objective.divides)

@@ -32,8 +32,7 @@ from modgap.transfer.checkpoint import (
     remove_checkpoints,
     write_tensors,
 )
-from modgap.transfer.evaluation import Evaluator
-from modgap.transfer.final_test import evaluate_metric, write_sample_errors
+from modgap.transfer.evaluation import Evaluator, evaluate_metric, write_sample_errors
 from modgap.transfer.input_transform import stack_pieces
 from modgap.transfer.loop import run_training_loop, summary_writer
 from modgap.transfer.method import Method, Training

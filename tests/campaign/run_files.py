@@ -114,8 +114,8 @@ def model_file(folder: Path) -> Path:
 
 def read_model(path: Path) -> object:
     """Read a model in one file, and prepare a sample."""
-    from modgap.transfer.model_file import read_model_file
     from modgap.transfer.trained_inputs import read_inputs
+    from modgap.transfer.trained_model import read_model_file
 
     run, state, arrays = read_model_file(path)
     pieces = read_inputs(run, arrays).pieces(SAMPLE)
