@@ -30,7 +30,7 @@ from modgap.statistics import sample_file
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SampleFile, numbered_sample_file, read_sample_file, write_sample_file
 from modgap.storage.json_records import read_json
-from modgap.transfer.final_test import evaluate_metric, write_sample_errors
+from modgap.transfer.evaluation import evaluate_metric, write_sample_errors
 from modgap.transfer.metrics import metric as make_metric
 from modgap.transfer.run_folder import write_record
 from tests.figure_checks import all_text, assert_readable

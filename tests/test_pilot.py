@@ -26,7 +26,6 @@ from modgap.statistics.intervals import SampleErrors
 from modgap.targets import open_target
 from modgap.transfer import pilot as pilot_module
 from modgap.transfer.loop import NotFiniteError
-from modgap.transfer.memory_training import train_in_memory
 from modgap.transfer.pilot import (
     PILOT_EPOCHS,
     PILOT_RATES,
@@ -38,6 +37,7 @@ from modgap.transfer.pilot import (
     pilot_halves,
     short_fine_tuning,
 )
+from modgap.transfer.train import train_in_memory
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import read_target_data
 from tests.commands import run_in_process

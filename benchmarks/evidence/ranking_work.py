@@ -23,8 +23,8 @@ from modgap.ranking.types import RankRequest
 from modgap.sources import open_source
 from modgap.targets import open_target
 from modgap.transfer.loop import NotFiniteError
-from modgap.transfer.memory_training import train_in_memory
 from modgap.transfer.pilot import labeled_halves
+from modgap.transfer.train import train_in_memory
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import TargetData, read_target_data
 

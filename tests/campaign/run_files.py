@@ -114,8 +114,8 @@ def model_file(folder: Path) -> Path:
 
 def read_model(path: Path) -> object:
     """Read a model in one file, and prepare a sample."""
-    from modgap.transfer.model_file import read_model_file
     from modgap.transfer.trained_inputs import read_inputs
+    from modgap.transfer.trained_model import read_model_file
 
     run, state, arrays = read_model_file(path)
     pieces = read_inputs(run, arrays).pieces(SAMPLE)
@@ -133,7 +133,7 @@ def sweep_table(folder: Path) -> Path:
 def read_sweep(path: Path) -> object:
     """Read the table of a sweep, and choose a trial."""
     from modgap.transfer.sweep import _best, trial_rows
-    from modgap.transfer.sweep_file import read_sweep as read_file
+    from modgap.transfer.sweep import read_sweep as read_file
 
     trials = read_file(path.parent)["trials"]
     return trial_rows({"values": SWEEP["values"], "trials": trials, "chosen": 1}), _best(trials)
