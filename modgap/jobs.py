@@ -484,19 +484,22 @@ def _run_on_workers(client: Any, jobs: Sequence[Job], resources: dict[str, int] 
     futures = client.map(_run_locked, jobs, pure=False, resources=resources)
     indices = {future.key: index for index, future in enumerate(futures)}
     for batch in distributed.as_completed(futures).batches():
+        if any(future.status in ("cancelled", "lost") for future in batch):
+            raise InputError(
+                "The scheduler of Dask was lost. Run the same command again: what is finished comes from the cache."
+            )
+        # A result whose worker was lost meanwhile is computed again.
+        distributed.wait(batch)
+        failed = [future for future in batch if future.status == "error"]
         finished = [future for future in batch if future.status == "finished"]
-        # All results of a batch come in one message.
+        # All results of a batch come in one message. Once released, they are not computed again if a worker is lost.
         for future, result in zip(finished, client.gather(finished), strict=True):
+            future.release()
             yield indices[future.key], result
-        for future in batch:
-            if future.status == "error":
-                error = future.exception()
-                is_lost = isinstance(error, distributed.KilledWorker)
-                yield indices[future.key], LOST if is_lost else Failure(f"{type(error).__name__}: {first_line(error)}")
-            elif future.status != "finished":
-                raise InputError(
-                    "The scheduler of Dask was lost. Run the same command again: what is finished comes from the cache."
-                )
+        for future in failed:
+            error = future.exception()
+            is_lost = isinstance(error, distributed.KilledWorker)
+            yield indices[future.key], LOST if is_lost else Failure(f"{type(error).__name__}: {first_line(error)}")
 
 
 def _run_locked(job: Job) -> Any:

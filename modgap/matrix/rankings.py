@@ -1,7 +1,7 @@
 """Rankings of several targets: their rows as one list of jobs, and the matrix that the results make."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -227,56 +227,38 @@ def _without_source(sources: Sequence[str], results: RowResults) -> tuple[str, .
     return tuple(target for target, one in has_source.items() if not one)
 
 
-@dataclass(frozen=True)
-class _MeasureColumn:
-    """One score of all rows on one target: values (R,), intervals (R, 2), and which are similar to the first (R,)."""
-
-    higher_is_better: bool
-    values: np.ndarray
-    intervals: np.ndarray
-    similar: np.ndarray
-
-
 def _measures(names: Sequence[str], rankings: Sequence[Ranking]) -> list[Measure]:
     """Return the score that decides, and then all other scores that any source has."""
     decided = [ranking.by for ranking in rankings]
-    scores = dict.fromkeys(name for ranking in rankings for name in ranking.tables)
-    columns = {score: [_measure_column(score, ranking, names) for ranking in rankings] for score in scores}
     first = decided[0] if len(set(decided)) == 1 else DECIDING
-    columns[DECIDING] = [columns[score][number] for number, score in enumerate(decided)]
-    measures = {score: _join(score, of_score) for score, of_score in columns.items()}
-    shown = [name for name, one in measures.items() if np.isfinite(one.values).any() and name not in (first, DECIDING)]
-    return [measures[first], *(measures[name] for name in shown)]
+    scores = dict.fromkeys(name for ranking in rankings for name in ranking.tables if name != first)
+    others = [_measure(score, [score] * len(rankings), names, rankings) for score in scores]
+    return [
+        _measure(first, decided, names, rankings),
+        *(measure for measure in others if np.isfinite(measure.values).any()),
+    ]
 
 
-def _join(name: str, columns: Sequence[_MeasureColumn]) -> Measure:
-    return Measure(
-        name,
-        np.array([column.higher_is_better for column in columns]),
-        np.stack([column.values for column in columns], axis=1),
-        np.stack([column.intervals for column in columns], axis=1),
-        np.stack([column.similar for column in columns], axis=1),
-    )
-
-
-def _measure_column(score: str, ranking: Ranking, names: Sequence[str]) -> _MeasureColumn:
-    table = ranking.tables.get(score)
-    size = len(names)
-    values, intervals, similar = np.full(size, np.nan), np.full((size, 2), np.nan), np.zeros(size, bool)
-    if table is None:
-        return _MeasureColumn(get_score(score).higher_is_better, values, intervals, similar)
-    standings = table.standings
-    rows = {row.name: number for number, row in enumerate(ranking.rows)}
-    first = table.first_source
-    tied = set() if first is None else {first, *table.among_sources.tied_with(first).tolist()}
-    for number, name in enumerate(names):
-        row = rows.get(name)
-        if row is None or not standings.ranks[row]:
+def _measure(name: str, scores: Sequence[str], names: Sequence[str], rankings: Sequence[Ranking]) -> Measure:
+    """Return the measure of a name, which is one score on each target."""
+    numbers = {source: number for number, source in enumerate(names)}
+    shape = (len(names), len(rankings))
+    values, intervals, similar = np.full(shape, np.nan), np.full((*shape, 2), np.nan), np.zeros(shape, bool)
+    for column, (score, ranking) in enumerate(zip(scores, rankings, strict=True)):
+        table = ranking.tables.get(score)
+        if table is None:
             continue
-        values[number], intervals[number] = standings.values[row], standings.intervals[row]
-        is_control = ranking.rows[row].kind == CONTROL and first is not None
-        similar[number] = _is_not_worse(row, first, ranking, score) if is_control else row in tied
-    return _MeasureColumn(table.higher_is_better, values, intervals, similar)
+        first = table.first_source
+        tied = set() if first is None else {first, *table.among_sources.tied_with(first).tolist()}
+        for index, row in enumerate(ranking.rows):
+            if row.name not in numbers or not table.standings.ranks[index]:
+                continue
+            cell = numbers[row.name], column
+            values[cell], intervals[cell] = table.standings.values[index], table.standings.intervals[index]
+            is_control = row.kind == CONTROL and first is not None
+            similar[cell] = _is_not_worse(index, first, ranking, score) if is_control else index in tied
+    higher_is_better = np.array([get_score(score).higher_is_better for score in scores])
+    return Measure(name, higher_is_better, values, intervals, similar)
 
 
 def _is_not_worse(control: int, first: int | None, ranking: Ranking, score: str) -> bool:

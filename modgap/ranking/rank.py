@@ -186,7 +186,8 @@ def _compute_details(
 ) -> tuple[dict[int, ReportDetails], JobCounts]:
     """Return the results for the page by row, with p-values that are corrected for the number of sources."""
     permutations = count_permutations(rows)
-    jobs = {index: _details_job(source, permutations, plan) for index, source in extracted.items()}
+    seed, errors = plan.request.samples.seed, plan.request.errors
+    jobs = {index: ReportDetailsJob(source.key, seed, permutations, errors) for index, source in extracted.items()}
     by_job, counts = run_stage("report details", list(jobs.values()), plan.backend, plan.monitor)
     found = {index: details for index, job in jobs.items() if isinstance(details := by_job[job], ReportDetails)}
     return correct_p_values(found, {index for index in jobs if rows[index].kind == SOURCE}), counts
@@ -202,10 +203,6 @@ def count_permutations(rows: Sequence[RowName]) -> int:
     """
     n_sources = sum(row.kind == SOURCE for row in rows)
     return max(MIN_PERMUTATIONS, PERMUTATIONS_PER_SOURCE * n_sources - 1)
-
-
-def _details_job(source: Extracted, permutations: int, plan: RankPlan) -> ReportDetailsJob:
-    return ReportDetailsJob(source.key, plan.request.samples.seed, permutations, plan.request.errors)
 
 
 def _tell_fitted_heads(results: Mapping[str, Extracted | Failure]) -> None:
