@@ -51,7 +51,7 @@ OF_ONE_TARGET = {
 @cloup.command(
     epilog=example(
         "modgap rank --target digits --sources vit-fashion,efficientnet-lite0",
-        "modgap rank --target digits --target wine --sources vit-fashion,minilm --out matrix",
+        "modgap rank --target digits --target wine --sources vit-fashion --out matrix",
     )
 )
 @rank_options
@@ -65,7 +65,7 @@ def rank(context: click.Context, /, **options: Any) -> int:
     command computes only what is missing. The exit code is 1 if a source could not be scored.
     """
     from modgap.cli.output import log_to_stderr
-    from modgap.jobs import parse_shard
+    from modgap.ranking.rows import parse_shard
     from modgap.ranking.source_patterns import parse_source_names
     from modgap.storage.output_folder import output_folder
 

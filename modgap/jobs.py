@@ -40,7 +40,6 @@ __all__ = [
     "fix_threads",
     "hold_device",
     "list_devices",
-    "parse_shard",
     "passes_on_each",
     "writable_cache",
 ]
@@ -273,28 +272,6 @@ class Backend:
         n_workers = self.workers or min(n_jobs, MAX_WORKERS)
         cluster.adapt(minimum_jobs=n_workers, maximum_jobs=n_workers)
         return cluster
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """Return the number of a share, from 1, and the number of all shares.
-
-    Args:
-        text: Both with a slash between.
-
-    Raises:
-        UsageError: If it is not such a text.
-
-    Example:
-        >>> parse_shard("2/4")
-        (2, 4)
-    """
-    number, slash, total = text.partition("/")
-    if not slash or not number.isdecimal() or not total.isdecimal() or not 1 <= int(number) <= int(total):
-        raise UsageError(
-            f"--shard is {text}. Expected I/N with I from 1 to N, such as 1/4. For a scheduler that counts from 0, add "
-            "1: --shard $((INDEX + 1))/4."
-        )
-    return int(number), int(total)
 
 
 # A job in its process: threads, cache

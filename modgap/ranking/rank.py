@@ -1,5 +1,6 @@
 """Ranking of sources for a target: one pass of each source, then scores and their comparisons."""
 
+import itertools
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -128,12 +129,8 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
     jobs = {"features": _count_passes(results)}
 
     with _timed(seconds, "scores"):
-        planned = [
-            job
-            for source in extracted.values()
-            for name in plan.scores
-            for job in score_jobs(source, name, request, plan.task)
-        ]
+        pairs = itertools.product(extracted.values(), plan.scores)
+        planned = [job for source, name in pairs for job in score_jobs(source, name, request, plan.task)]
         scored, jobs["scores"] = run_stage("scores", planned, plan.backend, plan.monitor)
 
     layers: tuple[LayerCurve, ...] = ()

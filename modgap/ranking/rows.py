@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from modgap.errors import UsageError
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.jobs import Backend, Failure
 from modgap.ranking.extraction import Extracted
@@ -12,7 +13,7 @@ from modgap.ranking.plan import RankPlan
 from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor
 from modgap.ranking.types import RankRequest
 
-__all__ = ["RowJob", "list_row_jobs", "run_row_jobs"]
+__all__ = ["RowJob", "list_row_jobs", "parse_shard", "run_row_jobs"]
 
 STAGE = "sources"
 NOT_STORED = Failure("The results could not be written to the cache, as happens when the disk is full.")
@@ -101,3 +102,25 @@ def run_row_jobs(jobs: Sequence[RowJob], backend: Backend, monitor: JobMonitor) 
 
 def _is_error(result: bool | Failure) -> bool:
     return isinstance(result, Failure) and not result.is_result
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Return the number of a share, from 1, and the number of all shares.
+
+    Args:
+        text: Both with a slash between.
+
+    Raises:
+        UsageError: If it is not such a text.
+
+    Example:
+        >>> parse_shard("2/4")
+        (2, 4)
+    """
+    number, slash, total = text.partition("/")
+    if not slash or not number.isdecimal() or not total.isdecimal() or not 1 <= int(number) <= int(total):
+        raise UsageError(
+            f"--shard is {text}. Expected I/N with I from 1 to N, such as 1/4. For a scheduler that counts from 0, add "
+            "1: --shard $((INDEX + 1))/4."
+        )
+    return int(number), int(total)
