@@ -92,7 +92,7 @@ def _score(name: str) -> Callable[[dict[str, int]], Run]:
     def prepare(sizes: dict[str, int]) -> Run:
         from dataclasses import replace
 
-        from modgap.ranking.job_threads import fix_threads
+        from modgap.jobs import fix_threads
         from modgap.ranking.scores import get_score
         from modgap.ranking.source_outputs import SourceOutputs
 
@@ -106,7 +106,7 @@ def _score(name: str) -> Callable[[dict[str, int]], Run]:
 
 
 def _standings(sizes: dict[str, int]) -> Run:
-    from modgap.ranking.job_threads import fix_threads
+    from modgap.jobs import fix_threads
     from modgap.ranking.score_sources import score_sources
     from modgap.ranking.source_outputs import SourceOutputs
 
@@ -126,7 +126,7 @@ def _pass(sizes: dict[str, int]) -> Run:
     """Return the pass of EfficientNet-Lite0 with random weights at 64 pixels, one job for N or four for workers."""
     from modgap.forward.inference_setup import LogitsRequest
     from modgap.forward.sample_request import SampleRequest
-    from modgap.ranking.backends import Backend, run_jobs
+    from modgap.jobs import Backend
     from modgap.ranking.jobs import ExtractJob
 
     folder = Path(tempfile.mkdtemp(prefix="modgap-growth-"))
@@ -144,7 +144,7 @@ def _pass(sizes: dict[str, int]) -> Run:
 
     def run() -> object:
         os.environ["MODGAP_CACHE"] = tempfile.mkdtemp(dir=folder)
-        return [*run_jobs(jobs, backend)]
+        return [*backend.run(jobs)]
 
     return run
 

@@ -41,6 +41,7 @@ LAYERS = (
     "inputs",
     "probes",
     "forward",
+    "jobs",
     "discrepancy",
     "models",
     "transfer",

@@ -8,9 +8,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from modgap.errors import InputError, UsageError
+from modgap.jobs import Backend
 from modgap.models import Output, target_model
 from modgap.ranking import surrogate_outputs
-from modgap.ranking.backends import Backend
 from modgap.ranking.rank import rank
 from modgap.ranking.types import RankRequest
 from modgap.sources import open_source

@@ -9,8 +9,8 @@ import pytest
 
 from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
+from modgap.jobs import Backend
 from modgap.ranking import verdict as v
-from modgap.ranking.backends import Backend
 from modgap.ranking.error_standings import compute_error_standings
 from modgap.ranking.figure_content import figure_rows, figure_subtitle, figure_title, other_scores
 from modgap.ranking.judgment import judge

@@ -12,8 +12,8 @@ from evidence.ranking_jobs import EPOCHS, LABELED, Job
 from modgap.errors import InputError, UsageError
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
+from modgap.jobs import Backend
 from modgap.probes.linear_probe import DEFAULT_STRENGTH, fit_linear_probe
-from modgap.ranking.backends import Backend
 from modgap.ranking.extraction import extract
 from modgap.ranking.rank import rank
 from modgap.ranking.scores import score_names
