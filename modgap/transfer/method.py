@@ -46,7 +46,7 @@ ParameterSelector = Callable[[TargetModel], list[str]]
 
 
 class Objective:
-    """What a stage minimizes. This one is the loss of the target, L_t of equation (1); others are its subclasses.
+    """Objective of a stage. This one is the loss of the target, L_t of equation (1); others are its subclasses.
 
     It is created when its stage begins, so that a subclass prepares in `__init__` what it needs. The training loop then
     calls the other functions. A subclass overrides those in which it differs: `loss` for another loss of the samples,
@@ -55,7 +55,7 @@ class Objective:
     Attributes:
         settings: Keys of the settings that only this objective uses, such as `stage2.anchor`.
         divides: False if an update cannot be computed in smaller parts where the memory does not suffice.
-        training: What all stages of the run share.
+        training: Everything that the stages of the run share.
         model: The model.
         number: Number of the stage.
         stage_settings: Settings of the stage.
@@ -69,7 +69,7 @@ class Objective:
         """Prepare a stage.
 
         Args:
-            training: What all stages of the run share.
+            training: Everything that the stages of the run share.
             stage: The stage.
             number: Number of the stage among those of the run.
         """
@@ -177,7 +177,7 @@ class Stage:
         name: Name of the stage in logs and progress messages.
         recipe_section: Section of the recipe whose settings the stage uses.
         select_parameters: Function that returns the names of the parameters that the stage trains.
-        objective: What the stage minimizes: a class, or one of NAMED_OBJECTIVES.
+        objective: Class of the objective, or one of NAMED_OBJECTIVES.
         epochs_setting: Name of the setting in that section that gives the number of epochs.
         holds_statistics: True if batch normalization in the encoder uses the source's running statistics and does not
             update them, because the stage is to hold the source.

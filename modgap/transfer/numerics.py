@@ -1,4 +1,4 @@
-"""What losses and metrics share: errors of each sample over its valid positions, and their choice by name."""
+"""Errors of each sample over its valid positions, and the choice of losses and metrics by name."""
 
 import functools
 import inspect

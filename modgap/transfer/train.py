@@ -411,7 +411,7 @@ def build_training(
     """Build the untrained model of a request on its device, and everything that its training needs.
 
     Args:
-        setup: What the request opens.
+        setup: The request with everything that it opens.
         files: Files of the run.
         processes: Processes that train together; None for one.
         progress: Callback that is called with a stage's name and the share done since the last call.

@@ -63,7 +63,7 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class RunSetup:
-    """What a request opens before the training.
+    """A request with everything that it opens before the training.
 
     Attributes:
         request: The request.
@@ -113,7 +113,7 @@ def set_up_run(request: TrainRequest) -> tuple[RunSetup, dict[str, Any]]:
     """Open the source, the data and the surrogate of a request, and resolve its settings; nothing is written.
 
     Returns:
-        What is opened, and the settings of the run for its record; a resumed run must have the same.
+        The request with what it opens, and the settings of the run for its record; a resumed run must have the same.
 
     Raises:
         UsageError: When the request is invalid.
