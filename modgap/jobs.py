@@ -214,7 +214,7 @@ class Backend:
             resources = _resources(client) if device and self.address else None
             lost = []
             for index, result in _run_on_workers(client, jobs, resources):
-                if result == LOST:
+                if isinstance(result, Failure) and result == LOST:
                     lost.append(index)
                 else:
                     yield index, result

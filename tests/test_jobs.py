@@ -4,6 +4,7 @@ import os
 import time
 
 import dask_jobqueue
+import numpy as np
 import pytest
 from dask import distributed
 from dask_jobqueue.local import LocalCluster
@@ -12,6 +13,13 @@ from modgap import jobs as engine
 from modgap.errors import UsageError
 from modgap.jobs import LOST, Backend, Failure
 from tests.backend_jobs import Killer, Square, WorkerProcess
+
+
+class Zeros:
+    """A job that returns an array, which cannot be compared with a failure."""
+
+    def __call__(self):
+        return np.zeros(2)
 
 
 class Raiser:
@@ -36,6 +44,8 @@ def test_one_cluster_of_dask_serves_all_jobs_of_a_command_and_replaces_a_lost_wo
         assert started == []
         first = {result for _, result in backend.run([WorkerProcess()] * 4)}
         assert dict(backend.run(jobs)) == {0: 1, 1: "survived", 2: 4, 3: Failure("RuntimeError: first")}
+        ((_, array),) = backend.run([Zeros()])
+        assert array.tolist() == [0, 0]
     assert os.getpid() not in first
     assert len(started) == 1
 
