@@ -709,6 +709,13 @@ def test_figures_of_several_panels_are_not_drawn_on_one_pair_of_axes():
         plot_sources_on_targets(sources_on_targets(3, 2), ax=axes)
 
 
+def test_permuted_labels_without_an_interval_are_drawn():
+    report = discrepancy_report(confusion(4))
+    report = replace(report, result=replace(report.result, permutations_for=None, permuted_error=0.7))
+    assert_readable(figure := plot_discrepancy(report))
+    assert "0.70" in all_text(figure)
+
+
 def test_results_give_the_frame_of_each_figure():
     result = modgap.estimate(np.eye(40, 4)[np.arange(40) % 4], np.arange(40) % 4)
     assert list(result.to_frame("classes")["value"]) == [0.0] * 4

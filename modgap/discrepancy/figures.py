@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from modgap.discrepancy.class_errors import ClassError, class_errors
@@ -169,7 +170,7 @@ def _label_row(axes: "Axes", row: dict[str, Any], chance: float) -> None:
     beside(axes, row["y"] - 0.16, name, -10, weight="bold", color=color, size=9.5)
     beside(axes, row["y"] + 0.2, row["note"], -10, color=Ink.SECONDARY, size=8)
     value = row["value"]
-    reach = max(MARK_REACH, *(abs(end - value) for end in (row["low"], row["high"]) if end == end))
+    reach = np.nanmax([MARK_REACH, abs(row["low"] - value), abs(row["high"] - value)])
     start, end = value + reach, value + reach + 0.12
     side, x = ("left", start + 0.02) if end < 1 and not start < chance < end else ("right", value - reach - 0.02)
     size = 11.5 if is_source else 9.5
