@@ -13,8 +13,8 @@ from modgap.api.discrepancy import measure_discrepancy
 from modgap.cli.output import print_table, progress_bars
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.summary import COLUMNS, table_rows
-from modgap.discrepancy.target_figure import plot_targets, targets_caption
-from modgap.display.figure_files import save_figure
+from modgap.discrepancy.target_figures import plot_targets, targets_caption
+from modgap.figures.files import save_figure
 from modgap.forward.logits import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
 from modgap.storage.output_folder import create_output_folder

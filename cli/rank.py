@@ -314,7 +314,7 @@ def _write_ranking(ranking: "Ranking", folder: Path | None, formats: Sequence[st
     else:
         _print_ranking(ranking)
     if folder:
-        from modgap.ranking.result_folder import planned_figures
+        from modgap.ranking.figures import planned_figures
 
         draw_figures(planned_figures(ranking), folder, formats)
 

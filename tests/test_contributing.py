@@ -2,7 +2,9 @@
 
 import json
 import re
+import sys
 import tomllib
+import types
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,10 @@ import tomli_w
 import torch
 from safetensors.torch import load_file
 
+import modgap
+from modgap.discrepancy import figures
 from modgap.errors import InputError, UsageError
+from modgap.figures.files import write_figures
 from modgap.sources import open_source
 from modgap.targets import open_target, readers
 from modgap.testing import check_method
@@ -19,6 +24,7 @@ from modgap.transfer import methods
 from modgap.transfer.recipe import resolve_recipe
 from modgap.transfer.train import build_model
 from modgap.transfer.training_data import read_target_data
+from tests.figure_checks import assert_readable
 from tests.training import run, target_file
 
 ROOT = Path(__file__).parents[1]
@@ -115,3 +121,20 @@ def test_a_method_with_a_new_objective_is_one_file_and_a_row_of_the_documentatio
     again = run(tmp_path / "0", "confidence-penalty", "vit-fashion", target, tmp_path,
                 "method.strength=0", "stage2.learning_rate=1e-3", resume=True)  # fmt: skip
     assert again.finished
+
+
+def test_the_figure_is_written_by_one_file(tmp_path, monkeypatch):
+    """As if the functions and the line of the recipe were in the one file that it names."""
+    section = TEXT.partition("## Add a figure\n")[2].partition("\n## ")[0]
+    functions, line = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert set(re.findall(r"modgap/[a-z_/]+\.py", section)) == {"modgap/discrepancy/figures.py"}
+    source = Path(figures.__file__).read_text(encoding="utf-8")
+    source = source.replace("def planned_figures(", f"{functions}\n\ndef planned_figures(") + line
+    changed = types.ModuleType(figures.__name__)
+    exec(compile(source, figures.__file__, "exec"), vars(changed))
+    monkeypatch.setitem(sys.modules, figures.__name__, changed)
+    result = modgap.estimate(np.eye(40, 4)[np.arange(40) % 4], np.arange(40) % 4)
+    assert_readable(result.plot("samples"))
+    assert result.to_frame("samples")["value"].tolist() == [10] * 4
+    assert "samples.png" in [path.name for path in write_figures(changed.planned_figures(result), tmp_path)]
+    assert "Number of tested samples of each class" in (tmp_path / "samples.txt").read_text()

@@ -30,6 +30,7 @@ LAYERS = (
     "cores",
     "progress",
     "storage",
+    "figures",
     "display",
     "written_names",
     "user_arrays",

@@ -5,36 +5,70 @@ import logging
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from modgap.display.figure_layout import DPI, drawing_settings
-from modgap.errors import first_line
+from modgap.errors import first_line, unknown_name
+from modgap.figures.style import DPI, drawing_settings
 from modgap.storage.atomic_files import atomic_path, write_text_atomically
 
-__all__ = ["PlannedFigure", "save_figure", "write_figures"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ResultFigure", "figure_named", "result_figure", "save_figure", "write_figures"]
 
 COLORS_IN_PNG = 256
+
+Result = TypeVar("Result")
 
 log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
-class PlannedFigure:
-    """A figure that is still to be drawn.
+class ResultFigure:
+    """A figure of a result that is still to be drawn.
 
     Attributes:
-        name: Name of its files, without a suffix.
-        draw: Function that returns the figure and its caption.
+        name: Name of the figure and of its files, without a suffix.
+        frame: Function that returns the data frame that is drawn.
+        draw: Function that returns the figure. It takes the axes of a user as `ax` if the figure has one panel.
+        caption: Function that returns the caption in whole sentences.
     """
 
     name: str
-    draw: Callable[[], tuple[Figure, str]]
+    frame: Callable[[], "pd.DataFrame"]
+    draw: Callable[..., Figure]
+    caption: Callable[[], str]
 
 
-def write_figures(figures: Iterable[PlannedFigure], folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+def result_figure(
+    name: str,
+    result: Result,
+    frame: Callable[[Result], "pd.DataFrame"],
+    draw: Callable[..., Figure],
+    caption: Callable[[Result], str],
+) -> ResultFigure:
+    """Return a figure whose functions take nothing but the result."""
+    return ResultFigure(name, partial(frame, result), partial(draw, result), partial(caption, result))
+
+
+def figure_named(figures: Iterable[ResultFigure], name: str) -> ResultFigure:
+    """Return the figure with a name.
+
+    Raises:
+        UsageError: If there is none. The message names those that there are.
+    """
+    by_name = {figure.name: figure for figure in figures}
+    if name not in by_name:
+        raise unknown_name("figure", name, by_name)
+    return by_name[name]
+
+
+def write_figures(figures: Iterable[ResultFigure], folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Draw figures and write their files. A figure that fails is a warning, and the others are drawn.
 
     Args:
@@ -48,8 +82,7 @@ def write_figures(figures: Iterable[PlannedFigure], folder: Path, formats: Seque
     written = []
     for planned in figures:
         try:
-            figure, caption = planned.draw()
-            written += save_figure(figure, folder / planned.name, caption, formats)
+            written += save_figure(planned.draw(), folder / planned.name, planned.caption(), formats)
         except Exception as error:  # Drawing libraries can fail in any way, and the results are more than a figure.
             reason = f"{type(error).__name__}: {first_line(error)}"
             log.warning("The figure %s was not drawn (%s). All results are complete.", planned.name, reason)

@@ -1,33 +1,37 @@
-"""Layout that result figures share: sizes, title and subtitle, fonts, and drawable names."""
+"""The style of all figures: seaborn's paper context with modgap's colors, fonts, sizes, titles and drawable names."""
 
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache, wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 import matplotlib as mpl
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = [
+    "BASELINE_STYLE",
     "COLORS",
-    "LINE_STYLES",
     "MARGIN",
+    "MARKERS",
+    "SERIES",
     "WIDTH",
     "Ink",
+    "Series",
     "draw_title",
-    "drawable_names",
     "drawing_settings",
     "figure_below_title",
+    "figure_of",
     "fit_names",
     "name_in_title",
-    "result_figure",
-    "series_style",
+    "panel",
+    "panels",
     "shorten_names",
-    "style_lines_axes",
+    "size_in_inches",
+    "style_axes",
     "styled",
     "text_width",
     "wrap_text",
@@ -38,6 +42,8 @@ WIDTH = 7.0
 DPI = 200
 MARGIN = 0.14
 """Space between the edge of a figure and its text, in inches."""
+PADDING = 0.06
+"""Space around each panel in inches."""
 TITLE_SIZE = 12.0
 TITLE_LINE = 0.21
 SUBTITLE_SIZE = 8.5
@@ -49,7 +55,7 @@ FONTS = ("DejaVu Sans", "Noto Sans", "Noto Sans CJK SC", "Noto Sans Devanagari",
 COLORS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#C4B000", "#999999", "#882255",
 )  # fmt: skip
-"""Colors of many classes or series: those of Okabe and Ito, a yellow that is visible on white, gray and wine."""
+"""Colors of many classes: those of Okabe and Ito, a yellow that is visible on white, gray and wine."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 
 Parameters = ParamSpec("Parameters")
@@ -78,26 +84,48 @@ class Ink:
     RANKS = ("#9CC4DE", "#C3DBEA", "#E1EDF4", "#F3F3F3")
 
 
-LINE_STYLES = (
-    (Ink.SOURCE, Ink.SOURCE, "o"),
-    (Ink.ERROR, Ink.ERROR_TEXT, "s"),
-    (Ink.SECOND, Ink.SECOND_TEXT, "^"),
-    (Ink.THIRD, Ink.THIRD_TEXT, "D"),
+class Series(NamedTuple):
+    """The style of a series: color, color of its label, marker (empty for a line alone), and width of its line."""
+
+    color: str
+    text_color: str
+    marker: str
+    width: float = 2.0
+    is_open: bool = False
+
+
+SERIES = (
+    Series(Ink.SOURCE, Ink.SOURCE, "o"),
+    Series(Ink.ERROR, Ink.ERROR_TEXT, "s"),
+    Series(Ink.SECOND, Ink.SECOND_TEXT, "^"),
+    Series(Ink.THIRD, Ink.THIRD_TEXT, "D"),
 )
-"""Color, color of the label and marker of the first lines; further ones are gray."""
+"""Styles of the first lines of a figure; further ones are gray."""
+BASELINE_STYLE: dict[str, Any] = {"color": Ink.BASELINE, "linestyle": (0, (4, 3)), "linewidth": 1.1, "zorder": 1}
+"""Style of lines at a level without knowledge."""
 
 
-def series_style(number: int) -> tuple[str, str]:
-    """Return the color and the marker of a series; a combination is repeated only after 110 series.
+def drawing_settings() -> dict[Any, Any]:
+    """Return the settings of matplotlib with which figures are drawn and saved: seaborn's for print, and modgap's."""
+    import seaborn
 
-    Args:
-        number: Number of the series, from 0.
-    """
-    return COLORS[number % len(COLORS)], MARKERS[number % len(MARKERS)]
+    return {
+        **seaborn.plotting_context("paper"),
+        **seaborn.axes_style("whitegrid"),
+        "font.family": list(_installed_fonts()),
+        **dict.fromkeys(("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize"), 8.5),
+        **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.labelcolor", "ytick.labelcolor"), Ink.TEXT),
+        **dict.fromkeys(("axes.edgecolor", "xtick.color"), Ink.AXIS),
+        "grid.color": Ink.GRID,
+        "text.parse_math": False,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "modgap",
+        "pdf.fonttype": 42,
+    }
 
 
 def styled(draw: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
-    """Make a function draw with modgap's fonts and without markup in names."""
+    """Make a function draw with modgap's settings and without markup in names."""
 
     @wraps(draw)
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
@@ -107,41 +135,85 @@ def styled(draw: Callable[Parameters, Returned]) -> Callable[Parameters, Returne
     return wrapper
 
 
-def drawing_settings() -> dict[Any, Any]:
-    """Return the settings of matplotlib with which figures are drawn and saved."""
-    return {
-        "font.family": list(_installed_fonts()),
-        "font.size": 8.5,
-        "text.parse_math": False,
-        "text.color": Ink.TEXT,
-        "axes.edgecolor": Ink.AXIS,
-        "axes.labelcolor": Ink.TEXT,
-        "xtick.color": Ink.AXIS,
-        "xtick.labelcolor": Ink.TEXT,
-        "ytick.labelcolor": Ink.TEXT,
-        "svg.fonttype": "none",
-        "svg.hashsalt": "modgap",
-        "pdf.fonttype": 42,
-    }
+def panel(title: str, subtitle: str, height: float, ax: "Axes | None" = None) -> "Axes":
+    """Return the axes of a figure of one panel: new ones below title and subtitle, or those of the user.
+
+    The space around new axes follows from the text beside them. Axes of the user get the finding as their title.
+
+    Args:
+        title: The finding, in one sentence.
+        subtitle: What was measured, on what, and with how many samples.
+        height: Height of new axes with the text below them, in inches.
+        ax: Axes of the user. None for a new figure.
+    """
+    if ax is None:
+        return panels(title, subtitle, height)[0]
+    # A layout takes up to a quarter of the width for the text beside the axes.
+    lines = wrap_text(title, 0.75 * size_in_inches(ax)[0], 9.5, bold=True)
+    ax.set_title("\n".join(lines), loc="left", fontsize=9.5, fontweight="bold", color=Ink.TITLE, parse_math=False)
+    return ax
+
+
+def panels(title: str, subtitle: str, height: float, count: int = 1, columns: int = 1, **options: Any) -> "list[Axes]":
+    """Return the axes of a new figure of several panels below title and subtitle.
+
+    Args:
+        title: The finding, in one sentence.
+        subtitle: What was measured, on what, and with how many samples.
+        height: Height of all panels with the text around them, in inches.
+        count: Number of panels.
+        columns: Number of panels side by side.
+        options: Options of `Figure.subplots`.
+    """
+    figure, top = figure_below_title(title, subtitle, height)
+    draw_title(figure, title, subtitle)
+    side = (MARGIN - PADDING) / WIDTH
+    rect = (side, 0.0, 1 - 2 * side, 1 - (top - 0.1) / figure.get_figheight())
+    figure.set_layout_engine("constrained", rect=rect, w_pad=PADDING, h_pad=PADDING)
+    axes = figure.subplots(-(-count // columns), columns, squeeze=False, **options).ravel().tolist()
+    for unused in axes[count:]:
+        unused.remove()
+    return list(axes[:count])
+
+
+def figure_of(ax: "Axes") -> Figure:
+    """Return the figure of axes, which may lie in a part of it."""
+    figure = ax.figure
+    while not isinstance(figure, Figure):
+        figure = figure.figure
+    return figure
+
+
+def size_in_inches(ax: "Axes") -> tuple[float, float]:
+    """Return the width and the height of axes after the layout of their figure."""
+    figure = figure_of(ax)
+    figure.draw_without_rendering()
+    box = ax.get_window_extent().transformed(figure.dpi_scale_trans.inverted())
+    return float(box.width), float(box.height)
+
+
+def style_axes(ax: "Axes", grid: str) -> None:
+    """Show only the horizontal axis, and a faint grid across the axis `grid`, which is `x` or `y`."""
+    ax.spines[["top", "right", "left"]].set_visible(False)
+    ax.grid(visible=False, axis="both")
+    ax.grid(axis="x" if grid == "x" else "y", color=Ink.GRID, linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.tick_params(axis="y", length=0)
+    ax.tick_params(axis="x", bottom=True, length=3, width=0.8)
 
 
 @cache
 def _installed_fonts() -> tuple[str, ...]:
-    from matplotlib import font_manager
-
-    installed = {font.name for font in font_manager.fontManager.ttflist}
+    installed = {font.name for font in fontManager.ttflist}
     return tuple(name for name in FONTS if name in installed)
 
 
 @cache
 def _drawable_characters() -> frozenset[int]:
-    from matplotlib import font_manager
-
-    paths = [font_manager.findfont(name) for name in _installed_fonts()]
-    return frozenset(code for path in paths for code in font_manager.get_font(path).get_charmap())
+    return frozenset(code for name in _installed_fonts() for code in get_font(findfont(name)).get_charmap())
 
 
-def drawable_names(names: Sequence[str], kind: str = "class") -> list[str]:
+def _drawable_names(names: Sequence[str], kind: str) -> list[str]:
     """Return the names with those that the fonts cannot draw replaced by the kind and the number, as in `class 3`."""
     characters = _drawable_characters()
     return [
@@ -180,7 +252,8 @@ def name_in_title(name: str, kind: str) -> str:
         name: The name.
         kind: Word that replaces a name that the fonts cannot draw, such as `source`.
     """
-    return shorten_names([f"the {kind}" if drawable_names([name]) != [name] else name], TITLE_NAME_CHARACTERS)[0]
+    is_drawable = _drawable_names([name], kind) == [name]
+    return shorten_names([name if is_drawable else f"the {kind}"], TITLE_NAME_CHARACTERS)[0]
 
 
 @cache
@@ -202,15 +275,17 @@ def text_width(text: str, size: float, bold: bool = False) -> float:
     return float(width) / DPI
 
 
-def fit_names(names: Sequence[str], width: float, size: float, bold: bool = False) -> list[str]:
-    """Shorten names until the widest fits, so that they stay different.
+def fit_names(names: Sequence[str], kind: str, width: float, size: float, bold: bool = False) -> list[str]:
+    """Return names that the fonts can draw, shortened until the widest fits, so that they stay different.
 
     Args:
-        names: The names, which the fonts can draw.
+        names: The names.
+        kind: Word for a thing with such a name, which stands for a name that cannot be drawn, as in `class 3`.
         width: Space for a name in inches.
         size: Font size in points.
         bold: True for bold type.
     """
+    names = _drawable_names(names, kind)
     # No letter that is common in names is narrower than a fifth of the font size.
     limit = min(max(map(len, names), default=0), max(SHORTEST_NAME, int(width * 72 / (0.2 * size))))
     shortened = shorten_names(names, limit)
@@ -231,38 +306,12 @@ def wrap_text(text: str, width: float, size: float, bold: bool = False) -> list[
     """
     lines: list[str] = []
     for word in text.split():
-        short = fit_names([word], width, size, bold)[0]
+        short = fit_names([word], "word", width, size, bold)[0]
         if lines and text_width(f"{lines[-1]} {short}", size, bold) <= width:
             lines[-1] += f" {short}"
         else:
             lines.append(short)
     return lines or [""]
-
-
-def result_figure(
-    title: str, subtitle: str, height: float, left: float, right: float = 0.25, head: float = 0.0
-) -> tuple[Figure, "Axes"]:
-    """Return a figure with title and subtitle, and one pair of axes with a horizontal error axis below them.
-
-    Args:
-        title: The finding, in one sentence.
-        subtitle: What was measured, on what, and with how many samples.
-        height: Height of the axes in inches.
-        left: Space for names left of the axes, in inches.
-        right: Space right of the axes, in inches.
-        head: Space above the axes for labels, in inches.
-    """
-    bottom = 0.52
-    figure, _ = figure_below_title(title, subtitle, head + height + bottom)
-    total = figure.get_figheight()
-    draw_title(figure, title, subtitle)
-    axes = figure.add_axes((left / WIDTH, bottom / total, (WIDTH - left - right) / WIDTH, height / total))
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.grid(axis="x", color=Ink.GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(axis="y", length=0)
-    axes.set_yticks([])
-    return figure, axes
 
 
 def figure_below_title(title: str, subtitle: str, height: float) -> tuple[Figure, float]:
@@ -275,14 +324,6 @@ def figure_below_title(title: str, subtitle: str, height: float) -> tuple[Figure
     """
     top = MARGIN + TITLE_LINE * len(_title_lines(title)) + SUBTITLE_LINE * len(_subtitle_lines(subtitle)) + 0.22
     return Figure(figsize=(WIDTH, top + height), dpi=DPI, facecolor="white"), top
-
-
-def style_lines_axes(axes: "Axes") -> None:
-    """Show only the horizontal axis and a faint horizontal grid, for lines over epochs or sample sizes."""
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.grid(axis="y", color=Ink.GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(axis="y", length=0)
 
 
 def _title_lines(title: str) -> list[str]:
