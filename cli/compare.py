@@ -103,8 +103,6 @@ def _figure_path(figure: str | None) -> Path | None:
 
 def _draw_figure(comparison: "ComparisonResult", path: Path) -> None:
     from modgap.cli.output import draw_figures
-    from modgap.comparison.figure import comparison_caption
-    from modgap.display.figure_files import PlannedFigure
+    from modgap.comparison.figure import planned_figure
 
-    figure = PlannedFigure(path.stem, lambda: (comparison.plot(), comparison_caption(comparison)))
-    draw_figures([figure], path.parent, [path.suffix.lower()[1:]])
+    draw_figures([planned_figure(comparison, path.stem)], path.parent, [path.suffix.lower()[1:]])

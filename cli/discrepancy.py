@@ -92,7 +92,7 @@ def _write_report(report: "DiscrepancyReport", folder: Path | None, values: dict
     else:
         print_answer(report.answer)
     if folder:
-        from modgap.discrepancy.result_folder import planned_figures
+        from modgap.discrepancy.figures import planned_figures
 
         draw_figures(planned_figures(report), folder, values["formats"])
 

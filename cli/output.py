@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from modgap.answers import Answer
-    from modgap.display.figure_files import PlannedFigure
+    from modgap.figures.files import ResultFigure
 
 __all__ = [
     "draw_figures",
@@ -86,7 +86,7 @@ def print_written(paths: "Sequence[Path]") -> None:
     print_line(f"modgap: wrote {', '.join(map(str, paths))}", err=True)
 
 
-def draw_figures(figures: "Iterable[PlannedFigure]", folder: "Path", formats: Sequence[str]) -> None:
+def draw_figures(figures: "Iterable[ResultFigure]", folder: "Path", formats: Sequence[str]) -> None:
     """Draw the figures of results that are already written and printed.
 
     Args:
@@ -94,7 +94,7 @@ def draw_figures(figures: "Iterable[PlannedFigure]", folder: "Path", formats: Se
         folder: Folder of the results.
         formats: Formats of the figures.
     """
-    from modgap.display.figure_files import write_figures
+    from modgap.figures.files import write_figures
 
     # What is printed appears now, also where the output is a pipe, so that nothing is lost with a figure.
     sys.stdout.flush()

@@ -7,7 +7,7 @@ import pytest
 
 from modgap.errors import UsageError
 from modgap.forward.sample_request import SampleRequest
-from modgap.ranking.backends import Backend
+from modgap.jobs import Backend
 from modgap.ranking.checks import collect_checks
 from modgap.ranking.halving import rank_within
 from modgap.ranking.judgment import judge

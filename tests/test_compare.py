@@ -31,10 +31,10 @@ from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SampleFile, numbered_sample_file, read_sample_file, write_sample_file
 from modgap.storage.json_records import read_json
 from modgap.transfer.answer import run_answer
-from modgap.transfer.final_test import evaluate_metric, write_sample_errors
+from modgap.transfer.evaluation import evaluate_metric, write_sample_errors
 from modgap.transfer.metrics import metric as make_metric
 from modgap.transfer.run_folder import write_record
-from tests.figure_checks import all_text, assert_readable
+from tests.figure_checks import all_text, assert_readable, intervals, marks
 
 TRICKY_NAMES = ("50%_more & {less}", r"back\slash^2", "=SUM(A1)", "ä|ö#ß", "中文", "a -- b", "~tilde $x$", "<b>`c`</b>")
 
@@ -860,8 +860,8 @@ def test_figures_show_a_bar_for_systems_that_do_not_differ(tricky):
     axes = tricky.plot().axes[0]
     bars = [line for line in axes.lines if not line.get_clip_on()]
     assert len(bars) == sum(len(members) > 1 for members in main.groups)
-    dots = [line for line in axes.lines if line.get_marker() == "o"]
-    assert [dot.get_xdata()[0] for dot in dots] == pytest.approx([one.mean.value for one in main.systems])
+    assert marks(axes, "o") == pytest.approx([one.mean.value for one in main.systems])
+    np.testing.assert_allclose(intervals(axes), [one.mean.interval for one in main.systems])
 
 
 def test_figures_show_long_names_in_full():
@@ -875,9 +875,11 @@ def test_the_figure_over_targets_shows_differences_by_target():
     targets = [random_errors({"a": 0.3, "b": 0.5}, seed=i) for i in range(6)]
     result = package.compare(*targets)
     axes = result.plot().axes[0]
-    marks = next(line for line in axes.lines if line.get_marker() == "|")
     expected = [one["b"].mean() - one["a"].mean() for one in targets]
-    assert list(marks.get_xdata()) == pytest.approx(expected)
+    frame = result.to_frame("comparison")
+    assert frame.loc[frame["series"] == "target", "value"].tolist() == pytest.approx(expected)
+    ticks = next(one for one in axes.collections if len(one.get_paths()) == len(targets))
+    assert [path.vertices[0, 0] for path in ticks.get_paths()] == pytest.approx(expected)
 
 
 def test_the_command_writes_a_figure(modgap, errors_csv, tmp_path):

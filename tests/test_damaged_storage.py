@@ -21,9 +21,9 @@ from modgap.storage.json_records import format_json, read_json, with_digest
 from modgap.targets import CustomData, open_target
 from modgap.targets.download.conversion import convert
 from modgap.transfer.checkpoint import BestEpoch, Position, latest_checkpoint, save_checkpoint, write_tensors
-from modgap.transfer.model_file import read_model_file, write_model_file
 from modgap.transfer.run_folder import open_run, prepare_run, write_record
 from modgap.transfer.trained_inputs import read_inputs
+from modgap.transfer.trained_model import read_model_file, write_model_file
 from tests.campaign.run_files import RECORD, run_file
 
 KEY = "a" * 64

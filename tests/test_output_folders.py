@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 
-from modgap.discrepancy import result_folder
+from modgap.discrepancy import figures
 from modgap.discrepancy.class_errors import classes_csv, confusion_csv
 from modgap.errors import InputError
 from modgap.formatting import plain_text
@@ -34,7 +34,7 @@ def test_a_figure_that_fails_leaves_all_results_and_the_table(modgap, own_logits
     def fail(report):
         raise RuntimeError(f"no font for {report.target_classes[0]}")
 
-    monkeypatch.setattr(result_folder, "plot_discrepancy", fail)
+    monkeypatch.setattr(figures, "plot_discrepancy", fail)
     done = measure(modgap, own_logits, tmp_path / "out")
     assert done.returncode == 0
     assert "held-out error" in done.stdout
@@ -51,7 +51,7 @@ def test_results_and_table_are_complete_before_the_first_figure(modgap, own_logi
         present.append((sorted(os.listdir(tmp_path / "out")), sys.stdout.buffer.getvalue().decode()))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(result_folder, "plot_discrepancy", stop)
+    monkeypatch.setattr(figures, "plot_discrepancy", stop)
     assert measure(modgap, own_logits, tmp_path / "out").returncode == 130
     [(files, printed)] = present
     assert files == [FOLDER_LOCK, "classes.csv", "confusion.csv", "result.json", "samples.npz"]

@@ -9,10 +9,10 @@ import pytest
 
 from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
+from modgap.jobs import Backend
 from modgap.ranking import verdict as v
-from modgap.ranking.backends import Backend
 from modgap.ranking.error_standings import compute_error_standings
-from modgap.ranking.figure_content import figure_rows, figure_subtitle, figure_title, other_scores
+from modgap.ranking.figures import figure_subtitle, figure_title, other_scores, ranking_frame
 from modgap.ranking.judgment import judge
 from modgap.ranking.rank import rank
 from modgap.ranking.recommendation import choice_statement, headline, help_statement, judgment_answer, next_step
@@ -27,7 +27,6 @@ from modgap.statistics.intervals import SampleErrors
 from modgap.targets import open_target
 from modgap.transfer import pilot as pilot_module
 from modgap.transfer.loop import NotFiniteError
-from modgap.transfer.memory_training import train_in_memory
 from modgap.transfer.pilot import (
     PILOT_EPOCHS,
     PILOT_RATES,
@@ -39,6 +38,7 @@ from modgap.transfer.pilot import (
     pilot_halves,
     short_fine_tuning,
 )
+from modgap.transfer.train import train_in_memory
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import read_target_data
 from tests.commands import run_in_process
@@ -285,7 +285,7 @@ def test_after_a_pilot_everything_is_in_its_order():
     row = re.search(r'<tr role="row" class="row.*?</th>', page, re.DOTALL)[0]
     assert re.findall(r'class="rank">(.*?)<.*?<bdi>(.*?)</bdi>', row, re.DOTALL) == [("1", "vit-1")]
     assert '<option value="pilot" selected>' in page
-    assert [one.name for one in figure_rows(ranking)] == ["vit-1", "vit-0"]
+    assert ranking_frame(ranking)["name"].drop_duplicates().tolist() == ["vit-1", "vit-0"]
     assert figure_title(ranking) == "vit-1 ranks first of 2, significantly ahead of the other"
     assert "Error after a short fine-tuning" in figure_subtitle(ranking, 2, 2, has_groups=False)
     assert "leep" in other_scores(ranking)

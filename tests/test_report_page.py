@@ -348,7 +348,7 @@ def test_a_distortion_without_a_trained_encoder_shows_no_loss(tmp_path):
 
 EXPECTED = (
     "A folder of results contains ranking.json (from modgap rank), result.json (from modgap discrepancy), "
-    "distortion.json (from modgap distortion), run.json (from modgap train) or matrix.json (from modgap plan)."
+    "distortion.json (from modgap distortion), run.json (from modgap train) or matrix.json (from modgap rank)."
 )
 
 

@@ -40,7 +40,7 @@ from evidence.study_jobs import (
     chosen_rate,
 )
 from modgap.cli.output import print_table
-from modgap.display.figure_files import save_figure
+from modgap.figures.files import save_figure
 from modgap.statistics.multiple_comparisons import holm
 
 __all__ = [

@@ -103,7 +103,9 @@ def _is_of(value: Any, choice: Any) -> bool:
     if origin is Literal:
         return isinstance(value, str)
     if origin is tuple:
-        return isinstance(value, tuple | list) and len(value) == len(get_args(choice))
+        # A list of two names is no pair of arrays.
+        is_names = isinstance(value, list) and all(isinstance(one, str | PathLike) for one in value)
+        return isinstance(value, tuple | list) and len(value) == len(get_args(choice)) and not is_names
     if choice in (int, float):
         return isinstance(value, Integral if choice is int else Real) and not isinstance(value, bool | np.bool_)
     if choice is bool:

@@ -11,6 +11,7 @@ from modgap.errors import unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["ComparisonResult"]
@@ -33,8 +34,20 @@ class ComparisonResult(Answered, Comparison):
         """The answer, with its verdict, tables and notes."""
         return comparison_answer(self)
 
-    def to_frame(self) -> "pd.DataFrame":
-        """Return a data frame with one row for each pair and target, and the columns of the CSV format."""
+    def to_frame(self, figure: str | None = None) -> "pd.DataFrame":
+        """Return a data frame with one row for each pair and target, or the data frame that the figure draws.
+
+        Args:
+            figure: `comparison` for the frame of the figure. None for the columns of the CSV format.
+
+        Raises:
+            UsageError: If there is no such figure.
+        """
+        if figure is not None:
+            from modgap.comparison.figure import planned_figure
+            from modgap.figures.files import figure_named
+
+            return figure_named([planned_figure(self)], figure).frame()
         import pandas as pd
 
         return pd.DataFrame(pair_records(self), columns=list(COLUMNS))
@@ -49,8 +62,12 @@ class ComparisonResult(Answered, Comparison):
             raise unknown_name("format", format, FORMATS)
         return FORMATS[format](self)
 
-    def plot(self) -> "Figure":
-        """Return a figure of the systems with their intervals and the groups that are not significantly different."""
-        from modgap.comparison.figure import comparison_figure
+    def plot(self, ax: "Axes | None" = None) -> "Figure":
+        """Return a figure of the systems with their intervals and the groups that are not significantly different.
 
-        return comparison_figure(self)
+        Args:
+            ax: Axes to draw on. None for a new figure.
+        """
+        from modgap.comparison.figure import planned_figure
+
+        return planned_figure(self).draw(ax=ax)

@@ -20,9 +20,10 @@ from modgap.discrepancy.verdict import (
 from modgap.formatting import count, visible_name
 from modgap.statistics.intervals import MIN_UNITS
 
-__all__ = ["answer_of_record", "notes", "table"]
+__all__ = ["COLUMNS", "answer_of_record", "notes", "table"]
 
 CLASSES_SHOWN = 12
+COLUMNS = ("estimator", "held-out error", "95 % CI", "permuted", "p", "in-sample")
 FEW_GROUPS = 20
 """Number of groups below which the coverage of intervals depends on how unlike the groups are."""
 LABELS = {
@@ -168,7 +169,7 @@ def table(result: Discrepancy) -> Table:
         if level is not None and result.estimates:
             rows.append(([name, f"{level:.3f}", *"----"], Mark(level, is_reference=True)))
     return Table(
-        ("estimator", "held-out error", "95 % CI", "permuted", "p", "in-sample"),
+        COLUMNS,
         [cells for cells, _ in rows],
         note="The dashed line is the chance level. Squares are levels to compare with.",
         marks=[mark for _, mark in rows],

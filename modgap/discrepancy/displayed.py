@@ -8,7 +8,10 @@ from modgap.errors import unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from modgap.figures.files import ResultFigure
 
 __all__ = ["DiscrepancyResult"]
 
@@ -30,23 +33,43 @@ class DiscrepancyResult(DiscrepancyReport):
             raise unknown_name("estimate", name, self.result.estimates)
         return self.result.estimates[name]
 
-    def to_frame(self) -> "pd.DataFrame":
-        """Return the estimates as a data frame with one row per estimator.
+    def to_frame(self, figure: str | None = None) -> "pd.DataFrame":
+        """Return the estimates as a data frame with one row per estimator, or the data frame that a figure draws.
 
-        The columns are `held_out`, `held_out_low`, `held_out_high`, `held_out_null` (mean with permuted labels), `p`
-        and `value` (in-sample error), all in [0, 1]; NaN where a quantity was not computed.
+        The columns of the estimates are `held_out`, `held_out_low`, `held_out_high`, `held_out_null` (mean with
+        permuted labels), `p` and `value` (in-sample error), all in [0, 1]; NaN where a quantity was not computed.
+
+        Args:
+            figure: Name of a figure: `discrepancy`, `classes` or `learning_curve`. None for the estimates.
+
+        Raises:
+            UsageError: If the result has no figure with this name.
         """
+        if figure is not None:
+            return self._figure(figure).frame()
         import pandas as pd
 
         rows = {name: _frame_row(estimate) for name, estimate in self.result.estimates.items()}
         frame = pd.DataFrame.from_dict(rows, orient="index").astype(float)
         return frame.rename_axis("estimator")
 
-    def plot(self) -> "Figure":
-        """Return a figure of the held-out error beside chance level and permuted labels."""
-        from modgap.discrepancy.answer_figure import plot_discrepancy
+    def plot(self, figure: str = "discrepancy", ax: "Axes | None" = None) -> "Figure":
+        """Return a figure: by default that of the held-out error beside chance level and permuted labels.
 
-        return plot_discrepancy(self)
+        Args:
+            figure: Name of the figure: `discrepancy`, `classes` or `learning_curve`.
+            ax: Axes to draw on. None for a new figure.
+
+        Raises:
+            UsageError: If the result has no figure with this name.
+        """
+        return self._figure(figure).draw(ax=ax)
+
+    def _figure(self, name: str) -> "ResultFigure":
+        from modgap.discrepancy.figures import planned_figures
+        from modgap.figures.files import figure_named
+
+        return figure_named(planned_figures(self), name)
 
 
 def _frame_row(estimate: Estimate) -> dict[str, Any]:

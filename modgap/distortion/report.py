@@ -16,6 +16,7 @@ from modgap.version import installed_version
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["DistortionResult", "to_json"]
@@ -91,31 +92,44 @@ class DistortionResult(Answered):
             "provenance": {"modgap": installed_version()},
         }
 
-    def to_frame(self) -> "pd.DataFrame":
-        """Return a data frame with one row for each encoder and surrogate.
+    def to_frame(self, figure: str | None = None) -> "pd.DataFrame":
+        """Return a data frame with one row for each encoder and surrogate, or the data frame that a figure draws.
 
-        The columns are `surrogate`, `encoder`, `method`, `target`, `epoch`, `seed`, `error`, `error_low`, `error_high`,
-        `difference`, `difference_low`, `difference_high` and `p`, all of the first probe, the error of each further
-        probe under its name, and the similarity of the last layer under the name of its measure. Values that do not
-        exist are NaN.
+        The columns of the encoders are `surrogate`, `encoder`, `method`, `target`, `epoch`, `seed`, `error`,
+        `error_low`, `error_high`, `difference`, `difference_low`, `difference_high` and `p`, all of the first probe,
+        the error of each further probe under its name, and the similarity of the last layer under the name of its
+        measure. Values that do not exist are NaN.
+
+        Args:
+            figure: Name of a figure as its file is called, such as `probes`. None for the encoders.
+
+        Raises:
+            UsageError: If the result has no figure with this name.
         """
+        if figure is not None:
+            from modgap.distortion.result_folder import planned_figures
+            from modgap.figures.files import figure_named
+
+            return figure_named(planned_figures(self.surrogates), figure).frame()
         import pandas as pd
 
         rows = [_frame_row(result, encoder) for result in self.surrogates for encoder in result.encoders]
         return pd.DataFrame(rows)
 
-    def plot(self, surrogate: int | str = 0) -> "Figure":
+    def plot(self, surrogate: int | str = 0, ax: "Axes | None" = None) -> "Figure":
         """Return the figure of probe errors before and after training on one surrogate.
 
         Args:
             surrogate: Name of the surrogate, or its number from 0.
+            ax: Axes to draw on, if the figure has one panel. None for a new figure.
 
         Raises:
-            UsageError: If no encoder was trained by a run, or there is no such surrogate.
+            UsageError: If no encoder was trained by a run, there is no such surrogate, or the figure has several
+                panels and axes are given.
         """
-        from modgap.distortion.grid_figure import probe_figure
+        from modgap.distortion.probe_figures import probe_figure
 
-        return probe_figure(self[surrogate])
+        return probe_figure(self[surrogate], ax)
 
 
 def _frame_row(result: SurrogateResult, encoder: EncoderResult) -> dict[str, Any]:

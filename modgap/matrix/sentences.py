@@ -23,10 +23,6 @@ CHOICE_LABELS = {
     v.NONE: ("No value", v.FAIL),
 }
 MOST_FAVORITES = 3
-ABSENT = (
-    "MODGAP_CACHE must be the folder of the workers, and modgap, the sources and the data must be as they were then. "
-    "To compute everything again, delete the folder of the plan that ends with .state."
-)
 
 
 def verdict_answer(verdict: MatrixVerdict) -> Answer:
@@ -184,19 +180,17 @@ TITLES = {
     "scope": "Scope",
 }
 TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "missing-jobs": lambda values: f"{count(values['jobs'], 'job')} of the plan are not finished; gather again later.",
+    "missing-jobs": lambda values: (
+        f"Not in the cache: {count(values['jobs'], 'job')}. To compute it, run the command without --cached."
+    ),
     "failed-jobs": lambda values: (
-        f"{count(values['jobs'], 'job')} failed, and can be repeated with `modgap worker FILE --retry-failed`."
+        f"{count(values['jobs'], 'job')} failed. To repeat what failed, run the command again."
         + (f" The first reason: {values['reason']}" if values.get("reason") else "")
     ),
-    "failed-targets": lambda values: (
-        f"On {_short(values['targets'])} all finished sources failed, so there is no column."
-    ),
-    "absent-results": lambda values: (
-        f"The outputs of {count(values['jobs'], 'finished job')} are not in this cache. {ABSENT}"
-    ),
+    "failed-targets": lambda values: f"On {_short(values['targets'])} all sources failed, so there is no column.",
+    "absent-results": lambda values: f"The outputs of {count(values['jobs'], 'finished job')} were not in the cache.",
     "unreadable-targets": lambda values: (
-        f"{_short(values['targets'])} cannot be read, although jobs are finished. The first reason: {values['reason']}"
+        f"{_short(values['targets'])} cannot be ranked. The first reason: {values['reason']}"
     ),
     "few-targets": lambda values: (
         f"No difference over targets can be significant: {_targets_needed(values['needed'], values['targets'])}."

@@ -13,7 +13,10 @@ from modgap.ranking.types import Ranking
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from modgap.figures.files import ResultFigure
 
 __all__ = ["RankingResult"]
 
@@ -39,14 +42,35 @@ class RankingResult(Answered, Ranking):
         """Return the documented record of plain values."""
         return to_dict(self)
 
-    def to_frame(self) -> "pd.DataFrame":
-        """Return a data frame with one row per source and the columns of ranking.csv."""
+    def to_frame(self, figure: str | None = None) -> "pd.DataFrame":
+        """Return a data frame with one row per source and the columns of ranking.csv, or the one that a figure draws.
+
+        Args:
+            figure: Name of a figure: `ranking` or `layers`. None for the table.
+
+        Raises:
+            UsageError: If the ranking has no figure with this name.
+        """
+        if figure is not None:
+            return self._figure(figure).frame()
         import pandas as pd
 
         return pd.read_csv(io.StringIO(to_csv(self)), converters={"source": plain_text})
 
-    def plot(self) -> "Figure":
-        """Return the figure of the ranking."""
-        from modgap.ranking.figures import ranking_figure
+    def plot(self, figure: str = "ranking", ax: "Axes | None" = None) -> "Figure":
+        """Return the figure of the ranking.
 
-        return ranking_figure(self)
+        Args:
+            figure: Name of the figure: `ranking` or `layers`.
+            ax: Axes to draw on. None for a new figure.
+
+        Raises:
+            UsageError: If the ranking has no figure with this name.
+        """
+        return self._figure(figure).draw(ax=ax)
+
+    def _figure(self, name: str) -> "ResultFigure":
+        from modgap.figures.files import figure_named
+        from modgap.ranking.figures import planned_figures
+
+        return figure_named(planned_figures(self), name)

@@ -46,8 +46,7 @@ def write_page(folder: Path) -> Path:
     files give the same bytes.
 
     Args:
-        folder: Folder that `modgap rank`, `discrepancy`, `distortion` or `train` wrote with --out, or `modgap plan`
-            with --results.
+        folder: Folder that `modgap rank`, `discrepancy`, `distortion` or `train` wrote with --out.
 
     Returns:
         Path of the page.

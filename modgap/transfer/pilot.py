@@ -15,8 +15,8 @@ from modgap.statistics.weights import choose_weighting, entry_weights
 from modgap.targets import Target
 from modgap.transfer.evaluation import Evaluator
 from modgap.transfer.loop import NotFiniteError
-from modgap.transfer.memory_training import train_in_memory
 from modgap.transfer.metrics import metric
+from modgap.transfer.train import train_in_memory
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import TargetData, read_target_data
 
