@@ -61,7 +61,7 @@ def test_the_page_has_the_verdict_the_table_and_the_reasons():
     assert headline(judge_matrix(matrix)) in text
     for expected in (
         "6 sources · 2 random-weights controls · 7 targets · ranked by held-out LEEP",
-        "Held-out LEEP (higher is better)", "3 jobs of the plan are not finished", "target0.npz",
+        "Held-out LEEP (higher is better)", "Not in the cache: 3 jobs", "target0.npz",
         "source1 on target2.npz", "The source takes images.", "k-NN error (lower is better)", "300 k", "image · 300 k",
         "Do other scores agree? – k-NN error most of all",
     ):  # fmt: skip

@@ -218,7 +218,7 @@ def test_cached_results_need_no_device_and_what_is_absent_is_told(sources, tmp_p
     run(targets[:1], *arguments)
     before = sorted(own_cache.rglob("*"))
     shown = " ".join(run(targets, *arguments, "--cached", "--device", "cuda:7", code=1).stdout.split())
-    assert "Not in the cache: 2 jobs. To compute it, run the command without --cached." in shown
+    assert "Not in the cache: 2 jobs. To compute what is absent, run the command" in shown
     assert sorted(own_cache.rglob("*")) == before
     run(targets, *arguments)
     request = replace(SMALL, samples=replace(SMALL.samples, device="cuda:7"))
@@ -448,7 +448,8 @@ def test_sentences_of_few_targets_say_that_nothing_is_tested(matrix):
     headline, choice, *others = sentences(matrix)
     assert headline == "Start with =HYPERLINK(1): no source is significantly better on any of the 2 targets."
     assert choice.startswith("Which source is best overall? Unknown: =HYPERLINK(1) has the lowest mean rank, 1.0 of 2.")
-    assert "Unfinished: Not in the cache: 3 jobs. To compute it, run the command without --cached." in others
+    absent = "To compute what is absent, run the command without --cached."
+    assert f"Unfinished: Not in the cache: 3 jobs. {absent}" in others
     needed = "6 targets are needed for so many sources, and there are 2."
     assert f"Few targets: No difference over targets can be significant: {needed}" in others
     assert f"It is unknown how certain that is: {needed}" in choice

@@ -181,7 +181,8 @@ TITLES = {
 }
 TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "missing-jobs": lambda values: (
-        f"Not in the cache: {count(values['jobs'], 'job')}. To compute it, run the command without --cached."
+        f"Not in the cache: {count(values['jobs'], 'job')}. To compute what is absent, run the command without "
+        "--cached."
     ),
     "failed-jobs": lambda values: (
         f"{count(values['jobs'], 'job')} failed. To repeat what failed, run the command again."
