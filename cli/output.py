@@ -118,7 +118,8 @@ def print_answer(answer: "Answer") -> None:
         print_text(sentence)
     for table in answer.tables:
         if table.rows and not table.is_detail:
-            print_line()
+            if table.title:
+                print_line()
             print_wide_table(table.columns, table.rows, table.title or None)
     checks = list(check_lines(answer))
     for lines in (checks, answer.notes):

@@ -337,7 +337,7 @@ def test_answer_says_whether_knowledge_was_lost(measured):
 
     assert answer_for().startswith("No run was measured, so this does not show a loss.")
     assert "The error of the linear probe" in answer_for()
-    assert answer_for((0.2, 0.001)).startswith("Training loses source knowledge. Is the loss significant? Yes: 1 of 1")
+    assert answer_for((0.2, 0.001)).startswith("Training loses source knowledge. Is the loss significant? Yes. 1 of 1")
     assert "with p = 0.002, corrected by Holm for 2 comparisons" in answer_for((0.2, 0.001), (0.3, 0.2))
     # The largest difference of all is not significant, and none of many p-values is below 5 % after the correction.
     assert "The largest significant difference is that of" in answer_for((0.2, 0.001), (0.3, 0.2))

@@ -447,7 +447,7 @@ def sentences(matrix):
 def test_sentences_of_few_targets_say_that_nothing_is_tested(matrix):
     headline, choice, *others = sentences(matrix)
     assert headline == "Start with =HYPERLINK(1): no source is significantly better on any of the 2 targets."
-    assert choice.startswith("Which source is best overall? Unknown: =HYPERLINK(1) has the lowest mean rank, 1.0 of 2.")
+    assert choice.startswith("Which source is best overall? Unknown. =HYPERLINK(1) has the lowest mean rank, 1.0 of 2.")
     absent = "To compute what is absent, run the command without --cached."
     assert f"Unfinished: Not in the cache: 3 jobs. {absent}" in others
     needed = "6 targets are needed for so many sources, and there are 2."

@@ -35,7 +35,7 @@ class Verdict:
 
     def __str__(self) -> str:
         """Return the verdict as one line."""
-        return f"{self.question} {self.label}: {self.sentence}" if self.label else f"{self.question}: {self.sentence}"
+        return f"{self.question} {self.label}. {self.sentence}" if self.label else f"{self.question}: {self.sentence}"
 
 
 @dataclass(frozen=True)
