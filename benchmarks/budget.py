@@ -1,7 +1,7 @@
 """Agreement of rankings within a budget with the full ranking, against the share of the work that they do.
 
-    python benchmarks/budget.py jobs.jsonl                    the targets and sources of a plan whose jobs are finished
-    python benchmarks/budget.py jobs.jsonl --shares 0.1,0.2,0.4,0.8
+    python benchmarks/budget.py --target digits --target wine --sources vit-fashion,minilm
+    python benchmarks/budget.py --target digits --target wine --sources vit-fashion,minilm --shares 0.1,0.2,0.4,0.8
 
 The clock is simulated, so that the result does not depend on the machine's load: a pass costs its samples times the
 parameters of the source, with at least a million, and a budget is a share of the cost of the full ranking with its
@@ -18,12 +18,10 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import kendalltau
 
-from modgap.matrix.job_list import read_job_list
-from modgap.ranking.backends import Backend
+from modgap.jobs import Backend
 from modgap.ranking.halving import SMALLEST_MODEL, rank_within
-from modgap.ranking.plan import CONTROL_PREFIX
 from modgap.ranking.rank import rank
-from modgap.ranking.raw_values import RAW
+from modgap.ranking.source_patterns import parse_source_names
 from modgap.ranking.types import Ranking, RankRequest
 
 
@@ -89,20 +87,21 @@ def compare(target: str, sources: list[str], request: RankRequest, shares: list[
 def main() -> None:
     """Print a line for each target and budget, and the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("jobs", type=Path)
+    parser.add_argument("--target", action="append", required=True)
+    parser.add_argument("--sources", required=True)
+    parser.add_argument("--limit", type=int, default=200)
     parser.add_argument("--shares", default="0.1,0.2,0.4,0.8")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
-    jobs = read_job_list(options.jobs)
-    names = dict.fromkeys(job.source for job in jobs.jobs)
-    sources = [name for name in names if name != RAW and not name.startswith(CONTROL_PREFIX)]
+    request = RankRequest(samples=replace(RankRequest().samples, limit=options.limit))
+    sources = parse_source_names([options.sources])
     shares = [float(part) for part in options.shares.split(",")]
     backend = Backend("loky", options.workers)
     figures = []
     heads = f"{'target':18}{'budget':>8}{'spent':>8}{'same first':>12}{'regret':>8}{'tau':>8}"
     print(f"{heads}  rounds (samples x sources)")
-    for target in jobs.targets:
-        for one in compare(target, sources, jobs.request, shares, backend):
+    for target in options.target:
+        for one in compare(target, sources, request, shares, backend):
             figures.append(one)
             rounds = ", ".join(f"{samples} x {number}" for samples, number in one["rounds"])
             print(

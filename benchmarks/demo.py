@@ -11,10 +11,10 @@ import argparse
 
 from modgap.api.discrepancy import measure_discrepancy
 from modgap.cli.output import print_table, progress_bars
+from modgap.discrepancy.answer import COLUMNS, table
 from modgap.discrepancy.report import DiscrepancyReport
-from modgap.discrepancy.summary import COLUMNS, table_rows
-from modgap.discrepancy.target_figure import plot_targets, targets_caption
-from modgap.display.figure_files import save_figure
+from modgap.discrepancy.target_figures import plot_targets, targets_caption
+from modgap.figures.files import save_figure
 from modgap.forward.logits import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
 from modgap.storage.locks import create_output_folder
@@ -29,7 +29,7 @@ def rows(reports: list[DiscrepancyReport]) -> list[list[str]]:
     return [
         [str(report.source), report.target, f"{report.result.chance:.3f}", *row]
         for report in reports
-        for row in table_rows(report)
+        for row in table(report.result).rows
     ]
 
 
@@ -50,7 +50,10 @@ def main() -> None:
             with progress_bars(quiet=False) as progress:
                 report = measure_discrepancy(source, target, request=request, estimators=ESTIMATORS, progress=progress)
             reports[-1].append(report)
-    print_table(("source", "target", "chance", *COLUMNS), rows([report for part in reports for report in part]))
+    print_table(
+        ("source", "target", "chance", *COLUMNS),
+        rows([report for part in reports for report in part]),
+    )
     paths = save_figure(plot_targets(*reports), folder / "demo", targets_caption(*reports))
     print(f"figure: {paths[0].resolve()}")
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from modgap.api.discrepancy import measure_discrepancy
 from modgap.cli.output import print_table
 from modgap.discrepancy import Search
+from modgap.discrepancy.answer import COLUMNS, table
 from modgap.discrepancy.estimator_chain import HARD_ESTIMATORS
 from modgap.discrepancy.report import DiscrepancyReport
-from modgap.discrepancy.summary import COLUMNS, table_rows
 from modgap.forward.logits import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
 from modgap.statistics.paired import paired_difference
@@ -65,7 +65,7 @@ def main() -> None:
             found = report.result.estimates["search"].solution
             many = search_with_many_restarts(source, target, request)
             searches.append([target, source, f"{found.value:.4f}", str(found.restarts), f"{many.value:.4f}"])
-            rows += [[target, source, *cells] for cells in table_rows(report)]
+            rows += [[target, source, *cells] for cells in table(report.result).rows]
             record[f"{source} -> {target}"] = _without_histograms(report.result.to_dict())
         for name in TESTED:
             for column, is_separated in enumerate(separations(*pair, name)):

@@ -92,7 +92,7 @@ def _score(name: str) -> Callable[[dict[str, int]], Run]:
     def prepare(sizes: dict[str, int]) -> Run:
         from dataclasses import replace
 
-        from modgap.ranking.job_threads import fix_threads
+        from modgap.jobs import fix_threads
         from modgap.ranking.scores import get_score
         from modgap.ranking.source_outputs import SourceOutputs
 
@@ -106,7 +106,7 @@ def _score(name: str) -> Callable[[dict[str, int]], Run]:
 
 
 def _standings(sizes: dict[str, int]) -> Run:
-    from modgap.ranking.job_threads import fix_threads
+    from modgap.jobs import fix_threads
     from modgap.ranking.score_sources import score_sources
     from modgap.ranking.source_outputs import SourceOutputs
 
@@ -126,7 +126,7 @@ def _pass(sizes: dict[str, int]) -> Run:
     """Return the pass of EfficientNet-Lite0 with random weights at 64 pixels, one job for N or four for workers."""
     from modgap.forward.inference_setup import LogitsRequest
     from modgap.forward.sample_request import SampleRequest
-    from modgap.ranking.backends import Backend, run_jobs
+    from modgap.jobs import Backend
     from modgap.ranking.jobs import ExtractJob
 
     folder = Path(tempfile.mkdtemp(prefix="modgap-growth-"))
@@ -144,7 +144,7 @@ def _pass(sizes: dict[str, int]) -> Run:
 
     def run() -> object:
         os.environ["MODGAP_CACHE"] = tempfile.mkdtemp(dir=folder)
-        return [*run_jobs(jobs, backend)]
+        return [*backend.run(jobs)]
 
     return run
 
@@ -247,7 +247,7 @@ def draw(records: list[dict], path: Path) -> None:
     """Draw the times against N, K and C, with the name of each method at the end of its line."""
     import matplotlib as mpl
 
-    from modgap.display.figure_layout import drawing_settings
+    from modgap.figures.style import drawing_settings
 
     with mpl.rc_context(drawing_settings()):
         _draw(records, path)
@@ -256,7 +256,7 @@ def draw(records: list[dict], path: Path) -> None:
 def _draw(records: list[dict], path: Path) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter
 
-    from modgap.display.figure_layout import COLORS, MARGIN, WIDTH, Ink, draw_title, figure_below_title
+    from modgap.figures.style import COLORS, MARGIN, WIDTH, Ink, draw_title, figure_below_title
 
     curves = {curve: _points(records, curve) for curve in CURVES if curve.size in PANELS}
     factors = [2 ** exponent(*points) for curve, points in curves.items() if curve.size == "N"]
@@ -301,8 +301,8 @@ def _draw(records: list[dict], path: Path) -> None:
 
 def _name_lines(axes: "Axes", x: float, ends: list[tuple[float, str]], height: float) -> None:
     """Write the names right of the ends of their lines at x, apart from each other, with a thin line between."""
-    from modgap.display.figure_layout import Ink
-    from modgap.display.label_spacing import spread_labels
+    from modgap.figures.labels import spread_labels
+    from modgap.figures.style import Ink
 
     low, high = axes.get_ylim()
     line = 0.14 * (high - low) / height

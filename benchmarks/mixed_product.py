@@ -11,11 +11,11 @@ import torch
 
 from modgap.models import Output, target_model
 from modgap.sources import open_source
-from modgap.transfer.gradients import OuterLoss, VirtualSteps, mona_gradient
 from modgap.transfer.losses import loss
 from modgap.transfer.methods import get_method
-from modgap.transfer.mixed_product import derivative_along
-from modgap.transfer.objectives import objective
+from modgap.transfer.methods.mona import alignment_uniformity, mixed_product, mona_gradient
+from modgap.transfer.recipe import EmbedderStage
+from modgap.transfer.surrogate_loss import OuterLoss
 from modgap.transfer.task_loss import MicroBatch, TaskLoss
 
 MODELS = {
@@ -39,7 +39,7 @@ def problem(name: str):
     task = TaskLoss(model, loss("cross-entropy"), (MicroBatch(x, y),), SAMPLES)
     tokens = model.embed(x).detach()
     noisy = tokens + 0.3 * torch.randn_like(tokens)
-    outer = OuterLoss([lambda model: model.encode(noisy).mean(1)], y, objective("alignment-uniformity"))
+    outer = OuterLoss([lambda model: model.encode(noisy).mean(1)], y, alignment_uniformity)
     parameters = dict(model.named_parameters())
     embedder = get_method("mona").stages[1].select_parameters(model)
     return task, outer, parameters, embedder, [n for n in parameters if n not in embedder]
@@ -55,10 +55,10 @@ def flat(tensors: dict) -> torch.Tensor:
     return torch.cat([tensor.detach().reshape(-1) for tensor in tensors.values()])
 
 
-def mixed_term(task, outer, parameters, embedder, inner, alpha: float, route: str) -> torch.Tensor:
+def mixed_term(task, outer, embedder, alpha: float, route: str) -> torch.Tensor:
     """Return the mixed term of the embedder's gradient alone, without lambda."""
-    steps = VirtualSteps(alpha, 1.0, route=route, task_loss=False)
-    return flat(mona_gradient(task, outer, parameters, embedder, inner, steps).gradient)
+    settings = EmbedderStage(alpha=alpha, weight=1.0, route=route, task_loss=False)
+    return flat(mona_gradient(task, outer, embedder, settings).gradient)
 
 
 def outer_after_step(task, outer, parameters, inner, alpha: float) -> float:
@@ -84,7 +84,7 @@ def main() -> None:
     for name in MODELS:
         arguments = problem(name)
         task, outer, parameters, embedder, inner = arguments
-        exact, finite = (mixed_term(*arguments, ALPHA, route) for route in ("exact", "finite-difference"))
+        exact, finite = (mixed_term(task, outer, embedder, ALPHA, route) for route in ("exact", "finite-difference"))
         direction = {n: torch.randn_like(parameters[n]) for n in embedder}
         slope = central_difference(*arguments, direction, ALPHA)
         print(f"{name}: finite-difference route against the exact one {relative_difference(finite, exact):.1e}")
@@ -92,9 +92,9 @@ def main() -> None:
             difference = abs(float(term @ flat(direction)) / slope - 1)
             print(f"  {route} route against central differences along one direction: {difference:.1e}")
         adjoint, _ = outer.gradient(task.model, parameters, inner)
-        limit = flat(derivative_along(task, parameters, adjoint, embedder, "exact"))
+        limit = flat(mixed_product(task, parameters, adjoint, embedder, "exact"))
         for alpha in (1e-1, 1e-2, 1e-3, 1e-4, 1e-5):
-            difference = relative_difference(mixed_term(*arguments, alpha, "exact") / -alpha, limit)
+            difference = relative_difference(mixed_term(task, outer, embedder, alpha, "exact") / -alpha, limit)
             print(f"  alpha {alpha:.0e}: mixed term / -alpha against equation (9): {difference:.2e}")
 
 

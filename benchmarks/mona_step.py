@@ -34,10 +34,11 @@ def create_step(kind: str, batch: int, device):
 
     from modgap.models import Output, target_model
     from modgap.sources import open_source
-    from modgap.transfer.gradients import OuterLoss, VirtualSteps, mona_gradient, task_gradient
     from modgap.transfer.losses import loss
     from modgap.transfer.methods import get_method
-    from modgap.transfer.objectives import objective
+    from modgap.transfer.methods.mona import alignment_uniformity, mona_gradient
+    from modgap.transfer.recipe import EmbedderStage
+    from modgap.transfer.surrogate_loss import OuterLoss
     from modgap.transfer.task_loss import MicroBatch, TaskLoss
 
     torch.manual_seed(0)
@@ -55,17 +56,16 @@ def create_step(kind: str, batch: int, device):
     with torch.no_grad():
         embedded = parts.embedder.to(device)(torch.randn(batch, 3, SIZE, SIZE, device=device))
     features = [lambda model: parts.tokens(model.encoder(embedded)).mean(1)]
-    outer = OuterLoss(features, y, objective("alignment-uniformity"))
-    inner = [name for name in parameters if name not in embedder]
+    outer = OuterLoss(features, y, alignment_uniformity)
 
     def step() -> None:
         if kind in ("vanilla", "emb"):
             detached = {name: p if name in trained else p.detach() for name, p in parameters.items()}
-            result = task_gradient(task, detached, trained)
+            gradient, _ = task.gradient(detached, trained)
         else:
-            result = mona_gradient(task, outer, parameters, embedder, inner, VirtualSteps(1e-2, 0.4, route=kind))
+            gradient = mona_gradient(task, outer, embedder, EmbedderStage(alpha=1e-2, weight=0.4, route=kind)).gradient
         for name in trained:
-            parameters[name].grad = result.gradient[name]
+            parameters[name].grad = gradient[name]
         optimizer.step()
 
     return step

@@ -18,7 +18,7 @@ from dataclasses import replace
 import joblib
 import numpy as np
 
-from modgap.ranking.job_threads import fix_threads
+from modgap.jobs import fix_threads
 from modgap.ranking.scores import get_score, score_names
 from modgap.ranking.source_outputs import SourceOutputs
 

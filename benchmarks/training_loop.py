@@ -24,10 +24,9 @@ from torch.utils.data import DataLoader, Dataset
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.targets import open_target
-from modgap.transfer.loop_setup import build_model
 from modgap.transfer.methods import get_method
 from modgap.transfer.recipe import resolve_recipe
-from modgap.transfer.train import train
+from modgap.transfer.train import build_model, train
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import TargetData, read_target_data
 

@@ -37,7 +37,7 @@ from study.jobs import GRIDS, PARTS, UNTOUCHED, Job, jobs
 from study.tables import plan, report
 from study.work import work
 
-from modgap.display.figure_files import save_figure
+from modgap.figures.files import save_figure
 from modgap.version import installed_version
 
 RESULTS = Path(__file__).parent / "results" / "transfer.jsonl"

@@ -9,7 +9,6 @@ import cloup
 from modgap.cli.completion import complete_files, names_completer
 from modgap.cli.groups import example
 from modgap.cli.options import option_group, quiet_option
-from modgap.cli.output import print_line
 from modgap.errors import UsageError
 from modgap.storage.paths import expand_user
 
@@ -75,14 +74,14 @@ def compare(
     targets on. Results that are not comparable are refused, with the reason.
     """
     from modgap.api.comparison import compare_paths
-    from modgap.cli.output import log_to_stderr, progress_bars
+    from modgap.cli.output import log_to_stderr, print_answer, progress_bars
 
     path = _figure_path(figure)
     log_to_stderr(quiet)
     with progress_bars(quiet):
         comparison = compare_paths(results, estimator)
     if output_format == "table":
-        _print_comparison(comparison)
+        print_answer(comparison.answer)
     else:
         click.echo(comparison.to_text(output_format), nl=False)
     if path:
@@ -104,21 +103,6 @@ def _figure_path(figure: str | None) -> Path | None:
 
 def _draw_figure(comparison: "ComparisonResult", path: Path) -> None:
     from modgap.cli.output import draw_figures
-    from modgap.comparison.figure import comparison_caption
-    from modgap.display.figure_files import PlannedFigure
+    from modgap.comparison.figure import planned_figure
 
-    figure = PlannedFigure(path.stem, lambda: (comparison.plot(), comparison_caption(comparison)))
-    draw_figures([figure], path.parent, [path.suffix.lower()[1:]])
-
-
-def _print_comparison(comparison: "ComparisonResult") -> None:
-    from modgap.cli.output import print_text, print_title, print_wide_table
-    from modgap.comparison.summary import answer, heading, notes, tables
-
-    print_title(heading(comparison))
-    print_text(answer(comparison))
-    for table in tables(comparison):
-        print_wide_table(table.columns, table.rows)
-    print_line()
-    for line in notes(comparison):
-        print_text(line)
+    draw_figures([planned_figure(comparison, path.stem)], path.parent, [path.suffix.lower()[1:]])

@@ -59,7 +59,7 @@ def complete_targets(_context: click.Context, _parameter: click.Parameter, incom
 
 def complete_methods(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the name of a transfer method."""
-    from modgap.transfer.method_order import METHOD_ORDER
+    from modgap.transfer.methods import METHOD_ORDER
 
     return _matching(METHOD_ORDER, incomplete)
 

@@ -16,7 +16,6 @@ from modgap.cli.options import (
     custom_data_from_options,
     sample_request,
 )
-from modgap.cli.output import print_line
 from modgap.errors import UsageError, check_maximum
 from modgap.forward.sample_request import SampleRequest
 from modgap.resources import MOST_THREADS
@@ -81,7 +80,7 @@ def discrepancy(context: click.Context, /, **values: Any) -> None:
 
 def _write_report(report: "DiscrepancyReport", folder: Path | None, values: dict[str, Any]) -> None:
     """Write the results to the folder and print them, and then draw the figures."""
-    from modgap.cli.output import draw_figures, print_written
+    from modgap.cli.output import draw_figures, print_answer, print_written
     from modgap.discrepancy.report import to_json
 
     if folder:
@@ -91,9 +90,9 @@ def _write_report(report: "DiscrepancyReport", folder: Path | None, values: dict
     if values["as_json"]:
         click.echo(to_json(report))
     else:
-        _print_report(report)
+        print_answer(report.answer)
     if folder:
-        from modgap.discrepancy.result_folder import planned_figures
+        from modgap.discrepancy.figures import planned_figures
 
         draw_figures(planned_figures(report), folder, values["formats"])
 
@@ -167,17 +166,3 @@ def _estimator_settings(values: dict[str, Any]) -> dict[str, Any]:
     if values["estimator"] != "all":
         settings["estimators"] = [values["estimator"]]
     return settings
-
-
-def _print_report(report: "DiscrepancyReport") -> None:
-    from modgap.cli.output import print_table, print_text, print_title
-    from modgap.discrepancy.summary import COLUMNS, answer, heading, notes, table_rows
-
-    print_title(heading(report))
-    print_text(answer(report))
-    if report.result.estimates:
-        print_table(COLUMNS, table_rows(report))
-    for lines in notes(report):
-        print_line()
-        for line in lines:
-            print_text(line)

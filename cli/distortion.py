@@ -21,7 +21,6 @@ from modgap.cli.options import (
     sample_request,
     weights_option,
 )
-from modgap.cli.output import print_line
 from modgap.errors import UsageError, check_maximum
 from modgap.resources import MOST_THREADS
 
@@ -29,7 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from modgap.distortion.encoders import Epochs
-    from modgap.distortion.measurement import DistortionRequest, SurrogateResult
+    from modgap.distortion.measurement import DistortionRequest
+    from modgap.distortion.report import DistortionResult
 
 __all__ = ["distortion"]
 
@@ -163,7 +163,7 @@ def distortion(context: click.Context, /, **options: Any) -> None:
     """
     from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.distortion.measurement import measure_distortion
-    from modgap.distortion.report import to_json
+    from modgap.distortion.report import DistortionResult
     from modgap.storage.locks import output_folder
 
     check_minimums(options, {"limit": 20, "repeats": 2, "threads": 1})
@@ -183,28 +183,28 @@ def distortion(context: click.Context, /, **options: Any) -> None:
                 weights=options["weights"],
                 progress=progress,
             )
-        record = to_json(options["source"], results, request, time.perf_counter() - start)
-        _write_distortion(record, results, folder, options)
+        result = DistortionResult(options["source"], tuple(results), request, time.perf_counter() - start)
+        _write_distortion(result, folder, options)
 
 
-def _write_distortion(
-    record: str, results: "Sequence[SurrogateResult]", folder: "Path | None", options: Mapping[str, Any]
-) -> None:
+def _write_distortion(result: "DistortionResult", folder: "Path | None", options: Mapping[str, Any]) -> None:
     """Write the results to the folder and print them, and then draw the figures."""
-    from modgap.cli.output import draw_figures, print_written
+    from modgap.cli.output import draw_figures, print_answer, print_written
+    from modgap.distortion.report import to_json
 
+    record = to_json(result)
     if folder:
         from modgap.distortion.result_folder import write_results
 
-        print_written(write_results(record, results, folder))
+        print_written(write_results(record, result.surrogates, folder))
     if options["as_json"]:
         click.echo(record)
     else:
-        _print_results(options["source"], results)
+        print_answer(result.answer)
     if folder:
         from modgap.distortion.result_folder import planned_figures
 
-        draw_figures(planned_figures(results), folder, options["formats"])
+        draw_figures(planned_figures(result.surrogates), folder, options["formats"])
 
 
 def _distortion_request(options: Mapping[str, Any]) -> "DistortionRequest":
@@ -250,17 +250,3 @@ def _expand_folders(texts: Sequence[str]) -> list[str]:
             raise UsageError(f"No folder matches --run {pattern}. Pass a folder that modgap train wrote.")
         folders += [f"{match}{suffix}" for match in matches]
     return list(dict.fromkeys(folders))
-
-
-def _print_results(source: str, results: "Sequence[SurrogateResult]") -> None:
-    from modgap.cli.output import print_table, print_text, print_title
-    from modgap.distortion.summary import answer, heading, notes, tables
-
-    print_title(heading(source, results))
-    print_text(answer(results))
-    for result in results:
-        for table in tables(result):
-            print_line()
-            print_table(table.columns, table.rows, table.title)
-        for note in notes(result):
-            print_text(note)

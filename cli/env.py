@@ -19,6 +19,7 @@ PACKAGES = (
     "safetensors",
     "pydantic",
     "matplotlib",
+    "seaborn",
 )
 VARIABLES = ("MODGAP_CACHE", "HF_HUB_OFFLINE", "NO_COLOR", "OMP_NUM_THREADS", "NUMBA_CACHE_DIR")
 

@@ -27,8 +27,6 @@ SECTIONS = {
     },
     "Choose a source": {
         "rank": "Rank source models for target data.",
-        "plan": "Plan rankings for many targets as jobs, or gather their results.",
-        "worker": "Run jobs of a plan, beside any number of other workers.",
         "report": "Write results as one self-contained HTML page.",
         "scores": "List the transferability scores, or show one.",
     },

@@ -68,21 +68,15 @@ def _print_method(method: "Method") -> None:
 def _setting_sections(method: "Method") -> Iterator[tuple[str, list[Row]]]:
     """Yield a heading and the settings of each stage of the method, then those of the whole run."""
     from modgap.targets import named_manifest
-    from modgap.transfer.recipe import STAGES, Recipe, borrowed_settings, stage_settings
+    from modgap.transfer.methods import method_settings
 
-    used_sections = {stage.recipe_section for stage in method.stages}
-    objectives = method.objectives
     # The manifest of digits has no recipe, so these are the method's defaults.
     method_defaults = {"stage1": method.stage1_defaults(named_manifest("digits"))}
-    for section, model in STAGES.items():
-        settings = stage_settings(model, objectives)
-        if section not in used_sections:
-            settings = {name: settings[name] for name in borrowed_settings(objectives) if section == "stage1"}
+    for section, settings in method_settings(method).items():
         if settings:
-            rows = _setting_rows(settings, f"{section}.", method_defaults.get(section, {}))
-            yield f"{section} (defaults; the recipe of a target overrides them)", list(rows)
-    run_settings = {name: row for name, row in stage_settings(Recipe, ()).items() if name not in STAGES}
-    yield "the whole run", list(_setting_rows(run_settings, "", {}))
+            heading = f"{section} (defaults; the recipe of a target overrides them)" if section else "the whole run"
+            prefix = f"{section}." if section else ""
+            yield heading, list(_setting_rows(settings, prefix, method_defaults.get(section, {})))
 
 
 def _setting_rows(

@@ -243,15 +243,12 @@ def target_option(*, required: bool) -> Decorator:
     return decorator
 
 
-def sample_options(
-    default_limit: int | None, *, default_split: str = "all", several_targets: bool = False
-) -> Decorator:
+def sample_options(default_limit: int | None, *, default_split: str = "all") -> Decorator:
     """Return the group of options that choose the samples of a target.
 
     Args:
         default_limit: Default of `--limit`, which `--limit 0` then removes; None for no limit.
         default_split: Default of `--split`.
-        several_targets: True for a command of several targets, which have no data directory in common.
     """
     limit = click.option(
         "--limit",
@@ -269,8 +266,7 @@ def sample_options(
         help="Split of the target's samples to use."
         + (" Samples that test the chosen source should not choose it." if default_split == "train" else ""),
     )
-    folder = () if several_targets else (data_dir_option,)
-    return option_group("Samples", split, limit, pseudo_classes_option, *folder)
+    return option_group("Samples", split, limit, pseudo_classes_option, data_dir_option)
 
 
 def output_options(files: str) -> Decorator:

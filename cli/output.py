@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from modgap.display.figure_files import PlannedFigure
+    from modgap.answers import Answer
+    from modgap.figures.files import ResultFigure
 
 __all__ = [
     "draw_figures",
     "log_to_stderr",
+    "print_answer",
     "print_line",
     "print_sections",
     "print_table",
@@ -84,7 +86,7 @@ def print_written(paths: "Sequence[Path]") -> None:
     print_line(f"modgap: wrote {', '.join(map(str, paths))}", err=True)
 
 
-def draw_figures(figures: "Iterable[PlannedFigure]", folder: "Path", formats: Sequence[str]) -> None:
+def draw_figures(figures: "Iterable[ResultFigure]", folder: "Path", formats: Sequence[str]) -> None:
     """Draw the figures of results that are already written and printed.
 
     Args:
@@ -92,7 +94,7 @@ def draw_figures(figures: "Iterable[PlannedFigure]", folder: "Path", formats: Se
         folder: Folder of the results.
         formats: Formats of the figures.
     """
-    from modgap.display.figure_files import write_figures
+    from modgap.figures.files import write_figures
 
     # What is printed appears now, also where the output is a pipe, so that nothing is lost with a figure.
     sys.stdout.flush()
@@ -104,6 +106,32 @@ COLUMN_GAP = 2
 """Characters between columns."""
 
 
+def print_answer(answer: "Answer") -> None:
+    """Print an answer on stdout: question, headline and verdicts, tables, checks, notes and the next step."""
+    from modgap.answers.text import check_lines, next_step_lines
+
+    print_title(answer.question)
+    if answer.facts:
+        print_text(", ".join(answer.facts))
+    print_line()
+    for sentence in (answer.headline, *map(str, answer.verdicts)):
+        print_text(sentence)
+    for table in answer.tables:
+        if table.rows and not table.is_detail:
+            if table.title:
+                print_line()
+            print_wide_table(table.columns, table.rows, table.title or None)
+    checks = list(check_lines(answer))
+    for lines in (checks, answer.notes):
+        if lines:
+            print_line()
+        for line in lines:
+            print_text(line)
+    step = list(next_step_lines(answer))
+    for line in ["", *step] if step else []:
+        print_line(line)
+
+
 def print_title(title: str) -> None:
     """Print a title on stdout, in bold on a terminal."""
     # Without a terminal nothing is folded, so that other programs can read the output.
@@ -112,7 +140,7 @@ def print_title(title: str) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
     """Print a table on stdout; columns of numbers after the first column are right-aligned."""
-    from modgap.display.text_table import UNLIMITED_WIDTH, build_table
+    from modgap.answers.text import UNLIMITED_WIDTH, build_table
 
     if title:
         # As a title of the table it would be folded at the width of the table.

@@ -1,6 +1,6 @@
 """`modgap rank`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,98 +9,241 @@ import click
 import cloup
 
 from modgap.cli.groups import example
-from modgap.cli.options import check_figure_formats, check_minimums, custom_data_from_options, sample_request
+from modgap.cli.options import (
+    CUSTOM_DATA_OPTIONS,
+    check_figure_formats,
+    check_minimums,
+    custom_data_from_options,
+    sample_request,
+)
 from modgap.cli.output import print_line
 from modgap.cli.rank_options import rank_options
-from modgap.errors import UsageError
+from modgap.errors import InputError, UsageError
+from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
-    from modgap.ranking.backends import Backend
-    from modgap.ranking.progress_file import ProgressFile
+    from modgap.jobs import Backend
+    from modgap.matrix.result import Matrix
+    from modgap.progress import Progress
+    from modgap.ranking.stages import ProgressFile
     from modgap.ranking.types import Ranking, RankRequest
-    from modgap.ranking.verdict import Verdict
 
-__all__ = ["build_request", "rank"]
+__all__ = ["rank"]
 
 MIN_RESAMPLES = 10
 """Same as modgap.ranking.standings.MIN_SUBSAMPLES, which would make the help slow to import."""
-CHECK_MARKS = {"fail": "x", "warn": "!", "info": "-"}
 MINIMUMS = {"resamples": 0, "limit": 0, "jobs": 1, "pseudo_classes": 2, "splits": 1, "per_class": 1, "pilot": 0}
+CLUSTERS = ("slurm", "pbs", "lsf")
+"""Backends whose workers a scheduler starts, as in modgap.jobs."""
+LISTS = ("job_extra_directives", "job_directives_skip", "job_script_prologue", "worker_extra_args")
+"""Options of dask-jobqueue that are lists."""
+MANIFESTS = "Describe data of your own in manifests, and pass their paths to --target."
+ONE_BY_ONE = "Rank the targets one by one."
+OF_ONE_TARGET = {
+    "data_dir": "Say where data lies with modgap data path.",
+    **dict.fromkeys(("layers", "pilot", "budget"), ONE_BY_ONE),
+}
+"""Options that apply to a single target, besides those of custom data, and what to do for several."""
 
 
-@cloup.command(epilog=example("modgap rank --target digits --sources vit-fashion,efficientnet-lite0"))
+@cloup.command(
+    epilog=example(
+        "modgap rank --target digits --sources vit-fashion,efficientnet-lite0",
+        "modgap rank --target digits --target wine --sources vit-fashion --out matrix",
+    )
+)
 @rank_options
 @click.pass_context
 def rank(context: click.Context, /, **options: Any) -> int:
-    """Rank sources by how well they should transfer to a target.
+    """Rank sources by how well they should transfer to a target, or to each of several and to all of them.
 
     Each source processes the target's samples once. Transferability scores are then computed from its features and
     logits. Scores that are means of errors by sample are compared sample by sample on the same splits, and other scores
     on random subsamples. All results are cached: after an interruption, or for another score, the same
     command computes only what is missing. The exit code is 1 if a source could not be scored.
     """
-    from modgap.cli.output import log_to_stderr, progress_bars
-    from modgap.ranking.rank import rank as rank_sources
+    from modgap.cli.output import log_to_stderr
+    from modgap.ranking.rows import parse_shard
     from modgap.ranking.source_patterns import parse_source_names
     from modgap.storage.locks import output_folder
 
+    targets = _target_names(options["target_arguments"])
     _check_options(options)
+    _check_engine(options)
+    share = parse_shard(options["shard"]) if options["shard"] else None
+    if len(targets) > 1:
+        _check_several(context)
     check_figure_formats(context, options["out"])
-    request = build_request(options)
     backend = _build_backend(options)
     log_to_stderr(options["quiet"])
     sources = parse_source_names(options["source_arguments"])
+    if share:
+        return _run_share(targets, sources, backend, share, options)
     with output_folder(options["out"]) as folder:
-        with progress_bars(options["quiet"]) as progress, _progress_file(folder, backend) as listener:
-            ranking = rank_sources(
-                options["target"],
-                sources,
-                request,
-                backend,
-                custom_data=custom_data_from_options(options),
-                data_dir=Path(options["data_dir"]) if options["data_dir"] else None,
-                pseudo_classes=options["pseudo_classes"],
-                budget=None if options["budget"] is None else 60 * options["budget"],
-                progress=progress,
-                listener=listener,
-            )
-        _write_ranking(ranking, folder, options["formats"], as_json=options["as_json"])
+        if len(targets) > 1:
+            return _rank_several(targets, sources, backend, folder, options)
+        return _rank_one(targets[0], sources, backend, folder, options)
+
+
+def _target_names(arguments: Sequence[str]) -> list[str]:
+    """Return the distinct names of targets; `@FILE` stands for a file with one in each line."""
+    names: list[str] = []
+    for argument in arguments:
+        if not argument.startswith("@"):
+            names.append(argument)
+            continue
+        path = expand_user(argument[1:])
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"Cannot read the list of targets {path}: {error}.") from error
+        names += filter(None, (line.partition("#")[0].strip() for line in lines))
+    if not names:
+        raise UsageError("No target was named. Run `modgap targets` for a list of them.")
+    return list(dict.fromkeys(names))
+
+
+def _rank_one(
+    target: str, sources: Sequence[str], backend: "Backend", folder: Path | None, options: Mapping[str, Any]
+) -> int:
+    from modgap.ranking.rank import rank as rank_sources
+
+    with _reports(folder, backend, options) as (progress, listener):
+        ranking = rank_sources(
+            target,
+            sources,
+            _build_request(options),
+            backend,
+            **_target_options(options),
+            budget=None if options["budget"] is None else 60 * options["budget"],
+            progress=progress,
+            listener=listener,
+        )
+    _write_ranking(ranking, folder, options["formats"], as_json=options["as_json"])
     return 1 if ranking.failed else 0
 
 
+def _rank_several(
+    targets: Sequence[str], sources: Sequence[str], backend: "Backend", folder: Path | None, options: Mapping[str, Any]
+) -> int:
+    from modgap.matrix.rankings import rank_targets, targets_of_names
+
+    opened = targets_of_names(targets, options["pseudo_classes"])
+    with _reports(folder, backend, options) as (progress, listener):
+        request = _build_request({**options, "out": None})
+        matrix, rankings = rank_targets(opened, sources, request, backend, progress, listener)
+    if folder:
+        from modgap.cli.output import print_written
+        from modgap.formatting import count
+        from modgap.matrix.result_folder import write_results
+
+        written = write_results(matrix, rankings, [target["name"] for target in opened], folder)
+        # The rankings of all targets would be too long a list.
+        print_written([path for path in written if path.parent == folder])
+        print_line(f"modgap: and a folder with the ranking of each of {count(len(rankings), 'target')}", err=True)
+    if options["as_json"]:
+        from modgap.matrix.formats import to_json
+
+        click.echo(to_json(matrix))
+    else:
+        _print_matrix(matrix)
+    return 1 if matrix.failed or matrix.missing or matrix.unreadable else 0
+
+
+def _run_share(
+    targets: Sequence[str],
+    sources: Sequence[str],
+    backend: "Backend",
+    share: tuple[int, int],
+    options: Mapping[str, Any],
+) -> int:
+    """Run a share of the jobs, and say how many there were."""
+    from modgap.formatting import count
+    from modgap.jobs import Failure
+    from modgap.matrix.rankings import rank_share, targets_of_names
+
+    one = [{"name": targets[0], **_target_options(options)}]
+    opened = one if len(targets) == 1 else targets_of_names(targets, options["pseudo_classes"])
+    with _reports(None, backend, options) as (progress, _):
+        results = rank_share(opened, sources, _build_request({**options, "out": None}), backend, share, progress)
+    failures = [result for result in results if isinstance(result, Failure) and not result.is_result]
+    n_computed, n_cached = results.count(True), results.count(False)
+    number, shares = share
+    print_line(
+        f"Share {number} of {shares}: {count(len(results), 'job')}, {n_computed:,} computed, {n_cached:,} from the "
+        f"cache, {len(failures):,} failed. When all shares are done, run the same command without --shard."
+    )
+    for failure in failures:
+        print_line(f"Failed: {failure.reason}")
+    return 1 if failures else 0
+
+
 @contextmanager
-def _progress_file(folder: Path | None, backend: "Backend") -> "Iterator[ProgressFile | None]":
-    """Write how far the ranking is to its folder within a block, for `--status`."""
-    if folder is None:
-        yield None
-        return
-    from modgap.ranking.progress_file import ProgressFile
+def _reports(
+    folder: Path | None, backend: "Backend", options: Mapping[str, Any]
+) -> "Iterator[tuple[Progress | None, ProgressFile | None]]":
+    """Show progress within a block, and write how far the jobs are to the folder, for `--status`."""
+    from modgap.cli.output import progress_bars
+    from modgap.ranking.stages import ProgressFile
 
-    processes = {"serial": 1, "loky": backend.processes}.get(backend.name)
-    progress_file = ProgressFile(folder, processes)
-    try:
-        yield progress_file
-    finally:
-        progress_file.remove()
+    with progress_bars(options["quiet"]) as progress:
+        if folder is None:
+            yield progress, None
+            return
+        processes = {"serial": 1, "loky": backend.processes()}.get(backend.name)
+        progress_file = ProgressFile(folder, processes)
+        try:
+            yield progress, progress_file
+        finally:
+            progress_file.remove()
 
 
-def _check_options(options: dict[str, Any]) -> None:
+def _check_options(options: Mapping[str, Any]) -> None:
     check_minimums(options, MINIMUMS)
     resamples = options["resamples"]
-    backend = options["backend"]
     if 0 < resamples < MIN_RESAMPLES:
         raise UsageError(
             f"--resamples is {resamples}, which is too few to estimate intervals. Pass at least {MIN_RESAMPLES}, or 0 "
             "for no intervals."
         )
-    if options["address"] and backend not in ("dask", "ray"):
-        raise UsageError(f"--address applies to --backend dask and ray, not to {backend}.")
-    if options["cluster_options"] and backend != "slurm":
-        raise UsageError(f"--cluster applies to --backend slurm, not to {backend}.")
 
 
-def build_request(options: dict[str, Any]) -> "RankRequest":
-    """Return the request that the options of `modgap rank` or `modgap plan` describe."""
+def _check_engine(options: Mapping[str, Any]) -> None:
+    """Raise if the options of where jobs run exclude each other."""
+    backend = options["backend"]
+    if options["shard"] and (options["address"] or backend not in ("loky", "serial")):
+        other = "--address" if options["address"] else f"--backend {backend}"
+        raise UsageError(
+            f"--shard runs a share of the jobs on this machine, and {other} hands all jobs to one cluster. Remove one "
+            "of the two."
+        )
+    if options["address"] and backend != "dask":
+        raise UsageError(f"--address applies to --backend dask, not to {backend}.")
+    if options["cluster_options"] and backend not in CLUSTERS:
+        raise UsageError(f"--cluster applies to --backend slurm, pbs and lsf, not to {backend}.")
+    for name, other in (("shard", "cached"), ("shard", "budget"), ("cached", "budget")):
+        if options[name] and options[other] not in (None, False):
+            raise UsageError(f"--{name} and --{other} exclude each other. Remove one of them.")
+
+
+def _check_several(context: click.Context) -> None:
+    """Raise if options of one target were passed with several."""
+    for name, way_out in {**OF_ONE_TARGET, **dict.fromkeys(CUSTOM_DATA_OPTIONS, MANIFESTS)}.items():
+        if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} applies to one target, and several were named. {way_out}")
+
+
+def _target_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of `modgap.targets.open_target` for one target, without its name."""
+    return {
+        "custom_data": custom_data_from_options(options),
+        "data_dir": Path(options["data_dir"]) if options["data_dir"] else None,
+        "pseudo_classes": options["pseudo_classes"],
+    }
+
+
+def _build_request(options: Mapping[str, Any]) -> "RankRequest":
     from modgap.ranking.layer_numbers import parse_layers
     from modgap.ranking.score import ErrorOptions
     from modgap.ranking.scores import score_names
@@ -114,23 +257,37 @@ def build_request(options: dict[str, Any]) -> "RankRequest":
         head=options["head"],
         controls=not options["no_controls"],
         raw=not options["no_raw"],
-        report_details=bool(options.get("out")),
+        report_details=bool(options["out"]),
         errors=ErrorOptions(options["weight"], options["splits"], options["per_class"]),
-        layers=parse_layers(options.get("layers", "last")),
-        pilot=options.get("pilot", 0),
+        layers=parse_layers(options["layers"]),
+        pilot=options["pilot"],
     )
 
 
-def _build_backend(options: dict[str, Any]) -> "Backend":
-    from modgap.ranking.backends import Backend
+def _build_backend(options: Mapping[str, Any]) -> "Backend":
+    from modgap.jobs import Backend
 
-    cluster_options: dict[str, int | str] = {}
+    if options["cached"]:
+        return Backend("cached")
+    cluster_options: dict[str, Any] = {}
     for text in options["cluster_options"]:
         key, equals, value = text.partition("=")
         if not equals:
-            raise UsageError(f"--cluster is {text!r}. Expected KEY=VALUE, such as slurm_partition=gpu.")
-        cluster_options[key] = int(value) if value.isdecimal() else value
+            raise UsageError(f"--cluster is {text!r}. Expected KEY=VALUE, such as memory=16GB.")
+        if key in LISTS:
+            cluster_options.setdefault(key, []).append(value)
+        else:
+            cluster_options[key] = int(value) if value.isdecimal() else value
     return Backend(options["backend"], options["jobs"], options["address"], cluster_options)
+
+
+def _print_matrix(matrix: "Matrix") -> None:
+    from modgap.cli.output import print_answer, print_text
+    from modgap.matrix.answer import matrix_answer
+
+    print_answer(matrix_answer(matrix))
+    print_line()
+    print_text(f"jobs: {_job_counts(*matrix.jobs)}")
 
 
 def _write_ranking(ranking: "Ranking", folder: Path | None, formats: Sequence[str], *, as_json: bool) -> None:
@@ -148,72 +305,21 @@ def _write_ranking(ranking: "Ranking", folder: Path | None, formats: Sequence[st
     else:
         _print_ranking(ranking)
     if folder:
-        from modgap.ranking.result_folder import planned_figures
+        from modgap.ranking.figures import planned_figures
 
         draw_figures(planned_figures(ranking), folder, formats)
 
 
 def _print_ranking(ranking: "Ranking") -> None:
-    from modgap.cli.output import print_table, print_text, print_title, print_wide_table
-    from modgap.ranking.judgment import judge
-    from modgap.ranking.recommendation import choice_statement, headline, help_statement, question
-    from modgap.ranking.report import failure_messages, ranking_table, scores_table
+    from modgap.cli.output import print_answer, print_text
+    from modgap.ranking.answer import ranking_answer
 
-    verdict = judge(ranking)
-    print_title(question(ranking))
-    print_text(headline(verdict))
-    for statement in (choice_statement(verdict), help_statement(verdict)):
-        print_text(f"{statement.title} {statement.label}: {statement.text}")
-    if ranking.target:
-        print_line()
-        print_table(*ranking_table(ranking), _table_title(ranking))
-    for line in failure_messages(ranking):
-        print_text(line)
-    _print_checks(verdict)
-    if ranking.target and len(ranking.tables) > 1:
-        print_line()
-        title = "other scores (↑ higher is better, ↓ lower is better, * best source, no control above it)"
-        print_wide_table(*scores_table(ranking), title)
-    if ranking.layers:
-        from modgap.ranking.layers import LAYER_COLUMNS, layer_rows
-
-        print_line()
-        print_table(LAYER_COLUMNS, layer_rows(ranking.layers), "Error of a linear probe by layer")
-        for curve in ranking.layers:
-            if curve.reason:
-                print_text(f"{curve.source}: {curve.reason}")
+    print_answer(ranking_answer(ranking))
     counts = [f"{stage}: {_job_counts(*jobs)}" for stage, jobs in ranking.jobs.items()]
+    print_line()
     print_text(f"jobs: {'; '.join(counts)}")
 
 
 def _job_counts(computed: int, cached: int, failed: int) -> str:
     failures = f", {failed:,} failed" if failed else ""
     return f"{computed:,} computed, {cached:,} from the cache{failures}"
-
-
-def _print_checks(verdict: "Verdict") -> None:
-    """Print the checks that did not pass, and the commands of the next step."""
-    from modgap.cli.output import print_text
-    from modgap.ranking.recommendation import check_statements, command_lines, next_step
-
-    for statement in check_statements(verdict):
-        if statement.status != "pass":
-            print_text(f"{CHECK_MARKS[statement.status]} {statement.title}. {statement.text}")
-    if step := next_step(verdict):
-        print_line(f"\nNext step: {step}")
-        for line in command_lines(verdict):
-            print_line(f"  {line}")
-
-
-def _table_title(ranking: "Ranking") -> str:
-    from modgap.formatting import count
-    from modgap.ranking.check_sentences import score_label
-    from modgap.ranking.scores import PILOT, shown_score
-
-    target = ranking.target
-    assert target is not None
-    groups = f", {count(target.groups, 'group')}" if target.groups else ""
-    by = ranking.deciding_table.name
-    name = score_label(by) if by == PILOT.name else by
-    samples = f"{count(target.samples, 'sample')} ({ranking.request.samples.split_label})"
-    return f"{samples}, {target.classes} classes{groups}, ranked by {name} ({shown_score(by).direction})"

@@ -6,11 +6,11 @@ from modgap.cli.completion import (
     complete_folders,
     complete_scores,
     complete_source_list,
+    complete_targets,
     heads_completer,
     names_completer,
 )
 from modgap.cli.options import (
-    Decorator,
     all_options,
     batch_size_option,
     custom_data_options,
@@ -22,36 +22,34 @@ from modgap.cli.options import (
     representation_option,
     sample_options,
     seed_option,
-    target_option,
     weight_option,
 )
 from modgap.cli.rank_status import show_status
+from modgap.errors import CUSTOM_DATA_FORMATS
 
-__all__ = [
-    "device_list_option",
-    "pass_options",
-    "rank_options",
-    "score_options",
-    "sources_option",
-    "statistics_options",
-]
+__all__ = ["rank_options"]
 
-
-def sources_option(*, required: bool) -> Decorator:
-    """Return the option that names the sources."""
-    return click.option(
-        "--sources",
-        "source_arguments",
-        metavar="A,B,..|@FILE|'timm:vit_*'",
-        multiple=True,
-        required=required,
-        shell_complete=complete_source_list,
-        help="Sources: names separated by commas (modgap sources lists them), @FILE for a file with one name in each "
-        "line, or a pattern of timm models. A name may end with the input size, as in vit-b@64px. Can be repeated.",
-    )
-
-
-score_options: tuple[Decorator, ...] = (
+sources_option = click.option(
+    "--sources",
+    "source_arguments",
+    metavar="A,B,..|@FILE|'timm:vit_*'",
+    multiple=True,
+    required=True,
+    shell_complete=complete_source_list,
+    help="Sources: names separated by commas (modgap sources lists them), @FILE for a file with one name in each "
+    "line, or a pattern of timm models. A name may end with the input size, as in vit-b@64px. Can be repeated.",
+)
+target_option = click.option(
+    "--target",
+    "target_arguments",
+    metavar="NAME|@FILE",
+    multiple=True,
+    required=True,
+    shell_complete=complete_targets,
+    help=f"Target data: a name (modgap targets lists them), {CUSTOM_DATA_FORMATS}, or @FILE for a file with one of "
+    "them in each line. Can be repeated: several targets make a matrix, which tells which source is best over all.",
+)
+score_options = (
     click.option(
         "--by",
         metavar="SCORE",
@@ -144,8 +142,8 @@ device_list_option = click.option(
 rank_options = all_options(
     option_group(
         "Sources and target",
-        sources_option(required=True),
-        target_option(required=True),
+        sources_option,
+        target_option,
     ),
     option_group("Scores", *score_options, layers_option, pilot_option),
     sample_options(default_limit=2000, default_split="train"),
@@ -168,30 +166,43 @@ rank_options = all_options(
         ),
         click.option(
             "--backend",
-            type=click.Choice(["loky", "serial", "dask", "ray", "slurm"]),
+            type=click.Choice(["loky", "serial", "dask", "slurm", "pbs", "lsf"]),
             default="loky",
             show_default=True,
-            help="Where the jobs run: in processes on this machine (loky), one after the other (serial), or on a "
-            "cluster. The results are the same on machines of one kind.",
+            help="Where the jobs run: in processes on this machine (loky), one after the other (serial), on a cluster "
+            "of Dask (dask), or on workers of Dask that SLURM, PBS or LSF starts. The results are the same on machines "
+            "of one kind.",
         ),
         click.option(
             "--jobs",
             type=int,
             metavar="N",
-            help="Number of processes on this machine. The default is one for each core.",
+            help="Number of processes on this machine, or of workers that SLURM, PBS or LSF starts. The default is one "
+            "for each core, or for each job up to 50.",
         ),
         click.option(
             "--address",
             metavar="HOST:PORT",
-            help="Address of a running Dask or Ray cluster. The default is to start one on this machine.",
+            help="Address of a running cluster of Dask. The default is to start one on this machine.",
         ),
         click.option(
             "--cluster",
             "cluster_options",
             metavar="KEY=VALUE",
             multiple=True,
-            help="Option for --backend slurm that is passed to submitit, such as slurm_partition=gpu, timeout_min=60 "
-            "or folder=logs. Can be repeated.",
+            help="Option of a worker for --backend slurm, pbs and lsf, which is passed to dask-jobqueue, such as "
+            "memory=16GB, queue=gpu or walltime=01:00:00. Can be repeated, for lists also with the same key.",
+        ),
+        click.option(
+            "--shard",
+            metavar="I/N",
+            help="Run only the I-th of N shares of the jobs, and write their results to the cache alone, beside other "
+            "commands that share it. When all shares are done, the same command without --shard ranks the sources.",
+        ),
+        click.option(
+            "--cached",
+            is_flag=True,
+            help="Compute nothing: rank by the results that are in the cache, and tell what is absent.",
         ),
     ),
     option_group(
@@ -208,6 +219,7 @@ rank_options = all_options(
     ),
     output_options(
         "Write ranking.json, ranking.csv, ranking.png and, if the score is an error by sample, samples.npz to this "
-        "folder. modgap report DIR makes a page of them."
+        "folder; for several targets matrix.json, matrix.csv, matrix.tex, and a folder with the ranking of each. "
+        "modgap report DIR makes a page of them."
     ),
 )

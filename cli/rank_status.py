@@ -8,12 +8,11 @@ import click
 
 from modgap.cli.output import print_line, print_table
 from modgap.errors import InputError
-from modgap.formatting import format_duration
+from modgap.formatting import count, format_duration
 from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
-    from modgap.ranking.monitor import StageState
-    from modgap.ranking.progress_file import RunningJobs
+    from modgap.ranking.stages import RunningJobs, StageState
 
 __all__ = ["show_status"]
 
@@ -30,17 +29,11 @@ def show_status(context: click.Context, _parameter: click.Parameter, value: str 
 
 
 def _print_status(folder: Path) -> None:
-    from modgap.ranking.progress_file import read_progress
-    from modgap.ranking.result_folder import RECORD
-    from modgap.storage.json_records import read_json
+    from modgap.ranking.stages import read_progress
 
     running = read_progress(folder)
     if running is None:
-        record = read_json(folder / RECORD)
-        if not record.get("jobs"):
-            raise InputError(f"There is no ranking in {folder}. Pass the folder of --out.")
-        print_line(f"The ranking in {folder} is finished.")
-        print_table(HEADS[:5], [_finished_row(stage, counts) for stage, counts in record["jobs"].items()])
+        _print_finished(folder)
         return
     now = time.time() if running.is_alive else running.written
     state = "has run for" if running.is_alive else "was interrupted after"
@@ -49,6 +42,23 @@ def _print_status(folder: Path) -> None:
     if not running.is_alive:
         print_line("Run the same command again: what is finished comes from the cache.")
     print_table(HEADS, [_row(stage, running, now) for stage in running.stages])
+
+
+def _print_finished(folder: Path) -> None:
+    from modgap.matrix.result_folder import RECORD as MATRIX
+    from modgap.ranking.result_folder import RECORD
+    from modgap.storage.json_records import read_json
+
+    record = read_json(folder / RECORD)
+    matrix = {} if record else read_json(folder / MATRIX)
+    if record.get("jobs"):
+        print_line(f"The ranking in {folder} is finished.")
+        print_table(HEADS[:5], [_finished_row(stage, counts) for stage, counts in record["jobs"].items()])
+    elif matrix.get("targets"):
+        failed = f"{count(int(matrix.get('failed_jobs', 0)), 'job')} failed"
+        print_line(f"The ranking in {folder} is finished, for {count(len(matrix['targets']), 'target')}. {failed}.")
+    else:
+        raise InputError(f"There is no ranking in {folder}. Pass the folder of --out.")
 
 
 def _finished_row(stage: str, counts: dict[str, Any]) -> list[str]:

@@ -17,7 +17,7 @@ __all__ = ["report"]
     "folder",
     metavar="DIR",
     shell_complete=complete_folders,
-    help="Folder that modgap rank, discrepancy, distortion or train wrote with --out, or plan with --results.",
+    help="Folder that modgap rank, discrepancy, distortion or train wrote with --out.",
 )
 def report(folder: str) -> None:
     """Write results as one self-contained HTML page.

@@ -1,7 +1,7 @@
 """The command `modgap train`."""
 
-import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,7 +24,6 @@ from modgap.cli.options import (
     seed_option,
     weights_option,
 )
-from modgap.cli.output import print_line
 from modgap.errors import UsageError
 from modgap.storage.paths import expand_user
 
@@ -171,62 +170,18 @@ def _is_main_process() -> bool:
 def _print_run(run: "Run", options: Mapping[str, Any]) -> None:
     import json
 
+    from modgap.cli.output import print_answer
+    from modgap.transfer.answer import run_answer
+
     if options["as_json"]:
         click.echo(json.dumps(dict(run.record), allow_nan=False))
         return
-    record = run.record
-    print_line(f"{record['method']}: {record['source']} -> {record['target']}   seed {record['seed']}")
-    print_line(_test_error(record["result"]))
-    if "sweep" in record:
-        _print_trials(record["sweep"])
-    for line in _notes(record):
-        print_line(line)
-    print_line(f"Results are in {run.folder}.")
-    print_line(f"Measure what the training did to the source with: {_distortion_command(run, options)}")
-
-
-def _print_trials(sweep: Mapping[str, Any]) -> None:
-    from modgap.cli.output import print_table
-    from modgap.transfer.sweep import trial_rows
-
-    print_table(["trial", *sweep["values"], "validation error", "epoch", ""], trial_rows(sweep))
-    print_line("")
-
-
-def _distortion_command(run: "Run", options: Mapping[str, Any]) -> str:
-    words = ["modgap", "distortion", "--source", run.record["source"], "--run", str(run.folder)]
-    for option, value in (("--weights", options["weights"]), ("--input-size", options["input_size"])):
-        words += [option, str(value)] if value else []
-    return shlex.join(words)
-
-
-def _test_error(result: dict[str, Any]) -> str:
-    """Return the line with the test error, its unit and its interval."""
-    unit = f" ({result['unit']})" if result["unit"] and result["unit"] not in result["metric"] else ""
-    lower, upper = result["interval"]
-    interval = _reason_for_no_interval(result) if lower is None or upper is None else f"95 % CI {lower:.4g}-{upper:.4g}"
-    value = "not defined" if result["test"] is None else f"{result['test']:.4g}"
-    return f"test {result['metric']}{unit}: {value} ({interval}). Lower is better."
-
-
-def _reason_for_no_interval(result: dict[str, Any]) -> str:
-    reason = result.get("no_interval")
-    return f"no interval: {reason}" if reason else "no interval"
-
-
-def _notes(record: Mapping[str, Any]) -> list[str]:
-    """Return the lines that follow the test error."""
-    result = record["result"]
-    lines = []
-    if result["left_out"]:
-        lines.append(f"The metric is not defined for {result['left_out']} samples or classes, which are left out.")
-    if result["epoch"]:
-        lines.append(f"The weights are those of epoch {result['epoch']} ({result['chosen_by']}).")
-    if record["protocol"] == "orca":
-        lines.append("With --protocol orca the test split chose the epoch, so this error is optimistic.")
-    if published := _published_results(record["target"]):
-        lines.append(published)
-    return lines
+    given = (("--weights", options["weights"]), ("--input-size", options["input_size"]))
+    further = [text for option, value in given if value for text in (option, str(value))]
+    answer = run_answer(run.record, str(run.folder), further)
+    published = _published_results(run.record["target"])
+    places = [*([published] if published else []), f"Results are in {run.folder}."]
+    print_answer(replace(answer, notes=(*answer.notes, *places)))
 
 
 def _published_results(target: str) -> str:

@@ -1,6 +1,7 @@
 """Configuration of the documentation site; `make docs` builds it."""
 
 import base64
+import hashlib
 import json
 import os
 import shutil
@@ -13,7 +14,21 @@ from sphinx.application import Sphinx
 from modgap import __version__
 
 ROOT = Path(__file__).parents[1]
-BUILD_CACHE = Path(os.environ.get("MODGAP_DOCS_CACHE", Path(tempfile.gettempdir()) / f"modgap-docs-{os.getuid()}"))
+
+
+def code_digest() -> str:
+    """Return a digest of all files of the package and the commands, on which the outputs of the pages depend."""
+    files = sorted(path for folder in ("modgap", "cli") for path in (ROOT / folder).rglob("*") if path.is_file())
+    digest = hashlib.sha256()
+    for path in files:
+        if "__pycache__" not in path.parts and path.suffix not in (".nbi", ".nbc"):
+            digest.update(f"{path.relative_to(ROOT)}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+CACHES = Path(os.environ.get("MODGAP_DOCS_CACHE", Path(tempfile.gettempdir()) / f"modgap-docs-{os.getuid()}"))
+BUILD_CACHE = CACHES / code_digest()
+"""Outputs, runs and cached results of one state of the code. An earlier state's would be stale, or refused."""
 
 project = "modgap"
 author = "The modgap authors"

@@ -200,7 +200,7 @@ def check_source_names(names: Sequence[str], logits: np.ndarray, argument: str) 
     Args:
         names: Names of the source classes; empty if there are none.
         logits: Logits of shape (N, C).
-        argument: What the user calls the names, for the message.
+        argument: Name by which the user passes the names, for the message.
 
     Raises:
         InputError: If the numbers differ.
@@ -220,7 +220,7 @@ def names_of_classes(names: Sequence[str], numbered: NumberedLabels, labels: Any
             all labels if the labels are names themselves. Empty for the names in the labels.
         numbered: The labels, numbered.
         labels: The labels as the user has them.
-        argument: What the user calls the names, for the message.
+        argument: Name by which the user passes the names, for the message.
 
     Raises:
         InputError: If a class has no name, or two have the same.

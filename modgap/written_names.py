@@ -60,8 +60,8 @@ def number_names(
     Args:
         values: Texts, bytes, numbers or truth values, of which none is missing, shape (N,).
         noun: `label` or `group`, for messages.
-        spelling: What different spellings of one number (1 and 01, 1e3 and 1000) or truth value are.
-        way_out: Sentence for the message that refuses such spellings.
+        spelling: Treatment of different spellings of one number (1 and 01, 1e3 and 1000) or truth value.
+        way_out: Sentence for the message that refuses such spellings; empty for none.
 
     Raises:
         InputError: If two different values would have one name, spellings of one number are refused, or bytes are not
@@ -175,13 +175,14 @@ def _merge_spellings(names: Sequence[str], noun: str, spelling: Spelling, way_ou
         if spelling == "refuse" and len(several) > 1:
             first, second, *_ = sorted(several)
             raise InputError(
-                f"The {noun}s {first!r} and {second!r} are two spellings of one {kind}. Write it in one way. {way_out}"
+                f"The {noun}s {first!r} and {second!r} are two spellings of one {kind}. Write it in one way."
+                + f" {way_out}".rstrip()
             )
     return [_merged_name(spellings[_meaning(name)]) for name in names]
 
 
 def _meaning(name: str) -> tuple[str, Any]:
-    """Return what a name spells, which is equal for two spellings of one number or truth value."""
+    """Return the kind and the value of a name, which are equal for two spellings of one number or truth value."""
     truth = {"true": True, "false": False}.get(name.lower())
     if truth is not None:
         return "truth value", truth

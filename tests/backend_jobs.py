@@ -35,15 +35,9 @@ class ThreadNames:
         return [thread.name for thread in threading.enumerate()]
 
 
-class Slow:
-    """Job of some seconds that notes when it is done, and is then as fast as a job from the cache."""
-
-    def __init__(self, folder, number):
-        self.folder, self.number = folder, number
+class WorkerProcess:
+    """A job of a moment that returns the number of its process."""
 
     def __call__(self):
-        (self.folder / f"start-{self.number}-{time.time()}").touch()
-        if not (self.folder / str(self.number)).exists():
-            time.sleep(2)
-            (self.folder / str(self.number)).touch()
-        return self.number
+        time.sleep(0.2)
+        return os.getpid()

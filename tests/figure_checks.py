@@ -3,9 +3,14 @@
 import itertools
 
 import matplotlib.text
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.markers import MarkerStyle
 
-__all__ = ["all_text", "assert_readable", "visible_texts"]
+from modgap.figures.intervals import INTERVALS
+
+__all__ = ["all_text", "assert_readable", "bands", "intervals", "marks", "visible_texts"]
 
 
 def visible_texts(figure):
@@ -50,3 +55,30 @@ def assert_readable(figure):
 
 def all_text(figure):
     return "\n".join(text.get_text() for text, _ in visible_texts(figure))
+
+
+def marks(axes, marker):
+    """Return the horizontal positions of the marks that have this marker, in the order in which they were drawn."""
+    style = MarkerStyle(marker)
+    vertices = style.get_path().transformed(style.get_transform()).vertices
+    drawn = [one for one in axes.collections if isinstance(one, PathCollection) and len(one.get_offsets())]
+    drawn = [one for one in drawn if np.shape(one.get_paths()[0].vertices) == np.shape(vertices)]
+    drawn = [one for one in drawn if np.allclose(one.get_paths()[0].vertices, vertices)]
+    return [float(x) for one in drawn for x, _ in one.get_offsets()]
+
+
+def intervals(axes, along="x"):
+    """Return the ends of all drawn intervals that are lines along an axis."""
+    column = "xy".index(along)
+    lines = [one for one in axes.collections if isinstance(one, LineCollection) and one.get_gid() == INTERVALS]
+    return [tuple(sorted(segment[:, column].tolist())) for one in lines for segment in one.get_segments()]
+
+
+def bands(axes):
+    """Return the lower and the upper ends of each drawn band, by position."""
+    shapes = [one for one in axes.collections if not isinstance(one, LineCollection) and one.get_gid() == INTERVALS]
+    ends = []
+    for shape in shapes:
+        points = shape.get_paths()[0].vertices
+        ends.append({x: tuple(np.sort(points[points[:, 0] == x, 1])[[0, -1]].tolist()) for x in points[:, 0].tolist()})
+    return ends

@@ -1,4 +1,6 @@
-"""A matrix made from values."""
+"""A matrix made from values, and the files of one."""
+
+from pathlib import Path
 
 import numpy as np
 
@@ -43,3 +45,8 @@ def make_matrix(measures, names, targets, n_sources=None, reasons=None, missing=
         failed,
         {"seed": 0},
     )
+
+
+def file_contents(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of all files of a folder by their names."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import modgap
-from modgap.display.text_table import format_table
+from modgap.answers.text import format_table
 from modgap.errors import InputError, UsageError
 
 TABLE = "a,b,class_number\n1.5,2,0\n3.5,4,1\n5.5,6,0\n"
@@ -74,6 +74,29 @@ def test_commands_to_paste_keep_their_options():
     with pytest.raises(InputError) as error:
         fail()
     assert str(error.value) == 'Run modgap data fetch x --yes. Or pass data_dir="DIR", not limit=20.'
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("Pass --by linear-probe instead.", 'Pass by="linear-probe" instead.'),
+        ("or pass --head auto for the data", 'or pass head="auto" for the data'),
+        ("pass --allow-download.", "pass allow_download=True."),
+        ("Pass --resume to continue it", "Pass resume=True to continue it"),
+        ("Use --split all or a larger --limit.", 'Use split="all" or a larger limit.'),
+        ("--by is empty. Pass --fill mean.", 'by is empty. Pass custom_data={"fill": "mean"}.'),
+    ],
+)
+def test_choices_and_flags_are_written_as_python_does(message, shown):
+    from modgap.api.messages import public_function
+
+    @public_function()
+    def fail():
+        raise InputError(message)
+
+    with pytest.raises(InputError) as error:
+        fail()
+    assert str(error.value) == shown
 
 
 def test_a_table_as_text_is_not_also_displayed_in_a_notebook(monkeypatch):

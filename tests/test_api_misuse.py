@@ -38,10 +38,10 @@ def masked(array, row=3):
 
 
 WHOLE = "Expected a whole number"
-TEXT = "Expected a text"
+TEXT = "Expected a string"
 ARRAY = "Expected an array, a list, a tensor or a pandas object"
 NULL = "which has a null character"
-EMPTY = "is an empty text"
+EMPTY = "is an empty string"
 MASKED = "and modgap does not use masks. Select the rows without masked values, or fill them with .filled(VALUE)"
 
 ESTIMATE = {
@@ -65,12 +65,12 @@ ESTIMATE = {
     "bound_seconds NaN": ({"bound_seconds": np.nan}, "bound_seconds is nan. Expected a number"),
     "bound_seconds a text": ({"bound_seconds": "1"}, "bound_seconds is '1', of type str. Expected a number"),
     "temperature a text": ({"temperature": "1"}, "temperature is '1', of type str. Expected a number"),
-    "weight a number": ({"weight": 3}, "weight is 3, of type int. Expected a text or None"),
+    "weight a number": ({"weight": 3}, "weight is 3, of type int. Expected a string or None"),
     "estimators a number": (
         {"estimators": 3},
-        "estimators is 3, of type int. Expected a text, a list of texts or None",
+        "estimators is 3, of type int. Expected a string, a list of strings or None",
     ),
-    "estimators numbers": ({"estimators": [1]}, "estimators[0] is 1, of type int. Expected a text"),
+    "estimators numbers": ({"estimators": [1]}, "estimators[0] is 1, of type int. Expected a string"),
     "estimators a mapping": ({"estimators": {"search": 1}}, "estimators is of type dict"),
     "estimators empty": ({"estimators": []}, "There is no estimator"),
     "curve a text": ({"curve": "no"}, "curve is 'no', of type str. Expected True or False"),
@@ -83,7 +83,7 @@ ESTIMATE = {
     "a name twice": ({"target_classes": ["A", "A"]}, "target_classes has the name 'A' twice"),
     "names by value": (
         {"target_classes": {0: "A", 1: "B"}},
-        "target_classes is of type dict. Expected a list of texts",
+        "target_classes is of type dict. Expected a list of strings",
     ),
     "numbers as names": ({"target_classes": [1, 2]}, f"target_classes[0] is 1, of type int. {TEXT}"),
     "too few source names": ({"source_classes": ["A"]}, "source_classes has 1 name, but the logits have 4 columns"),
@@ -134,7 +134,7 @@ COMPARE = {
         "Row 4 of data frame 1 has no finite error in the column 'a'",
     ),
     "a name twice": (({1: ERRORS["a"], "1": ERRORS["b"]},), {}, "mapping 1 has two systems of the same name"),
-    "estimator a number": ((ERRORS,), {"estimator": 3}, "estimator is 3, of type int. Expected a text or None"),
+    "estimator a number": ((ERRORS,), {"estimator": 3}, "estimator is 3, of type int. Expected a string or None"),
     "scalar groups": ((ERRORS,), {"groups": 3}, "The groups have shape ()"),
     "missing groups": ((ERRORS,), {"groups": [None] * N}, "60 of 60 groups are missing"),
     "masked groups": ((ERRORS,), {"groups": masked(GROUPS)}, f"groups has 1 masked value, {MASKED}"),
@@ -148,7 +148,7 @@ CALLS = {
     "limit a text": (measure, {"limit": "60"}, f"limit is '60', of type str. {WHOLE}"),
     "limit NaN": (measure, {"limit": np.nan}, f"limit is nan, of type float. {WHOLE}"),
     "limit 0": (measure, {"limit": 0}, "limit is 0, but it must be at least 1"),
-    "split a list": (measure, {"split": ["train"]}, "split is of type list. Expected a text or None"),
+    "split a list": (measure, {"split": ["train"]}, "split is of type list. Expected a string or None"),
     "head None": (measure, {"head": None}, f"head is None. {TEXT}"),
     "device a number": (measure, {"device": 0}, f"device is 0, of type int. {TEXT}"),
     "input_size a pair": (measure, {"input_size": (32, 32)}, f"input_size is of type tuple. {WHOLE}"),
@@ -159,15 +159,15 @@ CALLS = {
         "custom_data is 'table', of type str. Expected a CustomData",
     ),
     "custom_data of numbers": (measure, {"custom_data": {"kind": 3}}, f"custom_data['kind'] is 3, of type int. {TEXT}"),
-    "data_dir a number": (measure, {"data_dir": 3}, "data_dir is 3, of type int. Expected a text, a path or None"),
+    "data_dir a number": (measure, {"data_dir": 3}, "data_dir is 3, of type int. Expected a string, a path or None"),
     "weights a number": (measure, {"weights": 3}, "weights is 3, of type int"),
     "embedder with a null": (measure, {"embedder": "a\0b"}, f"embedder is 'a\\x00b', {NULL}"),
     "resamples negative": (rank, {"resamples": -1}, "resamples is -1, but it must be at least 0"),
     "resamples a fraction": (rank, {"resamples": 1.5}, f"resamples is 1.5, of type float. {WHOLE}"),
     "splits a fraction": (rank, {"splits": 1.5}, f"splits is 1.5, of type float. {WHOLE}"),
     "splits 0": (rank, {"splits": 0}, "splits is 0, but it must be at least 1"),
-    "scores a number": (rank, {"scores": 3}, "scores is 3, of type int. Expected a list of texts"),
-    "by a number": (rank, {"by": 3}, "by is 3, of type int. Expected a text or None"),
+    "scores a number": (rank, {"scores": 3}, "scores is 3, of type int. Expected a list of strings"),
+    "by a number": (rank, {"by": 3}, "by is 3, of type int. Expected a string or None"),
     "layers a list": (rank, {"layers": [2]}, f"layers is of type list. {TEXT}"),
     "pilot a fraction": (rank, {"pilot": 1.5}, f"pilot is 1.5, of type float. {WHOLE}"),
     "pilot negative": (rank, {"pilot": -1}, "pilot is -1, but it must be at least 0"),
@@ -203,35 +203,38 @@ CALLS = {
     "protocol": (train, {"protocol": "valid"}, "Unknown protocol 'valid'. Did you mean validation"),
     "resume a text": (train, {"resume": "no"}, "resume is 'no', of type str. Expected True or False"),
     "no layers": (distort, {"layers": []}, "No layer was requested. At least one is needed, such as output"),
-    "layers a number": (distort, {"layers": 3}, "layers is 3, of type int. Expected a list of texts"),
-    "surrogates a path": (distort, {"surrogates": "a/path"}, "no target at a/path"),
+    "layers a number": (distort, {"layers": 3}, "layers is 3, of type int. Expected a list of strings"),
     "surrogates of numbers": (distort, {"surrogates": [3]}, f"surrogates[0] is 3, of type int. {TEXT}"),
     "runs a path": (distort, {"runs": Path("nosuch")}, f"nosuch{os.sep}run.json does not exist"),
-    "runs of numbers": (distort, {"runs": [3]}, "runs[0] is 3, of type int. Expected a text or a Run"),
-    "probes a number": (distort, {"probes": 3}, "probes is 3, of type int. Expected a list of texts"),
+    "runs of numbers": (distort, {"runs": [3]}, "runs[0] is 3, of type int. Expected a string or a Run"),
+    "probes a number": (distort, {"probes": 3}, "probes is 3, of type int. Expected a list of strings"),
 }
 FIRST = {
     "a model as source": (
         modgap.measure,
         (MODEL, "digits"),
-        "source is of type Linear. Expected a text. A model in memory",
+        "source is of type Linear. Expected a string. A model in memory",
     ),
-    "a model to open": (modgap.open_source, (MODEL,), "name is of type Linear. Expected a text. A model in memory"),
+    "a model to open": (modgap.open_source, (MODEL,), "name is of type Linear. Expected a string. A model in memory"),
     "a source of bytes": (modgap.open_source, (b"vit-fashion",), f"name is b'vit-fashion', of type bytes. {TEXT}"),
     "an empty source": (modgap.open_source, ("",), f"name {EMPTY}"),
     "a source with a null": (modgap.open_source, ("a\0b",), f"name is 'a\\x00b', {NULL}"),
     "several sources": (modgap.measure, (["vit-fashion"], "digits"), f"source is of type list. {TEXT}"),
-    "no target": (modgap.open_target, (None,), "name is None. Expected a text, a path or a pair of arrays (x, y)"),
+    "no target": (modgap.open_target, (None,), "name is None. Expected a string, a path or a pair of arrays (x, y)"),
     "an empty target": (modgap.open_target, ("",), f"name {EMPTY}"),
     "a target with a null": (modgap.measure, ("vit-fashion", Path("a\0b")), f"target is 'a\\x00b', {NULL}"),
     "a target of three arrays": (
         modgap.open_target,
         ((1, 2, 3),),
-        "name is of type tuple. Expected a text, a path or a pair",
+        "name is of type tuple. Expected a string, a path or a pair",
     ),
-    "no sources": (modgap.rank, ("digits", None), "sources is None. Expected a list of texts"),
-    "sources of bytes": (modgap.rank, ("digits", b"vit"), "sources is b'vit', of type bytes. Expected a list of texts"),
-    "a model among sources": (modgap.rank, ("digits", [MODEL]), "sources[0] is of type Linear. Expected a text."),
+    "no sources": (modgap.rank, ("digits", None), "sources is None. Expected a list of strings"),
+    "sources of bytes": (
+        modgap.rank,
+        ("digits", b"vit"),
+        "sources is b'vit', of type bytes. Expected a list of strings",
+    ),
+    "a model among sources": (modgap.rank, ("digits", [MODEL]), "sources[0] is of type Linear. Expected a string."),
     "a mapping of sources": (modgap.rank, ("digits", {"vit-fashion": 1}), "sources is of type dict. Expected a list"),
     "out with a null": (modgap.train, ("finetune", "vit-fashion", "digits", "a\0b"), f"out is 'a\\x00b', {NULL}"),
     "an empty out": (modgap.train, ("finetune", "vit-fashion", "digits", ""), f"out {EMPTY}"),
@@ -248,7 +251,7 @@ FIRST = {
         (["a"],),
         "results[0] is 'a', of type str. Expected a DiscrepancyReport",
     ),
-    "a run None": (modgap.load_run, (None,), "path is None. Expected a text, a path or a Run"),
+    "a run None": (modgap.load_run, (None,), "path is None. Expected a string, a path or a Run"),
     "a run with a null": (modgap.load_run, ("a\0b",), f"path is 'a\\x00b', {NULL}"),
     "x of objects": (modgap.open_target, ((np.array([[object()]] * 2), [0, 1]),), "x of the target has type object"),
     "x and y of other lengths": (modgap.open_target, ((np.zeros((3, 4)), [0, 1]),), "y of the target has shape (2,)"),
@@ -288,18 +291,39 @@ def test_compare(case):
     assert message in refused(modgap.compare, *results, **options)
 
 
-@pytest.mark.parametrize("case", CALLS)
-def test_keyword_arguments(case, tmp_path, monkeypatch):
+@pytest.fixture
+def nothing_is_computed(tmp_path, monkeypatch):
+    """Record each source that is loaded and each target that is read, and find none at the end."""
+    computed = []
+
+    def refuse(asked, *_args, **_options):
+        computed.append(asked)
+        raise AssertionError("a source was loaded, or a target was read")
+
+    monkeypatch.setattr("modgap.sources.timm.packaged.VitFashion.load", refuse)
+    monkeypatch.setattr("modgap.targets.target.Target.read", refuse)
     monkeypatch.chdir(tmp_path)
+    yield
+    assert computed == []
+
+
+@pytest.mark.parametrize("case", CALLS)
+@pytest.mark.usefixtures("nothing_is_computed")
+def test_keyword_arguments(case):
     function, options, message = CALLS[case]
     assert message in refused(function, **options)
 
 
 @pytest.mark.parametrize("case", FIRST)
-def test_positional_arguments(case, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.mark.usefixtures("nothing_is_computed")
+def test_positional_arguments(case):
     function, arguments, message = FIRST[case]
     assert message in refused(function, *arguments)
+
+
+def test_a_surrogate_that_does_not_exist(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "no target at a/path" in refused(distort, surrogates="a/path")
 
 
 IMAGES = np.random.default_rng(0).random((3, 1, 8, 8))
@@ -368,16 +392,21 @@ def test_samples_of_every_container_are_predicted_alike(trained):
 
 
 ACCEPTED = {
-    "numbers of numpy": {"splits": np.int64(2), "seed": np.uint8(1), "curve": np.False_},
-    "one estimator": {"estimators": "search"},
-    "an array of names": {"estimators": np.array(["search"]), "target_classes": np.array(["u", "v"])},
-    "a generator of names": {"source_classes": (name for name in "abcd")},
+    "numbers of numpy": lambda: {
+        "splits": np.int64(2),
+        "seed": np.uint8(1),
+        "curve": np.False_,
+        "temperature": np.float32(2),
+    },
+    "one estimator": lambda: {"estimators": "search"},
+    "an array of names": lambda: {"estimators": np.array(["search"]), "target_classes": np.array(["u", "v"])},
+    "a generator of names": lambda: {"source_classes": (name for name in "abcd")},
 }
 
 
 @pytest.mark.parametrize("case", ACCEPTED)
 def test_values_that_mean_the_same_are_accepted(case):
-    assert modgap.estimate(LOGITS, LABELS, **{**PIECES, **ACCEPTED[case]}).result.n_samples == N
+    assert modgap.estimate(LOGITS, LABELS, **{**PIECES, **ACCEPTED[case]()}).result.n_samples == N
 
 
 @pytest.mark.parametrize(

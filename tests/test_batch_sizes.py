@@ -11,16 +11,16 @@ from torch import nn
 from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
-from modgap.transfer import training_context
-from modgap.transfer.batch_sizes import BatchSizes, merges_batches
-from modgap.transfer.gradients import OuterLoss, VirtualSteps, mona_gradient
-from modgap.transfer.objectives import objective
-from modgap.transfer.otdd_alignment import OtddStep
-from modgap.transfer.recipe import Recipe
+from modgap.transfer import surrogate_loss
+from modgap.transfer.method import Objective
+from modgap.transfer.methods.mona import alignment_uniformity, mona_gradient
+from modgap.transfer.methods.orca import AlignmentObjective
+from modgap.transfer.placement import BatchSizes, merges_batches
+from modgap.transfer.recipe import EmbedderStage, Recipe
+from modgap.transfer.surrogate_loss import OuterLoss
 from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.train import train
 from modgap.transfer.train_request import TrainRequest
-from modgap.transfer.training_steps import TaskStep
 from tests.training import Problem, surrogate_file, target_file
 
 
@@ -84,7 +84,7 @@ def test_merged_batches_change_a_run_only_by_rounding(tmp_path, method):
 @pytest.mark.parametrize("method", ["mona", "replay"])
 def test_surrogate_batch_that_does_not_fit_is_halved(tmp_path, method, monkeypatch, caplog):
     whole = run(tmp_path, "whole", method, "precision=float64", "stage1.route=exact")
-    compute = training_context.encoder_features
+    compute = surrogate_loss.encoder_features
     seen = []
 
     def little_memory(parts, encoder, batch):
@@ -93,7 +93,7 @@ def test_surrogate_batch_that_does_not_fit_is_halved(tmp_path, method, monkeypat
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return compute(parts, encoder, batch)
 
-    monkeypatch.setattr(training_context, "encoder_features", little_memory)
+    monkeypatch.setattr(surrogate_loss, "encoder_features", little_memory)
     halved = run(tmp_path, "halved", method, "precision=float64", "stage1.route=exact")
     assert "The memory does not suffice. Continuing with batches of 1 samples." in caplog.text
     assert max(seen) == 21
@@ -103,7 +103,7 @@ def test_surrogate_batch_that_does_not_fit_is_halved(tmp_path, method, monkeypat
 
 def little_memory_for_the_target(monkeypatch, largest):
     """Let the gradient of parts with more target samples fail, and return the sizes of all parts that were tried."""
-    compute, sizes = TaskStep.gradient, []
+    compute, sizes = Objective.gradient, []
 
     def gradient(step, parts, rows, *arguments):
         sizes.append([len(part.x) for part in parts])
@@ -111,7 +111,7 @@ def little_memory_for_the_target(monkeypatch, largest):
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return compute(step, parts, rows, *arguments)
 
-    monkeypatch.setattr(TaskStep, "gradient", gradient)
+    monkeypatch.setattr(Objective, "gradient", gradient)
     return sizes
 
 
@@ -135,7 +135,7 @@ def test_alignment_that_does_not_fit_ends_at_once(tmp_path, monkeypatch, caplog)
     def gradient(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(OtddStep, "gradient", gradient)
+    monkeypatch.setattr(AlignmentObjective, "gradient", gradient)
     with pytest.raises(InputError, match=r"update 1 of epoch 1 of stage1 failed: CUDA out of memory"):
         run(tmp_path, "run", "orca")
     assert "The memory does not suffice" not in caplog.text
@@ -152,7 +152,7 @@ def test_outer_loss_of_parts_equals_that_of_the_whole():
     bounds = [(0, 10)], [(0, 4), (4, 8), (8, 10)]
     found = []
     for spans in bounds:
-        outer = OuterLoss([features_of(*span) for span in spans], labels, objective("alignment-uniformity"))
+        outer = OuterLoss([features_of(*span) for span in spans], labels, alignment_uniformity)
         found.append(outer.gradient(problem.model, problem.parameters, problem.inner))
     assert found[1][1] == pytest.approx(found[0][1], rel=1e-12)
     for name, value in found[0][0].items():
@@ -164,20 +164,19 @@ def test_exact_route_in_bfloat16_is_near_double_precision():
     tokens = problem.model.embed(problem.task.micro_batches[0].x).detach().float()
     tokens = torch.cat([tokens, tokens.flip(0)])[: len(problem.labels)]
     problem.outer = OuterLoss(
-        [lambda model: model.encode(tokens.double()).mean(1)], problem.labels, problem.outer.objective
+        [lambda model: model.encode(tokens.double()).mean(1)], problem.labels, alignment_uniformity
     )
-    steps = VirtualSteps(alpha=0.01, weight=0.4, route="exact")
+    settings = EmbedderStage(alpha=0.01, weight=0.4, route="exact")
 
     def gradient(task):
-        arguments = (problem.outer, problem.parameters, problem.embedder, problem.inner, steps)
-        found = mona_gradient(task, *arguments)
+        found = mona_gradient(task, problem.outer, problem.embedder, settings)
         return torch.cat([value.reshape(-1).double() for value in found.gradient.values()]), found
 
     exact, reference = gradient(problem.task)
     part = problem.task.micro_batches[0]
     problem.model.float()
     problem.parameters = dict(problem.model.named_parameters())
-    problem.outer = OuterLoss([lambda model: model.encode(tokens).mean(1)], problem.labels, problem.outer.objective)
+    problem.outer = OuterLoss([lambda model: model.encode(tokens).mean(1)], problem.labels, alignment_uniformity)
     batch = MicroBatch(part.x.float(), part.y)
     reduced, found = gradient(replace(problem.task, micro_batches=(batch,), autocast=torch.bfloat16))
     assert float((reduced - exact).norm() / exact.norm()) < 0.05

@@ -7,12 +7,12 @@ import pytest
 
 from modgap.errors import UsageError
 from modgap.forward.sample_request import SampleRequest
-from modgap.ranking.backends import Backend
+from modgap.jobs import Backend
 from modgap.ranking.checks import collect_checks
 from modgap.ranking.halving import rank_within
 from modgap.ranking.judgment import judge
 from modgap.ranking.rank import rank
-from modgap.ranking.recommendation import verdict_sentences
+from modgap.ranking.recommendation import judgment_answer
 from modgap.ranking.report import to_dict
 from modgap.ranking.types import RankRequest
 from tests.commands import run_in_process
@@ -115,7 +115,7 @@ def test_without_time_the_first_round_is_the_ranking():
     (check,) = [one for one in collect_checks(ranking) if one.id == "budget"]
     assert check.status == "warn"
     assert check.values["samples"] == 113
-    assert any("The budget ended at 113 of 1,797 samples" in text for text in verdict_sentences(judge(ranking)))
+    assert any("The budget ended at 113 of 1,797 samples" in text for text in judgment_answer(judge(ranking)).sentences)
 
 
 @pytest.mark.parametrize("share", [0.07, 0.1, 0.3])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from modgap.transfer import evaluation
 from modgap.transfer import loop as loops
 from modgap.transfer.checkpoint import BestEpoch, Position, best_epochs, latest_checkpoint, save_checkpoint
 from tests.training import run, target_file
@@ -63,12 +64,12 @@ def test_weights_of_former_best_epochs_do_not_pile_up(target, tmp_path, monkeypa
 
     def watched(self, position, seconds):
         position = plain(self, position, seconds)
-        seen.append({path.name for path in self.loop.files.folder.glob("best-*")})
+        seen.append({path.name for path in self.training.files.folder.glob("best-*")})
         return position
 
     monkeypatch.setattr(loops._StageLoop, "_finish_epoch", watched)
     falling = iter(np.linspace(90, 10, 9))
-    monkeypatch.setattr(loops.Evaluator, "error", lambda self, model, rows: float(next(falling)))
+    monkeypatch.setattr(evaluation.Evaluator, "error", lambda self, model, rows: float(next(falling)))
     # A checkpoint would keep the best epoch that it refers to.
     done = trained(tmp_path / "run", target, "stage2.epochs=9", "checkpoint_seconds=100000")
     assert seen == [{f"best-{epoch:05d}.safetensors"} for epoch in range(1, 10)]

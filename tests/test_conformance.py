@@ -21,7 +21,7 @@ from modgap.testing import (
     check_score,
     check_source,
 )
-from modgap.transfer.method import full_stage
+from modgap.transfer.method import Objective, full_stage
 from modgap.transfer.methods import get_method, method_names
 
 
@@ -136,6 +136,15 @@ def test_broken_scores_fail_with_the_reason(reason):
 
 
 FINETUNE = get_method("finetune")
+
+
+@pytest.mark.parametrize("name", ["task", "mona", "otdd", "anchored", "replay"])
+def test_stages_may_name_an_objective_of_modgap(name):
+    objective = full_stage(objective=name).objective_class
+    assert issubclass(objective, Objective)
+    check_method(replace(FINETUNE, stages=(full_stage(objective=name),)))
+
+
 BROKEN_METHODS = {
     "has no stages": replace(FINETUNE, stages=()),
     "trains no parameter": replace(FINETUNE, stages=(replace(full_stage(), select_parameters=lambda model: []),)),

@@ -2,7 +2,9 @@
 
 import json
 import re
+import sys
 import tomllib
+import types
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +13,22 @@ import tomli_w
 import torch
 from safetensors.torch import load_file
 
-from modgap.errors import InputError
+import modgap
+from modgap.discrepancy import figures
+from modgap.errors import InputError, UsageError
+from modgap.figures.files import write_figures
 from modgap.sources import open_source
 from modgap.targets import open_target, readers
+from modgap.testing import check_method
 from modgap.transfer import methods
-from modgap.transfer.loop_setup import build_model
 from modgap.transfer.recipe import resolve_recipe
+from modgap.transfer.train import build_model
 from modgap.transfer.training_data import read_target_data
+from tests.figure_checks import assert_readable
 from tests.training import run, target_file
 
-TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 def block(language, beginning=""):
@@ -62,11 +70,15 @@ def test_the_reader_reads_what_its_manifest_lists(tmp_path, monkeypatch):
         open_target(str(manifest)).read()
 
 
+def add_method(folder, monkeypatch, file, beginning):
+    """Put an example into a file as if it lay in the folder of methods."""
+    (folder / "methods").mkdir()
+    (folder / "methods" / file).write_text(block("python", beginning))
+    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(folder / "methods")])
+
+
 def test_the_method_trains(tmp_path, monkeypatch):
-    """As if its file lay in the folder of methods."""
-    (tmp_path / "methods").mkdir()
-    (tmp_path / "methods" / "bitfit.py").write_text(block("python", '"""BitFit'))
-    monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(tmp_path / "methods")])
+    add_method(tmp_path, monkeypatch, "bitfit.py", '"""BitFit')
     assert methods.method_names()[-1] == "bitfit"
     target, name = target_file(tmp_path, "classification"), "random:timm:test_vit"
     done = run(tmp_path / "run", "bitfit", name, target, tmp_path, input_size=32)
@@ -78,3 +90,51 @@ def test_the_method_trains(tmp_path, monkeypatch):
     still = {name for name in start if torch.equal(start[name], end[name])}
     assert still == {name for name in start if name.startswith("encoder.") and not name.endswith(".bias")}
     assert any(name.startswith("encoder.") for name in start.keys() - still)
+
+
+def test_a_method_with_a_new_objective_is_one_file_and_a_row_of_the_documentation(tmp_path, monkeypatch):
+    section = TEXT[TEXT.index("### With a new objective") : TEXT.index("## Add a source")]
+    files = set(re.findall(r"`((?:modgap|docs|tests)/[a-z_/0-9]+\.(?:py|md))`", section))
+    existing = {file for file in files if (ROOT / file).is_file()}
+    assert files - existing == {"modgap/transfer/methods/confidence_penalty.py"}
+    assert [file for file in existing if f"a row in the table of `{file}`" in section] == ["docs/training.md"]
+    # Nothing but this file is needed: the method is listed, checked, trained, and its setting has an effect.
+    add_method(tmp_path, monkeypatch, "confidence_penalty.py", '"""Confidence penalty')
+    method = methods.get_method("confidence-penalty")
+    check_method(method)
+    assert methods.method_settings(method)["method"] == {"strength": (0.1, "Weight of the entropy of the outputs.")}
+    assert methods.find_unused_settings(["method.strength=1", "stage1.epochs=1"], method) == ["stage1.epochs"]
+    target, losses = target_file(tmp_path, "classification"), {}
+    for strength in ("0", "0.3"):
+        settings = (f"method.strength={strength}", "stage2.learning_rate=1e-3")
+        done = run(tmp_path / strength, "confidence-penalty", "vit-fashion", target, tmp_path, *settings)
+        losses[strength] = json.loads((done.folder / "metrics.jsonl").read_text().splitlines()[0])["loss"]
+        assert done.record["recipe"]["method"] == {"strength": float(strength)}
+    assert losses["0.3"] < losses["0"]
+    plain = run(tmp_path / "plain", "finetune", "vit-fashion", target, tmp_path, "stage2.learning_rate=1e-3")
+    assert json.loads((plain.folder / "metrics.jsonl").read_text().splitlines()[0])["loss"] == losses["0"]
+    assert "method" not in plain.record["recipe"]
+    with pytest.raises(UsageError, match=r"method\.strength: Input should be greater than or equal to 0"):
+        run(tmp_path / "invalid", "confidence-penalty", "vit-fashion", target, tmp_path, "method.strength=-1")
+    with pytest.raises(UsageError, match=r"Unknown setting 'method\.strength'"):
+        run(tmp_path / "unknown", "finetune", "vit-fashion", target, tmp_path, "method.strength=1")
+    again = run(tmp_path / "0", "confidence-penalty", "vit-fashion", target, tmp_path,
+                "method.strength=0", "stage2.learning_rate=1e-3", resume=True)  # fmt: skip
+    assert again.finished
+
+
+def test_the_figure_is_written_by_one_file(tmp_path, monkeypatch):
+    """As if the functions and the line of the recipe were in the one file that it names."""
+    section = TEXT.partition("## Add a figure\n")[2].partition("\n## ")[0]
+    functions, line = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert set(re.findall(r"modgap/[a-z_/]+\.py", section)) == {"modgap/discrepancy/figures.py"}
+    source = Path(figures.__file__).read_text(encoding="utf-8")
+    source = source.replace("def planned_figures(", f"{functions}\n\ndef planned_figures(") + line
+    changed = types.ModuleType(figures.__name__)
+    exec(compile(source, figures.__file__, "exec"), vars(changed))
+    monkeypatch.setitem(sys.modules, figures.__name__, changed)
+    result = modgap.estimate(np.eye(40, 4)[np.arange(40) % 4], np.arange(40) % 4)
+    assert_readable(result.plot("samples"))
+    assert result.to_frame("samples")["value"].tolist() == [10] * 4
+    assert "samples.png" in [path.name for path in write_figures(changed.planned_figures(result), tmp_path)]
+    assert "Number of tested samples of each class" in (tmp_path / "samples.txt").read_text()

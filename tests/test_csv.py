@@ -40,6 +40,15 @@ def test_long_format_orders_rows_by_time_and_keeps_channels(tmp_path):
     assert list(table.groups["site"]) == ["r", "s"]
 
 
+def test_columns_of_a_parquet_file_may_have_numbers_as_names(tmp_path):
+    frame = pandas.DataFrame({0: np.arange(12) / 8, 1: ["u", "v"] * 6})
+    frame.to_parquet(tmp_path / "numbers.parquet")
+    table = open_target(
+        str(tmp_path / "numbers.parquet"), custom_data=CustomData(kind="table", label_column="1")
+    ).read()
+    assert (list(table.classes), len(table)) == (["u", "v"], 12)
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_small_differences_of_large_values_survive_standardization(tmp_path, suffix):
     number = np.arange(240)

@@ -5,7 +5,6 @@ import pytest
 from scipy import stats
 
 from modgap.discrepancy import estimate
-from modgap.discrepancy.class_errors import class_errors
 from modgap.discrepancy.control import compare_with_controls
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import TestedSamples
@@ -227,4 +226,4 @@ def test_classes_of_multi_label_targets_have_no_interval():
     for table, has_interval in ((labels, False), (labels.argmax(axis=1), True)):
         result = estimate(logits, table, permutations=0, curve=False)
         report = DiscrepancyReport("s", "t", result, names, names[:3], {}, 0.0)
-        assert {one.interval is not None for one in class_errors(report)} == {has_interval}
+        assert {one.interval is not None for one in report.class_errors()} == {has_interval}

@@ -17,8 +17,7 @@ import torch
 from modgap.errors import UsageError
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
-from modgap.ranking.backends import Backend, run_jobs
-from modgap.ranking.devices import hold_device, list_devices
+from modgap.jobs import Backend, hold_device, list_devices
 from modgap.ranking.jobs import ExtractJob
 from modgap.ranking.stored_outputs import load_source_outputs
 
@@ -62,25 +61,17 @@ def overlaps(passes):
     ]
 
 
-@pytest.mark.parametrize(
-    "engine", ["loky", *(pytest.param(name, marks=pytest.mark.long) for name in ("dask", "slurm")), "ray"]
-)
+@pytest.mark.parametrize("engine", ["loky", pytest.param("dask", marks=pytest.mark.long)])
 def test_two_devices_and_four_passes(engine, tmp_path, own_cache):
-    options = {}
-    if engine == "ray":
-        pytest.importorskip("ray", reason="Ray, 80 MB, is in modgap[distributed] and not among what tests install")
-    if engine == "slurm":
-        options = {"cluster": "local", "folder": str(tmp_path / "logs"), "timeout_min": 5}
-    # More processes than devices would run side by side if nothing held them apart.
-    one = Pass() if engine == "slurm" else Pass(folder=tmp_path / "met", size=2)
     (tmp_path / "met").mkdir()
-    passes = dict(run_jobs([one] * 4, Backend(engine, 4, options=options, device=TWO)))
+    jobs = [Pass(folder=tmp_path / "met", size=2)] * 4
+    # More processes than devices would run side by side if nothing held them apart.
+    passes = dict(Backend(engine, 4).run(jobs, device=TWO))
     devices = sorted(device for device, _, _ in passes.values())
     print(f"{engine}: {devices}")  # noqa: T201 - a figure to quote
     assert len(passes) == 4
     assert overlaps(passes.values()) == []
-    # The tasks of SLURM on this machine may start one after the other, and then all of them may have the first device.
-    assert set(devices) == {"cpu:0", "cpu:1"} or engine == "slurm"
+    assert set(devices) == {"cpu:0", "cpu:1"}
 
 
 def test_unrelated_processes_hold_different_devices(own_cache):
@@ -116,7 +107,7 @@ def test_several_passes_share_a_device_where_they_may(own_cache):
 
 def test_four_passes_on_two_devices_run_at_a_time(own_cache, tmp_path):
     jobs = [Pass(f"{TWO}*2", folder=tmp_path, size=4)] * 4
-    passes = [result for _, result in run_jobs(jobs, Backend("loky", device=f"{TWO}*2"))]
+    passes = [result for _, result in Backend("loky").run(jobs, device=f"{TWO}*2")]
     assert sorted(device for device, *_ in passes) == ["cpu:0", "cpu:0", "cpu:1", "cpu:1"]
     assert len(overlaps(passes)) == 2
 
@@ -171,13 +162,14 @@ def test_dask_workers_that_declare_gpus_run_the_passes(own_cache):
         for number, (resources, environment) in enumerate([({"GPU": 1}, {"SEEN": "a"}), ({}, {"SEEN": "none"})])
     }
     scheduler = {"cls": distributed.Scheduler, "options": {"dashboard": False, "port": 0}}
-    with distributed.SpecCluster(workers=specification, scheduler=scheduler) as cluster:
-        backend = Backend("dask", address=cluster.scheduler_address, device="auto")
-        seen = [result for _, result in run_jobs([Environment("SEEN")] * 4, backend)]
+    with (
+        distributed.SpecCluster(workers=specification, scheduler=scheduler) as cluster,
+        Backend("dask", address=cluster.scheduler_address) as backend,
+    ):
+        seen = [result for _, result in backend.run([Environment("SEEN")] * 4, device="auto")]
         assert seen == ["a"] * 4
         # Scores need no device, and run everywhere.
-        everywhere = Backend("dask", address=cluster.scheduler_address)
-        seen = {result for _, result in run_jobs([Environment("SEEN", 0.3)] * 6, everywhere)}
+        seen = {result for _, result in backend.run([Environment("SEEN", 0.3)] * 6, short=True)}
         assert seen == {"a", "none"}
 
 
@@ -193,26 +185,6 @@ class Environment:
         return os.environ[self.name]
 
 
-def test_slurm_is_asked_for_one_gpu_unless_the_options_say_more(monkeypatch, own_cache):
-    import submitit
-
-    asked = []
-
-    class Executor:
-        def __init__(self, **_):
-            pass
-
-        def update_parameters(self, **options):
-            asked.append(options)
-            raise ValueError("asked")
-
-    monkeypatch.setattr(submitit, "AutoExecutor", Executor)
-    for device, options in [("cuda", {}), ("cuda", {"gpus_per_node": 2}), ("auto", {})]:
-        with pytest.raises(UsageError):
-            list(run_jobs([Pass()], Backend("slurm", device=device, options=options)))
-    assert asked == [{"gpus_per_node": 1}, {"gpus_per_node": 2}, {}]
-
-
 def test_passes_on_two_devices_have_the_outputs_of_the_cpu(tmp_path, own_cache, monkeypatch):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "small.npz", x=rng.random((40, 1, 12, 12), np.float32), y=np.arange(40) % 2)
@@ -222,7 +194,7 @@ def test_passes_on_two_devices_have_the_outputs_of_the_cpu(tmp_path, own_cache, 
         monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / engine))
         request = LogitsRequest(SampleRequest(input_size=32, device=device), head="auto")
         jobs = [ExtractJob(name, {"name": str(tmp_path / "small.npz")}, request) for name in names]
-        results = dict(run_jobs(jobs, Backend(engine, 2, device=device)))
+        results = dict(Backend(engine, 2).run(jobs, device=device))
         found[engine] = [load_source_outputs(results[number].key) for number in range(2)]
     for one, other in zip(found["serial"], found["loky"], strict=True):
         np.testing.assert_array_equal(one.features, other.features)

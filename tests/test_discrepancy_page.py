@@ -21,7 +21,9 @@ def full_record():
     logits[np.arange(len(labels)), labels] += 3
     result = estimate(logits, labels, permutations=19, splits=4, seed=0)
     provenance = {"modgap": "0.1.0", "samples": {"split": "train", "limit": [36, 100]}, "embedding": {"size": [64, 64]}}
-    return DiscrepancyReport("vit-b", "photos", result, (), ("a", "b", "c"), provenance, 0.1).to_dict()
+    record = DiscrepancyReport("vit-b", "photos", result, (), ("a", "b", "c"), provenance, 0.1).to_dict()
+    # The answer is built again from the numbers that a test changes.
+    return {name: value for name, value in record.items() if name != "answer"}
 
 
 @pytest.fixture
@@ -47,13 +49,13 @@ def with_control(record, value, p_value, n=3):
 @pytest.mark.parametrize(
     ("value", "p_value", "answer", "headline"),
     [
-        (-0.3, 0.01, "Is it below its control?Yes", "vit-b knows something about photos"),
-        (-0.3, 0.2, "Is it below its control?Not shown", "It is not shown that pretraining helps vit-b on photos"),
-        (0.3, 0.01, "Is it below its control?No", "random weights are better than the pretrained vit-b"),
+        (-0.3, 0.01, "Does pretraining help?Yes", "vit-b knows something about photos"),
+        (-0.3, 0.2, "Does pretraining help?Not shown", "It is not shown that pretraining helps vit-b on photos"),
+        (0.3, 0.01, "Does pretraining help?No", "random weights are better than the pretrained vit-b"),
         (
             -0.3,
             None,
-            "Is it below its control?Unknown",
+            "Does pretraining help?Unknown",
             "carry information about photos, as those of untrained networks do",
         ),
     ],
@@ -70,9 +72,9 @@ def test_the_control_decides_what_pretraining_has_shown(record, value, p_value, 
 
 def test_one_control_says_nothing_about_pretraining(record):
     text = page_text(with_control(record, -0.3, 0.01, n=1))
-    assert "Is it below its control?Too few controls" in text
+    assert "Does pretraining help?Too few controls" in text
     assert "vit-b is better than this one random initialization." in text
-    assert "pretraining helps" not in text
+    assert "so pretraining helps" not in text
 
 
 def test_a_comparison_of_an_earlier_version_is_not_trusted(record):
@@ -140,11 +142,7 @@ def test_the_baseline_of_the_largest_class_is_checked(record, error, status):
 
 
 def test_samples_that_were_left_out_are_counted(record):
-    text = page_text({**record, "unlabeled": 5, "untested": 2})
+    text = page_text({**record, "unlabeled": 5, "untested": 2, "n_tested_classes": 2})
     assert "5 samples without a label are left out." in text
-    assert "2 samples are not tested, because their class has one sample or group." in text
-
-
-def test_a_long_class_map_is_cut_and_says_so(record):
-    record["estimates"]["search"].update(map_names=["s"] * 310, target_names=["t"] * 310)
-    assert "10 more classes are left out." in page_text(record)
+    assert "baseline are over 2 of 3 classes." in text
+    assert "because these have only one sample or group (2 samples, 5.6 %)." in text

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from modgap.distortion import features as feature_module
-from modgap.distortion.displayed import DistortionResult
+from modgap.distortion.answer import notes
 from modgap.distortion.encoders import Encoder, encoders_of_runs
 from modgap.distortion.features import FeatureRequest, compute_features
+from modgap.distortion.grid import encoder_table, grid_cells, layer_grid
 from modgap.distortion.measurement import DistortionRequest, measure_distortion
-from modgap.distortion.report import encoder_table, grid_cells, layer_grid, to_json
-from modgap.distortion.summary import answer, notes
+from modgap.distortion.report import DistortionResult, to_json
 from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.models.pooled_layers import OUTPUT, block_names, layer_names
@@ -284,7 +284,7 @@ def test_runs_with_different_settings_are_not_averaged_over_seeds(made, tmp_path
 
 def test_record_is_strict_json_and_the_table_has_a_row_for_each_encoder(measured):
     results, request = measured
-    record = strict(to_json(VIT, results, request, 1.0))
+    record = strict(to_json(DistortionResult(VIT, tuple(results), request, 1.0)))
     (surrogate,) = record["surrogates"]
     assert len(surrogate["encoders"]) == 10
     assert surrogate["encoders"][1]["difference"]["n_units"] == surrogate["encoders"][1]["probes"]["linear"]["samples"]
@@ -308,24 +308,22 @@ def test_result_prints_indexes_and_converts(measured):
     with pytest.raises(UsageError, match="Unknown surrogate 'nosuch'"):
         result["nosuch"]
     text = " ".join(str(result).split())
-    assert text.startswith(f"Knowledge of {VIT}: 10 encoders on ")
+    assert text.startswith(f"How much knowledge of {VIT} is lost by training on the target? 10 encoders, ")
     assert re.search("The largest (significant )?difference is that of", text)
     assert "runs over seeds" in text
     assert "number of training samples per class" in text
     assert "<table>" in result._repr_html_()
-    columns, rows = result.summary_table()
-    assert len(set(columns)) == len(columns)
-    assert [row[1] for row in rows] == [encoder.label for encoder in surrogate.encoders]
+    assert [row[0] for row in result.answer.tables[0].rows] == [encoder.label for encoder in surrogate.encoders]
     frame = result.to_frame()
     assert frame["error"].tolist() == [encoder.first_probe.value for encoder in surrogate.encoders]
     assert frame["difference"].isna().tolist() == [True] + [False] * 9
     assert {"nearest-mean", "linear_cka", "p"} <= set(frame.columns)
-    assert strict(to_json(VIT, results, request, 1.0)) == json.loads(json.dumps(result.to_dict()))
+    assert strict(to_json(result)) == json.loads(json.dumps(result.to_dict()))
     assert result.plot().axes
 
 
 def test_answer_says_whether_knowledge_was_lost(measured):
-    ((result,), _) = measured
+    (result,), request = measured
     untouched = result.encoders[0]
     trained = result.encoders[1]
 
@@ -334,15 +332,18 @@ def test_answer_says_whether_knowledge_was_lost(measured):
             dataclasses.replace(trained, difference=dataclasses.replace(trained.difference, value=value, p_value=p))
             for value, p in differences
         ]
-        return answer([dataclasses.replace(result, encoders=(untouched, *encoders))])
+        surrogate = dataclasses.replace(result, encoders=(untouched, *encoders))
+        return " ".join(DistortionResult(VIT, (surrogate,), request, 1.0).answer.sentences)
 
-    assert answer_for().startswith("No run was measured, so this does not show a loss. The error of the linear probe")
-    assert answer_for((0.2, 0.001)).startswith("Training loses source knowledge. The largest significant")
+    assert answer_for().startswith("No run was measured, so this does not show a loss.")
+    assert "The error of the linear probe" in answer_for()
+    assert answer_for((0.2, 0.001)).startswith("Training loses source knowledge. Is the loss significant? Yes. 1 of 1")
     assert "with p = 0.002, corrected by Holm for 2 comparisons" in answer_for((0.2, 0.001), (0.3, 0.2))
     # The largest difference of all is not significant, and none of many p-values is below 5 % after the correction.
     assert "The largest significant difference is that of" in answer_for((0.2, 0.001), (0.3, 0.2))
     many = [(0.2, 0.03), *((0.1, 0.2),) * 4]
-    assert answer_for(*many).startswith("No significant loss of source knowledge was measured. The largest difference")
+    assert answer_for(*many).startswith("No significant loss of source knowledge was measured. Is the loss")
+    assert "The largest difference is that of" in answer_for(*many)
     assert "with p = 0.15, corrected by Holm for 5 comparisons" in answer_for(*many)
     assert "1 of 2 comparisons show a significant loss" in answer_for((0.2, 0.001), (0.3, 0.2))
     assert "is +0.200" in answer_for((0.2, 0.001), (0.3, 0.2))

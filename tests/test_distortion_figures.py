@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from modgap.distortion.figures import map_caption, map_grid, similarity_heat_map
+from modgap.distortion.feature_figures import map_caption, map_grid, similarity_heat_map
 from modgap.distortion.map_quality import MapQuality
 from modgap.distortion.similarity import SimilarityGrid
 from modgap.distortion.tsne_maps import TsneMap
@@ -57,12 +57,11 @@ def test_panels_share_axis_limits_that_contain_all_samples():
 
 def test_every_sample_is_drawn_once_in_the_style_of_its_class():
     maps = fake_maps(1)
-    figure = map_grid(maps, LABELS, NAMES)
+    (points,) = map_grid(maps, LABELS, NAMES).axes[0].collections
     drawn = {}
-    for points in figure.axes[0].collections:
-        for place in points.get_offsets():
-            color = tuple(np.round(points.get_facecolor()[0][:3], 4))
-            drawn.setdefault((color, points.get_paths()[0].vertices.tobytes()), set()).add(tuple(place))
+    styles = zip(points.get_offsets().tolist(), points.get_facecolors().tolist(), points.get_paths(), strict=True)
+    for place, color, marker in styles:
+        drawn.setdefault((tuple(color), marker.vertices.tobytes()), set()).add(tuple(place))
     assert sorted(map(len, drawn.values())) == [6] * 10
     (one,) = maps.values()
     expected = [{tuple(map(float, place)) for place in one.coordinates[k == LABELS]} for k in range(10)]
@@ -155,5 +154,5 @@ def test_heat_maps_show_values_if_they_fit(rows, columns, values):
     assert_readable(figure)
     assert figure.get_size_inches()[0] == 7.0
     cells = [text.get_text() for text in figure.axes[0].texts]
-    assert cells == ([f"{value:.2f}" for value in grid(rows, columns).values.ravel()] if values else [])
+    assert cells == ([f"{value:.2f}" for value in grid(rows, columns).values[::-1].ravel()] if values else [])
     assert "500 samples. The expected similarity of unrelated features is 0.00." in all_text(figure).replace("\n", " ")

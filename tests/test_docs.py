@@ -15,12 +15,17 @@ ROOT = Path(__file__).parents[1]
 MANIFEST_GUIDE = (ROOT / "docs" / "guides" / "manifest.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture(name="dead_links")
-def check_of_links():
-    spec = importlib.util.spec_from_file_location("check_links", ROOT / "tools" / "check_links.py")
+def load_tool(name):
+    """The module of a program in the folder `tools`."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.dead_links
+    return module
+
+
+@pytest.fixture(name="dead_links")
+def check_of_links():
+    return load_tool("check_links").dead_links
 
 
 def test_dead_links_are_found(tmp_path, dead_links):
@@ -74,9 +79,24 @@ def test_the_fields_in_the_guide_to_manifests_exist():
     assert names <= set(Manifest.model_fields)
 
 
+def test_a_recording_is_made_to_rest_on_its_last_frame():
+    frames = "@keyframes k{from{transform:translateX(-880px)}to{transform:translateX(-1760px)}}"
+    style = "animation-duration:9s;animation-iteration-count:infinite;animation-name:k"
+    rest = "animation-delay:3s;animation-iteration-count:1;transform:translateX(-1760px);"
+    changed = load_tool("last_frame").rest_on_last_frame(f"<svg><style>{frames}.a{{{style}}}</style></svg>")
+    assert changed == f"<svg><style>{frames}.a{{animation-duration:9s;{rest}animation-name:k}}</style></svg>"
+
+
 def test_the_recording_of_the_terminal_rests_on_its_last_frame():
     recording = (ROOT / "docs" / "terminal.svg").read_text(encoding="utf-8")
     frames = re.findall(r'<svg x="(\d+)">', recording)
     assert f"animation-iteration-count:1;transform:translateX(-{frames[-1]}px);" in recording
     last = recording.rpartition(f'<svg x="{frames[-1]}">')[2]
     assert last.count("<use") > 20, "the last frame has the whole answer"
+
+
+def test_the_answer_and_the_table_of_the_readme_have_one_error_and_interval():
+    text = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    answer = re.search(r"The held-out error is ([\d.]+) \(95 % CI ([\d.]+-[\d.]+)\)", text)
+    row = re.search(r" search ([\d.]+) ([\d.]+-[\d.]+) ", text)
+    assert answer.groups() == row.groups()

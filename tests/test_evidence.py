@@ -211,7 +211,7 @@ def test_the_model_with_an_interaction_is_the_analysis_of_variance_of_equal_cell
     ratios, others = evidence["ratios"], ["finetune", "emb", "orca"]
     cells = frame.groupby(["target", "source", "method"]).log_error.mean().unstack(["source", "method"])
     paired = ratios.interaction_ratios(frame, "mona", others)
-    mixed, by_source = ratios.mixed_model_interactions(frame, "mona"), ratios.mixed_model_by_source(frame, "mona")
+    mixed, by_source = ratios.mixed_model_of_sources(frame, "mona")
     for other in others:
         first, last = (cells[source]["mona"] - cells[source][other] for source in SOURCES)
         test = stats.ttest_rel(first, last)
@@ -435,8 +435,8 @@ def test_titles_of_the_figures_claim_only_what_is_significant(evidence):
     ]
     panels = [figures.Panel("a", tuple(effects), 0.04), figures.Panel("b", (effects[1],), 0.04)]
     assert drawn_title(figures.ratios_figure(panels, "mona", "8 targets and 3 seeds")) == (
-        "At the same learning rate, mona has a significantly lower error than emb (a) and a significantly higher error "
-        "than scratch (a)"
+        "At the same learning rate, mona has a significantly lower error than emb (a), and a significantly higher "
+        "error than scratch (a)"
     )
     none = figures.ratios_figure(panels[1:], "mona", "8 targets and 3 seeds")
     assert drawn_title(none) == "At the same learning rate, mona does not differ significantly from any method"

@@ -75,11 +75,10 @@ def short(value, digits=2):
     return f"{value:.{digits}f}".removeprefix("0")
 
 
-def test_the_page_has_the_ratios_of_the_study(evidence):
+def test_the_page_has_the_ratios_of_the_study(evidence, recorded):
     tables, jobs, ratios = (evidence[name] for name in ("study_tables", "study_jobs", "ratios"))
-    log = evidence["result_log"].ResultLog(ROOT / "benchmarks" / "truth" / "study.jsonl")
-    frame = tables.read_runs(log)
-    assert tables.concluding_sources(log) == jobs.SOURCES
+    frame = recorded.frame
+    assert tables.concluding_sources(recorded.study) == jobs.SOURCES
     others = [name for name in jobs.METHODS if name != "mona"]
     rows = table("error of MoNA over that of | ratio")
     found = ratios.error_ratios(frame, "mona", others)
@@ -287,8 +286,7 @@ def test_the_page_has_the_interaction_of_source_and_method(evidence, recorded):
     others = [name for name in jobs.METHODS if name != "mona"]
     found = ratios.interaction_ratios(recorded.frame, "mona", others)
     corrected = dict(zip(others, holm([found[name].p_value for name in others]), strict=True))
-    mixed = ratios.mixed_model_interactions(recorded.frame, "mona")
-    by_source = ratios.mixed_model_by_source(recorded.frame, "mona")
+    mixed, by_source = ratios.mixed_model_of_sources(recorded.frame, "mona")
     assert [row[0] for row in rows] == others
     for name, *cells in rows:
         expected = [found[name].text, f"{found[name].p_value:.3f}", f"{corrected[name]:.3f}", mixed[name].text]

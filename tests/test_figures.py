@@ -5,24 +5,39 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import modgap
 from modgap.discrepancy import result as results
-from modgap.discrepancy.answer_figure import discrepancy_caption, plot_discrepancy
-from modgap.discrepancy.class_errors import class_errors, classes_csv
-from modgap.discrepancy.class_figure import classes_caption, plot_classes
+from modgap.discrepancy.class_errors import classes_csv
+from modgap.discrepancy.figures import (
+    classes_caption,
+    discrepancy_caption,
+    plot_classes,
+    plot_discrepancy,
+    plot_learning_curve,
+)
+from modgap.discrepancy.learning_curve import LearningCurvePoint
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Bounds, Control, Discrepancy, Estimate
 from modgap.discrepancy.search import Search
-from modgap.discrepancy.source_panels import plot_sources_on_targets, sources_caption
-from modgap.discrepancy.target_figure import plot_targets, targets_caption
-from modgap.display.figure_files import save_figure
-from modgap.display.label_spacing import spread_labels
+from modgap.discrepancy.target_figures import (
+    _differences_title as differences_title,
+)
+from modgap.discrepancy.target_figures import (
+    plot_sources_on_targets,
+    plot_targets,
+    sources_caption,
+    targets_caption,
+    targets_frame,
+)
 from modgap.distortion.encoders import Encoder
 from modgap.distortion.few_shot import FewShotCurve
-from modgap.distortion.few_shot_figure import few_shot_caption, few_shot_figure
-from modgap.distortion.grid_figure import probe_caption, probe_figure
+from modgap.distortion.grid import grid_cells
+from modgap.distortion.probe_figures import few_shot_caption, few_shot_figure, probe_caption, probe_figure
 from modgap.errors import InputError, UsageError
+from modgap.figures.files import save_figure
+from modgap.figures.labels import spread_labels
 from modgap.ranking.figures import ranking_caption, ranking_figure
 from modgap.ranking.scores import get_score
 from modgap.ranking.standings import compute_standings
@@ -30,7 +45,7 @@ from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Ranking, RankReque
 from modgap.statistics.intervals import SampleErrors, wilson_interval
 from modgap.statistics.paired import PairedDifference
 from modgap.statistics.permutations import NullDistribution
-from tests.figure_checks import all_text, assert_readable
+from tests.figure_checks import all_text, assert_readable, bands, intervals, marks
 
 pytestmark = pytest.mark.filterwarnings("error:Glyph")
 
@@ -137,13 +152,13 @@ def test_more_than_24_classes_show_both_ends_and_a_histogram():
     report = discrepancy_report(confusion(30))
     text = all_text(plot_classes(report))
     assert "6 classes between" in text
-    assert classes_csv(report).count("\n") == 31
+    assert classes_csv(report.result, report.best_map()).count("\n") == 31
     assert "classes.csv" in classes_caption(report)
 
 
 def test_the_error_of_a_class_is_its_share_off_the_diagonal():
     matrix = np.array([[8.0, 2, 0], [0, 5, 5], [0, 0, 0]])
-    best, second = class_errors(discrepancy_report(matrix))
+    best, second = discrepancy_report(matrix).class_errors()
     assert (best.error, best.n_samples, best.confused_with, best.confused_share) == (0.2, 10, 1, 0.2)
     assert best.interval == wilson_interval(2, 10)
     assert best.baseline == pytest.approx(1 - 8 / 20)
@@ -275,6 +290,20 @@ def test_the_title_of_targets_counts_only_significant_differences(errors, title)
     assert title in all_text(plot_targets(reports, controls)).replace("\n", " ")
 
 
+@pytest.mark.parametrize(
+    ("error", "cause", "title"),
+    [
+        (0.3, None, "Lower error than 2 random initializations on t0"),
+        (0.55, None, "It is not shown that the error differs from that of 2 random initializations on t0"),
+        (0.55, "MoNA", "It is not shown that MoNA changes the error on t0"),
+    ],
+)
+def test_titles_name_the_number_of_initializations_and_the_cause_as_it_is_written(error, cause, title):
+    frame = targets_frame([target_report(error, target="t0")], [target_report(0.56, target="t0")])
+    frame.loc[frame["series"] == "random weights", "initializations"] = 2
+    assert differences_title(frame, cause, "on t0", "") == title
+
+
 def test_the_name_of_the_majority_class_stands_above_its_mark():
     report = target_report(0.57, 40)
     figure = plot_targets([report], [target_report(0.58, 40)], ("a long name of a series", "another long name"))
@@ -315,7 +344,7 @@ def test_figures_of_several_sources_are_readable(count, n_targets):
     pairs = f"{n_different} of {count * n_targets} pairs of source and target"
     text = all_text(figure)
     assert f"Lower error than one random initialization for {pairs}" in text.replace("\n", " ")
-    assert len(figure.axes) == (count if count <= 3 else 0)
+    assert len(figure.axes) == (count if count <= 3 else 1)
     assert "source-0" in text
     assert "source-0: target" in sources_caption(sources)
 
@@ -328,8 +357,9 @@ def test_hostile_names_are_drawn_as_text_in_the_figure_of_several_sources():
 def test_several_sources_share_one_order_of_the_targets():
     reports, controls = target_series(4), target_series(4, 0.3)
     figure = plot_sources_on_targets({"a": (reports, controls), "b": (reports[::-1], controls[::-1])})
-    lines = [[line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"] for axes in figure.axes]
-    assert lines[0] == lines[1]
+    first, second = (marks(axes, "o") for axes in figure.axes)
+    assert first == second
+    assert len(first) == 4
     with pytest.raises(UsageError, match="not of the same targets"):
         plot_sources_on_targets({"a": (reports, controls), "b": (reports[:2], controls[:2])})
     with pytest.raises(UsageError, match="At least one is needed"):
@@ -610,3 +640,104 @@ def test_hostile_names_are_drawn_as_text_in_the_figures_of_distortion(name, tmp_
     for figure, caption in ((probe_figure(result), probe_caption(result)), (few_shot_figure(*few_shot), "")):
         assert_readable(figure)
         save_figure(figure, tmp_path / "figure", caption, formats_of(name, 2))
+
+
+def learning_report():
+    """Return a report whose learning curve has intervals of different widths."""
+    report = discrepancy_report(confusion(4))
+    points = [
+        LearningCurvePoint(size, "soft", 0.8 - 0.1 * number, (0.7 - 0.1 * number, 0.82 - 0.1 * number))
+        for number, size in enumerate((1, 2, 5))
+    ]
+    estimates = {**report.result.estimates, "soft": report.best_estimate}
+    return replace(report, result=replace(report.result, learning_curve=tuple(points), estimates=estimates))
+
+
+def known_ends(interval, *others):
+    return sorted(tuple(map(float, ends)) for ends in (interval, *others) if ends is not None)
+
+
+def test_every_drawn_interval_of_a_discrepancy_is_that_of_the_record():
+    report = with_control(discrepancy_report(confusion(10)), 0.74, 0.001)
+    (axes,) = plot_discrepancy(report).axes
+    expected = known_ends(report.result.control.interval, report.best_estimate.held_out_interval)
+    np.testing.assert_allclose(sorted(intervals(axes)), expected)
+    (axes,) = plot_classes(report).axes
+    expected = known_ends(*(one.interval for one in report.class_errors()))
+    np.testing.assert_allclose(sorted(intervals(axes)), expected)
+    (band,) = bands(plot_learning_curve(learning_report()).axes[0])
+    points = learning_report().result.learning_curve
+    assert band == {point.per_class: pytest.approx(point.held_out_interval) for point in points}
+
+
+def test_every_drawn_interval_of_targets_and_sources_is_that_of_the_record():
+    reports, controls = target_series(3), target_series(3, 0.3)
+    expected = known_ends(*(one.best_estimate.held_out_interval for one in (*reports, *controls)))
+    np.testing.assert_allclose(sorted(intervals(plot_targets(reports, controls).axes[0])), expected)
+    for axes in plot_sources_on_targets({"a": (reports, controls), "b": (reports, controls)}).axes:
+        np.testing.assert_allclose(sorted(intervals(axes)), expected)
+
+
+def test_every_drawn_interval_of_a_ranking_is_that_of_the_record():
+    ranking = ranking_of([0.3, 0.5, 0.6], controls=[0.6, 0.7, 0.9], scores=("knn",))
+    expected = known_ends(*ranking.deciding_table.standings.intervals)
+    np.testing.assert_allclose(sorted(intervals(ranking_figure(ranking).axes[0])), expected)
+
+
+def test_every_drawn_interval_of_distortion_is_that_of_the_record():
+    for epochs, along in (((5,), "x"), ((1, 5), "y")):
+        result = surrogate_result(losses={"finetune": 0.1, "mona": 0.01}, epochs=epochs)
+        expected = known_ends(*(cell.interval for cell in grid_cells(result.encoders)))
+        np.testing.assert_allclose(sorted(intervals(probe_figure(result).axes[0], along)), expected)
+    curves = few_shot_curves(2)
+    for band, curve in zip(bands(few_shot_figure(curves, 0.9, "digits").axes[0]), curves.values(), strict=True):
+        ends = zip(curve.errors.min(axis=1).tolist(), curve.errors.max(axis=1).tolist(), strict=True)
+        assert band == {shots: pytest.approx(pair) for shots, pair in zip(curve.shots, ends, strict=True)}
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda ax: plot_discrepancy(with_control(discrepancy_report(confusion(4)), 0.74, 0.001), ax),
+        lambda ax: plot_classes(discrepancy_report(confusion(4)), ax),
+        lambda ax: plot_learning_curve(learning_report(), ax),
+        lambda ax: plot_targets(target_series(2), target_series(2, 0.3), ax=ax),
+        lambda ax: plot_sources_on_targets(sources_on_targets(4, 3), ax=ax),
+        lambda ax: ranking_figure(ranking_of([0.3, 0.5], controls=[0.6, 0.7], scores=("knn",)), ax),
+        lambda ax: probe_figure(surrogate_result(), ax),
+        lambda ax: probe_figure(surrogate_result(["a", "b"], epochs=(5,)), ax),
+        lambda ax: few_shot_figure(few_shot_curves(2), 0.9, "digits", ax=ax),
+    ],
+)
+def test_figures_of_one_panel_are_drawn_on_axes_of_the_user(draw):
+    figure = Figure(figsize=(7, 8), layout="constrained")
+    other, axes = figure.subplots(2)
+    assert draw(axes) is figure
+    assert axes.get_title(loc="left")
+    assert axes.collections
+    assert not other.collections
+    assert_readable(figure)
+
+
+def test_figures_of_several_panels_are_not_drawn_on_one_pair_of_axes():
+    axes = Figure().subplots()
+    with pytest.raises(UsageError, match="2 targets have a panel each"):
+        probe_figure(surrogate_result(["a", "b"]), axes)
+    with pytest.raises(UsageError, match="3 sources have a panel each"):
+        plot_sources_on_targets(sources_on_targets(3, 2), ax=axes)
+
+
+def test_permuted_labels_without_an_interval_are_drawn():
+    report = discrepancy_report(confusion(4))
+    report = replace(report, result=replace(report.result, permutations_for=None, permuted_error=0.7))
+    assert_readable(figure := plot_discrepancy(report))
+    assert "0.70" in all_text(figure)
+
+
+def test_results_give_the_frame_of_each_figure():
+    result = modgap.estimate(np.eye(40, 4)[np.arange(40) % 4], np.arange(40) % 4)
+    assert list(result.to_frame("classes")["value"]) == [0.0] * 4
+    with pytest.raises(UsageError, match="classes"):
+        result.to_frame("clases")
+    with pytest.raises(UsageError, match="discrepancy"):
+        result.plot("discrepency")

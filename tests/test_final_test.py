@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from modgap.statistics.intervals import exact_interval
-from modgap.transfer.final_test import evaluate_metric
+from modgap.transfer.evaluation import evaluate_metric
 from modgap.transfer.metrics import metric
 
 

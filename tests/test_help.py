@@ -212,7 +212,8 @@ def test_completion_imports_neither_torch_nor_numba(words):
     code = (
         "import sys; from modgap.cli.main import main\n"
         "try: main()\n"
-        "finally: print(sorted({'torch', 'numba', 'timm', 'scipy', 'matplotlib'} & set(sys.modules)), file=sys.stderr)"
+        "finally: print(sorted({'torch', 'numba', 'timm', 'scipy', 'matplotlib', 'seaborn'} & set(sys.modules)), "
+        "file=sys.stderr)"
     )
     request = {"COMP_WORDS": f"modgap {words}", "COMP_CWORD": "3", "_MODGAP_COMPLETE": "bash_complete"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **request})

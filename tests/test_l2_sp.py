@@ -9,53 +9,49 @@ from torch import nn
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.targets import open_target
-from modgap.transfer.loop_setup import build_model
+from modgap.transfer.loop import build_optimizer
 from modgap.transfer.losses import task_loss
-from modgap.transfer.methods import get_method
-from modgap.transfer.optimization import build_optimizer
-from modgap.transfer.recipe import FullStage, resolve_recipe
+from modgap.transfer.method import Objective
+from modgap.transfer.methods.l2_sp import AnchoredObjective
+from modgap.transfer.recipe import FullStage
 from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.train import train
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import read_target_data
-from modgap.transfer.training_steps import AnchoredStep, TaskStep
+from tests.training import training_of
 
 
-@pytest.fixture(scope="module")
-def model_and_data():
+def test_an_update_is_that_of_the_loss_with_the_penalty():
     source = open_source("vit-fashion").load(None, head=False)
     data = read_target_data(open_target("digits"), limit=100)
-    recipe = resolve_recipe(data.target.manifest)
-    model = build_model(source, data, recipe, get_method("l2-sp"), seed=0).double().eval()
-    return model, data
-
-
-def test_an_update_is_that_of_the_loss_with_the_penalty(model_and_data):
-    model, data = model_and_data
-    trained = tuple(get_method("l2-sp").stages[0].select_parameters(model))
+    training = training_of("l2-sp", source, data, "precision=float64", "stage2.anchor=0.3")
+    model, stage = training.model.eval(), training.method.stages[0]
+    step = AnchoredObjective(training, stage, 0)
+    start = {name: value.detach() for name, value in model.named_parameters() if name.startswith("encoder.")}
+    assert step.without_decay == start.keys() == step.anchors.keys()
+    assert all(torch.equal(step.anchors[name], value) for name, value in start.items())
     generator = torch.Generator().manual_seed(0)
     anchors = {
         name: value.detach() + 0.1 * torch.randn(value.shape, generator=generator).double()
         for name, value in model.named_parameters()
         if name.startswith("encoder.")
     }
-    step = AnchoredStep(
-        model, trained, task_loss(data.target.manifest), data.train, 8, 0, 0, anchors=anchors, weight=0.3
-    )
+    step.anchors = anchors
     x = torch.randn(8, *data.transform.shape, generator=generator).double()
     part = MicroBatch(x, torch.arange(8) % 10)
     found = step.gradient([part], np.arange(8), 0)
-    plain = TaskStep(model, trained, step.loss, step.rows, 8, 0, 0).gradient([part], np.arange(8), 0)
+    plain = Objective(training, stage, 0).gradient([part], np.arange(8), 0)
     assert found.loss == plain.loss
     model.zero_grad()
-    loss = step.loss(model(x), part.y, None).mean()
+    loss = task_loss(data.target.manifest)(model(x), part.y, None).mean()
     parameters = dict(model.named_parameters())
     penalty = sum((parameters[name] - anchor).square().sum() for name, anchor in anchors.items()) / 2
     (loss + 0.3 * penalty).backward()
-    before = {name: parameters[name].detach().clone() for name in trained}
+    before = {name: parameters[name].detach().clone() for name in step.trained}
     # With plain gradient descent, both parts of an update add up to a step down the whole loss.
-    step.regularize(0.01)
-    for name in trained:
+    with torch.no_grad():
+        step.before_step(0.01)
+    for name in step.trained:
         moved = before[name] - parameters[name].detach() + 0.01 * found.gradient[name]
         torch.testing.assert_close(moved, 0.01 * parameters[name].grad, rtol=1e-6, atol=1e-9)
     assert found.scalars["distance"] == pytest.approx(float((2 * penalty.detach()).sqrt()))

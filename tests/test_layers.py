@@ -7,12 +7,13 @@ import pytest
 
 from modgap import rank
 from modgap.errors import UsageError
-from modgap.ranking.layer_figure import has_curves, layer_caption, layer_figure
+from modgap.ranking.figures import layer_caption, layer_figure, planned_figures
 from modgap.ranking.layer_numbers import parse_layers
 from modgap.ranking.layers import choose_layer, is_better, layer_finding, layer_rows
 from modgap.ranking.report import to_dict
 from modgap.statistics.intervals import SampleErrors
 from tests.commands import run_in_process
+from tests.figure_checks import bands
 
 ALL_LAYERS = {"limit": 200, "resamples": 0, "raw": False, "controls": False, "backend": "serial"}
 
@@ -120,13 +121,16 @@ def test_numbers_that_are_none(text):
 
 
 def test_the_figure_has_the_finding_and_exact_values(ranking):
-    assert has_curves(ranking)
+    assert [figure.name for figure in planned_figures(ranking)] == ["ranking", "layers"]
     figure = layer_figure(ranking)
     (axes,) = figure.axes
     (curve,) = ranking.layers
     line = axes.lines[0]
     np.testing.assert_allclose(line.get_ydata(), curve.values["linear-probe"])
     assert line.get_xdata()[-1] == 100
+    (band,) = bands(axes)
+    depths = [100 * number / curve.n_layers for number in curve.numbers]
+    assert band == {depth: pytest.approx(ends) for depth, ends in zip(depths, curve.intervals, strict=True)}
     titles = " ".join(text.get_text() for text in figure.texts)
     assert layer_finding([curve]).split()[-1] in titles
     assert f"{curve.choice.error:.3f}" in layer_caption(ranking)

@@ -1,4 +1,4 @@
-"""Page of a matrix: its sentences, its table, its script's statistics against Python's, hostile names and its size."""
+"""Page of a matrix: its sentences, its table, what its filters hide, hostile names and its size."""
 
 import json
 import re
@@ -9,13 +9,13 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from modgap.matrix.comparison import compare_over_targets, ranks_of, targets_needed
+from modgap.formatting import csv_text
+from modgap.matrix.comparison import compare_over_targets, ranks_of
 from modgap.matrix.formats import to_dict, to_json
 from modgap.matrix.sentences import headline
 from modgap.matrix.verdict import judge_matrix
 from modgap.report_page.leaderboard_page import render_leaderboard
 from modgap.report_page.write import write_page
-from modgap.statistics.multiple_comparisons import MOST_LETTERED, group_letters
 from tests.matrices import make_matrix, make_measure
 from tests.test_report_page import assert_self_contained, visible_text
 
@@ -43,6 +43,16 @@ def example(n_sources=6, n_controls=2, n_targets=7, names=None):
     return make_matrix(measures, [*names, *controls], targets, n_sources, reasons, missing=3, failed=1)
 
 
+@pytest.mark.skipif(NODE is None, reason="needs node")
+def test_cells_of_a_copied_table_are_those_of_a_file():
+    script = files("modgap.report_page").joinpath("common.js").read_text()
+    function = script[script.index("function csvCell") : script.index("function latexCell")]
+    cells = ["-1", "+2.5e3", "-inf", "=1+1", "-x", "a,b", "@x", "'-1"]
+    code = f"{function} console.log({json.dumps(cells)}.map(csvCell).join())"
+    done = subprocess.run([NODE, "-e", code], capture_output=True, text=True, check=True)
+    assert done.stdout == csv_text([cells])
+
+
 def test_the_page_has_the_verdict_the_table_and_the_reasons():
     matrix = example()
     page = page_of(matrix)
@@ -51,7 +61,7 @@ def test_the_page_has_the_verdict_the_table_and_the_reasons():
     assert headline(judge_matrix(matrix)) in text
     for expected in (
         "6 sources · 2 random-weights controls · 7 targets · ranked by held-out LEEP",
-        "Held-out LEEP (higher is better)", "3 jobs of the plan are not finished", "target0.npz",
+        "Held-out LEEP (higher is better)", "Not in the cache: 3 jobs", "target0.npz",
         "source1 on target2.npz", "The source takes images.", "k-NN error (lower is better)", "300 k", "image · 300 k",
         "Do other scores agree? – k-NN error most of all",
     ):  # fmt: skip
@@ -109,57 +119,53 @@ def test_where_targets_have_different_scores_each_is_named():
     record["targets"][3]["score"] = "discrepancy"
     text = visible_text(render_leaderboard(record))
     assert "Score that decides each target" in text
-    assert "ranked by score that decides each target" in text
 
 
-def run_script(calls):
-    """Evaluate compareOverTargets of the page's script for each pair of values and directions."""
-    script = files("modgap.report_page").joinpath("rank_statistics.js").read_text(encoding="utf-8")
-    program = (
-        f"{script}\nconst calls = JSON.parse(require('fs').readFileSync(0, 'utf8'));"
-        f"const compare = ([values, higher]) => compareOverTargets(values, higher, {MOST_LETTERED});"
-        "console.log(JSON.stringify(calls.map(compare)));"
-    )
-    done = subprocess.run([NODE, "-e", program], input=json.dumps(calls), capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+def test_the_script_has_no_statistics():
+    script = files("modgap.report_page").joinpath("leaderboard.js").read_text(encoding="utf-8")
+    for name in ("holm", "pValue", "signTest", "midRanks", "median", "Math.exp", "Math.log"):
+        assert name not in script
+
+
+def test_each_measure_has_the_ranks_and_letters_of_python():
+    record = to_dict(example())
+    first = record["measures"][0]
+    sources = [row for row in record["sources"] if row["kind"] == "source"]
+    assert first["mean_ranks"] == [row["mean_rank"] for row in sources]
+    assert first["letters"] == [row["letters"] for row in sources]
+    ranks = ranks_of(np.array(record["measures"][1]["values"], float)[:6], np.zeros(7, bool))
+    order, standings = compare_over_targets(list("abcdef"), ranks)
+    assert [record["measures"][1]["mean_ranks"][row] for row in order] == [one.mean_rank for one in standings]
+
+
+PROGRAM = """
+const data = %s;
+const byId = () => ({});
+const state = { measure: 0, rows: %s, targets: %s };
+%s
+console.log(JSON.stringify([isFiltered(), subsetCommand()]));
+"""
 
 
 @pytest.mark.skipif(NODE is None, reason="node is not installed")
-def test_the_script_gives_the_letters_of_python_for_any_pairs():
-    """Thirty pairs make 2**30 groups; the search for letters ends at the first group beyond the alphabet."""
-    rng = np.random.default_rng(2)
-    script = files("modgap.report_page").joinpath("rank_statistics.js").read_text(encoding="utf-8")
-    tables = [np.triu(rng.random((size, size)) < rng.random(), 1) for size in (0, 1, 3, 8, 12, 12)]
-    tables.append(np.triu(np.kron(np.eye(30, dtype=bool), np.ones((2, 2), bool)), 1))
-    calls = [[len(table), np.argwhere(table).tolist()] for table in tables]
-    program = f"{script}\nconsole.log(JSON.stringify({json.dumps(calls)}.map((call) => groupLetters(...call))));"
-    done = subprocess.run([NODE, "-e", program], capture_output=True, text=True, check=True, timeout=60)
-    assert json.loads(done.stdout) == [group_letters(table | table.T) for table in tables]
-
-
-@pytest.mark.skipif(NODE is None, reason="node is not installed")
-def test_the_script_gives_the_ranks_and_letters_of_python():
-    rng = np.random.default_rng(0)
-    matrices = []
-    for n_sources, n_targets in [(2, 6), (5, 9), (9, 13), (10, 10), (12, 20), (8, 29), (7, 40), (4, 3), (1, 8)] * 4:
-        higher = rng.random(n_targets) < 0.5
-        strengths = np.linspace(0, 3, n_sources)[:, None] * np.where(higher, 1, -1)
-        values = rng.normal(size=(n_sources, n_targets)) + strengths
-        values = values.round(1) if rng.random() < 0.5 else values
-        values[rng.random(values.shape) < rng.choice([0, 0.02])] = np.nan
-        matrices.append((values, higher))
-    calls = [
-        ([[None if np.isnan(one) else one for one in row] for row in values.tolist()], higher.tolist())
-        for values, higher in matrices
-    ]
-    lettered = 0
-    for (values, higher), found in zip(matrices, run_script(calls), strict=True):
-        ranks = ranks_of(values, higher)
-        order, standings = compare_over_targets([str(i) for i in range(len(values))], ranks)
-        assert found["order"] == order
-        assert [found["means"][i] for i in order] == pytest.approx([one.mean_rank for one in standings])
-        assert [found["letters"][i] for i in order] == [one.letters for one in standings]
-        n_complete = int(np.isfinite(ranks).all(axis=1).sum())
-        assert found["needed"] == targets_needed(max(2, n_complete))
-        lettered += len({one.letters for one in standings}) > 2
-    assert lettered >= 8
+@pytest.mark.parametrize(
+    ("rows", "targets", "expected"),
+    [
+        ([0, 1, 2], [0, 1], [False, "modgap rank --target t --target 'u v' --sources a --sources b"]),
+        ([0, 1], [0, 1], [False, "modgap rank --target t --target 'u v' --sources a --sources b"]),
+        ([1], [0, 1], [True, "modgap rank --target t --target 'u v' --sources b"]),
+        ([0, 1], [1], [True, "modgap rank --target 'u v' --sources a --sources b"]),
+        ([2], [0], [True, ""]),
+    ],
+)
+def test_a_filter_hides_ranks_and_gives_the_command_of_the_rest(rows, targets, expected):
+    """The controls do not count, because they have no ranks."""
+    data = {
+        "rows": [{"kind": "source", "argument": "a"}, {"kind": "source", "argument": "b"}, {"kind": "control"}],
+        "targets": [{"argument": "t"}, {"argument": "'u v'"}],
+    }
+    script = files("modgap.report_page").joinpath("leaderboard.js").read_text(encoding="utf-8")
+    functions = script[script.index("function isFiltered") : script.index("function update")]
+    program = PROGRAM % (json.dumps(data), rows, targets, functions)
+    done = subprocess.run([NODE, "-e", program], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == expected

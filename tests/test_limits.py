@@ -15,7 +15,7 @@ from modgap.errors import InputError, UsageError
 from modgap.targets import CustomData, open_target
 from modgap.targets.readers.idx import read as read_idx
 from modgap.targets.samples import ArraySamples, Table
-from modgap.targets.steps.windows import apply as cut_windows
+from modgap.targets.steps import windows as cut_windows
 from tests.loopback import Fault, write_manifest_of_download
 
 DOCS = Path(__file__).parents[1] / "docs" / "limits.md"

@@ -279,6 +279,10 @@ def test_series_files_are_targets_and_series_may_differ_in_length(tmp_path, capl
     assert (table.splits == 2).tolist() == [False, False, True]
     (tmp_path / "u.ts").write_text(header.format("false") + "1,2,3:u\n5,6,7,8,9:v\n1,2:u\n5,6:v\n")
     unequal = read(tmp_path / "u.ts")
+    for content in ("", "no header\n", header.format("false")):
+        (tmp_path / "e.ts").write_text(content)
+        with pytest.raises(InputError, match=r"e\.ts has no series\. Expected|cannot read .*e\.ts as a \.ts file"):
+            read(tmp_path / "e.ts")
     assert [unequal.samples[row].shape for row in range(4)] == [(1, 3), (1, 5), (1, 2), (1, 2)]
     assert unequal.labels.tolist() == [0, 1, 0, 1]
 

@@ -338,9 +338,9 @@ def test_a_choice_of_samples_must_keep_all_classes(tmp_path):
         for kind in kinds:
             (tmp_path / "own" / split / kind).mkdir(parents=True)
             Image.new("RGB", (9, 9), (ord(kind), 0, 0)).save(tmp_path / "own" / split / kind / "x.png")
-    with pytest.raises(InputError, match=r"no samples of 1 class \(c\)\. .* Use --split all"):
+    with pytest.raises(InputError, match=r"Split test has no samples of 1 class \(c\)\. .* Use --split all\."):
         source_logits(
             open_source(SMALL),
             open_target(str(tmp_path / "own")),
-            LogitsRequest(SampleRequest(split="test", input_size=32)),
+            LogitsRequest(SampleRequest(split="test", limit=2, input_size=32)),
         )

@@ -3,29 +3,31 @@
 import csv
 import io
 import json
-import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
+import modgap
+from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
+from modgap.jobs import Backend
 from modgap.matrix.comparison import compare_over_targets, compare_scores, targets_needed
 from modgap.matrix.formats import to_csv, to_json, to_latex
-from modgap.matrix.gather import gather
-from modgap.matrix.job_list import read_job_list
-from modgap.matrix.ranking_jobs import estimate_seconds, plan_jobs
-from modgap.matrix.sentences import matrix_sentences
+from modgap.matrix.rankings import rank_targets, targets_of_names
+from modgap.matrix.sentences import verdict_answer
 from modgap.matrix.sign_test import sign_test_p_values
 from modgap.matrix.verdict import judge_matrix
-from modgap.ranking.backends import Backend
+from modgap.ranking import jobs as rank_jobs
+from modgap.ranking.plan import plan_ranking
 from modgap.ranking.rank import rank
+from modgap.ranking.rows import list_row_jobs
 from modgap.ranking.types import RankRequest
 from modgap.statistics.multiple_comparisons import MOST_LETTERED
 from modgap.storage.json_records import read_json
 from tests.commands import run_in_process
-from tests.matrices import make_matrix, make_measure
+from tests.matrices import file_contents, make_matrix, make_measure
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 
 VIT, CNN = "hf:small/vit", "hf:small/resnet"
@@ -63,36 +65,33 @@ def small_target(folder, number):
     return str(path)
 
 
-def run(*arguments, code=0):
-    done = run_in_process(*arguments)
+def run(targets, *arguments, code=0):
+    """Rank sources for some targets in this process."""
+    named = [argument for target in targets for argument in ("--target", target)]
+    done = run_in_process("rank", *named, *arguments, "--backend", "serial")
     assert done.returncode == code, done.stderr
     return done
 
 
-def counted(text):
-    """Numbers of jobs in the last line of a worker: here, failed, elsewhere."""
-    words = text.split()
-    return int(words[0]), int(words[words.index("here,") + 1]), int(words[words.index("by") - 1])
+def job_counts(text):
+    """Numbers of jobs that were computed, came from the cache, and failed, in the last line of a command."""
+    numbers = [int(word) for word in text.splitlines()[-1].split() if word.isdecimal()]
+    return (*numbers, 0)[:3]
 
 
-def test_the_matrix_is_that_of_the_rankings_one_by_one(sources, tmp_path, own_cache, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_the_matrix_is_that_of_the_rankings_one_by_one(sources, tmp_path, own_cache):
     targets = [small_target(tmp_path, number) for number in range(3)]
     names = f"{VIT},{CNN},hf:absent/model"
-    planned = run("plan", "--targets", ",".join(targets[:2]), "--sources", names, *CHEAP, "--out", "jobs.jsonl")
-    assert "8 jobs written to jobs.jsonl: 2 targets, each with 4 rows." in planned.stdout
-    assert counted(run("worker", "jobs.jsonl", code=1).stdout) == (8, 2, 0)
-    gathered = run("plan", "--gather", "jobs.jsonl", "--results", "out", "--as", "json")
-    record = json.loads(gathered.stdout)
+    out = ("--out", tmp_path / "out")
+    record = json.loads(run(targets[:2], "--sources", names, *CHEAP, *out, "--json", code=1).stdout)
     assert record == read_json(tmp_path / "out" / "matrix.json")
     assert {one["name"] for one in record["sources"]} == {VIT, CNN, "hf:absent/model"}
     assert {(one["source"], one["target"]) for one in record["reasons"]} == {
         ("hf:absent/model", target) for target in targets[:2]
     }
-    # Targets are planned with absolute paths, and their rankings are those of modgap rank.
-    jobs = read_job_list(tmp_path / "jobs.jsonl")
+    assert (record["missing_jobs"], record["failed_jobs"]) == (0, 2)
     for column, target in enumerate(targets[:2]):
-        alone = rank(target, [VIT, CNN], jobs.request, Backend("serial"))
+        alone = rank(target, [VIT, CNN], replace(SMALL, raw=True), Backend("serial"))
         assert alone.jobs["features"].computed == 0
         rows = record["measures"][0]["values"]
         values = {one["name"]: row[column] for one, row in zip(record["sources"], rows, strict=True)}
@@ -102,168 +101,205 @@ def test_the_matrix_is_that_of_the_rankings_one_by_one(sources, tmp_path, own_ca
     assert sorted(path.name for path in (tmp_path / "out" / "001-target0.npz").iterdir()) == [
         "ranking.csv", "ranking.json", "samples.npz",
     ]  # fmt: skip
-    # With one target and one source more, only their jobs are run.
-    run("plan", "--targets", ",".join(targets), "--sources", names, *CHEAP, "--out", "jobs.jsonl")
-    assert counted(run("worker", "jobs.jsonl", code=1).stdout) == (4, 1, 8)
-    table = run("plan", "--gather", "jobs.jsonl").stdout
-    assert "3 sources on 3 targets" in table
+    # With one target more, only its jobs are run, and the job that failed is repeated.
+    table = run(targets, "--sources", names, *CHEAP, code=1).stdout
+    assert job_counts(table) == (3, 6, 3)
+    assert "3 sources, 3 targets" in table
     assert "No difference over targets can be significant: 6 targets are needed" in " ".join(table.split())
 
 
-def test_options_that_do_not_apply_are_refused(sources, tmp_path, own_cache, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for arguments, message in (
-        (("plan",), ""),
-        (("plan", "--out", "jobs.jsonl"), "A plan needs --targets, --sources and --out"),
-        (("plan", "--gather", "jobs.jsonl"), "Cannot read the list of jobs"),
-        (("plan", "--gather", "jobs.jsonl", "--out", "x"), "--out does not apply to --gather"),
-        (("plan", "--results", "x", "--out", "jobs.jsonl"), "--results applies to --gather"),
-        (("plan", "--targets", "digit", "--sources", VIT, "--out", "jobs.jsonl"), "digits"),
-        (("worker", "jobs.jsonl"), "Cannot read the list of jobs"),
-        (("worker", "jobs.jsonl", "--lease", "0"), "--lease is 0"),
-        (("worker", "jobs.jsonl", "--lease", "1e9"), "it must be at most 86,400 seconds"),
-        (("worker", "jobs.jsonl", "--lease", "nan"), "--lease is nan"),
-    ):
-        done = run_in_process(*arguments)
-        assert done.returncode == (2 if done.returncode == 2 else 1)
-        assert message in " ".join(done.stderr.split())
-    assert list(tmp_path.iterdir()) == []
+SMALL = RankRequest(
+    ("knn",), "knn", resamples=0, samples=SampleRequest(input_size=32, split="train", limit=2000), controls=False,
+    raw=False,
+)  # fmt: skip
 
 
-def test_names_of_files_are_absolute_and_text(sources, tmp_path, own_cache, monkeypatch):
+def test_shares_have_all_jobs_once_and_the_results_of_one_command(sources, tmp_path, monkeypatch):
+    targets = [small_target(tmp_path, number) for number in range(2)]
+    arguments = ("--sources", f"{VIT},{CNN}", *CHEAP)
+    monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / "shared"))
+    counts = [run(targets, *arguments, "--shard", f"{number}/4").stdout.split() for number in (1, 2, 3, 4)]
+    assert [words[4:8] for words in counts] == [["2", "jobs,", "2", "computed,"]] * 2 + [
+        ["1", "job,", "1", "computed,"]
+    ] * 2
+    # Another number of shares divides the same list, and finds all of it.
+    again = run(targets, *arguments, "--shard", "2/2").stdout
+    assert "3 jobs, 0 computed, 3 from the cache, 0 failed" in again
+    gathered = run(targets, *arguments, "--out", tmp_path / "gathered").stdout
+    assert job_counts(gathered) == (0, 6, 0)
+    monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / "one"))
+    run(targets, *arguments, "--out", tmp_path / "alone")
+    assert file_contents(tmp_path / "gathered") == file_contents(tmp_path / "alone")
+
+
+def test_a_share_of_one_target(sources, tmp_path, own_cache):
+    (target,) = targets = [small_target(tmp_path, 0)]
+    done = run(targets, "--sources", f"{VIT},{CNN}", *CHEAP, "--no-raw", "--shard", "1/2", "--out", tmp_path / "out")
+    assert "Share 1 of 2: 1 job, 1 computed" in done.stdout
+    assert not (tmp_path / "out").exists()
+    ranking = rank(target, [VIT, CNN], SMALL, Backend("serial"))
+    assert ranking.jobs["features"] == (1, 1, 0)
+
+
+@pytest.mark.parametrize("share", ["0/4", "5/4", "1", "a/b", "1/0", "-1/4", "1/4/4"])
+def test_a_share_that_does_not_exist_is_refused(share):
+    done = run_in_process("rank", "--target", "digits", "--sources", "vit-fashion", f"--shard={share}")
+    assert done.returncode == 2
+    assert f"--shard is {share}. Expected I/N with I from 1 to N, such as 1/4." in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--shard", "1/2", "--backend", "dask", "--address", "a:1"), "and --address hands all jobs to one cluster."),
+        (("--shard", "1/2", "--address", "a:1"), "--shard runs a share of the jobs on this machine, and --address"),
+        (("--shard", "1/2", "--backend", "slurm"), "and --backend slurm hands all jobs to one cluster."),
+        (("--shard", "1/2", "--cached"), "--shard and --cached exclude each other."),
+        (("--cached", "--budget", "1"), "--cached and --budget exclude each other."),
+        (("--target", "wine", "--budget", "1"), "--budget applies to one target, and several were named."),
+        (("--target", "wine", "--pilot", "1"), "Rank the targets one by one."),
+        (("--target", "wine", "--label", "x"), "--label applies to one target, and several were named. Describe data"),
+        (("--target", "wine", "--data-dir", "x"), "Say where data lies with modgap data path."),
+        (("--target", "wines"), "Did you mean wine"),
+        (("--target", "@absent.txt"), "Cannot read the list of targets absent.txt"),
+        (("--target", "wine", "--pseudo-classes", "3"), "all of these have classes"),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_apply_are_refused(arguments, message, own_cache):
+    done = run_in_process("rank", "--target", "digits", "--sources", "vit-fashion", *arguments)
+    assert done.returncode == (1 if "Cannot read" in message else 2)
+    assert message in " ".join(done.stderr.split())
+
+
+def test_names_of_files_are_absolute(sources, tmp_path, own_cache, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    small_target(tmp_path, 0)
+    for number in range(2):
+        small_target(tmp_path, number)
+    (tmp_path / "targets.txt").write_text("target0.npz  # the first\n\ntarget1.npz\n")
     (tmp_path / "model").mkdir()
-    arguments = ("--sources", "model@32px,random:model,onnx:m.onnx,vit-fashion", "--no-controls", "--no-raw")
-    run("plan", "--targets", "target0.npz", *arguments, "--out", "jobs.jsonl")
-    jobs = read_job_list(tmp_path / "jobs.jsonl")
-    assert jobs.targets == (str(tmp_path / "target0.npz"),)
-    expected = [f"{tmp_path}/model@32px", f"random:{tmp_path}/model", f"onnx:{tmp_path}/m.onnx", "vit-fashion"]
-    assert [job.source for job in jobs.jobs] == expected
-    bad = tmp_path / os.fsdecode(b"a\xff.npz")
-    (tmp_path / "target0.npz").rename(bad)
-    done = run_in_process("plan", "--targets", str(bad), "--sources", VIT, "--out", "jobs2.jsonl")
-    assert (done.returncode, "has bytes that are no text" in done.stderr) == (1, True)
+    names = "model@32px,random:model,onnx:m.onnx"
+    done = run(["@targets.txt"], "--sources", f"{names},{VIT}", *CHEAP, "--no-raw", "--json", code=1)
+    record = json.loads(done.stdout)
+    assert [one["name"] for one in record["targets"]] == [f"{tmp_path}/target{number}.npz" for number in range(2)]
+    expected = {f"{tmp_path}/model@32px", f"random:{tmp_path}/model", f"onnx:{tmp_path}/m.onnx", VIT}
+    assert {one["name"] for one in record["sources"]} == expected
 
 
-def test_pseudo_classes_apply_to_the_targets_with_real_values(sources, tmp_path, own_cache, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_pseudo_classes_apply_to_the_targets_with_real_values(sources, tmp_path, own_cache):
     classes = small_target(tmp_path, 0)
     values = tmp_path / "values.npz"
     arrays = np.load(classes)
     np.savez(values, x=arrays["x"], y=arrays["y"] + np.random.default_rng(0).random(36))
-    targets = ("--targets", f"{classes},{values}", "--sources", VIT, *CHEAP, "--no-raw")
-    run("plan", *targets, "--pseudo-classes", "3", "--out", "jobs.jsonl")
-    assert counted(run("worker", "jobs.jsonl").stdout) == (2, 0, 0)
-    matrix, _ = gather(read_job_list(tmp_path / "jobs.jsonl"))
+    matrix, rankings = rank_targets(targets_of_names([classes, str(values)], 3), [VIT], SMALL, Backend("serial"))
     assert np.isfinite(matrix.values).all()
-    done = run_in_process("plan", "--targets", classes, "--sources", VIT, "--pseudo-classes", "3", "--out", "x.jsonl")
-    assert "all of these have classes" in done.stderr
+    assert [ranking.pseudo_classes for ranking in rankings.values()] == [None, 3]
 
 
 def test_rows_that_a_target_cannot_have_are_no_failures(hub, tmp_path, own_cache, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     lines = [f"{' '.join(rng.choice(['red', 'green', 'blue'], 5))},{number % 2}" for number in range(40)]
-    (tmp_path / "texts.csv").write_text("\n".join(["text,label", *lines]))
-    (tmp_path / "texts.toml").write_text(TEXTS)
+    for number in range(2):
+        (tmp_path / "texts.csv").write_text("\n".join(["text,label", *lines]))
+        (tmp_path / f"texts{number}.toml").write_text(TEXTS)
     hub("bert-texts")
     scores = ("--by", "knn", "--score", "knn", "--resamples", "0", "--no-controls")
-    run("plan", "--targets", "texts.toml", "--sources", "hf:small/bert-texts", *scores, "--out", "jobs.jsonl")
-    run("worker", "jobs.jsonl")
-    shown = run("plan", "--status", "jobs.jsonl").stdout
-    assert [int(word) for word in shown.splitlines()[-1].split()] == [1, 0, 0, 1, 0, 0]
-    gathered = run("plan", "--gather", "jobs.jsonl").stdout
-    assert "Failed jobs" not in gathered
+    shown = run(["texts0.toml", "texts1.toml"], "--sources", "hf:small/bert-texts", *scores).stdout
+    # Both targets have the same samples.
+    assert job_counts(shown) == (1, 1, 0)
+    assert "Failed jobs" not in shown
 
 
-def test_gather_runs_no_source_and_says_what_is_absent(sources, tmp_path, own_cache, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+def test_cached_results_need_no_device_and_what_is_absent_is_told(sources, tmp_path, own_cache, monkeypatch):
     targets = [small_target(tmp_path, number) for number in range(2)]
-    names = ("--sources", f"{VIT},{CNN}", *CHEAP, "--no-raw")
-    run("plan", "--targets", ",".join(targets), *names, "--out", "jobs.jsonl")
-    run("worker", "jobs.jsonl")
-    jobs = read_job_list(tmp_path / "jobs.jsonl")
-    # The passes of a device that this machine lacks are in the cache, which needs no device.
-    header, *lines = jobs.path.read_text().splitlines()
-    record = json.loads(header)
-    record["request"]["samples"]["device"] = "cuda:7"
-    jobs.path.write_text("\n".join([json.dumps(record), *lines]))
-    matrix, rankings = gather(read_job_list(jobs.path))
-    assert (matrix.absent, np.isfinite(matrix.values).all()) == (0, True)
-    done = run_in_process("worker", "jobs.jsonl")
-    assert (done.returncode, "cuda:7" in done.stderr) == (2, True)
-    # One target is gone, and the cache has lost the outputs of the other.
-    os.rename(targets[0], tmp_path / "elsewhere.npz")
-    gathered = run("plan", "--gather", "jobs.jsonl").stdout
-    assert "target0.npz cannot be read, although jobs are finished." in " ".join(gathered.split())
-    monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / "empty"))
-    matrix, rankings = gather(read_job_list(jobs.path))
-    assert (matrix.absent, list(matrix.unreadable)) == (2, [targets[0]])
-    assert rankings[targets[1]].jobs["features"].computed == 0
-    assert "of 2 finished jobs are not in this cache" in " ".join(matrix_sentences(judge_matrix(matrix)))
-    os.rename(targets[1], tmp_path / "gone.npz")
-    done = run_in_process("plan", "--gather", "jobs.jsonl")
-    assert (done.returncode, "target0.npz" in done.stderr) == (1, True)
+    arguments = ("--sources", f"{VIT},{CNN}", *CHEAP, "--no-raw")
+    done = run(targets, *arguments, "--cached", code=1)
+    assert "No target is complete. It is not in this cache, and --cached computes nothing." in done.stderr
+    run(targets[:1], *arguments)
+    before = sorted(own_cache.rglob("*"))
+    shown = " ".join(run(targets, *arguments, "--cached", "--device", "cuda:7", code=1).stdout.split())
+    assert "Not in the cache: 2 jobs. To compute what is absent, run the command" in shown
+    assert sorted(own_cache.rglob("*")) == before
+    run(targets, *arguments)
+    request = replace(SMALL, samples=replace(SMALL.samples, device="cuda:7"))
+    matrix, _ = rank_targets(targets_of_names(targets), [VIT, CNN], request, Backend("cached"))
+    assert (matrix.missing, np.isfinite(matrix.values).all(), matrix.jobs) == (0, True, (0, 4, 0))
+    alone = run(targets[:1], *arguments, "--cached", code=0).stdout
+    assert "features: 0 computed, 2 from the cache" in alone
+
+
+def test_a_target_that_cannot_be_read_leaves_the_others(sources, tmp_path, own_cache):
+    targets = [small_target(tmp_path, number) for number in range(2)]
+    np.savez(targets[0], x=np.zeros((9, 1, 4, 4), np.float32), y=np.zeros(9, int))
+    arguments = ("--sources", VIT, *CHEAP, "--no-raw")
+    shown = " ".join(run(targets, *arguments, code=1).stdout.split())
+    assert "target0.npz cannot be ranked. The first reason: The target has one class." in shown
+    done = run([targets[0], targets[0].replace("0", "0")], *arguments, code=1)
+    assert "The target has one class." in done.stderr
+    done = run(targets, *arguments, "--shard", "1/1", code=1)
+    assert "Failed: The target has one class." in done.stdout
 
 
 def test_a_target_on_which_all_sources_failed_is_named(sources, tmp_path, own_cache, monkeypatch):
-    monkeypatch.chdir(tmp_path)
     targets = [small_target(tmp_path, number) for number in range(2)]
-    run("plan", "--targets", ",".join(targets), "--sources", VIT, *CHEAP, "--no-raw", "--out", "jobs.jsonl")
-    os.rename(targets[0], tmp_path / "elsewhere.npz")
-    run("worker", "jobs.jsonl", code=1)
-    gathered = " ".join(run("plan", "--gather", "jobs.jsonl").stdout.split())
-    assert "Targets without a source: On target0.npz all finished sources failed, so there is no column." in gathered
-    assert "1 job failed, and can be repeated with `modgap worker FILE --retry-failed`. The first reason: " in gathered
-    # A worker that remembers nothing of the failure finds the target when it is back.
-    os.rename(tmp_path / "elsewhere.npz", targets[0])
-    assert counted(run("worker", "jobs.jsonl", "--retry-failed").stdout) == (1, 0, 1)
-    assert "Failed jobs" not in run("plan", "--gather", "jobs.jsonl").stdout
+    arguments = ("--sources", VIT, *CHEAP, "--no-raw")
+    with monkeypatch.context() as patch:
+        prepare = rank_jobs.prepare_extraction
+
+        def prepare_but_one(source, target, request):
+            if "target0" in target.name:
+                raise InputError("The disk is gone.")
+            return prepare(source, target, request)
+
+        patch.setattr(rank_jobs, "prepare_extraction", prepare_but_one)
+        shown = " ".join(run(targets, *arguments, code=1).stdout.split())
+    assert "Targets without a source: On target0.npz all sources failed, so there is no column." in shown
+    assert "1 job failed. To repeat what failed, run the command again. The first reason: The disk is gone." in shown
+    shown = run(targets, *arguments).stdout
+    assert job_counts(shown) == (1, 1, 0)
+    assert "Failed jobs" not in shown
 
 
-def test_if_all_jobs_failed_gather_says_why(sources, tmp_path, own_cache, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    run("plan", "--targets", small_target(tmp_path, 0), "--sources", "hf:absent/model", *CHEAP, "--no-raw",
-        "--out", "jobs.jsonl")  # fmt: skip
-    assert "--retry-failed" in run("worker", "jobs.jsonl", code=1).stdout
-    done = run_in_process("plan", "--gather", "jobs.jsonl")
-    assert "1 job failed, the first with: " in " ".join(done.stderr.split())
+def test_if_all_jobs_failed_the_command_says_why(tmp_path, own_cache):
+    targets = [small_target(tmp_path, number) for number in range(2)]
+    done = run(targets, "--sources", "hf:absent/model", *CHEAP, "--no-raw", code=1)
+    assert "hf:absent/model" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
-def test_results_that_cannot_be_stored_are_failures(sources, tmp_path, own_cache, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    run("plan", "--targets", small_target(tmp_path, 0), "--sources", VIT, *CHEAP, "--no-raw", "--out", "jobs.jsonl")
+def test_results_that_cannot_be_stored_are_failures_of_a_share(sources, tmp_path, own_cache, monkeypatch):
+    targets = [small_target(tmp_path, 0)]
+    arguments = ("--sources", VIT, *CHEAP, "--no-raw", "--shard", "1/1")
     with monkeypatch.context() as patch:
         patch.setattr("modgap.storage.cache.store", lambda *_arguments: None)
-        assert counted(run("worker", "jobs.jsonl", code=1).stdout) == (1, 1, 0)
-    assert counted(run("worker", "jobs.jsonl", "--retry-failed").stdout) == (1, 0, 0)
+        assert "Failed: The results could not be written to the cache" in run(targets, *arguments, code=1).stdout
+    assert "1 computed" in run(targets, *arguments).stdout
 
 
-def test_no_finished_job_is_a_message(sources, tmp_path, own_cache, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    run("plan", "--targets", small_target(tmp_path, 0), "--sources", VIT, *CHEAP, "--out", "jobs.jsonl")
-    done = run_in_process("plan", "--gather", "jobs.jsonl")
-    assert (done.returncode, "No job of jobs.jsonl is finished" in done.stderr) == (1, True)
+def test_jobs_have_the_rows_of_a_ranking_source_by_source(tmp_path):
+    targets = [small_target(tmp_path, number) for number in range(2)]
+    request = RankRequest(("knn",))
+    plans = [plan_ranking({"name": name}, [VIT, "timm:some"], request, Backend("serial")) for name in targets]
+    jobs = list_row_jobs(plans)
+    assert [job.source for job in jobs[::2]] == [VIT, "timm:some", f"random:{VIT}", "random:timm:some", "raw"]
+    assert [job.target["name"] for job in jobs] == targets * 5
+    assert [job.requested for job in jobs[::2]] == [True, True, False, False, False]
 
 
-def test_jobs_have_the_rows_of_a_ranking():
-    jobs = plan_jobs(["a", "b"], ["vit-fashion", "timm:some"], RankRequest())
-    assert [job.source for job in jobs if job.target == "a"] == [
-        "vit-fashion", "timm:some", "random:vit-fashion", "random:timm:some", "raw",
-    ]  # fmt: skip
-    seconds = {job.source: job.seconds for job in jobs}
-    assert seconds["timm:some"] is None
-    assert seconds["random:vit-fashion"] == seconds["vit-fashion"] > seconds["raw"] > 0
-
-
-def test_estimates_grow_with_samples_and_size():
-    request = RankRequest()
-    small, large = (estimate_seconds(f"efficientnet-lite0@{size}px", request) for size in (64, 128))
-    few = estimate_seconds("efficientnet-lite0@64px", replace(request, samples=SampleRequest(limit=100)))
-    assert few < small < large < estimate_seconds("efficientnet-lite0", request)
-    assert estimate_seconds("crepe-tiny", request) < estimate_seconds("crepe", request)
-    assert estimate_seconds("hf:absent/model", request) is None
+def test_several_targets_in_python_give_a_matrix_that_displays_itself(sources, tmp_path, own_cache):
+    targets = [small_target(tmp_path, number) for number in range(2)]
+    options = {"by": "knn", "scores": ("knn",), "resamples": 0, "controls": False, "input_size": 32, "raw": False}
+    matrix = modgap.rank(targets, [VIT, CNN], **options, backend="serial")
+    assert list(matrix.rankings) == targets
+    assert repr(matrix) == "<MatrixResult: 2 sources on 2 targets>"
+    assert "mean rank" in str(matrix)
+    assert list(matrix.to_frame().columns[:2]) == ["source", "mean_rank"]
+    assert matrix._repr_html_().count("<tr>") == 3
+    assert matrix.to_dict()["kind"] == "matrix"
+    with pytest.raises(UsageError, match="pilot applies to one target, and target is a list"):
+        modgap.rank(targets, [VIT], pilot=2)
+    with pytest.raises(UsageError, match="No target was named"):
+        modgap.rank([], [VIT])
 
 
 # Comparisons
@@ -319,7 +355,7 @@ def test_a_source_that_wins_on_most_targets_is_not_beaten_by_one_with_a_lower_me
     matrix = make_matrix([make_measure("leep", values)], names, [f"t{i}" for i in range(25)])
     verdict = judge_matrix(matrix)
     assert (verdict.first, verdict.choice, verdict.ahead) == (("A",), "tie", ("B",))
-    headline, choice, *_ = matrix_sentences(verdict)
+    headline, choice, *_ = verdict_answer(verdict).sentences
     assert headline == "No single source suits all targets: B is better on most, but A has the lowest mean rank."
     assert "B is better on significantly more targets." in choice
 
@@ -405,14 +441,15 @@ def test_json_is_strict_and_latex_is_escaped(matrix):
 
 
 def sentences(matrix):
-    return matrix_sentences(judge_matrix(matrix))
+    return verdict_answer(judge_matrix(matrix)).sentences
 
 
 def test_sentences_of_few_targets_say_that_nothing_is_tested(matrix):
     headline, choice, *others = sentences(matrix)
     assert headline == "Start with =HYPERLINK(1): no source is significantly better on any of the 2 targets."
-    assert choice.startswith("Which source is best overall? Unknown: =HYPERLINK(1) has the lowest mean rank, 1.0 of 2.")
-    assert "Unfinished: 3 jobs of the plan are not finished; gather again later." in others
+    assert choice.startswith("Which source is best overall? Unknown. =HYPERLINK(1) has the lowest mean rank, 1.0 of 2.")
+    absent = "To compute what is absent, run the command without --cached."
+    assert f"Unfinished: Not in the cache: 3 jobs. {absent}" in others
     needed = "6 targets are needed for so many sources, and there are 2."
     assert f"Few targets: No difference over targets can be significant: {needed}" in others
     assert f"It is unknown how certain that is: {needed}" in choice
@@ -491,14 +528,3 @@ def test_scores_agree_as_much_as_kendalls_tau_says():
     assert found[0].n_targets == 7
     best = [np.nanargmin(second[:4, t]) == first[:4, t][np.isfinite(second[:4, t])].argmax() for t in range(1, 7)]
     assert found[0].same_first - sum(best) in (0, 1)
-
-
-def test_gather_needs_no_worker_of_its_own(sources, tmp_path, own_cache, monkeypatch):
-    """Results that another machine computed into the same cache are gathered here."""
-    monkeypatch.chdir(tmp_path)
-    target = small_target(tmp_path, 0)
-    run("plan", "--targets", target, "--sources", f"{VIT},{CNN}", *CHEAP, "--out", "jobs.jsonl")
-    run("worker", "jobs.jsonl")
-    matrix, rankings = gather(read_job_list(tmp_path / "jobs.jsonl"))
-    assert [column.name for column in matrix.columns] == [target]
-    assert rankings[target].jobs["features"].computed == 0

@@ -9,9 +9,8 @@ import pytest
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.targets import open_target
-from modgap.transfer.memory_training import train_in_memory
-from modgap.transfer.run_files import RunFiles
-from modgap.transfer.train import train
+from modgap.transfer.checkpoint import RunFiles
+from modgap.transfer.train import train, train_in_memory
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.trained_model import load_trained_model
 from modgap.transfer.training_data import read_target_data

@@ -1,6 +1,5 @@
 """Merging of caches: entries are copied if they are whole, and two half runs become the same results as one."""
 
-import json
 import shutil
 
 import numpy as np
@@ -9,8 +8,9 @@ import pytest
 from modgap.errors import InputError
 from modgap.storage.cache import CacheEntry, entry_paths, merge_cache, read_entry, store
 from tests.commands import run_in_process
+from tests.matrices import file_contents
 from tests.small_hub import small_hub  # noqa: F401 - fixture
-from tests.test_matrix import CHEAP, CNN, VIT, run, small_sources, small_target  # noqa: F401 - fixture
+from tests.test_matrix import CHEAP, CNN, VIT, job_counts, run, small_sources, small_target  # noqa: F401 - fixture
 
 KEYS = [f"{number:064x}" for number in range(4)]
 
@@ -67,39 +67,20 @@ def test_a_missing_folder_is_a_message(tmp_path):
         list(merge_cache(tmp_path / "nothing"))
 
 
-def results(folder):
-    """Contents of all result files by their names, without what tells when and how fast they were made."""
-    contents = {}
-    for path in sorted(folder.rglob("*")):
-        if path.name == "ranking.json":
-            record = json.loads(path.read_text())
-            contents[str(path.relative_to(folder))] = {
-                name: value for name, value in record.items() if name not in ("seconds", "jobs", "digest")
-            }
-        elif path.is_file():
-            contents[str(path.relative_to(folder))] = path.read_bytes()
-    return contents
-
-
 def test_two_half_runs_give_the_results_of_one(sources, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    targets = ",".join(small_target(tmp_path, number) for number in range(2))
+    targets = [small_target(tmp_path, number) for number in range(2)]
 
-    def plan_and_work(name, names, cache):
+    def rank(names, cache, *arguments):
         monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / cache))
-        run("plan", "--targets", targets, "--sources", names, *CHEAP, "--out", f"{name}.jsonl")
-        return run("worker", f"{name}.jsonl").stdout
+        return run(targets, "--sources", names, *CHEAP, *arguments).stdout
 
-    plan_and_work("first", VIT, "a")
-    plan_and_work("second", CNN, "b")
+    rank(VIT, "a")
+    rank(CNN, "b")
     monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / "a"))
-    assert "0 damaged" in run("cache", "merge", str(tmp_path / "b")).stdout
-    plan_and_work("merged", f"{VIT},{CNN}", "a")
-    status = run("plan", "--status", "merged.jsonl").stdout.split("\n")
+    merged = run_in_process("cache", "merge", tmp_path / "b")
+    assert "0 damaged" in merged.stdout
     # Everything was in one of the two caches.
-    assert status[4].split() == ["0", "6", "0", "0", "0", "0"]
-    run("plan", "--gather", "merged.jsonl", "--results", "merged")
-    plan_and_work("whole", f"{VIT},{CNN}", "c")
-    run("plan", "--gather", "whole.jsonl", "--results", "whole")
-    assert results(tmp_path / "merged") == results(tmp_path / "whole")
-    assert "matrix.json" in results(tmp_path / "whole")
+    assert job_counts(rank(f"{VIT},{CNN}", "a", "--out", tmp_path / "merged")) == (0, 6, 0)
+    rank(f"{VIT},{CNN}", "c", "--out", tmp_path / "whole")
+    assert file_contents(tmp_path / "merged") == file_contents(tmp_path / "whole")
+    assert "matrix.json" in file_contents(tmp_path / "whole")

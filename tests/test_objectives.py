@@ -9,15 +9,10 @@ import torch
 from sklearn.metrics import davies_bouldin_score
 
 from modgap.errors import InputError, UsageError
-from modgap.transfer.objectives import (
-    OBJECTIVES,
-    alignment,
-    alignment_uniformity,
-    davies_bouldin,
-    objective,
-    supervised_contrastive,
-    uniformity,
-)
+from modgap.transfer.methods.mona import OUTER_LOSSES, alignment, alignment_uniformity, outer_loss, uniformity
+from modgap.transfer.numerics import choose_function
+from modgap.transfer.outer_losses import davies_bouldin, supervised_contrastive
+from modgap.transfer.recipe import EmbedderStage
 
 LABELS = {
     "several": [0, 2, 0, 1, 2, 2, 0, 1],
@@ -183,19 +178,20 @@ def test_separated_classes_are_better_by_all():
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])
     noise = 0.1 * features()
     apart = torch.nn.functional.normalize(noise + torch.eye(2, 4, dtype=torch.float64)[labels], dim=1)
-    for name in OBJECTIVES:
-        assert objective(name)(apart, labels) < objective(name)(features(), labels)
+    for loss in OUTER_LOSSES.values():
+        assert loss(apart, labels) < loss(features(), labels)
 
 
 def test_names_and_options():
     z, labels = features(), torch.tensor(LABELS["several"])
-    found = objective("alignment-uniformity", all_pairs=True)(z, labels)
+    found = outer_loss(EmbedderStage(uniform_pairs="all"))(z, labels)
     assert found == alignment(z, labels) + uniformity(z, labels, all_pairs=True)
-    assert objective("supervised-contrastive")(z, labels) == supervised_contrastive(z, labels, temperature=0.1)
+    contrastive = outer_loss(EmbedderStage(objective="supervised-contrastive"))
+    assert contrastive(z, labels) == supervised_contrastive(z, labels, temperature=0.1)
     with pytest.raises(UsageError, match="Did you mean davies-bouldin"):
-        objective("davies")
+        choose_function("objective", OUTER_LOSSES, "davies", {})
     with pytest.raises(UsageError, match="options are: temperature"):
-        objective("supervised-contrastive", tau=1)
+        choose_function("objective", OUTER_LOSSES, "supervised-contrastive", {"tau": 1})
     with pytest.raises(UsageError, match="more than 0"):
         supervised_contrastive(z, labels, temperature=0)
 

@@ -376,9 +376,10 @@ def small_graph(folder, nodes, tensors, n_features):
     return path
 
 
-def test_gelu_and_reshapes_that_allow_zero_are_those_of_onnxruntime(tmp_path):
+@pytest.mark.parametrize("mode", ["none", "tanh"])
+def test_gelu_and_reshapes_that_allow_zero_are_those_of_onnxruntime(tmp_path, mode):
     nodes = [
-        helper.make_node("Gelu", ["a"], ["g"]),
+        helper.make_node("Gelu", ["a"], ["g"], approximate=mode),
         helper.make_node("Shape", ["g"], ["size"], end=1),
         helper.make_node("Concat", ["size", "rest"], ["shape"], axis=0),
         helper.make_node("Reshape", ["g", "shape"], ["b"], allowzero=1),

@@ -8,15 +8,19 @@ import pytest
 import torch
 
 from modgap.targets import named_manifest
+from modgap.transfer.loop import learning_rate_factor
 from modgap.transfer.methods import get_method
-from modgap.transfer.optimization import learning_rate_factor
-from modgap.transfer.recipe import resolve_recipe
-from modgap.transfer.training_context import _alignment_classes
+from modgap.transfer.processes import Processes
+from modgap.transfer.recipe import Recipe, resolve_recipe
 
 ot = pytest.importorskip("ot")
 
-from modgap.transfer.otdd import class_distance, prepare_source  # noqa: E402
-from modgap.transfer.otdd_alignment import OtddStep  # noqa: E402
+from modgap.transfer.methods.orca import (  # noqa: E402
+    AlignmentObjective,
+    alignment_classes,
+    class_distance,
+    prepare_source,
+)
 
 
 def published_factor(epoch, drops=(20, 40, 60), base=0.2):
@@ -60,12 +64,22 @@ class Embedder(torch.nn.Module):
         return self.factor * x
 
 
+class SmallAlignment(AlignmentObjective):
+    """An alignment of the small model, with at most four samples of a class, that is prepared by hand."""
+
+    def __init__(self, source, labels):
+        recipe = Recipe.model_validate({"stage1": {"samples_per_class": 4}})
+        self.training = SimpleNamespace(recipe=recipe, seed=0, processes=Processes())
+        self.model, self.trained, self.number = Embedder().double(), ("factor",), 0
+        self.source, self.rows, self.labels = source, np.arange(len(labels)), labels
+
+
 def test_classes_weigh_as_much_as_they_have_samples_before_the_cap():
     rng = np.random.default_rng(1)
     source = prepare_source(torch.from_numpy(rng.standard_normal((12, 3))), torch.arange(12) % 2)
     labels = np.array([0] * 18 + [1] * 6)
     samples = torch.from_numpy(rng.standard_normal((24, 2, 3)))
-    step = OtddStep(Embedder().double(), ("factor",), source, np.arange(24), labels, per_class=4, seed=0, stage=0)
+    step = SmallAlignment(source, labels)
     (rows,) = step.plan_epoch(0)
     assert np.bincount(labels[rows]).tolist() == [4, 4]
     parts = [SimpleNamespace(x=samples[part]) for part in step.split(rows, 64)]
@@ -80,6 +94,6 @@ def test_label_sets_become_ten_clusters():
     labels = centers[np.arange(200) % 10]
     table = SimpleNamespace(class_labels=labels.astype(np.int64), targets=None)
     data = SimpleNamespace(output=SimpleNamespace(task="multi-label"), table=table, train=np.arange(200))
-    classes = _alignment_classes(data)
+    classes = alignment_classes(data)
     assert len(np.unique(classes)) == 10
     assert all(len(np.unique(classes[k::10])) == 1 for k in range(10))

@@ -11,12 +11,10 @@ import sys
 import numpy as np
 import pytest
 
-from modgap.discrepancy import result_folder
+from modgap.discrepancy import figures
 from modgap.discrepancy.class_errors import classes_csv, confusion_csv
 from modgap.errors import InputError
 from modgap.formatting import plain_text
-from modgap.report_page.class_tables import read_class_tables
-from modgap.storage.atomic_files import write_text_atomically
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder, output_folder
 from modgap.transfer.predictions import Predictions, write_predictions
 from modgap.transfer.run_folder import exclusive_run
@@ -35,7 +33,7 @@ def test_a_figure_that_fails_leaves_all_results_and_the_table(modgap, own_logits
     def fail(report):
         raise RuntimeError(f"no font for {report.target_classes[0]}")
 
-    monkeypatch.setattr(result_folder, "plot_discrepancy", fail)
+    monkeypatch.setattr(figures, "plot_discrepancy", fail)
     done = measure(modgap, own_logits, tmp_path / "out")
     assert done.returncode == 0
     assert "held-out error" in done.stdout
@@ -52,7 +50,7 @@ def test_results_and_table_are_complete_before_the_first_figure(modgap, own_logi
         present.append((sorted(os.listdir(tmp_path / "out")), sys.stdout.buffer.getvalue().decode()))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(result_folder, "plot_discrepancy", stop)
+    monkeypatch.setattr(figures, "plot_discrepancy", stop)
     assert measure(modgap, own_logits, tmp_path / "out").returncode == 130
     [(files, printed)] = present
     assert files == [FOLDER_LOCK, "classes.csv", "confusion.csv", "result.json", "samples.npz"]
@@ -125,20 +123,14 @@ FORMULAS = ("=HYPERLINK(1)", "+cmd|' /C'!A0", "-1+2", "@SUM(1)", "\t=1", "\r=1",
 
 def test_no_cell_of_a_table_is_run_by_a_spreadsheet_and_readers_get_the_names_back(tmp_path):
     report = discrepancy_report(confusion(len(FORMULAS)), names=FORMULAS)
-    confused = io.StringIO(confusion_csv(report), newline="")
+    confused = io.StringIO(confusion_csv(report.result, report.best_map()), newline="")
     assert "\n'=HYPERLINK(1)," in confused.getvalue()
     outputs = np.eye(len(FORMULAS)) - 0.5
     write_predictions(Predictions("classification", FORMULAS, FORMULAS, outputs), tmp_path / "p.csv")
     predicted = io.StringIO((tmp_path / "p.csv").read_bytes().decode(), newline="")
-    classes = io.StringIO(classes_csv(report), newline="")
+    classes = io.StringIO(classes_csv(report.result, report.best_map()), newline="")
     for table in (confused, predicted, classes):
         rows = list(csv.reader(table))
         assert not [cell for row in rows for cell in row if re.match(r"[=@\t\r]|[+-](?!\d+(\.\d+)?$)", cell)]
         assert {plain_text(row[0]) for row in rows[1:]} == set(FORMULAS)
         assert not [cell for row in rows for cell in row if re.fullmatch(r"'-?[\d.]+", cell)]
-    record = {"n_samples": 10**6, "untested": 0, "estimates": {"search": {"target_names": list(FORMULAS)}}}
-    for name, text in (("classes.csv", classes_csv(report)), ("confusion.csv", confusion_csv(report))):
-        write_text_atomically(tmp_path / name, text)
-    tables = read_class_tables(tmp_path, record)
-    assert {one.name for one in tables.classes} == set(FORMULAS)
-    assert len(tables.confusion) == len(FORMULAS)

@@ -8,15 +8,15 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from modgap.errors import InputError, UsageError
+from modgap.jobs import Backend
 from modgap.models import Output, target_model
 from modgap.ranking import surrogate_outputs
-from modgap.ranking.backends import Backend
 from modgap.ranking.rank import rank
 from modgap.ranking.types import RankRequest
 from modgap.sources import open_source
 from modgap.targets import CustomData, open_target
-from modgap.transfer.memory_training import train_in_memory
 from modgap.transfer.surrogate import open_surrogate
+from modgap.transfer.train import train_in_memory
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import read_target_data
 from tests.training import target_file

@@ -9,24 +9,23 @@ import pytest
 
 from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
+from modgap.jobs import Backend
 from modgap.ranking import verdict as v
-from modgap.ranking.backends import Backend
 from modgap.ranking.error_standings import compute_error_standings
-from modgap.ranking.figure_content import figure_rows, figure_subtitle, figure_title, other_scores
+from modgap.ranking.figures import figure_subtitle, figure_title, other_scores, ranking_frame
 from modgap.ranking.judgment import judge
 from modgap.ranking.rank import rank
-from modgap.ranking.recommendation import choice_statement, headline, help_statement, next_step, verdict_sentences
-from modgap.ranking.report import failure_messages, ranking_table, scores_table, to_csv, to_dict
+from modgap.ranking.recommendation import choice_statement, headline, help_statement, judgment_answer, next_step
+from modgap.ranking.report import to_csv, to_dict
 from modgap.ranking.scores import PILOT
+from modgap.ranking.tables import failure_messages, ranking_table, scores_table
 from modgap.ranking.types import Pilot, RankRequest, ScoreTable
-from modgap.report_page.pilot_table import pilot_table as page_table
 from modgap.report_page.ranking_page import render_ranking
 from modgap.sources import open_source
 from modgap.statistics.intervals import SampleErrors
 from modgap.targets import open_target
 from modgap.transfer import pilot as pilot_module
 from modgap.transfer.loop import NotFiniteError
-from modgap.transfer.memory_training import train_in_memory
 from modgap.transfer.pilot import (
     PILOT_EPOCHS,
     PILOT_RATES,
@@ -38,6 +37,7 @@ from modgap.transfer.pilot import (
     pilot_halves,
     short_fine_tuning,
 )
+from modgap.transfer.train import train_in_memory
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import read_target_data
 from tests.commands import run_in_process
@@ -254,8 +254,8 @@ def test_the_pilot_decides_which_source_is_best():
     verdict = judge(ranking)
     assert verdict.first == "vit-1"
     assert verdict.by == "leep"
-    assert "vit-1 is first of 2 (error after a short fine-tuning" in choice_statement(verdict).text
-    sentence = next(one for one in verdict_sentences(verdict) if one.startswith("Short fine-tuning"))
+    assert "vit-1 is first of 2 (error after a short fine-tuning" in choice_statement(verdict).sentence
+    sentence = next(one for one in judgment_answer(verdict).sentences if one.startswith("Short fine-tuning"))
     assert "2 sources were fine-tuned for 10 epochs on 64 samples and judged on 64 others." in sentence
     assert "vit-0 is first by LEEP." in sentence
     assert [row[2] for row in ranking_table(ranking)[1]][:2] == ["vit-1", "vit-0"]
@@ -284,7 +284,7 @@ def test_after_a_pilot_everything_is_in_its_order():
     row = re.search(r'<tr role="row" class="row.*?</th>', page, re.DOTALL)[0]
     assert re.findall(r'class="rank">(.*?)<.*?<bdi>(.*?)</bdi>', row, re.DOTALL) == [("1", "vit-1")]
     assert '<option value="pilot" selected>' in page
-    assert [one.name for one in figure_rows(ranking)] == ["vit-1", "vit-0"]
+    assert ranking_frame(ranking)["name"].drop_duplicates().tolist() == ["vit-1", "vit-0"]
     assert figure_title(ranking) == "vit-1 ranks first of 2, significantly ahead of the other"
     assert "Error after a short fine-tuning" in figure_subtitle(ranking, 2, 2, has_groups=False)
     assert "leep" in other_scores(ranking)
@@ -349,23 +349,15 @@ def test_neighbors_of_raw_values_make_the_help_doubtful(raw, help_):
     verdict = judge(replace(ranking, pilot=Pilot(table, 10, 3, 64, 64)))
     assert verdict.first == "vit-1"
     assert verdict.help == help_
-    text = help_statement(verdict).text
+    text = help_statement(verdict).sentence
     if help_ == v.LIKELY:
         assert text.endswith("with random weights, and than nearest neighbors of the raw values.")
     else:
         comparison = "significantly worse" if raw < 0.1 else "not shown to be better"
         assert f"vit-1 is {comparison} than nearest neighbors of the raw values." in text
         assert "nearest neighbors of the raw values" in headline(verdict)
-        assert "(p " in next(one for one in verdict_sentences(verdict) if one.startswith("Raw values"))
-        assert any("Nearest neighbors of the raw values, without" in one for one in verdict_sentences(verdict))
-
-
-def test_the_page_shows_pilots_of_earlier_records_and_failed_neighbors():
-    one = {"source": "vit", "value": 0.1, "interval": [None, None], "difference_to_first": None}
-    earlier = {"pilot": {"epochs": 10, "trained": 64, "judged": 64, "sources": [one], "failures": {}}}
-    assert [row["name"] for row in page_table(earlier)["rows"]] == ["vit"]
-    record = {"pilot": {**earlier["pilot"], "raw_values": [], "failures": {"raw": "The samples differ in size."}}}
-    assert page_table(record)["rows"][-1]["name"] == "neighbors of raw values (no model)"
+        assert "(p " in next(one for one in judgment_answer(verdict).sentences if one.startswith("Raw values"))
+        assert any("Nearest neighbors of the raw values, without" in one for one in judgment_answer(verdict).sentences)
 
 
 @pytest.mark.usefixtures("own_cache")
@@ -398,7 +390,7 @@ def test_without_any_error_the_score_decides():
     ranking = piloted([-0.2, -0.3], [np.nan, np.nan])
     verdict = judge(ranking)
     assert verdict.first == "vit-0"
-    assert any("None of the first sources could be fine-tuned" in one for one in verdict_sentences(verdict))
+    assert any("None of the first sources could be fine-tuned" in one for one in judgment_answer(verdict).sentences)
 
 
 @pytest.mark.usefixtures("own_cache")

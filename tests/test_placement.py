@@ -7,27 +7,31 @@ import pytest
 import torch
 
 from modgap.sources import open_source
-from modgap.transfer.placement import allows_tf32, call, channels_last, forward_of, place, tf32
+from modgap.targets import open_target
+from modgap.transfer.placement import call, channels_last, forward_of, place, tf32
 from modgap.transfer.recipe import Recipe
 from modgap.transfer.task_loss import TaskLoss
-from modgap.transfer.training_steps import TaskStep
-from tests.training import Problem
+from modgap.transfer.training_data import read_target_data
+from tests.training import Problem, training_of
 
 
 @pytest.mark.parametrize(
-    ("settings", "section", "objective", "expected"),
+    ("method", "setting", "expected"),
     [
-        ({}, "stage2", "task", True),
-        ({"stage1": {"route": "finite-difference"}}, "stage1", "mona", False),
-        ({"stage1": {"route": "finite-difference"}}, "stage1", "task", True),
-        ({"stage1": {"route": "finite-difference"}}, "stage2", "task", True),
-        ({"stage1": {"route": "exact"}}, "stage1", "mona", True),
-        ({"precision": "float64"}, "stage2", "task", False),
-        ({"precision": "bfloat16"}, "stage2", "task", True),
+        ("emb", "stage1.route=finite-difference", (True, True)),
+        ("mona", "stage1.route=finite-difference", (False, True)),
+        ("mona", "stage1.route=exact", (True, True)),
+        ("emb", "precision=float64", (False, False)),
+        ("emb", "precision=bfloat16", (True, True)),
     ],
 )
-def test_tf32_is_off_where_it_would_do_harm(settings, section, objective, expected):
-    assert allows_tf32(Recipe.model_validate(settings), section, objective) is expected
+def test_tf32_is_off_where_it_would_do_harm(method, setting, expected):
+    data = read_target_data(open_target("digits"), limit=60)
+    source = open_source("vit-fashion").load(None, head=False)
+    training = training_of(method, source, data, setting, "stage1.surrogate_samples=60")
+    stages = training.method.stages_with_epochs(training.recipe)
+    objectives = [stage.objective_class(training, stage, number) for number, stage in enumerate(stages)]
+    assert tuple(objective.allows_tf32 for objective in objectives) == expected
 
 
 def state() -> tuple[str, bool]:
@@ -88,5 +92,3 @@ def test_compiled_model_has_the_same_gradients(monkeypatch):
         forward=forward_of(Recipe(compile_model=True), "stage2"),
     )  # fmt: skip
     torch.testing.assert_close(gradients(problem, compiled), gradients(problem, problem.task), rtol=1e-9, atol=1e-12)
-    step = TaskStep(problem.model, (), problem.task.loss, None, 4, 0, 0, forward=compiled.forward)
-    assert step.task_loss([], []).forward is compiled.forward

@@ -59,7 +59,14 @@ import numpy as np
 
 from modgap.inputs.plugin_representations import Representation
 from modgap.ranking.score import Score
+from modgap.transfer.method import Objective, full_stage
 from modgap.transfer.methods.finetune import METHOD
+
+
+class Indifference(Objective):
+    def loss(self, outputs, y, mask):
+        return 0 * super().loss(outputs, y, mask)
+
 
 mass = Score(
     name="mass",
@@ -71,7 +78,8 @@ mass = Score(
     compute=lambda outputs, seed: float(outputs.features.shape[1]),
 )
 shapeless = 3
-gentle = replace(METHOD, name="gentle", title="fine-tuning under another name")
+gentle = replace(METHOD, name="gentle", title="fine-tuning under another name",
+                 stages=(full_stage(objective=Indifference),))
 
 
 def draw(sample, rates):
@@ -199,6 +207,8 @@ def test_methods_of_a_package_are_listed_with_their_origin_and_train(run, tmp_pa
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
     assert json.loads((tmp_path / "run" / "run.json").read_text())["method"] == "gentle"
+    log = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["loss"] == 0 for line in log)
 
 
 def test_manifests_of_a_package_are_found_without_an_import(run):

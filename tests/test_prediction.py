@@ -112,19 +112,34 @@ def outputs_of_onnx(path, x):
     return session.run(None, {session.get_inputs()[0].name: x})[0]
 
 
+@pytest.fixture(scope="module", name="exported")
+def exported_programs(trained, tmp_path_factory):
+    """Programs of fine-tuned models by kind of target and format, each made once."""
+    folder, saved = tmp_path_factory.mktemp("programs"), {}
+
+    def get(kind, file_format):
+        if (lowest := LOWEST_TORCH[file_format]) > TorchVersion(torch.__version__):
+            pytest.skip(f"the format {file_format} needs torch {lowest}")
+        if (kind, file_format) not in saved:
+            path = folder / f"{kind}-{file_format}" / "model.pt2"
+            path.parent.mkdir()
+            export_model(load_trained_model(trained("finetune", kind)[0].folder), path, file_format)
+            saved[kind, file_format] = path
+        return saved[kind, file_format]
+
+    return get
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     ("file_format", "read", "tolerance"),
     [("torch-export", outputs_of_torch_program, 1e-5), ("onnx", outputs_of_onnx, 1e-4)],
 )
-def test_exported_programs_run_without_modgap(trained, tmp_path, kind, file_format, read, tolerance):
-    if (lowest := LOWEST_TORCH[file_format]) > TorchVersion(torch.__version__):
-        pytest.skip(f"the format {file_format} needs torch {lowest}")
+def test_exported_programs_run_without_modgap(trained, exported, kind, file_format, read, tolerance):
+    path = exported(kind, file_format)
     done, target = trained("finetune", kind)
     x = samples_of(target)[0][:7]
     expected = load_trained_model(done.folder).outputs(x)
-    path = tmp_path / f"model.{file_format}"
-    export_model(load_trained_model(done.folder), path, file_format)
     for size in (1, 7):
         np.testing.assert_allclose(read(path, x[:size]), expected[:size], rtol=tolerance, atol=tolerance)
 
@@ -141,13 +156,11 @@ def described(path, file_format):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("file_format", ["torch-export", "onnx"])
-def test_programs_describe_themselves_in_them_and_beside_them(trained, tmp_path, kind, file_format):
-    if (lowest := LOWEST_TORCH[file_format]) > TorchVersion(torch.__version__):
-        pytest.skip(f"the format {file_format} needs torch {lowest}")
+def test_programs_describe_themselves_in_them_and_beside_them(trained, exported, kind, file_format):
+    path = exported(kind, file_format)
     model = load_trained_model(trained("finetune", kind)[0].folder)
-    export_model(model, tmp_path / "model.pt2", file_format)
-    record = json.loads((tmp_path / "model.json").read_text())
-    assert described(tmp_path / "model.pt2", file_format) == record
+    record = json.loads(path.with_suffix(".json").read_text())
+    assert described(path, file_format) == record
     assert (record["task"], tuple(record["classes"])) == (model.task, model.classes)
     inputs = record["input"]
     assert tuple(inputs["shape"]) == model.inputs.inputs.shape
@@ -726,7 +739,7 @@ def test_a_run_contacts_no_hub_unless_that_is_allowed(tmp_path, monkeypatch, sou
     )
     with pytest.raises(InputError) as refused:
         modgap.load_run(tmp_path / "run")
-    assert f"{message} allow_download." in str(refused.value)
+    assert f"{message} allow_download=True." in str(refused.value)
     for command in (["predict", "--data", "x.npy", "--out", "y.csv"], ["export", "--out", tmp_path / "m.safetensors"]):
         done = run_in_process(command[0], "--run", tmp_path / "run", *command[1:])
         assert done.returncode == 1

@@ -11,7 +11,7 @@ from unittest import mock
 import pytest
 
 from modgap.errors import InputError
-from modgap.ranking.backends import Backend, run_jobs
+from modgap.jobs import Backend
 from tests.backend_jobs import ThreadNames
 from tests.commands import command_line
 
@@ -178,7 +178,7 @@ def test_a_worker_ends_when_its_parent_is_killed(stage):
 
 
 def test_the_workers_of_a_ranking_watch_their_parent():
-    results = dict(run_jobs([ThreadNames(), ThreadNames()], Backend("loky", 2)))
+    results = dict(Backend("loky", 2).run([ThreadNames(), ThreadNames()]))
     assert all("modgap parent watch" in names for names in results.values())
 
 

@@ -16,22 +16,21 @@ import torch
 from scipy import stats
 
 import modgap
+from modgap import jobs as engine
 from modgap.errors import InputError, UsageError
 from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.forward.sample_request import SampleRequest
-from modgap.ranking import backends, surrogate_outputs
-from modgap.ranking.backends import Backend, run_jobs
+from modgap.jobs import LOST, Backend, Failure, fix_threads
+from modgap.ranking import surrogate_outputs
+from modgap.ranking.answer import ranking_answer
 from modgap.ranking.cross_validation import prediction_error
 from modgap.ranking.displayed import RankingResult
 from modgap.ranking.error_standings import ScoredErrors, check_comparable, compute_error_standings
 from modgap.ranking.extraction import extract
-from modgap.ranking.failure import LOST, Failure
-from modgap.ranking.job_threads import fix_threads
 from modgap.ranking.jobs import ErrorsJob, ScoreJob
 from modgap.ranking.plan import RowName
 from modgap.ranking.rank import count_permutations, rank
-from modgap.ranking.recommendation import recommendation
-from modgap.ranking.report import ranking_table, scores_table, to_csv, to_dict
+from modgap.ranking.report import to_csv, to_dict
 from modgap.ranking.report_details import ReportDetails, correct_p_values
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.score_sources import score_sources
@@ -42,6 +41,7 @@ from modgap.ranking.standings import Standings, compute_standings
 from modgap.ranking.stored_outputs import load_source_outputs
 from modgap.ranking.subsamples import SPREAD_FACTOR, subsample
 from modgap.ranking.surrogate_outputs import find_surrogate
+from modgap.ranking.tables import ranking_table, scores_table
 from modgap.ranking.types import CONTROL, RAW_VALUES, RankRequest
 from modgap.report_page.ranking_page import render_ranking
 from modgap.report_page.write import write_page
@@ -50,7 +50,7 @@ from modgap.statistics.intervals import estimate_mean
 from modgap.statistics.paired import paired_difference
 from modgap.statistics.sample_file import read_sample_file
 from modgap.targets import open_target
-from tests.backend_jobs import Killer, Slow, Square
+from tests.backend_jobs import Killer, Square
 from tests.commands import run_in_process
 from tests.forked_commands import ForkedCommand
 from tests.ranking_records import make_ranking
@@ -327,7 +327,7 @@ def test_a_source_runs_over_its_own_surrogate_only_for_scores_that_use_it(tmp_pa
 
 @pytest.mark.parametrize("name", ["serial", "loky", "dask"])
 def test_backends_give_every_result_once(name):
-    results = sorted(run_jobs([Square(n) for n in range(12)], Backend(name, 2)))
+    results = sorted(Backend(name, 2).run([Square(n) for n in range(12)]))
     assert results == [(n, n**2) for n in range(12)]
 
 
@@ -341,12 +341,12 @@ class Place:
 
 def test_short_jobs_run_in_this_process_first_and_leave_its_threads_alone(monkeypatch):
     # The clock goes on by a second at each look at it: at the beginning, and before each job.
-    monkeypatch.setattr(backends, "SECONDS_HERE", 2.5)
-    monkeypatch.setattr(backends, "time", SimpleNamespace(monotonic=itertools.count().__next__))
+    monkeypatch.setattr(engine, "SECONDS_HERE", 2.5)
+    monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=itertools.count().__next__))
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        results = dict(run_jobs([Place()] * 5, Backend("loky", 2), short=True))
+        results = dict(Backend("loky", 2).run([Place()] * 5, short=True))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -368,56 +368,29 @@ def test_workers_serve_later_stages_with_the_environment_of_the_moment(monkeypat
         if data:
             monkeypatch.setenv("MODGAP_DATA", data)
         monkeypatch.setenv("HF_TOKEN", token)
-        seen.append([result for _, result in run_jobs([Variables()] * 4, Backend("loky", 2))])
+        seen.append([result for _, result in Backend("loky", 2).run([Variables()] * 4)])
     assert len({process for results in seen for process, _, _ in results}) <= 2
     assert [{result[1:] for result in results} for results in seen] == [{("one", "a")}, {(None, "b")}, {("two", "b")}]
 
 
 def test_one_pass_alone_runs_in_this_process_with_all_cores():
     backend = Backend("loky", 4)
-    assert backend.for_passes(2) == backend
-    assert backend.idle_cores(2) == 2
-    alone = backend.for_passes(1)
-    assert (alone.name, alone.idle_cores(1)) == ("serial", 4)
-    assert Backend("slurm").for_passes(1) == Backend("slurm")
+    assert (backend.idle_cores(2, "cpu"), backend.idle_cores(1, "cpu")) == (2, 4)
+    ((_, (process, _)),) = backend.run([Place()], device="cpu")
+    assert process == os.getpid()
+    assert Backend("slurm").idle_cores(1, "cuda") == 1
 
 
 def test_a_lost_worker_costs_only_its_job(tmp_path):
     jobs = [Square(1), Killer(tmp_path / "once"), Square(2), Killer(tmp_path / "always", always=True), Square(3)]
-    results = dict(run_jobs(jobs, Backend("loky", 2)))
+    results = dict(Backend("loky", 2).run(jobs))
     assert results == {0: 1, 1: "survived", 2: 4, 3: LOST, 4: 9}
 
 
-def test_ray_gives_every_result_and_a_lost_worker_costs_only_its_job(tmp_path):
-    pytest.importorskip("ray", reason="Ray, 80 MB, is in modgap[distributed] and not among what tests install")
-    jobs = [Square(1), Killer(tmp_path / "once"), Square(2), Killer(tmp_path / "always", always=True), Square(3)]
-    assert dict(run_jobs(jobs, Backend("ray", 2))) == {0: 1, 1: "survived", 2: 4, 3: LOST, 4: 9}
-
-
-def test_slurm_jobs_through_submitit_on_this_machine(tmp_path):
-    backend = Backend("slurm", options={"cluster": "local", "folder": str(tmp_path / "logs"), "timeout_min": 5})
-    assert sorted(run_jobs([Square(n) for n in range(3)], backend)) == [(0, 0), (1, 1), (2, 4)]
-
-
-@pytest.mark.long
-def test_a_slurm_task_whose_time_runs_out_goes_on_in_the_queue(tmp_path, monkeypatch):
-    monkeypatch.setattr(backends, "MAX_TASKS", 1)
-    # submitit stops a task of this machine 30 s before its end: here after 9 s, before the jobs are done.
-    options = {"cluster": "local", "folder": str(tmp_path / "logs"), "local_timeout_min": 0.65}
-    jobs = [Slow(tmp_path, number) for number in range(6)]
-    results = run_jobs(jobs, Backend("slurm", options=options))
-    assert sorted(results) == [(number, number) for number in range(6)]
-    starts = [path.name.split("-")[1] for path in tmp_path.glob("start-*")]
-    assert starts.count("0") >= 2
-    assert len(list((tmp_path / "logs").glob("*_submitted.pkl"))) == 1
-
-
 def test_unknown_backends_raise():
-    with pytest.raises(
-        UsageError, match=r"There is no backend 'spark'. Expected one of: serial, loky, dask, ray, slurm"
-    ):
-        list(run_jobs([Square(1)], Backend("spark")))
-    assert list(run_jobs([], Backend("loky"))) == []
+    with pytest.raises(UsageError, match=r"There is no backend 'spark'. Expected one of: serial, loky, dask, slurm, "):
+        Backend("spark")
+    assert list(Backend("loky").run([])) == []
 
 
 def test_jobs_are_computed_only_once(small_images, own_cache):
@@ -706,7 +679,7 @@ def test_recommendation_warns_if_random_weights_are_better(small_images):
     )
     is_source = np.array([row.kind == "source" for row in rows])
     changed = replace(table, standings=wider, among_sources=wider.among(is_source))
-    text = " ".join(recommendation(replace(ranking, rows=tuple(rows), tables={ranking.by: changed})))
+    text = " ".join(ranking_answer(replace(ranking, rows=tuple(rows), tables={ranking.by: changed})).sentences)
     assert "The same architecture with random weights is significantly better" in text
     assert text.startswith("By k-NN error, random weights are better than")
     assert "Transfer from" not in text
@@ -758,7 +731,7 @@ def test_the_page_of_a_real_ranking_has_all_sources_and_its_headline(ranking):
     assert len(page) < 300_000
     for row in ranking.rows:
         assert row.name.removeprefix("random:") in page
-    assert recommendation(ranking)[0].replace("'", "&#39;") in page
+    assert ranking_answer(ranking).headline.replace("'", "&#39;") in page
 
 
 # Names
@@ -871,8 +844,8 @@ def test_exit_code_is_1_if_a_source_failed(modgap, small_images):
         (["--by", "lepe"], "Unknown score 'lepe'"),
         (["--score", "nothing"], "Unknown score 'nothing'"),
         (["--resamples", "1"], "--resamples is 1, which is too few to estimate intervals. Pass at least 10, or 0"),
-        (["--address", "x:1"], "--address applies to --backend dask and ray, not to loky"),
-        (["--cluster", "a=b"], "--cluster applies to --backend slurm, not to loky"),
+        (["--address", "x:1"], "--address applies to --backend dask, not to loky"),
+        (["--cluster", "a=b"], "--cluster applies to --backend slurm, pbs and lsf, not to loky"),
         (["--splits", "0"], "--splits is 0, but it must be at least 1."),
         (["--per-class", "0"], "--per-class is 0, but it must be at least 1."),
         (["--limit", "-1"], "--limit is -1, but it must be at least 0."),
@@ -920,7 +893,7 @@ def test_scores_are_listed_and_shown(modgap):
     assert "You et al." in shown.stdout
     refused(modgap("scores", "logmi"), 2, "Unknown score 'logmi'. Did you mean logme")
     assert isinstance(ScoreJob("0" * 64, "knn", 0, -1, 0)(), Failure)
-    assert backends.MAX_TRIES > 1
+    assert engine.MAX_TRIES > 1
 
 
 @pytest.mark.bundle

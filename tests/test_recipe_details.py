@@ -10,13 +10,11 @@ from sklearn.metrics import roc_auc_score, root_mean_squared_error
 from modgap.errors import UsageError
 from modgap.targets import named_manifest, open_target
 from modgap.targets.samples import SeriesList, Table
-from modgap.transfer.augmentation import add_background, augment, check_augmentation, mask_spectrogram
-from modgap.transfer.batches import BatchFeed, generator
-from modgap.transfer.benchmark_recipe import benchmark_augmentation
+from modgap.transfer.batches import BatchFeed, add_background, augment, check_augmentation, generator, mask_spectrogram
 from modgap.transfer.input_transform import InputTransform
+from modgap.transfer.loop import learning_rate_factor
 from modgap.transfer.metrics import metric, task_metric
-from modgap.transfer.optimization import learning_rate_factor
-from modgap.transfer.recipe import FullStage, resolve_recipe
+from modgap.transfer.recipe import FullStage, benchmark_augmentation, resolve_recipe
 from modgap.transfer.train import _announce_conversion
 from modgap.transfer.training_data import read_target_data
 

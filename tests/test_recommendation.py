@@ -20,14 +20,13 @@ from modgap.ranking.judgment import choice_of, help_of, judge
 from modgap.ranking.recommendation import (
     check_statements,
     choice_statement,
-    command_lines,
     headline,
     help_statement,
+    judgment_answer,
     next_step,
-    verdict_sentences,
 )
 from modgap.ranking.score_texts import difference_texts, format_interval
-from modgap.ranking.verdict import Check, Verdict
+from modgap.ranking.verdict import Check, Judgment
 from modgap.statistics.multiple_comparisons import ALPHABET, MOST_LETTERED, group_letters
 from tests.ranking_records import make_ranking, score_table
 
@@ -71,7 +70,7 @@ def verdict_of(choice, checks, **fields):
     by_name = {check.id: check for check in (other_sources(choice), *checks)}
     tied = ("vit",) if choice == v.TIE else ()
     fields = {"help": help_of(by_name), "first": "swin", "tied": tied, **fields}
-    return Verdict(choice=choice_of(by_name["other-sources"]), by="leep", checks=tuple(by_name.values()), **fields)
+    return Judgment(choice=choice_of(by_name["other-sources"]), by="leep", checks=tuple(by_name.values()), **fields)
 
 
 @pytest.mark.parametrize(("choice", "result"), list(itertools.product(OTHERS, CONTROLS)))
@@ -82,7 +81,7 @@ def test_sentences_never_contradict_each_other(choice, result):
         checks += [majority_class(majority)] if majority else []
         verdict = verdict_of(choice, checks)
         assert verdict.choice == choice
-        text = " ".join(verdict_sentences(verdict))
+        text = " ".join(judgment_answer(verdict).sentences)
         opposed = result in (CONTROL_SIMILAR, CONTROL_BETTER, CONTROL_AS_GOOD) or v.FAIL in (raw, majority)
         assert verdict.help == (
             v.NO
@@ -99,7 +98,7 @@ def test_sentences_never_contradict_each_other(choice, result):
             assert "start with" not in text
             assert "fine-tune both" not in text
             assert not ("significantly better than the same architecture" in text and result != CONTROL_WORSE)
-        assert all(sentence.endswith((".", "?")) for sentence in verdict_sentences(verdict))
+        assert all(sentence.endswith((".", "?")) for sentence in judgment_answer(verdict).sentences)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +136,9 @@ def test_a_short_fine_tuning_says_to_transfer_or_not():
     def after_fine_tuning(choice, help_, by="pilot"):
         measured = control(CONTROL_WORSE)
         measured = replace(measured, values={**measured.values, "score": by})
-        return headline(Verdict(choice, help_, "leep", "swin", checks=(other_sources(choice, score="pilot"), measured)))
+        return headline(
+            Judgment(choice, help_, "leep", "swin", checks=(other_sources(choice, score="pilot"), measured))
+        )
 
     assert after_fine_tuning(v.CLEAR, v.LIKELY) == "Transfer from swin."
     assert after_fine_tuning(v.CLEAR, v.NO) == "Do not transfer from these sources; train from scratch."
@@ -158,9 +159,9 @@ def test_a_control_that_was_fine_tuned_decides_alone_whether_transfer_helps(resu
     first = other_sources(v.CLEAR, score="pilot")
     checks = {check.id: check for check in (first, measured, raw_values(v.FAIL), majority_class(v.FAIL))}
     assert help_of(checks) == help_
-    statement = help_statement(Verdict(v.CLEAR, help_, "leep", "swin", checks=tuple(checks.values())))
+    statement = help_statement(Judgment(v.CLEAR, help_, "leep", "swin", checks=tuple(checks.values())))
     assert statement.label == label
-    assert "error after a short fine-tuning" in statement.text
+    assert "error after a short fine-tuning" in statement.sentence
     by_score = help_statement(verdict_of(v.CLEAR, [control(CONTROL_WORSE)]))
     assert by_score.label == "By scores, yes"
 
@@ -180,7 +181,7 @@ def test_sentences_after_a_short_fine_tuning_never_contradict_each_other(choice,
     checks = [first, *tuned, *compared, majority_class(v.FAIL)]
     by_name = {check.id: check for check in checks}
     tied = ("vit",) if choice == v.TIE else ()
-    verdict = Verdict(choice_of(first), help_of(by_name), "leep", "swin", tied, tuple(checks))
+    verdict = Judgment(choice_of(first), help_of(by_name), "leep", "swin", tied, tuple(checks))
     as_good = (CONTROL_SIMILAR, CONTROL_AS_GOOD, CONTROL_BETTER)
     assert verdict.help == (
         v.NO
@@ -194,26 +195,26 @@ def test_sentences_after_a_short_fine_tuning_never_contradict_each_other(choice,
         else v.LIKELY
     )
     title, answer = headline(verdict), help_statement(verdict)
-    assert answer.text, "every answer has its reason"
-    assert "largest class" not in answer.text
+    assert answer.sentence, "every answer has its reason"
+    assert "largest class" not in answer.sentence
     assert ("better than swin" in title) == (by_neighbors == CONTROL_BETTER and verdict.help != v.NO)
-    assert ("significantly worse than nearest neighbors" in answer.text) == (by_neighbors == CONTROL_BETTER)
+    assert ("significantly worse than nearest neighbors" in answer.sentence) == (by_neighbors == CONTROL_BETTER)
     if "Transfer from" in title:
         assert verdict.help == v.LIKELY
         assert choice in (v.CLEAR, v.SINGLE)
     if by_neighbors in as_good:
-        assert "nearest neighbors" in title + answer.text
+        assert "nearest neighbors" in title + answer.sentence
         assert "First check that it beats training from scratch" not in title
-    assert "only source with a value" not in title + choice_statement(verdict).text
+    assert "only source with a value" not in title + choice_statement(verdict).sentence
 
 
 def test_the_only_source_that_was_fine_tuned_is_not_called_the_only_one():
     tuned = replace(control(CONTROL_WORSE), values={**control(CONTROL_WORSE).values, "score": "pilot"})
     checks = (other_sources(v.SINGLE, score="pilot"), tuned)
-    assert headline(Verdict(v.SINGLE, v.LIKELY, "leep", "swin", checks=checks)) == (
+    assert headline(Judgment(v.SINGLE, v.LIKELY, "leep", "swin", checks=checks)) == (
         "Transfer from swin, the only source that was fine-tuned."
     )
-    text = choice_statement(Verdict(v.SINGLE, v.LIKELY, "leep", "swin", checks=checks)).text
+    text = choice_statement(Judgment(v.SINGLE, v.LIKELY, "leep", "swin", checks=checks)).sentence
     assert text.startswith("swin is the only source that was fine-tuned, error after a short fine-tuning ")
 
 
@@ -225,32 +226,32 @@ def test_a_source_is_not_called_the_only_one_where_others_have_no_value():
 
 
 def test_a_ranking_without_any_value_gives_no_advice():
-    verdict = Verdict(v.NONE, v.NOT_TESTED, "leep")
+    verdict = Judgment(v.NONE, v.NOT_TESTED, "leep")
     assert choice_of(None) == v.NONE
     assert headline(verdict) == "No source has a value; the reasons are below."
-    assert verdict_sentences(verdict)[1].startswith("Which source is best? No value:")
+    assert judgment_answer(verdict).sentences[1].startswith("Which source is best? No value:")
 
 
 def test_equal_values_are_a_tie_even_without_intervals():
     check = other_sources(v.UNKNOWN, equal=["vit"], tied=[TIED])
     assert choice_of(check) == v.TIE
-    verdict = Verdict(v.TIE, v.LIKELY, "leep", "swin", ("vit",), (check,))
-    assert "and vit has the same value." in choice_statement(verdict).text
+    verdict = Judgment(v.TIE, v.LIKELY, "leep", "swin", ("vit",), (check,))
+    assert "and vit has the same value." in choice_statement(verdict).sentence
 
 
 def test_the_confidences_have_numbers():
     verdict = verdict_of(v.CLEAR, [control(CONTROL_WORSE), raw_values(v.FAIL)])
-    assert choice_statement(verdict).text == (
+    assert choice_statement(verdict).sentence == (
         "swin is first of 3 (LEEP −2.008, 95 % CI −2.097 to −1.919) and significantly better than every other source "
         "by this score."
     )
     assert help_statement(verdict).label == "Doubtful"
-    assert "the raw values, without any model" in help_statement(verdict).text
+    assert "the raw values, without any model" in help_statement(verdict).sentence
 
 
 def test_checks_have_a_sentence_with_numbers():
     verdict = verdict_of(v.TIE, [control(CONTROL_SIMILAR), raw_values(v.FAIL), majority_class(v.FAIL)])
-    texts = {statement.title: statement.text for statement in check_statements(verdict)}
+    texts = {statement.question: statement.sentence for statement in check_statements(verdict)}
     assert texts["Raw values"] == (
         "Without any model, the k-NN error is 0.522 (0.437 to 0.607). With features it is 0.676 at best (vit) and "
         "0.732 for swin."
@@ -269,7 +270,7 @@ def test_other_scores_by_which_the_control_is_as_good_make_the_help_doubtful_onl
         check = Check("control-by-other-scores", status, {"first": "swin", "compared": compared, "similar": similar})
         verdict = verdict_of(v.CLEAR, [control(CONTROL_WORSE), check])
         assert verdict.help == expected
-        assert "k-NN error 0.730 and 0.610" in " ".join(verdict_sentences(verdict))
+        assert "k-NN error 0.730 and 0.610" in " ".join(judgment_answer(verdict).sentences)
 
 
 def test_any_score_that_rates_a_control_above_the_source_is_named_and_weakens_the_recommendation():
@@ -278,10 +279,10 @@ def test_any_score_that_rates_a_control_above_the_source_is_named_and_weakens_th
         check = Check("controls-above", status, {"first": "swin", "compared": 6, "above": entries})
         verdict = verdict_of(v.CLEAR, [control(CONTROL_WORSE), check])
         assert verdict.help == expected
-        assert ("By LEEP, start with swin, and compare the next ones." in verdict_sentences(verdict)) == (
+        assert ("By LEEP, start with swin, and compare the next ones." in judgment_answer(verdict).sentences) == (
             expected == v.LIKELY
         )
-    text = " ".join(verdict_sentences(verdict))
+    text = " ".join(judgment_answer(verdict).sentences)
     assert "By LogME, a random-weights control ranks above swin." in text
     assert (
         "1 of 6 scores rates a random-weights control above swin: LogME (−0.600 for random:vit and −0.700 for swin)."
@@ -299,7 +300,7 @@ def test_the_headline_names_the_score_and_how_many_others_agree(agreeing, status
     assert headline(verdict) == f"By LEEP, start with swin {agreement}, and compare the next ones."
     answer = choice_statement(verdict)
     assert (answer.label, answer.status) == ("Clear by LEEP", status)
-    assert answer.text.endswith("and significantly better than every other source by this score.")
+    assert answer.sentence.endswith("and significantly better than every other source by this score.")
     doubtful = replace(verdict, help=v.DOUBTFUL)
     assert headline(doubtful).startswith(f"If you transfer, use swin, which is first by LEEP {agreement}. ")
 
@@ -308,12 +309,12 @@ def test_a_comparison_that_shows_nothing_says_what_it_could_have_shown():
     tuned = replace(control(CONTROL_SIMILAR), values={**control(CONTROL_SIMILAR).values, "score": "pilot"})
     tuned = replace(tuned, values={**tuned.values, "smallest": 0.1137})
     first = other_sources(v.TIE, score="pilot", smallest=0.0921)
-    verdict = Verdict(v.TIE, v.DOUBTFUL, "leep", "swin", ("vit",), (first, tuned))
-    assert "Only a difference of 0.092 or more could have been shown." in choice_statement(verdict).text
+    verdict = Judgment(v.TIE, v.DOUBTFUL, "leep", "swin", ("vit",), (first, tuned))
+    assert "Only a difference of 0.092 or more could have been shown." in choice_statement(verdict).sentence
     answer = help_statement(verdict)
     assert answer.label == "Not shown"
-    assert "not shown to be better than its random-weights control." in answer.text
-    assert answer.text.endswith("Only a difference of 0.114 or more could have been shown.")
+    assert "not shown to be better than its random-weights control." in answer.sentence
+    assert answer.sentence.endswith("Only a difference of 0.114 or more could have been shown.")
 
 
 def test_a_control_of_another_source_counts_as_above():
@@ -332,10 +333,10 @@ def test_a_control_of_another_source_counts_as_above():
 def test_the_verdict_survives_its_record():
     commands = (("modgap", "train", "--target", "my data.csv"),)
     verdict = verdict_of(v.TIE, [control(CONTROL_SIMILAR), majority_class(v.PASS)], commands=commands)
-    again = Verdict.from_dict({**verdict.to_dict(), "later_field": 1})
+    again = Judgment.from_dict({**verdict.to_dict(), "later_field": 1})
     assert again == verdict
-    assert verdict_sentences(again) == verdict_sentences(verdict)
-    assert command_lines(again) == ["modgap train --target 'my data.csv'"]
+    assert judgment_answer(again).sentences == judgment_answer(verdict).sentences
+    assert judgment_answer(again).commands == ("modgap train --target 'my data.csv'",)
     assert next_step(again) == "Run this command."
     piloted = verdict_of(v.TIE, [], commands=(("modgap", "rank", "--pilot", "3"),))
     assert next_step(piloted) == "Fine-tune the first sources briefly, and let their errors decide."
@@ -346,7 +347,7 @@ def test_the_verdict_survives_its_record():
 
 def test_hidden_characters_and_long_names_are_made_visible():
     hostile = "a\u202eb\x1b[31m" + "x" * 300
-    verdict = Verdict(v.CLEAR, v.LIKELY, "leep", hostile)
+    verdict = Judgment(v.CLEAR, v.LIKELY, "leep", hostile)
     text = headline(verdict)
     assert "‹U+202E›" in text
     assert "‹U+001B›" in text

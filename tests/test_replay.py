@@ -13,44 +13,34 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.storage.json_records import read_json
 from modgap.targets import open_target
-from modgap.transfer.loop_setup import build_model
 from modgap.transfer.losses import task_loss
-from modgap.transfer.methods import get_method
-from modgap.transfer.processes import Processes
-from modgap.transfer.recipe import resolve_recipe
+from modgap.transfer.method import Objective
+from modgap.transfer.methods import find_unused_settings, get_method
+from modgap.transfer.methods.replay import ReplayObjective
 from modgap.transfer.run_folder import write_record
-from modgap.transfer.stage_surrogate import open_stage_surrogate
 from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.train import train
 from modgap.transfer.train_request import TrainRequest
-from modgap.transfer.training_context import TrainingContext
 from modgap.transfer.training_data import read_target_data
-from modgap.transfer.training_steps import TaskStep
 from tests.commands import run_in_process
 from tests.small_hub import small_hub  # noqa: F401 - fixture
-from tests.training import run, surrogate_file, target_file
+from tests.training import run, surrogate_file, target_file, training_of
 
 
 @pytest.fixture(scope="module")
-def context():
+def step():
+    """The objective of a run of replay in double precision."""
+    return replay("stage1.surrogate_samples=60", "stage1.surrogate_batch=20", "stage2.replay=0.7", "precision=float64")
+
+
+def replay(*settings, limit=100):
     source = open_source("vit-fashion").load(None, head=False)
-    data = read_target_data(open_target("digits"), limit=100)
-    overrides = ("stage1.surrogate_samples=60", "stage1.surrogate_batch=20", "stage2.replay=0.7")
-    recipe = resolve_recipe(data.target.manifest, overrides=overrides)
-    model = build_model(source, data, recipe, get_method("replay"), seed=0).double()
-    return context_of(source, model, data, recipe, torch.float64)
+    training = training_of("replay", source, read_target_data(open_target("digits"), limit=limit), *settings)
+    return ReplayObjective(training, training.method.stages[0], 0)
 
 
-def context_of(source, model, data, recipe, dtype):
-    """The context of a run of replay on the CPU."""
-    surrogate = open_stage_surrogate(get_method("replay").stages, recipe, source, "vit-fashion", 0)
-    return TrainingContext(source, model, data, recipe, 0, Processes(), torch.device("cpu"), dtype, None, surrogate)
-
-
-def test_the_gradient_is_that_of_both_losses(context):
-    model, data = context.model, context.data
-    stage = get_method("replay").stages[0]
-    step = context.training_step(0, stage)
+def test_the_gradient_is_that_of_both_losses(step):
+    model, data = step.model, step.training.data
     x = torch.randn(8, *data.transform.shape, generator=torch.Generator().manual_seed(0)).double()
     part = MicroBatch(x, torch.arange(8) % 10)
     model.train()
@@ -62,22 +52,22 @@ def test_the_gradient_is_that_of_both_losses(context):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         loss = task_loss(data.target.manifest)(model(x), part.y, None).mean()
-    features, labels = context._surrogate_features(3)
+    batch = step.surrogate.loss(step.probe_loss, 3)
     model.encoder.eval()
-    replayed = step.probe_loss(features[0](model), labels)
+    replayed = step.probe_loss(batch.features[0](model), batch.labels)
     (loss + 0.7 * replayed).backward()
     parameters = dict(model.named_parameters())
     assert found.loss == pytest.approx(float(loss))
     assert found.scalars["replay"] == pytest.approx(float(replayed))
-    assert set(found.gradient) == set(stage.select_parameters(model))
+    assert set(found.gradient) == set(get_method("replay").stages[0].select_parameters(model))
     for name, value in found.gradient.items():
         torch.testing.assert_close(value, parameters[name].grad, rtol=1e-8, atol=1e-12)
 
 
-def test_the_probe_is_fitted_on_the_features_of_the_source(context):
-    loss = context._source_probe_loss()
-    features, labels = context._surrogate_features(0)
-    values = features[0](context.model)
+def test_the_probe_is_fitted_on_the_features_of_the_source(step):
+    loss = step.probe_loss
+    batch = step.surrogate.loss(loss, 0)
+    values, labels = batch.features[0](step.model), batch.labels
     with torch.no_grad():
         of_source = loss(values, labels)
         shuffled = loss(values[torch.randperm(len(values), generator=torch.Generator().manual_seed(0))], labels)
@@ -111,25 +101,21 @@ def test_it_holds_more_of_the_source_than_fine_tuning(tmp_path):
         ends[method] = load_file(done.weights)
     lines = [json.loads(line) for line in (tmp_path / "replay" / "metrics.jsonl").read_text().splitlines()]
     assert all(np.isfinite(line["replay"]) for line in lines)
-    source = open_source("vit-fashion").load(None, head=False)
-    data = read_target_data(open_target("digits"), limit=120)
-    recipe = resolve_recipe(data.target.manifest, overrides=settings[3:])
     losses = {}
+    measured = replay(settings[3], limit=120)
     for method, state in ends.items():
-        model = build_model(source, data, recipe, get_method(method), seed=0)
-        model.load_state_dict(state)
-        measured = context_of(source, model.eval(), data, recipe, torch.float32)
-        loss = measured._source_probe_loss()
+        measured.model.load_state_dict(state)
+        measured.model.eval()
         with torch.no_grad():
-            batches = [measured._surrogate_features(step) for step in range(4)]
-            losses[method] = np.mean([float(loss(features[0](model), labels)) for features, labels in batches])
+            batches = [measured.surrogate.loss(measured.probe_loss, step) for step in range(4)]
+            values = [measured.probe_loss(batch.features[0](measured.model), batch.labels) for batch in batches]
+            losses[method] = np.mean([float(value) for value in values])
     assert losses["replay"] < 0.8 * losses["finetune"]
 
 
-def test_an_update_has_both_batches(context):
+def test_an_update_has_both_batches(step):
     """The plan of an epoch is that of fine-tuning."""
-    step = context.training_step(0, get_method("replay").stages[0])
-    plain = TaskStep(context.model, step.trained, step.loss, step.rows, step.size, 0, 0)
+    plain = Objective(step.training, get_method("replay").stages[0], 0)
     for ours, theirs in zip(step.plan_epoch(1), plain.plan_epoch(1), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -148,11 +134,9 @@ def test_its_settings_are_listed_and_accepted():
     for name in ("stage2.replay", "stage1.surrogate", "stage1.surrogate_samples"):
         assert name in shown
     assert "stage1.alpha" not in shown
-    from modgap.transfer.recipe import find_unused_settings
-
     overrides = ("stage1.surrogate=x", "stage1.alpha=1", "stage2.replay=2")
-    assert find_unused_settings(overrides, {"stage2"}, {"replay"}) == ["stage1.alpha"]
-    assert find_unused_settings(overrides, {"stage2"}, {"task"}) == [
+    assert find_unused_settings(overrides, get_method("replay")) == ["stage1.alpha"]
+    assert find_unused_settings(overrides, get_method("finetune")) == [
         "stage1.surrogate",
         "stage1.alpha",
         "stage2.replay",

@@ -189,13 +189,17 @@ def fields(done):
 
 @pytest.fixture
 def no_network(monkeypatch):
-    """Raise an error where the hub would be asked."""
+    """Record each request to the hub, and find none at the end."""
+    requests = []
 
-    def refuse(*_args, **_options):
-        raise AssertionError("the hub was asked")
+    def refuse(*args, **_options):
+        requests.append(args)
+        raise OSError("no network")
 
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    yield
+    assert requests == []
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Splits, weights, permutation tests, intervals and paired comparisons, against naive code and scipy."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,7 +9,6 @@ from scipy import stats
 
 from modgap.discrepancy import estimate, label_space
 from modgap.discrepancy.report import DiscrepancyReport
-from modgap.discrepancy.summary import answer
 from modgap.errors import InputError, UsageError
 from modgap.statistics.equal_groups import equal_group_rows
 from modgap.statistics.intervals import (
@@ -16,13 +16,21 @@ from modgap.statistics.intervals import (
     average_errors,
     estimate_log_mean,
     estimate_mean,
+    mean_and_contributions,
     proportion_interval,
     unit_degrees,
     wilson_interval,
 )
 from modgap.statistics.multiple_comparisons import holm, similar_groups
 from modgap.statistics.paired import paired_difference
-from modgap.statistics.permutations import are_ordered, count_shifts, draw_null, permute_samples, summarize_null
+from modgap.statistics.permutations import (
+    are_ordered,
+    count_shifts,
+    draw_null,
+    permute_merged_groups,
+    permute_samples,
+    summarize_null,
+)
 from modgap.statistics.sample_file import SampleFile, read_sample_file, write_sample_file
 from modgap.statistics.splits import per_class_splits, repeated_halves, testable_samples
 from modgap.statistics.weights import choose_weighting, entry_weights, integer_weights
@@ -210,6 +218,24 @@ def test_shifts_keep_the_order_of_labels_in_a_group():
     assert count_shifts(labels, None) == 20
 
 
+def test_labels_move_between_merged_groups_of_one_size_and_shifts_move_them_within_groups():
+    labels = np.array([0, 0, 0, 1, 1, 1, 0, 1, 0])
+    merged = np.array([0, 0, 1, 2, 2, 3, 4, 5, 6])
+    sizes = np.bincount(merged)[merged]
+    orders = set()
+    for repeat in range(20):
+        donors = permute_merged_groups(labels, None, merged, 0, repeat)
+        np.testing.assert_array_equal(sizes[donors], sizes)
+        assert np.bincount(labels[donors]).tolist() == [5, 4]
+        orders.add(tuple(labels[donors]))
+        shifted = permute_merged_groups(labels, None, merged, 0, repeat, "shifts")
+        np.testing.assert_array_equal(shifted, permute_samples(labels, None, 0, repeat, "shifts"))
+    assert len(orders) > 5
+    in_pairs = np.arange(9) // 2
+    donors = permute_merged_groups(in_pairs % 2, in_pairs, np.array([0, 0, 1, 1, 2, 2, 0, 0, 3]), 0, 1)
+    assert set(donors[[2, 3, 4, 5, 8]]) <= {2, 4, 8}
+
+
 def samples_in_order(seed, correlation=0.95, n_groups=10, size=40, n_classes=3, signal=0.0):
     """Return logits and labels of groups in the order of time, which depend on each other only by the signal."""
     rng = np.random.default_rng(seed)
@@ -259,11 +285,11 @@ def test_ordered_samples_are_announced_and_show_nothing_unless_labels_are_shifte
         result = estimate(logits, labels, groups=groups, permutations_by=by, **options)
         assert (result.is_ordered, result.permutations_by, result.null.p_value) == (True, by, 0.05)
         report = DiscrepancyReport(None, "x", result, (), (), {}, 0.0)
-        remarks = " ".join(report.remarks())
+        text = " ".join(report.answer.sentences)
         assert (warning in caplog.text) == (by == "shuffle")
-        assert ("this p-value is too low" in answer(report)) == (by == "shuffle")
-        assert ("So the outputs of the source carry" in answer(report)) == (by == "shifts")
-        assert "There are 10 groups. With fewer than 20, 95 % intervals of the soft error covered" in remarks
+        assert ("this p-value is too low" in text) == (by == "shuffle")
+        assert ("Outputs of the source carry" in text) == (by == "shifts")
+        assert "There are 10 groups. With fewer than 20, 95 % intervals of the soft error covered" in text
 
 
 def test_few_shifts_are_announced(caplog):
@@ -363,6 +389,41 @@ def test_units_of_much_weight_have_leverage_and_leave_few_degrees_of_freedom():
     heavy = errors_of(values, weights=np.repeat([0.999, 0.001 / 11], [1, 11]))
     assert unit_degrees(heavy) == 1
     assert np.isfinite(estimate_mean(heavy).interval).all()
+
+
+def contributions_by_hand(errors):
+    """The mean and the contributions of the units, from the whole table of units and strata."""
+    units = np.unique(errors.units, return_inverse=True)[1]
+    sums, shares = np.zeros((2, units.max() + 1, errors.strata.max() + 1))
+    for sample, (unit, stratum) in enumerate(zip(units, errors.strata, strict=True)):
+        shares[unit, stratum] += errors.weights[sample] / errors.weights.sum()
+        sums[unit, stratum] += errors.weights[sample] / errors.weights.sum() * errors.errors[sample]
+    totals = shares.sum(axis=0)
+    rest = 1 - shares / totals
+    contributions = (sums - shares * sums.sum(axis=0) / totals) / np.sqrt(np.where(rest > 1e-12, rest, np.inf))
+    return sums.sum(), contributions.sum(axis=1)
+
+
+def test_contributions_of_units_in_several_strata_are_those_of_the_whole_table():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        strata = rng.permutation(np.arange(40) % 5)
+        errors = errors_of(rng.random(40), rng.integers(0, 12, 40), rng.random(40), strata=strata)
+        value, contributions = mean_and_contributions(errors)
+        by_hand = contributions_by_hand(errors)
+        assert value == pytest.approx(by_hand[0])
+        np.testing.assert_allclose(contributions, by_hand[1], atol=1e-14)
+
+
+def test_an_interval_over_many_classes_takes_memory_for_the_samples_alone():
+    strata = np.random.default_rng(0).permutation(np.arange(4000) % 500)
+    errors = errors_of(np.random.default_rng(1).random(4000), strata=strata)
+    tracemalloc.start()
+    estimate_mean(errors)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    # A table of samples and classes has 16 MB.
+    assert peak < 4e6
 
 
 def test_intervals_of_a_mean_over_classes_with_two_samples_cover():

@@ -1,19 +1,14 @@
-"""How far a ranking, or the workers of a plan, are: counts, expected ends, interrupted runs and damaged files."""
+"""How far a ranking is: counts, expected ends, interrupted runs and damaged files."""
 
-import os
 import time
 
 import pytest
 
-from modgap.matrix.finished_jobs import FinishedJob, FinishedJobs
-from modgap.matrix.job_list import PlannedJob, write_job_list
-from modgap.matrix.leases import Leases
-from modgap.matrix.plan_status import plan_status
-from modgap.matrix.worker import CLAIMS_FOLDER, FINISHED_FOLDER
-from modgap.ranking.backends import Backend
-from modgap.ranking.monitor import JobMonitor, StageState
-from modgap.ranking.progress_file import PROGRESS_FILE, ProgressFile, read_progress
+from modgap.jobs import Backend
+from modgap.matrix.rankings import rank_targets, targets_of_names
+from modgap.matrix.result_folder import write_results
 from modgap.ranking.rank import rank
+from modgap.ranking.stages import PROGRESS_FILE, JobMonitor, ProgressFile, StageState, read_progress
 from modgap.ranking.types import RankRequest
 from modgap.storage.locks import exclusive_folder
 from tests.commands import run_in_process
@@ -117,38 +112,13 @@ def test_a_damaged_file_of_progress_is_no_status(tmp_path, content):
     assert "There is no ranking in" in done.stderr or "progress.json is not" in done.stderr
 
 
-# Plans
-
-
-def test_the_status_of_a_plan_counts_jobs_and_scales_estimates(tmp_path):
-    jobs = [PlannedJob("t", f"s{i}", 10.0 if i < 8 else None) for i in range(10)]
-    plan = write_job_list(tmp_path / "jobs.jsonl", RankRequest(), jobs)
-    before = plan_status(plan)
-    assert (before.waiting, before.running, before.seconds_left) == (10, 0, None)
-    assert list(tmp_path.iterdir()) == [plan.path]
-    finished = FinishedJobs(plan.state_folder / FINISHED_FOLDER)
-    finished.append(FinishedJob(jobs[0].id, "done", "", 30.0))
-    finished.append(FinishedJob(jobs[1].id, "done", "", 0.1, computed=False))
-    finished.append(FinishedJob(jobs[2].id, "failed", "no weights"))
-    leases = Leases(plan.state_folder / CLAIMS_FOLDER)
-    claims = [leases.claim(jobs[i].id) for i in (0, 3, 4, 5)]
-    os.utime(claims[-1].path, (1, 1))
-    status = plan_status(plan)
-    assert (status.computed, status.cached, status.failed, status.running, status.waiting) == (1, 1, 1, 2, 5)
-    # Five jobs of 10 s and two without an estimate are left, each takes 30 s, and two workers run.
-    assert status.seconds_left == pytest.approx((5 * 30 + 2 * 30) / 2)
-    done = run_in_process("plan", "--status", str(plan.path))
-    assert "With 2 workers, the rest takes about 105 s" in done.stdout
-    assert "To repeat failed jobs: modgap worker" in done.stdout
-    repeated = leases.claim(f"{jobs[2].id}-1")
-    status = plan_status(plan)
-    assert (status.computed, status.cached, status.failed, status.running, status.waiting) == (1, 1, 0, 3, 5)
-    for claim in [*claims, repeated]:
-        os.utime(claim.path, (1, 1))
-    assert "No worker is running." in run_in_process("plan", "--status", str(plan.path)).stdout
-
-
-def test_gather_and_status_exclude_each_other(tmp_path):
-    done = run_in_process("plan", "--status", "a", "--gather", "b")
-    assert done.returncode == 2
-    assert "Pass --gather or --status, not both." in done.stderr
+@pytest.mark.usefixtures("own_cache")
+def test_rankings_of_several_targets_have_a_status_too(sources, tmp_path):
+    targets = [small_target(tmp_path, number) for number in range(2)]
+    seen = []
+    request = RankRequest(("knn",), "knn", resamples=0, controls=False)
+    rank_targets(targets_of_names(targets), [VIT], request, Backend("serial"), listener=seen.append)
+    assert [(one.stage, one.jobs, one.computed) for one in seen[-1]] == [("sources", 4, 4)]
+    matrix, _ = rank_targets(targets_of_names(targets), [VIT], request, Backend("cached"))
+    write_results(matrix, {}, targets, tmp_path)
+    assert "is finished, for 2 targets. 0 jobs failed." in status_of(tmp_path)

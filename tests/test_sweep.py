@@ -10,10 +10,8 @@ import pytest
 
 import modgap
 from modgap.errors import UsageError
-from modgap.report_page.sweep_table import sweep_table
 from modgap.report_page.write import write_page
-from modgap.transfer.sweep import Sweep, parse_sweep, planned_settings
-from modgap.transfer.sweep_file import read_sweep
+from modgap.transfer.sweep import Sweep, parse_sweep, planned_settings, read_sweep
 from tests.commands import run_in_process
 from tests.forked_commands import ForkedCommand
 from tests.training import target_file
@@ -257,10 +255,3 @@ def test_sweep_that_is_killed_ends_in_the_same_bits(target, tmp_path):
     for trial in (*once["trials"], *killed["trials"]):
         trial.pop("seconds")
     assert once == killed
-
-
-@pytest.mark.parametrize(
-    "sweep", [None, [], {"trials": 3}, {"trials": [3], "values": {}}, {"trials": [{"settings": 3}], "values": {}}]
-)
-def test_page_leaves_out_a_damaged_table(sweep):
-    assert sweep_table(sweep) is None

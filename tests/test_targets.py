@@ -89,6 +89,17 @@ def test_splits_are_stratified_and_seeded_and_do_not_divide_groups():
     )
 
 
+def test_drawn_splits_leave_each_class_a_sample_or_group_for_training():
+    labels = np.r_[np.zeros(200, int), np.arange(1, 41), np.repeat([41, 42], 2)]
+    groups = np.r_[np.arange(240), 240, 240, 241, 241]
+    for seed in range(5):
+        for units in (None, groups):
+            done = complete_splits(None, labels, units, validation=0.1, test=0.2, seed=seed)
+            assert len(np.unique(labels[done == 0])) == 43
+            assert [np.count_nonzero(done[:200] == code) for code in (1, 2)] == [16, 40]
+            assert units is None or done[240] == done[241] == done[242] == done[243] == 0
+
+
 def test_lowest_keys_are_a_random_choice_within_each_class():
     labels = np.repeat([0, 1], [30, 10])
     firsts = [int(np.argmin(stratified_keys(labels, None, seed)[:30])) for seed in range(300)]

@@ -73,10 +73,9 @@ def test_result_record_and_resuming_a_finished_run(modgap, data, tmp_path):
     # A slow machine logs how far it is too.
     assert re.search(r", validation error [\d.]+ %$", [line for line in logged if " epoch " in line][-1])
     lines = done.stdout.splitlines()
-    assert lines[0] == f"mona: {VIT} -> {data[0]}   seed 0"
-    assert lines[1].startswith("test 0-1 error %: ")
-    assert "95 % CI" in lines[1]
-    assert lines[-2] == f"Results are in {tmp_path / 'run'}."
+    assert lines[0] == f"How good is mona from {VIT} on {data[0]}?"
+    assert re.fullmatch(r"The test 0-1 error is [\d.]+ % \(95 % CI [\d.]+ to [\d.]+\)\. Lower is better\.", lines[3])
+    assert f"Results are in {tmp_path / 'run'}." in lines
     assert lines[-1].endswith(f"modgap distortion --source {VIT} --run {tmp_path / 'run'} --input-size 32")
     files = {path.name for path in (tmp_path / "run").iterdir()}
     assert files == {
@@ -97,7 +96,7 @@ def test_result_record_and_resuming_a_finished_run(modgap, data, tmp_path):
     assert list(record) == [
         "schema", "kind", "method", "source", "target", "protocol", "seed", "limit", "input_size", "recipe",
         "recipe_conversion", "samples",
-        "inputs", "data", "output", "provenance", "environment", "result", "files",
+        "inputs", "data", "output", "provenance", "environment", "result", "answer", "files",
     ]  # fmt: skip
     assert list(record["result"]) == [
         "metric", "unit", "test", "interval", "no_interval", "left_out", "no_sample_errors", "confusion",
@@ -114,14 +113,14 @@ def test_orca_protocol_is_reported_with_the_result(modgap, data, tmp_path):
     command = ("train", "--method", "finetune", *SOURCE, "--target", data[0], *SHORT[2:], "--quiet")
     done = modgap(*command, "--out", tmp_path / "orca", "--protocol", "orca")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "With --protocol orca the test split chose the epoch, so this error is optimistic." in done.stdout
+    assert "With --protocol orca the test samples chose the epoch" in done.stdout
     assert "(lowest test error, as in ORCA)" in done.stdout
     honest = modgap(*command, "--out", tmp_path / "validation")
     assert "(lowest validation error)" in honest.stdout
     assert "ORCA" not in honest.stdout
     refused(modgap("compare", tmp_path / "orca", tmp_path / "validation"), 1, "different protocol: orca and validation")
     named = modgap("compare", f"finetune={tmp_path / 'validation'}", tmp_path / "validation")
-    assert "2 systems by test error rate on" in named.stdout
+    assert "2 systems by test error rate, " in named.stdout
 
 
 @pytest.mark.parametrize(
@@ -259,7 +258,7 @@ def test_discrepancy_with_the_embedder_of_a_run(modgap, data, trained):
     embedder_record = record["provenance"]["embedding"]["embedder"]
     assert (embedder_record["method"], embedder_record["recipe"]) == ("mona", trained("mona").record["recipe"])
     table = embedded(modgap, data, trained("mona").folder)
-    assert "8 samples, 4 target classes, 1,000 source classes" in table.stdout
+    assert "8 samples, 4 target classes, 1,000 source classes, " in table.stdout
 
 
 @pytest.mark.parametrize("name", ["emb", "mona", "orca"])

@@ -12,8 +12,8 @@ from modgap.models import target_model
 from modgap.sources import open_source
 from modgap.targets import named_manifest, open_target
 from modgap.transfer.batches import BatchFeed, chunks, shuffle_rows
-from modgap.transfer.methods import get_method, method_names
-from modgap.transfer.recipe import find_unused_settings, resolve_recipe
+from modgap.transfer.methods import find_unused_settings, get_method, method_names
+from modgap.transfer.recipe import resolve_recipe
 from modgap.transfer.run_folder import open_run
 from modgap.transfer.training_data import read_target_data
 from tests.small_hub import small_hub  # noqa: F401 - fixture
@@ -268,10 +268,8 @@ def test_settings_that_do_not_fit_are_refused(setting, message):
      ("orca", ["stage1.lambda"])],
 )  # fmt: skip
 def test_settings_that_a_method_ignores_are_found(name, unused):
-    method = get_method(name)
     overrides = ["stage1.lambda=2", "stage1.epochs=1", "stage2.epochs=1", "precision=float32"]
-    stages, objectives = {stage.recipe_section for stage in method.stages}, method.objectives
-    assert find_unused_settings(overrides, stages, objectives) == unused
+    assert find_unused_settings(overrides, get_method(name)) == unused
 
 
 def test_nan_loss_stops_the_run(hub, tmp_path):

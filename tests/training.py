@@ -8,12 +8,15 @@ import torch
 from modgap.forward.sample_request import SampleRequest
 from modgap.models import Output, target_model
 from modgap.targets import CustomData
-from modgap.transfer.gradients import OuterLoss
+from modgap.transfer.checkpoint import RunFiles
 from modgap.transfer.losses import loss
+from modgap.transfer.method import Training
 from modgap.transfer.methods import get_method
-from modgap.transfer.objectives import objective
+from modgap.transfer.methods.mona import alignment_uniformity
+from modgap.transfer.surrogate_loss import OuterLoss
 from modgap.transfer.task_loss import MicroBatch, TaskLoss
-from modgap.transfer.train import TrainRequest, train
+from modgap.transfer.train import TrainRequest, build_training, train
+from modgap.transfer.train_request import set_up_training
 
 TASKS = ("classification", "multi-label", "regression")
 SHORT = ("stage1.epochs=1", "stage2.epochs=1", "stage1.batch_size=8", "stage2.batch_size=8", "stage1.surrogate_batch=8")
@@ -58,6 +61,12 @@ def run(folder: Path, name: str, source: str, target: str | Path, surrogate: Pat
     return train(TrainRequest(name, source, str(target), overrides, samples=samples, **options), folder, resume=resume)
 
 
+def training_of(method: str, source, data, *settings: str) -> Training:
+    """The training of a method on the CPU, before it begins, from a source and data that are open."""
+    request = TrainRequest(method, "vit-fashion", "digits", settings, samples=SampleRequest(device="cpu"))
+    return build_training(set_up_training(request, source, data), RunFiles())
+
+
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """All parameters and buffers, copied."""
     return {name: value.clone() for name, value in model.state_dict().items()}
@@ -80,9 +89,7 @@ class Problem:
         entering = tokens[torch.arange(pairs) % samples] + 0.3 * torch.randn(
             pairs, *tokens.shape[1:], dtype=torch.float64
         )
-        self.outer = OuterLoss(
-            [lambda model: model.encode(entering).mean(1)], self.labels, objective("alignment-uniformity")
-        )
+        self.outer = OuterLoss([lambda model: model.encode(entering).mean(1)], self.labels, alignment_uniformity)
         self.parameters = dict(self.model.named_parameters())
         self.embedder = get_method("emb").stages[1].select_parameters(self.model)
         self.inner = [name for name in self.parameters if name not in self.embedder]

@@ -22,7 +22,10 @@ from modgap.discrepancy.verdict import Finding, answer, evidence_of_record, verd
 
 __all__ = ["SITUATIONS", "Situation"]
 
-QUICK = {"curve": False, "estimators": ["search", "soft"], "source": "vit", "target": "birds"}
+QUICK = {"curve": False, "estimators": ["soft"], "permutations": 19}
+"""Options of all situations. The soft error is fast, and 19 permutations can give p = 0.05."""
+SEARCH = {"estimators": ["search", "soft"]}
+"""Options of situations whose verdict depends on the error rate of a map, as that of the majority class does."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,7 @@ def shuffled(labels: np.ndarray, seed: int = 1) -> np.ndarray:
 
 def estimate(logits: np.ndarray, labels: np.ndarray, **options: object) -> DiscrepancyResult:
     """Estimate a discrepancy with the quick options, unless there are others."""
-    return modgap.estimate(logits, labels, **(QUICK | options))
+    return modgap.estimate(logits, labels, **({"source": "vit", "target": "birds"} | QUICK | options))
 
 
 def compared(
@@ -92,8 +95,9 @@ def compared(
 ) -> DiscrepancyResult:
     """Estimate a discrepancy, and compare it with the logits of controls."""
     result = estimate(logits, labels, groups=groups, **options)
-    errors = [held_out_samples(one, labels, groups=groups) for one in controls]
-    control = compare_with_controls(result.result.tested_samples, errors, "random:vit", "search")
+    estimator = result.result.best_estimator
+    errors = [held_out_samples(one, labels, groups=groups, estimators=[estimator]) for one in controls]
+    control = compare_with_controls(result.result.tested_samples, errors, "random:vit", estimator)
     return replace(result, result=replace(result.result, control=control))
 
 
@@ -146,19 +150,21 @@ TAIL = np.r_[np.arange(40), np.repeat([0, 1], 20)]
 
 SITUATIONS = (
     # The source knows, or knows nothing; there is no control.
-    Situation("strong signal, 4 classes", "carries information", lambda: estimate(signal(L4, 20), L4)),
+    Situation("strong signal, 4 classes", "carries information", lambda: estimate(signal(L4, 20), L4, **SEARCH)),
     Situation(
         "strong signal, 2 classes", "carries information", lambda: estimate(signal(even(100, 2), 6), even(100, 2))
     ),
     Situation("strong signal, 10 classes", "carries information", lambda: estimate(signal(L10, 30), L10)),
     Situation(
-        "weak signal, 400 samples", "carries information", lambda: estimate(signal(even(400, 4), 10, 0.7), even(400, 4))
+        "weak signal, 400 samples",
+        "carries information",
+        lambda: estimate(signal(even(400, 4), 10, 0.7), even(400, 4), **SEARCH),
     ),
-    Situation("soft error alone", "carries information", lambda: estimate(signal(L4, 8), L4, estimators=["soft"])),
+    Situation("soft error alone", "carries information", lambda: estimate(signal(L4, 8), L4)),
     Situation(
         "permutations for the search",
         "carries information",
-        lambda: estimate(signal(L4, 8), L4, estimators=["search"], permutations_for="search", permutations=19),
+        lambda: estimate(signal(L4, 8), L4, estimators=["search"], permutations_for="search"),
     ),
     Situation("several labels, signal", "carries information", lambda: estimate(*multi_label())),
     Situation("several labels, noise", "nothing shown", lambda: estimate(*multi_label(3, 0.0))),
@@ -172,10 +178,12 @@ SITUATIONS = (
     ),
     Situation("dead for six in ten samples, noise", "nothing shown", lambda: estimate(half_dead(L4, noise(L4, 8)), L4)),
     Situation(
-        "dead for six in ten samples, signal", "carries information", lambda: estimate(half_dead(L4, signal(L4, 8)), L4)
+        "dead for six in ten samples, signal",
+        "carries information",
+        lambda: estimate(half_dead(L4, signal(L4, 8)), L4, **SEARCH),
     ),
     Situation("one-hot rows, all correct", "carries information", lambda: estimate(one_hot(L4, 6), L4)),
-    Situation("one-hot rows, 2 classes", "carries information", lambda: estimate(one_hot(BIRDS, 2), BIRDS)),
+    Situation("one-hot rows, 2 classes", "carries information", lambda: estimate(one_hot(BIRDS, 2), BIRDS, **SEARCH)),
     Situation("one-hot rows, random", "nothing shown", lambda: estimate(one_hot(shuffled(L4), 6), L4)),
     # Few samples, or no test.
     Situation("4 samples", "nothing shown", lambda: estimate(signal(even(4, 2), 5), even(4, 2))),
@@ -196,12 +204,12 @@ SITUATIONS = (
     Situation(
         "one class has 3 of 4 samples, weak signal",
         "not better than the majority class",
-        lambda: estimate(signal(BIRDS, 6, 0.9), BIRDS),
+        lambda: estimate(signal(BIRDS, 6, 0.9), BIRDS, **SEARCH),
     ),
     Situation(
         "the error is that of the majority class",
         "not better than the majority class",
-        lambda: estimate(signal(BIRDS, 2, 0.5) + 4.0 * np.array([1.0, 0.0]), BIRDS),
+        lambda: estimate(signal(BIRDS, 2, 0.5) + 4.0 * np.array([1.0, 0.0]), BIRDS, **SEARCH),
     ),
     Situation(
         "one class has 3 of 4 samples, strong signal",
@@ -212,7 +220,7 @@ SITUATIONS = (
     Situation(
         "one class has 19 of 20 samples, signal",
         "not better than the majority class",
-        lambda: estimate(signal(sized(190, 10), 6, 2.5), sized(190, 10)),
+        lambda: estimate(signal(sized(190, 10), 6, 2.5), sized(190, 10), **SEARCH),
     ),
     Situation(
         "the same, classes count equally",
@@ -220,7 +228,9 @@ SITUATIONS = (
         lambda: estimate(signal(sized(190, 10), 6, 2.5), sized(190, 10), weight="classes"),
     ),
     # Many classes.
-    Situation("2 of 40 classes are tested", "carries information", lambda: estimate(signal(TAIL, 60, 6), TAIL)),
+    Situation(
+        "2 of 40 classes are tested", "carries information", lambda: estimate(signal(TAIL, 60, 6), TAIL, **SEARCH)
+    ),
     Situation("2 of 40 classes are tested, noise", "nothing shown", lambda: estimate(noise(TAIL, 60), TAIL)),
     Situation("40 classes of 5", "carries information", lambda: estimate(signal(even(200, 40), 60, 5), even(200, 40))),
     Situation("50 classes of 2, noise", "nothing shown", lambda: estimate(noise(even(100, 50), 80, 2), even(100, 50))),
@@ -273,16 +283,16 @@ SITUATIONS = (
         lambda: estimate(signal(L4, 8), L4, groups=np.arange(200) // 10),
     ),
     # Untrained networks, and controls.
-    Situation("an untrained network", "carries information", lambda: estimate(untrained(L4, 20, 1), L4)),
+    Situation("an untrained network", "carries information", lambda: estimate(untrained(L4, 20, 1), L4, **SEARCH)),
     Situation(
         "a source with random weights",
         "carries information",
-        lambda: estimate(untrained(L4, 20, 1), L4, source="random:vit"),
+        lambda: estimate(untrained(L4, 20, 1), L4, source="random:vit", **SEARCH),
     ),
     Situation(
         "an untrained network against one",
         "not better than few controls",
-        lambda: compared(untrained(L4, 20, 3), networks(L4, 20, 1), L4),
+        lambda: compared(untrained(L4, 20, 3), networks(L4, 20, 1), L4, **SEARCH),
     ),
     Situation(
         "a better source against one",
@@ -297,10 +307,12 @@ SITUATIONS = (
     Situation(
         "a worse source against one",
         "not better than few controls",
-        lambda: compared(signal(L4, 20, 0.7), networks(L4, 20, 1), L4),
+        lambda: compared(signal(L4, 20, 0.7), networks(L4, 20, 1), L4, **SEARCH),
     ),
     Situation(
-        "a better source against three", "knows something", lambda: compared(signal(L4, 20, 6), networks(L4, 20, 3), L4)
+        "a better source against three",
+        "knows something",
+        lambda: compared(signal(L4, 20, 6), networks(L4, 20, 3), L4, **SEARCH),
     ),
     Situation(
         "a better source against five", "knows something", lambda: compared(signal(L4, 20, 6), networks(L4, 20, 5), L4)
@@ -308,12 +320,12 @@ SITUATIONS = (
     Situation(
         "an untrained network against three",
         "pretraining not shown",
-        lambda: compared(untrained(L4, 20, 3), networks(L4, 20, 3), L4),
+        lambda: compared(untrained(L4, 20, 3), networks(L4, 20, 3), L4, **SEARCH),
     ),
     Situation(
         "a worse source against three",
         "controls are better",
-        lambda: compared(signal(L4, 20, 0.7), networks(L4, 20, 3, 2.0), L4),
+        lambda: compared(signal(L4, 20, 0.7), networks(L4, 20, 3, 2.0), L4, **SEARCH),
     ),
     Situation(
         "noise against three",
@@ -330,7 +342,7 @@ SITUATIONS = (
     Situation(
         "better than three, but not than the majority class",
         "not better than the majority class",
-        lambda: compared(signal(BIRDS, 6, 1.5), [noise(BIRDS, 6, s) for s in (5, 6, 7)], BIRDS),
+        lambda: compared(signal(BIRDS, 6, 1.5), [noise(BIRDS, 6, s) for s in (5, 6, 7)], BIRDS, **SEARCH),
     ),
     Situation(
         "labels not permuted, a better source against three",
@@ -341,22 +353,22 @@ SITUATIONS = (
     Situation(
         "vit-fashion on digits",
         "carries information",
-        lambda: modgap.measure("vit-fashion", "digits", limit=200, curve=False),
+        lambda: modgap.measure("vit-fashion", "digits", limit=200, **(QUICK | SEARCH)),
     ),
     Situation(
         "its random weights on digits",
         "nothing shown",
-        lambda: modgap.measure("random:vit-fashion", "digits", limit=200, curve=False),
+        lambda: modgap.measure("random:vit-fashion", "digits", limit=200, **(QUICK | SEARCH)),
     ),
     Situation(
         "vit-fashion on digits against one",
         "better than few controls",
-        lambda: modgap.measure("vit-fashion", "digits", limit=200, control=1, curve=False),
+        lambda: modgap.measure("vit-fashion", "digits", limit=200, control=1, **(QUICK | SEARCH)),
     ),
     Situation(
         "vit-fashion on digits against three",
         "knows something",
-        lambda: modgap.measure("vit-fashion", "digits", limit=200, control=3, curve=False),
+        lambda: modgap.measure("vit-fashion", "digits", limit=200, control=3, **(QUICK | SEARCH)),
     ),
 )
 

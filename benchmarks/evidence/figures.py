@@ -18,8 +18,8 @@ from matplotlib.ticker import FixedLocator, FormatStrFormatter, MaxNLocator, Nul
 from evidence.agreement import CONSTANT, Judgment
 from evidence.relation import without_effects
 from evidence.two_way import MeanInterval
-from modgap.display.figure_layout import DPI, MARGIN, WIDTH, Ink, drawing_settings, wrap_text
-from modgap.display.label_spacing import spread_labels
+from modgap.figures.labels import spread_labels
+from modgap.figures.style import DPI, MARGIN, WIDTH, Ink, drawing_settings, wrap_text
 
 __all__ = [
     "MethodEffect",
@@ -317,8 +317,10 @@ def _differences(panels: Sequence[Panel], method: str) -> str:
             if one.same_rate and (one.is_lower if side == "lower" else one.is_higher)
         ]
         if names:
-            parts.append(f"a significantly {side} error than {', '.join(names)}")
-    return f"{method} has {' and '.join(parts)}" if parts else f"{method} does not differ significantly from any method"
+            parts.append(f"a significantly {side} error than {' and '.join(names)}")
+    if not parts:
+        return f"{method} does not differ significantly from any method"
+    return f"{method} has {', and '.join(parts)}"
 
 
 def _label_points(axes: Axes, points: Sequence[tuple[float, float, str, str]], height: float) -> None:

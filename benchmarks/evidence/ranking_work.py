@@ -12,8 +12,8 @@ from evidence.ranking_jobs import EPOCHS, LABELED, Job
 from modgap.errors import InputError, UsageError
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
+from modgap.jobs import Backend
 from modgap.probes.linear_probe import DEFAULT_STRENGTH, fit_linear_probe
-from modgap.ranking.backends import Backend
 from modgap.ranking.extraction import extract
 from modgap.ranking.rank import rank
 from modgap.ranking.scores import score_names
@@ -23,8 +23,8 @@ from modgap.ranking.types import RankRequest
 from modgap.sources import open_source
 from modgap.targets import open_target
 from modgap.transfer.loop import NotFiniteError
-from modgap.transfer.memory_training import train_in_memory
 from modgap.transfer.pilot import labeled_halves
+from modgap.transfer.train import train_in_memory
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import TargetData, read_target_data
 

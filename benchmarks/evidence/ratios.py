@@ -21,8 +21,7 @@ __all__ = [
     "error_ratios",
     "interaction_p_value",
     "interaction_ratios",
-    "mixed_model_by_source",
-    "mixed_model_interactions",
+    "mixed_model_of_sources",
     "mixed_model_ratios",
     "ratio_of",
 ]
@@ -135,41 +134,36 @@ def mixed_model_ratios(frame: pandas.DataFrame, method: str) -> dict[str, Ratio]
     return {other: _contrast(fitted, {f"{contrast}[T.{other}]": -1.0}) for other in others}
 
 
-def _mixed_model_of_sources(frame: pandas.DataFrame, method: str) -> tuple[MixedLMResults, str]:
-    """Fit the model with an interaction of source and method, and return it with the name of its terms.
+def mixed_model_of_sources(
+    frame: pandas.DataFrame, method: str
+) -> tuple[dict[str, Ratio], dict[str, dict[str, Ratio]]]:
+    """Return ratios by one mixed model with an interaction of source and method.
 
     It has fixed effects of source and of method within source, and random effects of target, of target by method, of
     target by source, and of target by both.
+
+    Args:
+        frame: Runs with the columns `source`, `method`, `target` and `log_error`, of two sources.
+        method: Method in the numerator.
+
+    Returns:
+        For each other method, the ratio of errors with the first source divided by that with the second; and for each
+        source, the ratio of the method's error to that of each other one.
     """
     contrast = f"C(method, Treatment('{method}'))"
     parts = {"method": "0 + C(method)", "source": "0 + C(source)", "cell": "0 + C(source):C(method)"}
     fitted = _fit_mixed_model(frame, f"log_error ~ C(source) + C(source):{contrast}", parts)
-    return fitted, f"C(source)[{{}}]:{contrast}[T.{{}}]"
-
-
-def mixed_model_by_source(frame: pandas.DataFrame, method: str) -> dict[str, dict[str, Ratio]]:
-    """Return the ratio of a method's error to that of each other one with each source, by one mixed model.
-
-    Args:
-        frame: Runs with the columns `source`, `method`, `target` and `log_error`.
-        method: Method in the numerator.
-    """
-    fitted, term = _mixed_model_of_sources(frame, method)
+    term = f"C(source)[{{}}]:{contrast}[T.{{}}]"
     others = [name for name in METHODS if name in set(frame.method) and name != method]
-    sources = [source for source in SOURCES if source in set(frame.source)]
-    return {
-        source: {other: _contrast(fitted, {term.format(source, other): -1.0}) for other in others} for source in sources
-    }
-
-
-def mixed_model_interactions(frame: pandas.DataFrame, method: str) -> dict[str, Ratio]:
-    """Return the ratio with the first source divided by that with the second, by the same model."""
-    fitted, term = _mixed_model_of_sources(frame, method)
     first, second = (source for source in SOURCES if source in set(frame.source))
-    others = [name for name in METHODS if name in set(frame.method) and name != method]
-    return {
+    interactions = {
         other: _contrast(fitted, {term.format(first, other): -1.0, term.format(second, other): 1.0}) for other in others
     }
+    by_source = {
+        source: {other: _contrast(fitted, {term.format(source, other): -1.0}) for other in others}
+        for source in (first, second)
+    }
+    return interactions, by_source
 
 
 def _fit_mixed_model(frame: pandas.DataFrame, formula: str, parts: Mapping[str, str]) -> MixedLMResults:

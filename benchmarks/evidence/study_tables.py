@@ -18,8 +18,7 @@ from evidence.ratios import (
     error_ratios,
     interaction_p_value,
     interaction_ratios,
-    mixed_model_by_source,
-    mixed_model_interactions,
+    mixed_model_of_sources,
     mixed_model_ratios,
     ratio_of,
 )
@@ -41,7 +40,7 @@ from evidence.study_jobs import (
     chosen_rate,
 )
 from modgap.cli.output import print_table
-from modgap.display.figure_files import save_figure
+from modgap.figures.files import save_figure
 from modgap.statistics.multiple_comparisons import holm
 
 __all__ = [
@@ -333,7 +332,7 @@ def _print_interaction(frame: pandas.DataFrame, method: str, title: str) -> None
         return
     others = [name for name in METHODS if name in set(frame.method) and name != method]
     found = interaction_ratios(frame, method, others)
-    mixed, by_source = mixed_model_interactions(frame, method), mixed_model_by_source(frame, method)
+    mixed, by_source = mixed_model_of_sources(frame, method)
     p_values = holm([one.p_value for one in found.values()])
     rows = [
         [name, found[name].text, f"{found[name].p_value:.3f}", f"{p_value:.3f}", mixed[name].text]

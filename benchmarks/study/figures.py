@@ -9,16 +9,16 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLoc
 from result_log import ResultLog
 from scipy import stats
 
-from modgap.display.figure_layout import (
+from modgap.figures.labels import label_ends
+from modgap.figures.style import (
     MARGIN,
     WIDTH,
     Ink,
     draw_title,
     figure_below_title,
-    style_lines_axes,
+    style_axes,
     styled,
 )
-from modgap.display.label_spacing import label_lines
 from modgap.formatting import count
 from modgap.statistics.multiple_comparisons import holm
 from study.jobs import ALPHAS, UNTOUCHED, WEIGHTS, Job, jobs, log_ratio, smoothed_error, sweep_ratios
@@ -243,7 +243,7 @@ def sensitivity(log: ResultLog) -> Figure:
     for number, (alpha, logs) in enumerate(by_alpha.items()):
         color, marker = ALPHA_STYLES[number]
         means = _draw_ratios(left, np.array(WEIGHTS) * 1.04 ** (number - 1), logs, color, marker)
-        ends.append((float(means[-1]), f"alpha {alpha:g}", color if color == Ink.SOURCE else Ink.TEXT))
+        ends.append((float(means[-1]), f"alpha {alpha:g}", color if color == Ink.SOURCE else Ink.TEXT, True))
     _draw_ratios(right, np.array(list(by_step), float), list(by_step.values()), Ink.SOURCE, "o")
     left.set_xscale("log")
     left.set_xticks(WEIGHTS, [f"{weight:g}" for weight in WEIGHTS])
@@ -251,11 +251,11 @@ def sensitivity(log: ResultLog) -> Figure:
     left.set_xlabel("lambda (log scale)")
     right.set(xlabel="inner steps", xticks=list(by_step))
     for axes, heading in ((left, "relative to emb"), (right, "relative to one inner step")):
-        style_lines_axes(axes)
+        style_axes(axes, "y")
         axes.axhline(1, color=Ink.BASELINE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
         axes.set_title(heading, loc="left", fontsize=9.5, fontweight="bold", color=Ink.TITLE, pad=6)
         axes.tick_params(labelsize=8)
-    label_lines(left, WEIGHTS[-1] * 1.2, ends, SENSITIVITY_HEIGHT)
+    label_ends(left, ends)
     return drawn
 
 

@@ -15,7 +15,7 @@ from modgap.errors import UsageError, unknown_name
 
 __all__ = ["check_arguments"]
 
-DATA = ("logits", "labels", "groups")
+DATA = ("logits", "labels", "groups", "merged_groups")
 """Arguments of `modgap.discrepancy.estimate` that are no options."""
 LONGEST_SHOWN = 60
 """Most characters of a value that a message shows."""
@@ -23,12 +23,12 @@ NAMED_TYPES = {
     bool: "True or False",
     int: "a whole number",
     float: "a number",
-    str: "a text",
+    str: "a string",
     Path: "a path",
     Any: "any value",
     type(None): "None",
 }
-PLURALS = {str: "texts", Any: "values"}
+PLURALS = {str: "strings", Any: "values"}
 MODEL_HINT = (
     " A model in memory has no name: save it, and pass the path as the guide to a model of your own shows "
     "(docs/guides/private_model.md), or pass its logits to modgap.estimate."
@@ -40,7 +40,7 @@ def check_arguments(
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments of a call, converted to the types of the function's annotations.
 
-    NumPy's numbers become Python's, one value becomes a tuple where several are expected, and a path becomes a text
+    NumPy's numbers become Python's, one value becomes a tuple where several are expected, and a path becomes a string
     where a name is expected. Errors that Python has messages for, such as a missing argument, are left to the call.
 
     Args:
@@ -103,7 +103,9 @@ def _is_of(value: Any, choice: Any) -> bool:
     if origin is Literal:
         return isinstance(value, str)
     if origin is tuple:
-        return isinstance(value, tuple | list) and len(value) == len(get_args(choice))
+        # A list of two names is no pair of arrays.
+        is_names = isinstance(value, list) and all(isinstance(one, str | PathLike) for one in value)
+        return isinstance(value, tuple | list) and len(value) == len(get_args(choice)) and not is_names
     if choice in (int, float):
         return isinstance(value, Integral if choice is int else Real) and not isinstance(value, bool | np.bool_)
     if choice is bool:
@@ -132,13 +134,15 @@ def _converted(name: str, value: Any, choice: Any) -> Any:
             _convert(f"a key of {name}", key, str): one if one is None else _convert(f"{name}[{key!r}]", one, of_values)
             for key, one in value.items()
         }
+    if choice is float and isinstance(value, np.generic):
+        return value.item()
     convert = tuple if origin is tuple else choice
     return convert(value) if convert in (int, bool, str, tuple) else value
 
 
 def _checked_text(name: str, text: str) -> str:
     if not text:
-        raise UsageError(f"{name} is an empty text. Expected a name or a path.")
+        raise UsageError(f"{name} is an empty string. Expected a name or a path.")
     if "\0" in text:
         raise UsageError(f"{name} is {text!r}, which has a null character. Names and paths have none.")
     return text

@@ -282,7 +282,7 @@ def _with_control(
 ) -> DiscrepancyResult:
     """Return the result with its comparison with random-weights controls on the same samples and splits.
 
-    The groups are those of the source, whose copies of samples belong together.
+    Splits and intervals keep the copies of samples together that the source has.
     """
     tested = result.result.tested_samples
     estimator = result.result.best_estimator
@@ -290,12 +290,19 @@ def _with_control(
         raise UsageError("--control needs held-out errors. Use --estimator search or soft, and --splits 1 or more.")
     chosen = {name: options[name] for name in ("weight", "splits", "per_class", "seed", "threads") if name in options}
     source = _chosen_samples(logits, options)
-    groups = groups_with_copies(source.logits, source.labels, source.groups).groups
+    merged = groups_with_copies(source.logits, source.labels, source.groups).merged_groups
     # The search starts from the soft maps where that of the source did, so that both are searched equally well.
     computed = {estimator.split("-")[0], *result.result.estimates}
     estimators = [name for name in ("search", "soft") if name in computed]
     errors = [
-        held_out_samples(one.logits, one.labels, groups=groups, estimators=estimators, **chosen)
+        held_out_samples(
+            one.logits,
+            one.labels,
+            groups=source.groups,
+            merged_groups=merged,
+            estimators=estimators,
+            **chosen,
+        )
         for one in (_chosen_samples(logits, options) for logits in control_logits)
     ]
     control = compare_with_controls(
@@ -345,7 +352,14 @@ def _result(
     logits = _chosen_samples(logits, options)
     options = {name: value for name, value in options.items() if name != "per_group"}
     copies = groups_with_copies(logits.logits, logits.labels, logits.groups)
-    result = estimate_discrepancy(logits.logits, logits.labels, groups=copies.groups, progress=progress, **options)
+    result = estimate_discrepancy(
+        logits.logits,
+        logits.labels,
+        groups=logits.groups,
+        merged_groups=copies.merged_groups,
+        progress=progress,
+        **options,
+    )
     result = replace(result, n_repeated=copies.n_samples, n_copies=copies.n_merged)
     if copies.n_samples:
         log.warning(" ".join(remarks_on_copies(copies.n_samples, copies.n_merged, result.n_samples)))

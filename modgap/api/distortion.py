@@ -4,10 +4,10 @@ import time
 from collections.abc import Sequence
 
 from modgap.api.messages import public_function
-from modgap.distortion.displayed import DistortionResult
 from modgap.distortion.features import FeatureRequest
 from modgap.distortion.measurement import DistortionRequest
 from modgap.distortion.measurement import measure_distortion as measure_encoders
+from modgap.distortion.report import DistortionResult
 from modgap.forward.sample_request import SampleRequest
 from modgap.progress import Progress
 from modgap.transfer.run_folder import Run

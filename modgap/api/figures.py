@@ -1,7 +1,7 @@
 """`modgap.plot_discrepancies`: several discrepancies in one figure."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modgap.api.messages import public_function
 from modgap.discrepancy.report import DiscrepancyReport
@@ -16,7 +16,7 @@ CONTROL_PREFIX = "random:"
 
 
 @public_function()
-def plot_discrepancies(results: Iterable[DiscrepancyReport]) -> "Figure":
+def plot_discrepancies(results: Iterable[DiscrepancyReport], ax: Any = None) -> "Figure":
     """Draw the held-out errors of one or more sources on the same targets, with their random-weights controls.
 
     One source has a row for each target. Up to three sources have a panel each, and more are a table of the differences
@@ -25,10 +25,11 @@ def plot_discrepancies(results: Iterable[DiscrepancyReport]) -> "Figure":
 
     Args:
         results: Results of `modgap.measure` or `modgap.estimate`, one for each source and target.
+        ax: Axes of matplotlib to draw on. None for a new figure.
 
     Raises:
-        UsageError: If there is no result, if two are of the same source and target, or if a source has no result on a
-            target of another source.
+        UsageError: If there is no result, if two are of the same source and target, if a source has no result on a
+            target of another source, or if the panels of two or three sources are to be drawn on one pair of axes.
 
     Example:
         ```
@@ -36,14 +37,13 @@ def plot_discrepancies(results: Iterable[DiscrepancyReport]) -> "Figure":
         modgap.plot_discrepancies(results).savefig("targets.png")
         ```
     """
-    from modgap.discrepancy.source_panels import plot_sources_on_targets
-    from modgap.discrepancy.target_figure import plot_targets
+    from modgap.discrepancy.target_figures import plot_sources_on_targets, plot_targets
 
     by_names = _by_names(results)
     controls = {f"{CONTROL_PREFIX}{source}" for source, _ in by_names}
     sources = dict.fromkeys(source for source, _ in by_names if source not in controls)
     pairs = {source: _with_controls(by_names, source) for source in sources}
-    return plot_sources_on_targets(pairs) if len(pairs) > 1 else plot_targets(*next(iter(pairs.values())))
+    return plot_sources_on_targets(pairs, ax=ax) if len(pairs) > 1 else plot_targets(*next(iter(pairs.values())), ax=ax)
 
 
 def _with_controls(

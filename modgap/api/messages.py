@@ -11,11 +11,28 @@ from modgap.targets.custom import FIELD_OF_OPTION
 
 __all__ = ["public_function"]
 
-VALUE = (
-    r"\d+(?:\.\d+)?|[A-Z][A-Z_]*|probe:[\w-]+|(?<=--kind )(?:image|series|table|text)|(?<=--label-type )(?:text|number)"
+CHOICES = {
+    "by": r"(?!is\b)[a-z][a-z0-9-]*",
+    "fill": "drop|mean|median",
+    "head": "own|auto|none",
+    "kind": "image|series|sound|table|text",
+    "label-type": "text|number",
+    "permutations-by": "shuffle|shifts",
+    "protocol": "orca|validation",
+    "representation": "fold",
+    "split": "all|train|val|test",
+}
+"""Patterns of the choices of options that a message may pass."""
+FLAGS = ("allow-download", "resume")
+"""Options without a value, which are True as arguments."""
+VALUE = "|".join(
+    [
+        r"\d+(?:\.\d+)?|[A-Z][A-Z_]*|probe:[\w-]+",
+        *(rf"(?<=--{name} )(?:{choices})(?![\w-])" for name, choices in CHOICES.items()),
+    ]
 )
 OPTION = re.compile(rf"(?<![\w-])--(?P<name>[a-z][a-z-]*)(?: (?P<value>{VALUE}))?\b")
-"""An option, with its value if that is a number, a placeholder such as COLUMN, or a kind or type of custom data."""
+"""An option, with its value if that is a number, a placeholder such as COLUMN, or one of its choices."""
 SETTING = re.compile(
     r"(?<![\w-])--(?P<name>set|sweep) '?(?P<key>[\w.]+)=(?P<value>\[[^\]]*\]|[\w-]+(?:\.\d+)?(?:,[\w-]+(?:\.\d+)?)*)'?"
 )
@@ -82,5 +99,5 @@ def _argument(match: re.Match[str]) -> str:
         return f"{field} of custom_data" if value is None else f'custom_data={{"{field}": "{value}"}}'
     name = match["name"].replace("-", "_")
     if value is None:
-        return name
+        return f"{name}=True" if match["name"] in FLAGS else name
     return f"{name}={value}" if value[0].isdecimal() else f'{name}="{value}"'

@@ -1,4 +1,4 @@
-"""`modgap.rank`: sources ranked by how well they should transfer to a target."""
+"""`modgap.rank`: sources ranked by how well they should transfer to a target, or to several."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,9 +6,12 @@ from typing import Any
 
 from modgap.api.messages import public_function
 from modgap.api.opening import target_name
+from modgap.errors import UsageError
 from modgap.forward.sample_request import SampleRequest
+from modgap.jobs import Backend
+from modgap.matrix.displayed import MatrixResult
+from modgap.matrix.rankings import rank_targets, targets_of_names
 from modgap.progress import Progress
-from modgap.ranking.backends import Backend
 from modgap.ranking.displayed import RankingResult
 from modgap.ranking.layer_numbers import parse_layers
 from modgap.ranking.rank import rank as rank_sources
@@ -21,7 +24,7 @@ __all__ = ["rank"]
 
 @public_function()
 def rank(
-    target: str | Path | tuple[Any, Any],
+    target: str | Path | tuple[Any, Any] | Sequence[str],
     sources: Sequence[str],
     *,
     scores: Sequence[str] = (),
@@ -49,11 +52,13 @@ def rank(
     budget: float | None = None,
     pilot: int = 0,
     progress: Progress | None = None,
-) -> RankingResult:
-    """Rank sources by how well they should transfer to a target, as `modgap rank` does.
+) -> RankingResult | MatrixResult:
+    """Rank sources by how well they should transfer to a target, or to each of several, as `modgap rank` does.
 
     Args:
-        target: Name or path of the target, or a pair (x, y) of arrays, as for `modgap.open_target`.
+        target: Name or path of the target, or a pair (x, y) of arrays, as for `modgap.open_target`. Or a list of names
+            and paths of several targets, to which `custom_data`, `data_dir`, `layers`, `budget` and `pilot` do not
+            apply.
         sources: Names of the sources, as for `modgap.open_source`. A name may end with the size of the source's input,
             as in `vit-b@128px`.
         scores: Names of the scores to compute; empty for the default scores.
@@ -75,7 +80,8 @@ def rank(
         head: `auto`, `own`, `none` or `probe:SURROGATE`.
         controls: True to score a random-weights control of each source too.
         raw: True to score the samples' raw values too.
-        backend: Where the jobs run: `loky` (processes on this machine), `serial`, `dask`, `ray` or `slurm`.
+        backend: Where the jobs run: `loky` (processes on this machine), `serial`, `dask`, `slurm`, `pbs`, `lsf`, or
+            `cached` to compute nothing.
         jobs: Number of processes on this machine; None for one for each core.
         custom_data: Description of custom data, or its fields as a mapping such as `{"label_column": "rhythm"}`.
         data_dir: Data directory that holds the files of the target's manifest; None for the default one.
@@ -90,11 +96,12 @@ def rank(
         progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:
-        The ranking. Sources that failed have a row with the reason.
+        The ranking, where sources that failed have a row with the reason. For a list of targets the matrix of all
+        scores, which has the rankings.
 
     Raises:
-        UsageError: If there are no sources, or if an option or a score is unknown.
-        InputError: If the target cannot be used.
+        UsageError: If there are no sources, if an option or a score is unknown, or if an option does not apply.
+        InputError: If the target, or each of several, cannot be used.
 
     Example:
         >>> ranking = rank("digits", ["vit-fashion"], limit=300, resamples=0, raw=False, backend="serial")
@@ -123,6 +130,14 @@ def rank(
         layers=parse_layers(layers),
         pilot=pilot,
     )
+    if isinstance(target, Sequence) and not isinstance(target, str) and all(isinstance(one, str) for one in target):
+        of_one = {"custom_data": custom_data, "data_dir": data_dir, "budget": budget, "pilot": pilot or None}
+        _check_several(of_one | {"layers": None if layers == "last" else layers})
+        matrix, rankings = rank_targets(
+            targets_of_names(target, pseudo_classes), sources, request, Backend(backend, jobs), progress
+        )
+        return MatrixResult.from_matrix(matrix, rankings)
+    assert isinstance(target, str | Path | tuple)
     ranking = rank_sources(
         target_name(target),
         sources,
@@ -135,3 +150,9 @@ def rank(
         progress=progress,
     )
     return RankingResult.from_ranking(ranking)
+
+
+def _check_several(arguments: Mapping[str, Any]) -> None:
+    for name, value in arguments.items():
+        if value is not None:
+            raise UsageError(f"{name} applies to one target, and target is a list. Rank the targets one by one.")

@@ -1,9 +1,12 @@
 """Checks that errors are comparable, with a message that says why they are not and what to do."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from modgap.comparison.error_table import CSV, DISCREPANCY, DISTORTION, RANKING, TRAINING, ErrorTable
 from modgap.comparison.inputs import unique_systems
@@ -36,7 +39,8 @@ class TargetErrors:
         kind: Kind of results.
         metric: Name of the error.
         bounded: True if errors lie in [0, 1].
-        systems: Errors by the name of the system, all with the same samples, weights and splits.
+        systems: Errors by the name of the system, all with the same samples, weights, units, and number and seed of
+            splits.
         has_groups: True if the samples belong to groups.
         n_classes: Number of target classes; 0 if it is not known.
         per_class: Number of samples of each class that maps are fitted on; None for halves, or if nothing is fitted.
@@ -94,16 +98,34 @@ def _merge(tables: Sequence[ErrorTable]) -> TargetErrors:
         _check_same_problem(first, other)
         _check_same_samples(first, other)
         _check_same_splits(first, other)
+    systems = {name: errors for table in tables for name, errors in table.columns.items()}
     return TargetErrors(
         target=str(first.target),
         kind=first.kind,
         metric=first.metric,
         bounded=all(table.bounded for table in tables),
-        systems={name: errors for table in tables for name, errors in table.columns.items()},
+        systems=_with_common_units(systems),
         has_groups=first.samples.groups is not None,
         n_classes=first.samples.n_classes,
         per_class=first.samples.per_class,
     )
+
+
+def _with_common_units(systems: Mapping[str, SampleErrors]) -> dict[str, SampleErrors]:
+    """Return the errors with the smallest units that hold all units of each system together.
+
+    Units differ where the systems have other copies of samples, which merge groups.
+    """
+    units = reduce(_joined, (errors.units for errors in systems.values()))
+    return {name: replace(errors, units=units) for name, errors in systems.items()}
+
+
+def _joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the smallest units of which each holds whole units of two kinds, in the order of their first sample."""
+    one, two = _partition(first), _partition(second)
+    n_nodes = int(one.max()) + int(two.max()) + 2
+    links = coo_array((np.ones(len(one)), (one, int(one.max()) + 1 + two)), shape=(n_nodes, n_nodes))
+    return _partition(connected_components(links, directed=False)[1][one])
 
 
 def _check_same_problem(first: ErrorTable, other: ErrorTable) -> None:
@@ -163,7 +185,7 @@ def _check_same_splits(first: ErrorTable, other: ErrorTable) -> None:
     one = next(iter(first.columns.values()))
     two = next(iter(other.columns.values()))
     pair = f"{first.origin} and {other.origin}"
-    if not np.array_equal(_units(one), _units(two)):
+    if not np.array_equal(_groups(first, one), _groups(other, two)):
         raise InputError(f"{pair} have different groups of samples. Run both with the same groups, or both without.")
     if not np.allclose(one.weights, two.weights, rtol=1e-6) or (one.strata is None) != (two.strata is None):
         raise InputError(f"The samples have different weights in {pair}. Run both with the same --weight.")
@@ -179,9 +201,14 @@ def _check_same_splits(first: ErrorTable, other: ErrorTable) -> None:
         )
 
 
-def _units(errors: SampleErrors) -> np.ndarray:
-    """Return the numbers of the groups in the order of their first sample, so that only the partition counts."""
-    _, firsts, numbers = np.unique(errors.units, return_index=True, return_inverse=True)
+def _groups(table: ErrorTable, errors: SampleErrors) -> np.ndarray:
+    """Return the number of each sample's group, or of the sample itself, whatever copies merge."""
+    return _partition(np.arange(len(errors.units)) if table.samples.groups is None else table.samples.groups)
+
+
+def _partition(units: np.ndarray) -> np.ndarray:
+    """Return the numbers of units in the order of their first sample, so that only the partition counts."""
+    _, firsts, numbers = np.unique(units, return_index=True, return_inverse=True)
     ranks = np.argsort(np.argsort(firsts))
     return np.asarray(ranks[numbers.ravel()])
 

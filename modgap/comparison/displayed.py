@@ -1,22 +1,23 @@
 """The comparison that `modgap.compare` returns: it prints, plots, and converts to a data frame and to LaTeX."""
 
-from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+from modgap.answers import Answer, Answered
+from modgap.comparison.answer import comparison_answer
 from modgap.comparison.formats import COLUMNS, FORMATS, pair_records
 from modgap.comparison.result import Comparison
-from modgap.comparison.summary import answer, heading, notes, summary_text, tables
-from modgap.display.displayed_result import DisplayedResult
 from modgap.errors import unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = ["ComparisonResult"]
 
 
-class ComparisonResult(DisplayedResult, Comparison):
+class ComparisonResult(Answered, Comparison):
     """A comparison of systems, as `modgap.compare` returns it.
 
     `print(result)` shows the answer and the tables of the command, and `result.main` holds the means, pairs and groups.
@@ -28,21 +29,25 @@ class ComparisonResult(DisplayedResult, Comparison):
         """Return a comparison as a result that prints itself."""
         return cls(comparison.kind, comparison.metric, comparison.targets, comparison.over_targets)
 
-    def summary(self) -> str:
-        """Return heading, answer and tables as text, like the command prints them."""
-        return summary_text(self)
+    @cached_property
+    def answer(self) -> Answer:
+        """The answer, with its verdict, tables and notes."""
+        return comparison_answer(self)
 
-    def summary_table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        """Return the headings and the rows of the table of systems as text."""
-        systems, _ = tables(self)
-        return systems.columns, systems.rows
+    def to_frame(self, figure: str | None = None) -> "pd.DataFrame":
+        """Return a data frame with one row for each pair and target, or the data frame that the figure draws.
 
-    def summary_sentences(self) -> tuple[str, Sequence[str], Sequence[str]]:
-        """Return the heading, the sentences of the answer, and the lines below the table."""
-        return heading(self), [answer(self)], notes(self)
+        Args:
+            figure: `comparison` for the frame of the figure. None for the columns of the CSV format.
 
-    def to_frame(self) -> "pd.DataFrame":
-        """Return a data frame with one row for each pair and target, and the columns of the CSV format."""
+        Raises:
+            UsageError: If there is no such figure.
+        """
+        if figure is not None:
+            from modgap.comparison.figure import planned_figure
+            from modgap.figures.files import figure_named
+
+            return figure_named([planned_figure(self)], figure).frame()
         import pandas as pd
 
         return pd.DataFrame(pair_records(self), columns=list(COLUMNS))
@@ -57,8 +62,12 @@ class ComparisonResult(DisplayedResult, Comparison):
             raise unknown_name("format", format, FORMATS)
         return FORMATS[format](self)
 
-    def plot(self) -> "Figure":
-        """Return a figure of the systems with their intervals and the groups that are not significantly different."""
-        from modgap.comparison.figure import comparison_figure
+    def plot(self, ax: "Axes | None" = None) -> "Figure":
+        """Return a figure of the systems with their intervals and the groups that are not significantly different.
 
-        return comparison_figure(self)
+        Args:
+            ax: Axes to draw on. None for a new figure.
+        """
+        from modgap.comparison.figure import planned_figure
+
+        return planned_figure(self).draw(ax=ax)

@@ -75,9 +75,13 @@ def table_of_frame(frame: "DataFrame", origin: str, target: str) -> ErrorTable:
 
 
 def _with_index_column(frame: "DataFrame") -> "DataFrame":
-    """Return a frame with its index as a column, if the index identifies the samples and no column is named so."""
+    """Return a frame with its index as a column, if the index identifies the samples and no column is named so.
+
+    An index without a name does if it is text and the first column is numeric, so that this is a system.
+    """
     index = frame.index
-    is_identifier = any(name is not None for name in index.names) or index.dtype.kind not in "iu"
+    is_named = any(name is not None for name in index.names)
+    is_identifier = is_named or (index.inferred_type == "string" and frame.dtypes.iloc[0].kind in "biuf")
     has_column = any(str(name).strip().lower() in ID_NAMES for name in frame.columns)
     if not is_identifier or has_column or any(name in frame.columns for name in index.names):
         return frame

@@ -1,60 +1,60 @@
 """Figure of a comparison: the systems with their intervals, and bars beside those that do not differ significantly."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import numpy as np
+import pandas as pd
 
+from modgap.comparison.answer import finding, too_few_sentence
 from modgap.comparison.result import LEVEL, Comparison, SystemsComparison
-from modgap.comparison.summary import too_few_sentence
-from modgap.display.figure_layout import (
-    MARGIN,
-    WIDTH,
-    Ink,
-    drawable_names,
-    fit_names,
-    name_in_title,
-    result_figure,
-    styled,
-    text_width,
-)
-from modgap.display.group_bars import LANE, assign_lanes, draw_group_bars
+from modgap.figures.files import ResultFigure, result_figure
+from modgap.figures.intervals import interval_columns, tidy_frame
+from modgap.figures.labels import beside, write_names
+from modgap.figures.rows import draw_group_bars, draw_marks, draw_reference, draw_ticks, row_panel
+from modgap.figures.style import Ink, figure_of, fit_names, name_in_title, styled
 from modgap.formatting import count, format_value, visible_name
 
-__all__ = ["comparison_caption", "comparison_figure"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["planned_figure"]
 
 NAME_SPACE = 2.8
 """Space for the longest name in inches; longer names are cut."""
-NAME_SIZE = 9
 MOST_LANES = 6
 """Largest number of bars side by side; further bars are left out."""
-ROW = 0.34
 MOST_ROWS = 40
 """Largest number of systems that are drawn."""
-VALUE_SPACE = 0.68
-"""Space right of the axes for the values, in inches."""
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A system as it is drawn.
+def comparison_frame(comparison: Comparison) -> pd.DataFrame:
+    """Return the marks of the figure of a comparison: the mean of each system, lowest first, with its interval.
 
-    Attributes:
-        name: Name of the system.
-        value: Mean error or, over targets, mean difference to the first system.
-        interval: 95 % interval of the value; None if there is none.
-        points: Difference to the first system on each target; empty for one target.
+    Over targets, the values are differences to the first system, and each target is a row of the series `target`. The
+    means are the series `mean`. `row` is the number of the row from the top.
     """
-
-    name: str
-    value: float
-    interval: tuple[float, float] | None
-    points: tuple[float, ...]
+    main = comparison.main
+    first = main.systems[0]
+    if not comparison.over_targets:
+        means = [(one.name, one.mean.value, one.mean.interval) for one in main.systems]
+    else:
+        pairs = [pair for pair in main.pairs if pair.first == first.name]
+        mirrored = [None if (ends := pair.difference.interval) is None else (-ends[1], -ends[0]) for pair in pairs]
+        means = [(pair.second, -pair.difference.value, ends) for pair, ends in zip(pairs, mirrored, strict=True)]
+        means.insert(0, (first.name, 0.0, None))
+    marks: list[dict[str, Any]] = [
+        {"name": name, "series": "mean", "row": row, **interval_columns(value, interval)}
+        for row, (name, value, interval) in enumerate(means)
+    ]
+    for mark in marks[1:] if comparison.over_targets else ():
+        differences = [one.mean_of(mark["name"]) - one.mean_of(first.name) for one in comparison.targets]
+        marks += [{**mark, "series": "target", **interval_columns(value, None)} for value in differences]
+    return tidy_frame(marks)
 
 
 @styled
-def comparison_figure(comparison: Comparison) -> Figure:
+def comparison_figure(comparison: Comparison, ax: "Axes | None" = None) -> "Figure":
     """Draw one row for each system, lowest error at the top, with bars beside systems that do not differ significantly.
 
     On one target the axis is the error. Over targets it is the difference to the first system, with a mark for each
@@ -62,42 +62,37 @@ def comparison_figure(comparison: Comparison) -> Figure:
 
     Args:
         comparison: The comparison. Of more than 40 systems, the first 40 are drawn.
+        ax: Axes to draw on. None for a new figure.
     """
     main = comparison.main
-    rows = _target_rows(comparison) if comparison.over_targets else _rows(main)
-    rows = rows[:MOST_ROWS]
-    bars = assign_lanes(_similar_rows(main, len(rows)), MOST_LANES)
-    bars_space = LANE * (1 + max((lane for _, lane in bars), default=-1))
-    names = fit_names(
-        drawable_names([visible_name(row.name) for row in rows], "system"), NAME_SPACE, NAME_SIZE, bold=True
-    )
-    left = MARGIN + max(text_width(name, NAME_SIZE, bold=True) for name in names) + 0.2 + bars_space
-    height = ROW * len(rows) + 0.06
-    figure, axes = result_figure(_title(main), _subtitle(comparison, len(rows)), height, left, VALUE_SPACE)
-    axes.set_ylim(height, 0)
-    axes.set_xlim(_limits(rows))
-    axes.set_xlabel(_axis_label(comparison))
-    _draw_rows(axes, rows, names, WIDTH - left - VALUE_SPACE, bars_space, comparison.over_targets is not None)
-    draw_group_bars(axes, bars, ROW, WIDTH - left - VALUE_SPACE, bars_space)
-    return figure
+    frame = comparison_frame(comparison)
+    frame = frame[frame["row"] < MOST_ROWS].assign(y=frame["row"] + 0.5, mark="source")
+    means, targets = frame[frame["series"] == "mean"], frame[frame["series"] == "target"]
+    n_rows = len(means)
+    axes = row_panel(_title(main), _subtitle(comparison, n_rows), _axis_label(comparison), n_rows + 0.1, 0.34, 0.0, ax)
+    ends = frame[["value", "low", "high"]].to_numpy(float)
+    low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
+    margin = 0.06 * (high - low) or 0.1 * abs(low) or 0.1
+    axes.set_xlim(low - margin, high + margin)
+    if comparison.over_targets:
+        draw_reference(axes, 0)
+    draw_ticks(axes, targets, "value", 0.15, colors=Ink.FAINT_CONTROL, linewidth=1)
+    draw_marks(axes, means, 6, 2.2)
+    points = draw_group_bars(axes, _similar_rows(main, n_rows), MOST_LANES)
+    names = fit_names([visible_name(name) for name in means["name"]], "system", NAME_SPACE, 9, bold=True)
+    write_names(axes, means["y"], names, -points, bold={0}, size=9)
+    sign = "+" if comparison.over_targets else ""
+    texts = [f"{sign}{format_value(value)}" for value in means["value"]]
+    if comparison.over_targets:
+        texts[0] = "lowest"
+    write_names(axes, means["y"][1:], texts[1:], 8, right=True, size=9, color=Ink.TEXT)
+    beside(axes, means["y"].iloc[0], texts[0], 8, right=True, size=9, weight="bold", color=Ink.SOURCE)
+    return figure_of(axes)
 
 
-def _rows(main: SystemsComparison) -> list[_Row]:
-    return [_Row(one.name, one.mean.value, one.mean.interval, ()) for one in main.systems]
-
-
-def _target_rows(comparison: Comparison) -> list[_Row]:
-    """Return the differences to the first system, over targets and on each target."""
-    main = comparison.main
-    first = main.systems[0].name
-    differences = {pair.second: pair.difference for pair in main.pairs if pair.first == first}
-    rows = [_Row(first, 0.0, None, ())]
-    for name, difference in differences.items():
-        points = tuple(one.mean_of(name) - one.mean_of(first) for one in comparison.targets)
-        interval = difference.interval
-        mirrored = None if interval is None else (-interval[1], -interval[0])
-        rows.append(_Row(name, -difference.value, mirrored, points))
-    return rows
+def planned_figure(comparison: Comparison, name: str = "comparison") -> ResultFigure:
+    """Return the figure of a comparison, under a name for its files."""
+    return result_figure(name, comparison, comparison_frame, comparison_figure, comparison_caption)
 
 
 def _similar_rows(main: SystemsComparison, n_rows: int) -> list[list[int]]:
@@ -107,62 +102,9 @@ def _similar_rows(main: SystemsComparison, n_rows: int) -> list[list[int]]:
     return [rows for rows in groups if len(rows) > 1]
 
 
-def _limits(rows: Sequence[_Row]) -> tuple[float, float]:
-    values = [value for row in rows for value in (row.value, *(row.interval or ()), *row.points)]
-    low = min(values)
-    high = max(values)
-    margin = 0.06 * (high - low) or 0.1 * abs(low) or 0.1
-    return low - margin, high + margin
-
-
-def _draw_rows(
-    axes: Axes, rows: Sequence[_Row], names: Sequence[str], width: float, bars_space: float, over_targets: bool
-) -> None:
-    if over_targets:
-        axes.axvline(0, color=Ink.BASELINE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
-    transform = axes.get_yaxis_transform()
-    for number, (row, name) in enumerate(zip(rows, names, strict=True)):
-        y = ROW * (number + 0.5)
-        weight = "normal" if number else "bold"
-        x = (-0.14 - bars_space) / width
-        axes.text(
-            x, y, name, transform=transform, ha="right", va="center", size=NAME_SIZE, weight=weight, color=Ink.TITLE
-        )
-        if row.points:
-            axes.plot(row.points, [y] * len(row.points), "|", color=Ink.FAINT_CONTROL, markersize=7, zorder=2)
-        if row.interval:
-            axes.plot(list(row.interval), [y, y], color=Ink.SOURCE, linewidth=2.2, solid_capstyle="butt", zorder=3)
-        axes.plot(row.value, y, "o", color=Ink.SOURCE, markersize=7, zorder=4)
-        text = "lowest" if over_targets and not number else _shown_value(row.value, over_targets)
-        color = Ink.SOURCE if number == 0 else Ink.TEXT
-        axes.text(
-            1 + 0.08 / width, y, text, transform=transform, ha="left", va="center", size=9, weight=weight, color=color
-        )
-
-
-def _shown_value(value: float, is_difference: bool) -> str:
-    return f"+{format_value(value)}" if is_difference else format_value(value)
-
-
 def _title(main: SystemsComparison) -> str:
     first = name_in_title(visible_name(main.systems[0].name), "system")
-    where = f"over {count(main.n_units, 'target')}" if main.target is None else f"on {_target_name(main.target)}"
-    if main.groups is None:
-        return f"{first} has the lowest error {where}; there are too few {main.unit}s to test differences"
-    similar = sum(pair.first == main.systems[0].name and not pair.differs for pair in main.pairs)
-    if not similar:
-        return f"{first} is significantly better than {_others(len(main.systems) - 1)} {where}"
-    return f"{first} has the lowest error {where}; {_similar_phrase(main, similar)}"
-
-
-def _others(n_others: int) -> str:
-    return "the other system" if n_others == 1 else f"the {n_others} other systems"
-
-
-def _similar_phrase(main: SystemsComparison, similar: int) -> str:
-    if similar == len(main.systems) - 1:
-        return "no difference is significant" if similar > 1 else "the difference is not significant"
-    return f"{count(similar, 'system')} {'does' if similar == 1 else 'do'} not differ significantly from it"
+    return finding(main, first, "" if main.target is None else _target_name(main.target))
 
 
 def _target_name(target: str) -> str:

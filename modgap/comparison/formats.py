@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from modgap.comparison.latex import to_latex
+from modgap.answers.latex import PREAMBLE, latex_table
+from modgap.answers.text import answer_text
+from modgap.comparison.answer import comparison_answer
 from modgap.comparison.result import Comparison, SystemsComparison
-from modgap.comparison.summary import answer, notes, summary_text, tables
 from modgap.formatting import csv_text
 from modgap.storage.json_records import format_json, plain_values
 
-__all__ = ["COLUMNS", "FORMATS", "pair_records", "to_csv", "to_json", "to_markdown"]
+__all__ = ["COLUMNS", "FORMATS", "pair_records", "to_csv", "to_json", "to_latex", "to_markdown"]
 
 COLUMNS = (
     "target", "first", "second", "first_error", "second_error", "difference", "low", "high", "p", "holm_p",
@@ -62,14 +63,31 @@ def _csv_cell(value: Any) -> Any:
 
 def to_json(comparison: Comparison) -> str:
     """Return the comparison as one strict JSON document."""
-    return format_json(plain_values(comparison.to_dict())) + "\n"
+    record = {**comparison.to_dict(), "answer": comparison_answer(comparison).to_dict()}
+    return format_json(plain_values(record)) + "\n"
+
+
+def to_latex(comparison: Comparison) -> str:
+    """Return the table of the systems and that of the pairs as LaTeX, which needs the package booktabs."""
+    answer = comparison_answer(comparison)
+    systems, pairs = answer.tables
+    differences = " ".join(["Paired differences of the errors.", *answer.notes])
+    return "\n".join(
+        [
+            PREAMBLE,
+            latex_table(systems, f"{', '.join(answer.facts)}. {' '.join(answer.sentences)}", "systems"),
+            latex_table(pairs, differences, "differences"),
+            "",
+        ]
+    )
 
 
 def to_markdown(comparison: Comparison) -> str:
     """Return the answer, the tables and the notes as Markdown."""
-    parts = [_escape_markdown(answer(comparison))]
-    parts += [_markdown_table(table.columns, table.rows) for table in tables(comparison)]
-    return "\n\n".join([*parts, *(_escape_markdown(line) for line in notes(comparison))]) + "\n"
+    answer = comparison_answer(comparison)
+    parts = [_escape_markdown(" ".join(answer.sentences))]
+    parts += [_markdown_table(table.columns, table.rows) for table in answer.tables]
+    return "\n\n".join([*parts, *(_escape_markdown(line) for line in answer.notes)]) + "\n"
 
 
 def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -87,7 +105,7 @@ def _escape_markdown(text: str) -> str:
 
 
 FORMATS: Mapping[str, Callable[[Comparison], str]] = {
-    "table": lambda comparison: summary_text(comparison) + "\n",
+    "table": lambda comparison: answer_text(comparison_answer(comparison)) + "\n",
     "csv": to_csv,
     "json": to_json,
     "latex": to_latex,

@@ -1,15 +1,21 @@
 """Held-out error of each target class, with its interval, its baseline and its most frequent error."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from modgap.discrepancy.report import DiscrepancyReport, class_name
-from modgap.formatting import csv_text
+from modgap.answers import Mark, Table
+from modgap.discrepancy.result import Discrepancy
+from modgap.formatting import csv_text, visible_name
 from modgap.statistics.intervals import SampleErrors, estimate_mean, wilson_interval
 
-__all__ = ["ClassError", "class_errors", "classes_csv", "confusion_csv"]
+__all__ = ["ClassError", "class_errors", "class_table", "classes_csv", "confusion_csv"]
+
+Pairs = Sequence[tuple[str, str]]
+"""Pairs (target class, source class) of the best map, by name."""
+MOST_CLASSES = 100
+"""Most classes whose errors are in the table of an answer."""
 
 CSV_COLUMNS = (
     "target_class", "source_class", "samples", "error", "low", "high", "baseline", "most_frequent_error", "share",
@@ -48,28 +54,28 @@ class ClassError:
         return self.interval is not None and self.interval[1] < self.baseline
 
 
-def class_errors(report: DiscrepancyReport) -> list[ClassError]:
+def class_errors(result: Discrepancy, pairs: Pairs) -> list[ClassError]:
     """Return the error of each target class that has tested samples, lowest error first.
 
     Args:
-        report: Report with a held-out confusion matrix.
+        result: Estimates with a held-out confusion matrix.
+        pairs: Pairs (target class, source class) of the best map, by name.
     """
-    matrix = report.result.held_out_confusion
+    matrix = result.held_out_confusion
     assert matrix is not None
     predicted_shares = matrix.sum(axis=0) / matrix.sum()
-    pairs = report.best_map()
     errors = [
-        _class_error(matrix[k], k, pairs[k], 1 - float(predicted_shares[k]), _interval(report, matrix[k], k))
+        _class_error(matrix[k], k, pairs[k], 1 - float(predicted_shares[k]), _interval(result, matrix[k], k))
         for k in range(len(matrix))
         if matrix[k].sum() > 0
     ]
     return sorted(errors, key=lambda one: (one.error, one.interval[1] if one.interval else 1.0))
 
 
-def _interval(report: DiscrepancyReport, row: np.ndarray, k: int) -> tuple[float, float] | None:
+def _interval(result: Discrepancy, row: np.ndarray, k: int) -> tuple[float, float] | None:
     """Return the interval of the error of class k over the samples or groups that have this class."""
-    tested = report.result.tested_samples
-    name = report.result.best_estimator
+    tested = result.tested_samples
+    name = result.best_estimator
     errors = tested.errors.get(name) if tested and name else None
     if tested is None or errors is None:
         total = max(1, round(float(row.sum())))
@@ -102,12 +108,12 @@ def _class_error(
     )
 
 
-def classes_csv(report: DiscrepancyReport) -> str:
+def classes_csv(result: Discrepancy, pairs: Pairs) -> str:
     """Return the errors of all classes as CSV, lowest error first."""
-    return csv_text([CSV_COLUMNS, *(_csv_cells(report, one) for one in class_errors(report))])
+    return csv_text([CSV_COLUMNS, *(_csv_cells(one, pairs) for one in class_errors(result, pairs))])
 
 
-def _csv_cells(report: DiscrepancyReport, one: ClassError) -> Iterator[str]:
+def _csv_cells(one: ClassError, pairs: Pairs) -> Iterator[str]:
     yield from (one.name, one.source_class, f"{one.n_samples:g}")
     yield f"{one.error:.4f}"
     yield from (f"{end:.4f}" for end in one.interval) if one.interval else ("", "")
@@ -115,17 +121,42 @@ def _csv_cells(report: DiscrepancyReport, one: ClassError) -> Iterator[str]:
     if one.confused_with is None:
         yield from ("", "")
     else:
-        yield from (class_name(report.target_classes, one.confused_with), f"{one.confused_share:.4f}")
+        yield from (pairs[one.confused_with][0], f"{one.confused_share:.4f}")
 
 
-def confusion_csv(report: DiscrepancyReport) -> str:
-    """Return the held-out confusion matrix as CSV: one row for each label, one column for each prediction.
+def confusion_csv(result: Discrepancy, pairs: Pairs) -> str:
+    """Return the held-out confusion matrix as CSV: one row for each label, one column for each prediction."""
+    assert result.held_out_confusion is not None
+    names = [target for target, _ in pairs]
+    counts = zip(names, result.held_out_confusion, strict=True)
+    return csv_text([["label", *names], *([name, *(f"{one:g}" for one in row)] for name, row in counts)])
 
-    Args:
-        report: Report with a held-out confusion matrix.
-    """
-    matrix = report.result.held_out_confusion
-    assert matrix is not None
-    names = [class_name(report.target_classes, number) for number in range(len(matrix))]
-    rows = [[name, *(f"{count:g}" for count in counts)] for name, counts in zip(names, matrix, strict=True)]
-    return csv_text([["label", *names], *rows])
+
+def class_table(result: Discrepancy, pairs: Pairs) -> Table:
+    """Return the error of each class, lowest first, with its source class, its baseline and its most frequent error."""
+    errors = class_errors(result, pairs)
+    shown = errors[:MOST_CLASSES]
+    more = f" {len(errors) - MOST_CLASSES:,} more classes are in classes.csv." if len(errors) > MOST_CLASSES else ""
+    return Table(
+        ("target class → source class", "error", "95 % CI", "samples", "most frequent error"),
+        [_table_row(one, pairs) for one in shown],
+        "Best class map, and the error of each class",
+        "The classes are sorted by their held-out error. The gray mark is the baseline of the class: its error if the "
+        "predictions did not depend on the label. An open orange circle is not significantly better than the baseline "
+        f"(95 % intervals, not corrected for the number of classes).{more}",
+        [Mark(one.error, one.interval, one.baseline, is_open=not one.beats_baseline) for one in shown],
+        is_detail=True,
+    )
+
+
+def _table_row(one: ClassError, pairs: Pairs) -> list[str]:
+    confused = "–"
+    if one.confused_with is not None:
+        confused = f"{visible_name(pairs[one.confused_with][0], 40)} ({100 * one.confused_share:.0f} %)"
+    return [
+        f"{visible_name(one.name, 60)} → {visible_name(one.source_class, 60)}",
+        f"{one.error:.3f}",
+        f"{one.interval[0]:.3f}-{one.interval[1]:.3f}" if one.interval else "-",
+        f"{one.n_samples:g}",
+        confused,
+    ]

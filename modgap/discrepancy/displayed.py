@@ -1,22 +1,22 @@
-"""The discrepancy that the public functions return: a report that prints, plots and converts to a data frame."""
+"""The discrepancy that the public functions return: a report that plots and converts to a data frame."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Estimate
-from modgap.discrepancy.summary import COLUMNS, answer, heading, notes, summary_text, table_rows
-from modgap.display.displayed_result import DisplayedResult
 from modgap.errors import unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from modgap.figures.files import ResultFigure
 
 __all__ = ["DiscrepancyResult"]
 
 
-class DiscrepancyResult(DisplayedResult, DiscrepancyReport):
+class DiscrepancyResult(DiscrepancyReport):
     """A modality knowledge discrepancy with its names, as `modgap.measure` and `modgap.estimate` return it.
 
     `print(result)` shows the answer and the table of the command, `result["search"]` is the estimate of one estimator,
@@ -33,35 +33,43 @@ class DiscrepancyResult(DisplayedResult, DiscrepancyReport):
             raise unknown_name("estimate", name, self.result.estimates)
         return self.result.estimates[name]
 
-    def summary(self) -> str:
-        """Return heading, answer and table as text, like the command prints them."""
-        return summary_text(self)
+    def to_frame(self, figure: str | None = None) -> "pd.DataFrame":
+        """Return the estimates as a data frame with one row per estimator, or the data frame that a figure draws.
 
-    def summary_table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        """Return the headings and the rows of the table as text."""
-        return COLUMNS, table_rows(self)
+        The columns of the estimates are `held_out`, `held_out_low`, `held_out_high`, `held_out_null` (mean with
+        permuted labels), `p` and `value` (in-sample error), all in [0, 1]; NaN where a quantity was not computed.
 
-    def summary_sentences(self) -> tuple[str, Sequence[str], Sequence[str]]:
-        """Return the heading, the sentences of the answer, and the lines below the table."""
-        return heading(self), [answer(self)], [line for lines in notes(self) for line in lines]
+        Args:
+            figure: Name of a figure: `discrepancy`, `classes` or `learning_curve`. None for the estimates.
 
-    def to_frame(self) -> "pd.DataFrame":
-        """Return the estimates as a data frame with one row per estimator.
-
-        The columns are `held_out`, `held_out_low`, `held_out_high`, `held_out_null` (mean with permuted labels), `p`
-        and `value` (in-sample error), all in [0, 1]; NaN where a quantity was not computed.
+        Raises:
+            UsageError: If the result has no figure with this name.
         """
+        if figure is not None:
+            return self._figure(figure).frame()
         import pandas as pd
 
         rows = {name: _frame_row(estimate) for name, estimate in self.result.estimates.items()}
         frame = pd.DataFrame.from_dict(rows, orient="index").astype(float)
         return frame.rename_axis("estimator")
 
-    def plot(self) -> "Figure":
-        """Return a figure of the held-out error beside chance level and permuted labels."""
-        from modgap.discrepancy.answer_figure import plot_discrepancy
+    def plot(self, figure: str = "discrepancy", ax: "Axes | None" = None) -> "Figure":
+        """Return a figure: by default that of the held-out error beside chance level and permuted labels.
 
-        return plot_discrepancy(self)
+        Args:
+            figure: Name of the figure: `discrepancy`, `classes` or `learning_curve`.
+            ax: Axes to draw on. None for a new figure.
+
+        Raises:
+            UsageError: If the result has no figure with this name.
+        """
+        return self._figure(figure).draw(ax=ax)
+
+    def _figure(self, name: str) -> "ResultFigure":
+        from modgap.discrepancy.figures import planned_figures
+        from modgap.figures.files import figure_named
+
+        return figure_named(planned_figures(self), name)
 
 
 def _frame_row(estimate: Estimate) -> dict[str, Any]:

@@ -44,6 +44,7 @@ def estimate(
     labels: ArrayLike,
     *,
     groups: ArrayLike | None = None,
+    merged_groups: ArrayLike | None = None,
     estimators: Sequence[str] = ESTIMATORS,
     weight: str | None = None,
     splits: int = 20,
@@ -75,7 +76,10 @@ def estimate(
             (N, K) with one or more ones in a row.
         groups: Record, subject or field that each sample comes from, shape (N,). Samples of one group are not
             independent, so splits, permutations and intervals keep them together. None if samples are independent.
-            Samples with equal logits are not looked for, see `modgap.discrepancy.repeated_rows.groups_with_copies`.
+        merged_groups: Group of each sample in which groups, or independent samples, that share copies of a sample are
+            merged, shape (N,), see `modgap.discrepancy.repeated_rows.groups_with_copies`; copies are not looked for
+            here. Splits, shuffled labels and intervals keep these together, and `groups` decide what counts equally.
+            None if there are no copies.
         estimators: Names of estimators: `montecarlo`, `assignment` and `search` of the 0-1 error, each of which starts
             from those before it, and `soft`.
         weight: What counts equally in an error: `samples`, `groups` or `classes`; None for groups where there are
@@ -149,8 +153,8 @@ def estimate(
         curve and per_class is None,
     )  # fmt: skip
     inference = _inference(
-        logits, labels, groups, options, (trials, subsets, restarts), classes, (measures, temperature), seed, threads,
-        progress,
+        logits, labels, (groups, merged_groups), options, (trials, subsets, restarts), classes,
+        (measures, temperature), seed, threads, progress,
     )  # fmt: skip
     k_way_result = _k_way(inference, classes, per_class, names)
     if inference.space.n_classes > inference.inputs.logits.shape[1]:
@@ -163,6 +167,7 @@ def held_out_samples(
     labels: ArrayLike,
     *,
     groups: ArrayLike | None = None,
+    merged_groups: ArrayLike | None = None,
     estimators: Sequence[str] = ("search", "soft"),
     weight: str | None = None,
     splits: int = 20,
@@ -177,6 +182,7 @@ def held_out_samples(
         logits: Finite source logits, shape (N, C).
         labels: Target labels, as for `estimate`.
         groups: Group of each sample, shape (N,); None if samples are independent.
+        merged_groups: Group of each sample in which groups that share copies are merged, as for `estimate`.
         estimators: `search`, `soft` or both. `soft` brings `soft-matched` too, unless the logits are constant.
         weight: What counts equally in an error, as for `estimate`.
         splits: Number of repeated splits.
@@ -195,7 +201,9 @@ def held_out_samples(
     _validate_numbers(splits=(splits, 1), per_class=(per_class, 1), seed=(seed, 0), threads=(threads, 1))
     names = _validate_estimators(estimators, 0, "soft", HELD_OUT)
     options = InferenceOptions(names, weight or "", splits, per_class, 0, "soft", "shuffle", 0, False)
-    inference = _inference(logits, labels, groups, options, (1, 0, None), None, ((), 1.0), seed, threads, progress)
+    inference = _inference(
+        logits, labels, (groups, merged_groups), options, (1, 0, None), None, ((), 1.0), seed, threads, progress
+    )
     inference.compute_errors()
     return inference.tested_samples()
 
@@ -203,7 +211,7 @@ def held_out_samples(
 def _inference(
     logits: ArrayLike,
     labels: ArrayLike,
-    groups: ArrayLike | None,
+    groups_and_merged: tuple[ArrayLike | None, ArrayLike | None],
     options: InferenceOptions,
     work: tuple[int, int, int | None],
     classes: int | None,
@@ -217,7 +225,7 @@ def _inference(
     Args:
         logits: Source logits, shape (N, C).
         labels: Target labels.
-        groups: Group of each sample, shape (N,), or None.
+        groups_and_merged: Group and merged group of each sample, shape (N,) each, or None.
         options: Options of the inference; an empty choice of what counts equally stands for the default.
         work: Numbers of trials, subsets and restarts.
         classes: Number of target classes to compare at a time, or None.
@@ -230,7 +238,9 @@ def _inference(
     space = validate_labels(labels, len(array))
     if classes is not None:
         validate_k_way(space, classes, array.shape[1])
-    group_numbers = None if groups is None else number_groups(groups, len(array))[space.rows]
+    group_numbers, merged_numbers = (
+        None if groups is None else number_groups(groups, len(array))[space.rows] for groups in groups_and_merged
+    )
     weighting = choose_weighting(options.weighting or None, group_numbers)
     if classes is None or classes > space.n_classes:
         validate_class_count(space.n_classes, array.shape[1])
@@ -242,7 +252,8 @@ def _inference(
     if not space.has_single_labels:
         sample_weights = np.bincount(space.entry_samples, weights, len(space))
     measure_inputs = MeasureInputs(np.asarray(logits), space, sample_weights, *measures)
-    return Inference(inputs, space, group_numbers, measure_inputs, replace(options, weighting=weighting), progress)
+    options = replace(options, weighting=weighting)
+    return Inference(inputs, space, group_numbers, measure_inputs, options, progress, merged_numbers)
 
 
 def _result(inference: Inference, k_way_result: KWay | None, bound_seconds: float | None = None) -> Discrepancy:
@@ -311,6 +322,7 @@ def _k_way(inference: Inference, classes: int | None, per_class: int | None, nam
         classes,
         per_class=per_class,
         names=names,
+        merged_groups=inference.merged_groups,
     )
     inference.seconds["k_way"] = time.perf_counter() - began
     return result

@@ -11,7 +11,7 @@ from modgap.discrepancy.learning_curve import draw_per_class
 from modgap.discrepancy.soft import Labeling
 from modgap.label_space import LabelSpace, row_numbers
 from modgap.statistics.intervals import ErrorAverage, SampleErrors
-from modgap.statistics.permutations import permute_samples
+from modgap.statistics.permutations import permute_merged_groups
 from modgap.statistics.splits import Splits, repeated_halves, testable_samples
 from modgap.statistics.weights import entry_weights
 
@@ -30,6 +30,7 @@ class HeldOutProblem:
         samples: Number of each sample among the N labeled samples, shape (M,).
         weighting: What counts equally in an error.
         permutations_by: How labels move inside a group of several classes, see `permute_samples`.
+        merged_groups: Number of each sample's merged group, if copies of a sample merge groups, shape (M,); else None.
     """
 
     inputs: EstimatorInputs
@@ -39,11 +40,18 @@ class HeldOutProblem:
     samples: np.ndarray
     weighting: str
     permutations_by: str = "shuffle"
+    merged_groups: np.ndarray | None = None
 
     @cached_property
     def units(self) -> np.ndarray:
-        """Number of each sample's group, or of the sample itself, shape (M,)."""
-        return row_numbers(len(self.labeling.space)) if self.groups is None else self.groups
+        """Number of each sample's merged group, or of its group, or of the sample itself, shape (M,)."""
+        groups = self.split_groups
+        return row_numbers(len(self.labeling.space)) if groups is None else groups
+
+    @property
+    def split_groups(self) -> np.ndarray | None:
+        """Number of each sample's group that splits keep together, shape (M,); None if samples are independent."""
+        return self.groups if self.merged_groups is None else self.merged_groups
 
     @property
     def strata(self) -> np.ndarray | None:
@@ -74,7 +82,9 @@ class HeldOutProblem:
     def permuted(self, seed: int, repeat: int, splits: Splits) -> Labeling:
         """Return the labeling in which labels have moved between samples or groups, together with the splits."""
         space = self.labeling.space
-        donors = permute_samples(space.label_set_ids, self.groups, seed, repeat, self.permutations_by)
+        donors = permute_merged_groups(
+            space.label_set_ids, self.groups, self.merged_groups, seed, repeat, self.permutations_by
+        )
         permuted = space.with_labels_from(donors)
         return Labeling(permuted, entry_weights(permuted, self.groups, self.weighting), splits.permuted(donors))
 
@@ -93,6 +103,7 @@ def held_out_problem(
     splits: int,
     per_class: int | None,
     permutations_by: str = "shuffle",
+    merged_groups: np.ndarray | None = None,
 ) -> HeldOutProblem | None:
     """Return the samples and classes that can be tested, and their splits.
 
@@ -106,11 +117,13 @@ def held_out_problem(
         splits: Number of repeated splits; 0 for no held-out values.
         per_class: Number of samples a class to fit on; None for halves.
         permutations_by: How labels move inside a group of several classes: `shuffle` or `shifts`.
+        merged_groups: Number of each sample's merged group, if copies of a sample merge groups, shape (N,); else None.
 
     Raises:
         InputError: If there are too few samples for the requested number of samples a class.
     """
-    samples = testable_samples(space, groups)
+    split_groups = groups if merged_groups is None else merged_groups
+    samples = testable_samples(space, split_groups)
     if not len(samples) or not splits:
         return None
     # Label spaces take as much memory as some columns of logits, so a second one is made only where it differs.
@@ -120,11 +133,12 @@ def held_out_problem(
         return None
     if len(classes) < space.n_classes:
         tested = replace(tested, labels=np.searchsorted(classes, tested.labels), n_classes=len(classes))
-    tested_groups = None if groups is None else np.unique(groups[samples], return_inverse=True)[1]
+    tested_groups = _renumbered(groups, samples)
+    tested_split_groups = _renumbered(split_groups, samples)
     if per_class is None:
-        folds = repeated_halves(tested, tested_groups, splits, inputs.seed)
+        folds = repeated_halves(tested, tested_split_groups, splits, inputs.seed)
     else:
-        folds = draw_per_class(tested, tested_groups, per_class, splits, inputs.seed)
+        folds = draw_per_class(tested, tested_split_groups, per_class, splits, inputs.seed)
     folds = folds.with_tests()
     if not len(folds):
         return None
@@ -133,4 +147,12 @@ def held_out_problem(
     if len(classes) == inputs.n_classes and "search" in inputs.names:
         tested_inputs.share_ranking_of(inputs)
     labeling = Labeling(tested, weights, folds)
-    return HeldOutProblem(tested_inputs, labeling, tested_groups, classes, samples, weighting, permutations_by)
+    tested_merged = None if merged_groups is None else tested_split_groups
+    return HeldOutProblem(
+        tested_inputs, labeling, tested_groups, classes, samples, weighting, permutations_by, tested_merged
+    )
+
+
+def _renumbered(groups: np.ndarray | None, samples: np.ndarray) -> np.ndarray | None:
+    """Return the groups of some samples, with numbers from 0."""
+    return None if groups is None else np.unique(groups[samples], return_inverse=True)[1]

@@ -30,7 +30,7 @@ from modgap.label_space import LabelSpace
 from modgap.progress import Progress
 from modgap.resources import describe_threads
 from modgap.statistics.intervals import SampleErrors, estimate_mean
-from modgap.statistics.permutations import are_ordered, count_shifts, permute_samples, smallest_p_value
+from modgap.statistics.permutations import are_ordered, count_shifts, permute_merged_groups, smallest_p_value
 from modgap.statistics.splits import one_fold_of_all
 from modgap.statistics.weights import entry_weights, integer_weights
 
@@ -38,7 +38,8 @@ __all__ = ["Inference", "InferenceOptions"]
 
 ORDERED = (
     "Samples that follow each other in a group are alike, in their labels and in the source's outputs, so the p-value "
-    "of shuffled labels is too low. Pass --permutations-by shifts if the samples are in the order of time."
+    'of shuffled labels is too low. Pass --permutations-by shifts (in Python permutations_by="shifts") if the samples '
+    "are in the order of time."
 )
 """Warning if labels are shuffled inside groups whose samples are not exchangeable."""
 
@@ -83,6 +84,7 @@ class Inference:
         measures: Inputs of the further distance measures, with the user's logits.
         options: Options of the inference.
         progress: Called with the name of a stage and the share of its work done since the last call.
+        merged_groups: Number of each sample's merged group, if copies of a sample merge groups, shape (N,); else None.
         seconds: Wall time by stage, in seconds.
     """
 
@@ -92,6 +94,7 @@ class Inference:
     measures: MeasureInputs
     options: InferenceOptions
     progress: Progress | None
+    merged_groups: np.ndarray | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     errors: dict[str, SampleErrors] = field(default_factory=dict, init=False)
     held_out_confusion: np.ndarray | None = field(default=None, init=False)
@@ -111,6 +114,7 @@ class Inference:
             options.splits,
             options.per_class,
             options.permutations_by,
+            self.merged_groups,
         )
 
     @cached_property
@@ -311,7 +315,7 @@ class Inference:
             return
         value = solutions[name].value
         hard = hard_permutation_test(
-            name, self.problem, self.inputs, self.space, self.groups, value, permutations, report
+            name, self.problem, self.inputs, self.space, (self.groups, self.merged_groups), value, permutations, report
         )
         above_floor = hard.in_sample_null.mean - self.space.floor
         held_out = estimates[name].held_out
@@ -341,7 +345,7 @@ class Inference:
                 self.tested_probabilities,
                 labeling.space,
                 labeling.weights,
-                self.problem.groups,
+                self.problem.split_groups,
                 self.options.splits,
                 self.inputs.seed,
                 self.problem.strata,
@@ -375,8 +379,13 @@ class Inference:
                 "does not apply to multi-label data or to weights that differ."
             )
             return Bounds(None, upper, None, None)
-        donors = permute_samples(
-            self.space.label_set_ids, self.groups, self.inputs.seed, 0, self.options.permutations_by
+        donors = permute_merged_groups(
+            self.space.label_set_ids,
+            self.groups,
+            self.merged_groups,
+            self.inputs.seed,
+            0,
+            self.options.permutations_by,
         )
         logits, threads = self.inputs.logits, self.inputs.threads
         with self._stage("bounds"):

@@ -76,6 +76,7 @@ def k_way(
     *,
     per_class: int | None = None,
     names: tuple[str, ...] = ("search", "soft"),
+    merged_groups: np.ndarray | None = None,
     choices: int = CHOICES,
 ) -> KWay:
     """Estimate the mean discrepancy over random choices of k target classes.
@@ -88,6 +89,7 @@ def k_way(
         classes: Number k of classes in each choice, at most K and at most C.
         per_class: Number n of samples of each class to fit on; None for half of the smallest class.
         names: Names of the estimators.
+        merged_groups: Number of each sample's merged group, if copies of a sample merge groups, shape (N,); else None.
         choices: Number of choices.
 
     Raises:
@@ -97,7 +99,8 @@ def k_way(
         MoNA (ICML 2024), A.4: "the target categories being compared".
     """
     validate_k_way(space, classes, inputs.logits.shape[1])
-    tested = space.subset(testable_samples(space, groups))
+    split_groups = groups if merged_groups is None else merged_groups
+    tested = space.subset(testable_samples(space, split_groups))
     counts = np.bincount(tested.labels, minlength=space.n_classes)
     if (counts > 0).sum() < classes:
         raise InputError(
@@ -105,12 +108,12 @@ def k_way(
             "compared at a time. Use a smaller --classes."
         )
     if per_class is not None:
-        draw_per_class(space, groups, per_class, 1, inputs.seed)
+        draw_per_class(space, split_groups, per_class, 1, inputs.seed)
     n_fit = per_class or max(1, int(counts[counts > 0].min()) // 2)
-    sums = {name: _Sums(space, groups, inputs.seed) for name in names}
+    sums = {name: _Sums(space, groups, split_groups, inputs.seed) for name in names}
     k_way_inputs = replace(inputs, n_classes=classes, names=tuple(name for name in names if name in inputs.names))
     for number, chosen in enumerate(_choices(np.flatnonzero(counts > 1), classes, choices, inputs.seed)):
-        choice = _choice(space, groups, chosen, n_fit, [inputs.seed, CHOICE_SALT, number])
+        choice = _choice(space, groups, split_groups, chosen, n_fit, [inputs.seed, CHOICE_SALT, number])
         _add_choice(k_way_inputs, logits, choice, sums)
     estimates = {name: total.estimate() for name, total in sums.items()}
     return KWay(classes, choices, n_fit, 1 - 1 / classes, estimates)
@@ -160,15 +163,22 @@ class _Choice:
 
 
 def _choice(
-    space: LabelSpace, groups: np.ndarray | None, chosen: np.ndarray, per_class: int, seed: list[int]
+    space: LabelSpace,
+    groups: np.ndarray | None,
+    split_groups: np.ndarray | None,
+    chosen: np.ndarray,
+    per_class: int,
+    seed: list[int],
 ) -> _Choice:
     numbers = np.full(space.n_classes, -1)
     numbers[chosen] = np.arange(len(chosen))
     samples = np.flatnonzero(numbers[space.labels] >= 0)
     part = replace(space.subset(samples), labels=numbers[space.labels[samples]], n_classes=len(chosen))
     split_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    part_groups = None if groups is None else np.unique(groups[samples], return_inverse=True)[1]
-    splits = per_class_splits(part.labels, part_groups, per_class, REPEATS, split_seed)
+    part_groups, part_split_groups = (
+        None if one is None else np.unique(one[samples], return_inverse=True)[1] for one in (groups, split_groups)
+    )
+    splits = per_class_splits(part.labels, part_split_groups, per_class, REPEATS, split_seed)
     return _Choice(samples, Labeling(part, entry_weights(part, part_groups, "classes"), splits))
 
 
@@ -196,10 +206,12 @@ def _add_choice(inputs: EstimatorInputs, logits: np.ndarray, choice: _Choice, su
 class _Sums:
     """Values of one estimator over the choices, and the errors that it made on each sample."""
 
-    def __init__(self, space: LabelSpace, groups: np.ndarray | None, seed: int) -> None:
+    def __init__(
+        self, space: LabelSpace, groups: np.ndarray | None, split_groups: np.ndarray | None, seed: int
+    ) -> None:
         self.labels = space.labels
         self.weights = entry_weights(space, groups, "classes")
-        self.units = np.arange(len(space)) if groups is None else groups
+        self.units = np.arange(len(space)) if split_groups is None else split_groups
         self.seed = seed
         self.values: list[float] = []
         self.averages: list[np.ndarray] = []

@@ -23,7 +23,7 @@ from modgap.discrepancy.soft import (
 from modgap.discrepancy.threads import share_work
 from modgap.label_space import LabelSpace
 from modgap.resources import describe_threads
-from modgap.statistics.permutations import NullDistribution, draw_null, permute_samples, summarize_null
+from modgap.statistics.permutations import NullDistribution, draw_null, permute_merged_groups, summarize_null
 from modgap.statistics.splits import Splits
 from modgap.statistics.weights import entry_weights, integer_weights
 
@@ -200,7 +200,7 @@ def hard_permutation_test(
     problem: HeldOutProblem,
     inputs: EstimatorInputs,
     space: LabelSpace,
-    groups: np.ndarray | None,
+    groups_and_merged: tuple[np.ndarray | None, np.ndarray | None],
     in_sample_value: float,
     permutations: int,
     progress: Callable[[int], None] | None = None,
@@ -214,11 +214,13 @@ def hard_permutation_test(
         problem: Samples, labels and splits that can be tested.
         inputs: Logits and options of the estimators for all classes.
         space: Labels of all N samples.
-        groups: Number of each sample's group, shape (N,); None if samples are independent.
+        groups_and_merged: Number of each sample's group, shape (N,), or None if samples are independent; and of its
+            merged group if copies of a sample merge groups, else None.
         in_sample_value: Value of the estimator with the real labels.
         permutations: Largest number of permutations, at least 1.
         progress: Called with the number of permutations that were drawn since the last call.
     """
+    groups, merged_groups = groups_and_merged
     splits = problem.labeling.splits.first(1)
     began = time.perf_counter()
     value = _hard_error(name, problem, Labeling(problem.labeling.space, problem.labeling.weights, splits))
@@ -232,7 +234,9 @@ def hard_permutation_test(
         values = []
         for repeat in repeats:
             values.append(_hard_error(name, problem, problem.permuted(inputs.seed, repeat, splits)))
-            donors = permute_samples(space.label_set_ids, groups, inputs.seed, repeat, problem.permutations_by)
+            donors = permute_merged_groups(
+                space.label_set_ids, groups, merged_groups, inputs.seed, repeat, problem.permutations_by
+            )
             permuted = space.with_labels_from(donors)
             weights = integer_weights(entry_weights(permuted, groups, problem.weighting))
             in_sample.append(run_chain(fixed, permuted, weights)[0][name].value)

@@ -20,8 +20,9 @@ ROWS_AT_A_TIME = 4096
 MOST_ROWS_COMPARED = 1000
 """Number of different repeated rows of which the values are compared."""
 NOT_COPIES = (
-    "{} are taken for different samples for which the source has one output. If they are copies, the p-value and the "
-    "intervals are too small: remove them, or pass groups."
+    "{} are not taken for copies: the source may have one output for different samples, or merging them would join "
+    "more than one in eight groups. If they are copies, the p-value and the intervals are too small: remove them, or "
+    "pass groups that hold them together."
 )
 
 
@@ -32,13 +33,13 @@ class RepeatedRows:
     Attributes:
         n_samples: Number of these samples.
         n_merged: Number of them that are taken for copies of one another.
-        groups: Number of each sample's group, shape (N,), in which copies have one group together with all samples of
-            the groups that they come from. The user's groups if there are no copies; None if samples are independent.
+        merged_groups: Number of each sample's group, shape (N,), in which copies have one group together with all
+            samples of the groups that they come from; None if there are no copies.
     """
 
     n_samples: int
     n_merged: int
-    groups: ArrayLike | None
+    merged_groups: np.ndarray | None
 
 
 def remarks_on_copies(n_repeated: int, n_copies: int, n_samples: int) -> list[str]:
@@ -56,7 +57,8 @@ def remarks_on_copies(n_repeated: int, n_copies: int, n_samples: int) -> list[st
         return [f"{repeated} {NOT_COPIES.format('They')}"]
     those = "They" if n_copies == n_repeated else f"{n_copies:,} of them"
     remarks = [
-        f"{repeated} {those} are taken for copies: splits, permutations and intervals keep equal samples together."
+        f"{repeated} {those} are taken for copies: each of them counts in an error, and splits, shuffled labels and "
+        "intervals keep equal samples together."
     ]
     if n_copies < n_repeated:
         remarks.append(NOT_COPIES.format(f"The other {n_repeated - n_copies:,}"))
@@ -74,23 +76,23 @@ def groups_with_copies(logits: ArrayLike, labels: ArrayLike, groups: ArrayLike |
         groups: Group of each sample, shape (N',); None if samples are independent.
 
     Returns:
-        The repeated samples, with groups of shape (N',).
+        The repeated samples, with merged groups of shape (N',).
 
     Raises:
         InputError: If labels or groups cannot be used.
     """
     array = np.asarray(logits)
     if array.ndim != 2 or array.dtype.kind not in "fiu" or not len(array):
-        return RepeatedRows(0, 0, groups)
+        return RepeatedRows(0, 0, None)
     space = validate_labels(labels, len(array))
     numbers = None if groups is None else number_groups(groups, len(array))
     found = repeated_rows(array, space, None if numbers is None else numbers[space.rows])
-    if not found.n_merged or found.groups is None:
-        return replace(found, groups=groups)
+    if found.merged_groups is None:
+        return found
     # Samples without a label are not used, so that each may be a group of its own.
     all_groups = len(array) + np.arange(len(array))
-    all_groups[space.rows] = found.groups
-    return replace(found, groups=all_groups)
+    all_groups[space.rows] = found.merged_groups
+    return replace(found, merged_groups=all_groups)
 
 
 def repeated_rows(logits: np.ndarray, space: LabelSpace, groups: np.ndarray | None) -> RepeatedRows:
@@ -102,7 +104,8 @@ def repeated_rows(logits: np.ndarray, space: LabelSpace, groups: np.ndarray | No
 
     - rows that are repeated have so few different values that rows of different samples are expected to be equal;
     - without groups, a row belongs to more than one in eight samples, and their labels differ;
-    - with groups, a row occurs in more than one in eight groups, and in more than two.
+    - with groups, a row, or the copies that link groups to each other, occur in more than one in eight groups, and in
+      more than two.
 
     Copies with different labels stay together as well, so that their labels are permuted among themselves alone, which
     does not change an error: they add no evidence.
@@ -117,16 +120,16 @@ def repeated_rows(logits: np.ndarray, space: LabelSpace, groups: np.ndarray | No
     is_repeated = sizes > 1
     n_samples = int(sizes[is_repeated].sum())
     if not n_samples:
-        return RepeatedRows(0, 0, groups)
+        return RepeatedRows(0, 0, None)
     merged = is_repeated
     if _is_discrete(logits[space.rows[_first_samples(rows)[is_repeated][:MOST_ROWS_COMPARED]]], len(space)):
         merged = np.zeros_like(is_repeated)
     elif groups is None:
         merged &= (sizes * MIN_UNITS <= len(space)) | (_n_different(rows, space.label_set_ids) == 1)
     else:
-        merged &= _n_different(rows, groups) <= max(2, len(np.unique(groups)) / MIN_UNITS)
+        merged &= _links_few_groups(rows, merged, groups)
     n_merged = int(sizes[merged].sum())
-    return RepeatedRows(n_samples, n_merged, _merge(rows, merged, groups) if n_merged else groups)
+    return RepeatedRows(n_samples, n_merged, _merge(rows, merged, groups) if n_merged else None)
 
 
 def _row_numbers(logits: np.ndarray, samples: np.ndarray) -> np.ndarray:
@@ -174,6 +177,22 @@ def _is_discrete(repeated: np.ndarray, n_samples: int) -> bool:
     equal = np.array([(one * (one - 1.0)).sum() for one in sizes]) / (n_rows * (n_rows - 1.0))
     with np.errstate(divide="ignore"):
         return bool(np.log(equal).sum() + np.log(n_samples * (n_samples - 1.0) / 2) >= 0)
+
+
+def _links_few_groups(rows: np.ndarray, merged: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Return which rows are in one group, or link at most one in eight groups, or two, to each other, shape (D,).
+
+    Args:
+        rows: Number of each sample's row, shape (N,).
+        merged: True for the rows that are copies of one sample, as far as this is known without the groups, shape (D,).
+        groups: Number of each sample's group, shape (N,).
+    """
+    most = max(2, len(np.unique(groups)) / MIN_UNITS)
+    n_groups = _n_different(rows, groups)
+    linked = _merge(rows, merged & (n_groups <= most), groups)
+    n_linked = _n_different(linked, groups)[linked[_first_samples(rows)]]
+    few: np.ndarray = (n_groups == 1) | ((n_groups <= most) & (n_linked <= most))
+    return few
 
 
 def _merge(rows: np.ndarray, merged: np.ndarray, groups: np.ndarray | None) -> np.ndarray:

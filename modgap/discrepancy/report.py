@@ -1,27 +1,27 @@
-"""Discrepancy report: the result with its names, as a strict JSON record."""
+"""Discrepancy report: the result with its names, its answer, and its record as strict JSON."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from modgap.discrepancy.repeated_rows import remarks_on_copies
+from modgap.answers import Answer, Answered, Table
+from modgap.answers.confusion import confusion_table
+from modgap.discrepancy.answer import answer_of_record, notes, table
+from modgap.discrepancy.class_errors import ClassError, class_errors, class_table
 from modgap.discrepancy.result import Discrepancy, Estimate
 from modgap.discrepancy.verdict import evidence_of_record, verdict
-from modgap.formatting import count
-from modgap.statistics.intervals import MIN_UNITS
 from modgap.storage.json_records import format_json
 
 __all__ = ["DiscrepancyReport", "class_name", "to_json"]
 
 SCHEMA = 2
-FEW_GROUPS = 20
-"""Number of groups below which the coverage of intervals depends on how unlike the groups are."""
 
 
-@dataclass(frozen=True)
-class DiscrepancyReport:
+@dataclass(frozen=True, repr=False)
+class DiscrepancyReport(Answered):
     """A discrepancy with the names of its source, its target and their classes.
 
     Attributes:
@@ -43,25 +43,7 @@ class DiscrepancyReport:
     target_classes: Sequence[str]
     provenance: dict[str, Any]
     logits_seconds: float
-    sample_ids: np.ndarray | None = field(default=None, repr=False, compare=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the documented record of plain values."""
-        record = self.result.to_dict()
-        for name, estimate in self.result.estimates.items():
-            map_names = [class_name(self.source_classes, c) for c in estimate.solution.map]
-            record["estimates"][name]["map_names"] = map_names
-            targets = [class_name(self.target_classes, k) for k in range(len(map_names))]
-            record["estimates"][name]["target_names"] = targets
-        record["seconds"] = {"logits": self.logits_seconds, **record["seconds"]}
-        head = {"schema": SCHEMA, "kind": "discrepancy", "source": self.source, "target": self.target}
-        shown = verdict(evidence_of_record({**head, **record, "provenance": self.provenance}))
-        return {
-            **head,
-            **record,
-            "verdict": {"status": shown.status, "sentence": shown.sentence},
-            "provenance": self.provenance,
-        }
+    sample_ids: np.ndarray | None = field(default=None, compare=False)
 
     @property
     def best_estimate(self) -> Estimate | None:
@@ -77,47 +59,47 @@ class DiscrepancyReport:
             for k, c in enumerate(source_classes)
         ]
 
-    def remarks(self) -> list[str]:
-        """Return sentences that say what the numbers prove and which samples they leave out."""
-        result = self.result
-        copies = remarks_on_copies(result.n_repeated, result.n_copies, result.n_samples)
-        return [*copies, *self._remarks_on_samples(), *self._remarks_on_bounds()]
+    @cached_property
+    def answer(self) -> Answer:
+        """The answer, with its verdicts, checks, tables and next step."""
+        return replace(
+            answer_of_record(self._numbers()),
+            tables=tuple(self._tables()),
+            notes=tuple(notes(self.result, self.best_map())),
+        )
 
-    def _remarks_on_samples(self) -> list[str]:
-        result = self.result
-        remarks = []
-        if result.n_unlabeled:
-            left_out = "is left out" if result.n_unlabeled == 1 else "are left out"
-            remarks.append(f"{count(result.n_unlabeled, 'sample')} without a label {left_out}.")
-        if 0 < result.n_untested < result.n_samples:
-            remarks.append(
-                f"Held-out errors, chance level and baseline are over {result.n_tested_classes} of "
-                f"{result.n_target_classes} classes. Samples of the other classes are left out, because these have "
-                f"only one sample or group ({count(result.n_untested, 'sample')}, "
-                f"{100 * result.n_untested / result.n_samples:.1f} %)."
-            )
-        if result.n_groups is not None and MIN_UNITS <= result.n_groups < FEW_GROUPS and result.splits:
-            remarks.append(
-                f"There are {result.n_groups} groups. With fewer than {FEW_GROUPS}, 95 % intervals of the soft error "
-                "covered 82 to 99 % in simulations."
-            )
-        return remarks
+    def _tables(self) -> Iterator[Table]:
+        """Yield the estimates and, with held-out predictions, the classes and their confusion matrix."""
+        matrix = self.result.held_out_confusion
+        pairs = self.best_map()
+        yield table(self.result)
+        if matrix is not None:
+            yield class_table(self.result, pairs)
+            yield confusion_table([target for target, _ in pairs], matrix.tolist(), "held-out")
 
-    def _remarks_on_bounds(self) -> list[str]:
-        bounds = self.result.bounds
-        solution = self.best_estimate.solution if self.best_estimate else None
-        remarks = []
-        if bounds.lower is not None:
-            remarks.append(f"Certified: every map has an error of at least {bounds.lower:.3f}.")
-        if solution and bounds.permuted_lower is not None and bounds.permuted_lower > solution.value:
-            remarks.append(
-                f"Certified: with permuted labels, every map has an error of at least {bounds.permuted_lower:.3f}. "
-                f"The error with the real labels is {solution.value:.3f}, so no map can fit these permuted labels as "
-                "well."
-            )
-        if solution and getattr(solution, "exact", False):
-            remarks.append(f"The value of {self.result.best_estimator} is exact: all injective maps were tried.")
-        return remarks
+    def class_errors(self) -> list[ClassError]:
+        """Return the error of each target class that has tested samples, lowest error first."""
+        return class_errors(self.result, self.best_map())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the documented record of plain values."""
+        record = self._numbers()
+        shown = verdict(evidence_of_record(record))
+        provenance = record.pop("provenance")
+        sentences = {"verdict": {"status": shown.status, "sentence": shown.sentence}, "answer": self.answer.to_dict()}
+        return {**record, **sentences, "provenance": provenance}
+
+    def _numbers(self) -> dict[str, Any]:
+        """Return the record without its answer."""
+        record = self.result.to_dict()
+        for name, estimate in self.result.estimates.items():
+            map_names = [class_name(self.source_classes, c) for c in estimate.solution.map]
+            record["estimates"][name]["map_names"] = map_names
+            targets = [class_name(self.target_classes, k) for k in range(len(map_names))]
+            record["estimates"][name]["target_names"] = targets
+        record["seconds"] = {"logits": self.logits_seconds, **record["seconds"]}
+        head = {"schema": SCHEMA, "kind": "discrepancy", "source": self.source, "target": self.target}
+        return {**head, **record, "provenance": self.provenance}
 
 
 def class_name(names: Sequence[str], number: int) -> str:

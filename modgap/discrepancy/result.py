@@ -134,8 +134,7 @@ class Discrepancy:
 
     Attributes:
         n_samples: Number N of samples with a label.
-        n_groups: Number of groups (records, subjects, fields, copies of a sample) that the samples come from; None if
-            the samples are independent.
+        n_groups: Number of groups (records, subjects, fields) that the samples come from; None if the user passed none.
         n_source_classes: Number C of source classes.
         n_target_classes: Number K of target classes.
         n_tested_classes: Number of target classes with at least two samples or groups, which held-out values, chance
@@ -143,9 +142,10 @@ class Discrepancy:
         n_unlabeled: Number of samples without a label, which are left out.
         n_untested: Number of samples that the held-out values leave out, because their class has only one sample or one
             group; all samples without held-out values.
-        n_units: Number of tested groups, or of tested samples without groups; None without held-out values.
+        n_units: Number of tested groups, or of tested samples without groups, where copies of a sample count once and
+            merge their groups; None without held-out values.
         n_repeated: Number of samples whose logits equal those of another sample.
-        n_copies: Number of them that are taken for copies of one another, and share a group.
+        n_copies: Number of them that are taken for copies of one another, and are kept together.
         weighting: What counts equally in an error: `samples`, `groups` or `classes`.
         splits: Number of repeated splits of the samples into a part to fit on and a part to test on.
         per_class: Number of samples of each class that maps are fitted on; None if they are fitted on halves.

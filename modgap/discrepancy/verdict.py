@@ -43,6 +43,9 @@ ENOUGH_CONTROLS = 3
 CONTROL_HINT = "Pass --control (in Python control=3) to compare with the same architecture with random weights."
 LOGITS_HINT = "Compare with logits of the same architecture with random weights, see modgap compare."
 
+ERROR_NAMES = {"montecarlo": "Monte-Carlo", "search": "search"}
+"""Names of the errors of estimators that a permutation test can be made with, beside the soft error."""
+
 STATUSES: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "no map": ("{target} has more classes than {source}", ""),
@@ -133,6 +136,8 @@ class Evidence:
         permuted: Mean error with permuted labels on the scale of the held-out error; None if it is unknown.
         soft: Soft held-out error with the real labels and with permuted ones, if the test is made with it and another
             error is reported; else None.
+        tested_by: Estimator that the test is made with and whose mean error `permuted` is, if it is neither the soft
+            error nor the one that is reported; else None.
         is_ordered: True if labels were shuffled although samples that follow each other are alike, so that the p-value
             is too low.
         control: Comparison with random-weights controls; None without one.
@@ -157,6 +162,7 @@ class Evidence:
     permutations: int = 0
     permuted: float | None = None
     soft: tuple[float, float] | None = None
+    tested_by: str | None = None
     is_ordered: bool = False
     control: ControlEvidence | None = None
     is_control: bool = False
@@ -223,6 +229,7 @@ def evidence_of_record(record: Mapping[str, Any]) -> Evidence:
         permutations=null["requested"],
         permuted=record["permuted_error"] if is_soft else null["mean"],
         soft=(record["estimates"]["soft"]["held_out"], null["mean"]) if is_soft else None,
+        tested_by=None if is_soft or tested_by == name else tested_by,
         is_ordered=record.get("is_ordered", False) and record["permutations_by"] == "shuffle",
     )
 
@@ -314,14 +321,15 @@ def labels_finding(numbers: Evidence) -> Finding:
         level = f"With permuted labels it is {numbers.permuted:.3f}, and the" if numbers.permuted is not None else "The"
         text = f"{level} soft error is {permuted:.3f} where the real labels give {real:.3f}"
     else:
-        text = f"With permuted labels it is {numbers.permuted:.3f}"
+        error = "it" if numbers.tested_by is None else f"the {ERROR_NAMES[numbers.tested_by]} error"
+        text = f"With permuted labels {error} is {numbers.permuted:.3f}"
     text += f" ({_p_text(numbers.p_value)})"
     smallest = smallest_p_value(numbers.permutations)
     if numbers.p_value <= SIGNIFICANCE_LEVEL and numbers.is_ordered:
         return Finding(
             "not shown",
             f"{text}, but this p-value is too low, because samples that follow each other are alike. If they are in "
-            "the order of time, pass --permutations-by shifts.",
+            'the order of time, pass --permutations-by shifts (in Python permutations_by="shifts").',
         )
     if numbers.p_value <= SIGNIFICANCE_LEVEL:
         return Finding("yes", f"{text}.")
@@ -364,7 +372,10 @@ def control_finding(numbers: Evidence) -> Finding:
     if control.n < ENOUGH_CONTROLS:
         better = "better" if control.difference < 0 else "worse"
         text = f"{shown}, so {source} is {better} than {_these(control.n)}."
-        more = f" Whether pretraining matters needs {ENOUGH_CONTROLS} or more (--control {ENOUGH_CONTROLS})."
+        more = (
+            f" At least {ENOUGH_CONTROLS} random initializations are needed to show whether pretraining helps "
+            f"(--control {ENOUGH_CONTROLS}; in Python control={ENOUGH_CONTROLS})."
+        )
         return Finding("few controls" if control.difference < 0 else "no", text + more)
     if control.difference < 0:
         return Finding("yes", f"{shown}, so pretraining helps.")
@@ -400,7 +411,8 @@ def verdict(numbers: Evidence) -> Finding:
         "hint": _hint(numbers),
     }
     text = title.format_map(values)
-    return Finding(status, sentence.format_map(values), text[0].upper() + text[1:] if not numbers.source else text)
+    is_unnamed = not numbers.source and text.startswith("the source")
+    return Finding(status, sentence.format_map(values), text[0].upper() + text[1:] if is_unnamed else text)
 
 
 def _status(numbers: Evidence) -> str:

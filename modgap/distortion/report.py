@@ -1,169 +1,167 @@
-"""Record and tables of a distortion, and the cells of the paper's Fig. 3: target x epochs x method, over seeds."""
+"""The distortion that `modgap.measure_distortion` returns: its answer, its record and its data frame."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from scipy import stats
-
-from modgap.distortion.display_names import display_name
+from modgap.answers import Answer, Answered
+from modgap.distortion.answer import answer_of_record, notes, tables
 from modgap.distortion.few_shot import FewShotCurve
+from modgap.distortion.grid import grid_cells
 from modgap.distortion.measurement import DistortionRequest, EncoderResult, SurrogateResult
-from modgap.distortion.similarity import SimilarityGrid
-from modgap.formatting import format_p_value
+from modgap.errors import unknown_name
 from modgap.storage.json_records import format_json, plain_values
 from modgap.version import installed_version
 
-__all__ = ["GridCell", "encoder_table", "grid_cells", "layer_grid", "to_dict", "to_json"]
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["DistortionResult", "to_json"]
 
 SCHEMA = 1
 
 
-@dataclass(frozen=True)
-class GridCell:
-    """Error rate of the runs of one method on one target after some epochs.
+@dataclass(frozen=True, repr=False)
+class DistortionResult(Answered):
+    """Remaining knowledge of a source on each surrogate, as `modgap.measure_distortion` returns it.
+
+    `print(result)` shows the answer and the tables of the command. `result[0]` and `result["fashion-mnist"]` are the
+    measurements on one surrogate, and a loop goes over all of them.
 
     Attributes:
-        target: Target on which the runs were trained.
-        method: Method of the runs.
-        epoch: Epoch of stage 2.
-        mean: Mean error rate of the first probe over seeds, in [0, 1]; lower is better. Runs with one seed count once.
-        interval: 95 % interval of the mean: Student's t over seeds; with one seed, the interval of the probe over
-            splits and samples or groups, NaN if it has none.
-        seeds: Number of seeds.
-    """
-
-    target: str
-    method: str
-    epoch: int
-    mean: float
-    interval: tuple[float, float]
-    seeds: int
-
-
-def grid_cells(results: Sequence[EncoderResult]) -> list[GridCell]:
-    """Return the error rates of runs by target, method and epoch (MoNA, Fig. 3), in the order of their first run."""
-    groups: dict[tuple[str, str, int], list[EncoderResult]] = {}
-    for result in results:
-        encoder = result.encoder
-        if encoder.run is not None and encoder.trained_epochs is not None:
-            groups.setdefault((str(encoder.target), encoder.method, encoder.trained_epochs), []).append(result)
-    return [GridCell(*key, *_mean_over_seeds(members)) for key, members in groups.items()]
-
-
-def _mean_over_seeds(results: Sequence[EncoderResult]) -> tuple[float, tuple[float, float], int]:
-    by_seed: dict[int | None, list[float]] = {}
-    for result in results:
-        by_seed.setdefault(result.encoder.seed, []).append(result.first_probe.value)
-    errors = np.array([np.mean(values) for values in by_seed.values()])
-    mean = float(errors.mean())
-    if len(errors) == 1:
-        return mean, results[0].first_probe.interval or (math.nan, math.nan), 1
-    reach = float(stats.t.ppf(0.975, len(errors) - 1) * errors.std(ddof=1) / math.sqrt(len(errors)))
-    return mean, (max(0.0, mean - reach), min(1.0, mean + reach)), len(errors)
-
-
-def encoder_table(results: Sequence[EncoderResult]) -> tuple[list[str], list[list[str]]]:
-    """Return the heads and rows of a table with one row for each encoder.
-
-    Its columns are the error rate of each probe, the difference to the untouched encoder and the similarity to it.
-
-    Args:
-        results: Results on one surrogate.
-    """
-    probes = list(results[0].probes)
-    measures = list(dict.fromkeys(name for result in results for name in result.similarity))
-    has_f1 = any(probe.entity_f1 for result in results for probe in result.probes.values())
-    heads = [
-        "encoder",
-        f"{display_name(probes[0])} error",
-        "95 % CI of error",
-        "minus untouched",
-        "95 % CI of difference",
-        "p",
-        *(f"{display_name(name)} error" for name in probes[1:]),
-        *(["entity F1"] if has_f1 else []),
-        *(display_name(name) for name in measures),
-    ]
-    return heads, [list(_table_row(result, measures, has_f1)) for result in results]
-
-
-def _table_row(result: EncoderResult, measures: Sequence[str], has_f1: bool) -> Iterator[str]:
-    first, *others = result.probes.values()
-    yield from (result.label, f"{first.value:.3f}", _format_interval(first.interval))
-    difference = result.difference
-    if difference is None:
-        yield from ("-", "-", "-")
-    else:
-        yield f"{difference.value:+.3f}"
-        yield from (_format_interval(difference.interval), format_p_value(difference.p_value))
-    yield from (f"{other.value:.3f}" for other in others)
-    if has_f1:
-        yield f"{first.entity_f1.value:.3f}" if first.entity_f1 else "-"
-    for name in measures:
-        layers = list(result.similarity.get(name, {}).values())
-        yield f"{layers[-1].value:.3f}" if layers else "-"
-
-
-def _format_interval(interval: tuple[float, float] | None) -> str:
-    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
-
-
-def layer_grid(results: Sequence[EncoderResult], measure: str) -> SimilarityGrid | None:
-    """Return the similarity of each layer of each encoder to the same layer of the untouched encoder.
-
-    Args:
-        results: Results on one surrogate.
-        measure: Name of the similarity measure.
-
-    Returns:
-        A grid with one row for each encoder and one column for each layer; None with fewer than two layers.
-    """
-    by_label = {result.label: result.similarity[measure] for result in results if result.similarity.get(measure)}
-    if not by_label:
-        return None
-    layers = list(next(iter(by_label.values())))
-    if len(layers) < 2:
-        return None
-    # The heat map draws its first row at the bottom. In the table the first encoder is at the top.
-    rows = [(label, cells) for label, cells in reversed(by_label.items()) if list(cells) == layers]
-    return SimilarityGrid(
-        name=measure,
-        rows=tuple(label for label, _ in rows),
-        columns=tuple(layers),
-        values=np.array([[cells[layer].value for layer in layers] for _, cells in rows]),
-        nulls=np.array([[cells[layer].null for layer in layers] for _, cells in rows]),
-        samples=next(iter(rows[0][1].values())).samples,
-    )
-
-
-def to_dict(
-    source: str, results: Sequence[SurrogateResult], request: DistortionRequest, seconds: float
-) -> dict[str, Any]:
-    """Return the documented record of plain values, with the results on each surrogate and the request.
-
-    Args:
         source: Name of the source.
-        results: Results on each surrogate.
-        request: Request that was measured.
+        surrogates: Measurements of all encoders on each surrogate.
+        request: Quantities that were measured.
         seconds: Time that the measurement took.
     """
+
+    source: str
+    surrogates: tuple[SurrogateResult, ...]
+    request: DistortionRequest
+    seconds: float
+
+    def __len__(self) -> int:
+        """Return the number of surrogates."""
+        return len(self.surrogates)
+
+    def __iter__(self) -> Iterator[SurrogateResult]:
+        """Return an iterator over the measurements on each surrogate."""
+        return iter(self.surrogates)
+
+    def __getitem__(self, surrogate: int | str) -> SurrogateResult:
+        """Return the measurements on one surrogate.
+
+        Args:
+            surrogate: Name of the surrogate, or its number from 0.
+
+        Raises:
+            UsageError: If there is no surrogate with this name. The message lists their names.
+        """
+        if isinstance(surrogate, int):
+            return self.surrogates[surrogate]
+        results = {result.name: result for result in self.surrogates}
+        if surrogate not in results:
+            raise unknown_name("surrogate", surrogate, results)
+        return results[surrogate]
+
+    @cached_property
+    def answer(self) -> Answer:
+        """The answer, with its verdicts, tables and notes."""
+        return replace(
+            answer_of_record(self._numbers()),
+            tables=tuple(table for result in self.surrogates for table in tables(result)),
+            notes=tuple(note for result in self.surrogates for note in notes(result)),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the documented record of plain values, which `modgap distortion --json` prints."""
+        return {**self._numbers(), "answer": self.answer.to_dict()}
+
+    def _numbers(self) -> dict[str, Any]:
+        """Return the record without its answer."""
+        return {
+            "schema": SCHEMA,
+            "kind": "distortion",
+            "source": self.source,
+            "surrogates": [_surrogate_record(result) for result in self.surrogates],
+            "request": plain_values(asdict(self.request)),
+            "seconds": round(self.seconds, 1),
+            "provenance": {"modgap": installed_version()},
+        }
+
+    def to_frame(self, figure: str | None = None) -> "pd.DataFrame":
+        """Return a data frame with one row for each encoder and surrogate, or the data frame that a figure draws.
+
+        The columns of the encoders are `surrogate`, `encoder`, `method`, `target`, `epoch`, `seed`, `error`,
+        `error_low`, `error_high`, `difference`, `difference_low`, `difference_high` and `p`, all of the first probe,
+        the error of each further probe under its name, and the similarity of the last layer under the name of its
+        measure. Values that do not exist are NaN.
+
+        Args:
+            figure: Name of a figure as its file is called, such as `probes`. None for the encoders.
+
+        Raises:
+            UsageError: If the result has no figure with this name.
+        """
+        if figure is not None:
+            from modgap.distortion.result_folder import planned_figures
+            from modgap.figures.files import figure_named
+
+            return figure_named(planned_figures(self.surrogates), figure).frame()
+        import pandas as pd
+
+        rows = [_frame_row(result, encoder) for result in self.surrogates for encoder in result.encoders]
+        return pd.DataFrame(rows)
+
+    def plot(self, surrogate: int | str = 0, ax: "Axes | None" = None) -> "Figure":
+        """Return the figure of probe errors before and after training on one surrogate.
+
+        Args:
+            surrogate: Name of the surrogate, or its number from 0.
+            ax: Axes to draw on, if the figure has one panel. None for a new figure.
+
+        Raises:
+            UsageError: If no encoder was trained by a run, there is no such surrogate, or the figure has several
+                panels and axes are given.
+        """
+        from modgap.distortion.probe_figures import probe_figure
+
+        return probe_figure(self[surrogate], ax)
+
+
+def _frame_row(result: SurrogateResult, encoder: EncoderResult) -> dict[str, Any]:
+    first, *others = encoder.probes.values()
+    nan = float("nan")
+    difference = encoder.difference
+    error_low, error_high = first.interval or (nan, nan)
+    low, high = (difference.interval if difference else None) or (nan, nan)
+    p_value = difference.p_value if difference else None
+    similarity = {name: list(layers.values())[-1].value for name, layers in encoder.similarity.items() if layers}
     return {
-        "schema": SCHEMA,
-        "kind": "distortion",
-        "source": source,
-        "surrogates": [_surrogate_record(result) for result in results],
-        "request": plain_values(asdict(request)),
-        "seconds": round(seconds, 1),
-        "provenance": {"modgap": installed_version()},
+        "surrogate": result.name,
+        "encoder": encoder.label,
+        "method": encoder.encoder.method,
+        "target": encoder.encoder.target,
+        "epoch": encoder.encoder.trained_epochs,
+        "seed": encoder.encoder.seed,
+        "error": first.value,
+        "error_low": error_low,
+        "error_high": error_high,
+        "difference": difference.value if difference else nan,
+        "difference_low": low,
+        "difference_high": high,
+        "p": nan if p_value is None else p_value,
+        **{probe.name: probe.value for probe in others},
+        **similarity,
     }
 
 
-def to_json(source: str, results: Sequence[SurrogateResult], request: DistortionRequest, seconds: float) -> str:
-    """Return the record of `to_dict` as one strict JSON document, without NaN and Infinity."""
-    return format_json(to_dict(source, results, request, seconds))
+def to_json(result: DistortionResult) -> str:
+    """Return the record of a distortion as one strict JSON document, without NaN and Infinity."""
+    return format_json(result.to_dict())
 
 
 def _surrogate_record(result: SurrogateResult) -> dict[str, Any]:

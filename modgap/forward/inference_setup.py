@@ -208,9 +208,11 @@ def select_samples(
     table = target.read()
     has_probe = request.head not in ("own", "none")
     is_fitted_here = has_probe and open_head_surrogate(request.head).fingerprint == target.fingerprint
-    rows = _selected_rows(table, request, embedder, is_fitted_here=is_fitted_here)
+    available = _available_rows(table, request, embedder, is_fitted_here=is_fitted_here)
+    rows = _limited_rows(table, available, request.samples)
     labels = table.class_labels[rows]
-    _check_no_class_is_lost(table, labels, request, embedder)
+    is_limited = len(_absent_classes(table, table.class_labels[available])) < len(_absent_classes(table, labels))
+    _check_no_class_is_lost(table, labels, request, embedder, is_limited=is_limited)
     groups = table.groups["groups"][rows].astype(np.int64) if table.groups else None
     return table, rows, labels, groups
 
@@ -230,9 +232,10 @@ def _source_with_head(
     return with_head(source, head), asdict(head.record)
 
 
-def _selected_rows(
+def _available_rows(
     table: Table, request: LogitsRequest, embedder: TrainedEmbedder | None, *, is_fitted_here: bool
 ) -> np.ndarray:
+    """Return the rows of the requested split on which the source can be evaluated."""
     rows = np.arange(len(table)) if embedder is None else embedder.unseen_rows(table)
     if is_fitted_here:
         rows = _without_head_training_rows(rows, table, request)
@@ -241,11 +244,15 @@ def _selected_rows(
         rows = rows[np.asarray(table.splits)[rows] == SPLITS.index(split)]
     if len(rows) == 0:
         raise InputError(f"Split {split} has no sample{_unseen_note(embedder)}. Choose another --split.")
-    limit = request.samples.limit
-    if limit and limit < len(rows):
-        strata = stratification_labels(table.class_labels[rows])
-        rows = rows[stratified_subset(strata, limit, request.samples.seed)]
     return rows
+
+
+def _limited_rows(table: Table, rows: np.ndarray, samples: SampleRequest) -> np.ndarray:
+    if not samples.limit or samples.limit >= len(rows):
+        return rows
+    strata = stratification_labels(table.class_labels[rows])
+    limited: np.ndarray = rows[stratified_subset(strata, samples.limit, samples.seed)]
+    return limited
 
 
 def _unseen_note(embedder: TrainedEmbedder | None) -> str:
@@ -266,21 +273,25 @@ def _without_head_training_rows(rows: np.ndarray, table: Table, request: LogitsR
     return remaining
 
 
+def _absent_classes(table: Table, labels: np.ndarray) -> np.ndarray:
+    """Return the numbers of the target's classes that some labels do not have."""
+    if labels.ndim == 1:
+        return np.setdiff1d(table.class_labels, labels)
+    return np.flatnonzero(table.class_labels.any(axis=0) & ~labels.any(axis=0))
+
+
 def _check_no_class_is_lost(
-    table: Table, labels: np.ndarray, request: LogitsRequest, embedder: TrainedEmbedder | None
+    table: Table, labels: np.ndarray, request: LogitsRequest, embedder: TrainedEmbedder | None, *, is_limited: bool
 ) -> None:
     """Raise if the selection leaves a class without samples, which would change what is compared."""
-    if labels.ndim == 1:
-        absent = np.setdiff1d(table.class_labels, labels)
-    else:
-        absent = np.flatnonzero(table.class_labels.any(axis=0) & ~labels.any(axis=0))
+    absent = _absent_classes(table, labels)
     if len(absent) == 0:
         return
     split = request.samples.split or "all"
-    limit = request.samples.limit
+    limit = request.samples.limit if is_limited else None
     names = ", ".join(str((table.classes or ())[k]) for k in absent[:NAMES_SHOWN])
     selection = f"Split {split}" + (f" with --limit {limit}" if limit else "")
-    way_out = "Use --split all or a larger --limit."
+    way_out = "Use --split all or a larger --limit." if limit else "Use --split all."
     if embedder and split == "all" and not limit:
         way_out = "Train the embedder with more samples in the test split."
     raise InputError(

@@ -308,7 +308,7 @@ def _named_values(column: "Series[Any]", file: Path, noun: str) -> np.ndarray:
     texts = values.to_numpy(dtype=object)
     if (numbers := real_numbers(texts)) is not None:
         return numbers
-    return number_names(texts, noun, "refuse").values
+    return number_names(texts, noun, "refuse", f"They are in the column {str(column.name)!r} of {file}.").values
 
 
 def _find_column(columns: Sequence[Any], names: Sequence[str]) -> str | None:

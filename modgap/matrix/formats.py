@@ -4,32 +4,20 @@ from typing import Any
 
 import numpy as np
 
-from modgap.comparison.latex import latex_table
-from modgap.comparison.summary import TextTable
+from modgap.answers import Table
+from modgap.answers.latex import latex_table
 from modgap.formatting import csv_text, format_value
-from modgap.matrix.result import DECIDING, Matrix, Measure, Row, Standing
+from modgap.matrix.answer import matrix_answer, measure_label, score_note
+from modgap.matrix.comparison import compare_over_targets, ranks_of
+from modgap.matrix.result import Matrix, Measure, Row, Standing
 from modgap.matrix.sentences import headline
 from modgap.matrix.verdict import judge_matrix
-from modgap.ranking.check_sentences import score_label
-from modgap.ranking.scores import get_score
 from modgap.storage.json_records import format_json, plain_values
 from modgap.version import installed_version
 
-__all__ = ["SCHEMA", "measure_label", "score_note", "to_csv", "to_dict", "to_json", "to_latex"]
+__all__ = ["SCHEMA", "to_csv", "to_dict", "to_json", "to_latex"]
 
 SCHEMA = 2
-
-
-def score_note(matrix: Matrix) -> str:
-    """Return which scores the values are, and what the star means."""
-    names = dict.fromkeys(column.score for column in matrix.columns)
-    scores = " and ".join(f"{name} ({get_score(name).direction})" for name in names)
-    return f"The values are {scores}. A star marks sources that are not significantly different from the first."
-
-
-def measure_label(name: str) -> str:
-    """Return the name of a measure in sentences and heads."""
-    return "score that decides each target" if name == DECIDING else score_label(name)
 
 
 def to_csv(matrix: Matrix) -> str:
@@ -64,12 +52,13 @@ def to_dict(matrix: Matrix) -> dict[str, Any]:
             "schema": SCHEMA,
             "kind": "matrix",
             "verdict": judge_matrix(matrix).to_dict(),
+            "answer": matrix_answer(matrix).to_dict(),
             "targets": [vars(column) for column in matrix.columns],
             "sources": [
                 *map(_source_record, matrix.rows, matrix.standings, matrix.ranks),
                 *(_source_record(row) for row in matrix.rows[n_sources:]),
             ],
-            "measures": [_measure_record(measure) for measure in matrix.measures.values()],
+            "measures": [_measure_record(measure, n_sources) for measure in matrix.measures.values()],
             "agreement": [vars(one) for one in matrix.agreement],
             "reasons": [
                 {"source": source, "target": target, "reason": reason}
@@ -95,7 +84,11 @@ def _source_record(row: Row, standing: Standing | None = None, ranks: np.ndarray
     }
 
 
-def _measure_record(measure: Measure) -> dict[str, Any]:
+def _measure_record(measure: Measure, n_sources: int) -> dict[str, Any]:
+    """Return the record of a measure, with the mean ranks and the letters of the sources by it."""
+    ranks = ranks_of(measure.values[:n_sources], measure.higher_is_better)
+    order, standings = compare_over_targets([""] * n_sources, ranks)
+    by_row = dict(zip(order, standings, strict=True))
     return {
         "id": measure.name,
         "label": measure_label(measure.name),
@@ -103,6 +96,8 @@ def _measure_record(measure: Measure) -> dict[str, Any]:
         "values": measure.values,
         "intervals": measure.intervals,
         "best_group": measure.similar,
+        "mean_ranks": [by_row[row].mean_rank for row in range(n_sources)],
+        "letters": [by_row[row].letters for row in range(n_sources)],
     }
 
 
@@ -118,7 +113,7 @@ def to_latex(matrix: Matrix) -> str:
         for number, standing in enumerate(matrix.standings)
     ]
     names = [column.name for column in matrix.columns]
-    table = TextTable(["source", "mean rank", "letters", *names], rows)
+    table = Table(["source", "mean rank", "letters", *names], rows)
     return latex_table(table, f"{headline(judge_matrix(matrix))} {score_note(matrix)}", "matrix") + "\n"
 
 

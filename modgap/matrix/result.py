@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from modgap.ranking.types import JobCounts
+
 __all__ = ["DECIDING", "Agreement", "Column", "Matrix", "Measure", "Row", "Standing"]
 
 DECIDING = "deciding"
@@ -124,13 +126,13 @@ class Matrix:
         standings: Each source over all targets, in the order of the rows.
         agreement: The other scores beside the one that decides.
         reasons: Why there is no score, by source and target.
-        missing: Number of jobs that are not finished.
+        missing: Number of sources, counted for each target, whose results are not in the cache and were not computed.
         failed: Number of jobs that failed.
         request: Record of the samples and scores.
         failure: Reason of the first failed job. Empty if none failed.
-        absent: Number of finished jobs whose results are not in the cache.
-        unreadable: Why there is no ranking of a target whose jobs are finished, by target.
-        without_source: Names of the targets on which all finished jobs of sources failed.
+        unreadable: Why a target cannot be ranked, by target.
+        without_source: Names of the targets on which all sources failed.
+        jobs: Numbers of jobs, one for each row and target. They are not part of the record.
     """
 
     rows: tuple[Row, ...]
@@ -144,9 +146,9 @@ class Matrix:
     failed: int
     request: Mapping[str, Any]
     failure: str = ""
-    absent: int = 0
     unreadable: Mapping[str, str] = field(default_factory=dict)
     without_source: tuple[str, ...] = ()
+    jobs: JobCounts = field(default_factory=lambda: JobCounts(0, 0))
 
     @property
     def first_measure(self) -> Measure:

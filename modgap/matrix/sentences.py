@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
 
+from modgap.answers import Answer, Verdict
 from modgap.formatting import count, visible_name
 from modgap.matrix.verdict import MatrixVerdict
 from modgap.ranking import verdict as v
 from modgap.ranking.check_sentences import join_names, score_label
-from modgap.ranking.recommendation import Statement
 
-__all__ = ["TITLE", "check_statements", "choice_statement", "headline", "help_statement", "matrix_sentences"]
+__all__ = ["TITLE", "check_statements", "choice_statement", "headline", "help_statement", "verdict_answer"]
 
 TITLE = "Which sources suit these targets?"
 WHICH = "Which source is best overall?"
@@ -23,20 +23,17 @@ CHOICE_LABELS = {
     v.NONE: ("No value", v.FAIL),
 }
 MOST_FAVORITES = 3
-ABSENT = (
-    "MODGAP_CACHE must be the folder of the workers, and modgap, the sources and the data must be as they were then. "
-    "To compute everything again, delete the folder of the plan that ends with .state."
-)
 
 
-def matrix_sentences(verdict: MatrixVerdict) -> list[str]:
-    """Return the headline, the two confidences and the checks that did not pass, as sentences."""
-    confidences = [choice_statement(verdict), help_statement(verdict)]
-    return [
-        headline(verdict),
-        *(f"{one.title} {one.label}: {one.text}" for one in confidences),
-        *(f"{one.title}: {one.text}" for one in check_statements(verdict) if one.status != v.PASS),
-    ]
+def verdict_answer(verdict: MatrixVerdict) -> Answer:
+    """Return the answer that a verdict gives, without facts, tables and notes."""
+    return Answer(
+        question=TITLE,
+        facts=(),
+        headline=headline(verdict),
+        verdicts=(choice_statement(verdict), help_statement(verdict)),
+        checks=tuple(check_statements(verdict)),
+    )
 
 
 def headline(verdict: MatrixVerdict) -> str:
@@ -74,10 +71,10 @@ def _by_score(verdict: MatrixVerdict) -> str:
     return f" by {join_names([score_label(name) for name in scope.values['scores']])}" if scope else ""
 
 
-def choice_statement(verdict: MatrixVerdict) -> Statement:
+def choice_statement(verdict: MatrixVerdict) -> Verdict:
     """Return the answer to the question of which source is best over all targets."""
     label, status = CHOICE_LABELS[verdict.choice]
-    return Statement(WHICH, label, status, " ".join(_choice_sentences(verdict)))
+    return Verdict(WHICH, label, status, " ".join(_choice_sentences(verdict)))
 
 
 def _choice_sentences(verdict: MatrixVerdict) -> list[str]:
@@ -124,7 +121,7 @@ def _ties(verdict: MatrixVerdict) -> list[str]:
     return sentences
 
 
-def help_statement(verdict: MatrixVerdict) -> Statement:
+def help_statement(verdict: MatrixVerdict) -> Verdict:
     """Return the answer to the question of whether pretraining helps, from the rankings of the targets."""
     likely, no = verdict.help.get(v.LIKELY, 0), verdict.help.get(v.NO, 0)
     doubtful = verdict.help.get(v.DOUBTFUL, 0)
@@ -145,15 +142,12 @@ def help_statement(verdict: MatrixVerdict) -> Statement:
     ]  # fmt: skip
     texts = [f"on {count(number, 'target')} {text}" for number, text in parts if number]
     joined = "; ".join(texts)
-    return Statement(HELPS, label, status, f"{joined[:1].upper()}{joined[1:]}.")
+    return Verdict(HELPS, label, status, f"{joined[:1].upper()}{joined[1:]}.")
 
 
-def check_statements(verdict: MatrixVerdict) -> list[Statement]:
+def check_statements(verdict: MatrixVerdict) -> list[Verdict]:
     """Return the checks with their sentences, failed ones first."""
-    return [
-        Statement(TITLES[check.id], check.status, check.status, TEXTS[check.id](check.values))
-        for check in verdict.checks
-    ]
+    return [Verdict(TITLES[check.id], "", check.status, TEXTS[check.id](check.values)) for check in verdict.checks]
 
 
 def _short(targets: list[str]) -> str:
@@ -186,19 +180,18 @@ TITLES = {
     "scope": "Scope",
 }
 TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "missing-jobs": lambda values: f"{count(values['jobs'], 'job')} of the plan are not finished; gather again later.",
+    "missing-jobs": lambda values: (
+        f"Not in the cache: {count(values['jobs'], 'job')}. To compute what is absent, run the command without "
+        "--cached."
+    ),
     "failed-jobs": lambda values: (
-        f"{count(values['jobs'], 'job')} failed, and can be repeated with `modgap worker FILE --retry-failed`."
+        f"{count(values['jobs'], 'job')} failed. To repeat what failed, run the command again."
         + (f" The first reason: {values['reason']}" if values.get("reason") else "")
     ),
-    "failed-targets": lambda values: (
-        f"On {_short(values['targets'])} all finished sources failed, so there is no column."
-    ),
-    "absent-results": lambda values: (
-        f"The outputs of {count(values['jobs'], 'finished job')} are not in this cache. {ABSENT}"
-    ),
+    "failed-targets": lambda values: f"On {_short(values['targets'])} all sources failed, so there is no column.",
+    "absent-results": lambda values: f"The outputs of {count(values['jobs'], 'finished job')} were not in the cache.",
     "unreadable-targets": lambda values: (
-        f"{_short(values['targets'])} cannot be read, although jobs are finished. The first reason: {values['reason']}"
+        f"{_short(values['targets'])} cannot be ranked. The first reason: {values['reason']}"
     ),
     "few-targets": lambda values: (
         f"No difference over targets can be significant: {_targets_needed(values['needed'], values['targets'])}."

@@ -155,8 +155,6 @@ def _checks(matrix: Matrix) -> Iterator[Check]:
         yield Check("missing-jobs", v.WARN, {"jobs": matrix.missing})
     if matrix.failed:
         yield Check("failed-jobs", v.WARN, {"jobs": matrix.failed, "reason": matrix.failure})
-    if matrix.absent:
-        yield Check("absent-results", v.WARN, {"jobs": matrix.absent})
     if matrix.unreadable:
         reason = next(iter(matrix.unreadable.values()))
         yield Check("unreadable-targets", v.WARN, {"targets": list(matrix.unreadable), "reason": reason})

@@ -1,27 +1,27 @@
 """The ranking that `modgap.rank` returns: it prints, plots and converts to a data frame."""
 
 import io
-from collections.abc import Sequence
 from dataclasses import fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from modgap.display.displayed_result import DisplayedResult
-from modgap.display.text_table import format_table
+from modgap.answers import Answer, Answered
 from modgap.formatting import plain_text
-from modgap.ranking.judgment import judge
-from modgap.ranking.layers import LAYER_COLUMNS, layer_rows
-from modgap.ranking.recommendation import command_lines, next_step, question, recommendation
-from modgap.ranking.report import failure_messages, ranking_table, to_csv, to_dict
+from modgap.ranking.answer import ranking_answer
+from modgap.ranking.report import to_csv, to_dict
 from modgap.ranking.types import Ranking
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from modgap.figures.files import ResultFigure
 
 __all__ = ["RankingResult"]
 
 
-class RankingResult(DisplayedResult, Ranking):
+class RankingResult(Answered, Ranking):
     """A ranking of sources for one target, as `modgap.rank` returns it.
 
     `print(ranking)` shows the recommendation and the table of the command. The attributes are those of
@@ -33,38 +33,44 @@ class RankingResult(DisplayedResult, Ranking):
         """Return a ranking with the methods that display it."""
         return cls(**{field.name: getattr(ranking, field.name) for field in fields(Ranking)})
 
-    def summary(self) -> str:
-        """Return question, answer and table as text."""
-        heading, sentences, lines = self.summary_sentences()
-        columns, rows = self.summary_table()
-        return "\n\n".join(["\n".join([heading, *sentences]), format_table(columns, rows), *lines])
-
-    def summary_table(self) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
-        """Return the headings and the rows of the table as text."""
-        return ranking_table(self)
-
-    def summary_sentences(self) -> tuple[str, Sequence[str], Sequence[str]]:
-        """Return the question, its answer, and below the table: failures, further tables and the next step."""
-        lines = failure_messages(self)
-        if self.layers:
-            lines.append(format_table(LAYER_COLUMNS, layer_rows(self.layers)))
-        verdict = judge(self)
-        if step := next_step(verdict):
-            lines.append("\n".join([f"Next step: {step}", *(f"  {line}" for line in command_lines(verdict))]))
-        return question(self), recommendation(self), lines
+    @cached_property
+    def answer(self) -> Answer:
+        """The answer, with its verdicts, checks, tables and next step."""
+        return ranking_answer(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented record of plain values."""
         return to_dict(self)
 
-    def to_frame(self) -> "pd.DataFrame":
-        """Return a data frame with one row per source and the columns of ranking.csv."""
+    def to_frame(self, figure: str | None = None) -> "pd.DataFrame":
+        """Return a data frame with one row per source and the columns of ranking.csv, or the one that a figure draws.
+
+        Args:
+            figure: Name of a figure: `ranking` or `layers`. None for the table.
+
+        Raises:
+            UsageError: If the ranking has no figure with this name.
+        """
+        if figure is not None:
+            return self._figure(figure).frame()
         import pandas as pd
 
         return pd.read_csv(io.StringIO(to_csv(self)), converters={"source": plain_text})
 
-    def plot(self) -> "Figure":
-        """Return the figure of the ranking."""
-        from modgap.ranking.figures import ranking_figure
+    def plot(self, figure: str = "ranking", ax: "Axes | None" = None) -> "Figure":
+        """Return the figure of the ranking.
 
-        return ranking_figure(self)
+        Args:
+            figure: Name of the figure: `ranking` or `layers`.
+            ax: Axes to draw on. None for a new figure.
+
+        Raises:
+            UsageError: If the ranking has no figure with this name.
+        """
+        return self._figure(figure).draw(ax=ax)
+
+    def _figure(self, name: str) -> "ResultFigure":
+        from modgap.figures.files import figure_named
+        from modgap.ranking.figures import planned_figures
+
+        return figure_named(planned_figures(self), name)

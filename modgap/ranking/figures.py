@@ -1,239 +1,213 @@
-"""Figure of a ranking: which sources are best, and which cannot be separated?"""
+"""Figures of a ranking: which sources are best, which cannot be separated, and how the error depends on the layer."""
 
-import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+import numpy as np
+import pandas as pd
 from matplotlib.ticker import EngFormatter, Formatter, MaxNLocator, ScalarFormatter
+from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
-from modgap.display.figure_layout import (
-    MARGIN,
-    WIDTH,
+from modgap.errors import InputError
+from modgap.figures.files import ResultFigure, result_figure
+from modgap.figures.grid import RANKS, draw_grid
+from modgap.figures.intervals import interval_columns, tidy_frame
+from modgap.figures.labels import beside, label_marks, write_names
+from modgap.figures.lines import draw_lines, label_lines, line_panel
+from modgap.figures.rows import draw_group_bars, draw_marks, draw_reference, draw_ticks, row_panel
+from modgap.figures.style import (
+    SERIES,
     Ink,
-    drawable_names,
+    Series,
+    figure_of,
     fit_names,
-    result_figure,
+    name_in_title,
+    size_in_inches,
     styled,
     text_width,
 )
-from modgap.display.group_bars import LANE, assign_lanes, draw_group_bars
-from modgap.display.label_spacing import spread_labels
-from modgap.ranking.figure_content import (
-    FigureRow,
-    figure_rows,
-    figure_subtitle,
-    figure_title,
-    other_scores,
-    ranking_caption,
-    score_name,
-    shown_rows,
-    similar_rows,
-)
-from modgap.ranking.reference_value import ReferenceValue, reference_value
-from modgap.ranking.types import Ranking
+from modgap.formatting import format_p_value
+from modgap.ranking import verdict as v
+from modgap.ranking.baseline_checks import BASELINE_SCORES, CONTROL_WORSE, compare_baseline, sources_compared
+from modgap.ranking.check_sentences import join_names, score_label
+from modgap.ranking.judgment import judge
+from modgap.ranking.layer_curves import LayerCurve
+from modgap.ranking.layers import JUDGED_BY, SIGNIFICANT, layer_finding
+from modgap.ranking.reference_value import reference_value
+from modgap.ranking.score_texts import format_interval, format_score
+from modgap.ranking.scores import PILOT, get_score, shown_score
+from modgap.ranking.tables import first_ties
+from modgap.ranking.types import CONTROL, RAW_VALUES, Ranking
+from modgap.ranking.verdict import Check
+from modgap.statistics.multiple_comparisons import similar_groups
 
-__all__ = ["ranking_caption", "ranking_figure"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
+__all__ = ["planned_figures"]
+
+MOST_ROWS = 20
+"""Number of sources up to which all sources have a row."""
+MOST_ROWS_OF_TIES = 30
+"""Number of rows if more sources are not significantly different from the first."""
+MOST_SCORES = 10
+MOST_CAPTION_VALUES = 20
+REFERENCE_NAMES = {
+    "no information": "value of a source that gives no information about the labels",
+    "chance level": "chance level",
+    "majority class": "error of always predicting the majority class",
+}
+NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 NAME_SPACE = 1.72
 MOST_LANES = 4
 """Number of bars side by side; further bars are left out."""
 ROW = 0.34
 DENSE_ROW = 0.205
 MOST_TALL_ROWS = 12
-REST_ROW = 0.36
-CELL = 0.24
-NARROW_CELL = 0.2
+HEAD = 0.42
+"""Space above the first row for the names of the marks, in inches."""
 MOST_WIDE_CELLS = 7
-STRIP_GAP = 0.3
 SLANT = 50
-WIDE_TITLE = 1.25
-NARROW_TITLE = 0.75
-"""Space for the title below the strip on one line and on two, in inches."""
 NOTE = ("not significantly better", "than random weights")
-FARTHEST_LABEL = 0.55
-"""Largest distance of a label from its mark, in inches, if the labels stand side by side."""
 LARGE_NUMBER = 10_000
+OTHER_SERIES = Series(Ink.FAINT_CONTROL, Ink.SECONDARY, "o")
+"""The style of all curves of layers after the first four."""
+
+
+def ranking_frame(ranking: Ranking) -> pd.DataFrame:
+    """Return the marks of the figure of a ranking: each source that has a value, best first, and its control.
+
+    `row` is the number of the row from the top, and `index` is the index of the source in the ranking. `beats_control`
+    tells whether the source is significantly better than its control, corrected for the number of sources; it is None
+    if it is unknown. `ties_with_first` is true for the first and for sources that do not differ significantly from it.
+    """
+    table = ranking.deciding_table
+    ties = first_ties(table) or set(np.flatnonzero(table.source_ranks == 1).tolist())
+    values = table.standings.values
+    indices = [index for index in ranking.order() if table.source_ranks[index] and np.isfinite(values[index])]
+    marks = []
+    for row, index in enumerate(indices):
+        control = _control_of(ranking, index)
+        about = {"name": ranking.rows[index].name, "row": row, "index": index, "ties_with_first": index in ties}
+        about["beats_control"] = _beats_control(ranking, index, control)
+        marks.append({"series": "pretrained", **_value_columns(ranking, index), **about})
+        if control is not None:
+            marks.append({"series": "random weights", **_value_columns(ranking, control), **about})
+    return tidy_frame(marks)
+
+
+def _value_columns(ranking: Ranking, index: int) -> dict[str, float]:
+    standings = ranking.deciding_table.standings
+    low, high = standings.intervals[index].tolist()
+    return interval_columns(float(standings.values[index]), (low, high))
+
+
+def _control_of(ranking: Ranking, index: int) -> int | None:
+    """Return the index of the source's control that has a value. None if there is none."""
+    name = f"random:{ranking.rows[index].name}"
+    values = ranking.deciding_table.standings.values
+    for number, row in enumerate(ranking.rows):
+        if row.kind == CONTROL and row.name == name and np.isfinite(values[number]):
+            return number
+    return None
+
+
+def _beats_control(ranking: Ranking, index: int, control: int | None) -> bool | None:
+    table = ranking.deciding_table
+    if control is None or not np.isfinite(table.standings.win_probabilities[index, control]):
+        return None
+    return compare_baseline(table, index, control, sources_compared(table)) == CONTROL_WORSE
 
 
 @styled
-def ranking_figure(ranking: Ranking) -> Figure:
+def ranking_figure(ranking: Ranking, ax: "Axes | None" = None) -> "Figure":
     """Draw a ranking with one row for each source, best at the top, and its ranks by other scores at the right.
 
     Sources without a value are left out. With more than 20 sources, the others are marks in one row.
 
     Args:
         ranking: A ranking in which at least one source has a value.
+        ax: Axes to draw on. None for a new figure.
     """
-    rows = figure_rows(ranking)
-    n_rows = shown_rows(rows)
-    shown = rows[:n_rows]
-    bars = assign_lanes(similar_rows(ranking, shown), MOST_LANES)
+    frame = ranking_frame(ranking)
+    sources = frame[frame["series"] == "pretrained"]
+    n_rows = _count_rows(sources)
+    shown = frame[frame["row"] < n_rows]
+    rest = sources[sources["row"] >= n_rows]
+    is_tall = n_rows <= MOST_TALL_ROWS
+    groups = similar_rows(ranking, sources["index"].tolist()[:n_rows])
+    subtitle = figure_subtitle(ranking, n_rows, len(sources), bool(groups))
+    score = ranking.deciding_table
+    label = f"{score_name(score.name)}; {'higher' if score.higher_is_better else 'lower'} is better"
+    rows = n_rows + (1.3 if len(rest) else 0.1)
     scores = other_scores(ranking)
-    strip = _Strip(scores, NARROW_CELL if len(scores) > MOST_WIDE_CELLS else CELL)
-    row_height = ROW if n_rows <= MOST_TALL_ROWS else DENSE_ROW
-    height = row_height * n_rows + (REST_ROW if n_rows < len(rows) else 0) + 0.06
-    left = MARGIN + NAME_SPACE + 0.1 + LANE * (1 + max((lane for _, lane in bars), default=-1)) + 0.08
-    subtitle = figure_subtitle(ranking, n_rows, len(rows), bool(bars))
-    head = max(0.42, strip.label_height)
-    figure, axes = result_figure(figure_title(ranking), subtitle, height, left, strip.right_space, head)
-    axes.set_ylim(height, 0)
-    _Drawing(axes, WIDTH - left - strip.right_space, row_height).draw(ranking, rows, n_rows, bars)
-    strip.draw(figure, axes, ranking, shown, row_height)
-    return figure
+    above = max((0.8 * text_width(name, 8) for name in scores), default=0.0)
+    row_height = ROW if is_tall else DENSE_ROW
+    axes = row_panel(figure_title(ranking), subtitle, label, rows, row_height, HEAD, ax, max(0.0, above - HEAD / 2))
+    _draw_sources(axes, shown, is_tall)
+    _draw_names(axes, sources, n_rows, draw_group_bars(axes, groups, MOST_LANES))
+    if len(rest):
+        draw_ticks(axes, rest.assign(y=n_rows + 0.7), "value", 0.4, colors=Ink.SOURCE, linewidth=1)
+    if scores:
+        _draw_ranks(axes, ranking, scores, sources["index"].tolist()[:n_rows])
+    _set_axis(axes, ranking, frame)
+    _label_series(axes, ranking, shown)
+    if is_tall:
+        _write_note(axes, shown)
+    return figure_of(axes)
 
 
-class _Drawing:
-    """The rows of sources on one axis.
-
-    Attributes:
-        axes: The axes, whose vertical unit is an inch.
-        width: Width of the axes in inches.
-        row_height: Height of a row in inches.
-    """
-
-    def __init__(self, axes: Axes, width: float, row_height: float) -> None:
-        self.axes = axes
-        self.width = width
-        self.row_height = row_height
-
-    def draw(
-        self, ranking: Ranking, rows: Sequence[FigureRow], n_rows: int, bars: Sequence[tuple[Sequence[int], int]]
-    ) -> None:
-        reference = reference_value(ranking.deciding_table.name, ranking.target)
-        self._set_axis(ranking, rows, reference)
-        shown = rows[:n_rows]
-        names = fit_names(drawable_names([row.name for row in shown], "source"), NAME_SPACE, 9, bold=True)
-        for number, (row, name) in enumerate(zip(shown, names, strict=True)):
-            y = self.row_height * (number + 0.5)
-            self._beside(-0.08 - self._bars_space(bars), y, name, row.ties_with_first)
-            self._draw_row(row, y)
-        draw_group_bars(self.axes, bars, self.row_height, self.width, self._bars_space(bars))
-        if n_rows < len(rows):
-            self._draw_rest(rows[n_rows:], self.row_height * n_rows + REST_ROW / 2 + 0.04, bars)
-        self._label_series(shown, reference)
-        self._write_note(shown)
-
-    @staticmethod
-    def _bars_space(bars: Sequence[tuple[Sequence[int], int]]) -> float:
-        return LANE * (1 + max((lane for _, lane in bars), default=-1))
-
-    def _beside(self, inches: float, y: float, text: str, is_bold: bool, **style: Any) -> None:
-        weight = "bold" if is_bold else "normal"
-        self.axes.text(
-            (inches - 0.06) / self.width,
-            y,
-            text,
-            transform=self.axes.get_yaxis_transform(),
-            ha="right",
-            va="center",
-            size=9 if self.row_height == ROW else 8.5,
-            weight=weight,
-            **{"color": Ink.TITLE, **style},
-        )
-
-    def _set_axis(self, ranking: Ranking, rows: Sequence[FigureRow], reference: ReferenceValue | None) -> None:
-        values = [value for row in rows for value in _all_values(row)] + ([reference.value] if reference else [])
-        low = min(values)
-        high = max(values)
-        margin = 0.06 * (high - low) or 0.1 * abs(low) or 1.0
-        deciding = ranking.deciding_table
-        better = "higher" if deciding.higher_is_better else "lower"
-        self.axes.set(xlim=(low - margin, high + margin), xlabel=f"{score_name(deciding.name)}; {better} is better")
-        locator = MaxNLocator(nbins=max(2, int(self.width / 0.65)), steps=[1, 2, 5, 10])
-        self.axes.xaxis.set_major_locator(locator)
-        self.axes.xaxis.set_major_formatter(_tick_formatter(high))
-        if reference:
-            self.axes.axvline(reference.value, color=Ink.BASELINE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
-
-    def _draw_row(self, row: FigureRow, y: float) -> None:
-        is_tall = self.row_height == ROW
-        shift = 0.09 if is_tall and row.control is not None else 0.0
-        if row.control is not None:
-            if row.control_interval and is_tall:
-                self._line(row.control_interval, y + shift, Ink.AXIS, 1.2)
-            self.axes.plot(
-                row.control, y + shift, "D", color=Ink.FAINT_CONTROL, markerfacecolor="white", markersize=4, zorder=3
-            )
-        if row.interval:
-            self._line(row.interval, y - shift / 3, Ink.SOURCE, 2.2)
-        fill = "white" if row.beats_control is False else Ink.SOURCE
-        size = 7.5 if is_tall else 5.5
-        self.axes.plot(row.value, y - shift / 3, "o", color=Ink.SOURCE, markerfacecolor=fill, markersize=size, zorder=5)
-
-    def _line(self, interval: tuple[float, float], y: float, color: str, width: float) -> None:
-        if interval[1] > interval[0]:
-            self.axes.plot(list(interval), [y, y], color=color, linewidth=width, solid_capstyle="butt", zorder=2)
-
-    def _draw_rest(self, rest: Sequence[FigureRow], y: float, bars: Sequence[tuple[Sequence[int], int]]) -> None:
-        for row in rest:
-            self.axes.plot([row.value] * 2, [y - 0.08, y + 0.08], color=Ink.SOURCE, linewidth=1)
-        text = f"{len(rest):,} more sources"
-        self._beside(-0.08 - self._bars_space(bars), y, text, False, color=Ink.SECONDARY, style="italic")
-
-    def _label_series(self, shown: Sequence[FigureRow], reference: ReferenceValue | None) -> None:
-        """Write the names of the marks above the first row, side by side."""
-        controls = [row.control for row in shown if row.control is not None]
-        marks = [(shown[0].value, "pretrained", Ink.SOURCE, True)]
-        if controls:
-            marks.append((controls[0], "random weights", Ink.SECONDARY, False))
-        if reference:
-            marks.append((reference.value, reference.label, Ink.SECONDARY, False))
-        marks.sort(key=lambda mark: mark[0])
-        low, high = self.axes.get_xlim()
-        unit = (high - low) / self.width
-        widths = [text_width(text, 8, bold) * unit for _, text, _, bold in marks]
-        limits = (low - 0.2 * unit, high + 0.25 * unit)
-        values = [mark[0] for mark in marks]
-        centers = spread_labels(values, widths, *limits, 0.08 * unit)
-        if max(abs(center - value) for center, value in zip(centers, values, strict=True)) > FARTHEST_LABEL * unit:
-            self._stack_labels(marks, unit)
-            return
-        for center, (_, text, color, bold) in zip(centers, marks, strict=True):
-            self._label(center, -0.1, text, color, bold)
-
-    def _stack_labels(self, marks: Sequence[tuple[float, str, str, bool]], unit: float) -> None:
-        """Write the labels below each other where marks are too close to have their labels side by side."""
-        low, high = self.axes.get_xlim()
-        for number, (x, text, color, bold) in enumerate(marks):
-            half = text_width(text, 8, bold) * unit / 2
-            center = min(max(x, low + half - 0.1 * unit), high - half + 0.2 * unit)
-            self._label(center, -0.08 - 0.14 * (len(marks) - 1 - number), text, color, bold)
-
-    def _label(self, x: float, y: float, text: str, color: str, bold: bool) -> None:
-        weight = "bold" if bold else "normal"
-        self.axes.text(x, y, text, ha="center", va="center", size=8, color=color, weight=weight)
-
-    def _write_note(self, shown: Sequence[FigureRow]) -> None:
-        """Explain the first open circle beside it, if the rows are tall and there is room."""
-        low, high = self.axes.get_xlim()
-        unit = (high - low) / self.width
-        for number, row in enumerate(shown):
-            if row.beats_control is not False or self.row_height != ROW:
-                continue
-            space = max(text_width(line, 8) for line in NOTE) * unit + 0.14 * unit
-            values = _all_values(row)
-            y = self.row_height * (number + 0.5)
-            if min(values) - space > low:
-                self._note(min(values) - 0.12 * unit, y, "right")
-                return
-            if max(values) + space < high:
-                self._note(max(values) + 0.12 * unit, y, "left")
-                return
-
-    def _note(self, x: float, y: float, side: str) -> None:
-        text = "\n".join(NOTE)
-        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-        self.axes.text(x, y, text, ha=side, va="center", size=8, color=Ink.ERROR_TEXT, linespacing=1.0, bbox=box)
+def _draw_sources(axes: "Axes", shown: pd.DataFrame, is_tall: bool) -> None:
+    """Draw the sources and, a little lower in the same rows, their controls."""
+    is_control = shown["series"] == "random weights"
+    has_control = shown["name"].isin(shown.loc[is_control, "name"])
+    shift = np.where(is_control, 0.26, -0.09) * (has_control & is_tall)
+    is_open = shown["beats_control"].map(lambda beats: beats is False)
+    marks = np.where(is_control, "faint control", np.where(is_open, "open source", "source"))
+    shown = shown.assign(y=shown["row"] + 0.5 + shift, mark=marks)
+    if not is_tall:
+        shown.loc[is_control, ["low", "high"]] = np.nan
+    draw_marks(axes, shown, 7 if is_tall else 5.5, 2.2)
 
 
-def _all_values(row: FigureRow) -> list[float]:
-    values = [row.value, *(row.interval or ())]
-    if row.control is not None:
-        values += [row.control, *(row.control_interval or ())]
-    return values
+def _draw_names(axes: "Axes", sources: pd.DataFrame, n_rows: int, points: float) -> None:
+    """Write the names of the sources at a distance from the axes, in bold for those that tie with the first."""
+    shown = sources[:n_rows].reset_index()
+    names = fit_names(list(shown["name"]), "source", NAME_SPACE, 9, bold=True)
+    write_names(axes, shown["row"] + 0.5, names, -points, bold=set(shown.index[shown["ties_with_first"]]), size=9)
+    if n_rows < len(sources):
+        text = f"{len(sources) - n_rows:,} more sources"
+        beside(axes, n_rows + 0.7, text, -points, size=9, style="italic", color=Ink.SECONDARY)
+
+
+def _draw_ranks(axes: "Axes", ranking: Ranking, scores: Sequence[str], indices: Sequence[int]) -> None:
+    """Draw the ranks by other scores as cells right of the axes, in the same rows."""
+    ranks = pd.DataFrame({name: ranking.tables[name].source_ranks[list(indices)] for name in scores})
+    bottom, top = axes.get_ylim()
+    inches = figure_of(axes).dpi_scale_trans + ScaledTranslation(1, 0, axes.transAxes)  # type: ignore[arg-type]
+    width = (0.2 if len(scores) > MOST_WIDE_CELLS else 0.24) * len(scores)
+    low = (bottom - len(indices)) / (bottom - top)
+    bounds = (0.3, low, width, len(indices) / (bottom - top))
+    strip = axes.inset_axes(bounds, transform=blended_transform_factory(inches, axes.transAxes))
+    texts = ranks.map(lambda rank: f"{rank}" if rank else "–")
+    draw_grid(strip, ranks.clip(upper=4), RANKS, (-0.5, 4.5), texts, ranks == 1, names_above=SLANT, yticklabels=False)
+    strip.set_xlabel("rank by other scores" if width > 1.25 else "rank by\nother scores", size=8)
+
+
+def _set_axis(axes: "Axes", ranking: Ranking, frame: pd.DataFrame) -> None:
+    """Set limits and ticks of the score, and draw the value of a source without information as a line."""
+    reference = reference_value(ranking.deciding_table.name, ranking.target)
+    columns = frame[["value", "low", "high"]].to_numpy(float)
+    values = [*columns[np.isfinite(columns)], *([reference.value] if reference else [])]
+    low, high = min(values), max(values)
+    margin = 0.06 * (high - low) or 0.1 * abs(low) or 1.0
+    axes.set_xlim(low - margin, high + margin)
+    if reference:
+        draw_reference(axes, reference.value)
+    width, _ = size_in_inches(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=max(2, int(width / 0.65)), steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_formatter(_tick_formatter(high))
 
 
 def _tick_formatter(highest: float) -> Formatter:
@@ -244,66 +218,295 @@ def _tick_formatter(highest: float) -> Formatter:
     return formatter
 
 
-class _Strip:
-    """The ranks by other scores, as a strip of cells right of the axes.
+def _label_series(axes: "Axes", ranking: Ranking, shown: pd.DataFrame) -> None:
+    """Write the names of the marks above the first row."""
+    first = shown.drop_duplicates("series").set_index("series")["value"]
+    labels = [(first["pretrained"], "pretrained", Ink.SOURCE, True)]
+    if "random weights" in first:
+        labels.append((first["random weights"], "random weights", Ink.SECONDARY, False))
+    if reference := reference_value(ranking.deciding_table.name, ranking.target):
+        labels.append((reference.value, reference.label, Ink.SECONDARY, False))
+    _, top = axes.get_ylim()
+    label_marks(axes, top * 0.1 / HEAD, labels)
 
-    Attributes:
-        scores: Names of the scores.
-        cell: Width of a cell in inches.
-    """
 
-    def __init__(self, scores: Sequence[str], cell: float) -> None:
-        self.scores = scores
-        self.cell = cell
-
-    @property
-    def label_height(self) -> float:
-        """Height of the slanted labels in inches."""
-        return max((text_width(name, 8) for name in self.scores), default=0) * math.sin(math.radians(SLANT)) + 0.2
-
-    @property
-    def right_space(self) -> float:
-        """Space right of the axes in inches: the strip, and the part of the labels that stands out."""
-        if not self.scores:
-            return 0.25
-        return STRIP_GAP + self.cell * len(self.scores) + self._overhang
-
-    @property
-    def _overhang(self) -> float:
-        ends = [
-            text_width(name, 8) * math.cos(math.radians(SLANT)) + 0.16 - self.cell * (len(self.scores) - number - 0.5)
-            for number, name in enumerate(self.scores)
-        ]
-        half_of_title = (NARROW_TITLE - self.cell * len(self.scores)) / 2 + 0.1
-        return max(0.2, half_of_title, *ends)
-
-    def draw(self, figure: Figure, axes: Axes, ranking: Ranking, rows: Sequence[FigureRow], row_height: float) -> None:
-        """Draw the strip beside the axes, with the same rows."""
-        if not self.scores:
+def _write_note(axes: "Axes", shown: pd.DataFrame) -> None:
+    """Explain the first open circle beside it, if there is room."""
+    low, high = axes.get_xlim()
+    unit = (high - low) / size_in_inches(axes)[0]
+    space = (max(text_width(line, 8) for line in NOTE) + 0.14) * unit
+    for _, marks in shown[shown["beats_control"].map(lambda beats: beats is False)].groupby("row"):
+        ends = marks[["value", "low", "high"]].to_numpy()
+        left, right = float(np.nanmin(ends)), float(np.nanmax(ends))
+        x, side = (left - 0.12 * unit, "right") if left - space > low else (right + 0.12 * unit, "left")
+        if side == "right" or right + space < high:
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+            style: dict[str, Any] = {"size": 8, "color": Ink.ERROR_TEXT, "linespacing": 1.0, "bbox": box}
+            axes.text(x, marks["row"].iloc[0] + 0.5, "\n".join(NOTE), ha=side, va="center", **style)
             return
-        box = axes.get_position()
-        width = self.cell * len(self.scores)
-        left = (WIDTH - self._overhang - width) / WIDTH
-        strip = figure.add_axes((left, box.y0, width / WIDTH, box.height))
-        strip.set(xlim=(0, len(self.scores)), ylim=axes.get_ylim())
-        strip.set_axis_off()
-        for column, name in enumerate(self.scores):
-            strip.text(
-                column + 0.4, -0.05, name, rotation=SLANT, rotation_mode="anchor", ha="left", va="bottom", size=8
-            )
-            ranks = ranking.tables[name].source_ranks
-            for number, row in enumerate(rows):
-                _draw_cell(strip, column, row_height * number, row_height, int(ranks[row.index]))
-        end = row_height * len(rows)
-        title = "rank by other scores" if width > WIDE_TITLE else "rank by\nother scores"
-        strip.text(len(self.scores) / 2, end + 0.07, title, ha="center", va="top", size=8)
 
 
-def _draw_cell(strip: Axes, column: int, y: float, height: float, rank: int) -> None:
-    color = Ink.RANKS[min(rank, len(Ink.RANKS)) - 1] if rank else "white"
-    strip.add_patch(
-        Rectangle((column + 0.03, y + 0.01), 0.94, height - 0.02, facecolor=color, edgecolor="none", clip_on=False)
+def _count_rows(sources: pd.DataFrame) -> int:
+    """Return the number of sources that have a row each; the others are marks in one row."""
+    last_tie = int(sources.loc[sources["ties_with_first"], "row"].max())
+    return min(len(sources), max(MOST_ROWS, min(MOST_ROWS_OF_TIES, last_tie + 1)))
+
+
+def similar_rows(ranking: Ranking, indices: Sequence[int]) -> list[list[int]]:
+    """Return the rows of each group of two or more sources of which no two differ significantly.
+
+    Args:
+        ranking: The ranking.
+        indices: Index of the source of each row, best first.
+    """
+    standings = ranking.deciding_table.among_sources
+    is_tied = np.array([np.isin(indices, standings.tied_with(index)) for index in indices])
+    groups = similar_groups(~(is_tied | np.eye(len(indices), dtype=bool)))
+    return [group for group in groups or () if len(group) > 1]
+
+
+def other_scores(ranking: Ranking) -> list[str]:
+    """Return the names of the other scores whose ranks are shown: those of several sources, at most ten."""
+    names = [
+        name
+        for name, table in ranking.tables.items()
+        if name != ranking.deciding_table.name and name not in BASELINE_SCORES and (table.source_ranks > 0).sum() > 1
+    ]
+    if len(names) > MOST_SCORES:
+        names = [name for name in names if get_score(name).default]
+    return names[:MOST_SCORES]
+
+
+def figure_title(ranking: Ranking) -> str:
+    """Return the finding in one sentence. It compares sources only by pairwise tests."""
+    verdict = judge(ranking)
+    others = verdict.check("other-sources")
+    if others is None:
+        return "No source has a score"
+    best = name_in_title(str(verdict.first), "source")
+    first = f"{best} ranks first of {others.values['sources']}"
+    if verdict.choice == v.SINGLE:
+        only = "that was fine-tuned" if others.values["score"] == PILOT.name else "with a score"
+        return f"{best} is the only source {only}"
+    if others.values["equal"]:
+        return _equal_title(ranking, others)
+    if verdict.choice == v.UNKNOWN:
+        return f"{first}; the significance is unknown"
+    if verdict.choice == v.TIE:
+        return f"{first}; {_count_others(len(verdict.tied))} not significantly different"
+    return f"{first}, significantly ahead of the {'other' if others.values['sources'] == 2 else 'others'}"
+
+
+def _equal_title(ranking: Ranking, other_sources: Check) -> str:
+    n_equal = 1 + len(other_sources.values["equal"])
+    word = NUMBER_WORDS[n_equal].capitalize() if n_equal < len(NUMBER_WORDS) else str(n_equal)
+    n_others = len(first_ties(ranking.deciding_table)) - n_equal
+    others = f"; {_count_others(n_others)} not significantly different" if n_others > 0 else ""
+    return f"{word} sources share the first rank{others}"
+
+
+def _count_others(count: int) -> str:
+    number = NUMBER_WORDS[count] if count < len(NUMBER_WORDS) else f"{count:,}"
+    return f"{number} other is" if count == 1 else f"{number} others are"
+
+
+def figure_subtitle(ranking: Ranking, n_rows: int, n_sources: int, has_groups: bool) -> str:
+    """Return what was measured, on what, and with how many samples.
+
+    Args:
+        ranking: The ranking.
+        n_rows: Number of sources that have a row each.
+        n_sources: Number of sources with a value.
+        has_groups: True if bars join sources that are not significantly different.
+    """
+    target = ranking.target
+    where = f" on {name_in_title(target.name, 'target')} (N = {_samples(ranking):,})" if target else ""
+    has_intervals = bool(np.isfinite(ranking.deciding_table.standings.intervals).any())
+    intervals = ", 95 % intervals" if has_intervals else ""
+    by = ranking.deciding_table.name
+    name = score_name(by)
+    measured = f"Score: {name}" if name == by else f"{name[0].upper()}{name[1:]}"
+    sentences = [f"{measured}{where}{intervals}."]
+    if has_groups:
+        sentences.append("Bars join sources that are not significantly different.")
+    if n_rows < n_sources:
+        sentences.append(f"Sources {n_rows + 1} to {n_sources:,} share one row.")
+    raw_values = judge(ranking).check("raw-values")
+    if raw_values and raw_values.status == v.FAIL and raw_values.values["score"] == PILOT.name:
+        sentences.append("No source is shown to beat nearest neighbors of the raw samples.")
+    elif raw_values and raw_values.status == v.FAIL and by != PILOT.name:
+        sentences.append("The raw samples do as well as every source.")
+    return " ".join(sentences)
+
+
+def _samples(ranking: Ranking) -> int:
+    """Return the number of samples that the values of the figure come from."""
+    if ranking.pilot is not None and ranking.deciding_table is ranking.pilot.table:
+        return ranking.pilot.judged
+    return ranking.target.samples if ranking.target else 0
+
+
+def score_name(name: str) -> str:
+    """Return the name of a score on axes and in sentences."""
+    return {
+        "discrepancy": "held-out error",
+        "soft": "soft held-out error",
+        "knn": "k-NN error",
+        "linear-probe": "linear-probe error",
+    }.get(name) or score_label(name)
+
+
+def ranking_caption(ranking: Ranking) -> str:
+    """Return the caption of the figure, in whole sentences with the exact values."""
+    frame = ranking_frame(ranking)
+    sources, controls = (frame[frame["series"] == name] for name in ("pretrained", "random weights"))
+    target = ranking.target
+    samples = f" on {target.name} (N = {_samples(ranking):,}, K = {target.classes:,})" if target else ""
+    score = shown_score(ranking.deciding_table.name)
+    by_sample = ranking.deciding_table.by_sample
+    origin = "paired errors of the samples" if by_sample else f"{ranking.request.resamples} subsamples"
+    sentences = [
+        f"{len(sources):,} sources ranked by {score_label(score.name)}{samples}: {score.title} ({score.direction}).",
+        f"Blue circles are pretrained sources. Lines are 95 % intervals from {origin}.",
+        "An open circle marks a source that is not significantly better than its random-weights control.",
+    ]
+    if len(controls):
+        sentences.append("Gray diamonds are the same architectures with random weights (one random initialization).")
+    sentences += [
+        "A black bar joins sources no two of which differ significantly at the 95 % level, corrected for the number of "
+        "all pairs (Holm). It is thin beside sources that do not belong to it.",
+        *_reference_sentences(ranking),
+        *_raw_sentences(ranking),
+    ]
+    if scores := other_scores(ranking):
+        sentences.append(f"The table on the right gives the rank among the sources by {', '.join(scores)} (1 is best).")
+    by_row = controls.set_index("row")["value"]
+    values = [_value_phrase(row, by_row.get(row["row"])) for row in sources[:MOST_CAPTION_VALUES].to_dict("records")]
+    sentences.append(f"Values: {'; '.join(values)}.")
+    if len(sources) > len(values):
+        sentences.append("The complete table is in ranking.csv.")
+    return " ".join(sentences)
+
+
+def _reference_sentences(ranking: Ranking) -> list[str]:
+    reference = reference_value(ranking.deciding_table.name, ranking.target)
+    return [f"The dashed line is the {REFERENCE_NAMES[reference.label]}, {reference.value:.3f}."] if reference else []
+
+
+def _raw_sentences(ranking: Ranking) -> list[str]:
+    values = ranking.deciding_table.standings.values
+    raw = [float(values[index]) for index, row in enumerate(ranking.rows) if row.kind == RAW_VALUES]
+    return [f"The raw samples have {format_score(value)}." for value in raw if np.isfinite(value)]
+
+
+def _value_phrase(row: dict[str, Any], control: float | None) -> str:
+    interval = "" if np.isnan(row["low"]) else f" ({format_interval((row['low'], row['high']))})"
+    baseline = "" if control is None else f", random weights {format_score(control)}"
+    return f"{row['name']} {format_score(row['value'])}{interval}{baseline}"
+
+
+def layer_frame(ranking: Ranking) -> pd.DataFrame:
+    """Return the points of the figure of layers: one row for each source and layer, with the depth in percent.
+
+    Raises:
+        InputError: If no source has the errors of two layers.
+    """
+    rows = [
+        {"series": curve.source, "layer": number, "depth": 100 * number / curve.n_layers, **ends}
+        for curve in drawn_curves(ranking)
+        for number, ends in zip(curve.numbers, _layer_values(curve), strict=True)
+    ]
+    return tidy_frame(rows)
+
+
+def _layer_values(curve: LayerCurve) -> list[dict[str, float]]:
+    values = curve.values[JUDGED_BY]
+    intervals = curve.intervals or [None] * len(values)
+    return [interval_columns(value, interval) for value, interval in zip(values, intervals, strict=True)]
+
+
+@styled
+def layer_figure(ranking: Ranking, ax: "Axes | None" = None) -> "Figure":
+    """Draw one curve for each source: the error of a linear probe by the depth of the layer.
+
+    Args:
+        ranking: A ranking with layers.
+        ax: Axes to draw on. None for a new figure.
+
+    Raises:
+        InputError: If no source has the errors of two layers.
+    """
+    import seaborn
+
+    frame = layer_frame(ranking)
+    target = ranking.target
+    assert target is not None
+    subtitle = (
+        "Error of a linear probe by the depth of the layer whose features it sees; 100 % is the output of the encoder. "
+        "A ring marks the layer with the lowest error."
     )
-    text = f"{rank}" if rank else "–"
-    weight = "bold" if rank == 1 else "normal"
-    strip.text(column + 0.5, y + height / 2, text, ha="center", va="center", size=8, weight=weight)
+    title = f"On {name_in_title(target.name, 'target')}, {layer_finding(drawn_curves(ranking))}"
+    axes = line_panel(title, subtitle, 2.4, ax, xlabel="depth of the layer", ylabel="error of a linear probe")
+    sources = list(dict.fromkeys(frame["series"]))
+    styles = {name: SERIES[number] if number < len(SERIES) else OTHER_SERIES for number, name in enumerate(sources)}
+    draw_lines(axes, frame, "depth", styles)
+    rings = frame.loc[frame.groupby("series", sort=False)["value"].idxmin()]
+    colors = [styles[name].color for name in rings["series"]]
+    seaborn.scatterplot(
+        data=rings, x="depth", y="value", s=120, facecolor="none", edgecolor=colors, linewidth=1.4, zorder=5, ax=axes
+    )
+    axes.set(xlim=(0, 103), ylim=(0, 1.05 * float(np.nanmax(frame[["value", "high"]]))))
+    axes.set_xticks([0, 25, 50, 75, 100], ["0", "25", "50", "75", "100 %"])
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    label_lines(axes, frame, styles, "source", 1.65)
+    return figure_of(axes)
+
+
+def drawn_curves(ranking: Ranking) -> list[LayerCurve]:
+    """Return the curves with the errors of two or more layers.
+
+    Raises:
+        InputError: If there is none.
+    """
+    curves = [curve for curve in ranking.layers if _is_drawable(curve)]
+    if not curves:
+        raise InputError("No source has the errors of two layers, so there is nothing to draw.")
+    return curves
+
+
+def _is_drawable(curve: LayerCurve) -> bool:
+    values = curve.values.get(JUDGED_BY, ())
+    return len(values) > 1 and bool(np.isfinite(values).all())
+
+
+def layer_caption(ranking: Ranking) -> str:
+    """Return the caption of the figure, in whole sentences with the exact values."""
+    target = ranking.target
+    assert target is not None
+    curves = drawn_curves(ranking)
+    sentences = [
+        f"Error of a linear probe (five-fold cross-validation) on the features of the layers of "
+        f"{join_names([curve.source for curve in curves])} on {target.name} ({target.samples:,} samples, "
+        f"{target.classes:,} classes). Features are means over tokens or positions. Bands are 95 % intervals."
+    ]
+    for curve in curves:
+        if choice := curve.choice:
+            p_value = choice.corrected_p_value
+            shown = "" if p_value is None else f", p {format_p_value(p_value)}"
+            sentences.append(
+                f"{curve.source}: layers chosen on one half of the samples have the error {choice.error:.3f} on the "
+                f"other half, and the last layer {choice.last_error:.3f} (difference {choice.difference.value:+.3f}"
+                f"{shown})."
+            )
+    sentences.append(
+        f"Differences with p <= {SIGNIFICANT} count as significant; p is corrected for the sources (Holm)."
+    )
+    return " ".join(sentences)
+
+
+def planned_figures(ranking: Ranking) -> Iterator[ResultFigure]:
+    """Yield the figure of the ranking if any source has a score, and that of the layers if there are any."""
+    if (ranking.deciding_table.source_ranks > 0).any():
+        yield result_figure("ranking", ranking, ranking_frame, ranking_figure, ranking_caption)
+    if any(map(_is_drawable, ranking.layers)):
+        yield result_figure("layers", ranking, layer_frame, layer_figure, layer_caption)

@@ -8,11 +8,9 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError, first_line
 from modgap.forward.inference_setup import LogitsRequest
-from modgap.ranking.devices import hold_device
+from modgap.jobs import Failure, fix_threads, hold_device
 from modgap.ranking.error_standings import ScoredErrors
-from modgap.ranking.extraction import Extracted, prepare_extraction
-from modgap.ranking.failure import NOT_CACHED, Failure
-from modgap.ranking.job_threads import fix_threads
+from modgap.ranking.extraction import Extracted, Extraction, prepare_extraction
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import SourceOutputs
@@ -20,16 +18,19 @@ from modgap.ranking.stored_outputs import load_source_outputs
 from modgap.ranking.subsamples import VERSION as SUBSAMPLES_VERSION
 from modgap.ranking.subsamples import score_subsamples
 from modgap.ranking.surrogate_outputs import read_surrogate_outputs
+from modgap.ranking.types import RankRequest
 from modgap.resources import reused_memory
 from modgap.statistics.intervals import SampleErrors
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
 
-__all__ = ["ErrorsJob", "ExtractJob", "ScoreJob", "decode_errors", "error_arrays"]
+__all__ = ["ErrorsJob", "ExtractJob", "ScoreJob", "decode_errors", "error_arrays", "score_jobs"]
 
 KIND = "scores"
 """Kind of the cache entries of scores."""
 ERRORS_KIND = "sample_errors"
 """Kind of the cache entries of errors by sample."""
+BLOCK = 25
+"""Subsamples in each job."""
 
 Result = TypeVar("Result")
 
@@ -42,32 +43,38 @@ class ExtractJob:
         source: Name of the source.
         target: Keyword arguments of `modgap.targets.open_target`.
         request: Samples, input size, device and head.
-        only_cached: True to fail in place of running the source if the outputs are not in the cache.
     """
 
     source: str
     target: Mapping[str, Any]
     request: LogitsRequest
-    only_cached: bool = False
 
     def __call__(self) -> Extracted | Failure:
         """Extract the outputs, or return the reason why that failed."""
-        from modgap.targets import open_target
-
         fix_threads()
         try:
-            extraction = prepare_extraction(self.source, open_target(**self.target), self.request)
+            extraction = self._prepare()
             cached = extraction.find_cached()
             if cached is not None:
                 return cached
-            if self.only_cached:
-                return NOT_CACHED
             with hold_device(self.request.samples.device) as device:
                 return extraction.run(device)
         except InputError as error:
             return Failure(str(error))
         except Exception as error:  # Third-party models may fail in any way; the row of the source shows the reason.
             return Failure(f"{type(error).__name__}: {first_line(error)}")
+
+    def load_cached(self) -> Extracted | None:
+        """Return the reference to the outputs if they are in the cache, which needs no device. None if they are not."""
+        try:
+            return self._prepare().find_cached()
+        except Exception:  # As above; without weights or data it is not known what would be in the cache.
+            return None
+
+    def _prepare(self) -> Extraction:
+        from modgap.targets import open_target
+
+        return prepare_extraction(self.source, open_target(**self.target), self.request)
 
 
 @dataclass(frozen=True)
@@ -221,3 +228,26 @@ def _run(
         return Failure(str(error))
     except Exception as error:  # A score may fail in any way; the row of the source shows the reason.
         return Failure(f"{type(error).__name__}: {first_line(error)}")
+
+
+def _blocks(resamples: int) -> list[tuple[int, int]]:
+    """Return ranges of subsamples, each for one job. The range -1 to 0 stands for all samples."""
+    return [(-1, 0), *((first, min(first + BLOCK, resamples)) for first in range(0, resamples, BLOCK))]
+
+
+def score_jobs(source: Extracted, score_name: str, request: RankRequest, task: str) -> list[ScoreJob | ErrorsJob]:
+    """Return the jobs of one score of one source: one for errors by sample, else one for each block of subsamples.
+
+    Args:
+        source: Reference to the outputs of the source.
+        score_name: Name of the score.
+        request: The request of the ranking.
+        task: Task of the target.
+    """
+    score = get_score(score_name)
+    seed = request.samples.seed
+    if task in score.error_tasks:
+        return [ErrorsJob(source.key, score_name, seed, score.options_in_use(request.errors))]
+    resamples = request.resamples if score.uses_samples else 0
+    own_key = source.surrogate_key if score.takes_surrogate else ""
+    return [ScoreJob(source.key, score_name, seed, first, last, own_key) for first, last in _blocks(resamples)]

@@ -18,7 +18,7 @@ from modgap.ranking.scores import get_score
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.standings import MIN_SUBSAMPLES
 from modgap.ranking.types import DEFAULT_ERRORS, DEFAULT_SAMPLES, SOURCE, Ranking
-from modgap.ranking.verdict import Check, Verdict
+from modgap.ranking.verdict import Check, Judgment
 
 __all__ = ["PILOT_SOURCES", "choice_of", "help_of", "judge"]
 
@@ -35,7 +35,7 @@ WARNING_HELP_CHECKS = ("majority-class", "controls-above")
 """Checks that make it doubtful if they only warn."""
 
 
-def judge(ranking: Ranking) -> Verdict:
+def judge(ranking: Ranking) -> Judgment:
     """Judge how clear the first place of a ranking is, and whether transfer helps at all.
 
     Args:
@@ -51,7 +51,7 @@ def judge(ranking: Ranking) -> Verdict:
     first = other_sources.values["first"] if other_sources else None
     tied = tuple(entry["source"] for entry in other_sources.values["tied"]) if other_sources else ()
     commands = tuple(_commands(ranking, choice, help_, first, tied))
-    return Verdict(choice, help_, ranking.by, first, tied, tuple(checks.values()), commands)
+    return Judgment(choice, help_, ranking.by, first, tied, tuple(checks.values()), commands)
 
 
 def choice_of(other_sources: Check | None) -> str:

@@ -9,11 +9,9 @@ from torch import Tensor
 
 from modgap.errors import InputError, first_line
 from modgap.forward.inference_setup import InferenceSetup, LogitsRequest, set_up_inference
+from modgap.jobs import Failure, fix_threads, hold_device
 from modgap.models.pooled_layers import OUTPUT, PooledLayers, block_names
-from modgap.ranking.devices import hold_device
 from modgap.ranking.extraction import outputs_key_content, sample_arrays, store_outputs
-from modgap.ranking.failure import Failure
-from modgap.ranking.job_threads import fix_threads
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stored_outputs import KIND
 from modgap.sources import open_source
@@ -75,17 +73,34 @@ class LayersJob:
         fix_threads()
         try:
             with hold_device(self.request.samples.device) as device:
-                samples = replace(self.request.samples, device=device)
-                request = replace(self.request, samples=samples, head="none")
-                return _extract_layers(self.source, open_target(**self.target), request, self.numbers)
+                outputs = self._extract(device)
+                assert outputs is not None
+                return outputs
         except InputError as error:
             return Failure(str(error))
         except Exception as error:  # Third-party models may fail in any way; the row of the source shows the reason.
             return Failure(f"{type(error).__name__}: {first_line(error)}")
 
+    def load_cached(self) -> LayerOutputs | None:
+        """Return the references to the features if all are in the cache, which needs no device; None if not."""
+        try:
+            return self._extract(None)
+        except Exception:  # As above; without weights or data it is not known what would be in the cache.
+            return None
 
-def _extract_layers(source_name: str, target: Target, request: LogitsRequest, numbers: Sequence[int]) -> LayerOutputs:
-    """Return the features of some layers, from the cache or from one pass that keeps those of all layers."""
+    def _extract(self, device: str | None) -> LayerOutputs | None:
+        samples = replace(self.request.samples, device=device or "cpu")
+        request = replace(self.request, samples=samples, head="none")
+        return _extract_layers(self.source, open_target(**self.target), request, self.numbers, run=device is not None)
+
+
+def _extract_layers(
+    source_name: str, target: Target, request: LogitsRequest, numbers: Sequence[int], *, run: bool
+) -> LayerOutputs | None:
+    """Return the features of some layers, from the cache or from one pass that keeps those of all layers.
+
+    They are None if they are not in the cache, and `run` is false.
+    """
     name, size = split_input_size(source_name)
     request = replace(request, samples=replace(request.samples, input_size=size or request.samples.input_size))
     handle = open_source(name)
@@ -96,6 +111,8 @@ def _extract_layers(source_name: str, target: Target, request: LogitsRequest, nu
     is_cached = names is not None and all(
         find_cached(KIND, _layer_key(content, layer), lambda entry: entry.metadata) for layer in names
     )
+    if not (is_cached or run):
+        return None
     if names is None or not is_cached:
         setup = set_up_inference(handle, target, replace(request, compared=2), content)
         names = _run_layers(setup, request, content)

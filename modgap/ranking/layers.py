@@ -7,13 +7,11 @@ from typing import Any
 import numpy as np
 
 from modgap.formatting import format_p_value, visible_name
-from modgap.forward.inference_setup import LogitsRequest
+from modgap.jobs import Failure
 from modgap.label_space import LabelSpace, label_space
-from modgap.ranking.backends import run_jobs
 from modgap.ranking.check_sentences import join_names
 from modgap.ranking.error_standings import ScoredErrors
 from modgap.ranking.extraction import Extracted
-from modgap.ranking.failure import Failure
 from modgap.ranking.jobs import ErrorsJob, ScoreJob
 from modgap.ranking.layer_curves import LayerChoice, LayerCurve
 from modgap.ranking.layer_extraction import LayerOutputs, LayersJob
@@ -65,15 +63,15 @@ def measure_layers(
     numbers = plan.request.layers
     assert numbers is not None
     sources = [rows[index].name for index in extracted if rows[index].kind == SOURCE]
-    backend = plan.pass_backend.for_passes(len(sources))
-    request = LogitsRequest(plan.request.samples, head="none", side_by_side=backend.idle_cores(len(sources)))
+    request = replace(plan.pass_request(len(sources)), head="none", surrogate=False)
     jobs = [LayersJob(name, plan.target_options, request, numbers) for name in sources]
-    outputs: dict[str, LayerOutputs | Failure] = {sources[i]: result for i, result in run_jobs(jobs, backend)}
+    results_by_index = plan.backend.run(jobs, device=plan.device)
+    outputs: dict[str, LayerOutputs | Failure] = {sources[index]: result for index, result in results_by_index}
     found = {name: result for name, result in outputs.items() if isinstance(result, LayerOutputs)}
     cached = sum(result.cached for result in found.values())
     counts = {"layers": JobCounts(len(found) - cached, cached, len(outputs) - len(found))}
     planned = [job for result in found.values() for key in result.keys for job in _jobs(key, plan)]
-    results, counts["scores of layers"] = run_stage("scores of layers", planned, plan)
+    results, counts["scores of layers"] = run_stage("scores of layers", planned, plan.backend, plan.monitor)
     curves = []
     for name in sources:
         result = outputs[name]

@@ -10,11 +10,9 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError, first_line
 from modgap.formatting import count, format_duration
-from modgap.ranking.devices import hold_device
+from modgap.jobs import Failure, fix_threads, hold_device
 from modgap.ranking.error_standings import compute_error_standings
 from modgap.ranking.extraction import Extracted
-from modgap.ranking.failure import Failure
-from modgap.ranking.job_threads import fix_threads
 from modgap.ranking.jobs import decode_errors, error_arrays
 from modgap.ranking.plan import CONTROL_PREFIX, RankPlan
 from modgap.ranking.scores import PILOT
@@ -186,7 +184,7 @@ def _measure(
 ) -> tuple[dict[int, "PilotErrors | Failure"], JobCounts]:
     """Return the result of each of these rows, and numbers of jobs."""
     jobs = _jobs(plan, rows, indices, extracted)
-    results, counts = run_stage(stage, list(jobs.values()), plan, plan.pass_backend.for_passes(len(jobs)))
+    results, counts = run_stage(stage, list(jobs.values()), plan.backend, plan.monitor, plan.device)
     return {index: results[job] for index, job in jobs.items()}, counts
 
 

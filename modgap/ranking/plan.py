@@ -8,19 +8,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modgap.errors import InputError, UsageError, check_minimum, unknown_name
-from modgap.ranking.backends import Backend
-from modgap.ranking.monitor import JobMonitor
+from modgap.forward.inference_setup import LogitsRequest
+from modgap.jobs import Backend
 from modgap.ranking.raw_values import RAW
 from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION, ErrorOptions, Score
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES, default_scores, get_score, score_names
 from modgap.ranking.source_patterns import split_input_size
+from modgap.ranking.stages import JobMonitor
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, RankRequest
 from modgap.sources import CONTROL_PREFIX, open_source
 from modgap.statistics.weights import WEIGHTS
 from modgap.storage.paths import expand_user
 from modgap.targets import Table, manifest_names, open_target
 
-__all__ = ["CONTROL_PREFIX", "RankPlan", "RowName", "list_rows", "plan_ranking"]
+__all__ = ["CONTROL_PREFIX", "RankPlan", "RowName", "absolute_path", "list_rows", "plan_ranking"]
 
 BASELINES = ("size",)
 """Scores that are always computed, as baselines."""
@@ -72,13 +73,19 @@ class RankPlan:
         return any(get_score(name).takes_surrogate for name in self.scores)
 
     @property
-    def pass_backend(self) -> Backend:
-        """Backend of the passes, each of which holds a device."""
-        return replace(self.backend, device=self.request.samples.device)
+    def device(self) -> str:
+        """Name of the devices of which each pass holds one."""
+        return self.request.samples.device
 
     def side_by_side(self, n_passes: int) -> int:
         """Return how many of several passes run at once."""
-        return 1 if self.backend.name == "serial" else max(1, min(n_passes, self.pass_backend.processes))
+        return self.backend.side_by_side(n_passes, self.device)
+
+    def pass_request(self, n_passes: int) -> LogitsRequest:
+        """Return the samples and the head of each of several passes, which use the cores that others leave idle."""
+        idle_cores = self.backend.idle_cores(n_passes, self.device)
+        samples, head = self.request.samples, self.request.head
+        return LogitsRequest(samples, head, surrogate=self.needs_surrogate, side_by_side=idle_cores)
 
 
 def plan_ranking(
@@ -116,7 +123,7 @@ def plan_ranking(
         scores=_list_scores(by, request),
         target_options={
             **target_options,
-            "name": _absolute_path(target_options["name"]),
+            "name": absolute_path(target_options["name"]),
             "data_dir": data_dir and Path(data_dir).resolve(),
         },
         task=_task_of(table),
@@ -127,7 +134,8 @@ def plan_ranking(
     )
 
 
-def _absolute_path(target: str) -> str:
+def absolute_path(target: str) -> str:
+    """Return the name of a target with an absolute path in place of a relative one, for other working directories."""
     path = expand_user(target)
     return str(path.resolve()) if path.exists() and target not in manifest_names() else target
 
@@ -158,6 +166,7 @@ def _check_names(sources: Sequence[str], request: RankRequest) -> None:
     """Raise a UsageError for unknown names before anything is computed. Other failures get a row with the reason."""
     _check_error_options(request.errors)
     check_minimum("--resamples", request.resamples, 0)
+    check_minimum("--pilot", request.pilot, 0)
     for name in (*request.scores, *filter(None, [request.by])):
         get_score(name)
     for name in sources:
@@ -170,7 +179,6 @@ def _check_names(sources: Sequence[str], request: RankRequest) -> None:
 
 
 def _check_pilot(task: str, kind: str, request: RankRequest) -> None:
-    check_minimum("--pilot", request.pilot, 0)
     if request.pilot and task != CLASSIFICATION:
         raise UsageError(f"--pilot needs a target with one class for each sample, and this is a {task} target.")
     if request.pilot and kind == "text":

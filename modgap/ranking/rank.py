@@ -1,5 +1,6 @@
 """Ranking of sources for a target: one pass of each source, then scores and their comparisons."""
 
+import itertools
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -7,16 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from modgap.forward.inference_setup import LogitsRequest
+from modgap.jobs import Backend, Failure, writable_cache
 from modgap.progress import Progress
-from modgap.ranking.backends import Backend, run_jobs
 from modgap.ranking.extraction import Extracted
-from modgap.ranking.failure import Failure
 from modgap.ranking.halving import rank_within
-from modgap.ranking.jobs import ExtractJob
+from modgap.ranking.jobs import ExtractJob, score_jobs
 from modgap.ranking.layer_curves import LayerCurve
 from modgap.ranking.layers import measure_layers
-from modgap.ranking.monitor import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener
 from modgap.ranking.pilot import run_pilot
 from modgap.ranking.plan import (
     CONTROL_PREFIX,
@@ -25,8 +23,8 @@ from modgap.ranking.plan import (
     plan_ranking,
 )
 from modgap.ranking.report_details import ReportDetails, ReportDetailsJob, correct_p_values
-from modgap.ranking.score_tables import errors_by_score, score_jobs, score_table
-from modgap.ranking.stages import run_stage
+from modgap.ranking.score_tables import errors_by_score, score_table
+from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener, run_stage
 from modgap.ranking.stored_outputs import load_source_outputs
 from modgap.ranking.target_summary import summarize_target
 from modgap.ranking.types import (
@@ -39,7 +37,6 @@ from modgap.ranking.types import (
     SourceRow,
     TargetSummary,
 )
-from modgap.ranking.writable_cache import writable_cache
 from modgap.targets import CustomData
 
 __all__ = ["count_permutations", "rank"]
@@ -97,14 +94,15 @@ def rank(
 
     def rank_round(names: Sequence[str], part: RankRequest, prefix: str) -> Ranking:
         plan = plan_ranking(target_options, names, part, backend, monitor.with_prefix(prefix))
-        with _restore_threads(), writable_cache(on_this_machine=plan.backend.name in ("loky", "serial")):
+        with writable_cache(on_this_machine=backend.is_on_this_machine):
             return _compute_ranking(plan)
 
-    if budget is None:
-        ranking = rank_round(sources, request, "")
-    else:
-        plan_ranking(target_options, sources, request, backend)
-        ranking = rank_within(budget, sources, request, target_options, rank_round)
+    with backend:
+        if budget is None:
+            ranking = rank_round(sources, request, "")
+        else:
+            plan_ranking(target_options, sources, request, backend)
+            ranking = rank_within(budget, sources, request, target_options, rank_round)
     return replace(
         ranking,
         target=ranking.target and replace(ranking.target, name=target),
@@ -112,18 +110,6 @@ def rank(
         data_dir=data_dir,
         pseudo_classes=pseudo_classes,
     )
-
-
-@contextmanager
-def _restore_threads() -> Iterator[None]:
-    """Restore the number of threads of this process, which jobs that run in it change."""
-    import torch
-    from threadpoolctl import threadpool_limits
-
-    threads = torch.get_num_threads()
-    with threadpool_limits():
-        yield
-    torch.set_num_threads(threads)
 
 
 @contextmanager
@@ -143,10 +129,9 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
     jobs = {"features": _count_passes(results)}
 
     with _timed(seconds, "scores"):
-        planned = [
-            job for source in extracted.values() for name in plan.scores for job in score_jobs(source, name, plan)
-        ]
-        scored, jobs["scores"] = run_stage("scores", planned, plan)
+        pairs = itertools.product(extracted.values(), plan.scores)
+        planned = [job for source, name in pairs for job in score_jobs(source, name, request, plan.task)]
+        scored, jobs["scores"] = run_stage("scores", planned, plan.backend, plan.monitor)
 
     layers: tuple[LayerCurve, ...] = ()
     if request.layers is not None:
@@ -198,8 +183,9 @@ def _compute_details(
 ) -> tuple[dict[int, ReportDetails], JobCounts]:
     """Return the results for the page by row, with p-values that are corrected for the number of sources."""
     permutations = count_permutations(rows)
-    jobs = {index: _details_job(source, permutations, plan) for index, source in extracted.items()}
-    by_job, counts = run_stage("report details", list(jobs.values()), plan)
+    seed, errors = plan.request.samples.seed, plan.request.errors
+    jobs = {index: ReportDetailsJob(source.key, seed, permutations, errors) for index, source in extracted.items()}
+    by_job, counts = run_stage("report details", list(jobs.values()), plan.backend, plan.monitor)
     found = {index: details for index, job in jobs.items() if isinstance(details := by_job[job], ReportDetails)}
     return correct_p_values(found, {index for index in jobs if rows[index].kind == SOURCE}), counts
 
@@ -214,10 +200,6 @@ def count_permutations(rows: Sequence[RowName]) -> int:
     """
     n_sources = sum(row.kind == SOURCE for row in rows)
     return max(MIN_PERMUTATIONS, PERMUTATIONS_PER_SOURCE * n_sources - 1)
-
-
-def _details_job(source: Extracted, permutations: int, plan: RankPlan) -> ReportDetailsJob:
-    return ReportDetailsJob(source.key, plan.request.samples.seed, permutations, plan.request.errors)
 
 
 def _tell_fitted_heads(results: Mapping[str, Extracted | Failure]) -> None:
@@ -270,15 +252,8 @@ def _extract_all(plan: RankPlan) -> list[Extracted | Failure]:
 
 
 def _extract_each(names: Sequence[str], plan: RankPlan) -> Iterator[tuple[str, Extracted | Failure]]:
-    backend = plan.pass_backend.for_passes(len(names))
-    request = LogitsRequest(
-        plan.request.samples,
-        plan.request.head,
-        surrogate=plan.needs_surrogate,
-        side_by_side=backend.idle_cores(len(names)),
-    )
-    jobs = [ExtractJob(name, plan.target_options, request, plan.backend.only_cached) for name in names]
-    for index, result in run_jobs(jobs, backend):
+    jobs = [ExtractJob(name, plan.target_options, plan.pass_request(len(names))) for name in names]
+    for index, result in plan.backend.run(jobs, device=plan.device):
         yield names[index], result
         plan.monitor.finish("features", _outcome(result))
 

@@ -2,10 +2,10 @@
 
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from modgap.answers import Answer, Verdict
 from modgap.formatting import visible_name
 from modgap.ranking import verdict as v
 from modgap.ranking.baseline_checks import CONTROL_BETTER, CONTROL_SIMILAR, CONTROL_WORSE, neighbors_result
@@ -18,25 +18,19 @@ from modgap.ranking.check_sentences import (
     smallest_difference,
     value_with_interval,
 )
-from modgap.ranking.judgment import judge
-from modgap.ranking.types import Ranking
-from modgap.ranking.verdict import Verdict
+from modgap.ranking.verdict import Judgment
 
 __all__ = [
     "BY_SCORES",
     "CHOICE_LABELS",
     "HELP_LABELS",
-    "Statement",
     "check_statements",
     "choice_statement",
-    "command_lines",
     "headline",
     "help_statement",
+    "judgment_answer",
     "next_step",
-    "question",
-    "recommendation",
     "target_question",
-    "verdict_sentences",
 ]
 
 NEIGHBORS = "nearest neighbors of the raw values"
@@ -64,33 +58,6 @@ FINE_TUNED_LABELS = {v.LIKELY: ("Shown", v.PASS), v.DOUBTFUL: ("Not shown", v.WA
 """Labels and statuses after a short fine-tuning of the source and its control."""
 
 
-@dataclass(frozen=True)
-class Statement:
-    """A label with a status and a sentence.
-
-    Attributes:
-        title: Question or name of the check.
-        label: Answer in one or two words, such as "Clear". For a check, its status.
-        status: `pass`, `warn`, `fail` or `info`.
-        text: One or two sentences with numbers.
-    """
-
-    title: str
-    label: str
-    status: str
-    text: str
-
-
-def recommendation(ranking: Ranking) -> list[str]:
-    """Return the sentences of a ranking, the most important first."""
-    return verdict_sentences(judge(ranking))
-
-
-def question(ranking: Ranking) -> str:
-    """Return the question that the ranking answers, which is its title."""
-    return target_question(ranking.target.name if ranking.target else None)
-
-
 def target_question(target: str | None) -> str:
     """Return the question of a ranking for a target.
 
@@ -101,15 +68,25 @@ def target_question(target: str | None) -> str:
     return f"Which source should be transferred to {name}?"
 
 
-def verdict_sentences(verdict: Verdict) -> list[str]:
-    """Return the headline, the two confidences and the checks that did not pass, as sentences."""
-    confidences = [choice_statement(verdict), help_statement(verdict)]
-    sentences = [f"{one.title} {one.label}: {one.text}" for one in confidences]
-    checks = [f"{one.title}: {one.text}" for one in check_statements(verdict) if one.status != v.PASS]
-    return [headline(verdict), *sentences, *checks]
+def judgment_answer(verdict: Judgment, target: str | None = None) -> Answer:
+    """Return the answer that a judgment gives, without facts, tables and notes.
+
+    Args:
+        verdict: The judgment.
+        target: Name of the target or path of custom data. None if no source could be run.
+    """
+    return Answer(
+        question=target_question(target),
+        facts=(),
+        headline=headline(verdict),
+        verdicts=(choice_statement(verdict), help_statement(verdict)),
+        checks=tuple(check_statements(verdict)),
+        next_step=next_step(verdict),
+        commands=tuple(shlex.join(command) for command in verdict.commands),
+    )
 
 
-def headline(verdict: Verdict) -> str:
+def headline(verdict: Judgment) -> str:
     """Return the headline, which depends only on the choice, on whether transfer helps, and on what they come from.
 
     Scores do not choose reliably (docs/evidence.md), so that only a short fine-tuning says to transfer or not to.
@@ -158,12 +135,12 @@ def headline(verdict: Verdict) -> str:
     return f"{first} is {only}; compare it with {baseline}."
 
 
-def _decided_by(verdict: Verdict) -> str:
+def _decided_by(verdict: Judgment) -> str:
     """Return the start of a headline that says what it comes from."""
     return "After a short fine-tuning" if _by_fine_tuning(verdict) else f"By {score_label(verdict.by)}"
 
 
-def _agreement(verdict: Verdict) -> str:
+def _agreement(verdict: Judgment) -> str:
     """Return how many other scores put the first source first, in parentheses; empty if there are none."""
     check = verdict.check("other-scores")
     if check is None:
@@ -172,18 +149,18 @@ def _agreement(verdict: Verdict) -> str:
     return f" ({check.values['agreeing']} of {check.values['compared']} other scores {verb} it first)"
 
 
-def _by_fine_tuning(verdict: Verdict) -> bool:
+def _by_fine_tuning(verdict: Judgment) -> bool:
     check = verdict.check("other-sources")
     return check is not None and check.values["score"] == v.PILOT_NAME
 
 
-def _is_judged_by_fine_tuning(verdict: Verdict) -> bool:
+def _is_judged_by_fine_tuning(verdict: Judgment) -> bool:
     """Return True if no score decides whether pretraining helps: the control, if there is one, was fine-tuned too."""
     control = verdict.check("control")
     return _by_fine_tuning(verdict) and (control is None or control.values["score"] == v.PILOT_NAME)
 
 
-def choice_statement(verdict: Verdict) -> Statement:
+def choice_statement(verdict: Judgment) -> Verdict:
     """Return the answer to the question of which source is best."""
     label, status = CHOICE_LABELS[verdict.choice]
     check = verdict.check("other-sources")
@@ -191,10 +168,10 @@ def choice_statement(verdict: Verdict) -> Statement:
         others = verdict.check("other-scores")
         label = f"Clear by {score_label(verdict.by)}"
         status = v.PASS if others is None else others.status
-    return Statement(WHICH, label, status, _choice_text(verdict.choice, check.values) if check else _no_value(verdict))
+    return Verdict(WHICH, label, status, _choice_text(verdict.choice, check.values) if check else _no_value(verdict))
 
 
-def _no_value(verdict: Verdict) -> str:
+def _no_value(verdict: Judgment) -> str:
     return f"No source has a value by {score_label(verdict.by)}."
 
 
@@ -215,17 +192,17 @@ def _choice_text(choice: str, values: Mapping[str, Any]) -> str:
     return CHECK_TEXTS["other-sources"](values)
 
 
-def help_statement(verdict: Verdict) -> Statement:
+def help_statement(verdict: Judgment) -> Verdict:
     """Return the answer to the question of whether pretraining helps."""
     label, status = HELP_LABELS[verdict.help]
     if _is_judged_by_fine_tuning(verdict):
         label, status = FINE_TUNED_LABELS.get(verdict.help, (label, status))
     elif verdict.help == v.LIKELY:
         label, status = BY_SCORES
-    return Statement(HELPS, label, status, " ".join(_help_sentences(verdict)))
+    return Verdict(HELPS, label, status, " ".join(_help_sentences(verdict)))
 
 
-def _help_sentences(verdict: Verdict) -> Iterator[str]:
+def _help_sentences(verdict: Judgment) -> Iterator[str]:
     if verdict.first is None:
         yield "There is nothing to compare."
         return
@@ -254,7 +231,7 @@ def _help_sentences(verdict: Verdict) -> Iterator[str]:
         )
 
 
-def _doubts(verdict: Verdict) -> Iterator[str]:
+def _doubts(verdict: Judgment) -> Iterator[str]:
     """Yield one short sentence for each check that makes the help of a transfer doubtful."""
     failed = {check.id: check for check in verdict.checks if check.status in (v.FAIL, v.WARN)}
     if _is_judged_by_fine_tuning(verdict):
@@ -291,19 +268,19 @@ def _doubt_by_raw_values(values: Mapping[str, Any]) -> str:
     return f"By {error}, the raw values, without any model, do better than the features of every source."
 
 
-def check_statements(verdict: Verdict) -> list[Statement]:
+def check_statements(verdict: Judgment) -> list[Verdict]:
     """Return the checks with their sentences, failed ones first.
 
     The check of the other sources is not among them unless it passed, because the first confidence says its sentence.
     """
     return [
-        Statement(CHECK_TITLES[check.id], check.status, check.status, CHECK_TEXTS[check.id](check.values))
+        Verdict(CHECK_TITLES[check.id], "", check.status, CHECK_TEXTS[check.id](check.values))
         for check in verdict.checks
         if check.id != "other-sources" or check.status == v.PASS
     ]
 
 
-def next_step(verdict: Verdict) -> str:
+def next_step(verdict: Judgment) -> str:
     """Return what to do with the commands. Empty if there are none."""
     if not verdict.commands:
         return ""
@@ -319,8 +296,3 @@ def next_step(verdict: Verdict) -> str:
         return "Run this command."
     comparative = "lower" if len(verdict.commands) == 2 else "lowest"
     return f"Run these commands and keep the model with the {comparative} validation error."
-
-
-def command_lines(verdict: Verdict) -> list[str]:
-    """Return the commands as lines that can be pasted into a shell."""
-    return [shlex.join(command) for command in verdict.commands]

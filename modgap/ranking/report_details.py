@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError, first_line
-from modgap.ranking.failure import Failure
-from modgap.ranking.job_threads import fix_threads
+from modgap.jobs import Failure, fix_threads
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.stored_outputs import load_class_names, load_source_outputs

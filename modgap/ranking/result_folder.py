@@ -1,18 +1,14 @@
-"""Result folder of a ranking: record, table and figure."""
+"""Result folder of a ranking: record, table and errors of samples."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from modgap.display.figure_files import PlannedFigure
-from modgap.ranking.figures import ranking_caption, ranking_figure
-from modgap.ranking.layer_figure import has_curves, layer_caption, layer_figure
 from modgap.ranking.report import to_csv, to_json
 from modgap.ranking.types import Ranking
 from modgap.statistics.sample_file import SAMPLES_FILE, write_sample_file
 from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import with_digest
 
-__all__ = ["RECORD", "planned_figures", "write_results"]
+__all__ = ["RECORD", "write_results"]
 
 RECORD = "ranking.json"
 
@@ -39,11 +35,3 @@ def write_results(ranking: Ranking, folder: Path) -> list[Path]:
             write_sample_file(folder / SAMPLES_FILE, ranking.samples)
             written.append(folder / SAMPLES_FILE)
     return written
-
-
-def planned_figures(ranking: Ranking) -> Iterator[PlannedFigure]:
-    """Yield the figure of the ranking if any source has a score, and that of the layers if there are any."""
-    if (ranking.deciding_table.source_ranks > 0).any():
-        yield PlannedFigure("ranking", lambda: (ranking_figure(ranking), ranking_caption(ranking)))
-    if has_curves(ranking):
-        yield PlannedFigure("layers", lambda: (layer_figure(ranking), layer_caption(ranking)))

@@ -1,14 +1,14 @@
-"""Jobs of a score for the rows of a ranking, and the table that their results make."""
+"""The table that the results of one score's jobs make for the rows of a ranking."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from modgap.jobs import Failure
 from modgap.ranking.error_standings import ScoredErrors, check_comparable, compute_error_standings, sample_file
 from modgap.ranking.extraction import Extracted
-from modgap.ranking.failure import Failure
-from modgap.ranking.jobs import ErrorsJob, ScoreJob
+from modgap.ranking.jobs import score_jobs
 from modgap.ranking.plan import RankPlan
 from modgap.ranking.score import Score
 from modgap.ranking.scores import get_score
@@ -18,32 +18,7 @@ from modgap.ranking.subsamples import SPREAD_FACTOR
 from modgap.ranking.types import RAW_VALUES, SOURCE, ScoreTable, SourceRow
 from modgap.statistics.sample_file import SampleFile
 
-__all__ = ["errors_by_score", "score_jobs", "score_table"]
-
-BLOCK = 25
-"""Subsamples in each job."""
-
-
-def _blocks(resamples: int) -> list[tuple[int, int]]:
-    """Return ranges of subsamples, each for one job. The range -1 to 0 stands for all samples."""
-    return [(-1, 0), *((first, min(first + BLOCK, resamples)) for first in range(0, resamples, BLOCK))]
-
-
-def score_jobs(source: Extracted, score_name: str, plan: RankPlan) -> list[ScoreJob | ErrorsJob]:
-    """Return the jobs of one score of one source: one for errors by sample, else one for each block of subsamples.
-
-    Args:
-        source: Reference to the outputs of the source.
-        score_name: Name of the score.
-        plan: The plan of the ranking.
-    """
-    score = get_score(score_name)
-    seed = plan.request.samples.seed
-    if plan.task in score.error_tasks:
-        return [ErrorsJob(source.key, score_name, seed, score.options_in_use(plan.request.errors))]
-    resamples = plan.request.resamples if score.uses_samples else 0
-    own_key = source.surrogate_key if score.takes_surrogate else ""
-    return [ScoreJob(source.key, score_name, seed, first, last, own_key) for first, last in _blocks(resamples)]
+__all__ = ["errors_by_score", "score_table"]
 
 
 def score_table(
@@ -67,7 +42,8 @@ def score_table(
     score = get_score(score_name)
     reasons = [row.reason for row in rows]
     results = {
-        index: [scored[job] for job in score_jobs(source, score_name, plan)] for index, source in extracted.items()
+        index: [scored[job] for job in score_jobs(source, score_name, plan.request, plan.task)]
+        for index, source in extracted.items()
     }
     for index, of_row in results.items():
         failure = next((result for result in of_row if isinstance(result, Failure)), None)
@@ -134,7 +110,9 @@ def errors_by_score(
     if plan.task not in get_score(score_name).error_tasks:
         return None
     results = {
-        index: scored[job] for index, source in extracted.items() for job in score_jobs(source, score_name, plan)
+        index: scored[job]
+        for index, source in extracted.items()
+        for job in score_jobs(source, score_name, plan.request, plan.task)
     }
     scored_errors = {rows[index].name: one for index, one in results.items() if isinstance(one, ScoredErrors)}
     if not scored_errors:

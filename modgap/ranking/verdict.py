@@ -1,12 +1,13 @@
-"""Verdict of a ranking: how clear the first place is, whether transfer helps, and the checks behind both."""
+"""Judgment of a ranking: how clear the first place is, whether transfer helps, and the checks behind both."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from modgap.answers import FAIL, INFO, PASS, WARN
 from modgap.storage.json_records import plain_values
 
-__all__ = ["Check", "Verdict"]
+__all__ = ["FAIL", "INFO", "PASS", "WARN", "Check", "Judgment"]
 
 CLEAR = "clear"
 TIE = "tie"
@@ -23,12 +24,6 @@ NO = "no"
 
 PILOT_NAME = "pilot"
 """Name of the score that is the error after a short fine-tuning."""
-
-PASS = "pass"
-WARN = "warn"
-FAIL = "fail"
-INFO = "info"
-"""Statuses of checks."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +42,8 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """Verdict of a ranking, from which the terminal, the page and the record make all their sentences.
+class Judgment:
+    """Judgment of a ranking, from which all sentences of its answer are made.
 
     Attributes:
         choice: `clear` (the first source is significantly the best), `tie` (others may be as good), `unknown` (the
@@ -89,7 +84,7 @@ class Verdict:
         return record
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> "Verdict":
+    def from_dict(cls, record: Mapping[str, Any]) -> "Judgment":
         """Return the verdict that `to_dict` made a record of. Unknown fields are ignored."""
         return cls(
             choice=record["choice"],

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modgap.formatting import visible_name
-from modgap.ranking.report import RAW_VALUES_LABEL
+from modgap.ranking.tables import RAW_VALUES_LABEL
 from modgap.ranking.types import CONTROL, RAW_VALUES
 
 __all__ = ["map_figures"]

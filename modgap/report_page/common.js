@@ -33,7 +33,8 @@ async function copyText(text, button) {
 
 function csvCell(value) {
   if (typeof value === "number") return String(value);
-  const text = /^'*[=+\-@\t\r]/.test(value) ? "'" + value : value;
+  const isNumber = /^[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|inf|nan)$/i.test(value);
+  const text = /^'*[=+\-@\t\r]/.test(value) && !isNumber ? "'" + value : value;
   return /[",\n\r]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
 }
 

@@ -7,7 +7,7 @@ cells.forEach((row) => row.forEach((cell, target) => {
   cell.setAttribute("role", "cell");
   cell.dataset.target = target;
 }));
-const state = { measure: 0, sort: "rank", descending: false, rows: [], targets: [], standing: null };
+const state = { measure: 0, sort: "rank", descending: false, rows: [], targets: [], filtered: false };
 
 heads.forEach((head) => { toButton(head, "sort").addEventListener("click", () => sortBy(head.dataset.sort)); });
 find(".tools, button").forEach((element) => { element.hidden = false; });
@@ -42,12 +42,24 @@ function isShown(row) {
   return (!weights || weights.includes(entry.kind)) && entry.name.toLowerCase().includes(text);
 }
 
+// A filter that leaves out a source or a target makes another question, which Python answers.
+function isFiltered() {
+  const left = data.rows.filter((entry, row) => entry.kind === "source" && !state.rows.includes(row));
+  return left.length > 0 || state.targets.length < data.targets.length;
+}
+
+function subsetCommand() {
+  const names = state.rows.filter((row) => data.rows[row].kind === "source").map((row) => data.rows[row].argument);
+  const targets = state.targets.map((target) => data.targets[target].argument);
+  if (!names.length || !targets.length || names.includes("") || targets.includes("")) return "";
+  return ["modgap rank", ...targets.map((name) => "--target " + name), ...names.map((name) => "--sources " + name)].join(" ");
+}
+
 function update() {
   const kinds = checkedKinds("samples");
   state.rows = shownRows();
   state.targets = data.targets.map((_, target) => target).filter((t) => !kinds || kinds.includes(data.targets[t].kind));
-  const values = state.rows.map((row) => state.targets.map((target) => value(row, target)));
-  state.standing = compareOverTargets(values, state.targets.map(higher), data.mostLettered);
+  state.filtered = isFiltered();
   rows.forEach((row, number) => { row.hidden = !state.rows.includes(number); });
   find("[data-target]", table).forEach((part) => { part.hidden = !state.targets.includes(Number(part.dataset.target)); });
   table.style.setProperty("--n", Math.max(state.targets.length, 1));
@@ -55,16 +67,21 @@ function update() {
   state.rows.forEach(fillRow);
   state.targets.forEach(colorColumn);
   byId("matrix").textContent = data.measures[state.measure].title;
-  byId("caption").textContent = caption();
+  const command = state.filtered ? subsetCommand() : "";
+  byId("answer").hidden = state.filtered;
+  byId("caption").hidden = state.filtered;
+  byId("subset").hidden = !command;
+  byId("subset-command").textContent = command;
   sortRows();
-  announce(caption());
+  announce(`${state.rows.length} rows and ${state.targets.length} targets are shown`);
 }
 
-function fillRow(row, place) {
-  const mean = state.standing.means[place];
+function fillRow(row) {
+  const { means, letters } = data.measures[state.measure];
   const letter = rows[row].querySelector(".letter");
-  rows[row].querySelector(".number").textContent = Number.isFinite(mean) ? mean.toFixed(1) : "–";
-  letter.textContent = state.standing.letters[place];
+  const mean = state.filtered ? null : means[row] ?? null;
+  rows[row].querySelector(".number").textContent = mean === null ? "–" : mean.toFixed(1);
+  letter.textContent = state.filtered ? "" : letters[row] ?? "";
   letter.hidden = !letter.textContent;
 }
 
@@ -81,17 +98,9 @@ function colorColumn(target) {
   }
 }
 
-function caption() {
-  const [n, t] = [state.rows.length, state.targets.length];
-  const start = `Ranks and letters are for ${n} source${n === 1 ? "" : "s"} and ${t} target${t === 1 ? "" : "s"}`;
-  if (state.standing.letters.some(Boolean)) return start + data.texts.tested;
-  const needed = state.standing.needed;
-  return start + (t < needed ? data.texts.few.replace("NEEDED", needed) : data.texts.untested);
-}
-
 function sortKey(row) {
   if (state.sort === "name") return data.rows[row].name.toLowerCase();
-  if (state.sort === "rank") return state.standing.means[state.rows.indexOf(row)];
+  if (state.sort === "rank") return data.measures[state.measure].means[row] ?? null;
   const one = value(row, Number(state.sort));
   return one === null ? null : (higher(Number(state.sort)) ? -one : one);
 }
@@ -128,9 +137,8 @@ function describe(row, target) {
   const one = value(row, target);
   if (one === null) return start + (data.reasons[row + " " + target] ?? "no value");
   const interval = measure.intervals?.[row][target] ? ` (95 % CI ${measure.intervals[row][target]})` : "";
-  const rank = state.standing.ranks[state.rows.indexOf(row)][state.targets.indexOf(target)];
   const similar = measure.best[row][target] ? "; not significantly different from the best source" : "";
-  return `${start}${formatNumber(one)}${interval}, rank ${rank} of ${state.rows.length}${similar}`;
+  return `${start}${formatNumber(one)}${interval}${similar}`;
 }
 
 function showTip(cell) {
@@ -166,15 +174,19 @@ function moveFocus(cell, key) {
 }
 
 function shownTable() {
-  const order = find("tr.row").filter((row) => !row.hidden).map((row) => Number(row.dataset.row));
-  return order.map((row) => [row, state.rows.indexOf(row)]);
+  return find("tr.row").filter((row) => !row.hidden).map((row) => Number(row.dataset.row));
+}
+
+// Mean rank and letters of a row; empty while a filter is active, and for controls.
+function standing(row) {
+  const { means, letters } = data.measures[state.measure];
+  return state.filtered ? ["", ""] : [means[row] ?? "", letters[row] ?? ""];
 }
 
 function csvTable() {
   const head = ["source", "mean rank", "letters", ...state.targets.map((target) => data.targets[target].name)];
-  const lines = shownTable().map(([row, place]) => {
-    const { means, letters } = state.standing;
-    return [data.rows[row].name, means[place], letters[place], ...state.targets.map((target) => value(row, target) ?? "")];
+  const lines = shownTable().map((row) => {
+    return [data.rows[row].name, ...standing(row), ...state.targets.map((target) => value(row, target) ?? "")];
   });
   return [head, ...lines].map((line) => line.map(csvCell).join(",")).join("\n");
 }
@@ -182,13 +194,13 @@ function csvTable() {
 function latexTable() {
   const measure = data.measures[state.measure];
   const names = state.targets.map((target) => latexCell(data.targets[target].short));
-  const lines = shownTable().map(([row, place]) => {
+  const lines = shownTable().map((row) => {
     const values = state.targets.map((target) => {
       const text = value(row, target) === null ? "" : latexCell(value(row, target));
       return measure.best[row][target] && text ? `\\textbf{${text}}` : text;
     });
-    const mean = state.standing.means[place].toFixed(1);
-    return [latexCell(data.rows[row].name), mean, state.standing.letters[place], ...values].join(" & ") + " \\\\";
+    const [mean, letters] = standing(row);
+    return [latexCell(data.rows[row].name), mean === "" ? "" : mean.toFixed(1), letters, ...values].join(" & ") + " \\\\";
   });
   const head = ["Source", "Mean rank", "Group", ...names].join(" & ") + " \\\\";
   const columns = "lrl" + "r".repeat(names.length);

@@ -1,19 +1,19 @@
 """Page of a matrix: which sources suit many targets."""
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from modgap.answers import Answer
 from modgap.formatting import count, format_value, visible_name
-from modgap.matrix.comparison import targets_needed
-from modgap.matrix.sentences import TITLE, check_statements, choice_statement, headline, help_statement
+from modgap.matrix.sentences import verdict_answer
 from modgap.matrix.verdict import MatrixVerdict
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.recommendation import BY_SCORES, CHOICE_LABELS, HELP_LABELS
 from modgap.ranking.types import CONTROL
 from modgap.ranking.verdict import LIKELY
-from modgap.report_page.rendering import Card, Row, capitalize, format_size, render_template
-from modgap.statistics.multiple_comparisons import MOST_LETTERED
+from modgap.report_page.rendering import answer_in, capitalize, format_size, render_template
 
 __all__ = ["render_leaderboard"]
 
@@ -24,6 +24,7 @@ MOST_NUMBERS = 5000
 MOST_NARROW = 8
 """Most targets that fit into the width of a phone."""
 MOST_REASONS = 100
+STYLES = ("page.css", "leaderboard.css")
 LONGEST_NAME = 40
 SIZES = (
     (0, 1_000_000, "below 1 M"),
@@ -31,15 +32,6 @@ SIZES = (
     (10_000_000, 100_000_000, "10 to 100 M"),
     (100_000_000, 10**15, "100 M and more"),
 )
-TESTED = (
-    ". Sources that share a letter are not significantly different (sign test over the "
-    "targets, corrected by Holm, 95 % level)."
-)
-UNTESTED = (
-    ". Differences are not tested, because the first source lacks a value, or because there are too many sources."
-)
-FEW = ". It is unknown which sources differ: NEEDED targets are needed for so many sources."
-"""The script replaces NEEDED too, for the sources and targets that are shown."""
 
 
 def render_leaderboard(record: Mapping[str, Any], record_name: str = "matrix.json") -> str:
@@ -52,16 +44,12 @@ def render_leaderboard(record: Mapping[str, Any], record_name: str = "matrix.jso
     Returns:
         The HTML text. It loads nothing from outside.
     """
-    verdict = MatrixVerdict.from_dict(record["verdict"])
     n_rows = max(1, min(len(record["sources"]), MOST_CELLS // max(1, len(record["targets"]))))
     sources = record["sources"][:n_rows]
     measures = _shown_measures(record, n_rows)
     targets = [_target(record, number) for number in range(len(record["targets"]))]
     reasons = record["reasons"]
     values = {
-        "title": TITLE,
-        "facts": _facts(record),
-        "card": _card(verdict),
         "version": record["provenance"]["modgap"],
         "record_name": record_name,
         "record": record,
@@ -82,28 +70,12 @@ def render_leaderboard(record: Mapping[str, Any], record_name: str = "matrix.jso
         "reasons_total": len(reasons),
     }
     data = _script_data(record, sources, targets, measures)
-    scripts = ("common.js", "rank_statistics.js", "leaderboard.js")
-    return render_template("leaderboard.html.j2", values, scripts, data, ("page.css", "leaderboard.css"))
+    scripts = ("common.js", "leaderboard.js")
+    return render_template("leaderboard.html.j2", answer_in(record, _earlier_answer), values, scripts, data, STYLES)
 
 
-def _facts(record: Mapping[str, Any]) -> list[str]:
-    n_controls = sum(row["kind"] == CONTROL for row in record["sources"])
-    facts = [count(len(record["sources"]) - n_controls, "source")]
-    facts += [count(n_controls, "random-weights control")] if n_controls else []
-    label = record["measures"][0]["label"]
-    return [
-        *facts,
-        count(len(record["targets"]), "target"),
-        f"ranked by {label}",
-        f"modgap {record['provenance']['modgap']}",
-    ]
-
-
-def _card(verdict: MatrixVerdict) -> Card:
-    confidences = [Row(**vars(one)) for one in (choice_statement(verdict), help_statement(verdict))]
-    return Card(
-        headline(verdict), confidences, [Row(one.title, "", one.status, one.text) for one in check_statements(verdict)]
-    )
+def _earlier_answer(record: Mapping[str, Any]) -> Answer:
+    return verdict_answer(MatrixVerdict.from_dict(record["verdict"]))
 
 
 def _target(record: Mapping[str, Any], number: int) -> dict[str, Any]:
@@ -187,12 +159,18 @@ def _kind_filters(sources: Sequence[Mapping[str, Any]], targets: Sequence[Mappin
 def _caption(record: Mapping[str, Any]) -> str:
     n_sources = sum(row["kind"] != CONTROL for row in record["sources"])
     n_targets = len(record["targets"])
-    start = f"Ranks and letters are for {count(n_sources, 'source')} and {count(n_targets, 'target')}"
+    start = f"Ranks and letters are for {count(n_sources, 'source')} and {count(n_targets, 'target')}."
     if any(row["letters"] for row in record["sources"]):
-        return start + TESTED
-    complete = sum(row["kind"] != CONTROL and None not in row["ranks"] for row in record["sources"])
-    needed = targets_needed(max(2, complete))
-    return start + (FEW.replace("NEEDED", str(needed)) if n_targets < needed else UNTESTED)
+        return (
+            f"{start} Sources that share a letter are not significantly different (sign test over the targets, "
+            "corrected by Holm, 95 % level)."
+        )
+    needed = MatrixVerdict.from_dict(record["verdict"]).needed
+    if n_targets < needed:
+        return f"{start} It is unknown which sources differ: {needed} targets are needed for so many sources."
+    return (
+        f"{start} There are no letters, because the first source lacks a value, or because there are too many sources."
+    )
 
 
 def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -208,8 +186,9 @@ def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     )
     yield (
         "Mean rank and letters",
-        "The rank in each column, averaged over the columns that are shown. Sources that share a letter are not "
-        "significantly different over these targets. Filters change the ranks and the letters.",
+        "The rank in each column, averaged over the columns. Sources that share a letter are not significantly "
+        "different over these targets. While a filter leaves out sources or targets, there are no ranks and no "
+        "letters: the page then gives the command for what is left.",
     )
     if any(row["kind"] == CONTROL for row in record["sources"]):
         yield (
@@ -250,6 +229,7 @@ def _script_data(
         "rows": [
             {
                 "name": visible_name(row["name"]),
+                "argument": _argument(row["name"]),
                 "kind": "control" if row["kind"] == CONTROL else "source",
                 "input": row["input"],
                 "parameters": row["parameters"],
@@ -257,7 +237,12 @@ def _script_data(
             for row in sources
         ],
         "targets": [
-            {"name": visible_name(target["name"]), "short": target["short"], "kind": target["samples_kind"]}
+            {
+                "name": visible_name(target["name"]),
+                "argument": _argument(target["name"]),
+                "short": target["short"],
+                "kind": target["samples_kind"],
+            }
             for target in targets
         ],
         "measures": [_measure_data(measure, len(sources)) for measure in measures],
@@ -266,9 +251,12 @@ def _script_data(
             for one in reasons
             if one["target"] in columns
         },
-        "mostLettered": MOST_LETTERED,
-        "texts": {"tested": TESTED, "few": FEW, "untested": UNTESTED},
     }
+
+
+def _argument(name: str) -> str:
+    """Return a name as it is pasted into a shell; empty if it cannot be shown unchanged."""
+    return shlex.quote(name) if visible_name(name) == name else ""
 
 
 def _measure_data(measure: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
@@ -279,6 +267,9 @@ def _measure_data(measure: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
         # Eight digits, so that values which differ by the rounding of sums share a rank.
         "values": [[None if value is None else float(f"{value:.8g}") for value in row] for row in values],
         "best": [[int(one) for one in row] for row in measure["best_group"][:n_rows]],
+        # Records of earlier versions have no ranks by other scores; controls have none.
+        "means": measure.get("mean_ranks", [])[:n_rows],
+        "letters": measure.get("letters", [])[:n_rows],
     }
     intervals = measure["intervals"][:n_rows]
     if any(end is not None for row in intervals for interval in row for end in interval):

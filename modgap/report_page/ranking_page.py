@@ -3,26 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from modgap.answers import Answer
 from modgap.formatting import format_value, visible_name
-from modgap.forward.sample_request import SampleRequest
-from modgap.ranking.recommendation import (
-    check_statements,
-    choice_statement,
-    command_lines,
-    headline,
-    help_statement,
-    next_step,
-    target_question,
-)
-from modgap.ranking.report import RAW_VALUES_LABEL
+from modgap.ranking.recommendation import judgment_answer
 from modgap.ranking.score_texts import difference_texts
+from modgap.ranking.tables import RAW_VALUES_LABEL
 from modgap.ranking.types import RAW_VALUES, SOURCE
-from modgap.ranking.verdict import Verdict
+from modgap.ranking.verdict import Judgment
 from modgap.report_page.class_maps import map_figures
 from modgap.report_page.definitions import decided_by, definitions, has_intervals, interval_note
-from modgap.report_page.layer_table import LAYER_CHART, layer_table
-from modgap.report_page.pilot_table import pilot_table
-from modgap.report_page.rendering import Card, Row, Scale, render_template
+from modgap.report_page.rendering import Scale, answer_in, drawn_table, render_template
 
 __all__ = ["render_ranking"]
 
@@ -44,10 +34,8 @@ def render_ranking(record: Mapping[str, Any], record_name: str = "ranking.json")
     controls = {row["control_of"]: row for row in record["sources"] if row["control_of"] is not None}
     names = list(record["score_descriptions"])
     tables = {name: _score_table(record["score_descriptions"][name], name, rows, controls) for name in names}
+    answer = answer_in(record, _earlier_answer)
     values = {
-        "title": target_question(record["target"]["name"] if record["target"] else None),
-        "facts": _facts(record, rows),
-        "card": _card(Verdict.from_dict(record["verdict"])),
         "version": record["provenance"]["modgap"],
         "record_name": record_name,
         "record": record,
@@ -59,37 +47,19 @@ def render_ranking(record: Mapping[str, Any], record_name: str = "ranking.json")
         "interval_note": interval_note(record),
         "has_intervals": has_intervals(record),
         **map_figures(record["sources"]),
-        "pilot": pilot_table(record),
-        "layers": layer_table(record),
-        "layer_chart": LAYER_CHART,
+        # The other tables of the answer are those above, where the score can be chosen.
+        "answer_tables": [drawn_table(table) for table in answer.tables if table.curves],
         "failed_count": sum(bool(row["reason"]) and row["kind"] != RAW_VALUES for row in rows),
         "run_summary": _run_summary(record),
     }
     data = {"by": decided_by(record), "names": [_row_name(row) for row in rows], "tables": tables}
     data["parameters"] = [row["properties"].get("parameters") for row in rows]
-    return render_template("ranking.html.j2", values, ("common.js", "ranking.js"), data)
+    return render_template("ranking.html.j2", answer, values, ("common.js", "ranking.js"), data)
 
 
-def _facts(record: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _earlier_answer(record: Mapping[str, Any]) -> Answer:
     target = record["target"]
-    facts = []
-    if target:
-        facts = [f"{target['samples']:,} samples", f"{target['classes']:,} classes"]
-        facts += [f"{target['groups']:,} groups"] if target["groups"] else []
-        facts.append(SampleRequest(record["request"].get("split")).split_label)
-    description = record["score_descriptions"].get(decided_by(record))
-    if description:
-        direction = "higher" if description["higher_is_better"] else "lower"
-        facts.append(f"ranked by {description['label']} ({direction} is better)")
-    n_sources = sum(row["kind"] == SOURCE for row in rows)
-    sources = f"{n_sources:,} {'source' if n_sources == 1 else 'sources'}"
-    return [*facts, sources, f"modgap {record['provenance']['modgap']}"]
-
-
-def _card(verdict: Verdict) -> Card:
-    confidences = [Row(**vars(one)) for one in (choice_statement(verdict), help_statement(verdict))]
-    checks = [Row(one.title, "", one.status, one.text) for one in check_statements(verdict)]
-    return Card(headline(verdict), confidences, checks, next_step(verdict), command_lines(verdict))
+    return judgment_answer(Judgment.from_dict(record["verdict"]), target["name"] if target else None)
 
 
 def _row_name(row: Mapping[str, Any]) -> str:

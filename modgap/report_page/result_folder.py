@@ -30,7 +30,6 @@ class RecordKind:
         schema: The schema that this version reads.
         command: Name of the command of modgap that writes the record.
         example: Arguments of an example of the command, without the folder.
-        folder_option: Option of the command that takes the folder.
     """
 
     name: str
@@ -38,11 +37,10 @@ class RecordKind:
     schema: int
     command: str
     example: tuple[str, ...]
-    folder_option: str = "--out"
 
     def make(self, folder: Path, *arguments: str) -> str:
         """Return a command that writes a record to a folder; without arguments, it is the example."""
-        command = ["modgap", self.command, *(arguments or self.example), self.folder_option, str(folder)]
+        command = ["modgap", self.command, *(arguments or self.example), "--out", str(folder)]
         return f"`{shlex.join(command)}`"
 
 
@@ -67,7 +65,11 @@ RUN = RecordKind(
     ("--method", "finetune", "--source", "vit-fashion", "--target", "digits"),
 )
 MATRIX = RecordKind(
-    "matrix", matrix_folder.RECORD, matrix_formats.SCHEMA, "plan", ("--gather", "jobs.jsonl"), "--results"
+    "matrix",
+    matrix_folder.RECORD,
+    matrix_formats.SCHEMA,
+    "rank",
+    ("--target", "digits", "--target", "wine", "--sources", "vit-fashion"),
 )
 KINDS = (RANKING, DISCREPANCY, DISTORTION, RUN, MATRIX)
 MAX_LISTED = 3

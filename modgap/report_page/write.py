@@ -7,7 +7,6 @@ from typing import Any
 from jinja2 import TemplateError
 
 from modgap.errors import InputError
-from modgap.report_page.class_tables import read_class_tables
 from modgap.report_page.discrepancy_page import render_discrepancy
 from modgap.report_page.distortion_page import render_distortion
 from modgap.report_page.leaderboard_page import render_leaderboard
@@ -29,13 +28,9 @@ __all__ = ["PAGE", "write_page"]
 PAGE = "report.html"
 
 
-def _render_discrepancy_folder(record: Mapping[str, Any], path: Path) -> str:
-    return render_discrepancy(record, path.name, read_class_tables(path.parent, record))
-
-
 RENDERERS: Mapping[RecordKind, Callable[[Mapping[str, Any], Path], str]] = {
     RANKING: lambda record, path: render_ranking(record, path.name),
-    DISCREPANCY: _render_discrepancy_folder,
+    DISCREPANCY: lambda record, path: render_discrepancy(record, path.name),
     DISTORTION: lambda record, path: render_distortion(record, path.name),
     MATRIX: lambda record, path: render_leaderboard(record, path.name),
     RUN: lambda record, path: render_run(record, read_log(path.parent, record), path.name),
@@ -46,12 +41,11 @@ RENDERERS: Mapping[RecordKind, Callable[[Mapping[str, Any], Path], str]] = {
 def write_page(folder: Path) -> Path:
     """Write report.html beside the record of a result folder.
 
-    The page is a function of the record, of the tables of a discrepancy and of the log of a trained model: the same
+    The page is a function of the record and of the log of a trained model: the same
     files give the same bytes.
 
     Args:
-        folder: Folder that `modgap rank`, `discrepancy`, `distortion` or `train` wrote with --out, or `modgap plan`
-            with --results.
+        folder: Folder that `modgap rank`, `discrepancy`, `distortion` or `train` wrote with --out.
 
     Returns:
         Path of the page.

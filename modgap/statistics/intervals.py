@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -312,26 +313,43 @@ def mean_and_contributions(errors: SampleErrors) -> tuple[float, np.ndarray]:
     tested = errors.tested
     weights = errors.weights[tested] / errors.weights[tested].sum()
     values = errors.errors[tested]
-    cells, shares = _unit_weights(errors)
-    totals = shares.sum(axis=0)
-    sums = np.bincount(cells, weights * values, shares.size).reshape(shares.shape)
-    rest = 1 - shares / totals
+    cells = _cells(errors)
+    sums = np.bincount(cells.of_samples, weights * values)
+    totals = np.bincount(cells.strata, cells.shares)[cells.strata]
+    stratum_sums = np.bincount(cells.strata, sums)[cells.strata]
+    rest = 1 - cells.shares / totals
     rest[rest <= ROUNDING] = np.inf  # the spread within a stratum of one unit is not known
-    contributions = (sums - shares * sums.sum(axis=0) / totals) / np.sqrt(rest)
-    return float(values @ weights), contributions.sum(axis=1)
+    contributions = (sums - cells.shares * stratum_sums / totals) / np.sqrt(rest)
+    return float(values @ weights), np.bincount(cells.units, contributions)
 
 
-def _unit_weights(errors: SampleErrors) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cell (unit, stratum) of each tested sample, shape (M,), and the weight of the cells, shape (G, K)."""
+class _Cells(NamedTuple):
+    """The pairs of a unit and a stratum that have tested samples, of which there are fewer than pairs.
+
+    Attributes:
+        units: Number of each cell's unit from 0, shape (Q,).
+        strata: Number of each cell's stratum from 0, shape (Q,).
+        shares: Weight of each cell's samples, shape (Q,), with sum 1.
+        of_samples: Cell of each tested sample, shape (M,).
+    """
+
+    units: np.ndarray
+    strata: np.ndarray
+    shares: np.ndarray
+    of_samples: np.ndarray
+
+
+def _cells(errors: SampleErrors) -> _Cells:
+    """Return the cells of the tested samples."""
     tested = errors.tested
     weights = errors.weights[tested] / errors.weights[tested].sum()
-    units, numbers = np.unique(errors.units[tested], return_inverse=True)
-    if errors.strata is None:
-        return numbers, np.bincount(numbers, weights)[:, None]
-    strata, columns = np.unique(errors.strata[tested], return_inverse=True)
-    cells = numbers * len(strata) + columns
-    shape = (len(units), len(strata))
-    return cells, np.bincount(cells, weights, shape[0] * shape[1]).reshape(shape)
+    units = np.unique(errors.units[tested], return_inverse=True)[1]
+    strata = np.zeros_like(units)
+    if errors.strata is not None:
+        strata = np.unique(errors.strata[tested], return_inverse=True)[1]
+    n_strata = int(strata.max(initial=0)) + 1
+    pairs, of_samples = np.unique(units * n_strata + strata, return_inverse=True)
+    return _Cells(pairs // n_strata, pairs % n_strata, np.bincount(of_samples, weights), of_samples)
 
 
 def unit_degrees(errors: SampleErrors) -> float:
@@ -347,15 +365,16 @@ def unit_degrees(errors: SampleErrors) -> float:
         Kish, Survey Sampling, 1965.
         Satterthwaite, "An approximate distribution of estimates of variance components", Biometrics Bulletin 2, 1946.
     """
-    shares = _unit_weights(errors)[1]
-    of_strata = shares / shares.sum(axis=0)
-    squares = (of_strata**2).sum(axis=0)
+    cells = _cells(errors)
+    most = float(cells.units.max())
+    totals = np.bincount(cells.strata, cells.shares)
+    squares = np.bincount(cells.strata, (cells.shares / totals[cells.strata]) ** 2)
     several = squares < 1 - ROUNDING
     if not several.any():
-        return float(len(shares) - 1)
-    variances = (shares[:, several] ** 2).sum(axis=0)
+        return most
+    variances = np.bincount(cells.strata, cells.shares**2)[several]
     parts = zip(variances.tolist(), (1 / squares[several] - 1).tolist(), strict=True)
-    return min(float(len(shares) - 1), max(1.0, degrees_of_freedom(list(parts))))
+    return min(most, max(1.0, degrees_of_freedom(list(parts))))
 
 
 def variance_of_repeats(averages: np.ndarray) -> float:

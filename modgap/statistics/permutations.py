@@ -13,6 +13,7 @@ __all__ = [
     "are_ordered",
     "count_shifts",
     "draw_null",
+    "permute_merged_groups",
     "permute_samples",
     "smallest_p_value",
     "summarize_null",
@@ -119,7 +120,12 @@ def draw_null(
 
 
 def permute_samples(
-    label_set_ids: np.ndarray, groups: np.ndarray | None, seed: int, repeat: int, by: str = "shuffle"
+    label_set_ids: np.ndarray,
+    groups: np.ndarray | None,
+    seed: int,
+    repeat: int,
+    by: str = "shuffle",
+    exchangeable: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the sample whose labels each sample takes in one permutation, shape (N,).
 
@@ -136,13 +142,18 @@ def permute_samples(
         seed: Seed of the permutations.
         repeat: Number of the permutation.
         by: `shuffle` or `shifts`.
+        exchangeable: Number of each sample's set of groups, equal for all samples of a group, shape (N,). Labels move
+            between the groups of a set alone. None if they move between all groups.
     """
     rng = np.random.default_rng([seed, PERMUTATION_SALT, repeat])
     if groups is None and by == "shuffle":
         return rng.permutation(len(label_set_ids))
     numbers, firsts, is_mixed = _mixed_groups(label_set_ids, groups)
     group_donors = firsts.copy()
-    group_donors[~is_mixed] = rng.permutation(firsts[~is_mixed])
+    sets = np.zeros_like(firsts) if exchangeable is None else exchangeable[firsts]
+    for one in np.unique(sets):
+        of_set = ~is_mixed & (sets == one)
+        group_donors[of_set] = rng.permutation(firsts[of_set])
     order = np.argsort(numbers, kind="stable")
     if by == "shuffle":
         donors = np.lexsort((rng.random(len(label_set_ids)), numbers))
@@ -155,6 +166,36 @@ def permute_samples(
     donors_within = np.empty(len(label_set_ids), np.int64)
     donors_within[order] = donors
     return np.where(is_mixed[numbers], donors_within, group_donors[numbers])
+
+
+def permute_merged_groups(
+    label_set_ids: np.ndarray,
+    groups: np.ndarray | None,
+    merged_groups: np.ndarray | None,
+    seed: int,
+    repeat: int,
+    by: str = "shuffle",
+) -> np.ndarray:
+    """Return the sample whose labels each sample takes if groups that share copies of a sample are merged, shape (N,).
+
+    `shuffle` keeps merged groups together. Labels move between those alone that are merged from equally many groups or
+    samples: if all copies count in an error, and one class has more of them, its share would change otherwise. `shifts`
+    moves labels within the groups, or the one sequence, whose order a merged group does not have.
+
+    Args:
+        label_set_ids: Number of each sample's set of labels, shape (N,).
+        groups: Group of each sample, shape (N,); None if samples are independent.
+        merged_groups: Merged group of each sample, shape (N,); None if no groups are merged.
+        seed: Seed of the permutations.
+        repeat: Number of the permutation.
+        by: `shuffle` or `shifts`.
+    """
+    if merged_groups is None or by != "shuffle":
+        return permute_samples(label_set_ids, groups, seed, repeat, by)
+    numbers = np.unique(merged_groups, return_inverse=True)[1]
+    firsts = np.arange(len(numbers)) if groups is None else np.unique(groups, return_index=True)[1]
+    n_merged = np.bincount(numbers[firsts])[numbers]
+    return permute_samples(label_set_ids, numbers, seed, repeat, by, n_merged)
 
 
 def _mixed_groups(label_set_ids: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -30,7 +30,8 @@ class SampleFile:
         ids: Identifier of each sample: its number in the target, or its text, shape (M,).
         labels: Number of each sample's class, shape (M,).
         groups: Number of each sample's group, shape (M,); None if samples are independent.
-        errors: Errors by name, all with the same samples, weights and splits.
+        errors: Errors by name, all with the same samples, weights and splits. Their units are the groups or the
+            samples, some of which are merged if they share copies of a sample.
         n_classes: Number K of target classes that maps are over.
         per_class: Number of samples of each class that maps are fitted on; None for halves.
     """
@@ -83,6 +84,9 @@ def write_sample_file(path: Path, samples: SampleFile) -> None:
         "per_class": np.array(samples.per_class or 0),
         "mean_over_classes": np.array(first.strata is not None),
     }
+    n_groups = len(samples.ids) if samples.groups is None else len(np.unique(samples.groups))
+    if len(np.unique(first.units)) < n_groups:
+        arrays["unit"] = first.units
     with atomic_path(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(stream, **arrays)
 
@@ -129,7 +133,10 @@ def _parse(arrays: dict[str, np.ndarray]) -> SampleFile:
     _check_values(names, errors, weights, labels)
     if not np.isfinite(averages).all():
         raise ValueError("the mean of a split is not finite")
-    units = np.arange(len(ids)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    units = arrays.get("unit", np.arange(len(ids)) if groups is None else groups)
+    if units.shape != (len(ids),):
+        raise ValueError("its arrays have lengths that do not fit")
+    units = np.unique(units.astype(np.int64), return_inverse=True)[1]
     strata = labels if bool(arrays["mean_over_classes"]) else None
     seed = int(arrays["split_seed"])
     columns = {name: SampleErrors(errors[i], weights, units, averages[i], strata, seed) for i, name in enumerate(names)}

@@ -14,7 +14,7 @@ __all__ = ["ALGORITHM_VERSIONS", "algorithm_versions"]
 ALGORITHM_VERSIONS: Mapping[str, int] = MappingProxyType(
     {
         # Turns the files of a target into samples, labels and splits.
-        "reading": 2,
+        "reading": 3,
         # Selects samples, makes the inputs of a source from them, and runs the source.
         "inference": 2,
         # Fits a head on labeled data of a source's own modality.

@@ -37,7 +37,7 @@ class DigestError(ValueError):
     """An error for a record that does not fit its checksum."""
 
     def __init__(self) -> None:
-        """Say so."""
+        """Set the message."""
         super().__init__("The file does not fit its checksum, so it was damaged or changed after modgap wrote it")
 
 

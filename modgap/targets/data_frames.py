@@ -108,6 +108,7 @@ def _read_parquet(path: Path) -> "DataFrame":
         raise InputError(f"cannot read {path} as a Parquet file: {_one_line(error)}") from error
     # An index with a name was a column of the user's frame; one without a name is the number of the row.
     frame = frame.reset_index(drop=frame.index.names == [None])
+    frame.columns = frame.columns.map(str)
     return frame.assign(**{name: _decode_bytes(frame[name], path) for name in frame if frame[name].dtype.kind == "O"})
 
 

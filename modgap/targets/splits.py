@@ -83,6 +83,8 @@ def complete_splits(
 ) -> np.ndarray:
     """Return the index into SPLITS of each sample, with the splits that the data does not define drawn at random.
 
+    No draw takes all training samples of a class: one of its samples or groups stays.
+
     Args:
         splits: Index into SPLITS of each sample, shape (N,). None if the data defines no splits.
         labels: Classes to stratify by, shape (N,).
@@ -93,12 +95,23 @@ def complete_splits(
     """
     completed = np.full(len(labels), TRAIN) if splits is None else splits.copy()
     if splits is None:
-        completed[stratified_keys(labels, groups, seed) >= 1 - test] = TEST
+        completed[_drawn(labels, groups, test, seed)] = TEST
     if not (completed == VAL).any():
         rows = np.flatnonzero(completed == TRAIN)
         row_groups = None if groups is None else groups[rows]
-        completed[rows[stratified_keys(labels[rows], row_groups, seed + 1) >= 1 - validation]] = VAL
+        completed[rows[_drawn(labels[rows], row_groups, validation, seed + 1)]] = VAL
     return completed
+
+
+def _drawn(labels: np.ndarray, groups: np.ndarray | None, fraction: float, seed: int) -> np.ndarray:
+    """Return True for the samples that are drawn, a fraction of each class, of which at least one unit is not drawn."""
+    units = np.arange(len(labels)) if groups is None else groups
+    keys = stratified_keys(labels, groups, seed)
+    drawn: np.ndarray = keys >= 1 - fraction
+    for label in np.setdiff1d(labels, labels[~drawn]):
+        first = np.where(labels == label, keys, 1.0).argmin()
+        drawn[units == units[first]] = False
+    return drawn
 
 
 def hold_out_validation(splits: np.ndarray, validation: float | str | None, position: str = "end") -> np.ndarray:

@@ -6,8 +6,8 @@ from modgap.models import Output, target_model
 from modgap.sources import open_source
 from modgap.targets import named_manifest
 from modgap.transfer.method import Method
-from modgap.transfer.methods import get_method
-from modgap.transfer.recipe import STAGES, FullStage, stage_settings
+from modgap.transfer.methods import get_method, method_settings
+from modgap.transfer.recipe import FullStage
 
 __all__ = ["check_method"]
 
@@ -43,17 +43,15 @@ def check_method(method: str | Method) -> None:
     if method.adapter is not None:
         method.adapter.add(model, FullStage())
     names = {name for name, _ in model.named_parameters()}
-    objectives = method.objectives
+    settings = method_settings(method)
     for stage in method.stages:
-        settings = stage_settings(STAGES[stage.recipe_section], objectives)
-        is_known = stage.epochs_setting in settings
+        is_known = stage.epochs_setting in settings[stage.recipe_section]
         assert is_known, f"Stage {stage.name} of {method.name} has the unknown setting {stage.epochs_setting}."
         trained = stage.select_parameters(model)
         assert trained, f"Stage {stage.name} of {method.name} trains no parameter."
         missing = [name for name in trained if name not in names]
         assert not missing, f"Stage {stage.name} of {method.name} trains {missing[0]}, which the model does not have."
-    known_settings = set(stage_settings(STAGES["stage1"], objectives))
-    unknown = set(method.stage1_defaults(named_manifest("digits"))) - known_settings
+    unknown = set(method.stage1_defaults(named_manifest("digits"))) - set(settings["stage1"])
     assert not unknown, f"{method.name} has a default for {', '.join(sorted(unknown))}, which stage 1 does not have."
     if method.adapter is not None:
         method.adapter.merge(model)

@@ -15,8 +15,7 @@ from torch.torch_version import TorchVersion
 from modgap.errors import InputError, UsageError, first_line, unknown_name
 from modgap.storage.atomic_files import atomic_path, write_text_atomically, writing
 from modgap.storage.json_records import format_json, plain_values
-from modgap.transfer.model_file import write_model_file
-from modgap.transfer.trained_model import TrainedModel
+from modgap.transfer.trained_model import TrainedModel, write_model_file
 
 __all__ = ["FORMATS", "LOWEST_TORCH", "ExportedModel", "description_file", "export_model", "program_description"]
 

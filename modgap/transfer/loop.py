@@ -5,34 +5,28 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
-from modgap.errors import InputError
-from modgap.models import TargetModel
+from modgap.errors import InputError, UsageError
+from modgap.formatting import count
 from modgap.models.normalization import hold_running_statistics, uses_batch_statistics
-from modgap.progress import Progress
 from modgap.resources import reused_memory
-from modgap.transfer.batch_sizes import BatchSizes, is_out_of_memory, merges_batches
-from modgap.transfer.batches import BatchFeed, MicroBatches, generator, join_short_end
+from modgap.storage.json_records import format_json, plain_values
+from modgap.transfer.batches import MicroBatches, generator, join_short_end
 from modgap.transfer.checkpoint import BestEpoch, Position, restore_model, restore_optimizer
-from modgap.transfer.evaluation import Evaluator
-from modgap.transfer.gradients import LossGradient
-from modgap.transfer.method import Stage
-from modgap.transfer.optimization import build_optimizer, learning_rate_factor
-from modgap.transfer.placement import allows_tf32, tf32
-from modgap.transfer.processes import Processes
-from modgap.transfer.recipe import FullStage, OptimizerSettings, Recipe
-from modgap.transfer.run_files import RunFiles
-from modgap.transfer.run_log import RunLog, announce_stage
-from modgap.transfer.training_steps import TrainingStep
+from modgap.transfer.method import Stage, Training
+from modgap.transfer.placement import BatchSizes, is_out_of_memory, merges_batches, tf32
+from modgap.transfer.recipe import FullStage, OptimizerSettings
+from modgap.transfer.task_loss import LossGradient
 
-__all__ = ["NotFiniteError", "TrainingLoop", "run_training_loop"]
+__all__ = ["NotFiniteError", "RunLog", "build_optimizer", "learning_rate_factor", "run_training_loop", "summary_writer"]
 
 DROPOUT_STREAM = 9
 """First number of the random positions of dropout seeds; lower numbers belong to the order and choice of samples."""
@@ -44,50 +38,7 @@ class NotFiniteError(InputError):
     """The loss or the gradient became NaN or infinite."""
 
 
-@dataclass(frozen=True)
-class TrainingLoop:
-    """Everything that is constant during a run.
-
-    Attributes:
-        model: The model, which is trained in place.
-        stages: Stages in order, without those that have no epochs.
-        recipe: All settings.
-        feed: Loader of the batches.
-        evaluator: Evaluator of the task's metric.
-        training_step: Function from the number of a stage and the stage to its training step.
-        files: Files of the run.
-        seed: Seed of everything random.
-        processes: Processes that train together.
-        merge: Function that merges the changes of an adapter into the model; None if there is no adapter.
-        progress: Callback that is called with a stage's name and the share done since the last call; None for none.
-        tensorboard_folder: Folder of the TensorBoard log; None for no such log.
-    """
-
-    model: TargetModel
-    stages: tuple[Stage, ...]
-    recipe: Recipe
-    feed: BatchFeed
-    evaluator: Evaluator
-    training_step: Callable[[int, Stage], TrainingStep]
-    files: RunFiles
-    seed: int
-    processes: Processes = field(default_factory=Processes)
-    merge: Callable[[TargetModel], None] | None = None
-    progress: Progress | None = None
-    tensorboard_folder: Path | None = None
-
-    def settings(self, stage: Stage) -> OptimizerSettings:
-        """Return the settings of a stage."""
-        settings: OptimizerSettings = getattr(self.recipe, stage.recipe_section)
-        return settings
-
-    def n_epochs(self, stage: Stage) -> int:
-        """Return the number of epochs of a stage."""
-        epochs: int = getattr(self.settings(stage), stage.epochs_setting)
-        return epochs
-
-
-def run_training_loop(loop: TrainingLoop) -> Position:
+def run_training_loop(training: Training) -> Position:
     """Train through all stages, starting from the newest checkpoint if there is one.
 
     Afterwards the model has the chosen weights.
@@ -100,91 +51,93 @@ def run_training_loop(loop: TrainingLoop) -> Position:
         InputError: When the disk cannot be written.
     """
     position = Position()
-    optimizer_state: dict[str, torch.Tensor] = {}
-    checkpoint = loop.files.latest_checkpoint()
+    optimizer_state: dict[str, Tensor] = {}
+    checkpoint = training.files.latest_checkpoint()
     if checkpoint is not None:
         position = checkpoint.position
         optimizer_state = checkpoint.optimizer
-        restore_model(loop.model, checkpoint)
-    run_log = RunLog(loop.files.log, position.log_bytes, loop.tensorboard_folder)
-    for number in range(position.stage, len(loop.stages)):
-        stage = loop.stages[number]
-        if loop.processes.is_main:
-            announce_stage(stage.name, loop.n_epochs(stage), loop.model, stage.select_parameters(loop.model))
-        stage_loop = _StageLoop(loop, number, run_log, optimizer_state)
+        restore_model(training.model, checkpoint)
+    run_log = RunLog(training.files.log, position.log_bytes, training.tensorboard_folder)
+    stages = training.method.stages_with_epochs(training.recipe)
+    for number in range(position.stage, len(stages)):
+        stage = stages[number]
+        if training.processes.is_main:
+            _announce_stage(
+                stage.name, stage.n_epochs(training.recipe), training.model, stage.select_parameters(training.model)
+            )
+        stage_loop = _StageLoop(training, stage, number, run_log, optimizer_state)
         if position.stage < number:
             position = Position(number, total_updates=position.total_updates, log_bytes=run_log.size)
-        with reused_memory(), tf32(allows_tf32(loop.recipe, stage.recipe_section, stage.objective)):
+        with reused_memory(), tf32(stage_loop.objective.allows_tf32):
             position = stage_loop.run(position)
         optimizer_state = {}
         if stage.recipe_section == "stage1" and stage.epochs_setting == "epochs":
-            loop.files.save_embedder(loop.model.embedder)
-    _load_best_weights(loop, position.best)
+            training.files.save_embedder(training.model.embedder)
+    _load_best_weights(training, position.best)
     return position
 
 
-def _load_best_weights(loop: TrainingLoop, best: BestEpoch | None) -> None:
+def _load_best_weights(training: Training, best: BestEpoch | None) -> None:
     """Load the weights of the best epoch, if the recipe asks for them."""
-    loop.processes.barrier()
-    if best is not None and loop.recipe.stage2.choose == "best":
-        loop.model.load_state_dict(loop.files.best_weights(best.epoch))
+    training.processes.barrier()
+    if best is not None and training.recipe.stage2.choose == "best":
+        training.model.load_state_dict(training.files.best_weights(best.epoch))
 
 
 class _StageLoop:
     """The loop over the epochs of one stage."""
 
     def __init__(
-        self, loop: TrainingLoop, number: int, run_log: RunLog, optimizer_state: dict[str, torch.Tensor]
+        self, training: Training, stage: Stage, number: int, run_log: "RunLog", optimizer_state: Mapping[str, Tensor]
     ) -> None:
-        self.loop = loop
+        self.training = training
+        self.model = training.model
+        self.stage = stage
         self.number = number
         self.run_log = run_log
-        self.stage = loop.stages[number]
-        self.settings = loop.settings(self.stage)
-        self.feed = replace(loop.feed, augmentation=getattr(self.settings, "augmentation", "none"))
-        self.training_step = loop.training_step(number, self.stage)
-        self.trained = self.stage.select_parameters(loop.model)
-        all_parameters = dict(loop.model.named_parameters())
-        self.parameters = {name: all_parameters[name] for name in self.trained}
-        # A penalty on the distance to the source takes the place of the encoder's decay towards zero.
-        is_anchored = self.stage.objective == "anchored"
-        held = [value for name, value in self.parameters.items() if is_anchored and name.startswith("encoder.")]
-        others = [
-            value for name, value in self.parameters.items() if not is_anchored or not name.startswith("encoder.")
-        ]
-        self.optimizer = build_optimizer(others, self.settings, held)
+        self.epochs = stage.n_epochs(training.recipe)
+        self.settings = stage.settings(training.recipe)
+        self.feed = replace(training.feed, augmentation=getattr(self.settings, "augmentation", "none"))
+        self.objective = stage.objective_class(training, stage, number)
+        all_parameters = dict(training.model.named_parameters())
+        self.parameters = {name: all_parameters[name] for name in stage.select_parameters(training.model)}
+        without_decay = self.objective.without_decay
+        self.optimizer = build_optimizer(
+            [value for name, value in self.parameters.items() if name not in without_decay],
+            self.settings,
+            [value for name, value in self.parameters.items() if name in without_decay],
+        )
         if optimizer_state:
             restore_optimizer(self.optimizer, optimizer_state)
-        trains_all = self.stage.recipe_section == "stage2"
-        merged = merges_batches(loop.recipe, loop.model, loop.feed.device, trains_all)
-        divides = self.stage.objective != "otdd"
-        self.sizes = BatchSizes(self.settings, loop.recipe.stage1.surrogate_batch, merged, divides)
+        trains_all = stage.recipe_section == "stage2"
+        merged = merges_batches(training.recipe, training.model, training.device, trains_all)
+        surrogate_batch = training.recipe.stage1.surrogate_batch
+        self.sizes = BatchSizes(self.settings, surrogate_batch, merged, self.objective.divides)
         self.last_checkpoint = time.monotonic()
 
     def run(self, position: Position) -> Position:
         """Train the remaining epochs, and return the position after them."""
-        epochs = self.loop.n_epochs(self.stage)
-        if self.loop.progress:
-            self.loop.progress(self.stage.name, position.epoch / epochs)
-        while position.epoch < epochs and not self._out_of_patience(position):
-            position = self._run_epoch(position, epochs)
+        if self.training.progress:
+            self.training.progress(self.stage.name, position.epoch / self.epochs)
+        while position.epoch < self.epochs and not self._out_of_patience(position):
+            position = self._run_epoch(position)
         self._save_checkpoint(position)
         return position
 
-    def _run_epoch(self, position: Position, epochs: int) -> Position:
+    def _run_epoch(self, position: Position) -> Position:
         self._set_mode()
-        plan = self.training_step.plan_epoch(position.epoch)
-        if uses_batch_statistics(self.loop.model):
+        plan = self.objective.plan_epoch(position.epoch)
+        if uses_batch_statistics(self.model):
             # A single sample has no variance, where the map has a single pixel.
-            plan = join_short_end(plan, 2 * self.loop.processes.size)
+            plan = join_short_end(plan, 2 * self.training.processes.size)
         start = time.monotonic()
         for rows, parts in self._load_updates(plan, position):
             gradient = self._compute_gradient(parts, rows, position)
             self._apply(gradient, position, len(plan))
             position = _count_update(position, gradient)
-            if self.loop.progress:
-                self.loop.progress(self.stage.name, 1 / (len(plan) * epochs))
-            if time.monotonic() - self.last_checkpoint > self.loop.recipe.checkpoint_seconds:
+            if self.training.progress:
+                self.training.progress(self.stage.name, 1 / (len(plan) * self.epochs))
+            if time.monotonic() - self.last_checkpoint > self.training.recipe.checkpoint_seconds:
                 self._save_checkpoint(position)
         return self._finish_epoch(position, time.monotonic() - start)
 
@@ -193,8 +146,8 @@ class _StageLoop:
     ) -> Iterator[tuple[np.ndarray, MicroBatches]]:
         """Yield the rows and batches of each remaining update of an epoch."""
         remaining = list(plan[position.update :])
-        shares = [self.training_step.split(rows, self.sizes.target) for rows in remaining]
-        if uses_batch_statistics(self.loop.model):
+        shares = [self.objective.split(rows, self.sizes.target) for rows in remaining]
+        if uses_batch_statistics(self.model):
             shares = [join_short_end(parts, 2) for parts in shares]
         yield from zip(remaining, self.feed.prefetch(shares, self.number, position.epoch), strict=True)
 
@@ -203,9 +156,9 @@ class _StageLoop:
 
         In a stage that holds the source, the encoder's batch normalization keeps the source's statistics.
         """
-        model = self.loop.model
+        model = self.model
         model.train(self.stage.recipe_section == "stage2")
-        if not any(name.startswith("encoder.") for name in self.trained):
+        if not any(name.startswith("encoder.") for name in self.parameters):
             model.encoder.eval()
         elif self.stage.holds_statistics:
             hold_running_statistics(model.encoder)
@@ -228,7 +181,7 @@ class _StageLoop:
                 ) from error
             except RuntimeError as error:
                 # Processes that have exchanged a part of an update cannot begin it again one by one.
-                if not is_out_of_memory(error) or not self.sizes.can_halve or self.loop.processes.size > 1:
+                if not is_out_of_memory(error) or not self.sizes.can_halve or self.training.processes.size > 1:
                     raise InputError(
                         f"The update {position.update + 1} of epoch {position.epoch + 1} of {self.stage.name} failed: "
                         f"{str(error).strip().splitlines()[-1]}"
@@ -240,9 +193,9 @@ class _StageLoop:
         # The dropout masks depend on the position in the run, not on earlier random numbers.
         step = position.total_updates
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            random = generator(self.loop.seed, DROPOUT_STREAM, self.number, step, self.loop.processes.rank)
+            random = generator(self.training.seed, DROPOUT_STREAM, self.number, step, self.training.processes.rank)
             _seed_devices(int(random.integers(1 << 62)))
-            return self.training_step.gradient(parts, rows, step, self.sizes.surrogate)
+            return self.objective.gradient(parts, rows, step, self.sizes.surrogate)
 
     def _apply(self, gradient: LossGradient, position: Position, updates_per_epoch: int) -> None:
         """Clip the gradient and let the optimizer apply it."""
@@ -257,7 +210,7 @@ class _StageLoop:
         rate = self.settings.learning_rate * factor
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.training_step.regularize(rate)
+        self.objective.before_step(rate)
         self.optimizer.step()
         self.optimizer.zero_grad()
 
@@ -266,7 +219,7 @@ class _StageLoop:
         rate = self.settings.learning_rate
         raise NotFiniteError(
             f"The {quantity} is NaN or infinite in {self.stage.name}, epoch {position.epoch + 1}, update "
-            f"{position.update + 1}. {self.loop.files.checkpoint_sentence()} The learning rate is {rate:g}. "
+            f"{position.update + 1}. {self.training.files.checkpoint_sentence()} The learning rate is {rate:g}. "
             f"Try a smaller one: --set {self.stage.recipe_section}.learning_rate={rate / 10:g}"
         )
 
@@ -278,9 +231,9 @@ class _StageLoop:
         # After a checkpoint at the end of the epoch, the optimizer has made no update at this rate.
         record["learning_rate"] = self.settings.learning_rate * learning_rate_factor(self.settings, epoch)
         best = position.best
-        self.loop.processes.average_batch_statistics(self.loop.model)
+        self.training.processes.average_batch_statistics(self.model)
         if self.stage.recipe_section == "stage2":
-            error = self.loop.evaluator.error(self.loop.model, self.loop.evaluator.data.validation)
+            error = self.training.evaluator.error(self.model, self.training.evaluator.data.validation)
             record["validation_error"] = error
             best = self._update_best(epoch, error, best)
             self._save_epoch(epoch)
@@ -294,29 +247,28 @@ class _StageLoop:
             return best
         if not math.isfinite(error) and best is None:
             log.warning("The metric is not defined on the validation samples. The last epoch is taken as the best.")
-        if self.loop.recipe.stage2.choose == "best":
-            self.loop.files.save_best(epoch, self.loop.model)
+        if self.training.recipe.stage2.choose == "best":
+            self.training.files.save_best(epoch, self.model)
         return BestEpoch(epoch, error if math.isfinite(error) else None)
 
     def _log_epoch(self, record: dict[str, Any]) -> None:
         """Log a line per epoch where no progress bar is shown."""
-        if (self.loop.progress is not None and sys.stderr.isatty()) or not self.loop.processes.is_main:
+        if (self.training.progress is not None and sys.stderr.isatty()) or not self.training.processes.is_main:
             return
-        epochs = self.loop.n_epochs(self.stage)
         error = ""
         if "validation_error" in record:
-            error = f", validation error {record['validation_error']:.4g} {self.loop.evaluator.unit}".rstrip()
+            error = f", validation error {record['validation_error']:.4g} {self.training.evaluator.unit}".rstrip()
         loss = record.get("loss", math.nan)
-        log.info("%s epoch %d of %d: loss %.4g%s", record["stage"], record["epoch"], epochs, loss, error)
+        log.info("%s epoch %d of %d: loss %.4g%s", record["stage"], record["epoch"], self.epochs, loss, error)
 
     def _save_epoch(self, epoch: int) -> None:
         """Save the weights of an epoch, if the recipe asks for it."""
-        if self.loop.processes.is_main and epoch in self.loop.recipe.stage2.keep_epochs:
-            model = self.loop.model
-            if self.loop.merge is not None:
+        if self.training.processes.is_main and epoch in self.training.recipe.stage2.keep_epochs:
+            model = self.model
+            if self.training.method.adapter is not None:
                 model = copy.deepcopy(model)
-                self.loop.merge(model)
-            self.loop.files.save_epoch(epoch, model)
+                self.training.merge_adapter(model)
+            self.training.files.save_epoch(epoch, model)
 
     def _out_of_patience(self, position: Position) -> bool:
         settings = self.settings
@@ -327,7 +279,7 @@ class _StageLoop:
     def _save_checkpoint(self, position: Position) -> None:
         self.last_checkpoint = time.monotonic()
         position = replace(position, log_bytes=self.run_log.size)
-        self.loop.files.save_checkpoint(position, self.loop.model, self.optimizer)
+        self.training.files.save_checkpoint(position, self.model, self.optimizer)
 
 
 def _seed_devices(seed: int) -> None:
@@ -346,3 +298,139 @@ def _count_update(position: Position, gradient: LossGradient) -> Position:
     for name, value in {"loss": gradient.loss, **gradient.scalars}.items():
         sums[name] = sums.get(name, 0.0) + value
     return replace(position, update=position.update + 1, total_updates=position.total_updates + 1, sums=sums)
+
+
+# The optimizer and the learning rate
+
+DROP_FACTOR = 0.2
+
+
+def build_optimizer(
+    parameters: Iterable[Tensor], settings: OptimizerSettings, undecayed: Iterable[Tensor] = ()
+) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer over some parameters, at its full learning rate.
+
+    Args:
+        parameters: Parameters with weight decay.
+        settings: Settings of the stage.
+        undecayed: Parameters without weight decay.
+    """
+    groups: list[dict[str, Any]] = [{"params": list(parameters)}]
+    without_decay = list(undecayed)
+    if without_decay:
+        groups.append({"params": without_decay, "weight_decay": 0.0})
+    rate = settings.learning_rate
+    decay = settings.weight_decay
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, rate, momentum=settings.momentum, weight_decay=decay)
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, rate, settings.betas, weight_decay=decay)
+    return torch.optim.Adam(groups, rate, settings.betas, weight_decay=decay)
+
+
+def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:
+    """Return the factor of the learning rate in [0, 1]: a linear warm-up, then a decay and drops, where set.
+
+    Args:
+        settings: Settings with warmup_epochs, decay_epochs, decay and drop_epochs.
+        epoch: Number of completed epochs, as a fraction; it includes the current update.
+
+    Example:
+        >>> from modgap.transfer.recipe import FullStage
+        >>> settings = FullStage(warmup_epochs=2, decay_epochs=10)
+        >>> [learning_rate_factor(settings, epoch) for epoch in (1, 2, 6, 10, 11)]
+        [0.5, 1.0, 0.5, 0.0, 0.0]
+        >>> settings = FullStage(warmup_epochs=0, drop_epochs=[2])
+        >>> [learning_rate_factor(settings, epoch) for epoch in (1, 2, 2.1, 3)]
+        [1.0, 1.0, 0.2, 0.2]
+    """
+    if epoch < settings.warmup_epochs:
+        return epoch / settings.warmup_epochs
+    # The update that ends an epoch still belongs to it.
+    completed = math.ceil(epoch) - 1
+    return _decay_factor(settings, epoch) * DROP_FACTOR ** sum(drop <= completed for drop in settings.drop_epochs)
+
+
+def _decay_factor(settings: OptimizerSettings, epoch: float) -> float:
+    if settings.decay_epochs is None:
+        return 1.0
+    length = settings.decay_epochs - settings.warmup_epochs
+    if length <= 0:
+        return 1.0
+    left = min(1.0, max(0.0, (settings.decay_epochs - epoch) / length))
+    return left if settings.decay == "linear" else (1 - math.cos(math.pi * left)) / 2
+
+
+# The log
+
+
+class RunLog:
+    """A file to which lines are appended; the numbers can also go to TensorBoard.
+
+    Attributes:
+        size: Size of the file in bytes.
+    """
+
+    def __init__(self, path: Path | None, size: int = 0, tensorboard_folder: Path | None = None) -> None:
+        """Open the log.
+
+        Args:
+            path: The file; None in a process that writes no files.
+            size: Size in bytes to which the file is cut back; later lines are logged again.
+            tensorboard_folder: Folder of the TensorBoard log; None for no such log.
+        """
+        self._path = path
+        if path:
+            with path.open("ab") as stream:
+                stream.truncate(size)
+        self.size = size
+        self._tensorboard = summary_writer()(str(tensorboard_folder)) if path and tensorboard_folder else None
+
+    def add(self, record: Mapping[str, Any], step: int) -> None:
+        """Append a line; NaN and infinities become null.
+
+        Args:
+            record: Values by name; `stage` is the name of the stage.
+            step: Number of updates so far, which TensorBoard shows as the x-axis.
+        """
+        if self._path is None:
+            return
+        line = format_json(plain_values(record), indent=None).encode() + b"\n"
+        with self._path.open("ab") as stream:
+            stream.write(line)
+        self.size += len(line)
+        if self._tensorboard:
+            for name, value in record.items():
+                if isinstance(value, float) and math.isfinite(value):
+                    self._tensorboard.add_scalar(f"{record['stage']}/{name}", value, step)
+
+
+def summary_writer() -> Callable[[str], Any]:
+    """Return the class that writes a TensorBoard log to a folder.
+
+    Raises:
+        UsageError: When the package is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError(
+            "--tensorboard needs the package tensorboard, which is not installed. "
+            "Run: pip install 'modgap[tensorboard]'"
+        ) from error
+    writer: Callable[[str], Any] = SummaryWriter
+    return writer
+
+
+def _announce_stage(name: str, epochs: int, model: nn.Module, trained: Collection[str]) -> None:
+    """Log that a stage begins, because its preparation and its first epoch may take long.
+
+    Args:
+        name: Name of the stage.
+        epochs: Number of its epochs.
+        model: The model.
+        trained: Names of the parameters that the stage trains.
+    """
+    names = set(trained)
+    n = sum(value.numel() for parameter, value in model.named_parameters() if parameter in names)
+    log.info("%s begins: %s, %s.", name, count(epochs, "epoch"), count(n, "trained parameter"))

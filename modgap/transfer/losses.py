@@ -10,10 +10,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from modgap.errors import InputError, UsageError
 from modgap.targets import Manifest
-from modgap.transfer.named_functions import choose_function
 from modgap.transfer.numerics import (
     Scale,
     align_shapes,
+    choose_function,
     mean_of_valid,
     nrmse,
     relative_l2,
@@ -154,23 +154,20 @@ def _mean_squared_error(
     return mean_of_valid((outputs - y.clamp(max=clip) if clip is not None else outputs - y) ** 2, valid)[0]
 
 
-def _root_mean_squared_error(outputs: Tensor, y: Tensor, mask: Tensor | None, scale: Scale | None) -> Tensor:
-    return rmse(*align_shapes(outputs, y, mask, scale))[0]
+def _mean_error(errors: Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]) -> LossFunction:
+    """Return the loss that is an error of each sample over its valid positions."""
 
+    def values(outputs: Tensor, y: Tensor, mask: Tensor | None, scale: Scale | None) -> Tensor:
+        return errors(*align_shapes(outputs, y, mask, scale))[0]
 
-def _normalized_root_mean_squared_error(outputs: Tensor, y: Tensor, mask: Tensor | None, scale: Scale | None) -> Tensor:
-    return nrmse(*align_shapes(outputs, y, mask, scale))[0]
-
-
-def _relative_l2(outputs: Tensor, y: Tensor, mask: Tensor | None, scale: Scale | None) -> Tensor:
-    return relative_l2(*align_shapes(outputs, y, mask, scale))[0]
+    return values
 
 
 LOSSES: Mapping[str, LossFunction] = {
     "cross-entropy": _cross_entropy,
     "binary cross-entropy": _binary_cross_entropy,
     "mean squared error": _mean_squared_error,
-    "relative L2": _relative_l2,
-    "nRMSE": _normalized_root_mean_squared_error,
-    "RMSE": _root_mean_squared_error,
+    "relative L2": _mean_error(relative_l2),
+    "nRMSE": _mean_error(nrmse),
+    "RMSE": _mean_error(rmse),
 }

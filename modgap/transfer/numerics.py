@@ -1,16 +1,20 @@
-"""Errors of each sample over its valid positions, which losses and metrics share."""
+"""Errors of each sample over its valid positions, and the choice of losses and metrics by name."""
 
-from collections.abc import Sequence
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from modgap.errors import InputError
+from modgap.errors import InputError, UsageError, unknown_name
 
 __all__ = [
     "Scale",
     "align_shapes",
+    "choose_function",
     "mean_of_valid",
     "nrmse",
     "relative_l2",
@@ -193,3 +197,28 @@ def relative_l2(outputs: Tensor, y: Tensor, valid: Tensor | None) -> tuple[Tenso
     """
     norms = (y**2).sum((1, 2)).sqrt()
     return safe_divide(safe_sqrt(((outputs - y) ** 2).sum((1, 2))), norms), norms > 0
+
+
+def choose_function(
+    kind: str, functions: Mapping[str, Callable[..., Any]], name: str, options: Mapping[str, Any]
+) -> Callable[..., Any]:
+    """Return a function with its options filled in. Options are its keyword-only parameters.
+
+    Args:
+        kind: Kind of the function for messages, such as `loss`.
+        functions: Functions by name.
+        name: Name of the function.
+        options: Values of options by name.
+
+    Raises:
+        UsageError: When there is no such function (the message has the nearest names), or it has no such option.
+    """
+    if name not in functions:
+        raise unknown_name(kind, name, functions)
+    parameters = inspect.signature(functions[name]).parameters.values()
+    accepted = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    for option in options:
+        if option not in accepted:
+            names = ", ".join(accepted) or "none"
+            raise UsageError(f"The {kind} {name} has no option {option!r}. Its options are: {names}.")
+    return functools.partial(functions[name], **options)

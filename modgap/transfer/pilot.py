@@ -15,8 +15,8 @@ from modgap.statistics.weights import choose_weighting, entry_weights
 from modgap.targets import Target
 from modgap.transfer.evaluation import Evaluator
 from modgap.transfer.loop import NotFiniteError
-from modgap.transfer.memory_training import train_in_memory
 from modgap.transfer.metrics import metric
+from modgap.transfer.train import train_in_memory
 from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import TargetData, read_target_data
 
@@ -101,7 +101,7 @@ def labeled_halves(data: TargetData, seed: int = 0) -> TargetData:
 def pilot_halves(target: Target, seed: int) -> TargetData:
     """Return the samples of a short fine-tuning: one half of at most 256 training samples trains.
 
-    The other half judges, and so do the validation samples, at most as many, which no score of a ranking sees.
+    The other half judges, and so do the validation samples, at most 256; no score sees them with the default split.
 
     Args:
         target: The target.

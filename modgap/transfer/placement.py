@@ -1,15 +1,32 @@
-"""Where and how a model computes: device, precision, layout of images in memory, TF32, and compilation."""
+"""How a model computes: device, precision, TF32, compilation, dropout, and what saves memory."""
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from modgap.models import TargetModel
-from modgap.transfer.recipe import Recipe
+from modgap.transfer.recipe import OptimizerSettings, Recipe
 
-__all__ = ["Forward", "allows_tf32", "call", "channels_last", "forward_of", "place", "tf32"]
+__all__ = [
+    "BatchSizes",
+    "Forward",
+    "call",
+    "channels_last",
+    "enable_gradient_checkpointing",
+    "forward_of",
+    "is_out_of_memory",
+    "merges_batches",
+    "place",
+    "set_dropout",
+    "tf32",
+]
+
+log = logging.getLogger("modgap")
 
 Forward = Callable[[TargetModel, Tensor], Tensor]
 """Function from a model and its inputs to the outputs."""
@@ -32,20 +49,6 @@ def channels_last(model: TargetModel) -> TargetModel:
     """Return a model with the channels of its convolutions' weights last in memory; its values stay as they are."""
     converted: TargetModel = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return converted
-
-
-def allows_tf32(recipe: Recipe, section: str, objective: str) -> bool:
-    """Return True if a stage may round the factors of matrix products to TF32, on GPUs that have it.
-
-    Finite differences would drown in that rounding, and double precision is for checks.
-
-    Args:
-        recipe: All settings.
-        section: Section of the recipe that the stage uses.
-        objective: Objective of the stage.
-    """
-    differences = section == "stage1" and objective == "mona" and recipe.stage1.route == "finite-difference"
-    return recipe.precision != "float64" and not differences
 
 
 @contextlib.contextmanager
@@ -73,3 +76,121 @@ def forward_of(recipe: Recipe, section: str) -> Forward:
     Stage 1 differentiates twice, which compiled functions do not allow.
     """
     return torch.compile(call) if recipe.compile_model and section == "stage2" else call
+
+
+DROPOUT_ATTRIBUTES = ("dropout", "dropout_p", "attention_dropout", "activation_dropout", "hidden_dropout")
+"""Attributes of layers that are probabilities of dropout, besides those of torch's own dropout layers."""
+
+
+def set_dropout(model: nn.Module, probability: float) -> int:
+    """Set the probability of every dropout in a model, and return the number of those that changed.
+
+    Stochastic depth, which drops whole layers, stays as it is.
+
+    Args:
+        model: The model.
+        probability: Probability with which a value is dropped, in [0, 1).
+    """
+    n_changed = 0
+    for module in model.modules():
+        names = ("p",) if isinstance(module, nn.modules.dropout._DropoutNd) else DROPOUT_ATTRIBUTES
+        for name in names:
+            value = getattr(module, name, None)
+            if isinstance(value, float) and value != probability:
+                setattr(module, name, probability)
+                n_changed += 1
+    return n_changed
+
+
+# Memory
+
+TRAINING_MODE_ONLY = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
+"""Functions of transformers, whose layers recompute activations in training mode alone. Stage 1 has evaluation mode."""
+CHECKPOINTING_FUNCTIONS = ("set_grad_checkpointing", *TRAINING_MODE_ONLY)
+
+
+def enable_gradient_checkpointing(encoder: nn.Module, *, has_stage1: bool = False) -> None:
+    """Call the function that the source's library provides for this, on each module that has one.
+
+    Args:
+        encoder: The encoder, which is changed in place.
+        has_stage1: True if the run has a stage 1. A warning says so where the library does not support it there.
+    """
+    used = set()
+    for module in list(encoder.modules()):
+        names = [name for name in CHECKPOINTING_FUNCTIONS if callable(getattr(module, name, None))]
+        if names:
+            getattr(module, names[0])()
+            used.add(names[0])
+    if not used:
+        log.warning("The source's library does not support gradient checkpointing. Continuing without it.")
+    elif has_stage1 and not used.isdisjoint(TRAINING_MODE_ONLY):
+        log.warning(
+            "Gradient checkpointing of this source works in stage 2 alone, because its library recomputes activations "
+            "only while dropout is on. If stage 1 needs too much memory, lower stage1.batch_size and raise "
+            "stage1.gradient_accumulation."
+        )
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return True if an error of PyTorch says that the memory of a device or of the machine does not suffice."""
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def merges_batches(recipe: Recipe, model: nn.Module, device: torch.device, trains_all: bool) -> bool:
+    """Return True if the batches of one update pass through the model together, which changes it only by rounding.
+
+    A GPU is hardly busy with a small batch. Batch normalization that trains would see another batch.
+
+    Args:
+        recipe: All settings; `merge_batches` decides if it is set.
+        model: The model.
+        device: Its device.
+        trains_all: True in stage 2, where batch normalization trains.
+    """
+    if recipe.merge_batches is not None:
+        return recipe.merge_batches
+    normalizes = trains_all and any(isinstance(module, _BatchNorm) for module in model.modules())
+    return device.type == "cuda" and not normalizes
+
+
+@dataclass
+class BatchSizes:
+    """Largest numbers of target and of surrogate samples that pass through the model together.
+
+    Attributes:
+        settings: Settings of the stage.
+        surrogate_batch: Number of surrogate samples of one update.
+        merged: True if all batches of an update start together.
+        divides: False if the objective cannot take its samples in smaller parts, as the alignment of classes by `orca`.
+        halvings: How often the numbers were halved.
+    """
+
+    settings: OptimizerSettings
+    surrogate_batch: int
+    merged: bool
+    divides: bool = True
+    halvings: int = 0
+
+    @property
+    def target(self) -> int:
+        """Largest number of target samples."""
+        together = self.settings.batch_size * (self.settings.gradient_accumulation if self.merged else 1)
+        return max(1, together >> self.halvings)
+
+    @property
+    def surrogate(self) -> int | None:
+        """Largest number of surrogate samples; None for all of an update."""
+        return max(1, self.surrogate_batch >> self.halvings) if self.halvings else None
+
+    @property
+    def can_halve(self) -> bool:
+        """True if one of the numbers is still above 1, and smaller ones would help."""
+        return self.divides and max(self.target, self.surrogate or self.surrogate_batch) > 1
+
+    def halve(self) -> None:
+        """Halve both numbers, give unused memory back, and say so."""
+        self.halvings += 1
+        log.warning("The memory does not suffice. Continuing with batches of %d samples.", self.target)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()

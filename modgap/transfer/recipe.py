@@ -1,26 +1,27 @@
 """Settings of a training run: defaults of both stages, the target's recipe, and the user's overrides."""
 
 import tomllib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from modgap.errors import UsageError, unknown_name
 from modgap.targets import Manifest
-from modgap.transfer.benchmark_recipe import benchmark_augmentation, benchmark_settings
 
 __all__ = [
     "STAGES",
     "EmbedderStage",
     "FullStage",
+    "MethodSettings",
     "OptimizerSettings",
     "Recipe",
-    "borrowed_settings",
+    "benchmark_augmentation",
+    "benchmark_settings",
     "choose_route",
-    "find_unused_settings",
+    "conversion_record",
+    "describe_settings",
     "resolve_recipe",
-    "stage_settings",
 ]
 
 
@@ -148,11 +149,16 @@ class FullStage(OptimizerSettings):
     keep_epochs: tuple[int, ...] = Field(default=(), description="Epochs whose weights are saved in DIR/epochs.")
 
 
+class MethodSettings(_Settings):
+    """Settings that a method adds to the recipe. A method with such settings declares them in a subclass."""
+
+
 class Recipe(_Settings):
     """All settings of a training run."""
 
     stage1: EmbedderStage = Field(default_factory=EmbedderStage)
     stage2: FullStage = Field(default_factory=FullStage)
+    method: MethodSettings = Field(default_factory=MethodSettings)
     target_sequence_length: int | None = Field(
         default=None, ge=1, description="Largest number of tokens of a target sample, for sources of text."
     )
@@ -184,13 +190,21 @@ class Recipe(_Settings):
         default=True, description="Keep the last checkpoint of a finished run, so that --resume can add epochs."
     )
 
+    def to_record(self) -> dict[str, Any]:
+        """Return the settings as plain values, without the section of a method that adds none."""
+        record = self.model_dump(mode="json", by_alias=True)
+        return record if type(self.method).model_fields else {k: v for k, v in record.items() if k != "method"}
+
 
 STAGES: dict[str, type[BaseModel]] = {"stage1": EmbedderStage, "stage2": FullStage}
 """Sections of the recipe that belong to a stage."""
 
 
 def resolve_recipe(
-    manifest: Manifest, defaults: Mapping[str, Any] | None = None, overrides: Sequence[str] = ()
+    manifest: Manifest,
+    defaults: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    method_settings: type[MethodSettings] = MethodSettings,
 ) -> Recipe:
     """Return the settings of a run: the defaults, then the target's recipe, the method's and the user's settings.
 
@@ -198,17 +212,23 @@ def resolve_recipe(
         manifest: Manifest of the target; its `training` is the benchmark's recipe.
         defaults: Stage-1 settings in which the method differs from the recipe; None for none.
         overrides: The user's settings as KEY=VALUE, such as `stage1.epochs=5` or `stage2.optimizer=sgd`.
+        method_settings: Model of the settings that the method adds.
 
     Raises:
         UsageError: When a key is unknown, or a value is invalid.
     """
-    record: dict[str, Any] = {"stage1": {}, "stage2": {}}
+    sections = {**STAGES, "method": method_settings}
+    record: dict[str, Any] = {section: {} for section in sections}
     _add_target_recipe(record, manifest)
     record["stage1"].update(defaults or {})
     for text in overrides:
-        _add_override(record, text)
+        _add_override(record, text, sections)
+    model = Recipe
+    if method_settings is not MethodSettings:
+        method_field = (method_settings, Field(default_factory=method_settings))
+        model = create_model("Recipe", __base__=Recipe, method=method_field)
     try:
-        return _with_default_schedule(Recipe.model_validate(record), manifest, record["stage2"])
+        return _with_default_schedule(model.model_validate(record), manifest, record["stage2"])
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}." for fault in error.errors()]
         raise UsageError(
@@ -242,51 +262,12 @@ def choose_route(recipe: Recipe, *, kinks: bool) -> Recipe:
     return recipe.model_copy(update={"stage1": stage.model_copy(update={"route": route})})
 
 
-SURROGATE_SETTINGS = ("surrogate", "surrogate_split", "surrogate_batch", "surrogate_samples")
-MONA_SETTINGS = ("lambda", "alpha", "inner_steps", "route", "objective", "uniform_pairs", "task_loss")
-OBJECTIVE_SETTINGS = {
-    "mona": (*MONA_SETTINGS, *SURROGATE_SETTINGS),
-    "otdd": ("samples_per_class", *SURROGATE_SETTINGS),
-    "anchored": ("anchor",),
-    "replay": ("replay", *SURROGATE_SETTINGS),
-    "lora": ("lora_rank", "lora_alpha", "lora_targets"),
-}
-"""Settings that only some objectives and adapters use, by objective or name of the adapter."""
-
-
-def stage_settings(model: type[BaseModel], objectives: Collection[str]) -> dict[str, tuple[Any, str]]:
-    """Return (default, meaning) of each setting that some objectives use, by the setting's name for the user.
-
-    Args:
-        model: Section of the recipe, or the recipe itself.
-        objectives: Objectives of the method, see `Method.objectives`.
-    """
-    used = {name for objective in objectives for name in OBJECTIVE_SETTINGS.get(objective, ())}
-    unused = {name for names in OBJECTIVE_SETTINGS.values() for name in names} - used
+def describe_settings(model: type[BaseModel]) -> dict[str, tuple[Any, str]]:
+    """Return (default, meaning) of each setting of a section of the recipe, by the setting's name for the user."""
     return {
         field.alias or name: (field.get_default(call_default_factory=True), field.description or "")
         for name, field in model.model_fields.items()
-        if (field.alias or name) not in unused
     }
-
-
-def borrowed_settings(objectives: Collection[str]) -> tuple[str, ...]:
-    """Return the settings of stage 1 that objectives of stage 2 use: those of the surrogate, for `replay`."""
-    return SURROGATE_SETTINGS if "replay" in objectives else ()
-
-
-def find_unused_settings(overrides: Sequence[str], stages: Collection[str], objectives: Collection[str]) -> list[str]:
-    """Return the keys of the user's settings that a method does not use.
-
-    Args:
-        overrides: The user's settings, as for `resolve_recipe`.
-        stages: Recipe sections that the method uses, among `stage1` and `stage2`.
-        objectives: Objectives of the method.
-    """
-    used = {f"{stage}.{name}" for stage in stages for name in stage_settings(STAGES[stage], objectives)}
-    used |= {f"stage1.{name}" for name in borrowed_settings(objectives)}
-    keys = (text.partition("=")[0].strip() for text in overrides)
-    return [key for key in keys if "." in key and key not in used]
 
 
 BATCH_FIELDS = ("batch_size", "gradient_accumulation")
@@ -311,26 +292,17 @@ def _add_target_recipe(record: dict[str, Any], manifest: Manifest) -> None:
         record["stage2"]["augmentation"] = augmentation
 
 
-def _add_override(record: dict[str, Any], text: str) -> None:
+def _add_override(record: dict[str, Any], text: str, sections: Mapping[str, type[BaseModel]]) -> None:
     key, equals, value = text.partition("=")
     path = key.strip().split(".")
     if not equals or not all(path):
         raise UsageError(f"--set {text!r} is not of the form KEY=VALUE. Pass for example --set stage1.epochs=5.")
-    keys = _all_keys()
+    keys = [f"{section}.{name}" for section, model in sections.items() for name in describe_settings(model)]
+    keys += [name for name in Recipe.model_fields if name not in sections]
     if ".".join(path) not in keys:
         raise unknown_name("setting", key, keys)
     section = record if len(path) == 1 else record[path[0]]
     section[path[-1]] = _parse_value(value.strip())
-
-
-def _all_keys() -> list[str]:
-    """Return every key that `--set` accepts."""
-    keys = [
-        f"{stage}.{field.alias or name}"
-        for stage, model in STAGES.items()
-        for name, field in model.model_fields.items()
-    ]
-    return keys + [name for name in Recipe.model_fields if name not in STAGES]
 
 
 def _parse_value(value: str) -> Any:
@@ -341,3 +313,63 @@ def _parse_value(value: str) -> Any:
         return tomllib.loads(f"v = {value}")["v"]
     except tomllib.TOMLDecodeError:
         return value
+
+
+# Recipes of benchmarks. Those in the manifests are ORCA's (Shen et al., ICML 2023), whose code adds the gradients of A
+# batches before an update. modgap averages them, so that a rate means the same for every A. The two rules make equal
+# updates if
+#
+# - `sgd` has A times the rate and 1/A of the decay: rate (sum + decay w) = A rate (mean + decay w / A);
+# - `adam`, whose decay is part of the gradient and whose steps do not depend on the gradient's scale, has 1/A of the
+#   decay;
+# - `adamw`, whose decay is apart from the gradient, is unchanged;
+# - gradients are clipped at 1/A of the norm.
+
+
+def benchmark_settings(manifest: Manifest) -> dict[str, Any]:
+    """Return the settings of a manifest's recipe, for updates with the mean gradient; empty if it has none."""
+    if manifest.training is None:
+        return {}
+    settings = manifest.training.model_dump(exclude_none=True)
+    n_batches = settings.get("gradient_accumulation", 1)
+    optimizer = settings.get("optimizer", "adamw")
+    factors = {"gradient_clip": 1 / n_batches}
+    if optimizer == "sgd":
+        factors["learning_rate"] = n_batches
+    if optimizer in ("sgd", "adam"):
+        factors["weight_decay"] = 1 / n_batches
+    if n_batches == 1:
+        return settings
+    return settings | {name: settings[name] * factor for name, factor in factors.items() if name in settings}
+
+
+AUGMENTATIONS = {
+    ("crop", "flip"): "crop-flip",
+    ("background noise", "SpecAugment"): "noise-spec-augment",
+    ("SpecAugment",): "spec-augment",
+    ("sky level",): "background-level",
+}
+"""Settings of stage 2 by words that occur in the description of a recipe's augmentation."""
+
+
+def benchmark_augmentation(manifest: Manifest) -> tuple[str | None, str]:
+    """Return the augmentation of a recipe as a setting of stage 2, and the part of it that modgap does not have.
+
+    Returns:
+        The setting, None if there is none; and the description of the missing part, empty if nothing is missing.
+    """
+    stated = None if manifest.training is None else manifest.training.augmentation
+    if stated is None:
+        return None, ""
+    for words, name in AUGMENTATIONS.items():
+        if all(word in stated for word in words):
+            parts = [part.strip() for part in stated.split(";")]
+            return name, "; ".join(part for part in parts if not any(word in part for word in words))
+    return None, stated
+
+
+def conversion_record(manifest: Manifest) -> dict[str, Any]:
+    """Return the settings that the conversion changed, each as in the recipe and as used; empty if there are none."""
+    published = {} if manifest.training is None else manifest.training.model_dump(exclude_none=True)
+    used = benchmark_settings(manifest)
+    return {name: {"recipe": value, "used": used[name]} for name, value in published.items() if used[name] != value}

@@ -12,19 +12,22 @@ from typing import Any
 from modgap.errors import InputError, UsageError
 from modgap.formatting import count
 from modgap.progress import Progress
-from modgap.storage.atomic_files import atomic_path, writing
-from modgap.storage.json_records import plain_values
+from modgap.storage.atomic_files import atomic_path, write_text_atomically, writing
+from modgap.storage.json_records import format_json, parse_record, plain_values, with_digest
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
+from modgap.transfer.answer import run_answer
 from modgap.transfer.batches import generator
 from modgap.transfer.checkpoint import remove_checkpoints
 from modgap.transfer.processes import current_processes
 from modgap.transfer.run_folder import EPOCHS, LOG, RECORD, Run, open_run, settings_differences, write_record
-from modgap.transfer.run_setup import open_request_target, request_recipe, set_up_run
-from modgap.transfer.sweep_file import SWEEP, read_sweep, write_sweep
-from modgap.transfer.train import TrainRequest, finish_trained_run, train_without_test
+from modgap.transfer.train import finish_trained_run, train_without_test
+from modgap.transfer.train_request import TrainRequest, open_request_target, request_recipe, set_up_run
 
-__all__ = ["Sweep", "parse_sweep", "planned_settings", "run_sweep", "trial_rows"]
+__all__ = ["Sweep", "parse_sweep", "planned_settings", "read_sweep", "run_sweep"]
 
+SWEEP = "sweep.json"
+"""File of the request of a sweep, and of how far its trials have come."""
+SCHEMA = 2
 TRIALS = "trials"
 MOST_TRIALS = 1000
 STREAM = 11
@@ -215,7 +218,7 @@ def _with_sweep(error: InputError, combination: Settings) -> str:
 
 def _shared_settings(request: TrainRequest, sweep: Sweep, first: Settings) -> dict[str, Any]:
     """Return the settings that the trials share, for sweep.json; those that follow from swept ones are the first's."""
-    settings: dict[str, Any] = plain_values(set_up_run(_with_settings(request, first)).settings)
+    settings: dict[str, Any] = plain_values(set_up_run(_with_settings(request, first))[1])
     for key in sweep.values:
         section, _, name = key.rpartition(".")
         (settings["recipe"][section] if section else settings["recipe"]).pop(name)
@@ -306,23 +309,8 @@ def _copy_run(trial: Path, folder: Path, sweep: Sweep, trials: Sequence[Mapping[
     if (trial / EPOCHS).is_dir():
         shutil.copytree(trial / EPOCHS, folder / EPOCHS, dirs_exist_ok=True)
     table = {"values": dict(sweep.values), "trials": list(trials), "chosen": best + 1}
-    write_record(folder, {**run.record, "sweep": table})
-
-
-def trial_rows(sweep: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """Return number, settings, validation error, epoch and remark of each trial as texts.
-
-    Args:
-        sweep: Entry `sweep` of the record of the chosen run.
-    """
-    rows = []
-    for number, trial in enumerate(sweep["trials"], start=1):
-        settings = (str(trial["settings"].get(key, "")) for key in sweep["values"])
-        failed = trial["state"] == "failed"
-        error = "failed" if failed else _number(trial.get("validation"))
-        epoch = "" if failed else str(trial.get("epoch") or "")
-        rows.append((str(number), *settings, error, epoch, "chosen" if number == sweep["chosen"] else ""))
-    return rows
+    record = {**run.record, "sweep": table}
+    write_record(folder, {**record, "answer": run_answer(record).to_dict()})
 
 
 def _describe(settings: Mapping[str, str]) -> str:
@@ -335,3 +323,60 @@ def _number(value: float | None) -> str:
 
 def _first_message(trials: Sequence[Mapping[str, Any]]) -> str:
     return next((str(trial["message"]) for trial in trials if trial.get("message")), "The metric is not defined.")
+
+
+# The file of a sweep
+
+
+def read_sweep(folder: Path) -> dict[str, Any]:
+    """Return the content of the sweep.json in a folder.
+
+    Raises:
+        InputError: When it is missing or damaged, or another version of modgap wrote it.
+    """
+    path = folder / SWEEP
+    try:
+        record, _ = parse_record(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"Cannot read {path}: {error}.") from error
+    if not _is_sweep(record):
+        raise InputError(f"{path} was changed, or another version of modgap wrote it. Pass another --out.")
+    content: dict[str, Any] = record
+    return content
+
+
+def _is_sweep(record: Any) -> bool:
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA or not isinstance(record.get("settings"), dict):
+        return False
+    trials = record.get("trials")
+    return "values" in record and isinstance(trials, list) and all(_is_trial(trial) for trial in trials)
+
+
+def _is_trial(trial: Any) -> bool:
+    if not isinstance(trial, dict) or not isinstance(trial.get("settings"), dict):
+        return False
+    error = trial.get("validation")
+    finite = error is None or (isinstance(error, int | float) and not isinstance(error, bool) and math.isfinite(error))
+    return trial.get("state") in ("open", "finished", "failed") and finite
+
+
+def write_sweep(
+    folder: Path,
+    values: Mapping[str, Sequence[str]],
+    trials: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+) -> None:
+    """Write sweep.json, complete or not at all.
+
+    Args:
+        folder: Folder of the sweep.
+        values: Values of each setting, by key.
+        trials: Settings and state of each trial.
+        settings: Settings that the trials share.
+
+    Raises:
+        InputError: When it cannot be written.
+    """
+    record = {"schema": SCHEMA, "settings": dict(settings), "values": dict(values), "trials": list(trials)}
+    with writing(folder / SWEEP):
+        write_text_atomically(folder / SWEEP, with_digest(format_json(record, indent=1)))

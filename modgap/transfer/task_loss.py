@@ -17,7 +17,7 @@ from modgap.transfer.losses import LossFunction
 from modgap.transfer.placement import Forward, call
 from modgap.transfer.processes import Processes
 
-__all__ = ["MicroBatch", "TaskLoss", "call_with_parameters", "plain_gradients"]
+__all__ = ["LossGradient", "MicroBatch", "TaskLoss", "call_with_parameters", "plain_gradients"]
 
 Parameters = Mapping[str, Tensor]
 """Parameters of a model by name."""
@@ -54,6 +54,21 @@ class MicroBatch:
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> "MicroBatch":
         return MicroBatch(function(self.x), function(self.y), None if self.mask is None else function(self.mask))
+
+
+@dataclass(frozen=True)
+class LossGradient:
+    """The gradient of an update, which the optimizer applies.
+
+    Attributes:
+        gradient: Gradient by the name of each trained parameter.
+        loss: Loss of the batch.
+        scalars: Other numbers for the log, by name.
+    """
+
+    gradient: dict[str, Tensor]
+    loss: float
+    scalars: Mapping[str, float] = field(default_factory=dict)
 
 
 class _FunctionCaller(nn.Module):

@@ -1,4 +1,4 @@
-"""A request to train a model, and the settings of the run in its record."""
+"""A request to train a model, what it opens before the training, and the settings of the run for its record."""
 
 import platform
 from collections.abc import Mapping
@@ -8,18 +8,23 @@ from typing import Any, Literal
 
 import torch
 
+from modgap.errors import InputError, UsageError
+from modgap.formatting import count
 from modgap.forward.sample_request import SampleRequest
+from modgap.forward.surrogate_target import default_surrogate
+from modgap.sources import ImageInput, Source, open_source
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import cache_key
-from modgap.targets import CustomData
-from modgap.transfer.benchmark_recipe import conversion_record
-from modgap.transfer.recipe import Recipe
-from modgap.transfer.surrogate import Surrogate
+from modgap.targets import CustomData, Target, manifest_names, open_target
+from modgap.transfer.method import Method
+from modgap.transfer.methods import get_method
+from modgap.transfer.recipe import Recipe, choose_route, conversion_record, resolve_recipe
+from modgap.transfer.surrogate import Surrogate, open_surrogate
 from modgap.transfer.trained_inputs import inputs_record
-from modgap.transfer.training_data import TargetData
+from modgap.transfer.training_data import TargetData, read_target_data
 from modgap.version import installed_version
 
-__all__ = ["TrainRequest", "settings_record"]
+__all__ = ["RunSetup", "TrainRequest", "open_request_target", "request_recipe", "set_up_run", "set_up_training"]
 
 
 @dataclass(frozen=True)
@@ -56,24 +61,118 @@ class TrainRequest:
         self.samples.refuse_changes("split", "representation", "dtype", "batch_size", purpose="training")
 
 
-def settings_record(
-    request: TrainRequest,
-    recipe: Recipe,
-    data: TargetData,
-    source: Mapping[str, Any],
-    target: Mapping[str, Any],
-    surrogate: Surrogate | None = None,
-) -> dict[str, Any]:
-    """Return the settings of a run for its record; a resumed run must have the same.
+@dataclass(frozen=True)
+class RunSetup:
+    """A request with everything that it opens before the training.
 
-    Args:
+    Attributes:
         request: The request.
-        recipe: All settings.
+        method: The method.
+        recipe: All settings of the training.
+        source: The source, without its head.
         data: The target's data.
-        source: Fingerprint of the source.
-        target: Fingerprint of the target.
         surrogate: The surrogate of the stages; None if they need none.
     """
+
+    request: TrainRequest
+    method: Method
+    recipe: Recipe
+    source: Source
+    data: TargetData
+    surrogate: Surrogate | None
+
+
+def open_request_target(request: TrainRequest) -> Target:
+    """Open the target of a request, without reading its samples."""
+    return open_target(
+        request.target,
+        custom_data=request.custom_data,
+        data_dir=request.data_dir,
+        pseudo_classes=request.pseudo_classes,
+    )
+
+
+def request_recipe(request: TrainRequest, target: Target) -> Recipe:
+    """Return the settings of a request, before the source decides on the route of the mixed product.
+
+    Raises:
+        UsageError: When a setting is unknown or invalid, or an epoch that is to be kept does not exist.
+    """
+    method, manifest = get_method(request.method), target.manifest
+    recipe = resolve_recipe(manifest, method.stage1_defaults(manifest), request.overrides, method.settings)
+    stage = recipe.stage2
+    if outside := [epoch for epoch in stage.keep_epochs if not 1 <= epoch <= stage.epochs]:
+        raise UsageError(
+            f"stage2.keep_epochs names epoch {outside[0]}, and stage 2 has {count(stage.epochs, 'epoch')}, numbered "
+            "from 1. Name epochs that it has."
+        )
+    return recipe
+
+
+def set_up_run(request: TrainRequest) -> tuple[RunSetup, dict[str, Any]]:
+    """Open the source, the data and the surrogate of a request, and resolve its settings; nothing is written.
+
+    Returns:
+        The request with what it opens, and the settings of the run for its record; a resumed run must have the same.
+
+    Raises:
+        UsageError: When the request is invalid.
+        InputError: When data or weights are missing or do not match.
+    """
+    target = open_request_target(request)
+    request_recipe(request, target)
+    handle = open_source(request.source, weights=request.weights)
+    samples = request.samples
+    source = handle.load(samples.input_size, head=False)
+    size = source.input.size if isinstance(source.input, ImageInput) else None
+    data = read_target_data(target, protocol=request.protocol, limit=samples.limit, seed=samples.seed, size=size)
+    setup = set_up_training(request, source, data)
+    return setup, _settings_record(setup, handle.fingerprint(), target.fingerprint)
+
+
+def set_up_training(request: TrainRequest, source: Source, data: TargetData) -> RunSetup:
+    """Resolve the settings of a request, and open its surrogate, for a source and data that are open.
+
+    Raises:
+        UsageError: When a setting is invalid.
+        InputError: When the surrogate is missing.
+    """
+    method = get_method(request.method)
+    recipe = choose_route(request_recipe(request, data.target), kinks=source.convolutional)
+    return RunSetup(request, method, recipe, source, data, _open_surrogate(request, method, recipe, source))
+
+
+def _open_surrogate(request: TrainRequest, method: Method, recipe: Recipe, source: Source) -> Surrogate | None:
+    """Open the first half of the labeled surrogate data if a stage needs it; linear probes use the second half.
+
+    It is opened before the training, so that what is missing is noticed and recorded early.
+    """
+    stages = method.stages_with_epochs(recipe)
+    if not any(stage.objective_class.needs_surrogate(recipe) for stage in stages):
+        return None
+    settings = recipe.stage1
+    name = settings.surrogate
+    split: str | None = settings.surrogate_split
+    if name is None:
+        name, default_split = default_surrogate(request.source)
+        split = split or default_split
+    try:
+        return open_surrogate(
+            name, source, split=split, half=0, limit=settings.surrogate_samples, seed=request.samples.seed
+        )
+    except InputError as error:
+        # --data-dir of `modgap train` is the target's directory, so the message names another command.
+        register = f"Register its data with: modgap data path {name} --data-dir DIR. "
+        raise type(error)(
+            f"{error} This concerns {name}, the surrogate of stage 1. "
+            f"{register if name in manifest_names() else ''}"
+            "To use another surrogate, pass --set stage1.surrogate=NAME."
+        ) from error
+
+
+def _settings_record(setup: RunSetup, source: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run for its record, given the fingerprints of its source and target."""
+    request, data = setup.request, setup.data
     return {
         "method": request.method,
         "source": request.source,
@@ -82,7 +181,7 @@ def settings_record(
         "seed": request.samples.seed,
         "limit": request.samples.limit,
         "input_size": request.samples.input_size,
-        "recipe": recipe.model_dump(mode="json", by_alias=True),
+        "recipe": setup.recipe.to_record(),
         "recipe_conversion": conversion_record(data.target.manifest),
         "samples": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
         "inputs": data.transform.to_dict(),
@@ -94,7 +193,7 @@ def settings_record(
             "torch": torch.__version__,
             "source": dict(source),
             "target": {"manifest": cache_key(target["manifest"]), "files": target["files"]},
-            "surrogate": None if surrogate is None else _surrogate_record(surrogate),
+            "surrogate": None if setup.surrogate is None else _surrogate_record(setup.surrogate),
         },
         "environment": _environment(request),
     }

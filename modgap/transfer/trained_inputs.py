@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modgap.errors import InputError
+from modgap.errors import InputError, first_line
 from modgap.models import Output
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.digests import FILES
@@ -220,13 +220,9 @@ def read_inputs(run: Run, tensors: Mapping[str, Tensor] | None = None) -> Traine
         return _parse(record, run.record, arrays)
     except DAMAGED_FILE_ERRORS as error:
         raise InputError(
-            f"The record of the run in {run.folder} does not describe its samples ({_first_words(error)}). It was "
+            f"The record of the run in {run.folder} does not describe its samples ({first_line(error)}). It was "
             "changed after modgap train wrote it. Restore it, or train the model again."
         ) from error
-
-
-def _first_words(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def _shape(sizes: Any) -> tuple[int, ...]:

@@ -1,6 +1,10 @@
-"""A model that `modgap train` made, to predict with: from samples as the user has them to classes or values."""
+"""A model that `modgap train` made, to predict with: from samples as the user has them to classes or values.
+
+It is in the folder of its run, or in one safetensors file with the weights, the preparation of samples and the record.
+"""
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from modgap.errors import InputError, UsageError, check_minimum
+from modgap.errors import InputError, UsageError, check_minimum, first_line
 from modgap.forward.batched_inference import choose_device
 from modgap.models import TargetModel, target_model
 from modgap.sources import Source, open_source
 from modgap.sources.hub import without_downloads
+from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
+from modgap.storage.json_records import format_json, parse_json, plain_values
 from modgap.storage.paths import expand_user, is_regular_file
 from modgap.targets import Samples, Table
 from modgap.targets.readers.image_folder import ImageFiles, image_array
@@ -24,12 +32,11 @@ from modgap.transfer.batches import chunks
 from modgap.transfer.checkpoint import load_tensors
 from modgap.transfer.evaluation import mean_outputs
 from modgap.transfer.methods import get_method
-from modgap.transfer.model_file import read_model_file
-from modgap.transfer.run_folder import Run, epoch_file, open_run
-from modgap.transfer.trained_inputs import TrainedInputs, read_inputs
+from modgap.transfer.run_folder import Run, check_record, epoch_file, open_run
+from modgap.transfer.trained_inputs import TrainedInputs, arrays_of, read_inputs
 from modgap.user_arrays import to_numpy
 
-__all__ = ["TrainedModel", "load_trained_model", "run_length"]
+__all__ = ["TrainedModel", "load_trained_model", "read_model_file", "run_length", "write_model_file"]
 
 NO_HUB = (
     "a run does not contact a hub unless that is allowed",
@@ -40,6 +47,12 @@ LARGEST_SETTING = 1 << 30
 PRECISIONS = ("float32", "bfloat16", "float64")
 N_AXES = {"image": 3, "series": 2, "audio": 2, "video": 4}
 """Number of axes of a sample, by kind."""
+RECORD_KEY = "modgap.run"
+"""Name of the record of the run in the file's metadata."""
+DIGEST_KEY = "modgap.digest"
+"""Name of the SHA-256 of the record and the tensors, which finds damage."""
+MODEL = "model."
+INPUTS = "inputs."
 
 
 @dataclass(frozen=True)
@@ -258,7 +271,7 @@ def load_trained_model(
         weights: File or folder of the source's weights, if the source needs one to be opened. Its values are replaced.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: Number of inputs in a forward pass; None for the one in training.
-        allow_download: Whether the source that the run names may be downloaded from a hub. Otherwise, it must be on
+        allow_download: True to let the source that the run names be downloaded from a hub. Otherwise, it must be on
             this machine, because the record of a run may come from elsewhere.
 
     Raises:
@@ -349,3 +362,75 @@ def run_length(run: Run, source: Source) -> int | None:
     """Return the largest number of tokens of a run's samples, for sources of text; None for other sources."""
     length = run.record["recipe"]["target_sequence_length"] if source.input.kind == "text" else None
     return None if length is None else min(length, getattr(source.input, "max_tokens", length))
+
+
+# The model as one file
+
+
+def write_model_file(run: Run, state: Mapping[str, Tensor], inputs: TrainedInputs, path: Path) -> None:
+    """Write a model and everything that predicting needs, except the architecture of the source.
+
+    Args:
+        run: The run that trained the model.
+        state: State of the model, by name.
+        inputs: Preparation of its samples.
+        path: File to write.
+
+    Raises:
+        InputError: When it cannot be written.
+    """
+    tensors = {f"{MODEL}{name}": value for name, value in state.items()}
+    tensors |= {f"{INPUTS}{name}": torch.from_numpy(array) for name, array in arrays_of(inputs).items()}
+    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    record = format_json(plain_values(dict(run.record)))
+    try:
+        save_file(copies, path, {RECORD_KEY: record, DIGEST_KEY: _digest(record, copies)})
+    except SafetensorError as error:
+        raise InputError(f"Cannot write {path}: {first_line(error)}.") from error
+
+
+def read_model_file(path: Path) -> tuple[Run, dict[str, Tensor], dict[str, Tensor]]:
+    """Read such a file.
+
+    Returns:
+        The run without a folder of its own, the state of the model, and the arrays of the preparation, by name.
+
+    Raises:
+        InputError: When the file is missing, damaged, or was not written by `modgap export`.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {path}.") from error
+    except (SafetensorError, *DAMAGED_FILE_ERRORS) as error:
+        raise InputError(f"{path} is damaged: {first_line(error)}.") from error
+    if RECORD_KEY not in metadata:
+        raise InputError(f"{path} has no record of a run. Expected a file that modgap export wrote.")
+    try:
+        record = parse_json(metadata[RECORD_KEY])
+    except ValueError as error:
+        raise InputError(f"The record of the run in {path} is damaged: {first_line(error)}.") from error
+    digest = metadata.get(DIGEST_KEY)
+    # A damaged name of the checksum must not make the file one of a version without checksums.
+    if digest not in (None, _digest(metadata[RECORD_KEY], tensors)) or set(metadata) - {RECORD_KEY, DIGEST_KEY}:
+        raise InputError(
+            f"{path} does not fit its checksum, so it was damaged or changed after modgap export wrote it. Restore it, "
+            "or export the run again."
+        )
+    run = Run(path, check_record(record, path, has_digest=digest is not None))
+    return run, _below(MODEL, tensors), _below(INPUTS, tensors)
+
+
+def _digest(record: str, tensors: Mapping[str, Tensor]) -> str:
+    total = hashlib.sha256(record.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def _below(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -68,11 +68,6 @@ class TargetData:
         """Record, subject or field of each sample, (N,). None if samples are independent."""
         return self.table.groups["groups"] if self.table.groups else None
 
-    @property
-    def has_several_pieces(self) -> bool:
-        """True if a sample may consist of several pieces."""
-        return self.transform.spec.kind in ("audio", "video")
-
     def unseen_rows(self) -> np.ndarray:
         """Return the indices of samples that neither training nor the selection of the epoch used, nor their groups."""
         seen = np.union1d(self.train, self.validation)

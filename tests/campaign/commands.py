@@ -25,6 +25,10 @@ from tests.loopback import Host
 SEARCH = "--estimator=search --restarts=1 --splits=3 --permutations=0 --bound-seconds=0"
 MODEL = "random:timm:test_vit"
 RANK = f"rank --target=data.npz --sources={MODEL},random:timm:test_resnet --resamples=0 --out=out --input-size=32"
+MATRIX = (
+    f"rank --target=data.npz --target=other.npz --sources={MODEL},random:timm:test_resnet --input-size=32 --by=knn "
+    "--score=knn --resamples=0 --no-controls --backend=serial --out=matrix"
+)
 SERIAL = " in one process"
 LONG_COMMANDS = {
     "discrepancy": (f"discrepancy --logits=logits.npz --out=out {SEARCH}", "work/out/samples.npz"),
@@ -47,10 +51,10 @@ LONG_COMMANDS = {
     "data fetch": ("data fetch fetched.toml --data-dir=fetched", "work/fetched/large.bin"),
     "data convert": ("data convert data.csv --label=label --kind=table", "data/converted/*.safetensors"),
     "report": ("report done", "work/done/report.html"),
-    "worker": ("worker jobs.jsonl --lease=1", "work/matrix/matrix.json"),
+    "rank shares": (f"{MATRIX} --shard=1/1", "work/matrix/matrix.json"),
 }
 """Arguments of each long command, and the file whose bytes an interruption must not change."""
-FOLLOWING = {"worker": "plan --gather jobs.jsonl --results matrix --quiet"}
+FOLLOWING = {"rank shares": f"{MATRIX} --quiet"}
 """Arguments of the command that writes this file, where the long command does not."""
 KILLED = [name for name in LONG_COMMANDS if not name.endswith(SERIAL)]
 REAL_SHARE = 10
@@ -199,7 +203,7 @@ def _signal(number: int) -> str | None:
 
 
 def _writers(number: int) -> str | None:
-    name = ("discrepancy", "train", "worker")[number % 3]
+    name = ("discrepancy", "train", "rank shares")[number % 3]
     with _Try() as one:
         ended = [process.finish() for process in [one.start(_arguments(name)) for _ in range(2)]]
         codes = sorted(code for code, _, _ in ended)
@@ -249,7 +253,7 @@ def _read_only(number: int) -> str | None:
             text for text in _arguments(name) if name.startswith("train") or again % 3 == 0 or "--out" not in text
         ]
         code, _, err = one.run(arguments, prepare=drop_right_to_write)
-        writes = "--out=out" in arguments or name in ("report", "data fetch", "data convert", "worker")
+        writes = "--out=out" in arguments or name in ("report", "data fetch", "data convert", "rank shares")
         return _bad_output(code, err, (0, 1) if writes else (0,))
 
 

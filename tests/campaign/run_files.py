@@ -1,4 +1,4 @@
-"""Valid files of trained models, and the functions that read them: record, preparation, log and model file."""
+"""Valid files of trained models and of a matrix, and the functions that read them."""
 
 import json
 from collections.abc import Callable
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from tests.campaign.seed_files import write_report
 
 __all__ = ["PARSED"]
 
@@ -114,8 +116,8 @@ def model_file(folder: Path) -> Path:
 
 def read_model(path: Path) -> object:
     """Read a model in one file, and prepare a sample."""
-    from modgap.transfer.model_file import read_model_file
     from modgap.transfer.trained_inputs import read_inputs
+    from modgap.transfer.trained_model import read_model_file
 
     run, state, arrays = read_model_file(path)
     pieces = read_inputs(run, arrays).pieces(SAMPLE)
@@ -132,14 +134,26 @@ def sweep_table(folder: Path) -> Path:
 
 def read_sweep(path: Path) -> object:
     """Read the table of a sweep, and choose a trial."""
-    from modgap.transfer.sweep import _best, trial_rows
-    from modgap.transfer.sweep_file import read_sweep as read_file
+    from modgap.transfer.sweep import _best
+    from modgap.transfer.sweep import read_sweep as read_file
 
     trials = read_file(path.parent)["trials"]
-    return trial_rows({"values": SWEEP["values"], "trials": trials, "chosen": 1}), _best(trials)
+    return _best(trials)
+
+
+def matrix_record(folder: Path) -> Path:
+    from modgap.matrix.result_folder import RECORD, write_results
+    from tests.matrices import make_matrix, make_measure
+
+    folder.mkdir(parents=True)
+    measures = [make_measure("leep", [[1.0, 2.0], [0.5, 1.5]]), make_measure("knn", [[0.1, 0.2], [0.3, 0.1]])]
+    matrix = make_matrix(measures, ["a", "b"], ["t", "u"], reasons={("a", "t"): "no weights"})
+    write_results(matrix, {}, (), folder)
+    return folder / RECORD
 
 
 PARSED = [
+    ("matrix record", matrix_record, write_report),
     ("sweep table", sweep_table, read_sweep),
     ("trained record", run_file("run.json"), prepare),
     ("trained inputs", run_file("inputs.safetensors"), prepare),

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.campaign import plan_files, seed_files
+from tests.campaign import seed_files
 from tests.campaign.folders import temporary_folder
 from tests.commands import command_line
 
@@ -62,7 +62,7 @@ def template() -> Path:
     np.savez(folder / "logits.npz", logits=logits, labels=labels, class_names=np.array(["a", "b", "c"]))
     seed_files.csv(folder)
     seed_files.ranking(folder / "done")
-    plan_files.small_plan(folder / "jobs.jsonl", "data.npz")
+    np.savez(folder / "other.npz", x=images[::2], y=labels[::2])
     (folder / "host").mkdir()
     (folder / "host" / "large.bin").write_bytes(rng.bytes(3_000_000))
     return folder

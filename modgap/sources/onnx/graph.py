@@ -199,29 +199,52 @@ def _lower_version(model: Any) -> None:
 
 
 def _expand_gelu(graph: Any) -> None:
-    """Write Gelu, which version 20 added, with the operations of its definition: x / 2 * (1 + erf(x / sqrt(2)))."""
+    """Write Gelu, which version 20 added, with the operations of its definition."""
     nodes = []
     for node in graph.node:
-        modes = [attribute.s for attribute in node.attribute if attribute.name == "approximate"]
-        if node.op_type != "Gelu" or node.domain not in ("", "ai.onnx") or modes not in ([], [b"none"]):
+        mode = next((attribute.s for attribute in node.attribute if attribute.name == "approximate"), b"none")
+        if node.op_type != "Gelu" or node.domain not in ("", "ai.onnx") or mode not in (b"none", b"tanh"):
             nodes.append(node)
-            continue
-        name = node.output[0]
-        values = {"scale": math.sqrt(0.5), "one": 1.0, "half": 0.5}
-        scale, one, half = (f"{name}/{part}" for part in values)
-        scaled, erf, sum_, product = (f"{name}/{part}" for part in ("scaled", "erf", "sum", "product"))
-        graph.initializer.extend(
-            numpy_helper.from_array(np.array(value, np.float32), f"{name}/{part}") for part, value in values.items()
-        )
-        nodes += [
-            helper.make_node("Mul", [node.input[0], scale], [scaled], scaled),
-            helper.make_node("Erf", [scaled], [erf], erf),
-            helper.make_node("Add", [erf, one], [sum_], sum_),
-            helper.make_node("Mul", [node.input[0], sum_], [product], product),
-            helper.make_node("Mul", [product, half], [name], name),
-        ]
+        else:
+            nodes += _gelu_nodes(graph, node.input[0], node.output[0], is_tanh=mode == b"tanh")
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def _gelu_nodes(graph: Any, x: str, name: str, *, is_tanh: bool) -> list[Any]:
+    """Return the operations of x / 2 * (1 + erf(x / sqrt(2))), and add their constants to the graph.
+
+    The approximation by tanh is x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))).
+    """
+    values = {"scale": math.sqrt(2 / math.pi if is_tanh else 0.5), "one": 1.0, "half": 0.5}
+    values |= {"three": 3.0, "factor": 0.044715} if is_tanh else {}
+    graph.initializer.extend(
+        numpy_helper.from_array(np.array(value, np.float32), f"{name}/{part}") for part, value in values.items()
+    )
+    steps = [("Mul", ["x", "scale"], "scaled"), ("Erf", ["scaled"], "curve")]
+    if is_tanh:
+        steps = [
+            ("Pow", ["x", "three"], "cubed"),
+            ("Mul", ["cubed", "factor"], "small"),
+            ("Add", ["x", "small"], "bent"),
+            ("Mul", ["bent", "scale"], "scaled"),
+            ("Tanh", ["scaled"], "curve"),
+        ]
+    steps += [
+        ("Add", ["curve", "one"], "sum"),
+        ("Mul", ["x", "sum"], "product"),
+        ("Mul", ["product", "half"], ""),
+    ]
+    tensors = {"x": x, "": name}
+    return [
+        helper.make_node(
+            operation,
+            [tensors.get(part, f"{name}/{part}") for part in inputs],
+            [tensors.get(output, f"{name}/{output}")],
+            tensors.get(output, f"{name}/{output}"),
+        )
+        for operation, inputs, output in steps
+    ]
 
 
 def _drop_allowzero(graph: Any, path: Path) -> None:

@@ -191,7 +191,9 @@ def multi_hot(sample_names: Sequence[Sequence[str]], numbers: Mapping[str, int] 
 
 
 def _single_labels(rows: Rows, label_column: str, class_name_column: str | None) -> tuple[np.ndarray, list[str]]:
-    numbered = number_names([row[label_column] for row in rows], spelling="refuse")
+    numbered = number_names(
+        [row[label_column] for row in rows], spelling="refuse", way_out=f"They are in the column {label_column!r}."
+    )
     is_number = all(name.lstrip("-").isdecimal() for name in numbered.names)
     numbers = [int(name) for name in numbered.names] if is_number else range(len(numbered.names))
     labels = np.array(numbers, np.int64)[numbered.numbers]

@@ -47,7 +47,8 @@ def read(
         splits = np.repeat([SPLITS.index(role) for role, _ in parts], [len(part) for _, part in parts])
     if regression:
         return Table(samples, splits=splits, targets=ArraySamples(_numbers([label for _, label in items], label_item)))
-    numbered = number_names([label for _, label in items], spelling="refuse")
+    way_out = f"They are data items {label_item!r} of {', '.join(str(path) for role in roles for path in files[role])}."
+    numbered = number_names([label for _, label in items], spelling="refuse", way_out=way_out)
     return Table(samples, numbered.numbers, numbered.names, splits)
 
 

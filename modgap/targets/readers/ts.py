@@ -72,6 +72,8 @@ def _load(path: Path) -> tuple[Any, Any]:
         series, labels = load_from_ts_file(str(path))
     except (OSError, ValueError, IndexError) as error:
         raise InputError(f"cannot read {path} as a .ts file: {error}") from error
+    if not len(series):
+        raise InputError(f"{path} has no series. Expected a .ts file with at least one.")
     return series, labels
 
 

@@ -1,25 +1,30 @@
 """Methods of transfer: one module each, which defines the constant METHOD; other packages bring more.
 
-The entry points of the group `modgap.methods` refer to objects of the class Method, under their names.
+The entry points of the group `modgap.methods` refer to objects of the class Method, under their names. Importing this
+package is fast; its functions import torch.
 """
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from importlib.metadata import EntryPoint
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from modgap.errors import unknown_name
 from modgap.installed_packages import BUILT_IN, describe_origin, plugin_entries, usable_plugins
-from modgap.transfer.method import Method
-from modgap.transfer.method_order import METHOD_ORDER
 
-__all__ = ["get_method", "method_names", "method_origin"]
+if TYPE_CHECKING:
+    from modgap.transfer.method import Method
+
+__all__ = ["METHOD_ORDER", "find_unused_settings", "get_method", "method_names", "method_origin", "method_settings"]
 
 GROUP = "modgap.methods"
 NOUN = "Method"
+METHOD_ORDER = ("scratch", "finetune", "finetune++", "frozen", "fpt", "lora", "emb", "orca", "mona", "l2-sp", "replay")
+"""Order of the paper's tables, then methods that hold the source; others follow, sorted by name."""
 
 
-def _declared() -> dict[str, Method]:
+def _declared() -> dict[str, "Method"]:
     modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
     return {module.METHOD.name: module.METHOD for module in modules}
 
@@ -28,7 +33,7 @@ def _plugin_entries() -> dict[str, EntryPoint]:
     return plugin_entries(GROUP, NOUN, _declared())
 
 
-def _methods() -> dict[str, Method]:
+def _methods() -> dict[str, "Method"]:
     methods = {**_declared(), **dict(usable_plugins(_plugin_entries(), NOUN, _check))}
     return {name: methods[name] for name in sorted(methods, key=_table_position)}
 
@@ -38,8 +43,10 @@ def _table_position(name: str) -> tuple[int, str]:
     return position, name
 
 
-def _check(name: str, plugin: Any) -> Method:
+def _check(name: str, plugin: Any) -> "Method":
     """Return a plug-in if it is a method of its entry point's name."""
+    from modgap.transfer.method import Method
+
     if not isinstance(plugin, Method):
         raise TypeError(f"it is a {type(plugin).__name__}, not a Method")
     if plugin.name != name:
@@ -58,7 +65,7 @@ def method_names() -> list[str]:
     return list(_methods())
 
 
-def get_method(name: str) -> Method:
+def get_method(name: str) -> "Method":
     """Return the method with this name.
 
     Raises:
@@ -68,3 +75,33 @@ def get_method(name: str) -> Method:
     if name not in methods:
         raise unknown_name("method", name, methods)
     return methods[name]
+
+
+def method_settings(method: "Method") -> dict[str, dict[str, tuple[Any, str]]]:
+    """Return (default, meaning) of each setting that a method uses, by section of the recipe and name of the setting.
+
+    Settings of a stage that only some methods use belong to those that name them. The section "" has the settings of
+    the whole run.
+    """
+    from modgap.transfer.recipe import STAGES, Recipe, describe_settings
+
+    sections = {stage.recipe_section for stage in method.stages}
+    special = {key for other in _declared().values() for key in other.special_settings}
+    used = {}
+    for section, model in STAGES.items():
+        general = section in sections
+        used[section] = {
+            name: row
+            for name, row in describe_settings(model).items()
+            if (key := f"{section}.{name}") in method.special_settings or (general and key not in special)
+        }
+    used["method"] = describe_settings(method.settings)
+    used[""] = {name: row for name, row in describe_settings(Recipe).items() if name not in (*STAGES, "method")}
+    return used
+
+
+def find_unused_settings(overrides: Sequence[str], method: "Method") -> list[str]:
+    """Return the keys of the user's settings, KEY=VALUE, that belong to a stage and that a method does not use."""
+    used = method_settings(method)
+    keys = (text.partition("=")[0].strip().rpartition(".") for text in overrides)
+    return [f"{section}.{name}" for section, _, name in keys if section and name not in used.get(section, {})]

@@ -1,0 +1,279 @@
+"""The answer of a discrepancy: its headline, two verdicts, checks and next step, and its table and notes."""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Mark, Table, Verdict, in_order
+from modgap.discrepancy.repeated_rows import remarks_on_copies
+from modgap.discrepancy.result import Discrepancy, Estimate
+from modgap.discrepancy.verdict import (
+    Evidence,
+    best_estimator,
+    control_finding,
+    error_sentence,
+    evidence_of_record,
+    labels_finding,
+    majority_finding,
+    verdict,
+)
+from modgap.formatting import count, visible_name
+from modgap.statistics.intervals import MIN_UNITS
+
+__all__ = ["COLUMNS", "answer_of_record", "notes", "table"]
+
+CLASSES_SHOWN = 12
+COLUMNS = ("estimator", "held-out error", "95 % CI", "permuted", "p", "in-sample")
+FEW_GROUPS = 20
+"""Number of groups below which the coverage of intervals depends on how unlike the groups are."""
+LABELS = {
+    "yes": ("Yes", PASS),
+    "no": ("No", FAIL),
+    "not shown": ("Not shown", WARN),
+    "unknown": ("Unknown", INFO),
+    "few controls": ("Too few controls", INFO),
+}
+"""Label and status of each finding."""
+COUNTED = {"samples": "error rate", "groups": "groups count equally", "classes": "error averaged over classes"}
+CONTROL_STEP = "Compare with the same architecture with random weights, on the same samples and splits."
+
+
+def answer_of_record(record: Mapping[str, Any]) -> Answer:
+    """Return the answer of a record that `modgap discrepancy --json` prints, of any version, without its tables."""
+    numbers = evidence_of_record(record)
+    numbers = numbers.named(visible_name(record["source"] or ""), visible_name(numbers.target))
+    command = _control_command(record, numbers)
+    return Answer(
+        question=f"How far is the knowledge of {numbers.source or 'the source'} from {numbers.target}?",
+        facts=_facts(record),
+        headline=f"{verdict(numbers).title}.",
+        verdicts=(_labels_verdict(numbers), _control_verdict(numbers)),
+        checks=in_order([*_majority_check(numbers), *_sample_checks(record, numbers), *_bound_checks(record)]),
+        next_step=CONTROL_STEP if command else "",
+        commands=(command,) if command else (),
+    )
+
+
+def _facts(record: Mapping[str, Any]) -> tuple[str, ...]:
+    split = (record["provenance"].get("samples") or {}).get("split")
+    return (
+        f"{count(record['n_samples'], 'sample')}{f' ({split} split)' if split not in (None, 'all') else ''}",
+        *([count(record["n_groups"], "group")] if record["n_groups"] else []),
+        f"{record['n_target_classes']:,} target classes",
+        f"{record['n_source_classes']:,} source classes",
+        COUNTED[record["weighting"]],
+        "lower is better",
+    )
+
+
+def _labels_verdict(numbers: Evidence) -> Verdict:
+    finding = labels_finding(numbers)
+    sentence = f"{error_sentence(numbers)} {finding.sentence}".strip()
+    return Verdict("Is it better than with permuted labels?", *LABELS[finding.status], sentence)
+
+
+def _control_verdict(numbers: Evidence) -> Verdict:
+    question = "Does pretraining help?"
+    if numbers.is_control:
+        return Verdict(question, "Not tested", INFO, "This source is itself a random-weights control.")
+    if numbers.control is None:
+        text = "This run has no random-weights control, so it does not show that the pretraining is what helps."
+        return Verdict(question, "Not tested", INFO, text)
+    finding = control_finding(numbers)
+    return Verdict(question, *LABELS[finding.status], finding.sentence)
+
+
+def _control_command(record: Mapping[str, Any], numbers: Evidence) -> str:
+    """Return the command that adds controls; empty where it does not apply or a name cannot be shown unchanged."""
+    if numbers.control is not None or numbers.is_control or not numbers.is_measured:
+        return ""
+    options = ("--source", record["source"], "--target", record["target"], *_sample_options(record["provenance"]))
+    arguments = ("modgap", "discrepancy", *options, "--control")
+    return shlex.join(arguments) if all(visible_name(text) == text for text in arguments) else ""
+
+
+def _sample_options(provenance: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the options that choose the same samples at the same size, as far as the record has them."""
+    samples = provenance.get("samples") or {}
+    if samples.get("split") not in (None, "all"):
+        yield from ("--split", str(samples["split"]))
+    if samples.get("limit"):
+        yield from ("--limit", str(samples["limit"][0]))
+    size = (provenance.get("embedding") or {}).get("size")
+    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
+        yield from ("--input-size", str(size[0]))
+
+
+def _majority_check(numbers: Evidence) -> Iterator[Verdict]:
+    finding = majority_finding(numbers)
+    if finding.sentence:
+        status = {"yes": PASS, "no": FAIL}.get(finding.status, WARN)
+        text = f"The held-out error is {numbers.held_out:.3f}. {finding.sentence}"
+        yield Verdict("Majority-class baseline", "", status, text)
+
+
+def _sample_checks(record: Mapping[str, Any], numbers: Evidence) -> Iterator[Verdict]:
+    """Yield checks of the samples: copies, samples that are left out, and few groups."""
+    n_samples = record["n_samples"]
+    for text in remarks_on_copies(record.get("n_repeated", 0), record.get("n_copies", 0), n_samples):
+        yield Verdict("Equal samples", "", WARN, text)
+    if record["unlabeled"]:
+        left_out = "is left out" if record["unlabeled"] == 1 else "are left out"
+        yield Verdict("Labels", "", INFO, f"{count(record['unlabeled'], 'sample')} without a label {left_out}.")
+    if 0 < record["untested"] < n_samples and numbers.held_out is not None:
+        text = (
+            f"Held-out errors, chance level and baseline are over {numbers.n_tested_classes} of {numbers.n_classes} "
+            "classes. Samples of the other classes are left out, because these have only one sample or group "
+            f"({count(record['untested'], 'sample')}, {100 * record['untested'] / n_samples:.1f} %)."
+        )
+        yield Verdict("Small classes", "", WARN, text)
+    n_groups = record["n_groups"]
+    if n_groups is not None and MIN_UNITS <= n_groups < FEW_GROUPS and record["splits"]:
+        text = (
+            f"There are {n_groups} groups. With fewer than {FEW_GROUPS}, 95 % intervals of the soft error covered 82 "
+            "to 99 % in simulations."
+        )
+        yield Verdict("Few groups", "", WARN, text)
+
+
+def _bound_checks(record: Mapping[str, Any]) -> Iterator[Verdict]:
+    """Yield what is certified about all maps."""
+    bounds = record["bounds"]
+    name = best_estimator(record)
+    value = record["estimates"][name]["value"] if name else None
+    if bounds["lower"] is not None:
+        yield Verdict("Lower bound", "", INFO, f"Certified: every map has an error of at least {bounds['lower']:.3f}.")
+    if value is not None and bounds.get("permuted_lower") is not None and bounds["permuted_lower"] > value:
+        text = (
+            f"Certified: with permuted labels, every map has an error of at least {bounds['permuted_lower']:.3f}. The "
+            f"error with the real labels is {value:.3f}, so no map can fit these permuted labels as well."
+        )
+        yield Verdict("Lower bound with permuted labels", "", INFO, text)
+    if name and record["estimates"][name].get("exact"):
+        yield Verdict("Exact value", "", INFO, f"The value of {name} is exact: all injective maps were tried.")
+
+
+def table(result: Discrepancy) -> Table:
+    """Return one row per estimator, and rows of the levels to compare with; a dash stands for what was not computed."""
+    rows = [(_row(name, one), _mark(one.held_out, one.held_out_interval)) for name, one in result.estimates.items()]
+    control = result.control
+    if control:
+        cells = [f"control ({control.estimator})", f"{control.held_out:.3f}", _interval_text(control.interval)]
+        rows.append(([*cells, "-", "-", "-"], Mark(control.held_out, control.interval, is_reference=True)))
+    levels = {
+        "permuted labels": result.permuted_error,
+        "majority class": result.prior,
+        "chance level": result.chance,
+    }
+    for name, level in levels.items():
+        if level is not None and result.estimates:
+            rows.append(([name, f"{level:.3f}", *"----"], Mark(level, is_reference=True)))
+    return Table(
+        COLUMNS,
+        [cells for cells, _ in rows],
+        note="The dashed line is the chance level. Squares are levels to compare with.",
+        marks=[mark for _, mark in rows],
+        reference=result.chance,
+    )
+
+
+def _mark(value: float | None, interval: tuple[float, float] | None) -> Mark | None:
+    return None if value is None else Mark(value, interval)
+
+
+def _row(name: str, estimate: Estimate) -> list[str]:
+    null = estimate.held_out_null
+    return [
+        name,
+        f"{estimate.held_out:.3f}" if estimate.held_out is not None else "-",
+        _interval_text(estimate.held_out_interval),
+        f"{null.mean:.3f} ± {null.sd:.3f}" if null else "-",
+        f"{null.p_value:.3f}" if null else "-",
+        f"{estimate.solution.value:.3f}",
+    ]
+
+
+def _interval_text(interval: tuple[float, float] | None) -> str:
+    return f"{interval[0]:.3f}-{interval[1]:.3f}" if interval else "-"
+
+
+def notes(result: Discrepancy, pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """Return the lines below the table: splits, bounds, measures, confidence, k-way estimates and the best map.
+
+    Args:
+        result: The estimates.
+        pairs: Pairs (target class, source class) of the best map, by name; empty without a map.
+    """
+    return [
+        *_split_lines(result),
+        *_upper_bound_lines(result),
+        *_measure_lines(result),
+        *_confidence_lines(result),
+        *_k_way_lines(result),
+        *_map_lines(result, pairs),
+    ]
+
+
+def _split_lines(result: Discrepancy) -> Iterator[str]:
+    if not result.splits:
+        yield "No samples were held out."
+        return
+    fitted = f"{result.per_class} samples per class" if result.per_class else "one half of the samples"
+    groups = " Splits and permutations take the groups into account." if result.n_groups else ""
+    are_means = "come from 1 split" if result.splits == 1 else f"are means over {result.splits:,} splits"
+    yield f"Held-out errors {are_means}; maps are fitted on {fitted}.{groups}"
+
+
+def _upper_bound_lines(result: Discrepancy) -> Iterator[str]:
+    """Yield the certified upper bound if neither a map, nor chance level or baseline, is as low."""
+    upper = result.upper_bound
+    of_maps = [estimate.solution.value for name, estimate in result.estimates.items() if not name.startswith("soft")]
+    if upper is not None and upper < min(result.chance, result.prior, *of_maps):
+        yield f"Certified without a search: the best map has an error of at most {upper:.3f}."
+
+
+def _measure_lines(result: Discrepancy) -> Iterator[str]:
+    for name, estimate in result.estimates.items():
+        for measure, value in estimate.measures.items():
+            yield f"{measure} of the map of {name}: {value:.4f}"
+
+
+def _confidence_lines(result: Discrepancy) -> Iterator[str]:
+    """Yield the entropy, LEEP and learning curve, if the soft error was computed."""
+    if result.relative_entropy is not None:
+        yield f"Mean entropy of the source's output: {result.relative_entropy:.2f} of its maximum, log C."
+    if result.leep is not None:
+        interval = result.leep_interval
+        shown = f" (95 % CI {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+        yield f"Cross-validated LEEP: {result.leep:.3f} nats{shown}; higher is better."
+    if result.learning_curve:
+        points = ", ".join(f"{point.held_out:.3f} ({point.per_class})" for point in result.learning_curve)
+        yield f"Soft held-out error by samples per class: {points}."
+
+
+def _k_way_lines(result: Discrepancy) -> Iterator[str]:
+    k_way = result.k_way
+    if k_way is None:
+        return
+    yield (
+        f"{k_way.classes} classes at a time ({k_way.choices} random choices, maps fitted on {k_way.per_class} samples "
+        f"per class; chance level {k_way.chance:.3f}):"
+    )
+    for name, estimate in k_way.estimates.items():
+        parts = []
+        if estimate.held_out is not None:
+            parts.append(f"held-out error {estimate.held_out:.3f}{_in_parentheses(estimate.held_out_interval)}")
+        if estimate.value is not None:
+            parts.append(f"error on all samples {estimate.value:.3f}{_in_parentheses(estimate.interval)}")
+        yield f"  {name}: {', '.join(parts)}"
+
+
+def _in_parentheses(interval: tuple[float, float] | None) -> str:
+    return f" (95 % CI {_interval_text(interval)})" if interval else ""
+
+
+def _map_lines(result: Discrepancy, pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
+    if pairs:
+        shown = "; ".join(f"{target} = {source.split(',')[0]}" for target, source in pairs[:CLASSES_SHOWN])
+        rest = f"; and {len(pairs) - CLASSES_SHOWN} more" if len(pairs) > CLASSES_SHOWN else ""
+        yield f"Best map ({result.best_estimator}): {shown}{rest}"

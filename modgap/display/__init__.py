@@ -1,1 +1,0 @@
-"""Display of results: the layout of figures, text tables, and display in notebooks."""

@@ -1,0 +1,291 @@
+"""Figures of features: maps of the samples of each encoder, and similarity by layer."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from modgap.distortion.arrays import validate_count
+from modgap.distortion.display_names import display_name
+from modgap.distortion.grid import layer_grid
+from modgap.distortion.map_quality import MapQuality
+from modgap.distortion.measurement import SurrogateResult
+from modgap.distortion.similarity import SimilarityGrid
+from modgap.distortion.tsne_maps import TsneMap
+from modgap.errors import InputError, UsageError
+from modgap.figures.files import ResultFigure
+from modgap.figures.grid import draw_grid
+from modgap.figures.intervals import tidy_frame
+from modgap.figures.maps import draw_legend, draw_map, legend_size, name_clusters
+from modgap.figures.style import MARGIN, WIDTH, Ink, figure_of, fit_names, panel, panels, styled, text_width, wrap_text
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["feature_figures", "map_grid"]
+
+SMALL = 8
+PANEL_TITLE = 8.5
+LINE = 0.14
+"""Height of a line of small text in inches."""
+GAP = 0.12
+WIDEST_PANEL = 3.4
+MAX_PANELS = 12
+"""Most maps that are drawn."""
+NAMED_CLUSTERS = 12
+"""Most classes whose names stand on their clusters; more classes have a legend."""
+LEGEND_CLASSES = 24
+CELL = 0.34
+"""Width of a value with two decimals, in inches."""
+CELL_HEIGHT = 0.24
+DARK = 0.55
+"""Position on the color scale below which text is white."""
+LONGEST_ROW_NAME = 2.6
+LONGEST_COLUMN_NAME = 1.3
+INITIALIZATION_CAPTIONS = {
+    "shared": "shared initialization",
+    "pca": "own PCA initialization, rotated onto the first map",
+}
+
+
+def map_frame(maps: Mapping[str, TsneMap], labels: ArrayLike) -> pd.DataFrame:
+    """Return the points of maps: one row for each encoder and sample, with the class number.
+
+    Args:
+        maps: The maps by the name of the encoder.
+        labels: Class of each sample, shape (n,).
+    """
+    classes = np.asarray(labels)
+    parts = [
+        tidy_frame({"encoder": [name] * len(classes), "x": x, "y": y, "class": classes})
+        for name, (x, y) in ((name, one.coordinates.T) for name, one in maps.items())
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+@styled
+def map_grid(
+    maps: Mapping[str, TsneMap], labels: ArrayLike, class_names: Sequence[str], columns: int | None = None
+) -> "Figure":
+    """Draw one panel for each encoder on the same scale, with classes by color and marker (MoNA, Fig. 2).
+
+    Under each panel are k-NN agreement and silhouette in the map and in the features. With more than 12 maps, the first
+    one and the 11 with the lowest agreement in the features are drawn.
+
+    Args:
+        maps: The maps by panel title, that of the source first.
+        labels: Class of each sample, an index of `class_names`, shape (n,).
+        class_names: Name of each class.
+        columns: Number of panels side by side, 1 to 4; None for three, or fewer if there are fewer maps.
+
+    Raises:
+        InputError: When maps and labels have different numbers of samples, or a label has no name.
+        UsageError: When there are no maps, or not 1 to 4 columns.
+    """
+    if not maps:
+        raise UsageError("There is no map to draw. At least one is needed.")
+    classes = _validate_classes(maps, np.asarray(labels), len(class_names))
+    present = np.unique(classes).tolist()
+    drawn = _drawn_maps(maps)
+    columns = min(len(drawn), validate_count("columns", 3 if columns is None else columns, 1, 4))
+    width = min(WIDEST_PANEL, (WIDTH - 2 * MARGIN - GAP * (columns - 1)) / columns)
+    titles = [wrap_text(name, width, PANEL_TITLE) for name in drawn]
+    in_legend = present[:LEGEND_CLASSES] if len(present) > NAMED_CLUSTERS else []
+    legend_names = [class_names[number] for number in in_legend]
+    height = (LINE * max(map(len, titles)) + width + 2 * LINE + 0.3) * -(-len(drawn) // columns)
+    height += legend_size(legend_names)[1] if in_legend else 0.0
+    subtitle = _maps_subtitle(maps, drawn, len(classes), len(present))
+    axes = panels(_maps_title(maps), subtitle, height, len(drawn), columns)
+    limit = 1.05 * max(np.abs(one.coordinates).max() for one in drawn.values())
+    frame = map_frame(drawn, classes)
+    for one, title, (name, shown) in zip(axes, titles, drawn.items(), strict=True):
+        draw_map(one, frame[frame["encoder"] == name], limit)
+        one.set_title("\n".join(title), loc="left", fontsize=PANEL_TITLE, color=Ink.TITLE, pad=3)
+        quality = _describe_quality(shown.quality, width < 2)
+        one.set_xlabel(quality, fontsize=SMALL, color=Ink.SECONDARY, loc="left", labelpad=3)
+    if in_legend:
+        draw_legend(figure_of(axes[0]), in_legend, legend_names)
+    else:
+        name_clusters(axes[0], frame[frame["encoder"] == next(iter(drawn))], class_names)
+    return figure_of(axes[0])
+
+
+def _drawn_maps(maps: Mapping[str, TsneMap]) -> dict[str, TsneMap]:
+    """Return the first map and those with the lowest agreement in the features, in their order."""
+    first, *others = maps
+    lowest = sorted(others, key=lambda name: maps[name].quality.agreement_features)[: MAX_PANELS - 1]
+    return {name: maps[name] for name in maps if name in {first, *lowest}}
+
+
+def _maps_title(maps: Mapping[str, TsneMap]) -> str:
+    qualities = [one.quality for one in maps.values()]
+    shares = [round(100 * quality.agreement_features) for quality in qualities]
+    span = f"{min(shares)} %" if min(shares) == max(shares) else f"{min(shares)} to {max(shares)} %"
+    chance = round(100 * qualities[0].agreement_chance)
+    return f"{span} of the nearest neighbors share the class; chance level {chance} %"
+
+
+def _maps_subtitle(maps: Mapping[str, TsneMap], drawn: Mapping[str, TsneMap], n_samples: int, n_classes: int) -> str:
+    parts = [f"t-SNE maps of the features of {n_samples:,} samples in {n_classes:,} classes."]
+    if n_classes > LEGEND_CLASSES:
+        parts.append(f"The legend has {LEGEND_CLASSES} of them.")
+    if len(drawn) < len(maps):
+        parts.append(
+            f"Of {len(maps):,} encoders, the first and the {len(drawn) - 1} with the lowest agreement are drawn."
+        )
+    return " ".join(parts)
+
+
+def _validate_classes(maps: Mapping[str, TsneMap], labels: np.ndarray, n_classes: int) -> np.ndarray:
+    if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
+        raise InputError(
+            f"The labels have type {labels.dtype} and shape {labels.shape}. Expected integers of shape (n,)."
+        )
+    if labels.min() < 0 or labels.max() >= n_classes:
+        raise InputError(
+            f"The labels go from {labels.min()} to {labels.max()}, but there are {n_classes} class names. "
+            f"Expected labels from 0 to {n_classes - 1}."
+        )
+    for name, one in maps.items():
+        if len(one.coordinates) != len(labels):
+            raise InputError(f"Map {name} has {len(one.coordinates)} samples, but there are {len(labels)} labels.")
+    return labels
+
+
+def _describe_quality(quality: MapQuality, narrow: bool) -> str:
+    agreement = f"{quality.neighbors}-NN" if narrow else f"{quality.neighbors}-NN agreement"
+    lines = [f"{agreement} {quality.agreement_map:.2f} (features {quality.agreement_features:.2f})"]
+    if quality.silhouette_map is not None and quality.silhouette_features is not None:
+        name = "silh." if narrow else "silhouette"
+        lines.append(f"{name} {quality.silhouette_map:.2f} (features {quality.silhouette_features:.2f})")
+    return "\n".join(lines)
+
+
+def similarity_frame(grid: SimilarityGrid) -> pd.DataFrame:
+    """Return the cells of a heat map: a row for each encoder, the last one at the top, and a column for each layer."""
+    return tidy_frame(grid.values, index=list(grid.rows), columns=list(grid.columns)).iloc[::-1]
+
+
+@styled
+def similarity_heat_map(grid: SimilarityGrid, title: str, ax: "Axes | None" = None) -> "Figure":
+    """Draw the similarity of all pairs of layers, the first row at the bottom, with values in the cells if they fit.
+
+    Args:
+        grid: The similarities.
+        title: The finding, in one sentence.
+        ax: Axes to draw on. None for a new figure.
+    """
+    values = similarity_frame(grid)
+    rows = fit_names(list(values.index), "row", LONGEST_ROW_NAME, SMALL)
+    columns = fit_names(list(values.columns), "layer", LONGEST_COLUMN_NAME, SMALL)
+    measure = display_name(grid.name)
+    subtitle = (
+        f"{measure[0].upper()}{measure[1:]} on {grid.samples:,} samples. "
+        f"The expected similarity of unrelated features is {grid.nulls.mean():.2f}."
+    )
+    below = max(text_width(name, SMALL) for name in columns) + 0.28
+    axes = panel(title, subtitle, max(0.5, CELL_HEIGHT * len(rows)) + below, ax)
+    cell = (WIDTH - 1.1 - max(text_width(name, SMALL) for name in rows)) / len(columns)
+    texts = values.map("{:.2f}".format) if cell >= CELL else None
+    limits = (min(0.0, float(grid.values.min())), 1.0)
+    draw_grid(
+        axes, values, "cividis", limits, texts, linewidths=0, xticklabels=columns, yticklabels=rows, cbar=True,
+        cbar_kws={"ticks": [0, 0.5, 1], "pad": 0.02, "fraction": 0.03, "aspect": 2.4 * len(rows)},
+    )  # fmt: skip
+    for text, value in zip(axes.texts, values.to_numpy().ravel(), strict=False):
+        text.set_color("white" if (value - limits[0]) / (1 - limits[0]) < DARK else "black")
+    step = int(np.ceil(LINE / cell))
+    for number, tick in enumerate(axes.xaxis.get_major_ticks()):
+        tick.label1.set_visible(number % step == 0)
+    if bar := axes.collections[0].colorbar:
+        bar.ax.tick_params(labelsize=SMALL, length=0)
+    return figure_of(axes)
+
+
+def map_caption(maps: Mapping[str, TsneMap], labels: ArrayLike, surrogate: str) -> str:
+    """Return the caption of the maps, in whole sentences with the exact values.
+
+    Args:
+        maps: The maps by panel title.
+        labels: Class of each sample, shape (n,).
+        surrogate: Name of the surrogate that the samples are from.
+    """
+    first = next(iter(maps.values()))
+    n_samples = len(np.asarray(labels))
+    n_classes = len(np.unique(np.asarray(labels)))
+    values = [
+        f"{name} {one.quality.agreement_features:.3f} in the features and {one.quality.agreement_map:.3f} in the map"
+        for name, one in maps.items()
+    ]
+    return (
+        f"t-SNE maps of {n_samples:,} samples of {surrogate} ({n_classes:,} classes), one panel for each encoder, on "
+        "the same scale. A color and a marker stand for a class. Distances between clusters have no meaning. "
+        f"{_parameters(first.parameters)} "
+        f"{first.quality.neighbors}-NN agreement, the share of the nearest neighbors with the class of the sample: "
+        f"{'; '.join(values)} (chance level {first.quality.agreement_chance:.3f}). No test compares the panels."
+    )
+
+
+def _parameters(parameters: Mapping[str, Any]) -> str:
+    """Return the parameters that all maps share, in a sentence."""
+    components = parameters["principal_components"]
+    parts = [
+        f"Parameters: {parameters['library']}",
+        *([f"{components} principal components"] if components else []),
+        f"perplexity {parameters['perplexity']:g}" + (" (lowered)" if "requested_perplexity" in parameters else ""),
+        INITIALIZATION_CAPTIONS[parameters["initialization"]],
+        "+".join(str(number) for number in parameters["iterations"]) + " iterations",
+        f"seed {parameters['seed']}",
+    ]
+    return f"{', '.join(parts)}."
+
+
+def heat_map_caption(grid: SimilarityGrid, surrogate: str) -> str:
+    """Return the caption of a heat map, in whole sentences with the exact values.
+
+    Args:
+        grid: The similarities.
+        surrogate: Name of the surrogate that the samples are from.
+    """
+    return (
+        f"{display_name(grid.name)} of the features of {len(grid.rows):,} encoders with those of the source before "
+        f"fine-tuning, layer by layer, on {grid.samples:,} samples of {surrogate}. Rows are encoders and columns are "
+        f"layers. The values are {grid.values.min():.3f} to {grid.values.max():.3f}; unrelated features have an "
+        f"expected similarity of {grid.nulls.mean():.3f}. 1 means the same features up to what the measure ignores."
+    )
+
+
+def feature_figures(result: SurrogateResult) -> Iterator[ResultFigure]:
+    """Yield the figures of maps and of similarity by layer, if there are any."""
+    surrogate = PurePath(result.name).stem
+    maps = {encoder.map.name: encoder.map for encoder in result.encoders if encoder.map}
+    if maps:
+        draw = partial(map_grid, maps, result.labels, result.classes)
+        caption = partial(map_caption, maps, result.labels, result.name)
+        yield ResultFigure(f"maps-{surrogate}", partial(map_frame, maps, result.labels), draw, caption)
+    for measure in dict.fromkeys(name for encoder in result.encoders for name in encoder.similarity):
+        grid = layer_grid(result.encoders, measure)
+        if grid is not None:
+            draw = partial(similarity_heat_map, grid, _similarity_title(result, grid))
+            caption = partial(heat_map_caption, grid, result.name)
+            yield ResultFigure(f"{measure}-{surrogate}", partial(similarity_frame, grid), draw, caption)
+
+
+def _similarity_title(result: SurrogateResult, grid: SimilarityGrid) -> str:
+    """Return the lowest similarity of the fine-tuned encoders, in a sentence. Other sources do not count."""
+    tuned = {encoder.label for encoder in result.encoders if encoder.encoder.run is not None}
+    rows = [row for row, label in enumerate(grid.rows) if label in tuned]
+    name = display_name(grid.name)
+    name = name if name[1].isupper() or name.startswith("k-") else name[0].upper() + name[1:]
+    lowest = float(grid.values.min() if not rows else grid.values[rows].min())
+    # Rounded down, because "at least 1.00" would be false of 0.996. The tolerance is for the error of CKA itself.
+    at_least = f"is at least {math.floor(100 * lowest + 1e-6) / 100:.2f}"
+    if not rows:
+        return f"{name} with the source {at_least}"
+    return f"After fine-tuning, {display_name(grid.name)} with the source {at_least}"

@@ -1,0 +1,582 @@
+"""Independent jobs: run in this process, in processes of this machine, or by Dask. Their results are in the cache.
+
+A job is a picklable callable without arguments, which returns a `Failure` in place of raising an error. It stores what
+it computes in the cache, which all machines share, so that a job that is run again computes nothing.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from modgap.errors import InputError, UsageError, check_minimum, first_line
+from modgap.forward.batched_inference import choose_device
+from modgap.process_end import end_with_parent
+from modgap.resources import available_cores, share_heap
+from modgap.storage.atomic_files import temporary_path
+from modgap.storage.locks import lock_first_free, unlock
+from modgap.storage.paths import SHARED_CACHE, cache_folder
+from modgap.targets.download.data_directory import data_folder
+
+__all__ = [
+    "BACKENDS",
+    "LOST",
+    "MAX_TRIES",
+    "NOT_CACHED",
+    "Backend",
+    "Failure",
+    "fix_threads",
+    "hold_device",
+    "list_devices",
+    "passes_on_each",
+    "writable_cache",
+]
+
+Job = Callable[[], Any]
+CLUSTERS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster"}
+"""Schedulers that start workers of Dask, and the class of dask-jobqueue for each."""
+BACKENDS = ("serial", "loky", "dask", *CLUSTERS, "cached")
+SECONDS_HERE = 3.0
+"""Time for which short jobs run in this process before others are started, whose start takes about as long."""
+MAX_TRIES = 3
+"""Most times that a job is run if its worker is lost."""
+THREADS = 1
+"""Threads of every job. The number is fixed because it changes the last bits of sums."""
+SCHEDULER = {
+    "distributed.scheduler.allowed-failures": MAX_TRIES - 1,
+    "distributed.scheduler.worker-saturation": 1.0,
+}
+"""Settings of Dask: how often a worker may be lost with a job, and that no job waits at a worker with another."""
+GPU = "GPU"
+"""Name under which workers of Dask declare GPUs."""
+MAX_WORKERS = 50
+"""Most workers that a scheduler is asked for, unless the user says how many."""
+SEPARATOR = ","
+TIMES = "*"
+MOST_PASSES = 16
+"""Most passes on one device at a time."""
+log = logging.getLogger("modgap")
+_job_lock = threading.Lock()
+"""Lock that keeps the threads of a Dask worker apart."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Result of a job that failed.
+
+    Attributes:
+        reason: Reason of the failure in one line.
+        is_result: True if there is nothing to compute, such as a score that is not defined on the samples. This is a
+            result like any other, and not an error.
+    """
+
+    reason: str
+    is_result: bool = False
+
+
+LOST = Failure(
+    "The worker process of this job was lost every time, as happens when memory runs out. Pass a smaller --limit or "
+    "fewer --jobs."
+)
+NOT_CACHED = Failure(
+    "It is not in this cache, and --cached computes nothing. MODGAP_CACHE must be the folder of the workers, and "
+    "modgap, the source and the data must be as they were then."
+)
+
+
+@dataclass
+class Backend:
+    """Where jobs run. All backends give the same results.
+
+    A cluster of Dask is started, or connected to, by the first jobs that need it. As a context manager, a backend keeps
+    it until the end of the block.
+
+    Attributes:
+        name: `serial` (in this process), `loky` (processes on this machine), `dask`, `slurm`, `pbs` or `lsf` (workers
+            of Dask that a scheduler starts), or `cached` (results that are in the cache, without computing any).
+        workers: Number of processes on this machine, or of workers that a scheduler starts. None for one on each core,
+            or for one for each job up to 50.
+        address: Address of a running cluster of Dask. None to start one on this machine.
+        options: Options of dask-jobqueue, such as `memory` and `queue`.
+    """
+
+    name: str = "loky"
+    workers: int | None = None
+    address: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    _client: Any = field(default=None, init=False, repr=False, compare=False)
+    _blocks: int = field(default=0, init=False, repr=False, compare=False)
+    _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Raise if there is no such backend, or no process to run jobs."""
+        if self.name not in BACKENDS:
+            raise UsageError(f"There is no backend {self.name!r}. Expected one of: {', '.join(BACKENDS)}.")
+        check_minimum("--jobs", self.workers, 1)
+
+    def __enter__(self) -> "Backend":
+        """Keep a cluster of Dask, once it is started, until the end of the outermost block."""
+        self._blocks += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the cluster at the end of the outermost block."""
+        self._blocks -= 1
+        if not self._blocks:
+            self._client = None
+            self._open.close()
+
+    @property
+    def is_on_this_machine(self) -> bool:
+        """True if all jobs run on this machine, in processes that this one starts."""
+        return self.name in ("serial", "loky", "cached")
+
+    @property
+    def _has_other_machines(self) -> bool:
+        return bool(self.address) or self.name in CLUSTERS
+
+    def devices(self, device: str) -> tuple[str, ...]:
+        """Return the devices of this machine of which each job holds one; empty if it can have any number of jobs."""
+        return list_devices(device) if device and self.name != "cached" and not self._has_other_machines else ()
+
+    def processes(self, device: str = "") -> int:
+        """Return the number of processes on this machine: those that its devices have place for, or one for a core."""
+        return len(self.devices(device)) * passes_on_each(device) or self.workers or available_cores()
+
+    def side_by_side(self, n_jobs: int, device: str) -> int:
+        """Return how many of some jobs run at once on this machine."""
+        return 1 if self.name == "serial" else max(1, min(n_jobs, self.processes(device)))
+
+    def idle_cores(self, n_jobs: int, device: str) -> int:
+        """Return the number of this machine's cores that each of some jobs can use without taking those of another."""
+        if not self.is_on_this_machine or self.devices(device):
+            return 1
+        return max(1, self.processes(device) // self.side_by_side(n_jobs, device))
+
+    def run(self, jobs: Sequence[Job], *, device: str = "", short: bool = False) -> Iterator[tuple[int, Any]]:
+        """Run independent jobs. If a worker is lost, its jobs are run again elsewhere.
+
+        Args:
+            jobs: The jobs. They must be picklable unless the backend is `serial`, and have `load_cached` if it is
+                `cached`.
+            device: Name of the devices of which each job holds one, as for `list_devices`. One such job alone runs in
+                this process, beside which no other would run. Empty for jobs that need none.
+            short: True for jobs that may be shorter than the start of a process, and that cannot take this process with
+                them. The first of them run in this process in place of others on this machine.
+
+        Yields:
+            Index and result of each job as soon as it is finished, in any order.
+
+        Raises:
+            UsageError: If the library of the backend is not installed, or its cluster cannot be started.
+        """
+        if self.name == "cached":
+            yield from enumerate(map(_cached_result, jobs))
+            return
+        ends = time.monotonic() + self._seconds_here(len(jobs), device, short=short)
+        n_here = 0
+        with _threads_kept():
+            while n_here < len(jobs) and time.monotonic() < ends:
+                yield n_here, jobs[n_here]()
+                n_here += 1
+        if elsewhere := jobs[n_here:]:
+            folder = str(cache_folder().resolve())
+            packed = [partial(_with_cache, job, folder) for job in elsewhere]
+            if self.name == "loky":
+                results = _run_in_processes(packed, self.processes(device))
+            else:
+                results = self._run_on_dask(packed, device)
+            yield from ((n_here + index, result) for index, result in results)
+
+    def _seconds_here(self, n_jobs: int, device: str, *, short: bool) -> float:
+        """Return for how many seconds jobs run in this process."""
+        is_alone = self.name == "loky" and ((n_jobs == 1 and device) or self.processes(device) == 1)
+        if self.name == "serial" or is_alone:
+            return math.inf
+        return SECONDS_HERE if short and not self._has_other_machines else 0.0
+
+    def _run_on_dask(self, jobs: Sequence[Job], device: str) -> Iterator[tuple[int, Any]]:
+        """Run jobs on the workers of the cluster; those that several workers were lost with run again one by one."""
+        with self:
+            client = self._connect(len(jobs), device)
+            resources = _resources(client) if device and self.address else None
+            lost = []
+            for index, result in _run_on_workers(client, jobs, resources):
+                if isinstance(result, Failure) and result == LOST:
+                    lost.append(index)
+                else:
+                    yield index, result
+            # One of these kills its workers, and with them the jobs that wait there.
+            for index in lost:
+                for _, result in _run_on_workers(client, [jobs[index]], resources):
+                    yield index, result
+
+    def _connect(self, n_jobs: int, device: str) -> Any:
+        """Return the client of Dask, which is started once."""
+        if self._client is None:
+            distributed = _import("dask.distributed", self.name)
+            # Older versions of Dask wait in vain for a worker that replaced a lost one, and then kill it. By then, all
+            # results have arrived.
+            self._open.enter_context(contextlib.suppress(TimeoutError))
+            cluster = self.address or self._open.enter_context(self._start_cluster(distributed, n_jobs, device))
+            try:
+                self._client = self._open.enter_context(distributed.Client(cluster))
+            except OSError as error:
+                raise UsageError(f"No scheduler of Dask answers at {self.address} ({first_line(error)}).") from error
+        return self._client
+
+    def _start_cluster(self, distributed: Any, n_jobs: int, device: str) -> Any:
+        """Return a cluster whose scheduler is in this process, and whose workers run one job at a time."""
+        with _import("dask", self.name).config.set(SCHEDULER):
+            if self.name in CLUSTERS:
+                return self._queued_workers(n_jobs, device)
+            return distributed.LocalCluster(
+                n_workers=self.processes(device), threads_per_worker=1, dashboard_address=None, memory_limit=None
+            )
+
+    def _queued_workers(self, n_jobs: int, device: str) -> Any:
+        """Return the cluster of dask-jobqueue, whose workers a scheduler starts."""
+        jobqueue = _import("dask_jobqueue", self.name)
+        options: dict[str, Any] = {"cores": 1, "processes": 1, "scheduler_options": {"dashboard": False}}
+        options["log_directory"] = str(cache_folder().resolve() / "worker_logs")
+        if self.name == "slurm" and device.startswith("cuda"):
+            # SLURM shows a worker its own devices alone.
+            options["job_extra_directives"] = ["--gpus-per-node=1"]
+        try:
+            cluster = getattr(jobqueue, CLUSTERS[self.name])(**{**options, **self.options})
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise UsageError(
+                f"dask-jobqueue cannot use {self.name} with these --cluster options: {first_line(error)}"
+            ) from error
+        log.info("Workers are started with this script:\n%s", cluster.job_script())
+        command = (cluster.job_cls.submit_command or "").split()
+        if command and not shutil.which(command[0]):
+            cluster.close()
+            raise UsageError(
+                f"--backend {self.name} sends jobs with {command[0]}, which is not on this machine. Run the command "
+                "where jobs can be sent, or let another scheduler start commands with --shard I/N."
+            )
+        # Workers that end, because their time runs out, are replaced.
+        n_workers = self.workers or min(n_jobs, MAX_WORKERS)
+        cluster.adapt(minimum_jobs=n_workers, maximum_jobs=n_workers)
+        return cluster
+
+
+# A job in its process: threads, cache
+
+
+def fix_threads() -> None:
+    """Set the number of threads of this process to that of every process that runs jobs."""
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    torch.set_num_threads(THREADS)
+    # The limit is not undone here, because a worker process runs nothing but these jobs.
+    threadpool_limits(THREADS)
+
+
+@contextlib.contextmanager
+def _threads_kept() -> Iterator[None]:
+    """Restore the numbers of threads of this process, which may be a user's notebook, after jobs that ran in it.
+
+    A library that a job loads gets a thread for each core.
+    """
+    import torch
+    from threadpoolctl import ThreadpoolController
+
+    before = {library.filepath: library.get_num_threads() for library in ThreadpoolController().lib_controllers}
+    torch_threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        for library in ThreadpoolController().lib_controllers:
+            library.set_num_threads(before.get(library.filepath, available_cores()))
+        torch.set_num_threads(torch_threads)
+
+
+def _cached_result(job: Any) -> Any:
+    result = job.load_cached()
+    return NOT_CACHED if result is None else result
+
+
+def _with_cache(job: Job, folder: str) -> Any:
+    """Run a job with the cache folder of the process that submitted it. Other machines must share this folder."""
+    os.environ["MODGAP_CACHE"] = folder
+    return job()
+
+
+@contextlib.contextmanager
+def writable_cache(*, on_this_machine: bool) -> Iterator[None]:
+    """Provide a cache that can be written within a block, because jobs pass their results on through it.
+
+    Where the cache cannot be written, its entries are read, and new ones go to a temporary folder that is removed at
+    the end of the block.
+
+    Args:
+        on_this_machine: True if all jobs run on this machine and can use a temporary folder.
+
+    Raises:
+        InputError: If the cache cannot be written, and other machines or commands need the results.
+    """
+    folder = cache_folder()
+    reason = _write_error(folder)
+    if reason is None:
+        yield
+        return
+    if not on_this_machine:
+        raise InputError(
+            f"The cache {folder} cannot be written ({reason}), but the jobs pass their results on through it. Set the "
+            "environment variable MODGAP_CACHE to a folder that all machines can write."
+        )
+    log.warning(
+        "The cache %s cannot be written (%s). Its entries are used, but new ones are lost when this command ends. To "
+        "keep them, set the environment variable MODGAP_CACHE to another folder.",
+        folder,
+        reason,
+    )
+    with tempfile.TemporaryDirectory(prefix="modgap-cache-") as temporary:
+        variables = {"MODGAP_DATA": str(data_folder()), SHARED_CACHE: str(folder), "MODGAP_CACHE": temporary}
+        with _environment(variables):
+            yield
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables within a block, also for the processes that are started in it."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
+
+
+def _write_error(folder: Path) -> str | None:
+    """Return the reason why the cache, or a folder of one kind in it, cannot be written; None if it can."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for directory in (folder, *folder.glob("*/"), *folder.glob("*/??/")):
+            if not os.access(directory, os.W_OK):
+                return "Permission denied"
+        probe = temporary_path(folder / "probe")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+# Processes of this machine, which serve all jobs of a command
+
+
+def _run_in_processes(jobs: Sequence[Job], processes: int) -> Iterator[tuple[int, Any]]:
+    """Yield index and result of each job as soon as it is finished; `LOST` if its worker was lost each time."""
+    remaining = dict(enumerate(jobs))
+    for _ in range(MAX_TRIES):
+        for index, result in _run_until_worker_lost(remaining, processes):
+            del remaining[index]
+            yield index, result
+        if not remaining:
+            return
+    # One of these kills its worker, and with it the jobs that run beside it. So each is run by itself.
+    for index, job in list(remaining.items()):
+        yield index, next((result for _, result in _run_until_worker_lost({index: job}, 2)), LOST)
+
+
+def _run_until_worker_lost(jobs: Mapping[int, Job], processes: int) -> Iterator[tuple[int, Any]]:
+    """Yield results until all jobs are finished or a worker is lost."""
+    from joblib import Parallel, delayed, parallel_config
+    from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+    with parallel_config("loky", n_jobs=processes, initializer=_worker_start(os.getpid())):
+        parallel = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")
+    with warnings.catch_warnings():
+        # Loky warns when it replaces a worker whose memory has grown, but that worker's jobs are finished.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs", UserWarning)
+        try:
+            variables = dict(os.environ)
+            yield from parallel(delayed(_run_indexed)(index, job, variables) for index, job in dict(jobs).items())
+        except TerminatedWorkerError:
+            return
+
+
+@cache
+def _worker_start(parent: int) -> Callable[[], None]:
+    """Return what a worker does first, as the same object each time, or joblib would start new workers."""
+    return partial(_start_worker, parent)
+
+
+def _start_worker(parent: int) -> None:
+    share_heap()
+    end_with_parent(parent)
+
+
+def _run_indexed(index: int, job: Job, variables: Mapping[str, str]) -> tuple[int, Any]:
+    """Run a job with the variables that its parent has now, but for threads, which are joblib's; workers are older."""
+    for name in {name for name in os.environ if name.startswith("MODGAP_")} - set(variables):
+        del os.environ[name]
+    os.environ.update({name: value for name, value in variables.items() if not name.endswith("_NUM_THREADS")})
+    return index, job()
+
+
+# Workers of Dask
+
+
+def _import(module: str, backend_name: str) -> Any:
+    """Import a library of the extra `distributed`, which has no type annotations."""
+    import importlib
+
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(
+            f"The backend {backend_name} needs {module}, which is not installed. Run: pip install 'modgap[distributed]'"
+        ) from error
+
+
+def _resources(client: Any) -> dict[str, int] | None:
+    """Return what a job that holds a device asks for: one GPU, if workers of a running cluster declare GPUs."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return {GPU: 1} if any(worker.get("resources", {}).get(GPU) for worker in workers) else None
+
+
+def _run_on_workers(client: Any, jobs: Sequence[Job], resources: dict[str, int] | None) -> Iterator[tuple[int, Any]]:
+    """Yield index and result of each job; Dask runs a job again whose worker is lost."""
+    distributed = _import("dask.distributed", "dask")
+    futures = client.map(_run_locked, jobs, pure=False, resources=resources)
+    indices = {future.key: index for index, future in enumerate(futures)}
+    for batch in distributed.as_completed(futures).batches():
+        if any(future.status in ("cancelled", "lost") for future in batch):
+            raise InputError(
+                "The scheduler of Dask was lost. Run the same command again: what is finished comes from the cache."
+            )
+        # A result whose worker was lost meanwhile is computed again.
+        distributed.wait(batch)
+        failed = [future for future in batch if future.status == "error"]
+        finished = [future for future in batch if future.status == "finished"]
+        # All results of a batch come in one message. Once released, they are not computed again if a worker is lost.
+        for future, result in zip(finished, client.gather(finished), strict=True):
+            future.release()
+            yield indices[future.key], result
+        for future in failed:
+            error = future.exception()
+            is_lost = isinstance(error, distributed.KilledWorker)
+            yield indices[future.key], LOST if is_lost else Failure(f"{type(error).__name__}: {first_line(error)}")
+
+
+def _run_locked(job: Job) -> Any:
+    """Run a job while no other thread of this process runs one.
+
+    A worker of a running cluster may have several threads, which share the number of threads that a job fixes.
+    """
+    with _job_lock:
+        return job()
+
+
+# Devices: each pass of a source holds one, and no two hold the same.
+#
+# What starts a worker decides which devices it sees: SLURM, and Dask's workers for GPUs, hide the others. Among those
+# that it sees, a pass takes one that no other process on this machine holds, by a lock that ends with the process.
+
+
+def passes_on_each(name: str) -> int:
+    """Return how many passes may run on each device at a time: the number after a star, else 1.
+
+    Args:
+        name: Names of devices, such as `cuda` or `cuda:0,cuda:1*4`.
+
+    Raises:
+        UsageError: If it is not a number from 1 to 16.
+    """
+    _, star, number = name.partition(TIMES)
+    if not star:
+        return 1
+    if not number.strip().isdecimal() or not 1 <= int(number) <= MOST_PASSES:
+        raise UsageError(
+            f"--device is {name!r}, but after {TIMES} it must have the number of passes on each device, from 1 to "
+            f"{MOST_PASSES}."
+        )
+    return int(number)
+
+
+def list_devices(name: str) -> tuple[str, ...]:
+    """Return the devices that passes in this process may hold.
+
+    Args:
+        name: `auto`, `cpu`, `cuda`, `mps`, the name of one device such as `cuda:1`, or several with commas between;
+            with `*4` after them for four passes on each at a time.
+
+    Returns:
+        The names; empty if the passes run on the CPU, which any number of processes can share.
+
+    Raises:
+        UsageError: If this machine does not have the device.
+    """
+    import torch
+
+    passes_on_each(name)
+    names = tuple(part.strip() for part in name.partition(TIMES)[0].split(SEPARATOR))
+    devices = [choose_device(part) for part in names]
+    if len(names) > 1:
+        return names
+    device = devices[0]
+    if device.type == "cpu":
+        return ()
+    if str(device) == "cuda":
+        return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+    return (str(device),)
+
+
+@contextlib.contextmanager
+def hold_device(name: str) -> Iterator[str]:
+    """Hold one of the devices that this process sees within a block, and wait until one is free.
+
+    Where file locks do not work, a block starts at once on the first device.
+
+    Args:
+        name: Name of the devices, as for `list_devices`.
+
+    Yields:
+        Name of the device.
+    """
+    devices = list_devices(name)
+    if not devices:
+        yield name.partition(TIMES)[0]
+        return
+    passes = range(passes_on_each(name))
+    # One pass on each device comes before a second one on any.
+    places = {_lock_file(device, number): device for number in passes for device in devices}
+    path, descriptor = lock_first_free(list(places))
+    try:
+        yield places[path]
+    finally:
+        unlock(descriptor)
+
+
+def _lock_file(device: str, number: int) -> Path:
+    """Return the file whose lock stands for one pass on a device of this machine."""
+    return cache_folder() / "devices" / socket.gethostname() / f"{_identity(device)}-{number}.lock"
+
+
+def _identity(device: str) -> str:
+    """Return a name of the device that is the same in every process, whichever devices it sees."""
+    import torch
+
+    if not device.startswith("cuda"):
+        return device.replace(":", "-")
+    properties = torch.cuda.get_device_properties(torch.device(device))
+    return str(getattr(properties, "uuid", f"{os.environ.get('CUDA_VISIBLE_DEVICES', '')}-{device}")).replace(":", "-")

@@ -1,0 +1,138 @@
+"""The answer of a training run: how good the model is, what it was compared with, and what to measure next."""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Mark, Table, Verdict
+from modgap.answers.confusion import confusion_table
+from modgap.formatting import count, visible_name
+
+__all__ = ["run_answer"]
+
+FOLDER = "DIR"
+"""Stands for the folder of the run, which its record does not name."""
+NEXT_STEP = "Measure what the training did to the source's knowledge."
+
+
+def run_answer(record: Mapping[str, Any], folder: str = FOLDER, options: Sequence[str] = ()) -> Answer:
+    """Return the answer of the record of a run, finished or not.
+
+    Args:
+        record: Content of run.json.
+        folder: Folder of the run in the command of the next step.
+        options: Further options of this command.
+    """
+    samples = record["samples"]
+    source, target = visible_name(record["source"]), visible_name(record["target"])
+    question = f"How good is {record['method']} from {source} on {target}?"
+    facts = (
+        count(samples["train"], "training sample"),
+        count(samples["test"], "test sample"),
+        f"seed {record['seed']}",
+    )
+    result = record["result"]
+    if result is None:
+        verdict = Verdict("How good is it?", "Not tested", INFO, "The training was interrupted before the test.")
+        step = "Continue it with the same command and --resume."
+        return Answer(question, facts, "This run is not finished.", (verdict,), next_step=step)
+    command = ("modgap", "distortion", "--source", record["source"], "--run", folder, *options)
+    return Answer(
+        question=question,
+        facts=facts,
+        headline=_headline(result),
+        verdicts=(_against_scratch(record), _against_majority(result)),
+        checks=tuple(_checks(record)),
+        tables=(*_trials(record.get("sweep")), *_confusion(record)),
+        notes=tuple(_notes(result)),
+        next_step=NEXT_STEP,
+        commands=(shlex.join(command),) if all(visible_name(part) == part for part in command) else (),
+    )
+
+
+def _headline(result: Mapping[str, Any]) -> str:
+    if result["test"] is None:
+        return f"The metric {result['metric']} is not defined on the test samples."
+    low, high = result["interval"]
+    interval = "" if low is None or high is None else f" (95 % CI {low:.4g} to {high:.4g})"
+    name, unit = result["metric"], result["unit"]
+    name = name.removesuffix(f" {unit}") if unit else name
+    return f"The test {name} is {result['test']:.4g}{f' {unit}' if unit else ''}{interval}. Lower is better."
+
+
+def _against_scratch(record: Mapping[str, Any]) -> Verdict:
+    question = "Is it better than scratch?"
+    if record["method"] == "scratch":
+        text = "This model was trained from random weights, without the source."
+        return Verdict(question, "It is scratch", INFO, text)
+    text = "One run cannot tell. Train a second one with --method scratch, and compare both with modgap compare."
+    return Verdict(question, "Not tested", INFO, text)
+
+
+def _against_majority(result: Mapping[str, Any]) -> Verdict:
+    question = "Is it better than the majority class?"
+    majority = result.get("majority_error")
+    if majority is None or result["test"] is None:
+        text = f"The metric {result['metric']} has no majority-class baseline."
+        return Verdict(question, "Not applicable", INFO, text)
+    high = result["interval"][1]
+    text = f"Always predicting the largest training class has an error of {majority:.4g} %."
+    if high is not None and high < majority:
+        return Verdict(question, "Yes", PASS, f"{text} The interval of the model lies below it.")
+    if result["test"] < majority:
+        return Verdict(question, "Not shown", WARN, f"{text} The interval of the model reaches it, or is missing.")
+    return Verdict(question, "No", FAIL, text)
+
+
+def _checks(record: Mapping[str, Any]) -> Iterator[Verdict]:
+    result = record["result"]
+    if record["protocol"] == "orca":
+        text = "With --protocol orca the test samples chose the epoch, so the test error is lower than on new samples."
+        yield Verdict("The test error is optimistic", "", WARN, text)
+    if reason := result.get("no_interval"):
+        yield Verdict("There is no interval", "", WARN, f"{reason[:1].upper()}{reason[1:]}.")
+    if result["left_out"]:
+        text = f"The metric is not defined for {result['left_out']} samples or classes, which are left out."
+        yield Verdict("Samples or classes without a value", "", WARN, text)
+
+
+def _notes(result: Mapping[str, Any]) -> Iterator[str]:
+    if result["epoch"]:
+        yield f"The weights are those of epoch {result['epoch']} ({result['chosen_by']})."
+
+
+def _confusion(record: Mapping[str, Any]) -> Iterator[Table]:
+    """Yield the confusion matrix of the test samples, if the classes have names."""
+    names = record.get("data", {}).get("classes") or []
+    matrix = record["result"].get("confusion")
+    if matrix and len(names) == len(matrix):
+        yield confusion_table(names, matrix, "test")
+
+
+def _trials(sweep: Any) -> Iterator[Table]:
+    """Yield the table of the trials of a sweep."""
+    if sweep:
+        n_trials = count(len(sweep["trials"]), "trial")
+        yield Table(
+            ("trial", "validation error", *map(str, sweep["values"]), "epoch", ""),
+            [_trial_row(number, trial, sweep) for number, trial in enumerate(sweep["trials"], start=1)],
+            "Settings that were tried",
+            f"The settings with the lowest validation error of {n_trials} were chosen, and only their model was "
+            "tested. The lowest of several errors is optimistic, the test error is not.",
+            [_trial_mark(number, trial, sweep) for number, trial in enumerate(sweep["trials"], start=1)],
+        )
+
+
+def _trial_row(number: int, trial: Mapping[str, Any], sweep: Mapping[str, Any]) -> list[str]:
+    """Return number, validation error, settings, epoch and remark of a trial as texts."""
+    settings = (visible_name(str(trial["settings"].get(key, ""))) for key in sweep["values"])
+    failed = trial["state"] == "failed"
+    value = trial.get("validation")
+    error = "failed" if failed else "not defined" if value is None else f"{value:.4g}"
+    epoch = "" if failed else str(trial.get("epoch") or "")
+    return [str(number), error, *settings, epoch, "chosen" if number == sweep["chosen"] else ""]
+
+
+def _trial_mark(number: int, trial: Mapping[str, Any], sweep: Mapping[str, Any]) -> Mark | None:
+    value = trial.get("validation")
+    return None if value is None else Mark(value, is_open=number != sweep["chosen"])
