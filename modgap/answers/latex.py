@@ -29,13 +29,14 @@ def latex_table(table: Table, caption: str, label: str) -> str:
     columns = [escape_latex(head) for head in table.columns]
     rows = [[_cell(cell) for cell in row] for row in table.rows]
     styler = pd.DataFrame(rows, columns=columns).style.hide(axis="index")
-    return styler.to_latex(
+    text: str = styler.to_latex(
         hrules=True,
         position_float="centering",
         column_format="l" + "r" * (len(columns) - 1),
         caption=escape_latex(caption),
         label=f"tab:modgap-{label}",
-    ).strip()
+    )
+    return text.strip()
 
 
 def escape_latex(text: str) -> str:

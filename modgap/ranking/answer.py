@@ -9,7 +9,8 @@ from modgap.answers import Answer, Curve, Table
 from modgap.formatting import count
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.judgment import judge
-from modgap.ranking.layers import JUDGED_BY, LAYER_COLUMNS, LayerCurve, layer_rows
+from modgap.ranking.layer_curves import LayerCurve
+from modgap.ranking.layers import JUDGED_BY, LAYER_COLUMNS, layer_rows
 from modgap.ranking.recommendation import judgment_answer
 from modgap.ranking.scores import PILOT, shown_score
 from modgap.ranking.tables import failure_messages, ranking_table, scores_table
