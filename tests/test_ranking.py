@@ -678,7 +678,8 @@ def test_recommendation_warns_if_random_weights_are_better(small_images):
         degrees=None,
     )
     is_source = np.array([row.kind == "source" for row in rows])
-    changed = replace(table, standings=wider, among_sources=wider.among(is_source))
+    reasons = (*table.reasons, "")
+    changed = replace(table, standings=wider, among_sources=wider.among(is_source), reasons=reasons)
     text = " ".join(ranking_answer(replace(ranking, rows=tuple(rows), tables={ranking.by: changed})).sentences)
     assert "The same architecture with random weights is significantly better" in text
     assert text.startswith("By k-NN error, random weights are better than")
@@ -707,7 +708,7 @@ def test_a_ranking_in_a_notebook_has_spaced_cells_and_the_next_step():
     ranking = RankingResult.from_ranking(make_ranking())
     html = ranking._repr_html_()
     assert html.count('<td style="padding: 0.2em 0.7em; text-align: ') == html.count("<td")
-    step = re.search(r"<pre[^>]*>Next step: (.*)\n((?:  modgap .*\n?)+)</pre>", html)
+    step = re.search(r"<strong>Next step\.</strong> (.*)</p>\n<pre[^>]*>((?:modgap .*\n?)+)</pre>", html)
     assert step
     assert step[1] in str(ranking)
 
