@@ -98,9 +98,9 @@ def simulate_targets(runs: int = 1000) -> None:
 
 
 def p_value_of_independent_copies(logits: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> float:
-    """Return the p-value if copies are told apart by a change of their logits that means nothing."""
-    told_apart = logits * (1 + 1e-9 * rng.standard_normal((len(logits), 1)))
-    return p_value_of(told_apart, labels)
+    """Return the p-value of copies whose logits differ by a change that means nothing."""
+    changed = logits * (1 + 1e-9 * rng.standard_normal((len(logits), 1)))
+    return p_value_of(changed, labels)
 
 
 def p_value_of(logits: np.ndarray, labels: np.ndarray) -> float:

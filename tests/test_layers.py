@@ -153,16 +153,17 @@ def test_the_command_writes_record_table_and_figure(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "layers",
-    [5, [5], [{}], "x", [{"values": {}, "source": "a", "reason": "", "choice": 3}], "zero"],
+    "damage",
+    [5, [5], {}, "x", {"tables": 5}, {"tables": [{}]}, {"verdicts": [3]}, {"checks": "x"}, {"more": 1}],
+    ids=str,
 )
-def test_a_page_of_damaged_layers_is_refused(ranking, tmp_path, layers):
+def test_a_page_of_a_damaged_answer_is_refused(ranking, tmp_path, damage):
     record = to_dict(ranking)
     (tmp_path / "ranking.json").write_text(json.dumps(record))
     assert run_in_process("report", tmp_path).returncode == 0
-    assert "Chosen on other samples" in (tmp_path / "report.html").read_text(encoding="utf-8")
-    damaged = [{**record["layers"][0], "n_layers": 0}] if layers == "zero" else layers
-    (tmp_path / "ranking.json").write_text(json.dumps({**record, "layers": damaged}))
+    assert "The layer is chosen on one half of the samples" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    damaged = {**record["answer"], **damage} if isinstance(damage, dict) and damage else damage
+    (tmp_path / "ranking.json").write_text(json.dumps({**record, "answer": damaged}))
     done = run_in_process("report", tmp_path)
     assert done.returncode == 1
     assert "is incomplete or damaged" in done.stderr

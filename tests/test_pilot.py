@@ -415,7 +415,8 @@ def test_the_command_prints_the_errors_and_the_page_has_them(sources, tmp_path):
     assert record["request"]["pilot"] == 2
     assert run_in_process("report", str(out)).returncode == 0
     page = (out / "report.html").read_text()
-    assert "Short fine-tuning <span" in page
+    assert "<strong>Short fine-tuning." in page
+    assert "error after a short fine-tuning" in page
 
 
 def test_a_negative_number_is_refused(tmp_path):
