@@ -253,7 +253,7 @@ def test_a_target_on_which_all_sources_failed_is_named(sources, tmp_path, own_ca
 
         patch.setattr(rank_jobs, "prepare_extraction", prepare_but_one)
         shown = " ".join(run(targets, *arguments, code=1).stdout.split())
-    assert "Targets without a source: On target0.npz all sources failed, so there is no column." in shown
+    assert "Targets without a source. On target0.npz all sources failed, so there is no column." in shown
     assert "1 job failed. To repeat what failed, run the command again. The first reason: The disk is gone." in shown
     shown = run(targets, *arguments).stdout
     assert job_counts(shown) == (1, 1, 0)
@@ -291,7 +291,7 @@ def test_several_targets_in_python_give_a_matrix_that_displays_itself(sources, t
     options = {"by": "knn", "scores": ("knn",), "resamples": 0, "controls": False, "input_size": 32, "raw": False}
     matrix = modgap.rank(targets, [VIT, CNN], **options, backend="serial")
     assert list(matrix.rankings) == targets
-    assert repr(matrix) == "<MatrixResult: 2 sources on 2 targets>"
+    assert repr(matrix).startswith("<MatrixResult: If you transfer, use ")
     assert "mean rank" in str(matrix)
     assert list(matrix.to_frame().columns[:2]) == ["source", "mean_rank"]
     assert matrix._repr_html_().count("<tr>") == 3
@@ -461,7 +461,7 @@ def test_ten_sources_on_ten_targets_are_unknown(n_targets, label):
     values = np.random.default_rng(0).normal(size=(10, n_targets)) + 9 * np.arange(10)[:, None]
     names, targets = [f"s{i}" for i in range(10)], [f"t{i}" for i in range(n_targets)]
     answer = sentences(make_matrix([make_measure("leep", values)], names, targets))
-    assert answer[1].startswith(f"Which source is best overall? {label}: ")
+    assert answer[1].startswith(f"Which source is best overall? {label}. ")
     assert "not significantly better" not in " ".join(answer)
     assert ("11 targets are needed for so many sources, and there are 10." in answer[1]) == (n_targets == 10)
 
@@ -488,7 +488,7 @@ def test_a_source_that_is_best_everywhere_is_clear():
     headline, choice, *_ = sentences(matrix)
     assert headline == "Over these targets, a is significantly better than each other source by LEEP."
     assert choice == (
-        "Which source is best overall? Clear: a has the lowest mean rank, 1.0 of 3, and is significantly better than "
+        "Which source is best overall? Clear. a has the lowest mean rank, 1.0 of 3, and is significantly better than "
         "each of the others. a is among the best on 12 of 12 targets. First on a target: a on 12."
     )
 
@@ -499,7 +499,7 @@ def test_sources_that_win_on_different_targets_are_tied():
         make_matrix([make_measure("leep", values)], list("abcd"), list("tuvwxyz01234"))
     )
     assert headline.startswith("No single source suits all targets; ")
-    assert "Which source is best overall? First, with ties: " in choice
+    assert "Which source is best overall? First, with ties. " in choice
     assert "on 3" in choice
     assert not any(text.startswith("Targets that do not separate") for text in others)
 

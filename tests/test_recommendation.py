@@ -229,7 +229,7 @@ def test_a_ranking_without_any_value_gives_no_advice():
     verdict = Judgment(v.NONE, v.NOT_TESTED, "leep")
     assert choice_of(None) == v.NONE
     assert headline(verdict) == "No source has a value; the reasons are below."
-    assert judgment_answer(verdict).sentences[1].startswith("Which source is best? No value:")
+    assert judgment_answer(verdict).sentences[1].startswith("Which source is best? No value.")
 
 
 def test_equal_values_are_a_tie_even_without_intervals():

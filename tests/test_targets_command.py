@@ -76,7 +76,7 @@ def test_long_texts_are_wrapped_and_indented_on_a_terminal(capsys, monkeypatch):
 
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(shutil, "get_terminal_size", lambda: type("Size", (), {"columns": 60})())
+    monkeypatch.setattr(shutil, "get_terminal_size", lambda *_, **_options: type("Size", (), {"columns": 60})())
     print_sections("title", [("none", []), ("some", [("a", "word " * 20), ("long", "b")])])
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "title"

@@ -72,15 +72,20 @@ def _surrogate_name(surrogate: Mapping[str, Any]) -> str:
 
 def _comparisons(surrogates: Sequence[Mapping[str, Any]]) -> list[Comparison]:
     """Return a comparison for each trained encoder, with p-values that are corrected for their number."""
-    trained = [(surrogate, one) for surrogate in surrogates for one in surrogate["encoders"] if one["run"]]
-    differences = [one["difference"] or {} for _, one in trained]
+    trained = [
+        (surrogate, one)
+        for surrogate in surrogates
+        for one in surrogate["encoders"]
+        if one["run"] and one["difference"]
+    ]
+    differences = [one["difference"] for _, one in trained]
     p_values = holm([math.nan if one.get("p_value") is None else one["p_value"] for one in differences])
     return [
         Comparison(
             _surrogate_name(surrogate),
             visible_name(encoder["encoder"]),
             *_first_probe(encoder)[:2],
-            difference.get("value", -math.inf),
+            difference["value"],
             _pair(difference.get("interval")),
             None if math.isnan(p_value) else float(p_value),
         )
