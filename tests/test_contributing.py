@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 import tomli_w
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import modgap
 from modgap.discrepancy import figures
 from modgap.errors import InputError, UsageError
 from modgap.figures.files import write_figures
-from modgap.sources import open_source
+from modgap.ranking import scores
+from modgap.sources import aliases, open_source, sound
 from modgap.targets import open_target, readers
-from modgap.testing import check_method
+from modgap.testing import check_method, check_score, check_source
 from modgap.transfer import methods
 from modgap.transfer.recipe import resolve_recipe
 from modgap.transfer.train import build_model
@@ -70,6 +71,13 @@ def test_the_reader_reads_what_its_manifest_lists(tmp_path, monkeypatch):
         open_target(str(manifest)).read()
 
 
+def files_of(section):
+    """Return the files that a section names: those that exist, and those that it creates."""
+    files = set(re.findall(r"[` ]((?:modgap|docs|tests)/[a-z_/0-9]+\.(?:py|md))`", section))
+    existing = {file for file in files if (ROOT / file).is_file()}
+    return existing, files - existing
+
+
 def add_method(folder, monkeypatch, file, beginning):
     """Put an example into a file as if it lay in the folder of methods."""
     (folder / "methods").mkdir()
@@ -93,10 +101,9 @@ def test_the_method_trains(tmp_path, monkeypatch):
 
 
 def test_a_method_with_a_new_objective_is_one_file_and_a_row_of_the_documentation(tmp_path, monkeypatch):
-    section = TEXT[TEXT.index("### With a new objective") : TEXT.index("## Add a source")]
-    files = set(re.findall(r"`((?:modgap|docs|tests)/[a-z_/0-9]+\.(?:py|md))`", section))
-    existing = {file for file in files if (ROOT / file).is_file()}
-    assert files - existing == {"modgap/transfer/methods/confidence_penalty.py"}
+    section = TEXT[TEXT.index("### With a new objective") : TEXT.index("## Add a score")]
+    existing, new = files_of(section)
+    assert new == {"modgap/transfer/methods/confidence_penalty.py"}
     assert [file for file in existing if f"a row in the table of `{file}`" in section] == ["docs/training.md"]
     # Nothing but this file is needed: the method is listed, checked, trained, and its setting has an effect.
     add_method(tmp_path, monkeypatch, "confidence_penalty.py", '"""Confidence penalty')
@@ -138,3 +145,52 @@ def test_the_figure_is_written_by_one_file(tmp_path, monkeypatch):
     assert result.to_frame("samples")["value"].tolist() == [10] * 4
     assert "samples.png" in [path.name for path in write_figures(changed.planned_figures(result), tmp_path)]
     assert "Number of tested samples of each class" in (tmp_path / "samples.txt").read_text()
+
+
+def test_a_score_is_one_file_and_a_row_of_the_documentation(tmp_path, monkeypatch):
+    assert files_of(TEXT.partition("## Add a score\n")[2].partition("\n## ")[0]) == (
+        {"docs/ranking.md"},
+        {"modgap/ranking/scores/silhouette.py"},
+    )
+    (tmp_path / "scores").mkdir()
+    (tmp_path / "scores" / "silhouette.py").write_text(block("python", '"""Silhouette'))
+    monkeypatch.setattr(scores, "__path__", [*scores.__path__, str(tmp_path / "scores")])
+    for function in (scores._scores, scores._plugin_entries):
+        function.cache_clear()
+    try:
+        assert scores.score_names()[-1] == "silhouette"
+        check_score("silhouette")
+        target = str(target_file(tmp_path, "classification"))
+        options = {"scores": ("silhouette",), "resamples": 20, "controls": False, "raw": False, "backend": "serial"}
+        ranking = modgap.rank(target, ["random:vit-fashion"], by="silhouette", **options)
+        score = ranking.to_dict()["sources"][0]["scores"]["silhouette"]
+        assert -1 <= score["interval"][0] <= score["value"] <= score["interval"][1] <= 1
+    finally:
+        for function in (scores._scores, scores._plugin_entries):
+            function.cache_clear()
+
+
+def test_a_packaged_source_is_one_file_one_entry_and_rows_of_the_documentation(tmp_path, monkeypatch):
+    section = TEXT.partition("## Add a source\n")[2]
+    assert files_of(section) == (
+        {"modgap/sources/aliases.py", "docs/sources.md", "docs/licenses.md"},
+        {"modgap/sources/sound/birdsong.py"},
+    )
+    (tmp_path / "sound").mkdir()
+    (tmp_path / "sound" / "birdsong.py").write_text(block("python", '"""The network of the package birdsong'))
+    monkeypatch.setattr(sound, "__path__", [*sound.__path__, str(tmp_path / "sound")])
+    entry = eval("{" + block("python", '    "birdsong"') + "}", vars(aliases))
+    monkeypatch.setitem(aliases.ALIASES, "birdsong", entry["birdsong"])
+    (tmp_path / "packages" / "birdsong").mkdir(parents=True)
+    (tmp_path / "packages" / "birdsong" / "__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    rng = torch.Generator().manual_seed(0)
+    shapes = {"frame.weight": (64, 32), "frame.bias": (64,), "output.weight": (2, 64), "output.bias": (2,)}
+    weights = {name: torch.randn(shape, generator=rng) for name, shape in shapes.items()}
+    save_file(weights, tmp_path / "packages" / "birdsong" / "weights.safetensors")
+    check_source("birdsong")
+    model = open_source("birdsong").load(None).model
+    assert sum(one.numel() for one in model.parameters()) == entry["birdsong"].parameters
+    assert torch.equal(model.state_dict()["head.linear.weight"], weights["output.weight"])
+    control = open_source("random:birdsong").load(None).model
+    assert not torch.equal(control.state_dict()["head.linear.weight"], weights["output.weight"])

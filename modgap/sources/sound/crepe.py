@@ -14,7 +14,7 @@ from torch.nn import functional
 from modgap.sources.inputs import WaveformInput
 from modgap.sources.sound.network import SoundNetwork
 
-__all__ = ["Crepe"]
+__all__ = ["NETWORK", "Crepe"]
 
 RATE = 16_000
 FRAME = 1024
@@ -113,3 +113,6 @@ class Crepe(SoundNetwork):
 
 def _hertz(pitch: int) -> float:
     return float(10 * 2 ** ((LOWEST_CENTS + CENTS_PER_PITCH * pitch) / 1200))
+
+
+NETWORK = Crepe

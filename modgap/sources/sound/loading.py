@@ -1,5 +1,6 @@
 """Loading of the sound models whose weights are in packages."""
 
+import importlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,13 +9,8 @@ from torch import Tensor
 
 from modgap.errors import InputError, first_line
 from modgap.sources.onnx.handle import read_onnx_weights
-from modgap.sources.sound.crepe import Crepe
-from modgap.sources.sound.musicnn import Musicnn
 from modgap.sources.sound.network import SoundNetwork
-from modgap.sources.sound.packages import SoundPackage
-from modgap.sources.sound.resemblyzer import SpeakerEncoder
-from modgap.sources.sound.seizure import SeizureDetector
-from modgap.sources.sound.silero import VoiceActivity
+from modgap.sources.sound.packaged import SoundPackage
 from modgap.sources.sound.tensorflow_bundle import read_tensorflow_bundle
 from modgap.sources.source import Parts, Source
 from modgap.sources.timm.handle import read_weights
@@ -49,17 +45,10 @@ def load(name: str, package: SoundPackage, weights: Path | None, control_seed: i
 
 
 def _build(package: SoundPackage) -> SoundNetwork:
-    match package.architecture:
-        case "crepe":
-            return Crepe(package.capacity)
-        case "musicnn":
-            return Musicnn(package.capacity)
-        case "resemblyzer":
-            return SpeakerEncoder()
-        case "seizure":
-            return SeizureDetector()
-        case "silero-vad":
-            return VoiceActivity()
+    """Return the network of the architecture's module with random weights."""
+    module = importlib.import_module(f"modgap.sources.sound.{package.architecture.replace('-', '_')}")
+    network: SoundNetwork = module.NETWORK(package.capacity) if package.capacity else module.NETWORK()
+    return network
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:

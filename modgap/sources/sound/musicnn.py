@@ -14,7 +14,7 @@ from torch.nn import functional
 from modgap.sources.inputs import WaveformInput
 from modgap.sources.sound.network import MelSpectrogram, SoundNetwork
 
-__all__ = ["Musicnn"]
+__all__ = ["NETWORK", "Musicnn"]
 
 RATE = 16_000
 WINDOW = 512
@@ -182,3 +182,6 @@ class Musicnn(SoundNetwork):
 
 def _numbered(name: str, number: int) -> str:
     return f"{name}_{number}" if number else name
+
+
+NETWORK = Musicnn

@@ -6,12 +6,30 @@ from typing import Any
 
 from modgap.errors import InputError, UsageError
 from modgap.installed_packages import find_package_folder, installed_library_version
-from modgap.sources.sound.packages import SoundPackage
 from modgap.sources.sound.tensorflow_bundle import data_file
 from modgap.sources.source import Source, headless_error
 from modgap.storage.digests import file_digest
 
-__all__ = ["PackagedSound"]
+__all__ = ["PackagedSound", "SoundPackage"]
+
+
+@dataclass(frozen=True)
+class SoundPackage:
+    """A Python package with the weights of a sound model.
+
+    Attributes:
+        architecture: Name of the architecture, which the module of this name in this package builds (with `_` for `-`).
+        package: Import name of the package.
+        file: Path of the weights within the package.
+        install: Command that installs the package without its dependencies, which modgap does not use.
+        capacity: Size or tags of the architecture, for those that come in several; empty for the others.
+    """
+
+    architecture: str
+    package: str
+    file: str
+    install: str
+    capacity: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch.nn import functional
 from modgap.sources.inputs import WaveformInput
 from modgap.sources.sound.network import MelSpectrogram, SoundNetwork
 
-__all__ = ["SpeakerEncoder"]
+__all__ = ["NETWORK", "SpeakerEncoder"]
 
 RATE = 16_000
 WINDOW = 400
@@ -75,3 +75,6 @@ class SpeakerEncoder(SoundNetwork):
             elif name.startswith("linear."):
                 state[f"head.{name}"] = tensor
         return state
+
+
+NETWORK = SpeakerEncoder

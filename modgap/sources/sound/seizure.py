@@ -14,7 +14,7 @@ from torch.nn import functional
 from modgap.sources.inputs import WaveformInput
 from modgap.sources.sound.network import SoundNetwork
 
-__all__ = ["SeizureDetector"]
+__all__ = ["NETWORK", "SeizureDetector"]
 
 RATE = 200
 """The smallest rate that the model takes: it has one frequency for each hertz up to 99."""
@@ -140,3 +140,6 @@ def _torch_gates(value: Tensor) -> Tensor:
     """Reorder the gates from ONNX's input, output, forget, cell to torch's input, forget, cell, output."""
     input_gate, output_gate, forget_gate, cell = value.chunk(4)
     return torch.cat([input_gate, forget_gate, cell, output_gate])
+
+
+NETWORK = SeizureDetector

@@ -67,7 +67,7 @@ class _Readable(Protocol):
 
 
 class RefusedArchiveError(ValueError):
-    """An archive is not unzip_file; the message gives the reason, with the archive as "it"."""
+    """An archive that is refused; the message gives the reason, with the archive as "it"."""
 
 
 @dataclass(frozen=True)

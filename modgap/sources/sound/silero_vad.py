@@ -13,7 +13,7 @@ from torch.nn import functional
 from modgap.sources.inputs import WaveformInput
 from modgap.sources.sound.network import SoundNetwork
 
-__all__ = ["VoiceActivity"]
+__all__ = ["NETWORK", "VoiceActivity"]
 
 RATE = 16_000
 CHUNK = 512
@@ -117,3 +117,6 @@ class VoiceActivity(SoundNetwork):
                 value = tensor.squeeze(-1) if module == "final_conv" and tensor.ndim == 3 else tensor
                 state[f"{names.get(module, f'encoder.{module}')}.{parameter}"] = value
         return state
+
+
+NETWORK = VoiceActivity
