@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from modgap.answers import INFO, PASS, WARN, Answer, Table, Verdict
 from modgap.comparison.error_table import TRAINING
-from modgap.comparison.result import LEVEL, Comparison, Pair, SystemsComparison
+from modgap.comparison.result import Comparison, Pair, SystemsComparison
 from modgap.comparison.systems import MIN_TARGETS
 from modgap.formatting import count, format_p_value, format_value, visible_name
 from modgap.statistics.intervals import MIN_UNITS
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 
 __all__ = ["comparison_answer", "finding", "letters", "too_few_sentence"]
 
@@ -96,7 +97,7 @@ def _significance_sentence(main: SystemsComparison) -> str:
         return too_few_sentence(main)
     first_pairs = [pair for pair in main.pairs if pair.first == main.systems[0].name]
     similar = [pair.second for pair in first_pairs if not pair.differs]
-    corrected = f"at the {100 * (1 - LEVEL):.0f} % level, {_corrected(main)}"
+    corrected = f"at the {100 * (1 - SIGNIFICANCE_LEVEL):.0f} % level, {_corrected(main)}"
     if not similar:
         return f"It is significantly better than {_others(len(first_pairs))} ({corrected})."
     if len(first_pairs) == 1:
@@ -214,7 +215,7 @@ def notes(comparison: Comparison) -> list[str]:
     if main.groups:
         lines.append(
             "Two systems share a letter exactly if they are not significantly different: if their Holm-corrected "
-            f"p-value is above {LEVEL:g}."
+            f"p-value is above {SIGNIFICANCE_LEVEL:g}."
         )
     elif main.groups is not None:
         lines.append("There are too many systems for letters (at most 60, in at most 52 groups).")

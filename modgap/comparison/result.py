@@ -5,12 +5,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from modgap.statistics.intervals import MeanError
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.statistics.paired import PairedDifference
 
-__all__ = ["LEVEL", "SCHEMA", "Comparison", "Pair", "SystemMean", "SystemsComparison", "pair_names"]
+__all__ = ["SCHEMA", "Comparison", "Pair", "SystemMean", "SystemsComparison", "pair_names"]
 
-LEVEL = 0.05
-"""Significance level of corrected p-values."""
 SCHEMA = 1
 
 
@@ -48,7 +47,7 @@ class Pair:
     @property
     def differs(self) -> bool:
         """True if the systems are significantly different after the correction."""
-        return self.corrected_p_value is not None and self.corrected_p_value <= LEVEL
+        return self.corrected_p_value is not None and self.corrected_p_value <= SIGNIFICANCE_LEVEL
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ class Comparison:
             "kind": "comparison",
             "results": self.kind,
             "metric": self.metric,
-            "level": LEVEL,
+            "level": SIGNIFICANCE_LEVEL,
             "targets": [one.to_dict() for one in self.targets],
             "over_targets": self.over_targets.to_dict() if self.over_targets else None,
         }

@@ -8,7 +8,7 @@ from scipy import stats
 
 from modgap.comparison.comparable import TargetErrors
 from modgap.comparison.result import Comparison, Pair, SystemMean, SystemsComparison, pair_names
-from modgap.statistics.intervals import MeanError, estimate_mean, estimate_unbounded_mean
+from modgap.statistics.intervals import MeanError, estimate_mean, estimate_unbounded_mean, student_quantile
 from modgap.statistics.multiple_comparisons import holm, similar_groups
 from modgap.statistics.paired import PairedDifference, paired_difference
 
@@ -16,7 +16,6 @@ __all__ = ["MIN_TARGETS", "compare_systems"]
 
 MIN_TARGETS = 6
 """Fewest targets from which an interval over targets is computed."""
-CONFIDENCE = 0.95
 
 
 def compare_systems(targets: Sequence[TargetErrors]) -> Comparison:
@@ -146,6 +145,6 @@ def difference_over_targets(differences: np.ndarray) -> PairedDifference:
     if standard_error < np.finfo(float).eps * abs(value) or standard_error == 0:
         p_value = 1.0 if value == 0 else 2.0 ** (1 - n_targets)
         return PairedDifference(value, (value, value), p_value, 0.0, n_targets)
-    margin = float(stats.t.ppf((1 + CONFIDENCE) / 2, n_targets - 1)) * standard_error
+    margin = student_quantile(n_targets - 1) * standard_error
     p_value = float(2 * stats.t.sf(abs(value) / standard_error, n_targets - 1))
     return PairedDifference(value, (value - margin, value + margin), p_value, standard_error, n_targets)

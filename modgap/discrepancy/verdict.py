@@ -17,11 +17,11 @@ from scipy import stats
 
 from modgap.formatting import count
 from modgap.statistics.intervals import LEVEL, MIN_UNITS
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.statistics.permutations import smallest_p_value
 
 __all__ = [
     "ENOUGH_CONTROLS",
-    "SIGNIFICANCE_LEVEL",
     "STATUSES",
     "ControlEvidence",
     "Evidence",
@@ -37,7 +37,6 @@ __all__ = [
     "verdict",
 ]
 
-SIGNIFICANCE_LEVEL = 0.05
 ENOUGH_CONTROLS = 3
 """Fewest random initializations from which a statement on pretraining is made, and their variance is estimated."""
 CONTROL_HINT = "Pass --control (in Python control=3) to compare with the same architecture with random weights."

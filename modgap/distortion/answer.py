@@ -12,11 +12,10 @@ from modgap.distortion.few_shot import FewShotCurve
 from modgap.distortion.grid import encoder_table, grid_cells
 from modgap.distortion.measurement import EncoderResult, SurrogateResult
 from modgap.formatting import count, visible_name
-from modgap.statistics.multiple_comparisons import holm
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm
 
 __all__ = ["answer_of_record", "notes", "tables"]
 
-SIGNIFICANCE_LEVEL = 0.05
 IS_SIGNIFICANT = "Is the loss significant?"
 HOW_LARGE = "How large is it at most?"
 

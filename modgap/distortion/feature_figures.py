@@ -12,10 +12,9 @@ from numpy.typing import ArrayLike
 
 from modgap.distortion.arrays import validate_count
 from modgap.distortion.display_names import display_name
-from modgap.distortion.grid import layer_grid
+from modgap.distortion.grid import SimilarityGrid, layer_grid
 from modgap.distortion.map_quality import MapQuality
 from modgap.distortion.measurement import SurrogateResult
-from modgap.distortion.similarity import SimilarityGrid
 from modgap.distortion.tsne_maps import TsneMap
 from modgap.errors import InputError, UsageError
 from modgap.figures.files import ResultFigure

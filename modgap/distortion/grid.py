@@ -5,14 +5,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from modgap.distortion.display_names import display_name
 from modgap.distortion.measurement import EncoderResult
-from modgap.distortion.similarity import SimilarityGrid
 from modgap.formatting import format_p_value
+from modgap.statistics.intervals import student_quantile
 
-__all__ = ["GridCell", "encoder_table", "grid_cells", "layer_grid"]
+__all__ = ["GridCell", "SimilarityGrid", "encoder_table", "grid_cells", "layer_grid"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def _mean_over_seeds(results: Sequence[EncoderResult]) -> tuple[float, tuple[flo
     mean = float(errors.mean())
     if len(errors) == 1:
         return mean, results[0].first_probe.interval or (math.nan, math.nan), 1
-    reach = float(stats.t.ppf(0.975, len(errors) - 1) * errors.std(ddof=1) / math.sqrt(len(errors)))
+    reach = float(student_quantile(len(errors) - 1) * errors.std(ddof=1) / math.sqrt(len(errors)))
     return mean, (max(0.0, mean - reach), min(1.0, mean + reach)), len(errors)
 
 
@@ -103,6 +102,27 @@ def _table_row(result: EncoderResult, measures: Sequence[str], has_f1: bool) -> 
 
 def _format_interval(interval: tuple[float, float] | None) -> str:
     return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+
+
+@dataclass(frozen=True)
+class SimilarityGrid:
+    """Similarity of the layers of encoders to the same layers of the untouched encoder.
+
+    Attributes:
+        name: Name of the measure.
+        rows: Labels of the encoders.
+        columns: Names of the layers.
+        values: Similarities, shape (rows, columns); higher is more similar.
+        nulls: Expected values for unrelated features, shape (rows, columns).
+        samples: Number of samples.
+    """
+
+    name: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: np.ndarray
+    nulls: np.ndarray
+    samples: int
 
 
 def layer_grid(results: Sequence[EncoderResult], measure: str) -> SimilarityGrid | None:

@@ -33,7 +33,8 @@ from modgap.figures.style import (
     style_axes,
     styled,
 )
-from modgap.statistics.multiple_comparisons import holm
+from modgap.statistics.intervals import student_quantile
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +64,6 @@ WIDEST_LABEL = 2.8
 """Space for the widest name in inches; a longer name is cut."""
 FAR = 2.0
 """Multiple of the highest error from which the majority-class baseline is not drawn."""
-SIGNIFICANCE_LEVEL = 0.05
 FEW_DRAWS = 10
 """Number of draws below which each draw is a dot."""
 
@@ -268,7 +268,7 @@ def _last_errors(result: SurrogateResult, target: str, method: str) -> dict[int 
 
 def _is_above_zero(differences: np.ndarray) -> bool:
     """Return True if the 95 % interval of the mean lies above 0."""
-    reach = stats.t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1) / np.sqrt(len(differences))
+    reach = student_quantile(len(differences) - 1) * differences.std(ddof=1) / np.sqrt(len(differences))
     return bool(differences.mean() - reach > 0)
 
 
