@@ -24,7 +24,7 @@ from modgap.comparison.error_columns import table_of_arrays
 from modgap.comparison.formats import to_csv, to_markdown
 from modgap.comparison.systems import compare_systems, difference_over_targets
 from modgap.discrepancy.result_folder import write_results
-from modgap.distortion.sample_errors import probe_sample_file
+from modgap.distortion.report import probe_sample_file
 from modgap.errors import InputError, UsageError
 from modgap.statistics import sample_file
 from modgap.statistics.intervals import SampleErrors

@@ -10,11 +10,8 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from modgap.distortion.few_shot import few_shot_curve
-from modgap.distortion.probe_cross_validation import cross_validate_probe
-from modgap.distortion.probe_evaluation import evaluate_probe
-from modgap.distortion.probe_methods import PROBES
-from modgap.distortion.statistics import entity_f1
+from modgap.distortion.probe_cross_validation import cross_validate_probe, few_shot_curve
+from modgap.distortion.probe_evaluation import PROBES, entity_f1, evaluate_probe
 from modgap.errors import InputError, UsageError
 from modgap.probes.folds import held_out_mask, stratified_folds
 from modgap.probes.linear_probe import cross_validated_errors, fit_linear_probe

@@ -7,7 +7,7 @@ from modgap.answers import INFO, PASS, WARN, Answer, Table, Verdict
 from modgap.comparison.error_table import TRAINING
 from modgap.comparison.result import Comparison, Pair, SystemsComparison
 from modgap.comparison.systems import MIN_TARGETS
-from modgap.formatting import count, format_p_value, format_value, visible_name
+from modgap.formatting import confidence_interval, count, format_interval, format_p_value, format_value, visible_name
 from modgap.statistics.intervals import MIN_UNITS
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 
@@ -86,8 +86,7 @@ def _similar_phrase(main: SystemsComparison, similar: int) -> str:
 
 def _value_sentence(comparison: Comparison) -> str:
     first = comparison.main.systems[0]
-    interval = first.mean.interval
-    shown = f" (95 % CI {_interval(interval)})" if interval else ""
+    shown = confidence_interval(first.mean.interval, format_value)
     over = " mean over the targets" if comparison.over_targets else " error"
     return f"{_name(first.name)} has the lowest{over}, {format_value(first.mean.value)}{shown}."
 
@@ -135,7 +134,12 @@ def _system_table(main: SystemsComparison) -> Table:
     labels = letters(main)
     names = _table_names(main)
     rows = [
-        [names[one.name], format_value(one.mean.value), _interval(one.mean.interval), labels[one.name]]
+        [
+            names[one.name],
+            format_value(one.mean.value),
+            format_interval(one.mean.interval, format_value),
+            labels[one.name],
+        ]
         for one in main.systems
     ]
     return Table(("system", "error", "95 % CI", "group"), rows)
@@ -172,7 +176,7 @@ def _pair_table(main: SystemsComparison) -> Table:
             [
                 f"  {MINUS} {names[pair.second]}",
                 format_value(pair.difference.value),
-                _interval(pair.difference.interval),
+                format_interval(pair.difference.interval, format_value),
                 format_p_value(pair.difference.p_value),
                 format_p_value(pair.corrected_p_value),
             ]
@@ -237,10 +241,6 @@ def _unit_sentence(comparison: Comparison) -> str:
     if main.unit == "target":
         return "Every target counts equally. Comparisons on each target are in --format csv and json."
     return f"Intervals are for one pair at a time, and for new {main.unit}s of this target."
-
-
-def _interval(interval: tuple[float, float] | None) -> str:
-    return "-" if interval is None else f"{format_value(interval[0])} to {format_value(interval[1])}"
 
 
 def _name(name: str) -> str:

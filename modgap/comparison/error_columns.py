@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modgap.comparison.error_table import CSV, ErrorTable, independent_errors
+from modgap.comparison.error_table import CSV, ErrorTable
 from modgap.errors import InputError, first_line
 from modgap.formatting import visible_name
+from modgap.statistics.intervals import independent_errors
 from modgap.statistics.sample_file import SampleFile
 from modgap.targets.data_frames import SUFFIXES, list_names, read_frame
 from modgap.user_arrays import align_rows, number_groups, to_numpy

@@ -4,12 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SampleFile
 
-__all__ = ["CSV", "DISCREPANCY", "DISTORTION", "RANKING", "TRAINING", "ErrorTable", "independent_errors"]
+__all__ = ["CSV", "DISCREPANCY", "DISTORTION", "RANKING", "TRAINING", "ErrorTable"]
 
 DISCREPANCY = "discrepancy"
 DISTORTION = "distortion"
@@ -56,14 +54,3 @@ class ErrorTable:
         """Return the table with these columns, each the errors of a system."""
         samples = replace(self.samples, errors=dict(columns))
         return replace(self, samples=samples, metric=metric or self.metric, system=None)
-
-
-def independent_errors(errors: np.ndarray, units: np.ndarray) -> SampleErrors:
-    """Return errors that no repeated splits have averaged, with the same weight for every sample.
-
-    Args:
-        errors: Error of each sample, shape (N,).
-        units: Number of each sample's group, or of the sample itself, shape (N,).
-    """
-    weights = np.full(len(errors), 1 / len(errors))
-    return SampleErrors(errors, weights, units, np.array([errors.mean()]), None, 0)

@@ -15,7 +15,7 @@ from typing import Any
 
 from scipy import stats
 
-from modgap.formatting import count
+from modgap.formatting import confidence_interval, count
 from modgap.statistics.intervals import LEVEL, MIN_UNITS
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.statistics.permutations import smallest_p_value
@@ -259,7 +259,7 @@ def error_sentence(numbers: Evidence) -> str:
     if numbers.held_out is None:
         return f"The error on all samples is {numbers.in_sample:.3f}. {_no_test_sentence(numbers)}"
     name = "soft held-out error" if numbers.estimator == "soft" else "held-out error"
-    value = f"{numbers.held_out:.3f}{_interval_text(numbers.interval)}"
+    value = f"{numbers.held_out:.3f}{confidence_interval(numbers.interval, between='-')}"
     sentence = f"The {name} is {value} over {_classes(numbers)}; the chance level is {numbers.chance:.3f}."
     if numbers.interval is None and numbers.n_units is not None:
         units = count(numbers.n_units, "group" if numbers.in_groups else "sample")
@@ -278,10 +278,6 @@ def _no_test_sentence(numbers: Evidence) -> str:
         )
     why = f"The estimator {numbers.estimator} has no held-out error."
     return f"It is too low, because the map was chosen on the same samples. {why}"
-
-
-def _interval_text(interval: tuple[float, float] | None) -> str:
-    return f" ({100 * LEVEL:.0f} % CI {interval[0]:.3f}-{interval[1]:.3f})" if interval else ""
 
 
 def _all_tested(numbers: Evidence) -> bool:

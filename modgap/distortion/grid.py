@@ -6,12 +6,29 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modgap.distortion.display_names import display_name
 from modgap.distortion.measurement import EncoderResult
-from modgap.formatting import format_p_value
+from modgap.formatting import format_interval, format_p_value
 from modgap.statistics.intervals import student_quantile
 
-__all__ = ["GridCell", "SimilarityGrid", "encoder_table", "grid_cells", "layer_grid"]
+__all__ = ["GridCell", "SimilarityGrid", "display_name", "encoder_table", "grid_cells", "layer_grid"]
+
+DISPLAY_NAMES = {
+    "knn": "k-NN",
+    "linear_cka": "linear CKA",
+    "kernel_cka": "kernel CKA",
+    "procrustes": "Procrustes",
+    "knn_overlap": "k-NN overlap",
+}
+
+
+def display_name(name: str) -> str:
+    """Return the printed name of a probe or a similarity measure.
+
+    Example:
+        >>> display_name("linear_cka"), display_name("ridge")
+        ('linear CKA', 'ridge')
+    """
+    return DISPLAY_NAMES.get(name, name.replace("_", " "))
 
 
 @dataclass(frozen=True)
@@ -85,23 +102,19 @@ def encoder_table(results: Sequence[EncoderResult]) -> tuple[list[str], list[lis
 
 def _table_row(result: EncoderResult, measures: Sequence[str], has_f1: bool) -> Iterator[str]:
     first, *others = result.probes.values()
-    yield from (result.label, f"{first.value:.3f}", _format_interval(first.interval))
+    yield from (result.label, f"{first.value:.3f}", format_interval(first.interval))
     difference = result.difference
     if difference is None:
         yield from ("-", "-", "-")
     else:
         yield f"{difference.value:+.3f}"
-        yield from (_format_interval(difference.interval), format_p_value(difference.p_value))
+        yield from (format_interval(difference.interval), format_p_value(difference.p_value))
     yield from (f"{other.value:.3f}" for other in others)
     if has_f1:
         yield f"{first.entity_f1.value:.3f}" if first.entity_f1 else "-"
     for name in measures:
         layers = list(result.similarity.get(name, {}).values())
         yield f"{layers[-1].value:.3f}" if layers else "-"
-
-
-def _format_interval(interval: tuple[float, float] | None) -> str:
-    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 @dataclass(frozen=True)

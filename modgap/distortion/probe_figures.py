@@ -10,10 +10,9 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
-from modgap.distortion.display_names import display_name
-from modgap.distortion.few_shot import FewShotCurve
-from modgap.distortion.grid import GridCell, grid_cells
+from modgap.distortion.grid import GridCell, display_name, grid_cells
 from modgap.distortion.measurement import EncoderResult, SurrogateResult
+from modgap.distortion.probe_cross_validation import FewShotCurve
 from modgap.errors import UsageError
 from modgap.figures.files import ResultFigure, result_figure
 from modgap.figures.intervals import interval_columns, tidy_frame

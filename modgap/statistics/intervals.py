@@ -22,6 +22,7 @@ __all__ = [
     "estimate_mean",
     "estimate_unbounded_mean",
     "exact_interval",
+    "independent_errors",
     "mean_and_contributions",
     "proportion_interval",
     "student_quantile",
@@ -92,6 +93,17 @@ class MeanError:
     interval: tuple[float, float] | None
     standard_error: float
     n_units: int
+
+
+def independent_errors(errors: np.ndarray, units: np.ndarray) -> SampleErrors:
+    """Return errors that no repeated splits have averaged, with the same weight for every sample.
+
+    Args:
+        errors: Error of each sample, shape (N,).
+        units: Number of each sample's group, or of the sample itself, shape (N,).
+    """
+    weights = np.full(len(errors), 1 / len(errors))
+    return SampleErrors(errors, weights, units, np.array([errors.mean()]), None, 0)
 
 
 def average_errors(

@@ -18,7 +18,7 @@ from modgap.sources import Source, SourceHandle
 from modgap.storage.cache import cache_key
 from modgap.storage.digests import file_digest
 from modgap.targets import Table, Target
-from modgap.transfer.checkpoint import load_tensors
+from modgap.transfer.checkpoint import load_tensors, part_of
 from modgap.transfer.input_transform import InputTransform
 from modgap.transfer.methods import get_method
 from modgap.transfer.run_folder import STAGE1_FILE, Run, check_source, open_run
@@ -26,9 +26,6 @@ from modgap.transfer.trained_model import run_length
 from modgap.transfer.training_data import TargetData, read_target_data
 
 __all__ = ["RunEmbedder", "run_embedder"]
-
-EMBEDDER_PREFIX = "embedder."
-"""Prefix of the names of the embedder's weights in a run's file."""
 
 log = logging.getLogger("modgap")
 
@@ -211,11 +208,7 @@ def _embedder_file(run: Run) -> Path:
 def _embedder_weights(path: Path) -> dict[str, Tensor]:
     """Return the weights of the embedder in the file of a run, whose file of all weights has those of other parts."""
     weights = load_tensors(path)
-    if path.name == STAGE1_FILE:
-        return weights
-    return {
-        name.removeprefix(EMBEDDER_PREFIX): value for name, value in weights.items() if name.startswith(EMBEDDER_PREFIX)
-    }
+    return weights if path.name == STAGE1_FILE else part_of(weights, "embedder")
 
 
 def _check_target(run: Run, name: str, data: Target) -> None:

@@ -31,6 +31,7 @@ __all__ = [
     "best_epochs",
     "latest_checkpoint",
     "load_tensors",
+    "part_of",
     "remove_checkpoints",
     "restore_model",
     "restore_optimizer",
@@ -126,6 +127,11 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"The weights file {path} does not exist.") from error
     except (SafetensorError, *DAMAGED_FILE_ERRORS) as error:
         raise InputError(f"{path} is damaged: {first_line(error)}.") from error
+
+
+def part_of(weights: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """Return the weights of the embedder, the encoder or the predictor among those of a model, by their names in it."""
+    return {name.removeprefix(f"{part}."): value for name, value in weights.items() if name.startswith(f"{part}.")}
 
 
 def save_checkpoint(
