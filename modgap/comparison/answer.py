@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 from modgap.answers import INFO, PASS, WARN, Answer, Table, Verdict
 from modgap.comparison.error_table import TRAINING
-from modgap.comparison.result import Comparison, Pair, SystemsComparison
-from modgap.comparison.systems import MIN_TARGETS
+from modgap.comparison.systems import MIN_TARGETS, Comparison, Pair, SystemsComparison
 from modgap.formatting import confidence_interval, count, format_interval, format_p_value, format_value, visible_name
 from modgap.statistics.intervals import MIN_UNITS
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL

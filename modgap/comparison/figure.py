@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from modgap.comparison.answer import finding, too_few_sentence
-from modgap.comparison.result import Comparison, SystemsComparison
+from modgap.comparison.systems import Comparison, SystemsComparison
 from modgap.figures.files import ResultFigure, result_figure
 from modgap.figures.intervals import interval_columns, tidy_frame
 from modgap.figures.labels import beside, write_names
