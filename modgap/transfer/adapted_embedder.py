@@ -1,14 +1,12 @@
 """Measure the discrepancy after a run: its embedder before the source's pretrained encoder and head."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from modgap.errors import InputError, UsageError
@@ -19,7 +17,6 @@ from modgap.storage.cache import cache_key
 from modgap.storage.digests import file_digest
 from modgap.targets import Table, Target
 from modgap.transfer.checkpoint import load_tensors, part_of
-from modgap.transfer.input_transform import InputTransform
 from modgap.transfer.methods import get_method
 from modgap.transfer.run_folder import STAGE1_FILE, Run, check_source, open_run
 from modgap.transfer.trained_model import run_length
@@ -28,41 +25,6 @@ from modgap.transfer.training_data import TargetData, read_target_data
 __all__ = ["RunEmbedder", "run_embedder"]
 
 log = logging.getLogger("modgap")
-
-
-@dataclass(frozen=True)
-class ValuesInput:
-    """Input of a target embedder: standardized arrays of one shape.
-
-    Attributes:
-        transform: Conversion of a sample to such arrays.
-        kind: Kind of input as which it is batched.
-    """
-
-    transform: InputTransform
-    kind: Literal["image"] = "image"
-
-    def batch(self, pieces: Sequence[Any], device: torch.device) -> Tensor:
-        """Return a batch of inputs (B, C, ...) on a device."""
-        return torch.from_numpy(np.stack(pieces)).to(device)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for the record of a result."""
-        return self.transform.to_dict()
-
-
-class _AdaptedModel(nn.Module):
-    """A target embedder, the pretrained encoder and the source's head: inputs to logits."""
-
-    def __init__(self, embedder: nn.Module, encoder: nn.Module, head: nn.Module) -> None:
-        super().__init__()
-        self.embedder = embedder
-        self.encoder = encoder
-        self.head = head
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.encoder(self.embedder(x)))
-        return logits
 
 
 @dataclass(frozen=True)
@@ -111,7 +73,7 @@ class RunEmbedder:
                 f"The embedder in {path} does not match the source and target of its run. Train the model again."
             ) from error
         adapted_model = self._combine(model.embedder, source)
-        return replace(source, model=adapted_model, input=ValuesInput(self.data.transform))
+        return replace(source, model=adapted_model, input=self.data.transform)
 
     def _combine(self, embedder: nn.Module, source: Source) -> nn.Module:
         """Return the embedder, the source's encoder and its head as one model."""
@@ -127,7 +89,7 @@ class RunEmbedder:
                     "Leave out --head."
                 )
             head = nn.Sequential(head, fitted_head)
-        return _AdaptedModel(embedder.float(), parts.encoder, head).eval()
+        return nn.Sequential(embedder.float(), parts.encoder, head).eval()
 
 
 def run_embedder(

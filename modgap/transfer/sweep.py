@@ -18,7 +18,7 @@ from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
 from modgap.transfer.answer import run_answer
 from modgap.transfer.batches import generator
 from modgap.transfer.checkpoint import remove_checkpoints
-from modgap.transfer.processes import current_processes
+from modgap.transfer.placement import current_processes
 from modgap.transfer.run_folder import EPOCHS, LOG, RECORD, Run, open_run, settings_differences, write_record
 from modgap.transfer.train import finish_trained_run, train_without_test
 from modgap.transfer.train_request import TrainRequest, open_request_target, request_recipe, set_up_run

@@ -34,17 +34,15 @@ from modgap.transfer.checkpoint import (
     write_tensors,
 )
 from modgap.transfer.evaluation import Evaluator, evaluate_metric, write_sample_errors
-from modgap.transfer.input_transform import stack_pieces
 from modgap.transfer.loop import run_training_loop, summary_writer
 from modgap.transfer.method import Method, Training
 from modgap.transfer.methods import find_unused_settings, get_method
-from modgap.transfer.placement import enable_gradient_checkpointing, place, set_dropout
-from modgap.transfer.processes import Processes, current_processes
+from modgap.transfer.placement import Processes, current_processes, enable_gradient_checkpointing, place, set_dropout
 from modgap.transfer.recipe import Recipe, benchmark_augmentation, conversion_record
 from modgap.transfer.run_folder import WEIGHTS, Run, best_file, exclusive_run, open_run, prepare_run, write_record
 from modgap.transfer.train_request import RunSetup, TrainRequest, set_up_run, set_up_training
 from modgap.transfer.trained_inputs import write_inputs
-from modgap.transfer.training_data import TargetData, classes_without_samples
+from modgap.transfer.training_data import TargetData, classes_without_samples, stack_pieces
 
 __all__ = [
     "TrainRequest",
