@@ -101,13 +101,13 @@ def cross_validate_probe(
     array, truth = validate_samples(features, labels)
     units = group_numbers(groups, len(truth))
     splits = repeated_folds(truth, None if groups is None else units, FOLDS, repeats, split_seed)
-    fits = []
+    results = []
     misclassified = np.zeros(splits.test.shape)
     for number, (fit, test) in enumerate(zip(splits.fit, splits.test, strict=True)):
         train_groups = None if groups is None else units[fit]
         parts = (array[fit], truth[fit], array[test], truth[test])
-        fits.append(evaluate_probe(name, *parts, train_groups=train_groups, **options))
-        misclassified[number, test] = fits[-1].misclassified
+        results.append(evaluate_probe(name, *parts, train_groups=train_groups, **options))
+        misclassified[number, test] = results[-1].misclassified
     errors = average_errors(misclassified, splits, np.full(len(truth), 1 / len(truth)), units)
     mean = estimate_mean(errors)
     return CrossValidatedProbe(
@@ -118,17 +118,17 @@ def cross_validate_probe(
         n_units=mean.n_units,
         samples=len(truth),
         repeats=repeats,
-        hyperparameter=fits[0].hyperparameter,
-        chosen_values=tuple(fit.chosen_value for fit in fits if fit.chosen_value is not None),
-        grid=fits[0].grid,
-        entity_f1=None if outside is None else _pooled_f1(fits, np.asarray(splits.test), truth, outside),
-        notes=(*_interval_notes(mean), *_count_notes(fits)),
+        hyperparameter=results[0].fit.hyperparameter,
+        chosen_values=tuple(one.fit.chosen_value for one in results if one.fit.chosen_value is not None),
+        grid=results[0].fit.grid,
+        entity_f1=None if outside is None else _pooled_f1(results, np.asarray(splits.test), truth, outside),
+        notes=(*_interval_notes(mean), *_count_notes(results)),
         errors=errors,
     )
 
 
-def _pooled_f1(fits: Sequence[ProbeResult], tests: np.ndarray, truth: np.ndarray, outside: int) -> EntityF1:
-    predicted = np.concatenate([fit.predicted for fit in fits])
+def _pooled_f1(results: Sequence[ProbeResult], tests: np.ndarray, truth: np.ndarray, outside: int) -> EntityF1:
+    predicted = np.concatenate([one.predicted for one in results])
     return entity_f1(predicted, np.concatenate([truth[test] for test in tests]), outside)
 
 

@@ -15,7 +15,6 @@ from modgap.probes.linear_probe import fit_linear_probe
 from modgap.probes.logistic import STRENGTHS
 from modgap.probes.ridge import ridge_path
 from modgap.statistics.bootstrap import group_numbers
-from modgap.statistics.intervals import estimate_mean, independent_errors
 
 __all__ = [
     "METRICS",
@@ -25,7 +24,6 @@ __all__ = [
     "FittedProbe",
     "ProbeResult",
     "ProbeTask",
-    "default_grid",
     "entity_f1",
     "evaluate_probe",
 ]
@@ -127,11 +125,6 @@ class FittedProbe:
     validation_errors: tuple[float, ...] = ()
 
 
-def default_grid(name: str) -> tuple[float, ...]:
-    """Return the values from which a probe chooses by default: numbers of neighbors, or L2 strengths."""
-    return NEIGHBORS if name == "knn" else STRENGTHS
-
-
 def _fit_linear(task: ProbeTask) -> FittedProbe:
     probe = fit_linear_probe(task.features, task.labels, task.grid, held_out=task.held_out, device=task.device)
     return FittedProbe(probe.predict, "L2 strength", probe.strength, probe.strengths, probe.validation_errors)
@@ -230,41 +223,18 @@ class ProbeResult:
     """Errors of a fitted probe on test samples.
 
     Attributes:
-        name: Name of the probe.
         value: Error rate on the test samples, in [0, 1]; lower is better.
-        interval: 95 % interval of the error rate of this fitted probe on new samples or groups. It does not cover
-            that another training set gives another probe. None with fewer than 8 groups.
-        misclassified: Whether each test sample is misclassified, shape (test_samples,).
-        predicted: Label predicted for each test sample, shape (test_samples,).
-        test_samples: Number of test samples.
-        training_samples: Number of training samples, including those on which the hyperparameter was chosen.
-        hyperparameter: "L2 strength" or "neighbors"; empty if the probe has none.
-        chosen_value: Chosen value of the hyperparameter; None if the probe has none.
-        grid: Values from which it was chosen.
-        validation_errors: Error rate of each value on training samples that were left out of its fit; empty if none
-            could be left out.
-        entity_f1: F1 of labeled words, without the outside class; None if there is no outside class.
+        misclassified: Whether each test sample is misclassified, shape (n_test,).
+        predicted: Label predicted for each test sample, shape (n_test,).
+        fit: The fitted probe with the choice of its hyperparameter.
         notes_by_kind: Remarks that a reader of the error rate should know, by their kind.
     """
 
-    name: str
     value: float
-    interval: tuple[float, float] | None
     misclassified: np.ndarray
     predicted: np.ndarray
-    test_samples: int
-    training_samples: int
-    hyperparameter: str
-    chosen_value: float | None
-    grid: tuple[float, ...]
-    validation_errors: tuple[float, ...]
-    entity_f1: EntityF1 | None
+    fit: FittedProbe
     notes_by_kind: Mapping[str, str]
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Remarks that a reader of the error rate should know."""
-        return tuple(self.notes_by_kind.values())
 
 
 def evaluate_probe(
@@ -276,11 +246,9 @@ def evaluate_probe(
     *,
     seed: int = 0,
     train_groups: ArrayLike | None = None,
-    groups: ArrayLike | None = None,
     grid: Sequence[float] | None = None,
     held_out: float = 0.2,
     metric: str = "cosine",
-    outside: int | None = None,
     device: str = "cpu",
 ) -> ProbeResult:
     """Fit a probe on training samples and compute its error rate on test samples.
@@ -305,13 +273,10 @@ def evaluate_probe(
         seed: Seed of the held-out share.
         train_groups: Record or subject of each training sample, shape (n,); the samples of a group are held out
             together where the hyperparameter is chosen. None if samples are independent.
-        groups: Record or subject of each test sample, shape (n_test,), for the interval; None if samples are
-            independent.
         grid: L2 strengths or numbers of neighbors from which to choose; None for the default of the probe.
         held_out: Share of the training samples, or groups, of each class on which the hyperparameter is chosen, in
             (0, 1). A class with one sample or group is not held out.
         metric: Distance of `knn`: cosine or euclidean.
-        outside: Label of words that belong to no class. If given, entity F1 is computed too.
         device: PyTorch device on which `linear` is fitted.
 
     Raises:
@@ -322,7 +287,7 @@ def evaluate_probe(
         >>> labels = np.arange(40) % 4
         >>> features = np.eye(4)[labels] + 0.1 * np.random.default_rng(0).standard_normal((40, 4))
         >>> result = evaluate_probe("nearest-mean", features[:20], labels[:20], features[20:], labels[20:])
-        >>> result.value, result.test_samples
+        >>> result.value, len(result.predicted)
         (0.0, 20)
     """
     _validate_options(name, held_out, metric)
@@ -334,29 +299,12 @@ def evaluate_probe(
         )
     classes, codes = _encode_classes(train_integers)
     mask = _validation_mask(name, codes, held_out, seed, train_groups)
-    values = tuple(default_grid(name) if grid is None else grid)
+    values = tuple(grid if grid is not None else NEIGHBORS if name == "knn" else STRENGTHS)
     fitted = PROBES[name](ProbeTask(train.astype(np.float64), codes, mask, values, metric, device))
     predicted = classes[fitted.predict(test.astype(np.float64))]
     misclassified = predicted != truth
-    return ProbeResult(
-        name=name,
-        value=float(misclassified.mean()),
-        interval=_interval_of_fitted_probe(misclassified, groups),
-        misclassified=misclassified,
-        predicted=predicted,
-        test_samples=len(test),
-        training_samples=len(train),
-        hyperparameter=fitted.hyperparameter,
-        chosen_value=fitted.chosen_value,
-        grid=fitted.grid,
-        validation_errors=fitted.validation_errors,
-        entity_f1=None if outside is None else entity_f1(predicted, truth, outside),
-        notes_by_kind={
-            **_single_sample_note(name, codes),
-            **_unseen_class_note(truth, classes),
-            **_choice_note(fitted),
-        },
-    )
+    notes = {**_single_sample_note(name, codes), **_unseen_class_note(truth, classes), **_choice_note(fitted)}
+    return ProbeResult(float(misclassified.mean()), misclassified, predicted, fitted, notes)
 
 
 def _validation_mask(name: str, codes: np.ndarray, held_out: float, seed: int, groups: ArrayLike | None) -> np.ndarray:
@@ -366,11 +314,6 @@ def _validation_mask(name: str, codes: np.ndarray, held_out: float, seed: int, g
     if name in VALIDATED or (name == "ridge" and groups is not None):
         return held_out_mask(codes, held_out, seed, group_numbers(groups, len(codes)))
     return np.zeros(len(codes), bool)
-
-
-def _interval_of_fitted_probe(misclassified: np.ndarray, groups: ArrayLike | None) -> tuple[float, float] | None:
-    units = group_numbers(groups, len(misclassified))
-    return estimate_mean(independent_errors(misclassified.astype(float), units)).interval
 
 
 def _validate_options(name: str, held_out: float, metric: str) -> None:
