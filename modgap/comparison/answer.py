@@ -95,7 +95,8 @@ def _significance_sentence(main: SystemsComparison) -> str:
         return too_few_sentence(main)
     first_pairs = [pair for pair in main.pairs if pair.first == main.systems[0].name]
     similar = [pair.second for pair in first_pairs if not pair.differs]
-    corrected = f"at the {100 * (1 - SIGNIFICANCE_LEVEL):.0f} % level, {_corrected(main)}"
+    holm = f"with Holm's correction for {count(main.n_tests, 'test')}" if main.n_tests > 1 else "one test"
+    corrected = f"at the {100 * (1 - SIGNIFICANCE_LEVEL):.0f} % level, {holm}"
     if not similar:
         return f"It is significantly better than {_others(len(first_pairs))} ({corrected})."
     if len(first_pairs) == 1:
@@ -103,10 +104,6 @@ def _significance_sentence(main: SystemsComparison) -> str:
     better = len(first_pairs) - len(similar)
     also = f", and significantly better than {count(better, 'other system')}" if better else ""
     return f"It is not significantly different from {_names(similar)}{also} ({corrected})."
-
-
-def _corrected(main: SystemsComparison) -> str:
-    return f"with Holm's correction for {count(main.n_tests, 'test')}" if main.n_tests > 1 else "one test"
 
 
 def too_few_sentence(main: SystemsComparison) -> str:

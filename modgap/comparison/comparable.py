@@ -138,15 +138,12 @@ def _check_same_samples(first: ErrorTable, other: ErrorTable) -> None:
             f"{first.origin} and {other.origin} have different samples of {first.target} ({n_other:,} of "
             f"{len(two.ids):,} are not in both). A paired comparison needs the same samples in the same order. {remedy}"
         )
-    if _differing_files(first, other) or not np.array_equal(one.labels, two.labels):
+    differs = first.data is not None and other.data is not None and first.data != other.data
+    if differs or not np.array_equal(one.labels, two.labels):
         raise InputError(
             f"{first.origin} and {other.origin} were computed from different data of {first.target}: its files or "
             f"labels have changed in between. Run again: {other.command or 'the command that wrote them'}"
         )
-
-
-def _differing_files(first: ErrorTable, other: ErrorTable) -> bool:
-    return first.data is not None and other.data is not None and first.data != other.data
 
 
 def _check_same_splits(first: ErrorTable, other: ErrorTable) -> None:

@@ -122,7 +122,7 @@ def table_of_frame(frame: "DataFrame", origin: str, target: str) -> ErrorTable:
     if len(set(names)) < len(names):
         raise InputError(f"{origin} has two columns of the same name. Give each system a name of its own.")
     frame = frame.set_axis(names, axis=1)
-    id_name = _id_column(names)
+    id_name = next((name for name in names if name.strip().lower() in ID_NAMES), names[0])
     group_name = next((name for name in names if name.strip().lower() == GROUP_NAME and name != id_name), None)
     systems = [name for name in names if name not in (id_name, group_name)]
     if not systems:
@@ -145,10 +145,6 @@ def _with_index_column(frame: "DataFrame") -> "DataFrame":
     if not is_identifier or has_column or any(name in frame.columns for name in index.names):
         return frame
     return frame.reset_index()
-
-
-def _id_column(names: list[str]) -> str:
-    return next((name for name in names if name.strip().lower() in ID_NAMES), names[0])
 
 
 def _identifiers(column: "Series[Any]", origin: str) -> np.ndarray:

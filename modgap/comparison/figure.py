@@ -105,11 +105,7 @@ def _similar_rows(main: SystemsComparison, n_rows: int) -> list[list[int]]:
 
 def _title(main: SystemsComparison) -> str:
     first = name_in_title(visible_name(main.systems[0].name), "system")
-    return finding(main, first, "" if main.target is None else _target_name(main.target))
-
-
-def _target_name(target: str) -> str:
-    return name_in_title(visible_name(target), "target")
+    return finding(main, first, "" if main.target is None else name_in_title(visible_name(main.target), "target"))
 
 
 def _subtitle(comparison: Comparison, n_rows: int) -> str:

@@ -249,13 +249,13 @@ def _over_targets(targets: Sequence[SystemsComparison]) -> SystemsComparison:
         for first, second in pair_names(ordered)
     }
     corrected = holm([np.nan if one.p_value is None else one.p_value for one in differences.values()])
-    means = {name: _mean_over_targets(errors[name]) for name in ordered}
+    n_targets = len(targets)
+    means = {
+        name: MeanError(float(one.mean()), None, float(one.std(ddof=1) / np.sqrt(n_targets)), n_targets)
+        for name, one in ((name, errors[name]) for name in ordered)
+    }
     n_samples = sum(one.n_samples for one in targets)
-    return _comparison(None, n_samples, len(targets), "target", means, differences, corrected.tolist())
-
-
-def _mean_over_targets(errors: np.ndarray) -> MeanError:
-    return MeanError(float(errors.mean()), None, float(errors.std(ddof=1) / np.sqrt(len(errors))), len(errors))
+    return _comparison(None, n_samples, n_targets, "target", means, differences, corrected.tolist())
 
 
 def difference_over_targets(differences: np.ndarray) -> PairedDifference:

@@ -8,7 +8,7 @@ from typing import Any
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Curve, Mark, Table, Verdict
 from modgap.distortion.grid import display_name, encoder_table, grid_cells
-from modgap.distortion.measurement import EncoderResult, SurrogateResult
+from modgap.distortion.measurement import SurrogateResult
 from modgap.distortion.probe_cross_validation import FewShotCurve
 from modgap.formatting import confidence_interval, count, format_interval, visible_name
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm
@@ -168,20 +168,17 @@ def tables(result: SurrogateResult) -> Iterator[Table]:
         f"Majority-class baseline error {result.baseline_error:.3f}. A lower error means that more knowledge is left."
     )
     untouched = [one.first_probe.value for one in result.encoders if one.difference is None]
+    probes = [(one.first_probe, one.encoder.run is None) for one in result.encoders]
+    marks = [Mark(probe.value, probe.interval, is_reference=is_other) for probe, is_other in probes]
     yield Table(
         *encoder_table(result.encoders),
         title,
         "The dashed line is the untouched encoder. Squares are encoders that no run trained.",
-        [_mark(one) for one in result.encoders],
+        marks,
         untouched[0] if untouched else None,
     )
     yield from _seed_table(result)
     yield from _few_shot_table(result)
-
-
-def _mark(result: EncoderResult) -> Mark:
-    probe = result.first_probe
-    return Mark(probe.value, probe.interval, is_reference=result.encoder.run is None)
 
 
 def _seed_table(result: SurrogateResult) -> Iterator[Table]:

@@ -108,6 +108,10 @@ def cross_validate_probe(
         parts = (array[fit], truth[fit], array[test], truth[test])
         results.append(evaluate_probe(name, *parts, train_groups=train_groups, **options))
         misclassified[number, test] = results[-1].misclassified
+    f1 = None
+    if outside is not None:
+        predicted = np.concatenate([one.predicted for one in results])
+        f1 = entity_f1(predicted, np.concatenate([truth[test] for test in splits.test]), outside)
     errors = average_errors(misclassified, splits, np.full(len(truth), 1 / len(truth)), units)
     mean = estimate_mean(errors)
     return CrossValidatedProbe(
@@ -121,15 +125,10 @@ def cross_validate_probe(
         hyperparameter=results[0].fit.hyperparameter,
         chosen_values=tuple(one.fit.chosen_value for one in results if one.fit.chosen_value is not None),
         grid=results[0].fit.grid,
-        entity_f1=None if outside is None else _pooled_f1(results, np.asarray(splits.test), truth, outside),
+        entity_f1=f1,
         notes=(*_interval_notes(mean), *_count_notes(results)),
         errors=errors,
     )
-
-
-def _pooled_f1(results: Sequence[ProbeResult], tests: np.ndarray, truth: np.ndarray, outside: int) -> EntityF1:
-    predicted = np.concatenate([one.predicted for one in results])
-    return entity_f1(predicted, np.concatenate([truth[test] for test in tests]), outside)
 
 
 def _interval_notes(mean: MeanError) -> list[str]:

@@ -258,7 +258,10 @@ def _procrustes_interval(first: np.ndarray, second: np.ndarray, units: np.ndarra
     """
     product = first.T @ second
     left, _, right = np.linalg.svd(product, full_matrices=False)
-    value, standard_error = _ratio(((first @ left) * (second @ right.T)).sum(axis=1), first, second, units)
+    inner = ((first @ left) * (second @ right.T)).sum(axis=1)
+    value, standard_error = _ratio_of_terms(
+        np.stack([inner, (first**2).sum(axis=1), (second**2).sum(axis=1)], axis=1), units
+    )
     parts = np.zeros((len(first), 3))
     folds = block_numbers(units, FOLDS, seed)
     for fold in np.unique(folds):
@@ -282,10 +285,6 @@ def _rotate_by_others(first: np.ndarray, second: np.ndarray, product: np.ndarray
     y = second[test] - second_mean
     inner = ((x @ left) * (y @ right.T)).sum(axis=1)
     return np.stack([inner, (x**2).sum(axis=1), (y**2).sum(axis=1)], axis=1)
-
-
-def _ratio(inner: np.ndarray, first: np.ndarray, second: np.ndarray, units: np.ndarray) -> tuple[float, float]:
-    return _ratio_of_terms(np.stack([inner, (first**2).sum(axis=1), (second**2).sum(axis=1)], axis=1), units)
 
 
 def _ratio_of_terms(terms: np.ndarray, units: np.ndarray) -> tuple[float, float]:

@@ -194,7 +194,8 @@ def tsne_maps(
         if first_positions is None:
             first_positions = positions
         elif initialization == "pca":
-            positions = _rotate_onto(positions, first_positions)
+            # A rotation with reflection, and no scaling, to be closest to the first map (orthogonal Procrustes).
+            positions = positions @ orthogonal_procrustes(positions, first_positions)[0]
         coordinates = positions.astype(np.float32)
         parameters = _parameters(np.shape(features[name])[1], array.shape[1], perplexity, used_perplexity, seed)
         parameters |= {
@@ -304,8 +305,3 @@ def _optimize(
     if not np.isfinite(positions).all():
         raise InputError("t-SNE returned positions that are not finite. Use another perplexity or fewer iterations.")
     return positions, float(embedding.kl_divergence)
-
-
-def _rotate_onto(positions: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """Return positions rotated and reflected, not scaled, to be closest to a reference (orthogonal Procrustes)."""
-    return np.asarray(positions @ orthogonal_procrustes(positions, reference)[0])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from modgap.errors import InputError, UsageError
 from modgap.inputs.native_embedding import Embedding
@@ -67,7 +67,8 @@ class RunEmbedder:
         model = target_model(source, sample, output, length=length, embedder_start=method.embedder_start)
         path = self.run.checked(_embedder_file(self.run))
         try:
-            model.embedder.load_state_dict(_embedder_weights(path))
+            weights = load_tensors(path)
+            model.embedder.load_state_dict(weights if path.name == STAGE1_FILE else part_of(weights, "embedder"))
         except RuntimeError as error:
             raise InputError(
                 f"The embedder in {path} does not match the source and target of its run. Train the model again."
@@ -143,7 +144,9 @@ def _check_embedder(run: Run) -> None:
     """
     if (run.folder / STAGE1_FILE).exists():
         return
-    has_stage = get_method(run.record["method"]).has_embedder_stage and _stage1_epochs(run) != 0
+    stage = run.record["recipe"].get("stage1")
+    epochs = stage.get("epochs") if isinstance(stage, dict) else None
+    has_stage = get_method(run.record["method"]).has_embedder_stage and epochs != 0
     if has_stage or not run.has_chosen_weights:
         raise InputError(
             f"The run in {run.folder} has no {'stage-1 ' if has_stage else ''}embedder, because it was stopped before. "
@@ -156,21 +159,10 @@ def _check_embedder(run: Run) -> None:
     )
 
 
-def _stage1_epochs(run: Run) -> object:
-    stage = run.record["recipe"].get("stage1")
-    return stage.get("epochs") if isinstance(stage, dict) else None
-
-
 def _embedder_file(run: Run) -> Path:
     """Return the file with the weights of the embedder: after stage 1 or, for a run without it, after the training."""
     path = run.folder / STAGE1_FILE
     return path if path.exists() else run.weights
-
-
-def _embedder_weights(path: Path) -> dict[str, Tensor]:
-    """Return the weights of the embedder in the file of a run, whose file of all weights has those of other parts."""
-    weights = load_tensors(path)
-    return weights if path.name == STAGE1_FILE else part_of(weights, "embedder")
 
 
 def _check_target(run: Run, name: str, data: Target) -> None:
