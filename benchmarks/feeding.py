@@ -20,8 +20,7 @@ from modgap.targets import named_manifest
 from modgap.targets.samples import Table
 from modgap.targets.sound import SoundFiles
 from modgap.transfer.batches import BatchFeed, chunks, generator
-from modgap.transfer.input_transform import InputTransform, stack_pieces
-from modgap.transfer.training_data import TargetData
+from modgap.transfer.training_data import InputTransform, TargetData, stack_pieces
 
 SPEC = named_manifest("fsd50k").input
 RATE = 22_050

@@ -18,8 +18,7 @@ from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
 from modgap.distortion.arrays import center_features
-from modgap.distortion.map_quality import map_quality
-from modgap.distortion.tsne_maps import tsne_maps
+from modgap.distortion.tsne_maps import map_quality, tsne_maps
 
 
 def clusters(samples, width, seed=0):

@@ -13,7 +13,7 @@ from modgap.errors import UsageError
 from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
-    from modgap.comparison.displayed import ComparisonResult
+    from modgap.comparison.result import ComparisonResult
 
 __all__ = ["compare"]
 

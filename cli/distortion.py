@@ -190,25 +190,20 @@ def distortion(context: click.Context, /, **options: Any) -> None:
 def _write_distortion(result: "DistortionResult", folder: "Path | None", options: Mapping[str, Any]) -> None:
     """Write the results to the folder and print them, and then draw the figures."""
     from modgap.cli.output import draw_figures, print_answer, print_written
-    from modgap.distortion.report import to_json
+    from modgap.storage.json_records import format_json
 
-    record = to_json(result)
     if folder:
-        from modgap.distortion.result_folder import write_results
-
-        print_written(write_results(record, result.surrogates, folder))
+        print_written(result.write(folder))
     if options["as_json"]:
-        click.echo(record)
+        click.echo(format_json(result.to_dict()))
     else:
         print_answer(result.answer)
     if folder:
-        from modgap.distortion.result_folder import planned_figures
-
-        draw_figures(planned_figures(result.surrogates), folder, options["formats"])
+        draw_figures(result.figures(), folder, options["formats"])
 
 
 def _distortion_request(options: Mapping[str, Any]) -> "DistortionRequest":
-    from modgap.distortion.features import FeatureRequest
+    from modgap.distortion.encoders import FeatureRequest
     from modgap.distortion.measurement import DistortionRequest
 
     return DistortionRequest(

@@ -23,7 +23,7 @@ from modgap.storage.paths import expand_user
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from modgap.transfer.predictions import Predictions
+    from modgap.transfer.trained_model import Predictions
 
 __all__ = ["predict"]
 
@@ -92,8 +92,7 @@ def predict(**options: Any) -> None:
 
 
 def _predictions(options: dict[str, Any]) -> "Predictions":
-    from modgap.transfer.predictions import predict_data
-    from modgap.transfer.trained_model import load_trained_model
+    from modgap.transfer.trained_model import load_trained_model, predict_data
 
     folder, epoch = _run_and_epoch(options["run"])
     model = load_trained_model(
@@ -118,6 +117,6 @@ def _run_and_epoch(text: str) -> tuple["Path", int | None]:
 
 
 def _write(predictions: "Predictions", out: "Path") -> None:
-    from modgap.transfer.predictions import write_predictions
+    from modgap.transfer.trained_model import write_predictions
 
     write_predictions(predictions, out)

@@ -3,15 +3,17 @@
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 __all__ = [
+    "confidence_interval",
     "count",
     "csv_text",
     "format_bytes",
     "format_duration",
     "format_error",
+    "format_interval",
     "format_p_value",
     "format_value",
     "plain_text",
@@ -120,6 +122,30 @@ def format_p_value(p_value: float | None) -> str:
     if p_value is None:
         return "-"
     return f"{p_value:.3f}" if p_value >= SMALLEST_P else f"<{SMALLEST_P}"
+
+
+def format_interval(
+    interval: Sequence[float] | None, number: Callable[[float], str] = "{:.3f}".format, between: str = " to "
+) -> str:
+    """Format the ends of an interval; a dash stands for none.
+
+    Args:
+        interval: Low and high end.
+        number: Function that formats an end.
+        between: Text between the ends.
+
+    Example:
+        >>> format_interval((0.25, 1 / 3)), format_interval((-1, 2), format_value, "..."), format_interval(None)
+        ('0.250 to 0.333', '−1.000...2.000', '-')
+    """
+    return between.join(map(number, interval)) if interval else "-"
+
+
+def confidence_interval(
+    interval: Sequence[float] | None, number: Callable[[float], str] = "{:.3f}".format, between: str = " to "
+) -> str:
+    """Format a 95 % interval in parentheses, with a blank before them, as `format_interval` does; empty for none."""
+    return f" (95 % CI {format_interval(interval, number, between)})" if interval else ""
 
 
 def visible_name(name: str, longest: int = LONGEST_NAME) -> str:

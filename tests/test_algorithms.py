@@ -14,8 +14,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from modgap.distortion.encoders import Encoder
-from modgap.distortion.features import FeatureRequest, compute_features
+from modgap.distortion.encoders import Encoder, FeatureRequest, compute_features
 from modgap.errors import UsageError
 from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.forward.sample_request import SampleRequest
@@ -156,7 +155,7 @@ def test_the_features_of_layers_are_kept_under_the_versions_of_their_algorithms(
     _pooled_layers(tmp_path)
     keys = []
     monkeypatch.setattr(
-        "modgap.distortion.features.cache_key", lambda record: keys.append(cache_key(record)) or keys[-1]
+        "modgap.distortion.encoders.cache_key", lambda record: keys.append(cache_key(record)) or keys[-1]
     )
     _pooled_layers(tmp_path)
     assert find_cached("features", keys[0], lambda entry: entry) is not None

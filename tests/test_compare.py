@@ -20,11 +20,10 @@ from modgap.answers.latex import escape_latex
 from modgap.answers.text import answer_text
 from modgap.comparison.answer import comparison_answer, letters
 from modgap.comparison.comparable import collect_targets
-from modgap.comparison.error_columns import table_of_arrays
-from modgap.comparison.formats import to_csv, to_markdown
+from modgap.comparison.error_table import table_of_arrays
 from modgap.comparison.systems import compare_systems, difference_over_targets
 from modgap.discrepancy.result_folder import write_results
-from modgap.distortion.sample_errors import probe_sample_file
+from modgap.distortion.report import probe_sample_file
 from modgap.errors import InputError, UsageError
 from modgap.statistics import sample_file
 from modgap.statistics.intervals import SampleErrors
@@ -755,7 +754,7 @@ def tricky():
 
 
 def test_csv_keeps_names_and_protects_spreadsheets(tricky):
-    rows = list(csv.DictReader(io.StringIO(to_csv(tricky))))
+    rows = list(csv.DictReader(io.StringIO(tricky.to_text("csv"))))
     assert len(rows) == 28
     names = {row["first"] for row in rows} | {row["second"] for row in rows}
     assert names == {f"'{name}" if name.startswith("=") else name for name in TRICKY_NAMES}
@@ -775,10 +774,10 @@ def test_json_is_strict(tricky):
 
 
 def test_markdown_tables_have_as_many_cells_as_columns(tricky):
-    lines = [line for line in to_markdown(tricky).splitlines() if line.startswith("|")]
+    lines = [line for line in tricky.to_text("markdown").splitlines() if line.startswith("|")]
     cells = [len(re.findall(r"(?<!\\)\|", line)) - 1 for line in lines]
     assert cells == [4] * 10 + [5] * (2 + 28 + 7)
-    assert "<b>" not in to_markdown(tricky)
+    assert "<b>" not in tricky.to_text("markdown")
 
 
 def test_text_is_at_most_80_characters_wide(tricky):

@@ -11,20 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from modgap.distortion import features as feature_module
+from modgap.distortion import encoders as feature_module
 from modgap.distortion.answer import notes
-from modgap.distortion.encoders import Encoder, encoders_of_runs
-from modgap.distortion.features import FeatureRequest, compute_features
+from modgap.distortion.encoders import Encoder, FeatureRequest, compute_features, encoders_of_runs
 from modgap.distortion.grid import encoder_table, grid_cells, layer_grid
 from modgap.distortion.measurement import DistortionRequest, measure_distortion
-from modgap.distortion.report import DistortionResult, to_json
+from modgap.distortion.report import DistortionResult
 from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.models.pooled_layers import OUTPUT, block_names, layer_names
 from modgap.sources import open_source
-from modgap.transfer.adapted_encoder import load_adapted_encoder, surrogate_features
+from modgap.storage.json_records import format_json
 from modgap.transfer.run_folder import open_run, write_record
-from modgap.transfer.surrogate import open_surrogate
+from modgap.transfer.surrogate import open_surrogate, surrogate_features
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.test_cli import refused, strict
 from tests.training import run, surrogate_file, target_file
@@ -101,9 +100,7 @@ def test_features_depend_on_encoder_and_samples(made, small):
     trained = Encoder(open_run(made[0] / "finetune-0"), 2)
     second = compute_features(source, handle.fingerprint(), trained, surrogate)
     assert not np.allclose(first[OUTPUT], second[OUTPUT])
-    expected = surrogate_features(
-        source.split(), load_adapted_encoder(trained.run, source.split(), 2), surrogate, "cpu"
-    )
+    expected = surrogate_features(source.split(), trained.load(source.split()), surrogate, "cpu")
     np.testing.assert_allclose(second[OUTPUT], expected, rtol=1e-5, atol=1e-6)
     other = open_surrogate(str(made[1]), source, half=0)
     assert not np.allclose(
@@ -214,9 +211,9 @@ def test_weights_of_another_source_raise_an_error(made, tmp_path):
     one = open_run(tmp_path / "run")
     parts = open_source("random:timm:test_vit2").load(32, head=False).split()
     with pytest.raises(InputError, match="is not that of the run's source"):
-        load_adapted_encoder(one, parts)
+        Encoder(one, None).load(parts)
     with pytest.raises(InputError, match=r"stage2\.keep_epochs names the epochs that it kept"):
-        load_adapted_encoder(one, parts, 1)
+        Encoder(one, 1).load(parts)
     with pytest.raises(InputError, match="kept no epochs"):
         encoders_of_runs([str(tmp_path / "run")], VIT, open_source(VIT), "all")
 
@@ -284,7 +281,7 @@ def test_runs_with_different_settings_are_not_averaged_over_seeds(made, tmp_path
 
 def test_record_is_strict_json_and_the_table_has_a_row_for_each_encoder(measured):
     results, request = measured
-    record = strict(to_json(DistortionResult(VIT, tuple(results), request, 1.0)))
+    record = strict(format_json(DistortionResult(VIT, tuple(results), request, 1.0).to_dict()))
     (surrogate,) = record["surrogates"]
     assert len(surrogate["encoders"]) == 10
     assert surrogate["encoders"][1]["difference"]["n_units"] == surrogate["encoders"][1]["probes"]["linear"]["samples"]
@@ -318,7 +315,7 @@ def test_result_prints_indexes_and_converts(measured):
     assert frame["error"].tolist() == [encoder.first_probe.value for encoder in surrogate.encoders]
     assert frame["difference"].isna().tolist() == [True] + [False] * 9
     assert {"nearest-mean", "linear_cka", "p"} <= set(frame.columns)
-    assert strict(to_json(result)) == json.loads(json.dumps(result.to_dict()))
+    assert strict(format_json(result.to_dict())) == json.loads(json.dumps(result.to_dict()))
     assert result.plot().axes
 
 

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from modgap.distortion.feature_figures import map_caption, map_grid, similarity_heat_map
-from modgap.distortion.map_quality import MapQuality
-from modgap.distortion.similarity import SimilarityGrid
-from modgap.distortion.tsne_maps import TsneMap
+from modgap.distortion.grid import SimilarityGrid
+from modgap.distortion.tsne_maps import MapQuality, TsneMap
 from modgap.errors import InputError, UsageError
 from tests.figure_checks import all_text, assert_readable
 

@@ -32,8 +32,8 @@ from modgap.discrepancy.target_figures import (
     targets_frame,
 )
 from modgap.distortion.encoders import Encoder
-from modgap.distortion.few_shot import FewShotCurve
 from modgap.distortion.grid import grid_cells
+from modgap.distortion.probe_cross_validation import FewShotCurve
 from modgap.distortion.probe_figures import few_shot_caption, few_shot_figure, probe_caption, probe_figure
 from modgap.errors import InputError, UsageError
 from modgap.figures.files import save_figure

@@ -16,11 +16,10 @@ from modgap.targets.manifest import LogMel, load_manifest
 from modgap.targets.samples import PartialSamples
 from modgap.targets.sound import SoundFiles
 from modgap.transfer.batches import BatchFeed
-from modgap.transfer.input_transform import InputTransform
 from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.train import train
 from modgap.transfer.train_request import TrainRequest
-from modgap.transfer.training_data import read_target_data
+from modgap.transfer.training_data import InputTransform, read_target_data
 from tests.fixtures import audio
 from tests.training import target_file
 

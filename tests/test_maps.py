@@ -12,8 +12,7 @@ from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-from modgap.distortion.map_quality import map_quality
-from modgap.distortion.tsne_maps import tsne_maps
+from modgap.distortion.tsne_maps import map_quality, tsne_maps
 from modgap.errors import InputError, UsageError
 
 SHORT = {"iterations": (60, 60)}

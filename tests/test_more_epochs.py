@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from modgap import load_run
+from modgap.distortion.encoders import Encoder
 from modgap.errors import InputError
 from modgap.sources import open_source
 from modgap.transfer.adapted_embedder import _check_embedder as check_embedder
-from modgap.transfer.adapted_encoder import load_adapted_encoder
 from modgap.transfer.run_folder import open_run, write_record
 from tests.commands import run_in_process
 from tests.training import target_file
@@ -101,6 +101,6 @@ def test_extended_run_that_was_not_continued_does_not_predict(train, tmp_path):
     assert run.weights.exists()
     parts = open_source("random:timm:test_vit").load(32, head=False).split()
     with pytest.raises(InputError, match="because it was not finished"):
-        load_adapted_encoder(run, parts)
+        Encoder(run, None).load(parts)
     with pytest.raises(InputError, match="because it was stopped before"):
         check_embedder(run)

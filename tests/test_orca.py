@@ -10,7 +10,7 @@ import torch
 from modgap.targets import named_manifest
 from modgap.transfer.loop import learning_rate_factor
 from modgap.transfer.methods import get_method
-from modgap.transfer.processes import Processes
+from modgap.transfer.placement import Processes
 from modgap.transfer.recipe import Recipe, resolve_recipe
 
 ot = pytest.importorskip("ot")

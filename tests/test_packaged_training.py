@@ -91,7 +91,7 @@ def test_samples_of_several_windows_serve_as_the_surrogate(tmp_path, method):
         surrogate = open_surrogate("notes", source, split="train", half=0, limit=32)
     except InputError as error:
         pytest.skip(str(error))
-    assert len(surrogate.to_pieces(surrogate.samples[0])) > 1
+    assert len(surrogate.pieces(surrogate.samples[0])) > 1
     path = target_file(tmp_path, "classification", image=False)
     settings = ("stage2.epochs=1", "stage2.batch_size=8", "stage1.surrogate_samples=32", "stage1.surrogate_batch=8")
     if method != "replay":

@@ -60,7 +60,7 @@ import numpy as np
 from modgap.inputs.plugin_representations import Representation
 from modgap.ranking.score import Score
 from modgap.transfer.method import Objective, full_stage
-from modgap.transfer.methods.finetune import METHOD
+from modgap.transfer.methods.fine_tuning import FINETUNE as METHOD
 
 
 class Indifference(Objective):

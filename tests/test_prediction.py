@@ -23,12 +23,11 @@ from modgap.targets.manifest import InputSpec
 from modgap.targets.readers.csv import read as read_table
 from modgap.targets.sample_transforms import Coordinates, Division, OwnStandardization
 from modgap.transfer.export import FORMATS, LOWEST_TORCH, export_model
-from modgap.transfer.input_transform import InputTransform
 from modgap.transfer.methods import method_names
-from modgap.transfer.predictions import predict_data, write_predictions
 from modgap.transfer.run_folder import open_run, write_record
 from modgap.transfer.trained_inputs import TrainedInputs
-from modgap.transfer.trained_model import load_trained_model
+from modgap.transfer.trained_model import load_trained_model, predict_data, write_predictions
+from modgap.transfer.training_data import InputTransform
 from tests.campaign.run_files import RECORD, run_file
 from tests.commands import run_in_process
 from tests.small_hub import small_hub  # noqa: F401 - fixture

@@ -10,11 +10,8 @@ from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from modgap.distortion.few_shot import few_shot_curve
-from modgap.distortion.probe_cross_validation import cross_validate_probe
-from modgap.distortion.probe_evaluation import evaluate_probe
-from modgap.distortion.probe_methods import PROBES
-from modgap.distortion.statistics import entity_f1
+from modgap.distortion.probe_cross_validation import cross_validate_probe, few_shot_curve
+from modgap.distortion.probe_evaluation import PROBES, entity_f1, evaluate_probe
 from modgap.errors import InputError, UsageError
 from modgap.probes.folds import held_out_mask, stratified_folds
 from modgap.probes.linear_probe import cross_validated_errors, fit_linear_probe
@@ -47,7 +44,6 @@ def digits():
 def test_each_probe_learns_separable_classes_but_not_noise(name, parts):
     result = evaluate_probe(name, *parts)
     assert result.value < 0.3
-    assert result.interval[0] < result.value < result.interval[1]
     assert result.value == result.misclassified.mean() == (result.predicted != parts[3]).mean()
     noise = np.random.default_rng(1).standard_normal((200, 10))
     assert 0.6 < evaluate_probe(name, *halves(noise, blobs()[1])).value <= 1
@@ -56,25 +52,25 @@ def test_each_probe_learns_separable_classes_but_not_noise(name, parts):
 @pytest.mark.parametrize("name", PROBES)
 def test_a_seed_gives_the_same_result(name, parts):
     first, again = (evaluate_probe(name, *parts, seed=3) for _ in range(2))
-    assert first.interval == again.interval
+    assert first.value == again.value
     np.testing.assert_array_equal(first.predicted, again.predicted)
 
 
 def test_linear_probe_equals_scikit_learns_at_the_chosen_strength(digits):
     result = evaluate_probe("linear", *digits)
     scaler = StandardScaler().fit(digits[0])
-    naive = LogisticRegression(C=1 / result.chosen_value, tol=1e-8, max_iter=10_000).fit(
+    naive = LogisticRegression(C=1 / result.fit.chosen_value, tol=1e-8, max_iter=10_000).fit(
         scaler.transform(digits[0]), digits[1]
     )
     assert (naive.predict(scaler.transform(digits[2])) == result.predicted).mean() > 0.995
     held = held_out_mask(digits[1], 0.2, 0)
     for at in (3, 10):
         scaler = StandardScaler().fit(digits[0][~held])
-        naive = LogisticRegression(C=1 / result.grid[at], tol=1e-8, max_iter=10_000)
+        naive = LogisticRegression(C=1 / result.fit.grid[at], tol=1e-8, max_iter=10_000)
         naive.fit(scaler.transform(digits[0][~held]), digits[1][~held])
         error = (naive.predict(scaler.transform(digits[0][held])) != digits[1][held]).mean()
-        assert result.validation_errors[at] == pytest.approx(error, abs=1.5 / held.sum())
-    assert result.chosen_value == result.grid[int(np.argmin(result.validation_errors))]
+        assert result.fit.validation_errors[at] == pytest.approx(error, abs=1.5 / held.sum())
+    assert result.fit.chosen_value == result.fit.grid[int(np.argmin(result.fit.validation_errors))]
 
 
 @pytest.mark.parametrize("shape", [(60, 7), (40, 90)])
@@ -97,10 +93,10 @@ def test_ridge_equals_scikit_learns_and_has_exact_leave_one_out_errors(shape):
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_knn_equals_scikit_learns(metric, parts):
     result = evaluate_probe("knn", *parts, metric=metric)
-    naive = KNeighborsClassifier(result.chosen_value, metric=metric, algorithm="brute").fit(*parts[:2])
+    naive = KNeighborsClassifier(result.fit.chosen_value, metric=metric, algorithm="brute").fit(*parts[:2])
     np.testing.assert_array_equal(result.predicted, naive.predict(parts[2]))
     held = held_out_mask(parts[1], 0.2, 0)
-    for k, error in zip(result.grid, result.validation_errors, strict=True):
+    for k, error in zip(result.fit.grid, result.fit.validation_errors, strict=True):
         naive = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(parts[0][~held], parts[1][~held])
         assert error == pytest.approx(1 - naive.score(parts[0][held], parts[1][held]))
 
@@ -128,21 +124,24 @@ def test_degenerate_samples_have_a_result(name):
     train = np.random.default_rng(0).standard_normal((12, 30))
     few = evaluate_probe(name, train, np.array([0] * 6 + [1] * 5 + [7]), train, np.array([0] * 6 + [1] * 5 + [9]))
     assert few.misclassified[-1]
-    assert any("1 test samples belong to 1 classes without training samples" in note for note in few.notes)
+    assert any(
+        "1 test samples belong to 1 classes without training samples" in note for note in few.notes_by_kind.values()
+    )
     alone = evaluate_probe(name, features[:4], labels[:4], *halves(features, labels)[2:])
-    assert len(alone.validation_errors) in (0, 20)
+    assert len(alone.fit.validation_errors) in (0, 20)
 
 
 def test_notes_describe_how_the_hyperparameter_was_chosen():
     features, labels = blobs()
     result = evaluate_probe("linear", features[:4], labels[:4], features, labels)
-    assert result.validation_errors == ()
-    assert "is a default" in result.notes[-1]
+    assert result.fit.validation_errors == ()
+    assert "is a default" in list(result.notes_by_kind.values())[-1]
     one = evaluate_probe("linear", features[:41], np.append(labels[:40], 9), features, labels)
-    assert "1 classes have one training sample. These" in one.notes[0]
+    assert "1 classes have one training sample. These" in next(iter(one.notes_by_kind.values()))
     rows = (labels == 0) | (np.arange(200) % 3 == 0)  # one class prevails, so that the strongest finds no other
     ends = evaluate_probe("linear", *halves(features[rows], labels[rows], 40), grid=[1e6, 10.0])
-    assert ends.notes == ("The chosen L2 strength 10 is at an end of its grid. A wider grid may give a lower error.",)
+    text = "The chosen L2 strength 10 is at an end of its grid. A wider grid may give a lower error."
+    assert ends.notes_by_kind == {"end of grid": text}
 
 
 @pytest.mark.parametrize(
@@ -154,7 +153,7 @@ def test_notes_describe_how_the_hyperparameter_was_chosen():
         ({"test_features": np.full((80, 10), np.nan)}, r"in 80 of 80 rows \(0, 1, 2, 3, 4, [.]{3}\)[.] Remove"),
         ({"test_features": np.ones((0, 10)), "test_labels": []}, r"test features have shape \(0, 10\)"),
         ({"train_labels": np.zeros(3, int)}, r"training labels .* Expected integers of shape \(120,\)"),
-        ({"groups": np.zeros(3)}, "there are 80 samples"),
+        ({"train_groups": np.zeros(3)}, "there are 120 samples"),
         ({"held_out": 1.0}, "held-out share is 1[.] Expected a number between 0 and 1"),
         ({"grid": [-1.0]}, "L2 strength -1"),
         ({"grid": []}, "at least one number"),
@@ -238,7 +237,6 @@ def test_few_groups_have_no_interval_and_a_note_says_why():
     probe = cross_validate_probe("nearest-mean", features, labels, np.arange(200) % 7)
     assert probe.interval is None
     assert probe.notes[0].startswith("There is no interval, because the samples belong to 7 groups. At least 8")
-    assert evaluate_probe("nearest-mean", *halves(features, labels), groups=np.arange(80) % 7).interval is None
     other = cross_validate_probe("ridge", features, labels, np.arange(200) % 7)
     assert paired_difference(probe.errors, other.errors).p_value is None
 
@@ -298,8 +296,8 @@ def test_hyperparameters_are_chosen_on_whole_groups(name):
     parts = (features[:160], labels[:160], features[160:], labels[160:])
     blind = evaluate_probe(name, *parts)
     grouped = evaluate_probe(name, *parts, train_groups=groups[:160])
-    assert min(blind.validation_errors) < 0.05
-    assert min(grouped.validation_errors) > 0.2
+    assert min(blind.fit.validation_errors) < 0.05
+    assert min(grouped.fit.validation_errors) > 0.2
 
 
 def test_entity_f1_equals_the_micro_f1_of_scikit_learn():
@@ -319,10 +317,11 @@ def test_entity_f1_of_outside_words_alone_is_undefined():
     assert entity_f1([0, 0], [0, 1], 0).value == 0
 
 
-def test_words_have_an_entity_f1_besides_their_error(parts):
-    result = evaluate_probe("linear", *parts, outside=0)
-    assert result.entity_f1 == entity_f1(result.predicted, parts[3], 0)
-    assert evaluate_probe("linear", *parts).entity_f1 is None
+def test_words_have_an_entity_f1_besides_their_error():
+    features, labels = blobs()
+    probe = cross_validate_probe("nearest-mean", features, labels, outside=0)
+    assert 0.7 < probe.entity_f1.value <= 1
+    assert cross_validate_probe("nearest-mean", features, labels).entity_f1 is None
 
 
 # Folds, cross-validation and heads

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from modgap.transfer.methods import method_names
-from modgap.transfer.processes import Processes
+from modgap.transfer.placement import Processes
 from tests.training import surrogate_file, target_file
 from tests.two_processes import train_all
 

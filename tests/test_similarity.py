@@ -7,8 +7,7 @@ from scipy.spatial.distance import cdist, pdist, squareform
 from scipy.stats import kurtosis, t
 
 from modgap.distortion import arrays, hsic
-from modgap.distortion.similarity import SIMILARITIES, similarity, similarity_grid
-from modgap.distortion.similarity_intervals import block_numbers
+from modgap.distortion.similarity import SIMILARITIES, block_numbers, similarity
 from modgap.errors import InputError, UsageError
 
 CKA = ("linear_cka", "kernel_cka")
@@ -246,19 +245,6 @@ def test_intervals_cover_the_true_value_about_as_often_as_they_claim(name):
     assert np.mean([high - low for low, high in found]) < 0.5
 
 
-@pytest.mark.parametrize("name", SIMILARITIES)
-def test_a_grid_has_the_similarities_of_all_pairs(name):
-    first = {"early": noise(0), "late": related(0)[1]}
-    second = {"early": noise(0) + noise(9), "middle": noise(7, 60, 3), "late": related(0)[0][:, :1]}
-    grid = similarity_grid(first, second, [name])[name]
-    assert (grid.name, grid.rows, grid.columns, grid.samples) == (name, ("early", "late"), tuple(second), 60)
-    for a, row in enumerate(first.values()):
-        for b, column in enumerate(second.values()):
-            alone = similarity(name, row, column, interval=False)
-            assert grid.values[a, b] == pytest.approx(alone.value, abs=1e-12)
-            assert grid.nulls[a, b] == pytest.approx(alone.null, abs=1e-12)
-
-
 def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
     monkeypatch.setattr(arrays, "BLOCK_BYTES", 200 * 8 * 5 * 16)
     x, y = related(0, 200)
@@ -341,12 +327,3 @@ def test_mostly_repeated_samples_raise_an_error():
     repeated = np.concatenate([np.zeros((17, 3)), noise(0, 3, 3)])
     with pytest.raises(InputError, match="median distance between samples is 0"):
         similarity("kernel_cka", repeated, noise(0, 20, 3))
-
-
-def test_errors_of_grids_name_the_layer():
-    with pytest.raises(UsageError, match="At least one layer of both"):
-        similarity_grid({}, {"a": noise(0)})
-    with pytest.raises(InputError, match="layer b of the second encoder"):
-        similarity_grid({"a": noise(0)}, {"a": noise(0), "b": np.ones((60, 2))})
-    with pytest.raises(InputError, match="60 samples of layer a of the first encoder and 50 samples of layer b"):
-        similarity_grid({"a": noise(0)}, {"b": noise(0, 50)})

@@ -17,10 +17,9 @@ from modgap.models.normalization import evaluation_mode
 from modgap.probes.linear_probe import cross_validated_errors
 from modgap.ranking.source_patterns import split_input_size
 from modgap.sources import Source, open_source
-from modgap.transfer.adapted_encoder import surrogate_features
 from modgap.transfer.loop import NotFiniteError
 from modgap.transfer.methods.orca import LEARNING_RATE_FACTOR, LOW_LEARNING_RATE
-from modgap.transfer.surrogate import open_surrogate
+from modgap.transfer.surrogate import open_surrogate, surrogate_features
 from modgap.transfer.train import train_in_memory
 from modgap.transfer.train_request import TrainRequest
 

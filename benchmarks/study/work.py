@@ -8,15 +8,15 @@ import torch
 from result_log import ResultLog
 
 from modgap.api.discrepancy import measure_discrepancy
+from modgap.distortion.encoders import Encoder
 from modgap.errors import InputError
 from modgap.forward.logits import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
 from modgap.probes.linear_probe import cross_validated_errors
 from modgap.sources import open_source
-from modgap.transfer.adapted_encoder import load_adapted_encoder, surrogate_features
 from modgap.transfer.methods import get_method
 from modgap.transfer.run_folder import Run
-from modgap.transfer.surrogate import open_surrogate
+from modgap.transfer.surrogate import open_surrogate, surrogate_features
 from modgap.transfer.train import TrainRequest, train
 from study.jobs import UNTOUCHED, Job
 
@@ -81,7 +81,7 @@ def _probes(job: Job, run: Run | None) -> dict[str, dict[str, float]]:
     source = open_source(job.source).load(SIZES.get(job.source), head=False)
     parts = source.split()
     epochs = (0,) if run is None else run.record["recipe"]["stage2"]["keep_epochs"]
-    encoders = {str(epoch): load_adapted_encoder(run, parts, epoch) if run else parts.encoder for epoch in epochs}
+    encoders = {str(epoch): Encoder(run, epoch).load(parts) if run else parts.encoder for epoch in epochs}
     probe_errors: dict[str, dict[str, float]] = {}
     for name, split in SURROGATES[job.source].items():
         surrogate = open_surrogate(name, source, split=split, half=1, limit=_n_samples(job))

@@ -6,11 +6,9 @@ from typing import Any
 
 from modgap.api.messages import public_function
 from modgap.comparison.comparable import collect_targets
-from modgap.comparison.displayed import ComparisonResult
-from modgap.comparison.error_columns import table_of_arrays, table_of_frame
-from modgap.comparison.error_table import ErrorTable
-from modgap.comparison.inputs import choose_estimator, name_targets, read_inputs
-from modgap.comparison.result_folders import discrepancy_table
+from modgap.comparison.error_table import ErrorTable, table_of_arrays, table_of_frame
+from modgap.comparison.inputs import choose_estimator, discrepancy_table, name_targets, read_inputs
+from modgap.comparison.result import ComparisonResult
 from modgap.comparison.systems import compare_systems
 from modgap.discrepancy.displayed import DiscrepancyResult
 from modgap.errors import InputError, UsageError
@@ -78,7 +76,7 @@ def _compare(tables: Sequence[ErrorTable], estimator: str | None) -> ComparisonR
     if not tables:
         raise UsageError("There is nothing to compare. Pass at least two results, or one with several systems.")
     targets = collect_targets(name_targets(choose_estimator(tables, estimator)))
-    return ComparisonResult.from_comparison(compare_systems(targets))
+    return ComparisonResult(**vars(compare_systems(targets)))
 
 
 def _is_mapping(result: Any) -> bool:

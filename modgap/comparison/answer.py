@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from modgap.answers import INFO, PASS, WARN, Answer, Table, Verdict
 from modgap.comparison.error_table import TRAINING
-from modgap.comparison.result import LEVEL, Comparison, Pair, SystemsComparison
-from modgap.comparison.systems import MIN_TARGETS
-from modgap.formatting import count, format_p_value, format_value, visible_name
+from modgap.comparison.systems import MIN_TARGETS, Comparison, Pair, SystemsComparison
+from modgap.formatting import confidence_interval, count, format_interval, format_p_value, format_value, visible_name
 from modgap.statistics.intervals import MIN_UNITS
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 
 __all__ = ["comparison_answer", "finding", "letters", "too_few_sentence"]
 
@@ -85,8 +85,7 @@ def _similar_phrase(main: SystemsComparison, similar: int) -> str:
 
 def _value_sentence(comparison: Comparison) -> str:
     first = comparison.main.systems[0]
-    interval = first.mean.interval
-    shown = f" (95 % CI {_interval(interval)})" if interval else ""
+    shown = confidence_interval(first.mean.interval, format_value)
     over = " mean over the targets" if comparison.over_targets else " error"
     return f"{_name(first.name)} has the lowest{over}, {format_value(first.mean.value)}{shown}."
 
@@ -96,7 +95,8 @@ def _significance_sentence(main: SystemsComparison) -> str:
         return too_few_sentence(main)
     first_pairs = [pair for pair in main.pairs if pair.first == main.systems[0].name]
     similar = [pair.second for pair in first_pairs if not pair.differs]
-    corrected = f"at the {100 * (1 - LEVEL):.0f} % level, {_corrected(main)}"
+    holm = f"with Holm's correction for {count(main.n_tests, 'test')}" if main.n_tests > 1 else "one test"
+    corrected = f"at the {100 * (1 - SIGNIFICANCE_LEVEL):.0f} % level, {holm}"
     if not similar:
         return f"It is significantly better than {_others(len(first_pairs))} ({corrected})."
     if len(first_pairs) == 1:
@@ -104,10 +104,6 @@ def _significance_sentence(main: SystemsComparison) -> str:
     better = len(first_pairs) - len(similar)
     also = f", and significantly better than {count(better, 'other system')}" if better else ""
     return f"It is not significantly different from {_names(similar)}{also} ({corrected})."
-
-
-def _corrected(main: SystemsComparison) -> str:
-    return f"with Holm's correction for {count(main.n_tests, 'test')}" if main.n_tests > 1 else "one test"
 
 
 def too_few_sentence(main: SystemsComparison) -> str:
@@ -134,7 +130,12 @@ def _system_table(main: SystemsComparison) -> Table:
     labels = letters(main)
     names = _table_names(main)
     rows = [
-        [names[one.name], format_value(one.mean.value), _interval(one.mean.interval), labels[one.name]]
+        [
+            names[one.name],
+            format_value(one.mean.value),
+            format_interval(one.mean.interval, format_value),
+            labels[one.name],
+        ]
         for one in main.systems
     ]
     return Table(("system", "error", "95 % CI", "group"), rows)
@@ -171,7 +172,7 @@ def _pair_table(main: SystemsComparison) -> Table:
             [
                 f"  {MINUS} {names[pair.second]}",
                 format_value(pair.difference.value),
-                _interval(pair.difference.interval),
+                format_interval(pair.difference.interval, format_value),
                 format_p_value(pair.difference.p_value),
                 format_p_value(pair.corrected_p_value),
             ]
@@ -214,7 +215,7 @@ def notes(comparison: Comparison) -> list[str]:
     if main.groups:
         lines.append(
             "Two systems share a letter exactly if they are not significantly different: if their Holm-corrected "
-            f"p-value is above {LEVEL:g}."
+            f"p-value is above {SIGNIFICANCE_LEVEL:g}."
         )
     elif main.groups is not None:
         lines.append("There are too many systems for letters (at most 60, in at most 52 groups).")
@@ -236,10 +237,6 @@ def _unit_sentence(comparison: Comparison) -> str:
     if main.unit == "target":
         return "Every target counts equally. Comparisons on each target are in --format csv and json."
     return f"Intervals are for one pair at a time, and for new {main.unit}s of this target."
-
-
-def _interval(interval: tuple[float, float] | None) -> str:
-    return "-" if interval is None else f"{format_value(interval[0])} to {format_value(interval[1])}"
 
 
 def _name(name: str) -> str:

@@ -1,7 +1,7 @@
 """Checks that errors are comparable, with a message that says why they are not and what to do."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import reduce
 
 import numpy as np
@@ -14,7 +14,7 @@ from modgap.errors import InputError
 from modgap.formatting import count, visible_name
 from modgap.statistics.intervals import SampleErrors
 
-__all__ = ["TargetErrors", "collect_targets"]
+__all__ = ["collect_targets"]
 
 REMEDIES = {
     "metric": "Compare runs that are tested by the same metric.",
@@ -30,34 +30,10 @@ SAMPLE_OPTIONS = {
 }
 
 
-@dataclass(frozen=True)
-class TargetErrors:
-    """Errors of all systems on the same samples of a target.
+def collect_targets(tables: Sequence[ErrorTable]) -> list[ErrorTable]:
+    """Return one table of the errors of all systems for each target, after checking that they are comparable.
 
-    Attributes:
-        target: Name of the target.
-        kind: Kind of results.
-        metric: Name of the error.
-        bounded: True if errors lie in [0, 1].
-        systems: Errors by the name of the system, all with the same samples, weights, units, and number and seed of
-            splits.
-        has_groups: True if the samples belong to groups.
-        n_classes: Number of target classes; 0 if it is not known.
-        per_class: Number of samples of each class that maps are fitted on; None for halves, or if nothing is fitted.
-    """
-
-    target: str
-    kind: str
-    metric: str
-    bounded: bool
-    systems: Mapping[str, SampleErrors]
-    has_groups: bool
-    n_classes: int
-    per_class: int | None
-
-
-def collect_targets(tables: Sequence[ErrorTable]) -> list[TargetErrors]:
-    """Return the errors of all systems by target, after checking that they are comparable.
+    The errors of a table have the same samples, weights, units, and number and seed of splits.
 
     Args:
         tables: Tables with a target each, whose columns are systems.
@@ -91,24 +67,16 @@ def _check_kind(first: ErrorTable, other: ErrorTable) -> None:
         )
 
 
-def _merge(tables: Sequence[ErrorTable]) -> TargetErrors:
-    """Return the systems of tables of one target."""
+def _merge(tables: Sequence[ErrorTable]) -> ErrorTable:
+    """Return the systems of tables of one target as one table."""
     first = tables[0]
     for other in tables[1:]:
         _check_same_problem(first, other)
         _check_same_samples(first, other)
         _check_same_splits(first, other)
     systems = {name: errors for table in tables for name, errors in table.columns.items()}
-    return TargetErrors(
-        target=str(first.target),
-        kind=first.kind,
-        metric=first.metric,
-        bounded=all(table.bounded for table in tables),
-        systems=_with_common_units(systems),
-        has_groups=first.samples.groups is not None,
-        n_classes=first.samples.n_classes,
-        per_class=first.samples.per_class,
-    )
+    merged = first.with_columns(_with_common_units(systems))
+    return replace(merged, bounded=all(table.bounded for table in tables))
 
 
 def _with_common_units(systems: Mapping[str, SampleErrors]) -> dict[str, SampleErrors]:
@@ -170,15 +138,12 @@ def _check_same_samples(first: ErrorTable, other: ErrorTable) -> None:
             f"{first.origin} and {other.origin} have different samples of {first.target} ({n_other:,} of "
             f"{len(two.ids):,} are not in both). A paired comparison needs the same samples in the same order. {remedy}"
         )
-    if _differing_files(first, other) or not np.array_equal(one.labels, two.labels):
+    differs = first.data is not None and other.data is not None and first.data != other.data
+    if differs or not np.array_equal(one.labels, two.labels):
         raise InputError(
             f"{first.origin} and {other.origin} were computed from different data of {first.target}: its files or "
             f"labels have changed in between. Run again: {other.command or 'the command that wrote them'}"
         )
-
-
-def _differing_files(first: ErrorTable, other: ErrorTable) -> bool:
-    return first.data is not None and other.data is not None and first.data != other.data
 
 
 def _check_same_splits(first: ErrorTable, other: ErrorTable) -> None:
@@ -213,14 +178,14 @@ def _partition(units: np.ndarray) -> np.ndarray:
     return np.asarray(ranks[numbers.ravel()])
 
 
-def _check_between_targets(first: TargetErrors, other: TargetErrors) -> None:
-    if first.per_class != other.per_class:
+def _check_between_targets(first: ErrorTable, other: ErrorTable) -> None:
+    if first.samples.per_class != other.samples.per_class:
         raise InputError(
-            f"On {first.target}, maps are fitted on {_fitted_on(first.per_class)}, and on {other.target} on "
-            f"{_fitted_on(other.per_class)}, so their differences are not comparable. Use the same --per-class for all "
-            "targets."
+            f"On {first.target}, maps are fitted on {_fitted_on(first.samples.per_class)}, and on {other.target} on "
+            f"{_fitted_on(other.samples.per_class)}, so their differences are not comparable. Use the same --per-class "
+            "for all targets."
         )
-    by_class = [next(iter(one.systems.values())).strata is not None for one in (first, other)]
+    by_class = [next(iter(one.columns.values())).strata is not None for one in (first, other)]
     if by_class[0] != by_class[1]:
         raise InputError(
             f"Errors are means over classes on one of {first.target} and {other.target} only. Use the same --weight "
@@ -228,15 +193,15 @@ def _check_between_targets(first: TargetErrors, other: TargetErrors) -> None:
         )
 
 
-def _check_complete(targets: Sequence[TargetErrors]) -> None:
+def _check_complete(targets: Sequence[ErrorTable]) -> None:
     """Raise if a system has no errors on one of the targets, or there are fewer than two systems."""
-    names = list(dict.fromkeys(name for one in targets for name in one.systems))
+    names = list(dict.fromkeys(name for one in targets for name in one.columns))
     for one in targets:
-        missing = [name for name in names if name not in one.systems]
+        missing = [name for name in names if name not in one.columns]
         if missing:
-            listed = ", ".join(visible_name(target.target) for target in targets)
+            listed = ", ".join(visible_name(str(target.target)) for target in targets)
             raise InputError(
-                f"There are no errors of {visible_name(missing[0])} on {visible_name(one.target)}. Comparing over "
+                f"There are no errors of {visible_name(missing[0])} on {visible_name(str(one.target))}. Comparing over "
                 f"{len(targets)} targets ({listed}) needs every system on every target: add its results, or leave out "
                 "the others. Systems are matched by name, which NAME=FOLDER sets."
             )

@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 
 from modgap.comparison.answer import finding, too_few_sentence
-from modgap.comparison.result import LEVEL, Comparison, SystemsComparison
+from modgap.comparison.systems import Comparison, SystemsComparison
 from modgap.figures.files import ResultFigure, result_figure
 from modgap.figures.intervals import interval_columns, tidy_frame
 from modgap.figures.labels import beside, write_names
 from modgap.figures.rows import draw_group_bars, draw_marks, draw_reference, draw_ticks, row_panel
 from modgap.figures.style import Ink, figure_of, fit_names, name_in_title, styled
 from modgap.formatting import count, format_value, visible_name
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,11 +105,7 @@ def _similar_rows(main: SystemsComparison, n_rows: int) -> list[list[int]]:
 
 def _title(main: SystemsComparison) -> str:
     first = name_in_title(visible_name(main.systems[0].name), "system")
-    return finding(main, first, "" if main.target is None else _target_name(main.target))
-
-
-def _target_name(target: str) -> str:
-    return name_in_title(visible_name(target), "target")
+    return finding(main, first, "" if main.target is None else name_in_title(visible_name(main.target), "target"))
 
 
 def _subtitle(comparison: Comparison, n_rows: int) -> str:
@@ -123,7 +120,7 @@ def _subtitle(comparison: Comparison, n_rows: int) -> str:
     if main.groups is None:
         return measured + more
     bars = " A bar joins systems that are not significantly different" if _similar_rows(main, n_rows) else ""
-    return f"{measured}{more}{bars}{f' (p above {LEVEL:g} by Holm).' if bars else ''}"
+    return f"{measured}{more}{bars}{f' (p above {SIGNIFICANCE_LEVEL:g} by Holm).' if bars else ''}"
 
 
 def _axis_label(comparison: Comparison) -> str:

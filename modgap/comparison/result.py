@@ -1,137 +1,173 @@
-"""Result of a comparison: mean errors, paired differences, and groups that are not significantly different."""
+"""The comparison that `modgap.compare` returns: it prints, plots, and converts to a data frame, CSV and LaTeX."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from modgap.statistics.intervals import MeanError
-from modgap.statistics.paired import PairedDifference
+from modgap.answers import Answer, Answered
+from modgap.answers.latex import PREAMBLE, latex_table
+from modgap.comparison.answer import comparison_answer
+from modgap.comparison.systems import Comparison, SystemsComparison
+from modgap.errors import unknown_name
+from modgap.formatting import csv_text
+from modgap.storage.json_records import format_json, plain_values
 
-__all__ = ["LEVEL", "SCHEMA", "Comparison", "Pair", "SystemMean", "SystemsComparison", "pair_names"]
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-LEVEL = 0.05
-"""Significance level of corrected p-values."""
-SCHEMA = 1
+__all__ = ["ComparisonResult"]
 
 
-@dataclass(frozen=True)
-class SystemMean:
-    """Mean error of a system.
+class ComparisonResult(Answered, Comparison):
+    """A comparison of systems, as `modgap.compare` returns it.
 
-    Attributes:
-        name: Name of the system.
-        mean: Mean error with its interval, over samples; over targets there is no interval.
-        groups: Numbers, from 0, of the groups of systems that are not significantly different, to which it belongs.
+    `print(result)` shows the answer and the tables of the command, and `result.main` holds the means, pairs and groups.
+    The attributes are those of `Comparison`.
     """
 
-    name: str
-    mean: MeanError
-    groups: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """Comparison of two systems.
-
-    Attributes:
-        first: Name of the system of the lower mean.
-        second: Name of the other system.
-        difference: Error of the first minus that of the second, over samples or over targets.
-        corrected_p_value: P-value after Holm's correction for the number of pairs; None without a p-value.
-    """
-
-    first: str
-    second: str
-    difference: PairedDifference
-    corrected_p_value: float | None
-
-    @property
-    def differs(self) -> bool:
-        """True if the systems are significantly different after the correction."""
-        return self.corrected_p_value is not None and self.corrected_p_value <= LEVEL
-
-
-@dataclass(frozen=True)
-class SystemsComparison:
-    """Comparison of all systems, on one target or over targets.
-
-    Attributes:
-        target: Name of the target; None for the comparison over targets.
-        n_samples: Number of samples; over targets, of all targets together.
-        n_units: Number of independent units: groups, samples, or targets.
-        unit: Name of a unit: `group`, `sample` or `target`.
-        systems: Systems in the order of their mean errors, lowest first.
-        pairs: All pairs of systems, in the order of the means.
-        groups: Groups of systems that are not significantly different: the largest sets in which no pair differs, each
-            in the order of the means. Two systems are together in a group exactly if they do not differ. Empty if
-            there are too many for letters (more than 60 systems or 52 groups). None if no pair has a p-value.
-        n_tests: Number of p-values that are corrected together.
-    """
-
-    target: str | None
-    n_samples: int
-    n_units: int
-    unit: str
-    systems: tuple[SystemMean, ...]
-    pairs: tuple[Pair, ...]
-    groups: tuple[tuple[str, ...], ...] | None
-    n_tests: int
-
-    def mean_of(self, name: str) -> float:
-        """Return the mean error of a system."""
-        return next(system.mean.value for system in self.systems if system.name == name)
+    @cached_property
+    def answer(self) -> Answer:
+        """The answer, with its verdict, tables and notes."""
+        return comparison_answer(self)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the comparison as plain values."""
-        record = asdict(self)
-        record["systems"] = [{"name": one.name, **asdict(one.mean), "groups": list(one.groups)} for one in self.systems]
-        record["pairs"] = [
-            {
-                "first": pair.first,
-                "second": pair.second,
-                **asdict(pair.difference),
-                "corrected_p_value": pair.corrected_p_value,
-                "significant": pair.differs,
-            }
-            for pair in self.pairs
-        ]
-        return record
+        """Return the documented record of plain values, with the answer."""
+        return {**super().to_dict(), "answer": self.answer.to_dict()}
+
+    def to_frame(self, figure: str | None = None) -> "pd.DataFrame":
+        """Return a data frame with one row for each pair and target, or the data frame that the figure draws.
+
+        Args:
+            figure: `comparison` for the frame of the figure. None for the columns of the CSV format.
+
+        Raises:
+            UsageError: If there is no such figure.
+        """
+        if figure is not None:
+            from modgap.comparison.figure import planned_figure
+            from modgap.figures.files import figure_named
+
+            return figure_named([planned_figure(self)], figure).frame()
+        import pandas as pd
+
+        return pd.DataFrame(_pair_records(self), columns=list(COLUMNS))
+
+    def to_text(self, format: str) -> str:
+        """Return the comparison in a format of the command: `table`, `csv`, `json`, `latex` or `markdown`.
+
+        Raises:
+            UsageError: If there is no such format.
+        """
+        if format not in FORMATS:
+            raise unknown_name("format", format, FORMATS)
+        return FORMATS[format](self)
+
+    def plot(self, ax: "Axes | None" = None) -> "Figure":
+        """Return a figure of the systems with their intervals and the groups that are not significantly different.
+
+        Args:
+            ax: Axes to draw on. None for a new figure.
+        """
+        from modgap.comparison.figure import planned_figure
+
+        return planned_figure(self).draw(ax=ax)
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Comparison of systems on the same samples of one or several targets.
+# Formats
 
-    Attributes:
-        kind: Kind of results that are compared.
-        metric: Name of the error.
-        targets: Comparison on each target.
-        over_targets: Comparison over the targets, each of which counts equally; None for one target.
-    """
+COLUMNS = (
+    "target", "first", "second", "first_error", "second_error", "difference", "low", "high", "p", "holm_p",
+    "significant", "unit", "n_units",
+)  # fmt: skip
+"""Columns of the CSV format: one row for each pair and target, and one for each pair over all targets."""
+OVER_TARGETS = "all targets"
 
-    kind: str
-    metric: str
-    targets: tuple[SystemsComparison, ...]
-    over_targets: SystemsComparison | None
 
-    @property
-    def main(self) -> SystemsComparison:
-        """The comparison over targets, or that on the only target."""
-        return self.over_targets or self.targets[0]
+def _pair_records(comparison: Comparison) -> list[dict[str, Any]]:
+    """Return one record for each pair, with those over targets first."""
+    parts = [comparison.over_targets] if comparison.over_targets else []
+    return [record for part in [*parts, *comparison.targets] for record in _records(part)]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the documented record of plain values."""
-        return {
-            "schema": SCHEMA,
-            "kind": "comparison",
-            "results": self.kind,
-            "metric": self.metric,
-            "level": LEVEL,
-            "targets": [one.to_dict() for one in self.targets],
-            "over_targets": self.over_targets.to_dict() if self.over_targets else None,
+
+def _records(part: SystemsComparison) -> Iterator[dict[str, Any]]:
+    for pair in part.pairs:
+        low, high = pair.difference.interval or (None, None)
+        yield {
+            "target": OVER_TARGETS if part.target is None else part.target,
+            "first": pair.first,
+            "second": pair.second,
+            "first_error": part.mean_of(pair.first),
+            "second_error": part.mean_of(pair.second),
+            "difference": pair.difference.value,
+            "low": low,
+            "high": high,
+            "p": pair.difference.p_value,
+            "holm_p": pair.corrected_p_value,
+            "significant": pair.differs if pair.corrected_p_value is not None else None,
+            "unit": part.unit,
+            "n_units": part.n_units,
         }
 
 
-def pair_names(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return all pairs of names in their order."""
-    return [(first, second) for i, first in enumerate(names) for second in names[i + 1 :]]
+def _to_csv(comparison: ComparisonResult) -> str:
+    """Return one row for each pair and target as CSV.
+
+    A name that a spreadsheet would run as a formula has an apostrophe before it.
+    """
+    rows = [[_csv_cell(record[name]) for name in COLUMNS] for record in _pair_records(comparison)]
+    return csv_text([COLUMNS, *rows])
+
+
+def _csv_cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def _to_latex(comparison: ComparisonResult) -> str:
+    """Return the table of the systems and that of the pairs as LaTeX, which needs the package booktabs."""
+    answer = comparison.answer
+    systems, pairs = answer.tables
+    differences = " ".join(["Paired differences of the errors.", *answer.notes])
+    return "\n".join(
+        [
+            PREAMBLE,
+            latex_table(systems, f"{', '.join(answer.facts)}. {' '.join(answer.sentences)}", "systems"),
+            latex_table(pairs, differences, "differences"),
+            "",
+        ]
+    )
+
+
+def _to_markdown(comparison: ComparisonResult) -> str:
+    """Return the answer, the tables and the notes as Markdown."""
+    answer = comparison.answer
+    parts = [_escape_markdown(" ".join(answer.sentences))]
+    parts += [_markdown_table(table.columns, table.rows) for table in answer.tables]
+    return "\n\n".join([*parts, *(_escape_markdown(line) for line in answer.notes)]) + "\n"
+
+
+def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    numeric = [bool(rows) and all(row[i].strip()[:1] in "-−–<0123456789" for row in rows) for i in range(len(columns))]
+    rule = ["---:" if is_numeric and i else "---" for i, is_numeric in enumerate(numeric)]
+    lines = [columns, rule, *([_escape_markdown(cell) for cell in row] for row in rows)]
+    lines[0] = [_escape_markdown(column) for column in columns]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _escape_markdown(text: str) -> str:
+    """Escape the characters that Markdown, or HTML in it, would take for markup."""
+    escaped = "".join(f"\\{character}" if character in "\\`*_{}[]|#~$" else character for character in text)
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+FORMATS: Mapping[str, Callable[[ComparisonResult], str]] = {
+    "table": lambda comparison: f"{comparison.summary()}\n",
+    "csv": _to_csv,
+    "json": lambda comparison: f"{format_json(plain_values(comparison.to_dict()))}\n",
+    "latex": _to_latex,
+    "markdown": _to_markdown,
+}
+"""Formatter of each format, by name; every text ends with a line break."""

@@ -17,7 +17,7 @@ from modgap.discrepancy.verdict import (
     majority_finding,
     verdict,
 )
-from modgap.formatting import count, visible_name
+from modgap.formatting import confidence_interval, count, format_interval, visible_name
 from modgap.statistics.intervals import MIN_UNITS
 
 __all__ = ["COLUMNS", "answer_of_record", "notes", "table"]
@@ -158,7 +158,11 @@ def table(result: Discrepancy) -> Table:
     rows = [(_row(name, one), _mark(one.held_out, one.held_out_interval)) for name, one in result.estimates.items()]
     control = result.control
     if control:
-        cells = [f"control ({control.estimator})", f"{control.held_out:.3f}", _interval_text(control.interval)]
+        cells = [
+            f"control ({control.estimator})",
+            f"{control.held_out:.3f}",
+            format_interval(control.interval, between="-"),
+        ]
         rows.append(([*cells, "-", "-", "-"], Mark(control.held_out, control.interval, is_reference=True)))
     levels = {
         "permuted labels": result.permuted_error,
@@ -186,15 +190,11 @@ def _row(name: str, estimate: Estimate) -> list[str]:
     return [
         name,
         f"{estimate.held_out:.3f}" if estimate.held_out is not None else "-",
-        _interval_text(estimate.held_out_interval),
+        format_interval(estimate.held_out_interval, between="-"),
         f"{null.mean:.3f} ± {null.sd:.3f}" if null else "-",
         f"{null.p_value:.3f}" if null else "-",
         f"{estimate.solution.value:.3f}",
     ]
-
-
-def _interval_text(interval: tuple[float, float] | None) -> str:
-    return f"{interval[0]:.3f}-{interval[1]:.3f}" if interval else "-"
 
 
 def notes(result: Discrepancy, pairs: Sequence[tuple[str, str]]) -> list[str]:
@@ -262,14 +262,14 @@ def _k_way_lines(result: Discrepancy) -> Iterator[str]:
     for name, estimate in k_way.estimates.items():
         parts = []
         if estimate.held_out is not None:
-            parts.append(f"held-out error {estimate.held_out:.3f}{_in_parentheses(estimate.held_out_interval)}")
+            parts.append(
+                f"held-out error {estimate.held_out:.3f}{confidence_interval(estimate.held_out_interval, between='-')}"
+            )
         if estimate.value is not None:
-            parts.append(f"error on all samples {estimate.value:.3f}{_in_parentheses(estimate.interval)}")
+            parts.append(
+                f"error on all samples {estimate.value:.3f}{confidence_interval(estimate.interval, between='-')}"
+            )
         yield f"  {name}: {', '.join(parts)}"
-
-
-def _in_parentheses(interval: tuple[float, float] | None) -> str:
-    return f" (95 % CI {_interval_text(interval)})" if interval else ""
 
 
 def _map_lines(result: Discrepancy, pairs: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from scipy import stats
 from modgap.discrepancy.result import Control, TestedSamples
 from modgap.discrepancy.verdict import ENOUGH_CONTROLS
 from modgap.errors import InputError
-from modgap.statistics.intervals import LEVEL, SampleErrors, estimate_mean
+from modgap.statistics.intervals import SampleErrors, estimate_mean, student_quantile
 from modgap.statistics.paired import PairedDifference, paired_difference
 
 __all__ = ["compare_with_controls"]
@@ -62,7 +62,7 @@ def _at_least_as_wide(
     """Return a difference whose interval and p-value are at least those of a standard error, and half its width."""
     assert difference.p_value is not None
     value = difference.value
-    margin = max(margin, float(stats.t.ppf((1 + LEVEL) / 2, degrees)) * standard_error)
+    margin = max(margin, student_quantile(degrees) * standard_error)
     p_value = max(difference.p_value, float(2 * stats.t.sf(abs(value) / standard_error, degrees)))
     interval = max(-1.0, value - margin), min(1.0, value + margin)
     return replace(difference, interval=interval, p_value=p_value), margin

@@ -1,6 +1,5 @@
 """Estimation of the modality knowledge discrepancy from logits and labels."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from numbers import Integral
@@ -11,10 +10,18 @@ from numpy.typing import ArrayLike
 
 from modgap.discrepancy.distances import validate_measures
 from modgap.discrepancy.estimator_chain import HARD_ESTIMATORS, EstimatorInputs, warm_up
-from modgap.discrepancy.inference import Inference, InferenceOptions
+from modgap.discrepancy.inference import (
+    HeldOut,
+    InferenceOptions,
+    InferenceTask,
+    compute_bounds,
+    compute_curve,
+    compute_estimates,
+    compute_held_out,
+    tested_samples,
+)
 from modgap.discrepancy.input_checks import validate_labels, validate_logits
 from modgap.discrepancy.kway import KWay, k_way, validate_k_way
-from modgap.discrepancy.measure_inputs import MeasureInputs
 from modgap.discrepancy.result import Bounds, Discrepancy, TestedSamples
 from modgap.discrepancy.soft import warm_up as warm_up_soft
 from modgap.errors import UsageError, unknown_name
@@ -23,7 +30,7 @@ from modgap.progress import Progress
 from modgap.resources import idle_cores
 from modgap.statistics.intervals import estimate_log_mean
 from modgap.statistics.permutations import PERMUTATIONS_BY
-from modgap.statistics.weights import choose_weighting, entry_weights, integer_weights
+from modgap.statistics.weights import choose_weighting, integer_weights
 from modgap.user_arrays import number_groups
 
 __all__ = ["ESTIMATORS", "PERMUTABLE", "estimate", "held_out_samples"]
@@ -149,17 +156,26 @@ def estimate(
     if permutations_by not in PERMUTATIONS_BY:
         raise unknown_name("kind of permutations", permutations_by, PERMUTATIONS_BY)
     options = InferenceOptions(
-        names, weight or "", splits, per_class, permutations, permutations_for, permutations_by, spread,
-        curve and per_class is None,
-    )  # fmt: skip
-    inference = _inference(
-        logits, labels, (groups, merged_groups), options, (trials, subsets, restarts), classes,
-        (measures, temperature), seed, threads, progress,
-    )  # fmt: skip
-    k_way_result = _k_way(inference, classes, per_class, names)
-    if inference.space.n_classes > inference.inputs.logits.shape[1]:
-        return _result(inference, k_way_result)
-    return _result(inference, k_way_result, bound_seconds)
+        names=names,
+        weighting=weight or None,
+        splits=splits,
+        per_class=per_class,
+        permutations=permutations,
+        permutations_for=permutations_for,
+        permutations_by=permutations_by,
+        trials=trials,
+        subsets=subsets,
+        restarts=restarts,
+        spread=spread,
+        curve=curve and per_class is None,
+        measures=measures,
+        temperature=temperature,
+    )
+    task = _task(logits, labels, groups, merged_groups, options, classes, seed, threads, progress)
+    k_way_result = _k_way(task, classes)
+    if task.space.n_classes > task.inputs.logits.shape[1]:
+        return _result(task, k_way_result)
+    return _result(task, k_way_result, bound_seconds)
 
 
 def held_out_samples(
@@ -200,36 +216,31 @@ def held_out_samples(
     """
     _validate_numbers(splits=(splits, 1), per_class=(per_class, 1), seed=(seed, 0), threads=(threads, 1))
     names = _validate_estimators(estimators, 0, "soft", HELD_OUT)
-    options = InferenceOptions(names, weight or "", splits, per_class, 0, "soft", "shuffle", 0, False)
-    inference = _inference(
-        logits, labels, (groups, merged_groups), options, (1, 0, None), None, ((), 1.0), seed, threads, progress
-    )
-    inference.compute_errors()
-    return inference.tested_samples()
+    options = InferenceOptions(names, weight or None, splits, per_class)
+    task = _task(logits, labels, groups, merged_groups, options, None, seed, threads, progress)
+    return tested_samples(task, compute_held_out(task))
 
 
-def _inference(
+def _task(
     logits: ArrayLike,
     labels: ArrayLike,
-    groups_and_merged: tuple[ArrayLike | None, ArrayLike | None],
+    groups: ArrayLike | None,
+    merged_groups: ArrayLike | None,
     options: InferenceOptions,
-    work: tuple[int, int, int | None],
     classes: int | None,
-    measures: tuple[Sequence[str], float],
     seed: int,
     threads: int | None,
     progress: Progress | None,
-) -> Inference:
-    """Validate arrays, compile the kernels, and return the inference.
+) -> InferenceTask:
+    """Validate arrays, compile the kernels, and return the task.
 
     Args:
         logits: Source logits, shape (N, C).
         labels: Target labels.
-        groups_and_merged: Group and merged group of each sample, shape (N,) each, or None.
-        options: Options of the inference; an empty choice of what counts equally stands for the default.
-        work: Numbers of trials, subsets and restarts.
+        groups: Group of each sample, shape (N,), or None.
+        merged_groups: Merged group of each sample, shape (N,), or None.
+        options: Options of the inference.
         classes: Number of target classes to compare at a time, or None.
-        measures: Names of further measures, and the temperature of their softmax.
         seed: Seed of every random draw.
         threads: Number of threads; None for one for each idle core.
         progress: Called with the name of a stage and the share of its work done since the last call.
@@ -239,93 +250,83 @@ def _inference(
     if classes is not None:
         validate_k_way(space, classes, array.shape[1])
     group_numbers, merged_numbers = (
-        None if groups is None else number_groups(groups, len(array))[space.rows] for groups in groups_and_merged
+        None if one is None else number_groups(one, len(array))[space.rows] for one in (groups, merged_groups)
     )
-    weighting = choose_weighting(options.weighting or None, group_numbers)
+    weighting = choose_weighting(options.weighting, group_numbers)
     if classes is None or classes > space.n_classes:
         validate_class_count(space.n_classes, array.shape[1])
     hard_names = tuple(name for name in options.names if name in HARD_ESTIMATORS)
-    inputs = EstimatorInputs(array, hard_names, space.n_classes, *work, seed, threads or idle_cores())
-    weights = entry_weights(space, group_numbers, weighting)
-    _warm_up_kernels(inputs, space, weights, classes)
-    sample_weights = weights
-    if not space.has_single_labels:
-        sample_weights = np.bincount(space.entry_samples, weights, len(space))
-    measure_inputs = MeasureInputs(np.asarray(logits), space, sample_weights, *measures)
-    options = replace(options, weighting=weighting)
-    return Inference(inputs, space, group_numbers, measure_inputs, options, progress, merged_numbers)
+    inputs = EstimatorInputs(
+        array, hard_names, space.n_classes, options.trials, options.subsets, options.restarts, seed,
+        threads or idle_cores(),
+    )  # fmt: skip
+    task = InferenceTask(inputs, np.asarray(logits), space, group_numbers, merged_numbers, options, weighting, progress)
+    _warm_up_kernels(inputs, space, task.weights, classes)
+    return task
 
 
-def _result(inference: Inference, k_way_result: KWay | None, bound_seconds: float | None = None) -> Discrepancy:
+def _result(task: InferenceTask, k_way_result: KWay | None, bound_seconds: float | None = None) -> Discrepancy:
     """Run the inference and collect its results; without a time for bounds there is no injective map to look for."""
     has_map = bound_seconds is not None
-    estimates = inference.estimates() if has_map else {}
-    bounds = inference.bounds(bound_seconds or 0.0) if has_map else Bounds(None, None, None, None)
-    curve = inference.curve() if has_map else ()
-    options = inference.options
-    space = inference.space
-    problem = inference.problem
-    n_tested = len(problem.samples) if problem else 0
+    held_out = compute_held_out(task) if has_map else HeldOut()
+    estimates, permuted_error = compute_estimates(task, held_out) if has_map else ({}, None)
+    bounds = compute_bounds(task, bound_seconds or 0.0) if has_map else Bounds(None, None, None, None)
+    curve = compute_curve(task) if has_map else ()
+    options = task.options
+    space = task.space
+    problem = task.problem
     n_tested_classes = len(problem.classes) if problem else 0
-    entropy = inference.probabilities.mean_entropy() if has_map and inference.uses_soft else None
-    n_source_classes = inference.inputs.logits.shape[1]
-    leep = estimate_log_mean(inference.leep) if inference.leep else None
-    tested = options.permutations_for if options.permutations and problem and has_map else None
+    entropy = task.probabilities.mean_entropy() if has_map and task.uses_soft else None
+    n_source_classes = task.inputs.logits.shape[1]
+    leep = estimate_log_mean(held_out.leep) if held_out.leep else None
     return Discrepancy(
         n_samples=len(space),
-        n_groups=None if inference.groups is None else len(np.unique(inference.groups)),
+        n_groups=None if task.groups is None else len(np.unique(task.groups)),
         n_source_classes=n_source_classes,
         n_target_classes=space.n_classes,
         n_tested_classes=n_tested_classes,
-        n_unlabeled=len(inference.inputs.logits) - len(space),
-        n_untested=len(space) - n_tested,
-        weighting=options.weighting,
+        n_unlabeled=len(task.inputs.logits) - len(space),
+        n_untested=len(space) - (len(problem.samples) if problem else 0),
+        weighting=task.weighting,
         splits=options.splits,
         per_class=options.per_class,
         chance=1 - 1 / (n_tested_classes or space.n_classes),
-        prior=problem.prior if problem else _majority_baseline(inference),
+        prior=problem.prior if problem else float(1 - np.bincount(space.labels, task.weights).max()),
         floor=space.floor,
         relative_entropy=None if entropy is None else entropy / float(np.log(n_source_classes)),
-        matched_temperature=inference.matched_temperature,
+        matched_temperature=held_out.matched_temperature,
         leep=leep.value if leep else None,
         leep_interval=leep.interval if leep else None,
-        permuted_error=inference.permuted_error,
-        permutations_for=tested,
+        permuted_error=permuted_error,
+        permutations_for=options.permutations_for if options.permutations and problem and has_map else None,
         permutations_by=options.permutations_by,
-        is_ordered=inference.is_ordered,
+        is_ordered=task.is_ordered,
         estimates=estimates,
         learning_curve=curve,
         bounds=bounds,
         k_way=k_way_result,
-        seed=inference.inputs.seed,
-        seconds=inference.seconds,
+        seed=task.inputs.seed,
+        seconds=task.seconds,
         n_units=len(np.unique(problem.units)) if problem else None,
-        held_out_confusion=inference.held_out_confusion,
-        tested_samples=inference.tested_samples(),
+        held_out_confusion=held_out.confusion,
+        tested_samples=tested_samples(task, held_out),
     )
 
 
-def _majority_baseline(inference: Inference) -> float:
-    weights = entry_weights(inference.space, inference.groups, inference.options.weighting)
-    return float(1 - np.bincount(inference.space.labels, weights).max())
-
-
-def _k_way(inference: Inference, classes: int | None, per_class: int | None, names: tuple[str, ...]) -> KWay | None:
+def _k_way(task: InferenceTask, classes: int | None) -> KWay | None:
     if classes is None:
         return None
-    began = time.perf_counter()
-    result = k_way(
-        inference.inputs,
-        inference.measures.logits,
-        inference.space,
-        inference.groups,
-        classes,
-        per_class=per_class,
-        names=names,
-        merged_groups=inference.merged_groups,
-    )
-    inference.seconds["k_way"] = time.perf_counter() - began
-    return result
+    with task.stage("k_way"):
+        return k_way(
+            task.inputs,
+            task.logits,
+            task.space,
+            task.groups,
+            classes,
+            per_class=task.options.per_class,
+            names=task.options.names,
+            merged_groups=task.merged_groups,
+        )
 
 
 def _warm_up_kernels(inputs: EstimatorInputs, space: LabelSpace, weights: np.ndarray, classes: int | None) -> None:

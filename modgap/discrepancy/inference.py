@@ -1,8 +1,11 @@
-"""Statistical inference for the estimators: held-out errors, permutation tests, spread and bounds."""
+"""Statistical inference for the estimators: held-out errors, permutation tests, spread and bounds.
+
+Each step is a function of the task and of the results of the steps before it.
+"""
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,12 +13,12 @@ from functools import cached_property
 import numpy as np
 
 from modgap.discrepancy.bounds import lower_bound, upper_bound
+from modgap.discrepancy.distances import map_discrepancy
 from modgap.discrepancy.estimator_chain import EstimatorInputs, Solution, fit_search_maps, run_chain
 from modgap.discrepancy.held_out import fold_confusion, fold_errors, fold_predictions
 from modgap.discrepancy.held_out_problem import HeldOutProblem, held_out_problem
 from modgap.discrepancy.learning_curve import LearningCurvePoint, learning_curve
 from modgap.discrepancy.leep import soft_maps_and_leep_errors
-from modgap.discrepancy.measure_inputs import MeasureInputs
 from modgap.discrepancy.permutation_test import (
     ANNOUNCED_SECONDS,
     hard_permutation_test,
@@ -34,7 +37,16 @@ from modgap.statistics.permutations import are_ordered, count_shifts, permute_me
 from modgap.statistics.splits import one_fold_of_all
 from modgap.statistics.weights import entry_weights, integer_weights
 
-__all__ = ["Inference", "InferenceOptions"]
+__all__ = [
+    "HeldOut",
+    "InferenceOptions",
+    "InferenceTask",
+    "compute_bounds",
+    "compute_curve",
+    "compute_estimates",
+    "compute_held_out",
+    "tested_samples",
+]
 
 ORDERED = (
     "Samples that follow each other in a group are alike, in their labels and in the source's outputs, so the p-value "
@@ -52,55 +64,67 @@ class InferenceOptions:
 
     Attributes:
         names: Names of the requested estimators, in the order in which they run.
-        weighting: What counts equally in an error: `samples`, `groups` or `classes`.
+        weighting: What counts equally in an error: `samples`, `groups` or `classes`; None for the default.
         splits: Number of repeated splits; 0 for no held-out values.
         per_class: Number of samples a class to fit on; None for halves.
         permutations: Largest number of permutations; 0 for no permutation test.
         permutations_for: Estimator that the permutation test is made with: `soft`, `search` or `montecarlo`.
         permutations_by: How labels move inside a group of several classes: `shuffle` or `shifts`.
+        trials: Number of Monte-Carlo trials.
+        subsets: Number of subsets that the assignment estimator draws.
+        restarts: Number of restarts of the search; None for a number that depends on the problem.
         spread: Number of further seeds of the Monte-Carlo trials; 0 for no spread.
         curve: True to compute a learning curve where it is cheap.
+        measures: Names of further distance measures.
+        temperature: Temperature of their softmax.
     """
 
     names: tuple[str, ...]
-    weighting: str
+    weighting: str | None
     splits: int
     per_class: int | None
-    permutations: int
-    permutations_for: str
-    permutations_by: str
-    spread: int
-    curve: bool
+    permutations: int = 0
+    permutations_for: str = "soft"
+    permutations_by: str = "shuffle"
+    trials: int = 1
+    subsets: int = 0
+    restarts: int | None = None
+    spread: int = 0
+    curve: bool = False
+    measures: Sequence[str] = ()
+    temperature: float = 1.0
 
 
-@dataclass
-class Inference:
-    """The estimators on the real labels and on permuted ones, and the comparison of both.
+@dataclass(frozen=True)
+class InferenceTask:
+    """Logits, labels and groups with the options of the inference.
 
     Attributes:
-        inputs: Logits and options of the 0-1 estimators.
+        inputs: Logits and options of the 0-1 estimators, which need only the order of the logits.
+        logits: The user's logits, shape (N', C).
         space: Labels of the N samples.
         groups: Number of each sample's group, shape (N,); None if samples are independent.
-        measures: Inputs of the further distance measures, with the user's logits.
-        options: Options of the inference.
-        progress: Called with the name of a stage and the share of its work done since the last call.
         merged_groups: Number of each sample's merged group, if copies of a sample merge groups, shape (N,); else None.
-        seconds: Wall time by stage, in seconds.
+        options: Options of the inference, with what counts equally in an error.
+        weighting: What counts equally in an error.
+        progress: Called with the name of a stage and the share of its work done since the last call.
+        seconds: Wall time by stage, in seconds, to which each stage adds its own.
     """
 
     inputs: EstimatorInputs
+    logits: np.ndarray
     space: LabelSpace
     groups: np.ndarray | None
-    measures: MeasureInputs
+    merged_groups: np.ndarray | None
     options: InferenceOptions
-    progress: Progress | None
-    merged_groups: np.ndarray | None = None
+    weighting: str
+    progress: Progress | None = None
     seconds: dict[str, float] = field(default_factory=dict)
-    errors: dict[str, SampleErrors] = field(default_factory=dict, init=False)
-    held_out_confusion: np.ndarray | None = field(default=None, init=False)
-    permuted_error: float | None = field(default=None, init=False)
-    matched_temperature: float | None = field(default=None, init=False)
-    leep: SampleErrors | None = field(default=None, init=False)
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """Weight of each entry of the label space."""
+        return entry_weights(self.space, self.groups, self.weighting)
 
     @cached_property
     def problem(self) -> HeldOutProblem | None:
@@ -110,7 +134,7 @@ class Inference:
             self.inputs,
             self.space,
             self.groups,
-            options.weighting,
+            self.weighting,
             options.splits,
             options.per_class,
             options.permutations_by,
@@ -127,25 +151,13 @@ class Inference:
     @cached_property
     def probabilities(self) -> Probabilities:
         """Softmax of all labeled samples."""
-        return Probabilities(self.measures.logits, self.space.rows, 1.0, self.inputs.threads)
+        return Probabilities(self.logits, self.space.rows, 1.0, self.inputs.threads)
 
-    @cached_property
-    def tested_probabilities(self) -> Probabilities:
-        """Softmax of the samples that can be tested."""
-        assert self.problem is not None
-        if len(self.problem.samples) == len(self.space):
+    def tested_probabilities(self, problem: HeldOutProblem) -> Probabilities:
+        """Return the softmax of the samples that can be tested."""
+        if len(problem.samples) == len(self.space):
             return self.probabilities
-        return replace(self.probabilities, rows=self.problem.labeling.space.rows)
-
-    @contextmanager
-    def _stage(self, name: str) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
-
-    def _report(self, stage: str, share: float) -> None:
-        if self.progress:
-            self.progress(stage, share)
+        return replace(self.probabilities, rows=problem.labeling.space.rows)
 
     @property
     def uses_soft(self) -> bool:
@@ -153,244 +165,302 @@ class Inference:
         tests_soft = self.options.permutations > 0 and self.options.permutations_for == "soft"
         return "soft" in self.options.names or tests_soft
 
-    def compute_errors(self) -> None:
-        """Compute the held-out errors alone, of the soft map and of the search, as far as they were requested."""
-        soft_maps = self._soft_errors() if self.problem and self.uses_soft else None
-        if self.problem and "search" in self.options.names:
-            self._search_errors(soft_maps)
-
-    def estimates(self) -> dict[str, Estimate]:
-        """Run all requested estimators and return their estimates by name."""
-        self.compute_errors()
-        solutions = self._solutions()
-        estimates = {name: self._estimate(name, solution) for name, solution in solutions.items()}
-        if self.problem and self.options.permutations:
-            self._warn_of_order()
-            with self._stage("permutations"):
-                self._add_null(estimates, solutions)
-        if self.options.spread and "montecarlo" in estimates:
-            with self._stage("spread"):
-                spread = self._montecarlo_spread(solutions["montecarlo"].value)
-            estimates["montecarlo"] = replace(estimates["montecarlo"], spread=spread)
-        return estimates
-
-    def _warn_of_order(self) -> None:
-        """Warn if shuffled labels give a p-value that is too low, or if there are few shifts to draw from."""
-        if self.options.permutations_by == "shuffle":
-            if self.is_ordered:
-                log.warning(ORDERED)
-            return
-        n_shifts = count_shifts(self.space.label_set_ids, self.groups)
-        if n_shifts <= self.options.permutations:
-            log.warning(
-                "The groups allow only %.0f different shifts of their labels, so the p-value can hardly be below %.2g.",
-                n_shifts,
-                smallest_p_value(int(n_shifts) - 1),
-            )
-
-    def _soft_errors(self) -> np.ndarray:
-        """Compute the soft held-out errors, their matched version and LEEP; return the maps of the folds (J, K)."""
-        assert self.problem is not None
-        labeling = self.problem.labeling
-        probabilities = self.tested_probabilities
-        with self._stage("soft"):
-            soft_average = self.problem.new_average()
-            leep_average = self.problem.new_average()
-            maps = []
-            for part in label_parts(probabilities, labeling):
-                part_maps, losses = soft_maps_and_leep_errors(probabilities, part)
-                leep_average.add(losses, part.splits)
-                del losses  # else they would be kept beside the soft errors
-                soft_average.add(soft_fold_errors(probabilities, part, part_maps), part.splits)
-                maps.append(part_maps)
-            self.errors["soft"] = self.problem.result(soft_average)
-            self.leep = self.problem.result(leep_average)
-            self._report("soft", 0.5)
-            try:
-                temperature = matched_temperature(self.probabilities, self.space.n_classes)
-            except InputError:
-                temperature = None
-            self.matched_temperature = temperature
-            if temperature is not None:
-                matched = probabilities.at_temperature(temperature)
-                parts = ((part.splits, soft_errors(matched, part)[0]) for part in label_parts(matched, labeling))
-                self.errors["soft-matched"] = self.problem.average_parts(parts)
-            self._report("soft", 0.5)
-        return np.concatenate(maps)
-
-    def _solutions(self) -> dict[str, Solution | SoftMap]:
-        """Return the solution of each estimator on all samples."""
-        solutions: dict[str, Solution | SoftMap] = {}
-        if self.uses_soft:
-            with self._stage("soft"):
-                solutions["soft"] = self._soft_solution(1.0)
-                if self.matched_temperature is not None:
-                    solutions["soft-matched"] = self._soft_solution(self.matched_temperature)
-        if not self.inputs.names:
-            return solutions
-        starts = [np.asarray(solution.map) for name, solution in solutions.items() if name == "soft"]
-        weights = self._integer_weights()
-        chain, seconds = run_chain(self.inputs, self.space, weights, starts, self.progress)
-        self.seconds.update(seconds)
-        return {**chain, **solutions}
-
-    def _integer_weights(self) -> np.ndarray | None:
-        return integer_weights(entry_weights(self.space, self.groups, self.options.weighting))
-
-    def _soft_solution(self, temperature: float) -> SoftMap:
-        probabilities = self.probabilities
-        if temperature != 1.0:
-            probabilities = probabilities.at_temperature(temperature)
-        splits = one_fold_of_all(len(self.space), self.inputs.seed)
-        labeling = Labeling(self.space, entry_weights(self.space, self.groups, self.options.weighting), splits)
-        errors, maps = soft_errors(probabilities, labeling)
-        return SoftMap(soft_value(errors, labeling), tuple(int(c) for c in maps[0]), temperature)
-
-    def _search_errors(self, soft_maps: np.ndarray | None) -> None:
-        """Compute the held-out errors of the search, and their confusion matrix."""
-        assert self.problem is not None
-        labeling = self.problem.labeling
-        with self._stage("held-out search"):
-            maps = fit_search_maps(
-                self.problem.inputs, labeling, soft_maps, self._search_progress(len(labeling.splits))
-            )
-            predicted = fold_predictions(self.inputs.logits, labeling, maps, self.inputs.threads)
-            folds = zip(labeling.parts(1), predicted, strict=True)
-            self.errors["search"] = self.problem.average_parts((f.splits, fold_errors(f, p[None])) for f, p in folds)
-            self._set_confusion(predicted)
-
-    def _search_progress(self, n_folds: int) -> Callable[[float], None]:
-        """Return a function that reports progress, and announces a long computation after the first fold."""
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Add the wall time of a block to that of a stage."""
         began = time.perf_counter()
-        n_done = [0]
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
 
-        def report(share: float) -> None:
-            n_done[0] += 1
-            expected = (time.perf_counter() - began) * n_folds / self.inputs.threads
-            if n_done[0] == 1 and expected > ANNOUNCED_SECONDS:
-                log.info(
-                    "The search on %d parts of the samples takes about %.0f s %s. Pass --estimator soft to skip it.",
-                    n_folds,
-                    expected,
-                    describe_threads(self.inputs.threads),
-                )
-            self._report("held-out search", share)
+    def report(self, stage: str, share: float) -> None:
+        """Report progress."""
+        if self.progress:
+            self.progress(stage, share)
 
-        return report
 
-    def _set_confusion(self, predicted: np.ndarray) -> None:
-        assert self.problem is not None
-        matrix = np.zeros((self.space.n_classes, self.space.n_classes))
-        classes = self.problem.classes
-        matrix[np.ix_(classes, classes)] = fold_confusion(self.problem.labeling, predicted)
-        self.held_out_confusion = matrix
+@dataclass(frozen=True)
+class HeldOut:
+    """Held-out errors of the samples.
 
-    def _estimate(self, name: str, solution: Solution | SoftMap) -> Estimate:
-        errors = self.errors.get(name)
-        mean = estimate_mean(errors) if errors else None
-        return Estimate(
-            solution=solution,
-            held_out=mean.value if mean else None,
-            held_out_interval=mean.interval if mean else None,
-            held_out_se=mean.standard_error if mean else None,
-            measures=self.measures.values(solution.map),
-        )
+    Attributes:
+        errors: Errors of the samples by the name of the estimator.
+        leep: Minus the log-probability of each sample's label; None if the soft error was not computed.
+        matched_temperature: Temperature at which the softmax fits the labels best; None if there is none.
+        confusion: Confusion matrix of the search, shape (K, K); None if the search was not tested.
+    """
 
-    def _add_null(self, estimates: dict[str, Estimate], solutions: dict[str, Solution | SoftMap]) -> None:
-        """Add the null distribution to the estimate of the estimator that the permutation test is made with."""
-        assert self.problem is not None
-        name = self.options.permutations_for
-        permutations = self.options.permutations
+    errors: dict[str, SampleErrors] = field(default_factory=dict)
+    leep: SampleErrors | None = None
+    matched_temperature: float | None = None
+    confusion: np.ndarray | None = None
 
-        def report(drawn: int) -> None:
-            self._report("permutations", drawn / permutations)
 
-        if name == "soft":
-            soft = soft_permutation_test(self.problem, self.tested_probabilities, permutations, report)
-            searched = None
-            if "search" in self.options.names:
-                searched = permuted_search_error(self.problem, soft.null.repeats)
-            self.permuted_error = soft.permuted_error if searched is None else searched
-            estimates["soft"] = replace(estimates["soft"], held_out_null=soft.null)
-            return
-        value = solutions[name].value
-        hard = hard_permutation_test(
-            name, self.problem, self.inputs, self.space, (self.groups, self.merged_groups), value, permutations, report
-        )
-        above_floor = hard.in_sample_null.mean - self.space.floor
-        held_out = estimates[name].held_out
-        estimates[name] = replace(
-            estimates[name],
-            held_out=hard.value if held_out is None else held_out,
-            held_out_null=hard.null,
-            in_sample_null=hard.in_sample_null,
-            in_sample_ratio_to_null=(value - self.space.floor) / above_floor if above_floor > 0 else None,
-        )
+def compute_held_out(task: InferenceTask) -> HeldOut:
+    """Compute the held-out errors of the soft map and of the search, as far as they were requested."""
+    if not task.problem:
+        return HeldOut()
+    held_out, soft_maps = _soft_errors(task, task.problem) if task.uses_soft else (HeldOut(), None)
+    if "search" not in task.options.names:
+        return held_out
+    errors, confusion = _search_errors(task, task.problem, soft_maps)
+    return replace(held_out, errors={**held_out.errors, "search": errors}, confusion=confusion)
 
-    def _montecarlo_spread(self, value: float) -> float:
-        """Return the standard deviation of the Monte-Carlo minimum over seeds."""
-        values = [value]
-        for step in range(1, self.options.spread + 1):
-            inputs = replace(self.inputs, names=("montecarlo",), seed=self.inputs.seed + (step << 32))
-            values.append(run_chain(inputs, self.space)[0]["montecarlo"].value)
-        return float(np.std(values, ddof=1))
 
-    def curve(self) -> tuple[LearningCurvePoint, ...]:
-        """Return the learning curve, or nothing if it was not requested or would take long."""
-        if not self.options.curve or not self.problem or not self.uses_soft:
-            return ()
-        labeling = self.problem.labeling
-        with self._stage("learning curve"):
-            return learning_curve(
-                self.tested_probabilities,
-                labeling.space,
-                labeling.weights,
-                self.problem.split_groups,
-                self.options.splits,
-                self.inputs.seed,
-                self.problem.strata,
+def _soft_errors(task: InferenceTask, problem: HeldOutProblem) -> tuple[HeldOut, np.ndarray]:
+    """Return the soft held-out errors, their matched version and LEEP, and the maps of the folds (J, K)."""
+    labeling = problem.labeling
+    probabilities = task.tested_probabilities(problem)
+    with task.stage("soft"):
+        soft_average = problem.new_average()
+        leep_average = problem.new_average()
+        maps = []
+        for part in label_parts(probabilities, labeling):
+            part_maps, losses = soft_maps_and_leep_errors(probabilities, part)
+            leep_average.add(losses, part.splits)
+            del losses  # else they would be kept beside the soft errors
+            soft_average.add(soft_fold_errors(probabilities, part, part_maps), part.splits)
+            maps.append(part_maps)
+        errors = {"soft": problem.result(soft_average)}
+        task.report("soft", 0.5)
+        try:
+            temperature = matched_temperature(task.probabilities, task.space.n_classes)
+        except InputError:
+            temperature = None
+        if temperature is not None:
+            matched = probabilities.at_temperature(temperature)
+            parts = ((part.splits, soft_errors(matched, part)[0]) for part in label_parts(matched, labeling))
+            errors["soft-matched"] = problem.average_parts(parts)
+        task.report("soft", 0.5)
+    return HeldOut(errors, problem.result(leep_average), temperature), np.concatenate(maps)
+
+
+def _search_errors(
+    task: InferenceTask, problem: HeldOutProblem, soft_maps: np.ndarray | None
+) -> tuple[SampleErrors, np.ndarray]:
+    """Return the held-out errors of the search, and their confusion matrix."""
+    labeling = problem.labeling
+    threads = task.inputs.threads
+    with task.stage("held-out search"):
+        maps = fit_search_maps(problem.inputs, labeling, soft_maps, _search_progress(task, len(labeling.splits)))
+        predicted = fold_predictions(task.inputs.logits, labeling, maps, threads)
+        folds = zip(labeling.parts(1), predicted, strict=True)
+        errors = problem.average_parts((fold.splits, fold_errors(fold, one[None])) for fold, one in folds)
+        confusion = np.zeros((task.space.n_classes, task.space.n_classes))
+        confusion[np.ix_(problem.classes, problem.classes)] = fold_confusion(labeling, predicted)
+    return errors, confusion
+
+
+def _search_progress(task: InferenceTask, n_folds: int) -> Callable[[float], None]:
+    """Return a function that reports progress, and announces a long computation after the first fold."""
+    began = time.perf_counter()
+    n_done = [0]
+
+    def report(share: float) -> None:
+        n_done[0] += 1
+        expected = (time.perf_counter() - began) * n_folds / task.inputs.threads
+        if n_done[0] == 1 and expected > ANNOUNCED_SECONDS:
+            log.info(
+                "The search on %d parts of the samples takes about %.0f s %s. Pass --estimator soft to skip it.",
+                n_folds,
+                expected,
+                describe_threads(task.inputs.threads),
             )
+        task.report("held-out search", share)
 
-    def tested_samples(self) -> TestedSamples | None:
-        """Return the samples that were tested, with their errors."""
-        if not self.problem or not self.errors:
-            return None
-        space = self.problem.labeling.space
-        labels = self.problem.classes[space.rarest_labels]
-        groups = None if self.groups is None else self.groups[self.problem.samples]
-        multi_label = len(space.labels) > len(space)
-        return TestedSamples(space.rows, labels, groups, dict(self.errors), self.leep, multi_label)
+    return report
 
-    def bounds(self, bound_seconds: float) -> Bounds:
-        """Compute the upper bound, and the lower bounds for the real and for permuted labels.
 
-        Args:
-            bound_seconds: Time limit of each lower bound, in seconds; 0 for no lower bounds.
-        """
-        weights = entry_weights(self.space, self.groups, self.options.weighting)
-        of_samples = np.bincount(self.space.entry_samples, weights)
-        # The bound counts every sample once, so it says nothing about an error in which samples differ in weight.
-        upper = upper_bound(self.inputs.logits, self.space) if np.allclose(of_samples, of_samples[0]) else None
-        if not bound_seconds:
-            return Bounds(None, upper, None, None)
-        if integer_weights(weights) is not None or self.space.weights is not None:
-            log.warning(
-                "The lower bound is skipped. It needs one label for each sample and samples of equal weight, so it "
-                "does not apply to multi-label data or to weights that differ."
-            )
-            return Bounds(None, upper, None, None)
-        donors = permute_merged_groups(
-            self.space.label_set_ids,
-            self.groups,
-            self.merged_groups,
-            self.inputs.seed,
-            0,
-            self.options.permutations_by,
+def tested_samples(task: InferenceTask, held_out: HeldOut) -> TestedSamples | None:
+    """Return the samples that were tested, with their errors; None if there are none."""
+    problem = task.problem
+    if not problem or not held_out.errors:
+        return None
+    space = problem.labeling.space
+    labels = problem.classes[space.rarest_labels]
+    groups = None if task.groups is None else task.groups[problem.samples]
+    multi_label = len(space.labels) > len(space)
+    return TestedSamples(space.rows, labels, groups, dict(held_out.errors), held_out.leep, multi_label)
+
+
+def compute_estimates(task: InferenceTask, held_out: HeldOut) -> tuple[dict[str, Estimate], float | None]:
+    """Run all requested estimators.
+
+    Returns:
+        The estimates by name, and the held-out error with permuted labels, None if it was not computed.
+    """
+    options = task.options
+    solutions = _solutions(task, held_out)
+    estimates = {name: _estimate(task, solution, held_out.errors.get(name)) for name, solution in solutions.items()}
+    permuted_error = None
+    if task.problem and options.permutations:
+        _warn_of_order(task)
+        name = options.permutations_for
+        with task.stage("permutations"):
+            if name == "soft":
+                estimates[name], permuted_error = _with_soft_null(task, task.problem, estimates[name])
+            else:
+                estimates[name] = _with_hard_null(task, task.problem, estimates[name])
+    if options.spread and "montecarlo" in estimates:
+        with task.stage("spread"):
+            spread = _montecarlo_spread(task, solutions["montecarlo"].value)
+        estimates["montecarlo"] = replace(estimates["montecarlo"], spread=spread)
+    return estimates, permuted_error
+
+
+def _solutions(task: InferenceTask, held_out: HeldOut) -> dict[str, Solution | SoftMap]:
+    """Return the solution of each estimator on all samples."""
+    solutions: dict[str, Solution | SoftMap] = {}
+    if task.uses_soft:
+        with task.stage("soft"):
+            solutions["soft"] = _soft_solution(task, 1.0)
+            if held_out.matched_temperature is not None:
+                solutions["soft-matched"] = _soft_solution(task, held_out.matched_temperature)
+    if not task.inputs.names:
+        return solutions
+    starts = [np.asarray(solution.map) for name, solution in solutions.items() if name == "soft"]
+    chain, seconds = run_chain(task.inputs, task.space, integer_weights(task.weights), starts, task.progress)
+    task.seconds.update(seconds)
+    return {**chain, **solutions}
+
+
+def _soft_solution(task: InferenceTask, temperature: float) -> SoftMap:
+    probabilities = task.probabilities
+    if temperature != 1.0:
+        probabilities = probabilities.at_temperature(temperature)
+    labeling = Labeling(task.space, task.weights, one_fold_of_all(len(task.space), task.inputs.seed))
+    errors, maps = soft_errors(probabilities, labeling)
+    return SoftMap(soft_value(errors, labeling), tuple(int(c) for c in maps[0]), temperature)
+
+
+def _estimate(task: InferenceTask, solution: Solution | SoftMap, errors: SampleErrors | None) -> Estimate:
+    mean = estimate_mean(errors) if errors else None
+    return Estimate(
+        solution=solution,
+        held_out=mean.value if mean else None,
+        held_out_interval=mean.interval if mean else None,
+        held_out_se=mean.standard_error if mean else None,
+        measures=_further_measures(task, solution.map),
+    )
+
+
+def _further_measures(task: InferenceTask, source_classes: Sequence[int]) -> dict[str, float]:
+    """Return the value of each further measure under one map (K,), by name."""
+    space = task.space
+    weights = task.weights if space.has_single_labels else np.bincount(space.entry_samples, task.weights, len(space))
+    return {
+        name: map_discrepancy(
+            task.logits, space, source_classes, name, temperature=task.options.temperature, sample_weights=weights
         )
-        logits, threads = self.inputs.logits, self.inputs.threads
-        with self._stage("bounds"):
-            real, permuted = (
-                lower_bound(logits, space.labels, space.n_classes, seconds=bound_seconds, threads=threads)
-                for space in (self.space, self.space.with_labels_from(donors))
-            )
-        return Bounds(real.value, upper, permuted.value, real.groups)
+        for name in task.options.measures
+    }
+
+
+def _warn_of_order(task: InferenceTask) -> None:
+    """Warn if shuffled labels give a p-value that is too low, or if there are few shifts to draw from."""
+    if task.options.permutations_by == "shuffle":
+        if task.is_ordered:
+            log.warning(ORDERED)
+        return
+    n_shifts = count_shifts(task.space.label_set_ids, task.groups)
+    if n_shifts <= task.options.permutations:
+        log.warning(
+            "The groups allow only %.0f different shifts of their labels, so the p-value can hardly be below %.2g.",
+            n_shifts,
+            smallest_p_value(int(n_shifts) - 1),
+        )
+
+
+def _permutation_progress(task: InferenceTask) -> Callable[[int], None]:
+    return lambda drawn: task.report("permutations", drawn / task.options.permutations)
+
+
+def _with_soft_null(task: InferenceTask, problem: HeldOutProblem, estimate: Estimate) -> tuple[Estimate, float | None]:
+    """Return the soft estimate with its null distribution, and the held-out error with permuted labels."""
+    probabilities = task.tested_probabilities(problem)
+    soft = soft_permutation_test(problem, probabilities, task.options.permutations, _permutation_progress(task))
+    searched = permuted_search_error(problem, soft.null.repeats) if "search" in task.options.names else None
+    return replace(estimate, held_out_null=soft.null), soft.permuted_error if searched is None else searched
+
+
+def _with_hard_null(task: InferenceTask, problem: HeldOutProblem, estimate: Estimate) -> Estimate:
+    """Return the estimate of a 0-1 estimator with its null distributions."""
+    value = estimate.solution.value
+    hard = hard_permutation_test(
+        task.options.permutations_for,
+        problem,
+        task.inputs,
+        task.space,
+        (task.groups, task.merged_groups),
+        value,
+        task.options.permutations,
+        _permutation_progress(task),
+    )
+    above_floor = hard.in_sample_null.mean - task.space.floor
+    return replace(
+        estimate,
+        held_out=hard.value if estimate.held_out is None else estimate.held_out,
+        held_out_null=hard.null,
+        in_sample_null=hard.in_sample_null,
+        in_sample_ratio_to_null=(value - task.space.floor) / above_floor if above_floor > 0 else None,
+    )
+
+
+def _montecarlo_spread(task: InferenceTask, value: float) -> float:
+    """Return the standard deviation of the Monte-Carlo minimum over seeds."""
+    values = [value]
+    for step in range(1, task.options.spread + 1):
+        inputs = replace(task.inputs, names=("montecarlo",), seed=task.inputs.seed + (step << 32))
+        values.append(run_chain(inputs, task.space)[0]["montecarlo"].value)
+    return float(np.std(values, ddof=1))
+
+
+def compute_curve(task: InferenceTask) -> tuple[LearningCurvePoint, ...]:
+    """Return the learning curve, or nothing if it was not requested or would take long."""
+    problem = task.problem
+    if not task.options.curve or not problem or not task.uses_soft:
+        return ()
+    with task.stage("learning curve"):
+        return learning_curve(
+            task.tested_probabilities(problem),
+            problem.labeling.space,
+            problem.labeling.weights,
+            problem.split_groups,
+            task.options.splits,
+            task.inputs.seed,
+            problem.strata,
+        )
+
+
+def compute_bounds(task: InferenceTask, bound_seconds: float) -> Bounds:
+    """Compute the upper bound, and the lower bounds for the real and for permuted labels.
+
+    Args:
+        task: The task.
+        bound_seconds: Time limit of each lower bound, in seconds; 0 for no lower bounds.
+    """
+    of_samples = np.bincount(task.space.entry_samples, task.weights)
+    # The bound counts every sample once, so it says nothing about an error in which samples differ in weight.
+    upper = upper_bound(task.inputs.logits, task.space) if np.allclose(of_samples, of_samples[0]) else None
+    if not bound_seconds:
+        return Bounds(None, upper, None, None)
+    if integer_weights(task.weights) is not None or task.space.weights is not None:
+        log.warning(
+            "The lower bound is skipped. It needs one label for each sample and samples of equal weight, so it "
+            "does not apply to multi-label data or to weights that differ."
+        )
+        return Bounds(None, upper, None, None)
+    donors = permute_merged_groups(
+        task.space.label_set_ids,
+        task.groups,
+        task.merged_groups,
+        task.inputs.seed,
+        0,
+        task.options.permutations_by,
+    )
+    logits, threads = task.inputs.logits, task.inputs.threads
+    with task.stage("bounds"):
+        real, permuted = (
+            lower_bound(logits, space.labels, space.n_classes, seconds=bound_seconds, threads=threads)
+            for space in (task.space, task.space.with_labels_from(donors))
+        )
+    return Bounds(real.value, upper, permuted.value, real.groups)

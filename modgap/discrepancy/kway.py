@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
 
 from modgap.discrepancy.estimator_chain import EstimatorInputs, fit_search_maps, run_chain
 from modgap.discrepancy.held_out import fold_errors, fold_predictions
@@ -13,7 +12,7 @@ from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.soft import Labeling, soft_errors
 from modgap.errors import InputError
 from modgap.label_space import LabelSpace
-from modgap.statistics.intervals import SampleErrors, estimate_mean
+from modgap.statistics.intervals import SampleErrors, estimate_mean, student_quantile
 from modgap.statistics.splits import Splits, per_class_splits, testable_samples
 from modgap.statistics.weights import entry_weights, integer_weights
 
@@ -233,7 +232,7 @@ class _Sums:
         value = float(values.mean()) if len(values) else None
         interval = None
         if value is not None and len(values) > 1:
-            half_width = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+            half_width = float(student_quantile(len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
             interval = (value - half_width, value + half_width)
         if not self.averages:
             return KWayEstimate(value, interval, None, None)

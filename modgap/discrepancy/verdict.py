@@ -15,13 +15,13 @@ from typing import Any
 
 from scipy import stats
 
-from modgap.formatting import count
+from modgap.formatting import confidence_interval, count
 from modgap.statistics.intervals import LEVEL, MIN_UNITS
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.statistics.permutations import smallest_p_value
 
 __all__ = [
     "ENOUGH_CONTROLS",
-    "SIGNIFICANCE_LEVEL",
     "STATUSES",
     "ControlEvidence",
     "Evidence",
@@ -37,7 +37,6 @@ __all__ = [
     "verdict",
 ]
 
-SIGNIFICANCE_LEVEL = 0.05
 ENOUGH_CONTROLS = 3
 """Fewest random initializations from which a statement on pretraining is made, and their variance is estimated."""
 CONTROL_HINT = "Pass --control (in Python control=3) to compare with the same architecture with random weights."
@@ -260,7 +259,7 @@ def error_sentence(numbers: Evidence) -> str:
     if numbers.held_out is None:
         return f"The error on all samples is {numbers.in_sample:.3f}. {_no_test_sentence(numbers)}"
     name = "soft held-out error" if numbers.estimator == "soft" else "held-out error"
-    value = f"{numbers.held_out:.3f}{_interval_text(numbers.interval)}"
+    value = f"{numbers.held_out:.3f}{confidence_interval(numbers.interval, between='-')}"
     sentence = f"The {name} is {value} over {_classes(numbers)}; the chance level is {numbers.chance:.3f}."
     if numbers.interval is None and numbers.n_units is not None:
         units = count(numbers.n_units, "group" if numbers.in_groups else "sample")
@@ -279,10 +278,6 @@ def _no_test_sentence(numbers: Evidence) -> str:
         )
     why = f"The estimator {numbers.estimator} has no held-out error."
     return f"It is too low, because the map was chosen on the same samples. {why}"
-
-
-def _interval_text(interval: tuple[float, float] | None) -> str:
-    return f" ({100 * LEVEL:.0f} % CI {interval[0]:.3f}-{interval[1]:.3f})" if interval else ""
 
 
 def _all_tested(numbers: Evidence) -> bool:

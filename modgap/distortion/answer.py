@@ -7,16 +7,14 @@ from pathlib import PurePath
 from typing import Any
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Curve, Mark, Table, Verdict
-from modgap.distortion.display_names import display_name
-from modgap.distortion.few_shot import FewShotCurve
-from modgap.distortion.grid import encoder_table, grid_cells
-from modgap.distortion.measurement import EncoderResult, SurrogateResult
-from modgap.formatting import count, visible_name
-from modgap.statistics.multiple_comparisons import holm
+from modgap.distortion.grid import display_name, encoder_table, grid_cells
+from modgap.distortion.measurement import SurrogateResult
+from modgap.distortion.probe_cross_validation import FewShotCurve
+from modgap.formatting import confidence_interval, count, format_interval, visible_name
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm
 
 __all__ = ["answer_of_record", "notes", "tables"]
 
-SIGNIFICANCE_LEVEL = 0.05
 IS_SIGNIFICANT = "Is the loss significant?"
 HOW_LARGE = "How large is it at most?"
 
@@ -146,7 +144,7 @@ def _largest(one: Comparison, n_tests: int, kind: str) -> Verdict:
     text = (
         f"The largest {kind}difference is that of {one.encoder}: the error of its {display_name(one.probe)} probe on "
         f"{one.surrogate} is {one.error:.3f}, which minus that of the untouched encoder is "
-        f"{one.difference:+.3f}{_interval(one.interval)}{_p_text(one.p_value, n_tests)}."
+        f"{one.difference:+.3f}{confidence_interval(one.interval)}{_p_text(one.p_value, n_tests)}."
     )
     return Verdict(HOW_LARGE, f"{one.difference:+.3f}".replace("-", "−"), status, text)
 
@@ -156,12 +154,8 @@ def _untouched_sentence(surrogate: Mapping[str, Any]) -> str:
     name, error, interval = _first_probe(encoder)
     return (
         f"The error of the {display_name(name)} probe of {visible_name(encoder['encoder'])} on "
-        f"{_surrogate_name(surrogate)} is {error:.3f}{_interval(interval)}."
+        f"{_surrogate_name(surrogate)} is {error:.3f}{confidence_interval(interval)}."
     )
-
-
-def _interval(interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else f" (95 % CI {interval[0]:.3f} to {interval[1]:.3f})"
 
 
 def _p_text(p_value: float | None, n_tests: int) -> str:
@@ -179,20 +173,17 @@ def tables(result: SurrogateResult) -> Iterator[Table]:
         f"Majority-class baseline error {result.baseline_error:.3f}. A lower error means that more knowledge is left."
     )
     untouched = [one.first_probe.value for one in result.encoders if one.difference is None]
+    probes = [(one.first_probe, one.encoder.run is None) for one in result.encoders]
+    marks = [Mark(probe.value, probe.interval, is_reference=is_other) for probe, is_other in probes]
     yield Table(
         *encoder_table(result.encoders),
         title,
         "The dashed line is the untouched encoder. Squares are encoders that no run trained.",
-        [_mark(one) for one in result.encoders],
+        marks,
         untouched[0] if untouched else None,
     )
     yield from _seed_table(result)
     yield from _few_shot_table(result)
-
-
-def _mark(result: EncoderResult) -> Mark:
-    probe = result.first_probe
-    return Mark(probe.value, probe.interval, is_reference=result.encoder.run is None)
 
 
 def _seed_table(result: SurrogateResult) -> Iterator[Table]:
@@ -206,7 +197,7 @@ def _seed_table(result: SurrogateResult) -> Iterator[Table]:
             cell.method,
             str(cell.epoch),
             f"{cell.mean:.3f}",
-            f"{cell.interval[0]:.3f} to {cell.interval[1]:.3f}" if math.isfinite(cell.interval[0]) else "-",
+            format_interval(cell.interval if math.isfinite(cell.interval[0]) else None),
             str(cell.seeds),
         ]
         for cell in cells

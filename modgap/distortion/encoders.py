@@ -1,20 +1,29 @@
-"""Encoders whose features are compared: the untouched encoder of a source, and those that runs trained."""
+"""Encoders that are compared, untouched or trained by a run, and their features of a surrogate, stored in the cache."""
 
+import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import numpy as np
+import torch
 
 from modgap.errors import InputError, UsageError
-from modgap.sources import Parts, SourceHandle
+from modgap.forward.batched_inference import choose_device, output_batches
+from modgap.forward.sample_request import SampleRequest
+from modgap.models.pooled_layers import OUTPUT, PooledLayers, layer_names
+from modgap.progress import Progress
+from modgap.sources import Parts, Source, SourceHandle
+from modgap.storage.algorithms import algorithm_versions
+from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
 from modgap.storage.digests import file_digest
+from modgap.transfer.checkpoint import load_tensors, part_of
 from modgap.transfer.run_folder import Run, check_source, epoch_file, open_run
+from modgap.transfer.surrogate import Surrogate
 
-if TYPE_CHECKING:
-    from torch import nn
-
-__all__ = ["UNTOUCHED", "Encoder", "Epochs", "encoders_of_runs"]
+__all__ = ["UNTOUCHED", "Encoder", "Epochs", "FeatureRequest", "compute_features", "encoders_of_runs"]
 
 log = logging.getLogger("modgap")
 
@@ -78,18 +87,49 @@ class Encoder:
         """Return everything that determines the weights, besides the source."""
         if self.run is None:
             return {"encoder": UNTOUCHED}
-        path = self.run.weights if self.epoch is None else epoch_file(self.run.folder, self.epoch)
-        return {"encoder": file_digest(path)}
+        return {"encoder": file_digest(self._weights(self.run))}
 
-    def load(self, parts: Parts) -> "nn.Module":
+    def load(self, parts: Parts) -> torch.nn.Module:
         """Return the encoder in evaluation mode.
 
         Args:
             parts: Parts of the source, whose architecture the encoder has.
-        """
-        from modgap.transfer.adapted_encoder import load_adapted_encoder
 
-        return parts.encoder if self.run is None else load_adapted_encoder(self.run, parts, self.epoch)
+        Raises:
+            InputError: When the weights are missing, or belong to another source or another input size.
+        """
+        if self.run is None:
+            return parts.encoder
+        run = self.run
+        path = self._weights(run)
+        if self.epoch is None and not run.has_chosen_weights:
+            raise InputError(f"The run has no weights at {path} because it was not finished. Resume it first.")
+        if not path.exists():
+            raise InputError(
+                f"The run has no weights at {path} because it did not keep epoch {self.epoch}. "
+                "Its setting stage2.keep_epochs names the epochs that it kept."
+            )
+        encoder = copy.deepcopy(parts.encoder)
+        try:
+            encoder.load_state_dict(part_of(load_tensors(run.checked(path)), "encoder"))
+        except RuntimeError as error:
+            raise InputError(
+                f"The encoder in {path} is not that of the run's source {run.record['source']} at this input size. "
+                f"{_input_size_advice(run)}"
+            ) from error
+        return encoder.eval()
+
+    def _weights(self, run: Run) -> Path:
+        """Return the file of the encoder's weights among those of its run."""
+        return run.weights if self.epoch is None else epoch_file(run.folder, self.epoch)
+
+
+def _input_size_advice(run: Run) -> str:
+    """Return the input size of a run in a sentence. The weights of many encoders depend on it."""
+    size = run.record["input_size"]
+    if size is None:
+        return "The run has the source's default input size. Leave out --input-size."
+    return f"The run was trained with --input-size {size}. Pass the same."
 
 
 def encoders_of_runs(
@@ -172,3 +212,109 @@ def _select_epochs(run: Run, epochs: Epochs) -> list[int | None]:
         saved_epochs = ", ".join(map(str, run.saved_epochs)) or "none"
         raise UsageError(f"The run in {run.folder} did not keep epoch {missing[0]}. It kept epochs: {saved_epochs}.")
     return list(epochs)
+
+
+# Features
+
+
+@dataclass(frozen=True)
+class FeatureRequest:
+    """Layers whose features are computed, and how.
+
+    Attributes:
+        samples: Samples of a surrogate, input size and device. Its `representation` does not apply.
+        layers: Names of modules of the encoder, wildcards allowed; `output` for its output.
+        normalized: Whether the features of each sample are divided by their Euclidean norm.
+    """
+
+    samples: SampleRequest = field(default_factory=SampleRequest)
+    layers: tuple[str, ...] = (OUTPUT,)
+    normalized: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise if a field of the samples is set that does not apply."""
+        self.samples.refuse_changes("representation", purpose="features of surrogates")
+
+
+def compute_features(
+    source: Source,
+    fingerprint: Mapping[str, Any],
+    encoder: Encoder,
+    surrogate: Surrogate,
+    request: FeatureRequest | None = None,
+    progress: Progress | None = None,
+) -> dict[str, np.ndarray]:
+    """Compute the features of each requested layer in one pass, or read them from the cache.
+
+    The features of a sample are the mean over its tokens or positions; those of a labeled word are its first token's.
+
+    Args:
+        source: Source that the encoder comes from, with its embedder and preprocessing.
+        fingerprint: Everything that determines the weights of the source.
+        encoder: The encoder.
+        surrogate: The labeled samples.
+        request: Layers, precision and device; None for the output alone.
+        progress: Called with `features` and the share of the work done since the last call.
+
+    Returns:
+        Features by layer, float32, shape (n, D).
+
+    Raises:
+        UsageError: When a layer is unknown.
+        InputError: When the weights do not fit the source.
+    """
+    request = request or FeatureRequest()
+    parts = source.split()
+    names = layer_names(parts.encoder, request.layers)
+    provenance = {
+        "source": dict(fingerprint),
+        **encoder.fingerprint(),
+        "surrogate": surrogate.provenance,
+        "layers": names,
+        "input_size": request.samples.input_size,
+        "dtype": request.samples.dtype,
+        "algorithms": algorithm_versions("reading", "inference", "pooled layers"),
+    }
+
+    def run() -> tuple[np.ndarray, list[int]]:
+        model = PooledLayers(parts, encoder.load(parts), names, source.convolutional).eval()
+        return _run_model(source, model, surrogate, request, progress), list(model.widths)
+
+    codec = Codec[tuple[np.ndarray, list[int]]](
+        lambda result: CacheEntry({"features": result[0]}, {"widths": result[1], "provenance": provenance}),
+        lambda entry: (entry.arrays["features"], entry.metadata["widths"]),
+    )
+    rows, widths = cached("features", cache_key(provenance), run, codec)
+    layers = np.split(rows, np.cumsum(widths)[:-1], axis=1)
+    scale = _normalize if request.normalized else np.asarray
+    return {name: scale(features) for name, features in zip(names, layers, strict=True)}
+
+
+def _run_model(
+    source: Source,
+    model: PooledLayers,
+    surrogate: Surrogate,
+    request: FeatureRequest,
+    progress: Progress | None,
+) -> np.ndarray:
+    """Return the pooled features of all layers, shape (n, sum of the widths)."""
+    as_input: Any = surrogate
+    batches = []
+    for batch in output_batches(
+        replace(source, model=model, input=as_input),
+        surrogate.samples,
+        np.arange(len(surrogate)),
+        as_input,
+        device=choose_device(request.samples.device),
+        batch_size=request.samples.batch_size,
+        dtype=request.samples.dtype,
+    ):
+        batches.append(batch)
+        if progress:
+            progress("features", len(batch) / len(surrogate))
+    return np.concatenate(batches)
+
+
+def _normalize(rows: np.ndarray) -> np.ndarray:
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    return np.asarray(rows / np.where(norms > 0, norms, 1))

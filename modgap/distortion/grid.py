@@ -5,14 +5,30 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
-from modgap.distortion.display_names import display_name
 from modgap.distortion.measurement import EncoderResult
-from modgap.distortion.similarity import SimilarityGrid
-from modgap.formatting import format_p_value
+from modgap.formatting import format_interval, format_p_value
+from modgap.statistics.intervals import student_quantile
 
-__all__ = ["GridCell", "encoder_table", "grid_cells", "layer_grid"]
+__all__ = ["GridCell", "SimilarityGrid", "display_name", "encoder_table", "grid_cells", "layer_grid"]
+
+DISPLAY_NAMES = {
+    "knn": "k-NN",
+    "linear_cka": "linear CKA",
+    "kernel_cka": "kernel CKA",
+    "procrustes": "Procrustes",
+    "knn_overlap": "k-NN overlap",
+}
+
+
+def display_name(name: str) -> str:
+    """Return the printed name of a probe or a similarity measure.
+
+    Example:
+        >>> display_name("linear_cka"), display_name("ridge")
+        ('linear CKA', 'ridge')
+    """
+    return DISPLAY_NAMES.get(name, name.replace("_", " "))
 
 
 @dataclass(frozen=True)
@@ -55,7 +71,7 @@ def _mean_over_seeds(results: Sequence[EncoderResult]) -> tuple[float, tuple[flo
     mean = float(errors.mean())
     if len(errors) == 1:
         return mean, results[0].first_probe.interval or (math.nan, math.nan), 1
-    reach = float(stats.t.ppf(0.975, len(errors) - 1) * errors.std(ddof=1) / math.sqrt(len(errors)))
+    reach = float(student_quantile(len(errors) - 1) * errors.std(ddof=1) / math.sqrt(len(errors)))
     return mean, (max(0.0, mean - reach), min(1.0, mean + reach)), len(errors)
 
 
@@ -86,13 +102,13 @@ def encoder_table(results: Sequence[EncoderResult]) -> tuple[list[str], list[lis
 
 def _table_row(result: EncoderResult, measures: Sequence[str], has_f1: bool) -> Iterator[str]:
     first, *others = result.probes.values()
-    yield from (result.label, f"{first.value:.3f}", _format_interval(first.interval))
+    yield from (result.label, f"{first.value:.3f}", format_interval(first.interval))
     difference = result.difference
     if difference is None:
         yield from ("-", "-", "-")
     else:
         yield f"{difference.value:+.3f}"
-        yield from (_format_interval(difference.interval), format_p_value(difference.p_value))
+        yield from (format_interval(difference.interval), format_p_value(difference.p_value))
     yield from (f"{other.value:.3f}" for other in others)
     if has_f1:
         yield f"{first.entity_f1.value:.3f}" if first.entity_f1 else "-"
@@ -101,8 +117,25 @@ def _table_row(result: EncoderResult, measures: Sequence[str], has_f1: bool) -> 
         yield f"{layers[-1].value:.3f}" if layers else "-"
 
 
-def _format_interval(interval: tuple[float, float] | None) -> str:
-    return "-" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+@dataclass(frozen=True)
+class SimilarityGrid:
+    """Similarity of the layers of encoders to the same layers of the untouched encoder.
+
+    Attributes:
+        name: Name of the measure.
+        rows: Labels of the encoders.
+        columns: Names of the layers.
+        values: Similarities, shape (rows, columns); higher is more similar.
+        nulls: Expected values for unrelated features, shape (rows, columns).
+        samples: Number of samples.
+    """
+
+    name: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: np.ndarray
+    nulls: np.ndarray
+    samples: int
 
 
 def layer_grid(results: Sequence[EncoderResult], measure: str) -> SimilarityGrid | None:

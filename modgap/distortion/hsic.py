@@ -9,7 +9,6 @@ T = ||X'Y||^2 - d'e, so that no n x n matrix is needed. Each sum without one sam
 row, so that the delete-one jackknife costs as much as one estimate.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +18,7 @@ from modgap.distortion.arrays import map_blocks, squared_distances
 from modgap.errors import InputError
 from modgap.probes.single_thread import single_blas_thread
 
-__all__ = ["PairTerms", "Terms", "hsic", "kernel_terms", "leave_one_out_hsic", "linear_terms", "varies"]
+__all__ = ["Terms", "hsic", "kernel_terms", "leave_one_out_hsic", "linear_terms", "varies"]
 
 MEDIAN_SAMPLES = 2000
 """Largest number of samples from which the median distance is computed."""
@@ -42,21 +41,6 @@ class Terms:
     second: np.ndarray
     first_second: np.ndarray | None = None
     second_first: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class PairTerms:
-    """Terms of all pairs of the layers of two encoders.
-
-    Attributes:
-        cross: Terms of each layer of the first encoder (rows) with each layer of the second (columns).
-        first_with_itself: Terms of each layer of the first encoder with itself.
-        second_with_itself: Terms of each layer of the second encoder with itself.
-    """
-
-    cross: list[list[Terms]]
-    first_with_itself: list[Terms]
-    second_with_itself: list[Terms]
 
 
 def hsic(terms: Terms) -> float:
@@ -89,22 +73,14 @@ def varies(terms: Terms) -> bool:
     return bool(hsic(terms) * n * (n - 3) > 1e-12 * (terms.both.sum() + (terms.first**2).sum() / n))
 
 
-def linear_terms(firsts: Sequence[np.ndarray], seconds: Sequence[np.ndarray], jackknife: bool) -> PairTerms:
-    """Compute the terms of linear kernels of all pairs of centered features.
+def linear_terms(first: np.ndarray, second: np.ndarray, jackknife: bool) -> Terms:
+    """Compute the terms of linear kernels of centered features.
 
     Args:
-        firsts: Centered features of the layers of the first encoder, each of shape (n, D).
-        seconds: Centered features of the layers of the second encoder.
+        first: Centered features of the first encoder, shape (n, D).
+        second: Centered features of the second encoder, shape (n, D').
         jackknife: Whether to compute the terms of the jackknife too.
     """
-    return PairTerms(
-        cross=[[_linear_pair(first, second, jackknife) for second in seconds] for first in firsts],
-        first_with_itself=[_linear_pair(array, array, jackknife) for array in firsts],
-        second_with_itself=[_linear_pair(array, array, jackknife) for array in seconds],
-    )
-
-
-def _linear_pair(first: np.ndarray, second: np.ndarray, jackknife: bool) -> Terms:
     d = (first**2).sum(axis=1)
     e = (second**2).sum(axis=1)
     if len(first) ** 2 < first.shape[1] * second.shape[1]:
@@ -119,13 +95,13 @@ def _linear_pair(first: np.ndarray, second: np.ndarray, jackknife: bool) -> Term
 
 
 def kernel_terms(
-    firsts: Sequence[np.ndarray], seconds: Sequence[np.ndarray], bandwidth: float, jackknife: bool, threads: int
-) -> PairTerms:
-    """Compute the terms of Gaussian kernels of all pairs of features; each block of a kernel is shared by its pairs.
+    first: np.ndarray, second: np.ndarray, bandwidth: float, jackknife: bool, threads: int
+) -> tuple[Terms, Terms, Terms]:
+    """Compute the terms of Gaussian kernels of both features, and of each kernel with itself.
 
     Args:
-        firsts: Centered features of the layers of the first encoder, each of shape (n, D).
-        seconds: Centered features of the layers of the second encoder.
+        first: Centered features of the first encoder, shape (n, D).
+        second: Centered features of the second encoder, shape (n, D').
         bandwidth: Standard deviation of the kernels as a multiple of the median distance.
         jackknife: Whether to compute the terms of the jackknife too.
         threads: Number of blocks that are computed at the same time.
@@ -134,21 +110,21 @@ def kernel_terms(
         InputError: When the median distance is 0.
     """
     with single_blas_thread():
-        kernels = [_GaussianKernel(array, bandwidth) for array in (*firsts, *seconds)]
-    n_first = len(firsts)
-    n_samples = len(firsts[0])
+        kernels = [_GaussianKernel(array, bandwidth) for array in (first, second)]
+    n_samples = len(first)
     row_bytes = 8 * n_samples * (len(kernels) + 3)
 
-    def sum_rows(rows: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        blocks = np.stack([kernel.rows(rows) for kernel in kernels])
-        products = blocks[:n_first].transpose(1, 0, 2) @ blocks[n_first:].transpose(1, 2, 0)
-        return blocks.sum(axis=2), np.einsum("mij,mij->mi", blocks, blocks), products.transpose(1, 2, 0)
+    def sum_rows(rows: slice) -> np.ndarray:
+        one, other = (kernel.rows(rows) for kernel in kernels)
+        squares = (np.einsum("ij,ij->i", block, block) for block in (one, other))
+        products = (one[:, None] @ other[:, :, None]).ravel()
+        return np.stack([one.sum(axis=1), other.sum(axis=1), *squares, products])
 
     parts = map_blocks(sum_rows, n_samples, row_bytes, threads)
-    totals, squares, cross = (np.concatenate([part[i] for part in parts], axis=-1) for i in range(3))
+    *totals, first_squares, second_squares, products = np.concatenate(parts, axis=1)
 
     def multiply_rows(rows: slice) -> np.ndarray:
-        return np.stack([kernel.rows(rows) @ totals.T for kernel in kernels])
+        return np.stack([kernel.rows(rows) @ np.stack(totals).T for kernel in kernels])
 
     # times[a, b] is kernel a times the row sums of kernel b.
     times = np.concatenate(map_blocks(multiply_rows, n_samples, row_bytes, threads), axis=1) if jackknife else None
@@ -158,9 +134,7 @@ def kernel_terms(
             return Terms(both, totals[a], totals[b])
         return Terms(both, totals[a], totals[b], times[a, :, b], times[b, :, a])
 
-    with_itself = [terms(a, a, squares[a]) for a in range(len(kernels))]
-    pairs = [[terms(a, n_first + b, cross[a, b]) for b in range(len(seconds))] for a in range(n_first)]
-    return PairTerms(pairs, with_itself[:n_first], with_itself[n_first:])
+    return terms(0, 1, products), terms(0, 0, first_squares), terms(1, 1, second_squares)
 
 
 class _GaussianKernel:

@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from modgap.distortion.encoders import Encoder, Epochs, encoders_of_runs
-from modgap.distortion.features import FeatureRequest, compute_features
-from modgap.distortion.few_shot import FewShotCurve, few_shot_curve
-from modgap.distortion.probe_cross_validation import REPEATS, CrossValidatedProbe, cross_validate_probe
+from modgap.distortion.encoders import Encoder, Epochs, FeatureRequest, compute_features, encoders_of_runs
+from modgap.distortion.probe_cross_validation import (
+    REPEATS,
+    CrossValidatedProbe,
+    FewShotCurve,
+    cross_validate_probe,
+    few_shot_curve,
+)
 from modgap.distortion.similarity import SimilarityResult, similarity
 from modgap.distortion.tsne_maps import TsneMap, tsne_maps
 from modgap.errors import UsageError

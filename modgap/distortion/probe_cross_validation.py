@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgap.distortion.probe_evaluation import ProbeResult, evaluate_probe
-from modgap.distortion.statistics import EntityF1, entity_f1
+from modgap.distortion.probe_evaluation import EntityF1, ProbeResult, entity_f1, evaluate_probe
 from modgap.errors import UsageError
 from modgap.probes.folds import repeated_folds
 from modgap.probes.input_checks import validate_samples
 from modgap.statistics.bootstrap import group_numbers
 from modgap.statistics.intervals import MIN_UNITS, MeanError, SampleErrors, average_errors, estimate_mean
 
-__all__ = ["FOLDS", "REPEATS", "CrossValidatedProbe", "cross_validate_probe"]
+__all__ = ["FOLDS", "REPEATS", "CrossValidatedProbe", "FewShotCurve", "cross_validate_probe", "few_shot_curve"]
 
 FOLDS = 3
 """Number of folds of a repeat: a probe is fitted on two thirds of the samples and tested on the others."""
@@ -102,13 +101,17 @@ def cross_validate_probe(
     array, truth = validate_samples(features, labels)
     units = group_numbers(groups, len(truth))
     splits = repeated_folds(truth, None if groups is None else units, FOLDS, repeats, split_seed)
-    fits = []
+    results = []
     misclassified = np.zeros(splits.test.shape)
     for number, (fit, test) in enumerate(zip(splits.fit, splits.test, strict=True)):
         train_groups = None if groups is None else units[fit]
         parts = (array[fit], truth[fit], array[test], truth[test])
-        fits.append(evaluate_probe(name, *parts, train_groups=train_groups, **options))
-        misclassified[number, test] = fits[-1].misclassified
+        results.append(evaluate_probe(name, *parts, train_groups=train_groups, **options))
+        misclassified[number, test] = results[-1].misclassified
+    f1 = None
+    if outside is not None:
+        predicted = np.concatenate([one.predicted for one in results])
+        f1 = entity_f1(predicted, np.concatenate([truth[test] for test in splits.test]), outside)
     errors = average_errors(misclassified, splits, np.full(len(truth), 1 / len(truth)), units)
     mean = estimate_mean(errors)
     return CrossValidatedProbe(
@@ -119,18 +122,13 @@ def cross_validate_probe(
         n_units=mean.n_units,
         samples=len(truth),
         repeats=repeats,
-        hyperparameter=fits[0].hyperparameter,
-        chosen_values=tuple(fit.chosen_value for fit in fits if fit.chosen_value is not None),
-        grid=fits[0].grid,
-        entity_f1=None if outside is None else _pooled_f1(fits, np.asarray(splits.test), truth, outside),
-        notes=(*_interval_notes(mean), *_count_notes(fits)),
+        hyperparameter=results[0].fit.hyperparameter,
+        chosen_values=tuple(one.fit.chosen_value for one in results if one.fit.chosen_value is not None),
+        grid=results[0].fit.grid,
+        entity_f1=f1,
+        notes=(*_interval_notes(mean), *_count_notes(results)),
         errors=errors,
     )
-
-
-def _pooled_f1(fits: Sequence[ProbeResult], tests: np.ndarray, truth: np.ndarray, outside: int) -> EntityF1:
-    predicted = np.concatenate([fit.predicted for fit in fits])
-    return entity_f1(predicted, np.concatenate([truth[test] for test in tests]), outside)
 
 
 def _interval_notes(mean: MeanError) -> list[str]:
@@ -154,3 +152,105 @@ def _count_notes(fits: Sequence[ProbeResult]) -> list[str]:
         else f"{len(notes)} of {len(fits)} fits have a note such as: {notes[0]}"
         for notes in texts.values()
     ]
+
+
+# Few training samples
+
+SHOTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+@dataclass(frozen=True)
+class FewShotCurve:
+    """Test error rate of a probe by the number of training samples of each class.
+
+    Attributes:
+        name: Name of the probe.
+        shots: Numbers of training samples of each class, ascending, shape (M,).
+        errors: Test error rate of each draw of the training samples, in [0, 1], shape (M, draws); lower is better.
+        mean: Mean error rate over draws, shape (M,).
+        sd: Standard deviation of the error rate over draws, shape (M,); NaN with one draw.
+    """
+
+    name: str
+    shots: np.ndarray
+    errors: np.ndarray
+    mean: np.ndarray
+    sd: np.ndarray
+
+
+def few_shot_curve(
+    name: str,
+    train_features: ArrayLike,
+    train_labels: ArrayLike,
+    test_features: ArrayLike,
+    test_labels: ArrayLike,
+    *,
+    shots: Sequence[int] | None = None,
+    draws: int = 5,
+    seed: int = 0,
+    train_groups: ArrayLike | None = None,
+    **options: Any,
+) -> FewShotCurve:
+    """Compute the test error rate of a probe fitted on few training samples of each class, over several draws of them.
+
+    The samples of a draw at few shots are among its samples at more shots. They depend only on the seed and the number
+    of the draw, so that the features of two encoders are compared on the same draws of the same samples.
+
+    Args:
+        name: Name of the probe.
+        train_features: Features of the training samples, shape (n, D).
+        train_labels: Integer labels of the training samples, shape (n,).
+        test_features: Features of the test samples, shape (n_test, D).
+        test_labels: Integer labels of the test samples, shape (n_test,).
+        shots: Numbers of training samples of each class; None for 1, 2, 5, 10, ... up to the size of the smallest
+            class.
+        draws: Number of draws.
+        seed: Seed of the draws.
+        train_groups: Record or subject of each training sample, shape (n,); see `evaluate_probe`. None if samples are
+            independent.
+        **options: Options of `evaluate_probe`.
+
+    Raises:
+        InputError: When features or labels cannot be used, or the training samples have one class.
+        UsageError: When shots, draws or an option are out of range.
+
+    Example:
+        >>> labels = np.arange(40) % 4
+        >>> curve = few_shot_curve("nearest-mean", np.eye(4)[labels], labels, np.eye(4), np.arange(4), draws=2)
+        >>> curve.shots, curve.mean
+        (array([ 1,  2,  5, 10]), array([0., 0., 0., 0.]))
+    """
+    train, labels = validate_samples(train_features, train_labels, "training")
+    numbers = _validate_shots(shots, labels)
+    if draws < 1:
+        raise UsageError(f"The number of draws is {draws}. Expected at least 1.")
+    units = None if train_groups is None else group_numbers(train_groups, len(labels))
+    errors = np.empty((len(numbers), draws))
+    for draw in range(draws):
+        positions = _positions_in_class(labels, np.random.default_rng([seed, draw]))
+        for index, count in enumerate(numbers):
+            rows = np.flatnonzero(positions < count)
+            options["train_groups"] = None if units is None else units[rows]
+            result = evaluate_probe(name, train[rows], labels[rows], test_features, test_labels, seed=seed, **options)
+            errors[index, draw] = result.value
+    sd = errors.std(axis=1, ddof=1) if draws > 1 else np.full(len(numbers), np.nan)
+    return FewShotCurve(name, np.array(numbers), errors, errors.mean(axis=1), sd)
+
+
+def _validate_shots(shots: Sequence[int] | None, labels: np.ndarray) -> list[int]:
+    smallest = int(np.unique(labels, return_counts=True)[1].min())
+    numbers = sorted(set(shots)) if shots is not None else [count for count in SHOTS if count <= smallest]
+    if not numbers or numbers[0] < 1 or numbers[-1] > smallest:
+        raise UsageError(
+            f"The shots are {numbers}. Expected numbers from 1 to {smallest}, the size of the smallest class."
+        )
+    return numbers
+
+
+def _positions_in_class(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return the position of each sample in a random order of its class, from 0, shape (n,)."""
+    positions = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        rows = np.flatnonzero(labels == label)
+        positions[rng.permutation(rows)] = np.arange(len(rows))
+    return positions

@@ -1,20 +1,221 @@
 """Test errors of probes: how well classes can be predicted from features, with an interval and the choices made."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import StandardScaler
 
-from modgap.distortion.probe_methods import METRICS, PROBES, VALIDATED, FittedProbe, ProbeTask, default_grid
-from modgap.distortion.statistics import EntityF1, entity_f1
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.probes.folds import held_out_mask
-from modgap.probes.input_checks import validate_samples
+from modgap.probes.input_checks import validate_labels, validate_samples
+from modgap.probes.linear_probe import fit_linear_probe
+from modgap.probes.logistic import STRENGTHS
+from modgap.probes.ridge import ridge_path
 from modgap.statistics.bootstrap import group_numbers
-from modgap.statistics.intervals import SampleErrors, estimate_mean
 
-__all__ = ["ProbeResult", "evaluate_probe"]
+__all__ = [
+    "METRICS",
+    "PROBES",
+    "VALIDATED",
+    "EntityF1",
+    "FittedProbe",
+    "ProbeResult",
+    "ProbeTask",
+    "entity_f1",
+    "evaluate_probe",
+]
+
+
+@dataclass(frozen=True)
+class EntityF1:
+    """F1 of words over all classes except the outside class; each sample is one labeled word.
+
+    Attributes:
+        value: Micro F1, in [0, 1], higher is better; NaN if no word has such a class or is predicted to have one.
+        precision: Share of the words predicted to have a class that do have it; NaN if there are none.
+        recall: Share of the words with a class for which it is predicted; NaN if there are none.
+    """
+
+    value: float
+    precision: float
+    recall: float
+
+
+def entity_f1(predicted: ArrayLike, truth: ArrayLike, outside: int) -> EntityF1:
+    """Compute the micro F1 over all classes of words except the outside class.
+
+    An error rate means little where most words are outside. This F1 counts words, not entities of several words.
+
+    Args:
+        predicted: Predicted labels, shape (n,).
+        truth: True labels, shape (n,).
+        outside: Label of words that belong to no class.
+
+    Raises:
+        InputError: When labels are not integers, or their numbers differ.
+
+    Example:
+        >>> entity_f1([0, 1, 2, 0], [0, 1, 1, 2], outside=0).value
+        0.4
+    """
+    true_labels = validate_labels(truth, np.size(truth), "test")
+    predictions = validate_labels(predicted, len(true_labels), "predicted")
+    inside = true_labels != outside
+    correct = int(((predictions == true_labels) & inside).sum())
+    positives = int(inside.sum())
+    predicted_positives = int((predictions != outside).sum())
+    return EntityF1(
+        value=_ratio(2 * correct, positives + predicted_positives),
+        precision=_ratio(correct, predicted_positives),
+        recall=_ratio(correct, positives),
+    )
+
+
+def _ratio(part: int, total: int) -> float:
+    return part / total if total else float("nan")
+
+
+NEIGHBORS = (1, 3, 5, 10, 20)
+METRICS = ("cosine", "euclidean")
+VALIDATED = ("linear", "knn")
+"""Probes that choose their hyperparameter on held-out training samples. With groups, `ridge` does so too."""
+
+
+@dataclass(frozen=True)
+class ProbeTask:
+    """Training samples and options of a probe.
+
+    Attributes:
+        features: Features, float64, shape (n, D).
+        labels: Class numbers 0..K-1, shape (n,).
+        held_out: Mask of the samples on which the hyperparameter is chosen, shape (n,). If no sample is held out,
+            `ridge` chooses by its exact leave-one-out errors, and the others take a default.
+        grid: Values of the hyperparameter from which to choose.
+        metric: Distance of the k-NN probe, one of `METRICS`.
+        device: PyTorch device on which the linear probe is fitted.
+    """
+
+    features: np.ndarray
+    labels: np.ndarray
+    held_out: np.ndarray
+    grid: tuple[float, ...]
+    metric: str
+    device: str
+
+
+@dataclass(frozen=True)
+class FittedProbe:
+    """A fitted probe and the choice of its hyperparameter.
+
+    Attributes:
+        predict: Function from features (n, D) to class numbers (n,).
+        hyperparameter: "L2 strength" or "neighbors"; empty if the probe has none.
+        chosen_value: Chosen value of the hyperparameter; None if the probe has none.
+        grid: Values from which it was chosen.
+        validation_errors: Error rate of each value on held-out training samples; empty if none could be held out.
+    """
+
+    predict: Callable[[np.ndarray], np.ndarray]
+    hyperparameter: str = ""
+    chosen_value: float | None = None
+    grid: tuple[float, ...] = ()
+    validation_errors: tuple[float, ...] = ()
+
+
+def _fit_linear(task: ProbeTask) -> FittedProbe:
+    probe = fit_linear_probe(task.features, task.labels, task.grid, held_out=task.held_out, device=task.device)
+    return FittedProbe(probe.predict, "L2 strength", probe.strength, probe.strengths, probe.validation_errors)
+
+
+def _fit_ridge(task: ProbeTask) -> FittedProbe:
+    grid = tuple(sorted(map(float, task.grid), reverse=True))
+    if not grid or not all(0 < strength < np.inf for strength in grid):
+        raise UsageError(f"The L2 strengths are {task.grid}. Expected at least one positive number.")
+    scaler = StandardScaler().fit(task.features)
+    path = ridge_path(scaler.transform(task.features), task.labels, grid)
+    errors = _held_out_ridge_errors(task, grid) if task.held_out.any() else path.leave_one_out_errors
+    best = int(errors.argmin())
+
+    def predict(features: np.ndarray) -> np.ndarray:
+        outputs = scaler.transform(features) @ path.weights[best].T + path.intercepts[best]
+        return np.asarray(outputs.argmax(1))
+
+    return FittedProbe(predict, "L2 strength", grid[best], grid, tuple(errors.tolist()))
+
+
+def _held_out_ridge_errors(task: ProbeTask, grid: Sequence[float]) -> np.ndarray:
+    """Return the error rate of each strength on the held-out samples, fitted on the others, shape (len(grid),)."""
+    features = task.features[~task.held_out]
+    scaler = StandardScaler().fit(features)
+    path = ridge_path(scaler.transform(features), task.labels[~task.held_out], grid)
+    test = scaler.transform(task.features[task.held_out])
+    outputs = np.einsum("nd,skd->snk", test, path.weights, optimize=True) + path.intercepts[:, None]
+    return np.asarray((outputs.argmax(axis=2) != task.labels[task.held_out]).mean(axis=1))
+
+
+def _fit_knn(task: ProbeTask) -> FittedProbe:
+    if not task.grid or any(k < 1 or k != int(k) for k in task.grid):
+        raise UsageError(f"The numbers of neighbors are {task.grid}. Expected at least one integer, 1 or more.")
+    most = len(task.labels) - int(task.held_out.sum())
+    grid = tuple(sorted({min(int(k), most) for k in task.grid}))
+    errors: tuple[float, ...] = ()
+    chosen = grid[0]
+    if task.held_out.any():
+        remaining = ~task.held_out
+        votes = _majority_votes(
+            task.features[remaining], task.labels[remaining], task.features[task.held_out], grid, task.metric
+        )
+        errors = tuple((votes != task.labels[task.held_out]).mean(axis=1).tolist())
+        chosen = grid[int(np.argmin(errors))]
+
+    def predict(features: np.ndarray) -> np.ndarray:
+        return np.asarray(_majority_votes(task.features, task.labels, features, (chosen,), task.metric)[0])
+
+    return FittedProbe(predict, "neighbors", chosen, grid, errors)
+
+
+def _majority_votes(
+    features: np.ndarray, labels: np.ndarray, queries: np.ndarray, grid: Sequence[int], metric: str
+) -> np.ndarray:
+    """Return the most frequent class of the k nearest neighbors for every k of the grid, shape (len(grid), n).
+
+    Of equally frequent classes the lowest is taken.
+    """
+    search = NearestNeighbors(n_neighbors=max(grid), metric=metric, algorithm="brute").fit(features)
+    neighbor_labels = labels[search.kneighbors(queries, return_distance=False)]
+    n_classes = int(labels.max()) + 1
+    rows = np.arange(len(queries))[:, None]
+    votes = []
+    for k in grid:
+        cells = (rows * n_classes + neighbor_labels[:, :k]).ravel()
+        counts = np.bincount(cells, minlength=len(queries) * n_classes)
+        votes.append(counts.reshape(len(queries), n_classes).argmax(1))
+    return np.stack(votes)
+
+
+def _fit_nearest_mean(task: ProbeTask) -> FittedProbe:
+    scaler = StandardScaler().fit(task.features)
+    counts = np.bincount(task.labels)
+    means = (np.eye(len(counts))[task.labels].T @ scaler.transform(task.features)) / counts[:, None]
+
+    def predict(features: np.ndarray) -> np.ndarray:
+        # Squared distances, without the term that is the same for all classes.
+        distances = (means**2).sum(1) - 2 * scaler.transform(features) @ means.T
+        return np.asarray(distances.argmin(1))
+
+    return FittedProbe(predict)
+
+
+PROBES: dict[str, Callable[[ProbeTask], FittedProbe]] = {
+    "linear": _fit_linear,
+    "ridge": _fit_ridge,
+    "knn": _fit_knn,
+    "nearest-mean": _fit_nearest_mean,
+}
+"""Functions that fit a probe, by the name of the probe."""
 
 
 @dataclass(frozen=True)
@@ -22,41 +223,18 @@ class ProbeResult:
     """Errors of a fitted probe on test samples.
 
     Attributes:
-        name: Name of the probe.
         value: Error rate on the test samples, in [0, 1]; lower is better.
-        interval: 95 % interval of the error rate of this fitted probe on new samples or groups. It does not cover
-            that another training set gives another probe. None with fewer than 8 groups.
-        misclassified: Whether each test sample is misclassified, shape (test_samples,).
-        predicted: Label predicted for each test sample, shape (test_samples,).
-        test_samples: Number of test samples.
-        training_samples: Number of training samples, including those on which the hyperparameter was chosen.
-        hyperparameter: "L2 strength" or "neighbors"; empty if the probe has none.
-        chosen_value: Chosen value of the hyperparameter; None if the probe has none.
-        grid: Values from which it was chosen.
-        validation_errors: Error rate of each value on training samples that were left out of its fit; empty if none
-            could be left out.
-        entity_f1: F1 of labeled words, without the outside class; None if there is no outside class.
+        misclassified: Whether each test sample is misclassified, shape (n_test,).
+        predicted: Label predicted for each test sample, shape (n_test,).
+        fit: The fitted probe with the choice of its hyperparameter.
         notes_by_kind: Remarks that a reader of the error rate should know, by their kind.
     """
 
-    name: str
     value: float
-    interval: tuple[float, float] | None
     misclassified: np.ndarray
     predicted: np.ndarray
-    test_samples: int
-    training_samples: int
-    hyperparameter: str
-    chosen_value: float | None
-    grid: tuple[float, ...]
-    validation_errors: tuple[float, ...]
-    entity_f1: EntityF1 | None
+    fit: FittedProbe
     notes_by_kind: Mapping[str, str]
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Remarks that a reader of the error rate should know."""
-        return tuple(self.notes_by_kind.values())
 
 
 def evaluate_probe(
@@ -68,11 +246,9 @@ def evaluate_probe(
     *,
     seed: int = 0,
     train_groups: ArrayLike | None = None,
-    groups: ArrayLike | None = None,
     grid: Sequence[float] | None = None,
     held_out: float = 0.2,
     metric: str = "cosine",
-    outside: int | None = None,
     device: str = "cpu",
 ) -> ProbeResult:
     """Fit a probe on training samples and compute its error rate on test samples.
@@ -97,13 +273,10 @@ def evaluate_probe(
         seed: Seed of the held-out share.
         train_groups: Record or subject of each training sample, shape (n,); the samples of a group are held out
             together where the hyperparameter is chosen. None if samples are independent.
-        groups: Record or subject of each test sample, shape (n_test,), for the interval; None if samples are
-            independent.
         grid: L2 strengths or numbers of neighbors from which to choose; None for the default of the probe.
         held_out: Share of the training samples, or groups, of each class on which the hyperparameter is chosen, in
             (0, 1). A class with one sample or group is not held out.
         metric: Distance of `knn`: cosine or euclidean.
-        outside: Label of words that belong to no class. If given, entity F1 is computed too.
         device: PyTorch device on which `linear` is fitted.
 
     Raises:
@@ -114,7 +287,7 @@ def evaluate_probe(
         >>> labels = np.arange(40) % 4
         >>> features = np.eye(4)[labels] + 0.1 * np.random.default_rng(0).standard_normal((40, 4))
         >>> result = evaluate_probe("nearest-mean", features[:20], labels[:20], features[20:], labels[20:])
-        >>> result.value, result.test_samples
+        >>> result.value, len(result.predicted)
         (0.0, 20)
     """
     _validate_options(name, held_out, metric)
@@ -126,29 +299,12 @@ def evaluate_probe(
         )
     classes, codes = _encode_classes(train_integers)
     mask = _validation_mask(name, codes, held_out, seed, train_groups)
-    values = tuple(default_grid(name) if grid is None else grid)
+    values = tuple(grid if grid is not None else NEIGHBORS if name == "knn" else STRENGTHS)
     fitted = PROBES[name](ProbeTask(train.astype(np.float64), codes, mask, values, metric, device))
     predicted = classes[fitted.predict(test.astype(np.float64))]
     misclassified = predicted != truth
-    return ProbeResult(
-        name=name,
-        value=float(misclassified.mean()),
-        interval=_interval_of_fitted_probe(misclassified, groups),
-        misclassified=misclassified,
-        predicted=predicted,
-        test_samples=len(test),
-        training_samples=len(train),
-        hyperparameter=fitted.hyperparameter,
-        chosen_value=fitted.chosen_value,
-        grid=fitted.grid,
-        validation_errors=fitted.validation_errors,
-        entity_f1=None if outside is None else entity_f1(predicted, truth, outside),
-        notes_by_kind={
-            **_single_sample_note(name, codes),
-            **_unseen_class_note(truth, classes),
-            **_choice_note(fitted),
-        },
-    )
+    notes = {**_single_sample_note(name, codes), **_unseen_class_note(truth, classes), **_choice_note(fitted)}
+    return ProbeResult(float(misclassified.mean()), misclassified, predicted, fitted, notes)
 
 
 def _validation_mask(name: str, codes: np.ndarray, held_out: float, seed: int, groups: ArrayLike | None) -> np.ndarray:
@@ -158,13 +314,6 @@ def _validation_mask(name: str, codes: np.ndarray, held_out: float, seed: int, g
     if name in VALIDATED or (name == "ridge" and groups is not None):
         return held_out_mask(codes, held_out, seed, group_numbers(groups, len(codes)))
     return np.zeros(len(codes), bool)
-
-
-def _interval_of_fitted_probe(misclassified: np.ndarray, groups: ArrayLike | None) -> tuple[float, float] | None:
-    units = group_numbers(groups, len(misclassified))
-    weights = np.full(len(units), 1 / len(units))
-    errors = SampleErrors(misclassified.astype(float), weights, units, misclassified.mean(keepdims=True), None, 0)
-    return estimate_mean(errors).interval
 
 
 def _validate_options(name: str, held_out: float, metric: str) -> None:

@@ -10,10 +10,9 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
-from modgap.distortion.display_names import display_name
-from modgap.distortion.few_shot import FewShotCurve
-from modgap.distortion.grid import GridCell, grid_cells
+from modgap.distortion.grid import GridCell, display_name, grid_cells
 from modgap.distortion.measurement import EncoderResult, SurrogateResult
+from modgap.distortion.probe_cross_validation import FewShotCurve
 from modgap.errors import UsageError
 from modgap.figures.files import ResultFigure, result_figure
 from modgap.figures.intervals import interval_columns, tidy_frame
@@ -33,7 +32,8 @@ from modgap.figures.style import (
     style_axes,
     styled,
 )
-from modgap.statistics.multiple_comparisons import holm
+from modgap.statistics.intervals import student_quantile
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +63,6 @@ WIDEST_LABEL = 2.8
 """Space for the widest name in inches; a longer name is cut."""
 FAR = 2.0
 """Multiple of the highest error from which the majority-class baseline is not drawn."""
-SIGNIFICANCE_LEVEL = 0.05
 FEW_DRAWS = 10
 """Number of draws below which each draw is a dot."""
 
@@ -268,7 +267,7 @@ def _last_errors(result: SurrogateResult, target: str, method: str) -> dict[int 
 
 def _is_above_zero(differences: np.ndarray) -> bool:
     """Return True if the 95 % interval of the mean lies above 0."""
-    reach = stats.t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1) / np.sqrt(len(differences))
+    reach = student_quantile(len(differences) - 1) * differences.std(ddof=1) / np.sqrt(len(differences))
     return bool(differences.mean() - reach > 0)
 
 

@@ -3,15 +3,20 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from modgap.answers import Answer, Answered
 from modgap.distortion.answer import answer_of_record, notes, tables
-from modgap.distortion.few_shot import FewShotCurve
 from modgap.distortion.grid import grid_cells
 from modgap.distortion.measurement import DistortionRequest, EncoderResult, SurrogateResult
 from modgap.errors import unknown_name
-from modgap.storage.json_records import format_json, plain_values
+from modgap.statistics.intervals import SampleErrors
+from modgap.statistics.sample_file import SampleFile, numbered_sample_file, write_sample_file
+from modgap.storage.atomic_files import write_text_atomically, writing
+from modgap.storage.json_records import format_json, plain_values, with_digest
 from modgap.version import installed_version
 
 if TYPE_CHECKING:
@@ -19,9 +24,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["DistortionResult", "to_json"]
+    from modgap.figures.files import ResultFigure
+
+__all__ = ["SCHEMA", "DistortionResult", "probe_sample_file"]
 
 SCHEMA = 1
+RECORD = "distortion.json"
 
 
 @dataclass(frozen=True, repr=False)
@@ -107,10 +115,9 @@ class DistortionResult(Answered):
             UsageError: If the result has no figure with this name.
         """
         if figure is not None:
-            from modgap.distortion.result_folder import planned_figures
             from modgap.figures.files import figure_named
 
-            return figure_named(planned_figures(self.surrogates), figure).frame()
+            return figure_named(self.figures(), figure).frame()
         import pandas as pd
 
         rows = [_frame_row(result, encoder) for result in self.surrogates for encoder in result.encoders]
@@ -130,6 +137,32 @@ class DistortionResult(Answered):
         from modgap.distortion.probe_figures import probe_figure
 
         return probe_figure(self[surrogate], ax)
+
+    def figures(self) -> "Iterator[ResultFigure]":
+        """Yield the figures of everything that was measured: probes, few-shot curves, maps, similarity by layer."""
+        from modgap.distortion.feature_figures import feature_figures
+        from modgap.distortion.probe_figures import few_shot_figures, probe_figures
+
+        yield from probe_figures(self.surrogates)
+        for result in self.surrogates:
+            yield from few_shot_figures(result)
+            yield from feature_figures(result)
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write distortion.json and the errors of samples to an existing folder, and return the paths of the files.
+
+        The errors of the samples are in samples.npz or, with several surrogates, in samples-1.npz and so on.
+
+        Raises:
+            InputError: When a file cannot be written.
+        """
+        written = [folder / RECORD]
+        with writing(folder):
+            write_text_atomically(folder / RECORD, with_digest(format_json(self.to_dict())))
+            for number, result in enumerate(self.surrogates):
+                written.append(folder / numbered_sample_file(number, len(self.surrogates)))
+                write_sample_file(written[-1], probe_sample_file(result))
+        return written
 
 
 def _frame_row(result: SurrogateResult, encoder: EncoderResult) -> dict[str, Any]:
@@ -157,11 +190,6 @@ def _frame_row(result: SurrogateResult, encoder: EncoderResult) -> dict[str, Any
         **{probe.name: probe.value for probe in others},
         **similarity,
     }
-
-
-def to_json(result: DistortionResult) -> str:
-    """Return the record of a distortion as one strict JSON document, without NaN and Infinity."""
-    return format_json(result.to_dict())
 
 
 def _surrogate_record(result: SurrogateResult) -> dict[str, Any]:
@@ -193,15 +221,27 @@ def _encoder_record(result: EncoderResult) -> dict[str, Any]:
             name: {layer: plain_values(asdict(value)) for layer, value in layers.items()}
             for name, layers in result.similarity.items()
         },
-        "few_shot": None if result.few_shot is None else _curve_record(result.few_shot),
+        "few_shot": None if result.few_shot is None else _drop_fields(asdict(result.few_shot)),
         "map": None if result.map is None else _drop_fields(asdict(result.map), "coordinates"),
     }
-
-
-def _curve_record(curve: FewShotCurve) -> dict[str, Any]:
-    return dict(plain_values(asdict(curve)))
 
 
 def _drop_fields(record: Mapping[str, Any], *names: str) -> dict[str, Any]:
     """Return a record as JSON values, without the fields that have one value for each sample."""
     return {name: plain_values(value) for name, value in record.items() if name not in names}
+
+
+def probe_sample_file(result: SurrogateResult) -> SampleFile:
+    """Return the errors of the first probe on the samples of a surrogate, with one column for each encoder.
+
+    Args:
+        result: Measurements of the encoders on the surrogate. Encoders of the same label get a number.
+    """
+    columns: dict[str, SampleErrors] = {}
+    for encoder in result.encoders:
+        name = encoder.label if encoder.label not in columns else f"{encoder.label} ({len(columns)})"
+        columns[name] = encoder.first_probe.errors
+    numbers = np.arange(len(result.labels))
+    units = next(iter(columns.values())).units
+    groups = None if np.array_equal(units, numbers) else units
+    return SampleFile(numbers, result.labels, groups, columns, len(result.classes), None)

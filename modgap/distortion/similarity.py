@@ -1,7 +1,17 @@
-"""Similarity of two encoders' features of the same samples."""
+"""Similarity of two encoders' features of the same samples, with the 95 % intervals that covered it in simulation.
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+The simulation is `benchmarks/distortion_validity.py`.
+
+- CKA: the delete-one jackknife with Student's t, whose degrees of freedom follow from the kurtosis of the replicates.
+- Procrustes: the estimate lies above the true value on average, because its rotation is fitted to the same samples. A
+  rotation that is fitted to other samples gives a value below the true one on average. The interval extends from the
+  lower limit of the second value to the upper limit of the first.
+- Neighbor overlap: a jackknife that leaves out blocks of samples and finds the neighbors among the others.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,22 +19,26 @@ from numpy.typing import ArrayLike
 
 from modgap.distortion import hsic
 from modgap.distortion.arrays import center_features, validate_count
-from modgap.distortion.neighbor_overlap import count_common, nearest_neighbors, overlap_interval
-from modgap.distortion.similarity_intervals import (
-    BLOCKS,
-    block_numbers,
-    has_interval,
-    jackknife_interval,
-    procrustes_interval,
-)
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.probes.single_thread import single_blas_thread
 from modgap.statistics.bootstrap import group_numbers
+from modgap.statistics.intervals import student_quantile
 
-__all__ = ["SIMILARITIES", "SimilarityGrid", "SimilarityResult", "similarity", "similarity_grid"]
+__all__ = ["SIMILARITIES", "SimilarityResult", "block_numbers", "jackknife_interval", "similarity"]
 
 MIN_SAMPLES = 4
+MIN_SAMPLES_OF_INTERVAL = 50
+"""Fewest samples for which intervals were checked by simulation."""
+MIN_GROUPS = 10
+"""Fewest groups of samples for which intervals were checked by simulation."""
 CKA = ("linear_cka", "kernel_cka")
+FOLDS = 5
+"""Number of parts of the samples, each of which is rotated by what was fitted on the others."""
+FOLD_DEPENDENCE = 2.0
+"""Factor of the variance of the cross-fitted Procrustes similarity, because its folds depend on each other."""
+BLOCKS = 20
+"""Largest number of blocks of the jackknife of the neighbor overlap."""
+BLOCK_SALT = 0xB1
 
 
 @dataclass(frozen=True)
@@ -46,31 +60,6 @@ class SimilarityResult:
     samples: int
     null: float
     interval: tuple[float, float] | None
-
-
-@dataclass(frozen=True)
-class SimilarityGrid:
-    """Similarity of every layer of one encoder to every layer of another.
-
-    Attributes:
-        name: Name of the measure.
-        rows: Names of the layers of the first encoder.
-        columns: Names of the layers of the second encoder.
-        values: Similarities, shape (rows, columns); higher is more similar.
-        nulls: Expected values for unrelated features, shape (rows, columns).
-        samples: Number of samples.
-    """
-
-    name: str
-    rows: tuple[str, ...]
-    columns: tuple[str, ...]
-    values: np.ndarray
-    nulls: np.ndarray
-    samples: int
-
-
-Features = Sequence[np.ndarray]
-Table = list[list[SimilarityResult]]
 
 
 def similarity(
@@ -106,70 +95,23 @@ def similarity(
         >>> round(similarity("linear_cka", features, turned).value, 12)
         1.0
     """
-    centered = _center_all({"the first encoder": first, "the second encoder": second})
-    n_samples = len(centered[0])
+    one = center_features(first, "the first encoder", MIN_SAMPLES)
+    other = center_features(second, "the second encoder", MIN_SAMPLES)
+    n_samples = len(one)
+    if len(other) != n_samples:
+        raise InputError(
+            f"There are {n_samples} samples of the first encoder and {len(other)} samples of the second encoder. "
+            "Expected the same samples in the same order."
+        )
     measure = _measure(name, options)
     units = group_numbers(groups, n_samples)
-    covers = has_interval(n_samples, units, grouped=groups is not None) and (groups is None or name not in CKA)
-    return measure(centered[:1], centered[1:], units=units if interval and covers else None, **options)[0][0]
+    covers = n_samples >= MIN_SAMPLES_OF_INTERVAL
+    if groups is not None:
+        covers = covers and len(np.unique(units)) >= MIN_GROUPS and name not in CKA
+    return measure(one, other, units=units if interval and covers else None, **options)
 
 
-def similarity_grid(
-    first: Mapping[str, ArrayLike],
-    second: Mapping[str, ArrayLike],
-    names: Sequence[str] = ("linear_cka",),
-    **options: Any,
-) -> dict[str, SimilarityGrid]:
-    """Compute the similarity of all pairs of two encoders' layers; terms of a single layer are computed once.
-
-    Args:
-        first: Features of each layer of the first encoder, shape (n, D).
-        second: Features of each layer of the second encoder, of the same samples in the same order.
-        names: Names of the measures.
-        **options: Options of the measures; each measure must have all of them.
-
-    Returns:
-        A grid for each measure.
-
-    Raises:
-        UsageError: When there are no layers, or a measure or an option is unknown or out of range.
-        InputError: When the numbers of samples differ or are too small, or features are not finite or all the same.
-    """
-    if not first or not second:
-        raise UsageError(
-            f"The encoders have {len(first)} and {len(second)} layers. At least one layer of both is needed."
-        )
-    measures = {name: _measure(name, options) for name in names}
-    features = {f"layer {layer} of the first encoder": array for layer, array in first.items()}
-    features |= {f"layer {layer} of the second encoder": array for layer, array in second.items()}
-    centered = _center_all(features)
-    grids = {}
-    for name, measure in measures.items():
-        table = measure(centered[: len(first)], centered[len(first) :], **options)
-        grids[name] = SimilarityGrid(
-            name=name,
-            rows=tuple(first),
-            columns=tuple(second),
-            values=np.array([[cell.value for cell in row] for row in table]),
-            nulls=np.array([[cell.null for cell in row] for row in table]),
-            samples=len(centered[0]),
-        )
-    return grids
-
-
-def _center_all(features: Mapping[str, ArrayLike]) -> list[np.ndarray]:
-    centered = {name: center_features(array, name, MIN_SAMPLES) for name, array in features.items()}
-    (first_name, first), *others = centered.items()
-    for name, array in others:
-        if len(array) != len(first):
-            raise InputError(
-                f"There are {len(first)} samples of {first_name} and {len(array)} samples of {name}. "
-                "Expected the same samples in the same order."
-            )
-    return list(centered.values())
-
-
-def _measure(name: str, options: Mapping[str, Any]) -> Callable[..., Table]:
+def _measure(name: str, options: Mapping[str, Any]) -> Callable[..., SimilarityResult]:
     if name not in SIMILARITIES:
         raise unknown_name("similarity", name, SIMILARITIES)
     measure = SIMILARITIES[name]
@@ -182,11 +124,7 @@ def _measure(name: str, options: Mapping[str, Any]) -> Callable[..., Table]:
     return measure
 
 
-def _table(firsts: Sequence[Any], seconds: Sequence[Any], pair: Callable[[Any, Any], SimilarityResult]) -> Table:
-    return [[pair(first, second) for second in seconds] for first in firsts]
-
-
-def linear_cka(firsts: Features, seconds: Features, *, units: np.ndarray | None = None) -> Table:
+def linear_cka(first: np.ndarray, second: np.ndarray, *, units: np.ndarray | None = None) -> SimilarityResult:
     """Compute linear centered kernel alignment, in [-1, 1], from the unbiased estimator of HSIC.
 
     Its expected value is 0 for independent features. It ignores rotation and scale. The estimator of HSIC is that of
@@ -194,26 +132,32 @@ def linear_cka(firsts: Features, seconds: Features, *, units: np.ndarray | None 
     matrix if D < n (see `hsic`). The interval comes from the delete-one jackknife.
 
     Args:
-        firsts: Centered features of the layers of the first encoder, each of shape (n, D).
-        seconds: Centered features of the layers of the second encoder.
-        units: Number of each sample's group, or of the sample itself, shape (n,); None for no intervals.
+        first: Centered features of the first encoder, shape (n, D).
+        second: Centered features of the second encoder, shape (n, D').
+        units: Number of each sample's group, or of the sample itself, shape (n,); None for no interval.
     """
     with single_blas_thread():
-        return _cka_table("linear_cka", hsic.linear_terms(firsts, seconds, units is not None))
+        pairs = ((first, second), (first, first), (second, second))
+        return _cka("linear_cka", *(hsic.linear_terms(one, other, units is not None) for one, other in pairs))
 
 
 def kernel_cka(
-    firsts: Features, seconds: Features, *, units: np.ndarray | None = None, bandwidth: float = 0.8, threads: int = 1
-) -> Table:
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    units: np.ndarray | None = None,
+    bandwidth: float = 0.8,
+    threads: int = 1,
+) -> SimilarityResult:
     """Compute centered kernel alignment with Gaussian kernels, in [-1, 1], from unbiased HSIC.
 
-    It ignores rotation and scale. Kernels are computed in blocks of rows: once without intervals, twice with intervals
+    It ignores rotation and scale. Kernels are computed in blocks of rows: once without an interval, twice with one
     (delete-one jackknife).
 
     Args:
-        firsts: Centered features of the layers of the first encoder, each of shape (n, D).
-        seconds: Centered features of the layers of the second encoder.
-        units: Number of each sample's group, or of the sample itself, shape (n,); None for no intervals.
+        first: Centered features of the first encoder, shape (n, D).
+        second: Centered features of the second encoder, shape (n, D').
+        units: Number of each sample's group, or of the sample itself, shape (n,); None for no interval.
         bandwidth: Standard deviation of the kernel as a multiple of the median distance between samples (0.2, 0.4 and
             0.8 in Kornblith et al. 2019); the median is that of at most 2,000 samples spread evenly over all.
         threads: Number of blocks that are computed at the same time; values do not depend on it.
@@ -223,30 +167,22 @@ def kernel_cka(
             f"The bandwidth is {bandwidth}. Expected a positive number, the multiple of the median distance."
         )
     threads = validate_count("threads", threads, 1)
-    return _cka_table("kernel_cka", hsic.kernel_terms(firsts, seconds, bandwidth, units is not None, threads))
-
-
-def _cka_table(name: str, terms: hsic.PairTerms) -> Table:
-    for self_terms in (*terms.first_with_itself, *terms.second_with_itself):
-        if not hsic.varies(self_terms):
-            raise InputError(
-                f"{name} is not defined: all samples have the same distance from each other. "
-                "Use more samples or another layer."
-            )
-    return [
-        [_cka(name, cross, first, second) for cross, second in zip(row, terms.second_with_itself, strict=True)]
-        for row, first in zip(terms.cross, terms.first_with_itself, strict=True)
-    ]
+    return _cka("kernel_cka", *hsic.kernel_terms(first, second, bandwidth, units is not None, threads))
 
 
 def _cka(name: str, cross: hsic.Terms, first: hsic.Terms, second: hsic.Terms) -> SimilarityResult:
+    """Return CKA from the terms of both kernels, and of each kernel with itself."""
+    if not (hsic.varies(first) and hsic.varies(second)):
+        raise InputError(
+            f"{name} is not defined: all samples have the same distance from each other. "
+            "Use more samples or another layer."
+        )
     value = float(_normalize(hsic.hsic(cross), hsic.hsic(first), hsic.hsic(second)))
-    samples = len(cross.first)
     interval = None
     if cross.first_second is not None:
         replicates = _normalize(*(hsic.leave_one_out_hsic(terms) for terms in (cross, first, second)))
         interval = jackknife_interval(value, np.asarray(replicates), low=-1.0)
-    return SimilarityResult(name, value, samples, 0.0, interval)
+    return SimilarityResult(name, value, len(cross.first), 0.0, interval)
 
 
 def _normalize(cross: Any, first: Any, second: Any) -> Any:
@@ -254,27 +190,55 @@ def _normalize(cross: Any, first: Any, second: Any) -> Any:
     return np.clip(cross / np.sqrt(np.maximum(first * second, np.finfo(float).tiny)), -1, 1)
 
 
-def procrustes(firsts: Features, seconds: Features, *, units: np.ndarray | None = None, seed: int = 0) -> Table:
+def jackknife_interval(value: float, replicates: np.ndarray, low: float) -> tuple[float, float]:
+    """Return the interval of a statistic from its values without each one of J parts of the samples.
+
+    The degrees of freedom of Student's t are 2 J / (kurtosis - 1), at most J - 1: the variance of a few large
+    replicates is known less well than that of normal ones.
+
+    Args:
+        value: Value of the statistic on all samples, at most 1.
+        replicates: Value without each part, shape (J,).
+        low: Lowest possible value.
+    """
+    n_parts = len(replicates)
+    deviations = replicates - replicates.mean()
+    squares = float((deviations**2).mean())
+    if squares == 0:
+        return value, value
+    standard_error = float(np.sqrt((n_parts - 1) * squares))
+    kurtosis = max(float((deviations**4).mean()) / squares**2, 1 + 1e-9)
+    freedom = min(n_parts - 1.0, max(2.0, 2 * n_parts / (kurtosis - 1)))
+    margin = student_quantile(freedom) * standard_error
+    return max(low, value - margin), min(1.0, value + margin)
+
+
+def procrustes(
+    first: np.ndarray, second: np.ndarray, *, units: np.ndarray | None = None, seed: int = 0
+) -> SimilarityResult:
     """Compute the orthogonal Procrustes similarity, in [0, 1]: the trace after the best rotation of one onto the other.
 
     It is the nuclear norm of X'Y for centered features of Frobenius norm 1; the Procrustes distance (Ding et al. 2021)
     is sqrt(2 - 2 similarity). It ignores rotation and scale. For unrelated features it is not 0, but rises with D / n.
     The null is the similarity after the samples of the second encoder are shuffled. The estimate is too high on
     average where D is not small against n. The interval is about the true value, so that it may extend far below the
-    estimate; see `similarity_intervals`.
+    estimate.
 
     Args:
-        firsts: Centered features of the layers of the first encoder, each of shape (n, D).
-        seconds: Centered features of the layers of the second encoder.
-        units: Number of each sample's group, or of the sample itself, shape (n,); None for no intervals.
+        first: Centered features of the first encoder, shape (n, D).
+        second: Centered features of the second encoder, shape (n, D').
+        units: Number of each sample's group, or of the sample itself, shape (n,); None for no interval.
         seed: Seed of the shuffling and of the folds of the interval.
     """
     seed = validate_count("seed", seed, 0)
     with single_blas_thread():
-        first_arrays = [_unit_norm(array) for array in firsts]
-        second_arrays = [_unit_norm(array) for array in seconds]
-        order = np.random.default_rng(seed).permutation(len(firsts[0]))
-        return _table(first_arrays, second_arrays, lambda x, y: _procrustes(x, y, order, units, seed))
+        x = _unit_norm(first)
+        y = _unit_norm(second)
+        order = np.random.default_rng(seed).permutation(len(first))
+        null = min(1.0, float(np.linalg.svd(x.T @ y[order], compute_uv=False).sum()))
+        value = min(1.0, float(np.linalg.svd(x.T @ y, compute_uv=False).sum()))
+        interval = None if units is None else _procrustes_interval(x, y, units, seed)
+    return SimilarityResult("procrustes", value, len(first), null, interval)
 
 
 def _unit_norm(array: np.ndarray) -> np.ndarray:
@@ -283,63 +247,166 @@ def _unit_norm(array: np.ndarray) -> np.ndarray:
     return np.asarray(reduced / np.linalg.norm(reduced))
 
 
-def _procrustes(
-    first: np.ndarray, second: np.ndarray, order: np.ndarray, units: np.ndarray | None, seed: int
-) -> SimilarityResult:
-    null = min(1.0, float(np.linalg.svd(first.T @ second[order], compute_uv=False).sum()))
-    value = min(1.0, float(np.linalg.svd(first.T @ second, compute_uv=False).sum()))
-    interval = None if units is None else procrustes_interval(first, second, units, seed)
-    return SimilarityResult("procrustes", value, len(first), null, interval)
+def _procrustes_interval(first: np.ndarray, second: np.ndarray, units: np.ndarray, seed: int) -> tuple[float, float]:
+    """Return the interval of the orthogonal Procrustes similarity.
+
+    Args:
+        first: Centered features of the first encoder, shape (n, D).
+        second: Centered features of the second encoder, shape (n, D').
+        units: Number of each sample's group, or of the sample itself, from 0, shape (n,).
+        seed: Seed of the division into folds.
+    """
+    product = first.T @ second
+    left, _, right = np.linalg.svd(product, full_matrices=False)
+    inner = ((first @ left) * (second @ right.T)).sum(axis=1)
+    value, standard_error = _ratio_of_terms(
+        np.stack([inner, (first**2).sum(axis=1), (second**2).sum(axis=1)], axis=1), units
+    )
+    parts = np.zeros((len(first), 3))
+    folds = block_numbers(units, FOLDS, seed)
+    for fold in np.unique(folds):
+        test = folds == fold
+        parts[test] = _rotate_by_others(first, second, product, test)
+    lower_value, lower_error = _ratio_of_terms(parts, units)
+    quantile = student_quantile(len(np.unique(units)) - 1)
+    low = lower_value - quantile * float(np.sqrt(FOLD_DEPENDENCE)) * lower_error
+    return max(0.0, min(low, value)), min(1.0, value + quantile * standard_error)
+
+
+def _rotate_by_others(first: np.ndarray, second: np.ndarray, product: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Return inner product and squared norms of each test sample, rotated and centered by the other samples, (m, 3)."""
+    n_train = int((~test).sum())
+    # The mean over all samples is 0.
+    first_mean = -first[test].sum(axis=0) / n_train
+    second_mean = -second[test].sum(axis=0) / n_train
+    train_product = product - first[test].T @ second[test] - n_train * np.outer(first_mean, second_mean)
+    left, _, right = np.linalg.svd(train_product, full_matrices=False)
+    x = first[test] - first_mean
+    y = second[test] - second_mean
+    inner = ((x @ left) * (y @ right.T)).sum(axis=1)
+    return np.stack([inner, (x**2).sum(axis=1), (y**2).sum(axis=1)], axis=1)
+
+
+def _ratio_of_terms(terms: np.ndarray, units: np.ndarray) -> tuple[float, float]:
+    """Return sum(inner) / sqrt(sum(norms) * sum(other norms)) and its linearized standard error over units.
+
+    Args:
+        terms: Inner product and the two squared norms of each sample, shape (n, 3).
+        units: Number of each sample's group, or of the sample itself, shape (n,).
+    """
+    inner, first_norm, second_norm = terms.sum(axis=0)
+    scale = np.sqrt(first_norm * second_norm)
+    value = inner / scale
+    influence = terms[:, 0] / scale - value * (terms[:, 1] / first_norm + terms[:, 2] / second_norm) / 2
+    sums = np.bincount(np.unique(units, return_inverse=True)[1].ravel(), influence)
+    return float(value), float(np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)))
 
 
 def knn_overlap(
-    firsts: Features, seconds: Features, *, units: np.ndarray | None = None, neighbors: int = 10, metric: str = "cosine"
-) -> Table:
+    first: np.ndarray,
+    second: np.ndarray,
+    *,
+    units: np.ndarray | None = None,
+    neighbors: int = 10,
+    metric: str = "cosine",
+) -> SimilarityResult:
     """Compute the mean share of a sample's k nearest neighbors that are the same for both encoders, in [0, 1].
 
     The chance level is k / (n - 1). The interval comes from a jackknife that leaves out blocks of samples.
 
     Args:
-        firsts: Centered features of the layers of the first encoder, each of shape (n, D).
-        seconds: Centered features of the layers of the second encoder.
-        units: Number of each sample's group, or of the sample itself, shape (n,); None for no intervals.
+        first: Centered features of the first encoder, shape (n, D).
+        second: Centered features of the second encoder, shape (n, D').
+        units: Number of each sample's group, or of the sample itself, shape (n,); None for no interval.
         neighbors: Number of neighbors k, less than n - 1.
         metric: `cosine`, of the centered features, or `euclidean`.
     """
     if metric not in ("cosine", "euclidean"):
         raise unknown_name("metric", metric, ("cosine", "euclidean"))
-    samples = len(firsts[0])
-    neighbors = validate_count("neighbors", neighbors, 1, samples - 2)
-    first_neighbors = [nearest_neighbors(array, neighbors, metric) for array in firsts]
-    second_neighbors = [nearest_neighbors(array, neighbors, metric) for array in seconds]
-    table = _table(first_neighbors, second_neighbors, lambda first, second: _overlap(first, second, neighbors))
-    if units is None:
-        return table
-    blocks = block_numbers(units, BLOCKS, seed=0)
-    largest = int(np.bincount(blocks).max())
-    if samples - largest - 1 < neighbors:
-        return table
-    # Without a block, the next neighbors take the place of those in the block.
-    first_neighbors = [nearest_neighbors(array, neighbors + largest, metric) for array in firsts]
-    second_neighbors = [nearest_neighbors(array, neighbors + largest, metric) for array in seconds]
-    return [
-        [
-            replace(result, interval=overlap_interval(result.value, first, second, blocks, neighbors))
-            for result, second in zip(row, second_neighbors, strict=True)
-        ]
-        for row, first in zip(table, first_neighbors, strict=True)
+    n_samples = len(first)
+    neighbors = validate_count("neighbors", neighbors, 1, n_samples - 2)
+    nearest = functools.partial(_nearest_neighbors, metric=metric)
+    value = float(_count_common(nearest(first, neighbors), nearest(second, neighbors)).mean() / neighbors)
+    interval = None
+    if units is not None:
+        blocks = block_numbers(units, BLOCKS, seed=0)
+        largest = int(np.bincount(blocks).max())
+        if n_samples - largest - 1 >= neighbors:
+            # Without a block, the next neighbors take the place of those in the block.
+            more = neighbors + largest
+            interval = _overlap_interval(value, nearest(first, more), nearest(second, more), blocks, neighbors)
+    return SimilarityResult("knn_overlap", value, n_samples, neighbors / (n_samples - 1), interval)
+
+
+def block_numbers(units: np.ndarray, n_blocks: int, seed: int) -> np.ndarray:
+    """Return the block of each sample, 0 to n_blocks - 1, at random, with every unit in one block, shape (n,).
+
+    Args:
+        units: Number of each sample's group, or of the sample itself, from 0, shape (n,).
+        n_blocks: Largest number of blocks; there are no more blocks than units.
+        seed: Seed of the random assignment.
+    """
+    n_units = int(units.max()) + 1
+    order = np.random.default_rng([seed, BLOCK_SALT]).permutation(n_units)
+    blocks: np.ndarray = (order % min(n_blocks, n_units))[units]
+    return blocks
+
+
+def _nearest_neighbors(array: np.ndarray, neighbors: int, metric: str) -> np.ndarray:
+    """Return the numbers of the nearest other samples of each sample, nearest first, shape (n, neighbors).
+
+    Args:
+        array: Centered features, shape (n, D).
+        neighbors: Number of neighbors, less than n.
+        metric: `cosine` or `euclidean`.
+    """
+    from sklearn.neighbors import NearestNeighbors
+
+    with single_blas_thread():
+        search = NearestNeighbors(n_neighbors=neighbors, metric=metric, algorithm="brute").fit(array)
+        return np.asarray(search.kneighbors(return_distance=False))
+
+
+def _count_common(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the number of entries that the rows of both tables share; entries of a row are different."""
+    both = np.sort(np.concatenate([first, second], axis=1), axis=1)
+    return np.asarray((both[:, 1:] == both[:, :-1]).sum(axis=1))
+
+
+def _overlap_interval(
+    value: float, first: np.ndarray, second: np.ndarray, blocks: np.ndarray, neighbors: int
+) -> tuple[float, float]:
+    """Return the 95 % interval of the mean overlap, from its values without each block of samples.
+
+    Args:
+        value: Mean share of common neighbors among all samples.
+        first: Neighbors of each sample under the first encoder, nearest first, shape (n, M). M is at least the number
+            of neighbors plus the size of the largest block.
+        second: Neighbors under the second encoder, shape (n, M).
+        blocks: Block of each sample, 0..J-1, shape (n,).
+        neighbors: Number of neighbors that are compared.
+    """
+    replicates = [
+        _count_common(
+            _without(first[blocks != block], blocks == block, neighbors),
+            _without(second[blocks != block], blocks == block, neighbors),
+        ).mean()
+        / neighbors
+        for block in range(int(blocks.max()) + 1)
     ]
+    return jackknife_interval(value, np.array(replicates), low=0.0)
 
 
-def _overlap(first: np.ndarray, second: np.ndarray, neighbors: int) -> SimilarityResult:
-    value = float(count_common(first, second).mean() / neighbors)
-    return SimilarityResult("knn_overlap", value, len(first), neighbors / (len(first) - 1), None)
+def _without(table: np.ndarray, left_out: np.ndarray, neighbors: int) -> np.ndarray:
+    """Return the first neighbors of each row that are not left out, shape (rows, neighbors)."""
+    order = np.argsort(left_out[table], axis=1, kind="stable")[:, :neighbors]
+    return np.take_along_axis(table, order, axis=1)
 
 
-SIMILARITIES: dict[str, Callable[..., Table]] = {
+SIMILARITIES: dict[str, Callable[..., SimilarityResult]] = {
     "linear_cka": linear_cka,
     "kernel_cka": kernel_cka,
     "procrustes": procrustes,
     "knn_overlap": knn_overlap,
 }
-"""Measures by name; each takes two sequences of features and returns a table of results."""
+"""Measures by name; each takes the centered features of two encoders."""

@@ -22,8 +22,10 @@ __all__ = [
     "estimate_mean",
     "estimate_unbounded_mean",
     "exact_interval",
+    "independent_errors",
     "mean_and_contributions",
     "proportion_interval",
+    "student_quantile",
     "unit_degrees",
     "variance_of_repeats",
     "wilson_interval",
@@ -91,6 +93,17 @@ class MeanError:
     interval: tuple[float, float] | None
     standard_error: float
     n_units: int
+
+
+def independent_errors(errors: np.ndarray, units: np.ndarray) -> SampleErrors:
+    """Return errors that no repeated splits have averaged, with the same weight for every sample.
+
+    Args:
+        errors: Error of each sample, shape (N,).
+        units: Number of each sample's group, or of the sample itself, shape (N,).
+    """
+    weights = np.full(len(errors), 1 / len(errors))
+    return SampleErrors(errors, weights, units, np.array([errors.mean()]), None, 0)
 
 
 def average_errors(
@@ -257,8 +270,21 @@ def estimate_unbounded_mean(errors: SampleErrors) -> MeanError:
     standard_error = float(np.sqrt(variance))
     if n_units < MIN_UNITS:
         return MeanError(value, None, standard_error, n_units)
-    margin = float(stats.t.ppf((1 + LEVEL) / 2, degrees)) * standard_error
+    margin = student_quantile(degrees) * standard_error
     return MeanError(value, (value - margin, value + margin), standard_error, n_units)
+
+
+def student_quantile(degrees: float) -> float:
+    """Return the multiple of the standard error that a 95 % interval reaches to either side, of Student's t.
+
+    Args:
+        degrees: Degrees of freedom of the standard error.
+
+    Example:
+        >>> round(student_quantile(9), 3)
+        2.262
+    """
+    return float(stats.t.ppf((1 + LEVEL) / 2, degrees))
 
 
 def proportion_interval(
@@ -274,7 +300,7 @@ def proportion_interval(
     """
     if min(value, 1 - value) <= ROUNDING or standard_error <= ROUNDING:
         return exact_interval(value, n_units)
-    quantile = float(stats.t.ppf((1 + LEVEL) / 2, n_units - 1 if degrees is None else degrees))
+    quantile = student_quantile(n_units - 1 if degrees is None else degrees)
     # Wilson's interval of a proportion that has this standard error.
     effective_size = value * (1 - value) / standard_error**2
     shrinkage = 1 + quantile**2 / effective_size

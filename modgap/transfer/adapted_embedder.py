@@ -1,15 +1,13 @@
 """Measure the discrepancy after a run: its embedder before the source's pretrained encoder and head."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from modgap.errors import InputError, UsageError
 from modgap.inputs.native_embedding import Embedding
@@ -18,8 +16,7 @@ from modgap.sources import Source, SourceHandle
 from modgap.storage.cache import cache_key
 from modgap.storage.digests import file_digest
 from modgap.targets import Table, Target
-from modgap.transfer.checkpoint import load_tensors
-from modgap.transfer.input_transform import InputTransform
+from modgap.transfer.checkpoint import load_tensors, part_of
 from modgap.transfer.methods import get_method
 from modgap.transfer.run_folder import STAGE1_FILE, Run, check_source, open_run
 from modgap.transfer.trained_model import run_length
@@ -27,45 +24,7 @@ from modgap.transfer.training_data import TargetData, read_target_data
 
 __all__ = ["RunEmbedder", "run_embedder"]
 
-EMBEDDER_PREFIX = "embedder."
-"""Prefix of the names of the embedder's weights in a run's file."""
-
 log = logging.getLogger("modgap")
-
-
-@dataclass(frozen=True)
-class ValuesInput:
-    """Input of a target embedder: standardized arrays of one shape.
-
-    Attributes:
-        transform: Conversion of a sample to such arrays.
-        kind: Kind of input as which it is batched.
-    """
-
-    transform: InputTransform
-    kind: Literal["image"] = "image"
-
-    def batch(self, pieces: Sequence[Any], device: torch.device) -> Tensor:
-        """Return a batch of inputs (B, C, ...) on a device."""
-        return torch.from_numpy(np.stack(pieces)).to(device)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for the record of a result."""
-        return self.transform.to_dict()
-
-
-class _AdaptedModel(nn.Module):
-    """A target embedder, the pretrained encoder and the source's head: inputs to logits."""
-
-    def __init__(self, embedder: nn.Module, encoder: nn.Module, head: nn.Module) -> None:
-        super().__init__()
-        self.embedder = embedder
-        self.encoder = encoder
-        self.head = head
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.encoder(self.embedder(x)))
-        return logits
 
 
 @dataclass(frozen=True)
@@ -108,13 +67,14 @@ class RunEmbedder:
         model = target_model(source, sample, output, length=length, embedder_start=method.embedder_start)
         path = self.run.checked(_embedder_file(self.run))
         try:
-            model.embedder.load_state_dict(_embedder_weights(path))
+            weights = load_tensors(path)
+            model.embedder.load_state_dict(weights if path.name == STAGE1_FILE else part_of(weights, "embedder"))
         except RuntimeError as error:
             raise InputError(
                 f"The embedder in {path} does not match the source and target of its run. Train the model again."
             ) from error
         adapted_model = self._combine(model.embedder, source)
-        return replace(source, model=adapted_model, input=ValuesInput(self.data.transform))
+        return replace(source, model=adapted_model, input=self.data.transform)
 
     def _combine(self, embedder: nn.Module, source: Source) -> nn.Module:
         """Return the embedder, the source's encoder and its head as one model."""
@@ -130,7 +90,7 @@ class RunEmbedder:
                     "Leave out --head."
                 )
             head = nn.Sequential(head, fitted_head)
-        return _AdaptedModel(embedder.float(), parts.encoder, head).eval()
+        return nn.Sequential(embedder.float(), parts.encoder, head).eval()
 
 
 def run_embedder(
@@ -184,7 +144,9 @@ def _check_embedder(run: Run) -> None:
     """
     if (run.folder / STAGE1_FILE).exists():
         return
-    has_stage = get_method(run.record["method"]).has_embedder_stage and _stage1_epochs(run) != 0
+    stage = run.record["recipe"].get("stage1")
+    epochs = stage.get("epochs") if isinstance(stage, dict) else None
+    has_stage = get_method(run.record["method"]).has_embedder_stage and epochs != 0
     if has_stage or not run.has_chosen_weights:
         raise InputError(
             f"The run in {run.folder} has no {'stage-1 ' if has_stage else ''}embedder, because it was stopped before. "
@@ -197,25 +159,10 @@ def _check_embedder(run: Run) -> None:
     )
 
 
-def _stage1_epochs(run: Run) -> object:
-    stage = run.record["recipe"].get("stage1")
-    return stage.get("epochs") if isinstance(stage, dict) else None
-
-
 def _embedder_file(run: Run) -> Path:
     """Return the file with the weights of the embedder: after stage 1 or, for a run without it, after the training."""
     path = run.folder / STAGE1_FILE
     return path if path.exists() else run.weights
-
-
-def _embedder_weights(path: Path) -> dict[str, Tensor]:
-    """Return the weights of the embedder in the file of a run, whose file of all weights has those of other parts."""
-    weights = load_tensors(path)
-    if path.name == STAGE1_FILE:
-        return weights
-    return {
-        name.removeprefix(EMBEDDER_PREFIX): value for name, value in weights.items() if name.startswith(EMBEDDER_PREFIX)
-    }
 
 
 def _check_target(run: Run, name: str, data: Target) -> None:

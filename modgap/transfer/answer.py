@@ -44,7 +44,9 @@ def run_answer(record: Mapping[str, Any], folder: str = FOLDER, options: Sequenc
         verdicts=(_against_scratch(record), _against_majority(result)),
         checks=tuple(_checks(record)),
         tables=(*_trials(record.get("sweep")), *_confusion(record)),
-        notes=tuple(_notes(result)),
+        notes=(f"The weights are those of epoch {result['epoch']} ({result['chosen_by']}).",)
+        if result["epoch"]
+        else (),
         next_step=NEXT_STEP,
         commands=(shlex.join(command),) if all(visible_name(part) == part for part in command) else (),
     )
@@ -94,11 +96,6 @@ def _checks(record: Mapping[str, Any]) -> Iterator[Verdict]:
     if result["left_out"]:
         text = f"The metric is not defined for {result['left_out']} samples or classes, which are left out."
         yield Verdict("Samples or classes without a value", "", WARN, text)
-
-
-def _notes(result: Mapping[str, Any]) -> Iterator[str]:
-    if result["epoch"]:
-        yield f"The weights are those of epoch {result['epoch']} ({result['chosen_by']})."
 
 
 def _confusion(record: Mapping[str, Any]) -> Iterator[Table]:

@@ -10,9 +10,8 @@ import torch
 
 from modgap.errors import UsageError
 from modgap.forward.batched_inference import load_ahead
-from modgap.transfer.input_transform import InputTransform, stack_pieces
 from modgap.transfer.task_loss import MicroBatch
-from modgap.transfer.training_data import TargetData
+from modgap.transfer.training_data import InputTransform, TargetData, stack_pieces
 
 __all__ = [
     "BatchFeed",

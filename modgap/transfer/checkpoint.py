@@ -4,7 +4,7 @@ import contextlib
 import math
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -31,6 +31,7 @@ __all__ = [
     "best_epochs",
     "latest_checkpoint",
     "load_tensors",
+    "part_of",
     "remove_checkpoints",
     "restore_model",
     "restore_optimizer",
@@ -126,6 +127,11 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"The weights file {path} does not exist.") from error
     except (SafetensorError, *DAMAGED_FILE_ERRORS) as error:
         raise InputError(f"{path} is damaged: {first_line(error)}.") from error
+
+
+def part_of(weights: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
+    """Return the weights of the embedder, the encoder or the predictor among those of a model, by their names in it."""
+    return {name.removeprefix(f"{part}."): value for name, value in weights.items() if name.startswith(f"{part}.")}
 
 
 def save_checkpoint(
@@ -255,16 +261,13 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
     for key, tensor in tensors.items():
         number, _, name = key.partition(".")
         state.setdefault(int(number) if number.isdecimal() else -1, {})[name] = tensor
-    expected = {name: tuple(parameter.shape) for name, parameter in enumerate(_parameters(optimizer))}
+    parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
+    expected = {name: tuple(parameter.shape) for name, parameter in enumerate(parameters)}
     if any(number not in expected or _misfits(values, expected[number]) for number, values in state.items()):
         raise InputError(
             f"The checkpoint is not one of this optimizer. Remove the folder {CHECKPOINTS} to train from the start."
         )
     optimizer.load_state_dict({"state": state, "param_groups": record["param_groups"]})
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _misfits(values: Mapping[str, Tensor], shape: tuple[int, ...]) -> bool:
@@ -295,13 +298,18 @@ def _flush_to_disk(path: Path) -> None:
 
 
 class RunFiles:
-    """Files of a run that has none: the weights of the best epoch stay in memory, and nothing else is kept."""
+    """Files of a run that has none: the weights of the best epoch stay in memory, and nothing else is kept.
+
+    Args:
+        watch: Function that looks at the model after each epoch that the recipe names; None for none.
+    """
 
     log: Path | None = None
     """File of the log; None for no log."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Callable[[int, TargetModel], None] | None = None) -> None:
         """Keep nothing yet."""
+        self._watch = watch
         self._best: dict[int, dict[str, Tensor]] = {}
 
     def latest_checkpoint(self) -> Checkpoint | None:
@@ -325,6 +333,8 @@ class RunFiles:
 
     def save_epoch(self, epoch: int, model: TargetModel) -> None:
         """Save the weights of an epoch that the recipe asks for."""
+        if self._watch is not None:
+            self._watch(epoch, model)
 
     def save_best(self, epoch: int, model: nn.Module) -> None:
         """Save the weights of the best epoch so far."""

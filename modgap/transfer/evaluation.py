@@ -19,10 +19,9 @@ from modgap.statistics.intervals import MIN_UNITS, SampleErrors, exact_interval
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample_file
 from modgap.storage.atomic_files import writing
 from modgap.transfer.batches import chunks
-from modgap.transfer.input_transform import stack_pieces
 from modgap.transfer.metrics import Metric, task_metric
-from modgap.transfer.processes import Processes
-from modgap.transfer.training_data import TargetData
+from modgap.transfer.placement import Processes
+from modgap.transfer.training_data import TargetData, stack_pieces
 
 __all__ = ["Evaluator", "evaluate_metric", "mean_outputs", "write_sample_errors"]
 

@@ -142,10 +142,6 @@ def export_model(trained: TrainedModel, path: Path, file_format: str) -> None:
             write_text_atomically(description, format_json(program_description(trained)) + "\n")
 
 
-def _write_safetensors(trained: TrainedModel, path: Path) -> None:
-    write_model_file(trained.run, trained.model.state_dict(), trained.inputs, path)
-
-
 def _write_torch_export(trained: TrainedModel, path: Path) -> None:
     # Written to memory first, because torch warns of files whose names do not end with .pt2.
     stream = io.BytesIO()
@@ -196,7 +192,9 @@ def _not_exportable(trained: TrainedModel, file_format: str, error: Exception) -
 
 
 FORMATS: Mapping[str, Callable[[TrainedModel, Path], Any]] = {
-    "safetensors": _write_safetensors,
+    "safetensors": lambda trained, path: write_model_file(
+        trained.run, trained.model.state_dict(), trained.inputs, path
+    ),
     "torch-export": _write_torch_export,
     "onnx": _write_onnx,
 }

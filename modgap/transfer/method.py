@@ -18,8 +18,7 @@ from modgap.transfer.batches import BatchFeed, chunks, shuffle_rows
 from modgap.transfer.checkpoint import RunFiles
 from modgap.transfer.evaluation import Evaluator
 from modgap.transfer.losses import task_loss
-from modgap.transfer.placement import forward_of
-from modgap.transfer.processes import Processes
+from modgap.transfer.placement import Processes, forward_of
 from modgap.transfer.recipe import EmbedderStage, FullStage, MethodSettings, Recipe
 from modgap.transfer.surrogate import Surrogate
 from modgap.transfer.task_loss import LossGradient, MicroBatch, TaskLoss

@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 
 from modgap.errors import InputError, UsageError
 from modgap.targets import Manifest
-from modgap.transfer.numerics import (
+from modgap.transfer.losses import (
     Scale,
     align_shapes,
     choose_function,

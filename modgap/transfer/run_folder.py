@@ -287,7 +287,9 @@ def settings_differences(recorded: Mapping[str, Any], requested: Mapping[str, An
 
     Settings that may differ when a run is resumed are left out.
     """
-    return {path: text for path, text in _differences(recorded, requested) if not _is_free(path)}
+    below = tuple(f"{name}." for name in FREE_SETTINGS)
+    differences = _differences(recorded, requested)
+    return {path: text for path, text in differences if path not in FREE_SETTINGS and not path.startswith(below)}
 
 
 def _more_epochs(recorded: Any, requested: Mapping[str, Any]) -> set[str]:
@@ -299,10 +301,6 @@ def _more_epochs(recorded: Any, requested: Mapping[str, Any]) -> set[str]:
         return set()
     follows = recorded.get("decay_epochs") == before and requested["decay_epochs"] == after
     return {"recipe.stage2.epochs"} | ({"recipe.stage2.decay_epochs"} if follows else set())
-
-
-def _is_free(path: str) -> bool:
-    return any(path == name or path.startswith(f"{name}.") for name in FREE_SETTINGS)
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:

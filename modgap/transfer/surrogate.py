@@ -27,8 +27,11 @@ __all__ = [
     "embedder_features",
     "encoder_features",
     "open_surrogate",
+    "surrogate_features",
 ]
 
+BATCH_SIZE = 64
+"""Number of samples in a forward pass of `surrogate_features`."""
 HALVES_SEED = 0
 """Seed of the division in halves. It is the same for all runs, so that no run trains on another's second half."""
 
@@ -125,6 +128,8 @@ class SurrogateBatch:
 class Surrogate:
     """Labeled samples that the embedder of a source takes.
 
+    It takes the place of a source's embedding, by `pieces`, and of a source's input, by `batch`.
+
     Attributes:
         samples: Samples. If words are labeled, each is a word in its text.
         labels: Class of each sample, shape (n,), int64.
@@ -147,6 +152,11 @@ class Surrogate:
         """Return the number of samples."""
         return len(self.labels)
 
+    @property
+    def kind(self) -> str:
+        """Kind of the source's input."""
+        return self.input.kind
+
     def draw_rows(self, step: int, size: int, seed: int) -> np.ndarray:
         """Draw the indices of the samples of a step, balanced by class; see `balanced_rows`."""
         return balanced_rows(self.labels, step, size, seed)
@@ -162,16 +172,16 @@ class Surrogate:
         """
         import torch
 
-        pieces = [self.to_pieces(self.samples[int(row)]) for row in rows]
+        pieces = [self.pieces(self.samples[int(row)]) for row in rows]
         labels = torch.from_numpy(self.labels[rows]).to(device)
         middle = [sample_pieces[len(sample_pieces) // 2] for sample_pieces in pieces]
-        return replace(self.collate(middle, device), labels=labels)
+        return replace(self.batch(middle, device), labels=labels)
 
-    def to_pieces(self, sample: Any) -> list[Any]:
+    def pieces(self, sample: Any) -> list[Any]:
         """Return the pieces of input of a sample. A word in its text is one piece."""
         return [sample] if isinstance(sample, WordInText) else self.embedding.pieces(sample)
 
-    def collate(self, pieces: Sequence[Any], device: "device") -> SurrogateBatch:
+    def batch(self, pieces: Sequence[Any], device: "device") -> SurrogateBatch:
         """Return pieces (B,) as a batch on the device, without labels."""
         import torch
 
@@ -242,6 +252,26 @@ def encoder_features(parts: Parts, encoder: Callable[[Any], Any], batch: Surroga
     with torch.no_grad():
         encoder_input = parts.embedder(batch.inputs)
     return batch.pool(parts.tokens(encoder(encoder_input)))
+
+
+def surrogate_features(parts: Parts, encoder: Callable[[Any], Any], surrogate: Surrogate, device: str) -> np.ndarray:
+    """Compute the features (n, D) of a surrogate with the source's embedder and an encoder.
+
+    Args:
+        parts: Parts of the source, on the device.
+        encoder: Encoder before or after training, which takes the output of the source's embedder.
+        surrogate: Labeled samples.
+        device: Device to compute on.
+    """
+    import torch
+
+    features = []
+    with torch.no_grad():
+        for first in range(0, len(surrogate), BATCH_SIZE):
+            rows = np.arange(first, min(first + BATCH_SIZE, len(surrogate)))
+            batch = surrogate.load(rows, torch.device(device))
+            features.append(encoder_features(parts, encoder, batch).float().cpu().numpy())
+    return np.concatenate(features)
 
 
 # Opening

@@ -18,7 +18,7 @@ from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
 from modgap.transfer.answer import run_answer
 from modgap.transfer.batches import generator
 from modgap.transfer.checkpoint import remove_checkpoints
-from modgap.transfer.processes import current_processes
+from modgap.transfer.placement import current_processes
 from modgap.transfer.run_folder import EPOCHS, LOG, RECORD, Run, open_run, settings_differences, write_record
 from modgap.transfer.train import finish_trained_run, train_without_test
 from modgap.transfer.train_request import TrainRequest, open_request_target, request_recipe, set_up_run
@@ -171,8 +171,10 @@ def run_sweep(
                 write_sweep(folder, sweep.values, trials, settings)
         best = _best(trials)
         if best is None:
+            messages = (str(trial["message"]) for trial in trials if trial.get("message"))
+            message = next(messages, "The metric is not defined.")
             raise InputError(
-                f"None of {count(len(trials), 'trial')} has a validation error. {_first_message(trials)} "
+                f"None of {count(len(trials), 'trial')} has a validation error. {message} "
                 "Try other values in another --out."
             )
         chosen = _with_settings(request, trials[best]["settings"])
@@ -273,10 +275,10 @@ def _run_trial(
         remove_checkpoints(folder / TRIALS / str(number), keep=0)
         return {"state": "failed", "message": message}
     training = run.record["training"]
-    names = ("validation", "epoch", "updates", "seconds")
-    found = {name: training[name] for name in names}
-    log.info("Trial %d has a validation error of %s.", number, _number(found["validation"]))
-    return {"state": "finished", **found}
+    value = training["validation"]
+    shown = "not defined" if value is None else f"{value:.4g}"
+    log.info("Trial %d has a validation error of %s.", number, shown)
+    return {"state": "finished", **{name: training[name] for name in ("validation", "epoch", "updates", "seconds")}}
 
 
 def _with_settings(request: TrainRequest, settings: Settings) -> TrainRequest:
@@ -315,14 +317,6 @@ def _copy_run(trial: Path, folder: Path, sweep: Sweep, trials: Sequence[Mapping[
 
 def _describe(settings: Mapping[str, str]) -> str:
     return ", ".join(f"{key}={value}" for key, value in settings.items())
-
-
-def _number(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.4g}"
-
-
-def _first_message(trials: Sequence[Mapping[str, Any]]) -> str:
-    return next((str(trial["message"]) for trial in trials if trial.get("message")), "The metric is not defined.")
 
 
 # The file of a sweep

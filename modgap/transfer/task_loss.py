@@ -14,8 +14,7 @@ from torch.func import functional_call
 from modgap.models import TargetModel
 from modgap.models.normalization import repeated_pass
 from modgap.transfer.losses import LossFunction
-from modgap.transfer.placement import Forward, call
-from modgap.transfer.processes import Processes
+from modgap.transfer.placement import Forward, Processes, call
 
 __all__ = ["LossGradient", "MicroBatch", "TaskLoss", "call_with_parameters", "plain_gradients"]
 

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,17 +34,15 @@ from modgap.transfer.checkpoint import (
     write_tensors,
 )
 from modgap.transfer.evaluation import Evaluator, evaluate_metric, write_sample_errors
-from modgap.transfer.input_transform import stack_pieces
 from modgap.transfer.loop import run_training_loop, summary_writer
 from modgap.transfer.method import Method, Training
 from modgap.transfer.methods import find_unused_settings, get_method
-from modgap.transfer.placement import enable_gradient_checkpointing, place, set_dropout
-from modgap.transfer.processes import Processes, current_processes
+from modgap.transfer.placement import Processes, current_processes, enable_gradient_checkpointing, place, set_dropout
 from modgap.transfer.recipe import Recipe, benchmark_augmentation, conversion_record
 from modgap.transfer.run_folder import WEIGHTS, Run, best_file, exclusive_run, open_run, prepare_run, write_record
 from modgap.transfer.train_request import RunSetup, TrainRequest, set_up_run, set_up_training
 from modgap.transfer.trained_inputs import write_inputs
-from modgap.transfer.training_data import TargetData, classes_without_samples
+from modgap.transfer.training_data import TargetData, classes_without_samples, stack_pieces
 
 __all__ = [
     "TrainRequest",
@@ -132,7 +130,9 @@ def _train(
     if tensorboard:
         summary_writer()
     setup, settings = set_up_run(request)
-    _warn_about_unused_settings(method, request.overrides)
+    if unused := find_unused_settings(request.overrides, method):
+        # This is no error, because several methods may share settings.
+        log.warning("Method %s ignores these settings: %s.", method.name, ", ".join(unused))
     data = setup.data
     _announce_conversion(data.target.manifest)
     _check_sample_counts(data, processes)
@@ -258,12 +258,6 @@ def _check_sample_counts(data: TargetData, processes: Processes) -> None:
         )
 
 
-def _warn_about_unused_settings(method: Method, overrides: Sequence[str]) -> None:
-    """Warn about settings that the method ignores; this is no error, because several methods may share settings."""
-    if unused := find_unused_settings(overrides, method):
-        log.warning("Method %s ignores these settings: %s.", method.name, ", ".join(unused))
-
-
 def _warn_about_missing_classes(data: TargetData) -> None:
     """Warn about classes that the model cannot learn, because no training sample has them."""
     if missing := classes_without_samples(data):
@@ -315,17 +309,6 @@ Watch = Callable[[int, TargetModel, Evaluator], None]
 """A function of an epoch of stage 2, the model after it, and the evaluator of the target's metric."""
 
 
-class _WatchedEpochs(RunFiles):
-    """No files; a function looks at the model after the epochs that the recipe names."""
-
-    def __init__(self, watch: Callable[[int, TargetModel], None]) -> None:
-        super().__init__()
-        self._watch = watch
-
-    def save_epoch(self, epoch: int, model: TargetModel) -> None:
-        self._watch(epoch, model)
-
-
 def train_in_memory(
     request: TrainRequest, source: Source, data: TargetData, epochs: Collection[int], watch: Watch
 ) -> None:
@@ -347,7 +330,7 @@ def train_in_memory(
     """
     kept = f"stage2.keep_epochs={sorted(epochs)}"
     setup = set_up_training(replace(request, overrides=(*request.overrides, kept)), source, data)
-    training = build_training(setup, _WatchedEpochs(lambda epoch, model: watch(epoch, model, training.evaluator)))
+    training = build_training(setup, RunFiles(lambda epoch, model: watch(epoch, model, training.evaluator)))
     run_training_loop(training)
 
 

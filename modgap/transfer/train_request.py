@@ -173,6 +173,8 @@ def _open_surrogate(request: TrainRequest, method: Method, recipe: Recipe, sourc
 def _settings_record(setup: RunSetup, source: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings of a run for its record, given the fingerprints of its source and target."""
     request, data = setup.request, setup.data
+    # The seed and the limit of the surrogate stand elsewhere in the record.
+    surrogate = setup.surrogate and {k: v for k, v in setup.surrogate.provenance.items() if k not in ("seed", "limit")}
     return {
         "method": request.method,
         "source": request.source,
@@ -193,15 +195,10 @@ def _settings_record(setup: RunSetup, source: Mapping[str, Any], target: Mapping
             "torch": torch.__version__,
             "source": dict(source),
             "target": {"manifest": cache_key(target["manifest"]), "files": target["files"]},
-            "surrogate": None if setup.surrogate is None else _surrogate_record(setup.surrogate),
+            "surrogate": surrogate,
         },
         "environment": _environment(request),
     }
-
-
-def _surrogate_record(surrogate: Surrogate) -> dict[str, Any]:
-    """Return what the surrogate's samples are, without the settings that stand elsewhere in the record."""
-    return {name: value for name, value in surrogate.provenance.items() if name not in ("seed", "limit")}
 
 
 def _environment(request: TrainRequest) -> dict[str, Any]:

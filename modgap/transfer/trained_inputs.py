@@ -29,9 +29,8 @@ from modgap.targets.sample_transforms import (
     transforms_of,
 )
 from modgap.transfer.checkpoint import load_tensors, write_tensors
-from modgap.transfer.input_transform import InputTransform
 from modgap.transfer.run_folder import INPUTS_FILE, Run
-from modgap.transfer.training_data import TargetData
+from modgap.transfer.training_data import InputTransform, TargetData
 
 __all__ = ["TrainedInputs", "arrays_of", "inputs_record", "read_inputs", "write_inputs"]
 

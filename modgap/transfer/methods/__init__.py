@@ -1,4 +1,6 @@
-"""Methods of transfer: one module each, which defines the constant METHOD; other packages bring more.
+"""Methods of transfer: a module for each, or for a few that belong together; other packages bring more.
+
+A module defines each of its methods as a constant, such as METHOD.
 
 The entry points of the group `modgap.methods` refer to objects of the class Method, under their names. Importing this
 package is fast; its functions import torch.
@@ -25,8 +27,11 @@ METHOD_ORDER = ("scratch", "finetune", "finetune++", "frozen", "fpt", "lora", "e
 
 
 def _declared() -> dict[str, "Method"]:
+    from modgap.transfer.method import Method
+
     modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
-    return {module.METHOD.name: module.METHOD for module in modules}
+    constants = (value for module in modules for value in vars(module).values())
+    return {constant.name: constant for constant in constants if isinstance(constant, Method)}
 
 
 def _plugin_entries() -> dict[str, EntryPoint]:

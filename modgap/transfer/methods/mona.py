@@ -22,9 +22,14 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modgap.models import TargetModel
+from modgap.transfer.losses import choose_function
 from modgap.transfer.method import Method, Objective, Stage, Training, two_stages
-from modgap.transfer.numerics import choose_function
-from modgap.transfer.outer_losses import (
+from modgap.transfer.recipe import EmbedderStage, Recipe
+from modgap.transfer.surrogate_loss import (
+    SURROGATE_SETTINGS,
+    FeatureLoss,
+    OuterLoss,
+    SurrogateFeatures,
     check_features,
     class_centers,
     class_members,
@@ -34,8 +39,6 @@ from modgap.transfer.outer_losses import (
     without_autocast,
     zero,
 )
-from modgap.transfer.recipe import EmbedderStage, Recipe
-from modgap.transfer.surrogate_loss import SURROGATE_SETTINGS, FeatureLoss, OuterLoss, SurrogateFeatures
 from modgap.transfer.task_loss import LossGradient, MicroBatch, TaskLoss, call_with_parameters, plain_gradients
 
 __all__ = [
