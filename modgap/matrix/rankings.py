@@ -11,10 +11,10 @@ from modgap.jobs import NOT_CACHED, Backend, Failure, writable_cache
 from modgap.matrix.comparison import compare_over_targets, compare_scores, ranks_of
 from modgap.matrix.result import DECIDING, Column, Matrix, Measure, Row
 from modgap.progress import Progress
-from modgap.ranking.judgment import judge
 from modgap.ranking.plan import RankPlan, absolute_path, plan_ranking
 from modgap.ranking.rank import rank
 from modgap.ranking.raw_values import RAW
+from modgap.ranking.recommendation import judge
 from modgap.ranking.rows import list_row_jobs, run_row_jobs
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_patterns import split_input_size

@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
 
-from modgap.answers import Answer, Verdict
+from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Verdict
 from modgap.formatting import count, visible_name
 from modgap.matrix.verdict import MatrixVerdict
-from modgap.ranking import verdict as v
 from modgap.ranking.check_sentences import join_names, score_label
+from modgap.ranking.recommendation import CLEAR, DOUBTFUL, LIKELY, NO, NONE, SINGLE, TIE, UNKNOWN
 
 __all__ = ["TITLE", "check_statements", "choice_statement", "headline", "help_statement", "verdict_answer"]
 
@@ -16,11 +16,11 @@ TITLE = "Which sources suit these targets?"
 WHICH = "Which source is best overall?"
 HELPS = "Does pretraining help?"
 CHOICE_LABELS = {
-    v.CLEAR: ("Clear", v.PASS),
-    v.TIE: ("First, with ties", v.WARN),
-    v.UNKNOWN: ("Unknown", v.INFO),
-    v.SINGLE: ("One source", v.INFO),
-    v.NONE: ("No value", v.FAIL),
+    CLEAR: ("Clear", PASS),
+    TIE: ("First, with ties", WARN),
+    UNKNOWN: ("Unknown", INFO),
+    SINGLE: ("One source", INFO),
+    NONE: ("No value", FAIL),
 }
 MOST_FAVORITES = 3
 
@@ -42,25 +42,25 @@ def headline(verdict: MatrixVerdict) -> str:
     Args:
         verdict: The verdict.
     """
-    if verdict.choice == v.NONE:
+    if verdict.choice == NONE:
         return "No source has a value."
-    if verdict.help.get(v.NO, 0) == verdict.targets:
+    if verdict.help.get(NO, 0) == verdict.targets:
         return "By the score, random weights are better on every target: compare with models trained from scratch."
     first = join_names(verdict.first)
-    if verdict.choice == v.SINGLE:
+    if verdict.choice == SINGLE:
         return f"{first} is the only source."
     if verdict.ahead:
         verb = "is" if len(verdict.ahead) == 1 else "are"
         others = f"{join_names(verdict.ahead)} {verb} better on most"
         return f"No single source suits all targets: {others}, but {first} has the lowest mean rank."
-    if verdict.choice == v.CLEAR:
+    if verdict.choice == CLEAR:
         return f"Over these targets, {first} is significantly better than each other source{_by_score(verdict)}."
     if len(verdict.first) > 1:
         return f"No source stands out: {first} share the lowest mean rank."
     if verdict.among_best == verdict.targets == verdict.compared:
-        use = f"Start with {first}" if verdict.help.get(v.LIKELY) else f"If you transfer, use {first}"
+        use = f"Start with {first}" if verdict.help.get(LIKELY) else f"If you transfer, use {first}"
         return f"{use}: no source is significantly better on any of the {verdict.targets} targets."
-    if verdict.choice == v.UNKNOWN:
+    if verdict.choice == UNKNOWN:
         return f"{first} has the lowest mean rank, but it is not known how certain that is."
     return f"No single source suits all targets; {first} has the lowest mean rank."
 
@@ -78,23 +78,23 @@ def choice_statement(verdict: MatrixVerdict) -> Verdict:
 
 
 def _choice_sentences(verdict: MatrixVerdict) -> list[str]:
-    if verdict.choice == v.NONE or verdict.mean_rank is None:
+    if verdict.choice == NONE or verdict.mean_rank is None:
         return ["No source has a value."]
     verb = "has" if len(verdict.first) == 1 else "have"
     start = f"{join_names(verdict.first)} {verb} the lowest mean rank, {verdict.mean_rank:.1f} of {verdict.sources}"
-    if verdict.choice == v.SINGLE:
+    if verdict.choice == SINGLE:
         return ["There is no other source to compare it with."]
     sentences = [f"{start}."]
-    if verdict.choice == v.TIE:
+    if verdict.choice == TIE:
         sentences = [f"{start}.", *_ties(verdict)]
-    if verdict.choice == v.UNKNOWN and verdict.targets < verdict.needed:
+    if verdict.choice == UNKNOWN and verdict.targets < verdict.needed:
         sentences.append(f"It is unknown how certain that is: {_targets_needed(verdict.needed, verdict.targets)}.")
-    elif verdict.choice in (v.UNKNOWN, v.TIE) and verdict.untested:
+    elif verdict.choice in (UNKNOWN, TIE) and verdict.untested:
         sentences.append(
             f"It is unknown whether it is better than {join_names(verdict.untested)}, because values are missing, or "
             "equal, on too many targets."
         )
-    if verdict.choice == v.CLEAR:
+    if verdict.choice == CLEAR:
         sentences = [f"{start}, and is significantly better than each of the others."]
     if verdict.compared:
         among = f"is among the best on {verdict.among_best} of {count(verdict.compared, 'target')}"
@@ -123,16 +123,16 @@ def _ties(verdict: MatrixVerdict) -> list[str]:
 
 def help_statement(verdict: MatrixVerdict) -> Verdict:
     """Return the answer to the question of whether pretraining helps, from the rankings of the targets."""
-    likely, no = verdict.help.get(v.LIKELY, 0), verdict.help.get(v.NO, 0)
-    doubtful = verdict.help.get(v.DOUBTFUL, 0)
+    likely, no = verdict.help.get(LIKELY, 0), verdict.help.get(NO, 0)
+    doubtful = verdict.help.get(DOUBTFUL, 0)
     unknown = verdict.targets - likely - no - doubtful
-    label, status = ("On some targets", v.WARN)
+    label, status = ("On some targets", WARN)
     if unknown == verdict.targets:
-        label, status = ("Not tested", v.INFO)
+        label, status = ("Not tested", INFO)
     elif 2 * likely > verdict.targets:
-        label, status = ("By scores, on most targets", v.INFO)
+        label, status = ("By scores, on most targets", INFO)
     elif not likely:
-        label, status = ("Not shown", v.FAIL if no else v.WARN)
+        label, status = ("Not shown", FAIL if no else WARN)
     parts = [
         (likely, "the first source is significantly better than its random-weights control, and than raw "
          "values where these were compared"),

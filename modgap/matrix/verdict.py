@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from modgap.answers import INFO, PASS, WARN
 from modgap.forward.sample_request import SampleRequest
 from modgap.matrix.comparison import targets_needed
 from modgap.matrix.result import Matrix
-from modgap.ranking import verdict as v
+from modgap.ranking.checks import Check
+from modgap.ranking.recommendation import CLEAR, NONE, SINGLE, TIE, UNKNOWN
 from modgap.ranking.standings import SIGNIFICANCE
-from modgap.ranking.verdict import Check
 from modgap.storage.json_records import plain_values
 
 __all__ = ["MatrixVerdict", "judge_matrix"]
@@ -120,7 +121,7 @@ def judge_matrix(matrix: Matrix) -> MatrixVerdict:
 
 def _compared(matrix: Matrix) -> np.ndarray:
     """Return True for the targets on which differences between sources could be tested, shape (T,)."""
-    return np.array([column.choice != v.UNKNOWN for column in matrix.columns], bool)
+    return np.array([column.choice != UNKNOWN for column in matrix.columns], bool)
 
 
 def _split_label(matrix: Matrix) -> str | None:
@@ -141,39 +142,39 @@ def _is_tied(p_value: float | None) -> bool:
 
 def _choice(matrix: Matrix, *, has_values: bool) -> str:
     if not has_values:
-        return v.NONE
+        return NONE
     if len(matrix.standings) == 1:
-        return v.SINGLE
+        return SINGLE
     rivals = [one for one in matrix.standings[1:] if one.n_targets]
     if any(one.is_ahead or _is_tied(one.p_value) for one in rivals):
-        return v.TIE
-    return v.UNKNOWN if not rivals or any(one.p_value is None for one in rivals) else v.CLEAR
+        return TIE
+    return UNKNOWN if not rivals or any(one.p_value is None for one in rivals) else CLEAR
 
 
 def _checks(matrix: Matrix) -> Iterator[Check]:
     if matrix.missing:
-        yield Check("missing-jobs", v.WARN, {"jobs": matrix.missing})
+        yield Check("missing-jobs", WARN, {"jobs": matrix.missing})
     if matrix.failed:
-        yield Check("failed-jobs", v.WARN, {"jobs": matrix.failed, "reason": matrix.failure})
+        yield Check("failed-jobs", WARN, {"jobs": matrix.failed, "reason": matrix.failure})
     if matrix.unreadable:
         reason = next(iter(matrix.unreadable.values()))
-        yield Check("unreadable-targets", v.WARN, {"targets": list(matrix.unreadable), "reason": reason})
+        yield Check("unreadable-targets", WARN, {"targets": list(matrix.unreadable), "reason": reason})
     if matrix.without_source:
-        yield Check("failed-targets", v.WARN, {"targets": list(matrix.without_source)})
+        yield Check("failed-targets", WARN, {"targets": list(matrix.without_source)})
     n_targets = len(matrix.columns)
     needed = _needed(matrix)
     if n_targets < needed:
-        yield Check("few-targets", v.WARN, {"targets": n_targets, "needed": needed, "sources": len(matrix.standings)})
+        yield Check("few-targets", WARN, {"targets": n_targets, "needed": needed, "sources": len(matrix.standings)})
     incomplete = [one.source for one in matrix.standings if one.n_targets < n_targets]
     if incomplete:
-        yield Check("incomplete-sources", v.INFO, {"sources": incomplete, "targets": n_targets})
+        yield Check("incomplete-sources", INFO, {"sources": incomplete, "targets": n_targets})
     if len(matrix.standings) > 2:
         compared = _compared(matrix)
         n_known = np.isfinite(matrix.values).sum(axis=0)
         is_unclear = (matrix.best.sum(axis=0) > MOST_SIMILAR * n_known) & (n_known > 1) & compared
         unclear = [column.name for column, one in zip(matrix.columns, is_unclear, strict=True) if one]
         if unclear or compared.all():
-            status = v.WARN if unclear else v.PASS
+            status = WARN if unclear else PASS
             yield Check("targets-that-do-not-separate", status, {"targets": unclear, "of": n_targets})
     scores = list(dict.fromkeys(column.score for column in matrix.columns))
-    yield Check("scope", v.INFO, {"scores": scores, "split": _split_label(matrix)})
+    yield Check("scope", INFO, {"scores": scores, "split": _split_label(matrix)})

@@ -8,10 +8,9 @@ import numpy as np
 from modgap.answers import Answer, Curve, Table
 from modgap.formatting import count
 from modgap.ranking.check_sentences import score_label
-from modgap.ranking.judgment import judge
 from modgap.ranking.layer_curves import LayerCurve
 from modgap.ranking.layers import JUDGED_BY, LAYER_COLUMNS, layer_rows
-from modgap.ranking.recommendation import judgment_answer
+from modgap.ranking.recommendation import judge, judgment_answer
 from modgap.ranking.scores import PILOT, shown_score
 from modgap.ranking.tables import failure_messages, ranking_table, scores_table
 from modgap.ranking.types import SOURCE, Ranking

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.ticker import EngFormatter, Formatter, MaxNLocator, ScalarFormatter
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
+from modgap.answers import FAIL
 from modgap.errors import InputError
 from modgap.figures.files import ResultFigure, result_figure
 from modgap.figures.grid import RANKS, draw_grid
@@ -27,18 +28,16 @@ from modgap.figures.style import (
     text_width,
 )
 from modgap.formatting import format_p_value
-from modgap.ranking import verdict as v
-from modgap.ranking.baseline_checks import BASELINE_SCORES, CONTROL_WORSE, compare_baseline, sources_compared
 from modgap.ranking.check_sentences import join_names, score_label
-from modgap.ranking.judgment import judge
+from modgap.ranking.checks import BASELINE_SCORES, CONTROL_WORSE, Check, compare_baseline, sources_compared
 from modgap.ranking.layer_curves import LayerCurve
 from modgap.ranking.layers import JUDGED_BY, SIGNIFICANT, layer_finding
+from modgap.ranking.recommendation import SINGLE, TIE, UNKNOWN, judge
 from modgap.ranking.reference_value import reference_value
 from modgap.ranking.score_texts import format_interval, format_score
 from modgap.ranking.scores import PILOT, get_score, shown_score
 from modgap.ranking.tables import first_ties
 from modgap.ranking.types import CONTROL, RAW_VALUES, Ranking
-from modgap.ranking.verdict import Check
 from modgap.statistics.multiple_comparisons import similar_groups
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ def _beats_control(ranking: Ranking, index: int, control: int | None) -> bool | 
     table = ranking.deciding_table
     if control is None or not np.isfinite(table.standings.win_probabilities[index, control]):
         return None
-    return compare_baseline(table, index, control, sources_compared(table)) == CONTROL_WORSE
+    return compare_baseline(table, index, control, sources_compared(table)).result == CONTROL_WORSE
 
 
 @styled
@@ -285,14 +284,14 @@ def figure_title(ranking: Ranking) -> str:
         return "No source has a score"
     best = name_in_title(str(verdict.first), "source")
     first = f"{best} ranks first of {others.values['sources']}"
-    if verdict.choice == v.SINGLE:
+    if verdict.choice == SINGLE:
         only = "that was fine-tuned" if others.values["score"] == PILOT.name else "with a score"
         return f"{best} is the only source {only}"
     if others.values["equal"]:
         return _equal_title(ranking, others)
-    if verdict.choice == v.UNKNOWN:
+    if verdict.choice == UNKNOWN:
         return f"{first}; the significance is unknown"
-    if verdict.choice == v.TIE:
+    if verdict.choice == TIE:
         return f"{first}; {_count_others(len(verdict.tied))} not significantly different"
     return f"{first}, significantly ahead of the {'other' if others.values['sources'] == 2 else 'others'}"
 
@@ -332,9 +331,9 @@ def figure_subtitle(ranking: Ranking, n_rows: int, n_sources: int, has_groups: b
     if n_rows < n_sources:
         sentences.append(f"Sources {n_rows + 1} to {n_sources:,} share one row.")
     raw_values = judge(ranking).check("raw-values")
-    if raw_values and raw_values.status == v.FAIL and raw_values.values["score"] == PILOT.name:
+    if raw_values and raw_values.status == FAIL and raw_values.values["score"] == PILOT.name:
         sentences.append("No source is shown to beat nearest neighbors of the raw samples.")
-    elif raw_values and raw_values.status == v.FAIL and by != PILOT.name:
+    elif raw_values and raw_values.status == FAIL and by != PILOT.name:
         sentences.append("The raw samples do as well as every source.")
     return " ".join(sentences)
 

@@ -8,8 +8,8 @@ from typing import Any
 from modgap.formatting import csv_text
 from modgap.ranking.answer import ranking_answer
 from modgap.ranking.check_sentences import score_label
-from modgap.ranking.judgment import judge
 from modgap.ranking.layers import curve_record
+from modgap.ranking.recommendation import judge
 from modgap.ranking.reference_value import reference_value
 from modgap.ranking.score_texts import difference_to_first
 from modgap.ranking.scores import shown_score

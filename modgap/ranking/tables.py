@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from modgap.formatting import visible_name
-from modgap.ranking.baseline_checks import control_index
 from modgap.ranking.check_sentences import score_label
+from modgap.ranking.checks import control_index
 from modgap.ranking.score_texts import difference_texts, difference_to_first, format_interval, format_score
 from modgap.ranking.scores import PILOT
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Ranking, ScoreTable, SourceRow

@@ -5,11 +5,10 @@ from typing import Any
 
 from modgap.answers import Answer
 from modgap.formatting import format_value, visible_name
-from modgap.ranking.recommendation import judgment_answer
+from modgap.ranking.recommendation import Judgment, judgment_answer
 from modgap.ranking.score_texts import difference_texts
 from modgap.ranking.tables import RAW_VALUES_LABEL
 from modgap.ranking.types import RAW_VALUES, SOURCE
-from modgap.ranking.verdict import Judgment
 from modgap.report_page.class_maps import map_figures
 from modgap.report_page.definitions import decided_by, definitions, has_intervals, interval_note
 from modgap.report_page.rendering import Scale, answer_in, drawn_table, render_template
