@@ -50,9 +50,9 @@ def score_label(name: str) -> str:
     return SCORE_LABELS.get(name, name)
 
 
-def join_names(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str], shown_name: Callable[[str], str] = visible_name) -> str:
     """Return names as `A, B and C`, with the number of further names if there are many."""
-    shown = [visible_name(name) for name in names]
+    shown = [shown_name(name) for name in names]
     if len(shown) > MAX_NAMES:
         shown = [*shown[: MAX_NAMES - 1], f"{len(shown) - MAX_NAMES + 1} more"]
     return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]

@@ -1,11 +1,12 @@
 """The ranking that `modgap.rank` returns: it prints, plots and converts to a data frame."""
 
 import io
+from collections.abc import Iterator
 from dataclasses import fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from modgap.answers import Answer, Answered
+from modgap.answers import Answer, Plotted
 from modgap.formatting import plain_text
 from modgap.ranking.answer import ranking_answer
 from modgap.ranking.report import to_csv, to_dict
@@ -13,15 +14,13 @@ from modgap.ranking.types import Ranking
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from modgap.figures.files import ResultFigure
 
 __all__ = ["RankingResult"]
 
 
-class RankingResult(Answered, Ranking):
+class RankingResult(Plotted, Ranking):
     """A ranking of sources for one target, as `modgap.rank` returns it.
 
     `print(ranking)` shows the recommendation and the table of the command. The attributes are those of
@@ -57,20 +56,7 @@ class RankingResult(Answered, Ranking):
 
         return pd.read_csv(io.StringIO(to_csv(self)), converters={"source": plain_text})
 
-    def plot(self, figure: str = "ranking", ax: "Axes | None" = None) -> "Figure":
-        """Return the figure of the ranking.
-
-        Args:
-            figure: Name of the figure: `ranking` or `layers`.
-            ax: Axes to draw on. None for a new figure.
-
-        Raises:
-            UsageError: If the ranking has no figure with this name.
-        """
-        return self._figure(figure).draw(ax=ax)
-
-    def _figure(self, name: str) -> "ResultFigure":
-        from modgap.figures.files import figure_named
+    def _figures(self) -> "Iterator[ResultFigure]":
         from modgap.ranking.figures import planned_figures
 
-        return figure_named(planned_figures(self), name)
+        return planned_figures(self)

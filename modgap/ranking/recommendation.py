@@ -1,7 +1,7 @@
 """Recommendation of a ranking: two answers, a headline and the next commands, decided from its checks by one table."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -325,8 +325,13 @@ def judgment_answer(judgment: Judgment, target: str | None = None) -> Answer:
     )
 
 
-def headline(judgment: Judgment) -> str:
-    """Return the headline: that of the first rule of the decision table that applies."""
+def headline(judgment: Judgment, shown_name: Callable[[str], str] = visible_name) -> str:
+    """Return the headline: that of the first rule of the decision table that applies.
+
+    Args:
+        judgment: The judgment.
+        shown_name: Function that returns a name of a source as it is shown.
+    """
     rule = next(rule for rule in HEADLINES if rule.applies(judgment))
     score = score_label(judgment.by)
     is_alone = not judgment.check("failed-sources")
@@ -334,8 +339,8 @@ def headline(judgment: Judgment) -> str:
     return rule.headline.format(
         score=score,
         by="After a short fine-tuning" if judgment.tuned in SOURCES else f"By {score}",
-        first=visible_name(judgment.first or ""),
-        all=join_names([judgment.first or "", *judgment.tied]),
+        first=shown_name(judgment.first or ""),
+        all=join_names([judgment.first or "", *judgment.tied], shown_name),
         them="both" if len(judgment.tied) == 1 else "them",
         agreement=_agreement(judgment.check("other-scores")),
         raw=NEIGHBORS,
