@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from modgap.ranking.checks import CONTROL_BETTER, CONTROL_WORSE, compare_baseline
-from modgap.ranking.error_standings import compute_error_standings
 from modgap.ranking.scores import PILOT
+from modgap.ranking.standings import compute_error_standings
 from modgap.ranking.types import ScoreTable
 from modgap.statistics.intervals import SampleErrors
 

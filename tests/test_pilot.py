@@ -11,13 +11,13 @@ from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
 from modgap.ranking import recommendation as v
-from modgap.ranking.error_standings import compute_error_standings
+from modgap.ranking.answer import failure_messages, ranking_table, scores_table
 from modgap.ranking.figures import figure_subtitle, figure_title, other_scores, ranking_frame
 from modgap.ranking.rank import rank
 from modgap.ranking.recommendation import choice_statement, headline, help_statement, judge, judgment_answer, next_step
 from modgap.ranking.report import to_csv, to_dict
 from modgap.ranking.scores import PILOT
-from modgap.ranking.tables import failure_messages, ranking_table, scores_table
+from modgap.ranking.standings import compute_error_standings
 from modgap.ranking.types import Pilot, RankRequest, ScoreTable
 from modgap.report_page.ranking_page import render_ranking
 from modgap.sources import open_source

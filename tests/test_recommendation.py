@@ -8,6 +8,7 @@ import pytest
 
 from modgap.formatting import visible_name
 from modgap.ranking import recommendation as v
+from modgap.ranking.answer import difference_texts, format_interval
 from modgap.ranking.checks import (
     CONTROL_AS_GOOD,
     CONTROL_BETTER,
@@ -28,7 +29,6 @@ from modgap.ranking.recommendation import (
     judgment_answer,
     next_step,
 )
-from modgap.ranking.score_texts import difference_texts, format_interval
 from modgap.statistics.multiple_comparisons import ALPHABET, MOST_LETTERED, group_letters
 from tests.ranking_records import make_ranking, score_table
 

@@ -29,16 +29,14 @@ from modgap.figures.style import (
     title_lines,
 )
 from modgap.formatting import format_p_value
+from modgap.ranking.answer import first_ties, format_interval, format_score
 from modgap.ranking.check_sentences import join_names, score_label
 from modgap.ranking.checks import BASELINE_SCORES, CONTROL_WORSE, compare_baseline, sources_compared
-from modgap.ranking.layer_curves import LayerCurve
 from modgap.ranking.layers import JUDGED_BY, SIGNIFICANT, layer_finding
 from modgap.ranking.recommendation import headline, judge
-from modgap.ranking.reference_value import reference_value
-from modgap.ranking.score_texts import format_interval, format_score
 from modgap.ranking.scores import PILOT, get_score, shown_score
-from modgap.ranking.tables import first_ties
-from modgap.ranking.types import CONTROL, RAW_VALUES, Ranking
+from modgap.ranking.target_summary import reference_value
+from modgap.ranking.types import CONTROL, RAW_VALUES, LayerCurve, Ranking
 from modgap.statistics.multiple_comparisons import similar_groups
 
 if TYPE_CHECKING:

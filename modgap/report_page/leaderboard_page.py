@@ -7,8 +7,7 @@ from typing import Any
 
 from modgap.answers import Answer
 from modgap.formatting import count, format_value, visible_name
-from modgap.matrix.sentences import verdict_answer
-from modgap.matrix.verdict import MatrixVerdict
+from modgap.matrix.answer import MatrixVerdict, verdict_answer
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.recommendation import CHOICE_LABELS, HELP_LABELS
 from modgap.ranking.types import CONTROL
