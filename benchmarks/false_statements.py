@@ -22,7 +22,7 @@ from scipy.stats import rankdata
 
 import modgap
 from modgap.matrix.comparison import compare_over_targets, targets_needed
-from modgap.ranking.error_standings import compute_error_standings
+from modgap.ranking.standings import compute_error_standings
 from modgap.ranking.scores import PILOT
 from modgap.statistics.intervals import SampleErrors
 

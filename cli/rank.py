@@ -63,7 +63,7 @@ def rank(context: click.Context, /, **options: Any) -> int:
     command computes only what is missing. The exit code is 1 if a source could not be scored.
     """
     from modgap.cli.output import log_to_stderr
-    from modgap.ranking.rows import parse_shard
+    from modgap.matrix.rankings import parse_shard
     from modgap.ranking.source_patterns import parse_source_names
     from modgap.storage.locks import output_folder
 
@@ -135,7 +135,7 @@ def _rank_several(
     if folder:
         from modgap.cli.output import print_written
         from modgap.formatting import count
-        from modgap.matrix.result_folder import write_results
+        from modgap.matrix.formats import write_results
 
         written = write_results(matrix, rankings, [target["name"] for target in opened], folder)
         # The rankings of all targets would be too long a list.
@@ -244,9 +244,9 @@ def _target_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _build_request(options: Mapping[str, Any]) -> "RankRequest":
-    from modgap.ranking.layer_numbers import parse_layers
     from modgap.ranking.score import ErrorOptions
     from modgap.ranking.scores import score_names
+    from modgap.ranking.source_patterns import parse_layers
     from modgap.ranking.types import RankRequest
 
     return RankRequest(
@@ -295,7 +295,7 @@ def _write_ranking(ranking: "Ranking", folder: Path | None, formats: Sequence[st
     from modgap.cli.output import draw_figures, print_written
 
     if folder:
-        from modgap.ranking.result_folder import write_results
+        from modgap.ranking.report import write_results
 
         print_written(write_results(ranking, folder))
     if as_json:

@@ -45,8 +45,8 @@ def _print_status(folder: Path) -> None:
 
 
 def _print_finished(folder: Path) -> None:
-    from modgap.matrix.result_folder import RECORD as MATRIX
-    from modgap.ranking.result_folder import RECORD
+    from modgap.matrix.formats import RECORD as MATRIX
+    from modgap.ranking.report import RECORD
     from modgap.storage.json_records import read_json
 
     record = read_json(folder / RECORD)

@@ -20,7 +20,7 @@ from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.forward.sample_request import SampleRequest
 from modgap.models.pooled_layers import OUTPUT
 from modgap.ranking.extraction import extract
-from modgap.ranking.stored_outputs import load_source_outputs
+from modgap.ranking.source_outputs import load_source_outputs
 from modgap.sources import open_source
 from modgap.storage import algorithms
 from modgap.storage.algorithms import ALGORITHM_VERSIONS

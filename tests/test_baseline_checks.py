@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from modgap.ranking.baseline_checks import CONTROL_BETTER, CONTROL_WORSE, compare_baseline
-from modgap.ranking.error_standings import compute_error_standings
+from modgap.ranking.checks import CONTROL_BETTER, CONTROL_WORSE, compare_baseline
 from modgap.ranking.scores import PILOT
+from modgap.ranking.standings import compute_error_standings
 from modgap.ranking.types import ScoreTable
 from modgap.statistics.intervals import SampleErrors
 
@@ -42,7 +42,7 @@ def test_the_best_of_equal_sources_is_seldom_better_than_its_control():
     for _ in range(RUNS):
         table = errors_table(equal_errors(rng, 2 * n_sources), n_sources)
         best = table.first_source
-        n_false += compare_baseline(table, best, n_sources + best, n_sources) == CONTROL_WORSE
+        n_false += compare_baseline(table, best, n_sources + best, n_sources).result == CONTROL_WORSE
         n_uncorrected += table.standings.win_probabilities[best, n_sources + best] >= 0.975
     assert n_false <= MOST_FALSE
     assert n_uncorrected >= LEAST_UNCORRECTED
@@ -58,7 +58,7 @@ def test_the_best_rate_of_the_best_source_is_seldom_better_than_raw_values():
         at_best = np.take_along_axis(trained, trained.mean(0).argmin(1)[None, :, None], axis=2)[:, :, 0]
         table = errors_table(np.column_stack([at_best, by_rate[:, -1]]), n_sources)
         comparisons = n_sources * n_rates
-        n_false += compare_baseline(table, table.first_source, n_sources, comparisons) == CONTROL_WORSE
+        n_false += compare_baseline(table, table.first_source, n_sources, comparisons).result == CONTROL_WORSE
         n_uncorrected += table.standings.win_probabilities[table.first_source, n_sources] >= 0.975
     assert n_false <= MOST_FALSE
     assert n_uncorrected >= LEAST_UNCORRECTED
@@ -68,4 +68,4 @@ def test_the_best_rate_of_the_best_source_is_seldom_better_than_raw_values():
 def test_large_differences_are_found(source, control, expected):
     rng = np.random.default_rng(0)
     columns = rng.random((N_SAMPLES, 4)) < np.array([source, 0.75, control, 0.75])
-    assert compare_baseline(errors_table(columns, 2), 0, 2, 3) == expected
+    assert compare_baseline(errors_table(columns, 2), 0, 2, 3).result == expected

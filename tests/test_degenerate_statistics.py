@@ -8,13 +8,11 @@ from modgap.discrepancy import estimate
 from modgap.discrepancy.control import compare_with_controls
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import TestedSamples
-from modgap.ranking.error_standings import compute_error_standings
-from modgap.ranking.reference_value import reference_value
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import SourceOutputs
-from modgap.ranking.standings import Standings, compute_standings
+from modgap.ranking.standings import Standings, compute_error_standings, compute_standings
 from modgap.ranking.subsamples import score_subsamples, subsample
-from modgap.ranking.target_summary import summarize_target
+from modgap.ranking.target_summary import reference_value, summarize_target
 from modgap.statistics.intervals import (
     SampleErrors,
     degrees_of_freedom,

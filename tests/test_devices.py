@@ -19,7 +19,7 @@ from modgap.forward.inference_setup import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend, hold_device, list_devices
 from modgap.ranking.jobs import ExtractJob
-from modgap.ranking.stored_outputs import load_source_outputs
+from modgap.ranking.source_outputs import load_source_outputs
 
 TWO = "cpu:0,cpu:1"
 """Two declared devices that every machine has."""

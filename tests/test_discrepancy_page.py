@@ -8,7 +8,7 @@ import pytest
 
 from modgap.discrepancy import estimate
 from modgap.discrepancy.report import DiscrepancyReport
-from modgap.report_page.discrepancy_page import render_discrepancy
+from modgap.report_page.answer_pages import render_discrepancy
 from tests.test_report_page import assert_self_contained, visible_text
 
 

@@ -3,15 +3,14 @@
 import importlib
 import itertools
 import re
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from modgap.ranking.evidence import FINDINGS
-from modgap.ranking.judgment import PILOT_SOURCES
+from modgap.ranking.checks import FINDINGS
+from modgap.ranking.recommendation import PILOT_SOURCES
 from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES
 from modgap.statistics.multiple_comparisons import holm
@@ -107,7 +106,7 @@ def test_the_recommendation_quotes_the_benchmark(evidence, recorded):
     right = [evidence["controls"].right(one, lower).mean() for one in (gains, np.ones_like(gains))]
     advised = evidence["first_pilots"].pilot_of_first(named[tables.BEST_PILOT], named[default], PILOT_SOURCES)
     first = evidence["two_way"].regrets(advised, truth.means, *everything).mean()
-    assert asdict(FINDINGS) == {
+    assert {
         "sources": len(jobs.SOURCES),
         "targets": len(truth.targets),
         "constant": round(regrets[agreement.CONSTANT], 1),
@@ -118,7 +117,7 @@ def test_the_recommendation_quotes_the_benchmark(evidence, recorded):
         "same_named": tables.named_first_and_second(truth.scores[default])[0][1],
         "help_told": round(100 * right[0]),
         "help_always": round(100 * right[1]),
-    }
+    } == FINDINGS
     judged = agreement.judge(default, recorded.found, truth.pilots)
     assert (judged.better, judged.pilots, judged.significant) == (False, (), ())
 

@@ -8,9 +8,9 @@ import pytest
 from modgap import rank
 from modgap.errors import UsageError
 from modgap.ranking.figures import layer_caption, layer_figure, planned_figures
-from modgap.ranking.layer_numbers import parse_layers
 from modgap.ranking.layers import choose_layer, is_better, layer_finding, layer_rows
 from modgap.ranking.report import to_dict
+from modgap.ranking.source_patterns import parse_layers
 from modgap.statistics.intervals import SampleErrors
 from tests.commands import run_in_process
 from tests.figure_checks import bands

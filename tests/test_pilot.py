@@ -10,15 +10,14 @@ import pytest
 from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
-from modgap.ranking import verdict as v
-from modgap.ranking.error_standings import compute_error_standings
+from modgap.ranking import recommendation as v
+from modgap.ranking.answer import failure_messages, ranking_table, scores_table
 from modgap.ranking.figures import figure_subtitle, figure_title, other_scores, ranking_frame
-from modgap.ranking.judgment import judge
 from modgap.ranking.rank import rank
-from modgap.ranking.recommendation import choice_statement, headline, help_statement, judgment_answer, next_step
+from modgap.ranking.recommendation import choice_statement, headline, help_statement, judge, judgment_answer, next_step
 from modgap.ranking.report import to_csv, to_dict
 from modgap.ranking.scores import PILOT
-from modgap.ranking.tables import failure_messages, ranking_table, scores_table
+from modgap.ranking.standings import compute_error_standings
 from modgap.ranking.types import Pilot, RankRequest, ScoreTable
 from modgap.report_page.ranking_page import render_ranking
 from modgap.sources import open_source
@@ -285,7 +284,7 @@ def test_after_a_pilot_everything_is_in_its_order():
     assert re.findall(r'class="rank">(.*?)<.*?<bdi>(.*?)</bdi>', row, re.DOTALL) == [("1", "vit-1")]
     assert '<option value="pilot" selected>' in page
     assert ranking_frame(ranking)["name"].drop_duplicates().tolist() == ["vit-1", "vit-0"]
-    assert figure_title(ranking) == "vit-1 ranks first of 2, significantly ahead of the other"
+    assert f"{figure_title(ranking)}." == headline(judge(ranking))
     assert "Error after a short fine-tuning" in figure_subtitle(ranking, 2, 2, has_groups=False)
     assert "leep" in other_scores(ranking)
 

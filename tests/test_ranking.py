@@ -22,26 +22,28 @@ from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import LOST, Backend, Failure, fix_threads
 from modgap.ranking import surrogate_outputs
-from modgap.ranking.answer import ranking_answer
+from modgap.ranking.answer import ranking_answer, ranking_table, scores_table
 from modgap.ranking.cross_validation import prediction_error
-from modgap.ranking.displayed import RankingResult
-from modgap.ranking.error_standings import ScoredErrors, check_comparable, compute_error_standings
 from modgap.ranking.extraction import extract
 from modgap.ranking.jobs import ErrorsJob, ScoreJob
 from modgap.ranking.plan import RowName
 from modgap.ranking.rank import count_permutations, rank
-from modgap.ranking.report import to_csv, to_dict
+from modgap.ranking.report import RankingResult, to_csv, to_dict
 from modgap.ranking.report_details import ReportDetails, correct_p_values
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.score_sources import score_sources
 from modgap.ranking.scores import get_score, score_names
-from modgap.ranking.source_outputs import SourceOutputs
+from modgap.ranking.source_outputs import SourceOutputs, load_source_outputs
 from modgap.ranking.source_patterns import parse_source_names
-from modgap.ranking.standings import Standings, compute_standings
-from modgap.ranking.stored_outputs import load_source_outputs
+from modgap.ranking.standings import (
+    ScoredErrors,
+    Standings,
+    check_comparable,
+    compute_error_standings,
+    compute_standings,
+)
 from modgap.ranking.subsamples import SPREAD_FACTOR, subsample
 from modgap.ranking.surrogate_outputs import find_surrogate
-from modgap.ranking.tables import ranking_table, scores_table
 from modgap.ranking.types import CONTROL, RAW_VALUES, RankRequest
 from modgap.report_page.ranking_page import render_ranking
 from modgap.report_page.write import write_page

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from modgap.errors import InputError
-from modgap.ranking.raw_neighbors import nearest_neighbors, raw_neighbors_errors
-from modgap.ranking.raw_values import raw_features
+from modgap.ranking.raw_values import nearest_neighbors, raw_features, raw_neighbors_errors
 from modgap.targets import open_target
 from modgap.targets.samples import ArraySamples
 from modgap.transfer.pilot import pilot_halves

@@ -7,26 +7,28 @@ import numpy as np
 import pytest
 
 from modgap.formatting import visible_name
-from modgap.ranking import verdict as v
-from modgap.ranking.baseline_checks import (
+from modgap.ranking import recommendation as v
+from modgap.ranking.answer import difference_texts, format_interval
+from modgap.ranking.checks import (
     CONTROL_AS_GOOD,
     CONTROL_BETTER,
     CONTROL_SIMILAR,
     CONTROL_STATUSES,
     CONTROL_UNKNOWN,
     CONTROL_WORSE,
+    Check,
 )
-from modgap.ranking.judgment import choice_of, help_of, judge
 from modgap.ranking.recommendation import (
-    check_statements,
+    Judgment,
+    choice_of,
     choice_statement,
     headline,
+    help_of,
     help_statement,
+    judge,
     judgment_answer,
     next_step,
 )
-from modgap.ranking.score_texts import difference_texts, format_interval
-from modgap.ranking.verdict import Check, Judgment
 from modgap.statistics.multiple_comparisons import ALPHABET, MOST_LETTERED, group_letters
 from tests.ranking_records import make_ranking, score_table
 
@@ -99,6 +101,72 @@ def test_sentences_never_contradict_each_other(choice, result):
             assert "fine-tune both" not in text
             assert not ("significantly better than the same architecture" in text and result != CONTROL_WORSE)
         assert all(sentence.endswith((".", "?")) for sentence in judgment_answer(verdict).sentences)
+
+
+ROWS = [
+    ((v.NONE, v.NOT_TESTED, v.NOTHING), "No source has a value; the reasons are below."),
+    ((v.SINGLE, v.NO, v.BOTH), "Do not transfer from this source; train from scratch."),
+    ((v.TIE, v.NO, v.BOTH), "Do not transfer from these sources; train from scratch."),
+    (
+        (v.CLEAR, v.NO, v.WITH_SCORE),
+        "By LEEP, random weights are better than swin: compare it with a model trained from scratch.",
+    ),
+    (
+        (v.TIE, v.DOUBTFUL, v.BOTH, CONTROL_BETTER),
+        "After a short fine-tuning, nearest neighbors of the raw values are better than swin. See whether a longer one "
+        "beats them.",
+    ),
+    ((v.CLEAR, v.LIKELY, v.BOTH, CONTROL_WORSE), "Transfer from swin."),
+    ((v.CLEAR, v.LIKELY, v.WITH_SCORE), "After a short fine-tuning, start with swin, and compare the next ones."),
+    (
+        (v.CLEAR, v.DOUBTFUL, v.WITHOUT_CONTROL, CONTROL_SIMILAR),
+        "If you transfer, use swin. It is not shown to beat nearest neighbors of the raw values.",
+    ),
+    (
+        (v.CLEAR, v.DOUBTFUL, v.BOTH),
+        "If you transfer, use swin. First check that it beats training from scratch.",
+    ),
+    ((v.CLEAR, v.DOUBTFUL, v.NOTHING), USE_IF_YOU_TRANSFER),
+    ((v.TIE, v.LIKELY, v.NOTHING), "By LEEP, swin and vit are tied: fine-tune both and compare."),
+    (
+        (v.TIE, v.UNKNOWN, v.BOTH, CONTROL_UNKNOWN),
+        "After a short fine-tuning, no source stands out. Compare swin with nearest neighbors of the raw values.",
+    ),
+    (
+        (v.UNKNOWN, v.NOT_TESTED, v.NOTHING),
+        "By LEEP, swin is first, but this run does not show how certain that is.",
+    ),
+    ((v.SINGLE, v.LIKELY, v.BOTH), "Transfer from swin, the only source that was fine-tuned."),
+    ((v.SINGLE, v.LIKELY, v.NOTHING), "swin is the only source; compare it with a model trained from scratch."),
+]
+"""A situation for each row of the decision table: choice, help, what was fine-tuned, and neighbors of raw values."""
+
+
+def judgment_in(choice, help_, tuned, by_neighbors=None):
+    checks = [] if choice == v.NONE else [other_sources(choice, score="leep" if tuned == v.NOTHING else "pilot")]
+    if tuned in (v.BOTH, v.WITH_SCORE):
+        measured = control(CONTROL_WORSE)
+        score = "pilot" if tuned == v.BOTH else "leep"
+        checks.append(replace(measured, values={**measured.values, "score": score}))
+    checks += [neighbors(by_neighbors)] if by_neighbors else []
+    first, tied = (None, ()) if choice == v.NONE else ("swin", ("vit",) if choice == v.TIE else ())
+    return Judgment(choice, help_, "leep", first, tied, tuple(checks))
+
+
+@pytest.mark.parametrize("number", range(len(ROWS)))
+def test_each_row_of_the_decision_table_has_its_headline(number):
+    situation, expected = ROWS[number]
+    judgment = judgment_in(*situation)
+    assert [rule.applies(judgment) for rule in v.HEADLINES].index(True) == number
+    assert headline(judgment) == expected
+
+
+def test_every_situation_has_a_headline():
+    assert len(ROWS) == len(v.HEADLINES)
+    tuned = (v.NOTHING, *v.SOURCES)
+    for situation in itertools.product(v.CHOICE_LABELS, v.HELP_LABELS, tuned, CONTROLS):
+        if situation[0] != v.NONE:
+            assert headline(judgment_in(*situation)).endswith(".")
 
 
 @pytest.mark.parametrize(
@@ -251,7 +319,7 @@ def test_the_confidences_have_numbers():
 
 def test_checks_have_a_sentence_with_numbers():
     verdict = verdict_of(v.TIE, [control(CONTROL_SIMILAR), raw_values(v.FAIL), majority_class(v.FAIL)])
-    texts = {statement.question: statement.sentence for statement in check_statements(verdict)}
+    texts = {statement.question: statement.sentence for statement in judgment_answer(verdict).checks}
     assert texts["Raw values"] == (
         "Without any model, the k-NN error is 0.522 (0.437 to 0.607). With features it is 0.676 at best (vit) and "
         "0.732 for swin."

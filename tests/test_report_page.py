@@ -17,8 +17,7 @@ from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result_folder import write_results
 from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
-from modgap.ranking.judgment import judge
-from modgap.ranking.recommendation import headline, judgment_answer
+from modgap.ranking.recommendation import headline, judge, judgment_answer
 from modgap.ranking.report import to_dict, to_json
 from modgap.ranking.standings import compute_standings
 from modgap.ranking.types import JobCounts, Pilot, RankRequest
@@ -88,8 +87,8 @@ def test_the_ranking_page_shows_the_verdict_of_the_terminal():
         "If you transfer, use vit-0, which is first by LEEP (1 of 1 other scores"
     )
     answer = judgment_answer(judge(ranking))
-    for one in (*answer.verdicts, *answer.checks):
-        assert one.sentence in text
+    for sentence in (answer.headline, *(one.sentence for one in (*answer.verdicts, *answer.checks))):
+        assert sentence in text
     assert "modgap rank --target /data/vowel.csv --sources vit-0,vit-1,vit-2" in text
     assert "--pilot 3" in text
 

@@ -18,7 +18,7 @@ from modgap.ranking.extraction import extract
 from modgap.ranking.rank import rank
 from modgap.ranking.scores import score_names
 from modgap.ranking.source_patterns import split_input_size
-from modgap.ranking.stored_outputs import load_source_outputs
+from modgap.ranking.source_outputs import load_source_outputs
 from modgap.ranking.types import RankRequest
 from modgap.sources import open_source
 from modgap.targets import open_target

@@ -1,14 +1,21 @@
-"""Results with an answer: as text when they are printed, as a card with tables in a notebook."""
+"""Results with an answer: as text when they are printed, as a card with tables in a notebook, and as figures."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 from modgap.answers.answer import FAIL, INFO, PASS, WARN, Answer, Table, Verdict
 from modgap.answers.text import answer_text
 from modgap.formatting import printable
 
-__all__ = ["Answered", "answer_html"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from modgap.figures.files import ResultFigure
+
+__all__ = ["Answered", "Plotted", "answer_html"]
 
 COLORS = {PASS: "#1a7f4b", WARN: "#9a6700", FAIL: "#b3261e", INFO: "#57606a"}
 """Colors of the labels, which have a contrast of at least 4.5 with white letters."""
@@ -38,6 +45,32 @@ class Answered(ABC):
 
     def _repr_html_(self) -> str:
         return answer_html(self.answer)
+
+
+class Plotted(Answered):
+    """A result with an answer and with figures."""
+
+    @abstractmethod
+    def _figures(self) -> "Iterable[ResultFigure]":
+        """Return the figures that the result has, the most important first."""
+
+    def plot(self, figure: str | None = None, ax: "Axes | None" = None) -> "Figure":
+        """Return a figure of the result.
+
+        Args:
+            figure: Name of the figure, as in the names of the files. None for the most important.
+            ax: Axes to draw on. None for a new figure.
+
+        Raises:
+            UsageError: If the result has no figure with this name. The message names those that there are.
+        """
+        return self._figure(figure).draw(ax=ax)
+
+    def _figure(self, name: str | None) -> "ResultFigure":
+        from modgap.figures.files import figure_named
+
+        figures = list(self._figures())
+        return figures[0] if figures and name is None else figure_named(figures, name or "")
 
 
 def answer_html(answer: Answer) -> str:

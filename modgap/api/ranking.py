@@ -9,13 +9,13 @@ from modgap.api.opening import target_name
 from modgap.errors import UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
-from modgap.matrix.displayed import MatrixResult
+from modgap.matrix.formats import MatrixResult
 from modgap.matrix.rankings import rank_targets, targets_of_names
 from modgap.progress import Progress
-from modgap.ranking.displayed import RankingResult
-from modgap.ranking.layer_numbers import parse_layers
 from modgap.ranking.rank import rank as rank_sources
+from modgap.ranking.report import RankingResult
 from modgap.ranking.score import ErrorOptions
+from modgap.ranking.source_patterns import parse_layers
 from modgap.ranking.types import RankRequest
 from modgap.targets import CustomData
 

@@ -1,22 +1,22 @@
 """The discrepancy that the public functions return: a report that plots and converts to a data frame."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from modgap.answers import Plotted
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Estimate
 from modgap.errors import unknown_name
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from modgap.figures.files import ResultFigure
 
 __all__ = ["DiscrepancyResult"]
 
 
-class DiscrepancyResult(DiscrepancyReport):
+class DiscrepancyResult(DiscrepancyReport, Plotted):
     """A modality knowledge discrepancy with its names, as `modgap.measure` and `modgap.estimate` return it.
 
     `print(result)` shows the answer and the table of the command, `result["search"]` is the estimate of one estimator,
@@ -53,23 +53,10 @@ class DiscrepancyResult(DiscrepancyReport):
         frame = pd.DataFrame.from_dict(rows, orient="index").astype(float)
         return frame.rename_axis("estimator")
 
-    def plot(self, figure: str = "discrepancy", ax: "Axes | None" = None) -> "Figure":
-        """Return a figure: by default that of the held-out error beside chance level and permuted labels.
-
-        Args:
-            figure: Name of the figure: `discrepancy`, `classes` or `learning_curve`.
-            ax: Axes to draw on. None for a new figure.
-
-        Raises:
-            UsageError: If the result has no figure with this name.
-        """
-        return self._figure(figure).draw(ax=ax)
-
-    def _figure(self, name: str) -> "ResultFigure":
+    def _figures(self) -> "Iterator[ResultFigure]":
         from modgap.discrepancy.figures import planned_figures
-        from modgap.figures.files import figure_named
 
-        return figure_named(planned_figures(self), name)
+        return planned_figures(self)
 
 
 def _frame_row(estimate: Estimate) -> dict[str, Any]:

@@ -34,6 +34,7 @@ __all__ = [
     "style_axes",
     "styled",
     "text_width",
+    "title_lines",
     "wrap_text",
 ]
 
@@ -322,11 +323,11 @@ def figure_below_title(title: str, subtitle: str, height: float) -> tuple[Figure
         subtitle: What was measured, on what, and with how many samples.
         height: Height of the figure below title and subtitle, in inches.
     """
-    top = MARGIN + TITLE_LINE * len(_title_lines(title)) + SUBTITLE_LINE * len(_subtitle_lines(subtitle)) + 0.22
+    top = MARGIN + TITLE_LINE * len(title_lines(title)) + SUBTITLE_LINE * len(_subtitle_lines(subtitle)) + 0.22
     return Figure(figsize=(WIDTH, top + height), dpi=DPI, facecolor="white"), top
 
 
-def _title_lines(title: str) -> list[str]:
+def title_lines(title: str) -> list[str]:
     """Return the lines of a title; a title that needs several lines is broken after a semicolon if it has one."""
     width = WIDTH - 2 * MARGIN
     lines = wrap_text(title, width, TITLE_SIZE, bold=True)
@@ -345,7 +346,7 @@ def draw_title(figure: Figure, title: str, subtitle: str) -> None:
     """Draw the bold title and the gray subtitle below it, flush left, each on as many lines as it needs."""
     height = figure.get_figheight()
     y = height - MARGIN
-    for line in _title_lines(title):
+    for line in title_lines(title):
         figure.text(MARGIN / WIDTH, y / height, line, size=TITLE_SIZE, weight="bold", color=Ink.TITLE, va="top")
         y -= TITLE_LINE
     y -= 0.05

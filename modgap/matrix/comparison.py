@@ -8,11 +8,32 @@ from scipy import stats
 from scipy.stats import rankdata
 
 from modgap.matrix.result import Agreement, Measure, Standing
-from modgap.matrix.sign_test import sign_test_p_values
 from modgap.ranking.standings import SIGNIFICANCE, round_significant
 from modgap.statistics.multiple_comparisons import MOST_LETTERED, group_letters, holm
 
-__all__ = ["compare_over_targets", "compare_scores", "ranks_of", "targets_needed"]
+__all__ = ["compare_over_targets", "compare_scores", "ranks_of", "sign_test_p_values", "targets_needed"]
+
+
+def sign_test_p_values(differences: np.ndarray) -> np.ndarray:
+    """Return the exact two-sided p-value of each row of differences; 1 where all are zero.
+
+    Only the signs count, so the result does not depend on the scale of each difference. Differences of zero are left
+    out.
+
+    Args:
+        differences: Paired differences, shape (R, T).
+
+    Returns:
+        P-values, shape (R,).
+
+    References:
+        Dixon and Mood, "The statistical sign test", Journal of the American Statistical Association 41, 1946.
+    """
+    positive, negative = (differences > 0).sum(axis=1), (differences < 0).sum(axis=1)
+    p_values: np.ndarray = np.minimum(
+        1.0, 2 * stats.binom.cdf(np.minimum(positive, negative), positive + negative, 0.5)
+    )
+    return p_values
 
 
 def targets_needed(n_sources: int) -> int:

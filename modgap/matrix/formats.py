@@ -1,21 +1,32 @@
-"""The matrix as CSV, JSON and LaTeX."""
+"""The matrix as CSV, JSON and LaTeX, in a result folder, and as the public function returns it."""
 
-from typing import Any
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modgap.answers import Table
+from modgap.answers import Answer, Answered, Table
 from modgap.answers.latex import latex_table
-from modgap.formatting import csv_text, format_value
-from modgap.matrix.answer import matrix_answer, measure_label, score_note
+from modgap.formatting import csv_text, format_value, plain_text
+from modgap.matrix.answer import headline, judge_matrix, matrix_answer, measure_label, score_note
 from modgap.matrix.comparison import compare_over_targets, ranks_of
 from modgap.matrix.result import Matrix, Measure, Row, Standing
-from modgap.matrix.sentences import headline
-from modgap.matrix.verdict import judge_matrix
-from modgap.storage.json_records import format_json, plain_values
+from modgap.ranking.report import RankingResult
+from modgap.ranking.report import write_results as write_ranking
+from modgap.ranking.types import Ranking
+from modgap.storage.atomic_files import write_texts, writing
+from modgap.storage.json_records import format_json, plain_values, with_digest
 from modgap.version import installed_version
 
-__all__ = ["SCHEMA", "to_csv", "to_dict", "to_json", "to_latex"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["RECORD", "SCHEMA", "MatrixResult", "to_csv", "to_dict", "to_json", "to_latex", "write_results"]
 
 SCHEMA = 2
 
@@ -119,3 +130,74 @@ def to_latex(matrix: Matrix) -> str:
 
 def _cell(value: float, best: bool) -> str:
     return "" if np.isnan(value) else f"{format_value(float(value))}{'*' if best else ''}"
+
+
+RECORD = "matrix.json"
+LONGEST_NAME = 60
+
+
+def write_results(matrix: Matrix, rankings: Mapping[str, Ranking], targets: Sequence[str], folder: Path) -> list[Path]:
+    """Write matrix.json, matrix.csv and matrix.tex, and each ranking to a folder of its own.
+
+    Args:
+        matrix: The matrix.
+        rankings: Rankings by target.
+        targets: All targets of the plan, whose order numbers the folders.
+        folder: An existing folder.
+
+    Returns:
+        Paths of the written files.
+
+    Raises:
+        InputError: If a file cannot be written.
+    """
+    texts = {RECORD: with_digest(to_json(matrix)), "matrix.csv": to_csv(matrix), "matrix.tex": to_latex(matrix)}
+    with writing(folder):
+        written = write_texts(folder, texts)
+        for number, target in enumerate(targets, start=1):
+            if target not in rankings:
+                continue
+            own = folder / f"{number:03}-{_file_name(target)}"
+            own.mkdir(exist_ok=True)
+            written += write_ranking(rankings[target], own)
+    return written
+
+
+def _file_name(target: str) -> str:
+    """Return the last part of a target's name or path in letters that every file system has."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(target).name)[:LONGEST_NAME].strip("-.") or "target"
+
+
+@dataclass(frozen=True, repr=False)
+class MatrixResult(Answered, Matrix):
+    """Sources ranked for several targets, as `modgap.rank` returns them.
+
+    `print(matrix)` shows the answer and the table of the command. The attributes are those of
+    `modgap.matrix.result.Matrix`, and the ranking of each target.
+
+    Attributes:
+        rankings: Ranking of each target by its name or absolute path.
+    """
+
+    rankings: Mapping[str, RankingResult] = field(default_factory=dict)
+
+    @classmethod
+    def from_matrix(cls, matrix: Matrix, rankings: Mapping[str, Ranking]) -> "MatrixResult":
+        """Return a matrix and its rankings with the methods that display them."""
+        values = {one.name: getattr(matrix, one.name) for one in fields(Matrix)}
+        return cls(**values, rankings={name: RankingResult.from_ranking(one) for name, one in rankings.items()})
+
+    @cached_property
+    def answer(self) -> Answer:
+        """The answer, with its verdicts, checks and table."""
+        return matrix_answer(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the documented record of plain values."""
+        return to_dict(self)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a data frame with one row per source and the columns of matrix.csv."""
+        import pandas as pd
+
+        return pd.read_csv(io.StringIO(to_csv(self)), converters={"source": plain_text})

@@ -4,18 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from modgap.formatting import count, format_duration, format_p_value, format_value, visible_name
-from modgap.ranking.baseline_checks import CONTROL_AS_GOOD, CONTROL_BETTER, CONTROL_SIMILAR, CONTROL_WORSE
-from modgap.ranking.checks import FEW_SAMPLES
-from modgap.ranking.verdict import PILOT_NAME
+from modgap.ranking.checks import CONTROL_SIMILAR, CONTROL_UNKNOWN, FEW_SAMPLES, Check
+from modgap.ranking.scores import PILOT
 
 __all__ = [
-    "CHECK_TEXTS",
     "CHECK_TITLES",
+    "check_sentence",
     "first_place",
     "join_names",
     "score_label",
     "smallest_difference",
-    "value_with_interval",
+    "texts_of",
 ]
 
 SCORE_LABELS = {
@@ -42,6 +41,8 @@ SCORE_LABELS = {
 """Names of scores in sentences. Other scores go by the names of the command."""
 MAX_NAMES = 4
 """Most names in a list of names."""
+Values = Mapping[str, Any]
+"""Names and numbers of a check."""
 
 
 def score_label(name: str) -> str:
@@ -49,26 +50,39 @@ def score_label(name: str) -> str:
     return SCORE_LABELS.get(name, name)
 
 
-def join_names(names: Sequence[str]) -> str:
+def join_names(names: Sequence[str], shown_name: Callable[[str], str] = visible_name) -> str:
     """Return names as `A, B and C`, with the number of further names if there are many."""
-    shown = [visible_name(name) for name in names]
+    shown = [shown_name(name) for name in names]
     if len(shown) > MAX_NAMES:
         shown = [*shown[: MAX_NAMES - 1], f"{len(shown) - MAX_NAMES + 1} more"]
     return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
 
 
-def value_with_interval(values: Mapping[str, Any], prefix: str = "") -> str:
-    """Return a value, followed by its interval in parentheses if it is known."""
-    interval = values[f"{prefix}interval"]
-    shown = f" ({_interval(interval)})" if interval else ""
-    return f"{format_value(values[f'{prefix}value'])}{shown}"
+def texts_of(values: Values) -> dict[str, Any]:
+    """Return the values of a check as they are written in a sentence.
+
+    Names are visible, scores have their labels, and values are followed by their interval in parentheses if it is
+    known. Numbers of things stay numbers.
+    """
+    return {name: _text(name, value, values) for name, value in values.items()}
+
+
+def _text(name: str, value: Any, values: Values) -> Any:
+    if name == "score":
+        return score_label(value)
+    if isinstance(value, str):
+        return visible_name(value)
+    if name.endswith("value"):
+        interval = values.get(f"{name.removesuffix('value')}interval")
+        return f"{format_value(value)} ({_interval(interval)})" if interval else format_value(value)
+    return format_value(value) if isinstance(value, float) else value
 
 
 def _interval(interval: Sequence[float]) -> str:
     return f"{format_value(interval[0])} to {format_value(interval[1])}"
 
 
-def first_place(values: Mapping[str, Any]) -> str:
+def first_place(values: Values) -> str:
     """Return the start of the sentence on the first source: its name, the number of sources and its score."""
     interval = values["interval"]
     shown = f", 95 % CI {_interval(interval)}" if interval else ""
@@ -76,18 +90,16 @@ def first_place(values: Mapping[str, Any]) -> str:
     return f"{visible_name(values['first'])} is first of {values['sources']} ({score})"
 
 
-def _clear_text(values: Mapping[str, Any]) -> str:
-    by = "" if values["score"] == PILOT_NAME else " by this score"
-    return f"{first_place(values)} and significantly better than every other source{by}."
+def smallest_difference(values: Values) -> str:
+    """Return the sentence on the smallest difference that could have been shown, after a space; empty if unknown.
 
-
-def smallest_difference(values: Mapping[str, Any]) -> str:
-    """Return the sentence on the smallest difference that could have been shown, after a space; empty if unknown."""
-    smallest = values.get("smallest")
+    Comparisons that show a difference do not need it.
+    """
+    smallest = values.get("smallest") if values.get("result", CONTROL_SIMILAR) == CONTROL_SIMILAR else None
     return "" if smallest is None else f" Only a difference of {format_value(smallest)} or more could have been shown."
 
 
-def _p_text(values: Mapping[str, Any]) -> str:
+def _p_text(values: Values) -> str:
     """Return the p-value of a comparison with a baseline in parentheses. Empty where it is unknown."""
     p_value, comparisons = values.get("p_value"), values.get("comparisons", 1)
     if p_value is None:
@@ -98,118 +110,90 @@ def _p_text(values: Mapping[str, Any]) -> str:
     return f" (p {shown}{corrected})"
 
 
-def _control_text(values: Mapping[str, Any]) -> str:
-    score = score_label(values["score"])
-    control = value_with_interval(values, "control_")
-    source = f"{visible_name(values['first'])} has {value_with_interval(values)}{_p_text(values)}"
-    if values["result"] == CONTROL_BETTER:
-        return f"The same architecture with random weights is significantly better: {score} {control}; {source}."
-    if values["result"] == CONTROL_SIMILAR:
+def _list_first(texts: Sequence[str], more: str = "more") -> str:
+    """Return the first of several texts with semicolons between, and the number of the others."""
+    others = f"; and {len(texts) - MAX_NAMES} {more}" if len(texts) > MAX_NAMES else ""
+    return f"{'; '.join(texts[:MAX_NAMES])}{others}"
+
+
+def _other_sources(values: Values) -> str:
+    by = "" if values["score"] == PILOT.name else " by this score"
+    return f"{first_place(values)} and significantly better than every other source{by}."
+
+
+def _control(values: Values) -> str:
+    shown = texts_of(values)
+    control = f"{shown['score']} {shown['control_value']}"
+    source = f"{shown['first']} has {shown['value']}{_p_text(values)}"
+    start = f"The same architecture with random weights is {values['result'].partition(',')[0]}"
+    if values["result"] == CONTROL_UNKNOWN:
         return (
-            f"The same architecture with random weights is not significantly different: {score} {control}; {source}."
-            f"{smallest_difference(values)}"
+            f"{start} ({control}; {source}). Without intervals it is not known whether the difference is significant."
         )
-    if values["result"] == CONTROL_AS_GOOD:
-        return f"The same architecture with random weights is at least as good: {score} {control}; {source}."
-    if values["result"] == CONTROL_WORSE:
-        return f"The same architecture with random weights is significantly worse: {score} {control}; {source}."
-    return (
-        f"The same architecture with random weights is worse ({score} {control}; {source}). Without intervals it is "
-        "not known whether the difference is significant."
-    )
+    return f"{start}: {control}; {source}.{smallest_difference(values)}"
 
 
-def _controls_above_text(values: Mapping[str, Any]) -> str:
-    above = values["above"]
-    first = visible_name(values["first"])
+def _controls_above(values: Values) -> str:
+    above, compared, first = values["above"], values["compared"], visible_name(values["first"])
     if not above:
-        scores = "the score" if values["compared"] == 1 else f"all {values['compared']} scores"
+        scores = "the score" if compared == 1 else f"all {compared} scores"
         return f"{first} is above every random-weights control by {scores}."
-    shown = "; ".join(
-        f"{score_label(one['score'])} ({format_value(one['control_value'])} for {visible_name(one['control'])} and "
-        f"{format_value(one['value'])} for {first})"
-        for one in above[:MAX_NAMES]
-    )
-    more = f"; and {len(above) - MAX_NAMES} more" if len(above) > MAX_NAMES else ""
+    template = "{score} ({control_value} for {control} and {value} for {first})"
+    shown = _list_first([template.format(**texts_of(one), first=first) for one in above])
     verb = "rates" if len(above) == 1 else "rate"
-    return f"{len(above)} of {values['compared']} scores {verb} a random-weights control above {first}: {shown}{more}."
+    return f"{len(above)} of {compared} scores {verb} a random-weights control above {first}: {shown}."
 
 
-def _raw_values_text(values: Mapping[str, Any]) -> str:
-    if values["score"] == PILOT_NAME:
+def _raw_values(values: Values) -> str:
+    shown = texts_of(values)
+    if values["score"] == PILOT.name:
         return (
-            f"Nearest neighbors of the raw values, without any model, have an error of {value_with_interval(values)} "
-            f"on the same samples; {visible_name(values['first'])} has {format_value(values['first_value'])}"
-            f"{_p_text(values)}.{smallest_difference(values) if values.get('result') == CONTROL_SIMILAR else ''}"
+            f"Nearest neighbors of the raw values, without any model, have an error of {shown['value']} on the same "
+            f"samples; {shown['first']} has {shown['first_value']}{_p_text(values)}."
+            f"{smallest_difference(values) if 'result' in values else ''}"
         )
-    score = score_label(values["score"])
-    best = f"{format_value(values['best_value'])} at best ({visible_name(values['best_source'])})"
-    first = f" and {format_value(values['first_value'])} for {visible_name(values['first'])}"
-    also = "" if values["first"] == values["best_source"] else first
-    return f"Without any model, the {score} is {value_with_interval(values)}. With features it is {best}{also}."
+    is_best = values["first"] == values["best_source"]
+    also = "" if is_best else f" and {shown['first_value']} for {shown['first']}"
+    best = f"{shown['best_value']} at best ({shown['best_source']})"
+    return f"Without any model, the {shown['score']} is {shown['value']}. With features it is {best}{also}."
 
 
-def _majority_text(values: Mapping[str, Any]) -> str:
-    return (
-        f"The {score_label(values['score'])} of {visible_name(values['first'])} is {value_with_interval(values)}; "
-        f"always predicting the largest class gives {format_value(values['baseline'])}."
-    )
-
-
-def _other_controls_text(values: Mapping[str, Any]) -> str:
+def _control_by_other_scores(values: Values) -> str:
     similar = values["similar"]
     if not similar:
         return f"The random-weights control is significantly worse by all {values['compared']} other scores."
-    shown = "; ".join(
-        f"{score_label(one['score'])} {format_value(one['value'])} and {format_value(one['control'])}"
-        for one in similar[:MAX_NAMES]
-    )
-    more = f"; and {len(similar) - MAX_NAMES} more" if len(similar) > MAX_NAMES else ""
+    shown = _list_first(["{score} {value} and {control}".format(**texts_of(one)) for one in similar])
     return (
         f"By {len(similar)} of {values['compared']} other scores, {visible_name(values['first'])} is not significantly "
-        f"better than its random-weights control: {shown}{more}."
+        f"better than its random-weights control: {shown}."
     )
 
 
-def _other_scores_text(values: Mapping[str, Any]) -> str:
+def _other_scores(values: Values) -> str:
     verb = "puts" if values["agreeing"] == 1 else "put"
     start = f"{values['agreeing']} of {values['compared']} other scores {verb} {visible_name(values['first'])} first."
-    others = [f"{score_label(one['score'])} puts {visible_name(one['first'])} first" for one in values["disagreeing"]]
-    if not others:
-        return start
-    more = f"; and {len(others) - MAX_NAMES} more differ" if len(others) > MAX_NAMES else ""
-    return f"{start} By contrast, {'; '.join(others[:MAX_NAMES])}{more}."
+    others = ["{score} puts {first} first".format(**texts_of(one)) for one in values["disagreeing"]]
+    return f"{start} By contrast, {_list_first(others, 'more differ')}." if others else start
 
 
-def _samples_text(values: Mapping[str, Any]) -> str:
-    samples = values["samples"]
-    if samples < FEW_SAMPLES:
-        return f"With {samples:,} samples, only large differences between sources are significant."
-    return f"The target has {samples:,} samples."
+def _amount_of_data(values: Values) -> str:
+    if values["samples"] < FEW_SAMPLES:
+        return f"With {values['samples']:,} samples, only large differences between sources are significant."
+    return f"The target has {values['samples']:,} samples."
 
 
-def _smallest_class_text(values: Mapping[str, Any]) -> str:
-    samples = "1 sample" if values["samples"] == 1 else f"{values['samples']} samples"
-    return f"The smallest class has {samples}, so results for it are unreliable."
+def _failed_sources(values: Values) -> str:
+    verb = "has" if len(values["sources"]) == 1 else "have"
+    return f"{join_names(values['sources'])} {verb} no value. The reasons are in the table."
 
 
-def _groups_text(values: Mapping[str, Any]) -> str:
-    return f"The target has {values['groups']} groups. Intervals need at least {values['needed']}."
-
-
-def _failed_text(values: Mapping[str, Any]) -> str:
-    names = values["sources"]
-    verb = "has" if len(names) == 1 else "have"
-    return f"{join_names(names)} {verb} no value. The reasons are in the table."
-
-
-def _budget_text(values: Mapping[str, Any]) -> str:
+def _budget(values: Values) -> str:
     rounds = values["rounds"]
     start = (
         f"{format_duration(values['seconds'])} of {format_duration(values['budget'])} were spent on "
         f"{count(len(rounds), 'round')}, with {100 * values['work']:.0f} % of the passes of a full ranking."
     )
-    sentences = [start, *(_left_out_text(one) for one in rounds if one["left_out"])]
+    sentences = [start, *(_left_out(one) for one in rounds if one["left_out"])]
     if values["samples"] < values["all_samples"]:
         sentences.append(
             f"The budget ended at {values['samples']:,} of {values['all_samples']:,} samples, so other scores and "
@@ -218,9 +202,8 @@ def _budget_text(values: Mapping[str, Any]) -> str:
     return " ".join(sentences)
 
 
-def _left_out_text(one: Mapping[str, Any]) -> str:
-    names = join_names(one["left_out"])
-    start = f"Left out after {one['samples']:,} samples: {names}"
+def _left_out(one: Values) -> str:
+    start = f"Left out after {one['samples']:,} samples: {join_names(one['left_out'])}"
     if one["chance"] is None:
         return f"{start}."
     return (
@@ -229,18 +212,20 @@ def _left_out_text(one: Mapping[str, Any]) -> str:
     )
 
 
-def _pilot_text(values: Mapping[str, Any]) -> str:
+def _pilot(values: Values) -> str:
     if not values["sources"]:
         return "None of the first sources could be fine-tuned. The reasons are below."
-    tuned = f"{count(values['sources'], 'source')} {'was' if values['sources'] == 1 else 'were'} fine-tuned"
     score = score_label(values["score"])
     sentences = [
-        f"{tuned} for {values['epochs']} epochs on {values['trained']:,} samples and judged on {values['judged']:,} "
-        "others.",
-        f"{visible_name(values['first_by_score'])} is first by {score}.",
+        f"{count(values['sources'], 'source')} {'was' if values['sources'] == 1 else 'were'} fine-tuned for "
+        f"{values['epochs']} epochs on {values['trained']:,} samples and judged on {values['judged']:,} others."
     ]
     if trainings := values.get("trainings"):
-        sentences.insert(1, f"Each was trained {trainings} times at its best learning rate; {_spread_text(values)}")
+        sentences.append(
+            f"Each was trained {trainings} times at its best learning rate; the standard deviation between these "
+            f"trainings is up to {format_value(values['spread'])}, and is part of all intervals."
+        )
+    sentences.append(f"{visible_name(values['first_by_score'])} is first by {score}.")
     if seconds := values.get("seconds"):
         sentences.append(f"This took {format_duration(seconds)}.")
     if values["sources"] < values.get("of", 0):
@@ -251,17 +236,10 @@ def _pilot_text(values: Mapping[str, Any]) -> str:
     return " ".join(sentences)
 
 
-def _spread_text(values: Mapping[str, Any]) -> str:
-    return (
-        f"the standard deviation between these trainings is up to {format_value(values['spread'])}, and is part of all "
-        "intervals."
-    )
-
-
-def _evidence_text(values: Mapping[str, Any]) -> str:
-    advised = values.get("advised")
+def _evidence(values: Values) -> str:
+    # Records of earlier versions lack two of the numbers.
+    advised, named = values.get("advised"), values.get("same_named")
     of_first = "" if advised is None else f" {advised:.1f} after one of the first three by TransRate,"
-    named = values.get("same_named")
     same = "" if named is None else f" TransRate named the same source on {named} of the targets."
     return (
         f"No score chose significantly better than always naming the same good source in modgap's benchmark "
@@ -273,6 +251,10 @@ def _evidence_text(values: Mapping[str, Any]) -> str:
         f"whether a source or its random-weights control is better; always naming the source is right in "
         f"{values['help_always']} %."
     )
+
+
+def _smallest_class(values: Values) -> str:
+    return f"The smallest class has {count(values['samples'], 'sample')}, so results for it are unreliable."
 
 
 CHECK_TITLES = {
@@ -292,20 +274,26 @@ CHECK_TITLES = {
     "pilot": "Short fine-tuning",
     "evidence": "Evidence",
 }
-CHECK_TEXTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "other-sources": _clear_text,
-    "control": _control_text,
-    "controls-above": _controls_above_text,
-    "raw-values": _raw_values_text,
-    "majority-class": _majority_text,
-    "control-by-other-scores": _other_controls_text,
-    "other-scores": _other_scores_text,
-    "largest-source": lambda values: f"By number of parameters alone, {visible_name(values['source'])} would be first.",
-    "amount-of-data": _samples_text,
-    "groups": _groups_text,
-    "smallest-class": _smallest_class_text,
-    "failed-sources": _failed_text,
-    "budget": _budget_text,
-    "pilot": _pilot_text,
-    "evidence": _evidence_text,
+SENTENCES: dict[str, str | Callable[[Values], str]] = {
+    "other-sources": _other_sources,
+    "control": _control,
+    "controls-above": _controls_above,
+    "raw-values": _raw_values,
+    "majority-class": ("The {score} of {first} is {value}; always predicting the largest class gives {baseline}."),
+    "control-by-other-scores": _control_by_other_scores,
+    "other-scores": _other_scores,
+    "largest-source": "By number of parameters alone, {source} would be first.",
+    "amount-of-data": _amount_of_data,
+    "groups": "The target has {groups} groups. Intervals need at least {needed}.",
+    "smallest-class": _smallest_class,
+    "failed-sources": _failed_sources,
+    "budget": _budget,
+    "pilot": _pilot,
+    "evidence": _evidence,
 }
+
+
+def check_sentence(check: Check) -> str:
+    """Return the sentence of a check, with its numbers."""
+    sentence = SENTENCES[check.id]
+    return sentence.format(**texts_of(check.values)) if isinstance(sentence, str) else sentence(check.values)

@@ -1,29 +1,129 @@
 """Checks of a ranking: comparisons of the first source with others and with baselines, and limits of the data."""
 
-from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from modgap.ranking.baseline_checks import baseline_checks, other_tables
-from modgap.ranking.evidence import FINDINGS
-from modgap.ranking.first_place import other_sources
+from modgap.answers import FAIL, INFO, PASS, WARN
+from modgap.answers.answer import ORDER
 from modgap.ranking.score import CLASSIFICATION
-from modgap.ranking.standings import SURELY_WORSE
+from modgap.ranking.scores import PILOT, get_score
+from modgap.ranking.standings import MIN_SUBSAMPLES, SIGNIFICANCE, SURELY_WORSE
 from modgap.ranking.subsamples import MIN_GROUPS
-from modgap.ranking.types import SOURCE, Halving, Pilot, Ranking
-from modgap.ranking.verdict import FAIL, INFO, PASS, WARN, Check
+from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Halving, Pilot, Ranking, ScoreTable
 from modgap.statistics.intervals import MIN_UNITS
 from modgap.storage.json_records import plain_values
 
-__all__ = ["FEW_SAMPLES", "collect_checks"]
+__all__ = [
+    "BASELINE_SCORES",
+    "CONTROL_AS_GOOD",
+    "CONTROL_BETTER",
+    "CONTROL_SIMILAR",
+    "CONTROL_STATUSES",
+    "CONTROL_UNKNOWN",
+    "CONTROL_WORSE",
+    "FEW_SAMPLES",
+    "FINDINGS",
+    "Check",
+    "Comparison",
+    "collect_checks",
+    "compare_baseline",
+    "control_index",
+    "sources_compared",
+]
 
+CONTROL_WORSE = "significantly worse"
+CONTROL_SIMILAR = "not significantly different"
+CONTROL_BETTER = "significantly better"
+CONTROL_AS_GOOD = "at least as good, significance unknown"
+CONTROL_UNKNOWN = "worse, significance unknown"
+"""Results of the comparison of a random-weights control, or of the raw values, with a source."""
+CONTROL_STATUSES = {
+    CONTROL_WORSE: PASS,
+    CONTROL_SIMILAR: FAIL,
+    CONTROL_BETTER: FAIL,
+    CONTROL_AS_GOOD: FAIL,
+    CONTROL_UNKNOWN: INFO,
+}
+ERROR_SCORES = ("knn", "linear-probe", "discrepancy")
+"""Scores that are error rates, which soft errors are not. The first is computed unless raw values are excluded."""
+RAW_VALUE_SCORES = ("linear-probe", "knn")
+"""Scores that compare features with raw values."""
+BASELINE_SCORES = ("size", "source-error")
+"""Scores that do not count as support, because they do not depend on the target."""
 FEW_SAMPLES = 100
 """Number of samples below which only large differences between sources are significant."""
 SMALL_CLASS = 5
 """Number of samples below which results for a class are unreliable."""
-ORDER_OF_STATUSES = (FAIL, WARN, INFO, PASS)
+FINDINGS = {
+    "sources": 10,
+    "targets": 14,
+    "constant": 3.9,
+    "default_score": 4.9,
+    "short_fine_tuning": 3.6,
+    "advised": 4.1,
+    "random_choice": 15.5,
+    "same_named": 13,
+    "help_told": 61,
+    "help_always": 60,
+}
+"""Numbers of modgap's benchmark of rankings (docs/evidence.md), which `tests/test_evidence_page.py` recomputes.
+
+The numbers from `constant` to `random_choice` are mean regrets on the test targets: error of the chosen source minus
+the lowest error, in points of percent. The source is always the one with the lowest mean error on other targets, the
+first by the default score, the best after a short fine-tuning of all or of the first three, or a random one.
+`same_named` is the number of targets on which the default score names the same source. `help_told` is the percentage
+of pairs of a source and its random-weights control that this score orders as their test errors do, and `help_always`
+the same if the source is always named.
+"""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Check of a ranking.
+
+    Attributes:
+        id: Name of the check, such as `control`.
+        status: `pass`, `warn`, `fail` or `info`.
+        values: Numbers and names that the sentence of the check is made from.
+    """
+
+    id: str
+    status: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def first(self) -> str:
+        """Name of the first source; empty if the check is not about it."""
+        return str(self.values.get("first", ""))
+
+    @property
+    def result(self) -> str:
+        """Result of the comparison with a baseline, such as `CONTROL_WORSE`; empty if the check compares with none."""
+        return str(self.values.get("result", ""))
+
+    @property
+    def is_fine_tuned(self) -> bool:
+        """True if the check compares errors after a short fine-tuning."""
+        return bool(self.values.get("score") == PILOT.name)
+
+
+class Comparison(NamedTuple):
+    """Comparison of a baseline, such as a random-weights control, with a source.
+
+    Attributes:
+        result: Result, such as `CONTROL_WORSE`.
+        p_value: P-value after its correction. None if it is unknown.
+        comparisons: Factor of the correction.
+        smallest: Smallest difference by which the source could have been shown to be better. None if it is unknown.
+    """
+
+    result: str
+    p_value: float | None = None
+    comparisons: int = 1
+    smallest: float | None = None
 
 
 def collect_checks(ranking: Ranking) -> tuple[Check, ...]:
@@ -33,27 +133,247 @@ def collect_checks(ranking: Ranking) -> tuple[Check, ...]:
     `control-by-other-scores`, `other-scores`, `largest-source`, `amount-of-data`, `groups`, `smallest-class`,
     `failed-sources`, `budget`, `pilot` and `evidence`.
     """
-    checks = [*_source_checks(ranking), *_data_checks(ranking)]
-    return tuple(sorted(checks, key=lambda check: ORDER_OF_STATUSES.index(check.status)))
+    first = ranking.deciding_table.first_source
+    of_source = [check(ranking, first) for check in SOURCE_CHECKS] if first is not None else []
+    checks = [*(one for one in of_source if one is not None), *_data_checks(ranking)]
+    return tuple(sorted(checks, key=lambda check: ORDER.index(check.status)))
 
 
-def _source_checks(ranking: Ranking) -> Iterator[Check]:
+def control_index(ranking: Ranking, index: int) -> int | None:
+    """Return the index of the row with the same architecture and random weights. None if there is none."""
+    name = f"random:{ranking.rows[index].name}"
+    return next((i for i, row in enumerate(ranking.rows) if row.name == name and row.kind == CONTROL), None)
+
+
+def sources_compared(table: ScoreTable) -> int:
+    """Return the number of sources with a value by a score."""
+    return int((table.source_ranks > 0).sum())
+
+
+def compare_baseline(table: ScoreTable, index: int, baseline: int, comparisons: int) -> Comparison:
+    """Return how a control, or the raw values, compare with a source by a score that both of them have.
+
+    A source that is the best of several by this score is favored. So where the source is better, its p-value is
+    multiplied by the number of comparisons (Bonferroni): of ten sources that are no better than their controls, the
+    best would otherwise be significantly better in about one of six cases (simulated in
+    `tests/test_baseline_checks.py`). A baseline that is better than the best source needs no correction.
+
+    Args:
+        table: Table of the score.
+        index: Index of the source.
+        baseline: Index of the control or of the raw values.
+        comparisons: Number of sources, and of choices for each, from which the samples chose this one.
+    """
+    standings = table.standings
+    # It is 1 - p / 2 where the source is better, and p / 2 otherwise.
+    probability = float(standings.win_probabilities[index, baseline])
+    if not np.isfinite(probability):
+        # Without subsamples the values show that the source is no better, but not that it is significantly better.
+        source_rank, rank = standings.ranks[[index, baseline]]
+        return Comparison(CONTROL_AS_GOOD if rank <= source_rank else CONTROL_UNKNOWN)
+    is_better = probability > 0.5
+    factor = comparisons if is_better else 1
+    p_value = min(1.0, 2 * min(probability, 1 - probability) * factor)
+    result = CONTROL_SIMILAR if p_value > SIGNIFICANCE else CONTROL_WORSE if is_better else CONTROL_BETTER
+    return Comparison(result, p_value, factor, standings.smallest_difference(index, baseline, comparisons))
+
+
+def _compare_control(table: ScoreTable, first: int, control: int | None, comparisons: int) -> Comparison | None:
+    """Return how the control compares with its source by one score. None if the score cannot tell."""
+    if control is None or not table.standings.ranks[control] or not table.standings.ranks[first]:
+        return None
+    if not (table.by_sample or get_score(table.name).uses_samples):
+        return None
+    return compare_baseline(table, first, control, comparisons)
+
+
+def _measured(table: ScoreTable, index: int, prefix: str = "") -> dict[str, Any]:
+    """Return value and interval of a row, the interval as None if it is unknown."""
+    low, high = table.standings.intervals[index].tolist()
+    interval = [low, high] if np.isfinite([low, high]).all() else None
+    return {f"{prefix}value": float(table.standings.values[index]), f"{prefix}interval": interval}
+
+
+def _other_sources(ranking: Ranking, first: int) -> Check:
+    """Return the check of whether the first source is significantly better than the others by what decides."""
+    table = ranking.deciding_table
+    others = [index for index in table.source_order if index != first]
+    equal = [index for index in others if table.source_ranks[index] == 1]
+    tied = set(table.among_sources.tied_with(first).tolist()) | set(equal)
+    reason = _uncertainty_reason(ranking, table, first, others)
+    n_pairs = (len(others) + 1) * len(others) // 2
+    values = {
+        "first": ranking.rows[first].name,
+        "score": table.name,
+        **_measured(table, first),
+        "sources": len(others) + 1,
+        "runner_up": ranking.rows[others[0]].name if others else None,
+        "equal": [ranking.rows[index].name for index in equal],
+        "tied": [
+            {
+                "source": ranking.rows[index].name,
+                "win_probability": float(table.standings.win_probabilities[index, first]),
+                "corrected_p_value": float(table.among_sources.corrected_p_values[index]),
+            }
+            for index in others
+            if index in tied
+        ],
+        "smallest": table.among_sources.smallest_difference(first, others[0], n_pairs) if others else None,
+        "reason": reason or None,
+    }
+    status = INFO if not others or (reason and not equal) else WARN if tied else PASS
+    return Check("other-sources", status, values)
+
+
+def _uncertainty_reason(ranking: Ranking, table: ScoreTable, first: int, others: list[int]) -> str:
+    if np.isfinite(table.standings.win_probabilities[first, others]).all():
+        return ""
+    if table.by_sample:
+        return f"there are fewer than {MIN_UNITS} groups or independent samples"
+    if not get_score(table.name).uses_samples:
+        return "the score does not depend on the samples"
+    if ranking.request.resamples < MIN_SUBSAMPLES:
+        return "no intervals were computed"
+    return "there are too few samples or groups for subsamples"
+
+
+def _control(ranking: Ranking, first: int) -> Check | None:
+    control = control_index(ranking, first)
+    table = ranking.deciding_table
+    if control is not None and not table.standings.ranks[control]:
+        # The control has no short fine-tuning, so the score is all there is.
+        table = ranking.tables[ranking.by]
+    comparison = _compare_control(table, first, control, sources_compared(table))
+    if comparison is None or control is None:
+        return None
+    values = {
+        "first": ranking.rows[first].name,
+        "score": table.name,
+        "result": comparison.result,
+        **_measured(table, first),
+        **_measured(table, control, "control_"),
+        **comparison._asdict(),
+    }
+    return Check("control", CONTROL_STATUSES[comparison.result], values)
+
+
+def _controls_above(ranking: Ranking, first: int) -> Check | None:
+    """Check whether any score rates a random-weights control of any source above the first source.
+
+    Scores that do not depend on the target are left out. The deciding score is among the others.
+    """
+    controls = [index for index, row in enumerate(ranking.rows) if row.kind == CONTROL]
+    above, n_compared = [], 0
+    for table in (table for name, table in ranking.tables.items() if name not in BASELINE_SCORES):
+        standings = table.standings
+        ranked = [index for index in controls if standings.ranks[index]]
+        if not ranked or not standings.ranks[first]:
+            continue
+        n_compared += 1
+        best = min(ranked, key=lambda index: int(standings.ranks[index]))
+        if standings.ranks[best] < standings.ranks[first]:
+            entry = {
+                "score": table.name,
+                "control": ranking.rows[best].name,
+                "value": float(standings.values[first]),
+                "control_value": float(standings.values[best]),
+                "p_value": plain_values(float(standings.p_values[first, best])),
+            }
+            above.append(entry)
+    values = {"first": ranking.rows[first].name, "compared": n_compared, "above": above}
+    return Check("controls-above", WARN if above else PASS, values) if n_compared else None
+
+
+def _raw_values(ranking: Ranking, first: int) -> Check | None:
+    """Compare the error on raw values with that on the features of the best source by the same score.
+
+    Beside errors after a short fine-tuning, nearest neighbors of the raw values are compared with the best source.
+    """
+    raw = next((i for i, row in enumerate(ranking.rows) if row.kind == RAW_VALUES), None)
+    if raw is None:
+        return None
     deciding = ranking.deciding_table
-    first = deciding.first_source
-    if first is None:
-        return
-    yield other_sources(ranking, deciding, first)
-    yield from baseline_checks(ranking, first)
-    by_others = _other_scores(ranking, first)
-    if by_others is not None:
-        yield by_others
-    largest = _largest_source(ranking, first)
-    if largest:
-        yield Check("largest-source", INFO, {"source": largest})
+    if ranking.pilot is not None and deciding is ranking.pilot.table and deciding.standings.ranks[raw]:
+        # The sources are judged at the best of several rates, and the neighbors have none.
+        comparison = compare_baseline(deciding, first, raw, sources_compared(deciding) * ranking.pilot.rates)
+        values = {
+            "score": deciding.name,
+            "result": comparison.result,
+            **_measured(deciding, raw),
+            "first": ranking.rows[first].name,
+            "first_value": float(deciding.standings.values[first]),
+            **comparison._asdict(),
+        }
+        return Check("raw-values", CONTROL_STATUSES[comparison.result], values)
+    tables = (ranking.tables[name] for name in RAW_VALUE_SCORES if name in ranking.tables)
+    compared = [check for table in tables if (check := _raw_values_by(ranking, table, raw, first))]
+    return next((check for check in compared if check.status == FAIL), compared[0] if compared else None)
+
+
+def _raw_values_by(ranking: Ranking, table: ScoreTable, raw: int, first: int) -> Check | None:
+    best = table.first_source
+    if best is None or not np.isfinite(table.standings.values[[raw, first]]).all():
+        return None
+    values = {
+        "score": table.name,
+        **_measured(table, raw),
+        "best_source": ranking.rows[best].name,
+        "best_value": float(table.standings.values[best]),
+        "first": ranking.rows[first].name,
+        "first_value": float(table.standings.values[first]),
+    }
+    return Check("raw-values", FAIL if values["value"] <= values["best_value"] else PASS, values)
+
+
+def _majority_class(ranking: Ranking, first: int) -> Check | None:
+    """Compare an error with that of always predicting the majority class.
+
+    The score that the sources are ranked by is used if it is an error rate, otherwise k-NN.
+    """
+    score_name = ranking.by if ranking.by in ERROR_SCORES else ERROR_SCORES[0]
+    table = ranking.tables.get(score_name)
+    if table is None or not ranking.target or ranking.target.task != CLASSIFICATION:
+        return None
+    error = float(table.standings.values[first])
+    if not np.isfinite(error):
+        return None
+    baseline = 1 - ranking.target.largest_class_share
+    values = {"first": ranking.rows[first].name, "score": score_name, **_measured(table, first), "baseline": baseline}
+    high = values["interval"][1] if values["interval"] else error
+    return Check("majority-class", FAIL if error >= baseline else WARN if high >= baseline else PASS, values)
+
+
+def _control_by_other_scores(ranking: Ranking, first: int) -> Check | None:
+    """Check whether the control is significantly worse by the other scores too.
+
+    It fails if that is not so for more than half of the scores that can tell. These scores did not choose the source,
+    so that their p-values are not corrected for the number of sources.
+    """
+    control = control_index(ranking, first)
+    compared, similar = 0, []
+    for name, table in _other_tables(ranking).items():
+        comparison = _compare_control(table, first, control, 1)
+        if control is None or comparison is None or comparison.result == CONTROL_UNKNOWN:
+            continue
+        compared += 1
+        if comparison.result != CONTROL_WORSE:
+            value, of_control = table.standings.values[[first, control]].tolist()
+            similar.append({"score": name, "value": value, "control": of_control})
+    if not compared:
+        return None
+    status = FAIL if len(similar) > compared / 2 else WARN if similar else PASS
+    values = {"first": ranking.rows[first].name, "compared": compared, "similar": similar}
+    return Check("control-by-other-scores", status, values)
+
+
+def _other_tables(ranking: Ranking) -> dict[str, ScoreTable]:
+    """Return the tables of the scores that depend on the target, except for the one that the sources are ranked by."""
+    excluded = (ranking.by, *BASELINE_SCORES)
+    return {name: table for name, table in ranking.tables.items() if name not in excluded}
 
 
 def _other_scores(ranking: Ranking, first: int) -> Check | None:
-    tables = {name: table for name, table in other_tables(ranking).items() if (table.source_ranks > 0).sum() > 1}
+    tables = {name: table for name, table in _other_tables(ranking).items() if sources_compared(table) > 1}
     if not tables:
         return None
     disagreeing = [
@@ -61,79 +381,43 @@ def _other_scores(ranking: Ranking, first: int) -> Check | None:
         for name, table in tables.items()
         if (winner := table.first_source) is not None and table.source_ranks[first] != 1
     ]
-    n_agreeing = len(tables) - len(disagreeing)
     values = {
         "first": ranking.rows[first].name,
-        "agreeing": n_agreeing,
+        "agreeing": len(tables) - len(disagreeing),
         "compared": len(tables),
         "disagreeing": disagreeing,
     }
-    return Check("other-scores", PASS if n_agreeing > len(tables) / 2 else WARN, values)
+    return Check("other-scores", PASS if len(disagreeing) < len(tables) / 2 else WARN, values)
 
 
-def _largest_source(ranking: Ranking, first: int) -> str | None:
+def _largest_source(ranking: Ranking, first: int) -> Check | None:
     sizes = [row.properties.get("parameters") or 0 if row.kind == SOURCE else 0 for row in ranking.rows]
     largest = int(np.argmax(sizes))
-    several = sum(size > 0 for size in sizes) > 1
-    return ranking.rows[largest].name if several and largest != first else None
+    if sum(size > 0 for size in sizes) < 2 or largest == first:
+        return None
+    return Check("largest-source", INFO, {"source": ranking.rows[largest].name})
 
 
-def _halving(halving: Halving) -> Iterator[Check]:
-    """Yield the check of a ranking within a budget: what was left out, and how close it was."""
-    left_out = [one for one in halving.rounds if one.left_out]
-    chances = [one.chance for one in left_out if one.chance is not None]
-    is_known = len(chances) == len(left_out)
-    is_safe = is_known and max(chances, default=0.0) <= SURELY_WORSE
-    is_complete = halving.rounds[-1].samples >= halving.all_samples
-    values = {
-        "budget": halving.budget,
-        "seconds": halving.seconds,
-        "work": halving.work,
-        "samples": halving.rounds[-1].samples,
-        "all_samples": halving.all_samples,
-        "rounds": [asdict(one) for one in halving.rounds],
-    }
-    yield Check("budget", PASS if is_safe and is_complete else WARN, plain_values(values))
-
-
-def _pilot(ranking: Ranking, pilot: Pilot) -> Check:
-    """Return what was fine-tuned shortly, and which source would be first without it."""
-    tuned = pilot.table.source_ranks > 0
-    by_score = ranking.tables[ranking.by].first_source
-    values = {
-        "score": ranking.by,
-        "sources": int(tuned.sum()),
-        "epochs": pilot.epochs,
-        "trained": pilot.trained,
-        "judged": pilot.judged,
-        "first_by_score": None if by_score is None else ranking.rows[by_score].name,
-        "of": int((ranking.tables[ranking.by].source_ranks > 0).sum()),
-        "seconds": ranking.seconds.get("pilot") if _is_computed(ranking) else None,
-        **_trainings(pilot),
-    }
-    return Check("pilot", INFO if tuned.any() else WARN, values)
-
-
-def _is_computed(ranking: Ranking) -> bool:
-    """Return True if a short fine-tuning did not come from the cache, so that its time tells what it needs."""
-    return "pilot" in ranking.jobs and ranking.jobs["pilot"].computed > 0
-
-
-def _trainings(pilot: Pilot) -> dict[str, Any]:
-    """Return how often each source was trained at its best rate, and the largest spread of these trainings."""
-    errors = [result.by_training for result in pilot.results.values() if len(result.by_training) > 1]
-    if not errors:
-        return {}
-    return {"trainings": len(errors[0]), "spread": max(float(one.std(ddof=1)) for one in errors)}
+SOURCE_CHECKS = (
+    _other_sources,
+    _control,
+    _controls_above,
+    _raw_values,
+    _majority_class,
+    _control_by_other_scores,
+    _other_scores,
+    _largest_source,
+)
+"""Checks of the source that is first by the score, or by the short fine-tuning, that decides."""
 
 
 def _data_checks(ranking: Ranking) -> Iterator[Check]:
     if ranking.halving:
-        yield from _halving(ranking.halving)
+        yield _budget(ranking.halving)
     if ranking.pilot:
         yield _pilot(ranking, ranking.pilot)
     elif ranking.target and ranking.target.task == CLASSIFICATION:
-        yield Check("evidence", INFO, asdict(FINDINGS))
+        yield Check("evidence", INFO, FINDINGS)
     failed = [row.name for row in ranking.failed]
     if failed:
         yield Check("failed-sources", WARN, {"sources": failed})
@@ -146,3 +430,41 @@ def _data_checks(ranking: Ranking) -> Iterator[Check]:
         yield Check("groups", WARN, {"groups": target.groups, "needed": needed})
     if target.smallest_class_samples < SMALL_CLASS:
         yield Check("smallest-class", WARN, {"samples": target.smallest_class_samples})
+
+
+def _budget(halving: Halving) -> Check:
+    """Return the check of a ranking within a budget: what was left out, and how close it was."""
+    chances = [np.inf if one.chance is None else one.chance for one in halving.rounds if one.left_out]
+    samples = halving.rounds[-1].samples
+    is_safe = max(chances, default=0.0) <= SURELY_WORSE and samples >= halving.all_samples
+    values = {
+        "budget": halving.budget,
+        "seconds": halving.seconds,
+        "work": halving.work,
+        "samples": samples,
+        "all_samples": halving.all_samples,
+        "rounds": [asdict(one) for one in halving.rounds],
+    }
+    return Check("budget", PASS if is_safe else WARN, plain_values(values))
+
+
+def _pilot(ranking: Ranking, pilot: Pilot) -> Check:
+    """Return what was fine-tuned shortly, and which source would be first without it."""
+    table = ranking.tables[ranking.by]
+    # The time of a short fine-tuning from the cache does not tell what it needs.
+    is_computed = "pilot" in ranking.jobs and ranking.jobs["pilot"].computed > 0
+    spreads = [float(one.by_training.std(ddof=1)) for one in pilot.results.values() if len(one.by_training) > 1]
+    trainings = max((len(one.by_training) for one in pilot.results.values()), default=0)
+    values = {
+        "score": ranking.by,
+        "sources": sources_compared(pilot.table),
+        "epochs": pilot.epochs,
+        "trained": pilot.trained,
+        "judged": pilot.judged,
+        "first_by_score": None if table.first_source is None else ranking.rows[table.first_source].name,
+        "of": sources_compared(table),
+        "seconds": ranking.seconds.get("pilot") if is_computed else None,
+        # How often each source was trained at its best rate, and the largest spread of these trainings.
+        **({"trainings": trainings, "spread": max(spreads)} if spreads else {}),
+    }
+    return Check("pilot", INFO if values["sources"] else WARN, values)

@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor, nn
 
 from modgap.errors import UsageError
 from modgap.forward.inference_setup import InferenceSetup, LogitsRequest, select_samples, set_up_inference
 from modgap.forward.surrogate_target import headless_error_with_surrogates, open_head_surrogate
 from modgap.inputs.native_embedding import representation_record
 from modgap.progress import Progress
-from modgap.ranking.features_and_logits import FeaturesAndLogits, pooled_features
 from modgap.ranking.raw_values import RAW, raw_features
+from modgap.ranking.source_outputs import ARRAY, KIND
 from modgap.ranking.source_patterns import split_input_size
-from modgap.ranking.stored_outputs import ARRAY, KIND
 from modgap.ranking.surrogate_outputs import (
     SurrogateReference,
     find_surrogate,
@@ -25,24 +26,71 @@ from modgap.ranking.surrogate_outputs import (
     store_surrogate_outputs,
     surrogate_outputs_key,
 )
-from modgap.sources import HeadlessError, SourceHandle, open_source
+from modgap.sources import HeadlessError, Source, SourceHandle, open_source
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, find_cached, store
 from modgap.targets import Table, Target
 from modgap.targets.samples import pool_targets
+from modgap.transfer.surrogate import SurrogateBatch
 from modgap.version import installed_version
 
 __all__ = [
     "Extracted",
     "Extraction",
+    "FeaturesAndLogits",
     "extract",
     "outputs_key_content",
+    "pooled_features",
     "prepare_extraction",
     "sample_arrays",
     "store_outputs",
 ]
 
 log = logging.getLogger("modgap")
+
+
+class FeaturesAndLogits(nn.Module):
+    """Compute pooled features and logits of a batch side by side, (B, D + Z), in one pass of the encoder.
+
+    The features are the mean over the encoder's tokens, which is what the predictors of `modgap train` see. A fitted
+    head is linear on the pooled output of the bare encoder.
+
+    Args:
+        source: The source.
+        fitted_head: Head that was fitted on labeled data of the source's modality. None if there is none.
+        headless: True if the source's own head is not used.
+    """
+
+    def __init__(self, source: Source, fitted_head: nn.Module | None, *, headless: bool) -> None:  # noqa: D107
+        super().__init__()
+        parts = source.split()
+        self.embedder = parts.embedder
+        self.encoder = parts.encoder
+        self.head = parts.head
+        self.fitted_head = fitted_head
+        self.tokens = parts.tokens
+        self.headless = headless
+        self.width = 0
+        modules = (self.embedder, self.encoder, self.head)
+        sizes = {parameter: parameter.numel() for module in modules for parameter in module.parameters()}
+        self.parameter_count = sum(sizes.values())
+        self.eval()
+
+    def forward(self, batch: Any) -> Tensor:
+        """Return features and logits, or features alone where there is no head."""
+        encoded = self.encoder(self.embedder(batch))
+        features = SurrogateBatch(batch).pool(self.tokens(encoded))
+        self.width = features.shape[1]
+        if self.headless and self.fitted_head is None:
+            return features
+        outputs = self.head(encoded)
+        logits = outputs if self.fitted_head is None else self.fitted_head(outputs)
+        return torch.cat([features, logits], dim=1)
+
+
+def pooled_features(model: FeaturesAndLogits, batch: SurrogateBatch) -> Tensor:
+    """Return the features of a batch of the source's surrogate, shape (B, D)."""
+    return batch.pool(model.tokens(model.encoder(model.embedder(batch.inputs))))
 
 
 @dataclass(frozen=True)

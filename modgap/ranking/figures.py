@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.ticker import EngFormatter, Formatter, MaxNLocator, ScalarFormatter
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
+from modgap.answers import FAIL
 from modgap.errors import InputError
 from modgap.figures.files import ResultFigure, result_figure
 from modgap.figures.grid import RANKS, draw_grid
@@ -25,20 +26,17 @@ from modgap.figures.style import (
     size_in_inches,
     styled,
     text_width,
+    title_lines,
 )
 from modgap.formatting import format_p_value
-from modgap.ranking import verdict as v
-from modgap.ranking.baseline_checks import BASELINE_SCORES, CONTROL_WORSE, compare_baseline, sources_compared
+from modgap.ranking.answer import first_ties, format_interval, format_score
 from modgap.ranking.check_sentences import join_names, score_label
-from modgap.ranking.judgment import judge
-from modgap.ranking.layer_curves import LayerCurve
+from modgap.ranking.checks import BASELINE_SCORES, CONTROL_WORSE, compare_baseline, sources_compared
 from modgap.ranking.layers import JUDGED_BY, SIGNIFICANT, layer_finding
-from modgap.ranking.reference_value import reference_value
-from modgap.ranking.score_texts import format_interval, format_score
+from modgap.ranking.recommendation import headline, judge
 from modgap.ranking.scores import PILOT, get_score, shown_score
-from modgap.ranking.tables import first_ties
-from modgap.ranking.types import CONTROL, RAW_VALUES, Ranking
-from modgap.ranking.verdict import Check
+from modgap.ranking.target_summary import reference_value
+from modgap.ranking.types import CONTROL, RAW_VALUES, LayerCurve, Ranking
 from modgap.statistics.multiple_comparisons import similar_groups
 
 if TYPE_CHECKING:
@@ -58,7 +56,6 @@ REFERENCE_NAMES = {
     "chance level": "chance level",
     "majority class": "error of always predicting the majority class",
 }
-NUMBER_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 NAME_SPACE = 1.72
 MOST_LANES = 4
 """Number of bars side by side; further bars are left out."""
@@ -117,7 +114,7 @@ def _beats_control(ranking: Ranking, index: int, control: int | None) -> bool | 
     table = ranking.deciding_table
     if control is None or not np.isfinite(table.standings.win_probabilities[index, control]):
         return None
-    return compare_baseline(table, index, control, sources_compared(table)) == CONTROL_WORSE
+    return compare_baseline(table, index, control, sources_compared(table)).result == CONTROL_WORSE
 
 
 @styled
@@ -278,36 +275,12 @@ def other_scores(ranking: Ranking) -> list[str]:
 
 
 def figure_title(ranking: Ranking) -> str:
-    """Return the finding in one sentence. It compares sources only by pairwise tests."""
-    verdict = judge(ranking)
-    others = verdict.check("other-sources")
-    if others is None:
-        return "No source has a score"
-    best = name_in_title(str(verdict.first), "source")
-    first = f"{best} ranks first of {others.values['sources']}"
-    if verdict.choice == v.SINGLE:
-        only = "that was fine-tuned" if others.values["score"] == PILOT.name else "with a score"
-        return f"{best} is the only source {only}"
-    if others.values["equal"]:
-        return _equal_title(ranking, others)
-    if verdict.choice == v.UNKNOWN:
-        return f"{first}; the significance is unknown"
-    if verdict.choice == v.TIE:
-        return f"{first}; {_count_others(len(verdict.tied))} not significantly different"
-    return f"{first}, significantly ahead of the {'other' if others.values['sources'] == 2 else 'others'}"
+    """Return the headline of the ranking, with names as titles show them.
 
-
-def _equal_title(ranking: Ranking, other_sources: Check) -> str:
-    n_equal = 1 + len(other_sources.values["equal"])
-    word = NUMBER_WORDS[n_equal].capitalize() if n_equal < len(NUMBER_WORDS) else str(n_equal)
-    n_others = len(first_ties(ranking.deciding_table)) - n_equal
-    others = f"; {_count_others(n_others)} not significantly different" if n_others > 0 else ""
-    return f"{word} sources share the first rank{others}"
-
-
-def _count_others(count: int) -> str:
-    number = NUMBER_WORDS[count] if count < len(NUMBER_WORDS) else f"{count:,}"
-    return f"{number} other is" if count == 1 else f"{number} others are"
+    If it needs more than two lines, as with long names, its first sentence is the title: three lines are too many.
+    """
+    title = headline(judge(ranking), lambda name: name_in_title(name, "source")).removesuffix(".")
+    return title if len(title_lines(title)) < 3 else title.partition(". ")[0]
 
 
 def figure_subtitle(ranking: Ranking, n_rows: int, n_sources: int, has_groups: bool) -> str:
@@ -332,9 +305,9 @@ def figure_subtitle(ranking: Ranking, n_rows: int, n_sources: int, has_groups: b
     if n_rows < n_sources:
         sentences.append(f"Sources {n_rows + 1} to {n_sources:,} share one row.")
     raw_values = judge(ranking).check("raw-values")
-    if raw_values and raw_values.status == v.FAIL and raw_values.values["score"] == PILOT.name:
+    if raw_values and raw_values.status == FAIL and raw_values.values["score"] == PILOT.name:
         sentences.append("No source is shown to beat nearest neighbors of the raw samples.")
-    elif raw_values and raw_values.status == v.FAIL and by != PILOT.name:
+    elif raw_values and raw_values.status == FAIL and by != PILOT.name:
         sentences.append("The raw samples do as well as every source.")
     return " ".join(sentences)
 

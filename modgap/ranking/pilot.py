@@ -11,13 +11,13 @@ import numpy as np
 from modgap.errors import InputError, UsageError, first_line
 from modgap.formatting import count, format_duration
 from modgap.jobs import Failure, fix_threads, hold_device
-from modgap.ranking.error_standings import compute_error_standings
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.jobs import decode_errors, error_arrays
 from modgap.ranking.plan import CONTROL_PREFIX, RankPlan
 from modgap.ranking.scores import PILOT
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import run_stage
+from modgap.ranking.standings import compute_error_standings
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, JobCounts, Pilot, ScoreTable, SourceRow
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
@@ -65,7 +65,7 @@ class PilotJob:
         return cache_key(self._identity())
 
     def _identity(self) -> dict[str, Any]:
-        from modgap.ranking.raw_neighbors import NEIGHBORS
+        from modgap.ranking.raw_values import NEIGHBORS
         from modgap.transfer.pilot import PILOT_RATES, PILOT_SAMPLES, PILOT_SEEDS, SETTINGS, TEXT_SETTINGS
 
         named = {name: value for name, value in asdict(self).items() if name not in ("device", "target")}
@@ -101,7 +101,7 @@ class PilotJob:
             return Failure(f"{type(error).__name__}: {first_line(error)}")
 
     def _compute(self) -> "PilotErrors":
-        from modgap.ranking.raw_neighbors import raw_neighbors_errors
+        from modgap.ranking.raw_values import raw_neighbors_errors
         from modgap.sources import open_source
         from modgap.targets import open_target
         from modgap.transfer.pilot import short_fine_tuning

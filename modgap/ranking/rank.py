@@ -12,8 +12,7 @@ from modgap.jobs import Backend, Failure, writable_cache
 from modgap.progress import Progress
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.halving import rank_within
-from modgap.ranking.jobs import ExtractJob, score_jobs
-from modgap.ranking.layer_curves import LayerCurve
+from modgap.ranking.jobs import ExtractJob, errors_by_score, score_jobs, score_table
 from modgap.ranking.layers import measure_layers
 from modgap.ranking.pilot import run_pilot
 from modgap.ranking.plan import (
@@ -23,15 +22,15 @@ from modgap.ranking.plan import (
     plan_ranking,
 )
 from modgap.ranking.report_details import ReportDetails, ReportDetailsJob, correct_p_values
-from modgap.ranking.score_tables import errors_by_score, score_table
+from modgap.ranking.source_outputs import load_source_outputs
 from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener, run_stage
-from modgap.ranking.stored_outputs import load_source_outputs
 from modgap.ranking.target_summary import summarize_target
 from modgap.ranking.types import (
     CONTROL,
     RAW_VALUES,
     SOURCE,
     JobCounts,
+    LayerCurve,
     Ranking,
     RankRequest,
     SourceRow,

@@ -1,298 +1,583 @@
-"""Sentences of a ranking, all made from its verdict: headline, two confidences, checks and next step."""
+"""Recommendation of a ranking: two answers, a headline and the next commands, decided from its checks by one table."""
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import PurePath
-from typing import Any
+from typing import Any, NamedTuple
 
-from modgap.answers import Answer, Verdict
+from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Verdict
 from modgap.formatting import visible_name
-from modgap.ranking import verdict as v
-from modgap.ranking.baseline_checks import CONTROL_BETTER, CONTROL_SIMILAR, CONTROL_WORSE, neighbors_result
 from modgap.ranking.check_sentences import (
-    CHECK_TEXTS,
     CHECK_TITLES,
+    check_sentence,
     first_place,
     join_names,
     score_label,
     smallest_difference,
-    value_with_interval,
+    texts_of,
 )
-from modgap.ranking.verdict import Judgment
+from modgap.ranking.checks import (
+    CONTROL_AS_GOOD,
+    CONTROL_BETTER,
+    CONTROL_SIMILAR,
+    CONTROL_UNKNOWN,
+    CONTROL_WORSE,
+    Check,
+    collect_checks,
+    control_index,
+)
+from modgap.ranking.score import CLASSIFICATION
+from modgap.ranking.scores import get_score
+from modgap.ranking.source_patterns import split_input_size
+from modgap.ranking.standings import MIN_SUBSAMPLES
+from modgap.ranking.types import DEFAULT_ERRORS, DEFAULT_SAMPLES, SOURCE, Ranking
+from modgap.storage.json_records import plain_values
 
 __all__ = [
-    "BY_SCORES",
     "CHOICE_LABELS",
+    "HEADLINES",
     "HELP_LABELS",
-    "check_statements",
+    "PILOT_SOURCES",
+    "Judgment",
+    "choice_of",
     "choice_statement",
     "headline",
+    "help_of",
     "help_statement",
+    "judge",
     "judgment_answer",
     "next_step",
-    "target_question",
 ]
 
-NEIGHBORS = "nearest neighbors of the raw values"
-ONLY_FINE_TUNED = "the only source that was fine-tuned"
+CLEAR = "clear"
+TIE = "tie"
+UNKNOWN = "unknown"
+SINGLE = "single"
+NONE = "none"
+"""Choices. `UNKNOWN` is also a value of `help`."""
+LIKELY = "likely"
+DOUBTFUL = "doubtful"
+NOT_TESTED = "not-tested"
+NO = "no"
+"""Values of `help`."""
 WHICH = "Which source is best?"
 HELPS = "Does pretraining help?"
 CHOICE_LABELS = {
-    v.CLEAR: ("Clear", v.PASS),
-    v.TIE: ("Tied", v.WARN),
-    v.UNKNOWN: ("Unknown", v.INFO),
-    v.SINGLE: ("One source", v.INFO),
-    v.NONE: ("No value", v.FAIL),
+    CLEAR: ("Clear", PASS),
+    TIE: ("Tied", WARN),
+    UNKNOWN: ("Unknown", INFO),
+    SINGLE: ("One source", INFO),
+    NONE: ("No value", FAIL),
 }
 HELP_LABELS = {
-    v.LIKELY: ("Likely", v.PASS),
-    v.DOUBTFUL: ("Doubtful", v.WARN),
-    v.UNKNOWN: ("Unknown", v.INFO),
-    v.NOT_TESTED: ("Not tested", v.INFO),
-    v.NO: ("No", v.FAIL),
+    LIKELY: ("By scores, yes", INFO),
+    DOUBTFUL: ("Doubtful", WARN),
+    UNKNOWN: ("Unknown", INFO),
+    NOT_TESTED: ("Not tested", INFO),
+    NO: ("No", FAIL),
 }
-"""Label and status of each answer."""
-BY_SCORES = ("By scores, yes", v.INFO)
-"""Label and status of `likely` without a short fine-tuning: scores hardly tell it (docs/evidence.md)."""
-FINE_TUNED_LABELS = {v.LIKELY: ("Shown", v.PASS), v.DOUBTFUL: ("Not shown", v.WARN)}
-"""Labels and statuses after a short fine-tuning of the source and its control."""
+"""Label and status of each answer by scores, which hardly tell whether pretraining helps (docs/evidence.md)."""
+FINE_TUNED_LABELS = {**HELP_LABELS, LIKELY: ("Shown", PASS), DOUBTFUL: ("Not shown", WARN)}
+"""Label and status of each answer after a short fine-tuning of the source and its control."""
+AS_GOOD = (CONTROL_SIMILAR, CONTROL_AS_GOOD, CONTROL_BETTER)
+"""Results of baselines that a source is not shown to beat."""
+HELP_CHECKS = {
+    "control": (FAIL,),
+    "raw-values": (FAIL,),
+    "majority-class": (FAIL, WARN),
+    "control-by-other-scores": (FAIL,),
+    "controls-above": (WARN,),
+}
+"""Checks by scores that make the help of a transfer doubtful, with the statuses that do."""
+NEIGHBORS = "nearest neighbors of the raw values"
+RESAMPLES = 50
+"""Subsamples that are suggested if a ranking has no intervals; the default of `modgap rank`."""
+PILOT_SOURCES = 3
+"""Sources that are fine-tuned shortly in the command that a ranking suggests."""
+PROBE = "linear-probe"
+CONTROLS = 3
+"""Random-weights controls in the command that is suggested for a source of texts."""
 
 
-def target_question(target: str | None) -> str:
-    """Return the question of a ranking for a target.
+@dataclass(frozen=True)
+class Judgment:
+    """Judgment of a ranking, from which all sentences of its answer are made.
+
+    Attributes:
+        choice: `clear` (the first source is significantly the best), `tie` (others may be as good), `unknown` (the
+            significance is not known), `single` (only one source has a value) or `none` (no source has one). It depends
+            only on the errors after a short fine-tuning, or without one on the score that the sources are ranked by.
+        help: Answer to the question of whether transfer helps at all: `likely`, `doubtful`, `unknown` (there are no
+            intervals), `not-tested` (there is no random-weights control) or `no`. It depends only on random-weights
+            controls and baselines, and the worst of them decides; after a short fine-tuning of the control, only this
+            and nearest neighbors of the raw values.
+        by: Name of the score that the sources are ranked by.
+        first: Name of the first source. None if no source has a value.
+        tied: Names of the other sources that are not significantly different from the first, best first.
+        checks: The checks, failed ones first.
+        commands: Commands that are the next step, as lists of arguments.
+    """
+
+    choice: str
+    help: str
+    by: str
+    first: str | None = None
+    tied: tuple[str, ...] = ()
+    checks: tuple[Check, ...] = ()
+    commands: tuple[tuple[str, ...], ...] = ()
+
+    def check(self, check_id: str) -> Check | None:
+        """Return the check of a name. None if it does not apply to this ranking."""
+        return next((check for check in self.checks if check.id == check_id), None)
+
+    @property
+    def tuned(self) -> str:
+        """The rows that were fine-tuned: the sources and a control (`BOTH`), the sources alone, or none (`NOTHING`).
+
+        The sources alone are `WITH_SCORE` if a score compares them with a control, and `WITHOUT_CONTROL` otherwise.
+        """
+        return _tuned(self.check("other-sources"), self.check("control"))
+
+    @property
+    def neighbors(self) -> str:
+        """Result of nearest neighbors of raw values beside the first source after a short fine-tuning, or empty."""
+        check = self.check("raw-values")
+        return check.result if check and check.is_fine_tuned else ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the verdict as plain values for the record of the ranking."""
+        record: dict[str, Any] = plain_values(asdict(self))
+        return record
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> "Judgment":
+        """Return the verdict that `to_dict` made a record of. Unknown fields are ignored."""
+        return cls(
+            choice=record["choice"],
+            help=record["help"],
+            by=record["by"],
+            first=record["first"],
+            tied=tuple(record["tied"]),
+            checks=tuple(Check(check["id"], check["status"], check["values"]) for check in record["checks"]),
+            commands=tuple(tuple(command) for command in record["commands"]),
+        )
+
+
+NOTHING = "nothing"
+WITH_SCORE = "sources, with a control by a score"
+WITHOUT_CONTROL = "sources, without a control"
+BOTH = "sources and control"
+SOURCES = (WITH_SCORE, WITHOUT_CONTROL, BOTH)
+"""The rows that were fine-tuned."""
+
+
+def _tuned(other_sources: Check | None, control: Check | None) -> str:
+    if other_sources is None or not other_sources.is_fine_tuned:
+        return NOTHING
+    if control is None:
+        return WITHOUT_CONTROL
+    return BOTH if control.is_fine_tuned else WITH_SCORE
+
+
+class Rule(NamedTuple):
+    """A row of the decision table: a headline, and the conditions that a judgment has to fulfill for it.
+
+    Attributes:
+        headline: The headline; names in braces are replaced.
+        choice: The choice. Empty for any.
+        help: The value of `help`. Empty for any.
+        tuned: The rows that were fine-tuned, one of these. Empty for any.
+        neighbors: Results of nearest neighbors of the raw values. Empty for any, and for none.
+    """
+
+    headline: str
+    choice: str = ""
+    help: str = ""
+    tuned: tuple[str, ...] = ()
+    neighbors: tuple[str, ...] = ()
+
+    def applies(self, judgment: Judgment) -> bool:
+        """Return True if the judgment fulfills all conditions."""
+        return (
+            self.choice in ("", judgment.choice)
+            and self.help in ("", judgment.help)
+            and (not self.tuned or judgment.tuned in self.tuned)
+            and (not self.neighbors or judgment.neighbors in self.neighbors)
+        )
+
+
+HEADLINES = (
+    Rule("No source has a value; the reasons are below.", NONE),
+    Rule("Do not transfer from this source; train from scratch.", SINGLE, NO, (BOTH,)),
+    Rule("Do not transfer from these sources; train from scratch.", "", NO, (BOTH,)),
+    Rule("By {score}, random weights are better than {first}: compare it with a model trained from scratch.", help=NO),
+    Rule(
+        "After a short fine-tuning, {raw} are better than {first}. See whether a longer one beats them.",
+        neighbors=(CONTROL_BETTER,),
+    ),
+    Rule("Transfer from {first}.", CLEAR, LIKELY, (BOTH,)),
+    Rule("{by}, start with {first}{agreement}, and compare the next ones.", CLEAR, LIKELY),
+    Rule(
+        "If you transfer, use {first}. It is not shown to beat {raw}.",
+        CLEAR,
+        neighbors=(CONTROL_SIMILAR, CONTROL_AS_GOOD, CONTROL_UNKNOWN),
+    ),
+    Rule("If you transfer, use {first}. First check that it beats training from scratch.", CLEAR, "", SOURCES),
+    Rule(
+        "If you transfer, use {first}, which is first by {score}{agreement}. First check that it beats training from "
+        "scratch.",
+        CLEAR,
+    ),
+    Rule("{by}, {all} are tied: fine-tune {them} and compare.", TIE, LIKELY),
+    Rule("{by}, no source stands out. Compare {first} with {baseline}.", TIE),
+    Rule("{by}, {first} is first, but this run does not show how certain that is.", UNKNOWN),
+    Rule("Transfer from {first}, the only source that was fine-tuned.", SINGLE, LIKELY, (BOTH,)),
+    Rule("{first} is {only}; compare it with {baseline}.", SINGLE),
+)
+"""The headlines, of which the first that applies is taken.
+
+Scores do not choose reliably (docs/evidence.md), so that only a short fine-tuning says to transfer or not to.
+"""
+
+
+def judge(ranking: Ranking) -> Judgment:
+    """Judge how clear the first place of a ranking is, and whether transfer helps at all.
 
     Args:
-        target: Name of a target or path of custom data. None if no source could be run.
+        ranking: The ranking.
+
+    Returns:
+        The verdict, from which all sentences are made.
     """
-    name = visible_name(PurePath(target).name or target) if target else "this target"
-    return f"Which source should be transferred to {name}?"
+    checks = {check.id: check for check in collect_checks(ranking)}
+    others = checks.get("other-sources")
+    choice, help_ = choice_of(others), help_of(checks)
+    first = others.first if others else None
+    tied = tuple(entry["source"] for entry in others.values["tied"]) if others else ()
+    commands = tuple(_commands(ranking, choice, help_, first, tied))
+    return Judgment(choice, help_, ranking.by, first, tied, tuple(checks.values()), commands)
 
 
-def judgment_answer(verdict: Judgment, target: str | None = None) -> Answer:
+def choice_of(other_sources: Check | None) -> str:
+    """Return how clear the first place is.
+
+    Args:
+        other_sources: The check `other-sources`. None if no source has a value.
+    """
+    if other_sources is None:
+        return NONE
+    values = other_sources.values
+    if values["sources"] == 1:
+        return SINGLE
+    if values["reason"] and not values["equal"]:
+        return UNKNOWN
+    return TIE if values["equal"] or values["tied"] else CLEAR
+
+
+def help_of(checks: Mapping[str, Check]) -> str:
+    """Return whether transfer helps. The worst of the controls and baselines decides.
+
+    After a short fine-tuning, the errors of the control and of nearest neighbors of the raw values decide alone: scores
+    hardly tell whether pretraining helps (docs/evidence.md). If the control could not be fine-tuned, the scores decide.
+
+    Args:
+        checks: The checks by their names.
+    """
+    control = checks.get("control")
+    compared = [control.result] if control else []
+    if CONTROL_BETTER in compared:
+        return NO
+    if _tuned(checks.get("other-sources"), control) in (BOTH, WITHOUT_CONTROL):
+        raw_values = checks.get("raw-values")
+        compared += [raw_values.result] if raw_values and raw_values.is_fine_tuned else []
+        is_doubtful = any(result in AS_GOOD for result in compared)
+    else:
+        is_doubtful = any(checks[name].status in bad for name, bad in HELP_CHECKS.items() if name in checks)
+    if is_doubtful:
+        return DOUBTFUL
+    if control is None:
+        return NOT_TESTED
+    return UNKNOWN if CONTROL_UNKNOWN in compared else LIKELY
+
+
+def judgment_answer(judgment: Judgment, target: str | None = None) -> Answer:
     """Return the answer that a judgment gives, without facts, tables and notes.
 
     Args:
-        verdict: The judgment.
+        judgment: The judgment.
         target: Name of the target or path of custom data. None if no source could be run.
     """
+    name = visible_name(PurePath(target).name or target) if target else "this target"
     return Answer(
-        question=target_question(target),
+        question=f"Which source should be transferred to {name}?",
         facts=(),
-        headline=headline(verdict),
-        verdicts=(choice_statement(verdict), help_statement(verdict)),
-        checks=tuple(check_statements(verdict)),
-        next_step=next_step(verdict),
-        commands=tuple(shlex.join(command) for command in verdict.commands),
+        headline=headline(judgment),
+        verdicts=(choice_statement(judgment), help_statement(judgment)),
+        # The answer to the first question says the sentence of the other sources, unless that check passed.
+        checks=tuple(
+            Verdict(CHECK_TITLES[check.id], "", check.status, check_sentence(check))
+            for check in judgment.checks
+            if check.id != "other-sources" or check.status == PASS
+        ),
+        next_step=next_step(judgment),
+        commands=tuple(shlex.join(command) for command in judgment.commands),
     )
 
 
-def headline(verdict: Judgment) -> str:
-    """Return the headline, which depends only on the choice, on whether transfer helps, and on what they come from.
+def headline(judgment: Judgment, shown_name: Callable[[str], str] = visible_name) -> str:
+    """Return the headline: that of the first rule of the decision table that applies.
 
-    Scores do not choose reliably (docs/evidence.md), so that only a short fine-tuning says to transfer or not to.
+    Args:
+        judgment: The judgment.
+        shown_name: Function that returns a name of a source as it is shown.
     """
-    if verdict.choice == v.NONE or verdict.first is None:
-        return "No source has a value; the reasons are below."
-    first = visible_name(verdict.first)
-    neighbors = neighbors_result(verdict.check("raw-values"))
-    if neighbors == CONTROL_BETTER and verdict.help != v.NO:
-        return f"After a short fine-tuning, {NEIGHBORS} are better than {first}. See whether a longer one beats them."
-    are_as_good = neighbors not in (None, CONTROL_WORSE)
-    baseline = NEIGHBORS if are_as_good else "a model trained from scratch"
-    if verdict.help == v.NO and verdict.is_fine_tuned:
-        sources = "this source" if verdict.choice == v.SINGLE else "these sources"
-        return f"Do not transfer from {sources}; train from scratch."
-    if verdict.help == v.NO:
-        score = score_label(verdict.by)
-        return f"By {score}, random weights are better than {first}: compare it with a model trained from scratch."
-    by = _decided_by(verdict)
-    if verdict.choice == v.CLEAR:
-        if verdict.help == v.LIKELY:
-            return (
-                f"Transfer from {first}."
-                if verdict.is_fine_tuned
-                else f"{by}, start with {first}{_agreement(verdict)}, and compare the next ones."
-            )
-        if are_as_good:
-            return f"If you transfer, use {first}. It is not shown to beat {NEIGHBORS}."
-        check = "First check that it beats training from scratch."
-        if _by_fine_tuning(verdict):
-            return f"If you transfer, use {first}. {check}"
-        return (
-            f"If you transfer, use {first}, which is first by {score_label(verdict.by)}{_agreement(verdict)}. {check}"
-        )
-    if verdict.choice == v.TIE and verdict.help == v.LIKELY:
-        them = "both" if len(verdict.tied) == 1 else "them"
-        return f"{by}, {join_names([verdict.first, *verdict.tied])} are tied: fine-tune {them} and compare."
-    if verdict.choice == v.TIE:
-        return f"{by}, no source stands out. Compare {first} with {baseline}."
-    if verdict.choice == v.UNKNOWN:
-        return f"{by}, {first} is first, but this run does not show how certain that is."
-    if verdict.is_fine_tuned and verdict.help == v.LIKELY:
-        return f"Transfer from {first}, the only source that was fine-tuned."
-    only = "the only source with a value" if verdict.check("failed-sources") else "the only source"
-    only = ONLY_FINE_TUNED if _by_fine_tuning(verdict) else only
-    return f"{first} is {only}; compare it with {baseline}."
+    rule = next(rule for rule in HEADLINES if rule.applies(judgment))
+    score = score_label(judgment.by)
+    is_alone = not judgment.check("failed-sources")
+    beaten = judgment.neighbors in ("", CONTROL_WORSE)
+    return rule.headline.format(
+        score=score,
+        by="After a short fine-tuning" if judgment.tuned in SOURCES else f"By {score}",
+        first=shown_name(judgment.first or ""),
+        all=join_names([judgment.first or "", *judgment.tied], shown_name),
+        them="both" if len(judgment.tied) == 1 else "them",
+        agreement=_agreement(judgment.check("other-scores")),
+        raw=NEIGHBORS,
+        baseline="a model trained from scratch" if beaten else NEIGHBORS,
+        only=_only(judgment, "the only source" if is_alone else "the only source with a value"),
+    )
 
 
-def _decided_by(verdict: Judgment) -> str:
-    """Return the start of a headline that says what it comes from."""
-    return "After a short fine-tuning" if _by_fine_tuning(verdict) else f"By {score_label(verdict.by)}"
+def _only(judgment: Judgment, by_score: str) -> str:
+    return "the only source that was fine-tuned" if judgment.tuned in SOURCES else by_score
 
 
-def _agreement(verdict: Judgment) -> str:
+def _agreement(check: Check | None) -> str:
     """Return how many other scores put the first source first, in parentheses; empty if there are none."""
-    check = verdict.check("other-scores")
     if check is None:
         return ""
     verb = "puts" if check.values["agreeing"] == 1 else "put"
     return f" ({check.values['agreeing']} of {check.values['compared']} other scores {verb} it first)"
 
 
-def _by_fine_tuning(verdict: Judgment) -> bool:
-    check = verdict.check("other-sources")
-    return check is not None and check.values["score"] == v.PILOT_NAME
-
-
-def _is_judged_by_fine_tuning(verdict: Judgment) -> bool:
-    """Return True if no score decides whether pretraining helps: the control, if there is one, was fine-tuned too."""
-    control = verdict.check("control")
-    return _by_fine_tuning(verdict) and (control is None or control.values["score"] == v.PILOT_NAME)
-
-
-def choice_statement(verdict: Judgment) -> Verdict:
+def choice_statement(judgment: Judgment) -> Verdict:
     """Return the answer to the question of which source is best."""
-    label, status = CHOICE_LABELS[verdict.choice]
-    check = verdict.check("other-sources")
-    if verdict.choice == v.CLEAR and not _by_fine_tuning(verdict):
-        others = verdict.check("other-scores")
-        label = f"Clear by {score_label(verdict.by)}"
-        status = v.PASS if others is None else others.status
-    return Verdict(WHICH, label, status, _choice_text(verdict.choice, check.values) if check else _no_value(verdict))
+    label, status = CHOICE_LABELS[judgment.choice]
+    check = judgment.check("other-sources")
+    if judgment.choice == CLEAR and judgment.tuned == NOTHING:
+        others = judgment.check("other-scores")
+        label = f"Clear by {score_label(judgment.by)}"
+        status = PASS if others is None else others.status
+    no_value = f"No source has a value by {score_label(judgment.by)}."
+    return Verdict(WHICH, label, status, _choice_text(judgment, check) if check else no_value)
 
 
-def _no_value(verdict: Judgment) -> str:
-    return f"No source has a value by {score_label(verdict.by)}."
-
-
-def _choice_text(choice: str, values: Mapping[str, Any]) -> str:
-    if choice == v.SINGLE:
-        value = f"{score_label(values['score'])} {value_with_interval(values)}"
-        only = ONLY_FINE_TUNED if values["score"] == v.PILOT_NAME else "the only source with a value"
-        return f"{visible_name(values['first'])} is {only}, {value}."
-    start = first_place(values)
+def _choice_text(judgment: Judgment, check: Check) -> str:
+    values = check.values
+    if judgment.choice == SINGLE:
+        only = _only(judgment, "the only source with a value")
+        return f"{{first}} is {only}, {{score}} {{value}}.".format(**texts_of(values))
     if values["equal"]:
         verb = "has" if len(values["equal"]) == 1 else "have"
-        return f"{start}, and {join_names(values['equal'])} {verb} the same value."
-    if choice == v.UNKNOWN:
-        return f"{start}. It is not known whether the difference is significant, because {values['reason']}."
-    if choice == v.TIE:
+        return f"{first_place(values)}, and {join_names(values['equal'])} {verb} the same value."
+    if judgment.choice == UNKNOWN:
+        reason = values["reason"]
+        return f"{first_place(values)}. It is not known whether the difference is significant, because {reason}."
+    if judgment.choice == TIE:
         names = join_names([entry["source"] for entry in values["tied"]])
-        return f"{start}, but it is not significantly better than {names}.{smallest_difference(values)}"
-    return CHECK_TEXTS["other-sources"](values)
+        return f"{first_place(values)}, but it is not significantly better than {names}.{smallest_difference(values)}"
+    return check_sentence(check)
 
 
-def help_statement(verdict: Judgment) -> Verdict:
+HELP_SENTENCES = {
+    LIKELY: "By {score}, {first} is significantly better than the same architecture with random weights{neighbors}.",
+    UNKNOWN: "{first} is better than the same architecture with random weights, but without intervals it is not known "
+    "whether the difference is significant.",
+    NOT_TESTED: "By {score}, {first} was not compared with the same architecture with random weights.",
+    NO: "The same architecture as {first} with random weights is significantly better by {score}.",
+}
+
+
+def help_statement(judgment: Judgment) -> Verdict:
     """Return the answer to the question of whether pretraining helps."""
-    label, status = HELP_LABELS[verdict.help]
-    if _is_judged_by_fine_tuning(verdict):
-        label, status = FINE_TUNED_LABELS.get(verdict.help, (label, status))
-    elif verdict.help == v.LIKELY:
-        label, status = BY_SCORES
-    return Verdict(HELPS, label, status, " ".join(_help_sentences(verdict)))
+    by_errors = judgment.tuned in (BOTH, WITHOUT_CONTROL)
+    label, status = (FINE_TUNED_LABELS if by_errors else HELP_LABELS)[judgment.help]
+    if judgment.first is None:
+        return Verdict(HELPS, label, status, "There is nothing to compare.")
+    control, raw_values = judgment.check("control"), judgment.check("raw-values")
+    if judgment.help == DOUBTFUL:
+        return Verdict(HELPS, label, status, " ".join(_doubts(judgment, by_errors)))
+    than_neighbors = judgment.tuned == BOTH and judgment.neighbors == CONTROL_WORSE
+    sentence = HELP_SENTENCES[judgment.help].format(
+        first=visible_name(judgment.first),
+        score=score_label(control.values["score"] if control else judgment.by),
+        neighbors=f", and than {NEIGHBORS}" if than_neighbors else "",
+    )
+    if judgment.help == NO and raw_values and raw_values.status == FAIL and judgment.neighbors:
+        sentence = f"{sentence} {_doubt_by_raw_values(raw_values)}"
+    return Verdict(HELPS, label, status, sentence)
 
 
-def _help_sentences(verdict: Judgment) -> Iterator[str]:
-    if verdict.first is None:
-        yield "There is nothing to compare."
-        return
-    first = visible_name(verdict.first)
-    control = verdict.check("control")
-    score = score_label(control.values["score"] if control else verdict.by)
-    if verdict.help == v.NO:
-        yield f"The same architecture as {first} with random weights is significantly better by {score}."
-        raw = verdict.check("raw-values")
-        if raw is not None and raw.status == v.FAIL and neighbors_result(raw):
-            yield _doubt_by_raw_values(raw.values)
-    elif verdict.help == v.DOUBTFUL:
-        yield from _doubts(verdict)
-    elif verdict.help == v.NOT_TESTED:
-        yield f"By {score}, {first} was not compared with the same architecture with random weights."
-    elif verdict.help == v.UNKNOWN:
-        yield (
-            f"{first} is better than the same architecture with random weights, but without intervals it is not known "
-            "whether the difference is significant."
-        )
-    else:
-        than_neighbors = verdict.is_fine_tuned and neighbors_result(verdict.check("raw-values")) == CONTROL_WORSE
-        neighbors = f", and than {NEIGHBORS}" if than_neighbors else ""
-        yield (
-            f"By {score}, {first} is significantly better than the same architecture with random weights{neighbors}."
-        )
-
-
-def _doubts(verdict: Judgment) -> Iterator[str]:
+def _doubts(judgment: Judgment, by_errors: bool) -> Iterator[str]:
     """Yield one short sentence for each check that makes the help of a transfer doubtful."""
-    failed = {check.id: check for check in verdict.checks if check.status in (v.FAIL, v.WARN)}
-    if _is_judged_by_fine_tuning(verdict):
-        # Scores decide nothing then.
-        failed = {name: check for name, check in failed.items() if name in ("raw-values", "control")}
+    failed = {check.id: check for check in judgment.checks if check.status in (FAIL, WARN)}
     if check := failed.get("raw-values"):
-        yield _doubt_by_raw_values(check.values)
+        yield _doubt_by_raw_values(check)
     if check := failed.get("control"):
-        yield _doubt_by_control(check.values)
+        comparison = "not shown to be better" if check.result == CONTROL_SIMILAR else "no better"
+        start = f"By {{score}}, {{first}} is {comparison} than its random-weights control."
+        yield f"{start.format(**texts_of(check.values))}{smallest_difference(check.values)}"
+    if by_errors:
+        # Scores decide nothing then.
+        return
     if check := failed.get("majority-class"):
         yield f"The {score_label(check.values['score'])} is no better than always predicting the largest class."
     if check := failed.get("controls-above"):
         names = join_names([score_label(one["score"]) for one in check.values["above"]])
-        yield f"By {names}, a random-weights control ranks above {visible_name(check.values['first'])}."
-    check = failed.get("control-by-other-scores")
-    if check and check.status == v.FAIL:
+        yield f"By {names}, a random-weights control ranks above {visible_name(check.first)}."
+    if (check := failed.get("control-by-other-scores")) and check.status == FAIL:
         yield "By most other scores, pretraining makes no significant difference."
 
 
-def _doubt_by_control(values: Mapping[str, Any]) -> str:
-    start = f"By {score_label(values['score'])}, {visible_name(values['first'])}"
-    if values["result"] == CONTROL_SIMILAR:
-        return f"{start} is not shown to be better than its random-weights control.{smallest_difference(values)}"
-    return f"{start} is no better than its random-weights control."
+def _doubt_by_raw_values(check: Check) -> str:
+    if not check.is_fine_tuned:
+        error = score_label(check.values["score"])
+        return f"By {error}, the raw values, without any model, do better than the features of every source."
+    comparison = "significantly worse" if check.result == CONTROL_BETTER else "not shown to be better"
+    start = f"After a short fine-tuning {visible_name(check.first)} is {comparison} than {NEIGHBORS}."
+    return f"{start}{smallest_difference(check.values)}"
 
 
-def _doubt_by_raw_values(values: Mapping[str, Any]) -> str:
-    if values["score"] == v.PILOT_NAME:
-        is_worse = values["result"] == CONTROL_BETTER
-        comparison = "significantly worse" if is_worse else "not shown to be better"
-        smallest = smallest_difference(values) if values["result"] == CONTROL_SIMILAR else ""
-        return f"After a short fine-tuning {visible_name(values['first'])} is {comparison} than {NEIGHBORS}.{smallest}"
-    error = score_label(values["score"])
-    return f"By {error}, the raw values, without any model, do better than the features of every source."
+NEXT_STEPS = {
+    "--pilot": "Fine-tune the first sources briefly, and let their errors decide.",
+    "--resamples": "Repeat the ranking with intervals.",
+    "--by": "Training does not support texts. Rank by the error of a linear probe of the sources' features.",
+    "--control": "Training does not support texts. Measure the first source beside more random-weights controls.",
+}
+"""Purpose of a command by its last option."""
 
 
-def check_statements(verdict: Judgment) -> list[Verdict]:
-    """Return the checks with their sentences, failed ones first.
-
-    The check of the other sources is not among them unless it passed, because the first confidence says its sentence.
-    """
-    return [
-        Verdict(CHECK_TITLES[check.id], "", check.status, CHECK_TEXTS[check.id](check.values))
-        for check in verdict.checks
-        if check.id != "other-sources" or check.status == v.PASS
-    ]
-
-
-def next_step(verdict: Judgment) -> str:
+def next_step(judgment: Judgment) -> str:
     """Return what to do with the commands. Empty if there are none."""
-    if not verdict.commands:
+    if not judgment.commands:
         return ""
-    if "--pilot" in verdict.commands[0][-2:]:
-        return "Fine-tune the first sources briefly, and let their errors decide."
-    if verdict.commands[0][1] == "rank" and "--resamples" in verdict.commands[0][-2:]:
-        return "Repeat the ranking with intervals."
-    if verdict.commands[0][1] == "rank":
-        return "Training does not support texts. Rank by the error of a linear probe of the sources' features."
-    if verdict.commands[0][1] == "discrepancy":
-        return "Training does not support texts. Measure the first source beside more random-weights controls."
-    if len(verdict.commands) == 1:
+    if step := NEXT_STEPS.get(judgment.commands[0][-2]):
+        return step
+    if len(judgment.commands) == 1:
         return "Run this command."
-    comparative = "lower" if len(verdict.commands) == 2 else "lowest"
+    comparative = "lower" if len(judgment.commands) == 2 else "lowest"
     return f"Run these commands and keep the model with the {comparative} validation error."
+
+
+def _commands(
+    ranking: Ranking, choice: str, help_: str, first: str | None, tied: tuple[str, ...]
+) -> Iterator[tuple[str, ...]]:
+    """Yield the commands of the next step. A name that cannot be shown unchanged gets no command."""
+    target = ranking.target
+    if first is None or target is None:
+        return
+    data = ("--target", target.name, *_data_options(ranking))
+    if not all(map(_is_plain, (first, *tied, *data))):
+        return
+    by_subsamples = get_score(ranking.by).uses_samples and not ranking.tables[ranking.by].by_sample
+    without_intervals = by_subsamples and ranking.request.resamples < MIN_SUBSAMPLES
+    can_repeat = all(_is_plain(row.name) and "," not in row.name for row in ranking.rows if row.requested)
+    n_sources = sum(row.kind == SOURCE and not row.reason for row in ranking.rows)
+    if choice == UNKNOWN and without_intervals and can_repeat:
+        yield _rank_command(ranking, data, "--resamples", RESAMPLES)
+    elif target.kind == "text":
+        # Texts cannot be trained on. A linear probe is a model that works for them.
+        if ranking.by != PROBE and can_repeat:
+            yield _rank_command(ranking, data, "--by", PROBE)
+        elif ranking.by == PROBE and _head_of(ranking, first) != "none":
+            yield _discrepancy_command(ranking, first, data)
+    elif can_repeat and target.task == CLASSIFICATION and ranking.pilot is None and n_sources > 1:
+        yield _rank_command(ranking, data, "--pilot", min(n_sources, PILOT_SOURCES))
+    else:
+        yield from _train_commands(ranking, choice, help_, [first, *tied], data)
+
+
+def _train_commands(
+    ranking: Ranking, choice: str, help_: str, names: list[str], data: tuple[str, ...]
+) -> Iterator[tuple[str, ...]]:
+    """Yield the commands that train the first sources, and the first of them from scratch if that may be as good."""
+    if help_ != NO and choice == TIE and len(names) > 1:
+        for number, name in enumerate(names[:2], start=1):
+            yield _train_command(ranking, "finetune", name, data, f"runs/finetune-{number}")
+    elif help_ != NO:
+        yield _train_command(ranking, "finetune", names[0], data, "runs/finetune")
+    if help_ != LIKELY or choice in (UNKNOWN, SINGLE):
+        yield _train_command(ranking, "scratch", names[0], data, "runs/scratch")
+
+
+def _is_plain(name: str) -> bool:
+    return visible_name(name) == name
+
+
+def _data_options(ranking: Ranking) -> tuple[str, ...]:
+    """Return the options that say where the target's data are and how to read them, as the user passed them."""
+    options = ranking.custom_data.options() if ranking.custom_data else {}
+    return _options({f"--{name}": value for name, value in options.items()} | {"--data-dir": ranking.data_dir})
+
+
+def _options(values: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return options with their values as arguments. An option whose value is None is left out."""
+    return tuple(part for name, value in values.items() if value is not None for part in (name, str(value)))
+
+
+def _rank_command(ranking: Ranking, data: tuple[str, ...], option: str, value: int | str) -> tuple[str, ...]:
+    """Return the command that repeats a ranking with another value of an option."""
+    samples, request = ranking.request.samples, ranking.request
+    sources = ",".join(row.name for row in ranking.rows if row.requested)
+    options = {
+        "--by": ranking.by,
+        "--split": (samples.split or "all") if samples.split != DEFAULT_SAMPLES.split else None,
+        "--limit": samples.limit or 0 if samples.limit != DEFAULT_SAMPLES.limit else None,
+        "--pseudo-classes": ranking.pseudo_classes,
+        "--input-size": samples.input_size,
+        "--representation": samples.representation,
+        "--weight": request.errors.weight,
+        "--splits": request.errors.splits if request.errors.splits != DEFAULT_ERRORS.splits else None,
+        "--per-class": request.errors.per_class,
+        "--seed": samples.seed or None,
+        "--resamples": None if request.resamples == RESAMPLES else request.resamples,
+    }
+    options.pop(option, None)
+    return ("modgap", "rank", *data, "--sources", sources, *_options({**options, option: value}))
+
+
+def _discrepancy_command(ranking: Ranking, source: str, data: tuple[str, ...]) -> tuple[str, ...]:
+    name, size = split_input_size(source)
+    head = _head_of(ranking, source)
+    options = _options({"--head": None if head == "own" else head, "--input-size": size})
+    clusters = _options({"--pseudo-classes": ranking.pseudo_classes})
+    return ("modgap", "discrepancy", "--source", name, *options, *data, *clusters, "--control", str(CONTROLS))
+
+
+def _head_of(ranking: Ranking, source: str) -> str:
+    """Return the head of a source in a ranking: `own`, `none`, or `probe:` and the data that it was fitted on."""
+    row = next(row for row in ranking.rows if row.name == source)
+    return str(row.properties.get("head", "own"))
+
+
+def _train_command(ranking: Ranking, method: str, source: str, data: tuple[str, ...], folder: str) -> tuple[str, ...]:
+    """Return the command that trains a source with the settings that its short fine-tuning chose."""
+    name, size_of_source = split_input_size(source)
+    samples = ranking.request.samples
+    size = _options({"--input-size": size_of_source or samples.input_size or None})
+    # The limit of samples, if the user passed another than the ranking's default.
+    limit = samples.limit if samples.limit and samples.limit != DEFAULT_SAMPLES.limit else None
+    chosen = (part for setting in _chosen_settings(ranking, method, source) for part in ("--set", setting))
+    options = (*size, *data, *_options({"--limit": limit}), *chosen)
+    return ("modgap", "train", "--method", method, "--source", name, *options, "--out", folder)
+
+
+def _chosen_settings(ranking: Ranking, method: str, source: str) -> tuple[str, ...]:
+    """Return the settings that a short fine-tuning chose for a source, or for its control if it is not pretrained."""
+    if ranking.pilot is None:
+        return ()
+    index = next(i for i, row in enumerate(ranking.rows) if row.name == source)
+    control = control_index(ranking, index) if method == "scratch" else None
+    settings = () if control is None else ranking.pilot.settings(control)
+    return settings or ranking.pilot.settings(index)

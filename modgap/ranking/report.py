@@ -1,19 +1,21 @@
-"""Ranking as a record (strict JSON) and as CSV."""
+"""A ranking as record (strict JSON), as CSV, in a result folder, and as the public function returns it."""
 
+import io
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from modgap.formatting import csv_text
-from modgap.ranking.answer import ranking_answer
+from modgap.answers import Answer, Plotted
+from modgap.formatting import csv_text, plain_text
+from modgap.ranking.answer import control_sources, difference_to_first, first_ties, ranking_answer, source_letters
 from modgap.ranking.check_sentences import score_label
-from modgap.ranking.judgment import judge
 from modgap.ranking.layers import curve_record
-from modgap.ranking.reference_value import reference_value
-from modgap.ranking.score_texts import difference_to_first
+from modgap.ranking.recommendation import judge
 from modgap.ranking.scores import shown_score
-from modgap.ranking.tables import control_sources, first_ties, source_letters
+from modgap.ranking.target_summary import reference_value
 from modgap.ranking.types import (
     CONTROL,
     RAW_VALUES,
@@ -24,9 +26,16 @@ from modgap.ranking.types import (
     SourceRow,
     TargetSummary,
 )
-from modgap.storage.json_records import format_json, plain_values
+from modgap.statistics.sample_file import SAMPLES_FILE, write_sample_file
+from modgap.storage.atomic_files import write_texts, writing
+from modgap.storage.json_records import format_json, plain_values, with_digest
 
-__all__ = ["to_csv", "to_dict", "to_json"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from modgap.figures.files import ResultFigure
+
+__all__ = ["RECORD", "RankingResult", "to_csv", "to_dict", "to_json", "write_results"]
 
 SCHEMA = 2
 LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", "openTSNE")
@@ -209,3 +218,72 @@ def _csv_row(ranking: Ranking, index: int) -> Iterator[Any]:
         for value in (table.standings.values[index], *table.standings.intervals[index]):
             yield repr(float(value)) if math.isfinite(value) else ""
     yield ranking.reason(index)
+
+
+class RankingResult(Plotted, Ranking):
+    """A ranking of sources for one target, as `modgap.rank` returns it.
+
+    `print(ranking)` shows the recommendation and the table of the command. The attributes are those of
+    `modgap.ranking.types.Ranking`.
+    """
+
+    @classmethod
+    def from_ranking(cls, ranking: Ranking) -> "RankingResult":
+        """Return a ranking with the methods that display it."""
+        return cls(**{field.name: getattr(ranking, field.name) for field in fields(Ranking)})
+
+    @cached_property
+    def answer(self) -> Answer:
+        """The answer, with its verdicts, checks, tables and next step."""
+        return ranking_answer(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the documented record of plain values."""
+        return to_dict(self)
+
+    def to_frame(self, figure: str | None = None) -> "pd.DataFrame":
+        """Return a data frame with one row per source and the columns of ranking.csv, or the one that a figure draws.
+
+        Args:
+            figure: Name of a figure: `ranking` or `layers`. None for the table.
+
+        Raises:
+            UsageError: If the ranking has no figure with this name.
+        """
+        if figure is not None:
+            return self._figure(figure).frame()
+        import pandas as pd
+
+        return pd.read_csv(io.StringIO(to_csv(self)), converters={"source": plain_text})
+
+    def _figures(self) -> "Iterator[ResultFigure]":
+        from modgap.ranking.figures import planned_figures
+
+        return planned_figures(self)
+
+
+RECORD = "ranking.json"
+
+
+def write_results(ranking: Ranking, folder: Path) -> list[Path]:
+    """Write ranking.json and ranking.csv.
+
+    If the score that the sources are ranked by is an error by sample, the errors are written to samples.npz, which has
+    one column for each row of the ranking.
+
+    Args:
+        ranking: The ranking.
+        folder: An existing folder.
+
+    Returns:
+        Paths of the written files.
+
+    Raises:
+        InputError: If a file cannot be written.
+    """
+    with writing(folder):
+        written = write_texts(folder, {"ranking.csv": to_csv(ranking), RECORD: with_digest(to_json(ranking))})
+        if ranking.samples:
+            write_sample_file(folder / SAMPLES_FILE, ranking.samples)
+            written.append(folder / SAMPLES_FILE)
+    return written

@@ -9,8 +9,7 @@ import numpy as np
 from modgap.errors import InputError, first_line
 from modgap.jobs import Failure, fix_threads
 from modgap.ranking.score import ErrorOptions
-from modgap.ranking.source_outputs import SourceOutputs
-from modgap.ranking.stored_outputs import load_class_names, load_source_outputs
+from modgap.ranking.source_outputs import SourceOutputs, load_class_names, load_source_outputs
 from modgap.statistics.multiple_comparisons import holm
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
 from modgap.targets.splits import stratification_labels, stratified_keys

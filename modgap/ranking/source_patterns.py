@@ -1,4 +1,4 @@
-"""Names of sources from the command line: lists, files and patterns."""
+"""Names of sources and numbers of layers from the command line: lists, files and patterns."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ from modgap.errors import InputError, UsageError
 from modgap.sources import control_name, is_control
 from modgap.storage.paths import expand_user
 
-__all__ = ["parse_source_names", "split_input_size"]
+__all__ = ["parse_layers", "parse_source_names", "split_input_size"]
 
 NAME_WITH_SIZE = re.compile(r"(.+)@(\d+)px")
 
@@ -82,3 +82,19 @@ def _expand_pattern(pattern: str) -> list[str]:
     if not models:
         raise UsageError(f"No timm model with pretrained weights matches {pattern.removeprefix(prefix)!r}.")
     return [f"{prefix}{model}" for model in models]
+
+
+def parse_layers(text: str) -> tuple[int, ...] | None:
+    """Return the numbers of layers in `all` (none for all) or `N,M,...`; they are counted from 1.
+
+    Raises:
+        UsageError: If the text is neither.
+    """
+    if text == "all":
+        return ()
+    if text == "last":
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() and 0 < int(part) < 10_000 for part in parts):
+        raise UsageError(f"--layers is {text!r}. Expected last, all, or numbers of layers from 1 such as 2,4.")
+    return tuple(sorted({int(part) for part in parts}))

@@ -1,15 +1,18 @@
-"""Summary of the samples that sources are scored on."""
+"""Summary of the samples that sources are scored on, and the scores of a source without information about them."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from modgap.label_space import label_space
+from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.types import TargetSummary
 from modgap.statistics.bootstrap import group_numbers
 from modgap.statistics.splits import testable_samples
 from modgap.statistics.weights import choose_weighting, entry_weights
 
-__all__ = ["summarize_target"]
+__all__ = ["ReferenceValue", "reference_value", "summarize_target"]
 
 
 def summarize_target(name: str, outputs: SourceOutputs, weight: str | None, kind: str | None = None) -> TargetSummary:
@@ -62,3 +65,40 @@ def _largest_class_share(outputs: SourceOutputs, weight: str | None) -> float:
 def _entropy(counts: np.ndarray) -> float:
     shares = counts[counts > 0] / counts.sum()
     return float(-(shares * np.log(shares)).sum())
+
+
+HELD_OUT_LEEP = "leep-held-out"
+LIKELIHOOD_SCORES = ("leep", HELD_OUT_LEEP, "nce", "n-leep")
+"""Scores that are mean log-likelihoods of the labels."""
+
+
+@dataclass(frozen=True)
+class ReferenceValue:
+    """Value of a score that a source without any information about the labels has.
+
+    Attributes:
+        label: Name of the value, such as "chance level".
+        value: The value, in the unit of the score.
+    """
+
+    label: str
+    value: float
+
+
+def reference_value(score_name: str, target: TargetSummary | None) -> ReferenceValue | None:
+    """Return the reference value of a score on a target. None if the score has no such value.
+
+    Args:
+        score_name: Name of the score.
+        target: Summary of the target's samples. None if no source could be run.
+    """
+    if target is None or target.task != CLASSIFICATION:
+        return None
+    entropy = target.tested_entropy if score_name == HELD_OUT_LEEP else target.label_entropy
+    if score_name in LIKELIHOOD_SCORES and entropy is not None:
+        return ReferenceValue("no information", -entropy)
+    if score_name == "discrepancy":
+        return ReferenceValue("chance level", 1 - 1 / (target.tested_classes or target.classes))
+    if score_name in ("knn", "linear-probe"):
+        return ReferenceValue("majority class", 1 - target.largest_class_share)
+    return None

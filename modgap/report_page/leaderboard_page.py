@@ -7,12 +7,10 @@ from typing import Any
 
 from modgap.answers import Answer
 from modgap.formatting import count, format_value, visible_name
-from modgap.matrix.sentences import verdict_answer
-from modgap.matrix.verdict import MatrixVerdict
+from modgap.matrix.answer import MatrixVerdict, verdict_answer
 from modgap.ranking.check_sentences import score_label
-from modgap.ranking.recommendation import BY_SCORES, CHOICE_LABELS, HELP_LABELS
+from modgap.ranking.recommendation import CHOICE_LABELS, HELP_LABELS
 from modgap.ranking.types import CONTROL
-from modgap.ranking.verdict import LIKELY
 from modgap.report_page.rendering import answer_in, capitalize, format_size, render_template
 
 __all__ = ["render_leaderboard"]
@@ -89,8 +87,8 @@ def _target(record: Mapping[str, Any], number: int) -> dict[str, Any]:
         "score_label": score_label(target["score"]),
         "first": visible_name(first),
         "choice_label": CHOICE_LABELS[target["choice"]][0],
-        # The rankings of a plan have no short fine-tuning.
-        "help_label": (BY_SCORES if target["help"] == LIKELY else HELP_LABELS[target["help"]])[0],
+        # The rankings of a matrix have no short fine-tuning.
+        "help_label": HELP_LABELS[target["help"]][0],
     }
 
 

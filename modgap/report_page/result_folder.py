@@ -10,8 +10,8 @@ from modgap.discrepancy import report as discrepancy_report
 from modgap.distortion import report as distortion_report
 from modgap.errors import InputError
 from modgap.formatting import visible_name
+from modgap.matrix import formats as matrix_folder
 from modgap.matrix import formats as matrix_formats
-from modgap.matrix import result_folder as matrix_folder
 from modgap.ranking import report as ranking_report
 from modgap.storage.digests import FILES, warn_without_digests
 from modgap.storage.json_records import read_json

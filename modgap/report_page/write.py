@@ -7,8 +7,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from modgap.errors import InputError
-from modgap.report_page.discrepancy_page import render_discrepancy
-from modgap.report_page.distortion_page import render_distortion
+from modgap.report_page.answer_pages import read_log, render_discrepancy, render_distortion, render_run
 from modgap.report_page.leaderboard_page import render_leaderboard
 from modgap.report_page.ranking_page import render_ranking
 from modgap.report_page.result_folder import (
@@ -20,7 +19,6 @@ from modgap.report_page.result_folder import (
     RecordKind,
     read_result_folder,
 )
-from modgap.report_page.run_page import read_log, render_run
 from modgap.storage.atomic_files import write_text_atomically, writing
 
 __all__ = ["PAGE", "write_page"]

@@ -286,7 +286,7 @@ def read_checkpoint(path: Path) -> object:
 
 
 def ranking(folder: Path) -> Path:
-    from modgap.ranking.result_folder import RECORD, write_results
+    from modgap.ranking.report import RECORD, write_results
     from tests.ranking_records import make_ranking
 
     folder.mkdir(parents=True)

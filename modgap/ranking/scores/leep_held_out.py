@@ -1,7 +1,7 @@
 """Cross-validated LEEP: LEEP with a prior, on samples that its class probabilities were not fitted on."""
 
-from modgap.ranking.held_out import held_out_errors
 from modgap.ranking.score import ALL_TASKS, NON_POSITIVE, Score
+from modgap.ranking.scores.discrepancy import held_out_errors
 
 __all__ = ["SCORE"]
 

@@ -2,8 +2,8 @@
 
 from modgap.discrepancy.probabilities import Probabilities, matched_temperature
 from modgap.label_space import label_space
-from modgap.ranking.held_out import check_class_counts, held_out_errors
 from modgap.ranking.score import ALL_TASKS, ERROR_RATE, ErrorOptions, Score
+from modgap.ranking.scores.discrepancy import check_class_counts, held_out_errors
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.statistics.intervals import SampleErrors
 

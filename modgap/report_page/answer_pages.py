@@ -1,4 +1,4 @@
-"""Page of a trained model: how good it is, how it learned, and which errors it makes."""
+"""Pages that show an answer with its tables: of a discrepancy, of a distortion and of a trained model."""
 
 import json
 import math
@@ -7,13 +7,98 @@ from pathlib import Path
 from typing import Any
 
 from modgap.answers import Curve, Table
-from modgap.formatting import count, visible_name
+from modgap.discrepancy import answer as discrepancy_answer
+from modgap.distortion import answer as distortion_answer
+from modgap.formatting import count, format_error, visible_name
 from modgap.report_page.rendering import render_answer
 from modgap.storage.digests import check_named_file
 from modgap.transfer.answer import run_answer
 from modgap.transfer.run_folder import LOG
 
-__all__ = ["read_log", "render_run"]
+__all__ = ["read_log", "render_discrepancy", "render_distortion", "render_run"]
+
+
+def render_discrepancy(record: Mapping[str, Any], record_name: str = "result.json") -> str:
+    """Render the page of a discrepancy.
+
+    Args:
+        record: Record that `modgap discrepancy --json` prints.
+        record_name: Name of the file that the record comes from.
+
+    Returns:
+        The HTML text. It loads nothing from outside.
+    """
+    summary = f"{len(record['estimates'])} estimators, {sum(record['seconds'].values()):.1f} s"
+    definitions, settings = _discrepancy_definitions(record), _discrepancy_settings(record)
+    return render_answer(record, record_name, discrepancy_answer.answer_of_record, definitions, summary, settings)
+
+
+def _discrepancy_definitions(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (
+            "Discrepancy",
+            "This is the error rate of the best one-to-one map from target classes to source classes. 0 means that the "
+            "source's classes separate the target's classes perfectly.",
+        ),
+        (
+            "Held-out error",
+            "The map is fitted on a part of the samples and tested on the others, over repeated splits. This is the "
+            "value to compare by. Values are comparable only if the maps are fitted on as many samples a class.",
+        ),
+        (
+            "Permuted labels",
+            "The same estimate with permuted labels shows what a source without knowledge gets. The soft error is the "
+            "probability that the source does not give to the class of the map.",
+        ),
+        (
+            "Chance level and majority class",
+            f"A random map has an expected error of {format_error(record['chance'])}. Always predicting the largest "
+            f"class has an error of {format_error(record['prior'])}.",
+        ),
+    ]
+
+
+def _discrepancy_settings(record: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [
+        ("Source", record["source"] or "a file of logits"),
+        ("Target", record["target"]),
+        ("Estimators", list(record["estimates"])),
+        ("Seed", record["seed"]),
+        ("Seconds", {name: round(value, 1) for name, value in record["seconds"].items()}),
+    ]
+
+
+DISTORTION_DEFINITIONS = (
+    (
+        "Distortion",
+        "Labeled data of the source's own modality goes through an encoder before and after training on the "
+        "target. A probe on the features shows how much of the source's knowledge is left.",
+    ),
+    ("Probe error", "This is the error rate of the probe on test samples. A lower error means more knowledge."),
+    (
+        "Difference to the untouched encoder",
+        "Both probes are tested on the same samples. A positive difference means that knowledge is lost.",
+    ),
+)
+
+
+def render_distortion(record: Mapping[str, Any], record_name: str = "distortion.json") -> str:
+    """Render the page of a distortion.
+
+    Args:
+        record: Record that `modgap distortion --json` prints.
+        record_name: Name of the file that the record comes from.
+
+    Returns:
+        The HTML text. It loads nothing from outside.
+    """
+    n_encoders = sum(len(surrogate["encoders"]) for surrogate in record["surrogates"])
+    summary = f"{count(n_encoders, 'encoder')}, {record['seconds']:.1f} s"
+    settings = [("Source", record["source"]), *record["request"].items()]
+    return render_answer(
+        record, record_name, distortion_answer.answer_of_record, DISTORTION_DEFINITIONS, summary, settings
+    )
+
 
 LARGEST_LOG = 64 << 20
 """Size in bytes from which a log is not read."""
@@ -26,7 +111,7 @@ LABELS = {
     "distance": "Distance of the encoder to the source",
     "replay": "Probe's loss on the surrogate",
 }
-DEFINITIONS = {
+RUN_DEFINITIONS = {
     "loss": "The mean of the loss over the updates of an epoch.",
     "validation_error": "The metric on the validation samples. The epoch with the lowest value is tested, unless "
     "stage2.choose is last. It was chosen by this value, which is therefore optimistic.",
@@ -73,8 +158,8 @@ def render_run(record: Mapping[str, Any], log: Log, record_name: str = LOG) -> s
     """
     stages = dict.fromkeys(line["stage"] for line in log)
     curves = [_stage_curves(stage, log, record["result"]) for stage in stages]
-    settings = _settings(record)
-    return render_answer(record, record_name, run_answer, _definitions(log), _run_summary(record), settings, curves)
+    settings = _run_settings(record)
+    return render_answer(record, record_name, run_answer, _run_definitions(log), _run_summary(record), settings, curves)
 
 
 def _stage_curves(stage: str, log: Log, result: Mapping[str, Any] | None) -> Table:
@@ -121,9 +206,9 @@ def _curve(values: Mapping[int, float], last: int, chosen: int | None) -> Curve:
     )
 
 
-def _definitions(log: Log) -> list[tuple[str, str]]:
+def _run_definitions(log: Log) -> list[tuple[str, str]]:
     present = {name for line in log for name in line}
-    curves = [(LABELS[name], text) for name, text in DEFINITIONS.items() if name in present]
+    curves = [(LABELS[name], text) for name, text in RUN_DEFINITIONS.items() if name in present]
     test = (
         "Test",
         "The test samples were used once, after the epoch was chosen. The interval is a bootstrap over the test "
@@ -139,7 +224,7 @@ def _run_summary(record: Mapping[str, Any]) -> str:
     return f"{count(result['updates'], 'update')}, {result['seconds']:,.0f} s"
 
 
-def _settings(record: Mapping[str, Any]) -> list[tuple[str, Any]]:
+def _run_settings(record: Mapping[str, Any]) -> list[tuple[str, Any]]:
     names = ("method", "source", "target", "protocol", "seed", "limit", "input_size")
     chosen = [(name.replace("_", " ").capitalize(), record[name]) for name in names]
     flat = []
