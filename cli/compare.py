@@ -9,6 +9,7 @@ import cloup
 from modgap.cli.completion import complete_files, names_completer
 from modgap.cli.groups import example
 from modgap.cli.options import option_group, quiet_option
+from modgap.cli.output import draw_figures, log_to_stderr, print_answer, progress_bars
 from modgap.errors import UsageError
 from modgap.storage.paths import expand_user
 
@@ -74,7 +75,6 @@ def compare(
     targets on. Results that are not comparable are refused, with the reason.
     """
     from modgap.api.comparison import compare_paths
-    from modgap.cli.output import log_to_stderr, print_answer, progress_bars
 
     path = _figure_path(figure)
     log_to_stderr(quiet)
@@ -102,7 +102,6 @@ def _figure_path(figure: str | None) -> Path | None:
 
 
 def _draw_figure(comparison: "ComparisonResult", path: Path) -> None:
-    from modgap.cli.output import draw_figures
     from modgap.comparison.figure import planned_figure
 
     draw_figures([planned_figure(comparison, path.stem)], path.parent, [path.suffix.lower()[1:]])

@@ -10,12 +10,13 @@ import cloup
 from modgap.cli.discrepancy_options import discrepancy_options
 from modgap.cli.groups import example
 from modgap.cli.options import (
-    CUSTOM_DATA_OPTIONS,
+    CUSTOM_DATA_FIELDS,
     check_figure_formats,
     check_minimums,
     custom_data_from_options,
     sample_request,
 )
+from modgap.cli.output import draw_figures, log_to_stderr, print_answer, print_written, progress_bars
 from modgap.errors import UsageError, check_maximum
 from modgap.forward.sample_request import SampleRequest
 from modgap.resources import MOST_THREADS
@@ -36,7 +37,7 @@ SOURCE_OPTIONS = {
     "pseudo_classes",
     "data_dir",
     "control",
-    *CUSTOM_DATA_OPTIONS,
+    *CUSTOM_DATA_FIELDS,
 }
 """Options that do not apply to --logits, because the logits are already computed."""
 MINIMUMS = {
@@ -65,7 +66,6 @@ def discrepancy(context: click.Context, /, **values: Any) -> None:
     Lower values mean that the source is closer to the target. Compare the held-out error with the chance level and
     with other sources. The lowest error over random maps is optimistic, so compare it with its null distribution.
     """
-    from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.storage.locks import output_folder
 
     _check_options(context, values)
@@ -80,7 +80,6 @@ def discrepancy(context: click.Context, /, **values: Any) -> None:
 
 def _write_report(report: "DiscrepancyReport", folder: Path | None, values: dict[str, Any]) -> None:
     """Write the results to the folder and print them, and then draw the figures."""
-    from modgap.cli.output import draw_figures, print_answer, print_written
     from modgap.discrepancy.report import to_json
 
     if folder:
@@ -106,14 +105,13 @@ def _check_options(context: click.Context, values: dict[str, Any]) -> None:
     if values["logits"]:
         ignored = sorted(from_user & (SAMPLE_OPTIONS | SOURCE_OPTIONS))
         if ignored:
-            option = f"--{ignored[0].replace('_', '-')}"
-            raise UsageError(f"{option} does not apply to --logits, because the logits are already computed.")
+            raise UsageError(f"`{ignored[0]}` does not apply to --logits, because the logits are already computed.")
     elif not values["source"] or not values["target"]:
         raise UsageError("Pass --source and --target, or --logits. See modgap discrepancy --help.")
     check_minimums(values, MINIMUMS)
-    check_maximum("--threads", values["threads"], MOST_THREADS)
+    check_maximum("threads", values["threads"], MOST_THREADS)
     for option, estimator in (("subsets", "assignment"), ("restarts", "search")):
-        if option in from_user and values["estimator"] not in ("all", estimator):
+        if option in from_user and values["estimators"] not in ("all", estimator):
             raise UsageError(f"--{option} applies to --estimator {estimator}, not to {values['estimator']}.")
     if "temperature" in from_user and values["measures"] == ("zero-one",):
         raise UsageError("--temperature does not apply to --measure zero-one. Add another --measure.")
@@ -163,6 +161,6 @@ def _estimator_settings(values: dict[str, Any]) -> dict[str, Any]:
         "seed": values["seed"],
         "threads": values["threads"],
     }
-    if values["estimator"] != "all":
-        settings["estimators"] = [values["estimator"]]
+    if values["estimators"] != "all":
+        settings["estimators"] = [values["estimators"]]
     return settings

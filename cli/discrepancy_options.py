@@ -74,6 +74,7 @@ discrepancy_options = all_options(
         "Estimators",
         click.option(
             "--estimator",
+            "estimators",
             type=click.Choice(["montecarlo", "assignment", "search", "soft", "all"]),
             default="all",
             show_default=True,

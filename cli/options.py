@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from modgap.targets import CustomData
 
 __all__ = [
-    "CUSTOM_DATA_OPTIONS",
+    "CUSTOM_DATA_FIELDS",
     "Decorator",
     "all_options",
     "allow_download_option",
@@ -54,20 +54,20 @@ class Decorator(Protocol):
         """Return the command with the option."""
 
 
-CUSTOM_DATA_OPTIONS = (
+CUSTOM_DATA_FIELDS = (
     "kind",
-    "label",
+    "label_column",
     "label_type",
-    "series",
-    "time",
+    "series_column",
+    "time_column",
     "group",
-    "x",
-    "y",
+    "x_name",
+    "y_name",
     "background",
     "columns",
     "fill",
 )
-"""Parameters of the options that describe custom data."""
+"""Parameters of the options that describe custom data: the fields of CustomData."""
 
 input_size_option: Decorator = click.option(
     "--input-size",
@@ -174,7 +174,10 @@ CUSTOM_DATA_DECORATORS: tuple[Decorator, ...] = (
         help="Kind of samples in an array file or table, or of the files that a table lists, if it is not clear.",
     ),
     click.option(
-        "--label", metavar="COLUMN", help="Table: column of labels. The default is label, class, target or y."
+        "--label",
+        "label_column",
+        metavar="COLUMN",
+        help="Table: column of labels. The default is label, class, target or y.",
     ),
     click.option(
         "--label-type",
@@ -182,16 +185,26 @@ CUSTOM_DATA_DECORATORS: tuple[Decorator, ...] = (
         help="Table: whether 01 and 1 are two labels (text) or one (number), also of groups. The default refuses both "
         "spellings in a column.",
     ),
-    click.option("--series", metavar="COLUMN", help="Table in long format: column that names the series of each row."),
-    click.option("--time", metavar="COLUMN", help="Table in long format: column that orders the rows of a series."),
+    click.option(
+        "--series",
+        "series_column",
+        metavar="COLUMN",
+        help="Table in long format: column that names the series of each row.",
+    ),
+    click.option(
+        "--time",
+        "time_column",
+        metavar="COLUMN",
+        help="Table in long format: column that orders the rows of a series.",
+    ),
     click.option(
         "--group",
         metavar="NAME",
         help="Column or array that names the group of each sample, such as its subject; for a folder, part of the path "
         "with {group} in it (/subject{group}_) or a table. Samples of a group are kept together.",
     ),
-    click.option("--x", metavar="KEY", help="Array file: name of the array of samples. The default is x."),
-    click.option("--y", metavar="KEY", help="Array file: name of the array of labels. The default is y."),
+    click.option("--x", "x_name", metavar="KEY", help="Array file: name of the array of samples. The default is x."),
+    click.option("--y", "y_name", metavar="KEY", help="Array file: name of the array of labels. The default is y."),
     click.option(
         "--background", metavar="COLOR", help="Images: color behind transparent pixels. The default is white."
     ),
@@ -293,7 +306,7 @@ def custom_data_from_options(values: Mapping[str, Any]) -> "CustomData":
     """Build the description of custom data from a command's option values."""
     from modgap.targets import CustomData
 
-    return CustomData.from_options({name.replace("_", "-"): values[name] for name in CUSTOM_DATA_OPTIONS})
+    return CustomData(**{name: values[name] for name in CUSTOM_DATA_FIELDS})
 
 
 def sample_request(values: Mapping[str, Any]) -> SampleRequest:
@@ -333,4 +346,4 @@ def check_minimums(values: Mapping[str, Any], minimums: Mapping[str, float]) -> 
         UsageError: When a value is too small.
     """
     for name, minimum in minimums.items():
-        check_minimum(f"--{name.replace('_', '-')}", values[name], minimum)
+        check_minimum(name, values[name], minimum)

@@ -15,7 +15,7 @@ from modgap.cli.options import (
     quiet_option,
     weights_option,
 )
-from modgap.cli.output import print_line
+from modgap.cli.output import log_to_stderr, print_line
 from modgap.errors import UsageError
 from modgap.formatting import count
 from modgap.storage.paths import expand_user
@@ -79,8 +79,6 @@ def predict(**options: Any) -> None:
 
     The preparation of the training data is applied to them: standardization, steps, windows of recordings.
     """
-    from modgap.cli.output import log_to_stderr
-
     out = expand_user(options["out"])
     if out.suffix.lower() not in (".csv", ".npz"):
         raise UsageError(f"--out {out} has no suffix .csv or .npz. Pass for example --out predictions.csv.")

@@ -261,7 +261,7 @@ def test_unknown_names_raise(options, message):
 
 def test_per_class_names_the_largest_number(easy):
     logits, labels = easy
-    with pytest.raises(InputError, match="Use at most --per-class 45"):
+    with pytest.raises(InputError, match="Use at most `per_class=45`"):
         estimate(logits, labels, per_class=46)
     result = estimate(logits, labels, per_class=45, permutations=0, estimators=["soft"])
     assert (result.per_class, result.learning_curve) == (45, ())

@@ -338,12 +338,12 @@ def test_embedder_of_a_run_of_every_method(data, trained, caplog, name):
 
 def test_embedder_of_another_source_target_or_size(data, trained, tmp_path):
     folder = trained("mona").folder
-    with pytest.raises(UsageError, match=f"another source. Pass --source {VIT}"):
+    with pytest.raises(UsageError, match=f"another source. Pass `source=.{VIT}"):
         after(data, folder, source="random:timm:test_efficientnet")
     other = target_file(tmp_path, "classification", samples=44)
-    with pytest.raises(UsageError, match=f"another target. Pass --target {data[0]}"):
+    with pytest.raises(UsageError, match=f"another target. Pass `target=.{data[0]}"):
         after(data, folder, target=str(other))
-    with pytest.raises(UsageError, match="Pass --input-size 32"):
+    with pytest.raises(UsageError, match="Pass `input_size=32`"):
         after(data, folder, input_size=None)
     with pytest.raises(UsageError, match="have changed since"):
         after(data, folder, custom_data=CustomData(kind="series", x_name="x"))
@@ -404,7 +404,7 @@ def test_record_changed_by_hand_is_refused(data, trained, tmp_path):
 
 
 def test_run_by_the_protocol_of_orca_has_seen_all(data, trained):
-    with pytest.raises(InputError, match="With --protocol orca the test split chose the epoch"):
+    with pytest.raises(InputError, match=r"With `protocol=.orca.` the test split chose the epoch"):
         after(data, trained("emb", protocol="orca").folder)
 
 

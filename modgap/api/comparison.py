@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modgap.api.messages import public_function
+from modgap.api.arguments import public_function
 from modgap.comparison.comparable import collect_targets
 from modgap.comparison.displayed import ComparisonResult
 from modgap.comparison.error_columns import table_of_arrays, table_of_frame
@@ -55,7 +55,9 @@ def compare(*results: Any, estimator: str | None = None, groups: Any = None) -> 
     """
     mappings = [result for result in results if _is_mapping(result)]
     if groups is not None and len(mappings) != 1:
-        raise UsageError("groups applies to one mapping of errors. Pass data frames with a column named group instead.")
+        raise UsageError(
+            "`groups` applies to one mapping of errors. Pass data frames with a column named group instead."
+        )
     numbers = iter(range(1, len(results) + 1))
     tables = [table for result in results for table in _tables(result, next(numbers), len(mappings), groups)]
     return _compare(tables, estimator)
@@ -114,7 +116,7 @@ def _table_of_discrepancy(result: DiscrepancyResult, number: int) -> ErrorTable:
     samples = tested_sample_file(result)
     if samples is None:
         raise InputError(
-            f"Argument {number} has no held-out errors to compare. Measure it with estimators search or soft, and with "
-            "splits of 1 or more."
+            f"Argument {number} has no held-out errors to compare. Measure it with `estimators` search or soft, and "
+            "with `splits` of 1 or more."
         )
     return discrepancy_table(result.to_dict(), samples, f"argument {number}", f"system {number}")

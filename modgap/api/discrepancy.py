@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modgap.api.messages import public_function
+from modgap.api.arguments import public_function
 from modgap.api.opening import target_name
 from modgap.discrepancy.control import compare_with_controls
 from modgap.discrepancy.displayed import DiscrepancyResult
@@ -236,7 +236,7 @@ def measure_discrepancy(
     Raises:
         InputError: If the source, the target or their combination cannot be used.
     """
-    check_minimum("--control", control, 0)
+    check_minimum("control", control, 0)
     handle = open_source(source, weights=weights)
     data = open_target(target, custom_data=custom_data, data_dir=data_dir, pseudo_classes=pseudo_classes)
     request = request or LogitsRequest()
@@ -247,7 +247,7 @@ def measure_discrepancy(
         trained_embedder = _load_embedder(embedder, source, handle, target, unclustered, request)
     if control and (embedder or source.startswith("random:")):
         what = "the embedder of a run" if embedder else f"{source}, which has random weights itself"
-        raise UsageError(f"--control does not apply to {what}. Leave it out.")
+        raise UsageError(f"`control` does not apply to {what}. Leave it out.")
     logits = source_logits(handle, data, request, progress, trained_embedder)
     result = _result(source, target, logits, progress, options)
     if not control:
@@ -287,7 +287,7 @@ def _with_control(
     tested = result.result.tested_samples
     estimator = result.result.best_estimator
     if tested is None or estimator not in tested.errors:
-        raise UsageError("--control needs held-out errors. Use --estimator search or soft, and --splits 1 or more.")
+        raise UsageError("`control` needs held-out errors. Use `estimators` search or soft, and `splits=1` or more.")
     chosen = {name: options[name] for name in ("weight", "splits", "per_class", "seed", "threads") if name in options}
     source = _chosen_samples(logits, options)
     merged = groups_with_copies(source.logits, source.labels, source.groups).merged_groups
@@ -318,8 +318,8 @@ def _load_embedder(
 
     if request.samples.representation:
         raise UsageError(
-            "--representation does not apply to the embedder of a run. It applies only to the source's embedder. "
-            "Remove --representation or --embedder."
+            "`representation` does not apply to the embedder of a run. It applies only to the source's embedder. "
+            "Remove `representation` or `embedder`."
         )
     return run_embedder(folder, source, handle, target, data, input_size=request.samples.input_size)
 

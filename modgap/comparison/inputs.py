@@ -56,7 +56,7 @@ def _read_path(item: _NamedPath) -> list[ErrorTable]:
         return [read_error_file(path, item.name)]
     if path.suffix.lower() in (".json", ".npz"):
         raise InputError(
-            f"{path} is a single file{_of_json(path)}. Pass the folder that --out wrote, which also has the errors of "
+            f"{path} is a single file{_of_json(path)}. Pass the folder that `out` wrote, which also has the errors of "
             "the samples in samples.npz."
         )
     raise InputError(
@@ -98,7 +98,7 @@ def choose_estimator(tables: Sequence[ErrorTable], estimator: str | None) -> lis
     discrepancies = [table for table in tables if table.kind == DISCREPANCY]
     if not discrepancies:
         if estimator is not None:
-            raise UsageError(f"--estimator {estimator} applies to folders of modgap discrepancy. Leave it out.")
+            raise UsageError(f"`estimator={estimator!r}` applies to folders of modgap discrepancy. Leave it out.")
         return list(tables)
     name = estimator or _common_estimator(discrepancies)
     _check_estimator(discrepancies, name)
@@ -123,7 +123,7 @@ def _check_estimator(tables: Sequence[ErrorTable], name: str) -> None:
         if name not in table.columns:
             raise InputError(
                 f"{table.origin} has no errors of the estimator {name}, only of {', '.join(table.columns)}. Choose "
-                f"another --estimator, or run again: {table.command} --estimator {name}"
+                f"another `estimator`, or run again: {table.command} --estimator {name}"
             )
 
 

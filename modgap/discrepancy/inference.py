@@ -38,8 +38,7 @@ __all__ = ["Inference", "InferenceOptions"]
 
 ORDERED = (
     "Samples that follow each other in a group are alike, in their labels and in the source's outputs, so the p-value "
-    'of shuffled labels is too low. Pass --permutations-by shifts (in Python permutations_by="shifts") if the samples '
-    "are in the order of time."
+    'of shuffled labels is too low. Pass `permutations_by="shifts"` if the samples are in the order of time.'
 )
 """Warning if labels are shuffled inside groups whose samples are not exchangeable."""
 
@@ -269,7 +268,7 @@ class Inference:
             expected = (time.perf_counter() - began) * n_folds / self.inputs.threads
             if n_done[0] == 1 and expected > ANNOUNCED_SECONDS:
                 log.info(
-                    "The search on %d parts of the samples takes about %.0f s %s. Pass --estimator soft to skip it.",
+                    'The search on %d parts of the samples takes about %.0f s %s. Pass `estimators="soft"` to skip it.',
                     n_folds,
                     expected,
                     describe_threads(self.inputs.threads),

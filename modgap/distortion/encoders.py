@@ -165,7 +165,8 @@ def _select_epochs(run: Run, epochs: Epochs) -> list[int | None]:
     if epochs == "all":
         if not run.saved_epochs:
             raise InputError(
-                f"The run in {run.folder} kept no epochs. Train with --set 'stage2.keep_epochs=[1, 5]' to keep some."
+                f"The run in {run.folder} kept no epochs. "
+                'Train with `settings={"stage2.keep_epochs": [1, 5]}` to keep some.'
             )
         return list(run.saved_epochs)
     if missing := [epoch for epoch in epochs if epoch not in run.saved_epochs]:

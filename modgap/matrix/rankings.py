@@ -44,7 +44,7 @@ def targets_of_names(names: Sequence[str], pseudo_classes: int | None = None) ->
         raise UsageError("No target was named. Run `modgap targets` for a list of them.")
     tasks = {name: open_target(name).manifest.task for name in names}
     if pseudo_classes and "regression" not in tasks.values():
-        raise UsageError("--pseudo-classes applies to real-valued targets, but all of these have classes.")
+        raise UsageError("`pseudo_classes` applies to real-valued targets, but all of these have classes.")
     return [
         {"name": absolute_path(name), "pseudo_classes": pseudo_classes if task == "regression" else None}
         for name, task in tasks.items()

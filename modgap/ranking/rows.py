@@ -120,7 +120,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     number, slash, total = text.partition("/")
     if not slash or not number.isdecimal() or not total.isdecimal() or not 1 <= int(number) <= int(total):
         raise UsageError(
-            f"--shard is {text}. Expected I/N with I from 1 to N, such as 1/4. For a scheduler that counts from 0, add "
-            "1: --shard $((INDEX + 1))/4."
+            f"`shard` is {text}. Expected I/N with I from 1 to N, such as 1/4. For a scheduler that counts from 0, add "
+            '1: `shard="$((INDEX + 1))/4"`.'
         )
     return int(number), int(total)

@@ -61,8 +61,8 @@ def _input_size_advice(run: Run) -> str:
     """Return the input size of a run in a sentence. The weights of many encoders depend on it."""
     size = run.record["input_size"]
     if size is None:
-        return "The run has the source's default input size. Leave out --input-size."
-    return f"The run was trained with --input-size {size}. Pass the same."
+        return "The run has the source's default input size. Leave out `input_size`."
+    return f"The run was trained with `input_size={size}`. Pass the same."
 
 
 def surrogate_features(parts: Parts, encoder: Callable[[Any], Any], surrogate: Surrogate, device: str) -> np.ndarray:

@@ -120,7 +120,7 @@ def _csv_text(predictions: Predictions) -> str:
     if values.shape[1] > MOST_COLUMNS:
         raise UsageError(
             f"A prediction has {values.shape[1]:,} values, and a row of a CSV file at most {MOST_COLUMNS:,}. "
-            "Pass --out with the suffix .npz."
+            "Pass `out` with the suffix .npz."
         )
     if predictions.task == "regression":
         header = ["value"] if values.shape[1] == 1 else [f"value {number}" for number in range(values.shape[1])]
