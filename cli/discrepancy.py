@@ -28,18 +28,27 @@ if TYPE_CHECKING:
 __all__ = ["discrepancy"]
 
 SAMPLE_OPTIONS = {field.name for field in fields(SampleRequest)} - {"seed"}
-SOURCE_OPTIONS = {
-    "source",
-    "target",
-    "weights",
-    "head",
-    "embedder",
-    "pseudo_classes",
-    "data_dir",
-    "control",
-    *CUSTOM_DATA_FIELDS,
-}
+SOURCE_OPTIONS = {"source", "target", "weights", "head", "pseudo_classes", "control"}
+NOT_OF_LOGITS = {*SAMPLE_OPTIONS, *SOURCE_OPTIONS, "embedder", "data_dir", *CUSTOM_DATA_FIELDS}
 """Options that do not apply to --logits, because the logits are already computed."""
+ESTIMATION_OPTIONS = (
+    "trials",
+    "subsets",
+    "restarts",
+    "classes",
+    "per_class",
+    "per_group",
+    "weight",
+    "splits",
+    "permutations",
+    "permutations_for",
+    "permutations_by",
+    "temperature",
+    "bound_seconds",
+    "seed",
+    "threads",
+)
+"""Options that `modgap.discrepancy.estimate` takes as they are."""
 MINIMUMS = {
     "trials": 1,
     "subsets": 0,
@@ -69,12 +78,11 @@ def discrepancy(context: click.Context, /, **values: Any) -> None:
     from modgap.storage.locks import output_folder
 
     _check_options(context, values)
-    samples = sample_request(values)
     log_to_stderr(values["quiet"])
     # The folder is created before the work starts, so that a folder that cannot be written to fails at once.
     with output_folder(values["out"]) as folder:
         with progress_bars(values["quiet"]) as progress:
-            report = _measure(values, samples, progress)
+            report = _measure(values, progress)
         _write_report(report, folder, values)
 
 
@@ -103,11 +111,12 @@ def _check_options(context: click.Context, values: dict[str, Any]) -> None:
         name for name in values if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
     }
     if values["logits"]:
-        ignored = sorted(from_user & (SAMPLE_OPTIONS | SOURCE_OPTIONS))
+        ignored = sorted(from_user & NOT_OF_LOGITS)
         if ignored:
             raise UsageError(f"`{ignored[0]}` does not apply to --logits, because the logits are already computed.")
     elif not values["source"] or not values["target"]:
         raise UsageError("Pass --source and --target, or --logits. See modgap discrepancy --help.")
+    sample_request(values)
     check_minimums(values, MINIMUMS)
     check_maximum("threads", values["threads"], MOST_THREADS)
     for option, estimator in (("subsets", "assignment"), ("restarts", "search")):
@@ -119,48 +128,21 @@ def _check_options(context: click.Context, values: dict[str, Any]) -> None:
         raise UsageError(f"--temperature is {values['temperature']}, but it must be above 0.")
 
 
-def _measure(values: dict[str, Any], samples: SampleRequest, progress: "Progress | None") -> "DiscrepancyReport":
-    from modgap.api.discrepancy import measure_discrepancy, measure_logits_file
-    from modgap.forward.logits import LogitsRequest
+def _measure(values: dict[str, Any], progress: "Progress | None") -> "DiscrepancyReport":
+    from modgap.api.discrepancy import measure, measure_logits_file
 
-    settings = _estimator_settings(values)
-    if values["logits"]:
-        return measure_logits_file(values["logits"], progress=progress, **settings)
-    return measure_discrepancy(
-        values["source"],
-        values["target"],
-        weights=values["weights"],
-        custom_data=custom_data_from_options(values),
-        data_dir=Path(values["data_dir"]) if values["data_dir"] else None,
-        embedder=None if values["embedder"] == "native" else values["embedder"],
-        pseudo_classes=values["pseudo_classes"],
-        request=LogitsRequest(samples, head=values["head"], compared=values["classes"]),
-        progress=progress,
-        control=values["control"],
-        **settings,
-    )
-
-
-def _estimator_settings(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the keyword arguments of `modgap.discrepancy.estimate`."""
-    settings = {
-        "trials": values["trials"],
-        "subsets": values["subsets"],
-        "restarts": values["restarts"],
-        "classes": values["classes"],
-        "per_class": values["per_class"],
-        "per_group": values["per_group"],
-        "weight": values["weight"],
-        "splits": values["splits"],
-        "permutations": values["permutations"],
-        "permutations_for": values["permutations_for"],
-        "permutations_by": values["permutations_by"],
-        "measures": [name for name in values["measures"] if name != "zero-one"],
-        "temperature": values["temperature"],
-        "bound_seconds": values["bound_seconds"],
-        "seed": values["seed"],
-        "threads": values["threads"],
-    }
+    settings = {name: values[name] for name in ESTIMATION_OPTIONS}
+    settings["measures"] = [name for name in values["measures"] if name != "zero-one"]
     if values["estimators"] != "all":
         settings["estimators"] = [values["estimators"]]
-    return settings
+    if values["logits"]:
+        return measure_logits_file(values["logits"], progress=progress, **settings)
+    arguments = {name: values[name] for name in (*SAMPLE_OPTIONS, *SOURCE_OPTIONS)}
+    return measure(
+        **arguments,
+        custom_data=custom_data_from_options(values),
+        data_dir=values["data_dir"] or None,
+        embedder=None if values["embedder"] == "native" else values["embedder"],
+        progress=progress,
+        **settings,
+    )

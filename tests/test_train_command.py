@@ -9,10 +9,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from modgap.api.discrepancy import measure_discrepancy
+from modgap.api.discrepancy import measure
 from modgap.errors import InputError, UsageError
-from modgap.forward.logits import LogitsRequest
-from modgap.forward.sample_request import SampleRequest
 from modgap.storage.digests import file_digest
 from modgap.storage.json_records import read_json
 from modgap.targets import CustomData
@@ -243,9 +241,8 @@ def embedded(modgap, data, run_folder, *more):
 
 def after(data, folder, **options):
     """The same in this process."""
-    request = LogitsRequest(SampleRequest(input_size=options.pop("input_size", 32)))
     source, target = options.pop("source", VIT), options.pop("target", str(data[0]))
-    return measure_discrepancy(source, target, request=request, embedder=folder, **QUICK, **options)
+    return measure(source, target, embedder=folder, **QUICK, **{"input_size": 32, **options})
 
 
 def test_discrepancy_with_the_embedder_of_a_run(modgap, data, trained):
@@ -416,9 +413,8 @@ def test_bare_encoder_of_text_with_a_probes_head(hub, tmp_path):
     surrogate.write_text("\n".join(["text,label", *rows]) + "\n")
     target = target_file(tmp_path, "classification", image=False, samples=80)
     done = run(tmp_path / "run", "mona", "hf:small/bert-bare", target, surrogate)
-    request = LogitsRequest(head=f"probe:{surrogate}")
-    options = {"custom_data": CustomData(kind="series"), "request": request, **QUICK}
-    report = measure_discrepancy("hf:small/bert-bare", str(target), embedder=done.folder, **options)
+    options = {"custom_data": CustomData(kind="series"), "head": f"probe:{surrogate}", **QUICK}
+    report = measure("hf:small/bert-bare", str(target), embedder=done.folder, **options)
     assert report.result.n_samples == done.record["samples"]["test"]
     assert report.result.n_source_classes == 4
     assert sorted(report.source_classes) == sorted(NOUNS)

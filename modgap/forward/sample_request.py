@@ -41,7 +41,7 @@ class SampleRequest:
         >>> SampleRequest(limit=0)
         Traceback (most recent call last):
         ...
-        modgap.errors.UsageError: --limit is 0, but it must be at least 1.
+        modgap.errors.UsageError: `limit` is 0, but it must be at least 1.
     """
 
     split: str | None = None
