@@ -74,12 +74,12 @@ def compare(
     Systems that do not differ significantly form groups. Over several targets, differences have an interval from 6
     targets on. Results that are not comparable are refused, with the reason.
     """
-    from modgap.api.comparison import compare_paths
+    from modgap.api.comparison import compare
 
     path = _figure_path(figure)
     log_to_stderr(quiet)
     with progress_bars(quiet):
-        comparison = compare_paths(results, estimator)
+        comparison = compare(*results, estimator=estimator)
     if output_format == "table":
         print_answer(comparison.answer)
     else:

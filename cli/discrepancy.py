@@ -27,28 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = ["discrepancy"]
 
-SAMPLE_OPTIONS = {field.name for field in fields(SampleRequest)} - {"seed"}
-SOURCE_OPTIONS = {"source", "target", "weights", "head", "pseudo_classes", "control"}
-NOT_OF_LOGITS = {*SAMPLE_OPTIONS, *SOURCE_OPTIONS, "embedder", "data_dir", *CUSTOM_DATA_FIELDS}
+NOT_OF_LOGITS = {
+    *(field.name for field in fields(SampleRequest) if field.name != "seed"),
+    *("source", "target", "weights", "head", "embedder", "pseudo_classes", "data_dir", "control"),
+    *CUSTOM_DATA_FIELDS,
+}
 """Options that do not apply to --logits, because the logits are already computed."""
-ESTIMATION_OPTIONS = (
-    "trials",
-    "subsets",
-    "restarts",
-    "classes",
-    "per_class",
-    "per_group",
-    "weight",
-    "splits",
-    "permutations",
-    "permutations_for",
-    "permutations_by",
-    "temperature",
-    "bound_seconds",
-    "seed",
-    "threads",
-)
-"""Options that `modgap.discrepancy.estimate` takes as they are."""
+OF_COMMAND = {"logits", "out", "formats", "as_json", "quiet", *CUSTOM_DATA_FIELDS}
+"""Options that are no arguments of `modgap.measure`."""
 MINIMUMS = {
     "trials": 1,
     "subsets": 0,
@@ -131,18 +117,12 @@ def _check_options(context: click.Context, values: dict[str, Any]) -> None:
 def _measure(values: dict[str, Any], progress: "Progress | None") -> "DiscrepancyReport":
     from modgap.api.discrepancy import measure, measure_logits_file
 
-    settings = {name: values[name] for name in ESTIMATION_OPTIONS}
-    settings["measures"] = [name for name in values["measures"] if name != "zero-one"]
-    if values["estimators"] != "all":
-        settings["estimators"] = [values["estimators"]]
+    arguments = {name: value for name, value in values.items() if name not in OF_COMMAND}
+    arguments["measures"] = [name for name in values["measures"] if name != "zero-one"]
+    arguments["estimators"] = None if values["estimators"] == "all" else values["estimators"]
     if values["logits"]:
+        settings = {name: value for name, value in arguments.items() if name not in NOT_OF_LOGITS}
         return measure_logits_file(values["logits"], progress=progress, **settings)
-    arguments = {name: values[name] for name in (*SAMPLE_OPTIONS, *SOURCE_OPTIONS)}
-    return measure(
-        **arguments,
-        custom_data=custom_data_from_options(values),
-        data_dir=values["data_dir"] or None,
-        embedder=None if values["embedder"] == "native" else values["embedder"],
-        progress=progress,
-        **settings,
-    )
+    arguments["embedder"] = None if values["embedder"] == "native" else values["embedder"]
+    arguments["data_dir"] = values["data_dir"] or None
+    return measure(**arguments, custom_data=custom_data_from_options(values), progress=progress)

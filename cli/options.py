@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 import cloup
 
-from modgap.cli.completion import complete_files, complete_folders, complete_targets, names_completer
-from modgap.errors import CUSTOM_DATA_FORMATS, UsageError, check_minimum
+from modgap.cli.completion import complete_files, complete_folders, names_completer
+from modgap.errors import UsageError, check_minimum
 from modgap.forward.sample_request import SampleRequest
 
 if TYPE_CHECKING:
@@ -39,7 +39,6 @@ __all__ = [
     "sample_options",
     "sample_request",
     "seed_option",
-    "target_option",
     "weight_option",
     "weights_option",
 ]
@@ -167,7 +166,22 @@ data_dir_option: Decorator = click.option(
     shell_complete=complete_folders,
     help="Data directory of the target. The default is the one that modgap data path TARGET shows.",
 )
-CUSTOM_DATA_DECORATORS: tuple[Decorator, ...] = (
+
+
+def option_group(title: str, *options: Decorator, description: str | None = None) -> Decorator:
+    """Return a decorator that adds options to a command, under a title of their own in its help.
+
+    Args:
+        title: Title of the group in the help.
+        options: Decorators that each add one option.
+        description: Text under the title; None for no text.
+    """
+    decorator: Decorator = cloup.option_group(title, *options, help=description)
+    return decorator
+
+
+custom_data_options = option_group(
+    "Custom data",
     click.option(
         "--kind",
         type=click.Choice(["image", "series", "table", "text", "sound"]),
@@ -214,19 +228,9 @@ CUSTOM_DATA_DECORATORS: tuple[Decorator, ...] = (
         type=click.Choice(["mean", "median", "drop"]),
         help="Table: what replaces missing cells, of the training samples; drop leaves out their rows.",
     ),
+    description="These options apply to your own files and folders, not to named targets. A table is a .csv, .tsv "
+    "or .parquet file. An array file is an .npz, .npy, .safetensors or .h5 file.",
 )
-
-
-def option_group(title: str, *options: Decorator, description: str | None = None) -> Decorator:
-    """Return a decorator that adds options to a command, under a title of their own in its help.
-
-    Args:
-        title: Title of the group in the help.
-        options: Decorators that each add one option.
-        description: Text under the title; None for no text.
-    """
-    decorator: Decorator = cloup.option_group(title, *options, help=description)
-    return decorator
 
 
 def all_options(*groups: Decorator) -> Decorator:
@@ -238,22 +242,6 @@ def all_options(*groups: Decorator) -> Decorator:
         return command
 
     return decorate
-
-
-def target_option(*, required: bool) -> Decorator:
-    """Return the option `--target` of a command that measures.
-
-    Args:
-        required: Whether the command always needs a target.
-    """
-    decorator: Decorator = click.option(
-        "--target",
-        metavar="NAME",
-        required=required,
-        shell_complete=complete_targets,
-        help=f"Target data: a name (modgap targets lists them), {CUSTOM_DATA_FORMATS}.",
-    )
-    return decorator
 
 
 def sample_options(default_limit: int | None, *, default_split: str = "all") -> Decorator:
@@ -290,16 +278,6 @@ def output_options(files: str) -> Decorator:
     """
     out = click.option("--out", metavar="DIR", shell_complete=complete_folders, help=files)
     return option_group("Output", out, figure_format_option, json_option, quiet_option)
-
-
-def custom_data_options(command: Command) -> Command:
-    """Add the options that describe custom data to a command, as a group of its help."""
-    return option_group(
-        "Custom data",
-        *CUSTOM_DATA_DECORATORS,
-        description="These options apply to your own files and folders, not to named targets. A table is a .csv, .tsv "
-        "or .parquet file. An array file is an .npz, .npy, .safetensors or .h5 file.",
-    )(command)
 
 
 def custom_data_from_options(values: Mapping[str, Any]) -> "CustomData":

@@ -241,7 +241,7 @@ def test_estimators_without_errors_of_samples_raise():
     with pytest.raises(UsageError, match=r"montecarlo has no errors of samples. Expected some of search, soft"):
         held_out_samples(GOOD, [0, 1] * 3, estimators=["montecarlo"])
     for function in (estimate, held_out_samples):
-        with pytest.raises(UsageError, match=r"estimators is the text 'soft'. Expected a list of names"):
+        with pytest.raises(UsageError, match=r"`estimators` is the text 'soft'. Expected a list of names"):
             function(GOOD, [0, 1] * 3, estimators="soft")
 
 

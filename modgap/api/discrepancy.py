@@ -268,17 +268,25 @@ def _load_embedder(
     return run_embedder(folder, source, handle, target, data, input_size=request.samples.input_size)
 
 
-def measure_logits_file(path: str, *, progress: Progress | None = None, **options: Any) -> DiscrepancyResult:
+def measure_logits_file(
+    path: str,
+    *,
+    estimators: str | Sequence[str] | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> DiscrepancyResult:
     """Measure the modality knowledge discrepancy from a file of logits and labels.
 
     Args:
         path: File to read, see `modgap.forward.logits.read_logits_file`.
+        estimators: One name or several of `montecarlo`, `assignment`, `search` and `soft`; None for all.
         progress: Called with the name of a stage and the share of its work done since the last call.
         options: Keyword arguments of `modgap.discrepancy.estimate`, and `per_group`.
 
     Raises:
         InputError: If the file cannot be read, or its logits and labels cannot be used.
     """
+    options |= _estimator_option(estimators)
     return _result(None, path, read_logits_file(path), progress, options)
 
 
