@@ -9,14 +9,12 @@ movements (basic-motions) and on appliance power (acsf1).
 
 import argparse
 
-from modgap.api.discrepancy import measure_discrepancy
+from modgap.api.discrepancy import measure
 from modgap.cli.output import print_table, progress_bars
 from modgap.discrepancy.answer import COLUMNS, table
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.target_figures import plot_targets, targets_caption
 from modgap.figures.files import save_figure
-from modgap.forward.logits import LogitsRequest
-from modgap.forward.sample_request import SampleRequest
 from modgap.storage.locks import create_output_folder
 
 TARGETS = ("fashion-mnist", "mnist5k", "basic-motions", "acsf1")
@@ -41,14 +39,14 @@ def main() -> None:
     parser.add_argument("--out", default="demo", help="folder for the figure (default demo)")
     options = parser.parse_args()
     folder = create_output_folder(options.out)
-    request = LogitsRequest(SampleRequest(limit=options.limit, input_size=options.input_size))
+    samples = {"limit": options.limit, "input_size": options.input_size}
     reports: list[list[DiscrepancyReport]] = []
     for source in SOURCES:
         reports.append([])
         for target in TARGETS:
             print(f"{source} on {target}", flush=True)
             with progress_bars(quiet=False) as progress:
-                report = measure_discrepancy(source, target, request=request, estimators=ESTIMATORS, progress=progress)
+                report = measure(source, target, **samples, estimators=ESTIMATORS, progress=progress)
             reports[-1].append(report)
     print_table(
         ("source", "target", "chance", *COLUMNS),

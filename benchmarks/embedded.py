@@ -13,14 +13,12 @@ import argparse
 import json
 from pathlib import Path
 
-from modgap.api.discrepancy import measure_discrepancy
+from modgap.api.discrepancy import measure
 from modgap.cli.output import print_table
 from modgap.discrepancy import Search
 from modgap.discrepancy.answer import COLUMNS, table
 from modgap.discrepancy.estimator_chain import HARD_ESTIMATORS
 from modgap.discrepancy.report import DiscrepancyReport
-from modgap.forward.logits import LogitsRequest
-from modgap.forward.sample_request import SampleRequest
 from modgap.statistics.paired import paired_difference
 
 TARGETS = ("digits", "mnist5k", "fashion-mnist", "basic-motions", "acsf1", "italy-power")
@@ -38,10 +36,10 @@ def separations(pretrained: DiscrepancyReport, control: DiscrepancyReport, name:
     return bool(paired), intervals[0][1] < intervals[1][0]
 
 
-def search_with_many_restarts(source: str, target: str, request: LogitsRequest) -> Search:
+def search_with_many_restarts(source: str, target: str, samples: dict[str, int]) -> Search:
     """Return the in-sample search with 30 restarts."""
     options = {"estimators": ["search"], "restarts": 30, "splits": 0, "permutations": 0}
-    result = measure_discrepancy(source, target, request=request, **options).result
+    result = measure(source, target, **samples, **options).result
     return result.estimates["search"].solution
 
 
@@ -52,18 +50,18 @@ def main() -> None:
     parser.add_argument("--out", help="also write the numbers to this JSON file")
     options = parser.parse_args()
     limit, size, permutations = (200, 64, 19) if options.quick else (1000, 128, 99)
-    request = LogitsRequest(SampleRequest(limit=limit, input_size=size))
+    samples = {"limit": limit, "input_size": size}
     rows = []
     searches = []
     record = {}
     wins = {name: [0, 0] for name in TESTED}
     for target in TARGETS:
-        pair = [measure_discrepancy(one, target, request=request, permutations=permutations) for one in SOURCES]
+        pair = [measure(one, target, **samples, permutations=permutations) for one in SOURCES]
         for source, report in zip(SOURCES, pair, strict=True):
             values = [report.result.estimates[name].solution.value for name in HARD_ESTIMATORS]
             assert values == sorted(values, reverse=True), "search <= assignment <= montecarlo does not hold"
             found = report.result.estimates["search"].solution
-            many = search_with_many_restarts(source, target, request)
+            many = search_with_many_restarts(source, target, samples)
             searches.append([target, source, f"{found.value:.4f}", str(found.restarts), f"{many.value:.4f}"])
             rows += [[target, source, *cells] for cells in table(report.result).rows]
             record[f"{source} -> {target}"] = _without_histograms(report.result.to_dict())

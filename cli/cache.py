@@ -8,7 +8,7 @@ import cloup
 
 from modgap.cli.completion import complete_folders
 from modgap.cli.groups import HelpGroup, example
-from modgap.cli.output import print_line
+from modgap.cli.output import log_to_stderr, print_line, print_table, progress_bars
 
 __all__ = ["cache"]
 
@@ -23,7 +23,6 @@ def cache() -> None:
 @cache.command("ls", epilog=example("modgap cache ls"))
 def list_entries() -> None:
     """List all cache entries with their sizes and ages."""
-    from modgap.cli.output import print_table
     from modgap.formatting import count, format_bytes
     from modgap.storage.cache import entry_paths
     from modgap.storage.paths import cache_folder
@@ -47,7 +46,6 @@ def verify(ctx: click.Context) -> None:
 
     The exit code is 1 when one is damaged.
     """
-    from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.formatting import count
     from modgap.storage.cache import CorruptEntryError, entry_paths, read_entry
 
@@ -75,7 +73,6 @@ def merge(ctx: click.Context, folder: str) -> None:
     Results of several machines become one: what any of them has computed is not computed again. Each entry is compared
     with its checksum. The exit code is 1 when one is damaged.
     """
-    from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.formatting import count, format_bytes
     from modgap.storage.cache import merge_cache
     from modgap.storage.paths import cache_folder, expand_user

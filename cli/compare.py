@@ -9,6 +9,7 @@ import cloup
 from modgap.cli.completion import complete_files, names_completer
 from modgap.cli.groups import example
 from modgap.cli.options import option_group, quiet_option
+from modgap.cli.output import draw_figures, log_to_stderr, print_answer, progress_bars
 from modgap.errors import UsageError
 from modgap.storage.paths import expand_user
 
@@ -73,13 +74,12 @@ def compare(
     Systems that do not differ significantly form groups. Over several targets, differences have an interval from 6
     targets on. Results that are not comparable are refused, with the reason.
     """
-    from modgap.api.comparison import compare_paths
-    from modgap.cli.output import log_to_stderr, print_answer, progress_bars
+    from modgap.api.comparison import compare
 
     path = _figure_path(figure)
     log_to_stderr(quiet)
     with progress_bars(quiet):
-        comparison = compare_paths(results, estimator)
+        comparison = compare(*results, estimator=estimator)
     if output_format == "table":
         print_answer(comparison.answer)
     else:
@@ -102,7 +102,6 @@ def _figure_path(figure: str | None) -> Path | None:
 
 
 def _draw_figure(comparison: "ComparisonResult", path: Path) -> None:
-    from modgap.cli.output import draw_figures
     from modgap.comparison.figure import planned_figure
 
     draw_figures([planned_figure(comparison, path.stem)], path.parent, [path.suffix.lower()[1:]])

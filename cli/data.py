@@ -10,7 +10,7 @@ import cloup
 from modgap.cli.completion import complete_folders, complete_targets
 from modgap.cli.groups import HelpGroup, example
 from modgap.cli.options import Decorator, custom_data_from_options, custom_data_options, option_group, quiet_option
-from modgap.cli.output import print_line
+from modgap.cli.output import log_to_stderr, print_line, print_table, progress_bars
 from modgap.errors import InputError, UsageError
 from modgap.storage.paths import expand_user
 
@@ -75,7 +75,6 @@ def fetch(
     Files that exist are verified, not fetched again. If the command is interrupted, the partial download is kept. Run
     the same command to resume it.
     """
-    from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.targets.download.data_directory import find_data_dir, save_data_dir
     from modgap.targets.download.fetch import fetch, plan_fetch
 
@@ -128,7 +127,6 @@ def _summary(manifest: "Manifest", folder: Path) -> str:
 
 
 def _print_plan(manifest: "Manifest", plan: "FetchPlan") -> None:
-    from modgap.cli.output import print_table
     from modgap.formatting import format_bytes
     from modgap.targets.download.data_directory import find_target_files
 
@@ -188,7 +186,6 @@ def verify(ctx: click.Context, name: str, data_dir: Path | None, quiet: bool) ->
     The exit code is 1 when a file is missing or damaged. The checksums are those of the manifest, those recorded when
     files were first fetched, and those of the files in the archives. A converted copy is verified too.
     """
-    from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.formatting import count, format_bytes
     from modgap.targets.download.data_directory import find_data_dir
     from modgap.targets.download.verification import verify
@@ -236,7 +233,6 @@ def convert(name: str, data_dir: Path | None, again: bool, quiet: bool, **custom
 
     The copy is written to the data directory. It is used until the original files change.
     """
-    from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.formatting import format_bytes
     from modgap.targets import open_target
     from modgap.targets.download.converted_copy import copy_path, is_current

@@ -10,12 +10,13 @@ import cloup
 from modgap.cli.discrepancy_options import discrepancy_options
 from modgap.cli.groups import example
 from modgap.cli.options import (
-    CUSTOM_DATA_OPTIONS,
+    CUSTOM_DATA_FIELDS,
     check_figure_formats,
     check_minimums,
     custom_data_from_options,
     sample_request,
 )
+from modgap.cli.output import draw_figures, log_to_stderr, print_answer, print_written, progress_bars
 from modgap.errors import UsageError, check_maximum
 from modgap.forward.sample_request import SampleRequest
 from modgap.resources import MOST_THREADS
@@ -26,19 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = ["discrepancy"]
 
-SAMPLE_OPTIONS = {field.name for field in fields(SampleRequest)} - {"seed"}
-SOURCE_OPTIONS = {
-    "source",
-    "target",
-    "weights",
-    "head",
-    "embedder",
-    "pseudo_classes",
-    "data_dir",
-    "control",
-    *CUSTOM_DATA_OPTIONS,
+NOT_OF_LOGITS = {
+    *(field.name for field in fields(SampleRequest) if field.name != "seed"),
+    *("source", "target", "weights", "head", "embedder", "pseudo_classes", "data_dir", "control"),
+    *CUSTOM_DATA_FIELDS,
 }
 """Options that do not apply to --logits, because the logits are already computed."""
+OF_COMMAND = {"logits", "out", "formats", "as_json", "quiet", *CUSTOM_DATA_FIELDS}
+"""Options that are no arguments of `modgap.measure`."""
 MINIMUMS = {
     "trials": 1,
     "subsets": 0,
@@ -65,22 +61,19 @@ def discrepancy(context: click.Context, /, **values: Any) -> None:
     Lower values mean that the source is closer to the target. Compare the held-out error with the chance level and
     with other sources. The lowest error over random maps is optimistic, so compare it with its null distribution.
     """
-    from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.storage.locks import output_folder
 
     _check_options(context, values)
-    samples = sample_request(values)
     log_to_stderr(values["quiet"])
     # The folder is created before the work starts, so that a folder that cannot be written to fails at once.
     with output_folder(values["out"]) as folder:
         with progress_bars(values["quiet"]) as progress:
-            report = _measure(values, samples, progress)
+            report = _measure(values, progress)
         _write_report(report, folder, values)
 
 
 def _write_report(report: "DiscrepancyReport", folder: Path | None, values: dict[str, Any]) -> None:
     """Write the results to the folder and print them, and then draw the figures."""
-    from modgap.cli.output import draw_figures, print_answer, print_written
     from modgap.discrepancy.report import to_json
 
     if folder:
@@ -104,16 +97,16 @@ def _check_options(context: click.Context, values: dict[str, Any]) -> None:
         name for name in values if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
     }
     if values["logits"]:
-        ignored = sorted(from_user & (SAMPLE_OPTIONS | SOURCE_OPTIONS))
+        ignored = sorted(from_user & NOT_OF_LOGITS)
         if ignored:
-            option = f"--{ignored[0].replace('_', '-')}"
-            raise UsageError(f"{option} does not apply to --logits, because the logits are already computed.")
+            raise UsageError(f"`{ignored[0]}` does not apply to --logits, because the logits are already computed.")
     elif not values["source"] or not values["target"]:
         raise UsageError("Pass --source and --target, or --logits. See modgap discrepancy --help.")
+    sample_request(values)
     check_minimums(values, MINIMUMS)
-    check_maximum("--threads", values["threads"], MOST_THREADS)
+    check_maximum("threads", values["threads"], MOST_THREADS)
     for option, estimator in (("subsets", "assignment"), ("restarts", "search")):
-        if option in from_user and values["estimator"] not in ("all", estimator):
+        if option in from_user and values["estimators"] not in ("all", estimator):
             raise UsageError(f"--{option} applies to --estimator {estimator}, not to {values['estimator']}.")
     if "temperature" in from_user and values["measures"] == ("zero-one",):
         raise UsageError("--temperature does not apply to --measure zero-one. Add another --measure.")
@@ -121,48 +114,15 @@ def _check_options(context: click.Context, values: dict[str, Any]) -> None:
         raise UsageError(f"--temperature is {values['temperature']}, but it must be above 0.")
 
 
-def _measure(values: dict[str, Any], samples: SampleRequest, progress: "Progress | None") -> "DiscrepancyReport":
-    from modgap.api.discrepancy import measure_discrepancy, measure_logits_file
-    from modgap.forward.logits import LogitsRequest
+def _measure(values: dict[str, Any], progress: "Progress | None") -> "DiscrepancyReport":
+    from modgap.api.discrepancy import measure, measure_logits_file
 
-    settings = _estimator_settings(values)
+    arguments = {name: value for name, value in values.items() if name not in OF_COMMAND}
+    arguments["measures"] = [name for name in values["measures"] if name != "zero-one"]
+    arguments["estimators"] = None if values["estimators"] == "all" else values["estimators"]
     if values["logits"]:
+        settings = {name: value for name, value in arguments.items() if name not in NOT_OF_LOGITS}
         return measure_logits_file(values["logits"], progress=progress, **settings)
-    return measure_discrepancy(
-        values["source"],
-        values["target"],
-        weights=values["weights"],
-        custom_data=custom_data_from_options(values),
-        data_dir=Path(values["data_dir"]) if values["data_dir"] else None,
-        embedder=None if values["embedder"] == "native" else values["embedder"],
-        pseudo_classes=values["pseudo_classes"],
-        request=LogitsRequest(samples, head=values["head"], compared=values["classes"]),
-        progress=progress,
-        control=values["control"],
-        **settings,
-    )
-
-
-def _estimator_settings(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the keyword arguments of `modgap.discrepancy.estimate`."""
-    settings = {
-        "trials": values["trials"],
-        "subsets": values["subsets"],
-        "restarts": values["restarts"],
-        "classes": values["classes"],
-        "per_class": values["per_class"],
-        "per_group": values["per_group"],
-        "weight": values["weight"],
-        "splits": values["splits"],
-        "permutations": values["permutations"],
-        "permutations_for": values["permutations_for"],
-        "permutations_by": values["permutations_by"],
-        "measures": [name for name in values["measures"] if name != "zero-one"],
-        "temperature": values["temperature"],
-        "bound_seconds": values["bound_seconds"],
-        "seed": values["seed"],
-        "threads": values["threads"],
-    }
-    if values["estimator"] != "all":
-        settings["estimators"] = [values["estimator"]]
-    return settings
+    arguments["embedder"] = None if values["embedder"] == "native" else values["embedder"]
+    arguments["data_dir"] = values["data_dir"] or None
+    return measure(**arguments, custom_data=custom_data_from_options(values), progress=progress)

@@ -2,7 +2,13 @@
 
 import click
 
-from modgap.cli.completion import complete_embedders, complete_files, complete_sources, heads_completer
+from modgap.cli.completion import (
+    complete_embedders,
+    complete_files,
+    complete_sources,
+    complete_targets,
+    heads_completer,
+)
 from modgap.cli.options import (
     all_options,
     batch_size_option,
@@ -16,10 +22,10 @@ from modgap.cli.options import (
     representation_option,
     sample_options,
     seed_option,
-    target_option,
     weight_option,
     weights_option,
 )
+from modgap.errors import CUSTOM_DATA_FORMATS
 
 __all__ = ["discrepancy_options"]
 
@@ -34,7 +40,12 @@ discrepancy_options = all_options(
             help="Source model: a short name (modgap sources lists them), timm:NAME, hf:NAME, onnx:FILE, a folder or "
             "a plug-in. With random: in front, it is the same architecture with random weights, as a control.",
         ),
-        target_option(required=False),
+        click.option(
+            "--target",
+            metavar="NAME",
+            shell_complete=complete_targets,
+            help=f"Target data: a name (modgap targets lists them), {CUSTOM_DATA_FORMATS}.",
+        ),
         click.option(
             "--logits",
             metavar="FILE",
@@ -74,6 +85,7 @@ discrepancy_options = all_options(
         "Estimators",
         click.option(
             "--estimator",
+            "estimators",
             type=click.Choice(["montecarlo", "assignment", "search", "soft", "all"]),
             default="all",
             show_default=True,

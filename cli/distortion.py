@@ -21,6 +21,7 @@ from modgap.cli.options import (
     sample_request,
     weights_option,
 )
+from modgap.cli.output import draw_figures, log_to_stderr, print_answer, print_written, progress_bars
 from modgap.errors import UsageError, check_maximum
 from modgap.resources import MOST_THREADS
 
@@ -95,7 +96,6 @@ __all__ = ["distortion"]
     input_size_option,
     click.option(
         "--layer",
-        "layers",
         metavar="NAME",
         multiple=True,
         default=("output",),
@@ -161,13 +161,12 @@ def distortion(context: click.Context, /, **options: Any) -> None:
     Labeled data of the source's own modality goes through the source's embedder and through its encoder before and
     after fine-tuning. The error of a probe on the features shows how much of the knowledge is left. Lower is better.
     """
-    from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.distortion.measurement import measure_distortion
     from modgap.distortion.report import DistortionResult
     from modgap.storage.locks import output_folder
 
     check_minimums(options, {"limit": 20, "repeats": 2, "threads": 1})
-    check_maximum("--threads", options["threads"], MOST_THREADS)
+    check_maximum("threads", options["threads"], MOST_THREADS)
     log_to_stderr(options["quiet"])
     request = _distortion_request(options)
     check_figure_formats(context, options["out"])
@@ -189,7 +188,6 @@ def distortion(context: click.Context, /, **options: Any) -> None:
 
 def _write_distortion(result: "DistortionResult", folder: "Path | None", options: Mapping[str, Any]) -> None:
     """Write the results to the folder and print them, and then draw the figures."""
-    from modgap.cli.output import draw_figures, print_answer, print_written
     from modgap.storage.json_records import format_json
 
     if folder:
@@ -207,7 +205,7 @@ def _distortion_request(options: Mapping[str, Any]) -> "DistortionRequest":
     from modgap.distortion.measurement import DistortionRequest
 
     return DistortionRequest(
-        features=FeatureRequest(sample_request(options), layers=options["layers"], normalized=options["normalized"]),
+        features=FeatureRequest(sample_request(options), layers=options["layer"], normalized=options["normalized"]),
         probes=tuple(dict.fromkeys(options["probes"])),
         repeats=options["repeats"],
         similarities=tuple(dict.fromkeys(options["similarities"])),

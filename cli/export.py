@@ -8,7 +8,7 @@ import cloup
 from modgap.cli.completion import complete_folders
 from modgap.cli.groups import example
 from modgap.cli.options import allow_download_option, option_group, quiet_option, weights_option
-from modgap.cli.output import print_line
+from modgap.cli.output import log_to_stderr, print_line
 from modgap.errors import UsageError
 from modgap.storage.paths import expand_user
 
@@ -47,7 +47,6 @@ SUFFIXES = {"safetensors": ".safetensors", "torch-export": ".pt2", "onnx": ".onn
 )
 def export(**options: Any) -> None:
     """Write a trained model to one file."""
-    from modgap.cli.output import log_to_stderr
     from modgap.transfer.export import description_file, export_model
     from modgap.transfer.trained_model import load_trained_model
 

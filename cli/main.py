@@ -1,6 +1,5 @@
 """The `modgap` command: it loads the module of a sub-command, and prints errors as one line with an exit code."""
 
-import importlib
 import os
 import signal
 import sys
@@ -11,6 +10,7 @@ import cloup
 from click.shell_completion import CompletionItem
 from cloup.formatting import HelpSection, ensure_is_cloup_formatter
 
+from modgap.cli.commands import COMMANDS, SECTIONS, load_command
 from modgap.cli.groups import HelpGroup, example
 from modgap.cli.streams import discard_output, prepare_streams, print_error
 from modgap.errors import InputError, first_line
@@ -18,38 +18,6 @@ from modgap.process_end import mark_announced, stop_signal
 from modgap.resources import share_heap
 
 __all__ = ["main"]
-
-SECTIONS = {
-    "Measure": {
-        "discrepancy": "Measure how far a source's knowledge is from target data.",
-        "compare": "Compare results on the same samples, corrected for their number.",
-        "distortion": "Measure how much knowledge fine-tuning leaves in a source.",
-    },
-    "Choose a source": {
-        "rank": "Rank source models for target data.",
-        "report": "Write results as one self-contained HTML page.",
-        "scores": "List the transferability scores, or show one.",
-    },
-    "Transfer": {
-        "train": "Transfer a source model to target data, with MoNA or a baseline.",
-        "predict": "Predict for new samples with a trained model.",
-        "export": "Write a trained model to one file, for modgap or for others.",
-        "methods": "List the transfer methods, or show one.",
-    },
-    "Look up sources and targets": {
-        "sources": "List the source models, or show one.",
-        "targets": "List the targets, or show one.",
-    },
-    "Data": {
-        "data": "Fetch, verify, convert or locate the data of a target.",
-    },
-    "Housekeeping": {
-        "cache": "List, verify, merge or prune the cache of all results.",
-        "env": "Show versions and the machine, to paste into a bug report.",
-    },
-}
-"""Names and descriptions of the commands, by section of the help."""
-COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
 
 
 class LazyGroup(HelpGroup):
@@ -64,8 +32,7 @@ class LazyGroup(HelpGroup):
         if cmd_name not in COMMANDS:
             return None
         share_heap()
-        command: click.Command = getattr(importlib.import_module(f"modgap.cli.{cmd_name}"), cmd_name)
-        return command
+        return load_command(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help of the commands by section, without importing them."""

@@ -7,7 +7,7 @@ import cloup
 
 from modgap.cli.completion import complete_methods
 from modgap.cli.groups import example
-from modgap.cli.output import print_line
+from modgap.cli.output import print_line, print_sections, print_table
 
 if TYPE_CHECKING:
     from modgap.transfer.method import Method
@@ -38,7 +38,6 @@ def methods(name: str | None) -> None:
 
 
 def _print_list() -> None:
-    from modgap.cli.output import print_table
     from modgap.installed_packages import BUILT_IN
     from modgap.transfer.methods import get_method, method_names, method_origin
 
@@ -52,7 +51,6 @@ def _print_list() -> None:
 
 
 def _print_method(method: "Method") -> None:
-    from modgap.cli.output import print_sections
     from modgap.transfer.methods import method_origin
 
     embedder_start = "the source embedder's weights" if method.embedder_start == "source" else "random weights"

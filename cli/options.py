@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 import cloup
 
-from modgap.cli.completion import complete_files, complete_folders, complete_targets, names_completer
-from modgap.errors import CUSTOM_DATA_FORMATS, UsageError, check_minimum
+from modgap.cli.completion import complete_files, complete_folders, names_completer
+from modgap.errors import UsageError, check_minimum
 from modgap.forward.sample_request import SampleRequest
 
 if TYPE_CHECKING:
     from modgap.targets import CustomData
 
 __all__ = [
-    "CUSTOM_DATA_OPTIONS",
+    "CUSTOM_DATA_FIELDS",
     "Decorator",
     "all_options",
     "allow_download_option",
@@ -39,7 +39,6 @@ __all__ = [
     "sample_options",
     "sample_request",
     "seed_option",
-    "target_option",
     "weight_option",
     "weights_option",
 ]
@@ -54,20 +53,20 @@ class Decorator(Protocol):
         """Return the command with the option."""
 
 
-CUSTOM_DATA_OPTIONS = (
+CUSTOM_DATA_FIELDS = (
     "kind",
-    "label",
+    "label_column",
     "label_type",
-    "series",
-    "time",
+    "series_column",
+    "time_column",
     "group",
-    "x",
-    "y",
+    "x_name",
+    "y_name",
     "background",
     "columns",
     "fill",
 )
-"""Parameters of the options that describe custom data."""
+"""Parameters of the options that describe custom data: the fields of CustomData."""
 
 input_size_option: Decorator = click.option(
     "--input-size",
@@ -167,41 +166,6 @@ data_dir_option: Decorator = click.option(
     shell_complete=complete_folders,
     help="Data directory of the target. The default is the one that modgap data path TARGET shows.",
 )
-CUSTOM_DATA_DECORATORS: tuple[Decorator, ...] = (
-    click.option(
-        "--kind",
-        type=click.Choice(["image", "series", "table", "text", "sound"]),
-        help="Kind of samples in an array file or table, or of the files that a table lists, if it is not clear.",
-    ),
-    click.option(
-        "--label", metavar="COLUMN", help="Table: column of labels. The default is label, class, target or y."
-    ),
-    click.option(
-        "--label-type",
-        type=click.Choice(["text", "number"]),
-        help="Table: whether 01 and 1 are two labels (text) or one (number), also of groups. The default refuses both "
-        "spellings in a column.",
-    ),
-    click.option("--series", metavar="COLUMN", help="Table in long format: column that names the series of each row."),
-    click.option("--time", metavar="COLUMN", help="Table in long format: column that orders the rows of a series."),
-    click.option(
-        "--group",
-        metavar="NAME",
-        help="Column or array that names the group of each sample, such as its subject; for a folder, part of the path "
-        "with {group} in it (/subject{group}_) or a table. Samples of a group are kept together.",
-    ),
-    click.option("--x", metavar="KEY", help="Array file: name of the array of samples. The default is x."),
-    click.option("--y", metavar="KEY", help="Array file: name of the array of labels. The default is y."),
-    click.option(
-        "--background", metavar="COLOR", help="Images: color behind transparent pixels. The default is white."
-    ),
-    click.option("--columns", metavar="A,B,...", help="Table: columns of features. The default is all other columns."),
-    click.option(
-        "--fill",
-        type=click.Choice(["mean", "median", "drop"]),
-        help="Table: what replaces missing cells, of the training samples; drop leaves out their rows.",
-    ),
-)
 
 
 def option_group(title: str, *options: Decorator, description: str | None = None) -> Decorator:
@@ -216,6 +180,59 @@ def option_group(title: str, *options: Decorator, description: str | None = None
     return decorator
 
 
+custom_data_options = option_group(
+    "Custom data",
+    click.option(
+        "--kind",
+        type=click.Choice(["image", "series", "table", "text", "sound"]),
+        help="Kind of samples in an array file or table, or of the files that a table lists, if it is not clear.",
+    ),
+    click.option(
+        "--label",
+        "label_column",
+        metavar="COLUMN",
+        help="Table: column of labels. The default is label, class, target or y.",
+    ),
+    click.option(
+        "--label-type",
+        type=click.Choice(["text", "number"]),
+        help="Table: whether 01 and 1 are two labels (text) or one (number), also of groups. The default refuses both "
+        "spellings in a column.",
+    ),
+    click.option(
+        "--series",
+        "series_column",
+        metavar="COLUMN",
+        help="Table in long format: column that names the series of each row.",
+    ),
+    click.option(
+        "--time",
+        "time_column",
+        metavar="COLUMN",
+        help="Table in long format: column that orders the rows of a series.",
+    ),
+    click.option(
+        "--group",
+        metavar="NAME",
+        help="Column or array that names the group of each sample, such as its subject; for a folder, part of the path "
+        "with {group} in it (/subject{group}_) or a table. Samples of a group are kept together.",
+    ),
+    click.option("--x", "x_name", metavar="KEY", help="Array file: name of the array of samples. The default is x."),
+    click.option("--y", "y_name", metavar="KEY", help="Array file: name of the array of labels. The default is y."),
+    click.option(
+        "--background", metavar="COLOR", help="Images: color behind transparent pixels. The default is white."
+    ),
+    click.option("--columns", metavar="A,B,...", help="Table: columns of features. The default is all other columns."),
+    click.option(
+        "--fill",
+        type=click.Choice(["mean", "median", "drop"]),
+        help="Table: what replaces missing cells, of the training samples; drop leaves out their rows.",
+    ),
+    description="These options apply to your own files and folders, not to named targets. A table is a .csv, .tsv "
+    "or .parquet file. An array file is an .npz, .npy, .safetensors or .h5 file.",
+)
+
+
 def all_options(*groups: Decorator) -> Decorator:
     """Return a decorator that adds these groups of options to a command, in this order."""
 
@@ -225,22 +242,6 @@ def all_options(*groups: Decorator) -> Decorator:
         return command
 
     return decorate
-
-
-def target_option(*, required: bool) -> Decorator:
-    """Return the option `--target` of a command that measures.
-
-    Args:
-        required: Whether the command always needs a target.
-    """
-    decorator: Decorator = click.option(
-        "--target",
-        metavar="NAME",
-        required=required,
-        shell_complete=complete_targets,
-        help=f"Target data: a name (modgap targets lists them), {CUSTOM_DATA_FORMATS}.",
-    )
-    return decorator
 
 
 def sample_options(default_limit: int | None, *, default_split: str = "all") -> Decorator:
@@ -279,21 +280,11 @@ def output_options(files: str) -> Decorator:
     return option_group("Output", out, figure_format_option, json_option, quiet_option)
 
 
-def custom_data_options(command: Command) -> Command:
-    """Add the options that describe custom data to a command, as a group of its help."""
-    return option_group(
-        "Custom data",
-        *CUSTOM_DATA_DECORATORS,
-        description="These options apply to your own files and folders, not to named targets. A table is a .csv, .tsv "
-        "or .parquet file. An array file is an .npz, .npy, .safetensors or .h5 file.",
-    )(command)
-
-
 def custom_data_from_options(values: Mapping[str, Any]) -> "CustomData":
     """Build the description of custom data from a command's option values."""
     from modgap.targets import CustomData
 
-    return CustomData.from_options({name.replace("_", "-"): values[name] for name in CUSTOM_DATA_OPTIONS})
+    return CustomData(**{name: values[name] for name in CUSTOM_DATA_FIELDS})
 
 
 def sample_request(values: Mapping[str, Any]) -> SampleRequest:
@@ -333,4 +324,4 @@ def check_minimums(values: Mapping[str, Any], minimums: Mapping[str, float]) -> 
         UsageError: When a value is too small.
     """
     for name, minimum in minimums.items():
-        check_minimum(f"--{name.replace('_', '-')}", values[name], minimum)
+        check_minimum(name, values[name], minimum)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
+from modgap.cli.commands import name_options
 from modgap.cli.heartbeat import Heartbeat
 from modgap.formatting import printable
 from modgap.progress import Progress
@@ -38,17 +39,17 @@ __all__ = [
 
 
 class _PrintableFormatter(logging.Formatter):
-    """Formats log messages as text that a terminal shows as it is."""
+    """Formats log messages as text that a terminal shows as it is, with options in place of arguments."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record), lines=True)
+        return printable(name_options(super().format(record)), lines=True)
 
 
 def print_line(text: str = "", *, err: bool = False) -> None:
-    """Print text with its line breaks, on stdout or with `err` on stderr; a terminal shows it as it is."""
+    """Print text with its line breaks, on stdout or with `err` on stderr, with options in place of arguments."""
     import click
 
-    click.echo(printable(text, lines=True), err=err)
+    click.echo(printable(name_options(text), lines=True), err=err)
 
 
 class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
@@ -148,7 +149,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     width = None if sys.stdout.isatty() else UNLIMITED_WIDTH
     console = _console(width)
     console.print()
-    shown_rows = [[printable(cell) for cell in row] for row in rows]
+    shown_rows = [[printable(name_options(cell)) for cell in row] for row in rows]
     console.print(build_table([printable(column) for column in columns], shown_rows))
 
 
@@ -185,8 +186,8 @@ def _parts(widths: Sequence[int], width: int) -> list[list[int]]:
 
 
 def print_text(text: str) -> None:
-    """Print a paragraph on stdout, wrapped between words on a terminal."""
-    for line in _wrapped(text, _width()):
+    """Print a paragraph on stdout, wrapped between words on a terminal, with options in place of arguments."""
+    for line in _wrapped(name_options(text), _width()):
         print_line(line)
 
 

@@ -9,21 +9,18 @@ from modgap.cli.completion import complete_folders
 from modgap.cli.groups import example
 from modgap.cli.options import (
     allow_download_option,
-    check_minimums,
     device_option,
     option_group,
     quiet_option,
     weights_option,
 )
-from modgap.cli.output import print_line
-from modgap.errors import UsageError
+from modgap.cli.output import log_to_stderr, print_line
+from modgap.errors import UsageError, check_minimum
 from modgap.formatting import count
 from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from modgap.transfer.trained_model import Predictions
 
 __all__ = ["predict"]
 
@@ -79,23 +76,16 @@ def predict(**options: Any) -> None:
 
     The preparation of the training data is applied to them: standardization, steps, windows of recordings.
     """
-    from modgap.cli.output import log_to_stderr
+    from modgap.api.prediction import load_run
+    from modgap.transfer.trained_model import predict_data, write_predictions
 
     out = expand_user(options["out"])
     if out.suffix.lower() not in (".csv", ".npz"):
         raise UsageError(f"--out {out} has no suffix .csv or .npz. Pass for example --out predictions.csv.")
-    check_minimums({"batch_size": options["batch_size"] or 1}, {"batch_size": 1})
+    check_minimum("batch_size", options["batch_size"], 1)
     log_to_stderr(options["quiet"])
-    predictions = _predictions(options)
-    _write(predictions, out)
-    print_line(f"{count(len(predictions.names), 'prediction')} written to {out}.")
-
-
-def _predictions(options: dict[str, Any]) -> "Predictions":
-    from modgap.transfer.trained_model import load_trained_model, predict_data
-
     folder, epoch = _run_and_epoch(options["run"])
-    model = load_trained_model(
+    model = load_run(
         folder,
         epoch=epoch,
         weights=options["weights"],
@@ -103,7 +93,9 @@ def _predictions(options: dict[str, Any]) -> "Predictions":
         batch_size=options["batch_size"],
         allow_download=options["allow_download"],
     )
-    return predict_data(model, options["data"], split=options["split"], x_name=options["x_name"])
+    predictions = predict_data(model, options["data"], split=options["split"], x_name=options["x_name"])
+    write_predictions(predictions, out)
+    print_line(f"{count(len(predictions.names), 'prediction')} written to {out}.")
 
 
 def _run_and_epoch(text: str) -> tuple["Path", int | None]:
@@ -114,9 +106,3 @@ def _run_and_epoch(text: str) -> tuple["Path", int | None]:
     if not epoch.isdecimal():
         raise UsageError(f"--run {text} does not end with the number of an epoch. Pass DIR or DIR@EPOCH.")
     return expand_user(folder), int(epoch)
-
-
-def _write(predictions: "Predictions", out: "Path") -> None:
-    from modgap.transfer.trained_model import write_predictions
-
-    write_predictions(predictions, out)

@@ -10,13 +10,21 @@ import cloup
 
 from modgap.cli.groups import example
 from modgap.cli.options import (
-    CUSTOM_DATA_OPTIONS,
+    CUSTOM_DATA_FIELDS,
     check_figure_formats,
     check_minimums,
     custom_data_from_options,
     sample_request,
 )
-from modgap.cli.output import print_line
+from modgap.cli.output import (
+    draw_figures,
+    log_to_stderr,
+    print_answer,
+    print_line,
+    print_text,
+    print_written,
+    progress_bars,
+)
 from modgap.cli.rank_options import rank_options
 from modgap.errors import InputError, UsageError
 from modgap.storage.paths import expand_user
@@ -62,12 +70,11 @@ def rank(context: click.Context, /, **options: Any) -> int:
     on random subsamples. All results are cached: after an interruption, or for another score, the same
     command computes only what is missing. The exit code is 1 if a source could not be scored.
     """
-    from modgap.cli.output import log_to_stderr
     from modgap.matrix.rankings import parse_shard
     from modgap.ranking.source_patterns import parse_source_names
     from modgap.storage.locks import output_folder
 
-    targets = _target_names(options["target_arguments"])
+    targets = _target_names(options["target"])
     _check_options(options)
     _check_engine(options)
     share = parse_shard(options["shard"]) if options["shard"] else None
@@ -76,7 +83,7 @@ def rank(context: click.Context, /, **options: Any) -> int:
     check_figure_formats(context, options["out"])
     backend = _build_backend(options)
     log_to_stderr(options["quiet"])
-    sources = parse_source_names(options["source_arguments"])
+    sources = parse_source_names(options["sources"])
     if share:
         return _run_share(targets, sources, backend, share, options)
     with output_folder(options["out"]) as folder:
@@ -133,7 +140,6 @@ def _rank_several(
         request = _build_request({**options, "out": None})
         matrix, rankings = rank_targets(opened, sources, request, backend, progress, listener)
     if folder:
-        from modgap.cli.output import print_written
         from modgap.formatting import count
         from modgap.matrix.formats import write_results
 
@@ -183,7 +189,6 @@ def _reports(
     folder: Path | None, backend: "Backend", options: Mapping[str, Any]
 ) -> "Iterator[tuple[Progress | None, ProgressFile | None]]":
     """Show progress within a block, and write how far the jobs are to the folder, for `--status`."""
-    from modgap.cli.output import progress_bars
     from modgap.ranking.stages import ProgressFile
 
     with progress_bars(options["quiet"]) as progress:
@@ -219,7 +224,7 @@ def _check_engine(options: Mapping[str, Any]) -> None:
         )
     if options["address"] and backend != "dask":
         raise UsageError(f"--address applies to --backend dask, not to {backend}.")
-    if options["cluster_options"] and backend not in CLUSTERS:
+    if options["cluster"] and backend not in CLUSTERS:
         raise UsageError(f"--cluster applies to --backend slurm, pbs and lsf, not to {backend}.")
     for name, other in (("shard", "cached"), ("shard", "budget"), ("cached", "budget")):
         if options[name] and options[other] not in (None, False):
@@ -228,10 +233,9 @@ def _check_engine(options: Mapping[str, Any]) -> None:
 
 def _check_several(context: click.Context) -> None:
     """Raise if options of one target were passed with several."""
-    for name, way_out in {**OF_ONE_TARGET, **dict.fromkeys(CUSTOM_DATA_OPTIONS, MANIFESTS)}.items():
+    for name, way_out in {**OF_ONE_TARGET, **dict.fromkeys(CUSTOM_DATA_FIELDS, MANIFESTS)}.items():
         if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} applies to one target, and several were named. {way_out}")
+            raise UsageError(f"`{name}` applies to one target, and several were named. {way_out}")
 
 
 def _target_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -270,7 +274,7 @@ def _build_backend(options: Mapping[str, Any]) -> "Backend":
     if options["cached"]:
         return Backend("cached")
     cluster_options: dict[str, Any] = {}
-    for text in options["cluster_options"]:
+    for text in options["cluster"]:
         key, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--cluster is {text!r}. Expected KEY=VALUE, such as memory=16GB.")
@@ -282,7 +286,6 @@ def _build_backend(options: Mapping[str, Any]) -> "Backend":
 
 
 def _print_matrix(matrix: "Matrix") -> None:
-    from modgap.cli.output import print_answer, print_text
     from modgap.matrix.answer import matrix_answer
 
     print_answer(matrix_answer(matrix))
@@ -292,8 +295,6 @@ def _print_matrix(matrix: "Matrix") -> None:
 
 def _write_ranking(ranking: "Ranking", folder: Path | None, formats: Sequence[str], *, as_json: bool) -> None:
     """Write the results to the folder and print them, and then draw the figure."""
-    from modgap.cli.output import draw_figures, print_written
-
     if folder:
         from modgap.ranking.report import write_results
 
@@ -311,7 +312,6 @@ def _write_ranking(ranking: "Ranking", folder: Path | None, formats: Sequence[st
 
 
 def _print_ranking(ranking: "Ranking") -> None:
-    from modgap.cli.output import print_answer, print_text
     from modgap.ranking.answer import ranking_answer
 
     print_answer(ranking_answer(ranking))

@@ -31,7 +31,6 @@ __all__ = ["rank_options"]
 
 sources_option = click.option(
     "--sources",
-    "source_arguments",
     metavar="A,B,..|@FILE|'timm:vit_*'",
     multiple=True,
     required=True,
@@ -41,7 +40,6 @@ sources_option = click.option(
 )
 target_option = click.option(
     "--target",
-    "target_arguments",
     metavar="NAME|@FILE",
     multiple=True,
     required=True,
@@ -187,7 +185,6 @@ rank_options = all_options(
         ),
         click.option(
             "--cluster",
-            "cluster_options",
             metavar="KEY=VALUE",
             multiple=True,
             help="Option of a worker for --backend slurm, pbs and lsf, which is passed to dask-jobqueue, such as "

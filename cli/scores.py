@@ -6,7 +6,7 @@ import cloup
 
 from modgap.cli.completion import complete_scores
 from modgap.cli.groups import example
-from modgap.cli.output import print_line
+from modgap.cli.output import print_line, print_sections, print_table
 
 if TYPE_CHECKING:
     from modgap.ranking.score import Score
@@ -30,7 +30,6 @@ def scores(name: str | None) -> None:
 
 
 def _list_scores() -> None:
-    from modgap.cli.output import print_table
     from modgap.installed_packages import BUILT_IN
     from modgap.ranking.scores import DEFAULT_RANKING_SCORES, get_score, score_names, score_origin
 
@@ -46,7 +45,6 @@ def _list_scores() -> None:
 
 
 def _show_score(name: str) -> None:
-    from modgap.cli.output import print_sections
     from modgap.ranking.scores import get_score, score_origin
 
     score = get_score(name)

@@ -7,6 +7,7 @@ import cloup
 from modgap.cli.completion import complete_sources
 from modgap.cli.groups import example
 from modgap.cli.options import weights_option
+from modgap.cli.output import log_to_stderr, print_table, print_text
 from modgap.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ def sources(name: str | None, weights: str | None) -> None:
     Commands also take sources without a short name: timm:NAME, hf:NAME[@REVISION], onnx:FILE, or a folder. With random:
     in front, a source is the same architecture with random weights, as a control. Nothing is downloaded to show one.
     """
-    from modgap.cli.output import log_to_stderr, print_table, print_text
     from modgap.sources import describe_source, source_infos
 
     log_to_stderr(quiet=True)

@@ -4,6 +4,7 @@ import codecs
 import os
 import sys
 
+from modgap.cli.commands import name_options
 from modgap.errors import InputError
 from modgap.formatting import printable
 
@@ -83,9 +84,9 @@ def discard_output() -> None:
 
 
 def print_error(message: str) -> None:
-    """Print a message as one line on stderr."""
+    """Print a message as one line on stderr, with options in place of arguments."""
     try:
-        sys.stderr.write(f"modgap: {printable(' '.join(message.split()))}\n")
+        sys.stderr.write(f"modgap: {printable(name_options(' '.join(message.split())))}\n")
         sys.stderr.flush()
     except OSError:
         # Nobody reads stderr. The exit code tells the rest.

@@ -7,6 +7,7 @@ import cloup
 
 from modgap.cli.completion import complete_targets
 from modgap.cli.groups import example
+from modgap.cli.output import print_sections, print_table, print_text
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -34,7 +35,6 @@ def targets(name: str | None) -> None:
     A target is shown with its source URLs, checksums, license and published results. Commands also take your own data
     as a target. The end of the list explains how.
     """
-    from modgap.cli.output import print_sections, print_table, print_text
     from modgap.errors import CUSTOM_DATA_FORMATS
     from modgap.installed_packages import BUILT_IN
     from modgap.targets import load_manifest, manifest_names, manifest_origin, named_manifest

@@ -24,6 +24,7 @@ from modgap.cli.options import (
     seed_option,
     weights_option,
 )
+from modgap.cli.output import log_to_stderr, print_answer, progress_bars
 from modgap.errors import UsageError
 from modgap.storage.paths import expand_user
 
@@ -67,14 +68,13 @@ PUBLISHED_ROWS = 12
     "Training",
     click.option(
         "--set",
-        "overrides",
+        "settings",
         metavar="KEY=VALUE",
         multiple=True,
         help="Setting of the recipe, such as stage1.epochs=5 (modgap methods NAME lists them). Can be repeated.",
     ),
     click.option(
         "--sweep",
-        "sweeps",
         metavar="KEY=VALUE,VALUE,...",
         multiple=True,
         help="Train with each of these values, and test the model with the lowest validation error. Can be repeated "
@@ -119,12 +119,11 @@ def train(**options: Any) -> None:
 
     To use several GPUs or machines, start the same command with torchrun or accelerate launch.
     """
-    from modgap.cli.output import log_to_stderr, progress_bars
     from modgap.transfer.sweep import parse_sweep, run_sweep
     from modgap.transfer.train import train as train_model
 
     request = _train_request(options)
-    sweep = parse_sweep(options["sweeps"], options["trials"])
+    sweep = parse_sweep(options["sweep"], options["trials"])
     if sweep is not None and options["tensorboard"]:
         raise UsageError("--tensorboard writes the log of one run, so it cannot be combined with --sweep.")
     log_to_stderr(options["quiet"])
@@ -150,7 +149,7 @@ def _train_request(options: dict[str, Any]) -> "TrainRequest":
         method=options["method"],
         source=options["source"],
         target=options["target"],
-        overrides=options["overrides"],
+        overrides=options["settings"],
         protocol=options["protocol"],
         samples=samples,
         weights=options["weights"],
@@ -170,7 +169,6 @@ def _is_main_process() -> bool:
 def _print_run(run: "Run", options: Mapping[str, Any]) -> None:
     import json
 
-    from modgap.cli.output import print_answer
     from modgap.transfer.answer import run_answer
 
     if options["as_json"]:

@@ -37,7 +37,7 @@ class InputError(ValueError):
 
 
 class UsageError(InputError):
-    """The request itself is wrong, such as an unknown name or an option out of range.
+    """The request itself is wrong, such as an unknown name or an argument out of range.
 
     Attributes:
         exit_code: Exit code of a command that ends with this error: 2.
@@ -68,34 +68,34 @@ def unknown_name(kind: str, name: str, valid_names: Iterable[str], hint: str = "
     return UsageError(f"Unknown {kind} {name!r}. {way_out}" + (f" {hint}" if hint else ""))
 
 
-def check_minimum(option: str, value: float | None, minimum: float) -> None:
-    """Raise if an option's value is below its minimum; None stands for an absent option and passes.
+def check_minimum(name: str, value: float | None, minimum: float) -> None:
+    """Raise if an argument is below its minimum; None passes.
 
     Args:
-        option: The option as the user types it, for instance `--limit`.
-        value: The option's value.
+        name: The name of the argument, for instance `limit`.
+        value: The value of the argument.
         minimum: The smallest value allowed.
 
     Raises:
         UsageError: When the value is smaller, or not a number.
     """
     if value is not None and not value >= minimum:
-        raise UsageError(f"{option} is {value}, but it must be at least {minimum}.")
+        raise UsageError(f"`{name}` is {value}, but it must be at least {minimum}.")
 
 
-def check_maximum(option: str, value: float | None, maximum: float) -> None:
-    """Raise if an option's value is above its maximum; None stands for an absent option and passes.
+def check_maximum(name: str, value: float | None, maximum: float) -> None:
+    """Raise if an argument is above its maximum; None passes.
 
     Args:
-        option: The option as the user types it, for instance `--threads`.
-        value: The option's value.
+        name: The name of the argument, for instance `threads`.
+        value: The value of the argument.
         maximum: The largest value allowed.
 
     Raises:
         UsageError: When the value is larger.
     """
     if value is not None and value > maximum:
-        raise UsageError(f"{option} is {value}, but it must be at most {maximum}.")
+        raise UsageError(f"`{name}` is {value}, but it must be at most {maximum}.")
 
 
 def first_line(error: BaseException) -> str:

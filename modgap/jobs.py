@@ -86,11 +86,11 @@ class Failure:
 
 
 LOST = Failure(
-    "The worker process of this job was lost every time, as happens when memory runs out. Pass a smaller --limit or "
-    "fewer --jobs."
+    "The worker process of this job was lost every time, as happens when memory runs out. Pass a smaller `limit` or "
+    "fewer `jobs`."
 )
 NOT_CACHED = Failure(
-    "It is not in this cache, and --cached computes nothing. MODGAP_CACHE must be the folder of the workers, and "
+    "It is not in this cache, and `cached` computes nothing. MODGAP_CACHE must be the folder of the workers, and "
     "modgap, the source and the data must be as they were then."
 )
 
@@ -123,7 +123,7 @@ class Backend:
         """Raise if there is no such backend, or no process to run jobs."""
         if self.name not in BACKENDS:
             raise UsageError(f"There is no backend {self.name!r}. Expected one of: {', '.join(BACKENDS)}.")
-        check_minimum("--jobs", self.workers, 1)
+        check_minimum("jobs", self.workers, 1)
 
     def __enter__(self) -> "Backend":
         """Keep a cluster of Dask, once it is started, until the end of the outermost block."""
@@ -257,15 +257,15 @@ class Backend:
             cluster = getattr(jobqueue, CLUSTERS[self.name])(**{**options, **self.options})
         except (TypeError, ValueError, RuntimeError) as error:
             raise UsageError(
-                f"dask-jobqueue cannot use {self.name} with these --cluster options: {first_line(error)}"
+                f"dask-jobqueue cannot use {self.name} with these `cluster` options: {first_line(error)}"
             ) from error
         log.info("Workers are started with this script:\n%s", cluster.job_script())
         command = (cluster.job_cls.submit_command or "").split()
         if command and not shutil.which(command[0]):
             cluster.close()
             raise UsageError(
-                f"--backend {self.name} sends jobs with {command[0]}, which is not on this machine. Run the command "
-                "where jobs can be sent, or let another scheduler start commands with --shard I/N."
+                f"`backend={self.name!r}` sends jobs with {command[0]}, which is not on this machine. Run the command "
+                'where jobs can be sent, or let another scheduler start commands with `shard="I/N"`.'
             )
         # Workers that end, because their time runs out, are replaced.
         n_workers = self.workers or min(n_jobs, MAX_WORKERS)
@@ -507,7 +507,7 @@ def passes_on_each(name: str) -> int:
         return 1
     if not number.strip().isdecimal() or not 1 <= int(number) <= MOST_PASSES:
         raise UsageError(
-            f"--device is {name!r}, but after {TIMES} it must have the number of passes on each device, from 1 to "
+            f"`device` is {name!r}, but after {TIMES} it must have the number of passes on each device, from 1 to "
             f"{MOST_PASSES}."
         )
     return int(number)

@@ -298,5 +298,5 @@ def validate_class_count(n_classes: int, n_source_classes: int) -> None:
         raise InputError(
             f"The target has {n_classes} classes, but the source has only {n_source_classes}. Expected at most as many "
             "target classes as source classes. Compare some of the classes at a time with "
-            f"--classes {min(n_source_classes, 10)}, or use a source with a larger head."
+            f"`classes={min(n_source_classes, 10)}`, or use a source with a larger head."
         )

@@ -43,10 +43,10 @@ def test_custom_data_is_a_mapping_of_its_fields(table):
 @pytest.mark.parametrize(
     ("custom_data", "message"),
     [
-        ({"label_column": "class_number"}, 'Pass custom_data={"kind": "table"} or custom_data={"kind": "series"}'),
-        ({"kind": "series"}, 'Name it with custom_data={"label_column": "COLUMN"}'),
-        ({"kind": "series", "x_name": "a"}, "x_name of custom_data does not apply to target"),
-        ({"kind": "series", "time_column": "a"}, "time_column of custom_data needs series_column of custom_data"),
+        ({"label_column": "class_number"}, 'Pass `custom_data={"kind": "table"}` or `custom_data={"kind": "series"}`'),
+        ({"kind": "series"}, 'Name it with `custom_data={"label_column": "COLUMN"}`'),
+        ({"kind": "series", "x_name": "a"}, '`custom_data["x_name"]` does not apply to target'),
+        ({"kind": "series", "time_column": "a"}, '`custom_data["time_column"]` needs `custom_data["series_column"]`'),
     ],
 )
 def test_messages_name_the_fields_of_custom_data(table, custom_data, message):
@@ -58,45 +58,10 @@ def test_messages_name_the_fields_of_custom_data(table, custom_data, message):
 
 def test_messages_name_the_arguments_with_their_values():
     labels = np.arange(12) % 3
-    with pytest.raises(InputError, match=r"Compare some of the classes at a time with classes=2, or use"):
+    with pytest.raises(InputError, match=r"Compare some of the classes at a time with `classes=2`, or use"):
         modgap.estimate(np.zeros((12, 2)), labels)
-    with pytest.raises(UsageError, match=r"^weights does not apply to a random: source"):
+    with pytest.raises(UsageError, match=r"^`weights` does not apply to a random: source"):
         modgap.open_source("random:vit-fashion", weights="other.safetensors")
-
-
-def test_commands_to_paste_keep_their_options():
-    from modgap.api.messages import public_function
-
-    @public_function()
-    def fail():
-        raise InputError("Run modgap data fetch x --yes. Or pass --data-dir DIR, not --limit 20.")
-
-    with pytest.raises(InputError) as error:
-        fail()
-    assert str(error.value) == 'Run modgap data fetch x --yes. Or pass data_dir="DIR", not limit=20.'
-
-
-@pytest.mark.parametrize(
-    ("message", "shown"),
-    [
-        ("Pass --by linear-probe instead.", 'Pass by="linear-probe" instead.'),
-        ("or pass --head auto for the data", 'or pass head="auto" for the data'),
-        ("pass --allow-download.", "pass allow_download=True."),
-        ("Pass --resume to continue it", "Pass resume=True to continue it"),
-        ("Use --split all or a larger --limit.", 'Use split="all" or a larger limit.'),
-        ("--by is empty. Pass --fill mean.", 'by is empty. Pass custom_data={"fill": "mean"}.'),
-    ],
-)
-def test_choices_and_flags_are_written_as_python_does(message, shown):
-    from modgap.api.messages import public_function
-
-    @public_function()
-    def fail():
-        raise InputError(message)
-
-    with pytest.raises(InputError) as error:
-        fail()
-    assert str(error.value) == shown
 
 
 def test_a_table_as_text_is_not_also_displayed_in_a_notebook(monkeypatch):

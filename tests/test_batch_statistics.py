@@ -39,7 +39,8 @@ def test_last_batch_of_one_sample_is_joined_to_the_one_before(tmp_path, settings
 
 
 def test_batches_of_one_sample_are_refused_where_they_have_no_variance(tmp_path):
-    message = r"needs more than one sample in each batch.*Pass a larger --set stage2\.batch_size; here it is 1\."
+    message = r'needs more than one sample in each batch.* a larger `settings\["stage2\.batch_size"\]`; here it is 1'
+
     with pytest.raises(InputError, match=message):
         run(tmp_path / "run", "finetune", SOURCE, "digits", tmp_path, "stage2.batch_size=1", limit=20, input_size=32)
 

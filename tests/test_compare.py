@@ -907,9 +907,9 @@ def test_python_refuses_what_is_no_result():
         package.compare()
     with pytest.raises(InputError, match=r"The errors of b have shape \(3,\)"):
         package.compare({"a": [1, 2], "b": [1, 2, 3]})
-    with pytest.raises(UsageError, match="groups applies to one mapping"):
+    with pytest.raises(UsageError, match="`groups` applies to one mapping"):
         package.compare({"a": [1], "b": [2]}, {"a": [1], "b": [2]}, groups=[0])
-    with pytest.raises(UsageError, match=r"^estimator soft applies to folders"):
+    with pytest.raises(UsageError, match=r"^`estimator=.soft.` applies to folders"):
         package.compare({"a": [1], "b": [2]}, estimator="soft")
 
 

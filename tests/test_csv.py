@@ -80,7 +80,7 @@ def test_a_time_column_in_rows_that_are_read_as_series_gives_a_warning(tmp_path,
     values = "1,2,0\n3,4,1\n" if header.count(",") == 2 else "1,2,5,0\n3,4,6,1\n"
     files = written(tmp_path, f"{header}\n{values}")
     assert len(read(files, **({"kind": "series"} | options))) == 2
-    assert ("--series COLUMN --time" in caplog.text) == warns
+    assert ('"series_column": "COLUMN", "time_column"' in caplog.text) == warns
 
 
 def test_fractional_labels_are_regression_targets_and_text_is_text(tmp_path):
@@ -105,7 +105,7 @@ def test_splits_come_from_roles(tmp_path):
 @pytest.mark.parametrize(
     ("text", "options", "error", "message"),
     [
-        ("a,b\n1,2\n", {}, UsageError, "expected a label column .* got a, b. Name it with --label"),
+        ("a,b\n1,2\n", {}, UsageError, "expected a label column .* got a, b. Name it with .*label_column"),
         ("a,y\n1,2\n", {"label_column": "kind"}, UsageError, "There is no column 'kind'. The columns are a, y."),
         ("a,y\n1,\n2,3\n", {}, InputError, "of column 'y', 1 are missing"),
         ("a,b,y\n1,red,2\n2,blue,3\n", {}, InputError, "got text in b. Drop or encode"),
@@ -148,7 +148,7 @@ def test_two_spellings_of_a_number_are_refused_unless_an_option_decides(tmp_path
     columns = {"labels": spellings} if noun == "label" else {"labels": ("p", "q"), "groups": spellings}
     first, second = sorted(spellings[:2])
     with pytest.raises(
-        InputError, match=rf"The {noun}s '{first}' and '{second}' are two spellings of one .*--label-type"
+        InputError, match=rf"The {noun}s '{first}' and '{second}' are two spellings of one .*label_type"
     ):
         labeled_table(tmp_path, **columns)
     counts = {}

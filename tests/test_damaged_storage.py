@@ -360,7 +360,7 @@ def test_a_run_of_an_earlier_version_is_read_with_a_warning_and_not_continued(ru
         assert sentence in caplog.text
     assert prepare_run(run_folder, settings, resume=True).finished
     (run_folder / "run.json").write_text(json.dumps(RECORD | {"result": None}))
-    with pytest.raises(UsageError, match=r"so training does not continue from it\. Pass another --out"):
+    with pytest.raises(UsageError, match=r"so training does not continue from it\. Pass another `out`"):
         prepare_run(run_folder, settings, resume=True)
     write_record(run_folder, RECORD | {"result": None})
     assert not prepare_run(run_folder, settings, resume=True).finished

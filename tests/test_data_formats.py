@@ -260,7 +260,7 @@ def test_a_pair_of_npy_files(tmp_path):
     assert len(np.unique(named.groups["groups"])) == 3
     with pytest.raises(InputError, match="no labels for"):
         read(tmp_path / "y.npy")
-    with pytest.raises(UsageError, match="--x does not apply"):
+    with pytest.raises(UsageError, match=r'`custom_data\["x_name"\]` does not apply'):
         read(tmp_path / "x.npy", x_name="x")
     before = open_target(str(tmp_path / "x.npy")).fingerprint
     np.save(tmp_path / "y.npy", np.arange(6) % 2)
@@ -321,7 +321,7 @@ def test_bytes_that_are_not_ascii_are_class_names(tmp_path):
 def test_arrays_with_other_names_are_listed_with_the_options_that_name_them(tmp_path):
     arrays = {"images": np.zeros((4, 8, 8, 3), np.uint8), "targets": np.arange(4) % 2}
     np.savez(tmp_path / "data.npz", **arrays)
-    with pytest.raises(InputError, match=r"It has: images, targets\..* --x NAME .* --y NAME"):
+    with pytest.raises(InputError, match=r"It has: images, targets\..*x_name.*y_name"):
         open_target(str(tmp_path / "data.npz"))
     with pytest.raises(InputError, match=r"has no array y\. It has: images, targets"):
         open_target(str(tmp_path / "data.npz"), custom_data=CustomData(x_name="images"))
@@ -366,8 +366,8 @@ def test_a_column_of_groups_among_the_values_is_a_warning(tmp_path, caplog):
     (tmp_path / "beats.csv").write_text("Subject_ID,session,a,label\n1,1,2,x\n1,2,3,y\n2,2,4,x\n2,1,5,y\n")
     read(tmp_path / "beats.csv", kind="series")
     assert [message.rpartition(", ")[2] for message in caplog.messages] == [
-        "pass --group Subject_ID.",
-        "pass --group session.",
+        "pass `custom_data={\"group\": 'Subject_ID'}`.",
+        "pass `custom_data={\"group\": 'session'}`.",
     ]
     caplog.clear()
     read(tmp_path / "beats.csv", kind="series", group="Subject_ID")
@@ -376,7 +376,7 @@ def test_a_column_of_groups_among_the_values_is_a_warning(tmp_path, caplog):
 
 def test_a_column_of_groups_in_text_is_named_with_the_option(tmp_path):
     (tmp_path / "beats.csv").write_text("patient,a,label\nP1,2,x\nP1,3,y\nP2,4,x\n")
-    with pytest.raises(InputError, match=r"got text in patient\..* pass --group patient\.$"):
+    with pytest.raises(InputError, match=r'got text in patient\..* pass `custom_data={"group": .patient.}`\.$'):
         read(tmp_path / "beats.csv", kind="series")
 
 
@@ -432,7 +432,7 @@ def test_masks_of_whole_numbers_are_dense_values(tmp_path, dtype):
     table = target.read(classes=False)
     assert table.labels is None
     np.testing.assert_array_equal(table.targets[3], masks[3])
-    with pytest.raises(InputError, match=r"has real values as labels. Pass --pseudo-classes 10"):
+    with pytest.raises(InputError, match=r"has real values as labels. Pass `pseudo_classes=10`"):
         target.read()
     assert len(np.unique(open_target(str(tmp_path / "a.npz"), pseudo_classes=4).read().labels)) == 4
 

@@ -201,7 +201,7 @@ def test_runs_with_one_seed_count_as_one_seed_and_have_labels_of_their_own(made,
 
 def test_run_of_another_input_size_is_refused_with_its_size(made):
     request = DistortionRequest(FeatureRequest(SampleRequest(limit=60)), repeats=2)
-    with pytest.raises(InputError, match=r"was trained with --input-size 32\. Pass the same"):
+    with pytest.raises(InputError, match=r"was trained with `input_size=32`\. Pass the same"):
         measure_distortion(VIT, [str(made[1])], [str(made[0] / "finetune-0")], request)
 
 

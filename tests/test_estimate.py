@@ -241,7 +241,7 @@ def test_estimators_without_errors_of_samples_raise():
     with pytest.raises(UsageError, match=r"montecarlo has no errors of samples. Expected some of search, soft"):
         held_out_samples(GOOD, [0, 1] * 3, estimators=["montecarlo"])
     for function in (estimate, held_out_samples):
-        with pytest.raises(UsageError, match=r"estimators is the text 'soft'. Expected a list of names"):
+        with pytest.raises(UsageError, match=r"`estimators` is the text 'soft'. Expected a list of names"):
             function(GOOD, [0, 1] * 3, estimators="soft")
 
 
@@ -261,7 +261,7 @@ def test_unknown_names_raise(options, message):
 
 def test_per_class_names_the_largest_number(easy):
     logits, labels = easy
-    with pytest.raises(InputError, match="Use at most --per-class 45"):
+    with pytest.raises(InputError, match="Use at most `per_class=45`"):
         estimate(logits, labels, per_class=46)
     result = estimate(logits, labels, per_class=45, permutations=0, estimators=["soft"])
     assert (result.per_class, result.learning_curve) == (45, ())

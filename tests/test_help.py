@@ -11,8 +11,9 @@ from pathlib import Path
 import click
 import pytest
 
+from modgap.cli.commands import COMMANDS, SECTIONS
 from modgap.cli.completion import source_names, target_names
-from modgap.cli.main import COMMANDS, SECTIONS, modgap
+from modgap.cli.main import modgap
 from modgap.ranking.scores import score_names
 from modgap.sources import source_infos
 from modgap.targets import manifest_names

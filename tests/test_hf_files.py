@@ -154,8 +154,8 @@ def test_a_checkpoint_without_its_head_is_refused(folder):
     [
         ("{", "is not valid JSON"),
         ("[1]", "Expected a JSON object"),
-        ("{}", "has to name a timm `architecture` or transformers `architectures`"),
-        ('{"architectures": "ViTForImageClassification"}', "under `architectures`. Expected a list"),
+        ("{}", 'has to name a timm "architecture" or transformers "architectures"'),
+        ('{"architectures": "ViTForImageClassification"}', 'under "architectures". Expected a list'),
         (
             '{"architectures": ["DetrForObjectDetection"]}',
             "cannot be a source. Supported families: image class",

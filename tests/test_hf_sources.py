@@ -240,7 +240,7 @@ def test_features_of_texts_are_the_mean_over_tokens_that_are_no_padding(hub, nam
 def test_a_bare_encoder_is_no_classifier_but_gives_features(hub):
     for name in BARE:
         hub(name)
-        with pytest.raises(UsageError, match=f"hf:small/{name} has no classification head. .* --head probe:SURROGATE"):
+        with pytest.raises(UsageError, match=f"hf:small/{name} has no classification head. .* `head=.probe:"):
             open_source(f"hf:small/{name}").load(None)
         source = loaded(name)
         assert source.class_names == ()
@@ -338,9 +338,9 @@ def test_another_input_size_interpolates_positions(hub, name):
 @pytest.mark.parametrize(
     ("name", "size", "message"),
     [
-        ("bert-mlm", 64, "--input-size applies to images, but source hf:small/bert-mlm takes text"),
+        ("bert-mlm", 64, "`input_size` applies to images, but source hf:small/bert-mlm takes text"),
         ("ast", 64, "takes audio"),
-        ("vit", 4, r"takes no images of 4 pixels\. Leave --input-size out"),
+        ("vit", 4, r"takes no images of 4 pixels\. Leave `input_size` out"),
     ],
 )
 def test_sizes_that_do_not_apply(hub, name, size, message):

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 import modgap
 from modgap.api.discrepancy import measure_logits_file
+from modgap.cli.commands import name_options
 from modgap.errors import InputError
 from modgap.targets import open_target
 from modgap.user_arrays import number_labels
@@ -98,7 +99,7 @@ def read_in_target(labels, folder: Path, caplog) -> str:
     try:
         table = open_target(str(folder / "data.npz")).read()
     except InputError as error:
-        return message(error).replace(f"{folder}/", "")
+        return name_options(message(error)).replace(f"{folder}/", "")
     # A notebook that another test ran may warn when its kernel is collected.
     notes = [record.getMessage() for record in caplog.records if record.name.startswith("modgap")]
     note = "".join(f". Note: {text}" for text in notes)

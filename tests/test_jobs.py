@@ -90,7 +90,7 @@ def test_job_scripts_have_the_options(name, options, lines, own_cache, monkeypat
     monkeypatch.setattr(engine.shutil, "which", lambda _: None)
     if name == "lsf":
         monkeypatch.setattr("dask_jobqueue.lsf.lsf_detect_units", lambda: "mb")
-    with pytest.raises(UsageError, match=f"--backend {name} sends jobs with .*, which is not on this machine."):
+    with pytest.raises(UsageError, match=f"`backend='{name}'` sends jobs with .*, which is not on this machine."):
         list(Backend(name, options={"memory": "3GB", **options}).run([Square(1)]))
     script = caplog.text
     assert "Workers are started with this script:" in script
@@ -118,7 +118,7 @@ def test_a_worker_of_slurm_asks_for_one_gpu_unless_the_options_say_more(own_cach
     [({}, "You must specify how much cores and memory"), ({"memory": "1GB", "partition": "gpu"}, "partition")],
 )
 def test_options_that_the_library_rejects_are_told(options, message, own_cache):
-    with pytest.raises(UsageError, match=rf"cannot use slurm with these --cluster options: .*{message}"):
+    with pytest.raises(UsageError, match=rf"cannot use slurm with these `cluster` options: .*{message}"):
         list(Backend("slurm", options=options).run([Square(1)]))
 
 

@@ -192,7 +192,7 @@ def test_more_target_than_source_classes_need_the_classes_option():
     rng = np.random.default_rng(5)
     labels = np.repeat(np.arange(12), 10)
     logits = rng.standard_normal((120, 8)).astype(np.float32)
-    with pytest.raises(InputError, match="Compare some of the classes at a time with --classes 8"):
+    with pytest.raises(InputError, match="Compare some of the classes at a time with `classes=8`"):
         estimate(logits, labels, trials=10)
     result = estimate(logits, labels, trials=200, classes=5)
     assert result.estimates == {}

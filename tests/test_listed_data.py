@@ -59,7 +59,7 @@ def test_half_transparent_pixels_are_mixed_and_palettes_may_be_transparent(tmp_p
 
 
 def test_a_background_is_an_opaque_color(images):
-    with pytest.raises(UsageError, match="--background whitish is not a color"):
+    with pytest.raises(UsageError, match=r"`custom_data=.*whitish.*` is not a color"):
         read(images, background="whitish")
     with pytest.raises(UsageError, match="is transparent itself"):
         read(images, background="#ffffff00")
@@ -125,7 +125,7 @@ def test_groups_of_files_come_from_their_paths_or_a_table(images, tmp_path):
     lines = [f"{name},{'old' if number % 3 else 'new'}" for number, name in enumerate(names)]
     (tmp_path / "groups.csv").write_text("\n".join(["file,age", *lines]))
     assert read(images, group=str(tmp_path / "groups.csv")).groups["groups"].tolist() == [0, 1, 1, 0, 1, 1]
-    with pytest.raises(InputError, match=r"/x\{group\}_ does not match 6 of 6 paths, such as /a/s0_0\.png"):
+    with pytest.raises(InputError, match=r"/x\{group\}_.* does not match 6 of 6 paths, such as /a/s0_0\.png"):
         read(images, group="/x{group}_")
     with pytest.raises(UsageError, match=r"has 0 times \{group\}\. Expected it once"):
         read(images, group="subject")
@@ -250,7 +250,7 @@ def test_missing_cells_are_filled_from_the_training_samples(tmp_path, fill):
 def test_rows_with_missing_cells_are_left_out_or_refused(tmp_path, caplog):
     path = tmp_path / "t.csv"
     path.write_text(TABLE)
-    with pytest.raises(InputError, match=r"1 are missing or infinite .* Pass --fill mean"):
+    with pytest.raises(InputError, match=r"1 are missing or infinite .* Set .*fill"):
         read(path, kind="series", columns="a,b")
     with caplog.at_level(logging.INFO, "modgap"):
         table = read(path, kind="series", columns="a,b", fill="drop")

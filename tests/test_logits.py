@@ -218,7 +218,7 @@ def test_a_bare_encoder_takes_a_head_from_a_surrogate(small_images, surrogate, t
     assert held.source_classes == ("0", "1")
     head = held.provenance["head"]
     assert (head["surrogate"], head["test_error"]) == ("surrogate", 0.0)
-    with pytest.raises(UsageError, match=r"cannot be evaluated on them\. Use --split test"):
+    with pytest.raises(UsageError, match=r"cannot be evaluated on them\. Use `split=.test.`"):
         source_logits(handle, pair, dataclasses.replace(request, samples=SampleRequest(split="train", device="cpu")))
     # The head is the probe itself: on its own surrogate it predicts the classes it was fitted to.
     assert (held.logits.argmax(axis=1) == held.labels).mean() > 0.95
@@ -304,7 +304,7 @@ def test_real_valued_targets_become_pseudo_classes_of_the_training_split(tmp_pat
     for k in (10, 5):
         held = source_logits(open_source(SMALL), open_target(str(path), pseudo_classes=k), AT_64)
         assert len(np.unique(held.labels)) == k
-    with pytest.raises(InputError, match="--pseudo-classes 10"):
+    with pytest.raises(InputError, match="`pseudo_classes=10`"):
         open_target(str(path)).read()
     np.savez(path, x=rng.random((6, 1, 8, 8)), y=np.arange(6) % 2)
     with pytest.raises(UsageError, match="applies to real-valued targets"):
@@ -338,7 +338,7 @@ def test_a_choice_of_samples_must_keep_all_classes(tmp_path):
         for kind in kinds:
             (tmp_path / "own" / split / kind).mkdir(parents=True)
             Image.new("RGB", (9, 9), (ord(kind), 0, 0)).save(tmp_path / "own" / split / kind / "x.png")
-    with pytest.raises(InputError, match=r"Split test has no samples of 1 class \(c\)\. .* Use --split all\."):
+    with pytest.raises(InputError, match=r"Split test has no samples of 1 class \(c\)\. .* Use `split=.all.`\."):
         source_logits(
             open_source(SMALL),
             open_target(str(tmp_path / "own")),

@@ -293,7 +293,7 @@ def test_several_targets_in_python_give_a_matrix_that_displays_itself(sources, t
     assert list(matrix.to_frame().columns[:2]) == ["source", "mean_rank"]
     assert matrix._repr_html_().count("<tr>") == 3
     assert matrix.to_dict()["kind"] == "matrix"
-    with pytest.raises(UsageError, match="pilot applies to one target, and target is a list"):
+    with pytest.raises(UsageError, match="`pilot` applies to one target, and `target` is a list"):
         modgap.rank(targets, [VIT], pilot=2)
     with pytest.raises(UsageError, match="No target was named"):
         modgap.rank([], [VIT])

@@ -155,7 +155,7 @@ def test_a_discrepancy_of_an_onnx_file(tmp_path):
         ("input = 3", "The field input is '3'."),
         ('input = { kind = "image" }', "The field input.image.size is missing."),
         ('input = { kind = "image", size = [16, 16], pixel = 3 }', "The field input.image.pixel is unknown."),
-        ('input = { kind = "image", size = [16, 16], mean = [0] }', "1 values of `mean` and 3 of `sd`"),
+        ('input = { kind = "image", size = [16, 16], mean = [0] }', '1 values of "mean" and 3 of "sd"'),
         ('input = { kind = "image", size = [16, 0] }', "greater than or equal to 1"),
         ("input = {", "is not valid TOML"),
         (DESCRIPTIONS["image"].replace('"e"]', '"e", "f"]'), "names 6 classes, but the model has 5"),
@@ -177,7 +177,7 @@ def test_missing_files_and_packages(tmp_path, monkeypatch):
     with pytest.raises(InputError, match="There is no file"):
         open_source(f"onnx:{tmp_path / 'none.onnx'}")
     name = export(tmp_path, "image")
-    with pytest.raises(UsageError, match="Leave --input-size out"):
+    with pytest.raises(UsageError, match="Leave `input_size` out"):
         open_source(name).load(32)
     (tmp_path / "image.toml").unlink()
     with pytest.raises(InputError, match="There is no description"):

@@ -141,9 +141,9 @@ def test_minilm_is_a_bare_encoder(minilm):
     assert info.n_classes is None
     assert sum(p.numel() for p in minilm.model.parameters()) == info.parameters
     assert minilm.input.max_tokens == 512
-    with pytest.raises(UsageError, match=r"minilm has no classification head\. Fit one .* with --head probe"):
+    with pytest.raises(UsageError, match=r"minilm has no classification head\. Fit one .* with `head=.probe"):
         open_source("minilm").load(None)
-    with pytest.raises(UsageError, match="--input-size applies to images, but source minilm takes text"):
+    with pytest.raises(UsageError, match="`input_size` applies to images, but source minilm takes text"):
         open_source("minilm").load(224, head=False)
 
 

@@ -136,7 +136,7 @@ def test_a_loss_that_becomes_infinite_counts_as_wrong_everywhere(sources, tmp_pa
 @pytest.mark.parametrize(("task", "classes"), [("multi-label", None), ("regression", 3)])
 def test_a_target_without_classes_is_refused(sources, tmp_path, task, classes):
     path = str(target_file(tmp_path, task))
-    with pytest.raises(UsageError, match="--pilot needs a target with one class for each sample"):
+    with pytest.raises(UsageError, match="`pilot` needs a target with one class for each sample"):
         rank(path, [VIT], replace(REQUEST, by="size", scores=("size",)), Backend("serial"), pseudo_classes=classes)
     with pytest.raises(InputError, match="needs one class for each sample"):
         short_fine_tuning(VIT, load(VIT), open_target(path), 0)
@@ -326,7 +326,7 @@ def test_the_next_steps_for_texts_end():
 
 
 def test_a_pilot_on_texts_is_refused():
-    with pytest.raises(UsageError, match=r"training does not support texts.*--by linear-probe"):
+    with pytest.raises(UsageError, match=r"training does not support texts.*`by=.linear-probe.`"):
         rank("promoter-genes", ["minilm"], RankRequest(pilot=1), Backend("serial"))
 
 

@@ -738,7 +738,7 @@ def test_a_run_contacts_no_hub_unless_that_is_allowed(tmp_path, monkeypatch, sou
     )
     with pytest.raises(InputError) as refused:
         modgap.load_run(tmp_path / "run")
-    assert f"{message} allow_download=True." in str(refused.value)
+    assert f"{message} `allow_download=True`." in str(refused.value)
     for command in (["predict", "--data", "x.npy", "--out", "y.csv"], ["export", "--out", tmp_path / "m.safetensors"]):
         done = run_in_process(command[0], "--run", tmp_path / "run", *command[1:])
         assert done.returncode == 1

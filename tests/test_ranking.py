@@ -863,14 +863,14 @@ def test_invalid_requests_raise_before_anything_runs(modgap, small_images, tmp_p
     refused(modgap("rank", *target, "--sources", "vit-fashion,vit-fashon"), 2, "Did you mean vit-fashion")
     with pytest.raises(UsageError, match="Unknown source 'vit-fashion@abc'"):
         rank(str(small_images), ["vit-fashion@abc"])
-    with pytest.raises(UsageError, match="--head none"):
+    with pytest.raises(UsageError, match=r"`head=.none.`"):
         rank(str(small_images), ["vit-fashion"], RankRequest(by="leep-held-out", head="none"))
     np.savez(tmp_path / "one.npz", x=np.zeros((9, 1, 4, 4), np.float32), y=np.zeros(9, int))
     with pytest.raises(InputError, match="The target has one class"):
         rank(str(tmp_path / "one.npz"), ["vit-fashion"])
     np.savez(tmp_path / "values.npz", x=np.zeros((40, 1, 4, 4), np.float32), y=np.linspace(0, 1, 40))
     with pytest.raises(
-        UsageError, match=r"leep is not defined for regression targets. Pass one of these to --by: .*logme"
+        UsageError, match=r"leep is not defined for regression targets. Pass one of these to `by`: .*logme"
     ):
         rank(str(tmp_path / "values.npz"), ["vit-fashion"], RankRequest(by="leep"), pseudo_classes=2)
 
@@ -916,6 +916,6 @@ def test_a_source_without_a_head_names_the_installed_data_of_its_modality(own_ca
     installed = "Installed data of the kind text: ner-tweets, promoter-genes, solubility."
     with pytest.raises(UsageError) as error:
         modgap.measure("minilm", "solubility", limit=40)
-    assert str(error.value).endswith(f'with head="probe:SURROGATE". {installed}')
+    assert str(error.value).endswith(f'with `head="probe:SURROGATE"`. {installed}')
     (row,) = modgap.rank("solubility", ["minilm"], head="own", scores=["leep"], **options).rows
-    assert row.reason.endswith(f"with --head probe:SURROGATE. {installed}")
+    assert row.reason.endswith(f'with `head="probe:SURROGATE"`. {installed}')

@@ -223,7 +223,7 @@ def test_so_do_pretrained_weights_and_positions_are_interpolated(small_vit):
 
 
 def test_a_model_of_one_size_says_so():
-    with pytest.raises(UsageError, match=r"takes only images of its default size\. Leave --input-size out"):
+    with pytest.raises(UsageError, match=r"takes only images of its default size\. Leave `input_size` out"):
         open_source("random:timm:mixer_s32_224").load(96)
 
 
@@ -306,7 +306,7 @@ def test_a_bare_file_and_a_folder_without_configuration(tmp_path):
     (tmp_path / "w.safetensors").write_bytes(b"")
     with pytest.raises(UsageError, match="does not contain the architecture"):
         open_source(str(tmp_path / "w.safetensors"))
-    with pytest.raises(InputError, match="name a timm `architecture` or transformers `architectures`"):
+    with pytest.raises(InputError, match='name a timm "architecture" or transformers "architectures"'):
         open_source(str(tmp_path))
 
 

@@ -197,7 +197,7 @@ def test_what_is_no_surrogate(tmp_path, source):
     with pytest.raises(InputError, match="at least two classes"):
         open_surrogate(str(tmp_path / "one.npz"), source)
     np.savez(tmp_path / "table.npz", x=pictures[:, 0], y=np.arange(20) % 2)
-    with pytest.raises(UsageError, match="--kind image or --kind series"):
+    with pytest.raises(UsageError, match=r"`custom_data=.*image.*` or `custom_data=.*series"):
         open_surrogate(str(tmp_path / "table.npz"), source)
     (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"a b,{k % 2}\n" for k in range(20)))
     with pytest.raises(UsageError, match="The source takes image"):
@@ -402,7 +402,7 @@ def test_sources_name_their_surrogates():
 
 @pytest.mark.parametrize("name", ["rxnfp", "timm:resnet18", "random:timm:resnet18"])
 def test_a_source_without_a_surrogate_says_how_to_name_one(name):
-    with pytest.raises(UsageError, match=r"source .* is registered.*--set stage1\.surrogate=NAME") as caught:
+    with pytest.raises(UsageError, match=r"source .* is registered.*`settings=.*stage1\.surrogate.*NAME") as caught:
         default_surrogate(name)
     assert "\n" not in str(caught.value)
 
@@ -418,5 +418,5 @@ def test_a_surrogate_name_may_end_with_a_split(images, source):
 
 def test_a_head_is_fitted_on_the_training_split(images):
     assert open_head_surrogate(f"probe:{images}").fingerprint == open_target(images).fingerprint
-    with pytest.raises(UsageError, match=r"always fitted on the training split\. Pass --head probe:"):
+    with pytest.raises(UsageError, match=r"always fitted on the training split\. Pass `head=.probe:"):
         open_head_surrogate(f"probe:{images}:test")

@@ -67,9 +67,9 @@ def test_every_combination_is_drawn_equally_often():
     [
         (["stage2.learning_rate"], None, "is not of the form KEY=VALUE,VALUE,..."),
         (["stage2.learning_rate="], None, "A sweep needs values"),
-        (["a=1", "a=2"], None, "--sweep names a twice"),
-        ([], 3, "--trials needs --sweep"),
-        (["a=1,2"], 0, "--trials is 0. Expected a number from 1 to 1,000."),
+        (["a=1", "a=2"], None, "`sweep` names a twice"),
+        ([], 3, "`trials` needs `sweep`"),
+        (["a=1,2"], 0, "`trials` is 0. Expected a number from 1 to 1,000."),
     ],
 )
 def test_wrong_sweeps_are_refused(texts, trials, message):
@@ -79,7 +79,7 @@ def test_wrong_sweeps_are_refused(texts, trials, message):
 
 def test_huge_sweep_needs_a_number_of_trials():
     values = {f"s{number}": ("1", "2", "3") for number in range(40)}
-    with pytest.raises(UsageError, match=r"combinations\. Pass --trials N"):
+    with pytest.raises(UsageError, match=r"combinations\. Pass `trials=N`"):
         planned_settings(Sweep(values), 0)
     assert len(planned_settings(Sweep(values, 5), 0)) == 5
 
@@ -151,7 +151,7 @@ def test_trial_with_an_infinite_loss_fails_alone(train, tmp_path):
     assert done.returncode == 0, done.stderr
     sweep = record(tmp_path / "run")["sweep"]
     assert [trial["state"] for trial in sweep["trials"]] == ["failed", "finished"]
-    assert "Try a smaller one: --sweep stage2.learning_rate=1e+29" in sweep["trials"][0]["message"]
+    assert 'Try a smaller one: `sweep={"stage2.learning_rate": 1e+29}`' in sweep["trials"][0]["message"]
     assert sweep["chosen"] == 2
     all_fail = train(tmp_path / "none", "--sweep=stage2.learning_rate=1e30,1e31", "--set=stage2.warmup_epochs=0")
     assert all_fail.returncode == 1

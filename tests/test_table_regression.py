@@ -38,11 +38,11 @@ def test_many_different_numbers_are_values_and_a_line_says_so(houses, caplog, la
     assert target.manifest.task == "regression"
     assert f"in column {label!r} are" in caplog.text
     assert reason in caplog.text
-    assert "pass --label-type text" in caplog.text
+    assert 'pass `custom_data={"label_type": "text"}`' in caplog.text
     table = target.read(classes=False)
     assert table.labels is None
     assert table.target_scale[0] > 10
-    with pytest.raises(InputError, match=r"real values as labels. Pass --pseudo-classes 10.*pass --label-type text"):
+    with pytest.raises(InputError, match=r"real values.* Pass `pseudo_classes=10`.*pass `custom_data=.*label_type"):
         target.read()
     clustered = opened(houses, label, pseudo_classes=10).read()
     assert len(np.unique(clustered.labels)) == 10
@@ -62,7 +62,7 @@ def test_few_whole_numbers_are_classes_unless_they_are_to_be_clustered(houses):
 def test_text_is_not_clustered(tmp_path):
     (tmp_path / "a.csv").write_text("a,label\n" + "".join(f"{row},{'xy'[row % 2]}\n" for row in range(20)))
     target = open_target(str(tmp_path / "a.csv"), custom_data=CustomData(kind="table"), pseudo_classes=2)
-    with pytest.raises(InputError, match=r"its labels are no numbers, such as 'x'. Without --pseudo-classes"):
+    with pytest.raises(InputError, match=r"its labels are no numbers, such as 'x'. Without `pseudo_classes`"):
         target.read()
 
 

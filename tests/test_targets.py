@@ -213,7 +213,7 @@ def test_pickled_objects_are_never_loaded(tmp_path):
 def test_ambiguous_arrays_ask_for_their_kind(tmp_path):
     path = tmp_path / "a.npz"
     np.savez(path, x=np.zeros((4, 6, 6)), y=np.array([0, 1, 0, 1]))
-    with pytest.raises(UsageError, match="--kind image or --kind series"):
+    with pytest.raises(UsageError, match=r"`custom_data=.*image.*` or `custom_data=.*series"):
         open_target(str(path))
     assert open_target(str(path), custom_data=CustomData(kind="image")).read().samples[0].shape == (1, 6, 6)
     assert open_target(str(path), custom_data=CustomData(kind="series")).read().samples[0].shape == (6, 6)

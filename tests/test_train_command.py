@@ -9,10 +9,8 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from modgap.api.discrepancy import measure_discrepancy
+from modgap.api.discrepancy import measure
 from modgap.errors import InputError, UsageError
-from modgap.forward.logits import LogitsRequest
-from modgap.forward.sample_request import SampleRequest
 from modgap.storage.digests import file_digest
 from modgap.storage.json_records import read_json
 from modgap.targets import CustomData
@@ -243,9 +241,8 @@ def embedded(modgap, data, run_folder, *more):
 
 def after(data, folder, **options):
     """The same in this process."""
-    request = LogitsRequest(SampleRequest(input_size=options.pop("input_size", 32)))
     source, target = options.pop("source", VIT), options.pop("target", str(data[0]))
-    return measure_discrepancy(source, target, request=request, embedder=folder, **QUICK, **options)
+    return measure(source, target, embedder=folder, **QUICK, **{"input_size": 32, **options})
 
 
 def test_discrepancy_with_the_embedder_of_a_run(modgap, data, trained):
@@ -338,12 +335,12 @@ def test_embedder_of_a_run_of_every_method(data, trained, caplog, name):
 
 def test_embedder_of_another_source_target_or_size(data, trained, tmp_path):
     folder = trained("mona").folder
-    with pytest.raises(UsageError, match=f"another source. Pass --source {VIT}"):
+    with pytest.raises(UsageError, match=f"another source. Pass `source=.{VIT}"):
         after(data, folder, source="random:timm:test_efficientnet")
     other = target_file(tmp_path, "classification", samples=44)
-    with pytest.raises(UsageError, match=f"another target. Pass --target {data[0]}"):
+    with pytest.raises(UsageError, match=f"another target. Pass `target=.{data[0]}"):
         after(data, folder, target=str(other))
-    with pytest.raises(UsageError, match="Pass --input-size 32"):
+    with pytest.raises(UsageError, match="Pass `input_size=32`"):
         after(data, folder, input_size=None)
     with pytest.raises(UsageError, match="have changed since"):
         after(data, folder, custom_data=CustomData(kind="series", x_name="x"))
@@ -404,7 +401,7 @@ def test_record_changed_by_hand_is_refused(data, trained, tmp_path):
 
 
 def test_run_by_the_protocol_of_orca_has_seen_all(data, trained):
-    with pytest.raises(InputError, match="With --protocol orca the test split chose the epoch"):
+    with pytest.raises(InputError, match=r"With `protocol=.orca.` the test split chose the epoch"):
         after(data, trained("emb", protocol="orca").folder)
 
 
@@ -416,9 +413,8 @@ def test_bare_encoder_of_text_with_a_probes_head(hub, tmp_path):
     surrogate.write_text("\n".join(["text,label", *rows]) + "\n")
     target = target_file(tmp_path, "classification", image=False, samples=80)
     done = run(tmp_path / "run", "mona", "hf:small/bert-bare", target, surrogate)
-    request = LogitsRequest(head=f"probe:{surrogate}")
-    options = {"custom_data": CustomData(kind="series"), "request": request, **QUICK}
-    report = measure_discrepancy("hf:small/bert-bare", str(target), embedder=done.folder, **options)
+    options = {"custom_data": CustomData(kind="series"), "head": f"probe:{surrogate}", **QUICK}
+    report = measure("hf:small/bert-bare", str(target), embedder=done.folder, **options)
     assert report.result.n_samples == done.record["samples"]["test"]
     assert report.result.n_source_classes == 4
     assert sorted(report.source_classes) == sorted(NOUNS)

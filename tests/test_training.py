@@ -289,7 +289,7 @@ def test_folder_with_other_files_is_not_written_to(hub, tmp_path, trained):
     with pytest.raises(UsageError, match="empty folder"):
         run(tmp_path / "notes", "finetune", "hf:small/vit", target, tmp_path)
     done = trained("finetune")
-    with pytest.raises(UsageError, match="Pass --resume to continue"):
+    with pytest.raises(UsageError, match="Pass `resume=True` to continue"):
         run(done.folder, "finetune", "hf:small/vit", done.record["target"], tmp_path)
     with pytest.raises(UsageError, match="seed is 0, not 5"):
         run(done.folder, "finetune", "hf:small/vit", done.record["target"], tmp_path / "none", seed=5, resume=True)

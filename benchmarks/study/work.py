@@ -7,10 +7,9 @@ from pathlib import Path
 import torch
 from result_log import ResultLog
 
-from modgap.api.discrepancy import measure_discrepancy
+from modgap.api.discrepancy import measure
 from modgap.distortion.encoders import Encoder
 from modgap.errors import InputError
-from modgap.forward.logits import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
 from modgap.probes.linear_probe import cross_validated_errors
 from modgap.sources import open_source
@@ -102,12 +101,17 @@ def _discrepancy(job: Job, run: Run | None) -> dict | None:
     """Return the search's discrepancy on the test samples, with the run's stage-1 embedder or else the source's."""
     if run is not None and not get_method(job.method).has_embedder_stage:
         return None
-    head = HEADS.get(job.source, "own")
-    size = SIZES.get(job.source)
-    request = LogitsRequest(SampleRequest(split="test", limit=_n_samples(job), input_size=size), head=head)
     try:
-        result = measure_discrepancy(
-            job.source, job.target, embedder=run and run.folder, request=request, trials=10_000, curve=False
+        result = measure(
+            job.source,
+            job.target,
+            split="test",
+            limit=_n_samples(job),
+            input_size=SIZES.get(job.source),
+            head=HEADS.get(job.source, "own"),
+            embedder=run and run.folder,
+            trials=10_000,
+            curve=False,
         ).result
     except InputError as error:
         return {"refused": str(error)}

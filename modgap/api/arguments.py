@@ -3,17 +3,21 @@
 import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
 
 import numpy as np
 
 from modgap.errors import UsageError, unknown_name
 
-__all__ = ["check_arguments"]
+__all__ = ["public_function"]
+
+Parameters = ParamSpec("Parameters")
+Returned = TypeVar("Returned")
 
 DATA = ("logits", "labels", "groups", "merged_groups")
 """Arguments of `modgap.discrepancy.estimate` that are no options."""
@@ -35,7 +39,27 @@ MODEL_HINT = (
 )
 
 
-def check_arguments(
+def public_function(
+    options_of: Callable[..., Any] | None = None,
+) -> Callable[[Callable[Parameters, Returned]], Callable[Parameters, Returned]]:
+    """Return a decorator with which a function checks its arguments before it is run.
+
+    Args:
+        options_of: Function that takes the further keyword arguments; None if the function takes no others.
+    """
+
+    def decorate(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
+        @wraps(function)
+        def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
+            checked_args, checked_kwargs = _check_arguments(function, options_of, args, kwargs)
+            return function(*checked_args, **checked_kwargs)
+
+        return wrapper
+
+    return decorate
+
+
+def _check_arguments(
     function: Callable[..., Any], options_of: Callable[..., Any] | None, args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments of a call, converted to the types of the function's annotations.
@@ -86,7 +110,7 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
         if _is_name(value, of_one) or any(_is_of(value, choice) for choice in of_one):
             return (_convert(name, value, element),)
     way_out = MODEL_HINT if hasattr(value, "state_dict") else ""
-    raise UsageError(f"{name} is {_shown(value)}. Expected {_described(choices)}.{way_out}")
+    raise UsageError(f"`{name}` is {_shown(value)}. Expected {_described(choices)}.{way_out}")
 
 
 def _alternatives(hint: Any) -> tuple[Any, ...]:
@@ -127,11 +151,11 @@ def _converted(name: str, value: Any, choice: Any) -> Any:
     if choice in (str, Path):
         _checked_text(name, str(value))
     if choice is float and math.isnan(value):
-        raise UsageError(f"{name} is nan. Expected a number.")
+        raise UsageError(f"`{name}` is nan. Expected a number.")
     if origin is Mapping:
         of_values = get_args(choice)[1]
         return {
-            _convert(f"a key of {name}", key, str): one if one is None else _convert(f"{name}[{key!r}]", one, of_values)
+            _convert(f"{name}.keys()", key, str): one if one is None else _convert(f"{name}[{key!r}]", one, of_values)
             for key, one in value.items()
         }
     if choice is float and isinstance(value, np.generic):
@@ -142,9 +166,9 @@ def _converted(name: str, value: Any, choice: Any) -> Any:
 
 def _checked_text(name: str, text: str) -> str:
     if not text:
-        raise UsageError(f"{name} is an empty string. Expected a name or a path.")
+        raise UsageError(f"`{name}` is an empty string. Expected a name or a path.")
     if "\0" in text:
-        raise UsageError(f"{name} is {text!r}, which has a null character. Names and paths have none.")
+        raise UsageError(f"`{name}` is {text!r}, which has a null character. Names and paths have none.")
     return text
 
 

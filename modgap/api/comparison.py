@@ -1,10 +1,10 @@
 """`modgap.compare`: systems compared by their errors on the same samples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modgap.api.messages import public_function
+from modgap.api.arguments import public_function
 from modgap.comparison.comparable import collect_targets
 from modgap.comparison.error_table import ErrorTable, table_of_arrays, table_of_frame
 from modgap.comparison.inputs import choose_estimator, discrepancy_table, name_targets, read_inputs
@@ -13,7 +13,7 @@ from modgap.comparison.systems import compare_systems
 from modgap.discrepancy.displayed import DiscrepancyResult
 from modgap.errors import InputError, UsageError
 
-__all__ = ["compare", "compare_paths"]
+__all__ = ["compare"]
 
 
 @public_function()
@@ -51,40 +51,17 @@ def compare(*results: Any, estimator: str | None = None, groups: Any = None) -> 
         >>> result.main.groups, round(result.main.pairs[0].difference.value, 3)
         ((('a', 'b'), ('c',)), -0.002)
     """
-    mappings = [result for result in results if _is_mapping(result)]
+    mappings = [result for result in results if isinstance(result, Mapping)]
     if groups is not None and len(mappings) != 1:
-        raise UsageError("groups applies to one mapping of errors. Pass data frames with a column named group instead.")
+        raise UsageError(
+            "`groups` applies to one mapping of errors. Pass data frames with a column named group instead."
+        )
     numbers = iter(range(1, len(results) + 1))
     tables = [table for result in results for table in _tables(result, next(numbers), len(mappings), groups)]
-    return _compare(tables, estimator)
-
-
-def compare_paths(paths: Sequence[str], estimator: str | None = None) -> ComparisonResult:
-    """Compare the systems of result folders and files of errors, as `modgap compare` does.
-
-    Args:
-        paths: Paths, or NAME=PATH.
-        estimator: Estimator whose held-out errors are compared; None for the default.
-
-    Raises:
-        InputError: If results cannot be read or are not comparable.
-    """
-    return _compare(read_inputs(paths), estimator)
-
-
-def _compare(tables: Sequence[ErrorTable], estimator: str | None) -> ComparisonResult:
     if not tables:
         raise UsageError("There is nothing to compare. Pass at least two results, or one with several systems.")
     targets = collect_targets(name_targets(choose_estimator(tables, estimator)))
     return ComparisonResult(**vars(compare_systems(targets)))
-
-
-def _is_mapping(result: Any) -> bool:
-    return isinstance(result, Mapping)
-
-
-def _is_frame(result: Any) -> bool:
-    return hasattr(result, "columns") and hasattr(result, "set_axis")
 
 
 def _tables(result: Any, number: int, n_mappings: int, groups: Any) -> list[ErrorTable]:
@@ -96,9 +73,9 @@ def _tables(result: Any, number: int, n_mappings: int, groups: Any) -> list[Erro
     if hasattr(result, "folder"):
         return read_inputs([str(result.folder)])
     target = "your errors" if n_mappings < 2 else f"target {number}"
-    if _is_frame(result):
+    if hasattr(result, "columns") and hasattr(result, "set_axis"):
         return [table_of_frame(result, f"data frame {number}", f"target {number}")]
-    if _is_mapping(result):
+    if isinstance(result, Mapping):
         return [table_of_arrays(result, groups, f"mapping {number}", target)]
     raise UsageError(
         f"Argument {number} is of type {type(result).__name__}. Pass the path of a result folder or CSV file, a "
@@ -112,7 +89,7 @@ def _table_of_discrepancy(result: DiscrepancyResult, number: int) -> ErrorTable:
     samples = tested_sample_file(result)
     if samples is None:
         raise InputError(
-            f"Argument {number} has no held-out errors to compare. Measure it with estimators search or soft, and with "
-            "splits of 1 or more."
+            f"Argument {number} has no held-out errors to compare. Measure it with `estimators` search or soft, and "
+            "with `splits` of 1 or more."
         )
     return discrepancy_table(result.to_dict(), samples, f"argument {number}", f"system {number}")

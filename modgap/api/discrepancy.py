@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modgap.api.messages import public_function
-from modgap.api.opening import target_name
+from modgap.api.arguments import public_function
+from modgap.api.opening import open_source, open_target, target_name
 from modgap.discrepancy.control import compare_with_controls
 from modgap.discrepancy.displayed import DiscrepancyResult
 from modgap.discrepancy.estimate import estimate as estimate_discrepancy
@@ -18,12 +18,12 @@ from modgap.formatting import count, format_duration
 from modgap.forward.logits import LogitsRequest, SourceLogits, TrainedEmbedder, read_logits_file, source_logits
 from modgap.forward.sample_request import SampleRequest
 from modgap.progress import Progress
-from modgap.sources import SourceHandle, open_control, open_source
+from modgap.sources import SourceHandle, open_control
 from modgap.statistics.equal_groups import equal_group_rows
-from modgap.targets import CustomData, Target, open_target
+from modgap.targets import CustomData, Target
 from modgap.user_arrays import align_rows, check_lengths, check_source_names, names_of_classes, number_labels, to_numpy
 
-__all__ = ["estimate", "measure", "measure_discrepancy", "measure_logits_file"]
+__all__ = ["estimate", "measure", "measure_logits_file"]
 
 CONTROL_STAGES = ("soft", "held-out search")
 """Stages of the estimation that each control goes through."""
@@ -118,6 +118,7 @@ def measure(
     dtype: str = "float32",
     device: str = "auto",
     batch_size: int | None = None,
+    loader_workers: int | None = None,
     head: str = "own",
     embedder: str | Path | None = None,
     weights: str | None = None,
@@ -143,6 +144,8 @@ def measure(
         dtype: `float32`, or `bfloat16` or `float16` for mixed precision.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: Number of samples in a batch; None for an automatic choice.
+        loader_workers: Number of processes that read and prepare samples ahead of the model; 0 for a thread, None for
+            an automatic choice.
         head: `own` for the source's head, or `probe:SURROGATE` to fit a linear probe for a bare encoder.
         embedder: Folder of a run whose embedder replaces the source's embedder; None for the source's.
         weights: File or folder to take the source's weights from; None for the source's default weights.
@@ -167,89 +170,23 @@ def measure(
         >>> result.result.n_samples, result["search"].held_out < result.result.chance
         (300, True)
     """
-    options |= _estimator_option(estimators)
-    samples = SampleRequest(
-        split=split,
-        limit=limit,
-        seed=seed,
-        input_size=input_size,
-        representation=representation,
-        dtype=dtype,
-        device=device,
-        batch_size=batch_size,
-    )
-    return measure_discrepancy(
-        source,
-        target_name(target),
-        weights=weights,
-        custom_data=CustomData.of(custom_data),
-        data_dir=None if data_dir is None else Path(data_dir),
-        pseudo_classes=pseudo_classes,
-        embedder=embedder,
-        request=LogitsRequest(samples, head=head, compared=options.get("classes")),
-        progress=progress,
-        control=control,
-        per_group=per_group,
-        seed=seed,
-        **options,
-    )
-
-
-def _estimator_option(estimators: str | Sequence[str] | None) -> dict[str, list[str]]:
-    """Return the names of the estimators as a keyword argument, or no argument for None."""
-    if estimators is None:
-        return {}
-    return {"estimators": [estimators] if isinstance(estimators, str) else list(estimators)}
-
-
-def measure_discrepancy(
-    source: str,
-    target: str,
-    *,
-    weights: str | None = None,
-    custom_data: CustomData | None = None,
-    data_dir: Path | None = None,
-    pseudo_classes: int | None = None,
-    embedder: str | Path | None = None,
-    request: LogitsRequest | None = None,
-    progress: Progress | None = None,
-    control: int = 0,
-    **options: Any,
-) -> DiscrepancyResult:
-    """Measure a discrepancy from a request for logits; `measure` builds the request from its arguments.
-
-    Args:
-        source: Name of the source, as for `modgap.sources.open_source`.
-        target: Name or path of the target, as for `modgap.targets.open_target`.
-        weights: File or folder to take the source's weights from; None for the source's default weights.
-        custom_data: Description of custom data: kind, label column, groups and so on.
-        data_dir: Data directory that holds the files of the target's manifest; None for the default one.
-        pseudo_classes: Number of clusters that serve as the classes of a real-valued target; None for a target that
-            has classes.
-        embedder: Folder of a `modgap train` run whose embedder replaces the source's embedder; None for the
-            source's embedder.
-        request: Samples, input size and device of the logits; None for all samples at the source's input size.
-        progress: Called with the name of a stage and the share of its work done since the last call.
-        control: Number of random-weights controls of the source to compare it with; 0 for none.
-        options: Keyword arguments of `modgap.discrepancy.estimate`, and `per_group`.
-
-    Raises:
-        InputError: If the source, the target or their combination cannot be used.
-    """
-    check_minimum("--control", control, 0)
+    check_minimum("control", control, 0)
+    samples = SampleRequest(split, limit, seed, input_size, representation, dtype, device, batch_size, loader_workers)
+    request = LogitsRequest(samples, head=head, compared=options.get("classes"))
+    options |= {**_estimator_option(estimators), "per_group": per_group, "seed": seed}
+    name = target_name(target)
     handle = open_source(source, weights=weights)
-    data = open_target(target, custom_data=custom_data, data_dir=data_dir, pseudo_classes=pseudo_classes)
-    request = request or LogitsRequest()
+    data = open_target(name, custom_data=custom_data, data_dir=data_dir, pseudo_classes=pseudo_classes)
     trained_embedder = None
     if embedder:
         # The run was trained on the target's values, and does not depend on how they are clustered.
-        unclustered = open_target(target, custom_data=custom_data, data_dir=data_dir) if pseudo_classes else data
-        trained_embedder = _load_embedder(embedder, source, handle, target, unclustered, request)
+        unclustered = open_target(name, custom_data=custom_data, data_dir=data_dir) if pseudo_classes else data
+        trained_embedder = _load_embedder(embedder, source, handle, name, unclustered, request)
     if control and (embedder or source.startswith("random:")):
         what = "the embedder of a run" if embedder else f"{source}, which has random weights itself"
-        raise UsageError(f"--control does not apply to {what}. Leave it out.")
+        raise UsageError(f"`control` does not apply to {what}. Leave it out.")
     logits = source_logits(handle, data, request, progress, trained_embedder)
-    result = _result(source, target, logits, progress, options)
+    result = _result(source, name, logits, progress, options)
     if not control:
         return result
     seconds = sum(result.result.seconds.get(stage, 0.0) for stage in CONTROL_STAGES)
@@ -259,6 +196,13 @@ def measure_discrepancy(
         _announce_controls(control - 1, control_logits[0], seconds)
     control_logits += [source_logits(open_control(source, seed), data, request, progress) for seed in range(1, control)]
     return _with_control(result, logits, control_logits, options)
+
+
+def _estimator_option(estimators: str | Sequence[str] | None) -> dict[str, list[str]]:
+    """Return the names of the estimators as a keyword argument, or no argument for None."""
+    if estimators is None:
+        return {}
+    return {"estimators": [estimators] if isinstance(estimators, str) else list(estimators)}
 
 
 def _announce_controls(n_controls: int, logits: SourceLogits, seconds: float) -> None:
@@ -287,7 +231,7 @@ def _with_control(
     tested = result.result.tested_samples
     estimator = result.result.best_estimator
     if tested is None or estimator not in tested.errors:
-        raise UsageError("--control needs held-out errors. Use --estimator search or soft, and --splits 1 or more.")
+        raise UsageError("`control` needs held-out errors. Use `estimators` search or soft, and `splits=1` or more.")
     chosen = {name: options[name] for name in ("weight", "splits", "per_class", "seed", "threads") if name in options}
     source = _chosen_samples(logits, options)
     merged = groups_with_copies(source.logits, source.labels, source.groups).merged_groups
@@ -318,23 +262,31 @@ def _load_embedder(
 
     if request.samples.representation:
         raise UsageError(
-            "--representation does not apply to the embedder of a run. It applies only to the source's embedder. "
-            "Remove --representation or --embedder."
+            "`representation` does not apply to the embedder of a run. It applies only to the source's embedder. "
+            "Remove `representation` or `embedder`."
         )
     return run_embedder(folder, source, handle, target, data, input_size=request.samples.input_size)
 
 
-def measure_logits_file(path: str, *, progress: Progress | None = None, **options: Any) -> DiscrepancyResult:
+def measure_logits_file(
+    path: str,
+    *,
+    estimators: str | Sequence[str] | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> DiscrepancyResult:
     """Measure the modality knowledge discrepancy from a file of logits and labels.
 
     Args:
         path: File to read, see `modgap.forward.logits.read_logits_file`.
+        estimators: One name or several of `montecarlo`, `assignment`, `search` and `soft`; None for all.
         progress: Called with the name of a stage and the share of its work done since the last call.
         options: Keyword arguments of `modgap.discrepancy.estimate`, and `per_group`.
 
     Raises:
         InputError: If the file cannot be read, or its logits and labels cannot be used.
     """
+    options |= _estimator_option(estimators)
     return _result(None, path, read_logits_file(path), progress, options)
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 
-from modgap.api.messages import public_function
+from modgap.api.arguments import public_function
 from modgap.distortion.encoders import FeatureRequest
 from modgap.distortion.measurement import DistortionRequest
 from modgap.distortion.measurement import measure_distortion as measure_encoders

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from modgap.api.messages import public_function
+from modgap.api.arguments import public_function
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.errors import UsageError
 

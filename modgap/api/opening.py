@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modgap.api.messages import public_function
+from modgap.api.arguments import public_function
 from modgap.sources import SourceHandle
 from modgap.sources import open_source as open_source_handle
 from modgap.targets import CustomData, Target

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from modgap.api.messages import public_function
+from modgap.api.arguments import public_function
 from modgap.transfer.run_folder import Run
 from modgap.transfer.trained_model import TrainedModel, load_trained_model
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modgap.api.messages import public_function
+from modgap.api.arguments import public_function
 from modgap.api.opening import target_name
 from modgap.errors import UsageError
 from modgap.forward.sample_request import SampleRequest
@@ -155,4 +155,4 @@ def rank(
 def _check_several(arguments: Mapping[str, Any]) -> None:
     for name, value in arguments.items():
         if value is not None:
-            raise UsageError(f"{name} applies to one target, and target is a list. Rank the targets one by one.")
+            raise UsageError(f"`{name}` applies to one target, and `target` is a list. Rank the targets one by one.")

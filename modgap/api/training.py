@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from modgap.api.messages import public_function
+from modgap.api.arguments import public_function
 from modgap.api.opening import target_name
 from modgap.forward.sample_request import SampleRequest
 from modgap.progress import Progress

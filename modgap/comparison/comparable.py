@@ -18,14 +18,14 @@ __all__ = ["collect_targets"]
 
 REMEDIES = {
     "metric": "Compare runs that are tested by the same metric.",
-    "protocol": "Train both with the same --protocol, because orca chooses the epoch on the test samples.",
-    "weights": "Run both with the same --weight.",
+    "protocol": "Train both with the same `protocol`, because orca chooses the epoch on the test samples.",
+    "weights": "Run both with the same `weight`.",
 }
 SAMPLE_OPTIONS = {
-    DISCREPANCY: "Run both with the same --split, --limit and --seed.",
-    TRAINING: "Train both with the same --limit, --seed and --protocol.",
-    DISTORTION: "Run both with the same --limit and --seed.",
-    RANKING: "Run both with the same --split, --limit and --seed.",
+    DISCREPANCY: "Run both with the same `split`, `limit` and `seed`.",
+    TRAINING: "Train both with the same `limit`, `seed` and `protocol`.",
+    DISTORTION: "Run both with the same `limit` and `seed`.",
+    RANKING: "Run both with the same `split`, `limit` and `seed`.",
     CSV: "Give both files the same samples.",
 }
 
@@ -109,7 +109,7 @@ def _check_same_problem(first: ErrorTable, other: ErrorTable) -> None:
         raise InputError(
             f"The maps of {first.origin} are fitted on {_fitted_on(first.samples.per_class)} and those of "
             f"{other.origin} on {_fitted_on(other.samples.per_class)}. Maps that are fitted on more samples are "
-            "better, so they are not comparable. Run both with the same --per-class."
+            "better, so they are not comparable. Run both with the same `per_class`."
         )
     for name in first.conditions.keys() & other.conditions.keys():
         if first.conditions[name] != other.conditions[name]:
@@ -153,7 +153,7 @@ def _check_same_splits(first: ErrorTable, other: ErrorTable) -> None:
     if not np.array_equal(_groups(first, one), _groups(other, two)):
         raise InputError(f"{pair} have different groups of samples. Run both with the same groups, or both without.")
     if not np.allclose(one.weights, two.weights, rtol=1e-6) or (one.strata is None) != (two.strata is None):
-        raise InputError(f"The samples have different weights in {pair}. Run both with the same --weight.")
+        raise InputError(f"The samples have different weights in {pair}. Run both with the same `weight`.")
     if not np.array_equal(one.tested, two.tested):
         raise InputError(
             f"{pair} have errors of different samples: {len(one.tested):,} and {len(two.tested):,} are tested. Run "
@@ -162,7 +162,7 @@ def _check_same_splits(first: ErrorTable, other: ErrorTable) -> None:
     if one.split_seed != two.split_seed or len(one.averages) != len(two.averages):
         raise InputError(
             f"{pair} come from different splits: {count(len(one.averages), 'split')} with seed {one.split_seed}, and "
-            f"{len(two.averages)} with seed {two.split_seed}. Run both with the same --splits and --seed."
+            f"{len(two.averages)} with seed {two.split_seed}. Run both with the same `splits` and `seed`."
         )
 
 
@@ -182,13 +182,13 @@ def _check_between_targets(first: ErrorTable, other: ErrorTable) -> None:
     if first.samples.per_class != other.samples.per_class:
         raise InputError(
             f"On {first.target}, maps are fitted on {_fitted_on(first.samples.per_class)}, and on {other.target} on "
-            f"{_fitted_on(other.samples.per_class)}, so their differences are not comparable. Use the same --per-class "
+            f"{_fitted_on(other.samples.per_class)}, so their differences are not comparable. Use the same `per_class` "
             "for all targets."
         )
     by_class = [next(iter(one.columns.values())).strata is not None for one in (first, other)]
     if by_class[0] != by_class[1]:
         raise InputError(
-            f"Errors are means over classes on one of {first.target} and {other.target} only. Use the same --weight "
+            f"Errors are means over classes on one of {first.target} and {other.target} only. Use the same `weight` "
             "for all targets."
         )
 

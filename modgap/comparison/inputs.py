@@ -70,7 +70,7 @@ def _read_path(path: Path, name: str | None) -> list[ErrorTable]:
         return [read_error_file(path, name)]
     if path.suffix.lower() in (".json", ".npz"):
         raise InputError(
-            f"{path} is a single file{_of_json(path)}. Pass the folder that --out wrote, which also has the errors of "
+            f"{path} is a single file{_of_json(path)}. Pass the folder that `out` wrote, which also has the errors of "
             "the samples in samples.npz."
         )
     raise InputError(
@@ -112,7 +112,7 @@ def choose_estimator(tables: Sequence[ErrorTable], estimator: str | None) -> lis
     discrepancies = [table for table in tables if table.kind == DISCREPANCY]
     if not discrepancies:
         if estimator is not None:
-            raise UsageError(f"--estimator {estimator} applies to folders of modgap discrepancy. Leave it out.")
+            raise UsageError(f"`estimator={estimator!r}` applies to folders of modgap discrepancy. Leave it out.")
         return list(tables)
     name = estimator or _common_estimator(discrepancies)
     _check_estimator(discrepancies, name)
@@ -137,7 +137,7 @@ def _check_estimator(tables: Sequence[ErrorTable], name: str) -> None:
         if name not in table.columns:
             raise InputError(
                 f"{table.origin} has no errors of the estimator {name}, only of {', '.join(table.columns)}. Choose "
-                f"another --estimator, or run again: {table.command} --estimator {name}"
+                f"another `estimator`, or run again: {table.command} --estimator {name}"
             )
 
 
@@ -235,7 +235,7 @@ def read_folder(folder: Path) -> list[ErrorTable]:
             ) from error
     raise InputError(
         f"There are no results in {folder}. Pass a folder that modgap discrepancy, distortion, train or rank wrote "
-        "with --out."
+        "with `out`."
     )
 
 
@@ -368,7 +368,7 @@ def _ranking_metric(record: Record) -> str:
 
 def _check_kind(record: Record, path: Path, kind: str) -> None:
     if record.get("kind") != kind:
-        raise InputError(f"{path} is not the record of a {kind}. Pass a folder that modgap wrote with --out.")
+        raise InputError(f"{path} is not the record of a {kind}. Pass a folder that modgap wrote with `out`.")
 
 
 def read_samples(folder: Path, command: str, name: str = SAMPLES_FILE) -> SampleFile:

@@ -343,7 +343,7 @@ def _validate_estimators(
 ) -> tuple[str, ...]:
     """Return the names of estimators in the order in which they run."""
     if isinstance(names, str):
-        raise UsageError(f"estimators is the text {names!r}. Expected a list of names, such as [{names!r}].")
+        raise UsageError(f"`estimators` is the text {names!r}. Expected a list of names, such as [{names!r}].")
     for name in names:
         if name not in ESTIMATORS:
             raise unknown_name("estimator", name, choices)
@@ -354,7 +354,9 @@ def _validate_estimators(
     if permutations_for not in PERMUTABLE:
         raise unknown_name("estimator for permutations", permutations_for, PERMUTABLE)
     if permutations and permutations_for not in (*names, "soft"):
-        raise UsageError(f"permutations_for is {permutations_for}, which is not among the estimators. Add it to them.")
+        raise UsageError(
+            f"`permutations_for` is {permutations_for}, which is not among the estimators. Add it to them."
+        )
     return tuple(name for name in ESTIMATORS if name in names)
 
 
@@ -362,8 +364,8 @@ def _validate_numbers(**limits: tuple[Any, float]) -> None:
     """Raise a UsageError for the first number that is out of range or not whole; each is (value, minimum)."""
     for name, (value, minimum) in limits.items():
         if not (value is None or name in FRACTIONAL or isinstance(value, Integral)):
-            raise UsageError(f"{name} is {value!r}. Expected a number without a fraction.")
+            raise UsageError(f"`{name}` is {value!r}. Expected a number without a fraction.")
         if value is not None and not value >= minimum:
-            raise UsageError(f"{name} is {value}. Expected a number of at least {minimum}.")
+            raise UsageError(f"`{name}` is {value}. Expected a number of at least {minimum}.")
         if value is not None and value >= LARGEST_NUMBER:
-            raise UsageError(f"{name} is {value}. Expected a number below 2**62.")
+            raise UsageError(f"`{name}` is {value}. Expected a number below 2**62.")

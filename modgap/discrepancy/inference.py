@@ -50,8 +50,7 @@ __all__ = [
 
 ORDERED = (
     "Samples that follow each other in a group are alike, in their labels and in the source's outputs, so the p-value "
-    'of shuffled labels is too low. Pass --permutations-by shifts (in Python permutations_by="shifts") if the samples '
-    "are in the order of time."
+    'of shuffled labels is too low. Pass `permutations_by="shifts"` if the samples are in the order of time.'
 )
 """Warning if labels are shuffled inside groups whose samples are not exchangeable."""
 
@@ -260,7 +259,7 @@ def _search_progress(task: InferenceTask, n_folds: int) -> Callable[[float], Non
         expected = (time.perf_counter() - began) * n_folds / task.inputs.threads
         if n_done[0] == 1 and expected > ANNOUNCED_SECONDS:
             log.info(
-                "The search on %d parts of the samples takes about %.0f s %s. Pass --estimator soft to skip it.",
+                'The search on %d parts of the samples takes about %.0f s %s. Pass `estimators="soft"` to skip it.',
                 n_folds,
                 expected,
                 describe_threads(task.inputs.threads),

@@ -104,7 +104,7 @@ def k_way(
     if (counts > 0).sum() < classes:
         raise InputError(
             f"Only {(counts > 0).sum()} classes have at least two samples or groups, so {classes} classes cannot be "
-            "compared at a time. Use a smaller --classes."
+            "compared at a time. Use a smaller `classes`."
         )
     if per_class is not None:
         draw_per_class(space, split_groups, per_class, 1, inputs.seed)
@@ -132,13 +132,13 @@ def validate_k_way(space: LabelSpace, classes: int, n_source_classes: int) -> No
     if space.weights is not None or len(space.labels) != len(space):
         raise InputError(
             "The target is multi-label. Only targets with one label for each sample can be compared some classes at a "
-            "time. Remove --classes."
+            "time. Remove `classes`."
         )
     most = min(space.n_classes, n_source_classes)
     if classes > most:
         raise InputError(
             f"Cannot compare {classes} classes at a time: the target has {space.n_classes} classes and the source "
-            f"{n_source_classes}. Compare at most {most} classes at a time (--classes {most})."
+            f"{n_source_classes}. Compare at most {most} classes at a time (`classes={most}`)."
         )
 
 

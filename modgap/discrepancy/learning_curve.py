@@ -56,14 +56,14 @@ def draw_per_class(space: LabelSpace, groups: np.ndarray | None, per_class: int,
             groups to test on. The message names the largest n.
     """
     if space.weights is not None or len(space.labels) != len(space):
-        raise InputError("The target is multi-label, so samples cannot be drawn by class. Remove --per-class.")
+        raise InputError("The target is multi-label, so samples cannot be drawn by class. Remove `per_class`.")
     splits = per_class_splits(space.labels, groups, per_class, n_repeats, seed)
     if _leaves_enough(splits, space.labels, groups, per_class):
         return splits
     largest = largest_per_class(space.labels, groups, n_repeats, seed)
     units = f"{MIN_TEST_SAMPLES} samples" + ("" if groups is None else f" and {MIN_TEST_GROUPS} groups")
-    way_out = f"Use at most --per-class {largest}." if largest else "There are too few samples for --per-class."
-    raise InputError(f"--per-class is {per_class}, which leaves fewer than {units} of some class to test on. {way_out}")
+    way_out = f"Use at most `per_class={largest}`." if largest else "There are too few samples for `per_class`."
+    raise InputError(f"`per_class` is {per_class}, which leaves fewer than {units} of some class to test on. {way_out}")
 
 
 def largest_per_class(labels: np.ndarray, groups: np.ndarray | None, n_repeats: int, seed: int) -> int:

@@ -118,7 +118,7 @@ def _announce(permutations: int, seconds_per_run: float, threads: int) -> None:
     expected = permutations * seconds_per_run
     if expected > ANNOUNCED_SECONDS:
         log.info(
-            "Up to %d permutations take up to %.0f s %s. Pass --permutations 0 to skip them.",
+            "Up to %d permutations take up to %.0f s %s. Pass `permutations=0` to skip them.",
             permutations,
             expected,
             describe_threads(threads),

@@ -128,8 +128,8 @@ def _input_size_advice(run: Run) -> str:
     """Return the input size of a run in a sentence. The weights of many encoders depend on it."""
     size = run.record["input_size"]
     if size is None:
-        return "The run has the source's default input size. Leave out --input-size."
-    return f"The run was trained with --input-size {size}. Pass the same."
+        return "The run has the source's default input size. Leave out `input_size`."
+    return f"The run was trained with `input_size={size}`. Pass the same."
 
 
 def encoders_of_runs(
@@ -205,7 +205,8 @@ def _select_epochs(run: Run, epochs: Epochs) -> list[int | None]:
     if epochs == "all":
         if not run.saved_epochs:
             raise InputError(
-                f"The run in {run.folder} kept no epochs. Train with --set 'stage2.keep_epochs=[1, 5]' to keep some."
+                f"The run in {run.folder} kept no epochs. "
+                'Train with `settings={"stage2.keep_epochs": [1, 5]}` to keep some.'
             )
         return list(run.saved_epochs)
     if missing := [epoch for epoch in epochs if epoch not in run.saved_epochs]:

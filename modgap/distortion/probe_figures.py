@@ -78,7 +78,7 @@ def probe_frame(result: SurrogateResult) -> pd.DataFrame:
     """
     cells = _drawn_cells(result)
     if not cells:
-        raise UsageError("There is no run to draw. Pass at least one with --run.")
+        raise UsageError("There is no run to draw. Pass at least one with `runs`.")
     rows = []
     for cell in cells:
         about = {"target": cell.target, "series": cell.method, "is_worse": _raises_error(result, cell)}

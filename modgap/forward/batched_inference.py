@@ -185,7 +185,7 @@ class ModelRunner:
         source_input = self.source.input
         if isinstance(source_input, ImageInput):
             height, width = source_input.size
-            return f"The source fails on one image of {height} x {width} pixels ({reason}). Try another --input-size."
+            return f"The source fails on one image of {height} x {width} pixels ({reason}). Try another `input_size`."
         return f"The source fails on one piece of {source_input.kind} ({reason})."
 
     def _forward(self, pieces: Sequence[Any]) -> np.ndarray:

@@ -243,7 +243,7 @@ def _available_rows(
     if split != "all":
         rows = rows[np.asarray(table.splits)[rows] == SPLITS.index(split)]
     if len(rows) == 0:
-        raise InputError(f"Split {split} has no sample{_unseen_note(embedder)}. Choose another --split.")
+        raise InputError(f"Split {split} has no sample{_unseen_note(embedder)}. Choose another `split`.")
     return rows
 
 
@@ -264,10 +264,10 @@ def _without_head_training_rows(rows: np.ndarray, table: Table, request: LogitsR
     train = SPLITS.index("train")
     if request.samples.split == "train":
         raise UsageError(
-            f"--head {request.head} is fitted on the training samples of this target, so it cannot be evaluated on "
-            "them. Use --split test."
+            f"`head={request.head!r}` is fitted on the training samples of this target, so it cannot be evaluated on "
+            'them. Use `split="test"`.'
         )
-    log.warning("--head %s is fitted on the training samples of this target. These samples are left out.", request.head)
+    log.warning("`head=%r` is fitted on the training samples of this target. These samples are left out.", request.head)
     is_train: np.ndarray = np.asarray(table.splits)[rows] == train
     remaining: np.ndarray = rows[~is_train]
     return remaining
@@ -290,8 +290,8 @@ def _check_no_class_is_lost(
     split = request.samples.split or "all"
     limit = request.samples.limit if is_limited else None
     names = ", ".join(str((table.classes or ())[k]) for k in absent[:NAMES_SHOWN])
-    selection = f"Split {split}" + (f" with --limit {limit}" if limit else "")
-    way_out = "Use --split all or a larger --limit." if limit else "Use --split all."
+    selection = f"Split {split}" + (f" with `limit={limit}`" if limit else "")
+    way_out = 'Use `split="all"` or a larger `limit`.' if limit else 'Use `split="all"`.'
     if embedder and split == "all" and not limit:
         way_out = "Train the embedder with more samples in the test split."
     raise InputError(

@@ -41,7 +41,7 @@ class SampleRequest:
         >>> SampleRequest(limit=0)
         Traceback (most recent call last):
         ...
-        modgap.errors.UsageError: --limit is 0, but it must be at least 1.
+        modgap.errors.UsageError: `limit` is 0, but it must be at least 1.
     """
 
     split: str | None = None
@@ -60,14 +60,14 @@ class SampleRequest:
             raise unknown_name("split", str(self.split), SPLIT_NAMES)
         if self.dtype not in DTYPE_NAMES:
             raise unknown_name("dtype", self.dtype, DTYPE_NAMES)
-        check_minimum("--limit", self.limit, 1)
-        check_minimum("--seed", self.seed, 0)
+        check_minimum("limit", self.limit, 1)
+        check_minimum("seed", self.seed, 0)
         if self.seed >= SEED_LIMIT:
-            raise UsageError(f"--seed is {self.seed}. Expected an integer below 2**62.")
-        check_minimum("--input-size", self.input_size, 1)
-        check_maximum("--input-size", self.input_size, LARGEST_INPUT)
-        check_minimum("--batch-size", self.batch_size, 1)
-        check_minimum("--loader-workers", self.loader_workers, 0)
+            raise UsageError(f"`seed` is {self.seed}. Expected an integer below 2**62.")
+        check_minimum("input_size", self.input_size, 1)
+        check_maximum("input_size", self.input_size, LARGEST_INPUT)
+        check_minimum("batch_size", self.batch_size, 1)
+        check_minimum("loader_workers", self.loader_workers, 0)
 
     @property
     def split_label(self) -> str:
@@ -84,5 +84,5 @@ class SampleRequest:
         for name in names:
             if getattr(self, name) != defaults[name]:
                 raise UsageError(
-                    f"{name} is {getattr(self, name)!r}, but it does not apply to {purpose}. Leave it out."
+                    f"`{name}` is {getattr(self, name)!r}, but it does not apply to {purpose}. Leave it out."
                 )

@@ -76,12 +76,12 @@ def open_head_surrogate(head: str) -> Target:
     """
     kind, _, name = head.partition(":")
     if kind != "probe" or not name:
-        raise UsageError(f"--head is {head!r}, but it must be own, none or probe:SURROGATE.")
+        raise UsageError(f"`head` is {head!r}, but it must be own, none or probe:SURROGATE.")
     surrogate = open_surrogate_target(name)
     if surrogate.split is not None:
         raise UsageError(
-            f"--head {head} names a split, but a head is always fitted on the training split. "
-            f"Pass --head probe:{parse_surrogate_name(name)[0]}."
+            f"`head={head!r}` names a split, but a head is always fitted on the training split. "
+            f'Pass `head="probe:{parse_surrogate_name(name)[0]}"`.'
         )
     return surrogate.target
 
@@ -103,8 +103,8 @@ def default_surrogate(source: str | SourceHandle) -> tuple[str, str]:
     if surrogate is None:
         raise UsageError(
             f"No labeled data of the modality of source {name} is registered. "
-            "Name a target or your own data, with --set stage1.surrogate=NAME for training or --surrogate NAME for "
-            "distortion."
+            'Name a target or your own data, with `settings={"stage1.surrogate": "NAME"}` for training or '
+            '`surrogates="NAME"` for distortion.'
         )
     return surrogate
 

@@ -211,7 +211,7 @@ def _choose_representation(spec: InputSpec, table: Table, source_input: Input, r
         )
     if requested and requested not in possible:
         raise UsageError(
-            f"--representation {requested} does not apply. A source that takes {source_input.kind} can take "
+            f"`representation={requested!r}` does not apply. A source that takes {source_input.kind} can take "
             f"{spec.kind} samples as {' or '.join(possible)}."
         )
     if requested:
@@ -228,7 +228,7 @@ def _choose_plugin(name: str, spec: InputSpec, source_input: Input) -> str:
     found = _plugin(name)
     if (found.samples, found.source) != (spec.kind, source_input.kind):
         raise UsageError(
-            f"--representation {name} does not apply. It turns {found.samples} into input of sources that take "
+            f"`representation={name!r}` does not apply. It turns {found.samples} into input of sources that take "
             f"{found.source}, but the samples are {spec.kind} and the source takes {source_input.kind}."
         )
     return name

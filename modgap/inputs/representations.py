@@ -97,7 +97,7 @@ def spectrogram(series: np.ndarray) -> np.ndarray:
     if length < size // 2:
         raise InputError(
             f"A series of {length} values is too short for a spectrogram, which needs at least {size // 2}. "
-            "Use --representation fold."
+            'Use `representation="fold"`.'
         )
     transform = ShortTimeFFT(hann(size, sym=False), size // 4, fs=1.0)
     magnitude: np.ndarray = np.abs(transform.stft(series.astype(np.float64), axis=-1))

@@ -46,7 +46,7 @@ def targets_of_names(names: Sequence[str], pseudo_classes: int | None = None) ->
         raise UsageError("No target was named. Run `modgap targets` for a list of them.")
     tasks = {name: open_target(name).manifest.task for name in names}
     if pseudo_classes and "regression" not in tasks.values():
-        raise UsageError("--pseudo-classes applies to real-valued targets, but all of these have classes.")
+        raise UsageError("`pseudo_classes` applies to real-valued targets, but all of these have classes.")
     return [
         {"name": absolute_path(name), "pseudo_classes": pseudo_classes if task == "regression" else None}
         for name, task in tasks.items()
@@ -416,7 +416,7 @@ def parse_shard(text: str) -> tuple[int, int]:
     number, slash, total = text.partition("/")
     if not slash or not number.isdecimal() or not total.isdecimal() or not 1 <= int(number) <= int(total):
         raise UsageError(
-            f"--shard is {text}. Expected I/N with I from 1 to N, such as 1/4. For a scheduler that counts from 0, add "
-            "1: --shard $((INDEX + 1))/4."
+            f"`shard` is {text}. Expected I/N with I from 1 to N, such as 1/4. For a scheduler that counts from 0, add "
+            '1: `shard="$((INDEX + 1))/4"`.'
         )
     return int(number), int(total)

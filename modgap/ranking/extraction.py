@@ -313,7 +313,7 @@ def _candidate_heads(request: LogitsRequest, surrogate: SurrogateReference, targ
     if request.head not in ("own", "none") and open_head_surrogate(request.head).fingerprint == target.fingerprint:
         raise UsageError(
             f"The head {request.head} would be fitted on the target itself. Name other labeled data of the source's "
-            "modality in --head probe:SURROGATE, or pass --head auto for the data that modgap knows of."
+            'modality in `head="probe:SURROGATE"`, or pass `head="auto"` for the data that modgap knows of.'
         )
     return [request.head]
 

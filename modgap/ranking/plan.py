@@ -165,8 +165,8 @@ def list_rows(sources: Sequence[str], request: RankRequest) -> list[RowName]:
 def _check_names(sources: Sequence[str], request: RankRequest) -> None:
     """Raise a UsageError for unknown names before anything is computed. Other failures get a row with the reason."""
     _check_error_options(request.errors)
-    check_minimum("--resamples", request.resamples, 0)
-    check_minimum("--pilot", request.pilot, 0)
+    check_minimum("resamples", request.resamples, 0)
+    check_minimum("pilot", request.pilot, 0)
     for name in (*request.scores, *filter(None, [request.by])):
         get_score(name)
     for name in sources:
@@ -180,19 +180,19 @@ def _check_names(sources: Sequence[str], request: RankRequest) -> None:
 
 def _check_pilot(task: str, kind: str, request: RankRequest) -> None:
     if request.pilot and task != CLASSIFICATION:
-        raise UsageError(f"--pilot needs a target with one class for each sample, and this is a {task} target.")
+        raise UsageError(f"`pilot` needs a target with one class for each sample, and this is a {task} target.")
     if request.pilot and kind == "text":
         raise UsageError(
-            "--pilot trains, and training does not support texts, of which this target consists. Pass --by "
-            "linear-probe instead, which fits a model to the features of each source."
+            "`pilot` trains, and training does not support texts, of which this target consists. Pass "
+            '`by="linear-probe"` instead, which fits a model to the features of each source.'
         )
 
 
 def _check_error_options(options: ErrorOptions) -> None:
     if options.weight is not None and options.weight not in WEIGHTS:
         raise unknown_name("weight", options.weight, WEIGHTS)
-    check_minimum("--splits", options.splits, 1)
-    check_minimum("--per-class", options.per_class, 1)
+    check_minimum("splits", options.splits, 1)
+    check_minimum("per_class", options.per_class, 1)
 
 
 def _list_scores(by: str, request: RankRequest) -> tuple[str, ...]:
@@ -223,11 +223,11 @@ def _choose_ranking_score(table: Table, request: RankRequest) -> str:
     usable = ", ".join(_usable_scores(task, headless=headless))
     if task not in score.tasks:
         raise UsageError(
-            f"The score {score.name} is not defined for {task} targets. Pass one of these to --by: {usable}."
+            f"The score {score.name} is not defined for {task} targets. Pass one of these to `by`: {usable}."
         )
     if score.needs_logits and headless:
         raise UsageError(
-            f"The score {score.name} needs a classification head. Remove --head none, or pass one of these to --by: "
+            f'The score {score.name} needs a classification head. Remove `head="none"`, or pass one of these to `by`: '
             f"{usable}."
         )
     return score.name

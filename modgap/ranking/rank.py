@@ -214,7 +214,7 @@ def _tell_fitted_heads(results: Mapping[str, Extracted | Failure]) -> None:
         if kind == "probe":
             log.warning(
                 "A linear head was fitted on %s for %s, which %s no classification head. Scores of logits depend on "
-                "it. Choose other data with --head probe:SURROGATE, or leave these scores out with --head none.",
+                'it. Choose other data with `head="probe:SURROGATE"`, or leave these scores out with `head="none"`.',
                 surrogate,
                 ", ".join(names),
                 "has" if len(names) == 1 else "have",

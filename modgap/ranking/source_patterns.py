@@ -96,5 +96,5 @@ def parse_layers(text: str) -> tuple[int, ...] | None:
         return None
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdecimal() and 0 < int(part) < 10_000 for part in parts):
-        raise UsageError(f"--layers is {text!r}. Expected last, all, or numbers of layers from 1 such as 2,4.")
+        raise UsageError(f"`layers` is {text!r}. Expected last, all, or numbers of layers from 1 such as 2,4.")
     return tuple(sorted({int(part) for part in parts}))

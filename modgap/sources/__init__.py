@@ -202,9 +202,9 @@ def open_source(name: str, *, weights: str | None = None) -> SourceHandle:
     base_name = pretrained_name(name)
     seed = 0 if is_control(name) else None
     if is_control(name) and file:
-        raise UsageError("--weights does not apply to a random: source, whose weights are random. Leave it out.")
+        raise UsageError("`weights` does not apply to a random: source, whose weights are random. Leave it out.")
     if file and not file.exists():
-        raise InputError(f"There is no file or folder of weights at {file}. Pass an existing path to --weights.")
+        raise InputError(f"There is no file or folder of weights at {file}. Pass an existing path to `weights`.")
     if base_name in ALIASES:
         return ALIASES[base_name].origin.open(name, file, seed)
     if base_name.startswith("timm:"):
@@ -239,11 +239,12 @@ def _open_local(name: str, base_name: str, weights: Path | None) -> SourceHandle
             return _open_model_folder(ModelFiles(display_name, weights), seed)
         return _open_model_folder(ModelFiles(display_name, folder, None, weights), seed)
     if folder.is_file() and folder.suffix.lower() == ".onnx":
-        raise UsageError(f"{base_name} is an ONNX file. Use --source {name.removesuffix(base_name)}onnx:{base_name}.")
+        source = f"{name.removesuffix(base_name)}onnx:{base_name}"
+        raise UsageError(f"{base_name} is an ONNX file. Use `source={source!r}`.")
     if folder.is_file():
         raise UsageError(
             f"{base_name} is a file of weights, which does not contain the architecture. "
-            f"Use --source timm:NAME --weights {base_name}."
+            f'Use `source="timm:NAME", weights={base_name!r}`.'
         )
     prefix = name.removesuffix(base_name)
     if _is_timm_model(base_name):
@@ -281,6 +282,6 @@ def _open_model_folder(files: ModelFiles, control_seed: int | None) -> SourceHan
 
 def _configuration_hint(folder: Path) -> str:
     return (
-        "It has to name a timm `architecture` or transformers `architectures`. "
-        f"Otherwise, use --source timm:NAME --weights {folder}."
+        'It has to name a timm "architecture" or transformers "architectures". '
+        f'Otherwise, use `source="timm:NAME", weights={str(folder)!r}`.'
     )

@@ -158,7 +158,7 @@ def headless_error(name: str) -> HeadlessError:
     """Return the error for a model without a classification head where one is needed."""
     return HeadlessError(
         f"Source {name} has no classification head. "
-        "Fit one on labeled data of its modality with --head probe:SURROGATE."
+        'Fit one on labeled data of its modality with `head="probe:SURROGATE"`.'
     )
 
 

@@ -28,16 +28,16 @@ def equal_group_rows(groups: ArrayLike | None, per_group: int, seed: int) -> np.
         InputError: If a group has fewer samples.
     """
     if per_group < 1:
-        raise UsageError(f"per_group is {per_group}. Expected a number of at least 1.")
+        raise UsageError(f"`per_group` is {per_group}. Expected a number of at least 1.")
     if groups is None:
-        raise UsageError("--per-group needs groups, and the samples have none. Leave it out.")
+        raise UsageError("`per_group` needs groups, and the samples have none. Leave it out.")
     numbers = number_groups(groups, len(to_numpy(groups, "groups")))
     sizes = np.bincount(numbers)
     if sizes.min() < per_group:
         n_small = int((sizes < per_group).sum())
         raise InputError(
-            f"--per-group is {per_group}, but {count(n_small, 'group')} of {len(sizes)} have fewer samples. "
-            f"The smallest group has {count(int(sizes.min()), 'sample')}. Pass --per-group {int(sizes.min())} or less."
+            f"`per_group` is {per_group}, but {count(n_small, 'group')} of {len(sizes)} have fewer samples. "
+            f"The smallest group has {count(int(sizes.min()), 'sample')}. Pass `per_group={int(sizes.min())}` or less."
         )
     order = np.random.default_rng([seed, EQUAL_GROUPS_SALT]).permutation(len(numbers))
     by_group = order[np.argsort(numbers[order], kind="stable")]

@@ -212,7 +212,7 @@ def _lock_folder(folder: Path) -> int:
         except BlockingIOError as error:
             raise InputError(
                 f"Another modgap process is writing to {folder} ({_lock_holder(path)}). Wait for its end, or pass "
-                "another --out."
+                "another `out`."
             ) from error
         since = time.strftime("%Y-%m-%d %H:%M:%S")
         record = {"process": os.getpid(), "host": socket.gethostname(), "since": since}

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 __all__ = [
-    "FIELD_OF_OPTION",
+    "OPTION_OF_FIELD",
     "PICTURES",
     "CustomData",
     "ManifestAndFiles",
-    "check_options",
+    "check_fields",
     "custom_data_manifest",
     "describe_path",
     "is_custom_data",
@@ -51,20 +51,20 @@ log = logging.getLogger("modgap")
 
 LETTERS_AND_DIGITS = ("Ll", "Lm", "Lo", "Nd")
 """Unicode categories that the name of a target starts with. Combining marks may follow."""
-FIELD_OF_OPTION = {
+OPTION_OF_FIELD = {
     "kind": "kind",
-    "label": "label_column",
-    "label-type": "label_type",
-    "series": "series_column",
-    "time": "time_column",
+    "label_column": "label",
+    "label_type": "label-type",
+    "series_column": "series",
+    "time_column": "time",
     "group": "group",
-    "x": "x_name",
-    "y": "y_name",
+    "x_name": "x",
+    "y_name": "y",
     "background": "background",
     "columns": "columns",
     "fill": "fill",
 }
-"""Field of CustomData that each command-line option sets, without the option's dashes."""
+"""Command-line option that sets each field of CustomData, without the option's dashes."""
 PICTURES = {"kind": "image", "channels": ["red", "green", "blue"], "low": 0, "high": 255}
 """Description of the input of images in files."""
 
@@ -116,32 +116,25 @@ class CustomData:
         if not isinstance(description, Mapping):
             return description
         for name in description:
-            if name not in cls.__dataclass_fields__:
-                fields = [FIELD_OF_OPTION[name]] if name in FIELD_OF_OPTION else cls.__dataclass_fields__
+            if name not in OPTION_OF_FIELD:
+                fields = [field for field, option in OPTION_OF_FIELD.items() if option == name] or OPTION_OF_FIELD
                 raise unknown_name("field of custom_data", name, fields)
         return cls(**description)
 
-    @classmethod
-    def from_options(cls, options: Mapping[str, str | None]) -> "CustomData":
-        """Return the description that command-line options give.
-
-        Args:
-            options: Values by option, without the option's dashes (the keys of FIELD_OF_OPTION). Other options are
-                ignored.
-        """
-        return cls(**{field: options.get(option) for option, field in FIELD_OF_OPTION.items()})
+    def fields(self) -> dict[str, str]:
+        """Return the fields that are not None."""
+        return {field: value for field in OPTION_OF_FIELD if (value := getattr(self, field)) is not None}
 
     def options(self) -> dict[str, str]:
         """Return the fields that are not None, by the command-line option that sets each, without its dashes."""
-        values = {option: getattr(self, field) for option, field in FIELD_OF_OPTION.items()}
-        return {option: value for option, value in values.items() if value is not None}
+        return {OPTION_OF_FIELD[field]: value for field, value in self.fields().items()}
 
 
-def check_options(path: Path, custom_data: CustomData, allowed: tuple[str, ...]) -> None:
-    """Raise a UsageError for the first option that does not apply to the data at a path."""
-    for option in custom_data.options():
-        if option not in allowed:
-            raise UsageError(f"--{option} does not apply to target {path}")
+def check_fields(path: Path, custom_data: CustomData, allowed: tuple[str, ...]) -> None:
+    """Raise a UsageError for the first field that does not apply to the data at a path."""
+    for field in custom_data.fields():
+        if field not in allowed:
+            raise UsageError(f'`custom_data["{field}"]` does not apply to target {path}')
 
 
 def describe_path(
@@ -208,7 +201,7 @@ def custom_data_manifest(path: Path, custom_data: CustomData) -> ManifestAndFile
 def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     if (path / "x.npy").is_file():
         return _arrays_manifest(path, custom_data)
-    check_options(path, custom_data, ("group", "background"))
+    check_fields(path, custom_data, ("group", "background"))
     images = list_files(path, IMAGE_SUFFIXES)
     sounds = list_files(path, SOUND_SUFFIXES)
     if images and sounds:
@@ -224,7 +217,7 @@ def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
         check_background(background)
         options["background"] = background
         return describe_path(path, "image_folder", options, PICTURES, group=group)
-    check_options(path, custom_data, ("group",))
+    check_fields(path, custom_data, ("group",))
     from modgap.targets.sound import common_rate
 
     rate = common_rate(sounds)
@@ -249,14 +242,19 @@ def _arrays_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     from modgap.targets.readers.arrays import check_array_names, map_arrays, read_array_headers
 
     if custom_data.kind not in (None, "image", "series"):
-        raise UsageError(f"--kind {custom_data.kind} does not apply to {path}. Choose image or series.")
+        raise UsageError(
+            f'`custom_data={{"kind": {custom_data.kind!r}}}` does not apply to {path}. Choose image or series.'
+        )
     if has_suffix(path, (".npy",)):
         return _npy_manifest(path, custom_data)
-    check_options(path, custom_data, ("kind", "group", "x", "y"))
+    check_fields(path, custom_data, ("kind", "group", "x_name", "y_name"))
     headers = read_array_headers(path)
     x_name = custom_data.x_name or "x"
     y_name = custom_data.y_name or "y"
-    check_array_names(headers, x_name, y_name, path, "Name the samples with --x NAME and the labels with --y NAME.")
+    hint = (
+        'Name the samples with `custom_data={"x_name": "NAME"}` and the labels with `custom_data={"y_name": "NAME"}`.'
+    )
+    check_array_names(headers, x_name, y_name, path, hint)
     kind = custom_data.kind or _array_kind(path, x_name, headers[x_name][0])
     task = _array_task(y_name, *headers[y_name], lambda: map_arrays(path)[y_name])
     names = {"x": custom_data.x_name, "y": custom_data.y_name, "groups": custom_data.group}
@@ -289,14 +287,14 @@ def _array_task(name: str, shape: tuple[int, ...], dtype_kind: str, read: Callab
 
 def _npy_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     """Return the manifest and the files of samples in a `.npy` file, with the labels in another one beside it."""
-    check_options(path, custom_data, ("kind", "group", "y"))
+    check_fields(path, custom_data, ("kind", "group", "y_name"))
     y_name = custom_data.y_name or "y"
     group_name = custom_data.group or "groups"
     labels = path.with_name(f"{y_name}.npy")
     if labels == path or not labels.is_file():
         raise InputError(
             f"There are no labels for {path}. Expected them in {path.with_name('y.npy')}. Name another file of this "
-            "folder with --y NAME, without its suffix .npy."
+            'folder with `custom_data={"y_name": "NAME"}`, without its suffix .npy.'
         )
     shape, _ = read_npy_header(path)
     label_shape, label_type = read_npy_header(labels)
@@ -320,12 +318,14 @@ def _array_kind(path: Path, x_name: str, shape: tuple[int, ...]) -> str:
     if len(shape) == 3:
         raise UsageError(
             f"{x_name} of shape {shape} in {path} can be images (N, H, W) or series (N, channels, length). "
-            "Pass --kind image or --kind series."
+            'Pass `custom_data={"kind": "image"}` or `custom_data={"kind": "series"}`.'
         )
     return "image" if len(shape) > 3 else "series"
 
 
 MIN_SAMPLES = 2
+CSV_FIELDS = ("kind", "label_column", "label_type", "series_column", "time_column", "group", "columns", "fill")
+"""Fields of CustomData that apply to a table that has the samples."""
 MOST_CLASSES = 20
 """More different whole numbers than this, with fewer samples each, are values of a regression target."""
 
@@ -341,14 +341,14 @@ def table_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
 
 def _check_descriptions(path: Path, custom_data: CustomData) -> None:
     """Raise if an option does not apply to any table, has an unknown value, or lacks another one."""
-    columns = ("kind", "label", "label-type", "series", "time", "group", "columns", "fill", "background")
-    check_options(path, custom_data, columns)
+    check_fields(path, custom_data, (*CSV_FIELDS, "background"))
     if custom_data.label_type not in (None, "text", "number"):
-        raise unknown_name("--label-type", str(custom_data.label_type), ("text", "number"))
+        raise unknown_name('`custom_data["label_type"]`', str(custom_data.label_type), ("text", "number"))
     if custom_data.time_column and not custom_data.series_column:
         raise UsageError(
-            f"--time needs --series. --time {custom_data.time_column} orders the rows of a series in long format, and "
-            "--series COLUMN names the column that identifies the series."
+            '`custom_data["time_column"]` needs `custom_data["series_column"]`. '
+            f'`custom_data={{"time_column": {custom_data.time_column!r}}}` orders the rows of a series in long '
+            'format, and `custom_data={"series_column": "COLUMN"}` names the column that identifies the series.'
         )
 
 
@@ -367,7 +367,7 @@ def _task(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
     reason = "some are not whole" if is_real else f"most of the {count(len(values), 'row')} differ in them"
     text = (
         "The labels of %s in column %r are %s different numbers, and %s, so they are read as values of a regression "
-        "target. If they are classes, pass --label-type text."
+        'target. If they are classes, pass `custom_data={"label_type": "text"}`.'
     )
     log.info(text, path, label, f"{len(numbers):,}", reason)
     return "regression"
@@ -375,7 +375,7 @@ def _task(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
 
 def series_file_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     """Return the manifest of a .ts file, or of the pair NAME_TRAIN.ts and NAME_TEST.ts if both exist."""
-    check_options(path, custom_data, ())
+    check_fields(path, custom_data, ())
     task = "regression" if has_real_values(path) else "classification"
     manifest, files = describe_path(path, "ts", {}, {"kind": "series"}, task=task)
     for ending, other in (("_TRAIN", "_TEST"), ("_TEST", "_TRAIN")):
@@ -402,11 +402,11 @@ def _list_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> M
     if custom_data.group is not None:
         options["group_column"] = custom_data.group
     if kind == "image":
-        check_options(path, custom_data, ("kind", "label", "label-type", "group", "background"))
+        check_fields(path, custom_data, ("kind", "label_column", "label_type", "group", "background"))
         options["background"] = custom_data.background or "white"
         input_spec: dict[str, Any] = dict(PICTURES)
     else:
-        check_options(path, custom_data, ("kind", "label", "label-type", "group"))
+        check_fields(path, custom_data, ("kind", "label_column", "label_type", "group"))
         from modgap.targets.sound import common_rate
 
         options["rate"] = common_rate(paths)
@@ -416,10 +416,11 @@ def _list_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> M
 
 
 def _csv_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> ManifestAndFiles:
-    check_options(path, custom_data, ("kind", "label", "label-type", "series", "time", "group", "columns", "fill"))
+    check_fields(path, custom_data, CSV_FIELDS)
     if custom_data.kind not in (None, "table", "series", "text"):
         raise UsageError(
-            f"--kind {custom_data.kind} does not apply to {path}. Choose table, series, text, image or sound."
+            f'`custom_data={{"kind": {custom_data.kind!r}}}` does not apply to {path}. '
+            "Choose table, series, text, image or sound."
         )
     kind = _csv_kind(path, custom_data, frame)
     columns = ("label_column", "label_type", "series_column", "time_column")
@@ -445,13 +446,15 @@ def _csv_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> Ma
 def _check_table_options(path: Path, custom_data: CustomData, kind: str) -> None:
     """Raise if an option does not apply to a table of this kind."""
     if kind == "text" and (custom_data.columns or custom_data.fill):
-        raise UsageError(f"--columns and --fill do not apply to {path}, whose samples are texts.")
+        raise UsageError(
+            f'`custom_data["columns"]` and `custom_data["fill"]` do not apply to {path}, whose samples are texts.'
+        )
     if custom_data.fill not in (None, "mean", "median", "drop"):
-        raise unknown_name("--fill", str(custom_data.fill), ("mean", "median", "drop"))
+        raise unknown_name('`custom_data["fill"]`', str(custom_data.fill), ("mean", "median", "drop"))
     if custom_data.series_column and custom_data.fill in ("mean", "median"):
         raise UsageError(
-            f"--fill {custom_data.fill} does not apply to series in long format, whose rows are moments. Pass "
-            "--fill drop to leave out the moments with missing cells."
+            f'`custom_data={{"fill": {custom_data.fill!r}}}` does not apply to series in long format, whose rows are '
+            'moments. Pass `custom_data={"fill": "drop"}` to leave out the moments with missing cells.'
         )
 
 
@@ -463,8 +466,8 @@ def _csv_kind(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
         return "series"
     if "text" not in frame.columns:
         raise UsageError(
-            f"the rows of {path} can be features or time series. Pass --kind table or --kind series "
-            "(in long format --series COLUMN)."
+            f'the rows of {path} can be features or time series. Pass `custom_data={{"kind": "table"}}` or '
+            '`custom_data={"kind": "series"}` (in long format `custom_data={"series_column": "COLUMN"}`).'
         )
     return "text"
 

@@ -155,16 +155,16 @@ def groups_of_paths(folder: Path, paths: Sequence[Path], group: str) -> np.ndarr
         return _groups_in_table(Path(group), names)
     if group.count(PLACE) != 1:
         raise UsageError(
-            f"--group {group} has {group.count(PLACE)} times {PLACE}. Expected it once in a part of the path, such as "
-            f"/subject{PLACE}_, or a .csv file with the columns file and group."
+            f'`custom_data={{"group": {group!r}}}` has {group.count(PLACE)} times {PLACE}. Expected it once in a part '
+            f"of the path, such as /subject{PLACE}_, or a .csv file with the columns file and group."
         )
     before, after = group.split(PLACE)
     groups = [_group_of(f"/{name}", before, after) for name in names]
     missing = [name for name, found in zip(names, groups, strict=True) if not found]
     if missing:
         raise InputError(
-            f"--group {group} does not match {len(missing):,} of {len(names):,} paths, such as /{missing[0]}. Expected "
-            f"a match in each path relative to {folder}."
+            f'`custom_data={{"group": {group!r}}}` does not match {len(missing):,} of {len(names):,} paths, such as '
+            f"/{missing[0]}. Expected a match in each path relative to {folder}."
         )
     return np.array(groups)
 

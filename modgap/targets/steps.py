@@ -137,7 +137,7 @@ def fill(table: Table, *, statistic: Literal["mean", "median"]) -> Table:
     if empty.any():
         raise InputError(
             f"{int(empty.sum())} of {empty.size} columns have no value in any training sample, so there is nothing to "
-            "fill their missing cells with. Leave these columns out with --columns."
+            'fill their missing cells with. Leave these columns out with `custom_data["columns"]`.'
         )
     values = np.nanmean(training, axis=0) if statistic == "mean" else np.nanmedian(training, axis=0)
     return replace(table, samples=TransformedSamples(table.samples, Filling(values)))

@@ -227,9 +227,9 @@ def _real_values_message(name: str, manifest: Manifest) -> str:
         )
     way_out = "store them as integers"
     if manifest.reader.name in TABLE_READERS:
-        way_out = "pass --label-type text"
+        way_out = 'pass `custom_data={"label_type": "text"}`'
     return (
-        f"target {name} has real values as labels. Pass --pseudo-classes 10, or set pseudo_classes in the manifest, to "
+        f"target {name} has real values as labels. Pass `pseudo_classes=10`, or set pseudo_classes in the manifest, to "
         f"cluster them into classes. If the labels are classes, {way_out}."
     )
 
@@ -282,7 +282,7 @@ def _label_values(table: Table, manifest: Manifest) -> np.ndarray:
     if texts:
         raise InputError(
             f"The target {manifest.name} is a regression target, but its labels are no numbers, such as {texts[0]!r}. "
-            "Without --pseudo-classes such labels are classes."
+            "Without `pseudo_classes` such labels are classes."
         )
     values: np.ndarray = np.array([float(number) for number in numbers if number is not None])[labels]
     return values
@@ -322,7 +322,7 @@ def _class_names(names: Sequence[str], manifest: Manifest) -> list[str]:
         raise InputError(
             f"The manifest {manifest.name} names {count(len(manifest.classes), 'class', 'classes')}, but its data has "
             f"{count(len(names), 'class', 'classes')} of other names (first: {names[0]!r}), so it is not known which "
-            "name is whose. List the names of the data in `classes`, or remove it from the manifest."
+            'name is whose. List the names of the data in "classes", or remove it from the manifest.'
         )
     return list(manifest.classes)
 
@@ -399,7 +399,7 @@ def open_target(
         return target
     is_table = target.data_dir is None and target.manifest.reader.name in TABLE_READERS
     if target.manifest.task != "regression" and not is_table:
-        raise UsageError(f"--pseudo-classes applies to real-valued targets, but {name} has classes")
+        raise UsageError(f"`pseudo_classes` applies to real-valued targets, but {name} has classes")
     changes = {"task": "regression", "pseudo_classes": pseudo_classes}
     return replace(target, manifest=target.manifest.model_copy(update=changes))
 
@@ -409,11 +409,11 @@ def _locate(name: str, custom_data: CustomData, data_dir: Path | None) -> Target
     # The name of a manifest means the manifest, even if a folder has that name (./NAME means the folder).
     if is_custom_data(path) and name not in manifest_names():
         if data_dir is not None:
-            raise UsageError(f"--data-dir applies to manifests, not to target {name}, which is a path itself")
+            raise UsageError(f"`data_dir` applies to manifests, not to target {name}, which is a path itself")
         manifest, files = custom_data_manifest(path, custom_data)
         return Target(manifest, files, cli_arguments=_join_arguments(name, custom_data.options()))
-    if options := custom_data.options():
-        raise UsageError(f"--{next(iter(options))} applies to custom data, not to target {name}")
+    if fields := custom_data.fields():
+        raise UsageError(f'`custom_data["{next(iter(fields))}"]` applies to custom data, not to target {name}')
     if path.suffix == ".toml":
         return _locate_manifest_files(load_manifest(path), name, data_dir, path.parent)
     if path.suffix or "/" in name:

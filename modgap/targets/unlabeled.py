@@ -104,7 +104,7 @@ def _from_arrays(path: Path, spec: InputSpec, x_name: str | None) -> UnlabeledSa
         if name not in arrays:
             raise UsageError(
                 f"{path} has no array {name}. It has: {', '.join(sorted(arrays)) or 'no arrays'}. Name the samples "
-                "with --x NAME."
+                'with `custom_data={"x_name": "NAME"}`.'
             )
         array = arrays[name]
     kind = "image" if spec.kind == "image" else "series"

@@ -86,8 +86,8 @@ class RunEmbedder:
             # The head of a bare encoder pools the features; the probe's layer follows.
             if not isinstance(head, Pooled):
                 raise UsageError(
-                    "--head probe: with a run's embedder works only for sources without a head of their own. "
-                    "Leave out --head."
+                    "`head='probe:'` with a run's embedder works only for sources without a head of their own. "
+                    "Leave out `head`."
                 )
             head = nn.Sequential(head, fitted_head)
         return nn.Sequential(embedder.float(), parts.encoder, head).eval()
@@ -122,7 +122,7 @@ def run_embedder(
     if len(samples.unseen_rows()) == 0:
         hint = ""
         if record["protocol"] == "orca":
-            hint = " With --protocol orca the test split chose the epoch. Train a model with --protocol validation."
+            hint = ' With `protocol="orca"` the test split chose the epoch. Train a model with `protocol="validation"`.'
         raise InputError(f"The run in {run.folder} has seen every sample, so there is none to measure with.{hint}")
     return RunEmbedder(run, samples)
 
@@ -132,8 +132,8 @@ def _check_input_size(run: Run, input_size: int | None) -> None:
     if size == input_size:
         return
     if size is None:
-        raise UsageError(f"The run in {run.folder} has the source's default input size. Leave out --input-size.")
-    raise UsageError(f"The run in {run.folder} has another input size. Pass --input-size {size}.")
+        raise UsageError(f"The run in {run.folder} has the source's default input size. Leave out `input_size`.")
+    raise UsageError(f"The run in {run.folder} has another input size. Pass `input_size={size}`.")
 
 
 def _check_embedder(run: Run) -> None:
@@ -178,7 +178,7 @@ def _check_target(run: Run, name: str, data: Target) -> None:
     if trained == {"manifest": cache_key(fingerprint["manifest"]), "files": fingerprint["files"]}:
         return
     if run.record["target"] != name:
-        raise UsageError(f"The run in {run.folder} is of another target. Pass --target {run.record['target']}.")
+        raise UsageError(f"The run in {run.folder} is of another target. Pass `target={run.record['target']!r}`.")
     raise UsageError(
         f"The data of {name}, its manifest, or the options that describe it have changed since the run in {run.folder} "
         "was trained. Restore them, or train the model again."

@@ -169,7 +169,7 @@ def check_augmentation(name: str, data: TargetData) -> None:
         UsageError: When the samples are of another kind, or have no background levels.
     """
     spec = data.transform.spec
-    way_out = "Pass --set stage2.augmentation=none."
+    way_out = 'Pass `settings={"stage2.augmentation": "none"}`.'
     if name == "crop-flip" and len(data.transform.shape) != 3:
         raise UsageError(
             f"stage2.augmentation=crop-flip is for images, but the samples of this target are series. {way_out}"

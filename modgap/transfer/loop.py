@@ -176,8 +176,9 @@ class _StageLoop:
                     raise
                 raise InputError(
                     "Batch normalization needs more than one sample in each batch, and a batch of "
-                    f"{self.stage.name} has one. Pass a larger --set {self.stage.recipe_section}.batch_size; here it "
-                    f"is {self.settings.batch_size}."
+                    f"{self.stage.name} has one. Pass a larger "
+                    f'`settings["{self.stage.recipe_section}.batch_size"]`; here it is '
+                    f"{self.settings.batch_size}."
                 ) from error
             except RuntimeError as error:
                 # Processes that have exchanged a part of an update cannot begin it again one by one.
@@ -220,7 +221,7 @@ class _StageLoop:
         raise NotFiniteError(
             f"The {quantity} is NaN or infinite in {self.stage.name}, epoch {position.epoch + 1}, update "
             f"{position.update + 1}. {self.training.files.checkpoint_sentence()} The learning rate is {rate:g}. "
-            f"Try a smaller one: --set {self.stage.recipe_section}.learning_rate={rate / 10:g}"
+            f'Try a smaller one: `settings={{"{self.stage.recipe_section}.learning_rate": {rate / 10:g}}}`'
         )
 
     def _finish_epoch(self, position: Position, seconds: float) -> Position:
@@ -415,7 +416,7 @@ def summary_writer() -> Callable[[str], Any]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UsageError(
-            "--tensorboard needs the package tensorboard, which is not installed. "
+            "`tensorboard` needs the package tensorboard, which is not installed. "
             "Run: pip install 'modgap[tensorboard]'"
         ) from error
     writer: Callable[[str], Any] = SummaryWriter

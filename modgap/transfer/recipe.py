@@ -232,7 +232,7 @@ def resolve_recipe(
     except ValidationError as error:
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}." for fault in error.errors()]
         raise UsageError(
-            f"The training settings are invalid. {' '.join(faults)} Correct them with --set KEY=VALUE."
+            f'The training settings are invalid. {" ".join(faults)} Correct them with `settings={{"KEY": VALUE}}`.'
         ) from error
 
 
@@ -296,7 +296,9 @@ def _add_override(record: dict[str, Any], text: str, sections: Mapping[str, type
     key, equals, value = text.partition("=")
     path = key.strip().split(".")
     if not equals or not all(path):
-        raise UsageError(f"--set {text!r} is not of the form KEY=VALUE. Pass for example --set stage1.epochs=5.")
+        raise UsageError(
+            f'`settings` {text!r} is not of the form KEY=VALUE. Pass for example `settings={{"stage1.epochs": 5}}`.'
+        )
     keys = [f"{section}.{name}" for section, model in sections.items() for name in describe_settings(model)]
     keys += [name for name in Recipe.model_fields if name not in sections]
     if ".".join(path) not in keys:

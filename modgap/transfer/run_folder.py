@@ -197,9 +197,11 @@ def check_source(run: Run, name: str, fingerprint: Mapping[str, Any]) -> None:
     if all(trained.get(key) == fingerprint.get(key) for key in ("architecture", "weights")):
         return
     if run.record["source"] != name:
-        raise UsageError(f"The run in {run.folder} started from another source. Pass --source {run.record['source']}.")
+        raise UsageError(
+            f"The run in {run.folder} started from another source. Pass `source={run.record['source']!r}`."
+        )
     raise UsageError(
-        f"The run in {run.folder} started from other weights of {name}. Pass the same file with --weights PATH."
+        f'The run in {run.folder} started from other weights of {name}. Pass the same file with `weights="PATH"`.'
     )
 
 
@@ -226,7 +228,7 @@ def _check_path(folder: Path) -> None:
     except (OSError, UnicodeEncodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not valid Unicode"
         name = visible_name(str(folder))
-        raise UsageError(f"{name} cannot be the folder of a run: {reason}. Pass another --out.") from error
+        raise UsageError(f"{name} cannot be the folder of a run: {reason}. Pass another `out`.") from error
 
 
 def check_folder(folder: Path, *, resume: bool) -> None:
@@ -237,11 +239,11 @@ def check_folder(folder: Path, *, resume: bool) -> None:
     """
     if (folder / RECORD).exists():
         if not resume:
-            raise UsageError(f"{folder} already contains a run. Pass --resume to continue it, or another --out.")
+            raise UsageError(f"{folder} already contains a run. Pass `resume=True` to continue it, or another `out`.")
     elif folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file. Expected a folder for the run. Pass another --out.")
+        raise UsageError(f"{folder} is a file. Expected a folder for the run. Pass another `out`.")
     elif folder.exists() and any(path.name != FOLDER_LOCK for path in folder.iterdir()):
-        raise UsageError(f"{folder} contains other files. Expected a new or empty folder. Pass another --out.")
+        raise UsageError(f"{folder} contains other files. Expected a new or empty folder. Pass another `out`.")
 
 
 def prepare_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> Run:
@@ -267,12 +269,12 @@ def prepare_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> R
     if differences and not is_extended:
         raise UsageError(
             f"The run in {folder} has other settings: {', '.join(differences.values())}. "
-            "Repeat the settings of that run, or pass another --out."
+            "Repeat the settings of that run, or pass another `out`."
         )
     if FILES not in run.record and (is_extended or not run.finished):
         raise UsageError(
             f"The run in {folder} was written by an earlier version of modgap, without checksums, so training does "
-            "not continue from it. Pass another --out."
+            "not continue from it. Pass another `out`."
         )
     if is_extended:
         extended_from = [*(run.record.get("extended_from") or []), before["epochs"]]

@@ -58,9 +58,9 @@ class Sweep:
             UsageError: When no setting or no value is given, or the number of trials is out of range.
         """
         if not self.values or any(not values for values in self.values.values()):
-            raise UsageError("A sweep needs values, such as --sweep stage2.learning_rate=1e-4,3e-4,1e-3.")
+            raise UsageError('A sweep needs values, such as `sweep={"stage2.learning_rate": [1e-4, 3e-4, 1e-3]}`.')
         if self.trials is not None and not 1 <= self.trials <= MOST_TRIALS:
-            raise UsageError(f"--trials is {self.trials}. Expected a number from 1 to {MOST_TRIALS:,}.")
+            raise UsageError(f"`trials` is {self.trials}. Expected a number from 1 to {MOST_TRIALS:,}.")
 
 
 def parse_sweep(texts: Sequence[str], trials: int | None = None) -> Sweep | None:
@@ -72,15 +72,15 @@ def parse_sweep(texts: Sequence[str], trials: int | None = None) -> Sweep | None
     """
     if not texts:
         if trials is not None:
-            raise UsageError("--trials needs --sweep, such as --sweep stage2.learning_rate=1e-4,3e-4,1e-3.")
+            raise UsageError('`trials` needs `sweep`, such as `sweep={"stage2.learning_rate": [1e-4, 3e-4, 1e-3]}`.')
         return None
     values = {}
     for text in texts:
         key, equals, listed = text.partition("=")
         if not equals or not key.strip():
-            raise UsageError(f"--sweep {text!r} is not of the form KEY=VALUE,VALUE,...")
+            raise UsageError(f"`sweep` {text!r} is not of the form KEY=VALUE,VALUE,...")
         if key.strip() in values:
-            raise UsageError(f"--sweep names {key.strip()} twice. Give all its values at once.")
+            raise UsageError(f"`sweep` names {key.strip()} twice. Give all its values at once.")
         values[key.strip()] = tuple(dict.fromkeys(_split_values(listed)))
     return Sweep(values, trials)
 
@@ -109,7 +109,7 @@ def planned_settings(sweep: Sweep, seed: int) -> list[Settings]:
     sizes = [len(values) for values in sweep.values.values()]
     total = math.prod(sizes)
     if sweep.trials is None and total > MOST_TRIALS:
-        raise UsageError(f"The sweep has {total:,} combinations. Pass --trials N to draw N of them at random.")
+        raise UsageError(f"The sweep has {total:,} combinations. Pass `trials=N` to draw N of them at random.")
     if sweep.trials is None or sweep.trials >= total:
         return [dict(zip(sweep.values, values, strict=True)) for values in itertools.product(*sweep.values.values())]
     drawn = itertools.islice(_distinct_positions(sizes, seed), sweep.trials)
@@ -154,7 +154,7 @@ def run_sweep(
     _check_request(request, sweep)
     planned = planned_settings(sweep, request.samples.seed)
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file. Expected a folder for the sweep. Pass another --out.")
+        raise UsageError(f"{folder} is a file. Expected a folder for the sweep. Pass another `out`.")
     with exclusive_folder(folder):
         _check_folder(folder, resume)
         _check_combinations(request, planned)
@@ -175,7 +175,7 @@ def run_sweep(
             message = next(messages, "The metric is not defined.")
             raise InputError(
                 f"None of {count(len(trials), 'trial')} has a validation error. {message} "
-                "Try other values in another --out."
+                "Try other values in another `out`."
             )
         chosen = _with_settings(request, trials[best]["settings"])
         _copy_run(folder / TRIALS / str(best + 1), folder, sweep, trials, best)
@@ -186,12 +186,12 @@ def run_sweep(
 
 def _check_request(request: TrainRequest, sweep: Sweep) -> None:
     if request.protocol == "orca":
-        raise UsageError("A sweep chooses on validation samples, and --protocol orca has none. Leave --protocol out.")
+        raise UsageError('A sweep chooses on validation samples, and `protocol="orca"` has none. Leave `protocol` out.')
     if current_processes(request.samples.device).size > 1:
         raise UsageError("A sweep runs in one process. Start it without torchrun and accelerate launch.")
     fixed = {text.partition("=")[0].strip() for text in request.overrides}
     if both := sorted(fixed & sweep.values.keys()):
-        raise UsageError(f"--set and --sweep both name {both[0]}. Leave one of them out.")
+        raise UsageError(f"`settings` and `sweep` both name {both[0]}. Leave one of them out.")
 
 
 def _check_combinations(request: TrainRequest, planned: Sequence[Settings]) -> None:
@@ -211,10 +211,10 @@ def _check_combinations(request: TrainRequest, planned: Sequence[Settings]) -> N
 
 
 def _with_sweep(error: InputError, combination: Settings) -> str:
-    """Return the message of an error, whose advice names --sweep instead of --set for the settings that are swept."""
-    message = str(error).replace("Correct them with --set KEY=VALUE.", "Correct them with --sweep KEY=VALUE,VALUE.")
+    """Return the message of an error, whose advice names `sweep` instead of `settings` for what is swept."""
+    message = str(error).replace('`settings={"KEY": VALUE}`', '`sweep={"KEY": [VALUE, VALUE]}`')
     for key in combination:
-        message = message.replace(f"--set {key}=", f"--sweep {key}=")
+        message = message.replace(f'`settings={{"{key}": ', f'`sweep={{"{key}": ')
     return message
 
 
@@ -236,9 +236,9 @@ def _check_folder(folder: Path, resume: bool) -> None:
     """Raise an error if a folder cannot be that of a sweep, whatever its settings are."""
     if _has_trained(folder):
         if not resume:
-            raise UsageError(f"{folder} already contains a sweep. Pass --resume to continue it, or another --out.")
+            raise UsageError(f"{folder} already contains a sweep. Pass `resume=True` to continue it, or another `out`.")
     elif any(path.name not in (FOLDER_LOCK, SWEEP, TRIALS) for path in folder.iterdir()):
-        raise UsageError(f"{folder} contains other files. Expected a new or empty folder. Pass another --out.")
+        raise UsageError(f"{folder} contains other files. Expected a new or empty folder. Pass another `out`.")
 
 
 def _prepare(
@@ -251,13 +251,13 @@ def _prepare(
     trials: list[dict[str, Any]] = record["trials"]
     if record["values"] != plain_values(dict(sweep.values)) or len(trials) != len(planned):
         raise UsageError(
-            f"The sweep in {folder} has other values. Repeat those values and trials, or pass another --out."
+            f"The sweep in {folder} has other values. Repeat those values and trials, or pass another `out`."
         )
     differences = settings_differences(record["settings"], settings)
     if differences or [trial["settings"] for trial in trials] != planned:
         raise UsageError(
             f"The sweep in {folder} has other settings: {', '.join(differences.values()) or 'other trials'}. "
-            "Repeat the settings of that sweep, or pass another --out."
+            "Repeat the settings of that sweep, or pass another `out`."
         )
     return trials
 
@@ -334,7 +334,7 @@ def read_sweep(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"Cannot read {path}: {error}.") from error
     if not _is_sweep(record):
-        raise InputError(f"{path} was changed, or another version of modgap wrote it. Pass another --out.")
+        raise InputError(f"{path} was changed, or another version of modgap wrote it. Pass another `out`.")
     content: dict[str, Any] = record
     return content
 

@@ -239,7 +239,7 @@ def _reopen_extended_run(run: Run) -> None:
     if checkpoint is None:
         raise UsageError(
             f"The run in {run.folder} is finished and has no checkpoint, so it cannot have more epochs. "
-            "Train again with another --out."
+            "Train again with another `out`."
         )
     best = checkpoint.position.best
     if best is not None and stage["choose"] == "best" and not best_file(run.folder, best.epoch).exists():

@@ -166,7 +166,7 @@ def _open_surrogate(request: TrainRequest, method: Method, recipe: Recipe, sourc
         raise type(error)(
             f"{error} This concerns {name}, the surrogate of stage 1. "
             f"{register if name in manifest_names() else ''}"
-            "To use another surrogate, pass --set stage1.surrogate=NAME."
+            'To use another surrogate, pass `settings={"stage1.surrogate": "NAME"}`.'
         ) from error
 
 

@@ -52,7 +52,7 @@ __all__ = [
 
 NO_HUB = (
     "a run does not contact a hub unless that is allowed",
-    "If you trust the run, pass --allow-download.",
+    "If you trust the run, pass `allow_download=True`.",
 )
 """Reason for which the source of a run is not downloaded, and how to allow it."""
 LARGEST_SETTING = 1 << 30
@@ -291,7 +291,7 @@ def load_trained_model(
         InputError: When the run is missing, was not finished, or was changed, or when its source is not on this
             machine and may not be downloaded.
     """
-    check_minimum("--batch-size", batch_size, 1)
+    check_minimum("batch_size", batch_size, 1)
     given = expand_user(path)
     if given.is_file():
         if epoch is not None:
@@ -349,7 +349,7 @@ def _weights_file(run: Run, epoch: int | None) -> Path:
         if not run.has_chosen_weights:
             raise InputError(
                 f"The run in {run.folder} has no chosen weights, because it was not finished. Repeat its command with "
-                "--resume first."
+                "`resume=True` first."
             )
         return run.checked(run.weights)
     path = epoch_file(run.folder, epoch)
@@ -552,7 +552,7 @@ def _csv_text(predictions: Predictions) -> str:
     if values.shape[1] > MOST_COLUMNS:
         raise UsageError(
             f"A prediction has {values.shape[1]:,} values, and a row of a CSV file at most {MOST_COLUMNS:,}. "
-            "Pass --out with the suffix .npz."
+            "Pass `out` with the suffix .npz."
         )
     if predictions.task == "regression":
         header = ["value"] if values.shape[1] == 1 else [f"value {number}" for number in range(values.shape[1])]

@@ -322,10 +322,10 @@ def compared(name: str) -> Maker:
 
 
 def compare_folders(path: Path) -> object:
-    from modgap.api.comparison import compare_paths
+    from modgap.api.comparison import compare
 
     folder = path.parents[1]
-    return compare_paths([f"a={folder / 'first'}", f"b={folder / 'second'}"], None).to_text("json")
+    return compare(f"a={folder / 'first'}", f"b={folder / 'second'}").to_text("json")
 
 
 def error_table(folder: Path) -> Path:
@@ -336,9 +336,9 @@ def error_table(folder: Path) -> Path:
 
 
 def compare_table(path: Path) -> object:
-    from modgap.api.comparison import compare_paths
+    from modgap.api.comparison import compare
 
-    return compare_paths([str(path)], None).to_text("json")
+    return compare(str(path)).to_text("json")
 
 
 def logits(suffix: str) -> Maker:

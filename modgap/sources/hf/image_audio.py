@@ -202,7 +202,7 @@ def find_size_options(model: Any, key: str, sample: Any, input_size: int | None)
         except (RuntimeError, TypeError, ValueError):
             continue
         return extra
-    raise UsageError(f"{type(model).__name__} takes no images of {input_size} pixels. Leave --input-size out.")
+    raise UsageError(f"{type(model).__name__} takes no images of {input_size} pixels. Leave `input_size` out.")
 
 
 def _pooled_output(pooler: bool) -> Callable[[Encoded], Tensor]:

@@ -87,7 +87,7 @@ class ModelFiles:
 
         small = ("config.json", *TOKENIZER, *PREPROCESSING)
         files = f"{description} files of {self.name}"
-        return repository.find_or_fetch(find, [small], files, "pass a folder to --weights")
+        return repository.find_or_fetch(find, [small], files, "pass a folder to `weights`")
 
     def configuration(self) -> dict[str, Any]:
         """Return the contents of config.json."""
@@ -116,7 +116,7 @@ class ModelFiles:
             return _weights_in(folder) if folder else None
 
         groups = [(*WEIGHTS[0], SHARDS[0]), (*WEIGHTS[1], SHARDS[1])]
-        return repository.find_or_fetch(find, groups, f"weights of {self.name}", "pass a file or folder to --weights")
+        return repository.find_or_fetch(find, groups, f"weights of {self.name}", "pass a file or folder to `weights`")
 
     def fingerprint(self, *, weights: bool = True) -> dict[str, Any]:
         """Return digests of all files that decide the outputs, and the revision if the files are from the hub."""
@@ -226,7 +226,8 @@ def configured_architecture(configuration: dict[str, Any], folder: Path) -> str:
     names = configuration.get("architectures")
     if not isinstance(names, list) or not names or not isinstance(names[0], str):
         raise InputError(
-            f"{folder / 'config.json'} has {names!r} under `architectures`. "
+            f"{folder / 'config.json'} has {names!r} under "
+            '"architectures". '
             "Expected a list with the name of a model's class."
         )
     return names[0]
@@ -234,4 +235,4 @@ def configured_architecture(configuration: dict[str, Any], folder: Path) -> str:
 
 def input_size_error(name: str, kind: str) -> UsageError:
     """Return the error for an input size of a source that takes no images."""
-    return UsageError(f"--input-size applies to images, but source {name} takes {kind}. Leave it out.")
+    return UsageError(f"`input_size` applies to images, but source {name} takes {kind}. Leave it out.")

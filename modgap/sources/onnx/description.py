@@ -113,8 +113,8 @@ def read_description(path: Path, model: Path) -> OnnxDescription:
     source_input = description.input
     if isinstance(source_input, ImageDescription) and len(source_input.mean) != len(source_input.sd):
         raise InputError(
-            f"The description {path} has {len(source_input.mean)} values of `mean` and {len(source_input.sd)} of "
-            "`sd`. Expected one of each for each channel."
+            f'The description {path} has {len(source_input.mean)} values of "mean" and {len(source_input.sd)} of '
+            '"sd". Expected one of each for each channel.'
         )
     return description
 

@@ -172,7 +172,7 @@ def _load(
 ) -> Source:
     if input_size:
         kind = "images of its own size" if isinstance(description.input, ImageDescription) else "sound"
-        raise UsageError(f"Source {name} takes {kind}. Leave --input-size out.")
+        raise UsageError(f"Source {name} takes {kind}. Leave `input_size` out.")
     if head and not description.has_head:
         raise headless_error(name)
     _require_converter()

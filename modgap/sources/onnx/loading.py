@@ -236,7 +236,7 @@ def _output(graph: Any, description: OnnxDescription, path: Path) -> str:
     for field in ("output", "features"):
         name = getattr(description, field)
         if name is not None and name not in tensors:
-            raise InputError(f"{path} has no tensor {name!r}, which its description names as `{field}`.")
+            raise InputError(f'{path} has no tensor {name!r}, which its description names as "{field}".')
     output = description.output or graph.output[0].name
     return logits_before_softmax(graph, output) if description.has_head else output
 
@@ -257,7 +257,7 @@ def _cuts(graph: Any, description: OnnxDescription, output: str, name: str) -> t
     if not is_cut(graph, features, output) and features != output:
         raise UsageError(
             f"Source {name} cannot be split at the tensor {features!r}, which not everything passes through. Name "
-            "another one as `features` in its description."
+            'another one as "features" in its description.'
         )
     if not entries:
         raise UsageError(f"Source {name} cannot be split: no tensor after its first layer has everything pass through.")
@@ -283,7 +283,7 @@ def _try(network: nn.Module, description: OnnxDescription, path: Path) -> Tensor
     if logits.ndim != 2 or len(logits) != 2:
         raise InputError(
             f"{path} gives an output of shape {tuple(logits.shape)} for two inputs. Expected one row for each; see "
-            "`class_axis` in the documentation of the description."
+            '"class_axis" in the documentation of the description.'
         )
     return logits
 

@@ -86,7 +86,7 @@ class PackagedSound:
             UsageError: When the model has no head but one is needed, or an input size is given.
         """
         if input_size:
-            raise UsageError(f"Source {self.name} takes sound, which has no size in pixels. Leave --input-size out.")
+            raise UsageError(f"Source {self.name} takes sound, which has no size in pixels. Leave `input_size` out.")
         from modgap.sources.sound.loading import load
 
         weights = None if self.control_seed is not None else self.weights_file()

@@ -204,7 +204,7 @@ def _resize(model: Any, architecture: str, size: tuple[int, int]) -> None:
     """Change the image size of a model with position tables, which are interpolated."""
     if not getattr(model, "set_input_size", None):
         if (model.pretrained_cfg or {}).get("fixed_input_size"):
-            raise UsageError(f"{architecture} takes only images of its default size. Leave --input-size out.")
+            raise UsageError(f"{architecture} takes only images of its default size. Leave `input_size` out.")
         return
     try:
         model.set_input_size(img_size=size)
@@ -376,7 +376,7 @@ def _named_by_timm(architecture: str) -> tuple[Repository, tuple[str, ...]]:
     if config is None:
         raise unknown_name("timm model", architecture, timm.list_models())
     if not config.hf_hub_id:
-        raise InputError(f"timm names no weights on the hub for {architecture}. Pass them with --weights FILE.")
+        raise InputError(f'timm names no weights on the hub for {architecture}. Pass them with `weights="FILE"`.')
     return Repository(config.hf_hub_id), (config.hf_hub_filename,) if config.hf_hub_filename else WEIGHT_FILES
 
 
@@ -384,4 +384,4 @@ def _in_repository(repository: Repository, names: tuple[str, ...], source: str) 
     def find() -> Path | None:
         return next(iter(repository.cached_files(names)), None)
 
-    return repository.find_or_fetch(find, [(name,) for name in names], f"weights of {source}", "pass --weights FILE")
+    return repository.find_or_fetch(find, [(name,) for name in names], f"weights of {source}", 'pass `weights="FILE"`')

@@ -428,7 +428,7 @@ def save_data_dir(name: str, data_dir: Path) -> None:
         InputError: When the directory does not exist, or its path cannot be saved.
     """
     if not data_dir.is_dir():
-        raise InputError(f"there is no folder at {data_dir}. Create it, or give another --data-dir DIR.")
+        raise InputError(f'there is no folder at {data_dir}. Create it, or give another `data_dir="DIR"`.')
     _update_data_dirs(name, data_dir)
 
 
@@ -471,7 +471,7 @@ def find_data_dir(manifest: Manifest, data_dir: Path | None = None, manifest_fol
     relative = [file for file in manifest.files if not file.package]
     if data_dir is not None:
         if manifest.files and not relative:
-            raise UsageError(f"--data-dir does not apply to target {manifest.name}: its files are part of a package")
+            raise UsageError(f"`data_dir` does not apply to target {manifest.name}: its files are part of a package")
         return data_dir
     saved = saved_data_dirs().get(manifest.name)
     if saved is not None:
@@ -479,7 +479,7 @@ def find_data_dir(manifest: Manifest, data_dir: Path | None = None, manifest_fol
             # Its disk may not be mounted, so nothing may be fetched into the mount point.
             raise InputError(
                 f"the saved data directory {saved} of target {manifest.name} does not exist. Mount its disk, give "
-                f"another --data-dir DIR, or run: modgap data path {manifest.name} --forget"
+                f'another `data_dir="DIR"`, or run: modgap data path {manifest.name} --forget'
             )
         return saved
     if manifest_folder is not None:
@@ -565,7 +565,7 @@ def describe_source(manifest: Manifest) -> str:
 
 
 def _way_out(manifest: Manifest, argument: str, data_dir: Path, path: Path) -> str:
-    alternative = "If you have it, give its folder with --data-dir DIR."
+    alternative = 'If you have it, give its folder with `data_dir="DIR"`.'
     if not is_manual(manifest, data_dir, path):
         sizes = [download.size for download in manifest.downloads if download.size is not None]
         size = f" ({format_bytes(sum(sizes))})" if sizes and len(sizes) == len(manifest.downloads) else ""
@@ -573,7 +573,7 @@ def _way_out(manifest: Manifest, argument: str, data_dir: Path, path: Path) -> s
     if manifest.install and not manifest.downloads:
         return f"Install it with: {manifest.install}"
     if not (manifest.downloads or manifest.citation):
-        return "Check its path in the manifest, or give its folder with --data-dir DIR."
+        return 'Check its path in the manifest, or give its folder with `data_dir="DIR"`.'
     return f"Obtain it by hand ({describe_source(manifest)}). {alternative}"
 
 

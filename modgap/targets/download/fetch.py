@@ -326,7 +326,7 @@ def _state(download: Download, name: str, data_dir: Path, expected: ExpectedFile
         return "present" if expected.size in (None, path.stat().st_size) else "wrong size"
     if path.exists():
         raise InputError(
-            f"expected a file at {path}, but it is a folder. Move it away, or give another --data-dir DIR."
+            f'expected a file at {path}, but it is a folder. Move it away, or give another `data_dir="DIR"`.'
         )
     return "files present" if download.unpack and complete and archive is None else "missing"
 
@@ -421,7 +421,7 @@ def _check_free_space(plan: FetchPlan) -> None:
         raise InputError(
             f"the disk of {plan.data_dir} has {format_bytes(plan.free)} free, but {format_bytes(needed)} are needed "
             f"({format_bytes(plan.bytes_to_fetch)} to fetch, at least {format_bytes(plan.bytes_to_unpack)} to unpack). "
-            "Choose a larger disk with --data-dir DIR or the environment variable MODGAP_DATA."
+            'Choose a larger disk with `data_dir="DIR"` or the environment variable MODGAP_DATA.'
         )
 
 

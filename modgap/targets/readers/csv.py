@@ -165,15 +165,16 @@ def _warn_about_time_column(frame: "DataFrame", columns: _Columns, path: Path) -
     if suspects:
         text = (
             "every row of %s is read as one series, with column %r among its values. If rows are moments of longer "
-            "series, name the column that identifies the series: --series COLUMN --time %s"
+            "series, name the column that identifies the series: "
+            '`custom_data={"series_column": "COLUMN", "time_column": %r}`'
         )
-        log.warning(text, path, str(suspects[0]), suspects[0])
+        log.warning(text, path, str(suspects[0]), str(suspects[0]))
 
 
 def _warn_about_group_columns(frame: "DataFrame", columns: _Columns, path: Path) -> None:
     for name in [name for name in frame.columns if name not in columns.names]:
         if GROUP_NAMES.fullmatch(str(name)) and frame[name].dtype.kind in "iu" and not frame[name].is_unique:
-            way_out = "remove the column" if columns.group else f"pass --group {name}"
+            way_out = "remove the column" if columns.group else f'pass `custom_data={{"group": {str(name)!r}}}`'
             text = (
                 "The column %r of %s is read as a value of each sample, and can reveal the labels. If it says which "
                 "samples belong together, %s."
@@ -192,7 +193,9 @@ def _concatenate(parts: list["DataFrame"]) -> "DataFrame":
 def _group_hint(columns: Sequence[Any]) -> str:
     """Return how to name a column of groups that is among columns of text; empty if there is none."""
     names = [str(column) for column in columns if GROUP_NAMES.fullmatch(str(column))]
-    return f" If {names[0]} says which samples belong together, pass --group {names[0]}." if names else ""
+    if not names:
+        return ""
+    return f' If {names[0]} says which samples belong together, pass `custom_data={{"group": {names[0]!r}}}`.'
 
 
 def find_label_column(columns: Sequence[Any], label_column: str | None, path: Path) -> str:
@@ -205,7 +208,7 @@ def find_label_column(columns: Sequence[Any], label_column: str | None, path: Pa
                 return str(column)
     raise UsageError(
         f"expected a label column ({', '.join(LABEL_NAMES)}) in {path}, got {list_names(columns)}. "
-        "Name it with --label COLUMN."
+        'Name it with `custom_data={"label_column": "COLUMN"}`.'
     )
 
 
@@ -254,7 +257,10 @@ def _read_values(
     if missing == "drop":
         complete = np.isfinite(values).all(axis=1)
         if not complete.any():
-            raise InputError("Every row has a missing cell, so none is left. Pass --fill mean or --fill median.")
+            raise InputError(
+                "Every row has a missing cell, so none is left. "
+                'Pass `custom_data={"fill": "mean"}` or `custom_data={"fill": "median"}`.'
+            )
         if not complete.all():
             log.info("%s with missing cells are left out.", f"{int((~complete).sum()):,} of {len(frame):,} rows")
         rows, values, frame = rows[complete], values[complete], frame[complete]
@@ -270,7 +276,8 @@ def _numbers(frame: "DataFrame", on_missing: Literal["refuse", "keep", "drop"]) 
         raise InputError(
             "expected numbers in every column but the label, got text in "
             f"{list_names(not_numeric) or 'none, and no other column'}. "
-            "Drop or encode these columns, or name their purpose (--series, --time, --group)."
+            'Drop or encode these columns, or name their purpose (`custom_data["series_column"]`, '
+            '`custom_data["time_column"]`, `custom_data["group"]`).'
             f"{_group_hint(not_numeric)}"
         )
     values: np.ndarray = frame.to_numpy(dtype=np.float64)
@@ -279,7 +286,7 @@ def _numbers(frame: "DataFrame", on_missing: Literal["refuse", "keep", "drop"]) 
         columns = list_names(frame.columns[missing.any(axis=0)])
         raise InputError(
             f"expected a finite number in every cell, {int(missing.sum())} are missing or infinite (in {columns}). "
-            "Pass --fill mean, --fill median or --fill drop, or correct the file."
+            'Set `custom_data["fill"]` to mean, median or drop, or correct the file.'
         )
     return values
 
@@ -356,8 +363,9 @@ def read_groups(column: "Series[Any]", label_type: Literal["text", "number"] | N
 
 def _spelling_hint(column: "Series[Any]") -> str:
     return (
-        f"Or pass --label-type number to read spellings of one number in column {str(column.name)!r} as one name, or "
-        "--label-type text to read them as different names."
+        f'Or pass `custom_data={{"label_type": "number"}}` to read spellings of one number in column '
+        f"{str(column.name)!r} as one name, or "
+        '`custom_data={"label_type": "text"}` to read them as different names.'
     )
 
 

@@ -57,7 +57,8 @@ class ImageFiles:
             with _open_image(path) as image:
                 if not self._announced and _is_transparent(image):
                     self._announced.append(True)
-                    log.info("Transparent images are composited on %s; --background COLOR changes it.", self.background)
+                    text = 'Transparent images are composited on %s; `custom_data={"background": "COLOR"}` changes it.'
+                    log.info(text, self.background)
                 return image_array(image, self.background, str(path))
         except InputError:
             raise
@@ -120,10 +121,14 @@ def check_background(color: str) -> None:
         channels = len(ImageColor.getrgb(color))
     except ValueError as error:
         raise UsageError(
-            f"--background {color} is not a color. Expected a name such as white or black, or #rrggbb."
+            f'`custom_data={{"background": {color!r}}}` is not a color. '
+            "Expected a name such as white or black, or #rrggbb."
         ) from error
     if channels > 3:
-        raise UsageError(f"--background {color} is transparent itself. Expected an opaque color, such as #rrggbb.")
+        raise UsageError(
+            f'`custom_data={{"background": {color!r}}}` is transparent itself. '
+            "Expected an opaque color, such as #rrggbb."
+        )
 
 
 def _open_image(path: Path) -> Image.Image:

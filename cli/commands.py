@@ -1,0 +1,117 @@
+"""The names of the commands, and their options for the arguments that messages name."""
+
+import ast
+import importlib
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+
+import click
+
+__all__ = ["COMMANDS", "SECTIONS", "load_command", "name_options"]
+
+SECTIONS = {
+    "Measure": {
+        "discrepancy": "Measure how far a source's knowledge is from target data.",
+        "compare": "Compare results on the same samples, corrected for their number.",
+        "distortion": "Measure how much knowledge fine-tuning leaves in a source.",
+    },
+    "Choose a source": {
+        "rank": "Rank source models for target data.",
+        "report": "Write results as one self-contained HTML page.",
+        "scores": "List the transferability scores, or show one.",
+    },
+    "Transfer": {
+        "train": "Transfer a source model to target data, with MoNA or a baseline.",
+        "predict": "Predict for new samples with a trained model.",
+        "export": "Write a trained model to one file, for modgap or for others.",
+        "methods": "List the transfer methods, or show one.",
+    },
+    "Look up sources and targets": {
+        "sources": "List the source models, or show one.",
+        "targets": "List the targets, or show one.",
+    },
+    "Data": {
+        "data": "Fetch, verify, convert or locate the data of a target.",
+    },
+    "Housekeeping": {
+        "cache": "List, verify, merge or prune the cache of all results.",
+        "env": "Show versions and the machine, to paste into a bug report.",
+    },
+}
+"""Names and descriptions of the commands, by section of the help."""
+COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
+ARGUMENTS = re.compile(r"`(?P<name>\w+)(?:[=\[][^`]*)?`")
+"""Arguments of the public functions in a message, such as `limit` or `split="all"`, but no command."""
+
+
+def load_command(name: str) -> click.Command:
+    """Import the command with this name from the module with the same name."""
+    command: click.Command = getattr(importlib.import_module(f"modgap.cli.{name}"), name)
+    return command
+
+
+@cache
+def _options() -> dict[str, str]:
+    """Return the option of each argument; the parameters of a command have the names of the arguments."""
+    commands = [load_command(name) for name in COMMANDS]
+    commands += [one for group in commands if isinstance(group, click.Group) for one in group.commands.values()]
+    parameters = (parameter for command in commands for parameter in command.params)
+    return {one.name: one.opts[0] for one in parameters if one.name and isinstance(one, click.Option)}
+
+
+def name_options(message: str) -> str:
+    """Return a message with the options of the command line in place of the arguments in backticks.
+
+    Example:
+        >>> name_options('`limit` is 0. Pass `split="all"`, `resume=True` or `settings={"stage2.epochs": 5}`.')
+        '--limit is 0. Pass --split all, --resume or --set stage2.epochs=5.'
+        >>> name_options('Pass `custom_data={"series_column": "id"}`, or see `modgap targets`.')
+        'Pass --series id, or see `modgap targets`.'
+    """
+    return ARGUMENTS.sub(_named_options, message)
+
+
+def _named_options(match: re.Match[str]) -> str:
+    """Return the options for arguments in backticks, or the same text if it is another."""
+    if match["name"] not in (*_options(), "custom_data"):
+        return match[0]
+    text = f"_({match[0][1:-1]})"
+    try:
+        call = ast.parse(text, mode="eval").body
+        assert isinstance(call, ast.Call)
+        given = [part for one in call.keywords for part in _given_options(one.arg or "", one.value, text)]
+        return " ".join([*map(_absent_option, call.args), *given])
+    except (SyntaxError, ValueError, KeyError, RecursionError, MemoryError):
+        # Text of a user or of a library.
+        return match[0]
+
+
+def _absent_option(node: ast.expr) -> str:
+    """Return the option of an argument without a value, such as `limit` or `settings["stage2.epochs"]`."""
+    if not isinstance(node, ast.Subscript):
+        return _options()[ast.unparse(node)]
+    name, key = ast.unparse(node.value), ast.literal_eval(node.slice)
+    return _options()[key] if name == "custom_data" else f"{_options()[name]} {key}"
+
+
+def _given_options(name: str, node: ast.expr, text: str) -> Iterator[str]:
+    """Yield the options that give an argument its value, which a node of the text has."""
+    if isinstance(node, ast.Dict):
+        for key, value in zip(map(ast.literal_eval, filter(None, node.keys)), node.values, strict=True):
+            if name == "custom_data":
+                yield from _given_options(key, value, text)
+            else:
+                parts = value.elts if name == "sweep" and isinstance(value, ast.List) else [value]
+                yield f"{_options()[name]} {shlex.quote(f'{key}=' + ','.join(_shown(part, text) for part in parts))}"
+    elif isinstance(node, ast.Constant) and node.value is True:
+        yield _options()[name]
+    else:
+        yield f"{_options()[name]} {_shown(node, text)}"
+
+
+def _shown(node: ast.expr, text: str) -> str:
+    """Return a value as the command line takes it: a text without quotation marks, and others as they are written."""
+    is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return str(ast.literal_eval(node)) if is_text else ast.get_source_segment(text, node) or ""
