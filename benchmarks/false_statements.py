@@ -22,8 +22,8 @@ from scipy.stats import rankdata
 
 import modgap
 from modgap.matrix.comparison import compare_over_targets, targets_needed
-from modgap.ranking.standings import compute_error_standings
 from modgap.ranking.scores import PILOT
+from modgap.ranking.standings import compute_error_standings
 from modgap.statistics.intervals import SampleErrors
 
 LEVEL = 0.05

@@ -17,8 +17,8 @@ from modgap.probes.linear_probe import DEFAULT_STRENGTH, fit_linear_probe
 from modgap.ranking.extraction import extract
 from modgap.ranking.rank import rank
 from modgap.ranking.scores import score_names
-from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.source_outputs import load_source_outputs
+from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.types import RankRequest
 from modgap.sources import open_source
 from modgap.targets import open_target

@@ -9,8 +9,7 @@ from result_log import ResultLog
 from evidence.ranking_jobs import Job
 from evidence.ranking_work import read_labeled
 from modgap.errors import InputError
-from modgap.ranking.raw_values import nearest_neighbors
-from modgap.ranking.raw_values import RAW, raw_features
+from modgap.ranking.raw_values import RAW, nearest_neighbors, raw_features
 
 __all__ = ["raw_errors", "run_raw"]
 
