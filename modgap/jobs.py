@@ -36,6 +36,7 @@ __all__ = [
     "NOT_CACHED",
     "Backend",
     "Failure",
+    "failure_of",
     "fix_threads",
     "hold_device",
     "list_devices",
@@ -83,6 +84,13 @@ class Failure:
 
     reason: str
     is_result: bool = False
+
+
+def failure_of(error: Exception) -> Failure:
+    """Return the failure of a job that ended with an error; an unexpected one has the name of its type."""
+    if isinstance(error, InputError):
+        return Failure(str(error))
+    return Failure(f"{type(error).__name__}: {first_line(error)}")
 
 
 LOST = Failure(

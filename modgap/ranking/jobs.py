@@ -6,9 +6,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from modgap.errors import InputError, UsageError, first_line
+from modgap.errors import InputError, UsageError
 from modgap.forward.inference_setup import LogitsRequest
-from modgap.jobs import Failure, fix_threads, hold_device
+from modgap.jobs import Failure, failure_of, fix_threads, hold_device
 from modgap.ranking.extraction import Extracted, Extraction, prepare_extraction
 from modgap.ranking.plan import RankPlan
 from modgap.ranking.score import ErrorOptions, Score
@@ -76,10 +76,8 @@ class ExtractJob:
                 return cached
             with hold_device(self.request.samples.device) as device:
                 return extraction.run(device)
-        except InputError as error:
-            return Failure(str(error))
         except Exception as error:  # Third-party models may fail in any way; the row of the source shows the reason.
-            return Failure(f"{type(error).__name__}: {first_line(error)}")
+            return failure_of(error)
 
     def load_cached(self) -> Extracted | None:
         """Return the reference to the outputs if they are in the cache, which needs no device. None if they are not."""
@@ -241,10 +239,8 @@ def _run(
 
     try:
         return cached(kind, job.key, result_of_outputs, codec)
-    except InputError as error:
-        return Failure(str(error))
     except Exception as error:  # A score may fail in any way; the row of the source shows the reason.
-        return Failure(f"{type(error).__name__}: {first_line(error)}")
+        return failure_of(error)
 
 
 def _blocks(resamples: int) -> list[tuple[int, int]]:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from modgap.errors import InputError, first_line
+from modgap.errors import InputError
 from modgap.formatting import format_p_value, visible_name
 from modgap.forward.inference_setup import InferenceSetup, LogitsRequest, set_up_inference
-from modgap.jobs import Failure, fix_threads, hold_device
+from modgap.jobs import Failure, failure_of, fix_threads, hold_device
 from modgap.label_space import LabelSpace, label_space
 from modgap.models.pooled_layers import OUTPUT, PooledLayers, block_names
 from modgap.ranking.check_sentences import join_names
@@ -104,10 +104,8 @@ class LayersJob:
                 outputs = self._extract(device)
                 assert outputs is not None
                 return outputs
-        except InputError as error:
-            return Failure(str(error))
         except Exception as error:  # Third-party models may fail in any way; the row of the source shows the reason.
-            return Failure(f"{type(error).__name__}: {first_line(error)}")
+            return failure_of(error)
 
     def load_cached(self) -> LayerOutputs | None:
         """Return the references to the features if all are in the cache, which needs no device; None if not."""

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modgap.errors import InputError, UsageError, first_line
 from modgap.formatting import count, format_duration
-from modgap.jobs import Failure, fix_threads, hold_device
+from modgap.jobs import Failure, failure_of, fix_threads, hold_device
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.jobs import decode_errors, error_arrays
 from modgap.ranking.plan import CONTROL_PREFIX, RankPlan
@@ -95,10 +94,8 @@ class PilotJob:
         """Return the result from the cache, or fine-tune the source, or return the reason why that failed."""
         try:
             return cached(KIND, self.key, self._compute, Codec(self._encode, self._decode))
-        except (InputError, UsageError) as error:
-            return Failure(str(error))
         except Exception as error:  # Third-party models may fail in any way; the row of the source shows the reason.
-            return Failure(f"{type(error).__name__}: {first_line(error)}")
+            return failure_of(error)
 
     def _compute(self) -> "PilotErrors":
         from modgap.ranking.raw_values import raw_neighbors_errors

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from modgap.errors import InputError, first_line
-from modgap.jobs import Failure, fix_threads
+from modgap.errors import InputError
+from modgap.jobs import Failure, failure_of, fix_threads
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.source_outputs import SourceOutputs, load_class_names, load_source_outputs
 from modgap.statistics.multiple_comparisons import holm
@@ -73,7 +73,7 @@ class ReportDetailsJob:
         try:
             return cached(KIND, self.key, self._compute, Codec(self._encode, _decode))
         except Exception as error:  # A report without details is better than no ranking.
-            return Failure(f"{type(error).__name__}: {first_line(error)}")
+            return failure_of(error)
 
     def _compute(self) -> ReportDetails:
         fix_threads()

@@ -11,21 +11,11 @@ const state = { measure: 0, sort: "rank", descending: false, rows: [], targets: 
 
 heads.forEach((head) => { toButton(head, "sort").addEventListener("click", () => sortBy(head.dataset.sort)); });
 find(".tools, button").forEach((element) => { element.hidden = false; });
-const isPhone = window.matchMedia("(max-width: 720px)").matches;
-if (isPhone) byId("read").open = false;
-// More digits do not fit into the cells of a phone.
-const cellDigits = isPhone && data.targets.length > 6 ? 2 : 3;
+if (window.matchMedia("(max-width: 720px)").matches) byId("read").open = false;
 
 const shownRows = () => data.rows.map((_, row) => row).filter(isShown);
 const value = (row, target) => data.measures[state.measure].values[row][target];
 const higher = (target) => data.measures[state.measure].higher[target];
-
-function formatNumber(one, digits = 3) {
-  const size = Math.abs(one);
-  let text = size > 0 && size < 0.001 ? String(Number(one.toPrecision(2))) : one.toFixed(size >= 1000 ? 0 : size >= 100 ? 1 : digits);
-  if (size >= 1000) text = text.replace(/\B(?=(\d{3})+$)/g, ",");
-  return text.replaceAll("-", "−");
-}
 
 function checkedKinds(name) {
   const boxes = find(`fieldset[data-filter=${name}] input`);
@@ -65,7 +55,6 @@ function update() {
   table.style.setProperty("--n", Math.max(state.targets.length, 1));
   if (state.sort !== "name" && state.sort !== "rank" && !state.targets.includes(Number(state.sort))) state.sort = "rank";
   state.rows.forEach(fillRow);
-  state.targets.forEach(colorColumn);
   byId("matrix").textContent = data.measures[state.measure].title;
   const command = state.filtered ? subsetCommand() : "";
   byId("answer").hidden = state.filtered;
@@ -83,19 +72,14 @@ function fillRow(row) {
   rows[row].querySelector(".number").textContent = mean === null ? "–" : mean.toFixed(1);
   letter.textContent = state.filtered ? "" : letters[row] ?? "";
   letter.hidden = !letter.textContent;
+  state.targets.forEach((target) => fillCell(row, target));
 }
 
-function colorColumn(target) {
-  const known = state.rows.map((row) => value(row, target)).filter((one) => one !== null);
-  const [low, high] = [Math.min(...known), Math.max(...known)];
-  for (const row of state.rows) {
-    const [one, cell] = [value(row, target), cells[row][target]];
-    const share = high > low ? (one - low) / (high - low) : 1;
-    cell.textContent = one === null ? "–" : formatNumber(one, cellDigits);
-    cell.classList.toggle("empty", one === null);
-    cell.classList.toggle("best", data.measures[state.measure].best[row][target] === 1);
-    cell.style.setProperty("--p", one === null ? "0%" : Math.round(100 * (higher(target) ? share : 1 - share)) + "%");
-  }
+function fillCell(row, target) {
+  const [measure, cell] = [data.measures[state.measure], cells[row][target]];
+  cell.textContent = measure.texts[row][target];
+  cell.className = value(row, target) === null ? "empty" : measure.best[row][target] ? "best" : "";
+  cell.style.setProperty("--p", measure.shares[row][target] + "%");
 }
 
 function sortKey(row) {
@@ -134,11 +118,10 @@ document.body.append(tip);
 function describe(row, target) {
   const measure = data.measures[state.measure];
   const start = `${data.rows[row].name} on ${data.targets[target].name}: `;
-  const one = value(row, target);
-  if (one === null) return start + (data.reasons[row + " " + target] ?? "no value");
+  if (value(row, target) === null) return start + (data.reasons[row + " " + target] ?? "no value");
   const interval = measure.intervals?.[row][target] ? ` (95 % CI ${measure.intervals[row][target]})` : "";
   const similar = measure.best[row][target] ? "; not significantly different from the best source" : "";
-  return `${start}${formatNumber(one)}${interval}${similar}`;
+  return `${start}${measure.texts[row][target]}${interval}${similar}`;
 }
 
 function showTip(cell) {
@@ -192,12 +175,11 @@ function csvTable() {
 }
 
 function latexTable() {
-  const measure = data.measures[state.measure];
   const names = state.targets.map((target) => latexCell(data.targets[target].short));
   const lines = shownTable().map((row) => {
     const values = state.targets.map((target) => {
       const text = value(row, target) === null ? "" : latexCell(value(row, target));
-      return measure.best[row][target] && text ? `\\textbf{${text}}` : text;
+      return data.measures[state.measure].best[row][target] && text ? `\\textbf{${text}}` : text;
     });
     const [mean, letters] = standing(row);
     return [latexCell(data.rows[row].name), mean === "" ? "" : mean.toFixed(1), letters, ...values].join(" & ") + " \\\\";

@@ -19,7 +19,7 @@ MOST_CELLS = 3000
 """Most cells of the table; of more rows, the first ones are shown."""
 MOST_NUMBERS = 5000
 """Most values of all measures together."""
-MOST_NARROW = 8
+MOST_NARROW = 6
 """Most targets that fit into the width of a phone."""
 MOST_REASONS = 100
 STYLES = ("page.css", "leaderboard.css")
@@ -53,7 +53,7 @@ def render_leaderboard(record: Mapping[str, Any], record_name: str = "matrix.jso
         "record": record,
         "measure": measures[0],
         "measures": measures,
-        "rows": [_page_row(record, number) for number in range(len(sources))],
+        "rows": [_page_row(record, number, cells) for number, cells in enumerate(measures[0]["cells"])],
         "rows_left_out": len(record["sources"]) - n_rows,
         "targets": targets,
         "is_wide": len(targets) > MOST_NARROW,
@@ -100,7 +100,8 @@ def _shown_measures(record: Mapping[str, Any], n_rows: int) -> list[dict[str, An
         if shown and (len(shown) + 1) * size > MOST_NUMBERS:
             break
         direction = _direction(measure["higher_is_better"])
-        shown.append({**measure, "title": f"{capitalize(measure['label'])}{direction}"})
+        title = f"{capitalize(measure['label'])}{direction}"
+        shown.append({**measure, "title": title, "cells": _cells(measure, n_rows)})
     return shown
 
 
@@ -110,7 +111,7 @@ def _direction(higher_is_better: Sequence[bool]) -> str:
     return " (higher is better)" if higher_is_better[0] else " (lower is better)"
 
 
-def _page_row(record: Mapping[str, Any], number: int) -> dict[str, Any]:
+def _page_row(record: Mapping[str, Any], number: int, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     row = record["sources"][number]
     facts = [row["input"], format_size(row["parameters"]) if row["parameters"] else ""]
     mean_rank = row["mean_rank"]
@@ -120,25 +121,34 @@ def _page_row(record: Mapping[str, Any], number: int) -> dict[str, Any]:
         "facts": " · ".join(filter(None, facts)),
         "mean_rank": "–" if mean_rank is None else f"{mean_rank:.1f}",
         "letters": row["letters"],
-        "cells": [_cell(record, number, target) for target in range(len(record["targets"]))],
+        "cells": cells,
     }
 
 
-def _cell(record: Mapping[str, Any], row: int, target: int) -> dict[str, Any]:
-    measure = record["measures"][0]
-    value = measure["values"][row][target]
-    if value is None:
-        return {"text": "–", "css": "empty", "share": 0}
-    column = [values[target] for values in measure["values"] if values[target] is not None]
-    low, high = min(column), max(column)
-    share = (value - low) / (high - low) if high > low else 1.0
-    if not measure["higher_is_better"][target] and high > low:
-        share = 1 - share
-    return {
-        "text": format_value(value),
-        "css": "best" if measure["best_group"][row][target] else "",
-        "share": round(100 * share),
-    }
+def _cells(measure: Mapping[str, Any], n_rows: int) -> list[list[dict[str, Any]]]:
+    """Return text, frame and color of each cell of the first rows, for the template and for the script."""
+    values, columns = measure["values"], []
+    for target, higher_is_better in enumerate(measure["higher_is_better"]):
+        known = [row[target] for row in values if row[target] is not None]
+        low, high = min(known, default=0.0), max(known, default=0.0)
+        column = [
+            {
+                "text": format_value(row[target]),
+                "css": "empty" if row[target] is None else "best" if best[target] else "",
+                "share": _share(row[target], low, high, higher_is_better),
+            }
+            for row, best in zip(values[:n_rows], measure["best_group"], strict=False)
+        ]
+        columns.append(column)
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _share(value: float | None, low: float, high: float, higher_is_better: bool) -> int:
+    """Return the strength of the color of a cell in percent, which is that of the best value of its column at most."""
+    if value is None or high == low:
+        return 0 if value is None else 100
+    share = (value - low) / (high - low)
+    return round(100 * (share if higher_is_better else 1 - share))
 
 
 def _sizes(sources: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, str]]:
@@ -264,7 +274,9 @@ def _measure_data(measure: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
         "higher": measure["higher_is_better"],
         # Eight digits, so that values which differ by the rounding of sums share a rank.
         "values": [[None if value is None else float(f"{value:.8g}") for value in row] for row in values],
-        "best": [[int(one) for one in row] for row in measure["best_group"][:n_rows]],
+        "texts": [[one["text"] for one in row] for row in measure["cells"]],
+        "best": [[int(one["css"] == "best") for one in row] for row in measure["cells"]],
+        "shares": [[one["share"] for one in row] for row in measure["cells"]],
         # Records of earlier versions have no ranks by other scores; controls have none.
         "means": measure.get("mean_ranks", [])[:n_rows],
         "letters": measure.get("letters", [])[:n_rows],

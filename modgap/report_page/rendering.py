@@ -143,8 +143,7 @@ def render_template(
         style="".join(map(_read, styles)),
         script=script_text,
         script_hash=_script_hash(script_text),
-        # A `<` in the data could end the element that holds it.
-        data=json.dumps(data, allow_nan=False, ensure_ascii=True).replace("<", "\\u003c") if scripts else "",
+        data=_script_data(data) if scripts else "",
     )
 
 
@@ -195,6 +194,11 @@ def capitalize(text: str) -> str:
 
 def _read(name: str) -> str:
     return files(PACKAGE).joinpath(name).read_text(encoding="utf-8")
+
+
+def _script_data(data: Any) -> str:
+    # A `<` in the data could end the element that holds it.
+    return json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def _script_hash(text: str) -> str:
