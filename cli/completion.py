@@ -41,81 +41,66 @@ def target_names() -> list[str]:
     return sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml"))
 
 
-def complete_sources(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the short name of a source, with or without `random:`, or else a path."""
-    return _matching(_source_forms(incomplete), incomplete) or _paths("file", incomplete)
+def completer(names: Callable[[str], Iterable[str]] = lambda _word: (), paths: str = "") -> Completer:
+    """Return a completer of the names for a word that start with it, or else of paths.
+
+    Args:
+        names: Function that returns the names for an incomplete word.
+        paths: `file` for files and folders or `dir` for folders, which the shell completes; empty for no paths.
+    """
+
+    def complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        items = [CompletionItem(name) for name in names(incomplete) if name.startswith(incomplete)]
+        return items or ([CompletionItem(incomplete, type=paths)] if paths else [])
+
+    return complete
 
 
-def complete_source_list(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the last of several sources that are separated by commas."""
-    before, comma, last = incomplete.rpartition(",")
-    return _matching((f"{before}{comma}{name}" for name in _source_forms(last)), incomplete)
-
-
-def complete_targets(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the name of a target, or else a path."""
-    return _matching(target_names(), incomplete) or _paths("file", incomplete)
-
-
-def complete_methods(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the name of a transfer method."""
-    from modgap.transfer.methods import METHOD_ORDER
-
-    return _matching(METHOD_ORDER, incomplete)
-
-
-def complete_scores(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete the name of a transferability score."""
-    from modgap.ranking.score_order import SCORE_ORDER
-
-    return _matching(SCORE_ORDER, incomplete)
+def names_completer(*names: str, paths: str = "") -> Completer:
+    """Return a completer of these names, for options that are not restricted to a fixed choice, or else of paths."""
+    return completer(lambda _word: names, paths)
 
 
 def heads_completer(*names: str) -> Completer:
     """Return a completer of classification heads: these names, and `probe:` with a target."""
 
-    def complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        if incomplete.startswith(PROBE_PREFIX):
-            return _matching((f"{PROBE_PREFIX}{name}" for name in target_names()), incomplete)
-        return _matching([*names, PROBE_PREFIX], incomplete)
+    def heads(word: str) -> Iterable[str]:
+        if word.startswith(PROBE_PREFIX):
+            return [f"{PROBE_PREFIX}{name}" for name in target_names()]
+        return [*names, PROBE_PREFIX]
 
-    return complete
-
-
-def complete_embedders(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete `native`, or else the folder of a run."""
-    return _matching(["native"], incomplete) or _paths("dir", incomplete)
+    return completer(heads)
 
 
-def complete_folders(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete a folder."""
-    return _paths("dir", incomplete)
-
-
-def complete_files(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete a file or folder."""
-    return _paths("file", incomplete)
-
-
-def names_completer(*names: str) -> Completer:
-    """Return a completer of these names, for options that are not restricted to a fixed choice."""
-
-    def complete(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return _matching(names, incomplete)
-
-    return complete
-
-
-def _source_forms(incomplete: str) -> list[str]:
+def _source_forms(word: str) -> list[str]:
     """Return the names of the sources, as random-weights controls if the word begins like one."""
-    prefix = CONTROL_PREFIX if incomplete.startswith(CONTROL_PREFIX) else ""
+    prefix = CONTROL_PREFIX if word.startswith(CONTROL_PREFIX) else ""
     return [f"{prefix}{name}" for name in source_names()]
 
 
-def _matching(names: Iterable[str], incomplete: str) -> list[CompletionItem]:
-    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+def _source_lists(word: str) -> list[str]:
+    """Return the word with each source as the last of its names, which commas separate."""
+    before, comma, last = word.rpartition(",")
+    return [f"{before}{comma}{name}" for name in _source_forms(last)]
 
 
-def _paths(kind: str, incomplete: str) -> list[CompletionItem]:
-    """Let the shell complete a path; `kind` is "file" (files and folders) or "dir"."""
-    return [CompletionItem(incomplete, type=kind)]
+def _method_names(_word: str) -> Iterable[str]:
+    from modgap.transfer.methods import METHOD_ORDER
+
+    return METHOD_ORDER
+
+
+def _score_names(_word: str) -> Iterable[str]:
+    from modgap.ranking.score_order import SCORE_ORDER
+
+    return SCORE_ORDER
+
+
+complete_sources = completer(_source_forms, "file")
+complete_source_list = completer(_source_lists)
+complete_targets = completer(lambda _word: target_names(), "file")
+complete_methods = completer(_method_names)
+complete_scores = completer(_score_names)
+complete_embedders = names_completer("native", paths="dir")
+complete_folders = completer(paths="dir")
+complete_files = completer(paths="file")

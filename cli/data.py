@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING
 import click
 import cloup
 
-from modgap.cli.completion import complete_folders, complete_targets
+from modgap.cli.completion import complete_targets
 from modgap.cli.groups import HelpGroup, example
-from modgap.cli.options import Decorator, custom_data_from_options, custom_data_options, option_group, quiet_option
+from modgap.cli.options import (
+    custom_data_from_options,
+    custom_data_options,
+    data_dir_option,
+    option_group,
+    quiet_option,
+)
 from modgap.cli.output import log_to_stderr, print_line, print_table, progress_bars
 from modgap.errors import InputError, UsageError
 from modgap.storage.paths import expand_user
@@ -29,17 +35,6 @@ target_argument = cloup.argument(
     shell_complete=complete_targets,
     help="Name of a target (modgap targets lists them), or a .toml manifest.",
 )
-
-
-def data_dir_option(help_text: str) -> Decorator:
-    """Return the option `--data-dir` with the help text of a command."""
-    return click.option(
-        "--data-dir",
-        type=click.Path(path_type=Path),
-        metavar="DIR",
-        shell_complete=complete_folders,
-        help=help_text,
-    )
 
 
 @cloup.group(cls=HelpGroup, epilog=example("modgap data fetch ninapro --dry-run"))
@@ -68,7 +63,7 @@ def data() -> None:
 )
 @option_group("Output", quiet_option)
 def fetch(
-    name: str, data_dir: Path | None, dry_run: bool, yes: bool, timeout: float, discard_archives: bool, quiet: bool
+    name: str, data_dir: str | None, dry_run: bool, yes: bool, timeout: float, discard_archives: bool, quiet: bool
 ) -> None:
     """Fetch the files of a target, verify them, and unpack the archives.
 
@@ -82,7 +77,7 @@ def fetch(
         raise UsageError(f"--timeout must be above 0, got {timeout}")
     log_to_stderr(quiet)
     manifest, manifest_folder = _load_manifest(name)
-    folder = find_data_dir(manifest, data_dir and expand_user(data_dir), manifest_folder)
+    folder = find_data_dir(manifest, expand_user(data_dir) if data_dir else None, manifest_folder)
     plan = plan_fetch(manifest, folder)
     if dry_run:
         _print_plan(manifest, plan)
@@ -180,7 +175,7 @@ def _format_bytes_to_fetch(manifest: "Manifest", plan: "FetchPlan") -> str:
 @option_group("Files", data_dir_option("Data directory, for this command only."))
 @option_group("Output", quiet_option)
 @click.pass_context
-def verify(ctx: click.Context, name: str, data_dir: Path | None, quiet: bool) -> None:
+def verify(ctx: click.Context, name: str, data_dir: str | None, quiet: bool) -> None:
     """Read every file of a target and compare its checksum.
 
     The exit code is 1 when a file is missing or damaged. The checksums are those of the manifest, those recorded when
@@ -192,7 +187,7 @@ def verify(ctx: click.Context, name: str, data_dir: Path | None, quiet: bool) ->
 
     log_to_stderr(quiet)
     manifest, manifest_folder = _load_manifest(name)
-    folder = find_data_dir(manifest, data_dir and expand_user(data_dir), manifest_folder)
+    folder = find_data_dir(manifest, expand_user(data_dir) if data_dir else None, manifest_folder)
     with progress_bars(quiet) as progress:
         result = verify(manifest, folder, progress)
     for line in result.faults:
@@ -228,7 +223,7 @@ def _checksum_lines(path: Path) -> str:
 )
 @custom_data_options
 @option_group("Output", quiet_option)
-def convert(name: str, data_dir: Path | None, again: bool, quiet: bool, **custom_options: str | None) -> None:
+def convert(name: str, data_dir: str | None, again: bool, quiet: bool, **custom_options: str | None) -> None:
     """Convert the samples of a target to arrays, for faster reading.
 
     The copy is written to the data directory. It is used until the original files change.
@@ -239,7 +234,7 @@ def convert(name: str, data_dir: Path | None, again: bool, quiet: bool, **custom
 
     log_to_stderr(quiet)
     target = open_target(
-        name, custom_data=custom_data_from_options(custom_options), data_dir=data_dir and expand_user(data_dir)
+        name, custom_data=custom_data_from_options(custom_options), data_dir=expand_user(data_dir) if data_dir else None
     )
     path = copy_path(target.manifest, target.files)
     if not again and is_current(path, target.fingerprint):
@@ -259,7 +254,7 @@ def convert(name: str, data_dir: Path | None, again: bool, quiet: bool, **custom
     data_dir_option("Use this data directory from now on."),
     click.option("--forget", is_flag=True, help="Use the default data directory again."),
 )
-def path(name: str, data_dir: Path | None, forget: bool) -> None:
+def path(name: str, data_dir: str | None, forget: bool) -> None:
     """Show the data directory of a target, or set it.
 
     The files of the target are there, or are fetched into it.

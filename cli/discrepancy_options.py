@@ -5,7 +5,6 @@ import click
 from modgap.cli.completion import (
     complete_embedders,
     complete_files,
-    complete_sources,
     complete_targets,
     heads_completer,
 )
@@ -22,6 +21,7 @@ from modgap.cli.options import (
     representation_option,
     sample_options,
     seed_option,
+    source_option,
     weight_option,
     weights_option,
 )
@@ -33,12 +33,10 @@ __all__ = ["discrepancy_options"]
 discrepancy_options = all_options(
     option_group(
         "Source and target",
-        click.option(
-            "--source",
-            metavar="NAME",
-            shell_complete=complete_sources,
-            help="Source model: a short name (modgap sources lists them), timm:NAME, hf:NAME, onnx:FILE, a folder or "
+        source_option(
+            "Source model: a short name (modgap sources lists them), timm:NAME, hf:NAME, onnx:FILE, a folder or "
             "a plug-in. With random: in front, it is the same architecture with random weights, as a control.",
+            required=False,
         ),
         click.option(
             "--target",

@@ -19,6 +19,7 @@ from modgap.cli.options import (
     option_group,
     output_options,
     sample_request,
+    source_option,
     weights_option,
 )
 from modgap.cli.output import draw_figures, log_to_stderr, print_answer, print_written, progress_bars
@@ -38,13 +39,7 @@ __all__ = ["distortion"]
 @cloup.command(epilog=example("modgap distortion --source vit-fashion --run run --out distortion"))
 @option_group(
     "Source and runs",
-    click.option(
-        "--source",
-        metavar="NAME",
-        required=True,
-        shell_complete=complete_sources,
-        help="Source model, as for modgap discrepancy. Its encoder comes first.",
-    ),
+    source_option("Source model, as for modgap discrepancy. Its encoder comes first."),
     weights_option,
     click.option(
         "--run",

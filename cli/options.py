@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 import cloup
 
-from modgap.cli.completion import complete_files, complete_folders, names_completer
+from modgap.cli.completion import complete_files, complete_folders, complete_sources, names_completer
 from modgap.errors import UsageError, check_minimum
 from modgap.forward.sample_request import SampleRequest
 
@@ -39,6 +39,7 @@ __all__ = [
     "sample_options",
     "sample_request",
     "seed_option",
+    "source_option",
     "weight_option",
     "weights_option",
 ]
@@ -160,12 +161,6 @@ allow_download_option: Decorator = click.option(
     is_flag=True,
     help="Download the source that the run names, if it is not on this machine. Allow it for runs that you trust.",
 )
-data_dir_option: Decorator = click.option(
-    "--data-dir",
-    metavar="DIR",
-    shell_complete=complete_folders,
-    help="Data directory of the target. The default is the one that modgap data path TARGET shows.",
-)
 
 
 def option_group(title: str, *options: Decorator, description: str | None = None) -> Decorator:
@@ -244,6 +239,18 @@ def all_options(*groups: Decorator) -> Decorator:
     return decorate
 
 
+def data_dir_option(
+    help_text: str = "Data directory of the target. The default is the one that modgap data path TARGET shows.",
+) -> Decorator:
+    """Return the option `--data-dir` with the help text of a command."""
+    return click.option("--data-dir", metavar="DIR", shell_complete=complete_folders, help=help_text)
+
+
+def source_option(help_text: str, *, required: bool = True) -> Decorator:
+    """Return the option `--source` with the help text of a command."""
+    return click.option("--source", metavar="NAME", required=required, shell_complete=complete_sources, help=help_text)
+
+
 def sample_options(default_limit: int | None, *, default_split: str = "all") -> Decorator:
     """Return the group of options that choose the samples of a target.
 
@@ -267,7 +274,7 @@ def sample_options(default_limit: int | None, *, default_split: str = "all") -> 
         help="Split of the target's samples to use."
         + (" Samples that test the chosen source should not choose it." if default_split == "train" else ""),
     )
-    return option_group("Samples", split, limit, pseudo_classes_option, data_dir_option)
+    return option_group("Samples", split, limit, pseudo_classes_option, data_dir_option())
 
 
 def output_options(files: str) -> Decorator:

@@ -30,8 +30,8 @@ from modgap.errors import InputError, UsageError
 from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
+    from modgap.answers import Answer
     from modgap.jobs import Backend
-    from modgap.matrix.result import Matrix
     from modgap.progress import Progress
     from modgap.ranking.stages import ProgressFile
     from modgap.ranking.types import Ranking, RankRequest
@@ -152,7 +152,9 @@ def _rank_several(
 
         click.echo(to_json(matrix))
     else:
-        _print_matrix(matrix)
+        from modgap.matrix.answer import matrix_answer
+
+        _print_answer(matrix_answer(matrix), {"": matrix.jobs})
     return 1 if matrix.failed or matrix.missing or matrix.unreadable else 0
 
 
@@ -285,14 +287,6 @@ def _build_backend(options: Mapping[str, Any]) -> "Backend":
     return Backend(options["backend"], options["jobs"], options["address"], cluster_options)
 
 
-def _print_matrix(matrix: "Matrix") -> None:
-    from modgap.matrix.answer import matrix_answer
-
-    print_answer(matrix_answer(matrix))
-    print_line()
-    print_text(f"jobs: {_job_counts(*matrix.jobs)}")
-
-
 def _write_ranking(ranking: "Ranking", folder: Path | None, formats: Sequence[str], *, as_json: bool) -> None:
     """Write the results to the folder and print them, and then draw the figure."""
     if folder:
@@ -304,20 +298,20 @@ def _write_ranking(ranking: "Ranking", folder: Path | None, formats: Sequence[st
 
         click.echo(to_json(ranking))
     else:
-        _print_ranking(ranking)
+        from modgap.ranking.answer import ranking_answer
+
+        _print_answer(ranking_answer(ranking), {f"{stage}: ": counts for stage, counts in ranking.jobs.items()})
     if folder:
         from modgap.ranking.figures import planned_figures
 
         draw_figures(planned_figures(ranking), folder, formats)
 
 
-def _print_ranking(ranking: "Ranking") -> None:
-    from modgap.ranking.answer import ranking_answer
-
-    print_answer(ranking_answer(ranking))
-    counts = [f"{stage}: {_job_counts(*jobs)}" for stage, jobs in ranking.jobs.items()]
+def _print_answer(answer: "Answer", jobs: Mapping[str, tuple[int, int, int]]) -> None:
+    """Print an answer, and how many jobs of each stage were computed."""
+    print_answer(answer)
     print_line()
-    print_text(f"jobs: {'; '.join(counts)}")
+    print_text(f"jobs: {'; '.join(f'{stage}{_job_counts(*counts)}' for stage, counts in jobs.items())}")
 
 
 def _job_counts(computed: int, cached: int, failed: int) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from modgap.cli.completion import complete_folders, complete_methods, complete_sources, complete_targets
+from modgap.cli.completion import complete_folders, complete_methods, complete_targets
 from modgap.cli.groups import example
 from modgap.cli.options import (
     check_minimums,
@@ -22,6 +22,7 @@ from modgap.cli.options import (
     quiet_option,
     sample_request,
     seed_option,
+    source_option,
     weights_option,
 )
 from modgap.cli.output import log_to_stderr, print_answer, progress_bars
@@ -48,13 +49,7 @@ PUBLISHED_ROWS = 12
         shell_complete=complete_methods,
         help="Transfer method (modgap methods lists them).",
     ),
-    click.option(
-        "--source",
-        metavar="NAME",
-        required=True,
-        shell_complete=complete_sources,
-        help="Source model, as for modgap discrepancy.",
-    ),
+    source_option("Source model, as for modgap discrepancy."),
     click.option(
         "--target",
         metavar="NAME",
@@ -97,7 +92,7 @@ PUBLISHED_ROWS = 12
     click.option("--limit", type=int, help="Largest number of samples of each split; class proportions are kept."),
     input_size_option,
     pseudo_classes_option,
-    data_dir_option,
+    data_dir_option(),
 )
 @custom_data_options
 @option_group("Hardware", device_option)

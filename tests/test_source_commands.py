@@ -100,7 +100,7 @@ def test_a_source_that_is_not_to_be_had(with_hub, home, small_images, source, co
     [
         ("{", "config.json is not valid JSON"),
         ('{"architectures": ["DetrForObjectDetection"]}', "'DetrForObjectDetection' cannot be a source"),
-        ("{}", "has to name a timm `architecture` or transformers `architectures`"),
+        ("{}", 'has to name a timm "architecture" or transformers "architectures"'),
     ],
 )
 def test_a_folder_that_describes_no_source(modgap, tmp_path, small_images, configuration, message):

@@ -103,7 +103,8 @@ def estimate(
         names_of_classes(target_classes, numbered, rows["labels"], "target_classes"),
         {"logits": "in memory"},
     )
-    return _result(source, target, logits_in_memory, progress, {"per_group": per_group, **options})
+    chosen = _chosen_samples(logits_in_memory, per_group, options.get("seed", 0))
+    return _result(source, target, chosen, progress, options)
 
 
 @public_function(options_of=estimate_discrepancy)
@@ -173,7 +174,7 @@ def measure(
     check_minimum("control", control, 0)
     samples = SampleRequest(split, limit, seed, input_size, representation, dtype, device, batch_size, loader_workers)
     request = LogitsRequest(samples, head=head, compared=options.get("classes"))
-    options |= {**_estimator_option(estimators), "per_group": per_group, "seed": seed}
+    options |= {**_estimator_option(estimators), "seed": seed}
     name = target_name(target)
     handle = open_source(source, weights=weights)
     data = open_target(name, custom_data=custom_data, data_dir=data_dir, pseudo_classes=pseudo_classes)
@@ -185,7 +186,7 @@ def measure(
     if control and (embedder or source.startswith("random:")):
         what = "the embedder of a run" if embedder else f"{source}, which has random weights itself"
         raise UsageError(f"`control` does not apply to {what}. Leave it out.")
-    logits = source_logits(handle, data, request, progress, trained_embedder)
+    logits = _chosen_samples(source_logits(handle, data, request, progress, trained_embedder), per_group, seed)
     result = _result(source, name, logits, progress, options)
     if not control:
         return result
@@ -195,7 +196,7 @@ def measure(
     if logits.cached:
         _announce_controls(control - 1, control_logits[0], seconds)
     control_logits += [source_logits(open_control(source, seed), data, request, progress) for seed in range(1, control)]
-    return _with_control(result, logits, control_logits, options)
+    return _with_control(result, logits, [_chosen_samples(one, per_group, seed) for one in control_logits], options)
 
 
 def _estimator_option(estimators: str | Sequence[str] | None) -> dict[str, list[str]]:
@@ -233,8 +234,7 @@ def _with_control(
     if tested is None or estimator not in tested.errors:
         raise UsageError("`control` needs held-out errors. Use `estimators` search or soft, and `splits=1` or more.")
     chosen = {name: options[name] for name in ("weight", "splits", "per_class", "seed", "threads") if name in options}
-    source = _chosen_samples(logits, options)
-    merged = groups_with_copies(source.logits, source.labels, source.groups).merged_groups
+    merged = groups_with_copies(logits.logits, logits.labels, logits.groups).merged_groups
     # The search starts from the soft maps where that of the source did, so that both are searched equally well.
     computed = {estimator.split("-")[0], *result.result.estimates}
     estimators = [name for name in ("search", "soft") if name in computed]
@@ -242,12 +242,12 @@ def _with_control(
         held_out_samples(
             one.logits,
             one.labels,
-            groups=source.groups,
+            groups=logits.groups,
             merged_groups=merged,
             estimators=estimators,
             **chosen,
         )
-        for one in (_chosen_samples(logits, options) for logits in control_logits)
+        for one in control_logits
     ]
     control = compare_with_controls(
         tested, [one for one in errors if one is not None], f"random:{result.source}", estimator
@@ -272,6 +272,7 @@ def measure_logits_file(
     path: str,
     *,
     estimators: str | Sequence[str] | None = None,
+    per_group: int | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> DiscrepancyResult:
@@ -280,29 +281,28 @@ def measure_logits_file(
     Args:
         path: File to read, see `modgap.forward.logits.read_logits_file`.
         estimators: One name or several of `montecarlo`, `assignment`, `search` and `soft`; None for all.
+        per_group: Number of samples to use of each group; None for all samples.
         progress: Called with the name of a stage and the share of its work done since the last call.
-        options: Keyword arguments of `modgap.discrepancy.estimate`, and `per_group`.
+        options: Further keyword arguments of `modgap.discrepancy.estimate`.
 
     Raises:
         InputError: If the file cannot be read, or its logits and labels cannot be used.
     """
     options |= _estimator_option(estimators)
-    return _result(None, path, read_logits_file(path), progress, options)
+    logits = _chosen_samples(read_logits_file(path), per_group, options.get("seed", 0))
+    return _result(None, path, logits, progress, options)
 
 
-def _chosen_samples(logits: SourceLogits, options: Mapping[str, Any]) -> SourceLogits:
-    """Return the logits of as many samples of each group as `per_group` among the options says; all without it."""
-    per_group = options.get("per_group")
+def _chosen_samples(logits: SourceLogits, per_group: int | None, seed: int) -> SourceLogits:
+    """Return the logits of so many samples of each group; all for None."""
     if per_group is None:
         return logits
-    return logits.subset(equal_group_rows(logits.groups, per_group, options.get("seed", 0)))
+    return logits.subset(equal_group_rows(logits.groups, per_group, seed))
 
 
 def _result(
     source: str | None, target: str, logits: SourceLogits, progress: Progress | None, options: Mapping[str, Any]
 ) -> DiscrepancyResult:
-    logits = _chosen_samples(logits, options)
-    options = {name: value for name, value in options.items() if name != "per_group"}
     copies = groups_with_copies(logits.logits, logits.labels, logits.groups)
     result = estimate_discrepancy(
         logits.logits,
