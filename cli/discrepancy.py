@@ -74,14 +74,13 @@ def discrepancy(context: click.Context, /, **values: Any) -> None:
 
 def _write_report(report: "DiscrepancyReport", folder: Path | None, values: dict[str, Any]) -> None:
     """Write the results to the folder and print them, and then draw the figures."""
-    from modgap.discrepancy.report import to_json
+    from modgap.discrepancy.report import write_results
+    from modgap.storage.json_records import format_json
 
     if folder:
-        from modgap.discrepancy.result_folder import write_results
-
         print_written(write_results(report, folder))
     if values["as_json"]:
-        click.echo(to_json(report))
+        click.echo(format_json(report.to_dict()))
     else:
         print_answer(report.answer)
     if folder:

@@ -22,7 +22,7 @@ from modgap.comparison.answer import comparison_answer, letters
 from modgap.comparison.comparable import collect_targets
 from modgap.comparison.error_table import table_of_arrays
 from modgap.comparison.systems import compare_systems, difference_over_targets
-from modgap.discrepancy.result_folder import write_results
+from modgap.discrepancy.report import write_results
 from modgap.distortion.report import probe_sample_file
 from modgap.errors import InputError, UsageError
 from modgap.statistics import sample_file

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from modgap.discrepancy import estimate
-from modgap.discrepancy.report import DiscrepancyReport
-from modgap.discrepancy.result_folder import write_results
+from modgap.discrepancy.report import DiscrepancyReport, write_results
 from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.recommendation import headline, judge, judgment_answer

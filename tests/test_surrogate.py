@@ -209,9 +209,7 @@ def test_of_a_sample_of_several_pieces_the_middle_one_is_loaded(images, source):
     frames = dataclasses.replace(surrogate.embedding, representation="frames")
     numbers = [np.full((k, 1, 28, 28), np.arange(k, dtype=float).reshape(k, 1, 1, 1)) for k in (1, 3, 4)]
     clips = dataclasses.replace(surrogate, embedding=frames, samples=numbers)
-    alone = [
-        clips.collate(clips.to_pieces(clip)[k : k + 1], CPU).inputs for clip, k in zip(numbers, (0, 1, 2), strict=True)
-    ]
+    alone = [clips.batch(clips.pieces(clip)[k : k + 1], CPU).inputs for clip, k in zip(numbers, (0, 1, 2), strict=True)]
     assert torch.equal(clips.load(np.arange(3), CPU).inputs, torch.cat(alone))
 
 

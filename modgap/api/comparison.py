@@ -84,7 +84,7 @@ def _tables(result: Any, number: int, n_mappings: int, groups: Any) -> list[Erro
 
 
 def _table_of_discrepancy(result: DiscrepancyResult, number: int) -> ErrorTable:
-    from modgap.discrepancy.result_folder import tested_sample_file
+    from modgap.discrepancy.report import tested_sample_file
 
     samples = tested_sample_file(result)
     if samples is None:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ import numpy as np
 from modgap.answers import Answer, Answered, Table
 from modgap.answers.confusion import confusion_table
 from modgap.discrepancy.answer import answer_of_record, notes, table
-from modgap.discrepancy.class_errors import ClassError, class_errors, class_table
+from modgap.discrepancy.class_errors import ClassError, class_errors, class_table, classes_csv, confusion_csv
 from modgap.discrepancy.result import Discrepancy, Estimate
 from modgap.discrepancy.verdict import evidence_of_record, verdict
-from modgap.storage.json_records import format_json
+from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample_file
+from modgap.storage.atomic_files import write_texts, writing
+from modgap.storage.json_records import format_json, with_digest
 
-__all__ = ["DiscrepancyReport", "class_name", "to_json"]
+__all__ = ["DiscrepancyReport", "class_name", "tested_sample_file", "write_results"]
 
 SCHEMA = 2
 
@@ -107,6 +110,40 @@ def class_name(names: Sequence[str], number: int) -> str:
     return names[number] if number < len(names) else str(number)
 
 
-def to_json(report: DiscrepancyReport) -> str:
-    """Return the report as one strict JSON document, without NaN and Infinity."""
-    return format_json(report.to_dict())
+# The folder of a result
+
+
+def write_results(report: DiscrepancyReport, folder: Path) -> list[Path]:
+    """Write result.json, samples.npz and the tables of the classes.
+
+    Args:
+        report: Report to write.
+        folder: Folder that `modgap.storage.locks` created.
+
+    Returns:
+        Paths of the files.
+
+    Raises:
+        InputError: If a file cannot be written.
+    """
+    texts = {"result.json": with_digest(format_json(report.to_dict()))}
+    if report.result.held_out_confusion is not None:
+        tables = (report.result, report.best_map())
+        texts |= {"classes.csv": classes_csv(*tables), "confusion.csv": confusion_csv(*tables)}
+    samples = tested_sample_file(report)
+    with writing(folder):
+        written = write_texts(folder, texts)
+        if samples:
+            write_sample_file(folder / SAMPLES_FILE, samples)
+            written.append(folder / SAMPLES_FILE)
+    return written
+
+
+def tested_sample_file(report: DiscrepancyReport) -> SampleFile | None:
+    """Return the errors of the tested samples as they are written to a folder; None if there are none."""
+    tested = report.result.tested_samples
+    if tested is None:
+        return None
+    ids = tested.rows if report.sample_ids is None else report.sample_ids[tested.rows]
+    result = report.result
+    return SampleFile(ids, tested.labels, tested.groups, tested.errors, result.n_tested_classes, result.per_class)

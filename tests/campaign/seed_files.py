@@ -296,7 +296,7 @@ def ranking(folder: Path) -> Path:
 
 def discrepancy(name: str) -> Maker:
     def make(folder: Path) -> Path:
-        from modgap.discrepancy.result_folder import write_results
+        from modgap.discrepancy.report import write_results
         from tests.test_report_page import make_discrepancy
 
         folder.mkdir(parents=True)
