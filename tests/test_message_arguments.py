@@ -15,7 +15,7 @@ ANSWERS = (
     "comparison/answer.py",
     "discrepancy/verdict.py",
     "distortion/answer.py",
-    "matrix/sentences.py",
+    "matrix/answer.py",
     "ranking/recommendation.py",
     "transfer/answer.py",
 )

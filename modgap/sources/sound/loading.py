@@ -10,7 +10,6 @@ from torch import Tensor
 from modgap.errors import InputError, first_line
 from modgap.sources.onnx.handle import read_onnx_weights
 from modgap.sources.sound.network import SoundNetwork
-from modgap.sources.sound.packaged import SoundPackage
 from modgap.sources.sound.tensorflow_bundle import read_tensorflow_bundle
 from modgap.sources.source import Parts, Source
 from modgap.sources.timm.handle import read_weights
@@ -18,12 +17,13 @@ from modgap.sources.timm.handle import read_weights
 __all__ = ["load"]
 
 
-def load(name: str, package: SoundPackage, weights: Path | None, control_seed: int) -> Source:
+def load(name: str, architecture: str, capacity: str, weights: Path | None, control_seed: int) -> Source:
     """Load a sound model with its weights, or with random ones.
 
     Args:
         name: Name of the source, for errors.
-        package: Description of the architecture.
+        architecture: Name of the architecture, as in `modgap.sources.sound.packaged.SoundPackage`.
+        capacity: Its size or tags; empty if it comes in one.
         weights: File of weights; None for random ones.
         control_seed: Seed of random weights.
 
@@ -32,7 +32,7 @@ def load(name: str, package: SoundPackage, weights: Path | None, control_seed: i
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(control_seed)
-        network = _build(package)
+        network = _build(architecture, capacity)
     if weights is not None:
         _fill(network, weights, name)
     network.eval()
@@ -44,10 +44,10 @@ def load(name: str, package: SoundPackage, weights: Path | None, control_seed: i
     return Source(network, network.input, network.class_names, False, lambda: parts, features)
 
 
-def _build(package: SoundPackage) -> SoundNetwork:
+def _build(architecture: str, capacity: str) -> SoundNetwork:
     """Return the network of the architecture's module with random weights."""
-    module = importlib.import_module(f"modgap.sources.sound.{package.architecture.replace('-', '_')}")
-    network: SoundNetwork = module.NETWORK(package.capacity) if package.capacity else module.NETWORK()
+    module = importlib.import_module(f"modgap.sources.sound.{architecture.replace('-', '_')}")
+    network: SoundNetwork = module.NETWORK(capacity) if capacity else module.NETWORK()
     return network
 
 

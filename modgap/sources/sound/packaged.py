@@ -90,7 +90,7 @@ class PackagedSound:
         from modgap.sources.sound.loading import load
 
         weights = None if self.control_seed is not None else self.weights_file()
-        source = load(self.name, self.package, weights, self.control_seed or 0)
+        source = load(self.name, self.package.architecture, self.package.capacity, weights, self.control_seed or 0)
         if head and not source.class_names:
             raise headless_error(self.name)
         return source
