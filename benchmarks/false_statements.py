@@ -109,7 +109,7 @@ def p_value_of(logits: np.ndarray, labels: np.ndarray) -> float:
     return float(result.result.null.p_value)
 
 
-def simulate_copies(draws: int = 300) -> None:
+def simulate_copies(draws: int = 1000) -> None:
     """Print how often repeated samples without signal are significant."""
     print("\n| copies | independent | kept together |\n|---|---|---|")
     for name in ("of all samples", "of one class"):
