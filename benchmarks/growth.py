@@ -128,6 +128,7 @@ def _pass(sizes: dict[str, int]) -> Run:
     from modgap.forward.sample_request import SampleRequest
     from modgap.jobs import Backend
     from modgap.ranking.jobs import ExtractJob
+    from modgap.targets import TargetRequest
 
     folder = Path(tempfile.mkdtemp(prefix="modgap-growth-"))
     shares_work = sizes["grows"] == "workers"
@@ -139,7 +140,7 @@ def _pass(sizes: dict[str, int]) -> Run:
     for number in range(4 if shares_work else 1):
         target = folder / f"target{number}.npz"
         np.savez(target, x=rng.random((n_samples, 1, 28, 28), np.float32), y=labels)
-        jobs.append(ExtractJob("random:efficientnet-lite0", {"name": str(target)}, request))
+        jobs.append(ExtractJob("random:efficientnet-lite0", TargetRequest(str(target)), request))
     backend = Backend("loky", sizes["workers"])
 
     def run() -> object:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from modgap.progress import Progress
     from modgap.ranking.stages import ProgressFile
     from modgap.ranking.types import Ranking, RankRequest
+    from modgap.targets import TargetRequest
 
 __all__ = ["rank"]
 
@@ -117,11 +118,10 @@ def _rank_one(
 
     with _reports(folder, backend, options) as (progress, listener):
         ranking = rank_sources(
-            target,
+            _target_request(target, options),
             sources,
             _build_request(options),
             backend,
-            **_target_options(options),
             budget=None if options["budget"] is None else 60 * options["budget"],
             progress=progress,
             listener=listener,
@@ -143,7 +143,7 @@ def _rank_several(
         from modgap.formatting import count
         from modgap.matrix.formats import write_results
 
-        written = write_results(matrix, rankings, [target["name"] for target in opened], folder)
+        written = write_results(matrix, rankings, [target.name for target in opened], folder)
         # The rankings of all targets would be too long a list.
         print_written([path for path in written if path.parent == folder])
         print_line(f"modgap: and a folder with the ranking of each of {count(len(rankings), 'target')}", err=True)
@@ -170,7 +170,7 @@ def _run_share(
     from modgap.jobs import Failure
     from modgap.matrix.rankings import rank_share, targets_of_names
 
-    one = [{"name": targets[0], **_target_options(options)}]
+    one = [_target_request(targets[0], options)]
     opened = one if len(targets) == 1 else targets_of_names(targets, options["pseudo_classes"])
     with _reports(None, backend, options) as (progress, _):
         results = rank_share(opened, sources, _build_request({**options, "out": None}), backend, share, progress)
@@ -240,13 +240,12 @@ def _check_several(context: click.Context) -> None:
             raise UsageError(f"`{name}` applies to one target, and several were named. {way_out}")
 
 
-def _target_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keyword arguments of `modgap.targets.open_target` for one target, without its name."""
-    return {
-        "custom_data": custom_data_from_options(options),
-        "data_dir": Path(options["data_dir"]) if options["data_dir"] else None,
-        "pseudo_classes": options["pseudo_classes"],
-    }
+def _target_request(name: str, options: Mapping[str, Any]) -> "TargetRequest":
+    """Return the request for the only target."""
+    from modgap.targets import TargetRequest
+
+    data_dir = Path(options["data_dir"]) if options["data_dir"] else None
+    return TargetRequest(name, custom_data_from_options(options), data_dir, options["pseudo_classes"])
 
 
 def _build_request(options: Mapping[str, Any]) -> "RankRequest":

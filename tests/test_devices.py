@@ -20,6 +20,7 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend, hold_device, list_devices
 from modgap.ranking.jobs import ExtractJob
 from modgap.ranking.source_outputs import load_source_outputs
+from modgap.targets import TargetRequest
 
 TWO = "cpu:0,cpu:1"
 """Two declared devices that every machine has."""
@@ -193,7 +194,7 @@ def test_passes_on_two_devices_have_the_outputs_of_the_cpu(tmp_path, own_cache, 
     for device, engine in (("cpu", "serial"), (TWO, "loky")):
         monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / engine))
         request = LogitsRequest(SampleRequest(input_size=32, device=device), head="auto")
-        jobs = [ExtractJob(name, {"name": str(tmp_path / "small.npz")}, request) for name in names]
+        jobs = [ExtractJob(name, TargetRequest(str(tmp_path / "small.npz")), request) for name in names]
         results = dict(Backend(engine, 2).run(jobs, device=device))
         found[engine] = [load_source_outputs(results[number].key) for number in range(2)]
     for one, other in zip(found["serial"], found["loky"], strict=True):

@@ -23,6 +23,7 @@ from modgap.ranking.rank import rank
 from modgap.ranking.types import RankRequest
 from modgap.statistics.multiple_comparisons import MOST_LETTERED
 from modgap.storage.json_records import read_json
+from modgap.targets import TargetRequest
 from tests.commands import run_in_process
 from tests.matrices import file_contents, make_matrix, make_measure
 from tests.small_hub import small_hub  # noqa: F401 - fixture
@@ -276,10 +277,10 @@ def test_results_that_cannot_be_stored_are_failures_of_a_share(sources, tmp_path
 def test_jobs_have_the_rows_of_a_ranking_source_by_source(tmp_path):
     targets = [small_target(tmp_path, number) for number in range(2)]
     request = RankRequest(("knn",))
-    plans = [plan_ranking({"name": name}, [VIT, "timm:some"], request, Backend("serial")) for name in targets]
+    plans = [plan_ranking(TargetRequest(name), [VIT, "timm:some"], request, Backend("serial")) for name in targets]
     jobs = list_row_jobs(plans)
     assert [job.source for job in jobs[::2]] == [VIT, "timm:some", f"random:{VIT}", "random:timm:some", "raw"]
-    assert [job.target["name"] for job in jobs] == targets * 5
+    assert [job.target.name for job in jobs] == targets * 5
     assert [job.requested for job in jobs[::2]] == [True, True, False, False, False]
 
 

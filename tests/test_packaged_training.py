@@ -14,7 +14,7 @@ from modgap.ranking import surrogate_outputs
 from modgap.ranking.rank import rank
 from modgap.ranking.types import RankRequest
 from modgap.sources import open_source
-from modgap.targets import CustomData, open_target
+from modgap.targets import CustomData, TargetRequest, open_target
 from modgap.transfer.surrogate import open_surrogate
 from modgap.transfer.train import train_in_memory
 from modgap.transfer.train_request import TrainRequest
@@ -79,7 +79,7 @@ def test_a_source_can_be_ranked(tmp_path, name, monkeypatch):
     path = tmp_path / "series.npz"
     np.savez(path, x=rng.standard_normal((24, 1, 200)).astype(np.float32), y=np.arange(24) % 2)
     request = RankRequest(scores=("linear-probe",), resamples=0, controls=False, raw=False)
-    ranking = rank(str(path), [name], request, Backend("serial"), custom_data=CustomData(kind="series"))
+    ranking = rank(TargetRequest(str(path), CustomData(kind="series")), [name], request, Backend("serial"))
     assert [row.reason for row in ranking.rows] == [""]
     assert np.isfinite(ranking.tables["linear-probe"].standings.values).all()
 

@@ -22,7 +22,7 @@ from modgap.ranking.types import Pilot, RankRequest, ScoreTable
 from modgap.report_page.ranking_page import render_ranking
 from modgap.sources import open_source
 from modgap.statistics.intervals import SampleErrors
-from modgap.targets import open_target
+from modgap.targets import TargetRequest, open_target
 from modgap.transfer import pilot as pilot_module
 from modgap.transfer.loop import NotFiniteError
 from modgap.transfer.pilot import (
@@ -136,8 +136,9 @@ def test_a_loss_that_becomes_infinite_counts_as_wrong_everywhere(sources, tmp_pa
 @pytest.mark.parametrize(("task", "classes"), [("multi-label", None), ("regression", 3)])
 def test_a_target_without_classes_is_refused(sources, tmp_path, task, classes):
     path = str(target_file(tmp_path, task))
+    request = replace(REQUEST, by="size", scores=("size",))
     with pytest.raises(UsageError, match="`pilot` needs a target with one class for each sample"):
-        rank(path, [VIT], replace(REQUEST, by="size", scores=("size",)), Backend("serial"), pseudo_classes=classes)
+        rank(TargetRequest(path, pseudo_classes=classes), [VIT], request, Backend("serial"))
     with pytest.raises(InputError, match="needs one class for each sample"):
         short_fine_tuning(VIT, load(VIT), open_target(path), 0)
 

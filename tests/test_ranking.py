@@ -51,7 +51,7 @@ from modgap.sources import open_source
 from modgap.statistics.intervals import estimate_mean
 from modgap.statistics.paired import paired_difference
 from modgap.statistics.sample_file import read_sample_file
-from modgap.targets import open_target
+from modgap.targets import TargetRequest, open_target
 from tests.backend_jobs import Killer, Square
 from tests.commands import run_in_process
 from tests.forked_commands import ForkedCommand
@@ -872,7 +872,7 @@ def test_invalid_requests_raise_before_anything_runs(modgap, small_images, tmp_p
     with pytest.raises(
         UsageError, match=r"leep is not defined for regression targets. Pass one of these to `by`: .*logme"
     ):
-        rank(str(tmp_path / "values.npz"), ["vit-fashion"], RankRequest(by="leep"), pseudo_classes=2)
+        rank(TargetRequest(str(tmp_path / "values.npz"), pseudo_classes=2), ["vit-fashion"], RankRequest(by="leep"))
 
 
 def test_report_of_a_folder_without_a_ranking(modgap, tmp_path):

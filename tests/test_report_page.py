@@ -22,7 +22,7 @@ from modgap.ranking.standings import compute_standings
 from modgap.ranking.types import JobCounts, Pilot, RankRequest
 from modgap.report_page.ranking_page import render_ranking
 from modgap.report_page.write import write_page
-from modgap.targets import CustomData
+from modgap.targets import CustomData, TargetRequest
 from tests.ranking_records import make_ranking
 
 HOSTILE = (
@@ -171,10 +171,10 @@ def without_intervals(ranking):
 
 def test_the_commands_read_the_same_data_as_the_ranking():
     options = ["--label", "vowel", "--group", "speaker", "--data-dir", "/my data"]
+    requested = TargetRequest("vowel.csv", CustomData(label_column="vowel", group="speaker"), Path("/my data"))
     ranking = replace(
         make_ranking(),
-        custom_data=CustomData(label_column="vowel", group="speaker"),
-        data_dir=Path("/my data"),
+        requested=requested,
         request=RankRequest(resamples=12, samples=SampleRequest(limit=300)),
     )
     pilot = Pilot(replace(ranking.tables[ranking.by], name="pilot", by_sample=True), 10, 3, 64, 64)
@@ -187,7 +187,9 @@ def test_the_commands_read_the_same_data_as_the_ranking():
         assert " ".join(options) in " ".join(command)
         assert command[command.index("--limit") + 1] == "300"
     unclear = replace(
-        without_intervals(ranking), request=RankRequest(resamples=0, samples=SampleRequest()), pseudo_classes=5
+        without_intervals(ranking),
+        request=RankRequest(resamples=0, samples=SampleRequest()),
+        requested=TargetRequest("vowel.csv", pseudo_classes=5),
     )
     (command,) = judge(unclear).commands
     assert command[1] == "rank"
@@ -195,7 +197,10 @@ def test_the_commands_read_the_same_data_as_the_ranking():
     assert command[command.index("--limit") + 1] == "0"
     assert command[command.index("--pseudo-classes") + 1] == "5"
     assert not any("--limit" in command for command in judge(make_ranking()).commands)
-    assert judge(replace(ranking, custom_data=CustomData(label_column="a\u202eb"))).commands == ()
+    assert (
+        judge(replace(ranking, requested=TargetRequest("vowel.csv", CustomData(label_column="a\u202eb")))).commands
+        == ()
+    )
 
 
 def test_failed_jobs_are_counted():

@@ -17,7 +17,7 @@ from modgap.ranking.report import RankingResult
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.source_patterns import parse_layers
 from modgap.ranking.types import RankRequest
-from modgap.targets import CustomData
+from modgap.targets import CustomData, TargetRequest
 
 __all__ = ["rank"]
 
@@ -138,14 +138,12 @@ def rank(
         )
         return MatrixResult.from_matrix(matrix, rankings)
     assert isinstance(target, str | Path | tuple)
+    directory = None if data_dir is None else Path(data_dir)
     ranking = rank_sources(
-        target_name(target),
+        TargetRequest(target_name(target), CustomData.of(custom_data), directory, pseudo_classes),
         sources,
         request,
         Backend(backend, jobs),
-        custom_data=CustomData.of(custom_data),
-        data_dir=None if data_dir is None else Path(data_dir),
-        pseudo_classes=pseudo_classes,
         budget=None if budget is None else 60 * budget,
         progress=progress,
     )

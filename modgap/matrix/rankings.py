@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from modgap.matrix.result import DECIDING, Column, Matrix, Measure, Row
 from modgap.progress import Progress
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.jobs import ErrorsJob, ExtractJob, ScoreJob, score_jobs
-from modgap.ranking.plan import RankPlan, absolute_path, plan_ranking
+from modgap.ranking.plan import RankPlan, plan_ranking
 from modgap.ranking.rank import rank
 from modgap.ranking.raw_values import RAW
 from modgap.ranking.recommendation import judge
@@ -24,7 +23,7 @@ from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor, StagesLi
 from modgap.ranking.types import CONTROL, SOURCE, JobCounts, Ranking, RankRequest, SourceRow
 from modgap.sources import absolute_name
 from modgap.storage.json_records import plain_values
-from modgap.targets import open_target
+from modgap.targets import TargetRequest, open_target
 
 __all__ = ["RowJob", "list_row_jobs", "parse_shard", "rank_share", "rank_targets", "run_row_jobs", "targets_of_names"]
 
@@ -32,8 +31,8 @@ RowResults = Mapping[tuple[str, str], bool | Failure]
 """For each target and row, whether anything was computed, or why the row has no scores."""
 
 
-def targets_of_names(names: Sequence[str], pseudo_classes: int | None = None) -> list[dict[str, Any]]:
-    """Return the keyword arguments of `modgap.targets.open_target` for each of several targets.
+def targets_of_names(names: Sequence[str], pseudo_classes: int | None = None) -> list[TargetRequest]:
+    """Return a request for each of several targets, with absolute paths.
 
     Args:
         names: Names or paths of the targets.
@@ -48,13 +47,13 @@ def targets_of_names(names: Sequence[str], pseudo_classes: int | None = None) ->
     if pseudo_classes and "regression" not in tasks.values():
         raise UsageError("`pseudo_classes` applies to real-valued targets, but all of these have classes.")
     return [
-        {"name": absolute_path(name), "pseudo_classes": pseudo_classes if task == "regression" else None}
+        TargetRequest(name, pseudo_classes=pseudo_classes if task == "regression" else None).absolute()
         for name, task in tasks.items()
     ]
 
 
 def rank_targets(
-    targets: Sequence[Mapping[str, Any]],
+    targets: Sequence[TargetRequest],
     sources: Sequence[str],
     request: RankRequest,
     backend: Backend,
@@ -64,7 +63,7 @@ def rank_targets(
     """Rank sources for several targets, and return the matrix, and the ranking of each target by its name.
 
     Args:
-        targets: Keyword arguments of `modgap.targets.open_target` for each target.
+        targets: The targets as the user names them.
         sources: Names of the sources.
         request: Scores and samples of all targets.
         backend: Where the jobs run.
@@ -80,7 +79,7 @@ def rank_targets(
         plans, unreadable = _plans(targets, sources, request, backend, monitor)
         jobs = list_row_jobs(plans)
         results = {
-            (job.target["name"], job.source): result
+            (job.target.name, job.source): result
             for job, result in zip(jobs, run_row_jobs(jobs, backend, monitor), strict=True)
         }
         rankings: dict[str, Ranking] = {}
@@ -88,7 +87,7 @@ def rank_targets(
             try:
                 _rank_row_results(plan, results, rankings)
             except InputError as error:
-                unreadable[plan.target_options["name"]] = str(error)
+                unreadable[plan.target.name] = str(error)
             if progress:
                 progress("rankings", 1 / len(plans))
     if not rankings:
@@ -97,7 +96,7 @@ def rank_targets(
 
 
 def rank_share(
-    targets: Sequence[Mapping[str, Any]],
+    targets: Sequence[TargetRequest],
     sources: Sequence[str],
     request: RankRequest,
     backend: Backend,
@@ -127,7 +126,7 @@ def rank_share(
 
 
 def _plans(
-    targets: Sequence[Mapping[str, Any]],
+    targets: Sequence[TargetRequest],
     sources: Sequence[str],
     request: RankRequest,
     backend: Backend,
@@ -143,7 +142,7 @@ def _plans(
         try:
             plans.append(plan_ranking(dict(target), names, request, backend, monitor))
         except InputError as error:
-            errors[str(target["name"])] = error
+            errors[target.name] = error
     if not plans:
         raise next(iter(errors.values()))
     return plans, {name: str(error) for name, error in errors.items()}
@@ -170,13 +169,12 @@ def _rank_row_results(plan: RankPlan, results: RowResults, rankings: dict[str, R
 
     The controls and the raw values are named, so that no others are added.
     """
-    target = plan.target_options["name"]
+    target = plan.target.name
     names = [row.name for row in plan.rows if isinstance(results[target, row.name], bool)]
     if any(row.name in names for row in plan.rows if row.kind == SOURCE):
         sources = [name for name in names if name != RAW]
         request = replace(plan.request, controls=False, raw=RAW in names, report_details=False)
-        pseudo_classes = plan.target_options["pseudo_classes"]
-        ranking = rank(target, sources, request, Backend("cached"), pseudo_classes=pseudo_classes)
+        ranking = rank(plan.target, sources, request, Backend("cached"))
         # Its seconds are those of reading the cache, and would differ in each record.
         rankings[target] = replace(ranking, seconds={})
 
@@ -322,7 +320,7 @@ class RowJob:
     Attributes:
         source: Name of the source, of its random-weights control, or of the raw values.
         requested: True if the user named the source.
-        target: Keyword arguments of `modgap.targets.open_target`.
+        target: The target as the user names it, with absolute paths.
         task: Task of the target.
         scores: Names of the scores.
         request: The request of the ranking.
@@ -331,7 +329,7 @@ class RowJob:
 
     source: str
     requested: bool
-    target: Mapping[str, Any]
+    target: TargetRequest
     task: str
     scores: tuple[str, ...]
     request: RankRequest
@@ -379,7 +377,7 @@ def list_row_jobs(plans: Sequence[RankPlan]) -> list[RowJob]:
 
 def _row_job(name: str, plan: RankPlan, n_jobs: int) -> RowJob:
     passes = plan.pass_request(n_jobs)
-    return RowJob(name, name in plan.requested, plan.target_options, plan.task, plan.scores, plan.request, passes)
+    return RowJob(name, name in plan.requested, plan.target, plan.task, plan.scores, plan.request, passes)
 
 
 def run_row_jobs(jobs: Sequence[RowJob], backend: Backend, monitor: JobMonitor) -> list[bool | Failure]:

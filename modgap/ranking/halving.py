@@ -6,9 +6,8 @@ cache.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from scipy.optimize import nnls
@@ -16,7 +15,7 @@ from scipy.optimize import nnls
 from modgap.errors import UsageError
 from modgap.forward.inference_setup import LogitsRequest, select_samples
 from modgap.ranking.types import Halving, HalvingRound, Ranking, RankRequest
-from modgap.targets import open_target
+from modgap.targets import TargetRequest
 
 __all__ = ["RankRound", "rank_within"]
 
@@ -36,7 +35,7 @@ def rank_within(
     seconds: float,
     sources: Sequence[str],
     request: RankRequest,
-    target: Mapping[str, Any],
+    target: TargetRequest,
     rank_round: RankRound,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Ranking:
@@ -46,7 +45,7 @@ def rank_within(
         seconds: The budget. The first round is completed in any case.
         sources: Names of the sources.
         request: The complete request, which the last round has if the budget suffices for all samples.
-        target: Keyword arguments of `modgap.targets.open_target`.
+        target: The target as the user names it.
         rank_round: Function that ranks some sources.
         clock: Function that returns the time in seconds.
 
@@ -88,9 +87,9 @@ def rank_within(
         kept, size = next_sources, following[1]
 
 
-def _ladder(target: Mapping[str, Any], request: RankRequest) -> list[int]:
+def _ladder(target: TargetRequest, request: RankRequest) -> list[int]:
     """Return the numbers of samples of possible rounds, smallest first: all, half of them, and so on."""
-    _, rows, labels, _ = select_samples(open_target(**target), LogitsRequest(request.samples, "none"))
+    _, rows, labels, _ = select_samples(target.open(), LogitsRequest(request.samples, "none"))
     n_classes = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
     fewest = max(FEWEST_SAMPLES, SAMPLES_PER_CLASS * n_classes)
     sizes = [len(rows)]

@@ -30,6 +30,7 @@ from modgap.resources import reused_memory
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SampleFile
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
+from modgap.targets import TargetRequest
 
 __all__ = [
     "ErrorsJob",
@@ -58,12 +59,12 @@ class ExtractJob:
 
     Attributes:
         source: Name of the source.
-        target: Keyword arguments of `modgap.targets.open_target`.
+        target: The target as the user names it, with absolute paths.
         request: Samples, input size, device and head.
     """
 
     source: str
-    target: Mapping[str, Any]
+    target: TargetRequest
     request: LogitsRequest
 
     def __call__(self) -> Extracted | Failure:
@@ -87,9 +88,7 @@ class ExtractJob:
             return None
 
     def _prepare(self) -> Extraction:
-        from modgap.targets import open_target
-
-        return prepare_extraction(self.source, open_target(**self.target), self.request)
+        return prepare_extraction(self.source, self.target.open(), self.request)
 
 
 @dataclass(frozen=True)

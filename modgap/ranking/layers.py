@@ -32,7 +32,7 @@ from modgap.statistics.splits import Splits, repeated_halves, testable_samples
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, find_cached, store
 from modgap.storage.json_records import plain_values
-from modgap.targets import Target, open_target
+from modgap.targets import Target, TargetRequest
 from modgap.transfer.surrogate import SurrogateBatch
 
 __all__ = [
@@ -86,13 +86,13 @@ class LayersJob:
 
     Attributes:
         source: Name of the source.
-        target: Keyword arguments of `modgap.targets.open_target`.
+        target: The target as the user names it, with absolute paths.
         request: Samples, input size and device; no head is needed.
         numbers: Numbers of the layers; empty for all.
     """
 
     source: str
-    target: Mapping[str, Any]
+    target: TargetRequest
     request: LogitsRequest
     numbers: tuple[int, ...]
 
@@ -117,7 +117,7 @@ class LayersJob:
     def _extract(self, device: str | None) -> LayerOutputs | None:
         samples = replace(self.request.samples, device=device or "cpu")
         request = replace(self.request, samples=samples, head="none")
-        return _extract_layers(self.source, open_target(**self.target), request, self.numbers, run=device is not None)
+        return _extract_layers(self.source, self.target.open(), request, self.numbers, run=device is not None)
 
 
 def _extract_layers(
@@ -201,7 +201,7 @@ def measure_layers(
     assert numbers is not None
     sources = [rows[index].name for index in extracted if rows[index].kind == SOURCE]
     request = replace(plan.pass_request(len(sources)), head="none", surrogate=False)
-    jobs = [LayersJob(name, plan.target_options, request, numbers) for name in sources]
+    jobs = [LayersJob(name, plan.target, request, numbers) for name in sources]
     results_by_index = plan.backend.run(jobs, device=plan.device)
     outputs: dict[str, LayerOutputs | Failure] = {sources[index]: result for index, result in results_by_index}
     found = {name: result for name, result in outputs.items() if isinstance(result, LayerOutputs)}

@@ -20,6 +20,7 @@ from modgap.ranking.standings import compute_error_standings
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, JobCounts, Pilot, ScoreTable, SourceRow
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
+from modgap.targets import TargetRequest
 
 if TYPE_CHECKING:
     from modgap.transfer.pilot import PilotErrors
@@ -46,7 +47,7 @@ class PilotJob:
         weight: What counts equally in the error. None for the default.
         input_size: Height and width of the source's input in pixels. None for its own.
         device: Device to train on.
-        target: Keyword arguments of `modgap.targets.open_target`.
+        target: The target as the user names it, with absolute paths.
     """
 
     source: str
@@ -56,7 +57,7 @@ class PilotJob:
     weight: str | None
     input_size: int | None
     device: str = field(compare=False)
-    target: Mapping[str, Any] = field(compare=False)
+    target: TargetRequest = field(compare=False)
 
     @property
     def key(self) -> str:
@@ -100,11 +101,10 @@ class PilotJob:
     def _compute(self) -> "PilotErrors":
         from modgap.ranking.raw_values import raw_neighbors_errors
         from modgap.sources import open_source
-        from modgap.targets import open_target
         from modgap.transfer.pilot import short_fine_tuning
 
         fix_threads()
-        target = open_target(**self.target)
+        target = self.target.open()
         if self.kind == RAW_VALUES:
             return raw_neighbors_errors(target, self.seed, weight=self.weight)
         name, size = split_input_size(self.source)
@@ -198,7 +198,7 @@ def _jobs(
             plan.request.errors.weight,
             samples.input_size,
             samples.device,
-            plan.target_options,
+            plan.target,
         )
         for index in indices
     }

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,10 +17,9 @@ from modgap.ranking.stages import JobMonitor
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, RankRequest
 from modgap.sources import CONTROL_PREFIX, open_source
 from modgap.statistics.weights import WEIGHTS
-from modgap.storage.paths import expand_user
-from modgap.targets import Table, manifest_names, open_target
+from modgap.targets import Table, TargetRequest
 
-__all__ = ["CONTROL_PREFIX", "RankPlan", "RowName", "absolute_path", "list_rows", "plan_ranking"]
+__all__ = ["CONTROL_PREFIX", "RankPlan", "RowName", "list_rows", "plan_ranking"]
 
 BASELINES = ("size",)
 """Scores that are always computed, as baselines."""
@@ -49,7 +47,7 @@ class RankPlan:
         rows: Names and kinds of all rows.
         requested: Names of the sources that the user named.
         scores: Names of the scores. The first is the one to rank by.
-        target_options: Keyword arguments of `modgap.targets.open_target`.
+        target: The target as the user names it, with absolute paths, because workers may be in another folder.
         task: Task of the target: `classification`, `multi-label` or `regression`.
         kind: Kind of its samples, such as `image` or `text`.
         request: The request.
@@ -60,7 +58,7 @@ class RankPlan:
     rows: list[RowName]
     requested: frozenset[str]
     scores: tuple[str, ...]
-    target_options: dict[str, Any]
+    target: TargetRequest
     task: str
     kind: str
     request: RankRequest
@@ -89,7 +87,7 @@ class RankPlan:
 
 
 def plan_ranking(
-    target_options: dict[str, Any],
+    target: TargetRequest,
     sources: Sequence[str],
     request: RankRequest,
     backend: Backend,
@@ -98,8 +96,7 @@ def plan_ranking(
     """Return the plan of a ranking, after checks of the target and of all names.
 
     Args:
-        target_options: Keyword arguments of `modgap.targets.open_target`. The plan has absolute paths in their place,
-            because workers may have another working directory.
+        target: The target as the user names it.
         sources: Names of the sources.
         request: Scores, samples and precision.
         backend: Backend that runs the jobs.
@@ -111,33 +108,22 @@ def plan_ranking(
     """
     rows = list_rows(sources, request)
     _check_names(sources, request)
-    target = open_target(**target_options)
-    table = target.read()
+    opened = target.open()
+    table = opened.read()
     by = _choose_ranking_score(table, request)
-    kind = target.manifest.input.kind
+    kind = opened.manifest.input.kind
     _check_pilot(_task_of(table), kind, request)
-    data_dir = target_options.get("data_dir")
     return RankPlan(
         rows=rows,
         requested=frozenset(sources),
         scores=_list_scores(by, request),
-        target_options={
-            **target_options,
-            "name": absolute_path(target_options["name"]),
-            "data_dir": data_dir and Path(data_dir).resolve(),
-        },
+        target=target.absolute(),
         task=_task_of(table),
         kind=kind,
         request=replace(request, by=by),
         backend=backend,
         monitor=monitor or JobMonitor(),
     )
-
-
-def absolute_path(target: str) -> str:
-    """Return the name of a target with an absolute path in place of a relative one, for other working directories."""
-    path = expand_user(target)
-    return str(path.resolve()) if path.exists() and target not in manifest_names() else target
 
 
 def list_rows(sources: Sequence[str], request: RankRequest) -> list[RowName]:

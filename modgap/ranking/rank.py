@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from modgap.jobs import Backend, Failure, writable_cache
 from modgap.progress import Progress
@@ -36,7 +35,7 @@ from modgap.ranking.types import (
     SourceRow,
     TargetSummary,
 )
-from modgap.targets import CustomData
+from modgap.targets import TargetRequest
 
 __all__ = ["count_permutations", "rank"]
 
@@ -47,14 +46,11 @@ PERMUTATIONS_PER_SOURCE = 20
 
 
 def rank(
-    target: str,
+    target: str | TargetRequest,
     sources: Sequence[str],
     request: RankRequest | None = None,
     backend: Backend | None = None,
     *,
-    custom_data: CustomData | None = None,
-    data_dir: Path | None = None,
-    pseudo_classes: int | None = None,
     budget: float | None = None,
     progress: Progress | None = None,
     listener: StagesListener | None = None,
@@ -62,14 +58,11 @@ def rank(
     """Rank sources by how well they suit a target.
 
     Args:
-        target: Name or path of the target, as for `modgap.targets.open_target`.
+        target: Name or path of the target, as for `modgap.targets.open_target`, or a request for it.
         sources: Names of the sources, as for `modgap.sources.open_source`. A name may end with the size of the source's
             input, as in `vit-b@128px`.
         request: Scores, samples and precision. None for the defaults.
         backend: Backend that runs the jobs. None for one process on each core of this machine.
-        custom_data: Description of your own data: kind, label column, groups and so on.
-        data_dir: Folder with the files of the target. None for the default locations.
-        pseudo_classes: Number of clusters that replace the values of a regression target as classes.
         budget: Seconds after which the ranking should end, by successive halving. None for no limit.
         progress: Called with the name of a stage and the share of its work done since the last call. None for no
             reports.
@@ -82,17 +75,12 @@ def rank(
         UsageError: If there are no sources, or if an option or a score is unknown.
         InputError: If the target cannot be used.
     """
-    target_options = {
-        "name": target,
-        "custom_data": custom_data,
-        "data_dir": data_dir,
-        "pseudo_classes": pseudo_classes,
-    }
+    requested = TargetRequest(target) if isinstance(target, str) else target
     request, backend = request or RankRequest(), backend or Backend()
     monitor = JobMonitor(progress, listener)
 
     def rank_round(names: Sequence[str], part: RankRequest, prefix: str) -> Ranking:
-        plan = plan_ranking(target_options, names, part, backend, monitor.with_prefix(prefix))
+        plan = plan_ranking(requested, names, part, backend, monitor.with_prefix(prefix))
         with writable_cache(on_this_machine=backend.is_on_this_machine):
             return _compute_ranking(plan)
 
@@ -100,15 +88,10 @@ def rank(
         if budget is None:
             ranking = rank_round(sources, request, "")
         else:
-            plan_ranking(target_options, sources, request, backend)
-            ranking = rank_within(budget, sources, request, target_options, rank_round)
-    return replace(
-        ranking,
-        target=ranking.target and replace(ranking.target, name=target),
-        custom_data=custom_data,
-        data_dir=data_dir,
-        pseudo_classes=pseudo_classes,
-    )
+            plan_ranking(requested, sources, request, backend)
+            ranking = rank_within(budget, sources, request, requested, rank_round)
+    summary = ranking.target and replace(ranking.target, name=requested.name)
+    return replace(ranking, target=summary, requested=requested)
 
 
 @contextmanager
@@ -251,7 +234,7 @@ def _extract_all(plan: RankPlan) -> list[Extracted | Failure]:
 
 
 def _extract_each(names: Sequence[str], plan: RankPlan) -> Iterator[tuple[str, Extracted | Failure]]:
-    jobs = [ExtractJob(name, plan.target_options, plan.pass_request(len(names))) for name in names]
+    jobs = [ExtractJob(name, plan.target, plan.pass_request(len(names))) for name in names]
     for index, result in plan.backend.run(jobs, device=plan.device):
         yield names[index], result
         plan.monitor.finish("features", _outcome(result))
@@ -290,4 +273,4 @@ def _summary(plan: RankPlan, extracted: Mapping[int, Extracted]) -> TargetSummar
     if not extracted:
         return None
     outputs = load_source_outputs(next(iter(extracted.values())).key)
-    return summarize_target(plan.target_options["name"], outputs, plan.request.errors.weight, plan.kind)
+    return summarize_target(plan.target.name, outputs, plan.request.errors.weight, plan.kind)

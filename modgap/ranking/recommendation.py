@@ -517,8 +517,10 @@ def _is_plain(name: str) -> bool:
 
 def _data_options(ranking: Ranking) -> tuple[str, ...]:
     """Return the options that say where the target's data are and how to read them, as the user passed them."""
-    options = ranking.custom_data.options() if ranking.custom_data else {}
-    return _options({f"--{name}": value for name, value in options.items()} | {"--data-dir": ranking.data_dir})
+    requested = ranking.requested
+    options = requested.custom_data.options() if requested and requested.custom_data else {}
+    data_dir = requested and requested.data_dir
+    return _options({f"--{name}": value for name, value in options.items()} | {"--data-dir": data_dir})
 
 
 def _options(values: Mapping[str, Any]) -> tuple[str, ...]:
@@ -534,7 +536,7 @@ def _rank_command(ranking: Ranking, data: tuple[str, ...], option: str, value: i
         "--by": ranking.by,
         "--split": (samples.split or "all") if samples.split != DEFAULT_SAMPLES.split else None,
         "--limit": samples.limit or 0 if samples.limit != DEFAULT_SAMPLES.limit else None,
-        "--pseudo-classes": ranking.pseudo_classes,
+        "--pseudo-classes": ranking.requested and ranking.requested.pseudo_classes,
         "--input-size": samples.input_size,
         "--representation": samples.representation,
         "--weight": request.errors.weight,
@@ -551,7 +553,7 @@ def _discrepancy_command(ranking: Ranking, source: str, data: tuple[str, ...]) -
     name, size = split_input_size(source)
     head = _head_of(ranking, source)
     options = _options({"--head": None if head == "own" else head, "--input-size": size})
-    clusters = _options({"--pseudo-classes": ranking.pseudo_classes})
+    clusters = _options({"--pseudo-classes": ranking.requested and ranking.requested.pseudo_classes})
     return ("modgap", "discrepancy", "--source", name, *options, *data, *clusters, "--control", str(CONTROLS))
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from modgap.ranking.score import ErrorOptions
 from modgap.ranking.standings import Standings
 from modgap.statistics.paired import PairedDifference
 from modgap.statistics.sample_file import SampleFile
-from modgap.targets import CustomData
+from modgap.targets import TargetRequest
 from modgap.version import installed_version
 
 if TYPE_CHECKING:
@@ -337,9 +336,7 @@ class Ranking:
         request: The request.
         jobs: Numbers of jobs of each stage.
         seconds: Wall time of each stage in seconds.
-        custom_data: Description of the user's own data. None if the target is not custom data.
-        data_dir: Data directory that was passed. None for the default.
-        pseudo_classes: Number of clusters that replaced the values of a regression target. None if it was not passed.
+        requested: The target as the user named it. None for a plan of its rows alone.
         samples: Errors of the samples by the score that the sources are ranked by, one column for each row that has
             one. None if the score is not an error by sample. They are not part of the record.
         layers: Scores of several layers of each source. Empty if they were not requested.
@@ -355,9 +352,7 @@ class Ranking:
     request: RankRequest
     jobs: Mapping[str, JobCounts]
     seconds: Mapping[str, float]
-    custom_data: CustomData | None = None
-    data_dir: Path | None = None
-    pseudo_classes: int | None = None
+    requested: TargetRequest | None = None
     samples: SampleFile | None = field(default=None, repr=False, compare=False)
     layers: tuple[LayerCurve, ...] = ()
     halving: Halving | None = None

@@ -4,7 +4,7 @@ from modgap.targets.custom import CustomData
 from modgap.targets.manifest import Manifest, load_manifest
 from modgap.targets.named_manifests import manifest_names, manifest_origin, named_manifest
 from modgap.targets.samples import SPLITS, Samples, Table
-from modgap.targets.target import Target, open_target
+from modgap.targets.target import Target, TargetRequest, open_target
 
 __all__ = [
     "SPLITS",
@@ -13,6 +13,7 @@ __all__ = [
     "Samples",
     "Table",
     "Target",
+    "TargetRequest",
     "load_manifest",
     "manifest_names",
     "manifest_origin",

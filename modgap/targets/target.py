@@ -36,7 +36,7 @@ from modgap.targets.steps import get_step
 from modgap.user_arrays import number_groups, number_labels
 from modgap.written_names import parse_number
 
-__all__ = ["Target", "open_target"]
+__all__ = ["Target", "TargetRequest", "open_target"]
 
 log = logging.getLogger("modgap")
 
@@ -402,6 +402,38 @@ def open_target(
         raise UsageError(f"`pseudo_classes` applies to real-valued targets, but {name} has classes")
     changes = {"task": "regression", "pseudo_classes": pseudo_classes}
     return replace(target, manifest=target.manifest.model_copy(update=changes))
+
+
+@dataclass(frozen=True)
+class TargetRequest:
+    """A target as a user names it: what `open_target` takes, for jobs that open it on other machines.
+
+    Attributes:
+        name: Name of a manifest, or path of a manifest or of custom data.
+        custom_data: Description of custom data. None if there is nothing to describe.
+        data_dir: Folder that holds the files that the manifest names. None for the usual locations.
+        pseudo_classes: Number of clusters of a regression target's values. None for the manifest's number.
+    """
+
+    name: str
+    custom_data: CustomData | None = None
+    data_dir: Path | None = None
+    pseudo_classes: int | None = None
+
+    def open(self) -> Target:
+        """Open the target; raises as `open_target`."""
+        options = {"custom_data": self.custom_data, "data_dir": self.data_dir, "pseudo_classes": self.pseudo_classes}
+        return open_target(self.name, **options)
+
+    def absolute(self) -> "TargetRequest":
+        """Return the request with absolute paths in place of relative ones, for other working directories."""
+        path = expand_user(self.name)
+        is_path = path.exists() and self.name not in manifest_names()
+        return replace(
+            self,
+            name=str(path.resolve()) if is_path else self.name,
+            data_dir=self.data_dir and self.data_dir.resolve(),
+        )
 
 
 def _locate(name: str, custom_data: CustomData, data_dir: Path | None) -> Target:
