@@ -19,6 +19,7 @@ from modgap.forward.logits import LogitsRequest, SourceLogits, TrainedEmbedder, 
 from modgap.forward.sample_request import SampleRequest
 from modgap.progress import Progress
 from modgap.sources import SourceHandle, open_control
+from modgap.sources.source import control_name, is_control
 from modgap.statistics.equal_groups import equal_group_rows
 from modgap.targets import CustomData, Target
 from modgap.user_arrays import align_rows, check_lengths, check_source_names, names_of_classes, number_labels, to_numpy
@@ -183,7 +184,7 @@ def measure(
         # The run was trained on the target's values, and does not depend on how they are clustered.
         unclustered = open_target(name, custom_data=custom_data, data_dir=data_dir) if pseudo_classes else data
         trained_embedder = _load_embedder(embedder, source, handle, name, unclustered, request)
-    if control and (embedder or source.startswith("random:")):
+    if control and (embedder or is_control(source)):
         what = "the embedder of a run" if embedder else f"{source}, which has random weights itself"
         raise UsageError(f"`control` does not apply to {what}. Leave it out.")
     logits = _chosen_samples(source_logits(handle, data, request, progress, trained_embedder), per_group, seed)
@@ -250,7 +251,7 @@ def _with_control(
         for one in control_logits
     ]
     control = compare_with_controls(
-        tested, [one for one in errors if one is not None], f"random:{result.source}", estimator
+        tested, [one for one in errors if one is not None], control_name(result.source), estimator
     )
     return replace(result, result=replace(result.result, control=control))
 

@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 from modgap.api.arguments import public_function
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.errors import UsageError
+from modgap.sources.source import CONTROL_PREFIX
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = ["plot_discrepancies"]
-
-CONTROL_PREFIX = "random:"
 
 
 @public_function()

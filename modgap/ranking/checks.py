@@ -13,6 +13,7 @@ from modgap.ranking.scores import PILOT, get_score
 from modgap.ranking.standings import MIN_SUBSAMPLES, SIGNIFICANCE, SURELY_WORSE
 from modgap.ranking.subsamples import MIN_GROUPS
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Halving, Pilot, Ranking, ScoreTable
+from modgap.sources.source import CONTROL_PREFIX
 from modgap.statistics.intervals import MIN_UNITS
 from modgap.storage.json_records import plain_values
 
@@ -141,7 +142,7 @@ def collect_checks(ranking: Ranking) -> tuple[Check, ...]:
 
 def control_index(ranking: Ranking, index: int) -> int | None:
     """Return the index of the row with the same architecture and random weights. None if there is none."""
-    name = f"random:{ranking.rows[index].name}"
+    name = f"{CONTROL_PREFIX}{ranking.rows[index].name}"
     return next((i for i, row in enumerate(ranking.rows) if row.name == name and row.kind == CONTROL), None)
 
 

@@ -37,6 +37,7 @@ from modgap.ranking.recommendation import headline, judge
 from modgap.ranking.scores import PILOT, get_score, shown_score
 from modgap.ranking.target_summary import reference_value
 from modgap.ranking.types import CONTROL, RAW_VALUES, LayerCurve, Ranking
+from modgap.sources.source import CONTROL_PREFIX
 from modgap.statistics.multiple_comparisons import similar_groups
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def _value_columns(ranking: Ranking, index: int) -> dict[str, float]:
 
 def _control_of(ranking: Ranking, index: int) -> int | None:
     """Return the index of the source's control that has a value. None if there is none."""
-    name = f"random:{ranking.rows[index].name}"
+    name = f"{CONTROL_PREFIX}{ranking.rows[index].name}"
     values = ranking.deciding_table.standings.values
     for number, row in enumerate(ranking.rows):
         if row.kind == CONTROL and row.name == name and np.isfinite(values[number]):
