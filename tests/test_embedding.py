@@ -92,7 +92,7 @@ def test_what_does_not_apply_or_cannot_be_scaled_is_refused():
     flat = table(np.ones((3, 1, 2, 2), np.float32))
     with pytest.raises(InputError, match="Samples must differ"):
         native_embedding(InputSpec(kind="image"), flat, PLAIN)
-    with pytest.raises(UsageError, match="fold does not apply"):
+    with pytest.raises(UsageError, match="`representation='fold'` does not apply"):
         native_embedding(InputSpec(kind="image"), flat, PLAIN, "fold")
     with pytest.raises(InputError, match="needs at least 32"):
         spectrogram(np.zeros((1, 20)))

@@ -227,7 +227,7 @@ def test_what_source_and_samples_do_not_share_is_refused():
     with pytest.raises(UsageError, match=r"takes image, but .* are text\. Choose a source that takes text"):
         native_embedding(InputSpec(kind="text"), words, IMAGE)
     images = table(ArraySamples(np.random.default_rng(0).random((4, 1, 8, 8), dtype=np.float32)))
-    with pytest.raises(UsageError, match="tokens does not apply"):
+    with pytest.raises(UsageError, match="`representation='tokens'` does not apply"):
         native_embedding(InputSpec(kind="image"), images, IMAGE, "tokens")
     sounds = table(ArraySamples(np.ones((2, 1, 400), np.float32)))
     with pytest.raises(InputError, match="rate in hertz"):

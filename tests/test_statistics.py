@@ -279,7 +279,7 @@ def test_shuffled_labels_of_ordered_samples_give_p_values_that_are_too_low_and_s
 def test_ordered_samples_are_announced_and_show_nothing_unless_labels_are_shifted(caplog):
     options = {"estimators": ["soft"], "permutations": 19, "splits": 4, "curve": False, "threads": 1}
     logits, labels, groups = samples_in_order(0, signal=1.0)
-    warning = "the p-value of shuffled labels is too low. Pass --permutations-by shifts"
+    warning = 'the p-value of shuffled labels is too low. Pass `permutations_by="shifts"`'
     for by in ("shuffle", "shifts"):
         caplog.clear()
         result = estimate(logits, labels, groups=groups, permutations_by=by, **options)
