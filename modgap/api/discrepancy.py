@@ -251,7 +251,7 @@ def _with_control(
         for one in control_logits
     ]
     control = compare_with_controls(
-        tested, [one for one in errors if one is not None], control_name(result.source), estimator
+        tested, [one for one in errors if one is not None], control_name(result.source or ""), estimator
     )
     return replace(result, result=replace(result.result, control=control))
 

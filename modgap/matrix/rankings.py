@@ -140,7 +140,7 @@ def _plans(
     plans, errors = [], {}
     for target in targets:
         try:
-            plans.append(plan_ranking(dict(target), names, request, backend, monitor))
+            plans.append(plan_ranking(target, names, request, backend, monitor))
         except InputError as error:
             errors[target.name] = error
     if not plans:

@@ -422,8 +422,9 @@ class TargetRequest:
 
     def open(self) -> Target:
         """Open the target; raises as `open_target`."""
-        options = {"custom_data": self.custom_data, "data_dir": self.data_dir, "pseudo_classes": self.pseudo_classes}
-        return open_target(self.name, **options)
+        return open_target(
+            self.name, custom_data=self.custom_data, data_dir=self.data_dir, pseudo_classes=self.pseudo_classes
+        )
 
     def absolute(self) -> "TargetRequest":
         """Return the request with absolute paths in place of relative ones, for other working directories."""
