@@ -14,12 +14,13 @@ from modgap.ranking.rank import rank
 from modgap.ranking.recommendation import judge, judgment_answer
 from modgap.ranking.report import to_dict
 from modgap.ranking.types import RankRequest
+from modgap.targets import TargetRequest
 from tests.commands import run_in_process
 from tests.ranking_records import make_ranking, score_table
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.test_matrix import CNN, VIT, small_sources, small_target  # noqa: F401 - fixture
 
-DIGITS = {"name": "digits"}
+DIGITS = TargetRequest("digits")
 LADDER = [113, 225, 450, 899, 1797]
 
 

@@ -190,7 +190,7 @@ def test_pseudo_classes_apply_to_the_targets_with_real_values(sources, tmp_path,
     np.savez(values, x=arrays["x"], y=arrays["y"] + np.random.default_rng(0).random(36))
     matrix, rankings = rank_targets(targets_of_names([classes, str(values)], 3), [VIT], SMALL, Backend("serial"))
     assert np.isfinite(matrix.values).all()
-    assert [ranking.pseudo_classes for ranking in rankings.values()] == [None, 3]
+    assert [ranking.requested.pseudo_classes for ranking in rankings.values()] == [None, 3]
 
 
 def test_rows_that_a_target_cannot_have_are_no_failures(hub, tmp_path, own_cache, monkeypatch):

@@ -189,7 +189,7 @@ def test_the_commands_read_the_same_data_as_the_ranking():
     unclear = replace(
         without_intervals(ranking),
         request=RankRequest(resamples=0, samples=SampleRequest()),
-        requested=TargetRequest("vowel.csv", pseudo_classes=5),
+        requested=replace(requested, pseudo_classes=5),
     )
     (command,) = judge(unclear).commands
     assert command[1] == "rank"
@@ -197,10 +197,8 @@ def test_the_commands_read_the_same_data_as_the_ranking():
     assert command[command.index("--limit") + 1] == "0"
     assert command[command.index("--pseudo-classes") + 1] == "5"
     assert not any("--limit" in command for command in judge(make_ranking()).commands)
-    assert (
-        judge(replace(ranking, requested=TargetRequest("vowel.csv", CustomData(label_column="a\u202eb")))).commands
-        == ()
-    )
+    hostile = replace(requested, custom_data=CustomData(label_column="a\u202eb"))
+    assert judge(replace(ranking, requested=hostile)).commands == ()
 
 
 def test_failed_jobs_are_counted():

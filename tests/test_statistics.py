@@ -288,7 +288,7 @@ def test_ordered_samples_are_announced_and_show_nothing_unless_labels_are_shifte
         text = " ".join(report.answer.sentences)
         assert (warning in caplog.text) == (by == "shuffle")
         assert ("this p-value is too low" in text) == (by == "shuffle")
-        assert ("Outputs of the source carry" in text) == (by == "shifts")
+        assert ("Is it better than with permuted labels? Yes." in text) == (by == "shifts")
         assert "There are 10 groups. With fewer than 20, 95 % intervals of the soft error covered" in text
 
 
