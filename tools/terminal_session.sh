@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The session of docs/terminal.svg. Run its command once before, so that the cache answers:
-#   asciinema rec --cols 84 --rows 32 --overwrite -c tools/terminal_session.sh terminal.cast
+#   asciinema rec --cols 84 --rows 40 --overwrite -c tools/terminal_session.sh terminal.cast
 #   npx svg-term-cli --in terminal.cast --out docs/terminal.svg --window --no-cursor
 #   python tools/last_frame.py docs/terminal.svg
 show() {
