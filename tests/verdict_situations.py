@@ -16,9 +16,10 @@ import numpy as np
 
 import modgap
 from modgap.api.discrepancy import DiscrepancyResult
+from modgap.discrepancy.answer import answer_of_record
 from modgap.discrepancy.control import compare_with_controls
 from modgap.discrepancy.estimate import held_out_samples
-from modgap.discrepancy.verdict import Finding, answer, evidence_of_record, verdict
+from modgap.discrepancy.verdict import Finding, evidence_of_record, verdict
 
 __all__ = ["SITUATIONS", "Situation"]
 
@@ -36,10 +37,10 @@ class Situation:
     status: str
     measure: Callable[[], DiscrepancyResult]
 
-    def verdict(self) -> tuple[Finding, str]:
-        """Return the verdict, and the whole answer."""
-        numbers = evidence_of_record(self.measure().to_dict())
-        return verdict(numbers), answer(numbers)
+    def verdict(self) -> tuple[Finding, list[str]]:
+        """Return the verdict, and the sentences of the answer as they are printed."""
+        record = self.measure().to_dict()
+        return verdict(evidence_of_record(record)), answer_of_record(record).sentences
 
 
 def noise(labels: np.ndarray, n_source: int, seed: int = 0) -> np.ndarray:
@@ -377,9 +378,10 @@ def main() -> None:
     """Print each situation with its status and all sentences."""
     logging.getLogger("modgap").setLevel(logging.ERROR)
     for number, situation in enumerate(SITUATIONS, 1):
-        shown, text = situation.verdict()
+        shown, sentences = situation.verdict()
         mark = "" if shown.status == situation.status else f"  EXPECTED {situation.status}"
-        sys.stdout.write(f"{number}. {situation.name} [{shown.status}]{mark}\n   {shown.title}.\n   {text}\n")
+        lines = "".join(f"   {sentence}\n" for sentence in sentences)
+        sys.stdout.write(f"{number}. {situation.name} [{shown.status}]{mark}\n{lines}")
 
 
 if __name__ == "__main__":

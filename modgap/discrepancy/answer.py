@@ -8,6 +8,7 @@ from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Mark, Table, Verdict,
 from modgap.discrepancy.repeated_rows import remarks_on_copies
 from modgap.discrepancy.result import Discrepancy, Estimate
 from modgap.discrepancy.verdict import (
+    ENOUGH_CONTROLS,
     Evidence,
     best_estimator,
     control_finding,
@@ -80,7 +81,9 @@ def _control_verdict(numbers: Evidence) -> Verdict:
         text = "This run has no random-weights control, so it does not show that the pretraining is what helps."
         return Verdict(question, "Not tested", INFO, text)
     finding = control_finding(numbers)
-    return Verdict(question, *LABELS[finding.status], finding.sentence)
+    # One or two random initializations answer nothing about pretraining, whichever is better.
+    is_few = finding.status == "no" and numbers.control.n < ENOUGH_CONTROLS
+    return Verdict(question, *LABELS["few controls" if is_few else finding.status], finding.sentence)
 
 
 def _control_command(record: Mapping[str, Any], numbers: Evidence) -> str:
