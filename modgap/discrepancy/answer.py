@@ -133,7 +133,7 @@ def _sample_checks(record: Mapping[str, Any], numbers: Evidence) -> Iterator[Ver
     n_groups = record["n_groups"]
     if n_groups is not None and MIN_UNITS <= n_groups < FEW_GROUPS and record["splits"]:
         text = (
-            f"There are {n_groups} groups. With fewer than {FEW_GROUPS}, 95 % intervals of the soft error covered 82 "
+            f"There are {n_groups} groups. With fewer than {FEW_GROUPS}, 95 % intervals of the soft error covered 85 "
             "to 99 % in simulations."
         )
         yield Verdict("Few groups", "", WARN, text)
