@@ -23,9 +23,10 @@ SECTIONS = {
         "scores": "List the transferability scores, or show one.",
     },
     "Transfer": {
-        "train": "Transfer a source model to target data, with MoNA or a baseline.",
+        "train": "Transfer a source model to target data, with MoNA or another method.",
         "predict": "Predict for new samples with a trained model.",
         "export": "Write a trained model to one file, for modgap or for others.",
+        "baselines": "List the models of fields without a pretrained one, or show one.",
         "methods": "List the transfer methods, or show one.",
     },
     "Look up sources and targets": {

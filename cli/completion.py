@@ -6,6 +6,7 @@ import click
 from click.shell_completion import CompletionItem
 
 __all__ = [
+    "complete_baselines",
     "complete_embedders",
     "complete_files",
     "complete_folders",
@@ -84,10 +85,17 @@ def _source_lists(word: str) -> list[str]:
     return [f"{before}{comma}{name}" for name in _source_forms(last)]
 
 
+def _baseline_names(_word: str) -> Iterable[str]:
+    from modgap.baselines import BASELINE_ORDER
+
+    return BASELINE_ORDER
+
+
 def _method_names(_word: str) -> Iterable[str]:
+    from modgap.baselines import BASELINE_ORDER
     from modgap.transfer.methods import METHOD_ORDER
 
-    return METHOD_ORDER
+    return (*METHOD_ORDER, "baseline", *(f"baseline:{name}" for name in BASELINE_ORDER))
 
 
 def _score_names(_word: str) -> Iterable[str]:
@@ -99,6 +107,7 @@ def _score_names(_word: str) -> Iterable[str]:
 complete_sources = completer(_source_forms, "file")
 complete_source_list = completer(_source_lists)
 complete_targets = completer(lambda _word: target_names(), "file")
+complete_baselines = completer(_baseline_names)
 complete_methods = completer(_method_names)
 complete_scores = completer(_score_names)
 complete_embedders = names_completer("native", paths="dir")

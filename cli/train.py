@@ -47,9 +47,10 @@ PUBLISHED_ROWS = 12
         metavar="NAME",
         required=True,
         shell_complete=complete_methods,
-        help="Transfer method (modgap methods lists them).",
+        help="Transfer method (modgap methods lists them). Or baseline, for the best model of the target's own field, "
+        "or baseline:NAME, for one of them (modgap baselines).",
     ),
-    source_option("Source model, as for modgap discrepancy."),
+    source_option("Source model, as for modgap discrepancy. A baseline has none.", required=False),
     click.option(
         "--target",
         metavar="NAME",
@@ -142,7 +143,7 @@ def _train_request(options: dict[str, Any]) -> "TrainRequest":
     check_minimums(options, {"pseudo_classes": 2})
     return TrainRequest(
         method=options["method"],
-        source=options["source"],
+        source=options["source"] or "",
         target=options["target"],
         overrides=options["settings"],
         protocol=options["protocol"],

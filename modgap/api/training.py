@@ -20,7 +20,7 @@ __all__ = ["train"]
 @public_function()
 def train(
     method: str,
-    source: str,
+    source: str | None,
     target: str | Path | tuple[Any, Any],
     out: str | Path,
     *,
@@ -42,8 +42,9 @@ def train(
     """Transfer a source to a target, as `modgap train` does, and test the result once.
 
     Args:
-        method: Name of the method, as `modgap methods` lists it.
-        source: Name of the source, as for `modgap.open_source`.
+        method: Name of the method, as `modgap methods` lists it; or `baseline` for the best model of the target's own
+            field, or `baseline:NAME` for one of them.
+        source: Name of the source, as for `modgap.open_source`. None for a baseline.
         target: Name or path of the target, or a pair (x, y) of arrays, as for `modgap.open_target`.
         out: Run folder to write, which must be new unless `resume` is True.
         settings: Settings that override the recipe, such as `{"stage1.epochs": 5}`.
@@ -81,7 +82,7 @@ def train(
     """
     request = TrainRequest(
         method,
-        source,
+        source or "",
         target_name(target),
         tuple(f"{key}={value}" for key, value in (settings or {}).items()),
         protocol=protocol,

@@ -292,7 +292,8 @@ def _discrepancy_command(record: Record, folder: Path) -> str:
 def _read_run(record: Record, folder: Path) -> list[ErrorTable]:
     _check_kind(record, folder / "run.json", "run")
     result = record["result"]
-    command = f"modgap train --method {record['method']} --source {record['source']} --target {record['target']}"
+    source = f" --source {record['source']}" if record["source"] else ""
+    command = f"modgap train --method {record['method']}{source} --target {record['target']}"
     if result is None:
         raise InputError(f"The run in {folder} is not finished. Resume it: {command} --out {folder} --resume")
     if not (folder / SAMPLES_FILE).exists():

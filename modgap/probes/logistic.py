@@ -6,8 +6,7 @@ steps. Directions in which the samples do not vary are left out. Each strength s
 optima before it.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch import Tensor
 from modgap.errors import InputError, UsageError
 from modgap.probes.cross_entropy import CrossEntropy, CrossEntropyOnDevice
 from modgap.probes.input_checks import validate_features, validate_samples
-from modgap.probes.single_thread import single_blas_thread
+from modgap.probes.single_thread import single_thread
 
 __all__ = ["STRENGTHS", "LogisticPath", "logistic_path"]
 
@@ -136,24 +135,13 @@ def logistic_path(
         raise InputError(f"The training labels have one class ({int(classes[0])}). At least two are needed.")
     scaler = StandardScaler().fit(array)
     # Threads that share products this thin wait for each other: on digits two threads took twenty times as long as one.
-    with single_blas_thread(), _single_torch_thread():
+    with single_thread():
         standardized = torch.from_numpy(scaler.transform(array))
         rotated, axes = _rotate_to_principal_axes(standardized.to(_double_precision_device(device)))
         loss_type = CrossEntropy if rotated.device.type == "cpu" else CrossEntropyOnDevice
         loss = loss_type(rotated, codes.ravel(), len(classes))
         fits = _fit_path(loss, checked_strengths, tolerance)
     return _assemble_path(fits, checked_strengths, classes, axes.cpu().numpy(), scaler)
-
-
-@contextmanager
-def _single_torch_thread() -> Iterator[None]:
-    """Limit PyTorch to one thread; it has its own thread pool and BLAS, which other limits do not reach."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _validate_strengths(strengths: Sequence[float]) -> np.ndarray:

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.linalg
 from sklearn.preprocessing import StandardScaler
 
-__all__ = ["STRENGTHS_PER_SAMPLE", "RidgePath", "cross_validated_ridge", "ridge_path"]
+__all__ = ["STRENGTHS_PER_SAMPLE", "RidgePath", "cross_validated_ridge", "fit_ridge", "ridge_path"]
 
 STRENGTHS_PER_SAMPLE = tuple(10.0**exponent for exponent in range(-3, 5))
 """L2 strengths of `cross_validated_ridge`, each multiplied by the number of training samples."""
@@ -47,12 +47,10 @@ def ridge_path(features: np.ndarray, labels: np.ndarray, strengths: Sequence[flo
         array([0.])
     """
     targets = np.eye(int(labels.max()) + 1)[labels]
-    feature_means = features.mean(0)
     target_means = targets.mean(0)
-    left, singular_values, right = _decompose(features - feature_means)
+    left, singular_values, right = _decompose(features - features.mean(0))
     projected = left.T @ (targets - target_means)
     squares = singular_values**2
-    weights = []
     errors = []
     for strength in strengths:
         shrinkage = squares / (squares + strength)
@@ -60,10 +58,42 @@ def ridge_path(features: np.ndarray, labels: np.ndarray, strengths: Sequence[flo
         leverage = 1 / len(labels) + (left**2) @ shrinkage
         left_out = targets - (targets - fitted) / np.maximum(1 - leverage, 1e-12)[:, None]
         errors.append(float((left_out.argmax(1) != labels).mean()))
-        weights.append(((singular_values / (squares + strength))[:, None] * projected).T @ right.T)
-    stacked = np.stack(weights)
-    intercepts = target_means - stacked @ feature_means
-    return RidgePath(np.asarray(strengths, np.float64), stacked, intercepts, np.array(errors))
+    shrunk = [singular_values / (squares + strength) for strength in strengths]
+    weights = np.stack([(factors[:, None] * projected).T @ right.T for factors in shrunk])
+    intercepts = target_means - weights @ features.mean(0)
+    return RidgePath(np.asarray(strengths, np.float64), weights, intercepts, np.array(errors))
+
+
+def fit_ridge(features: np.ndarray, targets: np.ndarray, strengths: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Fit least squares with an L2 penalty on everything but the intercept, for every strength.
+
+    Args:
+        features: Features, shape (n, D), finite.
+        targets: Values to predict, shape (n, M).
+        strengths: L2 strengths, positive, `alpha` of scikit-learn's Ridge.
+
+    Returns:
+        Weights (S, M, D) and intercepts (S, M).
+
+    Example:
+        >>> weights, intercepts = fit_ridge(np.array([[0.0], [2.0]]), np.array([[0.0], [2.0]]), [2.0])
+        >>> float(weights[0, 0, 0]), float(intercepts[0, 0])
+        (0.5, 0.5)
+    """
+    feature_means, target_means = features.mean(0), targets.mean(0)
+    centered, differences = features - feature_means, targets - target_means
+    n, width = centered.shape
+    if n >= width:
+        squares, vectors = scipy.linalg.eigh(centered.T @ centered)
+        projected = vectors.T @ (centered.T @ differences)
+        weights = np.stack([(vectors @ (projected / (squares + strength)[:, None])).T for strength in strengths])
+    else:
+        # In the space of the samples, so that nothing of the size of features times samples is multiplied twice.
+        squares, vectors = scipy.linalg.eigh(centered @ centered.T)
+        projected = vectors.T @ differences
+        shares = [vectors @ (projected / (squares + strength)[:, None]) for strength in strengths]
+        weights = (np.concatenate(shares, axis=1).T @ centered).reshape(len(strengths), targets.shape[1], width)
+    return weights, target_means - weights @ feature_means
 
 
 def _decompose(centered: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

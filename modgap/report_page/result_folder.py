@@ -165,7 +165,8 @@ def _source_and_target(record: Mapping[str, Any], kind: RecordKind) -> list[str]
     if kind is DISTORTION:
         return ["--source", record["source"]]
     if kind is RUN:
-        return ["--method", record["method"], "--source", record["source"], "--target", record["target"]]
+        source = ["--source", record["source"]] if record["source"] else []
+        return ["--method", record["method"], *source, "--target", record["target"]]
     if record["source"] is None:
         return ["--logits", record["target"]]
     return ["--source", record["source"], "--target", record["target"]]

@@ -19,7 +19,7 @@ from modgap.targets.readers.image_folder import SUFFIXES as IMAGE_SUFFIXES
 from modgap.targets.readers.image_folder import ImageFiles
 from modgap.targets.readers.listed_files import listed_paths
 from modgap.targets.readers.ts import read_series
-from modgap.targets.samples import ArraySamples, Samples
+from modgap.targets.samples import ArraySamples, Samples, TextSamples
 from modgap.targets.sound import SUFFIXES as SOUND_SUFFIXES
 from modgap.targets.sound import SoundFiles
 
@@ -27,6 +27,7 @@ __all__ = ["UnlabeledSamples", "read_unlabeled"]
 
 ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".hdf5")
 SERIES_SUFFIXES = (".ts",)
+TEXT_COLUMN = "text"
 FILE_KINDS = {"image": ("image", IMAGE_SUFFIXES), "audio": ("sound", SOUND_SUFFIXES)}
 
 
@@ -65,7 +66,8 @@ def read_unlabeled(
 
     Args:
         path: Folder of images or sounds, at any depth, or one of them; a table that lists such files in a column `file`
-            or `path`; a table with one sample in a row; a .ts file of series; or a file of arrays.
+            or `path`; a table with one sample in a row; a .ts file of series; a .txt file with a text in each line, or
+            a table with a column `text`; or a file of arrays.
         spec: Description of a sample.
         columns: Columns of values of a table with one sample in a row, in order. None if the samples do not come from
             such a table.
@@ -83,6 +85,8 @@ def read_unlabeled(
         return _from_arrays(path, spec, x_name)
     if spec.kind in FILE_KINDS:
         return _from_files(path, spec, background)
+    if spec.kind == "text":
+        return _from_texts(path)
     if columns is not None and path.is_file() and has_suffix(path, FRAME_SUFFIXES):
         return _from_table(path, columns, keep_missing)
     if spec.kind == "series" and path.is_file() and has_suffix(path, SERIES_SUFFIXES):
@@ -137,6 +141,32 @@ def _from_files(path: Path, spec: InputSpec, background: str) -> UnlabeledSample
     if spec.rate is None:
         raise InputError("The trained model's sounds have no sampling rate, so files cannot be resampled to it.")
     return UnlabeledSamples(SoundFiles(tuple((str(file),) for file in paths), int(spec.rate)), names)
+
+
+def _from_texts(path: Path) -> UnlabeledSamples:
+    """Read the lines of a .txt file that are not empty, or the column of texts of a table."""
+    if path.is_file() and has_suffix(path, (".txt",)):
+        with convert_read_errors(path, "texts"):
+            lines = path.read_text(encoding="utf-8").splitlines()
+        texts = {str(number): line for number, line in enumerate(lines) if line.strip()}
+    elif path.is_file() and has_suffix(path, FRAME_SUFFIXES):
+        frame = read_frame(path)
+        if TEXT_COLUMN not in frame.columns:
+            raise UsageError(
+                f"{path} has no column {TEXT_COLUMN}. It has {list_names(frame.columns)}. Rename the one of the texts."
+            )
+        column = frame[TEXT_COLUMN]
+        if column.isna().any():
+            raise InputError(f"{int(column.isna().sum())} rows of {path} have no text. Fill them, or drop the rows.")
+        texts = {str(number): str(text) for number, text in enumerate(column)}
+    else:
+        raise UsageError(
+            f"modgap cannot read texts from {path}. Expected a .txt file with a text in each line, or a table with a "
+            f"column {TEXT_COLUMN}."
+        )
+    if not texts:
+        raise InputError(f"{path} has no texts.")
+    return UnlabeledSamples(TextSamples(list(texts.values())), tuple(texts))
 
 
 def _name_below(folder: Path, file: Path) -> str:

@@ -12,6 +12,9 @@ __all__ = ["run_answer"]
 
 FOLDER = "DIR"
 """Stands for the folder of the run, which its record does not name."""
+OTHER = "OTHER"
+"""Stands for the folder of another run."""
+NEXT_STEP_OF_BASELINE = "Train a pretrained source on the same target, and compare both runs."
 NEXT_STEP = "Measure what the training did to the source's knowledge."
 
 
@@ -24,8 +27,8 @@ def run_answer(record: Mapping[str, Any], folder: str = FOLDER, options: Sequenc
         options: Further options of this command.
     """
     samples = record["samples"]
-    source, target = visible_name(record["source"]), visible_name(record["target"])
-    question = f"How good is {record['method']} from {source} on {target}?"
+    origin = f" from {visible_name(record['source'])}" if record["source"] else ""
+    question = f"How good is {record['method']}{origin} on {visible_name(record['target'])}?"
     facts = (
         count(samples["train"], "training sample"),
         count(samples["test"], "test sample"),
@@ -36,20 +39,51 @@ def run_answer(record: Mapping[str, Any], folder: str = FOLDER, options: Sequenc
         verdict = Verdict("How good is it?", "Not tested", INFO, "The training was interrupted before the test.")
         step = "Continue it with the same command and --resume."
         return Answer(question, facts, "This run is not finished.", (verdict,), next_step=step)
-    command = ("modgap", "distortion", "--source", record["source"], "--run", folder, *options)
+    baseline = record.get("baseline")
+    command: tuple[str, ...] = ("modgap", "distortion", "--source", record["source"], "--run", folder, *options)
+    if baseline:
+        command = ("modgap", "compare", folder, OTHER)
     return Answer(
         question=question,
         facts=facts,
         headline=_headline(result),
-        verdicts=(_against_scratch(record), _against_majority(result)),
+        verdicts=(*([] if baseline else [_against_scratch(record)]), _against_majority(result)),
         checks=tuple(_checks(record)),
-        tables=(*_trials(record.get("sweep")), *_confusion(record)),
-        notes=(f"The weights are those of epoch {result['epoch']} ({result['chosen_by']}).",)
-        if result["epoch"]
-        else (),
-        next_step=NEXT_STEP,
+        tables=(*_trials(record.get("sweep")), *_compared_baselines(baseline), *_confusion(record)),
+        notes=tuple(_notes(record)),
+        next_step=NEXT_STEP_OF_BASELINE if baseline else NEXT_STEP,
         commands=(shlex.join(command),) if all(visible_name(part) == part for part in command) else (),
     )
+
+
+def _notes(record: Mapping[str, Any]) -> Iterator[str]:
+    result, baseline = record["result"], record.get("baseline")
+    if result["epoch"]:
+        yield f"The weights are those of epoch {result['epoch']} ({result['chosen_by']})."
+    if baseline:
+        yield f"The model is the baseline {baseline['name']} with {baseline['features']} and {baseline['setting']}."
+
+
+def _compared_baselines(baseline: Mapping[str, Any] | None) -> Iterator[Table]:
+    """Yield the table of the baselines that were fitted."""
+    if baseline and len(baseline["compared"]) > 1:
+        rows = sorted(baseline["compared"], key=lambda one: (one["error"] is None, one["error"]))
+        yield Table(
+            ("baseline", "cross-validated error", "seconds", ""),
+            [
+                [
+                    one["name"],
+                    "not defined" if one["error"] is None else f"{one['error']:.4g}",
+                    f"{one['seconds']:.1f}",
+                    "chosen" if one["name"] == baseline["name"] else "",
+                ]
+                for one in rows
+            ],
+            "Baselines that were compared",
+            "Five-fold cross-validation on the training samples: the error rate of classes, 1 - mean average precision "
+            "of labels, or the mean squared error of values. Lower is better. The lowest of several errors is "
+            "optimistic, the test error is not.",
+        )
 
 
 def _headline(result: Mapping[str, Any]) -> str:

@@ -54,7 +54,7 @@ class ExportedModel(nn.Module):
         super().__init__()
         inputs = trained.inputs.inputs
         ones = [1] * (len(inputs.shape) - 1)
-        self.model = trained.model.cpu().float()
+        self.model = trained.network.model.cpu().float()
         self.register_buffer("input_mean", torch.from_numpy(inputs.mean).float().reshape(-1, *ones))
         self.register_buffer("input_sd", torch.from_numpy(inputs.sd).float().reshape(-1, *ones))
         mean, sd = trained.inputs.scale or (None, None)
@@ -129,6 +129,8 @@ def export_model(trained: TrainedModel, path: Path, file_format: str) -> None:
     """
     if file_format not in FORMATS:
         raise unknown_name("format", file_format, FORMATS)
+    if file_format in LOWEST_TORCH:
+        trained.network  # noqa: B018 - a baseline is no program
     lowest = LOWEST_TORCH.get(file_format, "0")
     if TorchVersion(torch.__version__) < lowest:
         raise UsageError(
@@ -192,9 +194,7 @@ def _not_exportable(trained: TrainedModel, file_format: str, error: Exception) -
 
 
 FORMATS: Mapping[str, Callable[[TrainedModel, Path], Any]] = {
-    "safetensors": lambda trained, path: write_model_file(
-        trained.run, trained.model.state_dict(), trained.inputs, path
-    ),
+    "safetensors": lambda trained, path: write_model_file(trained.run, trained.state(), trained.inputs, path),
     "torch-export": _write_torch_export,
     "onnx": _write_onnx,
 }

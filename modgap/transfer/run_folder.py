@@ -191,8 +191,13 @@ def check_source(run: Run, name: str, fingerprint: Mapping[str, Any]) -> None:
         fingerprint: Fingerprint of the source.
 
     Raises:
-        UsageError: When it is another source, or has other weights.
+        UsageError: When it is another source, or has other weights, or the run is a baseline.
     """
+    if not run.record["source"]:
+        raise UsageError(
+            f"The run in {run.folder} is a baseline, which was fitted without a source. Compare it with other runs by "
+            "`modgap compare`."
+        )
     trained = run.record["provenance"]["source"]
     if all(trained.get(key) == fingerprint.get(key) for key in ("architecture", "weights")):
         return
@@ -264,7 +269,7 @@ def prepare_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> R
     requested = {name: value for name, value in record.items() if name != "result"}
     recorded = {name: value for name, value in run.record.items() if name in requested}
     differences = settings_differences(recorded, requested)
-    before, after = recorded["recipe"].get("stage2"), record["recipe"]["stage2"]
+    before, after = recorded["recipe"].get("stage2"), record["recipe"].get("stage2")
     is_extended = bool(differences) and differences.keys() <= _more_epochs(before, after)
     if differences and not is_extended:
         raise UsageError(
@@ -294,9 +299,9 @@ def settings_differences(recorded: Mapping[str, Any], requested: Mapping[str, An
     return {path: text for path, text in differences if path not in FREE_SETTINGS and not path.startswith(below)}
 
 
-def _more_epochs(recorded: Any, requested: Mapping[str, Any]) -> set[str]:
+def _more_epochs(recorded: Any, requested: Any) -> set[str]:
     """Return the settings that may differ because the requested stage 2 has more epochs than the recorded one."""
-    if not isinstance(recorded, Mapping):
+    if not isinstance(recorded, Mapping) or not isinstance(requested, Mapping):
         return set()
     before, after = recorded.get("epochs"), requested["epochs"]
     if not isinstance(before, int) or before >= after:

@@ -23,6 +23,7 @@ from modgap.storage.atomic_files import atomic_path
 from modgap.storage.json_records import plain_values
 from modgap.targets import Manifest
 from modgap.transfer.answer import run_answer
+from modgap.transfer.baseline_run import is_baseline, train_baseline
 from modgap.transfer.batches import BatchFeed, chunks
 from modgap.transfer.checkpoint import (
     FolderFiles,
@@ -96,6 +97,10 @@ def train(
         UsageError: When the request is invalid.
         InputError: When data or weights are missing or do not match, or the loss becomes NaN or infinite.
     """
+    if is_baseline(request.method):
+        return train_baseline(request, folder, resume=resume, progress=progress)
+    if not request.source:
+        raise UsageError("The method needs a source. Pass `source`, such as efficientnet-lite0.")
     processes = current_processes(request.samples.device)
     # The other processes leave the folder to the main one.
     with exclusive_run(folder, resume=resume) if processes.is_main else contextlib.nullcontext():

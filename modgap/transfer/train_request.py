@@ -24,7 +24,15 @@ from modgap.transfer.trained_inputs import inputs_record
 from modgap.transfer.training_data import TargetData, read_target_data
 from modgap.version import installed_version
 
-__all__ = ["RunSetup", "TrainRequest", "open_request_target", "request_recipe", "set_up_run", "set_up_training"]
+__all__ = [
+    "RunSetup",
+    "TrainRequest",
+    "open_request_target",
+    "request_recipe",
+    "set_up_run",
+    "set_up_training",
+    "settings_record",
+]
 
 
 @dataclass(frozen=True)
@@ -33,7 +41,7 @@ class TrainRequest:
 
     Attributes:
         method: Name of the method.
-        source: Name of the source, as for `modgap.sources.open_source`.
+        source: Name of the source, as for `modgap.sources.open_source`. Empty for a baseline.
         target: Name or path of the target, as for `modgap.targets.open_target`.
         overrides: Settings of the recipe as KEY=VALUE.
         protocol: `validation` or `orca`, see `modgap.transfer.training_data.read_target_data`.
@@ -127,7 +135,7 @@ def set_up_run(request: TrainRequest) -> tuple[RunSetup, dict[str, Any]]:
     size = source.input.size if isinstance(source.input, ImageInput) else None
     data = read_target_data(target, protocol=request.protocol, limit=samples.limit, seed=samples.seed, size=size)
     setup = set_up_training(request, source, data)
-    return setup, _settings_record(setup, handle.fingerprint(), target.fingerprint)
+    return setup, _full_record(setup, handle.fingerprint())
 
 
 def set_up_training(request: TrainRequest, source: Source, data: TargetData) -> RunSetup:
@@ -170,11 +178,27 @@ def _open_surrogate(request: TrainRequest, method: Method, recipe: Recipe, sourc
         ) from error
 
 
-def _settings_record(setup: RunSetup, source: Mapping[str, Any], target: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run for its record, given the fingerprints of its source and target."""
-    request, data = setup.request, setup.data
+def _full_record(setup: RunSetup, source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run for its record, given the fingerprint of its source."""
     # The seed and the limit of the surrogate stand elsewhere in the record.
     surrogate = setup.surrogate and {k: v for k, v in setup.surrogate.provenance.items() if k not in ("seed", "limit")}
+    record = settings_record(setup.request, setup.data)
+    return {
+        **record,
+        "recipe": setup.recipe.to_record(),
+        "recipe_conversion": conversion_record(setup.data.target.manifest),
+        "provenance": {**record["provenance"], "source": dict(source), "surrogate": surrogate},
+    }
+
+
+def settings_record(request: TrainRequest, data: TargetData) -> dict[str, Any]:
+    """Return the settings of a run for its record, without those of a source and a recipe.
+
+    Args:
+        request: The request.
+        data: Data of its target.
+    """
+    target = data.target.fingerprint
     return {
         "method": request.method,
         "source": request.source,
@@ -183,8 +207,8 @@ def _settings_record(setup: RunSetup, source: Mapping[str, Any], target: Mapping
         "seed": request.samples.seed,
         "limit": request.samples.limit,
         "input_size": request.samples.input_size,
-        "recipe": setup.recipe.to_record(),
-        "recipe_conversion": conversion_record(data.target.manifest),
+        "recipe": {},
+        "recipe_conversion": {},
         "samples": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
         "inputs": data.transform.to_dict(),
         "data": inputs_record(data),
@@ -193,9 +217,9 @@ def _settings_record(setup: RunSetup, source: Mapping[str, Any], target: Mapping
             "modgap": installed_version(),
             "algorithms": algorithm_versions("reading", "inference", "training"),
             "torch": torch.__version__,
-            "source": dict(source),
+            "source": {},
             "target": {"manifest": cache_key(target["manifest"]), "files": target["files"]},
-            "surrogate": surrogate,
+            "surrogate": None,
         },
         "environment": _environment(request),
     }

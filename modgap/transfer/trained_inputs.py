@@ -88,15 +88,15 @@ class TrainedInputs:
         """True if a step replaces missing values."""
         return any(type(transform).__name__ == "Filling" for transform in self.transforms or ())
 
-    def pieces(self, sample: np.ndarray) -> list[np.ndarray]:
-        """Return the standardized inputs of a sample as the target's files have it.
+    def prepared(self, sample: Any) -> Any:
+        """Return a sample as the target's files have it after the target's steps.
 
         Raises:
             InputError: When it does not have the shape of the training samples.
         """
         for transform in self.transforms or ():
             sample = transform(sample)
-        return self.inputs.pieces(sample)
+        return sample
 
     def picture(self, image: np.ndarray) -> np.ndarray:
         """Return a picture with the channels and the range of values that the target's files have.

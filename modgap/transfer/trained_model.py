@@ -5,7 +5,7 @@ It is in the folder of its run, or in one safetensors file with the weights, the
 
 import contextlib
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from modgap.baselines.baseline import FittedBaseline
 from modgap.errors import InputError, UsageError, check_minimum, first_line
 from modgap.formatting import csv_text
 from modgap.forward.batched_inference import choose_device
@@ -31,15 +32,18 @@ from modgap.targets.readers.image_folder import ImageFiles, image_array
 from modgap.targets.samples import SelectedSamples, TransformedSamples
 from modgap.targets.sound import SoundFiles
 from modgap.targets.unlabeled import read_unlabeled
+from modgap.transfer.baseline_run import is_baseline, read_baseline
 from modgap.transfer.batches import chunks
 from modgap.transfer.checkpoint import load_tensors
 from modgap.transfer.evaluation import mean_outputs
 from modgap.transfer.methods import get_method
 from modgap.transfer.run_folder import Run, check_record, epoch_file, open_run
 from modgap.transfer.trained_inputs import TrainedInputs, arrays_of, read_inputs
+from modgap.transfer.training_data import InputTransform
 from modgap.user_arrays import to_numpy
 
 __all__ = [
+    "Network",
     "Predictions",
     "TrainedModel",
     "load_trained_model",
@@ -56,6 +60,8 @@ NO_HUB = (
 )
 """Reason for which the source of a run is not downloaded, and how to allow it."""
 LARGEST_SETTING = 1 << 30
+BASELINE_BATCH = 1000
+"""Number of samples of a baseline that are in memory at a time."""
 PRECISIONS = ("float32", "bfloat16", "float64")
 N_AXES = {"image": 3, "series": 2, "audio": 2, "video": 4}
 """Number of axes of a sample, by kind."""
@@ -68,24 +74,93 @@ INPUTS = "inputs."
 
 
 @dataclass(frozen=True)
+class Network:
+    """A trained network with the division and standardization of its samples.
+
+    Attributes:
+        model: Embedder, encoder and predictor, in evaluation mode on the device.
+        transform: Standardization of samples, and division into pieces.
+        device: Device that it computes on.
+        dtype: Precision of the parameters.
+        batch_size: Number of inputs in a forward pass.
+        autocast: Reduced precision of forward passes; None for that of the parameters.
+    """
+
+    model: TargetModel
+    transform: InputTransform
+    device: torch.device
+    dtype: torch.dtype
+    batch_size: int
+    autocast: torch.dtype | None
+
+    def outputs(self, samples: Sequence[Any], first: int) -> np.ndarray:
+        """Return the output for each prepared sample (n, ...): the mean over its pieces.
+
+        Args:
+            samples: Samples after the target's steps, few enough to be in memory together.
+            first: Number of the first of them in messages.
+
+        Raises:
+            InputError: When a sample has another shape than those in training, or is not finite.
+        """
+        return self._compute(self.model, samples, first)
+
+    def features(self, samples: Sequence[Any], first: int) -> np.ndarray:
+        """Return the mean over the encoder's tokens for each prepared sample, (n, D), as `outputs` does."""
+
+        def pooled(batch: Tensor) -> Tensor:
+            tokens = self.model.encode(self.model.embed(batch))
+            return tokens[:, self.model.prefix_tokens :].mean(dim=1)
+
+        return self._compute(pooled, samples, first)
+
+    def _compute(self, function: Callable[[Tensor], Tensor], samples: Sequence[Any], first: int) -> np.ndarray:
+        pieces = []
+        for number, sample in enumerate(samples, first):
+            try:
+                pieces.append(self.transform.pieces(sample))
+            except InputError as error:
+                raise _unfit(number, error) from error
+        flat = [piece for of_sample in pieces for piece in of_sample]
+        counts = [len(of_sample) for of_sample in pieces]
+        rows = list(range(first, first + len(samples)))
+        outputs = mean_outputs(function, flat, counts, self.batch_size, self.device, self.dtype, self.autocast, rows)
+        return np.asarray(outputs.numpy())
+
+
+def _unfit(number: int, error: InputError) -> InputError:
+    return InputError(f"Sample {number} does not fit the model: {error}")
+
+
+@dataclass(frozen=True)
 class TrainedModel:
     """A trained model with everything that it needs to know of its samples.
 
     Attributes:
         run: The run that trained it.
-        model: Embedder, encoder and predictor, in evaluation mode on the device.
+        predictor: The trained network, or the fitted baseline.
         inputs: Preparation of samples, and the unit of the outputs.
-        device: Device that it computes on.
-        dtype: Precision of the parameters.
-        batch_size: Number of inputs in a forward pass.
+        batch_size: Number of samples that are in memory at a time.
     """
 
     run: Run
-    model: TargetModel
+    predictor: Network | FittedBaseline
     inputs: TrainedInputs
-    device: torch.device
-    dtype: torch.dtype
     batch_size: int
+
+    @property
+    def network(self) -> Network:
+        """The trained network.
+
+        Raises:
+            UsageError: When the model is a baseline.
+        """
+        if not isinstance(self.predictor, Network):
+            raise UsageError(
+                f"The run in {self.run.folder} is a baseline ({self.predictor.name}), which has no encoder. Of its "
+                "model, `modgap predict` makes predictions, and `modgap export --format safetensors` one file."
+            )
+        return self.predictor
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -101,10 +176,16 @@ class TrainedModel:
         """Name the run, the shape of a sample and the output."""
         record = self.run.record
         outputs = f"{len(self.classes)} classes" if self.classes else f"values of shape {self.inputs.output.shape}"
-        return (
-            f"TrainedModel({record['method']}: {record['source']} -> {record['target']}, samples of shape "
-            f"{self.inputs.inputs.shape}, {outputs})"
-        )
+        source = f"{record['source']} -> " if record["source"] else ""
+        shape = self.inputs.inputs.shape
+        samples = f"samples of shape {shape}" if shape else "texts"
+        return f"TrainedModel({record['method']}: {source}{record['target']}, {samples}, {outputs})"
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the weights of the network, or the arrays of the baseline, by name."""
+        if isinstance(self.predictor, Network):
+            return dict(self.predictor.model.state_dict())
+        return {name: torch.from_numpy(array.copy()) for name, array in self.predictor.state()[1].items()}
 
     def predict(self, samples: Any) -> np.ndarray:
         """Predict the class, the labels or the values of each sample.
@@ -162,7 +243,8 @@ class TrainedModel:
             UsageError: As `predict` does.
             InputError: As `predict` does.
         """
-        values = self._compute(self.model, samples)
+        function = self.predictor.outputs if isinstance(self.predictor, Network) else self.predictor.scores
+        values = self._compute(function, samples)
         if self.inputs.scale is None:
             return values
         mean, sd = self.inputs.scale
@@ -179,44 +261,32 @@ class TrainedModel:
             UsageError: As `predict` does.
             InputError: As `predict` does.
         """
+        return self._compute(self.network.features, samples)
 
-        def pooled(batch: Tensor) -> Tensor:
-            tokens = self.model.encode(self.model.embed(batch))
-            return tokens[:, self.model.prefix_tokens :].mean(dim=1)
-
-        return self._compute(pooled, samples)
-
-    def _compute(self, function: Callable[[Tensor], Tensor], samples: Any) -> np.ndarray:
+    def _compute(self, function: Callable[[Sequence[Any], int], np.ndarray], samples: Any) -> np.ndarray:
         """Return the values of a function for samples (N, ...), batch by batch, so that few are in memory at a time."""
-        autocast = torch.bfloat16 if self.run.record["recipe"]["precision"] == "bfloat16" else None
         # The samples of a table have passed through the target's steps.
         is_prepared = isinstance(samples, Table)
         sequence = samples.samples if is_prepared else self._sequence(samples)
         parts = []
         for rows in chunks(np.arange(len(sequence)), self.batch_size):
-            pieces = [self._pieces(sequence, int(row), is_prepared) for row in rows]
-            flat = [piece for of_sample in pieces for piece in of_sample]
-            counts = [len(of_sample) for of_sample in pieces]
-            parts.append(
-                mean_outputs(
-                    function, flat, counts, self.batch_size, self.device, self.dtype, autocast, rows.tolist()
-                ).numpy()
-            )
+            prepared = [sequence[int(row)] if is_prepared else self._prepared(sequence, int(row)) for row in rows]
+            parts.append(function(prepared, int(rows[0])))
         return np.concatenate(parts)
 
-    def _pieces(self, samples: Samples, row: int, is_prepared: bool) -> list[np.ndarray]:
+    def _prepared(self, samples: Samples, row: int) -> Any:
+        """Return a sample as the user has it, after the target's steps."""
         try:
-            if is_prepared:
-                return self.inputs.inputs.pieces(samples[row])
-            return self.inputs.pieces(self._array(samples[row]))
+            return self.inputs.prepared(self._array(samples[row]))
         except InputError as error:
-            raise InputError(f"Sample {row} does not fit the model: {error}") from error
+            raise _unfit(row, error) from error
 
     def _sequence(self, samples: Any) -> Samples:
         """Return samples as a sequence, or raise if they are one sample, or none."""
         kind = self.inputs.inputs.spec.kind
         if isinstance(samples, str | Path):
-            raise UsageError(f"Expected a sequence of samples, got one path. Pass a list: [{str(samples)!r}].")
+            noun = "text" if kind == "text" else "path"
+            raise UsageError(f"Expected a sequence of samples, got one {noun}. Pass a list: [{str(samples)!r}].")
         if hasattr(samples, "iloc") and samples.ndim == 1:
             samples = samples.tolist()  # a pandas series counts its rows by their labels
         is_frame = hasattr(samples, "columns") and hasattr(samples, "to_numpy")
@@ -228,7 +298,8 @@ class TrainedModel:
             )
         if len(samples) == 0:
             raise UsageError("There are no samples to predict.")
-        if isinstance(samples, np.ndarray | Tensor) and samples.ndim not in (N_AXES[kind], N_AXES[kind] + 1):
+        is_array = isinstance(samples, np.ndarray | Tensor) and kind != "text"
+        if is_array and samples.ndim not in (N_AXES[kind], N_AXES[kind] + 1):
             raise UsageError(
                 f"Samples of kind {kind} have {N_AXES[kind]} axes, so an array of them has {N_AXES[kind] + 1}, or one "
                 f"less if they have one channel. Got the shape {tuple(samples.shape)}."
@@ -243,9 +314,13 @@ class TrainedModel:
         sequence: Samples = samples
         return sequence
 
-    def _array(self, sample: Any) -> np.ndarray:
-        """Return one sample as an array with an axis of channels."""
+    def _array(self, sample: Any) -> Any:
+        """Return one sample as an array with an axis of channels, or as a text."""
         spec = self.inputs.inputs.spec
+        if spec.kind == "text":
+            if not isinstance(sample, str):
+                raise InputError(f"It is no text, but of type {type(sample).__name__}.")
+            return str(sample)
         if isinstance(sample, str | Path):
             return self._from_file(Path(sample))
         if hasattr(sample, "convert") and hasattr(sample, "getbands"):
@@ -305,6 +380,8 @@ def load_trained_model(
         state = load_tensors(_weights_file(run, epoch))
         inputs = read_inputs(run)
     record = run.record
+    if is_baseline(record["method"]):
+        return TrainedModel(run, read_baseline(run, state, inputs), inputs, batch_size or BASELINE_BATCH)
     _check_settings(run)
     with contextlib.nullcontext() if allow_download else without_downloads(*NO_HUB):
         source = open_source(record["source"], weights=weights).load(record["input_size"], head=False)
@@ -316,7 +393,9 @@ def load_trained_model(
     chosen = choose_device(device)
     dtype = torch.float64 if record["recipe"]["precision"] == "float64" else torch.float32
     size = batch_size or int(record["recipe"]["stage2"]["batch_size"])
-    return TrainedModel(run, model.to(device=chosen, dtype=dtype).eval(), inputs, chosen, dtype, size)
+    autocast = torch.bfloat16 if record["recipe"]["precision"] == "bfloat16" else None
+    network = Network(model.to(device=chosen, dtype=dtype).eval(), inputs.inputs, chosen, dtype, size, autocast)
+    return TrainedModel(run, network, inputs, size)
 
 
 def _check_settings(run: Run) -> None:

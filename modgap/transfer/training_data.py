@@ -275,6 +275,7 @@ def read_target_data(
     limit: int | None = None,
     seed: int = 0,
     size: tuple[int, int] | None = None,
+    standardized: bool = True,
 ) -> TargetData:
     """Read a target to train on.
 
@@ -286,6 +287,8 @@ def read_target_data(
         seed: Seed of that draw.
         size: Height and width to which images are resized if they differ in size, or are much larger than this. None
             for the size of the first image.
+        standardized: False for models that read samples as they are, texts among them. The transform then has the
+            shape of a sample, or of a frame of a video, and the means and standard deviations 0 and 1.
 
     Raises:
         InputError: When a split is empty, the training samples are all of one class, or samples cannot be turned into
@@ -302,8 +305,12 @@ def read_target_data(
     output = _output(table)
     if output.task == "classification":
         _check_classes(table, train, target.name)
-    length = _common_length(table, train, target.manifest.input)
-    transform = _fit_transform(table, train, target.manifest.input, size, length)
+    spec = target.manifest.input
+    length = _common_length(table, train, spec)
+    if standardized:
+        transform = _fit_transform(table, train, spec, size, length)
+    else:
+        transform = _identity_transform(table, train, spec, length)
     data = TargetData(target, table, transform, output, train, validation, test, protocol)
     if output.task != "regression" or target.manifest.loss is not None or table.target_scale is not None:
         return data
@@ -359,6 +366,18 @@ def _fit_transform(
     # A constant channel becomes 0.
     mean = mean + offset[:, 0]
     return InputTransform(spec, tuple(shape), mean, np.where(sd > 0, sd, 1), length is not None)
+
+
+def _identity_transform(table: Table, train: np.ndarray, spec: InputSpec, length: int | None) -> InputTransform:
+    """Return the transform that leaves samples as they are, with the shape of the first training sample."""
+    if spec.kind == "text":
+        return InputTransform(spec, (), np.zeros(()), np.ones(()))
+    shape = np.shape(table.samples[int(train[0])])
+    if spec.kind == "video":
+        shape = shape[1:]
+    if length is not None:
+        shape = (shape[0], length)
+    return InputTransform(spec, shape, np.zeros(shape[:1]), np.ones(shape[:1]), length is not None)
 
 
 def _common_length(table: Table, train: np.ndarray, spec: InputSpec) -> int | None:

@@ -1,0 +1,65 @@
+"""The command `modgap baselines`."""
+
+import cloup
+
+from modgap.cli.completion import complete_baselines
+from modgap.cli.groups import example
+from modgap.cli.output import print_line, print_sections, print_table
+
+__all__ = ["baselines"]
+
+
+@cloup.command(epilog=example("modgap baselines", "modgap baselines minirocket"))
+@cloup.argument(
+    "name",
+    required=False,
+    shell_complete=complete_baselines,
+    help="Name of the baseline to show. Without it, all baselines are listed.",
+)
+def baselines(name: str | None) -> None:
+    """List models that fields use without a pretrained one, or show one.
+
+    They are fitted by modgap train --method baseline.
+    """
+    if name is None:
+        _print_list()
+    else:
+        _print_baseline(name)
+
+
+def _print_list() -> None:
+    from modgap.baselines import baseline_names, baseline_origin, get_baseline
+    from modgap.installed_packages import BUILT_IN
+
+    rows = []
+    for baseline in map(get_baseline, baseline_names()):
+        origin = baseline_origin(baseline.name)
+        title = baseline.title if origin == BUILT_IN else f"{baseline.title} [{origin}]"
+        rows.append((baseline.name, ", ".join(baseline.kinds), _seconds(baseline.seconds), title))
+    print_table(["baseline", "samples", "time", "what it is"], rows)
+    print_line("The time is for 2,000 samples on one core, cross-validation included.")
+    print_line("modgap train --method baseline --target TARGET --out DIR takes the best of those that suit a target.")
+
+
+def _print_baseline(name: str) -> None:
+    from modgap.baselines import baseline_origin, get_baseline
+
+    baseline = get_baseline(name)
+    rows = [
+        ("comes from", baseline_origin(name)),
+        ("reference", baseline.reference),
+        ("samples", ", ".join(baseline.kinds)),
+        ("tasks", ", ".join(baseline.tasks)),
+        ("features", "; ".join(features.name for features in baseline.features)),
+        (
+            "chosen from",
+            count(len(baseline.predictor.settings), "setting") + ": " + "; ".join(baseline.predictor.settings),
+        ),
+        ("time", f"{_seconds(baseline.seconds)} for 2,000 samples on one core, cross-validation included"),
+        ("needs", baseline.library or "nothing more"),
+    ]
+    print_sections(f"{baseline.name}: {baseline.title}", [("baseline", rows)])
+
+
+def _seconds(seconds: float | None) -> str:
+    return "not measured" if seconds is None else f"{seconds:,.0f} s"

@@ -1,0 +1,442 @@
+"""What the field of a target would use without a pretrained model: features, a predictor, and how they are fitted."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from modgap.baselines.parts import Part
+from modgap.errors import InputError
+from modgap.models import Output
+from modgap.probes.folds import stratified_folds
+from modgap.probes.single_thread import single_thread
+from modgap.targets.manifest import InputSpec
+from modgap.targets.splits import stratification_labels
+
+__all__ = [
+    "Baseline",
+    "Features",
+    "FittedBaseline",
+    "Predictor",
+    "SampleForm",
+    "Truth",
+    "cross_validate",
+    "fit_baseline",
+    "is_field",
+    "restore_baseline",
+]
+
+TOLERANCE = 1e-4
+"""Largest difference of values that are taken as equal."""
+CHUNK = 1000
+"""Number of samples whose values are in memory at a time."""
+Values = np.ndarray | csr_matrix | list[str]
+"""Features (n, D), arrays of samples (n, ...), or texts."""
+
+
+@dataclass(frozen=True)
+class SampleForm:
+    """Form of the samples of a target, which a fitted baseline keeps.
+
+    Attributes:
+        spec: Description of a sample in the manifest.
+        shape: Shape of one sample, channels first; the longest series of the training samples where they differ. Empty
+            for texts.
+    """
+
+    spec: InputSpec
+    shape: tuple[int, ...]
+
+
+def is_field(form: SampleForm, output: Output) -> bool:
+    """Return True if the output has a value for each point of a sample."""
+    points = output.shape[1:]
+    return output.task == "regression" and int(np.prod(points)) > 1 and points == form.shape[1:]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """True classes, labels or values of n samples.
+
+    Attributes:
+        output: Task, and shape of the output for a sample.
+        y: Classes (n,), 0/1 labels (n, K), or values (n, channels, ...), standardized where those of a training are.
+        mask: 0/1 of the shape of values, 1 where they count. None if all count.
+        groups: Record, subject or other group of each sample, (n,). None if samples are independent.
+    """
+
+    output: Output
+    y: np.ndarray
+    mask: np.ndarray | None = None
+    groups: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.y)
+
+    def rows(self, rows: np.ndarray) -> "Truth":
+        """Return the truth of a selection of samples, by their numbers or a mask."""
+        mask = None if self.mask is None else self.mask[rows]
+        return Truth(self.output, self.y[rows], mask, None if self.groups is None else self.groups[rows])
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """0/1 of each class or label, or the values of each sample as one row, float64, (n, M)."""
+        if self.output.task == "classification":
+            return np.eye(self.output.shape[0])[self.y]
+        return self.y.reshape(len(self.y), -1).astype(np.float64)
+
+    def folds(self, seed: int) -> np.ndarray:
+        """Return one of five folds for each sample, stratified by class, with every group in one fold, (n,)."""
+        strata = np.zeros(len(self), np.int64) if self.output.task == "regression" else stratification_labels(self.y)
+        return stratified_folds(strata, self.groups, seed)
+
+    def error(self, scores: np.ndarray) -> float:
+        """Return the error of scores (n, M), lower is better, for choices between models.
+
+        It is the error rate of classes, 1 - mean average precision of labels, or the mean squared error of values.
+        """
+        if self.output.task == "classification":
+            return float((scores.argmax(axis=1) != self.y).mean())
+        if self.output.task == "multi-label":
+            from sklearn.metrics import average_precision_score
+
+            present = np.flatnonzero(self.y.any(axis=0))
+            return float(1 - np.mean([average_precision_score(self.y[:, k], scores[:, k]) for k in present]))
+        weights = None if self.mask is None else self.mask.reshape(len(self), -1)
+        return float(np.average((scores - self.matrix) ** 2, weights=weights))
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of samples, in up to two steps.
+
+    Attributes:
+        name: Name in records and messages, such as `hog`.
+        compute: Function of samples and their form that returns values for all; it does not depend on other samples.
+        fit: Function of the values of the training samples, their form and a seed that returns the part that turns
+            values into features. None if the values are the features.
+    """
+
+    name: str
+    compute: Callable[[Sequence[Any], SampleForm], Values]
+    fit: Callable[[Any, SampleForm, int], Part] | None = None
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model of features.
+
+    Attributes:
+        settings: Names of the settings, of which cross-validation chooses one, the simplest first.
+        fit: Function of features, truth and a seed that returns the fitted model with each of the settings.
+        n_compared: Number of the five folds on which the settings are compared.
+    """
+
+    settings: tuple[str, ...]
+    fit: Callable[[Any, Truth, int], Sequence[Part]]
+    n_compared: int = 5
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A model of the field of a target, without any pretrained model.
+
+    Attributes:
+        name: Name for `--method baseline:NAME`.
+        title: What it is, in a few words.
+        reference: Publication or library.
+        kinds: Kinds of samples that it reads, as in manifests.
+        tasks: Tasks that it can be fitted for.
+        features: Alternatives, of which cross-validation chooses one.
+        predictor: Model of the features.
+        parts: Classes of fitted parts that a stored one can have.
+        is_quick: True if a ranking fits it by default.
+        applies: Function of the form of the samples, the names of the columns and the output that returns False where
+            the baseline makes no sense or would take too long.
+        library: Name of a package that is not always installed, and that it needs. None if it needs none.
+        seconds: Seconds for 2,000 samples on one core, as benchmarks/baselines.py measures them. None if not measured.
+    """
+
+    name: str
+    title: str
+    reference: str
+    kinds: tuple[str, ...]
+    tasks: tuple[str, ...]
+    features: tuple[Features, ...]
+    predictor: Predictor
+    parts: tuple[type[Part], ...]
+    is_quick: bool = True
+    applies: Callable[[SampleForm, bool, Output], bool] = lambda _form, _is_table, _output: True
+    library: str | None = None
+    seconds: float | None = None
+
+    def suits(self, form: SampleForm, *, is_table: bool, output: Output) -> bool:
+        """Return True if the baseline can be fitted to samples of this form.
+
+        Args:
+            form: Form of the samples.
+            is_table: True if the samples are rows of a table, whose columns have names.
+            output: Task and shape of the output.
+        """
+        return form.spec.kind in self.kinds and output.task in self.tasks and self.applies(form, is_table, output)
+
+
+@dataclass(frozen=True)
+class FittedBaseline:
+    """A fitted baseline, whose scores are the outputs of a model.
+
+    Attributes:
+        name: Name of the baseline.
+        features: Name of the features.
+        setting: Setting of the predictor.
+        error: Error of the cross-validation in which these were chosen, as `Truth.error` defines it.
+        form: Form of the samples.
+        output: Task and shape of the output.
+        compute: Function that returns the values of samples.
+        parts: Parts that follow each other, the last of which returns scores.
+    """
+
+    name: str
+    features: str
+    setting: str
+    error: float
+    form: SampleForm
+    output: Output
+    compute: Callable[[Sequence[Any], SampleForm], Values]
+    parts: tuple[Part, ...]
+
+    def scores(self, samples: Sequence[Any], first: int = 0) -> np.ndarray:
+        """Return logits of classes or labels (n, K), or values (n, channels, ...), of samples; higher is more probable.
+
+        Args:
+            samples: The samples, after the steps of their target.
+            first: Number of the first of them in messages.
+
+        Raises:
+            InputError: When a sample has another form than those of the training, or the result is not finite.
+        """
+        # Values that are not finite are refused below, with the number of their sample.
+        with single_thread(), np.errstate(all="ignore"):
+            parts = [
+                self._scores_of([samples[row] for row in range(start, min(start + CHUNK, len(samples)))], first + start)
+                for start in range(0, len(samples), CHUNK)
+            ]
+        scores = np.concatenate(parts)
+        return scores.reshape(len(scores), *self.output.shape)
+
+    def _scores_of(self, samples: list[Any], first: int) -> np.ndarray:
+        """Return the scores (n, M) of a part of the samples, the first of which has this number."""
+        values = compute_values(self.compute, samples, self.form, first)
+        for part in self.parts:
+            values = part(values)
+        scores = np.asarray(values, np.float64)
+        if not np.isfinite(scores).all():
+            bad = first + int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
+            raise InputError(f"Baseline {self.name} has no finite prediction for sample {bad}.")
+        return scores
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return everything that `restore` needs, as JSON values and arrays by name."""
+        parts = [part.state() for part in self.parts]
+        record = {
+            "name": self.name,
+            "features": self.features,
+            "setting": self.setting,
+            "error": self.error,
+            "shape": list(self.form.shape),
+            "parts": [{"kind": part.kind, **plain} for part, (plain, _) in zip(self.parts, parts, strict=True)],
+        }
+        arrays = {f"{number}.{name}": array for number, (_, held) in enumerate(parts) for name, array in held.items()}
+        return record, arrays
+
+
+def compute_values(
+    compute: Callable[[Sequence[Any], SampleForm], Values], samples: Sequence[Any], form: SampleForm, first: int = 0
+) -> Values:
+    """Return the values of samples; the error of one that does not fit names it.
+
+    Args:
+        compute: Function of samples and their form, as in `Features`.
+        samples: The samples.
+        form: Their form.
+        first: Number of the first sample in messages.
+
+    Raises:
+        InputError: When a sample has another form than those of the training.
+    """
+    try:
+        return compute(samples, form)
+    except InputError:
+        for number in range(len(samples)):
+            try:
+                compute([samples[number]], form)
+            except InputError as error:
+                raise InputError(f"Sample {first + number} does not fit the baseline: {error}") from error
+        raise
+
+
+def restore_baseline(
+    baseline: Baseline, record: Mapping[str, Any], arrays: Mapping[str, np.ndarray], spec: InputSpec, output: Output
+) -> FittedBaseline:
+    """Return a stored baseline, after checks of everything that was stored.
+
+    Args:
+        baseline: The baseline of the name in the record.
+        record: JSON values of `FittedBaseline.state`.
+        arrays: Its arrays.
+        spec: Description of a sample in the manifest.
+        output: Task and shape of the output.
+
+    Raises:
+        ValueError: When something was stored that such a baseline does not have.
+    """
+    features = {one.name: one for one in baseline.features}[record["features"]]
+    classes = {part.kind: part for part in baseline.parts}
+    parts = []
+    for number, described in enumerate(record["parts"]):
+        settings = {name: value for name, value in described.items() if name != "kind"}
+        prefix = f"{number}."
+        held = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        parts.append(classes[described["kind"]].restore(settings, held))
+    n_scores = int(np.prod(output.shape))
+    if not parts or parts[-1].n_outputs not in (n_scores, None) or any(part.n_outputs for part in parts[:-1]):
+        raise ValueError(f"the parts do not end with {n_scores} scores")
+    form = SampleForm(spec, tuple(int(size) for size in record["shape"]))
+    return FittedBaseline(
+        baseline.name,
+        features.name,
+        str(record["setting"]),
+        float(record["error"]),
+        form,
+        output,
+        features.compute,
+        tuple(parts),
+    )
+
+
+def select(values: Values, rows: np.ndarray) -> Values:
+    """Return the values of a selection of samples, by a mask."""
+    if isinstance(values, list):
+        return [values[row] for row in np.flatnonzero(rows)]
+    return values[rows]
+
+
+def cross_validate(
+    baseline: Baseline,
+    values: Sequence[Values],
+    form: SampleForm,
+    truth: Truth,
+    folds: np.ndarray,
+    seed: int,
+    predicted: np.ndarray | None = None,
+) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Predict each fold by fits on the other folds, with all features and settings of a baseline.
+
+    Args:
+        baseline: The baseline.
+        values: Values of the samples, for each of the baseline's features.
+        form: Form of the samples.
+        truth: Truth of the samples.
+        folds: Fold of each sample, 0..F-1, (n,).
+        seed: Seed of the fits.
+        predicted: Folds to predict; None for all. The scores of others are 0.
+
+    Returns:
+        Scores (alternatives, n, M), and for each alternative the index of its features and of its setting.
+    """
+    alternatives = [
+        (index, setting) for index in range(len(values)) for setting in range(len(baseline.predictor.settings))
+    ]
+    scores = np.zeros((len(alternatives), len(truth), int(np.prod(truth.output.shape))))
+    for fold in np.unique(folds) if predicted is None else predicted:
+        test = folds == fold
+        for index, held in enumerate(values):
+            first = index * len(baseline.predictor.settings)
+            made, fitted = _fit(baseline, index, select(held, ~test), form, truth.rows(~test), seed)
+            tested = select(held, test)
+            features = tested if made is None else made(tested)
+            for number, part in enumerate(fitted):
+                scores[first + number, test] = part(features).reshape(int(test.sum()), -1)
+    return scores, alternatives
+
+
+def _fit(
+    baseline: Baseline, index: int, values: Values, form: SampleForm, truth: Truth, seed: int
+) -> tuple[Part | None, Sequence[Part]]:
+    """Return the part of the features, and the fitted predictor with each of its settings."""
+    features = baseline.features[index]
+    if features.fit is None:
+        return None, baseline.predictor.fit(values, truth, seed)
+    part = features.fit(values, form, seed)
+    return part, baseline.predictor.fit(part(values), truth, seed)
+
+
+def _distinct_values(baseline: Baseline, samples: Sequence[Any], form: SampleForm) -> list[Values]:
+    """Return the values for each of the baseline's features, up to the first that equals an earlier one.
+
+    Series that are standardized already, as those of archives often are, need no second comparison.
+    """
+    values: list[Values] = []
+    for features in baseline.features:
+        computed = compute_values(features.compute, samples, form)
+        if any(_are_equal(computed, earlier) for earlier in values):
+            break
+        values.append(computed)
+    return values
+
+
+def _are_equal(one: Values, other: Values) -> bool:
+    if not isinstance(one, np.ndarray) or not isinstance(other, np.ndarray):
+        return False
+    return one.shape == other.shape and np.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
+
+
+def fit_baseline(
+    baseline: Baseline, samples: Sequence[Any], form: SampleForm, truth: Truth, seed: int = 0
+) -> FittedBaseline:
+    """Fit a baseline to samples, after choosing its features and its setting by five-fold cross-validation.
+
+    Of equally good alternatives the first counts, which is the simplest. Where all training samples are in one fold,
+    because they are of one group, nothing is compared, and the first alternative is taken.
+
+    Args:
+        baseline: The baseline.
+        samples: Samples of the training.
+        form: Their form.
+        truth: Their truth.
+        seed: Seed of the folds and of the fits.
+
+    Raises:
+        InputError: When a library is missing, or a sample has another form.
+    """
+    with single_thread():
+        return _fit_best(baseline, samples, form, truth, seed)
+
+
+def _fit_best(baseline: Baseline, samples: Sequence[Any], form: SampleForm, truth: Truth, seed: int) -> FittedBaseline:
+    values = _distinct_values(baseline, samples, form)
+    folds = truth.folds(seed)
+    best, error = (0, 0), float("nan")
+    if len(np.unique(folds)) > 1:
+        compared = np.unique(folds)[: baseline.predictor.n_compared]
+        scores, alternatives = cross_validate(baseline, values, form, truth, folds, seed, compared)
+        judged = np.isin(folds, compared)
+        errors = [truth.rows(judged).error(predicted[judged]) for predicted in scores]
+        best, error = alternatives[int(np.argmin(errors))], min(errors)
+    index, setting = best
+    made, fitted = _fit(baseline, index, values[index], form, truth, seed)
+    features = baseline.features[index]
+    parts = (fitted[setting],) if made is None else (made, fitted[setting])
+    return FittedBaseline(
+        baseline.name,
+        features.name,
+        baseline.predictor.settings[setting],
+        error,
+        form,
+        truth.output,
+        features.compute,
+        parts,
+    )

@@ -1,0 +1,304 @@
+"""Predictors of baselines: linear models, trees and nearest neighbors, fitted by modgap's probes and scikit-learn."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from modgap.baselines.baseline import Predictor, Truth
+from modgap.baselines.parts import Affine, Constant, Neighbors, Part, Trees
+from modgap.probes.logistic import logistic_path
+from modgap.probes.ridge import fit_ridge
+
+__all__ = ["BOOSTING", "EXTRA_TREES", "LINEAR", "NEAREST", "RIDGE", "TEXT_LINEAR"]
+
+ABSENT = -1e3
+"""Logit of a class that no training sample has."""
+STRENGTHS = (100.0, 1.0, 0.01)
+"""L2 strengths of linear models, 1 / C of scikit-learn's LogisticRegression and alpha of its Ridge."""
+TEXT_STRENGTHS = (1.0, 0.1, 0.01)
+"""The same for counts and TF-IDF, whose values are small."""
+RIDGE_STRENGTHS = tuple(np.logspace(3, -3, 10).tolist())
+"""L2 strengths of MiniRocket's ridge classifier, as in its publication."""
+N_TREES = 100
+SHARE_OF_FEATURES = 1 / 3
+"""Share of the features that a node of a tree of values chooses from; for classes it is the square root of them."""
+COUNTS = (5, 1)
+"""Numbers of neighbors."""
+
+
+# Linear models
+
+
+def _fit_linear(values: np.ndarray, truth: Truth, _seed: int) -> list[Part]:
+    """Fit logistic regression for classes and labels, and ridge regression for values, with each strength."""
+    if truth.output.task == "classification":
+        return _logistic(values, truth.y, truth.output.shape[0])
+    if truth.output.task == "multi-label":
+        return _logistic_of_labels(values, truth.y)
+    return _fit_strengths(values, truth.matrix, STRENGTHS)
+
+
+def _logistic(values: np.ndarray, labels: np.ndarray, n_classes: int) -> list[Part]:
+    present = np.unique(labels)
+    if len(present) == 1:
+        intercepts = np.full(n_classes, ABSENT)
+        intercepts[present] = 0
+        width = values.shape[1]
+        alone = Affine(np.zeros(width), np.ones(width), np.zeros((n_classes, width)), intercepts)
+        return [alone] * len(STRENGTHS)
+    path = logistic_path(values, labels, STRENGTHS)
+    fitted: list[Part] = []
+    for weights, intercepts in zip(path.weights, path.intercepts, strict=True):
+        all_weights = np.zeros((n_classes, values.shape[1]))
+        all_intercepts = np.full(n_classes, ABSENT)
+        all_weights[path.classes], all_intercepts[path.classes] = weights, intercepts
+        fitted.append(Affine(path.mean, path.scale, all_weights, all_intercepts))
+    return fitted
+
+
+def _logistic_of_labels(values: np.ndarray, labels: np.ndarray) -> list[Part]:
+    """Fit one logistic regression for each label; its score is the difference of the two logits."""
+    of_labels = [_logistic(values, column, 2) for column in labels.astype(np.int64).T]
+    fitted: list[Part] = []
+    for models in zip(*of_labels, strict=True):
+        weights = np.stack([model.weights[1] - model.weights[0] for model in models])
+        intercepts = np.array([model.intercepts[1] - model.intercepts[0] for model in models])
+        fitted.append(Affine(models[0].mean, models[0].scale, weights, intercepts))
+    return fitted
+
+
+def _fit_ridge(values: np.ndarray, truth: Truth, _seed: int) -> list[Part]:
+    """Fit least squares with an L2 penalty to the values, or to -1 and 1 of classes and labels."""
+    is_values = truth.output.task == "regression"
+    return _fit_strengths(values, truth.matrix if is_values else 2 * truth.matrix - 1, RIDGE_STRENGTHS)
+
+
+def _fit_strengths(values: np.ndarray, targets: np.ndarray, strengths: Sequence[float]) -> list[Part]:
+    mean = values.mean(axis=0, dtype=np.float64)
+    sd = values.std(axis=0, dtype=np.float64)
+    scale = np.where(sd > 0, sd, 1)
+    weights, intercepts = fit_ridge((values - mean) / scale, targets, strengths)
+    return [Affine(mean, scale, *of_strength) for of_strength in zip(weights, intercepts, strict=True)]
+
+
+def _fit_text_linear(values: csr_matrix, truth: Truth, seed: int) -> list[Part]:
+    """Fit linear models of sparse features, which are not standardized, by scikit-learn."""
+    return [_sparse_model(values, truth, strength, seed) for strength in TEXT_STRENGTHS]
+
+
+def _sparse_model(values: csr_matrix, truth: Truth, strength: float, seed: int) -> Part:
+    from sklearn.linear_model import Ridge
+
+    width = values.shape[1]
+    if truth.output.task == "regression":
+        ridge = Ridge(strength, solver="sparse_cg", random_state=seed).fit(values, truth.matrix)
+        weights, intercepts = ridge.coef_.reshape(-1, width), np.ravel(ridge.intercept_)
+    elif truth.output.task == "classification":
+        weights, intercepts = _sparse_logistic(values, truth.y, truth.output.shape[0], strength)
+    else:
+        of_labels = [_sparse_logistic(values, column, 2, strength) for column in truth.y.astype(np.int64).T]
+        weights = np.stack([of_classes[1] - of_classes[0] for of_classes, _ in of_labels])
+        intercepts = np.array([of_classes[1] - of_classes[0] for _, of_classes in of_labels])
+    return Affine(np.zeros(width), np.ones(width), weights, intercepts)
+
+
+def _sparse_logistic(
+    values: csr_matrix, labels: np.ndarray, n_classes: int, strength: float
+) -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.linear_model import LogisticRegression
+
+    weights = np.zeros((n_classes, values.shape[1]))
+    intercepts = np.full(n_classes, ABSENT)
+    present = np.unique(labels)
+    if len(present) == 1:
+        intercepts[present] = 0
+        return weights, intercepts
+    model = LogisticRegression(C=1 / strength, max_iter=1000).fit(values, labels)
+    # Two classes have one row of weights, for the second of them.
+    rows = present if len(present) > 2 else present[1:]
+    weights[rows], intercepts[rows] = model.coef_, model.intercept_
+    if len(present) == 2:
+        intercepts[present[0]] = 0
+    return weights, intercepts
+
+
+def _strength_names(strengths: Sequence[float]) -> tuple[str, ...]:
+    return tuple(f"L2 strength {strength:.3g}" for strength in strengths)
+
+
+LINEAR = Predictor(_strength_names(STRENGTHS), _fit_linear)
+RIDGE = Predictor(_strength_names(RIDGE_STRENGTHS), _fit_ridge, n_compared=3)
+TEXT_LINEAR = Predictor(_strength_names(TEXT_STRENGTHS), _fit_text_linear)
+
+
+# Nearest neighbors
+
+
+def _fit_neighbors(values: np.ndarray, truth: Truth, _seed: int) -> list[Part]:
+    points = np.asarray(values, np.float64)
+    link = _link(truth.output.task)
+    return [Neighbors(points, truth.matrix, min(count, len(points)), link) for count in COUNTS]
+
+
+def _link(task: str) -> str:
+    return {"classification": "log", "multi-label": "logit", "regression": "identity"}[task]
+
+
+NEAREST = Predictor(tuple(f"{count} neighbors" if count > 1 else "1 neighbor" for count in COUNTS), _fit_neighbors)
+
+
+# Trees
+
+
+def _fit_extra_trees(points: np.ndarray, truth: Truth, seed: int) -> list[Part]:
+    from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+
+    task = truth.output.task
+    if task == "regression":
+        targets = truth.matrix
+        forest = ExtraTreesRegressor(N_TREES, max_features=SHARE_OF_FEATURES, random_state=seed)
+        forest.fit(points, targets[:, 0] if targets.shape[1] == 1 else targets)
+    else:
+        forest = ExtraTreesClassifier(N_TREES, random_state=seed).fit(points, truth.y)
+    trees = [estimator.tree_ for estimator in forest.estimators_]
+    value = np.concatenate([_leaf_values(tree.value, forest, truth) for tree in trees])
+    return [
+        _join(
+            [tree.feature for tree in trees],
+            [tree.threshold for tree in trees],
+            [tree.children_left for tree in trees],
+            [tree.children_right for tree in trees],
+            value,
+            np.zeros(len(trees), np.int32),
+            np.zeros(value.shape[1]),
+            1 / len(trees),
+            _link(task),
+            points.shape[1],
+        )
+    ]
+
+
+def _leaf_values(value: np.ndarray, forest: Any, truth: Truth) -> np.ndarray:
+    """Return the probability of each class or label, or the values, at each node of a tree, (nodes, M).
+
+    Args:
+        value: Values of scikit-learn, (nodes, outputs, classes of an output).
+        forest: The forest, which knows the classes.
+        truth: Truth of the training samples.
+    """
+    if truth.output.task == "regression":
+        return value[:, :, 0]
+    if truth.output.task == "classification":
+        shares = np.zeros((len(value), truth.output.shape[0]))
+        shares[:, forest.classes_] = value[:, 0]
+        return shares
+    # A label that all or no training samples have has one class alone.
+    classes = [np.asarray(of_label) for of_label in forest.classes_]
+    columns = [value[:, number, : len(of_label)] @ (of_label != 0) for number, of_label in enumerate(classes)]
+    return np.stack(columns, axis=1)
+
+
+def _join(
+    feature: Sequence[np.ndarray],
+    threshold: Sequence[np.ndarray],
+    left: Sequence[np.ndarray],
+    right: Sequence[np.ndarray],
+    value: np.ndarray,
+    outputs: np.ndarray,
+    start: np.ndarray,
+    weight: float,
+    link: str,
+    width: int,
+) -> Trees:
+    """Return trees whose nodes are numbered through all of them. A leaf has no left child, a number below 0."""
+    sizes = [len(nodes) for nodes in left]
+    roots = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32)
+    is_leaf = np.concatenate(left) < 0
+    offsets = np.repeat(roots, sizes)
+
+    def children(nodes: Sequence[np.ndarray]) -> np.ndarray:
+        return np.where(is_leaf, -1, np.concatenate(nodes) + offsets).astype(np.int32)
+
+    return Trees(
+        roots,
+        np.where(is_leaf, 0, np.concatenate(feature)).astype(np.int32),
+        np.where(is_leaf, 0, np.concatenate(threshold)).astype(np.float64),
+        children(left),
+        children(right),
+        np.where(is_leaf[:, None], value, 0).astype(np.float64),
+        outputs.astype(np.int32),
+        start.astype(np.float64),
+        float(weight),
+        link,
+        int(width),
+    )
+
+
+def _fit_boosting(values: np.ndarray, truth: Truth, seed: int) -> list[Part]:
+    """Fit gradient boosting: one model of all classes, or one for each label or value."""
+    points = np.asarray(values, np.float32)
+    if truth.output.task == "classification" and len(np.unique(truth.y)) > 1:
+        columns: Iterator[np.ndarray] = iter([truth.y])
+    else:
+        columns = iter(truth.matrix.T)
+    start: list[np.ndarray] = []
+    trees: list[tuple[int, np.ndarray]] = []
+    for column in columns:
+        first = sum(map(len, start))
+        began, of_column = _boost(points, column, truth, seed)
+        start.append(began)
+        trees.extend((first + number, nodes) for number, nodes in of_column)
+    if not trees:
+        return [Constant(np.concatenate(start))]
+    nodes = [of_tree for _, of_tree in trees]
+    is_leaf = [of_tree["is_leaf"] != 0 for of_tree in nodes]
+    value = np.concatenate([of_tree["value"] for of_tree in nodes])[:, None]
+    return [
+        _join(
+            [of_tree["feature_idx"] for of_tree in nodes],
+            [of_tree["num_threshold"] for of_tree in nodes],
+            [
+                np.where(leaf, -1, of_tree["left"].astype(np.int64))
+                for leaf, of_tree in zip(is_leaf, nodes, strict=True)
+            ],
+            [of_tree["right"].astype(np.int64) for of_tree in nodes],
+            value,
+            np.array([output for output, _ in trees]),
+            np.concatenate(start),
+            1.0,
+            "identity",
+            points.shape[1],
+        )
+    ]
+
+
+def _boost(
+    points: np.ndarray, column: np.ndarray, truth: Truth, seed: int
+) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
+    """Return the first scores of one model, and the output and the nodes of each of its trees."""
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    options = {"early_stopping": False, "random_state": seed}
+    if truth.output.task == "regression":
+        model = HistGradientBoostingRegressor(**options).fit(points, column)
+    elif len(np.unique(column)) == 1:
+        return np.array([-ABSENT if column[0] else ABSENT]), []
+    else:
+        model = HistGradientBoostingClassifier(**options).fit(points, column)
+    began = np.ravel(model._baseline_prediction)
+    trees = [(number, tree.nodes) for of_step in model._predictors for number, tree in enumerate(of_step)]
+    if truth.output.task != "classification" or column is not truth.y:
+        return began, trees
+    # Two classes have one score, for the second of them.
+    present = np.unique(column)
+    rows = present if len(present) > 2 else present[1:]
+    start = np.full(truth.output.shape[0], ABSENT)
+    start[present] = 0
+    start[rows] = began
+    return start, [(int(rows[number]), nodes) for number, nodes in trees]
+
+
+EXTRA_TREES = Predictor((f"{N_TREES} trees",), _fit_extra_trees)
+BOOSTING = Predictor(("100 steps",), _fit_boosting)

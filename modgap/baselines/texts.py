@@ -1,0 +1,160 @@
+"""Baselines for texts and for strings such as DNA, proteins and molecules: TF-IDF and counts of k-mers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from modgap.baselines.baseline import Baseline, Features, SampleForm
+from modgap.baselines.parts import Affine, Part, Trees
+from modgap.baselines.predictors import EXTRA_TREES, LINEAR, TEXT_LINEAR
+from modgap.errors import InputError
+
+__all__ = ["BASELINES"]
+
+MOST_TERMS = 50_000
+"""Largest number of different terms, the most frequent ones."""
+MOST_KMERS = 2_000
+"""Largest number of different k-mers, whose counts trees read as a dense array."""
+ANALYZERS = ("word", "char_wb", "char")
+
+
+def _texts(samples: Sequence[Any], form: SampleForm) -> list[str]:  # noqa: ARG001
+    texts = [samples[row] for row in range(len(samples))]
+    if not all(isinstance(text, str) for text in texts):
+        raise InputError("A sample is not a text.")
+    return [str(text) for text in texts]
+
+
+@dataclass(frozen=True)
+class Terms(Part):
+    """Weighted counts of terms: of words, or of sequences of letters.
+
+    Attributes:
+        terms: The terms, in the order of the features.
+        analyzer: `word`, `char_wb` for letters within words, or `char`, as in scikit-learn.
+        shortest: Smallest number of words or letters of a term.
+        longest: Largest number of them.
+        weights: Weight of each term, such as its inverse document frequency, (terms,).
+        is_normalized: True for logarithmic counts and rows of length 1, as in TF-IDF; False for shares of all terms.
+    """
+
+    kind: ClassVar[str] = "terms"
+    texts: ClassVar[tuple[str, ...]] = ("terms",)
+    terms: tuple[str, ...]
+    analyzer: str
+    shortest: int
+    longest: int
+    weights: np.ndarray
+    is_normalized: bool
+
+    def __call__(self, values: Sequence[str]) -> csr_matrix | np.ndarray:
+        """Return the features (n, terms) of texts: TF-IDF as a sparse array, shares as a dense one."""
+        from sklearn.preprocessing import normalize
+
+        counts = _counter(self.analyzer, self.shortest, self.longest, self.terms).transform(values)
+        features = csr_matrix(counts, dtype=np.float64)
+        if not self.is_normalized:
+            shares: np.ndarray = normalize(features, norm="l1").toarray()
+            return shares
+        features.data = 1 + np.log(features.data)
+        return csr_matrix(normalize(features.multiply(self.weights)))
+
+    def check(self) -> None:
+        """Raise a ValueError if a term occurs twice, or a setting is none of scikit-learn's."""
+        if len(set(self.terms)) != len(self.terms) or self.weights.shape != (len(self.terms),) or not self.terms:
+            raise ValueError("the terms do not fit their weights")
+        sizes = (self.shortest, self.longest)
+        if self.analyzer not in ANALYZERS or any(type(size) is not int for size in sizes):
+            raise ValueError("the terms are counted in another way")
+        if not 1 <= self.shortest <= self.longest <= LONGEST or type(self.is_normalized) is not bool:
+            raise ValueError("the terms have another length")
+
+
+LONGEST = 8
+
+
+def _counter(
+    analyzer: str, shortest: int, longest: int, terms: Sequence[str] | None = None, most: int = MOST_TERMS
+) -> Any:
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    return CountVectorizer(
+        analyzer=analyzer,
+        ngram_range=(shortest, longest),
+        lowercase=analyzer != "char",
+        vocabulary=None if terms is None else list(terms),
+        max_features=most,
+    )
+
+
+def _fit_terms(texts: list[str], analyzer: str, shortest: int, longest: int, *, is_normalized: bool) -> Part:
+    counter = _counter(analyzer, shortest, longest, most=MOST_TERMS if is_normalized else MOST_KMERS)
+    try:
+        counts = counter.fit_transform(texts)
+    except ValueError as error:
+        raise InputError("The texts of the training have no words to count.") from error
+    terms = tuple(str(term) for term in counter.get_feature_names_out())
+    frequencies = np.bincount(counts.indices, minlength=len(terms))
+    weights = np.log((1 + len(texts)) / (1 + frequencies)) + 1 if is_normalized else np.ones(len(terms))
+    return Terms(terms, analyzer, shortest, longest, weights, is_normalized)
+
+
+def _fit_words(texts: list[str], _form: SampleForm, _seed: int) -> Part:
+    return _fit_terms(texts, "word", 1, 2, is_normalized=True)
+
+
+def _fit_letters(texts: list[str], _form: SampleForm, _seed: int) -> Part:
+    return _fit_terms(texts, "char_wb", 2, 5, is_normalized=True)
+
+
+def _fit_kmers(texts: list[str], _form: SampleForm, _seed: int) -> Part:
+    return _fit_terms(texts, "char", 1, 4, is_normalized=False)
+
+
+TASKS = ("classification", "multi-label", "regression")
+TFIDF = "TF-IDF with logistic or ridge regression"
+BASELINES = (
+    Baseline(
+        "tf-idf-words",
+        f"{TFIDF}, of words",
+        "Sparck Jones 1972, scikit-learn",
+        ("text",),
+        TASKS,
+        (Features("TF-IDF of words", _texts, _fit_words),),
+        TEXT_LINEAR,
+        (Terms, Affine),
+    ),
+    Baseline(
+        "tf-idf-letters",
+        f"{TFIDF}, of sequences of 2 to 5 letters",
+        "Sparck Jones 1972, scikit-learn",
+        ("text",),
+        TASKS,
+        (Features("TF-IDF of letters", _texts, _fit_letters),),
+        TEXT_LINEAR,
+        (Terms, Affine),
+    ),
+    Baseline(
+        "k-mers",
+        "shares of sequences of 1 to 4 letters with logistic or ridge regression",
+        "Leslie et al. 2002, scikit-learn",
+        ("text",),
+        TASKS,
+        (Features("shares of k-mers", _texts, _fit_kmers),),
+        LINEAR,
+        (Terms, Affine),
+    ),
+    Baseline(
+        "k-mer-trees",
+        "extremely randomized trees on shares of sequences of 1 to 4 letters",
+        "Geurts et al. 2006, scikit-learn",
+        ("text",),
+        TASKS,
+        (Features("shares of k-mers", _texts, _fit_kmers),),
+        EXTRA_TREES,
+        (Terms, Trees),
+    ),
+)
