@@ -1,8 +1,8 @@
 """What the field of a target would use without a pretrained model: features, a predictor, and how they are fitted."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -12,6 +12,7 @@ from modgap.errors import InputError
 from modgap.models import Output
 from modgap.probes.folds import stratified_folds
 from modgap.probes.single_thread import single_thread
+from modgap.targets import Samples
 from modgap.targets.manifest import InputSpec
 from modgap.targets.splits import stratification_labels
 
@@ -22,6 +23,7 @@ __all__ = [
     "Predictor",
     "SampleForm",
     "Truth",
+    "all_samples",
     "cross_validate",
     "fit_baseline",
     "is_field",
@@ -32,7 +34,7 @@ TOLERANCE = 1e-4
 """Largest difference of values that are taken as equal."""
 CHUNK = 1000
 """Number of samples whose values are in memory at a time."""
-Values = np.ndarray | csr_matrix | list[str]
+Values: TypeAlias = np.ndarray | csr_matrix | list[str]
 """Features (n, D), arrays of samples (n, ...), or texts."""
 
 
@@ -48,6 +50,11 @@ class SampleForm:
 
     spec: InputSpec
     shape: tuple[int, ...]
+
+
+def all_samples(samples: Samples) -> Iterator[Any]:
+    """Yield the samples in their order."""
+    return (samples[number] for number in range(len(samples)))
 
 
 def is_field(form: SampleForm, output: Output) -> bool:
@@ -85,7 +92,8 @@ class Truth:
     def matrix(self) -> np.ndarray:
         """0/1 of each class or label, or the values of each sample as one row, float64, (n, M)."""
         if self.output.task == "classification":
-            return np.eye(self.output.shape[0])[self.y]
+            one_hot: np.ndarray = np.eye(self.output.shape[0])[self.y]
+            return one_hot
         return self.y.reshape(len(self.y), -1).astype(np.float64)
 
     def folds(self, seed: int) -> np.ndarray:
@@ -121,7 +129,7 @@ class Features:
     """
 
     name: str
-    compute: Callable[[Sequence[Any], SampleForm], Values]
+    compute: Callable[[Samples, SampleForm], Values]
     fit: Callable[[Any, SampleForm, int], Part] | None = None
 
 
@@ -205,10 +213,10 @@ class FittedBaseline:
     error: float
     form: SampleForm
     output: Output
-    compute: Callable[[Sequence[Any], SampleForm], Values]
+    compute: Callable[[Samples, SampleForm], Values]
     parts: tuple[Part, ...]
 
-    def scores(self, samples: Sequence[Any], first: int = 0) -> np.ndarray:
+    def scores(self, samples: Samples, first: int = 0) -> np.ndarray:
         """Return logits of classes or labels (n, K), or values (n, channels, ...), of samples; higher is more probable.
 
         Args:
@@ -224,7 +232,7 @@ class FittedBaseline:
                 self._scores_of([samples[row] for row in range(start, min(start + CHUNK, len(samples)))], first + start)
                 for start in range(0, len(samples), CHUNK)
             ]
-        scores = np.concatenate(parts)
+        scores: np.ndarray = np.concatenate(parts)
         return scores.reshape(len(scores), *self.output.shape)
 
     def _scores_of(self, samples: list[Any], first: int) -> np.ndarray:
@@ -254,7 +262,7 @@ class FittedBaseline:
 
 
 def compute_values(
-    compute: Callable[[Sequence[Any], SampleForm], Values], samples: Sequence[Any], form: SampleForm, first: int = 0
+    compute: Callable[[Samples, SampleForm], Values], samples: Samples, form: SampleForm, first: int = 0
 ) -> Values:
     """Return the values of samples; the error of one that does not fit names it.
 
@@ -374,7 +382,7 @@ def _fit(
     return part, baseline.predictor.fit(part(values), truth, seed)
 
 
-def _distinct_values(baseline: Baseline, samples: Sequence[Any], form: SampleForm) -> list[Values]:
+def _distinct_values(baseline: Baseline, samples: Samples, form: SampleForm) -> list[Values]:
     """Return the values for each of the baseline's features, up to the first that equals an earlier one.
 
     Series that are standardized already, as those of archives often are, need no second comparison.
@@ -394,9 +402,7 @@ def _are_equal(one: Values, other: Values) -> bool:
     return one.shape == other.shape and np.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE)
 
 
-def fit_baseline(
-    baseline: Baseline, samples: Sequence[Any], form: SampleForm, truth: Truth, seed: int = 0
-) -> FittedBaseline:
+def fit_baseline(baseline: Baseline, samples: Samples, form: SampleForm, truth: Truth, seed: int = 0) -> FittedBaseline:
     """Fit a baseline to samples, after choosing its features and its setting by five-fold cross-validation.
 
     Of equally good alternatives the first counts, which is the simplest. Where all training samples are in one fold,
@@ -416,7 +422,7 @@ def fit_baseline(
         return _fit_best(baseline, samples, form, truth, seed)
 
 
-def _fit_best(baseline: Baseline, samples: Sequence[Any], form: SampleForm, truth: Truth, seed: int) -> FittedBaseline:
+def _fit_best(baseline: Baseline, samples: Samples, form: SampleForm, truth: Truth, seed: int) -> FittedBaseline:
     values = _distinct_values(baseline, samples, form)
     folds = truth.folds(seed)
     best, error = (0, 0), float("nan")

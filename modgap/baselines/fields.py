@@ -1,16 +1,16 @@
 """Baselines for dense fields: the mean field, and a linear function of the patch around each point."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from modgap.baselines.baseline import Baseline, Features, Predictor, SampleForm, Truth, is_field
+from modgap.baselines.baseline import Baseline, Features, Predictor, SampleForm, Truth, all_samples, is_field
 from modgap.baselines.parts import Constant, Part
 from modgap.errors import InputError
 from modgap.models import Output
 from modgap.probes.ridge import fit_ridge
+from modgap.targets import Samples
 
 __all__ = ["BASELINES"]
 
@@ -24,9 +24,9 @@ STRENGTHS = (1e4, 1e2, 1.0)
 CHUNK = 65_536
 
 
-def _arrays(samples: Sequence[Any], form: SampleForm) -> np.ndarray:
+def _arrays(samples: Samples, form: SampleForm) -> np.ndarray:
     arrays = []
-    for sample in samples:
+    for sample in all_samples(samples):
         values = np.asarray(sample, np.float32)
         if values.shape != form.shape:
             raise InputError(f"A sample has shape {values.shape}, and those of the training have {form.shape}.")
@@ -48,7 +48,8 @@ def _patches(field: np.ndarray, size: int) -> np.ndarray:
     n_axes = field.ndim - 1
     margin = size // 2
     padded = np.pad(field, [(0, 0), *[(margin, margin)] * n_axes], mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (size,) * n_axes, axis=tuple(range(1, n_axes + 1)))
+    axes: Any = tuple(range(1, n_axes + 1))
+    windows: np.ndarray = np.lib.stride_tricks.sliding_window_view(padded, (size,) * n_axes, axes)
     return np.moveaxis(windows, 0, n_axes).reshape(int(np.prod(field.shape[1:])), -1)
 
 

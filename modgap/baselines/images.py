@@ -1,17 +1,18 @@
 """Baselines for images and videos: histograms of gradients and colors, pixels, and a small residual network."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from modgap.baselines.baseline import Baseline, Features, SampleForm, is_field
+from modgap.baselines.baseline import Baseline, Features, SampleForm, all_samples, is_field
 from modgap.baselines.parts import Affine
 from modgap.baselines.predictors import LINEAR
 from modgap.baselines.residual_network import NETWORK, ResidualNetwork
 from modgap.errors import InputError
+from modgap.targets import Samples
 
 __all__ = ["BASELINES"]
 
@@ -44,11 +45,14 @@ def resized(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _mean_over_frames(
     describe: Callable[[np.ndarray, SampleForm], np.ndarray],
-) -> Callable[[Sequence[Any], SampleForm], np.ndarray]:
+) -> Callable[[Samples, SampleForm], np.ndarray]:
     """Return a function of samples: the mean over the frames of each of a description of images."""
 
-    def compute(samples: Sequence[Any], form: SampleForm) -> np.ndarray:
-        rows = [np.mean([describe(frame, form) for frame in _frames(sample, form)], axis=0) for sample in samples]
+    def compute(samples: Samples, form: SampleForm) -> np.ndarray:
+        rows = [
+            np.mean([describe(frame, form) for frame in _frames(sample, form)], axis=0)
+            for sample in all_samples(samples)
+        ]
         return np.stack(rows)
 
     return compute
@@ -90,8 +94,8 @@ def _histogram(values: np.ndarray, low: float | None, high: float | None) -> np.
     return shares
 
 
-def _images(samples: Sequence[Any], form: SampleForm) -> np.ndarray:
-    frames = [_frames(sample, form).mean(axis=0, keepdims=True) for sample in samples]
+def _images(samples: Samples, form: SampleForm) -> np.ndarray:
+    frames = [_frames(sample, form).mean(axis=0, keepdims=True) for sample in all_samples(samples)]
     return np.concatenate([_few_pixels(frame, form) for frame in frames])
 
 

@@ -196,7 +196,7 @@ class Neighbors(Part):
     @property
     def n_outputs(self) -> int:
         """Number M of scores."""
-        return self.targets.shape[1]
+        return int(self.targets.shape[1])
 
 
 @dataclass(frozen=True)

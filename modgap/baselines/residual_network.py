@@ -132,7 +132,7 @@ def _train(inputs: Tensor, truth: Truth, rate: float) -> nn.Module:
         for rows in torch.randperm(len(inputs)).tensor_split(batches):
             optimizer.zero_grad()
             loss = _loss(network(inputs[rows]), y[rows], None if mask is None else mask[rows], truth.output.task)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     return network

@@ -1,18 +1,17 @@
 """Baselines for tables and time series: values, MiniRocket, nearest neighbors and trees."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from modgap.baselines.baseline import Baseline, Features, SampleForm, is_field
+from modgap.baselines.baseline import Baseline, Features, SampleForm, all_samples, is_field
 from modgap.baselines.parts import Affine, Constant, Neighbors, Part, Trees
 from modgap.baselines.predictors import BOOSTING, EXTRA_TREES, LINEAR, NEAREST, RIDGE
 from modgap.errors import InputError
 from modgap.inputs.representations import stretch
 from modgap.models import Output
-from modgap.targets.samples import computing_type
+from modgap.targets.samples import Samples, computing_type
 
 __all__ = ["BASELINES"]
 
@@ -28,14 +27,14 @@ SHORTEST = 9
 """Number of values of the shortest series that MiniRocket's kernels fit."""
 
 
-def series_arrays(samples: Sequence[Any], form: SampleForm) -> np.ndarray:
+def series_arrays(samples: Samples, form: SampleForm) -> np.ndarray:
     """Return series of one length (n, C, length), in the type to compute in. Those of another length are stretched.
 
     Raises:
         InputError: When a sample has another number of channels, or is not finite.
     """
     arrays = []
-    for sample in samples:
+    for sample in all_samples(samples):
         values = np.asarray(sample)
         if values.ndim != 2 or len(values) != form.shape[0]:
             raise InputError(f"A sample has shape {values.shape}, and those of the training have {form.shape}.")
@@ -65,11 +64,11 @@ def as_rows(arrays: np.ndarray) -> np.ndarray:
     return means
 
 
-def _values(samples: Sequence[Any], form: SampleForm) -> np.ndarray:
+def _values(samples: Samples, form: SampleForm) -> np.ndarray:
     return as_rows(series_arrays(samples, form))
 
 
-def _values_by_sample(samples: Sequence[Any], form: SampleForm) -> np.ndarray:
+def _values_by_sample(samples: Samples, form: SampleForm) -> np.ndarray:
     return as_rows(standardize_samples(series_arrays(samples, form)))
 
 
@@ -184,7 +183,7 @@ def _fit_rocket(values: np.ndarray, form: SampleForm, seed: int) -> Part:
     return MiniRocket(form.shape[0], form.shape[1], counts.astype(np.int32), indices.astype(np.int32), biases)
 
 
-def _standardized_arrays(samples: Sequence[Any], form: SampleForm) -> np.ndarray:
+def _standardized_arrays(samples: Samples, form: SampleForm) -> np.ndarray:
     return standardize_samples(series_arrays(samples, form))
 
 

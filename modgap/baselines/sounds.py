@@ -1,15 +1,13 @@
 """Baselines for sounds: statistics of mel-frequency cepstral coefficients."""
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 
-from modgap.baselines.baseline import Baseline, Features, SampleForm
+from modgap.baselines.baseline import Baseline, Features, SampleForm, all_samples
 from modgap.baselines.parts import Affine, Trees
 from modgap.baselines.predictors import EXTRA_TREES, LINEAR
 from modgap.errors import InputError
 from modgap.inputs.representations import log_mel_spectrograms
+from modgap.targets import Samples
 from modgap.targets.manifest import LogMel
 
 __all__ = ["BASELINES", "mfcc_statistics"]
@@ -22,7 +20,7 @@ RATE = 16_000
 """Sampling rate in hertz that is assumed where a manifest states none."""
 
 
-def mfcc_statistics(samples: Sequence[Any], form: SampleForm) -> np.ndarray:
+def mfcc_statistics(samples: Samples, form: SampleForm) -> np.ndarray:
     """Return mean and standard deviation over time of 20 cepstral coefficients and of their differences, (n, 80).
 
     The coefficients are the discrete cosine transform of log-mel energies in 40 bands, with windows of 25 ms every
@@ -41,7 +39,7 @@ def mfcc_statistics(samples: Sequence[Any], form: SampleForm) -> np.ndarray:
     window = max(2, round(WINDOW_SECONDS * rate))
     options = LogMel(bands=BANDS, window=window, hop=max(1, round(HOP_SECONDS * rate)))
     rows = []
-    for sample in samples:
+    for sample in all_samples(samples):
         sound = np.asarray(sample, np.float32)
         if sound.ndim != 2 or not sound.shape[1] or not np.isfinite(sound).all():
             raise InputError("A sample is not a sound of finite values with the shape (channels, length).")

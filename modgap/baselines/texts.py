@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from modgap.baselines.baseline import Baseline, Features, SampleForm
+from modgap.baselines.baseline import Baseline, Features, SampleForm, all_samples
 from modgap.baselines.parts import Affine, Part, Trees
 from modgap.baselines.predictors import EXTRA_TREES, LINEAR, TEXT_LINEAR
 from modgap.errors import InputError
+from modgap.targets import Samples
 
 __all__ = ["BASELINES"]
 
@@ -21,8 +22,8 @@ MOST_KMERS = 2_000
 ANALYZERS = ("word", "char_wb", "char")
 
 
-def _texts(samples: Sequence[Any], form: SampleForm) -> list[str]:  # noqa: ARG001
-    texts = [samples[row] for row in range(len(samples))]
+def _texts(samples: Samples, form: SampleForm) -> list[str]:  # noqa: ARG001
+    texts = list(all_samples(samples))
     if not all(isinstance(text, str) for text in texts):
         raise InputError("A sample is not a text.")
     return [str(text) for text in texts]
