@@ -2,9 +2,8 @@
 
 import errno
 import fcntl
+import multiprocessing
 import os
-import subprocess
-import sys
 import time
 from collections import defaultdict
 from dataclasses import dataclass
@@ -24,6 +23,8 @@ from modgap.targets import TargetRequest
 
 TWO = "cpu:0,cpu:1"
 """Two declared devices that every machine has."""
+FORK = multiprocessing.get_context("fork")
+"""Processes that import nothing again."""
 
 
 @dataclass(frozen=True)
@@ -75,28 +76,37 @@ def test_two_devices_and_four_passes(engine, tmp_path, own_cache):
     assert set(devices) == {"cpu:0", "cpu:1"}
 
 
+def send_pass(connection):
+    """Send the device and the times of a pass."""
+    connection.send(Pass(seconds=1.0)())
+
+
 def test_unrelated_processes_hold_different_devices(own_cache):
-    code = f"from tests.test_devices import Pass; print(*Pass({TWO!r}, 1.0)(), sep=' ')"
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
-        for _ in range(3)
-    ]
-    passes = [process.communicate()[0].split() for process in processes]
-    spans = [(device, float(start), float(end)) for device, start, end in passes]
-    assert overlaps(spans) == []
-    assert {device for device, _, _ in spans} == {"cpu:0", "cpu:1"}
+    pipes = [FORK.Pipe() for _ in range(3)]
+    processes = [FORK.Process(target=send_pass, args=(sender,)) for _, sender in pipes]
+    for process in processes:
+        process.start()
+    passes = [receiver.recv() for receiver, _ in pipes]
+    for process in processes:
+        process.join()
+    assert overlaps(passes) == []
+    assert {device for device, _, _ in passes} == {"cpu:0", "cpu:1"}
+
+
+def hold_until_killed(connection):
+    """Hold a device, and say so."""
+    with hold_device("cpu:0,cpu:0"):
+        connection.send("holds")
+        time.sleep(60)
 
 
 def test_the_device_of_a_killed_process_is_free(own_cache):
-    code = (
-        "from tests.test_devices import *\nwith hold_device('cpu:0,cpu:0'): print('held', flush=True); time.sleep(60)"
-    )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
-    )
-    assert holder.stdout.readline() == "held\n"
+    receiver, sender = FORK.Pipe()
+    holder = FORK.Process(target=hold_until_killed, args=(sender,))
+    holder.start()
+    assert receiver.recv() == "holds"
     holder.kill()
-    holder.wait()
+    holder.join()
     with hold_device("cpu:0,cpu:0") as device:
         assert device == "cpu:0"
 

@@ -16,10 +16,11 @@ from tests.small_models import made
 LOAD = """
 import sys
 from modgap.sources import open_source
-handle = open_source(sys.argv[1])
-print(handle.fingerprint().get("revision"))
-if len(sys.argv) == 2:
-    handle.load(None)
+for name in sys.argv[1].split(","):
+    handle = open_source(name)
+    print(handle.fingerprint().get("revision"))
+    if len(sys.argv) == 2:
+        handle.load(None)
 """
 SMALL_VIT = {"depth": 1, "embed_dim": 48, "num_heads": 2}
 
@@ -77,7 +78,8 @@ def online(repositories, tmp_path):
                 timeout=300,
                 env={**os.environ, **own, **environment},
             )
-            return done, {file.split("/", 2)[2] for file in got}
+            files = [file.split("/", 2) for file in got]
+            return done, {file if "," not in arguments[0] else f"{name}/{file}" for _, name, file in files}
 
         yield run
 
@@ -94,27 +96,26 @@ def test_what_is_needed_is_fetched_once_and_nothing_else(online):
     assert (offline.returncode, offline.stdout, got) == (0, done.stdout, set())
 
 
+WEIGHTS = {
+    "binary": {"pytorch_model.bin"},
+    "shards": {
+        "model.safetensors.index.json",
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+    },
+    "vit": {"model.safetensors"},
+}
+"""Files of the weights of each repository."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "weights"),
-    [
-        ("binary", {"pytorch_model.bin"}),
-        (
-            "shards",
-            {
-                "model.safetensors.index.json",
-                "model-00001-of-00002.safetensors",
-                "model-00002-of-00002.safetensors",
-            },
-        ),
-        ("vit", {"model.safetensors"}),
-    ],
-)
-def test_weights_of_all_layouts(online, name, weights):
-    done, got = online(f"hf:small/{name}")
+def test_weights_of_all_layouts(online):
+    done, got = online(",".join(f"hf:small/{name}" for name in WEIGHTS))
     assert (done.returncode, done.stderr) == (0, "")
-    assert weights <= got
-    assert not {file for file in got if file.endswith((".safetensors", ".bin"))} - weights
+    for name, weights in WEIGHTS.items():
+        files = {file.removeprefix(f"{name}/") for file in got if file.startswith(f"{name}/")}
+        assert weights <= files
+        assert not {file for file in files if file.endswith((".safetensors", ".bin"))} - weights
 
 
 @pytest.mark.slow
