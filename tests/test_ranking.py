@@ -18,6 +18,7 @@ from scipy import stats
 import modgap
 from modgap import jobs as engine
 from modgap.errors import InputError, UsageError
+from modgap.forward import probe_head
 from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import LOST, Backend, Failure, fix_threads
@@ -383,7 +384,8 @@ def test_one_pass_alone_runs_in_this_process_with_all_cores():
     assert Backend("slurm").idle_cores(1, "cuda") == 1
 
 
-def test_a_lost_worker_costs_only_its_job(tmp_path):
+def test_a_lost_worker_costs_only_its_job(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "MAX_TRIES", 2)
     jobs = [Square(1), Killer(tmp_path / "once"), Square(2), Killer(tmp_path / "always", always=True), Square(3)]
     results = dict(Backend("loky", 2).run(jobs))
     assert results == {0: 1, 1: "survived", 2: 4, 3: LOST, 4: 9}
@@ -900,7 +902,9 @@ def test_scores_are_listed_and_shown(modgap):
 
 
 @pytest.mark.bundle
-def test_the_data_that_a_head_is_fitted_on_are_named(own_cache, caplog):
+def test_the_data_that_a_head_is_fitted_on_are_named(own_cache, caplog, monkeypatch):
+    monkeypatch.setattr(probe_head, "MOST_SAMPLES", 200)
+    monkeypatch.setattr(surrogate_outputs, "MOST_SAMPLES", 200)
     options = {"limit": 40, "resamples": 0, "controls": False, "raw": False, "backend": "serial"}
     modgap.rank("solubility", ["minilm"], **options)
     message = "A linear head was fitted on ner-tweets for minilm, which has no classification head."
