@@ -118,7 +118,8 @@ def test_k_way_weights_measures_and_bounds(modgap, own_logits):
 def test_one_estimator_alone(modgap, own_logits):
     for name in ("assignment", "search"):
         options = QUICK if name == "search" else QUICK[: QUICK.index("--restarts")]
-        done = modgap("discrepancy", "--logits", own_logits, *options, "--estimator", name, "--permutations", 0, "--json")
+        options = (*options, "--estimator", name, "--permutations", 0, "--json")
+        done = modgap("discrepancy", "--logits", own_logits, *options)
         assert list(strict(done.stdout)["estimates"]) == [name]
     done = modgap("discrepancy", "--logits", own_logits, *QUICK, "--estimator", "search", "--json")
     assert list(strict(done.stdout)["estimates"]) == ["search", "soft", "soft-matched"]
