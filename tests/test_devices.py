@@ -196,18 +196,19 @@ class Environment:
         return os.environ[self.name]
 
 
-def test_passes_on_two_devices_have_the_outputs_of_the_cpu(tmp_path, own_cache, monkeypatch):
+@pytest.mark.parametrize("engine", ["serial", pytest.param("loky", marks=pytest.mark.long)])
+def test_passes_on_two_devices_have_the_outputs_of_the_cpu(tmp_path, own_cache, monkeypatch, engine):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "small.npz", x=rng.random((40, 1, 12, 12), np.float32), y=np.arange(40) % 2)
     names = ["random:timm:test_vit", "random:timm:test_resnet"]
     found = {}
-    for device, engine in (("cpu", "serial"), (TWO, "loky")):
-        monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / engine))
+    for device, name in (("cpu", "serial"), (TWO, engine)):
+        monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / device))
         request = LogitsRequest(SampleRequest(input_size=32, device=device), head="auto")
-        jobs = [ExtractJob(name, TargetRequest(str(tmp_path / "small.npz")), request) for name in names]
-        results = dict(Backend(engine, 2).run(jobs, device=device))
-        found[engine] = [load_source_outputs(results[number].key) for number in range(2)]
-    for one, other in zip(found["serial"], found["loky"], strict=True):
+        jobs = [ExtractJob(source, TargetRequest(str(tmp_path / "small.npz")), request) for source in names]
+        results = dict(Backend(name, 2).run(jobs, device=device))
+        found[device] = [load_source_outputs(results[number].key) for number in range(2)]
+    for one, other in zip(found["cpu"], found[TWO], strict=True):
         np.testing.assert_array_equal(one.features, other.features)
         np.testing.assert_array_equal(one.logits, other.logits)
 

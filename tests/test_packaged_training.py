@@ -24,6 +24,8 @@ from tests.training import target_file
 SOURCES = ("crepe-tiny", "eeg-seizure", "minilm", "musicnn", "ppocr", "resemblyzer", "rxnfp", "silero-vad")
 IMAGES = ("minilm", "musicnn", "ppocr")
 """Sources that `make test` trains on images; it trains the others on series, and `make test-long` does the rest."""
+LARGE = ("minilm", "ppocr", "resemblyzer", "rxnfp")
+"""Sources that `make test-long` ranks; `make test` ranks the others."""
 SETTINGS = ("stage2.epochs=12", "stage2.batch_size=8", "stage2.learning_rate=3e-4", "target_sequence_length=16")
 
 
@@ -73,7 +75,7 @@ def test_a_source_learns_the_training_samples(tmp_path, name, image):
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.long] * (name in ("minilm", "ppocr", "resemblyzer"))) for name in SOURCES],
+    [pytest.param(name, marks=[pytest.mark.long] * (name in LARGE)) for name in SOURCES],
 )
 def test_a_source_can_be_ranked(tmp_path, name, monkeypatch):
     load(name)

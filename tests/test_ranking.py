@@ -328,7 +328,7 @@ def test_a_source_runs_over_its_own_surrogate_only_for_scores_that_use_it(tmp_pa
 # Jobs and backends
 
 
-@pytest.mark.parametrize("name", ["serial", "loky", "dask"])
+@pytest.mark.parametrize("name", ["serial", "loky", pytest.param("dask", marks=pytest.mark.long)])
 def test_backends_give_every_result_once(name):
     results = sorted(Backend(name, 2).run([Square(n) for n in range(12)]))
     assert results == [(n, n**2) for n in range(12)]
