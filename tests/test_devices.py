@@ -6,8 +6,6 @@ import multiprocessing
 import os
 import time
 from collections import defaultdict
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,34 +18,10 @@ from modgap.jobs import Backend, hold_device, list_devices
 from modgap.ranking.jobs import ExtractJob
 from modgap.ranking.source_outputs import load_source_outputs
 from modgap.targets import TargetRequest
+from tests.backend_jobs import TWO, Environment, Pass
 
-TWO = "cpu:0,cpu:1"
-"""Two declared devices that every machine has."""
 FORK = multiprocessing.get_context("fork")
 """Processes that import nothing again."""
-
-
-@dataclass(frozen=True)
-class Pass:
-    """Hold a device for a moment, and return its name with the times of the beginning and the end.
-
-    With a folder, a pass waits until so many have begun in other processes, some of which may have to start first.
-    """
-
-    device: str = TWO
-    seconds: float = 0.3
-    folder: Path | None = None
-    size: int = 0
-
-    def __call__(self) -> tuple[str, float, float]:
-        with hold_device(self.device) as device:
-            start = time.monotonic()
-            if self.folder:
-                (self.folder / str(os.getpid())).touch()
-                while len(list(self.folder.iterdir())) < self.size and time.monotonic() < start + 60:
-                    time.sleep(0.05)
-            time.sleep(self.seconds)
-            return device, start, time.monotonic()
 
 
 def overlaps(passes):
@@ -182,18 +156,6 @@ def test_dask_workers_that_declare_gpus_run_the_passes(own_cache):
         # Scores need no device, and run everywhere.
         seen = {result for _, result in backend.run([Environment("SEEN", 0.3)] * 6, short=True)}
         assert seen == {"a", "none"}
-
-
-@dataclass(frozen=True)
-class Environment:
-    """Return an environment variable."""
-
-    name: str
-    seconds: float = 0.0
-
-    def __call__(self) -> str:
-        time.sleep(self.seconds)
-        return os.environ[self.name]
 
 
 @pytest.mark.parametrize("engine", ["serial", pytest.param("loky", marks=pytest.mark.long)])

@@ -21,7 +21,7 @@ from modgap.errors import InputError, UsageError
 from modgap.forward import probe_head
 from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.forward.sample_request import SampleRequest
-from modgap.jobs import LOST, Backend, Failure, fix_threads
+from modgap.jobs import LOST, Backend, Failure
 from modgap.ranking import surrogate_outputs
 from modgap.ranking.answer import ranking_answer, ranking_table, scores_table
 from modgap.ranking.cross_validation import prediction_error
@@ -53,7 +53,7 @@ from modgap.statistics.intervals import estimate_mean
 from modgap.statistics.paired import paired_difference
 from modgap.statistics.sample_file import read_sample_file
 from modgap.targets import TargetRequest, open_target
-from tests.backend_jobs import Killer, Square
+from tests.backend_jobs import Killer, Place, Square, Variables
 from tests.commands import run_in_process
 from tests.forked_commands import ForkedCommand
 from tests.ranking_records import make_ranking
@@ -334,14 +334,6 @@ def test_backends_give_every_result_once(name):
     assert results == [(n, n**2) for n in range(12)]
 
 
-class Place:
-    """Job that says in which process it ran, and with how many threads."""
-
-    def __call__(self):
-        fix_threads()
-        return os.getpid(), torch.get_num_threads()
-
-
 def test_short_jobs_run_in_this_process_first_and_leave_its_threads_alone(monkeypatch):
     # The clock goes on by a second at each look at it: at the beginning, and before each job.
     monkeypatch.setattr(engine, "SECONDS_HERE", 2.5)
@@ -355,13 +347,6 @@ def test_short_jobs_run_in_this_process_first_and_leave_its_threads_alone(monkey
         torch.set_num_threads(before)
     assert [results[number][0] == os.getpid() for number in range(5)] == [True, True, False, False, False]
     assert {threads for _, threads in results.values()} == {1}
-
-
-class Variables:
-    """Job that returns its process and the values of two environment variables."""
-
-    def __call__(self):
-        return os.getpid(), os.environ.get("MODGAP_DATA"), os.environ.get("HF_TOKEN")
 
 
 def test_workers_serve_later_stages_with_the_environment_of_the_moment(monkeypatch):
