@@ -28,7 +28,7 @@ demo: setup data  ## Compare a pretrained source with its control on four target
 test: setup data  ## Run the tests and doctests, but for the longest.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long"
 
-test-long: setup data  ## Run the longest tests: kills of whole commands, notebooks, fresh environments.
+test-long: setup data  ## Run the longest tests: kills, notebooks, fresh environments, all methods on all tasks and sources.
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long
 
 campaign: setup  ## Attack modgap: fuzz of all parsers, kills, signals, full disks. It goes on where it was stopped.

@@ -51,10 +51,7 @@ def _print_baseline(name: str) -> None:
         ("samples", ", ".join(baseline.kinds)),
         ("tasks", ", ".join(baseline.tasks)),
         ("features", "; ".join(features.name for features in baseline.features)),
-        (
-            "chosen from",
-            count(len(baseline.predictor.settings), "setting") + ": " + "; ".join(baseline.predictor.settings),
-        ),
+        ("settings", "; ".join(baseline.predictor.settings)),
         ("time", f"{_seconds(baseline.seconds)} for 2,000 samples on one core, cross-validation included"),
         ("needs", baseline.library or "nothing more"),
     ]

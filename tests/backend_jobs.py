@@ -3,6 +3,11 @@
 import os
 import threading
 import time
+from dataclasses import dataclass
+from pathlib import Path
+
+TWO = "cpu:0,cpu:1"
+"""Two declared devices that every machine has."""
 
 
 class Square:
@@ -41,3 +46,59 @@ class WorkerProcess:
     def __call__(self):
         time.sleep(0.2)
         return os.getpid()
+
+
+class Place:
+    """Job that says in which process it ran, and with how many threads."""
+
+    def __call__(self):
+        import torch
+
+        from modgap.jobs import fix_threads
+
+        fix_threads()
+        return os.getpid(), torch.get_num_threads()
+
+
+class Variables:
+    """Job that returns its process and the values of two environment variables."""
+
+    def __call__(self):
+        return os.getpid(), os.environ.get("MODGAP_DATA"), os.environ.get("HF_TOKEN")
+
+
+@dataclass(frozen=True)
+class Pass:
+    """Hold a device for a moment, and return its name with the times of the beginning and the end.
+
+    With a folder, a pass waits until so many have begun in other processes, some of which may have to start first.
+    """
+
+    device: str = TWO
+    seconds: float = 0.3
+    folder: Path | None = None
+    size: int = 0
+
+    def __call__(self) -> tuple[str, float, float]:
+        from modgap.jobs import hold_device
+
+        with hold_device(self.device) as device:
+            start = time.monotonic()
+            if self.folder:
+                (self.folder / str(os.getpid())).touch()
+                while len(list(self.folder.iterdir())) < self.size and time.monotonic() < start + 60:
+                    time.sleep(0.05)
+            time.sleep(self.seconds)
+            return device, start, time.monotonic()
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Return an environment variable."""
+
+    name: str
+    seconds: float = 0.0
+
+    def __call__(self) -> str:
+        time.sleep(self.seconds)
+        return os.environ[self.name]

@@ -23,7 +23,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 # Numba takes a cached kernel for current while its own file is unchanged, even where a kernel that it
 # inlines from another file has changed. So the tests' compiled kernels live in a folder named by all.
-KERNELS = sorted((Path(__file__).parents[1] / "modgap" / "discrepancy").rglob("*.py"))
+KERNELS = sorted((Path(__file__).parents[1] / "modgap" / "discrepancy" / "kernels").glob("*.py"))
 STATE = hashlib.sha256(b"".join(path.read_bytes() for path in KERNELS)).hexdigest()[:16]
 os.environ["NUMBA_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"modgap-kernels-{os.getuid()}-{STATE}")
 

@@ -73,7 +73,7 @@ def assert_close(one, other) -> None:
         torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["finetune", "mona"])
+@pytest.mark.parametrize("method", ["mona", pytest.param("finetune", marks=pytest.mark.long)])
 def test_merged_batches_change_a_run_only_by_rounding(tmp_path, method):
     apart = run(tmp_path, "apart", method, "precision=float64")
     merged = run(tmp_path, "merged", method, "precision=float64", "merge_batches=true")
@@ -81,7 +81,7 @@ def test_merged_batches_change_a_run_only_by_rounding(tmp_path, method):
     assert apart.record["result"]["updates"] == merged.record["result"]["updates"]
 
 
-@pytest.mark.parametrize("method", ["mona", "replay"])
+@pytest.mark.parametrize("method", ["mona", pytest.param("replay", marks=pytest.mark.long)])
 def test_surrogate_batch_that_does_not_fit_is_halved(tmp_path, method, monkeypatch, caplog):
     whole = run(tmp_path, "whole", method, "precision=float64", "stage1.route=exact")
     compute = surrogate_loss.encoder_features

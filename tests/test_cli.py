@@ -13,7 +13,7 @@ import pytest
 from modgap.errors import CUSTOM_DATA_FORMATS
 
 SMALL = ("--source", "random:timm:mobilenetv3_small_050", "--input-size", "64")
-QUICK = ("--trials", "2000", "--permutations", "3")
+QUICK = ("--trials", "2000", "--permutations", "3", "--splits", "3", "--restarts", "2")
 
 
 def strict(document):
@@ -78,8 +78,8 @@ def test_switched_off_is_null(modgap, own_logits):
     assert found["value"] < 0.2
 
 
-def test_table_and_folder(modgap_process, own_logits, tmp_path):
-    done = modgap_process("discrepancy", "--logits", own_logits, *QUICK, "--out", tmp_path / "out", NO_COLOR="1")
+def test_table_and_folder(modgap, own_logits, tmp_path):
+    done = modgap("discrepancy", "--logits", own_logits, *QUICK, "--out", tmp_path / "out", NO_COLOR="1")
     assert done.returncode == 0
     assert "montecarlo" in done.stdout
     assert "the chance level is 0.667" in done.stdout
@@ -117,7 +117,9 @@ def test_k_way_weights_measures_and_bounds(modgap, own_logits):
 
 def test_one_estimator_alone(modgap, own_logits):
     for name in ("assignment", "search"):
-        done = modgap("discrepancy", "--logits", own_logits, *QUICK, "--estimator", name, "--permutations", 0, "--json")
+        options = QUICK if name == "search" else QUICK[: QUICK.index("--restarts")]
+        options = (*options, "--estimator", name, "--permutations", 0, "--json")
+        done = modgap("discrepancy", "--logits", own_logits, *options)
         assert list(strict(done.stdout)["estimates"]) == [name]
     done = modgap("discrepancy", "--logits", own_logits, *QUICK, "--estimator", "search", "--json")
     assert list(strict(done.stdout)["estimates"]) == ["search", "soft", "soft-matched"]
@@ -182,7 +184,9 @@ def test_cache_commands(modgap, small_images, own_cache):
 
 
 @pytest.mark.slow
-def test_weights_in_the_hubs_own_cache_and_no_torch_the_second_time(modgap_process, small_images, tmp_path):
+def test_weights_in_the_hubs_own_cache_and_no_torch_the_second_time(
+    modgap, modgap_process, small_images, tmp_path, monkeypatch
+):
     """The hub's folder is laid down as its client does; the hub itself is switched off."""
     torch, timm = pytest.importorskip("torch"), pytest.importorskip("timm")
     from safetensors.torch import save_file
@@ -204,12 +208,10 @@ def test_weights_in_the_hubs_own_cache_and_no_torch_the_second_time(modgap_proce
         *QUICK,
         "--json",
     )
-    hub = {"HF_HUB_CACHE": str(tmp_path / "hub")}
-    first = modgap_process("discrepancy", *source, *QUICK, "--json", **hub)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    first = modgap("discrepancy", *source)
     assert first.returncode == 0, first.stderr
-    second = modgap_process(
-        "discrepancy", *source, *QUICK, "--json", HF_HUB_CACHE=str(tmp_path / "hub"), PYTHONPROFILEIMPORTTIME="1"
-    )
+    second = modgap_process("discrepancy", *source, HF_HUB_CACHE=str(tmp_path / "hub"), PYTHONPROFILEIMPORTTIME="1")
     assert without_timings(strict(second.stdout)) == without_timings(strict(first.stdout))
     imported = {line.split("|")[-1].strip() for line in second.stderr.splitlines()}
     assert "numba" in imported

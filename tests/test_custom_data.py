@@ -5,7 +5,10 @@ import json
 import numpy as np
 import pytest
 
-QUICK = ("--source", "efficientnet-lite0", "--input-size", "48", "--trials", "2000", "--permutations", "2", "--json")
+QUICK = (
+    "--source", "efficientnet-lite0", "--input-size", "48", "--trials", "500", "--permutations", "2", "--splits", "2",
+    "--restarts", "1", "--json",
+)  # fmt: skip
 pytestmark = pytest.mark.bundle
 
 

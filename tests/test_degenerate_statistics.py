@@ -87,7 +87,7 @@ def ring(n_groups, logits_seed):
     return np.random.default_rng(logits_seed).normal(size=(len(groups), n_groups + 2)), labels, groups
 
 
-@pytest.mark.parametrize("permutations_for", ["soft", "search"])
+@pytest.mark.parametrize("permutations_for", ["soft", pytest.param("search", marks=pytest.mark.long)])
 def test_a_split_without_tests_does_not_make_noise_significant(permutations_for):
     p_values = []
     for seed in range(12):

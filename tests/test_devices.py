@@ -2,13 +2,10 @@
 
 import errno
 import fcntl
+import multiprocessing
 import os
-import subprocess
-import sys
 import time
 from collections import defaultdict
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,32 +18,10 @@ from modgap.jobs import Backend, hold_device, list_devices
 from modgap.ranking.jobs import ExtractJob
 from modgap.ranking.source_outputs import load_source_outputs
 from modgap.targets import TargetRequest
+from tests.backend_jobs import TWO, Environment, Pass
 
-TWO = "cpu:0,cpu:1"
-"""Two declared devices that every machine has."""
-
-
-@dataclass(frozen=True)
-class Pass:
-    """Hold a device for a moment, and return its name with the times of the beginning and the end.
-
-    With a folder, a pass waits until so many have begun in other processes, some of which may have to start first.
-    """
-
-    device: str = TWO
-    seconds: float = 0.3
-    folder: Path | None = None
-    size: int = 0
-
-    def __call__(self) -> tuple[str, float, float]:
-        with hold_device(self.device) as device:
-            start = time.monotonic()
-            if self.folder:
-                (self.folder / str(os.getpid())).touch()
-                while len(list(self.folder.iterdir())) < self.size and time.monotonic() < start + 60:
-                    time.sleep(0.05)
-            time.sleep(self.seconds)
-            return device, start, time.monotonic()
+FORK = multiprocessing.get_context("fork")
+"""Processes that import nothing again."""
 
 
 def overlaps(passes):
@@ -75,28 +50,37 @@ def test_two_devices_and_four_passes(engine, tmp_path, own_cache):
     assert set(devices) == {"cpu:0", "cpu:1"}
 
 
+def send_pass(connection):
+    """Send the device and the times of a pass."""
+    connection.send(Pass(seconds=1.0)())
+
+
 def test_unrelated_processes_hold_different_devices(own_cache):
-    code = f"from tests.test_devices import Pass; print(*Pass({TWO!r}, 1.0)(), sep=' ')"
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1])
-        for _ in range(3)
-    ]
-    passes = [process.communicate()[0].split() for process in processes]
-    spans = [(device, float(start), float(end)) for device, start, end in passes]
-    assert overlaps(spans) == []
-    assert {device for device, _, _ in spans} == {"cpu:0", "cpu:1"}
+    pipes = [FORK.Pipe() for _ in range(3)]
+    processes = [FORK.Process(target=send_pass, args=(sender,)) for _, sender in pipes]
+    for process in processes:
+        process.start()
+    passes = [receiver.recv() for receiver, _ in pipes]
+    for process in processes:
+        process.join()
+    assert overlaps(passes) == []
+    assert {device for device, _, _ in passes} == {"cpu:0", "cpu:1"}
+
+
+def hold_until_killed(connection):
+    """Hold a device, and say so."""
+    with hold_device("cpu:0,cpu:0"):
+        connection.send("holds")
+        time.sleep(60)
 
 
 def test_the_device_of_a_killed_process_is_free(own_cache):
-    code = (
-        "from tests.test_devices import *\nwith hold_device('cpu:0,cpu:0'): print('held', flush=True); time.sleep(60)"
-    )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
-    )
-    assert holder.stdout.readline() == "held\n"
+    receiver, sender = FORK.Pipe()
+    holder = FORK.Process(target=hold_until_killed, args=(sender,))
+    holder.start()
+    assert receiver.recv() == "holds"
     holder.kill()
-    holder.wait()
+    holder.join()
     with hold_device("cpu:0,cpu:0") as device:
         assert device == "cpu:0"
 
@@ -174,30 +158,19 @@ def test_dask_workers_that_declare_gpus_run_the_passes(own_cache):
         assert seen == {"a", "none"}
 
 
-@dataclass(frozen=True)
-class Environment:
-    """Return an environment variable."""
-
-    name: str
-    seconds: float = 0.0
-
-    def __call__(self) -> str:
-        time.sleep(self.seconds)
-        return os.environ[self.name]
-
-
-def test_passes_on_two_devices_have_the_outputs_of_the_cpu(tmp_path, own_cache, monkeypatch):
+@pytest.mark.parametrize("engine", ["serial", pytest.param("loky", marks=pytest.mark.long)])
+def test_passes_on_two_devices_have_the_outputs_of_the_cpu(tmp_path, own_cache, monkeypatch, engine):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "small.npz", x=rng.random((40, 1, 12, 12), np.float32), y=np.arange(40) % 2)
     names = ["random:timm:test_vit", "random:timm:test_resnet"]
     found = {}
-    for device, engine in (("cpu", "serial"), (TWO, "loky")):
-        monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / engine))
+    for device, name in (("cpu", "serial"), (TWO, engine)):
+        monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / device))
         request = LogitsRequest(SampleRequest(input_size=32, device=device), head="auto")
-        jobs = [ExtractJob(name, TargetRequest(str(tmp_path / "small.npz")), request) for name in names]
-        results = dict(Backend(engine, 2).run(jobs, device=device))
-        found[engine] = [load_source_outputs(results[number].key) for number in range(2)]
-    for one, other in zip(found["serial"], found["loky"], strict=True):
+        jobs = [ExtractJob(source, TargetRequest(str(tmp_path / "small.npz")), request) for source in names]
+        results = dict(Backend(name, 2).run(jobs, device=device))
+        found[device] = [load_source_outputs(results[number].key) for number in range(2)]
+    for one, other in zip(found["cpu"], found[TWO], strict=True):
         np.testing.assert_array_equal(one.features, other.features)
         np.testing.assert_array_equal(one.logits, other.logits)
 

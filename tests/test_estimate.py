@@ -86,7 +86,7 @@ def test_held_out_confusion_counts_the_held_out_predictions_of_the_search(easy):
 
 @pytest.mark.parametrize("kind", ["soft", "search", "montecarlo"])
 def test_result_does_not_depend_on_the_number_of_threads(easy, kind):
-    options = {"trials": 3000, "permutations": 12, "permutations_for": kind, "splits": 4, "classes": 3, "spread": 2}
+    options = {"trials": 1000, "permutations": 6, "permutations_for": kind, "splits": 4, "classes": 3, "spread": 2}
     first = estimate(*easy, **options, threads=1)
     for threads in (2, 4):
         other = estimate(*easy, **options, threads=threads)

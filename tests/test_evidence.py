@@ -512,8 +512,14 @@ def drawn_figures(evidence, monkeypatch):
     return titles
 
 
-def test_tables_and_figures_of_a_whole_ranking_are_made(evidence, tmp_path, capsys, drawn):
-    tables, log = evidence["ranking_tables"], made_up_ranking(evidence, tmp_path / "ranking.jsonl")
+@pytest.fixture(scope="module")
+def ranking_log(evidence, tmp_path_factory):
+    """The log of a whole ranking; tests must not write to it."""
+    return made_up_ranking(evidence, tmp_path_factory.mktemp("ranking") / "ranking.jsonl")
+
+
+def test_tables_and_figures_of_a_whole_ranking_are_made(evidence, ranking_log, tmp_path, capsys, drawn):
+    tables, log = evidence["ranking_tables"], ranking_log
     tables.report(log, tuple(evidence["ranking_jobs"].TEST), 20)
     text = " ".join(capsys.readouterr().out.split())
     assert "14 of 14 targets are complete" in text
@@ -539,10 +545,10 @@ def test_a_pilot_of_the_first_leaves_out_the_others(evidence):
     np.testing.assert_array_equal(found, [[0.1, np.nan], [np.nan, 0.5], [0.2, 0.4]])
 
 
-def test_tables_and_figures_of_a_whole_study_are_made(evidence, tmp_path, capsys, drawn):
+def test_tables_and_figures_of_a_whole_study_are_made(evidence, ranking_log, tmp_path, capsys, drawn):
     tables, log = evidence["study_tables"], made_up_study(evidence, tmp_path / "study.jsonl")
     assert tables.concluding_sources(log) == (evidence["study_jobs"].SOURCES[0],)
-    tables.report(log, {}, tables.tuned_errors(made_up_ranking(evidence, tmp_path / "ranking.jsonl")))
+    tables.report(log, {}, tables.tuned_errors(ranking_log))
     text = " ".join(capsys.readouterr().out.split())
     assert "720 of 720 jobs of the comparison are done" in text
     assert "replay cut the distortion and lowered the target error" in text
@@ -595,9 +601,9 @@ def test_the_section_of_the_added_jobs_is_written_between_its_marks(evidence, tm
         assert page.read_text().endswith(f"\n\n{tables.SECTION[1]}\nafter\n")
 
 
-def test_the_tuned_fine_tuning_is_the_mean_over_its_seeds(evidence, tmp_path):
+def test_the_tuned_fine_tuning_is_the_mean_over_its_seeds(evidence, ranking_log):
     tables, jobs = evidence["study_tables"], evidence["ranking_jobs"]
-    log = made_up_ranking(evidence, tmp_path / "ranking.jsonl")
+    log = ranking_log
     tuned = tables.tuned_errors(log)
     rate = jobs.chosen_rate(log, SOURCES[0], "fonts")
     errors = [log.get(jobs.Job("all", SOURCES[0], "fonts", seed, rate))["errors"]["10"] for seed in range(2)]

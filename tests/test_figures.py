@@ -127,9 +127,9 @@ def test_figures_of_a_discrepancy_are_readable_with_few_and_many_classes(k):
     assert_readable(plot_discrepancy(report))
 
 
-def formats_of(name, figure):
-    """Return one format for a name and the number of a figure; the three figures of each name have all formats."""
-    return (("png", "svg", "pdf")[(HOSTILE_NAMES.index(name) + figure) % 3],)
+def formats_of(name):
+    """Return one format for a name; the figures with all names are written in all formats."""
+    return (("png", "svg", "pdf")[HOSTILE_NAMES.index(name) % 3],)
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
@@ -137,7 +137,7 @@ def test_hostile_names_are_drawn_as_text_in_the_figure_of_a_discrepancy(name, tm
     report = discrepancy_report(confusion(8), source=name, target=name, names=HOSTILE_NAMES)
     figure = plot_discrepancy(report)
     assert_readable(figure)
-    save_figure(figure, tmp_path / "figure", classes_caption(report), formats_of(name, 0))
+    save_figure(figure, tmp_path / "figure", classes_caption(report), formats_of(name))
 
 
 def test_hostile_names_of_classes_are_drawn_as_text(tmp_path):
@@ -262,12 +262,11 @@ def test_figures_of_targets_are_readable(count, k):
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_hostile_names_are_drawn_as_text_in_the_figure_of_targets(name, tmp_path):
+def test_hostile_names_are_drawn_as_text_in_the_figure_of_targets(name):
     reports = [target_report(0.3, target=name, source=name), target_report(0.4)]
     controls = [target_report(0.6, target=name), None]
-    figure = plot_targets(reports, controls, (name, name))
-    assert_readable(figure)
-    save_figure(figure, tmp_path / "targets", targets_caption(reports, controls), formats_of(name, 1))
+    assert_readable(plot_targets(reports, controls, (name, name)))
+    assert targets_caption(reports, controls)
 
 
 @pytest.mark.parametrize(
@@ -643,12 +642,11 @@ def test_a_majority_class_baseline_far_above_all_curves_is_only_in_the_caption()
 
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
-def test_hostile_names_are_drawn_as_text_in_the_figures_of_distortion(name, tmp_path):
+def test_hostile_names_are_drawn_as_text_in_the_figures_of_distortion(name):
     result = surrogate_result([name, "digits"], {f"{name}a": 0.1, "mona": 0.0}, name=name)
-    few_shot = (few_shot_curves(2, names=[name, "mona"]), 0.9, name)
-    for figure, caption in ((probe_figure(result), probe_caption(result)), (few_shot_figure(*few_shot), "")):
-        assert_readable(figure)
-        save_figure(figure, tmp_path / "figure", caption, formats_of(name, 2))
+    assert_readable(probe_figure(result))
+    assert probe_caption(result)
+    assert_readable(few_shot_figure(few_shot_curves(2, names=[name, "mona"]), 0.9, name))
 
 
 def learning_report():

@@ -13,7 +13,7 @@ import pytest
 
 from modgap.cli.commands import COMMANDS, SECTIONS
 from modgap.cli.completion import source_names, target_names
-from modgap.cli.main import modgap
+from modgap.cli.main import main, modgap
 from modgap.ranking.scores import score_names
 from modgap.sources import source_infos
 from modgap.targets import manifest_names
@@ -269,20 +269,34 @@ def test_no_color_switches_off_all_styles_of_a_terminal(arguments, variables, st
 
 
 def on_a_terminal(*arguments, **variables):
-    """Return the output of a command whose stdout is a pseudo-terminal."""
+    """Return the output of a command on a pseudo-terminal, in a forked process, which imports nothing again."""
     pty = pytest.importorskip("pty")
-    master, terminal = pty.openpty()
-    environment = {**os.environ, "TERM": "xterm", **variables}
+    child, master = pty.fork()
+    if child == 0:
+        run_and_exit(arguments, {"TERM": "xterm", **variables})
     with open(master, "rb", buffering=0) as reader:
-        process = subprocess.Popen([sys.executable, "-m", "modgap", *arguments], stdout=terminal, env=environment)
-        os.close(terminal)
         output = b""
         # On Linux, reading raises an error once the process has closed the terminal.
         with contextlib.suppress(OSError):
             while part := reader.read(1 << 16):
                 output += part
-        assert process.wait(timeout=300) == 0
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     return output.decode()
+
+
+def run_and_exit(arguments, variables):
+    """Run a command with the standard streams that the system gave to this process, and end the process."""
+    code = 1
+    try:
+        os.environ.update(variables)
+        sys.argv = ["modgap", *arguments]
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))
+        main()
+    except SystemExit as end:
+        code = end.code or 0
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
 
 
 def test_the_page_describes_json_and_quiet_as_they_are(own_logits):

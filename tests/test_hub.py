@@ -16,10 +16,11 @@ from tests.small_models import made
 LOAD = """
 import sys
 from modgap.sources import open_source
-handle = open_source(sys.argv[1])
-print(handle.fingerprint().get("revision"))
-if len(sys.argv) == 2:
-    handle.load(None)
+for name in sys.argv[1].split(","):
+    handle = open_source(name)
+    print(handle.fingerprint().get("revision"))
+    if len(sys.argv) == 2:
+        handle.load(None)
 """
 SMALL_VIT = {"depth": 1, "embed_dim": 48, "num_heads": 2}
 
@@ -77,7 +78,8 @@ def online(repositories, tmp_path):
                 timeout=300,
                 env={**os.environ, **own, **environment},
             )
-            return done, {file.split("/", 2)[2] for file in got}
+            files = [file.split("/", 2) for file in got]
+            return done, {file if "," not in arguments[0] else f"{name}/{file}" for _, name, file in files}
 
         yield run
 
@@ -94,34 +96,29 @@ def test_what_is_needed_is_fetched_once_and_nothing_else(online):
     assert (offline.returncode, offline.stdout, got) == (0, done.stdout, set())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "weights"),
-    [
-        ("binary", {"pytorch_model.bin"}),
-        (
-            "shards",
-            {
-                "model.safetensors.index.json",
-                "model-00001-of-00002.safetensors",
-                "model-00002-of-00002.safetensors",
-            },
-        ),
-        ("vit", {"model.safetensors"}),
-    ],
-)
-def test_weights_of_all_layouts(online, name, weights):
-    done, got = online(f"hf:small/{name}")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert weights <= got
-    assert not {file for file in got if file.endswith((".safetensors", ".bin"))} - weights
+WEIGHTS = {
+    "binary": {"pytorch_model.bin"},
+    "shards": {
+        "model.safetensors.index.json",
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+    },
+    "vit": {"model.safetensors"},
+}
+"""Files of the weights of each repository."""
 
 
 @pytest.mark.slow
-def test_random_weights_fetch_no_weights(online):
-    done, got = online("random:hf:small/safe")
+def test_weights_of_all_layouts_are_fetched_and_random_ones_are_not(online):
+    done, got = online(",".join([*(f"hf:small/{name}" for name in WEIGHTS), "random:hf:small/safe"]))
     assert (done.returncode, done.stderr) == (0, "")
-    assert got == {"config.json", "tokenizer.json", "tokenizer_config.json"}
+    files = {
+        name: {file.split("/", 1)[1] for file in got if file.startswith(f"{name}/")} for name in (*WEIGHTS, "safe")
+    }
+    for name, weights in WEIGHTS.items():
+        assert weights <= files[name]
+        assert not {file for file in files[name] if file.endswith((".safetensors", ".bin"))} - weights
+    assert files["safe"] == {"config.json", "tokenizer.json", "tokenizer_config.json"}
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_some_layers_have_the_values_that_they_have_among_all(ranking):
 
 
 def test_a_layer_that_is_not_there_is_a_reason():
-    (curve,) = rank("digits", ["vit-fashion"], layers="7", **ALL_LAYERS).layers
+    (curve,) = rank("digits", ["vit-fashion"], layers="7", scores=["size"], by="size", **ALL_LAYERS).layers
     assert curve.reason == "The source has 6 layers, and layer 7 was requested."
 
 
@@ -141,7 +141,8 @@ def test_the_figure_has_the_finding_and_exact_values(ranking):
 def test_the_command_writes_record_table_and_figure(tmp_path):
     done = run_in_process(
         "rank", "--sources", "vit-fashion", "--target", "digits", "--limit", "200", "--layers", "all", "--no-controls",
-        "--no-raw", "--backend", "serial", "--resamples", "0", "--out", str(tmp_path / "out"),
+        "--no-raw", "--backend", "serial", "--resamples", "0", "--by", "linear-probe", "--score", "linear-probe",
+        "--out", str(tmp_path / "out"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "Error of a linear probe by layer" in done.stdout

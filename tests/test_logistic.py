@@ -52,9 +52,11 @@ def test_optima_equal_those_of_scikit_learn():
 
 
 def test_optima_on_digits_with_some_constant_pixels():
-    features, labels = load_digits(return_X_y=True)
+    features, labels = (each[:600] for each in load_digits(return_X_y=True))
     path = logistic_path(features, labels, STRENGTHS[:16])
-    assert (path.scale[features.std(0) == 0] == 1).all()
+    constant = features.std(0) == 0
+    assert 0 < constant.sum() < 64
+    assert (path.scale[constant] == 1).all()
     assert_same_optima(path, features, labels, (2, 8, 15))
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 
 import pytest
 import torch
@@ -98,10 +99,17 @@ def train_command(tmp_path_factory):
     return train
 
 
-def test_run_leaves_merged_weights_and_can_have_more_epochs(train, tmp_path):
-    done = train(tmp_path / "run", "--set=stage2.keep_epochs=[1,2,3]")
+@pytest.fixture(scope="module", name="trained")
+def run_of_three_epochs(train, tmp_path_factory):
+    """The folder of a run that has its epochs; tests must not write to it."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    done = train(folder, "--set=stage2.keep_epochs=[1,2,3]")
     assert done.returncode == 0, done.stderr
-    chosen = load_file(tmp_path / "run" / "model.safetensors")
+    return folder
+
+
+def test_run_leaves_merged_weights_and_can_have_more_epochs(trained):
+    chosen = load_file(trained / "model.safetensors")
     source = open_source("vit-fashion").load(None).split().encoder.state_dict()
     assert {name.removeprefix("encoder.") for name in chosen if name.startswith("encoder.")} == set(source)
     changed = [name for name, value in source.items() if not torch.equal(chosen[f"encoder.{name}"], value)]
@@ -110,24 +118,24 @@ def test_run_leaves_merged_weights_and_can_have_more_epochs(train, tmp_path):
     for name in changed:
         ranks = torch.linalg.matrix_rank(chosen[f"encoder.{name}"] - source[name], atol=1e-5)
         assert int(ranks) <= 8
-    epoch = json.loads((tmp_path / "run" / "run.json").read_text())["result"]["epoch"]
-    saved = load_file(tmp_path / "run" / "epochs" / f"{epoch:05d}.safetensors")
+    epoch = json.loads((trained / "run.json").read_text())["result"]["epoch"]
+    saved = load_file(trained / "epochs" / f"{epoch:05d}.safetensors")
     assert saved.keys() == chosen.keys()
     assert all(torch.equal(saved[name], chosen[name]) for name in chosen)
 
 
-def test_more_epochs_equal_those_from_the_start(train, tmp_path):
-    assert train(tmp_path / "once", "--set=stage2.epochs=5").returncode == 0
-    assert train(tmp_path / "twice").returncode == 0
-    assert train(tmp_path / "twice", "--set=stage2.epochs=5", "--resume").returncode == 0
+def test_more_epochs_equal_those_from_the_start(train, trained, tmp_path):
+    more = ("--set=stage2.epochs=4", "--set=stage2.keep_epochs=[1,2,3]")
+    assert train(tmp_path / "once", *more).returncode == 0
+    shutil.copytree(trained, tmp_path / "twice")
+    assert train(tmp_path / "twice", *more, "--resume").returncode == 0
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("once", "twice")]
     assert weights[0] == weights[1]
 
 
-def test_distortion_measures_a_run(train, tmp_path):
-    assert train(tmp_path / "run").returncode == 0
+def test_distortion_measures_a_run(trained, tmp_path):
     done = run_in_process(
-        "distortion", "--source=vit-fashion", f"--run={tmp_path / 'run'}", "--surrogate=digits", "--limit=100",
+        "distortion", "--source=vit-fashion", f"--run={trained}", "--surrogate=digits", "--limit=100",
         "--quiet", MODGAP_CACHE=str(tmp_path / "cache"),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

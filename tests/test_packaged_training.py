@@ -22,6 +22,10 @@ from modgap.transfer.training_data import read_target_data
 from tests.training import target_file
 
 SOURCES = ("crepe-tiny", "eeg-seizure", "minilm", "musicnn", "ppocr", "resemblyzer", "rxnfp", "silero-vad")
+IMAGES = ("minilm", "musicnn", "ppocr")
+"""Sources that `make test` trains on images; it trains the others on series, and `make test-long` does the rest."""
+LARGE = ("minilm", "ppocr", "resemblyzer", "rxnfp")
+"""Sources that `make test-long` ranks; `make test` ranks the others."""
 SETTINGS = ("stage2.epochs=12", "stage2.batch_size=8", "stage2.learning_rate=3e-4", "target_sequence_length=16")
 
 
@@ -40,7 +44,7 @@ def load(name):
             name,
             image,
             id=f"{name}-{'images' if image else 'series'}",
-            marks=[pytest.mark.long] * (name == "ppocr" and not image),
+            marks=[pytest.mark.long] * (image is not (name in IMAGES)),
         )
         for name in SOURCES
         for image in (True, False)
@@ -70,7 +74,8 @@ def test_a_source_learns_the_training_samples(tmp_path, name, image):
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in ("minilm", "resemblyzer"))) for name in SOURCES]
+    "name",
+    [pytest.param(name, marks=[pytest.mark.long] * (name in LARGE)) for name in SOURCES],
 )
 def test_a_source_can_be_ranked(tmp_path, name, monkeypatch):
     load(name)
@@ -84,7 +89,9 @@ def test_a_source_can_be_ranked(tmp_path, name, monkeypatch):
     assert np.isfinite(ranking.tables["linear-probe"].standings.values).all()
 
 
-@pytest.mark.parametrize("method", ["mona", "orca", "replay"])
+@pytest.mark.parametrize(
+    "method", ["mona", *(pytest.param(name, marks=pytest.mark.long) for name in ("orca", "replay"))]
+)
 def test_samples_of_several_windows_serve_as_the_surrogate(tmp_path, method):
     source = load("crepe-tiny")
     try:

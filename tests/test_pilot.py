@@ -52,6 +52,14 @@ def load(name):
     return open_source(name).load(32, head=False)
 
 
+@pytest.fixture
+def short_pilot(monkeypatch):
+    """Train for two epochs at two rates, in place of ten at three."""
+    settings = tuple(one.replace(f"epochs={PILOT_EPOCHS}", "epochs=2") for one in SETTINGS)
+    for name, value in (("PILOT_EPOCHS", 2), ("PILOT_RATES", PILOT_RATES[:2]), ("SETTINGS", settings)):
+        monkeypatch.setattr(pilot_module, name, value)
+
+
 def grouped_target(folder, samples=96):
     """Images of two classes, of which each group has four."""
     rng = np.random.default_rng(0)
@@ -102,6 +110,7 @@ def test_validation_samples_judge_and_test_samples_do_not(tmp_path):
     assert not set(data.test) & {*halves.train, *halves.test}
 
 
+@pytest.mark.usefixtures("short_pilot")
 def test_groups_stay_whole_and_every_source_has_the_same_samples(sources, tmp_path):
     path = str(grouped_target(tmp_path))
     target = open_target(path)
@@ -112,6 +121,7 @@ def test_groups_stay_whole_and_every_source_has_the_same_samples(sources, tmp_pa
     np.testing.assert_array_equal(one.weights, other.weights)
 
 
+@pytest.mark.usefixtures("short_pilot")
 def test_classes_count_equally_on_request(sources, tmp_path):
     rng = np.random.default_rng(0)
     labels = (np.arange(60) % 6 == 0).astype(int)
@@ -143,7 +153,7 @@ def test_a_target_without_classes_is_refused(sources, tmp_path, task, classes):
         short_fine_tuning(VIT, load(VIT), open_target(path), 0)
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("own_cache", "short_pilot")
 def test_a_repeated_ranking_takes_the_pilot_from_the_cache(sources, tmp_path):
     path = str(target_file(tmp_path, "classification"))
     first, again = (rank(path, [VIT, CNN], REQUEST, Backend("serial")) for _ in range(2))
@@ -174,7 +184,7 @@ def test_a_repeated_ranking_takes_the_pilot_from_the_cache(sources, tmp_path):
     assert judge(alone).help == v.NOT_TESTED
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("own_cache", "short_pilot")
 def test_a_source_that_cannot_be_fine_tuned_has_the_reason(sources, tmp_path, monkeypatch):
     path = str(target_file(tmp_path, "classification"))
     real = pilot_module.short_fine_tuning
@@ -360,7 +370,7 @@ def test_neighbors_of_raw_values_make_the_help_doubtful(raw, help_):
         assert any("Nearest neighbors of the raw values, without" in one for one in judgment_answer(verdict).sentences)
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("own_cache", "short_pilot")
 def test_the_control_of_the_first_of_equal_sources_is_fine_tuned(sources, tmp_path, monkeypatch):
     path = str(target_file(tmp_path, "classification"))
     real = pilot_module.short_fine_tuning
@@ -393,7 +403,7 @@ def test_without_any_error_the_score_decides():
     assert any("None of the first sources could be fine-tuned" in one for one in judgment_answer(verdict).sentences)
 
 
-@pytest.mark.usefixtures("own_cache")
+@pytest.mark.usefixtures("own_cache", "short_pilot")
 def test_the_command_prints_the_errors_and_the_page_has_them(sources, tmp_path):
     path, out = target_file(tmp_path, "classification", samples=80), tmp_path / "out"
     options = ("--by", "knn", "--score", "knn", "--resamples", "0", "--input-size", "32", "--pilot", "2", "--jobs", "1")
@@ -409,7 +419,7 @@ def test_the_command_prints_the_errors_and_the_page_has_them(sources, tmp_path):
     assert announced not in " ".join(again.stderr.split())
     assert "ranked by error after a short fine-tuning (lower is better)" in done.stdout
     assert "(train split)" in done.stdout
-    assert "2 sources were fine-tuned for 10 epochs" in " ".join(done.stdout.split())
+    assert "2 sources were fine-tuned for 2 epochs" in " ".join(done.stdout.split())
     record = json.loads((out / "ranking.json").read_text())
     assert {one["source"] for one in record["pilot"]["sources"]} == {VIT, CNN}
     assert record["request"]["pilot"] == 2

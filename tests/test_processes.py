@@ -23,8 +23,8 @@ SETTINGS = (
     "stage1.learning_rate=1e-3",
 )  # fmt: skip
 SOURCE = "random:timm:test_vit"
-QUICK = ("finetune", "mona")
-"""Methods of one stage and of two that `make test` compares; `make test-long` compares the others."""
+QUICK = ("mona",)
+"""A method of two stages, of which `make test` compares the processes; `make test-long` compares the other methods."""
 
 
 def runs(folder: Path, name: str, methods: Sequence[str]) -> list[dict]:

@@ -18,9 +18,10 @@ from scipy import stats
 import modgap
 from modgap import jobs as engine
 from modgap.errors import InputError, UsageError
+from modgap.forward import probe_head
 from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.forward.sample_request import SampleRequest
-from modgap.jobs import LOST, Backend, Failure, fix_threads
+from modgap.jobs import LOST, Backend, Failure
 from modgap.ranking import surrogate_outputs
 from modgap.ranking.answer import ranking_answer, ranking_table, scores_table
 from modgap.ranking.cross_validation import prediction_error
@@ -52,7 +53,7 @@ from modgap.statistics.intervals import estimate_mean
 from modgap.statistics.paired import paired_difference
 from modgap.statistics.sample_file import read_sample_file
 from modgap.targets import TargetRequest, open_target
-from tests.backend_jobs import Killer, Square
+from tests.backend_jobs import Killer, Place, Square, Variables
 from tests.commands import run_in_process
 from tests.forked_commands import ForkedCommand
 from tests.ranking_records import make_ranking
@@ -327,18 +328,10 @@ def test_a_source_runs_over_its_own_surrogate_only_for_scores_that_use_it(tmp_pa
 # Jobs and backends
 
 
-@pytest.mark.parametrize("name", ["serial", "loky", "dask"])
+@pytest.mark.parametrize("name", ["serial", "loky", pytest.param("dask", marks=pytest.mark.long)])
 def test_backends_give_every_result_once(name):
     results = sorted(Backend(name, 2).run([Square(n) for n in range(12)]))
     assert results == [(n, n**2) for n in range(12)]
-
-
-class Place:
-    """Job that says in which process it ran, and with how many threads."""
-
-    def __call__(self):
-        fix_threads()
-        return os.getpid(), torch.get_num_threads()
 
 
 def test_short_jobs_run_in_this_process_first_and_leave_its_threads_alone(monkeypatch):
@@ -354,13 +347,6 @@ def test_short_jobs_run_in_this_process_first_and_leave_its_threads_alone(monkey
         torch.set_num_threads(before)
     assert [results[number][0] == os.getpid() for number in range(5)] == [True, True, False, False, False]
     assert {threads for _, threads in results.values()} == {1}
-
-
-class Variables:
-    """Job that returns its process and the values of two environment variables."""
-
-    def __call__(self):
-        return os.getpid(), os.environ.get("MODGAP_DATA"), os.environ.get("HF_TOKEN")
 
 
 def test_workers_serve_later_stages_with_the_environment_of_the_moment(monkeypatch):
@@ -383,7 +369,8 @@ def test_one_pass_alone_runs_in_this_process_with_all_cores():
     assert Backend("slurm").idle_cores(1, "cuda") == 1
 
 
-def test_a_lost_worker_costs_only_its_job(tmp_path):
+def test_a_lost_worker_costs_only_its_job(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "MAX_TRIES", 2)
     jobs = [Square(1), Killer(tmp_path / "once"), Square(2), Killer(tmp_path / "always", always=True), Square(3)]
     results = dict(Backend("loky", 2).run(jobs))
     assert results == {0: 1, 1: "survived", 2: 4, 3: LOST, 4: 9}
@@ -900,7 +887,9 @@ def test_scores_are_listed_and_shown(modgap):
 
 
 @pytest.mark.bundle
-def test_the_data_that_a_head_is_fitted_on_are_named(own_cache, caplog):
+def test_the_data_that_a_head_is_fitted_on_are_named(own_cache, caplog, monkeypatch):
+    monkeypatch.setattr(probe_head, "MOST_SAMPLES", 200)
+    monkeypatch.setattr(surrogate_outputs, "MOST_SAMPLES", 200)
     options = {"limit": 40, "resamples": 0, "controls": False, "raw": False, "backend": "serial"}
     modgap.rank("solubility", ["minilm"], **options)
     message = "A linear head was fitted on ner-tweets for minilm, which has no classification head."

@@ -30,7 +30,7 @@ SETTINGS = (
 def train_arguments(tmp_path_factory) -> list[str]:
     """The arguments of a run of mona on a small model with dropout."""
     folder = tmp_path_factory.mktemp("data")
-    target, surrogate = target_file(folder, "classification", samples=100), surrogate_file(folder)
+    target, surrogate = target_file(folder, "classification", samples=60), surrogate_file(folder)
     settings = [f"--set={setting}" for setting in (*SETTINGS, f"stage1.surrogate={surrogate}")]
     options = ["--method=mona", "--source=random:timm:test_vit", "--input-size=32", f"--target={target}", "--quiet"]
     return ["train", *options, *settings]
@@ -80,8 +80,8 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@pytest.mark.slow
-def test_killed_runs_end_in_the_same_bits(command, uninterrupted, tmp_path):
+@pytest.mark.long
+def test_runs_killed_several_times_end_in_the_same_bits(command, uninterrupted, tmp_path):
     broken = tmp_path / "broken"
     moments, kills, ends = random.Random(0), 0, set()
     while kills < KILLS:
@@ -96,9 +96,15 @@ def test_killed_runs_end_in_the_same_bits(command, uninterrupted, tmp_path):
     command(broken, "--resume").finish()
     ends.add(digest(broken / "model.safetensors"))
     assert ends == {digest(uninterrupted / "model.safetensors")}
-    assert digest(broken / "stage1.safetensors") == digest(uninterrupted / "stage1.safetensors")
-    assert without_times(broken) == without_times(uninterrupted)
-    assert len(checkpoints(broken)) == 1
+    assert_same_run(broken, uninterrupted)
+
+
+def assert_same_run(resumed: Path, uninterrupted: Path) -> None:
+    """Check that a run has the weights and the log of another one, and one checkpoint."""
+    for name in ("model.safetensors", "stage1.safetensors"):
+        assert digest(resumed / name) == digest(uninterrupted / name)
+    assert without_times(resumed) == without_times(uninterrupted)
+    assert len(checkpoints(resumed)) == 1
 
 
 def without_times(folder: Path) -> list[dict]:
@@ -106,7 +112,7 @@ def without_times(folder: Path) -> list[dict]:
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
 
-def test_damaged_checkpoint_is_skipped(command, uninterrupted, tmp_path):
+def test_killed_run_with_a_damaged_checkpoint_ends_in_the_same_bits(command, uninterrupted, tmp_path):
     broken = tmp_path / "broken"
     assert killed_after_progress(command(broken), broken, 0.3)
     assert len(checkpoints(broken)) >= 1
@@ -116,7 +122,7 @@ def test_damaged_checkpoint_is_skipped(command, uninterrupted, tmp_path):
     checkpoint = latest_checkpoint(broken)
     assert checkpoint is None or checkpoint.position.total_updates < int(newest.name.split("-")[0])
     command(broken, "--resume").finish()
-    assert digest(broken / "model.safetensors") == digest(uninterrupted / "model.safetensors")
+    assert_same_run(broken, uninterrupted)
 
 
 def test_checkpoints_hold_no_pickles(command, tmp_path):

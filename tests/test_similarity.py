@@ -236,7 +236,7 @@ def test_biased_cka_would_not_be_near_zero():
     assert abs(similarity("linear_cka", x, y).value) < 0.1
 
 
-@pytest.mark.parametrize("name", CKA)
+@pytest.mark.parametrize("name", ["linear_cka", pytest.param("kernel_cka", marks=pytest.mark.long)])
 @pytest.mark.slow
 def test_intervals_cover_the_true_value_about_as_often_as_they_claim(name):
     truth = similarity(name, *related(0, 3000, 4, 4), interval=False).value

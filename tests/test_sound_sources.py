@@ -220,8 +220,14 @@ CLASSES = Output("classification", (3,))
 SHAPES = {(2, 300): CLASSES, (1, 20): CLASSES, (1, 8, 8): CLASSES, (2, 40): Output("regression", (1, 40))}
 
 
-@pytest.mark.parametrize("name", ["crepe-tiny", "musicnn", "resemblyzer", "silero-vad"])
-@pytest.mark.parametrize("start", ["random", "source"])
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        pytest.param(name, start, marks=[pytest.mark.long] * ((name, start) == ("musicnn", "source")))
+        for name in ("crepe-tiny", "musicnn", "resemblyzer", "silero-vad")
+        for start in ("random", "source")
+    ],
+)
 def test_a_target_model_of_a_sound_source_learns(name, start):
     source = open_source(name).load(None, head=False)
     before = {key: value.clone() for key, value in source.model.state_dict().items()}

@@ -317,7 +317,7 @@ def test_unknown_timm_name_and_a_model_without_a_head():
         build_source("mobilenetv3_small_050", 64, num_classes=0)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_swin_b_from_the_hubs_cache(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     torch.manual_seed(0)

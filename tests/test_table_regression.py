@@ -68,13 +68,25 @@ def test_text_is_not_clustered(tmp_path):
 
 def test_each_command_takes_the_table_with_the_flags_of_the_others(houses, tmp_path):
     data = ("--target", str(houses), "--kind", "table", "--label", "value", "--columns", "a,b,c,d")
-    measure = ("discrepancy", "--source", "vit-fashion", *data, "--estimator", "search", "--permutations", "0")
+    measure = ("discrepancy", "--source", "vit-fashion", *data, "--estimator", "soft", "--permutations", "0")
     refused = run_in_process(*measure)
     assert refused.returncode == 1
     assert "are read as values of a regression target" in refused.stderr
     assert "Pass --pseudo-classes 10" in refused.stderr
     assert run_in_process(*measure, "--pseudo-classes", "10").returncode == 0
-    ranked = run_in_process("rank", "--sources", "vit-fashion", *data, "--pseudo-classes", "10", "--score", "logme")
+    scores = (
+        "--by",
+        "logme",
+        "--score",
+        "logme",
+        "--resamples",
+        "0",
+        "--no-controls",
+        "--no-raw",
+        "--backend",
+        "serial",
+    )
+    ranked = run_in_process("rank", "--sources", "vit-fashion", *data, "--pseudo-classes", "10", *scores)
     assert ranked.returncode == 0, ranked.stderr
     settings = ("--set", "stage2.epochs=1", "--out", str(tmp_path / "run"), "--pseudo-classes", "10")
     trained = run_in_process("train", "--method", "finetune", "--source", "vit-fashion", *data, *settings)

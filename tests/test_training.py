@@ -1,5 +1,6 @@
 """All methods on every kind of task and source; what each stage trains; the record, the log, and refusals."""
 
+import itertools
 import json
 
 import numpy as np
@@ -42,10 +43,19 @@ def trained_runs(hub, tmp_path_factory):
     return get
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("source", [*IMAGES, "roberta-mlm"])
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("name", method_names())
+def all_combinations():
+    """Each method, task and source.
+
+    `make test` has each pair of a method and a source, with one task of the three; `make test-long` has the others.
+    """
+    for (m, name), (t, task), (s, source) in itertools.product(
+        enumerate(method_names()), enumerate(TASKS), enumerate([*IMAGES, "roberta-mlm"])
+    ):
+        mark = pytest.mark.slow if (m + s) % len(TASKS) == t else pytest.mark.long
+        yield pytest.param(name, task, source, marks=mark)
+
+
+@pytest.mark.parametrize(("name", "task", "source"), all_combinations())
 def test_all_methods_train_on_all_tasks(trained, name, source, task):
     done = trained(name, source, task)
     result, lines = done.record["result"], log_of(done)

@@ -38,7 +38,7 @@ def expected(problem, seed, start, stop):
 
 
 @pytest.mark.slow
-@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     n=st.integers(1, 200),
     c=st.integers(2, 300),

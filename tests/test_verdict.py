@@ -45,7 +45,13 @@ NUMBERS = Evidence(
 )
 
 
-@pytest.mark.parametrize("situation", SITUATIONS, ids=[situation.name for situation in SITUATIONS])
+@pytest.mark.parametrize(
+    "situation",
+    [
+        pytest.param(one, id=one.name, marks=[pytest.mark.long] * (one.name == "vit-fashion on digits against one"))
+        for one in SITUATIONS
+    ],
+)
 def test_the_verdict_of_each_situation_is_what_its_data_support(situation):
     shown, sentences = situation.verdict()
     assert shown.status == situation.status

@@ -18,34 +18,22 @@ STRANGERS = 65_100
 SOURCES = "random:timm:test_vit,random:timm:test_resnet"
 
 
-def commands(folder: Path, out: str) -> list[list[str]]:
-    """Return a discrepancy and a ranking with this folder of results."""
+def commands(folder: Path) -> list[list[str]]:
+    """Return a discrepancy and a ranking, which print their records."""
     data = str(folder / "data.npz")
-    options = ["--input-size", "32", "--out"]
+    options = ["--input-size", "32", "--json"]
     scores = ["--by", "knn", "--score", "leep", "--resamples", "0", "--backend", "serial", "--no-raw"]
     search = ["--estimator", "search", "--permutations", "0", "--restarts", "1", "--bound-seconds", "0"]
     return [
-        ["discrepancy", "--source", "random:timm:test_vit", "--target", data, *search, *options, f"{out}/measured"],
-        [
-            "rank",
-            "--sources",
-            SOURCES,
-            "--target",
-            data,
-            *scores,
-            "--backend",
-            "serial",
-            "--no-raw",
-            *options,
-            f"{out}/ranked",
-        ],
+        ["discrepancy", "--source", "random:timm:test_vit", "--target", data, *search, *options],
+        ["rank", "--sources", SOURCES, "--target", data, *scores, *options],
     ]
 
 
-def run_all(folder: Path, out: Path) -> list[dict]:
+def run_all(folder: Path) -> list[dict]:
     """Run both commands here, and return their results."""
-    done = [run_in_process(*arguments) for arguments in commands(folder, str(out))]
-    results = [json.loads(path.read_text()) for path in (out / "measured/result.json", out / "ranked/ranking.json")]
+    done = [run_in_process(*arguments) for arguments in commands(folder)]
+    results = [json.loads(one.stdout) for one in done]
     answers = [results[0]["estimates"], results[1]["sources"]]
     return [
         {"code": one.returncode, "stderr": one.stderr, "answer": answer}
@@ -66,7 +54,7 @@ def run_as(user: str, group: int, folder: Path) -> list[dict]:
             os.setuid(USERS[user])
             os.umask(0o002)
             os.environ["HOME"] = str(home)
-            (home / "results.json").write_text(json.dumps(run_all(folder, home)))
+            (home / "results.json").write_text(json.dumps(run_all(folder)))
             code = 0
         finally:
             os._exit(code)
@@ -83,7 +71,7 @@ def main() -> None:
     """Let three users share a cache: one fills it, one of the same group uses it, and one may only read it."""
     folder = Path(sys.argv[1])
     os.environ["MODGAP_CACHE"] = str(folder / "scratch")
-    alone = run_all(folder, folder / "root")
+    alone = run_all(folder)
     cache = folder / "cache"
     cache.mkdir()
     os.chown(cache, 0, GROUP)
