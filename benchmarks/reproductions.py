@@ -30,7 +30,7 @@ from modgap.discrepancy.estimator_chain import EstimatorInputs
 from modgap.discrepancy.held_out_problem import held_out_problem
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.soft import fit_soft_maps, mass_matrices
-from modgap.label_space import label_space
+from modgap.labels.label_space import label_space
 from modgap.statistics.equal_groups import equal_group_rows
 from modgap.statistics.intervals import estimate_mean
 

@@ -29,7 +29,7 @@ from modgap.discrepancy.held_out_problem import HeldOutProblem, held_out_problem
 from modgap.discrepancy.permutation_test import soft_permutation_test
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.soft import soft_errors
-from modgap.label_space import label_space
+from modgap.labels.label_space import label_space
 from modgap.statistics.intervals import SampleErrors, estimate_mean
 from modgap.statistics.paired import paired_difference
 from modgap.statistics.weights import choose_weighting

@@ -19,11 +19,11 @@ from modgap.cli.options import (
 from modgap.cli.output import draw_figures, log_to_stderr, print_answer, print_written, progress_bars
 from modgap.errors import UsageError, check_maximum
 from modgap.forward.sample_request import SampleRequest
-from modgap.resources import MOST_THREADS
+from modgap.process.resources import MOST_THREADS
 
 if TYPE_CHECKING:
     from modgap.discrepancy.report import DiscrepancyReport
-    from modgap.progress import Progress
+    from modgap.errors import Progress
 
 __all__ = ["discrepancy"]
 

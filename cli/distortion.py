@@ -24,7 +24,7 @@ from modgap.cli.options import (
 )
 from modgap.cli.output import draw_figures, log_to_stderr, print_answer, print_written, progress_bars
 from modgap.errors import UsageError, check_maximum
-from modgap.resources import MOST_THREADS
+from modgap.process.resources import MOST_THREADS
 
 if TYPE_CHECKING:
     from pathlib import Path

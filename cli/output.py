@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from modgap.cli.commands import name_options
 from modgap.cli.heartbeat import Heartbeat
-from modgap.formatting import printable
-from modgap.progress import Progress
+from modgap.errors import Progress, printable
 
 if TYPE_CHECKING:
     from pathlib import Path

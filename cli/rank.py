@@ -31,8 +31,8 @@ from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
     from modgap.answers import Answer
+    from modgap.errors import Progress
     from modgap.jobs import Backend
-    from modgap.progress import Progress
     from modgap.ranking.stages import ProgressFile
     from modgap.ranking.types import Ranking, RankRequest
     from modgap.targets import TargetRequest
@@ -140,7 +140,7 @@ def _rank_several(
         request = _build_request({**options, "out": None})
         matrix, rankings = rank_targets(opened, sources, request, backend, progress, listener)
     if folder:
-        from modgap.formatting import count
+        from modgap.errors import count
         from modgap.matrix.formats import write_results
 
         written = write_results(matrix, rankings, [target.name for target in opened], folder)
@@ -166,7 +166,7 @@ def _run_share(
     options: Mapping[str, Any],
 ) -> int:
     """Run a share of the jobs, and say how many there were."""
-    from modgap.formatting import count
+    from modgap.errors import count
     from modgap.jobs import Failure
     from modgap.matrix.rankings import rank_share, targets_of_names
 

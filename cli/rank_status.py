@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from modgap.cli.output import print_line, print_table
-from modgap.errors import InputError
-from modgap.formatting import count, format_duration
+from modgap.errors import InputError, count, format_duration
 from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:

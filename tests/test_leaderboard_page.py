@@ -9,7 +9,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from modgap.formatting import csv_text
+from modgap.answers.formatting import csv_text
 from modgap.matrix.answer import headline, judge_matrix
 from modgap.matrix.comparison import compare_over_targets, ranks_of
 from modgap.matrix.formats import to_dict, to_json

@@ -9,6 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLoc
 from result_log import ResultLog
 from scipy import stats
 
+from modgap.errors import count
 from modgap.figures.labels import label_ends
 from modgap.figures.style import (
     MARGIN,
@@ -19,7 +20,6 @@ from modgap.figures.style import (
     style_axes,
     styled,
 )
-from modgap.formatting import count
 from modgap.statistics.multiple_comparisons import holm
 from study.jobs import ALPHAS, UNTOUCHED, WEIGHTS, Job, jobs, log_ratio, smoothed_error, sweep_ratios
 

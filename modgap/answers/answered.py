@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from modgap.answers.answer import FAIL, INFO, PASS, WARN, Answer, Table, Verdict
 from modgap.answers.text import answer_text
-from modgap.formatting import printable
+from modgap.errors import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,16 +13,21 @@ from modgap.discrepancy.displayed import DiscrepancyResult
 from modgap.discrepancy.estimate import estimate as estimate_discrepancy
 from modgap.discrepancy.estimate import held_out_samples
 from modgap.discrepancy.repeated_rows import groups_with_copies, remarks_on_copies
-from modgap.errors import UsageError, check_minimum
-from modgap.formatting import count, format_duration
+from modgap.errors import Progress, UsageError, check_minimum, count, format_duration
 from modgap.forward.logits import LogitsRequest, SourceLogits, TrainedEmbedder, read_logits_file, source_logits
 from modgap.forward.sample_request import SampleRequest
-from modgap.progress import Progress
+from modgap.labels.user_arrays import (
+    align_rows,
+    check_lengths,
+    check_source_names,
+    names_of_classes,
+    number_labels,
+    to_numpy,
+)
 from modgap.sources import SourceHandle, open_control
 from modgap.sources.source import control_name, is_control
 from modgap.statistics.equal_groups import equal_group_rows
 from modgap.targets import CustomData, Target
-from modgap.user_arrays import align_rows, check_lengths, check_source_names, names_of_classes, number_labels, to_numpy
 
 __all__ = ["estimate", "measure", "measure_logits_file"]
 

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from modgap.api.arguments import public_function
 from modgap.api.opening import target_name
+from modgap.errors import Progress
 from modgap.forward.sample_request import SampleRequest
-from modgap.progress import Progress
 from modgap.targets import CustomData
 from modgap.transfer.run_folder import Run
 from modgap.transfer.sweep import Sweep, run_sweep

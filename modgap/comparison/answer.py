@@ -4,9 +4,10 @@ import string
 from collections.abc import Sequence
 
 from modgap.answers import INFO, PASS, WARN, Answer, Table, Verdict
+from modgap.answers.formatting import confidence_interval, format_interval, format_p_value, format_value
 from modgap.comparison.error_table import TRAINING
 from modgap.comparison.systems import MIN_TARGETS, Comparison, Pair, SystemsComparison
-from modgap.formatting import confidence_interval, count, format_interval, format_p_value, format_value, visible_name
+from modgap.errors import count, visible_name
 from modgap.statistics.intervals import MIN_UNITS
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 

@@ -10,8 +10,7 @@ from scipy.sparse.csgraph import connected_components
 
 from modgap.comparison.error_table import CSV, DISCREPANCY, DISTORTION, RANKING, TRAINING, ErrorTable
 from modgap.comparison.inputs import unique_systems
-from modgap.errors import InputError
-from modgap.formatting import count, visible_name
+from modgap.errors import InputError, count, visible_name
 from modgap.statistics.intervals import SampleErrors
 
 __all__ = ["collect_targets"]

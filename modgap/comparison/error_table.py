@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modgap.errors import InputError, first_line
-from modgap.formatting import visible_name
+from modgap.errors import InputError, first_line, visible_name
+from modgap.labels.user_arrays import align_rows, number_groups, to_numpy
 from modgap.statistics.intervals import SampleErrors, independent_errors
 from modgap.statistics.sample_file import SampleFile
 from modgap.targets.data_frames import SUFFIXES, list_names, read_frame
-from modgap.user_arrays import align_rows, number_groups, to_numpy
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series

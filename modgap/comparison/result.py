@@ -5,11 +5,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from modgap.answers import Answer, Answered
+from modgap.answers.formatting import csv_text
 from modgap.answers.latex import PREAMBLE, latex_table
 from modgap.comparison.answer import comparison_answer
 from modgap.comparison.systems import Comparison, SystemsComparison
 from modgap.errors import unknown_name
-from modgap.formatting import csv_text
 from modgap.storage.json_records import format_json, plain_values
 
 if TYPE_CHECKING:

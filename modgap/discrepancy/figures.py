@@ -18,14 +18,13 @@ from modgap.discrepancy.verdict import (
     evidence_of_record,
     verdict,
 )
-from modgap.errors import InputError
+from modgap.errors import InputError, count
 from modgap.figures.files import ResultFigure, result_figure
 from modgap.figures.intervals import interval_columns, interval_text, tidy_frame
 from modgap.figures.labels import beside, label_ends, label_marks, write_names
 from modgap.figures.lines import draw_lines, line_panel, log_axis
 from modgap.figures.rows import draw_marks, draw_ticks, row_panel
 from modgap.figures.style import BASELINE_STYLE, SERIES, Ink, figure_of, fit_names, name_in_title, styled, text_width
-from modgap.formatting import count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -28,10 +28,9 @@ from modgap.discrepancy.permutation_test import (
 from modgap.discrepancy.probabilities import Probabilities, matched_temperature
 from modgap.discrepancy.result import Bounds, Estimate, TestedSamples
 from modgap.discrepancy.soft import Labeling, SoftMap, label_parts, soft_errors, soft_fold_errors, soft_value
-from modgap.errors import InputError
-from modgap.label_space import LabelSpace
-from modgap.progress import Progress
-from modgap.resources import describe_threads
+from modgap.errors import InputError, Progress
+from modgap.labels.label_space import LabelSpace
+from modgap.process.resources import describe_threads
 from modgap.statistics.intervals import SampleErrors, estimate_mean
 from modgap.statistics.permutations import are_ordered, count_shifts, permute_merged_groups, smallest_p_value
 from modgap.statistics.splits import one_fold_of_all

@@ -11,7 +11,7 @@ from modgap.discrepancy.learning_curve import draw_per_class
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.soft import Labeling, soft_errors
 from modgap.errors import InputError
-from modgap.label_space import LabelSpace
+from modgap.labels.label_space import LabelSpace
 from modgap.statistics.intervals import SampleErrors, estimate_mean, student_quantile
 from modgap.statistics.splits import Splits, per_class_splits, testable_samples
 from modgap.statistics.weights import entry_weights, integer_weights

@@ -21,8 +21,8 @@ from modgap.discrepancy.soft import (
     soft_value,
 )
 from modgap.discrepancy.threads import share_work
-from modgap.label_space import LabelSpace
-from modgap.resources import describe_threads
+from modgap.labels.label_space import LabelSpace
+from modgap.process.resources import describe_threads
 from modgap.statistics.permutations import NullDistribution, draw_null, permute_merged_groups, summarize_null
 from modgap.statistics.splits import Splits
 from modgap.statistics.weights import entry_weights, integer_weights

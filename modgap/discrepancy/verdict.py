@@ -15,7 +15,8 @@ from typing import Any
 
 from scipy import stats
 
-from modgap.formatting import confidence_interval, count
+from modgap.answers.formatting import confidence_interval
+from modgap.errors import count
 from modgap.statistics.intervals import LEVEL, MIN_UNITS
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.statistics.permutations import smallest_p_value

@@ -15,9 +15,9 @@ from modgap.distortion.measurement import DistortionRequest, EncoderResult, Surr
 from modgap.errors import unknown_name
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SampleFile, numbered_sample_file, write_sample_file
+from modgap.storage.algorithms import installed_version
 from modgap.storage.atomic_files import write_text_atomically, writing
 from modgap.storage.json_records import format_json, plain_values, with_digest
-from modgap.version import installed_version
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from modgap.errors import InputError, UsageError
 from modgap.inputs.native_embedding import Embedding
-from modgap.resources import available_cores, reused_memory
+from modgap.process.resources import available_cores, reused_memory
 from modgap.sources import AudioInput, ImageInput, Source, TextInput
 from modgap.targets import Samples
 

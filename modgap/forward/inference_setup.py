@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from modgap.errors import InputError, UsageError
-from modgap.formatting import count
+from modgap.errors import InputError, UsageError, count
 from modgap.forward.sample_request import SampleRequest
 from modgap.forward.surrogate_target import open_head_surrogate
 from modgap.inputs.native_embedding import Embedding, native_embedding
-from modgap.label_space import label_space, validate_class_count
+from modgap.labels.label_space import label_space, validate_class_count
 from modgap.sources import Source, SourceHandle
+from modgap.storage.algorithms import installed_version
 from modgap.storage.cache import cache_key
 from modgap.targets import SPLITS, Samples, Table, Target
 from modgap.targets.splits import stratification_labels, stratified_subset
-from modgap.version import installed_version
 
 if TYPE_CHECKING:
     import torch

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modgap.errors import InputError, UsageError
-from modgap.formatting import count
+from modgap.errors import InputError, Progress, UsageError, count
 from modgap.forward.inference_setup import (
     InferenceSetup,
     LogitsRequest,
@@ -19,18 +18,16 @@ from modgap.forward.inference_setup import (
 )
 from modgap.forward.surrogate_target import headless_error_with_surrogates, open_head_surrogate
 from modgap.inputs.native_embedding import representation_record
-from modgap.progress import Progress
+from modgap.labels.user_arrays import check_lengths, check_source_names, names_of_classes, number_labels, to_numpy
+from modgap.labels.written_names import number_names, real_numbers
 from modgap.sources import HeadlessError, SourceHandle
-from modgap.storage.algorithms import algorithm_versions
+from modgap.storage.algorithms import algorithm_versions, installed_version
 from modgap.storage.array_formats import map_npy
 from modgap.storage.cache import CacheEntry, cache_key, find_cached, store_rows
 from modgap.storage.paths import expand_user, has_suffix
 from modgap.targets import Target
 from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
 from modgap.targets.data_frames import drop_index_columns, list_names, named_texts, read_frame
-from modgap.user_arrays import check_lengths, check_source_names, names_of_classes, number_labels, to_numpy
-from modgap.version import installed_version
-from modgap.written_names import number_names, real_numbers
 
 if TYPE_CHECKING:
     from pandas import Series

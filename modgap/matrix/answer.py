@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Table, Verdict
-from modgap.formatting import count, format_value, visible_name
+from modgap.answers.formatting import format_value
+from modgap.errors import count, visible_name
 from modgap.forward.sample_request import SampleRequest
 from modgap.matrix.comparison import targets_needed
 from modgap.matrix.result import DECIDING, Matrix

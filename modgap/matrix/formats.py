@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modgap.answers import Answer, Answered, Table
+from modgap.answers.formatting import csv_text, format_value, plain_text
 from modgap.answers.latex import latex_table
-from modgap.formatting import csv_text, format_value, plain_text
 from modgap.matrix.answer import headline, judge_matrix, matrix_answer, measure_label, score_note
 from modgap.matrix.comparison import compare_over_targets, ranks_of
 from modgap.matrix.result import Matrix, Measure, Row, Standing
 from modgap.ranking.report import RankingResult
 from modgap.ranking.report import write_results as write_ranking
 from modgap.ranking.types import Ranking
+from modgap.storage.algorithms import installed_version
 from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import format_json, plain_values, with_digest
-from modgap.version import installed_version
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,12 +5,11 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from modgap.errors import InputError, UsageError
+from modgap.errors import InputError, Progress, UsageError
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.jobs import NOT_CACHED, Backend, Failure, writable_cache
 from modgap.matrix.comparison import compare_over_targets, compare_scores, ranks_of
 from modgap.matrix.result import DECIDING, Column, Matrix, Measure, Row
-from modgap.progress import Progress
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.jobs import ErrorsJob, ExtractJob, ScoreJob, score_jobs
 from modgap.ranking.plan import RankPlan, plan_ranking

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modgap.errors import UsageError
+from modgap.errors import Progress, UsageError
 from modgap.forward.inference_setup import InferenceSetup, LogitsRequest, select_samples, set_up_inference
 from modgap.forward.surrogate_target import headless_error_with_surrogates, open_head_surrogate
 from modgap.inputs.native_embedding import representation_record
-from modgap.progress import Progress
 from modgap.ranking.raw_values import RAW, raw_features
 from modgap.ranking.source_outputs import ARRAY, KIND
 from modgap.ranking.source_patterns import split_input_size
@@ -27,12 +26,11 @@ from modgap.ranking.surrogate_outputs import (
     surrogate_outputs_key,
 )
 from modgap.sources import HeadlessError, Source, SourceHandle, open_source
-from modgap.storage.algorithms import algorithm_versions
+from modgap.storage.algorithms import algorithm_versions, installed_version
 from modgap.storage.cache import CacheEntry, cache_key, find_cached, store
 from modgap.targets import Table, Target
 from modgap.targets.samples import pool_targets
 from modgap.transfer.surrogate import SurrogateBatch
-from modgap.version import installed_version
 
 __all__ = [
     "Extracted",

@@ -9,6 +9,7 @@ from matplotlib.ticker import EngFormatter, Formatter, MaxNLocator, ScalarFormat
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from modgap.answers import FAIL
+from modgap.answers.formatting import format_p_value
 from modgap.errors import InputError
 from modgap.figures.files import ResultFigure, result_figure
 from modgap.figures.grid import RANKS, draw_grid
@@ -28,7 +29,6 @@ from modgap.figures.style import (
     text_width,
     title_lines,
 )
-from modgap.formatting import format_p_value
 from modgap.ranking.answer import first_ties, format_interval, format_score
 from modgap.ranking.check_sentences import join_names, score_label
 from modgap.ranking.checks import BASELINE_SCORES, CONTROL_WORSE, compare_baseline, sources_compared

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modgap.answers import Answer, Plotted
-from modgap.formatting import csv_text, plain_text
+from modgap.answers.formatting import csv_text, plain_text
 from modgap.ranking.answer import control_sources, difference_to_first, first_ties, ranking_answer, source_letters
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.layers import curve_record

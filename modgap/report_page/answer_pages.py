@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from modgap.answers import Curve, Table
+from modgap.answers.formatting import format_error
 from modgap.discrepancy import answer as discrepancy_answer
 from modgap.distortion import answer as distortion_answer
-from modgap.formatting import count, format_error, visible_name
+from modgap.errors import count, visible_name
 from modgap.report_page.rendering import render_answer
 from modgap.storage.digests import check_named_file
 from modgap.transfer.answer import run_answer

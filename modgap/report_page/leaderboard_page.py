@@ -6,7 +6,8 @@ from pathlib import PurePath
 from typing import Any
 
 from modgap.answers import Answer
-from modgap.formatting import count, format_value, visible_name
+from modgap.answers.formatting import format_value
+from modgap.errors import count, visible_name
 from modgap.matrix.answer import MatrixVerdict, verdict_answer
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.recommendation import CHOICE_LABELS, HELP_LABELS

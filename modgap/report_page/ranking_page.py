@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from modgap.answers import Answer
-from modgap.formatting import format_value, visible_name
+from modgap.answers.formatting import format_value
+from modgap.errors import visible_name
 from modgap.ranking.answer import RAW_VALUES_LABEL, difference_texts
 from modgap.ranking.recommendation import Judgment, judgment_answer
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE

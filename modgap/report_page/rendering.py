@@ -11,7 +11,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from modgap.answers import Answer, Curve, Mark, Table
-from modgap.formatting import format_error, format_value, visible_name
+from modgap.answers.formatting import format_error, format_value
+from modgap.errors import visible_name
 
 __all__ = ["Scale", "answer_in", "capitalize", "drawn_table", "format_size", "render_answer", "render_template"]
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from modgap.discrepancy import report as discrepancy_report
 from modgap.distortion import report as distortion_report
-from modgap.errors import InputError
-from modgap.formatting import visible_name
+from modgap.errors import InputError, visible_name
 from modgap.matrix import formats as matrix_folder
 from modgap.matrix import formats as matrix_formats
 from modgap.ranking import report as ranking_report

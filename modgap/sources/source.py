@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from modgap.errors import InputError, UsageError
-from modgap.installed_packages import load_plugin, one_line, plugin_entries, usable_plugins
+from modgap.process.installed_packages import load_plugin, one_line, plugin_entries, usable_plugins
 from modgap.sources.inputs import Batch, Input
 
 if TYPE_CHECKING:

@@ -3,9 +3,8 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgap.errors import InputError, UsageError
-from modgap.formatting import count
-from modgap.user_arrays import number_groups, to_numpy
+from modgap.errors import InputError, UsageError, count
+from modgap.labels.user_arrays import number_groups, to_numpy
 
 __all__ = ["equal_group_rows"]
 

@@ -21,9 +21,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from modgap.errors import InputError
-from modgap.limits import check_unpacked_size
-from modgap.resources import check_memory
 from modgap.storage.damaged_files import convert_read_errors
+from modgap.storage.limits import check_memory, check_unpacked_size
 from modgap.storage.memory_map import release_pages
 
 __all__ = [

@@ -6,7 +6,7 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
-from modgap.label_space import label_space
+from modgap.labels.label_space import label_space
 from modgap.models import TargetModel
 from modgap.probes.folds import stratified_folds
 from modgap.sources import Source

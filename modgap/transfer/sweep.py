@@ -9,9 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modgap.errors import InputError, UsageError
-from modgap.formatting import count
-from modgap.progress import Progress
+from modgap.errors import InputError, Progress, UsageError, count
 from modgap.storage.atomic_files import atomic_path, write_text_atomically, writing
 from modgap.storage.json_records import format_json, parse_record, plain_values, with_digest
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder

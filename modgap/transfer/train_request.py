@@ -8,12 +8,11 @@ from typing import Any, Literal
 
 import torch
 
-from modgap.errors import InputError, UsageError
-from modgap.formatting import count
+from modgap.errors import InputError, UsageError, count
 from modgap.forward.sample_request import SampleRequest
 from modgap.forward.surrogate_target import default_surrogate
 from modgap.sources import ImageInput, Source, open_source
-from modgap.storage.algorithms import algorithm_versions
+from modgap.storage.algorithms import algorithm_versions, installed_version
 from modgap.storage.cache import cache_key
 from modgap.targets import CustomData, Target, manifest_names, open_target
 from modgap.transfer.method import Method
@@ -22,7 +21,6 @@ from modgap.transfer.recipe import Recipe, choose_route, conversion_record, reso
 from modgap.transfer.surrogate import Surrogate, open_surrogate
 from modgap.transfer.trained_inputs import inputs_record
 from modgap.transfer.training_data import TargetData, read_target_data
-from modgap.version import installed_version
 
 __all__ = ["RunSetup", "TrainRequest", "open_request_target", "request_recipe", "set_up_run", "set_up_training"]
 

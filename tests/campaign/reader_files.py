@@ -194,7 +194,7 @@ def forked_unpickling() -> Iterator[None]:
 
 
 def _run_forked_child(request: str, seconds: float) -> tuple[list[dict[str, str]], dict[str, str]]:
-    from modgap.unpickling import __main__ as child
+    from modgap.storage.unpickling import __main__ as child
 
     with tempfile.TemporaryFile() as replies, tempfile.TemporaryFile() as asked:
         asked.write(request.encode())

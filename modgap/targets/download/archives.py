@@ -17,9 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
-from modgap.errors import InputError
-from modgap.formatting import format_bytes
-from modgap.limits import ARCHIVE_DEPTH, ARCHIVE_ENTRIES, UNPACK_RATIO
+from modgap.errors import InputError, format_bytes
+from modgap.storage.limits import ARCHIVE_DEPTH, ARCHIVE_ENTRIES, UNPACK_RATIO
 from modgap.targets.download.data_directory import format_name, parse_relative_path
 
 __all__ = [

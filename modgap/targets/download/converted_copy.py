@@ -13,9 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from modgap.errors import InputError
-from modgap.formatting import format_bytes
-from modgap.progress import Progress
+from modgap.errors import InputError, Progress, format_bytes
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.array_file import ArrayFile, ArrayWriter, read_array_file, with_native_byte_order
 from modgap.storage.atomic_files import TEMPORARY_SUFFIX

@@ -16,9 +16,8 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from modgap.errors import InputError, UsageError
-from modgap.formatting import format_bytes
-from modgap.installed_packages import find_package_folder
+from modgap.errors import InputError, UsageError, format_bytes
+from modgap.process.installed_packages import find_package_folder
 from modgap.storage.json_records import read_json, write_json
 from modgap.storage.locks import one_process_at_a_time
 from modgap.storage.paths import cache_folder, expand_user

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from modgap.errors import InputError
-from modgap.formatting import format_bytes
-from modgap.progress import Progress
+from modgap.errors import InputError, Progress, format_bytes
 from modgap.storage.digests import file_digest
 from modgap.storage.locks import locked, one_process_at_a_time
 from modgap.targets.download.archives import ArchiveLimits, extract

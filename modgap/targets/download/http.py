@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from modgap.errors import InputError, first_line
-from modgap.limits import DOWNLOAD_BYTES, PARTIAL_DAYS
+from modgap.storage.algorithms import installed_version
 from modgap.storage.json_records import read_json, write_json
+from modgap.storage.limits import DOWNLOAD_BYTES, PARTIAL_DAYS
 from modgap.storage.locks import locked, try_lock, unlock
 from modgap.targets.download.data_directory import compute_checksums
-from modgap.version import installed_version
 
 if TYPE_CHECKING:
     import requests

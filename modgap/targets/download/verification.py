@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from modgap.errors import InputError
-from modgap.progress import Progress
+from modgap.errors import InputError, Progress
 from modgap.targets.download.converted_copy import find_damage
 from modgap.targets.download.data_directory import (
     ExpectedFile,

@@ -10,8 +10,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
-from modgap.errors import InputError
-from modgap.formatting import format_bytes
+from modgap.errors import InputError, format_bytes
 from modgap.storage.damaged_files import convert_read_errors
 from modgap.targets.rendering import check_choice, check_rendered_size, check_whole_number, option_error
 from modgap.targets.samples import ArraySamples, Table

@@ -13,9 +13,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from modgap.unpickling.opcodes import check_opcodes
-from modgap.unpickling.stand_ins import Array, RejectedPickleError, Unpickler
-from modgap.unpickling.tree import Tree, write
+from modgap.storage.unpickling.opcodes import check_opcodes
+from modgap.storage.unpickling.stand_ins import Array, RejectedPickleError, Unpickler
+from modgap.storage.unpickling.tree import Tree, write
 
 CHUNK = 1 << 20
 GZIP_SIGNATURE = b"\x1f\x8b"

@@ -1,7 +1,7 @@
 """The child process that reads text of HDF5 files, whose reading may never end in a damaged file.
 
-It prints the text in a dataset as JSON, a flat list: `python -m modgap.hdf5_text FILE DATASET`. It imports nothing else
-of modgap.
+It prints the text in a dataset as JSON, a flat list: `python -m modgap.storage.hdf5_text FILE DATASET`. It imports
+nothing else of modgap.
 """
 
 import json

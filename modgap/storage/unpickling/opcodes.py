@@ -4,7 +4,7 @@ import os
 import pickletools
 from typing import Any, BinaryIO, cast
 
-from modgap.unpickling.stand_ins import ALLOWED_NAMES, RejectedPickleError
+from modgap.storage.unpickling.stand_ins import ALLOWED_NAMES, RejectedPickleError
 
 __all__ = ["check_opcodes"]
 

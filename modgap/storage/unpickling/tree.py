@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from modgap.unpickling.stand_ins import Array, DType, RejectedPickleError, StandIn
+from modgap.storage.unpickling.stand_ins import Array, DType, RejectedPickleError, StandIn
 
 __all__ = ["Tree", "write"]
 

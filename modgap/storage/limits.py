@@ -1,4 +1,4 @@
-"""Limits of what modgap takes from data and from hosts, and the environment variable that raises each.
+"""Limits of what modgap takes from data and from hosts, the variable that raises each, and the memory that is left.
 
 A limit stops a file that would fill the memory or the disk, or would never be read to its end. It is compared before
 the work where the size is known, and during the work otherwise. Trusted data beyond a limit is read after raising it.
@@ -6,8 +6,9 @@ the work where the size is known, and during the work otherwise. Trusted data be
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
-from modgap.errors import InputError, UsageError
+from modgap.errors import InputError, UsageError, format_bytes
 
 __all__ = [
     "ARCHIVE_DEPTH",
@@ -31,6 +32,8 @@ __all__ = [
     "UNPACKED_BYTES",
     "UNPACK_RATIO",
     "Limit",
+    "available_memory",
+    "check_memory",
     "check_unpacked_size",
     "max_unpacked_bytes",
 ]
@@ -203,4 +206,64 @@ def check_unpacked_size(name: object, packed: int, unpacked: int) -> None:
         way_out = UNPACK_RATIO.way_out(-(-unpacked // max(packed, 1)))
     raise InputError(
         f"{name} has {packed:,} bytes and unpacks to {unpacked:,} bytes or more. The limit is {limit:,}. {way_out}"
+    )
+
+
+MACHINE = Path("/proc/meminfo")
+PROCESS = Path("/proc/self/statm")
+CGROUP = Path("/sys/fs/cgroup")
+"""Folder with the memory that a container may use and uses, both in bytes."""
+UNCHECKED_BYTES = 64 << 20
+"""Size up to which a file is not compared with the memory that is left."""
+
+
+def available_memory() -> int | None:
+    """Return the bytes that the machine, the container and the limit of address space leave; None if unknown."""
+    left = [size for size in (_left_by_machine(), _left_by_container(), _left_by_limit()) if size is not None]
+    return max(0, min(left)) if left else None
+
+
+def _left_by_machine() -> int | None:
+    try:
+        lines = MACHINE.read_text(encoding="ascii").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, ValueError, StopIteration):
+        return None
+
+
+def _left_by_container() -> int | None:
+    try:
+        most, used = (int((CGROUP / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
+        return most - used
+    except (OSError, ValueError):
+        return None
+
+
+def _left_by_limit() -> int | None:
+    try:
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        used = int(PROCESS.read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        return None if limit == resource.RLIM_INFINITY else limit - used
+    except (ImportError, OSError, ValueError, AttributeError):
+        return None
+
+
+def check_memory(name: object, needed: int) -> None:
+    """Raise if a file that is read at once does not fit in memory.
+
+    Args:
+        name: The file, for the message.
+        needed: Its size in memory in bytes, or a lower bound of it.
+
+    Raises:
+        InputError: When less memory is left.
+    """
+    left = available_memory() if needed > UNCHECKED_BYTES else None
+    if left is None or needed <= left:
+        return
+    raise InputError(
+        f"{name} takes at least {format_bytes(needed)} of memory, and {format_bytes(left)} are left. Use fewer "
+        "samples, or save arrays as .npy, .safetensors or uncompressed .npz, which are not read into memory at once."
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modgap.errors import InputError
-from modgap.user_arrays import to_numpy
+from modgap.labels.user_arrays import to_numpy
 
 __all__ = ["LabelSpace", "label_space", "pseudo_classes", "row_numbers", "validate_class_count"]
 

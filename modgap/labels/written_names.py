@@ -10,8 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from modgap.errors import InputError
-from modgap.formatting import count
+from modgap.errors import InputError, count
 
 __all__ = ["NumberedNames", "Spelling", "number_names", "parse_number", "real_numbers"]
 

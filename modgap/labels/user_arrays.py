@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from modgap.errors import InputError, first_line
-from modgap.formatting import count
-from modgap.written_names import number_names
+from modgap.errors import InputError, count, first_line
+from modgap.labels.written_names import number_names
 
 __all__ = [
     "NumberedLabels",

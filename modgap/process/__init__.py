@@ -1,0 +1,1 @@
+"""This process: its cores and memory, how it ends, and the packages that it can import."""
