@@ -71,7 +71,7 @@ def rank(context: click.Context, /, **options: Any) -> int:
     on random subsamples. All results are cached: after an interruption, or for another score, the same
     command computes only what is missing. The exit code is 1 if a source could not be scored.
     """
-    from modgap.matrix.rankings import parse_shard
+    from modgap.ranking.matrix.rankings import parse_shard
     from modgap.ranking.source_patterns import parse_source_names
     from modgap.storage.locks import output_folder
 
@@ -133,7 +133,7 @@ def _rank_one(
 def _rank_several(
     targets: Sequence[str], sources: Sequence[str], backend: "Backend", folder: Path | None, options: Mapping[str, Any]
 ) -> int:
-    from modgap.matrix.rankings import rank_targets, targets_of_names
+    from modgap.ranking.matrix.rankings import rank_targets, targets_of_names
 
     opened = targets_of_names(targets, options["pseudo_classes"])
     with _reports(folder, backend, options) as (progress, listener):
@@ -141,18 +141,18 @@ def _rank_several(
         matrix, rankings = rank_targets(opened, sources, request, backend, progress, listener)
     if folder:
         from modgap.errors import count
-        from modgap.matrix.formats import write_results
+        from modgap.ranking.matrix.formats import write_results
 
         written = write_results(matrix, rankings, [target.name for target in opened], folder)
         # The rankings of all targets would be too long a list.
         print_written([path for path in written if path.parent == folder])
         print_line(f"modgap: and a folder with the ranking of each of {count(len(rankings), 'target')}", err=True)
     if options["as_json"]:
-        from modgap.matrix.formats import to_json
+        from modgap.ranking.matrix.formats import to_json
 
         click.echo(to_json(matrix))
     else:
-        from modgap.matrix.answer import matrix_answer
+        from modgap.ranking.matrix.answer import matrix_answer
 
         _print_answer(matrix_answer(matrix), {"": matrix.jobs})
     return 1 if matrix.failed or matrix.missing or matrix.unreadable else 0
@@ -168,7 +168,7 @@ def _run_share(
     """Run a share of the jobs, and say how many there were."""
     from modgap.errors import count
     from modgap.jobs import Failure
-    from modgap.matrix.rankings import rank_share, targets_of_names
+    from modgap.ranking.matrix.rankings import rank_share, targets_of_names
 
     one = [_target_request(targets[0], options)]
     opened = one if len(targets) == 1 else targets_of_names(targets, options["pseudo_classes"])

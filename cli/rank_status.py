@@ -44,7 +44,7 @@ def _print_status(folder: Path) -> None:
 
 
 def _print_finished(folder: Path) -> None:
-    from modgap.matrix.formats import RECORD as MATRIX
+    from modgap.ranking.matrix.formats import RECORD as MATRIX
     from modgap.ranking.report import RECORD
     from modgap.storage.json_records import read_json
 

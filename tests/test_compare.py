@@ -18,13 +18,13 @@ from scipy import stats
 import modgap as package
 from modgap.answers.latex import escape_latex
 from modgap.answers.text import answer_text
-from modgap.comparison.answer import comparison_answer, letters
-from modgap.comparison.comparable import collect_targets
-from modgap.comparison.error_table import table_of_arrays
-from modgap.comparison.systems import compare_systems, difference_over_targets
 from modgap.discrepancy.report import write_results
 from modgap.distortion.report import probe_sample_file
 from modgap.errors import InputError, UsageError
+from modgap.ranking.comparison.answer import comparison_answer, letters
+from modgap.ranking.comparison.comparable import collect_targets
+from modgap.ranking.comparison.error_table import table_of_arrays
+from modgap.ranking.comparison.systems import compare_systems, difference_over_targets
 from modgap.statistics import sample_file
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SampleFile, numbered_sample_file, read_sample_file, write_sample_file

@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from modgap.comparison.inputs import read_folder
 from modgap.errors import InputError, UsageError
+from modgap.ranking.comparison.inputs import read_folder
 from modgap.report_page.result_folder import read_result_folder
 from modgap.report_page.write import write_page
 from modgap.statistics.intervals import SampleErrors

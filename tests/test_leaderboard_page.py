@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from modgap.answers.formatting import csv_text
-from modgap.matrix.answer import headline, judge_matrix
-from modgap.matrix.comparison import compare_over_targets, ranks_of
-from modgap.matrix.formats import to_dict, to_json
+from modgap.ranking.matrix.answer import headline, judge_matrix
+from modgap.ranking.matrix.formats import to_dict, to_json
+from modgap.ranking.matrix.over_targets import compare_over_targets, ranks_of
 from modgap.report_page.leaderboard_page import render_leaderboard
 from modgap.report_page.write import write_page
 from tests.matrices import make_matrix, make_measure

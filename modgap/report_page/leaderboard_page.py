@@ -8,8 +8,8 @@ from typing import Any
 from modgap.answers import Answer
 from modgap.answers.formatting import format_value
 from modgap.errors import count, visible_name
-from modgap.matrix.answer import MatrixVerdict, verdict_answer
 from modgap.ranking.check_sentences import score_label
+from modgap.ranking.matrix.answer import MatrixVerdict, verdict_answer
 from modgap.ranking.recommendation import CHOICE_LABELS, HELP_LABELS
 from modgap.ranking.types import CONTROL
 from modgap.report_page.rendering import answer_in, capitalize, format_size, render_template
@@ -37,7 +37,7 @@ def render_leaderboard(record: Mapping[str, Any], record_name: str = "matrix.jso
     """Render the page of a matrix.
 
     Args:
-        record: Record of the matrix, as `modgap.matrix.formats.to_dict` makes it.
+        record: Record of the matrix, as `modgap.ranking.matrix.formats.to_dict` makes it.
         record_name: Name of the file that the record comes from.
 
     Returns:

@@ -9,9 +9,9 @@ from typing import Any
 from modgap.discrepancy import report as discrepancy_report
 from modgap.distortion import report as distortion_report
 from modgap.errors import InputError, visible_name
-from modgap.matrix import formats as matrix_folder
-from modgap.matrix import formats as matrix_formats
 from modgap.ranking import report as ranking_report
+from modgap.ranking.matrix import formats as matrix_folder
+from modgap.ranking.matrix import formats as matrix_formats
 from modgap.storage.digests import FILES, warn_without_digests
 from modgap.storage.json_records import read_json
 from modgap.transfer import run_folder

@@ -142,7 +142,7 @@ def read_sweep(path: Path) -> object:
 
 
 def matrix_record(folder: Path) -> Path:
-    from modgap.matrix.formats import RECORD, write_results
+    from modgap.ranking.matrix.formats import RECORD, write_results
     from tests.matrices import make_matrix, make_measure
 
     folder.mkdir(parents=True)

@@ -238,7 +238,7 @@ def run_record(folder: Path) -> Path:
 
 
 def read_run(path: Path) -> object:
-    from modgap.comparison.inputs import read_inputs
+    from modgap.ranking.comparison.inputs import read_inputs
     from modgap.transfer.run_folder import check_source, open_run
 
     run = open_run(path.parent)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from modgap.answers import Answer, Answered
 from modgap.answers.formatting import csv_text
 from modgap.answers.latex import PREAMBLE, latex_table
-from modgap.comparison.answer import comparison_answer
-from modgap.comparison.systems import Comparison, SystemsComparison
 from modgap.errors import unknown_name
+from modgap.ranking.comparison.answer import comparison_answer
+from modgap.ranking.comparison.systems import Comparison, SystemsComparison
 from modgap.storage.json_records import format_json, plain_values
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ class ComparisonResult(Answered, Comparison):
             UsageError: If there is no such figure.
         """
         if figure is not None:
-            from modgap.comparison.figure import planned_figure
             from modgap.figures.files import figure_named
+            from modgap.ranking.comparison.figure import planned_figure
 
             return figure_named([planned_figure(self)], figure).frame()
         import pandas as pd
@@ -70,7 +70,7 @@ class ComparisonResult(Answered, Comparison):
         Args:
             ax: Axes to draw on. None for a new figure.
         """
-        from modgap.comparison.figure import planned_figure
+        from modgap.ranking.comparison.figure import planned_figure
 
         return planned_figure(self).draw(ax=ax)
 

@@ -8,9 +8,9 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from modgap.comparison.error_table import CSV, DISCREPANCY, DISTORTION, RANKING, TRAINING, ErrorTable
-from modgap.comparison.inputs import unique_systems
 from modgap.errors import InputError, count, visible_name
+from modgap.ranking.comparison.error_table import CSV, DISCREPANCY, DISTORTION, RANKING, TRAINING, ErrorTable
+from modgap.ranking.comparison.inputs import unique_systems
 from modgap.statistics.intervals import SampleErrors
 
 __all__ = ["collect_targets"]

@@ -13,10 +13,10 @@ from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Table, Verdict
 from modgap.answers.formatting import format_value
 from modgap.errors import count, visible_name
 from modgap.forward.sample_request import SampleRequest
-from modgap.matrix.comparison import targets_needed
-from modgap.matrix.result import DECIDING, Matrix
 from modgap.ranking.check_sentences import join_names, score_label
 from modgap.ranking.checks import Check
+from modgap.ranking.matrix.over_targets import targets_needed
+from modgap.ranking.matrix.result import DECIDING, Matrix
 from modgap.ranking.recommendation import CLEAR, DOUBTFUL, LIKELY, NO, NONE, SINGLE, TIE, UNKNOWN
 from modgap.ranking.scores import get_score
 from modgap.ranking.standings import SIGNIFICANCE

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from modgap.answers import INFO, PASS, WARN, Answer, Table, Verdict
 from modgap.answers.formatting import confidence_interval, format_interval, format_p_value, format_value
-from modgap.comparison.error_table import TRAINING
-from modgap.comparison.systems import MIN_TARGETS, Comparison, Pair, SystemsComparison
 from modgap.errors import count, visible_name
+from modgap.ranking.comparison.error_table import TRAINING
+from modgap.ranking.comparison.systems import MIN_TARGETS, Comparison, Pair, SystemsComparison
 from modgap.statistics.intervals import MIN_UNITS
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 

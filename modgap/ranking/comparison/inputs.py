@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from modgap.comparison.error_table import (
+from modgap.errors import InputError, UsageError, unknown_name
+from modgap.ranking.comparison.error_table import (
     CSV,
     DISCREPANCY,
     DISTORTION,
@@ -18,7 +19,6 @@ from modgap.comparison.error_table import (
     ErrorTable,
     read_error_file,
 )
-from modgap.errors import InputError, UsageError, unknown_name
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, numbered_sample_file, read_sample_file
 from modgap.storage.digests import FILES, check_named_file, warn_without_digests
 from modgap.storage.json_records import read_json

@@ -13,9 +13,9 @@ import numpy as np
 from modgap.answers import Answer, Answered, Table
 from modgap.answers.formatting import csv_text, format_value, plain_text
 from modgap.answers.latex import latex_table
-from modgap.matrix.answer import headline, judge_matrix, matrix_answer, measure_label, score_note
-from modgap.matrix.comparison import compare_over_targets, ranks_of
-from modgap.matrix.result import Matrix, Measure, Row, Standing
+from modgap.ranking.matrix.answer import headline, judge_matrix, matrix_answer, measure_label, score_note
+from modgap.ranking.matrix.over_targets import compare_over_targets, ranks_of
+from modgap.ranking.matrix.result import Matrix, Measure, Row, Standing
 from modgap.ranking.report import RankingResult
 from modgap.ranking.report import write_results as write_ranking
 from modgap.ranking.types import Ranking
@@ -173,7 +173,7 @@ class MatrixResult(Answered, Matrix):
     """Sources ranked for several targets, as `modgap.rank` returns them.
 
     `print(matrix)` shows the answer and the table of the command. The attributes are those of
-    `modgap.matrix.result.Matrix`, and the ranking of each target.
+    `modgap.ranking.matrix.result.Matrix`, and the ranking of each target.
 
     Attributes:
         rankings: Ranking of each target by its name or absolute path.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from modgap.comparison.error_table import ErrorTable
+from modgap.ranking.comparison.error_table import ErrorTable
 from modgap.statistics.intervals import MeanError, estimate_mean, estimate_unbounded_mean, student_quantile
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm, similar_groups
 from modgap.statistics.paired import PairedDifference, paired_difference

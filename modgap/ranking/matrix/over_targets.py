@@ -7,7 +7,7 @@ import numpy as np
 from scipy import stats
 from scipy.stats import rankdata
 
-from modgap.matrix.result import Agreement, Measure, Standing
+from modgap.ranking.matrix.result import Agreement, Measure, Standing
 from modgap.ranking.standings import SIGNIFICANCE, round_significant
 from modgap.statistics.multiple_comparisons import MOST_LETTERED, group_letters, holm
 

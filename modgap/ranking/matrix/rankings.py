@@ -8,10 +8,10 @@ import numpy as np
 from modgap.errors import InputError, Progress, UsageError
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.jobs import NOT_CACHED, Backend, Failure, writable_cache
-from modgap.matrix.comparison import compare_over_targets, compare_scores, ranks_of
-from modgap.matrix.result import DECIDING, Column, Matrix, Measure, Row
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.jobs import ErrorsJob, ExtractJob, ScoreJob, score_jobs
+from modgap.ranking.matrix.over_targets import compare_over_targets, compare_scores, ranks_of
+from modgap.ranking.matrix.result import DECIDING, Column, Matrix, Measure, Row
 from modgap.ranking.plan import RankPlan, plan_ranking
 from modgap.ranking.rank import rank
 from modgap.ranking.raw_values import RAW
