@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from modgap.answers import Answer
-    from modgap.figures.files import ResultFigure
+    from modgap.answers.figures.files import ResultFigure
 
 __all__ = [
     "draw_figures",
@@ -94,7 +94,7 @@ def draw_figures(figures: "Iterable[ResultFigure]", folder: "Path", formats: Seq
         folder: Folder of the results.
         formats: Formats of the figures.
     """
-    from modgap.figures.files import write_figures
+    from modgap.answers.figures.files import write_figures
 
     # What is printed appears now, also where the output is a pipe, so that nothing is lost with a figure.
     sys.stdout.flush()

@@ -20,7 +20,6 @@ LAYERS = (
     "process",
     "storage",
     "labels",
-    "figures",
     "answers",
     "statistics",
     "targets",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from modgap.figures.files import ResultFigure
+    from modgap.answers.figures.files import ResultFigure
 
 __all__ = ["Answered", "Plotted", "answer_html"]
 
@@ -67,7 +67,7 @@ class Plotted(Answered):
         return self._figure(figure).draw(ax=ax)
 
     def _figure(self, name: str | None) -> "ResultFigure":
-        from modgap.figures.files import figure_named
+        from modgap.answers.figures.files import figure_named
 
         figures = list(self._figures())
         return figures[0] if figures and name is None else figure_named(figures, name or "")

@@ -11,7 +11,7 @@ from modgap.errors import unknown_name
 if TYPE_CHECKING:
     import pandas as pd
 
-    from modgap.figures.files import ResultFigure
+    from modgap.answers.figures.files import ResultFigure
 
 __all__ = ["DiscrepancyResult"]
 

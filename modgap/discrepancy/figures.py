@@ -7,6 +7,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from modgap.answers.figures.files import ResultFigure, result_figure
+from modgap.answers.figures.intervals import interval_columns, interval_text, tidy_frame
+from modgap.answers.figures.labels import beside, label_ends, label_marks, write_names
+from modgap.answers.figures.lines import draw_lines, line_panel, log_axis
+from modgap.answers.figures.rows import draw_marks, draw_ticks, row_panel
+from modgap.answers.figures.style import (
+    BASELINE_STYLE,
+    SERIES,
+    Ink,
+    figure_of,
+    fit_names,
+    name_in_title,
+    styled,
+    text_width,
+)
 from modgap.discrepancy.class_errors import ClassError
 from modgap.discrepancy.report import DiscrepancyReport, class_name
 from modgap.discrepancy.result import Estimate
@@ -19,12 +34,6 @@ from modgap.discrepancy.verdict import (
     verdict,
 )
 from modgap.errors import InputError, count
-from modgap.figures.files import ResultFigure, result_figure
-from modgap.figures.intervals import interval_columns, interval_text, tidy_frame
-from modgap.figures.labels import beside, label_ends, label_marks, write_names
-from modgap.figures.lines import draw_lines, line_panel, log_axis
-from modgap.figures.rows import draw_marks, draw_ticks, row_panel
-from modgap.figures.style import BASELINE_STYLE, SERIES, Ink, figure_of, fit_names, name_in_title, styled, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

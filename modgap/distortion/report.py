@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from modgap.figures.files import ResultFigure
+    from modgap.answers.figures.files import ResultFigure
 
 __all__ = ["SCHEMA", "DistortionResult", "probe_sample_file"]
 
@@ -115,7 +115,7 @@ class DistortionResult(Answered):
             UsageError: If the result has no figure with this name.
         """
         if figure is not None:
-            from modgap.figures.files import figure_named
+            from modgap.answers.figures.files import figure_named
 
             return figure_named(self.figures(), figure).frame()
         import pandas as pd

@@ -33,7 +33,7 @@ from modgap.storage.json_records import format_json, plain_values, with_digest
 if TYPE_CHECKING:
     import pandas as pd
 
-    from modgap.figures.files import ResultFigure
+    from modgap.answers.figures.files import ResultFigure
 
 __all__ = ["RECORD", "RankingResult", "to_csv", "to_dict", "to_json", "write_results"]
 

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from modgap.answers.figures.files import ResultFigure, result_figure
+from modgap.answers.figures.intervals import interval_columns, tidy_frame
+from modgap.answers.figures.labels import beside, write_names
+from modgap.answers.figures.rows import draw_group_bars, draw_marks, draw_reference, draw_ticks, row_panel
+from modgap.answers.figures.style import Ink, figure_of, fit_names, name_in_title, styled
 from modgap.answers.formatting import format_value
 from modgap.errors import count, visible_name
-from modgap.figures.files import ResultFigure, result_figure
-from modgap.figures.intervals import interval_columns, tidy_frame
-from modgap.figures.labels import beside, write_names
-from modgap.figures.rows import draw_group_bars, draw_marks, draw_reference, draw_ticks, row_panel
-from modgap.figures.style import Ink, figure_of, fit_names, name_in_title, styled
 from modgap.ranking.comparison.answer import finding, too_few_sentence
 from modgap.ranking.comparison.systems import Comparison, SystemsComparison
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL

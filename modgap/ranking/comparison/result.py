@@ -46,7 +46,7 @@ class ComparisonResult(Answered, Comparison):
             UsageError: If there is no such figure.
         """
         if figure is not None:
-            from modgap.figures.files import figure_named
+            from modgap.answers.figures.files import figure_named
             from modgap.ranking.comparison.figure import planned_figure
 
             return figure_named([planned_figure(self)], figure).frame()

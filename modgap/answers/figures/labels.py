@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import isotonic_regression
 
-from modgap.figures.style import Ink, size_in_inches, text_width
+from modgap.answers.figures.style import Ink, size_in_inches, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import NullLocator
 
-from modgap.figures.intervals import draw_intervals
-from modgap.figures.labels import Label, label_ends
-from modgap.figures.style import Ink, Series, fit_names, panel, style_axes
+from modgap.answers.figures.intervals import draw_intervals
+from modgap.answers.figures.labels import Label, label_ends
+from modgap.answers.figures.style import Ink, Series, fit_names, panel, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from matplotlib.colors import Colormap, LinearSegmentedColormap, ListedColormap
 
-from modgap.figures.style import Ink
+from modgap.answers.figures.style import Ink
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

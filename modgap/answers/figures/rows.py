@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 from matplotlib.transforms import ScaledTranslation
 
-from modgap.figures.intervals import draw_intervals
-from modgap.figures.style import BASELINE_STYLE, Ink, figure_of, panel, style_axes
+from modgap.answers.figures.intervals import draw_intervals
+from modgap.answers.figures.style import BASELINE_STYLE, Ink, figure_of, panel, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

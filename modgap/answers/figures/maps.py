@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from modgap.figures.style import COLORS, MARGIN, MARKERS, WIDTH, Ink, fit_names, size_in_inches, text_width
+from modgap.answers.figures.style import COLORS, MARGIN, MARKERS, WIDTH, Ink, fit_names, size_in_inches, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

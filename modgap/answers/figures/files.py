@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, TypeVar
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from modgap.answers.figures.style import DPI, drawing_settings
 from modgap.errors import first_line, unknown_name
-from modgap.figures.style import DPI, drawing_settings
 from modgap.storage.atomic_files import atomic_path, write_text_atomically
 
 if TYPE_CHECKING:
