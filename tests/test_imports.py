@@ -33,7 +33,6 @@ LAYERS = (
     "transfer",
     "distortion",
     "ranking",
-    "report_page",
     "api",
     "testing",
     "cli",

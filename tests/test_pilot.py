@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from modgap.api.pages.ranking_page import render_ranking
 from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
@@ -19,7 +20,6 @@ from modgap.ranking.report import to_csv, to_dict
 from modgap.ranking.scores import PILOT
 from modgap.ranking.standings import compute_error_standings
 from modgap.ranking.types import Pilot, RankRequest, ScoreTable
-from modgap.report_page.ranking_page import render_ranking
 from modgap.sources import open_source
 from modgap.statistics.intervals import SampleErrors
 from modgap.targets import TargetRequest, open_target

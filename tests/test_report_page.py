@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modgap.api.pages.ranking_page import render_ranking
+from modgap.api.pages.write import write_page
 from modgap.discrepancy import estimate
 from modgap.discrepancy.report import DiscrepancyReport, write_results
 from modgap.errors import InputError
@@ -20,8 +22,6 @@ from modgap.ranking.recommendation import headline, judge, judgment_answer
 from modgap.ranking.report import to_dict, to_json
 from modgap.ranking.standings import compute_standings
 from modgap.ranking.types import JobCounts, Pilot, RankRequest
-from modgap.report_page.ranking_page import render_ranking
-from modgap.report_page.write import write_page
 from modgap.targets import CustomData, TargetRequest
 from tests.ranking_records import make_ranking
 

@@ -4,10 +4,10 @@ import shutil
 
 import pytest
 
+from modgap.api.pages.answer_pages import read_log, render_run
+from modgap.api.pages.write import write_page
 from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
-from modgap.report_page.answer_pages import read_log, render_run
-from modgap.report_page.write import write_page
 from modgap.storage.json_records import read_json
 from modgap.transfer.run_folder import write_record
 from modgap.transfer.train import train

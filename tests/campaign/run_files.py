@@ -98,7 +98,7 @@ def prepare(path: Path) -> object:
 
 def write_run_page(path: Path) -> object:
     """Write the page of a run."""
-    from modgap.report_page.write import write_page
+    from modgap.api.pages.write import write_page
 
     return write_page(path.parent).read_text()
 

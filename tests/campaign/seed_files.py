@@ -307,7 +307,7 @@ def discrepancy(name: str) -> Maker:
 
 
 def write_report(path: Path) -> object:
-    from modgap.report_page.write import write_page
+    from modgap.api.pages.write import write_page
 
     return write_page(path.parent)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from modgap.answers import Answer
 from modgap.answers.formatting import format_value
+from modgap.api.pages.rendering import Scale, answer_in, capitalize, drawn_table, render_template
 from modgap.errors import visible_name
 from modgap.ranking.answer import RAW_VALUES_LABEL, difference_texts
 from modgap.ranking.recommendation import Judgment, judgment_answer
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE
-from modgap.report_page.rendering import Scale, answer_in, capitalize, drawn_table, render_template
 
 __all__ = ["decided_by", "definitions", "has_intervals", "interval_note", "map_figures", "render_ranking"]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from modgap.answers import Curve, Table
 from modgap.answers.formatting import format_error
+from modgap.api.pages.rendering import render_answer
 from modgap.discrepancy import answer as discrepancy_answer
 from modgap.distortion import answer as distortion_answer
 from modgap.errors import count, visible_name
-from modgap.report_page.rendering import render_answer
 from modgap.storage.digests import check_named_file
 from modgap.transfer.answer import run_answer
 from modgap.transfer.run_folder import LOG

@@ -7,12 +7,12 @@ from typing import Any
 
 from modgap.answers import Answer
 from modgap.answers.formatting import format_value
+from modgap.api.pages.rendering import answer_in, capitalize, format_size, render_template
 from modgap.errors import count, visible_name
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.matrix.answer import MatrixVerdict, verdict_answer
 from modgap.ranking.recommendation import CHOICE_LABELS, HELP_LABELS
 from modgap.ranking.types import CONTROL
-from modgap.report_page.rendering import answer_in, capitalize, format_size, render_template
 
 __all__ = ["render_leaderboard"]
 

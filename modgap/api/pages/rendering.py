@@ -16,7 +16,7 @@ from modgap.errors import visible_name
 
 __all__ = ["Scale", "answer_in", "capitalize", "drawn_table", "format_size", "render_answer", "render_template"]
 
-PACKAGE = "modgap.report_page"
+PACKAGE = "modgap.api.pages"
 ICONS = {"pass": "Passed", "warn": "Warning", "fail": "Failed", "info": "Note"}
 """Text alternative of the icon of each status."""
 MARGIN = 4.0

@@ -6,11 +6,10 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from modgap.errors import InputError
-from modgap.report_page.answer_pages import read_log, render_discrepancy, render_distortion, render_run
-from modgap.report_page.leaderboard_page import render_leaderboard
-from modgap.report_page.ranking_page import render_ranking
-from modgap.report_page.result_folder import (
+from modgap.api.pages.answer_pages import read_log, render_discrepancy, render_distortion, render_run
+from modgap.api.pages.leaderboard_page import render_leaderboard
+from modgap.api.pages.ranking_page import render_ranking
+from modgap.api.pages.result_folder import (
     DISCREPANCY,
     DISTORTION,
     MATRIX,
@@ -19,6 +18,7 @@ from modgap.report_page.result_folder import (
     RecordKind,
     read_result_folder,
 )
+from modgap.errors import InputError
 from modgap.storage.atomic_files import write_text_atomically, writing
 
 __all__ = ["PAGE", "write_page"]
