@@ -26,11 +26,11 @@ from modgap.answers.figures.style import (
     text_width,
     wrap_text,
 )
-from modgap.distortion.arrays import validate_count
 from modgap.distortion.grid import SimilarityGrid, display_name, layer_grid
 from modgap.distortion.measurement import SurrogateResult
-from modgap.distortion.tsne_maps import MapQuality, TsneMap
 from modgap.errors import InputError, UsageError
+from modgap.probes.feature_arrays import validate_count
+from modgap.probes.tsne_maps import MapQuality, TsneMap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import orthogonal_procrustes
 
-from modgap.distortion.arrays import center_features, validate_count
 from modgap.errors import InputError, UsageError, unknown_name
+from modgap.probes.feature_arrays import center_features, validate_count
 from modgap.probes.input_checks import class_numbers
 from modgap.probes.single_thread import single_blas_thread
 
