@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from modgap.answers import Answer
+    from modgap.answers import Answer, Plotted
     from modgap.answers.figures.files import ResultFigure
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "log_to_stderr",
     "print_answer",
     "print_line",
+    "print_result",
     "print_sections",
     "print_table",
     "print_text",
@@ -100,6 +101,35 @@ def draw_figures(figures: "Iterable[ResultFigure]", folder: "Path", formats: Seq
     sys.stdout.flush()
     if paths := write_figures(figures, folder, formats):
         print_written(paths)
+
+
+def print_result(
+    result: "Plotted", folder: "Path | None", formats: Sequence[str], *, as_json: bool, note: str = ""
+) -> None:
+    """Write a result to its folder and print it, and then draw its figures.
+
+    Args:
+        result: The result.
+        folder: Folder of the results; None to write no files.
+        formats: Formats of the figures.
+        as_json: Print the record in place of the answer.
+        note: Sentence below the answer; empty for none.
+    """
+    import click
+
+    from modgap.storage.json_records import format_json
+
+    if folder:
+        print_written(result.write(folder))
+    if as_json:
+        click.echo(format_json(result.to_dict()))
+    else:
+        print_answer(result.answer)
+        if note:
+            print_line()
+            print_text(note)
+    if folder:
+        draw_figures(result.figures(), folder, formats)
 
 
 COLUMN_GAP = 2

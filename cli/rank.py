@@ -17,10 +17,10 @@ from modgap.cli.options import (
     sample_request,
 )
 from modgap.cli.output import (
-    draw_figures,
     log_to_stderr,
     print_answer,
     print_line,
+    print_result,
     print_text,
     print_written,
     progress_bars,
@@ -30,11 +30,10 @@ from modgap.errors import InputError, UsageError
 from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
-    from modgap.answers import Answer
     from modgap.errors import Progress
     from modgap.jobs import Backend
     from modgap.ranking.stages import ProgressFile
-    from modgap.ranking.types import Ranking, RankRequest
+    from modgap.ranking.types import RankRequest
     from modgap.targets import TargetRequest
 
 __all__ = ["rank"]
@@ -115,6 +114,7 @@ def _rank_one(
     target: str, sources: Sequence[str], backend: "Backend", folder: Path | None, options: Mapping[str, Any]
 ) -> int:
     from modgap.ranking.rank import rank as rank_sources
+    from modgap.ranking.report import RankingResult
 
     with _reports(folder, backend, options) as (progress, listener):
         ranking = rank_sources(
@@ -126,7 +126,8 @@ def _rank_one(
             progress=progress,
             listener=listener,
         )
-    _write_ranking(ranking, folder, options["formats"], as_json=options["as_json"])
+    note = _describe_jobs({f"{stage}: ": counts for stage, counts in ranking.jobs.items()})
+    print_result(RankingResult.from_ranking(ranking), folder, options["formats"], as_json=options["as_json"], note=note)
     return 1 if ranking.failed else 0
 
 
@@ -154,7 +155,9 @@ def _rank_several(
     else:
         from modgap.ranking.matrix.answer import matrix_answer
 
-        _print_answer(matrix_answer(matrix), {"": matrix.jobs})
+        print_answer(matrix_answer(matrix))
+        print_line()
+        print_text(_describe_jobs({"": matrix.jobs}))
     return 1 if matrix.failed or matrix.missing or matrix.unreadable else 0
 
 
@@ -286,31 +289,9 @@ def _build_backend(options: Mapping[str, Any]) -> "Backend":
     return Backend(options["backend"], options["jobs"], options["address"], cluster_options)
 
 
-def _write_ranking(ranking: "Ranking", folder: Path | None, formats: Sequence[str], *, as_json: bool) -> None:
-    """Write the results to the folder and print them, and then draw the figure."""
-    if folder:
-        from modgap.ranking.report import write_results
-
-        print_written(write_results(ranking, folder))
-    if as_json:
-        from modgap.ranking.report import to_json
-
-        click.echo(to_json(ranking))
-    else:
-        from modgap.ranking.answer import ranking_answer
-
-        _print_answer(ranking_answer(ranking), {f"{stage}: ": counts for stage, counts in ranking.jobs.items()})
-    if folder:
-        from modgap.ranking.figures import planned_figures
-
-        draw_figures(planned_figures(ranking), folder, formats)
-
-
-def _print_answer(answer: "Answer", jobs: Mapping[str, tuple[int, int, int]]) -> None:
-    """Print an answer, and how many jobs of each stage were computed."""
-    print_answer(answer)
-    print_line()
-    print_text(f"jobs: {'; '.join(f'{stage}{_job_counts(*counts)}' for stage, counts in jobs.items())}")
+def _describe_jobs(jobs: Mapping[str, tuple[int, int, int]]) -> str:
+    """Return the sentence that says how many jobs of each stage were computed."""
+    return f"jobs: {'; '.join(f'{stage}{_job_counts(*counts)}' for stage, counts in jobs.items())}"
 
 
 def _job_counts(computed: int, cached: int, failed: int) -> str:

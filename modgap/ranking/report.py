@@ -256,10 +256,15 @@ class RankingResult(Plotted, Ranking):
 
         return pd.read_csv(io.StringIO(to_csv(self)), converters={"source": plain_text})
 
-    def _figures(self) -> "Iterator[ResultFigure]":
+    def figures(self) -> "Iterator[ResultFigure]":
+        """Yield the figures that the ranking has, the most important first."""
         from modgap.ranking.figures import planned_figures
 
         return planned_figures(self)
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write the files of a ranking to an existing folder, and return their paths; see `write_results`."""
+        return write_results(self, folder)
 
 
 RECORD = "ranking.json"

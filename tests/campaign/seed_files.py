@@ -296,11 +296,10 @@ def ranking(folder: Path) -> Path:
 
 def discrepancy(name: str) -> Maker:
     def make(folder: Path) -> Path:
-        from modgap.discrepancy.report import write_results
         from tests.test_report_page import make_discrepancy
 
         folder.mkdir(parents=True)
-        write_results(make_discrepancy(), folder)
+        make_discrepancy().write(folder)
         return folder / name
 
     return make
