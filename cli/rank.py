@@ -13,8 +13,8 @@ from modgap.cli.options import (
     CUSTOM_DATA_FIELDS,
     check_figure_formats,
     check_minimums,
-    custom_data_from_options,
     sample_request,
+    target_request,
 )
 from modgap.cli.output import (
     log_to_stderr,
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from modgap.jobs import Backend
     from modgap.ranking.stages import ProgressFile
     from modgap.ranking.types import RankRequest
-    from modgap.targets import TargetRequest
 
 __all__ = ["rank"]
 
@@ -118,7 +117,7 @@ def _rank_one(
 
     with _reports(folder, backend, options) as (progress, listener):
         ranking = rank_sources(
-            _target_request(target, options),
+            target_request(target, options),
             sources,
             _build_request(options),
             backend,
@@ -173,7 +172,7 @@ def _run_share(
     from modgap.jobs import Failure
     from modgap.ranking.matrix.rankings import rank_share, targets_of_names
 
-    one = [_target_request(targets[0], options)]
+    one = [target_request(targets[0], options)]
     opened = one if len(targets) == 1 else targets_of_names(targets, options["pseudo_classes"])
     with _reports(None, backend, options) as (progress, _):
         results = rank_share(opened, sources, _build_request({**options, "out": None}), backend, share, progress)
@@ -241,14 +240,6 @@ def _check_several(context: click.Context) -> None:
     for name, way_out in {**OF_ONE_TARGET, **dict.fromkeys(CUSTOM_DATA_FIELDS, MANIFESTS)}.items():
         if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE:
             raise UsageError(f"`{name}` applies to one target, and several were named. {way_out}")
-
-
-def _target_request(name: str, options: Mapping[str, Any]) -> "TargetRequest":
-    """Return the request for the only target."""
-    from modgap.targets import TargetRequest
-
-    data_dir = Path(options["data_dir"]) if options["data_dir"] else None
-    return TargetRequest(name, custom_data_from_options(options), data_dir, options["pseudo_classes"])
 
 
 def _build_request(options: Mapping[str, Any]) -> "RankRequest":

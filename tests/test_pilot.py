@@ -72,7 +72,7 @@ def test_the_errors_are_those_of_trainings_on_one_half(sources, tmp_path):
         errors = []
         settings = (*SETTINGS, f"stage2.learning_rate={rate}")
         train_in_memory(
-            TrainRequest("finetune", VIT, str(path), settings, samples=SampleRequest(seed=seed)),
+            TrainRequest("finetune", VIT, TargetRequest(str(path)), settings, samples=SampleRequest(seed=seed)),
             load(VIT),
             replace(halves, validation=halves.validation[:1]),
             [PILOT_EPOCHS],
