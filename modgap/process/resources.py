@@ -1,4 +1,4 @@
-"""Cores that this process may use, and memory that it frees and needs again.
+"""Cores and devices that this process may use, and memory that it frees and needs again.
 
 glibc takes large blocks from the system and gives them back as soon as they are free. The system clears every page of a
 new block. A model allocates its activations anew for each batch, and may spend half of its time on that.
@@ -14,12 +14,17 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from modgap.errors import count
+from modgap.errors import UsageError, count
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = [
     "MOST_THREADS",
     "available_cores",
+    "choose_device",
     "describe_threads",
     "idle_cores",
     "reused_memory",
@@ -78,6 +83,23 @@ def describe_threads(threads: int) -> str:
     """
     load = f" and a load of {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return f"with {count(threads, 'thread')} on a machine with {count(available_cores(), 'core')}{load}"
+
+
+def choose_device(name: str) -> "torch.device":
+    """Return the device of this name; `auto` stands for CUDA, else MPS, else the CPU.
+
+    Raises:
+        UsageError: When this machine does not have the device.
+    """
+    import torch
+
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    if not available.get(name.split(":")[0], False):
+        kinds = ", ".join(kind for kind, is_available in available.items() if is_available)
+        raise UsageError(f"Device {name!r} is not available on this machine. Available devices: {kinds}.")
+    return torch.device(name)
 
 
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -2, -3, -4, -8

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from modgap.errors import InputError
-from modgap.forward.batched_inference import choose_device
 from modgap.forward.sample_request import SampleRequest
 from modgap.forward.surrogate_target import default_surrogate, open_surrogate_target
+from modgap.process.resources import choose_device
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.sources import Source
 from modgap.storage.algorithms import algorithm_versions

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from modgap.answers.formatting import csv_text
 from modgap.errors import InputError, UsageError, check_minimum, first_line
-from modgap.forward.batched_inference import choose_device
 from modgap.labels.user_arrays import to_numpy
 from modgap.models import TargetModel, target_model
+from modgap.process.resources import choose_device
 from modgap.sources import Source, open_source
 from modgap.sources.hub import without_downloads
 from modgap.storage.atomic_files import atomic_path, write_text_atomically, writing

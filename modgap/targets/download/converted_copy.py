@@ -19,7 +19,7 @@ from modgap.storage.array_file import ArrayFile, ArrayWriter, read_array_file, w
 from modgap.storage.atomic_files import TEMPORARY_SUFFIX
 from modgap.storage.cache import cache_key
 from modgap.storage.locks import locked, one_process_at_a_time
-from modgap.targets.download.data_directory import data_folder
+from modgap.storage.paths import data_folder
 from modgap.targets.manifest import Manifest
 from modgap.targets.samples import Samples, Table
 

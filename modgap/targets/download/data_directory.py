@@ -20,7 +20,7 @@ from modgap.errors import InputError, UsageError, format_bytes
 from modgap.process.installed_packages import find_package_folder
 from modgap.storage.json_records import read_json, write_json
 from modgap.storage.locks import one_process_at_a_time
-from modgap.storage.paths import cache_folder, expand_user
+from modgap.storage.paths import data_folder
 from modgap.targets.manifest import DataFile, Download, Manifest
 
 __all__ = [
@@ -31,7 +31,6 @@ __all__ = [
     "TargetFiles",
     "UnpackedArchive",
     "compute_checksums",
-    "data_folder",
     "delete_unpacked_archive",
     "describe_source",
     "expected_files",
@@ -395,12 +394,6 @@ class TargetFiles:
 
     data_dir: Path
     files: dict[str, list[Path]]
-
-
-def data_folder() -> Path:
-    """Return the folder in the environment variable `MODGAP_DATA`, or else `data` in the cache folder."""
-    folder = os.environ.get("MODGAP_DATA")
-    return expand_user(folder) if folder else cache_folder() / "data"
 
 
 def _data_dirs_file() -> Path:
