@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Callable, Iterable
 
 __all__ = [
+    "CONTROL_PREFIX",
     "CUSTOM_DATA_FORMATS",
     "InputError",
     "Progress",
@@ -28,6 +29,8 @@ CUSTOM_DATA_FORMATS = (
     "or a folder of class sub-folders of images or sounds"
 )
 """The forms of custom data, for messages; defined here so that a command's help need not import the targets."""
+CONTROL_PREFIX = "random:"
+"""Beginning of the name of a control: the same architecture as a pretrained source, with random weights."""
 
 Progress = Callable[[str, float], None]
 """A function of the name of a stage, and of the fraction of its work, in [0, 1], done since the last call."""

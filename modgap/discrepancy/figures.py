@@ -33,7 +33,7 @@ from modgap.discrepancy.verdict import (
     evidence_of_record,
     verdict,
 )
-from modgap.errors import InputError, count
+from modgap.errors import CONTROL_PREFIX, InputError, count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,7 +88,7 @@ def answer_frame(report: DiscrepancyReport) -> pd.DataFrame:
         rows.append({**names, "note": note, **interval_columns(control.held_out, control.interval)})
         if control.n > 1:
             rows += [{**names, "series": "one initialization", "value": value} for value in control.values]
-    note = "random weights" if (report.source or "").startswith("random:") else "source"
+    note = "random weights" if (report.source or "").startswith(CONTROL_PREFIX) else "source"
     ends = interval_columns(float(estimate.held_out or 0), estimate.held_out_interval)
     rows.append({"series": "source", "name": report.source or "The source", "note": note, **ends})
     return tidy_frame(rows, columns=["series", "name", "note", "value", "low", "high"])
