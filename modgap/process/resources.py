@@ -114,15 +114,9 @@ it would adapt to. Otherwise blocks of 128 KiB would come from the system for th
 """
 
 
-class _Users:
-    """Number of blocks that reuse memory at present, in all threads."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self.lock = threading.Lock()
-
-
-_users = _Users()
+_reusing: set[object] = set()
+"""Blocks that reuse memory at present, in all threads."""
+_lock = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -131,16 +125,17 @@ def reused_memory() -> Iterator[None]:
 
     Elsewhere than with glibc it does nothing.
     """
-    with _users.lock:
-        _users.number += 1
-        if _users.number == 1:
+    block = object()
+    with _lock:
+        if not _reusing:
             _set(REUSED)
+        _reusing.add(block)
     try:
         yield
     finally:
-        with _users.lock:
-            _users.number -= 1
-            if _users.number == 0:
+        with _lock:
+            _reusing.remove(block)
+            if not _reusing:
                 _set(DEFAULT)
                 _give_back()
 

@@ -138,8 +138,9 @@ class ScoreJob:
     def _compute(self, outputs: SourceOutputs) -> np.ndarray:
         own = read_surrogate_outputs(self.surrogate_key) if self.surrogate_key else None
         if own is not None:
-            properties = {**outputs.properties, "source_error": own.error}
-            outputs = replace(outputs, surrogate=(own.features, own.labels), properties=properties)
+            features, labels, error = own
+            properties = {**outputs.properties, "source_error": error}
+            outputs = replace(outputs, surrogate=(features, labels), properties=properties)
         score = get_score(self.score)
         on_all = [score.evaluate(outputs, self.seed)] if self.first < 0 else []
         on_subsamples = score_subsamples(score, outputs, self.seed, range(max(self.first, 0), self.last))

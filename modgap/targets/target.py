@@ -456,9 +456,9 @@ def _locate(name: str, custom_data: CustomData, data_dir: Path | None) -> Target
 def _locate_manifest_files(
     manifest: Manifest, name: str, data_dir: Path | None, manifest_folder: Path | None
 ) -> Target:
-    location = find_target_files(manifest, name, data_dir, manifest_folder)
+    folder, files = find_target_files(manifest, name, data_dir, manifest_folder)
     options = {} if data_dir is None else {"data-dir": str(data_dir)}
-    return Target(manifest, location.files, location.data_dir, _join_arguments(name, options))
+    return Target(manifest, files, folder, _join_arguments(name, options))
 
 
 def _join_arguments(name: str, options: Mapping[str, str]) -> str:

@@ -1,7 +1,6 @@
 """Comparison of sources over targets by their ranks, and of scores by the orders that they give."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -12,6 +11,9 @@ from modgap.ranking.standings import SIGNIFICANCE, round_significant
 from modgap.statistics.multiple_comparisons import MOST_LETTERED, group_letters, holm
 
 __all__ = ["compare_over_targets", "compare_scores", "ranks_of", "sign_test_p_values", "targets_needed"]
+
+NOT_COMPARED = (None, False)
+"""Comparison with the first source where it is not known: no p-value, and not significant."""
 
 
 def sign_test_p_values(differences: np.ndarray) -> np.ndarray:
@@ -102,9 +104,9 @@ def compare_over_targets(sources: Sequence[str], ranks: np.ndarray) -> tuple[lis
             sources[index],
             float(mean_ranks[index]),
             int(np.isfinite(ranks[index]).sum()),
-            with_first[position].p_value if position in with_first else None,
+            with_first.get(position, NOT_COMPARED)[0],
             letters.get(position, ""),
-            position in with_first and with_first[position].is_ahead,
+            with_first.get(position, NOT_COMPARED)[1],
         )
         for position, index in enumerate(order)
     )
@@ -118,17 +120,11 @@ def _ranks_left(ranks: np.ndarray) -> np.ndarray:
     return mean
 
 
-class _WithFirst(NamedTuple):
-    """Corrected p-value of a source beside the first, and whether it is significantly better."""
-
-    p_value: float
-    is_ahead: bool
-
-
-def _test_pairs(ranks: np.ndarray, complete: Sequence[int]) -> tuple[np.ndarray | None, dict[int, _WithFirst]]:
+def _test_pairs(ranks: np.ndarray, complete: Sequence[int]) -> tuple[np.ndarray | None, dict[int, tuple[float, bool]]]:
     """Return which pairs of the complete sources differ, and the known comparisons of those with the first source.
 
-    Without a test of all pairs, the first is None.
+    Without a test of all pairs, the first is None. A comparison is the corrected p-value of a source, and whether the
+    first one is significantly better.
     """
     size = len(complete)
     needed = targets_needed(size)
@@ -146,7 +142,7 @@ def _test_pairs(ranks: np.ndarray, complete: Sequence[int]) -> tuple[np.ndarray 
     # With later steps of Holm's correction a pair can be significant on fewer targets.
     is_known = ((differences != 0).sum(axis=1) >= needed) | (p_values <= SIGNIFICANCE)
     with_first = {
-        complete[int(j)]: _WithFirst(float(p), bool(ahead))
+        complete[int(j)]: (float(p), bool(ahead))
         for i, j, p, ahead, known in zip(firsts, seconds, p_values, is_ahead, is_known, strict=True)
         if i == 0 and known
     }

@@ -227,7 +227,7 @@ def read_array_headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
         return read_hdf5_headers(path)
     with convert_read_errors(path):
         if has_suffix(path, (".safetensors",)):
-            arrays = read_safetensors_header(path).arrays
+            _, arrays, _ = read_safetensors_header(path)
             return {name: (array.shape, array.dtype[0].lower()) for name, array in arrays.items()}
         return {name: (shape, dtype.kind) for name, (shape, dtype) in read_npz_headers(path).items()}
 
