@@ -9,12 +9,12 @@ movements (basic-motions) and on appliance power (acsf1).
 
 import argparse
 
+from modgap.answers.figures.files import save_figure
 from modgap.api.discrepancy import measure
 from modgap.cli.output import print_table, progress_bars
 from modgap.discrepancy.answer import COLUMNS, table
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.target_figures import plot_targets, targets_caption
-from modgap.figures.files import save_figure
 from modgap.storage.locks import create_output_folder
 
 TARGETS = ("fashion-mnist", "mnist5k", "basic-motions", "acsf1")

@@ -21,7 +21,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 import modgap
-from modgap.matrix.comparison import compare_over_targets, targets_needed
+from modgap.ranking.matrix.over_targets import compare_over_targets, targets_needed
 from modgap.ranking.scores import PILOT
 from modgap.ranking.standings import compute_error_standings
 from modgap.statistics.intervals import SampleErrors

@@ -248,7 +248,7 @@ def draw(records: list[dict], path: Path) -> None:
     """Draw the times against N, K and C, with the name of each method at the end of its line."""
     import matplotlib as mpl
 
-    from modgap.figures.style import drawing_settings
+    from modgap.answers.figures.style import drawing_settings
 
     with mpl.rc_context(drawing_settings()):
         _draw(records, path)
@@ -257,7 +257,7 @@ def draw(records: list[dict], path: Path) -> None:
 def _draw(records: list[dict], path: Path) -> None:
     from matplotlib.ticker import FixedLocator, FuncFormatter
 
-    from modgap.figures.style import COLORS, MARGIN, WIDTH, Ink, draw_title, figure_below_title
+    from modgap.answers.figures.style import COLORS, MARGIN, WIDTH, Ink, draw_title, figure_below_title
 
     curves = {curve: _points(records, curve) for curve in CURVES if curve.size in PANELS}
     factors = [2 ** exponent(*points) for curve, points in curves.items() if curve.size == "N"]
@@ -302,8 +302,8 @@ def _draw(records: list[dict], path: Path) -> None:
 
 def _name_lines(axes: "Axes", x: float, ends: list[tuple[float, str]], height: float) -> None:
     """Write the names right of the ends of their lines at x, apart from each other, with a thin line between."""
-    from modgap.figures.labels import spread_labels
-    from modgap.figures.style import Ink
+    from modgap.answers.figures.labels import spread_labels
+    from modgap.answers.figures.style import Ink
 
     low, high = axes.get_ylim()
     line = 0.14 * (high - low) / height

@@ -24,7 +24,7 @@ from PIL import Image
 from modgap.cli.output import print_table
 from modgap.forward.batched_inference import output_batches
 from modgap.inputs.native_embedding import native_embedding
-from modgap.resources import reused_memory
+from modgap.process.resources import reused_memory
 from modgap.sources import open_source
 from modgap.targets import open_target
 

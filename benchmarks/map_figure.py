@@ -18,8 +18,8 @@ from matplotlib.patches import Circle, FancyArrowPatch, Rectangle
 from matplotlib.path import Path as MarkPath
 from sklearn.model_selection import StratifiedKFold
 
-from modgap.figures.files import save_figure
-from modgap.figures.style import MARGIN, WIDTH, Ink, draw_title, figure_below_title, styled
+from modgap.answers.figures.files import save_figure
+from modgap.answers.figures.style import MARGIN, WIDTH, Ink, draw_title, figure_below_title, styled
 from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.sources import open_source
 from modgap.statistics.intervals import wilson_interval

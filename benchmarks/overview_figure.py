@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from modgap.figures.files import save_figure
-from modgap.figures.style import MARGIN, WIDTH, Ink, draw_title, figure_below_title, styled
+from modgap.answers.figures.files import save_figure
+from modgap.answers.figures.style import MARGIN, WIDTH, Ink, draw_title, figure_below_title, styled
 
 HEIGHT = 3.35
 TITLE = "Four questions from source to transfer, and one about differences"

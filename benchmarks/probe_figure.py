@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from modgap.answers.figures.files import save_figure
 from modgap.distortion.encoders import Encoder
 from modgap.distortion.measurement import EncoderResult, SurrogateResult
 from modgap.distortion.probe_cross_validation import CrossValidatedProbe
 from modgap.distortion.probe_figures import probe_figure
-from modgap.figures.files import save_figure
 from modgap.statistics.intervals import SampleErrors
 from modgap.transfer.run_folder import Run
 

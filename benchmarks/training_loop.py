@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
-from modgap.targets import open_target
+from modgap.targets import TargetRequest, open_target
 from modgap.transfer.methods import get_method
 from modgap.transfer.recipe import resolve_recipe
 from modgap.transfer.train import build_model, train
@@ -87,7 +87,7 @@ def batches_in_memory(samples: Samples, batch: int) -> Callable[[], Iterator[tup
 def own_epochs(source: str, target: str, samples: int, batch: int, workers: int) -> list[float]:
     """Return the seconds of each epoch of `modgap train` but the first."""
     settings = (f"stage2.epochs={EPOCHS}", f"stage2.batch_size={batch}", f"loader_workers={workers}")
-    request = TrainRequest("finetune", source, target, settings, samples=SampleRequest(limit=samples))
+    request = TrainRequest("finetune", source, TargetRequest(target), settings, samples=SampleRequest(limit=samples))
     with tempfile.TemporaryDirectory() as folder:
         done = train(request, Path(folder) / "run")
         lines = (done.folder / "metrics.jsonl").read_text().splitlines()

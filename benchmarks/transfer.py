@@ -37,8 +37,8 @@ from study.jobs import GRIDS, PARTS, UNTOUCHED, Job, jobs
 from study.tables import plan, report
 from study.work import work
 
-from modgap.figures.files import save_figure
-from modgap.version import installed_version
+from modgap.answers.figures.files import save_figure
+from modgap.storage.algorithms import installed_version
 
 RESULTS = Path(__file__).parent / "results" / "transfer.jsonl"
 

@@ -17,8 +17,8 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
-from modgap.distortion.arrays import center_features
-from modgap.distortion.tsne_maps import map_quality, tsne_maps
+from modgap.probes.feature_arrays import center_features
+from modgap.probes.tsne_maps import map_quality, tsne_maps
 
 
 def clusters(samples, width, seed=0):

@@ -29,7 +29,7 @@ from modgap.discrepancy.held_out_problem import HeldOutProblem, held_out_problem
 from modgap.discrepancy.permutation_test import soft_permutation_test
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.soft import soft_errors
-from modgap.label_space import label_space
+from modgap.labels.label_space import label_space
 from modgap.statistics.intervals import SampleErrors, estimate_mean
 from modgap.statistics.paired import paired_difference
 from modgap.statistics.weights import choose_weighting
@@ -71,16 +71,16 @@ def simulate_level(cell: Cell, seed: int) -> dict:
     """Return the p-value of one data set without signal."""
     data = draw(cell, seed, signal=0.0)
     problem = problem_of(cell, data, 0, seed)
-    test = soft_permutation_test(problem, Probabilities(data.logits[0], problem.labeling.space.rows), PERMUTATIONS)
-    return {"p": test.null.p_value}
+    null, _ = soft_permutation_test(problem, Probabilities(data.logits[0], problem.labeling.space.rows), PERMUTATIONS)
+    return {"p": null.p_value}
 
 
 def simulate_power(cell: Cell, seed: int) -> dict:
     """Return the p-value of one data set with signal."""
     data = draw(cell, seed, signal=cell.signal)
     problem = problem_of(cell, data, 0, seed)
-    test = soft_permutation_test(problem, Probabilities(data.logits[0], problem.labeling.space.rows), PERMUTATIONS)
-    return {"p": test.null.p_value}
+    null, _ = soft_permutation_test(problem, Probabilities(data.logits[0], problem.labeling.space.rows), PERMUTATIONS)
+    return {"p": null.p_value}
 
 
 def simulate_coverage(cell: Cell, seed: int) -> dict:

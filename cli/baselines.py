@@ -29,7 +29,7 @@ def baselines(name: str | None) -> None:
 
 def _print_list() -> None:
     from modgap.baselines import baseline_names, baseline_origin, get_baseline
-    from modgap.installed_packages import BUILT_IN
+    from modgap.process.installed_packages import BUILT_IN
 
     rows = []
     for baseline in map(get_baseline, baseline_names()):

@@ -23,7 +23,7 @@ def cache() -> None:
 @cache.command("ls", epilog=example("modgap cache ls"))
 def list_entries() -> None:
     """List all cache entries with their sizes and ages."""
-    from modgap.formatting import count, format_bytes
+    from modgap.errors import count, format_bytes
     from modgap.storage.cache import entry_paths
     from modgap.storage.paths import cache_folder
     from modgap.targets.custom import stored_array_paths
@@ -46,7 +46,7 @@ def verify(ctx: click.Context) -> None:
 
     The exit code is 1 when one is damaged.
     """
-    from modgap.formatting import count
+    from modgap.errors import count
     from modgap.storage.cache import CorruptEntryError, entry_paths, read_entry
 
     damaged = 0
@@ -73,7 +73,7 @@ def merge(ctx: click.Context, folder: str) -> None:
     Results of several machines become one: what any of them has computed is not computed again. Each entry is compared
     with its checksum. The exit code is 1 when one is damaged.
     """
-    from modgap.formatting import count, format_bytes
+    from modgap.errors import count, format_bytes
     from modgap.storage.cache import merge_cache
     from modgap.storage.paths import cache_folder, expand_user
 
@@ -109,8 +109,7 @@ def prune(days: float | None, everything: bool) -> None:
 
     Without an option nothing is deleted. Unfinished files of killed runs are deleted too if they are older than a day.
     """
-    from modgap.errors import UsageError
-    from modgap.formatting import count, format_bytes
+    from modgap.errors import UsageError, count, format_bytes
     from modgap.storage.cache import delete_files, entry_paths, unfinished_paths
     from modgap.targets.custom import stored_array_paths
 

@@ -14,7 +14,7 @@ from modgap.errors import UsageError
 from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
-    from modgap.comparison.result import ComparisonResult
+    from modgap.ranking.comparison.result import ComparisonResult
 
 __all__ = ["compare"]
 
@@ -102,6 +102,6 @@ def _figure_path(figure: str | None) -> Path | None:
 
 
 def _draw_figure(comparison: "ComparisonResult", path: Path) -> None:
-    from modgap.comparison.figure import planned_figure
+    from modgap.ranking.comparison.figure import planned_figure
 
     draw_figures([planned_figure(comparison, path.stem)], path.parent, [path.suffix.lower()[1:]])

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable
 import click
 from click.shell_completion import CompletionItem
 
+from modgap.errors import CONTROL_PREFIX
+
 __all__ = [
     "complete_baselines",
     "complete_embedders",
@@ -22,7 +24,6 @@ __all__ = [
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 """A function that returns the values of an option or argument that start with an incomplete word."""
 
-CONTROL_PREFIX = "random:"
 PROBE_PREFIX = "probe:"
 
 

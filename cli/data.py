@@ -116,13 +116,13 @@ def _needs_confirmation(plan: "FetchPlan") -> bool:
 def _summary(manifest: "Manifest", folder: Path) -> str:
     if not manifest.downloads:
         return "all files are present"
-    from modgap.formatting import count
+    from modgap.errors import count
 
     return f"{count(len(manifest.downloads), 'download')} complete in {folder}"
 
 
 def _print_plan(manifest: "Manifest", plan: "FetchPlan") -> None:
-    from modgap.formatting import format_bytes
+    from modgap.errors import format_bytes
     from modgap.targets.download.data_directory import find_target_files
 
     if not plan.items:
@@ -142,7 +142,7 @@ def _print_plan(manifest: "Manifest", plan: "FetchPlan") -> None:
 
 
 def _format_size(item: "PlannedDownload") -> str:
-    from modgap.formatting import format_bytes
+    from modgap.errors import format_bytes
 
     if item.size is None:
         return "unknown"
@@ -150,7 +150,7 @@ def _format_size(item: "PlannedDownload") -> str:
 
 
 def _format_state(item: "PlannedDownload") -> str:
-    from modgap.formatting import format_bytes
+    from modgap.errors import format_bytes
 
     if item.partial_bytes and item.needed:
         return f"{item.state}, {format_bytes(item.partial_bytes)} of a partial download"
@@ -159,7 +159,7 @@ def _format_state(item: "PlannedDownload") -> str:
 
 def _format_bytes_to_fetch(manifest: "Manifest", plan: "FetchPlan") -> str:
     """Format the size of all downloads, with the manifest's note about sizes that are not known."""
-    from modgap.formatting import count, format_bytes
+    from modgap.errors import count, format_bytes
 
     total = plan.bytes_to_fetch + plan.approximate_bytes_to_fetch
     formatted = f"{'~ ' if plan.approximate_bytes_to_fetch else ''}{format_bytes(total)}"
@@ -181,7 +181,7 @@ def verify(ctx: click.Context, name: str, data_dir: str | None, quiet: bool) -> 
     The exit code is 1 when a file is missing or damaged. The checksums are those of the manifest, those recorded when
     files were first fetched, and those of the files in the archives. A converted copy is verified too.
     """
-    from modgap.formatting import count, format_bytes
+    from modgap.errors import count, format_bytes
     from modgap.targets.download.data_directory import find_data_dir
     from modgap.targets.download.verification import verify
 
@@ -228,7 +228,7 @@ def convert(name: str, data_dir: str | None, again: bool, quiet: bool, **custom_
 
     The copy is written to the data directory. It is used until the original files change.
     """
-    from modgap.formatting import format_bytes
+    from modgap.errors import format_bytes
     from modgap.targets import open_target
     from modgap.targets.download.converted_copy import copy_path, is_current
 

@@ -1,7 +1,6 @@
 """`modgap discrepancy`."""
 
 from dataclasses import fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,14 +15,14 @@ from modgap.cli.options import (
     custom_data_from_options,
     sample_request,
 )
-from modgap.cli.output import draw_figures, log_to_stderr, print_answer, print_written, progress_bars
+from modgap.cli.output import log_to_stderr, print_result, progress_bars
 from modgap.errors import UsageError, check_maximum
 from modgap.forward.sample_request import SampleRequest
-from modgap.resources import MOST_THREADS
+from modgap.process.resources import MOST_THREADS
 
 if TYPE_CHECKING:
-    from modgap.discrepancy.report import DiscrepancyReport
-    from modgap.progress import Progress
+    from modgap.answers import Plotted
+    from modgap.errors import Progress
 
 __all__ = ["discrepancy"]
 
@@ -68,25 +67,8 @@ def discrepancy(context: click.Context, /, **values: Any) -> None:
     # The folder is created before the work starts, so that a folder that cannot be written to fails at once.
     with output_folder(values["out"]) as folder:
         with progress_bars(values["quiet"]) as progress:
-            report = _measure(values, progress)
-        _write_report(report, folder, values)
-
-
-def _write_report(report: "DiscrepancyReport", folder: Path | None, values: dict[str, Any]) -> None:
-    """Write the results to the folder and print them, and then draw the figures."""
-    from modgap.discrepancy.report import write_results
-    from modgap.storage.json_records import format_json
-
-    if folder:
-        print_written(write_results(report, folder))
-    if values["as_json"]:
-        click.echo(format_json(report.to_dict()))
-    else:
-        print_answer(report.answer)
-    if folder:
-        from modgap.discrepancy.figures import planned_figures
-
-        draw_figures(planned_figures(report), folder, values["formats"])
+            result = _measure(values, progress)
+        print_result(result, folder, values["formats"], as_json=values["as_json"])
 
 
 def _check_options(context: click.Context, values: dict[str, Any]) -> None:
@@ -113,7 +95,7 @@ def _check_options(context: click.Context, values: dict[str, Any]) -> None:
         raise UsageError(f"--temperature is {values['temperature']}, but it must be above 0.")
 
 
-def _measure(values: dict[str, Any], progress: "Progress | None") -> "DiscrepancyReport":
+def _measure(values: dict[str, Any], progress: "Progress | None") -> "Plotted":
     from modgap.api.discrepancy import measure, measure_logits_file
 
     arguments = {name: value for name, value in values.items() if name not in OF_COMMAND}

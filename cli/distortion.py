@@ -22,16 +22,13 @@ from modgap.cli.options import (
     source_option,
     weights_option,
 )
-from modgap.cli.output import draw_figures, log_to_stderr, print_answer, print_written, progress_bars
+from modgap.cli.output import log_to_stderr, print_result, progress_bars
 from modgap.errors import UsageError, check_maximum
-from modgap.resources import MOST_THREADS
+from modgap.process.resources import MOST_THREADS
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from modgap.distortion.encoders import Epochs
     from modgap.distortion.measurement import DistortionRequest
-    from modgap.distortion.report import DistortionResult
 
 __all__ = ["distortion"]
 
@@ -178,21 +175,7 @@ def distortion(context: click.Context, /, **options: Any) -> None:
                 progress=progress,
             )
         result = DistortionResult(options["source"], tuple(results), request, time.perf_counter() - start)
-        _write_distortion(result, folder, options)
-
-
-def _write_distortion(result: "DistortionResult", folder: "Path | None", options: Mapping[str, Any]) -> None:
-    """Write the results to the folder and print them, and then draw the figures."""
-    from modgap.storage.json_records import format_json
-
-    if folder:
-        print_written(result.write(folder))
-    if options["as_json"]:
-        click.echo(format_json(result.to_dict()))
-    else:
-        print_answer(result.answer)
-    if folder:
-        draw_figures(result.figures(), folder, options["formats"])
+        print_result(result, folder, options["formats"], as_json=options["as_json"])
 
 
 def _distortion_request(options: Mapping[str, Any]) -> "DistortionRequest":

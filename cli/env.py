@@ -31,8 +31,8 @@ def env() -> None:
     import platform
     from importlib import metadata
 
+    from modgap.storage.algorithms import installed_version
     from modgap.storage.paths import cache_folder
-    from modgap.version import installed_version
 
     print_line(f"modgap {installed_version()}")
     print_line(f"python {platform.python_version()} on {platform.platform()}")

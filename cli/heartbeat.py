@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 
-from modgap.formatting import format_duration
+from modgap.errors import format_duration
 
 __all__ = ["Heartbeat"]
 

@@ -14,8 +14,8 @@ from modgap.cli.commands import COMMANDS, SECTIONS, load_command
 from modgap.cli.groups import HelpGroup, example
 from modgap.cli.streams import discard_output, prepare_streams, print_error
 from modgap.errors import InputError, first_line
-from modgap.process_end import mark_announced, stop_signal
-from modgap.resources import share_heap
+from modgap.process.end import mark_announced, stop_signal
+from modgap.process.resources import share_heap
 
 __all__ = ["main"]
 
@@ -47,7 +47,7 @@ class LazyGroup(HelpGroup):
 
 def _print_version(context: click.Context, _option: click.Parameter, value: bool) -> None:
     if value and not context.resilient_parsing:
-        from modgap.version import installed_version
+        from modgap.storage.algorithms import installed_version
 
         click.echo(f"modgap, version {installed_version()}")
         context.exit()

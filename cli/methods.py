@@ -38,7 +38,7 @@ def methods(name: str | None) -> None:
 
 
 def _print_list() -> None:
-    from modgap.installed_packages import BUILT_IN
+    from modgap.process.installed_packages import BUILT_IN
     from modgap.transfer.methods import get_method, method_names, method_origin
 
     rows = []

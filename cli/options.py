@@ -12,7 +12,7 @@ from modgap.errors import UsageError, check_minimum
 from modgap.forward.sample_request import SampleRequest
 
 if TYPE_CHECKING:
-    from modgap.targets import CustomData
+    from modgap.targets import CustomData, TargetRequest
 
 __all__ = [
     "CUSTOM_DATA_FIELDS",
@@ -40,6 +40,7 @@ __all__ = [
     "sample_request",
     "seed_option",
     "source_option",
+    "target_request",
     "weight_option",
     "weights_option",
 ]
@@ -292,6 +293,16 @@ def custom_data_from_options(values: Mapping[str, Any]) -> "CustomData":
     from modgap.targets import CustomData
 
     return CustomData(**{name: values[name] for name in CUSTOM_DATA_FIELDS})
+
+
+def target_request(name: str, values: Mapping[str, Any]) -> "TargetRequest":
+    """Build the request for a target from a command's option values."""
+    from pathlib import Path
+
+    from modgap.targets import TargetRequest
+
+    data_dir = Path(values["data_dir"]) if values["data_dir"] else None
+    return TargetRequest(name, custom_data_from_options(values), data_dir, values["pseudo_classes"])
 
 
 def sample_request(values: Mapping[str, Any]) -> SampleRequest:

@@ -12,22 +12,22 @@ from typing import TYPE_CHECKING, Literal
 
 from modgap.cli.commands import name_options
 from modgap.cli.heartbeat import Heartbeat
-from modgap.formatting import printable
-from modgap.progress import Progress
+from modgap.errors import Progress, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rich.console import Console
 
-    from modgap.answers import Answer
-    from modgap.figures.files import ResultFigure
+    from modgap.answers import Answer, Plotted
+    from modgap.answers.figures.files import ResultFigure
 
 __all__ = [
     "draw_figures",
     "log_to_stderr",
     "print_answer",
     "print_line",
+    "print_result",
     "print_sections",
     "print_table",
     "print_text",
@@ -95,12 +95,41 @@ def draw_figures(figures: "Iterable[ResultFigure]", folder: "Path", formats: Seq
         folder: Folder of the results.
         formats: Formats of the figures.
     """
-    from modgap.figures.files import write_figures
+    from modgap.answers.figures.files import write_figures
 
     # What is printed appears now, also where the output is a pipe, so that nothing is lost with a figure.
     sys.stdout.flush()
     if paths := write_figures(figures, folder, formats):
         print_written(paths)
+
+
+def print_result(
+    result: "Plotted", folder: "Path | None", formats: Sequence[str], *, as_json: bool, note: str = ""
+) -> None:
+    """Write a result to its folder and print it, and then draw its figures.
+
+    Args:
+        result: The result.
+        folder: Folder of the results; None to write no files.
+        formats: Formats of the figures.
+        as_json: Print the record in place of the answer.
+        note: Sentence below the answer; empty for none.
+    """
+    import click
+
+    from modgap.storage.json_records import format_json
+
+    if folder:
+        print_written(result.write(folder))
+    if as_json:
+        click.echo(format_json(result.to_dict()))
+    else:
+        print_answer(result.answer)
+        if note:
+            print_line()
+            print_text(note)
+    if folder:
+        draw_figures(result.figures(), folder, formats)
 
 
 COLUMN_GAP = 2

@@ -15,8 +15,7 @@ from modgap.cli.options import (
     weights_option,
 )
 from modgap.cli.output import log_to_stderr, print_line
-from modgap.errors import UsageError, check_minimum
-from modgap.formatting import count
+from modgap.errors import UsageError, check_minimum, count
 from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:

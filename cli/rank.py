@@ -13,14 +13,14 @@ from modgap.cli.options import (
     CUSTOM_DATA_FIELDS,
     check_figure_formats,
     check_minimums,
-    custom_data_from_options,
     sample_request,
+    target_request,
 )
 from modgap.cli.output import (
-    draw_figures,
     log_to_stderr,
     print_answer,
     print_line,
+    print_result,
     print_text,
     print_written,
     progress_bars,
@@ -30,12 +30,10 @@ from modgap.errors import InputError, UsageError
 from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
-    from modgap.answers import Answer
+    from modgap.errors import Progress
     from modgap.jobs import Backend
-    from modgap.progress import Progress
     from modgap.ranking.stages import ProgressFile
-    from modgap.ranking.types import Ranking, RankRequest
-    from modgap.targets import TargetRequest
+    from modgap.ranking.types import RankRequest
 
 __all__ = ["rank"]
 
@@ -71,7 +69,7 @@ def rank(context: click.Context, /, **options: Any) -> int:
     on random subsamples. All results are cached: after an interruption, or for another score, the same
     command computes only what is missing. The exit code is 1 if a source could not be scored.
     """
-    from modgap.matrix.rankings import parse_shard
+    from modgap.ranking.matrix.rankings import parse_shard
     from modgap.ranking.source_patterns import parse_source_names
     from modgap.storage.locks import output_folder
 
@@ -115,10 +113,11 @@ def _rank_one(
     target: str, sources: Sequence[str], backend: "Backend", folder: Path | None, options: Mapping[str, Any]
 ) -> int:
     from modgap.ranking.rank import rank as rank_sources
+    from modgap.ranking.report import RankingResult
 
     with _reports(folder, backend, options) as (progress, listener):
         ranking = rank_sources(
-            _target_request(target, options),
+            target_request(target, options),
             sources,
             _build_request(options),
             backend,
@@ -126,35 +125,38 @@ def _rank_one(
             progress=progress,
             listener=listener,
         )
-    _write_ranking(ranking, folder, options["formats"], as_json=options["as_json"])
+    note = _describe_jobs({f"{stage}: ": counts for stage, counts in ranking.jobs.items()})
+    print_result(RankingResult.from_ranking(ranking), folder, options["formats"], as_json=options["as_json"], note=note)
     return 1 if ranking.failed else 0
 
 
 def _rank_several(
     targets: Sequence[str], sources: Sequence[str], backend: "Backend", folder: Path | None, options: Mapping[str, Any]
 ) -> int:
-    from modgap.matrix.rankings import rank_targets, targets_of_names
+    from modgap.ranking.matrix.rankings import rank_targets, targets_of_names
 
     opened = targets_of_names(targets, options["pseudo_classes"])
     with _reports(folder, backend, options) as (progress, listener):
         request = _build_request({**options, "out": None})
         matrix, rankings = rank_targets(opened, sources, request, backend, progress, listener)
     if folder:
-        from modgap.formatting import count
-        from modgap.matrix.formats import write_results
+        from modgap.errors import count
+        from modgap.ranking.matrix.formats import write_results
 
         written = write_results(matrix, rankings, [target.name for target in opened], folder)
         # The rankings of all targets would be too long a list.
         print_written([path for path in written if path.parent == folder])
         print_line(f"modgap: and a folder with the ranking of each of {count(len(rankings), 'target')}", err=True)
     if options["as_json"]:
-        from modgap.matrix.formats import to_json
+        from modgap.ranking.matrix.formats import to_json
 
         click.echo(to_json(matrix))
     else:
-        from modgap.matrix.answer import matrix_answer
+        from modgap.ranking.matrix.answer import matrix_answer
 
-        _print_answer(matrix_answer(matrix), {"": matrix.jobs})
+        print_answer(matrix_answer(matrix))
+        print_line()
+        print_text(_describe_jobs({"": matrix.jobs}))
     return 1 if matrix.failed or matrix.missing or matrix.unreadable else 0
 
 
@@ -166,11 +168,11 @@ def _run_share(
     options: Mapping[str, Any],
 ) -> int:
     """Run a share of the jobs, and say how many there were."""
-    from modgap.formatting import count
+    from modgap.errors import count
     from modgap.jobs import Failure
-    from modgap.matrix.rankings import rank_share, targets_of_names
+    from modgap.ranking.matrix.rankings import rank_share, targets_of_names
 
-    one = [_target_request(targets[0], options)]
+    one = [target_request(targets[0], options)]
     opened = one if len(targets) == 1 else targets_of_names(targets, options["pseudo_classes"])
     with _reports(None, backend, options) as (progress, _):
         results = rank_share(opened, sources, _build_request({**options, "out": None}), backend, share, progress)
@@ -240,14 +242,6 @@ def _check_several(context: click.Context) -> None:
             raise UsageError(f"`{name}` applies to one target, and several were named. {way_out}")
 
 
-def _target_request(name: str, options: Mapping[str, Any]) -> "TargetRequest":
-    """Return the request for the only target."""
-    from modgap.targets import TargetRequest
-
-    data_dir = Path(options["data_dir"]) if options["data_dir"] else None
-    return TargetRequest(name, custom_data_from_options(options), data_dir, options["pseudo_classes"])
-
-
 def _build_request(options: Mapping[str, Any]) -> "RankRequest":
     from modgap.ranking.score import ErrorOptions
     from modgap.ranking.scores import score_names
@@ -286,31 +280,9 @@ def _build_backend(options: Mapping[str, Any]) -> "Backend":
     return Backend(options["backend"], options["jobs"], options["address"], cluster_options)
 
 
-def _write_ranking(ranking: "Ranking", folder: Path | None, formats: Sequence[str], *, as_json: bool) -> None:
-    """Write the results to the folder and print them, and then draw the figure."""
-    if folder:
-        from modgap.ranking.report import write_results
-
-        print_written(write_results(ranking, folder))
-    if as_json:
-        from modgap.ranking.report import to_json
-
-        click.echo(to_json(ranking))
-    else:
-        from modgap.ranking.answer import ranking_answer
-
-        _print_answer(ranking_answer(ranking), {f"{stage}: ": counts for stage, counts in ranking.jobs.items()})
-    if folder:
-        from modgap.ranking.figures import planned_figures
-
-        draw_figures(planned_figures(ranking), folder, formats)
-
-
-def _print_answer(answer: "Answer", jobs: Mapping[str, tuple[int, int, int]]) -> None:
-    """Print an answer, and how many jobs of each stage were computed."""
-    print_answer(answer)
-    print_line()
-    print_text(f"jobs: {'; '.join(f'{stage}{_job_counts(*counts)}' for stage, counts in jobs.items())}")
+def _describe_jobs(jobs: Mapping[str, tuple[int, int, int]]) -> str:
+    """Return the sentence that says how many jobs of each stage were computed."""
+    return f"jobs: {'; '.join(f'{stage}{_job_counts(*counts)}' for stage, counts in jobs.items())}"
 
 
 def _job_counts(computed: int, cached: int, failed: int) -> str:

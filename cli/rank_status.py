@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from modgap.cli.output import print_line, print_table
-from modgap.errors import InputError
-from modgap.formatting import count, format_duration
+from modgap.errors import InputError, count, format_duration
 from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def _print_status(folder: Path) -> None:
 
 
 def _print_finished(folder: Path) -> None:
-    from modgap.matrix.formats import RECORD as MATRIX
+    from modgap.ranking.matrix.formats import RECORD as MATRIX
     from modgap.ranking.report import RECORD
     from modgap.storage.json_records import read_json
 

@@ -24,6 +24,6 @@ def report(folder: str) -> None:
 
     The page loads nothing from outside. It can be sent, printed, and read on a phone.
     """
-    from modgap.report_page.write import write_page
+    from modgap.api.pages.write import write_page
 
     print_line(str(write_page(expand_user(folder))))

@@ -30,7 +30,7 @@ def scores(name: str | None) -> None:
 
 
 def _list_scores() -> None:
-    from modgap.installed_packages import BUILT_IN
+    from modgap.process.installed_packages import BUILT_IN
     from modgap.ranking.scores import DEFAULT_RANKING_SCORES, get_score, score_names, score_origin
 
     rows = []

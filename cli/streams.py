@@ -5,8 +5,7 @@ import os
 import sys
 
 from modgap.cli.commands import name_options
-from modgap.errors import InputError
-from modgap.formatting import printable
+from modgap.errors import InputError, printable
 
 __all__ = ["discard_output", "prepare_streams", "print_error"]
 

@@ -36,7 +36,7 @@ def targets(name: str | None) -> None:
     as a target. The end of the list explains how.
     """
     from modgap.errors import CUSTOM_DATA_FORMATS
-    from modgap.installed_packages import BUILT_IN
+    from modgap.process.installed_packages import BUILT_IN
     from modgap.targets import load_manifest, manifest_names, manifest_origin, named_manifest
 
     if name:

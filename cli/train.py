@@ -11,7 +11,6 @@ from modgap.cli.completion import complete_folders, complete_methods, complete_t
 from modgap.cli.groups import example
 from modgap.cli.options import (
     check_minimums,
-    custom_data_from_options,
     custom_data_options,
     data_dir_option,
     device_option,
@@ -23,6 +22,7 @@ from modgap.cli.options import (
     sample_request,
     seed_option,
     source_option,
+    target_request,
     weights_option,
 )
 from modgap.cli.output import log_to_stderr, print_answer, progress_bars
@@ -135,8 +135,6 @@ def train(**options: Any) -> None:
 
 
 def _train_request(options: dict[str, Any]) -> "TrainRequest":
-    from pathlib import Path
-
     from modgap.transfer.train import TrainRequest
 
     samples = sample_request(options)
@@ -144,14 +142,11 @@ def _train_request(options: dict[str, Any]) -> "TrainRequest":
     return TrainRequest(
         method=options["method"],
         source=options["source"] or "",
-        target=options["target"],
+        target=target_request(options["target"], options),
         overrides=options["settings"],
         protocol=options["protocol"],
         samples=samples,
         weights=options["weights"],
-        custom_data=custom_data_from_options(options),
-        data_dir=Path(options["data_dir"]) if options["data_dir"] else None,
-        pseudo_classes=options["pseudo_classes"],
     )
 
 

@@ -55,7 +55,7 @@ if all(os.path.exists(os.path.join(_CHECKOUT, name)) for name in ("pyproject.tom
 def __getattr__(name: str) -> object:
     """Import a public function when it is first used, and read the version when it is asked for."""
     if name == "__version__":
-        from modgap.version import installed_version
+        from modgap.storage.algorithms import installed_version
 
         return installed_version()
     if name not in _MODULES:

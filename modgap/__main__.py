@@ -8,7 +8,7 @@ if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
 
 import os
 
-from modgap.process_end import handle_signals, raise_on_signals
+from modgap.process.end import handle_signals, raise_on_signals
 
 __all__ = ["main"]
 

@@ -1,16 +1,27 @@
-"""Errors that a user can act on: the problem, what was expected, and the way out."""
+"""Errors that a user can act on, the progress of long work, and the counts, sizes and names in messages.
+
+An error says what is wrong, what was expected, and the way out.
+"""
 
 import difflib
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Callable, Iterable
 
 __all__ = [
+    "CONTROL_PREFIX",
     "CUSTOM_DATA_FORMATS",
     "InputError",
+    "Progress",
     "UsageError",
     "check_maximum",
     "check_minimum",
+    "count",
     "first_line",
+    "format_bytes",
+    "format_duration",
+    "printable",
     "unknown_name",
+    "visible_name",
 ]
 
 CUSTOM_DATA_FORMATS = (
@@ -18,12 +29,24 @@ CUSTOM_DATA_FORMATS = (
     "or a folder of class sub-folders of images or sounds"
 )
 """The forms of custom data, for messages; defined here so that a command's help need not import the targets."""
+CONTROL_PREFIX = "random:"
+"""Beginning of the name of a control: the same architecture as a pretrained source, with random weights."""
 
-
+Progress = Callable[[str, float], None]
+"""A function of the name of a stage, and of the fraction of its work, in [0, 1], done since the last call."""
 MIN_SIMILARITY = 0.6
 """Smallest similarity of a name that an error suggests, from 0 to 1. With 0.5, names of other things are suggested."""
 MAX_LISTED = 100
 """Largest number of valid names that an error lists."""
+UNITS = ((10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
+LONGEST_NAME = 80
+"""Number of characters above which a name is shortened."""
+HIDDEN_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+"""Unicode categories of control, direction, private and unassigned characters and line separators."""
+TERMINAL_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode categories of control characters, of bytes that are no text, and of line separators."""
+DIRECTION_CHARACTERS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Characters that change the direction of the text after them."""
 
 
 class InputError(ValueError):
@@ -106,3 +129,92 @@ def first_line(error: BaseException) -> str:
         ('no space', 'EOFError')
     """
     return next(iter(str(error).splitlines()), "") or type(error).__name__
+
+
+def format_bytes(size: int) -> str:
+    """Format a number of bytes with a decimal unit.
+
+    Example:
+        >>> format_bytes(26_100_000_000), format_bytes(2_400_000), format_bytes(1_500), format_bytes(1)
+        ('26.1 GB', '2.4 MB', '1.5 kB', '1 byte')
+    """
+    for unit, name in UNITS:
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return count(size, "byte")
+
+
+def format_duration(seconds: float) -> str:
+    """Format a time in its largest fitting unit.
+
+    Example:
+        >>> format_duration(12.3), format_duration(600), format_duration(9000)
+        ('12 s', '10 min', '2.5 h')
+    """
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def count(number: int, singular: str, plural: str | None = None) -> str:
+    """Format a number of things, with the noun in the singular for one.
+
+    Args:
+        number: Number of things.
+        singular: The noun in the singular.
+        plural: The noun in the plural; None appends an s.
+
+    Example:
+        >>> count(1, "entry", "entries"), count(0, "entry", "entries"), count(1200, "sample")
+        ('1 entry', '0 entries', '1,200 samples')
+    """
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def visible_name(name: str, longest: int = LONGEST_NAME) -> str:
+    """Return a name that is safe to show: hidden characters as their numbers, and long names shortened in the middle.
+
+    Args:
+        name: Name that comes from a user or a model hub.
+        longest: Largest number of characters.
+
+    Example:
+        >>> visible_name("vit" + chr(0x202E) + "b"), visible_name("abcdefghij", 7)
+        ('vit‹U+202E›b', 'abc…hij')
+    """
+    shown = "".join(_visible_character(character) for character in name)
+    if len(shown) <= longest:
+        return shown
+    kept = longest - 1
+    return f"{shown[: kept - kept // 2]}…{shown[len(shown) - kept // 2 :]}"
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """Return text that a terminal shows as it is: control characters and those that change the direction as numbers.
+
+    A class name, a path or an error may contain them. They would move the cursor, change the title of the window, write
+    to the clipboard, or show a name in another order.
+
+    Args:
+        text: Text, any part of which may come from data, from a host or from a library.
+        lines: True to keep line breaks and tabs.
+
+    Example:
+        >>> printable("cat" + chr(27) + "[2J"), printable("a" + chr(10) + "b"), printable("naïve 猫")
+        ('cat‹U+001B›[2J', 'a‹U+000A›b', 'naïve 猫')
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_shown_character(character, lines) for character in text)
+
+
+def _shown_character(character: str, lines: bool) -> str:
+    if lines and character in "\n\t":
+        return character
+    hidden = unicodedata.category(character) in TERMINAL_CATEGORIES or character in DIRECTION_CHARACTERS
+    return f"‹U+{ord(character):04X}›" if hidden else character
+
+
+def _visible_character(character: str) -> str:
+    hidden = unicodedata.category(character) in HIDDEN_CATEGORIES
+    return f"‹U+{ord(character):04X}›" if hidden else character

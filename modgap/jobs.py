@@ -21,13 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError, UsageError, check_minimum, first_line
-from modgap.forward.batched_inference import choose_device
-from modgap.process_end import end_with_parent
-from modgap.resources import available_cores, share_heap
+from modgap.process.end import end_with_parent
+from modgap.process.resources import available_cores, choose_device, share_heap
 from modgap.storage.atomic_files import temporary_path
 from modgap.storage.locks import lock_first_free, unlock
-from modgap.storage.paths import SHARED_CACHE, cache_folder
-from modgap.targets.download.data_directory import data_folder
+from modgap.storage.paths import SHARED_CACHE, cache_folder, data_folder
 
 __all__ = [
     "BACKENDS",

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.markers import MarkerStyle
 
-from modgap.figures.intervals import INTERVALS
+from modgap.answers.figures.intervals import INTERVALS
 
 __all__ = ["all_text", "assert_readable", "bands", "intervals", "marks", "visible_texts"]
 

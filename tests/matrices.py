@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from modgap.matrix.comparison import compare_over_targets, compare_scores, ranks_of
-from modgap.matrix.result import Column, Matrix, Measure, Row
+from modgap.ranking.matrix.over_targets import compare_over_targets, compare_scores, ranks_of
+from modgap.ranking.matrix.result import Column, Matrix, Measure, Row
 
 KINDS = ("image", "text", "audio", "series")
 

@@ -17,8 +17,8 @@ from safetensors.numpy import load_file
 from modgap.distortion.encoders import Encoder, FeatureRequest, compute_features
 from modgap.errors import UsageError
 from modgap.forward.logits import LogitsRequest, source_logits
+from modgap.forward.pooled_layers import OUTPUT
 from modgap.forward.sample_request import SampleRequest
-from modgap.models.pooled_layers import OUTPUT
 from modgap.ranking.extraction import extract
 from modgap.ranking.source_outputs import load_source_outputs
 from modgap.sources import open_source

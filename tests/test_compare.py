@@ -18,13 +18,12 @@ from scipy import stats
 import modgap as package
 from modgap.answers.latex import escape_latex
 from modgap.answers.text import answer_text
-from modgap.comparison.answer import comparison_answer, letters
-from modgap.comparison.comparable import collect_targets
-from modgap.comparison.error_table import table_of_arrays
-from modgap.comparison.systems import compare_systems, difference_over_targets
-from modgap.discrepancy.report import write_results
 from modgap.distortion.report import probe_sample_file
 from modgap.errors import InputError, UsageError
+from modgap.ranking.comparison.answer import comparison_answer, letters
+from modgap.ranking.comparison.comparable import collect_targets
+from modgap.ranking.comparison.error_table import table_of_arrays
+from modgap.ranking.comparison.systems import compare_systems, difference_over_targets
 from modgap.statistics import sample_file
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SampleFile, numbered_sample_file, read_sample_file, write_sample_file
@@ -68,7 +67,7 @@ def folders_of_options(logits, tmp_path_factory):
         settings = {"trials": 50, "permutations": 0, "threads": 1, "splits": 10, "estimators": ("search", "soft")}
         array = clear if is_clear else noisy
         result = package.estimate(array[:n_samples], labels[:n_samples], **{**settings, **options})
-        write_results(result, folder)
+        result.write(folder)
         return folder
 
     return folder_of
@@ -291,7 +290,7 @@ def test_sources_that_have_copies_of_samples_are_compared_over_the_units_of_both
             folder = tmp_path / f"{name}-{weight}-{groups is None}"
             folder.mkdir()
             results.append(package.estimate(array, logits[2], groups=groups, weight=weight, **options))
-            write_results(results[-1], folder)
+            results[-1].write(folder)
             folders.append(folder)
         expected = (87, "sample") if groups is None else (42, "group")
         for compared in (package.compare(*results), package.compare(*folders)):

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import modgap
+from modgap.answers.figures.files import write_figures
 from modgap.discrepancy import figures
 from modgap.errors import InputError, UsageError
-from modgap.figures.files import write_figures
 from modgap.ranking import scores
 from modgap.sources import aliases, open_source, sound
 from modgap.targets import open_target, readers

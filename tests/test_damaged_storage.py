@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from modgap.comparison.inputs import read_folder
+from modgap.api.pages.result_folder import read_result_folder
+from modgap.api.pages.write import write_page
 from modgap.errors import InputError, UsageError
-from modgap.report_page.result_folder import read_result_folder
-from modgap.report_page.write import write_page
+from modgap.ranking.comparison.inputs import read_folder
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SampleFile, write_sample_file
 from modgap.storage import array_formats

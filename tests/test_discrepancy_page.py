@@ -6,9 +6,9 @@ import re
 import numpy as np
 import pytest
 
+from modgap.api.pages.answer_pages import render_discrepancy
 from modgap.discrepancy import estimate
 from modgap.discrepancy.report import DiscrepancyReport
-from modgap.report_page.answer_pages import render_discrepancy
 from tests.test_report_page import assert_self_contained, visible_text
 
 

@@ -18,8 +18,8 @@ from modgap.distortion.grid import encoder_table, grid_cells, layer_grid
 from modgap.distortion.measurement import DistortionRequest, measure_distortion
 from modgap.distortion.report import DistortionResult
 from modgap.errors import InputError, UsageError
+from modgap.forward.pooled_layers import OUTPUT, block_names, layer_names
 from modgap.forward.sample_request import SampleRequest
-from modgap.models.pooled_layers import OUTPUT, block_names, layer_names
 from modgap.sources import open_source
 from modgap.storage.json_records import format_json
 from modgap.transfer.run_folder import open_run, write_record

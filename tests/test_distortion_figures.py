@@ -7,8 +7,8 @@ import pytest
 
 from modgap.distortion.feature_figures import map_caption, map_grid, similarity_heat_map
 from modgap.distortion.grid import SimilarityGrid
-from modgap.distortion.tsne_maps import MapQuality, TsneMap
 from modgap.errors import InputError, UsageError
+from modgap.probes.tsne_maps import MapQuality, TsneMap
 from tests.figure_checks import all_text, assert_readable
 
 PARAMETERS = {

@@ -8,6 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 
 import modgap
+from modgap.answers.figures.files import save_figure
+from modgap.answers.figures.labels import spread_labels
+from modgap.answers.figures.style import title_lines
 from modgap.discrepancy import result as results
 from modgap.discrepancy.class_errors import classes_csv
 from modgap.discrepancy.figures import (
@@ -36,9 +39,6 @@ from modgap.distortion.grid import grid_cells
 from modgap.distortion.probe_cross_validation import FewShotCurve
 from modgap.distortion.probe_figures import few_shot_caption, few_shot_figure, probe_caption, probe_figure
 from modgap.errors import InputError, UsageError
-from modgap.figures.files import save_figure
-from modgap.figures.labels import spread_labels
-from modgap.figures.style import title_lines
 from modgap.ranking.figures import figure_title, ranking_caption, ranking_figure
 from modgap.ranking.recommendation import headline, judge
 from modgap.ranking.scores import get_score

@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from modgap import resources
-from modgap.resources import reused_memory, share_heap
+from modgap.process import resources
+from modgap.process.resources import reused_memory, share_heap
 
 SIZE = 64 << 20
 TIMES = 8
@@ -16,7 +16,7 @@ PAGE = 4096
 START = f"""
 import resource, threading
 import numpy as np
-from modgap.resources import reused_memory, share_heap
+from modgap.process.resources import reused_memory, share_heap
 
 def allocate():
     for _ in range({TIMES}):

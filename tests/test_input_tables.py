@@ -13,8 +13,8 @@ import modgap
 from modgap.api.discrepancy import measure_logits_file
 from modgap.cli.commands import name_options
 from modgap.errors import InputError
+from modgap.labels.user_arrays import number_labels
 from modgap.targets import open_target
-from modgap.user_arrays import number_labels
 
 TEXT = (Path(__file__).parents[1] / "docs" / "inputs.md").read_text(encoding="utf-8")
 N = 12

@@ -64,7 +64,7 @@ def test_a_manifest_that_names_no_top_level_package_is_refused(hostile, package)
 
 @pytest.mark.parametrize("package", ["victim.sub", "a-b", "victim\n"])
 def test_only_a_top_level_name_is_looked_up(package):
-    from modgap.installed_packages import find_package_folder
+    from modgap.process.installed_packages import find_package_folder
 
     with pytest.raises(ValueError, match="is not the import name of a top-level package"):
         find_package_folder(package)
@@ -79,7 +79,7 @@ def test_a_package_in_the_current_folder_counts_as_not_installed(hostile, monkey
 
 
 def test_an_installed_package_is_found_without_importing_it(hostile, tmp_path, monkeypatch):
-    from modgap.installed_packages import find_package_folder
+    from modgap.process.installed_packages import find_package_folder
 
     leave_trace(tmp_path / "site" / "harmless_data" / "__init__.py")
     monkeypatch.syspath_prepend(str(tmp_path / "site"))

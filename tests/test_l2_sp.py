@@ -8,7 +8,7 @@ from torch import nn
 
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
-from modgap.targets import open_target
+from modgap.targets import TargetRequest, open_target
 from modgap.transfer.loop import build_optimizer
 from modgap.transfer.losses import task_loss
 from modgap.transfer.method import Objective
@@ -75,7 +75,7 @@ def test_a_larger_weight_keeps_the_encoder_nearer_to_the_source(tmp_path):
     distances = []
     for weight in (0, 1, 100):
         request = TrainRequest(
-            "l2-sp", "vit-fashion", "digits", overrides=(f"stage2.anchor={weight}", "stage2.epochs=2"),
+            "l2-sp", "vit-fashion", TargetRequest("digits"), overrides=(f"stage2.anchor={weight}", "stage2.epochs=2"),
             samples=SampleRequest(limit=100),
         )  # fmt: skip
         run = train(request, tmp_path / str(weight))

@@ -7,7 +7,7 @@ from modgap.discrepancy.held_out import fold_confusion, fold_errors, fold_predic
 from modgap.discrepancy.problem import Problem
 from modgap.discrepancy.soft import Labeling
 from modgap.errors import InputError, UsageError
-from modgap.label_space import row_numbers
+from modgap.labels.label_space import row_numbers
 from modgap.statistics.masks import Masks
 from modgap.statistics.permutations import permute_samples
 from modgap.statistics.splits import Splits

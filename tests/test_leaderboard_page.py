@@ -9,12 +9,12 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from modgap.formatting import csv_text
-from modgap.matrix.answer import headline, judge_matrix
-from modgap.matrix.comparison import compare_over_targets, ranks_of
-from modgap.matrix.formats import to_dict, to_json
-from modgap.report_page.leaderboard_page import render_leaderboard
-from modgap.report_page.write import write_page
+from modgap.answers.formatting import csv_text
+from modgap.api.pages.leaderboard_page import render_leaderboard
+from modgap.api.pages.write import write_page
+from modgap.ranking.matrix.answer import headline, judge_matrix
+from modgap.ranking.matrix.formats import to_dict, to_json
+from modgap.ranking.matrix.over_targets import compare_over_targets, ranks_of
 from tests.matrices import make_matrix, make_measure
 from tests.test_report_page import assert_self_contained, visible_text
 
@@ -44,7 +44,7 @@ def example(n_sources=6, n_controls=2, n_targets=7, names=None):
 
 @pytest.mark.skipif(NODE is None, reason="needs node")
 def test_cells_of_a_copied_table_are_those_of_a_file():
-    script = files("modgap.report_page").joinpath("common.js").read_text()
+    script = files("modgap.api.pages").joinpath("common.js").read_text()
     function = script[script.index("function csvCell") : script.index("function latexCell")]
     cells = ["-1", "+2.5e3", "-inf", "=1+1", "-x", "a,b", "@x", "'-1"]
     code = f"{function} console.log({json.dumps(cells)}.map(csvCell).join())"
@@ -121,7 +121,7 @@ def test_where_targets_have_different_scores_each_is_named():
 
 
 def test_the_script_has_no_statistics():
-    script = files("modgap.report_page").joinpath("leaderboard.js").read_text(encoding="utf-8")
+    script = files("modgap.api.pages").joinpath("leaderboard.js").read_text(encoding="utf-8")
     for name in ("holm", "pValue", "signTest", "midRanks", "median", "Math.exp", "Math.log"):
         assert name not in script
 
@@ -163,7 +163,7 @@ def test_a_filter_hides_ranks_and_gives_the_command_of_the_rest(rows, targets, e
         "rows": [{"kind": "source", "argument": "a"}, {"kind": "source", "argument": "b"}, {"kind": "control"}],
         "targets": [{"argument": "t"}, {"argument": "'u v'"}],
     }
-    script = files("modgap.report_page").joinpath("leaderboard.js").read_text(encoding="utf-8")
+    script = files("modgap.api.pages").joinpath("leaderboard.js").read_text(encoding="utf-8")
     functions = script[script.index("function isFiltered") : script.index("function update")]
     program = PROGRAM % (json.dumps(data), rows, targets, functions)
     done = subprocess.run([NODE, "-e", program], capture_output=True, text=True, check=True)

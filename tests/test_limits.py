@@ -65,7 +65,7 @@ def test_a_gzip_bomb_of_columns_is_refused_while_it_is_read(tmp_path, small_limi
 
 
 def test_the_ratio_names_its_own_limit(tmp_path, monkeypatch):
-    from modgap import limits
+    from modgap.storage import limits
 
     monkeypatch.setattr(limits, "FREE_UNPACKED_BYTES", 1000)
     monkeypatch.setenv("MODGAP_MAX_UNPACK_RATIO", "10")
@@ -254,7 +254,7 @@ def test_a_download_of_unknown_size_has_a_limit(modgap, serve, tmp_path, monkeyp
 
 @pytest.mark.parametrize("text", ["many", "0", "-1", "nan", "inf", "1e400"])
 def test_an_invalid_limit_is_named(monkeypatch, text):
-    from modgap.limits import IMAGE_PIXELS
+    from modgap.storage.limits import IMAGE_PIXELS
 
     monkeypatch.setenv("MODGAP_MAX_PIXELS", text)
     with pytest.raises(UsageError, match=rf"MODGAP_MAX_PIXELS is '{text}'. Expected a number of pixels, at least 1."):
@@ -262,14 +262,14 @@ def test_an_invalid_limit_is_named(monkeypatch, text):
 
 
 def test_a_limit_may_be_written_with_an_exponent(monkeypatch):
-    from modgap.limits import IMAGE_PIXELS
+    from modgap.storage.limits import IMAGE_PIXELS
 
     monkeypatch.setenv("MODGAP_MAX_PIXELS", "2.5e8")
     assert IMAGE_PIXELS.value == 250_000_000
 
 
 def test_the_documentation_has_all_limits_with_their_defaults():
-    from modgap.limits import LIMITS
+    from modgap.storage.limits import LIMITS
 
     rows = [line.strip("| \n").split(" | ") for line in DOCS.read_text().splitlines() if line.startswith("| `MODGAP_")]
     assert rows == [[f"`{one.variable}`", f"{one.default:,} {one.unit}", one.meaning] for one in LIMITS]

@@ -11,7 +11,7 @@ import torch
 from modgap.errors import InputError
 from modgap.forward.batched_inference import load_ahead
 from modgap.inputs.representations import chunk_spans, log_mel_spectrograms
-from modgap.targets import open_target
+from modgap.targets import TargetRequest, open_target
 from modgap.targets.manifest import LogMel, load_manifest
 from modgap.targets.samples import PartialSamples
 from modgap.targets.sound import SoundFiles
@@ -120,7 +120,9 @@ def test_batches_on_a_device_keep_their_parts():
 
 def run(folder: Path, target: str, workers: int, **options) -> dict[str, bytes]:
     settings = ("stage2.epochs=2", "stage2.batch_size=8", f"loader_workers={workers}", "stage2.learning_rate=1e-3")
-    done = train(TrainRequest("finetune", "vit-fashion", target, (*settings, *options.get("more", ()))), folder)
+    done = train(
+        TrainRequest("finetune", "vit-fashion", TargetRequest(target), (*settings, *options.get("more", ()))), folder
+    )
     return {name: (done.folder / name).read_bytes() for name in ("model.safetensors", "samples.npz")}
 
 
@@ -151,8 +153,8 @@ def test_batches_of_sound_have_the_same_bits_for_any_number_of_workers(tmp_path)
 
 def test_run_may_be_resumed_with_another_number_of_workers(tmp_path):
     target = str(target_file(tmp_path, "classification", samples=60))
-    first = TrainRequest("finetune", "vit-fashion", target, ("stage2.epochs=1", "loader_workers=1"))
+    first = TrainRequest("finetune", "vit-fashion", TargetRequest(target), ("stage2.epochs=1", "loader_workers=1"))
     train(first, tmp_path / "run")
-    again = TrainRequest("finetune", "vit-fashion", target, ("stage2.epochs=1", "loader_workers=2"))
+    again = TrainRequest("finetune", "vit-fashion", TargetRequest(target), ("stage2.epochs=1", "loader_workers=2"))
     assert train(again, tmp_path / "run", resume=True).finished
     assert json.loads((tmp_path / "run" / "run.json").read_text())["recipe"]["loader_workers"] == 1

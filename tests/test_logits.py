@@ -11,6 +11,7 @@ from modgap.forward import batched_inference
 from modgap.forward.batched_inference import ModelRunner
 from modgap.forward.logits import LogitsRequest, read_logits_file, source_logits
 from modgap.forward.sample_request import SampleRequest
+from modgap.process.resources import choose_device
 from modgap.sources import open_source
 from modgap.storage import cache
 from modgap.targets import open_target
@@ -157,8 +158,8 @@ def test_too_few_source_classes_is_known_before_the_model_runs(small_images, tmp
 
 def test_unknown_device_names_the_ones_there_are():
     with pytest.raises(UsageError, match=r"Available devices: .*cpu"):
-        batched_inference.choose_device("tpu")
-    assert batched_inference.choose_device("auto").type in ("cuda", "mps", "cpu")
+        choose_device("tpu")
+    assert choose_device("auto").type in ("cuda", "mps", "cpu")
 
 
 def test_own_logits_file(own_logits, tmp_path):

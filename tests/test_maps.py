@@ -12,8 +12,8 @@ from sklearn.metrics import silhouette_score
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
-from modgap.distortion.tsne_maps import map_quality, tsne_maps
 from modgap.errors import InputError, UsageError
+from modgap.probes.tsne_maps import map_quality, tsne_maps
 
 SHORT = {"iterations": (60, 60)}
 
@@ -51,7 +51,7 @@ def test_a_seed_gives_the_same_bits_for_any_number_of_threads(initialization):
 CHILD = """
 import hashlib, sys
 import numpy as np
-from modgap.distortion import tsne_maps
+from modgap.probes import tsne_maps
 x = np.random.default_rng(0).standard_normal((700, 300)) * np.linspace(1, 3, 300)
 for tsne_maps.GRID_FROM in (1, 10_000):
     found = tsne_maps.tsne_maps({"a": x}, np.arange(700) % 3, threads=int(sys.argv[1]), iterations=(20, 20))["a"]
@@ -289,6 +289,6 @@ def test_quality_of_a_map_of_other_samples_raises_an_error():
 
 
 def test_import_does_not_load_opentsne_or_scikit_learn():
-    code = "import sys, modgap.distortion.tsne_maps; print('openTSNE' in sys.modules, 'sklearn' in sys.modules)"
+    code = "import sys, modgap.probes.tsne_maps; print('openTSNE' in sys.modules, 'sklearn' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

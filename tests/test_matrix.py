@@ -13,11 +13,11 @@ import modgap
 from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
-from modgap.matrix.answer import judge_matrix, verdict_answer
-from modgap.matrix.comparison import compare_over_targets, compare_scores, sign_test_p_values, targets_needed
-from modgap.matrix.formats import to_csv, to_json, to_latex
-from modgap.matrix.rankings import list_row_jobs, rank_targets, targets_of_names
 from modgap.ranking import jobs as rank_jobs
+from modgap.ranking.matrix.answer import judge_matrix, verdict_answer
+from modgap.ranking.matrix.formats import to_csv, to_json, to_latex
+from modgap.ranking.matrix.over_targets import compare_over_targets, compare_scores, sign_test_p_values, targets_needed
+from modgap.ranking.matrix.rankings import list_row_jobs, rank_targets, targets_of_names
 from modgap.ranking.plan import plan_ranking
 from modgap.ranking.rank import rank
 from modgap.ranking.types import RankRequest

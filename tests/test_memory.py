@@ -6,17 +6,17 @@ import sys
 import numpy as np
 import pytest
 
-from modgap import resources
 from modgap.errors import InputError
-from modgap.resources import available_memory, check_memory
+from modgap.storage import limits
+from modgap.storage.limits import available_memory, check_memory
 from modgap.targets import CustomData, open_target
 
 
 @pytest.fixture
 def little_memory(monkeypatch):
     """Leave 1 kB, and compare files of any size."""
-    monkeypatch.setattr(resources, "available_memory", lambda: 1000)
-    monkeypatch.setattr(resources, "UNCHECKED_BYTES", 0)
+    monkeypatch.setattr(limits, "available_memory", lambda: 1000)
+    monkeypatch.setattr(limits, "UNCHECKED_BYTES", 0)
 
 
 def write(path):
@@ -53,19 +53,19 @@ def test_logits_of_torch_that_do_not_fit_are_refused(tmp_path, modgap, little_me
 
 def test_the_memory_that_is_left_is_the_smallest_of_machine_container_and_limit(tmp_path, monkeypatch):
     (tmp_path / "meminfo").write_text("MemTotal: 900 kB\nMemAvailable:  500 kB\n")
-    monkeypatch.setattr(resources, "MACHINE", tmp_path / "meminfo")
-    monkeypatch.setattr(resources, "CGROUP", tmp_path)
-    monkeypatch.setattr(resources, "_left_by_limit", lambda: None)
+    monkeypatch.setattr(limits, "MACHINE", tmp_path / "meminfo")
+    monkeypatch.setattr(limits, "CGROUP", tmp_path)
+    monkeypatch.setattr(limits, "_left_by_limit", lambda: None)
     assert available_memory() == 512_000
     (tmp_path / "memory.max").write_text("700000\n")
     (tmp_path / "memory.current").write_text("400000\n")
     assert available_memory() == 300_000
     (tmp_path / "memory.max").write_text("max\n")
     assert available_memory() == 512_000
-    monkeypatch.setattr(resources, "_left_by_limit", lambda: -5)
+    monkeypatch.setattr(limits, "_left_by_limit", lambda: -5)
     assert available_memory() == 0
     (tmp_path / "meminfo").unlink()
-    monkeypatch.setattr(resources, "_left_by_limit", lambda: None)
+    monkeypatch.setattr(limits, "_left_by_limit", lambda: None)
     assert available_memory() is None
     check_memory("x", 10**18)
 
@@ -74,7 +74,7 @@ def test_the_memory_that_is_left_is_the_smallest_of_machine_container_and_limit(
 def test_a_limit_of_address_space_counts():
     code = (
         "import resource; resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30)); "
-        "from modgap.resources import available_memory; print(available_memory() < 1 << 30)"
+        "from modgap.storage.limits import available_memory; print(available_memory() < 1 << 30)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.stdout == "True\n", done.stderr

@@ -8,7 +8,7 @@ import pytest
 
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
-from modgap.targets import open_target
+from modgap.targets import TargetRequest, open_target
 from modgap.transfer.checkpoint import RunFiles
 from modgap.transfer.train import train, train_in_memory
 from modgap.transfer.train_request import TrainRequest
@@ -38,7 +38,7 @@ def test_the_bits_are_those_of_a_run_in_a_folder(tmp_path, method):
     settings = SETTINGS
     if method == "mona":
         settings = (*settings, *MONA, f"stage1.surrogate={surrogate_file(tmp_path)}")
-    request = TrainRequest(method, "vit-fashion", str(path), settings, samples=SampleRequest(seed=3))
+    request = TrainRequest(method, "vit-fashion", TargetRequest(str(path)), settings, samples=SampleRequest(seed=3))
     done = train(replace(request, overrides=(*settings, "stage2.keep_epochs=[1, 3]")), tmp_path / "run")
     data = read_target_data(open_target(str(path)), seed=3)
     seen = outputs_in_memory(request, data, (1, 3))
@@ -54,7 +54,7 @@ def test_the_bits_are_those_of_a_run_in_a_folder(tmp_path, method):
 
 def test_only_the_given_samples_are_trained_on(tmp_path):
     path = target_file(tmp_path, "classification")
-    request = TrainRequest("finetune", "vit-fashion", str(path), SETTINGS)
+    request = TrainRequest("finetune", "vit-fashion", TargetRequest(str(path)), SETTINGS)
     data = read_target_data(open_target(str(path)))
     first, second = data.train[::2], data.train[1::2]
     halves = replace(data, train=first, validation=second, test=second)
@@ -67,7 +67,7 @@ def test_only_the_given_samples_are_trained_on(tmp_path):
 def test_the_best_weights_stay_in_memory(tmp_path):
     path = target_file(tmp_path, "classification")
     settings = (*SETTINGS[:2], "stage2.learning_rate=1e-3")
-    request = TrainRequest("finetune", "vit-fashion", str(path), settings)
+    request = TrainRequest("finetune", "vit-fashion", TargetRequest(str(path)), settings)
     kept = []
     plain = RunFiles.best_weights
     data = read_target_data(open_target(str(path)))

@@ -12,10 +12,10 @@ from modgap.cli.commands import COMMANDS, load_command, name_options
 
 MODULES = sorted(Path("modgap").rglob("*.py"))
 ANSWERS = (
-    "comparison/answer.py",
     "discrepancy/verdict.py",
     "distortion/answer.py",
-    "matrix/answer.py",
+    "ranking/comparison/answer.py",
+    "ranking/matrix/answer.py",
     "ranking/recommendation.py",
     "transfer/answer.py",
 )

@@ -11,7 +11,7 @@ from torch import nn
 
 from modgap import measure
 from modgap.errors import InputError, UsageError
-from modgap.installed_packages import find_package_folder
+from modgap.process.installed_packages import find_package_folder
 from modgap.sources import HeadlessError, open_control, open_source
 from modgap.sources.onnx import handle
 

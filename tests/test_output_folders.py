@@ -11,10 +11,10 @@ import sys
 import numpy as np
 import pytest
 
+from modgap.answers.formatting import plain_text
 from modgap.discrepancy import figures
 from modgap.discrepancy.class_errors import classes_csv, confusion_csv
 from modgap.errors import InputError
-from modgap.formatting import plain_text
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder, output_folder
 from modgap.transfer.run_folder import exclusive_run
 from modgap.transfer.trained_model import Predictions, write_predictions

@@ -68,7 +68,7 @@ def test_a_source_learns_the_training_samples(tmp_path, name, image):
 
     # The largest source takes long for an epoch, and learns in the first few.
     later = [2, 4] if name == "ppocr" else [6, 9, 12]
-    request = TrainRequest("finetune", name, str(path), (*settings, f"stage2.epochs={later[-1]}"))
+    request = TrainRequest("finetune", name, TargetRequest(str(path)), (*settings, f"stage2.epochs={later[-1]}"))
     train_in_memory(request, source, data, [1, *later], watch)
     assert min(losses[epoch] for epoch in later) < losses[1]
 
@@ -105,7 +105,7 @@ def test_samples_of_several_windows_serve_as_the_surrogate(tmp_path, method):
         settings = (*settings, "stage1.epochs=1", "stage1.batch_size=8")
     data = read_target_data(open_target(str(path), custom_data=CustomData(kind="series")))
     seen = []
-    request = TrainRequest(method, "crepe-tiny", str(path), settings)
+    request = TrainRequest(method, "crepe-tiny", TargetRequest(str(path)), settings)
     train_in_memory(request, source, data, [1], lambda epoch, model, evaluator: seen.append(epoch))
     assert seen == [1]
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from modgap.api.pages.ranking_page import render_ranking
 from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
@@ -19,7 +20,6 @@ from modgap.ranking.report import to_csv, to_dict
 from modgap.ranking.scores import PILOT
 from modgap.ranking.standings import compute_error_standings
 from modgap.ranking.types import Pilot, RankRequest, ScoreTable
-from modgap.report_page.ranking_page import render_ranking
 from modgap.sources import open_source
 from modgap.statistics.intervals import SampleErrors
 from modgap.targets import TargetRequest, open_target
@@ -80,7 +80,7 @@ def test_the_errors_are_those_of_trainings_on_one_half(sources, tmp_path):
         errors = []
         settings = (*SETTINGS, f"stage2.learning_rate={rate}")
         train_in_memory(
-            TrainRequest("finetune", VIT, str(path), settings, samples=SampleRequest(seed=seed)),
+            TrainRequest("finetune", VIT, TargetRequest(str(path)), settings, samples=SampleRequest(seed=seed)),
             load(VIT),
             replace(halves, validation=halves.validation[:1]),
             [PILOT_EPOCHS],

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from modgap.inputs import plugin_representations
-from modgap.installed_packages import find_package_folder
+from modgap.process.installed_packages import find_package_folder
 from modgap.ranking import scores
 from modgap.targets.named_manifests import _plugin_manifests
 from tests.commands import run_in_process

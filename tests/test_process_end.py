@@ -19,7 +19,7 @@ SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 
 AT_THE_START = """
 import os, signal
-from modgap.process_end import handle_signals
+from modgap.process.end import handle_signals
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, signal.default_int_handler)
 handle_signals()
@@ -31,7 +31,7 @@ import os, signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
 class Interrupt:
     def find_spec(self, name, *_):
-        if name == "modgap.process_end":
+        if name == "modgap.process.end":
             os.kill(os.getpid(), signal.SIGINT)
 sys.meta_path.insert(0, Interrupt())
 import modgap.__main__
@@ -41,8 +41,8 @@ AT_WORK = """
 import os, signal, sys, time
 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, signal.default_int_handler)
-import modgap.__main__, modgap.cli.main, modgap.process_end
-modgap.process_end.GRACE_SECONDS = 0.1
+import modgap.__main__, modgap.cli.main, modgap.process.end
+modgap.process.end.GRACE_SECONDS = 0.1
 def work(**options):
     try:
         os.kill(os.getpid(), {number})
@@ -103,7 +103,7 @@ def test_threads_of_libraries_that_fail_while_the_command_is_stopped_are_not_sho
     stopped = run(script.replace('        print("undone")', f"        {failing}; time.sleep(0.5)"))
     assert (stopped.returncode, stopped.stderr) == (130, "modgap: interrupted\n")
     # Without a signal, such an error is shown.
-    assert "KeyError: 5" in run(f"from modgap.process_end import handle_signals; handle_signals(); {failing}").stderr
+    assert "KeyError: 5" in run(f"from modgap.process.end import handle_signals; handle_signals(); {failing}").stderr
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)
@@ -142,7 +142,7 @@ def test_a_library_that_swallows_the_interrupt_does_not_keep_the_command():
 
 def test_a_signal_that_is_ignored_stays_ignored():
     done = run(
-        "import os, signal; signal.signal(1, signal.SIG_IGN); from modgap.process_end import handle_signals; "
+        "import os, signal; signal.signal(1, signal.SIG_IGN); from modgap.process.end import handle_signals; "
         "handle_signals(); os.kill(os.getpid(), 1); print('works')"
     )
     assert (done.returncode, done.stdout) == (0, "works\n")
@@ -152,7 +152,7 @@ PARENT = """
 import os, subprocess, sys
 child = '''
 import os, sys, time
-from modgap.process_end import end_with_parent
+from modgap.process.end import end_with_parent
 parent = int(sys.argv[1])
 if sys.argv[2] == "watches":
     end_with_parent(parent)

@@ -17,6 +17,8 @@ from scipy import stats
 
 import modgap
 from modgap import jobs as engine
+from modgap.api.pages.ranking_page import render_ranking
+from modgap.api.pages.write import write_page
 from modgap.errors import InputError, UsageError
 from modgap.forward import probe_head
 from modgap.forward.logits import LogitsRequest, source_logits
@@ -46,8 +48,6 @@ from modgap.ranking.standings import (
 from modgap.ranking.subsamples import SPREAD_FACTOR, subsample
 from modgap.ranking.surrogate_outputs import find_surrogate
 from modgap.ranking.types import CONTROL, RAW_VALUES, RankRequest
-from modgap.report_page.ranking_page import render_ranking
-from modgap.report_page.write import write_page
 from modgap.sources import open_source
 from modgap.statistics.intervals import estimate_mean
 from modgap.statistics.paired import paired_difference

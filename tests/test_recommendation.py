@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from modgap.formatting import visible_name
+from modgap.errors import visible_name
 from modgap.ranking import recommendation as v
 from modgap.ranking.answer import difference_texts, format_interval
 from modgap.ranking.checks import (

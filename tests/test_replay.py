@@ -12,7 +12,7 @@ from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.storage.json_records import read_json
-from modgap.targets import open_target
+from modgap.targets import TargetRequest, open_target
 from modgap.transfer.losses import task_loss
 from modgap.transfer.method import Objective
 from modgap.transfer.methods import find_unused_settings, get_method
@@ -96,7 +96,9 @@ def test_it_holds_more_of_the_source_than_fine_tuning(tmp_path):
     )
     ends = {}
     for method in ("finetune", "replay"):
-        request = TrainRequest(method, "vit-fashion", "digits", settings, samples=SampleRequest(limit=120))
+        request = TrainRequest(
+            method, "vit-fashion", TargetRequest("digits"), settings, samples=SampleRequest(limit=120)
+        )
         done = train(request, tmp_path / method)
         ends[method] = load_file(done.weights)
     lines = [json.loads(line) for line in (tmp_path / "replay" / "metrics.jsonl").read_text().splitlines()]
@@ -122,7 +124,11 @@ def test_an_update_has_both_batches(step):
 
 def test_a_missing_surrogate_is_noticed_before_the_training(tmp_path):
     request = TrainRequest(
-        "replay", "vit-fashion", "digits", ("stage1.surrogate=conll2003",), samples=SampleRequest(limit=60)
+        "replay",
+        "vit-fashion",
+        TargetRequest("digits"),
+        ("stage1.surrogate=conll2003",),
+        samples=SampleRequest(limit=60),
     )
     with pytest.raises(InputError, match="conll2003, the surrogate of stage 1"):
         train(request, tmp_path / "run")

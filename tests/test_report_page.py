@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modgap.api.pages.ranking_page import render_ranking
+from modgap.api.pages.write import write_page
 from modgap.discrepancy import estimate
-from modgap.discrepancy.report import DiscrepancyReport, write_results
+from modgap.discrepancy.report import DiscrepancyReport
 from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.recommendation import headline, judge, judgment_answer
 from modgap.ranking.report import to_dict, to_json
 from modgap.ranking.standings import compute_standings
 from modgap.ranking.types import JobCounts, Pilot, RankRequest
-from modgap.report_page.ranking_page import render_ranking
-from modgap.report_page.write import write_page
 from modgap.targets import CustomData, TargetRequest
 from tests.ranking_records import make_ranking
 
@@ -264,7 +264,7 @@ def make_discrepancy(n_classes=3, names=None):
 
 def test_the_page_of_a_discrepancy_has_the_errors_by_class_and_the_confusion_matrix(tmp_path):
     report = make_discrepancy(names=["</script>", "=1+1", 'a "b", c'])
-    write_results(report, tmp_path)
+    report.write(tmp_path)
     page = write_page(tmp_path).read_text()
     assert_self_contained(page)
     text = visible_text(page)
@@ -281,7 +281,7 @@ def test_the_page_of_a_discrepancy_has_the_errors_by_class_and_the_confusion_mat
 
 def test_a_confusion_matrix_of_many_classes_is_a_list_of_the_most_frequent_errors(tmp_path):
     report = make_discrepancy(30)
-    write_results(report, tmp_path)
+    report.write(tmp_path)
     page = write_page(tmp_path).read_text()
     assert '<table class="confusion">' not in page
     shares = re.search(r"Most frequent errors</bdi></h2>.*?</table>", page, re.DOTALL)[0]
@@ -302,7 +302,7 @@ def test_a_confusion_matrix_of_many_classes_is_a_list_of_the_most_frequent_error
 )
 def test_a_confusion_matrix_fits_its_page(tmp_path, n_classes, name, css_class):
     report = make_discrepancy(n_classes, [f"{name} {number}" for number in range(n_classes)])
-    write_results(report, tmp_path)
+    report.write(tmp_path)
     page = write_page(tmp_path).read_text()
     assert f'<table class="{css_class}">' in page
     assert ("A narrow screen shows the colors alone." in visible_text(page)) == ("many" in css_class)

@@ -4,11 +4,12 @@ import shutil
 
 import pytest
 
+from modgap.api.pages.answer_pages import read_log, render_run
+from modgap.api.pages.write import write_page
 from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
-from modgap.report_page.answer_pages import read_log, render_run
-from modgap.report_page.write import write_page
 from modgap.storage.json_records import read_json
+from modgap.targets import TargetRequest
 from modgap.transfer.run_folder import write_record
 from modgap.transfer.train import train
 from modgap.transfer.train_request import TrainRequest
@@ -20,7 +21,9 @@ from tests.test_report_page import HOSTILE, assert_self_contained, visible_text
 def finished_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page") / "run"
     settings = ("stage1.epochs=2", "stage2.epochs=3", "stage1.surrogate_samples=100", "stage1.surrogate_batch=20")
-    return train(TrainRequest("mona", "vit-fashion", "digits", settings, samples=SampleRequest(limit=60)), folder)
+    return train(
+        TrainRequest("mona", "vit-fashion", TargetRequest("digits"), settings, samples=SampleRequest(limit=60)), folder
+    )
 
 
 @pytest.fixture(name="record")

@@ -17,7 +17,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from modgap.discrepancy import estimate
 from modgap.errors import InputError, UsageError
-from modgap.label_space import label_space
+from modgap.labels.label_space import label_space
 from modgap.probes.ridge import STRENGTHS_PER_SAMPLE, cross_validated_ridge
 from modgap.ranking.cross_validation import REPEATS, assign_folds
 from modgap.ranking.score import ErrorOptions

@@ -6,9 +6,10 @@ from scipy.linalg import orthogonal_procrustes
 from scipy.spatial.distance import cdist, pdist, squareform
 from scipy.stats import kurtosis, t
 
-from modgap.distortion import arrays, hsic
+from modgap.distortion import hsic
 from modgap.distortion.similarity import SIMILARITIES, block_numbers, similarity
 from modgap.errors import InputError, UsageError
+from modgap.probes import feature_arrays
 
 CKA = ("linear_cka", "kernel_cka")
 
@@ -64,7 +65,7 @@ def test_kernel_cka_equals_the_naive_formula_for_any_block_size(share, monkeypat
     x, y = related(0)
     expected = naive_cka(gaussian(x, share), gaussian(y, share))
     whole = similarity("kernel_cka", x, y, bandwidth=share)
-    monkeypatch.setattr(arrays, "BLOCK_BYTES", 60 * 8 * 5 * 7)
+    monkeypatch.setattr(feature_arrays, "BLOCK_BYTES", 60 * 8 * 5 * 7)
     cut = similarity("kernel_cka", x, y, bandwidth=share)
     assert (whole.value, cut.value) == pytest.approx((expected, expected), abs=1e-12)
     assert cut.interval == pytest.approx(whole.interval, abs=1e-12)
@@ -246,7 +247,7 @@ def test_intervals_cover_the_true_value_about_as_often_as_they_claim(name):
 
 
 def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
-    monkeypatch.setattr(arrays, "BLOCK_BYTES", 200 * 8 * 5 * 16)
+    monkeypatch.setattr(feature_arrays, "BLOCK_BYTES", 200 * 8 * 5 * 16)
     x, y = related(0, 200)
     assert similarity("kernel_cka", x, y, threads=1) == similarity("kernel_cka", x, y, threads=3)
 

@@ -8,9 +8,9 @@ import pytest
 from scipy import stats
 
 from modgap.discrepancy import estimate, label_space
+from modgap.discrepancy.equal_groups import equal_group_rows
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.errors import InputError, UsageError
-from modgap.statistics.equal_groups import equal_group_rows
 from modgap.statistics.intervals import (
     SampleErrors,
     average_errors,

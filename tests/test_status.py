@@ -5,8 +5,8 @@ import time
 import pytest
 
 from modgap.jobs import Backend
-from modgap.matrix.formats import write_results
-from modgap.matrix.rankings import rank_targets, targets_of_names
+from modgap.ranking.matrix.formats import write_results
+from modgap.ranking.matrix.rankings import rank_targets, targets_of_names
 from modgap.ranking.rank import rank
 from modgap.ranking.stages import PROGRESS_FILE, JobMonitor, ProgressFile, StageState, read_progress
 from modgap.ranking.types import RankRequest

@@ -409,7 +409,7 @@ def test_a_surrogate_name_may_end_with_a_split(images, source):
     assert (
         open_surrogate(f"{images}:test", source).provenance == open_surrogate(images, source, split="test").provenance
     )
-    assert open_surrogate_target(images).split is None
+    assert open_surrogate_target(images)[1] is None
     with pytest.raises(UsageError, match="names the split test, but the split val was requested"):
         open_surrogate_target(f"{images}:test", "val")
 

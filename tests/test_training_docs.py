@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from modgap.forward.sample_request import SampleRequest
+from modgap.targets import TargetRequest
 from modgap.transfer.methods import get_method, method_names
 from modgap.transfer.recipe import EmbedderStage, FullStage, OptimizerSettings, Recipe
 from modgap.transfer.run_folder import SETTINGS
@@ -65,7 +66,7 @@ def test_example_in_python_is_a_request():
     made: dict = {}
     exec(
         re.search(r"TrainRequest\(.*?\)(?=, Path)", code)[0].join(("found = ", "")),
-        {"TrainRequest": TrainRequest, "samples": SampleRequest(limit=500)},
+        {"TrainRequest": TrainRequest, "target": TargetRequest("digits"), "samples": SampleRequest(limit=500)},
         made,
     )
     assert made["found"].overrides == ("stage1.alpha=0.1",)

@@ -9,7 +9,7 @@ import torch
 
 from modgap.discrepancy import estimate
 from modgap.errors import InputError
-from modgap.user_arrays import align_rows, names_of_classes, number_groups, number_labels, to_numpy
+from modgap.labels.user_arrays import align_rows, names_of_classes, number_groups, number_labels, to_numpy
 
 ACCEPTED = {
     "integers from 0": ([0, 1, 1, 2], [0, 1, 1, 2], (), ""),

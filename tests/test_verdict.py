@@ -19,7 +19,7 @@ from modgap.discrepancy.verdict import (
     majority_finding,
     verdict,
 )
-from modgap.label_space import label_space
+from modgap.labels.label_space import label_space
 from tests.verdict_situations import SITUATIONS, copies, even, noise, one_hot, signal
 
 CONTROL = ControlEvidence(3, 0.858, -0.184, (-0.260, -0.108), 0.008, 0.076)

@@ -20,7 +20,7 @@ from modgap.discrepancy.kernels import (
     trials_by_columns,
 )
 from modgap.discrepancy.predictions import predicted_classes
-from modgap.label_space import label_space
+from modgap.labels.label_space import label_space
 
 MODULES = (
     annealing,

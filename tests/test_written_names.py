@@ -6,8 +6,8 @@ from PIL import Image
 
 from modgap.errors import InputError
 from modgap.forward.logits import read_logits_file
+from modgap.labels.written_names import number_names
 from modgap.targets import open_target
-from modgap.written_names import number_names
 
 MISSING_GROUPS = {
     "NaN": np.where(np.arange(20) % 5 == 2, np.nan, np.arange(20) // 2),

@@ -7,7 +7,7 @@ import torch
 
 from modgap.forward.sample_request import SampleRequest
 from modgap.models import Output, target_model
-from modgap.targets import CustomData
+from modgap.targets import CustomData, TargetRequest
 from modgap.transfer.checkpoint import RunFiles
 from modgap.transfer.losses import loss
 from modgap.transfer.method import Training
@@ -55,15 +55,19 @@ def run(folder: Path, name: str, source: str, target: str | Path, surrogate: Pat
     """One short run of a method, in a new folder."""
     overrides = (f"stage1.surrogate={surrogate}", *SHORT, *settings)
     resume = options.pop("resume", False)
+    custom_data = options.pop("custom_data", None)
     if Path(target).name.endswith("-series.npz"):
-        options["custom_data"] = CustomData(kind="series")
+        custom_data = CustomData(kind="series")
+    requested = TargetRequest(str(target), custom_data)
     samples = SampleRequest(**{name: options.pop(name) for name in ("limit", "seed", "input_size") if name in options})
-    return train(TrainRequest(name, source, str(target), overrides, samples=samples, **options), folder, resume=resume)
+    return train(TrainRequest(name, source, requested, overrides, samples=samples, **options), folder, resume=resume)
 
 
 def training_of(method: str, source, data, *settings: str) -> Training:
     """The training of a method on the CPU, before it begins, from a source and data that are open."""
-    request = TrainRequest(method, "vit-fashion", "digits", settings, samples=SampleRequest(device="cpu"))
+    request = TrainRequest(
+        method, "vit-fashion", TargetRequest("digits"), settings, samples=SampleRequest(device="cpu")
+    )
     return build_training(set_up_training(request, source, data), RunFiles())
 
 

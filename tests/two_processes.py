@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from modgap.forward.sample_request import SampleRequest
+from modgap.targets import TargetRequest
 from modgap.transfer.train import TrainRequest, train
 
 
@@ -14,7 +15,9 @@ def train_all(requests: list[dict]) -> None:
         samples = SampleRequest(input_size=request["input_size"])
         settings = tuple(request["settings"])
         train(
-            TrainRequest(request["method"], request["source"], request["target"], settings, samples=samples),
+            TrainRequest(
+                request["method"], request["source"], TargetRequest(request["target"]), settings, samples=samples
+            ),
             Path(request["out"]),
         )
 

@@ -18,8 +18,8 @@ from matplotlib.ticker import FixedLocator, FormatStrFormatter, MaxNLocator, Nul
 from evidence.agreement import CONSTANT, Judgment
 from evidence.relation import without_effects
 from evidence.two_way import MeanInterval
-from modgap.figures.labels import spread_labels
-from modgap.figures.style import DPI, MARGIN, WIDTH, Ink, drawing_settings, wrap_text
+from modgap.answers.figures.labels import spread_labels
+from modgap.answers.figures.style import DPI, MARGIN, WIDTH, Ink, drawing_settings, wrap_text
 
 __all__ = [
     "MethodEffect",

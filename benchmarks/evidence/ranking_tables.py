@@ -37,8 +37,8 @@ from evidence.ranking_jobs import (
 from evidence.raw_neighbors import raw_errors
 from evidence.relation import print_relations, relation, without_effects
 from evidence.two_way import MeanInterval, regrets, target_interval, variance_components
+from modgap.answers.figures.files import save_figure
 from modgap.cli.output import print_table
-from modgap.figures.files import save_figure
 
 __all__ = [
     "Truth",

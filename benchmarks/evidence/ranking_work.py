@@ -21,7 +21,7 @@ from modgap.ranking.source_outputs import load_source_outputs
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.types import RankRequest
 from modgap.sources import open_source
-from modgap.targets import open_target
+from modgap.targets import TargetRequest, open_target
 from modgap.transfer.loop import NotFiniteError
 from modgap.transfer.pilot import labeled_halves
 from modgap.transfer.train import train_in_memory
@@ -73,7 +73,7 @@ def _fine_tune(job: Job) -> dict:
     # The validation samples choose nothing, since the last epoch counts, and a few save time.
     data = replace(data, validation=data.validation[:1])
     request = TrainRequest(
-        "finetune", name, job.target, settings, samples=SampleRequest(seed=job.seed, input_size=size)
+        "finetune", name, TargetRequest(job.target), settings, samples=SampleRequest(seed=job.seed, input_size=size)
     )
     errors: dict[str, float] = {}
 

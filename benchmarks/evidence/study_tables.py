@@ -39,8 +39,8 @@ from evidence.study_jobs import (
     added_jobs,
     chosen_rate,
 )
+from modgap.answers.figures.files import save_figure
 from modgap.cli.output import print_table
-from modgap.figures.files import save_figure
 from modgap.statistics.multiple_comparisons import holm
 
 __all__ = [

@@ -17,6 +17,7 @@ from modgap.models.normalization import evaluation_mode
 from modgap.probes.linear_probe import cross_validated_errors
 from modgap.ranking.source_patterns import split_input_size
 from modgap.sources import Source, open_source
+from modgap.targets import TargetRequest
 from modgap.transfer.loop import NotFiniteError
 from modgap.transfer.methods.orca import LEARNING_RATE_FACTOR, LOW_LEARNING_RATE
 from modgap.transfer.surrogate import open_surrogate, surrogate_features
@@ -62,7 +63,7 @@ def _train(job: Job, source: Source) -> dict:
     epochs = job.epochs
     settings = _settings(job, source, len(data.train))
     request = TrainRequest(
-        job.method, name, job.target, settings, samples=SampleRequest(seed=job.seed, input_size=size)
+        job.method, name, TargetRequest(job.target), settings, samples=SampleRequest(seed=job.seed, input_size=size)
     )
     stands_for = {trained: epoch for epoch, trained in epochs.items()}
     own_statistics = {name: buffer.clone() for name, buffer in source.split().encoder.named_buffers()}

@@ -23,10 +23,10 @@ from modgap.discrepancy import trials
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.search import search
 from modgap.discrepancy.soft import Labeling, soft_errors
-from modgap.distortion.tsne_maps import tsne_maps
 from modgap.inputs.native_embedding import native_embedding
-from modgap.label_space import label_space
+from modgap.labels.label_space import label_space
 from modgap.probes.logistic import logistic_path
+from modgap.probes.tsne_maps import tsne_maps
 from modgap.sources import open_source
 from modgap.statistics.splits import repeated_halves
 from modgap.targets import open_target

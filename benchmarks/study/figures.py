@@ -9,8 +9,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, NullLoc
 from result_log import ResultLog
 from scipy import stats
 
-from modgap.figures.labels import label_ends
-from modgap.figures.style import (
+from modgap.answers.figures.labels import label_ends
+from modgap.answers.figures.style import (
     MARGIN,
     WIDTH,
     Ink,
@@ -19,7 +19,7 @@ from modgap.figures.style import (
     style_axes,
     styled,
 )
-from modgap.formatting import count
+from modgap.errors import count
 from modgap.statistics.multiple_comparisons import holm
 from study.jobs import ALPHAS, UNTOUCHED, WEIGHTS, Job, jobs, log_ratio, smoothed_error, sweep_ratios
 

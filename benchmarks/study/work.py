@@ -13,6 +13,7 @@ from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
 from modgap.probes.linear_probe import cross_validated_errors
 from modgap.sources import open_source
+from modgap.targets import TargetRequest
 from modgap.transfer.methods import get_method
 from modgap.transfer.run_folder import Run
 from modgap.transfer.surrogate import open_surrogate, surrogate_features
@@ -53,7 +54,7 @@ def work(job: Job, log: ResultLog, runs: Path) -> dict:
 def _request(job: Job) -> TrainRequest:
     settings = (*job.settings, f"stage1.surrogate={job.surrogate}", f"stage1.surrogate_split={job.split}")
     samples = SampleRequest(limit=job.limit, seed=job.seed, input_size=SIZES.get(job.source))
-    return TrainRequest(job.method, job.source, job.target, settings, samples=samples)
+    return TrainRequest(job.method, job.source, TargetRequest(job.target), settings, samples=samples)
 
 
 def _run_result(run: Run) -> dict:

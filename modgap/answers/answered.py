@@ -3,17 +3,18 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from modgap.answers.answer import FAIL, INFO, PASS, WARN, Answer, Table, Verdict
 from modgap.answers.text import answer_text
-from modgap.formatting import printable
+from modgap.errors import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from modgap.figures.files import ResultFigure
+    from modgap.answers.figures.files import ResultFigure
 
 __all__ = ["Answered", "Plotted", "answer_html"]
 
@@ -48,11 +49,23 @@ class Answered(ABC):
 
 
 class Plotted(Answered):
-    """A result with an answer and with figures."""
+    """A result with an answer, a record and figures, which a command writes to a folder."""
 
     @abstractmethod
-    def _figures(self) -> "Iterable[ResultFigure]":
+    def figures(self) -> "Iterable[ResultFigure]":
         """Return the figures that the result has, the most important first."""
+
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """Return the documented record of plain values."""
+
+    @abstractmethod
+    def write(self, folder: Path) -> list[Path]:
+        """Write the record and its tables to an existing folder, and return the paths of the files.
+
+        Raises:
+            InputError: If a file cannot be written.
+        """
 
     def plot(self, figure: str | None = None, ax: "Axes | None" = None) -> "Figure":
         """Return a figure of the result.
@@ -67,9 +80,9 @@ class Plotted(Answered):
         return self._figure(figure).draw(ax=ax)
 
     def _figure(self, name: str | None) -> "ResultFigure":
-        from modgap.figures.files import figure_named
+        from modgap.answers.figures.files import figure_named
 
-        figures = list(self._figures())
+        figures = list(self.figures())
         return figures[0] if figures and name is None else figure_named(figures, name or "")
 
 

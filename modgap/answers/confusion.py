@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from modgap.answers.answer import Table
-from modgap.formatting import visible_name
+from modgap.errors import visible_name
 
 __all__ = ["confusion_table"]
 

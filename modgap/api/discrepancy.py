@@ -10,19 +10,23 @@ from modgap.api.arguments import public_function
 from modgap.api.opening import open_source, open_target, target_name
 from modgap.discrepancy.control import compare_with_controls
 from modgap.discrepancy.displayed import DiscrepancyResult
+from modgap.discrepancy.equal_groups import equal_group_rows
 from modgap.discrepancy.estimate import estimate as estimate_discrepancy
 from modgap.discrepancy.estimate import held_out_samples
 from modgap.discrepancy.repeated_rows import groups_with_copies, remarks_on_copies
-from modgap.errors import UsageError, check_minimum
-from modgap.formatting import count, format_duration
-from modgap.forward.logits import LogitsRequest, SourceLogits, TrainedEmbedder, read_logits_file, source_logits
+from modgap.errors import Progress, UsageError, check_minimum, count, format_duration
+from modgap.forward.logits import (
+    LogitsRequest,
+    SourceLogits,
+    TrainedEmbedder,
+    logits_of_arrays,
+    read_logits_file,
+    source_logits,
+)
 from modgap.forward.sample_request import SampleRequest
-from modgap.progress import Progress
 from modgap.sources import SourceHandle, open_control
 from modgap.sources.source import control_name, is_control
-from modgap.statistics.equal_groups import equal_group_rows
 from modgap.targets import CustomData, Target
-from modgap.user_arrays import align_rows, check_lengths, check_source_names, names_of_classes, number_labels, to_numpy
 
 __all__ = ["estimate", "measure", "measure_logits_file"]
 
@@ -89,21 +93,9 @@ def estimate(
         >>> round(result["search"].held_out, 2), result.best_map()
         (0.02, [('rest', '5'), ('run', '7'), ('walk', '6')])
     """
-    rows = align_rows({"logits": logits, "labels": labels, "groups": groups})
-    array = to_numpy(rows["logits"], "logits")
-    numbered = number_labels(rows["labels"])
-    group_array = None if groups is None else to_numpy(rows["groups"], "groups")
-    check_lengths(array, numbered.labels, group_array)
-    check_source_names(source_classes, array, "source_classes")
+    arrays = {"logits": logits, "labels": labels, "groups": groups}
+    logits_in_memory = logits_of_arrays(arrays, source_classes, target_classes, {"logits": "in memory"})
     options |= _estimator_option(estimators)
-    logits_in_memory = SourceLogits(
-        array,
-        numbered.labels,
-        group_array,
-        tuple(source_classes),
-        names_of_classes(target_classes, numbered, rows["labels"], "target_classes"),
-        {"logits": "in memory"},
-    )
     chosen = _chosen_samples(logits_in_memory, per_group, options.get("seed", 0))
     return _result(source, target, chosen, progress, options)
 

@@ -8,8 +8,8 @@ from modgap.distortion.encoders import FeatureRequest
 from modgap.distortion.measurement import DistortionRequest
 from modgap.distortion.measurement import measure_distortion as measure_encoders
 from modgap.distortion.report import DistortionResult
+from modgap.errors import Progress
 from modgap.forward.sample_request import SampleRequest
-from modgap.progress import Progress
 from modgap.transfer.run_folder import Run
 
 __all__ = ["measure_distortion"]

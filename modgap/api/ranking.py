@@ -6,12 +6,11 @@ from typing import Any
 
 from modgap.api.arguments import public_function
 from modgap.api.opening import target_name
-from modgap.errors import UsageError
+from modgap.errors import Progress, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
-from modgap.matrix.formats import MatrixResult
-from modgap.matrix.rankings import rank_targets, targets_of_names
-from modgap.progress import Progress
+from modgap.ranking.matrix.formats import MatrixResult
+from modgap.ranking.matrix.rankings import rank_targets, targets_of_names
 from modgap.ranking.rank import rank as rank_sources
 from modgap.ranking.report import RankingResult
 from modgap.ranking.score import ErrorOptions

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from modgap.api.arguments import public_function
 from modgap.api.opening import target_name
+from modgap.errors import Progress
 from modgap.forward.sample_request import SampleRequest
-from modgap.progress import Progress
-from modgap.targets import CustomData
+from modgap.targets import CustomData, TargetRequest
 from modgap.transfer.run_folder import Run
 from modgap.transfer.sweep import Sweep, run_sweep
 from modgap.transfer.train import TrainRequest
@@ -80,17 +80,16 @@ def train(
         ...     run.weights.exists(), run.record["result"]["metric"], run.record["samples"]
         (True, '0-1 error %', {'train': 60, 'validation': 60, 'test': 60})
     """
+    directory = None if data_dir is None else Path(data_dir)
+    requested = TargetRequest(target_name(target), CustomData.of(custom_data), directory, pseudo_classes)
     request = TrainRequest(
         method,
         source or "",
-        target_name(target),
+        requested,
         tuple(f"{key}={value}" for key, value in (settings or {}).items()),
         protocol=protocol,
         samples=SampleRequest(limit=limit, seed=seed, input_size=input_size, device=device),
         weights=weights,
-        custom_data=CustomData.of(custom_data) or CustomData(),
-        data_dir=None if data_dir is None else Path(data_dir),
-        pseudo_classes=pseudo_classes,
     )
     if sweep is None and trials is None:
         return run_training(request, Path(out), resume=resume, progress=progress)

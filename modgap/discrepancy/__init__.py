@@ -9,7 +9,7 @@ from modgap.discrepancy.montecarlo import MonteCarlo, montecarlo
 from modgap.discrepancy.result import Bounds, Discrepancy, Estimate, TestedSamples
 from modgap.discrepancy.search import Search, search
 from modgap.discrepancy.soft import SoftMap
-from modgap.label_space import LabelSpace, label_space, pseudo_classes
+from modgap.labels.label_space import LabelSpace, label_space, pseudo_classes
 from modgap.statistics.permutations import NullDistribution
 
 __all__ = [

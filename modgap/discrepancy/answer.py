@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Mark, Table, Verdict, in_order
+from modgap.answers.formatting import confidence_interval, format_interval
 from modgap.discrepancy.repeated_rows import remarks_on_copies
 from modgap.discrepancy.result import Discrepancy, Estimate
 from modgap.discrepancy.verdict import (
@@ -18,7 +19,7 @@ from modgap.discrepancy.verdict import (
     majority_finding,
     verdict,
 )
-from modgap.formatting import confidence_interval, count, format_interval, visible_name
+from modgap.errors import count, visible_name
 from modgap.statistics.intervals import MIN_UNITS
 
 __all__ = ["COLUMNS", "answer_of_record", "notes", "table"]

@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 
 from modgap.discrepancy.block_bounds import ClassBlock, table_bytes
 from modgap.discrepancy.ranks import rank_samples
-from modgap.label_space import LabelSpace, label_space
+from modgap.labels.label_space import LabelSpace, label_space
 from modgap.storage.memory_map import release_pages
 
 __all__ = ["LowerBound", "lower_bound", "upper_bound"]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from modgap.answers import Mark, Table
+from modgap.answers.formatting import csv_text
 from modgap.discrepancy.result import Discrepancy
-from modgap.formatting import csv_text, visible_name
+from modgap.errors import visible_name
 from modgap.statistics.intervals import SampleErrors, estimate_mean, wilson_interval
 
 __all__ = ["ClassError", "class_errors", "class_table", "classes_csv", "confusion_csv"]

@@ -11,7 +11,7 @@ from modgap.errors import unknown_name
 if TYPE_CHECKING:
     import pandas as pd
 
-    from modgap.figures.files import ResultFigure
+    from modgap.answers.figures.files import ResultFigure
 
 __all__ = ["DiscrepancyResult"]
 
@@ -53,7 +53,8 @@ class DiscrepancyResult(DiscrepancyReport, Plotted):
         frame = pd.DataFrame.from_dict(rows, orient="index").astype(float)
         return frame.rename_axis("estimator")
 
-    def _figures(self) -> "Iterator[ResultFigure]":
+    def figures(self) -> "Iterator[ResultFigure]":
+        """Yield the figures that the result has, the most important first."""
         from modgap.discrepancy.figures import planned_figures
 
         return planned_figures(self)

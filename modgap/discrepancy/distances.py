@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from scipy.special import log_softmax, rel_entr
 
 from modgap.errors import UsageError, unknown_name
-from modgap.label_space import LabelSpace, label_space
+from modgap.labels.label_space import LabelSpace, label_space
 
 __all__ = ["MEASURES", "map_discrepancy", "validate_measures"]
 

@@ -24,14 +24,13 @@ from modgap.discrepancy.input_checks import validate_labels, validate_logits
 from modgap.discrepancy.kway import KWay, k_way, validate_k_way
 from modgap.discrepancy.result import Bounds, Discrepancy, TestedSamples
 from modgap.discrepancy.soft import warm_up as warm_up_soft
-from modgap.errors import UsageError, unknown_name
-from modgap.label_space import LabelSpace, validate_class_count
-from modgap.progress import Progress
-from modgap.resources import idle_cores
+from modgap.errors import Progress, UsageError, unknown_name
+from modgap.labels.label_space import LabelSpace, validate_class_count
+from modgap.labels.user_arrays import number_groups
+from modgap.process.resources import idle_cores
 from modgap.statistics.intervals import estimate_log_mean
 from modgap.statistics.permutations import PERMUTATIONS_BY
 from modgap.statistics.weights import choose_weighting, integer_weights
-from modgap.user_arrays import number_groups
 
 __all__ = ["ESTIMATORS", "PERMUTABLE", "estimate", "held_out_samples"]
 

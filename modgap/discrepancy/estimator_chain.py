@@ -21,7 +21,7 @@ from modgap.discrepancy.threads import share_work
 from modgap.discrepancy.trial_costs import cheapest_kernel
 from modgap.discrepancy.trials import count_trials, random_maps
 from modgap.discrepancy.trials import warm_up as warm_up_trials
-from modgap.label_space import LabelSpace
+from modgap.labels.label_space import LabelSpace
 from modgap.statistics.weights import integer_weights
 
 __all__ = [

@@ -7,6 +7,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from modgap.answers.figures.files import ResultFigure, result_figure
+from modgap.answers.figures.intervals import interval_columns, interval_text, tidy_frame
+from modgap.answers.figures.labels import beside, label_ends, label_marks, write_names
+from modgap.answers.figures.lines import draw_lines, line_panel, log_axis
+from modgap.answers.figures.rows import draw_marks, draw_ticks, row_panel
+from modgap.answers.figures.style import (
+    BASELINE_STYLE,
+    SERIES,
+    Ink,
+    figure_of,
+    fit_names,
+    name_in_title,
+    styled,
+    text_width,
+)
 from modgap.discrepancy.class_errors import ClassError
 from modgap.discrepancy.report import DiscrepancyReport, class_name
 from modgap.discrepancy.result import Estimate
@@ -18,14 +33,7 @@ from modgap.discrepancy.verdict import (
     evidence_of_record,
     verdict,
 )
-from modgap.errors import InputError
-from modgap.figures.files import ResultFigure, result_figure
-from modgap.figures.intervals import interval_columns, interval_text, tidy_frame
-from modgap.figures.labels import beside, label_ends, label_marks, write_names
-from modgap.figures.lines import draw_lines, line_panel, log_axis
-from modgap.figures.rows import draw_marks, draw_ticks, row_panel
-from modgap.figures.style import BASELINE_STYLE, SERIES, Ink, figure_of, fit_names, name_in_title, styled, text_width
-from modgap.formatting import count
+from modgap.errors import CONTROL_PREFIX, InputError, count
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,7 +88,7 @@ def answer_frame(report: DiscrepancyReport) -> pd.DataFrame:
         rows.append({**names, "note": note, **interval_columns(control.held_out, control.interval)})
         if control.n > 1:
             rows += [{**names, "series": "one initialization", "value": value} for value in control.values]
-    note = "random weights" if (report.source or "").startswith("random:") else "source"
+    note = "random weights" if (report.source or "").startswith(CONTROL_PREFIX) else "source"
     ends = interval_columns(float(estimate.held_out or 0), estimate.held_out_interval)
     rows.append({"series": "source", "name": report.source or "The source", "note": note, **ends})
     return tidy_frame(rows, columns=["series", "name", "note", "value", "low", "high"])

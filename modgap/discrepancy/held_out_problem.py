@@ -9,7 +9,7 @@ import numpy as np
 from modgap.discrepancy.estimator_chain import EstimatorInputs
 from modgap.discrepancy.learning_curve import draw_per_class
 from modgap.discrepancy.soft import Labeling
-from modgap.label_space import LabelSpace, row_numbers
+from modgap.labels.label_space import LabelSpace, row_numbers
 from modgap.statistics.intervals import ErrorAverage, SampleErrors
 from modgap.statistics.permutations import permute_merged_groups
 from modgap.statistics.splits import Splits, repeated_halves, testable_samples

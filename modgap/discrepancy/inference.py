@@ -28,10 +28,9 @@ from modgap.discrepancy.permutation_test import (
 from modgap.discrepancy.probabilities import Probabilities, matched_temperature
 from modgap.discrepancy.result import Bounds, Estimate, TestedSamples
 from modgap.discrepancy.soft import Labeling, SoftMap, label_parts, soft_errors, soft_fold_errors, soft_value
-from modgap.errors import InputError
-from modgap.label_space import LabelSpace
-from modgap.progress import Progress
-from modgap.resources import describe_threads
+from modgap.errors import InputError, Progress
+from modgap.labels.label_space import LabelSpace
+from modgap.process.resources import describe_threads
 from modgap.statistics.intervals import SampleErrors, estimate_mean
 from modgap.statistics.permutations import are_ordered, count_shifts, permute_merged_groups, smallest_p_value
 from modgap.statistics.splits import one_fold_of_all
@@ -376,15 +375,17 @@ def _permutation_progress(task: InferenceTask) -> Callable[[int], None]:
 def _with_soft_null(task: InferenceTask, problem: HeldOutProblem, estimate: Estimate) -> tuple[Estimate, float | None]:
     """Return the soft estimate with its null distribution, and the held-out error with permuted labels."""
     probabilities = task.tested_probabilities(problem)
-    soft = soft_permutation_test(problem, probabilities, task.options.permutations, _permutation_progress(task))
-    searched = permuted_search_error(problem, soft.null.repeats) if "search" in task.options.names else None
-    return replace(estimate, held_out_null=soft.null), soft.permuted_error if searched is None else searched
+    null, permuted_error = soft_permutation_test(
+        problem, probabilities, task.options.permutations, _permutation_progress(task)
+    )
+    searched = permuted_search_error(problem, null.repeats) if "search" in task.options.names else None
+    return replace(estimate, held_out_null=null), permuted_error if searched is None else searched
 
 
 def _with_hard_null(task: InferenceTask, problem: HeldOutProblem, estimate: Estimate) -> Estimate:
     """Return the estimate of a 0-1 estimator with its null distributions."""
     value = estimate.solution.value
-    hard = hard_permutation_test(
+    held_out, held_out_null, in_sample_null = hard_permutation_test(
         task.options.permutations_for,
         problem,
         task.inputs,
@@ -394,12 +395,12 @@ def _with_hard_null(task: InferenceTask, problem: HeldOutProblem, estimate: Esti
         task.options.permutations,
         _permutation_progress(task),
     )
-    above_floor = hard.in_sample_null.mean - task.space.floor
+    above_floor = in_sample_null.mean - task.space.floor
     return replace(
         estimate,
-        held_out=hard.value if estimate.held_out is None else estimate.held_out,
-        held_out_null=hard.null,
-        in_sample_null=hard.in_sample_null,
+        held_out=held_out if estimate.held_out is None else estimate.held_out,
+        held_out_null=held_out_null,
+        in_sample_null=in_sample_null,
         in_sample_ratio_to_null=(value - task.space.floor) / above_floor if above_floor > 0 else None,
     )
 

@@ -4,9 +4,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modgap.errors import InputError
-from modgap.label_space import LabelSpace, label_space
+from modgap.labels.label_space import LabelSpace, label_space
+from modgap.labels.user_arrays import to_numpy
 from modgap.storage.memory_map import release_pages
-from modgap.user_arrays import to_numpy
 
 __all__ = ["validate_labels", "validate_logits"]
 

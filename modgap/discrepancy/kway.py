@@ -11,7 +11,7 @@ from modgap.discrepancy.learning_curve import draw_per_class
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.soft import Labeling, soft_errors
 from modgap.errors import InputError
-from modgap.label_space import LabelSpace
+from modgap.labels.label_space import LabelSpace
 from modgap.statistics.intervals import SampleErrors, estimate_mean, student_quantile
 from modgap.statistics.splits import Splits, per_class_splits, testable_samples
 from modgap.statistics.weights import entry_weights, integer_weights
@@ -112,8 +112,8 @@ def k_way(
     sums = {name: _Sums(space, groups, split_groups, inputs.seed) for name in names}
     k_way_inputs = replace(inputs, n_classes=classes, names=tuple(name for name in names if name in inputs.names))
     for number, chosen in enumerate(_choices(np.flatnonzero(counts > 1), classes, choices, inputs.seed)):
-        choice = _choice(space, groups, split_groups, chosen, n_fit, [inputs.seed, CHOICE_SALT, number])
-        _add_choice(k_way_inputs, logits, choice, sums)
+        samples, labeling = _choice(space, groups, split_groups, chosen, n_fit, [inputs.seed, CHOICE_SALT, number])
+        _add_choice(k_way_inputs, logits, samples, labeling, sums)
     estimates = {name: total.estimate() for name, total in sums.items()}
     return KWay(classes, choices, n_fit, 1 - 1 / classes, estimates)
 
@@ -148,19 +148,6 @@ def _choices(available: np.ndarray, classes: int, choices: int, seed: int) -> It
         yield rng.permutation(available)[:classes]
 
 
-@dataclass(frozen=True)
-class _Choice:
-    """Samples of one choice of classes.
-
-    Attributes:
-        samples: Number of each sample among all labeled samples, shape (M,).
-        labeling: Labels 0..k-1, weights and splits.
-    """
-
-    samples: np.ndarray
-    labeling: Labeling
-
-
 def _choice(
     space: LabelSpace,
     groups: np.ndarray | None,
@@ -168,7 +155,8 @@ def _choice(
     chosen: np.ndarray,
     per_class: int,
     seed: list[int],
-) -> _Choice:
+) -> tuple[np.ndarray, Labeling]:
+    """Return the samples of one choice of classes by number, shape (M,), with labels 0..k-1, weights and splits."""
     numbers = np.full(space.n_classes, -1)
     numbers[chosen] = np.arange(len(chosen))
     samples = np.flatnonzero(numbers[space.labels] >= 0)
@@ -178,21 +166,22 @@ def _choice(
         None if one is None else np.unique(one[samples], return_inverse=True)[1] for one in (groups, split_groups)
     )
     splits = per_class_splits(part.labels, part_split_groups, per_class, REPEATS, split_seed)
-    return _Choice(samples, Labeling(part, entry_weights(part, part_groups, "classes"), splits))
+    return samples, Labeling(part, entry_weights(part, part_groups, "classes"), splits)
 
 
-def _add_choice(inputs: EstimatorInputs, logits: np.ndarray, choice: _Choice, sums: dict[str, "_Sums"]) -> None:
+def _add_choice(
+    inputs: EstimatorInputs, logits: np.ndarray, samples: np.ndarray, labeling: Labeling, sums: dict[str, "_Sums"]
+) -> None:
     """Run the estimators on one choice, and add their values and errors."""
-    labeling = choice.labeling
     soft_maps = None
     if "soft" in sums:
         probabilities = Probabilities(logits, labeling.space.rows, 1.0, inputs.threads)
         errors, soft_maps = soft_errors(probabilities, labeling)
-        sums["soft"].add(choice, errors)
+        sums["soft"].add(samples, labeling, errors)
     if "search" in sums:
         maps = fit_search_maps(inputs, labeling, soft_maps)
         predicted = fold_predictions(inputs.logits, labeling, maps, inputs.threads)
-        sums["search"].add(choice, fold_errors(labeling, predicted))
+        sums["search"].add(samples, labeling, fold_errors(labeling, predicted))
     if inputs.names:
         fixed = replace(inputs, restarts=inputs.restarts or 1)
         if inputs.names != ("montecarlo",):
@@ -217,12 +206,12 @@ class _Sums:
         self.errors = np.zeros(len(space))
         self.times_tested = np.zeros(len(space))
 
-    def add(self, choice: _Choice, errors: np.ndarray) -> None:
-        splits: Splits = choice.labeling.splits
+    def add(self, samples: np.ndarray, labeling: Labeling, errors: np.ndarray) -> None:
+        splits: Splits = labeling.splits
         test = np.asarray(splits.test)
-        np.add.at(self.errors, choice.samples, np.where(test, errors, 0.0).sum(axis=0))
-        np.add.at(self.times_tested, choice.samples, test.sum(axis=0))
-        labels = choice.labeling.space.labels
+        np.add.at(self.errors, samples, np.where(test, errors, 0.0).sum(axis=0))
+        np.add.at(self.times_tested, samples, test.sum(axis=0))
+        labels = labeling.space.labels
         self.averages.append(
             np.array([_class_mean(labels[tested], row[tested]) for tested, row in zip(test, errors, strict=True)])
         )

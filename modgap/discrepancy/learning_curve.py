@@ -8,7 +8,7 @@ import numpy as np
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.soft import Labeling, soft_errors
 from modgap.errors import InputError
-from modgap.label_space import LabelSpace
+from modgap.labels.label_space import LabelSpace
 from modgap.statistics.intervals import average_errors, estimate_mean
 from modgap.statistics.splits import Splits, per_class_splits
 

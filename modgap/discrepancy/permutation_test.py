@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -21,16 +21,14 @@ from modgap.discrepancy.soft import (
     soft_value,
 )
 from modgap.discrepancy.threads import share_work
-from modgap.label_space import LabelSpace
-from modgap.resources import describe_threads
+from modgap.labels.label_space import LabelSpace
+from modgap.process.resources import describe_threads
 from modgap.statistics.permutations import NullDistribution, draw_null, permute_merged_groups, summarize_null
 from modgap.statistics.splits import Splits
 from modgap.statistics.weights import entry_weights, integer_weights
 
 __all__ = [
     "ANNOUNCED_SECONDS",
-    "HardTest",
-    "SoftTest",
     "hard_permutation_test",
     "permuted_search_error",
     "soft_permutation_test",
@@ -52,40 +50,12 @@ MOST_SEARCHES = 19
 log = logging.getLogger("modgap")
 
 
-@dataclass(frozen=True)
-class SoftTest:
-    """Result of the permutation test of the soft error.
-
-    Attributes:
-        null: Distribution of the soft held-out error with permuted labels.
-        permuted_error: Mean 0-1 error with permuted labels of the maps that minimize the soft error.
-    """
-
-    null: NullDistribution
-    permuted_error: float
-
-
-@dataclass(frozen=True)
-class HardTest:
-    """Result of the permutation test of the 0-1 error of the search or of the Monte-Carlo trials.
-
-    Attributes:
-        value: Held-out error of the one split that the test uses.
-        null: Distribution of this error with permuted labels.
-        in_sample_null: Distribution of the in-sample error with permuted labels.
-    """
-
-    value: float
-    null: NullDistribution
-    in_sample_null: NullDistribution
-
-
 def soft_permutation_test(
     problem: HeldOutProblem,
     probabilities: Probabilities,
     permutations: int,
     progress: Callable[[int], None] | None = None,
-) -> SoftTest:
+) -> tuple[NullDistribution, float]:
     """Test whether the soft held-out error is lower than with permuted labels.
 
     The statistic is the mean over all splits, or over as many of the first splits as the size of the problem allows.
@@ -95,6 +65,10 @@ def soft_permutation_test(
         probabilities: Softmax of the tested samples.
         permutations: Largest number of permutations, at least 1.
         progress: Called with the number of permutations that were drawn since the last call.
+
+    Returns:
+        The distribution of the soft held-out error with permuted labels, and the mean 0-1 error with permuted labels
+        of the maps that minimize the soft error.
     """
     labeling = problem.labeling
     additions = len(labeling.space.labels) * probabilities.n_source_classes * permutations
@@ -111,7 +85,7 @@ def soft_permutation_test(
         return [soft for soft, _ in results]
 
     null = draw_null(statistics, value, permutations, progress)
-    return SoftTest(null, float(np.mean(hard_errors[: null.repeats])))
+    return null, float(np.mean(hard_errors[: null.repeats]))
 
 
 def _announce(permutations: int, seconds_per_run: float, threads: int) -> None:
@@ -204,7 +178,7 @@ def hard_permutation_test(
     in_sample_value: float,
     permutations: int,
     progress: Callable[[int], None] | None = None,
-) -> HardTest:
+) -> tuple[float, NullDistribution, NullDistribution]:
     """Test whether a 0-1 held-out error is lower than with permuted labels, on one split.
 
     Real and permuted labels get the same fixed number of restarts.
@@ -219,6 +193,10 @@ def hard_permutation_test(
         in_sample_value: Value of the estimator with the real labels.
         permutations: Largest number of permutations, at least 1.
         progress: Called with the number of permutations that were drawn since the last call.
+
+    Returns:
+        The held-out error of the one split that the test uses, and the distributions of this error and of the
+        in-sample error with permuted labels.
     """
     groups, merged_groups = groups_and_merged
     splits = problem.labeling.splits.first(1)
@@ -244,7 +222,7 @@ def hard_permutation_test(
 
     null = draw_null(statistics, value, permutations, progress)
     in_sample_null = summarize_null(in_sample_value, in_sample[: null.repeats], null.requested, sequential=False)
-    return HardTest(value, null, in_sample_null)
+    return value, null, in_sample_null
 
 
 def _hard_error(name: str, problem: HeldOutProblem, labeling: Labeling) -> float:

@@ -12,7 +12,7 @@ from modgap.discrepancy.kernels.rank_order import leading_classes, new_items
 from modgap.discrepancy.problem import Problem, class_dtype
 from modgap.discrepancy.threads import share_pass, share_work
 from modgap.discrepancy.trials import RANKED_ROWS, rank_leading
-from modgap.label_space import row_numbers
+from modgap.labels.label_space import row_numbers
 
 __all__ = ["Ranking", "rank_columns", "rank_rows", "rank_samples"]
 

@@ -9,10 +9,10 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from modgap.discrepancy.input_checks import validate_labels
-from modgap.label_space import LabelSpace
+from modgap.labels.label_space import LabelSpace
+from modgap.labels.user_arrays import number_groups
 from modgap.statistics.intervals import MIN_UNITS
 from modgap.storage.memory_map import release_pages
-from modgap.user_arrays import number_groups
 
 __all__ = ["RepeatedRows", "groups_with_copies", "remarks_on_copies", "repeated_rows"]
 

@@ -18,7 +18,7 @@ from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample
 from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import format_json, with_digest
 
-__all__ = ["DiscrepancyReport", "class_name", "tested_sample_file", "write_results"]
+__all__ = ["DiscrepancyReport", "class_name", "tested_sample_file"]
 
 SCHEMA = 2
 
@@ -104,39 +104,34 @@ class DiscrepancyReport(Answered):
         head = {"schema": SCHEMA, "kind": "discrepancy", "source": self.source, "target": self.target}
         return {**head, **record, "provenance": self.provenance}
 
+    def write(self, folder: Path) -> list[Path]:
+        """Write result.json, samples.npz and the tables of the classes to an existing folder.
+
+        Args:
+            folder: The folder.
+
+        Returns:
+            Paths of the files.
+
+        Raises:
+            InputError: If a file cannot be written.
+        """
+        texts = {"result.json": with_digest(format_json(self.to_dict()))}
+        if self.result.held_out_confusion is not None:
+            tables = (self.result, self.best_map())
+            texts |= {"classes.csv": classes_csv(*tables), "confusion.csv": confusion_csv(*tables)}
+        samples = tested_sample_file(self)
+        with writing(folder):
+            written = write_texts(folder, texts)
+            if samples:
+                write_sample_file(folder / SAMPLES_FILE, samples)
+                written.append(folder / SAMPLES_FILE)
+        return written
+
 
 def class_name(names: Sequence[str], number: int) -> str:
     """Return the name of a class, or its number if it has no name."""
     return names[number] if number < len(names) else str(number)
-
-
-# The folder of a result
-
-
-def write_results(report: DiscrepancyReport, folder: Path) -> list[Path]:
-    """Write result.json, samples.npz and the tables of the classes.
-
-    Args:
-        report: Report to write.
-        folder: Folder that `modgap.storage.locks` created.
-
-    Returns:
-        Paths of the files.
-
-    Raises:
-        InputError: If a file cannot be written.
-    """
-    texts = {"result.json": with_digest(format_json(report.to_dict()))}
-    if report.result.held_out_confusion is not None:
-        tables = (report.result, report.best_map())
-        texts |= {"classes.csv": classes_csv(*tables), "confusion.csv": confusion_csv(*tables)}
-    samples = tested_sample_file(report)
-    with writing(folder):
-        written = write_texts(folder, texts)
-        if samples:
-            write_sample_file(folder / SAMPLES_FILE, samples)
-            written.append(folder / SAMPLES_FILE)
-    return written
 
 
 def tested_sample_file(report: DiscrepancyReport) -> SampleFile | None:

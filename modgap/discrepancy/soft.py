@@ -11,7 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from modgap.discrepancy.kernels.softmax import add_mass
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.threads import share_work
-from modgap.label_space import LabelSpace, label_space
+from modgap.labels.label_space import LabelSpace, label_space
 from modgap.statistics.splits import Splits, repeated_halves
 
 __all__ = [

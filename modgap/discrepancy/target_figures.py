@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from modgap.answers.figures.grid import DIFFERENCES, draw_grid
+from modgap.answers.figures.intervals import interval_columns, interval_text, tidy_frame
+from modgap.answers.figures.labels import beside, label_marks, write_names
+from modgap.answers.figures.rows import draw_marks, draw_ticks, row_panel
+from modgap.answers.figures.style import Ink, figure_of, fit_names, name_in_title, panel, panels, style_axes, styled
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.verdict import ENOUGH_CONTROLS
 from modgap.errors import InputError, UsageError
-from modgap.figures.grid import DIFFERENCES, draw_grid
-from modgap.figures.intervals import interval_columns, interval_text, tidy_frame
-from modgap.figures.labels import beside, label_marks, write_names
-from modgap.figures.rows import draw_marks, draw_ticks, row_panel
-from modgap.figures.style import Ink, figure_of, fit_names, name_in_title, panel, panels, style_axes, styled
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.statistics.paired import paired_difference
 

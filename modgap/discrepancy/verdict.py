@@ -15,7 +15,8 @@ from typing import Any
 
 from scipy import stats
 
-from modgap.formatting import confidence_interval, count
+from modgap.answers.formatting import confidence_interval
+from modgap.errors import CONTROL_PREFIX, count
 from modgap.statistics.intervals import LEVEL, MIN_UNITS
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.statistics.permutations import smallest_p_value
@@ -216,7 +217,7 @@ def evidence_of_record(record: Mapping[str, Any]) -> Evidence:
         chance=record["chance"],
         majority=record["prior"],
         control=_control_evidence(record["control"]),
-        is_control=source.startswith("random:"),
+        is_control=source.startswith(CONTROL_PREFIX),
         is_measured=bool(source) and "logits" not in record.get("provenance", {}),
     )
     if null is None:

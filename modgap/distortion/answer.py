@@ -7,10 +7,11 @@ from pathlib import PurePath
 from typing import Any
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Curve, Mark, Table, Verdict
+from modgap.answers.formatting import confidence_interval, format_interval
 from modgap.distortion.grid import display_name, encoder_table, grid_cells
 from modgap.distortion.measurement import SurrogateResult
 from modgap.distortion.probe_cross_validation import FewShotCurve
-from modgap.formatting import confidence_interval, count, format_interval, visible_name
+from modgap.errors import count, visible_name
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm
 
 __all__ = ["answer_of_record", "notes", "tables"]

@@ -10,11 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from modgap.errors import InputError, UsageError
-from modgap.forward.batched_inference import choose_device, output_batches
+from modgap.errors import InputError, Progress, UsageError
+from modgap.forward.batched_inference import output_batches
+from modgap.forward.pooled_layers import OUTPUT, PooledLayers, layer_names
 from modgap.forward.sample_request import SampleRequest
-from modgap.models.pooled_layers import OUTPUT, PooledLayers, layer_names
-from modgap.progress import Progress
 from modgap.sources import Parts, Source, SourceHandle
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
@@ -306,7 +305,7 @@ def _run_model(
         surrogate.samples,
         np.arange(len(surrogate)),
         as_input,
-        device=choose_device(request.samples.device),
+        device=request.samples.device,
         batch_size=request.samples.batch_size,
         dtype=request.samples.dtype,
     ):

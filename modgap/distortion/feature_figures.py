@@ -10,16 +10,27 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from modgap.distortion.arrays import validate_count
+from modgap.answers.figures.files import ResultFigure
+from modgap.answers.figures.grid import draw_grid
+from modgap.answers.figures.intervals import tidy_frame
+from modgap.answers.figures.maps import draw_legend, draw_map, legend_size, name_clusters
+from modgap.answers.figures.style import (
+    MARGIN,
+    WIDTH,
+    Ink,
+    figure_of,
+    fit_names,
+    panel,
+    panels,
+    styled,
+    text_width,
+    wrap_text,
+)
 from modgap.distortion.grid import SimilarityGrid, display_name, layer_grid
 from modgap.distortion.measurement import SurrogateResult
-from modgap.distortion.tsne_maps import MapQuality, TsneMap
 from modgap.errors import InputError, UsageError
-from modgap.figures.files import ResultFigure
-from modgap.figures.grid import draw_grid
-from modgap.figures.intervals import tidy_frame
-from modgap.figures.maps import draw_legend, draw_map, legend_size, name_clusters
-from modgap.figures.style import MARGIN, WIDTH, Ink, figure_of, fit_names, panel, panels, styled, text_width, wrap_text
+from modgap.probes.feature_arrays import validate_count
+from modgap.probes.tsne_maps import MapQuality, TsneMap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

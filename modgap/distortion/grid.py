@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from modgap.answers.formatting import format_interval, format_p_value
 from modgap.distortion.measurement import EncoderResult
-from modgap.formatting import format_interval, format_p_value
 from modgap.statistics.intervals import student_quantile
 
 __all__ = ["GridCell", "SimilarityGrid", "display_name", "encoder_table", "grid_cells", "layer_grid"]

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from modgap.distortion.arrays import map_blocks, squared_distances
 from modgap.errors import InputError
+from modgap.probes.feature_arrays import map_blocks, squared_distances
 from modgap.probes.single_thread import single_blas_thread
 
 __all__ = ["Terms", "hsic", "kernel_terms", "leave_one_out_hsic", "linear_terms", "varies"]

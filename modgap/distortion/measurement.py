@@ -15,11 +15,10 @@ from modgap.distortion.probe_cross_validation import (
     few_shot_curve,
 )
 from modgap.distortion.similarity import SimilarityResult, similarity
-from modgap.distortion.tsne_maps import TsneMap, tsne_maps
-from modgap.errors import UsageError
+from modgap.errors import Progress, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.forward.surrogate_target import default_surrogate, parse_surrogate_name
-from modgap.progress import Progress
+from modgap.probes.tsne_maps import TsneMap, tsne_maps
 from modgap.sources import Source, SourceHandle, open_source
 from modgap.statistics.paired import PairedDifference, paired_difference
 from modgap.targets.readers.bio import OUTSIDE

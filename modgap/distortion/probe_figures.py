@@ -10,16 +10,12 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 from scipy import stats
 
-from modgap.distortion.grid import GridCell, display_name, grid_cells
-from modgap.distortion.measurement import EncoderResult, SurrogateResult
-from modgap.distortion.probe_cross_validation import FewShotCurve
-from modgap.errors import UsageError
-from modgap.figures.files import ResultFigure, result_figure
-from modgap.figures.intervals import interval_columns, tidy_frame
-from modgap.figures.labels import beside, write_names
-from modgap.figures.lines import draw_lines, label_lines, line_panel, log_axis
-from modgap.figures.rows import draw_marks, draw_reference, row_panel
-from modgap.figures.style import (
+from modgap.answers.figures.files import ResultFigure, result_figure
+from modgap.answers.figures.intervals import interval_columns, tidy_frame
+from modgap.answers.figures.labels import beside, write_names
+from modgap.answers.figures.lines import draw_lines, label_lines, line_panel, log_axis
+from modgap.answers.figures.rows import draw_marks, draw_reference, row_panel
+from modgap.answers.figures.style import (
     BASELINE_STYLE,
     SERIES,
     Ink,
@@ -32,6 +28,10 @@ from modgap.figures.style import (
     style_axes,
     styled,
 )
+from modgap.distortion.grid import GridCell, display_name, grid_cells
+from modgap.distortion.measurement import EncoderResult, SurrogateResult
+from modgap.distortion.probe_cross_validation import FewShotCurve
+from modgap.errors import UsageError
 from modgap.statistics.intervals import student_quantile
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm
 

@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modgap.answers import Answer, Answered
+from modgap.answers import Answer, Plotted
 from modgap.distortion.answer import answer_of_record, notes, tables
 from modgap.distortion.grid import grid_cells
 from modgap.distortion.measurement import DistortionRequest, EncoderResult, SurrogateResult
 from modgap.errors import unknown_name
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SampleFile, numbered_sample_file, write_sample_file
+from modgap.storage.algorithms import installed_version
 from modgap.storage.atomic_files import write_text_atomically, writing
 from modgap.storage.json_records import format_json, plain_values, with_digest
-from modgap.version import installed_version
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from modgap.figures.files import ResultFigure
+    from modgap.answers.figures.files import ResultFigure
 
 __all__ = ["SCHEMA", "DistortionResult", "probe_sample_file"]
 
@@ -33,7 +33,7 @@ RECORD = "distortion.json"
 
 
 @dataclass(frozen=True, repr=False)
-class DistortionResult(Answered):
+class DistortionResult(Plotted):
     """Remaining knowledge of a source on each surrogate, as `modgap.measure_distortion` returns it.
 
     `print(result)` shows the answer and the tables of the command. `result[0]` and `result["fashion-mnist"]` are the
@@ -115,15 +115,15 @@ class DistortionResult(Answered):
             UsageError: If the result has no figure with this name.
         """
         if figure is not None:
-            from modgap.figures.files import figure_named
-
-            return figure_named(self.figures(), figure).frame()
+            return self._figure(figure).frame()
         import pandas as pd
 
         rows = [_frame_row(result, encoder) for result in self.surrogates for encoder in result.encoders]
         return pd.DataFrame(rows)
 
-    def plot(self, surrogate: int | str = 0, ax: "Axes | None" = None) -> "Figure":
+    def plot(  # type: ignore[override]  # A distortion has its main figure for each surrogate.
+        self, surrogate: int | str = 0, ax: "Axes | None" = None
+    ) -> "Figure":
         """Return the figure of probe errors before and after training on one surrogate.
 
         Args:

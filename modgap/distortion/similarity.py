@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modgap.distortion import hsic
-from modgap.distortion.arrays import center_features, validate_count
 from modgap.errors import InputError, UsageError, unknown_name
+from modgap.probes.feature_arrays import center_features, validate_count
 from modgap.probes.single_thread import single_blas_thread
 from modgap.statistics.bootstrap import group_numbers
 from modgap.statistics.intervals import student_quantile

@@ -18,9 +18,9 @@ import torch
 from torch.multiprocessing.reductions import shared_cache
 from torch.utils.data import DataLoader, Dataset
 
-from modgap.errors import InputError, UsageError
+from modgap.errors import InputError
 from modgap.inputs.native_embedding import Embedding
-from modgap.resources import available_cores, reused_memory
+from modgap.process.resources import available_cores, choose_device, reused_memory
 from modgap.sources import AudioInput, ImageInput, Source, TextInput
 from modgap.targets import Samples
 
@@ -29,7 +29,6 @@ __all__ = [
     "PADDED",
     "PREFETCHED",
     "ModelRunner",
-    "choose_device",
     "in_place",
     "load_ahead",
     "output_batches",
@@ -336,21 +335,6 @@ MOST_LOADER_WORKERS = 4
 """Most processes that prepare samples if no number is asked for."""
 
 
-def choose_device(name: str) -> torch.device:
-    """Return the device of this name; `auto` stands for CUDA, else MPS, else the CPU.
-
-    Raises:
-        UsageError: When this machine does not have the device.
-    """
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
-    if not available.get(name.split(":")[0], False):
-        kinds = ", ".join(kind for kind, is_available in available.items() if is_available)
-        raise UsageError(f"Device {name!r} is not available on this machine. Available devices: {kinds}.")
-    return torch.device(name)
-
-
 def _pieces_of_samples(samples: Samples, rows: np.ndarray, embedding: Embedding) -> tuple[list[Any], np.ndarray]:
     """Return all pieces of these samples in order, and the number of pieces of each sample."""
     pieces_by_sample = [embedding.pieces(samples[int(row)]) for row in rows]
@@ -398,7 +382,7 @@ def output_batches(
     rows: np.ndarray,
     embedding: Embedding,
     *,
-    device: torch.device,
+    device: torch.device | str,
     batch_size: int | None = None,
     dtype: str = "float32",
     side_by_side: int = 1,
@@ -415,7 +399,7 @@ def output_batches(
         samples: The samples, addressed by number.
         rows: Numbers of the requested samples, shape (N,).
         embedding: Rule by which samples become pieces of the source's input.
-        device: Device on which the model runs.
+        device: Device on which the model runs, or its name, as for `choose_device`.
         batch_size: Number of pieces in a batch, halved when the memory does not suffice; None for an automatic choice.
         dtype: float32, or bfloat16 or float16 for mixed precision.
         side_by_side: Number of threads, each of which runs a batch of its own on the CPU. The outputs do not depend on
@@ -423,6 +407,7 @@ def output_batches(
         loader_workers: Number of processes that read and prepare samples ahead of the model; 0 for a thread. None for
             an automatic choice. The outputs do not depend on it.
     """
+    device = choose_device(device) if isinstance(device, str) else device
     runner = ModelRunner(source, device, DTYPES[dtype], batch_size or CPU_BATCH)
     if batch_size is None and device.type == "cuda":
         runner.fit_to_memory(_pieces_of_samples(samples, rows[:TRIAL_BATCH], embedding)[0])

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from modgap.errors import InputError, UsageError
-from modgap.formatting import count
+from modgap.errors import InputError, UsageError, count
 from modgap.forward.sample_request import SampleRequest
 from modgap.forward.surrogate_target import open_head_surrogate
-from modgap.inputs.native_embedding import Embedding, native_embedding
-from modgap.label_space import label_space, validate_class_count
+from modgap.inputs.native_embedding import Embedding, native_embedding, representation_record
+from modgap.labels.label_space import label_space, validate_class_count
 from modgap.sources import Source, SourceHandle
+from modgap.storage.algorithms import installed_version
 from modgap.storage.cache import cache_key
 from modgap.targets import SPLITS, Samples, Table, Target
 from modgap.targets.splits import stratification_labels, stratified_subset
-from modgap.version import installed_version
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +25,7 @@ __all__ = [
     "InferenceSetup",
     "LogitsRequest",
     "TrainedEmbedder",
+    "samples_record",
     "select_samples",
     "set_up_inference",
     "warn_about_small_classes",
@@ -143,7 +143,7 @@ def set_up_inference(
         InputError: When the data, the weights or the labels cannot be used.
         UsageError: When an option does not apply.
     """
-    from modgap.forward.batched_inference import choose_device
+    from modgap.process.resources import choose_device
 
     device = choose_device(request.samples.device)
     table, rows, labels, groups = select_samples(target, request, embedder)
@@ -195,6 +195,25 @@ def warn_about_small_classes(labels: np.ndarray, names: Sequence[str]) -> None:
             listed,
             others,
         )
+
+
+def samples_record(target: Target, samples: SampleRequest, input_size: int | None) -> dict[str, Any]:
+    """Return the part of a cache key that says which samples of a target enter a source, and how.
+
+    Args:
+        target: The target.
+        samples: The samples, their representation and precision.
+        input_size: Height and width of the source's input in pixels; None for the source's default, or if there is no
+            source.
+    """
+    return {
+        "target": target.fingerprint,
+        "split": samples.split or "all",
+        "limit": [samples.limit, samples.seed] if samples.limit else None,
+        "input_size": input_size,
+        "representation": representation_record(samples.representation),
+        "dtype": samples.dtype,
+    }
 
 
 def select_samples(

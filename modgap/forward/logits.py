@@ -8,34 +8,38 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modgap.errors import InputError, UsageError
-from modgap.formatting import count
+from modgap.errors import InputError, Progress, UsageError, count
 from modgap.forward.inference_setup import (
     InferenceSetup,
     LogitsRequest,
     TrainedEmbedder,
+    samples_record,
     set_up_inference,
     warn_about_small_classes,
 )
 from modgap.forward.surrogate_target import headless_error_with_surrogates, open_head_surrogate
-from modgap.inputs.native_embedding import representation_record
-from modgap.progress import Progress
+from modgap.labels.user_arrays import (
+    align_rows,
+    check_lengths,
+    check_source_names,
+    names_of_classes,
+    number_labels,
+    to_numpy,
+)
+from modgap.labels.written_names import number_names, real_numbers
 from modgap.sources import HeadlessError, SourceHandle
-from modgap.storage.algorithms import algorithm_versions
+from modgap.storage.algorithms import algorithm_versions, installed_version
 from modgap.storage.array_formats import map_npy
 from modgap.storage.cache import CacheEntry, cache_key, find_cached, store_rows
 from modgap.storage.paths import expand_user, has_suffix
 from modgap.targets import Target
 from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
 from modgap.targets.data_frames import drop_index_columns, list_names, named_texts, read_frame
-from modgap.user_arrays import check_lengths, check_source_names, names_of_classes, number_labels, to_numpy
-from modgap.version import installed_version
-from modgap.written_names import number_names, real_numbers
 
 if TYPE_CHECKING:
     from pandas import Series
 
-__all__ = ["LogitsRequest", "SourceLogits", "TrainedEmbedder", "read_logits_file", "source_logits"]
+__all__ = ["LogitsRequest", "SourceLogits", "TrainedEmbedder", "logits_of_arrays", "read_logits_file", "source_logits"]
 
 KIND = "logits"
 """Kind of the cache entries."""
@@ -123,12 +127,7 @@ def source_logits(
     samples = request.samples
     cache_record = {
         "source": handle.fingerprint(),
-        "target": target.fingerprint,
-        "split": samples.split or "all",
-        "limit": [samples.limit, samples.seed] if samples.limit else None,
-        "input_size": samples.input_size,
-        "representation": representation_record(samples.representation),
-        "dtype": samples.dtype,
+        **samples_record(target, samples, samples.input_size),
         "head": "own" if request.head == "own" else _head_record(request),
         "embedder": embedder.fingerprint if embedder else "native",
         "algorithms": algorithm_versions("reading", "inference", "fitted heads"),
@@ -205,6 +204,42 @@ LABEL_COLUMNS = ("labels", "label", "class", "target", "y")
 Content = dict[str, Any]
 
 
+def logits_of_arrays(
+    arrays: Content,
+    source_classes: Sequence[str],
+    target_classes: Sequence[str],
+    provenance: dict[str, Any],
+    *,
+    arguments: tuple[str, str] = ("source_classes", "target_classes"),
+) -> SourceLogits:
+    """Return logits and labels that a user has, after checking that they belong together.
+
+    Args:
+        arrays: `logits` (N, C), `labels` (N,) and, optionally, `groups` (N,).
+        source_classes: Names of the C source classes; empty to show their numbers.
+        target_classes: Names of the labels 0, 1, 2, ...; empty for the names in the labels, or else the numbers.
+        provenance: Record of where the logits come from.
+        arguments: Names of the two lists of classes, for messages.
+
+    Raises:
+        InputError: If logits, labels, groups or names cannot be used, or do not fit.
+    """
+    rows = align_rows({name: arrays.get(name) for name in ("logits", "labels", "groups")})
+    logits = to_numpy(rows["logits"], "logits")
+    numbered = number_labels(rows["labels"])
+    groups = None if rows["groups"] is None else to_numpy(rows["groups"], "groups")
+    check_lengths(logits, numbered.labels, groups)
+    check_source_names(source_classes, logits, arguments[0])
+    return SourceLogits(
+        logits=logits,
+        labels=numbered.labels,
+        groups=groups,
+        source_classes=tuple(source_classes),
+        target_classes=names_of_classes(target_classes, numbered, rows["labels"], arguments[1]),
+        provenance=provenance,
+    )
+
+
 def read_logits_file(path: str) -> SourceLogits:
     """Read logits that were computed elsewhere.
 
@@ -231,9 +266,16 @@ def read_logits_file(path: str) -> SourceLogits:
     if has_suffix(file, (".npy",)):
         digests["labels"] = file_digest(file.with_name("labels.npy"))
     try:
-        return _source_logits(content, {"modgap": installed_version(), **digests}, start)
+        read = logits_of_arrays(
+            content,
+            _names(content, "source_class_names"),
+            _names(content, "class_names"),
+            {"modgap": installed_version(), **digests},
+            arguments=("source_class_names", "class_names"),
+        )
     except InputError as error:
         raise type(error)(f"{path}: {error}") from error
+    return replace(read, seconds=time.perf_counter() - start)
 
 
 def _read_content(file: Path, path: str) -> Content:
@@ -314,25 +356,6 @@ def _named_values(column: "Series[Any]", file: Path, noun: str) -> np.ndarray:
 def _find_column(columns: Sequence[Any], names: Sequence[str]) -> str | None:
     """Return the column with the first of the names, in upper or lower case."""
     return next((column for name in names for column in columns if str(column).lower() == name), None)
-
-
-def _source_logits(content: Content, provenance: dict[str, str], start: float) -> SourceLogits:
-    logits = to_numpy(content["logits"], "logits")
-    labels = content["labels"]
-    groups = None if content.get("groups") is None else to_numpy(content["groups"], "groups")
-    numbered = number_labels(labels)
-    check_lengths(logits, numbered.labels, groups)
-    source_names = _names(content, "source_class_names")
-    check_source_names(source_names, logits, "source_class_names")
-    return SourceLogits(
-        logits=logits,
-        labels=numbered.labels,
-        groups=groups,
-        source_classes=source_names,
-        target_classes=names_of_classes(_names(content, "class_names"), numbered, labels, "class_names"),
-        provenance=provenance,
-        seconds=time.perf_counter() - start,
-    )
 
 
 def _names(content: Content, name: str) -> tuple[str, ...]:

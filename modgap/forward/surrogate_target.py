@@ -1,13 +1,10 @@
 """Labeled surrogate data of a source's own modality: its name, its split and the opened target."""
 
-from dataclasses import dataclass
-
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.sources import HeadlessError, SourceHandle, find_surrogate_name, pretrained_name
 from modgap.targets import SPLITS, Target, manifest_names, named_manifest, open_target
 
 __all__ = [
-    "SurrogateTarget",
     "default_surrogate",
     "headless_error_with_surrogates",
     "installed_surrogates",
@@ -15,19 +12,6 @@ __all__ = [
     "open_surrogate_target",
     "parse_surrogate_name",
 ]
-
-
-@dataclass(frozen=True)
-class SurrogateTarget:
-    """An opened target whose labels stand for a source's own training data.
-
-    Attributes:
-        target: The opened target.
-        split: Split to use: `train`, `val` or `test`. None if neither the name nor the caller says which.
-    """
-
-    target: Target
-    split: str | None
 
 
 def parse_surrogate_name(name: str) -> tuple[str, str | None]:
@@ -44,13 +28,16 @@ def parse_surrogate_name(name: str) -> tuple[str, str | None]:
     return (target, split) if colon and target and split in SPLITS else (name, None)
 
 
-def open_surrogate_target(name: str, split: str | None = None) -> SurrogateTarget:
+def open_surrogate_target(name: str, split: str | None = None) -> tuple[Target, str | None]:
     """Open the labeled data that the name of a surrogate stands for.
 
     Args:
         name: A target's name, the path of a manifest or of your own data, with `:train`, `:val` or `:test` after it
             to choose a split.
         split: Split to use. None for the split in the name.
+
+    Returns:
+        The opened target, and the split to use; None if neither the name nor the argument says which.
 
     Raises:
         UsageError: When there is no such target or split, or the name and the argument contradict each other.
@@ -61,7 +48,7 @@ def open_surrogate_target(name: str, split: str | None = None) -> SurrogateTarge
     target, named_split = parse_surrogate_name(name)
     if split is not None and named_split not in (None, split):
         raise UsageError(f"The surrogate {name} names the split {named_split}, but the split {split} was requested.")
-    return SurrogateTarget(open_target(target), split or named_split)
+    return open_target(target), split or named_split
 
 
 def open_head_surrogate(head: str) -> Target:
@@ -77,13 +64,13 @@ def open_head_surrogate(head: str) -> Target:
     kind, _, name = head.partition(":")
     if kind != "probe" or not name:
         raise UsageError(f"`head` is {head!r}, but it must be own, none or probe:SURROGATE.")
-    surrogate = open_surrogate_target(name)
-    if surrogate.split is not None:
+    target, split = open_surrogate_target(name)
+    if split is not None:
         raise UsageError(
             f"`head={head!r}` names a split, but a head is always fitted on the training split. "
             f'Pass `head="probe:{parse_surrogate_name(name)[0]}"`.'
         )
-    return surrogate.target
+    return target
 
 
 def default_surrogate(source: str | SourceHandle) -> tuple[str, str]:

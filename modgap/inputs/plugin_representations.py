@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modgap.errors import InputError, unknown_name
-from modgap.installed_packages import describe_origin, load_plugin, one_line, plugin_entries
+from modgap.process.installed_packages import describe_origin, load_plugin, one_line, plugin_entries
 
 __all__ = ["Rates", "Representation", "get_representation", "plugin_pieces", "plugin_record"]
 

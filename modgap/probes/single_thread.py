@@ -19,7 +19,7 @@ def single_blas_thread() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def _controller(n_modules: int) -> ThreadpoolController:
+def _controller(n_modules: int) -> ThreadpoolController:  # noqa: ARG001 - the key of the cache
     """Find the loaded libraries, which takes 10 ms, again only if modules were imported that may have loaded more."""
     return ThreadpoolController()
 

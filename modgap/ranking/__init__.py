@@ -1,1 +1,1 @@
-"""Ranking of sources for a target by transferability scores with confidence intervals."""
+"""Ranking of sources for one or several targets with intervals, and comparison of systems by their errors."""

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from modgap.answers import Answer, Curve, Table
-from modgap.formatting import count, format_p_value, visible_name
+from modgap.answers.formatting import format_p_value
+from modgap.errors import count, visible_name
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.checks import control_index
 from modgap.ranking.layers import JUDGED_BY, LAYER_COLUMNS, layer_rows

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from modgap.formatting import count, format_duration, format_p_value, format_value, visible_name
+from modgap.answers.formatting import format_p_value, format_value
+from modgap.errors import count, format_duration, visible_name
 from modgap.ranking.checks import CONTROL_SIMILAR, CONTROL_UNKNOWN, FEW_SAMPLES, Check
 from modgap.ranking.scores import PILOT
 

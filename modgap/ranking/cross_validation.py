@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.label_space import label_space
+from modgap.labels.label_space import label_space
 from modgap.probes.folds import stratified_folds
 from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, SourceOutputs
 from modgap.statistics.bootstrap import group_numbers

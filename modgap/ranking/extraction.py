@@ -11,11 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modgap.errors import UsageError
-from modgap.forward.inference_setup import InferenceSetup, LogitsRequest, select_samples, set_up_inference
+from modgap.errors import Progress, UsageError
+from modgap.forward.inference_setup import (
+    InferenceSetup,
+    LogitsRequest,
+    samples_record,
+    select_samples,
+    set_up_inference,
+)
 from modgap.forward.surrogate_target import headless_error_with_surrogates, open_head_surrogate
-from modgap.inputs.native_embedding import representation_record
-from modgap.progress import Progress
 from modgap.ranking.raw_values import RAW, raw_features
 from modgap.ranking.source_outputs import ARRAY, KIND
 from modgap.ranking.source_patterns import split_input_size
@@ -27,12 +31,11 @@ from modgap.ranking.surrogate_outputs import (
     surrogate_outputs_key,
 )
 from modgap.sources import HeadlessError, Source, SourceHandle, open_source
-from modgap.storage.algorithms import algorithm_versions
+from modgap.storage.algorithms import algorithm_versions, installed_version
 from modgap.storage.cache import CacheEntry, cache_key, find_cached, store
 from modgap.targets import Table, Target
 from modgap.targets.samples import pool_targets
 from modgap.transfer.surrogate import SurrogateBatch
-from modgap.version import installed_version
 
 __all__ = [
     "Extracted",
@@ -257,12 +260,7 @@ def outputs_key_content(handle: SourceHandle | None, target: Target, request: Lo
     samples = request.samples
     return {
         "source": handle.fingerprint() if handle else RAW,
-        "target": target.fingerprint,
-        "split": samples.split or "all",
-        "limit": [samples.limit, samples.seed] if samples.limit else None,
-        "input_size": samples.input_size if handle else None,
-        "representation": representation_record(samples.representation),
-        "dtype": samples.dtype,
+        **samples_record(target, samples, samples.input_size if handle else None),
         "batch_size": samples.batch_size,
     }
 

@@ -9,14 +9,13 @@ from matplotlib.ticker import EngFormatter, Formatter, MaxNLocator, ScalarFormat
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from modgap.answers import FAIL
-from modgap.errors import InputError
-from modgap.figures.files import ResultFigure, result_figure
-from modgap.figures.grid import RANKS, draw_grid
-from modgap.figures.intervals import interval_columns, tidy_frame
-from modgap.figures.labels import beside, label_marks, write_names
-from modgap.figures.lines import draw_lines, label_lines, line_panel
-from modgap.figures.rows import draw_group_bars, draw_marks, draw_reference, draw_ticks, row_panel
-from modgap.figures.style import (
+from modgap.answers.figures.files import ResultFigure, result_figure
+from modgap.answers.figures.grid import RANKS, draw_grid
+from modgap.answers.figures.intervals import interval_columns, tidy_frame
+from modgap.answers.figures.labels import beside, label_marks, write_names
+from modgap.answers.figures.lines import draw_lines, label_lines, line_panel
+from modgap.answers.figures.rows import draw_group_bars, draw_marks, draw_reference, draw_ticks, row_panel
+from modgap.answers.figures.style import (
     SERIES,
     Ink,
     Series,
@@ -28,7 +27,8 @@ from modgap.figures.style import (
     text_width,
     title_lines,
 )
-from modgap.formatting import format_p_value
+from modgap.answers.formatting import format_p_value
+from modgap.errors import InputError
 from modgap.ranking.answer import first_ties, format_interval, format_score
 from modgap.ranking.check_sentences import join_names, score_label
 from modgap.ranking.checks import BASELINE_SCORES, CONTROL_WORSE, compare_baseline, sources_compared

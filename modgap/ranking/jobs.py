@@ -9,6 +9,7 @@ import numpy as np
 from modgap.errors import InputError, UsageError
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.jobs import Failure, failure_of, fix_threads, hold_device
+from modgap.process.resources import reused_memory
 from modgap.ranking.extraction import Extracted, Extraction, prepare_extraction
 from modgap.ranking.plan import RankPlan
 from modgap.ranking.score import ErrorOptions, Score
@@ -26,7 +27,6 @@ from modgap.ranking.subsamples import SPREAD_FACTOR, score_subsamples
 from modgap.ranking.subsamples import VERSION as SUBSAMPLES_VERSION
 from modgap.ranking.surrogate_outputs import read_surrogate_outputs
 from modgap.ranking.types import RAW_VALUES, SOURCE, RankRequest, ScoreTable, SourceRow
-from modgap.resources import reused_memory
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SampleFile
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
@@ -138,8 +138,9 @@ class ScoreJob:
     def _compute(self, outputs: SourceOutputs) -> np.ndarray:
         own = read_surrogate_outputs(self.surrogate_key) if self.surrogate_key else None
         if own is not None:
-            properties = {**outputs.properties, "source_error": own.error}
-            outputs = replace(outputs, surrogate=(own.features, own.labels), properties=properties)
+            features, labels, error = own
+            properties = {**outputs.properties, "source_error": error}
+            outputs = replace(outputs, surrogate=(features, labels), properties=properties)
         score = get_score(self.score)
         on_all = [score.evaluate(outputs, self.seed)] if self.first < 0 else []
         on_subsamples = score_subsamples(score, outputs, self.seed, range(max(self.first, 0), self.last))

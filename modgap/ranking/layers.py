@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from modgap.errors import InputError
-from modgap.formatting import format_p_value, visible_name
+from modgap.answers.formatting import format_p_value
+from modgap.errors import InputError, visible_name
 from modgap.forward.inference_setup import InferenceSetup, LogitsRequest, set_up_inference
+from modgap.forward.pooled_layers import OUTPUT, PooledLayers, block_names
 from modgap.jobs import Failure, failure_of, fix_threads, hold_device
-from modgap.label_space import LabelSpace, label_space
-from modgap.models.pooled_layers import OUTPUT, PooledLayers, block_names
+from modgap.labels.label_space import LabelSpace, label_space
 from modgap.ranking.check_sentences import join_names
 from modgap.ranking.extraction import Extracted, outputs_key_content, sample_arrays, store_outputs
 from modgap.ranking.jobs import ErrorsJob, ScoreJob

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modgap.formatting import count, format_duration
+from modgap.errors import count, format_duration
 from modgap.jobs import Failure, failure_of, fix_threads, hold_device
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.jobs import decode_errors, error_arrays

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from modgap.errors import Progress
 from modgap.jobs import Backend, Failure, writable_cache
-from modgap.progress import Progress
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.halving import rank_within
 from modgap.ranking.jobs import ExtractJob, errors_by_score, score_jobs, score_table

@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Verdict
-from modgap.formatting import visible_name
+from modgap.errors import visible_name
 from modgap.ranking.check_sentences import (
     CHECK_TITLES,
     check_sentence,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modgap.answers import Answer, Plotted
-from modgap.formatting import csv_text, plain_text
+from modgap.answers.formatting import csv_text, plain_text
 from modgap.ranking.answer import control_sources, difference_to_first, first_ties, ranking_answer, source_letters
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.layers import curve_record
@@ -33,7 +33,7 @@ from modgap.storage.json_records import format_json, plain_values, with_digest
 if TYPE_CHECKING:
     import pandas as pd
 
-    from modgap.figures.files import ResultFigure
+    from modgap.answers.figures.files import ResultFigure
 
 __all__ = ["RECORD", "RankingResult", "to_csv", "to_dict", "to_json", "write_results"]
 
@@ -256,10 +256,15 @@ class RankingResult(Plotted, Ranking):
 
         return pd.read_csv(io.StringIO(to_csv(self)), converters={"source": plain_text})
 
-    def _figures(self) -> "Iterator[ResultFigure]":
+    def figures(self) -> "Iterator[ResultFigure]":
+        """Yield the figures that the ranking has, the most important first."""
         from modgap.ranking.figures import planned_figures
 
         return planned_figures(self)
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write the files of a ranking to an existing folder, and return their paths; see `write_results`."""
+        return write_results(self, folder)
 
 
 RECORD = "ranking.json"

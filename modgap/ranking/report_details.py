@@ -156,7 +156,7 @@ def _class_name(names: list[str], number: int) -> str:
 
 def _tsne_map(outputs: SourceOutputs, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Return coordinates (m, 2) and classes (m,) of some samples. Both are empty if no map can be made."""
-    from modgap.distortion.tsne_maps import tsne_maps
+    from modgap.probes.tsne_maps import tsne_maps
 
     no_map = (np.empty((0, 2)), np.empty(0, np.int64))
     labels = stratification_labels(outputs.labels).astype(np.int64)

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modgap.errors import InputError, UsageError
+from modgap.labels.user_arrays import number_groups, number_labels, to_numpy
 from modgap.probes.input_checks import describe_non_finite_rows
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import CLASSIFICATION, SourceOutputs
 from modgap.ranking.standings import Standings, compute_error_standings, compute_standings
 from modgap.ranking.subsamples import SPREAD_FACTOR, count_units, score_subsamples
-from modgap.user_arrays import number_groups, number_labels, to_numpy
 
 __all__ = ["score_sources"]
 

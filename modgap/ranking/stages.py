@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from modgap.errors import Progress
 from modgap.jobs import Backend, Failure
-from modgap.progress import Progress
 from modgap.ranking.types import JobCounts
 from modgap.storage.json_records import read_json, write_json
 from modgap.storage.locks import FOLDER_LOCK, try_lock, unlock

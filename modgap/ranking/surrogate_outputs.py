@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from modgap.errors import InputError
-from modgap.forward.batched_inference import choose_device
 from modgap.forward.sample_request import SampleRequest
 from modgap.forward.surrogate_target import default_surrogate, open_surrogate_target
+from modgap.process.resources import choose_device
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.sources import Source
 from modgap.storage.algorithms import algorithm_versions
@@ -23,7 +23,6 @@ from modgap.storage.cache import CacheEntry, cache_key, find_cached, store
 from modgap.transfer.surrogate import SurrogateBatch, open_surrogate
 
 __all__ = [
-    "SurrogateOutputs",
     "SurrogateReference",
     "find_surrogate",
     "read_surrogate_outputs",
@@ -61,27 +60,11 @@ class SurrogateReference:
         return [self.name, self.split, self.fingerprint]
 
 
-@dataclass(frozen=True)
-class SurrogateOutputs:
-    """Outputs of a source on labeled data of its own modality.
-
-    Attributes:
-        features: Pooled features of the encoder, shape (m, D). If words in texts are labeled, they are those of the
-            words.
-        labels: Class of each sample, 0..K-1, shape (m,).
-        error: Error rate of a linear probe on the features in cross-validation.
-    """
-
-    features: np.ndarray
-    labels: np.ndarray
-    error: float
-
-
 def find_surrogate(source_name: str) -> SurrogateReference:
     """Return the labeled data of the modality of a source; an empty reference if there are none."""
     try:
         name, split = default_surrogate(source_name)
-        return SurrogateReference(name, split, open_surrogate_target(name).target.fingerprint)
+        return SurrogateReference(name, split, open_surrogate_target(name)[0].fingerprint)
     except InputError as error:
         log.debug("There is no labeled data of the modality of %s: %s", source_name, error)
         return SurrogateReference()
@@ -106,8 +89,17 @@ def surrogate_outputs_key(reference: SurrogateReference, fingerprint: Any, reque
     return cache_key(content)
 
 
-def read_surrogate_outputs(key: str) -> SurrogateOutputs | None:
-    """Return the outputs with this key from the cache; None if they are not there."""
+def read_surrogate_outputs(key: str) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """Return the outputs of a source on labeled data of its own modality from the cache; None if they are not there.
+
+    Args:
+        key: Key of the cache entry.
+
+    Returns:
+        Pooled features of the encoder, shape (m, D), which are those of the words if words in texts are labeled; the
+        class of each sample, 0..K-1, shape (m,); and the error rate of a linear probe on the features in
+        cross-validation.
+    """
     return find_cached(KIND, key, _decode)
 
 
@@ -151,6 +143,6 @@ def store_surrogate_outputs(
     return True
 
 
-def _decode(entry: CacheEntry) -> SurrogateOutputs:
+def _decode(entry: CacheEntry) -> tuple[np.ndarray, np.ndarray, float]:
     arrays = entry.arrays
-    return SurrogateOutputs(np.array(arrays["features"]), np.array(arrays["labels"]), float(entry.metadata["error"]))
+    return np.array(arrays["features"]), np.array(arrays["labels"]), float(entry.metadata["error"])

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modgap.label_space import label_space
+from modgap.labels.label_space import label_space
 from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.types import TargetSummary

@@ -12,8 +12,8 @@ from modgap.ranking.score import ErrorOptions
 from modgap.ranking.standings import Standings
 from modgap.statistics.paired import PairedDifference
 from modgap.statistics.sample_file import SampleFile
+from modgap.storage.algorithms import installed_version
 from modgap.targets import TargetRequest
-from modgap.version import installed_version
 
 if TYPE_CHECKING:
     from modgap.transfer.pilot import PilotErrors

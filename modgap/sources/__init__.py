@@ -4,8 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from modgap.errors import InputError, UsageError, unknown_name
-from modgap.formatting import count
+from modgap.errors import InputError, UsageError, count, unknown_name
 from modgap.sources.aliases import ALIASES
 from modgap.sources.hf.handle import HfModel
 from modgap.sources.hf.spec import ModelFiles, configured_architecture, read_configuration

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from modgap.errors import InputError
-from modgap.installed_packages import find_package_folder
+from modgap.process.installed_packages import find_package_folder
 from modgap.sources.hf.handle import HfModel
 from modgap.sources.hf.spec import ModelFiles, TokenizerKind
 from modgap.sources.hub import Repository

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from modgap.errors import InputError, UsageError
 
@@ -15,15 +15,8 @@ __all__ = ["AbsentFilesError", "Repository", "parse_repository", "without_downlo
 Result = TypeVar("Result")
 
 
-class _Refusal(NamedTuple):
-    """A refusal of downloads: why they are refused, and how to allow them. Both are empty if nobody asks for them."""
-
-    reason: str
-    way_out: str
-
-
-_refusal: ContextVar[_Refusal | None] = ContextVar("refusal", default=None)
-"""The refusal within a block that may not download anything."""
+_refusal: ContextVar[tuple[str, str] | None] = ContextVar("refusal", default=None)
+"""Within a block that may not download anything, why, and how to allow it. Both are empty if nobody asks for them."""
 
 
 class AbsentFilesError(InputError):
@@ -86,10 +79,10 @@ class Repository:
             return result
         missing = f"The {description} are not on this machine"
         refusal = _refusal.get()
-        if refusal is None or refusal.reason:
+        if refusal is None or refusal[0]:
             missing += f" and could not be downloaded ({_explain(reason)})"
         way_out = f"Get them with: {self.download_command}" + (f", or {alternative}" if alternative else "")
-        way_out = f"{refusal.way_out} {way_out}" if refusal and refusal.way_out else way_out
+        way_out = f"{refusal[1]} {way_out}" if refusal and refusal[1] else way_out
         raise AbsentFilesError(f"{missing}. {way_out}") from reason
 
     def _download(self, patterns: Sequence[str]) -> Exception | None:
@@ -122,7 +115,7 @@ def without_downloads(reason: str = "", way_out: str = "") -> Iterator[None]:
     from huggingface_hub import constants
 
     is_offline, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True  # for the libraries that ask the hub
-    token = _refusal.set(_Refusal(reason, way_out))
+    token = _refusal.set((reason, way_out))
     try:
         yield
     finally:
@@ -136,7 +129,7 @@ def _explain(reason: Exception | None) -> str:
 
     refusal = _refusal.get()
     if refusal is not None:
-        return refusal.reason
+        return refusal[0]
     if constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set"
     if reason is None:

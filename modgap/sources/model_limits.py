@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modgap.errors import InputError
-from modgap.limits import MODEL_LAYERS, MODEL_NUMBER
-from modgap.resources import available_memory
+from modgap.storage.limits import MODEL_LAYERS, MODEL_NUMBER, available_memory
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

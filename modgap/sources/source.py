@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from modgap.errors import InputError, UsageError
-from modgap.installed_packages import load_plugin, one_line, plugin_entries, usable_plugins
+from modgap.errors import CONTROL_PREFIX, InputError, UsageError
+from modgap.process.installed_packages import load_plugin, one_line, plugin_entries, usable_plugins
 from modgap.sources.inputs import Batch, Input
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ __all__ = [
     "plugin_names",
     "pretrained_name",
 ]
-
-CONTROL_PREFIX = "random:"
-"""Beginning of the name of a control: the same architecture as a pretrained source, with random weights."""
 
 
 def is_control(name: str) -> bool:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -339,34 +338,23 @@ def mean_and_contributions(errors: SampleErrors) -> tuple[float, np.ndarray]:
     tested = errors.tested
     weights = errors.weights[tested] / errors.weights[tested].sum()
     values = errors.errors[tested]
-    cells = _cells(errors)
-    sums = np.bincount(cells.of_samples, weights * values)
-    totals = np.bincount(cells.strata, cells.shares)[cells.strata]
-    stratum_sums = np.bincount(cells.strata, sums)[cells.strata]
-    rest = 1 - cells.shares / totals
+    units, strata, shares, cells_of_samples = _cells(errors)
+    sums = np.bincount(cells_of_samples, weights * values)
+    totals = np.bincount(strata, shares)[strata]
+    stratum_sums = np.bincount(strata, sums)[strata]
+    rest = 1 - shares / totals
     rest[rest <= ROUNDING] = np.inf  # the spread within a stratum of one unit is not known
-    contributions = (sums - cells.shares * stratum_sums / totals) / np.sqrt(rest)
-    return float(values @ weights), np.bincount(cells.units, contributions)
+    contributions = (sums - shares * stratum_sums / totals) / np.sqrt(rest)
+    return float(values @ weights), np.bincount(units, contributions)
 
 
-class _Cells(NamedTuple):
-    """The pairs of a unit and a stratum that have tested samples, of which there are fewer than pairs.
+def _cells(errors: SampleErrors) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return the cells, which are the pairs of a unit and a stratum that have tested samples.
 
-    Attributes:
-        units: Number of each cell's unit from 0, shape (Q,).
-        strata: Number of each cell's stratum from 0, shape (Q,).
-        shares: Weight of each cell's samples, shape (Q,), with sum 1.
-        of_samples: Cell of each tested sample, shape (M,).
+    Returns:
+        Number of each cell's unit and of its stratum, from 0, shape (Q,); the weight of its samples, shape (Q,), with
+        sum 1; and the cell of each tested sample, shape (M,).
     """
-
-    units: np.ndarray
-    strata: np.ndarray
-    shares: np.ndarray
-    of_samples: np.ndarray
-
-
-def _cells(errors: SampleErrors) -> _Cells:
-    """Return the cells of the tested samples."""
     tested = errors.tested
     weights = errors.weights[tested] / errors.weights[tested].sum()
     units = np.unique(errors.units[tested], return_inverse=True)[1]
@@ -375,7 +363,7 @@ def _cells(errors: SampleErrors) -> _Cells:
         strata = np.unique(errors.strata[tested], return_inverse=True)[1]
     n_strata = int(strata.max(initial=0)) + 1
     pairs, of_samples = np.unique(units * n_strata + strata, return_inverse=True)
-    return _Cells(pairs // n_strata, pairs % n_strata, np.bincount(of_samples, weights), of_samples)
+    return pairs // n_strata, pairs % n_strata, np.bincount(of_samples, weights), of_samples
 
 
 def unit_degrees(errors: SampleErrors) -> float:
@@ -391,14 +379,14 @@ def unit_degrees(errors: SampleErrors) -> float:
         Kish, Survey Sampling, 1965.
         Satterthwaite, "An approximate distribution of estimates of variance components", Biometrics Bulletin 2, 1946.
     """
-    cells = _cells(errors)
-    most = float(cells.units.max())
-    totals = np.bincount(cells.strata, cells.shares)
-    squares = np.bincount(cells.strata, (cells.shares / totals[cells.strata]) ** 2)
+    units, strata, shares, _ = _cells(errors)
+    most = float(units.max())
+    totals = np.bincount(strata, shares)
+    squares = np.bincount(strata, (shares / totals[strata]) ** 2)
     several = squares < 1 - ROUNDING
     if not several.any():
         return most
-    variances = np.bincount(cells.strata, cells.shares**2)[several]
+    variances = np.bincount(strata, shares**2)[several]
     parts = zip(variances.tolist(), (1 / squares[several] - 1).tolist(), strict=True)
     return min(most, max(1.0, degrees_of_freedom(list(parts))))
 

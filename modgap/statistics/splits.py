@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modgap.label_space import LabelSpace, row_numbers
+from modgap.labels.label_space import LabelSpace, row_numbers
 from modgap.statistics.masks import Masks
 
 __all__ = ["Splits", "one_fold_of_all", "per_class_splits", "repeated_halves", "testable_samples"]

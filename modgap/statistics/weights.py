@@ -3,7 +3,7 @@
 import numpy as np
 
 from modgap.errors import unknown_name
-from modgap.label_space import LabelSpace
+from modgap.labels.label_space import LabelSpace
 
 __all__ = ["WEIGHTS", "choose_weighting", "entry_weights", "integer_weights"]
 

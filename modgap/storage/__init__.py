@@ -1,1 +1,1 @@
-"""Files on disk: the cache, checksums, arrays, strict JSON, atomic writes, locks and memory maps."""
+"""Files on disk: the cache, checksums, arrays, strict JSON, atomic writes, locks, memory maps, and limits of files."""

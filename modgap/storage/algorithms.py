@@ -1,4 +1,4 @@
-"""Versions of the algorithms whose results are kept: in the cache, in converted copies, and in the folders of runs.
+"""Versions: of modgap, and of the algorithms whose results are in the cache, in converted copies and in run folders.
 
 The key of a stored result holds the versions of the algorithms that made it, not the version of modgap, which changes
 with every commit. Whoever changes the results of an algorithm raises its version. The tests compare small results of
@@ -7,9 +7,10 @@ see `modgap.ranking.score.Score`.
 """
 
 from collections.abc import Mapping
+from functools import cache
 from types import MappingProxyType
 
-__all__ = ["ALGORITHM_VERSIONS", "algorithm_versions"]
+__all__ = ["ALGORITHM_VERSIONS", "algorithm_versions", "installed_version"]
 
 ALGORITHM_VERSIONS: Mapping[str, int] = MappingProxyType(
     {
@@ -34,3 +35,19 @@ def algorithm_versions(*names: str) -> dict[str, int]:
         KeyError: When there is no such algorithm.
     """
     return {name: ALGORITHM_VERSIONS[name] for name in names}
+
+
+UNKNOWN = "0+unknown"
+"""Version of a checkout that is not installed."""
+
+
+@cache
+def installed_version() -> str:
+    """Return the version that was installed; it comes from the tags of the repository."""
+    # Importing it takes longer than importing modgap.
+    from importlib import metadata
+
+    try:
+        return metadata.version("modgap")
+    except metadata.PackageNotFoundError:
+        return UNKNOWN

@@ -299,13 +299,6 @@ class _ChunkHasher:
         self._size = 0
 
 
-@dataclass(frozen=True)
-class _OpenArray:
-    name: str
-    dtype: np.dtype
-    start: int
-
-
 class ArrayWriter:
     """Streams arrays, one after the other, to a temporary file and renames it when it is complete.
 
@@ -333,7 +326,8 @@ class ArrayWriter:
         self._fields: dict[str, dict[str, Any]] = {}
         self._hasher = _ChunkHasher()
         self._bytes_written = 0
-        self._open: _OpenArray | None = None
+        # Name, type and first byte of the array that was begun.
+        self._open: tuple[str, np.dtype, int] | None = None
         empty_header = _header({}, self._record, DIGEST_PLACEHOLDER, DIGEST_PLACEHOLDER)
         needed = 8 + len(empty_header) + HEADER_BYTES_PER_ARRAY * (max_arrays + 1)
         self._data_start = -(-needed // ALIGNMENT) * ALIGNMENT
@@ -377,7 +371,7 @@ class ArrayWriter:
             if gap:
                 self._add_field(f"{PADDING_PREFIX}{len(self._fields)}", np.dtype(np.uint8), (gap,), self._bytes_written)
                 self._write(bytes(gap))
-            self._open = _OpenArray(name, np.dtype(dtype), self._bytes_written)
+            self._open = name, np.dtype(dtype), self._bytes_written
 
     def append(self, values: np.ndarray) -> None:
         """Write the next values of the current array.
@@ -387,9 +381,10 @@ class ArrayWriter:
             OSError: When the disk is full.
         """
         assert self._open is not None
+        name, dtype, _ = self._open
         with self._discard_on_error():
-            if values.dtype != self._open.dtype:
-                raise ValueError(f"expected {self._open.dtype} values for array {self._open.name}, got {values.dtype}")
+            if values.dtype != dtype:
+                raise ValueError(f"expected {dtype} values for array {name}, got {values.dtype}")
             self._write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
 
     def _write(self, data: bytes | memoryview) -> None:
@@ -407,13 +402,13 @@ class ArrayWriter:
             ValueError: When the number of appended values does not match the shape.
         """
         assert self._open is not None
-        current = self._open
+        name, dtype, start = self._open
         with self._discard_on_error():
-            expected = int(np.prod(shape, dtype=np.int64)) * current.dtype.itemsize
-            actual = self._bytes_written - current.start
+            expected = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+            actual = self._bytes_written - start
             if actual != expected:
-                raise ValueError(f"expected {expected} bytes of array {current.name}, got {actual}")
-            self._add_field(current.name, current.dtype, shape, current.start)
+                raise ValueError(f"expected {expected} bytes of array {name}, got {actual}")
+            self._add_field(name, dtype, shape, start)
         self._open = None
 
     def _add_field(self, name: str, dtype: np.dtype, shape: Sequence[int], start: int) -> None:
@@ -429,7 +424,7 @@ class ArrayWriter:
         """
         with self._discard_on_error():
             if self._open is not None:
-                raise ValueError(f"array {self._open.name} has not been ended")
+                raise ValueError(f"array {self._open[0]} has not been ended")
             header = self._finish_header()
             self._stream.seek(0)
             self._stream.write(header)

@@ -21,14 +21,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from modgap.errors import InputError
-from modgap.limits import check_unpacked_size
-from modgap.resources import check_memory
 from modgap.storage.damaged_files import convert_read_errors
+from modgap.storage.limits import check_memory, check_unpacked_size
 from modgap.storage.memory_map import release_pages
 
 __all__ = [
     "NUMPY_DTYPES",
-    "SafetensorsHeader",
     "StoredArray",
     "map_npy",
     "map_npz",
@@ -77,23 +75,12 @@ class StoredArray:
     end: int
 
 
-@dataclass(frozen=True)
-class SafetensorsHeader:
-    """The header of a safetensors file.
-
-    Attributes:
-        data_start: Bytes before the first array: the length of the header with its 8-byte prefix.
-        arrays: The arrays by name.
-        metadata: Text values by name.
-    """
-
-    data_start: int
-    arrays: dict[str, StoredArray]
-    metadata: dict[str, str]
-
-
-def read_safetensors_header(path: Path) -> SafetensorsHeader:
+def read_safetensors_header(path: Path) -> tuple[int, dict[str, StoredArray], dict[str, str]]:
     """Read and validate the header of a safetensors file, without reading the arrays.
+
+    Returns:
+        The bytes before the first array, which are the header with its 8-byte prefix; the arrays by name; and the
+        texts of the metadata by name.
 
     Raises:
         ValueError: When the header is damaged, or the length of the file does not match it.
@@ -111,13 +98,13 @@ def read_safetensors_header(path: Path) -> SafetensorsHeader:
         name: StoredArray(field["dtype"], tuple(field["shape"]), *field["data_offsets"])
         for name, field in fields.items()
     }
-    return SafetensorsHeader(LENGTH.size + length, arrays, metadata)
+    return LENGTH.size + length, arrays, metadata
 
 
 def read_safetensors_metadata(path: Path) -> dict[str, str]:
     """Return the metadata of a safetensors file; an empty dictionary when it has none or is damaged."""
     try:
-        return read_safetensors_header(path).metadata
+        return read_safetensors_header(path)[2]
     except (OSError, ValueError):
         return {}
 
@@ -132,13 +119,13 @@ def map_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         InputError: When the file is damaged, or contains a type that NumPy does not have.
     """
     with convert_read_errors(path):
-        header = read_safetensors_header(path)
-        unsupported = sorted({stored.dtype for stored in header.arrays.values()} - set(NUMPY_DTYPES))
+        data_start, arrays, metadata = read_safetensors_header(path)
+        unsupported = sorted({stored.dtype for stored in arrays.values()} - set(NUMPY_DTYPES))
         if unsupported:
             raise InputError(f"cannot read arrays from {path}: NumPy has no type for {', '.join(unsupported)}")
         content: np.ndarray = np.memmap(path, np.uint8, "r")
-        data = content[header.data_start :]
-        return {name: _view(data, stored) for name, stored in header.arrays.items()}, header.metadata
+        data = content[data_start:]
+        return {name: _view(data, stored) for name, stored in arrays.items()}, metadata
 
 
 def _view(data: np.ndarray, stored: StoredArray) -> np.ndarray:

@@ -20,8 +20,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from modgap.errors import InputError
-from modgap.formatting import format_bytes
+from modgap.errors import InputError, format_bytes
 from modgap.storage.array_file import ArrayFile, ArrayWriter, read_array_file
 from modgap.storage.atomic_files import TEMPORARY_SUFFIX, atomic_path
 from modgap.storage.paths import cache_folder, shared_path

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError, first_line
-from modgap.limits import check_unpacked_size
+from modgap.storage.limits import check_unpacked_size
 
 __all__ = ["DAMAGED_FILE_ERRORS", "convert_read_errors", "is_panic", "open_gzip"]
 
@@ -101,7 +101,7 @@ class _BoundedGzip(io.RawIOBase):
 def open_gzip(path: Path) -> io.BufferedReader:
     """Open the content of a gzip file for reading.
 
-    Reading raises an InputError when more bytes come out than the limits of `modgap.limits` allow.
+    Reading raises an InputError when more bytes come out than the limits of `modgap.storage.limits` allow.
 
     Args:
         path: The gzip file.

@@ -6,7 +6,16 @@ from pathlib import Path
 
 from modgap.errors import UsageError
 
-__all__ = ["SHARED_CACHE", "cache_folder", "expand_user", "has_suffix", "is_folder", "is_regular_file", "shared_path"]
+__all__ = [
+    "SHARED_CACHE",
+    "cache_folder",
+    "data_folder",
+    "expand_user",
+    "has_suffix",
+    "is_folder",
+    "is_regular_file",
+    "shared_path",
+]
 
 SHARED_CACHE = "MODGAP_SHARED_CACHE"
 """Environment variable with a cache that is only read; a command sets it for its worker processes."""
@@ -19,6 +28,12 @@ def cache_folder() -> Path:
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("modgap", appauthor=False))
+
+
+def data_folder() -> Path:
+    """Return the folder in the environment variable `MODGAP_DATA`, or else `data` in the cache folder."""
+    folder = os.environ.get("MODGAP_DATA")
+    return expand_user(folder) if folder else cache_folder() / "data"
 
 
 def shared_path(path: Path) -> Path:

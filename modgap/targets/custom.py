@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modgap.errors import InputError, UsageError, unknown_name
-from modgap.formatting import count
+from modgap.errors import InputError, UsageError, count, unknown_name
+from modgap.labels.user_arrays import align_rows, number_labels, to_numpy
+from modgap.labels.written_names import parse_number, real_numbers
 from modgap.storage.array_formats import map_npy, read_npy_header
 from modgap.storage.atomic_files import atomic_path
 from modgap.storage.paths import cache_folder, has_suffix
@@ -26,8 +27,6 @@ from modgap.targets.readers.listed_files import listed_paths
 from modgap.targets.readers.ts import has_real_values
 from modgap.targets.samples import SPLITS
 from modgap.targets.sound import SUFFIXES as SOUND_SUFFIXES
-from modgap.user_arrays import align_rows, number_labels, to_numpy
-from modgap.written_names import parse_number, real_numbers
 
 if TYPE_CHECKING:
     from pandas import DataFrame

@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modgap.errors import InputError
-from modgap.formatting import count
-from modgap.limits import check_unpacked_size
-from modgap.resources import check_memory
+from modgap.errors import InputError, count
+from modgap.labels.written_names import parse_number
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS, open_gzip
+from modgap.storage.limits import check_memory, check_unpacked_size
 from modgap.storage.paths import has_suffix
-from modgap.written_names import parse_number
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Index, Series

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError, UsageError
+from modgap.labels.written_names import number_names
 from modgap.storage.paths import has_suffix
 from modgap.targets.data_frames import SUFFIXES, list_names, read_frame
 from modgap.targets.samples import SPLITS
-from modgap.written_names import number_names
 
 __all__ = ["FILE_NAMES", "class_folder_labels", "files_by_split", "groups_of_paths", "list_files", "single_file"]
 

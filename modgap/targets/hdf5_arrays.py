@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modgap.errors import InputError, first_line
-from modgap.limits import HDF5_SECONDS, check_unpacked_size
+from modgap.storage.limits import HDF5_SECONDS, check_unpacked_size
 
 if TYPE_CHECKING:
     import h5py
@@ -176,7 +176,7 @@ def _to_array(path: Path, dataset: "h5py.Dataset") -> Any:
 
 def _read_text(path: Path, dataset: "h5py.Dataset") -> np.ndarray:
     """Read text of variable length in a child process, because the library may never end in a damaged file."""
-    command = [sys.executable, "-P", "-B", "-m", "modgap.hdf5_text", str(path.absolute()), dataset.name]
+    command = [sys.executable, "-P", "-B", "-m", "modgap.storage.hdf5_text", str(path.absolute()), dataset.name]
     seconds = HDF5_SECONDS.value
     try:
         done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=seconds, check=False)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from modgap.errors import InputError, first_line
-from modgap.installed_packages import PACKAGE_NAME
+from modgap.process.installed_packages import PACKAGE_NAME
 
 __all__ = [
     "DataFile",

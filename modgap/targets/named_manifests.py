@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 from modgap.errors import CUSTOM_DATA_FORMATS, UsageError, unknown_name
-from modgap.installed_packages import BUILT_IN, describe_origin, entry_points, find_package_folder
+from modgap.process.installed_packages import BUILT_IN, describe_origin, entry_points, find_package_folder
 from modgap.targets.custom import is_custom_data
 from modgap.targets.manifest import Manifest, load_manifest
 

@@ -18,7 +18,11 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.limits import (
+from modgap.storage.array_file import ArrayFile, ArrayWriter, read_array_file
+from modgap.storage.array_formats import map_safetensors, read_safetensors_metadata
+from modgap.storage.atomic_files import temporary_path
+from modgap.storage.digests import file_digest
+from modgap.storage.limits import (
     PICKLE_BYTES,
     PICKLE_DEPTH,
     PICKLE_MEMORY,
@@ -26,10 +30,6 @@ from modgap.limits import (
     PICKLE_RATIO,
     PICKLE_SECONDS,
 )
-from modgap.storage.array_file import ArrayFile, ArrayWriter, read_array_file
-from modgap.storage.array_formats import map_safetensors, read_safetensors_metadata
-from modgap.storage.atomic_files import temporary_path
-from modgap.storage.digests import file_digest
 
 __all__ = ["convert_pickles", "converted_path", "read_pickle", "read_pickles"]
 
@@ -200,7 +200,7 @@ def _run_child(request: str, seconds: float) -> tuple[list[dict[str, str]], dict
     """Return the replies of the child process, and the one that stands for missing replies if it ended early."""
     # One thread, because NumPy's threads would claim address space that the memory limit counts.
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = [sys.executable, "-P", "-B", "-m", "modgap.unpickling"]
+    command = [sys.executable, "-P", "-B", "-m", "modgap.storage.unpickling"]
     fate = {"rejected": "the process that reads it ended early"}
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from modgap.errors import InputError
-from modgap.formatting import format_bytes
-from modgap.limits import RENDERED_BYTES, RENDERED_SAMPLES, RENDERING_SECONDS
+from modgap.errors import InputError, format_bytes
+from modgap.storage.limits import RENDERED_BYTES, RENDERED_SAMPLES, RENDERING_SECONDS
 from modgap.targets.file_layout import single_file
 
 __all__ = [

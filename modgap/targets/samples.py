@@ -291,21 +291,14 @@ MAX_LISTED = 20
 """Largest number of entries that an error message lists."""
 
 
-@dataclass(frozen=True)
-class _Reshape:
+def _reshape_sample(sample: Any, axes: Sequence[int] | None, shape: Sequence[int] | None) -> np.ndarray:
     """Transpose and reshape one sample; values become 8-bit, float32, or float64 if float32 would round them."""
-
-    axes: tuple[int, ...] | None
-    shape: tuple[int, ...] | None
-
-    def __call__(self, sample: Any) -> np.ndarray:
-        """Return the sample with its axes in order and in its shape."""
-        array = np.asarray(sample)
-        if self.axes is not None:
-            array = array.transpose(self.axes)
-        if self.shape is not None:
-            array = array.reshape(self.shape)
-        return array if array.dtype == np.uint8 else array.astype(computing_type(array.dtype), copy=False)
+    array = np.asarray(sample)
+    if axes is not None:
+        array = array.transpose(axes)
+    if shape is not None:
+        array = array.reshape(shape)
+    return array if array.dtype == np.uint8 else array.astype(computing_type(array.dtype), copy=False)
 
 
 def shape_samples(
@@ -322,7 +315,7 @@ def shape_samples(
     Raises:
         InputError: When the array does not contain numbers, or axes or shape do not fit.
     """
-    reshape = _Reshape(None if axes is None else tuple(axes), None if shape is None else tuple(shape))
+    reshape = functools.partial(_reshape_sample, axes=axes, shape=shape)
     if array.ndim == 0 or (array.dtype != object and array.dtype.kind not in "fiub"):
         raise InputError(f"expected numbers, with one sample in each row, in {where}, got {array.dtype} {array.shape}")
     try:
@@ -335,9 +328,9 @@ def shape_samples(
     # Anything but an array in memory or in a memory map, such as an HDF5 dataset, is read row by row.
     if not isinstance(array, np.ndarray) or array.dtype not in (np.uint8, np.float32, np.float64):
         return TransformedSamples(ArraySamples(array), reshape)
-    if reshape.axes is not None:
-        array = array.transpose(0, *(axis + 1 for axis in reshape.axes))
-    return ArraySamples(array if reshape.shape is None else _reshape_rows(array, reshape.shape))
+    if axes is not None:
+        array = array.transpose(0, *(axis + 1 for axis in axes))
+    return ArraySamples(array if shape is None else _reshape_rows(array, tuple(shape)))
 
 
 def _reshape_rows(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from modgap.errors import CUSTOM_DATA_FORMATS, InputError, UsageError
-from modgap.formatting import count
-from modgap.installed_packages import installed_library_version
-from modgap.label_space import pseudo_classes
-from modgap.progress import Progress
+from modgap.errors import CUSTOM_DATA_FORMATS, InputError, Progress, UsageError, count
+from modgap.labels.label_space import pseudo_classes
+from modgap.labels.user_arrays import number_groups, number_labels
+from modgap.labels.written_names import parse_number
+from modgap.process.installed_packages import installed_library_version
 from modgap.storage.digests import file_digest, folder_digest
 from modgap.storage.paths import expand_user
 from modgap.targets.custom import CustomData, custom_data_manifest, is_custom_data
@@ -33,8 +33,6 @@ from modgap.targets.readers import get_converter, get_reader, get_renderer_versi
 from modgap.targets.samples import SPLITS, ArraySamples, Table, pool_targets
 from modgap.targets.splits import complete_splits, stratification_labels
 from modgap.targets.steps import get_step
-from modgap.user_arrays import number_groups, number_labels
-from modgap.written_names import parse_number
 
 __all__ = ["Target", "TargetRequest", "open_target"]
 
@@ -458,9 +456,9 @@ def _locate(name: str, custom_data: CustomData, data_dir: Path | None) -> Target
 def _locate_manifest_files(
     manifest: Manifest, name: str, data_dir: Path | None, manifest_folder: Path | None
 ) -> Target:
-    location = find_target_files(manifest, name, data_dir, manifest_folder)
+    folder, files = find_target_files(manifest, name, data_dir, manifest_folder)
     options = {} if data_dir is None else {"data-dir": str(data_dir)}
-    return Target(manifest, location.files, location.data_dir, _join_arguments(name, options))
+    return Target(manifest, files, folder, _join_arguments(name, options))
 
 
 def _join_arguments(name: str, options: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Mark, Table, Verdict
 from modgap.answers.confusion import confusion_table
-from modgap.formatting import count, visible_name
+from modgap.errors import count, visible_name
 
 __all__ = ["run_answer"]
 

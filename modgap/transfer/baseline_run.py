@@ -12,8 +12,7 @@ from torch import Tensor
 
 from modgap.baselines import baseline_names, get_baseline
 from modgap.baselines.baseline import Baseline, FittedBaseline, SampleForm, Truth, fit_baseline, restore_baseline
-from modgap.errors import InputError, UsageError, first_line
-from modgap.progress import Progress
+from modgap.errors import InputError, Progress, UsageError, first_line
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.json_records import plain_values
 from modgap.targets.samples import SelectedSamples
@@ -22,7 +21,7 @@ from modgap.transfer.checkpoint import write_tensors
 from modgap.transfer.evaluation import evaluate_metric, write_sample_errors
 from modgap.transfer.metrics import Metric, task_metric
 from modgap.transfer.run_folder import WEIGHTS, Run, exclusive_run, prepare_run, write_record
-from modgap.transfer.train_request import TrainRequest, open_request_target, settings_record
+from modgap.transfer.train_request import TrainRequest, settings_record
 from modgap.transfer.trained_inputs import TrainedInputs, write_inputs
 from modgap.transfer.training_data import TargetData, classes_without_samples, read_target_data
 
@@ -72,7 +71,7 @@ def train_baseline(
     candidates = [get_baseline(name)] if name else [get_baseline(one) for one in baseline_names()]
     with exclusive_run(folder, resume=resume):
         began = time.perf_counter()
-        target = open_request_target(request)
+        target = request.target.open()
         samples = request.samples
         data = read_target_data(
             target, protocol=request.protocol, limit=samples.limit, seed=samples.seed, standardized=False

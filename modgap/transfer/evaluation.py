@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from modgap.formatting import count
+from modgap.errors import count
 from modgap.forward.batched_inference import load_ahead
 from modgap.models import TargetModel
 from modgap.statistics.bootstrap import bootstrap_interval

@@ -14,10 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modgap.errors import InputError, UsageError
-from modgap.formatting import count
+from modgap.errors import InputError, UsageError, count
 from modgap.models.normalization import hold_running_statistics, uses_batch_statistics
-from modgap.resources import reused_memory
+from modgap.process.resources import reused_memory
 from modgap.storage.json_records import format_json, plain_values
 from modgap.transfer.batches import MicroBatches, generator, join_short_end
 from modgap.transfer.checkpoint import BestEpoch, Position, restore_model, restore_optimizer

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from modgap.errors import Progress
 from modgap.models import TargetModel, normalization_parameters
-from modgap.progress import Progress
 from modgap.sources import Source
 from modgap.targets import Manifest
 from modgap.transfer.batches import BatchFeed, chunks, shuffle_rows

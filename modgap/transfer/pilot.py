@@ -6,13 +6,13 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
-from modgap.label_space import label_space
+from modgap.labels.label_space import label_space
 from modgap.models import TargetModel
 from modgap.probes.folds import stratified_folds
 from modgap.sources import Source
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.weights import choose_weighting, entry_weights
-from modgap.targets import Target
+from modgap.targets import Target, TargetRequest
 from modgap.transfer.evaluation import Evaluator
 from modgap.transfer.loop import NotFiniteError
 from modgap.transfer.metrics import metric
@@ -151,7 +151,7 @@ def short_fine_tuning(
     def train(rate: float, training_seed: int) -> np.ndarray:
         overrides = (*SETTINGS, *more, f"stage2.learning_rate={rate}")
         samples = SampleRequest(seed=training_seed, device=device)
-        request = TrainRequest("finetune", name, target.name, overrides, samples=samples)
+        request = TrainRequest("finetune", name, TargetRequest(target.name), overrides, samples=samples)
         return _errors_after_training(request, source, halves)
 
     weights = labeled_weights(halves, halves.test, weight)

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modgap.errors import InputError, UsageError
-from modgap.formatting import visible_name
+from modgap.errors import InputError, UsageError, visible_name
 from modgap.statistics.sample_file import SAMPLES_FILE
 from modgap.storage.atomic_files import write_text_atomically, writing
 from modgap.storage.digests import FILES, check_named_file, named_digests, warn_without_digests

@@ -307,9 +307,8 @@ def open_surrogate(
     """
     if half not in (None, 0, 1):
         raise UsageError(f"The half of a surrogate is {half!r}, but it must be 0, 1 or None for all samples.")
-    opened = open_surrogate_target(name, split)
-    target = opened.target
-    split = opened.split or "train"
+    target, chosen_split = open_surrogate_target(name, split)
+    split = chosen_split or "train"
     table = target.read()
     if table.class_labels.ndim != 1:
         raise InputError(f"{name} is multi-label, but a surrogate needs one label for each sample.")

@@ -9,9 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from modgap.errors import InputError, UsageError
-from modgap.formatting import count
-from modgap.progress import Progress
+from modgap.errors import InputError, Progress, UsageError, count
 from modgap.storage.atomic_files import atomic_path, write_text_atomically, writing
 from modgap.storage.json_records import format_json, parse_record, plain_values, with_digest
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
@@ -22,7 +20,7 @@ from modgap.transfer.checkpoint import remove_checkpoints
 from modgap.transfer.placement import current_processes
 from modgap.transfer.run_folder import EPOCHS, LOG, RECORD, Run, open_run, settings_differences, write_record
 from modgap.transfer.train import finish_trained_run, train_without_test
-from modgap.transfer.train_request import TrainRequest, open_request_target, request_recipe, set_up_run
+from modgap.transfer.train_request import TrainRequest, request_recipe, set_up_run
 
 __all__ = ["Sweep", "parse_sweep", "planned_settings", "read_sweep", "run_sweep"]
 
@@ -203,7 +201,7 @@ def _check_combinations(request: TrainRequest, planned: Sequence[Settings]) -> N
     Raises:
         UsageError: When there is one; the message names it.
     """
-    target = open_request_target(request)
+    target = request.target.open()
     for combination in planned:
         try:
             request_recipe(_with_settings(request, combination), target)

@@ -13,11 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modgap.errors import InputError, UsageError, first_line
-from modgap.formatting import count, visible_name
-from modgap.forward.batched_inference import choose_device
+from modgap.errors import InputError, Progress, UsageError, count, first_line, visible_name
 from modgap.models import TargetModel, seeded_rng, target_model
-from modgap.progress import Progress
+from modgap.process.resources import choose_device
 from modgap.sources import Source
 from modgap.storage.atomic_files import atomic_path
 from modgap.storage.json_records import plain_values

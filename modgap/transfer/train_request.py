@@ -3,36 +3,25 @@
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from modgap.errors import InputError, UsageError
-from modgap.formatting import count
+from modgap.errors import InputError, UsageError, count
 from modgap.forward.sample_request import SampleRequest
 from modgap.forward.surrogate_target import default_surrogate
 from modgap.sources import ImageInput, Source, open_source
-from modgap.storage.algorithms import algorithm_versions
+from modgap.storage.algorithms import algorithm_versions, installed_version
 from modgap.storage.cache import cache_key
-from modgap.targets import CustomData, Target, manifest_names, open_target
+from modgap.targets import Target, TargetRequest, manifest_names
 from modgap.transfer.method import Method
 from modgap.transfer.methods import get_method
 from modgap.transfer.recipe import Recipe, choose_route, conversion_record, resolve_recipe
 from modgap.transfer.surrogate import Surrogate, open_surrogate
 from modgap.transfer.trained_inputs import inputs_record
 from modgap.transfer.training_data import TargetData, read_target_data
-from modgap.version import installed_version
 
-__all__ = [
-    "RunSetup",
-    "TrainRequest",
-    "open_request_target",
-    "request_recipe",
-    "set_up_run",
-    "set_up_training",
-    "settings_record",
-]
+__all__ = ["RunSetup", "TrainRequest", "request_recipe", "set_up_run", "set_up_training", "settings_record"]
 
 
 @dataclass(frozen=True)
@@ -42,27 +31,21 @@ class TrainRequest:
     Attributes:
         method: Name of the method.
         source: Name of the source, as for `modgap.sources.open_source`. Empty for a baseline.
-        target: Name or path of the target, as for `modgap.targets.open_target`.
+        target: Target to train on.
         overrides: Settings of the recipe as KEY=VALUE.
         protocol: `validation` or `orca`, see `modgap.transfer.training_data.read_target_data`.
         samples: Number of samples of each split, input size, device, and the seed of everything random. Its split,
             representation, dtype and batch size do not apply, because the protocol and the recipe decide them.
         weights: File or folder with the source's weights; None for the source's default weights.
-        custom_data: Description of custom data: kind, label column, groups and so on.
-        data_dir: Data directory of the target; None for the registered one.
-        pseudo_classes: Number of clusters of the values of a regression target; None for the manifest's number.
     """
 
     method: str
     source: str
-    target: str
+    target: TargetRequest
     overrides: tuple[str, ...] = ()
     protocol: Literal["validation", "orca"] = "validation"
     samples: SampleRequest = field(default_factory=SampleRequest)
     weights: str | None = None
-    custom_data: CustomData = field(default_factory=CustomData)
-    data_dir: Path | None = None
-    pseudo_classes: int | None = None
 
     def __post_init__(self) -> None:
         """Raise if a field of the samples is set that does not apply."""
@@ -88,16 +71,6 @@ class RunSetup:
     source: Source
     data: TargetData
     surrogate: Surrogate | None
-
-
-def open_request_target(request: TrainRequest) -> Target:
-    """Open the target of a request, without reading its samples."""
-    return open_target(
-        request.target,
-        custom_data=request.custom_data,
-        data_dir=request.data_dir,
-        pseudo_classes=request.pseudo_classes,
-    )
 
 
 def request_recipe(request: TrainRequest, target: Target) -> Recipe:
@@ -127,7 +100,7 @@ def set_up_run(request: TrainRequest) -> tuple[RunSetup, dict[str, Any]]:
         UsageError: When the request is invalid.
         InputError: When data or weights are missing or do not match.
     """
-    target = open_request_target(request)
+    target = request.target.open()
     request_recipe(request, target)
     handle = open_source(request.source, weights=request.weights)
     samples = request.samples
@@ -202,7 +175,7 @@ def settings_record(request: TrainRequest, data: TargetData) -> dict[str, Any]:
     return {
         "method": request.method,
         "source": request.source,
-        "target": request.target,
+        "target": request.target.name,
         "protocol": request.protocol,
         "seed": request.samples.seed,
         "limit": request.samples.limit,

@@ -16,11 +16,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from modgap.answers.formatting import csv_text
 from modgap.baselines.baseline import FittedBaseline
 from modgap.errors import InputError, UsageError, check_minimum, first_line
-from modgap.formatting import csv_text
-from modgap.forward.batched_inference import choose_device
+from modgap.labels.user_arrays import to_numpy
 from modgap.models import TargetModel, target_model
+from modgap.process.resources import choose_device
 from modgap.sources import Source, open_source
 from modgap.sources.hub import without_downloads
 from modgap.storage.atomic_files import atomic_path, write_text_atomically, writing
@@ -40,7 +41,6 @@ from modgap.transfer.methods import get_method
 from modgap.transfer.run_folder import Run, check_record, epoch_file, open_run
 from modgap.transfer.trained_inputs import TrainedInputs, arrays_of, read_inputs
 from modgap.transfer.training_data import InputTransform
-from modgap.user_arrays import to_numpy
 
 __all__ = [
     "Network",

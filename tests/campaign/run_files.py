@@ -98,7 +98,7 @@ def prepare(path: Path) -> object:
 
 def write_run_page(path: Path) -> object:
     """Write the page of a run."""
-    from modgap.report_page.write import write_page
+    from modgap.api.pages.write import write_page
 
     return write_page(path.parent).read_text()
 
@@ -142,7 +142,7 @@ def read_sweep(path: Path) -> object:
 
 
 def matrix_record(folder: Path) -> Path:
-    from modgap.matrix.formats import RECORD, write_results
+    from modgap.ranking.matrix.formats import RECORD, write_results
     from tests.matrices import make_matrix, make_measure
 
     folder.mkdir(parents=True)

@@ -238,7 +238,7 @@ def run_record(folder: Path) -> Path:
 
 
 def read_run(path: Path) -> object:
-    from modgap.comparison.inputs import read_inputs
+    from modgap.ranking.comparison.inputs import read_inputs
     from modgap.transfer.run_folder import check_source, open_run
 
     run = open_run(path.parent)
@@ -296,18 +296,17 @@ def ranking(folder: Path) -> Path:
 
 def discrepancy(name: str) -> Maker:
     def make(folder: Path) -> Path:
-        from modgap.discrepancy.report import write_results
         from tests.test_report_page import make_discrepancy
 
         folder.mkdir(parents=True)
-        write_results(make_discrepancy(), folder)
+        make_discrepancy().write(folder)
         return folder / name
 
     return make
 
 
 def write_report(path: Path) -> object:
-    from modgap.report_page.write import write_page
+    from modgap.api.pages.write import write_page
 
     return write_page(path.parent)
 

@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 from modgap.errors import unknown_name
-from modgap.installed_packages import BUILT_IN, describe_origin, plugin_entries, usable_plugins
+from modgap.process.installed_packages import BUILT_IN, describe_origin, plugin_entries, usable_plugins
 from modgap.ranking.score import CLASSIFICATION, ERROR_RATE, MULTI_LABEL, REGRESSION, Score
 from modgap.ranking.score_order import SCORE_ORDER
 

@@ -1,7 +1,7 @@
 """Soft discrepancy as a score: the probability that a source does not give to the classes of the best map."""
 
 from modgap.discrepancy.probabilities import Probabilities, matched_temperature
-from modgap.label_space import label_space
+from modgap.labels.label_space import label_space
 from modgap.ranking.score import ALL_TASKS, ERROR_RATE, ErrorOptions, Score
 from modgap.ranking.scores.discrepancy import check_class_counts, held_out_errors
 from modgap.ranking.source_outputs import SourceOutputs

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modgap.errors import InputError
-from modgap.installed_packages import installed_library_version
+from modgap.process.installed_packages import installed_library_version
 from modgap.sources.hf.spec import CONTRASTIVE, PROMPT, HfSpec
 from modgap.sources.source import Source
 

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from transformers import AutoFeatureExtractor, AutoImageProcessor
 
 from modgap.errors import InputError, UsageError
-from modgap.limits import IMAGE_PIXELS
 from modgap.sources.hf.parts import (
     BaseHead,
     Encoded,
@@ -31,6 +30,7 @@ from modgap.sources.hf.spec import PREPROCESSING, HfSpec, input_size_error
 from modgap.sources.inputs import AudioInput, ImageInput, Input
 from modgap.sources.source import Parts, Source
 from modgap.sources.splitting import replace_modules, verify_parts
+from modgap.storage.limits import IMAGE_PIXELS
 
 __all__ = [
     "WHOLE_IMAGE",

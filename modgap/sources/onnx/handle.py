@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modgap.errors import InputError, UsageError, first_line
-from modgap.installed_packages import find_package_folder, installed_library_version
+from modgap.process.installed_packages import find_package_folder, installed_library_version
 from modgap.sources.onnx.description import ImageDescription, OnnxDescription, read_description
 from modgap.sources.source import Source, control_name, headless_error, pretrained_name
 from modgap.storage.digests import file_digest

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError, UsageError
-from modgap.installed_packages import find_package_folder, installed_library_version
+from modgap.process.installed_packages import find_package_folder, installed_library_version
 from modgap.sources.sound.tensorflow_bundle import data_file
 from modgap.sources.source import Source, headless_error
 from modgap.storage.digests import file_digest

@@ -6,7 +6,6 @@ place of each tensor in the data file.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,13 +38,8 @@ DIMENSION_FIELD = 2
 LENGTH_FIELD = 1
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """Place of a tensor in the data file."""
-
-    shape: tuple[int, ...]
-    offset: int
-    size: int
+Entry = tuple[tuple[int, ...], int, int]
+"""Shape of a tensor, and its first byte and number of bytes in the data file."""
 
 
 def data_file(index: Path) -> Path:
@@ -72,25 +66,26 @@ def read_tensorflow_bundle(index: Path) -> "dict[str, Tensor]":
         entries = dict(_entries(content))
     except (IndexError, ValueError) as error:
         raise InputError(f"{index} is not an index of a TensorFlow checkpoint, or it is damaged: {error}") from error
-    if (total := sum(entry.size for entry in entries.values())) > len(data):
+    if (total := sum(size for _, _, size in entries.values())) > len(data):
         raise InputError(
             f"{index} describes tensors of {total:,} bytes, and {values.name} has {len(data):,}. The checkpoint is "
             "damaged, or it was not written by TensorFlow."
         )
     tensors = {}
-    for name, entry in entries.items():
-        if not _is_in(entry, data):
+    for name, (shape, offset, size) in entries.items():
+        if not _is_in((shape, offset, size), data):
             raise InputError(f"{values} does not hold the tensor {name} that {index.name} describes.")
-        array = np.frombuffer(data, "<f4", entry.size // 4, entry.offset).reshape(entry.shape)
+        array = np.frombuffer(data, "<f4", size // 4, offset).reshape(shape)
         tensors[name] = torch.from_numpy(array.astype(np.float32))
     return tensors
 
 
-def _is_in(entry: _Entry, data: bytes) -> bool:
+def _is_in(entry: Entry, data: bytes) -> bool:
     """Return True if the values of a tensor are in the data, and its shape is one that an array can have."""
-    fits_shape = entry.size == 4 * math.prod(entry.shape) and len(entry.shape) <= MOST_DIMENSIONS
+    shape, offset, size = entry
+    fits_shape = size == 4 * math.prod(shape) and len(shape) <= MOST_DIMENSIONS
     # Without values, the other lengths could be of any size.
-    return fits_shape and max(entry.shape, default=0) <= len(data) and entry.offset + entry.size <= len(data)
+    return fits_shape and max(shape, default=0) <= len(data) and offset + size <= len(data)
 
 
 def _read(path: Path, most: int) -> bytes:
@@ -103,7 +98,7 @@ def _read(path: Path, most: int) -> bytes:
         raise InputError(f"The checkpoint file {path} cannot be read: {error.strerror}.") from error
 
 
-def _entries(content: bytes) -> Iterator[tuple[str, _Entry]]:
+def _entries(content: bytes) -> Iterator[tuple[str, Entry]]:
     """Yield the name and the place of each tensor of 32-bit numbers in a table."""
     footer = content[-FOOTER_BYTES:]
     if len(footer) < FOOTER_BYTES or int.from_bytes(footer[-8:], "little") != MAGIC:
@@ -152,7 +147,7 @@ def _block(content: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
         position += own + length
 
 
-def _entry(message: bytes) -> _Entry | None:
+def _entry(message: bytes) -> Entry | None:
     """Return the place of a tensor, or None if it has another type than 32-bit floating-point numbers."""
     fields = dict(_fields(message))
     if fields.get(TYPE_FIELD) != FLOAT32:
@@ -168,7 +163,7 @@ def _entry(message: bytes) -> _Entry | None:
     numbers = [place for place in places if isinstance(place, int)]
     if len(numbers) < len(places):
         raise ValueError("the place of a tensor is damaged")
-    return _Entry(tuple(numbers[2:]), numbers[0], numbers[1])
+    return tuple(numbers[2:]), numbers[0], numbers[1]
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modgap.errors import InputError, UsageError, first_line, unknown_name
-from modgap.installed_packages import installed_library_version
+from modgap.process.installed_packages import installed_library_version
 from modgap.sources.hf.spec import read_configuration
 from modgap.sources.hub import Repository
 from modgap.sources.inputs import ImageInput

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modgap.errors import InputError
-from modgap.installed_packages import find_package_folder
+from modgap.process.installed_packages import find_package_folder
 from modgap.sources.source import Source
 from modgap.sources.timm.handle import build_control, build_source, library_versions, load_weights, read_weights
 from modgap.storage.digests import file_digest

@@ -17,16 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
-from modgap.errors import InputError
-from modgap.formatting import format_bytes
-from modgap.limits import ARCHIVE_DEPTH, ARCHIVE_ENTRIES, UNPACK_RATIO
+from modgap.errors import InputError, format_bytes
+from modgap.storage.limits import ARCHIVE_DEPTH, ARCHIVE_ENTRIES, UNPACK_RATIO
 from modgap.targets.download.data_directory import format_name, parse_relative_path
 
 __all__ = [
     "DAMAGED_ARCHIVE_ERRORS",
     "ArchiveEntry",
     "ArchiveLimits",
-    "ExtractedFile",
     "RefusedArchiveError",
     "extract",
     "iterate_entries",
@@ -373,25 +371,10 @@ class ArchiveLimits:
         return min(max(archive_size // 50, 16 << 20), 256 << 20)
 
 
-@dataclass(frozen=True)
-class ExtractedFile:
-    """A file that was extracted from an archive.
-
-    Attributes:
-        path: Path in the archive.
-        size: Size in bytes.
-        sha256: SHA-256, in hexadecimal.
-    """
-
-    path: PurePosixPath
-    size: int
-    sha256: str
-
-
 def extract(
     archive: Path, folder: Path, limits: ArchiveLimits, advance: Callable[[float], None] | None = None
-) -> Iterator[ExtractedFile]:
-    """Extract an archive into an empty folder, file by file.
+) -> Iterator[tuple[PurePosixPath, int, str]]:
+    """Extract an archive into an empty folder, and yield path, size and SHA-256 of each file.
 
     Only regular files and folders are extracted, with new permissions, and only to paths within the folder.
 
@@ -464,7 +447,8 @@ class _Budget:
                 raise RefusedArchiveError(f"only {format_bytes(usage.free)} are free in {self.folder}")
 
 
-def _extract_entry(entry: ArchiveEntry, folder: Path, budget: _Budget) -> ExtractedFile | None:
+def _extract_entry(entry: ArchiveEntry, folder: Path, budget: _Budget) -> tuple[PurePosixPath, int, str] | None:
+    """Write an entry, and return its path, size and SHA-256; None for a folder."""
     budget.add_entry()
     name = format_name(entry.name)
     try:
@@ -486,7 +470,9 @@ def _extract_entry(entry: ArchiveEntry, folder: Path, budget: _Budget) -> Extrac
         raise RefusedArchiveError(f"{name} is in it twice") from None
 
 
-def _copy_content(entry: ArchiveEntry, path: PurePosixPath, folder: Path, budget: _Budget) -> ExtractedFile:
+def _copy_content(
+    entry: ArchiveEntry, path: PurePosixPath, folder: Path, budget: _Budget
+) -> tuple[PurePosixPath, int, str]:
     digest = hashlib.sha256()
     size = 0
     # Opened exclusively, so that a later entry never overwrites an earlier one or follows a link.
@@ -499,4 +485,4 @@ def _copy_content(entry: ArchiveEntry, path: PurePosixPath, folder: Path, budget
     if entry.size not in (None, size):
         raise RefusedArchiveError(f"{format_name(entry.name)} has {size} bytes, but it claims {entry.size}")
     budget.files += 1
-    return ExtractedFile(path, size, digest.hexdigest())
+    return path, size, digest.hexdigest()

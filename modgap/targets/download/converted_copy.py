@@ -13,15 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from modgap.errors import InputError
-from modgap.formatting import format_bytes
-from modgap.progress import Progress
+from modgap.errors import InputError, Progress, format_bytes
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.array_file import ArrayFile, ArrayWriter, read_array_file, with_native_byte_order
 from modgap.storage.atomic_files import TEMPORARY_SUFFIX
 from modgap.storage.cache import cache_key
 from modgap.storage.locks import locked, one_process_at_a_time
-from modgap.targets.download.data_directory import data_folder
+from modgap.storage.paths import data_folder
 from modgap.targets.manifest import Manifest
 from modgap.targets.samples import Samples, Table
 

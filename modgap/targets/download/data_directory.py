@@ -16,12 +16,11 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from modgap.errors import InputError, UsageError
-from modgap.formatting import format_bytes
-from modgap.installed_packages import find_package_folder
+from modgap.errors import InputError, UsageError, format_bytes
+from modgap.process.installed_packages import find_package_folder
 from modgap.storage.json_records import read_json, write_json
 from modgap.storage.locks import one_process_at_a_time
-from modgap.storage.paths import cache_folder, expand_user
+from modgap.storage.paths import data_folder
 from modgap.targets.manifest import DataFile, Download, Manifest
 
 __all__ = [
@@ -29,10 +28,8 @@ __all__ = [
     "RECORDS_FOLDER",
     "ExpectedFile",
     "RecordedFile",
-    "TargetFiles",
     "UnpackedArchive",
     "compute_checksums",
-    "data_folder",
     "delete_unpacked_archive",
     "describe_source",
     "expected_files",
@@ -385,25 +382,6 @@ def compute_checksums(path: Path, algorithms: Collection[str]) -> dict[str, str]
     return {name: running_hash.hexdigest() for name, running_hash in hashes.items()}
 
 
-@dataclass(frozen=True)
-class TargetFiles:
-    """The files of a target, all of which exist.
-
-    Attributes:
-        data_dir: Directory that the manifest's paths are relative to.
-        files: Paths by role.
-    """
-
-    data_dir: Path
-    files: dict[str, list[Path]]
-
-
-def data_folder() -> Path:
-    """Return the folder in the environment variable `MODGAP_DATA`, or else `data` in the cache folder."""
-    folder = os.environ.get("MODGAP_DATA")
-    return expand_user(folder) if folder else cache_folder() / "data"
-
-
 def _data_dirs_file() -> Path:
     return data_folder() / "data_dirs.json"
 
@@ -494,7 +472,7 @@ def find_target_files(
     argument: str | None = None,
     data_dir: Path | None = None,
     manifest_folder: Path | None = None,
-) -> TargetFiles:
+) -> tuple[Path, dict[str, list[Path]]]:
     """Find all files that the reader of a target needs.
 
     Args:
@@ -502,6 +480,9 @@ def find_target_files(
         argument: The target as the user wrote it, for the commands in messages; None uses its name.
         data_dir: As in `find_data_dir`.
         manifest_folder: As in `find_data_dir`.
+
+    Returns:
+        The directory that the manifest's paths are relative to, and the paths, all of which exist, by role.
 
     Raises:
         InputError: When files are missing; the message says how to obtain them.
@@ -522,7 +503,7 @@ def find_target_files(
     files = defaultdict(list)
     for file, path in zip(manifest.files, paths, strict=True):
         files[file.role].append(path)
-    return TargetFiles(directory, dict(files))
+    return directory, dict(files)
 
 
 def locate_file(file: DataFile, manifest: Manifest, data_dir: Path) -> Path:

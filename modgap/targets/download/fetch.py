@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from modgap.errors import InputError
-from modgap.formatting import format_bytes
-from modgap.progress import Progress
+from modgap.errors import InputError, Progress, format_bytes
 from modgap.storage.digests import file_digest
 from modgap.storage.locks import locked, one_process_at_a_time
 from modgap.targets.download.archives import ArchiveLimits, extract
@@ -154,10 +152,10 @@ def _extract(
     size = 0
     (folder / "files").mkdir()
     with _temporary_listing(folder).open("w", encoding="utf-8", newline="\n") as listing:
-        for extracted in extract(archive, folder / "files", limits, advance):
-            listing.write(f"{extracted.sha256}  {extracted.path}\n")
+        for path, file_size, sha256 in extract(archive, folder / "files", limits, advance):
+            listing.write(f"{sha256}  {path}\n")
             files += 1
-            size += extracted.size
+            size += file_size
     return state.model_copy(update={"files": files, "bytes": size})
 
 
@@ -336,18 +334,6 @@ def _free_bytes(data_dir: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-@dataclass(frozen=True)
-class _FetchOptions:
-    timeout: float
-    keep_archives: bool
-    progress: Progress | None
-
-    def advance(self, stage: str) -> Callable[[float], None] | None:
-        """Return the function that reports progress of a stage; None when nobody asked for it."""
-        progress = self.progress
-        return None if progress is None else lambda fraction: progress(stage, fraction)
-
-
 def fetch(
     manifest: Manifest,
     data_dir: Path,
@@ -381,26 +367,30 @@ def fetch(
         find_target_files(manifest, data_dir=data_dir if uses_data_dir else None)
         _record_manual_files(manifest, data_dir)
         return plan_fetch(manifest, data_dir)
-    options = _FetchOptions(timeout, keep_archives, progress)
     with one_process_at_a_time(data_dir / RECORDS_FOLDER / "fetch.lock", f"fetching {manifest.name}"):
         plan = plan_fetch(manifest, data_dir)
         _check_offline(manifest, plan)
         _check_free_space(plan)
         for item in plan.items:
             if not item.needed or item.download.urls:
-                _complete_download(item, plan, options)
+                _complete_download(item, plan, timeout, progress)
+                if item.download.unpack and not keep_archives:
+                    item.path.unlink(missing_ok=True)
     _check_missing_files(manifest, plan)
     _record_manual_files(manifest, data_dir)
     return plan
 
 
-def _complete_download(item: PlannedDownload, plan: FetchPlan, options: _FetchOptions) -> None:
+def _complete_download(item: PlannedDownload, plan: FetchPlan, timeout: float, progress: Progress | None) -> None:
     if item.state not in ("unpacked", "files present"):
-        sha256 = _verify_or_download(item, plan.data_dir, options)
+        sha256 = _verify_or_download(item, plan.data_dir, timeout, progress)
         if item.download.unpack:
-            _unpack_download(item, plan, sha256, options)
-    if item.download.unpack and not options.keep_archives:
-        item.path.unlink(missing_ok=True)
+            _unpack_download(item, plan, sha256, progress)
+
+
+def _advance(progress: Progress | None, stage: str) -> Callable[[float], None] | None:
+    """Return the function that reports progress of a stage; None when nobody asked for it."""
+    return None if progress is None else lambda fraction: progress(stage, fraction)
 
 
 def _check_offline(manifest: Manifest, plan: FetchPlan) -> None:
@@ -425,7 +415,7 @@ def _check_free_space(plan: FetchPlan) -> None:
         )
 
 
-def _verify_or_download(item: PlannedDownload, data_dir: Path, options: _FetchOptions) -> str:
+def _verify_or_download(item: PlannedDownload, data_dir: Path, timeout: float, progress: Progress | None) -> str:
     """Verify the file if it exists, download it otherwise, and return its SHA-256."""
     if item.state != "missing":
         checksums = _compute_needed_checksums(item)
@@ -436,9 +426,9 @@ def _verify_or_download(item: PlannedDownload, data_dir: Path, options: _FetchOp
         _set_aside(item, mismatch)
     expected = item.expected
     request = DownloadRequest(item.path, item.download.urls, expected.size, expected.checksums, expected.note)
-    downloaded = download_file(request, timeout=options.timeout, advance=options.advance(f"fetch {item.path.name}"))
-    _record_if_unlisted(item, data_dir, downloaded.sha256, downloaded.url)
-    return downloaded.sha256
+    sha256, url = download_file(request, timeout=timeout, advance=_advance(progress, f"fetch {item.path.name}"))
+    _record_if_unlisted(item, data_dir, sha256, url)
+    return sha256
 
 
 def _compute_needed_checksums(item: PlannedDownload) -> dict[str, str]:
@@ -463,7 +453,7 @@ def _record_if_unlisted(item: PlannedDownload, data_dir: Path, sha256: str, url:
     record_checksum(data_dir, item.download.path, size, sha256, url=url, warn=not item.expected.checksums)
 
 
-def _unpack_download(item: PlannedDownload, plan: FetchPlan, sha256: str, options: _FetchOptions) -> None:
+def _unpack_download(item: PlannedDownload, plan: FetchPlan, sha256: str, progress: Progress | None) -> None:
     remove_abandoned_folders(item.path.parent)
     archive = unpack(
         plan.data_dir,
@@ -471,7 +461,7 @@ def _unpack_download(item: PlannedDownload, plan: FetchPlan, sha256: str, option
         sha256,
         size=item.download.unpacked_size,
         reserved={other.name for other in plan.items},
-        advance=options.advance(f"unpack {item.path.name}"),
+        advance=_advance(progress, f"unpack {item.path.name}"),
     )
     log.info("unpacked %s: %d files, %s", item.name, archive.files, format_bytes(archive.bytes))
 

@@ -17,18 +17,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from modgap.errors import InputError, first_line
-from modgap.limits import DOWNLOAD_BYTES, PARTIAL_DAYS
+from modgap.storage.algorithms import installed_version
 from modgap.storage.json_records import read_json, write_json
+from modgap.storage.limits import DOWNLOAD_BYTES, PARTIAL_DAYS
 from modgap.storage.locks import locked, try_lock, unlock
 from modgap.targets.download.data_directory import compute_checksums
-from modgap.version import installed_version
 
 if TYPE_CHECKING:
     import requests
 
 __all__ = [
     "DownloadRequest",
-    "DownloadedFile",
     "PartialDownload",
     "Validator",
     "download_file",
@@ -72,21 +71,6 @@ class DownloadRequest:
             f"it sends more than {DOWNLOAD_BYTES.value:,} bytes, the limit for a file whose size the manifest does not "
             f"state. {DOWNLOAD_BYTES.way_out()}"
         )
-
-
-@dataclass(frozen=True)
-class DownloadedFile:
-    """A file that was downloaded and verified.
-
-    Attributes:
-        size: Size in bytes.
-        sha256: SHA-256, in hexadecimal.
-        url: URL that the last bytes came from.
-    """
-
-    size: int
-    sha256: str
-    url: str
 
 
 SUFFIX = ".part"
@@ -341,7 +325,7 @@ def host_of(url: str) -> str:
 
 def download_file(
     request: DownloadRequest, *, timeout: float = 60.0, advance: Callable[[float], None] | None = None
-) -> DownloadedFile:
+) -> tuple[str, str]:
     """Download a file; it appears at its final path complete and verified, or not at all.
 
     Args:
@@ -349,6 +333,9 @@ def download_file(
         timeout: Seconds without data before the next host is tried.
         advance: Called with the fraction of the file, in [0, 1], received since the last call; negative when the
             download starts again.
+
+    Returns:
+        The SHA-256 of the file in hexadecimal, and the URL that the last bytes came from.
 
     Raises:
         InputError: When no host provides the file, or the disk is full.
@@ -360,14 +347,14 @@ def download_file(
             for number, url in enumerate(request.urls):
                 host = host_of(url) or url
                 try:
-                    downloaded = _download_from_host(session, url, request, partial, timeout, progress)
+                    sha256 = _download_from_host(session, url, request, partial, timeout, progress)
                 except _HostFailed as error:
                     failures.append(f"{host}: {error}")
                     next_step = " Trying the next host." if number + 1 < len(request.urls) else ""
                     log.warning("%s does not provide %s: %s.%s", host, request.path.name, error, next_step)
                 else:
                     partial.move_to(request.path)
-                    return downloaded
+                    return sha256, url
     except OSError as error:
         raise InputError(
             f"cannot write {request.path}: {error.strerror or error}. "
@@ -398,8 +385,8 @@ def _download_from_host(
     partial: PartialDownload,
     timeout: float,
     progress: _ProgressReporter,
-) -> DownloadedFile:
-    """Download the file from one host, and repeat the request where that may help."""
+) -> str:
+    """Download the file from one host, repeat the request where that may help, and return the SHA-256 of the file."""
     if urlsplit(url).scheme not in ("http", "https") or not host_of(url):
         raise _HostFailed(f"expected an http or https address, got {url!r}")
     failures = 0
@@ -407,7 +394,7 @@ def _download_from_host(
         size_before = partial.size
         try:
             _receive(session, url, request, partial, timeout, progress)
-            return _verify(url, request, partial)
+            return _verify(request, partial)
         except _Interrupted as error:
             progressed = partial.size - size_before >= MIN_BYTES_OF_PROGRESS and partial.validator() is not None
             failures = 0 if progressed else failures + 1
@@ -558,8 +545,11 @@ def _version_tag(headers: Mapping[str, str]) -> str | None:
     return headers.get("Last-Modified")
 
 
-def _verify(url: str, request: DownloadRequest, partial: PartialDownload) -> DownloadedFile:
-    """Compare the complete file with its expected size and checksums; remove its bytes when it differs."""
+def _verify(request: DownloadRequest, partial: PartialDownload) -> str:
+    """Compare the complete file with its expected size and checksums, and return its SHA-256.
+
+    If it differs, its bytes are removed.
+    """
     size = partial.size
     resumed = partial.resumed
     checksums = partial.compute_checksums({"sha256", *request.checksums})
@@ -568,7 +558,7 @@ def _verify(url: str, request: DownloadRequest, partial: PartialDownload) -> Dow
         if checksums[name] != expected:
             mismatches.append(f"{name.upper()} {expected}, got {checksums[name]}")
     if not mismatches:
-        return DownloadedFile(size, checksums["sha256"], url)
+        return checksums["sha256"]
     partial.restart(None)
     if resumed:
         # The first bytes come from an earlier request, and may be the wrong ones.

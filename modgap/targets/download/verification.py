@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from modgap.errors import InputError
-from modgap.progress import Progress
+from modgap.errors import InputError, Progress
 from modgap.targets.download.converted_copy import find_damage
 from modgap.targets.download.data_directory import (
     ExpectedFile,
@@ -28,9 +27,9 @@ BATCH = 256
 """Files passed to the threads at a time, so that a list of a million names is not kept in memory."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class VerificationResult:
-    """The result of `verify`.
+    """The result of `verify`, to which each file adds.
 
     Attributes:
         files_read: Number of files whose checksum was compared.
@@ -39,16 +38,8 @@ class VerificationResult:
         without_checksum: Paths of files for which no checksum is known.
     """
 
-    files_read: int
-    bytes_read: int
-    faults: tuple[str, ...]
-    without_checksum: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Findings:
-    """Problems that need no reading of files, collected while the files are listed."""
-
+    files_read: int = 0
+    bytes_read: int = 0
     faults: list[str] = field(default_factory=list)
     without_checksum: list[str] = field(default_factory=list)
 
@@ -64,23 +55,21 @@ def verify(manifest: Manifest, data_dir: Path, progress: Progress | None = None)
     Raises:
         InputError: When modgap's records in the data directory are damaged.
     """
-    findings = _Findings()
-    files_read = 0
-    bytes_read = 0
-    files = _iterate_files(manifest, data_dir, findings)
+    result = VerificationResult()
+    files = _iterate_files(manifest, data_dir, result)
     total = _count_files(manifest, data_dir)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         while batch := list(islice(files, BATCH)):
             for (path, _), fault in zip(batch, pool.map(_find_fault, *zip(*batch, strict=True)), strict=True):
-                files_read += 1
-                bytes_read += path.stat().st_size if path.is_file() else 0
+                result.files_read += 1
+                result.bytes_read += path.stat().st_size if path.is_file() else 0
                 if fault:
-                    findings.faults.append(fault)
+                    result.faults.append(fault)
                 if progress:
                     progress("verify", 1 / max(total, 1))
     if damage := _find_copy_damage(manifest, data_dir):
-        findings.faults.append(damage)
-    return VerificationResult(files_read, bytes_read, tuple(findings.faults), tuple(findings.without_checksum))
+        result.faults.append(damage)
+    return result
 
 
 def _find_copy_damage(manifest: Manifest, data_dir: Path) -> str | None:
@@ -96,32 +85,36 @@ def _count_files(manifest: Manifest, data_dir: Path) -> int:
     return len(manifest.downloads) + len(manifest.files) + unpacked
 
 
-def _iterate_files(manifest: Manifest, data_dir: Path, findings: _Findings) -> Iterator[tuple[Path, ExpectedFile]]:
-    """Yield the files to read with their expected checksums; add problems that need no reading to `findings`."""
+def _iterate_files(
+    manifest: Manifest, data_dir: Path, result: VerificationResult
+) -> Iterator[tuple[Path, ExpectedFile]]:
+    """Yield the files to read with their expected checksums; add problems that need no reading to `result`."""
     expected = expected_files(manifest, data_dir)
     downloads = set()
     for item in plan_fetch(manifest, data_dir).items:
         if item.path.is_file():
             downloads.add(item.path)
-            yield from _check_without_reading(item.path, item.expected, findings)
-        yield from _iterate_archive(item, data_dir, findings)
+            yield from _check_without_reading(item.path, item.expected, result)
+        yield from _iterate_archive(item, data_dir, result)
     for file in manifest.files:
         path = locate_file(file, manifest, data_dir)
         if not path.exists():
-            findings.faults.append(f"missing: {path}")
+            result.faults.append(f"missing: {path}")
         elif path.is_file() and path not in downloads:
             from_archive = _has_unpacked_archive(manifest, data_dir)
-            yield from _check_without_reading(path, expected[file.path], findings, from_archive=from_archive)
+            yield from _check_without_reading(path, expected[file.path], result, from_archive=from_archive)
 
 
-def _iterate_archive(item: PlannedDownload, data_dir: Path, findings: _Findings) -> Iterator[tuple[Path, ExpectedFile]]:
+def _iterate_archive(
+    item: PlannedDownload, data_dir: Path, result: VerificationResult
+) -> Iterator[tuple[Path, ExpectedFile]]:
     """Yield the files of an unpacked archive with their checksums."""
     archive = read_unpacked_archive(data_dir, item.name) if item.download.unpack else None
     if not archive:
         if not item.path.is_file() and item.state != "files present":
-            findings.faults.append(f"missing: {item.path}")
+            result.faults.append(f"missing: {item.path}")
     elif not archive.complete:
-        findings.faults.append(f"not completely unpacked: {item.path}. Finish it with modgap data fetch.")
+        result.faults.append(f"not completely unpacked: {item.path}. Finish it with modgap data fetch.")
     else:
         for path, digest in unpacked_files(data_dir, item.name):
             yield path, ExpectedFile(checksums={"sha256": digest})
@@ -132,15 +125,15 @@ def _has_unpacked_archive(manifest: Manifest, data_dir: Path) -> bool:
 
 
 def _check_without_reading(
-    path: Path, expected: ExpectedFile, findings: _Findings, *, from_archive: bool = False
+    path: Path, expected: ExpectedFile, result: VerificationResult, *, from_archive: bool = False
 ) -> Iterator[tuple[Path, ExpectedFile]]:
     """Yield a file that has a checksum; otherwise compare its size, and report that it has no checksum."""
     if expected.checksums:
         yield path, expected
     elif mismatch := find_mismatch(path, expected):
-        findings.faults.append(mismatch)
+        result.faults.append(mismatch)
     elif not from_archive:
-        findings.without_checksum.append(str(path))
+        result.without_checksum.append(str(path))
 
 
 def _find_fault(path: Path, expected: ExpectedFile) -> str | None:

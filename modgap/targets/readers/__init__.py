@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from modgap.errors import InputError, unknown_name
-from modgap.installed_packages import load_plugin, one_line, plugin_entries
+from modgap.process.installed_packages import load_plugin, one_line, plugin_entries
 from modgap.targets.samples import Table
 
 __all__ = ["get_converter", "get_reader", "get_renderer_versions"]

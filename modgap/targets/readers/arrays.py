@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.labels.user_arrays import number_labels
 from modgap.storage.array_formats import (
     map_npy,
     map_npz,
@@ -23,7 +24,6 @@ from modgap.targets.file_layout import single_file
 from modgap.targets.hdf5_arrays import Hdf5Rows, map_hdf5, read_hdf5_headers
 from modgap.targets.samples import SPLITS, ArraySamples, ConcatenatedSamples, Samples, Table, shape_samples, split_codes
 from modgap.targets.splits import hold_out_validation
-from modgap.user_arrays import number_labels
 
 __all__ = ["check_array_names", "load_arrays", "map_arrays", "read", "read_array_headers", "shape_array"]
 
@@ -227,7 +227,7 @@ def read_array_headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
         return read_hdf5_headers(path)
     with convert_read_errors(path):
         if has_suffix(path, (".safetensors",)):
-            arrays = read_safetensors_header(path).arrays
+            _, arrays, _ = read_safetensors_header(path)
             return {name: (array.shape, array.dtype[0].lower()) for name, array in arrays.items()}
         return {name: (shape, dtype.kind) for name, (shape, dtype) in read_npz_headers(path).items()}
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.labels.written_names import number_names
 from modgap.storage.json_records import parse_json
 from modgap.storage.paths import is_folder, is_regular_file
 from modgap.targets.file_layout import files_by_split, list_files, single_file
 from modgap.targets.samples import SPLITS, Table
 from modgap.targets.sound import SUFFIXES, SoundFiles
-from modgap.written_names import number_names
 
 __all__ = ["multi_hot", "read"]
 

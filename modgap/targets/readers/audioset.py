@@ -3,7 +3,6 @@
 import csv
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,18 +16,6 @@ from modgap.targets.sound import SUFFIXES, SoundFiles
 __all__ = ["read"]
 
 log = logging.getLogger("modgap")
-
-
-@dataclass(frozen=True)
-class _Segment:
-    video: str
-    start: float
-    labels: tuple[str, ...]
-
-    @property
-    def stems(self) -> tuple[str, ...]:
-        """Possible names of the segment's file, without the suffix."""
-        return f"{self.video}_{self.start:g}", f"{self.video}_{self.start:.3f}", self.video
 
 
 def read(files: Mapping[str, Sequence[Path]], *, rate: int) -> Table:
@@ -46,10 +33,14 @@ def read(files: Mapping[str, Sequence[Path]], *, rate: int) -> Table:
         InputError: When a list is broken, or no segment has a file.
     """
     class_names = _read_class_names(single_file(files, "classes"))
-    segments = [(code, segment) for code, path in files_by_split(files) for segment in _read_segments(path)]
+    segments = [(code, *segment) for code, path in files_by_split(files) for segment in _read_segments(path)]
     folder = single_file(files, "audio")
     path_of_stem = {path.stem: str(path) for path in list_files(folder, SUFFIXES)}
-    available = [(code, segment, path) for code, segment in segments if (path := _segment_path(segment, path_of_stem))]
+    available = [
+        (code, labels, path)
+        for code, video, start, labels in segments
+        if (path := _segment_path(video, start, path_of_stem))
+    ]
     if not available:
         raise InputError(
             f"expected sound files named <video>_<start>.wav or <video>.wav (or .flac, .ogg, .mp3) in {folder} for "
@@ -59,21 +50,24 @@ def read(files: Mapping[str, Sequence[Path]], *, rate: int) -> Table:
         missing = len(segments) - len(available)
         log.info("%d of %d segments have no sound file in %s and are skipped", missing, len(segments), folder)
     numbers = {mid: k for k, mid in enumerate(class_names)}
-    labels, ids = multi_hot([segment.labels for _, segment, _ in available], numbers)
+    labels, ids = multi_hot([names for _, names, _ in available], numbers)
     clips = tuple((path,) for _, _, path in available)
     codes = np.array([code for code, _, _ in available])
     return Table(SoundFiles(clips, rate), labels, [class_names[mid] for mid in ids], codes)
 
 
-def _segment_path(segment: _Segment, path_of_stem: Mapping[str, str]) -> str | None:
-    return next((path_of_stem[stem] for stem in segment.stems if stem in path_of_stem), None)
+def _segment_path(video: str, start: float, path_of_stem: Mapping[str, str]) -> str | None:
+    """Return the file of a segment, which has one of three names; None if there is none."""
+    stems = f"{video}_{start:g}", f"{video}_{start:.3f}", video
+    return next((path_of_stem[stem] for stem in stems if stem in path_of_stem), None)
 
 
-def _read_segments(path: Path) -> Iterator[_Segment]:
+def _read_segments(path: Path) -> Iterator[tuple[str, float, tuple[str, ...]]]:
+    """Yield the video, the start in seconds and the classes of each segment in a list."""
     for number, row in _read_lines(path):
         try:
             video, start, _, labels = row
-            yield _Segment(video, float(start), tuple(labels.split(",")))
+            yield video, float(start), tuple(labels.split(","))
         except ValueError as error:
             raise InputError(
                 f"expected video, start, end and labels in line {number} of {path}, got {','.join(row)[:60]}"

@@ -20,13 +20,6 @@ CHOICE_STREAM = 0xB10
 
 
 @dataclass(frozen=True)
-class _Sentence:
-    tokens: tuple[str, ...]
-    entities: tuple[str, ...]
-    document: int
-
-
-@dataclass(frozen=True)
 class _Word:
     """A word by the numbers of its sentence and within it, its entity, and the index of its split (or 0)."""
 
@@ -72,41 +65,43 @@ def read(
     numbers = {entity: k for k, entity in enumerate(classes)}
     samples = [tagged[row] for row in _choose_rows(tagged, outside, seed)]
     return Table(
-        TextSamples([WordInText.from_words(sentences[word.sentence].tokens, word.position) for word in samples]),
+        TextSamples([WordInText.from_words(sentences[word.sentence][0], word.position) for word in samples]),
         np.array([numbers[word.entity] for word in samples], np.int64),
         classes,
         None if "data" in files else np.array([word.code for word in samples]),
         {
             "sentence": np.array([word.sentence for word in samples], np.int64),
-            "document": np.array([sentences[word.sentence].document for word in samples]),
+            "document": np.array([sentences[word.sentence][1] for word in samples]),
         },
     )
 
 
 def _read_words(
     parts: Sequence[tuple[int | None, Path]], word_column: int, tag_column: int
-) -> tuple[list[_Word], list[_Sentence]]:
-    """Return all words and all sentences of files with an index into SPLITS each."""
-    sentences: list[_Sentence] = []
+) -> tuple[list[_Word], list[tuple[tuple[str, ...], int]]]:
+    """Return all words, and the tokens and the document of all sentences, of files with an index into SPLITS each."""
+    sentences: list[tuple[tuple[str, ...], int]] = []
     samples: list[_Word] = []
     first_document = 0
     for code, path in parts:
-        for sentence in _read_sentences(path, word_column, tag_column, first_document):
-            samples += [_Word(len(sentences), i, entity, code or 0) for i, entity in enumerate(sentence.entities)]
-            sentences.append(sentence)
-        first_document = 1 + (sentences[-1].document if sentences else first_document)
+        for tokens, entities, document in _read_sentences(path, word_column, tag_column, first_document):
+            samples += [_Word(len(sentences), i, entity, code or 0) for i, entity in enumerate(entities)]
+            sentences.append((tokens, document))
+        first_document = 1 + (sentences[-1][1] if sentences else first_document)
     return samples, sentences
 
 
-def _read_sentences(path: Path, word_column: int, tag_column: int, document: int) -> Iterator[_Sentence]:
-    """Yield the sentences of a file. Documents are numbered from `document` on."""
+def _read_sentences(
+    path: Path, word_column: int, tag_column: int, document: int
+) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], int]]:
+    """Yield the tokens, the entities and the document of each sentence. Documents are numbered from `document` on."""
     tokens: list[str] = []
     entities: list[str] = []
     for number, line in enumerate([*_read_lines(path), ""], start=1):
         columns = [column.strip() for column in line.split("\t")] if "\t" in line else line.split()
         is_boundary = not columns or columns[0] in ("", DOCUMENT)
         if is_boundary and tokens:
-            yield _Sentence(tuple(tokens), tuple(entities), document)
+            yield tuple(tokens), tuple(entities), document
             tokens = []
             entities = []
         if is_boundary:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from modgap.errors import InputError, UsageError
-from modgap.formatting import count
+from modgap.errors import InputError, UsageError, count
+from modgap.labels.written_names import number_names, real_numbers
 from modgap.targets.data_frames import check_single_values, drop_index_columns, list_names, named_texts, read_frame
 from modgap.targets.samples import SPLITS, ArraySamples, Samples, SeriesList, Table, TextSamples
-from modgap.written_names import number_names, real_numbers
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series

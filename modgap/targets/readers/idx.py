@@ -8,9 +8,8 @@ from typing import IO
 import numpy as np
 
 from modgap.errors import InputError, first_line
-from modgap.limits import check_unpacked_size
-from modgap.resources import check_memory
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS, open_gzip
+from modgap.storage.limits import check_memory, check_unpacked_size
 from modgap.targets.file_layout import files_by_split
 from modgap.targets.samples import SPLITS, ArraySamples, Table
 

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import ExifTags, Image, ImageColor
 
 from modgap.errors import InputError, UsageError, first_line
-from modgap.limits import IMAGE_PIXELS
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
+from modgap.storage.limits import IMAGE_PIXELS
 from modgap.targets.file_layout import class_folder_labels, groups_of_paths, list_files, single_file
 from modgap.targets.samples import Table
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.limits import check_unpacked_size
+from modgap.storage.limits import check_unpacked_size
 from modgap.targets.hdf5_arrays import check_links, stored_dataset
 from modgap.targets.samples import (
     SPLITS,

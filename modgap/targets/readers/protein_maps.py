@@ -1,6 +1,6 @@
 """Proteins in PDNET's layout: pickled features of residues and pairs, and maps of distances between residues."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,9 @@ def read(
         raise InputError(f"expected a file for every protein, found none at {missing[0]} and {len(missing) - 1} others")
     codes = split_codes([(split, len(names)) for split, _, names in lists])
     return Table(
-        _Features(tuple(features)),
+        _PickledMaps(tuple(features), _read_features),
         splits=hold_out_validation(codes, validation, validation_position),
-        targets=_Distances(tuple(distances)),
+        targets=_PickledMaps(tuple(distances), _read_distances),
     )
 
 
@@ -84,24 +84,31 @@ def _read_names(path: Path) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Features:
+class _PickledMaps:
+    """Maps of proteins, each of which is read from its file on access."""
+
     paths: tuple[Path, ...]
+    read: Callable[[Path], np.ndarray]
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        path = self.paths[index]
-        record = read_pickle(path)
-        length = len(get_entry(record, "seq", str(path)))
-        residues = np.concatenate([_residue_feature(record, name, length, path) for name in RESIDUE_FEATURES])
-        n_residue_maps = 2 * len(residues)
-        maps = np.empty((n_residue_maps + len(PAIR_FEATURES), length, length), np.float32)
-        maps[0:n_residue_maps:2] = residues[:, None, :]
-        maps[1:n_residue_maps:2] = residues[:, :, None]
-        for number, name in enumerate(PAIR_FEATURES, n_residue_maps):
-            maps[number] = _check_array(get_entry(record, name, str(path)), (length, length), name, path)
-        return maps
+        return self.read(self.paths[index])
+
+
+def _read_features(path: Path) -> np.ndarray:
+    """Return the features of a protein, shape (57, L, L)."""
+    record = read_pickle(path)
+    length = len(get_entry(record, "seq", str(path)))
+    residues = np.concatenate([_residue_feature(record, name, length, path) for name in RESIDUE_FEATURES])
+    n_residue_maps = 2 * len(residues)
+    maps = np.empty((n_residue_maps + len(PAIR_FEATURES), length, length), np.float32)
+    maps[0:n_residue_maps:2] = residues[:, None, :]
+    maps[1:n_residue_maps:2] = residues[:, :, None]
+    for number, name in enumerate(PAIR_FEATURES, n_residue_maps):
+        maps[number] = _check_array(get_entry(record, name, str(path)), (length, length), name, path)
+    return maps
 
 
 def _residue_feature(record: Mapping[Any, Any], name: str, length: int, path: Path) -> np.ndarray:
@@ -121,27 +128,18 @@ def _check_array(array: Any, shape: tuple[int, ...], name: str, path: Path) -> n
     return array
 
 
-@dataclass(frozen=True)
-class _Distances:
-    paths: tuple[Path, ...]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        path = self.paths[index]
-        record = read_pickle(path)
-        if not isinstance(record, np.ndarray) or record.shape != (3,):
-            raise InputError(
-                f"expected length, sequence and distances in {path}, got {getattr(record, 'shape', record)}"
-            )
-        length = int(record[0])
-        stored = _check_array(record[2], (length, length), "distances", path)
-        distances: np.ndarray = np.maximum(stored, MIN_DISTANCE, dtype=np.float32)
-        if not np.isfinite(distances).all():
-            raise InputError(f"expected a distance between all residues in {path}, got NaN or infinities")
-        _smooth_diagonal(distances)
-        return distances[None]
+def _read_distances(path: Path) -> np.ndarray:
+    """Return the distances between the residues of a protein, shape (1, L, L)."""
+    record = read_pickle(path)
+    if not isinstance(record, np.ndarray) or record.shape != (3,):
+        raise InputError(f"expected length, sequence and distances in {path}, got {getattr(record, 'shape', record)}")
+    length = int(record[0])
+    stored = _check_array(record[2], (length, length), "distances", path)
+    distances: np.ndarray = np.maximum(stored, MIN_DISTANCE, dtype=np.float32)
+    if not np.isfinite(distances).all():
+        raise InputError(f"expected a distance between all residues in {path}, got NaN or infinities")
+    _smooth_diagonal(distances)
+    return distances[None]
 
 
 def _smooth_diagonal(distances: np.ndarray) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from modgap.errors import InputError, first_line
-from modgap.resources import check_memory
+from modgap.storage.limits import check_memory
 from modgap.targets.file_layout import files_by_split
 from modgap.targets.samples import ArraySamples, Table, computing_type
 

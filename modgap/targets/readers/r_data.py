@@ -17,9 +17,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from modgap.errors import InputError, first_line
-from modgap.formatting import format_bytes
-from modgap.resources import check_memory
+from modgap.errors import InputError, first_line, format_bytes
+from modgap.storage.limits import check_memory
 from modgap.targets.file_layout import single_file
 from modgap.targets.samples import SPLITS, ArraySamples, Table, TextSamples
 

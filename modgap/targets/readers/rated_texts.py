@@ -1,7 +1,6 @@
 """Texts with a mean rating of their sentiment, in an archive within the source distribution of a package."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -18,15 +17,6 @@ MAX_ARCHIVE_BYTES = 16 << 20
 MAX_TEXT_BYTES = 8 << 20
 """Largest size of an inner archive, and of a file of texts, after decompression."""
 NEGATIVE, POSITIVE = range(2)
-
-
-@dataclass(frozen=True)
-class _RatedText:
-    """A text, its mean rating, and the document that it is a part of."""
-
-    text: str
-    rating: float
-    document: str
 
 
 def read(
@@ -59,11 +49,11 @@ def read(
     members = read_members(path, list(texts.values()), MAX_TEXT_BYTES, content=inner)
     parts = [_parse(members[member], source, f"{member} in {path}") for source, member in texts.items()]
     sources = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    rated = [text for part in parts for text in part]
-    ratings = np.array([text.rating for text in rated])
+    rated = [row for part in parts for row in part]
+    ratings = np.array([rating for _, rating, _ in rated])
     rows = np.flatnonzero(ratings) if label == "sign" else np.arange(len(rated))
-    samples = TextSamples([rated[row].text for row in rows])
-    groups = {"document": np.array([rated[row].document for row in rows])}
+    samples = TextSamples([rated[row][0] for row in rows])
+    groups = {"document": np.array([rated[row][2] for row in rows])}
     if label == "rating":
         return Table(samples, groups=groups, targets=ArraySamples(ratings[:, None]))
     if label == "sign":
@@ -73,8 +63,8 @@ def read(
     raise InputError(f"expected label to be sign, rating or source, got {label!r}")
 
 
-def _parse(content: bytes, source: str, location: str) -> list[_RatedText]:
-    """Return the texts of a file. Numbers of documents get the name of the source in front."""
+def _parse(content: bytes, source: str, location: str) -> list[tuple[str, float, str]]:
+    """Return each text of a file with its mean rating and its document, whose name begins with that of the source."""
     try:
         lines = content.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
@@ -90,7 +80,7 @@ def _parse(content: bytes, source: str, location: str) -> list[_RatedText]:
                 f"expected a number, a mean rating and a text, separated by tabs, in line {number} of {location}, got "
                 f"{line[:60]!r}"
             )
-        rated.append(_RatedText(fields[2].strip(), rating, f"{source} {fields[0].partition('_')[0]}"))
+        rated.append((fields[2].strip(), rating, f"{source} {fields[0].partition('_')[0]}"))
     return rated
 
 

@@ -3,15 +3,13 @@
 import io
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, features
 
-from modgap.errors import InputError
-from modgap.formatting import format_bytes
+from modgap.errors import InputError, format_bytes
 from modgap.storage.damaged_files import convert_read_errors
 from modgap.targets.rendering import check_choice, check_rendered_size, check_whole_number, option_error
 from modgap.targets.samples import ArraySamples, Table
@@ -90,23 +88,16 @@ def _check_letters(letters: object) -> None:
         raise option_error("letters", letters, f"a string of 1 to {MAX_LETTERS:,} different letters, digits or signs")
 
 
-@dataclass(frozen=True)
-class _Canvas:
-    """A black picture for one letter of a font."""
-
-    font: ImageFont.FreeTypeFont
-    size: int
-
-    def draw(self, letter: str) -> np.ndarray | None:
-        """Return the picture (size, size) of a letter; None if it does not fit."""
-        x = self.size // 2
-        y = round(BASELINE * self.size)
-        left, top, right, bottom = self.font.getbbox(letter, mode="L", anchor="ms")
-        if min(x + left, y + top) < 0 or max(x + right, y + bottom) > self.size:
-            return None
-        image = Image.new("L", (self.size, self.size))
-        ImageDraw.Draw(image).text((x, y), letter, fill=WHITE, font=self.font, anchor="ms")
-        return np.asarray(image)
+def _draw(letter: str, font: ImageFont.FreeTypeFont, size: int) -> np.ndarray | None:
+    """Return the picture (size, size) of a letter, white on black; None if it does not fit."""
+    x = size // 2
+    y = round(BASELINE * size)
+    left, top, right, bottom = font.getbbox(letter, mode="L", anchor="ms")
+    if min(x + left, y + top) < 0 or max(x + right, y + bottom) > size:
+        return None
+    image = Image.new("L", (size, size))
+    ImageDraw.Draw(image).text((x, y), letter, fill=WHITE, font=font, anchor="ms")
+    return np.asarray(image)
 
 
 def _draw_letters(path: Path, letters: str, size: int, font_size: int) -> np.ndarray:
@@ -116,11 +107,11 @@ def _draw_letters(path: Path, letters: str, size: int, font_size: int) -> np.nda
             raise InputError(f"The font {path} is larger than {format_bytes(MAX_FONT_BYTES)}, the limit for fonts.")
         # Pillow would replace a damaged file by an installed font of the same name, so it does not learn the name.
         content = io.BytesIO(path.read_bytes())
-        canvas = _Canvas(ImageFont.truetype(content, font_size, layout_engine=ImageFont.Layout.BASIC), size)
-        absent = canvas.draw(ABSENT_CHARACTER)
+        font = ImageFont.truetype(content, font_size, layout_engine=ImageFont.Layout.BASIC)
+        absent = _draw(ABSENT_CHARACTER, font, size)
         pictures = []
         for letter in letters:
-            picture = canvas.draw(letter)
+            picture = _draw(letter, font, size)
             if picture is None:
                 raise InputError(
                     f"The letter {letter!r} of the font {path} does not fit into {size} x {size} pixels. Choose a "

@@ -3,7 +3,7 @@
 import struct
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -91,13 +91,14 @@ def read(
     languages = _check_languages(different_names("languages", languages), program)
     n_clips = len(languages) * len(voices) * len(texts) * len(speeds) * len(pitches)
     check_rendered_size(n_clips, round(seconds * rate) * np.dtype(np.float32).itemsize)
-    clips = [_Clip(*parts) for parts in product(languages, voices, texts, speeds, pitches)]
-    groups = {name: np.array([getattr(clip, name) for clip in clips]) for name in LABELS}
+    clips = tuple(product(languages, voices, texts, speeds, pitches))
+    columns = dict(zip(("language", "voice", "text"), zip(*clips, strict=True), strict=False))
+    groups = {name: np.array(columns[name]) for name in LABELS}
     classes = {"language": languages, "text": texts, "voice": voices}[label]
     numbers = {name: number for number, name in enumerate(classes)}
     labels = np.array([numbers[name] for name in groups[label]], np.int64)
-    speech = _Speech(program, tuple(clips), float(seconds), rate)
-    return Table(RenderedSounds(speech, n_clips, 1), labels, list(classes), None, groups)
+    speak = partial(_speak, program=program, clips=clips, seconds=float(seconds), rate=rate)
+    return Table(RenderedSounds(speak, n_clips, 1), labels, list(classes), None, groups)
 
 
 def _check_texts(texts: object) -> None:
@@ -128,47 +129,29 @@ def _check_languages(languages: tuple[str, ...], program: Path) -> tuple[str, ..
     return languages
 
 
-@dataclass(frozen=True)
-class _Clip:
-    """A text and the way in which it is spoken."""
+def _speak(
+    number: int, *, program: Path, clips: Sequence[tuple[str, str, str, int, int]], seconds: float, rate: int
+) -> np.ndarray:
+    """Return one clip (1, 1, length).
 
-    language: str
-    voice: str
-    text: str
-    speed: int
-    pitch: int
-
-
-@dataclass(frozen=True)
-class _Speech:
-    """Rendering of clips of one length.
-
-    Attributes:
+    Args:
+        number: Number of the clip.
         program: Path of eSpeak NG.
-        clips: Descriptions of the clips.
+        clips: Language, voice, text, speed and pitch of each clip.
         seconds: Length of a clip.
         rate: Sampling rate in hertz.
     """
-
-    program: Path
-    clips: tuple[_Clip, ...]
-    seconds: float
-    rate: int
-
-    def __call__(self, number: int) -> np.ndarray:
-        """Return one clip (1, 1, length)."""
-        clip = self.clips[number]
-        # Without -D some voices have random noise. The text is no argument, so it cannot be an option.
-        command = [str(self.program), "-D", "-z", "-b", "1", "-v", f"{clip.language}+{clip.voice}"]
-        command += ["-s", str(clip.speed), "-p", str(clip.pitch), "--stdin", "--stdout"]
-        content = run_program(command, text=clip.text)
-        values, rate = _parse_wav(content)
-        if not values.any():
-            raise InputError(
-                f"eSpeak NG spoke nothing for the text {clip.text!r} in the language {clip.language}. Leave out the "
-                "text or the language."
-            )
-        return fit_length(resample(values, rate, self.rate), round(self.seconds * self.rate))[None, None]
+    language, voice, text, speed, pitch = clips[number]
+    # Without -D some voices have random noise. The text is no argument, so it cannot be an option.
+    command = [str(program), "-D", "-z", "-b", "1", "-v", f"{language}+{voice}"]
+    command += ["-s", str(speed), "-p", str(pitch), "--stdin", "--stdout"]
+    values, spoken_rate = _parse_wav(run_program(command, text=text))
+    if not values.any():
+        raise InputError(
+            f"eSpeak NG spoke nothing for the text {text!r} in the language {language}. Leave out the text or the "
+            "language."
+        )
+    return fit_length(resample(values, spoken_rate, rate), round(seconds * rate))[None, None]
 
 
 def _parse_wav(content: bytes) -> tuple[np.ndarray, int]:

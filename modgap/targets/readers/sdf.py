@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.resources import check_memory
+from modgap.labels.written_names import number_names
+from modgap.storage.limits import check_memory
 from modgap.targets.samples import SPLITS, ArraySamples, Table, TextSamples
-from modgap.written_names import number_names
 
 __all__ = ["read"]
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.labels.written_names import number_names
 from modgap.targets.file_layout import files_by_split
 from modgap.targets.samples import ArraySamples, Samples, SeriesList, Table
-from modgap.written_names import number_names
 
 __all__ = ["has_real_values", "read", "read_series"]
 

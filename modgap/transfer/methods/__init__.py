@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 from modgap.errors import unknown_name
-from modgap.installed_packages import BUILT_IN, describe_origin, plugin_entries, usable_plugins
+from modgap.process.installed_packages import BUILT_IN, describe_origin, plugin_entries, usable_plugins
 
 if TYPE_CHECKING:
     from modgap.transfer.method import Method

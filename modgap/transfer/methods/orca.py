@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from modgap.errors import InputError, UsageError
-from modgap.label_space import pseudo_classes
+from modgap.labels.label_space import pseudo_classes
 from modgap.models import TargetModel
 from modgap.targets import Manifest
 from modgap.targets.samples import SelectedSamples, pool_targets

@@ -1,0 +1,237 @@
+"""Pages that show an answer with its tables: of a discrepancy, of a distortion and of a trained model."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modgap.answers import Curve, Table
+from modgap.answers.formatting import format_error
+from modgap.api.pages.rendering import render_answer
+from modgap.discrepancy import answer as discrepancy_answer
+from modgap.distortion import answer as distortion_answer
+from modgap.errors import count, visible_name
+from modgap.storage.digests import check_named_file
+from modgap.transfer.answer import run_answer
+from modgap.transfer.run_folder import LOG
+
+__all__ = ["read_log", "render_discrepancy", "render_distortion", "render_run"]
+
+
+def render_discrepancy(record: Mapping[str, Any], record_name: str = "result.json") -> str:
+    """Render the page of a discrepancy.
+
+    Args:
+        record: Record that `modgap discrepancy --json` prints.
+        record_name: Name of the file that the record comes from.
+
+    Returns:
+        The HTML text. It loads nothing from outside.
+    """
+    summary = f"{len(record['estimates'])} estimators, {sum(record['seconds'].values()):.1f} s"
+    definitions, settings = _discrepancy_definitions(record), _discrepancy_settings(record)
+    return render_answer(record, record_name, discrepancy_answer.answer_of_record, definitions, summary, settings)
+
+
+def _discrepancy_definitions(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (
+            "Discrepancy",
+            "This is the error rate of the best one-to-one map from target classes to source classes. 0 means that the "
+            "source's classes separate the target's classes perfectly.",
+        ),
+        (
+            "Held-out error",
+            "The map is fitted on a part of the samples and tested on the others, over repeated splits. This is the "
+            "value to compare by. Values are comparable only if the maps are fitted on as many samples a class.",
+        ),
+        (
+            "Permuted labels",
+            "The same estimate with permuted labels shows what a source without knowledge gets. The soft error is the "
+            "probability that the source does not give to the class of the map.",
+        ),
+        (
+            "Chance level and majority class",
+            f"A random map has an expected error of {format_error(record['chance'])}. Always predicting the largest "
+            f"class has an error of {format_error(record['prior'])}.",
+        ),
+    ]
+
+
+def _discrepancy_settings(record: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [
+        ("Source", record["source"] or "a file of logits"),
+        ("Target", record["target"]),
+        ("Estimators", list(record["estimates"])),
+        ("Seed", record["seed"]),
+        ("Seconds", {name: round(value, 1) for name, value in record["seconds"].items()}),
+    ]
+
+
+DISTORTION_DEFINITIONS = (
+    (
+        "Distortion",
+        "Labeled data of the source's own modality goes through an encoder before and after training on the "
+        "target. A probe on the features shows how much of the source's knowledge is left.",
+    ),
+    ("Probe error", "This is the error rate of the probe on test samples. A lower error means more knowledge."),
+    (
+        "Difference to the untouched encoder",
+        "Both probes are tested on the same samples. A positive difference means that knowledge is lost.",
+    ),
+)
+
+
+def render_distortion(record: Mapping[str, Any], record_name: str = "distortion.json") -> str:
+    """Render the page of a distortion.
+
+    Args:
+        record: Record that `modgap distortion --json` prints.
+        record_name: Name of the file that the record comes from.
+
+    Returns:
+        The HTML text. It loads nothing from outside.
+    """
+    n_encoders = sum(len(surrogate["encoders"]) for surrogate in record["surrogates"])
+    summary = f"{count(n_encoders, 'encoder')}, {record['seconds']:.1f} s"
+    settings = [("Source", record["source"]), *record["request"].items()]
+    return render_answer(
+        record, record_name, distortion_answer.answer_of_record, DISTORTION_DEFINITIONS, summary, settings
+    )
+
+
+LARGEST_LOG = 64 << 20
+"""Size in bytes from which a log is not read."""
+NOT_DRAWN = ("stage", "epoch", "updates", "seconds", "learning_rate")
+LABELS = {
+    "loss": "Training loss",
+    "validation_error": "Validation error",
+    "outer": "Outer loss",
+    "mixed_share": "Share of the mixed product",
+    "distance": "Distance of the encoder to the source",
+    "replay": "Probe's loss on the surrogate",
+}
+RUN_DEFINITIONS = {
+    "loss": "The mean of the loss over the updates of an epoch.",
+    "validation_error": "The metric on the validation samples. The epoch with the lowest value is tested, unless "
+    "stage2.choose is last. It was chosen by this value, which is therefore optimistic.",
+    "outer": "How well the encoder separates the classes of the surrogate after the virtual step, equation (4). Lower "
+    "is better.",
+    "mixed_share": "The norm of the mixed product, times lambda, divided by the norm of the gradient of the task loss. "
+    "Near 0, mona is practically emb.",
+    "distance": "The root of the sum of the squared differences of the encoder's parameters to those of the source.",
+    "replay": "The cross-entropy on surrogate samples of a linear probe that was fitted on the source's features.",
+}
+
+Log = Sequence[Mapping[str, Any]]
+
+
+def read_log(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the lines of a run's log that can be read; none if it is missing, damaged, or too large for a page.
+
+    Args:
+        folder: Folder of the run.
+        record: Record of the run, which has the checksum of the log of a complete training.
+    """
+    path = folder / LOG
+    try:
+        check_named_file(folder, record, path)
+        if path.stat().st_size > LARGEST_LOG:
+            return []
+        lines = path.read_text(encoding="utf-8").splitlines()
+        records = [json.loads(line) for line in lines]
+    except (OSError, ValueError, RecursionError):
+        return []
+    return [record for record in records if isinstance(record, dict) and isinstance(record.get("stage"), str)]
+
+
+def render_run(record: Mapping[str, Any], log: Log, record_name: str = LOG) -> str:
+    """Render the page of a trained model.
+
+    Args:
+        record: Content of run.json.
+        log: Lines of metrics.jsonl, one for each epoch.
+        record_name: Name of the file that the record comes from.
+
+    Returns:
+        The HTML text. It loads nothing from outside.
+    """
+    stages = dict.fromkeys(line["stage"] for line in log)
+    curves = [_stage_curves(stage, log, record["result"]) for stage in stages]
+    settings = _run_settings(record)
+    return render_answer(record, record_name, run_answer, _run_definitions(log), _run_summary(record), settings, curves)
+
+
+def _stage_curves(stage: str, log: Log, result: Mapping[str, Any] | None) -> Table:
+    """Return the learning curves of a stage, each on an axis of its own."""
+    lines = [line for line in log if line["stage"] == stage]
+    names = [name for name in dict.fromkeys(name for line in lines for name in line) if name not in NOT_DRAWN]
+    chosen = result["epoch"] if result and stage == "stage2" else None
+    note = f"Curves go from epoch 1 to {len(lines)}. Each has an axis of its own, from its lowest to its highest value."
+    if chosen:
+        note += f" The dashed line is epoch {chosen}, whose weights were tested."
+    known = {name: values for name in names if (values := _known_values(name, lines))}
+    titles = {"stage1": "Learning curves of stage 1", "stage2": "Learning curves of stage 2"}
+    return Table(
+        ("quantity", "first", "lowest", "last"),
+        [(_label(name), *(f"{value:.4g}" for value in _extremes(values))) for name, values in known.items()],
+        titles.get(stage, "Learning curves of the predictor"),
+        note,
+        curves=[_curve(values, max(len(lines) - 1, 1), chosen) for values in known.values()],
+    )
+
+
+def _label(name: str) -> str:
+    return LABELS.get(name, visible_name(name.replace("_", " ")))
+
+
+def _known_values(name: str, lines: Log) -> dict[int, float]:
+    """Return the values of a quantity that are finite numbers, by the number of their line from 0."""
+    values = enumerate(line.get(name) for line in lines)
+    return {number: float(one) for number, one in values if isinstance(one, int | float) and math.isfinite(one)}
+
+
+def _extremes(values: Mapping[int, float]) -> tuple[float, float, float]:
+    first, *_, last = [*values.values()] * 2
+    return first, min(values.values()), last
+
+
+def _curve(values: Mapping[int, float], last: int, chosen: int | None) -> Curve:
+    low = min(values.values())
+    span = (max(values.values()) - low) or 1.0
+    return Curve(
+        [number / last for number in values],
+        [(value - low) / span for value in values.values()],
+        chosen=(chosen - 1) / last if chosen else None,
+    )
+
+
+def _run_definitions(log: Log) -> list[tuple[str, str]]:
+    present = {name for line in log for name in line}
+    curves = [(LABELS[name], text) for name, text in RUN_DEFINITIONS.items() if name in present]
+    test = (
+        "Test",
+        "The test samples were used once, after the epoch was chosen. The interval is a bootstrap over the test "
+        "samples, or over their groups. It does not contain the spread of other seeds.",
+    )
+    return [test, *curves]
+
+
+def _run_summary(record: Mapping[str, Any]) -> str:
+    result = record["result"]
+    if result is None:
+        return "not finished"
+    return f"{count(result['updates'], 'update')}, {result['seconds']:,.0f} s"
+
+
+def _run_settings(record: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    names = ("method", "source", "target", "protocol", "seed", "limit", "input_size")
+    chosen = [(name.replace("_", " ").capitalize(), record[name]) for name in names]
+    flat = []
+    for name, value in record["recipe"].items():
+        if isinstance(value, Mapping):
+            flat += [(f"{name}.{key}", entry) for key, entry in value.items()]
+        else:
+            flat.append((name, value))
+    return [*chosen, *flat]

@@ -1,0 +1,293 @@
+"""Page of a matrix: which sources suit many targets."""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from modgap.answers import Answer
+from modgap.answers.formatting import format_value
+from modgap.api.pages.rendering import answer_in, capitalize, format_size, render_template
+from modgap.errors import count, visible_name
+from modgap.ranking.check_sentences import score_label
+from modgap.ranking.matrix.answer import MatrixVerdict, verdict_answer
+from modgap.ranking.recommendation import CHOICE_LABELS, HELP_LABELS
+from modgap.ranking.types import CONTROL
+
+__all__ = ["render_leaderboard"]
+
+MOST_CELLS = 3000
+"""Most cells of the table; of more rows, the first ones are shown."""
+MOST_NUMBERS = 5000
+"""Most values of all measures together."""
+MOST_NARROW = 6
+"""Most targets that fit into the width of a phone."""
+MOST_REASONS = 100
+STYLES = ("page.css", "leaderboard.css")
+LONGEST_NAME = 40
+SIZES = (
+    (0, 1_000_000, "below 1 M"),
+    (1_000_000, 10_000_000, "1 to 10 M"),
+    (10_000_000, 100_000_000, "10 to 100 M"),
+    (100_000_000, 10**15, "100 M and more"),
+)
+
+
+def render_leaderboard(record: Mapping[str, Any], record_name: str = "matrix.json") -> str:
+    """Render the page of a matrix.
+
+    Args:
+        record: Record of the matrix, as `modgap.ranking.matrix.formats.to_dict` makes it.
+        record_name: Name of the file that the record comes from.
+
+    Returns:
+        The HTML text. It loads nothing from outside.
+    """
+    n_rows = max(1, min(len(record["sources"]), MOST_CELLS // max(1, len(record["targets"]))))
+    sources = record["sources"][:n_rows]
+    measures = _shown_measures(record, n_rows)
+    targets = [_target(record, number) for number in range(len(record["targets"]))]
+    reasons = record["reasons"]
+    values = {
+        "version": record["provenance"]["modgap"],
+        "record_name": record_name,
+        "record": record,
+        "measure": measures[0],
+        "measures": measures,
+        "rows": [_page_row(record, number, cells) for number, cells in enumerate(measures[0]["cells"])],
+        "rows_left_out": len(record["sources"]) - n_rows,
+        "targets": targets,
+        "is_wide": len(targets) > MOST_NARROW,
+        "sizes": _sizes(sources),
+        "kind_filters": _kind_filters(sources, targets),
+        "has_controls": any(row["kind"] == CONTROL for row in sources),
+        "caption": _caption(record),
+        "definitions": list(_definitions(record)),
+        "agreement": [_agreement(one) for one in record["agreement"]],
+        "agreement_summary": _agreement_summary(record["agreement"]),
+        "reasons": [_reason(one) for one in reasons[:MOST_REASONS]],
+        "reasons_total": len(reasons),
+    }
+    data = _script_data(record, sources, targets, measures)
+    scripts = ("common.js", "leaderboard.js")
+    return render_template("leaderboard.html.j2", answer_in(record, _earlier_answer), values, scripts, data, STYLES)
+
+
+def _earlier_answer(record: Mapping[str, Any]) -> Answer:
+    return verdict_answer(MatrixVerdict.from_dict(record["verdict"]))
+
+
+def _target(record: Mapping[str, Any], number: int) -> dict[str, Any]:
+    target = record["targets"][number]
+    firsts = [row["name"] for row in record["sources"] if row["ranks"] and row["ranks"][number] is not None]
+    ranks = {row["name"]: row["ranks"][number] for row in record["sources"] if row["ranks"]}
+    first = min(firsts, key=lambda name: ranks[name], default="")
+    return {
+        **target,
+        "short": visible_name(PurePath(target["name"]).name or target["name"], LONGEST_NAME),
+        "score_label": score_label(target["score"]),
+        "first": visible_name(first),
+        "choice_label": CHOICE_LABELS[target["choice"]][0],
+        # The rankings of a matrix have no short fine-tuning.
+        "help_label": HELP_LABELS[target["help"]][0],
+    }
+
+
+def _shown_measures(record: Mapping[str, Any], n_rows: int) -> list[dict[str, Any]]:
+    """Return the measures that fit into the page, of the first rows; the one that decides is always among them."""
+    shown: list[dict[str, Any]] = []
+    for measure in record["measures"]:
+        size = n_rows * len(record["targets"])
+        if shown and (len(shown) + 1) * size > MOST_NUMBERS:
+            break
+        direction = _direction(measure["higher_is_better"])
+        title = f"{capitalize(measure['label'])}{direction}"
+        shown.append({**measure, "title": title, "cells": _cells(measure, n_rows)})
+    return shown
+
+
+def _direction(higher_is_better: Sequence[bool]) -> str:
+    if len(set(higher_is_better)) != 1:
+        return ""
+    return " (higher is better)" if higher_is_better[0] else " (lower is better)"
+
+
+def _page_row(record: Mapping[str, Any], number: int, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    row = record["sources"][number]
+    facts = [row["input"], format_size(row["parameters"]) if row["parameters"] else ""]
+    mean_rank = row["mean_rank"]
+    return {
+        "name": visible_name(row["name"]),
+        "is_control": row["kind"] == CONTROL,
+        "facts": " · ".join(filter(None, facts)),
+        "mean_rank": "–" if mean_rank is None else f"{mean_rank:.1f}",
+        "letters": row["letters"],
+        "cells": cells,
+    }
+
+
+def _cells(measure: Mapping[str, Any], n_rows: int) -> list[list[dict[str, Any]]]:
+    """Return text, frame and color of each cell of the first rows, for the template and for the script."""
+    values, columns = measure["values"], []
+    for target, higher_is_better in enumerate(measure["higher_is_better"]):
+        known = [row[target] for row in values if row[target] is not None]
+        low, high = min(known, default=0.0), max(known, default=0.0)
+        column = [
+            {
+                "text": format_value(row[target]),
+                "css": "empty" if row[target] is None else "best" if best[target] else "",
+                "share": _share(row[target], low, high, higher_is_better),
+            }
+            for row, best in zip(values[:n_rows], measure["best_group"], strict=False)
+        ]
+        columns.append(column)
+    return [list(row) for row in zip(*columns, strict=True)]
+
+
+def _share(value: float | None, low: float, high: float, higher_is_better: bool) -> int:
+    """Return the strength of the color of a cell in percent, which is that of the best value of its column at most."""
+    if value is None or high == low:
+        return 0 if value is None else 100
+    share = (value - low) / (high - low)
+    return round(100 * (share if higher_is_better else 1 - share))
+
+
+def _sizes(sources: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, str]]:
+    known = [row["parameters"] for row in sources if row["parameters"]]
+    return [(low, high, label) for low, high, label in SIZES if any(low <= size < high for size in known)]
+
+
+def _kind_filters(sources: Sequence[Mapping[str, Any]], targets: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """Return the name, the legend and the kinds of each filter by kind; none where there is one kind alone."""
+    inputs = sorted({row["input"] for row in sources})
+    samples = sorted({target["samples_kind"] for target in targets})
+    filters = [("input", "Input of the source", inputs), ("samples", "Samples of the target", samples)]
+    return [one for one in filters if len(one[2]) > 1]
+
+
+def _caption(record: Mapping[str, Any]) -> str:
+    n_sources = sum(row["kind"] != CONTROL for row in record["sources"])
+    n_targets = len(record["targets"])
+    start = f"Ranks and letters are for {count(n_sources, 'source')} and {count(n_targets, 'target')}."
+    if any(row["letters"] for row in record["sources"]):
+        return (
+            f"{start} Sources that share a letter are not significantly different (sign test over the targets, "
+            "corrected by Holm, 95 % level)."
+        )
+    needed = MatrixVerdict.from_dict(record["verdict"]).needed
+    if n_targets < needed:
+        return f"{start} It is unknown which sources differ: {needed} targets are needed for so many sources."
+    return (
+        f"{start} There are no letters, because the first source lacks a value, or because there are too many sources."
+    )
+
+
+def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield (
+        "Cell",
+        "The value of a score of the source on the target, estimated without fine-tuning. A stronger color is better "
+        "within a column. Colors and values are not comparable between columns.",
+    )
+    yield (
+        "Frame with a dot",
+        "The first source of the column, and those that are not significantly different from it in the target's own "
+        "ranking (95 % level, corrected for the number of sources). It does not change with the filters.",
+    )
+    yield (
+        "Mean rank and letters",
+        "The rank in each column, averaged over the columns. Sources that share a letter are not significantly "
+        "different over these targets. While a filter leaves out sources or targets, there are no ranks and no "
+        "letters: the page then gives the command for what is left.",
+    )
+    if any(row["kind"] == CONTROL for row in record["sources"]):
+        yield (
+            "Random weights",
+            "Names that start with random: are the same architectures without pretraining. They show how much of a "
+            "result is due to pretraining. A frame means that the control is not significantly worse than the best "
+            "source.",
+        )
+
+
+def _agreement(one: Mapping[str, Any]) -> dict[str, Any]:
+    return {**one, "label": score_label(one["score"]), "tau": format_value(one["tau"])}
+
+
+def _agreement_summary(agreement: Sequence[Mapping[str, Any]]) -> str:
+    known = [one for one in agreement if one["tau"] is not None]
+    if not known:
+        return "there is none to compare"
+    best = max(known, key=lambda one: one["tau"])
+    return f"{score_label(best['score'])} most of all (Kendall's tau {format_value(best['tau'])})"
+
+
+def _reason(one: Mapping[str, Any]) -> dict[str, str]:
+    short = visible_name(PurePath(one["target"]).name or one["target"])
+    return {"source": one["source"], "target": short, "reason": visible_name(one["reason"], 300)}
+
+
+def _script_data(
+    record: Mapping[str, Any],
+    sources: Sequence[Mapping[str, Any]],
+    targets: Sequence[Mapping[str, Any]],
+    measures: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    rows = {row["name"]: number for number, row in enumerate(sources)}
+    columns = {target["name"]: number for number, target in enumerate(targets)}
+    reasons = [one for one in record["reasons"] if one["source"] in rows][:MOST_REASONS]
+    return {
+        "rows": [
+            {
+                "name": visible_name(row["name"]),
+                "argument": _argument(row["name"]),
+                "kind": "control" if row["kind"] == CONTROL else "source",
+                "input": row["input"],
+                "parameters": row["parameters"],
+            }
+            for row in sources
+        ],
+        "targets": [
+            {
+                "name": visible_name(target["name"]),
+                "argument": _argument(target["name"]),
+                "short": target["short"],
+                "kind": target["samples_kind"],
+            }
+            for target in targets
+        ],
+        "measures": [_measure_data(measure, len(sources)) for measure in measures],
+        "reasons": {
+            f"{rows[one['source']]} {columns[one['target']]}": visible_name(one["reason"], 300)
+            for one in reasons
+            if one["target"] in columns
+        },
+    }
+
+
+def _argument(name: str) -> str:
+    """Return a name as it is pasted into a shell; empty if it cannot be shown unchanged."""
+    return shlex.quote(name) if visible_name(name) == name else ""
+
+
+def _measure_data(measure: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
+    values = measure["values"][:n_rows]
+    data = {
+        "title": measure["title"],
+        "higher": measure["higher_is_better"],
+        # Eight digits, so that values which differ by the rounding of sums share a rank.
+        "values": [[None if value is None else float(f"{value:.8g}") for value in row] for row in values],
+        "texts": [[one["text"] for one in row] for row in measure["cells"]],
+        "best": [[int(one["css"] == "best") for one in row] for row in measure["cells"]],
+        "shares": [[one["share"] for one in row] for row in measure["cells"]],
+        # Records of earlier versions have no ranks by other scores; controls have none.
+        "means": measure.get("mean_ranks", [])[:n_rows],
+        "letters": measure.get("letters", [])[:n_rows],
+    }
+    intervals = measure["intervals"][:n_rows]
+    if any(end is not None for row in intervals for interval in row for end in interval):
+        data["intervals"] = [[_interval(interval) for interval in row] for row in intervals]
+    return data
+
+
+def _interval(interval: Sequence[float | None]) -> str:
+    low, high = interval
+    return "" if low is None or high is None else f"{format_value(low)} to {format_value(high)}"

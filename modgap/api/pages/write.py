@@ -1,0 +1,69 @@
+"""Pages of result folders: the record in a folder decides which page it gets."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+
+from modgap.api.pages.answer_pages import read_log, render_discrepancy, render_distortion, render_run
+from modgap.api.pages.leaderboard_page import render_leaderboard
+from modgap.api.pages.ranking_page import render_ranking
+from modgap.api.pages.result_folder import (
+    DISCREPANCY,
+    DISTORTION,
+    MATRIX,
+    RANKING,
+    RUN,
+    RecordKind,
+    read_result_folder,
+)
+from modgap.errors import InputError
+from modgap.storage.atomic_files import write_text_atomically, writing
+
+__all__ = ["PAGE", "write_page"]
+
+PAGE = "report.html"
+
+
+RENDERERS: Mapping[RecordKind, Callable[[Mapping[str, Any], Path], str]] = {
+    RANKING: lambda record, path: render_ranking(record, path.name),
+    DISCREPANCY: lambda record, path: render_discrepancy(record, path.name),
+    DISTORTION: lambda record, path: render_distortion(record, path.name),
+    MATRIX: lambda record, path: render_leaderboard(record, path.name),
+    RUN: lambda record, path: render_run(record, read_log(path.parent, record), path.name),
+}
+"""Renderer of each kind of record. It gets the record and the path of its file."""
+
+
+def write_page(folder: Path) -> Path:
+    """Write report.html beside the record of a result folder.
+
+    The page is a function of the record and of the log of a trained model: the same
+    files give the same bytes.
+
+    Args:
+        folder: Folder that `modgap rank`, `discrepancy`, `distortion` or `train` wrote with --out.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        InputError: If the folder has no record that a page can be made of, or if it cannot be written to.
+    """
+    text = _render_folder(folder)
+    with writing(folder / PAGE):
+        write_text_atomically(folder / PAGE, text)
+    return folder / PAGE
+
+
+def _render_folder(folder: Path) -> str:
+    kind, record = read_result_folder(folder)
+    path = folder / kind.file
+    try:
+        return RENDERERS[kind](record, path)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, TemplateError) as error:
+        raise InputError(
+            f"The record of a {kind.name} in {path} is incomplete or damaged ({error!r}). Run the command that wrote "
+            "it again."
+        ) from error

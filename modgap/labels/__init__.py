@@ -1,0 +1,1 @@
+"""Labels and arrays as users have them, and the distributions of classes that labels stand for."""

@@ -1,0 +1,401 @@
+"""Inputs of a comparison: paths of result folders and files of errors, with names if the user chose some."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modgap.errors import InputError, UsageError, unknown_name
+from modgap.ranking.comparison.error_table import (
+    CSV,
+    DISCREPANCY,
+    DISTORTION,
+    RANKING,
+    SUFFIXES,
+    TRAINING,
+    ErrorTable,
+    read_error_file,
+)
+from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, numbered_sample_file, read_sample_file
+from modgap.storage.digests import FILES, check_named_file, warn_without_digests
+from modgap.storage.json_records import read_json
+from modgap.storage.paths import expand_user
+
+__all__ = [
+    "LOGITS_TARGET",
+    "choose_estimator",
+    "discrepancy_table",
+    "name_targets",
+    "read_folder",
+    "read_inputs",
+    "unique_systems",
+]
+
+ESTIMATOR_ORDER = ("search", "soft", "soft-matched")
+"""Estimators in the order in which the default is chosen."""
+LOGITS_TARGET = "your logits"
+
+
+def read_inputs(texts: Sequence[str]) -> list[ErrorTable]:
+    """Read result folders and files of errors.
+
+    Args:
+        texts: Paths, or NAME=PATH. The name is that of a folder's system, or of the target of a file of errors.
+
+    Raises:
+        InputError: If a path does not exist, or has no errors of samples.
+        UsageError: If a name does not apply.
+    """
+    return [table for text in texts for table in _read_path(*_parse(text))]
+
+
+def _parse(text: str) -> tuple[Path, str | None]:
+    """Return path and name; a path that exists may contain an equals sign."""
+    path = expand_user(text)
+    name, separator, rest = text.partition("=")
+    if not path.exists() and separator and name and expand_user(rest).exists():
+        return expand_user(rest), name
+    return path, None
+
+
+def _read_path(path: Path, name: str | None) -> list[ErrorTable]:
+    if path.is_dir():
+        return _rename_system(read_folder(path), name)
+    if not path.exists():
+        raise InputError(f"{path} does not exist. Pass a result folder of modgap, or a CSV file of errors by sample.")
+    if path.name.lower().endswith(SUFFIXES):
+        return [read_error_file(path, name)]
+    if path.suffix.lower() in (".json", ".npz"):
+        raise InputError(
+            f"{path} is a single file{_of_json(path)}. Pass the folder that `out` wrote, which also has the errors of "
+            "the samples in samples.npz."
+        )
+    raise InputError(
+        f"{path} is not a result folder of modgap, and not a file of errors ({', '.join(SUFFIXES)}). Pass one of these."
+    )
+
+
+def _of_json(path: Path) -> str:
+    return ", and a record has no errors of samples to compare" if path.suffix.lower() == ".json" else ""
+
+
+def _rename_system(tables: list[ErrorTable], name: str | None) -> list[ErrorTable]:
+    """Return tables of one system with the name that the user chose for it."""
+    if name is None:
+        return tables
+    table = tables[0]
+    if len(tables) == 1 and table.system is not None:
+        return [replace(table, system=name)]
+    if len(tables) == 1 and len(table.columns) == 1:
+        return [table.with_columns({name: next(iter(table.columns.values()))})]
+    raise UsageError(
+        f"{name}= does not apply to {table.origin}, which has the errors of several systems. Pass the folder without "
+        "a name."
+    )
+
+
+def choose_estimator(tables: Sequence[ErrorTable], estimator: str | None) -> list[ErrorTable]:
+    """Return tables whose columns are systems, by the errors of one estimator where there are several.
+
+    Args:
+        tables: Tables of errors.
+        estimator: Name of the estimator of discrepancies; None for the first of search, soft and soft-matched that all
+            folders have.
+
+    Raises:
+        UsageError: If the estimator does not apply, or is unknown.
+        InputError: If a folder does not have it.
+    """
+    discrepancies = [table for table in tables if table.kind == DISCREPANCY]
+    if not discrepancies:
+        if estimator is not None:
+            raise UsageError(f"`estimator={estimator!r}` applies to folders of modgap discrepancy. Leave it out.")
+        return list(tables)
+    name = estimator or _common_estimator(discrepancies)
+    _check_estimator(discrepancies, name)
+    return [_with_estimator(table, name) if table.kind == DISCREPANCY else table for table in tables]
+
+
+def _common_estimator(tables: Sequence[ErrorTable]) -> str:
+    shared = [name for name in ESTIMATOR_ORDER if all(name in table.columns for table in tables)]
+    if shared:
+        return shared[0]
+    described = ", ".join(f"{table.origin} ({', '.join(table.columns)})" for table in tables)
+    raise InputError(
+        f"The folders have no estimator in common: {described}. Run modgap discrepancy with the same --estimator."
+    )
+
+
+def _check_estimator(tables: Sequence[ErrorTable], name: str) -> None:
+    names = {column for table in tables for column in table.columns}
+    if name not in names:
+        raise unknown_name("estimator", name, names)
+    for table in tables:
+        if name not in table.columns:
+            raise InputError(
+                f"{table.origin} has no errors of the estimator {name}, only of {', '.join(table.columns)}. Choose "
+                f"another `estimator`, or run again: {table.command} --estimator {name}"
+            )
+
+
+def _with_estimator(table: ErrorTable, estimator: str) -> ErrorTable:
+    assert table.system is not None
+    return table.with_columns({table.system: table.columns[estimator]}, f"held-out error ({estimator})")
+
+
+def name_targets(tables: Sequence[ErrorTable]) -> list[ErrorTable]:
+    """Return the tables with a target each: that of the others for logits, whose target is not known.
+
+    Raises:
+        InputError: If logits are compared over several targets.
+    """
+    names = list(dict.fromkeys(table.target for table in tables if table.target is not None))
+    unnamed = [table for table in tables if table.target is None]
+    if unnamed and len(names) > 1:
+        raise InputError(
+            f"The target of {unnamed[0].origin} is not known, because it was computed from a file of logits. Compare "
+            f"it with results on one target, not on {len(names)}."
+        )
+    target = names[0] if names else LOGITS_TARGET
+    return [table if table.target is not None else replace(table, target=target) for table in tables]
+
+
+def unique_systems(tables: Sequence[ErrorTable]) -> list[ErrorTable]:
+    """Return the tables of one target with names of systems that are unique.
+
+    Systems of the same name get the name of their folder in parentheses.
+
+    Args:
+        tables: Tables of one target, whose columns are systems.
+
+    Raises:
+        InputError: If names are not unique even so.
+    """
+    counts = Counter(name for table in tables for name in table.columns)
+    renamed = [_with_folder_names(table, {name for name in table.columns if counts[name] > 1}) for table in tables]
+    _check_unique(renamed)
+    return renamed
+
+
+def _with_folder_names(table: ErrorTable, repeated: set[str]) -> ErrorTable:
+    if not repeated:
+        return table
+    folder = Path(table.origin).name if table.kind != CSV else table.origin
+    return table.with_columns(
+        {f"{name} ({folder})" if name in repeated else name: errors for name, errors in table.columns.items()}
+    )
+
+
+def _check_unique(tables: Iterable[ErrorTable]) -> None:
+    origins: dict[str, str] = {}
+    for table in tables:
+        for name in table.columns:
+            if name in origins:
+                raise InputError(
+                    f"{origins[name]} and {table.origin} both have the errors of {name} on {table.target}. Pass each "
+                    "folder once, and give systems names with NAME=FOLDER."
+                )
+            origins[name] = table.origin
+
+
+# Result folders
+
+DISCREPANCY_SCHEMA = 2
+RANKING_SCHEMA = 2
+RATE_METRIC = "0-1 error %"
+"""Metric of training runs whose samples are stored as error rates in [0, 1]."""
+
+Record = Mapping[str, Any]
+
+
+def read_folder(folder: Path) -> list[ErrorTable]:
+    """Read the errors of the samples in a result folder, one table for each target.
+
+    Args:
+        folder: Folder that `modgap discrepancy`, `distortion`, `train` or `rank` wrote.
+
+    Raises:
+        InputError: If the folder has no results, or no errors of samples. The message says what to do.
+    """
+    for name, read in READERS.items():
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            record = read_json(path, checked_key=FILES)
+            return read(record, folder)
+        except RecursionError as error:
+            raise InputError(f"{path} is damaged. Run the command that wrote it again.") from error
+        except (AttributeError, LookupError, TypeError) as error:
+            raise InputError(
+                f"{path} is incomplete or damaged ({error!r}). Run the command that wrote it again."
+            ) from error
+    raise InputError(
+        f"There are no results in {folder}. Pass a folder that modgap discrepancy, distortion, train or rank wrote "
+        "with `out`."
+    )
+
+
+def _read_discrepancy(record: Record, folder: Path) -> list[ErrorTable]:
+    _check_kind(record, folder / "result.json", DISCREPANCY)
+    schema = record.get("schema")
+    if not isinstance(schema, int) or schema < DISCREPANCY_SCHEMA:
+        raise InputError(
+            f"{folder} was written by an earlier version of modgap (schema {schema}), without the errors of its "
+            f"samples. Run again: {_discrepancy_command(record, folder)}"
+        )
+    if schema > DISCREPANCY_SCHEMA:
+        raise InputError(
+            f"{folder} was written by a newer version of modgap (schema {schema}). This version reads schema "
+            f"{DISCREPANCY_SCHEMA}. Upgrade with: pip install --upgrade modgap"
+        )
+    samples = read_samples(folder, _discrepancy_command(record, folder))
+    return [discrepancy_table(record, samples, str(folder), folder.name)]
+
+
+def discrepancy_table(record: Record, samples: SampleFile, origin: str, name: str) -> ErrorTable:
+    """Return the errors of a discrepancy.
+
+    Args:
+        record: Record of the discrepancy.
+        samples: Errors of the samples by estimator.
+        origin: Path of the folder, or description of the result.
+        name: Name of the system if the record has no source, as for a file of logits.
+    """
+    source = record["source"]
+    embedding = record["provenance"].get("embedding", {})
+    if source is not None and embedding.get("embedder", "native") != "native":
+        source = f"{source} with a trained embedder"
+    return ErrorTable(
+        origin=origin,
+        kind=DISCREPANCY,
+        target=None if source is None else str(record["target"]),
+        samples=samples,
+        metric="held-out error",
+        bounded=True,
+        system=name if source is None else str(source),
+        conditions={"weights": str(record["weighting"])},
+        data=record["provenance"].get("target"),
+        command=_discrepancy_command(record, Path(origin)),
+    )
+
+
+def _discrepancy_command(record: Record, folder: Path) -> str:
+    if record.get("source") is None:
+        return f"modgap discrepancy --logits {record.get('target')} --out {folder}"
+    return f"modgap discrepancy --source {record['source']} --target {record.get('target')} --out {folder}"
+
+
+def _read_run(record: Record, folder: Path) -> list[ErrorTable]:
+    _check_kind(record, folder / "run.json", "run")
+    result = record["result"]
+    source = f" --source {record['source']}" if record["source"] else ""
+    command = f"modgap train --method {record['method']}{source} --target {record['target']}"
+    if result is None:
+        raise InputError(f"The run in {folder} is not finished. Resume it: {command} --out {folder} --resume")
+    if not (folder / SAMPLES_FILE).exists():
+        raise InputError(_missing_errors_of_run(result, folder, command))
+    warn_without_digests(folder / "run.json", record)
+    check_named_file(folder, record, folder / SAMPLES_FILE)
+    unit = "error rate" if result["metric"] == RATE_METRIC else str(result["metric"])
+    table = ErrorTable(
+        origin=str(folder),
+        kind=TRAINING,
+        target=str(record["target"]),
+        samples=read_samples(folder, f"{command} --out {folder}"),
+        metric=f"test {unit}",
+        bounded=result["metric"] == RATE_METRIC,
+        conditions={"metric": str(result["metric"]), "protocol": str(record["protocol"])},
+        data=record["provenance"].get("target"),
+        command=f"{command} --out {folder}",
+    )
+    return [table]
+
+
+def _missing_errors_of_run(result: Record, folder: Path, command: str) -> str:
+    reason = result.get("no_sample_errors")
+    if reason:
+        return f"The run in {folder} cannot be compared sample by sample. {reason}"
+    return (
+        f"There is no {SAMPLES_FILE} in {folder}, because an earlier version of modgap wrote it. Train the model again "
+        f"in a new folder: {command} --out {folder}-2"
+    )
+
+
+def _read_distortion(record: Record, folder: Path) -> list[ErrorTable]:
+    _check_kind(record, folder / "distortion.json", DISTORTION)
+    surrogates = record["surrogates"]
+    names = [str(surrogate["name"]) for surrogate in surrogates]
+    command = f"modgap distortion --source {record['source']} --surrogate {' --surrogate '.join(names)} --out {folder}"
+    return [
+        ErrorTable(
+            origin=str(folder),
+            kind=DISTORTION,
+            target=name,
+            samples=read_samples(folder, command, numbered_sample_file(number, len(names))),
+            metric=f"{record['request']['probes'][0]} probe error",
+            bounded=True,
+            data=surrogate["samples"],
+            command=command,
+        )
+        for number, (name, surrogate) in enumerate(zip(names, surrogates, strict=True))
+    ]
+
+
+def _read_ranking(record: Record, folder: Path) -> list[ErrorTable]:
+    _check_kind(record, folder / "ranking.json", RANKING)
+    target = record["target"]
+    name = str(target["name"] if isinstance(target, Mapping) else target)
+    command = f"modgap rank --target {name} --sources A,B --by discrepancy --out {folder}"
+    if record.get("schema") == RANKING_SCHEMA and not (folder / SAMPLES_FILE).exists():
+        raise InputError(
+            f"The ranking in {folder} is by {record['by']}, which is not an error by sample, so its sources cannot be "
+            f"compared sample by sample. Rank by such an error: {command}"
+        )
+    samples = read_samples(folder, command)
+    values = np.concatenate([errors.errors for errors in samples.errors.values()])
+    bounded = bool(((values >= 0) & (values <= 1)).all())
+    return [ErrorTable(str(folder), RANKING, name, samples, _ranking_metric(record), bounded)]
+
+
+def _ranking_metric(record: Record) -> str:
+    """Return the name of the errors of a ranking. A score of which higher values are better is minus its errors."""
+    description = record["score_descriptions"][record["by"]]
+    return f"minus {description['label']}" if description["higher_is_better"] else str(description["label"])
+
+
+def _check_kind(record: Record, path: Path, kind: str) -> None:
+    if record.get("kind") != kind:
+        raise InputError(f"{path} is not the record of a {kind}. Pass a folder that modgap wrote with `out`.")
+
+
+def read_samples(folder: Path, command: str, name: str = SAMPLES_FILE) -> SampleFile:
+    """Read the errors of the samples in a folder.
+
+    Args:
+        folder: The folder.
+        command: Command that writes the folder, for the message.
+        name: Name of the file.
+
+    Raises:
+        InputError: If there is no such file, or it is damaged.
+    """
+    path = folder / name
+    if not path.exists():
+        raise InputError(
+            f"There is no {name} in {folder}, and the record alone has no errors of samples to compare. "
+            f"Run again: {command}"
+        )
+    return read_sample_file(path)
+
+
+READERS: Mapping[str, Callable[[Record, Path], list[ErrorTable]]] = {
+    "ranking.json": _read_ranking,
+    "result.json": _read_discrepancy,
+    "distortion.json": _read_distortion,
+    "run.json": _read_run,
+}
+"""Reader of each file of results."""

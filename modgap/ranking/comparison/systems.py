@@ -1,0 +1,285 @@
+"""Comparison of all pairs of systems, on one target and over targets."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from modgap.ranking.comparison.error_table import ErrorTable
+from modgap.statistics.intervals import MeanError, estimate_mean, estimate_unbounded_mean, student_quantile
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm, similar_groups
+from modgap.statistics.paired import PairedDifference, paired_difference
+
+__all__ = [
+    "MIN_TARGETS",
+    "SCHEMA",
+    "Comparison",
+    "Pair",
+    "SystemMean",
+    "SystemsComparison",
+    "compare_systems",
+    "pair_names",
+]
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class SystemMean:
+    """Mean error of a system.
+
+    Attributes:
+        name: Name of the system.
+        mean: Mean error with its interval, over samples; over targets there is no interval.
+        groups: Numbers, from 0, of the groups of systems that are not significantly different, to which it belongs.
+    """
+
+    name: str
+    mean: MeanError
+    groups: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Comparison of two systems.
+
+    Attributes:
+        first: Name of the system of the lower mean.
+        second: Name of the other system.
+        difference: Error of the first minus that of the second, over samples or over targets.
+        corrected_p_value: P-value after Holm's correction for the number of pairs; None without a p-value.
+    """
+
+    first: str
+    second: str
+    difference: PairedDifference
+    corrected_p_value: float | None
+
+    @property
+    def differs(self) -> bool:
+        """True if the systems are significantly different after the correction."""
+        return self.corrected_p_value is not None and self.corrected_p_value <= SIGNIFICANCE_LEVEL
+
+
+@dataclass(frozen=True)
+class SystemsComparison:
+    """Comparison of all systems, on one target or over targets.
+
+    Attributes:
+        target: Name of the target; None for the comparison over targets.
+        n_samples: Number of samples; over targets, of all targets together.
+        n_units: Number of independent units: groups, samples, or targets.
+        unit: Name of a unit: `group`, `sample` or `target`.
+        systems: Systems in the order of their mean errors, lowest first.
+        pairs: All pairs of systems, in the order of the means.
+        groups: Groups of systems that are not significantly different: the largest sets in which no pair differs, each
+            in the order of the means. Two systems are together in a group exactly if they do not differ. Empty if
+            there are too many for letters (more than 60 systems or 52 groups). None if no pair has a p-value.
+        n_tests: Number of p-values that are corrected together.
+    """
+
+    target: str | None
+    n_samples: int
+    n_units: int
+    unit: str
+    systems: tuple[SystemMean, ...]
+    pairs: tuple[Pair, ...]
+    groups: tuple[tuple[str, ...], ...] | None
+    n_tests: int
+
+    def mean_of(self, name: str) -> float:
+        """Return the mean error of a system."""
+        return next(system.mean.value for system in self.systems if system.name == name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the comparison as plain values."""
+        record = asdict(self)
+        record["systems"] = [{"name": one.name, **asdict(one.mean), "groups": list(one.groups)} for one in self.systems]
+        record["pairs"] = [
+            {
+                "first": pair.first,
+                "second": pair.second,
+                **asdict(pair.difference),
+                "corrected_p_value": pair.corrected_p_value,
+                "significant": pair.differs,
+            }
+            for pair in self.pairs
+        ]
+        return record
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Comparison of systems on the same samples of one or several targets.
+
+    Attributes:
+        kind: Kind of results that are compared.
+        metric: Name of the error.
+        targets: Comparison on each target.
+        over_targets: Comparison over the targets, each of which counts equally; None for one target.
+    """
+
+    kind: str
+    metric: str
+    targets: tuple[SystemsComparison, ...]
+    over_targets: SystemsComparison | None
+
+    @property
+    def main(self) -> SystemsComparison:
+        """The comparison over targets, or that on the only target."""
+        return self.over_targets or self.targets[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the documented record of plain values."""
+        return {
+            "schema": SCHEMA,
+            "kind": "comparison",
+            "results": self.kind,
+            "metric": self.metric,
+            "level": SIGNIFICANCE_LEVEL,
+            "targets": [one.to_dict() for one in self.targets],
+            "over_targets": self.over_targets.to_dict() if self.over_targets else None,
+        }
+
+
+def pair_names(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return all pairs of names in their order."""
+    return [(first, second) for i, first in enumerate(names) for second in names[i + 1 :]]
+
+
+MIN_TARGETS = 6
+"""Fewest targets from which an interval over targets is computed."""
+
+
+def compare_systems(targets: Sequence[ErrorTable]) -> Comparison:
+    """Compare all pairs of systems by the errors on the same samples.
+
+    On each target, the difference of two systems has the interval of `modgap.statistics.paired.paired_difference`. The
+    p-values of all pairs and targets are corrected together. Over targets, the difference has a Student's t interval
+    over the differences by target, from 6 targets on; these p-values are corrected together too.
+
+    Args:
+        targets: Errors of the same systems on each target.
+    """
+    differences = [_differences(one) for one in targets]
+    p_values = [pair.p_value for of_target in differences for pair in of_target.values()]
+    corrected = iter(holm([np.nan if p is None else p for p in p_values]))
+    compared = tuple(
+        _of_target(one, of_target, [next(corrected) for _ in of_target])
+        for one, of_target in zip(targets, differences, strict=True)
+    )
+    n_tests = sum(p is not None for p in p_values)
+    compared = tuple(replace(one, n_tests=n_tests) for one in compared)
+    first = targets[0]
+    return Comparison(first.kind, first.metric, compared, _over_targets(compared) if len(targets) > 1 else None)
+
+
+def _means(one: ErrorTable) -> dict[str, MeanError]:
+    """Return the mean error of each system, lowest first."""
+    estimate = estimate_mean if one.bounded else estimate_unbounded_mean
+    means = {name: estimate(errors) for name, errors in one.columns.items()}
+    return dict(sorted(means.items(), key=lambda item: item[1].value))
+
+
+def _differences(one: ErrorTable) -> dict[tuple[str, str], PairedDifference]:
+    """Return the paired difference of each pair of systems, in the order of the means."""
+    largest = 1.0 if one.bounded else float("inf")
+    return {
+        (first, second): paired_difference(one.columns[first], one.columns[second], largest=largest)
+        for first, second in pair_names(list(_means(one)))
+    }
+
+
+def _of_target(
+    one: ErrorTable, differences: Mapping[tuple[str, str], PairedDifference], corrected: Sequence[float]
+) -> SystemsComparison:
+    means = _means(one)
+    any_errors = next(iter(one.columns.values()))
+    unit = "group" if one.samples.groups is not None else "sample"
+    n_samples = len(any_errors.tested)
+    return _comparison(str(one.target), n_samples, any_errors.n_units, unit, means, differences, corrected)
+
+
+def _comparison(
+    target: str | None,
+    n_samples: int,
+    n_units: int,
+    unit: str,
+    means: Mapping[str, MeanError],
+    differences: Mapping[tuple[str, str], PairedDifference],
+    corrected: Sequence[float],
+) -> SystemsComparison:
+    """Return the comparison with its groups of systems that are not significantly different."""
+    pairs = tuple(
+        Pair(*names, difference, None if np.isnan(p) else float(p))
+        for (names, difference), p in zip(differences.items(), corrected, strict=True)
+    )
+    groups = _similar_groups(list(means), pairs)
+    systems = tuple(
+        SystemMean(name, mean, tuple(i for i, members in enumerate(groups or ()) if name in members))
+        for name, mean in means.items()
+    )
+    n_tests = sum(pair.corrected_p_value is not None for pair in pairs)
+    return SystemsComparison(target, n_samples, n_units, unit, systems, pairs, groups, n_tests)
+
+
+def _similar_groups(names: Sequence[str], pairs: Sequence[Pair]) -> tuple[tuple[str, ...], ...] | None:
+    """Return the groups of names, which are in the order of the means; None if a pair has no p-value.
+
+    The groups are empty if there are too many systems or groups for letters.
+    """
+    if any(pair.corrected_p_value is None for pair in pairs):
+        return None
+    differs = np.zeros((len(names), len(names)), bool)
+    for pair in pairs:
+        i = names.index(pair.first)
+        j = names.index(pair.second)
+        differs[i, j] = differs[j, i] = pair.differs
+    return tuple(tuple(names[i] for i in group) for group in similar_groups(differs) or ())
+
+
+def _over_targets(targets: Sequence[SystemsComparison]) -> SystemsComparison:
+    names = [system.name for system in targets[0].systems]
+    errors = {name: np.array([one.mean_of(name) for one in targets]) for name in names}
+    ordered = sorted(names, key=lambda name: float(errors[name].mean()))
+    differences = {
+        (first, second): difference_over_targets(errors[first] - errors[second])
+        for first, second in pair_names(ordered)
+    }
+    corrected = holm([np.nan if one.p_value is None else one.p_value for one in differences.values()])
+    n_targets = len(targets)
+    means = {
+        name: MeanError(float(one.mean()), None, float(one.std(ddof=1) / np.sqrt(n_targets)), n_targets)
+        for name, one in ((name, errors[name]) for name in ordered)
+    }
+    n_samples = sum(one.n_samples for one in targets)
+    return _comparison(None, n_samples, n_targets, "target", means, differences, corrected.tolist())
+
+
+def difference_over_targets(differences: np.ndarray) -> PairedDifference:
+    """Estimate the mean difference over targets, with its 95 % Student's t interval.
+
+    Args:
+        differences: Difference of two systems on each of T targets, shape (T,).
+
+    Returns:
+        The mean difference. With fewer than 6 targets it has neither an interval nor a p-value.
+
+    Example:
+        >>> result = difference_over_targets(np.array([-0.1, -0.2, -0.1, 0.0, -0.1, -0.2]))
+        >>> round(result.value, 3), round(result.p_value, 3)
+        (-0.117, 0.013)
+    """
+    n_targets = len(differences)
+    value = float(differences.mean())
+    standard_error = float(differences.std(ddof=1) / np.sqrt(n_targets)) if n_targets > 1 else float("nan")
+    if n_targets < MIN_TARGETS:
+        return PairedDifference(value, None, None, standard_error, n_targets)
+    if standard_error < np.finfo(float).eps * abs(value) or standard_error == 0:
+        p_value = 1.0 if value == 0 else 2.0 ** (1 - n_targets)
+        return PairedDifference(value, (value, value), p_value, 0.0, n_targets)
+    margin = student_quantile(n_targets - 1) * standard_error
+    p_value = float(2 * stats.t.sf(abs(value) / standard_error, n_targets - 1))
+    return PairedDifference(value, (value - margin, value + margin), p_value, standard_error, n_targets)

@@ -1,0 +1,419 @@
+"""Rankings of several targets: their rows as one list of jobs, and the matrix that the results make."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+
+from modgap.errors import InputError, Progress, UsageError
+from modgap.forward.inference_setup import LogitsRequest
+from modgap.jobs import NOT_CACHED, Backend, Failure, writable_cache
+from modgap.ranking.extraction import Extracted
+from modgap.ranking.jobs import ErrorsJob, ExtractJob, ScoreJob, score_jobs
+from modgap.ranking.matrix.over_targets import compare_over_targets, compare_scores, ranks_of
+from modgap.ranking.matrix.result import DECIDING, Column, Matrix, Measure, Row
+from modgap.ranking.plan import RankPlan, plan_ranking
+from modgap.ranking.rank import rank
+from modgap.ranking.raw_values import RAW
+from modgap.ranking.recommendation import judge
+from modgap.ranking.scores import get_score
+from modgap.ranking.source_patterns import split_input_size
+from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener
+from modgap.ranking.types import CONTROL, SOURCE, JobCounts, Ranking, RankRequest, SourceRow
+from modgap.sources import absolute_name
+from modgap.storage.json_records import plain_values
+from modgap.targets import TargetRequest, open_target
+
+__all__ = ["RowJob", "list_row_jobs", "parse_shard", "rank_share", "rank_targets", "run_row_jobs", "targets_of_names"]
+
+RowResults = Mapping[tuple[str, str], bool | Failure]
+"""For each target and row, whether anything was computed, or why the row has no scores."""
+
+
+def targets_of_names(names: Sequence[str], pseudo_classes: int | None = None) -> list[TargetRequest]:
+    """Return a request for each of several targets, with absolute paths.
+
+    Args:
+        names: Names or paths of the targets.
+        pseudo_classes: Number of clusters that replace the values of those with real values as classes.
+
+    Raises:
+        UsageError: If there is no such target, or if `pseudo_classes` applies to none.
+    """
+    if not names:
+        raise UsageError("No target was named. Run `modgap targets` for a list of them.")
+    tasks = {name: open_target(name).manifest.task for name in names}
+    if pseudo_classes and "regression" not in tasks.values():
+        raise UsageError("`pseudo_classes` applies to real-valued targets, but all of these have classes.")
+    return [
+        TargetRequest(name, pseudo_classes=pseudo_classes if task == "regression" else None).absolute()
+        for name, task in tasks.items()
+    ]
+
+
+def rank_targets(
+    targets: Sequence[TargetRequest],
+    sources: Sequence[str],
+    request: RankRequest,
+    backend: Backend,
+    progress: Progress | None = None,
+    listener: StagesListener | None = None,
+) -> tuple[Matrix, dict[str, Ranking]]:
+    """Rank sources for several targets, and return the matrix, and the ranking of each target by its name.
+
+    Args:
+        targets: The targets as the user names them.
+        sources: Names of the sources.
+        request: Scores and samples of all targets.
+        backend: Where the jobs run.
+        progress: Called with the name of a stage and the share of its work done since the last call.
+        listener: Called with the counts of the jobs so far, whenever a job ends.
+
+    Raises:
+        UsageError: If there are no sources, or if an option or a score is unknown.
+        InputError: If no source has a score on any target.
+    """
+    monitor = JobMonitor(progress, listener)
+    with backend, writable_cache(on_this_machine=backend.is_on_this_machine):
+        plans, unreadable = _plans(targets, sources, request, backend, monitor)
+        jobs = list_row_jobs(plans)
+        results = {
+            (job.target.name, job.source): result
+            for job, result in zip(jobs, run_row_jobs(jobs, backend, monitor), strict=True)
+        }
+        rankings: dict[str, Ranking] = {}
+        for plan in plans:
+            try:
+                _rank_row_results(plan, results, rankings)
+            except InputError as error:
+                unreadable[plan.target.name] = str(error)
+            if progress:
+                progress("rankings", 1 / len(plans))
+    if not rankings:
+        raise InputError(_nothing_to_compare(results, unreadable))
+    return _matrix(plans[0], request, results, rankings, unreadable), rankings
+
+
+def rank_share(
+    targets: Sequence[TargetRequest],
+    sources: Sequence[str],
+    request: RankRequest,
+    backend: Backend,
+    share: tuple[int, int],
+    progress: Progress | None = None,
+) -> list[bool | Failure]:
+    """Run a fixed share of the list of jobs of `rank_targets`, and of `modgap.ranking.rank.rank` for one target.
+
+    Args:
+        targets: As for `rank_targets`.
+        sources: As for `rank_targets`.
+        request: As for `rank_targets`.
+        backend: Where the jobs run.
+        share: Number of the share, from 1, and the number of shares.
+        progress: As for `rank_targets`.
+
+    Returns:
+        For each job of the share, whether anything was computed, or why its row has no scores; then why targets cannot
+        be ranked.
+    """
+    monitor = JobMonitor(progress)
+    with backend, writable_cache(on_this_machine=False):
+        plans, unreadable = _plans(targets, sources, request, backend, monitor)
+        number, shares = share
+        results = run_row_jobs(list_row_jobs(plans)[number - 1 :: shares], backend, monitor)
+    return [*results, *map(Failure, unreadable.values())]
+
+
+def _plans(
+    targets: Sequence[TargetRequest],
+    sources: Sequence[str],
+    request: RankRequest,
+    backend: Backend,
+    monitor: JobMonitor,
+) -> tuple[list[RankPlan], dict[str, str]]:
+    """Return the plan of each target, and why the others cannot be ranked, by the name of the target.
+
+    Names of files are absolute, because workers may have another working directory.
+    """
+    names = [_absolute_source(name) for name in sources]
+    plans, errors = [], {}
+    for target in targets:
+        try:
+            plans.append(plan_ranking(target, names, request, backend, monitor))
+        except InputError as error:
+            errors[target.name] = error
+    if not plans:
+        raise next(iter(errors.values()))
+    return plans, {name: str(error) for name, error in errors.items()}
+
+
+def _absolute_source(name: str) -> str:
+    base, size = split_input_size(name)
+    return absolute_name(base) + (f"@{size}px" if size else "")
+
+
+def _nothing_to_compare(results: RowResults, unreadable: Mapping[str, str]) -> str:
+    """Return why there is no ranking: the reason of the first failure."""
+    return next(iter([*_failures(results), *unreadable.values()]), f"No target is complete. {NOT_CACHED.reason}")
+
+
+def _failures(results: RowResults) -> list[str]:
+    """Return the reasons of the rows that failed, without those that were not computed or are not defined."""
+    failures = [result for result in results.values() if isinstance(result, Failure) and result != NOT_CACHED]
+    return [result.reason for result in failures if not result.is_result]
+
+
+def _rank_row_results(plan: RankPlan, results: RowResults, rankings: dict[str, Ranking]) -> None:
+    """Add the ranking of a target's rows that have scores, if any source is among them.
+
+    The controls and the raw values are named, so that no others are added.
+    """
+    target = plan.target.name
+    names = [row.name for row in plan.rows if isinstance(results[target, row.name], bool)]
+    if any(row.name in names for row in plan.rows if row.kind == SOURCE):
+        sources = [name for name in names if name != RAW]
+        request = replace(plan.request, controls=False, raw=RAW in names, report_details=False)
+        ranking = rank(plan.target, sources, request, Backend("cached"))
+        # Its seconds are those of reading the cache, and would differ in each record.
+        rankings[target] = replace(ranking, seconds={})
+
+
+def _matrix(
+    plan: RankPlan,
+    request: RankRequest,
+    results: RowResults,
+    rankings: Mapping[str, Ranking],
+    unreadable: Mapping[str, str],
+) -> Matrix:
+    """Return the matrix of the rankings; all plans have the same rows. Raw values are no row of it."""
+    sources = [row.name for row in plan.rows if row.kind == SOURCE]
+    names = [*sources, *(row.name for row in plan.rows if row.kind == CONTROL)]
+    measures = _measures(names, list(rankings.values()))
+    deciding, *others = measures
+    ranks = ranks_of(deciding.values[: len(sources)], deciding.higher_is_better)
+    order, standings = compare_over_targets(sources, ranks)
+    rows = np.array([*order, *range(len(sources), len(names))], np.int64)
+    known = _known_rows(rankings.values())
+    failures = _failures(results)
+    return Matrix(
+        tuple(_row(names[index], known, is_control=index >= len(sources)) for index in rows),
+        tuple(_column(target, ranking) for target, ranking in rankings.items()),
+        {measure.name: _reordered(measure, rows) for measure in measures},
+        ranks[order],
+        standings,
+        compare_scores(deciding, others, len(sources)),
+        _reasons(names, results, rankings),
+        sum(result == NOT_CACHED and name in plan.requested for (_, name), result in results.items()),
+        len(failures),
+        plain_values(asdict(request)),
+        next(iter(failures), ""),
+        unreadable,
+        _without_source(sources, results),
+        JobCounts(_count(results, True), _count(results, False), len(failures)),
+    )
+
+
+def _count(results: RowResults, is_computed: bool) -> int:
+    return sum(result is is_computed for result in results.values())
+
+
+def _without_source(sources: Sequence[str], results: RowResults) -> tuple[str, ...]:
+    """Return the targets on which all sources have failed."""
+    has_source: dict[str, bool] = {}
+    for (target, name), result in results.items():
+        if name in sources and result != NOT_CACHED:
+            has_source[target] = has_source.get(target, False) or isinstance(result, bool)
+    return tuple(target for target, one in has_source.items() if not one)
+
+
+def _measures(names: Sequence[str], rankings: Sequence[Ranking]) -> list[Measure]:
+    """Return the score that decides, and then all other scores that any source has."""
+    decided = [ranking.by for ranking in rankings]
+    first = decided[0] if len(set(decided)) == 1 else DECIDING
+    scores = dict.fromkeys(name for ranking in rankings for name in ranking.tables if name != first)
+    others = [_measure(score, [score] * len(rankings), names, rankings) for score in scores]
+    return [
+        _measure(first, decided, names, rankings),
+        *(measure for measure in others if np.isfinite(measure.values).any()),
+    ]
+
+
+def _measure(name: str, scores: Sequence[str], names: Sequence[str], rankings: Sequence[Ranking]) -> Measure:
+    """Return the measure of a name, which is one score on each target."""
+    numbers = {source: number for number, source in enumerate(names)}
+    shape = (len(names), len(rankings))
+    values, intervals, similar = np.full(shape, np.nan), np.full((*shape, 2), np.nan), np.zeros(shape, bool)
+    for column, (score, ranking) in enumerate(zip(scores, rankings, strict=True)):
+        table = ranking.tables.get(score)
+        if table is None:
+            continue
+        first = table.first_source
+        tied = set() if first is None else {first, *table.among_sources.tied_with(first).tolist()}
+        for index, row in enumerate(ranking.rows):
+            if row.name not in numbers or not table.standings.ranks[index]:
+                continue
+            cell = numbers[row.name], column
+            values[cell], intervals[cell] = table.standings.values[index], table.standings.intervals[index]
+            is_control = row.kind == CONTROL and first is not None
+            similar[cell] = _is_not_worse(index, first, ranking, score) if is_control else index in tied
+    higher_is_better = np.array([get_score(score).higher_is_better for score in scores])
+    return Measure(name, higher_is_better, values, intervals, similar)
+
+
+def _is_not_worse(control: int, first: int | None, ranking: Ranking, score: str) -> bool:
+    """Return True if a control is better than the first source, or not significantly worse."""
+    standings = ranking.tables[score].standings
+    is_known = bool(np.isfinite(standings.p_values[control, first]))
+    is_different = bool(standings.different[control, first])
+    return is_known and (not is_different or bool(standings.ranks[control] < standings.ranks[first]))
+
+
+def _known_rows(rankings: Iterable[Ranking]) -> dict[str, SourceRow]:
+    """Return a row of each source that could be run on any target."""
+    return {row.name: row for ranking in rankings for row in ranking.rows if row.properties}
+
+
+def _row(name: str, known: Mapping[str, SourceRow], *, is_control: bool) -> Row:
+    kind = CONTROL if is_control else SOURCE
+    row = known.get(name)
+    if row is None:
+        return Row(name, kind)
+    return Row(name, kind, row.provenance.get("kinds", {}).get("source", ""), row.properties.get("parameters"))
+
+
+def _column(target: str, ranking: Ranking) -> Column:
+    kinds = [row.provenance["kinds"]["samples"] for row in ranking.rows if "kinds" in row.provenance]
+    verdict = judge(ranking)
+    samples = ranking.target.samples if ranking.target else 0
+    return Column(target, kinds[0] if kinds else "", samples, ranking.by, verdict.choice, verdict.help)
+
+
+def _reordered(measure: Measure, rows: np.ndarray) -> Measure:
+    return replace(
+        measure, values=measure.values[rows], intervals=measure.intervals[rows], similar=measure.similar[rows]
+    )
+
+
+def _reasons(names: Sequence[str], results: RowResults, rankings: Mapping[str, Ranking]) -> dict[tuple[str, str], str]:
+    """Return why a row has no score on a target: from the ranking of the target, or from the job of the row."""
+    reasons = {
+        (row.name, target): ranking.reason(number)
+        for target, ranking in rankings.items()
+        for number, row in enumerate(ranking.rows)
+        if row.name in names and ranking.reason(number)
+    }
+    for (target, name), result in results.items():
+        if isinstance(result, Failure) and result != NOT_CACHED and name in names:
+            reasons[name, target] = result.reason
+    return reasons
+
+
+STAGE = "sources"
+NOT_STORED = Failure("The results could not be written to the cache, as happens when the disk is full.")
+
+
+@dataclass(frozen=True)
+class RowJob:
+    """Pass of one row of a ranking, and all its scores. The results are in the cache.
+
+    Attributes:
+        source: Name of the source, of its random-weights control, or of the raw values.
+        requested: True if the user named the source.
+        target: The target as the user names it, with absolute paths.
+        task: Task of the target.
+        scores: Names of the scores.
+        request: The request of the ranking.
+        passes: Samples, device and head of the pass.
+    """
+
+    source: str
+    requested: bool
+    target: TargetRequest
+    task: str
+    scores: tuple[str, ...]
+    request: RankRequest
+    passes: LogitsRequest
+
+    def __call__(self) -> bool | Failure:
+        """Compute what is not in the cache, and return whether that was anything, or why the row has no scores."""
+        extracted = ExtractJob(self.source, self.target, self.passes)()
+        if isinstance(extracted, Failure):
+            # Not every target has raw values, and not every source has random weights; nobody asked for these rows.
+            return replace(extracted, is_result=not self.requested)
+        is_computed = not extracted.cached
+        for job in self._score_jobs(extracted):
+            if job.load_cached() is not None:
+                continue
+            is_computed = True
+            result = job()
+            if isinstance(result, Failure) and not result.is_result:
+                return result
+            if job.load_cached() is None:
+                return NOT_STORED
+        return is_computed
+
+    def load_cached(self) -> bool | None:
+        """Return False, as nothing has to be computed, if all results are in the cache. None if any is not."""
+        extracted = ExtractJob(self.source, self.target, self.passes).load_cached()
+        if extracted is None or any(job.load_cached() is None for job in self._score_jobs(extracted)):
+            return None
+        return False
+
+    def _score_jobs(self, extracted: Extracted) -> Iterable[ScoreJob | ErrorsJob]:
+        return (job for name in self.scores for job in score_jobs(extracted, name, self.request, self.task))
+
+
+def list_row_jobs(plans: Sequence[RankPlan]) -> list[RowJob]:
+    """Return a job for each row of each plan, source by source, so that equal shares of the list take about as long.
+
+    Args:
+        plans: Plans of the same sources for different targets.
+    """
+    n_jobs = sum(len(plan.rows) for plan in plans)
+    by_target = [[_row_job(row.name, plan, n_jobs) for row in plan.rows] for plan in plans]
+    return [job for of_source in zip(*by_target, strict=True) for job in of_source]
+
+
+def _row_job(name: str, plan: RankPlan, n_jobs: int) -> RowJob:
+    passes = plan.pass_request(n_jobs)
+    return RowJob(name, name in plan.requested, plan.target, plan.task, plan.scores, plan.request, passes)
+
+
+def run_row_jobs(jobs: Sequence[RowJob], backend: Backend, monitor: JobMonitor) -> list[bool | Failure]:
+    """Return, for each job, whether anything was computed, or why its row has no scores.
+
+    A failure is a result if nobody asked for the row, and `NOT_CACHED` if the backend is `cached`.
+    """
+    results: dict[int, bool | Failure] = {}
+    monitor.begin(STAGE, len(jobs))
+    device = jobs[0].passes.samples.device if jobs else ""
+    for index, result in backend.run(jobs, device=device):
+        results[index] = result
+        monitor.finish(STAGE, FAILED if _is_error(result) else CACHED if result is False else COMPUTED)
+    return [results[index] for index in range(len(jobs))]
+
+
+def _is_error(result: bool | Failure) -> bool:
+    return isinstance(result, Failure) and not result.is_result
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Return the number of a share, from 1, and the number of all shares.
+
+    Args:
+        text: Both with a slash between.
+
+    Raises:
+        UsageError: If it is not such a text.
+
+    Example:
+        >>> parse_shard("2/4")
+        (2, 4)
+    """
+    number, slash, total = text.partition("/")
+    if not slash or not number.isdecimal() or not total.isdecimal() or not 1 <= int(number) <= int(total):
+        raise UsageError(
+            f"`shard` is {text}. Expected I/N with I from 1 to N, such as 1/4. For a scheduler that counts from 0, add "
+            '1: `shard="$((INDEX + 1))/4"`.'
+        )
+    return int(number), int(total)
