@@ -23,6 +23,7 @@ from modgap.errors import InputError, UsageError
 from modgap.ranking.comparison.answer import comparison_answer, letters
 from modgap.ranking.comparison.comparable import collect_targets
 from modgap.ranking.comparison.error_table import table_of_arrays
+from modgap.ranking.comparison.figure import comparison_figure
 from modgap.ranking.comparison.systems import compare_systems, difference_over_targets
 from modgap.statistics import sample_file
 from modgap.statistics.intervals import SampleErrors
@@ -878,6 +879,16 @@ def test_the_figure_over_targets_shows_differences_by_target():
     assert frame.loc[frame["series"] == "target", "value"].tolist() == pytest.approx(expected)
     ticks = next(one for one in axes.collections if len(one.get_paths()) == len(targets))
     assert [path.vertices[0, 0] for path in ticks.get_paths()] == pytest.approx(expected)
+
+
+def test_every_drawn_interval_over_targets_is_that_of_the_record():
+    result = package.compare(*(random_errors({"a": 0.5, "b": 0.3, "c": 0.6}, seed=i) for i in range(6)))
+    record = result.to_dict()["over_targets"]
+    first = record["systems"][0]["name"]
+    # A pair is the first system minus the other, and the figure has the other minus the first.
+    expected = [[-end for end in reversed(pair["interval"])] for pair in record["pairs"] if pair["first"] == first]
+    assert len(expected) == 2
+    np.testing.assert_allclose(intervals(comparison_figure(result).axes[0]), expected)
 
 
 def test_the_command_writes_a_figure(modgap, errors_csv, tmp_path):

@@ -1,6 +1,8 @@
 """Result figures: every text can be read, names are never markup, and titles compare only what differs."""
 
+import ast
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -51,6 +53,9 @@ from tests.figure_checks import all_text, assert_readable, bands, intervals, mar
 
 pytestmark = pytest.mark.filterwarnings("error:Glyph")
 
+ROOT = Path(__file__).parents[1]
+WITHOUT_INTERVALS = {"map_grid", "similarity_heat_map"}
+"""Figures of values that have no intervals."""
 HOSTILE_NAMES = [
     r"$\frac{a}{b}$",
     "🦆 duck",
@@ -700,6 +705,21 @@ def test_every_drawn_interval_of_distortion_is_that_of_the_record():
     for band, curve in zip(bands(few_shot_figure(curves, 0.9, "digits").axes[0]), curves.values(), strict=True):
         ends = zip(curve.errors.min(axis=1).tolist(), curve.errors.max(axis=1).tolist(), strict=True)
         assert band == {shots: pytest.approx(pair) for shots, pair in zip(curve.shots, ends, strict=True)}
+
+
+def functions_of(folder, pattern):
+    """Return the function definitions of the files of a folder of the repository."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / folder).rglob(pattern))]
+    return [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+
+
+def test_every_figure_with_intervals_has_a_test_of_their_ends():
+    figures = {one.name for one in functions_of("modgap", "*.py") if "styled" in map(ast.unparse, one.decorator_list)}
+    names = [
+        {node.id for node in ast.walk(one) if isinstance(node, ast.Name)} for one in functions_of("tests", "test_*.py")
+    ]
+    tested = {figure for used in names if used & {"intervals", "bands"} for figure in figures & used}
+    assert figures - tested == WITHOUT_INTERVALS
 
 
 @pytest.mark.parametrize(

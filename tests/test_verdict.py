@@ -155,6 +155,19 @@ def test_the_majority_class_has_to_be_beaten_beyond_the_interval(held_out, inter
     assert majority_finding(changed(held_out=held_out, interval=interval, majority=majority)).status == status
 
 
+@pytest.mark.parametrize(
+    ("estimators", "name"), [(["soft"], "soft held-out error"), (["search", "soft"], "held-out error")]
+)
+def test_the_check_of_the_majority_class_and_the_figure_name_the_error(estimators, name):
+    labels = even(60, 2)
+    result = modgap.estimate(noise(labels, 6), labels, estimators=estimators, permutations=19, curve=False)
+    checks = {check.question: check.sentence for check in result.answer.checks}
+    assert checks["Majority-class baseline"].startswith(f"The {name} is {result.best_estimate.held_out:.3f}.")
+    figure = result.plot()
+    assert figure.axes[0].get_xlabel().startswith(name)
+    assert name in " ".join(text.get_text() for text in figure.texts).lower()
+
+
 def test_the_answer_names_how_many_classes_were_tested():
     two = changed(n_tested_classes=2, n_classes=40, control=None)
     assert "over 2 of 40 classes" in answer(two)

@@ -12,6 +12,7 @@ from scipy import stats
 from modgap.answers.figures.labels import label_ends
 from modgap.answers.figures.style import (
     MARGIN,
+    SERIES,
     WIDTH,
     Ink,
     draw_title,
@@ -43,7 +44,6 @@ SENSITIVITY_HEIGHT = 1.9
 SENSITIVITY_FOOTER = 0.52
 SENSITIVITY_HEAD = 0.3
 STEPS_WIDTH = 1.9
-ALPHA_STYLES = ((Ink.SOURCE, "o"), (Ink.ERROR, "s"), (Ink.SECOND, "^"))
 
 
 def _error(result: dict) -> float:
@@ -241,9 +241,9 @@ def sensitivity(log: ResultLog) -> Figure:
     )
     ends = []
     for number, (alpha, logs) in enumerate(by_alpha.items()):
-        color, marker = ALPHA_STYLES[number]
+        color, text_color, marker, *_ = SERIES[number]
         means = _draw_ratios(left, np.array(WEIGHTS) * 1.04 ** (number - 1), logs, color, marker)
-        ends.append((float(means[-1]), f"alpha {alpha:g}", color if color == Ink.SOURCE else Ink.TEXT, True))
+        ends.append((float(means[-1]), f"alpha {alpha:g}", text_color, True))
     _draw_ratios(right, np.array(list(by_step), float), list(by_step.values()), Ink.SOURCE, "o")
     left.set_xscale("log")
     left.set_xticks(WEIGHTS, [f"{weight:g}" for weight in WEIGHTS])

@@ -13,6 +13,7 @@ from modgap.discrepancy.verdict import (
     Evidence,
     best_estimator,
     control_finding,
+    error_name,
     error_sentence,
     evidence_of_record,
     labels_finding,
@@ -112,7 +113,7 @@ def _majority_check(numbers: Evidence) -> Iterator[Verdict]:
     finding = majority_finding(numbers)
     if finding.sentence:
         status = {"yes": PASS, "no": FAIL}.get(finding.status, WARN)
-        text = f"The held-out error is {numbers.held_out:.3f}. {finding.sentence}"
+        text = f"The {error_name(numbers.estimator)} is {numbers.held_out:.3f}. {finding.sentence}"
         yield Verdict("Majority-class baseline", "", status, text)
 
 

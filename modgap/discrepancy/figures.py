@@ -30,6 +30,7 @@ from modgap.discrepancy.verdict import (
     answer,
     classes_title,
     control_finding,
+    error_name,
     evidence_of_record,
     verdict,
 )
@@ -111,7 +112,7 @@ def plot_discrepancy(report: DiscrepancyReport, ax: "Axes | None" = None) -> "Fi
     frame["y"] = 0.5 + distance * (is_row.cumsum() - 1)
     frame["mark"] = frame["series"].map(ANSWER_MARKS)
     interval = " (95 % interval)" if _tested_estimate(report).held_out_interval else ""
-    label = f"held-out error{interval}; lower is better"
+    label = f"{error_name(report.result.best_estimator)}{interval}; lower is better"
     axes = row_panel(_title(report), _subtitle(report), label, frame["y"].iloc[-1] + 0.9, 0.43, 0.1, ax)
     axes.set_xlim(0, 1)
     _draw_chance(axes, report)
@@ -155,8 +156,9 @@ def _title(report: DiscrepancyReport) -> str:
 
 def _subtitle(report: DiscrepancyReport) -> str:
     result = report.result
+    name = error_name(result.best_estimator)
     return (
-        f"Held-out error of the best map from {result.n_target_classes:,} target classes to "
+        f"{name[0].upper()}{name[1:]} of the best map from {result.n_target_classes:,} target classes to "
         f"{result.n_source_classes:,} source classes; {result.n_samples:,} samples."
     )
 

@@ -31,6 +31,7 @@ __all__ = [
     "best_estimator",
     "classes_title",
     "control_finding",
+    "error_name",
     "error_sentence",
     "evidence_of_record",
     "labels_finding",
@@ -253,14 +254,19 @@ def _control_evidence(control: Mapping[str, Any] | None) -> ControlEvidence | No
     )
 
 
+def error_name(estimator: str | None) -> str:
+    """Return the name of the held-out error that an estimator has."""
+    return "soft held-out error" if estimator == "soft" else "held-out error"
+
+
 def error_sentence(numbers: Evidence) -> str:
     """Return the held-out error with its interval, its classes and the chance level, or why there is none."""
     if numbers.estimator is None:
         return "The target has more classes than the source, so only some of them can be compared at a time."
     if numbers.held_out is None:
         return f"The error on all samples is {numbers.in_sample:.3f}. {_no_test_sentence(numbers)}"
-    name = "soft held-out error" if numbers.estimator == "soft" else "held-out error"
     value = f"{numbers.held_out:.3f}{confidence_interval(numbers.interval, between='-')}"
+    name = error_name(numbers.estimator)
     sentence = f"The {name} is {value} over {_classes(numbers)}; the chance level is {numbers.chance:.3f}."
     if numbers.interval is None and numbers.n_units is not None:
         units = count(numbers.n_units, "group" if numbers.in_groups else "sample")

@@ -63,6 +63,8 @@ WIDEST_LABEL = 2.8
 """Space for the widest name in inches; a longer name is cut."""
 FAR = 2.0
 """Multiple of the highest error from which the majority-class baseline is not drawn."""
+SHIFT = 0.09
+"""Distance of two marks of the same epoch, where the distance of two epochs is 1."""
 FEW_DRAWS = 10
 """Number of draws below which each draw is a dot."""
 
@@ -126,7 +128,7 @@ def probe_figure(result: SurrogateResult, ax: "Axes | None" = None) -> "Figure":
     for number, (one, target, name) in enumerate(zip(axes, targets, names, strict=True)):
         style_axes(one, "y")
         part = frame[frame["target"] == target]
-        part = part.assign(position=part["epoch"].map([0, *epochs].index))
+        part = part.assign(position=part["epoch"].map([0, *epochs].index) + _shifts(part, styles))
         _draw_panel(one, part, styles)
         one.set(xlim=(-0.3, len(epochs) + 0.25), ylim=(low - 0.2 * (high - low), high + 0.16 * (high - low)), xlabel="")
         one.set_xticks(range(len(epochs) + 1), ["0", *map(str, epochs)])
@@ -141,6 +143,13 @@ def probe_figure(result: SurrogateResult, ax: "Axes | None" = None) -> "Figure":
     target = targets[columns - 1]
     label_lines(axes[columns - 1], pd.concat([frame, frame[frame["target"] == target]]), styles, "method", 0.95)
     return figure_of(axes[0])
+
+
+def _shifts(part: pd.DataFrame, styles: Mapping[str, Series]) -> "pd.Series[float]":
+    """Return how far marks with intervals are moved along the axis of epochs, so that they do not hide each other."""
+    named = [name for name, style in styles.items() if style.marker]
+    shifts = {name: SHIFT * (number - (len(named) - 1) / 2) for number, name in enumerate(named)}
+    return part["series"].map(shifts).fillna(0.0) * (part["epoch"] > 0)
 
 
 def _draw_panel(axes: "Axes", part: pd.DataFrame, styles: Mapping[str, Series]) -> None:

@@ -403,6 +403,9 @@ def _layer_values(curve: LayerCurve) -> list[dict[str, float]]:
 def layer_figure(ranking: Ranking, ax: "Axes | None" = None) -> "Figure":
     """Draw one curve for each source: the error of a linear probe by the depth of the layer.
 
+    The title is what the layers show. The headline of the ranking says which source to choose, by scores that are not
+    drawn here, and it is the title of the figure of the ranking.
+
     Args:
         ranking: A ranking with layers.
         ax: Axes to draw on. None for a new figure.

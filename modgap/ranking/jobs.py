@@ -39,6 +39,7 @@ __all__ = [
     "decode_errors",
     "error_arrays",
     "errors_by_score",
+    "results_by_row",
     "score_jobs",
     "score_table",
 ]
@@ -266,11 +267,27 @@ def score_jobs(source: Extracted, score_name: str, request: RankRequest, task: s
     return [ScoreJob(source.key, score_name, seed, first, last, own_key) for first, last in _blocks(resamples)]
 
 
+def results_by_row(
+    score_name: str, extracted: Mapping[int, Extracted], scored: Mapping[Any, Any], plan: RankPlan
+) -> dict[int, list[Any]]:
+    """Return the results of the jobs of one score for each row that could be run, by its index.
+
+    Args:
+        score_name: Name of the score.
+        extracted: References to the outputs of each row that could be run, by its index.
+        scored: Result of each job.
+        plan: The plan of the ranking.
+    """
+    return {
+        index: [scored[job] for job in score_jobs(source, score_name, plan.request, plan.task)]
+        for index, source in extracted.items()
+    }
+
+
 def score_table(
     score_name: str,
     rows: Sequence[SourceRow],
-    extracted: Mapping[int, Extracted],
-    scored: Mapping[Any, Any],
+    results: Mapping[int, Sequence[Any]],
     plan: RankPlan,
     n_units: int | None = None,
 ) -> ScoreTable:
@@ -279,17 +296,12 @@ def score_table(
     Args:
         score_name: Name of the score.
         rows: The rows of the ranking.
-        extracted: References to the outputs of each row that could be run, by its index.
-        scored: Result of each job.
+        results: Results of the jobs of the score, as from `results_by_row`.
         plan: The plan of the ranking.
         n_units: Number of groups, or of independent samples; None if no source could be run.
     """
     score = get_score(score_name)
     reasons = [row.reason for row in rows]
-    results = {
-        index: [scored[job] for job in score_jobs(source, score_name, plan.request, plan.task)]
-        for index, source in extracted.items()
-    }
     for index, of_row in results.items():
         failure = next((result for result in of_row if isinstance(result, Failure)), None)
         reasons[index] = _explain_failure(failure, rows[index], score) if failure else ""
@@ -337,33 +349,20 @@ def _standings_of_subsamples(
 
 
 def errors_by_score(
-    score_name: str,
-    rows: Sequence[SourceRow],
-    extracted: Mapping[int, Extracted],
-    scored: Mapping[Any, Any],
-    plan: RankPlan,
+    rows: Sequence[SourceRow], results: Mapping[int, Sequence[Any]], extracted: Mapping[int, Extracted]
 ) -> SampleFile | None:
     """Return the errors of the tested samples by one score, or None if the score is not an error by sample.
 
     Args:
-        score_name: Name of the score.
         rows: The rows of the ranking.
+        results: Results of the jobs of the score, as from `results_by_row`.
         extracted: References to the outputs of each row that could be run, by its index.
-        scored: Result of each job.
-        plan: The plan of the ranking.
     """
-    if plan.task not in get_score(score_name).error_tasks:
-        return None
-    results = {
-        index: scored[job]
-        for index, source in extracted.items()
-        for job in score_jobs(source, score_name, plan.request, plan.task)
-    }
-    scored_errors = {rows[index].name: one for index, one in results.items() if isinstance(one, ScoredErrors)}
-    if not scored_errors:
+    errors = {rows[index].name: one for index, (one, *_) in results.items() if isinstance(one, ScoredErrors)}
+    if not errors:
         return None
     key = next(iter(extracted.values())).key
-    return sample_file(scored_errors, load_source_outputs(key), load_sample_numbers(key))
+    return sample_file(errors, load_source_outputs(key), load_sample_numbers(key))
 
 
 def _explain_failure(failure: Failure, row: SourceRow, score: Score) -> str:

@@ -11,7 +11,7 @@ from modgap.errors import Progress
 from modgap.jobs import Backend, Failure, writable_cache
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.halving import rank_within
-from modgap.ranking.jobs import ExtractJob, errors_by_score, score_jobs, score_table
+from modgap.ranking.jobs import ExtractJob, errors_by_score, results_by_row, score_jobs, score_table
 from modgap.ranking.layers import measure_layers
 from modgap.ranking.pilot import run_pilot
 from modgap.ranking.plan import (
@@ -133,12 +133,13 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
     by = plan.scores[0]
     summary = _summary(plan, extracted)
     n_units = summary.units if summary else None
-    tables = {name: score_table(name, source_rows, extracted, scored, plan, n_units) for name in plan.scores}
+    by_score = {name: results_by_row(name, extracted, scored, plan) for name in plan.scores}
+    tables = {name: score_table(name, source_rows, of_score, plan, n_units) for name, of_score in by_score.items()}
     pilot = None
     if request.pilot and extracted:
         with _timed(seconds, "pilot"):
             pilot, jobs["pilot"] = run_pilot(plan, source_rows, tables[by], extracted)
-    samples = errors_by_score(by, source_rows, extracted, scored, plan)
+    samples = errors_by_score(source_rows, by_score[by], extracted)
     return Ranking(
         summary,
         source_rows,

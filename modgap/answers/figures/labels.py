@@ -18,8 +18,8 @@ Label = tuple[float, str, str, bool]
 LINE = 0.14
 """Height of a line of labels in inches."""
 LABEL_SIZE = 8.5
-FARTHEST_LABEL = 0.55
-"""Largest distance of a label from its mark, in inches, if the labels stand side by side."""
+FARTHEST_LABEL = 0.15
+"""Largest distance in inches by which labels on one line move each other."""
 
 
 def beside(ax: "Axes", y: float, text: str, points: float, *, right: bool = False, **style: Any) -> None:
@@ -66,7 +66,7 @@ def write_names(
 
 
 def label_marks(ax: "Axes", y: float, labels: Sequence[Label], overhang: float = 0.2) -> None:
-    """Write the names of marks above them, side by side or, if they would be far from their marks, below each other.
+    """Write the names of marks above them, each on the lowest line where it and the others stay near their marks.
 
     Args:
         ax: Axes with rows.
@@ -78,20 +78,36 @@ def label_marks(ax: "Axes", y: float, labels: Sequence[Label], overhang: float =
     low, high = ax.get_xlim()
     bottom, top = ax.get_ylim()
     unit = (high - low) / width
-    line = LINE * (bottom - top) / height
-    labels = sorted(labels, key=lambda label: label[0])
-    widths = [text_width(text, LABEL_SIZE, bold) * unit for _, text, _, bold in labels]
     limits = (low - overhang * unit, high + overhang * unit)
-    centers = spread_labels([label[0] for label in labels], widths, *limits, 0.08 * unit)
-    is_far = any(abs(new - label[0]) > FARTHEST_LABEL * unit for new, label in zip(centers, labels, strict=True))
-    for number, (x, text, color, bold) in enumerate(labels):
-        half = widths[number] / 2
-        center = min(max(x, limits[0] + half), limits[1] - half) if is_far else centers[number]
-        lines_above = len(labels) - 1 - number if is_far else 0
-        weight = "bold" if bold else "normal"
-        ax.text(
-            center, y - line * lines_above, text, ha="center", va="center", size=LABEL_SIZE, color=color, weight=weight
-        )
+    waiting = sorted(labels, key=lambda label: label[0])
+    while waiting:
+        line = waiting[:1]
+        for label in waiting[1:]:
+            if _side_by_side([*line, label], limits, unit)[1] <= FARTHEST_LABEL * unit:
+                line.append(label)
+        centers, _ = _side_by_side(line, limits, unit)
+        for center, (_, text, color, bold) in zip(centers, line, strict=True):
+            style: dict[str, Any] = {"ha": "center", "va": "center", "size": LABEL_SIZE, "color": color}
+            ax.text(center, y, text, weight="bold" if bold else "normal", **style)
+        waiting = [label for label in waiting if label not in line]
+        y -= LINE * (bottom - top) / height
+
+
+def _side_by_side(labels: Sequence[Label], limits: tuple[float, float], unit: float) -> tuple[list[float], float]:
+    """Return the centers of labels on one line, and the largest distance by which others move one of them.
+
+    Args:
+        labels: The labels, sorted by position.
+        limits: Smallest left end and largest right end of a label.
+        unit: Width of an inch in the unit of the axis.
+    """
+    widths = [text_width(text, LABEL_SIZE, bold) * unit for _, text, _, bold in labels]
+    alone = [
+        min(max(x, limits[0] + width / 2), limits[1] - width / 2)
+        for (x, _, _, _), width in zip(labels, widths, strict=True)
+    ]
+    centers = spread_labels(alone, widths, *limits, 0.08 * unit)
+    return centers, max(abs(center - x) for center, x in zip(centers, alone, strict=True))
 
 
 def label_ends(ax: "Axes", labels: Sequence[Label], points: float = 6) -> None:

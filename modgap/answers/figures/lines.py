@@ -18,6 +18,8 @@ __all__ = ["draw_lines", "label_lines", "line_panel", "log_axis"]
 
 BELOW_AXES = 0.52
 """Height of the labels of a horizontal axis in inches."""
+MARKER = 5.5
+"""Size of the marker of a value, in points. Larger ones would hide short intervals."""
 
 
 def line_panel(title: str, subtitle: str, height: float, ax: "Axes | None", **labels: Any) -> "Axes":
@@ -62,7 +64,8 @@ def draw_lines(ax: "Axes", frame: pd.DataFrame, x: str, styles: Mapping[str, Ser
             continue
         if style.marker:
             draw_intervals(ax, part, x, color=style.color, width=1.4, along="y", band=band)
-        marker = {"marker": style.marker or None, "markersize": 7, "markeredgewidth": 1.2 if style.is_open else 0.6}
+        edge_width = 1.2 if style.is_open else 0.6
+        marker = {"marker": style.marker or None, "markersize": MARKER, "markeredgewidth": edge_width}
         inside, edge = ("white", style.color) if style.is_open else (style.color, "white")
         line = {"color": style.color, "linewidth": style.width, "zorder": (4 if style.marker else 2) + order / 100}
         look = {"markerfacecolor": inside, "markeredgecolor": edge, **marker, **line}

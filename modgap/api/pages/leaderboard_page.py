@@ -234,6 +234,9 @@ def _script_data(
     rows = {row["name"]: number for number, row in enumerate(sources)}
     columns = {target["name"]: number for number, target in enumerate(targets)}
     reasons = [one for one in record["reasons"] if one["source"] in rows][:MOST_REASONS]
+    deciding = {"mean_ranks": [row["mean_rank"] for row in sources], "letters": [row["letters"] for row in sources]}
+    # A record of an earlier version has ranks by the score that decides alone, as those of its sources.
+    ranked = ({**deciding, **measures[0]}, *measures[1:])
     return {
         "rows": [
             {
@@ -254,7 +257,7 @@ def _script_data(
             }
             for target in targets
         ],
-        "measures": [_measure_data(measure, len(sources)) for measure in measures],
+        "measures": [_measure_data(measure, len(sources)) for measure in ranked],
         "reasons": {
             f"{rows[one['source']]} {columns[one['target']]}": visible_name(one["reason"], 300)
             for one in reasons
@@ -278,7 +281,7 @@ def _measure_data(measure: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
         "texts": [[one["text"] for one in row] for row in measure["cells"]],
         "best": [[int(one["css"] == "best") for one in row] for row in measure["cells"]],
         "shares": [[one["share"] for one in row] for row in measure["cells"]],
-        # Records of earlier versions have no ranks by other scores; controls have none.
+        # Controls have no ranks.
         "means": measure.get("mean_ranks", [])[:n_rows],
         "letters": measure.get("letters", [])[:n_rows],
     }
