@@ -30,6 +30,7 @@ LAYERS = (
     "jobs",
     "discrepancy",
     "models",
+    "baselines",
     "transfer",
     "distortion",
     "ranking",

@@ -24,9 +24,10 @@ from modgap.targets.readers.csv import read as read_table
 from modgap.targets.sample_transforms import Coordinates, Division, OwnStandardization
 from modgap.transfer.export import FORMATS, LOWEST_TORCH, export_model
 from modgap.transfer.methods import method_names
+from modgap.transfer.predictions import predict_data, write_predictions
 from modgap.transfer.run_folder import open_run, write_record
 from modgap.transfer.trained_inputs import TrainedInputs
-from modgap.transfer.trained_model import load_trained_model, predict_data, write_predictions
+from modgap.transfer.trained_model import load_trained_model
 from modgap.transfer.training_data import InputTransform
 from tests.campaign.run_files import RECORD, run_file
 from tests.commands import run_in_process
@@ -189,10 +190,10 @@ def test_features_are_the_mean_over_the_tokens_without_prefix(trained):
     done, target = trained("finetune", "image")
     x = samples_of(target)[0][:3]
     model = load_trained_model(done.folder)
-    inputs = torch.from_numpy(np.stack([model.inputs.pieces(sample)[0] for sample in x]))
+    inputs = torch.from_numpy(np.stack([model.inputs.inputs.pieces(model.inputs.prepared(sample))[0] for sample in x]))
     with torch.no_grad():
-        tokens = model.model.encode(model.model.embed(inputs))
-    expected = tokens[:, model.model.prefix_tokens :].mean(1)
+        tokens = model.network.model.encode(model.network.model.embed(inputs))
+    expected = tokens[:, model.network.model.prefix_tokens :].mean(1)
     np.testing.assert_allclose(model.features(x), expected, rtol=1e-6)
 
 
@@ -715,7 +716,7 @@ def test_a_packaged_target_is_predicted_by_name_and_split(tmp_path):
     # The architecture comes from the source, and all weights from the run.
     source = open_source("vit-fashion").load(None, head=False)
     fresh = target_model(source, np.zeros((1, 8, 8), np.float32), model.inputs.output)
-    assert fresh.state_dict().keys() == model.model.state_dict().keys()
+    assert fresh.state_dict().keys() == model.network.model.state_dict().keys()
 
 
 @pytest.mark.parametrize("source", ["hf:absent/model", "random:hf:absent/model", "timm:test_vit.r160_in1k"])

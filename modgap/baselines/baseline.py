@@ -1,4 +1,4 @@
-"""What the field of a target would use without a pretrained model: features, a predictor, and how they are fitted."""
+"""A model that a field uses without a pretrained one: its features, its predictor, and how they are fitted."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,0 +1,205 @@
+"""Runs of baselines: fitted, tested, predicted with, exported and compared as other runs are, and refused elsewhere."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import modgap
+from modgap.errors import InputError, UsageError
+from modgap.storage.json_records import with_digest
+from modgap.transfer.run_folder import RECORD, Run, open_run
+from tests.commands import run_in_process as invoke
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with a table of flowers, with groups, and one of short texts."""
+    folder = tmp_path_factory.mktemp("tables")
+    rng = np.random.default_rng(0)
+    labels = np.arange(120) % 3
+    rows = rng.normal(size=(120, 4)) + labels[:, None] * [1, 2, 0, 0]
+    lines = ["a,b,c,d,person,label"]
+    lines += [
+        ",".join([*(f"{value:.4f}" for value in row), f"p{number // 3}", "xyz"[label]])
+        for number, (row, label) in enumerate(zip(rows, labels, strict=True))
+    ]
+    (folder / "flowers.csv").write_text("\n".join(lines) + "\n")
+    words = "sun rain snow wind cold warm".split()  # noqa: SIM905
+    texts = [" ".join(rng.choice(words[2 * label : 2 * label + 3], 6)) for label in labels % 2]
+    lines = ["text,label", *(f"{text},{'ab'[label]}" for text, label in zip(texts, labels % 2, strict=True))]
+    (folder / "texts.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tables: Path) -> Run:
+    """Return the run of the best baseline of the table of flowers."""
+    data = {"kind": "table", "group": "person"}
+    return modgap.train("baseline", None, tables / "flowers.csv", tables / "run", custom_data=data)
+
+
+def test_the_best_baseline_is_a_run_like_any_other(run: Run, tables: Path) -> None:
+    """Its record has the error of validation and test with an interval, and what it was compared with."""
+    result, baseline = run.record["result"], run.record["baseline"]
+    low, high = result["interval"]
+    assert low <= result["test"] <= high
+    assert result["validation"] is not None
+    compared = {one["name"]: one["error"] for one in baseline["compared"]}
+    assert set(compared) == {"linear", "neighbors", "extra-trees", "boosting"}
+    assert compared[baseline["name"]] == min(compared.values())
+    assert run.record["answer"]["headline"].startswith("The test 0-1 error is")
+    assert "Baselines that were compared" in str(run.record["answer"])
+    model = modgap.load_run(run)
+    frame = (tables / "flowers.csv").read_text().splitlines()[1:]
+    x = np.array([[float(value) for value in line.split(",")[:4]] for line in frame])
+    y = np.array([line.split(",")[5] for line in frame])
+    assert (model.predict(x[:, None]) == y).mean() > 0.7
+    assert model.predict_proba(x[:3, None]).sum(axis=1) == pytest.approx(np.ones(3))
+    assert repr(model).startswith("TrainedModel(baseline: ")
+    assert repr(model).endswith("flowers.csv, samples of shape (1, 4), 3 classes)")
+    assert open_run(run.folder).record["baseline"] == baseline
+
+
+def test_predictions_of_the_test_split_have_the_recorded_error(run: Run, tables: Path) -> None:
+    """The stored model predicts what was measured, also after the export to one file."""
+    target = modgap.open_target(tables / "flowers.csv", custom_data={"kind": "table", "group": "person"})
+    table = target.read()
+    rows = np.flatnonzero(table.splits == 2)
+    model = modgap.load_run(run)
+    names = np.array(table.classes)[table.labels[rows]]
+    assert 100 * (model.predict(table.select(rows)) != names).mean() == pytest.approx(run.record["result"]["test"])
+    assert (
+        invoke("export", "--run", run.folder, "--format", "safetensors", "--out", tables / "one.safetensors").returncode
+        == 0
+    )
+    again = modgap.load_run(tables / "one.safetensors")
+    np.testing.assert_array_equal(again.outputs(table.select(rows)), model.outputs(table.select(rows)))
+
+
+def test_the_command_predicts_reports_and_compares(run: Run, tables: Path) -> None:
+    """A table of new rows, the page, and the comparison with another baseline by the names of both."""
+    assert (
+        invoke("predict", "--run", run.folder, "--data", tables / "flowers.csv", "--out", tables / "p.csv").returncode
+        == 0
+    )
+    assert (tables / "p.csv").read_text().startswith("sample,predicted,p(x),p(y),p(z)\n0,x,")
+    assert invoke("report", run.folder).returncode == 0
+    assert "Baselines that were compared" in (run.folder / "report.html").read_text()
+    arguments = ("--target", tables / "flowers.csv", "--kind", "table", "--group", "person", "--out", tables / "linear")
+    assert invoke("train", "--method", "baseline:linear", *arguments, "--quiet").returncode == 0
+    compared = invoke("compare", run.folder, tables / "linear").stdout
+    assert f"baseline:{run.record['baseline']['name']}" in compared
+    assert "baseline:linear" in compared
+
+
+def test_texts_are_read_from_lines_and_tables(tables: Path) -> None:
+    """A run on texts predicts for a .txt file, a table with a column text, and a list of texts."""
+    trained = invoke("train", "--method", "baseline", "--target", tables / "texts.csv", "--out", tables / "texts")
+    assert trained.returncode == 0, trained.stdout
+    assert "tf-idf" in trained.stdout
+    (tables / "new.txt").write_text("sun rain sun\n\nwarm cold wind\n")
+    assert (
+        invoke("predict", "--run", tables / "texts", "--data", tables / "new.txt", "--out", tables / "t.csv").returncode
+        == 0
+    )
+    lines = (tables / "t.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in lines[1:]] == [["0", "a"], ["2", "b"]]
+    model = modgap.load_run(tables / "texts")
+    assert model.predict(["sun rain sun", "warm cold wind"]).tolist() == ["a", "b"]
+    assert "texts" in repr(model)
+    with pytest.raises(UsageError, match="got one text"):
+        model.predict("sun")
+    with pytest.raises(InputError, match="It is no text"):
+        model.predict([3])
+    predicted = invoke(
+        "predict", "--run", tables / "texts", "--data", tables / "flowers.csv", "--out", tables / "u.csv"
+    )
+    assert predicted.returncode == 2
+    assert "has no column text" in predicted.stderr
+
+
+def test_an_interrupted_run_begins_again(run: Run, tables: Path) -> None:
+    """A record without a result is that of a run that was interrupted; its end has the same bits."""
+    folder = tables / "interrupted"
+    data = {"kind": "table", "group": "person"}
+    arguments = ("baseline:linear", None, tables / "flowers.csv", folder)
+    finished = modgap.train(*arguments, custom_data=data)
+    weights = finished.weights.read_bytes()
+    record = json.loads((folder / RECORD).read_text())
+    for name in ("digest", "answer", "baseline"):
+        record.pop(name, None)
+    (folder / RECORD).write_text(with_digest(json.dumps({**record, "result": None, "files": {}})))
+    with pytest.raises(UsageError, match="already contains a run"):
+        modgap.train(*arguments, custom_data=data)
+    again = modgap.train(*arguments, custom_data=data, resume=True)
+    assert again.record["result"] == finished.record["result"]
+    assert again.weights.read_bytes() == weights
+    assert (
+        modgap.train(*arguments, custom_data=data, resume=True).record["result"]["test"]
+        == again.record["result"]["test"]
+    )
+
+
+def test_what_makes_no_sense_for_a_baseline_is_refused_with_what_works(run: Run, tables: Path) -> None:
+    """Sources, settings, sweeps, exports as programs and the distortion of a source need a source."""
+    flowers = ("--target", tables / "flowers.csv", "--kind", "table", "--out", tables / "refused")
+    for options, message in {
+        "baseline --source vit-fashion": "fitted without a source, and has no --source",
+        "baseline --set stage2.epochs=1": "has no --set",
+        "baseline --input-size 64": "has no --input-size",
+        "baseline --sweep stage2.epochs=1,2": "has no --sweep",
+        "baseline:minirocket": "Baseline minirocket does not suit the target",
+        "baseline:lineer": "Did you mean linear",
+        "finetune": "The method needs a source. Pass --source",
+    }.items():
+        refused = invoke("train", "--method", *options.split(), *flowers)
+        assert refused.returncode == 2, options
+        assert message in refused.stderr, options
+        assert not (tables / "refused").exists()
+    refused = invoke("export", "--run", run.folder, "--format", "onnx", "--out", tables / "model.onnx")
+    assert refused.returncode == 2
+    assert "is a baseline" in refused.stderr
+    refused = invoke("distortion", "--source", "vit-fashion", "--run", run.folder, "--out", tables / "distortion")
+    assert refused.returncode == 2
+    assert "fitted without a source" in refused.stderr
+    with pytest.raises(UsageError, match="is a baseline"):
+        modgap.load_run(run).features(np.zeros((1, 1, 4)))
+
+
+def test_a_changed_baseline_is_refused(run: Run, tables: Path) -> None:
+    """A file with other bytes, and a record with a name of another baseline, with its digest computed again."""
+    import shutil
+
+    folder = tables / "changed"
+    shutil.copytree(run.folder, folder)
+    record = json.loads((folder / RECORD).read_text())
+    record.pop("digest", None)
+    record["baseline"]["parts"][0]["kind"] = "trees" if record["baseline"]["name"] == "linear" else "affine"
+    (folder / RECORD).write_text(with_digest(json.dumps(record)))
+    with pytest.raises(InputError, match="is not one that modgap fitted"):
+        modgap.load_run(folder)
+    (folder / "model.safetensors").write_bytes(b"\0" * 64)
+    with pytest.raises(InputError):
+        modgap.load_run(folder)
+
+
+def test_a_missing_library_is_named(tables: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best of several leaves the baseline out with a warning; alone it is refused."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "skimage.feature", None)
+    arguments = {"limit": 40}
+    with pytest.raises(InputError, match=r"scikit-image. Install it with: pip install 'modgap\[baselines\]'"):
+        modgap.train("baseline:hog", None, "digits", tables / "hog", **arguments)
+
+
+def test_the_list_and_a_baseline_are_shown() -> None:
+    """Modgap baselines has a row for each, and the reference of one."""
+    listed = invoke("baselines").stdout
+    assert "minirocket" in listed
+    assert "tf-idf-words" in listed
+    shown = invoke("baselines", "minirocket").stdout
+    assert "Dempster et al. 2021" in shown
+    assert "aeon" in shown
