@@ -226,20 +226,20 @@ class FittedBaseline:
         Raises:
             InputError: When a sample has another form than those of the training, or the result is not finite.
         """
-        # Values that are not finite are refused below, with the number of their sample.
-        with single_thread(), np.errstate(all="ignore"):
-            parts = [
-                self._scores_of([samples[row] for row in range(start, min(start + CHUNK, len(samples)))], first + start)
-                for start in range(0, len(samples), CHUNK)
-            ]
+        parts = [
+            self._scores_of([samples[row] for row in range(start, min(start + CHUNK, len(samples)))], first + start)
+            for start in range(0, len(samples), CHUNK)
+        ]
         scores: np.ndarray = np.concatenate(parts)
         return scores.reshape(len(scores), *self.output.shape)
 
     def _scores_of(self, samples: list[Any], first: int) -> np.ndarray:
         """Return the scores (n, M) of a part of the samples, the first of which has this number."""
         values = compute_values(self.compute, samples, self.form, first)
-        for part in self.parts:
-            values = part(values)
+        # Scores that are not finite are refused below, with the number of their sample.
+        with single_thread(), np.errstate(all="ignore"):
+            for part in self.parts:
+                values = part(values)
         scores = np.asarray(values, np.float64)
         if not np.isfinite(scores).all():
             bad = first + int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
@@ -418,12 +418,14 @@ def fit_baseline(baseline: Baseline, samples: Samples, form: SampleForm, truth: 
     Raises:
         InputError: When a library is missing, or a sample has another form.
     """
-    with single_thread():
-        return _fit_best(baseline, samples, form, truth, seed)
-
-
-def _fit_best(baseline: Baseline, samples: Samples, form: SampleForm, truth: Truth, seed: int) -> FittedBaseline:
     values = _distinct_values(baseline, samples, form)
+    with single_thread():
+        return _fit_best(baseline, values, form, truth, seed)
+
+
+def _fit_best(
+    baseline: Baseline, values: Sequence[Values], form: SampleForm, truth: Truth, seed: int
+) -> FittedBaseline:
     folds = truth.folds(seed)
     best, error = (0, 0), float("nan")
     if len(np.unique(folds)) > 1:

@@ -11,7 +11,7 @@ from modgap.baselines.parts import Affine, Constant, Neighbors, Part, Trees
 from modgap.probes.logistic import logistic_path
 from modgap.probes.ridge import fit_ridge
 
-__all__ = ["BOOSTING", "EXTRA_TREES", "LINEAR", "NEAREST", "RIDGE", "TEXT_LINEAR"]
+__all__ = ["BOOSTING", "EXTRA_TREES", "LINEAR", "NEAREST", "RIDGE", "TEXT_LINEAR", "fit_linear"]
 
 ABSENT = -1e3
 """Logit of a class that no training sample has."""
@@ -31,25 +31,31 @@ COUNTS = (5, 1)
 # Linear models
 
 
-def _fit_linear(values: np.ndarray, truth: Truth, _seed: int) -> list[Part]:
-    """Fit logistic regression for classes and labels, and ridge regression for values, with each strength."""
+def fit_linear(values: np.ndarray, truth: Truth, strengths: Sequence[float]) -> list[Part]:
+    """Fit logistic regression for classes and labels, and ridge regression for values, with each strength.
+
+    Args:
+        values: Features, (n, D), which are standardized.
+        truth: Their truth.
+        strengths: L2 strengths, 1 / C of scikit-learn's LogisticRegression and alpha of its Ridge.
+    """
     if truth.output.task == "classification":
-        return _logistic(values, truth.y, truth.output.shape[0])
+        return list(_logistic(values, truth.y, truth.output.shape[0], strengths))
     if truth.output.task == "multi-label":
-        return _logistic_of_labels(values, truth.y)
-    return _fit_strengths(values, truth.matrix, STRENGTHS)
+        return _logistic_of_labels(values, truth.y, strengths)
+    return _fit_strengths(values, truth.matrix, strengths)
 
 
-def _logistic(values: np.ndarray, labels: np.ndarray, n_classes: int) -> list[Part]:
+def _logistic(values: np.ndarray, labels: np.ndarray, n_classes: int, strengths: Sequence[float]) -> list[Affine]:
     present = np.unique(labels)
     if len(present) == 1:
         intercepts = np.full(n_classes, ABSENT)
         intercepts[present] = 0
         width = values.shape[1]
         alone = Affine(np.zeros(width), np.ones(width), np.zeros((n_classes, width)), intercepts)
-        return [alone] * len(STRENGTHS)
-    path = logistic_path(values, labels, STRENGTHS)
-    fitted: list[Part] = []
+        return [alone] * len(strengths)
+    path = logistic_path(values, labels, strengths)
+    fitted = []
     for weights, intercepts in zip(path.weights, path.intercepts, strict=True):
         all_weights = np.zeros((n_classes, values.shape[1]))
         all_intercepts = np.full(n_classes, ABSENT)
@@ -58,9 +64,9 @@ def _logistic(values: np.ndarray, labels: np.ndarray, n_classes: int) -> list[Pa
     return fitted
 
 
-def _logistic_of_labels(values: np.ndarray, labels: np.ndarray) -> list[Part]:
+def _logistic_of_labels(values: np.ndarray, labels: np.ndarray, strengths: Sequence[float]) -> list[Part]:
     """Fit one logistic regression for each label; its score is the difference of the two logits."""
-    of_labels = [_logistic(values, column, 2) for column in labels.astype(np.int64).T]
+    of_labels = [_logistic(values, column, 2, strengths) for column in labels.astype(np.int64).T]
     fitted: list[Part] = []
     for models in zip(*of_labels, strict=True):
         weights = np.stack([model.weights[1] - model.weights[0] for model in models])
@@ -128,7 +134,7 @@ def _strength_names(strengths: Sequence[float]) -> tuple[str, ...]:
     return tuple(f"L2 strength {strength:.3g}" for strength in strengths)
 
 
-LINEAR = Predictor(_strength_names(STRENGTHS), _fit_linear)
+LINEAR = Predictor(_strength_names(STRENGTHS), lambda values, truth, _seed: fit_linear(values, truth, STRENGTHS))
 RIDGE = Predictor(_strength_names(RIDGE_STRENGTHS), _fit_ridge, n_compared=3)
 TEXT_LINEAR = Predictor(_strength_names(TEXT_STRENGTHS), _fit_text_linear)
 

@@ -30,7 +30,7 @@ from modgap.targets import SPLITS, Table
 from modgap.targets.manifest import InputSpec, LogMel
 from modgap.targets.samples import computing_type
 
-__all__ = ["BUILT_IN", "Embedding", "native_embedding", "representation_record"]
+__all__ = ["BUILT_IN", "Embedding", "native_embedding", "representation_record", "stored_embedding"]
 
 REPRESENTATIONS = {
     ("image", "image"): ("image",),
@@ -199,7 +199,19 @@ def native_embedding(
     return Embedding(chosen, low, high, options)
 
 
-def _choose_representation(spec: InputSpec, table: Table, source_input: Input, requested: str | None) -> str:
+def stored_embedding(
+    spec: InputSpec, source_input: Input, representation: str, low: float | None, high: float | None
+) -> Embedding:
+    """Return the embedding that `native_embedding` chose before, by its representation and its range of values.
+
+    Raises:
+        UsageError: When the source cannot take such samples in this representation.
+    """
+    chosen = _choose_representation(spec, None, source_input, representation)
+    return Embedding(chosen, low, high, _options(spec, None, source_input, chosen))
+
+
+def _choose_representation(spec: InputSpec, table: Table | None, source_input: Input, requested: str | None) -> str:
     if requested and requested not in BUILT_IN:
         return _choose_plugin(requested, spec, source_input)
     possible = REPRESENTATIONS.get((spec.kind, source_input.kind))
@@ -219,7 +231,7 @@ def _choose_representation(spec: InputSpec, table: Table, source_input: Input, r
     if spec.representation in possible:
         return spec.representation
     is_series_as_image = spec.kind == "series" and source_input.kind == "image"
-    if is_series_as_image and not is_long_enough_for_spectrogram(table.samples[0]):
+    if is_series_as_image and table is not None and not is_long_enough_for_spectrogram(table.samples[0]):
         return "fold"
     return possible[0]
 
@@ -234,7 +246,7 @@ def _choose_plugin(name: str, spec: InputSpec, source_input: Input) -> str:
     return name
 
 
-def _options(spec: InputSpec, table: Table, source_input: Input, chosen: str) -> tuple[tuple[str, Any], ...]:
+def _options(spec: InputSpec, table: Table | None, source_input: Input, chosen: str) -> tuple[tuple[str, Any], ...]:
     """Return the parameters that the representation needs besides the sample."""
     if chosen == "log-mel":
         if spec.rate is None:
@@ -251,7 +263,7 @@ def _options(spec: InputSpec, table: Table, source_input: Input, chosen: str) ->
     if chosen in WAVEFORMS:
         return _waveform_options(spec, source_input, chosen)
     if chosen == "tokens" and spec.alphabet:
-        channels = table.samples[0].shape[0]
+        channels = len(spec.alphabet) if table is None else table.samples[0].shape[0]
         if channels != len(spec.alphabet):
             raise InputError(
                 f"The manifest's alphabet {spec.alphabet!r} has {len(spec.alphabet)} letters, but the samples have "

@@ -39,7 +39,7 @@ def run_answer(record: Mapping[str, Any], folder: str = FOLDER, options: Sequenc
         verdict = Verdict("How good is it?", "Not tested", INFO, "The training was interrupted before the test.")
         step = "Continue it with the same command and --resume."
         return Answer(question, facts, "This run is not finished.", (verdict,), next_step=step)
-    baseline = record.get("baseline")
+    baseline = record.get("fitted")
     command: tuple[str, ...] = ("modgap", "distortion", "--source", record["source"], "--run", folder, *options)
     if baseline:
         command = ("modgap", "compare", folder, OTHER)
@@ -57,7 +57,7 @@ def run_answer(record: Mapping[str, Any], folder: str = FOLDER, options: Sequenc
 
 
 def _notes(record: Mapping[str, Any]) -> Iterator[str]:
-    result, baseline = record["result"], record.get("baseline")
+    result, baseline = record["result"], record.get("fitted")
     if result["epoch"]:
         yield f"The weights are those of epoch {result['epoch']} ({result['chosen_by']})."
     if baseline:

@@ -190,12 +190,12 @@ def check_source(run: Run, name: str, fingerprint: Mapping[str, Any]) -> None:
         fingerprint: Fingerprint of the source.
 
     Raises:
-        UsageError: When it is another source, or has other weights, or the run is a baseline.
+        UsageError: When it is another source, or has other weights, or the run trained no source.
     """
-    if not run.record["source"]:
+    if run.record.get("fitted") is not None:
         raise UsageError(
-            f"The run in {run.folder} is a baseline, which was fitted without a source. Compare it with other runs by "
-            "`modgap compare`."
+            f"The run in {run.folder} ({run.record['method']}) trained no source, so no knowledge of one is lost. "
+            "Compare it with other runs by `modgap compare`."
         )
     trained = run.record["provenance"]["source"]
     if all(trained.get(key) == fingerprint.get(key) for key in ("architecture", "weights")):

@@ -115,13 +115,9 @@ class SurrogateBatch:
             import torch
 
             return tokens[torch.arange(len(tokens), device=tokens.device), self.word_positions]
-        mask = self.inputs.get("attention_mask") if isinstance(self.inputs, Mapping) else None
-        if mask is None or mask.shape != tokens.shape[:2]:
-            # The mask of audio has one entry for each value, not for each frame.
-            return tokens.mean(dim=1)
-        from modgap.sources.hf.parts import masked_mean
+        from modgap.forward.features import pool_tokens
 
-        return masked_mean(tokens, mask)
+        return pool_tokens(tokens, self.inputs)
 
 
 @dataclass(frozen=True)

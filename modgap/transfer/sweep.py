@@ -14,9 +14,9 @@ from modgap.storage.atomic_files import atomic_path, write_text_atomically, writ
 from modgap.storage.json_records import format_json, parse_record, plain_values, with_digest
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
 from modgap.transfer.answer import run_answer
-from modgap.transfer.baseline_run import is_baseline
 from modgap.transfer.batches import generator
 from modgap.transfer.checkpoint import remove_checkpoints
+from modgap.transfer.fitted_run import is_fitted
 from modgap.transfer.placement import current_processes
 from modgap.transfer.run_folder import EPOCHS, LOG, RECORD, Run, open_run, settings_differences, write_record
 from modgap.transfer.train import finish_trained_run, train_without_test
@@ -184,8 +184,8 @@ def run_sweep(
 
 
 def _check_request(request: TrainRequest, sweep: Sweep) -> None:
-    if is_baseline(request.method):
-        raise UsageError("A baseline chooses its settings by cross-validation, and has no `sweep`. Leave it out.")
+    if is_fitted(request.method):
+        raise UsageError("This method chooses its settings by cross-validation, and has no `sweep`. Leave it out.")
     if request.protocol == "orca":
         raise UsageError('A sweep chooses on validation samples, and `protocol="orca"` has none. Leave `protocol` out.')
     if current_processes(request.samples.device).size > 1:

@@ -21,7 +21,6 @@ from modgap.storage.atomic_files import atomic_path
 from modgap.storage.json_records import plain_values
 from modgap.targets import Manifest
 from modgap.transfer.answer import run_answer
-from modgap.transfer.baseline_run import is_baseline, train_baseline
 from modgap.transfer.batches import BatchFeed, chunks
 from modgap.transfer.checkpoint import (
     FolderFiles,
@@ -33,6 +32,7 @@ from modgap.transfer.checkpoint import (
     write_tensors,
 )
 from modgap.transfer.evaluation import Evaluator, evaluate_metric, write_sample_errors
+from modgap.transfer.fitted_run import is_fitted, train_fitted
 from modgap.transfer.loop import run_training_loop, summary_writer
 from modgap.transfer.method import Method, Training
 from modgap.transfer.methods import find_unused_settings, get_method
@@ -95,8 +95,8 @@ def train(
         UsageError: When the request is invalid.
         InputError: When data or weights are missing or do not match, or the loss becomes NaN or infinite.
     """
-    if is_baseline(request.method):
-        return train_baseline(request, folder, resume=resume, progress=progress)
+    if is_fitted(request.method):
+        return train_fitted(request, folder, resume=resume, progress=progress)
     if not request.source:
         raise UsageError("The method needs a source. Pass `source`, such as efficientnet-lite0.")
     processes = current_processes(request.samples.device)

@@ -30,10 +30,10 @@ from modgap.targets import Samples, Table
 from modgap.targets.readers.image_folder import ImageFiles, image_array
 from modgap.targets.samples import SelectedSamples, TransformedSamples
 from modgap.targets.sound import SoundFiles
-from modgap.transfer.baseline_run import is_baseline, read_baseline
 from modgap.transfer.batches import chunks
 from modgap.transfer.checkpoint import load_tensors
 from modgap.transfer.evaluation import mean_outputs
+from modgap.transfer.fitted_run import is_fitted, read_fitted
 from modgap.transfer.methods import get_method
 from modgap.transfer.run_folder import Run, check_record, epoch_file, open_run
 from modgap.transfer.trained_inputs import TrainedInputs, arrays_of, read_inputs
@@ -54,8 +54,8 @@ NO_HUB = (
 )
 """Reason for which the source of a run is not downloaded, and how to allow it."""
 LARGEST_SETTING = 1 << 30
-BASELINE_BATCH = 1000
-"""Number of samples of a baseline that are in memory at a time."""
+FITTED_BATCH = 1000
+"""Number of samples of a baseline or of a linear probe that are in memory at a time."""
 PRECISIONS = ("float32", "bfloat16", "float64")
 N_AXES = {"image": 3, "series": 2, "audio": 2, "video": 4}
 """Number of axes of a sample, by kind."""
@@ -132,7 +132,7 @@ class TrainedModel:
 
     Attributes:
         run: The run that trained it.
-        predictor: The trained network, or the fitted baseline.
+        predictor: The trained network, or the fitted baseline or linear probe.
         inputs: Preparation of samples, and the unit of the outputs.
         batch_size: Number of samples that are in memory at a time.
     """
@@ -147,12 +147,13 @@ class TrainedModel:
         """The trained network.
 
         Raises:
-            UsageError: When the model is a baseline.
+            UsageError: When the model is a baseline or a linear probe.
         """
         if not isinstance(self.predictor, Network):
             raise UsageError(
-                f"The run in {self.run.folder} is a baseline ({self.predictor.name}), which has no encoder. Of its "
-                "model, `modgap predict` makes predictions, and `modgap export --format safetensors` one file."
+                f"The model of the run in {self.run.folder} is {self.predictor.name}, which was fitted without "
+                "training a network. `modgap predict` makes its predictions, and `modgap export --format safetensors` "
+                "one file."
             )
         return self.predictor
 
@@ -374,8 +375,10 @@ def load_trained_model(
         state = load_tensors(_weights_file(run, epoch))
         inputs = read_inputs(run)
     record = run.record
-    if is_baseline(record["method"]):
-        return TrainedModel(run, read_baseline(run, state, inputs), inputs, batch_size or BASELINE_BATCH)
+    if is_fitted(record["method"]):
+        with contextlib.nullcontext() if allow_download else without_downloads(*NO_HUB):
+            fitted = read_fitted(run, state, inputs, device, weights)
+        return TrainedModel(run, fitted, inputs, batch_size or FITTED_BATCH)
     _check_settings(run)
     with contextlib.nullcontext() if allow_download else without_downloads(*NO_HUB):
         source = open_source(record["source"], weights=weights).load(record["input_size"], head=False)

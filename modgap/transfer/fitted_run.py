@@ -1,8 +1,8 @@
-"""Runs of baselines: models that the field of a target would use, fitted without a pretrained one and tested once."""
+"""Runs of models that are fitted and not trained: baselines of the target's own field, and linear probes of sources."""
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,27 +13,21 @@ from torch import Tensor
 from modgap.baselines import baseline_names, get_baseline
 from modgap.baselines.baseline import Baseline, FittedBaseline, SampleForm, Truth, fit_baseline, restore_baseline
 from modgap.errors import InputError, Progress, UsageError, first_line
+from modgap.sources import source_infos
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.json_records import plain_values
 from modgap.targets.samples import SelectedSamples
 from modgap.transfer.answer import run_answer
 from modgap.transfer.checkpoint import write_tensors
 from modgap.transfer.evaluation import evaluate_metric, write_sample_errors
+from modgap.transfer.linear_probe import ALL, LINEAR_PROBE, SideBySide, probes_of, restore_probe
 from modgap.transfer.metrics import Metric, task_metric
 from modgap.transfer.run_folder import WEIGHTS, Run, exclusive_run, prepare_run, write_record
 from modgap.transfer.train_request import TrainRequest, settings_record
 from modgap.transfer.trained_inputs import TrainedInputs, write_inputs
 from modgap.transfer.training_data import TargetData, classes_without_samples, read_target_data
 
-__all__ = [
-    "is_baseline",
-    "is_table",
-    "read_baseline",
-    "sample_form",
-    "suitable_baselines",
-    "train_baseline",
-    "true_values",
-]
+__all__ = ["is_baseline", "is_fitted", "is_table", "read_fitted", "sample_form", "suitable_baselines", "train_fitted"]
 
 BASELINE = "baseline"
 """Name of the method, alone for the best baseline, or followed by a colon and the name of one."""
@@ -48,27 +42,30 @@ def is_baseline(method: str) -> bool:
     return method.partition(":")[0] == BASELINE
 
 
-def train_baseline(
-    request: TrainRequest, folder: Path, *, resume: bool = False, progress: Progress | None = None
-) -> Run:
-    """Fit a baseline to the training samples of a target, test it once, and write the results to a folder.
+def is_fitted(method: str) -> bool:
+    """Return True if a method fits a model without epochs: a baseline, or a linear probe."""
+    return is_baseline(method) or method == LINEAR_PROBE
+
+
+def train_fitted(request: TrainRequest, folder: Path, *, resume: bool = False, progress: Progress | None = None) -> Run:
+    """Fit a baseline or a linear probe to a target, test it once, and write the results to a folder.
 
     The method `baseline` fits all that suit the target and takes the one with the lowest cross-validated error, of
-    equally good ones the simplest; `baseline:NAME` fits one. The validation samples choose nothing.
+    equally good ones the simplest; `baseline:NAME` fits one. The method `linear-probe` fits a linear model to the
+    features of a source, or of several side by side; of all sources and their controls it takes the one with the lowest
+    cross-validated error. The validation samples choose nothing.
 
     Args:
-        request: What to fit. It has no source, no weights, no settings and no input size.
+        request: What to fit. It has no settings, and a baseline no source, weights and input size.
         folder: Folder of the run, as for `modgap.transfer.train.train`.
         resume: Go on with an interrupted run, which begins again.
         progress: Callback that is called with a name and the share of the work done since the last call.
 
     Raises:
         UsageError: When the request is invalid.
-        InputError: When data is missing, no baseline suits it, or a library is missing.
+        InputError: When data is missing, nothing suits it, or a library is missing.
     """
     _refuse_settings(request)
-    _, _, name = request.method.partition(":")
-    candidates = [get_baseline(name)] if name else [get_baseline(one) for one in baseline_names()]
     with exclusive_run(folder, resume=resume):
         began = time.perf_counter()
         target = request.target.open()
@@ -77,29 +74,54 @@ def train_baseline(
             target, protocol=request.protocol, limit=samples.limit, seed=samples.seed, standardized=False
         )
         form = sample_form(data)
-        suitable = suitable_baselines(candidates, data, form)
-        if not suitable:
-            raise _unsuitable(name, data)
+        candidates = _baselines(request, data, form) if is_baseline(request.method) else _probes(request, data)
         run = prepare_run(folder, settings_record(request, data), resume=resume)
         if run.finished:
             return run
         write_record(run.folder, run.record)
-        fitted, compared = _fit_best(suitable, data, form, request, progress)
+        fitted, compared = _fit_best(candidates, data, form, request, progress)
         return _test(run, request, data, fitted, compared, time.perf_counter() - began)
 
 
 def _refuse_settings(request: TrainRequest) -> None:
-    """Raise if a field of a request is set that makes no sense for a baseline."""
-    given = {
-        "source": request.source,
-        "weights": request.weights,
-        "settings": request.overrides,
-        "input_size": request.samples.input_size,
-    }
-    if names := [name for name, value in given.items() if value]:
+    """Raise if a field of a request is set that makes no sense, or is missing."""
+    if request.overrides:
+        raise UsageError("Baselines and linear probes have no `settings`. Leave them out, or choose another `method`.")
+    given = {"source": request.source, "weights": request.weights, "input_size": request.samples.input_size}
+    names = [name for name, value in given.items() if value]
+    if is_baseline(request.method) and names:
         raise UsageError(
             f"A baseline is fitted without a source, and has no `{names[0]}`. Leave it out, or choose another `method`."
         )
+    if not is_baseline(request.method) and not request.source:
+        raise UsageError("A linear probe needs a source. Pass `source`, such as efficientnet-lite0, or all.")
+
+
+Candidates = Iterable[tuple[str, Baseline]]
+"""Name of each model that is compared, and the model."""
+
+
+def _baselines(request: TrainRequest, data: TargetData, form: SampleForm) -> Candidates:
+    _, _, name = request.method.partition(":")
+    candidates = [get_baseline(name)] if name else [get_baseline(one) for one in baseline_names()]
+    suitable = suitable_baselines(candidates, data, form)
+    if not suitable:
+        raise _unsuitable(name, data)
+    return [(one.name, one) for one in suitable]
+
+
+def _probes(request: TrainRequest, data: TargetData) -> Candidates:
+    samples = request.samples
+    probes = probes_of(
+        request.source,
+        data.table,
+        data.target.manifest.input,
+        input_size=samples.input_size,
+        weights=request.weights,
+        device=samples.device,
+    )
+    # A source that cannot be used is named before anything is written. Others are opened one by one.
+    return probes if request.source == ALL else list(probes)
 
 
 def sample_form(data: TargetData) -> SampleForm:
@@ -134,40 +156,38 @@ def true_values(data: TargetData, rows: np.ndarray) -> Truth:
 
 
 def _fit_best(
-    suitable: list[Baseline],
-    data: TargetData,
-    form: SampleForm,
-    request: TrainRequest,
-    progress: Progress | None,
+    candidates: Candidates, data: TargetData, form: SampleForm, request: TrainRequest, progress: Progress | None
 ) -> tuple[FittedBaseline, list[dict[str, Any]]]:
-    """Return the fitted baseline with the lowest error, and name, error and seconds of all that were fitted.
+    """Return the fitted model with the lowest error, and name, error and seconds of all that were fitted.
 
     Raises:
-        InputError: When a library is missing for the only baseline, or for all.
+        InputError: When a library is missing for the only one, or for all.
     """
     if missing := classes_without_samples(data):
-        log.warning("%d classes have no training samples, so no baseline predicts them: %s.", len(missing), missing[0])
+        log.warning("%d classes have no training samples, so they are never predicted: %s.", len(missing), missing[0])
     samples, truth = SelectedSamples(data.table.samples, data.train), true_values(data, data.train)
+    is_alone = isinstance(candidates, list) and len(candidates) == 1
+    share = 1 / len(candidates) if isinstance(candidates, list) else 1 / (2 * len(source_infos()))
     best: FittedBaseline | None = None
     compared: list[dict[str, Any]] = []
-    for baseline in suitable:
+    for name, candidate in candidates:
         began = time.perf_counter()
         try:
-            fitted = fit_baseline(baseline, samples, form, truth, request.samples.seed)
+            fitted = fit_baseline(candidate, samples, form, truth, request.samples.seed)
         except InputError as error:
-            if len(suitable) == 1:
+            if is_alone:
                 raise
-            log.warning("Baseline %s is left out: %s", baseline.name, error)
+            log.warning("%s is left out: %s", name, error)
             continue
         finally:
             if progress:
-                progress("baselines", 1 / len(suitable))
+                progress(request.method, share)
         seconds = round(time.perf_counter() - began, 1)
-        compared.append({"name": baseline.name, "error": fitted.error, "seconds": seconds})
+        compared.append({"name": name, "error": fitted.error, "seconds": seconds})
         if best is None or fitted.error < best.error:
             best = fitted
     if best is None:
-        raise InputError(f"No baseline could be fitted to {data.target.name}, for the reasons above.")
+        raise InputError(f"Nothing could be fitted to {data.target.name}, for the reasons above.")
     return best, compared
 
 
@@ -185,7 +205,10 @@ def _test(
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     write_inputs(run.folder, data)
     write_tensors(run.folder / WEIGHTS, tensors)
-    write_sample_errors(run.folder, test, data, f"{BASELINE}:{fitted.name}")
+    is_probe = isinstance(fitted.compute, SideBySide)
+    sources = [one.to_record() for one in fitted.compute.sources] if isinstance(fitted.compute, SideBySide) else []
+    name = f"{LINEAR_PROBE} {fitted.features}" if is_probe else f"{BASELINE}:{fitted.name}"
+    write_sample_errors(run.folder, test, data, name)
     result = plain_values(
         {
             **evaluate_metric(test, data, request.samples.seed),
@@ -195,7 +218,7 @@ def _test(
             "updates": 0,
         }
     )
-    record = {**run.record, "baseline": plain_values({**described, "compared": compared})}
+    record = {**run.record, "fitted": plain_values({**described, "sources": sources, "compared": compared})}
     answer = run_answer({**record, "result": result}, str(run.folder)).to_dict()
     write_record(run.folder, {**record, "result": {**result, "seconds": round(seconds, 1)}, "answer": answer})
     return Run(run.folder, {**record, "result": result, "answer": answer})
@@ -208,28 +231,37 @@ def _metric(fitted: FittedBaseline, data: TargetData, rows: np.ndarray) -> Metri
     return metric
 
 
-def read_baseline(run: Run, tensors: Mapping[str, Tensor], inputs: TrainedInputs) -> FittedBaseline:
-    """Return the fitted baseline of a run, after checks of everything that was stored.
+def read_fitted(
+    run: Run, tensors: Mapping[str, Tensor], inputs: TrainedInputs, device: str = "auto", weights: str | None = None
+) -> FittedBaseline:
+    """Return the fitted model of a run, after checks of everything that was stored.
 
     Args:
         run: The run.
-        tensors: Arrays of the baseline, by name.
+        tensors: Arrays of the model, by name.
         inputs: Preparation of the samples.
+        device: Device on which the source of a probe runs.
+        weights: File or folder with the weights of the source of a probe.
 
     Raises:
-        InputError: When the run was changed, or its baseline is not installed.
+        InputError: When the run was changed, its baseline is not installed, or the source of a probe is not on this
+            machine or has other weights.
     """
-    described = run.record.get("baseline")
+    described = run.record.get("fitted")
     if not isinstance(described, Mapping):
-        raise InputError(f"The run in {run.folder} has no baseline. Repeat its command with `resume=True` first.")
+        raise InputError(f"The run in {run.folder} has no model. Repeat its command with `resume=True` first.")
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    spec = inputs.inputs.spec
     try:
-        baseline = get_baseline(str(described.get("name")))
-        return restore_baseline(baseline, described, arrays, inputs.inputs.spec, inputs.output)
-    except UsageError:
+        if is_baseline(run.record["method"]):
+            baseline = get_baseline(str(described.get("name")))
+        else:
+            baseline = restore_probe(described["sources"], spec, device, weights)
+        return restore_baseline(baseline, described, arrays, spec, inputs.output)
+    except InputError:
         raise
     except DAMAGED_FILE_ERRORS as error:
         raise InputError(
-            f"The baseline of the run in {run.folder} is not one that modgap fitted ({first_line(error)}). It was "
+            f"The model of the run in {run.folder} is not one that modgap fitted ({first_line(error)}). It was "
             "changed after modgap train wrote it. Restore it, or train the model again."
         ) from error

@@ -1,0 +1,67 @@
+"""Features of a source: the mean over its encoder's tokens, which probes and predictors see."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from modgap.forward.batched_inference import output_batches
+from modgap.inputs.native_embedding import Embedding
+from modgap.sources import Source
+from modgap.targets import Samples
+
+__all__ = ["PooledFeatures", "pool_tokens", "sample_features"]
+
+
+def pool_tokens(tokens: Tensor, inputs: Any) -> Tensor:
+    """Return the mean (B, D) over tokens (B, T, D), without the padding that the mask of the inputs names."""
+    mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
+    if mask is None or mask.shape != tokens.shape[:2]:
+        # The mask of audio has one entry for each value, not for each frame.
+        return tokens.mean(dim=1)
+    from modgap.sources.hf.parts import masked_mean
+
+    return masked_mean(tokens, mask)
+
+
+class PooledFeatures(nn.Module):
+    """A source without its head, from a batch of its input to the mean over the encoder's tokens, (B, D).
+
+    Args:
+        source: The source.
+    """
+
+    def __init__(self, source: Source) -> None:  # noqa: D107
+        super().__init__()
+        parts = source.split()
+        self.embedder, self.encoder = parts.embedder, parts.encoder
+        self.tokens = parts.tokens
+        self.eval()
+
+    def forward(self, batch: Any) -> Tensor:
+        """Return the features of a batch."""
+        return pool_tokens(self.tokens(self.encoder(self.embedder(batch))), batch)
+
+
+def sample_features(
+    source: Source,
+    samples: Samples,
+    embedding: Embedding,
+    *,
+    device: torch.device | str,
+    batch_size: int | None = None,
+) -> np.ndarray:
+    """Compute the features of samples, float32 (n, D); those of a sample of several pieces are averaged.
+
+    Args:
+        source: The source, whose model is `PooledFeatures`.
+        samples: The samples, as their target's steps leave them.
+        embedding: Rule by which samples become pieces of the source's input.
+        device: Device on which the source runs, or its name.
+        batch_size: Number of pieces in a batch; None for an automatic choice.
+    """
+    rows = np.arange(len(samples))
+    batches = output_batches(source, samples, rows, embedding, device=device, batch_size=batch_size)
+    return np.concatenate(list(batches))
