@@ -307,9 +307,9 @@ def test_a_source_runs_over_its_own_surrogate_once_for_all_targets(tmp_path, own
     keys = {extract("vit-fashion", open_target(small_target(tmp_path, n)), request).surrogate_key for n in range(2)}
     assert opened_surrogates == ["fashion-mnist"]
     (key,) = keys
-    own = surrogate_outputs.read_surrogate_outputs(key)
-    assert len(own.features) == len(own.labels) == 40
-    assert 0 <= own.error <= 1
+    features, labels, error = surrogate_outputs.read_surrogate_outputs(key)
+    assert len(features) == len(labels) == 40
+    assert 0 <= error <= 1
 
 
 def test_a_source_runs_over_its_own_surrogate_only_for_scores_that_use_it(tmp_path, own_cache, opened_surrogates):
