@@ -17,9 +17,9 @@ __all__ = ["baselines"]
     help="Name of the baseline to show. Without it, all baselines are listed.",
 )
 def baselines(name: str | None) -> None:
-    """List models that fields use without a pretrained one, or show one.
+    """List the baselines of a target's own field, or show one.
 
-    They are fitted by modgap train --method baseline.
+    They are models without pretraining, which modgap train --method baseline fits.
     """
     if name is None:
         _print_list()

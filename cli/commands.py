@@ -23,11 +23,12 @@ SECTIONS = {
         "scores": "List the transferability scores, or show one.",
     },
     "Transfer": {
-        "train": "Transfer a source model to target data, with MoNA or another method.",
+        "train": "Transfer a source model to target data, with MoNA and others.",
         "predict": "Predict for new samples with a trained model.",
         "export": "Write a trained model to one file, for modgap or for others.",
-        "baselines": "List the models of fields without a pretrained one, or show one.",
+        "baselines": "List the baselines of a target's own field, or show one.",
         "methods": "List the transfer methods, or show one.",
+        "features": "Write features of a source on target data to a file.",
     },
     "Look up sources and targets": {
         "sources": "List the source models, or show one.",

@@ -96,7 +96,7 @@ def _method_names(_word: str) -> Iterable[str]:
     from modgap.baselines import BASELINE_ORDER
     from modgap.transfer.methods import METHOD_ORDER
 
-    return (*METHOD_ORDER, "baseline", *(f"baseline:{name}" for name in BASELINE_ORDER))
+    return (*METHOD_ORDER, "linear-probe", "baseline", *(f"baseline:{name}" for name in BASELINE_ORDER))
 
 
 def _score_names(_word: str) -> Iterable[str]:

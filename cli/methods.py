@@ -47,6 +47,9 @@ def _print_list() -> None:
         origin = method_origin(name)
         rows.append((name, method.title if origin == BUILT_IN else f"{method.title} [{origin}]", method.reference))
     print_table(["method", "what it does", "reference"], rows)
+    print_line(
+        "Two further methods train nothing: linear-probe, and baseline, which needs no source (modgap baselines)."
+    )
     print_line("Run modgap methods NAME to see the settings of a method. modgap train --set KEY=VALUE changes them.")
 
 

@@ -47,10 +47,14 @@ PUBLISHED_ROWS = 12
         metavar="NAME",
         required=True,
         shell_complete=complete_methods,
-        help="Transfer method (modgap methods lists them). Or baseline, for the best model of the target's own field, "
-        "or baseline:NAME, for one of them (modgap baselines).",
+        help="Transfer method (modgap methods lists them); linear-probe for a linear model on the features of the "
+        "source; or baseline for the best model of the target's own field, baseline:NAME for one (modgap baselines).",
     ),
-    source_option("Source model, as for modgap discrepancy. A baseline has none.", required=False),
+    source_option(
+        "Source model, as for modgap discrepancy. A baseline has none. A linear probe can have several, with commas "
+        "between them, or all.",
+        required=False,
+    ),
     click.option(
         "--target",
         metavar="NAME",

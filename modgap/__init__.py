@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from modgap.api.comparison import compare
     from modgap.api.discrepancy import estimate, measure
     from modgap.api.distortion import measure_distortion
+    from modgap.api.features import features
     from modgap.api.figures import plot_discrepancies
     from modgap.api.opening import open_source, open_target
     from modgap.api.prediction import load_run
@@ -24,6 +25,7 @@ __all__ = [
     "__version__",
     "compare",
     "estimate",
+    "features",
     "load_run",
     "measure",
     "measure_distortion",
@@ -37,6 +39,7 @@ __all__ = [
 _MODULES = {
     "compare": "modgap.api.comparison",
     "estimate": "modgap.api.discrepancy",
+    "features": "modgap.api.features",
     "load_run": "modgap.api.prediction",
     "measure": "modgap.api.discrepancy",
     "measure_distortion": "modgap.api.distortion",

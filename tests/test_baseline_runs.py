@@ -42,7 +42,7 @@ def run(tables: Path) -> Run:
 
 def test_the_best_baseline_is_a_run_like_any_other(run: Run, tables: Path) -> None:
     """Its record has the error of validation and test with an interval, and what it was compared with."""
-    result, baseline = run.record["result"], run.record["baseline"]
+    result, baseline = run.record["result"], run.record["fitted"]
     low, high = result["interval"]
     assert low <= result["test"] <= high
     assert result["validation"] is not None
@@ -59,7 +59,7 @@ def test_the_best_baseline_is_a_run_like_any_other(run: Run, tables: Path) -> No
     assert model.predict_proba(x[:3, None]).sum(axis=1) == pytest.approx(np.ones(3))
     assert repr(model).startswith("TrainedModel(baseline: ")
     assert repr(model).endswith("flowers.csv, samples of shape (1, 4), 3 classes)")
-    assert open_run(run.folder).record["baseline"] == baseline
+    assert open_run(run.folder).record["fitted"] == baseline
 
 
 def test_predictions_of_the_test_split_have_the_recorded_error(run: Run, tables: Path) -> None:
@@ -90,7 +90,7 @@ def test_the_command_predicts_reports_and_compares(run: Run, tables: Path) -> No
     arguments = ("--target", tables / "flowers.csv", "--kind", "table", "--group", "person", "--out", tables / "linear")
     assert invoke("train", "--method", "baseline:linear", *arguments, "--quiet").returncode == 0
     compared = invoke("compare", run.folder, tables / "linear").stdout
-    assert f"baseline:{run.record['baseline']['name']}" in compared
+    assert f"baseline:{run.record['fitted']['name']}" in compared
     assert "baseline:linear" in compared
 
 
@@ -128,7 +128,7 @@ def test_an_interrupted_run_begins_again(run: Run, tables: Path) -> None:
     finished = modgap.train(*arguments, custom_data=data)
     weights = finished.weights.read_bytes()
     record = json.loads((folder / RECORD).read_text())
-    for name in ("digest", "answer", "baseline"):
+    for name in ("digest", "answer", "fitted"):
         record.pop(name, None)
     (folder / RECORD).write_text(with_digest(json.dumps({**record, "result": None, "files": {}})))
     with pytest.raises(UsageError, match="already contains a run"):
@@ -144,27 +144,27 @@ def test_an_interrupted_run_begins_again(run: Run, tables: Path) -> None:
 
 def test_what_makes_no_sense_for_a_baseline_is_refused_with_what_works(run: Run, tables: Path) -> None:
     """Sources, settings, sweeps, exports as programs and the distortion of a source need a source."""
-    flowers = ("--target", tables / "flowers.csv", "--kind", "table", "--out", tables / "refused")
+    flowers = ("--target", tables / "flowers.csv", "--kind", "table", "--group", "person")
     for options, message in {
         "baseline --source vit-fashion": "fitted without a source, and has no --source",
-        "baseline --set stage2.epochs=1": "has no --set",
+        "baseline --set stage2.epochs=1": "have no --set",
         "baseline --input-size 64": "has no --input-size",
         "baseline --sweep stage2.epochs=1,2": "has no --sweep",
         "baseline:minirocket": "Baseline minirocket does not suit the target",
         "baseline:lineer": "Did you mean linear",
         "finetune": "The method needs a source. Pass --source",
     }.items():
-        refused = invoke("train", "--method", *options.split(), *flowers)
+        refused = invoke("train", "--method", *options.split(), *flowers, "--out", tables / "refused")
         assert refused.returncode == 2, options
         assert message in refused.stderr, options
         assert not (tables / "refused").exists()
     refused = invoke("export", "--run", run.folder, "--format", "onnx", "--out", tables / "model.onnx")
     assert refused.returncode == 2
-    assert "is a baseline" in refused.stderr
+    assert "fitted without training a network" in refused.stderr
     refused = invoke("distortion", "--source", "vit-fashion", "--run", run.folder, "--out", tables / "distortion")
     assert refused.returncode == 2
-    assert "fitted without a source" in refused.stderr
-    with pytest.raises(UsageError, match="is a baseline"):
+    assert "trained no source" in refused.stderr
+    with pytest.raises(UsageError, match="fitted without training"):
         modgap.load_run(run).features(np.zeros((1, 1, 4)))
 
 
@@ -176,7 +176,7 @@ def test_a_changed_baseline_is_refused(run: Run, tables: Path) -> None:
     shutil.copytree(run.folder, folder)
     record = json.loads((folder / RECORD).read_text())
     record.pop("digest", None)
-    record["baseline"]["parts"][0]["kind"] = "trees" if record["baseline"]["name"] == "linear" else "affine"
+    record["fitted"]["parts"][0]["kind"] = "trees" if record["fitted"]["name"] == "linear" else "affine"
     (folder / RECORD).write_text(with_digest(json.dumps(record)))
     with pytest.raises(InputError, match="is not one that modgap fitted"):
         modgap.load_run(folder)

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from modgap.baselines import baseline_names
 from modgap.cli.commands import COMMANDS, SECTIONS
 from modgap.cli.completion import source_names, target_names
 from modgap.cli.main import main, modgap
@@ -161,7 +162,9 @@ def test_the_module_has_the_name_of_the_command():
 def test_completed_names_are_all_names_there_are():
     assert source_names() == [info.name for info in source_infos()]
     assert target_names() == manifest_names()
-    assert names("train", "--method") == method_names()
+    fitted = ["linear-probe", "baseline", *(f"baseline:{name}" for name in baseline_names())]
+    assert names("train", "--method") == [*method_names(), *fitted]
+    assert names("baselines", "") == baseline_names()
     assert names("rank", "--by") == score_names()
 
 

@@ -243,7 +243,9 @@ class FittedBaseline:
         scores = np.asarray(values, np.float64)
         if not np.isfinite(scores).all():
             bad = first + int(np.flatnonzero(~np.isfinite(scores).all(axis=1))[0])
-            raise InputError(f"Baseline {self.name} has no finite prediction for sample {bad}.")
+            raise InputError(
+                f"Sample {bad} has no finite prediction. Remove NaN and infinite values from it, or fill them."
+            )
         return scores
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

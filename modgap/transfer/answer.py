@@ -15,6 +15,7 @@ FOLDER = "DIR"
 OTHER = "OTHER"
 """Stands for the folder of another run."""
 NEXT_STEP_OF_BASELINE = "Train a pretrained source on the same target, and compare both runs."
+NEXT_STEP_OF_PROBE = "Fit what the field would use, by modgap train --method baseline, and compare both runs."
 NEXT_STEP = "Measure what the training did to the source's knowledge."
 
 
@@ -39,51 +40,58 @@ def run_answer(record: Mapping[str, Any], folder: str = FOLDER, options: Sequenc
         verdict = Verdict("How good is it?", "Not tested", INFO, "The training was interrupted before the test.")
         step = "Continue it with the same command and --resume."
         return Answer(question, facts, "This run is not finished.", (verdict,), next_step=step)
-    baseline = record.get("fitted")
+    fitted = record.get("fitted")
     command: tuple[str, ...] = ("modgap", "distortion", "--source", record["source"], "--run", folder, *options)
-    if baseline:
+    step = NEXT_STEP
+    if fitted:
         command = ("modgap", "compare", folder, OTHER)
+        step = NEXT_STEP_OF_PROBE if fitted["sources"] else NEXT_STEP_OF_BASELINE
     return Answer(
         question=question,
         facts=facts,
         headline=_headline(result),
-        verdicts=(*([] if baseline else [_against_scratch(record)]), _against_majority(result)),
+        verdicts=(*([] if fitted else [_against_scratch(record)]), _against_majority(result)),
         checks=tuple(_checks(record)),
-        tables=(*_trials(record.get("sweep")), *_compared_baselines(baseline), *_confusion(record)),
+        tables=(*_trials(record.get("sweep")), *_compared_models(fitted), *_confusion(record)),
         notes=tuple(_notes(record)),
-        next_step=NEXT_STEP_OF_BASELINE if baseline else NEXT_STEP,
+        next_step=step,
         commands=(shlex.join(command),) if all(visible_name(part) == part for part in command) else (),
     )
 
 
 def _notes(record: Mapping[str, Any]) -> Iterator[str]:
-    result, baseline = record["result"], record.get("fitted")
+    result, fitted = record["result"], record.get("fitted")
     if result["epoch"]:
         yield f"The weights are those of epoch {result['epoch']} ({result['chosen_by']})."
-    if baseline:
-        yield f"The model is the baseline {baseline['name']} with {baseline['features']} and {baseline['setting']}."
+    if fitted and fitted["sources"]:
+        names = ", ".join(visible_name(str(source["name"])) for source in fitted["sources"])
+        yield f"The model is a linear probe of {names} with {fitted['setting']}. The source is as it was."
+    elif fitted:
+        yield f"The model is the baseline {fitted['name']} with {fitted['features']} and {fitted['setting']}."
 
 
-def _compared_baselines(baseline: Mapping[str, Any] | None) -> Iterator[Table]:
-    """Yield the table of the baselines that were fitted."""
-    if baseline and len(baseline["compared"]) > 1:
-        rows = sorted(baseline["compared"], key=lambda one: (one["error"] is None, one["error"]))
-        yield Table(
-            ("baseline", "cross-validated error", "seconds", ""),
+def _compared_models(fitted: Mapping[str, Any] | None) -> Iterator[Table]:
+    """Yield the table of the baselines or probes that were fitted."""
+    if not fitted or len(fitted["compared"]) < 2:
+        return
+    chosen = fitted["features"] if fitted["sources"] else fitted["name"]
+    rows = sorted(fitted["compared"], key=lambda one: (one["error"] is None, one["error"]))
+    yield Table(
+        ("source" if fitted["sources"] else "baseline", "cross-validated error", "seconds", ""),
+        [
             [
-                [
-                    one["name"],
-                    "not defined" if one["error"] is None else f"{one['error']:.4g}",
-                    f"{one['seconds']:.1f}",
-                    "chosen" if one["name"] == baseline["name"] else "",
-                ]
-                for one in rows
-            ],
-            "Baselines that were compared",
-            "Five-fold cross-validation on the training samples: the error rate of classes, 1 - mean average precision "
-            "of labels, or the mean squared error of values. Lower is better. The lowest of several errors is "
-            "optimistic, the test error is not.",
-        )
+                visible_name(one["name"]),
+                "not defined" if one["error"] is None else f"{one['error']:.4g}",
+                f"{one['seconds']:.1f}",
+                "chosen" if one["name"] == chosen else "",
+            ]
+            for one in rows
+        ],
+        "Linear probes that were compared" if fitted["sources"] else "Baselines that were compared",
+        "Five-fold cross-validation on the training samples: the error rate of classes, 1 - mean average precision of "
+        "labels, or the mean squared error of values. Lower is better. The lowest of several errors is optimistic, the "
+        "test error is not.",
+    )
 
 
 def _headline(result: Mapping[str, Any]) -> str:

@@ -1,0 +1,82 @@
+"""The command `modgap features`."""
+
+from typing import Any
+
+import click
+import cloup
+
+from modgap.cli.completion import complete_files, complete_targets, heads_completer
+from modgap.cli.groups import example
+from modgap.cli.options import (
+    check_minimums,
+    custom_data_options,
+    device_option,
+    input_size_option,
+    option_group,
+    quiet_option,
+    representation_option,
+    sample_options,
+    sample_request,
+    seed_option,
+    source_option,
+    target_request,
+)
+from modgap.cli.output import log_to_stderr, print_line, progress_bars
+from modgap.errors import count
+
+__all__ = ["features"]
+
+
+@cloup.command(epilog=example("modgap features --source vit-fashion --target digits --out features.npz"))
+@option_group(
+    "Source and target",
+    source_option("Source model, as for modgap discrepancy; raw for the samples' own values."),
+    click.option(
+        "--target",
+        metavar="NAME",
+        required=True,
+        shell_complete=complete_targets,
+        help="Target data, as for modgap discrepancy.",
+    ),
+    click.option(
+        "--head",
+        metavar="HEAD",
+        default="auto",
+        show_default=True,
+        shell_complete=heads_completer("auto", "own", "none"),
+        help="Head of the logits: own, none, probe:SURROGATE for one fitted on labeled data, or auto for the first of "
+        "these that there is.",
+    ),
+    input_size_option,
+    representation_option,
+)
+@sample_options(None)
+@custom_data_options
+@option_group("Hardware", device_option, seed_option)
+@option_group(
+    "Output",
+    click.option(
+        "--out", metavar="FILE", required=True, shell_complete=complete_files, help="File to write, FILE.npz."
+    ),
+    quiet_option,
+)
+def features(**options: Any) -> None:
+    """Write features of a source on target data to a file.
+
+    The file, for use elsewhere, has the arrays features, logits, labels, values, groups, samples (their numbers),
+    target_classes, source_classes and provenance, as far as there are any. They are those of modgap rank, and in its
+    cache.
+    """
+    from modgap.api.features import check_features_file, compute_features
+    from modgap.forward.inference_setup import LogitsRequest
+
+    out = check_features_file(options["out"])
+    check_minimums(options, {"pseudo_classes": 2})
+    request = LogitsRequest(sample_request(options), head=options["head"])
+    target = target_request(options["target"], options)
+    log_to_stderr(options["quiet"])
+    with progress_bars(options["quiet"]) as progress:
+        found = compute_features(options["source"], target, request, progress)
+    found.save(out)
+    n_samples, width = found.features.shape
+    print_line(f"{count(width, 'feature')} of {count(n_samples, 'sample')} written to {out}.")
