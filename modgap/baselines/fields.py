@@ -148,6 +148,7 @@ BASELINES = (
         Predictor(("mean",), _fit_mean),
         (Constant,),
         applies=_applies,
+        seconds=1,
     ),
     Baseline(
         "patches",
@@ -159,5 +160,6 @@ BASELINES = (
         Predictor(tuple(f"L2 strength {strength:g}" for strength in STRENGTHS), _fit_patches),
         (PatchModel,),
         applies=_applies,
+        seconds=4,
     ),
 )

@@ -111,6 +111,7 @@ BASELINES = (
         (Features("pixels", _mean_over_frames(_pixels)),),
         LINEAR,
         (Affine,),
+        seconds=24,
     ),
     Baseline(
         "hog",
@@ -123,6 +124,7 @@ BASELINES = (
         (Affine,),
         applies=lambda form, _is_table, output: not is_field(form, output),
         library="scikit-image",
+        seconds=24,
     ),
     Baseline(
         "residual-network",
@@ -134,5 +136,6 @@ BASELINES = (
         NETWORK,
         (ResidualNetwork,),
         is_quick=False,
+        seconds=57,
     ),
 )

@@ -16,7 +16,9 @@ __all__ = ["NETWORK", "ResidualNetwork"]
 RATES = (0.003, 0.01, 0.001)
 """Largest learning rates of the one-cycle schedule."""
 WIDTHS = (8, 16, 32)
-EPOCHS = 20
+SMALL = 16
+"""Largest height and width of images whose resolution the first block keeps."""
+EPOCHS = 15
 BATCH = 32
 DECAY = 1e-4
 
@@ -37,11 +39,11 @@ class _Block(nn.Module):
         return result
 
 
-def _network(channels: int, n_outputs: int) -> nn.Sequential:
+def _network(channels: int, n_outputs: int, stride: int) -> nn.Sequential:
     blocks: list[nn.Module] = []
     before = channels
     for number, width in enumerate(WIDTHS):
-        blocks.append(_Block(before, width, 2 if number else 1))
+        blocks.append(_Block(before, width, 2 if number else stride))
         before = width
     return nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, n_outputs))
 
@@ -57,6 +59,7 @@ class ResidualNetwork(Part):
     Attributes:
         channels: Number of channels of an image.
         outputs: Number of scores.
+        stride: Stride of the first block, 1 or 2.
         mean: Mean of each channel over the training images, (C,).
         scale: Standard deviation of each channel, above 0, (C,).
         weights: All weights and statistics of the network, one after the other, float32, (P,).
@@ -65,13 +68,14 @@ class ResidualNetwork(Part):
     kind: ClassVar[str] = "residual-network"
     channels: int
     outputs: int
+    stride: int
     mean: np.ndarray
     scale: np.ndarray
     weights: np.ndarray
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Return the scores (n, M) of images (n, C, H, W)."""
-        network = _network(self.channels, self.outputs)
+        network = _network(self.channels, self.outputs, self.stride)
         start = 0
         with torch.no_grad():
             for tensor in _tensors(network):
@@ -88,9 +92,11 @@ class ResidualNetwork(Part):
         sizes = (self.channels, self.outputs)
         if any(type(size) is not int or not 1 <= size <= len(self.weights) for size in sizes):
             raise ValueError("the network has another size")
+        if type(self.stride) is not int or self.stride not in (1, 2):
+            raise ValueError("the network has another stride")
         if self.mean.shape != (self.channels,) or self.scale.shape != self.mean.shape or not (self.scale > 0).all():
             raise ValueError("the scales of the channels do not fit")
-        expected = sum(tensor.numel() for tensor in _tensors(_network(self.channels, self.outputs)))
+        expected = sum(tensor.numel() for tensor in _tensors(_network(self.channels, self.outputs, self.stride)))
         if self.weights.dtype != np.float32 or self.weights.shape != (expected,):
             raise ValueError("the network has other weights")
 
@@ -110,18 +116,19 @@ def _fit_network(values: np.ndarray, truth: Truth, seed: int) -> list[Part]:
     sd = values.std(axis=(0, 2, 3), dtype=np.float64)
     scale = np.where(sd > 0, sd, 1)
     inputs = _standardized(values, mean, scale)
+    stride = 2 if max(values.shape[2:]) > SMALL else 1
     fitted: list[Part] = []
     for rate in RATES:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = _train(inputs, truth, rate)
+            network = _train(inputs, truth, rate, stride)
         weights = torch.cat([tensor.reshape(-1) for tensor in _tensors(network)]).numpy().astype(np.float32)
-        fitted.append(ResidualNetwork(values.shape[1], int(np.prod(truth.output.shape)), mean, scale, weights))
+        fitted.append(ResidualNetwork(values.shape[1], int(np.prod(truth.output.shape)), stride, mean, scale, weights))
     return fitted
 
 
-def _train(inputs: Tensor, truth: Truth, rate: float) -> nn.Module:
-    network = _network(inputs.shape[1], int(np.prod(truth.output.shape)))
+def _train(inputs: Tensor, truth: Truth, rate: float, stride: int) -> nn.Module:
+    network = _network(inputs.shape[1], int(np.prod(truth.output.shape)), stride)
     optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=DECAY)
     # A batch of one sample has no variance to normalize by.
     batches = max(1, len(inputs) // BATCH)

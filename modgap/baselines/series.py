@@ -209,6 +209,7 @@ BASELINES = (
         (VALUES, BY_SAMPLE),
         LINEAR,
         (Affine,),
+        seconds=1,
     ),
     Baseline(
         "neighbors",
@@ -219,6 +220,7 @@ BASELINES = (
         (Features("values standardized by channel", _values, _fit_scales), BY_SAMPLE),
         NEAREST,
         (ChannelScales, Neighbors),
+        seconds=1,
     ),
     Baseline(
         "extra-trees",
@@ -229,6 +231,7 @@ BASELINES = (
         (VALUES,),
         EXTRA_TREES,
         (Trees,),
+        seconds=2,
     ),
     Baseline(
         "minirocket",
@@ -244,6 +247,7 @@ BASELINES = (
         (MiniRocket, Affine),
         applies=_is_series,
         library="aeon",
+        seconds=21,
     ),
     Baseline(
         "boosting",
@@ -256,5 +260,6 @@ BASELINES = (
         (Trees, Constant),
         is_quick=False,
         applies=_has_few_columns,
+        seconds=13,
     ),
 )

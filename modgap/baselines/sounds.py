@@ -63,6 +63,7 @@ BASELINES = (
         (MFCC,),
         LINEAR,
         (Affine,),
+        seconds=2,
     ),
     Baseline(
         "mfcc-trees",
@@ -73,5 +74,6 @@ BASELINES = (
         (MFCC,),
         EXTRA_TREES,
         (Trees,),
+        seconds=4,
     ),
 )

@@ -127,6 +127,7 @@ BASELINES = (
         (Features("TF-IDF of words", _texts, _fit_words),),
         TEXT_LINEAR,
         (Terms, Affine),
+        seconds=10,
     ),
     Baseline(
         "tf-idf-letters",
@@ -137,6 +138,7 @@ BASELINES = (
         (Features("TF-IDF of letters", _texts, _fit_letters),),
         TEXT_LINEAR,
         (Terms, Affine),
+        seconds=7,
     ),
     Baseline(
         "k-mers",
@@ -147,6 +149,7 @@ BASELINES = (
         (Features("shares of k-mers", _texts, _fit_kmers),),
         LINEAR,
         (Terms, Affine),
+        seconds=24,
     ),
     Baseline(
         "k-mer-trees",
@@ -157,5 +160,6 @@ BASELINES = (
         (Features("shares of k-mers", _texts, _fit_kmers),),
         EXTRA_TREES,
         (Terms, Trees),
+        seconds=8,
     ),
 )
