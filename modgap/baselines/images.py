@@ -136,6 +136,6 @@ BASELINES = (
         NETWORK,
         (ResidualNetwork,),
         is_quick=False,
-        seconds=57,
+        seconds=63,
     ),
 )
