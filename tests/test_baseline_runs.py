@@ -151,6 +151,7 @@ def test_what_makes_no_sense_for_a_baseline_is_refused_with_what_works(run: Run,
         "baseline --input-size 64": "has no --input-size",
         "baseline --sweep stage2.epochs=1,2": "has no --sweep",
         "baseline:minirocket": "Baseline minirocket does not suit the target",
+        "baseline --tensorboard": "--tensorboard logs epochs, and this method has none",
         "baseline:lineer": "Did you mean linear",
         "finetune": "The method needs a source. Pass --source",
     }.items():

@@ -22,6 +22,7 @@ from modgap.transfer.checkpoint import write_tensors
 from modgap.transfer.evaluation import evaluate_metric, write_sample_errors
 from modgap.transfer.linear_probe import ALL, LINEAR_PROBE, SideBySide, probes_of, restore_probe
 from modgap.transfer.metrics import Metric, task_metric
+from modgap.transfer.placement import current_processes
 from modgap.transfer.run_folder import WEIGHTS, Run, exclusive_run, prepare_run, write_record
 from modgap.transfer.train_request import TrainRequest, settings_record
 from modgap.transfer.trained_inputs import TrainedInputs, write_inputs
@@ -84,7 +85,9 @@ def train_fitted(request: TrainRequest, folder: Path, *, resume: bool = False, p
 
 
 def _refuse_settings(request: TrainRequest) -> None:
-    """Raise if a field of a request is set that makes no sense, or is missing."""
+    """Raise if a field of a request is set that makes no sense, or is missing, or there are several processes."""
+    if current_processes(request.samples.device).size > 1:
+        raise UsageError("Baselines and linear probes are fitted in one process. Start it without torchrun.")
     if request.overrides:
         raise UsageError("Baselines and linear probes have no `settings`. Leave them out, or choose another `method`.")
     given = {"source": request.source, "weights": request.weights, "input_size": request.samples.input_size}

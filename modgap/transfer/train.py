@@ -96,6 +96,8 @@ def train(
         InputError: When data or weights are missing or do not match, or the loss becomes NaN or infinite.
     """
     if is_fitted(request.method):
+        if tensorboard:
+            raise UsageError("`tensorboard` logs epochs, and this method has none. Leave it out.")
         return train_fitted(request, folder, resume=resume, progress=progress)
     if not request.source:
         raise UsageError("The method needs a source. Pass `source`, such as efficientnet-lite0.")
