@@ -53,7 +53,7 @@ def test_the_constraints_name_tested_versions_within_the_ranges():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     tested = dict(line.split("==") for line in lines if not line.startswith("#"))
     needed = dict(DEPENDENCIES)
-    for extra in ("audio", "demo", "ot", "parquet", "tensorboard", "video"):
+    for extra in ("audio", "baselines", "demo", "ot", "parquet", "tensorboard", "video"):
         needed |= requirements(PROJECT["project"]["optional-dependencies"][extra])
     assert [name for name in needed if name not in tested] == []
     outside = [name for name, requirement in needed.items() if tested[name] not in requirement.specifier]

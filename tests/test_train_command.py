@@ -219,8 +219,9 @@ def test_help_imports_no_heavy_library(command):
 def test_methods_are_listed_and_shown(modgap):
     listed = modgap("methods")
     assert listed.returncode == 0
-    names = [line.split()[0] for line in listed.stdout.splitlines()[3:-1]]
-    assert names == method_names()
+    rows = listed.stdout.splitlines()[3 : 3 + len(method_names())]
+    assert [line.split()[0] for line in rows] == method_names()
+    assert "linear-probe, and baseline" in listed.stdout
     shown = modgap("methods", "mona")
     assert "stage1.lambda" in shown.stdout
     assert "0.4" in shown.stdout

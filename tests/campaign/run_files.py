@@ -87,12 +87,18 @@ def run_file(name: str) -> Callable[[Path], Path]:
     return make
 
 
+def pieces_of(inputs: Any) -> list[np.ndarray]:
+    """Return the inputs of a network that a sample becomes."""
+    pieces: list[np.ndarray] = inputs.inputs.pieces(inputs.prepared(SAMPLE))
+    return pieces
+
+
 def prepare(path: Path) -> object:
     """Read how a model prepares its samples, and prepare one."""
     from modgap.transfer.run_folder import open_run
     from modgap.transfer.trained_inputs import read_inputs
 
-    pieces = read_inputs(open_run(path.parent)).pieces(SAMPLE)
+    pieces = pieces_of(read_inputs(open_run(path.parent)))
     return [piece.shape for piece in pieces]
 
 
@@ -120,7 +126,7 @@ def read_model(path: Path) -> object:
     from modgap.transfer.trained_model import read_model_file
 
     run, state, arrays = read_model_file(path)
-    pieces = read_inputs(run, arrays).pieces(SAMPLE)
+    pieces = pieces_of(read_inputs(run, arrays))
     return sorted(state), [piece.shape for piece in pieces]
 
 
