@@ -60,14 +60,14 @@ def summarize_null(
 ) -> NullDistribution:
     """Summarize permuted values, of which the sequential rule uses those up to the tenth at or below the real value.
 
+    A permuted value that is not a number counts as one at or below the real value, so that it never lowers the
+    p-value, and not in the mean.
+
     Args:
         value: Value with the real labels.
         permuted: Value of each permutation, in the order of the permutations, at least one.
         requested: Number of permutations that would be drawn without the rule; None for all that are passed.
         sequential: False to use all permutations.
-
-    A permuted value that is not a number counts as one at or below the real value, so that it never lowers the
-    p-value, and not in the mean.
 
     Example:
         >>> summarize_null(0.25, [0.5, 0.75])

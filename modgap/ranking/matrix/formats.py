@@ -142,7 +142,7 @@ def write_results(matrix: Matrix, rankings: Mapping[str, Ranking], targets: Sequ
     Args:
         matrix: The matrix.
         rankings: Rankings by target.
-        targets: All targets of the plan, whose order numbers the folders.
+        targets: Names of all requested targets, whose order numbers the folders.
         folder: An existing folder.
 
     Returns:
