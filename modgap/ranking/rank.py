@@ -14,12 +14,7 @@ from modgap.ranking.halving import rank_within
 from modgap.ranking.jobs import ExtractJob, errors_by_score, results_by_row, score_jobs, score_table
 from modgap.ranking.layers import measure_layers
 from modgap.ranking.pilot import run_pilot
-from modgap.ranking.plan import (
-    CONTROL_PREFIX,
-    RankPlan,
-    RowName,
-    plan_ranking,
-)
+from modgap.ranking.plan import RankPlan, RowName, plan_ranking
 from modgap.ranking.report_details import ReportDetails, ReportDetailsJob, correct_p_values
 from modgap.ranking.source_outputs import load_source_outputs
 from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener, run_stage
@@ -35,6 +30,7 @@ from modgap.ranking.types import (
     SourceRow,
     TargetSummary,
 )
+from modgap.sources import CONTROL_PREFIX
 from modgap.targets import TargetRequest
 
 __all__ = ["count_permutations", "rank"]
