@@ -163,9 +163,9 @@ def run_pilot(
 
 def _pilot_table(rows: Sequence[SourceRow], by_row: Mapping[int, "PilotErrors | Failure"]) -> ScoreTable:
     """Return the table of the errors of all rows, with the reason where one could not be measured."""
-    found = {index: result for index, result in by_row.items() if not isinstance(result, Failure)}
-    errors = [found[index].errors if index in found else None for index in range(len(rows))]
-    more = {index: result.training_variance for index, result in found.items()}
+    measured = {index: result for index, result in by_row.items() if not isinstance(result, Failure)}
+    errors = [measured[index].errors if index in measured else None for index in range(len(rows))]
+    more = {index: result.training_variance for index, result in measured.items()}
     standings = compute_error_standings(PILOT, errors, more)
     failures = {index: result.reason for index, result in by_row.items() if isinstance(result, Failure)}
     reasons = tuple(failures.get(index, "") for index in range(len(rows)))

@@ -79,9 +79,9 @@ def summarize_null(
     if stopped:
         values = values[: at_most[STOP_AFTER - 1] + 1]
     p_value = STOP_AFTER / len(values) if stopped else (1 + len(at_most)) / (len(values) + 1)
-    known = values[np.isfinite(values)]
-    mean = float(known.mean()) if len(known) else np.nan
-    sd = float(known.std(ddof=1)) if len(known) > 1 else 0.0
+    finite = values[np.isfinite(values)]
+    mean = float(finite.mean()) if len(finite) else np.nan
+    sd = float(finite.std(ddof=1)) if len(finite) > 1 else 0.0
     return NullDistribution(mean, sd, min(1.0, p_value), len(values), requested or len(permuted))
 
 
