@@ -1,1 +1,1 @@
-"""The command line: one command a file; each parses, calls one public function, and writes."""
+"""The command line: one command a file; each parses, calls the functions that do the work, and writes."""

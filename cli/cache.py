@@ -1,4 +1,4 @@
-"""`modgap cache`."""
+"""The command `modgap cache`."""
 
 import time
 from pathlib import Path

@@ -83,8 +83,8 @@ def _named_options(match: re.Match[str]) -> str:
     try:
         call = ast.parse(text, mode="eval").body
         assert isinstance(call, ast.Call)
-        given = [part for one in call.keywords for part in _given_options(one.arg or "", one.value, text)]
-        return " ".join([*map(_absent_option, call.args), *given])
+        options = [part for one in call.keywords for part in _given_options(one.arg or "", one.value, text)]
+        return " ".join([*map(_absent_option, call.args), *options])
     except (SyntaxError, ValueError, KeyError, RecursionError, MemoryError):
         # Text of a user or of a library.
         return match[0]

@@ -1,4 +1,4 @@
-"""`modgap compare`."""
+"""The command `modgap compare`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

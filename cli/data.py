@@ -1,4 +1,4 @@
-"""`modgap data`."""
+"""The command `modgap data`."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`modgap discrepancy`."""
+"""The command `modgap discrepancy`."""
 
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any

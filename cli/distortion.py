@@ -1,4 +1,4 @@
-"""`modgap distortion`."""
+"""The command `modgap distortion`."""
 
 import time
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""`modgap env`."""
+"""The command `modgap env`."""
 
 import cloup
 

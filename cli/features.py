@@ -76,7 +76,7 @@ def features(**options: Any) -> None:
     target = target_request(options["target"], options)
     log_to_stderr(options["quiet"])
     with progress_bars(options["quiet"]) as progress:
-        found = compute_features(options["source"], target, request, progress)
-    found.save(out)
-    n_samples, width = found.features.shape
+        result = compute_features(options["source"], target, request, progress)
+    result.save(out)
+    n_samples, width = result.features.shape
     print_line(f"{count(width, 'feature')} of {count(n_samples, 'sample')} written to {out}.")

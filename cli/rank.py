@@ -1,4 +1,4 @@
-"""`modgap rank`."""
+"""The command `modgap rank`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

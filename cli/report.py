@@ -1,4 +1,4 @@
-"""`modgap report`."""
+"""The command `modgap report`."""
 
 import cloup
 

@@ -1,4 +1,4 @@
-"""`modgap scores`."""
+"""The command `modgap scores`."""
 
 from typing import TYPE_CHECKING
 

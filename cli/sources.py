@@ -1,4 +1,4 @@
-"""`modgap sources`."""
+"""The command `modgap sources`."""
 
 from typing import TYPE_CHECKING
 

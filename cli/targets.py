@@ -1,4 +1,4 @@
-"""`modgap targets`."""
+"""The command `modgap targets`."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any

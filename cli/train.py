@@ -169,12 +169,12 @@ def _print_run(run: "Run", options: Mapping[str, Any]) -> None:
     if options["as_json"]:
         click.echo(json.dumps(dict(run.record), allow_nan=False))
         return
-    given = (("--weights", options["weights"]), ("--input-size", options["input_size"]))
-    further = [text for option, value in given if value for text in (option, str(value))]
+    replaced = (("--weights", options["weights"]), ("--input-size", options["input_size"]))
+    further = [text for option, value in replaced if value for text in (option, str(value))]
     answer = run_answer(run.record, str(run.folder), further)
     published = _published_results(run.record["target"])
-    places = [*([published] if published else []), f"Results are in {run.folder}."]
-    print_answer(replace(answer, notes=(*answer.notes, *places)))
+    closing_notes = [*([published] if published else []), f"Results are in {run.folder}."]
+    print_answer(replace(answer, notes=(*answer.notes, *closing_notes)))
 
 
 def _published_results(target: str) -> str:

@@ -565,10 +565,10 @@ def hold_device(name: str) -> Iterator[str]:
         return
     passes = range(passes_on_each(name))
     # One pass on each device comes before a second one on any.
-    places = {_lock_file(device, number): device for number in passes for device in devices}
-    path, descriptor = lock_first_free(list(places))
+    device_of_lock = {_lock_file(device, number): device for number in passes for device in devices}
+    path, descriptor = lock_first_free(list(device_of_lock))
     try:
-        yield places[path]
+        yield device_of_lock[path]
     finally:
         unlock(descriptor)
 

@@ -156,8 +156,8 @@ def features(
         InputError: If data or weights are missing or do not fit.
 
     Example:
-        >>> found = features("vit-fashion", "digits", limit=50)
-        >>> found.features.shape, found.logits.shape, found.labels.shape, found.target_classes[:2]
+        >>> computed = features("vit-fashion", "digits", limit=50)
+        >>> computed.features.shape, computed.logits.shape, computed.labels.shape, computed.target_classes[:2]
         ((50, 96), (50, 10), (50,), ('0', '1'))
     """
     directory = None if data_dir is None else Path(data_dir)

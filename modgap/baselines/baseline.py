@@ -259,7 +259,7 @@ class FittedBaseline:
             "shape": list(self.form.shape),
             "parts": [{"kind": part.kind, **plain} for part, (plain, _) in zip(self.parts, parts, strict=True)],
         }
-        arrays = {f"{number}.{name}": array for number, (_, held) in enumerate(parts) for name, array in held.items()}
+        arrays = {f"{number}.{name}": array for number, (_, named) in enumerate(parts) for name, array in named.items()}
         return record, arrays
 
 
@@ -309,8 +309,8 @@ def restore_baseline(
     for number, described in enumerate(record["parts"]):
         settings = {name: value for name, value in described.items() if name != "kind"}
         prefix = f"{number}."
-        held = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-        parts.append(classes[described["kind"]].restore(settings, held))
+        part_arrays = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+        parts.append(classes[described["kind"]].restore(settings, part_arrays))
     n_scores = int(np.prod(output.shape))
     if not parts or parts[-1].n_outputs not in (n_scores, None) or any(part.n_outputs for part in parts[:-1]):
         raise ValueError(f"the parts do not end with {n_scores} scores")
@@ -363,11 +363,11 @@ def cross_validate(
     scores = np.zeros((len(alternatives), len(truth), int(np.prod(truth.output.shape))))
     for fold in np.unique(folds) if predicted is None else predicted:
         test = folds == fold
-        for index, held in enumerate(values):
+        for index, feature_values in enumerate(values):
             first = index * len(baseline.predictor.settings)
-            made, fitted = _fit(baseline, index, select(held, ~test), form, truth.rows(~test), seed)
-            tested = select(held, test)
-            features = tested if made is None else made(tested)
+            feature_part, fitted = _fit(baseline, index, select(feature_values, ~test), form, truth.rows(~test), seed)
+            tested = select(feature_values, test)
+            features = tested if feature_part is None else feature_part(tested)
             for number, part in enumerate(fitted):
                 scores[first + number, test] = part(features).reshape(int(test.sum()), -1)
     return scores, alternatives
@@ -437,9 +437,9 @@ def _fit_best(
         errors = [truth.rows(judged).error(predicted[judged]) for predicted in scores]
         best, error = alternatives[int(np.argmin(errors))], min(errors)
     index, setting = best
-    made, fitted = _fit(baseline, index, values[index], form, truth, seed)
+    feature_part, fitted = _fit(baseline, index, values[index], form, truth, seed)
     features = baseline.features[index]
-    parts = (fitted[setting],) if made is None else (made, fitted[setting])
+    parts = (fitted[setting],) if feature_part is None else (feature_part, fitted[setting])
     return FittedBaseline(
         baseline.name,
         features.name,

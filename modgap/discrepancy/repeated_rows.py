@@ -86,13 +86,13 @@ def groups_with_copies(logits: ArrayLike, labels: ArrayLike, groups: ArrayLike |
         return RepeatedRows(0, 0, None)
     space = validate_labels(labels, len(array))
     numbers = None if groups is None else number_groups(groups, len(array))
-    found = repeated_rows(array, space, None if numbers is None else numbers[space.rows])
-    if found.merged_groups is None:
-        return found
+    of_labeled = repeated_rows(array, space, None if numbers is None else numbers[space.rows])
+    if of_labeled.merged_groups is None:
+        return of_labeled
     # Samples without a label are not used, so that each may be a group of its own.
     all_groups = len(array) + np.arange(len(array))
-    all_groups[space.rows] = found.merged_groups
-    return replace(found, merged_groups=all_groups)
+    all_groups[space.rows] = of_labeled.merged_groups
+    return replace(of_labeled, merged_groups=all_groups)
 
 
 def repeated_rows(logits: np.ndarray, space: LabelSpace, groups: np.ndarray | None) -> RepeatedRows:

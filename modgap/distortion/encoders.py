@@ -224,7 +224,7 @@ class FeatureRequest:
     Attributes:
         samples: Samples of a surrogate, input size and device. Its `representation` does not apply.
         layers: Names of modules of the encoder, wildcards allowed; `output` for its output.
-        normalized: Whether the features of each sample are divided by their Euclidean norm.
+        normalized: True if the features of each sample are divided by their Euclidean norm.
     """
 
     samples: SampleRequest = field(default_factory=SampleRequest)

@@ -79,7 +79,7 @@ def linear_terms(first: np.ndarray, second: np.ndarray, jackknife: bool) -> Term
     Args:
         first: Centered features of the first encoder, shape (n, D).
         second: Centered features of the second encoder, shape (n, D').
-        jackknife: Whether to compute the terms of the jackknife too.
+        jackknife: True to compute the terms of the jackknife too.
     """
     d = (first**2).sum(axis=1)
     e = (second**2).sum(axis=1)
@@ -103,7 +103,7 @@ def kernel_terms(
         first: Centered features of the first encoder, shape (n, D).
         second: Centered features of the second encoder, shape (n, D').
         bandwidth: Standard deviation of the kernels as a multiple of the median distance.
-        jackknife: Whether to compute the terms of the jackknife too.
+        jackknife: True to compute the terms of the jackknife too.
         threads: Number of blocks that are computed at the same time.
 
     Raises:

@@ -44,8 +44,8 @@ class DistortionRequest:
         repeats: Number of repeats of the three-fold cross-validation of probes, at least 2.
         similarities: Names of the measures of similarity to the untouched encoder.
         epochs: Weights to use of each run.
-        few_shot: Whether to compute the error rate of the first probe by the number of training samples of each class.
-        maps: Whether to compute a t-SNE map for each encoder.
+        few_shot: True to compute the error rate of the first probe by the number of training samples of each class.
+        maps: True to compute a t-SNE map for each encoder.
         perplexity: Perplexity of the maps.
         threads: Number of threads for the maps; results do not depend on it.
     """

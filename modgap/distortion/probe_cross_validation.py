@@ -1,4 +1,4 @@
-"""Errors of probes in repeated cross-validation, with intervals that cover the fit as well as the samples."""
+"""Errors of probes in repeated cross-validation, with intervals, and errors of probes with few training samples."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -224,7 +224,7 @@ class ProbeResult:
 
     Attributes:
         value: Error rate on the test samples, in [0, 1]; lower is better.
-        misclassified: Whether each test sample is misclassified, shape (n_test,).
+        misclassified: True for each misclassified test sample, shape (n_test,).
         predicted: Label predicted for each test sample, shape (n_test,).
         fit: The fitted probe with the choice of its hyperparameter.
         notes_by_kind: Remarks that a reader of the error rate should know, by their kind.

@@ -82,7 +82,7 @@ def similarity(
         first: Features of the first encoder, shape (n, D).
         second: Features of the second encoder, of the same samples in the same order, shape (n, D').
         groups: Record or subject of each sample, shape (n,), for the interval; None if samples are independent.
-        interval: Whether to compute an interval too.
+        interval: True to compute an interval too.
         **options: Options of the measure.
 
     Raises:

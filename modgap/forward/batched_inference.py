@@ -251,10 +251,10 @@ def outputs_side_by_side(
         return
     order = runner.order(first[0])
     batch = [first[0][number] for number in order[: runner.limit]]
-    known: Future[np.ndarray] = Future()
-    known.set_result(runner.outputs_in_order(batch))
+    finished: Future[np.ndarray] = Future()
+    finished.set_result(runner.outputs_in_order(batch))
     free: SimpleQueue[ModelRunner] = SimpleQueue()
-    for one in (runner, *_equal_copies(runner, size - 1, batch, known.result())):
+    for one in (runner, *_equal_copies(runner, size - 1, batch, finished.result())):
         free.put(one)
 
     def run(pieces: Sequence[Any]) -> np.ndarray:
@@ -271,7 +271,7 @@ def outputs_side_by_side(
             return [(part, pool.submit(run, [pieces[number] for number in part])) for part in parts]
 
         rest = begin(first[0], order[len(batch) :])
-        waiting: deque[tuple[Parts, np.ndarray]] = deque([([(order[: len(batch)], known), *rest], first[1])])
+        waiting: deque[tuple[Parts, np.ndarray]] = deque([([(order[: len(batch)], finished), *rest], first[1])])
         for pieces, passed_on in blocks:
             waiting.append((begin(pieces, runner.order(pieces)), passed_on))
             if len(waiting) > size:

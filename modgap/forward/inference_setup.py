@@ -44,7 +44,7 @@ class LogitsRequest:
     """A request for logits: of which samples, and with which head.
 
     Attributes:
-        samples: Which samples, at what size, on what device.
+        samples: The samples, their size and the device.
         head: `own` for the source's head; `probe:SURROGATE` for a linear probe fitted on that labeled data, whose
             training samples are then left out; `none` for features alone.
         compared: Number of target classes that are compared at a time; None for all. More classes than the source
@@ -135,7 +135,7 @@ def set_up_inference(
     Args:
         handle: The source.
         target: The target.
-        request: Which samples, at what size, with which head.
+        request: The samples, their size and the head.
         cache_record: Everything that decides the outputs; copied into the provenance.
         embedder: A trained embedder that replaces the source's native input; None for the native input.
 

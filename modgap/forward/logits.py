@@ -57,7 +57,7 @@ class SourceLogits:
         target_classes: Names of the K target classes.
         provenance: Record of the weights, the data, the embedding and the versions.
         seconds: Wall time to compute or read the logits, in seconds.
-        cached: Whether the logits were read from the cache.
+        cached: True if the logits were read from the cache.
         rows: Number of each sample in the target, shape (N,); None for the number of the row.
     """
 
@@ -116,7 +116,7 @@ def source_logits(
     Args:
         handle: The source.
         target: The target.
-        request: Which samples, at what size, with which head.
+        request: The samples, their size and the head.
         progress: Called with `logits` and the fraction of the work done since the last call.
         embedder: A trained embedder that replaces the source's native input; None for the native input.
 

@@ -82,7 +82,7 @@ def _to_tokens(output: Any, *, channels_first: bool) -> Tensor:
 
     Args:
         output: Tokens, a feature map, one vector for each sample, or a tuple or mapping that begins with one of these.
-        channels_first: Whether feature maps have shape (B, D, H, W), not (B, H, W, D).
+        channels_first: True if feature maps have shape (B, D, H, W), not (B, H, W, D).
     """
     if isinstance(output, Mapping):
         output = next(iter(output.values()))

@@ -237,11 +237,11 @@ def _choose_representation(spec: InputSpec, table: Table | None, source_input: I
 
 
 def _choose_plugin(name: str, spec: InputSpec, source_input: Input) -> str:
-    found = _plugin(name)
-    if (found.samples, found.source) != (spec.kind, source_input.kind):
+    plugin = _plugin(name)
+    if (plugin.samples, plugin.source) != (spec.kind, source_input.kind):
         raise UsageError(
-            f"`representation={name!r}` does not apply. It turns {found.samples} into input of sources that take "
-            f"{found.source}, but the samples are {spec.kind} and the source takes {source_input.kind}."
+            f"`representation={name!r}` does not apply. It turns {plugin.samples} into input of sources that take "
+            f"{plugin.source}, but the samples are {spec.kind} and the source takes {source_input.kind}."
         )
     return name
 

@@ -106,8 +106,8 @@ def plugin_record(name: str | None, built_in: Collection[str]) -> str | dict[str
     """Return what a cache key holds of a requested representation: its name, and of a package's also the versions."""
     if name is None or name in built_in:
         return name
-    found = get_representation(name, built_in)
-    return {"name": name, "version": found.version, "package": describe_origin(_entries(frozenset(built_in))[name])}
+    plugin = get_representation(name, built_in)
+    return {"name": name, "version": plugin.version, "package": describe_origin(_entries(frozenset(built_in))[name])}
 
 
 def plugin_pieces(found: Representation, sample: np.ndarray, options: Mapping[str, Any]) -> list[Any]:

@@ -3,8 +3,6 @@
 import functools
 import math
 from fractions import Fraction
-from functools import lru_cache
-from math import gcd
 from typing import Literal
 
 import numpy as np
@@ -282,7 +280,7 @@ def _resample_poly(waveform: np.ndarray, up: int, down: int, padding: str) -> np
     """
     from scipy.signal import resample_poly
 
-    divisor = gcd(up, down)
+    divisor = math.gcd(up, down)
     larger = max(up, down) // divisor
     if larger == 1:
         return waveform.copy()
@@ -292,7 +290,7 @@ def _resample_poly(waveform: np.ndarray, up: int, down: int, padding: str) -> np
     return resampled
 
 
-@lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=16)
 def _anti_aliasing_filter(larger: int) -> np.ndarray:
     """Return the filter of resample_poly for a reduced ratio whose larger number is given: (20 larger + 1,)."""
     from scipy.signal import firwin

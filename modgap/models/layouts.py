@@ -68,7 +68,7 @@ class ResizedImage:
 class FoldedSeries:
     """Layout of a series (C, length), which is folded into an image of one channel and resized.
 
-    The image is that of `modgap.inputs.representations.fold`.
+    The image is that of `modgap.inputs.representations.fold_series`.
 
     Attributes:
         series: Number of channels C and length of the series.

@@ -9,7 +9,7 @@ from modgap.targets.splits import stratified_keys
 __all__ = ["FOLDS", "held_out_mask", "repeated_folds", "stratified_folds"]
 
 FOLDS = 5
-"""Number of folds of every cross-validation."""
+"""Number of folds of a cross-validation, unless its caller says otherwise."""
 
 
 def stratified_folds(labels: np.ndarray, groups: np.ndarray | None, seed: int, n_folds: int = FOLDS) -> np.ndarray:

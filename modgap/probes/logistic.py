@@ -51,7 +51,7 @@ class LogisticPath:
         weights: Weights of the standardized features, shape (S, K, D).
         intercepts: Intercept of each class, shape (S, K).
         objective: C * sum of cross-entropies (nats) + 0.5 * ||W||^2, shape (S,); lower is a better fit.
-        converged: Whether a further step would gain at most `tolerance` of the objective, shape (S,).
+        converged: True where a further step would gain at most `tolerance` of the objective, shape (S,).
         evaluations: Number of passes over the samples for each strength, shape (S,). Passes for strengths in between
             are not included.
         mean: Mean of each feature, shape (D,).

@@ -62,7 +62,7 @@ def rank_within(
     if not seconds > 0:
         raise UsageError(f"The budget is {seconds / 60:g} minutes, but it must be positive.")
     sizes = _ladder(target, request)
-    kept, size = list(dict.fromkeys(sources)), sizes[0]
+    names, size = list(dict.fromkeys(sources)), sizes[0]
     began = clock()
     rounds: list[HalvingRound] = []
     costs = _Costs(2.0 if request.controls else 1.0)
@@ -70,7 +70,7 @@ def rank_within(
         is_last = size == sizes[-1]
         part = request if is_last else _cheap(request, size)
         round_began = clock()
-        ranking = rank_round(kept, part, "" if is_last and not rounds else f"round {len(rounds) + 1}: ")
+        ranking = rank_round(names, part, "" if is_last and not rounds else f"round {len(rounds) + 1}: ")
         now = clock()
         following = None
         if not is_last:
@@ -78,13 +78,13 @@ def rank_within(
             costs.add(ranking, size, now - round_began + ranking.cached_seconds)
             following = _following(_in_order(ranking), size, sizes, seconds - (now - began), costs)
         # Sources that failed stay: the last ranking says why, and on more samples they may succeed.
-        failed = [name for name in kept if name not in _in_order(ranking)]
+        failed = [name for name in names if name not in _in_order(ranking)]
         next_sources = [*(following[0] if following else _in_order(ranking)), *failed]
-        rounds.append(_record(ranking, kept, next_sources, size, now - round_began))
+        rounds.append(_record(ranking, names, next_sources, size, now - round_began))
         if following is None:
             complete = replace(request, by=ranking.by)
             return replace(ranking, request=complete, halving=Halving(seconds, tuple(rounds), sizes[-1]))
-        kept, size = next_sources, following[1]
+        names, size = next_sources, following[1]
 
 
 def _ladder(target: TargetRequest, request: RankRequest) -> list[int]:
@@ -145,8 +145,8 @@ class _Costs:
         # One round cannot tell the two parts apart, so that all of it counts for the samples.
         used = [1] if len(observed) == 1 else [0, 1]
         parts, _ = nnls(observed[:, used], observed[:, 2])
-        own = np.array([len(sources), self._work(sources, samples)])[used]
-        return float(own @ parts) * (self.factor if is_last else 1.0)
+        amounts = np.array([len(sources), self._work(sources, samples)])[used]
+        return float(amounts @ parts) * (self.factor if is_last else 1.0)
 
     def _work(self, names: Sequence[str], samples: int) -> float:
         return samples * sum(self.weights[name] for name in names)
@@ -167,23 +167,23 @@ def _following(
     n_kept = -(-len(ordered) // 2)
     while True:
         n_kept = max(FINALISTS, n_kept)
-        kept = ordered[:n_kept]
+        best = ordered[:n_kept]
         # The round of all samples is the last, and may take all of the time that is left.
-        if costs.expected(kept, larger[-1], is_last=True) <= left:
-            return kept, larger[-1]
+        if costs.expected(best, larger[-1], is_last=True) <= left:
+            return best, larger[-1]
         n_rounds = 1 + int(np.ceil(np.log2(n_kept / FINALISTS)))
-        fitting = [one for one in larger[:-1] if costs.expected(kept, one, is_last=False) <= left / n_rounds]
+        fitting = [one for one in larger[:-1] if costs.expected(best, one, is_last=False) <= left / n_rounds]
         if fitting:
-            return kept, fitting[-1]
+            return best, fitting[-1]
         if n_kept == FINALISTS:
             return None
         n_kept //= 2
 
 
-def _record(ranking: Ranking, sources: Sequence[str], kept: Sequence[str], size: int, seconds: float) -> HalvingRound:
+def _record(ranking: Ranking, sources: Sequence[str], later: Sequence[str], size: int, seconds: float) -> HalvingRound:
     table = ranking.tables[ranking.by]
     ordered = _in_order(ranking)
-    left_out = [name for name in ordered if name not in kept]
+    left_out = [name for name in ordered if name not in later]
     rows = {row.name: number for number, row in enumerate(ranking.rows)}
     first = table.first_source
     chances = {
@@ -191,9 +191,9 @@ def _record(ranking: Ranking, sources: Sequence[str], kept: Sequence[str], size:
         for name in left_out
         if name in rows and first is not None
     }
-    known = {name: chance for name, chance in chances.items() if np.isfinite(chance)}
-    closest = max(known, key=lambda name: known[name], default=None)
+    finite_chances = {name: chance for name, chance in chances.items() if np.isfinite(chance)}
+    closest = max(finite_chances, key=lambda name: finite_chances[name], default=None)
     samples = ranking.target.samples if ranking.target else size
     return HalvingRound(
-        samples, tuple(sources), tuple(left_out), seconds, closest, None if closest is None else known[closest]
+        samples, tuple(sources), tuple(left_out), seconds, closest, None if closest is None else finite_chances[closest]
     )

@@ -137,9 +137,9 @@ class ScoreJob:
         return _stored_failure(entry) or np.array(entry.arrays["values"])
 
     def _compute(self, outputs: SourceOutputs) -> np.ndarray:
-        own = read_surrogate_outputs(self.surrogate_key) if self.surrogate_key else None
-        if own is not None:
-            features, labels, error = own
+        surrogate = read_surrogate_outputs(self.surrogate_key) if self.surrogate_key else None
+        if surrogate is not None:
+            features, labels, error = surrogate
             properties = {**outputs.properties, "source_error": error}
             outputs = replace(outputs, surrogate=(features, labels), properties=properties)
         score = get_score(self.score)

@@ -204,10 +204,10 @@ def measure_layers(
     jobs = [LayersJob(name, plan.target, request, numbers) for name in sources]
     results_by_index = plan.backend.run(jobs, device=plan.device)
     outputs: dict[str, LayerOutputs | Failure] = {sources[index]: result for index, result in results_by_index}
-    found = {name: result for name, result in outputs.items() if isinstance(result, LayerOutputs)}
-    cached = sum(result.cached for result in found.values())
-    counts = {"layers": JobCounts(len(found) - cached, cached, len(outputs) - len(found))}
-    planned = [job for result in found.values() for key in result.keys for job in _jobs(key, plan)]
+    computed = {name: result for name, result in outputs.items() if isinstance(result, LayerOutputs)}
+    cached = sum(result.cached for result in computed.values())
+    counts = {"layers": JobCounts(len(computed) - cached, cached, len(outputs) - len(computed))}
+    planned = [job for result in computed.values() for key in result.keys for job in _jobs(key, plan)]
     results, counts["scores of layers"] = run_stage("scores of layers", planned, plan.backend, plan.monitor)
     curves = []
     for name in sources:
@@ -325,8 +325,8 @@ def choose_layer(errors: Sequence[SampleErrors], labels: np.ndarray, seed: int) 
 def _testable(errors: SampleErrors, labels: np.ndarray) -> np.ndarray:
     """Return the samples whose class has two samples or groups; none if there are not two such classes."""
     tested = errors.tested
-    kept = testable_samples(*_space_and_groups(errors, labels, tested))
-    tested = np.asarray(tested[kept])
+    positions = testable_samples(*_space_and_groups(errors, labels, tested))
+    tested = np.asarray(tested[positions])
     return tested if len(np.unique(labels[tested])) > 1 else tested[:0]
 
 

@@ -12,12 +12,13 @@ from modgap.errors import count, format_duration
 from modgap.jobs import Failure, failure_of, fix_threads, hold_device
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.jobs import decode_errors, error_arrays
-from modgap.ranking.plan import CONTROL_PREFIX, RankPlan
+from modgap.ranking.plan import RankPlan
 from modgap.ranking.scores import PILOT
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import run_stage
 from modgap.ranking.standings import compute_error_standings
 from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, JobCounts, Pilot, ScoreTable, SourceRow
+from modgap.sources import CONTROL_PREFIX
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
 from modgap.targets import TargetRequest
@@ -162,9 +163,9 @@ def run_pilot(
 
 def _pilot_table(rows: Sequence[SourceRow], by_row: Mapping[int, "PilotErrors | Failure"]) -> ScoreTable:
     """Return the table of the errors of all rows, with the reason where one could not be measured."""
-    found = {index: result for index, result in by_row.items() if not isinstance(result, Failure)}
-    errors = [found[index].errors if index in found else None for index in range(len(rows))]
-    more = {index: result.training_variance for index, result in found.items()}
+    measured = {index: result for index, result in by_row.items() if not isinstance(result, Failure)}
+    errors = [measured[index].errors if index in measured else None for index in range(len(rows))]
+    more = {index: result.training_variance for index, result in measured.items()}
     standings = compute_error_standings(PILOT, errors, more)
     failures = {index: result.reason for index, result in by_row.items() if isinstance(result, Failure)}
     reasons = tuple(failures.get(index, "") for index in range(len(rows)))

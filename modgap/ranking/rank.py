@@ -14,12 +14,7 @@ from modgap.ranking.halving import rank_within
 from modgap.ranking.jobs import ExtractJob, errors_by_score, results_by_row, score_jobs, score_table
 from modgap.ranking.layers import measure_layers
 from modgap.ranking.pilot import run_pilot
-from modgap.ranking.plan import (
-    CONTROL_PREFIX,
-    RankPlan,
-    RowName,
-    plan_ranking,
-)
+from modgap.ranking.plan import RankPlan, RowName, plan_ranking
 from modgap.ranking.report_details import ReportDetails, ReportDetailsJob, correct_p_values
 from modgap.ranking.source_outputs import load_source_outputs
 from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener, run_stage
@@ -35,6 +30,7 @@ from modgap.ranking.types import (
     SourceRow,
     TargetSummary,
 )
+from modgap.sources import CONTROL_PREFIX
 from modgap.targets import TargetRequest
 
 __all__ = ["count_permutations", "rank"]
@@ -169,8 +165,8 @@ def _compute_details(
     seed, errors = plan.request.samples.seed, plan.request.errors
     jobs = {index: ReportDetailsJob(source.key, seed, permutations, errors) for index, source in extracted.items()}
     by_job, counts = run_stage("report details", list(jobs.values()), plan.backend, plan.monitor)
-    found = {index: details for index, job in jobs.items() if isinstance(details := by_job[job], ReportDetails)}
-    return correct_p_values(found, {index for index in jobs if rows[index].kind == SOURCE}), counts
+    computed = {index: details for index, job in jobs.items() if isinstance(details := by_job[job], ReportDetails)}
+    return correct_p_values(computed, {index for index in jobs if rows[index].kind == SOURCE}), counts
 
 
 def count_permutations(rows: Sequence[RowName]) -> int:
@@ -185,8 +181,8 @@ def count_permutations(rows: Sequence[RowName]) -> int:
     return max(MIN_PERMUTATIONS, PERMUTATIONS_PER_SOURCE * n_sources - 1)
 
 
-def _tell_fitted_heads(results: Mapping[str, Extracted | Failure]) -> None:
-    """Log on which data a linear head was fitted for sources that have none."""
+def _warn_about_fitted_heads(results: Mapping[str, Extracted | Failure]) -> None:
+    """Warn that a linear head was fitted, and on which data, for sources that have none."""
     heads = {
         name: str(result.properties.get("head", ""))
         for name, result in results.items()
@@ -230,7 +226,7 @@ def _extract_all(plan: RankPlan) -> list[Extracted | Failure]:
         raw_values = [row.name for row in plan.rows if row.kind == RAW_VALUES]
         results |= dict(_extract_each([*controls, *raw_values], plan))
     plan.monitor.finish("features", FAILED, len(plan.rows) - len(results))
-    _tell_fitted_heads(results)
+    _warn_about_fitted_heads(results)
     return [results.get(row.name, Failure("It was not run, because its source failed.")) for row in plan.rows]
 
 
@@ -238,10 +234,10 @@ def _extract_each(names: Sequence[str], plan: RankPlan) -> Iterator[tuple[str, E
     jobs = [ExtractJob(name, plan.target, plan.pass_request(len(names))) for name in names]
     for index, result in plan.backend.run(jobs, device=plan.device):
         yield names[index], result
-        plan.monitor.finish("features", _outcome(result))
+        plan.monitor.finish("features", _ending(result))
 
 
-def _outcome(result: Extracted | Failure) -> str:
+def _ending(result: Extracted | Failure) -> str:
     if isinstance(result, Failure):
         return FAILED
     return CACHED if result.cached else COMPUTED

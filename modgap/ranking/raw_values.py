@@ -100,10 +100,10 @@ def nearest_neighbors(
     }
     units = np.unique(np.arange(len(labels)) if groups is None else groups, return_inverse=True)[1].ravel()
     n_left = len(labels) - int(np.bincount(units).max())
-    known = [k for k in NEIGHBORS if k <= n_left]
+    numbers = [k for k in NEIGHBORS if k <= n_left]
     errors = {
         (scale, k): float(np.average(_left_out_errors(scaled[scale][0], labels, units, k), weights=weights))
-        for scale, k in itertools.product(scaled, known)
+        for scale, k in itertools.product(scaled, numbers)
     }
     scale, k = min(errors, key=lambda option: errors[option]) if errors else ("as they are", 1)
     labeled, unlabeled = scaled[scale]

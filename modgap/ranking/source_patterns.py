@@ -85,10 +85,10 @@ def _expand_pattern(pattern: str) -> list[str]:
 
 
 def parse_layers(text: str) -> tuple[int, ...] | None:
-    """Return the numbers of layers in `all` (none for all) or `N,M,...`; they are counted from 1.
+    """Return the numbers of layers, from 1, in `N,M,...`; an empty tuple for `all`, and None for `last`.
 
     Raises:
-        UsageError: If the text is neither.
+        UsageError: If the text is none of these.
     """
     if text == "all":
         return ()

@@ -248,10 +248,9 @@ def read_progress(folder: Path) -> RunningJobs | None:
     if record.get("schema") != SCHEMA:
         return None
     try:
-        found = _Record.validate_python({**record, "is_alive": _is_locked(folder)})
+        return _Record.validate_python({**record, "is_alive": _is_locked(folder)})
     except (ValidationError, RecursionError):
         return None
-    return found
 
 
 def _is_locked(folder: Path) -> bool:

@@ -45,11 +45,11 @@ def _tested_weights(outputs: SourceOutputs, weight: str | None) -> np.ndarray:
     """Return the weight of each class (K,) among the samples that held-out errors are computed on."""
     groups = None if outputs.groups is None else group_numbers(outputs.groups, len(outputs))
     space = label_space(outputs.labels)
-    kept = testable_samples(space, groups)
-    if not len(kept):
+    testable = testable_samples(space, groups)
+    if not len(testable):
         return np.zeros(space.n_classes)
-    tested = space.subset(kept)
-    groups = None if groups is None else groups[kept]
+    tested = space.subset(testable)
+    groups = None if groups is None else groups[testable]
     weights = entry_weights(tested, groups, choose_weighting(weight, groups))
     return np.bincount(tested.labels, weights, minlength=space.n_classes)
 

@@ -258,8 +258,8 @@ def _is_timm_model(name: str) -> bool:
     """Return True if timm has a model of this name. Importing timm takes seconds, which only an error may cost."""
     import timm
 
-    known: bool = timm.is_model(name)
-    return known
+    is_model: bool = timm.is_model(name)
+    return is_model
 
 
 def _open_model_folder(files: ModelFiles, control_seed: int | None) -> SourceHandle:

@@ -66,7 +66,7 @@ class SourceInfo:
         input: Kind and size of its input, such as `image, 224 px`.
         license: License of the weights.
         weights: Origin of the weights, or the command that installs them.
-        is_installed: Whether the weights are on this machine.
+        is_installed: True if the weights are on this machine.
         surrogate: Target and split of labeled data of the source's modality. It is the default that stage 1 of a
             transfer aligns to. None if no such data is registered.
     """
@@ -108,7 +108,7 @@ class Source:
         model: The complete model, from a batch of its input to logits (B, classes).
         input: The source's preprocessing.
         class_names: Names of its classes, or their numbers; empty for a bare encoder, whose model returns features.
-        convolutional: Whether the model is convolutional throughout, so that it runs faster in channels-last layout.
+        convolutional: True if the model is convolutional throughout, so that it runs faster in channels-last layout.
         split: Function that returns the model's parts.
         features: Function from a batch to pooled features (B, D), on which the head is a linear layer; for text, the
             mean over tokens.
@@ -139,7 +139,7 @@ class SourceHandle(Protocol):
 
         Args:
             input_size: Height and width of an image source's input in pixels; None for the source's default.
-            head: Whether a classification head is needed. Without it, a bare encoder is loaded as well.
+            head: True if a classification head is needed. Without it, a bare encoder is loaded as well.
 
         Raises:
             InputError: When the weights are missing or do not fit.

@@ -83,8 +83,8 @@ class EncoderEntry:
 
     Attributes:
         shape: Shape of the stem's output without the batch: (T, D), (D, H, W) or (H, W, D).
-        channels_last: Whether a map has the shape (H, W, D).
-        as_tokens: Whether a map is passed on as tokens (T, D), because the encoder is a transformer.
+        channels_last: True if a map has the shape (H, W, D).
+        as_tokens: True if a map is passed on as tokens (T, D), because the encoder is a transformer.
         extra_outputs: Further outputs of the stem, such as the grid's size; None if its output is a tensor.
     """
 

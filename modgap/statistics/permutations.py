@@ -60,14 +60,14 @@ def summarize_null(
 ) -> NullDistribution:
     """Summarize permuted values, of which the sequential rule uses those up to the tenth at or below the real value.
 
+    A permuted value that is not a number counts as one at or below the real value, so that it never lowers the
+    p-value, and not in the mean.
+
     Args:
         value: Value with the real labels.
         permuted: Value of each permutation, in the order of the permutations, at least one.
         requested: Number of permutations that would be drawn without the rule; None for all that are passed.
         sequential: False to use all permutations.
-
-    A permuted value that is not a number counts as one at or below the real value, so that it never lowers the
-    p-value, and not in the mean.
 
     Example:
         >>> summarize_null(0.25, [0.5, 0.75])
@@ -79,9 +79,9 @@ def summarize_null(
     if stopped:
         values = values[: at_most[STOP_AFTER - 1] + 1]
     p_value = STOP_AFTER / len(values) if stopped else (1 + len(at_most)) / (len(values) + 1)
-    known = values[np.isfinite(values)]
-    mean = float(known.mean()) if len(known) else np.nan
-    sd = float(known.std(ddof=1)) if len(known) > 1 else 0.0
+    finite = values[np.isfinite(values)]
+    mean = float(finite.mean()) if len(finite) else np.nan
+    sd = float(finite.std(ddof=1)) if len(finite) > 1 else 0.0
     return NullDistribution(mean, sd, min(1.0, p_value), len(values), requested or len(permuted))
 
 

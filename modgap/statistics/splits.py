@@ -180,12 +180,12 @@ def testable_samples(space: LabelSpace, groups: np.ndarray | None) -> np.ndarray
     """
     numbers = np.arange(len(space)) if groups is None else groups
     entry_samples = space.entry_samples
-    kept = np.ones(len(space), bool)
+    is_testable = np.ones(len(space), bool)
     while True:
-        in_use = kept[entry_samples]
+        in_use = is_testable[entry_samples]
         pairs = np.unique(np.stack([space.labels[in_use], numbers[entry_samples[in_use]]], axis=1), axis=0)
         n_units = np.bincount(pairs[:, 0], minlength=space.n_classes)
         too_few = (n_units < 2)[space.labels] & in_use
         if not too_few.any():
-            return row_numbers(len(kept)) if kept.all() else np.flatnonzero(kept)
-        kept[entry_samples[too_few]] = False
+            return row_numbers(len(is_testable)) if is_testable.all() else np.flatnonzero(is_testable)
+        is_testable[entry_samples[too_few]] = False

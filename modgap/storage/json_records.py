@@ -122,10 +122,10 @@ def parse_record(text: str) -> tuple[Any, bool]:
         DigestError: When it does not fit its checksum.
     """
     record = parse_json(text)
-    found = DIGEST_AT_END.search(text)
-    if found is None or not isinstance(record, dict):
+    match = DIGEST_AT_END.search(text)
+    if match is None or not isinstance(record, dict):
         return record, False
-    if _digest(f"{text[: found.start(1)]}{NO_DIGEST}{text[found.end(1) :]}") != found[1]:
+    if _digest(f"{text[: match.start(1)]}{NO_DIGEST}{text[match.end(1) :]}") != match[1]:
         raise DigestError
     return {name: value for name, value in record.items() if name != DIGEST}, True
 

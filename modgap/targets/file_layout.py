@@ -180,13 +180,13 @@ def _group_of(path: str, before: str, after: str) -> str:
     while at >= 0:
         rest = path[at + len(before) :]
         if after:
-            found, separator, _ = rest.partition(after)
+            group, separator, _ = rest.partition(after)
             complete = bool(separator)
         else:
             end = min((position for mark in ENDS if (position := rest.find(mark)) >= 0), default=len(rest))
-            found, complete = rest[:end], True
-        if complete and found and "/" not in found:
-            return found
+            group, complete = rest[:end], True
+        if complete and group and "/" not in group:
+            return group
         at = path.find(before, at + 1)
     return ""
 

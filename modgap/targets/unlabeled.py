@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -47,10 +48,9 @@ class UnlabeledSamples:
         """Return the number of samples."""
         return len(self.samples)
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        """Return one sample."""
-        sample: np.ndarray = self.samples[index]
-        return sample
+    def __getitem__(self, index: int) -> Any:
+        """Return one sample: an array or a string."""
+        return self.samples[index]
 
 
 def read_unlabeled(

@@ -33,31 +33,31 @@ def check_representation(representation: str | Representation) -> None:
     Raises:
         AssertionError: If the representation breaks one of these rules.
     """
-    found = get_representation(representation, BUILT_IN) if isinstance(representation, str) else representation
+    checked = get_representation(representation, BUILT_IN) if isinstance(representation, str) else representation
     for field in ("name", "title", "reference"):
-        assert getattr(found, field).strip(), f"The {field} of the representation {found.name!r} is empty."
-    assert found.version >= 1, f"The version of {found.name} is {found.version}. Expected a number from 1 on."
-    assert found.samples in SHAPES, f"{found.name} takes samples of the unknown kind {found.samples!r}."
-    for shape in SHAPES[found.samples]:
-        _check_shape(found, shape)
+        assert getattr(checked, field).strip(), f"The {field} of the representation {checked.name!r} is empty."
+    assert checked.version >= 1, f"The version of {checked.name} is {checked.version}. Expected a number from 1 on."
+    assert checked.samples in SHAPES, f"{checked.name} takes samples of the unknown kind {checked.samples!r}."
+    for shape in SHAPES[checked.samples]:
+        _check_shape(checked, shape)
 
 
-def _check_shape(found: Representation, shape: tuple[int, ...]) -> None:
+def _check_shape(checked: Representation, shape: tuple[int, ...]) -> None:
     rng = np.random.default_rng(0)
     sample, other = rng.standard_normal((2, *shape)).astype(np.float32)
-    has_rate = found.samples in ("series", "audio")
-    rates = Rates(SAMPLE_RATE if has_rate else None, SOURCE_RATE if found.source == "audio" else None)
+    has_rate = checked.samples in ("series", "audio")
+    rates = Rates(SAMPLE_RATE if has_rate else None, SOURCE_RATE if checked.source == "audio" else None)
     before = sample.copy()
-    first, again, others = (_pieces(found, one, rates) for one in (sample, before, other))
-    assert _equal(first, again), f"{found.name} makes other pieces of the same sample the second time."
-    assert not _equal(first, others), f"{found.name} makes the same pieces of different samples of shape {shape}."
-    found.convert(sample, rates)
-    assert np.array_equal(sample, before), f"{found.name} changes the sample that it is given."
+    first, again, others = (_pieces(checked, one, rates) for one in (sample, before, other))
+    assert _equal(first, again), f"{checked.name} makes other pieces of the same sample the second time."
+    assert not _equal(first, others), f"{checked.name} makes the same pieces of different samples of shape {shape}."
+    checked.convert(sample, rates)
+    assert np.array_equal(sample, before), f"{checked.name} changes the sample that it is given."
 
 
-def _pieces(found: Representation, sample: np.ndarray, rates: Rates) -> list[Any]:
+def _pieces(checked: Representation, sample: np.ndarray, rates: Rates) -> list[Any]:
     try:
-        return plugin_pieces(found, sample, {"rate": rates.samples, "source_rate": rates.source})
+        return plugin_pieces(checked, sample, {"rate": rates.samples, "source_rate": rates.source})
     except InputError as error:
         raise AssertionError(str(error)) from error
 

@@ -1,1 +1,1 @@
-"""Training on target data: MoNA, its baselines, and what they are made of."""
+"""Training on target data: MoNA and other methods, models that are fitted instead, and trained models to use."""

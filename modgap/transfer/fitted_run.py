@@ -81,7 +81,7 @@ def train_fitted(request: TrainRequest, folder: Path, *, resume: bool = False, p
             return run
         write_record(run.folder, run.record)
         fitted, compared = _fit_best(candidates, data, form, request, progress)
-        return _test(run, request, data, fitted, compared, time.perf_counter() - began)
+        return _write_result(run, request, data, fitted, compared, time.perf_counter() - began)
 
 
 def _refuse_settings(request: TrainRequest) -> None:
@@ -90,8 +90,8 @@ def _refuse_settings(request: TrainRequest) -> None:
         raise UsageError("Baselines and linear probes are fitted in one process. Start it without torchrun.")
     if request.overrides:
         raise UsageError("Baselines and linear probes have no `settings`. Leave them out, or choose another `method`.")
-    given = {"source": request.source, "weights": request.weights, "input_size": request.samples.input_size}
-    names = [name for name, value in given.items() if value]
+    arguments = {"source": request.source, "weights": request.weights, "input_size": request.samples.input_size}
+    names = [name for name, value in arguments.items() if value]
     if is_baseline(request.method) and names:
         raise UsageError(
             f"A baseline is fitted without a source, and has no `{names[0]}`. Leave it out, or choose another `method`."
@@ -194,7 +194,7 @@ def _fit_best(
     return best, compared
 
 
-def _test(
+def _write_result(
     run: Run,
     request: TrainRequest,
     data: TargetData,

@@ -164,18 +164,18 @@ def short_fine_tuning(
 
 def _errors_after_training(request: TrainRequest, source: Source, data: TargetData) -> np.ndarray:
     """Return the 0-1 error of each test sample after the last epoch; 1 if the loss became NaN or infinite."""
-    found: list[np.ndarray] = []
+    errors: list[np.ndarray] = []
 
     def watch(_epoch: int, model: TargetModel, evaluator: Evaluator) -> None:
         per_sample = evaluator.metric(model, data.test, metric("0-1 error %")).per_sample
         assert per_sample is not None
-        found.append(per_sample / 100)
+        errors.append(per_sample / 100)
 
     try:
         train_in_memory(request, source, data, [PILOT_EPOCHS], watch)
     except NotFiniteError:
-        found.append(np.ones(len(data.test)))
-    return found[0]
+        errors.append(np.ones(len(data.test)))
+    return errors[0]
 
 
 def labeled_weights(data: TargetData, rows: np.ndarray, weight: str | None) -> np.ndarray:

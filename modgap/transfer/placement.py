@@ -1,4 +1,4 @@
-"""How a model computes: device, precision, TF32, compilation, dropout, and what saves memory."""
+"""How a model computes: device, precision, compilation, dropout, what saves memory, and several processes."""
 
 import contextlib
 import logging

@@ -282,8 +282,8 @@ def prepare_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> R
         )
     if is_extended:
         extended_from = [*(run.record.get("extended_from") or []), before["epochs"]]
-        kept = {name: value for name, value in run.record.items() if name != "answer"}
-        extended = {**kept, "recipe": record["recipe"], "extended_from": extended_from, "result": None}
+        without_answer = {name: value for name, value in run.record.items() if name != "answer"}
+        extended = {**without_answer, "recipe": record["recipe"], "extended_from": extended_from, "result": None}
         return Run(folder, extended, extended=True)
     return run
 

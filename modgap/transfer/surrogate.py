@@ -1,4 +1,4 @@
-"""Labeled surrogate data of the source's own modality, used by the alignment of stage 1 and by probes."""
+"""Labeled surrogate data of the source's own modality, used by objectives of training, by scores and by probes."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence

@@ -139,7 +139,7 @@ def run_sweep(
     has come. The test samples are used once, by the chosen model.
 
     Args:
-        request: What to train.
+        request: The request that all runs of the sweep share.
         folder: A new folder or, with `resume`, that of a sweep with the same request.
         sweep: Values to try.
         resume: Continue an interrupted sweep.

@@ -87,8 +87,8 @@ def call_with_parameters(model: nn.Module, parameters: Parameters, function: Cal
     Backward passes must be part of the function: gradient checkpointing repeats the forward pass in them, which needs
     the same parameters.
     """
-    own = dict(model.named_parameters())
-    replacements = {f"model.{name}": value for name, value in parameters.items() if own.get(name) is not value}
+    present = dict(model.named_parameters())
+    replacements = {f"model.{name}": value for name, value in parameters.items() if present.get(name) is not value}
     if not replacements:
         return function(model)
     return functional_call(_FunctionCaller(model), replacements, (function,))
@@ -107,8 +107,8 @@ def plain_gradients(
         tensors: Tensors to differentiate by.
         weights: Gradients by the values, of their shapes; None where there is one value, a number.
     """
-    found = torch.autograd.grad(values, tensors, weights, allow_unused=True, materialize_grads=True)
-    return tuple(gradient.detach() for gradient in found)
+    gradients = torch.autograd.grad(values, tensors, weights, allow_unused=True, materialize_grads=True)
+    return tuple(gradient.detach() for gradient in gradients)
 
 
 def _with_own_memory(gradients: Iterable[Tensor]) -> list[Tensor]:

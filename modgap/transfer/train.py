@@ -333,8 +333,8 @@ def train_in_memory(
         UsageError: When a setting is invalid.
         InputError: When a surrogate is missing, or the loss becomes NaN or infinite.
     """
-    kept = f"stage2.keep_epochs={sorted(epochs)}"
-    setup = set_up_training(replace(request, overrides=(*request.overrides, kept)), source, data)
+    override = f"stage2.keep_epochs={sorted(epochs)}"
+    setup = set_up_training(replace(request, overrides=(*request.overrides, override)), source, data)
     training = build_training(setup, RunFiles(lambda epoch, model: watch(epoch, model, training.evaluator)))
     run_training_loop(training)
 

@@ -242,8 +242,8 @@ def _parse(record: Mapping[str, Any], run: Mapping[str, Any], arrays: Mapping[st
         np.array(inputs["sd"], np.float64),
         stretched=inputs.get("stretched", False) is True,
     )
-    own = {name.removeprefix(TRANSFORM): array for name, array in arrays.items() if name.startswith(TRANSFORM)}
-    transforms = None if record["transforms"] is None else read_transforms(record["transforms"], own)
+    stored = {name.removeprefix(TRANSFORM): array for name, array in arrays.items() if name.startswith(TRANSFORM)}
+    transforms = None if record["transforms"] is None else read_transforms(record["transforms"], stored)
     scale = (arrays[MEAN], arrays[SD]) if MEAN in arrays else None
     if record["is_scaled"] != (scale is not None):
         raise ValueError(f"the scale of the outputs is missing in {INPUTS_FILE}")

@@ -362,16 +362,16 @@ def load_trained_model(
             machine and may not be downloaded.
     """
     check_minimum("batch_size", batch_size, 1)
-    given = expand_user(path)
-    if given.is_file():
+    location = expand_user(path)
+    if location.is_file():
         if epoch is not None:
             raise UsageError(
-                f"{given} has the weights of one epoch. Leave out the epoch, or pass the folder of the run."
+                f"{location} has the weights of one epoch. Leave out the epoch, or pass the folder of the run."
             )
-        run, state, arrays = read_model_file(given)
+        run, state, arrays = read_model_file(location)
         inputs = read_inputs(run, arrays)
     else:
-        run = open_run(given)
+        run = open_run(location)
         state = load_tensors(_weights_file(run, epoch))
         inputs = read_inputs(run)
     record = run.record
@@ -386,7 +386,7 @@ def load_trained_model(
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise InputError(f"The weights in {given} do not match the source and the record of the run.") from error
+        raise InputError(f"The weights in {location} do not match the source and the record of the run.") from error
     chosen = choose_device(device)
     dtype = torch.float64 if record["recipe"]["precision"] == "float64" else torch.float32
     size = batch_size or int(record["recipe"]["stage2"]["batch_size"])

@@ -1,1 +1,1 @@
-"""HTML pages of result folders: rankings, discrepancies and distortions. Each page is one file without a network."""
+"""HTML pages of result folders: rankings, matrices, discrepancies, distortions and trained models, one file each."""

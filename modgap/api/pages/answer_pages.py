@@ -171,14 +171,14 @@ def _stage_curves(stage: str, log: Log, result: Mapping[str, Any] | None) -> Tab
     note = f"Curves go from epoch 1 to {len(lines)}. Each has an axis of its own, from its lowest to its highest value."
     if chosen:
         note += f" The dashed line is epoch {chosen}, whose weights were tested."
-    known = {name: values for name in names if (values := _known_values(name, lines))}
+    curves = {name: values for name in names if (values := _known_values(name, lines))}
     titles = {"stage1": "Learning curves of stage 1", "stage2": "Learning curves of stage 2"}
     return Table(
         ("quantity", "first", "lowest", "last"),
-        [(_label(name), *(f"{value:.4g}" for value in _extremes(values))) for name, values in known.items()],
+        [(_label(name), *(f"{value:.4g}" for value in _extremes(values))) for name, values in curves.items()],
         titles.get(stage, "Learning curves of the predictor"),
         note,
-        curves=[_curve(values, max(len(lines) - 1, 1), chosen) for values in known.values()],
+        curves=[_curve(values, max(len(lines) - 1, 1), chosen) for values in curves.values()],
     )
 
 

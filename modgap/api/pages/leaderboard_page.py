@@ -130,8 +130,8 @@ def _cells(measure: Mapping[str, Any], n_rows: int) -> list[list[dict[str, Any]]
     """Return text, frame and color of each cell of the first rows, for the template and for the script."""
     values, columns = measure["values"], []
     for target, higher_is_better in enumerate(measure["higher_is_better"]):
-        known = [row[target] for row in values if row[target] is not None]
-        low, high = min(known, default=0.0), max(known, default=0.0)
+        column_values = [row[target] for row in values if row[target] is not None]
+        low, high = min(column_values, default=0.0), max(column_values, default=0.0)
         column = [
             {
                 "text": format_value(row[target]),
@@ -153,8 +153,8 @@ def _share(value: float | None, low: float, high: float, higher_is_better: bool)
 
 
 def _sizes(sources: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, str]]:
-    known = [row["parameters"] for row in sources if row["parameters"]]
-    return [(low, high, label) for low, high, label in SIZES if any(low <= size < high for size in known)]
+    parameters = [row["parameters"] for row in sources if row["parameters"]]
+    return [(low, high, label) for low, high, label in SIZES if any(low <= size < high for size in parameters)]
 
 
 def _kind_filters(sources: Sequence[Mapping[str, Any]], targets: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
@@ -213,10 +213,10 @@ def _agreement(one: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _agreement_summary(agreement: Sequence[Mapping[str, Any]]) -> str:
-    known = [one for one in agreement if one["tau"] is not None]
-    if not known:
+    comparable = [one for one in agreement if one["tau"] is not None]
+    if not comparable:
         return "there is none to compare"
-    best = max(known, key=lambda one: one["tau"])
+    best = max(comparable, key=lambda one: one["tau"])
     return f"{score_label(best['score'])} most of all (Kendall's tau {format_value(best['tau'])})"
 
 

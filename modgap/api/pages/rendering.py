@@ -74,11 +74,11 @@ def drawn_table(table: Table) -> dict[str, Any]:
 
 def _drawn_mark(mark: Mark, scale: Scale) -> dict[str, Any]:
     low, high = mark.interval or (None, None)
-    known = low is not None and high is not None
+    has_interval = low is not None and high is not None
     return {
         "position": scale.percent(mark.value),
-        "low": scale.percent(low) if known and low is not None else None,
-        "high": scale.percent(high) if known and high is not None else None,
+        "low": scale.percent(low) if has_interval and low is not None else None,
+        "high": scale.percent(high) if has_interval and high is not None else None,
         "level": None if mark.level is None else scale.percent(mark.level),
         "is_reference": mark.is_reference,
         "is_open": mark.is_open,

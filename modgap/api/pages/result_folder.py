@@ -10,7 +10,6 @@ from modgap.discrepancy import report as discrepancy_report
 from modgap.distortion import report as distortion_report
 from modgap.errors import InputError, visible_name
 from modgap.ranking import report as ranking_report
-from modgap.ranking.matrix import formats as matrix_folder
 from modgap.ranking.matrix import formats as matrix_formats
 from modgap.storage.digests import FILES, warn_without_digests
 from modgap.storage.json_records import read_json
@@ -44,7 +43,7 @@ class RecordKind:
 
 
 RANKING = RecordKind(
-    "ranking", "ranking.json", ranking_report.SCHEMA, "rank", ("--target", "digits", "--sources", "vit-fashion")
+    "ranking", ranking_report.RECORD, ranking_report.SCHEMA, "rank", ("--target", "digits", "--sources", "vit-fashion")
 )
 DISCREPANCY = RecordKind(
     "discrepancy",
@@ -54,7 +53,7 @@ DISCREPANCY = RecordKind(
     ("--source", "vit-fashion", "--target", "digits"),
 )
 DISTORTION = RecordKind(
-    "distortion", "distortion.json", distortion_report.SCHEMA, "distortion", ("--source", "vit-fashion")
+    "distortion", distortion_report.RECORD, distortion_report.SCHEMA, "distortion", ("--source", "vit-fashion")
 )
 RUN = RecordKind(
     "run",
@@ -65,7 +64,7 @@ RUN = RecordKind(
 )
 MATRIX = RecordKind(
     "matrix",
-    matrix_folder.RECORD,
+    matrix_formats.RECORD,
     matrix_formats.SCHEMA,
     "rank",
     ("--target", "digits", "--target", "wine", "--sources", "vit-fashion"),

@@ -1,1 +1,1 @@
-"""Rankings of many sources for many targets, as independent jobs that any number of workers share."""
+"""Rankings of many sources for many targets: one list of independent jobs, and the matrix of their results."""

@@ -142,7 +142,7 @@ def write_results(matrix: Matrix, rankings: Mapping[str, Ranking], targets: Sequ
     Args:
         matrix: The matrix.
         rankings: Rankings by target.
-        targets: All targets of the plan, whose order numbers the folders.
+        targets: Names of all requested targets, whose order numbers the folders.
         folder: An existing folder.
 
     Returns:
@@ -157,9 +157,9 @@ def write_results(matrix: Matrix, rankings: Mapping[str, Ranking], targets: Sequ
         for number, target in enumerate(targets, start=1):
             if target not in rankings:
                 continue
-            own = folder / f"{number:03}-{_file_name(target)}"
-            own.mkdir(exist_ok=True)
-            written += write_ranking(rankings[target], own)
+            subfolder = folder / f"{number:03}-{_file_name(target)}"
+            subfolder.mkdir(exist_ok=True)
+            written += write_ranking(rankings[target], subfolder)
     return written
 
 

@@ -115,8 +115,8 @@ def compare_over_targets(sources: Sequence[str], ranks: np.ndarray) -> tuple[lis
 
 def _ranks_left(ranks: np.ndarray) -> np.ndarray:
     """Return the mean of the ranks that sources without a value share on each target, shape (T,)."""
-    known = np.isfinite(ranks).sum(axis=0)
-    mean: np.ndarray = (known + 1 + len(ranks)) / 2
+    n_ranked = np.isfinite(ranks).sum(axis=0)
+    mean: np.ndarray = (n_ranked + 1 + len(ranks)) / 2
     return mean
 
 
@@ -175,5 +175,5 @@ def _agreement(name: str, reference: np.ndarray, ranks: np.ndarray) -> Agreement
         if both.sum() >= 2:
             same_first += bool((one[both].min() == one[both])[other[both].argmin()])
             taus.append(stats.kendalltau(one[both], other[both]).statistic)
-    known = np.array(taus)[np.isfinite(taus)]
-    return Agreement(name, float(known.mean()) if len(known) else float("nan"), same_first, len(taus))
+    defined = np.array(taus)[np.isfinite(taus)]
+    return Agreement(name, float(defined.mean()) if len(defined) else float("nan"), same_first, len(taus))

@@ -154,7 +154,7 @@ def image_audio_source(
         kind: Kind of the input, `image` or `audio`.
         family: Family of the model; `encoder` for a model without a head.
         input_size: Height and width of images in pixels; None for the model's default.
-        pooler: Whether the weights contain those of the model's pooler.
+        pooler: True if the weights contain those of the model's pooler.
 
     Raises:
         InputError: When the preprocessing cannot be read.

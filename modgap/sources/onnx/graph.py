@@ -175,8 +175,8 @@ def read_graph(path: Path) -> Any:
     _expand_gelu(graph)
     _lower_version(model)
     _drop_allowzero(graph, path)
-    known = {tensor.name for tensor in graph.initializer}
-    inputs = [value for value in graph.input if value.name not in known]
+    initialized = {tensor.name for tensor in graph.initializer}
+    inputs = [value for value in graph.input if value.name not in initialized]
     if len(inputs) != 1 or not graph.output:
         raise InputError(f"{path} has {len(inputs)} inputs and {len(graph.output)} outputs. Expected one input.")
     del graph.input[:]
@@ -287,7 +287,7 @@ def with_shapes(model: Any, shape: tuple[int, ...], path: Path) -> Any:
     tensor = model.graph.input[0].type.tensor_type
     rank = len(tensor.shape.dim)
     sizes = [dim.dim_value for dim in tensor.shape.dim[1:]]
-    if rank != len(shape) + 1 or any(own > 0 and own != size for own, size in zip(sizes, shape, strict=True)):
+    if rank != len(shape) + 1 or any(stated > 0 and stated != size for stated, size in zip(sizes, shape, strict=True)):
         raise InputError(
             f"The input of {path} has the shape {tuple(sizes)} without the batch, 0 for any size, but its description "
             f"stands for {shape}."
@@ -351,9 +351,9 @@ def _padded(graph: Any, node: Any, before: list[int], after: list[int]) -> list[
     fill = numpy_helper.from_array(np.array(0 if node.op_type == "Conv" else -np.inf, np.float32), f"{name}/fill")
     graph.initializer.extend([pads, fill])
     padding = helper.make_node("Pad", [node.input[0], pads.name, fill.name], [name], f"{name}/node", mode="constant")
-    kept = [attribute for attribute in node.attribute if attribute.name != "auto_pad"]
+    others = [attribute for attribute in node.attribute if attribute.name != "auto_pad"]
     del node.attribute[:]
-    node.attribute.extend(kept)
+    node.attribute.extend(others)
     node.input[0] = name
     return [padding, node]
 
@@ -416,10 +416,10 @@ def cut_graph(model: Any, start: str | None, stop: str) -> Any:
     nodes = _needed_nodes(graph, stop, start)
     used = {name for node in nodes for name in node.input}
     initializers = [tensor for tensor in graph.initializer if tensor.name in used]
-    known = {value.name: value for value in (*graph.value_info, *graph.input, *graph.output)}
+    infos = {value.name: value for value in (*graph.value_info, *graph.input, *graph.output)}
 
     def info(name: str) -> Any:
-        return known.get(name) or helper.make_empty_tensor_value_info(name)
+        return infos.get(name) or helper.make_empty_tensor_value_info(name)
 
     source = graph.input[0] if start is None else info(start)
     part = helper.make_graph(nodes, graph.name or "part", [source], [info(stop)], initializers)

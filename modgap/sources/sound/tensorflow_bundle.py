@@ -159,9 +159,9 @@ def _entry(message: bytes) -> Entry | None:
         raise ValueError("a shape is damaged")
     lengths = [dict(_fields(value)).get(LENGTH_FIELD, 0) for number, value in _fields(shape)
                if number == DIMENSION_FIELD and isinstance(value, bytes)]  # fmt: skip
-    places = [fields.get(OFFSET_FIELD, 0), fields.get(SIZE_FIELD, 0), *lengths]
-    numbers = [place for place in places if isinstance(place, int)]
-    if len(numbers) < len(places):
+    values = [fields.get(OFFSET_FIELD, 0), fields.get(SIZE_FIELD, 0), *lengths]
+    numbers = [value for value in values if isinstance(value, int)]
+    if len(numbers) < len(values):
         raise ValueError("the place of a tensor is damaged")
     return tuple(numbers[2:]), numbers[0], numbers[1]
 

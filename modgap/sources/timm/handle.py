@@ -160,7 +160,7 @@ def build_source(
     Args:
         architecture: Name of the model in timm, with or without a tag.
         input_size: Height and width of the input in pixels; None for the model's default.
-        head: Whether a classification head is needed.
+        head: True if a classification head is needed.
         fill: Function that loads weights into the model; None leaves them random.
         options: Further arguments of `timm.create_model`.
 

@@ -122,10 +122,10 @@ def _check_languages(languages: tuple[str, ...], program: Path) -> tuple[str, ..
     Names that are not those of files, such as fr-fr, are languages too, but have the same voice in all variants.
     """
     lines = run_program([str(program), "--voices"]).decode(errors="replace").splitlines()[1:]
-    known = {fields[4].rpartition("/")[2] for line in lines if len(fields := line.split()) > 4}
+    voices = {fields[4].rpartition("/")[2] for line in lines if len(fields := line.split()) > 4}
     for language in languages:
-        if language not in known:
-            raise unknown_name("language", language, known)
+        if language not in voices:
+            raise unknown_name("language", language, voices)
     return languages
 
 

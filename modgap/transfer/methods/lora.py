@@ -49,9 +49,9 @@ def add_low_rank_changes(model: TargetModel, settings: FullStage) -> None:
     chosen = [name for name in layers if not settings.lora_targets or _has_name(name, settings.lora_targets)]
     if not chosen:
         endings = sorted({name.rpartition(".")[2] for name in layers})
-        known = ", ".join(endings[:MOST_NAMED]) or "no linear or convolutional layers"
+        choices = ", ".join(endings[:MOST_NAMED]) or "no linear or convolutional layers"
         raise UsageError(
-            f"No layer of the encoder is named {' or '.join(settings.lora_targets) or 'for lora'}. It has {known}. "
+            f"No layer of the encoder is named {' or '.join(settings.lora_targets) or 'for lora'}. It has {choices}. "
             "Set stage2.lora_targets to some of them."
         )
     config = peft.LoraConfig(
