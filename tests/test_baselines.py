@@ -22,6 +22,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from modgap.baselines import BASELINE_ORDER, baseline_names, get_baseline
 from modgap.baselines.baseline import Baseline, FittedBaseline, SampleForm, Truth, fit_baseline, restore_baseline
 from modgap.baselines.fields import PATCH, _patches
+from modgap.baselines.residual_network import _standardized
 from modgap.errors import InputError, UsageError
 from modgap.models import Output
 from modgap.probes.ridge import fit_ridge
@@ -340,6 +341,13 @@ def test_the_setting_has_the_lowest_error_of_cross_validation_with_whole_groups(
     model = fit_baseline(get_baseline("linear"), samples, form("series", (1, 12)), known)
     assert model.error == min(errors.values())
     assert (model.features, model.setting) == min(errors, key=lambda option: errors[option])
+
+
+def test_images_have_their_channels_first_in_memory() -> None:
+    """Pictures have them last; the network's gradient then wrote outside of its memory, in torch itself."""
+    images = np.zeros((4, 6, 5, 3)).transpose(0, 3, 1, 2)
+    assert not images.flags.c_contiguous
+    assert _standardized(images, np.zeros(3), np.ones(3)).is_contiguous()
 
 
 def test_a_class_without_training_samples_is_never_predicted() -> None:

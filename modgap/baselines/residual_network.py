@@ -107,8 +107,9 @@ class ResidualNetwork(Part):
 
 
 def _standardized(values: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> Tensor:
+    """Return standardized images with the channels first in memory too, since torch crashes on others (2.13, CPU)."""
     standardized = (values - mean[:, None, None]) / scale[:, None, None]
-    return torch.from_numpy(np.asarray(standardized, np.float32))
+    return torch.from_numpy(np.ascontiguousarray(standardized, np.float32))
 
 
 def _fit_network(values: np.ndarray, truth: Truth, seed: int) -> list[Part]:
