@@ -86,7 +86,9 @@ def test_the_command_predicts_reports_and_compares(run: Run, tables: Path) -> No
     )
     assert (tables / "p.csv").read_text().startswith("sample,predicted,p(x),p(y),p(z)\n0,x,")
     assert invoke("report", run.folder).returncode == 0
-    assert "Baselines that were compared" in (run.folder / "report.html").read_text()
+    page = (run.folder / "report.html").read_text()
+    assert "Baselines that were compared" in page
+    assert '<th scope="col" class="num">cross-validated error</th>' in page
     arguments = ("--target", tables / "flowers.csv", "--kind", "table", "--group", "person", "--out", tables / "linear")
     assert invoke("train", "--method", "baseline:linear", *arguments, "--quiet").returncode == 0
     compared = invoke("compare", run.folder, tables / "linear").stdout

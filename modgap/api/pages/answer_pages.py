@@ -212,7 +212,7 @@ def _run_definitions(log: Log) -> list[tuple[str, str]]:
     curves = [(LABELS[name], text) for name, text in RUN_DEFINITIONS.items() if name in present]
     test = (
         "Test",
-        "The test samples were used once, after the epoch was chosen. The interval is a bootstrap over the test "
+        "The test samples were used once, after the model was chosen. The interval is a bootstrap over the test "
         "samples, or over their groups. It does not contain the spread of other seeds.",
     )
     return [test, *curves]
