@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 from modgap.errors import unknown_name
-from modgap.process.installed_packages import BUILT_IN, describe_origin, plugin_entries, usable_plugins
+from modgap.process.installed_packages import BUILT_IN, check_plugin, describe_origin, plugin_entries, usable_plugins
 
 if TYPE_CHECKING:
     from modgap.baselines.baseline import Baseline
@@ -57,11 +57,7 @@ def _check(name: str, plugin: Any) -> "Baseline":
     """Return a plug-in if it is a baseline of its entry point's name."""
     from modgap.baselines.baseline import Baseline
 
-    if not isinstance(plugin, Baseline):
-        raise TypeError(f"it is a {type(plugin).__name__}, not a Baseline")
-    if plugin.name != name:
-        raise ValueError(f"its name is {plugin.name!r}, unlike that of its entry point")
-    return plugin
+    return check_plugin(name, plugin, Baseline)
 
 
 def baseline_origin(name: str) -> str:

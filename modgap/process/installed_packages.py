@@ -14,13 +14,14 @@ from collections.abc import Callable, Collection, Iterator
 from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from modgap.errors import InputError
 
 __all__ = [
     "BUILT_IN",
     "PACKAGE_NAME",
+    "check_plugin",
     "describe_origin",
     "entry_points",
     "find_package_folder",
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 log = logging.getLogger("modgap")
+
+Plugin = TypeVar("Plugin")
 
 PACKAGE_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 """Pattern of the import name of a top-level package. A name with a dot would import the packages before the dot."""
@@ -173,6 +176,25 @@ def usable_plugins(
             log.warning("%s plug-in %s (%s) is broken and is skipped: %s", noun, name, entry.value, one_line(error))
             continue
         yield name, checked
+
+
+def check_plugin(name: str, plugin: Any, expected: type[Plugin]) -> Plugin:
+    """Return the object of an entry point if it has the expected class and the name of its entry point.
+
+    Args:
+        name: Name of the entry point.
+        plugin: The loaded object.
+        expected: Class whose objects have a `name`.
+
+    Raises:
+        TypeError: When it is of another class.
+        ValueError: When it has another name.
+    """
+    if not isinstance(plugin, expected):
+        raise TypeError(f"it is a {type(plugin).__name__}, not a {expected.__name__}")
+    if (stated := getattr(plugin, "name", None)) != name:
+        raise ValueError(f"its name is {stated!r}, unlike that of its entry point")
+    return plugin
 
 
 def one_line(error: BaseException) -> str:

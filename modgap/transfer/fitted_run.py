@@ -222,7 +222,7 @@ def _write_result(
         }
     )
     record = {**run.record, "fitted": plain_values({**described, "sources": sources, "compared": compared})}
-    answer = run_answer({**record, "result": result}, str(run.folder)).to_dict()
+    answer = run_answer({**record, "result": result}).to_dict()
     write_record(run.folder, {**record, "result": {**result, "seconds": round(seconds, 1)}, "answer": answer})
     return Run(run.folder, {**record, "result": result, "answer": answer})
 

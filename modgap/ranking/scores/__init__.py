@@ -11,7 +11,7 @@ from importlib.metadata import EntryPoint
 from typing import Any
 
 from modgap.errors import unknown_name
-from modgap.process.installed_packages import BUILT_IN, describe_origin, plugin_entries, usable_plugins
+from modgap.process.installed_packages import BUILT_IN, check_plugin, describe_origin, plugin_entries, usable_plugins
 from modgap.ranking.score import CLASSIFICATION, ERROR_RATE, MULTI_LABEL, REGRESSION, Score
 from modgap.ranking.score_order import SCORE_ORDER
 
@@ -67,11 +67,7 @@ def _declared() -> Iterator[Score]:
 
 def _check(name: str, plugin: Any) -> Score:
     """Return a plug-in if it is a score of its entry point's name."""
-    if not isinstance(plugin, Score):
-        raise TypeError(f"it is a {type(plugin).__name__}, not a Score")
-    if plugin.name != name:
-        raise ValueError(f"its name is {plugin.name!r}, unlike that of its entry point")
-    return plugin
+    return check_plugin(name, plugin, Score)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
 from modgap.errors import unknown_name
-from modgap.process.installed_packages import BUILT_IN, describe_origin, plugin_entries, usable_plugins
+from modgap.process.installed_packages import BUILT_IN, check_plugin, describe_origin, plugin_entries, usable_plugins
 
 if TYPE_CHECKING:
     from modgap.transfer.method import Method
@@ -52,11 +52,7 @@ def _check(name: str, plugin: Any) -> "Method":
     """Return a plug-in if it is a method of its entry point's name."""
     from modgap.transfer.method import Method
 
-    if not isinstance(plugin, Method):
-        raise TypeError(f"it is a {type(plugin).__name__}, not a Method")
-    if plugin.name != name:
-        raise ValueError(f"its name is {plugin.name!r}, unlike that of its entry point")
-    return plugin
+    return check_plugin(name, plugin, Method)
 
 
 def method_origin(name: str) -> str:
