@@ -25,6 +25,7 @@ __all__ = [
     "Truth",
     "all_samples",
     "cross_validate",
+    "distinct_values",
     "fit_baseline",
     "is_field",
     "restore_baseline",
@@ -384,7 +385,7 @@ def _fit(
     return part, baseline.predictor.fit(part(values), truth, seed)
 
 
-def _distinct_values(baseline: Baseline, samples: Samples, form: SampleForm) -> list[Values]:
+def distinct_values(baseline: Baseline, samples: Samples, form: SampleForm) -> list[Values]:
     """Return the values for each of the baseline's features, up to the first that equals an earlier one.
 
     Series that are standardized already, as those of archives often are, need no second comparison.
@@ -420,7 +421,7 @@ def fit_baseline(baseline: Baseline, samples: Samples, form: SampleForm, truth: 
     Raises:
         InputError: When a library is missing, or a sample has another form.
     """
-    values = _distinct_values(baseline, samples, form)
+    values = distinct_values(baseline, samples, form)
     with single_thread():
         return _fit_best(baseline, values, form, truth, seed)
 

@@ -24,6 +24,7 @@ __all__ = [
     "fit_to_shape",
     "raw_pieces",
     "read_target_data",
+    "sample_shape",
     "stack_pieces",
 ]
 
@@ -306,11 +307,10 @@ def read_target_data(
     if output.task == "classification":
         _check_classes(table, train, target.name)
     spec = target.manifest.input
-    length = _common_length(table, train, spec)
     if standardized:
-        transform = _fit_transform(table, train, spec, size, length)
+        transform = _fit_transform(table, train, spec, size, _common_length(table, train, spec))
     else:
-        transform = _identity_transform(table, train, spec, length)
+        transform = _identity_transform(table, train, spec)
     data = TargetData(target, table, transform, output, train, validation, test, protocol)
     if output.task != "regression" or target.manifest.loss is not None or table.target_scale is not None:
         return data
@@ -368,16 +368,31 @@ def _fit_transform(
     return InputTransform(spec, tuple(shape), mean, np.where(sd > 0, sd, 1), length is not None)
 
 
-def _identity_transform(table: Table, train: np.ndarray, spec: InputSpec, length: int | None) -> InputTransform:
-    """Return the transform that leaves samples as they are, with the shape of the first training sample."""
+def sample_shape(table: Table, rows: np.ndarray, spec: InputSpec) -> tuple[int, ...]:
+    """Return the shape of a sample as it is, or of a frame of a video; of series that differ, that of the longest.
+
+    Args:
+        table: The samples.
+        rows: Numbers of those that a model is fitted to.
+        spec: Description of a sample.
+
+    Returns:
+        The shape, channels first. Empty for texts.
+    """
     if spec.kind == "text":
-        return InputTransform(spec, (), np.zeros(()), np.ones(()))
-    shape = np.shape(table.samples[int(train[0])])
-    if spec.kind == "video":
-        shape = shape[1:]
+        return ()
+    shape: tuple[int, ...] = np.shape(table.samples[int(rows[0])])
+    length = _common_length(table, rows, spec)
     if length is not None:
-        shape = (shape[0], length)
-    return InputTransform(spec, shape, np.zeros(shape[:1]), np.ones(shape[:1]), length is not None)
+        return (shape[0], length)
+    return shape[1:] if spec.kind == "video" else shape
+
+
+def _identity_transform(table: Table, train: np.ndarray, spec: InputSpec) -> InputTransform:
+    """Return the transform that leaves samples as they are, with the shape of a sample."""
+    shape = sample_shape(table, train, spec)
+    stretched = _common_length(table, train, spec) is not None
+    return InputTransform(spec, shape, np.zeros(shape[:1]), np.ones(shape[:1]), stretched)
 
 
 def _common_length(table: Table, train: np.ndarray, spec: InputSpec) -> int | None:
