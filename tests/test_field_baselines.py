@@ -114,7 +114,7 @@ def test_which_baselines_are_compared(tmp_path, monkeypatch):
     assert suitable(tmp_path, which="none") == []
     with pytest.raises(UsageError, match="baselines"):
         suitable(tmp_path, which="fast")
-    monkeypatch.setattr(field_baselines, "MEASURED_SAMPLES", 20)
+    monkeypatch.setattr("modgap.baselines.baseline.MEASURED_SAMPLES", 20)
     assert suitable(tmp_path, 1) == ["linear"], "as if each sample took a hundred times as long"
     assert suitable(tmp_path, 10_000) == ["linear", "neighbors", "extra-trees"], "a fifth of what many sources take"
 

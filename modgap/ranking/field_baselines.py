@@ -12,7 +12,7 @@ from modgap.errors import InputError, unknown_name
 from modgap.forward.inference_setup import LogitsRequest, samples_record, select_samples
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Failure, failure_of, fix_threads
-from modgap.ranking.cross_validation import assign_folds, prediction_error, repeated_errors
+from modgap.ranking.cross_validation import REPEATS, assign_folds, prediction_error, repeated_errors
 from modgap.ranking.score import CLASSIFICATION, ErrorOptions
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.standings import ScoredErrors, decode_errors, error_arrays
@@ -43,18 +43,10 @@ KIND = "baselines"
 """Kind of the cache entries of baselines."""
 VERSION = 1
 """Version of the cross-validation. It must be raised when the numbers change."""
-FEWEST_SECONDS = 10.0
 SHARE_OF_RANKING = 0.2
 SECONDS_PER_SAMPLE = 0.05
 """Quick baselines take at most ten seconds, or a fifth of what the passes of the sources take at so many seconds for a
 sample. The time is expected from the measured one of each baseline, so that every machine has the same rows."""
-MEASURED_SAMPLES = 2000
-MEASURED_SIZES = {"series": 150, "audio": 16_000}
-"""Samples, and values of a sample, with which the seconds of baselines were measured."""
-UNKNOWN_SECONDS = 10.0
-"""Seconds of a baseline that were not measured."""
-TIME_EXPONENT = 1.5
-"""Power of the number of samples with which the time of a baseline grows."""
 
 log = logging.getLogger("modgap")
 
@@ -76,6 +68,7 @@ def chosen_baselines(which: str, target: Target, table: Table, samples: SampleRe
         raise unknown_name("baselines", which, CHOICES)
     if which == NONE:
         return []
+    from modgap.baselines.baseline import QUICK_SECONDS, quick_baselines
     from modgap.transfer.fitted_run import is_table
 
     try:
@@ -90,33 +83,13 @@ def chosen_baselines(which: str, target: Target, table: Table, samples: SampleRe
     ]
     if which == ALL:
         return [baseline.name for baseline in suitable]
-    allowed = max(FEWEST_SECONDS, SHARE_OF_RANKING * SECONDS_PER_SAMPLE * len(data.rows) * n_sources)
-    return _within(allowed, [baseline for baseline in suitable if baseline.is_quick], data)
-
-
-def _within(allowed: float, baselines: Sequence["Baseline"], data: "_Data") -> list[str]:
-    """Return the names of the quickest baselines that take so many seconds together, at least one, in their order."""
-    expected = {baseline.name: _expected_seconds(baseline, data) for baseline in baselines}
-    chosen: set[str] = set()
-    for name in sorted(expected, key=lambda name: expected[name]):
-        allowed -= expected[name]
-        if allowed >= 0 or not chosen:
-            chosen.add(name)
-    if left_out := [name for name in expected if name not in chosen]:
+    allowed = max(QUICK_SECONDS, SHARE_OF_RANKING * SECONDS_PER_SAMPLE * len(data.rows) * n_sources)
+    chosen = quick_baselines(suitable, data.form, len(data.rows), allowed, REPEATS)
+    if left_out := [one.name for one in suitable if one.is_quick and one not in chosen]:
         log.info(
             'Baselines that take more time are left out: %s. Pass `baselines="all"` for them too.', ", ".join(left_out)
         )
-    return [name for name in expected if name in chosen]
-
-
-def _expected_seconds(baseline: "Baseline", data: "_Data") -> float:
-    """Return about how many seconds all fits of a baseline take on one core, by those that were measured."""
-    measured = UNKNOWN_SECONDS if baseline.seconds is None else baseline.seconds
-    size = MEASURED_SIZES.get(data.form.spec.kind)
-    larger = max(1.0, float(np.prod(data.form.shape)) / size) if size else 1.0
-    # The measured time is that of six fits for each alternative of the features.
-    n_fits = (5 * len(baseline.features) + 20) / (6 * len(baseline.features))
-    return float(measured * larger * n_fits * (len(data.rows) / MEASURED_SAMPLES) ** TIME_EXPONENT)
+    return [baseline.name for baseline in chosen]
 
 
 @dataclass(frozen=True)
