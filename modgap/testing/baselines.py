@@ -63,7 +63,7 @@ def _data(kind: str, tasks: Sequence[str]) -> list[tuple[Sequence[Any], SampleFo
     for shape in (SHAPES[kind], *([COLUMNS] if kind == "series" else [])) if kind != "text" else ():
         values = rng.standard_normal((N_SAMPLES, *shape)).astype(np.float32)
         values += labels.reshape(-1, *(1 for _ in shape))
-        samples_by_shape.append((values, shape[1:] if kind == "video" else shape, shape == COLUMNS))
+        samples_by_shape.append((list(values), shape[1:] if kind == "video" else shape, shape == COLUMNS))
     truths = {
         "classification": [Truth(Output("classification", (N_CLASSES,)), labels)],
         "multi-label": [Truth(Output("multi-label", (N_CLASSES,)), np.eye(N_CLASSES, dtype=np.float32)[labels])],
@@ -78,7 +78,7 @@ def _data(kind: str, tasks: Sequence[str]) -> list[tuple[Sequence[Any], SampleFo
     if "regression" in tasks and kind in ("series", "image"):
         fields = rng.standard_normal((N_SAMPLES, 1, *SHAPES[kind][1:])).astype(np.float32)
         output = Output("regression", (1, *SHAPES[kind][1:]))
-        data.append((fields, SampleForm(spec, fields.shape[1:]), Truth(output, fields**2), False))
+        data.append((list(fields), SampleForm(spec, fields.shape[1:]), Truth(output, fields**2), False))
     return data
 
 
