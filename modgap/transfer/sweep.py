@@ -224,7 +224,7 @@ def _shared_settings(request: TrainRequest, sweep: Sweep, first: Settings) -> di
     settings: dict[str, Any] = plain_values(set_up_run(_with_settings(request, first))[1])
     for key in sweep.values:
         section, _, name = key.rpartition(".")
-        (settings["recipe"][section] if section else settings["recipe"]).pop(name)
+        (settings["recipe"][section] if section else settings["recipe"]).pop(name, None)
     return settings
 
 
