@@ -1,4 +1,4 @@
-"""Options of a training: class weights and label smoothing.
+"""Options of a training: class weights, label smoothing, weight decay and rates by parameter.
 
 Off by default, they leave every result and every record as it was.
 """
@@ -8,17 +8,20 @@ import pytest
 import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import BCEWithLogitsLoss, CrossEntropyLoss
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import modgap
 from modgap.errors import UsageError
 from modgap.sources import open_source
 from modgap.targets import named_manifest, open_target
+from modgap.transfer.loop import build_optimizer, run_training_loop
 from modgap.transfer.losses import loss
-from modgap.transfer.recipe import OPTIONS, STAGES, Recipe
+from modgap.transfer.methods.l2_sp import AnchoredObjective
+from modgap.transfer.recipe import OPTIONS, STAGES, EmbedderStage, FullStage, Recipe
 from modgap.transfer.train_request import TrainRequest, request_recipe
 from modgap.transfer.training_data import balanced_class_weights, read_target_data
 from tests.commands import run_in_process
-from tests.training import run, target_file, training_of
+from tests.training import run, target_file, training_of, weights
 
 SOURCE = "random:timm:test_efficientnet"
 SIZE = {"input_size": 32}
@@ -162,6 +165,8 @@ def test_weights_of_the_classes_lower_the_error_on_the_rare_one(uneven, tmp_path
         ("multi-label", ("label_smoothing=0.1",), "has several labels for each sample. Leave it out"),
         ("classification", ("class_weights=even",), "class_weights: Input should be 'balanced'"),
         ("classification", ("label_smoothing=1",), "label_smoothing: Input should be less than 1"),
+        ("classification", ("stage2.encoder_rate_factor=0",), "encoder_rate_factor: Input should be greater than 0"),
+        ("classification", ("stage1.encoder_rate_factor=0.1",), "Unknown setting 'stage1.encoder_rate_factor'"),
     ],
 )
 def test_refused_before_anything_is_written(tmp_path, task, settings, message):
@@ -192,6 +197,107 @@ def test_the_command_names_its_own_option(tmp_path):
     )
 
 
+# The optimizer
+
+
+def groups_of(optimizer, named):
+    """Names, weight decay and rate of each group."""
+    names = {id(value): name for name, value in named.items()}
+    return [
+        ([names[id(one)] for one in group["params"]], group["weight_decay"], group["lr"])
+        for group in optimizer.param_groups
+        if group["params"]
+    ]
+
+
+def test_without_options_all_parameters_are_one_group():
+    named = {name: torch.zeros(2, 2, requires_grad=True) for name in ("embedder.a", "encoder.b", "predictor.c")}
+    for kind in ("sgd", "adam", "adamw"):
+        optimizer = build_optimizer(named, FullStage(optimizer=kind, learning_rate=0.5, weight_decay=0.1))
+        assert groups_of(optimizer, named) == [(list(named), 0.1, 0.5)]
+
+
+def test_norms_and_biases_without_decay_and_rates_of_the_parts():
+    shapes = {
+        "embedder.proj.weight": (3, 2), "embedder.proj.bias": (3,), "encoder.norm.weight": (3,), "encoder.w": (3, 3),
+        "encoder.attention.bias": (1, 3), "predictor.weight": (2, 3), "predictor.scale": (),
+    }  # fmt: skip
+    named = {name: torch.zeros(shape, requires_grad=True) for name, shape in shapes.items()}
+    rates = {"embedder_rate_factor": 10, "encoder_rate_factor": 0.1}
+    settings = FullStage(learning_rate=0.5, weight_decay=0.2, decay_norms=False, **rates)
+    assert groups_of(build_optimizer(named, settings), named) == [
+        (["encoder.w"], 0.2, 0.05),
+        (["predictor.weight"], 0.2, 0.5),
+        (["embedder.proj.weight"], 0.2, 5.0),
+        (["encoder.norm.weight", "encoder.attention.bias"], 0, 0.05),
+        (["predictor.scale"], 0, 0.5),
+        (["embedder.proj.bias"], 0, 5.0),
+    ]
+    # A method may take the decay from further parameters.
+    groups = groups_of(build_optimizer(named, settings, {"encoder.w"}), named)
+    assert groups[2] == (["encoder.norm.weight", "encoder.w", "encoder.attention.bias"], 0, 0.05)
+    # In stage 1 a part has no rate of its own.
+    stage1 = build_optimizer(named, EmbedderStage(learning_rate=0.5, weight_decay=0.2, decay_norms=False))
+    assert [row[1:] for row in groups_of(stage1, named)] == [(0.2, 0.5), (0, 0.5)]
+
+
+def trained_in_memory(source, path, *settings):
+    """A training that has run, with its model and the weights after each update."""
+    data = read_target_data(open_target(str(path)))
+    training, steps = training_of("finetune", source, data, *settings), []
+    hook = register_optimizer_step_post_hook(lambda *_: steps.append(weights(training.model)))
+    start = weights(training.model)
+    try:
+        run_training_loop(training)
+    finally:
+        hook.remove()
+    return training, [start, *steps]
+
+
+def test_an_update_moves_each_part_by_its_rate(source, tmp_path):
+    path = target_file(tmp_path, "classification", samples=24)
+    settings = (
+        "stage2.optimizer=sgd", "stage2.momentum=0", "stage2.weight_decay=0", "stage2.epochs=1", "stage2.batch_size=99",
+        "stage2.warmup_epochs=0", "stage2.decay_epochs=none", "precision=float64", "stage2.gradient_clip=none",
+        "stage2.learning_rate=0.5",
+    )  # fmt: skip
+    factors = {"embedder": 4, "encoder": 0.25, "predictor": 1}
+    training, (start, plain) = trained_in_memory(source, path, *settings)
+    more = [f"stage2.{part}_rate_factor={factor}" for part, factor in factors.items()]
+    _, (_, changed) = trained_in_memory(source, path, *settings, *more)
+    moved = dict.fromkeys(factors, 0)
+    for name, _ in training.model.named_parameters():
+        part = name.partition(".")[0]
+        torch.testing.assert_close(changed[name] - start[name], factors[part] * (plain[name] - start[name]))
+        moved[part] += not torch.equal(plain[name], start[name])
+    assert min(moved.values()) > 0
+
+
+def test_the_penalty_of_l2_sp_has_the_rate_of_the_encoder(source, tmp_path):
+    data = read_target_data(open_target(str(target_file(tmp_path, "classification"))))
+    moves = []
+    for factor in (1, 0.25):
+        training = training_of("l2-sp", source, data, "stage2.anchor=2", f"stage2.encoder_rate_factor={factor}")
+        objective = AnchoredObjective(training, training.method.stages[0], 0)
+        name = next(iter(objective.anchors))
+        value = dict(training.model.named_parameters())[name]
+        with torch.no_grad():
+            value += 1
+            before = value.clone()
+            objective.before_step(0.1)
+        moves.append(before - value.detach())
+    torch.testing.assert_close(moves[0], torch.full_like(moves[0], 0.2), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(moves[1], moves[0] / 4, rtol=1e-4, atol=1e-6)
+
+
+def test_a_rate_of_a_part_that_is_not_trained_is_a_warning(tmp_path, caplog):
+    path = target_file(tmp_path, "classification", samples=24)
+    settings = ("stage2.epochs=1", "stage2.encoder_rate_factor=0.1", "stage2.predictor_rate_factor=0.1")
+    run(tmp_path / "run", "frozen", SOURCE, path, tmp_path, *settings, **SIZE)
+    warned = [record.message for record in caplog.records if "rate factor" in record.message]
+    assert warned == ["stage2 trains no parameter of the encoder, so its rate factor changes nothing."]
+
+
 # The record
 
 
@@ -205,9 +311,10 @@ def test_options_that_are_off_leave_no_trace_in_a_record(tmp_path):
     assert defaults == OPTIONS
     record = Recipe().to_record()
     assert not OPTIONS.keys() & {*record, *record["stage1"], *record["stage2"]}
-    on = Recipe(label_smoothing=0.1, class_weights="balanced")
+    on = Recipe(label_smoothing=0.1, class_weights="balanced", stage2=FullStage(decay_norms=False))
     record = on.to_record()
     assert (record["label_smoothing"], record["class_weights"]) == (0.1, "balanced")
+    assert OPTIONS.keys() & record["stage2"].keys() == {"decay_norms"}
     assert Recipe.model_validate(record) == on
     path = target_file(tmp_path, "classification", samples=24)
     arguments = (tmp_path / "run", "finetune", SOURCE, path, tmp_path, "stage2.epochs=1")

@@ -3,16 +3,17 @@
 import copy
 import logging
 import math
+import operator
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from modgap.errors import InputError, UsageError, count
 from modgap.models.normalization import hold_running_statistics, uses_batch_statistics
@@ -61,9 +62,7 @@ def run_training_loop(training: Training) -> Position:
     for number in range(position.stage, len(stages)):
         stage = stages[number]
         if training.processes.is_main:
-            _announce_stage(
-                stage.name, stage.n_epochs(training.recipe), training.model, stage.select_parameters(training.model)
-            )
+            _announce_stage(training, stage)
         stage_loop = _StageLoop(training, stage, number, run_log, optimizer_state)
         if position.stage < number:
             position = Position(number, total_updates=position.total_updates, log_bytes=run_log.size)
@@ -100,12 +99,7 @@ class _StageLoop:
         self.objective = stage.objective_class(training, stage, number)
         all_parameters = dict(training.model.named_parameters())
         self.parameters = {name: all_parameters[name] for name in stage.select_parameters(training.model)}
-        without_decay = self.objective.without_decay
-        self.optimizer = build_optimizer(
-            [value for name, value in self.parameters.items() if name not in without_decay],
-            self.settings,
-            [value for name, value in self.parameters.items() if name in without_decay],
-        )
+        self.optimizer = build_optimizer(self.parameters, self.settings, self.objective.without_decay)
         if optimizer_state:
             restore_optimizer(self.optimizer, optimizer_state)
         trains_all = stage.recipe_section == "stage2"
@@ -209,7 +203,7 @@ class _StageLoop:
         factor = learning_rate_factor(self.settings, epoch)
         rate = self.settings.learning_rate * factor
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate_factor"]
         self.objective.before_step(rate)
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -306,26 +300,39 @@ DROP_FACTOR = 0.2
 
 
 def build_optimizer(
-    parameters: Iterable[Tensor], settings: OptimizerSettings, undecayed: Iterable[Tensor] = ()
+    parameters: Mapping[str, Tensor], settings: OptimizerSettings, without_decay: Collection[str] = ()
 ) -> torch.optim.Optimizer:
     """Return the recipe's optimizer over some parameters, at its full learning rate.
 
+    Parameters of one weight decay and one factor of the learning rate are a group; those with weight decay come first.
+    The factor is the group's `rate_factor`.
+
     Args:
-        parameters: Parameters with weight decay.
+        parameters: Parameters by name.
         settings: Settings of the stage.
-        undecayed: Parameters without weight decay.
+        without_decay: Names of parameters without weight decay.
     """
-    groups: list[dict[str, Any]] = [{"params": list(parameters)}]
-    without_decay = list(undecayed)
-    if without_decay:
-        groups.append({"params": without_decay, "weight_decay": 0.0})
+    members: dict[tuple[bool, float], list[Tensor]] = {(False, 1.0): []}
+    for name, parameter in parameters.items():
+        undecayed = name in without_decay or (not settings.decay_norms and _is_norm_or_bias(name, parameter))
+        factor = float(getattr(settings, f"{name.partition('.')[0]}_rate_factor", 1))
+        members.setdefault((undecayed, factor), []).append(parameter)
     rate = settings.learning_rate
+    groups: list[dict[str, Any]] = [
+        {"params": values, "lr": rate * factor, "rate_factor": factor} | ({"weight_decay": 0.0} if undecayed else {})
+        for (undecayed, factor), values in sorted(members.items(), key=operator.itemgetter(0))
+    ]
     decay = settings.weight_decay
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, rate, momentum=settings.momentum, weight_decay=decay)
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, rate, settings.betas, weight_decay=decay)
     return torch.optim.Adam(groups, rate, settings.betas, weight_decay=decay)
+
+
+def _is_norm_or_bias(name: str, parameter: Tensor) -> bool:
+    """Return True for a bias, or a scale or shift of a norm, as timm tells them from weights."""
+    return parameter.ndim <= 1 or name.endswith(".bias")
 
 
 def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:
@@ -422,15 +429,16 @@ def summary_writer() -> Callable[[str], Any]:
     return writer
 
 
-def _announce_stage(name: str, epochs: int, model: nn.Module, trained: Collection[str]) -> None:
+def _announce_stage(training: Training, stage: Stage) -> None:
     """Log that a stage begins, because its preparation and its first epoch may take long.
 
-    Args:
-        name: Name of the stage.
-        epochs: Number of its epochs.
-        model: The model.
-        trained: Names of the parameters that the stage trains.
+    A warning names the rates of parts of the model that the stage does not train.
     """
-    names = set(trained)
-    n = sum(value.numel() for parameter, value in model.named_parameters() if parameter in names)
-    log.info("%s begins: %s, %s.", name, count(epochs, "epoch"), count(n, "trained parameter"))
+    names = set(stage.select_parameters(training.model))
+    n = sum(value.numel() for name, value in training.model.named_parameters() if name in names)
+    epochs = stage.n_epochs(training.recipe)
+    log.info("%s begins: %s, %s.", stage.name, count(epochs, "epoch"), count(n, "trained parameter"))
+    for part in ("embedder", "encoder", "predictor"):
+        is_trained = any(name.startswith(f"{part}.") for name in names)
+        if not is_trained and getattr(stage.settings(training.recipe), f"{part}_rate_factor", 1) != 1:
+            log.warning("%s trains no parameter of the %s, so its rate factor changes nothing.", stage.name, part)

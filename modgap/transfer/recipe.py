@@ -57,6 +57,9 @@ class OptimizerSettings(_Settings):
     gradient_clip: float | None = Field(
         default=None, gt=0, description="Largest norm of the gradient; a larger gradient is scaled down to it."
     )
+    decay_norms: bool = Field(
+        default=True, description="If false, the scales and shifts of norms and the biases have no weight decay."
+    )
 
 
 class EmbedderStage(OptimizerSettings):
@@ -140,6 +143,9 @@ class FullStage(OptimizerSettings):
         description="Names of the layers that are changed, such as qkv; all linear and ungrouped convolutional layers "
         "if empty.",
     )
+    embedder_rate_factor: float = Field(default=1, gt=0, description="Factor of the embedder's learning rate.")
+    encoder_rate_factor: float = Field(default=1, gt=0, description="Factor of the encoder's learning rate.")
+    predictor_rate_factor: float = Field(default=1, gt=0, description="Factor of the predictor's learning rate.")
     patience: int | None = Field(
         default=None, ge=1, description="Epochs without improvement after which training stops."
     )
@@ -211,6 +217,10 @@ class Recipe(_Settings):
 OPTIONS: Mapping[str, Any] = {
     "class_weights": None,
     "label_smoothing": 0,
+    "decay_norms": True,
+    "embedder_rate_factor": 1,
+    "encoder_rate_factor": 1,
+    "predictor_rate_factor": 1,
 }
 """Values of options that are off. The record of a run leaves these out, as earlier versions without the options did."""
 STAGES: dict[str, type[BaseModel]] = {"stage1": EmbedderStage, "stage2": FullStage}
