@@ -1,11 +1,14 @@
-"""Options of a training: class weights, label smoothing, weight decay and rates by parameter.
+"""Options of a training: class weights, label smoothing, weight decay and rates by parameter, averaged weights.
 
 Off by default, they leave every result and every record as it was.
 """
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import BCEWithLogitsLoss, CrossEntropyLoss
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -14,17 +17,21 @@ import modgap
 from modgap.errors import UsageError
 from modgap.sources import open_source
 from modgap.targets import named_manifest, open_target
-from modgap.transfer.loop import build_optimizer, run_training_loop
+from modgap.transfer import loop as loops
+from modgap.transfer.loop import average_weights, build_optimizer, run_training_loop
 from modgap.transfer.losses import loss
 from modgap.transfer.methods.l2_sp import AnchoredObjective
 from modgap.transfer.recipe import OPTIONS, STAGES, EmbedderStage, FullStage, Recipe
 from modgap.transfer.train_request import TrainRequest, request_recipe
+from modgap.transfer.trained_model import load_trained_model
 from modgap.transfer.training_data import balanced_class_weights, read_target_data
 from tests.commands import run_in_process
 from tests.training import run, target_file, training_of, weights
 
 SOURCE = "random:timm:test_efficientnet"
 SIZE = {"input_size": 32}
+SHORT = ("stage2.batch_size=8", "stage2.learning_rate=1e-3", "checkpoint_seconds=0", "stage2.decay_epochs=9")
+EMA = (*SHORT, "stage2.epochs=3", "stage2.ema_decay=0.8")
 COUNTS = (20, 9, 0, 3)
 """Training samples of each of four classes."""
 
@@ -165,6 +172,8 @@ def test_weights_of_the_classes_lower_the_error_on_the_rare_one(uneven, tmp_path
         ("multi-label", ("label_smoothing=0.1",), "has several labels for each sample. Leave it out"),
         ("classification", ("class_weights=even",), "class_weights: Input should be 'balanced'"),
         ("classification", ("label_smoothing=1",), "label_smoothing: Input should be less than 1"),
+        ("classification", ("stage2.ema_decay=1",), "ema_decay: Input should be less than 1"),
+        ("classification", ("stage2.ema_decay=0",), "ema_decay: Input should be greater than 0"),
         ("classification", ("stage2.encoder_rate_factor=0",), "encoder_rate_factor: Input should be greater than 0"),
         ("classification", ("stage1.encoder_rate_factor=0.1",), "Unknown setting 'stage1.encoder_rate_factor'"),
     ],
@@ -298,6 +307,126 @@ def test_a_rate_of_a_part_that_is_not_trained_is_a_warning(tmp_path, caplog):
     assert warned == ["stage2 trains no parameter of the encoder, so its rate factor changes nothing."]
 
 
+# Averaged weights
+
+
+def naive_average(steps, decay):
+    """The average of the weights over the updates, by plain loops in double precision; no state before the first."""
+    average = {name: value.double() for name, value in steps[0].items()}
+    for n, step in enumerate(steps[1:], start=2):
+        share = min(decay, n / (n + 9))
+        for name, value in step.items():
+            if value.is_floating_point():
+                average[name] = share * average[name] + (1 - share) * value.double()
+            else:
+                average[name] = value.double()
+    return average
+
+
+def assert_average(state, steps, decay=0.8):
+    expected = naive_average(steps, decay)
+    assert state.keys() == expected.keys()
+    for name, value in state.items():
+        torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_the_average_is_that_of_plain_loops_with_its_batch_statistics(source, tmp_path):
+    path = target_file(tmp_path, "classification")
+    settings = (*SHORT, "stage2.epochs=4", "stage2.choose=last", "stage2.learning_rate=1e-2")
+    plain, steps = trained_in_memory(source, path, *settings)
+    training, averaged_steps = trained_in_memory(source, path, *settings, "stage2.ema_decay=0.6")
+    # The average changes nothing of the training itself.
+    assert all(torch.equal(value, other[name]) for one, other in zip(steps, averaged_steps, strict=True)
+               for name, value in one.items())  # fmt: skip
+    state = training.model.state_dict()
+    # 0.6 is reached at the fourteenth update.
+    assert len(steps) - 1 > 14
+    assert_average(state, steps[1:], 0.6)
+    statistics = [name for name in state if name.endswith("running_var")]
+    assert any(not torch.allclose(state[name], plain.model.state_dict()[name]) for name in statistics)
+
+
+def test_indices_are_copied_and_not_averaged():
+    """The average of a whole number with itself could be rounded down."""
+    model = torch.nn.Linear(2, 1)
+    model.register_buffer("positions", torch.arange(50))
+    average = average_weights(model, 0.9)
+    for _ in range(5):
+        average.update_parameters(model)
+    assert torch.equal(average.module.positions, model.positions)
+
+
+def test_averaged_weights_are_validated_chosen_tested_and_kept(source, tmp_path):
+    path = target_file(tmp_path, "classification", samples=80)
+    settings = (*EMA, "stage2.keep_epochs=[1, 2, 3]")
+    done = run(tmp_path / "run", "finetune", SOURCE, path, tmp_path, *settings, **SIZE)
+    training, steps = trained_in_memory(source, path, *settings)
+    data, log = training.data, log_of(done.folder)
+    for epoch in (1, 2, 3):
+        state = load_file(done.folder / "epochs" / f"{epoch:05d}.safetensors")
+        assert_average(state, steps[1 : 1 + epoch * log[0]["updates"]])
+        training.model.load_state_dict(state)
+        assert training.evaluator.error(training.model, data.validation) == log[epoch - 1]["validation_error"]
+    result = done.record["result"]
+    chosen = load_file(done.folder / "epochs" / f"{result['epoch']:05d}.safetensors")
+    whole = load_file(done.weights)
+    assert all(torch.equal(whole[name], value) for name, value in chosen.items())
+    training.model.load_state_dict(whole)
+    assert training.evaluator.error(training.model, data.test) == result["test"]
+    predicted = load_trained_model(done.folder).outputs([data.table.samples[row] for row in data.test]).argmax(1)
+    errors = predicted != data.table.labels[data.test]
+    assert 100 * errors.mean() == pytest.approx(result["test"])
+
+
+def log_of(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
+
+
+class StoppedError(Exception):
+    """An interruption by a test."""
+
+
+@pytest.mark.parametrize(
+    ("method", "source", "choose"),
+    [("finetune", SOURCE, "best"), ("finetune", SOURCE, "last"), ("lora", "random:timm:test_vit", "best")],
+)
+def test_a_resumed_average_ends_in_the_same_bits(tmp_path, monkeypatch, method, source, choose):
+    """It is stopped within an epoch, before a checkpoint of that update is written, and again at an end of an epoch."""
+    path = target_file(tmp_path, "classification")
+    settings = (*EMA, "stage2.epochs=2", f"stage2.choose={choose}")
+    plain, updates = loops._StageLoop._apply, []
+
+    def apply(self, *arguments):
+        updates.append(None)
+        if len(updates) in (3, 7):
+            raise StoppedError
+        plain(self, *arguments)
+
+    whole = run(tmp_path / "whole", method, source, path, tmp_path, *settings, **SIZE)
+    with monkeypatch.context() as patch:
+        patch.setattr(loops._StageLoop, "_apply", apply)
+        for _ in range(2):
+            with pytest.raises(StoppedError):
+                run(tmp_path / "run", method, source, path, tmp_path, *settings, resume=True, **SIZE)
+            (newest,) = sorted((tmp_path / "run" / "checkpoints").glob("[0-9]*"))[-1:]
+            assert (newest / "average.safetensors").exists()
+    done = run(tmp_path / "run", method, source, path, tmp_path, *settings, resume=True, **SIZE)
+    assert done.weights.read_bytes() == whole.weights.read_bytes()
+    assert log_of(done.folder) == log_of(whole.folder)
+    assert done.record["result"]["validation"] == whole.record["result"]["validation"]
+
+
+def test_more_epochs_continue_the_average(tmp_path):
+    path = target_file(tmp_path, "classification")
+    arguments = (tmp_path / "run", "finetune", SOURCE, path, tmp_path, *EMA)
+    run(*arguments, **SIZE)
+    longer = run(*arguments, "stage2.epochs=4", resume=True, **SIZE)
+    whole = run(tmp_path / "whole", *arguments[1:], "stage2.epochs=4", **SIZE)
+    assert longer.weights.read_bytes() == whole.weights.read_bytes()
+    assert log_of(longer.folder) == log_of(whole.folder)
+
+
 # The record
 
 
@@ -311,22 +440,22 @@ def test_options_that_are_off_leave_no_trace_in_a_record(tmp_path):
     assert defaults == OPTIONS
     record = Recipe().to_record()
     assert not OPTIONS.keys() & {*record, *record["stage1"], *record["stage2"]}
-    on = Recipe(label_smoothing=0.1, class_weights="balanced", stage2=FullStage(decay_norms=False))
+    on = Recipe(label_smoothing=0.1, class_weights="balanced", stage2=FullStage(ema_decay=0.9, decay_norms=False))
     record = on.to_record()
     assert (record["label_smoothing"], record["class_weights"]) == (0.1, "balanced")
-    assert OPTIONS.keys() & record["stage2"].keys() == {"decay_norms"}
+    assert OPTIONS.keys() & record["stage2"].keys() == {"ema_decay", "decay_norms"}
     assert Recipe.model_validate(record) == on
     path = target_file(tmp_path, "classification", samples=24)
     arguments = (tmp_path / "run", "finetune", SOURCE, path, tmp_path, "stage2.epochs=1")
     run(*arguments, **SIZE)
-    with pytest.raises(UsageError, match=r"recipe\.label_smoothing is None, not 0\.1"):
-        run(*arguments, "label_smoothing=0.1", resume=True, **SIZE)
+    with pytest.raises(UsageError, match=r"recipe\.stage2\.ema_decay is None, not 0\.9"):
+        run(*arguments, "stage2.ema_decay=0.9", resume=True, **SIZE)
 
 
 def test_a_sweep_may_try_an_option_that_is_off(tmp_path):
     path = target_file(tmp_path, "classification", samples=24)
     done = modgap.train(
         "finetune", SOURCE, path, tmp_path / "run", settings={"stage2.epochs": 1}, input_size=32,
-        sweep={"label_smoothing": [0, 0.1]},
+        sweep={"label_smoothing": [0, 0.1], "stage2.ema_decay": ["none"]},
     )  # fmt: skip
     assert [trial["state"] for trial in done.record["sweep"]["trials"]] == ["finished"] * 2

@@ -9,18 +9,20 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from modgap.errors import InputError, UsageError, count
+from modgap.models import TargetModel
 from modgap.models.normalization import hold_running_statistics, uses_batch_statistics
 from modgap.process.resources import reused_memory
 from modgap.storage.json_records import format_json, plain_values
 from modgap.transfer.batches import MicroBatches, generator, join_short_end
-from modgap.transfer.checkpoint import BestEpoch, Position, restore_model, restore_optimizer
+from modgap.transfer.checkpoint import BestEpoch, Checkpoint, Position, restore_model, restore_optimizer
 from modgap.transfer.method import Stage, Training
 from modgap.transfer.placement import BatchSizes, is_out_of_memory, merges_batches, tf32
 from modgap.transfer.recipe import FullStage, OptimizerSettings
@@ -51,24 +53,22 @@ def run_training_loop(training: Training) -> Position:
         InputError: When the disk cannot be written.
     """
     position = Position()
-    optimizer_state: dict[str, Tensor] = {}
     checkpoint = training.files.latest_checkpoint()
     if checkpoint is not None:
         position = checkpoint.position
-        optimizer_state = checkpoint.optimizer
-        restore_model(training.model, checkpoint)
+        restore_model(training.model, checkpoint.model)
     run_log = RunLog(training.files.log, position.log_bytes, training.tensorboard_folder)
     stages = training.method.stages_with_epochs(training.recipe)
     for number in range(position.stage, len(stages)):
         stage = stages[number]
         if training.processes.is_main:
             _announce_stage(training, stage)
-        stage_loop = _StageLoop(training, stage, number, run_log, optimizer_state)
+        stage_loop = _StageLoop(training, stage, number, run_log, checkpoint)
         if position.stage < number:
             position = Position(number, total_updates=position.total_updates, log_bytes=run_log.size)
         with reused_memory(), tf32(stage_loop.objective.allows_tf32):
             position = stage_loop.run(position)
-        optimizer_state = {}
+        checkpoint = None
         if stage.recipe_section == "stage1" and stage.epochs_setting == "epochs":
             training.files.save_embedder(training.model.embedder)
     _load_best_weights(training, position.best)
@@ -86,7 +86,7 @@ class _StageLoop:
     """The loop over the epochs of one stage."""
 
     def __init__(
-        self, training: Training, stage: Stage, number: int, run_log: "RunLog", optimizer_state: Mapping[str, Tensor]
+        self, training: Training, stage: Stage, number: int, run_log: "RunLog", checkpoint: Checkpoint | None
     ) -> None:
         self.training = training
         self.model = training.model
@@ -100,8 +100,12 @@ class _StageLoop:
         all_parameters = dict(training.model.named_parameters())
         self.parameters = {name: all_parameters[name] for name in stage.select_parameters(training.model)}
         self.optimizer = build_optimizer(self.parameters, self.settings, self.objective.without_decay)
-        if optimizer_state:
-            restore_optimizer(self.optimizer, optimizer_state)
+        decay: float | None = getattr(self.settings, "ema_decay", None)
+        self.average = None if decay is None else average_weights(training.model, decay)
+        if checkpoint is not None:
+            restore_optimizer(self.optimizer, checkpoint.optimizer)
+            if self.average is not None:
+                restore_model(self.average, checkpoint.average)
         trains_all = stage.recipe_section == "stage2"
         merged = merges_batches(training.recipe, training.model, training.device, trains_all)
         surrogate_batch = training.recipe.stage1.surrogate_batch
@@ -109,13 +113,20 @@ class _StageLoop:
         self.last_checkpoint = time.monotonic()
 
     def run(self, position: Position) -> Position:
-        """Train the remaining epochs, and return the position after them."""
+        """Train the remaining epochs, and return the position after them. The model then has the averaged weights."""
         if self.training.progress:
             self.training.progress(self.stage.name, position.epoch / self.epochs)
         while position.epoch < self.epochs and not self._out_of_patience(position):
             position = self._run_epoch(position)
         self._save_checkpoint(position)
+        if self.average is not None:
+            self.model.load_state_dict(self._evaluated_model.state_dict())
         return position
+
+    @property
+    def _evaluated_model(self) -> TargetModel:
+        """The model that is validated and saved after an epoch: that with the averaged weights, if there is one."""
+        return self.model if self.average is None else cast(TargetModel, self.average.module)
 
     def _run_epoch(self, position: Position) -> Position:
         self._set_mode()
@@ -207,6 +218,8 @@ class _StageLoop:
         self.objective.before_step(rate)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
 
     def _raise_not_finite(self, position: Position, gradient: LossGradient) -> None:
         quantity = "loss" if not math.isfinite(gradient.loss) else "gradient"
@@ -225,9 +238,10 @@ class _StageLoop:
         # After a checkpoint at the end of the epoch, the optimizer has made no update at this rate.
         record["learning_rate"] = self.settings.learning_rate * learning_rate_factor(self.settings, epoch)
         best = position.best
-        self.training.processes.average_batch_statistics(self.model)
+        for model in dict.fromkeys((self.model, self._evaluated_model)):
+            self.training.processes.average_batch_statistics(model)
         if self.stage.recipe_section == "stage2":
-            error = self.training.evaluator.error(self.model, self.training.evaluator.data.validation)
+            error = self.training.evaluator.error(self._evaluated_model, self.training.evaluator.data.validation)
             record["validation_error"] = error
             best = self._update_best(epoch, error, best)
             self._save_epoch(epoch)
@@ -242,7 +256,7 @@ class _StageLoop:
         if not math.isfinite(error) and best is None:
             log.warning("The metric is not defined on the validation samples. The last epoch is taken as the best.")
         if self.training.recipe.stage2.choose == "best":
-            self.training.files.save_best(epoch, self.model)
+            self.training.files.save_best(epoch, self._evaluated_model)
         return BestEpoch(epoch, error if math.isfinite(error) else None)
 
     def _log_epoch(self, record: dict[str, Any]) -> None:
@@ -258,7 +272,7 @@ class _StageLoop:
     def _save_epoch(self, epoch: int) -> None:
         """Save the weights of an epoch, if the recipe asks for it."""
         if self.training.processes.is_main and epoch in self.training.recipe.stage2.keep_epochs:
-            model = self.model
+            model = self._evaluated_model
             if self.training.method.adapter is not None:
                 model = copy.deepcopy(model)
                 self.training.merge_adapter(model)
@@ -273,7 +287,7 @@ class _StageLoop:
     def _save_checkpoint(self, position: Position) -> None:
         self.last_checkpoint = time.monotonic()
         position = replace(position, log_bytes=self.run_log.size)
-        self.training.files.save_checkpoint(position, self.model, self.optimizer)
+        self.training.files.save_checkpoint(position, self.model, self.optimizer, self.average)
 
 
 def _seed_devices(seed: int) -> None:
@@ -366,6 +380,33 @@ def _decay_factor(settings: OptimizerSettings, epoch: float) -> float:
         return 1.0
     left = min(1.0, max(0.0, (settings.decay_epochs - epoch) / length))
     return left if settings.decay == "linear" else (1 - math.cos(math.pi * left)) / 2
+
+
+# The average of the weights
+
+
+def average_weights(model: nn.Module, decay: float) -> AveragedModel:
+    """Return a copy of a model for an exponential moving average of its weights, which begins with the first update.
+
+    After n updates the decay is at most n / (n + 9), as in TensorFlow, so that a short training forgets its first
+    weights too. The running statistics of batch normalization are averaged as the weights are. Counters and indices
+    are those of the model.
+
+    Args:
+        model: The model, whose weights are copied.
+        decay: Weight of the average so far, in (0, 1); that of the new weights is 1 - decay.
+    """
+
+    @torch.no_grad()
+    def update(averages: Sequence[Tensor], values: Sequence[Tensor], n_updates: Tensor | int) -> None:
+        share = 1 - min(decay, (int(n_updates) + 1) / (int(n_updates) + 10))
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, share)
+            else:
+                average.copy_(value)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
 # The log

@@ -146,6 +146,13 @@ class FullStage(OptimizerSettings):
     embedder_rate_factor: float = Field(default=1, gt=0, description="Factor of the embedder's learning rate.")
     encoder_rate_factor: float = Field(default=1, gt=0, description="Factor of the encoder's learning rate.")
     predictor_rate_factor: float = Field(default=1, gt=0, description="Factor of the predictor's learning rate.")
+    ema_decay: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Decay of an exponential moving average of the weights, such as 0.99. The averaged weights are "
+        "validated, tested and kept; if absent, those of the last update are.",
+    )
     patience: int | None = Field(
         default=None, ge=1, description="Epochs without improvement after which training stops."
     )
@@ -221,6 +228,7 @@ OPTIONS: Mapping[str, Any] = {
     "embedder_rate_factor": 1,
     "encoder_rate_factor": 1,
     "predictor_rate_factor": 1,
+    "ema_decay": None,
 }
 """Values of options that are off. The record of a run leaves these out, as earlier versions without the options did."""
 STAGES: dict[str, type[BaseModel]] = {"stage1": EmbedderStage, "stage2": FullStage}
