@@ -1,4 +1,4 @@
-"""Options of a training: class weights, label smoothing, weight decay and rates by parameter, averaged weights.
+"""Options of a training: class weights, label smoothing, weight decay and rates by parameter, averaged weights, epochs.
 
 Off by default, they leave every result and every record as it was.
 """
@@ -26,7 +26,7 @@ from modgap.transfer.train_request import TrainRequest, request_recipe
 from modgap.transfer.trained_model import load_trained_model
 from modgap.transfer.training_data import balanced_class_weights, read_target_data
 from tests.commands import run_in_process
-from tests.training import run, target_file, training_of, weights
+from tests.training import run, surrogate_file, target_file, training_of, weights
 
 SOURCE = "random:timm:test_efficientnet"
 SIZE = {"input_size": 32}
@@ -459,3 +459,61 @@ def test_a_sweep_may_try_an_option_that_is_off(tmp_path):
         sweep={"label_smoothing": [0, 0.1], "stage2.ema_decay": ["none"]},
     )  # fmt: skip
     assert [trial["state"] for trial in done.record["sweep"]["trials"]] == ["finished"] * 2
+
+
+# A callback after each epoch
+
+
+def test_a_function_is_called_with_the_line_of_each_epoch(tmp_path):
+    path, lines = target_file(tmp_path, "classification"), []
+    settings = {
+        "stage1.epochs": 1, "stage2.epochs": 2, "stage1.surrogate": surrogate_file(tmp_path), "stage1.batch_size": 8,
+        "stage2.batch_size": 8, "stage1.surrogate_batch": 8,
+    }  # fmt: skip
+    done = modgap.train(
+        "mona", "random:timm:test_vit", path, tmp_path / "run", settings=settings, input_size=32,
+        on_epoch_end=lines.append,
+    )  # fmt: skip
+    logged = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["epoch"]) for line in lines] == [("stage1", 1), ("stage2", 1), ("stage2", 2)]
+    totals = [line.pop("total_updates") for line in lines]
+    assert lines == logged
+    assert totals == list(np.cumsum([line["updates"] for line in logged]))
+    assert {"loss", "validation_error", "learning_rate", "seconds"} <= lines[-1].keys()
+    assert all(isinstance(value, int | float) for name, value in lines[-1].items() if name != "stage")
+
+
+def test_an_error_of_the_function_ends_the_training_which_continues_after_that_epoch(tmp_path):
+    path, lines = target_file(tmp_path, "classification"), []
+    # No checkpoint is due for a long time.
+    settings = {"stage2.epochs": 4, "stage2.batch_size": 8, "checkpoint_seconds": 1000}
+    arguments = ("finetune", SOURCE, path, tmp_path / "run")
+
+    def stop(line):
+        lines.append(line["epoch"])
+        if line["epoch"] == 2:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        modgap.train(*arguments, settings=settings, input_size=32, on_epoch_end=stop)
+    done = modgap.train(
+        *arguments, settings=settings, input_size=32, resume=True, on_epoch_end=lambda line: lines.append(line["epoch"])
+    )
+    assert lines == [1, 2, 3, 4]
+    whole = modgap.train(*arguments[:3], tmp_path / "whole", settings=settings, input_size=32)
+    assert done.weights.read_bytes() == whole.weights.read_bytes()
+    assert log_of(done.folder) == log_of(whole.folder)
+
+
+def test_the_function_sees_the_trials_of_a_sweep(tmp_path):
+    path, lines = target_file(tmp_path, "classification", samples=24), []
+    modgap.train(
+        "finetune", SOURCE, path, tmp_path / "run", settings={"stage2.epochs": 2}, input_size=32,
+        sweep={"stage2.learning_rate": [1e-4, 1e-3]}, on_epoch_end=lines.append,
+    )  # fmt: skip
+    assert [(line["trial"], line["epoch"]) for line in lines] == [(1, 1), (1, 2), (2, 1), (2, 2)]
+
+
+def test_methods_without_epochs_refuse_the_function(tmp_path):
+    with pytest.raises(UsageError, match="`on_epoch_end` logs epochs, and this method has none"):
+        modgap.train("baseline", None, "digits", tmp_path / "run", on_epoch_end=print)

@@ -231,7 +231,7 @@ class _StageLoop:
         )
 
     def _finish_epoch(self, position: Position, seconds: float) -> Position:
-        """Validate, log and save an epoch, and return the position at the start of the next one."""
+        """Validate, save, log and report an epoch, and return the position at the start of the next one."""
         means = {name: value / max(1, position.update) for name, value in position.sums.items()}
         epoch = position.epoch + 1
         record = {"stage": self.stage.name, "epoch": epoch, "updates": position.update, **means}
@@ -246,8 +246,21 @@ class _StageLoop:
             best = self._update_best(epoch, error, best)
             self._save_epoch(epoch)
         self._log_epoch(record)
-        self.run_log.add({**record, "seconds": round(seconds, 3)}, position.total_updates)
-        return Position(self.number, epoch, 0, position.total_updates, self.run_log.size, {}, best)
+        record["seconds"] = round(seconds, 3)
+        self.run_log.add(record, position.total_updates)
+        position = Position(self.number, epoch, 0, position.total_updates, self.run_log.size, {}, best)
+        self._report_epoch(record, position)
+        return position
+
+    def _report_epoch(self, record: Mapping[str, Any], position: Position) -> None:
+        """Call the user's function; if it raises, the run can be resumed after the epoch, which is not repeated."""
+        if self.training.on_epoch_end is None or not self.training.processes.is_main:
+            return
+        try:
+            self.training.on_epoch_end({**record, "total_updates": position.total_updates})
+        except BaseException:
+            self._save_checkpoint(position)
+            raise
 
     def _update_best(self, epoch: int, error: float, best: BestEpoch | None) -> BestEpoch:
         """Return the first epoch with the lowest error, or the last epoch while the error is not defined."""

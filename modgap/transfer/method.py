@@ -26,6 +26,7 @@ from modgap.transfer.training_data import TargetData, balanced_class_weights
 
 __all__ = [
     "Adapter",
+    "EpochCallback",
     "Method",
     "Objective",
     "ParameterSelector",
@@ -42,6 +43,8 @@ __all__ = [
 
 ParameterSelector = Callable[[TargetModel], list[str]]
 """A function that returns the names of some of a model's parameters."""
+EpochCallback = Callable[[dict[str, Any]], object]
+"""A function of the line of the log of an epoch, and of the number of updates so far as its `total_updates`."""
 
 
 class Objective:
@@ -288,6 +291,7 @@ class Training:
         processes: Processes that train together.
         progress: Callback that is called with a stage's name and the share done since the last call; None for none.
         tensorboard_folder: Folder of the TensorBoard log; None for no such log.
+        on_epoch_end: Callback that is called with the line of the log of each epoch; None for none.
     """
 
     method: Method
@@ -303,6 +307,7 @@ class Training:
     processes: Processes = field(default_factory=Processes)
     progress: Progress | None = None
     tensorboard_folder: Path | None = None
+    on_epoch_end: EpochCallback | None = None
 
     @property
     def device(self) -> torch.device:
