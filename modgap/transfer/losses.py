@@ -298,8 +298,9 @@ def loss(name: str, scale: Scale | None = None, *, masked: bool = False, **optio
 
 
 def _check_options(name: str, options: Mapping[str, Any]) -> None:
-    if not options.get("positive_weight", 1) > 0:
-        raise UsageError(f"The option positive_weight is {options['positive_weight']}, but it must be more than 0.")
+    weight = options.get("positive_weight", 1)
+    if not isinstance(weight, int | float) or not weight > 0:
+        raise UsageError(f"The option positive_weight is {weight!r}, but it must be a number of more than 0.")
     smoothing = options.get("label_smoothing", 0)
     if not isinstance(smoothing, int | float) or not 0 <= smoothing < 1:
         raise UsageError(f"The option label_smoothing is {smoothing!r}. Expected a number from 0 to less than 1.")
