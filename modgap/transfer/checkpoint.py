@@ -329,11 +329,7 @@ class RunFiles:
         return None
 
     def save_checkpoint(
-        self,
-        position: Position,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        average: nn.Module | None = None,
+        self, position: Position, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
     ) -> None:
         """Save a checkpoint.
 
@@ -387,11 +383,7 @@ class FolderFiles(RunFiles):
         return latest_checkpoint(self.folder)
 
     def save_checkpoint(
-        self,
-        position: Position,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        average: nn.Module | None = None,
+        self, position: Position, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
     ) -> None:
         """Write a checkpoint, and remove older ones and the weights that no checkpoint refers to."""
         if self.writes:
