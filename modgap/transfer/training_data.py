@@ -20,6 +20,7 @@ from modgap.transfer.task_loss import MicroBatch
 __all__ = [
     "InputTransform",
     "TargetData",
+    "balanced_class_weights",
     "classes_without_samples",
     "fit_to_shape",
     "raw_pieces",
@@ -438,11 +439,36 @@ def classes_without_samples(data: TargetData) -> list[str]:
     """Return the names of the classes, or of the labels of several a sample, that no training sample has."""
     if data.output.task == "regression":
         return []
-    labels = np.asarray(data.table.class_labels[data.train])
-    n_classes = data.output.shape[0]
-    counts = np.bincount(labels, minlength=n_classes) if labels.ndim == 1 else (labels != 0).sum(axis=0)
-    names = data.table.classes or range(n_classes)
+    counts = _class_counts(data)
+    names = data.table.classes or range(len(counts))
     return [str(name) for name, number in zip(names, counts, strict=True) if number == 0]
+
+
+def balanced_class_weights(data: TargetData) -> np.ndarray:
+    """Return the factor of each class with which all classes have the same total weight, as in scikit-learn.
+
+    It is n / (K n_k), where n is the number of training samples, n_k that of a class, and K the number of classes that
+    have any; the mean over the training samples is 1. A class without training samples has factor 0. Each of several
+    labels counts as a pair of classes, absent and present.
+
+    Returns:
+        Factors of the classes, shape (K,), or of the absence and the presence of each of K labels, shape (2, K).
+    """
+    counts, n_samples = _class_counts(data), len(data.train)
+    if data.output.task == "multi-label":
+        counts = np.stack([n_samples - counts, counts])
+    totals = counts * (counts > 0).sum(axis=0)
+    factors: np.ndarray = np.divide(n_samples, totals, out=np.zeros(counts.shape), where=totals > 0)
+    return factors
+
+
+def _class_counts(data: TargetData) -> np.ndarray:
+    """Return the number of training samples of each class, or with each of several labels, shape (K,)."""
+    labels = np.asarray(data.table.class_labels[data.train])
+    counts: np.ndarray = (
+        np.bincount(labels, minlength=data.output.shape[0]) if labels.ndim == 1 else (labels != 0).sum(axis=0)
+    )
+    return counts
 
 
 def _number_of_classes(table: Table) -> int:
