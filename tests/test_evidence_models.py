@@ -1,6 +1,8 @@
 """The table of baselines and linear probes: which models cross-validation chooses, and the comparisons over targets."""
 
+import hashlib
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -68,3 +70,17 @@ def test_a_probe_and_a_baseline_are_fitted_to_the_same_samples(modules, tmp_path
     unsuitable = evidence.work(evidence.Job("baseline", "hog", "wine"), log)
     assert (unsuitable["errors"], unsuitable["reason"]) == ({}, "The baseline does not suit wine.")
     assert log.get(jobs[0])["errors"] == baseline["errors"]
+
+
+def test_the_targets_that_will_judge_are_those_that_were_drawn(modules):
+    module = importlib.import_module("evidence.judging_targets")
+    drawn = module.draw_judging_targets()
+    assert drawn == json.loads((BENCHMARKS / "truth" / "judging_targets.json").read_text())
+    names = [name for of_kind in drawn.values() for name in of_kind]
+    assert len(names) == len(set(names)) == 42
+    assert not set(names) & set(modules["evidence_models"].TARGETS)
+    for kind, candidates in module.CANDIDATES.items():
+        share = 42 * len(candidates.split()) / 59
+        assert abs(len(drawn[kind]) - share) < 1
+        digests = {name: hashlib.sha256(name.encode()).hexdigest() for name in candidates.split()}
+        assert drawn[kind] == sorted(digests, key=digests.get)[: len(drawn[kind])]
