@@ -67,6 +67,7 @@ CUSTOM_DATA_FIELDS = (
     "background",
     "columns",
     "fill",
+    "standardize",
 )
 """Parameters of the options that describe custom data: the fields of CustomData."""
 
@@ -223,6 +224,12 @@ custom_data_options = option_group(
         "--fill",
         type=click.Choice(["mean", "median", "drop"]),
         help="Table: what replaces missing cells, of the training samples; drop leaves out their rows.",
+    ),
+    click.option(
+        "--standardize",
+        type=click.Choice(["sample"]),
+        help="Series: standardize each channel of a sample by its own mean and standard deviation (sample), so that "
+        "offset and scale of a series do not count. The default keeps them.",
     ),
     description="These options apply to your own files and folders, not to named targets. A table is a .csv, .tsv "
     "or .parquet file. An array file is an .npz, .npy, .safetensors or .h5 file.",

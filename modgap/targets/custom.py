@@ -62,6 +62,7 @@ OPTION_OF_FIELD = {
     "background": "background",
     "columns": "columns",
     "fill": "fill",
+    "standardize": "standardize",
 }
 """Command-line option that sets each field of CustomData, without the option's dashes."""
 PICTURES = {"kind": "image", "channels": ["red", "green", "blue"], "low": 0, "high": 255}
@@ -91,6 +92,8 @@ class CustomData:
         columns: Names of the columns that are features, separated by commas, for a table. None uses all numeric ones.
         fill: `mean` or `median` of the training samples in place of missing cells, or `drop` to leave out rows with
             missing cells. None refuses missing cells.
+        standardize: `sample` to standardize each channel of a series by its own mean and standard deviation, so that
+            offset and scale of a series do not count. None keeps them.
     """
 
     kind: str | None = None
@@ -104,6 +107,7 @@ class CustomData:
     background: str | None = None
     columns: str | None = None
     fill: str | None = None
+    standardize: str | None = None
 
     @classmethod
     def of(cls, description: "CustomData | Mapping[str, str] | None") -> "CustomData | None":
@@ -152,6 +156,25 @@ def describe_path(
         **fields,
     }
     return Manifest.model_validate(record), {"data": [path]}
+
+
+def _sample_steps(path: Path, custom_data: CustomData, kind: str) -> list[dict[str, Any]]:
+    """Return the step that standardizes each sample of a kind, if the user asks for it.
+
+    Raises:
+        UsageError: If the samples are no series.
+    """
+    by = custom_data.standardize
+    if by is None:
+        return []
+    if by != "sample":
+        raise unknown_name('`custom_data["standardize"]`', by, ("sample",))
+    if kind != "series":
+        raise UsageError(
+            f'`custom_data={{"standardize": "sample"}}` applies to series, and the samples of {path} are read as '
+            f'{kind}. Remove it, or pass `custom_data={{"kind": "series"}}` if each sample is a series.'
+        )
+    return [{"name": "zscore", "options": {"by_channel": True}}]
 
 
 def _target_name(path: Path) -> str:
@@ -246,7 +269,7 @@ def _arrays_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
         )
     if has_suffix(path, (".npy",)):
         return _npy_manifest(path, custom_data)
-    check_fields(path, custom_data, ("kind", "group", "x_name", "y_name"))
+    check_fields(path, custom_data, ("kind", "group", "x_name", "y_name", "standardize"))
     headers = read_array_headers(path)
     x_name = custom_data.x_name or "x"
     y_name = custom_data.y_name or "y"
@@ -259,7 +282,8 @@ def _arrays_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     names = {"x": custom_data.x_name, "y": custom_data.y_name, "groups": custom_data.group}
     options = {"kind": kind} | {name: value for name, value in names.items() if value}
     group = custom_data.group or ("groups" if "groups" in headers else None)
-    return describe_path(path, "arrays", options, {"kind": kind}, task=task, group=group)
+    steps = _sample_steps(path, custom_data, kind)
+    return describe_path(path, "arrays", options, {"kind": kind}, task=task, group=group, steps=steps)
 
 
 def _array_task(name: str, shape: tuple[int, ...], dtype_kind: str, read: Callable[[], Any]) -> str:
@@ -286,7 +310,7 @@ def _array_task(name: str, shape: tuple[int, ...], dtype_kind: str, read: Callab
 
 def _npy_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     """Return the manifest and the files of samples in a `.npy` file, with the labels in another one beside it."""
-    check_fields(path, custom_data, ("kind", "group", "y_name"))
+    check_fields(path, custom_data, ("kind", "group", "y_name", "standardize"))
     y_name = custom_data.y_name or "y"
     group_name = custom_data.group or "groups"
     labels = path.with_name(f"{y_name}.npy")
@@ -308,6 +332,7 @@ def _npy_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
         {"kind": kind},
         task=_array_task(y_name, label_shape, label_type.kind, lambda: map_npy(labels)),
         group=custom_data.group or (group_name if group_name in files else None),
+        steps=_sample_steps(path, custom_data, kind),
     )
     return manifest, files
 
@@ -323,7 +348,10 @@ def _array_kind(path: Path, x_name: str, shape: tuple[int, ...]) -> str:
 
 
 MIN_SAMPLES = 2
-CSV_FIELDS = ("kind", "label_column", "label_type", "series_column", "time_column", "group", "columns", "fill")
+CSV_FIELDS = (
+    *("kind", "label_column", "label_type", "series_column", "time_column", "group", "columns", "fill"),
+    "standardize",
+)
 """Fields of CustomData that apply to a table that has the samples."""
 MOST_CLASSES = 20
 """More different whole numbers than this, with fewer samples each, are values of a regression target."""
@@ -374,9 +402,10 @@ def _task(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
 
 def series_file_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     """Return the manifest of a .ts file, or of the pair NAME_TRAIN.ts and NAME_TEST.ts if both exist."""
-    check_fields(path, custom_data, ())
+    check_fields(path, custom_data, ("standardize",))
     task = "regression" if has_real_values(path) else "classification"
-    manifest, files = describe_path(path, "ts", {}, {"kind": "series"}, task=task)
+    steps = _sample_steps(path, custom_data, "series")
+    manifest, files = describe_path(path, "ts", {}, {"kind": "series"}, task=task, steps=steps)
     for ending, other in (("_TRAIN", "_TEST"), ("_TEST", "_TRAIN")):
         sibling = path.with_name(path.stem.removesuffix(ending) + other + path.suffix)
         if path.stem.endswith(ending) and sibling.is_file():
@@ -438,6 +467,7 @@ def _csv_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> Ma
     elif custom_data.fill is not None:
         options["missing_values"] = "keep"
         steps.insert(0, {"name": "fill", "options": {"statistic": custom_data.fill}})
+    steps += _sample_steps(path, custom_data, kind)
     options |= {"kind": kind, "drop_index": True}
     return describe_path(path, "csv", options, input_spec, steps=steps, group=custom_data.group)
 
