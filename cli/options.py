@@ -59,6 +59,7 @@ CUSTOM_DATA_FIELDS = (
     "kind",
     "label_column",
     "label_type",
+    "task",
     "series_column",
     "time_column",
     "group",
@@ -195,6 +196,12 @@ custom_data_options = option_group(
         type=click.Choice(["text", "number"]),
         help="Table: whether 01 and 1 are two labels (text) or one (number), also of groups. The default refuses both "
         "spellings in a column.",
+    ),
+    click.option(
+        "--task",
+        type=click.Choice(["classification", "multi-label", "regression"]),
+        help="Whether labels are classes, 0/1 labels of several a sample, or values. By default numbers of which some "
+        "are not whole are values, in a table also whole numbers of which most differ.",
     ),
     click.option(
         "--series",

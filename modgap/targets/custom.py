@@ -54,6 +54,7 @@ OPTION_OF_FIELD = {
     "kind": "kind",
     "label_column": "label",
     "label_type": "label-type",
+    "task": "task",
     "series_column": "series",
     "time_column": "time",
     "group": "group",
@@ -68,6 +69,9 @@ OPTION_OF_FIELD = {
 PICTURES = {"kind": "image", "channels": ["red", "green", "blue"], "low": 0, "high": 255}
 """Description of the input of images in files."""
 
+TASKS = ("classification", "multi-label", "regression")
+"""Tasks that the labels of a target can have."""
+
 ManifestAndFiles = tuple[Manifest, dict[str, list[Path]]]
 
 
@@ -81,6 +85,9 @@ class CustomData:
         label_column: CSV column of the label. None looks for a column named label, class, target or y.
         label_type: `text` if labels and groups of a table are names as they are written, so that 01 and 1 are two, or
             `number` if all spellings of a number are one. None refuses two spellings of a number.
+        task: `classification`, `multi-label` or `regression`, for labels that could be classes or values. None decides
+            by the labels: in tables numbers of which some are not whole, or of which most differ, are values, and in
+            arrays numbers with a decimal point.
         series_column: CSV column with the name of the series that a row belongs to (long format). None if every
             row is a sample.
         time_column: CSV column by which the rows of a series are ordered. None keeps the order of the file.
@@ -99,6 +106,7 @@ class CustomData:
     kind: str | None = None
     label_column: str | None = None
     label_type: str | None = None
+    task: str | None = None
     series_column: str | None = None
     time_column: str | None = None
     group: str | None = None
@@ -209,6 +217,8 @@ def custom_data_manifest(path: Path, custom_data: CustomData) -> ManifestAndFile
         UsageError: When the data can be read in several ways, or an option does not apply to it.
         InputError: When there is nothing to read.
     """
+    if custom_data.task not in (None, *TASKS):
+        raise unknown_name('`custom_data["task"]`', str(custom_data.task), TASKS)
     if path.is_dir():
         return _folder_manifest(path, custom_data)
     if not path.is_file():
@@ -223,7 +233,8 @@ def custom_data_manifest(path: Path, custom_data: CustomData) -> ManifestAndFile
 def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     if (path / "x.npy").is_file():
         return _arrays_manifest(path, custom_data)
-    check_fields(path, custom_data, ("group", "background"))
+    check_fields(path, custom_data, ("group", "background", "task"))
+    task = _one_label_task(path, custom_data) or "classification"
     images = list_files(path, IMAGE_SUFFIXES)
     sounds = list_files(path, SOUND_SUFFIXES)
     if images and sounds:
@@ -238,12 +249,28 @@ def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
         background = custom_data.background or "white"
         check_background(background)
         options["background"] = background
-        return describe_path(path, "image_folder", options, PICTURES, group=group)
-    check_fields(path, custom_data, ("group",))
+        return describe_path(path, "image_folder", options, PICTURES, group=group, task=task)
+    check_fields(path, custom_data, ("group", "task"))
     from modgap.targets.sound import common_rate
 
     rate = common_rate(sounds)
-    return describe_path(path, "audio", {"rate": rate, **options}, {"kind": "audio", "rate": rate}, group=group)
+    spec = {"kind": "audio", "rate": rate}
+    return describe_path(path, "audio", {"rate": rate, **options}, spec, group=group, task=task)
+
+
+def _one_label_task(path: Path, custom_data: CustomData) -> str | None:
+    """Return the task that the user names, or raise if samples of this form cannot have several labels."""
+    if custom_data.task == "multi-label":
+        raise UsageError(
+            f'`custom_data={{"task": "multi-label"}}` does not apply to {path}, where each sample has one label. Save '
+            "samples with several labels in an array file, with 0/1 labels of shape (N, K)."
+        )
+    return custom_data.task
+
+
+def _regression_option(custom_data: CustomData) -> dict[str, bool]:
+    """Return the option of a reader that says whether labels are values, if the user names the task."""
+    return {} if custom_data.task is None else {"regression": custom_data.task == "regression"}
 
 
 def _check_class_folders(folder: Path, files: Sequence[Path], noun: str) -> None:
@@ -269,7 +296,7 @@ def _arrays_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
         )
     if has_suffix(path, (".npy",)):
         return _npy_manifest(path, custom_data)
-    check_fields(path, custom_data, ("kind", "group", "x_name", "y_name", "standardize"))
+    check_fields(path, custom_data, ("kind", "task", "group", "x_name", "y_name", "standardize"))
     headers = read_array_headers(path)
     x_name = custom_data.x_name or "x"
     y_name = custom_data.y_name or "y"
@@ -278,9 +305,10 @@ def _arrays_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     )
     check_array_names(headers, x_name, y_name, path, hint)
     kind = custom_data.kind or _array_kind(path, x_name, headers[x_name][0])
-    task = _array_task(y_name, *headers[y_name], lambda: map_arrays(path)[y_name])
+    task = custom_data.task or _array_task(y_name, *headers[y_name], lambda: map_arrays(path)[y_name])
     names = {"x": custom_data.x_name, "y": custom_data.y_name, "groups": custom_data.group}
     options = {"kind": kind} | {name: value for name, value in names.items() if value}
+    options |= _regression_option(custom_data)
     group = custom_data.group or ("groups" if "groups" in headers else None)
     steps = _sample_steps(path, custom_data, kind)
     return describe_path(path, "arrays", options, {"kind": kind}, task=task, group=group, steps=steps)
@@ -300,17 +328,17 @@ def _array_task(name: str, shape: tuple[int, ...], dtype_kind: str, read: Callab
     if len(shape) == 2 and shape[1] > 1 and dtype_kind in "biuf" and np.isin(read(), (0, 1)).all():
         text = (
             "%s of shape %s has only the values 0 and 1, so a sample can have several of %d labels (multi-label). If "
-            "each sample has one class, save its number, as %s.argmax(axis=1). If these are real values, write a "
-            'manifest with task = "regression".'
+            'each sample has one class, pass `custom_data={"task": "classification"}`. If these are real values, pass '
+            '`custom_data={"task": "regression"}`.'
         )
-        log.info(text, name, shape, shape[1], name)
+        log.info(text, name, shape, shape[1])
         return "multi-label"
     return "regression" if dtype_kind == "f" else "classification"
 
 
 def _npy_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     """Return the manifest and the files of samples in a `.npy` file, with the labels in another one beside it."""
-    check_fields(path, custom_data, ("kind", "group", "y_name", "standardize"))
+    check_fields(path, custom_data, ("kind", "task", "group", "y_name", "standardize"))
     y_name = custom_data.y_name or "y"
     group_name = custom_data.group or "groups"
     labels = path.with_name(f"{y_name}.npy")
@@ -324,13 +352,13 @@ def _npy_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     kind = custom_data.kind or _array_kind(path, path.stem, shape)
     siblings = {name: path.with_name(f"{name}.npy") for name in (y_name, group_name, "splits", "masks")}
     files = {"data": [path]} | {name: [file] for name, file in siblings.items() if file.is_file()}
-    options = {"kind": kind, "x": path.stem, "y": y_name, "groups": group_name}
+    options = {"kind": kind, "x": path.stem, "y": y_name, "groups": group_name, **_regression_option(custom_data)}
     manifest, _ = describe_path(
         path,
         "arrays",
         options,
         {"kind": kind},
-        task=_array_task(y_name, label_shape, label_type.kind, lambda: map_npy(labels)),
+        task=custom_data.task or _array_task(y_name, label_shape, label_type.kind, lambda: map_npy(labels)),
         group=custom_data.group or (group_name if group_name in files else None),
         steps=_sample_steps(path, custom_data, kind),
     )
@@ -349,10 +377,12 @@ def _array_kind(path: Path, x_name: str, shape: tuple[int, ...]) -> str:
 
 MIN_SAMPLES = 2
 CSV_FIELDS = (
-    *("kind", "label_column", "label_type", "series_column", "time_column", "group", "columns", "fill"),
+    *("kind", "label_column", "label_type", "task", "series_column", "time_column", "group", "columns", "fill"),
     "standardize",
 )
 """Fields of CustomData that apply to a table that has the samples."""
+LIST_FIELDS = ("kind", "label_column", "label_type", "task", "group")
+"""Fields of CustomData that apply to a table that lists files."""
 MOST_CLASSES = 20
 """More different whole numbers than this, with fewer samples each, are values of a regression target."""
 
@@ -363,7 +393,7 @@ def table_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     with without_notes():
         frame = read_named_frame(path, custom_data.label_column, custom_data.group)
     manifest, files = _list_manifest(path, custom_data, frame) or _csv_manifest(path, custom_data, frame)
-    return manifest.model_copy(update={"task": _task(path, custom_data, frame)}), files
+    return manifest.model_copy(update={"task": custom_data.task or _task(path, custom_data, frame)}), files
 
 
 def _check_descriptions(path: Path, custom_data: CustomData) -> None:
@@ -371,6 +401,11 @@ def _check_descriptions(path: Path, custom_data: CustomData) -> None:
     check_fields(path, custom_data, (*CSV_FIELDS, "background"))
     if custom_data.label_type not in (None, "text", "number"):
         raise unknown_name('`custom_data["label_type"]`', str(custom_data.label_type), ("text", "number"))
+    if _one_label_task(path, custom_data) == "regression" and custom_data.label_type == "text":
+        raise UsageError(
+            '`custom_data={"task": "regression", "label_type": "text"}` contradicts itself: values are numbers, and '
+            "text makes names of classes of them. Pass one of the two."
+        )
     if custom_data.time_column and not custom_data.series_column:
         raise UsageError(
             '`custom_data["time_column"]` needs `custom_data["series_column"]`. '
@@ -394,7 +429,7 @@ def _task(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
     reason = "some are not whole" if is_real else f"most of the {count(len(values), 'row')} differ in them"
     text = (
         "The labels of %s in column %r are %s different numbers, and %s, so they are read as values of a regression "
-        'target. If they are classes, pass `custom_data={"label_type": "text"}`.'
+        'target. If they are classes, pass `custom_data={"task": "classification"}`.'
     )
     log.info(text, path, label, f"{len(numbers):,}", reason)
     return "regression"
@@ -402,8 +437,8 @@ def _task(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
 
 def series_file_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     """Return the manifest of a .ts file, or of the pair NAME_TRAIN.ts and NAME_TEST.ts if both exist."""
-    check_fields(path, custom_data, ("standardize",))
-    task = "regression" if has_real_values(path) else "classification"
+    check_fields(path, custom_data, ("task", "standardize"))
+    task = _one_label_task(path, custom_data) or ("regression" if has_real_values(path) else "classification")
     steps = _sample_steps(path, custom_data, "series")
     manifest, files = describe_path(path, "ts", {}, {"kind": "series"}, task=task, steps=steps)
     for ending, other in (("_TRAIN", "_TEST"), ("_TEST", "_TRAIN")):
@@ -422,25 +457,27 @@ def _list_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> M
     if listed is None:
         return None
     paths, kind = listed
-    options: dict[str, Any] = {"kind": kind}
-    if custom_data.label_column is not None:
-        options["label_column"] = custom_data.label_column
-    if custom_data.label_type is not None:
-        options["label_type"] = custom_data.label_type
-    if custom_data.group is not None:
-        options["group_column"] = custom_data.group
+    options: dict[str, Any] = {"kind": kind, **_column_options(custom_data)}
     if kind == "image":
-        check_fields(path, custom_data, ("kind", "label_column", "label_type", "group", "background"))
+        check_fields(path, custom_data, (*LIST_FIELDS, "background"))
         options["background"] = custom_data.background or "white"
         input_spec: dict[str, Any] = dict(PICTURES)
     else:
-        check_fields(path, custom_data, ("kind", "label_column", "label_type", "group"))
+        check_fields(path, custom_data, LIST_FIELDS)
         from modgap.targets.sound import common_rate
 
         options["rate"] = common_rate(paths)
         input_spec = {"kind": "audio", "rate": options["rate"]}
     manifest, files = describe_path(path, "listed_files", options, input_spec, group=custom_data.group)
     return manifest, files | {"listed": paths}
+
+
+def _column_options(custom_data: CustomData) -> dict[str, Any]:
+    """Return the options of the readers of tables that say what columns are and how labels are read."""
+    fields = {"label_column": "label_column", "label_type": "label_type", "series_column": "series_column"}
+    fields |= {"time_column": "time_column", "group": "group_column"}
+    options = {option: value for field, option in fields.items() if (value := getattr(custom_data, field)) is not None}
+    return options | _regression_option(custom_data)
 
 
 def _csv_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> ManifestAndFiles:
@@ -451,10 +488,7 @@ def _csv_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> Ma
             "Choose table, series, text, image or sound."
         )
     kind = _csv_kind(path, custom_data, frame)
-    columns = ("label_column", "label_type", "series_column", "time_column")
-    options: dict[str, Any] = {name: value for name in columns if (value := getattr(custom_data, name)) is not None}
-    if custom_data.group is not None:
-        options["group_column"] = custom_data.group
+    options = _column_options(custom_data)
     input_spec = {"kind": "text" if kind == "text" else "series"}
     if kind == "table":
         input_spec["representation"] = "fold"

@@ -14,7 +14,7 @@ import numpy as np
 from modgap.errors import CUSTOM_DATA_FORMATS, InputError, Progress, UsageError, count
 from modgap.labels.label_space import pseudo_classes
 from modgap.labels.user_arrays import number_groups, number_labels
-from modgap.labels.written_names import parse_number
+from modgap.labels.written_names import written_values
 from modgap.process.installed_packages import installed_library_version
 from modgap.storage.digests import file_digest, folder_digest
 from modgap.storage.paths import expand_user
@@ -166,7 +166,7 @@ class Target:
                 raise InputError(f"expected labels or real-valued targets in target {self.name}, got neither")
             if manifest.pseudo_classes is None:
                 _raise_if_missing(table)
-                raise InputError(_real_values_message(self.name, manifest))
+                raise InputError(self._real_values_message())
             train = np.asarray(table.splits) == SPLITS.index("train")
             labels = pseudo_classes(pool_targets(table.targets), train=train, n_classes=manifest.pseudo_classes)
         classes = _class_names(table.classes or (), manifest)
@@ -174,6 +174,25 @@ class Target:
         if not classes:
             labels, classes = self._number_classes(labels)
         return replace(table, labels=labels, classes=classes)
+
+    def _real_values_message(self) -> str:
+        """Return the message that labels are real values where classes are needed."""
+        if self.manifest.task != "regression":
+            return (
+                f"The task of target {self.name} is {self.manifest.task}, but its labels are real values. "
+                f"{self._task_setting('regression')}. If the labels are classes, store them as integers or text."
+            )
+        return (
+            f"target {self.name} has real values as labels. Pass `pseudo_classes=10`, or set pseudo_classes in the "
+            "manifest, to cluster them into classes. If the labels are classes, "
+            f"{self._task_setting('classification').lower()}."
+        )
+
+    def _task_setting(self, task: str) -> str:
+        """Return how the user sets the task, as the beginning of a sentence."""
+        if self.data_dir is None:
+            return f'Pass `custom_data={{"task": "{task}"}}`'
+        return f'Set task = "{task}" in the manifest'
 
     def _number_classes(self, labels: np.ndarray) -> tuple[np.ndarray, list[str]]:
         """Return labels without class names as numbers from 0, and their names."""
@@ -217,21 +236,6 @@ def _raise_if_missing(table: Table) -> None:
             )
 
 
-def _real_values_message(name: str, manifest: Manifest) -> str:
-    if manifest.task != "regression":
-        return (
-            f'The manifest {name} has task = "{manifest.task}", but its labels are real values. Set task = '
-            '"regression". If the labels are classes, store them as integers or text.'
-        )
-    way_out = "store them as integers"
-    if manifest.reader.name in TABLE_READERS:
-        way_out = 'pass `custom_data={"label_type": "text"}`'
-    return (
-        f"target {name} has real values as labels. Pass `pseudo_classes=10`, or set pseudo_classes in the manifest, to "
-        f"cluster them into classes. If the labels are classes, {way_out}."
-    )
-
-
 def _folder_opened_as_file(error: Exception, files: Mapping[str, Sequence[Path]]) -> Path | None:
     """Return the folder of the target that caused an error because it was opened as a file, if there is one."""
     # A reader may have raised an InputError from the original error.
@@ -263,10 +267,15 @@ def _with_task(table: Table, manifest: Manifest) -> Table:
     if manifest.task == "classification" and labels is not None and labels.ndim == 2:
         if not (labels.sum(axis=1) == 1).all():
             raise InputError(
-                f'The manifest {manifest.name} has task = "classification", but a sample has several labels or none. '
-                'Set task = "multi-label".'
+                f"The task of target {manifest.name} is classification, but a sample has several labels or none. Such "
+                "labels are multi-label."
             )
         return replace(table, labels=labels.argmax(axis=1))
+    if manifest.task == "multi-label" and labels is not None and labels.ndim == 1:
+        raise InputError(
+            f"The task of target {manifest.name} is multi-label, but each sample has one label. Expected 0/1 labels of "
+            "shape (N, K). For one class a sample, the task is classification."
+        )
     return table
 
 
@@ -275,14 +284,11 @@ def _label_values(table: Table, manifest: Manifest) -> np.ndarray:
     labels = np.asarray(table.labels)
     if not table.classes or labels.ndim == 2:
         return labels.astype(np.float64)
-    numbers = [parse_number(str(name)) for name in table.classes]
-    texts = [str(name) for name, number in zip(table.classes, numbers, strict=True) if number is None]
-    if texts:
-        raise InputError(
-            f"The target {manifest.name} is a regression target, but its labels are no numbers, such as {texts[0]!r}. "
-            "Without `pseudo_classes` such labels are classes."
-        )
-    values: np.ndarray = np.array([float(number) for number in numbers if number is not None])[labels]
+    try:
+        values: np.ndarray = written_values([str(name) for name in table.classes])[labels]
+    except InputError as error:
+        way_out = " Remove `pseudo_classes`." if manifest.pseudo_classes else ""
+        raise InputError(f"target {manifest.name}: {error}{way_out}") from error
     return values
 
 
@@ -395,8 +401,9 @@ def open_target(
     target = _locate(name, custom_data or CustomData(), data_dir)
     if pseudo_classes is None:
         return target
+    task = custom_data.task if custom_data else None
     is_table = target.data_dir is None and target.manifest.reader.name in TABLE_READERS
-    if target.manifest.task != "regression" and not is_table:
+    if target.manifest.task != "regression" and (task or not is_table):
         raise UsageError(f"`pseudo_classes` applies to real-valued targets, but {name} has classes")
     changes = {"task": "regression", "pseudo_classes": pseudo_classes}
     return replace(target, manifest=target.manifest.model_copy(update=changes))

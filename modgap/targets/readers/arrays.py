@@ -40,6 +40,7 @@ def read(
     y: str = "y",
     groups: str = "groups",
     axes: Sequence[int] | None = None,
+    regression: bool | None = None,
     validation: float | str | None = None,
     validation_position: str = "end",
 ) -> Table:
@@ -59,6 +60,8 @@ def read(
         y: Name of the labels or values; `{split}` likewise.
         groups: Name of the array with the group of each sample.
         axes: Order of a sample's axes as stored, such as [1, 0] to swap two. None keeps the order.
+        regression: True if y has real-valued targets, and False if it has classes, which may be whole numbers of any
+            type. None decides by its type and shape.
         validation: Training samples moved to validation, if the data defines splits: a fraction, a number, or
             `size-of-test`. None moves none.
         validation_position: `start` or `end` of the training samples, where these samples are.
@@ -85,7 +88,7 @@ def read(
         table = replace(table, splits=hold_out_validation(table.splits, validation, validation_position))
     if "data" not in files or not splits:
         table = replace(table, groups=_groups(stored, groups), masks=_masks(stored, labels))
-    return _with_labels(table, labels, path)
+    return _with_labels(table, labels, path, regression)
 
 
 def _arrays_of_split(files: Mapping[str, Sequence[Path]], split: str) -> dict[str, Any]:
@@ -189,9 +192,13 @@ def _arrays_in_all(stored: Sequence[tuple[str, Mapping[str, Any], Path]], name: 
     return [arrays[name] for _, arrays, _ in stored] if having else None
 
 
-def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path) -> Table:
+def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path, regression: bool | None) -> Table:
     """Add real values as targets, and everything else as classes."""
     kinds = {array.dtype.kind for array in labels}
+    if regression is False and kinds == {"f"} and all(array.ndim == 1 or array.shape[1:] == (1,) for array in labels):
+        labels, kinds = [_whole_labels(np.asarray(array), path) for array in labels], {"i"}
+    if regression and kinds <= set("iubf"):
+        return _with_values(table, labels)
     if not kinds & {"f"}:
         # A column of class labels is read as a row, whereas real values keep their shape.
         labels = [array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array for array in labels]
@@ -204,8 +211,7 @@ def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path) -> Tabl
     is_dense = kinds <= set("iubf") and any(array.ndim > 2 for array in labels)
     is_multi_label = all(array.ndim == 2 and array.shape[1] > 1 and np.isin(array, (0, 1)).all() for array in labels)
     if is_dense or ("f" in kinds and not is_multi_label):
-        values = [ArraySamples(array) for array in labels]
-        return replace(table, targets=values[0] if len(values) == 1 else ConcatenatedSamples(tuple(values)))
+        return _with_values(table, labels)
     if any(array.ndim > 1 for array in labels) and kinds <= set("iub") and not is_multi_label:
         raise InputError(
             f"The labels of {path} have shape {labels[0].shape} and are not all 0 or 1. Expected class labels of shape "
@@ -216,6 +222,21 @@ def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path) -> Tabl
             f"expected integer, text or real labels (N,) or (N, K) in {path}, got {labels[0].dtype} {labels[0].shape}"
         )
     return replace(table, labels=np.concatenate([array.astype(np.int64) for array in labels]))
+
+
+def _with_values(table: Table, values: Sequence[np.ndarray]) -> Table:
+    return replace(table, targets=_joined([ArraySamples(array) for array in values]))
+
+
+def _whole_labels(labels: np.ndarray, path: Path) -> np.ndarray:
+    """Return floats as whole numbers, or raise if some are not."""
+    is_whole = np.isfinite(labels) & (labels == np.floor(labels))
+    if not is_whole.all():
+        raise InputError(
+            f"The label {labels[~is_whole][0]} in {path} is not a whole number. Classes are whole numbers or texts. If "
+            'the labels are values, pass `custom_data={"task": "regression"}`.'
+        )
+    return labels.astype(np.int64)
 
 
 def read_array_headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from modgap.errors import InputError, UsageError, count
-from modgap.labels.written_names import number_names, real_numbers
+from modgap.labels.written_names import number_names, real_numbers, written_values
 from modgap.targets.data_frames import check_single_values, drop_index_columns, list_names, named_texts, read_frame
 from modgap.targets.samples import SPLITS, ArraySamples, Samples, SeriesList, Table, TextSamples
 
@@ -70,6 +70,7 @@ def read(
     text_column: str = "text",
     group_column: str | None = None,
     label_type: Literal["text", "number"] | None = None,
+    regression: bool | None = None,
     drop_index: bool = False,
     missing_labels: Sequence[str] = (),
     columns: Sequence[str] | None = None,
@@ -93,6 +94,8 @@ def read(
         group_column: Column of the groups of samples that belong together (record, subject, field).
         label_type: `text` if labels and groups are names as they are written, so that 01 and 1 are two and .5 is a
             class; `number` if all spellings of a number are one. None raises an error for two spellings of a number.
+        regression: True if the labels are real-valued targets, and False if they are classes. None decides by the
+            labels.
         drop_index: True to leave out columns without a name, or named index or id, that only number the rows.
         missing_labels: Texts in the label column that mark missing labels, such as NA. Without them, only empty cells
             of a column of text labels are missing.
@@ -136,7 +139,7 @@ def read(
     else:
         rows, samples = _read_values(frame, purposes, missing_values)
         values = tuple(str(name) for name in frame.columns if name not in purposes.names)
-    labels, classes, targets = read_labels(frame[purposes.label].iloc[rows], label_type)
+    labels, classes, targets = read_labels(frame[purposes.label].iloc[rows], label_type, regression)
     groups = {group_column: read_groups(frame[group_column].iloc[rows], label_type)} if group_column else None
     splits = None if codes is None else codes[rows]
     return Table(samples, labels, classes, splits, groups, targets, columns=values)
@@ -324,19 +327,27 @@ def split_column_codes(column: "Series[Any]", path: Path) -> np.ndarray:
 
 
 def read_labels(
-    column: "Series[Any]", label_type: Literal["text", "number"] | None = None
+    column: "Series[Any]",
+    label_type: Literal["text", "number"] | None = None,
+    regression: bool | None = None,
 ) -> tuple[np.ndarray | None, list[str] | None, Samples | None]:
     """Return classes, their names, and real-valued targets.
 
     Args:
         column: Column of the labels, of which none is missing.
         label_type: As for `read`.
+        regression: As for `read`.
 
     Raises:
-        InputError: If the column has two spellings of a number, or names that differ only in spaces or Unicode.
+        InputError: If the column has two spellings of a number, names that differ only in spaces or Unicode, or, of a
+            regression target, a label that is not a number.
     """
+    if regression:
+        is_number = column.dtype.kind in "fiub"
+        numbers = column.to_numpy(np.float64) if is_number else written_values([str(value) for value in column])
+        return None, None, ArraySamples(numbers)
     values = _whole_numbers(column) if column.dtype.kind == "f" and label_type != "text" else column
-    if label_type != "text":
+    if label_type != "text" and regression is None:
         numbers = values.to_numpy(np.float64) if values.dtype.kind == "f" else real_numbers(values.tolist())
         if numbers is not None:
             return None, None, ArraySamples(numbers)

@@ -71,6 +71,7 @@ def read(
     label_column: str | None = None,
     group_column: str | None = None,
     label_type: Literal["text", "number"] | None = None,
+    regression: bool | None = None,
     background: str = "white",
     rate: int | None = None,
 ) -> Table:
@@ -86,6 +87,8 @@ def read(
         group_column: Column of the groups of samples that belong together.
         label_type: `text` if labels and groups are names as they are written, `number` if spellings of one number are
             one name. None raises an error for two spellings of a number.
+        regression: True if the labels are real-valued targets, and False if they are classes. None decides by the
+            labels.
         background: Color that transparent images are composited on.
         rate: Sampling rate of sounds in hertz. Files of another rate are resampled.
 
@@ -102,7 +105,7 @@ def read(
             raise InputError(
                 f"{int(frame[column].isna().sum())} rows of {table} have no value in the column {column!r}."
             )
-    labels, classes, targets = read_labels(frame[label], label_type)
+    labels, classes, targets = read_labels(frame[label], label_type, regression)
     paths = tuple(files["listed"])
     if len(paths) != len(frame):
         raise InputError(
