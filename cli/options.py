@@ -63,6 +63,7 @@ CUSTOM_DATA_FIELDS = (
     "series_column",
     "time_column",
     "group",
+    "split_from",
     "x_name",
     "y_name",
     "background",
@@ -220,6 +221,13 @@ custom_data_options = option_group(
         metavar="NAME",
         help="Column or array that names the group of each sample, such as its subject; for a folder, part of the path "
         "with {group} in it (/subject{group}_) or a table. Samples of a group are kept together.",
+    ),
+    click.option(
+        "--split-from",
+        metavar="NAME|FILE",
+        help="Column or array with the split of each sample (train, val or test), or a file that lists them: a table "
+        "with the columns sample and split, or a .txt file with one split in each line. The default is a column split "
+        "or an array splits, if there is one.",
     ),
     click.option("--x", "x_name", metavar="KEY", help="Array file: name of the array of samples. The default is x."),
     click.option("--y", "y_name", metavar="KEY", help="Array file: name of the array of labels. The default is y."),

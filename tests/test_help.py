@@ -32,7 +32,8 @@ OPTION_SECTIONS = {
     "discrepancy": {
         "Source and target": "source target logits weights",
         "Samples": "split limit pseudo-classes data-dir",
-        "Custom data": "kind label label-type task series time group x y background columns fill standardize",
+        "Custom data": "kind label label-type task series time group split-from x y background columns fill "
+        "standardize",
         "How samples pass through the source": "input-size representation embedder head",
         "Estimators": "estimator trials subsets restarts classes per-class measure temperature",
         "Statistics": "weight per-group splits permutations permutations-for permutations-by control "

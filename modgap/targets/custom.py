@@ -1,24 +1,21 @@
 """Custom data without a manifest: arrays, tables, .ts files, and folders of images or sounds."""
 
-import hashlib
 import logging
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modgap.errors import InputError, UsageError, count, unknown_name
-from modgap.labels.user_arrays import align_rows, number_labels, to_numpy
 from modgap.labels.written_names import parse_number, real_numbers
 from modgap.storage.array_formats import map_npy, read_npy_header
-from modgap.storage.atomic_files import atomic_path
-from modgap.storage.paths import cache_folder, has_suffix
+from modgap.storage.paths import expand_user, has_suffix, is_regular_file
 from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
 from modgap.targets.data_frames import without_notes
-from modgap.targets.file_layout import list_files
+from modgap.targets.file_layout import SPLIT_LIST, SPLIT_LIST_SUFFIXES, list_files
 from modgap.targets.manifest import Manifest
 from modgap.targets.readers.csv import find_label_column, read_named_frame
 from modgap.targets.readers.image_folder import SUFFIXES as IMAGE_SUFFIXES
@@ -41,8 +38,6 @@ __all__ = [
     "describe_path",
     "is_custom_data",
     "series_file_manifest",
-    "store_arrays",
-    "stored_array_paths",
     "table_manifest",
 ]
 
@@ -58,6 +53,7 @@ OPTION_OF_FIELD = {
     "series_column": "series",
     "time_column": "time",
     "group": "group",
+    "split_from": "split-from",
     "x_name": "x",
     "y_name": "y",
     "background": "background",
@@ -93,6 +89,9 @@ class CustomData:
         time_column: CSV column by which the rows of a series are ordered. None keeps the order of the file.
         group: CSV column, or name of the array, of the groups of samples that belong together; for a folder, a pattern
             of the path or a table (see `modgap.targets.file_layout`). None uses the array `groups` if there is one.
+        split_from: CSV column, or name of the array, with the split of each sample: train, val or test. Or a file that
+            lists the splits (see `modgap.targets.file_layout.listed_splits`), for data of any form. None uses the
+            column `split` or the array `splits` if there is one.
         x_name: Name of the array of samples. None means `x`.
         y_name: Name of the array of labels. None means `y`.
         background: Color that transparent images are composited on. None means white.
@@ -110,6 +109,7 @@ class CustomData:
     series_column: str | None = None
     time_column: str | None = None
     group: str | None = None
+    split_from: str | None = None
     x_name: str | None = None
     y_name: str | None = None
     background: str | None = None
@@ -131,6 +131,15 @@ class CustomData:
                 fields = [field for field, option in OPTION_OF_FIELD.items() if option == name] or OPTION_OF_FIELD
                 raise unknown_name("field of custom_data", name, fields)
         return cls(**description)
+
+    def absolute(self) -> "CustomData":
+        """Return the description with absolute paths of files of groups and splits, for other working directories."""
+        files = {
+            field: str(path.resolve())
+            for field in ("group", "split_from")
+            if (value := getattr(self, field)) and is_regular_file(path := expand_user(value))
+        }
+        return replace(self, **files)
 
     def fields(self) -> dict[str, str]:
         """Return the fields that are not None."""
@@ -219,10 +228,26 @@ def custom_data_manifest(path: Path, custom_data: CustomData) -> ManifestAndFile
     """
     if custom_data.task not in (None, *TASKS):
         raise unknown_name('`custom_data["task"]`', str(custom_data.task), TASKS)
-    if path.is_dir():
-        return _folder_manifest(path, custom_data)
-    if not path.is_file():
+    if not path.is_dir() and not path.is_file():
         raise InputError(f"There is no file {path}. Check the path, or list the targets with: modgap targets")
+    if custom_data.split_from is None or not has_suffix(Path(custom_data.split_from), SPLIT_LIST_SUFFIXES):
+        return _described(path, custom_data)
+    listed = expand_user(custom_data.split_from)
+    if not is_regular_file(listed):
+        raise InputError(f'There is no file {listed}. Check the path in `custom_data["split_from"]`.')
+    manifest, files = _described(path, replace(custom_data, split_from=None))
+    return manifest, {**files, SPLIT_LIST: [listed]}
+
+
+def _described(path: Path, custom_data: CustomData) -> ManifestAndFiles:
+    has_arrays = not path.is_dir() or (path / "x.npy").is_file()
+    if custom_data.split_from and (not has_arrays or has_suffix(path, SERIES_SUFFIXES)):
+        raise UsageError(
+            f'`custom_data={{"split_from": {custom_data.split_from!r}}}` is not the name of a file, and {path} has no '
+            "columns. Pass a .csv file with the columns sample and split."
+        )
+    if path.is_dir():
+        return _arrays_manifest(path, custom_data) if has_arrays else _folder_manifest(path, custom_data)
     if has_suffix(path, FRAME_SUFFIXES):
         return table_manifest(path, custom_data)
     if has_suffix(path, SERIES_SUFFIXES):
@@ -231,8 +256,6 @@ def custom_data_manifest(path: Path, custom_data: CustomData) -> ManifestAndFile
 
 
 def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
-    if (path / "x.npy").is_file():
-        return _arrays_manifest(path, custom_data)
     check_fields(path, custom_data, ("group", "background", "task"))
     task = _one_label_task(path, custom_data) or "classification"
     images = list_files(path, IMAGE_SUFFIXES)
@@ -296,18 +319,19 @@ def _arrays_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
         )
     if has_suffix(path, (".npy",)):
         return _npy_manifest(path, custom_data)
-    check_fields(path, custom_data, ("kind", "task", "group", "x_name", "y_name", "standardize"))
+    check_fields(path, custom_data, ("kind", "task", "group", "split_from", "x_name", "y_name", "standardize"))
     headers = read_array_headers(path)
     x_name = custom_data.x_name or "x"
     y_name = custom_data.y_name or "y"
     hint = (
         'Name the samples with `custom_data={"x_name": "NAME"}` and the labels with `custom_data={"y_name": "NAME"}`.'
     )
-    check_array_names(headers, x_name, y_name, path, hint)
+    check_array_names(headers, (x_name, y_name), path, hint)
     kind = custom_data.kind or _array_kind(path, x_name, headers[x_name][0])
     task = custom_data.task or _array_task(y_name, *headers[y_name], lambda: map_arrays(path)[y_name])
     names = {"x": custom_data.x_name, "y": custom_data.y_name, "groups": custom_data.group}
-    options = {"kind": kind} | {name: value for name, value in names.items() if value}
+    names |= {"splits": custom_data.split_from}
+    options: dict[str, Any] = {"kind": kind} | {name: value for name, value in names.items() if value}
     options |= _regression_option(custom_data)
     group = custom_data.group or ("groups" if "groups" in headers else None)
     steps = _sample_steps(path, custom_data, kind)
@@ -338,7 +362,7 @@ def _array_task(name: str, shape: tuple[int, ...], dtype_kind: str, read: Callab
 
 def _npy_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     """Return the manifest and the files of samples in a `.npy` file, with the labels in another one beside it."""
-    check_fields(path, custom_data, ("kind", "task", "group", "y_name", "standardize"))
+    check_fields(path, custom_data, ("kind", "task", "group", "split_from", "y_name", "standardize"))
     y_name = custom_data.y_name or "y"
     group_name = custom_data.group or "groups"
     labels = path.with_name(f"{y_name}.npy")
@@ -350,9 +374,12 @@ def _npy_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     shape, _ = read_npy_header(path)
     label_shape, label_type = read_npy_header(labels)
     kind = custom_data.kind or _array_kind(path, path.stem, shape)
-    siblings = {name: path.with_name(f"{name}.npy") for name in (y_name, group_name, "splits", "masks")}
+    split_name = custom_data.split_from or "splits"
+    siblings = {name: path.with_name(f"{name}.npy") for name in (y_name, group_name, split_name, "masks")}
     files = {"data": [path]} | {name: [file] for name, file in siblings.items() if file.is_file()}
     options = {"kind": kind, "x": path.stem, "y": y_name, "groups": group_name, **_regression_option(custom_data)}
+    if custom_data.split_from is not None:
+        options["splits"] = split_name
     manifest, _ = describe_path(
         path,
         "arrays",
@@ -377,11 +404,11 @@ def _array_kind(path: Path, x_name: str, shape: tuple[int, ...]) -> str:
 
 MIN_SAMPLES = 2
 CSV_FIELDS = (
-    *("kind", "label_column", "label_type", "task", "series_column", "time_column", "group", "columns", "fill"),
-    "standardize",
+    *("kind", "label_column", "label_type", "task", "series_column", "time_column", "group", "split_from"),
+    *("columns", "fill", "standardize"),
 )
 """Fields of CustomData that apply to a table that has the samples."""
-LIST_FIELDS = ("kind", "label_column", "label_type", "task", "group")
+LIST_FIELDS = ("kind", "label_column", "label_type", "task", "group", "split_from")
 """Fields of CustomData that apply to a table that lists files."""
 MOST_CLASSES = 20
 """More different whole numbers than this, with fewer samples each, are values of a regression target."""
@@ -475,7 +502,7 @@ def _list_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> M
 def _column_options(custom_data: CustomData) -> dict[str, Any]:
     """Return the options of the readers of tables that say what columns are and how labels are read."""
     fields = {"label_column": "label_column", "label_type": "label_type", "series_column": "series_column"}
-    fields |= {"time_column": "time_column", "group": "group_column"}
+    fields |= {"time_column": "time_column", "group": "group_column", "split_from": "split_column"}
     options = {option: value for field, option in fields.items() if (value := getattr(custom_data, field)) is not None}
     return options | _regression_option(custom_data)
 
@@ -533,65 +560,3 @@ def _csv_kind(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
             '`custom_data={"kind": "series"}` (in long format `custom_data={"series_column": "COLUMN"}`).'
         )
     return "text"
-
-
-FOLDER = "arrays"
-
-
-def store_arrays(x: Any, y: Any) -> Path:
-    """Write samples and labels to a file of the cache, unless it is there, and return its path.
-
-    Equal arrays have the same path, so their results are found in the cache again, and a training can be resumed.
-
-    Args:
-        x: Samples: images (N, H, W) or (N, C, H, W), or series (N, length) or (N, C, length).
-        y: Classes (N,), 0/1 labels (N, K), or real values (N, ...).
-
-    Raises:
-        InputError: If the samples are not numbers, there is not one label for each, or the cache cannot be written.
-    """
-    rows = align_rows({"x": x, "y": y})
-    samples = to_numpy(rows["x"], "x of the target")
-    labels = _storable_labels(rows["y"])
-    if samples.dtype.kind not in "biuf" or samples.ndim < 2:
-        raise InputError(
-            f"x of the target has type {samples.dtype} and shape {samples.shape}. Expected numbers: images (N, H, W) "
-            "or (N, C, H, W), or series (N, length) or (N, C, length)."
-        )
-    if labels.ndim == 0 or len(labels) != len(samples):
-        raise InputError(
-            f"y of the target has shape {labels.shape}, and x has shape {samples.shape}. Expected one label for each "
-            "sample."
-        )
-    digest = _digest(samples, labels)
-    path = cache_folder() / FOLDER / digest[:2] / f"arrays-{digest[:12]}.npz"
-    if not path.is_file():
-        try:
-            with atomic_path(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, x=samples, y=labels)
-        except OSError as error:
-            raise InputError(f"Cannot write the arrays of the target to {path}: {error.strerror}.") from error
-    return path
-
-
-def stored_array_paths() -> Iterator[Path]:
-    """Yield the paths of all stored arrays, sorted."""
-    yield from sorted(cache_folder().glob(f"{FOLDER}/??/*.npz"))
-
-
-def _storable_labels(y: Any) -> np.ndarray:
-    """Return labels or values as an array without objects."""
-    labels = to_numpy(y, "y of the target")
-    if labels.dtype.kind != "O":
-        return labels
-    numbered = number_labels(y)
-    return np.array(numbered.class_names)[numbered.labels] if numbered.class_names else numbered.labels
-
-
-def _digest(*arrays: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str} {array.shape} ".encode())
-        for row in array:
-            digest.update(np.ascontiguousarray(row).tobytes())
-    return digest.hexdigest()

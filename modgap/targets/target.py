@@ -27,6 +27,7 @@ from modgap.targets.download.data_directory import (
     find_mismatch,
     find_target_files,
 )
+from modgap.targets.file_layout import SPLIT_LIST, listed_splits, single_file
 from modgap.targets.manifest import Manifest, load_manifest
 from modgap.targets.named_manifests import manifest_names, named_manifest
 from modgap.targets.readers import get_converter, get_reader, get_renderer_versions
@@ -128,7 +129,11 @@ class Target:
         if len(table) == 0:
             raise InputError(f"expected at least one sample in target {self.name}, got none")
         table = _with_task(table, manifest)
+        if SPLIT_LIST in self.files:
+            listed = listed_splits(single_file(self.files, SPLIT_LIST), table.names, len(table))
+            table = replace(table, splits=listed)
         groups = _manifest_groups(table, manifest)
+        _warn_about_divided_groups(table.splits, groups, manifest)
         labels = np.zeros(len(table), np.int64) if table.labels is None else stratification_labels(table.labels)
         splits = complete_splits(table.splits, labels, groups, **manifest.splits.model_dump())
         table = replace(table, splits=splits, groups=None if groups is None else {"groups": groups})
@@ -153,7 +158,7 @@ class Target:
         """
         convert = get_converter(self.manifest.reader.name)
         if convert is not None:
-            return convert(self.files)
+            return convert(self._reader_files)
         fingerprint = self.fingerprint
         return [write_converted_copy(self.manifest, self.files, fingerprint, self.read_originals(), progress)]
 
@@ -205,11 +210,15 @@ class Target:
         n_classes = int(numbered.labels.max()) + 1
         return numbered.labels, list(numbered.class_names) or [str(number) for number in range(n_classes)]
 
+    @property
+    def _reader_files(self) -> dict[str, list[Path]]:
+        return {role: paths for role, paths in self.files.items() if role != SPLIT_LIST}
+
     def _call_reader(self) -> Table:
         name = self.manifest.reader.name
         options = self.manifest.reader.options
         try:
-            return _call_with_options(get_reader(name), f"reader {name}", self.manifest, options, self.files)
+            return _call_with_options(get_reader(name), f"reader {name}", self.manifest, options, self._reader_files)
         except (OSError, InputError) as error:
             if folder := _folder_opened_as_file(error, self.files):
                 raise InputError(
@@ -364,6 +373,20 @@ def _manifest_groups(table: Table, manifest: Manifest) -> np.ndarray | None:
         raise InputError(f"target {manifest.name}: {error}") from error
 
 
+def _warn_about_divided_groups(splits: np.ndarray | None, groups: np.ndarray | None, manifest: Manifest) -> None:
+    """Warn if the splits of the data divide a group, because its test samples are then not new to a trained model."""
+    if splits is None or groups is None:
+        return
+    pairs = np.unique(np.stack([groups, splits]), axis=1)
+    numbers, n_splits = np.unique(pairs[0], return_counts=True)
+    if (n_splits > 1).any():
+        text = (
+            "%d of %s of %s have samples in several splits. The error of test samples is then too low for new groups. "
+            "Keep each group in one split, or remove the splits, which are then drawn by group."
+        )
+        log.warning(text, int((n_splits > 1).sum()), count(len(numbers), "group"), manifest.name)
+
+
 def _library_versions() -> dict[str, str]:
     """Return the versions of the installed libraries that readers use, without importing them."""
     return {name: version for name in READER_LIBRARIES if (version := installed_library_version(name))}
@@ -438,6 +461,7 @@ class TargetRequest:
         return replace(
             self,
             name=str(path.resolve()) if is_path else self.name,
+            custom_data=self.custom_data and self.custom_data.absolute(),
             data_dir=self.data_dir and self.data_dir.resolve(),
         )
 

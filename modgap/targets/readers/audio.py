@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from modgap.targets.file_layout import class_folder_labels, groups_of_paths, list_files, single_file
+from modgap.targets.file_layout import class_folder_labels, groups_of_paths, list_files, names_below, single_file
 from modgap.targets.samples import Table
 from modgap.targets.sound import SUFFIXES, SoundFiles
 
@@ -22,4 +22,5 @@ def read(files: Mapping[str, Sequence[Path]], *, rate: int, group_pattern: str |
     paths = list_files(folder, SUFFIXES)
     labels, classes, codes = class_folder_labels(folder, paths, "sound files")
     groups = {"group": groups_of_paths(folder, paths, group_pattern)} if group_pattern else None
-    return Table(SoundFiles(tuple((str(path),) for path in paths), rate), labels, classes, codes, groups)
+    samples = SoundFiles(tuple((str(path),) for path in paths), rate)
+    return Table(samples, labels, classes, codes, groups, names=names_below(folder, paths))

@@ -14,6 +14,7 @@ from modgap.errors import InputError, UsageError, count
 from modgap.labels.written_names import number_names, real_numbers, written_values
 from modgap.targets.data_frames import check_single_values, drop_index_columns, list_names, named_texts, read_frame
 from modgap.targets.samples import SPLITS, ArraySamples, Samples, SeriesList, Table, TextSamples
+from modgap.targets.splits import split_numbers
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -69,6 +70,7 @@ def read(
     time_column: str | None = None,
     text_column: str = "text",
     group_column: str | None = None,
+    split_column: str | None = None,
     label_type: Literal["text", "number"] | None = None,
     regression: bool | None = None,
     drop_index: bool = False,
@@ -77,8 +79,6 @@ def read(
     missing_values: Literal["refuse", "keep", "drop"] = "refuse",
 ) -> Table:
     """Read a file with a header line, or a Parquet file.
-
-    A column `split` with train, val and test gives the splits.
 
     Args:
         files: One path under the role `data`, or one each under `train`, `val` and `test`.
@@ -92,6 +92,8 @@ def read(
             the file.
         text_column: Column of the strings.
         group_column: Column of the groups of samples that belong together (record, subject, field).
+        split_column: Column with train, val or test in each row. None takes the column `split` if there is one, which
+            is no feature.
         label_type: `text` if labels and groups are names as they are written, so that 01 and 1 are two and .5 is a
             class; `number` if all spellings of a number are one. None raises an error for two spellings of a number.
         regression: True if the labels are real-valued targets, and False if they are classes. None decides by the
@@ -115,7 +117,7 @@ def read(
     label = find_label_column(parts[0].columns, label_column, first_path)
     frame = _concatenate(parts)
     is_feature = columns is not None and SPLIT_NAME in columns
-    split = SPLIT_NAME if SPLIT_NAME in frame.columns and not is_feature else None
+    split = split_column or (SPLIT_NAME if SPLIT_NAME in frame.columns and not is_feature else None)
     purposes = _Columns(label, series_column, time_column, group_column, split)
     used_columns = [*purposes.names, *([text_column] if kind == "text" else [])]
     _check_columns(frame, used_columns)
@@ -142,7 +144,10 @@ def read(
     labels, classes, targets = read_labels(frame[purposes.label].iloc[rows], label_type, regression)
     groups = {group_column: read_groups(frame[group_column].iloc[rows], label_type)} if group_column else None
     splits = None if codes is None else codes[rows]
-    return Table(samples, labels, classes, splits, groups, targets, columns=values)
+    names = None if len(rows) == len(frame) else [str(row) for row in rows]
+    if series_column is not None:
+        names = [str(name) for name in frame[series_column].iloc[rows]]
+    return Table(samples, labels, classes, splits, groups, targets, columns=values, names=names)
 
 
 def read_named_frame(
@@ -314,16 +319,9 @@ def split_column_codes(column: "Series[Any]", path: Path) -> np.ndarray:
     Raises:
         InputError: If a value is not the name of a split.
     """
-    names = column.fillna("").astype(str)
-    unknown = sorted(set(names) - set(SPLITS))
-    if unknown:
-        raise InputError(
-            f"The column {column.name} of {path} has the value {unknown[0]!r}. Expected train, val or test. If it does "
-            "not say which split a row belongs to, rename it."
-        )
-    counts = ", ".join(f"{number:,} {name}" for name in SPLITS if (number := int((names == name).sum())))
-    log.info("The column %s of %s gives the splits: %s.", column.name, path, counts)
-    return np.array([SPLITS.index(name) for name in names])
+    is_default = column.name == SPLIT_NAME
+    way_out = "If it does not say which split a row belongs to, rename it." if is_default else ""
+    return split_numbers(column.fillna("").astype(str).tolist(), f"The column {column.name} of {path}", way_out)
 
 
 def read_labels(

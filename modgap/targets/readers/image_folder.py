@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageColor
 from modgap.errors import InputError, UsageError, first_line
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.limits import IMAGE_PIXELS
-from modgap.targets.file_layout import class_folder_labels, groups_of_paths, list_files, single_file
+from modgap.targets.file_layout import class_folder_labels, groups_of_paths, list_files, names_below, single_file
 from modgap.targets.samples import Table
 
 __all__ = ["SUFFIXES", "ImageFiles", "check_background", "image_array", "image_files", "read"]
@@ -175,4 +175,5 @@ def read(files: Mapping[str, Sequence[Path]], *, background: str = "white", grou
     paths = image_files(folder)
     labels, classes, codes = class_folder_labels(folder, paths, "images")
     groups = {"group": groups_of_paths(folder, paths, group_pattern)} if group_pattern else None
-    return Table(ImageFiles(tuple(paths), background), labels, classes, codes, groups)
+    samples = ImageFiles(tuple(paths), background)
+    return Table(samples, labels, classes, codes, groups, names=names_below(folder, paths))
