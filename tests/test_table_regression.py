@@ -120,6 +120,19 @@ def test_the_task_decides_what_numbers_in_a_column_are(houses):
     assert "." in opened(houses, "value", task="classification").read().classes[0]
 
 
+def test_many_whole_numbers_that_are_read_as_classes_are_noted(tmp_path, caplog):
+    caplog.set_level("INFO")
+    path = tmp_path / "a.csv"
+    note = "are 21 different whole numbers, and are read as classes. If they are values, pass"
+    for n_numbers in (20, 21):
+        path.write_text("a,label\n" + "".join(f"{row},{row % n_numbers}\n" for row in range(60)))
+        assert open_target(str(path), custom_data=CustomData(kind="series")).manifest.task == "classification"
+        assert (note in caplog.text) == (n_numbers == 21)
+    caplog.clear()
+    open_target(str(path), custom_data=CustomData(kind="series", task="classification"))
+    assert note not in caplog.text
+
+
 def test_spellings_of_a_number_are_one_value_and_still_no_two_classes(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("a,label\n" + "".join(f"{row},{('1', '01', '1e0', '2.5')[row % 4]}\n" for row in range(20)))

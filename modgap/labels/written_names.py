@@ -125,7 +125,7 @@ def written_values(texts: Sequence[str]) -> np.ndarray:
     if None in numbers:
         raise InputError(
             f"The label {texts[numbers.index(None)]!r} is not a number, and a regression target has numbers as labels. "
-            "Labels that are names are classes, and their task is classification."
+            'If the labels are classes, the task is classification (`custom_data={"task": "classification"}`).'
         )
     return np.array([float(number) for number in numbers if number is not None])
 

@@ -3,7 +3,7 @@
 import logging
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,40 +28,12 @@ from modgap.targets.sound import SUFFIXES as SOUND_SUFFIXES
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = [
-    "OPTION_OF_FIELD",
-    "PICTURES",
-    "CustomData",
-    "ManifestAndFiles",
-    "check_fields",
-    "custom_data_manifest",
-    "describe_path",
-    "is_custom_data",
-    "series_file_manifest",
-    "table_manifest",
-]
+__all__ = ["CustomData", "custom_data_manifest", "is_custom_data"]
 
 log = logging.getLogger("modgap")
 
 LETTERS_AND_DIGITS = ("Ll", "Lm", "Lo", "Nd")
 """Unicode categories that the name of a target starts with. Combining marks may follow."""
-OPTION_OF_FIELD = {
-    "kind": "kind",
-    "label_column": "label",
-    "label_type": "label-type",
-    "task": "task",
-    "series_column": "series",
-    "time_column": "time",
-    "group": "group",
-    "split_from": "split-from",
-    "x_name": "x",
-    "y_name": "y",
-    "background": "background",
-    "columns": "columns",
-    "fill": "fill",
-    "standardize": "standardize",
-}
-"""Command-line option that sets each field of CustomData, without the option's dashes."""
 PICTURES = {"kind": "image", "channels": ["red", "green", "blue"], "low": 0, "high": 255}
 """Description of the input of images in files."""
 
@@ -126,10 +98,11 @@ class CustomData:
         """
         if not isinstance(description, Mapping):
             return description
+        names = [field.name for field in fields(cls)]
         for name in description:
-            if name not in OPTION_OF_FIELD:
-                fields = [field for field, option in OPTION_OF_FIELD.items() if option == name] or OPTION_OF_FIELD
-                raise unknown_name("field of custom_data", name, fields)
+            if name not in names:
+                of_option = [field for field in names if _option(field) == name]
+                raise unknown_name("field of custom_data", name, of_option or names)
         return cls(**description)
 
     def absolute(self) -> "CustomData":
@@ -143,11 +116,16 @@ class CustomData:
 
     def fields(self) -> dict[str, str]:
         """Return the fields that are not None."""
-        return {field: value for field in OPTION_OF_FIELD if (value := getattr(self, field)) is not None}
+        return {field: value for field, value in asdict(self).items() if value is not None}
 
     def options(self) -> dict[str, str]:
         """Return the fields that are not None, by the command-line option that sets each, without its dashes."""
-        return {OPTION_OF_FIELD[field]: value for field, value in self.fields().items()}
+        return {_option(field): value for field, value in self.fields().items()}
+
+
+def _option(field: str) -> str:
+    """Return the command-line option that sets a field, without its dashes."""
+    return field.removesuffix("_column").removesuffix("_name").replace("_", "-")
 
 
 def check_fields(path: Path, custom_data: CustomData, allowed: tuple[str, ...]) -> None:
@@ -451,7 +429,15 @@ def _task(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
     values = [str(value).strip() for value in rows[label].dropna()]
     numbers = {parse_number(value) for value in values}
     is_real = real_numbers(values) is not None
-    if None in numbers or not (is_real or len(numbers) > max(MOST_CLASSES, len(values) / MIN_SAMPLES)):
+    if None in numbers:
+        return "classification"
+    if not is_real and len(numbers) <= max(MOST_CLASSES, len(values) / MIN_SAMPLES):
+        if len(numbers) > MOST_CLASSES:
+            text = (
+                "The labels of %s in column %r are %s different whole numbers, and are read as classes. If they are "
+                'values, pass `custom_data={"task": "regression"}`.'
+            )
+            log.info(text, path, label, f"{len(numbers):,}")
         return "classification"
     reason = "some are not whole" if is_real else f"most of the {count(len(values), 'row')} differ in them"
     text = (
@@ -501,9 +487,9 @@ def _list_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> M
 
 def _column_options(custom_data: CustomData) -> dict[str, Any]:
     """Return the options of the readers of tables that say what columns are and how labels are read."""
-    fields = {"label_column": "label_column", "label_type": "label_type", "series_column": "series_column"}
-    fields |= {"time_column": "time_column", "group": "group_column", "split_from": "split_column"}
-    options = {option: value for field, option in fields.items() if (value := getattr(custom_data, field)) is not None}
+    names = dict.fromkeys(("label_column", "label_type", "series_column", "time_column"))
+    names |= {"group": "group_column", "split_from": "split_column"}
+    options = {names[field] or field: value for field, value in custom_data.fields().items() if field in names}
     return options | _regression_option(custom_data)
 
 

@@ -284,7 +284,7 @@ def _numbers(frame: "DataFrame", on_missing: Literal["refuse", "keep", "drop"]) 
             "expected numbers in every column but the label, got text in "
             f"{list_names(not_numeric) or 'none, and no other column'}. "
             'Drop or encode these columns, or name their purpose (`custom_data["series_column"]`, '
-            '`custom_data["time_column"]`, `custom_data["group"]`).'
+            '`custom_data["time_column"]`, `custom_data["group"]`, `custom_data["split_from"]`).'
             f"{_group_hint(not_numeric)}"
         )
     values: np.ndarray = frame.to_numpy(dtype=np.float64)
