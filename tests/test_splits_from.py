@@ -310,6 +310,19 @@ def test_requests_for_other_folders_have_absolute_paths_of_lists(tmp_path, monke
     assert len(np.unique(patterned.open().read().groups["groups"])) == N
 
 
+def test_another_table_of_groups_is_another_target(tmp_path):
+    folder = write_images(tmp_path)
+    names = [f"{'uv'[row % 2]}/{row:02}.png" for row in range(N)]
+    listed = write_list(tmp_path / "g.csv", names, [f"p{row % 6}" for row in range(N)], "file,group")
+    before = open_target(str(folder), custom_data=CustomData(group=listed)).fingerprint
+    write_list(tmp_path / "g.csv", names, [f"p{row % 3}" for row in range(N)], "file,group")
+    target = open_target(str(folder), custom_data=CustomData(group=listed))
+    assert target.fingerprint != before
+    assert len(np.unique(target.read().groups["groups"])) == 3
+    with pytest.raises(InputError, match=r"There is no file absent\.csv"):
+        open_target(str(folder), custom_data=CustomData(group="absent.csv"))
+
+
 def test_a_manifest_names_a_list_by_its_role(tmp_path):
     write_table(tmp_path)
     write_list(tmp_path / "s.txt")

@@ -15,7 +15,7 @@ from modgap.storage.array_formats import map_npy, read_npy_header
 from modgap.storage.paths import expand_user, has_suffix, is_regular_file
 from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
 from modgap.targets.data_frames import without_notes
-from modgap.targets.file_layout import SPLIT_LIST, SPLIT_LIST_SUFFIXES, list_files
+from modgap.targets.file_layout import GROUP_LIST, SPLIT_LIST, SPLIT_LIST_SUFFIXES, list_files
 from modgap.targets.manifest import Manifest
 from modgap.targets.readers.csv import find_label_column, read_named_frame
 from modgap.targets.readers.image_folder import SUFFIXES as IMAGE_SUFFIXES
@@ -208,13 +208,22 @@ def custom_data_manifest(path: Path, custom_data: CustomData) -> ManifestAndFile
         raise unknown_name('`custom_data["task"]`', str(custom_data.task), TASKS)
     if not path.is_dir() and not path.is_file():
         raise InputError(f"There is no file {path}. Check the path, or list the targets with: modgap targets")
-    if custom_data.split_from is None or not has_suffix(Path(custom_data.split_from), SPLIT_LIST_SUFFIXES):
+    listed = _list_file(custom_data, "split_from", SPLIT_LIST_SUFFIXES)
+    if listed is None:
         return _described(path, custom_data)
-    listed = expand_user(custom_data.split_from)
-    if not is_regular_file(listed):
-        raise InputError(f'There is no file {listed}. Check the path in `custom_data["split_from"]`.')
     manifest, files = _described(path, replace(custom_data, split_from=None))
     return manifest, {**files, SPLIT_LIST: [listed]}
+
+
+def _list_file(custom_data: CustomData, field: str, suffixes: Sequence[str]) -> Path | None:
+    """Return the file that a field names; None if it names something else."""
+    value = getattr(custom_data, field)
+    if value is None or not has_suffix(Path(value), suffixes):
+        return None
+    path = expand_user(value)
+    if not is_regular_file(path):
+        raise InputError(f'There is no file {path}. Check the path in `custom_data["{field}"]`.')
+    return path
 
 
 def _described(path: Path, custom_data: CustomData) -> ManifestAndFiles:
@@ -244,19 +253,21 @@ def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
             "Put images and sounds into separate folders."
         )
     _check_class_folders(path, images or sounds, "sounds" if sounds else "images")
-    options: dict[str, Any] = {} if custom_data.group is None else {"group_pattern": custom_data.group}
+    listed = _list_file(custom_data, "group", FRAME_SUFFIXES)
+    files = {"data": [path]} | ({GROUP_LIST: [listed]} if listed else {})
+    options: dict[str, Any] = {} if listed or custom_data.group is None else {"group_pattern": custom_data.group}
     group = None if custom_data.group is None else "group"
     if not sounds:
         background = custom_data.background or "white"
         check_background(background)
         options["background"] = background
-        return describe_path(path, "image_folder", options, PICTURES, group=group, task=task)
+        return describe_path(path, "image_folder", options, PICTURES, group=group, task=task)[0], files
     check_fields(path, custom_data, ("group", "task"))
     from modgap.targets.sound import common_rate
 
     rate = common_rate(sounds)
     spec = {"kind": "audio", "rate": rate}
-    return describe_path(path, "audio", {"rate": rate, **options}, spec, group=group, task=task)
+    return describe_path(path, "audio", {"rate": rate, **options}, spec, group=group, task=task)[0], files
 
 
 def _one_label_task(path: Path, custom_data: CustomData) -> str | None:

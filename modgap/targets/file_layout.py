@@ -17,10 +17,12 @@ from modgap.targets.splits import SPLIT_OF_SPELLING, split_numbers
 
 __all__ = [
     "FILE_NAMES",
+    "GROUP_LIST",
     "SPLIT_LIST",
     "SPLIT_LIST_SUFFIXES",
     "class_folder_labels",
     "files_by_split",
+    "groups_of_files",
     "groups_of_paths",
     "list_files",
     "listed_splits",
@@ -28,6 +30,8 @@ __all__ = [
     "single_file",
 ]
 
+GROUP_LIST = "group-list"
+"""Role of a table of the groups of files in class folders."""
 SPLIT_LIST = "split-list"
 """Role of a file that lists the splits of samples, for any reader."""
 SPLIT_LIST_SUFFIXES = (*SUFFIXES, ".txt")
@@ -154,6 +158,21 @@ SAMPLE_NAMES = ("sample", *FILE_NAMES)
 PLACE = "{group}"
 ENDS = "/_. "
 """Characters that end a group if the pattern ends with its place."""
+
+
+def groups_of_files(
+    files: Mapping[str, Sequence[Path]], folder: Path, paths: Sequence[Path], pattern: str | None
+) -> dict[str, np.ndarray] | None:
+    """Return the groups of the files of class folders under the name `group`; None if there are none.
+
+    Args:
+        files: Paths by role, of which GROUP_LIST may be the table of the groups.
+        folder: Folder that holds the files.
+        paths: The N files below it.
+        pattern: Pattern of the path, or table, as for `groups_of_paths`. None if there is none.
+    """
+    group = str(single_file(files, GROUP_LIST)) if GROUP_LIST in files else pattern
+    return None if group is None else {"group": groups_of_paths(folder, paths, group)}
 
 
 def groups_of_paths(folder: Path, paths: Sequence[Path], group: str) -> np.ndarray:
