@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 import modgap
-from modgap.errors import UsageError
+from modgap.errors import InputError, UsageError
 from modgap.targets import CustomData, open_target
+from modgap.transfer.predictions import predict_data
 from tests.commands import run_in_process
 
 LENGTH = 40
@@ -179,3 +180,29 @@ def test_features_and_discrepancy_do_not_depend_on_offset_and_scale(scaled):
         for name in ("first", "second")
     ]
     assert measured[0] == pytest.approx(measured[1], abs=0.02)
+
+
+@pytest.mark.parametrize("lengths", [(30, 30), (24, 30)])
+def test_new_series_in_long_format_are_predicted_series_by_series(tmp_path, lengths):
+    x, labels = series(size=60)
+    x = [sample[:, : lengths[number % 2]] for number, sample in enumerate(x)]
+    write_long(tmp_path / "long.csv", x, labels)
+    lines = (tmp_path / "long.csv").read_text().splitlines()
+    moments = [moment for sample in x for moment in range(sample.shape[1])]
+    rows = [f"{moment},{line}" for moment, line in zip(moments, lines[1:], strict=True)]
+    (tmp_path / "long.csv").write_text("\n".join([f"t,{lines[0]}", *rows]) + "\n")
+    description = {"series_column": "who", "time_column": "t", "standardize": "sample"}
+    run = modgap.train("baseline:linear", None, tmp_path / "long.csv", tmp_path / "run", custom_data=description)
+    expected = modgap.load_run(run).predict_proba(x)
+    # The rows are in another order, and the table has no labels and further columns.
+    mixed = [f"{rows[row].rsplit(',', 1)[0]},9" for row in np.random.default_rng(0).permutation(len(rows))]
+    (tmp_path / "new.csv").write_text("\n".join(["t,who,a,b,further", *mixed]) + "\n")
+    predicted = predict_data(modgap.load_run(run), str(tmp_path / "new.csv"))
+    assert predicted.names == tuple(map(str, range(60)))
+    np.testing.assert_allclose(predicted.outputs, expected, atol=1e-6)
+    (tmp_path / "new.csv").write_text("who,a,b\n1,2,3\n")
+    with pytest.raises(UsageError, match="lacks t of the columns"):
+        predict_data(modgap.load_run(run), str(tmp_path / "new.csv"))
+    (tmp_path / "new.csv").write_text("t,who,a,b\n1,,2,3\n2,5,2,3\n")
+    with pytest.raises(InputError, match=r"rows of .* have no value in who, t"):
+        predict_data(modgap.load_run(run), str(tmp_path / "new.csv"))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LABEL_NAMES",
     "find_label_column",
+    "long_series",
     "read",
     "read_groups",
     "read_labels",
@@ -273,7 +274,8 @@ def _read_values(
         rows, values, frame = rows[complete], values[complete], frame[complete]
     if columns.series is None:
         return rows, ArraySamples(values[:, None])
-    first_rows, series = _long_series(frame, values, columns, columns.series)
+    constant = [name for name in (columns.label, columns.group, columns.split) if name]
+    first_rows, series = long_series(frame, values, columns.series, columns.time, constant)
     return rows[first_rows], series
 
 
@@ -298,16 +300,32 @@ def _numbers(frame: "DataFrame", on_missing: Literal["refuse", "keep", "drop"]) 
     return values
 
 
-def _long_series(
-    frame: "DataFrame", values: np.ndarray, columns: _Columns, series_column: str
+def long_series(
+    frame: "DataFrame",
+    values: np.ndarray,
+    series_column: str,
+    time_column: str | None = None,
+    constant_columns: Sequence[str] = (),
 ) -> tuple[np.ndarray, Samples]:
+    """Return the first row of each series in long format, and the series (C, length), by the order of their names.
+
+    Args:
+        frame: Table with a moment of a series in each row.
+        values: Values of the channels in each row, (rows, C).
+        series_column: Column with the name of the series.
+        time_column: Column by which the rows of a series are ordered. None keeps the order of the table.
+        constant_columns: Columns that have one value in all rows of a series.
+
+    Raises:
+        InputError: When a series has several values in one of these columns.
+    """
     _, first_rows, number = np.unique(frame[series_column].to_numpy(), return_index=True, return_inverse=True)
-    for column in (columns.label, columns.group, columns.split):
-        if column and frame.groupby(series_column)[column].nunique().max() > 1:
+    for column in constant_columns:
+        if frame.groupby(series_column)[column].nunique().max() > 1:
             raise InputError(
                 f"expected one {column} for each series, some series in column {series_column!r} have several"
             )
-    time = np.arange(len(frame)) if columns.time is None else frame[columns.time].rank(method="dense").to_numpy()
+    time = np.arange(len(frame)) if time_column is None else frame[time_column].rank(method="dense").to_numpy()
     order = np.lexsort((time, number))
     cuts = np.cumsum(np.bincount(number))[:-1]
     return first_rows, SeriesList(tuple(np.ascontiguousarray(part.T) for part in np.split(values[order], cuts)))
