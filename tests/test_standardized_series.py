@@ -161,6 +161,20 @@ def test_a_trained_model_standardizes_new_samples_by_itself(scaled, method):
     np.testing.assert_allclose(np.load(scaled / "out.npz")["outputs"], outputs[1], atol=1e-5)
 
 
+@pytest.mark.parametrize("form", ["rows", "long"])
+def test_series_in_tables_have_the_baselines_of_series(tmp_path, form):
+    pytest.importorskip("aeon")
+    x, labels = series(size=40, channels=1 if form == "rows" else 2)
+    (write_rows if form == "rows" else write_long)(tmp_path / "data.csv", x, labels)
+    description = {"kind": "series"} | ({"series_column": "who"} if form == "long" else {})
+    run = modgap.train("baseline:minirocket", None, tmp_path / "data.csv", tmp_path / "run", custom_data=description)
+    assert run.record["fitted"]["name"] == "minirocket"
+    if form == "rows":
+        table = {"kind": "table"}
+        with pytest.raises(UsageError, match="Baseline minirocket does not suit"):
+            modgap.train("baseline:minirocket", None, tmp_path / "data.csv", tmp_path / "no", custom_data=table)
+
+
 def test_features_and_discrepancy_do_not_depend_on_offset_and_scale(scaled):
     data = ("--kind", "series", "--standardize", "sample")
     for name in ("first", "second"):

@@ -133,8 +133,9 @@ def sample_form(data: TargetData) -> SampleForm:
 
 
 def is_table(data: TargetData) -> bool:
-    """Return True if samples are rows of a table: its columns have names, or are standardized one by one."""
-    return data.table.columns is not None or any(step.name == TABLE_STEP for step in data.target.manifest.steps)
+    """Return True if samples are rows of a table: they are read so, or their columns are standardized one by one."""
+    manifest = data.target.manifest
+    return manifest.reader.options.get("kind") == "table" or any(step.name == TABLE_STEP for step in manifest.steps)
 
 
 def suitable_baselines(candidates: list[Baseline], data: TargetData, form: SampleForm) -> list[Baseline]:
