@@ -303,6 +303,11 @@ def test_requests_for_other_folders_have_absolute_paths_of_lists(tmp_path, monke
     write_list(tmp_path / "g.csv", names, [f"p{row % 6}" for row in range(N)], "file,group")
     monkeypatch.chdir(tmp_path)
     request = TargetRequest("photos", CustomData(group="g.csv", split_from="s.csv")).absolute()
+    # A file that happens to have the name of a column is no list.
+    (tmp_path / "person").touch()
+    assert TargetRequest(
+        "data.csv", CustomData(group="person", split_from="person")
+    ).absolute().custom_data == CustomData(group="person", split_from="person")
     patterned = TargetRequest("photos", CustomData(group="/{group}.", split_from="s.csv")).absolute()
     monkeypatch.chdir("/")
     assert request.name == str(folder)

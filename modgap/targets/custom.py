@@ -107,12 +107,8 @@ class CustomData:
 
     def absolute(self) -> "CustomData":
         """Return the description with absolute paths of files of groups and splits, for other working directories."""
-        files = {
-            field: str(path.resolve())
-            for field in ("group", "split_from")
-            if (value := getattr(self, field)) and is_regular_file(path := expand_user(value))
-        }
-        return replace(self, **files)
+        paths = {field: _list_file(self, field) for field in ("group", "split_from")}
+        return replace(self, **{field: str(path.resolve()) for field, path in paths.items() if path is not None})
 
     def fields(self) -> dict[str, str]:
         """Return the fields that are not None."""
@@ -208,17 +204,17 @@ def custom_data_manifest(path: Path, custom_data: CustomData) -> ManifestAndFile
         raise unknown_name('`custom_data["task"]`', str(custom_data.task), TASKS)
     if not path.is_dir() and not path.is_file():
         raise InputError(f"There is no file {path}. Check the path, or list the targets with: modgap targets")
-    listed = _list_file(custom_data, "split_from", SPLIT_LIST_SUFFIXES)
+    listed = _list_file(custom_data, "split_from")
     if listed is None:
-        return _described(path, custom_data)
-    manifest, files = _described(path, replace(custom_data, split_from=None))
+        return _manifest_of_form(path, custom_data)
+    manifest, files = _manifest_of_form(path, replace(custom_data, split_from=None))
     return manifest, {**files, SPLIT_LIST: [listed]}
 
 
-def _list_file(custom_data: CustomData, field: str, suffixes: Sequence[str]) -> Path | None:
-    """Return the file that a field names; None if it names something else."""
+def _list_file(custom_data: CustomData, field: str) -> Path | None:
+    """Return the file of groups or splits that a field names; None if it names something else."""
     value = getattr(custom_data, field)
-    if value is None or not has_suffix(Path(value), suffixes):
+    if value is None or not has_suffix(Path(value), SPLIT_LIST_SUFFIXES if field == "split_from" else FRAME_SUFFIXES):
         return None
     path = expand_user(value)
     if not is_regular_file(path):
@@ -226,7 +222,8 @@ def _list_file(custom_data: CustomData, field: str, suffixes: Sequence[str]) -> 
     return path
 
 
-def _described(path: Path, custom_data: CustomData) -> ManifestAndFiles:
+def _manifest_of_form(path: Path, custom_data: CustomData) -> ManifestAndFiles:
+    """Return the manifest and the files of data by its form; the splits are in no file of their own."""
     has_arrays = not path.is_dir() or (path / "x.npy").is_file()
     if custom_data.split_from and (not has_arrays or has_suffix(path, SERIES_SUFFIXES)):
         raise UsageError(
@@ -253,7 +250,7 @@ def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
             "Put images and sounds into separate folders."
         )
     _check_class_folders(path, images or sounds, "sounds" if sounds else "images")
-    listed = _list_file(custom_data, "group", FRAME_SUFFIXES)
+    listed = _list_file(custom_data, "group")
     files = {"data": [path]} | ({GROUP_LIST: [listed]} if listed else {})
     options: dict[str, Any] = {} if listed or custom_data.group is None else {"group_pattern": custom_data.group}
     group = None if custom_data.group is None else "group"
