@@ -136,7 +136,7 @@ class Target:
         _warn_about_divided_groups(table.splits, groups, manifest)
         labels = np.zeros(len(table), np.int64) if table.labels is None else stratification_labels(table.labels)
         splits = complete_splits(table.splits, labels, groups, **manifest.splits.model_dump())
-        table = replace(table, splits=splits, groups=None if groups is None else {"groups": groups})
+        table = replace(table, splits=splits, groups=None if groups is None else {"groups": groups}, names=None)
         for step in manifest.steps:
             table = _call_with_options(get_step(step.name), f"step {step.name}", manifest, step.options, table)
         _check_shape(table, manifest)
