@@ -1,11 +1,14 @@
 """Series standardized one by one: read so from each format, and by a trained model from new samples."""
 
+import json
+
 import numpy as np
 import pytest
 
 import modgap
 from modgap.errors import InputError, UsageError
 from modgap.targets import CustomData, open_target
+from modgap.transfer.export import export_model
 from modgap.transfer.predictions import predict_data
 from tests.commands import run_in_process
 
@@ -154,6 +157,9 @@ def test_a_trained_model_standardizes_new_samples_by_itself(scaled, method):
     table = read(scaled / "first.npz", kind="series")
     np.testing.assert_allclose(model.predict_proba(table), outputs[0], atol=1e-5)
     assert np.ptp(outputs[0][:, 0]) > 0.05
+    if method == "finetune":
+        export_model(model, scaled / "model.pt2", "torch-export")
+        assert json.loads((scaled / "model.json").read_text())["input"]["steps"] == ["standardize-each by channel"]
     predicted = run_in_process(
         "predict", "--run", run.folder, "--data", scaled / "second.npz", "--out", scaled / "out.npz"
     )
