@@ -22,7 +22,7 @@ SOURCES = "vit-fashion,efficientnet-lite0@64px,minilm"
 
 def scores(target: str, sources: list[str], dtype: str, limit: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return the values and the widths of the intervals of each score, both of shape (sources,)."""
-    ranking = modgap.rank(target, sources, dtype=dtype, split="all", limit=limit, controls=False, raw=False)
+    ranking = modgap.rank(target, sources, dtype=dtype, split="all", limit=limit, controls=False, baselines="none")
     n = len(sources)
     return {
         name: (table.standings.values[:n], np.diff(table.standings.intervals[:n], axis=1)[:, 0])

@@ -105,7 +105,18 @@ def main() -> None:
             shutil.rmtree(cache, ignore_errors=True)
             command = [sys.executable, "-m", "modgap", "rank", "--target", str(table), "--kind", "text"]
             command += ["--label", "label", "--sources", names, "--by", "h-score", "--score", "h-score"]
-            command += ["--no-controls", "--no-raw", "--head", "none", "--resamples", "0", "--split", "all", "--quiet"]
+            command += [
+                "--no-controls",
+                "--baselines",
+                "none",
+                "--head",
+                "none",
+                "--resamples",
+                "0",
+                "--split",
+                "all",
+                "--quiet",
+            ]
             times["modgap"].append(seconds(command, {**base, "MODGAP_CACHE": str(cache)}))
             peer = [sys.executable, "-c", PEER, str(table), *map(str, models)]
             peer_path = {"PYTHONPATH": options.peer_path} if options.peer_path else {}

@@ -255,7 +255,7 @@ def _build_request(options: Mapping[str, Any]) -> "RankRequest":
         samples=sample_request({**options, "limit": options["limit"] or None}),
         head=options["head"],
         controls=not options["no_controls"],
-        raw=not options["no_raw"],
+        baselines=options["baselines"],
         report_details=bool(options["out"]),
         errors=ErrorOptions(options["weight"], options["splits"], options["per_class"]),
         layers=parse_layers(options["layers"]),

@@ -64,7 +64,14 @@ score_options = (
         help="A further score to show, or all. The default scores are shown if the option is absent. Can be repeated.",
     ),
     click.option("--no-controls", is_flag=True, help="Do not score random-weights controls of the sources."),
-    click.option("--no-raw", is_flag=True, help="Do not score the raw values of the samples."),
+    click.option(
+        "--baselines",
+        type=click.Choice(["quick", "all", "none"]),
+        default="quick",
+        show_default=True,
+        help="Models of the target's field to compare with the sources by cross-validation: those that take at most a "
+        "fifth of the ranking's time or 10 seconds, all that suit the target, or none.",
+    ),
 )
 layers_option = click.option(
     "--layers",
@@ -81,8 +88,8 @@ pilot_option = click.option(
     default=0,
     help="Fine-tune the first N sources shortly, for 10 epochs on one half of at most 256 training samples, at three "
     "learning rates, and with two more seeds at the best. Their errors on the other half and on the validation samples "
-    "decide which source is best. Those of the best one's random-weights control and of nearest neighbors of the raw "
-    "values decide whether pretraining helps. The order by a score, which chooses the N sources, is not shown to be "
+    "decide which source is best. Those of the best one's random-weights control and of the baselines of the "
+    "field decide whether pretraining helps. The order by a score, which chooses the N sources, is not shown to be "
     "better than a fixed list.",
 )
 pass_options = option_group(

@@ -1,6 +1,6 @@
 """The command `modgap train`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +135,7 @@ def train(**options: Any) -> None:
         else:
             run = run_sweep(request, folder, sweep, resume=resume, progress=progress)
     if _is_main_process():
-        _print_run(run, options)
+        _print_run(run, request, options)
 
 
 def _train_request(options: dict[str, Any]) -> "TrainRequest":
@@ -161,7 +161,7 @@ def _is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _print_run(run: "Run", options: Mapping[str, Any]) -> None:
+def _print_run(run: "Run", request: "TrainRequest", options: Mapping[str, Any]) -> None:
     import json
 
     from modgap.transfer.answer import run_answer
@@ -173,8 +173,32 @@ def _print_run(run: "Run", options: Mapping[str, Any]) -> None:
     further = [text for option, value in replaced if value for text in (option, str(value))]
     answer = run_answer(run.record, str(run.folder), further)
     published = _published_results(run.record["target"])
-    closing_notes = [*([published] if published else []), f"Results are in {run.folder}."]
+    closing_notes = [*_beside_baseline(run, request), *([published] if published else [])]
+    closing_notes.append(f"Results are in {run.folder}.")
     print_answer(replace(answer, notes=(*answer.notes, *closing_notes)))
+
+
+def _beside_baseline(run: "Run", request: "TrainRequest") -> Iterator[str]:
+    """Yield the validation error beside that of the best quick baseline of the field, for a run with epochs."""
+    from modgap.errors import InputError
+    from modgap.transfer.fitted_run import best_quick_baseline, is_fitted
+
+    result = run.record["result"]
+    if is_fitted(request.method) or result is None or result.get("validation") is None:
+        return
+    try:
+        baseline = best_quick_baseline(request)
+    except InputError:
+        # A library that a baseline needs is missing, and the training needs none.
+        return
+    if baseline:
+        name, error = baseline
+        unit = f" {result['unit']}" if result["unit"] else ""
+        metric = result["metric"].removesuffix(unit)
+        yield (
+            f"On the validation samples the {metric} is {result['validation']:.4g}{unit}, and that of the baseline "
+            f"{name}, the best quick one of the field by cross-validation, {error:.4g}{unit}."
+        )
 
 
 def _published_results(target: str) -> str:

@@ -6,8 +6,8 @@ from modgap.ranking.report_details import ReportDetails
 from modgap.ranking.scores import get_score
 from modgap.ranking.standings import compute_standings
 from modgap.ranking.types import (
+    BASELINE,
     CONTROL,
-    RAW_VALUES,
     SOURCE,
     JobCounts,
     Ranking,
@@ -21,14 +21,14 @@ CLASSES = ("hAd", "hEd", "hId", "hOd")
 SUBSAMPLES = 12
 
 
-def make_ranking(leep=(-2.0, -2.2, -2.39), control=-2.39, knn=(0.7, 0.72, 0.75), raw=0.5, names=None, **fields):
-    """Return a ranking by LEEP of some sources, with a control of each, and the raw values.
+def make_ranking(leep=(-2.0, -2.2, -2.39), control=-2.39, knn=(0.7, 0.72, 0.75), baseline=None, names=None, **fields):
+    """Return a ranking by LEEP of some sources, with a control of each, and a baseline.
 
     Args:
         leep: LEEP of each source. NaN for a source that failed.
         control: LEEP of each control.
         knn: k-NN error of each source and of its control.
-        raw: k-NN error of the raw values.
+        baseline: Error of the baseline beside linear probes with the k-NN errors. None for no linear probes.
         names: Names of the sources.
         fields: Fields of the target's summary.
     """
@@ -38,12 +38,14 @@ def make_ranking(leep=(-2.0, -2.2, -2.39), control=-2.39, knn=(0.7, 0.72, 0.75),
         for n, name in enumerate(names)
     ]
     rows += [SourceRow(f"random:{name}", CONTROL, requested=False, properties={"parameters": 10**6}) for name in names]
-    rows.append(SourceRow("raw", RAW_VALUES, requested=False, properties={"parameters": 0}))
+    rows.append(SourceRow("baseline:linear", BASELINE, requested=False))
     n = len(names)
     values = {
         "leep": [*leep, *[control if np.isfinite(one) else np.nan for one in leep], np.nan],
-        "knn": [*knn, *[0.8] * n, raw],
+        "knn": [*knn, *[0.8] * n, np.nan],
     }
+    if baseline is not None:
+        values["linear-probe"] = [*knn, *[0.8] * n, baseline]
     tables = {name: score_table(name, np.array(column), n) for name, column in values.items()}
     summary = TargetSummary(
         **{

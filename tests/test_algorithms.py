@@ -20,7 +20,6 @@ from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.forward.pooled_layers import OUTPUT
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.extraction import extract
-from modgap.ranking.source_outputs import load_source_outputs
 from modgap.sources import open_source
 from modgap.storage import algorithms
 from modgap.storage.algorithms import ALGORITHM_VERSIONS
@@ -52,7 +51,6 @@ def _inference(folder):
     for path, options in ((images, None), (series, CustomData(kind="series"))):
         target = open_target(str(path), custom_data=options)
         results += [*source_logits(open_source(SOURCE), target, request).logits[:, :12].ravel()]
-        results += [*load_source_outputs(extract("raw", target, request).key).features[:, :5].ravel()]
     return results
 
 

@@ -65,7 +65,7 @@ def test_updates_are_those_of_the_published_rule(name):
     start = rng.standard_normal(7)
     wanted = published_updates(training, gradients, start)
     weights = nn.Parameter(torch.from_numpy(start.copy()))
-    optimizer = build_optimizer([weights], resolve_recipe(named_manifest(name)).stage2)
+    optimizer = build_optimizer({"weights": weights}, resolve_recipe(named_manifest(name)).stage2)
     for batches, expected in zip(gradients, wanted, strict=True):
         weights.grad = torch.from_numpy(batches.mean(axis=0))
         optimizer.step()

@@ -181,7 +181,8 @@ def test_a_budget_that_is_not_positive_is_refused():
 @pytest.mark.usefixtures("own_cache")
 def test_with_few_samples_the_ranking_is_the_same_as_without_a_budget(sources, tmp_path):
     target = small_target(tmp_path, 0)
-    request = RankRequest(by="knn", scores=("knn",), resamples=0, samples=SampleRequest(limit=2000))
+    samples = SampleRequest(limit=2000)
+    request = RankRequest(by="knn", scores=("knn",), resamples=0, samples=samples, baselines="none")
     stages = []
     limited = rank(target, [VIT, CNN], request, Backend("serial"), budget=600, listener=stages.append)
     free = rank(target, [VIT, CNN], request, Backend("serial"))

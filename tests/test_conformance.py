@@ -1,5 +1,6 @@
 """The checks for authors of plug-ins: modgap's own parts pass, and deliberately broken ones fail with the reason."""
 
+import itertools
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
@@ -7,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from modgap.baselines import baseline_names, get_baseline
+from modgap.baselines.parts import Affine
 from modgap.errors import InputError
 from modgap.inputs.plugin_representations import Representation
 from modgap.ranking.score import Score
@@ -14,6 +17,7 @@ from modgap.ranking.scores import score_names
 from modgap.sources import open_source, source_infos
 from modgap.targets.samples import ArraySamples, Table
 from modgap.testing import (
+    check_baseline,
     check_manifest,
     check_method,
     check_reader,
@@ -47,6 +51,48 @@ def test_scores_of_modgap_pass(name):
 @pytest.mark.parametrize("name", method_names())
 def test_methods_of_modgap_pass(name):
     check_method(name)
+
+
+@pytest.mark.parametrize("name", [name for name in baseline_names() if name != "residual-network"])
+def test_baselines_of_modgap_pass(name):
+    check_baseline(name)
+
+
+def shifted(part):
+    """A part whose stored form forgets what it was."""
+    state = part.state
+
+    def other_state(self):
+        record, arrays = state(self)
+        return record, {**arrays, "intercepts": arrays["intercepts"] + np.arange(len(arrays["intercepts"]))}
+
+    return other_state
+
+
+LINEAR = get_baseline("linear")
+STEPS = itertools.count()
+BROKEN_BASELINES = {
+    "title of the baseline 'linear' is empty": replace(LINEAR, title=" "),
+    "unknown task ranking": replace(LINEAR, tasks=("ranking",)),
+    "reads no kind": replace(LINEAR, kinds=("smell",)),
+    "suits none": replace(LINEAR, applies=lambda form, is_table, output: False),
+    "differ between two fits": replace(
+        LINEAR,
+        predictor=replace(
+            LINEAR.predictor,
+            fit=lambda values, truth, seed: LINEAR.predictor.fit(values * (1 + next(STEPS)), truth, seed),
+        ),
+    ),
+    "other scores after it was stored": replace(LINEAR, features=LINEAR.features[:1]),
+}
+
+
+@pytest.mark.parametrize("reason", BROKEN_BASELINES)
+def test_broken_baselines_fail_with_the_reason(reason, monkeypatch):
+    if reason == "other scores after it was stored":
+        monkeypatch.setattr(Affine, "state", shifted(Affine))
+    with pytest.raises(AssertionError, match=reason):
+        check_baseline(BROKEN_BASELINES[reason])
 
 
 def test_targets_and_readers_of_modgap_pass(tmp_path):

@@ -161,7 +161,13 @@ def test_a_score_is_one_file_and_a_row_of_the_documentation(tmp_path, monkeypatc
         assert scores.score_names()[-1] == "silhouette"
         check_score("silhouette")
         target = str(target_file(tmp_path, "classification"))
-        options = {"scores": ("silhouette",), "resamples": 20, "controls": False, "raw": False, "backend": "serial"}
+        options = {
+            "scores": ("silhouette",),
+            "resamples": 20,
+            "controls": False,
+            "baselines": "none",
+            "backend": "serial",
+        }
         ranking = modgap.rank(target, ["random:vit-fashion"], by="silhouette", **options)
         score = ranking.to_dict()["sources"][0]["scores"]["silhouette"]
         assert -1 <= score["interval"][0] <= score["value"] <= score["interval"][1] <= 1

@@ -45,7 +45,7 @@ from modgap.ranking.figures import figure_title, ranking_caption, ranking_figure
 from modgap.ranking.recommendation import headline, judge
 from modgap.ranking.scores import get_score
 from modgap.ranking.standings import compute_standings
-from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Ranking, RankRequest, ScoreTable, SourceRow, TargetSummary
+from modgap.ranking.types import BASELINE, CONTROL, SOURCE, Ranking, RankRequest, ScoreTable, SourceRow, TargetSummary
 from modgap.statistics.intervals import SampleErrors, wilson_interval
 from modgap.statistics.paired import PairedDifference
 from modgap.statistics.permutations import NullDistribution
@@ -415,7 +415,9 @@ def test_spread_labels_do_not_overlap_and_stay_inside():
 SCORES = ("leep", "logme", "transrate", "parc", "h-score-shrunk", "linear-probe", "knn")
 
 
-def ranking_of(values, by="discrepancy", scores=(), controls=None, names=None, spread=0.02, resamples=50, raw=None):
+def ranking_of(
+    values, by="discrepancy", scores=(), controls=None, names=None, spread=0.02, resamples=50, baseline=None
+):
     """Return a ranking of sources with these values, whose subsamples vary independently by the spread."""
     rng = np.random.default_rng(len(values))
     values = np.asarray(values, float)
@@ -424,9 +426,9 @@ def ranking_of(values, by="discrepancy", scores=(), controls=None, names=None, s
     if controls is not None:
         rows += [SourceRow(f"random:{name}", CONTROL, requested=False) for name in names]
         values = np.concatenate([values, controls])
-    if raw is not None:
-        rows.append(SourceRow("raw values", RAW_VALUES, requested=False))
-        values = np.append(values, raw)
+    if baseline is not None:
+        rows.append(SourceRow("baseline:linear", BASELINE, requested=False))
+        values = np.append(values, baseline)
     tables = {}
     for name in (by, *scores):
         score = get_score(name)
@@ -511,10 +513,10 @@ def test_sources_below_the_first_20_share_a_row():
 
 
 def test_a_source_that_does_not_beat_its_control_is_marked():
-    ranking = ranking_of([0.3, 0.8], controls=[0.6, 0.8], raw=0.85)
+    ranking = ranking_of([0.3, 0.8], controls=[0.6, 0.8], baseline=0.85)
     assert "not significantly better" in all_text(ranking_figure(ranking))
     caption = ranking_caption(ranking)
-    assert "The raw samples have 0.85." in caption
+    assert "Squares are baselines of the field, without pretraining: baseline:linear 0.85" in caption
     assert "random weights 0.6" in caption
 
 
@@ -691,7 +693,7 @@ def test_every_drawn_interval_of_targets_and_sources_is_that_of_the_record():
 
 
 def test_every_drawn_interval_of_a_ranking_is_that_of_the_record():
-    ranking = ranking_of([0.3, 0.5, 0.6], controls=[0.6, 0.7, 0.9], scores=("knn",))
+    ranking = ranking_of([0.3, 0.5, 0.6], controls=[0.6, 0.7, 0.9], scores=("knn",), baseline=0.4)
     expected = known_ends(*ranking.deciding_table.standings.intervals)
     np.testing.assert_allclose(sorted(intervals(ranking_figure(ranking).axes[0])), expected)
 

@@ -61,7 +61,7 @@ def test_an_update_is_that_of_the_loss_with_the_penalty():
 def test_held_parameters_have_no_weight_decay():
     first = nn.Parameter(torch.ones(2))
     second = nn.Parameter(torch.ones(2))
-    optimizer = build_optimizer([first], FullStage(learning_rate=0.1, weight_decay=0.5), [second])
+    optimizer = build_optimizer({"a": first, "b": second}, FullStage(learning_rate=0.1, weight_decay=0.5), ["b"])
     first.grad = torch.zeros(2)
     second.grad = torch.zeros(2)
     optimizer.step()

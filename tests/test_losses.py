@@ -232,7 +232,8 @@ def test_the_benchmarks_losses_are_made_as_they_say():
         (lambda: loss("RMSE", clip=1), r"has no option 'clip'\. Its options are: none"),
         (lambda: loss("mean squared error", ignore=1), "options are: clip"),
         (lambda: loss("cross-entropy", (np.zeros(()), np.ones(()))), "have no scale"),
-        (lambda: loss("binary cross-entropy", positive_weight=0), "more than 0"),
+        (lambda: loss("binary cross-entropy", positive_weight=0), "is 0, but it must be a number of more than 0"),
+        (lambda: loss("binary cross-entropy", positive_weight="a"), "is 'a', but it must be a number"),
     ],
 )
 def test_wrong_requests(call, said):

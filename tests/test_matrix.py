@@ -44,7 +44,9 @@ options = { kind = "text", text_column = "text", label_column = "label" }
 role = "data"
 path = "texts.csv"
 """
-CHEAP = ("--input-size", "32", "--by", "knn", "--score", "knn", "--resamples", "0", "--no-controls")
+CHEAP = (
+    "--input-size", "32", "--by", "knn", "--score", "knn", "--resamples", "0", "--no-controls", "--baselines", "none",
+)  # fmt: skip
 
 
 @pytest.fixture(name="sources")
@@ -89,7 +91,7 @@ def test_the_matrix_is_that_of_the_rankings_one_by_one(sources, tmp_path, own_ca
     }
     assert (record["missing_jobs"], record["failed_jobs"]) == (0, 2)
     for column, target in enumerate(targets[:2]):
-        alone = rank(target, [VIT, CNN], replace(SMALL, raw=True), Backend("serial"))
+        alone = rank(target, [VIT, CNN], replace(SMALL, baselines="quick"), Backend("serial"))
         assert alone.jobs["features"].computed == 0
         rows = record["measures"][0]["values"]
         values = {one["name"]: row[column] for one, row in zip(record["sources"], rows, strict=True)}
@@ -101,30 +103,29 @@ def test_the_matrix_is_that_of_the_rankings_one_by_one(sources, tmp_path, own_ca
     ]  # fmt: skip
     # With one target more, only its jobs are run, and the job that failed is repeated.
     table = run(targets, "--sources", names, *CHEAP, code=1).stdout
-    assert job_counts(table) == (3, 6, 3)
+    assert job_counts(table) == (2, 4, 3)
     assert "3 sources, 3 targets" in table
     assert "No difference over targets can be significant: 6 targets are needed" in " ".join(table.split())
 
 
 SMALL = RankRequest(
     ("knn",), "knn", resamples=0, samples=SampleRequest(input_size=32, split="train", limit=2000), controls=False,
-    raw=False,
+    baselines="none",
 )  # fmt: skip
 
 
 def test_shares_have_all_jobs_once_and_the_results_of_one_command(sources, tmp_path, monkeypatch):
     targets = [small_target(tmp_path, number) for number in range(2)]
-    arguments = ("--sources", f"{VIT},{CNN}", *CHEAP)
+    # The jobs of two sources and of two baselines on each target.
+    arguments = ("--sources", f"{VIT},{CNN}", *CHEAP, "--baselines", "quick")
     monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / "shared"))
     counts = [run(targets, *arguments, "--shard", f"{number}/4").stdout.split() for number in (1, 2, 3, 4)]
-    assert [words[4:8] for words in counts] == [["2", "jobs,", "2", "computed,"]] * 2 + [
-        ["1", "job,", "1", "computed,"]
-    ] * 2
+    assert [words[4:8] for words in counts] == [["2", "jobs,", "2", "computed,"]] * 4
     # Another number of shares divides the same list, and finds all of it.
     again = run(targets, *arguments, "--shard", "2/2").stdout
-    assert "3 jobs, 0 computed, 3 from the cache, 0 failed" in again
+    assert "4 jobs, 0 computed, 4 from the cache, 0 failed" in again
     gathered = run(targets, *arguments, "--out", tmp_path / "gathered").stdout
-    assert job_counts(gathered) == (0, 6, 0)
+    assert job_counts(gathered) == (0, 8, 0)
     monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / "one"))
     run(targets, *arguments, "--out", tmp_path / "alone")
     assert file_contents(tmp_path / "gathered") == file_contents(tmp_path / "alone")
@@ -132,7 +133,7 @@ def test_shares_have_all_jobs_once_and_the_results_of_one_command(sources, tmp_p
 
 def test_a_share_of_one_target(sources, tmp_path, own_cache):
     (target,) = targets = [small_target(tmp_path, 0)]
-    done = run(targets, "--sources", f"{VIT},{CNN}", *CHEAP, "--no-raw", "--shard", "1/2", "--out", tmp_path / "out")
+    done = run(targets, "--sources", f"{VIT},{CNN}", *CHEAP, "--shard", "1/2", "--out", tmp_path / "out")
     assert "Share 1 of 2: 1 job, 1 computed" in done.stdout
     assert not (tmp_path / "out").exists()
     ranking = rank(target, [VIT, CNN], SMALL, Backend("serial"))
@@ -176,7 +177,7 @@ def test_names_of_files_are_absolute(sources, tmp_path, own_cache, monkeypatch):
     (tmp_path / "targets.txt").write_text("target0.npz  # the first\n\ntarget1.npz\n")
     (tmp_path / "model").mkdir()
     names = "model@32px,random:model,onnx:m.onnx"
-    done = run(["@targets.txt"], "--sources", f"{names},{VIT}", *CHEAP, "--no-raw", "--json", code=1)
+    done = run(["@targets.txt"], "--sources", f"{names},{VIT}", *CHEAP, "--json", code=1)
     record = json.loads(done.stdout)
     assert [one["name"] for one in record["targets"]] == [f"{tmp_path}/target{number}.npz" for number in range(2)]
     expected = {f"{tmp_path}/model@32px", f"random:{tmp_path}/model", f"onnx:{tmp_path}/m.onnx", VIT}
@@ -201,7 +202,7 @@ def test_rows_that_a_target_cannot_have_are_no_failures(hub, tmp_path, own_cache
         (tmp_path / "texts.csv").write_text("\n".join(["text,label", *lines]))
         (tmp_path / f"texts{number}.toml").write_text(TEXTS)
     hub("bert-texts")
-    scores = ("--by", "knn", "--score", "knn", "--resamples", "0", "--no-controls")
+    scores = ("--by", "knn", "--score", "knn", "--resamples", "0", "--no-controls", "--baselines", "none")
     shown = run(["texts0.toml", "texts1.toml"], "--sources", "hf:small/bert-texts", *scores).stdout
     # Both targets have the same samples.
     assert job_counts(shown) == (1, 1, 0)
@@ -210,7 +211,7 @@ def test_rows_that_a_target_cannot_have_are_no_failures(hub, tmp_path, own_cache
 
 def test_cached_results_need_no_device_and_what_is_absent_is_told(sources, tmp_path, own_cache, monkeypatch):
     targets = [small_target(tmp_path, number) for number in range(2)]
-    arguments = ("--sources", f"{VIT},{CNN}", *CHEAP, "--no-raw")
+    arguments = ("--sources", f"{VIT},{CNN}", *CHEAP)
     done = run(targets, *arguments, "--cached", code=1)
     assert "No target is complete. It is not in this cache, and --cached computes nothing." in done.stderr
     run(targets[:1], *arguments)
@@ -229,7 +230,7 @@ def test_cached_results_need_no_device_and_what_is_absent_is_told(sources, tmp_p
 def test_a_target_that_cannot_be_read_leaves_the_others(sources, tmp_path, own_cache):
     targets = [small_target(tmp_path, number) for number in range(2)]
     np.savez(targets[0], x=np.zeros((9, 1, 4, 4), np.float32), y=np.zeros(9, int))
-    arguments = ("--sources", VIT, *CHEAP, "--no-raw")
+    arguments = ("--sources", VIT, *CHEAP)
     shown = " ".join(run(targets, *arguments, code=1).stdout.split())
     assert "target0.npz cannot be ranked. The first reason: The target has one class." in shown
     done = run([targets[0], targets[0].replace("0", "0")], *arguments, code=1)
@@ -240,7 +241,7 @@ def test_a_target_that_cannot_be_read_leaves_the_others(sources, tmp_path, own_c
 
 def test_a_target_on_which_all_sources_failed_is_named(sources, tmp_path, own_cache, monkeypatch):
     targets = [small_target(tmp_path, number) for number in range(2)]
-    arguments = ("--sources", VIT, *CHEAP, "--no-raw")
+    arguments = ("--sources", VIT, *CHEAP)
     with monkeypatch.context() as patch:
         prepare = rank_jobs.prepare_extraction
 
@@ -260,14 +261,14 @@ def test_a_target_on_which_all_sources_failed_is_named(sources, tmp_path, own_ca
 
 def test_if_all_jobs_failed_the_command_says_why(tmp_path, own_cache):
     targets = [small_target(tmp_path, number) for number in range(2)]
-    done = run(targets, "--sources", "hf:absent/model", *CHEAP, "--no-raw", code=1)
+    done = run(targets, "--sources", "hf:absent/model", *CHEAP, code=1)
     assert "hf:absent/model" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
 def test_results_that_cannot_be_stored_are_failures_of_a_share(sources, tmp_path, own_cache, monkeypatch):
     targets = [small_target(tmp_path, 0)]
-    arguments = ("--sources", VIT, *CHEAP, "--no-raw", "--shard", "1/1")
+    arguments = ("--sources", VIT, *CHEAP, "--shard", "1/1")
     with monkeypatch.context() as patch:
         patch.setattr("modgap.storage.cache.store", lambda *_arguments: None)
         assert "Failed: The results could not be written to the cache" in run(targets, *arguments, code=1).stdout
@@ -276,18 +277,24 @@ def test_results_that_cannot_be_stored_are_failures_of_a_share(sources, tmp_path
 
 def test_jobs_have_the_rows_of_a_ranking_source_by_source(tmp_path):
     targets = [small_target(tmp_path, number) for number in range(2)]
-    request = RankRequest(("knn",))
+    request = RankRequest(("knn",), baselines="none")
     plans = [plan_ranking(TargetRequest(name), [VIT, "timm:some"], request, Backend("serial")) for name in targets]
     jobs = list_row_jobs(plans)
-    assert [job.source for job in jobs[::2]] == [VIT, "timm:some", f"random:{VIT}", "random:timm:some", "raw"]
-    assert [job.target.name for job in jobs] == targets * 5
-    assert [job.requested for job in jobs[::2]] == [True, True, False, False, False]
+    assert [job.source for job in jobs[::2]] == [VIT, "timm:some", f"random:{VIT}", "random:timm:some"]
+    assert [job.target.name for job in jobs] == targets * 4
+    assert [job.requested for job in jobs[::2]] == [True, True, False, False]
 
 
 def test_several_targets_in_python_give_a_matrix_that_displays_itself(sources, tmp_path, own_cache):
     targets = [small_target(tmp_path, number) for number in range(2)]
-    options = {"by": "knn", "scores": ("knn",), "resamples": 0, "controls": False, "input_size": 32, "raw": False}
-    matrix = modgap.rank(targets, [VIT, CNN], **options, backend="serial")
+    options = {
+        "by": "knn",
+        "scores": ("knn",),
+        "resamples": 0,
+        "controls": False,
+        "baselines": "none",
+    }
+    matrix = modgap.rank(targets, [VIT, CNN], **options, input_size=32, backend="serial")
     assert list(matrix.rankings) == targets
     assert repr(matrix).startswith("<MatrixResult: If you transfer, use ")
     assert "mean rank" in str(matrix)

@@ -19,7 +19,7 @@ from modgap.ranking.recommendation import choice_statement, headline, help_state
 from modgap.ranking.report import to_csv, to_dict
 from modgap.ranking.scores import PILOT
 from modgap.ranking.standings import compute_error_standings
-from modgap.ranking.types import Pilot, RankRequest, ScoreTable
+from modgap.ranking.types import BASELINE, Pilot, RankRequest, ScoreTable
 from modgap.sources import open_source
 from modgap.statistics.intervals import SampleErrors
 from modgap.targets import TargetRequest, open_target
@@ -45,7 +45,8 @@ from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.test_matrix import CNN, VIT, small_sources  # noqa: F401 - fixture
 from tests.training import target_file
 
-REQUEST = RankRequest(by="knn", scores=("knn",), resamples=0, samples=SampleRequest(limit=None, input_size=32), pilot=1)
+SAMPLES = SampleRequest(limit=None, input_size=32)
+REQUEST = RankRequest(by="knn", scores=("knn",), resamples=0, samples=SAMPLES, pilot=1, baselines="none")
 
 
 def load(name):
@@ -156,10 +157,12 @@ def test_a_target_without_classes_is_refused(sources, tmp_path, task, classes):
 @pytest.mark.usefixtures("own_cache", "short_pilot")
 def test_a_repeated_ranking_takes_the_pilot_from_the_cache(sources, tmp_path):
     path = str(target_file(tmp_path, "classification"))
-    first, again = (rank(path, [VIT, CNN], REQUEST, Backend("serial")) for _ in range(2))
-    # The first source, its random-weights control, and nearest neighbors of the raw values.
-    assert first.jobs["pilot"] == (3, 0, 0)
-    assert again.jobs["pilot"] == (0, 3, 0)
+    request = replace(REQUEST, baselines="quick")
+    first, again = (rank(path, [VIT, CNN], request, Backend("serial")) for _ in range(2))
+    baselines = [row.name for row in first.rows if row.kind == BASELINE]
+    # The first source, its random-weights control, and the baselines.
+    assert first.jobs["pilot"] == (2 + len(baselines), 0, 0)
+    assert again.jobs["pilot"] == (0, 2 + len(baselines), 0)
     name = first.rows[first.tables["knn"].first_source].name
     assert [row["source"] for row in to_dict(first)["pilot"]["controls"]] == [f"random:{name}"]
     check = judge(first).check("control")
@@ -168,18 +171,19 @@ def test_a_repeated_ranking_takes_the_pilot_from_the_cache(sources, tmp_path):
     assert table[name][0] == "1"
     # Its control is in the last column, and the other source was not fine-tuned.
     assert table[name][7] != "-"
-    assert table["neighbors of raw values (no model)"][3] not in ("", "-")
-    assert [row[0] for row in table.values()].count("-") == 2
-    assert [row["source"] for row in to_dict(first)["pilot"]["raw_values"]] == ["raw"]
-    assert judge(first).check("raw-values").values["score"] == "pilot"
+    assert baselines
+    assert all(table[baseline][3] not in ("", "-") for baseline in baselines)
+    assert [row[0] for row in table.values()].count("-") == 1 + len(baselines)
+    assert {row["source"] for row in to_dict(first)["pilot"]["baselines"]} == set(baselines)
+    assert judge(first).check("baseline").values["score"] == "pilot"
     ranks = first.pilot.table.source_ranks
     # Only the first source was fine-tuned, and it decides.
     assert ranks.sum() == 1
     assert ranks.argmax() == first.tables["knn"].first_source
     np.testing.assert_array_equal(first.pilot.table.standings.values, again.pilot.table.standings.values)
     other = rank(path, [VIT, CNN], replace(REQUEST, samples=replace(REQUEST.samples, seed=1)), Backend("serial"))
-    assert other.jobs["pilot"] == (3, 0, 0)
-    alone = rank(path, [VIT, CNN], replace(REQUEST, controls=False, raw=False), Backend("serial"))
+    assert other.jobs["pilot"] == (2, 0, 0)
+    alone = rank(path, [VIT, CNN], replace(REQUEST, controls=False), Backend("serial"))
     assert alone.jobs["pilot"] == (0, 1, 0)
     assert judge(alone).help == v.NOT_TESTED
 
@@ -197,7 +201,7 @@ def test_a_source_that_cannot_be_fine_tuned_has_the_reason(sources, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(pilot_module, "short_fine_tuning", fail)
         ranking = rank(path, [VIT, CNN], replace(REQUEST, pilot=2), Backend("serial"))
-    assert ranking.jobs["pilot"] == (3, 0, 1)
+    assert ranking.jobs["pilot"] == (2, 0, 1)
     record = to_dict(ranking)
     assert record["pilot"]["failures"] == {VIT: "It takes no such samples."}
     assert [one["source"] for one in record["pilot"]["sources"]] == [CNN]
@@ -274,7 +278,7 @@ def test_the_pilot_decides_which_source_is_best():
 def test_after_a_pilot_everything_is_in_its_order():
     """By the score vit-0 is first, by the pilot vit-1, and vit-2 was not fine-tuned."""
     ranking = piloted([-0.2, -0.3, -0.9], [0.4, 0.1, np.nan])
-    assert headline(judge(ranking)).endswith("vit-1. First check that it beats training from scratch.")
+    assert headline(judge(ranking)).startswith("After a short fine-tuning, start with vit-1 (1 of 1 other scores")
     heads, rows = ranking_table(ranking)
     assert heads[3] == "error"
     assert [row[0] + row[1] + row[2] for row in rows[:3]] == ["1Avit-1", "2Bvit-0", "-vit-2"]
@@ -311,7 +315,7 @@ def test_the_next_step_has_the_settings_that_the_pilot_chose():
         line = " ".join(command)
         assert "--input-size 64" in line
         assert "--set stage2.learning_rate=0.0025 --set stage2.batch_size=16 --set target_sequence_length=32" in line
-    assert {command[3] for command in judge(ranking).commands} == {"finetune", "scratch"}
+    assert {command[3] for command in judge(ranking).commands} == {"finetune"}
 
 
 def test_the_next_steps_for_texts_end():
@@ -341,12 +345,12 @@ def test_a_pilot_on_texts_is_refused():
         rank("promoter-genes", ["minilm"], RankRequest(pilot=1), Backend("serial"))
 
 
-@pytest.mark.parametrize(("raw", "help_"), [(0.9, v.LIKELY), (0.12, v.DOUBTFUL), (0.0, v.DOUBTFUL)])
-def test_neighbors_of_raw_values_make_the_help_doubtful(raw, help_):
+@pytest.mark.parametrize(("baseline", "help_"), [(0.9, v.LIKELY), (0.12, v.DOUBTFUL), (0.0, v.NO)])
+def test_a_baseline_decides_whether_a_transfer_helps(baseline, help_):
     rng = np.random.default_rng(0)
     ranking = make_ranking(leep=(-0.2, -0.3), knn=(0.5, 0.5))
-    # Two sources, the control of the second, which is best, and the raw values.
-    chances = np.array([0.3, 0.1, np.nan, 0.9, raw])
+    # Two sources, the control of the second, which is best, and the baseline.
+    chances = np.array([0.3, 0.1, np.nan, 0.9, baseline])
     weights = np.full(64, 1 / 64)
     columns = [None if np.isnan(one) else (rng.permutation(64) < 64 * one).astype(float) for one in chances]
     errors = [
@@ -361,13 +365,14 @@ def test_neighbors_of_raw_values_make_the_help_doubtful(raw, help_):
     assert verdict.help == help_
     text = help_statement(verdict).sentence
     if help_ == v.LIKELY:
-        assert text.endswith("with random weights, and than nearest neighbors of the raw values.")
+        assert text.endswith("with random weights, and than the baseline linear.")
     else:
-        comparison = "significantly worse" if raw < 0.1 else "not shown to be better"
-        assert f"vit-1 is {comparison} than nearest neighbors of the raw values." in text
-        assert "nearest neighbors of the raw values" in headline(verdict)
-        assert "(p " in next(one for one in judgment_answer(verdict).sentences if one.startswith("Raw values"))
-        assert any("Nearest neighbors of the raw values, without" in one for one in judgment_answer(verdict).sentences)
+        comparison = "significantly worse" if baseline < 0.1 else "not shown to be better"
+        assert f"vit-1 is {comparison} than the baseline linear." in text
+        assert "the baseline linear" in headline(verdict)
+        (sentence,) = [one for one in judgment_answer(verdict).sentences if one.startswith("Baseline of the field")]
+        assert "(p " in sentence
+        assert "on the same samples; vit-1 has" in sentence
 
 
 @pytest.mark.usefixtures("own_cache", "short_pilot")
@@ -386,14 +391,11 @@ def test_the_control_of_the_first_of_equal_sources_is_fine_tuned(sources, tmp_pa
     assert judge(ranking).check("control").values["score"] == "pilot"
 
 
-def test_neighbors_without_an_error_have_the_reason():
+def test_a_baseline_without_an_error_has_the_reason():
     ranking = piloted([-0.2, -0.3], [0.4, 0.1])
-    reasons = ("",) * (len(ranking.rows) - 1) + ("The samples differ in size.",)
+    reasons = ("",) * (len(ranking.rows) - 1) + ("It needs aeon.",)
     failed = replace(ranking, pilot=replace(ranking.pilot, table=replace(ranking.pilot.table, reasons=reasons)))
-    assert failure_messages(failed)[-1] == (
-        "Nearest neighbors of the raw values have no error on the samples of the short fine-tuning: "
-        "The samples differ in size."
-    )
+    assert failure_messages(failed)[-1] == "baseline:linear was not fitted: It needs aeon."
 
 
 def test_without_any_error_the_score_decides():

@@ -20,7 +20,7 @@ from tests.two_processes import train_all
 SETTINGS = (
     "precision=float64", "stage1.epochs=2", "stage2.epochs=4", "stage1.batch_size=10", "stage2.batch_size=5",
     "stage2.gradient_accumulation=2", "stage1.surrogate_batch=9", "stage2.choose=last", "stage2.learning_rate=1e-3",
-    "stage1.learning_rate=1e-3",
+    "stage1.learning_rate=1e-3", "class_weights=balanced", "label_smoothing=0.1", "stage2.ema_decay=0.9",
 )  # fmt: skip
 SOURCE = "random:timm:test_vit"
 QUICK = ("mona",)

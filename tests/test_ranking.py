@@ -47,7 +47,7 @@ from modgap.ranking.standings import (
 )
 from modgap.ranking.subsamples import SPREAD_FACTOR, subsample
 from modgap.ranking.surrogate_outputs import find_surrogate
-from modgap.ranking.types import CONTROL, RAW_VALUES, RankRequest
+from modgap.ranking.types import BASELINE, CONTROL, RankRequest
 from modgap.sources import open_source
 from modgap.statistics.intervals import estimate_mean
 from modgap.statistics.paired import paired_difference
@@ -314,7 +314,7 @@ def test_a_source_runs_over_its_own_surrogate_once_for_all_targets(tmp_path, own
 
 def test_a_source_runs_over_its_own_surrogate_only_for_scores_that_use_it(tmp_path, own_cache, opened_surrogates):
     target = small_target(tmp_path, 0)
-    options = {"by": "knn", "resamples": 0, "controls": False, "raw": False}
+    options = {"by": "knn", "resamples": 0, "controls": False, "baselines": "none"}
     first = rank(target, ["vit-fashion"], RankRequest(scores=("knn",), **options), Backend("serial"))
     assert opened_surrogates == []
     assert "source-error" not in first.tables
@@ -386,20 +386,22 @@ def test_jobs_are_computed_only_once(small_images, own_cache):
     request = RankRequest(scores=CHEAP, resamples=4, samples=SampleRequest(input_size=32), controls=False)
     first = rank(str(small_images), [VIT], request, Backend("serial"))
     again = rank(str(small_images), [VIT], request, Backend("serial"))
-    assert first.jobs["features"] == (2, 0, 0)
-    assert again.jobs["features"] == (0, 2, 0)
+    assert first.jobs["features"] == (1, 0, 0)
+    assert again.jobs["features"] == (0, 1, 0)
+    n_baselines = sum(row.kind == BASELINE for row in first.rows)
+    assert (first.jobs["baselines"], again.jobs["baselines"]) == ((n_baselines, 0, 0), (0, n_baselines, 0))
     assert again.jobs["scores"] == (0, first.jobs["scores"].computed, 0)
     assert scores_and_pairs(first) == scores_and_pairs(again)
     # A further score costs only the jobs of that score.
     more = rank(
         str(small_images), [VIT], RankRequest(**{**vars(request), "scores": (*CHEAP, "gbc")}), Backend("serial")
     )
-    assert more.jobs["scores"][0] == 2 * 2
+    assert more.jobs["scores"][0] == 2
 
 
 def test_score_sources_agrees_with_rank(small_images, own_cache):
     request = RankRequest(
-        scores=("knn",), by="knn", resamples=10, samples=SampleRequest(input_size=32), controls=False, raw=False
+        scores=("knn",), by="knn", resamples=10, samples=SampleRequest(input_size=32), controls=False, baselines="none"
     )
     standings = rank(str(small_images), [VIT, CNN], request, Backend("serial")).tables["knn"].standings
     passes = {
@@ -619,28 +621,18 @@ def test_a_source_that_fails_has_a_row_with_the_reason(ranking):
     assert [row.name for row in ranking.failed] == ["timm:test_vit"]
 
 
-def test_raw_values_have_a_reason_of_their_own(ranking):
-    index = next(index for index, row in enumerate(ranking.rows) if row.kind == RAW_VALUES)
-    assert ranking.tables["leep"].reasons[index] == "Raw values have no classification head."
-    assert not ranking.tables["knn"].reasons[index]
+def test_baselines_have_an_error_beside_the_linear_probes_alone(ranking):
+    index = next(index for index, row in enumerate(ranking.rows) if row.kind == BASELINE)
+    assert ranking.tables["leep"].reasons[index] == "A baseline has a cross-validated error alone."
+    assert not ranking.tables["linear-probe"].reasons[index]
+    assert 0 <= ranking.tables["linear-probe"].standings.values[index] <= 1
 
 
 def test_a_requested_control_that_fails_is_reported(small_images):
     ranking = rank(str(small_images), [VIT, "random:timm:nothing_such"], replace(SMALL, by="knn"), Backend("serial"))
-    assert [(row.name, row.kind, bool(row.reason)) for row in ranking.rows] == [
-        (VIT, "source", False), ("random:timm:nothing_such", "source", True), ("raw", RAW_VALUES, False)
-    ]  # fmt: skip
+    rows = [(row.name, row.kind, bool(row.reason)) for row in ranking.rows if row.kind != BASELINE]
+    assert rows == [(VIT, "source", False), ("random:timm:nothing_such", "source", True)]
     assert [row.name for row in ranking.failed] == ["random:timm:nothing_such"]
-
-
-def test_raw_values_have_no_value_by_a_score_that_depends_on_their_unit(small_images):
-    request = replace(SMALL, by="transrate", scores=("transrate", "knn"))
-    ranking = rank(str(small_images), [VIT], request, Backend("serial"))
-    raw = next(index for index, row in enumerate(ranking.rows) if row.kind == RAW_VALUES)
-    assert np.isnan(ranking.tables["transrate"].standings.values[raw])
-    assert ranking.tables["transrate"].reasons[raw] == "Not defined: transrate depends on the unit of the values."
-    assert np.isfinite(ranking.tables["knn"].standings.values[raw])
-    assert not ranking.failed
 
 
 def test_discrepancy_needs_as_many_source_classes_as_target_classes():
@@ -820,7 +812,7 @@ def test_p_values_of_details_are_corrected_for_the_number_of_sources():
 def test_exit_code_is_1_if_a_source_failed(modgap, small_images):
     done = modgap(
         "rank", "--target", small_images, "--sources", f"{VIT},timm:test_vit,minilm", "--by", "knn", "--score", "knn",
-        "--resamples", "0", "--input-size", "32", "--no-raw", "--no-controls", "--jobs", "1", "--quiet",
+        "--resamples", "0", "--input-size", "32", "--baselines", "none", "--no-controls", "--jobs", "1", "--quiet",
     )  # fmt: skip
     assert done.returncode == 1
     assert "timm:test_vit: " in done.stdout
@@ -890,7 +882,7 @@ def test_scores_are_listed_and_shown(modgap):
 def test_the_data_that_a_head_is_fitted_on_are_named(own_cache, caplog, monkeypatch):
     monkeypatch.setattr(probe_head, "MOST_SAMPLES", 200)
     monkeypatch.setattr(surrogate_outputs, "MOST_SAMPLES", 200)
-    options = {"limit": 40, "resamples": 0, "controls": False, "raw": False, "backend": "serial"}
+    options = {"limit": 40, "resamples": 0, "controls": False, "baselines": "none", "backend": "serial"}
     modgap.rank("solubility", ["minilm"], **options)
     message = "A linear head was fitted on ner-tweets for minilm, which has no classification head."
     assert [record.message.startswith(message) for record in caplog.records].count(True) == 1
@@ -901,7 +893,7 @@ def test_the_data_that_a_head_is_fitted_on_are_named(own_cache, caplog, monkeypa
 
 @pytest.mark.bundle
 def test_a_source_without_a_head_names_the_installed_data_of_its_modality(own_cache):
-    options = {"limit": 40, "resamples": 0, "controls": False, "raw": False, "backend": "serial"}
+    options = {"limit": 40, "resamples": 0, "controls": False, "baselines": "none", "backend": "serial"}
     installed = "Installed data of the kind text: ner-tweets, promoter-genes, solubility."
     with pytest.raises(UsageError) as error:
         modgap.measure("minilm", "solubility", limit=40)

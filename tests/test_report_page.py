@@ -76,14 +76,14 @@ def visible_text(page):
 
 
 def test_the_ranking_page_shows_the_verdict_of_the_terminal():
-    ranking = make_ranking()
+    ranking = make_ranking(baseline=0.7)
     page = render_ranking(record_of(ranking))
     assert_self_contained(page)
     assert len(page) < 300_000
     text = visible_text(page)
     assert "Which source should be transferred to vowel.csv?" in text
     assert headline(judge(ranking)).startswith(
-        "If you transfer, use vit-0, which is first by LEEP (1 of 1 other scores"
+        "If you transfer, use vit-0, which is first by LEEP (2 of 2 other scores"
     )
     answer = judgment_answer(judge(ranking))
     for sentence in (answer.headline, *(one.sentence for one in (*answer.verdicts, *answer.checks))):
@@ -109,7 +109,7 @@ def test_a_source_that_failed_has_its_reason_in_place_of_the_plot():
 
 
 def test_a_name_with_hyphens_is_not_broken_between_two_lines():
-    page = render_ranking(record_of(make_ranking(names=["vit-0-of-a-kind", "vit-1", "vit-2"])))
+    page = render_ranking(record_of(make_ranking(baseline=0.7, names=["vit-0-of-a-kind", "vit-1", "vit-2"])))
     line = re.search(r'<p class="headline">(.*?)</p>', page)[1]
     assert '<span class="word">vit-0-of-a-kind,</span>' in line
     assert re.search(r"\.word \{ display: inline-block; max-width: 100%; \}", page)

@@ -88,7 +88,8 @@ def test_each_command_takes_the_table_with_the_flags_of_the_others(houses, tmp_p
         "--resamples",
         "0",
         "--no-controls",
-        "--no-raw",
+        "--baselines",
+        "none",
         "--backend",
         "serial",
     )

@@ -1,7 +1,9 @@
 """docs/training.md names all methods and settings, with the defaults that they have."""
 
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -62,7 +64,7 @@ def test_files_of_a_run_are_there(part):
 
 
 def test_example_in_python_is_a_request():
-    (code,) = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+    code = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)[0]
     made: dict = {}
     exec(
         re.search(r"TrainRequest\(.*?\)(?=, Path)", code)[0].join(("found = ", "")),
@@ -71,3 +73,19 @@ def test_example_in_python_is_a_request():
     )
     assert made["found"].overrides == ("stage1.alpha=0.1",)
     assert set(SETTINGS) >= {"method", "recipe"}
+
+
+def test_examples_log_every_epoch(monkeypatch):
+    """The packages need not be installed: modules in their place note what they are called with."""
+    logged = {"wandb": [], "mlflow": []}
+    wandb = SimpleNamespace(init=lambda project: None, log=logged["wandb"].append)
+    mlflow = SimpleNamespace(log_metrics=lambda numbers, step: logged["mlflow"].append((numbers, step)))
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    line = {"stage": "stage2", "epoch": 1, "loss": 0.5, "total_updates": 7}
+    api = SimpleNamespace(train=lambda *arguments, on_epoch_end: on_epoch_end(line))
+    examples = re.findall(r"```python\n(import (?:wandb|mlflow)\n.*?)```", TEXT, re.DOTALL)
+    assert len(examples) == 2
+    for code in examples:
+        exec(code, {"modgap": api})
+    assert logged == {"wandb": [line], "mlflow": [({"loss": 0.5}, 7)]}

@@ -22,7 +22,7 @@ def commands(folder: Path) -> list[list[str]]:
     """Return a discrepancy and a ranking, which print their records."""
     data = str(folder / "data.npz")
     options = ["--input-size", "32", "--json"]
-    scores = ["--by", "knn", "--score", "leep", "--resamples", "0", "--backend", "serial", "--no-raw"]
+    scores = ["--by", "knn", "--score", "leep", "--resamples", "0", "--backend", "serial", "--baselines", "none"]
     search = ["--estimator", "search", "--permutations", "0", "--restarts", "1", "--bound-seconds", "0"]
     return [
         ["discrepancy", "--source", "random:timm:test_vit", "--target", data, *search, *options],

@@ -91,7 +91,9 @@ def _scores(job: Job) -> dict:
     """Return all scores on the labeled samples, higher is better, and the test error of a linear probe."""
     samples = SampleRequest(split="train", limit=LABELED)
     names = [name for name in score_names() if name not in UNSCORED]
-    request = RankRequest(scores=tuple(names), by=names[0], resamples=0, samples=samples, controls=False, raw=False)
+    request = RankRequest(
+        scores=tuple(names), by=names[0], resamples=0, samples=samples, controls=False, baselines="none"
+    )
     sources = [job.source, f"random:{job.source}"]
     ranking = rank(job.target, sources, request, Backend("serial", 1))
     values: dict[str, dict[str, float | None]] = {}

@@ -41,7 +41,7 @@ def rank(
     seed: int = 0,
     head: str = "auto",
     controls: bool = True,
-    raw: bool = True,
+    baselines: str = "quick",
     backend: str = "loky",
     jobs: int | None = None,
     custom_data: CustomData | Mapping[str, str] | None = None,
@@ -78,7 +78,8 @@ def rank(
         seed: Seed of every random draw.
         head: `auto`, `own`, `none` or `probe:SURROGATE`.
         controls: True to score a random-weights control of each source too.
-        raw: True to score the samples' raw values too.
+        baselines: Models of the target's field to compare with the sources by cross-validation: `quick` for those that
+            take little time, `all` for all that suit the target, or `none`.
         backend: Where the jobs run: `loky` (processes on this machine), `serial`, `dask`, `slurm`, `pbs`, `lsf`, or
             `cached` to compute nothing.
         jobs: Number of processes on this machine; None for one for each core.
@@ -90,8 +91,8 @@ def rank(
         budget: Minutes after which the ranking should end: all sources are scored on few samples, the better half of
             them on more, and so on. None for no limit.
         pilot: Number of the first sources that are fine-tuned shortly, with three seeds; their errors on other samples
-            decide which source is best, and those of the best one's random-weights control and of nearest neighbors of
-            the raw values whether pretraining helps. 0 for none.
+            decide which source is best, and those of the best one's random-weights control and of the baselines
+            whether pretraining helps. 0 for none.
         progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:
@@ -103,7 +104,7 @@ def rank(
         InputError: If the target, or each of several, cannot be used.
 
     Example:
-        >>> ranking = rank("digits", ["vit-fashion"], limit=300, resamples=0, raw=False, backend="serial")
+        >>> ranking = rank("digits", ["vit-fashion"], limit=300, resamples=0, baselines="none", backend="serial")
         >>> ranking.to_frame()[["source", "kind"]].values.tolist()
         [['vit-fashion', 'source'], ['random:vit-fashion', 'random-weights control']]
     """
@@ -124,7 +125,7 @@ def rank(
         samples,
         head,
         controls,
-        raw,
+        baselines,
         errors=errors,
         layers=parse_layers(layers),
         pilot=pilot,

@@ -9,6 +9,7 @@ from modgap.api.opening import target_name
 from modgap.errors import Progress
 from modgap.forward.sample_request import SampleRequest
 from modgap.targets import CustomData, TargetRequest
+from modgap.transfer.method import EpochCallback
 from modgap.transfer.run_folder import Run
 from modgap.transfer.sweep import Sweep, run_sweep
 from modgap.transfer.train import TrainRequest
@@ -38,6 +39,7 @@ def train(
     data_dir: str | Path | None = None,
     pseudo_classes: int | None = None,
     progress: Progress | None = None,
+    on_epoch_end: EpochCallback | None = None,
 ) -> Run:
     """Transfer a source to a target, as `modgap train` does, and test the result once.
 
@@ -64,6 +66,10 @@ def train(
         pseudo_classes: Number of clusters of the values of a regression target, which the first stage of a method may
             use as classes; None for the manifest's number.
         progress: Called with the name of a stage and the share of its work done since the last call.
+        on_epoch_end: Called after each epoch with the line that metrics.jsonl has for it, a mapping with `stage`,
+            `epoch`, `loss`, `learning_rate`, `validation_error` (in stage 2), `seconds` and others, and with the
+            number of updates so far, `total_updates`. An error that it raises ends the training, and `resume=True`
+            continues after that epoch.
 
     Returns:
         The run, with its folder and its record.
@@ -93,6 +99,8 @@ def train(
         weights=weights,
     )
     if sweep is None and trials is None:
-        return run_training(request, Path(out), resume=resume, progress=progress)
+        return run_training(request, Path(out), resume=resume, progress=progress, on_epoch_end=on_epoch_end)
     values = {key: tuple(map(str, values)) for key, values in (sweep or {}).items()}
-    return run_sweep(request, Path(out), Sweep(values, trials), resume=resume, progress=progress)
+    return run_sweep(
+        request, Path(out), Sweep(values, trials), resume=resume, progress=progress, on_epoch_end=on_epoch_end
+    )

@@ -17,6 +17,7 @@ from modgap.targets.manifest import InputSpec
 from modgap.targets.splits import stratification_labels
 
 __all__ = [
+    "QUICK_SECONDS",
     "Baseline",
     "Features",
     "FittedBaseline",
@@ -25,13 +26,24 @@ __all__ = [
     "Truth",
     "all_samples",
     "cross_validate",
+    "distinct_values",
     "fit_baseline",
     "is_field",
+    "quick_baselines",
     "restore_baseline",
 ]
 
 TOLERANCE = 1e-4
 """Largest difference of values that are taken as equal."""
+QUICK_SECONDS = 10.0
+"""Seconds that quick baselines may always take together."""
+MEASURED_SAMPLES = 2000
+MEASURED_SIZES = {"series": 150, "audio": 16_000}
+"""Samples, and values of a sample, with which the seconds of baselines were measured."""
+UNKNOWN_SECONDS = 10.0
+"""Seconds of a baseline that were not measured."""
+TIME_EXPONENT = 1.5
+"""Power of the number of samples with which the time of a baseline grows."""
 CHUNK = 1000
 """Number of samples whose values are in memory at a time."""
 Values: TypeAlias = np.ndarray | csr_matrix | list[str]
@@ -190,6 +202,41 @@ class Baseline:
             output: Task and shape of the output.
         """
         return form.spec.kind in self.kinds and output.task in self.tasks and self.applies(form, is_table, output)
+
+
+def quick_baselines(
+    baselines: Sequence[Baseline], form: SampleForm, n_samples: int, seconds: float, repeats: int = 1
+) -> list[Baseline]:
+    """Return the quickest of some baselines that take so many seconds together on one core, at least one.
+
+    The time is expected from the measured one of each baseline, so that every machine chooses the same.
+
+    Args:
+        baselines: Baselines that suit the samples.
+        form: Form of the samples.
+        n_samples: Number of samples.
+        seconds: Seconds that they may take.
+        repeats: Number of cross-validations. The features are chosen by the first.
+
+    Returns:
+        The chosen ones that are marked as quick, in their order.
+    """
+    expected = {one.name: _expected_seconds(one, form, n_samples, repeats) for one in baselines if one.is_quick}
+    chosen: set[str] = set()
+    for name in sorted(expected, key=lambda name: expected[name]):
+        seconds -= expected[name]
+        if seconds >= 0 or not chosen:
+            chosen.add(name)
+    return [one for one in baselines if one.name in chosen]
+
+
+def _expected_seconds(baseline: Baseline, form: SampleForm, n_samples: int, repeats: int) -> float:
+    measured = UNKNOWN_SECONDS if baseline.seconds is None else baseline.seconds
+    size = MEASURED_SIZES.get(form.spec.kind)
+    larger = max(1.0, float(np.prod(form.shape)) / size) if size else 1.0
+    # The measured time is that of six fits for each alternative of the features.
+    n_fits = (5 * len(baseline.features) + 5 * (repeats - 1)) / (6 * len(baseline.features))
+    return float(measured * larger * n_fits * (n_samples / MEASURED_SAMPLES) ** TIME_EXPONENT)
 
 
 @dataclass(frozen=True)
@@ -384,7 +431,7 @@ def _fit(
     return part, baseline.predictor.fit(part(values), truth, seed)
 
 
-def _distinct_values(baseline: Baseline, samples: Samples, form: SampleForm) -> list[Values]:
+def distinct_values(baseline: Baseline, samples: Samples, form: SampleForm) -> list[Values]:
     """Return the values for each of the baseline's features, up to the first that equals an earlier one.
 
     Series that are standardized already, as those of archives often are, need no second comparison.
@@ -420,7 +467,7 @@ def fit_baseline(baseline: Baseline, samples: Samples, form: SampleForm, truth: 
     Raises:
         InputError: When a library is missing, or a sample has another form.
     """
-    values = _distinct_values(baseline, samples, form)
+    values = distinct_values(baseline, samples, form)
     with single_thread():
         return _fit_best(baseline, values, form, truth, seed)
 

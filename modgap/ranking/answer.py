@@ -7,21 +7,27 @@ from typing import Any
 
 import numpy as np
 
-from modgap.answers import Answer, Curve, Table
+from modgap.answers import Answer, Curve, Mark, Table
 from modgap.answers.formatting import format_p_value
 from modgap.errors import count, visible_name
 from modgap.ranking.check_sentences import score_label
-from modgap.ranking.checks import control_index
+from modgap.ranking.checks import (
+    baselines_compared,
+    best_baseline,
+    compare_baseline,
+    control_index,
+    sources_compared,
+)
 from modgap.ranking.layers import JUDGED_BY, LAYER_COLUMNS, layer_rows
+from modgap.ranking.plan import PROBE
 from modgap.ranking.recommendation import judge, judgment_answer
 from modgap.ranking.scores import PILOT, shown_score
-from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, LayerCurve, Ranking, ScoreTable, SourceRow
+from modgap.ranking.types import BASELINE, CONTROL, SOURCE, LayerCurve, Ranking, ScoreTable, SourceRow
 from modgap.statistics.multiple_comparisons import group_letters
 from modgap.storage.json_records import plain_values
 
 __all__ = [
-    "NEIGHBORS_LABEL",
-    "RAW_VALUES_LABEL",
+    "baseline_rows",
     "control_sources",
     "difference_texts",
     "difference_to_first",
@@ -40,6 +46,9 @@ LAYERS = (
     "the last layer, corrected for the number of sources (Holm). The lowest error on all samples is too low an "
     "estimate for new samples. Curves go from the first layer to the last, and from an error of 0 to the highest."
 )
+PROBES = "Linear probes of the sources beside baselines of the field, by cross-validation on the same folds"
+MOST_PROBES = 10
+"""Most sources in this table."""
 OTHER_SCORES = "other scores (↑ higher is better, ↓ lower is better, * best source, no control above it)"
 
 
@@ -70,6 +79,8 @@ def _facts(ranking: Ranking) -> Iterator[str]:
 def _tables(ranking: Ranking) -> Iterator[Table]:
     if ranking.target:
         yield Table(*ranking_table(ranking))
+        if not has_baselines(ranking) and (beside := probe_table(ranking)):
+            yield beside
         if len(ranking.tables) > 1:
             yield Table(*scores_table(ranking), OTHER_SCORES)
     if ranking.layers:
@@ -86,10 +97,6 @@ def _layer_curve(curve: LayerCurve, curves: Sequence[LayerCurve]) -> Curve | Non
     return Curve([number / curve.n_layers for number in curve.numbers], [float(value / highest) for value in values])
 
 
-RAW_VALUES_LABEL = "raw values (no model)"
-NEIGHBORS_LABEL = "neighbors of raw values (no model)"
-
-
 def ranking_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     """Return heads and rows of the ranking: each source with its score, its comparison with the first, and its control.
 
@@ -102,8 +109,18 @@ def ranking_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     name = "error" if table.name == PILOT.name else score_label(table.name)
     heads = ["rank", "group", "source", name, "95 % CI", "minus the first", "p", "random weights"]
     letters = source_letters(table)
-    merged = set(control_sources(ranking))
-    return heads, [_table_row(ranking, index, letters) for index in ranking.order() if index not in merged]
+    left_out = set(control_sources(ranking)) | (set() if has_baselines(ranking) else set(baseline_rows(ranking)))
+    return heads, [_table_row(ranking, index, letters) for index in ranking.order() if index not in left_out]
+
+
+def baseline_rows(ranking: Ranking) -> list[int]:
+    """Return the indices of the baselines."""
+    return [index for index, row in enumerate(ranking.rows) if row.kind == BASELINE]
+
+
+def has_baselines(ranking: Ranking) -> bool:
+    """Return True if baselines have a value by what decides, so that they are beside the sources in its table."""
+    return best_baseline(ranking.deciding_table, ranking) is not None
 
 
 def source_letters(table: ScoreTable) -> dict[int, str]:
@@ -128,11 +145,10 @@ def _table_row(ranking: Ranking, index: int, letters: Mapping[int, str]) -> list
     table = ranking.deciding_table
     rank = int(table.source_ranks[index])
     control = control_index(ranking, index)
-    raw = NEIGHBORS_LABEL if table.name == PILOT.name else RAW_VALUES_LABEL
     return [
         str(rank) if rank else "-",
         letters.get(index, ""),
-        raw if row.kind == RAW_VALUES else visible_name(row.name),
+        visible_name(row.name),
         format_score(table.standings.values[index]),
         format_interval(table.standings.intervals[index]),
         *difference_texts(difference_to_first(table, index)),
@@ -155,7 +171,57 @@ def scores_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     return heads, [
         [visible_name(ranking.rows[index].name), *(_starred_score(ranking, table, index) for table in tables)]
         for index in ranking.order()
+        if ranking.rows[index].kind != BASELINE
     ]
+
+
+def probe_table(ranking: Ranking) -> Table | None:
+    """Return the errors of the sources' linear probes beside those of the baselines; None without baselines.
+
+    Each of the best sources is compared with the best baseline on the same samples. Its p-value is corrected for the
+    number of sources where it is better, and for that of baselines where it is worse.
+    """
+    table = ranking.tables.get(PROBE)
+    baseline = None if table is None else best_baseline(table, ranking)
+    if table is None or baseline is None:
+        return None
+    standings, baselines = table.standings, baseline_rows(ranking)
+    shown = [*table.source_order[:MOST_PROBES], *(index for index in baselines if standings.ranks[index])]
+    shown.sort(key=lambda index: (int(standings.ranks[index]), index))
+    rows, marks = [], []
+    for index in shown:
+        is_source = ranking.rows[index].kind == SOURCE
+        interval = standings.intervals[index]
+        difference = _difference_to_baseline(ranking, table, index, baseline) if is_source else None
+        value = float(standings.values[index])
+        rows.append(
+            [
+                visible_name(ranking.rows[index].name),
+                format_score(value),
+                format_interval(interval),
+                *difference_texts(difference),
+            ]
+        )
+        marks.append(Mark(value, _known_interval(interval), is_reference=not is_source))
+    heads = ["model", "error", "95 % CI", "minus the best baseline", "p"]
+    return Table(heads, rows, PROBES, marks=marks)
+
+
+def _difference_to_baseline(ranking: Ranking, table: ScoreTable, index: int, baseline: int) -> dict[str, Any]:
+    """Return the error of a source minus that of a baseline, as `difference_to_first` returns it."""
+    standings = table.standings
+    n_baselines = baselines_compared(table, ranking)
+    comparison = compare_baseline(table, index, baseline, sources_compared(table), n_baselines)
+    return {
+        "value": plain_values(float(standings.values[index] - standings.values[baseline])),
+        "interval": _known_interval(standings.difference_intervals[index, baseline]),
+        "corrected_p_value": comparison.p_value,
+    }
+
+
+def _known_interval(ends: np.ndarray) -> tuple[float, float] | None:
+    low, high = ends.tolist()
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
 
 
 def _starred_score(ranking: Ranking, table: ScoreTable, index: int) -> str:
@@ -195,8 +261,7 @@ def failure_messages(ranking: Ranking) -> list[str]:
 
 
 def _not_measured(row: SourceRow) -> str:
-    raw = "Nearest neighbors of the raw values have no error on the samples of the short fine-tuning"
-    return raw if row.kind == RAW_VALUES else f"{row.name} was not fine-tuned"
+    return f"{row.name} {'was not fitted' if row.kind == BASELINE else 'was not fine-tuned'}"
 
 
 DIGITS = 4
@@ -215,7 +280,7 @@ def difference_to_first(table: ScoreTable, index: int) -> dict[str, Any] | None:
     Returns:
         `value` (that of the row minus that of the first source), `interval` (95 %, of this comparison alone),
         `p_value` and `corrected_p_value` (by Holm for the number of all pairs). Interval and p-values are None
-        where they are unknown; controls and raw values have no corrected p-value. None for the first source itself and
+        where they are unknown; controls and baselines have no corrected p-value. None for the first source itself and
         for rows without a value.
     """
     first = table.first_source

@@ -145,18 +145,14 @@ def _controls_above(values: Values) -> str:
     return f"{len(above)} of {compared} scores {verb} a random-weights control above {first}: {shown}."
 
 
-def _raw_values(values: Values) -> str:
+def _baseline(values: Values) -> str:
     shown = texts_of(values)
     if values["score"] == PILOT.name:
-        return (
-            f"Nearest neighbors of the raw values, without any model, have an error of {shown['value']} on the same "
-            f"samples; {shown['first']} has {shown['first_value']}{_p_text(values)}."
-            f"{smallest_difference(values) if 'result' in values else ''}"
-        )
-    is_best = values["first"] == values["best_source"]
-    also = "" if is_best else f" and {shown['first_value']} for {shown['first']}"
-    best = f"{shown['best_value']} at best ({shown['best_source']})"
-    return f"Without any model, the {shown['score']} is {shown['value']}. With features it is {best}{also}."
+        source = f"on the same samples; {shown['best_source']} has"
+    else:
+        source = f"in cross-validation; the linear probe of {shown['best_source']} has"
+    start = f"The baseline {shown['baseline']}, without any pretrained model, has an error of {shown['value']}"
+    return f"{start} {source} {shown['best_value']}{_p_text(values)}.{smallest_difference(values)}"
 
 
 def _control_by_other_scores(values: Values) -> str:
@@ -262,7 +258,7 @@ CHECK_TITLES = {
     "other-sources": "Other sources",
     "control": "Random-weights control",
     "controls-above": "Controls above the source",
-    "raw-values": "Raw values",
+    "baseline": "Baseline of the field",
     "majority-class": "Majority-class baseline",
     "control-by-other-scores": "Control by other scores",
     "other-scores": "Other scores",
@@ -279,7 +275,7 @@ SENTENCES: dict[str, str | Callable[[Values], str]] = {
     "other-sources": _other_sources,
     "control": _control,
     "controls-above": _controls_above,
-    "raw-values": _raw_values,
+    "baseline": _baseline,
     "majority-class": ("The {score} of {first} is {value}; always predicting the largest class gives {baseline}."),
     "control-by-other-scores": _control_by_other_scores,
     "other-scores": _other_scores,

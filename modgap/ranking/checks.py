@@ -8,27 +8,40 @@ import numpy as np
 
 from modgap.answers import FAIL, INFO, PASS, WARN
 from modgap.answers.answer import ORDER
+from modgap.ranking.field_baselines import BASELINE_PREFIX
+from modgap.ranking.plan import PROBE
 from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import PILOT, get_score
 from modgap.ranking.standings import MIN_SUBSAMPLES, SIGNIFICANCE, SURELY_WORSE
 from modgap.ranking.subsamples import MIN_GROUPS
-from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, Halving, Pilot, Ranking, ScoreTable
+from modgap.ranking.types import BASELINE, CONTROL, SOURCE, Halving, Pilot, Ranking, ScoreTable
 from modgap.sources.source import CONTROL_PREFIX
 from modgap.statistics.intervals import MIN_UNITS
 from modgap.storage.json_records import plain_values
 
 __all__ = [
     "BASELINE_SCORES",
+    "CLEAR",
     "CONTROL_AS_GOOD",
     "CONTROL_BETTER",
     "CONTROL_SIMILAR",
     "CONTROL_STATUSES",
     "CONTROL_UNKNOWN",
     "CONTROL_WORSE",
+    "DOUBTFUL",
     "FEW_SAMPLES",
     "FINDINGS",
+    "LIKELY",
+    "NO",
+    "NONE",
+    "NOT_TESTED",
+    "SINGLE",
+    "TIE",
+    "UNKNOWN",
     "Check",
     "Comparison",
+    "baselines_compared",
+    "best_baseline",
     "collect_checks",
     "compare_baseline",
     "control_index",
@@ -40,7 +53,7 @@ CONTROL_SIMILAR = "not significantly different"
 CONTROL_BETTER = "significantly better"
 CONTROL_AS_GOOD = "at least as good, significance unknown"
 CONTROL_UNKNOWN = "worse, significance unknown"
-"""Results of the comparison of a random-weights control, or of the raw values, with a source."""
+"""Results of the comparison of a random-weights control, or of a baseline, with a source."""
 CONTROL_STATUSES = {
     CONTROL_WORSE: PASS,
     CONTROL_SIMILAR: FAIL,
@@ -48,10 +61,19 @@ CONTROL_STATUSES = {
     CONTROL_AS_GOOD: FAIL,
     CONTROL_UNKNOWN: INFO,
 }
+CLEAR = "clear"
+TIE = "tie"
+UNKNOWN = "unknown"
+SINGLE = "single"
+NONE = "none"
+"""How clear the first place is. `UNKNOWN` is also an answer to whether a transfer helps."""
+LIKELY = "likely"
+DOUBTFUL = "doubtful"
+NOT_TESTED = "not-tested"
+NO = "no"
+"""Whether a transfer helps."""
 ERROR_SCORES = ("knn", "linear-probe", "discrepancy")
-"""Scores that are error rates, which soft errors are not. The first is computed unless raw values are excluded."""
-RAW_VALUE_SCORES = ("linear-probe", "knn")
-"""Scores that compare features with raw values."""
+"""Scores that are error rates, which soft errors are not, the first of which counts."""
 BASELINE_SCORES = ("size", "source-error")
 """Scores that do not count as support, because they do not depend on the target."""
 FEW_SAMPLES = 100
@@ -130,7 +152,7 @@ class Comparison(NamedTuple):
 def collect_checks(ranking: Ranking) -> tuple[Check, ...]:
     """Return all checks that apply to a ranking, failed ones first.
 
-    The checks are `other-sources`, `control`, `controls-above`, `raw-values`, `majority-class`,
+    The checks are `other-sources`, `control`, `controls-above`, `baseline`, `majority-class`,
     `control-by-other-scores`, `other-scores`, `largest-source`, `amount-of-data`, `groups`, `smallest-class`,
     `failed-sources`, `budget`, `pilot` and `evidence`.
     """
@@ -151,19 +173,21 @@ def sources_compared(table: ScoreTable) -> int:
     return int((table.source_ranks > 0).sum())
 
 
-def compare_baseline(table: ScoreTable, index: int, baseline: int, comparisons: int) -> Comparison:
-    """Return how a control, or the raw values, compare with a source by a score that both of them have.
+def compare_baseline(table: ScoreTable, index: int, baseline: int, comparisons: int, baselines: int = 1) -> Comparison:
+    """Return how a control, or a baseline, compares with a source by a score that both of them have.
 
     A source that is the best of several by this score is favored. So where the source is better, its p-value is
     multiplied by the number of comparisons (Bonferroni): of ten sources that are no better than their controls, the
     best would otherwise be significantly better in about one of six cases (simulated in
-    `tests/test_baseline_checks.py`). A baseline that is better than the best source needs no correction.
+    `tests/test_baseline_checks.py`). A baseline that is better than the best source is favored only as the best of
+    several baselines, and its p-value is multiplied by their number.
 
     Args:
         table: Table of the score.
         index: Index of the source.
-        baseline: Index of the control or of the raw values.
+        baseline: Index of the control or of the baseline.
         comparisons: Number of sources, and of choices for each, from which the samples chose this one.
+        baselines: Number of baselines from which the samples chose this one.
     """
     standings = table.standings
     # It is 1 - p / 2 where the source is better, and p / 2 otherwise.
@@ -173,7 +197,7 @@ def compare_baseline(table: ScoreTable, index: int, baseline: int, comparisons: 
         source_rank, rank = standings.ranks[[index, baseline]]
         return Comparison(CONTROL_AS_GOOD if rank <= source_rank else CONTROL_UNKNOWN)
     is_better = probability > 0.5
-    factor = comparisons if is_better else 1
+    factor = comparisons if is_better else baselines
     p_value = min(1.0, 2 * min(probability, 1 - probability) * factor)
     result = CONTROL_SIMILAR if p_value > SIGNIFICANCE else CONTROL_WORSE if is_better else CONTROL_BETTER
     return Comparison(result, p_value, factor, standings.smallest_difference(index, baseline, comparisons))
@@ -285,45 +309,46 @@ def _controls_above(ranking: Ranking, first: int) -> Check | None:
     return Check("controls-above", WARN if above else PASS, values) if n_compared else None
 
 
-def _raw_values(ranking: Ranking, first: int) -> Check | None:
-    """Compare the error on raw values with that on the features of the best source by the same score.
+def best_baseline(table: ScoreTable, ranking: Ranking) -> int | None:
+    """Return the index of the baseline with the lowest error by a score. None if no baseline has a value."""
+    ranks = table.standings.ranks
+    ranked = [index for index, row in enumerate(ranking.rows) if row.kind == BASELINE and ranks[index]]
+    return min(ranked, key=lambda index: int(ranks[index]), default=None)
 
-    Beside errors after a short fine-tuning, nearest neighbors of the raw values are compared with the best source.
+
+def baselines_compared(table: ScoreTable, ranking: Ranking) -> int:
+    """Return the number of baselines with a value by a score."""
+    ranks = table.standings.ranks.tolist()
+    return sum(row.kind == BASELINE and rank > 0 for row, rank in zip(ranking.rows, ranks, strict=True))
+
+
+def _baseline(ranking: Ranking, first: int) -> Check | None:
+    """Compare the best baseline of the target's field with the best source.
+
+    Errors after a short fine-tuning decide where there are any, otherwise those of linear probes on the same folds.
     """
-    raw = next((i for i, row in enumerate(ranking.rows) if row.kind == RAW_VALUES), None)
-    if raw is None:
+    pilot, deciding = ranking.pilot, ranking.deciding_table
+    is_tuned = pilot is not None and deciding is pilot.table and best_baseline(deciding, ranking) is not None
+    table = deciding if is_tuned else ranking.tables.get(PROBE)
+    if table is None or table.first_source is None:
         return None
-    deciding = ranking.deciding_table
-    if ranking.pilot is not None and deciding is ranking.pilot.table and deciding.standings.ranks[raw]:
-        # The sources are judged at the best of several rates, and the neighbors have none.
-        comparison = compare_baseline(deciding, first, raw, sources_compared(deciding) * ranking.pilot.rates)
-        values = {
-            "score": deciding.name,
-            "result": comparison.result,
-            **_measured(deciding, raw),
-            "first": ranking.rows[first].name,
-            "first_value": float(deciding.standings.values[first]),
-            **comparison._asdict(),
-        }
-        return Check("raw-values", CONTROL_STATUSES[comparison.result], values)
-    tables = (ranking.tables[name] for name in RAW_VALUE_SCORES if name in ranking.tables)
-    compared = [check for table in tables if (check := _raw_values_by(ranking, table, raw, first))]
-    return next((check for check in compared if check.status == FAIL), compared[0] if compared else None)
-
-
-def _raw_values_by(ranking: Ranking, table: ScoreTable, raw: int, first: int) -> Check | None:
-    best = table.first_source
-    if best is None or not np.isfinite(table.standings.values[[raw, first]]).all():
+    best, baseline = table.first_source, best_baseline(table, ranking)
+    if baseline is None:
         return None
+    # Sources are judged at the best of several rates, and baselines have none.
+    choices = sources_compared(table) * (pilot.rates if pilot and is_tuned else 1)
+    comparison = compare_baseline(table, best, baseline, choices, baselines_compared(table, ranking))
     values = {
         "score": table.name,
-        **_measured(table, raw),
+        "result": comparison.result,
+        **_measured(table, baseline),
+        "baseline": ranking.rows[baseline].name.removeprefix(BASELINE_PREFIX),
         "best_source": ranking.rows[best].name,
         "best_value": float(table.standings.values[best]),
         "first": ranking.rows[first].name,
-        "first_value": float(table.standings.values[first]),
+        **comparison._asdict(),
     }
-    return Check("raw-values", FAIL if values["value"] <= values["best_value"] else PASS, values)
+    return Check("baseline", CONTROL_STATUSES[comparison.result], values)
 
 
 def _majority_class(ranking: Ranking, first: int) -> Check | None:
@@ -403,7 +428,7 @@ SOURCE_CHECKS = (
     _other_sources,
     _control,
     _controls_above,
-    _raw_values,
+    _baseline,
     _majority_class,
     _control_by_other_scores,
     _other_scores,

@@ -3,7 +3,6 @@
 import functools
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,11 +15,9 @@ from modgap.forward.inference_setup import (
     InferenceSetup,
     LogitsRequest,
     samples_record,
-    select_samples,
     set_up_inference,
 )
 from modgap.forward.surrogate_target import headless_error_with_surrogates, open_head_surrogate
-from modgap.ranking.raw_values import RAW, raw_features
 from modgap.ranking.source_outputs import ARRAY, KIND
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.surrogate_outputs import (
@@ -31,7 +28,7 @@ from modgap.ranking.surrogate_outputs import (
     surrogate_outputs_key,
 )
 from modgap.sources import HeadlessError, Source, SourceHandle, open_source
-from modgap.storage.algorithms import algorithm_versions, installed_version
+from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, find_cached, store
 from modgap.targets import Table, Target
 from modgap.targets.samples import pool_targets
@@ -108,7 +105,7 @@ class Extracted:
         provenance: Record of the model, the data and the versions that were used.
         surrogate_key: Key of the outputs on labeled data of the source's own modality. Empty if there are none, or if
             they were not requested.
-        seconds: Seconds that the pass took when it was computed; 0 for raw values, and where it is not known.
+        seconds: Seconds that the pass took when it was computed; 0 where it is not known.
     """
 
     key: str
@@ -130,8 +127,7 @@ def extract(
 
     Args:
         source_name: Name of the source, optionally followed by the size of its input as in `vit-b@64px`. The source's
-            own head is used if it has one, else a head fitted on labeled data of its modality, else none. The name
-            `raw` stands for the samples' raw values in place of features.
+            own head is used if it has one, else a head fitted on labeled data of its modality, else none.
         target: The target.
         request: Samples, input size and precision. Its `head` may be `auto` besides the values for logits.
         progress: Called with `features` and the share of the work done since the last call. None for no reports.
@@ -160,12 +156,12 @@ def prepare_extraction(source_name: str, target: Target, request: LogitsRequest)
     name, size = split_input_size(source_name)
     samples = replace(request.samples, input_size=size or request.samples.input_size)
     request = replace(request, samples=samples)
-    handle = None if name == RAW else open_source(name)
-    surrogate = SurrogateReference() if handle is None else find_surrogate(name)
+    handle = open_source(name)
+    surrogate = find_surrogate(name)
     heads = _candidate_heads(request, surrogate, target)
     content = _full_key_content(handle, target, request, heads)
-    needs_own = handle is not None and request.surrogate and bool(surrogate.name)
-    own_key = surrogate_outputs_key(surrogate, handle.fingerprint(), samples) if handle and needs_own else ""
+    needs_own = request.surrogate and bool(surrogate.name)
+    own_key = surrogate_outputs_key(surrogate, handle.fingerprint(), samples) if needs_own else ""
     return Extraction(target, request, handle, surrogate, heads, content, own_key)
 
 
@@ -176,7 +172,7 @@ class Extraction:
     Attributes:
         target: The target.
         request: Samples, input size and precision.
-        handle: The source; None for raw values.
+        handle: The source.
         surrogate: Labeled data of the source's own modality.
         heads: Heads to try, in this order.
         key_content: Everything that the outputs depend on.
@@ -185,7 +181,7 @@ class Extraction:
 
     target: Target
     request: LogitsRequest
-    handle: SourceHandle | None
+    handle: SourceHandle
     surrogate: SurrogateReference
     heads: list[str]
     key_content: dict[str, Any]
@@ -209,8 +205,6 @@ class Extraction:
         Raises:
             InputError: If the source and the target cannot be combined. The message says why.
         """
-        if self.handle is None:
-            return _extract_raw_values(self.target, self.request, self.key, self.key_content)
         samples = replace(self.request.samples, device=device)
         request = replace(self.request, samples=samples)
         cached = self._read()
@@ -236,7 +230,7 @@ def _decode(entry: CacheEntry, key: str) -> Extracted:
 
 
 def _full_key_content(
-    handle: SourceHandle | None,
+    handle: SourceHandle,
     target: Target,
     request: LogitsRequest,
     heads: list[str],
@@ -249,18 +243,18 @@ def _full_key_content(
     }
 
 
-def outputs_key_content(handle: SourceHandle | None, target: Target, request: LogitsRequest) -> dict[str, Any]:
+def outputs_key_content(handle: SourceHandle, target: Target, request: LogitsRequest) -> dict[str, Any]:
     """Return everything that the features depend on, besides the algorithms.
 
     Args:
-        handle: The source; None for raw values.
+        handle: The source.
         target: The target.
         request: Samples, input size and precision.
     """
     samples = request.samples
     return {
-        "source": handle.fingerprint() if handle else RAW,
-        **samples_record(target, samples, samples.input_size if handle else None),
+        "source": handle.fingerprint(),
+        **samples_record(target, samples, samples.input_size),
         "batch_size": samples.batch_size,
     }
 
@@ -348,17 +342,3 @@ def store_outputs(outputs: np.ndarray, arrays: dict[str, np.ndarray], record: di
     store(KIND, key, CacheEntry({**arrays, ARRAY: outputs}, record))
     seconds = float(record.get("seconds", 0.0))
     return Extracted(key, False, record["properties"], len(outputs), record["provenance"], seconds=seconds)
-
-
-def _extract_raw_values(target: Target, request: LogitsRequest, key: str, key_content: Mapping[str, Any]) -> Extracted:
-    """Store the samples' raw values in place of features, as a baseline that any model must beat."""
-    table, rows, labels, groups = select_samples(target, replace(request, head="none"))
-    features = raw_features(table.samples, rows)
-    properties = {"parameters": 0, "head": "none", "width": features.shape[1], "classes": 0}
-    record = {
-        "properties": properties,
-        "provenance": {"modgap": installed_version(), "source": RAW, "samples": key_content["limit"]},
-        "source_classes": [],
-        "target_classes": [str(name) for name in table.classes or ()],
-    }
-    return store_outputs(features, sample_arrays(labels, rows, groups, table), record, key)

@@ -8,7 +8,6 @@ import pandas as pd
 from matplotlib.ticker import EngFormatter, Formatter, MaxNLocator, ScalarFormatter
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
-from modgap.answers import FAIL
 from modgap.answers.figures.files import ResultFigure, result_figure
 from modgap.answers.figures.grid import RANKS, draw_grid
 from modgap.answers.figures.intervals import interval_columns, tidy_frame
@@ -27,16 +26,16 @@ from modgap.answers.figures.style import (
     text_width,
     title_lines,
 )
-from modgap.answers.formatting import format_p_value
+from modgap.answers.formatting import format_p_value, format_value
 from modgap.errors import InputError
 from modgap.ranking.answer import first_ties, format_interval, format_score
 from modgap.ranking.check_sentences import join_names, score_label
 from modgap.ranking.checks import BASELINE_SCORES, CONTROL_WORSE, compare_baseline, sources_compared
 from modgap.ranking.layers import JUDGED_BY, SIGNIFICANT, layer_finding
 from modgap.ranking.recommendation import headline, judge
-from modgap.ranking.scores import PILOT, get_score, shown_score
+from modgap.ranking.scores import get_score, shown_score
 from modgap.ranking.target_summary import reference_value
-from modgap.ranking.types import CONTROL, RAW_VALUES, LayerCurve, Ranking
+from modgap.ranking.types import BASELINE, CONTROL, LayerCurve, Ranking
 from modgap.sources.source import CONTROL_PREFIX
 from modgap.statistics.multiple_comparisons import similar_groups
 
@@ -79,6 +78,7 @@ def ranking_frame(ranking: Ranking) -> pd.DataFrame:
     `row` is the number of the row from the top, and `index` is the index of the source in the ranking. `beats_control`
     tells whether the source is significantly better than its control, corrected for the number of sources; it is None
     if it is unknown. `ties_with_first` is true for the first and for sources that do not differ significantly from it.
+    Baselines that have a value follow, best first.
     """
     table = ranking.deciding_table
     ties = first_ties(table) or set(np.flatnonzero(table.source_ranks == 1).tolist())
@@ -92,6 +92,10 @@ def ranking_frame(ranking: Ranking) -> pd.DataFrame:
         marks.append({"series": "pretrained", **_value_columns(ranking, index), **about})
         if control is not None:
             marks.append({"series": "random weights", **_value_columns(ranking, control), **about})
+    baselines = [i for i in ranking.order() if ranking.rows[i].kind == BASELINE and np.isfinite(values[i])]
+    for row, index in enumerate(baselines, start=len(indices)):
+        about = {"name": ranking.rows[index].name, "row": row, "index": index, "ties_with_first": False}
+        marks.append({"series": BASELINE, **_value_columns(ranking, index), "beats_control": None, **about})
     return tidy_frame(marks)
 
 
@@ -131,22 +135,27 @@ def ranking_figure(ranking: Ranking, ax: "Axes | None" = None) -> "Figure":
     frame = ranking_frame(ranking)
     sources = frame[frame["series"] == "pretrained"]
     n_rows = _count_rows(sources)
-    shown = frame[frame["row"] < n_rows]
+    baselines = frame[frame["series"] == BASELINE]
+    shown = frame[frame["row"] < n_rows].drop(baselines.index, errors="ignore")
     rest = sources[sources["row"] >= n_rows]
     is_tall = n_rows <= MOST_TALL_ROWS
     groups = similar_rows(ranking, sources["index"].tolist()[:n_rows])
     subtitle = figure_subtitle(ranking, n_rows, len(sources), bool(groups))
     score = ranking.deciding_table
     label = f"{score_name(score.name)}; {'higher' if score.higher_is_better else 'lower'} is better"
-    rows = n_rows + (1.3 if len(rest) else 0.1)
+    first_baseline = n_rows + (1.3 if len(rest) else 0.2)
+    rows = first_baseline + len(baselines) - (0 if len(rest) else 0.1)
     scores = other_scores(ranking)
     above = max((0.8 * text_width(name, 8) for name in scores), default=0.0)
     row_height = ROW if is_tall else DENSE_ROW
     axes = row_panel(figure_title(ranking), subtitle, label, rows, row_height, HEAD, ax, max(0.0, above - HEAD / 2))
     _draw_sources(axes, shown, is_tall)
-    _draw_names(axes, sources, n_rows, draw_group_bars(axes, groups, MOST_LANES))
+    distance = draw_group_bars(axes, groups, MOST_LANES)
+    _draw_names(axes, sources, n_rows, distance)
     if len(rest):
         draw_ticks(axes, rest.assign(y=n_rows + 0.7), "value", 0.4, colors=Ink.SOURCE, linewidth=1)
+    if len(baselines):
+        _draw_baselines(axes, baselines.assign(y=first_baseline + 0.5 + np.arange(len(baselines))), is_tall, distance)
     if scores:
         _draw_ranks(axes, ranking, scores, sources["index"].tolist()[:n_rows])
     _set_axis(axes, ranking, frame)
@@ -167,6 +176,13 @@ def _draw_sources(axes: "Axes", shown: pd.DataFrame, is_tall: bool) -> None:
     if not is_tall:
         shown.loc[is_control, ["low", "high"]] = np.nan
     draw_marks(axes, shown, 7 if is_tall else 5.5, 2.2)
+
+
+def _draw_baselines(axes: "Axes", baselines: pd.DataFrame, is_tall: bool, points: float) -> None:
+    """Draw the baselines as squares in rows below the sources, with their names at a distance from the axes."""
+    draw_marks(axes, baselines.assign(mark="baseline"), 7 if is_tall else 5.5, 2.2)
+    names = fit_names(list(baselines["name"]), "source", NAME_SPACE, 9)
+    write_names(axes, baselines["y"], names, -points, size=9)
 
 
 def _draw_names(axes: "Axes", sources: pd.DataFrame, n_rows: int, points: float) -> None:
@@ -305,11 +321,14 @@ def figure_subtitle(ranking: Ranking, n_rows: int, n_sources: int, has_groups: b
         sentences.append("Bars join sources that are not significantly different.")
     if n_rows < n_sources:
         sentences.append(f"Sources {n_rows + 1} to {n_sources:,} share one row.")
-    raw_values = judge(ranking).check("raw-values")
-    if raw_values and raw_values.status == FAIL and raw_values.values["score"] == PILOT.name:
-        sentences.append("No source is shown to beat nearest neighbors of the raw samples.")
-    elif raw_values and raw_values.status == FAIL and by != PILOT.name:
-        sentences.append("The raw samples do as well as every source.")
+    check = judge(ranking).check("baseline")
+    if check and check.values["score"] != by:
+        shown = {name: name_in_title(check.values[name], "source") for name in ("baseline", "best_source")}
+        sentences.append(
+            f"In cross-validation, the baseline {shown['baseline']} has an error of "
+            f"{format_value(check.values['value'])}, and the linear probe of {shown['best_source']} "
+            f"{format_value(check.values['best_value'])}."
+        )
     return " ".join(sentences)
 
 
@@ -350,7 +369,7 @@ def ranking_caption(ranking: Ranking) -> str:
         "A black bar joins sources no two of which differ significantly at the 95 % level, corrected for the number of "
         "all pairs (Holm). It is thin beside sources that do not belong to it.",
         *_reference_sentences(ranking),
-        *_raw_sentences(ranking),
+        *_baseline_sentences(ranking),
     ]
     if scores := other_scores(ranking):
         sentences.append(f"The table on the right gives the rank among the sources by {', '.join(scores)} (1 is best).")
@@ -367,10 +386,11 @@ def _reference_sentences(ranking: Ranking) -> list[str]:
     return [f"The dashed line is the {REFERENCE_NAMES[reference.label]}, {reference.value:.3f}."] if reference else []
 
 
-def _raw_sentences(ranking: Ranking) -> list[str]:
-    values = ranking.deciding_table.standings.values
-    raw = [float(values[index]) for index, row in enumerate(ranking.rows) if row.kind == RAW_VALUES]
-    return [f"The raw samples have {format_score(value)}." for value in raw if np.isfinite(value)]
+def _baseline_sentences(ranking: Ranking) -> list[str]:
+    frame = ranking_frame(ranking)
+    rows = frame[frame["series"] == BASELINE].to_dict("records")
+    shown = "; ".join(_value_phrase(row, None) for row in rows)
+    return [f"Squares are baselines of the field, without pretraining: {shown}."] if rows else []
 
 
 def _value_phrase(row: dict[str, Any], control: float | None) -> str:

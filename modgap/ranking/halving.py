@@ -106,7 +106,7 @@ def _cheap(request: RankRequest, size: int) -> RankRequest:
         samples=samples,
         scores=(request.by,) if request.by else ("size",),
         controls=False,
-        raw=False,
+        baselines="none",
         report_details=False,
         layers=None,
         pilot=0,

@@ -21,13 +21,14 @@ from modgap.ranking.standings import (
     check_comparable,
     compute_error_standings,
     compute_standings,
+    decode_errors,
+    error_arrays,
     sample_file,
 )
 from modgap.ranking.subsamples import SPREAD_FACTOR, score_subsamples
 from modgap.ranking.subsamples import VERSION as SUBSAMPLES_VERSION
 from modgap.ranking.surrogate_outputs import read_surrogate_outputs
-from modgap.ranking.types import RAW_VALUES, SOURCE, RankRequest, ScoreTable, SourceRow
-from modgap.statistics.intervals import SampleErrors
+from modgap.ranking.types import BASELINE, SOURCE, RankRequest, ScoreTable, SourceRow
 from modgap.statistics.sample_file import SampleFile
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
 from modgap.targets import TargetRequest
@@ -36,8 +37,7 @@ __all__ = [
     "ErrorsJob",
     "ExtractJob",
     "ScoreJob",
-    "decode_errors",
-    "error_arrays",
+    "baseline_result",
     "errors_by_score",
     "results_by_row",
     "score_jobs",
@@ -50,6 +50,7 @@ ERRORS_KIND = "sample_errors"
 """Kind of the cache entries of errors by sample."""
 BLOCK = 25
 """Subsamples in each job."""
+WITHOUT_SCORES = "A baseline has a cross-validated error alone."
 
 Result = TypeVar("Result")
 
@@ -194,19 +195,6 @@ class ErrorsJob:
         return ScoredErrors(errors, int(entry.arrays["n_classes"][0]), self.options.per_class)
 
 
-def error_arrays(errors: SampleErrors) -> dict[str, np.ndarray]:
-    """Return the arrays of a cache entry that hold errors by sample."""
-    arrays = {name: getattr(errors, name) for name in ("errors", "weights", "units", "averages", "strata")}
-    return {name: array for name, array in arrays.items() if array is not None}
-
-
-def decode_errors(arrays: Mapping[str, np.ndarray], seed: int) -> SampleErrors:
-    """Return the errors by sample that the arrays of a cache entry hold, with the seed of their splits."""
-    errors, weights, units, averages = (np.array(arrays[name]) for name in ("errors", "weights", "units", "averages"))
-    strata = np.array(arrays["strata"]) if "strata" in arrays else None
-    return SampleErrors(errors, weights, units, averages, strata, seed)
-
-
 def _record(job: ScoreJob | ErrorsJob, result: Any) -> dict[str, Any]:
     return {"job": asdict(job), "reason": result.reason if isinstance(result, Failure) else ""}
 
@@ -284,6 +272,16 @@ def results_by_row(
     }
 
 
+def baseline_result(result: ScoredErrors | np.ndarray, request: RankRequest) -> list[Any]:
+    """Return the cross-validated error of a baseline as the jobs of the linear-probe error of a source return theirs.
+
+    Args:
+        result: Errors by sample, or the error (1,), of which there are none on subsamples.
+        request: The request of the ranking.
+    """
+    return [result, np.full(request.resamples, np.nan)] if isinstance(result, np.ndarray) else [result]
+
+
 def score_table(
     score_name: str,
     rows: Sequence[SourceRow],
@@ -301,12 +299,10 @@ def score_table(
         n_units: Number of groups, or of independent samples; None if no source could be run.
     """
     score = get_score(score_name)
-    reasons = [row.reason for row in rows]
+    reasons = [row.reason or (WITHOUT_SCORES if row.kind == BASELINE else "") for row in rows]
     for index, of_row in results.items():
         failure = next((result for result in of_row if isinstance(result, Failure)), None)
-        reasons[index] = _explain_failure(failure, rows[index], score) if failure else ""
-        if rows[index].kind == RAW_VALUES and score.depends_on_unit:
-            reasons[index] = f"Not defined: {score_name} depends on the unit of the values."
+        reasons[index] = failure.reason if failure else ""
     values = {index: of_row for index, of_row in results.items() if not reasons[index]}
     by_sample = plan.task in score.error_tasks
     if by_sample:
@@ -363,13 +359,6 @@ def errors_by_score(
         return None
     key = next(iter(extracted.values())).key
     return sample_file(errors, load_source_outputs(key), load_sample_numbers(key))
-
-
-def _explain_failure(failure: Failure, row: SourceRow, score: Score) -> str:
-    """Return why a score has no value. The reason of a source would not suit raw values, which are no source."""
-    if row.kind == RAW_VALUES and score.needs_logits:
-        return "Raw values have no classification head."
-    return failure.reason
 
 
 def _explain_missing_value(score: Score) -> str:

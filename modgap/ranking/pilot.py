@@ -11,13 +11,13 @@ import numpy as np
 from modgap.errors import count, format_duration
 from modgap.jobs import Failure, failure_of, fix_threads, hold_device
 from modgap.ranking.extraction import Extracted
-from modgap.ranking.jobs import decode_errors, error_arrays
+from modgap.ranking.field_baselines import BASELINE_PREFIX, BaselineJob, baseline_errors_after_pilot
 from modgap.ranking.plan import RankPlan
 from modgap.ranking.scores import PILOT
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import run_stage
-from modgap.ranking.standings import compute_error_standings
-from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, JobCounts, Pilot, ScoreTable, SourceRow
+from modgap.ranking.standings import compute_error_standings, decode_errors, error_arrays
+from modgap.ranking.types import BASELINE, CONTROL, SOURCE, JobCounts, Pilot, ScoreTable, SourceRow
 from modgap.sources import CONTROL_PREFIX
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
@@ -38,12 +38,13 @@ log = logging.getLogger("modgap")
 
 @dataclass(frozen=True)
 class PilotJob:
-    """Short fine-tuning of one source, or nearest neighbors of raw values.
+    """Short fine-tuning of one source, or the fit of a baseline to the same samples.
 
     Attributes:
-        source: Name of the row: that of a source, or that of the raw values.
+        source: Name of the row: that of a source, or that of a baseline.
         kind: Kind of the row.
-        outputs_key: Cache key of the source's outputs, which depends on its weights and on the target's data.
+        outputs_key: Cache key of the source's outputs, which depends on its weights and on the target's data, or of the
+            baseline's cross-validation.
         seed: Seed of the samples and of everything random.
         weight: What counts equally in the error. None for the default.
         input_size: Height and width of the source's input in pixels. None for its own.
@@ -66,13 +67,12 @@ class PilotJob:
         return cache_key(self._identity())
 
     def _identity(self) -> dict[str, Any]:
-        from modgap.ranking.raw_values import NEIGHBORS
         from modgap.transfer.pilot import PILOT_RATES, PILOT_SAMPLES, PILOT_SEEDS, SETTINGS, TEXT_SETTINGS
 
         named = {name: value for name, value in asdict(self).items() if name not in ("device", "target")}
         shared = {"samples": PILOT_SAMPLES, "version": 4}
-        if self.kind == RAW_VALUES:
-            return {**named, **shared, "neighbors": NEIGHBORS, "algorithms": algorithm_versions("reading")}
+        if self.kind == BASELINE:
+            return {**named, **shared, "algorithms": algorithm_versions("reading")}
         settings = {"settings": [*SETTINGS, *TEXT_SETTINGS], "rates": PILOT_RATES, "seeds": PILOT_SEEDS}
         return {**named, **shared, **settings, "algorithms": algorithm_versions("reading", "inference", "training")}
 
@@ -100,14 +100,14 @@ class PilotJob:
             return failure_of(error)
 
     def _compute(self) -> "PilotErrors":
-        from modgap.ranking.raw_values import raw_neighbors_errors
         from modgap.sources import open_source
         from modgap.transfer.pilot import short_fine_tuning
 
         fix_threads()
         target = self.target.open()
-        if self.kind == RAW_VALUES:
-            return raw_neighbors_errors(target, self.seed, weight=self.weight)
+        if self.kind == BASELINE:
+            name = self.source.removeprefix(BASELINE_PREFIX)
+            return baseline_errors_after_pilot(name, target, self.seed, weight=self.weight)
         name, size = split_input_size(self.source)
         with hold_device(self.device) as device, _only_warnings():
             source = open_source(name).load(size or self.input_size, head=False)
@@ -127,17 +127,22 @@ def _only_warnings() -> Iterator[None]:
 
 
 def run_pilot(
-    plan: RankPlan, rows: Sequence[SourceRow], table: ScoreTable, extracted: Mapping[int, Extracted]
+    plan: RankPlan,
+    rows: Sequence[SourceRow],
+    table: ScoreTable,
+    extracted: Mapping[int, Extracted],
+    baselines: Mapping[int, BaselineJob],
 ) -> tuple[Pilot, JobCounts]:
     """Fine-tune the first sources of a ranking shortly, and then measure what the best of them should beat.
 
-    This is its random-weights control, which is fine-tuned in the same way, and nearest neighbors of the raw values.
+    This is its random-weights control, which is fine-tuned in the same way, and the baselines.
 
     Args:
         plan: The plan of the ranking, whose request says how many.
         rows: The rows of the ranking.
         table: Table of the score that the sources are ranked by.
-        extracted: References to the outputs of each row that could be run, by its index.
+        extracted: References to the outputs of each source and control that could be run, by its index.
+        baselines: Cross-validation of each baseline, by its index.
 
     Returns:
         Errors of the sources, and numbers of jobs.
@@ -145,14 +150,14 @@ def run_pilot(
     from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_RATES
 
     chosen = table.source_order[: plan.request.pilot]
-    jobs = _jobs(plan, rows, chosen, extracted)
+    keys = {index: one.key for index, one in extracted.items()} | {index: job.key for index, job in baselines.items()}
+    jobs = _jobs(plan, rows, chosen, keys)
     _tell_time(plan, [extracted[index] for index, job in jobs.items() if job.load_cached() is None])
-    by_row, counts = _measure("pilot", plan, rows, chosen, extracted)
+    by_row, counts = _measure("pilot", plan, rows, chosen, keys)
     pilot_table = _pilot_table(rows, by_row)
-    baselines = _baselines(rows, pilot_table.first_source, extracted)
-    if baselines:
-        of_baselines, more = _measure("pilot baselines", plan, rows, baselines, extracted)
-        by_row |= of_baselines
+    if compared := _compared(rows, pilot_table.first_source, keys):
+        of_compared, more = _measure("pilot baselines", plan, rows, compared, keys)
+        by_row |= of_compared
         pilot_table = _pilot_table(rows, by_row)
         counts = JobCounts(*(one + other for one, other in zip(counts, more, strict=True)))
     results = {index: result for index, result in by_row.items() if not isinstance(result, Failure)}
@@ -178,23 +183,23 @@ def _measure(
     plan: RankPlan,
     rows: Sequence[SourceRow],
     indices: Sequence[int],
-    extracted: Mapping[int, Extracted],
+    keys: Mapping[int, str],
 ) -> tuple[dict[int, "PilotErrors | Failure"], JobCounts]:
     """Return the result of each of these rows, and numbers of jobs."""
-    jobs = _jobs(plan, rows, indices, extracted)
+    jobs = _jobs(plan, rows, indices, keys)
     results, counts = run_stage(stage, list(jobs.values()), plan.backend, plan.monitor, plan.device)
     return {index: results[job] for index, job in jobs.items()}, counts
 
 
 def _jobs(
-    plan: RankPlan, rows: Sequence[SourceRow], indices: Sequence[int], extracted: Mapping[int, Extracted]
+    plan: RankPlan, rows: Sequence[SourceRow], indices: Sequence[int], keys: Mapping[int, str]
 ) -> dict[int, PilotJob]:
     samples = plan.request.samples
     return {
         index: PilotJob(
             rows[index].name,
             rows[index].kind,
-            extracted[index].key,
+            keys[index],
             samples.seed,
             plan.request.errors.weight,
             samples.input_size,
@@ -232,12 +237,12 @@ def _expected_seconds(source: Extracted, is_limited: bool) -> float:
     return n_trainings * half * (TRAINING_COST * PILOT_EPOCHS + 1) * source.seconds / max(1, source.samples)
 
 
-def _baselines(rows: Sequence[SourceRow], first: int | None, extracted: Mapping[int, Extracted]) -> list[int]:
-    """Return the indices of the random-weights control of the first source, and of the raw values.
+def _compared(rows: Sequence[SourceRow], first: int | None, keys: Mapping[int, str]) -> list[int]:
+    """Return the indices of the random-weights control of the first source, and of the baselines.
 
     Those that are not in the ranking are left out, and all are if no source has an error.
     """
     if first is None:
         return []
     control = (f"{CONTROL_PREFIX}{rows[first].name}", CONTROL)
-    return [i for i in sorted(extracted) if (rows[i].name, rows[i].kind) == control or rows[i].kind == RAW_VALUES]
+    return [i for i in sorted(keys) if (rows[i].name, rows[i].kind) == control or rows[i].kind == BASELINE]

@@ -9,22 +9,22 @@ import numpy as np
 from modgap.errors import InputError, UsageError, check_minimum, unknown_name
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.jobs import Backend
-from modgap.ranking.raw_values import RAW
+from modgap.ranking.field_baselines import BASELINE_PREFIX, BaselineJob, baseline_jobs, chosen_baselines
 from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION, ErrorOptions, Score
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES, default_scores, get_score, score_names
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import JobMonitor
-from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE, RankRequest
+from modgap.ranking.types import CONTROL, SOURCE, RankRequest
 from modgap.sources import CONTROL_PREFIX, open_source
 from modgap.statistics.weights import WEIGHTS
 from modgap.targets import Table, TargetRequest
 
-__all__ = ["CONTROL_PREFIX", "RankPlan", "RowName", "list_rows", "plan_ranking"]
+__all__ = ["CONTROL_PREFIX", "PROBE", "RankPlan", "RowName", "list_rows", "plan_ranking"]
 
-BASELINES = ("size",)
+ALWAYS = ("size",)
 """Scores that are always computed, as baselines."""
-RAW_COMPARISON = "knn"
-"""Score that is always computed to compare features with raw values."""
+PROBE = "linear-probe"
+"""Score of the sources that baselines are compared with."""
 
 
 class RowName(NamedTuple):
@@ -32,7 +32,7 @@ class RowName(NamedTuple):
 
     Attributes:
         name: Name of the source.
-        kind: `source`, `random-weights control` or `raw values`.
+        kind: `source` or `random-weights control`.
     """
 
     name: str
@@ -44,7 +44,8 @@ class RankPlan:
     """Everything that is needed to compute a ranking.
 
     Attributes:
-        rows: Names and kinds of all rows.
+        rows: Names and kinds of the sources and their controls.
+        baselines: Jobs of the baselines that are compared with them.
         requested: Names of the sources that the user named.
         scores: Names of the scores. The first is the one to rank by.
         target: The target as the user names it, with absolute paths, because workers may be in another folder.
@@ -56,6 +57,7 @@ class RankPlan:
     """
 
     rows: list[RowName]
+    baselines: tuple[BaselineJob, ...]
     requested: frozenset[str]
     scores: tuple[str, ...]
     target: TargetRequest
@@ -113,11 +115,14 @@ def plan_ranking(
     by = _choose_ranking_score(table, request)
     kind = opened.manifest.input.kind
     _check_pilot(_task_of(table), kind, request)
+    absolute = target.absolute()
+    baselines = chosen_baselines(request.baselines, opened, request.samples, len(rows))
     return RankPlan(
         rows=rows,
+        baselines=tuple(baseline_jobs(baselines, absolute, opened, request.samples, request.errors)),
         requested=frozenset(sources),
-        scores=_list_scores(by, request),
-        target=target.absolute(),
+        scores=_list_scores(by, request, has_baselines=bool(baselines)),
+        target=absolute,
         task=_task_of(table),
         kind=kind,
         request=replace(request, by=by),
@@ -127,24 +132,25 @@ def plan_ranking(
 
 
 def list_rows(sources: Sequence[str], request: RankRequest) -> list[RowName]:
-    """Return the names and kinds of all rows: the sources, their random-weights controls, and the raw values.
+    """Return the names and kinds of the sources and their random-weights controls.
 
     Raises:
-        UsageError: If there are no sources, or if a source has the name of the row of raw values.
+        UsageError: If there are no sources, or a baseline is among them.
     """
     names = list(dict.fromkeys(sources))
     if not names:
         raise UsageError("No source was named. Run `modgap sources` for a list of them.")
-    if RAW in names:
-        raise UsageError(f"{RAW!r} is the name of the row of raw values, not of a source. Remove it from the sources.")
+    if named := next((name for name in names if name.startswith(BASELINE_PREFIX)), None):
+        raise UsageError(
+            f"{named} is a baseline, not a source. Remove it from the sources: a ranking compares them with baselines "
+            "of the field by itself."
+        )
     # If all sources have random weights they are ranked as sources, not as controls.
     only_random = all(name.startswith(CONTROL_PREFIX) for name in names)
     rows = [RowName(name, CONTROL if name.startswith(CONTROL_PREFIX) and not only_random else SOURCE) for name in names]
     if request.controls and not only_random:
         controls = [f"{CONTROL_PREFIX}{row.name}" for row in rows if row.kind == SOURCE]
         rows += [RowName(name, CONTROL) for name in controls if name not in names]
-    if request.raw:
-        rows.append(RowName(RAW, RAW_VALUES))
     return rows
 
 
@@ -181,10 +187,10 @@ def _check_error_options(options: ErrorOptions) -> None:
     check_minimum("per_class", options.per_class, 1)
 
 
-def _list_scores(by: str, request: RankRequest) -> tuple[str, ...]:
+def _list_scores(by: str, request: RankRequest, *, has_baselines: bool) -> tuple[str, ...]:
     """Return the names of all scores to compute, beginning with the score to rank by."""
-    comparison = (RAW_COMPARISON,) if request.raw else ()
-    return tuple(dict.fromkeys((by, *(request.scores or default_scores()), *comparison, *BASELINES)))
+    comparison = (PROBE,) if has_baselines else ()
+    return tuple(dict.fromkeys((by, *(request.scores or default_scores()), *comparison, *ALWAYS)))
 
 
 def _task_of(table: Table) -> str:

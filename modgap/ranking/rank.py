@@ -7,21 +7,34 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
+
 from modgap.errors import Progress
-from modgap.jobs import Backend, Failure, writable_cache
+from modgap.jobs import NOT_CACHED, Backend, Failure, writable_cache
 from modgap.ranking.extraction import Extracted
+from modgap.ranking.field_baselines import BaselineJob
 from modgap.ranking.halving import rank_within
-from modgap.ranking.jobs import ExtractJob, errors_by_score, results_by_row, score_jobs, score_table
+from modgap.ranking.jobs import (
+    ErrorsJob,
+    ExtractJob,
+    ScoreJob,
+    baseline_result,
+    errors_by_score,
+    results_by_row,
+    score_jobs,
+    score_table,
+)
 from modgap.ranking.layers import measure_layers
 from modgap.ranking.pilot import run_pilot
-from modgap.ranking.plan import RankPlan, RowName, plan_ranking
+from modgap.ranking.plan import PROBE, RankPlan, RowName, plan_ranking
 from modgap.ranking.report_details import ReportDetails, ReportDetailsJob, correct_p_values
 from modgap.ranking.source_outputs import load_source_outputs
 from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener, run_stage
+from modgap.ranking.standings import ScoredErrors
 from modgap.ranking.target_summary import summarize_target
 from modgap.ranking.types import (
+    BASELINE,
     CONTROL,
-    RAW_VALUES,
     SOURCE,
     JobCounts,
     LayerCurve,
@@ -107,35 +120,34 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
     jobs = {"features": _count_passes(results)}
 
     with _timed(seconds, "scores"):
-        pairs = itertools.product(extracted.values(), plan.scores)
-        planned = [job for source, name in pairs for job in score_jobs(source, name, request, plan.task)]
-        scored, jobs["scores"] = run_stage("scores", planned, plan.backend, plan.monitor)
-
+        scored, jobs["scores"] = run_stage("scores", _score_jobs(plan, extracted), plan.backend, plan.monitor)
+    fitted: dict[BaselineJob, ScoredErrors | np.ndarray] = {}
+    if extracted and plan.baselines:
+        with _timed(seconds, "baselines"):
+            fitted, jobs["baselines"] = _fit_baselines(plan)
     layers: tuple[LayerCurve, ...] = ()
     if request.layers is not None:
         with _timed(seconds, "layers"):
             layers, counts = measure_layers(plan, rows, extracted)
             jobs |= counts
-
     details: dict[int, ReportDetails] = {}
     if request.report_details:
         with _timed(seconds, "report details"):
             details, jobs["report details"] = _compute_details(plan, rows, extracted)
 
-    source_rows = tuple(
-        _source_row(row, result, details.get(index), plan)
-        for index, (row, result) in enumerate(zip(rows, results, strict=True))
-    )
-    by = plan.scores[0]
+    of_sources = [_source_row(rows[index], result, details.get(index), plan) for index, result in enumerate(results)]
+    source_rows = (*of_sources, *(SourceRow(job.name, BASELINE, requested=False) for job in fitted))
+    baselines = dict(enumerate(fitted, start=len(rows)))
     summary = _summary(plan, extracted)
+    by, by_score = plan.scores[0], {name: results_by_row(name, extracted, scored, plan) for name in plan.scores}
+    if baselines:
+        by_score[PROBE] |= {index: baseline_result(fitted[job], request) for index, job in baselines.items()}
     n_units = summary.units if summary else None
-    by_score = {name: results_by_row(name, extracted, scored, plan) for name in plan.scores}
     tables = {name: score_table(name, source_rows, of_score, plan, n_units) for name, of_score in by_score.items()}
     pilot = None
     if request.pilot and extracted:
         with _timed(seconds, "pilot"):
-            pilot, jobs["pilot"] = run_pilot(plan, source_rows, tables[by], extracted)
-    samples = errors_by_score(source_rows, by_score[by], extracted)
+            pilot, jobs["pilot"] = run_pilot(plan, source_rows, tables[by], extracted, baselines)
     return Ranking(
         summary,
         source_rows,
@@ -144,11 +156,26 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
         request,
         jobs,
         seconds,
-        samples=samples,
+        samples=errors_by_score(source_rows, by_score[by], extracted),
         layers=layers,
         pilot=pilot,
         cached_seconds=_cached_seconds(extracted.values(), plan),
     )
+
+
+def _score_jobs(plan: RankPlan, extracted: Mapping[int, Extracted]) -> list[ScoreJob | ErrorsJob]:
+    pairs = itertools.product(extracted.values(), plan.scores)
+    return [job for source, name in pairs for job in score_jobs(source, name, plan.request, plan.task)]
+
+
+def _fit_baselines(plan: RankPlan) -> tuple[dict[BaselineJob, ScoredErrors | np.ndarray], JobCounts]:
+    """Return the cross-validated errors of the baselines that could be fitted, and numbers of jobs."""
+    results, counts = run_stage("baselines", plan.baselines, plan.backend, plan.monitor)
+    for job in plan.baselines:
+        result = results[job]
+        if isinstance(result, Failure) and result != NOT_CACHED:
+            log.warning("%s is left out: %s", job.name, result.reason)
+    return {job: results[job] for job in plan.baselines if not isinstance(results[job], Failure)}, counts
 
 
 def _cached_seconds(extracted: Iterable[Extracted], plan: RankPlan) -> float:
@@ -204,7 +231,7 @@ def _warn_about_fitted_heads(results: Mapping[str, Extracted | Failure]) -> None
 def _drop_failed_controls(
     plan: RankPlan, results: list[Extracted | Failure]
 ) -> tuple[list[RowName], list[Extracted | Failure]]:
-    """Drop failed rows that the user did not name: controls, and raw values of texts."""
+    """Drop failed rows that the user did not name, which are controls."""
     pairs = [
         (row, result)
         for row, result in zip(plan.rows, results, strict=True)
@@ -216,15 +243,14 @@ def _drop_failed_controls(
 def _extract_all(plan: RankPlan) -> list[Extracted | Failure]:
     """Return the result of each row. Controls that were added run only after, and if, their sources succeeded."""
     added_controls = [row.name for row in plan.rows if row.kind == CONTROL and row.name not in plan.requested]
-    first = [row.name for row in plan.rows if row.kind != RAW_VALUES and row.name not in added_controls]
+    first = [row.name for row in plan.rows if row.name not in added_controls]
     plan.monitor.begin("features", len(plan.rows))
     results = dict(_extract_each(first, plan))
     if any(isinstance(result, Extracted) for result in results.values()):
         controls = [
             name for name in added_controls if isinstance(results[name.removeprefix(CONTROL_PREFIX)], Extracted)
         ]
-        raw_values = [row.name for row in plan.rows if row.kind == RAW_VALUES]
-        results |= dict(_extract_each([*controls, *raw_values], plan))
+        results |= dict(_extract_each(controls, plan))
     plan.monitor.finish("features", FAILED, len(plan.rows) - len(results))
     _warn_about_fitted_heads(results)
     return [results.get(row.name, Failure("It was not run, because its source failed.")) for row in plan.rows]

@@ -18,27 +18,31 @@ from modgap.ranking.check_sentences import (
     texts_of,
 )
 from modgap.ranking.checks import (
+    CLEAR,
     CONTROL_AS_GOOD,
     CONTROL_BETTER,
     CONTROL_SIMILAR,
     CONTROL_UNKNOWN,
     CONTROL_WORSE,
+    DOUBTFUL,
+    LIKELY,
+    NO,
+    NONE,
+    NOT_TESTED,
+    SINGLE,
+    TIE,
+    UNKNOWN,
     Check,
     collect_checks,
-    control_index,
 )
-from modgap.ranking.score import CLASSIFICATION
-from modgap.ranking.scores import get_score
-from modgap.ranking.source_patterns import split_input_size
-from modgap.ranking.standings import MIN_SUBSAMPLES
-from modgap.ranking.types import DEFAULT_ERRORS, DEFAULT_SAMPLES, SOURCE, Ranking
+from modgap.ranking.commands import next_commands
+from modgap.ranking.types import Ranking
 from modgap.storage.json_records import plain_values
 
 __all__ = [
     "CHOICE_LABELS",
     "HEADLINES",
     "HELP_LABELS",
-    "PILOT_SOURCES",
     "Judgment",
     "choice_of",
     "choice_statement",
@@ -50,17 +54,6 @@ __all__ = [
     "next_step",
 ]
 
-CLEAR = "clear"
-TIE = "tie"
-UNKNOWN = "unknown"
-SINGLE = "single"
-NONE = "none"
-"""Choices. `UNKNOWN` is also a value of `help`."""
-LIKELY = "likely"
-DOUBTFUL = "doubtful"
-NOT_TESTED = "not-tested"
-NO = "no"
-"""Values of `help`."""
 WHICH = "Which source is best?"
 HELPS = "Does pretraining help?"
 CHOICE_LABELS = {
@@ -84,20 +77,12 @@ AS_GOOD = (CONTROL_SIMILAR, CONTROL_AS_GOOD, CONTROL_BETTER)
 """Results of baselines that a source is not shown to beat."""
 HELP_CHECKS = {
     "control": (FAIL,),
-    "raw-values": (FAIL,),
+    "baseline": (FAIL,),
     "majority-class": (FAIL, WARN),
     "control-by-other-scores": (FAIL,),
     "controls-above": (WARN,),
 }
 """Checks by scores that make the help of a transfer doubtful, with the statuses that do."""
-NEIGHBORS = "nearest neighbors of the raw values"
-RESAMPLES = 50
-"""Subsamples that are suggested if a ranking has no intervals; the default of `modgap rank`."""
-PILOT_SOURCES = 3
-"""Sources that are fine-tuned shortly in the command that a ranking suggests."""
-PROBE = "linear-probe"
-CONTROLS = 3
-"""Random-weights controls in the command that is suggested for a source of texts."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +96,7 @@ class Judgment:
         help: Answer to the question of whether transfer helps at all: `likely`, `doubtful`, `unknown` (there are no
             intervals), `not-tested` (there is no random-weights control) or `no`. It depends only on random-weights
             controls and baselines, and the worst of them decides; after a short fine-tuning of the control, only this
-            and nearest neighbors of the raw values.
+            and the best baseline of the field.
         by: Name of the score that the sources are ranked by.
         first: Name of the first source. None if no source has a value.
         tied: Names of the other sources that are not significantly different from the first, best first.
@@ -140,10 +125,10 @@ class Judgment:
         return _tuned(self.check("other-sources"), self.check("control"))
 
     @property
-    def neighbors(self) -> str:
-        """Result of nearest neighbors of raw values beside the first source after a short fine-tuning, or empty."""
-        check = self.check("raw-values")
-        return check.result if check and check.is_fine_tuned else ""
+    def beside_baseline(self) -> str:
+        """Result of the best baseline beside the best source, such as `CONTROL_BETTER`; empty if there is none."""
+        check = self.check("baseline")
+        return check.result if check else ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as plain values for the record of the ranking."""
@@ -188,14 +173,14 @@ class Rule(NamedTuple):
         choice: The choice. Empty for any.
         help: The value of `help`. Empty for any.
         tuned: The rows that were fine-tuned, one of these. Empty for any.
-        neighbors: Results of nearest neighbors of the raw values. Empty for any, and for none.
+        baseline: Results of the best baseline. Empty for any, and for none.
     """
 
     headline: str
     choice: str = ""
     help: str = ""
     tuned: tuple[str, ...] = ()
-    neighbors: tuple[str, ...] = ()
+    baseline: tuple[str, ...] = ()
 
     def applies(self, judgment: Judgment) -> bool:
         """Return True if the judgment fulfills all conditions."""
@@ -203,37 +188,28 @@ class Rule(NamedTuple):
             self.choice in ("", judgment.choice)
             and self.help in ("", judgment.help)
             and (not self.tuned or judgment.tuned in self.tuned)
-            and (not self.neighbors or judgment.neighbors in self.neighbors)
+            and (not self.baseline or judgment.beside_baseline in self.baseline)
         )
 
 
 HEADLINES = (
     Rule("No source has a value; the reasons are below.", NONE),
+    Rule("{judged}, {baseline} is better than every source. Train it first.", baseline=(CONTROL_BETTER,)),
     Rule("Do not transfer from this source; train from scratch.", SINGLE, NO, (BOTH,)),
     Rule("Do not transfer from these sources; train from scratch.", "", NO, (BOTH,)),
     Rule("By {score}, random weights are better than {first}: compare it with a model trained from scratch.", help=NO),
-    Rule(
-        "After a short fine-tuning, {raw} are better than {first}. See whether a longer one beats them.",
-        neighbors=(CONTROL_BETTER,),
-    ),
     Rule("Transfer from {first}.", CLEAR, LIKELY, (BOTH,)),
     Rule("{by}, start with {first}{agreement}, and compare the next ones.", CLEAR, LIKELY),
+    Rule("If you transfer, use {first}. First check that it beats {rival}.", CLEAR, "", SOURCES),
     Rule(
-        "If you transfer, use {first}. It is not shown to beat {raw}.",
-        CLEAR,
-        neighbors=(CONTROL_SIMILAR, CONTROL_AS_GOOD, CONTROL_UNKNOWN),
-    ),
-    Rule("If you transfer, use {first}. First check that it beats training from scratch.", CLEAR, "", SOURCES),
-    Rule(
-        "If you transfer, use {first}, which is first by {score}{agreement}. First check that it beats training from "
-        "scratch.",
+        "If you transfer, use {first}, which is first by {score}{agreement}. First check that it beats {rival}.",
         CLEAR,
     ),
     Rule("{by}, {all} are tied: fine-tune {them} and compare.", TIE, LIKELY),
-    Rule("{by}, no source stands out. Compare {first} with {baseline}.", TIE),
+    Rule("{by}, no source stands out. Compare {first} with {rival}.", TIE),
     Rule("{by}, {first} is first, but this run does not show how certain that is.", UNKNOWN),
     Rule("Transfer from {first}, the only source that was fine-tuned.", SINGLE, LIKELY, (BOTH,)),
-    Rule("{first} is {only}; compare it with {baseline}.", SINGLE),
+    Rule("{first} is {only}; compare it with {rival}.", SINGLE),
 )
 """The headlines, of which the first that applies is taken.
 
@@ -255,7 +231,7 @@ def judge(ranking: Ranking) -> Judgment:
     choice, help_ = choice_of(others), help_of(checks)
     first = others.first if others else None
     tied = tuple(entry["source"] for entry in others.values["tied"]) if others else ()
-    commands = tuple(_commands(ranking, choice, help_, first, tied))
+    commands = tuple(next_commands(ranking, choice, help_, first, tied, checks))
     return Judgment(choice, help_, ranking.by, first, tied, tuple(checks.values()), commands)
 
 
@@ -278,19 +254,18 @@ def choice_of(other_sources: Check | None) -> str:
 def help_of(checks: Mapping[str, Check]) -> str:
     """Return whether transfer helps. The worst of the controls and baselines decides.
 
-    After a short fine-tuning, the errors of the control and of nearest neighbors of the raw values decide alone: scores
-    hardly tell whether pretraining helps (docs/evidence.md). If the control could not be fine-tuned, the scores decide.
+    A baseline that is significantly better than every source decides it. After a short fine-tuning, the errors of the
+    control and of the best baseline decide alone: scores hardly tell whether pretraining helps (docs/evidence.md). If
+    the control could not be fine-tuned, the scores decide.
 
     Args:
         checks: The checks by their names.
     """
-    control = checks.get("control")
-    compared = [control.result] if control else []
+    control, baseline = checks.get("control"), checks.get("baseline")
+    compared = [one.result for one in (control, baseline) if one]
     if CONTROL_BETTER in compared:
         return NO
     if _tuned(checks.get("other-sources"), control) in (BOTH, WITHOUT_CONTROL):
-        raw_values = checks.get("raw-values")
-        compared += [raw_values.result] if raw_values and raw_values.is_fine_tuned else []
         is_doubtful = any(result in AS_GOOD for result in compared)
     else:
         is_doubtful = any(checks[name].status in bad for name, bad in HELP_CHECKS.items() if name in checks)
@@ -298,7 +273,9 @@ def help_of(checks: Mapping[str, Check]) -> str:
         return DOUBTFUL
     if control is None:
         return NOT_TESTED
-    return UNKNOWN if CONTROL_UNKNOWN in compared else LIKELY
+    # Values have no significance beside a baseline in cross-validation.
+    decisive = [control.result, *([baseline.result] if baseline and baseline.is_fine_tuned else [])]
+    return UNKNOWN if CONTROL_UNKNOWN in decisive else LIKELY
 
 
 def judgment_answer(judgment: Judgment, target: str | None = None) -> Answer:
@@ -335,7 +312,8 @@ def headline(judgment: Judgment, shown_name: Callable[[str], str] = visible_name
     rule = next(rule for rule in HEADLINES if rule.applies(judgment))
     score = score_label(judgment.by)
     is_alone = not judgment.check("failed-sources")
-    beaten = judgment.neighbors in ("", CONTROL_WORSE)
+    check = judgment.check("baseline")
+    baseline = f"the baseline {visible_name(check.values['baseline'])}" if check else ""
     return rule.headline.format(
         score=score,
         by="After a short fine-tuning" if judgment.tuned in SOURCES else f"By {score}",
@@ -343,8 +321,9 @@ def headline(judgment: Judgment, shown_name: Callable[[str], str] = visible_name
         all=join_names([judgment.first or "", *judgment.tied], shown_name),
         them="both" if len(judgment.tied) == 1 else "them",
         agreement=_agreement(judgment.check("other-scores")),
-        raw=NEIGHBORS,
-        baseline="a model trained from scratch" if beaten else NEIGHBORS,
+        judged="After a short fine-tuning" if check and check.is_fine_tuned else "In cross-validation",
+        baseline=baseline,
+        rival="a model trained from scratch" if judgment.beside_baseline in ("", CONTROL_WORSE) else baseline,
         only=_only(judgment, "the only source" if is_alone else "the only source with a value"),
     )
 
@@ -391,7 +370,7 @@ def _choice_text(judgment: Judgment, check: Check) -> str:
 
 
 HELP_SENTENCES = {
-    LIKELY: "By {score}, {first} is significantly better than the same architecture with random weights{neighbors}.",
+    LIKELY: "By {score}, {first} is significantly better than the same architecture with random weights{baseline}.",
     UNKNOWN: "{first} is better than the same architecture with random weights, but without intervals it is not known "
     "whether the difference is significant.",
     NOT_TESTED: "By {score}, {first} was not compared with the same architecture with random weights.",
@@ -405,25 +384,37 @@ def help_statement(judgment: Judgment) -> Verdict:
     label, status = (FINE_TUNED_LABELS if by_errors else HELP_LABELS)[judgment.help]
     if judgment.first is None:
         return Verdict(HELPS, label, status, "There is nothing to compare.")
-    control, raw_values = judgment.check("control"), judgment.check("raw-values")
+    control, baseline = judgment.check("control"), judgment.check("baseline")
     if judgment.help == DOUBTFUL:
         return Verdict(HELPS, label, status, " ".join(_doubts(judgment, by_errors)))
-    than_neighbors = judgment.tuned == BOTH and judgment.neighbors == CONTROL_WORSE
-    sentence = HELP_SENTENCES[judgment.help].format(
-        first=visible_name(judgment.first),
-        score=score_label(control.values["score"] if control else judgment.by),
-        neighbors=f", and than {NEIGHBORS}" if than_neighbors else "",
-    )
-    if judgment.help == NO and raw_values and raw_values.status == FAIL and judgment.neighbors:
-        sentence = f"{sentence} {_doubt_by_raw_values(raw_values)}"
-    return Verdict(HELPS, label, status, sentence)
+    sentences = []
+    if baseline and baseline.status == FAIL:
+        sentences.append(_beside_baseline(baseline))
+    if judgment.help != NO or (control and control.result == CONTROL_BETTER):
+        sentence = HELP_SENTENCES[judgment.help].format(
+            first=visible_name(judgment.first),
+            score=score_label(control.values["score"] if control else judgment.by),
+            baseline=_better_than_baseline(baseline),
+        )
+        sentences.insert(0, sentence)
+    return Verdict(HELPS, label, status, " ".join(sentences))
+
+
+def _better_than_baseline(check: Check | None) -> str:
+    """Return the end of a sentence that says that the best source beats the best baseline; empty if it does not."""
+    if check is None or check.result != CONTROL_WORSE:
+        return ""
+    if check.is_fine_tuned:
+        return ", and than the baseline {baseline}".format(**texts_of(check.values))
+    end = ", and in cross-validation the linear probe of {best_source} is than the baseline {baseline}"
+    return end.format(**texts_of(check.values))
 
 
 def _doubts(judgment: Judgment, by_errors: bool) -> Iterator[str]:
     """Yield one short sentence for each check that makes the help of a transfer doubtful."""
     failed = {check.id: check for check in judgment.checks if check.status in (FAIL, WARN)}
-    if check := failed.get("raw-values"):
-        yield _doubt_by_raw_values(check)
+    if check := failed.get("baseline"):
+        yield _beside_baseline(check)
     if check := failed.get("control"):
         comparison = "not shown to be better" if check.result == CONTROL_SIMILAR else "no better"
         start = f"By {{score}}, {{first}} is {comparison} than its random-weights control."
@@ -440,12 +431,13 @@ def _doubts(judgment: Judgment, by_errors: bool) -> Iterator[str]:
         yield "By most other scores, pretraining makes no significant difference."
 
 
-def _doubt_by_raw_values(check: Check) -> str:
-    if not check.is_fine_tuned:
-        error = score_label(check.values["score"])
-        return f"By {error}, the raw values, without any model, do better than the features of every source."
+def _beside_baseline(check: Check) -> str:
+    """Return how the best source compares with a baseline that it is not shown to beat."""
     comparison = "significantly worse" if check.result == CONTROL_BETTER else "not shown to be better"
-    start = f"After a short fine-tuning {visible_name(check.first)} is {comparison} than {NEIGHBORS}."
+    judged = "After a short fine-tuning {best_source}"
+    if not check.is_fine_tuned:
+        judged = "In cross-validation the linear probe of {best_source}, the best one,"
+    start = f"{judged} is {comparison} than the baseline {{baseline}}.".format(**texts_of(check.values))
     return f"{start}{smallest_difference(check.values)}"
 
 
@@ -468,118 +460,3 @@ def next_step(judgment: Judgment) -> str:
         return "Run this command."
     comparative = "lower" if len(judgment.commands) == 2 else "lowest"
     return f"Run these commands and keep the model with the {comparative} validation error."
-
-
-def _commands(
-    ranking: Ranking, choice: str, help_: str, first: str | None, tied: tuple[str, ...]
-) -> Iterator[tuple[str, ...]]:
-    """Yield the commands of the next step. A name that cannot be shown unchanged gets no command."""
-    target = ranking.target
-    if first is None or target is None:
-        return
-    data = ("--target", target.name, *_data_options(ranking))
-    if not all(map(_is_plain, (first, *tied, *data))):
-        return
-    by_subsamples = get_score(ranking.by).uses_samples and not ranking.tables[ranking.by].by_sample
-    without_intervals = by_subsamples and ranking.request.resamples < MIN_SUBSAMPLES
-    can_repeat = all(_is_plain(row.name) and "," not in row.name for row in ranking.rows if row.requested)
-    n_sources = sum(row.kind == SOURCE and not row.reason for row in ranking.rows)
-    if choice == UNKNOWN and without_intervals and can_repeat:
-        yield _rank_command(ranking, data, "--resamples", RESAMPLES)
-    elif target.kind == "text":
-        # Texts cannot be trained on. A linear probe is a model that works for them.
-        if ranking.by != PROBE and can_repeat:
-            yield _rank_command(ranking, data, "--by", PROBE)
-        elif ranking.by == PROBE and _head_of(ranking, first) != "none":
-            yield _discrepancy_command(ranking, first, data)
-    elif can_repeat and target.task == CLASSIFICATION and ranking.pilot is None and n_sources > 1:
-        yield _rank_command(ranking, data, "--pilot", min(n_sources, PILOT_SOURCES))
-    else:
-        yield from _train_commands(ranking, choice, help_, [first, *tied], data)
-
-
-def _train_commands(
-    ranking: Ranking, choice: str, help_: str, names: list[str], data: tuple[str, ...]
-) -> Iterator[tuple[str, ...]]:
-    """Yield the commands that train the first sources, and the first of them from scratch if that may be as good."""
-    if help_ != NO and choice == TIE and len(names) > 1:
-        for number, name in enumerate(names[:2], start=1):
-            yield _train_command(ranking, "finetune", name, data, f"runs/finetune-{number}")
-    elif help_ != NO:
-        yield _train_command(ranking, "finetune", names[0], data, "runs/finetune")
-    if help_ != LIKELY or choice in (UNKNOWN, SINGLE):
-        yield _train_command(ranking, "scratch", names[0], data, "runs/scratch")
-
-
-def _is_plain(name: str) -> bool:
-    return visible_name(name) == name
-
-
-def _data_options(ranking: Ranking) -> tuple[str, ...]:
-    """Return the options that say where the target's data are and how to read them, as the user passed them."""
-    requested = ranking.requested
-    options = requested.custom_data.options() if requested and requested.custom_data else {}
-    data_dir = requested and requested.data_dir
-    return _options({f"--{name}": value for name, value in options.items()} | {"--data-dir": data_dir})
-
-
-def _options(values: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return options with their values as arguments. An option whose value is None is left out."""
-    return tuple(part for name, value in values.items() if value is not None for part in (name, str(value)))
-
-
-def _rank_command(ranking: Ranking, data: tuple[str, ...], option: str, value: int | str) -> tuple[str, ...]:
-    """Return the command that repeats a ranking with another value of an option."""
-    samples, request = ranking.request.samples, ranking.request
-    sources = ",".join(row.name for row in ranking.rows if row.requested)
-    options = {
-        "--by": ranking.by,
-        "--split": (samples.split or "all") if samples.split != DEFAULT_SAMPLES.split else None,
-        "--limit": samples.limit or 0 if samples.limit != DEFAULT_SAMPLES.limit else None,
-        "--pseudo-classes": ranking.requested and ranking.requested.pseudo_classes,
-        "--input-size": samples.input_size,
-        "--representation": samples.representation,
-        "--weight": request.errors.weight,
-        "--splits": request.errors.splits if request.errors.splits != DEFAULT_ERRORS.splits else None,
-        "--per-class": request.errors.per_class,
-        "--seed": samples.seed or None,
-        "--resamples": None if request.resamples == RESAMPLES else request.resamples,
-    }
-    options.pop(option, None)
-    return ("modgap", "rank", *data, "--sources", sources, *_options({**options, option: value}))
-
-
-def _discrepancy_command(ranking: Ranking, source: str, data: tuple[str, ...]) -> tuple[str, ...]:
-    name, size = split_input_size(source)
-    head = _head_of(ranking, source)
-    options = _options({"--head": None if head == "own" else head, "--input-size": size})
-    clusters = _options({"--pseudo-classes": ranking.requested and ranking.requested.pseudo_classes})
-    return ("modgap", "discrepancy", "--source", name, *options, *data, *clusters, "--control", str(CONTROLS))
-
-
-def _head_of(ranking: Ranking, source: str) -> str:
-    """Return the head of a source in a ranking: `own`, `none`, or `probe:` and the data that it was fitted on."""
-    row = next(row for row in ranking.rows if row.name == source)
-    return str(row.properties.get("head", "own"))
-
-
-def _train_command(ranking: Ranking, method: str, source: str, data: tuple[str, ...], folder: str) -> tuple[str, ...]:
-    """Return the command that trains a source with the settings that its short fine-tuning chose."""
-    name, size_of_source = split_input_size(source)
-    samples = ranking.request.samples
-    size = _options({"--input-size": size_of_source or samples.input_size or None})
-    # The limit of samples, if the user passed another than the ranking's default.
-    limit = samples.limit if samples.limit and samples.limit != DEFAULT_SAMPLES.limit else None
-    chosen = (part for setting in _chosen_settings(ranking, method, source) for part in ("--set", setting))
-    options = (*size, *data, *_options({"--limit": limit}), *chosen)
-    return ("modgap", "train", "--method", method, "--source", name, *options, "--out", folder)
-
-
-def _chosen_settings(ranking: Ranking, method: str, source: str) -> tuple[str, ...]:
-    """Return the settings that a short fine-tuning chose for a source, or for its control if it is not pretrained."""
-    if ranking.pilot is None:
-        return ()
-    index = next(i for i, row in enumerate(ranking.rows) if row.name == source)
-    control = control_index(ranking, index) if method == "scratch" else None
-    settings = () if control is None else ranking.pilot.settings(control)
-    return settings or ranking.pilot.settings(index)

@@ -17,8 +17,8 @@ from modgap.ranking.recommendation import judge
 from modgap.ranking.scores import shown_score
 from modgap.ranking.target_summary import reference_value
 from modgap.ranking.types import (
+    BASELINE,
     CONTROL,
-    RAW_VALUES,
     Pilot,
     Ranking,
     RankRequest,
@@ -143,13 +143,13 @@ def _pilot_record(ranking: Ranking) -> dict[str, Any] | None:
     pilot = ranking.pilot
     if pilot is None:
         return None
-    sources, controls, raw_values = (
+    sources, controls, baselines = (
         [_pilot_row_record(ranking, pilot, index) for index in indices]
-        for indices in (pilot.table.source_order, _with_pilot(ranking, CONTROL), _with_pilot(ranking, RAW_VALUES))
+        for indices in (pilot.table.source_order, _with_pilot(ranking, CONTROL), _with_pilot(ranking, BASELINE))
     )
     failures = {row.name: reason for row, reason in zip(ranking.rows, pilot.table.reasons, strict=True) if reason}
     numbers = {"epochs": pilot.epochs, "rates": pilot.rates, "trained": pilot.trained, "judged": pilot.judged}
-    return {**numbers, "sources": sources, "controls": controls, "raw_values": raw_values, "failures": failures}
+    return {**numbers, "sources": sources, "controls": controls, "baselines": baselines, "failures": failures}
 
 
 def _pilot_row_record(ranking: Ranking, pilot: Pilot, index: int) -> dict[str, Any]:

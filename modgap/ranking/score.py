@@ -72,8 +72,6 @@ class Score:
         error_tasks: Tasks for which the score is the mean of these errors. For other tasks it is what `compute`
             returns.
         uses_splits: True if the errors depend on the number of splits and the number of samples a class.
-        depends_on_unit: True if the score depends on the unit of the features, so that raw values, which have that of
-            the samples, are not comparable and have none.
     """
 
     name: str
@@ -93,7 +91,6 @@ class Score:
     errors: Callable[[SourceOutputs, ErrorOptions, int], SampleErrors] | None = None
     error_tasks: tuple[str, ...] = ()
     uses_splits: bool = False
-    depends_on_unit: bool = False
 
     @property
     def takes_surrogate(self) -> bool:

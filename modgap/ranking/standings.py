@@ -27,6 +27,8 @@ __all__ = [
     "check_comparable",
     "compute_error_standings",
     "compute_standings",
+    "decode_errors",
+    "error_arrays",
     "round_significant",
     "sample_file",
 ]
@@ -306,6 +308,19 @@ class ScoredErrors:
     errors: SampleErrors
     n_classes: int
     per_class: int | None
+
+
+def error_arrays(errors: SampleErrors) -> dict[str, np.ndarray]:
+    """Return the arrays of a cache entry that hold errors by sample."""
+    arrays = {name: getattr(errors, name) for name in ("errors", "weights", "units", "averages", "strata")}
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
+def decode_errors(arrays: Mapping[str, np.ndarray], seed: int) -> SampleErrors:
+    """Return the errors by sample that the arrays of a cache entry hold, with the seed of their splits."""
+    errors, weights, units, averages = (np.array(arrays[name]) for name in ("errors", "weights", "units", "averages"))
+    strata = np.array(arrays["strata"]) if "strata" in arrays else None
+    return SampleErrors(errors, weights, units, averages, strata, seed)
 
 
 def check_comparable(scored: Mapping[str, ScoredErrors]) -> None:

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from modgap.transfer.pilot import PilotErrors
 
 __all__ = [
+    "BASELINE",
     "CONTROL",
     "DEFAULT_ERRORS",
     "DEFAULT_SAMPLES",
-    "RAW_VALUES",
     "SOURCE",
     "Halving",
     "HalvingRound",
@@ -88,7 +88,7 @@ class LayerCurve:
 
 SOURCE = "source"
 CONTROL = "random-weights control"
-RAW_VALUES = "raw values"
+BASELINE = "baseline"
 """Kinds of rows."""
 DEFAULT_SAMPLES = SampleRequest(split="train", limit=2000)
 """Test samples choose no source."""
@@ -125,7 +125,8 @@ class RankRequest:
         head: Classification head of the sources. `auto` takes the head of the source, or fits one on labeled data of
             the source's own modality if the source has none.
         controls: True to score a random-weights control of each source too.
-        raw: True to score the samples' raw values too.
+        baselines: Models of the target's field to compare with the sources: `quick` for those that take little time,
+            `all` for all that suit the target, or `none`.
         report_details: True to compute the discrepancy with its null distribution, the map of classes and the t-SNE map
             that the HTML report shows for each source.
         layers: Numbers of the layers of each source to score too, from 1; empty for all, None for the last alone.
@@ -138,7 +139,7 @@ class RankRequest:
     samples: SampleRequest = DEFAULT_SAMPLES
     head: str = "auto"
     controls: bool = True
-    raw: bool = True
+    baselines: str = "quick"
     report_details: bool = False
     errors: ErrorOptions = DEFAULT_ERRORS
     layers: tuple[int, ...] | None = None
@@ -186,11 +187,11 @@ class TargetSummary:
 
 @dataclass(frozen=True)
 class SourceRow:
-    """A row of the ranking: a source, a random-weights control, or the raw values.
+    """A row of the ranking: a source, a random-weights control, or a baseline of the target's field.
 
     Attributes:
         name: Name of the source.
-        kind: `source`, `random-weights control` or `raw values`.
+        kind: `source`, `random-weights control` or `baseline`.
         requested: True if the user named the source. False if it was added as a control.
         reason: Sentence that says why the row could not be scored. Empty if it was scored.
         properties: Properties that do not depend on the target: `parameters` (their number), `head`, `width` (of
@@ -216,7 +217,7 @@ class ScoreTable:
         name: Name of the score.
         higher_is_better: True if a higher score is better.
         standings: Values, intervals and comparisons of all rows.
-        among_sources: Standings of the sources only. Controls and raw values have no value in them. Corrections for the
+        among_sources: Standings of the sources only. Controls and baselines have no value in them. Corrections for the
             number of comparisons count the sources.
         reasons: For each row, a sentence that says why it has no value. Empty if it has one.
         by_sample: True if intervals and comparisons are computed from errors by sample on the same splits, and False if
@@ -234,7 +235,7 @@ class ScoreTable:
     def source_ranks(self) -> np.ndarray:
         """Ranks among the sources only, from 1, shape (rows,).
 
-        It is 0 for controls, for raw values and for sources without a value.
+        It is 0 for controls, for baselines and for sources without a value.
         """
         return self.among_sources.ranks
 
@@ -255,8 +256,8 @@ class Pilot:
     """Errors of the first sources after a short fine-tuning, on other samples.
 
     Attributes:
-        table: The errors of all rows: of the first sources, of the control of the best of them, and of nearest
-            neighbors of the raw values. Other rows have none, and no reason.
+        table: The errors of all rows: of the first sources, of the control of the best of them, and of the baselines.
+            Other rows have none, and no reason.
         epochs: Number of epochs.
         rates: Number of learning rates, of which the best on the judging samples counts.
         trained: Number of samples that each source was fine-tuned on.
@@ -330,7 +331,7 @@ class Ranking:
 
     Attributes:
         target: Summary of the target's samples. None if no source could be run.
-        rows: Sources, random-weights controls and raw values, in the order of the request.
+        rows: Sources, random-weights controls and baselines, in the order of the request.
         tables: The table of each score by the score's name.
         by: Name of the score that the sources are ranked by.
         request: The request.

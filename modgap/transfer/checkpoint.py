@@ -43,6 +43,7 @@ CHECKPOINTS = "checkpoints"
 """Folder of the checkpoints in that of the run."""
 MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
+AVERAGE = "average.safetensors"
 POSITION = "position.json"
 NEWEST = 2
 """Number of checkpoints that are kept, in case the disk damages the last one."""
@@ -92,11 +93,13 @@ class Checkpoint:
         position: Progress of the run.
         model: State of the model, by name.
         optimizer: Tensors of the optimizer, by number of the parameter and name.
+        average: State of the average of the weights, by name; empty if there is none.
     """
 
     position: Position
     model: dict[str, Tensor]
     optimizer: dict[str, Tensor]
+    average: dict[str, Tensor]
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -135,7 +138,12 @@ def part_of(weights: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
 
 
 def save_checkpoint(
-    folder: Path, position: Position, model: nn.Module, optimizer: torch.optim.Optimizer, best: Path | None = None
+    folder: Path,
+    position: Position,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    best: Path | None = None,
+    average: nn.Module | None = None,
 ) -> None:
     """Write a checkpoint to a run's folder, with the checksums of its files, and remove older ones.
 
@@ -145,6 +153,7 @@ def save_checkpoint(
         model: The model.
         optimizer: The optimizer of the current stage.
         best: File in the run's folder with the weights of the best epoch; None if there is none.
+        average: The average of the model's weights; None if there is none.
 
     Raises:
         InputError: When it cannot be written.
@@ -154,9 +163,11 @@ def save_checkpoint(
     temporary = temporary_path(path)
     with writing(checkpoints):
         temporary.mkdir(parents=True)
-        write_tensors(temporary / MODEL, model.state_dict())
-        write_tensors(temporary / OPTIMIZER, _optimizer_tensors(optimizer))
-        files = named_digests(temporary, [temporary / MODEL, temporary / OPTIMIZER])
+        states = {MODEL: model.state_dict(), OPTIMIZER: _optimizer_tensors(optimizer)}
+        states |= {} if average is None else {AVERAGE: average.state_dict()}
+        for name, state in states.items():
+            write_tensors(temporary / name, state)
+        files = named_digests(temporary, [temporary / name for name in states])
         files |= named_digests(folder, [] if best is None else [best])
         record = format_json({**plain_values(asdict(position)), FILES: files})
         (temporary / POSITION).write_text(with_digest(record), encoding="utf-8")
@@ -183,13 +194,14 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
             position, files = _read_position(path)
             for name in files:
                 _check_file(folder, path, name, files)
-            return Checkpoint(position, load_tensors(path / MODEL), load_tensors(path / OPTIMIZER))
+            average = load_tensors(path / AVERAGE) if AVERAGE in files else {}
+            return Checkpoint(position, load_tensors(path / MODEL), load_tensors(path / OPTIMIZER), average)
     return None
 
 
 def _check_file(folder: Path, checkpoint: Path, name: str, files: dict[str, str]) -> None:
     """Raise if a file of a checkpoint, or the weights of the best epoch in the run's folder, do not fit a checksum."""
-    base = checkpoint if name in (MODEL, OPTIMIZER) else folder
+    base = checkpoint if name in (MODEL, OPTIMIZER, AVERAGE) else folder
     # A finished run has the weights of the best epoch as those that it chose.
     if base == checkpoint or (base / name).exists():
         check_named_file(base, {FILES: files}, base / name)
@@ -231,14 +243,14 @@ def _check_position(position: Position) -> None:
         raise ValueError("a sum or an error is not a number")
 
 
-def restore_model(model: nn.Module, checkpoint: Checkpoint) -> None:
-    """Restore the state of a model from a checkpoint.
+def restore_model(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Restore the state of a model, or of an average of its weights, from that in a checkpoint.
 
     Raises:
         InputError: When the checkpoint is not one of this model.
     """
     try:
-        model.load_state_dict(checkpoint.model)
+        model.load_state_dict(state)
     except RuntimeError as error:
         raise InputError(
             f"The checkpoint is not one of this model: {first_line(error)} Remove the folder {CHECKPOINTS} to train "
@@ -316,13 +328,16 @@ class RunFiles:
         """Return the newest checkpoint; None if there is none."""
         return None
 
-    def save_checkpoint(self, position: Position, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save_checkpoint(
+        self, position: Position, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
+    ) -> None:
         """Save a checkpoint.
 
         Args:
             position: Progress of the run.
             model: The model.
             optimizer: The optimizer of the current stage.
+            average: The average of the model's weights; None if there is none.
 
         Raises:
             InputError: When it cannot be written.
@@ -367,11 +382,13 @@ class FolderFiles(RunFiles):
         """Return the newest checkpoint that can be read; None if there is none."""
         return latest_checkpoint(self.folder)
 
-    def save_checkpoint(self, position: Position, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save_checkpoint(
+        self, position: Position, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
+    ) -> None:
         """Write a checkpoint, and remove older ones and the weights that no checkpoint refers to."""
         if self.writes:
             best = None if position.best is None else best_file(self.folder, position.best.epoch)
-            save_checkpoint(self.folder, position, model, optimizer, best if best and best.exists() else None)
+            save_checkpoint(self.folder, position, model, optimizer, best if best and best.exists() else None, average)
             self._remove_outdated_weights(set())
 
     def save_embedder(self, embedder: nn.Module) -> None:

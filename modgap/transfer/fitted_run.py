@@ -11,11 +11,21 @@ import torch
 from torch import Tensor
 
 from modgap.baselines import baseline_names, get_baseline
-from modgap.baselines.baseline import Baseline, FittedBaseline, SampleForm, Truth, fit_baseline, restore_baseline
+from modgap.baselines.baseline import (
+    QUICK_SECONDS,
+    Baseline,
+    FittedBaseline,
+    SampleForm,
+    Truth,
+    fit_baseline,
+    quick_baselines,
+    restore_baseline,
+)
 from modgap.errors import InputError, Progress, UsageError, first_line
 from modgap.sources import source_infos
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.json_records import plain_values
+from modgap.targets import Manifest
 from modgap.targets.samples import SelectedSamples
 from modgap.transfer.answer import run_answer
 from modgap.transfer.checkpoint import write_tensors
@@ -28,7 +38,16 @@ from modgap.transfer.train_request import TrainRequest, settings_record
 from modgap.transfer.trained_inputs import TrainedInputs, write_inputs
 from modgap.transfer.training_data import TargetData, classes_without_samples, read_target_data
 
-__all__ = ["is_baseline", "is_fitted", "is_table", "read_fitted", "sample_form", "suitable_baselines", "train_fitted"]
+__all__ = [
+    "best_quick_baseline",
+    "is_baseline",
+    "is_fitted",
+    "is_table",
+    "read_fitted",
+    "sample_form",
+    "suitable_baselines",
+    "train_fitted",
+]
 
 BASELINE = "baseline"
 """Name of the method, alone for the best baseline, or followed by a colon and the name of one."""
@@ -132,15 +151,14 @@ def sample_form(data: TargetData) -> SampleForm:
     return SampleForm(data.target.manifest.input, data.transform.shape)
 
 
-def is_table(data: TargetData) -> bool:
+def is_table(manifest: Manifest) -> bool:
     """Return True if samples are rows of a table: they are read so, or their columns are standardized one by one."""
-    manifest = data.target.manifest
     return manifest.reader.options.get("kind") == "table" or any(step.name == TABLE_STEP for step in manifest.steps)
 
 
 def suitable_baselines(candidates: list[Baseline], data: TargetData, form: SampleForm) -> list[Baseline]:
     """Return those of some baselines that can be fitted to a target."""
-    return [one for one in candidates if one.suits(form, is_table=is_table(data), output=data.output)]
+    return [one for one in candidates if one.suits(form, is_table=is_table(data.target.manifest), output=data.output)]
 
 
 def _unsuitable(name: str, data: TargetData) -> UsageError:
@@ -233,6 +251,32 @@ def _metric(fitted: FittedBaseline, data: TargetData, rows: np.ndarray) -> Metri
     y, mask = data.ground_truth(rows)
     metric.update(fitted.scores(SelectedSamples(data.table.samples, rows)), y, mask)
     return metric
+
+
+def best_quick_baseline(request: TrainRequest) -> tuple[str, float] | None:
+    """Return name and validation error of the best quick baseline of a training's target; None if none suits it.
+
+    It is the one with the lowest cross-validated error on the training samples, and its error has the metric of the
+    training. The validation samples choose nothing.
+
+    Args:
+        request: The training.
+
+    Raises:
+        InputError: When data is missing.
+    """
+    samples = request.samples
+    data = read_target_data(
+        request.target.open(), protocol=request.protocol, limit=samples.limit, seed=samples.seed, standardized=False
+    )
+    form = sample_form(data)
+    suitable = suitable_baselines([get_baseline(name) for name in baseline_names()], data, form)
+    candidates = [(one.name, one) for one in quick_baselines(suitable, form, len(data.train), QUICK_SECONDS)]
+    if not candidates:
+        return None
+    fitted, _ = _fit_best(candidates, data, form, request, None)
+    error = _metric(fitted, data, data.validation).compute()
+    return (fitted.name, error) if np.isfinite(error) else None
 
 
 def read_fitted(

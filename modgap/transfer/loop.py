@@ -3,23 +3,26 @@
 import copy
 import logging
 import math
+import operator
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from modgap.errors import InputError, UsageError, count
+from modgap.models import TargetModel
 from modgap.models.normalization import hold_running_statistics, uses_batch_statistics
 from modgap.process.resources import reused_memory
 from modgap.storage.json_records import format_json, plain_values
 from modgap.transfer.batches import MicroBatches, generator, join_short_end
-from modgap.transfer.checkpoint import BestEpoch, Position, restore_model, restore_optimizer
+from modgap.transfer.checkpoint import BestEpoch, Checkpoint, Position, restore_model, restore_optimizer
 from modgap.transfer.method import Stage, Training
 from modgap.transfer.placement import BatchSizes, is_out_of_memory, merges_batches, tf32
 from modgap.transfer.recipe import FullStage, OptimizerSettings
@@ -50,26 +53,22 @@ def run_training_loop(training: Training) -> Position:
         InputError: When the disk cannot be written.
     """
     position = Position()
-    optimizer_state: dict[str, Tensor] = {}
     checkpoint = training.files.latest_checkpoint()
     if checkpoint is not None:
         position = checkpoint.position
-        optimizer_state = checkpoint.optimizer
-        restore_model(training.model, checkpoint)
+        restore_model(training.model, checkpoint.model)
     run_log = RunLog(training.files.log, position.log_bytes, training.tensorboard_folder)
     stages = training.method.stages_with_epochs(training.recipe)
     for number in range(position.stage, len(stages)):
         stage = stages[number]
         if training.processes.is_main:
-            _announce_stage(
-                stage.name, stage.n_epochs(training.recipe), training.model, stage.select_parameters(training.model)
-            )
-        stage_loop = _StageLoop(training, stage, number, run_log, optimizer_state)
+            _announce_stage(training, stage)
+        stage_loop = _StageLoop(training, stage, number, run_log, checkpoint)
         if position.stage < number:
             position = Position(number, total_updates=position.total_updates, log_bytes=run_log.size)
         with reused_memory(), tf32(stage_loop.objective.allows_tf32):
             position = stage_loop.run(position)
-        optimizer_state = {}
+        checkpoint = None
         if stage.recipe_section == "stage1" and stage.epochs_setting == "epochs":
             training.files.save_embedder(training.model.embedder)
     _load_best_weights(training, position.best)
@@ -87,7 +86,7 @@ class _StageLoop:
     """The loop over the epochs of one stage."""
 
     def __init__(
-        self, training: Training, stage: Stage, number: int, run_log: "RunLog", optimizer_state: Mapping[str, Tensor]
+        self, training: Training, stage: Stage, number: int, run_log: "RunLog", checkpoint: Checkpoint | None
     ) -> None:
         self.training = training
         self.model = training.model
@@ -100,14 +99,13 @@ class _StageLoop:
         self.objective = stage.objective_class(training, stage, number)
         all_parameters = dict(training.model.named_parameters())
         self.parameters = {name: all_parameters[name] for name in stage.select_parameters(training.model)}
-        without_decay = self.objective.without_decay
-        self.optimizer = build_optimizer(
-            [value for name, value in self.parameters.items() if name not in without_decay],
-            self.settings,
-            [value for name, value in self.parameters.items() if name in without_decay],
-        )
-        if optimizer_state:
-            restore_optimizer(self.optimizer, optimizer_state)
+        self.optimizer = build_optimizer(self.parameters, self.settings, self.objective.without_decay)
+        decay: float | None = getattr(self.settings, "ema_decay", None)
+        self.average = None if decay is None else average_weights(training.model, decay)
+        if checkpoint is not None:
+            restore_optimizer(self.optimizer, checkpoint.optimizer)
+            if self.average is not None:
+                restore_model(self.average, checkpoint.average)
         trains_all = stage.recipe_section == "stage2"
         merged = merges_batches(training.recipe, training.model, training.device, trains_all)
         surrogate_batch = training.recipe.stage1.surrogate_batch
@@ -115,13 +113,20 @@ class _StageLoop:
         self.last_checkpoint = time.monotonic()
 
     def run(self, position: Position) -> Position:
-        """Train the remaining epochs, and return the position after them."""
+        """Train the remaining epochs, and return the position after them. The model then has the averaged weights."""
         if self.training.progress:
             self.training.progress(self.stage.name, position.epoch / self.epochs)
         while position.epoch < self.epochs and not self._out_of_patience(position):
             position = self._run_epoch(position)
         self._save_checkpoint(position)
+        if self.average is not None:
+            self.model.load_state_dict(self._evaluated_model.state_dict())
         return position
+
+    @property
+    def _evaluated_model(self) -> TargetModel:
+        """The model that is validated and saved after an epoch: that with the averaged weights, if there is one."""
+        return self.model if self.average is None else cast(TargetModel, self.average.module)
 
     def _run_epoch(self, position: Position) -> Position:
         self._set_mode()
@@ -209,10 +214,12 @@ class _StageLoop:
         factor = learning_rate_factor(self.settings, epoch)
         rate = self.settings.learning_rate * factor
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate_factor"]
         self.objective.before_step(rate)
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
 
     def _raise_not_finite(self, position: Position, gradient: LossGradient) -> None:
         quantity = "loss" if not math.isfinite(gradient.loss) else "gradient"
@@ -224,22 +231,36 @@ class _StageLoop:
         )
 
     def _finish_epoch(self, position: Position, seconds: float) -> Position:
-        """Validate, log and save an epoch, and return the position at the start of the next one."""
+        """Validate, save, log and report an epoch, and return the position at the start of the next one."""
         means = {name: value / max(1, position.update) for name, value in position.sums.items()}
         epoch = position.epoch + 1
         record = {"stage": self.stage.name, "epoch": epoch, "updates": position.update, **means}
         # After a checkpoint at the end of the epoch, the optimizer has made no update at this rate.
         record["learning_rate"] = self.settings.learning_rate * learning_rate_factor(self.settings, epoch)
         best = position.best
-        self.training.processes.average_batch_statistics(self.model)
+        for model in dict.fromkeys((self.model, self._evaluated_model)):
+            self.training.processes.average_batch_statistics(model)
         if self.stage.recipe_section == "stage2":
-            error = self.training.evaluator.error(self.model, self.training.evaluator.data.validation)
+            error = self.training.evaluator.error(self._evaluated_model, self.training.evaluator.data.validation)
             record["validation_error"] = error
             best = self._update_best(epoch, error, best)
             self._save_epoch(epoch)
         self._log_epoch(record)
-        self.run_log.add({**record, "seconds": round(seconds, 3)}, position.total_updates)
-        return Position(self.number, epoch, 0, position.total_updates, self.run_log.size, {}, best)
+        record["seconds"] = round(seconds, 3)
+        self.run_log.add(record, position.total_updates)
+        position = Position(self.number, epoch, 0, position.total_updates, self.run_log.size, {}, best)
+        self._report_epoch(record, position)
+        return position
+
+    def _report_epoch(self, record: Mapping[str, Any], position: Position) -> None:
+        """Call the user's function; if it raises, the run can be resumed after the epoch, which is not repeated."""
+        if self.training.on_epoch_end is None or not self.training.processes.is_main:
+            return
+        try:
+            self.training.on_epoch_end({**record, "total_updates": position.total_updates})
+        except BaseException:
+            self._save_checkpoint(position)
+            raise
 
     def _update_best(self, epoch: int, error: float, best: BestEpoch | None) -> BestEpoch:
         """Return the first epoch with the lowest error, or the last epoch while the error is not defined."""
@@ -248,7 +269,7 @@ class _StageLoop:
         if not math.isfinite(error) and best is None:
             log.warning("The metric is not defined on the validation samples. The last epoch is taken as the best.")
         if self.training.recipe.stage2.choose == "best":
-            self.training.files.save_best(epoch, self.model)
+            self.training.files.save_best(epoch, self._evaluated_model)
         return BestEpoch(epoch, error if math.isfinite(error) else None)
 
     def _log_epoch(self, record: dict[str, Any]) -> None:
@@ -264,7 +285,7 @@ class _StageLoop:
     def _save_epoch(self, epoch: int) -> None:
         """Save the weights of an epoch, if the recipe asks for it."""
         if self.training.processes.is_main and epoch in self.training.recipe.stage2.keep_epochs:
-            model = self.model
+            model = self._evaluated_model
             if self.training.method.adapter is not None:
                 model = copy.deepcopy(model)
                 self.training.merge_adapter(model)
@@ -279,7 +300,7 @@ class _StageLoop:
     def _save_checkpoint(self, position: Position) -> None:
         self.last_checkpoint = time.monotonic()
         position = replace(position, log_bytes=self.run_log.size)
-        self.training.files.save_checkpoint(position, self.model, self.optimizer)
+        self.training.files.save_checkpoint(position, self.model, self.optimizer, self.average)
 
 
 def _seed_devices(seed: int) -> None:
@@ -306,26 +327,39 @@ DROP_FACTOR = 0.2
 
 
 def build_optimizer(
-    parameters: Iterable[Tensor], settings: OptimizerSettings, undecayed: Iterable[Tensor] = ()
+    parameters: Mapping[str, Tensor], settings: OptimizerSettings, without_decay: Collection[str] = ()
 ) -> torch.optim.Optimizer:
     """Return the recipe's optimizer over some parameters, at its full learning rate.
 
+    Parameters of one weight decay and one factor of the learning rate are a group; those with weight decay come first.
+    The factor is the group's `rate_factor`.
+
     Args:
-        parameters: Parameters with weight decay.
+        parameters: Parameters by name.
         settings: Settings of the stage.
-        undecayed: Parameters without weight decay.
+        without_decay: Names of parameters without weight decay.
     """
-    groups: list[dict[str, Any]] = [{"params": list(parameters)}]
-    without_decay = list(undecayed)
-    if without_decay:
-        groups.append({"params": without_decay, "weight_decay": 0.0})
+    members: dict[tuple[bool, float], list[Tensor]] = {(False, 1.0): []}
+    for name, parameter in parameters.items():
+        undecayed = name in without_decay or (not settings.decay_norms and _is_norm_or_bias(name, parameter))
+        factor = float(getattr(settings, f"{name.partition('.')[0]}_rate_factor", 1))
+        members.setdefault((undecayed, factor), []).append(parameter)
     rate = settings.learning_rate
+    groups: list[dict[str, Any]] = [
+        {"params": values, "lr": rate * factor, "rate_factor": factor} | ({"weight_decay": 0.0} if undecayed else {})
+        for (undecayed, factor), values in sorted(members.items(), key=operator.itemgetter(0))
+    ]
     decay = settings.weight_decay
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, rate, momentum=settings.momentum, weight_decay=decay)
     if settings.optimizer == "adamw":
         return torch.optim.AdamW(groups, rate, settings.betas, weight_decay=decay)
     return torch.optim.Adam(groups, rate, settings.betas, weight_decay=decay)
+
+
+def _is_norm_or_bias(name: str, parameter: Tensor) -> bool:
+    """Return True for a bias, or a scale or shift of a norm, as timm tells them from weights."""
+    return parameter.ndim <= 1 or name.endswith(".bias")
 
 
 def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:
@@ -359,6 +393,33 @@ def _decay_factor(settings: OptimizerSettings, epoch: float) -> float:
         return 1.0
     left = min(1.0, max(0.0, (settings.decay_epochs - epoch) / length))
     return left if settings.decay == "linear" else (1 - math.cos(math.pi * left)) / 2
+
+
+# The average of the weights
+
+
+def average_weights(model: nn.Module, decay: float) -> AveragedModel:
+    """Return a copy of a model for an exponential moving average of its weights, which begins with the first update.
+
+    After n updates the decay is at most n / (n + 9), as in TensorFlow, so that a short training forgets its first
+    weights too. The running statistics of batch normalization are averaged as the weights are. Counters and indices
+    are those of the model.
+
+    Args:
+        model: The model, whose weights are copied.
+        decay: Weight of the average so far, in (0, 1); that of the new weights is 1 - decay.
+    """
+
+    @torch.no_grad()
+    def update(averages: Sequence[Tensor], values: Sequence[Tensor], n_updates: Tensor | int) -> None:
+        share = 1 - min(decay, (int(n_updates) + 1) / (int(n_updates) + 10))
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, share)
+            else:
+                average.copy_(value)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
 
 
 # The log
@@ -422,15 +483,16 @@ def summary_writer() -> Callable[[str], Any]:
     return writer
 
 
-def _announce_stage(name: str, epochs: int, model: nn.Module, trained: Collection[str]) -> None:
+def _announce_stage(training: Training, stage: Stage) -> None:
     """Log that a stage begins, because its preparation and its first epoch may take long.
 
-    Args:
-        name: Name of the stage.
-        epochs: Number of its epochs.
-        model: The model.
-        trained: Names of the parameters that the stage trains.
+    A warning names the rates of parts of the model that the stage does not train.
     """
-    names = set(trained)
-    n = sum(value.numel() for parameter, value in model.named_parameters() if parameter in names)
-    log.info("%s begins: %s, %s.", name, count(epochs, "epoch"), count(n, "trained parameter"))
+    names = set(stage.select_parameters(training.model))
+    n = sum(value.numel() for name, value in training.model.named_parameters() if name in names)
+    epochs = stage.n_epochs(training.recipe)
+    log.info("%s begins: %s, %s.", stage.name, count(epochs, "epoch"), count(n, "trained parameter"))
+    for part in ("embedder", "encoder", "predictor"):
+        is_trained = any(name.startswith(f"{part}.") for name in names)
+        if not is_trained and getattr(stage.settings(training.recipe), f"{part}_rate_factor", 1) != 1:
+            log.warning("%s trains no parameter of the %s, so its rate factor changes nothing.", stage.name, part)

@@ -250,8 +250,8 @@ def loss(name: str, scale: Scale | None = None, *, masked: bool = False, **optio
 
     | name | outputs | y | options |
     |---|---|---|---|
-    | cross-entropy | logits (n, K, ...) | classes (n, ...) | ignore: a class whose positions are not valid |
-    | binary cross-entropy | logits (n, ...) | 0/1 (n, ...) | positive_weight: factor of the terms with y = 1 |
+    | cross-entropy | logits (n, K, ...) | classes (n, ...) | ignore, class_weights, label_smoothing |
+    | binary cross-entropy | logits (n, ...) | 0/1 (n, ...) | positive_weight or class_weights |
     | mean squared error | values (n, ...) | values (n, ...) | clip: upper limit to which y is clipped |
     | relative L2 | values (n, ...) | values (n, ...) | |
     | nRMSE, RMSE | values (n, channels, ...) | the same | |
@@ -260,6 +260,11 @@ def loss(name: str, scale: Scale | None = None, *, masked: bool = False, **optio
     ratio for each channel, averaged over channels (PDEBench; Takamoto et al. 2022); both agree for one channel. A
     sample (or channel) with y = 0 everywhere has value 0. `RMSE` is the root mean squared error of each channel,
     averaged over channels.
+
+    `ignore` is a class whose positions are not valid. `class_weights` of cross-entropy are factors of the classes (K,),
+    and `label_smoothing` is the share of the label that is spread evenly over all classes, both as in PyTorch's
+    `CrossEntropyLoss`. `positive_weight` is a factor of the terms with y = 1. `class_weights` of binary cross-entropy
+    are factors (2, K) of the terms with y = 0 and of those with y = 1, for y (n, K).
 
     Args:
         name: Name of a loss in the table.
@@ -288,12 +293,26 @@ def loss(name: str, scale: Scale | None = None, *, masked: bool = False, **optio
     function = choose_function("loss", LOSSES, name, options)
     if scale is not None and "cross-entropy" in name:
         raise UsageError(f"The loss {name} is for classes, which have no scale. Leave the scale out.")
-    if not options.get("positive_weight", 1) > 0:
-        raise UsageError(f"The option positive_weight is {options['positive_weight']}, but it must be more than 0.")
+    _check_options(name, options)
     return functools.partial(_values, function, scale, masked)
 
 
-def task_loss(manifest: Manifest, scale: Scale | None = None) -> LossFunction:
+def _check_options(name: str, options: Mapping[str, Any]) -> None:
+    weight = options.get("positive_weight", 1)
+    if not isinstance(weight, int | float) or not weight > 0:
+        raise UsageError(f"The option positive_weight is {weight!r}, but it must be a number of more than 0.")
+    smoothing = options.get("label_smoothing", 0)
+    if not isinstance(smoothing, int | float) or not 0 <= smoothing < 1:
+        raise UsageError(f"The option label_smoothing is {smoothing!r}. Expected a number from 0 to less than 1.")
+    if "class_weights" not in options:
+        return
+    if not isinstance(options["class_weights"], Tensor):
+        raise UsageError("The option class_weights must be a tensor. Use the training setting class_weights instead.")
+    if "positive_weight" in options:
+        raise UsageError(f"The loss {name} takes either positive_weight or class_weights. Leave one of them out.")
+
+
+def task_loss(manifest: Manifest, scale: Scale | None = None, **options: Any) -> LossFunction:
     """Return the loss of a target: the one in its manifest, or the default of its task.
 
     The defaults are cross-entropy for classification, binary cross-entropy for multi-label and mean squared error for
@@ -303,14 +322,15 @@ def task_loss(manifest: Manifest, scale: Scale | None = None) -> LossFunction:
         manifest: Manifest of the target.
         scale: Mean and standard deviation as for `loss`. Pass the table's `target_scale` for a loss in the original
             unit.
+        **options: Options of the loss, beside those in the manifest.
 
     Raises:
-        UsageError: When the manifest's options do not fit its loss.
+        UsageError: When the options do not fit the loss.
     """
     choice = manifest.loss
     if choice is None:
-        return loss(DEFAULT_LOSSES[manifest.task], scale)
-    return loss(choice.name, scale, **choice.options)
+        return loss(DEFAULT_LOSSES[manifest.task], scale, **options)
+    return loss(choice.name, scale, **{**choice.options, **options})
 
 
 def _values(
@@ -328,6 +348,8 @@ def _cross_entropy(
     _scale: None,
     *,
     ignore: int | None = None,
+    class_weights: Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     valid = valid_class_positions(outputs, y, mask, ignore)
     outputs = to_single_precision(outputs)
@@ -335,7 +357,8 @@ def _cross_entropy(
     if valid is not None:
         outputs = torch.where(valid.unsqueeze(1), outputs, 0)
         y = torch.where(valid, y, 0)
-    terms = cross_entropy(outputs, y, reduction="none")
+    weights = None if class_weights is None else class_weights.to(outputs)
+    terms = cross_entropy(outputs, y, weights, reduction="none", label_smoothing=label_smoothing)
     return mean_of_valid(terms.reshape(len(y), -1), None if valid is None else valid.reshape(len(y), -1))[0]
 
 
@@ -346,10 +369,14 @@ def _binary_cross_entropy(
     _scale: None,
     *,
     positive_weight: float = 1.0,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     outputs, y, valid = align_shapes(outputs, y, mask)
     weight = None if positive_weight == 1 else outputs.new_tensor(positive_weight)
     terms = binary_cross_entropy_with_logits(outputs, y, reduction="none", pos_weight=weight)
+    if class_weights is not None:
+        absent, present = class_weights.to(outputs)
+        terms = terms * torch.where(y == 1, present, absent)
     return mean_of_valid(terms, valid)[0]
 
 

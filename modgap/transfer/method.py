@@ -17,15 +17,16 @@ from modgap.targets import Manifest
 from modgap.transfer.batches import BatchFeed, chunks, shuffle_rows
 from modgap.transfer.checkpoint import RunFiles
 from modgap.transfer.evaluation import Evaluator
-from modgap.transfer.losses import task_loss
+from modgap.transfer.losses import LossFunction, task_loss
 from modgap.transfer.placement import Processes, forward_of
 from modgap.transfer.recipe import EmbedderStage, FullStage, MethodSettings, Recipe
 from modgap.transfer.surrogate import Surrogate
 from modgap.transfer.task_loss import LossGradient, MicroBatch, TaskLoss
-from modgap.transfer.training_data import TargetData
+from modgap.transfer.training_data import TargetData, balanced_class_weights
 
 __all__ = [
     "Adapter",
+    "EpochCallback",
     "Method",
     "Objective",
     "ParameterSelector",
@@ -42,6 +43,8 @@ __all__ = [
 
 ParameterSelector = Callable[[TargetModel], list[str]]
 """A function that returns the names of some of a model's parameters."""
+EpochCallback = Callable[[dict[str, Any]], object]
+"""A function of the line of the log of an epoch, and of the number of updates so far as its `total_updates`."""
 
 
 class Objective:
@@ -77,7 +80,7 @@ class Objective:
         self.number = number
         self.stage_settings = stage.settings(training.recipe)
         self.trained = tuple(stage.select_parameters(training.model))
-        self._target_loss = task_loss(training.data.target.manifest, training.loss_scale)
+        self._target_loss = training.target_loss()
         self._forward = forward_of(training.recipe, stage.recipe_section)
 
     @classmethod
@@ -112,7 +115,7 @@ class Objective:
         return chunks(self.training.processes.interleaved_share(rows), size)
 
     def loss(self, outputs: Tensor, y: Tensor, mask: Tensor | None) -> Tensor:
-        """Return the loss of each sample, shape (n,).
+        """Return the loss of each sample, shape (n,), with the class weights and the label smoothing of the recipe.
 
         Args:
             outputs: Outputs of the model, (n, ...).
@@ -288,6 +291,7 @@ class Training:
         processes: Processes that train together.
         progress: Callback that is called with a stage's name and the share done since the last call; None for none.
         tensorboard_folder: Folder of the TensorBoard log; None for no such log.
+        on_epoch_end: Callback that is called with the line of the log of each epoch; None for none.
     """
 
     method: Method
@@ -303,6 +307,7 @@ class Training:
     processes: Processes = field(default_factory=Processes)
     progress: Progress | None = None
     tensorboard_folder: Path | None = None
+    on_epoch_end: EpochCallback | None = None
 
     @property
     def device(self) -> torch.device:
@@ -330,6 +335,19 @@ class Training:
             return None
         mean, sd = (torch.from_numpy(array.copy()).to(self.device, self.dtype) for array in self.data.scale)
         return mean, sd
+
+    def target_loss(self) -> LossFunction:
+        """Return the loss of each sample of the target, with the class weights and the label smoothing of the recipe.
+
+        Raises:
+            UsageError: When the loss of the target does not take them.
+        """
+        options: dict[str, Any] = {}
+        if self.recipe.label_smoothing:
+            options["label_smoothing"] = self.recipe.label_smoothing
+        if self.recipe.class_weights == "balanced":
+            options["class_weights"] = torch.from_numpy(balanced_class_weights(self.data)).to(self.device)
+        return task_loss(self.data.target.manifest, self.loss_scale, **options)
 
     def merge_adapter(self, model: TargetModel) -> None:
         """Merge the changes of the method's adapter into a model, in place, if there is one."""

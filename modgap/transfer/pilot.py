@@ -29,7 +29,6 @@ __all__ = [
     "TEXT_SETTINGS",
     "PilotErrors",
     "labeled_halves",
-    "labeled_weights",
     "pilot_halves",
     "sample_errors",
     "short_fine_tuning",
@@ -64,9 +63,9 @@ class PilotErrors:
             the trainings at this rate. It is 1 for a training whose loss became NaN or infinite.
         trained: Number of samples that the source was fine-tuned on.
         by_training: Mean error of each of these trainings, which differ in their seeds alone, (n,). One number for
-            nearest neighbors of raw values, which are not trained.
+            baselines, which are fitted once.
         settings: Settings that a longer training should share, as KEY=VALUE: learning rate, size of the batches, and
-            length of the samples for a source of text. Empty for nearest neighbors.
+            length of the samples for a source of text. Empty for baselines.
     """
 
     errors: SampleErrors
@@ -98,7 +97,7 @@ def labeled_halves(data: TargetData, seed: int = 0) -> TargetData:
     return replace(data, train=rows[folds == 0], validation=rows[folds == 1], test=rows[folds == 1])
 
 
-def pilot_halves(target: Target, seed: int) -> TargetData:
+def pilot_halves(target: Target, seed: int, *, standardized: bool = True) -> TargetData:
     """Return the samples of a short fine-tuning: one half of at most 256 training samples trains.
 
     The other half judges, and so do the validation samples, at most 256; no score sees them with the default split.
@@ -106,11 +105,12 @@ def pilot_halves(target: Target, seed: int) -> TargetData:
     Args:
         target: The target.
         seed: Seed of the samples and of the halves.
+        standardized: False for models that read samples as they are.
 
     Raises:
         InputError: If the target has no classes.
     """
-    data = read_target_data(target, limit=PILOT_SAMPLES, seed=seed)
+    data = read_target_data(target, limit=PILOT_SAMPLES, seed=seed, standardized=standardized)
     if data.output.task != "classification":
         raise InputError(f"A short fine-tuning needs one class for each sample, and {target.name} has other labels.")
     halves = labeled_halves(data, seed)
@@ -154,7 +154,7 @@ def short_fine_tuning(
         request = TrainRequest("finetune", name, TargetRequest(target.name), overrides, samples=samples)
         return _errors_after_training(request, source, halves)
 
-    weights = labeled_weights(halves, halves.test, weight)
+    weights, _, _ = _weighted_samples(halves, halves.test, weight)
     by_rate = {rate: train(rate, seed) for rate in PILOT_RATES}
     best = min(by_rate, key=lambda rate: float(by_rate[rate] @ weights))
     trainings = np.stack([by_rate[best], *(train(best, seed + number) for number in range(1, PILOT_SEEDS))])
@@ -176,20 +176,6 @@ def _errors_after_training(request: TrainRequest, source: Source, data: TargetDa
     except NotFiniteError:
         errors.append(np.ones(len(data.test)))
     return errors[0]
-
-
-def labeled_weights(data: TargetData, rows: np.ndarray, weight: str | None) -> np.ndarray:
-    """Return the weight of each of some samples in their mean error, with sum 1.
-
-    Args:
-        data: The target.
-        rows: Numbers of the samples, (n,).
-        weight: What counts equally, as in `short_fine_tuning`.
-
-    Raises:
-        UsageError: If the weight is unknown.
-    """
-    return _weighted_samples(data, rows, weight)[0]
 
 
 def _weighted_samples(

@@ -57,6 +57,9 @@ class OptimizerSettings(_Settings):
     gradient_clip: float | None = Field(
         default=None, gt=0, description="Largest norm of the gradient; a larger gradient is scaled down to it."
     )
+    decay_norms: bool = Field(
+        default=True, description="If false, the scales and shifts of norms and the biases have no weight decay."
+    )
 
 
 class EmbedderStage(OptimizerSettings):
@@ -140,6 +143,16 @@ class FullStage(OptimizerSettings):
         description="Names of the layers that are changed, such as qkv; all linear and ungrouped convolutional layers "
         "if empty.",
     )
+    embedder_rate_factor: float = Field(default=1, gt=0, description="Factor of the embedder's learning rate.")
+    encoder_rate_factor: float = Field(default=1, gt=0, description="Factor of the encoder's learning rate.")
+    predictor_rate_factor: float = Field(default=1, gt=0, description="Factor of the predictor's learning rate.")
+    ema_decay: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="Decay of an exponential moving average of the weights, such as 0.99. The averaged weights are "
+        "validated, tested and kept; if absent, those of the last update are.",
+    )
     patience: int | None = Field(
         default=None, ge=1, description="Epochs without improvement after which training stops."
     )
@@ -159,6 +172,14 @@ class Recipe(_Settings):
     stage1: EmbedderStage = Field(default_factory=EmbedderStage)
     stage2: FullStage = Field(default_factory=FullStage)
     method: MethodSettings = Field(default_factory=MethodSettings)
+    class_weights: Literal["balanced"] | None = Field(
+        default=None,
+        description="Weights of the classes in the loss: with balanced, n / (K n_k) for each of the n_k training "
+        "samples of a class, so that all K classes weigh the same in total; if absent, 1.",
+    )
+    label_smoothing: float = Field(
+        default=0, ge=0, lt=1, description="Share of the label that is spread evenly over all classes."
+    )
     target_sequence_length: int | None = Field(
         default=None, ge=1, description="Largest number of tokens of a target sample, for sources of text."
     )
@@ -191,11 +212,25 @@ class Recipe(_Settings):
     )
 
     def to_record(self) -> dict[str, Any]:
-        """Return the settings as plain values, without the section of a method that adds none."""
+        """Return the settings as plain values, without options that are off and the section of a method without one."""
         record = self.model_dump(mode="json", by_alias=True)
+        for section in (record, *(record[name] for name in STAGES)):
+            for name, off in OPTIONS.items():
+                if name in section and section[name] == off:
+                    del section[name]
         return record if type(self.method).model_fields else {k: v for k, v in record.items() if k != "method"}
 
 
+OPTIONS: Mapping[str, Any] = {
+    "class_weights": None,
+    "label_smoothing": 0,
+    "decay_norms": True,
+    "embedder_rate_factor": 1,
+    "encoder_rate_factor": 1,
+    "predictor_rate_factor": 1,
+    "ema_decay": None,
+}
+"""Values of options that are off. The record of a run leaves these out, as earlier versions without the options did."""
 STAGES: dict[str, type[BaseModel]] = {"stage1": EmbedderStage, "stage2": FullStage}
 """Sections of the recipe that belong to a stage."""
 

@@ -17,6 +17,7 @@ from modgap.transfer.answer import run_answer
 from modgap.transfer.batches import generator
 from modgap.transfer.checkpoint import remove_checkpoints
 from modgap.transfer.fitted_run import is_fitted
+from modgap.transfer.method import EpochCallback
 from modgap.transfer.placement import current_processes
 from modgap.transfer.run_folder import EPOCHS, LOG, RECORD, Run, open_run, settings_differences, write_record
 from modgap.transfer.train import finish_trained_run, train_without_test
@@ -130,7 +131,13 @@ def _distinct_positions(sizes: Sequence[int], seed: int) -> Iterator[tuple[int, 
 
 
 def run_sweep(
-    request: TrainRequest, folder: Path, sweep: Sweep, *, resume: bool = False, progress: Progress | None = None
+    request: TrainRequest,
+    folder: Path,
+    sweep: Sweep,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    on_epoch_end: EpochCallback | None = None,
 ) -> Run:
     """Train a model for each trial, and test the one with the lowest validation error.
 
@@ -144,6 +151,7 @@ def run_sweep(
         sweep: Values to try.
         resume: Continue an interrupted sweep.
         progress: Callback that is called with a stage's name and the share of its work done since the last call.
+        on_epoch_end: Callback that is called after each epoch, as by `train`, with the number of the `trial` too.
 
     Raises:
         UsageError: When the request is invalid or has the protocol `orca`, which has no validation samples, or the
@@ -165,7 +173,8 @@ def run_sweep(
         for number, trial in enumerate(trials, start=1):
             if trial["state"] == "open":
                 log.info("Trial %d of %d: %s.", number, len(trials), _describe(trial["settings"]))
-                trials[number - 1] = {**trial, **_run_trial(request, folder, number, trial["settings"], progress)}
+                done = _run_trial(request, folder, number, trial["settings"], progress, on_epoch_end)
+                trials[number - 1] = {**trial, **done}
                 _keep_weights_of(folder, _best(trials))
                 write_sweep(folder, sweep.values, trials, settings)
         best = _best(trials)
@@ -224,7 +233,7 @@ def _shared_settings(request: TrainRequest, sweep: Sweep, first: Settings) -> di
     settings: dict[str, Any] = plain_values(set_up_run(_with_settings(request, first))[1])
     for key in sweep.values:
         section, _, name = key.rpartition(".")
-        (settings["recipe"][section] if section else settings["recipe"]).pop(name)
+        (settings["recipe"][section] if section else settings["recipe"]).pop(name, None)
     return settings
 
 
@@ -264,12 +273,18 @@ def _prepare(
 
 
 def _run_trial(
-    request: TrainRequest, folder: Path, number: int, settings: Settings, progress: Progress | None
+    request: TrainRequest,
+    folder: Path,
+    number: int,
+    settings: Settings,
+    progress: Progress | None,
+    on_epoch_end: EpochCallback | None,
 ) -> dict[str, Any]:
     """Train the model of a trial, and return what the table says of it."""
     trial_request = _with_settings(request, settings)
+    callback = None if on_epoch_end is None else lambda line: on_epoch_end({"trial": number, **line})
     try:
-        run = train_without_test(trial_request, folder / TRIALS / str(number), progress=progress)
+        run = train_without_test(trial_request, folder / TRIALS / str(number), progress, callback)
     except InputError as error:
         message = _with_sweep(error, settings)
         log.warning("Trial %d failed: %s", number, message)

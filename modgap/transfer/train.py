@@ -34,7 +34,7 @@ from modgap.transfer.checkpoint import (
 from modgap.transfer.evaluation import Evaluator, evaluate_metric, write_sample_errors
 from modgap.transfer.fitted_run import is_fitted, train_fitted
 from modgap.transfer.loop import run_training_loop, summary_writer
-from modgap.transfer.method import Method, Training
+from modgap.transfer.method import EpochCallback, Method, Training
 from modgap.transfer.methods import find_unused_settings, get_method
 from modgap.transfer.placement import Processes, current_processes, enable_gradient_checkpointing, place, set_dropout
 from modgap.transfer.recipe import Recipe, benchmark_augmentation, conversion_record
@@ -75,6 +75,7 @@ def train(
     resume: bool = False,
     progress: Progress | None = None,
     tensorboard: bool = False,
+    on_epoch_end: EpochCallback | None = None,
 ) -> Run:
     """Train a model, test it once, and write the results to a folder.
 
@@ -90,30 +91,38 @@ def train(
             uninterrupted one.
         progress: Callback that is called with a stage's name and the share of its work done since the last call.
         tensorboard: Also write a TensorBoard log to folder/tensorboard.
+        on_epoch_end: Callback that is called with the line of the log of each epoch, by the main process. If it raises,
+            the training ends with that error, and can be resumed after that epoch.
 
     Raises:
         UsageError: When the request is invalid.
         InputError: When data or weights are missing or do not match, or the loss becomes NaN or infinite.
     """
     if is_fitted(request.method):
-        if tensorboard:
-            raise UsageError("`tensorboard` logs epochs, and this method has none. Leave it out.")
+        arguments = {"tensorboard": tensorboard, "on_epoch_end": on_epoch_end}
+        if used := [name for name, value in arguments.items() if value]:
+            raise UsageError(f"`{used[0]}` logs epochs, and this method has none. Leave it out.")
         return train_fitted(request, folder, resume=resume, progress=progress)
     if not request.source:
         raise UsageError("The method needs a source. Pass `source`, such as efficientnet-lite0.")
     processes = current_processes(request.samples.device)
     # The other processes leave the folder to the main one.
     with exclusive_run(folder, resume=resume) if processes.is_main else contextlib.nullcontext():
-        return _train(request, folder, processes, resume, progress, tensorboard)
+        return _train(request, folder, processes, resume, progress, on_epoch_end, tensorboard)
 
 
-def train_without_test(request: TrainRequest, folder: Path, progress: Progress | None = None) -> Run:
+def train_without_test(
+    request: TrainRequest,
+    folder: Path,
+    progress: Progress | None = None,
+    on_epoch_end: EpochCallback | None = None,
+) -> Run:
     """Train a model as `train` does, in one process, but leave its test samples alone.
 
     An interrupted run in the folder is continued. The record has the validation error under `training`, and no result.
     """
     with exclusive_run(folder, resume=True):
-        return _train(request, folder, Processes(), True, progress, tests=False)
+        return _train(request, folder, Processes(), True, progress, on_epoch_end, tests=False)
 
 
 def finish_trained_run(request: TrainRequest, folder: Path) -> Run:
@@ -127,6 +136,7 @@ def _train(
     processes: Processes,
     resume: bool,
     progress: Progress | None = None,
+    on_epoch_end: EpochCallback | None = None,
     tensorboard: bool = False,
     tests: bool = True,
 ) -> Run:
@@ -151,6 +161,7 @@ def _train(
         processes=processes,
         progress=progress,
         tensorboard_folder=run.folder / "tensorboard" if tensorboard else None,
+        on_epoch_end=on_epoch_end,
     )
     # Nothing is written before all requirements are met and all processes have looked at the folder.
     processes.barrier()
@@ -398,6 +409,7 @@ def build_training(
     processes: Processes | None = None,
     progress: Progress | None = None,
     tensorboard_folder: Path | None = None,
+    on_epoch_end: EpochCallback | None = None,
 ) -> Training:
     """Build the untrained model of a request on its device, and everything that its training needs.
 
@@ -407,6 +419,7 @@ def build_training(
         processes: Processes that train together; None for one.
         progress: Callback that is called with a stage's name and the share done since the last call.
         tensorboard_folder: Folder of the TensorBoard log; None for no such log.
+        on_epoch_end: Callback that is called with the line of the log of each epoch; None for none.
     """
     request, method, recipe, data = setup.request, setup.method, setup.recipe, setup.data
     processes = processes or Processes()
@@ -437,4 +450,5 @@ def build_training(
         processes=processes,
         progress=progress,
         tensorboard_folder=tensorboard_folder,
+        on_epoch_end=on_epoch_end,
     )

@@ -77,7 +77,8 @@ def request_recipe(request: TrainRequest, target: Target) -> Recipe:
     """Return the settings of a request, before the source decides on the route of the mixed product.
 
     Raises:
-        UsageError: When a setting is unknown or invalid, or an epoch that is to be kept does not exist.
+        UsageError: When a setting is unknown or invalid or not for the target, or an epoch that is to be kept does not
+            exist.
     """
     method, manifest = get_method(request.method), target.manifest
     recipe = resolve_recipe(manifest, method.stage1_defaults(manifest), request.overrides, method.settings)
@@ -87,7 +88,30 @@ def request_recipe(request: TrainRequest, target: Target) -> Recipe:
             f"stage2.keep_epochs names epoch {outside[0]}, and stage 2 has {count(stage.epochs, 'epoch')}, numbered "
             "from 1. Name epochs that it has."
         )
+    _check_loss_settings(recipe, target)
     return recipe
+
+
+def _check_loss_settings(recipe: Recipe, target: Target) -> None:
+    """Raise if the loss of a target takes no class weights or no label smoothing, and the recipe has them."""
+    task = target.manifest.task
+    if task == "regression" and recipe.class_weights is not None:
+        raise UsageError(
+            f'`settings["class_weights"]` is for classes, and the target {target.name} has values to predict. '
+            "Leave it out."
+        )
+    if task != "classification" and recipe.label_smoothing:
+        kind = "values to predict" if task == "regression" else "several labels for each sample"
+        raise UsageError(
+            f'`settings["label_smoothing"]` is for targets with one class for each sample, and {target.name} has '
+            f"{kind}. Leave it out."
+        )
+    options = {} if target.manifest.loss is None else target.manifest.loss.options
+    if recipe.class_weights is not None and "positive_weight" in options:
+        raise UsageError(
+            f"The loss of the target {target.name} has a weight for positive labels, {options['positive_weight']}. "
+            'Leave `settings["class_weights"]` out.'
+        )
 
 
 def set_up_run(request: TrainRequest) -> tuple[RunSetup, dict[str, Any]]:

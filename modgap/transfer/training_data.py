@@ -20,10 +20,12 @@ from modgap.transfer.task_loss import MicroBatch
 __all__ = [
     "InputTransform",
     "TargetData",
+    "balanced_class_weights",
     "classes_without_samples",
     "fit_to_shape",
     "raw_pieces",
     "read_target_data",
+    "sample_shape",
     "stack_pieces",
 ]
 
@@ -309,11 +311,10 @@ def read_target_data(
     if output.task == "classification":
         _check_classes(table, train, target.name)
     spec = target.manifest.input
-    length = _common_length(table, train, spec)
     if standardized:
-        transform = _fit_transform(table, train, spec, size, length)
+        transform = _fit_transform(table, train, spec, size, _common_length(table, train, spec))
     else:
-        transform = _identity_transform(table, train, spec, length)
+        transform = _identity_transform(table, train, spec)
     data = TargetData(target, table, transform, output, train, validation, test, protocol)
     if output.task != "regression" or target.manifest.loss is not None or table.target_scale is not None:
         return data
@@ -371,16 +372,31 @@ def _fit_transform(
     return InputTransform(spec, tuple(shape), mean, np.where(sd > 0, sd, 1), length is not None)
 
 
-def _identity_transform(table: Table, train: np.ndarray, spec: InputSpec, length: int | None) -> InputTransform:
-    """Return the transform that leaves samples as they are, with the shape of the first training sample."""
+def sample_shape(table: Table, rows: np.ndarray, spec: InputSpec) -> tuple[int, ...]:
+    """Return the shape of a sample as it is, or of a frame of a video; of series that differ, that of the longest.
+
+    Args:
+        table: The samples.
+        rows: Numbers of those that a model is fitted to.
+        spec: Description of a sample.
+
+    Returns:
+        The shape, channels first. Empty for texts.
+    """
     if spec.kind == "text":
-        return InputTransform(spec, (), np.zeros(()), np.ones(()))
-    shape = np.shape(table.samples[int(train[0])])
-    if spec.kind == "video":
-        shape = shape[1:]
+        return ()
+    shape: tuple[int, ...] = np.shape(table.samples[int(rows[0])])
+    length = _common_length(table, rows, spec)
     if length is not None:
-        shape = (shape[0], length)
-    return InputTransform(spec, shape, np.zeros(shape[:1]), np.ones(shape[:1]), length is not None)
+        return (shape[0], length)
+    return shape[1:] if spec.kind == "video" else shape
+
+
+def _identity_transform(table: Table, train: np.ndarray, spec: InputSpec) -> InputTransform:
+    """Return the transform that leaves samples as they are, with the shape of a sample."""
+    shape = sample_shape(table, train, spec)
+    stretched = _common_length(table, train, spec) is not None
+    return InputTransform(spec, shape, np.zeros(shape[:1]), np.ones(shape[:1]), stretched)
 
 
 def _common_length(table: Table, train: np.ndarray, spec: InputSpec) -> int | None:
@@ -426,11 +442,36 @@ def classes_without_samples(data: TargetData) -> list[str]:
     """Return the names of the classes, or of the labels of several a sample, that no training sample has."""
     if data.output.task == "regression":
         return []
-    labels = np.asarray(data.table.class_labels[data.train])
-    n_classes = data.output.shape[0]
-    counts = np.bincount(labels, minlength=n_classes) if labels.ndim == 1 else (labels != 0).sum(axis=0)
-    names = data.table.classes or range(n_classes)
+    counts = _class_counts(data)
+    names = data.table.classes or range(len(counts))
     return [str(name) for name, number in zip(names, counts, strict=True) if number == 0]
+
+
+def balanced_class_weights(data: TargetData) -> np.ndarray:
+    """Return the factor of each class with which all classes have the same total weight, as in scikit-learn.
+
+    It is n / (K n_k), where n is the number of training samples, n_k that of a class, and K the number of classes that
+    have any; the mean over the training samples is 1. A class without training samples has factor 0. Each of several
+    labels counts as a pair of classes, absent and present.
+
+    Returns:
+        Factors of the classes, shape (K,), or of the absence and the presence of each of K labels, shape (2, K).
+    """
+    counts, n_samples = _class_counts(data), len(data.train)
+    if data.output.task == "multi-label":
+        counts = np.stack([n_samples - counts, counts])
+    totals = counts * (counts > 0).sum(axis=0)
+    factors: np.ndarray = np.divide(n_samples, totals, out=np.zeros(counts.shape), where=totals > 0)
+    return factors
+
+
+def _class_counts(data: TargetData) -> np.ndarray:
+    """Return the number of training samples of each class, or with each of several labels, shape (K,)."""
+    labels = np.asarray(data.table.class_labels[data.train])
+    counts: np.ndarray = (
+        np.bincount(labels, minlength=data.output.shape[0]) if labels.ndim == 1 else (labels != 0).sum(axis=0)
+    )
+    return counts
 
 
 def _number_of_classes(table: Table) -> int:

@@ -280,13 +280,15 @@ def checkpoint(name: str) -> Maker:
         import torch
 
         from modgap.transfer.checkpoint import BestEpoch, Position, save_checkpoint
+        from modgap.transfer.loop import average_weights
 
         model = torch.nn.Linear(2, 2)
         optimizer = torch.optim.AdamW(model.parameters())
         model(torch.ones(1, 2)).sum().backward()
         optimizer.step()
         folder.mkdir(parents=True)
-        save_checkpoint(folder, Position(0, 1, 0, 3, 10, {"loss": 0.5}, BestEpoch(1, 0.25)), model, optimizer)
+        position = Position(0, 1, 0, 3, 10, {"loss": 0.5}, BestEpoch(1, 0.25))
+        save_checkpoint(folder, position, model, optimizer, average=average_weights(model, 0.9))
         return next((folder / "checkpoints").glob(f"*/{name}"))
 
     return make
@@ -296,12 +298,14 @@ def read_checkpoint(path: Path) -> object:
     import torch
 
     from modgap.transfer.checkpoint import best_epochs, latest_checkpoint, restore_model, restore_optimizer
+    from modgap.transfer.loop import average_weights
 
     folder = path.parents[2]
     model = torch.nn.Linear(2, 2)
     found = latest_checkpoint(folder)
     if found is not None:
-        restore_model(model, found)
+        restore_model(model, found.model)
+        restore_model(average_weights(model, 0.9), found.average)
         restore_optimizer(torch.optim.AdamW(model.parameters()), found.optimizer)
         assert found.position.epoch >= 0 <= found.position.update
     return best_epochs(folder)

@@ -48,6 +48,7 @@ MARKS = {
     "error": Mark(Ink.ERROR),
     "open error": Mark(Ink.ERROR, is_open=True),
     "control": Mark(Ink.CONTROL, "D", is_open=True, size=0.78),
+    "baseline": Mark(Ink.CONTROL, "s", size=0.85),
     "faint control": Mark(Ink.FAINT_CONTROL, "D", is_open=True, size=0.55, width=0.55),
 }
 """Styles of marks by their role."""

@@ -8,9 +8,9 @@ from modgap.answers import Answer
 from modgap.answers.formatting import format_value
 from modgap.api.pages.rendering import Scale, answer_in, capitalize, drawn_table, render_template
 from modgap.errors import visible_name
-from modgap.ranking.answer import RAW_VALUES_LABEL, difference_texts
+from modgap.ranking.answer import difference_texts
 from modgap.ranking.recommendation import Judgment, judgment_answer
-from modgap.ranking.types import CONTROL, RAW_VALUES, SOURCE
+from modgap.ranking.types import BASELINE, CONTROL, SOURCE
 
 __all__ = ["decided_by", "definitions", "has_intervals", "interval_note", "map_figures", "render_ranking"]
 
@@ -46,8 +46,8 @@ def render_ranking(record: Mapping[str, Any], record_name: str = "ranking.json")
         "has_intervals": has_intervals(record),
         **map_figures(record["sources"]),
         # The other tables of the answer are those above, where the score can be chosen.
-        "answer_tables": [drawn_table(table) for table in answer.tables if table.curves],
-        "failed_count": sum(bool(row["reason"]) and row["kind"] != RAW_VALUES for row in rows),
+        "answer_tables": [drawn_table(table) for table in answer.tables if table.curves or table.marks],
+        "failed_count": sum(bool(row["reason"]) and row["kind"] in (SOURCE, CONTROL) for row in rows),
         "run_summary": _run_summary(record),
     }
     data = {"by": decided_by(record), "names": [_row_name(row) for row in rows], "tables": tables}
@@ -61,7 +61,7 @@ def _earlier_answer(record: Mapping[str, Any]) -> Answer:
 
 
 def _row_name(row: Mapping[str, Any]) -> str:
-    return RAW_VALUES_LABEL if row["kind"] == RAW_VALUES else visible_name(row["source"])
+    return visible_name(row["source"])
 
 
 def _empty_table(name: str) -> dict[str, Any]:
@@ -117,10 +117,10 @@ def _page_row(
 ) -> dict[str, Any]:
     details = row["report_details"] or {}
     discrepancy = details.get("discrepancy") or None
-    kinds = {RAW_VALUES: "raw", SOURCE: "failed" if row["reason"] else "source"}
+    css_class = "failed" if row["kind"] == SOURCE and row["reason"] else "source"
     return {
         "name": _row_name(row),
-        "css_class": kinds.get(row["kind"], "source"),
+        "css_class": css_class if row["kind"] in (SOURCE, CONTROL) else "raw",
         "reason": visible_name(row["reason"], 300) if row["reason"] else "",
         "parameters": row["properties"].get("parameters"),
         "scores": [_detail(record["score_descriptions"][name], row, control, name) for name in names],
@@ -198,11 +198,11 @@ def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             "This is the same architecture without pretraining. If it does as well as the source, pretraining does not "
             "help on this target by this score.",
         )
-    if any(row["kind"] == RAW_VALUES for row in record["sources"]):
+    if any(row["kind"] == BASELINE for row in record["sources"]):
         yield (
-            "Raw values",
-            "These are the samples as they are, without a model. If they do as well as the features, a small model "
-            "trained from scratch may do as well as a transfer.",
+            "Baseline of the field",
+            "This is a model without pretraining that the field of the target would use. It is fitted on the same "
+            "folds as the linear probes of the sources. If it does as well as they do, a transfer may not be worth it.",
         )
     for name in ("discrepancy", "knn"):
         if name in descriptions and name != by:
@@ -307,7 +307,7 @@ def map_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _map_figure(row: Mapping[str, Any]) -> dict[str, Any]:
-    name = RAW_VALUES_LABEL if row["kind"] == RAW_VALUES else visible_name(row["source"])
+    name = visible_name(row["source"])
     return {"name": name, "is_control": row["kind"] == CONTROL, "paths": _paths(row["report_details"]["map"])}
 
 

@@ -14,10 +14,9 @@ from modgap.answers.formatting import format_value
 from modgap.errors import count, visible_name
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.check_sentences import join_names, score_label
-from modgap.ranking.checks import Check
+from modgap.ranking.checks import CLEAR, DOUBTFUL, LIKELY, NO, NONE, SINGLE, TIE, UNKNOWN, Check
 from modgap.ranking.matrix.over_targets import targets_needed
 from modgap.ranking.matrix.result import DECIDING, Matrix
-from modgap.ranking.recommendation import CLEAR, DOUBTFUL, LIKELY, NO, NONE, SINGLE, TIE, UNKNOWN
 from modgap.ranking.scores import get_score
 from modgap.ranking.standings import SIGNIFICANCE
 from modgap.storage.json_records import plain_values
@@ -320,10 +319,10 @@ def help_statement(verdict: MatrixVerdict) -> Verdict:
     elif not likely:
         label, status = ("Not shown", FAIL if no else WARN)
     parts = [
-        (likely, "the first source is significantly better than its random-weights control, and than raw "
-         "values where these were compared"),
-        (doubtful, "it is doubtful: the control, the raw values or the largest class does as well"),
-        (no, "the control is significantly better"),
+        (likely, "the first source is significantly better than its random-weights control, and no baseline of the "
+         "field is shown to be as good"),
+        (doubtful, "it is doubtful: the control, a baseline or the largest class does as well"),
+        (no, "the control or a baseline is significantly better"),
         (unknown, "it is not known, because there is no control or no interval"),
     ]  # fmt: skip
     texts = [f"on {count(number, 'target')} {text}" for number, text in parts if number]

@@ -9,12 +9,12 @@ from modgap.errors import InputError, Progress, UsageError
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.jobs import NOT_CACHED, Backend, Failure, writable_cache
 from modgap.ranking.extraction import Extracted
+from modgap.ranking.field_baselines import BaselineJob
 from modgap.ranking.jobs import ErrorsJob, ExtractJob, ScoreJob, score_jobs
 from modgap.ranking.matrix.over_targets import compare_over_targets, compare_scores, ranks_of
 from modgap.ranking.matrix.result import DECIDING, Column, Matrix, Measure, Row
 from modgap.ranking.plan import RankPlan, plan_ranking
 from modgap.ranking.rank import rank
-from modgap.ranking.raw_values import RAW
 from modgap.ranking.recommendation import judge
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_patterns import split_input_size
@@ -166,14 +166,13 @@ def _failures(results: RowResults) -> list[str]:
 def _rank_row_results(plan: RankPlan, results: RowResults, rankings: dict[str, Ranking]) -> None:
     """Add the ranking of a target's rows that have scores, if any source is among them.
 
-    The controls and the raw values are named, so that no others are added.
+    The controls are named, so that no others are added.
     """
     target = plan.target.name
     names = [row.name for row in plan.rows if isinstance(results[target, row.name], bool)]
     if any(row.name in names for row in plan.rows if row.kind == SOURCE):
-        sources = [name for name in names if name != RAW]
-        request = replace(plan.request, controls=False, raw=RAW in names, report_details=False)
-        ranking = rank(plan.target, sources, request, Backend("cached"))
+        request = replace(plan.request, controls=False, report_details=False)
+        ranking = rank(plan.target, names, request, Backend("cached"))
         # Its seconds are those of reading the cache, and would differ in each record.
         rankings[target] = replace(ranking, seconds={})
 
@@ -185,7 +184,7 @@ def _matrix(
     rankings: Mapping[str, Ranking],
     unreadable: Mapping[str, str],
 ) -> Matrix:
-    """Return the matrix of the rankings; all plans have the same rows. Raw values are no row of it."""
+    """Return the matrix of the rankings; all plans have the same rows. Baselines are no row of it."""
     sources = [row.name for row in plan.rows if row.kind == SOURCE]
     names = [*sources, *(row.name for row in plan.rows if row.kind == CONTROL)]
     measures = _measures(names, list(rankings.values()))
@@ -314,16 +313,17 @@ NOT_STORED = Failure("The results could not be written to the cache, as happens 
 
 @dataclass(frozen=True)
 class RowJob:
-    """Pass of one row of a ranking, and all its scores. The results are in the cache.
+    """Pass of one row of a ranking, and all its scores, or the errors of a baseline. The results are in the cache.
 
     Attributes:
-        source: Name of the source, of its random-weights control, or of the raw values.
+        source: Name of the source, of its random-weights control, or of the baseline.
         requested: True if the user named the source.
         target: The target as the user names it, with absolute paths.
         task: Task of the target.
         scores: Names of the scores.
         request: The request of the ranking.
         passes: Samples, device and head of the pass.
+        baseline: Cross-validation of the baseline. None for a source or control.
     """
 
     source: str
@@ -333,27 +333,24 @@ class RowJob:
     scores: tuple[str, ...]
     request: RankRequest
     passes: LogitsRequest
+    baseline: BaselineJob | None = None
 
     def __call__(self) -> bool | Failure:
         """Compute what is not in the cache, and return whether that was anything, or why the row has no scores."""
+        if self.baseline:
+            result = _run_missing([self.baseline])
+            return replace(result, is_result=True) if isinstance(result, Failure) else result
         extracted = ExtractJob(self.source, self.target, self.passes)()
         if isinstance(extracted, Failure):
-            # Not every target has raw values, and not every source has random weights; nobody asked for these rows.
+            # Not every source has random weights, and nobody asked for the row of its control.
             return replace(extracted, is_result=not self.requested)
-        is_computed = not extracted.cached
-        for job in self._score_jobs(extracted):
-            if job.load_cached() is not None:
-                continue
-            is_computed = True
-            result = job()
-            if isinstance(result, Failure) and not result.is_result:
-                return result
-            if job.load_cached() is None:
-                return NOT_STORED
-        return is_computed
+        result = _run_missing(self._score_jobs(extracted))
+        return result if isinstance(result, Failure) else result or not extracted.cached
 
     def load_cached(self) -> bool | None:
         """Return False, as nothing has to be computed, if all results are in the cache. None if any is not."""
+        if self.baseline:
+            return None if self.baseline.load_cached() is None else False
         extracted = ExtractJob(self.source, self.target, self.passes).load_cached()
         if extracted is None or any(job.load_cached() is None for job in self._score_jobs(extracted)):
             return None
@@ -363,20 +360,38 @@ class RowJob:
         return (job for name in self.scores for job in score_jobs(extracted, name, self.request, self.task))
 
 
+def _run_missing(jobs: Iterable[ScoreJob | ErrorsJob | BaselineJob]) -> bool | Failure:
+    """Run the jobs whose results are not in the cache, and return whether there was any, or why one failed."""
+    is_computed = False
+    for job in jobs:
+        if job.load_cached() is not None:
+            continue
+        is_computed = True
+        result = job()
+        if isinstance(result, Failure) and not result.is_result:
+            return result
+        if job.load_cached() is None:
+            return NOT_STORED
+    return is_computed
+
+
 def list_row_jobs(plans: Sequence[RankPlan]) -> list[RowJob]:
     """Return a job for each row of each plan, source by source, so that equal shares of the list take about as long.
+
+    The jobs of the baselines are the last, target by target.
 
     Args:
         plans: Plans of the same sources for different targets.
     """
     n_jobs = sum(len(plan.rows) for plan in plans)
     by_target = [[_row_job(row.name, plan, n_jobs) for row in plan.rows] for plan in plans]
-    return [job for of_source in zip(*by_target, strict=True) for job in of_source]
+    of_baselines = [_row_job(job.name, plan, n_jobs, job) for plan in plans for job in plan.baselines]
+    return [*(job for of_source in zip(*by_target, strict=True) for job in of_source), *of_baselines]
 
 
-def _row_job(name: str, plan: RankPlan, n_jobs: int) -> RowJob:
+def _row_job(name: str, plan: RankPlan, n_jobs: int, baseline: BaselineJob | None = None) -> RowJob:
     passes = plan.pass_request(n_jobs)
-    return RowJob(name, name in plan.requested, plan.target, plan.task, plan.scores, plan.request, passes)
+    return RowJob(name, name in plan.requested, plan.target, plan.task, plan.scores, plan.request, passes, baseline)
 
 
 def run_row_jobs(jobs: Sequence[RowJob], backend: Backend, monitor: JobMonitor) -> list[bool | Failure]:

@@ -49,5 +49,4 @@ SCORE = Score(
     compute=lambda outputs, _seed: transrate(outputs.moments, outputs.labels),
     higher_is_better=True,
     version=2,
-    depends_on_unit=True,
 )

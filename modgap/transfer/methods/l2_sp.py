@@ -47,9 +47,10 @@ class AnchoredObjective(Objective):
         return LossGradient(result.gradient, result.loss, {"distance": float(np.sqrt(squares))})
 
     def before_step(self, rate: float) -> None:
-        """Move the parameters towards the source by the learning rate times the gradient of the penalty."""
+        """Move the parameters towards the source by the encoder's rate times the gradient of the penalty."""
+        share = min(1.0, rate * self.training.recipe.stage2.encoder_rate_factor * self.weight)
         for parameter, difference in self._differences():
-            parameter.sub_(min(1.0, rate * self.weight) * difference)
+            parameter.sub_(share * difference)
 
     def _differences(self) -> Iterator[tuple[Tensor, Tensor]]:
         parameters = dict(self.model.named_parameters())

@@ -1,0 +1,301 @@
+"""Baselines of the target's field beside the sources: their errors on the same folds as the sources' linear probes."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modgap.baselines import baseline_names, baseline_origin, get_baseline
+from modgap.errors import InputError, unknown_name
+from modgap.forward.inference_setup import LogitsRequest, samples_record, select_samples
+from modgap.forward.sample_request import SampleRequest
+from modgap.jobs import Failure, failure_of, fix_threads
+from modgap.ranking.cross_validation import REPEATS, assign_folds, prediction_error, repeated_errors
+from modgap.ranking.score import CLASSIFICATION, ErrorOptions
+from modgap.ranking.source_outputs import SourceOutputs
+from modgap.ranking.standings import ScoredErrors, decode_errors, error_arrays
+from modgap.storage.algorithms import algorithm_versions
+from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
+from modgap.targets import Target, TargetRequest
+from modgap.targets.samples import SelectedSamples, pool_targets
+
+if TYPE_CHECKING:
+    from modgap.baselines.baseline import Baseline, SampleForm, Truth
+    from modgap.transfer.pilot import PilotErrors
+
+__all__ = [
+    "BASELINE_PREFIX",
+    "CHOICES",
+    "BaselineJob",
+    "baseline_errors_after_pilot",
+    "baseline_jobs",
+    "chosen_baselines",
+]
+
+BASELINE_PREFIX = "baseline:"
+"""Start of the name of a row of a baseline, which is also the method that trains it."""
+QUICK, ALL, NONE = "quick", "all", "none"
+CHOICES = (QUICK, ALL, NONE)
+"""Baselines of a ranking: those that take little time, all that suit the target, or none."""
+KIND = "baselines"
+"""Kind of the cache entries of baselines."""
+VERSION = 1
+"""Version of the cross-validation. It must be raised when the numbers change."""
+SHARE_OF_RANKING = 0.2
+SECONDS_PER_SAMPLE = 0.05
+"""Quick baselines take at most ten seconds, or a fifth of what the passes of the sources take at so many seconds for a
+sample. The time is expected from the measured one of each baseline, so that every machine has the same rows."""
+
+log = logging.getLogger("modgap")
+
+
+def chosen_baselines(which: str, target: Target, samples: SampleRequest, n_sources: int) -> list[str]:
+    """Return the names of the baselines that a ranking compares with its sources.
+
+    Args:
+        which: `quick` for those that take little time, the quickest first; `all` for all that suit the target; `none`.
+        target: The target.
+        samples: Samples of the ranking.
+        n_sources: Number of sources and controls of the ranking.
+
+    Raises:
+        UsageError: If `which` is another word.
+    """
+    if which not in CHOICES:
+        raise unknown_name("baselines", which, CHOICES)
+    if which == NONE:
+        return []
+    from modgap.baselines.baseline import QUICK_SECONDS, quick_baselines
+    from modgap.transfer.fitted_run import is_table
+
+    try:
+        data = _read(target, samples)
+    except InputError:
+        # The pass of each source tells the reason.
+        return []
+    suitable = [
+        baseline
+        for baseline in map(get_baseline, baseline_names())
+        if baseline.suits(data.form, is_table=is_table(target.manifest), output=data.truth.output)
+    ]
+    if which == ALL:
+        return [baseline.name for baseline in suitable]
+    allowed = max(QUICK_SECONDS, SHARE_OF_RANKING * SECONDS_PER_SAMPLE * len(data.rows) * n_sources)
+    chosen = quick_baselines(suitable, data.form, len(data.rows), allowed, REPEATS)
+    if left_out := [one.name for one in suitable if one.is_quick and one not in chosen]:
+        log.info(
+            'Baselines that take more time are left out: %s. Pass `baselines="all"` for them too.', ", ".join(left_out)
+        )
+    return [baseline.name for baseline in chosen]
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Samples of a ranking as baselines read them.
+
+    Attributes:
+        outputs: Labels, values and groups of the samples, without features.
+        samples: The samples.
+        rows: Their numbers in the target.
+        form: Their form.
+        truth: Their truth. Values are standardized.
+        scale: Mean and standard deviation of the values; 0 and 1 for classes.
+    """
+
+    outputs: SourceOutputs
+    samples: SelectedSamples
+    rows: np.ndarray
+    form: "SampleForm"
+    truth: "Truth"
+    scale: tuple[np.ndarray, np.ndarray]
+
+
+def _read(target: Target, samples: SampleRequest) -> _Data:
+    """Return the samples of a ranking, as the passes of its sources select them.
+
+    Raises:
+        InputError: If no sample is selected, or a class loses all its samples.
+    """
+    from modgap.baselines.baseline import SampleForm, Truth
+    from modgap.models import Output
+    from modgap.transfer.training_data import sample_shape
+
+    table, rows, labels, groups = select_samples(target, LogitsRequest(samples, head="none"))
+    values = None if table.targets is None else pool_targets(table.select(rows).targets)  # type: ignore[arg-type]
+    outputs = SourceOutputs(np.empty((len(rows), 0)), labels, values=values, groups=groups)
+    form = SampleForm(target.manifest.input, sample_shape(table, rows, target.manifest.input))
+    y, scale = np.asarray(labels), (np.zeros(1), np.ones(1))
+    output = Output("classification" if y.ndim == 1 else "multi-label", (outputs.n_classes,))
+    if values is not None:
+        sd = values.std(axis=0)
+        scale = values.mean(axis=0), np.where(sd > 0, sd, 1)
+        y, output = (values - scale[0]) / scale[1], Output("regression", (values.shape[1],))
+    truth = Truth(output, y, groups=groups)
+    return _Data(outputs, SelectedSamples(table.samples, rows), rows, form, truth, scale)
+
+
+@dataclass(frozen=True)
+class BaselineJob:
+    """Cross-validation of one baseline on the samples of a ranking.
+
+    Attributes:
+        baseline: Name of the baseline.
+        samples_key: Key of the target's data and of the selection of the samples.
+        seed: Seed of the folds and of the fits.
+        options: Weights of the samples.
+        samples: Samples of the ranking.
+        target: The target as the user names it, with absolute paths.
+    """
+
+    baseline: str
+    samples_key: str
+    seed: int
+    options: ErrorOptions
+    samples: SampleRequest = field(compare=False)
+    target: TargetRequest = field(compare=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the row."""
+        return f"{BASELINE_PREFIX}{self.baseline}"
+
+    @property
+    def key(self) -> str:
+        """Key of the result in the cache."""
+        return cache_key(self._identity())
+
+    def _identity(self) -> dict[str, Any]:
+        named = {name: value for name, value in asdict(self).items() if name not in ("samples", "target")}
+        versions = {"version": VERSION, "algorithms": algorithm_versions("reading")}
+        return {**named, **versions, "origin": baseline_origin(self.baseline)}
+
+    def load_cached(self) -> ScoredErrors | np.ndarray | None:
+        """Return the result from the cache: errors by sample, or the error in an array (1,). None if there is none."""
+        return find_cached(KIND, self.key, self._decode)
+
+    def __call__(self) -> ScoredErrors | np.ndarray | Failure:
+        """Return the result from the cache, or compute it, or return the reason why that failed."""
+        try:
+            return cached(KIND, self.key, self._compute, Codec(self._encode, self._decode))
+        except Exception as error:  # Libraries of baselines may fail in any way; the log shows the reason.
+            return failure_of(error)
+
+    def _compute(self) -> ScoredErrors | np.ndarray:
+        fix_threads()
+        data = _read(self.target.open(), self.samples)
+        outputs = data.outputs
+        predictions = _CrossValidation(get_baseline(self.baseline), data, self.seed)
+        if outputs.task == CLASSIFICATION:
+            errors = repeated_errors(outputs, self.options.weight, self.seed, predictions.predict)
+            return ScoredErrors(errors, outputs.n_classes, self.options.per_class)
+        (predicted,) = predictions.predict([assign_folds(outputs, self.seed)])
+        return np.array([prediction_error(outputs, predicted)])
+
+    def _encode(self, result: ScoredErrors | np.ndarray) -> CacheEntry:
+        if isinstance(result, np.ndarray):
+            return CacheEntry({"value": result}, {"job": self._identity()})
+        arrays = error_arrays(result.errors) | {"n_classes": np.array([result.n_classes])}
+        return CacheEntry(arrays, {"job": self._identity()})
+
+    def _decode(self, entry: CacheEntry) -> ScoredErrors | np.ndarray:
+        if "value" in entry.arrays:
+            return np.array(entry.arrays["value"])
+        errors = decode_errors(entry.arrays, self.seed)
+        return ScoredErrors(errors, int(entry.arrays["n_classes"][0]), self.options.per_class)
+
+
+def baseline_jobs(
+    names: Sequence[str], target: TargetRequest, opened: Target, samples: SampleRequest, options: ErrorOptions
+) -> list[BaselineJob]:
+    """Return a job for each baseline of a ranking.
+
+    Args:
+        names: Names of the baselines.
+        target: The target as the user names it, with absolute paths.
+        opened: The target.
+        samples: Samples of the ranking.
+        options: Weights of the samples.
+    """
+    selection = SampleRequest(split=samples.split, limit=samples.limit, seed=samples.seed)
+    key = cache_key(samples_record(opened, selection, None))
+    weights = ErrorOptions(options.weight)
+    return [BaselineJob(name, key, samples.seed, weights, selection, target) for name in names]
+
+
+@dataclass
+class _CrossValidation:
+    """Predictions of a baseline for folds that it was not fitted to.
+
+    Features and setting of the predictions of a fold are those with the lowest error on the other folds. After the
+    first cross-validation the features are those with the lowest error of all, which saves the time of the others.
+    """
+
+    baseline: "Baseline"
+    data: _Data
+    seed: int
+
+    def predict(self, assignments: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Return the predictions (n, M) of each cross-validation, in the unit of the target.
+
+        Args:
+            assignments: Fold of each sample, (n,), in each cross-validation.
+        """
+        from modgap.baselines.baseline import cross_validate, distinct_values
+        from modgap.probes.single_thread import single_thread
+
+        baseline, data = self.baseline, self.data
+        values = distinct_values(baseline, data.samples, data.form)
+        predictions = []
+        mean, sd = data.scale
+        for folds in assignments:
+            with single_thread():
+                scores, alternatives = cross_validate(baseline, values, data.form, data.truth, folds, self.seed)
+            predictions.append(self._chosen(scores, folds) * sd + mean)
+            best, _ = alternatives[int(np.argmin([data.truth.error(one) for one in scores]))]
+            baseline, values = replace(baseline, features=(baseline.features[best],)), [values[best]]
+        return predictions
+
+    def _chosen(self, scores: np.ndarray, folds: np.ndarray) -> np.ndarray:
+        """Return the predictions (n, M) of the alternative (A, n, M) that is the best on the other folds."""
+        chosen = np.empty(scores.shape[1:])
+        for fold in np.unique(folds):
+            others = folds != fold
+            truth = self.data.truth.rows(others)
+            best = int(np.argmin([truth.error(one[others]) for one in scores]))
+            chosen[~others] = scores[best, ~others]
+        return chosen
+
+
+def baseline_errors_after_pilot(name: str, target: Target, seed: int, *, weight: str | None = None) -> "PilotErrors":
+    """Return the errors of a baseline on the samples that judge a short fine-tuning.
+
+    It is fitted to the samples that a short fine-tuning trains on, and chooses its settings by cross-validation on
+    them.
+
+    Args:
+        name: Name of the baseline.
+        target: The target.
+        seed: Seed of the samples, of the halves and of the fit.
+        weight: What counts equally in the error: `samples`, `groups` or `classes`. None for groups where there are
+            groups, else samples.
+
+    Returns:
+        The errors, of one result without any training.
+
+    Raises:
+        InputError: If the target has no classes, or the baseline does not suit it.
+        UsageError: If the weight is unknown.
+    """
+    from modgap.baselines.baseline import fit_baseline
+    from modgap.transfer.fitted_run import sample_form, true_values
+    from modgap.transfer.pilot import PilotErrors, pilot_halves, sample_errors
+
+    halves = pilot_halves(target, seed, standardized=False)
+    labeled, judged = (SelectedSamples(halves.table.samples, rows) for rows in (halves.train, halves.test))
+    form, truth = sample_form(halves), true_values(halves, halves.train)
+    predicted = fit_baseline(get_baseline(name), labeled, form, truth, seed).scores(judged).argmax(axis=1)
+    errors = (predicted != np.asarray(halves.table.class_labels)[halves.test]).astype(float)
+    judged_errors = sample_errors(errors, halves, seed, weight)
+    return PilotErrors(judged_errors, len(halves.train), judged_errors.averages)

@@ -1,0 +1,70 @@
+"""The table of baselines and linear probes: which models cross-validation chooses, and the comparisons over targets."""
+
+import importlib
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture(name="modules")
+def modules_of_the_evidence(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    before = set(sys.modules)
+    yield {name: importlib.import_module(name) for name in ("evidence_models", "evidence.model_tables", "result_log")}
+    for name in set(sys.modules) - before:
+        if name.split(".")[0] in ("evidence", "evidence_models", "result_log"):
+            del sys.modules[name]
+
+
+def line(part, model, target, validated, error, kind="table"):
+    errors = {"128": error} if error is not None else {}
+    job = {"part": part, "model": model, "target": target}
+    return {"job": job, "kind": kind, "task": "classification", "validated": {"128": validated}, "errors": errors}
+
+
+def test_the_chosen_model_has_the_lowest_cross_validated_error(modules):
+    results = [
+        line("baseline", "linear", "a", 0.3, 25.0),
+        line("baseline", "extra-trees", "a", 0.2, 30.0),
+        line("probe", "vit-fashion", "a", 0.25, 10.0),
+        line("control", "random:vit-fashion", "a", 0.1, 40.0),
+        line("baseline", "hog", "a", None, None),
+        line("baseline", "linear", "b", 0.3, 5.0),
+    ]
+    chosen = modules["evidence.model_tables"].chosen_errors(results, 128)
+    assert chosen == {
+        "a": {"baseline": 30.0, "probe": 10.0, "random probe": 40.0, "any probe": 40.0, "any": 40.0},
+        "b": {"baseline": 5.0, "any": 5.0},
+    }
+    assert modules["evidence.model_tables"].chosen_errors(results, 512) == {}
+
+
+def test_the_reading_has_the_means_and_their_difference(modules, tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    baseline, probe = rng.random(6) * 40, rng.random(6) * 40
+    results = [line("baseline", "linear", f"t{n}", 0.3, float(error)) for n, error in enumerate(baseline)]
+    results += [line("probe", "vit-fashion", f"t{n}", 0.4, float(error)) for n, error in enumerate(probe)]
+    modules["evidence.model_tables"].print_reading(results, modules["result_log"].ResultLog(tmp_path / "none.jsonl"))
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"table 6 {baseline.mean():.1f} {probe.mean():.1f}" in text
+    assert f"table probe baseline 6 {(probe < baseline).sum()} of 6" in text
+    assert f"{(probe - baseline).mean():+.1f}" in text
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_probe_and_a_baseline_are_fitted_to_the_same_samples(modules, tmp_path):
+    evidence = modules["evidence_models"]
+    log = modules["result_log"].ResultLog(tmp_path / "models.jsonl")
+    jobs = [evidence.Job("baseline", "neighbors", "wine"), evidence.Job("probe", "vit-fashion", "wine")]
+    baseline, probe = (evidence.work(job, log) for job in jobs)
+    assert baseline["samples"] == probe["samples"] == {"128": 128, "512": 128}
+    assert baseline["kind"] == "table"
+    wrong = np.unpackbits(np.frombuffer(bytes.fromhex(probe["by_sample"]["128"]), np.uint8))[: probe["tested"]]
+    assert 100 * wrong.mean() == pytest.approx(probe["errors"]["128"])
+    unsuitable = evidence.work(evidence.Job("baseline", "hog", "wine"), log)
+    assert (unsuitable["errors"], unsuitable["reason"]) == ({}, "The baseline does not suit wine.")
+    assert log.get(jobs[0])["errors"] == baseline["errors"]
