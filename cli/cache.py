@@ -26,7 +26,7 @@ def list_entries() -> None:
     from modgap.errors import count, format_bytes
     from modgap.storage.cache import entry_paths
     from modgap.storage.paths import cache_folder
-    from modgap.targets.custom import stored_array_paths
+    from modgap.targets.stored_arrays import stored_array_paths
 
     paths = [*entry_paths(), *stored_array_paths()]
     sizes = [path.stat().st_size for path in paths]
@@ -111,7 +111,7 @@ def prune(days: float | None, everything: bool) -> None:
     """
     from modgap.errors import UsageError, count, format_bytes
     from modgap.storage.cache import delete_files, entry_paths, unfinished_paths
-    from modgap.targets.custom import stored_array_paths
+    from modgap.targets.stored_arrays import stored_array_paths
 
     if days is None and not everything:
         raise UsageError(

@@ -59,14 +59,17 @@ CUSTOM_DATA_FIELDS = (
     "kind",
     "label_column",
     "label_type",
+    "task",
     "series_column",
     "time_column",
     "group",
+    "split_from",
     "x_name",
     "y_name",
     "background",
     "columns",
     "fill",
+    "standardize",
 )
 """Parameters of the options that describe custom data: the fields of CustomData."""
 
@@ -196,6 +199,12 @@ custom_data_options = option_group(
         "spellings in a column.",
     ),
     click.option(
+        "--task",
+        type=click.Choice(["classification", "multi-label", "regression"]),
+        help="Whether labels are classes, 0/1 labels of several a sample, or values. By default numbers of which some "
+        "are not whole are values, in a table also whole numbers of which most differ.",
+    ),
+    click.option(
         "--series",
         "series_column",
         metavar="COLUMN",
@@ -213,6 +222,13 @@ custom_data_options = option_group(
         help="Column or array that names the group of each sample, such as its subject; for a folder, part of the path "
         "with {group} in it (/subject{group}_) or a table. Samples of a group are kept together.",
     ),
+    click.option(
+        "--split-from",
+        metavar="NAME|FILE",
+        help="Column or array with the split of each sample (train, val or test), or a file that lists them: a table "
+        "with the columns sample and split, or a .txt file with one split in each line. The default is a column split "
+        "or an array splits, if there is one.",
+    ),
     click.option("--x", "x_name", metavar="KEY", help="Array file: name of the array of samples. The default is x."),
     click.option("--y", "y_name", metavar="KEY", help="Array file: name of the array of labels. The default is y."),
     click.option(
@@ -223,6 +239,12 @@ custom_data_options = option_group(
         "--fill",
         type=click.Choice(["mean", "median", "drop"]),
         help="Table: what replaces missing cells, of the training samples; drop leaves out their rows.",
+    ),
+    click.option(
+        "--standardize",
+        type=click.Choice(["sample"]),
+        help="Series: standardize each channel of a sample by its own mean and standard deviation (sample), so that "
+        "offset and scale of a series do not count. The default keeps them.",
     ),
     description="These options apply to your own files and folders, not to named targets. A table is a .csv, .tsv "
     "or .parquet file. An array file is an .npz, .npy, .safetensors or .h5 file.",

@@ -195,8 +195,10 @@ def test_a_column_split_gives_the_splits(tmp_path, kind, caplog):
 
 
 def test_a_column_split_has_names_of_splits_in_one_file(tmp_path):
-    files = written(tmp_path, "a,label,split\n1,x,train\n2,y,dev\n")
-    with pytest.raises(InputError, match=r"The column split of .* has the value 'dev'. Expected train, val or test"):
+    files = written(tmp_path, "a,label,split\n1,x,train\n2,y,fold1\n")
+    with pytest.raises(
+        InputError, match=r"The column split of .* has the value 'fold1' in row 1. Expected train, val or test"
+    ):
         read(files, kind="table")
     (path,) = written(tmp_path, "a,label,split\n1,x,train\n2,y,test\n")["data"]
     with pytest.raises(InputError, match="has a column split, but the files define the splits"):

@@ -453,7 +453,7 @@ def test_several_labels_a_sample_are_said_with_the_way_out(tmp_path, caplog, dty
     assert target.manifest.task == "multi-label"
     np.testing.assert_array_equal(target.read().labels, labels)
     assert "y of shape (20, 3) has only the values 0 and 1, so a sample can have several of 3 labels" in caplog.text
-    assert "save its number, as y.argmax(axis=1)" in caplog.text
+    assert 'If each sample has one class, pass `custom_data={"task": "classification"}`' in caplog.text
 
 
 ARRAYS_MANIFEST = """schema = 1
@@ -513,7 +513,7 @@ def test_the_task_of_a_manifest_decides_what_rows_of_0_and_1_are(tmp_path):
     values = arrays_manifest(tmp_path, {"data": "a.npz"}, "regression").read(classes=False)
     assert (values.labels, values.targets[1].tolist()) == (None, [0, 1])
     np.savez(tmp_path / "a.npz", x=x, y=np.ones((20, 2), int))
-    with pytest.raises(InputError, match=r'a sample has several labels or none. Set task = "multi-label"'):
+    with pytest.raises(InputError, match=r"a sample has several labels or none. Such labels are multi-label"):
         arrays_manifest(tmp_path, {"data": "a.npz"}).read()
     np.savez(tmp_path / "a.npz", x=x, y=x[:, 0])
     with pytest.raises(InputError, match=r'its labels are real values. Set task = "regression"'):

@@ -104,7 +104,7 @@ def test_values_are_predicted_in_their_unit(tmp_path):
 def suitable(tmp_path, n_sources=2, which="quick", samples=SAMPLES):
     request = table_file(tmp_path)
     opened = request.open()
-    return chosen_baselines(which, opened, opened.read(), samples, n_sources)
+    return chosen_baselines(which, opened, samples, n_sources)
 
 
 @pytest.mark.usefixtures("own_cache")

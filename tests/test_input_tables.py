@@ -102,7 +102,7 @@ def read_in_target(labels, folder: Path, caplog) -> str:
         return name_options(message(error)).replace(f"{folder}/", "")
     # A notebook that another test ran may warn when its kernel is collected.
     notes = [record.getMessage() for record in caplog.records if record.name.startswith("modgap")]
-    note = "".join(f". Note: {text}" for text in notes)
+    note = "".join(f". Note: {name_options(text)}" for text in notes)
     return classes(table.labels, list(table.classes)) + note
 
 

@@ -169,11 +169,11 @@ def test_a_table_lists_images_with_labels_groups_and_splits(images, tmp_path):
     listing.write_text("text,label\na,b\nc,d\n")
     with pytest.raises(InputError, match="Expected a column of image files"):
         read(listing, kind="image")
-    listing.write_text("file,label,split\nimages/a/s0_0.png,a,dev\nimages/b/s0_1.png,b,test\n")
-    with pytest.raises(InputError, match=r"has the value 'dev'\. Expected train, val or test"):
+    listing.write_text("file,label,split\nimages/a/s0_0.png,a,fold1\nimages/b/s0_1.png,b,test\n")
+    with pytest.raises(InputError, match=r"has the value 'fold1' in row 0\. Expected train, val or test"):
         read(listing)
     listing.write_text("file,label,split\nimages/a/s0_0.png,a,\nimages/b/s0_1.png,b,test\n")
-    with pytest.raises(InputError, match=r"has the value ''\. Expected train, val or test"):
+    with pytest.raises(InputError, match=r"has the value '' in row 0\. Expected train, val or test"):
         read(listing)
     with pytest.raises(UsageError, match="There is no column 'person'"):
         read(listing, group="person")

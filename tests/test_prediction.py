@@ -21,7 +21,13 @@ from modgap.sources import open_source
 from modgap.targets import CustomData, open_target
 from modgap.targets.manifest import InputSpec
 from modgap.targets.readers.csv import read as read_table
-from modgap.targets.sample_transforms import Coordinates, Division, OwnStandardization
+from modgap.targets.sample_transforms import (
+    Coordinates,
+    Division,
+    OwnStandardization,
+    read_transforms,
+    transform_records,
+)
 from modgap.transfer.export import FORMATS, LOWEST_TORCH, export_model
 from modgap.transfer.methods import method_names
 from modgap.transfer.predictions import predict_data, write_predictions
@@ -417,6 +423,18 @@ def test_channels_and_values_of_pictures_are_those_before_the_steps(shape, trans
     picture = inputs.picture(np.array([0, 255], np.uint8).repeat(8).reshape(1, 4, 4).repeat(3, axis=0))
     n_channels = 1 if transforms == (Coordinates(),) else shape[0]
     np.testing.assert_allclose(picture, np.repeat(expected, 8).reshape(1, 4, 4).repeat(n_channels, axis=0))
+
+
+def test_transform_by_channel_is_read_from_records_and_older_ones_have_none():
+    (record,), arrays = transform_records((OwnStandardization(by_channel=True),))
+    assert record == {"name": "standardize-each", "by_channel": True}
+    assert read_transforms([record], arrays) == (OwnStandardization(by_channel=True),)
+    assert read_transforms([{"name": "standardize-each"}], {}) == (OwnStandardization(),)
+    for hostile in (1, "True", None, [True]):
+        with pytest.raises(ValueError, match=r"standardize-each\.by_channel is missing or has another type"):
+            read_transforms([record | {"by_channel": hostile}], {})
+    with pytest.raises(ValueError, match=r"divide\.divisor is missing"):
+        read_transforms([{"name": "divide"}], {})
 
 
 def test_sample_that_is_not_finite_is_refused_with_its_number(trained):

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from modgap.baselines.baseline import SampleForm
+from modgap.baselines.series import BY_SAMPLE
 from modgap.errors import InputError, UsageError
+from modgap.targets.manifest import InputSpec
 from modgap.targets.samples import ArraySamples, ConcatenatedSamples, Table
 from modgap.targets.splits import draw_test_split, hold_out_validation
 from modgap.targets.steps import get_step
@@ -42,6 +45,35 @@ def test_zscore_is_by_sample_and_leaves_constants_at_zero():
     np.testing.assert_allclose(done.samples[0][0], (original[0][0] - 4.5) / np.std(original[0]), rtol=1e-6)
     np.testing.assert_array_equal(done.samples[1], np.zeros((1, 4)))
     assert done.samples[0].dtype == np.float32
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e6 / 7, 7.0])
+@pytest.mark.parametrize("length", [3, 10, 100, 129, 1000])
+def test_constant_samples_are_zero_although_their_mean_is_rounded(value, length):
+    for options in ({}, {"by_channel": True}):
+        done = get_step("zscore")(Table(Ragged([np.full((2, length), value)])), **options)
+        assert not done.samples[0].any()
+
+
+def test_samples_without_values_and_with_the_smallest_differences_are_standardized():
+    done = get_step("zscore")(Table(Ragged([np.zeros((2, 0)), np.array([[0, 1e-200], [0, 1]])])), by_channel=True)
+    assert done.samples[0].shape == (2, 0)
+    assert np.isfinite(done.samples[1]).all()
+    assert done.samples[1][1].tolist() == [-1, 1]
+
+
+def test_channels_are_standardized_as_the_baselines_do_it():
+    rng = np.random.default_rng(0)
+    series = rng.normal([[5], [-3]], [[2], [0.1]], (4, 2, 30))
+    series[1, 0] = 0.1
+    step = get_step("zscore")(Table(ArraySamples(series)), by_channel=True)
+    by_step = np.stack([step.samples[row] for row in range(4)])
+    centered = series[0] - series[0].mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(by_step[0], centered / series[0].std(axis=1, keepdims=True), rtol=1e-6)
+    form = SampleForm(InputSpec(kind="series"), (2, 30))
+    rows = BY_SAMPLE.compute(ArraySamples(series), form)
+    np.testing.assert_array_equal(by_step.reshape(4, -1), rows.astype(np.float32))
+    assert not by_step[1, 0].any()
 
 
 def test_scale_divides():

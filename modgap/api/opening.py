@@ -9,7 +9,7 @@ from modgap.sources import SourceHandle
 from modgap.sources import open_source as open_source_handle
 from modgap.targets import CustomData, Target
 from modgap.targets import open_target as open_target_files
-from modgap.targets.custom import store_arrays
+from modgap.targets.stored_arrays import store_arrays
 
 __all__ = ["open_source", "open_target", "target_name"]
 
@@ -52,9 +52,9 @@ def open_target(
         name: Name of a manifest, path of a `.toml` manifest, or path of custom data: a folder of class sub-folders of
             images or sounds, an array file with x and y, or a CSV or Parquet file with a label column. Or a pair (x, y)
             of arrays, as an array file has them: samples (N, ...), and classes (N,), 0/1 labels (N, K) or real values.
-            They are written to a file of the cache, whose path is the target's name. For groups and splits, save an
-            array file.
-        custom_data: Description of custom data, or its fields as a mapping such as `{"label_column": "rhythm"}`.
+            They are written to a file of the cache, whose path is the target's name. For groups, save an array file.
+        custom_data: Description of custom data, or its fields as a mapping such as `{"label_column": "rhythm"}` or
+            `{"task": "regression", "split_from": "splits.csv"}`.
         data_dir: Data directory that holds the files of the target's manifest; None for the default one.
         pseudo_classes: Number of clusters that serve as the classes of a regression target.
 

@@ -11,6 +11,7 @@ from modgap.baselines.predictors import BOOSTING, EXTRA_TREES, LINEAR, NEAREST, 
 from modgap.errors import InputError
 from modgap.inputs.representations import stretch
 from modgap.models import Output
+from modgap.targets.sample_transforms import standardize_over
 from modgap.targets.samples import Samples, computing_type
 
 __all__ = ["BASELINES"]
@@ -46,14 +47,6 @@ def series_arrays(samples: Samples, form: SampleForm) -> np.ndarray:
     return np.stack(arrays)
 
 
-def standardize_samples(arrays: np.ndarray) -> np.ndarray:
-    """Return series (n, C, length), each channel of each with mean 0 and standard deviation 1, or 0 if constant."""
-    centered = arrays - arrays.mean(axis=-1, keepdims=True, dtype=np.float64)
-    sd = centered.std(axis=-1, keepdims=True)
-    standardized: np.ndarray = centered / np.where(sd > 0, sd, 1)
-    return standardized
-
-
 def as_rows(arrays: np.ndarray) -> np.ndarray:
     """Return samples (n, ...) as rows of at most 1,024 values, which are means over equal stretches of more values."""
     rows = arrays.reshape(len(arrays), -1)
@@ -69,7 +62,7 @@ def _values(samples: Samples, form: SampleForm) -> np.ndarray:
 
 
 def _values_by_sample(samples: Samples, form: SampleForm) -> np.ndarray:
-    return as_rows(standardize_samples(series_arrays(samples, form)))
+    return as_rows(_standardized_arrays(samples, form))
 
 
 @dataclass(frozen=True)
@@ -184,7 +177,8 @@ def _fit_rocket(values: np.ndarray, form: SampleForm, seed: int) -> Part:
 
 
 def _standardized_arrays(samples: Samples, form: SampleForm) -> np.ndarray:
-    return standardize_samples(series_arrays(samples, form))
+    """Return series (n, C, length), each channel of each sample standardized by its own mean and deviation."""
+    return standardize_over(series_arrays(samples, form), -1)
 
 
 def _is_series(form: SampleForm, is_table: bool, output: Output) -> bool:

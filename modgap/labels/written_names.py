@@ -12,7 +12,7 @@ import numpy as np
 
 from modgap.errors import InputError, count
 
-__all__ = ["NumberedNames", "Spelling", "number_names", "parse_number", "real_numbers"]
+__all__ = ["NumberedNames", "Spelling", "number_names", "parse_number", "real_numbers", "written_values"]
 
 Spelling = Literal["refuse", "text", "number"]
 """How different spellings of one number are read: as an error, as different names, or as one name."""
@@ -109,6 +109,25 @@ def real_numbers(values: Sequence[Any]) -> np.ndarray | None:
     if len(parsed) < len(values) or all(number == number.to_integral_value() for number in parsed):
         return None
     return np.array([float(number) for number in parsed])
+
+
+def written_values(texts: Sequence[str]) -> np.ndarray:
+    """Return texts as float64, the values of a regression target.
+
+    Raises:
+        InputError: If a text is not a number. The message shows it.
+
+    Example:
+        >>> written_values(["01", "1.0", "2e3"]).tolist()
+        [1.0, 1.0, 2000.0]
+    """
+    numbers = [parse_number(text.strip()) for text in texts]
+    if None in numbers:
+        raise InputError(
+            f"The label {texts[numbers.index(None)]!r} is not a number, and a regression target has numbers as labels. "
+            'If the labels are classes, the task is classification (`custom_data={"task": "classification"}`).'
+        )
+    return np.array([float(number) for number in numbers if number is not None])
 
 
 def _distinct_values(values: np.ndarray | Sequence[Any], noun: str) -> tuple[list[Any], list[int], np.ndarray]:

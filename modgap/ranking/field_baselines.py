@@ -18,7 +18,7 @@ from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.standings import ScoredErrors, decode_errors, error_arrays
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
-from modgap.targets import Table, Target, TargetRequest
+from modgap.targets import Target, TargetRequest
 from modgap.targets.samples import SelectedSamples, pool_targets
 
 if TYPE_CHECKING:
@@ -51,13 +51,12 @@ sample. The time is expected from the measured one of each baseline, so that eve
 log = logging.getLogger("modgap")
 
 
-def chosen_baselines(which: str, target: Target, table: Table, samples: SampleRequest, n_sources: int) -> list[str]:
+def chosen_baselines(which: str, target: Target, samples: SampleRequest, n_sources: int) -> list[str]:
     """Return the names of the baselines that a ranking compares with its sources.
 
     Args:
         which: `quick` for those that take little time, the quickest first; `all` for all that suit the target; `none`.
         target: The target.
-        table: Its data.
         samples: Samples of the ranking.
         n_sources: Number of sources and controls of the ranking.
 
@@ -79,7 +78,7 @@ def chosen_baselines(which: str, target: Target, table: Table, samples: SampleRe
     suitable = [
         baseline
         for baseline in map(get_baseline, baseline_names())
-        if baseline.suits(data.form, is_table=is_table(target, table), output=data.truth.output)
+        if baseline.suits(data.form, is_table=is_table(target.manifest), output=data.truth.output)
     ]
     if which == ALL:
         return [baseline.name for baseline in suitable]

@@ -116,7 +116,7 @@ def plan_ranking(
     kind = opened.manifest.input.kind
     _check_pilot(_task_of(table), kind, request)
     absolute = target.absolute()
-    baselines = chosen_baselines(request.baselines, opened, table, request.samples, len(rows))
+    baselines = chosen_baselines(request.baselines, opened, request.samples, len(rows))
     return RankPlan(
         rows=rows,
         baselines=tuple(baseline_jobs(baselines, absolute, opened, request.samples, request.errors)),

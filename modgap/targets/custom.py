@@ -1,24 +1,21 @@
 """Custom data without a manifest: arrays, tables, .ts files, and folders of images or sounds."""
 
-import hashlib
 import logging
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from modgap.errors import InputError, UsageError, count, unknown_name
-from modgap.labels.user_arrays import align_rows, number_labels, to_numpy
 from modgap.labels.written_names import parse_number, real_numbers
 from modgap.storage.array_formats import map_npy, read_npy_header
-from modgap.storage.atomic_files import atomic_path
-from modgap.storage.paths import cache_folder, has_suffix
+from modgap.storage.paths import expand_user, has_suffix, is_regular_file
 from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
 from modgap.targets.data_frames import without_notes
-from modgap.targets.file_layout import list_files
+from modgap.targets.file_layout import GROUP_LIST, SPLIT_LIST, SPLIT_LIST_SUFFIXES, list_files
 from modgap.targets.manifest import Manifest
 from modgap.targets.readers.csv import find_label_column, read_named_frame
 from modgap.targets.readers.image_folder import SUFFIXES as IMAGE_SUFFIXES
@@ -31,41 +28,17 @@ from modgap.targets.sound import SUFFIXES as SOUND_SUFFIXES
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = [
-    "OPTION_OF_FIELD",
-    "PICTURES",
-    "CustomData",
-    "ManifestAndFiles",
-    "check_fields",
-    "custom_data_manifest",
-    "describe_path",
-    "is_custom_data",
-    "series_file_manifest",
-    "store_arrays",
-    "stored_array_paths",
-    "table_manifest",
-]
+__all__ = ["CustomData", "custom_data_manifest", "is_custom_data"]
 
 log = logging.getLogger("modgap")
 
 LETTERS_AND_DIGITS = ("Ll", "Lm", "Lo", "Nd")
 """Unicode categories that the name of a target starts with. Combining marks may follow."""
-OPTION_OF_FIELD = {
-    "kind": "kind",
-    "label_column": "label",
-    "label_type": "label-type",
-    "series_column": "series",
-    "time_column": "time",
-    "group": "group",
-    "x_name": "x",
-    "y_name": "y",
-    "background": "background",
-    "columns": "columns",
-    "fill": "fill",
-}
-"""Command-line option that sets each field of CustomData, without the option's dashes."""
 PICTURES = {"kind": "image", "channels": ["red", "green", "blue"], "low": 0, "high": 255}
 """Description of the input of images in files."""
+
+TASKS = ("classification", "multi-label", "regression")
+"""Tasks that the labels of a target can have."""
 
 ManifestAndFiles = tuple[Manifest, dict[str, list[Path]]]
 
@@ -80,30 +53,41 @@ class CustomData:
         label_column: CSV column of the label. None looks for a column named label, class, target or y.
         label_type: `text` if labels and groups of a table are names as they are written, so that 01 and 1 are two, or
             `number` if all spellings of a number are one. None refuses two spellings of a number.
+        task: `classification`, `multi-label` or `regression`, for labels that could be classes or values. None decides
+            by the labels: in tables numbers of which some are not whole, or of which most differ, are values, and in
+            arrays numbers with a decimal point.
         series_column: CSV column with the name of the series that a row belongs to (long format). None if every
             row is a sample.
         time_column: CSV column by which the rows of a series are ordered. None keeps the order of the file.
         group: CSV column, or name of the array, of the groups of samples that belong together; for a folder, a pattern
             of the path or a table (see `modgap.targets.file_layout`). None uses the array `groups` if there is one.
+        split_from: CSV column, or name of the array, with the split of each sample: train, val or test. Or a file that
+            lists the splits (see `modgap.targets.file_layout.listed_splits`), for data of any form. None uses the
+            column `split` or the array `splits` if there is one.
         x_name: Name of the array of samples. None means `x`.
         y_name: Name of the array of labels. None means `y`.
         background: Color that transparent images are composited on. None means white.
         columns: Names of the columns that are features, separated by commas, for a table. None uses all numeric ones.
         fill: `mean` or `median` of the training samples in place of missing cells, or `drop` to leave out rows with
             missing cells. None refuses missing cells.
+        standardize: `sample` to standardize each channel of a series by its own mean and standard deviation, so that
+            offset and scale of a series do not count. None keeps them.
     """
 
     kind: str | None = None
     label_column: str | None = None
     label_type: str | None = None
+    task: str | None = None
     series_column: str | None = None
     time_column: str | None = None
     group: str | None = None
+    split_from: str | None = None
     x_name: str | None = None
     y_name: str | None = None
     background: str | None = None
     columns: str | None = None
     fill: str | None = None
+    standardize: str | None = None
 
     @classmethod
     def of(cls, description: "CustomData | Mapping[str, str] | None") -> "CustomData | None":
@@ -114,19 +98,30 @@ class CustomData:
         """
         if not isinstance(description, Mapping):
             return description
+        names = [field.name for field in fields(cls)]
         for name in description:
-            if name not in OPTION_OF_FIELD:
-                fields = [field for field, option in OPTION_OF_FIELD.items() if option == name] or OPTION_OF_FIELD
-                raise unknown_name("field of custom_data", name, fields)
+            if name not in names:
+                of_option = [field for field in names if _option(field) == name]
+                raise unknown_name("field of custom_data", name, of_option or names)
         return cls(**description)
+
+    def absolute(self) -> "CustomData":
+        """Return the description with absolute paths of files of groups and splits, for other working directories."""
+        paths = {field: _list_file(self, field) for field in ("group", "split_from")}
+        return replace(self, **{field: str(path.resolve()) for field, path in paths.items() if path is not None})
 
     def fields(self) -> dict[str, str]:
         """Return the fields that are not None."""
-        return {field: value for field in OPTION_OF_FIELD if (value := getattr(self, field)) is not None}
+        return {field: value for field, value in asdict(self).items() if value is not None}
 
     def options(self) -> dict[str, str]:
         """Return the fields that are not None, by the command-line option that sets each, without its dashes."""
-        return {OPTION_OF_FIELD[field]: value for field, value in self.fields().items()}
+        return {_option(field): value for field, value in self.fields().items()}
+
+
+def _option(field: str) -> str:
+    """Return the command-line option that sets a field, without its dashes."""
+    return field.removesuffix("_column").removesuffix("_name").replace("_", "-")
 
 
 def check_fields(path: Path, custom_data: CustomData, allowed: tuple[str, ...]) -> None:
@@ -152,6 +147,25 @@ def describe_path(
         **fields,
     }
     return Manifest.model_validate(record), {"data": [path]}
+
+
+def _sample_steps(path: Path, custom_data: CustomData, kind: str) -> list[dict[str, Any]]:
+    """Return the step that standardizes each sample of a kind, if the user asks for it.
+
+    Raises:
+        UsageError: If the samples are no series.
+    """
+    by = custom_data.standardize
+    if by is None:
+        return []
+    if by != "sample":
+        raise unknown_name('`custom_data["standardize"]`', by, ("sample",))
+    if kind != "series":
+        raise UsageError(
+            f'`custom_data={{"standardize": "sample"}}` applies to series, and the samples of {path} are read as '
+            f'{kind}. Remove it, or pass `custom_data={{"kind": "series"}}` if each sample is a series.'
+        )
+    return [{"name": "zscore", "options": {"by_channel": True}}]
 
 
 def _target_name(path: Path) -> str:
@@ -186,10 +200,38 @@ def custom_data_manifest(path: Path, custom_data: CustomData) -> ManifestAndFile
         UsageError: When the data can be read in several ways, or an option does not apply to it.
         InputError: When there is nothing to read.
     """
-    if path.is_dir():
-        return _folder_manifest(path, custom_data)
-    if not path.is_file():
+    if custom_data.task not in (None, *TASKS):
+        raise unknown_name('`custom_data["task"]`', str(custom_data.task), TASKS)
+    if not path.is_dir() and not path.is_file():
         raise InputError(f"There is no file {path}. Check the path, or list the targets with: modgap targets")
+    listed = _list_file(custom_data, "split_from")
+    if listed is None:
+        return _manifest_of_form(path, custom_data)
+    manifest, files = _manifest_of_form(path, replace(custom_data, split_from=None))
+    return manifest, {**files, SPLIT_LIST: [listed]}
+
+
+def _list_file(custom_data: CustomData, field: str) -> Path | None:
+    """Return the file of groups or splits that a field names; None if it names something else."""
+    value = getattr(custom_data, field)
+    if value is None or not has_suffix(Path(value), SPLIT_LIST_SUFFIXES if field == "split_from" else FRAME_SUFFIXES):
+        return None
+    path = expand_user(value)
+    if not is_regular_file(path):
+        raise InputError(f'There is no file {path}. Check the path in `custom_data["{field}"]`.')
+    return path
+
+
+def _manifest_of_form(path: Path, custom_data: CustomData) -> ManifestAndFiles:
+    """Return the manifest and the files of data by its form; the splits are in no file of their own."""
+    has_arrays = not path.is_dir() or (path / "x.npy").is_file()
+    if custom_data.split_from and (not has_arrays or has_suffix(path, SERIES_SUFFIXES)):
+        raise UsageError(
+            f'`custom_data={{"split_from": {custom_data.split_from!r}}}` is not the name of a file, and {path} has no '
+            "columns. Pass a .csv file with the columns sample and split."
+        )
+    if path.is_dir():
+        return _arrays_manifest(path, custom_data) if has_arrays else _folder_manifest(path, custom_data)
     if has_suffix(path, FRAME_SUFFIXES):
         return table_manifest(path, custom_data)
     if has_suffix(path, SERIES_SUFFIXES):
@@ -198,9 +240,8 @@ def custom_data_manifest(path: Path, custom_data: CustomData) -> ManifestAndFile
 
 
 def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
-    if (path / "x.npy").is_file():
-        return _arrays_manifest(path, custom_data)
-    check_fields(path, custom_data, ("group", "background"))
+    check_fields(path, custom_data, ("group", "background", "task"))
+    task = _one_label_task(path, custom_data) or "classification"
     images = list_files(path, IMAGE_SUFFIXES)
     sounds = list_files(path, SOUND_SUFFIXES)
     if images and sounds:
@@ -209,18 +250,36 @@ def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
             "Put images and sounds into separate folders."
         )
     _check_class_folders(path, images or sounds, "sounds" if sounds else "images")
-    options: dict[str, Any] = {} if custom_data.group is None else {"group_pattern": custom_data.group}
+    listed = _list_file(custom_data, "group")
+    files = {"data": [path]} | ({GROUP_LIST: [listed]} if listed else {})
+    options: dict[str, Any] = {} if listed or custom_data.group is None else {"group_pattern": custom_data.group}
     group = None if custom_data.group is None else "group"
     if not sounds:
         background = custom_data.background or "white"
         check_background(background)
         options["background"] = background
-        return describe_path(path, "image_folder", options, PICTURES, group=group)
-    check_fields(path, custom_data, ("group",))
+        return describe_path(path, "image_folder", options, PICTURES, group=group, task=task)[0], files
+    check_fields(path, custom_data, ("group", "task"))
     from modgap.targets.sound import common_rate
 
     rate = common_rate(sounds)
-    return describe_path(path, "audio", {"rate": rate, **options}, {"kind": "audio", "rate": rate}, group=group)
+    spec = {"kind": "audio", "rate": rate}
+    return describe_path(path, "audio", {"rate": rate, **options}, spec, group=group, task=task)[0], files
+
+
+def _one_label_task(path: Path, custom_data: CustomData) -> str | None:
+    """Return the task that the user names, or raise if samples of this form cannot have several labels."""
+    if custom_data.task == "multi-label":
+        raise UsageError(
+            f'`custom_data={{"task": "multi-label"}}` does not apply to {path}, where each sample has one label. Save '
+            "samples with several labels in an array file, with 0/1 labels of shape (N, K)."
+        )
+    return custom_data.task
+
+
+def _regression_option(custom_data: CustomData) -> dict[str, bool]:
+    """Return the option of a reader that says whether labels are values, if the user names the task."""
+    return {} if custom_data.task is None else {"regression": custom_data.task == "regression"}
 
 
 def _check_class_folders(folder: Path, files: Sequence[Path], noun: str) -> None:
@@ -246,20 +305,23 @@ def _arrays_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
         )
     if has_suffix(path, (".npy",)):
         return _npy_manifest(path, custom_data)
-    check_fields(path, custom_data, ("kind", "group", "x_name", "y_name"))
+    check_fields(path, custom_data, ("kind", "task", "group", "split_from", "x_name", "y_name", "standardize"))
     headers = read_array_headers(path)
     x_name = custom_data.x_name or "x"
     y_name = custom_data.y_name or "y"
     hint = (
         'Name the samples with `custom_data={"x_name": "NAME"}` and the labels with `custom_data={"y_name": "NAME"}`.'
     )
-    check_array_names(headers, x_name, y_name, path, hint)
+    check_array_names(headers, (x_name, y_name), path, hint)
     kind = custom_data.kind or _array_kind(path, x_name, headers[x_name][0])
-    task = _array_task(y_name, *headers[y_name], lambda: map_arrays(path)[y_name])
+    task = custom_data.task or _array_task(y_name, *headers[y_name], lambda: map_arrays(path)[y_name])
     names = {"x": custom_data.x_name, "y": custom_data.y_name, "groups": custom_data.group}
-    options = {"kind": kind} | {name: value for name, value in names.items() if value}
+    names |= {"splits": custom_data.split_from}
+    options: dict[str, Any] = {"kind": kind} | {name: value for name, value in names.items() if value}
+    options |= _regression_option(custom_data)
     group = custom_data.group or ("groups" if "groups" in headers else None)
-    return describe_path(path, "arrays", options, {"kind": kind}, task=task, group=group)
+    steps = _sample_steps(path, custom_data, kind)
+    return describe_path(path, "arrays", options, {"kind": kind}, task=task, group=group, steps=steps)
 
 
 def _array_task(name: str, shape: tuple[int, ...], dtype_kind: str, read: Callable[[], Any]) -> str:
@@ -276,17 +338,17 @@ def _array_task(name: str, shape: tuple[int, ...], dtype_kind: str, read: Callab
     if len(shape) == 2 and shape[1] > 1 and dtype_kind in "biuf" and np.isin(read(), (0, 1)).all():
         text = (
             "%s of shape %s has only the values 0 and 1, so a sample can have several of %d labels (multi-label). If "
-            "each sample has one class, save its number, as %s.argmax(axis=1). If these are real values, write a "
-            'manifest with task = "regression".'
+            'each sample has one class, pass `custom_data={"task": "classification"}`. If these are real values, pass '
+            '`custom_data={"task": "regression"}`.'
         )
-        log.info(text, name, shape, shape[1], name)
+        log.info(text, name, shape, shape[1])
         return "multi-label"
     return "regression" if dtype_kind == "f" else "classification"
 
 
 def _npy_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     """Return the manifest and the files of samples in a `.npy` file, with the labels in another one beside it."""
-    check_fields(path, custom_data, ("kind", "group", "y_name"))
+    check_fields(path, custom_data, ("kind", "task", "group", "split_from", "y_name", "standardize"))
     y_name = custom_data.y_name or "y"
     group_name = custom_data.group or "groups"
     labels = path.with_name(f"{y_name}.npy")
@@ -298,16 +360,20 @@ def _npy_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     shape, _ = read_npy_header(path)
     label_shape, label_type = read_npy_header(labels)
     kind = custom_data.kind or _array_kind(path, path.stem, shape)
-    siblings = {name: path.with_name(f"{name}.npy") for name in (y_name, group_name, "splits", "masks")}
+    split_name = custom_data.split_from or "splits"
+    siblings = {name: path.with_name(f"{name}.npy") for name in (y_name, group_name, split_name, "masks")}
     files = {"data": [path]} | {name: [file] for name, file in siblings.items() if file.is_file()}
-    options = {"kind": kind, "x": path.stem, "y": y_name, "groups": group_name}
+    options = {"kind": kind, "x": path.stem, "y": y_name, "groups": group_name, **_regression_option(custom_data)}
+    if custom_data.split_from is not None:
+        options["splits"] = split_name
     manifest, _ = describe_path(
         path,
         "arrays",
         options,
         {"kind": kind},
-        task=_array_task(y_name, label_shape, label_type.kind, lambda: map_npy(labels)),
+        task=custom_data.task or _array_task(y_name, label_shape, label_type.kind, lambda: map_npy(labels)),
         group=custom_data.group or (group_name if group_name in files else None),
+        steps=_sample_steps(path, custom_data, kind),
     )
     return manifest, files
 
@@ -323,8 +389,13 @@ def _array_kind(path: Path, x_name: str, shape: tuple[int, ...]) -> str:
 
 
 MIN_SAMPLES = 2
-CSV_FIELDS = ("kind", "label_column", "label_type", "series_column", "time_column", "group", "columns", "fill")
+CSV_FIELDS = (
+    *("kind", "label_column", "label_type", "task", "series_column", "time_column", "group", "split_from"),
+    *("columns", "fill", "standardize"),
+)
 """Fields of CustomData that apply to a table that has the samples."""
+LIST_FIELDS = ("kind", "label_column", "label_type", "task", "group", "split_from")
+"""Fields of CustomData that apply to a table that lists files."""
 MOST_CLASSES = 20
 """More different whole numbers than this, with fewer samples each, are values of a regression target."""
 
@@ -335,7 +406,7 @@ def table_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     with without_notes():
         frame = read_named_frame(path, custom_data.label_column, custom_data.group)
     manifest, files = _list_manifest(path, custom_data, frame) or _csv_manifest(path, custom_data, frame)
-    return manifest.model_copy(update={"task": _task(path, custom_data, frame)}), files
+    return manifest.model_copy(update={"task": custom_data.task or _task(path, custom_data, frame)}), files
 
 
 def _check_descriptions(path: Path, custom_data: CustomData) -> None:
@@ -343,6 +414,11 @@ def _check_descriptions(path: Path, custom_data: CustomData) -> None:
     check_fields(path, custom_data, (*CSV_FIELDS, "background"))
     if custom_data.label_type not in (None, "text", "number"):
         raise unknown_name('`custom_data["label_type"]`', str(custom_data.label_type), ("text", "number"))
+    if _one_label_task(path, custom_data) == "regression" and custom_data.label_type == "text":
+        raise UsageError(
+            '`custom_data={"task": "regression", "label_type": "text"}` contradicts itself: values are numbers, and '
+            "text makes names of classes of them. Pass one of the two."
+        )
     if custom_data.time_column and not custom_data.series_column:
         raise UsageError(
             '`custom_data["time_column"]` needs `custom_data["series_column"]`. '
@@ -361,12 +437,20 @@ def _task(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
     values = [str(value).strip() for value in rows[label].dropna()]
     numbers = {parse_number(value) for value in values}
     is_real = real_numbers(values) is not None
-    if None in numbers or not (is_real or len(numbers) > max(MOST_CLASSES, len(values) / MIN_SAMPLES)):
+    if None in numbers:
+        return "classification"
+    if not is_real and len(numbers) <= max(MOST_CLASSES, len(values) / MIN_SAMPLES):
+        if len(numbers) > MOST_CLASSES:
+            text = (
+                "The labels of %s in column %r are %s different whole numbers, and are read as classes. If they are "
+                'values, pass `custom_data={"task": "regression"}`.'
+            )
+            log.info(text, path, label, f"{len(numbers):,}")
         return "classification"
     reason = "some are not whole" if is_real else f"most of the {count(len(values), 'row')} differ in them"
     text = (
         "The labels of %s in column %r are %s different numbers, and %s, so they are read as values of a regression "
-        'target. If they are classes, pass `custom_data={"label_type": "text"}`.'
+        'target. If they are classes, pass `custom_data={"task": "classification"}`.'
     )
     log.info(text, path, label, f"{len(numbers):,}", reason)
     return "regression"
@@ -374,9 +458,10 @@ def _task(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
 
 def series_file_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     """Return the manifest of a .ts file, or of the pair NAME_TRAIN.ts and NAME_TEST.ts if both exist."""
-    check_fields(path, custom_data, ())
-    task = "regression" if has_real_values(path) else "classification"
-    manifest, files = describe_path(path, "ts", {}, {"kind": "series"}, task=task)
+    check_fields(path, custom_data, ("task", "standardize"))
+    task = _one_label_task(path, custom_data) or ("regression" if has_real_values(path) else "classification")
+    steps = _sample_steps(path, custom_data, "series")
+    manifest, files = describe_path(path, "ts", {}, {"kind": "series"}, task=task, steps=steps)
     for ending, other in (("_TRAIN", "_TEST"), ("_TEST", "_TRAIN")):
         sibling = path.with_name(path.stem.removesuffix(ending) + other + path.suffix)
         if path.stem.endswith(ending) and sibling.is_file():
@@ -393,25 +478,27 @@ def _list_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> M
     if listed is None:
         return None
     paths, kind = listed
-    options: dict[str, Any] = {"kind": kind}
-    if custom_data.label_column is not None:
-        options["label_column"] = custom_data.label_column
-    if custom_data.label_type is not None:
-        options["label_type"] = custom_data.label_type
-    if custom_data.group is not None:
-        options["group_column"] = custom_data.group
+    options: dict[str, Any] = {"kind": kind, **_column_options(custom_data)}
     if kind == "image":
-        check_fields(path, custom_data, ("kind", "label_column", "label_type", "group", "background"))
+        check_fields(path, custom_data, (*LIST_FIELDS, "background"))
         options["background"] = custom_data.background or "white"
         input_spec: dict[str, Any] = dict(PICTURES)
     else:
-        check_fields(path, custom_data, ("kind", "label_column", "label_type", "group"))
+        check_fields(path, custom_data, LIST_FIELDS)
         from modgap.targets.sound import common_rate
 
         options["rate"] = common_rate(paths)
         input_spec = {"kind": "audio", "rate": options["rate"]}
     manifest, files = describe_path(path, "listed_files", options, input_spec, group=custom_data.group)
     return manifest, files | {"listed": paths}
+
+
+def _column_options(custom_data: CustomData) -> dict[str, Any]:
+    """Return the options of the readers of tables that say what columns are and how labels are read."""
+    names = dict.fromkeys(("label_column", "label_type", "series_column", "time_column"))
+    names |= {"group": "group_column", "split_from": "split_column"}
+    options = {names[field] or field: value for field, value in custom_data.fields().items() if field in names}
+    return options | _regression_option(custom_data)
 
 
 def _csv_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> ManifestAndFiles:
@@ -422,10 +509,7 @@ def _csv_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> Ma
             "Choose table, series, text, image or sound."
         )
     kind = _csv_kind(path, custom_data, frame)
-    columns = ("label_column", "label_type", "series_column", "time_column")
-    options: dict[str, Any] = {name: value for name in columns if (value := getattr(custom_data, name)) is not None}
-    if custom_data.group is not None:
-        options["group_column"] = custom_data.group
+    options = _column_options(custom_data)
     input_spec = {"kind": "text" if kind == "text" else "series"}
     if kind == "table":
         input_spec["representation"] = "fold"
@@ -438,6 +522,7 @@ def _csv_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> Ma
     elif custom_data.fill is not None:
         options["missing_values"] = "keep"
         steps.insert(0, {"name": "fill", "options": {"statistic": custom_data.fill}})
+    steps += _sample_steps(path, custom_data, kind)
     options |= {"kind": kind, "drop_index": True}
     return describe_path(path, "csv", options, input_spec, steps=steps, group=custom_data.group)
 
@@ -469,65 +554,3 @@ def _csv_kind(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
             '`custom_data={"kind": "series"}` (in long format `custom_data={"series_column": "COLUMN"}`).'
         )
     return "text"
-
-
-FOLDER = "arrays"
-
-
-def store_arrays(x: Any, y: Any) -> Path:
-    """Write samples and labels to a file of the cache, unless it is there, and return its path.
-
-    Equal arrays have the same path, so their results are found in the cache again, and a training can be resumed.
-
-    Args:
-        x: Samples: images (N, H, W) or (N, C, H, W), or series (N, length) or (N, C, length).
-        y: Classes (N,), 0/1 labels (N, K), or real values (N, ...).
-
-    Raises:
-        InputError: If the samples are not numbers, there is not one label for each, or the cache cannot be written.
-    """
-    rows = align_rows({"x": x, "y": y})
-    samples = to_numpy(rows["x"], "x of the target")
-    labels = _storable_labels(rows["y"])
-    if samples.dtype.kind not in "biuf" or samples.ndim < 2:
-        raise InputError(
-            f"x of the target has type {samples.dtype} and shape {samples.shape}. Expected numbers: images (N, H, W) "
-            "or (N, C, H, W), or series (N, length) or (N, C, length)."
-        )
-    if labels.ndim == 0 or len(labels) != len(samples):
-        raise InputError(
-            f"y of the target has shape {labels.shape}, and x has shape {samples.shape}. Expected one label for each "
-            "sample."
-        )
-    digest = _digest(samples, labels)
-    path = cache_folder() / FOLDER / digest[:2] / f"arrays-{digest[:12]}.npz"
-    if not path.is_file():
-        try:
-            with atomic_path(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, x=samples, y=labels)
-        except OSError as error:
-            raise InputError(f"Cannot write the arrays of the target to {path}: {error.strerror}.") from error
-    return path
-
-
-def stored_array_paths() -> Iterator[Path]:
-    """Yield the paths of all stored arrays, sorted."""
-    yield from sorted(cache_folder().glob(f"{FOLDER}/??/*.npz"))
-
-
-def _storable_labels(y: Any) -> np.ndarray:
-    """Return labels or values as an array without objects."""
-    labels = to_numpy(y, "y of the target")
-    if labels.dtype.kind != "O":
-        return labels
-    numbered = number_labels(y)
-    return np.array(numbered.class_names)[numbered.labels] if numbered.class_names else numbered.labels
-
-
-def _digest(*arrays: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str} {array.shape} ".encode())
-        for row in array:
-            digest.update(np.ascontiguousarray(row).tobytes())
-    return digest.hexdigest()

@@ -1,19 +1,41 @@
-"""Files of a target: the one of a role, those of each split, those with a suffix, class folders, and groups by path."""
+"""Files of a target: the one of a role, those of each split or suffix, class folders, lists of groups and of splits."""
 
+import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from modgap.errors import InputError, UsageError
+from modgap.errors import InputError, UsageError, count
 from modgap.labels.written_names import number_names
+from modgap.storage.damaged_files import convert_read_errors
+from modgap.storage.limits import check_memory
 from modgap.storage.paths import has_suffix
 from modgap.targets.data_frames import SUFFIXES, list_names, read_frame
 from modgap.targets.samples import SPLITS
+from modgap.targets.splits import SPLIT_OF_SPELLING, split_numbers
 
-__all__ = ["FILE_NAMES", "class_folder_labels", "files_by_split", "groups_of_paths", "list_files", "single_file"]
+__all__ = [
+    "FILE_NAMES",
+    "GROUP_LIST",
+    "SPLIT_LIST",
+    "SPLIT_LIST_SUFFIXES",
+    "class_folder_labels",
+    "files_by_split",
+    "groups_of_files",
+    "groups_of_paths",
+    "list_files",
+    "listed_splits",
+    "names_below",
+    "single_file",
+]
 
-SPLIT_LIKE_NAMES = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
+GROUP_LIST = "group-list"
+"""Role of a table of the groups of files in class folders."""
+SPLIT_LIST = "split-list"
+"""Role of a file that lists the splits of samples, for any reader."""
+SPLIT_LIST_SUFFIXES = (*SUFFIXES, ".txt")
+log = logging.getLogger("modgap")
 
 
 def single_file(files: Mapping[str, Sequence[Path]], role: str) -> Path:
@@ -121,7 +143,7 @@ def _check_single_folder(folder: Path, parts: Sequence[tuple[str, ...]], noun: s
 
 def _check_split_names(folder: Path, names: Collection[str]) -> None:
     """Raise if folders of splits would be read as classes, because of their names or of a folder beside them."""
-    splits = sorted(name for name in names if name.lower() in SPLIT_LIKE_NAMES)
+    splits = sorted(name for name in names if name.lower() in SPLIT_OF_SPELLING)
     if len(splits) > 1:
         raise InputError(
             f"{folder} has the folders {' and '.join(splits)}, which look like splits and would be read as classes. "
@@ -131,9 +153,26 @@ def _check_split_names(folder: Path, names: Collection[str]) -> None:
 
 FILE_NAMES = ("file", "path", "filename", "file_name", "filepath", "image", "sound", "audio")
 """Names of columns of file names, in the order in which they are looked for."""
+SAMPLE_NAMES = ("sample", *FILE_NAMES)
+"""Names of columns that name the samples in a list of groups or of splits."""
 PLACE = "{group}"
 ENDS = "/_. "
 """Characters that end a group if the pattern ends with its place."""
+
+
+def groups_of_files(
+    files: Mapping[str, Sequence[Path]], folder: Path, paths: Sequence[Path], pattern: str | None
+) -> dict[str, np.ndarray] | None:
+    """Return the groups of the files of class folders under the name `group`; None if there are none.
+
+    Args:
+        files: Paths by role, of which GROUP_LIST may be the table of the groups.
+        folder: Folder that holds the files.
+        paths: The N files below it.
+        pattern: Pattern of the path, or table, as for `groups_of_paths`. None if there is none.
+    """
+    group = str(single_file(files, GROUP_LIST)) if GROUP_LIST in files else pattern
+    return None if group is None else {"group": groups_of_paths(folder, paths, group)}
 
 
 def groups_of_paths(folder: Path, paths: Sequence[Path], group: str) -> np.ndarray:
@@ -150,7 +189,7 @@ def groups_of_paths(folder: Path, paths: Sequence[Path], group: str) -> np.ndarr
         UsageError: When the pattern has no place for the group, or several.
         InputError: When a file has no group.
     """
-    names = [path.relative_to(folder).as_posix() for path in paths]
+    names = names_below(folder, paths)
     if has_suffix(Path(group), SUFFIXES):
         return _groups_in_table(Path(group), names)
     if group.count(PLACE) != 1:
@@ -167,6 +206,11 @@ def groups_of_paths(folder: Path, paths: Sequence[Path], group: str) -> np.ndarr
             f"/{missing[0]}. Expected a match in each path relative to {folder}."
         )
     return np.array(groups)
+
+
+def names_below(folder: Path, paths: Sequence[Path]) -> list[str]:
+    """Return the path of each file relative to a folder, with slashes, as lists of files have it."""
+    return [path.relative_to(folder).as_posix() for path in paths]
 
 
 def _group_of(path: str, before: str, after: str) -> str:
@@ -192,16 +236,7 @@ def _group_of(path: str, before: str, after: str) -> str:
 
 
 def _groups_in_table(table: Path, names: Sequence[str]) -> np.ndarray:
-    frame = read_frame(table, lambda columns: columns)
-    by_lower_case = {str(name).lower(): name for name in frame.columns}
-    file_column = next((by_lower_case[name] for name in FILE_NAMES if name in by_lower_case), None)
-    others = [name for name in frame.columns if name != file_column]
-    if file_column is None or len(others) != 1:
-        raise InputError(
-            f"{table} has the columns {list_names(frame.columns)}. Expected a column of files (one of "
-            f"{', '.join(FILE_NAMES)}) and one column of groups."
-        )
-    group_of_file = dict(zip(frame[file_column].astype(str), frame[others[0]].astype(str), strict=True))
+    group_of_file = _listed_values(table, "group")
     missing = [name for name in names if not group_of_file.get(name, "").strip()]
     if missing:
         raise InputError(
@@ -209,3 +244,76 @@ def _groups_in_table(table: Path, names: Sequence[str]) -> np.ndarray:
             "path relative to the folder of the data."
         )
     return np.array([group_of_file[name] for name in names])
+
+
+def _listed_values(table: Path, noun: str, *, in_order: bool = False) -> dict[str, str]:
+    """Return the value of each sample in a table, by the name of the sample.
+
+    Args:
+        table: Table with a column of samples and one of values, which has the name of the values if there are others.
+        noun: Name of the values.
+        in_order: True if the samples may have their numbers from 0 as names, where a column of values is the only one.
+
+    Raises:
+        InputError: If there are no such columns, or a sample has two values.
+    """
+    frame = read_frame(table, lambda columns: columns)
+    by_lower_case = {str(name).lower(): name for name in frame.columns}
+    sample_column = next((by_lower_case[name] for name in SAMPLE_NAMES if name in by_lower_case), None)
+    others = [name for name in frame.columns if name != sample_column]
+    value_column = by_lower_case.get(noun, others[0] if len(others) == 1 else None)
+    is_in_order = in_order and len(frame.columns) == 1
+    if value_column is None or (sample_column is None and not is_in_order):
+        raise InputError(
+            f"{table} has the columns {list_names(frame.columns)}. Expected a column of files (one of "
+            f"{', '.join(SAMPLE_NAMES)}) and one column of {noun}s."
+        )
+    samples = range(len(frame)) if is_in_order else frame[sample_column]
+    pairs = list(dict.fromkeys(zip(map(str, samples), frame[value_column].astype(str), strict=True)))
+    values = dict(pairs)
+    for sample, value in pairs:
+        if values[sample] != value:
+            raise InputError(
+                f"{table} has two {noun}s for {sample}: {value!r} and {values[sample]!r}. Remove one of them."
+            )
+    return values
+
+
+def listed_splits(path: Path, names: Sequence[str] | None, size: int) -> np.ndarray:
+    """Return the index into SPLITS of each sample, from a file that lists the splits.
+
+    Args:
+        path: Table with a column of samples (sample, file, path or similar) and a column `split`; or a `.txt` file, or
+            a table of one column, with the splits of all samples in their order.
+        names: Name of each sample in such a table; None for its number from 0.
+        size: Number N of samples.
+
+    Raises:
+        InputError: If a sample has no split or two, or a split has another name than train, val or test.
+    """
+    if has_suffix(path, (".txt",)):
+        check_memory(path, path.stat().st_size)
+        with convert_read_errors(path, "names of splits"):
+            lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+        split_of_sample = {str(number): line for number, line in enumerate(lines)}
+    else:
+        split_of_sample = _listed_values(path, "split", in_order=True)
+    samples = [str(number) for number in range(size)] if names is None else names
+    missing = [name for name in samples if name not in split_of_sample]
+    if missing:
+        in_order = ", or one split in each line, for all samples in their order" if names is None else ""
+        raise InputError(
+            f"{path} has no split for {len(missing):,} of {size:,} samples, such as {missing[0]}. Expected a table "
+            f"with the columns sample and split{in_order}."
+        )
+    known = set(samples)
+    further = [name for name in split_of_sample if name not in known]
+    if further and names is None:
+        raise InputError(
+            f"{path} has splits of {count(len(split_of_sample), 'sample')}, but there are {size:,}. Expected one split "
+            "for each sample, whose numbers start at 0."
+        )
+    if further:
+        of_samples = count(len(further), "sample")
+        log.warning("%s has splits of %s that the data does not have, such as %s.", path, of_samples, further[0])
+    return split_numbers([split_of_sample[name] for name in samples], str(path))

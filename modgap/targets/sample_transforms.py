@@ -24,6 +24,7 @@ __all__ = [
     "SampleTransform",
     "Standardization",
     "read_transforms",
+    "standardize_over",
     "transform_records",
     "transforms_of",
 ]
@@ -155,14 +156,39 @@ class Standardization:
 
 @dataclass(frozen=True)
 class OwnStandardization:
-    """Standardize a sample by its own mean and standard deviation; a constant sample becomes 0."""
+    """Standardize a sample by its own mean and standard deviation; a constant sample becomes 0.
+
+    Attributes:
+        by_channel: True for a mean and a standard deviation of each channel, False for those of all values.
+    """
+
+    by_channel: bool = False
 
     def __call__(self, sample: np.ndarray) -> np.ndarray:
         """Return the standardized sample."""
-        values = np.asarray(sample, np.float64)
-        centered = values - values.mean()
-        standardized: np.ndarray = (centered / (values.std() or 1)).astype(np.float32)
-        return standardized
+        axes = tuple(range(1, np.ndim(sample))) if self.by_channel else None
+        return standardize_over(sample, axes).astype(np.float32)
+
+
+def standardize_over(values: np.ndarray, axes: int | tuple[int, ...] | None) -> np.ndarray:
+    """Return values with mean 0 and standard deviation 1 over some axes, float64. Where all are equal they become 0.
+
+    Args:
+        values: Numbers of any shape.
+        axes: Axes over which mean and standard deviation are taken; None for all.
+
+    Example:
+        >>> standardize_over(np.array([[1, 3], [0.1, 0.1]]), 1).tolist()
+        [[-1.0, 1.0], [0.0, 0.0]]
+    """
+    if not np.size(values):
+        return np.zeros(np.shape(values))
+    centered = np.asarray(values) - np.mean(values, axis=axes, keepdims=True, dtype=np.float64)
+    sd = centered.std(axis=axes, keepdims=True)
+    # The mean of equal numbers is rounded, so that they can differ from it.
+    is_constant = np.max(values, axis=axes, keepdims=True) == np.min(values, axis=axes, keepdims=True)
+    standardized: np.ndarray = np.where(is_constant, 0, centered) / np.where(sd > 0, sd, 1)
+    return standardized
 
 
 TRANSFORMS: Mapping[str, type] = {
@@ -237,7 +263,7 @@ def read_transforms(
             raise ValueError(f"the transform {record.get('name')!r} is unknown")
         values = {}
         for field in fields(kind):
-            value = arrays.get(f"{number}.{field.name}", record.get(field.name))
+            value = arrays.get(f"{number}.{field.name}", record.get(field.name, field.default))
             values[field.name] = _checked(value, str(field.type), f"{record['name']}.{field.name}")
         transforms.append(kind(**values))
     return tuple(transforms)
@@ -252,6 +278,8 @@ def _checked(value: Any, annotation: str, name: str) -> Any:
         valid = isinstance(value, list | tuple) and all(type(item) is int for item in value)
         valid = valid and min(value, default=0) >= 0 and math.prod(value) <= LARGEST_SIZE
         value = tuple(value) if valid else value
+    elif "bool" in annotation:
+        valid = isinstance(value, bool)
     elif "int" in annotation:
         valid = type(value) is int
     else:

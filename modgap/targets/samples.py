@@ -185,6 +185,7 @@ class Table:
         columns: Names of the columns of a table that the samples are made of, in order. None for other data.
         levels: Level of the background of each sample in its unit, shape (N,), for augmentation. None if unknown.
         noise: Samples without labels, of any number, that augmentation mixes into others. None if there are none.
+        names: Name of each sample in a list of splits. None for its number, from 0, and where the splits are complete.
     """
 
     samples: Samples
@@ -198,6 +199,7 @@ class Table:
     columns: tuple[str, ...] | None = None
     levels: np.ndarray | None = None
     noise: Samples | None = None
+    names: Sequence[str] | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -238,6 +240,7 @@ class Table:
             columns=self.columns,
             levels=None if self.levels is None else self.levels[rows],
             noise=self.noise,
+            names=None if self.names is None else [self.names[row] for row in rows],
         )
 
 

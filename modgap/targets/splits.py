@@ -1,4 +1,7 @@
-"""Seeded, stratified choices of samples."""
+"""Splits by the names that users give them, and seeded, stratified choices of samples."""
+
+import logging
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -6,9 +9,11 @@ from modgap.errors import InputError, UsageError
 from modgap.targets.samples import SPLITS
 
 __all__ = [
+    "SPLIT_OF_SPELLING",
     "complete_splits",
     "draw_test_split",
     "hold_out_validation",
+    "split_numbers",
     "stratification_labels",
     "stratified_keys",
     "stratified_subset",
@@ -17,8 +22,43 @@ __all__ = [
 TRAIN = SPLITS.index("train")
 VAL = SPLITS.index("val")
 TEST = SPLITS.index("test")
+SPLIT_OF_SPELLING = {
+    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), VAL),
+    **dict.fromkeys(("test", "testing"), TEST),
+}
+"""Index into SPLITS of each name of a split, in lower case."""
 KEY_STREAM = 0xD4
 """Second seed that keeps these random numbers apart from others of the same seed."""
+
+
+log = logging.getLogger("modgap")
+
+
+def split_numbers(names: Sequence[str], where: str, way_out: str = "") -> np.ndarray:
+    """Return the index into SPLITS of each name of a split, and log how many samples each has.
+
+    Args:
+        names: Names of splits in any case: those of SPLIT_OF_SPELLING, shape (N,).
+        where: Description of the names, the subject of a sentence.
+        way_out: Further sentence for the message that refuses a name; empty for none.
+
+    Raises:
+        InputError: If a name is not that of a split.
+
+    Example:
+        >>> split_numbers(["Train", "validation", "test", "dev"], "The column fold of a.csv")
+        array([0, 1, 2, 1])
+    """
+    codes = np.array([SPLIT_OF_SPELLING.get(name.strip().lower(), -1) for name in names], np.int64)
+    if (codes < 0).any():
+        row = int((codes < 0).argmax())
+        expected = "Expected train, val or test."
+        raise InputError(f"{where} has the value {names[row]!r} in row {row}. {expected} {way_out}".rstrip())
+    sizes = np.bincount(codes, minlength=len(SPLITS))
+    counts = ", ".join(f"{size:,} {name}" for name, size in zip(SPLITS, sizes, strict=True) if size)
+    log.info("%s gives the splits: %s.", where, counts)
+    return codes
 
 
 def stratified_keys(labels: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:

@@ -296,13 +296,14 @@ def windows(table: Table, *, length: int, strides: Sequence[int]) -> Table:
     return replace(table.select(rows), samples=_Windows(table.samples, rows, np.concatenate(starts), length))
 
 
-def zscore(table: Table) -> Table:
+def zscore(table: Table, *, by_channel: bool = False) -> Table:
     """Standardize every sample by its own mean and standard deviation, lazily. A constant sample becomes 0.
 
     Args:
         table: Table with samples of any shape.
+        by_channel: True to standardize each channel by its own values, False to standardize all values together.
     """
-    return replace(table, samples=TransformedSamples(table.samples, OwnStandardization()))
+    return replace(table, samples=TransformedSamples(table.samples, OwnStandardization(by_channel)))
 
 
 STEPS: Mapping[str, Callable[..., Table]] = {

@@ -14,7 +14,7 @@ import numpy as np
 from modgap.errors import CUSTOM_DATA_FORMATS, InputError, Progress, UsageError, count
 from modgap.labels.label_space import pseudo_classes
 from modgap.labels.user_arrays import number_groups, number_labels
-from modgap.labels.written_names import parse_number
+from modgap.labels.written_names import written_values
 from modgap.process.installed_packages import installed_library_version
 from modgap.storage.digests import file_digest, folder_digest
 from modgap.storage.paths import expand_user
@@ -27,6 +27,7 @@ from modgap.targets.download.data_directory import (
     find_mismatch,
     find_target_files,
 )
+from modgap.targets.file_layout import SPLIT_LIST, listed_splits, single_file
 from modgap.targets.manifest import Manifest, load_manifest
 from modgap.targets.named_manifests import manifest_names, named_manifest
 from modgap.targets.readers import get_converter, get_reader, get_renderer_versions
@@ -128,10 +129,14 @@ class Target:
         if len(table) == 0:
             raise InputError(f"expected at least one sample in target {self.name}, got none")
         table = _with_task(table, manifest)
+        if SPLIT_LIST in self.files:
+            listed = listed_splits(single_file(self.files, SPLIT_LIST), table.names, len(table))
+            table = replace(table, splits=listed)
         groups = _manifest_groups(table, manifest)
+        _warn_about_divided_groups(table.splits, groups, manifest)
         labels = np.zeros(len(table), np.int64) if table.labels is None else stratification_labels(table.labels)
         splits = complete_splits(table.splits, labels, groups, **manifest.splits.model_dump())
-        table = replace(table, splits=splits, groups=None if groups is None else {"groups": groups})
+        table = replace(table, splits=splits, groups=None if groups is None else {"groups": groups}, names=None)
         for step in manifest.steps:
             table = _call_with_options(get_step(step.name), f"step {step.name}", manifest, step.options, table)
         _check_shape(table, manifest)
@@ -153,7 +158,7 @@ class Target:
         """
         convert = get_converter(self.manifest.reader.name)
         if convert is not None:
-            return convert(self.files)
+            return convert(self._reader_files)
         fingerprint = self.fingerprint
         return [write_converted_copy(self.manifest, self.files, fingerprint, self.read_originals(), progress)]
 
@@ -166,7 +171,7 @@ class Target:
                 raise InputError(f"expected labels or real-valued targets in target {self.name}, got neither")
             if manifest.pseudo_classes is None:
                 _raise_if_missing(table)
-                raise InputError(_real_values_message(self.name, manifest))
+                raise InputError(self._real_values_message())
             train = np.asarray(table.splits) == SPLITS.index("train")
             labels = pseudo_classes(pool_targets(table.targets), train=train, n_classes=manifest.pseudo_classes)
         classes = _class_names(table.classes or (), manifest)
@@ -174,6 +179,25 @@ class Target:
         if not classes:
             labels, classes = self._number_classes(labels)
         return replace(table, labels=labels, classes=classes)
+
+    def _real_values_message(self) -> str:
+        """Return the message that labels are real values where classes are needed."""
+        if self.manifest.task != "regression":
+            return (
+                f"The task of target {self.name} is {self.manifest.task}, but its labels are real values. "
+                f"{self._task_setting('regression')}. If the labels are classes, store them as integers or text."
+            )
+        return (
+            f"target {self.name} has real values as labels. Pass `pseudo_classes=10`, or set pseudo_classes in the "
+            "manifest, to cluster them into classes. If the labels are classes, "
+            f"{self._task_setting('classification').lower()}."
+        )
+
+    def _task_setting(self, task: str) -> str:
+        """Return how the user sets the task, as the beginning of a sentence."""
+        if self.data_dir is None:
+            return f'Pass `custom_data={{"task": "{task}"}}`'
+        return f'Set task = "{task}" in the manifest'
 
     def _number_classes(self, labels: np.ndarray) -> tuple[np.ndarray, list[str]]:
         """Return labels without class names as numbers from 0, and their names."""
@@ -186,11 +210,15 @@ class Target:
         n_classes = int(numbered.labels.max()) + 1
         return numbered.labels, list(numbered.class_names) or [str(number) for number in range(n_classes)]
 
+    @property
+    def _reader_files(self) -> dict[str, list[Path]]:
+        return {role: paths for role, paths in self.files.items() if role != SPLIT_LIST}
+
     def _call_reader(self) -> Table:
         name = self.manifest.reader.name
         options = self.manifest.reader.options
         try:
-            return _call_with_options(get_reader(name), f"reader {name}", self.manifest, options, self.files)
+            return _call_with_options(get_reader(name), f"reader {name}", self.manifest, options, self._reader_files)
         except (OSError, InputError) as error:
             if folder := _folder_opened_as_file(error, self.files):
                 raise InputError(
@@ -215,21 +243,6 @@ def _raise_if_missing(table: Table) -> None:
                 f"{int(missing.sum())} of {len(missing)} labels are missing (first in row {int(missing.argmax())}). "
                 "Drop these samples."
             )
-
-
-def _real_values_message(name: str, manifest: Manifest) -> str:
-    if manifest.task != "regression":
-        return (
-            f'The manifest {name} has task = "{manifest.task}", but its labels are real values. Set task = '
-            '"regression". If the labels are classes, store them as integers or text.'
-        )
-    way_out = "store them as integers"
-    if manifest.reader.name in TABLE_READERS:
-        way_out = 'pass `custom_data={"label_type": "text"}`'
-    return (
-        f"target {name} has real values as labels. Pass `pseudo_classes=10`, or set pseudo_classes in the manifest, to "
-        f"cluster them into classes. If the labels are classes, {way_out}."
-    )
 
 
 def _folder_opened_as_file(error: Exception, files: Mapping[str, Sequence[Path]]) -> Path | None:
@@ -263,10 +276,15 @@ def _with_task(table: Table, manifest: Manifest) -> Table:
     if manifest.task == "classification" and labels is not None and labels.ndim == 2:
         if not (labels.sum(axis=1) == 1).all():
             raise InputError(
-                f'The manifest {manifest.name} has task = "classification", but a sample has several labels or none. '
-                'Set task = "multi-label".'
+                f"The task of target {manifest.name} is classification, but a sample has several labels or none. Such "
+                "labels are multi-label."
             )
         return replace(table, labels=labels.argmax(axis=1))
+    if manifest.task == "multi-label" and labels is not None and labels.ndim == 1:
+        raise InputError(
+            f"The task of target {manifest.name} is multi-label, but each sample has one label. Expected 0/1 labels of "
+            "shape (N, K). For one class a sample, the task is classification."
+        )
     return table
 
 
@@ -275,14 +293,11 @@ def _label_values(table: Table, manifest: Manifest) -> np.ndarray:
     labels = np.asarray(table.labels)
     if not table.classes or labels.ndim == 2:
         return labels.astype(np.float64)
-    numbers = [parse_number(str(name)) for name in table.classes]
-    texts = [str(name) for name, number in zip(table.classes, numbers, strict=True) if number is None]
-    if texts:
-        raise InputError(
-            f"The target {manifest.name} is a regression target, but its labels are no numbers, such as {texts[0]!r}. "
-            "Without `pseudo_classes` such labels are classes."
-        )
-    values: np.ndarray = np.array([float(number) for number in numbers if number is not None])[labels]
+    try:
+        values: np.ndarray = written_values([str(name) for name in table.classes])[labels]
+    except InputError as error:
+        way_out = " Remove `pseudo_classes`." if manifest.pseudo_classes else ""
+        raise InputError(f"target {manifest.name}: {error}{way_out}") from error
     return values
 
 
@@ -358,6 +373,20 @@ def _manifest_groups(table: Table, manifest: Manifest) -> np.ndarray | None:
         raise InputError(f"target {manifest.name}: {error}") from error
 
 
+def _warn_about_divided_groups(splits: np.ndarray | None, groups: np.ndarray | None, manifest: Manifest) -> None:
+    """Warn if the splits of the data divide a group, because its test samples are then not new to a trained model."""
+    if splits is None or groups is None:
+        return
+    pairs = np.unique(np.stack([groups, splits]), axis=1)
+    numbers, n_splits = np.unique(pairs[0], return_counts=True)
+    if (n_splits > 1).any():
+        text = (
+            "%d of %s of %s have samples in several splits. The error of test samples is then too low for new groups. "
+            "Keep each group in one split, or remove the splits, which are then drawn by group."
+        )
+        log.warning(text, int((n_splits > 1).sum()), count(len(numbers), "group"), manifest.name)
+
+
 def _library_versions() -> dict[str, str]:
     """Return the versions of the installed libraries that readers use, without importing them."""
     return {name: version for name in READER_LIBRARIES if (version := installed_library_version(name))}
@@ -395,8 +424,9 @@ def open_target(
     target = _locate(name, custom_data or CustomData(), data_dir)
     if pseudo_classes is None:
         return target
+    task = custom_data.task if custom_data else None
     is_table = target.data_dir is None and target.manifest.reader.name in TABLE_READERS
-    if target.manifest.task != "regression" and not is_table:
+    if target.manifest.task != "regression" and (task or not is_table):
         raise UsageError(f"`pseudo_classes` applies to real-valued targets, but {name} has classes")
     changes = {"task": "regression", "pseudo_classes": pseudo_classes}
     return replace(target, manifest=target.manifest.model_copy(update=changes))
@@ -431,6 +461,7 @@ class TargetRequest:
         return replace(
             self,
             name=str(path.resolve()) if is_path else self.name,
+            custom_data=self.custom_data and self.custom_data.absolute(),
             data_dir=self.data_dir and self.data_dir.resolve(),
         )
 

@@ -16,6 +16,7 @@ from modgap.targets.data_frames import list_names, read_frame
 from modgap.targets.file_layout import list_files
 from modgap.targets.manifest import InputSpec
 from modgap.targets.readers.arrays import map_arrays, shape_array
+from modgap.targets.readers.csv import long_series
 from modgap.targets.readers.image_folder import SUFFIXES as IMAGE_SUFFIXES
 from modgap.targets.readers.image_folder import ImageFiles
 from modgap.targets.readers.listed_files import listed_paths
@@ -58,6 +59,8 @@ def read_unlabeled(
     spec: InputSpec,
     *,
     columns: Sequence[str] | None = None,
+    series_column: str | None = None,
+    time_column: str | None = None,
     keep_missing: bool = False,
     background: str = "white",
     x_name: str | None = None,
@@ -71,6 +74,9 @@ def read_unlabeled(
         spec: Description of a sample.
         columns: Columns of values of a table with one sample in a row, in order. None if the samples do not come from
             such a table.
+        series_column: Column that names the series of each row, for a table in long format. None if each row is a
+            sample.
+        time_column: Column that orders the rows of a series. None keeps their order.
         keep_missing: True to keep missing cells as NaN, for a later step that fills them.
         background: Color that transparent images are composited on.
         x_name: Name of the array of samples; None for x, or the only array of the file.
@@ -88,7 +94,7 @@ def read_unlabeled(
     if spec.kind == "text":
         return _from_texts(path)
     if columns is not None and path.is_file() and has_suffix(path, FRAME_SUFFIXES):
-        return _from_table(path, columns, keep_missing)
+        return _from_table(path, columns, series_column, time_column, keep_missing)
     if spec.kind == "series" and path.is_file() and has_suffix(path, SERIES_SUFFIXES):
         samples = read_series(path)
         return UnlabeledSamples(samples, tuple(str(number) for number in range(len(samples))))
@@ -174,10 +180,13 @@ def _name_below(folder: Path, file: Path) -> str:
     return str(file.relative_to(folder) if file.is_relative_to(folder) else file)
 
 
-def _from_table(path: Path, columns: Sequence[str], keep_missing: bool) -> UnlabeledSamples:
+def _from_table(
+    path: Path, columns: Sequence[str], series_column: str | None, time_column: str | None, keep_missing: bool
+) -> UnlabeledSamples:
     frame = read_frame(path)
     by_name = {str(name): name for name in frame.columns}
-    missing = [name for name in columns if name not in by_name]
+    of_series = [name for name in (series_column, time_column) if name is not None]
+    missing = [name for name in (*columns, *of_series) if name not in by_name]
     if missing:
         raise UsageError(
             f"{path} lacks {list_names(missing)} of the columns that the model was trained on. It has "
@@ -193,4 +202,9 @@ def _from_table(path: Path, columns: Sequence[str], keep_missing: bool) -> Unlab
         raise InputError(
             f"{int(bad.any(axis=1).sum())} rows of {path} have missing or infinite values. Fill them, or drop the rows."
         )
-    return UnlabeledSamples(ArraySamples(values[:, None]), tuple(str(number) for number in range(len(values))))
+    if frame[of_series].isna().any(axis=None):
+        raise InputError(f"Some rows of {path} have no value in {list_names(of_series)}. Fill them, or drop the rows.")
+    if series_column is None:
+        return UnlabeledSamples(ArraySamples(values[:, None]), tuple(str(number) for number in range(len(values))))
+    first_rows, series = long_series(frame, values, series_column, time_column)
+    return UnlabeledSamples(series, tuple(str(name) for name in frame[series_column].iloc[first_rows]))

@@ -33,6 +33,11 @@ AXES = {1: ["length"], 2: ["height", "width"], 3: ["depth", "height", "width"]}
 log = logging.getLogger("modgap")
 
 
+def _step_name(step: Mapping[str, Any]) -> str:
+    """Return the name of a step of preprocessing, and by what it standardizes if that is not the whole sample."""
+    return f"{step['name']} by channel" if step.get("by_channel") else str(step["name"])
+
+
 class ExportedModel(nn.Module):
     """A trained model with the standardization of its inputs and the unit of its outputs as parts of it.
 
@@ -99,7 +104,7 @@ def program_description(trained: TrainedModel) -> dict[str, Any]:
                 "background": trained.inputs.background if is_image else None,
                 "rate": spec.rate,
                 "log_mel": spec.log_mel.model_dump(mode="json") if spec.kind == "audio" else None,
-                "steps": None if steps is None else [step["name"] for step in steps],
+                "steps": None if steps is None else [_step_name(step) for step in steps],
                 "mean": inputs.mean,
                 "sd": inputs.sd,
                 "standardized_by": "the program, which takes values that are not standardized",

@@ -25,7 +25,7 @@ from modgap.errors import InputError, Progress, UsageError, first_line
 from modgap.sources import source_infos
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.json_records import plain_values
-from modgap.targets import Table, Target
+from modgap.targets import Manifest
 from modgap.targets.samples import SelectedSamples
 from modgap.transfer.answer import run_answer
 from modgap.transfer.checkpoint import write_tensors
@@ -151,16 +151,14 @@ def sample_form(data: TargetData) -> SampleForm:
     return SampleForm(data.target.manifest.input, data.transform.shape)
 
 
-def is_table(target: Target, table: Table) -> bool:
-    """Return True if samples are rows of a table: its columns have names, or are standardized one by one."""
-    return table.columns is not None or any(step.name == TABLE_STEP for step in target.manifest.steps)
+def is_table(manifest: Manifest) -> bool:
+    """Return True if samples are rows of a table: they are read so, or their columns are standardized one by one."""
+    return manifest.reader.options.get("kind") == "table" or any(step.name == TABLE_STEP for step in manifest.steps)
 
 
 def suitable_baselines(candidates: list[Baseline], data: TargetData, form: SampleForm) -> list[Baseline]:
     """Return those of some baselines that can be fitted to a target."""
-    return [
-        one for one in candidates if one.suits(form, is_table=is_table(data.target, data.table), output=data.output)
-    ]
+    return [one for one in candidates if one.suits(form, is_table=is_table(data.target.manifest), output=data.output)]
 
 
 def _unsuitable(name: str, data: TargetData) -> UsageError:

@@ -29,7 +29,7 @@ class Predictions:
 
     Attributes:
         task: `classification`, `multi-label` or `regression`.
-        names: Name of each sample: its file, or its number.
+        names: Name of each sample: its file, its series in a table in long format, or its number.
         classes: Names of the classes; empty for real values.
         outputs: Probabilities (N, K), or values (N, channels, ...) in the target's unit.
     """
@@ -77,6 +77,8 @@ def predict_data(model: TrainedModel, data: str, *, split: str = "test", x_name:
             path,
             inputs.inputs.spec,
             columns=inputs.columns,
+            series_column=inputs.series_column,
+            time_column=inputs.time_column,
             keep_missing=inputs.fills_missing,
             background=inputs.background,
             x_name=x_name,

@@ -73,6 +73,8 @@ class TrainedInputs:
         classes: Names of the classes in the order of the outputs; empty for real values.
         columns: Columns of values, if the samples are rows of a table.
         background: Color that transparent images are composited on.
+        series_column: Column that names the series of each row, if the samples are series in long format.
+        time_column: Column that orders the rows of such a series. None keeps their order.
     """
 
     transforms: tuple[SampleTransform, ...] | None
@@ -82,6 +84,8 @@ class TrainedInputs:
     classes: tuple[str, ...]
     columns: tuple[str, ...] | None
     background: str
+    series_column: str | None = None
+    time_column: str | None = None
 
     @property
     def fills_missing(self) -> bool:
@@ -151,6 +155,8 @@ def inputs_record(data: TargetData) -> dict[str, Any]:
         "classes": [str(name) for name in classes],
         "columns": None if data.table.columns is None else list(data.table.columns),
         "background": str(manifest.reader.options.get("background", "white")),
+        "series_column": manifest.reader.options.get("series_column"),
+        "time_column": manifest.reader.options.get("time_column"),
         "is_scaled": data.scale is not None,
     }
 
@@ -263,4 +269,5 @@ def _parse(record: Mapping[str, Any], run: Mapping[str, Any], arrays: Mapping[st
         classes,
         None if columns is None else tuple(str(name) for name in columns),
         str(record["background"]),
+        *(None if (name := record.get(field)) is None else str(name) for field in ("series_column", "time_column")),
     )

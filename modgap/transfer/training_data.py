@@ -303,7 +303,10 @@ def read_target_data(
         validation = test
     for name, rows in (("training", train), ("validation", validation), ("test", test)):
         if len(rows) == 0:
-            raise InputError(f"The target {target.name} has no {name} samples. Check the splits in its manifest.")
+            raise InputError(
+                f"The target {target.name} has no {name} samples. If its data has splits, mark samples of each kind in "
+                "them, or remove all, and they are drawn. Otherwise check the fractions in its manifest."
+            )
     output = _output(table)
     if output.task == "classification":
         _check_classes(table, train, target.name)

@@ -125,6 +125,8 @@ PARSERS = [
     Parser("transparent png", seed_files.transparent_image, seed_files.read_folder),
     Parser("listed images", seed_files.listed_images, seed_files.read_listed),
     Parser("group table", seed_files.group_table, seed_files.read_with_groups),
+    Parser("split table", seed_files.split_list(".csv"), seed_files.read_with_splits),
+    Parser("split lines", seed_files.split_list(".txt"), seed_files.read_with_splits),
     Parser("ts", seed_files.series_file, seed_files.read_target, quick=3),
     Parser("wav", seed_files.sound("wav"), seed_files.read_folder),
     Parser("flac", seed_files.sound("flac"), seed_files.read_folder),

@@ -122,6 +122,20 @@ def group_table(folder: Path) -> Path:
     return path
 
 
+def split_list(suffix: str) -> Maker:
+    """Return a function that writes an array file, and a list of its splits."""
+
+    def make(folder: Path) -> Path:
+        npz(folder)
+        path = make_file(folder, f"splits{suffix}")
+        splits = [("train", "val", "test")[row % 3] for row in range(len(SAMPLES))]
+        lines = splits if suffix == ".txt" else ["sample,split", *(f"{row},{one}" for row, one in enumerate(splits))]
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    return make
+
+
 def transparent_image(folder: Path) -> Path:
     """Write images with a channel of opacity."""
     from PIL import Image
@@ -185,6 +199,14 @@ def read_with_groups(path: Path) -> object:
 
     target = open_target(str(path.with_name("images")), custom_data=CustomData(group=str(path)))
     return target.fingerprint, read_table(target.read())
+
+
+def read_with_splits(path: Path) -> object:
+    from modgap.targets import CustomData, open_target
+
+    data = next(path.parent.glob("*.npz"))
+    target = open_target(str(data), custom_data=CustomData(kind="image", split_from=str(path)))
+    return target.fingerprint, target.read().splits.tolist()
 
 
 def read_listed(path: Path) -> object:

@@ -23,7 +23,7 @@ from modgap.storage.paths import has_suffix
 from modgap.targets.file_layout import single_file
 from modgap.targets.hdf5_arrays import Hdf5Rows, map_hdf5, read_hdf5_headers
 from modgap.targets.samples import SPLITS, ArraySamples, ConcatenatedSamples, Samples, Table, shape_samples, split_codes
-from modgap.targets.splits import hold_out_validation
+from modgap.targets.splits import hold_out_validation, split_numbers
 
 __all__ = ["check_array_names", "load_arrays", "map_arrays", "read", "read_array_headers", "shape_array"]
 
@@ -39,7 +39,9 @@ def read(
     x: str = "x",
     y: str = "y",
     groups: str = "groups",
+    splits: str | None = None,
     axes: Sequence[int] | None = None,
+    regression: bool | None = None,
     validation: float | str | None = None,
     validation_position: str = "end",
 ) -> Table:
@@ -47,8 +49,7 @@ def read(
 
     The array x has samples (N, ...). The array y has classes (N,), 0/1 labels (N, K), or real values (N, ...), which
     numbers of any type with more than two axes are, such as masks. If the names do not depend on the split, these
-    arrays are read too where they exist: `groups` (N,), `splits` (N,) with 0 for train, 1 for val and 2 for test, and
-    `masks` of the values' shape.
+    arrays are read too where they exist: `groups` (N,), `splits` (N,), and `masks` of the values' shape.
 
     Args:
         files: One path under the role `data`, or one each under `train`, `val` and `test`. In HDF5 names are paths,
@@ -58,7 +59,11 @@ def read(
         x: Name of the samples. A `{split}` in it stands for train, val and test, each of which may be missing.
         y: Name of the labels or values; `{split}` likewise.
         groups: Name of the array with the group of each sample.
+        splits: Name of the array with the split of each sample: 0 or the text train, 1 or val, 2 or test. None takes
+            `splits` if there is one.
         axes: Order of a sample's axes as stored, such as [1, 0] to swap two. None keeps the order.
+        regression: True if y has real-valued targets, and False if it has classes, which may be whole numbers of any
+            type. None decides by its type and shape.
         validation: Training samples moved to validation, if the data defines splits: a fraction, a number, or
             `size-of-test`. None moves none.
         validation_position: `start` or `end` of the training samples, where these samples are.
@@ -69,23 +74,23 @@ def read(
     if "data" in files:
         path = single_file(files, "data")
         arrays = _map_npy_files(files, x) if has_suffix(path, (".npy",)) and path.is_file() else map_arrays(path)
-        splits = [split for split in SPLITS if x.format(split=split) in arrays] if "{split}" in x else []
-        stored = [(split, arrays, path) for split in splits or SPLITS[:1]]
+        by_split = [split for split in SPLITS if x.format(split=split) in arrays] if "{split}" in x else []
+        stored = [(split, arrays, path) for split in by_split or SPLITS[:1]]
     else:
-        splits = [split for split in SPLITS if split in files]
-        stored = [(split, _arrays_of_split(files, split), single_file(files, split)) for split in splits]
+        by_split = [split for split in SPLITS if split in files]
+        stored = [(split, _arrays_of_split(files, split), single_file(files, split)) for split in by_split]
         if not stored:
             raise KeyError("data")
     pairs = [_pair(arrays, x.format(split=split), y.format(split=split), path) for split, arrays, path in stored]
     samples = [shape_array(part, kind, path, axes) for (part, _), (_, _, path) in zip(pairs, stored, strict=True)]
     labels = [part for _, part in pairs]
     path = stored[0][2]
-    table = Table(_joined(samples), splits=_split_codes(stored[0][1], splits, labels, path))
+    table = Table(_joined(samples), splits=_split_codes(stored[0][1], by_split, labels, path, splits))
     if table.splits is not None:
         table = replace(table, splits=hold_out_validation(table.splits, validation, validation_position))
-    if "data" not in files or not splits:
+    if "data" not in files or not by_split:
         table = replace(table, groups=_groups(stored, groups), masks=_masks(stored, labels))
-    return _with_labels(table, labels, path)
+    return _with_labels(table, labels, path, regression)
 
 
 def _arrays_of_split(files: Mapping[str, Sequence[Path]], split: str) -> dict[str, Any]:
@@ -123,7 +128,7 @@ def map_arrays(path: Path) -> dict[str, Any]:
 
 def _pair(arrays: Mapping[str, np.ndarray], x: str, y: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Return samples and their labels or values."""
-    check_array_names(arrays, x, y, path)
+    check_array_names(arrays, (x, y), path)
     samples = arrays[x]
     labels = arrays[y]
     if samples.ndim == 0 or labels.ndim == 0 or len(samples) != len(labels):
@@ -131,35 +136,48 @@ def _pair(arrays: Mapping[str, np.ndarray], x: str, y: str, path: Path) -> tuple
     return samples, labels
 
 
-def check_array_names(names: Collection[str], x: str, y: str, path: Path, hint: str = "") -> None:
-    """Raise if there is no array of the samples or of the labels.
+def check_array_names(names: Collection[str], expected: Sequence[str], path: Path, hint: str = "") -> None:
+    """Raise if there is no array of an expected name.
 
     Args:
         names: Names of the arrays that exist.
-        x: Name of the samples.
-        y: Name of the labels or values.
+        expected: Names of those that are needed.
         path: The file or folder, for the message.
         hint: The way out, as the last sentence of the message.
 
     Raises:
         InputError: If a name is missing. The message lists the names that exist.
     """
-    missing = [name for name in (x, y) if name not in names]
+    missing = [name for name in expected if name not in names]
     if missing:
         message = f"{path} has no array {' and no array '.join(missing)}."
         raise InputError(f"{message} It has: {', '.join(sorted(names)) or 'no arrays'}. {hint}".rstrip())
 
 
 def _split_codes(
-    arrays: Mapping[str, np.ndarray], splits: Sequence[str], labels: Sequence[np.ndarray], path: Path
+    arrays: Mapping[str, np.ndarray],
+    by_split: Sequence[str],
+    labels: Sequence[np.ndarray],
+    path: Path,
+    name: str | None,
 ) -> np.ndarray | None:
-    if splits:
-        return split_codes([(split, len(part)) for split, part in zip(splits, labels, strict=True)])
-    if "splits" not in arrays:
+    """Return the index into SPLITS of each sample, from the names of the arrays, or from the array of this name."""
+    if by_split:
+        return split_codes([(split, len(part)) for split, part in zip(by_split, labels, strict=True)])
+    if name is None and "splits" not in arrays:
         return None
-    codes = np.asarray(arrays["splits"])
-    if codes.shape != (len(labels[0]),) or codes.dtype.kind not in "iu" or not np.isin(codes, range(3)).all():
-        raise InputError(f"expected splits 0 (train), 1 (val) or 2 (test) in {path}, got {codes.dtype} {codes.shape}")
+    name = name or "splits"
+    check_array_names(arrays, (name,), path)
+    codes = np.asarray(arrays[name])
+    fits = codes.shape == (len(labels[0]),)
+    if fits and codes.dtype.kind in "USOT":
+        texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in codes]
+        return split_numbers(texts, f"The array {name} of {path}")
+    if not fits or codes.dtype.kind not in "iu" or not np.isin(codes, range(3)).all():
+        raise InputError(
+            f"expected {name} 0 (train), 1 (val) or 2 (test) in {path}, one for each of {len(labels[0])} samples, got "
+            f"{codes.dtype} {codes.shape}"
+        )
     return codes.astype(np.int64)
 
 
@@ -189,9 +207,13 @@ def _arrays_in_all(stored: Sequence[tuple[str, Mapping[str, Any], Path]], name: 
     return [arrays[name] for _, arrays, _ in stored] if having else None
 
 
-def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path) -> Table:
+def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path, regression: bool | None) -> Table:
     """Add real values as targets, and everything else as classes."""
     kinds = {array.dtype.kind for array in labels}
+    if regression is False and kinds == {"f"} and all(array.ndim == 1 or array.shape[1:] == (1,) for array in labels):
+        labels, kinds = [_whole_labels(np.asarray(array), path) for array in labels], {"i"}
+    if regression and kinds <= set("iubf"):
+        return _with_values(table, labels)
     if not kinds & {"f"}:
         # A column of class labels is read as a row, whereas real values keep their shape.
         labels = [array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array for array in labels]
@@ -204,8 +226,7 @@ def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path) -> Tabl
     is_dense = kinds <= set("iubf") and any(array.ndim > 2 for array in labels)
     is_multi_label = all(array.ndim == 2 and array.shape[1] > 1 and np.isin(array, (0, 1)).all() for array in labels)
     if is_dense or ("f" in kinds and not is_multi_label):
-        values = [ArraySamples(array) for array in labels]
-        return replace(table, targets=values[0] if len(values) == 1 else ConcatenatedSamples(tuple(values)))
+        return _with_values(table, labels)
     if any(array.ndim > 1 for array in labels) and kinds <= set("iub") and not is_multi_label:
         raise InputError(
             f"The labels of {path} have shape {labels[0].shape} and are not all 0 or 1. Expected class labels of shape "
@@ -216,6 +237,21 @@ def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path) -> Tabl
             f"expected integer, text or real labels (N,) or (N, K) in {path}, got {labels[0].dtype} {labels[0].shape}"
         )
     return replace(table, labels=np.concatenate([array.astype(np.int64) for array in labels]))
+
+
+def _with_values(table: Table, values: Sequence[np.ndarray]) -> Table:
+    return replace(table, targets=_joined([ArraySamples(array) for array in values]))
+
+
+def _whole_labels(labels: np.ndarray, path: Path) -> np.ndarray:
+    """Return floats as whole numbers, or raise if some are not."""
+    is_whole = np.isfinite(labels) & (labels == np.floor(labels))
+    if not is_whole.all():
+        raise InputError(
+            f"The label {labels[~is_whole][0]} in {path} is not a whole number. Classes are whole numbers or texts. If "
+            'the labels are values, pass `custom_data={"task": "regression"}`.'
+        )
+    return labels.astype(np.int64)
 
 
 def read_array_headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from modgap.errors import InputError, UsageError, count
-from modgap.labels.written_names import number_names, real_numbers
+from modgap.labels.written_names import number_names, real_numbers, written_values
 from modgap.targets.data_frames import check_single_values, drop_index_columns, list_names, named_texts, read_frame
 from modgap.targets.samples import SPLITS, ArraySamples, Samples, SeriesList, Table, TextSamples
+from modgap.targets.splits import split_numbers
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LABEL_NAMES",
     "find_label_column",
+    "long_series",
     "read",
     "read_groups",
     "read_labels",
@@ -69,15 +71,15 @@ def read(
     time_column: str | None = None,
     text_column: str = "text",
     group_column: str | None = None,
+    split_column: str | None = None,
     label_type: Literal["text", "number"] | None = None,
+    regression: bool | None = None,
     drop_index: bool = False,
     missing_labels: Sequence[str] = (),
     columns: Sequence[str] | None = None,
     missing_values: Literal["refuse", "keep", "drop"] = "refuse",
 ) -> Table:
     """Read a file with a header line, or a Parquet file.
-
-    A column `split` with train, val and test gives the splits.
 
     Args:
         files: One path under the role `data`, or one each under `train`, `val` and `test`.
@@ -91,8 +93,12 @@ def read(
             the file.
         text_column: Column of the strings.
         group_column: Column of the groups of samples that belong together (record, subject, field).
+        split_column: Column with train, val or test in each row. None takes the column `split` if there is one, which
+            is no feature.
         label_type: `text` if labels and groups are names as they are written, so that 01 and 1 are two and .5 is a
             class; `number` if all spellings of a number are one. None raises an error for two spellings of a number.
+        regression: True if the labels are real-valued targets, and False if they are classes. None decides by the
+            labels.
         drop_index: True to leave out columns without a name, or named index or id, that only number the rows.
         missing_labels: Texts in the label column that mark missing labels, such as NA. Without them, only empty cells
             of a column of text labels are missing.
@@ -112,7 +118,7 @@ def read(
     label = find_label_column(parts[0].columns, label_column, first_path)
     frame = _concatenate(parts)
     is_feature = columns is not None and SPLIT_NAME in columns
-    split = SPLIT_NAME if SPLIT_NAME in frame.columns and not is_feature else None
+    split = split_column or (SPLIT_NAME if SPLIT_NAME in frame.columns and not is_feature else None)
     purposes = _Columns(label, series_column, time_column, group_column, split)
     used_columns = [*purposes.names, *([text_column] if kind == "text" else [])]
     _check_columns(frame, used_columns)
@@ -136,10 +142,13 @@ def read(
     else:
         rows, samples = _read_values(frame, purposes, missing_values)
         values = tuple(str(name) for name in frame.columns if name not in purposes.names)
-    labels, classes, targets = read_labels(frame[purposes.label].iloc[rows], label_type)
+    labels, classes, targets = read_labels(frame[purposes.label].iloc[rows], label_type, regression)
     groups = {group_column: read_groups(frame[group_column].iloc[rows], label_type)} if group_column else None
     splits = None if codes is None else codes[rows]
-    return Table(samples, labels, classes, splits, groups, targets, columns=values)
+    names = None if len(rows) == len(frame) else [str(row) for row in rows]
+    if series_column is not None:
+        names = [str(name) for name in frame[series_column].iloc[rows]]
+    return Table(samples, labels, classes, splits, groups, targets, columns=values, names=names)
 
 
 def read_named_frame(
@@ -265,7 +274,8 @@ def _read_values(
         rows, values, frame = rows[complete], values[complete], frame[complete]
     if columns.series is None:
         return rows, ArraySamples(values[:, None])
-    first_rows, series = _long_series(frame, values, columns, columns.series)
+    constant = [name for name in (columns.label, columns.group, columns.split) if name]
+    first_rows, series = long_series(frame, values, columns.series, columns.time, constant)
     return rows[first_rows], series
 
 
@@ -276,7 +286,7 @@ def _numbers(frame: "DataFrame", on_missing: Literal["refuse", "keep", "drop"]) 
             "expected numbers in every column but the label, got text in "
             f"{list_names(not_numeric) or 'none, and no other column'}. "
             'Drop or encode these columns, or name their purpose (`custom_data["series_column"]`, '
-            '`custom_data["time_column"]`, `custom_data["group"]`).'
+            '`custom_data["time_column"]`, `custom_data["group"]`, `custom_data["split_from"]`).'
             f"{_group_hint(not_numeric)}"
         )
     values: np.ndarray = frame.to_numpy(dtype=np.float64)
@@ -290,16 +300,32 @@ def _numbers(frame: "DataFrame", on_missing: Literal["refuse", "keep", "drop"]) 
     return values
 
 
-def _long_series(
-    frame: "DataFrame", values: np.ndarray, columns: _Columns, series_column: str
+def long_series(
+    frame: "DataFrame",
+    values: np.ndarray,
+    series_column: str,
+    time_column: str | None = None,
+    constant_columns: Sequence[str] = (),
 ) -> tuple[np.ndarray, Samples]:
+    """Return the first row of each series in long format, and the series (C, length), by the order of their names.
+
+    Args:
+        frame: Table with a moment of a series in each row.
+        values: Values of the channels in each row, (rows, C).
+        series_column: Column with the name of the series.
+        time_column: Column by which the rows of a series are ordered. None keeps the order of the table.
+        constant_columns: Columns that have one value in all rows of a series.
+
+    Raises:
+        InputError: When a series has several values in one of these columns.
+    """
     _, first_rows, number = np.unique(frame[series_column].to_numpy(), return_index=True, return_inverse=True)
-    for column in (columns.label, columns.group, columns.split):
-        if column and frame.groupby(series_column)[column].nunique().max() > 1:
+    for column in constant_columns:
+        if frame.groupby(series_column)[column].nunique().max() > 1:
             raise InputError(
                 f"expected one {column} for each series, some series in column {series_column!r} have several"
             )
-    time = np.arange(len(frame)) if columns.time is None else frame[columns.time].rank(method="dense").to_numpy()
+    time = np.arange(len(frame)) if time_column is None else frame[time_column].rank(method="dense").to_numpy()
     order = np.lexsort((time, number))
     cuts = np.cumsum(np.bincount(number))[:-1]
     return first_rows, SeriesList(tuple(np.ascontiguousarray(part.T) for part in np.split(values[order], cuts)))
@@ -311,32 +337,33 @@ def split_column_codes(column: "Series[Any]", path: Path) -> np.ndarray:
     Raises:
         InputError: If a value is not the name of a split.
     """
-    names = column.fillna("").astype(str)
-    unknown = sorted(set(names) - set(SPLITS))
-    if unknown:
-        raise InputError(
-            f"The column {column.name} of {path} has the value {unknown[0]!r}. Expected train, val or test. If it does "
-            "not say which split a row belongs to, rename it."
-        )
-    counts = ", ".join(f"{number:,} {name}" for name in SPLITS if (number := int((names == name).sum())))
-    log.info("The column %s of %s gives the splits: %s.", column.name, path, counts)
-    return np.array([SPLITS.index(name) for name in names])
+    is_default = column.name == SPLIT_NAME
+    way_out = "If it does not say which split a row belongs to, rename it." if is_default else ""
+    return split_numbers(column.fillna("").astype(str).tolist(), f"The column {column.name} of {path}", way_out)
 
 
 def read_labels(
-    column: "Series[Any]", label_type: Literal["text", "number"] | None = None
+    column: "Series[Any]",
+    label_type: Literal["text", "number"] | None = None,
+    regression: bool | None = None,
 ) -> tuple[np.ndarray | None, list[str] | None, Samples | None]:
     """Return classes, their names, and real-valued targets.
 
     Args:
         column: Column of the labels, of which none is missing.
         label_type: As for `read`.
+        regression: As for `read`.
 
     Raises:
-        InputError: If the column has two spellings of a number, or names that differ only in spaces or Unicode.
+        InputError: If the column has two spellings of a number, names that differ only in spaces or Unicode, or, of a
+            regression target, a label that is not a number.
     """
+    if regression:
+        is_number = column.dtype.kind in "fiub"
+        numbers = column.to_numpy(np.float64) if is_number else written_values([str(value) for value in column])
+        return None, None, ArraySamples(numbers)
     values = _whole_numbers(column) if column.dtype.kind == "f" and label_type != "text" else column
-    if label_type != "text":
+    if label_type != "text" and regression is None:
         numbers = values.to_numpy(np.float64) if values.dtype.kind == "f" else real_numbers(values.tolist())
         if numbers is not None:
             return None, None, ArraySamples(numbers)

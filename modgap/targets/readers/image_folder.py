@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, ImageColor
 from modgap.errors import InputError, UsageError, first_line
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.limits import IMAGE_PIXELS
-from modgap.targets.file_layout import class_folder_labels, groups_of_paths, list_files, single_file
+from modgap.targets.file_layout import class_folder_labels, groups_of_files, list_files, names_below, single_file
 from modgap.targets.samples import Table
 
 __all__ = ["SUFFIXES", "ImageFiles", "check_background", "image_array", "image_files", "read"]
@@ -166,13 +166,15 @@ def read(files: Mapping[str, Sequence[Path]], *, background: str = "white", grou
     """List the images. Each is decoded to upright 8-bit RGB when it is read.
 
     Args:
-        files: One folder under the role `data`.
+        files: One folder under the role `data`, and perhaps a table of groups under `group-list`.
         background: Color that transparent pixels are composited on, as a name or #rrggbb.
-        group_pattern: Pattern of the path, or table, that gives the group of each image; see `groups_of_paths`.
+        group_pattern: Pattern of the path, or table, that gives the group of each image; see
+            `modgap.targets.file_layout.groups_of_paths`.
     """
     check_background(background)
     folder = single_file(files, "data")
     paths = image_files(folder)
     labels, classes, codes = class_folder_labels(folder, paths, "images")
-    groups = {"group": groups_of_paths(folder, paths, group_pattern)} if group_pattern else None
-    return Table(ImageFiles(tuple(paths), background), labels, classes, codes, groups)
+    groups = groups_of_files(files, folder, paths, group_pattern)
+    samples = ImageFiles(tuple(paths), background)
+    return Table(samples, labels, classes, codes, groups, names=names_below(folder, paths))

@@ -42,9 +42,7 @@ def listed_paths(table: Path, kind: str | None, frame: "DataFrame | None" = None
         InputError: When a file is missing, or the kind is given but there is no column of file names.
     """
     frame = read_frame(table) if frame is None else frame
-    by_lower_case = {str(name).lower(): name for name in frame.columns}
-    column = next((by_lower_case[name] for name in FILE_NAMES if name in by_lower_case), None)
-    names = [] if column is None else [str(name) for name in frame[column]]
+    names = _file_names(frame)
     if kind is None:
         kind = next((kind for kind, suffixes in KINDS.items() if names and has_suffix(Path(names[0]), suffixes)), None)
         if kind is None:
@@ -64,19 +62,26 @@ def listed_paths(table: Path, kind: str | None, frame: "DataFrame | None" = None
     return paths, kind
 
 
+def _file_names(frame: "DataFrame") -> list[str]:
+    """Return the names of the files that a table lists; none if it has no column of them."""
+    by_lower_case = {str(name).lower(): name for name in frame.columns}
+    column = next((by_lower_case[name] for name in FILE_NAMES if name in by_lower_case), None)
+    return [] if column is None else [str(name) for name in frame[column]]
+
+
 def read(
     files: Mapping[str, Sequence[Path]],
     *,
     kind: Literal["image", "sound"],
     label_column: str | None = None,
     group_column: str | None = None,
+    split_column: str | None = None,
     label_type: Literal["text", "number"] | None = None,
+    regression: bool | None = None,
     background: str = "white",
     rate: int | None = None,
 ) -> Table:
     """Read the table, and list its files. Each is decoded when it is read.
-
-    A column `split` with train, val and test gives the splits.
 
     Args:
         files: The table under the role `data`, and its files in the order of its rows under `listed`.
@@ -84,8 +89,11 @@ def read(
         label_column: Column of the label. None takes the first of label, class, target and y. Numbers of which some
             are not whole are real-valued targets, everything else is a class.
         group_column: Column of the groups of samples that belong together.
+        split_column: Column with train, val or test in each row. None takes the column `split` if there is one.
         label_type: `text` if labels and groups are names as they are written, `number` if spellings of one number are
             one name. None raises an error for two spellings of a number.
+        regression: True if the labels are real-valued targets, and False if they are classes. None decides by the
+            labels.
         background: Color that transparent images are composited on.
         rate: Sampling rate of sounds in hertz. Files of another rate are resampled.
 
@@ -95,14 +103,14 @@ def read(
     table = single_file(files, "data")
     frame = read_named_frame(table, label_column, group_column)
     label = find_label_column(frame.columns, label_column, table)
-    for column in (label, group_column):
+    for column in (label, group_column, split_column):
         if column is not None and column not in frame.columns:
             raise UsageError(f"There is no column {column!r} in {table}. The columns are {list_names(frame.columns)}.")
         if column is not None and frame[column].isna().any():
             raise InputError(
                 f"{int(frame[column].isna().sum())} rows of {table} have no value in the column {column!r}."
             )
-    labels, classes, targets = read_labels(frame[label], label_type)
+    labels, classes, targets = read_labels(frame[label], label_type, regression)
     paths = tuple(files["listed"])
     if len(paths) != len(frame):
         raise InputError(
@@ -117,7 +125,7 @@ def read(
             raise InputError("Sounds need a sampling rate in hertz. Set the reader's option rate.")
         samples = SoundFiles(tuple((str(path),) for path in paths), rate)
     codes = None
-    if SPLIT_NAME in frame.columns:
-        codes = split_column_codes(frame[SPLIT_NAME], table)
+    if split_column or SPLIT_NAME in frame.columns:
+        codes = split_column_codes(frame[split_column or SPLIT_NAME], table)
     groups = None if group_column is None else {group_column: read_groups(frame[group_column], label_type)}
-    return Table(samples, labels, classes, codes, groups, targets)
+    return Table(samples, labels, classes, codes, groups, targets, names=_file_names(frame))

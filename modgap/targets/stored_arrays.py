@@ -1,0 +1,76 @@
+"""Targets that are arrays in memory: files of the cache, whose paths are the names of the targets."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modgap.errors import InputError
+from modgap.labels.user_arrays import align_rows, number_labels, to_numpy
+from modgap.storage.atomic_files import atomic_path
+from modgap.storage.paths import cache_folder
+
+__all__ = ["store_arrays", "stored_array_paths"]
+
+FOLDER = "arrays"
+
+
+def store_arrays(x: Any, y: Any) -> Path:
+    """Write samples and labels to a file of the cache, unless it is there, and return its path.
+
+    Equal arrays have the same path, so their results are found in the cache again, and a training can be resumed.
+
+    Args:
+        x: Samples: images (N, H, W) or (N, C, H, W), or series (N, length) or (N, C, length).
+        y: Classes (N,), 0/1 labels (N, K), or real values (N, ...).
+
+    Raises:
+        InputError: If the samples are not numbers, there is not one label for each, or the cache cannot be written.
+    """
+    rows = align_rows({"x": x, "y": y})
+    samples = to_numpy(rows["x"], "x of the target")
+    labels = _storable_labels(rows["y"])
+    if samples.dtype.kind not in "biuf" or samples.ndim < 2:
+        raise InputError(
+            f"x of the target has type {samples.dtype} and shape {samples.shape}. Expected numbers: images (N, H, W) "
+            "or (N, C, H, W), or series (N, length) or (N, C, length)."
+        )
+    if labels.ndim == 0 or len(labels) != len(samples):
+        raise InputError(
+            f"y of the target has shape {labels.shape}, and x has shape {samples.shape}. Expected one label for each "
+            "sample."
+        )
+    digest = _digest(samples, labels)
+    path = cache_folder() / FOLDER / digest[:2] / f"arrays-{digest[:12]}.npz"
+    if not path.is_file():
+        try:
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.savez(file, x=samples, y=labels)
+        except OSError as error:
+            raise InputError(f"Cannot write the arrays of the target to {path}: {error.strerror}.") from error
+    return path
+
+
+def stored_array_paths() -> Iterator[Path]:
+    """Yield the paths of all stored arrays, sorted."""
+    yield from sorted(cache_folder().glob(f"{FOLDER}/??/*.npz"))
+
+
+def _storable_labels(y: Any) -> np.ndarray:
+    """Return labels or values as an array without objects."""
+    labels = to_numpy(y, "y of the target")
+    if labels.dtype.kind != "O":
+        return labels
+    numbered = number_labels(y)
+    return np.array(numbered.class_names)[numbered.labels] if numbered.class_names else numbered.labels
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape} ".encode())
+        for row in array:
+            digest.update(np.ascontiguousarray(row).tobytes())
+    return digest.hexdigest()
