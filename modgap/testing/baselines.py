@@ -48,7 +48,7 @@ def check_baseline(baseline: str | Baseline) -> None:
             if baseline.suits(form, is_table=is_table, output=truth.output):
                 n_suited += 1
                 _check_fit(baseline, samples, form, truth)
-    assert n_suited, f"{baseline.name} suits none of the samples of its kinds. Look at `applies`."
+    assert n_suited, f"{baseline.name} suits none of the samples of its kinds. Look at its function applies."
 
 
 def _data(kind: str, tasks: Sequence[str]) -> list[tuple[Sequence[Any], SampleForm, Truth, bool]]:
