@@ -136,7 +136,7 @@ def work(job: Job, log: ResultLog) -> dict:
     began = time.perf_counter()
     data, labeled = read_data(job.target)
     form = sample_form(data)
-    record: dict[str, Any] = {"kind": "table" if is_table(data.target, data.table) else data.target.manifest.input.kind}
+    record: dict[str, Any] = {"kind": "table" if is_table(data.target.manifest) else data.target.manifest.input.kind}
     record |= {"task": data.output.task, "tested": len(data.test)}
     try:
         model, samples = (_baseline if job.part == "baseline" else _probe)(job, data, labeled, form)
