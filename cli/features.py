@@ -30,7 +30,7 @@ __all__ = ["features"]
 @cloup.command(epilog=example("modgap features --source vit-fashion --target digits --out features.npz"))
 @option_group(
     "Source and target",
-    source_option("Source model, as for modgap discrepancy; raw for the samples' own values."),
+    source_option("Source model, as for modgap discrepancy."),
     click.option(
         "--target",
         metavar="NAME",

@@ -66,11 +66,11 @@ score_options = (
     click.option("--no-controls", is_flag=True, help="Do not score random-weights controls of the sources."),
     click.option(
         "--baselines",
-        type=click.Choice(["quick", "all", "none"]),
+        metavar="WHICH",
         default="quick",
         show_default=True,
-        help="Models of the target's field to compare with the sources by cross-validation: those that take at most a "
-        "fifth of the ranking's time or 10 seconds, all that suit the target, or none.",
+        help="Models of the target's field to compare with the sources by cross-validation: quick for those that take "
+        "at most 10 seconds or about a fifth of the ranking's time, all, none, or names with commas between them.",
     ),
 )
 layers_option = click.option(

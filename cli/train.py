@@ -173,14 +173,15 @@ def _print_run(run: "Run", request: "TrainRequest", options: Mapping[str, Any]) 
     further = [text for option, value in replaced if value for text in (option, str(value))]
     answer = run_answer(run.record, str(run.folder), further)
     published = _published_results(run.record["target"])
-    closing_notes = [*_beside_baseline(run, request), *([published] if published else [])]
+    closing_notes = [*_baseline_note(run, request), *([published] if published else [])]
     closing_notes.append(f"Results are in {run.folder}.")
     print_answer(replace(answer, notes=(*answer.notes, *closing_notes)))
 
 
-def _beside_baseline(run: "Run", request: "TrainRequest") -> Iterator[str]:
+def _baseline_note(run: "Run", request: "TrainRequest") -> Iterator[str]:
     """Yield the validation error beside that of the best quick baseline of the field, for a run with epochs."""
-    from modgap.errors import InputError
+    import logging
+
     from modgap.transfer.fitted_run import best_quick_baseline, is_fitted
 
     result = run.record["result"]
@@ -188,17 +189,19 @@ def _beside_baseline(run: "Run", request: "TrainRequest") -> Iterator[str]:
         return
     try:
         baseline = best_quick_baseline(request)
-    except InputError:
-        # A library that a baseline needs is missing, and the training needs none.
+    except Exception as failure:  # The libraries of baselines may fail in any way, and the training is finished.
+        logging.getLogger("modgap").info("No baseline was fitted: %s", failure)
         return
     if baseline:
         name, error = baseline
         unit = f" {result['unit']}" if result["unit"] else ""
         metric = result["metric"].removesuffix(unit)
         yield (
-            f"On the validation samples the {metric} is {result['validation']:.4g}{unit}, and that of the baseline "
-            f"{name}, the best quick one of the field by cross-validation, {error:.4g}{unit}."
+            f"On the validation samples the {metric} is {result['validation']:.4g}{unit} ({result['chosen_by']}), and "
+            f"that of the baseline {name}, which they did not choose, {error:.4g}{unit}."
         )
+        if error < result["validation"]:
+            yield f"The baseline may be the better model: repeat the command with --method baseline:{name}."
 
 
 def _published_results(target: str) -> str:

@@ -1,5 +1,6 @@
 """Baselines of the field in a ranking: folds, choice of settings, time, and the samples of a short fine-tuning."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def test_features_and_setting_of_a_fold_are_chosen_on_the_other_folds(tmp_path, 
     scores = np.stack(
         [np.where((folds == 0)[:, None], 1 - right, right), np.where((folds == 0)[:, None], right, 1 - right)]
     )
-    chosen = field_baselines._CrossValidation(get_baseline("linear"), data, 0)._chosen(scores, folds)
+    chosen = field_baselines._best_on_other_folds(scores, folds, data.truth)
     np.testing.assert_array_equal(chosen, scores[0])
 
 
@@ -112,11 +113,28 @@ def test_which_baselines_are_compared(tmp_path, monkeypatch):
     assert suitable(tmp_path) == ["linear", "neighbors", "extra-trees"]
     assert suitable(tmp_path, which="all") == ["linear", "neighbors", "extra-trees", "boosting"]
     assert suitable(tmp_path, which="none") == []
-    with pytest.raises(UsageError, match="baselines"):
-        suitable(tmp_path, which="fast")
+    assert suitable(tmp_path, which="extra-trees, linear, hog") == ["extra-trees", "linear"]
+    with pytest.raises(UsageError, match="Unknown baseline 'fast'"):
+        suitable(tmp_path, which="linear,fast")
     monkeypatch.setattr("modgap.baselines.baseline.MEASURED_SAMPLES", 20)
-    assert suitable(tmp_path, 1) == ["linear"], "as if each sample took a hundred times as long"
+    assert suitable(tmp_path, 1) == [], "as if each sample took a hundred times as long"
     assert suitable(tmp_path, 10_000) == ["linear", "neighbors", "extra-trees"], "a fifth of what many sources take"
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_fields_have_no_baselines_whose_training_is_another(caplog):
+    opened = open_target("darcy-16")
+    with caplog.at_level("INFO", "modgap"):
+        assert chosen_baselines("all", opened, SAMPLES, 2) == []
+    assert "a ranking averages the fields" in caplog.text
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_missing_library_is_no_fault_of_a_sample(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage.feature", None)
+    target = open_target(str(target_file(tmp_path, "classification", samples=60)))
+    with pytest.raises(UsageError, match=r"^Histograms of gradients need scikit-image"):
+        baseline_errors_after_pilot("hog", target, 3)
 
 
 @pytest.mark.usefixtures("own_cache")

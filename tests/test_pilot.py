@@ -365,10 +365,10 @@ def test_a_baseline_decides_whether_a_transfer_helps(baseline, help_):
     assert verdict.help == help_
     text = help_statement(verdict).sentence
     if help_ == v.LIKELY:
-        assert text.endswith("with random weights, and than the baseline linear.")
+        assert text.endswith("vit-1 is significantly better than the baseline linear.")
     else:
-        comparison = "significantly worse" if baseline < 0.1 else "not shown to be better"
-        assert f"vit-1 is {comparison} than the baseline linear." in text
+        comparison = "significantly worse than" if baseline < 0.1 else "not shown to be better than"
+        assert f"vit-1 is {comparison} the baseline linear." in text
         assert "the baseline linear" in headline(verdict)
         (sentence,) = [one for one in judgment_answer(verdict).sentences if one.startswith("Baseline of the field")]
         assert "(p " in sentence

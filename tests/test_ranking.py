@@ -623,7 +623,7 @@ def test_a_source_that_fails_has_a_row_with_the_reason(ranking):
 
 def test_baselines_have_an_error_beside_the_linear_probes_alone(ranking):
     index = next(index for index, row in enumerate(ranking.rows) if row.kind == BASELINE)
-    assert ranking.tables["leep"].reasons[index] == "A baseline has a cross-validated error alone."
+    assert ranking.tables["leep"].reasons[index] == "A baseline has only a cross-validated error."
     assert not ranking.tables["linear-probe"].reasons[index]
     assert 0 <= ranking.tables["linear-probe"].standings.values[index] <= 1
 

@@ -109,7 +109,8 @@ ROWS = [
     ((v.NONE, v.NOT_TESTED, v.NOTHING), "No source has a value; the reasons are below."),
     (
         (v.TIE, v.NO, v.BOTH, CONTROL_BETTER),
-        "After a short fine-tuning, the baseline hog is better than every source. Train it first.",
+        "After a short fine-tuning, the baseline hog has a lower error than every source that was fine-tuned. Train it "
+        "first.",
     ),
     ((v.SINGLE, v.NO, v.BOTH), "Do not transfer from this source; train from scratch."),
     ((v.TIE, v.NO, v.BOTH), "Do not transfer from these sources; train from scratch."),
@@ -121,7 +122,7 @@ ROWS = [
     ((v.CLEAR, v.LIKELY, v.WITH_SCORE), "After a short fine-tuning, start with swin, and compare the next ones."),
     (
         (v.CLEAR, v.DOUBTFUL, v.WITHOUT_CONTROL, CONTROL_SIMILAR),
-        "If you transfer, use swin. First check that it beats the baseline hog.",
+        "If you transfer, use swin. First check that it beats the baseline hog and a model trained from scratch.",
     ),
     ((v.CLEAR, v.DOUBTFUL, v.NOTHING), USE_IF_YOU_TRANSFER),
     ((v.TIE, v.LIKELY, v.NOTHING), "By LEEP, swin and vit are tied: fine-tune both and compare."),

@@ -132,7 +132,7 @@ def features(
     """Compute features and logits of a source on a target's samples, or take them from the cache.
 
     Args:
-        source: Name of the source, as for `modgap.open_source`, or `raw` for the samples' own values.
+        source: Name of the source, as for `modgap.open_source`.
         target: Name or path of the target, or a pair (x, y) of arrays, as for `modgap.open_target`.
         split: `train`, `val` or `test`; None for all samples.
         limit: Largest number of samples, drawn in proportion to the classes; None for all.

@@ -79,7 +79,7 @@ def rank(
         head: `auto`, `own`, `none` or `probe:SURROGATE`.
         controls: True to score a random-weights control of each source too.
         baselines: Models of the target's field to compare with the sources by cross-validation: `quick` for those that
-            take little time, `all` for all that suit the target, or `none`.
+            take little time, `all` for all that suit the target, `none`, or names with commas between them.
         backend: Where the jobs run: `loky` (processes on this machine), `serial`, `dask`, `slurm`, `pbs`, `lsf`, or
             `cached` to compute nothing.
         jobs: Number of processes on this machine; None for one for each core.

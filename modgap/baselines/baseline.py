@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from modgap.baselines.parts import Part
-from modgap.errors import InputError
+from modgap.errors import InputError, UsageError
 from modgap.models import Output
 from modgap.probes.folds import stratified_folds
 from modgap.probes.single_thread import single_thread
@@ -207,7 +207,7 @@ class Baseline:
 def quick_baselines(
     baselines: Sequence[Baseline], form: SampleForm, n_samples: int, seconds: float, repeats: int = 1
 ) -> list[Baseline]:
-    """Return the quickest of some baselines that take so many seconds together on one core, at least one.
+    """Return the quickest of some baselines that take so many seconds together on one core.
 
     The time is expected from the measured one of each baseline, so that every machine chooses the same.
 
@@ -216,7 +216,7 @@ def quick_baselines(
         form: Form of the samples.
         n_samples: Number of samples.
         seconds: Seconds that they may take.
-        repeats: Number of cross-validations. The features are chosen by the first.
+        repeats: Number of cross-validations.
 
     Returns:
         The chosen ones that are marked as quick, in their order.
@@ -225,7 +225,7 @@ def quick_baselines(
     chosen: set[str] = set()
     for name in sorted(expected, key=lambda name: expected[name]):
         seconds -= expected[name]
-        if seconds >= 0 or not chosen:
+        if seconds >= 0:
             chosen.add(name)
     return [one for one in baselines if one.name in chosen]
 
@@ -234,9 +234,8 @@ def _expected_seconds(baseline: Baseline, form: SampleForm, n_samples: int, repe
     measured = UNKNOWN_SECONDS if baseline.seconds is None else baseline.seconds
     size = MEASURED_SIZES.get(form.spec.kind)
     larger = max(1.0, float(np.prod(form.shape)) / size) if size else 1.0
-    # The measured time is that of six fits for each alternative of the features.
-    n_fits = (5 * len(baseline.features) + 5 * (repeats - 1)) / (6 * len(baseline.features))
-    return float(measured * larger * n_fits * (n_samples / MEASURED_SAMPLES) ** TIME_EXPONENT)
+    # The measured time is that of the fits to five folds and to all samples.
+    return float(measured * larger * repeats * 5 / 6 * (n_samples / MEASURED_SAMPLES) ** TIME_EXPONENT)
 
 
 @dataclass(frozen=True)
@@ -323,9 +322,12 @@ def compute_values(
 
     Raises:
         InputError: When a sample has another form than those of the training.
+        UsageError: When a library is missing.
     """
     try:
         return compute(samples, form)
+    except UsageError:
+        raise
     except InputError:
         for number in range(len(samples)):
             try:

@@ -11,7 +11,7 @@ from modgap.baselines.baseline import Baseline, Features, SampleForm, all_sample
 from modgap.baselines.parts import Affine
 from modgap.baselines.predictors import LINEAR
 from modgap.baselines.residual_network import NETWORK, ResidualNetwork
-from modgap.errors import InputError
+from modgap.errors import InputError, UsageError
 from modgap.targets import Samples
 
 __all__ = ["BASELINES"]
@@ -72,7 +72,7 @@ def _hog(image: np.ndarray, form: SampleForm) -> np.ndarray:
     try:
         from skimage.feature import hog
     except ImportError as error:
-        raise InputError(
+        raise UsageError(
             "Histograms of gradients need scikit-image. Install it with: pip install 'modgap[baselines]'"
         ) from error
     gray = resized(image.mean(axis=0, keepdims=True)[None], (HOG_SIZE, HOG_SIZE))[0, 0]

@@ -8,7 +8,7 @@ import numpy as np
 from modgap.baselines.baseline import Baseline, Features, SampleForm, all_samples, is_field
 from modgap.baselines.parts import Affine, Constant, Neighbors, Part, Trees
 from modgap.baselines.predictors import BOOSTING, EXTRA_TREES, LINEAR, NEAREST, RIDGE
-from modgap.errors import InputError
+from modgap.errors import InputError, UsageError
 from modgap.inputs.representations import stretch
 from modgap.models import Output
 from modgap.targets.sample_transforms import standardize_over
@@ -154,7 +154,7 @@ def _rocket() -> Any:
     try:
         from aeon.transformations.collection.convolution_based import MiniRocket as AeonMiniRocket
     except ImportError as error:
-        raise InputError("MiniRocket needs aeon. Install it with: pip install 'modgap[baselines]'") from error
+        raise UsageError("MiniRocket needs aeon. Install it with: pip install 'modgap[baselines]'") from error
     return AeonMiniRocket(KERNELS)
 
 

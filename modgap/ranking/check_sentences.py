@@ -5,7 +5,7 @@ from typing import Any
 
 from modgap.answers.formatting import format_p_value, format_value
 from modgap.errors import count, format_duration, visible_name
-from modgap.ranking.checks import CONTROL_SIMILAR, CONTROL_UNKNOWN, FEW_SAMPLES, Check
+from modgap.ranking.checks import CONTROL_AS_GOOD, CONTROL_SIMILAR, CONTROL_UNKNOWN, FEW_SAMPLES, Check
 from modgap.ranking.scores import PILOT
 
 __all__ = [
@@ -152,7 +152,9 @@ def _baseline(values: Values) -> str:
     else:
         source = f"in cross-validation; the linear probe of {shown['best_source']} has"
     start = f"The baseline {shown['baseline']}, without any pretrained model, has an error of {shown['value']}"
-    return f"{start} {source} {shown['best_value']}{_p_text(values)}.{smallest_difference(values)}"
+    unknown = " Without intervals it is not known whether the difference is significant."
+    end = unknown if values["result"] in (CONTROL_AS_GOOD, CONTROL_UNKNOWN) else smallest_difference(values)
+    return f"{start} {source} {shown['best_value']}{_p_text(values)}.{end}"
 
 
 def _control_by_other_scores(values: Values) -> str:

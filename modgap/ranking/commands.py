@@ -29,6 +29,7 @@ RESAMPLES = 50
 """Subsamples that are suggested if a ranking has no intervals; the default of `modgap rank`."""
 PILOT_SOURCES = 3
 """Sources that are fine-tuned shortly in the command that a ranking suggests."""
+DEFAULT_BASELINES = "quick"
 CONTROLS = 3
 """Random-weights controls in the command that is suggested for a source of texts."""
 
@@ -54,8 +55,8 @@ def next_commands(
     n_sources = sum(row.kind == SOURCE and not row.reason for row in ranking.rows)
     baseline = checks.get("baseline")
     if baseline and baseline.result == CONTROL_BETTER:
-        yield _baseline_command(baseline, data)
-        yield from _probe_commands(ranking, str(baseline.values["best_source"]), data)
+        yield _baseline_command(ranking, baseline, data)
+        yield _train_command(ranking, "finetune", first, data, "runs/finetune")
     elif choice == UNKNOWN and without_intervals and can_repeat:
         yield _rank_command(ranking, data, "--resamples", RESAMPLES)
     elif target.kind == "text":
@@ -70,17 +71,10 @@ def next_commands(
         yield from _train_commands(ranking, choice, help_, [first, *tied], data, checks)
 
 
-def _baseline_command(check: Check, data: tuple[str, ...]) -> tuple[str, ...]:
+def _baseline_command(ranking: Ranking, check: Check, data: tuple[str, ...]) -> tuple[str, ...]:
     """Return the command that fits a baseline."""
     method = f"{BASELINE_PREFIX}{check.values['baseline']}"
-    return ("modgap", "train", "--method", method, *data, "--out", "runs/baseline")
-
-
-def _probe_commands(ranking: Ranking, source: str, data: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield the command that fits the linear probe of a source, unless its name cannot be shown unchanged."""
-    if _is_plain(source):
-        options = (*_source_options(ranking, source), *data)
-        yield ("modgap", "train", "--method", PROBE, *options, "--out", "runs/linear-probe")
+    return ("modgap", "train", "--method", method, *data, *_limit_option(ranking), "--out", "runs/baseline")
 
 
 def _train_commands(
@@ -100,7 +94,7 @@ def _train_commands(
     control, baseline = checks.get("control"), checks.get("baseline")
     may_be_as_good = baseline is not None and baseline.result != CONTROL_WORSE
     if baseline and may_be_as_good:
-        yield _baseline_command(baseline, data)
+        yield _baseline_command(ranking, baseline, data)
     beats_control = control is not None and control.result == CONTROL_WORSE
     if (help_ != LIKELY or choice in (UNKNOWN, SINGLE)) and not (may_be_as_good and beats_control):
         yield _train_command(ranking, "scratch", names[0], data, "runs/scratch")
@@ -139,6 +133,7 @@ def _rank_command(ranking: Ranking, data: tuple[str, ...], option: str, value: i
         "--per-class": request.errors.per_class,
         "--seed": samples.seed or None,
         "--resamples": None if request.resamples == RESAMPLES else request.resamples,
+        "--baselines": None if request.baselines == DEFAULT_BASELINES else request.baselines,
     }
     options.pop(option, None)
     return ("modgap", "rank", *data, "--sources", sources, *_options({**options, option: value}))
@@ -160,12 +155,15 @@ def _head_of(ranking: Ranking, source: str) -> str:
 
 def _train_command(ranking: Ranking, method: str, source: str, data: tuple[str, ...], folder: str) -> tuple[str, ...]:
     """Return the command that trains a source with the settings that its short fine-tuning chose."""
-    samples = ranking.request.samples
-    # The limit of samples, if the user passed another than the ranking's default.
-    limit = samples.limit if samples.limit and samples.limit != DEFAULT_SAMPLES.limit else None
     chosen = (part for setting in _chosen_settings(ranking, method, source) for part in ("--set", setting))
-    options = (*_source_options(ranking, source), *data, *_options({"--limit": limit}), *chosen)
+    options = (*_source_options(ranking, source), *data, *_limit_option(ranking), *chosen)
     return ("modgap", "train", "--method", method, *options, "--out", folder)
+
+
+def _limit_option(ranking: Ranking) -> tuple[str, ...]:
+    """Return the option of the limit of samples, if the user passed another than the ranking's default."""
+    limit = ranking.request.samples.limit
+    return _options({"--limit": limit if limit and limit != DEFAULT_SAMPLES.limit else None})
 
 
 def _source_options(ranking: Ranking, source: str) -> tuple[str, ...]:

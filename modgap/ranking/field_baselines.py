@@ -1,8 +1,10 @@
 """Baselines of the target's field beside the sources: their errors on the same folds as the sources' linear probes."""
 
+import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from modgap.targets.samples import SelectedSamples, pool_targets
 
 if TYPE_CHECKING:
     from modgap.baselines.baseline import Baseline, SampleForm, Truth
+    from modgap.models import Output
     from modgap.transfer.pilot import PilotErrors
 
 __all__ = [
@@ -43,6 +46,8 @@ KIND = "baselines"
 """Kind of the cache entries of baselines."""
 VERSION = 1
 """Version of the cross-validation. It must be raised when the numbers change."""
+LIBRARIES = ("aeon", "scikit-image", "scikit-learn", "torch")
+"""Packages that the numbers of baselines depend on."""
 SHARE_OF_RANKING = 0.2
 SECONDS_PER_SAMPLE = 0.05
 """Quick baselines take at most ten seconds, or a fifth of what the passes of the sources take at so many seconds for a
@@ -55,19 +60,25 @@ def chosen_baselines(which: str, target: Target, samples: SampleRequest, n_sourc
     """Return the names of the baselines that a ranking compares with its sources.
 
     Args:
-        which: `quick` for those that take little time, the quickest first; `all` for all that suit the target; `none`.
+        which: `quick` for those that take little time; `all` for all that suit the target; `none`; or names with commas
+            between them.
         target: The target.
         samples: Samples of the ranking.
         n_sources: Number of sources and controls of the ranking.
 
+    Returns:
+        The names, in the order of all baselines. None for fields, whose values a ranking averages over points.
+
     Raises:
-        UsageError: If `which` is another word.
+        UsageError: If there is no such baseline.
     """
-    if which not in CHOICES:
-        raise unknown_name("baselines", which, CHOICES)
+    known = baseline_names()
+    named = known if which in CHOICES else [name.strip() for name in which.split(",")]
+    if wrong := next((name for name in named if name not in known), None):
+        raise unknown_name("baseline", wrong, [*CHOICES, *known])
     if which == NONE:
         return []
-    from modgap.baselines.baseline import QUICK_SECONDS, quick_baselines
+    from modgap.baselines.baseline import QUICK_SECONDS, is_field, quick_baselines
     from modgap.transfer.fitted_run import is_table
 
     try:
@@ -75,12 +86,15 @@ def chosen_baselines(which: str, target: Target, samples: SampleRequest, n_sourc
     except InputError:
         # The pass of each source tells the reason.
         return []
+    if is_field(data.form, data.output):
+        log.info("No baselines are compared, because a ranking averages the fields that are to be predicted.")
+        return []
     suitable = [
         baseline
-        for baseline in map(get_baseline, baseline_names())
-        if baseline.suits(data.form, is_table=is_table(target.manifest), output=data.truth.output)
+        for baseline in map(get_baseline, named)
+        if baseline.suits(data.form, is_table=is_table(target.manifest), output=data.output)
     ]
-    if which == ALL:
+    if which != QUICK:
         return [baseline.name for baseline in suitable]
     allowed = max(QUICK_SECONDS, SHARE_OF_RANKING * SECONDS_PER_SAMPLE * len(data.rows) * n_sources)
     chosen = quick_baselines(suitable, data.form, len(data.rows), allowed, REPEATS)
@@ -100,7 +114,6 @@ class _Data:
         samples: The samples.
         rows: Their numbers in the target.
         form: Their form.
-        truth: Their truth. Values are standardized.
         scale: Mean and standard deviation of the values; 0 and 1 for classes.
     """
 
@@ -108,6 +121,7 @@ class _Data:
     samples: SelectedSamples
     rows: np.ndarray
     form: "SampleForm"
+    output: "Output"
     truth: "Truth"
     scale: tuple[np.ndarray, np.ndarray]
 
@@ -120,7 +134,7 @@ def _read(target: Target, samples: SampleRequest) -> _Data:
     """
     from modgap.baselines.baseline import SampleForm, Truth
     from modgap.models import Output
-    from modgap.transfer.training_data import sample_shape
+    from modgap.transfer.training_data import sample_shape, table_output
 
     table, rows, labels, groups = select_samples(target, LogitsRequest(samples, head="none"))
     values = None if table.targets is None else pool_targets(table.select(rows).targets)  # type: ignore[arg-type]
@@ -133,7 +147,9 @@ def _read(target: Target, samples: SampleRequest) -> _Data:
         scale = values.mean(axis=0), np.where(sd > 0, sd, 1)
         y, output = (values - scale[0]) / scale[1], Output("regression", (values.shape[1],))
     truth = Truth(output, y, groups=groups)
-    return _Data(outputs, SelectedSamples(table.samples, rows), rows, form, truth, scale)
+    # The labels of values are clusters.
+    predicted = table_output(table if values is None else replace(table, labels=None))
+    return _Data(outputs, SelectedSamples(table.samples, rows), rows, form, predicted, truth, scale)
 
 
 @dataclass(frozen=True)
@@ -168,7 +184,8 @@ class BaselineJob:
 
     def _identity(self) -> dict[str, Any]:
         named = {name: value for name, value in asdict(self).items() if name not in ("samples", "target")}
-        versions = {"version": VERSION, "algorithms": algorithm_versions("reading")}
+        libraries = {name: metadata.version(name) for name in LIBRARIES if _is_installed(name)}
+        versions = {"version": VERSION, "algorithms": algorithm_versions("reading"), "libraries": libraries}
         return {**named, **versions, "origin": baseline_origin(self.baseline)}
 
     def load_cached(self) -> ScoredErrors | np.ndarray | None:
@@ -186,11 +203,11 @@ class BaselineJob:
         fix_threads()
         data = _read(self.target.open(), self.samples)
         outputs = data.outputs
-        predictions = _CrossValidation(get_baseline(self.baseline), data, self.seed)
+        predict = functools.partial(_predict_folds, get_baseline(self.baseline), data, self.seed)
         if outputs.task == CLASSIFICATION:
-            errors = repeated_errors(outputs, self.options.weight, self.seed, predictions.predict)
+            errors = repeated_errors(outputs, self.options.weight, self.seed, predict)
             return ScoredErrors(errors, outputs.n_classes, self.options.per_class)
-        (predicted,) = predictions.predict([assign_folds(outputs, self.seed)])
+        (predicted,) = predict([assign_folds(outputs, self.seed)])
         return np.array([prediction_error(outputs, predicted)])
 
     def _encode(self, result: ScoredErrors | np.ndarray) -> CacheEntry:
@@ -204,6 +221,14 @@ class BaselineJob:
             return np.array(entry.arrays["value"])
         errors = decode_errors(entry.arrays, self.seed)
         return ScoredErrors(errors, int(entry.arrays["n_classes"][0]), self.options.per_class)
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def baseline_jobs(
@@ -224,48 +249,43 @@ def baseline_jobs(
     return [BaselineJob(name, key, samples.seed, weights, selection, target) for name in names]
 
 
-@dataclass
-class _CrossValidation:
-    """Predictions of a baseline for folds that it was not fitted to.
+def _predict_folds(baseline: "Baseline", data: _Data, seed: int, assignments: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Return the predictions (n, M) of each cross-validation, in the unit of the target.
 
-    Features and setting of the predictions of a fold are those with the lowest error on the other folds. After the
-    first cross-validation the features are those with the lowest error of all, which saves the time of the others.
+    Args:
+        baseline: The baseline.
+        data: The samples.
+        seed: Seed of the fits.
+        assignments: Fold of each sample, (n,), in each cross-validation.
     """
+    from modgap.baselines.baseline import cross_validate, distinct_values
+    from modgap.probes.single_thread import single_thread
 
-    baseline: "Baseline"
-    data: _Data
-    seed: int
+    values = distinct_values(baseline, data.samples, data.form)
+    mean, sd = data.scale
+    predictions = []
+    for folds in assignments:
+        with single_thread():
+            scores, _ = cross_validate(baseline, values, data.form, data.truth, folds, seed)
+        predictions.append(_best_on_other_folds(scores, folds, data.truth) * sd + mean)
+    return predictions
 
-    def predict(self, assignments: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Return the predictions (n, M) of each cross-validation, in the unit of the target.
 
-        Args:
-            assignments: Fold of each sample, (n,), in each cross-validation.
-        """
-        from modgap.baselines.baseline import cross_validate, distinct_values
-        from modgap.probes.single_thread import single_thread
+def _best_on_other_folds(scores: np.ndarray, folds: np.ndarray, truth: "Truth") -> np.ndarray:
+    """Return for each fold the predictions of the alternative that has the lowest error on the other folds, (n, M).
 
-        baseline, data = self.baseline, self.data
-        values = distinct_values(baseline, data.samples, data.form)
-        predictions = []
-        mean, sd = data.scale
-        for folds in assignments:
-            with single_thread():
-                scores, alternatives = cross_validate(baseline, values, data.form, data.truth, folds, self.seed)
-            predictions.append(self._chosen(scores, folds) * sd + mean)
-            best, _ = alternatives[int(np.argmin([data.truth.error(one) for one in scores]))]
-            baseline, values = replace(baseline, features=(baseline.features[best],)), [values[best]]
-        return predictions
-
-    def _chosen(self, scores: np.ndarray, folds: np.ndarray) -> np.ndarray:
-        """Return the predictions (n, M) of the alternative (A, n, M) that is the best on the other folds."""
-        chosen = np.empty(scores.shape[1:])
-        for fold in np.unique(folds):
-            others = folds != fold
-            truth = self.data.truth.rows(others)
-            best = int(np.argmin([truth.error(one[others]) for one in scores]))
-            chosen[~others] = scores[best, ~others]
-        return chosen
+    Args:
+        scores: Predictions of each alternative, (A, n, M).
+        folds: Fold of each sample, (n,).
+        truth: Truth of the samples.
+    """
+    chosen = np.empty(scores.shape[1:])
+    for fold in np.unique(folds):
+        others = folds != fold
+        true_others = truth.rows(others)
+        best = int(np.argmin([true_others.error(one[others]) for one in scores]))
+        chosen[~others] = scores[best, ~others]
+    return chosen
 
 
 def baseline_errors_after_pilot(name: str, target: Target, seed: int, *, weight: str | None = None) -> "PilotErrors":

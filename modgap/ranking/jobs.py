@@ -50,7 +50,7 @@ ERRORS_KIND = "sample_errors"
 """Kind of the cache entries of errors by sample."""
 BLOCK = 25
 """Subsamples in each job."""
-WITHOUT_SCORES = "A baseline has a cross-validated error alone."
+WITHOUT_SCORES = "A baseline has only a cross-validated error."
 
 Result = TypeVar("Result")
 

@@ -52,6 +52,7 @@ log = logging.getLogger("modgap")
 
 MIN_PERMUTATIONS = 99
 PERMUTATIONS_PER_SOURCE = 20
+LEFT_OUT = "%s is left out: %s"
 
 
 def rank(
@@ -173,8 +174,8 @@ def _fit_baselines(plan: RankPlan) -> tuple[dict[BaselineJob, ScoredErrors | np.
     results, counts = run_stage("baselines", plan.baselines, plan.backend, plan.monitor)
     for job in plan.baselines:
         result = results[job]
-        if isinstance(result, Failure) and result != NOT_CACHED:
-            log.warning("%s is left out: %s", job.name, result.reason)
+        if isinstance(result, Failure):
+            log.log(logging.INFO if result == NOT_CACHED else logging.WARNING, LEFT_OUT, job.name, result.reason)
     return {job: results[job] for job in plan.baselines if not isinstance(results[job], Failure)}, counts
 
 

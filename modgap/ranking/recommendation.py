@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 WHICH = "Which source is best?"
-HELPS = "Does pretraining help?"
+HELPS = "Does a transfer help?"
 CHOICE_LABELS = {
     CLEAR: ("Clear", PASS),
     TIE: ("Tied", WARN),
@@ -194,7 +194,7 @@ class Rule(NamedTuple):
 
 HEADLINES = (
     Rule("No source has a value; the reasons are below.", NONE),
-    Rule("{judged}, {baseline} is better than every source. Train it first.", baseline=(CONTROL_BETTER,)),
+    Rule("{judged}, {baseline} has a lower error than {beaten}. Train it first.", baseline=(CONTROL_BETTER,)),
     Rule("Do not transfer from this source; train from scratch.", SINGLE, NO, (BOTH,)),
     Rule("Do not transfer from these sources; train from scratch.", "", NO, (BOTH,)),
     Rule("By {score}, random weights are better than {first}: compare it with a model trained from scratch.", help=NO),
@@ -295,7 +295,8 @@ def judgment_answer(judgment: Judgment, target: str | None = None) -> Answer:
         checks=tuple(
             Verdict(CHECK_TITLES[check.id], "", check.status, check_sentence(check))
             for check in judgment.checks
-            if check.id != "other-sources" or check.status == PASS
+            # Records of earlier versions have checks that are no longer made.
+            if check.id in CHECK_TITLES and (check.id != "other-sources" or check.status == PASS)
         ),
         next_step=next_step(judgment),
         commands=tuple(shlex.join(command) for command in judgment.commands),
@@ -313,6 +314,7 @@ def headline(judgment: Judgment, shown_name: Callable[[str], str] = visible_name
     score = score_label(judgment.by)
     is_alone = not judgment.check("failed-sources")
     check = judgment.check("baseline")
+    is_tuned = check is not None and check.is_fine_tuned
     baseline = f"the baseline {visible_name(check.values['baseline'])}" if check else ""
     return rule.headline.format(
         score=score,
@@ -321,11 +323,21 @@ def headline(judgment: Judgment, shown_name: Callable[[str], str] = visible_name
         all=join_names([judgment.first or "", *judgment.tied], shown_name),
         them="both" if len(judgment.tied) == 1 else "them",
         agreement=_agreement(judgment.check("other-scores")),
-        judged="After a short fine-tuning" if check and check.is_fine_tuned else "In cross-validation",
+        judged="After a short fine-tuning" if is_tuned else "In cross-validation",
+        beaten="every source that was fine-tuned" if is_tuned else "the linear probe of every source",
         baseline=baseline,
-        rival="a model trained from scratch" if judgment.beside_baseline in ("", CONTROL_WORSE) else baseline,
+        rival=_rival(judgment, baseline),
         only=_only(judgment, "the only source" if is_alone else "the only source with a value"),
     )
+
+
+def _rival(judgment: Judgment, baseline: str) -> str:
+    """Return what the first source has to be compared with: the baseline, training from scratch, or both."""
+    scratch = "a model trained from scratch"
+    control = judgment.check("control")
+    if judgment.beside_baseline in ("", CONTROL_WORSE):
+        return scratch
+    return baseline if control and control.result == CONTROL_WORSE else f"{baseline} and {scratch}"
 
 
 def _only(judgment: Judgment, by_score: str) -> str:
@@ -369,13 +381,17 @@ def _choice_text(judgment: Judgment, check: Check) -> str:
     return check_sentence(check)
 
 
+NO_BETTER = "By {score}, {first} is not shown to be better than the same architecture with random weights."
 HELP_SENTENCES = {
-    LIKELY: "By {score}, {first} is significantly better than the same architecture with random weights{baseline}.",
-    UNKNOWN: "{first} is better than the same architecture with random weights, but without intervals it is not known "
-    "whether the difference is significant.",
+    CONTROL_WORSE: "By {score}, {first} is significantly better than the same architecture with random weights.",
+    CONTROL_BETTER: "The same architecture as {first} with random weights is significantly better by {score}.",
+    CONTROL_SIMILAR: NO_BETTER,
+    CONTROL_AS_GOOD: NO_BETTER,
+    CONTROL_UNKNOWN: "{first} is better than the same architecture with random weights, but without intervals it is "
+    "not known whether the difference is significant.",
     NOT_TESTED: "By {score}, {first} was not compared with the same architecture with random weights.",
-    NO: "The same architecture as {first} with random weights is significantly better by {score}.",
 }
+"""Sentence of each result of the control."""
 
 
 def help_statement(judgment: Judgment) -> Verdict:
@@ -384,30 +400,13 @@ def help_statement(judgment: Judgment) -> Verdict:
     label, status = (FINE_TUNED_LABELS if by_errors else HELP_LABELS)[judgment.help]
     if judgment.first is None:
         return Verdict(HELPS, label, status, "There is nothing to compare.")
-    control, baseline = judgment.check("control"), judgment.check("baseline")
     if judgment.help == DOUBTFUL:
         return Verdict(HELPS, label, status, " ".join(_doubts(judgment, by_errors)))
-    sentences = []
-    if baseline and baseline.status == FAIL:
-        sentences.append(_beside_baseline(baseline))
-    if judgment.help != NO or (control and control.result == CONTROL_BETTER):
-        sentence = HELP_SENTENCES[judgment.help].format(
-            first=visible_name(judgment.first),
-            score=score_label(control.values["score"] if control else judgment.by),
-            baseline=_better_than_baseline(baseline),
-        )
-        sentences.insert(0, sentence)
-    return Verdict(HELPS, label, status, " ".join(sentences))
-
-
-def _better_than_baseline(check: Check | None) -> str:
-    """Return the end of a sentence that says that the best source beats the best baseline; empty if it does not."""
-    if check is None or check.result != CONTROL_WORSE:
-        return ""
-    if check.is_fine_tuned:
-        return ", and than the baseline {baseline}".format(**texts_of(check.values))
-    end = ", and in cross-validation the linear probe of {best_source} is than the baseline {baseline}"
-    return end.format(**texts_of(check.values))
+    control, baseline = judgment.check("control"), judgment.check("baseline")
+    sentence = HELP_SENTENCES[control.result if control else NOT_TESTED].format(
+        first=visible_name(judgment.first), score=score_label(control.values["score"] if control else judgment.by)
+    )
+    return Verdict(HELPS, label, status, " ".join([sentence, *([_beside_baseline(baseline)] if baseline else [])]))
 
 
 def _doubts(judgment: Judgment, by_errors: bool) -> Iterator[str]:
@@ -431,14 +430,24 @@ def _doubts(judgment: Judgment, by_errors: bool) -> Iterator[str]:
         yield "By most other scores, pretraining makes no significant difference."
 
 
+BESIDE_BASELINE = {
+    CONTROL_WORSE: "significantly better than",
+    CONTROL_BETTER: "significantly worse than",
+    CONTROL_SIMILAR: "not shown to be better than",
+    CONTROL_AS_GOOD: "no better than",
+    CONTROL_UNKNOWN: "better than",
+}
+"""How the best source compares with the best baseline, by the result of the baseline."""
+
+
 def _beside_baseline(check: Check) -> str:
-    """Return how the best source compares with a baseline that it is not shown to beat."""
-    comparison = "significantly worse" if check.result == CONTROL_BETTER else "not shown to be better"
+    """Return how the best source compares with the best baseline."""
     judged = "After a short fine-tuning {best_source}"
     if not check.is_fine_tuned:
         judged = "In cross-validation the linear probe of {best_source}, the best one,"
-    start = f"{judged} is {comparison} than the baseline {{baseline}}.".format(**texts_of(check.values))
-    return f"{start}{smallest_difference(check.values)}"
+    end = ", but without intervals it is not known whether significantly" if check.result == CONTROL_UNKNOWN else ""
+    start = f"{judged} is {BESIDE_BASELINE[check.result]} the baseline {{baseline}}{end}."
+    return f"{start.format(**texts_of(check.values))}{smallest_difference(check.values)}"
 
 
 NEXT_STEPS = {

@@ -126,7 +126,7 @@ class RankRequest:
             the source's own modality if the source has none.
         controls: True to score a random-weights control of each source too.
         baselines: Models of the target's field to compare with the sources: `quick` for those that take little time,
-            `all` for all that suit the target, or `none`.
+            `all` for all that suit the target, `none`, or names with commas between them.
         report_details: True to compute the discrepancy with its null distribution, the map of classes and the t-SNE map
             that the HTML report shows for each source.
         layers: Numbers of the layers of each source to score too, from 1; empty for all, None for the last alone.

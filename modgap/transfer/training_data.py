@@ -27,6 +27,7 @@ __all__ = [
     "read_target_data",
     "sample_shape",
     "stack_pieces",
+    "table_output",
 ]
 
 
@@ -307,7 +308,7 @@ def read_target_data(
                 f"The target {target.name} has no {name} samples. If its data has splits, mark samples of each kind in "
                 "them, or remove all, and they are drawn. Otherwise check the fractions in its manifest."
             )
-    output = _output(table)
+    output = table_output(table)
     if output.task == "classification":
         _check_classes(table, train, target.name)
     spec = target.manifest.input
@@ -416,7 +417,8 @@ def _resized_shape(
     return (piece[0], *size) if large or differs else None
 
 
-def _output(table: Table) -> Output:
+def table_output(table: Table) -> Output:
+    """Return the output of a model of a target: its task, and the shape of what is predicted for a sample."""
     if table.labels is not None:
         shape = (_number_of_classes(table),)
         return Output("multi-label", shape) if np.ndim(table.labels) == 2 else Output("classification", shape)

@@ -61,7 +61,8 @@ def _earlier_answer(record: Mapping[str, Any]) -> Answer:
 
 
 def _row_name(row: Mapping[str, Any]) -> str:
-    return visible_name(row["source"])
+    # Records of earlier versions have a row of raw values.
+    return "raw values (no model)" if row["kind"] == "raw values" else visible_name(row["source"])
 
 
 def _empty_table(name: str) -> dict[str, Any]:

@@ -199,7 +199,7 @@ def _checks(matrix: Matrix) -> Iterator[Check]:
 
 TITLE = "Which sources suit these targets?"
 WHICH = "Which source is best overall?"
-HELPS = "Does pretraining help?"
+HELPS = "Does a transfer help?"
 CHOICE_LABELS = {
     CLEAR: ("Clear", PASS),
     TIE: ("First, with ties", WARN),
@@ -319,8 +319,8 @@ def help_statement(verdict: MatrixVerdict) -> Verdict:
     elif not likely:
         label, status = ("Not shown", FAIL if no else WARN)
     parts = [
-        (likely, "the first source is significantly better than its random-weights control, and no baseline of the "
-         "field is shown to be as good"),
+        (likely, "the first source is significantly better than its random-weights control, and where baselines of "
+         "the field were compared, the best linear probe than the best of them"),
         (doubtful, "it is doubtful: the control, a baseline or the largest class does as well"),
         (no, "the control or a baseline is significantly better"),
         (unknown, "it is not known, because there is no control or no interval"),

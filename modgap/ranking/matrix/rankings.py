@@ -1,5 +1,6 @@
 """Rankings of several targets: their rows as one list of jobs, and the matrix that the results make."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -25,6 +26,8 @@ from modgap.storage.json_records import plain_values
 from modgap.targets import TargetRequest, open_target
 
 __all__ = ["RowJob", "list_row_jobs", "parse_shard", "rank_share", "rank_targets", "run_row_jobs", "targets_of_names"]
+
+log = logging.getLogger("modgap")
 
 RowResults = Mapping[tuple[str, str], bool | Failure]
 """For each target and row, whether anything was computed, or why the row has no scores."""
@@ -171,10 +174,17 @@ def _rank_row_results(plan: RankPlan, results: RowResults, rankings: dict[str, R
     target = plan.target.name
     names = [row.name for row in plan.rows if isinstance(results[target, row.name], bool)]
     if any(row.name in names for row in plan.rows if row.kind == SOURCE):
-        request = replace(plan.request, controls=False, report_details=False)
+        # The baselines are those of the plan, of which fewer sources would allow fewer.
+        baselines = ",".join(job.baseline for job in plan.baselines) or "none"
+        request = replace(plan.request, controls=False, report_details=False, baselines=baselines)
         ranking = rank(plan.target, names, request, Backend("cached"))
+        request = replace(ranking.request, baselines=plan.request.baselines)
         # Its seconds are those of reading the cache, and would differ in each record.
-        rankings[target] = replace(ranking, seconds={})
+        rankings[target] = replace(ranking, seconds={}, request=request)
+        for job in plan.baselines:
+            failure = results.get((target, job.name))
+            if isinstance(failure, Failure) and failure != NOT_CACHED:
+                log.warning("%s is left out on %s: %s", job.name, target, failure.reason)
 
 
 def _matrix(

@@ -89,7 +89,7 @@ def score_names() -> list[str]:
 def default_scores() -> list[str]:
     """Return the names of the scores that are computed when none are named.
 
-    They are scores of each kind, and the two that compare features with raw values. No evidence supports this choice:
+    They are scores of each kind, with the error of a linear probe among them. No evidence supports this choice:
     no score is shown to be better than always naming the same good source (docs/evidence.md).
     """
     return [score.name for score in _scores().values() if score.default]
