@@ -201,7 +201,7 @@ def _baseline_note(run: "Run", request: "TrainRequest") -> Iterator[str]:
             f"that of the baseline {name}, which they did not choose, {error:.4g}{unit}."
         )
         if error < result["validation"]:
-            yield f"The baseline may be the better model: pass --method baseline:{name} with this target, and no source."
+            yield f"The baseline may be the better model: pass --method baseline:{name} and no source for it."
 
 
 def _published_results(target: str) -> str:
