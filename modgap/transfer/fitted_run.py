@@ -12,23 +12,37 @@ from torch import Tensor
 
 from modgap.baselines import baseline_names, get_baseline
 from modgap.baselines.baseline import Baseline, FittedBaseline, SampleForm, Truth, fit_baseline, restore_baseline
+from modgap.baselines.parts import Affine, Part
 from modgap.errors import InputError, Progress, UsageError, first_line
-from modgap.sources import source_infos
+from modgap.models import TargetModel
+from modgap.models.native_model import ProbePredictor
+from modgap.sources import Source, source_infos
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.json_records import plain_values
 from modgap.targets.samples import SelectedSamples
 from modgap.transfer.answer import run_answer
 from modgap.transfer.checkpoint import write_tensors
 from modgap.transfer.evaluation import evaluate_metric, write_sample_errors
-from modgap.transfer.linear_probe import ALL, LINEAR_PROBE, SideBySide, probes_of, restore_probe
+from modgap.transfer.linear_probe import ALL, LINEAR_PROBE, SideBySide, probe_of_source, probes_of, restore_probe
 from modgap.transfer.metrics import Metric, task_metric
+from modgap.transfer.native_inputs import NativeTransform
 from modgap.transfer.placement import current_processes
 from modgap.transfer.run_folder import WEIGHTS, Run, exclusive_run, prepare_run, write_record
 from modgap.transfer.train_request import TrainRequest, settings_record
 from modgap.transfer.trained_inputs import TrainedInputs, write_inputs
 from modgap.transfer.training_data import TargetData, classes_without_samples, read_target_data
 
-__all__ = ["is_baseline", "is_fitted", "is_table", "read_fitted", "sample_form", "suitable_baselines", "train_fitted"]
+__all__ = [
+    "fit_source_probe",
+    "is_baseline",
+    "is_fitted",
+    "is_table",
+    "read_fitted",
+    "sample_form",
+    "set_probe",
+    "suitable_baselines",
+    "train_fitted",
+]
 
 BASELINE = "baseline"
 """Name of the method, alone for the best baseline, or followed by a colon and the name of one."""
@@ -98,6 +112,30 @@ def _refuse_settings(request: TrainRequest) -> None:
         )
     if not is_baseline(request.method) and not request.source:
         raise UsageError("A linear probe needs a source. Pass `source`, such as efficientnet-lite0, or all.")
+
+
+def fit_source_probe(name: str, source: Source, data: TargetData, seed: int, device: str) -> FittedBaseline:
+    """Fit the linear probe of a source to the training samples of a target that enter it as its own input.
+
+    Args:
+        name: Name of the source.
+        source: The source, without its head.
+        data: The target, see `modgap.transfer.native_inputs.native_data`.
+        seed: Seed of the folds.
+        device: Device on which the source runs.
+    """
+    assert isinstance(data.transform, NativeTransform)
+    probe = probe_of_source(name, source, data.transform.embedding, device)
+    samples = SelectedSamples(data.table.samples, data.train)
+    return fit_baseline(probe, samples, sample_form(data), true_values(data, data.train), seed)
+
+
+def set_probe(model: TargetModel, part: Part) -> None:
+    """Set the predictor of a native model to the fitted part of a linear probe."""
+    assert isinstance(part, Affine)
+    assert isinstance(model.predictor, ProbePredictor)
+    arrays = (part.mean, part.scale, part.weights, part.intercepts)
+    model.predictor.set_probe(*(torch.from_numpy(np.asarray(array, np.float64)) for array in arrays))
 
 
 Candidates = Iterable[tuple[str, Baseline]]

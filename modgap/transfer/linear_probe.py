@@ -17,7 +17,16 @@ from modgap.sources import Source, control_name, open_source, source_infos
 from modgap.targets import Samples, Table
 from modgap.targets.manifest import InputSpec
 
-__all__ = ["ALL", "LINEAR_PROBE", "ProbedSource", "SideBySide", "open_probed_sources", "probes_of", "restore_probe"]
+__all__ = [
+    "ALL",
+    "LINEAR_PROBE",
+    "ProbedSource",
+    "SideBySide",
+    "open_probed_sources",
+    "probe_of_source",
+    "probes_of",
+    "restore_probe",
+]
 
 LINEAR_PROBE = "linear-probe"
 """Name of the method, and of its fitted model."""
@@ -130,6 +139,12 @@ def _probe(sources: tuple[ProbedSource, ...], device: str) -> Baseline:
         PROBE,
         (Affine,),
     )
+
+
+def probe_of_source(name: str, source: Source, embedding: Embedding, device: str) -> Baseline:
+    """Return the linear probe of a source that is open, by an embedding of the samples."""
+    frozen = replace(source, model=PooledFeatures(source))
+    return _probe((ProbedSource(name, None, {}, frozen, embedding),), device)
 
 
 def probes_of(
