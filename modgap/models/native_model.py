@@ -34,8 +34,8 @@ def native_input(source: Source) -> NativeInput:
         raise UsageError("The tokenizer of the source gives no mask, so its texts cannot be padded. Choose another.")
     if not isinstance(source.input, NativeInput):
         raise UsageError(
-            f"The source prepares {source.input.kind} by a function that cannot be a part of a network, as sources of "
-            "sound of any length do. Choose another source, or the method linear-probe."
+            f"The source prepares {source.input.kind} by a library's function, as sources of sound of any length do. "
+            "No gradient passes through it, and no program has it. Choose another source."
         )
     return source.input
 

@@ -12,10 +12,7 @@ from torch import Tensor
 
 from modgap.baselines import baseline_names, get_baseline
 from modgap.baselines.baseline import Baseline, FittedBaseline, SampleForm, Truth, fit_baseline, restore_baseline
-from modgap.baselines.parts import Affine, Part
 from modgap.errors import InputError, Progress, UsageError, first_line
-from modgap.models import TargetModel
-from modgap.models.native_model import ProbePredictor
 from modgap.sources import Source, source_infos
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.json_records import plain_values
@@ -39,7 +36,6 @@ __all__ = [
     "is_table",
     "read_fitted",
     "sample_form",
-    "set_probe",
     "suitable_baselines",
     "train_fitted",
 ]
@@ -128,14 +124,6 @@ def fit_source_probe(name: str, source: Source, data: TargetData, seed: int, dev
     probe = probe_of_source(name, source, data.transform.embedding, device)
     samples = SelectedSamples(data.table.samples, data.train)
     return fit_baseline(probe, samples, sample_form(data), true_values(data, data.train), seed)
-
-
-def set_probe(model: TargetModel, part: Part) -> None:
-    """Set the predictor of a native model to the fitted part of a linear probe."""
-    assert isinstance(part, Affine)
-    assert isinstance(model.predictor, ProbePredictor)
-    arrays = (part.mean, part.scale, part.weights, part.intercepts)
-    model.predictor.set_probe(*(torch.from_numpy(np.asarray(array, np.float64)) for array in arrays))
 
 
 Candidates = Iterable[tuple[str, Baseline]]

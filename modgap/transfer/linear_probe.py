@@ -6,16 +6,21 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 
-from modgap.baselines.baseline import Baseline, Features, Predictor, SampleForm
-from modgap.baselines.parts import Affine
+from modgap.baselines.baseline import Baseline, Features, FittedBaseline, Predictor, SampleForm
+from modgap.baselines.parts import Affine, Part
 from modgap.baselines.predictors import fit_linear
 from modgap.errors import InputError, UsageError
 from modgap.forward.features import PooledFeatures, sample_features
 from modgap.inputs.native_embedding import Embedding, native_embedding, stored_embedding
+from modgap.models import TargetModel
+from modgap.models.native_model import NativeInput, ProbePredictor, native_input, native_model
 from modgap.sources import Source, control_name, open_source, source_infos
-from modgap.targets import Samples, Table
+from modgap.targets import SPLITS, Samples, Table
 from modgap.targets.manifest import InputSpec
+from modgap.transfer.native_inputs import LARGEST_SIDE, NativeTransform, embedded_transform, piece_shape
+from modgap.transfer.training_data import InputTransform
 
 __all__ = [
     "ALL",
@@ -23,9 +28,11 @@ __all__ = [
     "ProbedSource",
     "SideBySide",
     "open_probed_sources",
+    "probe_networks",
     "probe_of_source",
     "probes_of",
     "restore_probe",
+    "set_probe",
 ]
 
 LINEAR_PROBE = "linear-probe"
@@ -51,6 +58,7 @@ class ProbedSource:
         fingerprint: Everything that decides its outputs.
         source: The source, whose model returns features.
         embedding: Rule by which samples become its input.
+        pieces: Shape of the pieces of its input; None if it is not known, or is that of each sample.
     """
 
     name: str
@@ -58,6 +66,7 @@ class ProbedSource:
     fingerprint: Mapping[str, Any]
     source: Source
     embedding: Embedding
+    pieces: tuple[int, ...] | None = None
 
     def to_record(self) -> dict[str, Any]:
         """Return the plain values that `restore_probe` needs."""
@@ -69,6 +78,7 @@ class ProbedSource:
             "representation": embedding.representation,
             "low": embedding.low,
             "high": embedding.high,
+            "pieces": None if self.pieces is None else list(self.pieces),
         }
 
 
@@ -122,7 +132,11 @@ def open_probed_sources(
         source = handle.load(input_size, head=False)
         embedding = native_embedding(spec, table, source.input)
         frozen = replace(source, model=PooledFeatures(source))
-        opened.append(ProbedSource(name, input_size, handle.fingerprint(), frozen, embedding))
+        pieces = None
+        if isinstance(source.input, NativeInput):
+            first = int(np.flatnonzero(table.splits == SPLITS.index("train"))[0])
+            pieces = piece_shape(table.samples, first, source.input, embedding)
+        opened.append(ProbedSource(name, input_size, handle.fingerprint(), frozen, embedding, pieces))
     return tuple(opened)
 
 
@@ -215,8 +229,57 @@ def restore_probe(described: Sequence[Any], spec: InputSpec, device: str, weight
         source = handle.load(size, head=False)
         low, high = (None if value is None else float(value) for value in (one["low"], one["high"]))
         embedding = stored_embedding(spec, source.input, str(one["representation"]), low, high)
-        opened.append(ProbedSource(name, size, fingerprint, replace(source, model=PooledFeatures(source)), embedding))
+        frozen = replace(source, model=PooledFeatures(source))
+        opened.append(ProbedSource(name, size, fingerprint, frozen, embedding, _stored_shape(one.get("pieces"))))
     return _probe(tuple(opened), device)
+
+
+def _stored_shape(sizes: Any) -> tuple[int, ...] | None:
+    """Return the shape of pieces in a record, or raise if no piece has it."""
+    if sizes is None:
+        return None
+    if not all(type(size) is int and 1 <= size <= LARGEST_SIDE for size in sizes):
+        raise ValueError(f"the shape of a piece is {sizes!r}")
+    return tuple(sizes)
+
+
+def probe_networks(
+    fitted: FittedBaseline, sources: Sequence[ProbedSource], inputs: InputTransform
+) -> Iterator[tuple[NativeTransform, TargetModel]]:
+    """Yield the network of each source of a fitted probe, whose outputs are added, with its transform of samples.
+
+    Args:
+        fitted: The probe.
+        sources: Its sources.
+        inputs: Shape of a sample.
+
+    Raises:
+        UsageError: When the input of a source cannot be a part of a network.
+    """
+    (part,) = fitted.parts
+    assert isinstance(part, Affine)
+    start = 0
+    for one in sources:
+        source_input = native_input(one.source)
+        shape = one.pieces
+        if shape is None:
+            shape = piece_shape([np.zeros(inputs.shape, np.float32)], 0, source_input, one.embedding)
+        transform = embedded_transform(inputs.spec, inputs.shape, one.embedding, source_input, shape, inputs.stretched)
+        network = native_model(one.source, transform.example(), fitted.output)
+        assert isinstance(network.predictor, ProbePredictor)
+        block = slice(start, start + network.predictor.linear.in_features)
+        intercepts = part.intercepts if start == 0 else np.zeros_like(part.intercepts)
+        set_probe(network, Affine(part.mean[block], part.scale[block], part.weights[:, block], intercepts))
+        start = block.stop
+        yield transform, network
+
+
+def set_probe(model: TargetModel, part: Part) -> None:
+    """Set the predictor of a native model to the fitted part of a linear probe."""
+    assert isinstance(part, Affine)
+    assert isinstance(model.predictor, ProbePredictor)
+    arrays = (part.mean, part.scale, part.weights, part.intercepts)
+    model.predictor.set_probe(*(torch.from_numpy(np.array(array, np.float64)) for array in arrays))
 
 
 LARGEST_INPUT = 4096

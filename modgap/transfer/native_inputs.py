@@ -13,12 +13,23 @@ from modgap.inputs.native_embedding import Embedding, native_embedding, stored_e
 from modgap.models.native_model import NativeInput, native_input
 from modgap.sources import ImageInput, Source, TextInput
 from modgap.sources.inputs import resize_images
+from modgap.targets import Samples
 from modgap.targets.manifest import InputSpec
 from modgap.targets.samples import have_one_shape
 from modgap.transfer.method import Method
 from modgap.transfer.training_data import MOST_PIXELS_RATIO, InputTransform, TargetData
 
-__all__ = ["NATIVE", "NativeTransform", "native_data", "native_transform", "reads_native_input", "restore_transform"]
+__all__ = [
+    "LARGEST_SIDE",
+    "NATIVE",
+    "NativeTransform",
+    "embedded_transform",
+    "native_data",
+    "native_transform",
+    "piece_shape",
+    "reads_native_input",
+    "restore_transform",
+]
 
 IMAGES = ("image", "frames")
 """Representations whose pieces are the images of the target, scaled."""
@@ -115,30 +126,70 @@ def native_data(data: TargetData, source: Source, length: int | None = None) -> 
 
 def native_transform(data: TargetData, source: Source, embedding: Embedding, length: int | None) -> NativeTransform:
     """Return the transform of a target's samples to pieces of a source by an embedding."""
+    samples, first = data.table.samples, int(data.train[0])
+    spec = data.target.manifest.input
+    shape = np.shape(samples[first]) if spec.kind != "text" else ()
     source_input = native_input(source)
-    sample = data.table.samples[int(data.train[0])]
-    piece_shape: tuple[int, ...] = ()
-    if not isinstance(source_input, TextInput):
-        piece_shape = np.shape(embedding.pieces(sample)[0])
+    pieces = piece_shape(samples, first, source_input, embedding)
+    return embedded_transform(spec, shape, embedding, source_input, pieces, data.transform.stretched, length)
+
+
+def piece_shape(samples: Samples, row: int, source_input: NativeInput, embedding: Embedding) -> tuple[int, ...]:
+    """Return the shape of all pieces of samples; empty for texts.
+
+    Images of different sizes, and those much larger than the source's, get the size of the source.
+
+    Args:
+        samples: The samples.
+        row: Number of one of them.
+        source_input: Input of the source.
+        embedding: Rule by which samples become pieces.
+    """
+    if isinstance(source_input, TextInput):
+        return ()
+    shape: tuple[int, ...] = np.shape(embedding.pieces(samples[row])[0])
     if isinstance(source_input, ImageInput):
-        pixels = math.prod(piece_shape[1:])
-        if not have_one_shape(data.table.samples) or pixels > MOST_PIXELS_RATIO * math.prod(source_input.size):
-            piece_shape = (piece_shape[0], *source_input.size)
+        is_large = math.prod(shape[1:]) > MOST_PIXELS_RATIO * math.prod(source_input.size)
+        if is_large or not have_one_shape(samples):
+            return (shape[0], *source_input.size)
+    return shape
+
+
+def embedded_transform(
+    spec: InputSpec,
+    shape: tuple[int, ...],
+    embedding: Embedding,
+    source_input: NativeInput,
+    pieces: tuple[int, ...],
+    stretched: bool,
+    length: int | None = None,
+) -> NativeTransform:
+    """Return the transform of samples to pieces by an embedding.
+
+    Args:
+        spec: Description of a sample in the manifest.
+        shape: Shape of a sample.
+        embedding: The embedding.
+        source_input: Input of the source.
+        pieces: Shape of a piece.
+        stretched: True if the samples are series that differ in length.
+        length: Largest number of tokens of a text.
+    """
+    zero, unit = 0.0, 1.0
     if embedding.representation in IMAGES:
         assert embedding.low is not None
         assert embedding.high is not None
-        shape, low, unit = piece_shape, embedding.low, embedding.high - embedding.low
-    else:
-        shape, low, unit = np.shape(sample) if data.target.manifest.input.kind != "text" else (), 0.0, 1.0
-    mean, sd = np.full(shape[:1], low), np.full(shape[:1], unit)
+        shape, zero, unit = pieces, embedding.low, embedding.high - embedding.low
+    mean, sd = np.full(shape[:1], zero), np.full(shape[:1], unit)
     return NativeTransform(
-        data.target.manifest.input,
+        spec,
         shape,
         mean,
         sd,
+        stretched,
         embedding=embedding,
         source_input=source_input,
-        piece_shape=piece_shape,
+        piece_shape=pieces,
         length=length,
     )
 
@@ -175,6 +226,7 @@ def restore_transform(inputs: InputTransform, record: Any, source: Source) -> In
         inputs.shape,
         inputs.mean,
         inputs.sd,
+        inputs.stretched,
         embedding=embedding,
         source_input=source_input,
         piece_shape=piece_shape,

@@ -33,7 +33,8 @@ from modgap.transfer.checkpoint import (
     write_tensors,
 )
 from modgap.transfer.evaluation import Evaluator, evaluate_metric, write_sample_errors
-from modgap.transfer.fitted_run import fit_source_probe, is_fitted, set_probe, train_fitted
+from modgap.transfer.fitted_run import fit_source_probe, is_fitted, train_fitted
+from modgap.transfer.linear_probe import set_probe
 from modgap.transfer.loop import run_training_loop, summary_writer
 from modgap.transfer.method import Method, Training
 from modgap.transfer.methods import find_unused_settings, get_method
