@@ -23,6 +23,7 @@ SERIES = CustomData(kind="series")
 CASES = {
     "images": ("linear-probe", "vit-fashion", lambda _: "digits", None),
     "sources side by side": ("linear-probe", "vit-fashion,random:vit-fashion", lambda _: "digits", None),
+    "raw values": ("linear-probe", "vit-fashion,raw", lambda _: "digits", None),
     "photos of different sizes": ("linear-probe", "vit-fashion", photo_file, None),
     "values from spectrograms": ("linear-probe", "vit-fashion", series_file, SERIES),
     "lp-ft": ("lp-ft", "vit-fashion", lambda _: "digits", None),
@@ -146,6 +147,9 @@ def test_probes_without_a_program_are_refused(folder: Path) -> None:
     run = modgap.train("linear-probe", "vit-fashion,crepe-tiny", series_file(folder), folder / "different", **options)
     with pytest.raises(UsageError, match="take different inputs"):
         export_model(modgap.load_run(run), folder / "different.onnx", "onnx")
+    run = modgap.train("linear-probe", "vit-fashion,raw", photo_file(folder), folder / "sizes")
+    with pytest.raises(UsageError, match="take different inputs"):
+        export_model(modgap.load_run(run), folder / "sizes.onnx", "onnx")
     run = modgap.train("baseline:linear", None, series_file(folder), folder / "baseline", **options)
     with pytest.raises(UsageError, match="fitted without"):
         export_model(modgap.load_run(run), folder / "baseline.onnx", "onnx")

@@ -13,7 +13,7 @@ from modgap.inputs.representations import stretch
 from modgap.models import Output
 from modgap.targets.samples import Samples, computing_type
 
-__all__ = ["BASELINES"]
+__all__ = ["BASELINES", "MOST_VALUES", "VALUES"]
 
 MOST_VALUES = 1024
 """Largest number of values of a sample as features. Longer ones are reduced to means over equal stretches."""
