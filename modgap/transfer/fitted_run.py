@@ -24,7 +24,7 @@ from modgap.transfer.linear_probe import ALL, LINEAR_PROBE, SideBySide, probe_of
 from modgap.transfer.metrics import Metric, task_metric
 from modgap.transfer.native_inputs import NativeTransform
 from modgap.transfer.placement import current_processes
-from modgap.transfer.run_folder import WEIGHTS, Run, exclusive_run, prepare_run, write_record
+from modgap.transfer.run_folder import RECORD, WEIGHTS, Run, exclusive_run, open_run, prepare_run, write_record
 from modgap.transfer.train_request import TrainRequest, settings_record
 from modgap.transfer.trained_inputs import TrainedInputs, write_inputs
 from modgap.transfer.training_data import TargetData, classes_without_samples, read_target_data
@@ -86,7 +86,9 @@ def train_fitted(request: TrainRequest, folder: Path, *, resume: bool = False, p
         )
         form = sample_form(data)
         candidates = _baselines(request, data, form) if is_baseline(request.method) else _probes(request, data)
-        run = prepare_run(folder, settings_record(request, data), resume=resume)
+        settings = settings_record(request, data)
+        settings["provenance"]["source"] = _provenance(candidates, folder)
+        run = prepare_run(folder, settings, resume=resume)
         if run.finished:
             return run
         write_record(run.folder, run.record)
@@ -128,6 +130,20 @@ def fit_source_probe(name: str, source: Source, data: TargetData, seed: int, dev
 
 Candidates = Iterable[tuple[str, Baseline]]
 """Name of each model that is compared, and the model."""
+
+
+def _provenance(candidates: Candidates, folder: Path) -> dict[str, Any]:
+    """Return what decides the outputs of the sources of a probe; empty for a baseline, and for several probes.
+
+    A run that a folder has keeps what it says where it does not say it before its end, as runs of earlier versions and
+    the choice among several probes.
+    """
+    recorded = open_run(folder).record["provenance"]["source"] if (folder / RECORD).exists() else None
+    probes = [one for _, one in candidates] if isinstance(candidates, list) else []
+    compute = probes[0].features[0].compute if len(probes) == 1 else None
+    if recorded == {} or not isinstance(compute, SideBySide):
+        return dict(recorded or {})
+    return compute.fingerprints()
 
 
 def _baselines(request: TrainRequest, data: TargetData, form: SampleForm) -> Candidates:
@@ -235,7 +251,11 @@ def _write_result(
     write_inputs(run.folder, data)
     write_tensors(run.folder / WEIGHTS, tensors)
     is_probe = isinstance(fitted.compute, SideBySide)
-    sources = [one.to_record() for one in fitted.compute.sources] if isinstance(fitted.compute, SideBySide) else []
+    sources: list[dict[str, Any]] = []
+    provenance = run.record["provenance"]
+    if isinstance(fitted.compute, SideBySide):
+        sources = [one.to_record() for one in fitted.compute.sources]
+        provenance = {**provenance, "source": plain_values(fitted.compute.fingerprints())}
     name = f"{LINEAR_PROBE} {fitted.features}" if is_probe else f"{BASELINE}:{fitted.name}"
     write_sample_errors(run.folder, test, data, name)
     result = plain_values(
@@ -247,7 +267,8 @@ def _write_result(
             "updates": 0,
         }
     )
-    record = {**run.record, "fitted": plain_values({**described, "sources": sources, "compared": compared})}
+    record = {**run.record, "provenance": provenance}
+    record["fitted"] = plain_values({**described, "sources": sources, "compared": compared})
     answer = run_answer({**record, "result": result}).to_dict()
     write_record(run.folder, {**record, "result": {**result, "seconds": round(seconds, 1)}, "answer": answer})
     return Run(run.folder, {**record, "result": result, "answer": answer})
