@@ -185,6 +185,20 @@ def test_the_tokens_of_a_text_are_those_of_a_ranking(folder: Path) -> None:
     assert source_input.tokens(texts[2], 5).shape[1] == 5
 
 
+def test_the_probe_of_texts_that_are_cut_sees_the_same_tokens(folder: Path) -> None:
+    """With a length for the tokens, lp-ft starts from the probe of the shorter texts."""
+    settings = {"stage2.epochs": 0, "target_sequence_length": 4}
+    cut = modgap.train("lp-ft", "minilm", text_file(folder), folder / "cut", settings=settings)
+    whole = modgap.train("lp-ft", "minilm", text_file(folder), folder / "whole", settings={"stage2.epochs": 0})
+    model = modgap.load_run(cut)
+    texts = ["green leaf red apple green leaf", "green leaf"]
+    outputs = model.outputs(texts)
+    np.testing.assert_allclose(outputs[0], outputs[1], atol=1e-5)
+    assert np.abs(modgap.load_run(whole).outputs(texts)[0] - outputs[0]).max() > 1e-3
+    scales = [load_tensors(run.weights)["predictor.mean"] for run in (cut, whole)]
+    assert not torch.allclose(scales[0], scales[1], atol=1e-4)
+
+
 def test_waveforms_and_images_are_prepared_in_the_network_as_for_a_source() -> None:
     """Loudness and standardization agree with those of arrays."""
     rng = np.random.default_rng(0)

@@ -19,8 +19,8 @@ from modgap.sources import TextInput
 from modgap.storage.atomic_files import atomic_path, write_text_atomically, writing
 from modgap.storage.json_records import format_json, plain_values
 from modgap.transfer.linear_probe import SideBySide, probe_networks
-from modgap.transfer.native_inputs import NativeTransform
-from modgap.transfer.program_inputs import TOKEN_ARRAYS, input_shape, preparation, text_input
+from modgap.transfer.native_inputs import NativeTransform, text_input
+from modgap.transfer.program_inputs import TOKEN_ARRAYS, input_shape, preparation
 from modgap.transfer.trained_model import TrainedModel, write_model_file
 from modgap.transfer.training_data import InputTransform
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from modgap.transfer.checkpoint import write_tensors
 from modgap.transfer.evaluation import evaluate_metric, write_sample_errors
 from modgap.transfer.linear_probe import ALL, LINEAR_PROBE, SideBySide, probe_of_source, probes_of, restore_probe
 from modgap.transfer.metrics import Metric, task_metric
-from modgap.transfer.native_inputs import NativeTransform
+from modgap.transfer.native_inputs import NativeTransform, text_input
 from modgap.transfer.placement import current_processes
 from modgap.transfer.run_folder import RECORD, WEIGHTS, Run, exclusive_run, open_run, prepare_run, write_record
 from modgap.transfer.train_request import TrainRequest, settings_record
@@ -123,6 +124,7 @@ def fit_source_probe(name: str, source: Source, data: TargetData, seed: int, dev
         device: Device on which the source runs.
     """
     assert isinstance(data.transform, NativeTransform)
+    source = replace(source, input=text_input(data.transform) or source.input)
     probe = probe_of_source(name, source, data.transform.embedding, device)
     samples = SelectedSamples(data.table.samples, data.train)
     return fit_baseline(probe, samples, sample_form(data), true_values(data, data.train), seed)

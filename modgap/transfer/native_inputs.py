@@ -29,6 +29,7 @@ __all__ = [
     "piece_shape",
     "reads_native_input",
     "restore_transform",
+    "text_input",
 ]
 
 IMAGES = ("image", "frames")
@@ -94,6 +95,14 @@ class NativeTransform(InputTransform):
             "length": self.length,
         }
         return {**super().to_dict(), NATIVE: native}
+
+
+def text_input(transform: InputTransform) -> TextInput | None:
+    """Return the input of a network that takes tokens, with the transform's largest number of them; None for others."""
+    if not isinstance(transform, NativeTransform) or not isinstance(transform.source_input, TextInput):
+        return None
+    source_input, length = transform.source_input, transform.length
+    return source_input if length is None else replace(source_input, max_tokens=min(length, source_input.max_tokens))
 
 
 def reads_native_input(method: Method, spec: InputSpec) -> bool:

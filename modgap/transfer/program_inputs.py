@@ -1,7 +1,6 @@
 """Inputs of exported programs, and their preparation for the network, which is a part of the program."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +15,7 @@ from modgap.transfer.native_inputs import NativeTransform
 if TYPE_CHECKING:
     from modgap.transfer.training_data import InputTransform
 
-__all__ = ["TOKEN_ARRAYS", "input_shape", "preparation", "text_input"]
+__all__ = ["TOKEN_ARRAYS", "input_shape", "preparation"]
 
 TOKEN_ARRAYS = ("input_ids", "attention_mask")
 """Inputs of a program for texts."""
@@ -31,14 +30,6 @@ def input_shape(transform: "InputTransform") -> tuple[int, ...]:
     if not isinstance(transform, NativeTransform) or _front(transform) is not None:
         return transform.shape
     return transform.piece_shape
-
-
-def text_input(transform: "InputTransform") -> TextInput | None:
-    """Return the input of a network that takes tokens, with the transform's largest number of them; None for others."""
-    if not isinstance(transform, NativeTransform) or not isinstance(transform.source_input, TextInput):
-        return None
-    source_input, length = transform.source_input, transform.length
-    return source_input if length is None else replace(source_input, max_tokens=min(length, source_input.max_tokens))
 
 
 def preparation(transform: "InputTransform") -> nn.Module:
