@@ -17,8 +17,6 @@ from modgap.sources import ImageInput, Source, TextInput, WaveformInput
 
 __all__ = ["NativeEmbedder", "NativeInput", "ProbePredictor", "native_input", "native_model"]
 
-LOWEST_SCALE = 1e-3
-"""Standard deviation of a feature, relative to the median, below which no gradient passes through it."""
 
 NativeInput = ImageInput | TextInput | WaveformInput
 """Inputs whose preparation of a batch is a part of the network."""
@@ -58,11 +56,7 @@ class NativeEmbedder(nn.Module):
 
 
 class ProbePredictor(nn.Module):
-    """Linear layer on standardized features, as a linear probe is.
-
-    No gradient passes through features that hardly vary, such as those that the last normalization multiplies by
-    almost zero: an update of the encoder would change them by many times their standard deviation.
-    """
+    """Linear layer on standardized features, as a linear probe is."""
 
     mean: Tensor
     scale: Tensor
@@ -88,9 +82,6 @@ class ProbePredictor(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the outputs (n, ...) for the features as one token, (n, 1, D)."""
         features = tokens.mean(dim=1)
-        if features.requires_grad:
-            varies = self.scale > LOWEST_SCALE * self.scale.median()
-            features = torch.where(varies, features, features.detach())
         outputs: Tensor = self.linear((features - self.mean) / self.scale)
         return outputs if len(self.shape) == 1 else torch.unflatten(outputs, 1, self.shape)
 

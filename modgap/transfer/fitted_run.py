@@ -21,7 +21,7 @@ from modgap.targets.samples import SelectedSamples
 from modgap.transfer.answer import run_answer
 from modgap.transfer.checkpoint import write_tensors
 from modgap.transfer.evaluation import evaluate_metric, write_sample_errors
-from modgap.transfer.linear_probe import ALL, LINEAR_PROBE, SideBySide, probe_of_source, probes_of, restore_probe
+from modgap.transfer.linear_probe import ALL, LINEAR_PROBE, SideBySide, probe_to_train, probes_of, restore_probe
 from modgap.transfer.metrics import Metric, task_metric
 from modgap.transfer.native_inputs import NativeTransform, text_input
 from modgap.transfer.placement import current_processes
@@ -125,7 +125,7 @@ def fit_source_probe(name: str, source: Source, data: TargetData, seed: int, dev
     """
     assert isinstance(data.transform, NativeTransform)
     source = replace(source, input=text_input(data.transform) or source.input)
-    probe = probe_of_source(name, source, data.transform.embedding, device)
+    probe = probe_to_train(name, source, data.transform.embedding, device)
     samples = SelectedSamples(data.table.samples, data.train)
     return fit_baseline(probe, samples, sample_form(data), true_values(data, data.train), seed)
 

@@ -32,7 +32,7 @@ __all__ = [
     "SideBySide",
     "open_probed_sources",
     "probe_networks",
-    "probe_of_source",
+    "probe_to_train",
     "probes_of",
     "restore_probe",
     "set_probe",
@@ -47,6 +47,8 @@ RAW = "raw"
 SEPARATOR = ","
 STRENGTHS = tuple(10.0**exponent for exponent in range(4, -3, -1))
 """L2 strengths of which cross-validation chooses: 1 / C of LogisticRegression and alpha of Ridge in scikit-learn."""
+LOWEST_SD = 1e-3
+"""Standard deviation of a feature, relative to the median of those that vary, below which training leaves it out."""
 RATIOS = (10.0, 100.0)
 """Ratios of the L2 strengths of sources side by side that are compared."""
 MOST_STRENGTHS = 4
@@ -267,10 +269,21 @@ def _probe(sources: tuple[ProbedSource | RawValues, ...], device: str) -> Baseli
     )
 
 
-def probe_of_source(name: str, source: Source, embedding: Embedding, device: str) -> Baseline:
-    """Return the linear probe of a source that is open, by an embedding of the samples."""
+def probe_to_train(name: str, source: Source, embedding: Embedding, device: str) -> Baseline:
+    """Return the linear probe of a source that is open, from which a training starts, by an embedding of the samples.
+
+    It takes features that hardly vary as constant, because an update of the encoder would move them by many times their
+    standard deviation, and the scores with them.
+    """
     frozen = replace(source, model=PooledFeatures(source))
-    return _probe((ProbedSource(name, None, {}, frozen, embedding),), device)
+    probe = _probe((ProbedSource(name, None, {}, frozen, embedding),), device)
+    return replace(probe, predictor=replace(PROBE, fit=_fit_varying))
+
+
+def _fit_varying(values: np.ndarray, truth: Truth, seed: int) -> Sequence[Part]:
+    sd = values.std(axis=0)
+    lowest = LOWEST_SD * np.median(sd[sd > 0]) if sd.any() else 0
+    return PROBE.fit(np.where(sd >= lowest, values, values[0]), truth, seed)
 
 
 def probes_of(
