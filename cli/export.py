@@ -47,7 +47,7 @@ SUFFIXES = {"safetensors": ".safetensors", "torch-export": ".pt2", "onnx": ".onn
 )
 def export(**options: Any) -> None:
     """Write a trained model to one file."""
-    from modgap.transfer.export import description_file, export_model
+    from modgap.transfer.export import TOKENIZER_SUFFIX, description_file, export_model
     from modgap.transfer.trained_model import load_trained_model
 
     out = expand_user(options["out"])
@@ -59,10 +59,9 @@ def export(**options: Any) -> None:
             f"{options['file_format']}."
         )
     description = description_file(out, options["file_format"])
-    if description and description.exists():
-        raise UsageError(
-            f"{description}, which would describe the model, exists already. Pass another --out, or remove it."
-        )
+    for path, role in ((description, "describe the model"), (out.with_suffix(TOKENIZER_SUFFIX), "make its tokens")):
+        if description and path and path.exists():
+            raise UsageError(f"{path}, which would {role}, exists already. Pass another --out, or remove it.")
     log_to_stderr(options["quiet"])
     model = load_trained_model(
         options["run"], weights=options["weights"], device="cpu", allow_download=options["allow_download"]

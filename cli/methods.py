@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 __all__ = ["methods"]
 
 Row = tuple[str, ...]
+EMBEDDER_STARTS = {
+    "random": "random weights",
+    "source": "the source embedder's weights",
+    "native": "the source's own embedder, with the source's own input",
+}
 
 
 @cloup.command(epilog=example("modgap methods", "modgap methods mona"))
@@ -56,11 +61,10 @@ def _print_list() -> None:
 def _print_method(method: "Method") -> None:
     from modgap.transfer.methods import method_origin
 
-    embedder_start = "the source embedder's weights" if method.embedder_start == "source" else "random weights"
     summary = [
         ("comes from", method_origin(method.name)),
         ("reference", method.reference),
-        ("embedder starts from", embedder_start),
+        ("embedder starts from", EMBEDDER_STARTS[method.embedder_start]),
         ("encoder starts from", "the source's weights" if method.pretrained_encoder else "random weights"),
     ]
     print_sections(f"{method.name}: {method.title}", [("method", summary), *_setting_sections(method)])
@@ -70,9 +74,11 @@ def _setting_sections(method: "Method") -> Iterator[tuple[str, list[Row]]]:
     """Yield a heading and the settings of each stage of the method, then those of the whole run."""
     from modgap.targets import named_manifest
     from modgap.transfer.methods import method_settings
+    from modgap.transfer.recipe import FullStage
 
     # The manifest of digits has no recipe, so these are the method's defaults.
-    method_defaults = {"stage1": method.stage1_defaults(named_manifest("digits"))}
+    rate = method.rate_factor * FullStage().learning_rate
+    method_defaults = {"stage1": method.stage1_defaults(named_manifest("digits")), "stage2": {"learning_rate": rate}}
     for section, settings in method_settings(method).items():
         if settings:
             heading = f"{section} (defaults; the recipe of a target overrides them)" if section else "the whole run"

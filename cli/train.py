@@ -52,7 +52,7 @@ PUBLISHED_ROWS = 12
     ),
     source_option(
         "Source model, as for modgap discrepancy. A baseline has none. A linear probe can have several, with commas "
-        "between them, or all.",
+        "between them and raw for the values of the samples, or all.",
         required=False,
     ),
     click.option(

@@ -18,7 +18,8 @@ def source_statistics():
 
 
 @pytest.mark.parametrize(
-    ("method", "holds"), [("lora", True), ("l2-sp", True), ("replay", True), ("frozen", True), ("finetune", False)]
+    ("method", "holds"),
+    [("lora", True), ("l2-sp", True), ("replay", True), ("frozen", True), ("finetune", False), ("lp-ft", True)],
 )
 def test_methods_that_hold_the_source_hold_its_running_statistics(tmp_path, method, holds):
     target, surrogate = target_file(tmp_path, "classification"), surrogate_file(tmp_path)

@@ -80,8 +80,69 @@ def test_sources_side_by_side_have_the_features_of_both(folder: Path) -> None:
     both = modgap.train("linear-probe", "vit-fashion,random:vit-fashion", "digits", folder / "both", limit=60)
     assert [one["name"] for one in both.record["fitted"]["sources"]] == ["vit-fashion", "random:vit-fashion"]
     assert modgap.load_run(both).predictor.parts[0].weights.shape == (10, 2 * 96)
+    prints = both.record["provenance"]["source"]
+    assert prints == {one["name"]: one["fingerprint"] for one in both.record["fitted"]["sources"]}
     with pytest.raises(UsageError, match="different sources"):
         modgap.train("linear-probe", "vit-fashion,vit-fashion", "digits", folder / "twice", limit=60)
+
+
+def test_each_source_side_by_side_has_an_l2_strength(folder: Path) -> None:
+    """A block whose standardized features are multiplied is one with another strength, as scikit-learn finds it."""
+    from modgap.baselines.baseline import Truth
+    from modgap.baselines.predictors import fit_linear
+    from modgap.models import Output
+
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    values = rng.standard_normal((90, 12)) * rng.uniform(0.1, 9, 12) + labels[:, None]
+    strengths = np.array([2.0] * 5 + [200.0] * 7)
+    truth = Truth(Output("classification", (3,)), labels)
+    (part,) = fit_linear(values, truth, [2.0], (strengths / 2.0) ** -0.5)
+    standardized = StandardScaler().fit_transform(values)
+    by_hand = LogisticRegression(C=1, tol=1e-10, max_iter=10_000).fit(standardized / np.sqrt(strengths), labels)
+    logits = by_hand.decision_function(standardized / np.sqrt(strengths))
+    np.testing.assert_allclose(part(values) - part(values).mean(1, keepdims=True), logits, atol=2e-3)
+    targets = rng.standard_normal((90, 1))
+    (part,) = fit_linear(values, Truth(Output("regression", (1,)), targets), [2.0], (strengths / 2.0) ** -0.5)
+    weights = np.linalg.solve(standardized.T @ standardized + np.diag(strengths), standardized.T @ targets)
+    np.testing.assert_allclose(part(values), standardized @ weights + targets.mean(), atol=1e-8)
+    assert linear_probe.relative_strengths(3)[:3] == [(1.0, 1.0, 1.0), (10.0, 1.0, 1.0), (1.0, 10.0, 10.0)]
+    assert linear_probe.relative_strengths(5) == [(1.0,) * 5]
+
+
+def test_raw_values_stand_beside_sources(folder: Path) -> None:
+    """The values of images and series are further features; texts have none, and values alone are a baseline."""
+    raw = modgap.train("linear-probe", "raw,vit-fashion", "digits", folder / "raw", limit=60)
+    assert [one["name"] for one in raw.record["fitted"]["sources"]] == ["vit-fashion", "raw"]
+    assert raw.record["provenance"]["source"]["architecture"]
+    model = modgap.load_run(raw)
+    assert model.predictor.parts[0].weights.shape == (10, 96 + 64)
+    table = modgap.open_target("digits").read()
+    rows = np.flatnonzero(table.splits == 2)[:5]
+    changed = model.outputs([table.samples[int(row)] + 1.0 for row in rows])
+    assert np.abs(changed - model.outputs(table.select(rows))).max() > 1e-3
+    values = modgap.train("linear-probe", "vit-fashion,raw", "gunpoint", folder / "raw-series")
+    assert values.record["result"]["test"] < 30
+    for source, target, message in (("raw", "digits", "stand beside sources"), ("minilm,raw", "freesolv", "kind text")):
+        with pytest.raises(UsageError, match=message):
+            modgap.train("linear-probe", source, target, folder / "refused-raw", limit=40)
+
+
+def test_a_finished_run_is_resumed_with_the_provenance_that_it_has(run: Run, folder: Path) -> None:
+    """The source stands where trained runs have it; runs of earlier versions, which lack it, are resumed too."""
+    import shutil
+
+    assert run.record["provenance"]["source"] == run.record["fitted"]["sources"][0]["fingerprint"]
+    again = modgap.train("linear-probe", "vit-fashion", "digits", run.folder, limit=120, resume=True)
+    assert again.record["result"]["test"] == run.record["result"]["test"]
+    shutil.copytree(run.folder, folder / "earlier")
+    record = json.loads((run.folder / RECORD).read_text())
+    record.pop("digest", None)
+    record["provenance"]["source"] = {}
+    del record["fitted"]["sources"][0]["pieces"]
+    (folder / "earlier" / RECORD).write_text(with_digest(json.dumps(record)))
+    again = modgap.train("linear-probe", "vit-fashion", "digits", folder / "earlier", limit=120, resume=True)
+    assert again.record["result"]["test"] == run.record["result"]["test"]
 
 
 def test_all_takes_the_source_with_the_lowest_cross_validated_error(
@@ -95,6 +156,9 @@ def test_all_takes_the_source_with_the_lowest_cross_validated_error(
     assert {"vit-fashion", "random:vit-fashion"} <= set(compared)
     assert compared[best.record["fitted"]["features"]] == min(compared.values())
     assert "Linear probes that were compared" in str(best.record["answer"])
+    assert best.record["provenance"]["source"] == best.record["fitted"]["sources"][0]["fingerprint"]
+    again = modgap.train("linear-probe", "all", "digits", folder / "all", limit=60, resume=True)
+    assert again.record["result"]["test"] == best.record["result"]["test"]
 
 
 def test_probes_of_texts_and_of_values(folder: Path) -> None:

@@ -133,7 +133,7 @@ def test_orca_protocol_is_reported_with_the_result(modgap, data, tmp_path):
         (["--limit", "3"], 2, "expected a limit of at least 4, one sample for each class, got 3"),
         (["--seed", "-1"], 2, "--seed is -1, but it must be at least 0."),
         (["--seed", "9" * 30], 2, "Expected an integer below 2**62"),
-        (["--target", "TEXTS"], 2, "which training does not support"),
+        (["--target", "TEXTS"], 2, "trains an embedder first, and texts have"),
         (["--protocol", "mine"], 2, "'mine' is not one of"),
         (["--device", "tpu"], 2, "Available devices: "),
         (["--source", "random:timm:test_vitt"], 2, "test_vit"),

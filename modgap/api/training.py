@@ -47,7 +47,7 @@ def train(
         method: Name of the method, as `modgap methods` lists it; `linear-probe` for a linear model on the features of
             the source; or `baseline` for the best model of the target's own field, `baseline:NAME` for one of them.
         source: Name of the source, as for `modgap.open_source`. None for a baseline. A linear probe can have several,
-            with commas between them, or `all`.
+            with commas between them and `raw` for the values of the samples, or `all`.
         target: Name or path of the target, or a pair (x, y) of arrays, as for `modgap.open_target`.
         out: Run folder to write, which must be new unless `resume` is True.
         settings: Settings that override the recipe, such as `{"stage1.epochs": 5}`.

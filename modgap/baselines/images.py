@@ -14,7 +14,7 @@ from modgap.baselines.residual_network import NETWORK, ResidualNetwork
 from modgap.errors import InputError, UsageError
 from modgap.targets import Samples
 
-__all__ = ["BASELINES"]
+__all__ = ["BASELINES", "PIXELS", "PIXEL_VALUES"]
 
 HOG_SIZE = 64
 """Height and width to which images are resized before gradients are counted."""
@@ -99,6 +99,7 @@ def _images(samples: Samples, form: SampleForm) -> np.ndarray:
     return np.concatenate([_few_pixels(frame, form) for frame in frames])
 
 
+PIXEL_VALUES = Features("pixels", _mean_over_frames(_pixels))
 TASKS = ("classification", "multi-label", "regression")
 KINDS = ("image", "video")
 BASELINES = (
@@ -108,7 +109,7 @@ BASELINES = (
         "scikit-learn",
         KINDS,
         TASKS,
-        (Features("pixels", _mean_over_frames(_pixels)),),
+        (PIXEL_VALUES,),
         LINEAR,
         (Affine,),
         seconds=24,

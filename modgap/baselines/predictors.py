@@ -31,22 +31,32 @@ COUNTS = (5, 1)
 # Linear models
 
 
-def fit_linear(values: np.ndarray, truth: Truth, strengths: Sequence[float]) -> list[Part]:
+def fit_linear(
+    values: np.ndarray, truth: Truth, strengths: Sequence[float], factors: np.ndarray | None = None
+) -> list[Part]:
     """Fit logistic regression for classes and labels, and ridge regression for values, with each strength.
 
     Args:
         values: Features, (n, D), which are standardized.
         truth: Their truth.
         strengths: L2 strengths, 1 / C of scikit-learn's LogisticRegression and alpha of its Ridge.
+        factors: Number above 0 by which each standardized feature is multiplied, (D,), so that its L2 strength is
+            divided by the square. None for 1.
     """
     if truth.output.task == "classification":
-        return list(_logistic(values, truth.y, truth.output.shape[0], strengths))
+        return list(_logistic(values, truth.y, truth.output.shape[0], strengths, factors))
     if truth.output.task == "multi-label":
-        return _logistic_of_labels(values, truth.y, strengths)
-    return _fit_strengths(values, truth.matrix, strengths)
+        return _logistic_of_labels(values, truth.y, strengths, factors)
+    return _fit_strengths(values, truth.matrix, strengths, factors)
 
 
-def _logistic(values: np.ndarray, labels: np.ndarray, n_classes: int, strengths: Sequence[float]) -> list[Affine]:
+def _logistic(
+    values: np.ndarray,
+    labels: np.ndarray,
+    n_classes: int,
+    strengths: Sequence[float],
+    factors: np.ndarray | None = None,
+) -> list[Affine]:
     present = np.unique(labels)
     if len(present) == 1:
         intercepts = np.full(n_classes, ABSENT)
@@ -54,7 +64,7 @@ def _logistic(values: np.ndarray, labels: np.ndarray, n_classes: int, strengths:
         width = values.shape[1]
         alone = Affine(np.zeros(width), np.ones(width), np.zeros((n_classes, width)), intercepts)
         return [alone] * len(strengths)
-    path = logistic_path(values, labels, strengths)
+    path = logistic_path(values, labels, strengths, factors=factors)
     fitted = []
     for weights, intercepts in zip(path.weights, path.intercepts, strict=True):
         all_weights = np.zeros((n_classes, values.shape[1]))
@@ -64,9 +74,11 @@ def _logistic(values: np.ndarray, labels: np.ndarray, n_classes: int, strengths:
     return fitted
 
 
-def _logistic_of_labels(values: np.ndarray, labels: np.ndarray, strengths: Sequence[float]) -> list[Part]:
+def _logistic_of_labels(
+    values: np.ndarray, labels: np.ndarray, strengths: Sequence[float], factors: np.ndarray | None = None
+) -> list[Part]:
     """Fit one logistic regression for each label; its score is the difference of the two logits."""
-    of_labels = [_logistic(values, column, 2, strengths) for column in labels.astype(np.int64).T]
+    of_labels = [_logistic(values, column, 2, strengths, factors) for column in labels.astype(np.int64).T]
     fitted: list[Part] = []
     for models in zip(*of_labels, strict=True):
         weights = np.stack([model.weights[1] - model.weights[0] for model in models])
@@ -81,10 +93,14 @@ def _fit_ridge(values: np.ndarray, truth: Truth, _seed: int) -> list[Part]:
     return _fit_strengths(values, truth.matrix if is_values else 2 * truth.matrix - 1, RIDGE_STRENGTHS)
 
 
-def _fit_strengths(values: np.ndarray, targets: np.ndarray, strengths: Sequence[float]) -> list[Part]:
+def _fit_strengths(
+    values: np.ndarray, targets: np.ndarray, strengths: Sequence[float], factors: np.ndarray | None = None
+) -> list[Part]:
     mean = values.mean(axis=0, dtype=np.float64)
     sd = values.std(axis=0, dtype=np.float64)
     scale = np.where(sd > 0, sd, 1)
+    if factors is not None:
+        scale = scale / factors
     weights, intercepts = fit_ridge((values - mean) / scale, targets, strengths)
     return [Affine(mean, scale, *of_strength) for of_strength in zip(weights, intercepts, strict=True)]
 

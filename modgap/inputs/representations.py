@@ -3,13 +3,16 @@
 import functools
 import math
 from fractions import Fraction
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from modgap.errors import InputError
 from modgap.targets.manifest import LogMel
 from modgap.targets.samples import computing_type
+
+if TYPE_CHECKING:
+    from scipy.signal import ShortTimeFFT
 
 __all__ = [
     "MOST_WINDOWS",
@@ -28,6 +31,7 @@ __all__ = [
     "resample",
     "series_channels",
     "spectrogram",
+    "spectrogram_frames",
     "stretch",
 ]
 
@@ -87,20 +91,40 @@ def spectrogram(series: np.ndarray) -> np.ndarray:
         >>> spectrogram(np.zeros((2, 1460))).shape
         (1, 66, 95)
     """
+    transform = _short_time_transform(series.shape[1])
+    magnitude: np.ndarray = np.abs(transform.stft(series.astype(np.float64), axis=-1))
+    image: np.ndarray = np.log1p(magnitude).reshape(1, -1, magnitude.shape[-1])
+    return image
+
+
+def _short_time_transform(length: int) -> "ShortTimeFFT":
     from scipy.signal import ShortTimeFFT
     from scipy.signal.windows import hann
 
-    length = series.shape[1]
     size = min(WINDOWS, key=lambda n: abs(n - length / 16))
     if length < size // 2:
         raise InputError(
             f"A series of {length} values is too short for a spectrogram, which needs at least {size // 2}. "
             'Use `representation="fold"`.'
         )
-    transform = ShortTimeFFT(hann(size, sym=False), size // 4, fs=1.0)
-    magnitude: np.ndarray = np.abs(transform.stft(series.astype(np.float64), axis=-1))
-    image: np.ndarray = np.log1p(magnitude).reshape(1, -1, magnitude.shape[-1])
-    return image
+    return ShortTimeFFT(hann(size, sym=False), size // 4, fs=1.0)
+
+
+def spectrogram_frames(length: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
+    """Return how `spectrogram` cuts a series of a length, for those that compute it otherwise.
+
+    Returns:
+        Window by which each frame is multiplied; first value of each frame, after padding; and the numbers of zeros
+        before and after the series.
+
+    Raises:
+        InputError: When the series is shorter than half the window.
+    """
+    transform = _short_time_transform(length)
+    size, hop = transform.m_num, transform.hop
+    before = transform.m_num_mid - transform.p_min * hop
+    starts = np.arange(transform.p_num(length)) * hop
+    return transform.win, starts, (before, int(starts[-1]) + size - before - length)
 
 
 def log_mel_spectrograms(sound: np.ndarray, rate: float, options: LogMel) -> list[np.ndarray]:

@@ -24,8 +24,9 @@ __all__ = [
     "stem_embedder",
 ]
 
-EmbedderStart = Literal["random", "source"]
-"""Start values of a target embedder: random, or the weights of the source's own embedder."""
+EmbedderStart = Literal["random", "source", "native"]
+"""Start values of a target embedder: random, or the weights of the source's own embedder. Native models have that
+embedder itself."""
 NOISE_IMAGES = 8
 """Number of noise images on which the scale of a stem's output is measured."""
 NOISE_SECONDS = 1

@@ -101,6 +101,7 @@ def logistic_path(
     *,
     device: str | torch.device = "cpu",
     tolerance: float = TOLERANCE,
+    factors: ArrayLike | None = None,
 ) -> LogisticPath:
     """Fit multinomial logistic regression on standardized features for every L2 strength.
 
@@ -114,6 +115,8 @@ def logistic_path(
         strengths: L2 strengths, WEAKEST to STRONGEST, in any order.
         device: PyTorch device on which to fit. On a device without double precision (mps) the CPU is used.
         tolerance: Gain that may still be expected from a further step, as a share of the objective.
+        factors: Number above 0 by which each standardized feature is multiplied, shape (D,), so that its L2 strength is
+            divided by the square; None for 1. The scale of the path is divided by it.
 
     Returns:
         The path. The same call returns the same bits on the same machine, since it uses one thread.
@@ -134,6 +137,8 @@ def logistic_path(
     if len(classes) < 2:
         raise InputError(f"The training labels have one class ({int(classes[0])}). At least two are needed.")
     scaler = StandardScaler().fit(array)
+    if factors is not None:
+        scaler.scale_ = scaler.scale_ / np.asarray(factors, np.float64)
     # Threads that share products this thin wait for each other: on digits two threads took twenty times as long as one.
     with single_thread():
         standardized = torch.from_numpy(scaler.transform(array))

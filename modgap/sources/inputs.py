@@ -1,5 +1,6 @@
 """Inputs of source models: images, text or audio, and how pieces of target data become a batch of it."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -9,7 +10,16 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor, device
 
-__all__ = ["AudioInput", "Batch", "ImageInput", "Input", "TextInput", "WaveformInput", "prepare_images"]
+__all__ = [
+    "AudioInput",
+    "Batch",
+    "ImageInput",
+    "Input",
+    "TextInput",
+    "WaveformInput",
+    "prepare_images",
+    "resize_images",
+]
 
 SMALLEST_SD = 1e-10
 """Standard deviation and level below which a waveform counts as constant, so that silence is not amplified."""
@@ -57,6 +67,10 @@ class ImageInput:
             return prepare_images(torch.from_numpy(np.stack(pieces)).to(device), self)
         return torch.cat([prepare_images(torch.from_numpy(image)[None].to(device), self) for image in pieces])
 
+    def prepare(self, images: "Tensor") -> "Tensor":
+        """Return images (B, C, H, W) of one shape as `batch` does."""
+        return prepare_images(images, self)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the result's record."""
         return {
@@ -81,12 +95,20 @@ def prepare_images(images: "Tensor", image_input: ImageInput) -> "Tensor":
         flat = images.reshape(batch, channels, -1).transpose(1, 2)
         images = functional.adaptive_avg_pool1d(flat, len(image_input.mean)).transpose(1, 2)
         images = images.reshape(batch, len(image_input.mean), height, width)
-    if (height, width) != image_input.size:
-        smooth = image_input.interpolation in ("bilinear", "bicubic")
-        mode = image_input.interpolation if smooth else "nearest"
-        images = functional.interpolate(images, image_input.size, mode=mode, antialias=smooth)
+    images = resize_images(images, image_input)
     mean = torch.tensor(image_input.mean, device=images.device).view(1, -1, 1, 1)
     return (images - mean) / torch.tensor(image_input.sd, device=images.device).view(1, -1, 1, 1)
+
+
+def resize_images(images: "Tensor", image_input: ImageInput) -> "Tensor":
+    """Resize images (B, C, H, W) to the source's size by its interpolation, antialiased."""
+    from torch.nn import functional
+
+    if tuple(images.shape[2:]) == image_input.size:
+        return images
+    smooth = image_input.interpolation in ("bilinear", "bicubic")
+    mode = image_input.interpolation if smooth else "nearest"
+    return functional.interpolate(images, image_input.size, mode=mode, antialias=smooth)
 
 
 @dataclass(frozen=True)
@@ -108,6 +130,23 @@ class TextInput:
             list(pieces), padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt"
         )
         return {name: tensor.to(device) for name, tensor in encoded.items()}
+
+    @functools.cached_property
+    def features(self) -> tuple[str, ...]:
+        """Names of what the tokenizer returns for each token: its number, its mask, and for some models its type."""
+        return tuple(self.tokenizer(["a"]))
+
+    def tokens(self, text: str, length: int | None = None) -> np.ndarray:
+        """Return the features of the tokens of a text, (F, T), which `prepare` takes; T is at most the length."""
+        most = self.max_tokens if length is None else min(length, self.max_tokens)
+        encoded = self.tokenizer(text, truncation=True, max_length=most)
+        return np.array([encoded[name] for name in self.features], np.int64)
+
+    def prepare(self, tokens: "Tensor") -> "Mapping[str, Tensor]":
+        """Return tokens (B, F, T) of texts, with zeros after the end of each, as `batch` does."""
+        batch = dict(zip(self.features, tokens.unbind(1), strict=True))
+        ids = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, self.tokenizer.pad_token_id)
+        return {**batch, "input_ids": ids}
 
     def padded_lengths(self, pieces: Sequence[str]) -> list[int] | None:
         """Return about how long each piece is, because a batch is padded to its longest."""
@@ -177,6 +216,16 @@ class WaveformInput:
             level = np.sqrt(np.square(waveforms).mean(axis=1, keepdims=True))
             waveforms = waveforms * np.maximum(1, 10 ** (self.loudness / 20) / np.maximum(level, SMALLEST_SD))
         return torch.from_numpy(waveforms).to(device)
+
+    def prepare(self, waveforms: "Tensor") -> "Tensor":
+        """Return waveforms (B, window) as `batch` does, so that gradients pass through."""
+        if self.standardize:
+            waveforms = waveforms - waveforms.mean(dim=1, keepdim=True)
+            waveforms = waveforms / waveforms.std(dim=1, keepdim=True, correction=0).clamp(min=SMALLEST_SD)
+        if self.loudness is not None:
+            level = waveforms.square().mean(dim=1, keepdim=True).sqrt().clamp(min=SMALLEST_SD)
+            waveforms = waveforms * (10 ** (self.loudness / 20) / level).clamp(min=1)
+        return waveforms
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the result's record."""

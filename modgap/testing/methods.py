@@ -1,9 +1,11 @@
 """Check of a transfer method: its description, its settings, and the parameters that its stages train."""
 
 import numpy as np
+import torch
 
-from modgap.models import Output, target_model
-from modgap.sources import open_source
+from modgap.models import Output, TargetModel, target_model
+from modgap.models.native_model import native_model
+from modgap.sources import Source, open_source
 from modgap.targets import named_manifest
 from modgap.transfer.method import Method
 from modgap.transfer.methods import get_method, method_settings
@@ -32,13 +34,7 @@ def check_method(method: str | Method) -> None:
         assert getattr(method, field).strip(), f"The {field} of the method {method.name!r} is empty."
     assert method.stages, f"{method.name} has no stages."
     source = open_source(SOURCE).load(None)
-    model = target_model(
-        source,
-        np.zeros(SHAPE),
-        Output("classification", (3,)),
-        embedder_start=method.embedder_start,
-        pretrained_encoder=method.pretrained_encoder,
-    )
+    model = _model(source, method)
     plain_names = {name for name, _ in model.named_parameters()}
     if method.adapter is not None:
         method.adapter.add(model, FullStage())
@@ -57,3 +53,16 @@ def check_method(method: str | Method) -> None:
         method.adapter.merge(model)
         merged_names = {name for name, _ in model.named_parameters()}
         assert merged_names == plain_names, f"The adapter of {method.name} does not merge to the parameters before it."
+
+
+def _model(source: Source, method: Method) -> TargetModel:
+    output = Output("classification", (3,))
+    if method.embedder_start == "native":
+        return native_model(source, torch.zeros(SHAPE), output, pretrained=method.pretrained_encoder)
+    return target_model(
+        source,
+        np.zeros(SHAPE),
+        output,
+        embedder_start=method.embedder_start,
+        pretrained_encoder=method.pretrained_encoder,
+    )

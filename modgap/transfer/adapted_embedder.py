@@ -1,5 +1,6 @@
 """Measure the discrepancy after a run: its embedder before the source's pretrained encoder and head."""
 
+import copy
 import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,14 +13,16 @@ from torch import nn
 from modgap.errors import InputError, UsageError
 from modgap.inputs.native_embedding import Embedding
 from modgap.models import Output, target_model
+from modgap.models.native_model import NativeEmbedder, native_input
 from modgap.sources import Source, SourceHandle
 from modgap.storage.cache import cache_key
 from modgap.storage.digests import file_digest
 from modgap.targets import Table, Target
 from modgap.transfer.checkpoint import load_tensors, part_of
 from modgap.transfer.methods import get_method
+from modgap.transfer.native_inputs import NATIVE, NativeTransform
 from modgap.transfer.run_folder import STAGE1_FILE, Run, check_source, open_run
-from modgap.transfer.trained_model import run_length
+from modgap.transfer.trained_model import run_length, run_transform
 from modgap.transfer.training_data import TargetData, read_target_data
 
 __all__ = ["RunEmbedder", "run_embedder"]
@@ -60,21 +63,27 @@ class RunEmbedder:
         Raises:
             InputError: When the weights do not match.
         """
-        method = get_method(self.run.record["method"])
-        sample = np.zeros(self.data.transform.shape, np.float32)
-        output = Output("classification", (2,))
-        length = run_length(self.run, source)
-        model = target_model(source, sample, output, length=length, embedder_start=method.embedder_start)
+        embedder = self._embedder(source)
         path = self.run.checked(_embedder_file(self.run))
         try:
             weights = load_tensors(path)
-            model.embedder.load_state_dict(weights if path.name == STAGE1_FILE else part_of(weights, "embedder"))
+            embedder.load_state_dict(weights if path.name == STAGE1_FILE else part_of(weights, "embedder"))
         except RuntimeError as error:
             raise InputError(
                 f"The embedder in {path} does not match the source and target of its run. Train the model again."
             ) from error
-        adapted_model = self._combine(model.embedder, source)
-        return replace(source, model=adapted_model, input=self.data.transform)
+        return replace(source, model=self._combine(embedder, source), input=self.data.transform)
+
+    def _embedder(self, source: Source) -> nn.Module:
+        """Return the embedder of the run without its weights."""
+        transform = self.data.transform
+        if isinstance(transform, NativeTransform):
+            return NativeEmbedder(native_input(source), copy.deepcopy(source.split().embedder))
+        method = get_method(self.run.record["method"])
+        sample = np.zeros(transform.shape, np.float32)
+        output = Output("classification", (2,))
+        length = run_length(self.run, source)
+        return target_model(source, sample, output, length=length, embedder_start=method.embedder_start).embedder
 
     def _combine(self, embedder: nn.Module, source: Source) -> nn.Module:
         """Return the embedder, the source's encoder and its head as one model."""
@@ -118,7 +127,18 @@ def run_embedder(
     record = run.record
     shape = record["inputs"]["shape"]
     size = (shape[1], shape[2]) if len(shape) == 3 else None
-    samples = read_target_data(data, protocol=record["protocol"], limit=record["limit"], seed=record["seed"], size=size)
+    is_native = record["inputs"].get(NATIVE) is not None
+    samples = read_target_data(
+        data,
+        protocol=record["protocol"],
+        limit=record["limit"],
+        seed=record["seed"],
+        size=size,
+        standardized=not is_native,
+    )
+    if is_native:
+        opened = handle.load(input_size, head=False)
+        samples = replace(samples, transform=run_transform(run, samples.transform, opened))
     if len(samples.unseen_rows()) == 0:
         hint = ""
         if record["protocol"] == "orca":

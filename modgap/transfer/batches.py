@@ -125,7 +125,8 @@ class BatchFeed:
 
     def _read_part(self, rows: np.ndarray, stage: int, epoch: int) -> MicroBatch:
         pieces = [self._read_piece(int(row), stage, epoch) for row in rows]
-        return self.data.micro_batch(stack_pieces(pieces, torch.device("cpu"), self.dtype, rows.tolist()), rows)
+        inputs = stack_pieces(pieces, torch.device("cpu"), self.dtype, rows.tolist())
+        return self.data.micro_batch(inputs, rows, self.dtype)
 
     def _copy_to_device(self, batches: MicroBatches) -> MicroBatches:
         return batches if self.device.type == "cpu" else tuple(batch.to(self.device) for batch in batches)
@@ -172,7 +173,7 @@ def check_augmentation(name: str, data: TargetData) -> None:
     way_out = 'Pass `settings={"stage2.augmentation": "none"}`.'
     if name == "crop-flip" and len(data.transform.shape) != 3:
         raise UsageError(
-            f"stage2.augmentation=crop-flip is for images, but the samples of this target are series. {way_out}"
+            f"stage2.augmentation=crop-flip is for images, but the samples of this target are {spec.kind}. {way_out}"
         )
     if name in ("spec-augment", "noise-spec-augment") and spec.kind != "audio":
         raise UsageError(

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from modgap.baselines.baseline import (
     restore_baseline,
 )
 from modgap.errors import InputError, Progress, UsageError, first_line
-from modgap.sources import source_infos
+from modgap.sources import Source, source_infos
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.json_records import plain_values
 from modgap.targets import Manifest
@@ -30,16 +31,18 @@ from modgap.targets.samples import SelectedSamples
 from modgap.transfer.answer import run_answer
 from modgap.transfer.checkpoint import write_tensors
 from modgap.transfer.evaluation import evaluate_metric, write_sample_errors
-from modgap.transfer.linear_probe import ALL, LINEAR_PROBE, SideBySide, probes_of, restore_probe
+from modgap.transfer.linear_probe import ALL, LINEAR_PROBE, SideBySide, probe_to_train, probes_of, restore_probe
 from modgap.transfer.metrics import Metric, task_metric
+from modgap.transfer.native_inputs import NativeTransform, text_input
 from modgap.transfer.placement import current_processes
-from modgap.transfer.run_folder import WEIGHTS, Run, exclusive_run, prepare_run, write_record
+from modgap.transfer.run_folder import RECORD, WEIGHTS, Run, exclusive_run, open_run, prepare_run, write_record
 from modgap.transfer.train_request import TrainRequest, settings_record
 from modgap.transfer.trained_inputs import TrainedInputs, write_inputs
 from modgap.transfer.training_data import TargetData, classes_without_samples, read_target_data
 
 __all__ = [
     "best_quick_baseline",
+    "fit_source_probe",
     "is_baseline",
     "is_fitted",
     "is_table",
@@ -95,7 +98,9 @@ def train_fitted(request: TrainRequest, folder: Path, *, resume: bool = False, p
         )
         form = sample_form(data)
         candidates = _baselines(request, data, form) if is_baseline(request.method) else _probes(request, data)
-        run = prepare_run(folder, settings_record(request, data), resume=resume)
+        settings = settings_record(request, data)
+        settings["provenance"]["source"] = _provenance(candidates, folder)
+        run = prepare_run(folder, settings, resume=resume)
         if run.finished:
             return run
         write_record(run.folder, run.record)
@@ -119,8 +124,39 @@ def _refuse_settings(request: TrainRequest) -> None:
         raise UsageError("A linear probe needs a source. Pass `source`, such as efficientnet-lite0, or all.")
 
 
+def fit_source_probe(name: str, source: Source, data: TargetData, seed: int, device: str) -> FittedBaseline:
+    """Fit the linear probe of a source to the training samples of a target that enter it as its own input.
+
+    Args:
+        name: Name of the source.
+        source: The source, without its head.
+        data: The target, see `modgap.transfer.native_inputs.native_data`.
+        seed: Seed of the folds.
+        device: Device on which the source runs.
+    """
+    assert isinstance(data.transform, NativeTransform)
+    source = replace(source, input=text_input(data.transform) or source.input)
+    probe = probe_to_train(name, source, data.transform.embedding, device)
+    samples = SelectedSamples(data.table.samples, data.train)
+    return fit_baseline(probe, samples, sample_form(data), true_values(data, data.train), seed)
+
+
 Candidates = Iterable[tuple[str, Baseline]]
 """Name of each model that is compared, and the model."""
+
+
+def _provenance(candidates: Candidates, folder: Path) -> dict[str, Any]:
+    """Return what decides the outputs of the sources of a probe; empty for a baseline, and for several probes.
+
+    A run that a folder has keeps what it says where it does not say it before its end, as runs of earlier versions and
+    the choice among several probes.
+    """
+    recorded = open_run(folder).record["provenance"]["source"] if (folder / RECORD).exists() else None
+    probes = [one for _, one in candidates] if isinstance(candidates, list) else []
+    compute = probes[0].features[0].compute if len(probes) == 1 else None
+    if recorded == {} or not isinstance(compute, SideBySide):
+        return dict(recorded or {})
+    return compute.fingerprints()
 
 
 def _baselines(request: TrainRequest, data: TargetData, form: SampleForm) -> Candidates:
@@ -228,7 +264,11 @@ def _write_result(
     write_inputs(run.folder, data)
     write_tensors(run.folder / WEIGHTS, tensors)
     is_probe = isinstance(fitted.compute, SideBySide)
-    sources = [one.to_record() for one in fitted.compute.sources] if isinstance(fitted.compute, SideBySide) else []
+    sources: list[dict[str, Any]] = []
+    provenance = run.record["provenance"]
+    if isinstance(fitted.compute, SideBySide):
+        sources = [one.to_record() for one in fitted.compute.sources]
+        provenance = {**provenance, "source": plain_values(fitted.compute.fingerprints())}
     name = f"{LINEAR_PROBE} {fitted.features}" if is_probe else f"{BASELINE}:{fitted.name}"
     write_sample_errors(run.folder, test, data, name)
     result = plain_values(
@@ -240,7 +280,8 @@ def _write_result(
             "updates": 0,
         }
     )
-    record = {**run.record, "fitted": plain_values({**described, "sources": sources, "compared": compared})}
+    record = {**run.record, "provenance": provenance}
+    record["fitted"] = plain_values({**described, "sources": sources, "compared": compared})
     answer = run_answer({**record, "result": result}).to_dict()
     write_record(run.folder, {**record, "result": {**result, "seconds": round(seconds, 1)}, "answer": answer})
     return Run(run.folder, {**record, "result": result, "answer": answer})

@@ -166,6 +166,8 @@ class _StageLoop:
             model.encoder.eval()
         elif self.stage.holds_statistics:
             hold_running_statistics(model.encoder)
+            if self.training.method.embedder_start == "native":
+                hold_running_statistics(model.embedder)
 
     def _compute_gradient(self, parts: MicroBatches, rows: np.ndarray, position: Position) -> LossGradient:
         """Compute the gradient of an update, with smaller batches if the memory does not suffice."""

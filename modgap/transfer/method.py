@@ -12,6 +12,7 @@ from torch import Tensor
 
 from modgap.errors import Progress
 from modgap.models import TargetModel, normalization_parameters
+from modgap.models.embedders import EmbedderStart
 from modgap.sources import Source
 from modgap.targets import Manifest
 from modgap.transfer.batches import BatchFeed, chunks, shuffle_rows
@@ -238,8 +239,11 @@ class Method:
         title: Description of the method in one line.
         reference: Publication that describes the method.
         stages: Stages in the order in which they run.
-        embedder_start: Start of the embedder: random, or the weights of the source's own embedder.
+        embedder_start: Start of the embedder: random, the weights of the source's own embedder, or `native` for that
+            embedder as it is, with the source's own input. Texts always have the source's own.
         pretrained_encoder: True if the encoder starts from the source's weights, False if it starts at random.
+        predictor_start: Start of the predictor: random, or the linear probe of the source, for a native embedder.
+        rate_factor: Factor of the learning rate of stage 2, unless the user sets the rate.
         stage1_defaults: Function from the target's manifest to the stage-1 settings in which the method differs
             from the recipe; by default there are none.
         adapter: Changes of the encoder that are trained in place of its parameters; None for none.
@@ -250,8 +254,10 @@ class Method:
     title: str
     reference: str
     stages: tuple[Stage, ...]
-    embedder_start: Literal["random", "source"] = "random"
+    embedder_start: EmbedderStart = "random"
     pretrained_encoder: bool = True
+    predictor_start: Literal["random", "probe"] = "random"
+    rate_factor: float = 1.0
     stage1_defaults: Callable[[Manifest], Mapping[str, Any]] = lambda _: {}
     adapter: Adapter | None = None
     settings: type[MethodSettings] = MethodSettings

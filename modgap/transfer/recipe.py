@@ -240,6 +240,7 @@ def resolve_recipe(
     defaults: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
     method_settings: type[MethodSettings] = MethodSettings,
+    rate_factor: float = 1.0,
 ) -> Recipe:
     """Return the settings of a run: the defaults, then the target's recipe, the method's and the user's settings.
 
@@ -248,6 +249,7 @@ def resolve_recipe(
         defaults: Stage-1 settings in which the method differs from the recipe; None for none.
         overrides: The user's settings as KEY=VALUE, such as `stage1.epochs=5` or `stage2.optimizer=sgd`.
         method_settings: Model of the settings that the method adds.
+        rate_factor: Factor of the learning rate of stage 2, unless the user sets the rate.
 
     Raises:
         UsageError: When a key is unknown, or a value is invalid.
@@ -256,6 +258,9 @@ def resolve_recipe(
     record: dict[str, Any] = {section: {} for section in sections}
     _add_target_recipe(record, manifest)
     record["stage1"].update(defaults or {})
+    if rate_factor != 1:
+        rate = record["stage2"].get("learning_rate", FullStage().learning_rate)
+        record["stage2"]["learning_rate"] = rate_factor * rate
     for text in overrides:
         _add_override(record, text, sections)
     model = Recipe

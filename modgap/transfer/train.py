@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from modgap.errors import InputError, Progress, UsageError, count, first_line, visible_name
 from modgap.models import TargetModel, seeded_rng, target_model
+from modgap.models.native_model import native_model
 from modgap.process.resources import choose_device
 from modgap.sources import Source
 from modgap.storage.atomic_files import atomic_path
@@ -32,10 +33,12 @@ from modgap.transfer.checkpoint import (
     write_tensors,
 )
 from modgap.transfer.evaluation import Evaluator, evaluate_metric, write_sample_errors
-from modgap.transfer.fitted_run import is_fitted, train_fitted
+from modgap.transfer.fitted_run import fit_source_probe, is_fitted, train_fitted
+from modgap.transfer.linear_probe import set_probe
 from modgap.transfer.loop import run_training_loop, summary_writer
 from modgap.transfer.method import EpochCallback, Method, Training
 from modgap.transfer.methods import find_unused_settings, get_method
+from modgap.transfer.native_inputs import NativeTransform
 from modgap.transfer.placement import Processes, current_processes, enable_gradient_checkpointing, place, set_dropout
 from modgap.transfer.recipe import Recipe, benchmark_augmentation, conversion_record
 from modgap.transfer.run_folder import WEIGHTS, Run, best_file, exclusive_run, open_run, prepare_run, write_record
@@ -49,6 +52,7 @@ __all__ = [
     "build_model",
     "build_training",
     "finish_trained_run",
+    "start_from_probe",
     "train",
     "train_in_memory",
     "train_without_test",
@@ -366,12 +370,19 @@ def build_model(
         seed: Seed of all random start values.
         length_requested: True if the user set the sequence length.
     """
+    sample = data.transform.pieces(data.table.samples[int(data.train[0])])[0]
+    if isinstance(data.transform, NativeTransform):
+        model = native_model(
+            source, torch.from_numpy(sample), data.output, pretrained=method.pretrained_encoder, seed=seed
+        )
+        if recipe.dropout is not None:
+            set_dropout(model, recipe.dropout)
+        return model
     length = recipe.target_sequence_length
     if source.input.kind != "text" and not length_requested:
         length = None
     elif length is not None and not length_requested:
         length = min(length, getattr(source.input, "max_tokens", length))
-    sample = data.transform.pieces(data.table.samples[int(data.train[0])])[0]
     model = target_model(
         source,
         sample,
@@ -385,6 +396,15 @@ def build_model(
         set_dropout(model, recipe.dropout)
     _set_batch_statistics(model.embedder, data)
     return model
+
+
+def start_from_probe(model: TargetModel, setup: RunSetup) -> None:
+    """Set the predictor of a native model to the linear probe of its source, whose L2 strength is cross-validated."""
+    request = setup.request
+    probe = fit_source_probe(request.source, setup.source, setup.data, request.samples.seed, request.samples.device)
+    log.info("The predictor starts from the linear probe (%s, cross-validated error %.4g).", probe.setting, probe.error)
+    (part,) = probe.parts
+    set_probe(model, part)
 
 
 def _set_batch_statistics(embedder: nn.Module, data: TargetData) -> None:
@@ -429,6 +449,8 @@ def build_training(
     autocast = torch.bfloat16 if recipe.precision == "bfloat16" else None
     length_requested = any(text.startswith("target_sequence_length") for text in request.overrides)
     model = build_model(setup.source, data, recipe, method, seed=seed, length_requested=length_requested)
+    if method.predictor_start == "probe" and files.latest_checkpoint() is None:
+        start_from_probe(model, setup)
     if method.adapter is not None:
         with seeded_rng(seed, "adapter"):
             method.adapter.add(model, recipe.stage2)

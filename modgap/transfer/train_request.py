@@ -16,6 +16,7 @@ from modgap.storage.cache import cache_key
 from modgap.targets import Target, TargetRequest, manifest_names
 from modgap.transfer.method import Method
 from modgap.transfer.methods import get_method
+from modgap.transfer.native_inputs import native_data, reads_native_input
 from modgap.transfer.recipe import Recipe, choose_route, conversion_record, resolve_recipe
 from modgap.transfer.surrogate import Surrogate, open_surrogate
 from modgap.transfer.trained_inputs import inputs_record
@@ -81,7 +82,9 @@ def request_recipe(request: TrainRequest, target: Target) -> Recipe:
             exist.
     """
     method, manifest = get_method(request.method), target.manifest
-    recipe = resolve_recipe(manifest, method.stage1_defaults(manifest), request.overrides, method.settings)
+    recipe = resolve_recipe(
+        manifest, method.stage1_defaults(manifest), request.overrides, method.settings, method.rate_factor
+    )
     stage = recipe.stage2
     if outside := [epoch for epoch in stage.keep_epochs if not 1 <= epoch <= stage.epochs]:
         raise UsageError(
@@ -130,7 +133,14 @@ def set_up_run(request: TrainRequest) -> tuple[RunSetup, dict[str, Any]]:
     samples = request.samples
     source = handle.load(samples.input_size, head=False)
     size = source.input.size if isinstance(source.input, ImageInput) else None
-    data = read_target_data(target, protocol=request.protocol, limit=samples.limit, seed=samples.seed, size=size)
+    data = read_target_data(
+        target,
+        protocol=request.protocol,
+        limit=samples.limit,
+        seed=samples.seed,
+        size=size,
+        standardized=not reads_native_input(get_method(request.method), target.manifest.input),
+    )
     setup = set_up_training(request, source, data)
     return setup, _full_record(setup, handle.fingerprint())
 
@@ -144,6 +154,8 @@ def set_up_training(request: TrainRequest, source: Source, data: TargetData) -> 
     """
     method = get_method(request.method)
     recipe = choose_route(request_recipe(request, data.target), kinks=source.convolutional)
+    if reads_native_input(method, data.target.manifest.input):
+        data = native_data(data, source, recipe.target_sequence_length)
     return RunSetup(request, method, recipe, source, data, _open_surrogate(request, method, recipe, source))
 
 

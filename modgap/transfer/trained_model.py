@@ -20,6 +20,7 @@ from modgap.baselines.baseline import FittedBaseline
 from modgap.errors import InputError, UsageError, check_minimum, first_line
 from modgap.labels.user_arrays import to_numpy
 from modgap.models import TargetModel, target_model
+from modgap.models.native_model import native_model
 from modgap.process.resources import choose_device
 from modgap.sources import Source, open_source
 from modgap.sources.hub import without_downloads
@@ -35,6 +36,7 @@ from modgap.transfer.checkpoint import load_tensors
 from modgap.transfer.evaluation import mean_outputs
 from modgap.transfer.fitted_run import is_fitted, read_fitted
 from modgap.transfer.methods import get_method
+from modgap.transfer.native_inputs import NativeTransform, restore_transform
 from modgap.transfer.run_folder import Run, check_record, epoch_file, open_run
 from modgap.transfer.trained_inputs import TrainedInputs, arrays_of, read_inputs
 from modgap.transfer.training_data import InputTransform
@@ -45,6 +47,7 @@ __all__ = [
     "load_trained_model",
     "read_model_file",
     "run_length",
+    "run_transform",
     "write_model_file",
 ]
 
@@ -382,7 +385,8 @@ def load_trained_model(
     _check_settings(run)
     with contextlib.nullcontext() if allow_download else without_downloads(*NO_HUB):
         source = open_source(record["source"], weights=weights).load(record["input_size"], head=False)
-    model = _build(run, source, inputs)
+    transform = run_transform(run, inputs.inputs, source)
+    model = _build(run, source, inputs, transform)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -391,7 +395,7 @@ def load_trained_model(
     dtype = torch.float64 if record["recipe"]["precision"] == "float64" else torch.float32
     size = batch_size or int(record["recipe"]["stage2"]["batch_size"])
     autocast = torch.bfloat16 if record["recipe"]["precision"] == "bfloat16" else None
-    network = Network(model.to(device=chosen, dtype=dtype).eval(), inputs.inputs, chosen, dtype, size, autocast)
+    network = Network(model.to(device=chosen, dtype=dtype).eval(), transform, chosen, dtype, size, autocast)
     return TrainedModel(run, network, inputs, size)
 
 
@@ -435,8 +439,32 @@ def _weights_file(run: Run, epoch: int | None) -> Path:
     return run.checked(path)
 
 
-def _build(run: Run, source: Source, inputs: TrainedInputs) -> TargetModel:
+def run_transform(run: Run, inputs: InputTransform, source: Source) -> InputTransform:
+    """Return the transform of samples to pieces that the model of a run takes.
+
+    Args:
+        run: The run.
+        inputs: The transform without what belongs to the source.
+        source: The source.
+
+    Raises:
+        InputError: When the record of the run was changed.
+    """
+    try:
+        return restore_transform(inputs, run.record["inputs"], source)
+    except InputError:
+        raise
+    except DAMAGED_FILE_ERRORS as error:
+        raise InputError(
+            f"The record of the run in {run.folder} does not describe its samples ({first_line(error)}). It was "
+            "changed after modgap train wrote it. Restore it, or train the model again."
+        ) from error
+
+
+def _build(run: Run, source: Source, inputs: TrainedInputs, transform: InputTransform) -> TargetModel:
     """Build the model of a run, without its weights."""
+    if isinstance(transform, NativeTransform):
+        return native_model(source, transform.example(), inputs.output)
     return target_model(
         source,
         np.zeros(inputs.inputs.shape, np.float32),

@@ -54,7 +54,7 @@ class InputTransform:
 
     def batch(self, pieces: Sequence[np.ndarray], device: torch.device) -> torch.Tensor:
         """Return inputs as a batch (B, C, ...) on a device."""
-        return torch.from_numpy(np.stack(pieces)).to(device)
+        return stack_pieces(pieces, device, torch.float32)
 
     def pieces(self, sample: Any) -> list[np.ndarray]:
         """Return the standardized inputs of a sample. A sound clip or a video has several."""
@@ -105,14 +105,18 @@ def stack_pieces(
     """Return inputs as a batch on a device.
 
     Args:
-        pieces: Inputs of one shape.
+        pieces: Inputs of one shape, or tokens (features, T) of texts, which get zeros up to the longest.
         device: Device of the batch.
-        dtype: Precision of the batch.
+        dtype: Precision of the batch; tokens stay whole numbers.
         rows: Index of the sample that each input belongs to, for messages; None if it is not known.
 
     Raises:
         InputError: When an input is not finite.
     """
+    if pieces[0].dtype == np.int64:
+        longest = max(piece.shape[1] for piece in pieces)
+        padded = [np.pad(piece, ((0, 0), (0, longest - piece.shape[1]))) for piece in pieces]
+        return torch.from_numpy(np.stack(padded)).to(device)
     batch = np.stack(pieces)
     if not np.isfinite(batch).all():
         first = int(np.flatnonzero(~np.isfinite(batch).reshape(len(batch), -1).all(axis=1))[0])
@@ -124,10 +128,7 @@ def stack_pieces(
 def raw_pieces(sample: Any, spec: InputSpec) -> list[np.ndarray]:
     """Return the images (C, H, W) or series (C, length) that a sample consists of."""
     if spec.kind == "text":
-        raise UsageError(
-            "The target consists of texts, which training does not support. "
-            "Choose a target of images, series, sound or video."
-        )
+        raise UsageError("Texts have no standardized inputs. Choose a target of images, series, sound or video.")
     if spec.kind == "audio":
         if spec.rate is None:
             raise InputError("A log-mel spectrogram needs the sampling rate in hertz. Set input.rate in the manifest.")
@@ -253,15 +254,21 @@ class TargetData:
             raise InputError(f"The y of sample {row} has NaN or infinite values. Remove the sample, or provide masks.")
         return values, masks
 
-    def micro_batch(self, inputs: torch.Tensor, rows: np.ndarray) -> MicroBatch:
-        """Return inputs with the y and the mask of the selected samples, on the device of the inputs."""
+    def micro_batch(self, inputs: torch.Tensor, rows: np.ndarray, dtype: torch.dtype | None = None) -> MicroBatch:
+        """Return inputs with the y and the mask of the selected samples, on the device of the inputs.
+
+        Args:
+            inputs: Inputs of the samples.
+            rows: Numbers of the samples.
+            dtype: Precision of real y and of masks; None for that of the inputs.
+        """
         y_array, mask_array = self.ground_truth(rows)
         y = torch.from_numpy(y_array).to(inputs.device)
         if y.is_floating_point():
-            y = y.to(inputs.dtype)
+            y = y.to(dtype or inputs.dtype)
         mask = None
         if mask_array is not None:
-            mask = torch.from_numpy(mask_array).to(device=inputs.device, dtype=inputs.dtype)
+            mask = torch.from_numpy(mask_array).to(device=inputs.device, dtype=dtype or inputs.dtype)
         return MicroBatch(inputs, y, mask)
 
     def _stack(self, samples: Samples, rows: np.ndarray, dtype: type[np.floating]) -> np.ndarray:
@@ -290,7 +297,7 @@ def read_target_data(
         seed: Seed of that draw.
         size: Height and width to which images are resized if they differ in size, or are much larger than this. None
             for the size of the first image.
-        standardized: False for models that read samples as they are, texts among them. The transform then has the
+        standardized: False for models that read samples as they are, as all do with texts. The transform then has the
             shape of a sample, or of a frame of a video, and the means and standard deviations 0 and 1.
 
     Raises:
@@ -312,7 +319,7 @@ def read_target_data(
     if output.task == "classification":
         _check_classes(table, train, target.name)
     spec = target.manifest.input
-    if standardized:
+    if standardized and spec.kind != "text":
         transform = _fit_transform(table, train, spec, size, _common_length(table, train, spec))
     else:
         transform = _identity_transform(table, train, spec)

@@ -9,7 +9,7 @@ from modgap.transfer.method import (
     two_stages,
 )
 
-__all__ = ["EMB", "FINETUNE", "FINETUNE_PLUS_PLUS", "FPT", "FROZEN", "SCRATCH"]
+__all__ = ["EMB", "FINETUNE", "FINETUNE_PLUS_PLUS", "FPT", "FROZEN", "LP_FT", "SCRATCH"]
 
 SCRATCH = Method(
     name="scratch",
@@ -60,3 +60,14 @@ EMB = Method(
     stages=two_stages(Objective),
 )
 """The embedder is warmed up on the task loss before everything is fine-tuned."""
+
+LP_FT = Method(
+    name="lp-ft",
+    title="everything of the source is trained at a tenth of the rate, from its linear probe",
+    reference="Kumar et al. (2022), Fine-tuning can distort pretrained features and underperform out-of-distribution",
+    stages=(full_stage(holds_statistics=True),),
+    embedder_start="native",
+    predictor_start="probe",
+    rate_factor=0.1,
+)
+"""Linear probing, then fine-tuning: samples enter as for the linear probe, whose weights the predictor starts from."""
