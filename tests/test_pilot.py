@@ -15,7 +15,7 @@ from modgap.ranking import recommendation as v
 from modgap.ranking.answer import failure_messages, ranking_table, scores_table
 from modgap.ranking.figures import figure_subtitle, figure_title, other_scores, ranking_frame
 from modgap.ranking.rank import rank
-from modgap.ranking.recommendation import choice_statement, headline, help_statement, judge, judgment_answer, next_step
+from modgap.ranking.recommendation import choice_statement, headline, help_statement, judge, judgment_answer
 from modgap.ranking.report import to_csv, to_dict
 from modgap.ranking.scores import PILOT
 from modgap.ranking.standings import compute_error_standings
@@ -318,31 +318,24 @@ def test_the_next_step_has_the_settings_that_the_pilot_chose():
     assert {command[3] for command in judge(ranking).commands} == {"finetune"}
 
 
-def test_the_next_steps_for_texts_end():
-    """Training does not support texts, so that no step leads to a short fine-tuning or back to the same ranking."""
-    ranking = make_ranking(kind="text")
-    (command,) = judge(ranking).commands
-    assert command[1] == "rank"
-    assert command[command.index("--by") + 1] == "linear-probe"
-    assert "--pilot" not in command
-    assert next_step(judge(ranking)).startswith("Training does not support texts. Rank by")
-    probe = replace(ranking.tables["knn"], name="linear-probe")
-    by_probe = replace(ranking, tables={**ranking.tables, "linear-probe": probe}, by="linear-probe")
-
-    def commands_with(head):
-        rows = tuple(replace(row, properties={**row.properties, "head": head}) for row in ranking.rows)
-        return judge(replace(by_probe, rows=rows)).commands
-
-    (command,) = commands_with("probe:sentiment-source")
-    assert command[:6] == ("modgap", "discrepancy", "--source", "vit-0", "--head", "probe:sentiment-source")
-    assert command[-2:] == ("--control", "3")
-    assert "--head" not in commands_with("own")[0]
-    assert commands_with("none") == ()
+def test_the_next_step_of_texts_is_that_of_other_samples():
+    """Sources of text are trained on texts as others are on images."""
+    assert judge(make_ranking(kind="text")).commands == judge(make_ranking()).commands
 
 
-def test_a_pilot_on_texts_is_refused():
-    with pytest.raises(UsageError, match=r"training does not support texts.*`by=.linear-probe.`"):
-        rank("promoter-genes", ["minilm"], RankRequest(pilot=1), Backend("serial"))
+@pytest.mark.usefixtures("own_cache", "short_pilot")
+def test_texts_are_fine_tuned_whole(hub, tmp_path):
+    rng = np.random.default_rng(0)
+    lines = [f"{' '.join(rng.choice(['red', 'green', 'blue'], 5))} {'ab'[n % 2]},{n % 2}" for n in range(40)]
+    path = tmp_path / "texts.csv"
+    path.write_text("\n".join(["text,label", *lines]))
+    hub("bert-texts")
+    request = replace(REQUEST, samples=SampleRequest(limit=None), controls=False)
+    ranking = rank(str(path), ["hf:small/bert-texts"], request, Backend("serial"))
+    (result,) = ranking.pilot.results.values()
+    assert not any("target_sequence_length" in setting for setting in result.settings)
+    assert 0 <= result.errors.averages[0] <= 1
+    assert judge(ranking).check("pilot").values["trained"] == result.trained
 
 
 @pytest.mark.parametrize(("baseline", "help_"), [(0.9, v.LIKELY), (0.12, v.DOUBTFUL), (0.0, v.NO)])

@@ -16,7 +16,6 @@ from modgap.ranking.checks import (
     control_index,
 )
 from modgap.ranking.field_baselines import BASELINE_PREFIX
-from modgap.ranking.plan import PROBE
 from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_patterns import split_input_size
@@ -30,8 +29,6 @@ RESAMPLES = 50
 PILOT_SOURCES = 3
 """Sources that are fine-tuned shortly in the command that a ranking suggests."""
 DEFAULT_BASELINES = "quick"
-CONTROLS = 3
-"""Random-weights controls in the command that is suggested for a source of texts."""
 
 
 def next_commands(
@@ -59,12 +56,6 @@ def next_commands(
         yield _train_command(ranking, "finetune", first, data, "runs/finetune")
     elif choice == UNKNOWN and without_intervals and can_repeat:
         yield _rank_command(ranking, data, "--resamples", RESAMPLES)
-    elif target.kind == "text":
-        # Texts cannot be trained on. A linear probe is a model that works for them.
-        if ranking.by != PROBE and can_repeat:
-            yield _rank_command(ranking, data, "--by", PROBE)
-        elif ranking.by == PROBE and _head_of(ranking, first) != "none":
-            yield _discrepancy_command(ranking, first, data)
     elif can_repeat and target.task == CLASSIFICATION and ranking.pilot is None and n_sources > 1:
         yield _rank_command(ranking, data, "--pilot", min(n_sources, PILOT_SOURCES))
     else:
@@ -137,20 +128,6 @@ def _rank_command(ranking: Ranking, data: tuple[str, ...], option: str, value: i
     }
     options.pop(option, None)
     return ("modgap", "rank", *data, "--sources", sources, *_options({**options, option: value}))
-
-
-def _discrepancy_command(ranking: Ranking, source: str, data: tuple[str, ...]) -> tuple[str, ...]:
-    name, size = split_input_size(source)
-    head = _head_of(ranking, source)
-    options = _options({"--head": None if head == "own" else head, "--input-size": size})
-    clusters = _options({"--pseudo-classes": ranking.requested and ranking.requested.pseudo_classes})
-    return ("modgap", "discrepancy", "--source", name, *options, *data, *clusters, "--control", str(CONTROLS))
-
-
-def _head_of(ranking: Ranking, source: str) -> str:
-    """Return the head of a source in a ranking: `own`, `none`, or `probe:` and the data that it was fitted on."""
-    row = next(row for row in ranking.rows if row.name == source)
-    return str(row.properties.get("head", "own"))
 
 
 def _train_command(ranking: Ranking, method: str, source: str, data: tuple[str, ...], folder: str) -> tuple[str, ...]:

@@ -114,7 +114,7 @@ def plan_ranking(
     table = opened.read()
     by = _choose_ranking_score(table, request)
     kind = opened.manifest.input.kind
-    _check_pilot(_task_of(table), kind, request)
+    _check_pilot(_task_of(table), request)
     absolute = target.absolute()
     baselines = chosen_baselines(request.baselines, opened, request.samples, len(rows))
     return RankPlan(
@@ -170,14 +170,9 @@ def _check_names(sources: Sequence[str], request: RankRequest) -> None:
             pass
 
 
-def _check_pilot(task: str, kind: str, request: RankRequest) -> None:
+def _check_pilot(task: str, request: RankRequest) -> None:
     if request.pilot and task != CLASSIFICATION:
         raise UsageError(f"`pilot` needs a target with one class for each sample, and this is a {task} target.")
-    if request.pilot and kind == "text":
-        raise UsageError(
-            "`pilot` trains, and training does not support texts, of which this target consists. Pass "
-            '`by="linear-probe"` instead, which fits a model to the features of each source.'
-        )
 
 
 def _check_error_options(options: ErrorOptions) -> None:

@@ -453,8 +453,6 @@ def _beside_baseline(check: Check) -> str:
 NEXT_STEPS = {
     "--pilot": "Fine-tune the first sources briefly, and let their errors decide.",
     "--resamples": "Repeat the ranking with intervals.",
-    "--by": "Training does not support texts. Rank by the error of a linear probe of the sources' features.",
-    "--control": "Training does not support texts. Measure the first source beside more random-weights controls.",
 }
 """Purpose of a command by its last option."""
 

@@ -146,7 +146,8 @@ def short_fine_tuning(
     halves = pilot_halves(target, seed)
     # The validation samples choose nothing, since the last epoch counts.
     halves = replace(halves, validation=halves.validation[:1])
-    more = TEXT_SETTINGS if source.input.kind == "text" else ()
+    is_written = target.manifest.input.kind == "text"
+    more = TEXT_SETTINGS if source.input.kind == "text" and not is_written else ()
 
     def train(rate: float, training_seed: int) -> np.ndarray:
         overrides = (*SETTINGS, *more, f"stage2.learning_rate={rate}")
