@@ -1,6 +1,5 @@
 """Features of a source: the mean over its encoder's tokens, which probes and predictors see."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,20 +9,10 @@ from torch import Tensor, nn
 from modgap.forward.batched_inference import output_batches
 from modgap.inputs.native_embedding import Embedding
 from modgap.sources import Source
+from modgap.sources.inputs import pool_tokens
 from modgap.targets import Samples
 
-__all__ = ["PooledFeatures", "pool_tokens", "sample_features"]
-
-
-def pool_tokens(tokens: Tensor, inputs: Any) -> Tensor:
-    """Return the mean (B, D) over tokens (B, T, D), without the padding that the mask of the inputs names."""
-    mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
-    if mask is None or mask.shape != tokens.shape[:2]:
-        # The mask of audio has one entry for each value, not for each frame.
-        return tokens.mean(dim=1)
-    from modgap.sources.hf.parts import masked_mean
-
-    return masked_mean(tokens, mask)
+__all__ = ["PooledFeatures", "sample_features"]
 
 
 class PooledFeatures(nn.Module):

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from modgap.errors import UsageError
-from modgap.forward.features import pool_tokens
 from modgap.models.initialization import reinitialize, seeded_rng, unused_to_buffers
 from modgap.models.predictors import Output
 from modgap.models.target_model import TargetModel
 from modgap.sources import ImageInput, Source, TextInput, WaveformInput
+from modgap.sources.inputs import pool_tokens
 
 __all__ = ["NativeEmbedder", "NativeInput", "ProbePredictor", "native_input", "native_model"]
 

@@ -17,6 +17,7 @@ __all__ = [
     "Input",
     "TextInput",
     "WaveformInput",
+    "pool_tokens",
     "prepare_images",
     "resize_images",
 ]
@@ -235,3 +236,14 @@ class WaveformInput:
             "standardize": self.standardize,
             "loudness": self.loudness,
         }
+
+
+def pool_tokens(tokens: "Tensor", inputs: Batch) -> "Tensor":
+    """Return the mean (B, D) over tokens (B, T, D), without the padding that the mask of the inputs names."""
+    mask = inputs.get("attention_mask") if isinstance(inputs, Mapping) else None
+    if mask is None or mask.shape != tokens.shape[:2]:
+        # The mask of audio has one entry for each value, not for each frame.
+        return tokens.mean(dim=1)
+    from modgap.sources.hf.parts import masked_mean
+
+    return masked_mean(tokens, mask)

@@ -11,6 +11,7 @@ from modgap.errors import InputError, UsageError
 from modgap.forward.surrogate_target import open_surrogate_target
 from modgap.inputs.native_embedding import Embedding, native_embedding
 from modgap.sources import Batch, Input, Parts, Source, TextInput
+from modgap.sources.inputs import pool_tokens
 from modgap.storage.cache import cache_key
 from modgap.targets import SPLITS, Samples, Table
 from modgap.targets.readers.bio import OUTSIDE
@@ -115,8 +116,6 @@ class SurrogateBatch:
             import torch
 
             return tokens[torch.arange(len(tokens), device=tokens.device), self.word_positions]
-        from modgap.forward.features import pool_tokens
-
         return pool_tokens(tokens, self.inputs)
 
 
