@@ -98,7 +98,7 @@ def test_a_finished_ranking_has_its_counts_and_no_file_of_progress(sources, tmp_
     assert not (out / PROGRESS_FILE).exists()
     text = status_of(out)
     assert "is finished." in text
-    assert any(line.split()[:3] == ["features", "2", "2"] for line in text.splitlines())
+    assert any(line.split()[:3] == ["features", "1", "1"] for line in text.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,8 @@ def test_rankings_of_several_targets_have_a_status_too(sources, tmp_path):
     seen = []
     request = RankRequest(("knn",), "knn", resamples=0, controls=False)
     rank_targets(targets_of_names(targets), [VIT], request, Backend("serial"), listener=seen.append)
-    assert [(one.stage, one.jobs, one.computed) for one in seen[-1]] == [("sources", 4, 4)]
+    # A source and two baselines on each target.
+    assert [(one.stage, one.jobs, one.computed) for one in seen[-1]] == [("sources", 6, 6)]
     matrix, _ = rank_targets(targets_of_names(targets), [VIT], request, Backend("cached"))
     write_results(matrix, {}, targets, tmp_path)
     assert "is finished, for 2 targets. 0 jobs failed." in status_of(tmp_path)
