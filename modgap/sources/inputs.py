@@ -17,6 +17,7 @@ __all__ = [
     "Input",
     "TextInput",
     "WaveformInput",
+    "masked_mean",
     "pool_tokens",
     "prepare_images",
     "resize_images",
@@ -244,6 +245,12 @@ def pool_tokens(tokens: "Tensor", inputs: Batch) -> "Tensor":
     if mask is None or mask.shape != tokens.shape[:2]:
         # The mask of audio has one entry for each value, not for each frame.
         return tokens.mean(dim=1)
-    from modgap.sources.hf.parts import masked_mean
-
     return masked_mean(tokens, mask)
+
+
+def masked_mean(values: "Tensor", mask: "Tensor | None") -> "Tensor":
+    """Compute the mean of values (B, T, D) over the positions where the mask (B, T) is not 0."""
+    if mask is None:
+        return values.mean(dim=1)
+    weight = mask.unsqueeze(-1).to(values.dtype)
+    return (values * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)

@@ -21,13 +21,12 @@ from modgap.sources.hf.parts import (
     Pooled,
     encoded_tokens,
     encoder_path,
-    masked_mean,
     move_batch,
     one_line_errors,
     split_stem,
 )
 from modgap.sources.hf.spec import PREPROCESSING, HfSpec, input_size_error
-from modgap.sources.inputs import AudioInput, ImageInput, Input
+from modgap.sources.inputs import AudioInput, ImageInput, Input, masked_mean
 from modgap.sources.source import Parts, Source
 from modgap.sources.splitting import replace_modules, verify_parts
 from modgap.storage.limits import IMAGE_PIXELS

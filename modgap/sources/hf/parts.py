@@ -25,7 +25,6 @@ __all__ = [
     "Pooled",
     "encoded_tokens",
     "encoder_path",
-    "masked_mean",
     "move_batch",
     "one_line_errors",
     "quiet_library",
@@ -88,14 +87,6 @@ def encoded_tokens(features: Encoded) -> Tensor:
 def encoder_path(model: PreTrainedModel) -> str:
     """Return the path of the encoder within a model with a head, or an empty path if the model is the encoder."""
     return next((name for name, child in model.named_children() if isinstance(child, PreTrainedModel)), "")
-
-
-def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Compute the mean of values (B, T, D) over the positions where the mask (B, T) is not 0."""
-    if mask is None:
-        return values.mean(dim=1)
-    weight = mask.unsqueeze(-1).to(values.dtype)
-    return (values * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
 
 
 def move_batch(batch: Any, device: torch.device) -> Any:

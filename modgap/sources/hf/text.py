@@ -16,11 +16,10 @@ from modgap.sources.hf.parts import (
     Pooled,
     encoded_tokens,
     encoder_path,
-    masked_mean,
     one_line_errors,
 )
 from modgap.sources.hf.spec import VOCABULARIES, HfSpec, input_size_error
-from modgap.sources.inputs import TextInput
+from modgap.sources.inputs import TextInput, masked_mean
 from modgap.sources.source import Parts, Source
 from modgap.sources.splitting import module_path, replace_modules, verify_parts
 
