@@ -71,7 +71,7 @@ LIKELY = "likely"
 DOUBTFUL = "doubtful"
 NOT_TESTED = "not-tested"
 NO = "no"
-"""Whether a transfer helps."""
+"""Answers to the question of whether a transfer helps."""
 ERROR_SCORES = ("knn", "linear-probe", "discrepancy")
 """Scores that are error rates, which soft errors are not, the first of which counts."""
 BASELINE_SCORES = ("size", "source-error")
