@@ -18,7 +18,7 @@ from modgap.answers.figures.files import write_figures
 from modgap.discrepancy import figures
 from modgap.errors import InputError, UsageError
 from modgap.ranking import scores
-from modgap.sources import aliases, open_source, sound
+from modgap.sources import aliases, open_source, packaged
 from modgap.targets import open_target, readers
 from modgap.testing import check_method, check_score, check_source
 from modgap.transfer import methods
@@ -180,11 +180,11 @@ def test_a_packaged_source_is_one_file_one_entry_and_rows_of_the_documentation(t
     section = TEXT.partition("## Add a source\n")[2]
     assert files_of(section) == (
         {"modgap/sources/aliases.py", "docs/sources.md", "docs/licenses.md"},
-        {"modgap/sources/sound/birdsong.py"},
+        {"modgap/sources/packaged/birdsong.py"},
     )
-    (tmp_path / "sound").mkdir()
-    (tmp_path / "sound" / "birdsong.py").write_text(block("python", '"""The network of the package birdsong'))
-    monkeypatch.setattr(sound, "__path__", [*sound.__path__, str(tmp_path / "sound")])
+    (tmp_path / "packaged").mkdir()
+    (tmp_path / "packaged" / "birdsong.py").write_text(block("python", '"""The network of the package birdsong'))
+    monkeypatch.setattr(packaged, "__path__", [*packaged.__path__, str(tmp_path / "packaged")])
     entry = eval("{" + block("python", '    "birdsong"') + "}", vars(aliases))
     monkeypatch.setitem(aliases.ALIASES, "birdsong", entry["birdsong"])
     (tmp_path / "packages" / "birdsong").mkdir(parents=True)

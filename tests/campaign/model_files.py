@@ -75,7 +75,7 @@ def checkpoint(folder: Path) -> Path:
 
 def read_checkpoint(path: Path) -> object:
     """Read the tensors of a checkpoint."""
-    from modgap.sources.sound.tensorflow_bundle import read_tensorflow_bundle
+    from modgap.sources.packaged.tensorflow_bundle import read_tensorflow_bundle
 
     return read_tensorflow_bundle(path)
 

@@ -1,4 +1,4 @@
-"""Loading of the sound models whose weights are in packages."""
+"""Loading of the models whose weights are in packages."""
 
 import importlib
 from collections.abc import Mapping
@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from modgap.errors import InputError, first_line
+from modgap.sources.inputs import Batch
 from modgap.sources.onnx.handle import read_onnx_weights
-from modgap.sources.sound.network import SoundNetwork
-from modgap.sources.sound.tensorflow_bundle import read_tensorflow_bundle
+from modgap.sources.packaged.network import PackagedNetwork
+from modgap.sources.packaged.tensorflow_bundle import read_tensorflow_bundle
 from modgap.sources.source import Parts, Source
 from modgap.sources.timm.handle import read_weights
 
@@ -18,11 +19,11 @@ __all__ = ["load"]
 
 
 def load(name: str, architecture: str, capacity: str, weights: Path | None, control_seed: int) -> Source:
-    """Load a sound model with its weights, or with random ones.
+    """Load a packaged model with its weights, or with random ones.
 
     Args:
         name: Name of the source, for errors.
-        architecture: Name of the architecture, as in `modgap.sources.sound.packaged.SoundPackage`.
+        architecture: Name of the architecture, as in `modgap.sources.packaged.handle.ModelPackage`.
         capacity: Its size or tags; empty if it comes in one.
         weights: File of weights; None for random ones.
         control_seed: Seed of random weights.
@@ -38,16 +39,16 @@ def load(name: str, architecture: str, capacity: str, weights: Path | None, cont
     network.eval()
     parts = Parts(network.embedder, network.encoder, network.head, lambda tokens: tokens)
 
-    def features(waveforms: Tensor) -> Tensor:
-        return network.pool(network.encoder(network.embedder(waveforms)))
+    def features(batch: Batch) -> Tensor:
+        return network.pool(network.encoder(network.embedder(batch)))
 
     return Source(network, network.input, network.class_names, False, lambda: parts, features)
 
 
-def _build(architecture: str, capacity: str) -> SoundNetwork:
+def _build(architecture: str, capacity: str) -> PackagedNetwork:
     """Return the network of the architecture's module with random weights."""
-    module = importlib.import_module(f"modgap.sources.sound.{architecture.replace('-', '_')}")
-    network: SoundNetwork = module.NETWORK(capacity) if capacity else module.NETWORK()
+    module = importlib.import_module(f"modgap.sources.packaged.{architecture.replace('-', '_')}")
+    network: PackagedNetwork = module.NETWORK(capacity) if capacity else module.NETWORK()
     return network
 
 
@@ -57,7 +58,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     return read_onnx_weights(path) if path.suffix == ".onnx" else read_weights(path)
 
 
-def _fill(network: SoundNetwork, path: Path, name: str) -> None:
+def _fill(network: PackagedNetwork, path: Path, name: str) -> None:
     weights = _read(path)
     try:
         network.load_state_dict(network.rename(weights))

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.sound.network import MelSpectrogram, SoundNetwork
+from modgap.sources.packaged.network import PackagedNetwork
+from modgap.sources.packaged.spectrograms import MelSpectrogram
 
 __all__ = ["NETWORK", "Musicnn"]
 
@@ -138,7 +139,7 @@ class _Head(nn.Module):
         return logits
 
 
-class Musicnn(SoundNetwork):
+class Musicnn(PackagedNetwork):
     """musicnn on windows of three seconds, with logits before the sigmoid of the package."""
 
     def __init__(self, tags: str) -> None:

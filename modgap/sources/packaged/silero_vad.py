@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.sound.network import SoundNetwork
+from modgap.sources.packaged.network import PackagedNetwork
 
 __all__ = ["NETWORK", "VoiceActivity"]
 
@@ -87,7 +87,7 @@ class _Head(nn.Module):
         return torch.cat([torch.zeros_like(speech), speech], dim=1)
 
 
-class VoiceActivity(SoundNetwork):
+class VoiceActivity(PackagedNetwork):
     """Silero VAD on windows of about a second, whose first chunk has no past."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.sound.network import SoundNetwork
+from modgap.sources.packaged.network import PackagedNetwork
 
 __all__ = ["NETWORK", "SeizureDetector"]
 
@@ -97,7 +97,7 @@ class _Head(nn.Module):
         return logits
 
 
-class SeizureDetector(SoundNetwork):
+class SeizureDetector(PackagedNetwork):
     """The detector on windows of ten seconds, with the mean of its logits over time."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Handles of the sound models whose weights are in Python packages; torch is needed only to load them."""
+"""Handles of the models whose weights are in Python packages; torch is needed only to load them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,16 +6,16 @@ from typing import Any
 
 from modgap.errors import InputError, UsageError
 from modgap.process.installed_packages import find_package_folder, installed_library_version
-from modgap.sources.sound.tensorflow_bundle import data_file
+from modgap.sources.packaged.tensorflow_bundle import data_file
 from modgap.sources.source import Source, headless_error
 from modgap.storage.digests import file_digest
 
-__all__ = ["PackagedSound", "SoundPackage"]
+__all__ = ["ModelPackage", "PackagedModel"]
 
 
 @dataclass(frozen=True)
-class SoundPackage:
-    """A Python package with the weights of a sound model.
+class ModelPackage:
+    """A Python package with the weights of a model.
 
     Attributes:
         architecture: Name of the architecture, which the module of this name in this package builds (with `_` for `-`).
@@ -33,8 +33,8 @@ class SoundPackage:
 
 
 @dataclass(frozen=True)
-class PackagedSound:
-    """A sound model with the weights of a package, with other weights, or with random ones as a control.
+class PackagedModel:
+    """A model with the weights of a package, with other weights, or with random ones as a control.
 
     Attributes:
         name: Name of the source in results.
@@ -44,7 +44,7 @@ class PackagedSound:
     """
 
     name: str
-    package: SoundPackage
+    package: ModelPackage
     weights: Path | None = None
     control_seed: int | None = None
 
@@ -86,8 +86,10 @@ class PackagedSound:
             UsageError: When the model has no head but one is needed, or an input size is given.
         """
         if input_size:
-            raise UsageError(f"Source {self.name} takes sound, which has no size in pixels. Leave `input_size` out.")
-        from modgap.sources.sound.loading import load
+            raise UsageError(
+                f"Source {self.name} takes no images, which alone have a size in pixels. Leave `input_size` out."
+            )
+        from modgap.sources.packaged.loading import load
 
         weights = None if self.control_seed is not None else self.weights_file()
         source = load(self.name, self.package.architecture, self.package.capacity, weights, self.control_seed or 0)

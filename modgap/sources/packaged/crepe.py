@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.sound.network import SoundNetwork
+from modgap.sources.packaged.network import PackagedNetwork
 
 __all__ = ["NETWORK", "Crepe"]
 
@@ -79,7 +79,7 @@ class _Head(nn.Module):
         return logits
 
 
-class Crepe(SoundNetwork):
+class Crepe(PackagedNetwork):
     """CREPE, with logits before the sigmoid of the paper."""
 
     def __init__(self, capacity: str) -> None:

@@ -1,45 +1,9 @@
-"""The form that all sound models have here, three modules in a row, and their mel spectrograms."""
-
-from collections.abc import Mapping
-from typing import Any
+"""Spectrograms that packaged models of sound take, as differentiable modules without parameters."""
 
 import torch
 from torch import Tensor, nn
 
-from modgap.sources.inputs import WaveformInput
-
-__all__ = ["MelSpectrogram", "SoundNetwork"]
-
-
-class SoundNetwork(nn.Module):
-    """A sound model as embedder, encoder and head.
-
-    Attributes:
-        input: The model's preprocessing of waveforms.
-        class_names: Names of its classes; empty for a bare encoder.
-        embedder: Module from waveforms (B, window) to tokens (B, T, D).
-        encoder: Module from these tokens to tokens (B, T', D').
-        head: Module from the encoder's tokens to logits (B, C), or to pooled features (B, D) of a bare encoder.
-    """
-
-    input: WaveformInput
-    class_names: tuple[str, ...]
-    embedder: nn.Module
-    encoder: nn.Module
-    head: nn.Module
-
-    def forward(self, waveforms: Tensor) -> Tensor:
-        """Return logits (B, C) of waveforms (B, window); features (B, D) of a bare encoder."""
-        logits: Tensor = self.head(self.encoder(self.embedder(waveforms)))
-        return logits
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Return the features (B, D) on which the head is a linear layer, from the encoder's tokens."""
-        raise NotImplementedError
-
-    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the package's tensors under the names that they have in this network."""
-        raise NotImplementedError
+__all__ = ["MelSpectrogram"]
 
 
 class MelSpectrogram(nn.Module):

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.sound.network import MelSpectrogram, SoundNetwork
+from modgap.sources.packaged.network import PackagedNetwork
+from modgap.sources.packaged.spectrograms import MelSpectrogram
 
 __all__ = ["NETWORK", "SpeakerEncoder"]
 
@@ -49,7 +50,7 @@ class _Embedding(nn.Module):
         return functional.normalize(functional.relu(self.linear(tokens[:, -1])))
 
 
-class SpeakerEncoder(SoundNetwork):
+class SpeakerEncoder(PackagedNetwork):
     """The speaker encoder, a bare encoder: its head gives the embedding of the speaker."""
 
     def __init__(self) -> None:

@@ -1,0 +1,1 @@
+"""Sources whose weights are in Python packages; their architectures are written here after the papers."""

@@ -1,0 +1,41 @@
+"""The form that all packaged models have here: three modules in a row."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from modgap.sources.inputs import Batch, Input
+
+__all__ = ["PackagedNetwork"]
+
+
+class PackagedNetwork(nn.Module):
+    """A model as embedder, encoder and head.
+
+    Attributes:
+        input: The model's preprocessing.
+        class_names: Names of its classes; empty for a bare encoder.
+        embedder: Module from a batch of the input to tokens (B, T, D).
+        encoder: Module from these tokens to tokens (B, T', D').
+        head: Module from the encoder's tokens to logits (B, C), or to pooled features (B, D) of a bare encoder.
+    """
+
+    input: Input
+    class_names: tuple[str, ...]
+    embedder: nn.Module
+    encoder: nn.Module
+    head: nn.Module
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return logits (B, C) of a batch; features (B, D) of a bare encoder."""
+        logits: Tensor = self.head(self.encoder(self.embedder(batch)))
+        return logits
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Return the features (B, D) on which the head is a linear layer, from the encoder's tokens."""
+        raise NotImplementedError
+
+    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the package's tensors under the names that they have in this network."""
+        raise NotImplementedError

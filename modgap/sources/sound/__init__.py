@@ -1,1 +1,0 @@
-"""Sources of sound whose weights are in Python packages; their architectures are written here after the papers."""
