@@ -16,9 +16,10 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 def modules_of_the_evidence(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     before = set(sys.modules)
-    yield {name: importlib.import_module(name) for name in ("evidence_models", "evidence.model_tables", "result_log")}
+    names = ("evidence.model_jobs", "evidence.model_tables", "result_log")
+    yield {name: importlib.import_module(name) for name in names}
     for name in set(sys.modules) - before:
-        if name.split(".")[0] in ("evidence", "evidence_models", "result_log"):
+        if name.split(".")[0] in ("evidence", "result_log"):
             del sys.modules[name]
 
 
@@ -59,7 +60,7 @@ def test_the_reading_has_the_means_and_their_difference(modules, tmp_path, capsy
 
 @pytest.mark.usefixtures("own_cache")
 def test_a_probe_and_a_baseline_are_fitted_to_the_same_samples(modules, tmp_path):
-    evidence = modules["evidence_models"]
+    evidence = modules["evidence.model_jobs"]
     log = modules["result_log"].ResultLog(tmp_path / "models.jsonl")
     jobs = [evidence.Job("baseline", "neighbors", "wine"), evidence.Job("probe", "vit-fashion", "wine")]
     baseline, probe = (evidence.work(job, log) for job in jobs)
@@ -78,7 +79,7 @@ def test_the_targets_that_will_judge_are_those_that_were_drawn(modules):
     assert drawn == json.loads((BENCHMARKS / "truth" / "judging_targets.json").read_text())
     names = [name for of_kind in drawn.values() for name in of_kind]
     assert len(names) == len(set(names)) == 42
-    assert not set(names) & set(modules["evidence_models"].TARGETS)
+    assert not set(names) & set(modules["evidence.model_jobs"].TARGETS)
     for kind, candidates in module.CANDIDATES.items():
         share = 42 * len(candidates.split()) / 59
         assert abs(len(drawn[kind]) - share) < 1

@@ -1,0 +1,179 @@
+"""The jobs of the table of models: baselines and linear probes, fitted to the same labeled samples of a target."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from result_log import ResultLog
+
+from evidence.ranking_jobs import LABELED
+from modgap.baselines import baseline_names, get_baseline
+from modgap.baselines.baseline import Baseline, Features, FittedBaseline, SampleForm, fit_baseline
+from modgap.baselines.parts import Affine
+from modgap.errors import InputError
+from modgap.forward.features import sample_features
+from modgap.sources import control_name, source_infos
+from modgap.targets import open_target
+from modgap.targets.samples import SelectedSamples
+from modgap.targets.splits import stratification_labels, stratified_subset
+from modgap.transfer.fitted_run import is_table, sample_form, suitable_baselines, true_values
+from modgap.transfer.linear_probe import LINEAR_PROBE, PROBE, open_probed_sources
+from modgap.transfer.training_data import TargetData, read_target_data
+
+__all__ = ["PARTS", "TARGETS", "Job", "jobs", "work"]
+
+TARGETS = [
+    "acsf1",
+    "arrowhead",
+    "basic-motions",
+    "breast-cancer",
+    "burgers-16",
+    "cardano-sentiment",
+    "cells",
+    "covid-3month",
+    "covid-3month-levels",
+    "darcy-16",
+    "diabetes",
+    "digits",
+    "fonts",
+    "freesolv",
+    "gasoline",
+    "glyphs",
+    "gunpoint",
+    "italy-power",
+    "japanese-vowels",
+    "leaf-flavia",
+    "meats",
+    "mnist5k",
+    "musk",
+    "ner-tweets",
+    "notes",
+    "olive-oils",
+    "osu-leaf",
+    "pd-speech",
+    "pickup-gesture",
+    "promoter-genes",
+    "solubility",
+    "spam",
+    "spoken-digits",
+    "spoken-languages",
+    "tissue-genes",
+    "wine",
+]
+"""Targets that ordinary packages bring. Fashion-MNIST is left out, since a source was trained on it."""
+SIZES = (LABELED, 512)
+MOST_TESTED = 1100
+"""Largest number of test samples."""
+PARTS = ("baseline", "probe", "control")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One baseline, or the linear probe of one source or of its random-weights control, on one target.
+
+    Attributes:
+        part: `baseline`, `probe` or `control`.
+        model: Name of the baseline or of the source.
+        target: Name of the target.
+    """
+
+    part: str
+    model: str
+    target: str
+
+    @property
+    def name(self) -> str:
+        """Name of the job in messages."""
+        return f"{self.part} {self.model} {self.target}"
+
+
+def jobs(targets: Sequence[str] = tuple(TARGETS)) -> Iterator[Job]:
+    """Yield all jobs: the baselines, then the sources, then their controls, each target by target."""
+    sources = [info.name for info in source_infos() if info.is_installed]
+    models = {"baseline": baseline_names(), "probe": sources, "control": [control_name(name) for name in sources]}
+    for part in PARTS:
+        for target in targets:
+            yield from (Job(part, model, target) for model in models[part])
+
+
+@lru_cache(maxsize=1)
+def read_data(target: str) -> tuple[TargetData, dict[int, np.ndarray]]:
+    """Return a target, and its labeled samples for each size: those of one split, drawn stratified by class."""
+    data = read_target_data(open_target(target), standardized=False)
+    labels = data.table.labels
+    labeled = {}
+    for size in SIZES:
+        strata = np.zeros(len(data.train), np.int64) if labels is None else stratification_labels(labels[data.train])
+        few = size < len(data.train)
+        labeled[size] = data.train[stratified_subset(strata, size, 0)] if few else data.train
+    test = data.test[np.linspace(0, len(data.test) - 1, min(MOST_TESTED, len(data.test))).astype(np.int64)]
+    return replace(data, test=test), labeled
+
+
+def work(job: Job, log: ResultLog) -> dict:
+    """Fit a model to each number of labeled samples, append its errors to the log, and return their record."""
+    began = time.perf_counter()
+    data, labeled = read_data(job.target)
+    form = sample_form(data)
+    record: dict[str, Any] = {"kind": "table" if is_table(data.target.manifest) else data.target.manifest.input.kind}
+    record |= {"task": data.output.task, "tested": len(data.test)}
+    try:
+        model, samples = (_baseline if job.part == "baseline" else _probe)(job, data, labeled, form)
+        record |= _errors(model, samples, data, labeled, form)
+    except InputError as error:
+        record |= {"errors": {}, "reason": str(error)}
+    return log.add(job, {**record, "seconds": round(time.perf_counter() - began, 1)})
+
+
+Rows = Any
+"""Samples by their numbers in the target."""
+
+
+def _baseline(job: Job, data: TargetData, _labeled: Any, form: SampleForm) -> tuple[Baseline, Rows]:
+    if not suitable_baselines([get_baseline(job.model)], data, form):
+        raise InputError(f"The baseline does not suit {job.target}.")
+    return get_baseline(job.model), lambda rows: SelectedSamples(data.table.samples, rows)
+
+
+def _probe(job: Job, data: TargetData, labeled: Mapping[int, np.ndarray], _form: SampleForm) -> tuple[Baseline, Rows]:
+    """Return the probe of features that are computed once for all samples that it needs."""
+    (source,) = open_probed_sources(job.model, data.table, data.target.manifest.input, input_size=None, weights=None)
+    rows = np.unique(np.concatenate([*labeled.values(), data.test]))
+    samples = SelectedSamples(data.table.samples, rows)
+    features = sample_features(source.source, samples, source.embedding, device="cpu").astype(np.float64)
+    looked_up = Features(job.model, lambda numbers, _form: features[np.searchsorted(rows, np.asarray(numbers))])
+    tasks = ("classification", "multi-label", "regression")
+    return Baseline(LINEAR_PROBE, "", "", (), tasks, (looked_up,), PROBE, (Affine,)), list
+
+
+def _errors(
+    model: Baseline, samples: Rows, data: TargetData, labeled: Mapping[int, np.ndarray], form: SampleForm
+) -> dict[str, Any]:
+    """Return the cross-validated and the test errors of a model by the number of labeled samples."""
+    errors: dict[str, Any] = {name: {} for name in ("samples", "validated", "errors", "settings", "by_sample")}
+    for size, rows in labeled.items():
+        fitted = fit_baseline(model, samples(rows), form, true_values(data, rows))
+        error, by_sample = _test_error(fitted, samples(data.test), data)
+        described = (len(rows), fitted.error, error, f"{fitted.features}, {fitted.setting}", by_sample)
+        for of_model, value in zip(errors.values(), described, strict=True):
+            of_model[str(size)] = value
+    return errors
+
+
+def _test_error(fitted: FittedBaseline, samples: Any, data: TargetData) -> tuple[float, Any]:
+    """Return the test error in percent, and the errors of the samples.
+
+    Of classes it is the rate of wrong ones, whose samples are bits in hexadecimal digits; of values the mean squared
+    error as a share of their variance.
+    """
+    truth = true_values(data, data.test)
+    scores = fitted.scores(samples).reshape(len(truth), -1)
+    if data.output.task == "classification":
+        wrong = scores.argmax(axis=1) != truth.y
+        return float(100 * wrong.mean()), np.packbits(wrong).tobytes().hex()
+    squares = ((scores - truth.matrix) ** 2).sum(axis=1)
+    variance = ((truth.matrix - truth.matrix.mean(axis=0)) ** 2).sum(axis=1).mean()
+    return float(100 * squares.mean() / variance), [float(f"{100 * square / variance:.4g}") for square in squares]
