@@ -4,6 +4,7 @@
     python benchmarks/evidence_models.py run [--workers 2]     run what is left; stop and resume at any time
     python benchmarks/evidence_models.py again [--most 10]     repeat finished jobs, and compare the numbers
     python benchmarks/evidence_models.py report                what is best on how many targets of each kind
+    python benchmarks/evidence_models.py page                  write these tables into docs/evidence.md
 
 Each model is fitted to the same 128 and the same 512 labeled samples of a target, chooses its settings by
 cross-validation on them, and is tested on the target's test samples. The results are in benchmarks/truth/models.jsonl,
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evidence.model_jobs import PARTS, TARGETS, jobs, work
-from evidence.model_tables import print_reading
+from evidence.model_tables import model_tables, write_section
 from evidence.repeats import repeat_jobs
 from evidence.running import run_jobs
 from result_log import ResultLog
@@ -26,7 +27,9 @@ from result_log import ResultLog
 from modgap.cli.output import print_table
 
 RESULTS = Path(__file__).parent / "truth" / "models.jsonl"
-FINE_TUNED = Path(__file__).parent / "truth" / "ranking.jsonl"
+FINE_TUNED = RESULTS.with_name("ranking.jsonl")
+"""Results of the ranking benchmark, which has the errors after fine-tuning."""
+PAGE = Path(__file__).parent.parent / "docs" / "evidence.md"
 
 
 def plan(log: ResultLog, targets: Sequence[str]) -> None:
@@ -42,7 +45,7 @@ def plan(log: ResultLog, targets: Sequence[str]) -> None:
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["plan", "run", "again", "report"])
+    parser.add_argument("command", choices=["plan", "run", "again", "report", "page"])
     parser.add_argument("--targets", default=",".join(TARGETS), help="Names separated by commas.")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--most", type=int, default=10)
@@ -59,7 +62,12 @@ def main() -> None:
     elif options.command == "again":
         repeat_jobs(list(jobs(targets)), work, log, options.most)
     else:
-        print_reading([result for job in jobs(targets) if (result := log.get(job))], ResultLog(FINE_TUNED))
+        results = [result for job in jobs(targets) if (result := log.get(job))]
+        if options.command == "page":
+            write_section(results, ResultLog(FINE_TUNED), PAGE)
+        else:
+            for title, heads, rows in model_tables(results, ResultLog(FINE_TUNED)):
+                print_table(heads, rows, title)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -46,16 +47,26 @@ def test_the_chosen_model_has_the_lowest_cross_validated_error(modules):
     assert modules["evidence.model_tables"].chosen_errors(results, 512) == {}
 
 
-def test_the_reading_has_the_means_and_their_difference(modules, tmp_path, capsys):
+def test_the_tables_have_the_means_their_difference_and_the_best_models(modules, tmp_path):
     rng = np.random.default_rng(0)
-    baseline, probe = rng.random(6) * 40, rng.random(6) * 40
+    baseline, probe, control = rng.random((3, 6)) * 40
     results = [line("baseline", "linear", f"t{n}", 0.3, float(error)) for n, error in enumerate(baseline)]
     results += [line("probe", "vit-fashion", f"t{n}", 0.4, float(error)) for n, error in enumerate(probe)]
-    modules["evidence.model_tables"].print_reading(results, modules["result_log"].ResultLog(tmp_path / "none.jsonl"))
-    text = " ".join(capsys.readouterr().out.split())
-    assert f"table 6 {baseline.mean():.1f} {probe.mean():.1f}" in text
-    assert f"table probe baseline 6 {(probe < baseline).sum()} of 6" in text
-    assert f"{(probe - baseline).mean():+.1f}" in text
+    results += [line("control", "random:vit-fashion", f"t{n}", 0.5, float(error)) for n, error in enumerate(control)]
+    means, _, comparisons, _, best, _ = modules["evidence.model_tables"].model_tables(
+        [{**result, "validated": {"512": 0.1}, "errors": {"512": result["errors"]["128"]}} for result in results]
+        + results,
+        modules["result_log"].ResultLog(tmp_path / "none.jsonl"),
+    )
+    assert means.rows[0][:4] == ["table", "6", f"{baseline.mean():.1f}", f"{probe.mean():.1f}"]
+    row = next(row for row in comparisons.rows if row[:3] == ["table", "probe", "baseline"])
+    interval = stats.ttest_rel(probe, baseline).confidence_interval()
+    share = stats.binomtest(int((probe < baseline).sum()), 6).proportion_ci()
+    assert row[3:5] == ["6", f"{(probe < baseline).sum()} of 6"]
+    assert row[5].endswith(f"[{100 * share.low:.0f}, {100 * share.high:.0f}]")
+    assert row[6] == f"{(probe - baseline).mean():+.1f} [{interval.low:.1f}, {interval.high:.1f}]"
+    firsts = np.bincount(np.argmin([baseline, probe, control], axis=0), minlength=3)
+    assert [int(cell.partition(":")[0]) for cell in best.rows[0][2:]] == list(firsts)
 
 
 @pytest.mark.usefixtures("own_cache")

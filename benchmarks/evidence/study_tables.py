@@ -12,6 +12,7 @@ from scipy import stats
 from evidence import ranking_jobs
 from evidence.falsifiers import Held, verdict
 from evidence.figures import MethodEffect, Panel, distortion_figure, ratios_figure
+from evidence.page import replace_section
 from evidence.ratios import (
     Ratio,
     detectable_ratio,
@@ -450,8 +451,4 @@ def development_error(log: ResultLog, source: str, method: str, rate: float) -> 
 
 def write_section(log: ResultLog, page: Path) -> None:
     """Write the results of the added jobs into docs/evidence.md."""
-    text = page.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(SECTION[0])
-    _, end, after = rest.partition(SECTION[1])
-    lines = "\n".join(added_section(log))
-    page.write_text(f"{before}{begin}\n\n{lines}\n\n{end}{after}", encoding="utf-8")
+    replace_section(page, SECTION, added_section(log))
