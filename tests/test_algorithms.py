@@ -14,6 +14,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+import modgap
 from modgap.distortion.encoders import Encoder, FeatureRequest, compute_features
 from modgap.errors import UsageError
 from modgap.forward.logits import LogitsRequest, source_logits
@@ -78,12 +79,24 @@ def _training(folder):
     return [*losses, done.record["result"]["test"], *(np.abs(weights[name]).mean() for name in sorted(weights)[:12])]
 
 
+def _baselines(_folder):
+    results = []
+    options = {"scores": ("linear-probe",), "limit": 60, "controls": False, "resamples": 20, "backend": "serial"}
+    for target, names in (("digits", "pixels,hog"), ("gunpoint", "linear,neighbors,extra-trees,minirocket")):
+        ranking = modgap.rank(target, [SOURCE], by="linear-probe", baselines=names, **options)
+        errors = {row["source"]: row["scores"]["linear-probe"] for row in ranking.to_dict()["sources"]}
+        for name in names.split(","):
+            results += [errors[f"baseline:{name}"]["value"], *errors[f"baseline:{name}"]["interval"]]
+    return results
+
+
 CASES = {
     "reading": _reading,
     "inference": _inference,
     "fitted heads": _fitted_heads,
     "pooled layers": _pooled_layers,
     "training": _training,
+    "baselines": _baselines,
 }
 
 

@@ -44,8 +44,6 @@ CHOICES = (QUICK, ALL, NONE)
 """Baselines of a ranking: those that take little time, all that suit the target, or none."""
 KIND = "baselines"
 """Kind of the cache entries of baselines."""
-VERSION = 1
-"""Version of the cross-validation. It must be raised when the numbers change."""
 LIBRARIES = ("aeon", "scikit-image", "scikit-learn", "torch")
 """Packages that the numbers of baselines depend on."""
 SHARE_OF_RANKING = 0.2
@@ -185,7 +183,7 @@ class BaselineJob:
     def _identity(self) -> dict[str, Any]:
         named = {name: value for name, value in asdict(self).items() if name not in ("samples", "target")}
         libraries = {name: metadata.version(name) for name in LIBRARIES if _is_installed(name)}
-        versions = {"version": VERSION, "algorithms": algorithm_versions("reading"), "libraries": libraries}
+        versions = {"algorithms": algorithm_versions("reading", "baselines"), "libraries": libraries}
         return {**named, **versions, "origin": baseline_origin(self.baseline)}
 
     def load_cached(self) -> ScoredErrors | np.ndarray | None:

@@ -24,6 +24,8 @@ ALGORITHM_VERSIONS: Mapping[str, int] = MappingProxyType(
         "pooled layers": 1,
         # Draws the batches of both stages of training, and updates the model.
         "training": 3,
+        # Fits the baselines of a field, and chooses their features and settings.
+        "baselines": 1,
     }
 )
 

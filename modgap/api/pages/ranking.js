@@ -37,12 +37,12 @@ function showScore(name) {
     part(".letter").textContent = cell.letters;
     part(".letter").hidden = !cell.letters;
     part(".value").textContent = cell.value;
-    part(".control").textContent = cell.control;
+    part("td.control").textContent = cell.control;
     if (!part("svg")) continue;
     setPositions(part(".ref"), { x1: place, x2: place });
     setPositions(part(".ci"), { x1: cell.low, x2: cell.high });
-    setPositions(part("circle"), { cx: cell.x });
-    setPositions(part("rect"), { x: cell.c });
+    setPositions(part("circle.at") ?? part("rect.at"), { [part("circle.at") ? "cx" : "x"]: cell.x });
+    setPositions(part("rect.control"), { x: cell.c });
     part("svg").toggleAttribute("hidden", Boolean(cell.reason) && cell.c === null);
     part(".why").textContent = cell.reason;
   }

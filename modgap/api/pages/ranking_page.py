@@ -44,6 +44,7 @@ def render_ranking(record: Mapping[str, Any], record_name: str = "ranking.json")
         "definitions": definitions(record),
         "interval_note": interval_note(record),
         "has_intervals": has_intervals(record),
+        "has_baselines": any(row["kind"] not in (SOURCE, CONTROL) for row in rows),
         **map_figures(record["sources"]),
         # The other tables of the answer are those above, where the score can be chosen.
         "answer_tables": [drawn_table(table) for table in answer.tables if table.curves or table.marks],
@@ -121,7 +122,7 @@ def _page_row(
     css_class = "failed" if row["kind"] == SOURCE and row["reason"] else "source"
     return {
         "name": _row_name(row),
-        "css_class": css_class if row["kind"] in (SOURCE, CONTROL) else "raw",
+        "css_class": css_class if row["kind"] in (SOURCE, CONTROL) else "baseline",
         "reason": visible_name(row["reason"], 300) if row["reason"] else "",
         "parameters": row["properties"].get("parameters"),
         "scores": [_detail(record["score_descriptions"][name], row, control, name) for name in names],
