@@ -1,6 +1,7 @@
 """Replay: the gradient of both losses, what the surrogate must not change, and that the source's knowledge stays."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from modgap.targets import TargetRequest, open_target
 from modgap.transfer.losses import task_loss
 from modgap.transfer.method import Objective
 from modgap.transfer.methods import find_unused_settings, get_method
-from modgap.transfer.methods.replay import ReplayObjective
+from modgap.transfer.methods.replay import ReplayObjective, _probe_loss
 from modgap.transfer.run_folder import write_record
 from modgap.transfer.task_loss import MicroBatch
 from modgap.transfer.train import train
@@ -37,6 +38,18 @@ def replay(*settings, limit=100):
     source = open_source("vit-fashion").load(None, head=False)
     training = training_of("replay", source, read_target_data(open_target("digits"), limit=limit), *settings)
     return ReplayObjective(training, training.method.stages[0], 0)
+
+
+def test_the_probe_ignores_a_feature_that_hardly_varies():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 4))
+    features[:, 2] = 1 + 1e-6 * np.arange(60)
+    surrogate = SimpleNamespace(of_source=lambda: torch.from_numpy(features), labels=np.arange(60) % 3)
+    loss = _probe_loss(surrogate, torch.device("cpu"), torch.float64)
+    z = torch.from_numpy(features).requires_grad_()
+    loss(z, torch.from_numpy(surrogate.labels)).backward()
+    assert z.grad[:, 2].abs().max() == 0
+    assert z.grad[:, [0, 1, 3]].abs().max() > 0
 
 
 def test_the_gradient_is_that_of_both_losses(step):

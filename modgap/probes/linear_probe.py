@@ -11,10 +11,12 @@ from modgap.probes.input_checks import validate_samples
 from modgap.probes.logistic import STRENGTHS, LogisticPath, logistic_path
 from modgap.statistics.bootstrap import group_numbers
 
-__all__ = ["DEFAULT_STRENGTH", "LinearProbe", "cross_validated_errors", "fit_linear_probe"]
+__all__ = ["DEFAULT_STRENGTH", "LinearProbe", "cross_validated_errors", "fit_linear_probe", "with_constants"]
 
 DEFAULT_STRENGTH = 1.0
 """L2 strength of probes that do not choose one: the default of scikit-learn's LogisticRegression."""
+LOWEST_SD = 1e-3
+"""Standard deviation of a feature, relative to the median of those that vary, below which training leaves it out."""
 
 
 @dataclass(frozen=True)
@@ -139,3 +141,14 @@ def cross_validated_errors(
         probe = fit_linear_probe(array[~test], codes[~test], [strength])
         wrong[test] = probe.predict(array[test]) != codes[test]
     return wrong
+
+
+def with_constants(features: np.ndarray) -> np.ndarray:
+    """Return features (n, D) in which those that hardly vary are constant, so that a probe ignores them.
+
+    A probe whose features are then trained needs this: an update of the encoder moves such a feature by many times its
+    standard deviation, and the logits with it.
+    """
+    sd = features.std(axis=0)
+    lowest = LOWEST_SD * np.median(sd[sd > 0]) if sd.any() else 0
+    return np.where(sd >= lowest, features, features[0])

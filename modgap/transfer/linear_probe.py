@@ -19,6 +19,7 @@ from modgap.forward.features import PooledFeatures, sample_features
 from modgap.inputs.native_embedding import Embedding, native_embedding, stored_embedding
 from modgap.models import Output, TargetModel
 from modgap.models.native_model import NativeInput, ProbePredictor, native_input, native_model
+from modgap.probes.linear_probe import with_constants
 from modgap.sources import Source, control_name, open_source, source_infos
 from modgap.targets import SPLITS, Samples, Table
 from modgap.targets.manifest import InputSpec
@@ -47,8 +48,6 @@ RAW = "raw"
 SEPARATOR = ","
 STRENGTHS = tuple(10.0**exponent for exponent in range(4, -3, -1))
 """L2 strengths of which cross-validation chooses: 1 / C of LogisticRegression and alpha of Ridge in scikit-learn."""
-LOWEST_SD = 1e-3
-"""Standard deviation of a feature, relative to the median of those that vary, below which training leaves it out."""
 RATIOS = (10.0, 100.0)
 """Ratios of the L2 strengths of sources side by side that are compared."""
 MOST_STRENGTHS = 4
@@ -281,9 +280,7 @@ def probe_to_train(name: str, source: Source, embedding: Embedding, device: str)
 
 
 def _fit_varying(values: np.ndarray, truth: Truth, seed: int) -> Sequence[Part]:
-    sd = values.std(axis=0)
-    lowest = LOWEST_SD * np.median(sd[sd > 0]) if sd.any() else 0
-    return PROBE.fit(np.where(sd >= lowest, values, values[0]), truth, seed)
+    return PROBE.fit(with_constants(values), truth, seed)
 
 
 def probes_of(

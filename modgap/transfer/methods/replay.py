@@ -7,7 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from modgap.models.normalization import evaluation_mode
-from modgap.probes.linear_probe import DEFAULT_STRENGTH, fit_linear_probe
+from modgap.probes.linear_probe import DEFAULT_STRENGTH, fit_linear_probe, with_constants
 from modgap.transfer.method import Method, Objective, Stage, Training, full_stage
 from modgap.transfer.recipe import Recipe
 from modgap.transfer.surrogate_loss import SURROGATE_SETTINGS, FeatureLoss, SurrogateFeatures
@@ -61,7 +61,8 @@ class ReplayObjective(Objective):
 
 def _probe_loss(surrogate: SurrogateFeatures, device: torch.device, dtype: torch.dtype) -> FeatureLoss:
     """Return the mean cross-entropy of a linear probe that is fitted on the source's features of the surrogate."""
-    probe = fit_linear_probe(surrogate.of_source().double().numpy(), surrogate.labels, [DEFAULT_STRENGTH])
+    features = with_constants(surrogate.of_source().double().numpy())
+    probe = fit_linear_probe(features, surrogate.labels, [DEFAULT_STRENGTH])
     weights, biases = (torch.from_numpy(part).to(device, dtype) for part in probe.affine())
     codes = torch.from_numpy(np.searchsorted(probe.path.classes, np.arange(surrogate.labels.max() + 1)))
 
