@@ -448,7 +448,7 @@ def find_data_dir(manifest: Manifest, data_dir: Path | None = None, manifest_fol
     """
     relative = [file for file in manifest.files if not file.package]
     if data_dir is not None:
-        if manifest.files and not relative:
+        if manifest.files and not relative and not manifest.artifact:
             raise UsageError(f"`data_dir` does not apply to target {manifest.name}: its files are part of a package")
         return data_dir
     saved = saved_data_dirs().get(manifest.name)
@@ -464,7 +464,8 @@ def find_data_dir(manifest: Manifest, data_dir: Path | None = None, manifest_fol
         complete = bool(relative) and all(_exists(manifest_folder / file.path) for file in relative)
         if complete or not manifest.downloads:
             return manifest_folder
-    return data_folder() / manifest.name
+    # Several targets are in one package, which is downloaded once.
+    return data_folder() if manifest.artifact else data_folder() / manifest.name
 
 
 def find_target_files(
@@ -490,7 +491,8 @@ def find_target_files(
     """
     directory = find_data_dir(manifest, data_dir, manifest_folder)
     paths = [locate_file(file, manifest, directory) for file in manifest.files]
-    if data_dir is not None and manifest.files and not any(path.is_relative_to(data_dir) for path in paths):
+    uses_directory = manifest.artifact is not None or any(path.is_relative_to(directory) for path in paths)
+    if data_dir is not None and manifest.files and not uses_directory:
         raise InputError(f"{data_dir} contains none of the files of target {manifest.name}")
     missing = [path for path in paths if not _exists(path)]
     if missing:
@@ -509,11 +511,16 @@ def find_target_files(
 def locate_file(file: DataFile, manifest: Manifest, data_dir: Path) -> Path:
     """Return the path of a file of a target; the file need not exist.
 
-    It is in its Python package, in the data directory, or in the folder of a package of the operating system.
+    It is in its Python package, in the data directory, in the folder of a package of the operating system, or where
+    `modgap data fetch` unpacked the manifest's artifact.
 
     Raises:
-        InputError: When the Python package is not installed.
+        InputError: When the Python package is not installed, and the manifest has no artifact.
     """
+    artifact = manifest.artifact
+    if artifact:
+        unpacked = data_dir / artifact.folder / artifact.member(file)
+        return next((path for path in _installed_paths(file, data_dir) if _fits(path, file)), unpacked)
     if file.package:
         folder = find_package_folder(file.package)
         if folder is None:
@@ -524,6 +531,22 @@ def locate_file(file: DataFile, manifest: Manifest, data_dir: Path) -> Path:
         return folder / file.path
     path = data_dir / file.path
     return Path(file.folder) / file.path if file.folder and not _exists(path) else path
+
+
+def _installed_paths(file: DataFile, data_dir: Path) -> Iterator[Path]:
+    """Yield the paths that a file of a manifest with an artifact can have where its package is installed."""
+    if file.package:
+        folder = find_package_folder(file.package)
+        yield from () if folder is None else (folder / file.path,)
+        return
+    yield data_dir / file.path
+    if file.folder:
+        yield Path(file.folder) / file.path
+
+
+def _fits(path: Path, file: DataFile) -> bool:
+    """Return True if there is a file or folder with a path, which is not of another version by its size."""
+    return _exists(path) and (file.size is None or path.stat().st_size == file.size)
 
 
 def _exists(path: Path) -> bool:
@@ -547,6 +570,9 @@ def describe_source(manifest: Manifest) -> str:
 
 def _way_out(manifest: Manifest, argument: str, data_dir: Path, path: Path) -> str:
     alternative = 'If you have it, give its folder with `data_dir="DIR"`.'
+    if manifest.artifact:
+        install = f", or install it with: {manifest.install}" if manifest.install else ""
+        return f"Fetch it with: modgap data fetch {argument} ({format_bytes(manifest.artifact.size)}){install}"
     if not is_manual(manifest, data_dir, path):
         sizes = [download.size for download in manifest.downloads if download.size is not None]
         size = f" ({format_bytes(sum(sizes))})" if sizes and len(sizes) == len(manifest.downloads) else ""
