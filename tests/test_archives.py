@@ -17,8 +17,8 @@ import zipfile
 import pytest
 
 from modgap.errors import InputError
+from modgap.storage.paths import parse_relative_path
 from modgap.targets.download.archives import ArchiveLimits, extract
-from modgap.targets.download.data_directory import parse_relative_path
 from tests.memory import PEAK
 
 CONTENT = b"a,b\n1,2\n"

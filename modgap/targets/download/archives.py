@@ -19,7 +19,7 @@ from typing import IO, Any, Protocol
 
 from modgap.errors import InputError, format_bytes
 from modgap.storage.limits import ARCHIVE_DEPTH, ARCHIVE_ENTRIES, UNPACK_RATIO
-from modgap.targets.download.data_directory import format_name, parse_relative_path
+from modgap.storage.paths import format_name, parse_relative_path
 
 __all__ = [
     "DAMAGED_ARCHIVE_ERRORS",

@@ -17,9 +17,9 @@ from typing import Literal
 from modgap.errors import InputError, Progress, format_bytes
 from modgap.storage.digests import file_digest
 from modgap.storage.locks import locked, one_process_at_a_time
+from modgap.storage.paths import RECORDS_FOLDER, parse_relative_path
 from modgap.targets.download.archives import ArchiveLimits, extract
 from modgap.targets.download.data_directory import (
-    RECORDS_FOLDER,
     ExpectedFile,
     UnpackedArchive,
     compute_checksums,
@@ -30,7 +30,6 @@ from modgap.targets.download.data_directory import (
     find_target_files,
     is_manual,
     listing_path,
-    parse_relative_path,
     read_unpacked_archive,
     record_checksum,
     write_unpacked_archive,
