@@ -98,8 +98,8 @@ def extract(
         folder: The empty folder. The free space of its disk limits what is written.
         limits: Limits of what the archive may contain.
         advance: Called with the fraction of the archive, in [0, 1], read since the last call.
-        members: Paths of the files, and of folders with all files in them, to extract. Links and devices elsewhere in
-            the archive are skipped. None extracts all files.
+        members: Paths of the files, and of folders with all files in them, to extract. Links and devices are skipped,
+            unless one of the paths is their own. None extracts all files.
 
     Raises:
         InputError: When the archive is damaged, lacks a member, or contains something that is refused. Some files may
@@ -194,7 +194,7 @@ def _extract_entry(
     if entry.size is not None and not 0 <= entry.size <= budget.max_bytes - budget.bytes:
         limit = format_bytes(budget.max_bytes)
         raise RefusedArchiveError(f"{name} claims {entry.size:,} bytes; the limit for all files is {limit}")
-    if wanted and (entry.is_folder or not wanted.contain(path)):
+    if wanted and (entry.is_folder or not wanted.contain(path) or (entry.special and path not in wanted.paths)):
         # Skipped content counts too, because a compressed tar file is decompressed up to its end.
         budget.add_bytes(entry.size or 0)
         return None
