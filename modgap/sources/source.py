@@ -3,6 +3,7 @@
 Plug-ins are entry points of the group `modgap.sources`.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,6 +70,7 @@ class SourceInfo:
         is_installed: True if the weights are on this machine.
         surrogate: Target and split of labeled data of the source's modality. It is the default that stage 1 of a
             transfer aligns to. None if no such data is registered.
+        near_copies: Names of other sources that know almost the same. Of these and this source, `@diverse` takes those.
     """
 
     name: str
@@ -80,6 +82,17 @@ class SourceInfo:
     weights: str
     is_installed: bool
     surrogate: tuple[str, str] | None = None
+    near_copies: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """Kind of its input, such as image or sound: the first word of `input`."""
+        return re.split(r"[^\w-]", self.input, maxsplit=1)[0]
+
+    @property
+    def kind_words(self) -> str:
+        """The words by which the kind of its input can be asked for, besides the kind itself."""
+        return self.input
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ from modgap.errors import InputError, first_line
 from modgap.process.installed_packages import PACKAGE_NAME
 
 __all__ = [
+    "NOT_STATED",
+    "Artifact",
     "DataFile",
     "Download",
     "InputSpec",
@@ -28,12 +30,21 @@ __all__ = [
 
 Name = Annotated[str, StringConstraints(pattern=r"^[\p{Ll}\p{Lm}\p{Lo}\p{Nd}][\p{Ll}\p{Lm}\p{Lo}\p{M}\p{Nd}-]*$")]
 """Lower-case letters of any script, digits and hyphens."""
+ArtifactName = Annotated[
+    str,
+    StringConstraints(max_length=100, pattern=r"^(@[a-z0-9][a-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._+-]*$"),
+]
+"""Name of a package of pip, apt or npm; the last may have a scope."""
+ArtifactVersion = Annotated[str, StringConstraints(max_length=100, pattern=r"^([0-9]+:)?[0-9][A-Za-z0-9._+~-]*$")]
+ArtifactFile = Annotated[str, StringConstraints(max_length=200, pattern=r"^[A-Za-z0-9][A-Za-z0-9._+~%-]*$")]
 Md5 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 PackageName = Annotated[str, StringConstraints(pattern=PACKAGE_NAME)]
 LossName = Literal["cross-entropy", "binary cross-entropy", "mean squared error", "relative L2", "nRMSE", "RMSE"]
 MetricName = Literal["0-1 error %", "1 - F1", "1 - AUROC", "1 - mAP", "MAE8", "RMSE", "nRMSE", "relative L2"]
 LONGEST_VALUE = 60
 """Largest number of characters of a wrong value that a message shows."""
+NOT_STATED = "not stated"
+"""License of data whose files and package do not state one. It is shown, and is not a license."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -62,6 +73,54 @@ class Download(_Record):
         ge=0,
         description="Bytes after extraction; at most 100 times the size of the archive if absent.",
     )
+
+
+ARTIFACT_PATTERNS = {
+    "name": "the name of a package, with letters, digits and . _ + - only",
+    "version": "a version that starts with a digit, with letters, digits and . _ + ~ - only",
+    "file": "the name of a file without a folder, with letters, digits and . _ + ~ % - only",
+    "sha256": "64 hexadecimal digits in lower case",
+}
+ARTIFACT_SUFFIXES = {"pip": ".whl", "apt": ".deb", "npm": ".tgz"}
+"""End of the name of the file that a client downloads."""
+WHEEL_HYPHENS = (4, 5)
+"""Hyphens between name, version, number of the build (which can be absent), and tags of Python, ABI and platform."""
+
+
+class Artifact(_Record):
+    """The pinned file of a package, which `modgap data fetch` downloads by its ordinary client without installing it.
+
+    The files of the manifest are those that are unpacked: `<package>/<path>` of a wheel, `<folder>/<path>` of a .deb,
+    and `package/<path>` of an npm tarball, whose files have neither package nor folder.
+    """
+
+    client: Literal["pip", "apt", "npm"] = Field(description="Program that downloads the file: pip, apt or npm.")
+    name: ArtifactName = Field(description="Name of the package in its registry.")
+    version: ArtifactVersion = Field(description="Version of the package; for apt that of Debian.")
+    file: ArtifactFile = Field(description="Name of the file: a wheel (.whl), a .deb or an npm tarball (.tgz).")
+    size: int = Field(gt=0, description="Size in bytes.")
+    sha256: Sha256 = Field(description="SHA-256 checksum.")
+
+    @model_validator(mode="after")
+    def _check_client(self) -> "Artifact":
+        suffix = ARTIFACT_SUFFIXES[self.client]
+        if not self.file.endswith(suffix):
+            raise ValueError(f"Expected a file of {self.client}, whose name ends in {suffix}, got {self.file}")
+        if self.client == "pip" and self.file.count("-") not in WHEEL_HYPHENS:
+            raise ValueError(f"Expected the name of a wheel, such as grain-1.2-py3-none-any.whl, got {self.file}")
+        if "/" in self.name and self.client != "npm":
+            raise ValueError(f"Expected a name without a slash for {self.client}, got {self.name}")
+        return self
+
+    @property
+    def folder(self) -> str:
+        """Folder of the file and of what is unpacked, relative to a data directory, with slashes."""
+        return f"packages/{self.client}/{self.name}-{self.version}"
+
+    def member(self, file: "DataFile") -> str:
+        """Return the path of a file of the manifest within the downloaded file."""
+        folder = {"pip": file.package, "apt": (file.folder or "").lstrip("/"), "npm": "package"}[self.client]
+        return f"{folder}/{file.path}"
 
 
 class DataFile(_Record):
@@ -274,6 +333,9 @@ class Manifest(_Record):
     steps: tuple[Step, ...] = Field(default=(), description="Preprocessing steps, in order.")
     files: tuple[DataFile, ...] = Field(default=(), description="Files that the reader needs.")
     downloads: tuple[Download, ...] = Field(default=(), description="Files that `modgap data fetch` downloads.")
+    artifact: Artifact | None = Field(
+        default=None, description="Pinned file of a package that contains the files; there are no downloads then."
+    )
     splits: Splits = Field(default_factory=lambda: Splits(), description="Splits that the data does not define.")
     split_sizes: SplitSizes | None = Field(default=None, description="Samples of each split in the benchmark.")
     group: str | None = Field(
@@ -284,7 +346,9 @@ class Manifest(_Record):
         default=None, description="Explanation of the group, or the reason why there is none."
     )
     install: str | None = Field(default=None, description="Command that installs or fetches the files.")
-    license: str | None = Field(default=None, description="License of the data.")
+    license: str | None = Field(
+        default=None, description="License of the data; `not stated` if neither the files nor the package state one."
+    )
     citation: str | None = Field(default=None, description="Publication to cite.")
     preprocessing: str | None = Field(
         default=None, description="Preprocessing of the original data, in whole sentences."
@@ -308,6 +372,28 @@ class Manifest(_Record):
         default_factory=dict, description="Fields that are absent, and the reason for each."
     )
     notes: str | None = Field(default=None, description="Remarks, in whole sentences.")
+    near_copies: tuple[str, ...] = Field(
+        default=(),
+        description="Names of other targets with almost the same samples. Of these and this target, `@diverse` takes "
+        "those.",
+    )
+
+    @model_validator(mode="after")
+    def _check_artifact(self) -> "Manifest":
+        if self.artifact is None:
+            return self
+        wanted = {"pip": (True, False), "apt": (False, True), "npm": (False, False)}[self.artifact.client]
+        if not self.files or any((bool(file.package), bool(file.folder)) != wanted for file in self.files):
+            noun = {"pip": "a package", "apt": "a folder", "npm": "neither package nor folder"}[self.artifact.client]
+            raise ValueError(f"An artifact of {self.artifact.client} needs files, each with {noun}")
+        if self.downloads:
+            raise ValueError("A manifest has either downloads or an artifact")
+        return self
+
+    @property
+    def stated_license(self) -> str | None:
+        """The license of the data; None if it is unknown or not stated."""
+        return None if self.license in (None, NOT_STATED) else self.license
 
 
 def load_manifest(path: Path) -> Manifest:
@@ -332,6 +418,8 @@ def load_manifest(path: Path) -> Manifest:
 def _fault_sentence(fault: Mapping[str, Any]) -> str:
     """Return what is wrong with a field of a manifest, from pydantic's description."""
     field = ".".join(map(str, fault["loc"]))
+    if fault["type"] == "value_error":
+        return f"{fault['ctx']['error']}."
     if fault["type"] == "missing":
         return f"The field {field} is missing."
     if fault["type"] == "extra_forbidden":
@@ -347,6 +435,8 @@ def _fault_sentence(fault: Mapping[str, Any]) -> str:
 def _expectation(fault: Mapping[str, Any]) -> str:
     if fault["type"] == "string_pattern_mismatch" and fault["loc"][-1] == "package":
         return "Expected the name of a package without dots, as it is imported"
+    if fault["type"] == "string_pattern_mismatch" and fault["loc"][0] == "artifact":
+        return f"Expected {ARTIFACT_PATTERNS[str(fault['loc'][-1])]}"
     if fault["type"] in ("model_type", "dict_type"):
         return 'Expected a table such as { name = "..." }'
     return str(fault["msg"]).replace("Input should be", "Expected", 1)

@@ -41,6 +41,8 @@ log = logging.getLogger("modgap")
 
 TABLE_READERS = ("csv", "listed_files")
 """Readers of labels in tables, whose numbers can be classes or values."""
+WITHOUT_EFFECT = {"artifact", "near_copies"}
+"""Fields of a manifest that do not determine the samples."""
 READER_LIBRARIES = (
     "aeon",
     "av",
@@ -99,7 +101,7 @@ class Target:
                     if path.is_file()
                     else folder_digest(path, files_below(path, archives))
                 )
-        manifest = self.manifest.model_dump(mode="json", by_alias=True)
+        manifest = self.manifest.model_dump(mode="json", by_alias=True, exclude=WITHOUT_EFFECT)
         libraries = _library_versions() | get_renderer_versions(self.manifest.reader.name)
         return {"manifest": manifest, "files": digests, "libraries": libraries}
 

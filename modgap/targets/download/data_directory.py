@@ -12,7 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,12 +20,10 @@ from modgap.errors import InputError, UsageError, format_bytes
 from modgap.process.installed_packages import find_package_folder
 from modgap.storage.json_records import read_json, write_json
 from modgap.storage.locks import one_process_at_a_time
-from modgap.storage.paths import data_folder
-from modgap.targets.manifest import DataFile, Download, Manifest
+from modgap.storage.paths import LOCK_NAME, RECORDS_FOLDER, data_folder, parse_relative_path
+from modgap.targets.manifest import Artifact, DataFile, Download, Manifest
 
 __all__ = [
-    "LOCK_NAME",
-    "RECORDS_FOLDER",
     "ExpectedFile",
     "RecordedFile",
     "UnpackedArchive",
@@ -38,85 +36,21 @@ __all__ = [
     "find_mismatch",
     "find_target_files",
     "forget_data_dir",
-    "format_name",
+    "has_all_files",
     "is_manual",
     "listing_path",
     "locate_file",
     "lock_path",
-    "parse_relative_path",
     "read_lock",
     "read_unpacked_archive",
     "record_checksum",
+    "record_of_artifact",
     "save_data_dir",
     "saved_data_dirs",
     "write_unpacked_archive",
 ]
 
 log = logging.getLogger("modgap")
-
-RECORDS_FOLDER = ".modgap"
-"""Folder in a data directory for modgap's own files."""
-LOCK_NAME = "modgap-lock.json"
-"""File in a data directory with the checksums of its files."""
-MAX_PART_BYTES = 255
-MAX_PATH_BYTES = 1024
-MAX_CHARACTERS_SHOWN = 80
-DRIVE = re.compile(r"^[A-Za-z]:")
-
-
-def parse_relative_path(name: str, max_depth: int = 32) -> PurePosixPath:
-    """Parse a path and check that it stays within the folder that it is relative to.
-
-    Args:
-        name: The path, with slashes.
-        max_depth: The largest number of parts.
-
-    Raises:
-        ValueError: When the path is refused. The message follows the name in a sentence.
-
-    Example:
-        >>> parse_relative_path("./audio/a.wav")
-        PurePosixPath('audio/a.wav')
-        >>> parse_relative_path("audio/../../a.wav")
-        Traceback (most recent call last):
-            ...
-        ValueError: leads out of its folder
-    """
-    _check_characters(name)
-    if name.startswith("/") or DRIVE.match(name):
-        raise ValueError("is an absolute path")
-    parts = [part for part in name.split("/") if part not in ("", ".")]
-    if ".." in parts:
-        raise ValueError("leads out of its folder")
-    if len(parts) > max_depth:
-        raise ValueError(f"lies {len(parts)} folders deep, more than {max_depth}")
-    sizes = [len(part.encode()) for part in parts]
-    if max(sizes, default=0) > MAX_PART_BYTES or sum(sizes) + len(sizes) > MAX_PATH_BYTES:
-        raise ValueError(f"has a name longer than {MAX_PART_BYTES} bytes, or {MAX_PATH_BYTES} in all")
-    if any(part.casefold() in (RECORDS_FOLDER, LOCK_NAME) for part in parts):
-        raise ValueError("has a name that is reserved for modgap")
-    return PurePosixPath(*parts)
-
-
-def _check_characters(name: str) -> None:
-    if any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
-        raise ValueError("has control characters in its name")
-    if "\\" in name:
-        raise ValueError("has a backslash in its name")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise ValueError("has a name that is not UTF-8") from None
-
-
-def format_name(name: str) -> str:
-    r"""Format a name from a host or an archive for messages: quoted, shortened, and without control characters.
-
-    Example:
-        >>> format_name("a\nb")
-        "'a\\nb'"
-    """
-    return ascii(name if len(name) <= MAX_CHARACTERS_SHOWN else f"{name[: MAX_CHARACTERS_SHOWN - 3]}...")
 
 
 class RecordedFile(BaseModel):
@@ -208,6 +142,11 @@ def record_checksum(
             sha256,
             LOCK_NAME,
         )
+
+
+def record_of_artifact(manifest: Manifest, artifact: Artifact) -> str:
+    """Return the name under which a target's members of an artifact are recorded; other targets have other members."""
+    return f"{artifact.folder}/{manifest.name}"
 
 
 def _state_path(data_dir: Path, name: str) -> Path:
@@ -448,7 +387,7 @@ def find_data_dir(manifest: Manifest, data_dir: Path | None = None, manifest_fol
     """
     relative = [file for file in manifest.files if not file.package]
     if data_dir is not None:
-        if manifest.files and not relative:
+        if manifest.files and not relative and not manifest.artifact:
             raise UsageError(f"`data_dir` does not apply to target {manifest.name}: its files are part of a package")
         return data_dir
     saved = saved_data_dirs().get(manifest.name)
@@ -464,7 +403,8 @@ def find_data_dir(manifest: Manifest, data_dir: Path | None = None, manifest_fol
         complete = bool(relative) and all(_exists(manifest_folder / file.path) for file in relative)
         if complete or not manifest.downloads:
             return manifest_folder
-    return data_folder() / manifest.name
+    # Several targets are in one package, which is downloaded once.
+    return data_folder() if manifest.artifact else data_folder() / manifest.name
 
 
 def find_target_files(
@@ -490,7 +430,8 @@ def find_target_files(
     """
     directory = find_data_dir(manifest, data_dir, manifest_folder)
     paths = [locate_file(file, manifest, directory) for file in manifest.files]
-    if data_dir is not None and manifest.files and not any(path.is_relative_to(data_dir) for path in paths):
+    uses_directory = manifest.artifact is not None or any(path.is_relative_to(directory) for path in paths)
+    if data_dir is not None and manifest.files and not uses_directory:
         raise InputError(f"{data_dir} contains none of the files of target {manifest.name}")
     missing = [path for path in paths if not _exists(path)]
     if missing:
@@ -509,11 +450,16 @@ def find_target_files(
 def locate_file(file: DataFile, manifest: Manifest, data_dir: Path) -> Path:
     """Return the path of a file of a target; the file need not exist.
 
-    It is in its Python package, in the data directory, or in the folder of a package of the operating system.
+    It is in its Python package, in the data directory, in the folder of a package of the operating system, or where
+    `modgap data fetch` unpacked the manifest's artifact.
 
     Raises:
-        InputError: When the Python package is not installed.
+        InputError: When the Python package is not installed, and the manifest has no artifact.
     """
+    artifact = manifest.artifact
+    if artifact:
+        unpacked = data_dir / artifact.folder / artifact.member(file)
+        return next((path for path in _installed_paths(file, data_dir) if _fits(path, file)), unpacked)
     if file.package:
         folder = find_package_folder(file.package)
         if folder is None:
@@ -526,12 +472,35 @@ def locate_file(file: DataFile, manifest: Manifest, data_dir: Path) -> Path:
     return Path(file.folder) / file.path if file.folder and not _exists(path) else path
 
 
+def _installed_paths(file: DataFile, data_dir: Path) -> Iterator[Path]:
+    """Yield the paths that a file of a manifest with an artifact can have where its package is installed."""
+    if file.package:
+        folder = find_package_folder(file.package)
+        yield from () if folder is None else (folder / file.path,)
+        return
+    yield data_dir / file.path
+    if file.folder:
+        yield Path(file.folder) / file.path
+
+
+def _fits(path: Path, file: DataFile) -> bool:
+    """Return True if there is a file or folder with a path, which is not of another version by its size."""
+    return _exists(path) and (file.size is None or path.stat().st_size == file.size)
+
+
 def _exists(path: Path) -> bool:
     """Return True if there is a file or folder with a path; False also for a name that is too long for the disk."""
     try:
         return path.exists()
     except OSError:
         return False
+
+
+def has_all_files(manifest: Manifest, data_dir: Path) -> bool:
+    """Return True if all files of a target with downloads or an artifact exist, wherever they came from."""
+    if manifest.artifact:
+        return all(_fits(locate_file(file, manifest, data_dir), file) for file in manifest.files)
+    return bool(manifest.files) and all((data_dir / file.path).exists() for file in manifest.files)
 
 
 def is_manual(manifest: Manifest, data_dir: Path, path: Path) -> bool:
@@ -547,6 +516,9 @@ def describe_source(manifest: Manifest) -> str:
 
 def _way_out(manifest: Manifest, argument: str, data_dir: Path, path: Path) -> str:
     alternative = 'If you have it, give its folder with `data_dir="DIR"`.'
+    if manifest.artifact:
+        install = f", or install it with: {manifest.install}" if manifest.install else ""
+        return f"Fetch it with: modgap data fetch {argument} ({format_bytes(manifest.artifact.size)}){install}"
     if not is_manual(manifest, data_dir, path):
         sizes = [download.size for download in manifest.downloads if download.size is not None]
         size = f" ({format_bytes(sum(sizes))})" if sizes and len(sizes) == len(manifest.downloads) else ""
@@ -559,7 +531,7 @@ def _way_out(manifest: Manifest, argument: str, data_dir: Path, path: Path) -> s
 
 
 def _check_unpacked(manifest: Manifest, argument: str, data_dir: Path) -> None:
-    for name in _archive_names(manifest):
+    for name in _records_of_archives(manifest):
         state = read_unpacked_archive(data_dir, name)
         if state is not None and not state.complete:
             raise InputError(
@@ -568,8 +540,9 @@ def _check_unpacked(manifest: Manifest, argument: str, data_dir: Path) -> None:
             )
 
 
-def _archive_names(manifest: Manifest) -> Sequence[str]:
-    names = []
+def _records_of_archives(manifest: Manifest) -> Sequence[str]:
+    """Return the names under which the archives of a target are recorded when they are unpacked."""
+    names = [record_of_artifact(manifest, manifest.artifact)] if manifest.artifact else []
     for download in manifest.downloads:
         if download.unpack:
             try:
