@@ -62,6 +62,7 @@ def _field_rows(info: "SourceInfo") -> list[tuple[str, str]]:
         "parameters": f"{info.parameters:,}",
         "is_installed": _yes_or_no(info.is_installed),
         "surrogate": _format_surrogate(info.surrogate),
+        "near_copies": ", ".join(info.near_copies) or "none",
     }
     return [(name, formatted.get(name, str(getattr(info, name)))) for name in info.__dataclass_fields__]
 

@@ -187,3 +187,11 @@ def test_published_results_of_the_main_methods(name, orca, mona):
     ablations = [r for r in manifest_of(name).published if r.source.endswith("Table 6")]
     assert len(ablations) == (3 if name in ("cifar100", "spherical", "ninapro", "fsd50k") else 0)
     assert len(manifest_of(name).published) - len(ablations) == (18 if name in ("spherical", "ninapro") else 12)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_near_copies_are_other_targets_that_do_not_name_this_one(name):
+    copies = manifest_of(name).near_copies
+    assert name not in copies
+    assert set(copies) <= set(NAMES)
+    assert not any(name in manifest_of(copy).near_copies for copy in copies)

@@ -228,7 +228,7 @@ def test_sources_in_files_and_folders_are_shown(with_hub, home, no_network, tmp_
     assert shown == {
         "name": f"onnx:{path}", "title": "Model in an ONNX file", "n_classes": "2", "parameters": "116",
         "input": "image, 6 px", "license": "not known to modgap", "weights": str(path), "is_installed": "yes",
-        "surrogate": "none",
+        "surrogate": "none", "near_copies": "none",
     }  # fmt: skip
     shown = fields(with_hub(home, "sources", f"random:onnx:{path}"))
     assert (shown["n_classes"], shown["weights"]) == ("2", "random, seed 0")

