@@ -1,5 +1,6 @@
 """Targets whose files come inside packages of Python or Debian: samples, classes, splits and single values."""
 
+import gzip
 import io
 import re
 import tarfile
@@ -22,11 +23,11 @@ class Expected:
     """Properties that a target must have.
 
     Attributes:
-        shape: Shape of a sample; None for text.
-        class_sizes: Samples of each class; empty for a regression target.
+        shape: Shape of the second sample; None for text.
+        class_sizes: Samples of each class, or with each label; empty for a regression target.
         splits: Samples for training, validation and test.
         value: Second value of the second sample before the steps, or its text.
-        label: Label of this sample.
+        label: Label of this sample, or its first one, in the data of the reader.
         n_groups: Number of groups; 0 if there are none.
     """
 
@@ -43,25 +44,62 @@ LEAVES = (
     73, 52, 60,
 )  # fmt: skip
 EXPECTED = {
+    "alzheimer-proteins": Expected((1, 135), (91, 242), (239, 26, 68), -1.38629436, 1),
+    "ape-skulls": Expected((2, 8), (30, 29, 26, 28, 24, 30), (121, 12, 34), 55, 0),
+    "banknotes": Expected((1, 6), (100,) * 2, (144, 16, 40), 129.7, 1),
+    "body-measures": Expected((1, 24), (260, 247), (364, 41, 102), 28.5, 1),
     "breast-cancer": Expected((1, 30), (212, 357), (411, 45, 113), 17.77, 0),
     "cardano-sentiment": Expected((2, 24), (), (66, 8, 33), 0.46349, -0.1002),
     "cells": Expected((1, 56), (1300, 719), (908, 101, 1010), 819.0, 0),
+    "contraception": Expected((1, 9), (629, 333, 511), (1062, 117, 294), 1, 0),
     "covid-3month": Expected((1, 84), (), (126, 14, 61), 0.0, 0.0775862),
     "covid-3month-levels": Expected((1, 84), (41, 107, 53), (127, 13, 61), 0.0, 2),
+    "cox2": Expected((1, 255), (90, 372), (333, 37, 92), 0, 1),
+    "crabs": Expected((1, 5), (50,) * 4, (144, 16, 40), 7.7, 1),
+    "deep-sky": Expected((1, 11), (10521, 663, 546, 244, 231, 208, 130, 94, 83), (9161, 1016, 2543), -0.223801146, 7),
+    "dhfr": Expected((1, 228), (203, 122), (234, 26, 65), -0.157313214, 1),
     "diabetes": Expected((1, 10), (), (318, 35, 89), 1.0, 75.0),
+    "ecoli-locations": Expected((1, 7), (143, 77, 2, 2, 35, 20, 5, 52), (242, 27, 67), 0.4, 0),
+    "egyptian-skulls": Expected((1, 4), (30,) * 5, (108, 12, 30), 131, 0),
+    "fish": Expected((1, 6), (35, 6, 20, 11, 14, 17, 56), (115, 13, 31), 24, 0),
     "freesolv": Expected(None, (), (462, 52, 128), "CS(=O)(=O)Cl", -4.87),
+    "fruit-spectra": Expected((1, 256), (490, 500, 106), (789, 88, 219), 0.4831, 0),
+    "gamma-telescope": Expected((1, 10), (12332, 6688), (13694, 1522, 3804), 11.7235, 0),
     "gasoline": Expected((1, 401), (), (43, 5, 12), -0.039602, 85.25),
+    "gene-functions": Expected(
+        (1, 103), (762, 1038, 983, 862, 722, 597, 428, 480, 178, 253, 289, 1816, 1799, 34), (1737, 196, 484), 0.011879,
+        0,
+    ),
+    "glaucoma": Expected((1, 62), (98,) * 2, (141, 16, 39), 0.475, 1),
+    "hiv-activity": Expected((1, 1617), (3710, 135), (2768, 308, 769), 0, 0),
+    "image-segments": Expected((1, 19), (330,) * 7, (1662, 186, 462), 130, 2),
     "japanese-vowels": Expected((12, 25), (61, 65, 118, 74, 59, 54, 70, 80, 59), (243, 27, 370), 1.277824, 0),
+    "job-times": Expected((1, 26), (2211, 1347, 514, 259), (3118, 347, 866), 0, 0),
     "leaf-flavia": Expected((1, 50), LEAVES, (1371, 152, 384), 0.4747877, 8),
+    "libras-movements": Expected((2, 45), (24,) * 15, (261, 28, 71), 0.68085, 0),
+    "liver-injury": Expected((1, 376), (106, 145, 30), (200, 24, 57), 4.5, 0),
     "meats": Expected((1, 100), (), (155, 17, 43), 2.83871, 40.1),
+    "multidrug-reversal": Expected((1, 342), (298, 230), (380, 42, 106), 7.26, 0),
+    "mushrooms": Expected((1, 98), (3488, 2156), (4064, 452, 1128), 0, 0),
     "musk": Expected((1, 166), (269, 207), (343, 37, 96), -191, 1),
+    "olitos": Expected((1, 25), (50, 25, 34, 11), (87, 9, 24), 61.809, 0),
     "olive-oils": Expected((1, 8), (56, 33, 50, 65, 25, 36, 206, 51, 50), (412, 46, 114), 0.73, 4),
+    "oslo-transect": Expected((1, 25), (40, 40, 39, 33, 40, 38, 40, 40, 40), (254, 27, 69), 0.08, 1, 40),
     "osu-leaf": Expected((1, 427), (66, 84, 75, 97, 82, 38), (179, 21, 242), 0.5516186, 4),
+    "page-blocks": Expected((1, 10), (4913, 329, 28, 87, 115), (3939, 439, 1094), 7, 0),
     "pd-speech": Expected((1, 751), (188, 64), (181, 21, 50), 0.4156367, 0),
+    "pen-digits": Expected(
+        (2, 8), (1143, 1143, 1144, 1055, 1144, 1055, 1056, 1142, 1055, 1055), (7914, 878, 2200), 27, 2,
+    ),
+    "penguins": Expected((1, 6), (152, 68, 124), (248, 28, 68), 17.4, 0),
+    "phoneme": Expected((1, 5), (3818, 1586), (3890, 433, 1081), 1.352, 0),
     "pickup-gesture": Expected((1, 361), (10,) * 10, (45, 5, 50), 0.962, 0),
+    "pig-cvp": Expected((1, 2000), (6,) * 52, (95, 9, 208), 0.75912499, 0),
     "promoter-genes": Expected(
         None, (53, 53), (76, 8, 22), "atgcaattttttagttgcatgaactcgcatgtctccatagaatgcgcgctacttgat", 0,
     ),
+    "red-wine": Expected((1, 11), (10, 53, 681, 638, 199, 18), (1151, 129, 319), 0.88, 2),
+    "scat": Expected((1, 27), (57, 28, 25), (79, 10, 21), 0, 1),
     "sentiment-editorials": Expected(
         None, (2742, 2204), (3583, 395, 968),
         "Events include sprinting, broad jumping, yule log rolling, wreath tossing and a toy sack relay.", 1, 498,
@@ -85,10 +123,18 @@ EXPECTED = {
     "sentiment-tweets-rating": Expected(
         None, (), (3024, 336, 840), "Yay. Another good phone interview.", 1.4432990,
     ),
+    "shoulder-exercises": Expected((6, 2458), (20,) * 7, (98, 14, 28), -0.944549, 2, 10),
+    "skin-diseases": Expected((1, 34), (111, 60, 71, 48, 48, 20), (257, 30, 71), 3, 0),
+    "solar-flares": Expected((1, 19), (147, 211, 239, 95, 43, 331), (767, 85, 214), 0, 2),
     "solubility": Expected(None, (519, 517, 246), (922, 103, 257), "C1CCCC1", 1),
     "spam": Expected((1, 57), (2788, 1813), (3314, 368, 919), 0.28, 1),
+    "steroid-toxicity": Expected((1, 12), (83, 79), (118, 13, 31), 5.01082653, 0),
+    "texture": Expected((1, 40), (500,) * 11, (3960, 440, 1100), -1.029, 0),
+    "thyroid": Expected((1, 5), (30, 150, 35), (155, 17, 43), 9.9, 1),
     "tissue-genes": Expected((1, 500), (38, 34, 15, 31, 39, 26, 6), (138, 15, 36), 8.5428267, 0),
+    "trace": Expected((1, 275), (50,) * 4, (90, 10, 100), 0.62463, 2),
     "wine": Expected((1, 13), (59, 71, 48), (128, 15, 35), 1.78, 0),
+    "yeast-locations": Expected((1, 8), (463, 5, 35, 44, 51, 163, 244, 429, 20, 30), (1071, 117, 296), 0.67, 6, 1462),
 }  # fmt: skip
 
 
@@ -101,9 +147,11 @@ def test_samples_classes_and_splits_of_a_packaged_target(name):
     table = target.read()
     assert len(table) == sum(expected.splits)
     assert tuple(np.bincount(table.splits)) == expected.splits
-    assert expected.shape is None or table.samples[0].shape == expected.shape == manifest.input.shape
+    assert expected.shape is None or table.samples[1].shape == expected.shape
     if expected.class_sizes:
-        assert tuple(np.bincount(table.labels)) == expected.class_sizes
+        is_multi_label = manifest.task == "multi-label"
+        assert tuple(table.labels.sum(axis=0) if is_multi_label else np.bincount(table.labels)) == expected.class_sizes
+        assert len(table.classes) == len(expected.class_sizes)
         assert table.targets is None
     else:
         assert np.size(table.targets[0]) == np.prod(manifest.output.shape)
@@ -125,9 +173,14 @@ def test_the_second_sample_is_that_of_the_file(name):
         assert sample == expected.value
     else:
         assert np.ravel(sample)[1] == pytest.approx(expected.value, rel=1e-6)
-    label = table.labels[1] if table.targets is None else np.ravel(table.targets[1])[0]
+    label = np.ravel((table.labels if table.targets is None else table.targets)[1])[0]
     assert label == pytest.approx(expected.label, rel=1e-5)
-    if table.targets is None and table.classes is not None:
+    if (
+        table.targets is None
+        and table.classes is not None
+        and target.manifest.classes
+        and not target.manifest.selection
+    ):
         assert len(table.classes) == len(target.manifest.classes)
 
 
@@ -175,6 +228,79 @@ def test_tables_with_a_header_or_with_labels_in_a_file_of_their_own(tmp_path):
         get_reader("table")({"data": [data], "labels": [labels]}, **options | {"shape": [3]})
     with pytest.raises(InputError, match="as numbers separated by spaces"):
         get_reader("table")({"data": [data]}, **options | {"header_lines": 0})
+
+
+MUSHROOMS = "a, x, brown ,1, p\nb, y, white,2, e\na, x, white,3, e\n"
+MUSHROOM_OPTIONS = {"shape": [1, 4], "label_values": ["e", "p"], "categories": [1, 2], "drop": [3], "group": 0}
+
+
+def test_tables_of_categories_with_groups_and_labels_that_are_texts(tmp_path):
+    files = {"data": [write(tmp_path / "x.dat", MUSHROOMS)]}
+    table = get_reader("table")(files, **MUSHROOM_OPTIONS)
+    # Categories in alphabetical order: x and y, brown and white.
+    np.testing.assert_array_equal(table.samples.array[:, 0], [[1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 0, 1]])
+    assert (list(table.labels), table.classes) == ([1, 0, 0], ["e", "p"])
+    assert list(table.groups["group"]) == [0, 1, 0]
+    assert table.splits is None
+    from_the_end = get_reader("table")(files, **MUSHROOM_OPTIONS | {"categories": [-4, -3], "drop": [-2], "group": -5})
+    np.testing.assert_array_equal(from_the_end.samples.array, table.samples.array)
+
+
+def test_tables_with_splits_have_the_same_categories_in_each_file(tmp_path):
+    train = write(tmp_path / "train.dat", "1.0000e+00 9 red\n3 8 blue\n")
+    test = write(tmp_path / "test.dat", "3 7 green\n")
+    table = get_reader("table")(
+        {"train": [train], "test": [test]},
+        shape=[2, 2], axes=[1, 0], separator=" ", label=0, label_values=[1, 3], categories=[2],
+    )  # fmt: skip
+    assert (list(table.labels), list(table.splits)) == ([0, 1, 1], [0, 0, 2])
+    # Each sample is 9, then blue, green and red.
+    np.testing.assert_array_equal(table.samples.array, [[[9, 0], [0, 1]], [[8, 0], [1, 0]], [[7, 1], [0, 0]]])
+
+
+def test_tables_of_several_labels_and_labels_in_a_file_of_their_own(tmp_path):
+    data = write(tmp_path / "x.csv", "0.5,1,0,1\n0.25,0,0,1\n")
+    table = get_reader("table")({"data": [data]}, shape=[1, 1], label=[1, 2, 3])
+    np.testing.assert_array_equal(table.labels, [[1, 0, 1], [0, 0, 1]])
+    files = {"data": [write(tmp_path / "y.csv", "1 2\n3 4\n")], "labels": [write(tmp_path / "l.csv", "-1\n1\n")]}
+    table = get_reader("table")(files, shape=[1, 2], separator=" ", label_values=[-1, 1])
+    assert (list(table.labels), table.classes) == ([0, 1], ["-1", "1"])
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (MUSHROOMS, {"label_values": ["e"]}, "expected labels e in .*x.dat, got p"),
+        (MUSHROOMS, {"label_values": ["e", "p"], "drop": []}, "expected 4 values and a label in each row of .*, got 5"),
+        (MUSHROOMS, {"drop": [9]}, "as comma-separated numbers: converter specified for column 9"),
+        (MUSHROOMS, {"categories": [1]}, "as comma-separated numbers: could not convert string ' brown '"),
+        ("1,2,3\n", {"label": [1, 2], "shape": [1, 1], "label_values": [2, 3]}, "label_values applies to one column"),
+        ("1,2,3\n", {"label": [1, 2], "shape": [1, 1]}, "expected 0 or 1 in the 2 columns of labels of .*, got 2"),
+        ("1,nan\n", {"shape": [1, 1]}, "The label nan in .* is not a whole number"),
+        ("1,2\n", {"shape": [1, 1], "label": 5}, "There is no column 5 in .*, which has 2 columns"),
+        ("1,2\n", {"shape": [1, 1], "label": -3}, "There is no column -3 in .*, which has 2 columns"),
+    ],
+)
+def test_tables_that_do_not_fit_their_options_raise_a_one_line_error(tmp_path, content, options, message):
+    files = {"data": [write(tmp_path / "x.dat", content)]}
+    base = MUSHROOM_OPTIONS if content == MUSHROOMS else {}
+    with pytest.raises(InputError, match=message) as caught:
+        get_reader("table")(files, **base | options)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_of_a_table_have_rows_of_one_length(tmp_path):
+    files = {"train": [write(tmp_path / "a.csv", "1,2\n")], "test": [write(tmp_path / "b.csv", "1,2,3\n")]}
+    with pytest.raises(InputError, match=r"expected rows of one length in .*, got 2 and 3 columns"):
+        get_reader("table")(files, shape=[1, 1])
+
+
+def test_a_table_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "x.csv.gz"
+    path.write_bytes(gzip.compress(b"1,2\n" * 100_000))
+    monkeypatch.setenv("MODGAP_MAX_UNPACKED", "1000")
+    with pytest.raises(InputError, match="MODGAP_MAX_UNPACKED"):
+        get_reader("table")({"data": [path]}, shape=[1, 1])
 
 
 SERIES = "@problemName {0}\n@timeStamps false\n@univariate true\n@equalLength true\n@seriesLength 3\n{1}\n@data\n{2}\n"

@@ -85,7 +85,7 @@ def warn_without_digests(path: Path, record: Mapping[str, Any]) -> None:
         )
 
 
-def folder_digest(folder: Path, files: Iterable[Path]) -> str:
+def folder_digest(folder: Path, files: Iterable[Path], *, noted: bool = True) -> str:
     """Compute the SHA-256 over the names, relative to the folder, and the contents of its files.
 
     The digest of many files is noted under the path, size, time of change and inode of all of them. Half a million
@@ -94,6 +94,7 @@ def folder_digest(folder: Path, files: Iterable[Path]) -> str:
     Args:
         folder: The folder.
         files: The files in it, in a fixed order.
+        noted: False to read the files in any case, which also finds damage that the disk did to them.
 
     Raises:
         InputError: When a file cannot be read.
@@ -103,8 +104,8 @@ def folder_digest(folder: Path, files: Iterable[Path]) -> str:
         states, size, last_change = _summarize_states(folder, files)
     except OSError as error:
         raise InputError(f"cannot read {folder}: {error.strerror}") from error
-    if size < MIN_BYTES_FOR_NOTE or time.time() - last_change < MIN_AGE_FOR_NOTE:
-        return _hash_folder(folder, files)
+    if not noted or size < MIN_BYTES_FOR_NOTE or time.time() - last_change < MIN_AGE_FOR_NOTE:
+        return _hash_folder(folder, files, noted=noted)
     state: dict[str, Any] = {"path": f"{folder.resolve()}/", "files": states}
     note = _note_path(state)
     noted_digest = _read_note(note, state)
@@ -130,10 +131,11 @@ def _summarize_states(folder: Path, files: Iterable[Path]) -> tuple[str, int, fl
     return total.hexdigest(), size, last_change
 
 
-def _hash_folder(folder: Path, files: Iterable[Path]) -> str:
+def _hash_folder(folder: Path, files: Iterable[Path], *, noted: bool = True) -> str:
     total = hashlib.sha256()
     for path in files:
-        total.update(f"{path.relative_to(folder).as_posix()}\0{file_digest(path)}\n".encode(errors="surrogateescape"))
+        line = f"{path.relative_to(folder).as_posix()}\0{file_digest(path, noted=noted)}\n"
+        total.update(line.encode(errors="surrogateescape"))
     return total.hexdigest()
 
 

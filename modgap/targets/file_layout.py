@@ -1,7 +1,9 @@
 """Files of a target: the one of a role, those of each split or suffix, class folders, lists of groups and of splits."""
 
 import logging
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +22,15 @@ __all__ = [
     "GROUP_LIST",
     "SPLIT_LIST",
     "SPLIT_LIST_SUFFIXES",
+    "LabeledFiles",
     "class_folder_labels",
+    "compile_pattern",
     "files_by_split",
-    "groups_of_files",
     "groups_of_paths",
+    "labeled_files",
     "list_files",
     "listed_splits",
+    "match_paths",
     "names_below",
     "single_file",
 ]
@@ -71,16 +76,22 @@ def files_by_split(files: Mapping[str, Sequence[Path]], suffix: str = "") -> Ite
             yield code, path
 
 
-def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+def list_files(folder: Path, suffixes: Collection[str] | None = None, *, links: bool = True) -> list[Path]:
     """Return the files with one of the suffixes (lower case) anywhere below a folder, sorted by path.
 
     The files ._NAME, in which macOS keeps attributes of the file NAME, are left out. So is everything in hidden
     folders, such as .thumbnails or .ipynb_checkpoints, which would otherwise be read as classes.
+
+    Args:
+        folder: The folder.
+        suffixes: The suffixes. None takes all files.
+        links: False to leave out symbolic links, which are further names of other files.
     """
     return sorted(
         path
         for path in folder.rglob("*")
-        if has_suffix(path, suffixes)
+        if (suffixes is None or has_suffix(path, suffixes))
+        and (links or not path.is_symlink())
         and not path.name.startswith("._")
         and not _is_in_hidden_folder(path, folder)
         and path.is_file()
@@ -151,6 +162,101 @@ def _check_split_names(folder: Path, names: Collection[str]) -> None:
         )
 
 
+@dataclass(frozen=True)
+class LabeledFiles:
+    """Files with the labels, groups and splits that their paths say.
+
+    Attributes:
+        paths: The N files.
+        names: Their paths relative to the folder of the data.
+        labels: Numbers of their classes, shape (N,).
+        classes: Names of the classes.
+        splits: Index into SPLITS of each file, shape (N,). None if the folders define no splits.
+        groups: Groups by the name `group`. None if there are none.
+    """
+
+    paths: list[Path]
+    names: list[str]
+    labels: np.ndarray
+    classes: list[str]
+    splits: np.ndarray | None = None
+    groups: dict[str, np.ndarray] | None = None
+
+
+def labeled_files(
+    files: Mapping[str, Sequence[Path]],
+    suffixes: Collection[str],
+    noun: str,
+    *,
+    group_pattern: str | None = None,
+    path_pattern: str | None = None,
+    links: bool = True,
+) -> LabeledFiles:
+    """Return the files below the folder of the role `data`, whose classes are folders or parts of their paths.
+
+    Args:
+        files: Paths by role, of which GROUP_LIST may be a table of groups.
+        suffixes: Suffixes of the files.
+        noun: Name of such files in the plural, for error messages.
+        group_pattern: Pattern of the path, or table, that gives the group of each file; see `groups_of_paths`.
+        path_pattern: Regular expression, as for `match_paths`, in place of folders of classes.
+        links: False to leave out symbolic links.
+
+    Raises:
+        InputError: When there are no files, or they have no class or group.
+    """
+    folder = single_file(files, "data")
+    paths = list_files(folder, suffixes, links=links)
+    if path_pattern is None:
+        labels, classes, codes = class_folder_labels(folder, paths, noun)
+        group = str(single_file(files, GROUP_LIST)) if GROUP_LIST in files else group_pattern
+        groups = None if group is None else {"group": groups_of_paths(folder, paths, group)}
+        return LabeledFiles(paths, names_below(folder, paths), labels, classes, codes, groups)
+    matches = match_paths(names_below(folder, paths), path_pattern, noun, str(folder))
+    names = [match.string for match in matches]
+    parts = [match.groupdict() for match in matches]
+    if "label" not in parts[0]:
+        raise InputError(f"The pattern {path_pattern!r} has no group (?P<label>...), which is the class of a file.")
+    numbered = number_names([str(part["label"]) for part in parts], "label")
+    groups = {"group": np.array([str(part["group"]) for part in parts])} if "group" in parts[0] else None
+    located = [folder / name for name in names]
+    return LabeledFiles(located, names, numbered.numbers, list(numbered.names), groups=groups)
+
+
+def match_paths(names: Sequence[str], pattern: str, noun: str, location: str) -> list[re.Match[str]]:
+    """Return the match of each path that a regular expression fits; the other paths are left out.
+
+    Args:
+        names: Paths relative to the folder of the data, with slashes.
+        pattern: Regular expression of the whole path, whose group `label`, if any, is the class of the file, and whose
+            group `group` says which files belong together.
+        noun: Name of the files in the plural, for error messages.
+        location: Folder of the data, for error messages.
+
+    Raises:
+        InputError: When the expression is invalid or fits no path.
+    """
+    matches = [match for name in names if (match := compile_pattern(pattern).fullmatch(name))]
+    if not matches:
+        example = f", such as {names[0]}" if names else ""
+        raise InputError(f"{location} has {count(len(names), 'file')}{example}, but no {noun} that fit {pattern!r}.")
+    return matches
+
+
+def compile_pattern(pattern: str, replacement: str = "") -> re.Pattern[str]:
+    """Return a regular expression of a manifest, after checking what takes the place of the texts that it finds.
+
+    Raises:
+        InputError: When the expression or the replacement is invalid.
+    """
+    try:
+        compiled = re.compile(pattern)
+        compiled.sub(replacement, "")
+    except (re.error, IndexError) as error:
+        raise InputError(f"{pattern!r} is no regular expression with the groups that it needs: {error}.") from error
+    return compiled
+
+
 FILE_NAMES = ("file", "path", "filename", "file_name", "filepath", "image", "sound", "audio")
 """Names of columns of file names, in the order in which they are looked for."""
 SAMPLE_NAMES = ("sample", *FILE_NAMES)
@@ -158,21 +264,6 @@ SAMPLE_NAMES = ("sample", *FILE_NAMES)
 PLACE = "{group}"
 ENDS = "/_. "
 """Characters that end a group if the pattern ends with its place."""
-
-
-def groups_of_files(
-    files: Mapping[str, Sequence[Path]], folder: Path, paths: Sequence[Path], pattern: str | None
-) -> dict[str, np.ndarray] | None:
-    """Return the groups of the files of class folders under the name `group`; None if there are none.
-
-    Args:
-        files: Paths by role, of which GROUP_LIST may be the table of the groups.
-        folder: Folder that holds the files.
-        paths: The N files below it.
-        pattern: Pattern of the path, or table, as for `groups_of_paths`. None if there is none.
-    """
-    group = str(single_file(files, GROUP_LIST)) if GROUP_LIST in files else pattern
-    return None if group is None else {"group": groups_of_paths(folder, paths, group)}
 
 
 def groups_of_paths(folder: Path, paths: Sequence[Path], group: str) -> np.ndarray:

@@ -24,6 +24,7 @@ __all__ = [
     "Manifest",
     "Metric",
     "MetricName",
+    "Selection",
     "Step",
     "load_manifest",
 ]
@@ -137,7 +138,10 @@ class DataFile(_Record):
         default=None, description="Absolute folder that contains the file, as for Debian packages."
     )
     size: int | None = Field(default=None, ge=0, description="Size in bytes.")
-    sha256: Sha256 | None = Field(default=None, description="SHA-256 checksum of the file.")
+    sha256: Sha256 | None = Field(
+        default=None,
+        description="SHA-256 checksum of the file; of a folder over names and checksums of its files without links.",
+    )
 
 
 class LogMel(_Record):
@@ -240,6 +244,28 @@ class Splits(_Record):
     seed: int = Field(default=0, ge=0, description="Seed of the draws.")
 
 
+class Selection(_Record):
+    """Samples that are kept of those that the reader returns, in the order of these fields."""
+
+    classes: dict[str, str] | None = Field(
+        default=None,
+        description="Class of each name in the data. Samples of other names are left out; all are kept if absent.",
+    )
+    distinct: bool = Field(
+        default=False,
+        description="True to leave out texts that are in several classes, and all but the first of equal texts.",
+    )
+    min_per_class: int = Field(
+        default=1, ge=1, description="Smallest number of samples of a class; smaller classes are left out."
+    )
+    max_per_class: int | None = Field(
+        default=None,
+        ge=1,
+        description="Largest number of samples of a class; of a larger one, samples at equal distances in the order of "
+        "the files.",
+    )
+
+
 class SplitSizes(_Record):
     """Number of samples of each split in the benchmark, for the record."""
 
@@ -330,6 +356,9 @@ class Manifest(_Record):
         default=None, description="Class names in the order of the labels; those of the reader if absent."
     )
     reader: Reader = Field(description="Reader and its options.")
+    selection: Selection | None = Field(
+        default=None, description="Samples that are kept of those that the reader returns; all if absent."
+    )
     steps: tuple[Step, ...] = Field(default=(), description="Preprocessing steps, in order.")
     files: tuple[DataFile, ...] = Field(default=(), description="Files that the reader needs.")
     downloads: tuple[Download, ...] = Field(default=(), description="Files that `modgap data fetch` downloads.")

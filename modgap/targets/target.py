@@ -24,6 +24,7 @@ from modgap.targets.download.data_directory import (
     ExpectedFile,
     expected_files,
     files_below,
+    files_without_links,
     find_mismatch,
     find_target_files,
 )
@@ -32,6 +33,7 @@ from modgap.targets.manifest import Manifest, load_manifest
 from modgap.targets.named_manifests import manifest_names, named_manifest
 from modgap.targets.readers import get_converter, get_reader, get_renderer_versions
 from modgap.targets.samples import SPLITS, ArraySamples, Table, pool_targets
+from modgap.targets.selection import select_samples
 from modgap.targets.splits import complete_splits, stratification_labels
 from modgap.targets.steps import get_step
 
@@ -96,12 +98,15 @@ class Target:
             manifest_paths = [file.path for file in self.manifest.files if file.role == role]
             for number, path in enumerate(paths):
                 expected_file = expected[manifest_paths[number]] if manifest_paths else ExpectedFile()
-                digests[f"{role}/{number}/{path.name}"] = (
-                    _verified_digest(path, expected_file)
-                    if path.is_file()
-                    else folder_digest(path, files_below(path, archives))
-                )
+                if path.is_file() or expected_file.checksums:
+                    digest = _verified_digest(path, expected_file)
+                else:
+                    digest = folder_digest(path, files_below(path, archives))
+                digests[f"{role}/{number}/{path.name}"] = digest
         manifest = self.manifest.model_dump(mode="json", by_alias=True, exclude=WITHOUT_EFFECT)
+        if self.manifest.selection is None:
+            # Results for targets without a selection stay in the cache.
+            del manifest["selection"]
         libraries = _library_versions() | get_renderer_versions(self.manifest.reader.name)
         return {"manifest": manifest, "files": digests, "libraries": libraries}
 
@@ -131,6 +136,8 @@ class Target:
         if len(table) == 0:
             raise InputError(f"expected at least one sample in target {self.name}, got none")
         table = _with_task(table, manifest)
+        if manifest.selection is not None:
+            table = select_samples(table, manifest.selection)
         if SPLIT_LIST in self.files:
             listed = listed_splits(single_file(self.files, SPLIT_LIST), table.names, len(table))
             table = replace(table, splits=listed)
@@ -398,7 +405,7 @@ def _verified_digest(path: Path, expected: ExpectedFile) -> str:
     remedy = "Install its package or fetch it again, or use a manifest file without the checksum."
     if mismatch := find_mismatch(path, expected):
         raise InputError(f"{mismatch}. It is truncated or another version. {remedy}")
-    digest = file_digest(path)
+    digest = file_digest(path) if path.is_file() else folder_digest(path, files_without_links(path))
     if mismatch := find_mismatch(path, expected, {"sha256": digest}):
         raise InputError(f"{mismatch}. It is damaged or another version. {remedy}")
     return digest

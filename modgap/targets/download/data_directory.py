@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from modgap.errors import InputError, UsageError, format_bytes
 from modgap.process.installed_packages import find_package_folder
+from modgap.storage.digests import folder_digest
 from modgap.storage.json_records import read_json, write_json
 from modgap.storage.locks import one_process_at_a_time
 from modgap.storage.paths import LOCK_NAME, RECORDS_FOLDER, data_folder, parse_relative_path
@@ -28,10 +29,12 @@ __all__ = [
     "RecordedFile",
     "UnpackedArchive",
     "compute_checksums",
+    "data_size",
     "delete_unpacked_archive",
     "describe_source",
     "expected_files",
     "files_below",
+    "files_without_links",
     "find_data_dir",
     "find_mismatch",
     "find_target_files",
@@ -200,7 +203,7 @@ ALGORITHMS = {"sha256": "SHA-256", "md5": "MD5"}
 
 @dataclass(frozen=True)
 class ExpectedFile:
-    """The expected size and checksums of a file.
+    """The expected size and checksums of a file or folder.
 
     Attributes:
         size: Size in bytes; None when it is unknown.
@@ -250,17 +253,17 @@ def _expect(size: int | None, checksums: dict[str, str], recorded: RecordedFile 
 
 
 def find_mismatch(path: Path, expected: ExpectedFile, checksums: Mapping[str, str] | None = None) -> str | None:
-    """Compare a file with its expected size and checksums.
+    """Compare a file or folder with its expected size and checksums.
 
     Args:
-        path: The file.
+        path: The file, or a folder, whose size and checksum are those of its files without links.
         expected: Its expected size and checksums.
         checksums: Its actual checksums by algorithm; None compares the size alone.
 
     Returns:
         A message about the first mismatch; None when there is none.
     """
-    size = path.stat().st_size
+    size = data_size(path)
     if expected.size not in (None, size):
         return f"expected {path} to have {expected.size} bytes, got {size}{expected.note}"
     for name, value in expected.checksums.items():
@@ -282,6 +285,16 @@ def files_below(folder: Path, exclude: Collection[Path] = ()) -> list[Path]:
     return [Path(path) for path in sorted(_walk(str(folder))) if path not in excluded]
 
 
+def files_without_links(folder: Path) -> list[Path]:
+    """List all files in a folder that are no symbolic links, whose digest is the checksum of a folder."""
+    return [path for path in files_below(folder) if not path.is_symlink()]
+
+
+def data_size(path: Path) -> int:
+    """Return the size of a file in bytes, or of all files in a folder that are no symbolic links."""
+    return sum(file.stat().st_size for file in files_without_links(path)) if path.is_dir() else path.stat().st_size
+
+
 def _walk(folder: str) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -298,10 +311,10 @@ def _belongs_to_modgap(name: str) -> bool:
 
 
 def compute_checksums(path: Path, algorithms: Collection[str]) -> dict[str, str]:
-    """Compute several checksums of a file in one pass over the disk.
+    """Compute several checksums of a file in one pass over the disk, or the SHA-256 of a folder.
 
     Args:
-        path: The file.
+        path: The file or folder.
         algorithms: Names for `hashlib.new`, such as sha256.
 
     Returns:
@@ -310,6 +323,8 @@ def compute_checksums(path: Path, algorithms: Collection[str]) -> dict[str, str]
     Raises:
         InputError: When the file cannot be read.
     """
+    if path.is_dir():
+        return {"sha256": folder_digest(path, files_without_links(path), noted=False)}
     hashes = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
     try:
         with path.open("rb") as stream:
@@ -478,14 +493,15 @@ def _installed_paths(file: DataFile, data_dir: Path) -> Iterator[Path]:
         folder = find_package_folder(file.package)
         yield from () if folder is None else (folder / file.path,)
         return
-    yield data_dir / file.path
+    if file.path != ".":
+        yield data_dir / file.path
     if file.folder:
         yield Path(file.folder) / file.path
 
 
 def _fits(path: Path, file: DataFile) -> bool:
     """Return True if there is a file or folder with a path, which is not of another version by its size."""
-    return _exists(path) and (file.size is None or path.stat().st_size == file.size)
+    return _exists(path) and (file.size is None or data_size(path) == file.size)
 
 
 def _exists(path: Path) -> bool:

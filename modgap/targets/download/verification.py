@@ -13,6 +13,7 @@ from modgap.targets.download.converted_copy import find_damage
 from modgap.targets.download.data_directory import (
     ExpectedFile,
     compute_checksums,
+    data_size,
     expected_files,
     find_mismatch,
     locate_file,
@@ -63,7 +64,7 @@ def verify(manifest: Manifest, data_dir: Path, progress: Progress | None = None)
         while batch := list(islice(files, BATCH)):
             for (path, _), fault in zip(batch, pool.map(_find_fault, *zip(*batch, strict=True)), strict=True):
                 result.files_read += 1
-                result.bytes_read += path.stat().st_size if path.is_file() else 0
+                result.bytes_read += data_size(path) if path.exists() else 0
                 if fault:
                     result.faults.append(fault)
                 if progress:
@@ -104,7 +105,7 @@ def _iterate_files(
         path = locate_file(file, manifest, data_dir)
         if not path.exists():
             result.faults.append(f"missing: {path}")
-        elif path.is_file() and path not in downloads:
+        elif path not in downloads and (path.is_file() or file.sha256):
             yield from _check_without_reading(path, expected[file.path], result, from_archive=from_archive)
 
 
@@ -136,7 +137,7 @@ def _check_without_reading(
 
 
 def _find_fault(path: Path, expected: ExpectedFile) -> str | None:
-    if not path.is_file():
+    if not path.exists():
         return f"missing: {path}"
     try:
         return find_mismatch(path, expected) or find_mismatch(

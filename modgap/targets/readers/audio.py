@@ -1,16 +1,23 @@
-"""A folder of class sub-folders of sound files, optionally below train, val and test."""
+"""A folder of sound files: class sub-folders, optionally below train, val and test, or classes in the paths."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from modgap.targets.file_layout import class_folder_labels, groups_of_files, list_files, names_below, single_file
+from modgap.targets.file_layout import labeled_files
 from modgap.targets.samples import Table
 from modgap.targets.sound import SUFFIXES, SoundFiles
 
 __all__ = ["read"]
 
 
-def read(files: Mapping[str, Sequence[Path]], *, rate: int, group_pattern: str | None = None) -> Table:
+def read(
+    files: Mapping[str, Sequence[Path]],
+    *,
+    rate: int,
+    group_pattern: str | None = None,
+    path_pattern: str | None = None,
+    links: bool = True,
+) -> Table:
     """List the sound files. Each is decoded to (1, length) at `rate` when it is read.
 
     Args:
@@ -18,10 +25,12 @@ def read(files: Mapping[str, Sequence[Path]], *, rate: int, group_pattern: str |
         rate: Sampling rate in hertz. Files of another rate are resampled.
         group_pattern: Pattern of the path, or table, that gives the group of each sound; see
             `modgap.targets.file_layout.groups_of_paths`.
+        path_pattern: Regular expression of the path relative to the folder, whose groups `label` and `group` are class
+            and group of a sound. Other files are left out. None if there are class folders.
+        links: False to leave out symbolic links.
     """
-    folder = single_file(files, "data")
-    paths = list_files(folder, SUFFIXES)
-    labels, classes, codes = class_folder_labels(folder, paths, "sound files")
-    groups = groups_of_files(files, folder, paths, group_pattern)
-    samples = SoundFiles(tuple((str(path),) for path in paths), rate)
-    return Table(samples, labels, classes, codes, groups, names=names_below(folder, paths))
+    data = labeled_files(
+        files, SUFFIXES, "sound files", group_pattern=group_pattern, path_pattern=path_pattern, links=links
+    )
+    samples = SoundFiles(tuple((str(path),) for path in data.paths), rate)
+    return Table(samples, data.labels, data.classes, data.splits, data.groups, names=data.names)

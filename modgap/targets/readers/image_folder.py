@@ -1,4 +1,4 @@
-"""A folder of class sub-folders of images, optionally below train, val and test."""
+"""A folder of images: class sub-folders, optionally below train, val and test, or classes in the paths."""
 
 import logging
 import re
@@ -13,10 +13,10 @@ from PIL import ExifTags, Image, ImageColor
 from modgap.errors import InputError, UsageError, first_line
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.limits import IMAGE_PIXELS
-from modgap.targets.file_layout import class_folder_labels, groups_of_files, list_files, names_below, single_file
+from modgap.targets.file_layout import labeled_files
 from modgap.targets.samples import Table
 
-__all__ = ["SUFFIXES", "ImageFiles", "check_background", "image_array", "image_files", "read"]
+__all__ = ["SUFFIXES", "ImageFiles", "check_background", "image_array", "read"]
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 TURNS = {
@@ -157,12 +157,14 @@ def _large_image(path: Path, pixels: int) -> InputError:
     )
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Return the image files below a folder, sorted by path."""
-    return list_files(folder, SUFFIXES)
-
-
-def read(files: Mapping[str, Sequence[Path]], *, background: str = "white", group_pattern: str | None = None) -> Table:
+def read(
+    files: Mapping[str, Sequence[Path]],
+    *,
+    background: str = "white",
+    group_pattern: str | None = None,
+    path_pattern: str | None = None,
+    links: bool = True,
+) -> Table:
     """List the images. Each is decoded to upright 8-bit RGB when it is read.
 
     Args:
@@ -170,11 +172,11 @@ def read(files: Mapping[str, Sequence[Path]], *, background: str = "white", grou
         background: Color that transparent pixels are composited on, as a name or #rrggbb.
         group_pattern: Pattern of the path, or table, that gives the group of each image; see
             `modgap.targets.file_layout.groups_of_paths`.
+        path_pattern: Regular expression of the path relative to the folder, whose groups `label` and `group` are class
+            and group of an image. Other files are left out. None if there are class folders.
+        links: False to leave out symbolic links.
     """
     check_background(background)
-    folder = single_file(files, "data")
-    paths = image_files(folder)
-    labels, classes, codes = class_folder_labels(folder, paths, "images")
-    groups = groups_of_files(files, folder, paths, group_pattern)
-    samples = ImageFiles(tuple(paths), background)
-    return Table(samples, labels, classes, codes, groups, names=names_below(folder, paths))
+    data = labeled_files(files, SUFFIXES, "images", group_pattern=group_pattern, path_pattern=path_pattern, links=links)
+    samples = ImageFiles(tuple(data.paths), background)
+    return Table(samples, data.labels, data.classes, data.splits, data.groups, names=data.names)
