@@ -87,6 +87,19 @@ def test_each_source_is_one(name):
     assert not np.allclose(outputs_of(control, pieces), outputs_of(source, pieces))
 
 
+def test_a_control_of_fasttext_has_the_words_of_its_file(tmp_path):
+    path = tmp_path / "small.bin"
+    write_fasttext(path)
+    load("lid-176")
+    control = load("lid-176", control=True)
+    assert open_control("lid-176").fingerprint().keys() >= {"vocabulary", "weights"}
+    assert "vocabulary" not in open_source("lid-176").fingerprint()
+    assert np.array_equal(control.input.tokens("a cat"), load("lid-176").input.tokens("a cat"))
+    before = open_source("lid-176", weights=str(path)).fingerprint()
+    write_fasttext(path, seed=1)
+    assert open_source("lid-176", weights=str(path)).fingerprint() != before
+
+
 def test_chemnet_is_that_of_the_package():
     recorded = GOLDEN["chemnet"]
     assert_recorded(features_of(load("chemnet"), recorded["inputs"]), recorded["features"], 1e-5)
@@ -218,6 +231,10 @@ def test_a_source_without_classes_names_the_surrogate_to_fit():
     refused = invoke("discrepancy", "--source", "chemnet", "--target", "promoter-genes")
     assert refused.returncode == 2
     assert "probe:SURROGATE" in refused.stderr
+    load("fracast")
+    refused = invoke("discrepancy", "--source", "fracast", "--target", "italy-power")
+    assert "probe:SURROGATE" in refused.stderr
+    assert "of the kind series" in refused.stderr
 
 
 def symbol_file(folder, name):
@@ -279,6 +296,17 @@ def test_a_word_of_a_text_has_no_token_of_a_source_that_gives_one_for_all():
     batch = SurrogateBatch({}, word_positions=torch.tensor([0, 3]))
     with pytest.raises(UsageError, match="gives 1 output for a text and not one for each token"):
         batch.pool(torch.zeros(2, 1, 4))
+
+
+def test_an_encoder_without_parameters_has_no_knowledge_to_preserve(tmp_path):
+    path = tmp_path / "series.npz"
+    np.savez(path, x=np.random.default_rng(0).standard_normal((20, 1, 30)), y=np.arange(20) % 2)
+    settings = {"stage1.epochs": 1, "stage1.surrogate": str(text_file(tmp_path))}
+    load("lid-176")
+    with pytest.raises(UsageError, match="encoder has no parameters"):
+        modgap.train(
+            "mona", "lid-176", path, tmp_path / "run", settings=settings, custom_data=CustomData(kind="series")
+        )
 
 
 # Symbols

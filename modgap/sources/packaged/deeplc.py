@@ -37,6 +37,8 @@ KERNEL = 5
 RANK = 64
 SETUPS = 6_543
 """Number of the chromatographic set-ups of the training data."""
+SAMPLES = 256
+"""Number of random peptides by whose description a control standardizes; the package's file has its own numbers."""
 DESCRIPTION = N_ATOMS + 1 + len(POSITIONS) * N_ATOMS + 2 * N_ATOMS + len(RESIDUES)
 
 
@@ -47,12 +49,12 @@ class _Embedder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.residues = nn.Embedding(len(RESIDUES) + 1, LEARNED, padding_idx=len(RESIDUES))
+        self.residues = nn.Linear(len(RESIDUES), LEARNED, bias=False)
         self.register_buffer("atoms", torch.tensor(ATOMS, dtype=torch.float32), persistent=False)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         names = one_hot(batch["input_ids"], len(RESIDUES), LENGTH)
-        return torch.cat([names @ self.atoms, names, names @ self.residues.weight[: len(RESIDUES)]], dim=2)
+        return torch.cat([names @ self.atoms, names, self.residues(names)], dim=2)
 
 
 class _Convolution(nn.Conv1d):
@@ -78,8 +80,9 @@ class _Encoder(nn.Module):
             _Convolution(STEM + LEARNED, CHANNELS, KERNEL), _Convolution(CHANNELS, CHANNELS, KERNEL)
         )
         self.norm = nn.LayerNorm(2 * CHANNELS)
-        self.register_buffer("mean", torch.zeros(DESCRIPTION))
-        self.register_buffer("sd", torch.ones(DESCRIPTION))
+        mean, sd = self._standardization()
+        self.register_buffer("mean", mean)
+        self.register_buffer("sd", sd)
         widths = (DESCRIPTION + 2 * CHANNELS, WIDTH, WIDTH, WIDTH)
         layers = [[nn.Linear(*pair), nn.SiLU()] for pair in itertools.pairwise(widths)]
         self.dense = nn.Sequential(*(module for layer in layers for module in layer))
@@ -97,6 +100,15 @@ class _Encoder(nn.Module):
         description = (self._description(atoms, names, is_residue) - self.mean) / self.sd
         encoded: Tensor = self.dense(torch.cat([description, pooled], dim=1))
         return encoded.unsqueeze(1)
+
+    def _standardization(self) -> tuple[Tensor, Tensor]:
+        """Return mean and standard deviation of the description of random peptides, by which a control standardizes."""
+        is_residue = torch.arange(LENGTH).view(1, -1, 1) < torch.randint(7, 31, (SAMPLES, 1, 1))
+        numbers = torch.where(is_residue.squeeze(2), torch.randint(len(RESIDUES), (SAMPLES, LENGTH)), len(RESIDUES))
+        names = one_hot(numbers, len(RESIDUES), LENGTH)
+        described = self._description(names @ torch.tensor(ATOMS, dtype=torch.float32), names, is_residue)
+        sd = described.std(dim=0)
+        return described.mean(dim=0), torch.where(sd > 0, sd, 1)
 
     def _description(self, atoms: Tensor, names: Tensor, is_residue: Tensor) -> Tensor:
         """Return atoms, length, atoms at both ends, atoms of modified ends (none) and residues of peptides (B, 87)."""
@@ -154,7 +166,8 @@ class DeepLC(PackagedNetwork):
             ours = name
             for old, new in theirs.items():
                 ours = ours.replace(old, new)
-            renamed[ours] = tensor
+            # The package's vector of padding, which is 0, is left out.
+            renamed[ours] = tensor[: len(RESIDUES)].T if name == "encoder.embed.weight" else tensor
         return renamed
 
 
