@@ -52,7 +52,7 @@ class _Embedder(nn.Module):
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
         # The package divides the ones by the size of the alphabet.
         symbols = one_hot(batch["input_ids"], len(ALPHABET), LENGTH) / len(ALPHABET)
-        tokens: Tensor = self.conv(symbols)
+        tokens: Tensor = self.conv(symbols.to(self.conv.weight))
         return tokens
 
 

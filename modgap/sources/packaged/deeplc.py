@@ -53,7 +53,7 @@ class _Embedder(nn.Module):
         self.register_buffer("atoms", torch.tensor(ATOMS, dtype=torch.float32), persistent=False)
 
     def forward(self, batch: Mapping[str, Tensor]) -> Tensor:
-        names = one_hot(batch["input_ids"], len(RESIDUES), LENGTH)
+        names = one_hot(batch["input_ids"], len(RESIDUES), LENGTH).to(self.atoms)
         return torch.cat([names @ self.atoms, names, self.residues(names)], dim=2)
 
 

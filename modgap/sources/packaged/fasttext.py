@@ -238,7 +238,9 @@ class _Tokenizer:
 
     def _rows_of_pieces(self, word: str) -> Iterator[int]:
         """Yield the row of each piece of a word in brackets. A bracket alone is no piece."""
-        encoded = [[byte - 256 if byte > 127 else byte for byte in character.encode()] for character in word]
+        encoded = [
+            [byte - 256 if byte > 127 else byte for byte in character.encode(errors="replace")] for character in word
+        ]
         for start in range(len(encoded)):
             value = HASH_START
             for length, character in enumerate(encoded[start : start + self.longest], 1):

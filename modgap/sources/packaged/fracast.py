@@ -67,7 +67,7 @@ def _phases(values: Tensor) -> Tensor:
     time = torch.arange(WINDOW, device=values.device).view(1, -1, 1)
     angle = 2 * math.pi * time / periods.clamp(min=1)
     pairs = torch.stack([angle.sin(), angle.cos()], dim=3) * (periods > 0).unsqueeze(3)
-    return pairs.flatten(2)
+    return pairs.flatten(2).to(values)
 
 
 def _strong_periods(values: Tensor) -> Tensor:
@@ -104,18 +104,22 @@ class _Encoder(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         for number, (gain, bias) in enumerate(row.chunk(2) for row in self.scale(self.scales)):
             tokens = self._block(tokens * (1 + gain) + bias, 2**number)
-        normalized: Tensor = self.norm(tokens)
-        return normalized
+        return _normalized(self.norm, tokens)
 
     def _block(self, tokens: Tensor, dilation: int) -> Tensor:
         """Return a causal convolution at a dilation and a gated layer, each with a residual connection."""
         padded = functional.pad(tokens.transpose(1, 2), ((KERNEL - 1) * dilation, 0))
         layer = self.depthwise
         maps = functional.conv1d(padded, layer.weight, layer.bias, dilation=dilation, groups=WIDTH)
-        tokens = self.norm1(tokens + self.pointwise(maps.transpose(1, 2)))
+        tokens = _normalized(self.norm1, tokens + self.pointwise(maps.transpose(1, 2)))
         gate, values = self.up(tokens).chunk(2, dim=2)
-        normalized: Tensor = self.norm2(tokens + self.down(functional.silu(gate) * values))
-        return normalized
+        return _normalized(self.norm2, tokens + self.down(functional.silu(gate) * values))
+
+
+def _normalized(norm: nn.RMSNorm, tokens: Tensor) -> Tensor:
+    """Return normalized tokens, in the precision of the weights: mixed precision reduces that of the tokens alone."""
+    normalized: Tensor = norm(tokens.to(norm.weight))
+    return normalized
 
 
 class _Mean(nn.Module):
