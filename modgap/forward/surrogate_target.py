@@ -100,7 +100,7 @@ def installed_surrogates(kind: str) -> list[str]:
     """Return the names of the targets with classes that are on this machine and have samples of a kind.
 
     Args:
-        kind: Kind of a source's input: `image`, `audio` or `text`.
+        kind: Kind of the samples: `image`, `audio`, `series` or `text`.
     """
     manifests = map(named_manifest, manifest_names())
     fitting = [one.name for one in manifests if one.input.kind == kind and one.task == "classification"]
@@ -122,7 +122,9 @@ def headless_error_with_surrogates(error: HeadlessError, handle: SourceHandle) -
         error: The error.
         handle: The source. Its bare encoder is loaded, to learn the kind of its input.
     """
-    kind = handle.load(None, head=False).input.kind
+    source_input = handle.load(None, head=False).input
+    # Sources of waveforms without a sampling rate are sources of series.
+    kind = "series" if getattr(source_input, "rate", 0) is None else source_input.kind
     names = installed_surrogates(kind)
     default = find_surrogate_name(pretrained_name(handle.name))
     if default and default[0] in names:

@@ -288,7 +288,7 @@ def _waveform_options(spec: InputSpec, source_input: Input, chosen: str) -> tupl
     if spec.kind == "audio" and rate is None:
         rate = source_rate
     stretched = None
-    if rate is None or chosen != "waveform" or rate < SLOWEST * source_rate:
+    if rate is None or source_rate is None or chosen != "waveform" or rate < SLOWEST * source_rate:
         stretched = window or round(STRETCHED_SECONDS * source_rate)
     return (
         ("rate", None if stretched else rate),

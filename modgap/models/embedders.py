@@ -269,8 +269,9 @@ def sound_tokens(source: nn.Module, source_input: Input) -> Tensor:
         source: Embedder of the source.
         source_input: The source's input of sound.
     """
-    rate = int(getattr(source_input, "rate"))  # noqa: B009 - inputs of the kind audio have a rate
-    length = getattr(source_input, "window", None) or NOISE_SECONDS * rate
+    length = getattr(source_input, "window", None)
+    if length is None:
+        length = NOISE_SECONDS * int(getattr(source_input, "rate"))  # noqa: B009 - inputs of the kind audio have a rate
     noise = torch.randn(length, generator=torch.Generator().manual_seed(0)).numpy()
     with torch.no_grad():
         tokens = source(source_input.batch([noise], torch.device("cpu")))

@@ -146,6 +146,8 @@ def _input_text(source_input: Input) -> str:
         return f"text, {source_input.max_tokens} tokens"
     if isinstance(source_input, AudioInput | WaveformInput):
         window = getattr(source_input, "window", None)
+        if source_input.rate is None:
+            return f"series, {window:,} values"
         duration = "" if window is None else f", {window / source_input.rate:g} s"
         return f"sound, {source_input.rate / 1000:g} kHz{duration}"
     return source_input.kind

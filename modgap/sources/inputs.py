@@ -194,13 +194,13 @@ class WaveformInput:
     """Input of waveforms of a fixed length, without a library's feature extractor.
 
     Attributes:
-        rate: Sampling rate in hertz.
+        rate: Sampling rate in hertz; None for a model of series of any rate, which are stretched to its window.
         window: Number of values of a waveform.
         standardize: True to shift and scale each window to mean 0 and standard deviation 1.
         loudness: Decibels relative to full scale to which quieter windows are amplified; None to keep them.
     """
 
-    rate: int
+    rate: int | None
     window: int
     standardize: bool = False
     loudness: float | None = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from modgap.errors import InputError, UsageError
+from modgap.errors import InputError, UsageError, count
 from modgap.forward.surrogate_target import open_surrogate_target
 from modgap.inputs.native_embedding import Embedding, native_embedding
 from modgap.sources import Batch, Input, Parts, Source, TextInput
@@ -115,6 +115,11 @@ class SurrogateBatch:
         if self.word_positions is not None:
             import torch
 
+            if int(self.word_positions.max()) >= tokens.shape[1]:
+                raise UsageError(
+                    f"The source gives {count(tokens.shape[1], 'output')} for a text and not one for each token. "
+                    "Choose a surrogate that labels texts and not words."
+                )
             return tokens[torch.arange(len(tokens), device=tokens.device), self.word_positions]
         return pool_tokens(tokens, self.inputs)
 

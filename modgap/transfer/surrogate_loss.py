@@ -138,7 +138,15 @@ class SurrogateFeatures:
             step: Number of the update in the whole run.
             part_size: Largest number of samples that pass through the model together; None for all.
             normalizes: True to bring features to unit length.
+
+        Raises:
+            UsageError: When the encoder has no parameters, as that of a bag of words.
         """
+        if next(self._parts.encoder.parameters(), None) is None:
+            raise UsageError(
+                "The source's encoder has no parameters, so training cannot change what it knows of a surrogate. "
+                "Choose a method without a surrogate, such as finetune, or another source."
+            )
         processes = self._training.processes
         rows = self._surrogate.draw_rows(step, self._size, self._training.seed)
         share = processes.interleaved_share(rows)

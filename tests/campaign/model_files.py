@@ -1,4 +1,4 @@
-"""Models of ONNX and transformers, and checkpoints of TensorFlow, for the campaigns against parsers."""
+"""Models of ONNX, transformers, fastText, PyTorch and TensorFlow, for the campaigns against parsers."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError
 from tests.campaign.seed_files import make_file
+from tests.fasttext_files import write_fasttext
 from tests.tensorflow_bundles import write_bundle
 
 __all__ = ["PARSED"]
@@ -80,6 +81,43 @@ def read_checkpoint(path: Path) -> object:
     return read_tensorflow_bundle(path)
 
 
+def classifier(*, is_quantized: bool) -> Callable[[Path], Path]:
+    """Return a function that writes a small classifier of fastText."""
+
+    def make(folder: Path) -> Path:
+        path = make_file(folder, "model.ftz")
+        write_fasttext(path, is_quantized=is_quantized, kept=[(1, 0), (2, 1)] if is_quantized else None)
+        return path
+
+    return make
+
+
+def load_classifier(path: Path) -> object:
+    """Load the source of a classifier, and run it."""
+    from torch import device
+
+    from modgap.sources import open_source
+
+    source = open_source("lid-176", weights=str(path)).load(None)
+    return source.model(source.input.batch(["red pear", ""], device("cpu"))).shape
+
+
+def layers(folder: Path) -> Path:
+    """Write a PyTorch file with tensors in nested lists and tables."""
+    import torch
+
+    path = make_file(folder, "layers.pt")
+    torch.save([("layer", {"weight": torch.ones(2, 3), "stride": 2}), ("layer", [{"bias": torch.ones(3)}])], path)
+    return path
+
+
+def read_layers(path: Path) -> object:
+    """Read the tensors of a PyTorch file."""
+    from modgap.sources.packaged.loading import named_tensors
+
+    return named_tensors(path)
+
+
 def vision_model(name: str) -> Callable[[Path], Path]:
     """Return a function that writes a small model in the layout of transformers, and returns one of its files."""
 
@@ -109,5 +147,8 @@ PARSED = (
     ("onnx tensors beside", model_with_tensors_beside, load),
     ("onnx description", description, load),
     ("tensorflow index", checkpoint, read_checkpoint),
+    ("fasttext", classifier(is_quantized=False), load_classifier),
+    ("fasttext quantized", classifier(is_quantized=True), load_classifier),
+    ("nested weights", layers, read_layers),
 )
 """Name, maker and reader of each file that is changed."""

@@ -23,6 +23,7 @@ class ModelPackage:
         file: Path of the weights within the package.
         install: Command that installs the package without its dependencies, which modgap does not use.
         capacity: Size or tags of the architecture, for those that come in several; empty for the others.
+        has_vocabulary: True if the file has the vocabulary and the classes too, so that a control needs it.
     """
 
     architecture: str
@@ -30,6 +31,7 @@ class ModelPackage:
     file: str
     install: str
     capacity: str = ""
+    has_vocabulary: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class PackagedModel:
         return {
             "architecture": f"{self.package.architecture} {self.package.capacity}".strip(),
             "weights": f"random, seed {self.control_seed}" if random else self._weights_digest(),
+            **({"vocabulary": self._weights_digest()} if random and self.package.has_vocabulary else {}),
             "torch": installed_library_version("torch"),
         }
 
@@ -91,8 +94,16 @@ class PackagedModel:
             )
         from modgap.sources.packaged.loading import load
 
-        weights = None if self.control_seed is not None else self.weights_file()
-        source = load(self.name, self.package.architecture, self.package.capacity, weights, self.control_seed or 0)
+        package = self.package
+        file = self.weights_file() if self.control_seed is None or package.has_vocabulary else None
+        source = load(
+            self.name,
+            package.architecture,
+            package.capacity,
+            file,
+            self.control_seed,
+            has_vocabulary=package.has_vocabulary,
+        )
         if head and not source.class_names:
             raise headless_error(self.name)
         return source

@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,29 +14,47 @@ from modgap.sources.onnx.handle import read_onnx_weights
 from modgap.sources.packaged.network import PackagedNetwork
 from modgap.sources.packaged.tensorflow_bundle import read_tensorflow_bundle
 from modgap.sources.source import Parts, Source
-from modgap.sources.timm.handle import read_weights
+from modgap.sources.timm.handle import read_state
+from modgap.storage.array_formats import read_npz
 
-__all__ = ["load"]
+__all__ = ["load", "named_tensors"]
 
 
-def load(name: str, architecture: str, capacity: str, weights: Path | None, control_seed: int) -> Source:
+MOST_ENTRIES = 100_000
+LONGEST_NAME = 200
+"""Largest number of entries of a PyTorch file, and longest path of keys to one: lists could contain themselves."""
+
+
+def load(
+    name: str,
+    architecture: str,
+    capacity: str,
+    file: Path | None,
+    control_seed: int | None,
+    *,
+    has_vocabulary: bool = False,
+) -> Source:
     """Load a packaged model with its weights, or with random ones.
 
     Args:
         name: Name of the source, for errors.
         architecture: Name of the architecture, as in `modgap.sources.packaged.handle.ModelPackage`.
         capacity: Its size or tags; empty if it comes in one.
-        weights: File of weights; None for random ones.
-        control_seed: Seed of random weights.
+        file: File of the weights; None for a control that needs none.
+        control_seed: Seed of random weights; None for those of the file.
+        has_vocabulary: True if the file has the vocabulary and the classes too.
 
     Raises:
         InputError: When the weights do not fit.
     """
+    module = importlib.import_module(f"modgap.sources.packaged.{architecture.replace('-', '_')}")
+    content = module.read(file) if has_vocabulary else None
+    arguments = [argument for argument in (content, capacity) if argument]
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(control_seed)
-        network = _build(architecture, capacity)
-    if weights is not None:
-        _fill(network, weights, name)
+        torch.manual_seed(control_seed or 0)
+        network: PackagedNetwork = module.NETWORK(*arguments)
+    if control_seed is None and file is not None:
+        _fill(network, _read(file) if content is None else content.tensors, file, name)
     network.eval()
     parts = Parts(network.embedder, network.encoder, network.head, lambda tokens: tokens)
 
@@ -45,22 +64,42 @@ def load(name: str, architecture: str, capacity: str, weights: Path | None, cont
     return Source(network, network.input, network.class_names, False, lambda: parts, features)
 
 
-def _build(architecture: str, capacity: str) -> PackagedNetwork:
-    """Return the network of the architecture's module with random weights."""
-    module = importlib.import_module(f"modgap.sources.packaged.{architecture.replace('-', '_')}")
-    network: PackagedNetwork = module.NETWORK(capacity) if capacity else module.NETWORK()
-    return network
-
-
 def _read(path: Path) -> Mapping[str, Tensor]:
     if path.name.endswith(".index"):
         return read_tensorflow_bundle(path)
-    return read_onnx_weights(path) if path.suffix == ".onnx" else read_weights(path)
+    if path.suffix == ".npz":
+        return {name: torch.from_numpy(array) for name, array in read_npz(path).items() if array.dtype.kind == "f"}
+    return read_onnx_weights(path) if path.suffix == ".onnx" else named_tensors(path)
 
 
-def _fill(network: PackagedNetwork, path: Path, name: str) -> None:
-    weights = _read(path)
+def named_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors or PyTorch file by their keys; of nested lists and tables joined by dots.
+
+    Raises:
+        InputError: When the file cannot be read, or has no tensors or too many entries.
+    """
+    tensors: dict[str, Tensor] = {}
+    waiting: list[tuple[str, Any]] = [("", read_state(path))]
+    n_entries = 0
+    while waiting:
+        name, value = waiting.pop()
+        if isinstance(value, Tensor):
+            tensors[name] = value
+            continue
+        if not isinstance(value, Mapping | list | tuple):
+            continue
+        n_entries += len(value)
+        if n_entries > MOST_ENTRIES or len(name) > LONGEST_NAME:
+            raise InputError(f"{path} has more than {MOST_ENTRIES:,} entries, or its lists contain themselves.")
+        entries = value.items() if isinstance(value, Mapping) else enumerate(value)
+        waiting += ((f"{name}.{key}" if name else str(key), entry) for key, entry in entries)
+    if not tensors:
+        raise InputError(f"{path} does not contain tensors.")
+    return tensors
+
+
+def _fill(network: PackagedNetwork, weights: Mapping[str, Tensor], path: Path, name: str) -> None:
     try:
         network.load_state_dict(network.rename(weights))
-    except (RuntimeError, ValueError, AttributeError, KeyError, StopIteration) as error:
+    except (RuntimeError, ValueError, AttributeError, LookupError, StopIteration) as error:
         raise InputError(f"The weights in {path} do not fit {name} ({first_line(error)}).") from error

@@ -13,12 +13,17 @@ __all__ = ["PackagedNetwork"]
 class PackagedNetwork(nn.Module):
     """A model as embedder, encoder and head.
 
+    Its constructor takes the capacity of the `ModelPackage` if that has one. For a package whose file has the
+    vocabulary too, the module has a function `read(path)`, and the constructor takes what it returns: an object whose
+    `tensors` are those that `rename` takes.
+
     Attributes:
         input: The model's preprocessing.
-        class_names: Names of its classes; empty for a bare encoder.
+        class_names: Names of its classes; empty for a bare encoder or a regression.
         embedder: Module from a batch of the input to tokens (B, T, D).
         encoder: Module from these tokens to tokens (B, T', D').
-        head: Module from the encoder's tokens to logits (B, C), or to pooled features (B, D) of a bare encoder.
+        head: Module from the encoder's tokens to logits (B, C); without classes, to pooled features (B, D) of a bare
+            encoder or to the values (B, C) of a regression.
     """
 
     input: Input
@@ -28,7 +33,7 @@ class PackagedNetwork(nn.Module):
     head: nn.Module
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return logits (B, C) of a batch; features (B, D) of a bare encoder."""
+        """Return logits (B, C) of a batch; without classes, features or the values of a regression."""
         logits: Tensor = self.head(self.encoder(self.embedder(batch)))
         return logits
 

@@ -31,6 +31,7 @@ __all__ = [
     "imagenet_class_names",
     "library_versions",
     "load_weights",
+    "read_state",
     "read_weights",
     "short_class_names",
     "timm_repository",
@@ -123,6 +124,20 @@ def read_weights(path: Path) -> dict[str, Any]:
         InputError: When the file is missing or damaged, or contains other objects than tensors.
     """
     import torch
+
+    state = read_state(path)
+    if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
+        raise InputError(f"{path} does not contain a dictionary of tensors.")
+    return state
+
+
+def read_state(path: Path) -> Any:
+    """Read a `.safetensors` or PyTorch file: tensors and plain values, of which those under `state_dict` or the like.
+
+    Raises:
+        InputError: When the file is missing or damaged, or contains other objects than tensors and plain values.
+    """
+    import torch
     from safetensors.torch import load_file
 
     try:
@@ -139,11 +154,9 @@ def read_weights(path: Path) -> dict[str, Any]:
         ) from error
     except Exception as error:  # the readers can raise any error for a file in another format
         raise InputError(f"The weights in {path} cannot be read ({first_line(error)}).") from error
-    for key in ("state_dict", "model_state", "model"):
+    for key in ("state_dict", "model_state", "model_state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
-        raise InputError(f"{path} does not contain a dictionary of tensors.")
     return state
 
 
