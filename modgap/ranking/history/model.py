@@ -17,7 +17,16 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-__all__ = ["Components", "Forecast", "HistoryModel", "error_of", "fit_history", "forecast", "transform_error"]
+__all__ = [
+    "Components",
+    "Forecast",
+    "HistoryModel",
+    "error_of",
+    "fit_history",
+    "forecast",
+    "portfolio",
+    "transform_error",
+]
 
 SMALLEST_SHARE = 1e-6
 """Smallest eigenvalue of a covariance of effects, as a share of the largest one of all three."""
@@ -150,7 +159,7 @@ def forecast(
         model: The fitted model.
         sources: Index of each source in the history; None for a source without history.
         z: Transformed errors on the new target, (P, F), NaN where there is none. None before any pilot.
-        held_out: Numbers of samples on which they were measured, (P, F).
+        held_out: Numbers of samples on which they were measured, (P, F), NaN where one is unknown.
         seed: Seed of the draws that count how often a source is best.
     """
     parts, n_variables = model.components, len(model.components.mean)
@@ -188,7 +197,8 @@ def _extra_noise(model: HistoryModel, z: np.ndarray, held_out: np.ndarray | None
     """Return by how much the sampling variance of new errors exceeds that of the history, (P, F)."""
     if held_out is None:
         return np.zeros(z.shape)
-    extra: np.ndarray = np.maximum(0, np.where(np.isfinite(z), 1 / (4 * held_out), 0) - model.noise)
+    variances = np.where(np.isfinite(z) & np.isfinite(held_out), 1 / (4 * held_out), 0)
+    extra: np.ndarray = np.maximum(0, variances - model.noise)
     return extra
 
 
@@ -407,3 +417,25 @@ def _residual_moment(
     inner = np.einsum("cij,cjk,ckl->il", weights, products, weights, optimize=True) - weights.sum(axis=0)
     moment: np.ndarray = len(residuals) * residual + residual @ inner @ residual
     return moment
+
+
+def portfolio(errors: np.ndarray, size: int) -> list[int]:
+    """Return the sources of which one is good on each earlier target, the most helpful first.
+
+    Greedy: the next one lowers the mean over targets of the lowest error in the portfolio most. The gain is submodular,
+    so that it is within 63 % of the largest possible one (Nemhauser, Wolsey and Fisher, 1978).
+
+    Args:
+        errors: Errors of sources on earlier targets, (S, n), NaN where one is missing.
+        size: Number of sources.
+    """
+    # A source that was never tried on a target counts as the worst there.
+    filled = np.where(np.isfinite(errors), errors, np.nanmax(errors, axis=0, initial=0))
+    lowest = np.full(errors.shape[1], np.inf)
+    chosen: list[int] = []
+    for _ in range(min(size, len(errors))):
+        means = np.minimum(filled, lowest).mean(axis=1)
+        means[chosen] = np.inf
+        chosen.append(int(means.argmin()))
+        lowest = np.minimum(lowest, filled[chosen[-1]])
+    return chosen
