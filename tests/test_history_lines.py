@@ -19,6 +19,18 @@ from modgap.ranking.history.lines import (
     read_lines,
     write_lines,
 )
+from modgap.ranking.history.sketches import TargetSketch
+from modgap.ranking.history.store import (
+    History,
+    add_to_history,
+    export_history,
+    lines_of_ranking,
+    lines_of_run,
+    read_history,
+    remove_from_history,
+)
+from tests.commands import run_in_process
+from tests.training import run, target_file
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "modgap" / "ranking" / "history" / "shipped.jsonl"
@@ -86,6 +98,9 @@ def test_later_errors_count_and_earlier_ones_stay():
     assert merged[0].errors == {"trained": 0.25, "pilot-1": 0.75, "probe": 0.5}
     assert (merged[0].held_out, merged[0].seconds) == ({"pilot-1": 10}, {"trained": 3.0})
     assert merge_lines(merged, [second]) == merged
+    known, unknown, changed = (line(target_digest=digest) for digest in ("1", "", "2"))
+    assert merge_lines([known], [unknown]) == merge_lines([unknown], [known]) == [known]
+    assert merge_lines([known], [changed]) == [known, changed]
 
 
 def test_the_table_has_one_setup_and_leaves_targets_out():
@@ -138,3 +153,93 @@ def test_the_shipped_history_has_the_errors_of_the_benchmark(evidence):
     np.testing.assert_allclose(found[:, :, 1], truth.controls / 100, atol=1e-6)
     np.testing.assert_allclose(found[:, :, -1], -truth.pilots[tables.BEST_PILOT] / 100, atol=1e-6)
     assert np.isfinite(table.held_out[:, :, 2:]).all()
+
+
+# The history of a user
+
+
+RANKED = {
+    "target": {"name": "wine", "task": "classification", "kind": "series", "samples": 60, "classes": 3},
+    "request": {"input_size": None},
+    "pilot": {
+        "trained": 45,
+        "judged": 60,
+        "sources": [
+            {"source": "vit-fashion", "by_training": [0.25, 0.5, 0.5]},
+            {"source": "efficientnet-lite0@64px", "by_training": [0.125, 0.25, 0.0]},
+        ],
+    },
+}
+
+
+def test_a_ranking_with_pilots_has_a_line_for_each_source():
+    first, second = lines_of_ranking(RANKED)
+    assert (first.source, first.target, first.errors, first.held_out) == (
+        "vit-fashion",
+        "wine",
+        {"pilot-rates": 0.25},
+        {"pilot-rates": 60},
+    )
+    assert (second.source, second.setup.input_size, second.setup.samples) == ("efficientnet-lite0", 64, 90)
+    assert lines_of_ranking({**RANKED, "pilot": None}) == []
+    assert lines_of_ranking({**RANKED, "target": {**RANKED["target"], "task": "regression"}}) == []
+
+
+def test_trainings_of_all_weights_have_a_line(tmp_path):
+    tuned, scratch = (
+        run(tmp_path / method, method, "vit-fashion", target_file(tmp_path, "classification"), None, "stage2.epochs=1")
+        for method in ("finetune", "scratch")
+    )
+    (line_of_tuned,), (line_of_scratch,) = lines_of_run(tuned.record), lines_of_run(scratch.record)
+    assert line_of_tuned.errors == {"trained": pytest.approx(tuned.record["result"]["test"] / 100)}
+    assert line_of_scratch.errors == {"control": pytest.approx(scratch.record["result"]["test"] / 100)}
+    (merged,) = merge_lines([line_of_tuned], [line_of_scratch])
+    assert set(merged.errors) == {"trained", "control"}
+    assert merged.setup.epochs == 1
+    assert lines_of_run({**tuned.record, "method": "lora"}) == []
+    assert lines_of_run({**tuned.record, "result": {**tuned.record["result"], "metric": "nRMSE"}}) == []
+
+
+def test_a_history_is_added_exported_merged_and_removed(tmp_path):
+    folder, sketch = tmp_path / "ours", TargetSketch((1, 2, 3), True)
+    ours = History((line("a", "t", target_digest=sketch.digest), line("b", "u")), {sketch.digest: sketch})
+    assert read_history(folder) == History((), {})
+    assert add_to_history(folder, ours) == read_history(folder)
+    assert add_to_history(folder, ours) == read_history(folder)
+    assert sorted(one.source for one in read_history(folder).lines) == ["a", "b"]
+    assert read_history(folder).sketches == {sketch.digest: sketch}
+    export_history(read_history(folder), tmp_path / "shared.jsonl")
+    assert sketch.digest not in (tmp_path / "shared.jsonl").read_text()
+    assert [one.source for one in read_lines(tmp_path / "shared.jsonl")] == ["a", "b"]
+    export_history(read_history(folder), tmp_path / "shared.jsonl", fingerprints=True)
+    assert sketch.digest in (tmp_path / "shared.jsonl").read_text()
+    left, removed = remove_from_history(folder, ["a"], [])
+    assert (removed, left.sketches) == (1, {})
+    assert [one.source for one in read_history(folder).lines] == ["b"]
+
+
+@pytest.mark.parametrize("content", ["[]", '{"a": 1}', '{"a": [[-1], true]}', '{"a": [[1], "yes", 3]}', "{"])
+def test_damaged_sketches_are_one_message(tmp_path, content):
+    (tmp_path / "sketches.json").write_text(content)
+    with pytest.raises(InputError, match="has no sketches of targets"):
+        read_history(tmp_path)
+
+
+def test_the_command_keeps_a_history(tmp_path, monkeypatch):
+    monkeypatch.setenv("MODGAP_HISTORY", str(tmp_path / "history"))
+    target = target_file(tmp_path, "classification")
+    run(tmp_path / "run", "finetune", "vit-fashion", target, None, "stage2.epochs=1")
+    added = run_in_process("history", "add", str(tmp_path / "run"))
+    assert added.returncode == 0, added.stderr
+    assert "Added 1 line. The history has 1 line of 1 source on 1 target." in added.stdout
+    assert "trained" in run_in_process("history", "list").stdout
+    assert "240 lines of 10 sources on 24 targets" in run_in_process("history", "list", "--shipped").stdout
+    shared = tmp_path / "shared.jsonl"
+    assert run_in_process("history", "export", str(shared)).returncode == 0
+    merged = run_in_process("history", "merge", str(shared))
+    assert "The history has 1 line of 1 source on 1 target" in merged.stdout
+    assert "Removed 1 line" in run_in_process("history", "remove", "--source", "vit-fashion").stdout
+    refused = run_in_process("history", "remove")
+    assert (refused.returncode, "Nothing was removed" in refused.stderr) == (2, True)
+    refused = run_in_process("history", "add", str(tmp_path))
+    assert refused.returncode != 0

@@ -98,9 +98,16 @@ class HistoryLine:
     target_digest: Annotated[str, Field(max_length=128)] = ""
 
     @property
-    def key(self) -> tuple[Any, ...]:
-        """What two lines about the same have in common."""
-        return self.source, self.target_digest or self.target, self.setup
+    def target_key(self) -> str:
+        """Checksum of the target, or its name without one."""
+        return self.target_digest or self.target
+
+    def is_about(self, other: "HistoryLine") -> bool:
+        """Return True if both lines are about the same source, target and setup, as far as checksums are known."""
+        names = (self.source, self.target, self.setup) == (other.source, other.target, other.setup)
+        return names and (
+            not self.target_digest or not other.target_digest or self.target_digest == other.target_digest
+        )
 
 
 _Line = TypeAdapter(HistoryLine)
@@ -147,14 +154,27 @@ def _plain(line: HistoryLine) -> dict[str, Any]:
 
 def merge_lines(lines: Iterable[HistoryLine], more: Iterable[HistoryLine]) -> list[HistoryLine]:
     """Return lines with others added. Of two about the same source, target and setup, errors of the later count."""
-    merged = {line.key: line for line in lines}
-    for line in more:
-        known = merged.get(line.key)
-        if known:
-            errors, seconds = {**known.errors, **line.errors}, {**known.seconds, **line.seconds}
-            line = replace(line, errors=errors, seconds=seconds, held_out={**known.held_out, **line.held_out})
-        merged[line.key] = line
-    return list(merged.values())
+    merged: dict[tuple[Any, ...], list[HistoryLine]] = {}
+    for line in (*lines, *more):
+        alike = merged.setdefault((line.source, line.target, line.setup), [])
+        number = next((number for number, known in enumerate(alike) if line.is_about(known)), None)
+        if number is None:
+            alike.append(line)
+        else:
+            alike[number] = _joined(alike[number], line)
+    return [line for alike in merged.values() for line in alike]
+
+
+def _joined(earlier: HistoryLine, later: HistoryLine) -> HistoryLine:
+    """Return one line with the errors of two, of which the later ones count."""
+    return replace(
+        later,
+        errors={**earlier.errors, **later.errors},
+        held_out={**earlier.held_out, **later.held_out},
+        seconds={**earlier.seconds, **later.seconds},
+        source_digest=later.source_digest or earlier.source_digest,
+        target_digest=later.target_digest or earlier.target_digest,
+    )
 
 
 def history_digest(lines: Iterable[HistoryLine]) -> str:
@@ -198,13 +218,13 @@ def history_table(lines: Sequence[HistoryLine], setup: Setup, without: Iterable[
         without: Keys of targets that are left out: their checksums, or names without one.
     """
     left_out = set(without)
-    used = [line for line in lines if line.setup.fits(setup) and not left_out & {line.target_digest or line.target}]
+    used = [line for line in lines if line.setup.fits(setup) and not left_out & {line.target_key}]
     sources = tuple(dict.fromkeys(line.source for line in used))
-    targets = {line.key[1]: line for line in used}
+    targets = {line.target_key: line for line in used}
     rows, columns = ({name: number for number, name in enumerate(names)} for names in (sources, targets))
     layers = np.full((3, len(sources), len(targets), len(VARIABLES)), np.nan)
     for line in used:
-        cell = rows[line.source], columns[line.key[1]]
+        cell = rows[line.source], columns[line.target_key]
         for layer, values in zip(layers, (line.errors, line.held_out, line.seconds), strict=True):
             layer[cell] = [values.get(name, np.nan) for name in VARIABLES]
     names = tuple(line.target for line in targets.values())
