@@ -1,11 +1,15 @@
 """The crossed model of errors: its closed form, the fit of tables with holes, and what pilots change."""
 
+import importlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from modgap.ranking.history import model as history_model
-from modgap.ranking.history.model import Components, error_of, fit_history, forecast, transform_error
+from modgap.ranking.history.model import Components, error_of, fit_history, forecast, portfolio, transform_error
 
+ROOT = Path(__file__).parent.parent
 VARIABLES = 4
 
 
@@ -202,3 +206,40 @@ def test_an_error_and_its_transform_belong_together():
 def test_a_history_of_one_source_or_target_is_refused(shape):
     with pytest.raises(ValueError, match="two sources"):
         fit_history(np.full(shape, 0.5))
+
+
+def test_the_page_has_what_ways_to_choose_are_worth_on_the_benchmark(evidence, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    selection, tables = (importlib.import_module(f"evidence.{name}") for name in ("selection", "selection_tables"))
+    found = selection.choices(tables.fine_tuning_table())
+    text = (ROOT / "docs" / "history.md").read_text(encoding="utf-8")
+    section = text.partition("Fine-tuning, at most 128")[2].partition("MTEB")[0]
+    for name, choice in found.items():
+        interval = evidence["two_way"].target_interval(choice.regrets)
+        assert f"| {name} | {interval.mean:.2f} [" in section
+    means = {name: choice.regrets.mean() for name, choice in found.items()}
+    pilots = [name for name in found if name.startswith("pilot")]
+    assert means["history alone"] == means["constant answer"] < min(means[name] for name in pilots)
+    assert all(means[f"history and {name}"] < means["constant answer"] for name in pilots)
+
+
+def naive_portfolio(errors, size):
+    chosen = []
+    for _ in range(size):
+        best = {
+            one: np.mean([min(errors[each, target] for each in [*chosen, one]) for target in range(errors.shape[1])])
+            for one in range(len(errors))
+            if one not in chosen
+        }
+        chosen.append(min(best, key=best.get))
+    return chosen
+
+
+def test_a_portfolio_lowers_the_lowest_error_most():
+    rng = np.random.default_rng(7)
+    for _ in range(20):
+        errors = rng.random((6, 9))
+        assert portfolio(errors, 4) == naive_portfolio(errors, 4)
+    errors[2] = np.nan
+    assert 2 not in portfolio(errors, 5)
+    assert len(portfolio(errors, 10)) == 6

@@ -12,6 +12,7 @@ __all__ = ["CONSTANT", "HISTORY", "PORTFOLIO", "Choice", "Table", "choices"]
 
 RANDOM = "random choice"
 CONSTANT = "constant answer"
+ALONE = "history alone"
 HISTORY = "history and {}"
 PORTFOLIO = "{} of a portfolio of {}"
 
@@ -67,7 +68,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a way to choose chose.
+    """The models that a way to choose chose, and how far they are from the best.
 
     Attributes:
         regrets: Error of its choice minus the lowest error on each target in points, (n,).
@@ -95,7 +96,7 @@ def choices(table: Table) -> dict[str, Choice]:
             known = np.where(members, pilot, np.nan)
             found[PORTFOLIO.format(name, table.portfolio)] = _judge(-known, errors)
             found[HISTORY.format(PORTFOLIO.format(name, table.portfolio))] = _by_history(table, [name], members)
-    found[HISTORY.format("nothing")] = _by_history(table, [])
+    found[ALONE] = _by_history(table, [])
     for stage, known in table.stages.items():
         found[HISTORY.format(stage)] = _by_history(table, known)
     return found

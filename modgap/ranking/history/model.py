@@ -91,7 +91,7 @@ class HistoryModel:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What is known of the first variable of each source on a new target.
+    """Distribution of the first variable of each source on a new target, given history and pilots.
 
     Attributes:
         mean: Mean of z, (P,).
