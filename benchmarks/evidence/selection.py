@@ -1,7 +1,7 @@
 """Ways to choose a model for a target, judged by their regret: the error of the choice minus the lowest error."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -90,6 +90,7 @@ def choices(table: Table) -> dict[str, Choice]:
     ways |= {name: np.asarray(score) for name, score in table.scores.items()}
     ways |= {name: -np.asarray(pilot) for name, pilot in table.pilots.items()}
     found = {name: _judge(scores, errors) for name, scores in ways.items()}
+    found[RANDOM] = replace(found[RANDOM], right=1 / len(errors))
     if table.portfolio:
         members = _portfolios(errors, table.portfolio)
         for name, pilot in table.pilots.items():
