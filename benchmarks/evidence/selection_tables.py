@@ -1,0 +1,124 @@
+"""Tables of models and targets on which ways to choose are judged: of modgap, of MTEB, of LCDB, and of files."""
+
+import csv
+import io
+import tarfile
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from result_log import ResultLog
+
+from evidence.ranking_jobs import DEVELOPMENT, EPOCHS, LABELED, MIDDLE_RATE, RATES, SOURCES, TEST, Job
+from evidence.ranking_tables import BEST_PILOT, read_truth
+from evidence.selection import Table
+
+__all__ = ["fine_tuning_table", "learning_curves", "mteb_table", "read_csv"]
+
+FOLDER = Path(__file__).parent.parent
+IMAGE_TASKS = frozenset(
+    "Birdsnap CIFAR10 CIFAR100 Caltech101 Country211 DTD EuroSAT FER2013 FGVCAircraft Food101Classification GTSRB "  # noqa: SIM905
+    "Imagenet1k MNIST OxfordFlowersClassification OxfordPets PatchCamelyon RESISC45 STL10 SUN397 StanfordCars UCF101 "
+    "VOC2007".split()
+)
+DENSE = 0.7
+"""Models that a task needs, as a share of the task with the most models."""
+PILOT_SIZE = 256
+"""Training samples of the pilot of a learner."""
+FEWEST_SETS = 0.6
+"""Data sets that a learner needs, as a share of those of the learner with the most."""
+
+
+def fine_tuning_table(path: Path = FOLDER / "truth" / "ranking.jsonl") -> Table:
+    """Return the errors after fine-tuning of ten sources on 24 targets, with pilots and scores."""
+    log = ResultLog(path)
+    truth = read_truth(log, (*DEVELOPMENT, *TEST))
+    judged = [
+        log.get(Job("half", next(iter(SOURCES)), target, 0, MIDDLE_RATE))["samples"]["test"] for target in truth.targets
+    ]
+    pilots = {name: -pilot / 100 for name, pilot in truth.pilots.items()}
+    names = [f"pilot of {epochs} epoch{'s' if epochs > 1 else ''}" for epochs in EPOCHS]
+    ordered = {name: pilots[name] for name in (*names, BEST_PILOT)}
+    stages = {
+        names[0]: names[:1],
+        names[1]: names[:2],
+        names[2]: names,
+        BEST_PILOT: [*names, BEST_PILOT],
+    }
+    return Table(
+        f"Fine-tuning, at most {LABELED} labeled samples, {len(RATES)} rates",
+        list(SOURCES),
+        truth.targets,
+        truth.means / 100,
+        ordered,
+        dict.fromkeys(ordered, np.array(judged, float)),
+        {"random weights": truth.controls / 100},
+        {"transrate": truth.scores["transrate"]},
+        stages,
+    )
+
+
+def mteb_table(kind: str, folder: Path = FOLDER / "tables") -> Table:
+    """Return the errors of models of embeddings on the tasks of one kind, `sound` or `image`, where most are filled."""
+    first, rest = (pd.read_csv(folder / f"mteb_av_{name}.csv", index_col=0) for name in ("first", "rest"))
+    tasks = [task for task in rest.index if (task in IMAGE_TASKS) == (kind == "image")]
+    filled = rest.loc[tasks].notna() & first.loc[tasks].notna()
+    counts = filled.sum(axis="columns")
+    tasks = [task for task in tasks if counts[task] >= DENSE * counts.max()]
+    models = filled.columns[filled.loc[tasks].all()]
+    known, truth = (1 - table.loc[tasks, models].to_numpy().T for table in (first, rest))
+    pilot = "first experiment"
+    return Table(f"MTEB, {kind}", list(models), tasks, truth, {pilot: known}, stages={pilot: [pilot]}, portfolio=5)
+
+
+def learning_curves(archive: Path) -> Table:
+    """Return the errors of learners of scikit-learn on data sets of OpenML from the archive of LCDB 0.1.0.
+
+    The error is the mean on test samples after the largest number of training samples that all learners have, and the
+    pilot the validation error of one training on 256 samples.
+    """
+    sums: dict[tuple[str, str, int], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    pilots: dict[tuple[str, str], float] = {}
+    with tarfile.open(archive) as files:
+        member = next(one for one in files.getmembers() if one.name.endswith("lcdb/database-accuracy.csv"))
+        content = files.extractfile(member)
+        assert content is not None
+        for row in csv.DictReader(io.TextIOWrapper(content, "utf-8")):
+            if not row["score_test"] or not row["score_valid"]:
+                continue
+            size, key = int(row["size_train"]), (row["openmlid"], row["learner"])
+            total = sums[(*key, size)]
+            total[0] += 1 - float(row["score_test"])
+            total[1] += 1
+            if size == PILOT_SIZE and row["outer_seed"] == row["inner_seed"] == "0":
+                pilots[key] = 1 - float(row["score_valid"])
+    return _learning_curve_table(sums, pilots)
+
+
+def _learning_curve_table(sums: dict[tuple[str, str, int], list[float]], pilots: dict[tuple[str, str], float]) -> Table:
+    sizes: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for target, learner, size in sums:
+        sizes[target][size].add(learner)
+    counts: dict[str, int] = defaultdict(int)
+    for _, learner in pilots:
+        counts[learner] += 1
+    learners = sorted(one for one, number in counts.items() if number >= FEWEST_SETS * max(counts.values()))
+    errors, known, targets = [], [], []
+    for target in sorted(sizes, key=int):
+        complete = [size for size, of_size in sizes[target].items() if of_size.issuperset(learners)]
+        if not complete or max(complete) < 2 * PILOT_SIZE or any((target, one) not in pilots for one in learners):
+            continue
+        cells = [sums[(target, one, max(complete))] for one in learners]
+        errors.append([total / number for total, number in cells])
+        known.append([pilots[(target, one)] for one in learners])
+        targets.append(target)
+    pilot = f"pilot of {PILOT_SIZE} samples"
+    stages = {pilot: [pilot]}
+    return Table("LCDB 0.1.0", learners, targets, np.array(errors).T, {pilot: np.array(known).T}, stages=stages)
+
+
+def read_csv(path: Path) -> Table:
+    """Return a table of errors in [0, 1] from a CSV file with a row for each model and a column for each target."""
+    frame = pd.read_csv(path, index_col=0)
+    return Table(path.name, list(map(str, frame.index)), list(map(str, frame.columns)), frame.to_numpy(float))

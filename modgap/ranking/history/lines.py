@@ -1,0 +1,231 @@
+"""Lines of a history: the errors of one source on one target, and how they were measured. They are data alone."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from modgap.errors import InputError, first_line
+from modgap.ranking.history.model import transform_error
+from modgap.storage.atomic_files import write_text_atomically
+
+__all__ = [
+    "OBSERVED",
+    "TRAINED",
+    "VARIABLES",
+    "HistoryLine",
+    "HistoryTable",
+    "Setup",
+    "history_digest",
+    "history_table",
+    "merge_lines",
+    "read_lines",
+    "write_lines",
+]
+
+TRAINED, CONTROL = "trained", "control"
+OBSERVED = ("pilot-1", "pilot-3", "pilot-10", "pilot-rates")
+"""Errors of pilots: after 1, 3 and 10 epochs at the first rate, and the lowest after the last epoch of all rates."""
+VARIABLES = (TRAINED, CONTROL, *OBSERVED)
+"""Errors that the model knows: after the whole training, the same from random weights, and those of pilots."""
+LARGEST_FILE = 1 << 26
+FACTOR_OF_SAMPLES = 2
+"""Largest ratio of the numbers of labeled samples of experiments that count as the same."""
+
+Name = Annotated[str, Field(min_length=1, max_length=300)]
+Count = Annotated[int, Field(ge=1, le=10**12)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+STRICT = ConfigDict(extra="forbid")
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class Setup:
+    """How errors were measured; only those of one setup can be compared.
+
+    Attributes:
+        samples: Largest number of labeled samples.
+        epochs: Epochs of the whole training.
+        rates: Learning rates of which one was chosen.
+        input_size: Height and width of the source's input in pixels; None for the source's default.
+    """
+
+    samples: Count
+    epochs: Count
+    rates: tuple[Seconds, ...]
+    input_size: Count | None = None
+
+    def fits(self, other: "Setup") -> bool:
+        """Return True if the errors of both belong to one experiment, but for the size of the input."""
+        ratio = max(self.samples, other.samples) / min(self.samples, other.samples)
+        return (self.epochs, self.rates) == (other.epochs, other.rates) and ratio <= FACTOR_OF_SAMPLES
+
+
+@checked_dataclass(frozen=True, config=STRICT)
+class HistoryLine:
+    """Errors of one source on one target.
+
+    Attributes:
+        source: Name of the source.
+        target: Name of the target.
+        kind: Kind of the target's samples, such as `image`.
+        samples: Number of samples of the target.
+        classes: Number of its classes.
+        setup: How the errors were measured.
+        errors: 0-1 errors in [0, 1] by name: those of `VARIABLES`, and others such as `probe`.
+        held_out: Number of samples on which each of them was measured.
+        seconds: Seconds that each of them took on one core.
+        source_digest: Checksum of the source's weights; empty if it is not known.
+        target_digest: Checksum of the target's samples; empty if it is not known.
+    """
+
+    source: Name
+    target: Name
+    kind: Name
+    samples: Count
+    classes: Count
+    setup: Setup
+    errors: Mapping[Name, Share]
+    held_out: Mapping[Name, Count] = field(default_factory=dict)
+    seconds: Mapping[Name, Seconds] = field(default_factory=dict)
+    source_digest: Annotated[str, Field(max_length=128)] = ""
+    target_digest: Annotated[str, Field(max_length=128)] = ""
+
+    @property
+    def target_key(self) -> str:
+        """Checksum of the target, or its name without one."""
+        return self.target_digest or self.target
+
+    def is_about(self, other: "HistoryLine") -> bool:
+        """Return True if both lines are about the same source, target and setup, as far as checksums are known."""
+        names = (self.source, self.target, self.setup) == (other.source, other.target, other.setup)
+        return names and (
+            not self.target_digest or not other.target_digest or self.target_digest == other.target_digest
+        )
+
+
+_Line = TypeAdapter(HistoryLine)
+
+
+def read_lines(path: Path) -> list[HistoryLine]:
+    """Read the lines of a file.
+
+    Raises:
+        InputError: When it cannot be read, or a line is not one of a history.
+    """
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise InputError(f"The history {path} is larger than {LARGEST_FILE >> 20} MiB.")
+        texts = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise InputError(f"The history {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise InputError(f"The history {path} is not a text in UTF-8.") from error
+    return [_parse(text, f"line {number} of {path}") for number, text in enumerate(texts, start=1) if text.strip()]
+
+
+def _parse(text: str, where: str) -> HistoryLine:
+    try:
+        return _Line.validate_json(text, strict=False)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        name = ".".join(map(str, fault["loc"])) or "the line"
+        message = str(fault["msg"]).rstrip(".")
+        raise InputError(f"{where} is not a line of a history: {name}: {first_line(ValueError(message))}.") from error
+
+
+def write_lines(path: Path, lines: Iterable[HistoryLine]) -> None:
+    """Write lines to a file, one JSON object a line, sorted by target and source."""
+    ordered = sorted(lines, key=lambda line: (line.target, line.source, repr(line.setup)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text_atomically(path, "".join(f"{json.dumps(_plain(line), allow_nan=False)}\n" for line in ordered))
+
+
+def _plain(line: HistoryLine) -> dict[str, Any]:
+    record = asdict(line)
+    return {name: value for name, value in record.items() if value not in ({}, "")}
+
+
+def merge_lines(lines: Iterable[HistoryLine], more: Iterable[HistoryLine]) -> list[HistoryLine]:
+    """Return lines with others added. Of two about the same source, target and setup, errors of the later count."""
+    merged: dict[tuple[Any, ...], list[HistoryLine]] = {}
+    for line in (*lines, *more):
+        alike = merged.setdefault((line.source, line.target, line.setup), [])
+        number = next((number for number, known in enumerate(alike) if line.is_about(known)), None)
+        if number is None:
+            alike.append(line)
+        else:
+            alike[number] = _joined(alike[number], line)
+    return [line for alike in merged.values() for line in alike]
+
+
+def _joined(earlier: HistoryLine, later: HistoryLine) -> HistoryLine:
+    """Return one line with the errors of two, of which the later ones count."""
+    return replace(
+        later,
+        errors={**earlier.errors, **later.errors},
+        held_out={**earlier.held_out, **later.held_out},
+        seconds={**earlier.seconds, **later.seconds},
+        source_digest=later.source_digest or earlier.source_digest,
+        target_digest=later.target_digest or earlier.target_digest,
+    )
+
+
+def history_digest(lines: Iterable[HistoryLine]) -> str:
+    """Return a checksum of lines, whatever their order."""
+    texts = sorted(json.dumps(_plain(line), sort_keys=True) for line in lines)
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class HistoryTable:
+    """Errors of a history as arrays.
+
+    Attributes:
+        sources: Names of the sources S.
+        targets: Names of the targets n.
+        kinds: Kind of each target.
+        errors: Errors in [0, 1] of `VARIABLES`, (S, n, F), NaN where one is missing.
+        held_out: Numbers of samples on which they were measured, (S, n, F), NaN where one is unknown.
+        seconds: Seconds that they took, (S, n, F), NaN where they are unknown.
+    """
+
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    kinds: tuple[str, ...]
+    errors: np.ndarray
+    held_out: np.ndarray
+    seconds: np.ndarray
+
+    @property
+    def z(self) -> np.ndarray:
+        """Transformed errors, (S, n, F)."""
+        return transform_error(self.errors)
+
+
+def history_table(lines: Sequence[HistoryLine], setup: Setup, without: Iterable[str] = ()) -> HistoryTable:
+    """Return the errors that were measured in one setup.
+
+    Args:
+        lines: The lines.
+        setup: The setup, of which the size of the input may differ, as it belongs to the source.
+        without: Keys of targets that are left out: their checksums, or names without one.
+    """
+    left_out = set(without)
+    used = [line for line in lines if line.setup.fits(setup) and not left_out & {line.target_key}]
+    sources = tuple(dict.fromkeys(line.source for line in used))
+    targets = {line.target_key: line for line in used}
+    rows, columns = ({name: number for number, name in enumerate(names)} for names in (sources, targets))
+    layers = np.full((3, len(sources), len(targets), len(VARIABLES)), np.nan)
+    for line in used:
+        cell = rows[line.source], columns[line.target_key]
+        for layer, values in zip(layers, (line.errors, line.held_out, line.seconds), strict=True):
+            layer[cell] = [values.get(name, np.nan) for name in VARIABLES]
+    names = tuple(line.target for line in targets.values())
+    return HistoryTable(sources, names, tuple(line.kind for line in targets.values()), *layers)

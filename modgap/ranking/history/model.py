@@ -1,0 +1,441 @@
+"""The crossed model of errors: what earlier targets tell about the errors of sources on a new one.
+
+An error in [0, 1] enters as z = arcsin(sqrt(error)). Each source s has F variables on each target t: its error after
+the whole training, which is to be forecast, and cheaper errors that are related to it, such as those of pilots. With
+
+    z_st = m + c_s + a_t + b_st,    c ~ N(0, C),    a ~ N(0, A),    b ~ N(0, B),
+
+all F x F and independent, a source that was good before is expected to be good again, and pilots on the new target move
+the expectation as far as their errors agreed with the final ones before. Any value may be missing. Complete tables have
+a closed form, which is that of the two-way analysis of variance (Searle, Casella and McCulloch, Variance Components,
+1992). Tables with holes are fitted by the EM algorithm for restricted likelihood.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+__all__ = [
+    "Components",
+    "Forecast",
+    "HistoryModel",
+    "error_of",
+    "fit_history",
+    "forecast",
+    "portfolio",
+    "transform_error",
+]
+
+SMALLEST_SHARE = 1e-6
+"""Smallest eigenvalue of a covariance of effects, as a share of the largest one of all three."""
+LOADINGS = (0.02, 0.98)
+"""Range of the loadings of one factor."""
+FACTOR_SHARE = 0.5
+"""Share of the approximation by one factor in each covariance."""
+TOLERANCE = 1e-5
+"""Largest change of a covariance in a step of EM, relative to its largest value, at which it has converged."""
+MOST_STEPS = 2000
+DRAWS = 4000
+"""Number of draws from which the probabilities of being best are counted."""
+
+
+def transform_error(error: np.ndarray) -> np.ndarray:
+    """Return arcsin(sqrt(error)) of errors in [0, 1], whose sampling variance is about 1 / (4 n) at every error."""
+    z: np.ndarray = np.arcsin(np.sqrt(error))
+    return z
+
+
+def error_of(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Return the expected error in [0, 1] of a normally distributed z: sin(z)^2 has the mean (1 - E cos 2z) / 2."""
+    error: np.ndarray = (1 - np.cos(2 * mean) * np.exp(-2 * variance)) / 2
+    return error
+
+
+@dataclass(frozen=True)
+class Components:
+    """Mean and covariances of the effects.
+
+    Attributes:
+        mean: Mean m, (F,).
+        source: Covariance C of the effects of sources, (F, F).
+        target: Covariance A of the effects of targets, (F, F).
+        residual: Covariance B of what source and target do not explain, (F, F).
+    """
+
+    mean: np.ndarray
+    source: np.ndarray
+    target: np.ndarray
+    residual: np.ndarray
+
+
+@dataclass(frozen=True)
+class HistoryModel:
+    """A fitted model of earlier errors.
+
+    Attributes:
+        components: Mean and covariances.
+        effects: Effect of each source given its errors, (S, F).
+        covariances: Covariance of each effect given these errors, (S, F, F).
+        n_targets: Number n of targets.
+        noise: Sampling variance of z in the history by variable, which is a part of the residual covariance, (F,).
+    """
+
+    components: Components
+    effects: np.ndarray
+    covariances: np.ndarray
+    n_targets: int
+    noise: np.ndarray
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Distribution of the first variable of each source on a new target, given history and pilots.
+
+    Attributes:
+        mean: Mean of z, (P,).
+        variance: Its variance, (P,).
+        error: Expected error in [0, 1], (P,).
+        best: Probability of having the lowest z of these sources, (P,).
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    error: np.ndarray
+    best: np.ndarray
+
+    def interval(self, level: float = 0.8) -> np.ndarray:
+        """Return the ends of the central interval of the error in [0, 1] at this level, (P, 2)."""
+        from scipy.stats import norm
+
+        margin = norm.ppf((1 + level) / 2) * np.sqrt(self.variance)
+        ends = np.clip(np.stack([self.mean - margin, self.mean + margin], axis=1), 0, np.pi / 2)
+        interval: np.ndarray = np.sin(ends) ** 2
+        return interval
+
+
+def fit_history(z: np.ndarray, held_out: np.ndarray | None = None) -> HistoryModel:
+    """Fit the model to the errors of sources on earlier targets.
+
+    Args:
+        z: Transformed errors, (S, n, F), NaN where a value is missing. The first variable is to be forecast.
+        held_out: Number of samples on which each error was measured, (n, F) or (S, n, F), NaN where it is unknown. The
+            residual covariance contains their sampling variance. None for errors without one.
+
+    Raises:
+        ValueError: When there are fewer than two sources or targets, or a variable has no value.
+    """
+    n_sources, n_targets, n_variables = z.shape
+    seen = np.isfinite(z)
+    if n_sources < 2 or n_targets < 2 or not seen.any(axis=(0, 1)).all():
+        raise ValueError("a history needs two sources, two targets, and a value of each variable")
+    raw = _closed_form(z) if seen.all() else _restricted_likelihood(z)
+    floor = SMALLEST_SHARE * max(np.linalg.eigvalsh(one)[-1] for one in (raw.source, raw.target, raw.residual))
+    components = Components(raw.mean, *(_shrink(one, floor) for one in (raw.source, raw.target, raw.residual)))
+    cells = _Cells.of(z)
+    posterior = _posterior(cells, components)
+    weights = cells.by_source(cells.weights(components.residual))
+    covariances = np.linalg.inv(np.linalg.inv(components.source) + weights)
+    noise = np.zeros(n_variables)
+    if held_out is not None:
+        variances = np.broadcast_to(1 / (4 * held_out), z.shape)
+        counted = seen & np.isfinite(variances)
+        noise = np.where(counted, variances, 0).sum(axis=(0, 1)) / np.maximum(counted.sum(axis=(0, 1)), 1)
+    fitted = Components(posterior.mean, components.source, components.target, components.residual)
+    return HistoryModel(fitted, posterior.sources, covariances, n_targets, noise)
+
+
+def forecast(
+    model: HistoryModel,
+    sources: Sequence[int | None],
+    z: np.ndarray | None = None,
+    held_out: np.ndarray | None = None,
+    seed: int = 0,
+) -> Forecast:
+    """Return what the history and pilots tell about sources on a new target.
+
+    Args:
+        model: The fitted model.
+        sources: Index of each source in the history; None for a source without history.
+        z: Transformed errors on the new target, (P, F), NaN where there is none. None before any pilot.
+        held_out: Numbers of samples on which they were measured, (P, F), NaN where one is unknown.
+        seed: Seed of the draws that count how often a source is best.
+    """
+    parts, n_variables = model.components, len(model.components.mean)
+    n_known = len(model.effects)
+    effects = np.array([model.effects[one] if one is not None else np.zeros(n_variables) for one in sources])
+    unknown = parts.source * (1 + 1 / n_known)
+    deviations = parts.residual + np.array([model.covariances[one] if one is not None else unknown for one in sources])
+    common = parts.target * (1 + 1 / model.n_targets)
+    prior = parts.mean + effects
+    observed = np.full(prior.shape, np.nan) if z is None else z
+    weights = np.stack(
+        [
+            _observed_precision(np.isfinite(row), covariance + np.diag(extra))
+            for row, covariance, extra in zip(
+                observed, deviations, _extra_noise(model, observed, held_out), strict=True
+            )
+        ]
+    )
+    residuals = np.where(np.isfinite(observed), observed - prior, 0)
+    # The effect of the target is common to all sources, and given it they are independent.
+    common = common @ np.linalg.inv(np.eye(n_variables) + weights.sum(axis=0) @ common)
+    target = common @ np.einsum("pij,pj->i", weights, residuals)
+    gains = deviations @ weights
+    slopes = np.eye(n_variables) - gains
+    means = prior + np.einsum("pij,pj->pi", gains, residuals) + slopes @ target
+    own = (deviations - gains @ deviations)[:, 0, 0]
+    slopes = slopes[:, 0]
+    variance = np.maximum(own, 0) + np.einsum("pi,ij,pj->p", slopes, common, slopes)
+    mean = means[:, 0]
+    best = _best_probabilities(mean, np.maximum(own, 0), slopes, common, seed)
+    return Forecast(mean, variance, error_of(mean, variance), best)
+
+
+def _extra_noise(model: HistoryModel, z: np.ndarray, held_out: np.ndarray | None) -> np.ndarray:
+    """Return by how much the sampling variance of new errors exceeds that of the history, (P, F)."""
+    if held_out is None:
+        return np.zeros(z.shape)
+    variances = np.where(np.isfinite(z) & np.isfinite(held_out), 1 / (4 * held_out), 0)
+    extra: np.ndarray = np.maximum(0, variances - model.noise)
+    return extra
+
+
+def _best_probabilities(
+    mean: np.ndarray, own: np.ndarray, slopes: np.ndarray, common: np.ndarray, seed: int
+) -> np.ndarray:
+    """Return how often each source has the lowest value in draws of the common effect and of the sources'."""
+    rng = np.random.default_rng(seed)
+    values, vectors = np.linalg.eigh((common + common.T) / 2)
+    effects = rng.standard_normal((DRAWS, len(values))) @ (vectors * np.sqrt(np.maximum(values, 0))).T
+    z = mean + effects @ slopes.T + rng.standard_normal((DRAWS, len(mean))) * np.sqrt(own)
+    best: np.ndarray = np.bincount(z.argmin(axis=1), minlength=len(mean)) / DRAWS
+    return best
+
+
+# Covariances
+
+
+def _closed_form(z: np.ndarray) -> Components:
+    """Return mean and covariances of a complete table from its two-way analysis of variance."""
+    n_sources, n_targets, _ = z.shape
+    mean = z.mean(axis=(0, 1))
+    of_sources, of_targets = z.mean(axis=1) - mean, z.mean(axis=0) - mean
+    residuals = z - mean - of_sources[:, None] - of_targets
+    residual = np.einsum("sti,stj->ij", residuals, residuals) / ((n_sources - 1) * (n_targets - 1))
+    source = of_sources.T @ of_sources / (n_sources - 1) - residual / n_targets
+    target = of_targets.T @ of_targets / (n_targets - 1) - residual / n_sources
+    return Components(mean, source, target, residual)
+
+
+def _shrink(covariance: np.ndarray, floor: float) -> np.ndarray:
+    """Return a covariance with positive eigenvalues, of which a half is its approximation by one factor."""
+    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+    positive = (vectors * np.maximum(values, floor)) @ vectors.T
+    shrunk: np.ndarray = (1 - FACTOR_SHARE) * positive + FACTOR_SHARE * _one_factor(positive)
+    return shrunk
+
+
+def _one_factor(covariance: np.ndarray) -> np.ndarray:
+    """Return the covariance of the same variances whose correlations are products of loadings, by least squares."""
+    sd = np.sqrt(np.diag(covariance))
+    correlations = covariance / np.outer(sd, sd)
+    if len(sd) < 2:
+        return covariance
+    off = ~np.eye(len(sd), dtype=bool)
+
+    def loss(loadings: np.ndarray) -> tuple[float, np.ndarray]:
+        differences = np.where(off, np.outer(loadings, loadings) - correlations, 0)
+        return float((differences**2).sum() / 2), 2 * differences @ loadings
+
+    begin = np.clip(np.abs(np.linalg.eigh(correlations)[1][:, -1]), *LOADINGS)
+    found = minimize(loss, begin, jac=True, bounds=[LOADINGS] * len(sd), method="L-BFGS-B").x
+    approximated = np.outer(found, found)
+    np.fill_diagonal(approximated, 1)
+    return approximated * np.outer(sd, sd)
+
+
+# Tables with holes
+
+
+@dataclass(frozen=True)
+class _Posterior:
+    """Mean and effects given the errors, with the second moments that a step of EM needs.
+
+    Attributes:
+        mean: Mean, (F,).
+        sources: Effects of the sources, (S, F).
+        moments: Sums of the expected products of the effects of sources, of those of targets, and of the residuals of
+            the cells, each (F, F).
+    """
+
+    mean: np.ndarray
+    sources: np.ndarray
+    moments: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def _restricted_likelihood(z: np.ndarray) -> Components:
+    """Return mean and covariances by the EM algorithm, whose latent variables are the mean and all effects.
+
+    The mean has a flat prior, so that the likelihood is the restricted one (Dempster, Laird and Rubin, 1977).
+    """
+    cells, total = _Cells.of(z), np.nanvar(z, axis=(0, 1))
+    counts = (*cells.shape, len(cells.z))
+    parts = Components(np.nanmean(z, axis=(0, 1)), *(np.diag(total / 3 + 1e-12) for _ in range(3)))
+    for _ in range(MOST_STEPS):
+        posterior = _posterior(cells, parts)
+        updated = [moment / count for moment, count in zip(posterior.moments, counts, strict=True)]
+        previous = (parts.source, parts.target, parts.residual)
+        change = max(np.abs(new - old).max() / np.abs(old).max() for new, old in zip(updated, previous, strict=True))
+        parts = Components(posterior.mean, *updated)
+        if change < TOLERANCE:
+            break
+    return parts
+
+
+def _observed_precision(seen: np.ndarray, covariance: np.ndarray) -> np.ndarray:
+    """Return the inverse of the covariance of the variables that were seen, with zeros for the others, (F, F)."""
+    precision = np.zeros_like(covariance)
+    precision[np.ix_(seen, seen)] = np.linalg.inv(covariance[np.ix_(seen, seen)])
+    return precision
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """The cells of a table that have a value.
+
+    Attributes:
+        sources: Number of the source of each cell, (K,).
+        targets: Number of its target, (K,).
+        z: Values, with zeros where one is missing, (K, F).
+        seen: Where there is a value, (K, F).
+        shape: Numbers of sources and of targets.
+    """
+
+    sources: np.ndarray
+    targets: np.ndarray
+    z: np.ndarray
+    seen: np.ndarray
+    shape: tuple[int, int]
+
+    @classmethod
+    def of(cls, z: np.ndarray) -> "_Cells":
+        sources, targets = np.nonzero(np.isfinite(z).any(axis=2))
+        values = z[sources, targets]
+        return cls(sources, targets, np.nan_to_num(values), np.isfinite(values), z.shape[:2])
+
+    def weights(self, residual: np.ndarray) -> np.ndarray:
+        """Return the precision of the residual of each cell in the variables that it has, (K, F, F)."""
+        patterns, numbers = np.unique(self.seen, axis=0, return_inverse=True)
+        return np.stack([_observed_precision(pattern, residual) for pattern in patterns])[numbers.ravel()]
+
+    def by_source(self, values: np.ndarray) -> np.ndarray:
+        """Return the sums of values of the cells (K, ...) over targets, (S, ...)."""
+        return _sums(self.sources, values, self.shape[0])
+
+    def by_target(self, values: np.ndarray) -> np.ndarray:
+        """Return the sums of values of the cells (K, ...) over sources, (n, ...)."""
+        return _sums(self.targets, values, self.shape[1])
+
+
+def _sums(numbers: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
+    sums = np.zeros((count, *values.shape[1:]))
+    np.add.at(sums, numbers, values)
+    return sums
+
+
+def _posterior(cells: _Cells, parts: Components) -> _Posterior:
+    """Return the distribution of mean and effects given the errors.
+
+    The effects of the sources are eliminated, since given the rest they are independent: what is left are the mean and
+    the effects of the targets, (n + 1) F unknowns.
+    """
+    (n_sources, n_targets), n_variables = cells.shape, len(parts.mean)
+    size = (n_targets + 1) * n_variables
+    weights = cells.weights(parts.residual)
+    weighted = np.einsum("kij,kj->ki", weights, cells.z)
+    of_sources, right_of_sources = cells.by_source(weights), cells.by_source(weighted)
+    # Of each source: what its effect shares with the mean and with the effect of each target.
+    blocks = np.zeros((n_sources, n_variables, n_targets + 1, n_variables))
+    blocks[:, :, 0] = of_sources
+    blocks[cells.sources, :, cells.targets + 1] = weights
+    shared = blocks.reshape(n_sources, n_variables, size)
+    source_covariances = np.linalg.inv(np.linalg.inv(parts.source) + of_sources)
+    solved = source_covariances @ shared
+    precision = _rest_precision(cells.by_target(weights), np.linalg.inv(parts.target))
+    precision -= shared.reshape(-1, size).T @ solved.reshape(-1, size)
+    right = np.concatenate([weighted.sum(axis=0)[None], cells.by_target(weighted)]).ravel()
+    right -= solved.reshape(-1, size).T @ right_of_sources.ravel()
+    covariance = np.linalg.inv((precision + precision.T) / 2)
+    rest = covariance @ right
+    sources = np.einsum("sij,sj->si", source_covariances, right_of_sources) - solved @ rest
+    mean, targets = rest[:n_variables], rest[n_variables:].reshape(n_targets, n_variables)
+
+    crossed = -(solved.reshape(-1, size) @ covariance).reshape(solved.shape)
+    own = source_covariances - crossed @ solved.transpose(0, 2, 1)
+    blocks = covariance.reshape(n_targets + 1, n_variables, n_targets + 1, n_variables)
+    of_targets = np.einsum("titj->tij", blocks[1:, :, 1:])
+    of_sums = _sum_covariances(cells, blocks, of_targets, own, crossed)
+    residuals = cells.seen * (cells.z - mean - sources[cells.sources] - targets[cells.targets])
+    moments = (
+        sources.T @ sources + own.sum(axis=0),
+        targets.T @ targets + of_targets.sum(axis=0),
+        _residual_moment(residuals, of_sums, weights, parts.residual),
+    )
+    return _Posterior(mean, sources, moments)
+
+
+def _sum_covariances(
+    cells: _Cells, blocks: np.ndarray, of_targets: np.ndarray, own: np.ndarray, crossed: np.ndarray
+) -> np.ndarray:
+    """Return the covariance of the sum of mean and effects in each cell, (K, F, F)."""
+    with_mean = blocks[0, :, 1:].transpose(1, 0, 2)
+    linked = crossed.reshape(*own.shape[:2], *blocks.shape[2:])
+    pairs = (linked[:, :, 0][cells.sources] + linked[cells.sources, :, cells.targets + 1]) + with_mean[cells.targets]
+    pairs = pairs + pairs.transpose(0, 2, 1)
+    covariances: np.ndarray = blocks[0, :, 0] + of_targets[cells.targets] + own[cells.sources] + pairs
+    return covariances
+
+
+def _rest_precision(of_targets: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """Return the precision of the mean and of the effects of targets before the sources are eliminated."""
+    n_targets, n_variables, _ = of_targets.shape
+    blocks = np.zeros((n_targets + 1, n_variables, n_targets + 1, n_variables))
+    blocks[0, :, 0] = of_targets.sum(axis=0)
+    for number, weight in enumerate(of_targets, 1):
+        blocks[0, :, number] = blocks[number, :, 0] = weight
+        blocks[number, :, number] = weight + prior
+    return blocks.reshape((n_targets + 1) * n_variables, -1)
+
+
+def _residual_moment(
+    residuals: np.ndarray, covariances: np.ndarray, weights: np.ndarray, residual: np.ndarray
+) -> np.ndarray:
+    """Return the sum of the expected products of residuals, of which some variables may be missing."""
+    products = np.einsum("ci,cj->cij", residuals, residuals) + covariances
+    inner = np.einsum("cij,cjk,ckl->il", weights, products, weights, optimize=True) - weights.sum(axis=0)
+    moment: np.ndarray = len(residuals) * residual + residual @ inner @ residual
+    return moment
+
+
+def portfolio(errors: np.ndarray, size: int) -> list[int]:
+    """Return the sources of which one is good on each earlier target, the most helpful first.
+
+    Greedy: the next one lowers the mean over targets of the lowest error in the portfolio most. The gain is submodular,
+    so that it is within 63 % of the largest possible one (Nemhauser, Wolsey and Fisher, 1978).
+
+    Args:
+        errors: Errors of sources on earlier targets, (S, n), NaN where one is missing.
+        size: Number of sources.
+    """
+    # A source that was never tried on a target counts as the worst there.
+    filled = np.where(np.isfinite(errors), errors, np.nanmax(errors, axis=0, initial=0))
+    lowest = np.full(errors.shape[1], np.inf)
+    chosen: list[int] = []
+    for _ in range(min(size, len(errors))):
+        means = np.minimum(filled, lowest).mean(axis=1)
+        means[chosen] = np.inf
+        chosen.append(int(means.argmin()))
+        lowest = np.minimum(lowest, filled[chosen[-1]])
+    return chosen

@@ -1,0 +1,176 @@
+"""The history of a user: a folder of lines and sketches, beside the lines that ship with modgap. Nothing leaves it."""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from modgap.errors import InputError
+from modgap.ranking.history.lines import HistoryLine, Setup, merge_lines, read_lines, write_lines
+from modgap.ranking.history.sketches import LENGTH, TargetSketch
+from modgap.ranking.source_patterns import split_input_size
+from modgap.storage.atomic_files import write_text_atomically
+from modgap.storage.json_records import format_json, parse_json
+from modgap.storage.locks import one_process_at_a_time
+from modgap.storage.paths import expand_user
+
+__all__ = [
+    "History",
+    "add_to_history",
+    "export_history",
+    "history_folder",
+    "lines_of_ranking",
+    "lines_of_run",
+    "read_history",
+    "remove_from_history",
+    "shipped_history",
+]
+
+SHIPPED = Path(__file__).parent / "shipped.jsonl"
+LINES, SKETCHES = "history.jsonl", "sketches.json"
+LARGEST_SKETCHES = 1 << 28
+
+Hash = Annotated[int, Field(ge=0, lt=1 << 64)]
+_Sketches = TypeAdapter(dict[str, tuple[Annotated[tuple[Hash, ...], Field(max_length=LENGTH)], bool]])
+
+
+@dataclass(frozen=True)
+class History:
+    """Lines of a history, with the sketches of their targets.
+
+    Attributes:
+        lines: The lines.
+        sketches: Sketch of each target whose samples are known, by its checksum.
+    """
+
+    lines: tuple[HistoryLine, ...] = ()
+    sketches: Mapping[str, TargetSketch] | None = None
+
+    def merged(self, more: "History") -> "History":
+        """Return this history with another one added, whose errors count where both have some."""
+        return History(tuple(merge_lines(self.lines, more.lines)), {**(self.sketches or {}), **(more.sketches or {})})
+
+
+def history_folder() -> Path:
+    """Return the folder in the environment variable `MODGAP_HISTORY`, or else one of the platform's for user data."""
+    if folder := os.environ.get("MODGAP_HISTORY"):
+        return expand_user(folder)
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("modgap", appauthor=False)) / "history"
+
+
+def shipped_history() -> History:
+    """Return the history that ships with modgap: ten sources on 24 targets (docs/evidence.md)."""
+    return History(tuple(read_lines(SHIPPED)))
+
+
+def read_history(folder: Path) -> History:
+    """Read the history in a folder, which is empty if there is none.
+
+    Raises:
+        InputError: When a file cannot be read or has another form.
+    """
+    lines = read_lines(folder / LINES) if (folder / LINES).exists() else []
+    return History(tuple(lines), _read_sketches(folder / SKETCHES))
+
+
+def _read_sketches(path: Path) -> dict[str, TargetSketch]:
+    try:
+        if path.stat().st_size > LARGEST_SKETCHES:
+            raise InputError(f"The file {path} is larger than {LARGEST_SKETCHES >> 20} MiB.")
+        record = _Sketches.validate_python(parse_json(path.read_bytes()))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise InputError(f"The file {path} cannot be read: {error.strerror}.") from error
+    except (ValidationError, ValueError, RecursionError) as error:
+        raise InputError(
+            f"The file {path} has no sketches of targets. Delete it, and add the results again."
+        ) from error
+    return {name: TargetSketch(tuple(sorted(hashes)), is_complete) for name, (hashes, is_complete) in record.items()}
+
+
+def add_to_history(folder: Path, more: History) -> History:
+    """Add lines and sketches to the history in a folder, while other processes wait, and return all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with one_process_at_a_time(folder / ".lock", "writing the history"):
+        history = read_history(folder).merged(more)
+        _write(folder, history)
+    return history
+
+
+def remove_from_history(folder: Path, sources: Iterable[str], targets: Iterable[str]) -> tuple[History, int]:
+    """Remove the lines of some sources and of some targets, and return what is left, and how many were removed."""
+    gone = set(sources), set(targets)
+    with one_process_at_a_time(folder / ".lock", "writing the history"):
+        history = read_history(folder)
+        left = tuple(line for line in history.lines if line.source not in gone[0] and line.target not in gone[1])
+        digests = {line.target_digest for line in left}
+        kept = {name: sketch for name, sketch in (history.sketches or {}).items() if name in digests}
+        _write(folder, History(left, kept))
+    return History(left, kept), len(history.lines) - len(left)
+
+
+def _write(folder: Path, history: History) -> None:
+    write_lines(folder / LINES, history.lines)
+    sketches = {name: [one.hashes, one.is_complete] for name, one in (history.sketches or {}).items()}
+    write_text_atomically(folder / SKETCHES, format_json(sketches, indent=None) + "\n")
+
+
+def export_history(history: History, path: Path, *, fingerprints: bool = False) -> None:
+    """Write the lines of a history to a file, to be merged elsewhere.
+
+    Args:
+        history: The history.
+        path: The file of lines.
+        fingerprints: True to write the checksums of targets too, which tell who has a target that it was used.
+    """
+    lines = history.lines if fingerprints else [replace(line, target_digest="") for line in history.lines]
+    write_lines(path, lines)
+
+
+# Lines of results
+
+
+def lines_of_ranking(record: Mapping[str, Any], target_digest: str = "") -> list[HistoryLine]:
+    """Return a line for each source that a ranking fine-tuned shortly; none without such errors."""
+    from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_RATES
+
+    pilot, target = record.get("pilot"), record.get("target")
+    if not pilot or not target or target["task"] != "classification":
+        return []
+    lines = []
+    for row in pilot["sources"]:
+        source, size = split_input_size(row["source"])
+        setup = Setup(2 * pilot["trained"], PILOT_EPOCHS, PILOT_RATES, size or record["request"]["input_size"])
+        # The first training at the best rate is the one that the rates were compared with.
+        errors, held_out = {"pilot-rates": row["by_training"][0]}, {"pilot-rates": pilot["judged"]}
+        name, kind = target["name"], target["kind"] or "unknown"
+        counts = target["samples"], target["classes"]
+        lines.append(HistoryLine(source, name, kind, *counts, setup, errors, held_out, target_digest=target_digest))
+    return lines
+
+
+ERROR_OF_METHOD = {"finetune": "trained", "scratch": "control"}
+"""Error of a history that a training measures, by its method."""
+
+
+def lines_of_run(record: Mapping[str, Any], target_digest: str = "") -> list[HistoryLine]:
+    """Return the line of a training of all weights, or of random ones; none of other runs."""
+    result, name = record.get("result"), ERROR_OF_METHOD.get(record["method"])
+    if not name or not result or result["metric"] != "0-1 error %" or not record["source"]:
+        return []
+    samples, recipe = record["samples"], record["recipe"]["stage2"]
+    swept = (record.get("sweep") or {}).get("values", {}).get("stage2.learning_rate")
+    rates = tuple(float(rate) for rate in swept or [recipe["learning_rate"]])
+    setup = Setup(samples["train"] + samples["validation"], recipe["epochs"], rates, record["input_size"])
+    kind = record["data"]["input"]["kind"]
+    errors, held_out = {name: result["test"] / 100}, {name: samples["test"]}
+    seconds = {} if result.get("seconds") is None else {name: result["seconds"]}
+    (n_classes,), total = record["output"]["shape"], sum(samples.values())
+    line = HistoryLine(record["source"], record["target"], kind, total, n_classes, setup, errors, held_out, seconds)
+    return [replace(line, target_digest=target_digest)]

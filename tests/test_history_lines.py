@@ -1,0 +1,245 @@
+"""Lines of a history: what is read and refused, how they are merged, and the table that the model takes."""
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from modgap.errors import InputError
+from modgap.ranking.history.lines import (
+    VARIABLES,
+    HistoryLine,
+    Setup,
+    history_digest,
+    history_table,
+    merge_lines,
+    read_lines,
+    write_lines,
+)
+from modgap.ranking.history.sketches import TargetSketch
+from modgap.ranking.history.store import (
+    History,
+    add_to_history,
+    export_history,
+    lines_of_ranking,
+    lines_of_run,
+    read_history,
+    remove_from_history,
+)
+from tests.commands import run_in_process
+from tests.training import run, target_file
+
+ROOT = Path(__file__).parent.parent
+SHIPPED = ROOT / "modgap" / "ranking" / "history" / "shipped.jsonl"
+SETUP = Setup(128, 10, (0.0005, 0.0001))
+
+
+def line(source="a", target="t", errors=None, **more):
+    return HistoryLine(
+        source, target, "image", 100, 5, **{"setup": SETUP, "errors": errors or {"trained": 0.5}, **more}
+    )
+
+
+def test_lines_are_read_as_they_were_written(tmp_path):
+    lines = [
+        line("b", "t2", {"trained": 0.25, "pilot-1": 0.5}, held_out={"pilot-1": 64}, seconds={"pilot-1": 2.5}),
+        line("a", "t1", setup=replace(SETUP, input_size=64), source_digest="5d", target_digest="77"),
+    ]
+    path = tmp_path / "deep" / "history.jsonl"
+    write_lines(path, lines)
+    assert read_lines(path) == [lines[1], lines[0]]
+    assert history_digest(read_lines(path)) == history_digest(lines) != history_digest(lines[:1])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"errors": {"trained": 1.5}}, "errors.trained"),
+        ({"errors": {"trained": float("nan")}}, "errors.trained"),
+        ({"errors": {"trained": "a"}}, "errors.trained"),
+        ({"samples": 0}, "samples"),
+        ({"source": ""}, "source"),
+        ({"source": "x" * 301}, "source"),
+        ({"setup": {"samples": 1, "epochs": 1}}, "setup.rates"),
+        ({"more": 1}, "more"),
+        ({"held_out": {"trained": -1}}, "held_out.trained"),
+    ],
+)
+def test_a_line_that_is_none_of_a_history_is_one_message(tmp_path, change, message):
+    path = tmp_path / "history.jsonl"
+    write_lines(path, [line()])
+    record = json.loads(path.read_text())
+    path.write_text(f"\n{json.dumps({**record, **change})}\n")
+    with pytest.raises(InputError, match=r"line 2 of .* is not a line of a history") as caught:
+        read_lines(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[1, 2]", b"{", b"null", b'{"source": ' + b"[" * 5000])
+def test_other_files_are_refused(tmp_path, content):
+    path = tmp_path / "history.jsonl"
+    path.write_bytes(content)
+    with pytest.raises(InputError):
+        read_lines(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_lines(tmp_path / "absent.jsonl")
+
+
+def test_later_errors_count_and_earlier_ones_stay():
+    first = line(errors={"trained": 0.5, "pilot-1": 0.75}, held_out={"pilot-1": 10})
+    second = line(errors={"trained": 0.25, "probe": 0.5}, seconds={"trained": 3.0})
+    other = line(setup=replace(SETUP, epochs=3))
+    merged = merge_lines([first, other], [second])
+    assert len(merged) == 2
+    assert merged[0].errors == {"trained": 0.25, "pilot-1": 0.75, "probe": 0.5}
+    assert (merged[0].held_out, merged[0].seconds) == ({"pilot-1": 10}, {"trained": 3.0})
+    assert merge_lines(merged, [second]) == merged
+    known, unknown, changed = (line(target_digest=digest) for digest in ("1", "", "2"))
+    assert merge_lines([known], [unknown]) == merge_lines([unknown], [known]) == [known]
+    assert merge_lines([known], [changed]) == [known, changed]
+
+
+def test_the_table_has_one_setup_and_leaves_targets_out():
+    lines = [
+        line("a", "t", {"trained": 0.5, "pilot-3": 0.6}, held_out={"pilot-3": 40}),
+        line("b", "t", {"trained": 0.4}, setup=replace(SETUP, samples=256, input_size=64)),
+        line("a", "u", {"trained": 0.3}, target_digest="9"),
+        line("a", "v", {"trained": 0.2}),
+        line("b", "v", {"trained": 0.2}, setup=replace(SETUP, samples=257)),
+        line("b", "w", {"trained": 0.2}, setup=replace(SETUP, epochs=3)),
+    ]
+    table = history_table(lines, SETUP, without=["9"])
+    assert (table.sources, table.targets) == (("a", "b"), ("t", "v"))
+    trained = table.errors[:, :, VARIABLES.index("trained")]
+    np.testing.assert_array_equal(trained, [[0.5, 0.2], [0.4, np.nan]])
+    assert table.held_out[0, 0, VARIABLES.index("pilot-3")] == 40
+    np.testing.assert_allclose(np.sin(table.z[0, 0, 0]) ** 2, 0.5)
+
+
+def test_random_changes_of_a_line_are_read_or_refused(tmp_path):
+    path = tmp_path / "history.jsonl"
+    write_lines(path, [line(errors=dict.fromkeys(VARIABLES, 0.5))])
+    content = path.read_bytes()
+    rng = random.Random(0)
+    refused = 0
+    for _ in range(300):
+        changed = bytearray(content)
+        for _ in range(rng.randint(1, 4)):
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+        path.write_bytes(changed)
+        try:
+            (found,) = read_lines(path) or [line()]
+        except InputError:
+            refused += 1
+        else:
+            assert all(0 <= value <= 1 for value in found.errors.values())
+    assert refused > 100
+
+
+def test_the_shipped_history_has_the_errors_of_the_benchmark(evidence):
+    jobs, tables = evidence["ranking_jobs"], evidence["ranking_tables"]
+    log = evidence["result_log"].ResultLog(ROOT / "benchmarks" / "truth" / "ranking.jsonl")
+    table = history_table(read_lines(SHIPPED), Setup(jobs.LABELED, jobs.EPOCHS[-1], jobs.RATES))
+    truth = tables.read_truth(log, (*jobs.DEVELOPMENT, *jobs.TEST))
+    names = [name.partition("@")[0] for name in jobs.SOURCES]
+    rows = [table.sources.index(name) for name in names]
+    columns = [table.targets.index(target) for target in truth.targets]
+    found = table.errors[np.ix_(rows, columns)]
+    np.testing.assert_allclose(found[:, :, 0], truth.means / 100, atol=1e-6)
+    np.testing.assert_allclose(found[:, :, 1], truth.controls / 100, atol=1e-6)
+    np.testing.assert_allclose(found[:, :, -1], -truth.pilots[tables.BEST_PILOT] / 100, atol=1e-6)
+    assert np.isfinite(table.held_out[:, :, 2:]).all()
+
+
+# The history of a user
+
+
+RANKED = {
+    "target": {"name": "wine", "task": "classification", "kind": "series", "samples": 60, "classes": 3},
+    "request": {"input_size": None},
+    "pilot": {
+        "trained": 45,
+        "judged": 60,
+        "sources": [
+            {"source": "vit-fashion", "by_training": [0.25, 0.5, 0.5]},
+            {"source": "efficientnet-lite0@64px", "by_training": [0.125, 0.25, 0.0]},
+        ],
+    },
+}
+
+
+def test_a_ranking_with_pilots_has_a_line_for_each_source():
+    first, second = lines_of_ranking(RANKED)
+    assert (first.source, first.target, first.errors, first.held_out) == (
+        "vit-fashion",
+        "wine",
+        {"pilot-rates": 0.25},
+        {"pilot-rates": 60},
+    )
+    assert (second.source, second.setup.input_size, second.setup.samples) == ("efficientnet-lite0", 64, 90)
+    assert lines_of_ranking({**RANKED, "pilot": None}) == []
+    assert lines_of_ranking({**RANKED, "target": {**RANKED["target"], "task": "regression"}}) == []
+
+
+def test_trainings_of_all_weights_have_a_line(tmp_path):
+    tuned, scratch = (
+        run(tmp_path / method, method, "vit-fashion", target_file(tmp_path, "classification"), None, "stage2.epochs=1")
+        for method in ("finetune", "scratch")
+    )
+    (line_of_tuned,), (line_of_scratch,) = lines_of_run(tuned.record), lines_of_run(scratch.record)
+    assert line_of_tuned.errors == {"trained": pytest.approx(tuned.record["result"]["test"] / 100)}
+    assert line_of_scratch.errors == {"control": pytest.approx(scratch.record["result"]["test"] / 100)}
+    (merged,) = merge_lines([line_of_tuned], [line_of_scratch])
+    assert set(merged.errors) == {"trained", "control"}
+    assert merged.setup.epochs == 1
+    assert lines_of_run({**tuned.record, "method": "lora"}) == []
+    assert lines_of_run({**tuned.record, "result": {**tuned.record["result"], "metric": "nRMSE"}}) == []
+
+
+def test_a_history_is_added_exported_merged_and_removed(tmp_path):
+    folder, sketch = tmp_path / "ours", TargetSketch((1, 2, 3), True)
+    ours = History((line("a", "t", target_digest=sketch.digest), line("b", "u")), {sketch.digest: sketch})
+    assert read_history(folder) == History((), {})
+    assert add_to_history(folder, ours) == read_history(folder)
+    assert add_to_history(folder, ours) == read_history(folder)
+    assert sorted(one.source for one in read_history(folder).lines) == ["a", "b"]
+    assert read_history(folder).sketches == {sketch.digest: sketch}
+    export_history(read_history(folder), tmp_path / "shared.jsonl")
+    assert sketch.digest not in (tmp_path / "shared.jsonl").read_text()
+    assert [one.source for one in read_lines(tmp_path / "shared.jsonl")] == ["a", "b"]
+    export_history(read_history(folder), tmp_path / "shared.jsonl", fingerprints=True)
+    assert sketch.digest in (tmp_path / "shared.jsonl").read_text()
+    left, removed = remove_from_history(folder, ["a"], [])
+    assert (removed, left.sketches) == (1, {})
+    assert [one.source for one in read_history(folder).lines] == ["b"]
+
+
+@pytest.mark.parametrize("content", ["[]", '{"a": 1}', '{"a": [[-1], true]}', '{"a": [[1], "yes", 3]}', "{"])
+def test_damaged_sketches_are_one_message(tmp_path, content):
+    (tmp_path / "sketches.json").write_text(content)
+    with pytest.raises(InputError, match="has no sketches of targets"):
+        read_history(tmp_path)
+
+
+def test_the_command_keeps_a_history(tmp_path, monkeypatch):
+    monkeypatch.setenv("MODGAP_HISTORY", str(tmp_path / "history"))
+    target = target_file(tmp_path, "classification")
+    run(tmp_path / "run", "finetune", "vit-fashion", target, None, "stage2.epochs=1")
+    added = run_in_process("history", "add", str(tmp_path / "run"))
+    assert added.returncode == 0, added.stderr
+    assert "Added 1 line. The history has 1 line of 1 source on 1 target." in added.stdout
+    assert "trained" in run_in_process("history", "list").stdout
+    assert "240 lines of 10 sources on 24 targets" in run_in_process("history", "list", "--shipped").stdout
+    shared = tmp_path / "shared.jsonl"
+    assert run_in_process("history", "export", str(shared)).returncode == 0
+    merged = run_in_process("history", "merge", str(shared))
+    assert "The history has 1 line of 1 source on 1 target" in merged.stdout
+    assert "Removed 1 line" in run_in_process("history", "remove", "--source", "vit-fashion").stdout
+    refused = run_in_process("history", "remove")
+    assert (refused.returncode, "Nothing was removed" in refused.stderr) == (2, True)
+    refused = run_in_process("history", "add", str(tmp_path))
+    assert refused.returncode != 0
