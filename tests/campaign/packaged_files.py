@@ -1,4 +1,4 @@
-"""Small valid files of the formats of packaged targets: tables, molecules, rated texts and data of R."""
+"""Small valid files of the formats of packaged targets: tables, molecules, texts and data of R."""
 
 import gzip
 import io
@@ -66,6 +66,35 @@ def store(suffix: str, compression: str) -> Maker:
     return make
 
 
+def written(name: str, content: str) -> Maker:
+    def make(folder: Path) -> Path:
+        path = make_file(folder, name)
+        path.write_text(content)
+        return path
+
+    return make
+
+
+MAIL = """From a Thu Aug 22 12:36:23 2002
+Subject: x
+Content-Type: multipart/mixed; boundary="b"
+
+--b
+Content-Type: text/plain; charset=utf-8
+Content-Transfer-Encoding: quoted-printable
+
+caf=C3=A9
+--b
+Content-Type: text/html
+Content-Transfer-Encoding: base64
+
+PHA+eDwvcD4=
+--b--
+"""
+CHAT = "conversations:\n- - Hi\n  - 'Hello: you'\n- &a [x, y]\n- *a\n"
+_ENTRIES = read_with("text_files", beside(data="words"), entries="(?m)^(?P<label>.) (?P<text>.+)$")
+_MAIL = read_with("text_files", beside(data="mail"), entries="mail")
+_CONVERSATIONS = read_with("text_files", beside(data="chat.yml"), entries="conversations")
 _TABLE = read_with("table", beside(data="data.csv"), shape=[1, 2], header_lines=1)
 _MOLECULES = read_with("sdf", beside(data="data.sdf"), label_item="y", regression=True)
 _RATED = read_with("rated_texts", beside(data="package-1.tar.gz"), archive=INNER, texts={"tweet": MEMBER}, label="sign")
@@ -76,6 +105,9 @@ READERS: list[tuple[str, Maker, Reader]] = [
     ("sdf", molecules, _MOLECULES),
     ("rated_texts", rated_texts(False), _RATED),
     ("rated_texts gz", rated_texts(True), _RATED),
+    ("text_files", written("words", "a one\nb two\nc été\n"), _ENTRIES),
+    ("text_files mail", written("mail", MAIL), _MAIL),
+    ("text_files yaml", written("chat.yml", CHAT), _CONVERSATIONS),
     ("rda", rda("none"), _RDA),
     ("rda gzip", rda("gzip"), _RDA),
     ("rda bzip2", rda("bzip2"), _RDA),
