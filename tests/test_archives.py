@@ -13,12 +13,14 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+import zlib
 
 import pytest
 
 from modgap.errors import InputError
 from modgap.storage.paths import parse_relative_path
-from modgap.targets.download.archives import ArchiveLimits, extract
+from modgap.targets.download.extraction import ArchiveLimits, extract
+from tests.fixtures.archives import ar_member, deb
 from tests.memory import PEAK
 
 CONTENT = b"a,b\n1,2\n"
@@ -229,6 +231,30 @@ def written(content):
     return made
 
 
+def deb_of(make, name="data.tar.xz", pack=lzma.compress):
+    """Return the function that writes a .deb with the tar file that another function writes."""
+
+    def made(path):
+        path.write_bytes(deb(pack(make(path.with_suffix(".tar")).read_bytes()), name))
+        path.with_suffix(".tar").unlink()
+        return path
+
+    return made
+
+
+def xz_of_large_dictionary(content):
+    """Return an xz file whose header asks for 3 GiB of memory."""
+    packed = bytearray(lzma.compress(content, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 4096}]))
+    end = 12 + 4 * (packed[12] + 1)
+    packed[16] = 39
+    packed[end - 4 : end] = struct.pack("<I", zlib.crc32(packed[12 : end - 4]))
+    return bytes(packed)
+
+
+def zstd(content):
+    return pytest.importorskip("pyarrow").compress(content, "zstd", asbytes=True)
+
+
 def random_bytes(size):
     return hashlib.shake_256(b"seed").digest(size)
 
@@ -299,10 +325,24 @@ HOSTILE = {
     "zip-wide-directory": (wide_zip_directory, "directory claims"),
     "zip-cut": (truncated(lambda p: packed(p, ("a", random_bytes(50_000)))), "not a zip file"),
     "zip-empty": (written(b"PK\x05\x06" + bytes(18)), "contains no files"),
-    "empty": (written(b""), "not a tar, tar.gz, zip or gzip file"),
-    "page": (written(b"<html>log in first</html>"), "not a tar, tar.gz, zip or gzip file"),
-    "noise": (written(random_bytes(4096)), "not a tar, tar.gz, zip or gzip file"),
-    "xz": (written(lzma.compress(CONTENT)), "not a tar, tar.gz, zip or gzip file"),
+    "deb-traversal": (deb_of(lambda p: tar(p, ("./../../evil", CONTENT))), "leads out of its folder"),
+    "deb-symlink": (deb_of(lambda p: tar(p, (info("l", tarfile.SYMTYPE, linkname="/etc"), b""))), "is a symbolic link"),
+    "deb-bomb": (deb_of(lambda p: tar(p, ("z", bytes(100 << 20)))), "claims 104,857,600 bytes"),
+    "deb-memory": (deb_of(lambda p: tar(p, ("a", CONTENT)), pack=xz_of_large_dictionary), "Memory usage limit"),
+    "deb-cut": (truncated(deb_of(lambda p: tar(p, ("a", random_bytes(50_000))))), "ends within data.tar"),
+    "deb-cut-xz": (deb_of(lambda p: tar(p, ("a", CONTENT)), pack=lambda tar: lzma.compress(tar)[:-40]), "its xz data"),
+    "deb-cut-header": (written(b"!<arch>\n" + ar_member("debian-binary", b"2.0\n") + b"data"), "broken or cut off"),
+    "deb-negative-size": (written(b"!<arch>\n" + ar_member("debian-binary", b"2.0\n", "-60")), "broken or cut off"),
+    "deb-huge-size": (written(b"!<arch>\n" + ar_member("debian-binary", b"2.0\n", "9999999999")), "no data.tar"),
+    "deb-no-data": (written(b"!<arch>\n" + ar_member("debian-binary", b"2.0\n") * 9), "no data.tar"),
+    "deb-endless-members": (written(b"!<arch>\n" + ar_member("debian-binary", b"2.0\n") * 99), "no data.tar"),
+    "deb-other-method": (deb_of(lambda p: tar(p, ("a", CONTENT)), "data.tar.lzma"), "neither by xz, gzip nor zstd"),
+    "deb-noise": (deb_of(lambda p: tar(p, ("a", CONTENT)), pack=lambda _: random_bytes(4096)), "cannot unpack"),
+    "ar-of-programs": (written(deb(b"", first="main.o")), "not a .deb"),
+    "empty": (written(b""), "not a tar, tar.gz, zip, gzip or .deb file"),
+    "page": (written(b"<html>log in first</html>"), "not a tar, tar.gz, zip, gzip or .deb file"),
+    "noise": (written(random_bytes(4096)), "not a tar, tar.gz, zip, gzip or .deb file"),
+    "xz": (written(lzma.compress(CONTENT)), "not a tar, tar.gz, zip, gzip or .deb file"),
     "gzip-noise": (written(b"\x1f\x8b" + random_bytes(4096)), "cannot unpack"),
     "gzip-of-nothing-named": (written(gzip.compress(CONTENT)), "has a name that ends in .gz"),
 }
@@ -379,6 +419,10 @@ GOOD = {
     "tar-pax": lambda p: tar(p, *MEMBERS, format=tarfile.PAX_FORMAT, pax_headers={"comment": "made by a tool"}),
     "tar-gz": lambda p: tar(p, *MEMBERS, mode="w:gz"),
     "zip": lambda p: packed(p, *MEMBERS),
+    "deb": deb_of(lambda p: tar(p, *MEMBERS)),
+    "deb-gz": deb_of(lambda p: tar(p, *MEMBERS), "data.tar.gz", gzip.compress),
+    "deb-plain": deb_of(lambda p: tar(p, *MEMBERS), "data.tar", bytes),
+    "deb-zstd": deb_of(lambda p: tar(p, *MEMBERS), "data.tar.zst", zstd),
 }
 
 
@@ -393,6 +437,70 @@ def test_valid_archives_are_extracted_completely(kind, tmp_path):
     }
     assert {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()} == dict(MEMBERS)
     assert 0.9 < sum(shares) <= 1.0
+
+
+LINKS = (info("a/link", tarfile.SYMTYPE, linkname="/etc"), b""), (info("a/disk", tarfile.BLKTYPE), b"")
+PACKAGED = (("./a/one.csv", CONTENT), ("./a/b/two.csv", b"2"), ("./a/b/three.csv", b"3"), ("./c.csv", b"c"))
+PACKAGES = {
+    "tar-gz": lambda p: tar(p, *PACKAGED, *LINKS, mode="w:gz"),
+    "zip": lambda p: packed(p, *PACKAGED, (zip_info("a/link", stat.S_IFLNK | 0o777), b"/etc")),
+    "deb": deb_of(lambda p: tar(p, *PACKAGED, *LINKS)),
+}
+
+
+@pytest.mark.parametrize("kind", PACKAGES)
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        (["a/one.csv"], ["a/one.csv"]),
+        (["a/b"], ["a/b/three.csv", "a/b/two.csv"]),
+        (["a/b/two.csv", "c.csv"], ["a/b/two.csv", "c.csv"]),
+    ],
+)
+def test_named_members_alone_are_extracted(kind, members, expected, tmp_path):
+    archive = PACKAGES[kind](tmp_path / "archive")
+    (tmp_path / "out").mkdir()
+    done = list(extract(archive, tmp_path / "out", ArchiveLimits(), members=members))
+    assert sorted(str(path) for path, _, _ in done) == expected
+    files = [path for path in (tmp_path / "out").rglob("*") if not path.is_dir() or path.is_symlink()]
+    assert sorted(str(path.relative_to(tmp_path / "out")) for path in files) == expected
+
+
+@pytest.mark.parametrize("kind", PACKAGES)
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        (["a/link"], "'a/link' is a symbolic link"),
+        (["a"], "is a symbolic link"),
+        (["a/one.csv", "a/absent.csv"], "it has no file 'a/absent.csv'"),
+        (["one.csv"], "it has no file 'one.csv'"),
+        (["a/one.csv/x"], "it has no file 'a/one.csv/x'"),
+    ],
+)
+def test_members_that_are_links_or_absent_are_refused(kind, members, message, tmp_path):
+    archive = PACKAGES[kind](tmp_path / "archive")
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match=message):
+        list(extract(archive, tmp_path / "out", ArchiveLimits(), members=members))
+    assert not any(path.is_symlink() for path in (tmp_path / "out").rglob("*"))
+
+
+def test_skipped_content_counts_and_skipped_names_are_checked(tmp_path):
+    for number, (name, content, message) in enumerate(
+        [("z", bytes(100 << 20), "claims 104,857,600 bytes"), ("../evil", b"", "leads out of its folder")]
+    ):
+        archive = tar(tmp_path / f"{number}.tar.gz", (name, content), ("a", CONTENT), mode="w:gz")
+        (tmp_path / f"{number}").mkdir()
+        with pytest.raises(InputError, match=message):
+            list(extract(archive, tmp_path / f"{number}", ArchiveLimits(), members=["a"]))
+
+
+def test_zstd_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
+    archive = GOOD["deb-zstd"](tmp_path / "archive")
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(InputError, match=r"needs pyarrow\. Install it with: pip install 'modgap\[parquet\]'"):
+        list(extract(archive, tmp_path / "out", ArchiveLimits()))
 
 
 def test_old_tar_and_single_gzip(tmp_path):

@@ -1,5 +1,6 @@
 """Targets whose files come inside packages of Python or Debian: samples, classes, splits and single values."""
 
+import gzip
 import io
 import re
 import tarfile
@@ -210,6 +211,77 @@ def test_tables_with_a_header_or_with_labels_in_a_file_of_their_own(tmp_path):
         get_reader("table")({"data": [data], "labels": [labels]}, **options | {"shape": [3]})
     with pytest.raises(InputError, match="as numbers separated by spaces"):
         get_reader("table")({"data": [data]}, **options | {"header_lines": 0})
+
+
+MUSHROOMS = "a, x, brown ,1, p\nb, y, white,2, e\na, x, white,3, e\n"
+MUSHROOM_OPTIONS = {"shape": [1, 4], "label_values": ["e", "p"], "categories": [1, 2], "drop": [3], "group": 0}
+
+
+def test_tables_of_categories_with_groups_and_labels_that_are_texts(tmp_path):
+    files = {"data": [write(tmp_path / "x.dat", MUSHROOMS)]}
+    table = get_reader("table")(files, **MUSHROOM_OPTIONS)
+    # Categories in alphabetical order: x and y, brown and white.
+    np.testing.assert_array_equal(table.samples.array[:, 0], [[1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 0, 1]])
+    assert (list(table.labels), table.classes) == ([1, 0, 0], ["e", "p"])
+    assert list(table.groups["group"]) == [0, 1, 0]
+    assert table.splits is None
+
+
+def test_tables_with_splits_have_the_same_categories_in_each_file(tmp_path):
+    train = write(tmp_path / "train.dat", "1.0000e+00 9 red\n3 8 blue\n")
+    test = write(tmp_path / "test.dat", "3 7 green\n")
+    table = get_reader("table")(
+        {"train": [train], "test": [test]},
+        shape=[2, 2], axes=[1, 0], separator=" ", label=0, label_values=[1, 3], categories=[2],
+    )  # fmt: skip
+    assert (list(table.labels), list(table.splits)) == ([0, 1, 1], [0, 0, 2])
+    # Each sample is 9, then blue, green and red.
+    np.testing.assert_array_equal(table.samples.array, [[[9, 0], [0, 1]], [[8, 0], [1, 0]], [[7, 1], [0, 0]]])
+
+
+def test_tables_of_several_labels_and_labels_in_a_file_of_their_own(tmp_path):
+    data = write(tmp_path / "x.csv", "0.5,1,0,1\n0.25,0,0,1\n")
+    table = get_reader("table")({"data": [data]}, shape=[1, 1], label=[1, 2, 3])
+    np.testing.assert_array_equal(table.labels, [[1, 0, 1], [0, 0, 1]])
+    files = {"data": [write(tmp_path / "y.csv", "1 2\n3 4\n")], "labels": [write(tmp_path / "l.csv", "-1\n1\n")]}
+    table = get_reader("table")(files, shape=[1, 2], separator=" ", label_values=[-1, 1])
+    assert (list(table.labels), table.classes) == ([0, 1], ["-1", "1"])
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (MUSHROOMS, {"label_values": ["e"]}, "expected labels e in .*x.dat, got p"),
+        (MUSHROOMS, {"label_values": ["e", "p"], "drop": []}, "expected 4 values and a label in each row of .*, got 5"),
+        (MUSHROOMS, {"drop": [9]}, "as comma-separated numbers: converter specified for column 9|no column 9"),
+        (MUSHROOMS, {"categories": [1]}, "as comma-separated numbers: could not convert string ' brown '"),
+        (MUSHROOMS, {"label": 7, "label_values": [1]}, "could not convert|There is no column 7 in .*has 5 columns"),
+        ("1,2,3\n", {"label": [1, 2], "shape": [1, 1]}, "expected 0 or 1 in the 2 columns of labels of .*, got 2"),
+        ("1,nan\n", {"shape": [1, 1]}, "The label nan in .* is not a whole number"),
+        ("1,2\n", {"shape": [1, 1], "label": 5}, "There is no column 5 in .*, which has 2 columns"),
+        ("1,2\n", {"shape": [1, 1], "label": -3}, "There is no column -3 in .*, which has 2 columns"),
+    ],
+)
+def test_tables_that_do_not_fit_their_options_raise_a_one_line_error(tmp_path, content, options, message):
+    files = {"data": [write(tmp_path / "x.dat", content)]}
+    base = MUSHROOM_OPTIONS if content == MUSHROOMS else {}
+    with pytest.raises(InputError, match=message) as caught:
+        get_reader("table")(files, **base | options)
+    assert "\n" not in str(caught.value)
+
+
+def test_files_of_a_table_have_rows_of_one_length(tmp_path):
+    files = {"train": [write(tmp_path / "a.csv", "1,2\n")], "test": [write(tmp_path / "b.csv", "1,2,3\n")]}
+    with pytest.raises(InputError, match=r"expected rows of one length in .*, got 2 and 3 columns"):
+        get_reader("table")(files, shape=[1, 1])
+
+
+def test_a_table_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "x.csv.gz"
+    path.write_bytes(gzip.compress(b"1,2\n" * 100_000))
+    monkeypatch.setenv("MODGAP_MAX_UNPACKED", "1000")
+    with pytest.raises(InputError, match="MODGAP_MAX_UNPACKED"):
+        get_reader("table")({"data": [path]}, shape=[1, 1])
 
 
 SERIES = "@problemName {0}\n@timeStamps false\n@univariate true\n@equalLength true\n@seriesLength 3\n{1}\n@data\n{2}\n"

@@ -12,6 +12,7 @@ import pytest
 from modgap.errors import InputError
 from modgap.targets import plain_pickles
 from modgap.targets.plain_pickles import convert_pickles, converted_path, read_pickle, read_pickles
+from modgap.targets.readers import get_reader
 
 PLAIN = {
     "numbers": [1, -2, 2**62, 0.5, float("inf"), True, None],
@@ -199,3 +200,27 @@ def test_a_converted_file_with_other_values_raises_an_error_and_is_converted_aga
         read_pickle(path)
     convert_pickles([path])
     same(read_pickle(path), np.arange(5.0))
+
+
+def dictionary(folder, **changes):
+    """Return the files of the reader `pickle`: series of different lengths in a .npy file of one dictionary."""
+    record = {
+        "X": [np.arange(2.0 * length).reshape(length, 2) for length in (3, 5, 4)],
+        "y": np.array([1, 0, 1]),
+        "subject": np.array([7, 9, 7]),
+    }
+    np.save(folder / "data.npy", np.array(record | changes, object), allow_pickle=True)
+    return {"data": [folder / "data.npy"]}
+
+
+def test_series_of_a_dictionary_have_the_group_that_is_named(tmp_path):
+    table = get_reader("pickle")(dictionary(tmp_path), x="X", y="y", group="subject", axes=[1, 0])
+    assert [sample.shape for sample in table.samples] == [(2, 3), (2, 5), (2, 4)]
+    assert (list(table.labels), list(table.groups["subject"])) == ([1, 0, 1], [7, 9, 7])
+    assert list(table.groups["record"]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("subject", [np.array([7, 9]), [{"a": 1}, 2, 3], "abc"])
+def test_a_group_of_another_length_or_kind_raises_an_error(tmp_path, subject):
+    with pytest.raises(InputError, match="expected a group for each of 3 samples in"):
+        get_reader("pickle")(dictionary(tmp_path, subject=subject), x="X", y="y", group="subject")

@@ -70,6 +70,69 @@ def test_regression_numbered_classes_and_texts(tmp_path):
     assert list(table.samples.texts) == ["red", "red", "blue"]
 
 
+MISSING = -(2**31)
+FOREST = frame(
+    species=factor([2, 1, 2, 1], ["fir", "oak"]),
+    sex=factor([1, 1, 2, 2], ["f", "m"]),
+    site=vector(["north", "south", "north", "east"]),
+    color=factor([1, MISSING, 2, 1], ["red", "blue"]),
+    height=vector(np.array([1, 2, MISSING, 4], np.int32)),
+    age=vector(np.array([0.5, 1.25, 7.0, 8.0])),
+)
+
+
+@pytest.fixture
+def forest(tmp_path):
+    """Return the files of an .rda file with a data frame, labels of its own, and an array of landmarks."""
+    landmarks = frame(
+        x=vector(np.arange(12.0), dim=vector(np.array([3, 2, 2], np.int32))), kind=factor([2, 1], ["a", "b"])
+    )
+    objects = {"forest": FOREST, "kinds": factor([2, 2, 1, 1], ["wet", "dry"]), "landmarks": landmarks}
+    return {"data": [write_rda(tmp_path / "forest.rda", objects)]}
+
+
+def test_categories_missing_values_and_groups(forest):
+    options = {"object_name": "forest", "label": "species", "categories": ["color"], "drop": ["sex"], "group": "site"}
+    table = get_reader("r_data")(forest, **options, missing_values="keep")
+    nan = np.nan
+    expected = [[1, 0, 1, 0.5], [nan, nan, 2, 1.25], [0, 1, nan, 7], [1, 0, 4, 8]]
+    np.testing.assert_array_equal(table.samples.array[:, 0], expected)
+    assert list(table.groups["group"]) == ["north", "south", "north", "east"]
+    table = get_reader("r_data")(forest, **options, missing_values="drop")
+    np.testing.assert_array_equal([table.samples[row] for row in range(len(table))], [[expected[0]], [expected[3]]])
+    assert (list(table.labels), list(table.groups["group"])) == ([1, 0], ["north", "east"])
+    with pytest.raises(InputError, match="expected a level in each row of a factor in column 'color'"):
+        get_reader("r_data")(forest, **options)
+    with pytest.raises(InputError, match="expected a factor with 4 values in column 'height'"):
+        get_reader("r_data")(forest, **options | {"categories": ["color", "height"]}, missing_values="keep")
+
+
+def test_labels_of_several_factors_or_of_another_object(forest):
+    drop = ["site", "color", "height"]
+    table = get_reader("r_data")(forest, object_name="forest", label=["species", "sex"], drop=drop)
+    assert (table.classes, list(table.labels)) == (["fir f", "fir m", "oak f", "oak m"], [2, 0, 3, 1])
+    table = get_reader("r_data")(
+        forest, object_name="forest", label="kinds", label_object=True, drop=[*drop, "species", "sex"]
+    )
+    assert (table.classes, list(table.labels)) == (["wet", "dry"], [1, 1, 0, 0])
+    np.testing.assert_array_equal(table.samples.array[:, 0, 0], [0.5, 1.25, 7, 8])
+
+
+def test_an_array_whose_last_axis_numbers_the_samples(forest):
+    table = get_reader("r_data")(forest, object_name="landmarks", label="kind", array="x")
+    # R stores the first axis first: three landmarks of x, then of y, of one sample after the other.
+    np.testing.assert_array_equal(table.samples.array, np.arange(12).reshape(2, 2, 3))
+    with pytest.raises(InputError, match=r"expected an array whose last axis has 4 samples in column 'age' .* \[0\]"):
+        get_reader("r_data")(forest, object_name="forest", label="species", array="age")
+
+
+def test_a_group_is_needed_for_each_row(tmp_path):
+    value = frame(y=factor([1, 2], ["a", "b"]), x=vector(np.ones(2)), g=vector(["n", None]))
+    files = {"data": [write_rda(tmp_path / "t.rda", {"t": value})]}
+    with pytest.raises(InputError, match="expected a group for each of 2 rows in column 'g' of t"):
+        get_reader("r_data")(files, object_name="t", label="y", group="g")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -186,9 +249,16 @@ def test_a_record_that_claims_another_size_is_refused(tmp_path):
         get_reader("r_data")(files, object_name="t", label="y")
 
 
+FOREST_OPTIONS = {
+    "object_name": "trees", "label": ["species", "sex"], "categories": ["color"], "group": "site",
+    "missing_values": "drop",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("value", "options"), [(SAMPLES, OPTIONS), (FOREST, FOREST_OPTIONS)])
 @pytest.mark.parametrize("compression", ["none", "gzip"])
-def test_damage_of_any_byte_is_an_input_error_or_nothing(tmp_path, compression):
-    path = write_rda(tmp_path / "trees.rda", {"trees": SAMPLES}, compression)
+def test_damage_of_any_byte_is_an_input_error_or_nothing(tmp_path, compression, value, options):
+    path = write_rda(tmp_path / "trees.rda", {"trees": value}, compression)
     content = path.read_bytes()
     rng = np.random.default_rng(0)
     for position in range(len(content)):
@@ -196,4 +266,4 @@ def test_damage_of_any_byte_is_an_input_error_or_nothing(tmp_path, compression):
         damaged[position] ^= int(rng.integers(1, 256))
         path.write_bytes(damaged if position % 2 else damaged[:position])
         with contextlib.suppress(InputError):
-            get_reader("r_data")({"data": [path]}, **OPTIONS)
+            get_reader("r_data")({"data": [path]}, **options)

@@ -1,7 +1,9 @@
-"""Small valid files of the formats of packaged targets: tables, molecules, texts and data of R."""
+"""Small valid files of the formats of packaged targets: tables, databases, molecules, texts and data of R."""
 
+import contextlib
 import gzip
 import io
+import sqlite3
 import tarfile
 from pathlib import Path
 
@@ -18,6 +20,13 @@ FRAME = frame(
     height=vector(np.arange(4, dtype=np.int32)),
     matrix=vector(np.arange(8) / 3, dim=vector(np.array([4, 2], np.int32))),
 )
+CATEGORIES = frame(
+    kind=factor([2, 1, 2, 1], ["a", "b"]),
+    sex=factor([1, 1, 2, -(2**31)], ["f", "m"]),
+    height=vector(np.array([1, 2, -(2**31), 4], np.int32)),
+    site=vector(["n", "s", "n", "e"]),
+)
+LANDMARKS = frame(kind=factor([2, 1], ["a", "b"]), x=vector(np.arange(12.0), dim=vector(np.array([3, 2, 2], np.int32))))
 TEXT = b"1_1\t1.5\tgood\r\n1_2\t-2\tbad\r\n2_1\t0.25\tnot bad\r\n"
 INNER, MEMBER = "package-1/data.tar.gz", "rated/tweets.txt"
 
@@ -25,6 +34,25 @@ INNER, MEMBER = "package-1/data.tar.gz", "rated/tweets.txt"
 def table(folder: Path) -> Path:
     path = make_file(folder, "data.csv")
     path.write_text("a header\n" + "".join(f"{number},{number / 7},{number % 2}\n" for number in range(6)))
+    return path
+
+
+def categories(folder: Path) -> Path:
+    path = make_file(folder, "data.dat")
+    path.write_text(
+        "".join(f"m{number % 3}, {'ab'[number % 2]}, {number / 7}, x, {'pe'[number % 2]}\n" for number in range(6))
+    )
+    return path
+
+
+def database(folder: Path) -> Path:
+    path = make_file(folder, "data.db")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA page_size = 512")
+        connection.execute("CREATE TABLE t(id INTEGER PRIMARY KEY, kind TEXT, size REAL, rank INTEGER)")
+        rows = [("ab"[number % 2], number / 7, number if number % 3 else None) for number in range(40)]
+        connection.executemany("INSERT INTO t(kind, size, rank) VALUES (?, ?, ?)", rows)
+        connection.commit()
     return path
 
 
@@ -56,6 +84,10 @@ def rated_texts(compressed: bool) -> Maker:
 
 def rda(compression: str) -> Maker:
     return lambda folder: write_rda(make_file(folder, "data.rda"), {"t": FRAME}, compression)
+
+
+def rda_of(value: bytes) -> Maker:
+    return lambda folder: write_rda(make_file(folder, "data.rda"), {"t": value}, "none")
 
 
 def store(suffix: str, compression: str) -> Maker:
@@ -96,12 +128,26 @@ _ENTRIES = read_with("text_files", beside(data="words"), entries="(?m)^(?P<label
 _MAIL = read_with("text_files", beside(data="mail"), entries="mail")
 _CONVERSATIONS = read_with("text_files", beside(data="chat.yml"), entries="conversations")
 _TABLE = read_with("table", beside(data="data.csv"), shape=[1, 2], header_lines=1)
+_CATEGORIES = read_with(
+    "table", beside(data="data.dat"), shape=[1, 3], label_values=["e", "p"], categories=[1], group=0, drop=[3]
+)
+_DATABASE = read_with(
+    "csv", beside(data="data.db"), kind="table", label_column="kind", columns=["size", "rank"], database_table="t",
+    missing_values="keep",
+)  # fmt: skip
 _MOLECULES = read_with("sdf", beside(data="data.sdf"), label_item="y", regression=True)
 _RATED = read_with("rated_texts", beside(data="package-1.tar.gz"), archive=INNER, texts={"tweet": MEMBER}, label="sign")
 _RDA = read_with("r_data", beside(data="data.rda"), object_name="t", label="kind")
+_RDA_CATEGORIES = read_with(
+    "r_data", beside(data="data.rda"), object_name="t", label="kind", categories=["sex"], group="site",
+    missing_values="drop",
+)  # fmt: skip
+_RDA_ARRAY = read_with("r_data", beside(data="data.rda"), object_name="t", label="kind", array="x")
 _STORE = read_with("r_data", beside(data="data.rdb", index="data.rdx"), object_name="t", label="kind")
 READERS: list[tuple[str, Maker, Reader]] = [
     ("table", table, _TABLE),
+    ("table of categories", categories, _CATEGORIES),
+    ("sqlite", database, _DATABASE),
     ("sdf", molecules, _MOLECULES),
     ("rated_texts", rated_texts(False), _RATED),
     ("rated_texts gz", rated_texts(True), _RATED),
@@ -109,6 +155,8 @@ READERS: list[tuple[str, Maker, Reader]] = [
     ("text_files mail", written("mail", MAIL), _MAIL),
     ("text_files yaml", written("chat.yml", CHAT), _CONVERSATIONS),
     ("rda", rda("none"), _RDA),
+    ("rda of categories", rda_of(CATEGORIES), _RDA_CATEGORIES),
+    ("rda of an array", rda_of(LANDMARKS), _RDA_ARRAY),
     ("rda gzip", rda("gzip"), _RDA),
     ("rda bzip2", rda("bzip2"), _RDA),
     ("rda xz", rda("xz"), _RDA),

@@ -161,7 +161,10 @@ PARSERS = [
     ),
     *(
         Parser(f"archive {name}", reader_files.archive(name), reader_files.unpack, quick=3)
-        for name in ("safe.zip", "safe.tar", "safe.tar.gz", "hostile.zip", "hostile.tar", "hostile.tar.gz")
+        for name in (
+            *("safe.zip", "safe.tar", "safe.tar.gz", "safe.deb"),
+            *("hostile.zip", "hostile.tar", "hostile.tar.gz", "hostile.deb"),
+        )
     ),
 ]
 PARSER_CAMPAIGNS = [parser.campaign() for parser in PARSERS]

@@ -13,7 +13,7 @@ import numpy as np
 
 from modgap.errors import InputError
 from tests.campaign.seed_files import LABELS, SAMPLES, Maker, Reader, make_file, npy
-from tests.fixtures.archives import write_tar, write_zip
+from tests.fixtures.archives import write_deb, write_tar, write_zip
 from tests.fixtures.audio import tone, wav
 from tests.fixtures.video import write_video
 
@@ -158,7 +158,7 @@ def tensors(folder: Path) -> Path:
 def archive(name: str) -> Maker:
     def make(folder: Path) -> Path:
         path = make_file(folder, name)
-        (write_zip if path.suffix == ".zip" else write_tar)(
+        {".zip": write_zip, ".deb": write_deb}.get(path.suffix, write_tar)(
             path, dict(list(MEMBERS.items())[: 3 if "safe" in name else 5])
         )
         return path
@@ -168,7 +168,7 @@ def archive(name: str) -> Maker:
 
 def unpack(path: Path) -> object:
     """Unpack an archive, and check that nothing is written outside its folder."""
-    from modgap.targets.download.archives import ArchiveLimits, extract
+    from modgap.targets.download.extraction import ArchiveLimits, extract
 
     folder = path.parent / "inner" / "out"
     folder.mkdir(parents=True)

@@ -1,32 +1,28 @@
-"""Untrusted tar, zip and gzip files, read entry by entry: no links, no paths outside the folder, no bombs."""
+"""Untrusted tar, zip, gzip and .deb files, read entry by entry: no links, no paths outside the folder, no bombs."""
 
 import contextlib
+import functools
 import gzip
-import hashlib
 import io
 import lzma
 import os
-import shutil
 import stat
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, Protocol
 
 from modgap.errors import InputError, format_bytes
-from modgap.storage.limits import ARCHIVE_DEPTH, ARCHIVE_ENTRIES, UNPACK_RATIO
-from modgap.storage.paths import format_name, parse_relative_path
+from modgap.storage.paths import format_name
 
 __all__ = [
     "DAMAGED_ARCHIVE_ERRORS",
     "ArchiveEntry",
-    "ArchiveLimits",
     "RefusedArchiveError",
-    "extract",
     "iterate_entries",
     "read_members",
 ]
@@ -38,6 +34,11 @@ MAX_TAR_HEADER_BYTES = 4 * CHUNK
 MAX_TAR_GLOBAL_CHARACTERS = 1 << 16
 MAX_BYTES_AFTER_TAR = 64 * CHUNK
 TAR_MAGIC = slice(257, 262)
+AR_MAGIC = b"!<arch>\n"
+AR_HEADER_BYTES = 60
+MAX_AR_MEMBERS = 16
+MAX_XZ_BYTES = 256 * CHUNK
+"""Largest memory for the decompression of an xz file, whose header states what it needs."""
 ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ZIP_ENCRYPTED = 0x1
 ZIP_LOCAL_HEADER = 30
@@ -70,19 +71,30 @@ class RefusedArchiveError(ValueError):
 
 @dataclass(frozen=True)
 class ArchiveEntry:
-    """A regular file or folder in an archive.
+    """A file or folder in an archive.
 
     Attributes:
         name: The path in the archive, not yet checked.
         is_folder: True for a folder.
         size: Size in bytes as the archive claims it; None where it makes no claim, and for folders of a tar file.
         open: Opens the content; to be called before the next entry is requested.
+        special: Kind of an entry that is neither a regular file nor a folder, such as `symbolic link`; empty for these.
     """
 
     name: str
     is_folder: bool
     size: int | None
     open: Callable[[], Any]
+    special: str = ""
+
+    def check_kind(self) -> None:
+        """Raise if the entry is neither a regular file nor a folder.
+
+        Raises:
+            RefusedArchiveError: If it is a link, a device or the like.
+        """
+        if self.special:
+            raise RefusedArchiveError(f"{format_name(self.name)} is a {self.special}")
 
 
 def iterate_entries(archive: Path, stream: IO[bytes], max_directory_bytes: int) -> Generator[ArchiveEntry, None, None]:
@@ -96,8 +108,7 @@ def iterate_entries(archive: Path, stream: IO[bytes], max_directory_bytes: int) 
         max_directory_bytes: Largest size of a zip file's directory.
 
     Raises:
-        RefusedArchiveError: When the file is not an archive of these kinds, or an entry is neither a regular file nor
-            a folder.
+        RefusedArchiveError: When the file is not an archive of these kinds, or is damaged.
     """
     head = stream.read(TAR_BLOCK)
     stream.seek(0)
@@ -105,9 +116,11 @@ def iterate_entries(archive: Path, stream: IO[bytes], max_directory_bytes: int) 
         return _gzip_entries(archive, stream)
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")):
         return _zip_entries(stream, max_directory_bytes)
+    if head.startswith(AR_MAGIC):
+        return _deb_entries(stream)
     if head[TAR_MAGIC] == b"ustar" or _is_old_tar(head):
         return _tar_entries(stream)
-    raise RefusedArchiveError("it is not a tar, tar.gz, zip or gzip file")
+    raise RefusedArchiveError("it is not a tar, tar.gz, zip, gzip or .deb file")
 
 
 def _is_old_tar(head: bytes) -> bool:
@@ -130,6 +143,88 @@ def _gzip_entries(archive: Path, stream: IO[bytes]) -> Generator[ArchiveEntry, N
         raise RefusedArchiveError("a gzip file without a tar in it has a name that ends in .gz")
     else:
         yield ArchiveEntry(archive.stem, False, None, lambda: contextlib.nullcontext(unzipped))
+
+
+def _deb_entries(stream: IO[bytes]) -> Generator[ArchiveEntry, None, None]:
+    """Yield the entries of data.tar in a .deb, which is an ar archive of debian-binary, control.tar and data.tar."""
+    stream.seek(len(AR_MAGIC))
+    for number in range(MAX_AR_MEMBERS):
+        header = stream.read(AR_HEADER_BYTES)
+        if not header:
+            break
+        name = header[:16].decode("ascii", "replace").rstrip(" ").removesuffix("/")
+        size = header[48:58].rstrip(b" ")
+        if len(header) < AR_HEADER_BYTES or header[58:] != b"`\n" or not size.isdigit():
+            raise RefusedArchiveError("a header of its ar archive is broken or cut off")
+        if number == 0 and name != "debian-binary":
+            raise RefusedArchiveError("it is an ar archive, but not a .deb")
+        if name.startswith("data.tar"):
+            content = _decompress_member(name, io.BufferedReader(_Part(stream, int(size))))
+            yield from _tar_entries(content)
+            _read_to_end(content)
+            return
+        stream.seek(int(size) + int(size) % 2, os.SEEK_CUR)
+    raise RefusedArchiveError("it has no data.tar")
+
+
+def _decompress_member(name: str, stream: io.BufferedReader) -> _Readable:
+    """Return the decompressed content of data.tar, by the end of its name."""
+    if name == "data.tar.xz":
+        return io.BufferedReader(_Unpacked(stream))
+    if name == "data.tar.gz":
+        return gzip.GzipFile(fileobj=stream)
+    if name == "data.tar":
+        return stream
+    if name != "data.tar.zst":
+        raise RefusedArchiveError(f"{format_name(name)} is compressed neither by xz, gzip nor zstd")
+    try:
+        import pyarrow
+    except ImportError:
+        raise RefusedArchiveError(
+            "its data is compressed by zstd, which needs pyarrow. Install it with: pip install 'modgap[parquet]'"
+        ) from None
+    content: _Readable = pyarrow.CompressedInputStream(pyarrow.PythonFile(stream, mode="r"), "zstd")
+    return content
+
+
+class _Part(io.RawIOBase):
+    """The next bytes of a stream, of which there have to be enough."""
+
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        self._stream = stream
+        self._bytes_left = size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._stream.read(min(len(buffer), self._bytes_left))
+        if not data and self._bytes_left:
+            raise EOFError("it ends within data.tar")
+        self._bytes_left -= len(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Unpacked(io.RawIOBase):
+    """The content of an xz stream, whose decompression may take a limited memory."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_XZ_BYTES)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._decompressor.eof:
+            packed = self._stream.read(CHUNK) if self._decompressor.needs_input else b""
+            if self._decompressor.needs_input and not packed:
+                raise EOFError("it ends within its xz data")
+            if data := self._decompressor.decompress(packed, len(buffer)):
+                buffer[: len(data)] = data
+                return len(data)
+        return 0
 
 
 def _read_to_end(stream: _Readable) -> None:
@@ -202,10 +297,10 @@ def _tar_entries(stream: _Readable) -> Generator[ArchiveEntry, None, None]:
 
 
 def _tar_entry(tar: tarfile.TarFile, member: tarfile.TarInfo) -> ArchiveEntry:
+    kind = ""
     if not (member.isreg() or member.isdir()) or member.issparse():
         kinds = (("issym", "symbolic link"), ("islnk", "hard link"), ("issparse", "sparse file"))
         kind = next((kind for test, kind in kinds if getattr(member, test)()), SPECIAL)
-        raise RefusedArchiveError(f"{format_name(member.name)} is a {kind}")
 
     def open_content() -> IO[bytes]:
         if hasattr(tarfile, "data_filter"):
@@ -219,7 +314,7 @@ def _tar_entry(tar: tarfile.TarFile, member: tarfile.TarInfo) -> ArchiveEntry:
         assert data is not None
         return data
 
-    return ArchiveEntry(member.name, member.isdir(), member.size if member.isreg() else None, open_content)
+    return ArchiveEntry(member.name, member.isdir(), member.size if member.isreg() else None, open_content, kind)
 
 
 class _BoundedStream:
@@ -261,8 +356,7 @@ def _check_overlaps(infos: list[zipfile.ZipInfo], end: int) -> None:
 def _zip_entry(zip_file: zipfile.ZipFile, info: zipfile.ZipInfo) -> ArchiveEntry:
     name = format_name(info.filename)
     kind = stat.S_IFMT(info.external_attr >> 16)
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise RefusedArchiveError(f"{name} is a {'symbolic link' if kind == stat.S_IFLNK else SPECIAL}")
+    special = "symbolic link" if kind == stat.S_IFLNK else SPECIAL
     if "\0" in info.orig_filename:
         raise RefusedArchiveError(f"{format_name(info.orig_filename)} has control characters in its name")
     if info.flag_bits & ZIP_ENCRYPTED:
@@ -271,7 +365,9 @@ def _zip_entry(zip_file: zipfile.ZipFile, info: zipfile.ZipInfo) -> ArchiveEntry
         raise RefusedArchiveError(f"{name} is compressed by method {info.compress_type}, neither stored nor deflated")
     if info.is_dir() and info.file_size:
         raise RefusedArchiveError(f"the folder {name} has content")
-    return ArchiveEntry(info.filename, info.is_dir(), info.file_size, lambda: zip_file.open(info))
+    is_regular = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+    opened = functools.partial(zip_file.open, info)
+    return ArchiveEntry(info.filename, info.is_dir(), info.file_size, opened, "" if is_regular else special)
 
 
 MAX_ENTRIES = 10_000
@@ -310,6 +406,7 @@ def _read(archive: Path, stream: IO[bytes], names: Sequence[str], max_bytes: int
     members: dict[str, bytes] = {}
     total = 0
     for number, entry in enumerate(iterate_entries(archive, stream, MAX_DIRECTORY_BYTES), start=1):
+        entry.check_kind()
         total += entry.size or 0
         if number > MAX_ENTRIES or total > MAX_SKIPPED_BYTES:
             raise RefusedArchiveError(
@@ -331,158 +428,3 @@ def _content(entry: ArchiveEntry, max_bytes: int) -> bytes:
     if len(content) > max_bytes:
         raise RefusedArchiveError(f"its file {entry.name} has more than {format_bytes(max_bytes)}")
     return content
-
-
-SPACE_CHECK_INTERVAL = 64 * CHUNK
-"""Bytes written between two checks of the free space."""
-
-
-@dataclass(frozen=True)
-class ArchiveLimits:
-    """Limits of what an archive may contain.
-
-    Attributes:
-        total_bytes: Largest size of all files in bytes; None allows `ratio` times the size of the archive.
-        ratio: Bytes of files per byte of the archive, beyond the first `free_bytes`.
-        free_bytes: Size of all files in bytes that any archive may have.
-        entries: Largest number of files and folders.
-        depth: Largest number of folders within each other.
-        directory_bytes: Largest size of a zip file's directory, which is read at once. None allows one fiftieth of
-            the archive, at least 16 MiB and at most 256 MiB, because each byte of it costs about fifteen of memory.
-    """
-
-    total_bytes: int | None = None
-    ratio: int = field(default_factory=lambda: UNPACK_RATIO.value)
-    free_bytes: int = 64 << 20
-    entries: int = field(default_factory=lambda: ARCHIVE_ENTRIES.value)
-    depth: int = field(default_factory=lambda: ARCHIVE_DEPTH.value)
-    directory_bytes: int | None = None
-
-    def max_total_bytes(self, archive_size: int) -> int:
-        """Return the largest size of all files, in bytes, for an archive of this size."""
-        if self.total_bytes is not None:
-            return self.total_bytes
-        return max(self.free_bytes, self.ratio * archive_size)
-
-    def max_directory_bytes(self, archive_size: int) -> int:
-        """Return the largest size of the directory, in bytes, for a zip file of this size."""
-        if self.directory_bytes is not None:
-            return self.directory_bytes
-        return min(max(archive_size // 50, 16 << 20), 256 << 20)
-
-
-def extract(
-    archive: Path, folder: Path, limits: ArchiveLimits, advance: Callable[[float], None] | None = None
-) -> Iterator[tuple[PurePosixPath, int, str]]:
-    """Extract an archive into an empty folder, and yield path, size and SHA-256 of each file.
-
-    Only regular files and folders are extracted, with new permissions, and only to paths within the folder.
-
-    Args:
-        archive: A tar, tar.gz, zip or gzip file; its kind is detected from its content.
-        folder: The empty folder. The free space of its disk limits what is written.
-        limits: Limits of what the archive may contain.
-        advance: Called with the fraction of the archive, in [0, 1], read since the last call.
-
-    Raises:
-        InputError: When the archive is damaged, or contains something that is refused. Some files may have been
-            extracted by then.
-        OSError: When the disk is full.
-    """
-    size = archive.stat().st_size
-    budget = _Budget(folder, limits.max_total_bytes(size), limits)
-    position = 0
-    try:
-        with (
-            archive.open("rb") as stream,
-            contextlib.closing(iterate_entries(archive, stream, limits.max_directory_bytes(size))) as entries,
-        ):
-            for entry in entries:
-                extracted = _extract_entry(entry, folder, budget)
-                if advance:
-                    advance(max(stream.tell() - position, 0) / max(size, 1))
-                    position = max(stream.tell(), position)
-                if extracted:
-                    yield extracted
-    except DAMAGED_ARCHIVE_ERRORS as error:
-        reason = " ".join((str(error) or type(error).__name__).split())
-        raise InputError(f"cannot unpack {archive}: {reason}. None of its files are used.") from error
-    if not budget.files:
-        raise InputError(f"cannot unpack {archive}: it contains no files")
-
-
-class _Budget:
-    """Counts what was extracted, and compares it with the limits and the free space."""
-
-    def __init__(self, folder: Path, max_bytes: int, limits: ArchiveLimits) -> None:
-        self.folder = folder
-        self.max_bytes = max_bytes
-        self.limits = limits
-        self.entries = 0
-        self.files = 0
-        self.bytes = 0
-        self._bytes_since_check = SPACE_CHECK_INTERVAL
-
-    def add_entry(self) -> None:
-        self.entries += 1
-        if self.entries > self.limits.entries:
-            raise RefusedArchiveError(
-                f"it contains more than {self.limits.entries:,} files and folders. {ARCHIVE_ENTRIES.way_out()}"
-            )
-
-    def add_bytes(self, size: int) -> None:
-        self.bytes += size
-        if self.bytes > self.max_bytes:
-            limit = format_bytes(self.max_bytes)
-            raise RefusedArchiveError(
-                f"its files are larger than {limit}, the most that an archive of its size may hold. "
-                f"{UNPACK_RATIO.way_out()}, or state unpacked_size in the manifest"
-            )
-        self._bytes_since_check += size
-        if self._bytes_since_check >= SPACE_CHECK_INTERVAL:
-            self._bytes_since_check = 0
-            usage = shutil.disk_usage(self.folder)
-            # A full disk harms other programs, so a small part of it stays free.
-            if usage.free < min(SPACE_CHECK_INTERVAL, usage.total // 50) + size:
-                raise RefusedArchiveError(f"only {format_bytes(usage.free)} are free in {self.folder}")
-
-
-def _extract_entry(entry: ArchiveEntry, folder: Path, budget: _Budget) -> tuple[PurePosixPath, int, str] | None:
-    """Write an entry, and return its path, size and SHA-256; None for a folder."""
-    budget.add_entry()
-    name = format_name(entry.name)
-    try:
-        path = parse_relative_path(entry.name, budget.limits.depth)
-    except ValueError as error:
-        raise RefusedArchiveError(f"{name} {error}") from None
-    if entry.size is not None and not 0 <= entry.size <= budget.max_bytes - budget.bytes:
-        limit = format_bytes(budget.max_bytes)
-        raise RefusedArchiveError(f"{name} claims {entry.size:,} bytes; the limit for all files is {limit}")
-    try:
-        if entry.is_folder:
-            (folder / path).mkdir(parents=True, exist_ok=True)
-            return None
-        if not path.parts:
-            raise RefusedArchiveError(f"a file has the name {name}")
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        return _copy_content(entry, path, folder, budget)
-    except (FileExistsError, NotADirectoryError, IsADirectoryError):
-        raise RefusedArchiveError(f"{name} is in it twice") from None
-
-
-def _copy_content(
-    entry: ArchiveEntry, path: PurePosixPath, folder: Path, budget: _Budget
-) -> tuple[PurePosixPath, int, str]:
-    digest = hashlib.sha256()
-    size = 0
-    # Opened exclusively, so that a later entry never overwrites an earlier one or follows a link.
-    with open(folder / path, "xb") as out, entry.open() as content:
-        while chunk := content.read(CHUNK):
-            size += len(chunk)
-            budget.add_bytes(len(chunk))
-            digest.update(chunk)
-            out.write(chunk)
-    if entry.size not in (None, size):
-        raise RefusedArchiveError(f"{format_name(entry.name)} has {size} bytes, but it claims {entry.size}")
-    budget.files += 1
-    return path, size, digest.hexdigest()

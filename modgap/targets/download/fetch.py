@@ -18,7 +18,6 @@ from modgap.errors import InputError, Progress, format_bytes
 from modgap.storage.digests import file_digest
 from modgap.storage.locks import locked, one_process_at_a_time
 from modgap.storage.paths import RECORDS_FOLDER, parse_relative_path
-from modgap.targets.download.archives import ArchiveLimits, extract
 from modgap.targets.download.data_directory import (
     ExpectedFile,
     UnpackedArchive,
@@ -34,6 +33,7 @@ from modgap.targets.download.data_directory import (
     record_checksum,
     write_unpacked_archive,
 )
+from modgap.targets.download.extraction import ArchiveLimits, extract
 from modgap.targets.download.http import DownloadRequest, download_file, host_of, partial_size
 from modgap.targets.manifest import Download, Manifest
 

@@ -1,4 +1,4 @@
-"""CSV, TSV and Parquet files: tabular rows, time series (one in each row, or in long format), or texts."""
+"""CSV, TSV and Parquet files, and tables of SQLite: rows, time series (one in each, or in long format), or texts."""
 
 import difflib
 import logging
@@ -12,7 +12,14 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError, count
 from modgap.labels.written_names import number_names, real_numbers, written_values
-from modgap.targets.data_frames import check_single_values, drop_index_columns, list_names, named_texts, read_frame
+from modgap.targets.data_frames import (
+    check_single_values,
+    drop_index_columns,
+    list_names,
+    named_texts,
+    read_database,
+    read_frame,
+)
 from modgap.targets.samples import SPLITS, ArraySamples, Samples, SeriesList, Table, TextSamples
 from modgap.targets.splits import split_numbers
 
@@ -78,8 +85,9 @@ def read(
     missing_labels: Sequence[str] = (),
     columns: Sequence[str] | None = None,
     missing_values: Literal["refuse", "keep", "drop"] = "refuse",
+    database_table: str | None = None,
 ) -> Table:
-    """Read a file with a header line, or a Parquet file.
+    """Read a file with a header line, a Parquet file, or columns of a table of an SQLite database.
 
     Args:
         files: One path under the role `data`, or one each under `train`, `val` and `test`.
@@ -105,6 +113,8 @@ def read(
         columns: Columns of values to use. None uses all columns that have no other purpose, which must be numeric.
         missing_values: `refuse` raises an error for missing or infinite values, `keep` keeps missing values as NaN for
             the step `fill`, and `drop` leaves out the rows that have some.
+        database_table: Table of an SQLite database, of which `label_column` and `columns` are read. None for other
+            files.
 
     Raises:
         InputError: When columns are missing, are not numeric, or have missing values.
@@ -114,7 +124,11 @@ def read(
         raise KeyError("data")
     paths = [path for role in roles for path in files[role]]
     first_path = paths[0]
-    parts = [read_named_frame(path, label_column, group_column, missing_labels) for path in paths]
+    if database_table is None:
+        parts = [read_named_frame(path, label_column, group_column, missing_labels) for path in paths]
+    else:
+        selected = [name for name in (label_column, group_column, *(columns or ())) if name is not None]
+        parts = [read_database(path, database_table, selected) for path in paths]
     label = find_label_column(parts[0].columns, label_column, first_path)
     frame = _concatenate(parts)
     is_feature = columns is not None and SPLIT_NAME in columns

@@ -27,6 +27,7 @@ def read(
     *,
     x: str,
     y: str,
+    group: str | None = None,
     axes: Sequence[int] | None = None,
     shape: Sequence[int] | None = None,
     label_values: Sequence[str | int] | None = None,
@@ -44,6 +45,7 @@ def read(
         x: Name of the samples (N, ...), or of N arrays. A `{split}` in it stands for train, val and test in turn, and
             `a/b` for b within a.
         y: Name of the labels, likewise.
+        group: Name of the groups of samples that belong together, likewise. None if there are none.
         axes: Order of a sample's axes as stored, such as [1, 0] to swap two. None keeps the order.
         shape: Shape of a sample after that, channels first; -1 where samples differ. None keeps the shape.
         label_values: Labels of class 0, 1, ...; None if labels are numbers.
@@ -55,7 +57,7 @@ def read(
         seed: Seed of that draw.
 
     Returns:
-        A table with the group `record`, the number of each sample as stored.
+        A table with the group `record`, the number of each sample as stored, and with the group that is named.
 
     Raises:
         InputError: When a file contains anything but plain data, or does not agree with these options.
@@ -63,6 +65,7 @@ def read(
     samples = []
     labels = []
     sizes = []
+    groups: list[np.ndarray] = []
     for split, path, record in _read_records(files, x):
         x_name = x.format(split=split)
         y_name = y.format(split=split)
@@ -74,6 +77,8 @@ def read(
             raise InputError(
                 f"expected one label for each sample in {path}, got {len(numbers)} for {len(array)} samples"
             )
+        if group is not None:
+            groups.append(_group_names(get_entry(record, group.format(split=split), path), len(array), path))
         labels.append(numbers)
         sizes.append((split, len(array)))
     n_samples = sum(size for _, size in sizes)
@@ -86,7 +91,7 @@ def read(
         ConcatenatedSamples(tuple(samples)),
         np.concatenate(labels),
         splits=splits,
-        groups={"record": np.arange(n_samples)},
+        groups={"record": np.arange(n_samples)} | ({} if group is None else {group: np.concatenate(groups)}),
     )
 
 
@@ -104,6 +109,14 @@ def _read_records(files: Mapping[str, Sequence[Path]], x: str) -> Iterator[tuple
         raise KeyError(SPLITS[0])
     for (split, path), record in zip(split_paths, read_pickles([path for _, path in split_paths]), strict=True):
         yield split, str(path), record
+
+
+def _group_names(entry: Any, n_samples: int, path: str) -> np.ndarray:
+    """Return the group of each sample: numbers or strings."""
+    names = np.asarray(entry)
+    if names.shape != (n_samples,) or names.dtype.kind not in "fiubUS":
+        raise InputError(f"expected a group for each of {n_samples} samples in {path}, got {names.dtype} {names.shape}")
+    return names
 
 
 def _has(record: Any, name: str) -> bool:

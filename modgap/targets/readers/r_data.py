@@ -8,19 +8,20 @@ import bz2
 import gzip
 import io
 import lzma
+import math
 import struct
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 import numpy as np
 
 from modgap.errors import InputError, first_line, format_bytes
 from modgap.storage.limits import check_memory
 from modgap.targets.file_layout import single_file
-from modgap.targets.samples import SPLITS, ArraySamples, Table, TextSamples
+from modgap.targets.samples import SPLITS, ArraySamples, Samples, Table, TextSamples
 
 __all__ = ["RVector", "RefusedRDataError", "parse_r_object", "read", "read_rda_object", "read_store_object"]
 
@@ -307,52 +308,99 @@ def read(
     files: Mapping[str, Sequence[Path]],
     *,
     object_name: str,
-    label: str,
+    label: str | Sequence[str],
+    label_object: bool = False,
+    array: str | None = None,
+    categories: Sequence[str] = (),
+    group: str | None = None,
     drop: Sequence[str] = (),
     split: str | None = None,
+    missing_values: Literal["refuse", "keep", "drop"] = "refuse",
     regression: bool = False,
     text: bool = False,
 ) -> Table:
-    """Read a data frame, or a list with a matrix of values and a vector of labels.
+    """Read a data frame, or a list with values and a vector of labels.
 
     Args:
         files: One path under the role `data`, of an .rda or .rdb file; the index of an .rdb file under `index`.
         object_name: Name of the object in the file.
-        label: Column of the labels: a factor, or numbers.
+        label: Column of the labels: a factor, or numbers. Several are factors, whose combinations are the classes.
+        label_object: True if `label` is not a column, but another object of the file with a label for each row.
+        array: Column that is an array whose last axis numbers the samples. Its other axes are those of a sample, the
+            last one first. None reads the columns of numbers and the matrices as features (1, D).
+        categories: Columns that are factors, each of which becomes a column of 0 and 1 for each of its levels.
+        group: Column of the groups of samples that belong together, which the table has under the name `group`.
         drop: Columns that are not read.
         split: Column that is a factor with the names of splits, train and test in upper or lower case. None if the
             data defines no splits.
+        missing_values: `refuse` raises an error for a missing value, `keep` keeps it as NaN for the step `fill`, and
+            `drop` leaves out the rows that have some.
         regression: True if the labels are real-valued targets.
-        text: True to write the levels of all factors in a row one after the other, as the letters of DNA. False to read
-            the columns of numbers and the matrices as features (1, D).
+        text: True to write the levels of all factors in a row one after the other, as the letters of DNA.
 
     Raises:
         InputError: When a file is damaged, a column is missing or has another kind of values, or a value is missing.
     """
     path = single_file(files, "data")
-    if "index" in files:
-        value = read_store_object(path, single_file(files, "index"), object_name)
-    else:
-        value = read_rda_object(path, object_name)
-    columns = _vectors(value)
+    columns = _vectors(_read_object(files, object_name))
+    labels = (label,) if isinstance(label, str) else tuple(label)
+    if label_object:
+        columns |= {name: _read_object(files, name) for name in labels}
     location = f"{object_name} in {path}"
-    for name in (label, *drop, *([split] if split else [])):
+    named = [name for name in (split, group, array) if name is not None]
+    for name in (*labels, *drop, *categories, *named):
         if name not in columns:
             available = ", ".join(list(columns)[:8]) or "none"
             raise InputError(f"There is no column {name!r} in {location}. The first columns are: {available}.")
-    labels = columns[label]
+    n_samples = len(columns[labels[0]].values)
+    features = {name: vector for name, vector in columns.items() if name not in (*labels, split, group, *drop)}
     codes = None if split is None else _split_codes(columns[split], f"column {split!r} of {location}")
-    features = {name: vector for name, vector in columns.items() if name not in (label, split, *drop)}
-    n_samples = len(labels.values)
-    samples = _texts(features, n_samples, location) if text else _numbers(features, n_samples, location)
+    groups = None if group is None else {"group": _group_names(columns[group], n_samples, f"{group!r} of {location}")}
+    rows = np.arange(n_samples)
+    if text:
+        samples: Samples = _texts(features, n_samples, location)
+    elif array is not None:
+        samples = _array_samples(columns[array], n_samples, f"column {array!r} of {location}")
+    else:
+        values = _numbers(features, categories, n_samples, location, missing_values != "refuse")
+        samples = ArraySamples(values[:, None])
+        rows = np.flatnonzero(np.isfinite(values).all(axis=1)) if missing_values == "drop" else rows
+    table = Table(samples, splits=codes, groups=groups)
     if regression:
-        targets = _matrix(labels, n_samples, f"column {label!r} of {location}")
-        return Table(samples, splits=codes, targets=ArraySamples(targets))
-    if "levels" in labels.attributes:
-        return Table(samples, _level_numbers(labels, n_samples, location), labels.strings("levels"), codes)
-    values, numbers = np.unique(_matrix(labels, n_samples, location), return_inverse=True)
-    names = [f"{value:.0f}" if value % 1 == 0 else repr(float(value)) for value in values]
-    return Table(samples, numbers.ravel().astype(np.int64), names, codes)
+        targets = _matrix(columns[labels[0]], n_samples, f"column {labels[0]!r} of {location}")
+        table = replace(table, targets=ArraySamples(targets))
+    else:
+        numbers, names = _classes([columns[name] for name in labels], n_samples, location)
+        table = replace(table, labels=numbers, classes=names)
+    return table if len(rows) == n_samples else table.select(rows)
+
+
+def _read_object(files: Mapping[str, Sequence[Path]], name: str) -> RVector:
+    path = single_file(files, "data")
+    if "index" in files:
+        return read_store_object(path, single_file(files, "index"), name)
+    return read_rda_object(path, name)
+
+
+def _classes(labels: Sequence[RVector], n_samples: int, location: str) -> tuple[np.ndarray, list[str]]:
+    """Return the class of each sample and the names of the classes: levels, their combinations, or numbers."""
+    if len(labels) == 1 and "levels" not in labels[0].attributes:
+        values, numbers = np.unique(_matrix(labels[0], n_samples, location), return_inverse=True)
+        names = [f"{value:.0f}" if value % 1 == 0 else repr(float(value)) for value in values]
+        return numbers.ravel().astype(np.int64), names
+    numbers, names = _level_numbers(labels[0], n_samples, location), labels[0].strings("levels")
+    for factor in labels[1:]:
+        levels = factor.strings("levels")
+        numbers = numbers * len(levels) + _level_numbers(factor, n_samples, location)
+        names = [f"{name} {level}" for name in names for level in levels]
+    return numbers, names
+
+
+def _group_names(vector: RVector, n_samples: int, location: str) -> np.ndarray:
+    """Return the group of each sample: numbers, those of a factor, or strings."""
+    if len(vector.values) != n_samples or (isinstance(vector.values, list) and None in vector.values):
+        raise InputError(f"expected a group for each of {n_samples} rows in column {location}")
+    return np.asarray(vector.values)
 
 
 def _vectors(value: RVector) -> dict[str, RVector]:
@@ -373,24 +421,51 @@ def _level_numbers(factor: RVector, n_samples: int, location: str) -> np.ndarray
     return numbers.astype(np.int64) - 1
 
 
-def _matrix(vector: RVector, n_samples: int, location: str) -> np.ndarray:
-    """Return the values (N, D) of a column or matrix, as numbers without missing ones."""
+def _matrix(vector: RVector, n_samples: int, location: str, keep_missing: bool = False) -> np.ndarray:
+    """Return the values (N, D) of a column or matrix as numbers, with NaN for missing ones if they are kept."""
     values = np.asarray(vector.values)
     shape = np.ravel(vector.attributes["dim"].values if "dim" in vector.attributes else len(values))
     is_number = values.dtype.kind in "if" and "levels" not in vector.attributes
     if not is_number or shape[0] != n_samples or not n_samples or values.size % n_samples:
         raise InputError(f"expected numbers in {location}, with {n_samples} rows. Drop other columns.")
-    if (values.dtype.kind == "i" and (values == MISSING_INTEGER).any()) or not np.isfinite(values).all():
+    numbers = np.where(values == MISSING_INTEGER, np.nan, values) if values.dtype.kind == "i" else values
+    if np.isinf(numbers).any() or (np.isnan(numbers).any() and not keep_missing):
         raise InputError(f"expected a finite number in each row of {location}, some are missing")
-    return values.astype(np.float64).reshape(n_samples, -1, order="F")
+    return numbers.astype(np.float64).reshape(n_samples, -1, order="F")
 
 
-def _numbers(features: Mapping[str, RVector], n_samples: int, location: str) -> ArraySamples:
-    """Return samples (1, D) with the values of all columns."""
-    parts = [_matrix(vector, n_samples, f"column {name!r} of {location}") for name, vector in features.items()]
+def _indicators(factor: RVector, n_samples: int, location: str, keep_missing: bool) -> np.ndarray:
+    """Return a column of 0 and 1 for each level of a factor, (N, levels); NaN where it is missing, if that is kept."""
+    numbers = np.asarray(factor.values)
+    is_missing = (numbers == MISSING_INTEGER) & keep_missing
+    known = replace(factor, values=np.where(is_missing, 1, numbers))
+    indicators: np.ndarray = np.eye(len(factor.strings("levels")))[_level_numbers(known, n_samples, location)]
+    indicators[is_missing] = np.nan
+    return indicators
+
+
+def _numbers(
+    features: Mapping[str, RVector], categories: Sequence[str], n_samples: int, location: str, keep_missing: bool
+) -> np.ndarray:
+    """Return the values (N, D) of all columns."""
+    parts = [
+        (_indicators if name in categories else _matrix)(
+            vector, n_samples, f"column {name!r} of {location}", keep_missing
+        )
+        for name, vector in features.items()
+    ]
     if not parts:
         raise InputError(f"expected columns of numbers beside the labels of {location}, got none")
-    return ArraySamples(np.concatenate(parts, axis=1)[:, None])
+    return np.concatenate(parts, axis=1)
+
+
+def _array_samples(vector: RVector, n_samples: int, location: str) -> ArraySamples:
+    """Return samples that are the slices of an array of numbers along its last axis, with their axes reversed."""
+    shape = np.ravel(vector.attributes["dim"].values if "dim" in vector.attributes else 0).tolist()
+    values = np.asarray(vector.values)
+    if len(shape) < 2 or shape[-1] != n_samples or min(shape) < 1 or values.size != math.prod(shape):
+        raise InputError(f"expected an array whose last axis has {n_samples} samples in {location}, got {shape}")
+    return ArraySamples(_matrix(RVector(values), values.size, location).reshape(shape[::-1]))
 
 
 def _texts(features: Mapping[str, RVector], n_samples: int, location: str) -> TextSamples:
