@@ -11,7 +11,7 @@ import numpy as np
 
 from tests.campaign.reader_files import Maker, Reader, beside, read_with
 from tests.campaign.seed_files import make_file
-from tests.fixtures.r_data import factor, frame, vector, write_rda, write_store
+from tests.fixtures.r_data import call, factor, frame, s4, vector, write_rda, write_store
 
 __all__ = ["READERS"]
 
@@ -90,6 +90,17 @@ def rda_of(value: bytes) -> Maker:
     return lambda folder: write_rda(make_file(folder, "data.rda"), {"t": value}, "none")
 
 
+def genotypes(folder: Path) -> Path:
+    value = s4(
+        tab=vector(np.array([1, 0, 0, 1], np.int32), dim=vector(np.array([2, 2], np.int32))),
+        loc__fac=factor([1, 1], ["1"]),
+        all__names=vector([vector(["a", "g"])]),
+        pop=factor([1, 2], ["x", "y"]),
+        call=call("new", a=vector(np.arange(2, dtype=np.int32))),
+    )
+    return write_rda(make_file(folder, "data.rda"), {"g": value}, "none")
+
+
 def store(suffix: str, compression: str) -> Maker:
     def make(folder: Path) -> Path:
         write_store(make_file(folder, "data").parent, {"t": FRAME}, compression)
@@ -143,6 +154,7 @@ _RDA_CATEGORIES = read_with(
     missing_values="drop",
 )  # fmt: skip
 _RDA_ARRAY = read_with("r_data", beside(data="data.rda"), object_name="t", label="kind", array="x")
+_GENOTYPES = read_with("r_data", beside(data="data.rda"), object_name="g", label="pop", text=True)
 _STORE = read_with("r_data", beside(data="data.rdb", index="data.rdx"), object_name="t", label="kind")
 READERS: list[tuple[str, Maker, Reader]] = [
     ("table", table, _TABLE),
@@ -160,6 +172,7 @@ READERS: list[tuple[str, Maker, Reader]] = [
     ("rda gzip", rda("gzip"), _RDA),
     ("rda bzip2", rda("bzip2"), _RDA),
     ("rda xz", rda("xz"), _RDA),
+    ("rda genotypes", genotypes, _GENOTYPES),
     ("rdb zlib", store("rdb", "zlib"), _STORE),
     ("rdb bzip2", store("rdb", "bzip2"), _STORE),
     ("rdb lzma", store("rdb", "lzma"), _STORE),
