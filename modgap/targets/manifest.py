@@ -84,6 +84,8 @@ ARTIFACT_PATTERNS = {
 }
 ARTIFACT_SUFFIXES = {"pip": ".whl", "apt": ".deb", "npm": ".tgz"}
 """End of the name of the file that a client downloads."""
+WHEEL_HYPHENS = (4, 5)
+"""Hyphens between name, version, number of the build (which can be absent), and tags of Python, ABI and platform."""
 
 
 class Artifact(_Record):
@@ -105,6 +107,8 @@ class Artifact(_Record):
         suffix = ARTIFACT_SUFFIXES[self.client]
         if not self.file.endswith(suffix):
             raise ValueError(f"Expected a file of {self.client}, whose name ends in {suffix}, got {self.file}")
+        if self.client == "pip" and self.file.count("-") not in WHEEL_HYPHENS:
+            raise ValueError(f"Expected the name of a wheel, such as grain-1.2-py3-none-any.whl, got {self.file}")
         if "/" in self.name and self.client != "npm":
             raise ValueError(f"Expected a name without a slash for {self.client}, got {self.name}")
         return self

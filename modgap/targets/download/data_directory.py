@@ -22,7 +22,7 @@ from modgap.storage.digests import folder_digest
 from modgap.storage.json_records import read_json, write_json
 from modgap.storage.locks import one_process_at_a_time
 from modgap.storage.paths import LOCK_NAME, RECORDS_FOLDER, data_folder, parse_relative_path
-from modgap.targets.manifest import DataFile, Download, Manifest
+from modgap.targets.manifest import Artifact, DataFile, Download, Manifest
 
 __all__ = [
     "ExpectedFile",
@@ -39,6 +39,7 @@ __all__ = [
     "find_mismatch",
     "find_target_files",
     "forget_data_dir",
+    "has_all_files",
     "is_manual",
     "listing_path",
     "locate_file",
@@ -46,6 +47,7 @@ __all__ = [
     "read_lock",
     "read_unpacked_archive",
     "record_checksum",
+    "record_of_artifact",
     "save_data_dir",
     "saved_data_dirs",
     "write_unpacked_archive",
@@ -143,6 +145,11 @@ def record_checksum(
             sha256,
             LOCK_NAME,
         )
+
+
+def record_of_artifact(manifest: Manifest, artifact: Artifact) -> str:
+    """Return the name under which a target's members of an artifact are recorded; other targets have other members."""
+    return f"{artifact.folder}/{manifest.name}"
 
 
 def _state_path(data_dir: Path, name: str) -> Path:
@@ -505,6 +512,13 @@ def _exists(path: Path) -> bool:
         return False
 
 
+def has_all_files(manifest: Manifest, data_dir: Path) -> bool:
+    """Return True if all files of a target with downloads or an artifact exist, wherever they came from."""
+    if manifest.artifact:
+        return all(_fits(locate_file(file, manifest, data_dir), file) for file in manifest.files)
+    return bool(manifest.files) and all((data_dir / file.path).exists() for file in manifest.files)
+
+
 def is_manual(manifest: Manifest, data_dir: Path, path: Path) -> bool:
     """Return True when no download provides a file: no host has it, and no archive can contain it."""
     hosted = [download for download in manifest.downloads if download.urls]
@@ -533,7 +547,7 @@ def _way_out(manifest: Manifest, argument: str, data_dir: Path, path: Path) -> s
 
 
 def _check_unpacked(manifest: Manifest, argument: str, data_dir: Path) -> None:
-    for name in _archive_names(manifest):
+    for name in _records_of_archives(manifest):
         state = read_unpacked_archive(data_dir, name)
         if state is not None and not state.complete:
             raise InputError(
@@ -542,8 +556,9 @@ def _check_unpacked(manifest: Manifest, argument: str, data_dir: Path) -> None:
             )
 
 
-def _archive_names(manifest: Manifest) -> Sequence[str]:
-    names = []
+def _records_of_archives(manifest: Manifest) -> Sequence[str]:
+    """Return the names under which the archives of a target are recorded when they are unpacked."""
+    names = [record_of_artifact(manifest, manifest.artifact)] if manifest.artifact else []
     for download in manifest.downloads:
         if download.unpack:
             try:

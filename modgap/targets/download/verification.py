@@ -19,7 +19,8 @@ from modgap.targets.download.data_directory import (
     locate_file,
     read_unpacked_archive,
 )
-from modgap.targets.download.fetch import PlannedDownload, plan_fetch, unpacked_files
+from modgap.targets.download.extraction import unpacked_files
+from modgap.targets.download.fetch import PlannedDownload, plan_fetch
 from modgap.targets.manifest import Manifest
 
 __all__ = ["VerificationResult", "verify"]
@@ -81,9 +82,10 @@ def _find_copy_damage(manifest: Manifest, data_dir: Path) -> str | None:
 
 
 def _count_files(manifest: Manifest, data_dir: Path) -> int:
-    archives = [read_unpacked_archive(data_dir, item.name) for item in plan_fetch(manifest, data_dir).items]
+    items = plan_fetch(manifest, data_dir).items
+    archives = [read_unpacked_archive(data_dir, item.record) for item in items]
     unpacked = sum(archive.files for archive in archives if archive)
-    return len(manifest.downloads) + len(manifest.files) + unpacked
+    return len(items) + len(manifest.files) + unpacked
 
 
 def _iterate_files(
@@ -92,7 +94,9 @@ def _iterate_files(
     """Yield the files to read with their expected checksums; add problems that need no reading to `result`."""
     expected = expected_files(manifest, data_dir)
     downloads = set()
-    for item in plan_fetch(manifest, data_dir).items:
+    items = plan_fetch(manifest, data_dir).items
+    from_archive = any(item.download.unpack and read_unpacked_archive(data_dir, item.record) for item in items)
+    for item in items:
         if item.path.is_file():
             downloads.add(item.path)
             yield from _check_without_reading(item.path, item.expected, result)
@@ -102,7 +106,6 @@ def _iterate_files(
         if not path.exists():
             result.faults.append(f"missing: {path}")
         elif path not in downloads and (path.is_file() or file.sha256):
-            from_archive = _has_unpacked_archive(manifest, data_dir)
             yield from _check_without_reading(path, expected[file.path], result, from_archive=from_archive)
 
 
@@ -110,19 +113,15 @@ def _iterate_archive(
     item: PlannedDownload, data_dir: Path, result: VerificationResult
 ) -> Iterator[tuple[Path, ExpectedFile]]:
     """Yield the files of an unpacked archive with their checksums."""
-    archive = read_unpacked_archive(data_dir, item.name) if item.download.unpack else None
+    archive = read_unpacked_archive(data_dir, item.record) if item.download.unpack else None
     if not archive:
         if not item.path.is_file() and item.state != "files present":
             result.faults.append(f"missing: {item.path}")
     elif not archive.complete:
         result.faults.append(f"not completely unpacked: {item.path}. Finish it with modgap data fetch.")
     else:
-        for path, digest in unpacked_files(data_dir, item.name):
+        for path, digest in unpacked_files(data_dir, item.record):
             yield path, ExpectedFile(checksums={"sha256": digest})
-
-
-def _has_unpacked_archive(manifest: Manifest, data_dir: Path) -> bool:
-    return any(item.unpack and read_unpacked_archive(data_dir, item.path) for item in manifest.downloads)
 
 
 def _check_without_reading(
