@@ -292,7 +292,7 @@ def read_genotypes(folder, value=None, **options):
     return get_reader("r_data")({"data": [path]}, object_name="g", **options)
 
 
-def test_slots_of_an_s4_object_are_columns_and_its_call_is_passed_over(tmp_path):
+def test_slots_of_an_s4_object_are_columns_and_its_call_is_skipped(tmp_path):
     options = {"columns": ["tab"], "missing_values": "keep"}
     table = read_genotypes(tmp_path, label="other$x$year", group="other$x$home", **options)
     np.testing.assert_array_equal(table.samples.array[:, 0], [[1, 0, 1, 0], [0, 1, 0, 1], [0, 0, np.nan, np.nan]])

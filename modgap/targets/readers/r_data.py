@@ -1,7 +1,7 @@
 """Data frames, lists and S4 objects of R: .rda files, and stores of packages (.rdb with .rdx). No code of R runs.
 
 A file of R can hold functions, environments and expressions. None of them is data, so a file with one among the objects
-that are read is refused. The call that made an S4 object is among its slots, and is passed over. Sizes are compared
+that are read is refused. The call that made an S4 object is among its slots, and is skipped. Sizes are compared
 with the bytes that are there before anything is allocated.
 """
 
