@@ -36,7 +36,9 @@ def read(
     drop: Sequence[int] = (),
     regression: bool = False,
 ) -> Table:
-    """Read files (plain or gzip) of rows with prod(shape) values and a label. Columns are counted from 0.
+    """Read files (plain or gzip) of rows with prod(shape) values and a label.
+
+    Columns are counted from 0, and negative numbers from the end.
 
     Args:
         files: One path under the role `data`, or one or more each under `train`, `val` and `test`. If there is one
@@ -45,8 +47,7 @@ def read(
         axes: Order of a sample's axes after that, such as [1, 0] for channels first. None keeps the order.
         separator: Character between two values. A space stands for any number of spaces and tabs.
         header_lines: Number of lines before the first row.
-        label: Column of the label, or columns of the 0/1 labels of a multi-label target. A negative number counts from
-            the end.
+        label: Column of the label, or columns of the 0/1 labels of a multi-label target.
         label_values: Labels of class 0, 1, ..., as texts or as numbers. None if labels are numbers of classes.
         categories: Columns of texts. Each becomes a column of 0 and 1 for each text in it, in alphabetical order.
         group: Column of texts that name the group of each sample, which the table has under the name `group`.
@@ -67,7 +68,7 @@ def read(
     texts: Texts = {number: {} for number in (*categories, *no_values, *(labels if is_text else ()))}
     parts = [_read_rows(path, separator, header_lines, texts) for _, path in split_paths]
     rows = _concatenate(parts, (*categories, *no_values, *labels), location)
-    values = _values(rows, (*no_values, *labels), {number: texts[number] for number in categories})
+    values = _values(rows, (*no_values, *labels), {number % rows.shape[1]: texts[number] for number in categories})
     noun = "value and a label" if labels else "value"
     nouns = noun.replace("value", "values")
     if values.shape[1] != (n_values := int(np.prod(shape))):
@@ -147,7 +148,11 @@ def _with_labels(
     """Return the table with labels (N, 1), or 0/1 labels (N, K)."""
     if regression:
         return replace(table, targets=ArraySamples(labels))
-    if label_values is not None and labels.shape[1] == 1:
+    if label_values is not None and labels.shape[1] > 1:
+        raise InputError(
+            f"label_values applies to one column of labels, but {labels.shape[1]} are given for {location}."
+        )
+    if label_values is not None:
         names = list(texts or ())
         written = [names[int(code)] for code in labels[:, 0]] if texts else labels[:, 0].tolist()
         numbers = class_numbers(written, location, label_values)
