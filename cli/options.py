@@ -30,6 +30,7 @@ __all__ = [
     "figure_format_option",
     "input_size_option",
     "json_option",
+    "list_options",
     "loader_workers_option",
     "option_group",
     "output_options",
@@ -267,6 +268,28 @@ def data_dir_option(
 ) -> Decorator:
     """Return the option `--data-dir` with the help text of a command."""
     return click.option("--data-dir", metavar="DIR", shell_complete=complete_folders, help=help_text)
+
+
+def list_options(noun: str, kinds: str) -> Decorator:
+    """Return the group of options that filter the list of sources or of targets.
+
+    Args:
+        noun: Noun of an entry in the plural.
+        kinds: Kinds of the data, for the help.
+    """
+    kind = click.option("--kind", metavar="KIND", help=f"Only {noun} of this kind: {kinds}.")
+    license_filter = click.option(
+        "--license",
+        metavar="LICENSE",
+        help=f"Only {noun} with this license: open (anyone may use, change and share it), or words of it such as mit, "
+        "gpl, cc-by or 'not stated'.",
+    )
+    diverse = click.option(
+        "--diverse",
+        is_flag=True,
+        help=f"Only the pool @diverse: {noun} on this machine with an open license, without near copies.",
+    )
+    return option_group("List", kind, license_filter, diverse)
 
 
 def source_option(help_text: str, *, required: bool = True) -> Decorator:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import shutil
 import sys
 import textwrap
@@ -21,12 +22,14 @@ if TYPE_CHECKING:
 
     from modgap.answers import Answer, Plotted
     from modgap.answers.figures.files import ResultFigure
+    from modgap.targets.catalog import Listed
 
 __all__ = [
     "draw_figures",
     "log_to_stderr",
     "print_answer",
     "print_line",
+    "print_list",
     "print_result",
     "print_sections",
     "print_table",
@@ -180,6 +183,43 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     console.print()
     shown_rows = [[printable(name_options(cell)) for cell in row] for row in rows]
     console.print(build_table([printable(column) for column in columns], shown_rows))
+
+
+MIN_TITLE_WIDTH = 24
+"""Smallest width of the titles in a list."""
+MAX_LICENSE_WIDTH = 17
+"""Largest width of licenses in a list."""
+
+
+def print_list(columns: Sequence[str], rows: Sequence[Sequence[str]], entries: "Sequence[Listed]") -> None:
+    """Print a list of sources or targets, and the near copies among them.
+
+    Long licenses are shortened. On a narrow terminal the titles are left out, so that each entry has one line.
+
+    Args:
+        columns: Headings of the columns, of which the last one has titles.
+        rows: Cells of each row.
+        entries: The source or target of each row.
+    """
+    n_license = columns.index("license")
+    short = [[*row[:n_license], _short_license(row[n_license]), *row[n_license + 1 :]] for row in rows]
+    cells = [columns, *short]
+    width = sum(max(len(row[number]) for row in cells) + COLUMN_GAP for number in range(len(columns) - 1))
+    is_narrow = width + MIN_TITLE_WIDTH > _width()
+    last = len(columns) - 1 if is_narrow else len(columns)
+    print_table(columns[:last], [row[:last] for row in short])
+    if is_narrow:
+        print_text(f"On a wider terminal, the list has the column {columns[-1]}.")
+    if copies := [f"{entry.name} ({', '.join(entry.near_copies)})" for entry in entries if entry.near_copies]:
+        print_text(f"Near copies, which @diverse leaves out: {'; '.join(copies)}.")
+
+
+def _short_license(text: str) -> str:
+    """Return the start of a license, with three dots if it is longer."""
+    start = re.split(r" \(|[,;:]|\. ", text, maxsplit=1)[0]
+    room = MAX_LICENSE_WIDTH - (3 if len(text) > MAX_LICENSE_WIDTH else 0)
+    start = textwrap.shorten(start, room, placeholder="") or start[:room]
+    return start if start == text else f"{start}..."
 
 
 def _console(width: int | None = None) -> "Console":

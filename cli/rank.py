@@ -26,8 +26,7 @@ from modgap.cli.output import (
     progress_bars,
 )
 from modgap.cli.rank_options import rank_options
-from modgap.errors import InputError, UsageError
-from modgap.storage.paths import expand_user
+from modgap.errors import UsageError
 
 if TYPE_CHECKING:
     from modgap.errors import Progress
@@ -70,10 +69,10 @@ def rank(context: click.Context, /, **options: Any) -> int:
     command computes only what is missing. The exit code is 1 if a source could not be scored.
     """
     from modgap.ranking.matrix.rankings import parse_shard
-    from modgap.ranking.source_patterns import parse_source_names
+    from modgap.ranking.source_patterns import parse_source_names, parse_target_names
     from modgap.storage.locks import output_folder
 
-    targets = _target_names(options["target"])
+    targets = parse_target_names(options["target"])
     _check_options(options)
     _check_engine(options)
     share = parse_shard(options["shard"]) if options["shard"] else None
@@ -89,24 +88,6 @@ def rank(context: click.Context, /, **options: Any) -> int:
         if len(targets) > 1:
             return _rank_several(targets, sources, backend, folder, options)
         return _rank_one(targets[0], sources, backend, folder, options)
-
-
-def _target_names(arguments: Sequence[str]) -> list[str]:
-    """Return the distinct names of targets; `@FILE` stands for a file with one in each line."""
-    names: list[str] = []
-    for argument in arguments:
-        if not argument.startswith("@"):
-            names.append(argument)
-            continue
-        path = expand_user(argument[1:])
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"Cannot read the list of targets {path}: {error}.") from error
-        names += filter(None, (line.partition("#")[0].strip() for line in lines))
-    if not names:
-        raise UsageError("No target was named. Run `modgap targets` for a list of them.")
-    return list(dict.fromkeys(names))
 
 
 def _rank_one(

@@ -31,21 +31,23 @@ __all__ = ["rank_options"]
 
 sources_option = click.option(
     "--sources",
-    metavar="A,B,..|@FILE|'timm:vit_*'",
+    metavar="A,B,..|@diverse|@FILE|'timm:vit_*'",
     multiple=True,
     required=True,
     shell_complete=complete_source_list,
-    help="Sources: names separated by commas (modgap sources lists them), @FILE for a file with one name in each "
-    "line, or a pattern of timm models. A name may end with the input size, as in vit-b@64px. Can be repeated.",
+    help="Sources: names separated by commas (modgap sources lists them), @diverse for those on this machine with an "
+    "open license and without near copies, @FILE for a file with one name in each line, or a pattern of timm models. A "
+    "name may end with the input size, as in vit-b@64px. Can be repeated.",
 )
 target_option = click.option(
     "--target",
-    metavar="NAME|@FILE",
+    metavar="NAME|@diverse|@FILE",
     multiple=True,
     required=True,
     shell_complete=complete_targets,
-    help=f"Target data: a name (modgap targets lists them), {CUSTOM_DATA_FORMATS}, or @FILE for a file with one of "
-    "them in each line. Can be repeated: several targets make a matrix, which tells which source is best over all.",
+    help=f"Target data: a name (modgap targets lists them), {CUSTOM_DATA_FORMATS}, @FILE for a file with one of them "
+    "in each line, or @diverse for the named ones on this machine with an open license and without near copies. Can be "
+    "repeated: several targets make a matrix, which tells which source is best over all.",
 )
 score_options = (
     click.option(

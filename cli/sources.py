@@ -6,8 +6,8 @@ import cloup
 
 from modgap.cli.completion import complete_sources
 from modgap.cli.groups import example
-from modgap.cli.options import weights_option
-from modgap.cli.output import log_to_stderr, print_table, print_text
+from modgap.cli.options import list_options, weights_option
+from modgap.cli.output import log_to_stderr, print_list, print_table, print_text
 from modgap.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,36 +21,48 @@ OTHER_SOURCES = (
 )
 
 
-@cloup.command(epilog=example("modgap sources", "modgap sources vit-fashion", "modgap sources onnx:model.onnx"))
+@cloup.command(
+    epilog=example(
+        "modgap sources", "modgap sources --kind sound --license open", "modgap sources vit-fashion",
+        "modgap sources onnx:model.onnx",
+    )
+)  # fmt: skip
 @cloup.argument(
     "name",
     required=False,
     shell_complete=complete_sources,
     help="Source to show, as --source takes it. Without it, all that have a short name are listed.",
 )
+@list_options("sources", "image, series, sound or text, or words of the input")
 @weights_option
-def sources(name: str | None, weights: str | None) -> None:
+def sources(name: str | None, weights: str | None, kind: str | None, license: str | None, diverse: bool) -> None:
     """List the source models that have a short name, or show any source.
 
     Commands also take sources without a short name: timm:NAME, hf:NAME[@REVISION], onnx:FILE, or a folder. With random:
     in front, a source is the same architecture with random weights, as a control. Nothing is downloaded to show one.
     """
     from modgap.sources import describe_source, source_infos
+    from modgap.targets.catalog import select
 
     log_to_stderr(quiet=True)
     if name:
+        if kind or license or diverse:
+            raise UsageError(f"--kind, --license and --diverse filter the list. Leave them out, or leave out {name}.")
         print_table(["field", "value"], _field_rows(describe_source(name, weights=weights)))
         return
     if weights:
         raise UsageError("--weights belongs to a source. Pass its name too: modgap sources timm:NAME --weights FILE.")
-    rows = [_list_row(info) for info in source_infos()]
-    print_table(["source", "classes", "input", "installed", "description"], rows)
-    print_text("modgap sources NAME shows the license, the surrogate and the command that installs the weights.")
+    infos = select(source_infos(), "source", kind=kind, license=license, diverse=diverse)
+    columns = ["source", "kind", "classes", "parameters", "license", "installed", "description"]
+    print_list(columns, [_list_row(info) for info in infos], infos)
+    print_text("modgap sources NAME shows the input, the surrogate and the command that installs the weights.")
     print_text(f"Other sources: {OTHER_SOURCES}.")
 
 
 def _list_row(info: "SourceInfo") -> list[str]:
-    return [info.name, _format_count(info.n_classes, "none"), info.input, _yes_or_no(info.is_installed), info.title]
+    size = f"{info.parameters / 10**6:.3g} M"
+    installed = _yes_or_no(info.is_installed)
+    return [info.name, info.kind, _format_count(info.n_classes, "none"), size, info.license, installed, info.title]
 
 
 def _field_rows(info: "SourceInfo") -> list[tuple[str, str]]:

@@ -7,12 +7,15 @@ import cloup
 
 from modgap.cli.completion import complete_targets
 from modgap.cli.groups import example
-from modgap.cli.output import print_sections, print_table, print_text
+from modgap.cli.options import list_options
+from modgap.cli.output import print_list, print_sections, print_text
+from modgap.errors import UsageError
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from modgap.targets import Manifest
+    from modgap.targets.catalog import TargetInfo
     from modgap.targets.manifest import Download, Loss, Metric, Reader, Step
 
 __all__ = ["targets"]
@@ -22,67 +25,65 @@ CHECKSUM_LENGTH = 12
 """Characters of a checksum that are shown."""
 
 
-@cloup.command(epilog=example("modgap targets", "modgap targets ninapro"))
+@cloup.command(epilog=example("modgap targets", "modgap targets --kind text --license open", "modgap targets ninapro"))
 @cloup.argument(
     "name",
     required=False,
     shell_complete=complete_targets,
-    help="Name of the target to show, or a .toml manifest. Without it, all targets are listed.",
+    help="Name of the target to show, or a .toml manifest. Without it, the targets are listed.",
 )
-def targets(name: str | None) -> None:
+@list_options("targets", "image, series, sound, video, text or table, or words of the modality such as molecules")
+def targets(name: str | None, kind: str | None, license: str | None, diverse: bool) -> None:
     """List the targets, or show one.
 
     A target is shown with its source URLs, checksums, license and published results. Commands also take your own data
     as a target. The end of the list explains how.
     """
-    from modgap.errors import CUSTOM_DATA_FORMATS
-    from modgap.process.installed_packages import BUILT_IN
-    from modgap.targets import load_manifest, manifest_names, manifest_origin, named_manifest
-
-    if name:
-        from pathlib import Path
-
-        is_file = name.endswith(".toml")
-        manifest = load_manifest(Path(name)) if is_file else named_manifest(name)
-        print_sections(f"{manifest.name}: {manifest.title}", _sections(manifest))
-        if not is_file and manifest_origin(name) != BUILT_IN:
-            print_text(f"The manifest comes from {manifest_origin(name)}.")
+    if not name:
+        _print_list(kind, license, diverse)
         return
-    names = manifest_names()
-    origins = [manifest_origin(target) for target in names]
-    rows = []
-    for target, origin in zip(names, origins, strict=True):
-        m = named_manifest(target)
-        title = m.title if origin == BUILT_IN else f"{m.title} [{origin}]"
-        rows.append([target, _prediction(m), _download_size(m), _availability(target), title])
-    print_table(["target", "predicts", "download", "available", "title"], rows)
+    if kind or license or diverse:
+        raise UsageError(f"--kind, --license and --diverse filter the list. Leave them out, or leave out {name}.")
+    from pathlib import Path
+
+    from modgap.process.installed_packages import BUILT_IN
+    from modgap.targets import load_manifest, manifest_origin, named_manifest
+
+    is_file = name.endswith(".toml")
+    manifest = load_manifest(Path(name)) if is_file else named_manifest(name)
+    print_sections(f"{manifest.name}: {manifest.title}", _sections(manifest))
+    if not is_file and manifest_origin(name) != BUILT_IN:
+        print_text(f"The manifest comes from {manifest_origin(name)}.")
+
+
+def _print_list(kind: str | None, license: str | None, diverse: bool) -> None:
+    from modgap.errors import CUSTOM_DATA_FORMATS
+    from modgap.targets.catalog import select, target_infos
+
+    infos = select(target_infos(), "target", kind=kind, license=license, diverse=diverse)
+    columns = ["target", "kind", "predicts", "size", "license", "here", "title"]
+    print_list(columns, [_list_row(info) for info in infos], infos)
     print_text("Show a target in full, with its samples and the command that installs it: modgap targets NAME")
     print_text(f"A target can also be {CUSTOM_DATA_FORMATS}.")
 
 
-def _availability(name: str) -> str:
-    """Return `yes` if the files of a target exist on this machine, else `no`."""
-    from modgap.errors import InputError
-    from modgap.targets import open_target
+def _list_row(info: "TargetInfo") -> list[str]:
+    from modgap.process.installed_packages import BUILT_IN
 
-    try:
-        open_target(name)
-    except InputError:
-        return "no"
-    return "yes"
+    here = "yes" if info.is_installed else "no"
+    title = info.title if info.origin == BUILT_IN else f"{info.title} [{info.origin}]"
+    return [info.name, info.kind, info.predicts, _size(info), info.license, here, title]
+
+
+def _size(info: "TargetInfo") -> str:
+    """Return the size of downloads or files: `>` if some sizes are unknown, `~` if some are rounded."""
+    if info.size is None:
+        return "unknown"
+    return {"exact": "", "rounded": "~ ", "at least": "> "}[info.size_is] + _bytes(info.size)
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:
     return " x ".join("any" if size < 0 else str(size) for size in shape or ())
-
-
-def _prediction(manifest: "Manifest") -> str:
-    """Return the number of classes, labels (multi-label) or clusters (regression) of a target, or its task."""
-    if manifest.task == "regression":
-        return f"{manifest.pseudo_classes} clusters" if manifest.pseudo_classes else "regression"
-    size = manifest.n_classes or len(manifest.classes or ())
-    noun = "labels" if manifest.task == "multi-label" else "classes"
-    return f"{size} {noun}" if size else noun
 
 
 def _bytes(size: int) -> str:
@@ -92,20 +93,9 @@ def _bytes(size: int) -> str:
     return f"{size} B"
 
 
-def _download_size(manifest: "Manifest") -> str:
-    """Return the size of all downloads together: `>` if some sizes are unknown, `~` if some are rounded."""
-    sizes = [download.size or download.approximate_size for download in manifest.downloads]
-    if not any(sizes):
-        return "unknown" if sizes else ""
-    total = _bytes(sum(size or 0 for size in sizes))
-    if None in sizes:
-        return f"> {total}"
-    return total if all(download.size for download in manifest.downloads) else f"~ {total}"
-
-
 def _sections(manifest: "Manifest") -> Iterator[tuple[str, Rows]]:
     """Yield title and rows of each section of a manifest."""
-    yield "description", _present_fields(manifest, "modality", "task", "license", "citation", "notes")
+    yield "description", _present_fields(manifest, "modality", "task", "license", "citation", "notes", "near_copies")
     yield "input", [*_present_fields(manifest.input, "kind"), *_other_fields(manifest.input)]
     yield "output", _output(manifest)
     yield "benchmark", _benchmark(manifest)
@@ -121,7 +111,9 @@ def _sections(manifest: "Manifest") -> Iterator[tuple[str, Rows]]:
 
 def _present_fields(record: "BaseModel", *names: str) -> Rows:
     """Return name and text of each of these fields that is not None."""
-    return [(name.replace("_", " "), _text(value)) for name in names if (value := getattr(record, name)) is not None]
+    return [
+        (name.replace("_", " "), _text(value)) for name in names if (value := getattr(record, name)) not in (None, ())
+    ]
 
 
 def _other_fields(record: "BaseModel") -> Rows:
@@ -184,6 +176,9 @@ def _files(manifest: "Manifest") -> Rows:
     for file in manifest.files:
         location = f"package {file.package}" if file.package else file.folder or ""
         rows.append((file.role, file.path, location, _bytes(file.size) if file.size else ""))
+    if manifest.artifact:
+        artifact = manifest.artifact
+        rows.append((artifact.client, artifact.file, f"{artifact.name} {artifact.version}", _bytes(artifact.size)))
     return rows + _present_fields(manifest, "install")
 
 

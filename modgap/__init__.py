@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from modgap.api.distortion import measure_distortion
     from modgap.api.features import features
     from modgap.api.figures import plot_discrepancies
-    from modgap.api.opening import open_source, open_target
+    from modgap.api.opening import list_sources, list_targets, open_source, open_target
     from modgap.api.prediction import load_run
     from modgap.api.ranking import rank
     from modgap.api.training import train
@@ -26,6 +26,8 @@ __all__ = [
     "compare",
     "estimate",
     "features",
+    "list_sources",
+    "list_targets",
     "load_run",
     "measure",
     "measure_distortion",
@@ -40,6 +42,8 @@ _MODULES = {
     "compare": "modgap.api.comparison",
     "estimate": "modgap.api.discrepancy",
     "features": "modgap.api.features",
+    "list_sources": "modgap.api.opening",
+    "list_targets": "modgap.api.opening",
     "load_run": "modgap.api.prediction",
     "measure": "modgap.api.discrepancy",
     "measure_distortion": "modgap.api.distortion",

@@ -23,7 +23,9 @@ def table(tmp_path):
 def test_every_public_function_is_imported_when_it_is_used():
     for name in modgap.__all__:
         assert getattr(modgap, name)
-    with pytest.raises(AttributeError, match="It offers: compare, estimate, features, load_run, measure"):
+    with pytest.raises(
+        AttributeError, match="It offers: compare, estimate, features, list_sources, list_targets, load_run, measure"
+    ):
         modgap.nosuch  # noqa: B018
 
 

@@ -4,8 +4,10 @@ from functools import cache
 
 import pytest
 
+from benchmarks.demo import TARGETS
 from modgap.errors import InputError
 from modgap.targets import Manifest, load_manifest, manifest_names, named_manifest
+from modgap.targets.manifest import NOT_STATED
 from modgap.targets.readers import get_reader
 from modgap.targets.steps import get_step
 
@@ -195,3 +197,7 @@ def test_near_copies_are_other_targets_that_do_not_name_this_one(name):
     assert name not in copies
     assert set(copies) <= set(NAMES)
     assert not any(name in manifest_of(copy).near_copies for copy in copies)
+
+
+def test_the_demo_has_no_target_whose_license_is_not_stated():
+    assert NOT_STATED not in {manifest_of(name).license for name in TARGETS}

@@ -194,6 +194,21 @@ def test_pseudo_classes_apply_to_the_targets_with_real_values(sources, tmp_path,
     assert [ranking.requested.pseudo_classes for ranking in rankings.values()] == [None, 3]
 
 
+def test_pools_stand_for_their_sources_and_targets(sources, tmp_path, own_cache, monkeypatch):
+    targets = [small_target(tmp_path, number) for number in range(2)]
+    for module in ("modgap.ranking.source_patterns", "modgap.api.ranking"):
+        monkeypatch.setattr(f"{module}.diverse_targets", lambda: targets)
+        monkeypatch.setattr(f"{module}.diverse_sources", lambda: [VIT, CNN])
+    record = json.loads(run(["@diverse"], "--sources", "@diverse", *CHEAP, "--json").stdout)
+    assert [one["name"] for one in record["targets"]] == targets
+    assert {one["name"] for one in record["sources"]} == {VIT, CNN}
+    options = {"scores": ("knn",), "resamples": 0, "controls": False, "baselines": "none", "backend": "serial"}
+    for target, names in (("@diverse", "@diverse"), (["@diverse", targets[0]], [CNN, "@diverse"])):
+        matrix = modgap.rank(target, names, **options, input_size=32)
+        assert list(matrix.rankings) == targets
+        assert set(matrix.to_frame()["source"]) == {VIT, CNN}
+
+
 def test_rows_that_a_target_cannot_have_are_no_failures(hub, tmp_path, own_cache, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)

@@ -13,6 +13,9 @@ import pytest
 import timm
 import torch
 
+from modgap import list_sources
+from modgap.ranking.source_patterns import parse_source_names
+from modgap.sources.aliases import ALIASES
 from tests.campaign.model_files import model as small_onnx_model
 from tests.hub_layout import saved_in_hub
 from tests.small_models import made
@@ -173,7 +176,9 @@ def test_the_list_and_one_source_whole(with_hub, home):
     assert "21,843" in rows["vit-b"]
     assert " none " in rows["minilm"]
     assert " no " in rows["clip-b16"]
-    assert rows["source"].split() == ["source", "classes", "input", "installed", "description"]
+    assert rows["source"].split() == [
+        "source", "kind", "classes", "parameters", "license", "installed", "description",
+    ]  # fmt: skip
     assert "hf:NAME[@REVISION]" in done.stdout
     one = with_hub(home, "sources", "roberta-base")
     assert "124,697,433" in one.stdout
@@ -259,16 +264,51 @@ def test_a_source_is_shown_with_other_weights(with_hub, home, no_network, tmp_pa
 
 
 @pytest.mark.parametrize("command", ["sources", "targets"])
-def test_the_lists_are_folded_between_words_on_a_narrow_terminal(command, capsys, monkeypatch):
+@pytest.mark.parametrize("width", [80, 100, 130])
+def test_the_lists_fit_a_terminal(command, width, capsys, monkeypatch):
     called = getattr(importlib.import_module(f"modgap.cli.{command}"), command)
     called.main([], standalone_mode=False)
-    whole = Counter(re.findall(r"[^\s─]+", capsys.readouterr().out))
-    monkeypatch.setenv("COLUMNS", "100")
+    whole = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     called.main([], standalone_mode=False)
     narrow = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
-    assert max(map(len, narrow.splitlines())) <= 100
-    assert Counter(re.findall(r"[^\s─]+", narrow)) == whole
+    assert max(map(len, narrow.splitlines())) <= width
+    title = re.split(r" {2,}", whole[0].strip())[-1]
+    assert (f"On a wider terminal, the list has the column {title}." in " ".join(narrow.split())) == (width < 120)
+    if width == 130:
+        words = Counter(re.findall(r"[^\s─]+", "\n".join(whole)))
+        assert Counter(re.findall(r"[^\s─]+", narrow)) == words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["--kind", "sound", "--license", "isc"], ["musicnn", "musicnn-msd"]),
+        (["--kind", "smiles"], ["rxnfp"]),
+        (["--kind", "series"], ["eeg-seizure"]),
+        (["--license", "not stated"], ["clip-b16"]),
+        (["--license", "open", "--kind", "224 px"], ["swin-b", "swin-b-in1k", "vit-b", "efficientnet-lite0"]),
+    ],
+)
+def test_the_list_of_sources_is_filtered(with_hub, home, arguments, names):
+    done = with_hub(home, "sources", *arguments)
+    assert done.returncode == 0
+    listed = [line.split()[0] for line in done.stdout.splitlines()[3:] if line.strip()]
+    # Sources that are added later may have these kinds and licenses, too.
+    assert [name for name in listed if name in ALIASES and name in names] == names
+    assert "roberta-base" not in listed
+
+
+def test_the_pool_of_sources_has_no_near_copies(with_hub, home):
+    names = [info.name for info in list_sources(diverse=True)]
+    assert names == parse_source_names(["@diverse"])
+    assert "vit-fashion" in names
+    assert not {"clip-b16", "swin-b"} & set(names)
+    assert all(set(ALIASES[name].near_copies).isdisjoint(names) for name in names)
+    assert parse_source_names(["crepe-tiny", "@diverse"])[0] == "crepe-tiny"
+    refused(with_hub(home, "sources", "vit-b", "--diverse"), 2, "filter the list. Leave them out, or leave out vit-b")
+    refused(with_hub(home, "sources", "--kind", "smell"), 2, "No source has the kind 'smell'. The kinds are image,")
 
 
 def test_what_the_hubs_cache_holds_is_here(with_hub, home):

@@ -1,9 +1,16 @@
 """`modgap targets`: the list of targets, and one manifest in full."""
 
+import itertools
+from dataclasses import replace
+
 import pytest
 
-from modgap.errors import CUSTOM_DATA_FORMATS
+import modgap as modgap_package
+from modgap.errors import CUSTOM_DATA_FORMATS, UsageError
+from modgap.ranking.source_patterns import parse_target_names
+from modgap.sources import source_infos
 from modgap.targets import manifest_names, named_manifest
+from modgap.targets.catalog import has_license, is_open, select, target_infos
 
 SECTIONS = [
     "description", "input", "output", "benchmark", "files", "downloads", "training",
@@ -16,14 +23,131 @@ def test_the_list_has_task_classes_and_download_sizes(modgap):
     assert done.returncode == 0
     rows = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.strip()}
     assert set(manifest_names()) <= set(rows)
-    assert rows["target"] == ["target", "predicts", "download", "available", "title"]
+    assert rows["target"] == ["target", "kind", "predicts", "size", "license", "here", "title"]
     title = named_manifest("cifar100").title.split()
-    assert rows["cifar100"][1:] == ["100", "classes", "169", "MB", "no", *title]
-    assert rows["deepsea"][1:3] == ["36", "labels"]
-    assert rows["psicov"][1:6] == ["10", "clusters", "~", "1.1", "GB"]
-    assert rows["ninapro"][3:6] == [">", "15", "MB"]
-    assert rows["digits"][3] == "yes"
+    assert rows["cifar100"][1:] == ["image", "100", "classes", "169", "MB", "CC", "BY", "4.0", "no", *title]
+    assert rows["deepsea"][2:4] == ["36", "labels"]
+    assert rows["psicov"][2:7] == ["10", "clusters", "~", "1.1", "GB"]
+    assert rows["ninapro"][4:7] == [">", "15", "MB"]
+    assert rows["digits"][4:10] == ["57.5", "kB", "CC", "BY", "4.0", "yes"]
+    assert rows["wine"][1:8] == ["table", "3", "classes", "11.2", "kB", "not", "stated"]
+    assert rows["esc50"][1] == "sound"
+    assert "fonts (glyphs); sentiment-source" in done.stdout
     assert CUSTOM_DATA_FORMATS in done.stdout
+
+
+def names_of(done):
+    """Names in the first column of a list."""
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = itertools.takewhile(lambda line: not line.startswith(("Near copies", "Show")), done.stdout.splitlines()[3:])
+    return [line.split()[0] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["--kind", "sound"], ["audioset-20k", "esc50", "fsd50k", "notes", "spoken-digits", "spoken-languages"]),
+        (["--kind", "SOUND", "--license", "nc"], ["esc50"]),
+        (["--kind", "handwriting"], ["digits", "mnist5k"]),
+        (["--kind", "video", "--license", "not stated"], ["ucf101"]),
+        (["--kind", "image", "--license", "open"], [
+            "cifar100", "cosmic", "darcy-flow", "digits", "fashion-mnist", "fonts", "glyphs", "mnist5k", "spherical",
+        ]),
+    ],
+)  # fmt: skip
+def test_the_list_is_filtered_by_kind_and_license(modgap, arguments, names):
+    shown = names_of(modgap("targets", *arguments))
+    # Targets that are added later may have these kinds and licenses, too.
+    assert [name for name in shown if name in names] == names
+    infos = {info.name: info for info in target_infos()}
+    kind = arguments[1].lower()
+    assert all(kind in (infos[name].kind, *infos[name].modality.split()) for name in shown)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["--kind", "smell"],
+            "No target has the kind 'smell'. The kinds are image, series, sound, table, text, video.",
+        ),
+        (["--license", "beer"], "No target has the license 'beer'. Expected open, or words of a license such as mit"),
+        (["--kind", "video", "--diverse"], "No target has the kind 'video' and is in @diverse."),
+        (["wine", "--kind", "table"], "--kind, --license and --diverse filter the list."),
+        (["wine", "--diverse"], "Leave them out, or leave out wine."),
+    ],
+)
+def test_filters_that_leave_nothing_say_so(modgap, arguments, message):
+    done = modgap("targets", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_pool_has_open_licenses_and_no_near_copies(modgap):
+    shown = names_of(modgap("targets", "--diverse"))
+    infos = {info.name: info for info in target_infos()}
+    assert (
+        shown == [info.name for info in modgap_package.list_targets(diverse=True)] == parse_target_names(["@diverse"])
+    )
+    assert "digits" in shown
+    assert not {"fonts", "sentiment-source", "wine", "esc50"} & set(shown)
+    for name in shown:
+        assert infos[name].is_installed
+        assert is_open(infos[name].license)
+        assert not set(infos[name].near_copies) & set(shown)
+
+
+def test_a_near_copy_stays_where_the_pool_has_not_the_one_that_it_names():
+    infos = [replace(info, is_installed=info.name != "glyphs") for info in target_infos()]
+    assert "fonts" in [info.name for info in select(infos, "target", diverse=True)]
+    with pytest.raises(UsageError, match="No target is in @diverse"):
+        select([replace(info, is_installed=False) for info in infos], "target", diverse=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("MIT", True),
+        ("MIT, for the package that contains the files", True),
+        ("CC BY 4.0", True),
+        ("CC BY-SA 3.0", True),
+        ("GPL-3 or later (program)", True),
+        ("ODC-BY 1.0", True),
+        ("LGPL-3", True),
+        ("CC0 and LGPL", True),
+        ("CC BY-NC 3.0", False),
+        ("CC BY-ND", False),
+        ("Apache-2.0; models NC", False),
+        ("GPL-3; terms of the weights unclear", False),
+        ("MIT, for non-commercial use", False),
+        ("not stated", False),
+        ("not stated on its card", False),
+        ("none, because the weights are random", False),
+        ("Reuters Corpus: by agreement", False),
+        ("", False),
+    ],
+)
+def test_open_licenses(text, expected):
+    assert is_open(text) is expected
+    assert has_license(text, "open") is expected
+
+
+def test_licenses_of_the_sources_and_targets_are_judged_as_they_are_read():
+    """A new license is open, and then in `OPEN_LICENSE`, or it is named here."""
+    closed = {info.license for info in (*target_infos(), *source_infos()) if not is_open(info.license)}
+    known = {"not stated", "not stated on its card", "CC BY-ND", "CC BY-NC 3.0"}
+    assert {text for text in closed - known if "NC" not in text and "unclear" not in text} == {
+        named_manifest("conll2003").license
+    }
+
+
+def test_the_size_of_rounded_and_unknown_downloads_is_marked():
+    infos = {info.name: info for info in target_infos()}
+    assert (infos["psicov"].size_is, infos["ninapro"].size_is, infos["digits"].size_is) == (
+        "rounded", "at least", "exact",
+    )  # fmt: skip
+    assert infos["spoken-digits"].size is None
 
 
 def test_a_manifest_is_shown_by_section(modgap):

@@ -1,17 +1,61 @@
-"""`modgap.open_source` and `modgap.open_target`: sources and targets by name, before anything is loaded."""
+"""Sources and targets by name, before anything is loaded: the lists of them, `open_source` and `open_target`."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from modgap.api.arguments import public_function
-from modgap.sources import SourceHandle
+from modgap.sources import SourceHandle, SourceInfo, source_infos
 from modgap.sources import open_source as open_source_handle
 from modgap.targets import CustomData, Target
 from modgap.targets import open_target as open_target_files
+from modgap.targets.catalog import TargetInfo, select, target_infos
 from modgap.targets.stored_arrays import store_arrays
 
-__all__ = ["open_source", "open_target", "target_name"]
+__all__ = ["list_sources", "list_targets", "open_source", "open_target", "target_name"]
+
+
+@public_function()
+def list_sources(*, kind: str | None = None, license: str | None = None, diverse: bool = False) -> list[SourceInfo]:
+    """List the sources that have a short name, as `modgap sources` does.
+
+    Args:
+        kind: Kind of the input, such as `image` or `sound`, or words of its description; None for any.
+        license: `open` for licenses that let anyone use, change and share the weights, or words of a license such as
+            `mit`, `gpl` or `not stated`; None for any.
+        diverse: True for the pool `@diverse`: sources on this machine that have an open license and are not near copies
+            of others in the pool.
+
+    Raises:
+        UsageError: If there is no such source.
+
+    Example:
+        >>> [source.name for source in list_sources(kind="sound", license="isc")]
+        ['musicnn', 'musicnn-msd']
+    """
+    return select(source_infos(), "source", kind=kind, license=license, diverse=diverse)
+
+
+@public_function()
+def list_targets(*, kind: str | None = None, license: str | None = None, diverse: bool = False) -> list[TargetInfo]:
+    """List the targets that have a name, as `modgap targets` does.
+
+    Args:
+        kind: Kind of the samples (`image`, `series`, `sound`, `video`, `text` or `table`), or words of their modality
+            such as `molecules`; None for any.
+        license: `open` for licenses that let anyone use, change and share the data, or words of a license such as
+            `mit`, `gpl` or `not stated`; None for any.
+        diverse: True for the pool `@diverse`: targets on this machine that have an open license and are not near copies
+            of others in the pool.
+
+    Raises:
+        UsageError: If there is no such target.
+
+    Example:
+        >>> [target.name for target in list_targets(kind="image", license="mit")]
+        ['darcy-flow', 'fashion-mnist']
+    """
+    return select(target_infos(), "target", kind=kind, license=license, diverse=diverse)
 
 
 @public_function()

@@ -1,6 +1,6 @@
 """`modgap.rank`: sources ranked by how well they should transfer to a target, or to several."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from modgap.ranking.matrix.rankings import rank_targets, targets_of_names
 from modgap.ranking.rank import rank as rank_sources
 from modgap.ranking.report import RankingResult
 from modgap.ranking.score import ErrorOptions
-from modgap.ranking.source_patterns import parse_layers
+from modgap.ranking.source_patterns import diverse_sources, diverse_targets, parse_layers
 from modgap.ranking.types import RankRequest
 from modgap.targets import CustomData, TargetRequest
+from modgap.targets.catalog import DIVERSE
 
 __all__ = ["rank"]
 
@@ -57,9 +58,10 @@ def rank(
     Args:
         target: Name or path of the target, or a pair (x, y) of arrays, as for `modgap.open_target`. Or a list of names
             and paths of several targets, to which `custom_data`, `data_dir`, `layers`, `budget` and `pilot` do not
-            apply.
+            apply. `@diverse` stands for all targets on this machine with an open license and without near copies.
         sources: Names of the sources, as for `modgap.open_source`. A name may end with the size of the source's input,
-            as in `vit-b@128px`.
+            as in `vit-b@128px`. `@diverse` stands for all sources on this machine with an open license and without near
+            copies.
         scores: Names of the scores to compute; empty for the default scores.
         by: Name of the score to rank by; None for the default of the target's task.
         resamples: Number of random subsamples, each of nine tenths of the samples, for the intervals of scores that are
@@ -130,7 +132,10 @@ def rank(
         layers=parse_layers(layers),
         pilot=pilot,
     )
+    sources = _expand_pool(sources, diverse_sources)
+    target = [target] if target == DIVERSE else target
     if isinstance(target, Sequence) and not isinstance(target, str) and all(isinstance(one, str) for one in target):
+        target = _expand_pool(target, diverse_targets)
         of_one = {"custom_data": custom_data, "data_dir": data_dir, "budget": budget, "pilot": pilot or None}
         _check_several(of_one | {"layers": None if layers == "last" else layers})
         matrix, rankings = rank_targets(
@@ -148,6 +153,11 @@ def rank(
         progress=progress,
     )
     return RankingResult.from_ranking(ranking)
+
+
+def _expand_pool(names: Sequence[str], pool: Callable[[], list[str]]) -> list[str]:
+    """Return the names with those of the pool in place of `@diverse`."""
+    return list(dict.fromkeys(one for name in names for one in (pool() if name == DIVERSE else [name])))
 
 
 def _check_several(arguments: Mapping[str, Any]) -> None:

@@ -1,14 +1,22 @@
-"""Names of sources and numbers of layers from the command line: lists, files and patterns."""
+"""Names of sources and targets, and numbers of layers, from the command line: lists, files, pools and patterns."""
 
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from modgap.errors import InputError, UsageError
-from modgap.sources import control_name, is_control
+from modgap.sources import control_name, is_control, source_infos
 from modgap.storage.paths import expand_user
+from modgap.targets.catalog import DIVERSE, select, target_infos
 
-__all__ = ["parse_layers", "parse_source_names", "split_input_size"]
+__all__ = [
+    "diverse_sources",
+    "diverse_targets",
+    "parse_layers",
+    "parse_source_names",
+    "parse_target_names",
+    "split_input_size",
+]
 
 NAME_WITH_SIZE = re.compile(r"(.+)@(\d+)px")
 
@@ -17,8 +25,9 @@ def parse_source_names(arguments: Sequence[str]) -> list[str]:
     """Return the distinct names of sources in the order of the arguments.
 
     Args:
-        arguments: Each is a list of names separated by commas, or `@FILE` for a file with one name in each line and
-            comments after `#`. A name may be a pattern of timm models with pretrained weights, such as `timm:vit_*`. A
+        arguments: Each is a list of names separated by commas, `@diverse` for the sources on this machine with an open
+            license and without near copies, or `@FILE` for a file with one name in each line and comments after `#`. A
+            name may be a pattern of timm models with pretrained weights, such as `timm:vit_*`. A
             name may end with the size of its input, as in `vit-b@128px`.
 
     Raises:
@@ -35,6 +44,48 @@ def parse_source_names(arguments: Sequence[str]) -> list[str]:
     return names
 
 
+def parse_target_names(arguments: Sequence[str]) -> list[str]:
+    """Return the distinct names of targets in the order of the arguments.
+
+    Args:
+        arguments: Each is a name or path, `@diverse` for the targets on this machine with an open license and without
+            near copies, or `@FILE` for a file with one name in each line and comments after `#`.
+
+    Raises:
+        UsageError: If there is no name at all.
+        InputError: If a file cannot be read.
+    """
+    names: list[str] = []
+    for argument in arguments:
+        if argument == DIVERSE:
+            names += diverse_targets()
+        elif argument.startswith("@"):
+            names += _read_lines(expand_user(argument[1:]), "target")
+        else:
+            names.append(argument)
+    if not names:
+        raise UsageError("No target was named. Run `modgap targets` for a list of them.")
+    return list(dict.fromkeys(names))
+
+
+def diverse_targets() -> list[str]:
+    """Return the names of the targets on this machine with an open license and without near copies.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    return [info.name for info in select(target_infos(), "target", diverse=True)]
+
+
+def diverse_sources() -> list[str]:
+    """Return the short names of the sources on this machine with an open license and without near copies.
+
+    Raises:
+        UsageError: If there is none.
+    """
+    return [info.name for info in select(source_infos(), "source", diverse=True)]
+
+
 def split_input_size(name: str) -> tuple[str, int | None]:
     """Split a name into the source's name and the height and width of its input in pixels (None if absent).
 
@@ -47,20 +98,24 @@ def split_input_size(name: str) -> tuple[str, int | None]:
 
 
 def _expand_argument(argument: str) -> Iterator[str]:
-    if not argument.startswith("@"):
+    if argument == DIVERSE:
+        yield from diverse_sources()
+    elif argument.startswith("@"):
+        for line in _read_lines(expand_user(argument[1:]), "source"):
+            yield from _expand_list(line)
+    else:
         yield from _expand_list(argument)
-        return
-    for line in _read_lines(expand_user(argument[1:])):
-        yield from _expand_list(line.partition("#")[0])
 
 
-def _read_lines(path: Path) -> list[str]:
+def _read_lines(path: Path, noun: str) -> list[str]:
+    """Return the lines of a file without comments and empty lines."""
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
-            f"Cannot read the list of sources {path}: {error}. Expected a text file with one source name in each line."
+            f"Cannot read the list of {noun}s {path}: {error}. Expected a text file with one {noun} name in each line."
         ) from error
+    return list(filter(None, (line.partition("#")[0].strip() for line in lines)))
 
 
 def _expand_list(text: str) -> Iterator[str]:

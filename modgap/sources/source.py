@@ -3,6 +3,7 @@
 Plug-ins are entry points of the group `modgap.sources`.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -82,6 +83,16 @@ class SourceInfo:
     is_installed: bool
     surrogate: tuple[str, str] | None = None
     near_copies: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """Kind of its input, such as image or sound: the first word of `input`."""
+        return re.split(r"[^\w-]", self.input, maxsplit=1)[0]
+
+    @property
+    def kind_words(self) -> str:
+        """The words by which the kind of its input can be asked for, besides the kind itself."""
+        return self.input
 
 
 @dataclass(frozen=True)
