@@ -179,6 +179,7 @@ def _files(manifest: "Manifest") -> Rows:
     if manifest.artifact:
         artifact = manifest.artifact
         rows.append((artifact.client, artifact.file, f"{artifact.name} {artifact.version}", _bytes(artifact.size)))
+        rows.append(("fetch", f"modgap data fetch {manifest.name}"))
     return rows + _present_fields(manifest, "install")
 
 

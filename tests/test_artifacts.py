@@ -306,6 +306,14 @@ def test_archives_can_be_discarded_and_a_dry_run_runs_nothing(modgap, registry, 
     assert len(registry.calls) == 1
 
 
+def test_the_target_shows_its_package_and_how_it_is_fetched(modgap, registry):
+    shown = [" ".join(line.split()) for line in modgap("targets", "grain", NO_COLOR="1").stdout.splitlines()]
+    assert f"{registry.client} {NAMES[registry.client]} grain-data 1.2 {registry.file.stat().st_size} B" in shown
+    assert "fetch modgap data fetch grain" in shown
+    reason = modgap("discrepancy", "--source", "vit-fashion", "--target", "grain").stderr
+    assert "Fetch it with: modgap data fetch grain (" in reason
+
+
 def test_targets_in_one_package_download_it_once(modgap, registry, data):
     registry.describe("rye", "rye.csv", OTHER)
     for name in ("grain", "rye"):

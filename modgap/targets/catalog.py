@@ -10,9 +10,9 @@ from typing import Literal, Protocol, TypeVar
 
 from modgap.errors import InputError, UsageError
 from modgap.process.installed_packages import BUILT_IN
+from modgap.targets.download.data_directory import find_target_files
 from modgap.targets.manifest import NOT_STATED, Manifest
 from modgap.targets.named_manifests import manifest_names, manifest_origin, named_manifest
-from modgap.targets.target import open_target
 
 __all__ = ["DIVERSE", "Listed", "TargetInfo", "has_license", "is_open", "select", "target_infos"]
 
@@ -111,7 +111,7 @@ def _describe(name: str, manifest: Manifest) -> TargetInfo:
         size=size,
         size_is=size_is,
         license=manifest.stated_license or NOT_STATED,
-        is_installed=_is_installed(name),
+        is_installed=_is_installed(manifest),
         near_copies=manifest.near_copies,
         origin=manifest_origin(name),
     )
@@ -143,9 +143,9 @@ def _size(manifest: Manifest) -> tuple[int | None, Literal["exact", "rounded", "
     return total, "exact" if all(entry.size for entry in entries) else "rounded"
 
 
-def _is_installed(name: str) -> bool:
+def _is_installed(manifest: Manifest) -> bool:
     try:
-        open_target(name)
+        find_target_files(manifest)
     except InputError:
         return False
     return True

@@ -21,7 +21,6 @@ from modgap.storage.paths import format_name
 
 __all__ = [
     "DAMAGED_ARCHIVE_ERRORS",
-    "SYMBOLIC_LINK",
     "ArchiveEntry",
     "RefusedArchiveError",
     "iterate_entries",
@@ -43,7 +42,6 @@ MAX_XZ_BYTES = 256 * CHUNK
 ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ZIP_ENCRYPTED = 0x1
 ZIP_LOCAL_HEADER = 30
-SYMBOLIC_LINK = "symbolic link"
 SPECIAL = "device or other special file"
 DAMAGED_ARCHIVE_ERRORS = (
     tarfile.TarError,
@@ -301,7 +299,7 @@ def _tar_entries(stream: _Readable) -> Generator[ArchiveEntry, None, None]:
 def _tar_entry(tar: tarfile.TarFile, member: tarfile.TarInfo) -> ArchiveEntry:
     kind = ""
     if not (member.isreg() or member.isdir()) or member.issparse():
-        kinds = (("issym", SYMBOLIC_LINK), ("islnk", "hard link"), ("issparse", "sparse file"))
+        kinds = (("issym", "symbolic link"), ("islnk", "hard link"), ("issparse", "sparse file"))
         kind = next((kind for test, kind in kinds if getattr(member, test)()), SPECIAL)
 
     def open_content() -> IO[bytes]:
@@ -358,7 +356,7 @@ def _check_overlaps(infos: list[zipfile.ZipInfo], end: int) -> None:
 def _zip_entry(zip_file: zipfile.ZipFile, info: zipfile.ZipInfo) -> ArchiveEntry:
     name = format_name(info.filename)
     kind = stat.S_IFMT(info.external_attr >> 16)
-    special = SYMBOLIC_LINK if kind == stat.S_IFLNK else SPECIAL
+    special = "symbolic link" if kind == stat.S_IFLNK else SPECIAL
     if "\0" in info.orig_filename:
         raise RefusedArchiveError(f"{format_name(info.orig_filename)} has control characters in its name")
     if info.flag_bits & ZIP_ENCRYPTED:

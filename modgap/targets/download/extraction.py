@@ -21,7 +21,6 @@ from modgap.storage.locks import locked
 from modgap.storage.paths import format_name, parse_relative_path
 from modgap.targets.download.archives import (
     DAMAGED_ARCHIVE_ERRORS,
-    SYMBOLIC_LINK,
     ArchiveEntry,
     RefusedArchiveError,
     iterate_entries,
@@ -99,8 +98,8 @@ def extract(
         folder: The empty folder. The free space of its disk limits what is written.
         limits: Limits of what the archive may contain.
         advance: Called with the fraction of the archive, in [0, 1], read since the last call.
-        members: Paths of the files, and of folders with all files in them, to extract. Symbolic links in such a folder
-            are skipped, and so are links and devices elsewhere in the archive. None extracts all files.
+        members: Paths of the files, and of folders with all files in them, to extract. Links and devices are skipped,
+            unless one of the paths is their own. None extracts all files.
 
     Raises:
         InputError: When the archive is damaged, lacks a member, or contains something that is refused. Some files may
@@ -144,10 +143,6 @@ class _Members:
         found = {member for member in (path, *path.parents) if member in self.paths}
         self.missing -= {str(member) for member in found}
         return bool(found)
-
-    def is_link_in_folder(self, entry: ArchiveEntry, path: PurePosixPath) -> bool:
-        """Return True for a symbolic link that no path names, which the checksum of its folder does not count."""
-        return entry.special == SYMBOLIC_LINK and path not in self.paths
 
 
 class _Budget:
@@ -199,7 +194,7 @@ def _extract_entry(
     if entry.size is not None and not 0 <= entry.size <= budget.max_bytes - budget.bytes:
         limit = format_bytes(budget.max_bytes)
         raise RefusedArchiveError(f"{name} claims {entry.size:,} bytes; the limit for all files is {limit}")
-    if wanted and (entry.is_folder or not wanted.contain(path) or wanted.is_link_in_folder(entry, path)):
+    if wanted and (entry.is_folder or not wanted.contain(path) or (entry.special and path not in wanted.paths)):
         # Skipped content counts too, because a compressed tar file is decompressed up to its end.
         budget.add_bytes(entry.size or 0)
         return None
