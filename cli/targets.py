@@ -170,6 +170,8 @@ def _split_sizes(manifest: "Manifest") -> Rows:
 
 def _files(manifest: "Manifest") -> Rows:
     rows: Rows = [("reader", _name_and_options(manifest.reader))]
+    if manifest.selection:
+        rows.append(("selection", _text(manifest.selection)))
     rows += [("step", _name_and_options(step)) for step in manifest.steps]
     for file in manifest.files:
         location = f"package {file.package}" if file.package else file.folder or ""

@@ -12,10 +12,12 @@ from modgap.targets.readers.r_data import RefusedRDataError, parse_r_object
 from tests.fixtures.r_data import (
     HEADERS,
     NULL,
+    call,
     factor,
     frame,
     integers,
     pairlist,
+    s4,
     string,
     symbol,
     vector,
@@ -267,3 +269,77 @@ def test_damage_of_any_byte_is_an_input_error_or_nothing(tmp_path, compression, 
         path.write_bytes(damaged if position % 2 else damaged[:position])
         with contextlib.suppress(InputError):
             get_reader("r_data")({"data": [path]}, **options)
+
+
+def genotypes(tab=(1, 0, 0, 0, 1, 0, 1, 0, MISSING, 0, 1, MISSING), **slots):
+    """Genotypes of three samples with two alleles at each of two loci."""
+    default = {
+        "tab": vector(np.array(tab, np.int32), dim=vector(np.array([3, 4], np.int32))),
+        "loc__fac": factor([1, 1, 2, 2], ["first", "second"]),
+        "all__names": vector([vector(["a", "g"]), vector(["c", "t"])]),
+        "other": vector(
+            [frame(year=vector(np.array([2002.0, 2003.0, 2002.0])), home=vector(["x", "y", "x"]))],
+            names=vector(["x"]),
+        ),
+        "pop": factor([1, 2, MISSING], ["north", "south"]),
+        "call": call("new", object=integers(6 | 1 << 9) + NULL + symbol("f") + NULL, tab=vector(np.arange(3.0))),
+    }  # fmt: skip
+    return s4(**default | slots)
+
+
+def read_genotypes(folder, value=None, **options):
+    path = write_rda(folder / "data.rda", {"g": genotypes() if value is None else value})
+    return get_reader("r_data")({"data": [path]}, object_name="g", **options)
+
+
+def test_slots_of_an_s4_object_are_columns_and_its_call_is_skipped(tmp_path):
+    options = {"columns": ["tab"], "missing_values": "keep"}
+    table = read_genotypes(tmp_path, label="other$x$year", group="other$x$home", **options)
+    np.testing.assert_array_equal(table.samples.array[:, 0], [[1, 0, 1, 0], [0, 1, 0, 1], [0, 0, np.nan, np.nan]])
+    assert (table.labels.tolist(), table.classes) == ([0, 1, 0], ["2002", "2003"])
+    assert table.groups["group"].tolist() == ["x", "y", "x"]
+    with pytest.raises(InputError, match=r"expected a level in each row of a factor in .*, some are missing"):
+        read_genotypes(tmp_path, label="pop", **options)
+
+
+def test_rows_without_a_class_are_left_out_with_those_that_have_missing_values(tmp_path):
+    table = read_genotypes(tmp_path, label="pop", columns=["other$x$year"], missing_values="drop")
+    assert (table.labels.tolist(), table.classes) == ([0, 1], ["north", "south"])
+    assert read_genotypes(tmp_path, label="other$x$year", columns=["tab"], missing_values="drop").labels.tolist() == [
+        0,
+        1,
+    ]
+
+
+def test_loci_of_haploid_genotypes_are_letters(tmp_path):
+    table = read_genotypes(tmp_path, label="other$x$year", text=True)
+    assert list(table.samples.texts) == ["ac", "gt", "nn"]
+    diploid = genotypes(tab=(2, *[0] * 11))
+    with pytest.raises(InputError, match="expected at most one allele at each locus"):
+        read_genotypes(tmp_path, diploid, label="other$x$year", text=True)
+    for slots in ({"loc__fac": factor([1, 1, 1, 2], ["1", "2"])}, {"all__names": vector(np.arange(2.0))}):
+        with pytest.raises(InputError, match="expected the locus and the name of each allele"):
+            read_genotypes(tmp_path, genotypes(**slots), label="other$x$year", text=True)
+
+
+def test_strings_are_texts_and_matrices_can_have_a_sample_in_each_column(tmp_path):
+    values = frame(
+        kind=factor([1, MISSING, 2], ["x", "y"]),
+        title=vector(["One", "Two", "Three"]),
+        counts=vector(np.arange(6.0), dim=vector(np.array([2, 3], np.int32))),
+    )
+    table = read_genotypes(tmp_path, values, label="kind", columns=["title"], text=True, missing_values="drop")
+    assert ([table.samples[0], table.samples[1]], table.labels.tolist()) == (["One", "Three"], [0, 1])
+    table = read_genotypes(tmp_path, values, label="kind", array="counts", missing_values="drop")
+    np.testing.assert_array_equal([table.samples[0], table.samples[1]], [[[0, 1]], [[4, 5]]])
+    missing = frame(kind=factor([1, 2], ["x", "y"]), title=vector(["One", None]))
+    with pytest.raises(InputError, match=r"expected 2 strings in column 'title' of .*, some are missing"):
+        read_genotypes(tmp_path, missing, label="kind", columns=["title"], text=True)
+    with pytest.raises(InputError, match="There is no column 'name' in g"):
+        read_genotypes(tmp_path, values, label="kind", columns=["name"])
+
+
+def test_a_call_is_refused_where_it_is_no_slot(tmp_path):
+    for value in (vector([call("new")]), call("new")):
+        with pytest.raises(InputError, match="it has an object of type 6, which is not data"):
+            read_genotypes(tmp_path, value, label="pop")

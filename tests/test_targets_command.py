@@ -179,6 +179,13 @@ def test_loss_and_metric_are_shown_with_their_options(capsys):
     assert "metric 1 - AUROC" in shown
 
 
+def test_the_selection_of_samples_is_shown(capsys):
+    from modgap.cli.targets import targets
+
+    targets.main(["anticancer-peptides"], standalone_mode=False)
+    assert "  selection  classes 0 = Random, 1 = ACP\n" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("name", manifest_names())
 def test_every_manifest_can_be_shown(name, capsys):
     from modgap.cli.targets import targets

@@ -1,4 +1,4 @@
-"""Small valid files of the formats of packaged targets: tables, databases, molecules, rated texts and data of R."""
+"""Small valid files of the formats of packaged targets: tables, databases, molecules, texts and data of R."""
 
 import contextlib
 import gzip
@@ -11,7 +11,7 @@ import numpy as np
 
 from tests.campaign.reader_files import Maker, Reader, beside, read_with
 from tests.campaign.seed_files import make_file
-from tests.fixtures.r_data import factor, frame, vector, write_rda, write_store
+from tests.fixtures.r_data import call, factor, frame, s4, vector, write_rda, write_store
 
 __all__ = ["READERS"]
 
@@ -90,6 +90,17 @@ def rda_of(value: bytes) -> Maker:
     return lambda folder: write_rda(make_file(folder, "data.rda"), {"t": value}, "none")
 
 
+def genotypes(folder: Path) -> Path:
+    value = s4(
+        tab=vector(np.array([1, 0, 0, 1], np.int32), dim=vector(np.array([2, 2], np.int32))),
+        loc__fac=factor([1, 1], ["1"]),
+        all__names=vector([vector(["a", "g"])]),
+        pop=factor([1, 2], ["x", "y"]),
+        call=call("new", a=vector(np.arange(2, dtype=np.int32))),
+    )
+    return write_rda(make_file(folder, "data.rda"), {"g": value}, "none")
+
+
 def store(suffix: str, compression: str) -> Maker:
     def make(folder: Path) -> Path:
         write_store(make_file(folder, "data").parent, {"t": FRAME}, compression)
@@ -98,6 +109,35 @@ def store(suffix: str, compression: str) -> Maker:
     return make
 
 
+def written(name: str, content: str) -> Maker:
+    def make(folder: Path) -> Path:
+        path = make_file(folder, name)
+        path.write_text(content)
+        return path
+
+    return make
+
+
+MAIL = """From a Thu Aug 22 12:36:23 2002
+Subject: x
+Content-Type: multipart/mixed; boundary="b"
+
+--b
+Content-Type: text/plain; charset=utf-8
+Content-Transfer-Encoding: quoted-printable
+
+caf=C3=A9
+--b
+Content-Type: text/html
+Content-Transfer-Encoding: base64
+
+PHA+eDwvcD4=
+--b--
+"""
+CHAT = "conversations:\n- - Hi\n  - 'Hello: you'\n- &a [x, y]\n- *a\n"
+_ENTRIES = read_with("text_files", beside(data="words"), entries="(?m)^(?P<label>.) (?P<text>.+)$")
+_MAIL = read_with("text_files", beside(data="mail"), entries="mail")
+_CONVERSATIONS = read_with("text_files", beside(data="chat.yml"), entries="conversations")
 _TABLE = read_with("table", beside(data="data.csv"), shape=[1, 2], header_lines=1)
 _CATEGORIES = read_with(
     "table", beside(data="data.dat"), shape=[1, 3], label_values=["e", "p"], categories=[1], group=0, drop=[3]
@@ -114,6 +154,7 @@ _RDA_CATEGORIES = read_with(
     missing_values="drop",
 )  # fmt: skip
 _RDA_ARRAY = read_with("r_data", beside(data="data.rda"), object_name="t", label="kind", array="x")
+_GENOTYPES = read_with("r_data", beside(data="data.rda"), object_name="g", label="pop", text=True)
 _STORE = read_with("r_data", beside(data="data.rdb", index="data.rdx"), object_name="t", label="kind")
 READERS: list[tuple[str, Maker, Reader]] = [
     ("table", table, _TABLE),
@@ -122,12 +163,16 @@ READERS: list[tuple[str, Maker, Reader]] = [
     ("sdf", molecules, _MOLECULES),
     ("rated_texts", rated_texts(False), _RATED),
     ("rated_texts gz", rated_texts(True), _RATED),
+    ("text_files", written("words", "a one\nb two\nc été\n"), _ENTRIES),
+    ("text_files mail", written("mail", MAIL), _MAIL),
+    ("text_files yaml", written("chat.yml", CHAT), _CONVERSATIONS),
     ("rda", rda("none"), _RDA),
     ("rda of categories", rda_of(CATEGORIES), _RDA_CATEGORIES),
     ("rda of an array", rda_of(LANDMARKS), _RDA_ARRAY),
     ("rda gzip", rda("gzip"), _RDA),
     ("rda bzip2", rda("bzip2"), _RDA),
     ("rda xz", rda("xz"), _RDA),
+    ("rda genotypes", genotypes, _GENOTYPES),
     ("rdb zlib", store("rdb", "zlib"), _STORE),
     ("rdb bzip2", store("rdb", "bzip2"), _STORE),
     ("rdb lzma", store("rdb", "lzma"), _STORE),

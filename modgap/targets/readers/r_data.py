@@ -1,7 +1,8 @@
-"""Data frames and lists of R: .rda files, and the stores of data in packages (.rdb with .rdx). No code of R runs.
+"""Data frames, lists and S4 objects of R: .rda files, and stores of packages (.rdb with .rdx). No code of R runs.
 
 A file of R can hold functions, environments and expressions. None of them is data, so a file with one among the objects
-that are read is refused. Sizes are compared with the bytes that are there before anything is allocated.
+that are read is refused. The call that made an S4 object is among its slots, and is skipped. Sizes are compared
+with the bytes that are there before anything is allocated.
 """
 
 import bz2
@@ -33,7 +34,7 @@ HAS_ATTRIBUTES = 1 << 9
 HAS_TAG = 1 << 10
 LATIN1 = 1 << 2
 """Bit of a string's flags that says that it is encoded as Latin-1."""
-SYMBOL, PAIRLIST, STRING, LOGICAL, INTEGER, REAL, STRINGS, LIST, RAW = 1, 2, 9, 10, 13, 14, 16, 19, 24
+SYMBOL, PAIRLIST, CALL, STRING, LOGICAL, INTEGER, REAL, STRINGS, LIST, RAW, S4 = 1, 2, 6, 9, 10, 13, 14, 16, 19, 24, 25
 ALTERNATIVE, REFERENCE, NULL = 238, 255, 254
 """Codes of the types of R. An alternative representation is a compact form of a vector, such as 1:100."""
 NUMBERS: dict[int, np.dtype[Any]] = {
@@ -54,11 +55,13 @@ class RVector:
 
     Attributes:
         values: Numbers (N,), or a list of N strings, N objects, or None for missing strings.
-        attributes: Attributes of R by name, such as names, levels, class and dim.
+        attributes: Attributes of R by name, such as names, levels, class and dim; the slots of an S4 object.
+        has_slots: True for an S4 object, which has no values of its own.
     """
 
     values: Any
     attributes: dict[str, "RVector"] = field(default_factory=dict)
+    has_slots: bool = False
 
     def strings(self, name: str) -> list[str]:
         """Return an attribute that has strings; empty if there is none."""
@@ -85,6 +88,7 @@ class _Parser:
         self._content = content
         self._position = 0
         self._n_items = 0
+        self._n_open_objects = 0
         self._references: list[str] = []
 
     def parse(self) -> Any:
@@ -129,6 +133,9 @@ class _Parser:
             STRING: lambda: self._string(flags),
             ALTERNATIVE: lambda: self._alternative(depth),
         }
+        if kind == CALL and self._n_open_objects:
+            self._pairlist(flags & ~0xFF | PAIRLIST, depth)
+            return None
         if kind in readers:
             return readers[kind]()
         return self._vector(flags, depth)
@@ -139,12 +146,16 @@ class _Parser:
             dtype = NUMBERS[kind]
             length = self._length(dtype.itemsize)
             values: Any = np.frombuffer(self._take(length * dtype.itemsize), dtype).astype(dtype.newbyteorder("="))
+        elif kind == S4:
+            values = []
         elif kind in (STRINGS, LIST):
             values = [self._item(depth + 1) for _ in range(self._length(4))]
         else:
             raise RefusedRDataError(f"it has an object of type {kind}, which is not data")
+        self._n_open_objects += kind == S4
         attributes = self._item(depth + 1) if flags & HAS_ATTRIBUTES else None
-        return RVector(values, _named_vectors(attributes))
+        self._n_open_objects -= kind == S4
+        return RVector(values, _named_vectors(attributes), has_slots=kind == S4)
 
     def _symbol(self, depth: int) -> str:
         name = str(self._item(depth + 1))
@@ -311,6 +322,7 @@ def read(
     label: str | Sequence[str],
     label_object: bool = False,
     array: str | None = None,
+    columns: Sequence[str] | None = None,
     categories: Sequence[str] = (),
     group: str | None = None,
     drop: Sequence[str] = (),
@@ -319,7 +331,9 @@ def read(
     regression: bool = False,
     text: bool = False,
 ) -> Table:
-    """Read a data frame, or a list with values and a vector of labels.
+    """Read a data frame, or a list or S4 object with values and a vector of labels.
+
+    The slots of an S4 object are its columns. Those of a list in a slot have both names, such as other$year.
 
     Args:
         files: One path under the role `data`, of an .rda or .rdb file; the index of an .rdb file under `index`.
@@ -327,51 +341,56 @@ def read(
         label: Column of the labels: a factor, or numbers. Several are factors, whose combinations are the classes.
         label_object: True if `label` is not a column, but another object of the file with a label for each row.
         array: Column that is an array whose last axis numbers the samples. Its other axes are those of a sample, the
-            last one first. None reads the columns of numbers and the matrices as features (1, D).
+            last one first, and one of 1 before a single axis. None reads the columns of numbers and the matrices as
+            features (1, D).
+        columns: Columns that samples are made of. None takes all that have no other purpose.
         categories: Columns that are factors, each of which becomes a column of 0 and 1 for each of its levels.
         group: Column of the groups of samples that belong together, which the table has under the name `group`.
         drop: Columns that are not read.
         split: Column that is a factor with the names of splits, train and test in upper or lower case. None if the
             data defines no splits.
         missing_values: `refuse` raises an error for a missing value, `keep` keeps it as NaN for the step `fill`, and
-            `drop` leaves out the rows that have some.
+            `drop` leaves out the rows that have some, or that have no class.
         regression: True if the labels are real-valued targets.
-        text: True to write the levels of all factors in a row one after the other, as the letters of DNA.
+        text: True to write the levels of all factors and the strings in a row one after the other, as the letters of
+            DNA. The factors of haploid genotypes (genind) are their loci, of which a missing one is written as n.
 
     Raises:
         InputError: When a file is damaged, a column is missing or has another kind of values, or a value is missing.
     """
     path = single_file(files, "data")
-    columns = _vectors(_read_object(files, object_name))
+    vectors = _vectors(_read_object(files, object_name))
     labels = (label,) if isinstance(label, str) else tuple(label)
     if label_object:
-        columns |= {name: _read_object(files, name) for name in labels}
+        vectors |= {name: _read_object(files, name) for name in labels}
     location = f"{object_name} in {path}"
     named = [name for name in (split, group, array) if name is not None]
-    for name in (*labels, *drop, *categories, *named):
-        if name not in columns:
-            available = ", ".join(list(columns)[:8]) or "none"
+    for name in (*labels, *drop, *categories, *(columns or ()), *named):
+        if name not in vectors:
+            available = ", ".join(list(vectors)[:8]) or "none"
             raise InputError(f"There is no column {name!r} in {location}. The first columns are: {available}.")
-    n_samples = len(columns[labels[0]].values)
-    features = {name: vector for name, vector in columns.items() if name not in (*labels, split, group, *drop)}
-    codes = None if split is None else _split_codes(columns[split], f"column {split!r} of {location}")
-    groups = None if group is None else {"group": _group_names(columns[group], n_samples, f"{group!r} of {location}")}
+    n_samples = len(vectors[labels[0]].values)
+    others = [name for name in vectors if name not in (*labels, split, group, *drop)]
+    features = {name: vectors[name] for name in (others if columns is None else columns)}
+    codes = None if split is None else _split_codes(vectors[split], f"column {split!r} of {location}")
+    groups = None if group is None else {"group": _group_names(vectors[group], n_samples, f"{group!r} of {location}")}
     rows = np.arange(n_samples)
     if text:
-        samples: Samples = _texts(features, n_samples, location)
+        samples: Samples = _texts(_loci(vectors, location) or features, n_samples, location)
     elif array is not None:
-        samples = _array_samples(columns[array], n_samples, f"column {array!r} of {location}")
+        samples = _array_samples(vectors[array], n_samples, f"column {array!r} of {location}")
     else:
         values = _numbers(features, categories, n_samples, location, missing_values != "refuse")
         samples = ArraySamples(values[:, None])
         rows = np.flatnonzero(np.isfinite(values).all(axis=1)) if missing_values == "drop" else rows
     table = Table(samples, splits=codes, groups=groups)
     if regression:
-        targets = _matrix(columns[labels[0]], n_samples, f"column {labels[0]!r} of {location}")
+        targets = _matrix(vectors[labels[0]], n_samples, f"column {labels[0]!r} of {location}")
         table = replace(table, targets=ArraySamples(targets))
     else:
-        numbers, names = _classes([columns[name] for name in labels], n_samples, location)
+        numbers, names = _classes([vectors[name] for name in labels], n_samples, location, missing_values == "drop")
         table = replace(table, labels=numbers, classes=names)
+        rows = rows[numbers[rows] >= 0]
     return table if len(rows) == n_samples else table.select(rows)
 
 
@@ -382,16 +401,19 @@ def _read_object(files: Mapping[str, Sequence[Path]], name: str) -> RVector:
     return read_rda_object(path, name)
 
 
-def _classes(labels: Sequence[RVector], n_samples: int, location: str) -> tuple[np.ndarray, list[str]]:
-    """Return the class of each sample and the names of the classes: levels, their combinations, or numbers."""
+def _classes(
+    labels: Sequence[RVector], n_samples: int, location: str, keep_missing: bool
+) -> tuple[np.ndarray, list[str]]:
+    """Return the class of each sample, -1 for none, and the names of the classes: levels, combinations, or numbers."""
     if len(labels) == 1 and "levels" not in labels[0].attributes:
         values, numbers = np.unique(_matrix(labels[0], n_samples, location), return_inverse=True)
         names = [f"{value:.0f}" if value % 1 == 0 else repr(float(value)) for value in values]
         return numbers.ravel().astype(np.int64), names
-    numbers, names = _level_numbers(labels[0], n_samples, location), labels[0].strings("levels")
+    numbers, names = _level_numbers(labels[0], n_samples, location, keep_missing), labels[0].strings("levels")
     for factor in labels[1:]:
         levels = factor.strings("levels")
-        numbers = numbers * len(levels) + _level_numbers(factor, n_samples, location)
+        others = _level_numbers(factor, n_samples, location, keep_missing)
+        numbers = np.where((numbers < 0) | (others < 0), -1, numbers * len(levels) + others)
         names = [f"{name} {level}" for name in names for level in levels]
     return numbers, names
 
@@ -403,22 +425,28 @@ def _group_names(vector: RVector, n_samples: int, location: str) -> np.ndarray:
     return np.asarray(vector.values)
 
 
-def _vectors(value: RVector) -> dict[str, RVector]:
-    """Return the vectors of a list by their names."""
+def _vectors(value: RVector, *, nested: bool = False) -> dict[str, RVector]:
+    """Return the vectors of a list by their names, or the slots of an S4 object, with the vectors of lists in them."""
     items: list[Any] = value.values if isinstance(value.values, list) else []
-    pairs = zip(value.strings("names"), items, strict=False)
-    return {name: vector for name, vector in pairs if isinstance(vector, RVector)}
+    pairs = value.attributes.items() if value.has_slots else zip(value.strings("names"), items, strict=False)
+    vectors = {name: vector for name, vector in pairs if isinstance(vector, RVector)}
+    if value.has_slots or nested:
+        for name, vector in list(vectors.items()):
+            inner_vectors = _vectors(vector, nested=True)
+            vectors |= {f"{name}${inner}": inner_vector for inner, inner_vector in inner_vectors.items()}
+    return vectors
 
 
-def _level_numbers(factor: RVector, n_samples: int, location: str) -> np.ndarray:
-    """Return the number of each value's level, from 0."""
+def _level_numbers(factor: RVector, n_samples: int, location: str, keep_missing: bool = False) -> np.ndarray:
+    """Return the number of each value's level, from 0, and -1 for missing values if they are kept."""
     levels = factor.strings("levels")
     numbers = np.asarray(factor.values)
     if not levels or numbers.dtype.kind != "i" or numbers.shape != (n_samples,):
         raise InputError(f"expected a factor with {n_samples} values in {location}")
-    if len(numbers) and not (numbers.min() >= 1 and numbers.max() <= len(levels)):
+    is_missing = (numbers == MISSING_INTEGER) & keep_missing
+    if not ((numbers >= 1) & (numbers <= len(levels)) | is_missing).all():
         raise InputError(f"expected a level in each row of a factor in {location}, some are missing")
-    return numbers.astype(np.int64) - 1
+    return np.where(is_missing, -1, numbers.astype(np.int64) - 1)
 
 
 def _matrix(vector: RVector, n_samples: int, location: str, keep_missing: bool = False) -> np.ndarray:
@@ -436,11 +464,9 @@ def _matrix(vector: RVector, n_samples: int, location: str, keep_missing: bool =
 
 def _indicators(factor: RVector, n_samples: int, location: str, keep_missing: bool) -> np.ndarray:
     """Return a column of 0 and 1 for each level of a factor, (N, levels); NaN where it is missing, if that is kept."""
-    numbers = np.asarray(factor.values)
-    is_missing = (numbers == MISSING_INTEGER) & keep_missing
-    known = replace(factor, values=np.where(is_missing, 1, numbers))
-    indicators: np.ndarray = np.eye(len(factor.strings("levels")))[_level_numbers(known, n_samples, location)]
-    indicators[is_missing] = np.nan
+    numbers = _level_numbers(factor, n_samples, location, keep_missing)
+    indicators: np.ndarray = np.eye(len(factor.strings("levels")))[numbers]
+    indicators[numbers < 0] = np.nan
     return indicators
 
 
@@ -465,16 +491,51 @@ def _array_samples(vector: RVector, n_samples: int, location: str) -> ArraySampl
     values = np.asarray(vector.values)
     if len(shape) < 2 or shape[-1] != n_samples or min(shape) < 1 or values.size != math.prod(shape):
         raise InputError(f"expected an array whose last axis has {n_samples} samples in {location}, got {shape}")
-    return ArraySamples(_matrix(RVector(values), values.size, location).reshape(shape[::-1]))
+    axes = (1, *shape[:-1][::-1]) if len(shape) == 2 else shape[:-1][::-1]
+    return ArraySamples(_matrix(RVector(values), values.size, location).reshape(n_samples, *axes))
 
 
 def _texts(features: Mapping[str, RVector], n_samples: int, location: str) -> TextSamples:
-    """Return samples that are strings: the levels of all factors of a row."""
-    letters = [
-        np.array(vector.strings("levels"), str)[_level_numbers(vector, n_samples, f"column {name!r} of {location}")]
-        for name, vector in features.items()
-    ]
-    return TextSamples(["".join(row) for row in zip(*letters, strict=True)])
+    """Return samples that are texts: the levels of all factors of a row, and its strings."""
+    parts = [_strings(vector, n_samples, f"column {name!r} of {location}") for name, vector in features.items()]
+    return TextSamples(["".join(row) for row in zip(*parts, strict=True)])
+
+
+def _strings(vector: RVector, n_samples: int, location: str) -> list[str]:
+    """Return the text of each row of a factor or of a vector of strings."""
+    values = vector.values
+    if not isinstance(values, list):
+        levels = vector.strings("levels")
+        return [levels[number] for number in _level_numbers(vector, n_samples, location)]
+    if len(values) != n_samples or not all(isinstance(value, str) for value in values):
+        raise InputError(f"expected {n_samples} strings in {location}, some are missing")
+    return values
+
+
+def _loci(vectors: Mapping[str, RVector], location: str) -> dict[str, RVector]:
+    """Return the loci of haploid genotypes as factors, with the level n where one is missing; none for other objects.
+
+    Genotypes (genind) have the number of copies of each allele in a matrix, with the locus of each allele.
+    """
+    slots = ("tab", "loc.fac", "all.names")
+    if not all(name in vectors for name in slots):
+        return {}
+    counts, locus_of_allele, alleles = (vectors[name] for name in slots)
+    n_alleles = len(locus_of_allele.values)
+    n_samples = len(counts.values) // max(n_alleles, 1)
+    table = _matrix(counts, n_samples, location, keep_missing=True)
+    numbers = _level_numbers(locus_of_allele, n_alleles, location)
+    names = [part.values for part in alleles.values if isinstance(part, RVector)]
+    if table.shape[1:] != numbers.shape or [*map(len, names)] != np.bincount(numbers, minlength=len(names)).tolist():
+        raise InputError(f"expected the locus and the name of each allele of the genotypes {location}")
+    loci = {}
+    for locus, levels in enumerate(names):
+        copies = np.nan_to_num(table[:, numbers == locus])
+        if not np.isin(copies, (0, 1)).all() or (copies.sum(axis=1) > 1).any():
+            raise InputError(f"expected at most one allele at each locus of the genotypes {location}, which are texts")
+        chosen = np.where(copies.any(axis=1), copies.argmax(axis=1), len(levels)) + 1
+        loci[str(locus)] = RVector(chosen.astype(np.int32), {"levels": RVector([*levels, "n"])})
+    return loci
 
 
 def _split_codes(factor: RVector, location: str) -> np.ndarray:
