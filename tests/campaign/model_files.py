@@ -80,6 +80,25 @@ def read_checkpoint(path: Path) -> object:
     return read_tensorflow_bundle(path)
 
 
+def keras_weights(folder: Path) -> Path:
+    """Write a small file of weights as Keras does."""
+    import h5py
+
+    path = make_file(folder, "model.hdf5")
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = "{}"
+        file["model_weights/dense_1/dense_1/kernel:0"] = np.arange(12, dtype=np.float32).reshape(3, 4)
+        file["model_weights/dense_1/dense_1/bias:0"] = np.ones(4, np.float32)
+    return path
+
+
+def read_keras(path: Path) -> object:
+    """Read the weights of a file of Keras."""
+    from modgap.sources.packaged.keras_weights import read_keras_weights
+
+    return read_keras_weights(path)
+
+
 def vision_model(name: str) -> Callable[[Path], Path]:
     """Return a function that writes a small model in the layout of transformers, and returns one of its files."""
 
@@ -109,5 +128,6 @@ PARSED = (
     ("onnx tensors beside", model_with_tensors_beside, load),
     ("onnx description", description, load),
     ("tensorflow index", checkpoint, read_checkpoint),
+    ("keras weights", keras_weights, read_keras),
 )
 """Name, maker and reader of each file that is changed."""

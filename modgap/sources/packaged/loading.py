@@ -10,6 +10,7 @@ from torch import Tensor
 from modgap.errors import InputError, first_line
 from modgap.sources.inputs import Batch
 from modgap.sources.onnx.handle import read_onnx_weights
+from modgap.sources.packaged.keras_weights import read_keras_weights
 from modgap.sources.packaged.network import PackagedNetwork
 from modgap.sources.packaged.tensorflow_bundle import read_tensorflow_bundle
 from modgap.sources.source import Parts, Source
@@ -55,6 +56,8 @@ def _build(architecture: str, capacity: str) -> PackagedNetwork:
 def _read(path: Path) -> Mapping[str, Tensor]:
     if path.name.endswith(".index"):
         return read_tensorflow_bundle(path)
+    if path.suffix == ".hdf5":
+        return read_keras_weights(path)
     return read_onnx_weights(path) if path.suffix == ".onnx" else read_weights(path)
 
 
