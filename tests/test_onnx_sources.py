@@ -482,7 +482,7 @@ def several_inputs(folder, others, inputs=INPUTS):
     return path
 
 
-FITTING = '{ mask = 0.5, rate = 3, again = "sample", scale = -2 }'
+FITTING = '{ mask = 0.1, rate = 3, again = "sample", scale = -2 }'
 
 
 def test_other_inputs_are_constants_or_the_sample(tmp_path):
@@ -493,7 +493,7 @@ def test_other_inputs_are_constants_or_the_sample(tmp_path):
         logits = source.model(torch.from_numpy(batch)).numpy()
     feeds = {
         "x": batch,
-        "mask": np.full((3, 2, 2, 2), 0.5, np.float32),
+        "mask": np.full((3, 2, 2, 2), 0.1, np.float32),
         "rate": np.array(3),
         "again": batch.reshape(3, 16).astype(np.float64),
         "scale": np.full((3, 1, 4, 4), -2, np.float32),
@@ -510,12 +510,14 @@ def test_other_inputs_are_constants_or_the_sample(tmp_path):
         (FITTING.replace("mask", "x = 1, mask"), "others = { mask = 0, rate = 0, again = 0, scale = 0 }"),
         (FITTING.replace("mask", "nosuch"), "has no input 'nosuch', which its description names in \"others\""),
         (FITTING.replace("rate = 3", "rate = 0.5"), "has the type int64, which 0.5 does not fit"),
-        (FITTING.replace("mask = 0.5", 'mask = "sample"'), "has the shape (2, 2, 2), and the sample (1, 4, 4)"),
+        (FITTING.replace("mask = 0.1", 'mask = "sample"'), "has the shape (2, 2, 2), and the sample (1, 4, 4)"),
         (
-            FITTING.replace("mask = 0.5", 'mask = "x"'),
+            FITTING.replace("mask = 0.1", 'mask = "x"'),
             "The field others.mask is 'x'. Expected a finite number or 'sample'",
         ),
-        (FITTING.replace("mask = 0.5", "mask = inf"), "The field others.mask is 'inf'. Expected a finite number"),
+        (FITTING.replace("mask = 0.1", "mask = 1e39"), "has the type float32, which 1e+39 does not fit"),
+        (FITTING.replace("rate = 3", "rate = 1e20"), "has the type int64, which 1e+20 does not fit"),
+        (FITTING.replace("mask = 0.1", "mask = inf"), "The field others.mask is 'inf'. Expected a finite number"),
     ],
 )
 def test_other_inputs_that_do_not_fit(tmp_path, others, message):
@@ -529,7 +531,7 @@ def test_other_inputs_that_do_not_fit(tmp_path, others, message):
     [
         ((onnx.TensorProto.FLOAT, ["n", 2, "width", 2]), "has the sizes (2, 0, 2) for a sample, 0 for an open size"),
         ((onnx.TensorProto.FLOAT, ["n", 1 << 20, 1 << 20]), "at most 16,777,216 values"),
-        ((onnx.TensorProto.STRING, ["n", 2]), "has the type object, which 0.5 does not fit"),
+        ((onnx.TensorProto.STRING, ["n", 2]), "has the type object, which 0.1 does not fit"),
     ],
 )
 def test_sizes_and_types_of_other_inputs_are_checked(tmp_path, form, message):

@@ -90,11 +90,13 @@ def _bound_nodes(
             helper.make_node("Reshape", [f"{name}/cast", f"{name}/sizes"], [name], f"{name}/reshape"),
         ]
     number = np.array(content)
-    if dtype.kind not in "fiub" or number.astype(dtype) != number:
+    with np.errstate(over="ignore", invalid="ignore"):
+        stored = number.astype(dtype) if dtype.kind in "fiub" else None
+    if stored is None or not (np.isfinite(stored) if dtype.kind == "f" else stored == number):
         raise InputError(f"The input {name} of {path} has the type {dtype}, which {content!r} does not fit.")
     # A single value is no parameter that a training would change.
     constants = {
-        "value": np.full((1,) * (len(sizes) + has_batch), number, dtype),
+        "value": np.full((1,) * (len(sizes) + has_batch), stored),
         "sizes": np.array(sizes, np.int64),
         "first": np.array([0]),
     }

@@ -464,7 +464,8 @@ def _with_batch_of(nodes: list[Any], model_input: Any, start: str) -> tuple[list
             others.append(node)
             continue
         attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-        axes = range(len(sizes))[attributes.get("start", 0) : attributes.get("end")]
+        bounds = [bound if isinstance(bound, int) else None for bound in map(attributes.get, ("start", "end"))]
+        axes = range(len(sizes))[slice(*bounds)]
         name = node.output[0]
         rest = np.array([sizes[axis] for axis in axes if axis], np.int64)
         if 0 not in axes:
