@@ -109,10 +109,10 @@ def beatnet() -> dict[str, Any]:
 
 
 def iclabel() -> dict[str, Any]:
-    """Probabilities of components' origins without their maps, with mne-icalabel 0.10.0, mne 1.11 and onnxruntime."""
+    """Probabilities of origins for one map, with mne-icalabel 0.10.0, mne 1.11 and onnxruntime."""
     import mne
+    import onnxruntime
     from mne_icalabel.iclabel import features
-    from mne_icalabel.iclabel.network.onnx import _run_iclabel
 
     waves = waveforms(250, 2500).astype(np.float64)
     activities = 3 * (waves - waves.mean(axis=1, keepdims=True)) / waves.std(axis=1, keepdims=True)
@@ -120,10 +120,21 @@ def iclabel() -> dict[str, Any]:
     ica = SimpleNamespace(n_components_=len(waves))
     spectra = 0.99 * features._eeg_rpsd(raw, ica, activities)
     autocorrelations = 0.99 * features._eeg_autocorr_welch(raw, ica, activities)
+    radius = np.hypot(*np.mgrid[-1:1:32j, -1:1:32j])
+    scalp_map = np.where(radius <= 1, 0.99 * np.exp(-((radius / 0.4) ** 2) / 2), 0)
+    folder = Path(features.__file__).parent
+    session = onnxruntime.InferenceSession(folder / "network" / "assets" / "ICLabelNet.onnx")
+    # The network averages over four maps of a component, which the package mirrors and inverts.
+    inputs = {
+        "topo": np.tile(scalp_map, (4 * len(waves), 1, 1, 1)),
+        "psds": np.tile(spectra.transpose(3, 2, 0, 1), (4, 1, 1, 1)),
+        "autocorr": np.tile(autocorrelations.transpose(3, 2, 0, 1), (4, 1, 1, 1)),
+    }
+    (probabilities,) = session.run(None, {name: value.astype(np.float32) for name, value in inputs.items()})
     return {
         "spectra": spectra[0, :, 0].T,
         "autocorrelations": autocorrelations[0, :, 0].T,
-        "probabilities": _run_iclabel(np.zeros((32, 32, 1, len(waves))), spectra, autocorrelations),
+        "probabilities": probabilities,
     }
 
 

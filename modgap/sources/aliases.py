@@ -218,7 +218,7 @@ ALIASES: dict[str, Alias] = {
         "CC BY 4.0", _network("beatnet", "BeatNet", "models/model_1_weights.pt", "BeatNet"), NOTES,
     ),
     "iclabel": Alias(
-        "ICLabel, origin of a component of EEG without its map (Pion-Tonachini et al. 2019)", 7, 2_903_817,
+        "ICLabel, origin of a component of EEG by its activity (Pion-Tonachini et al. 2019)", 7, 2_903_817,
         "series, 250 Hz, 10 s", "BSD-3-Clause",
         _network("iclabel", "mne_icalabel", "iclabel/network/assets/ICLabelNet.onnx", "mne-icalabel onnx"),
     ),

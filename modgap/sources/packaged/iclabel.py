@@ -2,7 +2,8 @@
 
 Reference: Pion-Tonachini, Kreutz-Delgado and Makeig, ICLabel: An automated electroencephalographic independent
 component classifier, dataset, and website (NeuroImage 2019). The network has three inputs: the activity's spectrum, its
-autocorrelation, and the component's map on the scalp. A series has no map, so that this input is constantly zero.
+autocorrelation, and the component's map on the scalp. A series has no map, so that this input is constant: a source
+under the vertex. For a map of zeros, which no component has, the network calls nearly every activity channel noise.
 """
 
 import itertools
@@ -36,6 +37,8 @@ NOTCH_DECIBELS = 5.0
 SLOPE = 0.2
 """Slope of the rectifiers for negative values."""
 SIDE = 32
+SPREAD = 0.4
+"""Standard deviation of the constant map, which is a Gaussian around the vertex, in radii of the head."""
 MAP_WIDTHS = (1, 128, 256, 512)
 SERIES_WIDTHS = (1, 128, 256, 1)
 POSITIONS = 4
@@ -113,21 +116,24 @@ class _Embedder(nn.Module):
 
 
 class _Encoder(nn.Module):
-    """The other convolutions, and those of a map of zeros: tokens (B, 100, 256) to tokens (B, 16, 712)."""
+    """The other convolutions, and those of the constant map: tokens (B, 100, 256) to tokens (B, 16, 712)."""
 
-    no_map: Tensor
+    scalp_map: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.branches = nn.ModuleList(_Branch() for _ in range(2))
         pairs = itertools.pairwise(MAP_WIDTHS)
         self.maps = nn.ModuleList(nn.Conv2d(one, other, 4, 2, padding=1) for one, other in pairs)
-        self.register_buffer("no_map", torch.zeros(1, 1, SIDE, SIDE), persistent=False)
+        position = torch.linspace(-1, 1, SIDE)
+        radius = torch.hypot(position.unsqueeze(1), position)
+        scalp_map = torch.where(radius <= 1, SCALE * torch.exp(-((radius / SPREAD) ** 2) / 2), 0)
+        self.register_buffer("scalp_map", scalp_map.view(1, 1, SIDE, SIDE), persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         halves = tokens.transpose(1, 2).chunk(2, dim=1)
         series = torch.cat([branch(half) for branch, half in zip(self.branches, halves, strict=True)], dim=1)
-        maps = self.no_map
+        maps = self.scalp_map
         for layer in self.maps:
             maps = functional.leaky_relu(layer(maps), SLOPE)
         positions = maps.flatten(2).transpose(1, 2).expand(len(tokens), -1, -1)
