@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import PackagedNetwork
+from modgap.sources.packaged.network import LinearHead, PackagedNetwork
 
 __all__ = ["NETWORK", "BeatNet"]
 
@@ -104,18 +104,6 @@ class _Encoder(nn.Module):
         return outputs
 
 
-class _Head(nn.Module):
-    """A linear layer on each token, and the mean of its logits over the tokens."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(WIDTH, len(CLASSES))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self.linear(tokens).mean(dim=1)
-        return logits
-
-
 class BeatNet(PackagedNetwork):
     """BeatNet on windows of five seconds, with the mean of its logits over 250 frames."""
 
@@ -126,11 +114,7 @@ class BeatNet(PackagedNetwork):
         self.class_names = CLASSES
         self.embedder = _Embedder()
         self.encoder = _Encoder()
-        self.head = _Head()
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Return the mean over the tokens (B, 150)."""
-        return tokens.mean(dim=1)
+        self.head = LinearHead(WIDTH, len(CLASSES))
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the package's tensors under the names of this network."""

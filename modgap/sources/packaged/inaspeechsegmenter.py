@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import PackagedNetwork
+from modgap.sources.packaged.network import LinearHead, PackagedNetwork
 
 __all__ = ["NETWORK", "SpeechMusicNoise"]
 
@@ -133,18 +133,6 @@ class _Encoder(nn.Module):
         return features.unsqueeze(1)
 
 
-class _Head(nn.Module):
-    """A linear layer on the token."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(WIDTH, len(CLASSES))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self.linear(tokens[:, 0])
-        return logits
-
-
 class SpeechMusicNoise(PackagedNetwork):
     """The network for speech, music and noise on windows of 0.7 seconds, with logits before its softmax."""
 
@@ -155,11 +143,7 @@ class SpeechMusicNoise(PackagedNetwork):
         self.class_names = CLASSES
         self.embedder = _Embedder()
         self.encoder = _Encoder()
-        self.head = _Head()
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Return the token (B, 256)."""
-        return tokens[:, 0]
+        self.head = LinearHead(WIDTH, len(CLASSES))
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tensors of the file of Keras, whose layers are numbered from 12 on and normalizations from 15."""

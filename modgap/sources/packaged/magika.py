@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from modgap.errors import UsageError
 from modgap.sources.inputs import TextInput
-from modgap.sources.packaged.network import PackagedNetwork
+from modgap.sources.packaged.network import LinearHead, PackagedNetwork
 
 __all__ = ["NETWORK", "ByteTokenizer", "Magika"]
 
@@ -129,18 +129,6 @@ def _gelu(x: Tensor) -> Tensor:
     return functional.gelu(x, approximate="tanh")
 
 
-class _Head(nn.Module):
-    """A linear layer on the token."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(FEATURES, len(CLASSES))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self.linear(tokens[:, 0])
-        return logits
-
-
 class Magika(PackagedNetwork):
     """Magika, with logits before its softmax."""
 
@@ -151,11 +139,7 @@ class Magika(PackagedNetwork):
         self.class_names = CLASSES
         self.embedder = _Embedder()
         self.encoder = _Encoder()
-        self.head = _Head()
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Return the token (B, 512)."""
-        return tokens[:, 0]
+        self.head = LinearHead(FEATURES, len(CLASSES))
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tensors of the ONNX file, where the bias of the convolution is a constant of its optimizer."""

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from modgap.sources.inputs import ImageInput
-from modgap.sources.packaged.network import PackagedNetwork
+from modgap.sources.packaged.network import LinearHead, PackagedNetwork
 
 __all__ = ["NETWORK", "ONet"]
 
@@ -40,18 +40,6 @@ class _Encoder(nn.Module):
         return features.unsqueeze(1)
 
 
-class _Head(nn.Module):
-    """A linear layer on the token."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(WIDTH, len(CLASSES))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self.linear(tokens[:, 0])
-        return logits
-
-
 class ONet(PackagedNetwork):
     """O-Net, with logits before its softmax."""
 
@@ -62,11 +50,7 @@ class ONet(PackagedNetwork):
         self.class_names = CLASSES
         self.embedder = nn.Sequential(nn.Conv2d(3, 32, 3), nn.PReLU(32), nn.MaxPool2d(3, 2, ceil_mode=True))
         self.encoder = _Encoder()
-        self.head = _Head()
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Return the token (B, 256)."""
-        return tokens[:, 0]
+        self.head = LinearHead(WIDTH, len(CLASSES))
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the package's tensors under the names of this network, without those of the two further heads."""
