@@ -398,6 +398,148 @@ def test_a_reshape_to_a_size_of_zero_is_refused(tmp_path):
         open_source(f"onnx:{path}").load(None)
 
 
+@pytest.mark.parametrize(
+    ("operation", "attributes", "n_features"),
+    [
+        ("GlobalMaxPool", {}, 2),
+        ("LpNormalization", {"axis": 1, "p": 1}, 8),
+        ("Mish", {}, 8),
+        ("SpaceToDepth", {"blocksize": 2}, 8),
+        ("ThresholdedRelu", {"alpha": 0.4}, 8),
+    ],
+)
+def test_operations_that_onnx2torch_lacks_are_those_of_onnxruntime(tmp_path, operation, attributes, n_features):
+    nodes = [
+        helper.make_node(operation, ["a"], ["g"], **attributes),
+        helper.make_node("Flatten", ["g"], ["b"]),
+    ]
+    path = small_graph(tmp_path, nodes, {}, n_features)
+    batch = np.random.default_rng(1).standard_normal((3, 1, 4, 4)).astype(np.float32)
+    with torch.inference_mode():
+        logits = open_source(f"onnx:{path}").load(None).model(torch.from_numpy(batch))
+    np.testing.assert_allclose(logits.numpy(), run(path, batch), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [
+            helper.make_node("Shape", ["x"], ["size"]),
+            helper.make_node("Slice", ["size", "zero", "one"], ["batch"]),
+            helper.make_node("Concat", ["batch", "rest"], ["shape"], axis=0),
+        ],
+        [helper.make_node("Shape", ["x"], ["batch"], end=1),
+         helper.make_node("Concat", ["batch", "rest"], ["shape"], axis=0)],
+        [helper.make_node("Shape", ["x"], ["height"], start=2, end=3),
+         helper.make_node("Add", ["height", "height"], ["double"]),
+         helper.make_node("Shape", ["x"], ["batch"], end=1),
+         helper.make_node("Concat", ["batch", "double"], ["shape"], axis=0)],
+    ],
+    ids=["slice", "start and end", "height"],
+)  # fmt: skip
+def test_a_model_that_reads_the_shape_of_its_input_is_split(tmp_path, nodes):
+    nodes = [*nodes, helper.make_node("Reshape", ["a", "shape"], ["b"])]
+    numbers = {name: np.array([value], np.int64) for name, value in {"zero": 0, "one": 1, "rest": 8}.items()}
+    path = small_graph(tmp_path, nodes, numbers, 8)
+    batch = np.random.default_rng(1).standard_normal((3, 1, 4, 4)).astype(np.float32)
+    source = open_source(f"onnx:{path}").load(None)
+    with torch.inference_mode():
+        np.testing.assert_allclose(source.model(torch.from_numpy(batch)).numpy(), run(path, batch), atol=1e-6)
+        parts = source.split()
+        assert parts.embedder(torch.from_numpy(batch)).shape == (3, 2, 2, 2)
+
+
+INPUTS = {
+    "mask": (onnx.TensorProto.FLOAT, ["n", 2, 2, 2]),
+    "rate": (onnx.TensorProto.INT64, []),
+    "again": (onnx.TensorProto.DOUBLE, ["n", 16]),
+    "scale": (onnx.TensorProto.FLOAT, ["n", 1, "height", 4]),
+}
+
+
+def several_inputs(folder, others, inputs=INPUTS):
+    """Write a model of gray images with four more inputs: a (mask + rate) + the mean of the image + scale."""
+    nodes = [
+        helper.make_node("Cast", ["rate"], ["hertz"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Cast", ["again"], ["copy"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Add", ["mask", "hertz"], ["factor"]),
+        helper.make_node("Mul", ["a", "factor"], ["scaled"]),
+        helper.make_node("Flatten", ["scaled"], ["flat"]),
+        helper.make_node("ReduceMean", ["copy", "one"], ["mean"], keepdims=1),
+        helper.make_node("Add", ["flat", "mean"], ["sum"]),
+        helper.make_node("ReduceMax", ["scale", "axes"], ["largest"], keepdims=0),
+        helper.make_node("Add", ["sum", "largest"], ["b"]),
+    ]
+    path = small_graph(folder, nodes, {"one": np.array([1], np.int64), "axes": np.array([2, 3], np.int64)}, 8)
+
+    def add(model):
+        model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+        model.graph.input.extend(helper.make_tensor_value_info(name, *form) for name, form in inputs.items())
+
+    change(path, add)
+    description = path.with_suffix(".toml")
+    description.write_text(f"{description.read_text()}\nothers = {others}\n")
+    return path
+
+
+FITTING = '{ mask = 0.1, rate = 3, again = "sample", scale = -2 }'
+
+
+def test_other_inputs_are_constants_or_the_sample(tmp_path):
+    path = several_inputs(tmp_path, FITTING)
+    batch = np.random.default_rng(1).standard_normal((3, 1, 4, 4)).astype(np.float32)
+    source = open_source(f"onnx:{path}").load(None, head=True)
+    with torch.inference_mode():
+        logits = source.model(torch.from_numpy(batch)).numpy()
+    feeds = {
+        "x": batch,
+        "mask": np.full((3, 2, 2, 2), 0.1, np.float32),
+        "rate": np.array(3),
+        "again": batch.reshape(3, 16).astype(np.float64),
+        "scale": np.full((3, 1, 4, 4), -2, np.float32),
+    }
+    np.testing.assert_allclose(logits, onnxruntime.InferenceSession(str(path)).run(None, feeds)[0], atol=1e-5)
+    source.split()
+    assert sum(parameter.numel() for parameter in source.model.parameters()) == 2 * 4 + 8 * 3
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ("{ mask = 0 }", "has 5 inputs: x, mask, rate, again, scale. Expected exactly one without a value"),
+        (FITTING.replace("mask", "x = 1, mask"), "others = { mask = 0, rate = 0, again = 0, scale = 0 }"),
+        (FITTING.replace("mask", "nosuch"), "has no input 'nosuch', which its description names in \"others\""),
+        (FITTING.replace("rate = 3", "rate = 0.5"), "has the type int64, which 0.5 does not fit"),
+        (FITTING.replace("mask = 0.1", 'mask = "sample"'), "has the shape (2, 2, 2), and the sample (1, 4, 4)"),
+        (
+            FITTING.replace("mask = 0.1", 'mask = "x"'),
+            "The field others.mask is 'x'. Expected a finite number or 'sample'",
+        ),
+        (FITTING.replace("mask = 0.1", "mask = 1e39"), "has the type float32, which 1e+39 does not fit"),
+        (FITTING.replace("rate = 3", "rate = 1e20"), "has the type int64, which 1e+20 does not fit"),
+        (FITTING.replace("mask = 0.1", "mask = inf"), "The field others.mask is 'inf'. Expected a finite number"),
+    ],
+)
+def test_other_inputs_that_do_not_fit(tmp_path, others, message):
+    path = several_inputs(tmp_path, others)
+    with pytest.raises(InputError, match=re.escape(message)):
+        open_source(f"onnx:{path}").load(None)
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ((onnx.TensorProto.FLOAT, ["n", 2, "width", 2]), "has the sizes (2, 0, 2) for a sample, 0 for an open size"),
+        ((onnx.TensorProto.FLOAT, ["n", 1 << 20, 1 << 20]), "at most 16,777,216 values"),
+        ((onnx.TensorProto.STRING, ["n", 2]), "has the type object, which 0.1 does not fit"),
+    ],
+)
+def test_sizes_and_types_of_other_inputs_are_checked(tmp_path, form, message):
+    path = several_inputs(tmp_path, FITTING, INPUTS | {"mask": form})
+    with pytest.raises(InputError, match=re.escape(message)):
+        open_source(f"onnx:{path}").load(None)
+
+
 def test_operations_that_cannot_be_converted_are_named(tmp_path):
     name = export(tmp_path, "image")
 

@@ -21,9 +21,14 @@ from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import read_target_data
 from tests.training import target_file
 
-SOURCES = ("crepe-tiny", "eeg-seizure", "minilm", "musicnn", "ppocr", "resemblyzer", "rxnfp", "silero-vad")
-IMAGES = ("minilm", "musicnn", "ppocr")
+SOURCES = (
+    "beatnet", "crepe-tiny", "eeg-seizure", "iclabel", "inaspeechsegmenter", "magika", "minilm", "musicnn", "onet",
+    "ppocr", "resemblyzer", "rxnfp", "silero-vad",
+)  # fmt: skip
+IMAGES = ("inaspeechsegmenter", "minilm", "musicnn", "onet", "ppocr")
 """Sources that `make test` trains on images; it trains the others on series, and `make test-long` does the rest."""
+SLOW = ("beatnet", "magika")
+"""Sources whose training takes more than ten seconds, so that `make test-long` alone does it."""
 LARGE = ("minilm", "ppocr", "resemblyzer", "rxnfp")
 """Sources that `make test-long` ranks; `make test` ranks the others."""
 SETTINGS = ("stage2.epochs=12", "stage2.batch_size=8", "stage2.learning_rate=3e-4", "target_sequence_length=16")
@@ -44,7 +49,7 @@ def load(name):
             name,
             image,
             id=f"{name}-{'images' if image else 'series'}",
-            marks=[pytest.mark.long] * (image is not (name in IMAGES)),
+            marks=[pytest.mark.long] * (name in SLOW or image is not (name in IMAGES)),
         )
         for name in SOURCES
         for image in (True, False)

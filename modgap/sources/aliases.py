@@ -235,6 +235,28 @@ ALIASES: dict[str, Alias] = {
         "mineralML, mineral of a chemical analysis (Shi et al. 2026)", 21, 3_925, "series, 11 values (oxides)",
         "GPL-3.0", _network("mineralml", "mineralML", "nnwr_best_model_v0030.pt", "mineralML"),
     ),
+    "magika": Alias(
+        "Magika, type of a file from its bytes (Fratantonio et al. 2025)", 214, 784_214, "text (bytes), 2,048 bytes",
+        "Apache-2.0", _network("magika", "magika", "models/standard_v3_3/model.onnx", "magika onnx"),
+    ),
+    "inaspeechsegmenter": Alias(
+        "inaSpeechSegmenter, speech, music or noise (Doukhan et al. 2018)", 3, 785_603, "sound, 16 kHz, 0.7 s", "MIT",
+        _network("inaspeechsegmenter", "inaSpeechSegmenter", "keras_speech_music_noise_cnn.hdf5", "inaSpeechSegmenter"),
+        SPEECH,
+    ),
+    "beatnet": Alias(
+        "BeatNet, beats and downbeats of music (Heydari et al. 2021)", 3, 402_325, "sound, 22.05 kHz, 5 s",
+        "CC BY 4.0", _network("beatnet", "BeatNet", "models/model_1_weights.pt", "BeatNet"), NOTES,
+    ),
+    "iclabel": Alias(
+        "ICLabel, origin of a component of EEG by its activity (Pion-Tonachini et al. 2019)", 7, 2_903_817,
+        "series, 250 Hz, 10 s", "BSD-3-Clause",
+        _network("iclabel", "mne_icalabel", "iclabel/network/assets/ICLabelNet.onnx", "mne-icalabel onnx"),
+    ),
+    "onet": Alias(
+        "O-Net of MTCNN, face or no face (Zhang et al. 2016)", 2, 385_442, "image, 48 px", "MIT",
+        _network("onet", "facenet_pytorch", "data/onet.pt", "facenet-pytorch"), CIFAR10,
+    ),
     "ppocr": Alias(
         "PP-OCRv6, small: characters of a line of text (PaddleOCR 2026)", 18709, 5_267_683, "image, 48 x 320 px",
         "Apache-2.0", _packaged(PackagedOnnx, PPOCR), ("glyphs", "train"),

@@ -118,6 +118,25 @@ def read_layers(path: Path) -> object:
     return named_tensors(path)
 
 
+def keras_weights(folder: Path) -> Path:
+    """Write a small file of weights as Keras does."""
+    import h5py
+
+    path = make_file(folder, "model.hdf5")
+    with h5py.File(path, "w") as file:
+        file.attrs["model_config"] = "{}"
+        file["model_weights/dense_1/dense_1/kernel:0"] = np.arange(12, dtype=np.float32).reshape(3, 4)
+        file["model_weights/dense_1/dense_1/bias:0"] = np.ones(4, np.float32)
+    return path
+
+
+def read_keras(path: Path) -> object:
+    """Read the weights of a file of Keras."""
+    from modgap.sources.packaged.keras_weights import read_keras_weights
+
+    return read_keras_weights(path)
+
+
 def vision_model(name: str) -> Callable[[Path], Path]:
     """Return a function that writes a small model in the layout of transformers, and returns one of its files."""
 
@@ -150,5 +169,6 @@ PARSED = (
     ("fasttext", classifier(is_quantized=False), load_classifier),
     ("fasttext quantized", classifier(is_quantized=True), load_classifier),
     ("nested weights", layers, read_layers),
+    ("keras weights", keras_weights, read_keras),
 )
 """Name, maker and reader of each file that is changed."""

@@ -1,23 +1,33 @@
 """Description of a model in an ONNX file: what it takes and what it returns."""
 
+import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
 
 from modgap.errors import InputError, first_line
 
-__all__ = ["ImageDescription", "OnnxDescription", "SoundDescription", "read_description"]
+__all__ = ["SAMPLE", "ImageDescription", "OnnxDescription", "SoundDescription", "read_description"]
 
 LARGEST_DESCRIPTION = 1 << 24
 """Largest size of a description in bytes."""
+SAMPLE = "sample"
+"""Value of a further input that is the sample itself."""
 EXAMPLE = 'input = { kind = "image", size = [224, 224] }'
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Pixels = Annotated[int, Field(ge=1, le=1 << 14)]
+
+
+def _input_value(value: float | str) -> float | str:
+    if value != SAMPLE and (isinstance(value, str) or not math.isfinite(value)):
+        raise PydanticCustomError("input_value", "Expected a finite number or 'sample'")
+    return value
 
 
 class _Table(BaseModel):
@@ -64,7 +74,9 @@ class OnnxDescription(_Table):
     """A model in an ONNX file.
 
     Attributes:
-        input: Input of the model.
+        input: Input of the model that takes the sample.
+        others: Values of the model's other inputs by name: a number, which fills the input, or `sample` for the sample
+            once more.
         output: Name of the tensor of logits; None for the model's first output, before its softmax or sigmoid.
         features: Name of the tensor of features; None for the input of the last layer.
         classes: Names of the classes; empty for their numbers.
@@ -75,6 +87,7 @@ class OnnxDescription(_Table):
     """
 
     input: Annotated[ImageDescription | SoundDescription, Field(discriminator="kind")]
+    others: dict[str, Annotated[float | str, AfterValidator(_input_value)]] = Field(default_factory=dict)
     output: str | None = None
     features: str | None = None
     classes: tuple[str, ...] = ()

@@ -153,13 +153,15 @@ CHANGED = frozenset(
 """Operations that versions 18 to 22 added or changed."""
 REDUCTIONS = frozenset(f"Reduce{name}" for name in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod"))
 NORMAL_SALT = 0xB7
+BATCH = "batch"
+"""Name of the open number of samples in shapes."""
 
 
 def read_graph(path: Path) -> Any:
     """Read a model, with all constant tensors as initializers.
 
     Raises:
-        InputError: As `read_model` does, and when the model has branches or loops, or not one input.
+        InputError: As `read_model` does, and when the model has branches or loops, or no input or output.
     """
     model = read_model(path)
     graph = model.graph
@@ -177,10 +179,12 @@ def read_graph(path: Path) -> Any:
     _drop_allowzero(graph, path)
     initialized = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in initialized]
-    if len(inputs) != 1 or not graph.output:
-        raise InputError(f"{path} has {len(inputs)} inputs and {len(graph.output)} outputs. Expected one input.")
+    if not inputs or not graph.output:
+        raise InputError(
+            f"{path} has {len(inputs)} inputs and {len(graph.output)} outputs. Expected at least one each."
+        )
     del graph.input[:]
-    graph.input.append(inputs[0])
+    graph.input.extend(inputs)
     return model
 
 
@@ -293,7 +297,7 @@ def with_shapes(model: Any, shape: tuple[int, ...], path: Path) -> Any:
             f"stands for {shape}."
         )
     del tensor.shape.dim[:]
-    tensor.shape.dim.add().dim_param = "batch"
+    tensor.shape.dim.add().dim_param = BATCH
     for size in shape:
         tensor.shape.dim.add().dim_value = size
     del model.graph.value_info[:]
@@ -396,12 +400,21 @@ def _needed_nodes(graph: Any, output: str, start: str | None) -> list[Any]:
 
 
 def is_cut(graph: Any, tensor: str, output: str) -> bool:
-    """Return True if everything that reaches the output from the input passes through the tensor."""
+    """Return True if everything that reaches the output from the input passes through the tensor.
+
+    The shape of the input may reach the output in another way, if the tensor has as many samples.
+    """
     producers = _producers(graph)
     if tensor not in producers:
         return False
-    nodes = _needed_nodes(graph, output, tensor)
-    return all(graph.input[0].name not in node.input for node in nodes)
+    readers = [node for node in _needed_nodes(graph, output, tensor) if graph.input[0].name in node.input]
+    return not readers or (all(node.op_type == "Shape" for node in readers) and _has_batch(graph, tensor))
+
+
+def _has_batch(graph: Any, tensor: str) -> bool:
+    info = next((value for value in graph.value_info if value.name == tensor), None)
+    dims = info.type.tensor_type.shape.dim if info else []
+    return bool(dims) and dims[0].dim_param == BATCH
 
 
 def cut_graph(model: Any, start: str | None, stop: str) -> Any:
@@ -414,8 +427,12 @@ def cut_graph(model: Any, start: str | None, stop: str) -> Any:
     """
     graph = model.graph
     nodes = _needed_nodes(graph, stop, start)
+    constants = list(graph.initializer)
+    if start is not None:
+        nodes, shapes = _with_batch_of(nodes, graph.input[0], start)
+        constants += shapes
     used = {name for node in nodes for name in node.input}
-    initializers = [tensor for tensor in graph.initializer if tensor.name in used]
+    initializers = [tensor for tensor in constants if tensor.name in used]
     infos = {value.name: value for value in (*graph.value_info, *graph.input, *graph.output)}
 
     def info(name: str) -> Any:
@@ -425,6 +442,45 @@ def cut_graph(model: Any, start: str | None, stop: str) -> Any:
     part = helper.make_graph(nodes, graph.name or "part", [source], [info(stop)], initializers)
     part.value_info.extend(value for value in graph.value_info if value.name not in (start, stop))
     return helper.make_model(part, opset_imports=model.opset_import)
+
+
+def _with_batch_of(nodes: list[Any], model_input: Any, start: str) -> tuple[list[Any], list[Any]]:
+    """Replace the shape of the model's input, of which only the number of samples is open, by that number of a tensor.
+
+    Args:
+        nodes: Nodes of a part of the model.
+        model_input: Input of the model, with the sizes of a sample.
+        start: Name of the tensor that is the input of the part.
+
+    Returns:
+        The nodes, and their new constants.
+    """
+    sizes = [dim.dim_value for dim in model_input.type.tensor_type.shape.dim]
+    first: list[Any] = []
+    others: list[Any] = []
+    constants: list[Any] = []
+    for node in nodes:
+        if node.op_type != "Shape" or node.input[0] != model_input.name:
+            others.append(node)
+            continue
+        attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        bounds = [bound if isinstance(bound, int) else None for bound in map(attributes.get, ("start", "end"))]
+        axes = range(len(sizes))[slice(*bounds)]
+        name = node.output[0]
+        rest = np.array([sizes[axis] for axis in axes if axis], np.int64)
+        if 0 not in axes:
+            constants.append(numpy_helper.from_array(rest, name))
+            continue
+        constants += [
+            numpy_helper.from_array(rest, f"{name}/rest"),
+            numpy_helper.from_array(np.array([0], np.int64), f"{name}/first"),
+        ]
+        first += [
+            helper.make_node("Shape", [start], [f"{name}/shape"], f"{name}/shape"),
+            helper.make_node("Gather", [f"{name}/shape", f"{name}/first"], [f"{name}/batch"], f"{name}/batch", axis=0),
+            helper.make_node("Concat", [f"{name}/batch", f"{name}/rest"], [name], name, axis=0),
+        ]
+    return first + others, constants
 
 
 def draw_weights(model: Any, seed: int) -> None:

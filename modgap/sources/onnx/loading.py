@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from modgap.errors import InputError, UsageError, first_line
 from modgap.sources.inputs import ImageInput, Input, WaveformInput
+from modgap.sources.onnx.bound_inputs import bind_inputs, sample_input
 from modgap.sources.onnx.description import ImageDescription, OnnxDescription
 from modgap.sources.onnx.graph import (
     cut_graph,
@@ -22,6 +23,7 @@ from modgap.sources.onnx.graph import (
     weighted_nodes,
     with_shapes,
 )
+from modgap.sources.onnx.operations import register_operations
 from modgap.sources.source import Parts, Source
 from modgap.sources.splitting import verify_parts
 
@@ -36,6 +38,7 @@ def torch_module(part: Any, path: Path) -> nn.Module:
     Raises:
         InputError: When it has an operation that cannot be converted.
     """
+    register_operations()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -188,7 +191,8 @@ def load_onnx(name: str, path: Path, description: OnnxDescription, control_seed:
         UsageError: When the model cannot be split.
     """
     original = read_graph(path)
-    input_shape = _input_shape(original, description)
+    input_shape = _input_shape(sample_input(original, description.others, path), description)
+    bind_inputs(original, input_shape, description.others, path)
     model = with_shapes(original, input_shape, path)
     if control_seed is not None:
         draw_weights(model, control_seed)
@@ -212,14 +216,14 @@ def load_onnx(name: str, path: Path, description: OnnxDescription, control_seed:
     return Source(network, source_input, names, False, split, network.features)
 
 
-def _input_shape(model: Any, description: OnnxDescription) -> tuple[int, ...]:
-    """Return the shape of the model's input without the batch."""
+def _input_shape(model_input: Any, description: OnnxDescription) -> tuple[int, ...]:
+    """Return the shape of a sample in the input that takes it."""
     source_input = description.input
     if isinstance(source_input, ImageDescription):
         channels = len(source_input.mean)
         height, width = source_input.size
         return (height, width, channels) if source_input.channels_last else (channels, height, width)
-    dims = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[1:]]
+    dims = [dim.dim_value for dim in model_input.type.tensor_type.shape.dim[1:]]
     return tuple(size if size == 1 else source_input.window for size in dims)
 
 

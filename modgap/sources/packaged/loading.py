@@ -11,6 +11,7 @@ from torch import Tensor
 from modgap.errors import InputError, first_line
 from modgap.sources.inputs import Batch
 from modgap.sources.onnx.handle import read_onnx_weights
+from modgap.sources.packaged.keras_weights import read_keras_weights
 from modgap.sources.packaged.network import PackagedNetwork
 from modgap.sources.packaged.tensorflow_bundle import read_tensorflow_bundle
 from modgap.sources.source import Parts, Source
@@ -67,6 +68,8 @@ def load(
 def _read(path: Path) -> Mapping[str, Tensor]:
     if path.name.endswith(".index"):
         return read_tensorflow_bundle(path)
+    if path.suffix == ".hdf5":
+        return read_keras_weights(path)
     if path.suffix == ".npz":
         return {name: torch.from_numpy(array) for name, array in read_npz(path).items() if array.dtype.kind == "f"}
     return read_onnx_weights(path) if path.suffix == ".onnx" else named_tensors(path)

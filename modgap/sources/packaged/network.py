@@ -7,7 +7,21 @@ from torch import Tensor, nn
 
 from modgap.sources.inputs import Batch, Input
 
-__all__ = ["PackagedNetwork"]
+__all__ = ["LinearHead", "PackagedNetwork"]
+
+
+class LinearHead(nn.Module):
+    """A linear layer on each token, and the mean of its logits: (B, T, D) to (B, C)."""
+
+    def __init__(self, width: int, n_classes: int) -> None:
+        """Create the layer with random weights, for tokens of this width."""
+        super().__init__()
+        self.linear = nn.Linear(width, n_classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the mean logits."""
+        logits: Tensor = self.linear(tokens).mean(dim=1)
+        return logits
 
 
 class PackagedNetwork(nn.Module):
@@ -38,8 +52,8 @@ class PackagedNetwork(nn.Module):
         return logits
 
     def pool(self, tokens: Tensor) -> Tensor:
-        """Return the features (B, D) on which the head is a linear layer, from the encoder's tokens."""
-        raise NotImplementedError
+        """Return the features (B, D) on which the head is a linear layer, from the encoder's tokens: their mean."""
+        return tokens.mean(dim=1)
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the package's tensors under the names that they have in this network."""

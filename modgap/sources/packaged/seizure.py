@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import PackagedNetwork
+from modgap.sources.packaged.network import LinearHead, PackagedNetwork
 
 __all__ = ["NETWORK", "SeizureDetector"]
 
@@ -85,18 +85,6 @@ class _Encoder(nn.Module):
         return features
 
 
-class _Head(nn.Module):
-    """A linear layer on each token; the mean over tokens is that of the mean token."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(2 * HIDDEN, len(CLASSES))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self.linear(tokens).mean(dim=1)
-        return logits
-
-
 class SeizureDetector(PackagedNetwork):
     """The detector on windows of ten seconds, with the mean of its logits over time."""
 
@@ -107,11 +95,7 @@ class SeizureDetector(PackagedNetwork):
         self.class_names = CLASSES
         self.embedder = _Embedder()
         self.encoder = _Encoder()
-        self.head = _Head()
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Return the mean over tokens (B, 200)."""
-        return tokens.mean(dim=1)
+        self.head = LinearHead(2 * HIDDEN, len(CLASSES))
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tensors of the ONNX file under the names of this network, with the gates in torch's order."""
