@@ -96,7 +96,8 @@ $(VENV)/.rated-texts: $(VENV)/.installed
 	touch $@
 
 $(VENV)/.downloaded: $(VENV)/.installed $(R_DATA)
-	for name in $(DOWNLOADED); do $(BIN)/modgap data fetch $$name || echo "The tests of $$name are skipped."; done
+	mkdir -p $(VENV)/downloaded
+	for name in $(DOWNLOADED); do MODGAP_DATA=$(VENV)/downloaded $(BIN)/modgap data fetch $$name || echo "The tests of $$name are skipped."; done
 	touch $@
 
 clean:  ## Remove the virtual environment and all caches.

@@ -33,6 +33,11 @@ class ResultLog:
         self._read()
         return self._results.get(_key(asdict(job)))
 
+    def results(self) -> list[dict]:
+        """Return the results of all jobs."""
+        self._read()
+        return list(self._results.values())
+
     def add(self, job: Any, result: dict) -> dict:
         """Append the result of a job, and return its record."""
         record = {"job": asdict(job), **result}

@@ -144,17 +144,17 @@ def merge(files: tuple[str, ...]) -> None:
 
 
 @history.command(epilog=example("modgap history remove --target wine"))
-@click.option("--source", "sources", metavar="NAME", multiple=True, help="Source whose lines go. Can be repeated.")
-@click.option("--target", "targets", metavar="NAME", multiple=True, help="Target whose lines go. Can be repeated.")
-def remove(sources: tuple[str, ...], targets: tuple[str, ...]) -> None:
+@click.option("--source", metavar="NAME", multiple=True, help="Source whose lines go. Can be repeated.")
+@click.option("--target", metavar="NAME", multiple=True, help="Target whose lines go. Can be repeated.")
+def remove(source: tuple[str, ...], target: tuple[str, ...]) -> None:
     """Remove the lines of sources and targets from your history."""
     from modgap.errors import UsageError, count
     from modgap.ranking.history.store import history_folder, remove_from_history
 
-    if not sources and not targets:
+    if not source and not target:
         raise UsageError("Nothing was removed. Pass --source NAME or --target NAME.")
     folder = history_folder()
     if not Path(folder).is_dir():
         raise UsageError(f"There is no history in {folder}.")
-    known, removed = remove_from_history(folder, sources, targets)
+    known, removed = remove_from_history(folder, source, target)
     print_line(f"Removed {count(removed, 'line')}. The history has {_counted(known)}.")

@@ -32,7 +32,7 @@ def select_samples(table: Table, selection: Selection) -> Table:
         rows = rows[_is_distinct(table, rows, labels)]
     rows = _limit_classes(rows, labels, selection)
     if not len(rows):
-        raise InputError("The selection leaves out all samples. Change `selection` in the manifest.")
+        raise InputError("The selection leaves out all samples. Change [selection] in the manifest.")
     present, numbers = np.unique(labels[rows], return_inverse=True)
     return replace(table.select(rows), labels=numbers.astype(np.int64), classes=[names[number] for number in present])
 

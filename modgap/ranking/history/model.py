@@ -427,14 +427,15 @@ def portfolio(errors: np.ndarray, size: int) -> list[int]:
 
     Args:
         errors: Errors of sources on earlier targets, (S, n), NaN where one is missing.
-        size: Number of sources.
+        size: Largest number of sources. Those without any error are left out.
     """
     # A source that was never tried on a target counts as the worst there.
     filled = np.where(np.isfinite(errors), errors, np.nanmax(errors, axis=0, initial=0))
     lowest = np.full(errors.shape[1], np.inf)
+    tried = np.isfinite(errors).any(axis=1)
     chosen: list[int] = []
-    for _ in range(min(size, len(errors))):
-        means = np.minimum(filled, lowest).mean(axis=1)
+    for _ in range(min(size, tried.sum())):
+        means = np.where(tried, np.minimum(filled, lowest).mean(axis=1), np.inf)
         means[chosen] = np.inf
         chosen.append(int(means.argmin()))
         lowest = np.minimum(lowest, filled[chosen[-1]])

@@ -132,10 +132,10 @@ def _conversations(text: str, path: Path) -> list[Entry]:
     listed = record.get("conversations") if isinstance(record, dict) else None
     conversations = [[one] if isinstance(one, str) else one for one in listed] if isinstance(listed, list) else []
     if not conversations or not all(isinstance(one, list) and one for one in conversations):
-        raise InputError(f"expected a list of lists of texts in the field `conversations` of {path}")
+        raise InputError(f"expected a list of lists of texts in the field conversations of {path}")
     # A short file can repeat a list many times by references to it.
     if sum(map(len, conversations)) > len(text):
         raise InputError(f"{path} has more statements than characters, so it repeats some by references.")
     if not all(isinstance(statement, str) for conversation in conversations for statement in conversation):
-        raise InputError(f"expected a list of lists of texts in the field `conversations` of {path}, not all are texts")
+        raise InputError(f"expected a list of lists of texts in the field conversations of {path}, not all are texts")
     return [(statement, None, conversation[0].strip()) for conversation in conversations for statement in conversation]

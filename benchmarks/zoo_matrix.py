@@ -1,0 +1,177 @@
+"""Discrepancy and linear probe of every packaged source on every packaged target that it can read.
+
+    python benchmarks/zoo_matrix.py plan [--hours 10]      pairs, and core-hours that are expected
+    python benchmarks/zoo_matrix.py run [--hours 10]       rank all sources for each target; stop and resume at any time
+    python benchmarks/zoo_matrix.py report                 the best source of each kind of target, beside the baselines
+
+Each pair has 200 samples and one random-weights control, and the best two sources of each target have three controls in
+the discrepancy. Near copies are left out, and so are the targets that will judge the third edition of the evidence
+(benchmarks/truth/judging_targets.json). The results are in benchmarks/truth/zoo.jsonl, one line for each target.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from result_log import ResultLog
+
+import modgap
+from modgap.cli.output import print_table
+from modgap.errors import InputError
+from modgap.ranking.types import BASELINE, SOURCE
+
+RESULTS = Path(__file__).parent / "truth" / "zoo.jsonl"
+JUDGING = RESULTS.with_name("judging_targets.json")
+SAMPLES = 200
+BEST = 2
+"""Sources of each target whose discrepancy has three controls."""
+MEASURED = ("digits", "gunpoint", "spoken-digits", "promoter-genes")
+"""Targets on the first of which that a source reads its seconds for a sample are measured."""
+MEASURED_SAMPLES = 16
+PROBE, DISCREPANCY = "linear-probe", "discrepancy"
+
+
+@dataclass(frozen=True)
+class Job:
+    """All sources on one target.
+
+    Attributes:
+        target: Name of the target.
+        sources: Names of the sources, of which those that cannot read the target fail.
+    """
+
+    target: str
+    sources: tuple[str, ...]
+
+
+def judging_targets() -> set[str]:
+    """Return the names of the targets that nothing may touch before the protocol of the third edition."""
+    return {name for of_kind in json.loads(JUDGING.read_text()).values() for name in of_kind}
+
+
+def usable_targets() -> list[str]:
+    """Return the targets on this machine, without near copies and those that will judge."""
+    infos = [info for info in modgap.list_targets() if info.is_installed and not info.near_copies]
+    return [info.name for info in infos if info.name not in judging_targets()]
+
+
+def usable_sources() -> list[str]:
+    """Return the sources whose weights are on this machine."""
+    return [info.name for info in modgap.list_sources() if info.is_installed]
+
+
+def planned_jobs(targets: Sequence[str], sources: Sequence[str], hours: float) -> Iterator[tuple[Job, float]]:
+    """Yield the job of each target with its expected seconds.
+
+    If all pairs would take longer than these core-hours, the same share of the pairs is drawn on every target.
+    """
+    seconds = {source: 2 * SAMPLES * _seconds_of_sample(source) for source in sources}
+    total = len(targets) * sum(seconds.values())
+    share = min(1.0, 3600 * hours / total) if total else 1.0
+    rng = np.random.default_rng(0)
+    for target in targets:
+        drawn = rng.random(len(sources)) < share
+        kept = tuple(source for source, is_drawn in zip(sources, drawn, strict=True) if is_drawn)
+        yield Job(target, kept), sum(seconds[source] for source in kept)
+
+
+def _seconds_of_sample(source: str) -> float:
+    """Return the seconds of a sample of the first measured target that the source reads; 0 if it reads none."""
+    for target in MEASURED:
+        began = time.perf_counter()
+        try:
+            modgap.features(source, target, limit=MEASURED_SAMPLES)
+        except InputError:
+            continue
+        return (time.perf_counter() - began) / MEASURED_SAMPLES
+    return 0.0
+
+
+def work(job: Job, log: ResultLog) -> dict:
+    """Rank the sources on a target, measure the best two with three controls, and append the results."""
+    began = time.perf_counter()
+    options: dict[str, Any] = {"scores": (DISCREPANCY,), "by": PROBE, "limit": SAMPLES, "resamples": 0}
+    record = modgap.rank(job.target, list(job.sources), **options).to_dict()
+    rows = [_row(row) for row in record["sources"]]
+    best = [row["source"] for row in rows if row["kind"] == SOURCE and row.get(PROBE) is not None][:BEST]
+    controls = {source: _with_controls(source, job.target) for source in best}
+    target = {name: record["target"][name] for name in ("task", "samples", "classes", "groups", "kind")}
+    seconds = round(time.perf_counter() - began, 1)
+    return log.add(job, {"target": target, "rows": rows, "controls": controls, "seconds": seconds})
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what is kept of a source, a control or a baseline: its scores, or the reason why it has none."""
+    values = {name: row["scores"][name]["value"] for name in (PROBE, DISCREPANCY) if name in row["scores"]}
+    return {"source": row["source"], "kind": row["kind"], **values, "reason": row["reason"]}
+
+
+def _with_controls(source: str, target: str) -> Any:
+    """Return what the discrepancy says about three controls; the reason where it cannot be measured."""
+    try:
+        result = modgap.measure(source, target, limit=SAMPLES, control=3, split="train")
+    except InputError as error:
+        return str(error)
+    return result.to_dict()["control"]
+
+
+def report(log: ResultLog) -> None:
+    """Print the best source and the best baseline of each target, and how often each source is the best."""
+    rows, first = [], []
+    for result in log.results():
+        best = {kind: _best(result["rows"], kind) for kind in (SOURCE, BASELINE)}
+        if best[SOURCE] is None:
+            continue
+        first.append(best[SOURCE]["source"])
+        cells = [[row["source"], f"{row[PROBE]:.3f}"] if row else ["", ""] for row in best.values()]
+        rows.append([result["target"]["kind"], result["job"]["target"], *cells[0], *cells[1]])
+    heads = ["kind", "target", "best source", "probe error", "best baseline", "error"]
+    print_table(heads, sorted(rows), "linear probes and baselines by cross-validation")
+    counts = {name: first.count(name) for name in dict.fromkeys(first)}
+    shares = [
+        [name, str(n), f"{100 * n / len(first):.0f} %"] for name, n in sorted(counts.items(), key=lambda one: -one[1])
+    ]
+    print_table(["source", "targets", "share"], shares, "targets on which a source has the lowest probe error")
+    failed = {row["reason"] for result in log.results() for row in result["rows"] if row["reason"]}
+    print(
+        f"{len(first)} targets, {sum(result['seconds'] for result in log.results()) / 3600:.2f} core-hours by wall time"
+    )
+    print("reasons of sources without a value:", *sorted(failed), sep="\n  ")
+
+
+def _best(rows: Sequence[dict[str, Any]], kind: str) -> dict[str, Any] | None:
+    known = [row for row in rows if row["kind"] == kind and row.get(PROBE) is not None]
+    return min(known, key=lambda row: row[PROBE], default=None)
+
+
+def main() -> None:
+    """Run one of the commands."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["plan", "run", "report"])
+    parser.add_argument("--hours", type=float, default=10.0)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    log = ResultLog(options.results)
+    if options.command == "report":
+        report(log)
+        return
+    jobs = list(planned_jobs(usable_targets(), usable_sources(), options.hours))
+    hours = sum(seconds for _, seconds in jobs) / 3600
+    n_pairs = sum(len(job.sources) for job, _ in jobs)
+    print(f"{len(jobs)} targets, {n_pairs} pairs, about {hours:.1f} core-hours", flush=True)
+    if options.command == "plan":
+        return
+    done = {result["job"]["target"] for result in log.results()}
+    for job, seconds in jobs:
+        if job.target not in done:
+            result = work(job, log)
+            print(f"{job.target}: {result['seconds']} s, expected {seconds:.0f} core-seconds", flush=True)
+
+
+if __name__ == "__main__":
+    main()

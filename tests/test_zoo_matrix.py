@@ -1,0 +1,56 @@
+"""The matrix of packaged sources and targets: what it leaves out, how it is cut, and what it keeps of a ranking."""
+
+import importlib
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture(name="zoo")
+def zoo_module(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    before = set(sys.modules)
+    yield importlib.import_module("zoo_matrix")
+    for name in set(sys.modules) - before:
+        if name in ("zoo_matrix", "result_log"):
+            del sys.modules[name]
+
+
+def test_no_judging_target_and_no_near_copy_is_read(zoo, monkeypatch):
+    names = ["wine", "penguins", "fonts", "fortunes", "digits"]
+    copies = {"fonts": ("glyphs",)}
+    infos = [SimpleNamespace(name=one, is_installed=one != "digits", near_copies=copies.get(one, ())) for one in names]
+    monkeypatch.setattr(zoo.modgap, "list_targets", lambda: infos)
+    assert zoo.usable_targets() == ["wine"]
+    assert len(zoo.judging_targets()) == 42
+
+
+@pytest.mark.parametrize(("hours", "share"), [(100, 1.0), (1, 0.1)])
+def test_pairs_are_cut_to_fit_the_time(zoo, monkeypatch, hours, share):
+    monkeypatch.setattr(zoo, "_seconds_of_sample", lambda source: 36_000 / (2 * zoo.SAMPLES * 20 * 30))
+    targets, sources = [f"t{n}" for n in range(30)], [f"s{n}" for n in range(20)]
+    jobs = list(zoo.planned_jobs(targets, sources, hours))
+    assert jobs == list(zoo.planned_jobs(targets, sources, hours))
+    kept = sum(len(job.sources) for job, _ in jobs)
+    assert kept == pytest.approx(share * 600, abs=25)
+    assert sum(seconds for _, seconds in jobs) == pytest.approx(36_000 * kept / 600)
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_a_target_has_its_scores_baselines_and_controls(zoo, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(zoo, "SAMPLES", 60)
+    log = zoo.ResultLog(tmp_path / "zoo.jsonl")
+    record = zoo.work(zoo.Job("wine", ("vit-fashion",)), log)
+    by_name = {row["source"]: row for row in record["rows"]}
+    assert 0 <= by_name["vit-fashion"]["linear-probe"] <= 1
+    assert 0 <= by_name["vit-fashion"]["discrepancy"] <= 1
+    assert {row["kind"] for row in record["rows"]} == {"source", "random-weights control", "baseline"}
+    assert set(record["controls"]) == {"vit-fashion"}
+    zoo.report(log)
+    shown = capsys.readouterr().out
+    assert "vit-fashion" in shown
+    assert "100 %" in shown
