@@ -108,7 +108,7 @@ REPEATED = f"a: &a [{', '.join('x' * 9)}]\nconversations: [{', '.join(['*a'] * 1
         ("conversations: [", "cannot read .*food.yml as YAML: while parsing"),
         ("conversations: !!python/object/apply:os.system [ls]", "as YAML: could not determine a constructor"),
         ("conversations: " + "[" * 5000, "food.yml"),
-        ("- a", "expected a list of lists of texts in the field `conversations`"),
+        ("- a", "expected a list of lists of texts in the field conversations"),
         ("conversations: [[a, 1]]", "not all are texts"),
         ("conversations: [{a: b}]", "expected a list of lists of texts"),
         (REPEATED, "has more statements than characters, so it repeats some by references"),
