@@ -28,12 +28,12 @@ from modgap.ranking.history.store import (
     lines_of_run,
     read_history,
     remove_from_history,
+    shipped_history,
 )
 from tests.commands import run_in_process
 from tests.training import run, target_file
 
 ROOT = Path(__file__).parent.parent
-SHIPPED = ROOT / "modgap" / "ranking" / "history" / "shipped.jsonl"
 SETUP = Setup(128, 10, (0.0005, 0.0001))
 
 
@@ -143,7 +143,7 @@ def test_random_changes_of_a_line_are_read_or_refused(tmp_path):
 def test_the_shipped_history_has_the_errors_of_the_benchmark(evidence):
     jobs, tables = evidence["ranking_jobs"], evidence["ranking_tables"]
     log = evidence["result_log"].ResultLog(ROOT / "benchmarks" / "truth" / "ranking.jsonl")
-    table = history_table(read_lines(SHIPPED), Setup(jobs.LABELED, jobs.EPOCHS[-1], jobs.RATES))
+    table = history_table(shipped_history().lines, Setup(jobs.LABELED, jobs.EPOCHS[-1], jobs.RATES))
     truth = tables.read_truth(log, (*jobs.DEVELOPMENT, *jobs.TEST))
     names = [name.partition("@")[0] for name in jobs.SOURCES]
     rows = [table.sources.index(name) for name in names]

@@ -5,6 +5,7 @@
 The errors are those of benchmarks/truth/ranking.jsonl: ten sources on 24 targets, at most 128 labeled samples.
 """
 
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,23 +29,26 @@ from evidence.ranking_jobs import (  # noqa: E402
 )
 from result_log import ResultLog  # noqa: E402
 
-from modgap.ranking.history.lines import HistoryLine, Setup, write_lines  # noqa: E402
+from modgap.ranking.history.lines import HistoryLine, Setup  # noqa: E402
+from modgap.ranking.history.sketches import sketch_target  # noqa: E402
+from modgap.ranking.history.store import SHIPPED, History, write_history  # noqa: E402
 from modgap.ranking.source_patterns import split_input_size  # noqa: E402
 from modgap.targets import open_target  # noqa: E402
 
-SHIPPED = ROOT / "modgap" / "ranking" / "history" / "shipped.jsonl"
 
-
-def shipped_lines(log: ResultLog) -> Iterator[HistoryLine]:
-    """Yield a line for each source and target of the benchmark."""
+def histories(log: ResultLog) -> Iterator[History]:
+    """Yield for each target of the benchmark a line for each source, and the sketch of its samples."""
     for target in (*DEVELOPMENT, *TEST):
         table = open_target(target).read()
         classes = len(np.unique(np.asarray(table.class_labels)))
-        kind = open_target(target).manifest.input.kind
+        kind, sketch = open_target(target).manifest.input.kind, sketch_target(table.samples)
+        lines = []
         for name in SOURCES:
             source, size = split_input_size(name)
             setup, errors, held_out, seconds = _measured(log, name, target, size)
-            yield HistoryLine(source, target, kind, len(table), classes, setup, errors, held_out, seconds)
+            values = (setup, errors, held_out, seconds)
+            lines.append(HistoryLine(source, target, kind, len(table), classes, *values, target_digest=sketch.digest))
+        yield History(tuple(lines), {sketch.digest: sketch})
 
 
 def _measured(log: ResultLog, source: str, target: str, size: int | None):  # type: ignore[no-untyped-def]
@@ -75,4 +79,5 @@ def _measured(log: ResultLog, source: str, target: str, size: int | None):  # ty
 
 
 if __name__ == "__main__":
-    write_lines(SHIPPED, shipped_lines(ResultLog(ROOT / "benchmarks" / "truth" / "ranking.jsonl")))
+    log = ResultLog(ROOT / "benchmarks" / "truth" / "ranking.jsonl")
+    write_history(SHIPPED, functools.reduce(History.merged, histories(log)))

@@ -220,11 +220,12 @@ def history_table(lines: Sequence[HistoryLine], setup: Setup, without: Iterable[
     left_out = set(without)
     used = [line for line in lines if line.setup.fits(setup) and not left_out & {line.target_key}]
     sources = tuple(dict.fromkeys(line.source for line in used))
-    targets = {line.target_key: line for line in used}
+    # Targets that differ in their labels alone have the same checksum.
+    targets = {(line.target, line.target_digest): line for line in used}
     rows, columns = ({name: number for number, name in enumerate(names)} for names in (sources, targets))
     layers = np.full((3, len(sources), len(targets), len(VARIABLES)), np.nan)
     for line in used:
-        cell = rows[line.source], columns[line.target_key]
+        cell = rows[line.source], columns[line.target, line.target_digest]
         for layer, values in zip(layers, (line.errors, line.held_out, line.seconds), strict=True):
             layer[cell] = [values.get(name, np.nan) for name in VARIABLES]
     names = tuple(line.target for line in targets.values())

@@ -27,9 +27,10 @@ __all__ = [
     "read_history",
     "remove_from_history",
     "shipped_history",
+    "write_history",
 ]
 
-SHIPPED = Path(__file__).parent / "shipped.jsonl"
+SHIPPED = Path(__file__).parent / "shipped"
 LINES, SKETCHES = "history.jsonl", "sketches.json"
 LARGEST_SKETCHES = 1 << 28
 
@@ -65,7 +66,7 @@ def history_folder() -> Path:
 
 def shipped_history() -> History:
     """Return the history that ships with modgap: ten sources on 24 targets (docs/evidence.md)."""
-    return History(tuple(read_lines(SHIPPED)))
+    return read_history(SHIPPED)
 
 
 def read_history(folder: Path) -> History:
@@ -99,7 +100,7 @@ def add_to_history(folder: Path, more: History) -> History:
     folder.mkdir(parents=True, exist_ok=True)
     with one_process_at_a_time(folder / ".lock", "writing the history"):
         history = read_history(folder).merged(more)
-        _write(folder, history)
+        write_history(folder, history)
     return history
 
 
@@ -111,11 +112,12 @@ def remove_from_history(folder: Path, sources: Iterable[str], targets: Iterable[
         left = tuple(line for line in history.lines if line.source not in gone[0] and line.target not in gone[1])
         digests = {line.target_digest for line in left}
         kept = {name: sketch for name, sketch in (history.sketches or {}).items() if name in digests}
-        _write(folder, History(left, kept))
+        write_history(folder, History(left, kept))
     return History(left, kept), len(history.lines) - len(left)
 
 
-def _write(folder: Path, history: History) -> None:
+def write_history(folder: Path, history: History) -> None:
+    """Write a history to a folder, in place of the one that it has."""
     write_lines(folder / LINES, history.lines)
     sketches = {name: [one.hashes, one.is_complete] for name, one in (history.sketches or {}).items()}
     write_text_atomically(folder / SKETCHES, format_json(sketches, indent=None) + "\n")
