@@ -35,7 +35,7 @@ class PilotError:
 
 @dataclass(frozen=True)
 class HistoryChoice:
-    """What history and pilots tell about the sources of a ranking.
+    """Forecasts of the errors of a ranking's sources by history alone, and with pilots.
 
     Attributes:
         sources: Names of the sources P.
