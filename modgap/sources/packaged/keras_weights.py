@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.hdf5_arrays import map_hdf5
+from modgap.storage.hdf5_arrays import map_hdf5
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -19,9 +19,9 @@ from modgap.storage.array_formats import (
     read_safetensors_header,
 )
 from modgap.storage.damaged_files import convert_read_errors
+from modgap.storage.hdf5_arrays import Hdf5Rows, map_hdf5, read_hdf5_headers
 from modgap.storage.paths import has_suffix
 from modgap.targets.file_layout import single_file
-from modgap.targets.hdf5_arrays import Hdf5Rows, map_hdf5, read_hdf5_headers
 from modgap.targets.samples import SPLITS, ArraySamples, ConcatenatedSamples, Samples, Table, shape_samples, split_codes
 from modgap.targets.splits import hold_out_validation, split_numbers
 

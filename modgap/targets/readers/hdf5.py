@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.storage.hdf5_arrays import open_hdf5, reraise_hdf5_errors, stored_dataset
 from modgap.targets.file_layout import single_file
-from modgap.targets.hdf5_arrays import open_hdf5, reraise_hdf5_errors, stored_dataset
 from modgap.targets.samples import SPLITS, Table
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.storage.hdf5_arrays import check_links, stored_dataset
 from modgap.storage.limits import check_unpacked_size
-from modgap.targets.hdf5_arrays import check_links, stored_dataset
 from modgap.targets.samples import (
     SPLITS,
     ArraySamples,
