@@ -114,7 +114,7 @@ def read_data(target: str) -> tuple[TargetData, dict[int, np.ndarray]]:
 
 
 def work(job: Job, log: ResultLog) -> dict:
-    """Fit a model to each number of labeled samples, append its errors and seconds of CPU time, and return the record."""
+    """Fit a model to each number of labeled samples, append its errors and its CPU time, and return the record."""
     began = time.process_time()
     data, labeled = read_data(job.target)
     form = sample_form(data)
