@@ -17,7 +17,7 @@ FEWEST_TARGETS = 10
 TOO_SHORT = "too-short"
 OTHER_SETUP = "other-setup"
 DECIDES = "decides"
-"""What a history can tell: nothing that decides, only an order, or the expected errors."""
+"""Statuses of a choice: the history has too few targets, it tells only an order, or it tells expected errors."""
 
 
 @dataclass(frozen=True)
