@@ -38,7 +38,7 @@ __all__ = ["rank"]
 
 MIN_RESAMPLES = 10
 """Same as modgap.ranking.standings.MIN_SUBSAMPLES, which would make the help slow to import."""
-MINIMUMS = {"resamples": 0, "limit": 0, "jobs": 1, "pseudo_classes": 2, "splits": 1, "per_class": 1, "pilot": 0}
+MINIMUMS = {"resamples": 0, "limit": 0, "jobs": 1, "pseudo_classes": 2, "splits": 1, "per_class": 1}
 CLUSTERS = ("slurm", "pbs", "lsf")
 """Backends whose workers a scheduler starts, as in modgap.jobs."""
 LISTS = ("job_extra_directives", "job_directives_skip", "job_script_prologue", "worker_extra_args")
@@ -47,7 +47,7 @@ MANIFESTS = "Describe data of your own in manifests, and pass their paths to --t
 ONE_BY_ONE = "Rank the targets one by one."
 OF_ONE_TARGET = {
     "data_dir": "Say where data lies with modgap data path.",
-    **dict.fromkeys(("layers", "pilot", "budget"), ONE_BY_ONE),
+    **dict.fromkeys(("layers", "pilot", "pilot_epochs", "minutes", "budget"), ONE_BY_ONE),
 }
 """Options that apply to a single target, besides those of custom data, and what to do for several."""
 
@@ -241,6 +241,9 @@ def _build_request(options: Mapping[str, Any]) -> "RankRequest":
         errors=ErrorOptions(options["weight"], options["splits"], options["per_class"]),
         layers=parse_layers(options["layers"]),
         pilot=options["pilot"],
+        pilot_epochs=options["pilot_epochs"] and int(options["pilot_epochs"]),
+        minutes=options["minutes"],
+        history=options["history"] == "all",
     )
 
 

@@ -25,7 +25,7 @@ from modgap.cli.options import (
     weight_option,
 )
 from modgap.cli.rank_status import show_status
-from modgap.errors import CUSTOM_DATA_FORMATS
+from modgap.errors import CUSTOM_DATA_FORMATS, UsageError
 
 __all__ = ["rank_options"]
 
@@ -83,16 +83,53 @@ layers_option = click.option(
     help="Layers of each source to score: last for the output alone, all, or numbers from 1 such as 2,4. The layer is "
     "chosen on one half of the samples and judged on the other.",
 )
-pilot_option = click.option(
-    "--pilot",
-    type=int,
-    metavar="N",
-    default=0,
-    help="Fine-tune the first N sources shortly, for 10 epochs on one half of at most 256 training samples, at three "
-    "learning rates, and with two more seeds at the best. Their errors on the other half and on the validation samples "
-    "decide which source is best. Those of the best one's random-weights control and of the baselines of the "
-    "field decide whether pretraining helps. The order by a score, which chooses the N sources, is not shown to be "
-    "better than a fixed list.",
+
+
+def _parse_pilot(_context: click.Context, _parameter: click.Parameter, value: str) -> int | str:
+    """Return the number of sources, or `all`."""
+    if value == "all":
+        return value
+    try:
+        return int(value)
+    except ValueError:
+        raise UsageError(f"--pilot is {value!r}. Expected a number of sources, or nothing for all of them.") from None
+
+
+pilot_options = option_group(
+    "Pilots and earlier targets",
+    click.option(
+        "--pilot",
+        metavar="[N]",
+        is_flag=False,
+        flag_value="all",
+        default="0",
+        callback=_parse_pilot,
+        help="Fine-tune all sources for 3 epochs on one half of at most 256 training samples. Their errors on other "
+        "samples, with those of the same sources on earlier targets (modgap history), tell which source is best, how "
+        "sure that is, and the error to expect. With a number N, the first N sources by earlier targets, or by the "
+        "score without any, are fine-tuned for 10 epochs at three learning rates, with two more seeds at the best.",
+    ),
+    click.option(
+        "--pilot-epochs",
+        type=click.Choice(["1", "3", "10"]),
+        metavar="1|3|10",
+        help="Epochs of one fine-tuning of each source, at one learning rate.",
+    ),
+    click.option(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="Begin fine-tunings of --pilot as long as they are expected to end within so many minutes: of as many "
+        "sources as the time suffices for, and then at three rates of those that may be the best.",
+    ),
+    click.option(
+        "--history",
+        type=click.Choice(["all", "none"]),
+        default="all",
+        show_default=True,
+        help="all: earlier targets count where --by names no score, and the errors of the pilots are added to your "
+        "history. none: the score and the pilots decide, and nothing is added.",
+    ),
 )
 pass_options = option_group(
     "How samples pass through the sources",
@@ -152,7 +189,8 @@ rank_options = all_options(
         sources_option,
         target_option,
     ),
-    option_group("Scores", *score_options, layers_option, pilot_option),
+    option_group("Scores", *score_options, layers_option),
+    pilot_options,
     sample_options(default_limit=2000, default_split="train"),
     custom_data_options,
     pass_options,

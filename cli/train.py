@@ -135,6 +135,9 @@ def train(**options: Any) -> None:
         else:
             run = run_sweep(request, folder, sweep, resume=resume, progress=progress)
     if _is_main_process():
+        from modgap.ranking.history.store import remember_run
+
+        remember_run(run.record, request.target)
         _print_run(run, request, options)
 
 

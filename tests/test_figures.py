@@ -41,7 +41,8 @@ from modgap.distortion.grid import grid_cells
 from modgap.distortion.probe_cross_validation import FewShotCurve
 from modgap.distortion.probe_figures import few_shot_caption, few_shot_figure, probe_caption, probe_figure
 from modgap.errors import InputError, UsageError
-from modgap.ranking.figures import figure_title, ranking_caption, ranking_figure
+from modgap.ranking.figures import ranking_caption, ranking_figure
+from modgap.ranking.forecast_figure import figure_title
 from modgap.ranking.recommendation import headline, judge
 from modgap.ranking.scores import get_score
 from modgap.ranking.standings import compute_standings

@@ -164,6 +164,8 @@ RANKED = {
     "pilot": {
         "trained": 45,
         "judged": 60,
+        "epochs": 10,
+        "rates": 3,
         "sources": [
             {"source": "vit-fashion", "by_training": [0.25, 0.5, 0.5]},
             {"source": "efficientnet-lite0@64px", "by_training": [0.125, 0.25, 0.0]},
@@ -216,6 +218,23 @@ def test_a_history_is_added_exported_merged_and_removed(tmp_path):
     left, removed = remove_from_history(folder, ["a"], [])
     assert (removed, left.sketches) == (1, {})
     assert [one.source for one in read_history(folder).lines] == ["b"]
+
+
+def test_finished_trainings_are_remembered(tmp_path, monkeypatch):
+    target, folder = target_file(tmp_path, "classification"), tmp_path / "history"
+    arguments = ("--source", "vit-fashion", "--target", str(target), "--set", "stage2.epochs=1")
+    for variable, expected in (("none", 0), (str(folder), 1)):
+        monkeypatch.setenv("MODGAP_HISTORY", variable)
+        done = run_in_process("train", "--method", "finetune", *arguments, "--out", str(tmp_path / f"run{expected}"))
+        assert done.returncode == 0, done.stderr
+        known = read_history(folder)
+        assert [line.errors.keys() for line in known.lines] == [{"trained"}] * expected
+    assert set(known.sketches) == {known.lines[0].target_digest}
+    # A history that cannot be written is no reason to lose a training.
+    (folder / "sketches.json").write_text("{")
+    again = run_in_process("train", "--method", "scratch", *arguments, "--out", str(tmp_path / "scratch"))
+    assert again.returncode == 0
+    assert "were not added to your history" in " ".join(again.stderr.split())
 
 
 @pytest.mark.parametrize("content", ["[]", '{"a": 1}', '{"a": [[-1], true]}', '{"a": [[1], "yes", 3]}', "{"])

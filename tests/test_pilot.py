@@ -13,7 +13,8 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
 from modgap.ranking import recommendation as v
 from modgap.ranking.answer import failure_messages, ranking_table, scores_table
-from modgap.ranking.figures import figure_subtitle, figure_title, other_scores, ranking_frame
+from modgap.ranking.figures import figure_subtitle, other_scores, ranking_frame
+from modgap.ranking.forecast_figure import figure_title
 from modgap.ranking.rank import rank
 from modgap.ranking.recommendation import choice_statement, headline, help_statement, judge, judgment_answer
 from modgap.ranking.report import to_csv, to_dict
@@ -270,7 +271,7 @@ def test_the_pilot_decides_which_source_is_best():
     assert verdict.by == "leep"
     assert "vit-1 is first of 2 (error after a short fine-tuning" in choice_statement(verdict).sentence
     sentence = next(one for one in judgment_answer(verdict).sentences if one.startswith("Short fine-tuning"))
-    assert "2 sources were fine-tuned for 10 epochs on 64 samples and judged on 64 others." in sentence
+    assert "2 sources were fine-tuned for 10 epochs at three rates on 64 samples and judged on 64 others." in sentence
     assert "vit-0 is first by LEEP." in sentence
     assert [row[2] for row in ranking_table(ranking)[1]][:2] == ["vit-1", "vit-0"]
 
@@ -407,7 +408,9 @@ def test_the_command_prints_the_errors_and_the_page_has_them(sources, tmp_path):
     assert done.returncode == 0, done.stderr
     # The progress of the training is no message of the ranking.
     assert "stage2" not in done.stderr
-    announced = "A short fine-tuning of 2 sources, and of the random-weights control of the best, takes about "
+    announced = (
+        "A fine-tuning of 2 sources for ten epochs at three rates, and of the random-weights control of the best"
+    )
     assert announced in " ".join(done.stderr.split())
     again = run_in_process("rank", "--target", str(path), "--sources", names, *options)
     assert again.returncode == 0
@@ -425,6 +428,6 @@ def test_the_command_prints_the_errors_and_the_page_has_them(sources, tmp_path):
 
 
 def test_a_negative_number_is_refused(tmp_path):
-    done = run_in_process("rank", "--target", "digits", "--sources", "vit-fashion", "--pilot", "-1")
+    done = run_in_process("rank", "--target", "digits", "--sources", "vit-fashion", "--pilot=-1")
     assert done.returncode == 2
     assert "--pilot" in done.stderr

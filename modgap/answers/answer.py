@@ -48,6 +48,7 @@ class Mark:
         level: Level of this row alone, which is drawn as a short line; None for none.
         is_reference: True for a level to compare with, which is drawn as a square.
         is_open: True for a value that is not significantly better than its level, which is drawn as an open circle.
+        before: Lower and upper end of the interval before the last data, which is drawn as a faint band; None for none.
     """
 
     value: float
@@ -55,6 +56,7 @@ class Mark:
     level: float | None = None
     is_reference: bool = False
     is_open: bool = False
+    before: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

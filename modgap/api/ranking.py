@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from modgap.api.arguments import public_function
 from modgap.api.opening import target_name
@@ -50,15 +50,19 @@ def rank(
     pseudo_classes: int | None = None,
     layers: str = "last",
     budget: float | None = None,
-    pilot: int = 0,
+    pilot: int | Literal["all"] = 0,
+    pilot_epochs: int | None = None,
+    minutes: float | None = None,
+    history: Literal["all", "none"] = "all",
     progress: Progress | None = None,
 ) -> RankingResult | MatrixResult:
     """Rank sources by how well they should transfer to a target, or to each of several, as `modgap rank` does.
 
     Args:
         target: Name or path of the target, or a pair (x, y) of arrays, as for `modgap.open_target`. Or a list of names
-            and paths of several targets, to which `custom_data`, `data_dir`, `layers`, `budget` and `pilot` do not
-            apply. `@diverse` stands for all targets on this machine with an open license and without near copies.
+            and paths of several targets, to which `custom_data`, `data_dir`, `layers`, `budget` and the options of
+            pilots do not apply. `@diverse` stands for all targets on this machine with an open license and without near
+            copies.
         sources: Names of the sources, as for `modgap.open_source`. A name may end with the size of the source's input,
             as in `vit-b@128px`. `@diverse` stands for all sources on this machine with an open license and without near
             copies.
@@ -92,9 +96,15 @@ def rank(
             layers such as `2,4`.
         budget: Minutes after which the ranking should end: all sources are scored on few samples, the better half of
             them on more, and so on. None for no limit.
-        pilot: Number of the first sources that are fine-tuned shortly, with three seeds; their errors on other samples
-            decide which source is best, and those of the best one's random-weights control and of the baselines
-            whether pretraining helps. 0 for none.
+        pilot: `all` to fine-tune all sources for 3 epochs; their errors on other samples, with those of the same
+            sources on earlier targets, tell which source is best, how sure that is, and the error to expect. Or the
+            number of the first sources that are fine-tuned for ten epochs at three rates, with three seeds at the best;
+            the first by earlier targets, or by the score without any. 0 for none.
+        pilot_epochs: Epochs of one fine-tuning of each source at one rate: 1, 3 or 10. None for the above.
+        minutes: Minutes within which pilots of all sources may begin; then those that may be the best are fine-tuned at
+            three rates too. None for no more than the above.
+        history: `all` to let earlier targets count where `by` names no score, and to add the errors of the pilots to
+            your history; `none` for neither.
         progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:
@@ -131,12 +141,16 @@ def rank(
         errors=errors,
         layers=parse_layers(layers),
         pilot=pilot,
+        pilot_epochs=pilot_epochs,
+        minutes=minutes,
+        history=history == "all",
     )
     sources = _expand_pool(sources, diverse_sources)
     target = [target] if target == DIVERSE else target
     if isinstance(target, Sequence) and not isinstance(target, str) and all(isinstance(one, str) for one in target):
         target = _expand_pool(target, diverse_targets)
         of_one = {"custom_data": custom_data, "data_dir": data_dir, "budget": budget, "pilot": pilot or None}
+        of_one |= {"pilot_epochs": pilot_epochs, "minutes": minutes}
         _check_several(of_one | {"layers": None if layers == "last" else layers})
         matrix, rankings = rank_targets(
             targets_of_names(target, pseudo_classes), sources, request, Backend(backend, jobs), progress

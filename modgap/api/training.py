@@ -8,6 +8,7 @@ from modgap.api.arguments import public_function
 from modgap.api.opening import target_name
 from modgap.errors import Progress
 from modgap.forward.sample_request import SampleRequest
+from modgap.ranking.history.store import remember_run
 from modgap.targets import CustomData, TargetRequest
 from modgap.transfer.method import EpochCallback
 from modgap.transfer.run_folder import Run
@@ -98,9 +99,11 @@ def train(
         samples=SampleRequest(limit=limit, seed=seed, input_size=input_size, device=device),
         weights=weights,
     )
+    more: dict[str, Any] = {"resume": resume, "progress": progress, "on_epoch_end": on_epoch_end}
     if sweep is None and trials is None:
-        return run_training(request, Path(out), resume=resume, progress=progress, on_epoch_end=on_epoch_end)
-    values = {key: tuple(map(str, values)) for key, values in (sweep or {}).items()}
-    return run_sweep(
-        request, Path(out), Sweep(values, trials), resume=resume, progress=progress, on_epoch_end=on_epoch_end
-    )
+        run = run_training(request, Path(out), **more)
+    else:
+        values = {key: tuple(map(str, values)) for key, values in (sweep or {}).items()}
+        run = run_sweep(request, Path(out), Sweep(values, trials), **more)
+    remember_run(run.record, requested)
+    return run

@@ -10,7 +10,7 @@ import numpy as np
 from modgap.answers import Answer, Curve, Mark, Table
 from modgap.answers.formatting import format_p_value
 from modgap.errors import count, visible_name
-from modgap.ranking.check_sentences import score_label
+from modgap.ranking.check_sentences import format_chance, score_label
 from modgap.ranking.checks import (
     baselines_compared,
     best_baseline,
@@ -18,11 +18,12 @@ from modgap.ranking.checks import (
     control_index,
     sources_compared,
 )
+from modgap.ranking.history.choice import LEVEL
 from modgap.ranking.layers import JUDGED_BY, LAYER_COLUMNS, layer_rows
 from modgap.ranking.plan import PROBE
 from modgap.ranking.recommendation import judge, judgment_answer
 from modgap.ranking.scores import PILOT, shown_score
-from modgap.ranking.types import BASELINE, CONTROL, SOURCE, LayerCurve, Ranking, ScoreTable, SourceRow
+from modgap.ranking.types import BASELINE, CONTROL, SOURCE, LayerCurve, Pilot, Ranking, ScoreTable, SourceRow
 from modgap.statistics.multiple_comparisons import group_letters
 from modgap.storage.json_records import plain_values
 
@@ -33,8 +34,10 @@ __all__ = [
     "difference_to_first",
     "failure_messages",
     "first_ties",
+    "forecast_table",
     "format_interval",
     "format_score",
+    "pilots_in_order",
     "ranking_answer",
     "ranking_table",
     "scores_table",
@@ -47,6 +50,10 @@ LAYERS = (
     "estimate for new samples. Curves go from the first layer to the last, and from an error of 0 to the highest."
 )
 PROBES = "Linear probes of the sources beside baselines of the field, by cross-validation on the same folds"
+FORECASTS = (
+    "A faint band is the interval by earlier targets alone, the line on it the interval with the pilots, and the short "
+    "line the error of the longest pilot."
+)
 MOST_PROBES = 10
 """Most sources in this table."""
 OTHER_SCORES = "other scores (↑ higher is better, ↓ lower is better, * best source, no control above it)"
@@ -72,13 +79,13 @@ def _facts(ranking: Ranking) -> Iterator[str]:
         if target.groups:
             yield count(target.groups, "group")
         by = ranking.deciding_table.name
-        yield f"ranked by {score_label(by) if by == PILOT.name else by} ({shown_score(by).direction})"
+        yield f"ranked by {by if by in ranking.tables else score_label(by)} ({shown_score(by).direction})"
     yield count(sum(row.kind == SOURCE for row in ranking.rows), "source")
 
 
 def _tables(ranking: Ranking) -> Iterator[Table]:
     if ranking.target:
-        yield Table(*ranking_table(ranking))
+        yield forecast_table(ranking) if has_forecast(ranking) else Table(*ranking_table(ranking))
         if not has_baselines(ranking) and (beside := probe_table(ranking)):
             yield beside
         if len(ranking.tables) > 1:
@@ -111,6 +118,58 @@ def ranking_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     letters = source_letters(table)
     left_out = set(control_sources(ranking)) | (set() if has_baselines(ranking) else set(baseline_rows(ranking)))
     return heads, [_table_row(ranking, index, letters) for index in ranking.order() if index not in left_out]
+
+
+def pilots_in_order(ranking: Ranking) -> list[Pilot]:
+    """Return the rounds of pilots, those of the fewest epochs and rates first."""
+    rounds = ranking.pilot.rounds if ranking.pilot else ()
+    return sorted(rounds, key=lambda one: (one.rates, one.epochs))
+
+
+def has_forecast(ranking: Ranking) -> bool:
+    """Return True if a history and pilots decide which source is best."""
+    return ranking.choice is not None and ranking.choice.table is not None
+
+
+def forecast_table(ranking: Ranking) -> Table:
+    """Return what history and pilots tell about each source, and the errors of the pilots.
+
+    Pages draw the interval with pilots as a line on that without them, which is a faint band, and the error of the
+    longest pilot as a short line.
+    """
+    choice = ranking.choice
+    assert choice is not None
+    told, pilots = choice.told, pilots_in_order(ranking)
+    with_errors = told.tells_errors
+    before, after = (one.interval(LEVEL) for one in (told.before, told.after))
+    rows, marks = [], []
+    for number in told.order:
+        index = choice.rows[number]
+        control = control_index(ranking, index)
+        errors = [pilot.table.standings.values[index] for pilot in pilots]
+        of_control = [p.table.standings.values[control] for p in pilots] if control is not None else []
+        shown = [format_score(float(told.after.error[number])), format_interval(after[number])] if with_errors else []
+        of_history = told.before
+        alone = format_score(of_history.error[number]) if with_errors else format_chance(of_history.best[number])
+        rows.append(
+            [
+                visible_name(ranking.rows[index].name),
+                *shown,
+                format_chance(float(told.after.best[number])),
+                alone,
+                *map(format_score, errors),
+                next((format_score(one) for one in reversed(of_control) if np.isfinite(one)), "-"),
+            ]
+        )
+        measured = [float(error) for error in errors if np.isfinite(error)]
+        low, high = after[number].tolist()
+        level = measured[-1] if measured else None
+        marks.append(Mark(float(told.after.error[number]), (low, high), level, before=tuple(before[number].tolist())))
+    expected = ["expected error", f"{100 * LEVEL:.0f} % interval"] if with_errors else []
+    after_pilots = [count(one.epochs, "epoch") + (f", {one.rates} rates" if one.rates > 1 else "") for one in pilots]
+    heads = ["source", *expected, "best", "history alone", *after_pilots, "random weights"]
+    title = f"Expected errors: after fine-tuning on {choice.labeled:,} labeled samples" if with_errors else ""
+    return Table(heads, rows, title, FORECASTS if with_errors else "", marks=marks if with_errors else ())
 
 
 def baseline_rows(ranking: Ranking) -> list[int]:

@@ -12,6 +12,7 @@ __all__ = [
     "CHECK_TITLES",
     "check_sentence",
     "first_place",
+    "format_chance",
     "join_names",
     "score_label",
     "smallest_difference",
@@ -38,6 +39,8 @@ SCORE_LABELS = {
     "size": "number of parameters",
     "source-error": "error on the source's own data",
     "pilot": "error after a short fine-tuning",
+    "forecast": "expected error",
+    "chance": "probability of being best",
 }
 """Names of scores in sentences. Other scores go by the names of the command."""
 MAX_NAMES = 4
@@ -217,20 +220,69 @@ def _pilot(values: Values) -> str:
     score = score_label(values["score"])
     sentences = [
         f"{count(values['sources'], 'source')} {'was' if values['sources'] == 1 else 'were'} fine-tuned for "
-        f"{values['epochs']} epochs on {values['trained']:,} samples and judged on {values['judged']:,} others."
+        f"{_epochs(values['epochs'], values.get('rates', 3))} on {values['trained']:,} samples and judged on "
+        f"{values['judged']:,} others."
     ]
-    if trainings := values.get("trainings"):
+    if values.get("other_sources"):
+        verb = "was" if values["other_sources"] == 1 else "were"
+        epochs = _epochs(values["other_epochs"], values["other_rates"])
+        sentences.append(f"{count(values['other_sources'], 'source')} {verb} also fine-tuned for {epochs}.")
+    if (trainings := values.get("trainings", 1)) > 1:
         sentences.append(
             f"Each was trained {trainings} times at its best learning rate; the standard deviation between these "
             f"trainings is up to {format_value(values['spread'])}, and is part of all intervals."
         )
-    sentences.append(f"{visible_name(values['first_by_score'])} is first by {score}.")
+    if not values.get("by_history"):
+        sentences.append(f"{visible_name(values['first_by_score'])} is first by {score}.")
     if seconds := values.get("seconds"):
         sentences.append(f"This took {format_duration(seconds)}.")
-    if values["sources"] < values.get("of", 0):
+    if values["sources"] < values.get("of", 0) and not values.get("by_history"):
         sentences.append(
             f"The order by {score}, which chose these of {values['of']} sources, is not shown to be better than a "
             "fixed list."
+        )
+    if values.get("rates") == 1 and not values.get("by_history"):
+        sentences.append("Without a history, errors after few epochs choose no better than a fixed list.")
+    return " ".join(sentences)
+
+
+def _epochs(epochs: int, rates: int) -> str:
+    return f"{epochs} epochs at three rates" if rates > 1 else count(epochs, "epoch")
+
+
+def format_chance(chance: float) -> str:
+    """Return a probability as a percentage."""
+    return "less than 1 %" if 0 <= chance < 0.005 else f"{100 * chance:.0f} %"
+
+
+def _history(values: Values) -> str:
+    """Return what the history is, and where it may tell less."""
+    known = "all" if values["known"] == values["sources"] else f"{values['known']} of"
+    sentences = [
+        f"Errors of {known} {count(values['sources'], 'source')} on {count(values['targets'], 'earlier target')} are "
+        f"known."
+    ]
+    if values["status"] == "too-short":
+        sentences.append(
+            f"That is too few for probabilities, so the pilots decide. By the earlier targets alone, "
+            f"{visible_name(values['before'])} is expected to be the best."
+        )
+    if values["status"] == "other-setup":
+        sentences.append(
+            "They were measured with other numbers of labeled samples, epochs or rates, so that they tell an order "
+            "and no expected error."
+        )
+    if values["kind"] and not values["kind_is_known"]:
+        sentences.append(f"None of these targets has samples of the kind {values['kind']}, so they may tell less.")
+    if values["left_out"]:
+        names = join_names(values["left_out"])
+        reason = "is left out, since it shares" if len(values["left_out"]) == 1 else "are left out, since they share"
+        sentences.append(f"{names} {reason} samples with this target.")
+    n_more, seconds = values["more"]
+    if n_more:
+        sentences.append(
+            f"Fine-tuning {count(n_more, 'source')} that may be the best for ten epochs at three rates would take "
+            f"about {format_duration(seconds)} more (--minutes)."
         )
     return " ".join(sentences)
 
@@ -258,6 +310,7 @@ def _smallest_class(values: Values) -> str:
 
 CHECK_TITLES = {
     "other-sources": "Other sources",
+    "history": "Earlier targets",
     "control": "Random-weights control",
     "controls-above": "Controls above the source",
     "baseline": "Baseline of the field",
@@ -287,6 +340,7 @@ SENTENCES: dict[str, str | Callable[[Values], str]] = {
     "smallest-class": _smallest_class,
     "failed-sources": _failed_sources,
     "budget": _budget,
+    "history": _history,
     "pilot": _pilot,
     "evidence": _evidence,
 }

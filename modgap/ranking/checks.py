@@ -9,6 +9,7 @@ import numpy as np
 from modgap.answers import FAIL, INFO, PASS, WARN
 from modgap.answers.answer import ORDER
 from modgap.ranking.field_baselines import BASELINE_PREFIX
+from modgap.ranking.history.choice import LEVEL
 from modgap.ranking.plan import PROBE
 from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import PILOT, get_score
@@ -31,6 +32,7 @@ __all__ = [
     "DOUBTFUL",
     "FEW_SAMPLES",
     "FINDINGS",
+    "FORECASTED",
     "LIKELY",
     "NO",
     "NONE",
@@ -66,7 +68,11 @@ TIE = "tie"
 UNKNOWN = "unknown"
 SINGLE = "single"
 NONE = "none"
-"""How clear the first place is. `UNKNOWN` is also an answer to whether a transfer helps."""
+FORECASTED = "forecasted"
+"""How clear the first place is; with `FORECASTED` a history and pilots give probabilities.
+
+`UNKNOWN` is also an answer to whether a transfer helps.
+"""
 LIKELY = "likely"
 DOUBTFUL = "doubtful"
 NOT_TESTED = "not-tested"
@@ -78,6 +84,8 @@ BASELINE_SCORES = ("size", "source-error")
 """Scores that do not count as support, because they do not depend on the target."""
 FEW_SAMPLES = 100
 """Number of samples below which only large differences between sources are significant."""
+AS_LIKELY = 0.5
+"""Smallest probability of being best, as a share of that of the first source, of sources worth comparing with it."""
 SMALL_CLASS = 5
 """Number of samples below which results for a class are unreliable."""
 FINDINGS = {
@@ -90,6 +98,7 @@ FINDINGS = {
     "random_choice": 15.5,
     "same_named": 13,
     "help_told": 61,
+    "record_told": 85,
     "help_always": 60,
 }
 """Numbers of modgap's benchmark of rankings (docs/evidence.md), which `tests/test_evidence_page.py` recomputes.
@@ -152,7 +161,7 @@ class Comparison(NamedTuple):
 def collect_checks(ranking: Ranking) -> tuple[Check, ...]:
     """Return all checks that apply to a ranking, failed ones first.
 
-    The checks are `other-sources`, `control`, `controls-above`, `baseline`, `majority-class`,
+    The checks are `other-sources`, `history`, `control`, `controls-above`, `baseline`, `majority-class`,
     `control-by-other-scores`, `other-scores`, `largest-source`, `amount-of-data`, `groups`, `smallest-class`,
     `failed-sources`, `budget`, `pilot` and `evidence`.
     """
@@ -219,8 +228,54 @@ def _measured(table: ScoreTable, index: int, prefix: str = "") -> dict[str, Any]
     return {f"{prefix}value": float(table.standings.values[index]), f"{prefix}interval": interval}
 
 
-def _other_sources(ranking: Ranking, first: int) -> Check:
-    """Return the check of whether the first source is significantly better than the others by what decides."""
+def _history(ranking: Ranking, first: int) -> Check | None:
+    """Return what the history and the pilots tell about the first source. None without a history."""
+    if ranking.choice is None:
+        return None
+    choice, told = ranking.choice, ranking.choice.told
+    names = [ranking.rows[index].name for index in choice.rows]
+    at = choice.rows.index(first) if choice.table is not None else told.order[0]
+    others = [number for number in told.order if number != at]
+    before, chances = told.order_before[0], told.after.best
+    chance = float(chances[at])
+    pilots = {index for one in (ranking.pilot.rounds if ranking.pilot else ()) for index in one.results}
+    is_tuned = choice.rows[at] in pilots
+    kind = ranking.target.kind if ranking.target else None
+    values = {
+        "first": names[at],
+        "score": PILOT.name if is_tuned else ranking.by,
+        "status": told.status,
+        "sources": len(names),
+        "known": int(told.known.sum()),
+        "targets": told.n_targets,
+        "chance": chance,
+        "expected_value": float(told.after.error[at]) if told.tells_errors else None,
+        "expected_interval": told.after.interval(LEVEL)[at].tolist() if told.tells_errors else None,
+        "level": LEVEL,
+        "labeled": choice.labeled,
+        "runner_up": names[others[0]] if others else None,
+        "runner_up_chance": float(chances[others[0]]) if others else None,
+        "tied": [names[number] for number in others if chances[number] >= AS_LIKELY * chance],
+        "before": names[before],
+        "before_chance": float(told.before.best[before]),
+        "pilots": len(pilots & set(choice.rows)),
+        "record": list(told.records[at]),
+        "kind": kind,
+        "kind_is_known": kind in told.kinds,
+        "left_out": [name for name in told.left_out if ranking.target is None or name != ranking.target.name],
+        "more": list(choice.more),
+    }
+    tells_less = not told.tells_errors or kind not in told.kinds or not told.known.all()
+    return Check("history", WARN if tells_less else INFO, values)
+
+
+def _other_sources(ranking: Ranking, first: int) -> Check | None:
+    """Return the check of whether the first source is significantly better than the others by what decides.
+
+    A history gives probabilities instead.
+    """
+    if ranking.choice is not None and ranking.choice.table is not None:
+        return None
     table = ranking.deciding_table
     others = [index for index in table.source_order if index != first]
     equal = [index for index in others if table.source_ranks[index] == 1]
@@ -264,8 +319,8 @@ def _uncertainty_reason(ranking: Ranking, table: ScoreTable, first: int, others:
 
 def _control(ranking: Ranking, first: int) -> Check | None:
     control = control_index(ranking, first)
-    table = ranking.deciding_table
-    if control is not None and not table.standings.ranks[control]:
+    table = ranking.pilot.table if ranking.pilot else ranking.tables[ranking.by]
+    if control is not None and not (table.standings.ranks[control] and table.standings.ranks[first]):
         # The control has no short fine-tuning, so the score is all there is.
         table = ranking.tables[ranking.by]
     comparison = _compare_control(table, first, control, sources_compared(table))
@@ -327,9 +382,11 @@ def _baseline(ranking: Ranking, first: int) -> Check | None:
 
     Errors after a short fine-tuning decide where there are any, otherwise those of linear probes on the same folds.
     """
-    pilot, deciding = ranking.pilot, ranking.deciding_table
-    is_tuned = pilot is not None and deciding is pilot.table and best_baseline(deciding, ranking) is not None
-    table = deciding if is_tuned else ranking.tables.get(PROBE)
+    pilot = ranking.pilot
+    is_tuned = pilot is not None and pilot.table.first_source is not None
+    table = pilot.table if pilot and is_tuned else ranking.tables.get(PROBE)
+    if table is not None and best_baseline(table, ranking) is None:
+        is_tuned, table = False, ranking.tables.get(PROBE)
     if table is None or table.first_source is None:
         return None
     best, baseline = table.first_source, best_baseline(table, ranking)
@@ -426,6 +483,7 @@ def _largest_source(ranking: Ranking, first: int) -> Check | None:
 
 SOURCE_CHECKS = (
     _other_sources,
+    _history,
     _control,
     _controls_above,
     _baseline,
@@ -485,6 +543,11 @@ def _pilot(ranking: Ranking, pilot: Pilot) -> Check:
         "score": ranking.by,
         "sources": sources_compared(pilot.table),
         "epochs": pilot.epochs,
+        "rates": pilot.rates,
+        "other_sources": sources_compared(pilot.other.table) if pilot.other else 0,
+        "other_epochs": pilot.other.epochs if pilot.other else 0,
+        "other_rates": pilot.other.rates if pilot.other else 0,
+        "by_history": ranking.choice is not None,
         "trained": pilot.trained,
         "judged": pilot.judged,
         "first_by_score": None if table.first_source is None else ranking.rows[table.first_source].name,

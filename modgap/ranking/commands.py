@@ -7,6 +7,7 @@ from modgap.errors import visible_name
 from modgap.ranking.checks import (
     CONTROL_BETTER,
     CONTROL_WORSE,
+    FORECASTED,
     LIKELY,
     NO,
     SINGLE,
@@ -57,7 +58,8 @@ def next_commands(
     elif choice == UNKNOWN and without_intervals and can_repeat:
         yield _rank_command(ranking, data, "--resamples", RESAMPLES)
     elif can_repeat and target.task == CLASSIFICATION and ranking.pilot is None and n_sources > 1:
-        yield _rank_command(ranking, data, "--pilot", min(n_sources, PILOT_SOURCES))
+        # Few epochs tell enough with a history alone.
+        yield _rank_command(ranking, data, "--pilot", None if ranking.has_history else min(n_sources, PILOT_SOURCES))
     else:
         yield from _train_commands(ranking, choice, help_, [first, *tied], data, checks)
 
@@ -77,7 +79,7 @@ def _train_commands(
     checks: Mapping[str, Check],
 ) -> Iterator[tuple[str, ...]]:
     """Yield the commands that train the first sources, and what may be as good: a baseline, or random weights."""
-    if help_ != NO and choice == TIE and len(names) > 1:
+    if help_ != NO and choice in (TIE, FORECASTED) and len(names) > 1:
         for number, name in enumerate(names[:2], start=1):
             yield _train_command(ranking, "finetune", name, data, f"runs/finetune-{number}")
     elif help_ != NO:
@@ -108,12 +110,13 @@ def _options(values: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(part for name, value in values.items() if value is not None for part in (name, str(value)))
 
 
-def _rank_command(ranking: Ranking, data: tuple[str, ...], option: str, value: int | str) -> tuple[str, ...]:
-    """Return the command that repeats a ranking with another value of an option."""
+def _rank_command(ranking: Ranking, data: tuple[str, ...], option: str, value: int | None) -> tuple[str, ...]:
+    """Return the command that repeats a ranking with an option, which has a value or none."""
     samples, request = ranking.request.samples, ranking.request
     sources = ",".join(row.name for row in ranking.rows if row.requested)
     options = {
-        "--by": ranking.by,
+        # A history counts only where no score is named.
+        "--by": None if ranking.has_history else ranking.by,
         "--split": (samples.split or "all") if samples.split != DEFAULT_SAMPLES.split else None,
         "--limit": samples.limit or 0 if samples.limit != DEFAULT_SAMPLES.limit else None,
         "--pseudo-classes": ranking.requested and ranking.requested.pseudo_classes,
@@ -127,7 +130,8 @@ def _rank_command(ranking: Ranking, data: tuple[str, ...], option: str, value: i
         "--baselines": None if request.baselines == DEFAULT_BASELINES else request.baselines,
     }
     options.pop(option, None)
-    return ("modgap", "rank", *data, "--sources", sources, *_options({**options, option: value}))
+    last = (option,) if value is None else (option, str(value))
+    return ("modgap", "rank", *data, "--sources", sources, *_options(options), *last)
 
 
 def _train_command(ranking: Ranking, method: str, source: str, data: tuple[str, ...], folder: str) -> tuple[str, ...]:

@@ -24,16 +24,25 @@ from modgap.answers.figures.style import (
     size_in_inches,
     styled,
     text_width,
-    title_lines,
 )
 from modgap.answers.formatting import format_p_value, format_value
 from modgap.errors import InputError
 from modgap.ranking.answer import first_ties, format_interval, format_score
 from modgap.ranking.check_sentences import join_names, score_label
 from modgap.ranking.checks import BASELINE_SCORES, CONTROL_WORSE, compare_baseline, sources_compared
+from modgap.ranking.forecast_figure import (
+    HEAD,
+    MOST_CAPTION_VALUES,
+    MOST_ROWS,
+    NAME_SPACE,
+    figure_title,
+    forecast_caption,
+    forecast_figure,
+    forecast_frame,
+)
 from modgap.ranking.layers import JUDGED_BY, SIGNIFICANT, layer_finding
-from modgap.ranking.recommendation import headline, judge
-from modgap.ranking.scores import get_score, shown_score
+from modgap.ranking.recommendation import judge
+from modgap.ranking.scores import FORECAST, get_score, shown_score
 from modgap.ranking.target_summary import reference_value
 from modgap.ranking.types import BASELINE, CONTROL, LayerCurve, Ranking
 from modgap.sources.source import CONTROL_PREFIX
@@ -45,25 +54,19 @@ if TYPE_CHECKING:
 
 __all__ = ["planned_figures"]
 
-MOST_ROWS = 20
-"""Number of sources up to which all sources have a row."""
 MOST_ROWS_OF_TIES = 30
 """Number of rows if more sources are not significantly different from the first."""
 MOST_SCORES = 10
-MOST_CAPTION_VALUES = 20
 REFERENCE_NAMES = {
     "no information": "value of a source that gives no information about the labels",
     "chance level": "chance level",
     "majority class": "error of always predicting the majority class",
 }
-NAME_SPACE = 1.72
 MOST_LANES = 4
 """Number of bars side by side; further bars are left out."""
 ROW = 0.34
 DENSE_ROW = 0.205
 MOST_TALL_ROWS = 12
-HEAD = 0.42
-"""Space above the first row for the names of the marks, in inches."""
 MOST_WIDE_CELLS = 7
 SLANT = 50
 NOTE = ("not significantly better", "than random weights")
@@ -291,15 +294,6 @@ def other_scores(ranking: Ranking) -> list[str]:
     return names[:MOST_SCORES]
 
 
-def figure_title(ranking: Ranking) -> str:
-    """Return the headline of the ranking, with names as titles show them.
-
-    If it needs more than two lines, as with long names, its first sentence is the title: three lines are too many.
-    """
-    title = headline(judge(ranking), lambda name: name_in_title(name, "source")).removesuffix(".")
-    return title if len(title_lines(title)) < 3 else title.partition(". ")[0]
-
-
 def figure_subtitle(ranking: Ranking, n_rows: int, n_sources: int, has_groups: bool) -> str:
     """Return what was measured, on what, and with how many samples.
 
@@ -503,7 +497,9 @@ def layer_caption(ranking: Ranking) -> str:
 
 def planned_figures(ranking: Ranking) -> Iterator[ResultFigure]:
     """Yield the figure of the ranking if any source has a score, and that of the layers if there are any."""
-    if (ranking.deciding_table.source_ranks > 0).any():
+    if ranking.deciding_table.name == FORECAST.name:
+        yield result_figure("ranking", ranking, forecast_frame, forecast_figure, forecast_caption)
+    elif (ranking.deciding_table.source_ranks > 0).any():
         yield result_figure("ranking", ranking, ranking_frame, ranking_figure, ranking_caption)
     if any(map(_is_drawable, ranking.layers)):
         yield result_figure("layers", ranking, layer_frame, layer_figure, layer_caption)

@@ -1,9 +1,14 @@
-"""Short fine-tuning of the first sources of a ranking, whose errors on other samples decide which is best."""
+"""Short fine-tunings of the sources of a ranking, whose errors on other samples, with a history, decide which is best.
+
+What is run next depends on the seconds that results took where they were computed, and never on the clock, so that an
+interrupted ranking takes the same steps again.
+"""
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,12 +17,14 @@ from modgap.errors import count, format_duration
 from modgap.jobs import Failure, failure_of, fix_threads, hold_device
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BASELINE_PREFIX, BaselineJob, baseline_errors_after_pilot
+from modgap.ranking.history.choice import TOO_SHORT, HistoryChoice, PilotError, choose_source
+from modgap.ranking.history.lines import Setup
 from modgap.ranking.plan import RankPlan
-from modgap.ranking.scores import PILOT
+from modgap.ranking.scores import CHANCE, FORECAST, PILOT
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import run_stage
-from modgap.ranking.standings import compute_error_standings, decode_errors, error_arrays
-from modgap.ranking.types import BASELINE, CONTROL, SOURCE, JobCounts, Pilot, ScoreTable, SourceRow
+from modgap.ranking.standings import Standings, compute_error_standings, decode_errors, error_arrays
+from modgap.ranking.types import ALL, BASELINE, CONTROL, SOURCE, Choice, JobCounts, Pilot, ScoreTable, SourceRow
 from modgap.sources import CONTROL_PREFIX
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
@@ -26,12 +33,18 @@ from modgap.targets import TargetRequest
 if TYPE_CHECKING:
     from modgap.transfer.pilot import PilotErrors
 
-__all__ = ["PilotJob", "run_pilot"]
+__all__ = ["PilotJob", "run_pilots"]
 
 KIND = "pilots"
 """Kind of the cache entries of pilots."""
 TRAINING_COST = 6
 """About how many times as long a sample takes in an update as in a pass: 5 for ViT, 9 for EfficientNet."""
+FEW_EPOCHS = 3
+"""Epochs of the pilots of all sources."""
+FEWEST = 2
+"""Fewest sources of pilots of all, whatever the time."""
+WORTH_MORE = 0.05
+"""Smallest probability of being best of sources that are worth a fine-tuning at three rates."""
 
 log = logging.getLogger("modgap")
 
@@ -48,6 +61,7 @@ class PilotJob:
         seed: Seed of the samples and of everything random.
         weight: What counts equally in the error. None for the default.
         input_size: Height and width of the source's input in pixels. None for its own.
+        epochs: Epochs of one fine-tuning at one rate; None for ten epochs at three rates, and for baselines.
         device: Device to train on.
         target: The target as the user names it, with absolute paths.
     """
@@ -58,6 +72,7 @@ class PilotJob:
     seed: int
     weight: str | None
     input_size: int | None
+    epochs: int | None
     device: str = field(compare=False)
     target: TargetRequest = field(compare=False)
 
@@ -70,7 +85,7 @@ class PilotJob:
         from modgap.transfer.pilot import PILOT_RATES, PILOT_SAMPLES, PILOT_SEEDS, SETTINGS, TEXT_SETTINGS
 
         named = {name: value for name, value in asdict(self).items() if name not in ("device", "target")}
-        shared = {"samples": PILOT_SAMPLES, "version": 4}
+        shared = {"samples": PILOT_SAMPLES, "version": 5}
         if self.kind == BASELINE:
             return {**named, **shared, "algorithms": algorithm_versions("reading")}
         settings = {"settings": [*SETTINGS, *TEXT_SETTINGS], "rates": PILOT_RATES, "seeds": PILOT_SEEDS}
@@ -82,6 +97,7 @@ class PilotJob:
 
     def _encode(self, result: "PilotErrors") -> CacheEntry:
         arrays = {"trained": np.array([result.trained]), "by_training": result.by_training}
+        arrays["seconds"] = np.array([result.seconds])
         record = {"job": self._identity(), "settings": list(result.settings)}
         return CacheEntry(error_arrays(result.errors) | arrays, record)
 
@@ -89,8 +105,8 @@ class PilotJob:
         from modgap.transfer.pilot import PilotErrors
 
         trained, by_training = int(entry.arrays["trained"][0]), np.array(entry.arrays["by_training"])
-        errors = decode_errors(entry.arrays, self.seed)
-        return PilotErrors(errors, trained, by_training, tuple(entry.metadata["settings"]))
+        errors, seconds = decode_errors(entry.arrays, self.seed), float(entry.arrays["seconds"][0])
+        return PilotErrors(errors, trained, by_training, tuple(entry.metadata["settings"]), seconds)
 
     def __call__(self) -> "PilotErrors | Failure":
         """Return the result from the cache, or fine-tune the source, or return the reason why that failed."""
@@ -104,6 +120,7 @@ class PilotJob:
         from modgap.transfer.pilot import short_fine_tuning
 
         fix_threads()
+        began = time.perf_counter()
         target = self.target.open()
         if self.kind == BASELINE:
             name = self.source.removeprefix(BASELINE_PREFIX)
@@ -111,7 +128,9 @@ class PilotJob:
         name, size = split_input_size(self.source)
         with hold_device(self.device) as device, _only_warnings():
             source = open_source(name).load(size or self.input_size, head=False)
-            return short_fine_tuning(name, source, target, self.seed, device=device, weight=self.weight)
+            options: dict[str, Any] = {"epochs": self.epochs, "device": device, "weight": self.weight}
+            result = short_fine_tuning(name, source, target, self.seed, **options)
+        return replace(result, seconds=time.perf_counter() - began)
 
 
 @contextmanager
@@ -126,44 +145,283 @@ def _only_warnings() -> Iterator[None]:
         log.setLevel(level)
 
 
-def run_pilot(
+def run_pilots(
     plan: RankPlan,
     rows: Sequence[SourceRow],
     table: ScoreTable,
     extracted: Mapping[int, Extracted],
     baselines: Mapping[int, BaselineJob],
-) -> tuple[Pilot, JobCounts]:
-    """Fine-tune the first sources of a ranking shortly, and then measure what the best of them should beat.
+) -> tuple[Pilot, Choice | None, JobCounts]:
+    """Fine-tune sources of a ranking shortly, and then measure what the best of them should beat.
 
-    This is its random-weights control, which is fine-tuned in the same way, and the baselines.
+    This is its random-weights control, which is fine-tuned in the same way, and the baselines, which are compared with
+    sources after ten epochs at three rates alone: after few epochs all sources have high errors.
 
     Args:
-        plan: The plan of the ranking, whose request says how many.
+        plan: The plan of the ranking, whose request says how many, and for how long.
         rows: The rows of the ranking.
         table: Table of the score that the sources are ranked by.
         extracted: References to the outputs of each source and control that could be run, by its index.
         baselines: Cross-validation of each baseline, by its index.
 
     Returns:
-        Errors of the sources, and numbers of jobs.
+        Errors of the sources, what they tell with the history, and numbers of jobs.
     """
-    from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_RATES
+    request = plan.request
+    pilots = _Pilots(plan, rows, extracted, baselines, table.source_order)
+    if request.pilot == ALL:
+        epochs = request.pilot_epochs or FEW_EPOCHS
+        pilots.measure(pilots.affordable(pilots.order_of_pilots(), epochs, FEWEST), epochs)
+        if request.minutes is not None and request.pilot_epochs is None:
+            while more := pilots.affordable(pilots.worth_more(), None):
+                pilots.measure(more, None)
+    else:
+        pilots.measure(pilots.order()[: int(request.pilot)], request.pilot_epochs)
+    pilots.compare()
+    return pilots.result(), pilots.choice(), pilots.counts
 
-    chosen = table.source_order[: plan.request.pilot]
-    keys = {index: one.key for index, one in extracted.items()} | {index: job.key for index, job in baselines.items()}
-    jobs = _jobs(plan, rows, chosen, keys)
-    _tell_time(plan, [extracted[index] for index, job in jobs.items() if job.load_cached() is None])
-    by_row, counts = _measure("pilot", plan, rows, chosen, keys)
-    pilot_table = _pilot_table(rows, by_row)
-    if compared := _compared(rows, pilot_table.first_source, keys):
-        of_compared, more = _measure("pilot baselines", plan, rows, compared, keys)
-        by_row |= of_compared
-        pilot_table = _pilot_table(rows, by_row)
-        counts = JobCounts(*(one + other for one, other in zip(counts, more, strict=True)))
-    results = {index: result for index, result in by_row.items() if not isinstance(result, Failure)}
-    one = next(iter(results.values()), None)
-    trained, judged = (0, 0) if one is None else (one.trained, len(one.errors.errors))
-    return Pilot(pilot_table, PILOT_EPOCHS, len(PILOT_RATES), trained, judged, results), counts
+
+@dataclass
+class _Pilots:
+    """Pilots of a ranking, as far as they were run.
+
+    Attributes:
+        plan: The plan of the ranking.
+        rows: The rows of the ranking.
+        extracted: References to the outputs of sources and controls, by the index of the row.
+        baselines: Cross-validation of each baseline, by its index.
+        by_score: Indices of the sources that have a value by the score, best first.
+        results: By epochs (None for ten at three rates), the result of each row by its index.
+        counts: Numbers of jobs.
+    """
+
+    plan: RankPlan
+    rows: Sequence[SourceRow]
+    extracted: Mapping[int, Extracted]
+    baselines: Mapping[int, BaselineJob]
+    by_score: Sequence[int]
+    results: dict[int | None, dict[int, "PilotErrors | Failure"]] = field(default_factory=dict)
+    counts: JobCounts = field(default_factory=lambda: JobCounts(0, 0))
+
+    # What is run next
+
+    def order_of_pilots(self) -> list[int]:
+        """Return the sources in the order in which pilots of few of them tell most."""
+        choice = self._told()
+        if choice is None:
+            return list(self.by_score)
+        sources = self._sources()
+        return [sources[number] for number in choice.pilots_first]
+
+    def order(self) -> list[int]:
+        """Return the sources by what is known, the best first: history and pilots, or else the pilots or the score."""
+        choice, sources = self._told(), self._sources()
+        if choice is not None and choice.status != TOO_SHORT:
+            return [sources[number] for number in choice.order]
+        measured = [self._table(epochs).source_order for epochs in sorted(self.results, key=_most_epochs)]
+        if choice is not None and not measured:
+            return [sources[number] for number in choice.order]
+        return list(dict.fromkeys(index for order in (*measured, self.by_score) for index in order if index in sources))
+
+    def worth_more(self) -> list[int]:
+        """Return the sources that could be the best and were not yet fine-tuned at three rates, the best first."""
+        done, choice = self.results.get(None, {}), self._told()
+        chances = dict(zip(self._sources(), choice.after.best.tolist(), strict=True)) if choice else {}
+        return [index for index in self.order() if index not in done and chances.get(index, 1) >= WORTH_MORE]
+
+    def affordable(self, indices: Sequence[int], epochs: int | None, fewest: int = 0) -> list[int]:
+        """Return the first of some sources whose pilots end within the request's minutes, by expected seconds.
+
+        The control of one of them has to end too.
+
+        Args:
+            indices: Indices of the sources.
+            epochs: Epochs of one fine-tuning; None for ten at three rates.
+            fewest: How many sources are returned in any case.
+        """
+        minutes = self.plan.request.minutes
+        if minutes is None:
+            return list(indices)
+        seconds = [self.expected_seconds(index, epochs) for index in indices]
+        left = 60 * minutes - self.spent_seconds()
+        costs = [self._side_by_side(seconds[:n]) + max(seconds[:n]) for n in range(1, len(seconds) + 1)]
+        return list(indices[: max(fewest, sum(cost <= left for cost in costs))])
+
+    # Time
+
+    def expected_seconds(self, index: int, epochs: int | None) -> float:
+        """Return about how long the trainings of a source take: by its pass, and by how pilots compare with passes."""
+        known = [
+            (result.seconds, _seconds_by_pass(self.extracted[row], self.plan, of_epochs))
+            for of_epochs, by_row in self.results.items()
+            for row, result in by_row.items()
+            if row in self.extracted and not isinstance(result, Failure) and result.seconds
+        ]
+        measured, expected = (sum(column) for column in zip(*known, strict=True)) if known else (1.0, 1.0)
+        ratio = measured / expected if expected else 1.0
+        return ratio * _seconds_by_pass(self.extracted[index], self.plan, epochs)
+
+    def spent_seconds(self) -> float:
+        """Return how long the passes and pilots took where they were computed, side by side as they run here."""
+        results = [result for by_row in self.results.values() for result in by_row.values()]
+        pilots = [result.seconds for result in results if not isinstance(result, Failure)]
+        return self._side_by_side([one.seconds for one in self.extracted.values()]) + self._side_by_side(pilots)
+
+    def _side_by_side(self, seconds: Sequence[float]) -> float:
+        return max(sum(seconds) / self.plan.side_by_side(len(seconds)), max(seconds)) if seconds else 0.0
+
+    def _tell_time(self, indices: Sequence[int], epochs: int | None) -> None:
+        """Log how long the trainings of sources, and of the control of the best, take."""
+        jobs = self._jobs(indices, epochs)
+        seconds = [self.expected_seconds(index, epochs) for index, job in jobs.items() if job.load_cached() is None]
+        if any(seconds):
+            log.info(
+                "A fine-tuning of %s %s, and of the random-weights control of the best, takes about %s.",
+                count(len(seconds), "source"),
+                "for ten epochs at three rates" if epochs is None else f"for {count(epochs, 'epoch')}",
+                format_duration(self._side_by_side(seconds) + max(seconds)),
+            )
+
+    # Pilots
+
+    def measure(self, indices: Sequence[int], epochs: int | None) -> None:
+        """Fine-tune some sources, or take their results from the cache."""
+        self._tell_time(indices, epochs)
+        self._run("more pilots" if self.results else "pilot", indices, epochs)
+
+    def compare(self) -> None:
+        """Measure what the best source should beat: its random-weights control, and the baselines after ten epochs."""
+        first, epochs = self._first(), self._deciding_epochs()
+        if first is None:
+            return
+        control = (f"{CONTROL_PREFIX}{self.rows[first].name}", CONTROL)
+        baselines = self.baselines if epochs is None else {}
+        indices = [i for i in self.extracted if (self.rows[i].name, self.rows[i].kind) == control]
+        if compared := [*indices, *baselines]:
+            self._run("pilot baselines", compared, epochs)
+
+    def _run(self, stage: str, indices: Sequence[int], epochs: int | None) -> None:
+        jobs = self._jobs(indices, epochs)
+        results, counts = run_stage(stage, list(jobs.values()), self.plan.backend, self.plan.monitor, self.plan.device)
+        self.results.setdefault(epochs, {}).update({index: results[job] for index, job in jobs.items()})
+        self.counts = JobCounts(*(one + other for one, other in zip(self.counts, counts, strict=True)))
+
+    def _jobs(self, indices: Sequence[int], epochs: int | None) -> dict[int, PilotJob]:
+        samples, weight = self.plan.request.samples, self.plan.request.errors.weight
+        keys = {index: one.key for index, one in self.extracted.items()}
+        keys |= {index: one.key for index, one in self.baselines.items()}
+        return {
+            index: PilotJob(
+                self.rows[index].name,
+                self.rows[index].kind,
+                keys[index],
+                samples.seed,
+                weight,
+                samples.input_size,
+                None if self.rows[index].kind == BASELINE else epochs,
+                samples.device,
+                self.plan.target,
+            )
+            for index in indices
+        }
+
+    # Results
+
+    def result(self) -> Pilot:
+        """Return the errors after the number of epochs that decides, with those after another one."""
+        epochs = self._deciding_epochs()
+        others = [self._pilot(other) for other in self.results if other != epochs]
+        return replace(self._pilot(epochs), other=others[0] if others else None)
+
+    def choice(self) -> Choice | None:
+        """Return what the history and the pilots tell. None without a history."""
+        told = self._told()
+        if told is None:
+            return None
+        rows, more = tuple(self._sources()), self.worth_more()
+        seconds = self._side_by_side([self.expected_seconds(index, None) for index in more])
+        next_ones = (len(more), seconds) if seconds else (0, 0.0)
+        return Choice(told, rows, _choice_table(told, rows, self.rows), self._setup().samples, next_ones)
+
+    def _told(self) -> HistoryChoice | None:
+        known, names = self.plan.history, [self.rows[index].name for index in self._sources()]
+        if known is None or len(names) < 2:
+            return None
+        pilots = {self.rows[index].name: one for index in self._sources() if (one := self._pilot_error(index))}
+        seed, name = self.plan.request.samples.seed, self.plan.target.name
+        return choose_source(known.history, names, self._setup(), pilots, name, known.sketch, seed)
+
+    def _sources(self) -> list[int]:
+        """Return the indices of the sources that could be run, and whose pilots did not fail."""
+        failed = {i for by_row in self.results.values() for i, one in by_row.items() if isinstance(one, Failure)}
+        return [i for i in self.extracted if self.rows[i].kind == SOURCE and i not in failed]
+
+    def _pilot_error(self, index: int) -> PilotError | None:
+        """Return the errors of the first trainings of a source, as those of a history are."""
+        errors, held_out = {}, 0
+        for epochs, by_row in self.results.items():
+            result = by_row.get(index)
+            if result is not None and not isinstance(result, Failure):
+                errors["pilot-rates" if epochs is None else f"pilot-{epochs}"] = float(result.by_training[0])
+                held_out = len(result.errors.errors)
+        return PilotError(errors, held_out) if errors else None
+
+    def _setup(self) -> Setup:
+        from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_RATES, PILOT_SAMPLES
+
+        results = [one for by_row in self.results.values() for one in by_row.values() if not isinstance(one, Failure)]
+        known = max((one.samples for one in self.extracted.values()), default=PILOT_SAMPLES)
+        labeled = 2 * results[0].trained if results else min(PILOT_SAMPLES, known)
+        return Setup(max(1, labeled), PILOT_EPOCHS, PILOT_RATES)
+
+    def _first(self) -> int | None:
+        """Return the source that is best by what is known; None if none has an error."""
+        measured = {index for table in map(self._table, self.results) for index in table.source_order}
+        first = next(iter(self.order()), None)
+        return first if measured else None
+
+    def _deciding_epochs(self) -> int | None:
+        """Return the largest number of epochs after which the best source was judged."""
+        first = self._first()
+        by_epochs = sorted(self.results, key=_most_epochs)
+        with_first = [epochs for epochs in by_epochs if first is not None and first in self._measured(epochs)]
+        return next(iter([*with_first, *by_epochs]), None)
+
+    def _measured(self, epochs: int | None) -> dict[int, "PilotErrors"]:
+        return {i: one for i, one in self.results.get(epochs, {}).items() if not isinstance(one, Failure)}
+
+    def _table(self, epochs: int | None) -> ScoreTable:
+        return _pilot_table(self.rows, self.results.get(epochs, {}))
+
+    def _pilot(self, epochs: int | None) -> Pilot:
+        from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_RATES
+
+        results = self._measured(epochs)
+        one = next(iter(results.values()), None)
+        trained, judged = (0, 0) if one is None else (one.trained, len(one.errors.errors))
+        length, rates = (PILOT_EPOCHS, len(PILOT_RATES)) if epochs is None else (epochs, 1)
+        return Pilot(self._table(epochs), length, rates, trained, judged, results)
+
+
+def _most_epochs(epochs: int | None) -> float:
+    """Return a key that sorts numbers of epochs, with the most trainings first."""
+    return -np.inf if epochs is None else -epochs
+
+
+def _choice_table(told: HistoryChoice, indices: Sequence[int], rows: Sequence[SourceRow]) -> ScoreTable | None:
+    """Return the table of expected errors, or of probabilities of being best; None with a short history."""
+    if told.status == TOO_SHORT:
+        return None
+    n_rows, score = len(rows), FORECAST if told.tells_errors else CHANCE
+    values, intervals = np.full(n_rows, np.nan), np.full((n_rows, 2), np.nan)
+    values[list(indices)] = told.after.error if told.tells_errors else told.after.best
+    if told.tells_errors:
+        intervals[list(indices)] = told.after.interval(0.95)
+    unknown = np.full((n_rows, n_rows), np.nan)
+    standings = Standings(values, intervals, np.stack([unknown, unknown], axis=-1), unknown, score.higher_is_better)
+    is_source = np.array([row.kind == SOURCE for row in rows])
+    reasons = ("",) * n_rows
+    return ScoreTable(score.name, score.higher_is_better, standings, standings.among(is_source), reasons)
 
 
 def _pilot_table(rows: Sequence[SourceRow], by_row: Mapping[int, "PilotErrors | Failure"]) -> ScoreTable:
@@ -178,71 +436,18 @@ def _pilot_table(rows: Sequence[SourceRow], by_row: Mapping[int, "PilotErrors | 
     return ScoreTable(PILOT.name, False, standings, standings.among(is_source), reasons, by_sample=True)
 
 
-def _measure(
-    stage: str,
-    plan: RankPlan,
-    rows: Sequence[SourceRow],
-    indices: Sequence[int],
-    keys: Mapping[int, str],
-) -> tuple[dict[int, "PilotErrors | Failure"], JobCounts]:
-    """Return the result of each of these rows, and numbers of jobs."""
-    jobs = _jobs(plan, rows, indices, keys)
-    results, counts = run_stage(stage, list(jobs.values()), plan.backend, plan.monitor, plan.device)
-    return {index: results[job] for index, job in jobs.items()}, counts
-
-
-def _jobs(
-    plan: RankPlan, rows: Sequence[SourceRow], indices: Sequence[int], keys: Mapping[int, str]
-) -> dict[int, PilotJob]:
-    samples = plan.request.samples
-    return {
-        index: PilotJob(
-            rows[index].name,
-            rows[index].kind,
-            keys[index],
-            samples.seed,
-            plan.request.errors.weight,
-            samples.input_size,
-            samples.device,
-            plan.target,
-        )
-        for index in indices
-    }
-
-
-def _tell_time(plan: RankPlan, sources: Sequence[Extracted]) -> None:
-    """Log how long the trainings of sources, and of the control of the best, take by the seconds of their passes."""
-    limit = plan.request.samples.limit
-    seconds = [_expected_seconds(source, source.samples == limit) for source in sources]
-    if any(seconds):
-        total = sum(seconds) / plan.side_by_side(len(seconds)) + max(seconds)
-        log.info(
-            "A short fine-tuning of %s, and of the random-weights control of the best, takes about %s.",
-            count(len(sources), "source"),
-            format_duration(total),
-        )
-
-
-def _expected_seconds(source: Extracted, is_limited: bool) -> float:
+def _seconds_by_pass(source: Extracted, plan: RankPlan, epochs: int | None) -> float:
     """Return about how long all trainings of a source take, in seconds; 0 if the time of its pass is not known.
 
     Args:
         source: The source.
-        is_limited: True if the target may have more samples than the pass.
+        plan: The plan of the ranking.
+        epochs: Epochs of one fine-tuning; None for ten at three rates.
     """
     from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_RATES, PILOT_SAMPLES, PILOT_SEEDS
 
+    # With a limit, the target may have more samples than the pass.
+    is_limited = source.samples == plan.request.samples.limit
     half = (PILOT_SAMPLES if is_limited else min(PILOT_SAMPLES, source.samples)) / 2
-    n_trainings = len(PILOT_RATES) + PILOT_SEEDS - 1
-    return n_trainings * half * (TRAINING_COST * PILOT_EPOCHS + 1) * source.seconds / max(1, source.samples)
-
-
-def _compared(rows: Sequence[SourceRow], first: int | None, keys: Mapping[int, str]) -> list[int]:
-    """Return the indices of the random-weights control of the first source, and of the baselines.
-
-    Those that are not in the ranking are left out, and all are if no source has an error.
-    """
-    if first is None:
-        return []
-    control = (f"{CONTROL_PREFIX}{rows[first].name}", CONTROL)
-    return [i for i in sorted(keys) if (rows[i].name, rows[i].kind) == control or rows[i].kind == BASELINE]
+    n_trainings, length = (len(PILOT_RATES) + PILOT_SEEDS - 1, PILOT_EPOCHS) if epochs is None else (1, epochs)
+    return n_trainings * half * (TRAINING_COST * length + 1) * source.seconds / max(1, source.samples)

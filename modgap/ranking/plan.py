@@ -10,16 +10,18 @@ from modgap.errors import InputError, UsageError, check_minimum, unknown_name
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.jobs import Backend
 from modgap.ranking.field_baselines import BASELINE_PREFIX, BaselineJob, baseline_jobs, chosen_baselines
+from modgap.ranking.history.sketches import TargetSketch, cached_sketch
+from modgap.ranking.history.store import History, known_history
 from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION, ErrorOptions, Score
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES, default_scores, get_score, score_names
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import JobMonitor
-from modgap.ranking.types import CONTROL, SOURCE, RankRequest
+from modgap.ranking.types import ALL, CONTROL, SOURCE, RankRequest
 from modgap.sources import CONTROL_PREFIX, open_source
 from modgap.statistics.weights import WEIGHTS
-from modgap.targets import Table, TargetRequest
+from modgap.targets import Table, Target, TargetRequest
 
-__all__ = ["CONTROL_PREFIX", "PROBE", "RankPlan", "RowName", "list_rows", "plan_ranking"]
+__all__ = ["CONTROL_PREFIX", "PROBE", "PlanHistory", "RankPlan", "RowName", "list_rows", "plan_ranking"]
 
 ALWAYS = ("size",)
 """Scores that are always computed, as baselines."""
@@ -39,6 +41,18 @@ class RowName(NamedTuple):
     kind: str
 
 
+class PlanHistory(NamedTuple):
+    """Errors on earlier targets, for the pilots of a ranking.
+
+    Attributes:
+        history: The history that ships with modgap, with that of the user.
+        sketch: Sketch of the target, which is never its own history.
+    """
+
+    history: History
+    sketch: TargetSketch
+
+
 @dataclass(frozen=True)
 class RankPlan:
     """Everything that is needed to compute a ranking.
@@ -54,6 +68,8 @@ class RankPlan:
         request: The request.
         backend: Backend that runs the jobs.
         monitor: Counts the jobs.
+        history: Errors on earlier targets that decide with the pilots. None if they do not.
+        has_history: True if a source of the ranking has such errors.
     """
 
     rows: list[RowName]
@@ -66,6 +82,8 @@ class RankPlan:
     request: RankRequest
     backend: Backend
     monitor: JobMonitor
+    history: PlanHistory | None = None
+    has_history: bool = False
 
     @property
     def needs_surrogate(self) -> bool:
@@ -116,6 +134,7 @@ def plan_ranking(
     kind = opened.manifest.input.kind
     _check_pilot(_task_of(table), request)
     absolute = target.absolute()
+    history = known_history() if request.history and not request.by and _task_of(table) == CLASSIFICATION else History()
     baselines = chosen_baselines(request.baselines, opened, request.samples, len(rows))
     return RankPlan(
         rows=rows,
@@ -128,7 +147,13 @@ def plan_ranking(
         request=replace(request, by=by),
         backend=backend,
         monitor=monitor or JobMonitor(),
+        history=_plan_history(history, opened, table) if request.pilot and history.lines else None,
+        has_history=bool({line.source for line in history.lines} & {split_input_size(name)[0] for name in sources}),
     )
+
+
+def _plan_history(history: History, target: Target, table: Table) -> PlanHistory:
+    return PlanHistory(history, cached_sketch(target.fingerprint, table.samples))
 
 
 def list_rows(sources: Sequence[str], request: RankRequest) -> list[RowName]:
@@ -158,7 +183,10 @@ def _check_names(sources: Sequence[str], request: RankRequest) -> None:
     """Raise a UsageError for unknown names before anything is computed. Other failures get a row with the reason."""
     _check_error_options(request.errors)
     check_minimum("resamples", request.resamples, 0)
-    check_minimum("pilot", request.pilot, 0)
+    if isinstance(request.pilot, int):
+        check_minimum("pilot", request.pilot, 0)
+    elif request.pilot != ALL:
+        raise UsageError(f"`pilot` is {request.pilot!r}. Expected a number of sources, or {ALL!r}.")
     for name in (*request.scores, *filter(None, [request.by])):
         get_score(name)
     for name in sources:
@@ -171,6 +199,19 @@ def _check_names(sources: Sequence[str], request: RankRequest) -> None:
 
 
 def _check_pilot(task: str, request: RankRequest) -> None:
+    """Raise a UsageError if pilots are not defined on the target, or their options exclude each other."""
+    if request.pilot_epochs is not None:
+        from modgap.transfer.pilot import EPOCHS_READ
+
+        if request.pilot_epochs not in EPOCHS_READ:
+            raise UsageError(f"`pilot_epochs` is {request.pilot_epochs}, but it must be 1, 3 or 10.")
+    if not request.pilot and (request.pilot_epochs is not None or request.minutes is not None):
+        name = "minutes" if request.pilot_epochs is None else "pilot_epochs"
+        raise UsageError(f"`{name}` applies to pilots. Pass `pilot` too, or remove it.")
+    if request.minutes is not None and (request.pilot != ALL or not request.minutes > 0):
+        raise UsageError(
+            "`minutes` needs a positive number, and pilots of all sources, which a number after `pilot` excludes."
+        )
     if request.pilot and task != CLASSIFICATION:
         raise UsageError(f"`pilot` needs a target with one class for each sample, and this is a {task} target.")
 

@@ -5,7 +5,8 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from modgap.jobs import NOT_CACHED, Backend, Failure, writable_cache
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BaselineJob
 from modgap.ranking.halving import rank_within
+from modgap.ranking.history.store import lines_of_ranking, remember
 from modgap.ranking.jobs import (
     ErrorsJob,
     ExtractJob,
@@ -25,8 +27,9 @@ from modgap.ranking.jobs import (
     score_table,
 )
 from modgap.ranking.layers import measure_layers
-from modgap.ranking.pilot import run_pilot
+from modgap.ranking.pilot import run_pilots
 from modgap.ranking.plan import PROBE, RankPlan, RowName, plan_ranking
+from modgap.ranking.report import pilot_record
 from modgap.ranking.report_details import ReportDetails, ReportDetailsJob, correct_p_values
 from modgap.ranking.source_outputs import load_source_outputs
 from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener, run_stage
@@ -40,6 +43,7 @@ from modgap.ranking.types import (
     LayerCurve,
     Ranking,
     RankRequest,
+    ScoreTable,
     SourceRow,
     TargetSummary,
 )
@@ -92,7 +96,9 @@ def rank(
     def rank_round(names: Sequence[str], part: RankRequest, prefix: str) -> Ranking:
         plan = plan_ranking(requested, names, part, backend, monitor.with_prefix(prefix))
         with writable_cache(on_this_machine=backend.is_on_this_machine):
-            return _compute_ranking(plan)
+            ranking = _compute_ranking(plan)
+        _remember_pilots(plan, ranking)
+        return ranking
 
     with backend:
         if budget is None:
@@ -143,12 +149,11 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
     by, by_score = plan.scores[0], {name: results_by_row(name, extracted, scored, plan) for name in plan.scores}
     if baselines:
         by_score[PROBE] |= {index: baseline_result(fitted[job], request) for index, job in baselines.items()}
-    n_units = summary.units if summary else None
-    tables = {name: score_table(name, source_rows, of_score, plan, n_units) for name, of_score in by_score.items()}
-    pilot = None
+    tables = _score_tables(source_rows, by_score, plan, summary)
+    pilot = choice = None
     if request.pilot and extracted:
         with _timed(seconds, "pilot"):
-            pilot, jobs["pilot"] = run_pilot(plan, source_rows, tables[by], extracted, baselines)
+            pilot, choice, jobs["pilot"] = run_pilots(plan, source_rows, tables[by], extracted, baselines)
     return Ranking(
         summary,
         source_rows,
@@ -160,8 +165,28 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
         samples=errors_by_score(source_rows, by_score[by], extracted),
         layers=layers,
         pilot=pilot,
+        choice=choice,
+        has_history=plan.has_history,
         cached_seconds=_cached_seconds(extracted.values(), plan),
     )
+
+
+def _remember_pilots(plan: RankPlan, ranking: Ranking) -> None:
+    """Add the errors of the pilots to the history of the user, if a history counts."""
+    if plan.history and ranking.target:
+        request = asdict(plan.request.samples)
+        record = {"target": asdict(ranking.target), "pilot": pilot_record(ranking), "request": request}
+        remember(lines_of_ranking(record, plan.history.sketch.digest), plan.history.sketch)
+
+
+def _score_tables(
+    rows: Sequence[SourceRow],
+    by_score: Mapping[str, Mapping[int, Sequence[Any]]],
+    plan: RankPlan,
+    summary: TargetSummary | None,
+) -> dict[str, ScoreTable]:
+    n_units = summary.units if summary else None
+    return {name: score_table(name, rows, of_score, plan, n_units) for name, of_score in by_score.items()}
 
 
 def _score_jobs(plan: RankPlan, extracted: Mapping[int, Extracted]) -> list[ScoreJob | ErrorsJob]:

@@ -7,11 +7,13 @@ from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Verdict
+from modgap.answers.formatting import format_value
 from modgap.errors import visible_name
 from modgap.ranking.check_sentences import (
     CHECK_TITLES,
     check_sentence,
     first_place,
+    format_chance,
     join_names,
     score_label,
     smallest_difference,
@@ -25,6 +27,8 @@ from modgap.ranking.checks import (
     CONTROL_UNKNOWN,
     CONTROL_WORSE,
     DOUBTFUL,
+    FINDINGS,
+    FORECASTED,
     LIKELY,
     NO,
     NONE,
@@ -49,6 +53,7 @@ __all__ = [
     "headline",
     "help_of",
     "help_statement",
+    "help_statements",
     "judge",
     "judgment_answer",
     "next_step",
@@ -56,12 +61,14 @@ __all__ = [
 
 WHICH = "Which source is best?"
 HELPS = "Does a transfer help?"
+PRETRAINING_HELPS = "Does pretraining help?"
 CHOICE_LABELS = {
     CLEAR: ("Clear", PASS),
     TIE: ("Tied", WARN),
     UNKNOWN: ("Unknown", INFO),
     SINGLE: ("One source", INFO),
     NONE: ("No value", FAIL),
+    FORECASTED: ("Forecast", INFO),
 }
 HELP_LABELS = {
     LIKELY: ("By scores, yes", INFO),
@@ -73,6 +80,8 @@ HELP_LABELS = {
 """Label and status of each answer by scores, which hardly tell whether pretraining helps (docs/evidence.md)."""
 FINE_TUNED_LABELS = {**HELP_LABELS, LIKELY: ("Shown", PASS), DOUBTFUL: ("Not shown", WARN)}
 """Label and status of each answer after a short fine-tuning of the source and its control."""
+SURE, MORE_LIKELY = 0.9, 0.5
+"""Probabilities of being best from which on a source is the clear first, and rather the first than another one."""
 AS_GOOD = (CONTROL_SIMILAR, CONTROL_AS_GOOD, CONTROL_BETTER)
 """Results of baselines that a source is not shown to beat."""
 HELP_CHECKS = {
@@ -93,13 +102,15 @@ class Judgment:
         choice: `clear` (the first source is significantly the best), `tie` (others may be as good), `unknown` (the
             significance is not known), `single` (only one source has a value) or `none` (no source has one). It depends
             only on the errors after a short fine-tuning, or without one on the score that the sources are ranked by.
+            `forecasted` if a history gives the probability of being best.
         help: Answer to the question of whether transfer helps at all: `likely`, `doubtful`, `unknown` (there are no
             intervals), `not-tested` (there is no random-weights control) or `no`. It depends only on random-weights
             controls and baselines, and the worst of them decides; after a short fine-tuning of the control, only this
             and the best baseline of the field.
         by: Name of the score that the sources are ranked by.
         first: Name of the first source. None if no source has a value.
-        tied: Names of the other sources that are not significantly different from the first, best first.
+        tied: Names of the other sources that are not significantly different from the first, or that are at least half
+            as likely to be the best, best first.
         checks: The checks, failed ones first.
         commands: Commands that are the next step, as lists of arguments.
     """
@@ -122,7 +133,7 @@ class Judgment:
 
         The sources alone are `WITH_SCORE` if a score compares them with a control, and `WITHOUT_CONTROL` otherwise.
         """
-        return _tuned(self.check("other-sources"), self.check("control"))
+        return _tuned(self.check("other-sources") or self.check("history"), self.check("control"))
 
     @property
     def beside_baseline(self) -> str:
@@ -157,8 +168,8 @@ SOURCES = (WITH_SCORE, WITHOUT_CONTROL, BOTH)
 """The rows that were fine-tuned."""
 
 
-def _tuned(other_sources: Check | None, control: Check | None) -> str:
-    if other_sources is None or not other_sources.is_fine_tuned:
+def _tuned(of_source: Check | None, control: Check | None) -> str:
+    if of_source is None or not of_source.is_fine_tuned:
         return NOTHING
     if control is None:
         return WITHOUT_CONTROL
@@ -210,6 +221,7 @@ HEADLINES = (
     Rule("{by}, {first} is first, but this run does not show how certain that is.", UNKNOWN),
     Rule("Transfer from {first}, the only source that was fine-tuned.", SINGLE, LIKELY, (BOTH,)),
     Rule("{first} is {only}; compare it with {rival}.", SINGLE),
+    Rule("Fine-tune {first}: the best of {of} sources with a probability of {chance}{expected}.", FORECASTED),
 )
 """The headlines, of which the first that applies is taken.
 
@@ -227,10 +239,14 @@ def judge(ranking: Ranking) -> Judgment:
         The verdict, from which all sentences are made.
     """
     checks = {check.id: check for check in collect_checks(ranking)}
-    others = checks.get("other-sources")
-    choice, help_ = choice_of(others), help_of(checks)
-    first = others.first if others else None
-    tied = tuple(entry["source"] for entry in others.values["tied"]) if others else ()
+    others, history = checks.get("other-sources"), checks.get("history")
+    help_ = help_of(checks)
+    first: str | None
+    if others is None and history is not None:
+        choice, first, tied = FORECASTED, history.first, tuple(history.values["tied"])
+    else:
+        choice, first = choice_of(others), others.first if others else None
+        tied = tuple(entry["source"] for entry in others.values["tied"]) if others else ()
     commands = tuple(next_commands(ranking, choice, help_, first, tied, checks))
     return Judgment(choice, help_, ranking.by, first, tied, tuple(checks.values()), commands)
 
@@ -261,21 +277,29 @@ def help_of(checks: Mapping[str, Check]) -> str:
     Args:
         checks: The checks by their names.
     """
-    control, baseline = checks.get("control"), checks.get("baseline")
+    control, baseline, history = checks.get("control"), checks.get("baseline"), checks.get("history")
     compared = [one.result for one in (control, baseline) if one]
     if CONTROL_BETTER in compared:
         return NO
-    if _tuned(checks.get("other-sources"), control) in (BOTH, WITHOUT_CONTROL):
-        is_doubtful = any(result in AS_GOOD for result in compared)
+    by_record = history is not None and _beat_controls(history)
+    if _tuned(checks.get("other-sources") or history, control) in (BOTH, WITHOUT_CONTROL):
+        decisive = [one for one in (None if by_record else control, baseline) if one]
+        is_doubtful = any(one.result in AS_GOOD for one in decisive)
     else:
         is_doubtful = any(checks[name].status in bad for name, bad in HELP_CHECKS.items() if name in checks)
     if is_doubtful:
         return DOUBTFUL
     if control is None:
-        return NOT_TESTED
+        return LIKELY if by_record else NOT_TESTED
     # Values have no significance beside a baseline in cross-validation.
-    decisive = [control.result, *([baseline.result] if baseline and baseline.is_fine_tuned else [])]
-    return UNKNOWN if CONTROL_UNKNOWN in decisive else LIKELY
+    known = [control.result, *([baseline.result] if baseline and baseline.is_fine_tuned else [])]
+    return UNKNOWN if CONTROL_UNKNOWN in known else LIKELY
+
+
+def _beat_controls(history: Check) -> bool:
+    """Return True if the first source was better than its random-weights control on most earlier targets."""
+    better, compared = history.values["record"]
+    return bool(2 * better > compared)
 
 
 def judgment_answer(judgment: Judgment, target: str | None = None) -> Answer:
@@ -290,7 +314,7 @@ def judgment_answer(judgment: Judgment, target: str | None = None) -> Answer:
         question=f"Which source should be transferred to {name}?",
         facts=(),
         headline=headline(judgment),
-        verdicts=(choice_statement(judgment), help_statement(judgment)),
+        verdicts=(choice_statement(judgment), *help_statements(judgment)),
         # The answer to the first question says the sentence of the other sources, unless that check passed.
         checks=tuple(
             Verdict(CHECK_TITLES[check.id], "", check.status, check_sentence(check))
@@ -316,6 +340,7 @@ def headline(judgment: Judgment, shown_name: Callable[[str], str] = visible_name
     check = judgment.check("baseline")
     is_tuned = check is not None and check.is_fine_tuned
     baseline = f"the baseline {visible_name(check.values['baseline'])}" if check else ""
+    history = judgment.check("history")
     return rule.headline.format(
         score=score,
         by="After a short fine-tuning" if judgment.tuned in SOURCES else f"By {score}",
@@ -328,7 +353,16 @@ def headline(judgment: Judgment, shown_name: Callable[[str], str] = visible_name
         baseline=baseline,
         rival=_rival(judgment, baseline),
         only=_only(judgment, "the only source" if is_alone else "the only source with a value"),
+        of=history.values["sources"] if history else 0,
+        chance=format_chance(history.values["chance"]) if history else "",
+        expected=_expected(history.values) if history else "",
     )
+
+
+def _expected(values: Mapping[str, Any]) -> str:
+    """Return the expected error of the first source, after a comma; empty if it is not known."""
+    error = values["expected_value"]
+    return "" if error is None else f", expected error {format_value(error)}"
 
 
 def _rival(judgment: Judgment, baseline: str) -> str:
@@ -356,12 +390,39 @@ def choice_statement(judgment: Judgment) -> Verdict:
     """Return the answer to the question of which source is best."""
     label, status = CHOICE_LABELS[judgment.choice]
     check = judgment.check("other-sources")
+    if judgment.choice == FORECASTED:
+        history = next(check for check in judgment.checks if check.id == "history")
+        label = f"{format_chance(history.values['chance'])} sure"
+        chance = history.values["chance"]
+        status = PASS if chance >= SURE else INFO if chance >= MORE_LIKELY else WARN
+        return Verdict(WHICH, label, status, " ".join(_forecast_sentences(history)))
     if judgment.choice == CLEAR and judgment.tuned == NOTHING:
         others = judgment.check("other-scores")
         label = f"Clear by {score_label(judgment.by)}"
         status = PASS if others is None else others.status
     no_value = f"No source has a value by {score_label(judgment.by)}."
     return Verdict(WHICH, label, status, _choice_text(judgment, check) if check else no_value)
+
+
+def _forecast_sentences(history: Check) -> Iterator[str]:
+    """Yield how likely the first source is the best, its expected error, and what the pilots changed."""
+    values = history.values
+    shown = texts_of(values)
+    following = ""
+    if values["runner_up"]:
+        following = f"; {shown['runner_up']} is next with {format_chance(values['runner_up_chance'])}"
+    chance = format_chance(values["chance"])
+    yield f"{shown['first']} is the best of {values['sources']} sources with a probability of {chance}{following}."
+    if values["expected_value"] is not None:
+        low, high = (format_value(end) for end in values["expected_interval"])
+        yield (
+            f"Its expected error after fine-tuning on {values['labeled']:,} labeled samples is "
+            f"{format_value(values['expected_value'])} ({100 * values['level']:.0f} % interval {low} to {high})."
+        )
+    same = values["before"] == values["first"]
+    before = f"{'it' if same else shown['before']} first, with {format_chance(values['before_chance'])}"
+    start = f"{values['targets']} earlier targets alone put {before}"
+    yield f"{start}, and the pilots {'agree' if same else 'changed that'}." if values["pilots"] else f"{start}."
 
 
 def _choice_text(judgment: Judgment, check: Check) -> str:
@@ -392,6 +453,50 @@ HELP_SENTENCES = {
     NOT_TESTED: "By {score}, {first} was not compared with the same architecture with random weights.",
 }
 """Sentence of each result of the control."""
+
+
+def help_statements(judgment: Judgment) -> tuple[Verdict, ...]:
+    """Return the answers to whether pretraining and a transfer help; one answer where no earlier target tells."""
+    history, baseline = judgment.check("history"), judgment.check("baseline")
+    if judgment.choice != FORECASTED or history is None or not history.values["record"][1]:
+        return (help_statement(judgment),)
+    pretraining = _pretraining_statement(judgment, history)
+    if baseline is None:
+        return (pretraining,)
+    label, status = BESIDE_BASELINE_LABELS[baseline.result]
+    if pretraining.status == FAIL:
+        label, status = pretraining.label, pretraining.status
+    return pretraining, Verdict(HELPS, label, status, _beside_baseline(baseline))
+
+
+BESIDE_BASELINE_LABELS = {
+    CONTROL_WORSE: ("Shown", PASS),
+    CONTROL_BETTER: ("No", FAIL),
+    CONTROL_SIMILAR: ("Not shown", WARN),
+    CONTROL_AS_GOOD: ("Not shown", WARN),
+    CONTROL_UNKNOWN: ("Unknown", INFO),
+}
+"""Label and status of the answer to whether a transfer helps, by the result of the best baseline."""
+
+
+def _pretraining_statement(judgment: Judgment, history: Check) -> Verdict:
+    """Return whether pretraining helps, by the control of the first source or else by its record on earlier targets."""
+    control = judgment.check("control")
+    better, compared = history.values["record"]
+    result = control.result if control and control.is_fine_tuned else NOT_TESTED
+    if result == CONTROL_WORSE:
+        label, status = "Shown", PASS
+    elif result == CONTROL_BETTER:
+        label, status = "No", FAIL
+    else:
+        label, status = ("Likely", INFO) if _beat_controls(history) else ("Doubtful", WARN)
+    named = {"first": visible_name(history.first), "score": score_label(control.values["score"] if control else "")}
+    sentences = [] if result == NOT_TESTED else [HELP_SENTENCES[result].format(**named)]
+    sentences.append(
+        f"Fine-tuned on {better} of {compared} earlier targets, {named['first']} had a lower error than the same "
+        f"architecture with random weights; such a record was right in {FINDINGS['record_told']} % of the cases."
+    )
+    return Verdict(PRETRAINING_HELPS, label, status, " ".join(sentences))
 
 
 def help_statement(judgment: Judgment) -> Verdict:
@@ -461,7 +566,10 @@ def next_step(judgment: Judgment) -> str:
     """Return what to do with the commands. Empty if there are none."""
     if not judgment.commands:
         return ""
-    if step := NEXT_STEPS.get(judgment.commands[0][-2]):
+    *_, before, last = judgment.commands[0]
+    if last == "--pilot":
+        return "Fine-tune all sources briefly, and let their errors and those on earlier targets decide."
+    if step := NEXT_STEPS.get(before):
         return step
     if len(judgment.commands) == 1:
         return "Run this command."

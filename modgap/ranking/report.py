@@ -12,6 +12,7 @@ from modgap.answers import Answer, Plotted
 from modgap.answers.formatting import csv_text, plain_text
 from modgap.ranking.answer import control_sources, difference_to_first, first_ties, ranking_answer, source_letters
 from modgap.ranking.check_sentences import score_label
+from modgap.ranking.history.choice import LEVEL
 from modgap.ranking.layers import curve_record
 from modgap.ranking.recommendation import judge
 from modgap.ranking.scores import shown_score
@@ -34,18 +35,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from modgap.answers.figures.files import ResultFigure
+    from modgap.ranking.history.model import Forecast
 
-__all__ = ["RECORD", "RankingResult", "to_csv", "to_dict", "to_json", "write_results"]
+__all__ = ["RECORD", "RankingResult", "pilot_record", "to_csv", "to_dict", "to_json", "write_results"]
 
 SCHEMA = 2
 LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", "openTSNE")
 """Libraries whose versions are recorded."""
 
 
-def _with_pilot(ranking: Ranking, kind: str) -> list[int]:
+def _with_pilot(ranking: Ranking, pilot: Pilot, kind: str) -> list[int]:
     """Return the indices of the rows of a kind that have an error beside those of the short fine-tuning."""
-    assert ranking.pilot is not None
-    ranks = ranking.pilot.table.standings.ranks
+    ranks = pilot.table.standings.ranks
     return [index for index, row in enumerate(ranking.rows) if row.kind == kind and ranks[index]]
 
 
@@ -64,7 +65,8 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
         },
         "sources": _row_records(ranking),
         "pairs": _pair_records(ranking),
-        "pilot": _pilot_record(ranking),
+        "pilot": pilot_record(ranking),
+        "history": _choice_record(ranking),
         "layers": [curve_record(curve) for curve in ranking.layers],
         "verdict": judge(ranking).to_dict(),
         "recommendation": answer.sentences,
@@ -139,13 +141,18 @@ def _score_record(table: ScoreTable, index: int) -> dict[str, Any]:
     }
 
 
-def _pilot_record(ranking: Ranking) -> dict[str, Any] | None:
+def pilot_record(ranking: Ranking) -> dict[str, Any] | None:
+    """Return the record of the errors after short fine-tunings. None without them."""
     pilot = ranking.pilot
     if pilot is None:
         return None
+    return {**_round_record(ranking, pilot), "other": _round_record(ranking, pilot.other) if pilot.other else None}
+
+
+def _round_record(ranking: Ranking, pilot: Pilot) -> dict[str, Any]:
     sources, controls, baselines = (
         [_pilot_row_record(ranking, pilot, index) for index in indices]
-        for indices in (pilot.table.source_order, _with_pilot(ranking, CONTROL), _with_pilot(ranking, BASELINE))
+        for indices in (pilot.table.source_order, *(_with_pilot(ranking, pilot, kind) for kind in (CONTROL, BASELINE)))
     )
     failures = {row.name: reason for row, reason in zip(ranking.rows, pilot.table.reasons, strict=True) if reason}
     numbers = {"epochs": pilot.epochs, "rates": pilot.rates, "trained": pilot.trained, "judged": pilot.judged}
@@ -159,7 +166,35 @@ def _pilot_row_record(ranking: Ranking, pilot: Pilot, index: int) -> dict[str, A
         **_score_record(pilot.table, index),
         "by_training": plain_values(result.by_training.tolist()) if result else [],
         "settings": list(pilot.settings(index)),
+        "seconds": round(result.seconds, 3) if result else 0.0,
     }
+
+
+def _choice_record(ranking: Ranking) -> dict[str, Any] | None:
+    """Return what the history and the pilots tell about each source, before and after the pilots."""
+    if ranking.choice is None:
+        return None
+    choice, told = ranking.choice, ranking.choice.told
+    ends = {"before": told.before, "after": told.after}
+    sources = [
+        {
+            "source": ranking.rows[index].name,
+            "has_history": bool(told.known[number]),
+            "beats_control": list(told.records[number]),
+            **{name: _forecast_record(one, number, with_errors=told.tells_errors) for name, one in ends.items()},
+        }
+        for number, index in enumerate(choice.rows)
+    ]
+    numbers = {"targets": told.n_targets, "labeled": choice.labeled, "level": LEVEL, "digest": told.digest}
+    left_out = list(told.left_out)
+    return {"status": told.status, **numbers, "left_out": left_out, "order": told.order, "sources": sources}
+
+
+def _forecast_record(forecast: "Forecast", number: int, *, with_errors: bool) -> dict[str, Any]:
+    chance = {"chance": float(forecast.best[number])}
+    if not with_errors:
+        return chance
+    return {**chance, "error": float(forecast.error[number]), "interval": forecast.interval(LEVEL)[number].tolist()}
 
 
 def _pair_records(ranking: Ranking) -> list[dict[str, Any]]:

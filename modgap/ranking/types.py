@@ -16,14 +16,17 @@ from modgap.storage.algorithms import installed_version
 from modgap.targets import TargetRequest
 
 if TYPE_CHECKING:
+    from modgap.ranking.history.choice import HistoryChoice
     from modgap.transfer.pilot import PilotErrors
 
 __all__ = [
+    "ALL",
     "BASELINE",
     "CONTROL",
     "DEFAULT_ERRORS",
     "DEFAULT_SAMPLES",
     "SOURCE",
+    "Choice",
     "Halving",
     "HalvingRound",
     "JobCounts",
@@ -90,6 +93,8 @@ SOURCE = "source"
 CONTROL = "random-weights control"
 BASELINE = "baseline"
 """Kinds of rows."""
+ALL = "all"
+"""Pilots of all sources."""
 DEFAULT_SAMPLES = SampleRequest(split="train", limit=2000)
 """Test samples choose no source."""
 DEFAULT_ERRORS = ErrorOptions()
@@ -130,7 +135,15 @@ class RankRequest:
         report_details: True to compute the discrepancy with its null distribution, the map of classes and the t-SNE map
             that the HTML report shows for each source.
         layers: Numbers of the layers of each source to score too, from 1; empty for all, None for the last alone.
-        pilot: Number of the first sources that are fine-tuned shortly; 0 for none.
+        pilot: `ALL` to fine-tune all sources for few epochs; or the number of the first sources that are fine-tuned
+            for ten epochs at three rates; 0 for none. The first are those of the history, or without one those of the
+            score.
+        pilot_epochs: Epochs of one fine-tuning at one rate: 1, 3 or 10. None for 3 with `ALL`, and for ten epochs at
+            three rates otherwise.
+        minutes: Minutes within which pilots of `ALL` may begin: of as many sources as the time suffices for, and then
+            at three rates of the first of them. None for few epochs of all sources alone.
+        history: True to let the errors of the same sources on earlier targets decide too, and to add those of the
+            pilots to the user's history. Naming the score to rank by excludes it.
     """
 
     scores: tuple[str, ...] = ()
@@ -143,7 +156,10 @@ class RankRequest:
     report_details: bool = False
     errors: ErrorOptions = DEFAULT_ERRORS
     layers: tuple[int, ...] | None = None
-    pilot: int = 0
+    pilot: int | str = 0
+    pilot_epochs: int | None = None
+    minutes: float | None = None
+    history: bool = True
 
 
 @dataclass(frozen=True)
@@ -263,6 +279,7 @@ class Pilot:
         trained: Number of samples that each source was fine-tuned on.
         judged: Number of other samples that its error is measured on.
         results: Errors, mean error of each training and settings of each row that has an error, by its index.
+        other: Errors of other sources, or of more of them, after another number of epochs. None if there are none.
     """
 
     table: ScoreTable
@@ -271,10 +288,42 @@ class Pilot:
     trained: int
     judged: int
     results: Mapping[int, "PilotErrors"] = field(default_factory=dict, repr=False, compare=False)
+    other: "Pilot | None" = None
+
+    @property
+    def rounds(self) -> tuple["Pilot", ...]:
+        """This round and the other one, if there is one."""
+        return (self,) if self.other is None else (self, self.other)
+
+    @property
+    def variable(self) -> str:
+        """Name of these errors in a history."""
+        return "pilot-rates" if self.rates > 1 else f"pilot-{self.epochs}"
 
     def settings(self, index: int) -> tuple[str, ...]:
         """Return the settings that a longer training of a row should share, as KEY=VALUE; empty if there are none."""
         return self.results[index].settings if index in self.results else ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Probabilities and expected errors of the sources of a ranking, given a history and pilots.
+
+    Attributes:
+        told: Forecasts of the errors of the sources that could be run.
+        rows: Index of each of them among the rows of the ranking.
+        table: The expected errors by which the sources are ordered, or their probabilities of being the best one where
+            the errors of the history were measured in another setup. None if the history is too short.
+        labeled: Number of labeled samples of the fine-tuning whose errors are expected.
+        more: How many of the first sources could be fine-tuned at three rates next, and about how many seconds that
+            takes; zeros if none or if it is not known.
+    """
+
+    told: "HistoryChoice"
+    rows: tuple[int, ...]
+    table: ScoreTable | None
+    labeled: int
+    more: tuple[int, float] = (0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -343,6 +392,8 @@ class Ranking:
         layers: Scores of several layers of each source. Empty if they were not requested.
         halving: Rounds of a ranking within a budget. None without a budget.
         pilot: Errors of the first sources after a short fine-tuning. None if it was not requested.
+        choice: What a history and these errors tell. None without a history of a source, or without pilots.
+        has_history: True if a history has one of the sources, so that few epochs of all of them tell enough.
         cached_seconds: About how long the passes from the cache would have taken here. It is not part of the record.
     """
 
@@ -358,20 +409,25 @@ class Ranking:
     layers: tuple[LayerCurve, ...] = ()
     halving: Halving | None = None
     pilot: Pilot | None = None
+    choice: Choice | None = None
+    has_history: bool = False
     cached_seconds: float = field(default=0.0, repr=False, compare=False)
 
     @property
     def deciding_table(self) -> ScoreTable:
-        """Table that decides which source is best: that of the pilot if a source has an error by it."""
+        """Table that decides which source is best: that of history and pilots, or of the pilots, if there is one."""
+        if self.choice is not None and self.choice.table is not None:
+            return self.choice.table
         if self.pilot is not None and self.pilot.table.first_source is not None:
             return self.pilot.table
         return self.tables[self.by]
 
     @property
     def shown_tables(self) -> Mapping[str, ScoreTable]:
-        """Tables of all scores, after that of the pilot if a source has an error by it."""
-        deciding = self.deciding_table
-        return {deciding.name: deciding, **self.tables} if deciding.name != self.by else self.tables
+        """Tables of all scores, after those of history and pilot if a source has a value by them."""
+        deciding = [self.deciding_table, *([self.pilot.table] if self.pilot else [])]
+        first = {table.name: table for table in deciding if table.first_source is not None and table.name != self.by}
+        return {**first, **self.tables}
 
     @property
     def version(self) -> str:
@@ -392,8 +448,9 @@ class Ranking:
         """Return the indices of the rows, best first.
 
         After a pilot, the rows that have an error by it are first, and the others follow in the order of the score.
-        Rows without a value come last.
+        With a history, the sources that it orders come before them. Rows without a value come last.
         """
-        standings = self.deciding_table.standings
-        first = [int(index) for index in standings.order() if standings.ranks[index]]
-        return [*first, *(int(i) for i in self.tables[self.by].standings.order() if i not in first)]
+        order: dict[int, None] = {}
+        for table in (self.deciding_table, *([self.pilot.table] if self.pilot else [])):
+            order |= dict.fromkeys(int(index) for index in table.standings.order() if table.standings.ranks[index])
+        return list(order | dict.fromkeys(int(index) for index in self.tables[self.by].standings.order()))

@@ -21,6 +21,7 @@ from modgap.transfer.train_request import TrainRequest
 from modgap.transfer.training_data import TargetData, read_target_data
 
 __all__ = [
+    "EPOCHS_READ",
     "PILOT_EPOCHS",
     "PILOT_RATES",
     "PILOT_SAMPLES",
@@ -41,15 +42,18 @@ PILOT_RATES = (0.0005, 0.0001, 0.0025)
 """Learning rates, each of which trains once. Of equally good ones the first counts."""
 PILOT_SEEDS = 3
 """Trainings at the best rate, whose spread is a part of each interval and comparison."""
+EPOCHS_READ = (1, 3, 10)
+"""Epochs after which one training at the first rate can be judged, since earlier targets have these errors."""
+RECORDED_SPREAD = 0.08
+"""Standard deviation of arcsin(sqrt(error)) between trainings that differ in their seeds alone, on earlier targets."""
 BATCHES = "stage2.batch_size=16"
 SETTINGS = (
-    f"stage2.epochs={PILOT_EPOCHS}",
     f"stage2.decay_epochs={PILOT_EPOCHS}",
     "stage2.warmup_epochs=1",
     BATCHES,
     "stage2.choose=last",
 )
-"""Settings of the pilot at three rates of docs/protocol.md."""
+"""Settings of the pilots of docs/protocol.md, besides their epochs and rates."""
 TEXT_SETTINGS = ("target_sequence_length=32",)
 """Settings of sources of text, in which other samples are short texts, because their time grows with their length."""
 
@@ -66,20 +70,30 @@ class PilotErrors:
             baselines, which are fitted once.
         settings: Settings that a longer training should share, as KEY=VALUE: learning rate, size of the batches, and
             length of the samples for a source of text. Empty for baselines.
+        seconds: Seconds that all of this took where it was computed; 0 where it is not known.
     """
 
     errors: SampleErrors
     trained: int
     by_training: np.ndarray
     settings: tuple[str, ...] = ()
+    seconds: float = 0.0
 
     @property
     def training_variance(self) -> tuple[float, float]:
-        """Variance of the mean error from the randomness of the trainings, and the degrees of freedom of it."""
+        """Variance of the mean error from the randomness of the trainings, and the degrees of freedom of it.
+
+        That of one training is the one that was recorded on earlier targets.
+        """
         n_trainings = len(self.by_training)
-        if n_trainings < 2:
+        if n_trainings > 1:
+            return float(self.by_training.var(ddof=1)) / n_trainings, n_trainings - 1
+        if not self.settings:
             return 0.0, np.inf
-        return float(self.by_training.var(ddof=1)) / n_trainings, n_trainings - 1
+        # An error of 0 on m samples may be one of up to about 1 / m. The derivative of sin(z)^2 is sin(2 z).
+        m = len(self.errors.errors)
+        error = (m * float(self.by_training[0]) + 0.5) / (m + 1)
+        return 4 * error * (1 - error) * RECORDED_SPREAD**2, np.inf
 
 
 def labeled_halves(data: TargetData, seed: int = 0) -> TargetData:
@@ -118,13 +132,22 @@ def pilot_halves(target: Target, seed: int, *, standardized: bool = True) -> Tar
 
 
 def short_fine_tuning(
-    name: str, source: Source, target: Target, seed: int, *, device: str = "auto", weight: str | None = None
+    name: str,
+    source: Source,
+    target: Target,
+    seed: int,
+    *,
+    epochs: int | None = None,
+    device: str = "auto",
+    weight: str | None = None,
 ) -> PilotErrors:
     """Fine-tune all weights of a source on one half of at most 256 training samples, and judge it on other samples.
 
-    The last of ten epochs counts, at the best of three learning rates, with which the source is trained with two more
-    seeds. Every source is flattered by this choice alike: of sources that are no better than their controls, fewer than
-    5 % are significantly better, whatever the spread between trainings is (simulated in `tests/test_pilot.py`).
+    With a number of epochs, one training of ten epochs at the first rate is judged, and ends, after so many of them.
+    Otherwise the last of ten epochs counts, at the best of three learning rates, with which the source is trained with
+    two more seeds. Every source is flattered by this choice alike: of sources that are no better than their controls,
+    fewer than 5 % are significantly better, whatever the spread between trainings is (simulated in
+    `tests/test_pilot.py`).
 
     Args:
         name: Name of the source.
@@ -132,6 +155,7 @@ def short_fine_tuning(
         target: The target.
         seed: Seed of the samples, of the halves and of everything random in the first training. The others have the
             next seeds.
+        epochs: Number of epochs of one training; None for ten epochs at three rates.
         device: Device to train on.
         weight: What counts equally in the error: `samples`, `groups` or `classes`. None for groups where there are
             groups, else samples.
@@ -149,22 +173,25 @@ def short_fine_tuning(
     is_written = target.manifest.input.kind == "text"
     more = TEXT_SETTINGS if source.input.kind == "text" and not is_written else ()
 
+    length = PILOT_EPOCHS if epochs is None else epochs
+
     def train(rate: float, training_seed: int) -> np.ndarray:
-        overrides = (*SETTINGS, *more, f"stage2.learning_rate={rate}")
+        overrides = (f"stage2.epochs={length}", *SETTINGS, *more, f"stage2.learning_rate={rate}")
         samples = SampleRequest(seed=training_seed, device=device)
         request = TrainRequest("finetune", name, TargetRequest(target.name), overrides, samples=samples)
-        return _errors_after_training(request, source, halves)
+        return _errors_after_training(request, source, halves, length)
 
     weights, _, _ = _weighted_samples(halves, halves.test, weight)
-    by_rate = {rate: train(rate, seed) for rate in PILOT_RATES}
+    rates, seeds = (PILOT_RATES, PILOT_SEEDS) if epochs is None else (PILOT_RATES[:1], 1)
+    by_rate = {rate: train(rate, seed) for rate in rates}
     best = min(by_rate, key=lambda rate: float(by_rate[rate] @ weights))
-    trainings = np.stack([by_rate[best], *(train(best, seed + number) for number in range(1, PILOT_SEEDS))])
+    trainings = np.stack([by_rate[best], *(train(best, seed + number) for number in range(1, seeds))])
     errors = sample_errors(trainings.mean(axis=0), halves, seed, weight)
     return PilotErrors(errors, len(halves.train), trainings @ weights, (f"stage2.learning_rate={best}", BATCHES, *more))
 
 
-def _errors_after_training(request: TrainRequest, source: Source, data: TargetData) -> np.ndarray:
-    """Return the 0-1 error of each test sample after the last epoch; 1 if the loss became NaN or infinite."""
+def _errors_after_training(request: TrainRequest, source: Source, data: TargetData, epochs: int) -> np.ndarray:
+    """Return the 0-1 error of each test sample after some epochs; 1 if the loss became NaN or infinite."""
     errors: list[np.ndarray] = []
 
     def watch(_epoch: int, model: TargetModel, evaluator: Evaluator) -> None:
@@ -173,7 +200,7 @@ def _errors_after_training(request: TrainRequest, source: Source, data: TargetDa
         errors.append(per_sample / 100)
 
     try:
-        train_in_memory(request, source, data, [PILOT_EPOCHS], watch)
+        train_in_memory(request, source, data, [epochs], watch)
     except NotFiniteError:
         errors.append(np.ones(len(data.test)))
     return errors[0]

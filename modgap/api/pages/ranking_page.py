@@ -4,12 +4,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from modgap.answers import Answer
+from modgap.answers import Answer, Table
 from modgap.answers.formatting import format_value
 from modgap.api.pages.rendering import Scale, answer_in, capitalize, drawn_table, render_template
 from modgap.errors import visible_name
 from modgap.ranking.answer import difference_texts
 from modgap.ranking.recommendation import Judgment, judgment_answer
+from modgap.ranking.scores import FORECAST
 from modgap.ranking.types import BASELINE, CONTROL, SOURCE
 
 __all__ = ["decided_by", "definitions", "has_intervals", "interval_note", "map_figures", "render_ranking"]
@@ -47,13 +48,20 @@ def render_ranking(record: Mapping[str, Any], record_name: str = "ranking.json")
         "has_baselines": any(row["kind"] not in (SOURCE, CONTROL) for row in rows),
         **map_figures(record["sources"]),
         # The other tables of the answer are those above, where the score can be chosen.
-        "answer_tables": [drawn_table(table) for table in answer.tables if table.curves or table.marks],
+        "forecasts": [drawn_table(table) for table in answer.tables if _has_bands(table)],
+        "answer_tables": [
+            drawn_table(table) for table in answer.tables if (table.curves or table.marks) and not _has_bands(table)
+        ],
         "failed_count": sum(bool(row["reason"]) and row["kind"] in (SOURCE, CONTROL) for row in rows),
         "run_summary": _run_summary(record),
     }
     data = {"by": decided_by(record), "names": [_row_name(row) for row in rows], "tables": tables}
     data["parameters"] = [row["properties"].get("parameters") for row in rows]
     return render_template("ranking.html.j2", answer, values, ("common.js", "ranking.js"), data)
+
+
+def _has_bands(table: Table) -> bool:
+    return any(mark and mark.before for mark in table.marks)
 
 
 def _earlier_answer(record: Mapping[str, Any]) -> Answer:
@@ -227,6 +235,8 @@ def interval_note(record: Mapping[str, Any]) -> str:
     if not has_intervals(record):
         return "No intervals were computed."
     request = record["request"]
+    if decided_by(record) == FORECAST.name:
+        return "The lines are 95 % intervals of the error after fine-tuning, given earlier targets and pilots."
     if record["score_descriptions"][decided_by(record)]["by_sample"]:
         origin = "from the errors of the samples, which are paired between sources"
     else:

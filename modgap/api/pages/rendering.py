@@ -56,7 +56,8 @@ class Scale:
 
 def drawn_table(table: Table) -> dict[str, Any]:
     """Return a table with the positions of its marks and curves, for the macro `drawn` of the templates."""
-    ends = [end for mark in table.marks if mark for end in (mark.value, mark.level, *(mark.interval or ()))]
+    marks_shown = [mark for mark in table.marks if mark]
+    ends = [end for m in marks_shown for end in (m.value, m.level, *(m.interval or ()), *(m.before or ()))]
     scale = Scale.of([*ends, table.reference])
     marks = [one and _drawn_mark(one, scale) for one in table.marks] or [None] * len(table.rows)
     curves = [one and _drawn_curve(one) for one in table.curves] or [None] * len(table.rows)
@@ -80,6 +81,7 @@ def _drawn_mark(mark: Mark, scale: Scale) -> dict[str, Any]:
         "low": scale.percent(low) if has_interval and low is not None else None,
         "high": scale.percent(high) if has_interval and high is not None else None,
         "level": None if mark.level is None else scale.percent(mark.level),
+        "before": mark.before and [scale.percent(end) for end in mark.before],
         "is_reference": mark.is_reference,
         "is_open": mark.is_open,
     }

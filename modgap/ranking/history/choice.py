@@ -1,19 +1,55 @@
 """The choice of a source by what earlier targets and pilots on a new one tell."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from modgap.ranking.history.lines import OBSERVED, TRAINED, VARIABLES, HistoryTable, Setup, history_table
-from modgap.ranking.history.model import Forecast, HistoryModel, fit_history, forecast, transform_error
+from modgap.ranking.history.lines import (
+    CONTROL,
+    OBSERVED,
+    TRAINED,
+    VARIABLES,
+    HistoryTable,
+    Setup,
+    history_digest,
+    history_table,
+)
+from modgap.ranking.history.model import (
+    Components,
+    Forecast,
+    HistoryModel,
+    fit_history,
+    forecast,
+    portfolio,
+    transform_error,
+)
 from modgap.ranking.history.sketches import TargetSketch, matching_targets
 from modgap.ranking.history.store import History
+from modgap.ranking.source_patterns import split_input_size
+from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
 
-__all__ = ["FEWEST_TARGETS", "HistoryChoice", "PilotError", "choose_source"]
+__all__ = [
+    "DECIDES",
+    "FEWEST_TARGETS",
+    "LEVEL",
+    "OTHER_SETUP",
+    "TOO_SHORT",
+    "HistoryChoice",
+    "PilotError",
+    "choose_source",
+]
 
 FEWEST_TARGETS = 10
 """Targets from which on history and pilots choose better than the history alone, by simulation (docs/history.md)."""
+FIRST_PILOTS = 5
+"""Sources of a portfolio that come before those without history; so many were enough on tables of others."""
+LEVEL = 0.8
+"""Level of the intervals of expected errors."""
+MODEL_VERSION = 1
+"""Version of the fit, which must be raised when its numbers change."""
+COMPONENTS = ("mean", "source", "target", "residual")
 TOO_SHORT = "too-short"
 OTHER_SETUP = "other-setup"
 DECIDES = "decides"
@@ -42,10 +78,15 @@ class HistoryChoice:
         known: Whether each has a history, (P,).
         status: `decides` if expected errors can be told; `other-setup` if the history was measured in another one, so
             that it tells an order alone; `too-short` if it has fewer than ten targets.
-        n_targets: Number of targets of the history.
+        n_targets: Number of targets of the history with errors after a whole training.
         kinds: Kinds of these targets.
         before: Forecasts of the errors by history alone.
         after: Forecasts with the pilots.
+        records: For each source, on how many targets its error was lower than that of its random-weights control, and
+            on how many both are known.
+        pilots_first: Numbers of the sources in the order in which few pilots tell most: a portfolio of which one was
+            good on each earlier target, with the sources without history after its first five.
+        digest: Checksum of the lines of the history.
         left_out: Names of targets of the history that are left out, because they have samples of this one.
     """
 
@@ -56,7 +97,21 @@ class HistoryChoice:
     kinds: frozenset[str]
     before: Forecast
     after: Forecast
+    records: tuple[tuple[int, int], ...]
+    pilots_first: tuple[int, ...]
+    digest: str
     left_out: tuple[str, ...] = ()
+
+    @property
+    def tells_errors(self) -> bool:
+        """True if the expected errors are those of the setup that was asked for."""
+        return self.status == DECIDES
+
+    @property
+    def order_before(self) -> list[int]:
+        """Numbers of the sources by their expected errors before the pilots, the lowest first."""
+        order: list[int] = np.argsort(self.before.error, kind="stable").tolist()
+        return order
 
     @property
     def order(self) -> list[int]:
@@ -83,7 +138,7 @@ def choose_source(
 
     Args:
         history: The history, of which targets with samples of this one are left out.
-        sources: Names of the sources.
+        sources: Names of the sources, each perhaps with the size of its input, as in `vit-b@64px`.
         setup: How the errors of the new target are measured.
         pilots: Errors of pilots on it, by source.
         target: Name of the target, whose lines without a checksum are left out.
@@ -91,39 +146,68 @@ def choose_source(
         seed: Seed of the probabilities of being best.
 
     Returns:
-        The choice; None if the history has fewer than two sources or targets.
+        The choice; None if the history has fewer than two sources or targets, or none of these sources.
     """
     same = {target} | (matching_targets(sketch, history.sketches or {}) if sketch else set())
-    table, status = _table(history, setup, same)
+    names = {split_input_size(name)[0] for name in sources}
+    table, status = _table(history, setup, same, names)
     if table is None or not _can_fit(table):
         return None
-    model, variables = _fit(table)
     numbers = {name: number for number, name in enumerate(table.sources)}
-    rows = [numbers.get(name) for name in sources]
+    rows = [numbers.get(split_input_size(name)[0]) for name in sources]
+    if all(row is None for row in rows):
+        return None
+    model, variables = _fit(table)
     z, held_out = _observed(sources, pilots or {}, variables)
-    left_out = tuple(dict.fromkeys(line.target for line in history.lines if line.target_key in same))
-    if len(table.targets) < FEWEST_TARGETS:
-        status = TOO_SHORT
+    trained = np.isfinite(table.errors[:, :, VARIABLES.index(TRAINED)]).any(axis=0)
     return HistoryChoice(
         tuple(sources),
         np.array([row is not None for row in rows]),
-        status,
-        len(table.targets),
-        frozenset(table.kinds),
+        TOO_SHORT if trained.sum() < FEWEST_TARGETS else status,
+        int(trained.sum()),
+        frozenset(kind for kind, known in zip(table.kinds, trained, strict=True) if known),
         forecast(model, rows, seed=seed),
         forecast(model, rows, z, held_out, seed),
-        left_out,
+        tuple(_record(table, row) for row in rows),
+        _pilots_first(table, rows),
+        history_digest(history.lines),
+        tuple(dict.fromkeys(line.target for line in history.lines if line.target_key in same)),
     )
 
 
-def _table(history: History, setup: Setup, same: set[str]) -> tuple[HistoryTable | None, str]:
-    """Return the errors of the setup, or of the one with the most lines if there are none; and what they can tell."""
+def _record(table: HistoryTable, row: int | None) -> tuple[int, int]:
+    """Return on how many targets a source beat its control, and on how many both errors are known."""
+    if row is None:
+        return 0, 0
+    trained, control = (table.errors[row, :, VARIABLES.index(name)] for name in (TRAINED, CONTROL))
+    return int((trained < control).sum()), int((np.isfinite(trained) & np.isfinite(control)).sum())
+
+
+def _pilots_first(table: HistoryTable, rows: Sequence[int | None]) -> tuple[int, ...]:
+    in_history = {number: row for number, row in enumerate(rows) if row is not None}
+    known = list(in_history)
+    errors = table.errors[list(in_history.values()), :, VARIABLES.index(TRAINED)]
+    chosen = [known[number] for number in portfolio(errors, len(known))]
+    first, others = chosen[:FIRST_PILOTS], chosen[FIRST_PILOTS:]
+    return tuple(dict.fromkeys([*first, *(n for n in range(len(rows)) if n not in known), *others, *known]))
+
+
+def _table(history: History, setup: Setup, same: set[str], names: set[str]) -> tuple[HistoryTable | None, str]:
+    """Return the errors of the setup, and what they can tell.
+
+    If it has none of these sources, they are those of the setup that has the most errors of them.
+    """
     table = history_table(history.lines, setup, same)
-    if table.targets:
+    if names & set(table.sources):
         return table, DECIDES
-    setups = {replace(line.setup, input_size=None) for line in history.lines}
+    setups = {replace(line.setup, input_size=None) for line in history.lines if line.source in names}
     others = [history_table(history.lines, other, same) for other in sorted(setups, key=repr)]
-    return max(others, key=lambda one: np.isfinite(one.errors[:, :, 0]).sum(), default=None), OTHER_SETUP
+
+    def known(one: HistoryTable) -> int:
+        rows = [number for number, name in enumerate(one.sources) if name in names]
+        return int(np.isfinite(one.errors[rows, :, VARIABLES.index(TRAINED)]).sum())
+
+    return max(others, key=known, default=None), OTHER_SETUP
 
 
 def _can_fit(table: HistoryTable) -> bool:
@@ -132,9 +216,27 @@ def _can_fit(table: HistoryTable) -> bool:
 
 
 def _fit(table: HistoryTable) -> tuple[HistoryModel, list[int]]:
-    """Fit the model to the variables that have values, of which the first is the error after the whole training."""
+    """Return the model of the variables that have values, the first of which is the error after the whole training.
+
+    It is fitted once for each table, and kept in the cache.
+    """
     variables = [number for number in range(len(VARIABLES)) if np.isfinite(table.errors[:, :, number]).any()]
-    return fit_history(table.z[:, :, variables], table.held_out[:, :, variables]), variables
+    z, held_out = table.z[:, :, variables], table.held_out[:, :, variables]
+    digest = hashlib.sha256(repr(z.shape).encode() + z.tobytes() + held_out.tobytes()).hexdigest()
+    key = cache_key({"table": digest, "version": MODEL_VERSION})
+    return cached("history_models", key, lambda: fit_history(z, held_out), Codec(_encode, _decode)), variables
+
+
+def _encode(model: HistoryModel) -> CacheEntry:
+    components = {name: getattr(model.components, name) for name in COMPONENTS}
+    arrays = {"effects": model.effects, "covariances": model.covariances, "noise": model.noise}
+    return CacheEntry(components | arrays, {"targets": model.n_targets})
+
+
+def _decode(entry: CacheEntry) -> HistoryModel:
+    components = Components(*(np.array(entry.arrays[name]) for name in COMPONENTS))
+    effects, covariances, noise = (np.array(entry.arrays[name]) for name in ("effects", "covariances", "noise"))
+    return HistoryModel(components, effects, covariances, int(entry.metadata["targets"]), noise)
 
 
 def _observed(

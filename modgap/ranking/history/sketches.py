@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
 from modgap.targets.samples import Samples
 
-__all__ = ["SAME", "TargetSketch", "matching_targets", "sketch_target"]
+__all__ = ["SAME", "TargetSketch", "cached_sketch", "matching_targets", "sketch_target"]
 
 LENGTH = 256
 """Number of checksums of a sketch."""
@@ -58,6 +59,18 @@ def sketch_target(samples: Samples) -> TargetSketch:
         numbers = np.linspace(0, len(samples) - 1, MOST_SAMPLES).astype(int).tolist()
     hashes = sorted({_checksum(samples[number]) for number in numbers})
     return TargetSketch(tuple(hashes[:LENGTH]), len(hashes) <= LENGTH)
+
+
+def cached_sketch(fingerprint: dict[str, Any], samples: Samples) -> TargetSketch:
+    """Return the sketch of the samples of a target, which is kept in the cache by the fingerprint of its data."""
+
+    def encode(sketch: TargetSketch) -> CacheEntry:
+        return CacheEntry({"hashes": np.array(sketch.hashes, np.uint64)}, {"is_complete": sketch.is_complete})
+
+    def decode(entry: CacheEntry) -> TargetSketch:
+        return TargetSketch(tuple(entry.arrays["hashes"].tolist()), bool(entry.metadata["is_complete"]))
+
+    return cached("sketches", cache_key({"target": fingerprint}), lambda: sketch_target(samples), Codec(encode, decode))
 
 
 def _checksum(sample: Any) -> int:

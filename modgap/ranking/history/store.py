@@ -1,30 +1,36 @@
 """The history of a user: a folder of lines and sketches, beside the lines that ship with modgap. Nothing leaves it."""
 
+import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from modgap.errors import InputError
+from modgap.errors import InputError, UsageError, first_line
 from modgap.ranking.history.lines import HistoryLine, Setup, merge_lines, read_lines, write_lines
-from modgap.ranking.history.sketches import LENGTH, TargetSketch
+from modgap.ranking.history.sketches import LENGTH, TargetSketch, cached_sketch
 from modgap.ranking.source_patterns import split_input_size
 from modgap.storage.atomic_files import write_text_atomically
 from modgap.storage.json_records import format_json, parse_json
 from modgap.storage.locks import one_process_at_a_time
 from modgap.storage.paths import expand_user
+from modgap.targets import TargetRequest
 
 __all__ = [
     "History",
     "add_to_history",
     "export_history",
     "history_folder",
+    "keeps_nothing",
+    "known_history",
     "lines_of_ranking",
     "lines_of_run",
     "read_history",
+    "remember",
+    "remember_run",
     "remove_from_history",
     "shipped_history",
     "write_history",
@@ -33,6 +39,8 @@ __all__ = [
 SHIPPED = Path(__file__).parent / "shipped"
 LINES, SKETCHES = "history.jsonl", "sketches.json"
 LARGEST_SKETCHES = 1 << 28
+
+log = logging.getLogger("modgap")
 
 Hash = Annotated[int, Field(ge=0, lt=1 << 64)]
 _Sketches = TypeAdapter(dict[str, tuple[Annotated[tuple[Hash, ...], Field(max_length=LENGTH)], bool]])
@@ -56,7 +64,13 @@ class History:
 
 
 def history_folder() -> Path:
-    """Return the folder in the environment variable `MODGAP_HISTORY`, or else one of the platform's for user data."""
+    """Return the folder in the environment variable `MODGAP_HISTORY`, or else one of the platform's for user data.
+
+    Raises:
+        UsageError: If the variable is `none`, which stands for no history.
+    """
+    if keeps_nothing():
+        raise UsageError("MODGAP_HISTORY is none, so there is no history of yours. Set it to a folder, or unset it.")
     if folder := os.environ.get("MODGAP_HISTORY"):
         return expand_user(folder)
     import platformdirs
@@ -67,6 +81,16 @@ def history_folder() -> Path:
 def shipped_history() -> History:
     """Return the history that ships with modgap: ten sources on 24 targets (docs/evidence.md)."""
     return read_history(SHIPPED)
+
+
+def known_history() -> History:
+    """Return the history that ships with modgap, with that of the user, whose errors count where both have some."""
+    return shipped_history() if keeps_nothing() else shipped_history().merged(read_history(history_folder()))
+
+
+def keeps_nothing() -> bool:
+    """Return True if `MODGAP_HISTORY` is `none`, so that no history of the user is read or written."""
+    return os.environ.get("MODGAP_HISTORY") == "none"
 
 
 def read_history(folder: Path) -> History:
@@ -140,21 +164,57 @@ def export_history(history: History, path: Path, *, fingerprints: bool = False) 
 
 def lines_of_ranking(record: Mapping[str, Any], target_digest: str = "") -> list[HistoryLine]:
     """Return a line for each source that a ranking fine-tuned shortly; none without such errors."""
+    target, pilot = record.get("target"), record.get("pilot")
+    if not target or target["task"] != "classification":
+        return []
+    lines: list[HistoryLine] = []
+    for of_round in (pilot, pilot and pilot.get("other")):
+        if of_round:
+            input_size = record["request"]["input_size"]
+            lines = merge_lines(lines, _lines_of_pilots(target, of_round, input_size, target_digest))
+    return lines
+
+
+def _lines_of_pilots(
+    target: Mapping[str, Any], pilot: Mapping[str, Any], input_size: int | None, target_digest: str
+) -> Iterator[HistoryLine]:
     from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_RATES
 
-    pilot, target = record.get("pilot"), record.get("target")
-    if not pilot or not target or target["task"] != "classification":
-        return []
-    lines = []
+    name = "pilot-rates" if pilot["rates"] > 1 else f"pilot-{pilot['epochs']}"
     for row in pilot["sources"]:
         source, size = split_input_size(row["source"])
-        setup = Setup(2 * pilot["trained"], PILOT_EPOCHS, PILOT_RATES, size or record["request"]["input_size"])
+        setup = Setup(2 * pilot["trained"], PILOT_EPOCHS, PILOT_RATES, size or input_size)
         # The first training at the best rate is the one that the rates were compared with.
-        errors, held_out = {"pilot-rates": row["by_training"][0]}, {"pilot-rates": pilot["judged"]}
-        name, kind = target["name"], target["kind"] or "unknown"
+        errors, held_out = {name: row["by_training"][0]}, {name: pilot["judged"]}
+        seconds = {name: row["seconds"]} if row.get("seconds") else {}
         counts = target["samples"], target["classes"]
-        lines.append(HistoryLine(source, name, kind, *counts, setup, errors, held_out, target_digest=target_digest))
-    return lines
+        values = (*counts, setup, errors, held_out, seconds)
+        yield HistoryLine(source, target["name"], target["kind"] or "unknown", *values, target_digest=target_digest)
+
+
+def remember(lines: Iterable[HistoryLine], sketch: TargetSketch | None = None) -> None:
+    """Add lines of one target to the history of the user; where that fails, a warning says so."""
+    added = tuple(lines)
+    if not added or keeps_nothing():
+        return
+    try:
+        add_to_history(history_folder(), History(added, {sketch.digest: sketch} if sketch else {}))
+    except (InputError, OSError) as error:
+        log.warning("The errors were not added to your history: %s", first_line(error))
+
+
+def remember_run(record: Mapping[str, Any], target: TargetRequest) -> None:
+    """Add the errors of a finished training to the history of the user; where that fails, a warning says so."""
+    lines = [] if keeps_nothing() else lines_of_run(record)
+    if not lines:
+        return
+    try:
+        opened = target.open()
+        sketch = cached_sketch(opened.fingerprint, opened.read().samples)
+    except InputError as error:
+        log.warning("The errors were not added to your history: %s", first_line(error))
+        return
+    remember([replace(line, target_digest=sketch.digest) for line in lines], sketch)
 
 
 ERROR_OF_METHOD = {"finetune": "trained", "scratch": "control"}

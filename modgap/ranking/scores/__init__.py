@@ -16,7 +16,9 @@ from modgap.ranking.score import CLASSIFICATION, ERROR_RATE, MULTI_LABEL, REGRES
 from modgap.ranking.score_order import SCORE_ORDER
 
 __all__ = [
+    "CHANCE",
     "DEFAULT_RANKING_SCORES",
+    "FORECAST",
     "PILOT",
     "default_scores",
     "get_score",
@@ -46,6 +48,26 @@ PILOT = Score(
     error_tasks=(CLASSIFICATION,),
 )
 """The error after a short fine-tuning, which is shown as scores are, but is none that `--by` or `--score` takes."""
+FORECAST = Score(
+    name="forecast",
+    title="expected error after fine-tuning, given earlier targets and pilots",
+    unit="error rate",
+    reference="",
+    higher_is_better=False,
+    bounds=ERROR_RATE,
+    uses_samples=False,
+)
+CHANCE = Score(
+    name="chance",
+    title="probability of being the best of these sources, given earlier targets and pilots",
+    unit="probability",
+    reference="",
+    higher_is_better=True,
+    bounds=ERROR_RATE,
+    uses_samples=False,
+)
+"""What a history and pilots tell; the probability alone where errors of the history cannot be compared."""
+SHOWN = {score.name: score for score in (PILOT, FORECAST, CHANCE)}
 
 
 @functools.cache
@@ -107,5 +129,5 @@ def get_score(name: str) -> Score:
 
 
 def shown_score(name: str) -> Score:
-    """Return the score of a name, or the error after a short fine-tuning, as a ranking shows them."""
-    return PILOT if name == PILOT.name else get_score(name)
+    """Return the score of a name, or what pilots or a history tell, as a ranking shows them."""
+    return SHOWN.get(name) or get_score(name)
