@@ -427,7 +427,7 @@ def test_the_command_prints_the_errors_and_the_page_has_them(sources, tmp_path):
     assert "error after a short fine-tuning" in page
 
 
-def test_a_negative_number_is_refused(tmp_path):
-    done = run_in_process("rank", "--target", "digits", "--sources", "vit-fashion", "--pilot=-1")
-    assert done.returncode == 2
-    assert "--pilot" in done.stderr
+def test_a_negative_number_is_refused():
+    with pytest.raises(UsageError, match="pilot"):
+        rank("digits", ["vit-fashion"], replace(REQUEST, pilot=-1))
+    assert run_in_process("rank", "--target", "digits", "--sources", "vit-fashion", "--pilot=-1").returncode == 2

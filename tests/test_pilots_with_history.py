@@ -14,7 +14,7 @@ from modgap.ranking import pilot as pilots_module
 from modgap.ranking import recommendation as v
 from modgap.ranking.answer import ranking_answer
 from modgap.ranking.checks import CONTROL_BETTER, CONTROL_SIMILAR, CONTROL_STATUSES, CONTROL_WORSE, Check
-from modgap.ranking.forecast_figure import forecast_caption, forecast_frame
+from modgap.ranking.forecast_figure import forecast_caption, forecast_figure, forecast_frame
 from modgap.ranking.history.choice import LEVEL, PilotError, choose_source
 from modgap.ranking.history.lines import HistoryLine, Setup
 from modgap.ranking.history.store import History, read_history, write_history
@@ -34,6 +34,7 @@ from modgap.transfer.train import train_in_memory
 from modgap.transfer.train_request import TrainRequest
 from tests.commands import run_in_process
 from tests.small_hub import small_hub  # noqa: F401 - fixture
+from tests.test_figures import intervals
 from tests.test_matrix import CNN, VIT, small_sources  # noqa: F401 - fixture
 from tests.test_pilot import load
 from tests.training import target_file
@@ -135,6 +136,8 @@ def test_history_and_pilots_tell_which_source_is_best(sources, tmp_path, brief, 
     frame = forecast_frame(ranking)
     drawn = frame[(frame["series"] == "with pilots") & (frame["row"] == 0)].iloc[0]
     assert [drawn["low"], drawn["high"]] == pytest.approx(told.after.interval(LEVEL)[told.order[0]].tolist())
+    ends = np.concatenate([one.interval(LEVEL) for one in (told.before, told.after)])
+    np.testing.assert_allclose(sorted(intervals(forecast_figure(ranking).axes[0])), sorted(map(tuple, ends)))
     assert "12 earlier targets alone" in forecast_caption(ranking)
     page = render_ranking(record)
     assert "Expected errors" in page
@@ -161,7 +164,7 @@ def test_the_pilots_are_remembered_and_a_target_is_not_its_own_history(sources, 
         assert "errors after few epochs choose no better than a fixed list" in " ".join(ranking_answer(alone).sentences)
 
 
-@pytest.mark.parametrize(("n_targets", "samples", "by"), [(6, 16, "pilot"), (12, 200, "chance")])
+@pytest.mark.parametrize(("n_targets", "samples", "by"), [(6, 16, "chance"), (12, 200, "chance")])
 def test_a_short_history_or_one_of_another_setup_tells_less(sources, tmp_path, brief, folder, n_targets, samples, by):
     write_history(folder, earlier(n_targets, samples=samples))
     ranking = rank(str(target_file(tmp_path, "classification")), NAMES, REQUEST, Backend("serial"))
@@ -169,8 +172,13 @@ def test_a_short_history_or_one_of_another_setup_tells_less(sources, tmp_path, b
     text = " ".join(ranking_answer(ranking).sentences)
     record = to_dict(ranking)["history"]["sources"][0]
     assert "error" not in record["after"]
-    if by == "pilot":
-        assert f"By the earlier targets alone, {VIT} is expected to be the best." in text
+    if n_targets == 6:
+        assert "too few to combine them with pilots, so the earlier targets alone decide" in text
+        assert judge(ranking).first == VIT
+        longer = rank(ranking.requested.name, NAMES, replace(REQUEST, pilot=2, pilot_epochs=None), Backend("serial"))
+        assert longer.deciding_table.name == "pilot"
+        text = " ".join(ranking_answer(longer).sentences)
+        assert f"so the pilots at three rates decide. The earlier targets name {VIT}" in text
     else:
         assert "tell an order and no expected error" in text
         assert "expected error after fine-tuning" not in text

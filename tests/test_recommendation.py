@@ -136,12 +136,21 @@ ROWS = [
     ),
     ((v.SINGLE, v.LIKELY, v.BOTH), "Transfer from swin, the only source that was fine-tuned."),
     ((v.SINGLE, v.LIKELY, v.NOTHING), "swin is the only source; compare it with a model trained from scratch."),
+    (
+        (v.FORECASTED, v.LIKELY, v.BOTH),
+        "Fine-tune swin: the best of 3 sources with a probability of 62 %, expected error 0.241.",
+    ),
 ]
 """A situation for each row of the decision table: choice, help, what was fine-tuned, and the best baseline."""
 
 
 def judgment_in(choice, help_, tuned, beside=None):
-    checks = [] if choice == v.NONE else [other_sources(choice, score="leep" if tuned == v.NOTHING else "pilot")]
+    score = "leep" if tuned == v.NOTHING else "pilot"
+    if choice == v.FORECASTED:
+        values = {"first": "swin", "score": score, "sources": 3, "chance": 0.62, "record": [9, 12]}
+        checks = [Check("history", v.INFO, {**values, "expected_value": 0.2412, "expected_interval": [0.1, 0.4]})]
+    else:
+        checks = [] if choice == v.NONE else [other_sources(choice, score=score)]
     if tuned in (v.BOTH, v.WITH_SCORE):
         measured = control(CONTROL_WORSE)
         score = "pilot" if tuned == v.BOTH else "leep"

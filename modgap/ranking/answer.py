@@ -155,7 +155,7 @@ def forecast_table(ranking: Ranking) -> Table:
             [
                 visible_name(ranking.rows[index].name),
                 *shown,
-                format_chance(float(told.after.best[number])),
+                format_chance(float(told.decisive.best[number])),
                 alone,
                 *map(format_score, errors),
                 next((format_score(one) for one in reversed(of_control) if np.isfinite(one)), "-"),

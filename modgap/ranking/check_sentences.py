@@ -263,9 +263,13 @@ def _history(values: Values) -> str:
         f"known."
     ]
     if values["status"] == "too-short":
+        before, pilots = (
+            join_names([values[name]] if values[name] else ["none"]) for name in ("before", "first_of_pilots")
+        )
+        decides = "the pilots at three rates decide" if values["pilots_decide"] else "the earlier targets alone decide"
         sentences.append(
-            f"That is too few for probabilities, so the pilots decide. By the earlier targets alone, "
-            f"{visible_name(values['before'])} is expected to be the best."
+            f"That is too few to combine them with pilots, so {decides}. The earlier targets name {before}, and "
+            f"the pilots {pilots}."
         )
     if values["status"] == "other-setup":
         sentences.append(
@@ -282,7 +286,7 @@ def _history(values: Values) -> str:
     if n_more:
         sentences.append(
             f"Fine-tuning {count(n_more, 'source')} that may be the best for ten epochs at three rates would take "
-            f"about {format_duration(seconds)} more (--minutes)."
+            f"about {format_duration(seconds)} more (--minutes). In replays it narrowed intervals, and chose no better."
         )
     return " ".join(sentences)
 

@@ -236,7 +236,7 @@ def _history(ranking: Ranking, first: int) -> Check | None:
     names = [ranking.rows[index].name for index in choice.rows]
     at = choice.rows.index(first) if choice.table is not None else told.order[0]
     others = [number for number in told.order if number != at]
-    before, chances = told.order_before[0], told.after.best
+    before, chances = told.order_before[0], told.decisive.best
     chance = float(chances[at])
     pilots = {index for one in (ranking.pilot.rounds if ranking.pilot else ()) for index in one.results}
     is_tuned = choice.rows[at] in pilots
@@ -262,11 +262,17 @@ def _history(ranking: Ranking, first: int) -> Check | None:
         "record": list(told.records[at]),
         "kind": kind,
         "kind_is_known": kind in told.kinds,
+        "first_of_pilots": None if ranking.pilot is None else _first_name(ranking, ranking.pilot.table),
+        "pilots_decide": choice.table is None,
         "left_out": [name for name in told.left_out if ranking.target is None or name != ranking.target.name],
         "more": list(choice.more),
     }
     tells_less = not told.tells_errors or kind not in told.kinds or not told.known.all()
     return Check("history", WARN if tells_less else INFO, values)
+
+
+def _first_name(ranking: Ranking, table: ScoreTable) -> str | None:
+    return None if table.first_source is None else ranking.rows[table.first_source].name
 
 
 def _other_sources(ranking: Ranking, first: int) -> Check | None:
@@ -550,7 +556,7 @@ def _pilot(ranking: Ranking, pilot: Pilot) -> Check:
         "by_history": ranking.choice is not None,
         "trained": pilot.trained,
         "judged": pilot.judged,
-        "first_by_score": None if table.first_source is None else ranking.rows[table.first_source].name,
+        "first_by_score": _first_name(ranking, table),
         "of": sources_compared(table),
         "seconds": ranking.seconds.get("pilot") if is_computed else None,
         # How often each source was trained at its best rate, and the largest spread of these trainings.

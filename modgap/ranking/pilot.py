@@ -216,12 +216,14 @@ class _Pilots:
     def order(self) -> list[int]:
         """Return the sources by what is known, the best first: history and pilots, or else the pilots or the score."""
         choice, sources = self._told(), self._sources()
-        if choice is not None and choice.status != TOO_SHORT:
+        if choice is not None and not self._pilots_decide(choice):
             return [sources[number] for number in choice.order]
         measured = [self._table(epochs).source_order for epochs in sorted(self.results, key=_most_epochs)]
-        if choice is not None and not measured:
-            return [sources[number] for number in choice.order]
         return list(dict.fromkeys(index for order in (*measured, self.by_score) for index in order if index in sources))
+
+    def _pilots_decide(self, choice: HistoryChoice) -> bool:
+        """Return True if the history is too short, and sources were fine-tuned at three rates."""
+        return choice.status == TOO_SHORT and bool(self._table(None).source_order)
 
     def worth_more(self) -> list[int]:
         """Return the sources that could be the best and were not yet fine-tuned at three rates, the best first."""
@@ -341,7 +343,8 @@ class _Pilots:
         rows, more = tuple(self._sources()), self.worth_more()
         seconds = self._side_by_side([self.expected_seconds(index, None) for index in more])
         next_ones = (len(more), seconds) if seconds else (0, 0.0)
-        return Choice(told, rows, _choice_table(told, rows, self.rows), self._setup().samples, next_ones)
+        table = None if self._pilots_decide(told) else _choice_table(told, rows, self.rows)
+        return Choice(told, rows, table, self._setup().samples, next_ones)
 
     def _told(self) -> HistoryChoice | None:
         known, names = self.plan.history, [self.rows[index].name for index in self._sources()]
@@ -408,13 +411,11 @@ def _most_epochs(epochs: int | None) -> float:
     return -np.inf if epochs is None else -epochs
 
 
-def _choice_table(told: HistoryChoice, indices: Sequence[int], rows: Sequence[SourceRow]) -> ScoreTable | None:
-    """Return the table of expected errors, or of probabilities of being best; None with a short history."""
-    if told.status == TOO_SHORT:
-        return None
+def _choice_table(told: HistoryChoice, indices: Sequence[int], rows: Sequence[SourceRow]) -> ScoreTable:
+    """Return the table of expected errors, or of probabilities of being best where errors cannot be told."""
     n_rows, score = len(rows), FORECAST if told.tells_errors else CHANCE
     values, intervals = np.full(n_rows, np.nan), np.full((n_rows, 2), np.nan)
-    values[list(indices)] = told.after.error if told.tells_errors else told.after.best
+    values[list(indices)] = told.after.error if told.tells_errors else told.decisive.best
     if told.tells_errors:
         intervals[list(indices)] = told.after.interval(0.95)
     unknown = np.full((n_rows, n_rows), np.nan)

@@ -392,7 +392,11 @@ def choice_statement(judgment: Judgment) -> Verdict:
     check = judgment.check("other-sources")
     if judgment.choice == FORECASTED:
         history = next(check for check in judgment.checks if check.id == "history")
-        label = f"{format_chance(history.values['chance'])} sure"
+        label = (
+            "Few targets"
+            if history.values["status"] == "too-short"
+            else f"{format_chance(history.values['chance'])} sure"
+        )
         chance = history.values["chance"]
         status = PASS if chance >= SURE else INFO if chance >= MORE_LIKELY else WARN
         return Verdict(WHICH, label, status, " ".join(_forecast_sentences(history)))
@@ -419,6 +423,8 @@ def _forecast_sentences(history: Check) -> Iterator[str]:
             f"Its expected error after fine-tuning on {values['labeled']:,} labeled samples is "
             f"{format_value(values['expected_value'])} ({100 * values['level']:.0f} % interval {low} to {high})."
         )
+    if values["status"] == "too-short":
+        return
     same = values["before"] == values["first"]
     before = f"{'it' if same else shown['before']} first, with {format_chance(values['before_chance'])}"
     start = f"{values['targets']} earlier targets alone put {before}"

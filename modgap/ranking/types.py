@@ -313,7 +313,8 @@ class Choice:
         told: Forecasts of the errors of the sources that could be run.
         rows: Index of each of them among the rows of the ranking.
         table: The expected errors by which the sources are ordered, or their probabilities of being the best one where
-            the errors of the history were measured in another setup. None if the history is too short.
+            the errors of the history were measured in another setup. None if the history is too short, and pilots at
+            three rates decide.
         labeled: Number of labeled samples of the fine-tuning whose errors are expected.
         more: How many of the first sources could be fine-tuned at three rates next, and about how many seconds that
             takes; zeros if none or if it is not known.

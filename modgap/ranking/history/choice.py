@@ -77,7 +77,7 @@ class HistoryChoice:
         sources: Names of the sources P.
         known: Whether each has a history, (P,).
         status: `decides` if expected errors can be told; `other-setup` if the history was measured in another one, so
-            that it tells an order alone; `too-short` if it has fewer than ten targets.
+            that it tells an order alone; `too-short` if it has fewer than ten targets, so that pilots do not count.
         n_targets: Number of targets of the history with errors after a whole training.
         kinds: Kinds of these targets.
         before: Forecasts of the errors by history alone.
@@ -108,6 +108,11 @@ class HistoryChoice:
         return self.status == DECIDES
 
     @property
+    def decisive(self) -> Forecast:
+        """The forecasts that decide: those with the pilots, but those without them where the history is too short."""
+        return self.before if self.status == TOO_SHORT else self.after
+
+    @property
     def order_before(self) -> list[int]:
         """Numbers of the sources by their expected errors before the pilots, the lowest first."""
         order: list[int] = np.argsort(self.before.error, kind="stable").tolist()
@@ -116,7 +121,7 @@ class HistoryChoice:
     @property
     def order(self) -> list[int]:
         """Numbers of the sources by their expected errors, the lowest first."""
-        order: list[int] = np.argsort(self.after.error, kind="stable").tolist()
+        order: list[int] = np.argsort(self.decisive.error, kind="stable").tolist()
         return order
 
     @property
