@@ -83,6 +83,8 @@ SOURCES = [
 """Sources whose weights packages brought when the jobs were planned."""
 FINE_TUNED = {*DEVELOPMENT, *TEST}
 """Targets with errors after fine-tuning of 128 labeled samples; controls are fitted to these alone."""
+ALL_CONTROLS = "all"
+"""Model of a job that fits the probes of all controls, and tests the one with the lowest cross-validated error."""
 SIZES = (LABELED, 512)
 MOST_TESTED = 1100
 """Largest number of test samples."""
@@ -91,11 +93,11 @@ PARTS = ("baseline", "probe", "control")
 
 @dataclass(frozen=True)
 class Job:
-    """One baseline, or the linear probe of one source or of its random-weights control, on one target.
+    """One baseline, the linear probe of one source, or the best of the random-weights controls, on one target.
 
     Attributes:
         part: `baseline`, `probe` or `control`.
-        model: Name of the baseline or of the source.
+        model: Name of the baseline or of the source; `all` for the controls.
         target: Name of the target.
     """
 
@@ -111,7 +113,7 @@ class Job:
 
 def jobs(targets: Sequence[str] = tuple(TARGETS)) -> Iterator[Job]:
     """Yield all jobs: the baselines, then the sources, then their controls, each target by target."""
-    models = {"baseline": baseline_names(), "probe": SOURCES, "control": [control_name(name) for name in SOURCES]}
+    models = {"baseline": baseline_names(), "probe": SOURCES, "control": [ALL_CONTROLS]}
     for part in PARTS:
         for target in targets:
             if part != "control" or target in FINE_TUNED:
@@ -136,14 +138,15 @@ def work(job: Job, log: ResultLog) -> dict:
     """Fit a model to each number of labeled samples, append its errors and its CPU time, and return the record."""
     began = time.process_time()
     data, labeled = read_data(job.target)
-    if job.part == "control":
-        labeled = {LABELED: labeled[LABELED]}
     form = sample_form(data)
     record: dict[str, Any] = {"kind": "table" if is_table(data.target.manifest) else data.target.manifest.input.kind}
     record |= {"task": data.output.task, "tested": len(data.test)}
     try:
-        model, samples = (_baseline if job.part == "baseline" else _probe)(job, data, labeled, form)
-        record |= _errors(model, samples, data, labeled, form)
+        if job.part == "control":
+            record |= _best_control(job, data, labeled[LABELED], form)
+        else:
+            model, samples = (_baseline if job.part == "baseline" else _probe)(job, data, labeled, form)
+            record |= _errors(model, samples, data, labeled, form)
     except InputError as error:
         record |= {"errors": {}, "reason": str(error)}
     return log.add(job, {**record, "seconds": round(time.process_time() - began, 1)})
@@ -168,6 +171,23 @@ def _probe(job: Job, data: TargetData, labeled: Mapping[int, np.ndarray], _form:
     looked_up = Features(job.model, lambda numbers, _form: features[np.searchsorted(rows, np.asarray(numbers))])
     tasks = ("classification", "multi-label", "regression")
     return Baseline(LINEAR_PROBE, "", "", (), tasks, (looked_up,), PROBE, (Affine,)), list
+
+
+def _best_control(job: Job, data: TargetData, labeled: np.ndarray, form: SampleForm) -> dict[str, Any]:
+    """Return the errors of the control with the lowest cross-validated error, which alone is tested."""
+    validated = {}
+    untested = replace(data, test=labeled[:1])
+    for name in map(control_name, SOURCES):
+        try:
+            model, samples = _probe(replace(job, model=name), untested, {LABELED: labeled}, form)
+        except InputError:
+            continue
+        validated[name] = fit_baseline(model, samples(labeled), form, true_values(data, labeled)).error
+    if not validated:
+        raise InputError(f"No control reads {job.target}.")
+    best = replace(job, model=min(validated, key=lambda name: validated[name]))
+    errors = _errors(*_probe(best, data, {LABELED: labeled}, form), data, {LABELED: labeled}, form)
+    return {**errors, "compared": validated}
 
 
 def _errors(
