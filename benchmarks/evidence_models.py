@@ -9,9 +9,8 @@
 Each model is fitted to the same 128 and the same 512 labeled samples of a target, chooses its settings by
 cross-validation on them, and is tested on the target's test samples. The results are in benchmarks/truth/models.jsonl,
 one line for each model and target. The errors of fine-tuning beside them are those of benchmarks/truth/ranking.jsonl,
-which are there for 24 targets and 128 labeled samples; the controls of the sources are fitted
-to these alone, and only the one with the lowest cross-validated error is tested. Targets that have fewer labeled samples
-give all.
+which are there for 24 targets and 128 labeled samples. Controls of the sources are fitted to these alone, and only the
+one with the lowest cross-validated error is tested. Targets that have fewer labeled samples give all.
 """
 
 import argparse
