@@ -221,6 +221,19 @@ def test_a_history_of_one_source_or_target_is_refused(shape):
         fit_history(np.full(shape, 0.5))
 
 
+@pytest.mark.parametrize("errors", [np.full((3, 4, 2), 0.5), np.zeros((2, 2, 6)), np.eye(3)[:, :, None].repeat(5, 2)])
+@pytest.mark.parametrize("hole", [False, True])
+def test_errors_that_are_equal_or_too_few_have_a_finite_model(errors, hole):
+    z = transform_error(errors)
+    if hole:
+        z[0, 0, 1:] = np.nan
+    new = np.full((3, z.shape[2]), 0.5)
+    found = forecast(fit_history(z, np.full(z.shape, 1e12)), [0, 1, None], new, np.full(new.shape, 1.0))
+    for values in (found.mean, found.variance, found.error, found.best, found.interval()):
+        assert np.isfinite(values).all()
+    assert ((found.error >= 0) & (found.error <= 1)).all()
+
+
 def test_the_page_has_what_ways_to_choose_are_worth_on_the_benchmark(evidence):
     selection, tables = evidence["selection"], evidence["selection_tables"]
     found = selection.choices(tables.fine_tuning_table())
