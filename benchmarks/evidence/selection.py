@@ -138,7 +138,7 @@ def _judge(scores: np.ndarray, errors: np.ndarray) -> Choice:
 
 
 def _constant(errors: np.ndarray) -> np.ndarray:
-    """Return the negative mean transformed error of each model on the other targets, less those of the targets."""
+    """Return the negative mean error of each model on the other targets, less the mean errors of these targets."""
     scores = np.empty_like(errors)
     for target in range(errors.shape[1]):
         others = np.delete(errors, target, axis=1)
