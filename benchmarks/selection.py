@@ -3,6 +3,7 @@
     python benchmarks/selection.py                         the tables that are in the repository
     python benchmarks/selection.py --csv errors.csv        a table of yours: errors in [0, 1], a row for each model
     python benchmarks/selection.py --lcdb lcdb-0.1.0.tar.gz --page      all tables, and write them into docs/history.md
+    python benchmarks/selection.py --replays --page        how the history model would have chosen, and how sure it was
 
 Each way chooses a model for one target, and everything that it uses is fitted on the other targets. Its regret is the
 error of its choice minus the lowest error, in points.
@@ -14,14 +15,19 @@ from pathlib import Path
 
 import numpy as np
 from evidence.page import replace_section
+from evidence.ranking_jobs import DEVELOPMENT, TEST
+from evidence.ranking_tables import read_truth
+from evidence.replay_tables import REPLAYS, PrintedTable, seed_table
 from evidence.selection import CONSTANT, Table, choices
-from evidence.selection_tables import fine_tuning_table, learning_curves, mteb_table, read_csv
+from evidence.selection_tables import TRUTH, fine_tuning_table, learning_curves, mteb_table, read_csv
 from evidence.two_way import target_interval
+from result_log import ResultLog
 
 from modgap.cli.output import print_table
 
 PAGE = Path(__file__).parent.parent / "docs" / "history.md"
 SECTION = ("<!-- ways to choose: written by selection.py --page -->", "<!-- end of the ways to choose -->")
+REPLAY_SECTION = ("<!-- replays: written by selection.py --replays --page -->", "<!-- end of the replays -->")
 HEADS = ["way to choose", "regret [95 %]", "minus the constant answer [95 %]", "right", "said", "80 % intervals"]
 
 
@@ -73,21 +79,31 @@ def _components(errors: np.ndarray) -> dict[str, float]:
     return {"target": target**0.5, "model": model**0.5, "interaction and noise": left**0.5}
 
 
+def replays() -> Iterator[PrintedTable]:
+    """Yield what the history model would have chosen on the recorded targets, and how sure it was."""
+    table = fine_tuning_table()
+    for make in REPLAYS.values():
+        yield make(table)
+    yield seed_table(read_truth(ResultLog(TRUTH), (*DEVELOPMENT, *TEST)))
+
+
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--lcdb", type=Path)
+    parser.add_argument("--replays", action="store_true")
     parser.add_argument("--page", action="store_true")
     options = parser.parse_args()
+    if options.page and not (options.replays or options.lcdb):
+        parser.error("The page has the table of LCDB too. Pass --lcdb FILE.")
     lines = []
-    for table in tables(options):
-        text, rows = summary(table), choice_rows(table)
-        print_table(HEADS, rows, text)
-        lines += [f"{text}:", "", f"| {' | '.join(HEADS)} |", f"|{'---|' * len(HEADS)}"]
-        lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
+    ways = (PrintedTable(summary(table), HEADS, choice_rows(table)) for table in tables(options))
+    for printed in replays() if options.replays else ways:
+        print_table(printed.heads, printed.rows, printed.title)
+        lines += [*printed.markdown, ""]
     if options.page:
-        replace_section(PAGE, SECTION, lines[:-1])
+        replace_section(PAGE, REPLAY_SECTION if options.replays else SECTION, lines[:-1])
 
 
 if __name__ == "__main__":

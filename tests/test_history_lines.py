@@ -73,7 +73,7 @@ def test_a_line_that_is_none_of_a_history_is_one_message(tmp_path, change, messa
     write_lines(path, [line()])
     record = json.loads(path.read_text())
     path.write_text(f"\n{json.dumps({**record, **change})}\n")
-    with pytest.raises(InputError, match=r"line 2 of .* is not a line of a history") as caught:
+    with pytest.raises(InputError, match=r"Line 2 of .* is not a line of a history") as caught:
         read_lines(path)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -101,6 +101,77 @@ def test_later_errors_count_and_earlier_ones_stay():
     known, unknown, changed = (line(target_digest=digest) for digest in ("1", "", "2"))
     assert merge_lines([known], [unknown]) == merge_lines([unknown], [known]) == [known]
     assert merge_lines([known], [changed]) == [known, changed]
+
+
+def naive_merge(lines):
+    """The lines, each joined with the first one about the same source, target and setup, as far as it is known."""
+    merged = []
+    for one in lines:
+        for number, known in enumerate(merged):
+            same = (known.source, known.target, known.setup) == (one.source, one.target, one.setup)
+            if same and ("" in (known.target_digest, one.target_digest) or known.target_digest == one.target_digest):
+                digest = one.target_digest or known.target_digest
+                merged[number] = replace(one, errors={**known.errors, **one.errors}, target_digest=digest)
+                break
+        else:
+            merged.append(one)
+    return merged
+
+
+def test_merged_lines_are_those_of_a_loop():
+    rng = random.Random(0)
+    for _ in range(200):
+        lines = [
+            line(rng.choice("ab"), "t", {rng.choice(VARIABLES): rng.random()}, target_digest=rng.choice(["", "1", "2"]))
+            for _ in range(rng.randint(0, 6))
+        ]
+        key = repr
+        assert sorted(merge_lines(lines[:2], lines[2:]), key=key) == sorted(naive_merge(lines), key=key)
+
+
+def test_many_lines_about_one_source_and_target_are_merged_at_once():
+    lines = [line(target_digest=str(number)) for number in range(20_000)]
+    assert len(merge_lines(lines, lines)) == 20_000
+
+
+def test_files_and_lines_that_are_too_long_are_refused(tmp_path, monkeypatch):
+    path = tmp_path / "history.jsonl"
+    path.write_text('{"source": "' + "x" * 70_000 + '"}')
+    with pytest.raises(InputError, match=r"Line 1 of .* has more than 65,536 characters"):
+        read_lines(path)
+    with pytest.raises(InputError, match="was not written to") as caught:
+        write_lines(tmp_path / "new.jsonl", [line(errors={f"e{number}": 0.5 for number in range(9000)})])
+    assert "modgap history remove" in str(caught.value)
+    assert not (tmp_path / "new.jsonl").exists()
+    path.write_text(json.dumps({"source": "a", "x" * 9000: 1}))
+    with pytest.raises(InputError) as caught:
+        read_lines(path)
+    assert len(str(caught.value)) < 500
+    monkeypatch.setattr("modgap.ranking.history.lines.LARGEST_FILE", 1 << 20)
+    for read in (lambda: read_lines(Path("/dev/zero")), lambda: read_history(tmp_path)):
+        (tmp_path / "sketches.json").write_bytes(b" " * ((1 << 20) + 1))
+        path.write_text("\n")
+        with pytest.raises(InputError, match="is larger than 1 MiB"):
+            read()
+    with pytest.raises(InputError, match="cannot be read"):
+        read_lines(Path("a\0b"))
+
+
+def test_line_separators_of_other_kinds_are_parts_of_a_text(tmp_path):
+    path = tmp_path / "history.jsonl"
+    write_lines(path, [line("a\u2028b"), line("b")])
+    path.write_text(path.read_text().replace("\\u2028", "\u2028"), encoding="utf-8", newline="\r\n")
+    assert [one.source for one in read_lines(path)] == ["a\u2028b", "b"]
+
+
+def test_a_history_of_too_many_targets_is_one_message(monkeypatch):
+    lines = [line(target=str(number)) for number in range(1001)]
+    assert len(history_table(lines[:1000], SETUP).targets) == 1000
+    with pytest.raises(InputError, match=r"1 source on 1,001 targets\. At most 1,000 targets and"):
+        history_table(lines, SETUP)
+    monkeypatch.setattr("modgap.ranking.history.lines.MOST_CELLS", 5)
+    with pytest.raises(InputError, match="2 sources on 3 targets"):
+        history_table([line(source, target) for source in "ab" for target in "tuv"], SETUP)
 
 
 def test_the_table_has_one_setup_and_leaves_targets_out():
@@ -185,6 +256,24 @@ def test_a_ranking_with_pilots_has_a_line_for_each_source():
     assert (second.source, second.setup.input_size, second.setup.samples) == ("efficientnet-lite0", 64, 90)
     assert lines_of_ranking({**RANKED, "pilot": None}) == []
     assert lines_of_ranking({**RANKED, "target": {**RANKED["target"], "task": "regression"}}) == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"target": {"name": "wine"}},
+        {"target": 3},
+        {"pilot": [1]},
+        {"pilot": {"trained": 45}},
+        {"pilot": {**RANKED["pilot"], "judged": "x"}},
+        {"pilot": {**RANKED["pilot"], "sources": [{"source": 5}]}},
+    ],
+)
+def test_a_damaged_record_is_one_message(change):
+    with pytest.raises(InputError, match=r"The record has no errors that a history can take \(.*\)\. Run the command"):
+        list(lines_of_ranking({**RANKED, "request": {"input_size": None}, **change}))
+    with pytest.raises(InputError, match="The record has no errors"):
+        lines_of_run({"method": "finetune", "result": {"metric": "0-1 error %"}, "source": "a", **change})
 
 
 def test_trainings_of_all_weights_have_a_line(tmp_path):

@@ -1,6 +1,5 @@
 """The crossed model of errors: its closed form, the fit of tables with holes, and what pilots change."""
 
-import importlib
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +157,20 @@ def test_the_fit_of_a_table_with_holes_is_a_maximum_of_the_restricted_likelihood
             assert naive_restricted_likelihood(z, Components(**moved)) < highest
 
 
+@pytest.mark.parametrize("holes", [0.0, 0.1, 0.3, 0.6])
+def test_fitted_covariances_are_those_that_drew_the_tables(holes):
+    rng = np.random.default_rng(8)
+    ratios = []
+    for _ in range(15):
+        parts = covariances(rng, 2)
+        z = table(rng, 12, 20, parts, holes)
+        fitted = history_model._restricted_likelihood(z)
+        pairs = zip((fitted.source, fitted.target, fitted.residual), parts, strict=True)
+        ratios.append([np.trace(one) / np.trace(other) for one, other in pairs])
+    errors = np.std(ratios, axis=0, ddof=1) / np.sqrt(len(ratios))
+    assert (np.abs(np.mean(ratios, axis=0) - 1) < 3.5 * errors + 0.02).all()
+
+
 @pytest.mark.parametrize("holes", [0.1, 0.3, 0.6])
 def test_forecasts_with_holes_are_unbiased_and_their_intervals_cover(holes):
     rng = np.random.default_rng(4)
@@ -208,9 +221,21 @@ def test_a_history_of_one_source_or_target_is_refused(shape):
         fit_history(np.full(shape, 0.5))
 
 
-def test_the_page_has_what_ways_to_choose_are_worth_on_the_benchmark(evidence, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
-    selection, tables = (importlib.import_module(f"evidence.{name}") for name in ("selection", "selection_tables"))
+@pytest.mark.parametrize("errors", [np.full((3, 4, 2), 0.5), np.zeros((2, 2, 6)), np.eye(3)[:, :, None].repeat(5, 2)])
+@pytest.mark.parametrize("hole", [False, True])
+def test_errors_that_are_equal_or_too_few_have_a_finite_model(errors, hole):
+    z = transform_error(errors)
+    if hole:
+        z[0, 0, 1:] = np.nan
+    new = np.full((3, z.shape[2]), 0.5)
+    found = forecast(fit_history(z, np.full(z.shape, 1e12)), [0, 1, None], new, np.full(new.shape, 1.0))
+    for values in (found.mean, found.variance, found.error, found.best, found.interval()):
+        assert np.isfinite(values).all()
+    assert ((found.error >= 0) & (found.error <= 1)).all()
+
+
+def test_the_page_has_what_ways_to_choose_are_worth_on_the_benchmark(evidence):
+    selection, tables = evidence["selection"], evidence["selection_tables"]
     found = selection.choices(tables.fine_tuning_table())
     text = (ROOT / "docs" / "history.md").read_text(encoding="utf-8")
     section = text.partition("Fine-tuning, at most 128")[2].partition("MTEB")[0]

@@ -6,9 +6,20 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from evidence.two_way import regrets
-from modgap.ranking.history.model import fit_history, forecast, portfolio, transform_error
+from modgap.ranking.history.model import Forecast, HistoryModel, fit_history, forecast, portfolio, transform_error
 
-__all__ = ["CONSTANT", "HISTORY", "PORTFOLIO", "Choice", "Table", "choices"]
+__all__ = [
+    "ALONE",
+    "CONSTANT",
+    "HISTORY",
+    "PORTFOLIO",
+    "Choice",
+    "Table",
+    "Variables",
+    "choices",
+    "history_stages",
+    "judge_forecasts",
+]
 
 RANDOM = "random choice"
 CONSTANT = "constant answer"
@@ -32,6 +43,7 @@ class Table:
         scores: Scores by name, higher is better, each (S, n); NaN where one is not defined.
         stages: Names of the pilots that are known at each stage.
         portfolio: Number of models of a portfolio; 0 for none.
+        seconds: Seconds that each pilot of all models takes on a target, by name, the mean over targets.
     """
 
     name: str
@@ -44,6 +56,7 @@ class Table:
     scores: Mapping[str, np.ndarray] = field(default_factory=dict)
     stages: Mapping[str, Sequence[str]] = field(default_factory=dict)
     portfolio: int = 0
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     def of(self, models: np.ndarray, targets: np.ndarray | None = None) -> "Table":
         """Return the table of some models and targets, by their numbers."""
@@ -97,10 +110,20 @@ def choices(table: Table) -> dict[str, Choice]:
             known = np.where(members, pilot, np.nan)
             found[PORTFOLIO.format(name, table.portfolio)] = _judge(-known, errors)
             found[HISTORY.format(PORTFOLIO.format(name, table.portfolio))] = _by_history(table, [name], members)
-    found[ALONE] = _by_history(table, [])
-    for stage, known in table.stages.items():
-        found[HISTORY.format(stage)] = _by_history(table, known)
-    return found
+    variables, stages = Variables.of(table), history_stages(table)
+    by_target = [_forecasts(variables, target, stages) for target in range(errors.shape[1])]
+    return {**found, **{name: judge_forecasts(errors, [one[name] for one in by_target]) for name in stages}}
+
+
+def history_stages(table: Table) -> dict[str, Sequence[str]]:
+    """Return the names of the pilots that are combined with the history, by way to choose; none in the first one."""
+    return {ALONE: (), **{HISTORY.format(stage): known for stage, known in table.stages.items()}}
+
+
+def _forecasts(variables: "Variables", target: int, stages: Mapping[str, Sequence[str]]) -> dict[str, Forecast]:
+    """Return the forecast of a target by stage, from a model that was fitted on the others."""
+    model = variables.without([target])
+    return {name: variables.forecast(model, target, variables.observed(known)) for name, known in stages.items()}
 
 
 def _judge(scores: np.ndarray, errors: np.ndarray) -> Choice:
@@ -115,7 +138,7 @@ def _judge(scores: np.ndarray, errors: np.ndarray) -> Choice:
 
 
 def _constant(errors: np.ndarray) -> np.ndarray:
-    """Return the negative mean transformed error of each model on the other targets, less those of the targets."""
+    """Return the negative mean error of each model on the other targets, less the mean errors of these targets."""
     scores = np.empty_like(errors)
     for target in range(errors.shape[1]):
         others = np.delete(errors, target, axis=1)
@@ -131,29 +154,90 @@ def _portfolios(errors: np.ndarray, size: int) -> np.ndarray:
     return members
 
 
-def _by_history(table: Table, known: Sequence[str], members: np.ndarray | None = None) -> Choice:
-    """Return what the crossed model chooses after some pilots, of all models or of the members of portfolios."""
-    names = list(known) if members is not None else [*table.pilots]
-    others = [*table.others.values()] if members is None else []
-    layers = [table.errors, *others, *(table.pilots[name] for name in names)]
-    z = transform_error(np.stack(layers, axis=2))
-    held_out = np.full(z.shape[1:], np.nan)
-    for number, name in enumerate(names, start=1 + len(others)):
-        held_out[:, number] = table.held_out.get(name, np.nan)
-    is_known = np.array([False] * (1 + len(others)) + [name in known for name in names])
+def _by_history(table: Table, known: Sequence[str], members: np.ndarray) -> Choice:
+    """Return what the crossed model chooses after some pilots of the members of portfolios, (S, n)."""
+    variables = Variables.of(replace(table, pilots={name: table.pilots[name] for name in known}, others={}))
+    forecasts = []
+    for target in range(table.errors.shape[1]):
+        observed = variables.observed(known) & members[:, target, None]
+        forecasts.append(variables.forecast(variables.without([target]), target, observed))
+    return judge_forecasts(table.errors, forecasts)
+
+
+@dataclass(frozen=True)
+class Variables:
+    """Errors of a table as the crossed model takes them; the first variable is the error that counts.
+
+    Attributes:
+        names: Names of the variables F.
+        z: Transformed errors, (S, n, F).
+        held_out: Number of samples on which they were measured, (n, F), NaN where it is unknown.
+    """
+
+    names: Sequence[str]
+    z: np.ndarray
+    held_out: np.ndarray
+
+    @classmethod
+    def of(cls, table: Table) -> "Variables":
+        """Return the variables of a table: the error that counts, others, and pilots."""
+        layers = {"": table.errors, **table.others, **table.pilots}
+        held_out = np.full((table.errors.shape[1], len(layers)), np.nan)
+        for number, name in enumerate(layers):
+            held_out[:, number] = table.held_out.get(name, np.nan)
+        return cls(list(layers), transform_error(np.stack(list(layers.values()), axis=2)), held_out)
+
+    def observed(self, known: Sequence[str], models: Sequence[int] | None = None) -> np.ndarray:
+        """Return which values are known of a new target, (S, F): these pilots of all models, or of some."""
+        rows = np.ones(len(self.z), bool) if models is None else np.isin(np.arange(len(self.z)), models)
+        return np.outer(rows, np.isin(self.names, list(known)))
+
+    def without(self, targets: Sequence[int], models: Sequence[int] | None = None) -> HistoryModel:
+        """Return the crossed model that was fitted on the other targets, of all models or of some."""
+        return self.fitted(np.delete(np.arange(self.z.shape[1]), targets), models)
+
+    def fitted(self, targets: np.ndarray, models: Sequence[int] | None = None) -> HistoryModel:
+        """Return the crossed model that was fitted on some targets."""
+        z = self.z if models is None else self.z[models]
+        return fit_history(z[:, targets], self.held_out[targets])
+
+    def forecast(
+        self,
+        model: HistoryModel,
+        target: int,
+        observed: np.ndarray,
+        models: Sequence[int] | None = None,
+        rows: Sequence[int | None] | None = None,
+    ) -> Forecast:
+        """Return what a fitted model tells about a target.
+
+        Args:
+            model: The fitted model.
+            target: Number of the target.
+            observed: Which values are known, (S, F).
+            models: Numbers of the models to forecast; all without it.
+            rows: Their numbers in the fitted model, None for one without history; the same numbers without it.
+        """
+        models = range(len(self.z)) if models is None else models
+        z = np.where(observed, self.z[:, target], np.nan)[list(models)]
+        held_out = np.broadcast_to(self.held_out[target], z.shape)
+        return forecast(model, models if rows is None else rows, z, held_out)
+
+
+def judge_forecasts(errors: np.ndarray, forecasts: Sequence[Forecast]) -> Choice:
+    """Return how good the models with the lowest expected errors are, by the forecast of each target.
+
+    Args:
+        errors: Errors in [0, 1], (S, n); NaN where there is none.
+        forecasts: Forecasts of all models on each target.
+    """
     regret, covered, sure, right = [], [], [], []
-    for target in range(z.shape[1]):
-        kept = np.delete(np.arange(z.shape[1]), target)
-        model = fit_history(z[:, kept], held_out[kept])
-        seen = is_known & (np.ones((len(z), 1), bool) if members is None else members[:, target, None])
-        new = np.where(seen, z[:, target], np.nan)
-        found = forecast(model, range(len(z)), new, np.broadcast_to(held_out[target], new.shape))
-        errors = table.errors[:, target]
-        has = np.isfinite(errors)
-        chosen = np.flatnonzero(has)[found.error[has].argmin()]
-        regret.append(100 * (errors[chosen] - errors[has].min()))
-        low, high = found.interval()[has].T
-        covered.append(((low <= errors[has]) & (errors[has] <= high)).mean())
-        sure.append(found.best[chosen])
-        right.append(errors[chosen] == errors[has].min())
+    for values, one in zip(errors.T, forecasts, strict=True):
+        has = np.isfinite(values)
+        chosen = np.flatnonzero(has)[one.error[has].argmin()]
+        regret.append(100 * (values[chosen] - values[has].min()))
+        low, high = one.interval()[has].T
+        covered.append(((low <= values[has]) & (values[has] <= high)).mean())
+        sure.append(one.best[chosen])
+        right.append(values[chosen] == values[has].min())
     return Choice(np.array(regret), float(np.mean(right)), float(np.mean(covered)), float(np.mean(sure)))

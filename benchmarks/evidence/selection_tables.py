@@ -4,6 +4,7 @@ import csv
 import io
 import tarfile
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from evidence.ranking_jobs import DEVELOPMENT, EPOCHS, LABELED, MIDDLE_RATE, RAT
 from evidence.ranking_tables import BEST_PILOT, read_truth
 from evidence.selection import Table
 
-__all__ = ["fine_tuning_table", "learning_curves", "mteb_table", "read_csv"]
+__all__ = ["TRUTH", "fine_tuning_table", "learning_curves", "mteb_table", "read_csv"]
 
 FOLDER = Path(__file__).parent.parent
+TRUTH = FOLDER / "truth" / "ranking.jsonl"
 IMAGE_TASKS = frozenset(
     "Birdsnap CIFAR10 CIFAR100 Caltech101 Country211 DTD EuroSAT FER2013 FGVCAircraft Food101Classification GTSRB "  # noqa: SIM905
     "Imagenet1k MNIST OxfordFlowersClassification OxfordPets PatchCamelyon RESISC45 STL10 SUN397 StanfordCars UCF101 "
@@ -30,7 +32,7 @@ FEWEST_SETS = 0.6
 """Data sets that a learner needs, as a share of those of the learner with the most."""
 
 
-def fine_tuning_table(path: Path = FOLDER / "truth" / "ranking.jsonl") -> Table:
+def fine_tuning_table(path: Path = TRUTH) -> Table:
     """Return the errors after fine-tuning of ten sources on 24 targets, with pilots and scores."""
     log = ResultLog(path)
     truth = read_truth(log, (*DEVELOPMENT, *TEST))
@@ -56,7 +58,16 @@ def fine_tuning_table(path: Path = FOLDER / "truth" / "ranking.jsonl") -> Table:
         {"random weights": truth.controls / 100},
         {"transrate": truth.scores["transrate"]},
         stages,
+        seconds=_seconds_of_pilots(log, truth.targets, names),
     )
+
+
+def _seconds_of_pilots(log: ResultLog, targets: Sequence[str], names: Sequence[str]) -> dict[str, float]:
+    """Return the seconds on one core of the pilots of all sources, the mean over targets; `names` are by epochs."""
+    pairs = [(source, target) for source in SOURCES for target in targets]
+    means = [sum(log.get(Job("half", *pair, 0, rate))["seconds"] for pair in pairs) / len(targets) for rate in RATES]
+    first = means[RATES.index(MIDDLE_RATE)] / EPOCHS[-1]
+    return {**{name: first * epochs for name, epochs in zip(names, EPOCHS, strict=True)}, BEST_PILOT: sum(means)}
 
 
 def mteb_table(kind: str, folder: Path = FOLDER / "tables") -> Table:

@@ -11,6 +11,7 @@ __all__ = [
     "VarianceComponents",
     "regrets",
     "resampled_means",
+    "seed_variance",
     "target_interval",
     "two_way_interval",
     "variance_components",
@@ -172,6 +173,16 @@ class VarianceComponents:
     seed: float
 
 
+def seed_variance(values: np.ndarray) -> float:
+    """Return the variance of one training about the mean over seeds, pooled over the cells that have two seeds or more.
+
+    Args:
+        values: Errors or transformed errors by source, target and seed, (S, T, R); NaN where a seed was not run.
+    """
+    repeated = (~np.isnan(values)).sum(axis=2) > 1
+    return float(np.nanvar(values[repeated], axis=1, ddof=1).mean())
+
+
 def variance_components(errors: np.ndarray) -> VarianceComponents:
     """Estimate the variance components of a crossed design by the method of moments; a negative estimate is 0.
 
@@ -182,7 +193,7 @@ def variance_components(errors: np.ndarray) -> VarianceComponents:
     n_sources, n_targets, _ = errors.shape
     n_seeds = (~np.isnan(errors)).sum(axis=2)
     means = np.nanmean(errors, axis=2)
-    seed = float(np.nanvar(errors[n_seeds > 1], axis=1, ddof=1).mean())
+    seed = seed_variance(errors)
     by_source, by_target, whole = means.mean(axis=1), means.mean(axis=0), means.mean()
     rest = means - by_source[:, None] - by_target[None, :] + whole
     left = float((rest**2).sum() / ((n_sources - 1) * (n_targets - 1)))

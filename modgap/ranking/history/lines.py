@@ -1,6 +1,7 @@
 """Lines of a history: the errors of one source on one target, and how they were measured. They are data alone."""
 
 import hashlib
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -11,7 +12,7 @@ import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
-from modgap.errors import InputError, first_line
+from modgap.errors import InputError, count, first_line, visible_name
 from modgap.ranking.history.model import transform_error
 from modgap.storage.atomic_files import write_text_atomically
 
@@ -23,9 +24,11 @@ __all__ = [
     "HistoryLine",
     "HistoryTable",
     "Setup",
+    "first_fault",
     "history_digest",
     "history_table",
     "merge_lines",
+    "read_content",
     "read_lines",
     "write_lines",
 ]
@@ -36,13 +39,17 @@ OBSERVED = ("pilot-1", "pilot-3", "pilot-10", "pilot-rates")
 VARIABLES = (TRAINED, CONTROL, *OBSERVED)
 """Errors that the model knows: after the whole training, the same from random weights, and those of pilots."""
 LARGEST_FILE = 1 << 26
+LONGEST_LINE = 1 << 16
+MOST_TARGETS = 1000
+MOST_CELLS = 1 << 19
+"""Most pairs of source and target of one setup, since memory and time of the fit grow with them."""
 FACTOR_OF_SAMPLES = 2
 """Largest ratio of the numbers of labeled samples of experiments that count as the same."""
 
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 Count = Annotated[int, Field(ge=1, le=10**12)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=1e12, allow_inf_nan=False)]
 STRICT = ConfigDict(extra="forbid")
 
 
@@ -103,13 +110,6 @@ class HistoryLine:
         """Checksum of the target, or its name without one."""
         return self.target_digest or self.target
 
-    def is_about(self, other: "HistoryLine") -> bool:
-        """Return True if both lines are about the same source, target and setup, as far as checksums are known."""
-        names = (self.source, self.target, self.setup) == (other.source, other.target, other.setup)
-        return names and (
-            not self.target_digest or not other.target_digest or self.target_digest == other.target_digest
-        )
-
 
 _Line = TypeAdapter(HistoryLine)
 
@@ -121,31 +121,62 @@ def read_lines(path: Path) -> list[HistoryLine]:
         InputError: When it cannot be read, or a line is not one of a history.
     """
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise InputError(f"The history {path} is larger than {LARGEST_FILE >> 20} MiB.")
-        texts = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise InputError(f"The history {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
+        text = read_content(path).decode("utf-8")
+    except UnicodeDecodeError as error:
         raise InputError(f"The history {path} is not a text in UTF-8.") from error
-    return [_parse(text, f"line {number} of {path}") for number, text in enumerate(texts, start=1) if text.strip()]
+    lines = enumerate(io.StringIO(text, newline=None), start=1)
+    return [_parse(line, f"Line {number} of {path}") for number, line in lines if line.strip()]
+
+
+def read_content(path: Path) -> bytes:
+    """Return the content of a file of a history, of which no more is read than a history has.
+
+    Raises:
+        InputError: When it is too large, or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:
+        # A name with a null character is a ValueError.
+        reason = error.strerror if isinstance(error, OSError) else first_line(error)
+        raise InputError(f"The history {path} cannot be read: {reason}.") from error
+    if len(content) > LARGEST_FILE:
+        raise InputError(f"The history {path} is larger than {LARGEST_FILE >> 20} MiB.")
+    return content
 
 
 def _parse(text: str, where: str) -> HistoryLine:
+    if len(text) > LONGEST_LINE:
+        raise InputError(f"{where} is not a line of a history: it has more than {LONGEST_LINE:,} characters.")
     try:
         return _Line.validate_json(text, strict=False)
     except ValidationError as error:
-        fault = error.errors()[0]
-        name = ".".join(map(str, fault["loc"])) or "the line"
-        message = str(fault["msg"]).rstrip(".")
-        raise InputError(f"{where} is not a line of a history: {name}: {first_line(ValueError(message))}.") from error
+        raise InputError(f"{where} is not a line of a history: {first_fault(error)}.") from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """Return the name of the first value that is not valid, and what is wrong with it."""
+    fault = error.errors(include_url=False)[0]
+    name = ".".join(visible_name(str(part)) for part in fault["loc"]) or "the line"
+    return f"{name}: {first_line(ValueError(str(fault['msg']).rstrip('.')))}"
 
 
 def write_lines(path: Path, lines: Iterable[HistoryLine]) -> None:
-    """Write lines to a file, one JSON object a line, sorted by target and source."""
+    """Write lines to a file, one JSON object a line, sorted by target and source.
+
+    Raises:
+        InputError: When they would be too long to be read again.
+    """
     ordered = sorted(lines, key=lambda line: (line.target, line.source, repr(line.setup)))
+    texts = [f"{json.dumps(_plain(line), allow_nan=False)}\n" for line in ordered]
+    if max(map(len, texts), default=0) > LONGEST_LINE or sum(map(len, texts)) > LARGEST_FILE:
+        raise InputError(
+            f"The history was not written to {path}. It would be larger than {LARGEST_FILE >> 20} MiB, or have a line "
+            f"of more than {LONGEST_LINE:,} characters. Remove sources or targets with `modgap history remove`."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(path, "".join(f"{json.dumps(_plain(line), allow_nan=False)}\n" for line in ordered))
+    write_text_atomically(path, "".join(texts))
 
 
 def _plain(line: HistoryLine) -> dict[str, Any]:
@@ -155,15 +186,21 @@ def _plain(line: HistoryLine) -> dict[str, Any]:
 
 def merge_lines(lines: Iterable[HistoryLine], more: Iterable[HistoryLine]) -> list[HistoryLine]:
     """Return lines with others added. Of two about the same source, target and setup, errors of the later count."""
-    merged: dict[tuple[Any, ...], list[HistoryLine]] = {}
+    merged: dict[tuple[Any, ...], dict[str, HistoryLine]] = {}
     for line in (*lines, *more):
-        alike = merged.setdefault((line.source, line.target, line.setup), [])
-        number = next((number for number, known in enumerate(alike) if line.is_about(known)), None)
-        if number is None:
-            alike.append(line)
-        else:
-            alike[number] = _joined(alike[number], line)
-    return [line for alike in merged.values() for line in alike]
+        alike = merged.setdefault((line.source, line.target, line.setup), {})
+        earlier = _about_the_same(line, alike)
+        joined = line if earlier is None else _joined(earlier, line)
+        alike.pop("", None)
+        alike[joined.target_digest] = joined
+    return [line for alike in merged.values() for line in alike.values()]
+
+
+def _about_the_same(line: HistoryLine, alike: Mapping[str, HistoryLine]) -> HistoryLine | None:
+    """Return the line about the same target, as far as checksums are known, of lines by checksum."""
+    if line.target_digest in alike or not line.target_digest:
+        return alike.get(line.target_digest) or next(iter(alike.values()), None)
+    return alike.get("")
 
 
 def _joined(earlier: HistoryLine, later: HistoryLine) -> HistoryLine:
@@ -223,6 +260,12 @@ def history_table(lines: Sequence[HistoryLine], setup: Setup, without: Iterable[
     sources = tuple(dict.fromkeys(line.source for line in used))
     # Targets that differ in their labels alone have the same checksum.
     targets = {(line.target, line.target_digest): line for line in used}
+    if len(targets) > MOST_TARGETS or len(sources) * len(targets) > MOST_CELLS:
+        raise InputError(
+            f"The history has {count(len(sources), 'source')} on {count(len(targets), 'target')}. At most "
+            f"{MOST_TARGETS:,} targets and {MOST_CELLS:,} pairs of source and target can be used. Remove some with "
+            "`modgap history remove`."
+        )
     rows, columns = ({name: number for number, name in enumerate(names)} for names in (sources, targets))
     layers = np.full((3, len(sources), len(targets), len(VARIABLES)), np.nan)
     for line in used:

@@ -30,6 +30,10 @@ __all__ = [
 
 SMALLEST_SHARE = 1e-6
 """Smallest eigenvalue of a covariance of effects, as a share of the largest one of all three."""
+SMALLEST_VARIANCE = 1e-12
+"""Smallest eigenvalue of a covariance of effects where all errors are equal."""
+SMALLEST_STEP = 1e-8
+"""Smallest eigenvalue of a covariance in a step of EM, as a share of the largest variance of a variable."""
 LOADINGS = (0.02, 0.98)
 """Range of the loadings of one factor."""
 FACTOR_SHARE = 0.5
@@ -131,7 +135,8 @@ def fit_history(z: np.ndarray, held_out: np.ndarray | None = None) -> HistoryMod
     if n_sources < 2 or n_targets < 2 or not seen.any(axis=(0, 1)).all():
         raise ValueError("a history needs two sources, two targets, and a value of each variable")
     raw = _closed_form(z) if seen.all() else _restricted_likelihood(z)
-    floor = SMALLEST_SHARE * max(np.linalg.eigvalsh(one)[-1] for one in (raw.source, raw.target, raw.residual))
+    largest = max(np.linalg.eigvalsh(one)[-1] for one in (raw.source, raw.target, raw.residual))
+    floor = max(SMALLEST_SHARE * largest, SMALLEST_VARIANCE)
     components = Components(raw.mean, *(_shrink(one, floor) for one in (raw.source, raw.target, raw.residual)))
     cells = _Cells.of(z)
     posterior = _posterior(cells, components)
@@ -231,10 +236,16 @@ def _closed_form(z: np.ndarray) -> Components:
 
 def _shrink(covariance: np.ndarray, floor: float) -> np.ndarray:
     """Return a covariance with positive eigenvalues, of which a half is its approximation by one factor."""
-    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
-    positive = (vectors * np.maximum(values, floor)) @ vectors.T
+    positive = _positive(covariance, floor)
     shrunk: np.ndarray = (1 - FACTOR_SHARE) * positive + FACTOR_SHARE * _one_factor(positive)
     return shrunk
+
+
+def _positive(covariance: np.ndarray, floor: float) -> np.ndarray:
+    """Return a covariance whose eigenvalues are not below a floor."""
+    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+    positive: np.ndarray = (vectors * np.maximum(values, floor)) @ vectors.T
+    return positive
 
 
 def _one_factor(covariance: np.ndarray) -> np.ndarray:
@@ -281,11 +292,13 @@ def _restricted_likelihood(z: np.ndarray) -> Components:
     The mean has a flat prior, so that the likelihood is the restricted one (Dempster, Laird and Rubin, 1977).
     """
     cells, total = _Cells.of(z), np.nanvar(z, axis=(0, 1))
-    counts = (*cells.shape, len(cells.z))
-    parts = Components(np.nanmean(z, axis=(0, 1)), *(np.diag(total / 3 + 1e-12) for _ in range(3)))
+    counts, floor = (*cells.shape, len(cells.z)), max(SMALLEST_STEP * total.max(), SMALLEST_VARIANCE)
+    parts = Components(np.nanmean(z, axis=(0, 1)), *(np.diag(total / 3 + SMALLEST_VARIANCE) for _ in range(3)))
     for _ in range(MOST_STEPS):
         posterior = _posterior(cells, parts)
-        updated = [moment / count for moment, count in zip(posterior.moments, counts, strict=True)]
+        # Few targets and many variables fit without a residual, so that a covariance would become singular.
+        moments = zip(posterior.moments, counts, strict=True)
+        updated = [_positive(moment / count, floor) for moment, count in moments]
         previous = (parts.source, parts.target, parts.residual)
         change = max(np.abs(new - old).max() / np.abs(old).max() for new, old in zip(updated, previous, strict=True))
         parts = Components(posterior.mean, *updated)

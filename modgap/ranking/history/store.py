@@ -3,14 +3,23 @@
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from modgap.errors import InputError, UsageError, first_line
-from modgap.ranking.history.lines import HistoryLine, Setup, merge_lines, read_lines, write_lines
+from modgap.errors import InputError, UsageError, first_line, visible_name
+from modgap.ranking.history.lines import (
+    HistoryLine,
+    Setup,
+    first_fault,
+    merge_lines,
+    read_content,
+    read_lines,
+    write_lines,
+)
 from modgap.ranking.history.sketches import LENGTH, TargetSketch, cached_sketch
 from modgap.ranking.source_patterns import split_input_size
 from modgap.storage.atomic_files import write_text_atomically
@@ -36,9 +45,9 @@ __all__ = [
     "write_history",
 ]
 
+STRUCTURE_ERRORS = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 SHIPPED = Path(__file__).parent / "shipped"
 LINES, SKETCHES = "history.jsonl", "sketches.json"
-LARGEST_SKETCHES = 1 << 28
 
 log = logging.getLogger("modgap")
 
@@ -104,15 +113,12 @@ def read_history(folder: Path) -> History:
 
 
 def _read_sketches(path: Path) -> dict[str, TargetSketch]:
-    try:
-        if path.stat().st_size > LARGEST_SKETCHES:
-            raise InputError(f"The file {path} is larger than {LARGEST_SKETCHES >> 20} MiB.")
-        record = _Sketches.validate_python(parse_json(path.read_bytes()))
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except OSError as error:
-        raise InputError(f"The file {path} cannot be read: {error.strerror}.") from error
-    except (ValidationError, ValueError, RecursionError) as error:
+    content = read_content(path)
+    try:
+        record = _Sketches.validate_python(parse_json(content))
+    except ValueError as error:
         raise InputError(
             f"The file {path} has no sketches of targets. Delete it, and add the results again."
         ) from error
@@ -162,6 +168,22 @@ def export_history(history: History, path: Path, *, fingerprints: bool = False) 
 # Lines of results
 
 
+@contextmanager
+def _checking() -> Iterator[None]:
+    """Raise one message where a record lacks what a line has, or has other values."""
+    try:
+        yield
+    except InputError:
+        raise
+    except STRUCTURE_ERRORS as error:
+        fault = first_fault(error) if isinstance(error, ValidationError) else f"missing or invalid value {error}"
+        raise InputError(
+            f"The record has no errors that a history can take ({visible_name(first_line(ValueError(fault)))}). "
+            "Run the command that wrote it again."
+        ) from error
+
+
+@_checking()
 def lines_of_ranking(record: Mapping[str, Any], target_digest: str = "") -> list[HistoryLine]:
     """Return a line for each source that a ranking fine-tuned shortly; none without such errors."""
     target, pilot = record.get("target"), record.get("pilot")
@@ -221,6 +243,7 @@ ERROR_OF_METHOD = {"finetune": "trained", "scratch": "control"}
 """Error of a history that a training measures, by its method."""
 
 
+@_checking()
 def lines_of_run(record: Mapping[str, Any], target_digest: str = "") -> list[HistoryLine]:
     """Return the line of a training of all weights, or of random ones; none of other runs."""
     result, name = record.get("result"), ERROR_OF_METHOD.get(record["method"])
