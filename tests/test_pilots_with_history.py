@@ -16,8 +16,8 @@ from modgap.ranking.answer import ranking_answer
 from modgap.ranking.checks import CONTROL_BETTER, CONTROL_SIMILAR, CONTROL_STATUSES, CONTROL_WORSE, Check
 from modgap.ranking.forecast_figure import forecast_caption, forecast_figure, forecast_frame
 from modgap.ranking.history.choice import LEVEL, PilotError, choose_source
-from modgap.ranking.history.lines import HistoryLine, Setup
-from modgap.ranking.history.store import History, read_history, write_history
+from modgap.ranking.history.lines import VARIABLES, HistoryLine, Setup, history_table
+from modgap.ranking.history.store import History, read_history, shipped_history, write_history
 from modgap.ranking.pilot import PilotJob
 from modgap.ranking.rank import rank
 from modgap.ranking.recommendation import help_statements, judge
@@ -245,6 +245,14 @@ def test_the_record_over_controls_tells_whether_pretraining_helps(record, result
     (verdict,) = help_statements(replace(judgment, checks=(history, control)))
     assert verdict.label == label
     assert f"Fine-tuned on {record[0]} of {record[1]} earlier targets" in verdict.sentence
+
+
+def test_the_record_was_right_as_often_as_the_answer_says():
+    table = history_table(shipped_history().lines, Setup(128, 10, PILOT_RATES))
+    trained, control = (table.errors[:, :, VARIABLES.index(name)] for name in ("trained", "control"))
+    wins = trained < control
+    others = (wins.sum(axis=1, keepdims=True) - wins) / (wins.shape[1] - 1)
+    assert round(100 * float(((others > 0.5) == wins).mean())) == v.RECORD_TOLD
 
 
 @pytest.mark.parametrize(

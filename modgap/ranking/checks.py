@@ -98,7 +98,6 @@ FINDINGS = {
     "random_choice": 15.5,
     "same_named": 13,
     "help_told": 61,
-    "record_told": 85,
     "help_always": 60,
 }
 """Numbers of modgap's benchmark of rankings (docs/evidence.md), which `tests/test_evidence_page.py` recomputes.
