@@ -144,7 +144,7 @@ def _means(groups: Groups, errors: Errors, size: int) -> ModelTable:
 
 def _best(groups: Groups, errors: Errors, size: int) -> ModelTable:
     """Return on how many targets each kind of model is best, alone or tied, of those that have all of them."""
-    columns = COMPARED if size == SIZES[0] else COMPARED[:-1]
+    columns = [name for name in COMPARED if any(name in of_models for of_models in errors.values())]
     rows = []
     for kind, targets in groups:
         complete = [errors[target] for target in targets if all(name in errors[target] for name in columns)]
