@@ -5,7 +5,7 @@ from typing import Any
 import click
 import cloup
 
-from modgap.cli.completion import complete_folders, complete_source_list, complete_targets
+from modgap.cli.completion import complete_source_list, complete_targets
 from modgap.cli.groups import example
 from modgap.cli.options import (
     check_figure_formats,
@@ -36,14 +36,14 @@ __all__ = ["transfer"]
         shell_complete=complete_targets,
         help=f"Target data: a name (modgap targets lists them), or {CUSTOM_DATA_FORMATS}.",
     ),
-    data_dir_option,
+    data_dir_option(),
     pseudo_classes_option,
     click.option(
         "--sources",
         metavar="A,B,..",
         shell_complete=complete_source_list,
-        help="Sources: names separated by commas (modgap sources lists them). The default is those on this machine with "
-        "an open license and without near copies.",
+        help="Sources: names separated by commas (modgap sources lists them). The default is those on this machine "
+        "with an open license and without near copies.",
     ),
 )
 @option_group(
@@ -54,8 +54,8 @@ __all__ = ["transfer"]
         metavar="M",
         default=10.0,
         show_default=True,
-        help="Minutes in which models are compared. The final fits come after them, and how long they take is told before. "
-        "1 gives baselines and linear probes, and 0 the quick baselines alone.",
+        help="Minutes in which models are compared. The final fits come after them, and how long they take is told "
+        "before. 1 gives baselines and linear probes, and 0 the quick baselines alone.",
     ),
     click.option(
         "--steps",
@@ -79,10 +79,10 @@ __all__ = ["transfer"]
 def transfer(context: click.Context, /, **options: Any) -> int:
     """Find the best model for your data within some minutes, and test it once.
 
-    A test split is put aside first. On the other samples, baselines of the field, linear probes of sources and of networks
-    with random weights, and trainings of the best sources at several rates are compared. The simplest model within one
-    standard error of the lowest error is fitted and tested, beside the best model of each other kind. The folder is then
-    that of a trained model, for modgap predict, export, report and compare.
+    A test split is put aside first. On the other samples, baselines of the field, linear probes of sources and of
+    networks with random weights, and trainings of the best sources at several rates are compared. The simplest model
+    within one standard error of the lowest error is fitted and tested, beside the best model of each other kind. The
+    folder is then that of a trained model, for modgap predict, export, report and compare.
     """
     from modgap.jobs import Backend
     from modgap.race.result import TransferResult

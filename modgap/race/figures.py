@@ -31,7 +31,7 @@ NAMES = dict(
 
 
 def race_frame(race: Race) -> pd.DataFrame:
-    """Return a row for each step that has an error: model, kind, validation error, seconds, and whether it was chosen."""
+    """Return a row for each step that has an error: its model, kind, validation error and seconds, and if it won."""
     rows: list[dict[str, Any]] = [
         {
             "model": one.step.title,

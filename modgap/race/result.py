@@ -21,7 +21,7 @@ from modgap.statistics.sample_file import SAMPLES_FILE, read_sample_file
 from modgap.storage.algorithms import installed_version
 from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import format_json, plain_values, with_digest
-from modgap.transfer.run_folder import Run
+from modgap.training.run_folder import Run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -228,9 +228,11 @@ def _first(race: Race, kinds: Sequence[str]) -> Tested | None:
 def _difference(first: Run, second: Run) -> PairedDifference | None:
     """Return the difference of two test errors, sample by sample; None if the metric is not a mean over samples."""
     try:
-        errors = [next(iter(read_sample_file(run.folder / SAMPLES_FILE).errors.values())) for run in (first, second)]
+        one, other = (
+            next(iter(read_sample_file(run.folder / SAMPLES_FILE).errors.values())) for run in (first, second)
+        )
         bounded = first.record["result"]["unit"] == "%"
-        return paired_difference(*errors, largest=1.0 if bounded else float("inf"))
+        return paired_difference(one, other, largest=1.0 if bounded else float("inf"))
     except InputError:
         return None
 
@@ -249,12 +251,12 @@ def _notes(race: Race) -> Iterator[str]:
     chosen = race.chosen
     if chosen.winner is not chosen.lowest:
         yield (
-            f"{chosen.lowest.step.title} had the lowest validation error, and {chosen.winner.step.title} is the simplest "
-            "model within one standard error of it."
+            f"{chosen.lowest.step.title} had the lowest validation error, and {chosen.winner.step.title} is the "
+            "simplest model within one standard error of it."
         )
     yield (
-        "Models were chosen on the labeled samples alone. The lowest of several validation errors is optimistic; the test "
-        "errors are not, since each final model was tested once."
+        "Models were chosen on the labeled samples alone. The lowest of several validation errors is optimistic; the "
+        "test errors are not, since each final model was tested once."
     )
 
 
@@ -327,10 +329,10 @@ def model_card(race: Race, answer: Answer) -> str:
         "",
         f"- **Data**: {samples['train']:,} training, {samples['validation']:,} validation and {samples['test']:,} test "
         f"samples; task {record['output']['task']}.",
-        "- **Split**: the data's own test split, or one that was drawn by groups and classes. Nothing looked at it before "
-        "the test.",
-        f"- **Tried**: {count(len(race.outcomes), 'model')} in {format_duration(race.seconds[0])}, on the labeled samples "
-        "alone (steps.csv).",
+        "- **Split**: the data's own test split, or one that was drawn by groups and classes. Nothing looked at it "
+        "before the test.",
+        f"- **Tried**: {count(len(race.outcomes), 'model')} in {format_duration(race.seconds[0])}, on the labeled "
+        "samples alone (steps.csv).",
         f"- **Chosen**: {winner.title}.",
         f"- **Source**: {source}, license: {license_of}.",
         f"- **Seed**: {record['seed']}.",
@@ -341,8 +343,8 @@ def model_card(race: Race, answer: Answer) -> str:
         "",
         "## Limits",
         "",
-        "The test error holds for new samples like those of this data, from the same groups, devices and times as the test "
-        "samples. It says nothing about other data. Intervals do not contain the spread of other seeds.",
+        "The test error holds for new samples like those of this data, from the same groups, devices and times as the "
+        "test samples. It says nothing about other data. Intervals do not contain the spread of other seeds.",
         "",
         *(f"{verdict.question} {verdict.label}. {verdict.sentence}\n" for verdict in answer.verdicts[1:2]),
     ]

@@ -23,15 +23,15 @@ from modgap.storage.json_records import plain_values
 from modgap.targets import TargetRequest
 from modgap.targets.samples import SelectedSamples
 from modgap.targets.splits import stratification_labels, stratified_subset
-from modgap.transfer.evaluation import Evaluator
-from modgap.transfer.fitted_run import sample_form, true_values
-from modgap.transfer.linear_probe import LINEAR_PROBE, PROBE, ProbedSource, open_probed_sources
-from modgap.transfer.loop import NotFiniteError
-from modgap.transfer.methods import get_method
-from modgap.transfer.native_inputs import reads_native_input
-from modgap.transfer.train import train_in_memory
-from modgap.transfer.train_request import TrainRequest
-from modgap.transfer.training_data import TargetData, read_target_data
+from modgap.training.evaluation import Evaluator
+from modgap.training.fitted_run import sample_form, true_values
+from modgap.training.linear_probe import LINEAR_PROBE, PROBE, ProbedSource, open_probed_sources
+from modgap.training.loop import NotFiniteError
+from modgap.training.methods import get_method
+from modgap.training.native_inputs import reads_native_input
+from modgap.training.train import train_in_memory
+from modgap.training.train_request import TrainRequest
+from modgap.training.training_data import TargetData, read_target_data
 
 __all__ = [
     "BASELINE",
@@ -83,9 +83,7 @@ class Step:
     @property
     def kind(self) -> Literal["baseline", "linear-probe", "training"]:
         """Kind of the model."""
-        if self.method in (BASELINE, LINEAR_PROBE):
-            return self.method  # type: ignore[return-value]
-        return TRAINING
+        return "baseline" if self.method == BASELINE else "linear-probe" if self.method == LINEAR_PROBE else "training"
 
     @property
     def title(self) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from modgap.race.steps import BASELINE, N_FOLDS, TRAINING, Outcome, Step
 from modgap.sources import control_name, is_control
-from modgap.transfer.linear_probe import LINEAR_PROBE
+from modgap.training.linear_probe import LINEAR_PROBE
 
 __all__ = ["Pool", "Stage", "Strategy", "folds_of_finalists"]
 

@@ -29,11 +29,11 @@ from modgap.sources import open_source
 from modgap.storage.json_records import plain_values, read_json, write_json
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
 from modgap.targets import TargetRequest
-from modgap.transfer.fitted_run import suitable_baselines
-from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_RATES
-from modgap.transfer.run_folder import RECORD, Run, open_run, write_record
-from modgap.transfer.train import train
-from modgap.transfer.train_request import TrainRequest
+from modgap.training.fitted_run import suitable_baselines
+from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES
+from modgap.training.run_folder import RECORD, Run, open_run, write_record
+from modgap.training.train import train
+from modgap.training.train_request import TrainRequest
 
 __all__ = ["MODELS", "STEPS", "Race", "RaceRequest", "Tested", "run_race"]
 

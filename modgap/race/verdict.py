@@ -9,7 +9,7 @@ from modgap.race.steps import BASELINE, TRAINING, Outcome
 from modgap.sources import is_control
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.paired import paired_difference
-from modgap.transfer.linear_probe import LINEAR_PROBE
+from modgap.training.linear_probe import LINEAR_PROBE
 
 __all__ = ["KINDS", "Chosen", "choose_model", "kind_of"]
 
