@@ -19,8 +19,8 @@ from modgap.inputs.representations import chunk_spans
 from modgap.targets import named_manifest
 from modgap.targets.samples import Table
 from modgap.targets.sound import SoundFiles
-from modgap.transfer.batches import BatchFeed, chunks, generator
-from modgap.transfer.training_data import InputTransform, TargetData, stack_pieces
+from modgap.training.batches import BatchFeed, chunks, generator
+from modgap.training.training_data import InputTransform, TargetData, stack_pieces
 
 SPEC = named_manifest("fsd50k").input
 RATE = 22_050

@@ -11,12 +11,12 @@ import torch
 
 from modgap.models import Output, target_model
 from modgap.sources import open_source
-from modgap.transfer.losses import loss
-from modgap.transfer.methods import get_method
-from modgap.transfer.methods.mona import alignment_uniformity, mixed_product, mona_gradient
-from modgap.transfer.recipe import EmbedderStage
-from modgap.transfer.surrogate_loss import OuterLoss
-from modgap.transfer.task_loss import MicroBatch, TaskLoss
+from modgap.training.losses import loss
+from modgap.training.methods import get_method
+from modgap.training.methods.mona import alignment_uniformity, mixed_product, mona_gradient
+from modgap.training.recipe import EmbedderStage
+from modgap.training.surrogate_loss import OuterLoss
+from modgap.training.task_loss import MicroBatch, TaskLoss
 
 MODELS = {
     "ViT (test_vit, 64 px)": ("random:timm:test_vit", 64, (1, 12, 10)),

@@ -34,12 +34,12 @@ def create_step(kind: str, batch: int, device):
 
     from modgap.models import Output, target_model
     from modgap.sources import open_source
-    from modgap.transfer.losses import loss
-    from modgap.transfer.methods import get_method
-    from modgap.transfer.methods.mona import alignment_uniformity, mona_gradient
-    from modgap.transfer.recipe import EmbedderStage
-    from modgap.transfer.surrogate_loss import OuterLoss
-    from modgap.transfer.task_loss import MicroBatch, TaskLoss
+    from modgap.training.losses import loss
+    from modgap.training.methods import get_method
+    from modgap.training.methods.mona import alignment_uniformity, mona_gradient
+    from modgap.training.recipe import EmbedderStage
+    from modgap.training.surrogate_loss import OuterLoss
+    from modgap.training.task_loss import MicroBatch, TaskLoss
 
     torch.manual_seed(0)
     source = open_source("random:timm:vit_tiny_patch16_224").load(SIZE)

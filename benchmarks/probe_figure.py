@@ -19,7 +19,7 @@ from modgap.distortion.measurement import EncoderResult, SurrogateResult
 from modgap.distortion.probe_cross_validation import CrossValidatedProbe
 from modgap.distortion.probe_figures import probe_figure
 from modgap.statistics.intervals import SampleErrors
-from modgap.transfer.run_folder import Run
+from modgap.training.run_folder import Run
 
 RESULTS = Path(__file__).parent / "results" / "transfer.jsonl"
 UNTOUCHED = "untouched"

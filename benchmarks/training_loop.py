@@ -24,11 +24,11 @@ from torch.utils.data import DataLoader, Dataset
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.targets import TargetRequest, open_target
-from modgap.transfer.methods import get_method
-from modgap.transfer.recipe import resolve_recipe
-from modgap.transfer.train import build_model, train
-from modgap.transfer.train_request import TrainRequest
-from modgap.transfer.training_data import TargetData, read_target_data
+from modgap.training.methods import get_method
+from modgap.training.recipe import resolve_recipe
+from modgap.training.train import build_model, train
+from modgap.training.train_request import TrainRequest
+from modgap.training.training_data import TargetData, read_target_data
 
 EPOCHS = 6
 """Number of epochs of a run; the first warms up and is not counted."""

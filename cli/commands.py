@@ -24,6 +24,7 @@ SECTIONS = {
         "history": "List, add, export, merge or remove errors on earlier targets.",
     },
     "Transfer": {
+        "transfer": "Find the best model for your data within some minutes.",
         "train": "Transfer a source model to target data, with MoNA and others.",
         "predict": "Predict for new samples with a trained model.",
         "export": "Write a trained model to one file, for modgap or for others.",

@@ -47,8 +47,8 @@ SUFFIXES = {"safetensors": ".safetensors", "torch-export": ".pt2", "onnx": ".onn
 )
 def export(**options: Any) -> None:
     """Write a trained model to one file."""
-    from modgap.transfer.export import TOKENIZER_SUFFIX, description_file, export_model
-    from modgap.transfer.trained_model import load_trained_model
+    from modgap.training.export import TOKENIZER_SUFFIX, description_file, export_model
+    from modgap.training.trained_model import load_trained_model
 
     out = expand_user(options["out"])
     if out.exists():

@@ -10,7 +10,7 @@ from modgap.cli.groups import example
 from modgap.cli.output import print_line, print_sections, print_table
 
 if TYPE_CHECKING:
-    from modgap.transfer.method import Method
+    from modgap.training.method import Method
 
 __all__ = ["methods"]
 
@@ -34,7 +34,7 @@ def methods(name: str | None) -> None:
 
     A method is shown with the settings of its stages and their defaults, which modgap train --set changes.
     """
-    from modgap.transfer.methods import get_method
+    from modgap.training.methods import get_method
 
     if name is None:
         _print_list()
@@ -44,7 +44,7 @@ def methods(name: str | None) -> None:
 
 def _print_list() -> None:
     from modgap.process.installed_packages import BUILT_IN
-    from modgap.transfer.methods import get_method, method_names, method_origin
+    from modgap.training.methods import get_method, method_names, method_origin
 
     rows = []
     for name in method_names():
@@ -59,7 +59,7 @@ def _print_list() -> None:
 
 
 def _print_method(method: "Method") -> None:
-    from modgap.transfer.methods import method_origin
+    from modgap.training.methods import method_origin
 
     summary = [
         ("comes from", method_origin(method.name)),
@@ -73,8 +73,8 @@ def _print_method(method: "Method") -> None:
 def _setting_sections(method: "Method") -> Iterator[tuple[str, list[Row]]]:
     """Yield a heading and the settings of each stage of the method, then those of the whole run."""
     from modgap.targets import named_manifest
-    from modgap.transfer.methods import method_settings
-    from modgap.transfer.recipe import FullStage
+    from modgap.training.methods import method_settings
+    from modgap.training.recipe import FullStage
 
     # The manifest of digits has no recipe, so these are the method's defaults.
     rate = method.rate_factor * FullStage().learning_rate

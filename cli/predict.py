@@ -76,7 +76,7 @@ def predict(**options: Any) -> None:
     The preparation of the training data is applied to them: standardization, steps, windows of recordings.
     """
     from modgap.api.prediction import load_run
-    from modgap.transfer.predictions import predict_data, write_predictions
+    from modgap.training.predictions import predict_data, write_predictions
 
     out = expand_user(options["out"])
     if out.suffix.lower() not in (".csv", ".npz"):

@@ -30,8 +30,8 @@ from modgap.errors import UsageError
 from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
-    from modgap.transfer.run_folder import Run
-    from modgap.transfer.train import TrainRequest
+    from modgap.training.run_folder import Run
+    from modgap.training.train import TrainRequest
 
 __all__ = ["train"]
 
@@ -119,8 +119,8 @@ def train(**options: Any) -> None:
 
     To use several GPUs or machines, start the same command with torchrun or accelerate launch.
     """
-    from modgap.transfer.sweep import parse_sweep, run_sweep
-    from modgap.transfer.train import train as train_model
+    from modgap.training.sweep import parse_sweep, run_sweep
+    from modgap.training.train import train as train_model
 
     request = _train_request(options)
     sweep = parse_sweep(options["sweep"], options["trials"])
@@ -142,7 +142,7 @@ def train(**options: Any) -> None:
 
 
 def _train_request(options: dict[str, Any]) -> "TrainRequest":
-    from modgap.transfer.train import TrainRequest
+    from modgap.training.train import TrainRequest
 
     samples = sample_request(options)
     check_minimums(options, {"pseudo_classes": 2})
@@ -167,7 +167,7 @@ def _is_main_process() -> bool:
 def _print_run(run: "Run", request: "TrainRequest", options: Mapping[str, Any]) -> None:
     import json
 
-    from modgap.transfer.answer import run_answer
+    from modgap.training.answer import run_answer
 
     if options["as_json"]:
         click.echo(json.dumps(dict(run.record), allow_nan=False))
@@ -185,7 +185,7 @@ def _baseline_note(run: "Run", request: "TrainRequest") -> Iterator[str]:
     """Yield the validation error beside that of the best quick baseline of the field, for a run with epochs."""
     import logging
 
-    from modgap.transfer.fitted_run import best_quick_baseline, is_fitted
+    from modgap.training.fitted_run import best_quick_baseline, is_fitted
 
     result = run.record["result"]
     if is_fitted(request.method) or result is None or result.get("validation") is None:

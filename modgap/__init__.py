@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from modgap.api.prediction import load_run
     from modgap.api.ranking import rank
     from modgap.api.training import train
+    from modgap.api.transfer import transfer
 
     __version__: str
 
@@ -36,6 +37,7 @@ __all__ = [
     "plot_discrepancies",
     "rank",
     "train",
+    "transfer",
 ]
 
 _MODULES = {
@@ -52,6 +54,7 @@ _MODULES = {
     "plot_discrepancies": "modgap.api.figures",
     "rank": "modgap.api.ranking",
     "train": "modgap.api.training",
+    "transfer": "modgap.api.transfer",
 }
 _CHECKOUT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 if all(os.path.exists(os.path.join(_CHECKOUT, name)) for name in ("pyproject.toml", "data_manifests")):

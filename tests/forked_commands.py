@@ -15,7 +15,7 @@ from pathlib import Path
 __all__ = ["ForkedCommand"]
 
 TIMEOUT = 300
-LIBRARIES = ["modgap.cli.main", "modgap.transfer.train", "modgap.ranking.rank", "timm", "tests.forked_commands"]
+LIBRARIES = ["modgap.cli.main", "modgap.training.train", "modgap.ranking.rank", "timm", "tests.forked_commands"]
 context = multiprocessing.get_context("forkserver")
 
 

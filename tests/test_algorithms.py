@@ -26,7 +26,7 @@ from modgap.storage import algorithms
 from modgap.storage.algorithms import ALGORITHM_VERSIONS
 from modgap.storage.cache import cache_key, find_cached
 from modgap.targets import CustomData, open_target
-from modgap.transfer.surrogate import open_surrogate
+from modgap.training.surrogate import open_surrogate
 from tests.training import run, surrogate_file, target_file
 
 RECORDED = Path(__file__).parent / "algorithm_results.json"
@@ -152,7 +152,7 @@ def test_a_new_version_of_an_algorithm_makes_another_entry_of_the_cache(name, sm
 def test_a_run_resumes_under_another_version_of_modgap_but_not_of_training(tmp_path, monkeypatch):
     data = target_file(tmp_path, "classification"), surrogate_file(tmp_path)
     test_error = run(tmp_path / "run", "finetune", SOURCE, *data).record["result"]["test"]
-    monkeypatch.setattr("modgap.transfer.train_request.installed_version", lambda: "9.9")
+    monkeypatch.setattr("modgap.training.train_request.installed_version", lambda: "9.9")
     resumed = run(tmp_path / "run", "finetune", SOURCE, *data, resume=True)
     assert resumed.record["result"]["test"] == test_error
     raise_version(monkeypatch, "training")

@@ -9,7 +9,7 @@ import pytest
 import modgap
 from modgap.errors import InputError, UsageError
 from modgap.storage.json_records import with_digest
-from modgap.transfer.run_folder import RECORD, Run, open_run
+from modgap.training.run_folder import RECORD, Run, open_run
 from tests.commands import run_in_process as invoke
 
 

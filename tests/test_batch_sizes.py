@@ -12,16 +12,16 @@ from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.targets import TargetRequest
-from modgap.transfer import surrogate_loss
-from modgap.transfer.method import Objective
-from modgap.transfer.methods.mona import alignment_uniformity, mona_gradient
-from modgap.transfer.methods.orca import AlignmentObjective
-from modgap.transfer.placement import BatchSizes, merges_batches
-from modgap.transfer.recipe import EmbedderStage, Recipe
-from modgap.transfer.surrogate_loss import OuterLoss
-from modgap.transfer.task_loss import MicroBatch
-from modgap.transfer.train import train
-from modgap.transfer.train_request import TrainRequest
+from modgap.training import surrogate_loss
+from modgap.training.method import Objective
+from modgap.training.methods.mona import alignment_uniformity, mona_gradient
+from modgap.training.methods.orca import AlignmentObjective
+from modgap.training.placement import BatchSizes, merges_batches
+from modgap.training.recipe import EmbedderStage, Recipe
+from modgap.training.surrogate_loss import OuterLoss
+from modgap.training.task_loss import MicroBatch
+from modgap.training.train import train
+from modgap.training.train_request import TrainRequest
 from tests.training import Problem, surrogate_file, target_file
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from modgap.targets import manifest_names, named_manifest
-from modgap.transfer.loop import build_optimizer
-from modgap.transfer.placement import set_dropout
-from modgap.transfer.recipe import benchmark_settings, conversion_record, resolve_recipe
+from modgap.training.loop import build_optimizer
+from modgap.training.placement import set_dropout
+from modgap.training.recipe import benchmark_settings, conversion_record, resolve_recipe
 
 RECIPES = [name for name in manifest_names() if getattr(named_manifest(name).training, "gradient_accumulation", None)]
 ACCUMULATED = {"cifar100": 32, "ecg": 16, "psicov": 32, "satellite": 4, "spherical": 4}

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from modgap.transfer import evaluation
-from modgap.transfer import loop as loops
-from modgap.transfer.checkpoint import BestEpoch, Position, best_epochs, latest_checkpoint, save_checkpoint
+from modgap.training import evaluation
+from modgap.training import loop as loops
+from modgap.training.checkpoint import BestEpoch, Position, best_epochs, latest_checkpoint, save_checkpoint
 from tests.training import run, target_file
 
 VIT = "vit-fashion"

@@ -29,10 +29,10 @@ from modgap.statistics import sample_file
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SampleFile, numbered_sample_file, read_sample_file, write_sample_file
 from modgap.storage.json_records import read_json
-from modgap.transfer.answer import run_answer
-from modgap.transfer.evaluation import evaluate_metric, write_sample_errors
-from modgap.transfer.metrics import metric as make_metric
-from modgap.transfer.run_folder import write_record
+from modgap.training.answer import run_answer
+from modgap.training.evaluation import evaluate_metric, write_sample_errors
+from modgap.training.metrics import metric as make_metric
+from modgap.training.run_folder import write_record
 from tests.figure_checks import all_text, assert_readable, intervals, marks
 
 TRICKY_NAMES = ("50%_more & {less}", r"back\slash^2", "=SUM(A1)", "ä|ö#ß", "中文", "a -- b", "~tilde $x$", "<b>`c`</b>")

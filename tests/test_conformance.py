@@ -25,8 +25,8 @@ from modgap.testing import (
     check_score,
     check_source,
 )
-from modgap.transfer.method import Objective, full_stage
-from modgap.transfer.methods import get_method, method_names
+from modgap.training.method import Objective, full_stage
+from modgap.training.methods import get_method, method_names
 
 
 def test_the_source_of_modgap_passes():

@@ -21,10 +21,10 @@ from modgap.ranking import scores
 from modgap.sources import aliases, open_source, packaged
 from modgap.targets import open_target, readers
 from modgap.testing import check_method, check_score, check_source
-from modgap.transfer import methods
-from modgap.transfer.recipe import resolve_recipe
-from modgap.transfer.train import build_model
-from modgap.transfer.training_data import read_target_data
+from modgap.training import methods
+from modgap.training.recipe import resolve_recipe
+from modgap.training.train import build_model
+from modgap.training.training_data import read_target_data
 from tests.figure_checks import assert_readable
 from tests.training import run, target_file
 
@@ -103,7 +103,7 @@ def test_the_method_trains(tmp_path, monkeypatch):
 def test_a_method_with_a_new_objective_is_one_file_and_a_row_of_the_documentation(tmp_path, monkeypatch):
     section = TEXT[TEXT.index("### With a new objective") : TEXT.index("## Add a score")]
     existing, new = files_of(section)
-    assert new == {"modgap/transfer/methods/confidence_penalty.py"}
+    assert new == {"modgap/training/methods/confidence_penalty.py"}
     assert [file for file in existing if f"a row in the table of `{file}`" in section] == ["docs/training.md"]
     # Nothing but this file is needed: the method is listed, checked, trained, and its setting has an effect.
     add_method(tmp_path, monkeypatch, "confidence_penalty.py", '"""Confidence penalty')

@@ -20,10 +20,10 @@ from modgap.storage import array_formats
 from modgap.storage.cache import CacheEntry, CorruptEntryError, entry_path, find_cached, read_entry, store_rows
 from modgap.storage.json_records import format_json, read_json, with_digest
 from modgap.targets import CustomData, open_target
-from modgap.transfer.checkpoint import BestEpoch, Position, latest_checkpoint, save_checkpoint, write_tensors
-from modgap.transfer.run_folder import open_run, prepare_run, write_record
-from modgap.transfer.trained_inputs import read_inputs
-from modgap.transfer.trained_model import read_model_file, write_model_file
+from modgap.training.checkpoint import BestEpoch, Position, latest_checkpoint, save_checkpoint, write_tensors
+from modgap.training.run_folder import open_run, prepare_run, write_record
+from modgap.training.trained_inputs import read_inputs
+from modgap.training.trained_model import read_model_file, write_model_file
 from tests.campaign.run_files import RECORD, run_file
 
 KEY = "a" * 64

@@ -22,8 +22,8 @@ from modgap.forward.pooled_layers import OUTPUT, block_names, layer_names
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.storage.json_records import format_json
-from modgap.transfer.run_folder import open_run, write_record
-from modgap.transfer.surrogate import open_surrogate, surrogate_features
+from modgap.training.run_folder import open_run, write_record
+from modgap.training.surrogate import open_surrogate, surrogate_features
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.test_cli import refused, strict
 from tests.training import run, surrogate_file, target_file

@@ -9,7 +9,7 @@ import pandas
 import pytest
 from scipy import stats
 
-from modgap.transfer.pilot import labeled_halves
+from modgap.training.pilot import labeled_halves
 
 SOURCES = ("efficientnet-lite0@64px", "vit-fashion")
 """The sources of the study of methods."""

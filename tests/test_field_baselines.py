@@ -27,7 +27,7 @@ from modgap.ranking.score import ErrorOptions
 from modgap.ranking.types import BASELINE, RankRequest
 from modgap.targets import TargetRequest, open_target
 from modgap.targets.custom import CustomData
-from modgap.transfer.pilot import pilot_halves
+from modgap.training.pilot import pilot_halves
 from tests.test_baseline_checks import N_SAMPLES, errors_table
 from tests.training import target_file
 

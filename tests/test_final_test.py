@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from modgap.statistics.intervals import exact_interval
-from modgap.transfer.evaluation import evaluate_metric
-from modgap.transfer.metrics import metric
+from modgap.training.evaluation import evaluate_metric
+from modgap.training.metrics import metric
 
 
 @pytest.mark.parametrize(("groups", "n_units"), [(None, 40), (np.arange(80) // 4, 10)])

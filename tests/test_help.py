@@ -18,7 +18,7 @@ from modgap.cli.main import main, modgap
 from modgap.ranking.scores import score_names
 from modgap.sources import source_infos
 from modgap.targets import manifest_names
-from modgap.transfer.methods import method_names
+from modgap.training.methods import method_names
 from tests.commands import run_in_process
 
 SUBCOMMANDS = {"data": ["fetch", "verify", "convert", "path"], "cache": ["ls", "verify", "merge", "prune"]}

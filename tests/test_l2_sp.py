@@ -9,15 +9,15 @@ from torch import nn
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.targets import TargetRequest, open_target
-from modgap.transfer.loop import build_optimizer
-from modgap.transfer.losses import task_loss
-from modgap.transfer.method import Objective
-from modgap.transfer.methods.l2_sp import AnchoredObjective
-from modgap.transfer.recipe import FullStage
-from modgap.transfer.task_loss import MicroBatch
-from modgap.transfer.train import train
-from modgap.transfer.train_request import TrainRequest
-from modgap.transfer.training_data import read_target_data
+from modgap.training.loop import build_optimizer
+from modgap.training.losses import task_loss
+from modgap.training.method import Objective
+from modgap.training.methods.l2_sp import AnchoredObjective
+from modgap.training.recipe import FullStage
+from modgap.training.task_loss import MicroBatch
+from modgap.training.train import train
+from modgap.training.train_request import TrainRequest
+from modgap.training.training_data import read_target_data
 from tests.training import training_of
 
 

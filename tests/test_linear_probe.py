@@ -12,8 +12,8 @@ from sklearn.preprocessing import StandardScaler
 import modgap
 from modgap.errors import InputError, UsageError
 from modgap.storage.json_records import with_digest
-from modgap.transfer import linear_probe
-from modgap.transfer.run_folder import RECORD, Run
+from modgap.training import linear_probe
+from modgap.training.run_folder import RECORD, Run
 from tests.commands import run_in_process as invoke
 
 
@@ -34,7 +34,7 @@ def test_the_probe_is_logistic_regression_on_the_tokens_mean(run: Run) -> None:
     import torch
 
     from modgap.inputs.native_embedding import native_embedding
-    from modgap.transfer.training_data import read_target_data
+    from modgap.training.training_data import read_target_data
 
     target = modgap.open_target("digits")
     data = read_target_data(target, limit=120, seed=0)

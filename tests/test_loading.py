@@ -15,11 +15,11 @@ from modgap.targets import TargetRequest, open_target
 from modgap.targets.manifest import LogMel, load_manifest
 from modgap.targets.samples import PartialSamples
 from modgap.targets.sound import SoundFiles
-from modgap.transfer.batches import BatchFeed
-from modgap.transfer.task_loss import MicroBatch
-from modgap.transfer.train import train
-from modgap.transfer.train_request import TrainRequest
-from modgap.transfer.training_data import InputTransform, read_target_data
+from modgap.training.batches import BatchFeed
+from modgap.training.task_loss import MicroBatch
+from modgap.training.train import train
+from modgap.training.train_request import TrainRequest
+from modgap.training.training_data import InputTransform, read_target_data
 from tests.fixtures import audio
 from tests.training import target_file
 

@@ -12,11 +12,11 @@ from torch import nn
 from modgap.errors import UsageError
 from modgap.sources import open_source
 from modgap.targets import open_target
-from modgap.transfer.methods import get_method
-from modgap.transfer.methods.lora import add_low_rank_changes, low_rank_parameters, merge_low_rank_changes
-from modgap.transfer.recipe import FullStage, resolve_recipe
-from modgap.transfer.train import build_model
-from modgap.transfer.training_data import read_target_data
+from modgap.training.methods import get_method
+from modgap.training.methods.lora import add_low_rank_changes, low_rank_parameters, merge_low_rank_changes
+from modgap.training.recipe import FullStage, resolve_recipe
+from modgap.training.train import build_model
+from modgap.training.training_data import read_target_data
 from tests.commands import run_in_process
 from tests.training import target_file
 

@@ -9,7 +9,7 @@ import torch
 from modgap.errors import InputError, UsageError
 from modgap.targets import manifest_names, named_manifest
 from modgap.targets.manifest import LossName
-from modgap.transfer.losses import LOSSES, loss, task_loss
+from modgap.training.losses import LOSSES, loss, task_loss
 
 VALUES = ["mean squared error", "relative L2", "nRMSE", "RMSE"]
 REAL = [*VALUES, "binary cross-entropy"]

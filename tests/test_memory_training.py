@@ -9,11 +9,11 @@ import pytest
 from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.targets import TargetRequest, open_target
-from modgap.transfer.checkpoint import RunFiles
-from modgap.transfer.train import train, train_in_memory
-from modgap.transfer.train_request import TrainRequest
-from modgap.transfer.trained_model import load_trained_model
-from modgap.transfer.training_data import read_target_data
+from modgap.training.checkpoint import RunFiles
+from modgap.training.train import train, train_in_memory
+from modgap.training.train_request import TrainRequest
+from modgap.training.trained_model import load_trained_model
+from modgap.training.training_data import read_target_data
 from tests.training import surrogate_file, target_file
 
 SETTINGS = ("stage2.epochs=3", "stage2.batch_size=8", "stage2.choose=last", "stage2.learning_rate=1e-3")

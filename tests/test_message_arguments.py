@@ -17,7 +17,7 @@ ANSWERS = (
     "ranking/comparison/answer.py",
     "ranking/matrix/answer.py",
     "ranking/recommendation.py",
-    "transfer/answer.py",
+    "training/answer.py",
 )
 """Modules whose sentences are stored in records, with the options of the command that was run."""
 COMMAND = re.compile(r"(?:modgap|pip|hf) [^`]*?(?=\. |`|$)|VALUE --[^`]*")

@@ -12,7 +12,7 @@ from modgap.errors import InputError, UsageError
 from modgap.statistics.bootstrap import bootstrap_interval
 from modgap.targets import manifest_names, named_manifest
 from modgap.targets.manifest import MetricName
-from modgap.transfer.metrics import METRICS, metric, task_metric
+from modgap.training.metrics import METRICS, metric, task_metric
 
 VALUES = ["RMSE", "nRMSE", "relative L2"]
 

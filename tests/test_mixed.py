@@ -5,8 +5,8 @@ import torch
 
 from modgap.errors import UsageError
 from modgap.targets import named_manifest
-from modgap.transfer.methods.mona import mixed_product, mona_gradient, task_gradient_with_graph
-from modgap.transfer.recipe import EmbedderStage, resolve_recipe
+from modgap.training.methods.mona import mixed_product, mona_gradient, task_gradient_with_graph
+from modgap.training.recipe import EmbedderStage, resolve_recipe
 from tests.small_hub import loaded, small_hub  # noqa: F401 - fixture
 from tests.training import Problem
 

@@ -9,8 +9,8 @@ from modgap import load_run
 from modgap.distortion.encoders import Encoder
 from modgap.errors import InputError
 from modgap.sources import open_source
-from modgap.transfer.adapted_embedder import _check_embedder as check_embedder
-from modgap.transfer.run_folder import open_run, write_record
+from modgap.training.adapted_embedder import _check_embedder as check_embedder
+from modgap.training.run_folder import open_run, write_record
 from tests.commands import run_in_process
 from tests.training import target_file
 

@@ -16,13 +16,13 @@ from modgap.models import Output
 from modgap.sources import ImageInput, WaveformInput, open_source
 from modgap.storage.json_records import with_digest
 from modgap.targets import CustomData, TargetRequest
-from modgap.transfer.checkpoint import RunFiles, load_tensors
-from modgap.transfer.fitted_run import fit_source_probe
-from modgap.transfer.linear_probe import _fit_varying
-from modgap.transfer.run_folder import RECORD, Run
-from modgap.transfer.train import build_training
-from modgap.transfer.train_request import TrainRequest, set_up_run
-from modgap.transfer.training_data import stack_pieces
+from modgap.training.checkpoint import RunFiles, load_tensors
+from modgap.training.fitted_run import fit_source_probe
+from modgap.training.linear_probe import _fit_varying
+from modgap.training.run_folder import RECORD, Run
+from modgap.training.train import build_training
+from modgap.training.train_request import TrainRequest, set_up_run
+from modgap.training.training_data import stack_pieces
 from tests.commands import run_in_process as invoke
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.training import target_file

@@ -9,10 +9,10 @@ import torch
 from sklearn.metrics import davies_bouldin_score
 
 from modgap.errors import InputError, UsageError
-from modgap.transfer.losses import choose_function
-from modgap.transfer.methods.mona import OUTER_LOSSES, alignment, alignment_uniformity, outer_loss, uniformity
-from modgap.transfer.recipe import EmbedderStage
-from modgap.transfer.surrogate_loss import davies_bouldin, supervised_contrastive
+from modgap.training.losses import choose_function
+from modgap.training.methods.mona import OUTER_LOSSES, alignment, alignment_uniformity, outer_loss, uniformity
+from modgap.training.recipe import EmbedderStage
+from modgap.training.surrogate_loss import davies_bouldin, supervised_contrastive
 
 LABELS = {
     "several": [0, 2, 0, 1, 2, 2, 0, 1],

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from modgap.targets import named_manifest
-from modgap.transfer.loop import learning_rate_factor
-from modgap.transfer.methods import get_method
-from modgap.transfer.placement import Processes
-from modgap.transfer.recipe import Recipe, resolve_recipe
+from modgap.training.loop import learning_rate_factor
+from modgap.training.methods import get_method
+from modgap.training.placement import Processes
+from modgap.training.recipe import Recipe, resolve_recipe
 
 ot = pytest.importorskip("ot")
 
-from modgap.transfer.methods.orca import (  # noqa: E402
+from modgap.training.methods.orca import (  # noqa: E402
     AlignmentObjective,
     alignment_classes,
     class_distance,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from modgap.errors import InputError, UsageError
-from modgap.transfer.methods.orca import class_distance, prepare_source
+from modgap.training.methods.orca import class_distance, prepare_source
 
 ot = pytest.importorskip("ot")
 

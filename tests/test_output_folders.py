@@ -16,8 +16,8 @@ from modgap.discrepancy import figures
 from modgap.discrepancy.class_errors import classes_csv, confusion_csv
 from modgap.errors import InputError
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder, output_folder
-from modgap.transfer.predictions import Predictions, write_predictions
-from modgap.transfer.run_folder import exclusive_run
+from modgap.training.predictions import Predictions, write_predictions
+from modgap.training.run_folder import exclusive_run
 from tests.test_figures import confusion, discrepancy_report
 
 QUICK = ("--estimator=search", "--restarts=1", "--splits=3", "--permutations=0", "--bound-seconds=0", "--quiet")

@@ -15,10 +15,10 @@ from modgap.ranking.rank import rank
 from modgap.ranking.types import RankRequest
 from modgap.sources import open_source
 from modgap.targets import CustomData, TargetRequest, open_target
-from modgap.transfer.surrogate import open_surrogate
-from modgap.transfer.train import train_in_memory
-from modgap.transfer.train_request import TrainRequest
-from modgap.transfer.training_data import read_target_data
+from modgap.training.surrogate import open_surrogate
+from modgap.training.train import train_in_memory
+from modgap.training.train_request import TrainRequest
+from modgap.training.training_data import read_target_data
 from tests.training import target_file
 
 SOURCES = (

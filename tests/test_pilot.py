@@ -24,9 +24,9 @@ from modgap.ranking.types import BASELINE, Pilot, RankRequest, ScoreTable
 from modgap.sources import open_source
 from modgap.statistics.intervals import SampleErrors
 from modgap.targets import TargetRequest, open_target
-from modgap.transfer import pilot as pilot_module
-from modgap.transfer.loop import NotFiniteError
-from modgap.transfer.pilot import (
+from modgap.training import pilot as pilot_module
+from modgap.training.loop import NotFiniteError
+from modgap.training.pilot import (
     PILOT_EPOCHS,
     PILOT_RATES,
     PILOT_SAMPLES,
@@ -37,9 +37,9 @@ from modgap.transfer.pilot import (
     pilot_halves,
     short_fine_tuning,
 )
-from modgap.transfer.train import train_in_memory
-from modgap.transfer.train_request import TrainRequest
-from modgap.transfer.training_data import read_target_data
+from modgap.training.train import train_in_memory
+from modgap.training.train_request import TrainRequest
+from modgap.training.training_data import read_target_data
 from tests.commands import run_in_process
 from tests.ranking_records import make_ranking, score_table
 from tests.small_hub import small_hub  # noqa: F401 - fixture

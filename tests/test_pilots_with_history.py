@@ -28,10 +28,10 @@ from modgap.ranking.types import ALL, RankRequest
 from modgap.statistics.intervals import SampleErrors
 from modgap.storage.json_records import plain_values
 from modgap.targets import TargetRequest, open_target
-from modgap.transfer import pilot as training
-from modgap.transfer.pilot import PILOT_RATES, RECORDED_SPREAD, SETTINGS, PilotErrors, pilot_halves, short_fine_tuning
-from modgap.transfer.train import train_in_memory
-from modgap.transfer.train_request import TrainRequest
+from modgap.training import pilot as training
+from modgap.training.pilot import PILOT_RATES, RECORDED_SPREAD, SETTINGS, PilotErrors, pilot_halves, short_fine_tuning
+from modgap.training.train import train_in_memory
+from modgap.training.train_request import TrainRequest
 from tests.commands import run_in_process
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.test_figures import intervals

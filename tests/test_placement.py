@@ -8,10 +8,10 @@ import torch
 
 from modgap.sources import open_source
 from modgap.targets import open_target
-from modgap.transfer.placement import call, channels_last, forward_of, place, tf32
-from modgap.transfer.recipe import Recipe
-from modgap.transfer.task_loss import TaskLoss
-from modgap.transfer.training_data import read_target_data
+from modgap.training.placement import call, channels_last, forward_of, place, tf32
+from modgap.training.recipe import Recipe
+from modgap.training.task_loss import TaskLoss
+from modgap.training.training_data import read_target_data
 from tests.training import Problem, training_of
 
 

@@ -59,8 +59,8 @@ import numpy as np
 
 from modgap.inputs.plugin_representations import Representation
 from modgap.ranking.score import Score
-from modgap.transfer.method import Objective, full_stage
-from modgap.transfer.methods.fine_tuning import FINETUNE as METHOD
+from modgap.training.method import Objective, full_stage
+from modgap.training.methods.fine_tuning import FINETUNE as METHOD
 
 
 class Indifference(Objective):
@@ -286,7 +286,7 @@ def test_modules_of_the_current_folder_are_not_plug_ins(run, tmp_path, monkeypat
 def test_names_and_registries_are_unchanged_without_plug_ins():
     from modgap.ranking.scores import score_names, score_origin
     from modgap.targets import manifest_names, manifest_origin
-    from modgap.transfer.methods import method_names, method_origin
+    from modgap.training.methods import method_names, method_origin
 
     origins = {score_origin(name) for name in score_names()} | {method_origin(name) for name in method_names()}
     origins |= {manifest_origin(name) for name in manifest_names()}

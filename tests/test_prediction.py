@@ -28,13 +28,13 @@ from modgap.targets.sample_transforms import (
     read_transforms,
     transform_records,
 )
-from modgap.transfer.export import FORMATS, LOWEST_TORCH, export_model
-from modgap.transfer.methods import method_names
-from modgap.transfer.predictions import predict_data, write_predictions
-from modgap.transfer.run_folder import open_run, write_record
-from modgap.transfer.trained_inputs import TrainedInputs
-from modgap.transfer.trained_model import load_trained_model
-from modgap.transfer.training_data import InputTransform
+from modgap.training.export import FORMATS, LOWEST_TORCH, export_model
+from modgap.training.methods import method_names
+from modgap.training.predictions import predict_data, write_predictions
+from modgap.training.run_folder import open_run, write_record
+from modgap.training.trained_inputs import TrainedInputs
+from modgap.training.trained_model import load_trained_model
+from modgap.training.training_data import InputTransform
 from tests.campaign.run_files import RECORD, run_file
 from tests.commands import run_in_process
 from tests.small_hub import small_hub  # noqa: F401 - fixture

@@ -13,9 +13,9 @@ import modgap
 from modgap.errors import UsageError
 from modgap.inputs.representations import fold_series, spectrogram
 from modgap.targets import CustomData
-from modgap.transfer.export import LOWEST_TORCH, export_model
-from modgap.transfer.program_inputs import _Folding, _Spectrogram
-from modgap.transfer.run_folder import Run
+from modgap.training.export import LOWEST_TORCH, export_model
+from modgap.training.program_inputs import _Folding, _Spectrogram
+from modgap.training.run_folder import Run
 from tests.commands import run_in_process as invoke
 from tests.test_native_models import photo_file, series_file, text_file
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from modgap.transfer.methods import method_names
-from modgap.transfer.placement import Processes
+from modgap.training.methods import method_names
+from modgap.training.placement import Processes
 from tests.training import surrogate_file, target_file
 from tests.two_processes import train_all
 

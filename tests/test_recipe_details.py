@@ -10,12 +10,12 @@ from sklearn.metrics import roc_auc_score, root_mean_squared_error
 from modgap.errors import UsageError
 from modgap.targets import named_manifest, open_target
 from modgap.targets.samples import SeriesList, Table
-from modgap.transfer.batches import BatchFeed, add_background, augment, check_augmentation, generator, mask_spectrogram
-from modgap.transfer.loop import learning_rate_factor
-from modgap.transfer.metrics import metric, task_metric
-from modgap.transfer.recipe import FullStage, benchmark_augmentation, resolve_recipe
-from modgap.transfer.train import _announce_conversion
-from modgap.transfer.training_data import InputTransform, read_target_data
+from modgap.training.batches import BatchFeed, add_background, augment, check_augmentation, generator, mask_spectrogram
+from modgap.training.loop import learning_rate_factor
+from modgap.training.metrics import metric, task_metric
+from modgap.training.recipe import FullStage, benchmark_augmentation, resolve_recipe
+from modgap.training.train import _announce_conversion
+from modgap.training.training_data import InputTransform, read_target_data
 
 
 def test_cosine_decays_from_one_to_zero():

@@ -14,15 +14,15 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.sources import open_source
 from modgap.storage.json_records import read_json
 from modgap.targets import TargetRequest, open_target
-from modgap.transfer.losses import task_loss
-from modgap.transfer.method import Objective
-from modgap.transfer.methods import find_unused_settings, get_method
-from modgap.transfer.methods.replay import ReplayObjective, _probe_loss
-from modgap.transfer.run_folder import write_record
-from modgap.transfer.task_loss import MicroBatch
-from modgap.transfer.train import train
-from modgap.transfer.train_request import TrainRequest
-from modgap.transfer.training_data import read_target_data
+from modgap.training.losses import task_loss
+from modgap.training.method import Objective
+from modgap.training.methods import find_unused_settings, get_method
+from modgap.training.methods.replay import ReplayObjective, _probe_loss
+from modgap.training.run_folder import write_record
+from modgap.training.task_loss import MicroBatch
+from modgap.training.train import train
+from modgap.training.train_request import TrainRequest
+from modgap.training.training_data import read_target_data
 from tests.commands import run_in_process
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.training import run, surrogate_file, target_file, training_of

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from modgap.errors import UsageError
-from modgap.transfer.checkpoint import latest_checkpoint
-from modgap.transfer.evaluation import Evaluator
+from modgap.training.checkpoint import latest_checkpoint
+from modgap.training.evaluation import Evaluator
 from tests.commands import run_in_process
 from tests.forked_commands import ForkedCommand
 from tests.training import run, surrogate_file, target_file

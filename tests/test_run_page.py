@@ -10,9 +10,9 @@ from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
 from modgap.storage.json_records import read_json
 from modgap.targets import TargetRequest
-from modgap.transfer.run_folder import write_record
-from modgap.transfer.train import train
-from modgap.transfer.train_request import TrainRequest
+from modgap.training.run_folder import write_record
+from modgap.training.train import train
+from modgap.training.train_request import TrainRequest
 from tests.commands import run_in_process
 from tests.test_report_page import HOSTILE, assert_self_contained, visible_text
 

@@ -15,7 +15,7 @@ import torch
 
 import modgap as package
 from modgap.storage.cache import CacheEntry, entry_path, entry_paths, find_cached, store
-from modgap.transfer.checkpoint import write_tensors
+from modgap.training.checkpoint import write_tensors
 
 OTHER_USER = 65_534
 KEY = "d" * 64

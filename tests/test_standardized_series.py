@@ -8,8 +8,8 @@ import pytest
 import modgap
 from modgap.errors import InputError, UsageError
 from modgap.targets import CustomData, open_target
-from modgap.transfer.export import export_model
-from modgap.transfer.predictions import predict_data
+from modgap.training.export import export_model
+from modgap.training.predictions import predict_data
 from tests.commands import run_in_process
 
 LENGTH = 40

@@ -15,7 +15,7 @@ from modgap.forward.surrogate_target import default_surrogate, open_head_surroga
 from modgap.inputs.native_embedding import native_embedding
 from modgap.sources import open_source, source_infos
 from modgap.targets import SPLITS, named_manifest, open_target
-from modgap.transfer.surrogate import (
+from modgap.training.surrogate import (
     SurrogateBatch,
     balanced_rows,
     embedder_features,

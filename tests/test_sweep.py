@@ -11,7 +11,7 @@ import pytest
 import modgap
 from modgap.api.pages.write import write_page
 from modgap.errors import UsageError
-from modgap.transfer.sweep import Sweep, parse_sweep, planned_settings, read_sweep
+from modgap.training.sweep import Sweep, parse_sweep, planned_settings, read_sweep
 from tests.commands import run_in_process
 from tests.forked_commands import ForkedCommand
 from tests.training import target_file

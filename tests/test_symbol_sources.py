@@ -21,7 +21,7 @@ from modgap.sources.packaged.loading import named_tensors
 from modgap.sources.packaged.symbols import PADDING, one_hot, symbol_input
 from modgap.targets import CustomData
 from modgap.testing import check_source
-from modgap.transfer.surrogate import SurrogateBatch
+from modgap.training.surrogate import SurrogateBatch
 from tests.commands import run_in_process as invoke
 from tests.fasttext_files import HIERARCHICAL, write_fasttext
 from tests.test_native_models import text_file

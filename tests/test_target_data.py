@@ -7,9 +7,9 @@ from PIL import Image
 
 from modgap.errors import InputError
 from modgap.targets import open_target
-from modgap.transfer.batches import BatchFeed
-from modgap.transfer.evaluation import Evaluator
-from modgap.transfer.training_data import read_target_data
+from modgap.training.batches import BatchFeed
+from modgap.training.evaluation import Evaluator
+from modgap.training.training_data import read_target_data
 from tests.training import run
 
 CPU = torch.device("cpu")

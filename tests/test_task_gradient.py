@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from modgap.transfer.task_loss import MicroBatch, TaskLoss
+from modgap.training.task_loss import MicroBatch, TaskLoss
 
 
 class Sums(nn.Module):

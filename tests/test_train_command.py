@@ -14,8 +14,8 @@ from modgap.errors import InputError, UsageError
 from modgap.storage.digests import file_digest
 from modgap.storage.json_records import read_json
 from modgap.targets import CustomData
-from modgap.transfer.methods import get_method, method_names
-from modgap.transfer.run_folder import open_run, write_record
+from modgap.training.methods import get_method, method_names
+from modgap.training.run_folder import open_run, write_record
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.test_cli import refused, strict
 from tests.training import NOUNS, run, surrogate_file, target_file

@@ -12,11 +12,11 @@ from modgap.errors import InputError, UsageError
 from modgap.models import target_model
 from modgap.sources import open_source
 from modgap.targets import named_manifest, open_target
-from modgap.transfer.batches import BatchFeed, chunks, shuffle_rows
-from modgap.transfer.methods import find_unused_settings, get_method, method_names
-from modgap.transfer.recipe import resolve_recipe
-from modgap.transfer.run_folder import open_run
-from modgap.transfer.training_data import read_target_data
+from modgap.training.batches import BatchFeed, chunks, shuffle_rows
+from modgap.training.methods import find_unused_settings, get_method, method_names
+from modgap.training.recipe import resolve_recipe
+from modgap.training.run_folder import open_run
+from modgap.training.training_data import read_target_data
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.training import SHORT, TASKS, run, surrogate_file, target_file
 

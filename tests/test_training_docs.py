@@ -9,10 +9,10 @@ import pytest
 
 from modgap.forward.sample_request import SampleRequest
 from modgap.targets import TargetRequest
-from modgap.transfer.methods import get_method, method_names
-from modgap.transfer.recipe import EmbedderStage, FullStage, OptimizerSettings, Recipe
-from modgap.transfer.run_folder import SETTINGS
-from modgap.transfer.train import TrainRequest
+from modgap.training.methods import get_method, method_names
+from modgap.training.recipe import EmbedderStage, FullStage, OptimizerSettings, Recipe
+from modgap.training.run_folder import SETTINGS
+from modgap.training.train import TrainRequest
 
 TEXT = (Path(__file__).parents[1] / "docs" / "training.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in TEXT.splitlines() if "|" in line]

@@ -17,14 +17,14 @@ import modgap
 from modgap.errors import UsageError
 from modgap.sources import open_source
 from modgap.targets import named_manifest, open_target
-from modgap.transfer import loop as loops
-from modgap.transfer.loop import average_weights, build_optimizer, run_training_loop
-from modgap.transfer.losses import loss
-from modgap.transfer.methods.l2_sp import AnchoredObjective
-from modgap.transfer.recipe import OPTIONS, STAGES, EmbedderStage, FullStage, Recipe
-from modgap.transfer.train_request import TrainRequest, request_recipe
-from modgap.transfer.trained_model import load_trained_model
-from modgap.transfer.training_data import balanced_class_weights, read_target_data
+from modgap.training import loop as loops
+from modgap.training.loop import average_weights, build_optimizer, run_training_loop
+from modgap.training.losses import loss
+from modgap.training.methods.l2_sp import AnchoredObjective
+from modgap.training.recipe import OPTIONS, STAGES, EmbedderStage, FullStage, Recipe
+from modgap.training.train_request import TrainRequest, request_recipe
+from modgap.training.trained_model import load_trained_model
+from modgap.training.training_data import balanced_class_weights, read_target_data
 from tests.commands import run_in_process
 from tests.training import run, surrogate_file, target_file, training_of, weights
 

@@ -8,7 +8,7 @@ from modgap.errors import InputError
 from modgap.storage.damaged_files import convert_read_errors
 from modgap.storage.json_records import parse_json
 from modgap.targets.manifest import load_manifest
-from modgap.transfer.run_folder import open_run
+from modgap.training.run_folder import open_run
 from tests.loopback import Fault
 
 

@@ -8,15 +8,15 @@ import torch
 from modgap.forward.sample_request import SampleRequest
 from modgap.models import Output, target_model
 from modgap.targets import CustomData, TargetRequest
-from modgap.transfer.checkpoint import RunFiles
-from modgap.transfer.losses import loss
-from modgap.transfer.method import Training
-from modgap.transfer.methods import get_method
-from modgap.transfer.methods.mona import alignment_uniformity
-from modgap.transfer.surrogate_loss import OuterLoss
-from modgap.transfer.task_loss import MicroBatch, TaskLoss
-from modgap.transfer.train import TrainRequest, build_training, train
-from modgap.transfer.train_request import set_up_training
+from modgap.training.checkpoint import RunFiles
+from modgap.training.losses import loss
+from modgap.training.method import Training
+from modgap.training.methods import get_method
+from modgap.training.methods.mona import alignment_uniformity
+from modgap.training.surrogate_loss import OuterLoss
+from modgap.training.task_loss import MicroBatch, TaskLoss
+from modgap.training.train import TrainRequest, build_training, train
+from modgap.training.train_request import set_up_training
 
 TASKS = ("classification", "multi-label", "regression")
 SHORT = ("stage1.epochs=1", "stage2.epochs=1", "stage1.batch_size=8", "stage2.batch_size=8", "stage1.surrogate_batch=8")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modgap.forward.sample_request import SampleRequest
 from modgap.targets import TargetRequest
-from modgap.transfer.train import TrainRequest, train
+from modgap.training.train import TrainRequest, train
 
 
 def train_all(requests: list[dict]) -> None:

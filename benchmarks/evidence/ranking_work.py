@@ -22,11 +22,11 @@ from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.types import RankRequest
 from modgap.sources import open_source
 from modgap.targets import TargetRequest, open_target
-from modgap.transfer.loop import NotFiniteError
-from modgap.transfer.pilot import labeled_halves
-from modgap.transfer.train import train_in_memory
-from modgap.transfer.train_request import TrainRequest
-from modgap.transfer.training_data import TargetData, read_target_data
+from modgap.training.loop import NotFiniteError
+from modgap.training.pilot import labeled_halves
+from modgap.training.train import train_in_memory
+from modgap.training.train_request import TrainRequest
+from modgap.training.training_data import TargetData, read_target_data
 
 __all__ = ["read_labeled", "work"]
 

@@ -18,11 +18,11 @@ from modgap.probes.linear_probe import cross_validated_errors
 from modgap.ranking.source_patterns import split_input_size
 from modgap.sources import Source, open_source
 from modgap.targets import TargetRequest
-from modgap.transfer.loop import NotFiniteError
-from modgap.transfer.methods.orca import LEARNING_RATE_FACTOR, LOW_LEARNING_RATE
-from modgap.transfer.surrogate import open_surrogate, surrogate_features
-from modgap.transfer.train import train_in_memory
-from modgap.transfer.train_request import TrainRequest
+from modgap.training.loop import NotFiniteError
+from modgap.training.methods.orca import LEARNING_RATE_FACTOR, LOW_LEARNING_RATE
+from modgap.training.surrogate import open_surrogate, surrogate_features
+from modgap.training.train import train_in_memory
+from modgap.training.train_request import TrainRequest
 
 __all__ = ["work"]
 

@@ -14,10 +14,10 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.probes.linear_probe import cross_validated_errors
 from modgap.sources import open_source
 from modgap.targets import TargetRequest
-from modgap.transfer.methods import get_method
-from modgap.transfer.run_folder import Run
-from modgap.transfer.surrogate import open_surrogate, surrogate_features
-from modgap.transfer.train import TrainRequest, train
+from modgap.training.methods import get_method
+from modgap.training.run_folder import Run
+from modgap.training.surrogate import open_surrogate, surrogate_features
+from modgap.training.train import TrainRequest, train
 from study.jobs import UNTOUCHED, Job
 
 __all__ = ["work"]

@@ -251,7 +251,7 @@ def _with_control(
 def _load_embedder(
     folder: str | Path, source: str, handle: SourceHandle, target: str, data: Target, request: LogitsRequest
 ) -> TrainedEmbedder:
-    from modgap.transfer.adapted_embedder import run_embedder
+    from modgap.training.adapted_embedder import run_embedder
 
     if request.samples.representation:
         raise UsageError(

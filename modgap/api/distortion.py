@@ -10,7 +10,7 @@ from modgap.distortion.measurement import measure_distortion as measure_encoders
 from modgap.distortion.report import DistortionResult
 from modgap.errors import Progress
 from modgap.forward.sample_request import SampleRequest
-from modgap.transfer.run_folder import Run
+from modgap.training.run_folder import Run
 
 __all__ = ["measure_distortion"]
 

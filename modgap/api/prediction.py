@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from modgap.api.arguments import public_function
-from modgap.transfer.run_folder import Run
-from modgap.transfer.trained_model import TrainedModel, load_trained_model
+from modgap.training.run_folder import Run
+from modgap.training.trained_model import TrainedModel, load_trained_model
 
 __all__ = ["load_run"]
 

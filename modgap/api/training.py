@@ -10,11 +10,11 @@ from modgap.errors import Progress
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.history.store import remember_run
 from modgap.targets import CustomData, TargetRequest
-from modgap.transfer.method import EpochCallback
-from modgap.transfer.run_folder import Run
-from modgap.transfer.sweep import Sweep, run_sweep
-from modgap.transfer.train import TrainRequest
-from modgap.transfer.train import train as run_training
+from modgap.training.method import EpochCallback
+from modgap.training.run_folder import Run
+from modgap.training.sweep import Sweep, run_sweep
+from modgap.training.train import TrainRequest
+from modgap.training.train import train as run_training
 
 __all__ = ["train"]
 

@@ -27,7 +27,9 @@ __all__ = [
     "all_samples",
     "cross_validate",
     "distinct_values",
+    "expected_seconds",
     "fit_baseline",
+    "held_out_scores",
     "is_field",
     "quick_baselines",
     "restore_baseline",
@@ -128,6 +130,27 @@ class Truth:
         weights = None if self.mask is None else self.mask.reshape(len(self), -1)
         return float(np.average((scores - self.matrix) ** 2, weights=weights))
 
+    def losses(self, scores: np.ndarray) -> np.ndarray:
+        """Return the loss of each sample, (n,), whose mean tells models apart sample by sample; lower is better.
+
+        It is the 0-1 error of classes, 1 - the average precision of the labels of a sample, or the mean squared error
+        of its values.
+
+        Args:
+            scores: Scores (n, M).
+        """
+        if self.output.task == "classification":
+            wrong: np.ndarray = (scores.argmax(axis=1) != self.y).astype(float)
+            return wrong
+        if self.output.task == "multi-label":
+            from sklearn.metrics import label_ranking_average_precision_score
+
+            pairs = zip(self.y.astype(int), scores, strict=True)
+            return np.array([1 - label_ranking_average_precision_score(y[None], one[None]) for y, one in pairs])
+        weights = np.ones_like(self.matrix) if self.mask is None else self.mask.reshape(len(self), -1)
+        squares: np.ndarray = ((scores - self.matrix) ** 2 * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1)
+        return squares
+
 
 @dataclass(frozen=True)
 class Features:
@@ -221,7 +244,7 @@ def quick_baselines(
     Returns:
         The chosen ones that are marked as quick, in their order.
     """
-    expected = {one.name: _expected_seconds(one, form, n_samples, repeats) for one in baselines if one.is_quick}
+    expected = {one.name: expected_seconds(one, form, n_samples, repeats) for one in baselines if one.is_quick}
     chosen: set[str] = set()
     for name in sorted(expected, key=lambda name: expected[name]):
         seconds -= expected[name]
@@ -230,7 +253,8 @@ def quick_baselines(
     return [one for one in baselines if one.name in chosen]
 
 
-def _expected_seconds(baseline: Baseline, form: SampleForm, n_samples: int, repeats: int) -> float:
+def expected_seconds(baseline: Baseline, form: SampleForm, n_samples: int, repeats: int = 1) -> float:
+    """Return about how many seconds some cross-validations take on one core, by the measured time of the baseline."""
     measured = UNKNOWN_SECONDS if baseline.seconds is None else baseline.seconds
     size = MEASURED_SIZES.get(form.spec.kind)
     larger = max(1.0, float(np.prod(form.shape)) / size) if size else 1.0
@@ -472,6 +496,47 @@ def fit_baseline(baseline: Baseline, samples: Samples, form: SampleForm, truth: 
     values = distinct_values(baseline, samples, form)
     with single_thread():
         return _fit_best(baseline, values, form, truth, seed)
+
+
+def held_out_scores(
+    baseline: Baseline,
+    samples: Samples,
+    form: SampleForm,
+    truth: Truth,
+    folds: np.ndarray,
+    predicted: Sequence[int],
+    seed: int = 0,
+) -> np.ndarray:
+    """Predict some folds, each by the baseline fitted to the samples of all others, with its choices among them.
+
+    Args:
+        baseline: The baseline.
+        samples: All samples.
+        form: Their form.
+        truth: Their truth.
+        folds: Fold of each sample, (n,).
+        predicted: The folds to predict.
+        seed: Seed of the fits.
+
+    Returns:
+        Scores (n, M), NaN for samples of other folds.
+
+    Raises:
+        InputError: When a library is missing, or a sample has another form.
+    """
+    values = distinct_values(baseline, samples, form)
+    names = [features.name for features in baseline.features]
+    scores = np.full((len(truth), int(np.prod(truth.output.shape))), np.nan)
+    with single_thread():
+        for fold in predicted:
+            train = folds != fold
+            of_training = [select(one, train) for one in values]
+            fitted = _fit_best(baseline, of_training, form, truth.rows(train), seed)
+            outputs: Any = select(values[names.index(fitted.features)], ~train)
+            for part in fitted.parts:
+                outputs = part(outputs)
+            scores[~train] = np.asarray(outputs, np.float64).reshape(int((~train).sum()), -1)
+    return scores
 
 
 def _fit_best(

@@ -18,9 +18,9 @@ from modgap.sources import Parts, Source, SourceHandle
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
 from modgap.storage.digests import file_digest
-from modgap.transfer.checkpoint import load_tensors, part_of
-from modgap.transfer.run_folder import Run, check_source, epoch_file, open_run
-from modgap.transfer.surrogate import Surrogate
+from modgap.training.checkpoint import load_tensors, part_of
+from modgap.training.run_folder import Run, check_source, epoch_file, open_run
+from modgap.training.surrogate import Surrogate
 
 __all__ = ["UNTOUCHED", "Encoder", "Epochs", "FeatureRequest", "compute_features", "encoders_of_runs"]
 

@@ -23,7 +23,7 @@ from modgap.sources import Source, SourceHandle, open_source
 from modgap.statistics.paired import PairedDifference, paired_difference
 from modgap.targets.readers.bio import OUTSIDE
 from modgap.targets.splits import stratified_keys
-from modgap.transfer.surrogate import Surrogate, open_surrogate
+from modgap.training.surrogate import Surrogate, open_surrogate
 
 __all__ = ["DistortionRequest", "EncoderResult", "SurrogateResult", "measure_distortion"]
 

@@ -32,7 +32,7 @@ from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, find_cached, store
 from modgap.targets import Table, Target
 from modgap.targets.samples import pool_targets
-from modgap.transfer.surrogate import SurrogateBatch
+from modgap.training.surrogate import SurrogateBatch
 
 __all__ = [
     "Extracted",

@@ -26,7 +26,7 @@ from modgap.targets.samples import SelectedSamples, pool_targets
 if TYPE_CHECKING:
     from modgap.baselines.baseline import Baseline, SampleForm, Truth
     from modgap.models import Output
-    from modgap.transfer.pilot import PilotErrors
+    from modgap.training.pilot import PilotErrors
 
 __all__ = [
     "BASELINE_PREFIX",
@@ -77,7 +77,7 @@ def chosen_baselines(which: str, target: Target, samples: SampleRequest, n_sourc
     if which == NONE:
         return []
     from modgap.baselines.baseline import QUICK_SECONDS, is_field, quick_baselines
-    from modgap.transfer.fitted_run import is_table
+    from modgap.training.fitted_run import is_table
 
     try:
         data = _read(target, samples)
@@ -132,7 +132,7 @@ def _read(target: Target, samples: SampleRequest) -> _Data:
     """
     from modgap.baselines.baseline import SampleForm, Truth
     from modgap.models import Output
-    from modgap.transfer.training_data import sample_shape, table_output
+    from modgap.training.training_data import sample_shape, table_output
 
     table, rows, labels, groups = select_samples(target, LogitsRequest(samples, head="none"))
     values = None if table.targets is None else pool_targets(table.select(rows).targets)  # type: ignore[arg-type]
@@ -307,8 +307,8 @@ def baseline_errors_after_pilot(name: str, target: Target, seed: int, *, weight:
         UsageError: If the weight is unknown.
     """
     from modgap.baselines.baseline import fit_baseline
-    from modgap.transfer.fitted_run import sample_form, true_values
-    from modgap.transfer.pilot import PilotErrors, pilot_halves, sample_errors
+    from modgap.training.fitted_run import sample_form, true_values
+    from modgap.training.pilot import PilotErrors, pilot_halves, sample_errors
 
     halves = pilot_halves(target, seed, standardized=False)
     labeled, judged = (SelectedSamples(halves.table.samples, rows) for rows in (halves.train, halves.test))

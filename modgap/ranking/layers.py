@@ -33,7 +33,7 @@ from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, find_cached, store
 from modgap.storage.json_records import plain_values
 from modgap.targets import Target, TargetRequest
-from modgap.transfer.surrogate import SurrogateBatch
+from modgap.training.surrogate import SurrogateBatch
 
 __all__ = [
     "JUDGED_BY",

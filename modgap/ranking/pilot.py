@@ -31,7 +31,7 @@ from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cach
 from modgap.targets import TargetRequest
 
 if TYPE_CHECKING:
-    from modgap.transfer.pilot import PilotErrors
+    from modgap.training.pilot import PilotErrors
 
 __all__ = ["PilotJob", "run_pilots"]
 
@@ -82,7 +82,7 @@ class PilotJob:
         return cache_key(self._identity())
 
     def _identity(self) -> dict[str, Any]:
-        from modgap.transfer.pilot import PILOT_RATES, PILOT_SAMPLES, PILOT_SEEDS, SETTINGS, TEXT_SETTINGS
+        from modgap.training.pilot import PILOT_RATES, PILOT_SAMPLES, PILOT_SEEDS, SETTINGS, TEXT_SETTINGS
 
         named = {name: value for name, value in asdict(self).items() if name not in ("device", "target")}
         shared = {"samples": PILOT_SAMPLES, "version": 5}
@@ -102,7 +102,7 @@ class PilotJob:
         return CacheEntry(error_arrays(result.errors) | arrays, record)
 
     def _decode(self, entry: CacheEntry) -> "PilotErrors":
-        from modgap.transfer.pilot import PilotErrors
+        from modgap.training.pilot import PilotErrors
 
         trained, by_training = int(entry.arrays["trained"][0]), np.array(entry.arrays["by_training"])
         errors, seconds = decode_errors(entry.arrays, self.seed), float(entry.arrays["seconds"][0])
@@ -117,7 +117,7 @@ class PilotJob:
 
     def _compute(self) -> "PilotErrors":
         from modgap.sources import open_source
-        from modgap.transfer.pilot import short_fine_tuning
+        from modgap.training.pilot import short_fine_tuning
 
         fix_threads()
         began = time.perf_counter()
@@ -370,7 +370,7 @@ class _Pilots:
         return PilotError(errors, held_out) if errors else None
 
     def _setup(self) -> Setup:
-        from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_RATES, PILOT_SAMPLES
+        from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES, PILOT_SAMPLES
 
         results = [one for by_row in self.results.values() for one in by_row.values() if not isinstance(one, Failure)]
         known = max((one.samples for one in self.extracted.values()), default=PILOT_SAMPLES)
@@ -397,7 +397,7 @@ class _Pilots:
         return _pilot_table(self.rows, self.results.get(epochs, {}))
 
     def _pilot(self, epochs: int | None) -> Pilot:
-        from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_RATES
+        from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES
 
         results = self._measured(epochs)
         one = next(iter(results.values()), None)
@@ -445,7 +445,7 @@ def _seconds_by_pass(source: Extracted, plan: RankPlan, epochs: int | None) -> f
         plan: The plan of the ranking.
         epochs: Epochs of one fine-tuning; None for ten at three rates.
     """
-    from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_RATES, PILOT_SAMPLES, PILOT_SEEDS
+    from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES, PILOT_SAMPLES, PILOT_SEEDS
 
     # With a limit, the target may have more samples than the pass.
     is_limited = source.samples == plan.request.samples.limit

@@ -201,7 +201,7 @@ def _check_names(sources: Sequence[str], request: RankRequest) -> None:
 def _check_pilot(task: str, request: RankRequest) -> None:
     """Raise a UsageError if pilots are not defined on the target, or their options exclude each other."""
     if request.pilot_epochs is not None:
-        from modgap.transfer.pilot import EPOCHS_READ
+        from modgap.training.pilot import EPOCHS_READ
 
         if request.pilot_epochs not in EPOCHS_READ:
             raise UsageError(f"`pilot_epochs` is {request.pilot_epochs}, but it must be 1, 3 or 10.")

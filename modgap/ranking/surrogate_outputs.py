@@ -20,7 +20,7 @@ from modgap.ranking.source_outputs import SourceOutputs
 from modgap.sources import Source
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, find_cached, store
-from modgap.transfer.surrogate import SurrogateBatch, open_surrogate
+from modgap.training.surrogate import SurrogateBatch, open_surrogate
 
 __all__ = [
     "SurrogateReference",

@@ -17,7 +17,7 @@ from modgap.targets import TargetRequest
 
 if TYPE_CHECKING:
     from modgap.ranking.history.choice import HistoryChoice
-    from modgap.transfer.pilot import PilotErrors
+    from modgap.training.pilot import PilotErrors
 
 __all__ = [
     "ALL",

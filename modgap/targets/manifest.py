@@ -278,14 +278,14 @@ class Loss(_Record):
     """Training loss."""
 
     name: LossName
-    options: dict[str, Any] = Field(default_factory=dict, description="Its keyword arguments in modgap.transfer.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Its keyword arguments in modgap.training.")
 
 
 class Metric(_Record):
     """Reported metric; lower is better for every metric."""
 
     name: MetricName
-    options: dict[str, Any] = Field(default_factory=dict, description="Its keyword arguments in modgap.transfer.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Its keyword arguments in modgap.training.")
 
 
 class Training(_Record):

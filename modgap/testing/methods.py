@@ -7,9 +7,9 @@ from modgap.models import Output, TargetModel, target_model
 from modgap.models.native_model import native_model
 from modgap.sources import Source, open_source
 from modgap.targets import named_manifest
-from modgap.transfer.method import Method
-from modgap.transfer.methods import get_method, method_settings
-from modgap.transfer.recipe import FullStage
+from modgap.training.method import Method
+from modgap.training.methods import get_method, method_settings
+from modgap.training.recipe import FullStage
 
 __all__ = ["check_method"]
 

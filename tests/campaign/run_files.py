@@ -95,8 +95,8 @@ def pieces_of(inputs: Any) -> list[np.ndarray]:
 
 def prepare(path: Path) -> object:
     """Read how a model prepares its samples, and prepare one."""
-    from modgap.transfer.run_folder import open_run
-    from modgap.transfer.trained_inputs import read_inputs
+    from modgap.training.run_folder import open_run
+    from modgap.training.trained_inputs import read_inputs
 
     pieces = pieces_of(read_inputs(open_run(path.parent)))
     return [piece.shape for piece in pieces]
@@ -122,8 +122,8 @@ def model_file(folder: Path) -> Path:
 
 def read_model(path: Path) -> object:
     """Read a model in one file, and prepare a sample."""
-    from modgap.transfer.trained_inputs import read_inputs
-    from modgap.transfer.trained_model import read_model_file
+    from modgap.training.trained_inputs import read_inputs
+    from modgap.training.trained_model import read_model_file
 
     run, state, arrays = read_model_file(path)
     pieces = pieces_of(read_inputs(run, arrays))
@@ -140,8 +140,8 @@ def sweep_table(folder: Path) -> Path:
 
 def read_sweep(path: Path) -> object:
     """Read the table of a sweep, and choose a trial."""
-    from modgap.transfer.sweep import _best
-    from modgap.transfer.sweep import read_sweep as read_file
+    from modgap.training.sweep import _best
+    from modgap.training.sweep import read_sweep as read_file
 
     trials = read_file(path.parent)["trials"]
     return _best(trials)

@@ -29,7 +29,7 @@ MARK = "MODGAP_CAMPAIGN"
 """Environment variable by which the processes of a try are found."""
 LIMIT_SECONDS = 240
 ORPHAN_SECONDS = 15
-LIBRARIES = ("torch", "timm", "pandas", "matplotlib.pyplot", "modgap.cli.main", "modgap.transfer.train",
+LIBRARIES = ("torch", "timm", "pandas", "matplotlib.pyplot", "modgap.cli.main", "modgap.training.train",
              "modgap.ranking.rank")  # fmt: skip
 CAPABILITIES = struct.Struct("=6I")
 """Effective, permitted and inheritable rights of a process, the first 32 and the others."""

@@ -261,7 +261,7 @@ def run_record(folder: Path) -> Path:
 
 def read_run(path: Path) -> object:
     from modgap.ranking.comparison.inputs import read_inputs
-    from modgap.transfer.run_folder import check_source, open_run
+    from modgap.training.run_folder import check_source, open_run
 
     run = open_run(path.parent)
     check_source(run, "x", {"architecture": "a", "weights": "b"})
@@ -279,8 +279,8 @@ def checkpoint(name: str) -> Maker:
     def make(folder: Path) -> Path:
         import torch
 
-        from modgap.transfer.checkpoint import BestEpoch, Position, save_checkpoint
-        from modgap.transfer.loop import average_weights
+        from modgap.training.checkpoint import BestEpoch, Position, save_checkpoint
+        from modgap.training.loop import average_weights
 
         model = torch.nn.Linear(2, 2)
         optimizer = torch.optim.AdamW(model.parameters())
@@ -297,8 +297,8 @@ def checkpoint(name: str) -> Maker:
 def read_checkpoint(path: Path) -> object:
     import torch
 
-    from modgap.transfer.checkpoint import best_epochs, latest_checkpoint, restore_model, restore_optimizer
-    from modgap.transfer.loop import average_weights
+    from modgap.training.checkpoint import best_epochs, latest_checkpoint, restore_model, restore_optimizer
+    from modgap.training.loop import average_weights
 
     folder = path.parents[2]
     model = torch.nn.Linear(2, 2)

@@ -12,11 +12,12 @@ from modgap.api.pages.rendering import render_answer
 from modgap.discrepancy import answer as discrepancy_answer
 from modgap.distortion import answer as distortion_answer
 from modgap.errors import count, visible_name
+from modgap.race.result import answer_of_record as race_answer
 from modgap.storage.digests import check_named_file
-from modgap.transfer.answer import run_answer
-from modgap.transfer.run_folder import LOG
+from modgap.training.answer import run_answer
+from modgap.training.run_folder import LOG
 
-__all__ = ["read_log", "render_discrepancy", "render_distortion", "render_run"]
+__all__ = ["read_log", "render_discrepancy", "render_distortion", "render_run", "render_transfer"]
 
 
 def render_discrepancy(record: Mapping[str, Any], record_name: str = "result.json") -> str:
@@ -161,6 +162,42 @@ def render_run(record: Mapping[str, Any], log: Log, record_name: str = LOG) -> s
     curves = [_stage_curves(stage, log, record["result"]) for stage in stages]
     settings = _run_settings(record)
     return render_answer(record, record_name, run_answer, _run_definitions(log), _run_summary(record), settings, curves)
+
+
+def render_transfer(record: Mapping[str, Any], record_name: str = "transfer.json") -> str:
+    """Render the page of a transfer.
+
+    Args:
+        record: Content of transfer.json.
+        record_name: Name of the file that the record comes from.
+
+    Returns:
+        The HTML text. It loads nothing from outside.
+    """
+    race, fits = record["seconds"]["race"], record["seconds"]["final fits"]
+    summary = f"{count(len(record['steps']), 'step')}, {race:,.0f} s, and final fits {fits:,.0f} s"
+    names = ("target", "minutes", "seed", "limit", "labeled", "judged", "lowest", "chosen")
+    settings = [(name.capitalize(), record[name]) for name in names]
+    return render_answer(record, record_name, race_answer, TRANSFER_DEFINITIONS, summary, settings)
+
+
+TRANSFER_DEFINITIONS = [
+    (
+        "Validation error",
+        "Mean loss on folds of the labeled samples that the model was not fitted to: the error rate of classes, 1 - "
+        "the average precision of the labels of a sample, or the mean squared error of standardized values.",
+    ),
+    (
+        "How the model was chosen",
+        "The simplest model within one standard error of the lowest validation error, by the paired difference: a "
+        "baseline before a linear probe, and a linear probe before a training.",
+    ),
+    (
+        "Test",
+        "The test samples were used once, by the final models. Intervals are over the test samples or their groups; p "
+        "compares with the field's best baseline on the same samples.",
+    ),
+]
 
 
 def _stage_curves(stage: str, log: Log, result: Mapping[str, Any] | None) -> Table:

@@ -9,13 +9,14 @@ from typing import Any
 from modgap.discrepancy import report as discrepancy_report
 from modgap.distortion import report as distortion_report
 from modgap.errors import InputError, visible_name
+from modgap.race import result as race_result
 from modgap.ranking import report as ranking_report
 from modgap.ranking.matrix import formats as matrix_formats
 from modgap.storage.digests import FILES, warn_without_digests
 from modgap.storage.json_records import read_json
-from modgap.transfer import run_folder
+from modgap.training import run_folder
 
-__all__ = ["DISCREPANCY", "DISTORTION", "MATRIX", "RANKING", "RUN", "RecordKind", "read_result_folder"]
+__all__ = ["DISCREPANCY", "DISTORTION", "MATRIX", "RANKING", "RUN", "TRANSFER", "RecordKind", "read_result_folder"]
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,9 @@ MATRIX = RecordKind(
     "rank",
     ("--target", "digits", "--target", "wine", "--sources", "vit-fashion"),
 )
-KINDS = (RANKING, DISCREPANCY, DISTORTION, RUN, MATRIX)
+TRANSFER = RecordKind("transfer", race_result.RECORD, race_result.SCHEMA, "transfer", ("--target", "digits"))
+# The folder of a transfer is also that of a run.
+KINDS = (TRANSFER, RANKING, DISCREPANCY, DISTORTION, RUN, MATRIX)
 MAX_LISTED = 3
 """Largest number of folders inside a folder that a message names."""
 
@@ -157,6 +160,8 @@ def _arguments(record: Mapping[str, Any], kind: RecordKind) -> list[str]:
 def _source_and_target(record: Mapping[str, Any], kind: RecordKind) -> list[str]:
     if kind is MATRIX:
         return []
+    if kind is TRANSFER:
+        return ["--target", record["target"]]
     if kind is RANKING:
         names = [row["source"] for row in record["sources"] if row["requested"]]
         return ["--target", record["target"]["name"], "--sources", ",".join(names)]

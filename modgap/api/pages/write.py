@@ -6,7 +6,13 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from modgap.api.pages.answer_pages import read_log, render_discrepancy, render_distortion, render_run
+from modgap.api.pages.answer_pages import (
+    read_log,
+    render_discrepancy,
+    render_distortion,
+    render_run,
+    render_transfer,
+)
 from modgap.api.pages.leaderboard_page import render_leaderboard
 from modgap.api.pages.ranking_page import render_ranking
 from modgap.api.pages.result_folder import (
@@ -15,6 +21,7 @@ from modgap.api.pages.result_folder import (
     MATRIX,
     RANKING,
     RUN,
+    TRANSFER,
     RecordKind,
     read_result_folder,
 )
@@ -31,6 +38,7 @@ RENDERERS: Mapping[RecordKind, Callable[[Mapping[str, Any], Path], str]] = {
     DISCREPANCY: lambda record, path: render_discrepancy(record, path.name),
     DISTORTION: lambda record, path: render_distortion(record, path.name),
     MATRIX: lambda record, path: render_leaderboard(record, path.name),
+    TRANSFER: lambda record, path: render_transfer(record, path.name),
     RUN: lambda record, path: render_run(record, read_log(path.parent, record), path.name),
 }
 """Renderer of each kind of record. It gets the record and the path of its file."""

@@ -200,7 +200,7 @@ def lines_of_ranking(record: Mapping[str, Any], target_digest: str = "") -> list
 def _lines_of_pilots(
     target: Mapping[str, Any], pilot: Mapping[str, Any], input_size: int | None, target_digest: str
 ) -> Iterator[HistoryLine]:
-    from modgap.transfer.pilot import PILOT_EPOCHS, PILOT_RATES
+    from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES
 
     name = "pilot-rates" if pilot["rates"] > 1 else f"pilot-{pilot['epochs']}"
     for row in pilot["sources"]:

@@ -48,7 +48,7 @@ def dataset_distance(
 
 
 def _transport_cost(cost: np.ndarray) -> float:
-    from modgap.transfer.methods.orca import import_pot
+    from modgap.training.methods.orca import import_pot
 
     n, m = cost.shape
     return float(import_pot().emd2(np.full(n, 1 / n), np.full(m, 1 / m), cost, numItermax=MAX_ITERATIONS))

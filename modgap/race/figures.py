@@ -1,0 +1,142 @@
+"""Figures of a race: everything that was tried by its kind, and the errors over the time that was spent."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from modgap.answers.figures.files import ResultFigure, result_figure
+from modgap.answers.figures.intervals import tidy_frame
+from modgap.answers.figures.labels import label_marks, write_names
+from modgap.answers.figures.lines import line_panel
+from modgap.answers.figures.rows import draw_reference, row_panel
+from modgap.answers.figures.style import Ink, figure_of, name_in_title, styled
+from modgap.answers.formatting import format_value
+from modgap.errors import count, format_duration
+from modgap.race.result import _shown, _spoken, tried
+from modgap.race.transfer import Race
+from modgap.race.verdict import KINDS, kind_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["planned_figures", "race_frame"]
+
+ROW, HEAD = 0.62, 0.2
+NAMES = dict(
+    zip(KINDS, ("baseline of the field", "linear probe, random weights", "linear probe", "training"), strict=True)
+)
+
+
+def race_frame(race: Race) -> pd.DataFrame:
+    """Return a row for each step that has an error: its model, kind, validation error and seconds, and if it won."""
+    rows: list[dict[str, Any]] = [
+        {
+            "model": one.step.title,
+            "name": one.step.name,
+            "kind": kind_of(one),
+            "value": one.error,
+            "elapsed": at,
+            "seconds": one.seconds,
+            "is_chosen": one.step.model == race.chosen.winner.step.model,
+            "row": KINDS.index(kind_of(one)),
+        }
+        for one, at in tried(race)
+    ]
+    return tidy_frame(rows)
+
+
+def _title(race: Race) -> str:
+    result = race.tested[0].run.record["result"]
+    return f"Use {_spoken(race.tested[0].title)}: its test error is {_shown(result)}".replace(
+        " %", "\N{NO-BREAK SPACE}%"
+    )
+
+
+def _subtitle(race: Race) -> str:
+    return (
+        f"{name_in_title(race.request.target.name, 'target')}, {count(race.n_labeled, 'labeled sample')}. "
+        "One point for each model that was tried, by its validation error; blue was chosen."
+    )
+
+
+def _majority(race: Race) -> float | None:
+    result = race.tested[0].run.record["result"]
+    value = result.get("majority_error")
+    return None if value is None else float(value) / 100
+
+
+@styled
+def race_figure(race: Race, ax: "Axes | None" = None) -> "Figure":
+    """Draw the validation error of everything that was tried, one row for each kind of model.
+
+    Args:
+        race: A race.
+        ax: Axes to draw on. None for a new figure.
+    """
+    import seaborn
+
+    frame = race_frame(race)
+    kinds = [kind for kind in KINDS if (frame["kind"] == kind).any()]
+    frame["y"] = frame["kind"].map(kinds.index) + 0.6
+    axes = row_panel(_title(race), _subtitle(race), "validation error; lower is better", len(kinds), ROW, HEAD, ax)
+    others, chosen = frame[~frame["is_chosen"]], frame[frame["is_chosen"]].tail(1)
+    seaborn.scatterplot(data=others, x="value", y="y", s=45, color=Ink.CONTROL, alpha=0.5, linewidth=0, ax=axes)
+    seaborn.scatterplot(data=chosen, x="value", y="y", s=150, color=Ink.SOURCE, zorder=5, ax=axes)
+    axes.set(xlabel="validation error; lower is better", ylabel="")
+    highest = float(frame["value"].max())
+    majority = _majority(race)
+    axes.set_xlim(0, 1.06 * max(highest, majority or 0.0))
+    if majority is not None:
+        draw_reference(axes, majority)
+    write_names(axes, [number + 0.6 for number in range(len(kinds))], [NAMES[kind] for kind in kinds], size=9)
+    for number, kind in enumerate(kinds):
+        best = frame[frame["kind"] == kind].nsmallest(1, "value").iloc[0]
+        is_chosen = bool(best["is_chosen"])
+        label = f"{best['name']} {format_value(best['value'])}"
+        style = (Ink.SOURCE, True) if is_chosen else (Ink.SECONDARY, False)
+        label_marks(axes, number + 0.22, [(float(best["value"]), label, *style)])
+    return figure_of(axes)
+
+
+@styled
+def time_figure(race: Race, ax: "Axes | None" = None) -> "Figure":
+    """Draw the validation error of each step over the seconds after which it was there, and the lowest so far.
+
+    Args:
+        race: A race.
+        ax: Axes to draw on. None for a new figure.
+    """
+    import seaborn
+
+    frame = race_frame(race)
+    lowest = frame.assign(value=np.minimum.accumulate(frame["value"]))
+    title = (
+        f"After {format_duration(race.seconds[0])}, the lowest validation error is {format_value(frame['value'].min())}"
+    )
+    axes = line_panel(title, _subtitle(race), 2.4, ax, xlabel="seconds", ylabel="validation error")
+    seaborn.scatterplot(data=frame, x="elapsed", y="value", s=40, color=Ink.CONTROL, alpha=0.5, linewidth=0, ax=axes)
+    axes.step(lowest["elapsed"], lowest["value"], where="post", color=Ink.SOURCE, linewidth=2)
+    axes.set(xlabel="seconds", ylabel="validation error", xlim=(0, None), ylim=(0, None))
+    return figure_of(axes)
+
+
+def race_caption(race: Race) -> str:
+    """Return the caption of the figures, in whole sentences with the exact values."""
+    frame = race_frame(race).nsmallest(20, "value")
+    values = "; ".join(f"{row.model} {format_value(row.value)}" for row in frame.itertuples())
+    tested = "; ".join(f"{one.title} {_shown(one.run.record['result'])}" for one in race.tested)
+    return (
+        f"Validation errors of {count(len(race.outcomes), 'step')} on {race.request.target.name} "
+        f"({count(race.n_labeled, 'labeled sample')}): means of the losses on folds that were left out. The dashed "
+        f"line is the error of always predicting the largest class. Lowest: {values}. Test errors of the final models: "
+        f"{tested}."
+    )
+
+
+def planned_figures(race: Race) -> Iterator[ResultFigure]:
+    """Yield the figure of everything that was tried, and that of the time."""
+    yield result_figure("transfer", race, race_frame, race_figure, race_caption)
+    yield result_figure("transfer-time", race, race_frame, time_figure, race_caption)

@@ -1,0 +1,358 @@
+"""The result of a race: its answer, its record, a data frame of all that was tried, and a model card."""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Mark, Plotted, Table, Verdict
+from modgap.answers.formatting import csv_text, format_p_value, format_value
+from modgap.errors import InputError, count, format_duration, visible_name
+from modgap.race.steps import Outcome
+from modgap.race.transfer import SCRATCH, Race, Tested, steps_of
+from modgap.race.verdict import KINDS, kind_of
+from modgap.sources import source_infos
+from modgap.statistics.paired import PairedDifference, paired_difference
+from modgap.statistics.sample_file import SAMPLES_FILE, read_sample_file
+from modgap.storage.algorithms import installed_version
+from modgap.storage.atomic_files import write_texts, writing
+from modgap.storage.json_records import format_json, plain_values, with_digest
+from modgap.training.run_folder import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from modgap.answers.figures.files import ResultFigure
+
+__all__ = ["CARD", "RECORD", "SCHEMA", "TransferResult", "answer_of_record"]
+
+RECORD, CARD, STEPS_TABLE = "transfer.json", "card.md", "steps.csv"
+SCHEMA = 1
+PRETRAINED = (KINDS[2], KINDS[3])
+"""Kinds of models that use what a source learned."""
+FIELD = KINDS[0]
+SIGNIFICANT = 0.05
+MOST_STEPS = 30
+"""Most steps in the table of the answer."""
+
+
+@dataclass(frozen=True)
+class TransferResult(Plotted):
+    """The result of a race, as `modgap.transfer` returns it.
+
+    `print(result)` shows what to use and its test error. Predict with `modgap.load_run(result.folder)`.
+
+    Attributes:
+        race: What was tried, chosen and tested.
+        folder: Folder of the model.
+    """
+
+    race: Race
+    folder: Path
+
+    @property
+    def run(self) -> Run:
+        """The run of the chosen model."""
+        return self.race.tested[0].run
+
+    @cached_property
+    def answer(self) -> Answer:
+        """The answer, with its verdicts, tables and next step."""
+        return _answer(self.race, self.folder)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the documented record of plain values."""
+        race, samples = self.race, self.race.request.samples
+        chosen = race.chosen
+        record: dict[str, Any] = {
+            "schema": SCHEMA,
+            "kind": "transfer",
+            "target": race.request.target.name,
+            "minutes": race.request.minutes,
+            "seed": samples.seed,
+            "limit": samples.limit,
+            "labeled": race.n_labeled,
+            "steps": [{**step, "elapsed": at} for step, at in zip(steps_of(race.outcomes), race.elapsed, strict=True)],
+            "not_tried": list(race.not_tried),
+            "chosen": chosen.winner.step.title,
+            "lowest": chosen.lowest.step.title,
+            "judged": len(chosen.judged),
+            "tested": [_tested_record(one, race) for one in race.tested],
+            "helps": _helps(race)[0],
+            "seconds": {"race": race.seconds[0], "final fits": race.seconds[1]},
+            "answer": self.answer.to_dict(),
+            "provenance": {"modgap": installed_version()},
+        }
+        return plain_values(record)  # type: ignore[no-any-return]
+
+    def to_frame(self, figure: str | None = None) -> "pd.DataFrame":
+        """Return a data frame with one row for each step, or the one that a figure draws.
+
+        Raises:
+            UsageError: If the result has no figure with this name.
+        """
+        from modgap.race.figures import race_frame
+
+        return race_frame(self.race) if figure is None else self._figure(figure).frame()
+
+    def figures(self) -> "Iterator[ResultFigure]":
+        """Yield the figure of everything that was tried, and that of the errors over the time."""
+        from modgap.race.figures import planned_figures
+
+        return planned_figures(self.race)
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write transfer.json, steps.csv and card.md to an existing folder, and return their paths."""
+        head = ["kind", "model", "labeled", "folds", "validation error", "seconds", "elapsed", "reason"]
+        rows = [
+            [
+                kind_of(one),
+                one.step.title,
+                one.step.labeled or self.race.n_labeled,
+                one.step.folds,
+                "" if one.reason else repr(one.error),
+                one.seconds,
+                at,
+                one.reason,
+            ]
+            for one, at in zip(self.race.outcomes, self.race.elapsed, strict=True)
+        ]
+        texts = {STEPS_TABLE: csv_text([head, *rows]), CARD: model_card(self.race, self.answer)}
+        with writing(folder):
+            return write_texts(folder, texts | {RECORD: with_digest(format_json(self.to_dict()))})
+
+
+def answer_of_record(record: Mapping[str, Any]) -> Answer:
+    """Return the answer in the record of a race."""
+    return Answer.from_dict(record["answer"])
+
+
+# The answer
+
+
+def _answer(race: Race, folder: Path) -> Answer:
+    winner, target = race.tested[0], visible_name(Path(race.request.target.name).name)
+    result, samples = winner.run.record["result"], winner.run.record["samples"]
+    command = ("modgap", "predict", "--run", str(folder), "--data", "DATA", "--out", "predictions.csv")
+    is_plain = all(visible_name(part) == part for part in command)
+    return Answer(
+        question=f"Which model should predict {target}?",
+        facts=(
+            count(race.n_labeled, "labeled sample"),
+            count(samples["test"], "test sample"),
+            f"{count(len(race.outcomes), 'step')} in {format_duration(race.seconds[0])}",
+        ),
+        headline=f"Use {_spoken(winner.title)}: its test {_metric(result)} is {_shown(result)}.",
+        verdicts=(_quality(race), Verdict("Does a transfer help?", *_helps(race)[1:]), _more_time(race)),
+        tables=(_tested_table(race), _steps_table(race)),
+        notes=tuple(_notes(race)),
+        next_step="Predict with it; DATA is a file or folder of new samples.",
+        commands=(shlex.join(command),) if is_plain else (),
+    )
+
+
+def _spoken(title: str) -> str:
+    """Return the name of a model in a sentence."""
+    return f"the {title}" if title.startswith(("baseline", "linear-probe")) else title
+
+
+def _metric(result: Mapping[str, Any]) -> str:
+    name, unit = str(result["metric"]), str(result["unit"])
+    return name.removesuffix(f" {unit}") if unit else name
+
+
+def _shown(result: Mapping[str, Any]) -> str:
+    unit = f" {result['unit']}" if result["unit"] else ""
+    return "not defined" if result["test"] is None else f"{result['test']:.3g}{unit}"
+
+
+def _interval(result: Mapping[str, Any]) -> str:
+    low, high = result["interval"]
+    return "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
+
+
+def _quality(race: Race) -> Verdict:
+    question = "How good is it?"
+    result = race.tested[0].run.record["result"]
+    interval = _interval(result)
+    text = f"The test {_metric(result)} is {_shown(result)}{f' (95 % CI {interval})' if interval else ''}."
+    if len(race.tested) > 1:
+        others = [f"{_spoken(one.title)} {_shown(one.run.record['result'])}" for one in race.tested[1:]]
+        text += f" Beside it: {'; '.join(others)}."
+    majority = result.get("majority_error")
+    if majority is None or result["test"] is None:
+        return Verdict(question, "Tested once", INFO, text)
+    text += f" Always predicting the largest class has {majority:.3g} %."
+    high = result["interval"][1]
+    if high is not None and high < majority:
+        return Verdict(question, "Better than chance", PASS, text)
+    return Verdict(question, "Not shown better", WARN, text)
+
+
+def _helps(race: Race) -> tuple[str, str, str, str]:
+    """Return `yes`, `no` or `not shown`, with label, status and sentence: the best transfer beside the best baseline.
+
+    Both were chosen on the labeled samples, and are compared on the test samples, sample by sample.
+    """
+    field, transferred = (_first(race, kinds) for kinds in ((FIELD,), PRETRAINED))
+    if field is None or transferred is None:
+        missing = "baseline of the field" if field is None else "pretrained source"
+        return "not tested", "Not tested", INFO, f"No {missing} was fitted to compare with."
+    difference = _difference(transferred.run, field.run)
+    values = [_shown(one.run.record["result"]) for one in (transferred, field)]
+    start = f"{_spoken(transferred.title)} has {values[0]} and {_spoken(field.title)} {values[1]}"
+    start = start[:1].upper() + start[1:]
+    if difference is None or difference.p_value is None:
+        return "not shown", "Not shown", WARN, f"{start}; the metric or the number of samples gives no significance."
+    text = f"{start} (p {format_p_value(difference.p_value)})."
+    if difference.p_value > SIGNIFICANT:
+        return "not shown", "Not shown", WARN, f"{text} The difference is not significant."
+    if difference.value < 0:
+        return "yes", "Yes", PASS, text
+    return "no", "No", FAIL, text
+
+
+def _first(race: Race, kinds: Sequence[str]) -> Tested | None:
+    """Return the tested model of some kinds whose error on the labeled samples is the lowest."""
+    best = {kind: one for kind, one in race.chosen.best.items() if kind in kinds}
+    judged = race.chosen.judged
+    order = sorted(best, key=lambda kind: float(best[kind].losses[judged].mean()))
+    tested = {one.name: one for one in race.tested}
+    return next((tested[kind] for kind in order if kind in tested), None)
+
+
+def _difference(first: Run, second: Run) -> PairedDifference | None:
+    """Return the difference of two test errors, sample by sample; None if the metric is not a mean over samples."""
+    try:
+        one, other = (
+            next(iter(read_sample_file(run.folder / SAMPLES_FILE).errors.values())) for run in (first, second)
+        )
+        bounded = first.record["result"]["unit"] == "%"
+        return paired_difference(one, other, largest=1.0 if bounded else float("inf"))
+    except InputError:
+        return None
+
+
+def _more_time(race: Race) -> Verdict:
+    question, n_left = "What would more time do?", len(race.not_tried)
+    if race.request.steps:
+        return Verdict(question, "Repeated", INFO, "The steps were those of an earlier race.")
+    if not n_left:
+        return Verdict(question, "Nothing", INFO, "Everything that the strategy has was tried.")
+    shown = "; ".join(race.not_tried[:4]) + ("; and more" if n_left > 4 else "")
+    return Verdict(question, "Try more", INFO, f"{count(n_left, 'step')} did not fit into the time: {shown}.")
+
+
+def _notes(race: Race) -> Iterator[str]:
+    chosen = race.chosen
+    if chosen.winner is not chosen.lowest:
+        yield (
+            f"{chosen.lowest.step.title} had the lowest validation error, and {chosen.winner.step.title} is the "
+            "simplest model within one standard error of it."
+        )
+    yield (
+        "Models were chosen on the labeled samples alone. The lowest of several validation errors is optimistic; the "
+        "test errors are not, since each final model was tested once."
+    )
+
+
+def _tested_table(race: Race) -> Table:
+    field = _first(race, (FIELD,))
+    rows, marks = [], []
+    for one in race.tested:
+        result = one.run.record["result"]
+        difference = None if field is None or one is field else _difference(one.run, field.run)
+        scale = 100 if result["unit"] == "%" else 1
+        shown = "" if difference is None else f"{scale * difference.value:+.3g}"
+        p_value = "" if difference is None or difference.p_value is None else format_p_value(difference.p_value)
+        rows.append([one.title, _shown(result), _interval(result), shown, p_value, one.name])
+        low, high = result["interval"]
+        interval = None if low is None or high is None else (float(low), float(high))
+        is_field = one.name in (FIELD, SCRATCH)
+        marks.append(None if result["test"] is None else Mark(float(result["test"]), interval, is_reference=is_field))
+    heads = ("model", "test error", "95 % CI", "minus the field's baseline", "p", "kind")
+    return Table(heads, rows, "The final models: tested once on the same samples", marks=marks)
+
+
+def _steps_table(race: Race) -> Table:
+    order = sorted(zip(race.outcomes, race.elapsed, strict=True), key=lambda pair: pair[0].error)
+    rows = [
+        [
+            one.step.title,
+            "failed" if one.reason else format_value(one.error),
+            f"{one.step.labeled or race.n_labeled:,}",
+            str(one.step.folds),
+            f"{one.seconds:.1f}",
+            "chosen" if one is race.chosen.winner else "",
+        ]
+        for one, _ in order[:MOST_STEPS]
+    ]
+    more = f" {len(order) - MOST_STEPS} more are in steps.csv." if len(order) > MOST_STEPS else ""
+    note = f"Errors are means of the losses on the folds of the labeled samples that were left out.{more}"
+    heads = ("model", "validation error", "labeled", "folds", "seconds", "")
+    return Table(heads, rows, "Everything that was tried", note)
+
+
+def _tested_record(one: Tested, race: Race) -> dict[str, Any]:
+    result, field = one.run.record["result"], _first(race, (FIELD,))
+    difference = None if field is None or one is field else _difference(one.run, field.run)
+    record = {name: result[name] for name in ("metric", "unit", "test", "interval")}
+    compared = None
+    if difference is not None:
+        compared = {"value": difference.value, "interval": difference.interval, "p_value": difference.p_value}
+    about = {"kind": one.name, "title": one.title, "folder": one.run.folder.name, "is_winner": one.is_winner}
+    return {**about, **record, "minus_baseline": compared}
+
+
+# The model card
+
+
+def model_card(race: Race, answer: Answer) -> str:
+    """Return a card of the chosen model as Markdown: data, split, what was tried, errors, license and limits."""
+    winner = race.tested[0]
+    record = winner.run.record
+    samples = record["samples"]
+    source = visible_name(str(record["source"])) if record["source"] else "none"
+    licenses = {info.name: info.license for info in source_infos()}
+    license_of = (
+        licenses.get(str(record["source"]).removeprefix("random:"), "see its own terms") if record["source"] else "-"
+    )
+    tested = "\n".join(f"| {' | '.join(row)} |" for row in _tested_table(race).rows)
+    lines = [
+        f"# {winner.title}",
+        "",
+        f"A model of `{visible_name(race.request.target.name)}`, made by modgap {installed_version()}.",
+        "",
+        f"- **Data**: {samples['train']:,} training, {samples['validation']:,} validation and {samples['test']:,} test "
+        f"samples; task {record['output']['task']}.",
+        "- **Split**: the data's own test split, or one that was drawn by groups and classes. Nothing looked at it "
+        "before the test.",
+        f"- **Tried**: {count(len(race.outcomes), 'model')} in {format_duration(race.seconds[0])}, on the labeled "
+        "samples alone (steps.csv).",
+        f"- **Chosen**: {winner.title}.",
+        f"- **Source**: {source}, license: {license_of}.",
+        f"- **Seed**: {record['seed']}.",
+        "",
+        "| model | test error | 95 % CI | minus the field's baseline | p | kind |",
+        "|---|---|---|---|---|---|",
+        tested,
+        "",
+        "## Limits",
+        "",
+        "The test error holds for new samples like those of this data, from the same groups, devices and times as the "
+        "test samples. It says nothing about other data. Intervals do not contain the spread of other seeds.",
+        "",
+        *(f"{verdict.question} {verdict.label}. {verdict.sentence}\n" for verdict in answer.verdicts[1:2]),
+    ]
+    return "\n".join(lines)
+
+
+def tried(race: Race) -> Iterator[tuple[Outcome, float]]:
+    """Yield the results of the steps that have an error, with the seconds after which each was there."""
+    for one, at in zip(race.outcomes, race.elapsed, strict=True):
+        if not one.reason and np.isfinite(one.error):
+            yield one, at

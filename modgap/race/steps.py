@@ -1,0 +1,347 @@
+"""Steps of a race: models that are fitted to one part of the labeled samples and judged on the other."""
+
+import functools
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from modgap.baselines import get_baseline
+from modgap.baselines.baseline import Baseline, Features, SampleForm, Truth, held_out_scores
+from modgap.baselines.parts import Affine
+from modgap.errors import InputError, first_line
+from modgap.forward.sample_request import SampleRequest
+from modgap.jobs import fix_threads, hold_device
+from modgap.models import TargetModel
+from modgap.sources import ImageInput, open_source
+from modgap.storage.json_records import plain_values
+from modgap.targets import TargetRequest
+from modgap.targets.samples import SelectedSamples
+from modgap.targets.splits import stratification_labels, stratified_subset
+from modgap.training.evaluation import Evaluator
+from modgap.training.fitted_run import sample_form, true_values
+from modgap.training.linear_probe import LINEAR_PROBE, PROBE, ProbedSource, open_probed_sources
+from modgap.training.loop import NotFiniteError
+from modgap.training.methods import get_method
+from modgap.training.native_inputs import reads_native_input
+from modgap.training.train import train_in_memory
+from modgap.training.train_request import TrainRequest
+from modgap.training.training_data import TargetData, read_target_data
+
+__all__ = [
+    "BASELINE",
+    "N_FOLDS",
+    "TRAINING",
+    "Labeled",
+    "Outcome",
+    "Step",
+    "StepJob",
+    "read_labeled",
+    "read_steps",
+    "training_settings",
+]
+
+BASELINE, TRAINING = "baseline", "training"
+"""Kinds of models besides linear probes."""
+N_FOLDS = 5
+"""Parts of the labeled samples, of which a step is judged on the first."""
+SMALL_BATCH, LARGE_BATCH = 16, 64
+SMALL = 1000
+"""Number of labeled samples up to which batches are small."""
+TEXT_SETTINGS = ("target_sequence_length=32",)
+"""Settings of sources of text in which other samples are short texts, because their time grows with their length."""
+LARGEST_FILE = 1 << 26
+
+Name = Annotated[str, Field(min_length=1, max_length=300)]
+
+
+@checked_dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Step:
+    """A model to fit and to judge.
+
+    Attributes:
+        method: `baseline`, `linear-probe`, or the name of a method that trains.
+        name: Name of the baseline, or of the source.
+        rate: Learning rate of a training.
+        epochs: Its number of epochs.
+        labeled: Largest number of labeled samples, of which the folds are parts; None for all.
+        folds: Number of the folds on which the model is judged, each after a fit to all others.
+    """
+
+    method: Name
+    name: Name
+    rate: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] | None = None
+    epochs: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    labeled: Annotated[int, Field(ge=10, le=10**9)] | None = None
+    folds: Annotated[int, Field(ge=1, le=N_FOLDS)] = 1
+
+    @property
+    def kind(self) -> Literal["baseline", "linear-probe", "training"]:
+        """Kind of the model."""
+        return "baseline" if self.method == BASELINE else "linear-probe" if self.method == LINEAR_PROBE else "training"
+
+    @property
+    def title(self) -> str:
+        """Name of the model in tables."""
+        if self.kind != TRAINING:
+            return f"{self.method} {self.name}"
+        return f"{self.method} {self.name}, rate {self.rate:g}, {self.epochs} epochs"
+
+    @property
+    def model(self) -> tuple[Any, ...]:
+        """What is fitted, whatever part of the samples it is judged on."""
+        return self.method, self.name, self.rate, self.epochs
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of a step.
+
+    Attributes:
+        step: The step.
+        losses: Loss of each labeled sample, (n,); NaN for samples on which the model was not judged.
+        seconds: Seconds that the step took.
+        reason: Sentence that says why it has no losses; empty if it has.
+    """
+
+    step: Step
+    losses: np.ndarray
+    seconds: float
+    reason: str = ""
+
+    @property
+    def error(self) -> float:
+        """Mean loss; infinity for a step that failed."""
+        return float("inf") if self.reason else float(np.nanmean(self.losses))
+
+    def to_record(self) -> dict[str, Any]:
+        """Return plain values; losses have seven digits."""
+        rows = np.flatnonzero(np.isfinite(self.losses))
+        losses = {"rows": rows.tolist(), "losses": [float(f"{value:.7g}") for value in self.losses[rows]]}
+        return {"step": plain_values(asdict(self.step)), "seconds": self.seconds, "reason": self.reason, **losses}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], n_labeled: int) -> "Outcome":
+        """Return the outcome that `to_record` made a record of.
+
+        Raises:
+            ValueError: When the record is not one.
+        """
+        rows, values = np.array(record["rows"], np.int64), np.array(record["losses"], np.float64)
+        if rows.shape != values.shape or (len(rows) and not 0 <= rows.min() <= rows.max() < n_labeled):
+            raise ValueError("the losses are not those of these samples")
+        losses = np.full(n_labeled, np.nan)
+        losses[rows] = values
+        return cls(_Step.validate_python(record["step"]), losses, float(record["seconds"]), str(record["reason"]))
+
+
+_Step = TypeAdapter(Step)
+_Steps = TypeAdapter(list[Step])
+
+
+def read_steps(path: Path) -> list[Step]:
+    """Read the steps of an earlier race from its record, or from a JSON list of steps.
+
+    Raises:
+        InputError: When the file has none.
+    """
+    from modgap.storage.json_records import parse_json
+
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise InputError(f"{path} is larger than {LARGEST_FILE >> 20} MiB, so it has no steps.")
+        record = parse_json(path.read_bytes())
+        listed = record["steps"] if isinstance(record, dict) else record
+        return _Steps.validate_python([one.get("step", one) for one in listed])
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    except (ValidationError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{path} has no steps of a race ({first_line(error)}). Expected transfer.json of an earlier one."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Labeled:
+    """The labeled samples of a target: those of its training and validation splits.
+
+    Attributes:
+        data: The target, read without standardization.
+        rows: Numbers of the labeled samples in the target, (n,).
+        folds: Fold of each, 0..4, (n,); groups are whole.
+    """
+
+    data: TargetData
+    rows: np.ndarray
+    folds: np.ndarray
+
+    @property
+    def form(self) -> SampleForm:
+        """Form of the samples."""
+        return sample_form(self.data)
+
+    @property
+    def truth(self) -> Truth:
+        """Truth of the samples."""
+        return true_values(self.data, self.rows)
+
+    def subset(self, size: int | None, seed: int) -> np.ndarray:
+        """Return numbers among the labeled samples of at most so many, stratified by class; sorted."""
+        if size is None or size >= len(self.rows):
+            return np.arange(len(self.rows))
+        y = self.truth.y
+        is_value = self.data.output.task == "regression"
+        strata = np.zeros(len(y), np.int64) if is_value else stratification_labels(y)
+        return stratified_subset(strata, max(size, len(np.unique(strata))), seed)
+
+
+@functools.lru_cache(maxsize=1)
+def read_labeled(target: TargetRequest, limit: int | None, seed: int) -> Labeled:
+    """Read the labeled samples of a target, with their folds, which are the same for every step.
+
+    Args:
+        target: The target.
+        limit: Largest number of samples of each split.
+        seed: Seed of the limit and of the folds.
+    """
+    data = read_target_data(target.open(), limit=limit, seed=seed, standardized=False)
+    rows = np.sort(np.concatenate([data.train, data.validation]))
+    return Labeled(data, rows, true_values(data, rows).folds(seed))
+
+
+@dataclass(frozen=True)
+class StepJob:
+    """A step to run, perhaps in another process.
+
+    Attributes:
+        step: The step.
+        target: The target, with absolute paths.
+        limit: Largest number of samples of each split.
+        seed: Seed of everything random.
+        device: Device of sources.
+    """
+
+    step: Step
+    target: TargetRequest = field(compare=False)
+    limit: int | None
+    seed: int
+    device: str = field(compare=False)
+
+    def __call__(self) -> Outcome:
+        """Return the result of the step, or the reason why it has none."""
+        fix_threads()
+        began = time.perf_counter()
+        labeled = read_labeled(self.target, self.limit, self.seed)
+        losses, reason = np.full(len(labeled.rows), np.nan), ""
+        try:
+            chosen = labeled.subset(self.step.labeled, self.seed)
+            with hold_device(self.device) as device:
+                scores = self._scores(labeled, chosen, device)
+            judged = labeled.folds[chosen] < self.step.folds
+            losses[chosen[judged]] = labeled.truth.rows(chosen[judged]).losses(scores[judged])
+            if not np.isfinite(losses[chosen[judged]]).all():
+                reason = "Its outputs are not finite."
+        except NotFiniteError:
+            reason = "The loss became infinite."
+        except Exception as error:  # Third-party models may fail in any way, and the race goes on without them.
+            reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {first_line(error)}"
+        return Outcome(self.step, losses, round(time.perf_counter() - began, 3), reason)
+
+    def _scores(self, labeled: Labeled, chosen: np.ndarray, device: str) -> np.ndarray:
+        """Return scores (n, M) of the chosen samples, NaN for those of folds that are not judged."""
+        if self.step.kind == TRAINING:
+            return self._trained_scores(labeled, chosen, device)
+        rows = labeled.rows[chosen]
+        baseline, samples = self._model(labeled, rows, device)
+        folds = labeled.folds[chosen]
+        truth = labeled.truth.rows(chosen)
+        return held_out_scores(baseline, samples, labeled.form, truth, folds, range(self.step.folds), self.seed)
+
+    def _model(self, labeled: Labeled, rows: np.ndarray, device: str) -> tuple[Baseline, Any]:
+        """Return the model, and the samples as it takes them."""
+        samples = SelectedSamples(labeled.data.table.samples, rows)
+        if self.step.method == BASELINE:
+            return get_baseline(self.step.name), samples
+        table, spec = labeled.data.table, labeled.data.target.manifest.input
+        (source,) = open_probed_sources(self.step.name, table, spec, input_size=None, weights=None, device=device)
+        assert isinstance(source, ProbedSource)
+        features = source.values(samples, labeled.form, device)
+        looked_up = Features(self.step.name, lambda numbers, _form: features[np.asarray(numbers)])
+        tasks = ("classification", "multi-label", "regression")
+        return Baseline(LINEAR_PROBE, "", "", (), tasks, (looked_up,), PROBE, (Affine,)), list(range(len(rows)))
+
+    def _trained_scores(self, labeled: Labeled, chosen: np.ndarray, device: str) -> np.ndarray:
+        source = open_source(self.step.name).load(None, head=False)
+        method = get_method(self.step.method)
+        is_native = reads_native_input(method, labeled.data.target.manifest.input)
+        size = source.input.size if isinstance(source.input, ImageInput) else None
+        data = _trained_data(self.target, self.limit, self.seed, size, is_native)
+        rows, folds = labeled.rows[chosen], labeled.folds[chosen]
+        is_text = source.input.kind == "text" and labeled.data.target.manifest.input.kind != "text"
+        settings = training_settings(self.step, len(rows), is_text=is_text)
+        request = TrainRequest(
+            self.step.method,
+            self.step.name,
+            self.target,
+            settings,
+            samples=SampleRequest(seed=self.seed, device=device),
+        )
+        scores = np.full((len(rows), int(np.prod(data.output.shape))), np.nan)
+        for fold in range(self.step.folds):
+            test = folds == fold
+            part = replace(data, train=rows[~test], validation=rows[test][:1], test=rows[test])
+            outputs: list[np.ndarray] = []
+            watch = functools.partial(_keep_outputs, outputs, part.test)
+            assert self.step.epochs is not None
+            train_in_memory(request, source, part, [self.step.epochs], watch)
+            scores[test] = outputs[0]
+        return scores
+
+
+@functools.lru_cache(maxsize=1)
+def _trained_data(
+    target: TargetRequest, limit: int | None, seed: int, size: tuple[int, int] | None, is_native: bool
+) -> TargetData:
+    return read_target_data(target.open(), limit=limit, seed=seed, size=size, standardized=not is_native)
+
+
+class _Outputs:
+    """Outputs of a model for samples, collected as a metric collects errors."""
+
+    def __init__(self) -> None:
+        self.parts: list[np.ndarray] = []
+
+    def update(self, outputs: Any, _y: Any, _mask: Any = None) -> None:
+        self.parts.append(np.asarray(outputs, np.float64).reshape(len(outputs), -1))
+
+
+def _keep_outputs(
+    kept: list[np.ndarray], rows: np.ndarray, _epoch: int, model: TargetModel, evaluator: Evaluator
+) -> None:
+    collected = _Outputs()
+    evaluator.metric(model, rows, collected)  # type: ignore[arg-type]
+    kept.append(np.concatenate(collected.parts))
+
+
+def training_settings(step: Step, n_labeled: int, *, is_text: bool) -> tuple[str, ...]:
+    """Return the settings of the training of a step, as KEY=VALUE.
+
+    Args:
+        step: The step.
+        n_labeled: Number of labeled samples.
+        is_text: True for a source of text in which other samples are short texts.
+    """
+    return (
+        f"stage2.epochs={step.epochs}",
+        f"stage2.decay_epochs={step.epochs}",
+        "stage2.warmup_epochs=1",
+        f"stage2.batch_size={SMALL_BATCH if n_labeled <= SMALL else LARGE_BATCH}",
+        f"stage2.learning_rate={step.rate}",
+        "stage2.choose=last",
+        *(TEXT_SETTINGS if is_text else ()),
+    )

@@ -1,0 +1,253 @@
+"""The strategy of a race: which models are fitted next, by what is known and by the time that is left.
+
+Cheap models come first: baselines of the field, and linear probes of sources and of their random-weights controls. Then
+sources are trained at several rates on one fold, the best settings for longer, and the finalists on further folds
+(successive halving; Jamieson and Talwalkar, AISTATS 2016).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from modgap.race.steps import BASELINE, N_FOLDS, TRAINING, Outcome, Step
+from modgap.sources import control_name, is_control
+from modgap.training.linear_probe import LINEAR_PROBE
+
+__all__ = ["Pool", "Stage", "Strategy", "folds_of_finalists"]
+
+PROBED = 500
+"""Labeled samples of the linear probes that order the sources."""
+JUDGED = 1000
+"""Number of judged samples from which on one of five folds is enough."""
+SEEN = 3000
+"""About how many samples, counted by epoch, the shortest training sees."""
+MOST_EPOCHS = 10
+LONGER = 3
+"""Factor of the epochs of the settings that go on."""
+RATES = (5e-4, 1e-4, 2.5e-3)
+MORE_RATES = (2e-5, 1.25e-2)
+"""Learning rates of the first trainings, and those beyond, which are tried where the best rate is at an edge."""
+PROBE_RATES = (5e-5, 2.5e-4)
+"""Rates of trainings that begin with the linear probe."""
+TRAINED_SOURCES, PROBED_STARTS, LONGEST, FINALISTS = 3, 2, 4, 2
+"""How many sources are trained, and from their probes; how many settings go on for longer, and to further folds."""
+TRAINING_COST = 6
+"""About how many times as long a sample takes in an update as in a pass."""
+UNKNOWN_PASS = 0.02
+"""Seconds of a pass of a sample through a source as long as none was measured."""
+FIT_SECONDS = 1.0
+"""Seconds of a probe besides those of its pass."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """What can take part in a race.
+
+    Attributes:
+        baselines: Seconds that each baseline is expected to take for one fold, by name; quick ones.
+        others: The same of the other baselines.
+        sources: Names of the sources, those that were best on earlier targets first.
+        n_labeled: Number of labeled samples.
+        trains: True if sources can be trained on the target.
+        probes: True if linear probes can be fitted to it.
+    """
+
+    baselines: Mapping[str, float]
+    others: Mapping[str, float]
+    sources: tuple[str, ...]
+    n_labeled: int
+    trains: bool = True
+    probes: bool = True
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a race.
+
+    Attributes:
+        name: Name in messages.
+        wanted: Function of the outcomes so far that returns the steps of the stage, the most useful first.
+        share: Share of the budget by which its steps are expected to end.
+    """
+
+    name: str
+    wanted: Callable[[Sequence[Outcome]], list[Step]] = field(repr=False)
+    share: float
+
+
+def folds_of_finalists(n_labeled: int) -> int:
+    """Return on how many of the five folds finalists are judged: on more where there are few samples."""
+    return int(np.clip(-(-JUDGED // max(1, n_labeled)), 1, N_FOLDS))
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """Choice of the next steps of a race.
+
+    Attributes:
+        pool: What can take part.
+        seconds: Budget in seconds; with 0, the quick baselines alone take part.
+        workers: Number of steps that run side by side.
+    """
+
+    pool: Pool
+    seconds: float
+    workers: int = 1
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages in their order."""
+        return (
+            Stage("baselines", lambda _: self._baselines(self.pool.baselines), np.inf),
+            Stage("more baselines", lambda _: self._baselines(self.pool.others), 0.2),
+            Stage("linear probes", self._probes, 1 / 3),
+            Stage("linear probes of all samples", self._full_probes, 0.45),
+            Stage("trainings", self._trainings, 0.75),
+            Stage("longer trainings", self._longer, 0.9),
+            Stage("finalists", self._finalists, 1.0),
+        )
+
+    def next_steps(self, outcomes: Sequence[Outcome], elapsed: float) -> tuple[str, list[Step]]:
+        """Return the name of the stage and the steps that are run next, side by side; none at the end.
+
+        Args:
+            outcomes: Results of the steps so far.
+            elapsed: Seconds so far.
+        """
+        done = {one.step for one in outcomes}
+        for stage in self.stages:
+            missing = [step for step in stage.wanted(outcomes) if step not in done]
+            left = stage.share * self.seconds - elapsed if np.isfinite(stage.share) else np.inf
+            # The first step of a kind tells how long the others take.
+            most = len(missing) if stage.name.endswith("baselines") else self._batch(missing, outcomes)
+            if steps := self._affordable(missing[:most], outcomes, left):
+                return stage.name, steps
+        return "", []
+
+    def _batch(self, missing: Sequence[Step], outcomes: Sequence[Outcome]) -> int:
+        if not missing:
+            return 0
+        is_known = any(one.step.kind == missing[0].kind and not one.reason for one in outcomes)
+        return 4 * self.workers if is_known else self.workers
+
+    def _affordable(self, steps: Sequence[Step], outcomes: Sequence[Outcome], left: float) -> list[Step]:
+        """Return the first of some steps that are expected to end within so many seconds."""
+        chosen: list[Step] = []
+        seconds: list[float] = []
+        for step in steps:
+            expected = self.expected_seconds(step, outcomes)
+            if max(sum([*seconds, expected]) / self.workers, expected) > left:
+                # A cheaper one may still fit.
+                continue
+            chosen.append(step)
+            seconds.append(expected)
+        return chosen
+
+    # Stages
+
+    def _baselines(self, names: Mapping[str, float]) -> list[Step]:
+        folds = folds_of_finalists(self.pool.n_labeled)
+        return [Step(BASELINE, name, folds=folds) for name in sorted(names, key=lambda name: names[name])]
+
+    def _probes(self, _outcomes: Sequence[Outcome]) -> list[Step]:
+        """Return probes of all sources, each with its control."""
+        if not self.pool.probes:
+            return []
+        few = None if self.pool.n_labeled <= PROBED else PROBED
+        folds = folds_of_finalists(min(PROBED, self.pool.n_labeled))
+        names = [name for source in self.pool.sources for name in (source, control_name(source))]
+        return [Step(LINEAR_PROBE, name, labeled=few, folds=folds) for name in names]
+
+    def _full_probes(self, outcomes: Sequence[Outcome]) -> list[Step]:
+        """Return the best probes with all labeled samples, if there are more than the first had."""
+        if self.pool.n_labeled <= PROBED:
+            return []
+        probes = _best([one for one in outcomes if one.step.kind == LINEAR_PROBE and one.step.labeled])
+        folds = folds_of_finalists(self.pool.n_labeled)
+        return [replace(one.step, labeled=None, folds=folds) for one in probes[:TRAINED_SOURCES]]
+
+    def _trainings(self, outcomes: Sequence[Outcome]) -> list[Step]:
+        """Return trainings of the best sources by earlier targets and by probes, at several rates."""
+        if not self.pool.trains:
+            return []
+        epochs = int(np.clip(-(-SEEN // self.pool.n_labeled), 1, MOST_EPOCHS))
+        sources, starts = self.sources_to_train(outcomes), self._probed(outcomes)
+        steps = [Step("finetune", name, rate, epochs) for rate in RATES for name in sources[:TRAINED_SOURCES]]
+        steps += [Step("lp-ft", name, rate, epochs) for rate in PROBE_RATES for name in starts[:PROBED_STARTS]]
+        return steps + [step for step in self._beyond(outcomes, epochs) if step not in steps]
+
+    def _beyond(self, outcomes: Sequence[Outcome], epochs: int) -> Iterator[Step]:
+        """Yield trainings of the best source at a rate beyond the best one, if this is at an edge."""
+        short = [one for one in outcomes if one.step.method == "finetune" and one.step.epochs == epochs]
+        if len(short) < len(RATES):
+            return
+        best = _best(short)[0].step
+        if best.rate == min(RATES):
+            yield replace(best, rate=MORE_RATES[0])
+        elif best.rate == max(RATES):
+            yield replace(best, rate=MORE_RATES[1])
+
+    def _longer(self, outcomes: Sequence[Outcome]) -> list[Step]:
+        """Return the best settings with more epochs."""
+        trained = [one for one in outcomes if one.step.kind == TRAINING and one.step.folds == 1]
+        if not trained:
+            return []
+        fewest = min(one.step.epochs or 0 for one in trained)
+        short = [one for one in trained if one.step.epochs == fewest]
+        return [replace(one.step, epochs=LONGER * fewest) for one in _best(short)[:LONGEST]]
+
+    def _finalists(self, outcomes: Sequence[Outcome]) -> list[Step]:
+        """Return the best trainings on further folds, if there are few samples."""
+        folds = folds_of_finalists(self.pool.n_labeled)
+        trained = [one for one in outcomes if one.step.kind == TRAINING and one.step.folds == 1]
+        return [replace(one.step, folds=folds) for one in _best(trained)[:FINALISTS]] if folds > 1 else []
+
+    # Sources and time
+
+    def sources_to_train(self, outcomes: Sequence[Outcome]) -> list[str]:
+        """Return the sources, by the mean of their ranks by earlier targets and by the errors of their probes."""
+        by_probe = self._probed(outcomes)
+        ranks = {
+            name: number + (by_probe.index(name) if name in by_probe else len(self.pool.sources))
+            for number, name in enumerate(self.pool.sources)
+        }
+        return sorted(ranks, key=lambda name: ranks[name])
+
+    def _probed(self, outcomes: Sequence[Outcome]) -> list[str]:
+        """Return the sources that have a probe, the one with the lowest error first."""
+        probes = _best([one for one in outcomes if one.step.kind == LINEAR_PROBE])
+        return list(dict.fromkeys(one.step.name for one in probes if not is_control(one.step.name)))
+
+    def expected_seconds(self, step: Step, outcomes: Sequence[Outcome]) -> float:
+        """Return about how long a step takes, by the steps so far."""
+        n_labeled = min(step.labeled or self.pool.n_labeled, self.pool.n_labeled)
+        if step.kind == BASELINE:
+            return step.folds * {**self.pool.baselines, **self.pool.others}.get(step.name, FIT_SECONDS)
+        of_pass = self._pass_seconds(step.name, outcomes)
+        if step.kind == LINEAR_PROBE:
+            return FIT_SECONDS + n_labeled * of_pass
+        assert step.epochs is not None
+        known = [one for one in outcomes if one.step.kind == TRAINING and one.step.name == step.name and not one.reason]
+        if known:
+            last = known[-1]
+            assert last.step.epochs is not None
+            return last.seconds * step.epochs * step.folds / (last.step.epochs * last.step.folds)
+        n_trained = n_labeled * (N_FOLDS - 1) / N_FOLDS
+        return step.folds * n_trained * of_pass * (TRAINING_COST * step.epochs + 1)
+
+    def _pass_seconds(self, name: str, outcomes: Sequence[Outcome]) -> float:
+        """Return the seconds of a pass of a sample: of the source or its control, or else the median of others."""
+        family = {name, name.removeprefix("random:"), control_name(name) if not is_control(name) else name}
+        known = {
+            one.step.name: one.seconds / min(one.step.labeled or self.pool.n_labeled, self.pool.n_labeled)
+            for one in outcomes
+            if one.step.kind == LINEAR_PROBE and not one.reason
+        }
+        own = [seconds for other, seconds in known.items() if other in family]
+        return max(own) if own else float(np.median(list(known.values()))) if known else UNKNOWN_PASS
+
+
+def _best(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return the outcomes that have an error, the lowest first."""
+    return sorted((one for one in outcomes if not one.reason), key=lambda one: one.error)

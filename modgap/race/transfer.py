@@ -1,0 +1,376 @@
+"""From data to a model: a race of models on labeled samples, the final fits, and one test."""
+
+import contextlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from modgap.baselines import baseline_names, get_baseline
+from modgap.baselines.baseline import QUICK_SECONDS, expected_seconds, quick_baselines
+from modgap.errors import InputError, Progress, UsageError, count, format_duration
+from modgap.forward.sample_request import SampleRequest
+from modgap.jobs import Backend
+from modgap.race.steps import BASELINE, TRAINING, Outcome, Step, StepJob, read_labeled, training_settings
+from modgap.race.strategy import Pool, Strategy
+from modgap.race.verdict import KINDS, Chosen, choose_model, kind_of
+from modgap.ranking.history.choice import choose_source
+from modgap.ranking.history.lines import Setup
+from modgap.ranking.history.sketches import cached_sketch
+from modgap.ranking.history.store import known_history
+from modgap.ranking.source_patterns import diverse_sources
+from modgap.sources import open_source
+from modgap.storage.json_records import plain_values, read_json, write_json
+from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
+from modgap.targets import TargetRequest
+from modgap.training.fitted_run import suitable_baselines
+from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES
+from modgap.training.run_folder import RECORD, Run, open_run, write_record
+from modgap.training.train import train
+from modgap.training.train_request import TrainRequest
+
+__all__ = ["MODELS", "STEPS", "Race", "RaceRequest", "Tested", "run_race"]
+
+STEPS, REQUEST, MODELS = "steps.jsonl", "request.json", "models"
+"""Files of a race: results of its steps, one a line, what was asked for, and a folder with the final models."""
+SCRATCH = "from scratch"
+LONGEST_LIMIT = 24 * 60
+
+log = logging.getLogger("modgap")
+
+
+@dataclass(frozen=True)
+class RaceRequest:
+    """What a race is about.
+
+    Attributes:
+        target: The target.
+        minutes: Minutes of the race, without the final fits. With 0, the quick baselines alone take part.
+        sources: Names of the sources; empty for those on this machine with an open license and without near copies.
+        samples: Largest number of samples of each split, the seed of everything random, and the device.
+        steps: Steps to repeat in place of a strategy; empty for a strategy.
+        history: True to try sources first that were good on earlier targets.
+    """
+
+    target: TargetRequest
+    minutes: float = 10.0
+    sources: tuple[str, ...] = ()
+    samples: SampleRequest = field(default_factory=SampleRequest)
+    steps: tuple[Step, ...] = ()
+    history: bool = True
+
+    def __post_init__(self) -> None:
+        """Raise if the minutes are not possible, or a field of the samples does not apply."""
+        if not 0 <= self.minutes <= LONGEST_LIMIT:
+            raise UsageError(f"`minutes` is {self.minutes:g}. Expected a number from 0 to {LONGEST_LIMIT:,}.")
+        self.samples.refuse_changes("split", "representation", "dtype", "batch_size", purpose="a transfer")
+
+    def to_record(self) -> dict[str, Any]:
+        """Return plain values, by which a resumed race is known to be the same."""
+        record: dict[str, Any] = plain_values(asdict(replace(self, target=self.target.absolute())))
+        return json.loads(json.dumps(record, default=str))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A final model and its test.
+
+    Attributes:
+        name: Kind of the model, one of `modgap.race.verdict.KINDS`, or `from scratch`.
+        title: Its name in tables.
+        run: Its run, with the test error.
+        is_winner: True for the model that the race chose.
+    """
+
+    name: str
+    title: str
+    run: Run
+    is_winner: bool
+
+
+@dataclass(frozen=True)
+class Race:
+    """Result of a race.
+
+    Attributes:
+        request: The request.
+        outcomes: Results of its steps, in their order.
+        elapsed: Seconds after which each of them was there, in the same order.
+        chosen: The choice.
+        tested: The final models with their test errors, the chosen one first.
+        not_tried: Steps that the strategy had for later.
+        seconds: Seconds of the race, and of the final fits.
+        n_labeled: Number of labeled samples.
+    """
+
+    request: RaceRequest
+    outcomes: tuple[Outcome, ...]
+    elapsed: tuple[float, ...]
+    chosen: Chosen
+    tested: tuple[Tested, ...]
+    not_tried: tuple[str, ...]
+    seconds: tuple[float, float]
+    n_labeled: int
+
+
+def run_race(
+    request: RaceRequest,
+    folder: Path,
+    backend: Backend | None = None,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Race:
+    """Race models on the labeled samples of a target, fit the best one, and test it once.
+
+    The test samples are used by nothing before the final fits. Afterwards the folder is that of a run of the chosen
+    model, as `modgap train` leaves it, with the results of all steps, and with the runs of the best model of each other
+    kind in the folder `models`.
+
+    Args:
+        request: What to do.
+        folder: A new folder or, with `resume`, that of a race with the same request.
+        backend: Backend that runs the steps. None for one process on each core of this machine.
+        resume: Continue an interrupted race.
+        progress: Callback that is called with a stage's name and the share of its work done since the last call.
+
+    Raises:
+        UsageError: When the request is invalid, or the folder has another race or other files.
+        InputError: When data is missing, or no model could be fitted.
+    """
+    backend = backend or Backend()
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file. Expected a folder for the model. Pass another `out`.")
+    with exclusive_folder(folder):
+        _prepare(folder, request, resume)
+        with backend:
+            return _Running(request, folder, backend, progress).run()
+
+
+def _prepare(folder: Path, request: RaceRequest, resume: bool) -> None:
+    """Write the request to a new folder, or raise if the folder has another one."""
+    recorded = read_json(folder / REQUEST) if (folder / REQUEST).exists() else {}
+    if recorded:
+        if not resume:
+            raise UsageError(f"{folder} already contains a race. Pass `resume=True` to continue it, or another `out`.")
+        requested = request.to_record()
+        if differing := [name for name, value in requested.items() if recorded.get(name) != value]:
+            raise UsageError(f"The race in {folder} has another `{differing[0]}`. Repeat it, or pass another `out`.")
+        return
+    if any(path.name != FOLDER_LOCK for path in folder.iterdir()):
+        raise UsageError(f"{folder} contains other files. Expected a new or empty folder. Pass another `out`.")
+    write_json(folder / REQUEST, request.to_record())
+
+
+@dataclass
+class _Running:
+    """A race that is running."""
+
+    request: RaceRequest
+    folder: Path
+    backend: Backend
+    progress: Progress | None
+    outcomes: list[Outcome] = field(default_factory=list)
+    elapsed: list[float] = field(default_factory=list)
+
+    def run(self) -> Race:
+        """Run what is missing, and return the result."""
+        request = self.request
+        target = request.target.absolute()
+        labeled = read_labeled(target, request.samples.limit, request.samples.seed)
+        self._read_outcomes(len(labeled.rows))
+        began = time.perf_counter() - (self.elapsed[-1] if self.elapsed else 0.0)
+        strategy = Strategy(_pool(request), 60 * request.minutes, self.backend.processes(request.samples.device))
+        _tell_plan(strategy)
+        if request.steps:
+            done = {one.step for one in self.outcomes}
+            self._run_steps("steps", [step for step in request.steps if step not in done], began)
+        else:
+            while (planned := strategy.next_steps(self.outcomes, time.perf_counter() - began))[1]:
+                self._run_steps(*planned, began)
+        chosen = choose_model(self.outcomes, labeled.truth.groups)
+        if chosen is None:
+            reasons = [one.reason for one in self.outcomes]
+            raise InputError(f"No model could be fitted to {target.name}. {reasons[0] if reasons else ''}".rstrip())
+        race_seconds = self.elapsed[-1]
+        began = time.perf_counter()
+        tested = self._test(chosen, strategy)
+        steps = {one.step for one in self.outcomes}
+        later = [] if request.steps else [s for stage in strategy.stages for s in stage.wanted(self.outcomes)]
+        not_tried = tuple(dict.fromkeys(step.title for step in later if step not in steps))
+        seconds = (race_seconds, time.perf_counter() - began)
+        outcomes, elapsed = tuple(self.outcomes), tuple(self.elapsed)
+        return Race(request, outcomes, elapsed, chosen, tested, not_tried, seconds, len(labeled.rows))
+
+    def _read_outcomes(self, n_labeled: int) -> None:
+        path = self.folder / STEPS
+        with contextlib.suppress(FileNotFoundError):
+            for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+                if not line.endswith("\n"):
+                    # The process was interrupted while it wrote this line.
+                    break
+                try:
+                    record = json.loads(line)
+                    outcome = Outcome.from_record(record, n_labeled)
+                    elapsed = float(record["elapsed"])
+                except (ValueError, KeyError, TypeError, RecursionError) as error:
+                    raise InputError(
+                        f"{path} has a line that is not the result of a step. Pass another `out`."
+                    ) from error
+                self.outcomes.append(outcome)
+                self.elapsed.append(elapsed)
+            if self.outcomes or path.stat().st_size:
+                path.write_text("".join(map(_line, self.outcomes, self.elapsed)), encoding="utf-8")
+
+    def _run_steps(self, stage: str, steps: Sequence[Step], began: float) -> None:
+        """Run steps side by side, and append each result to the file as soon as it is there, in their order."""
+        samples, target = self.request.samples, self.request.target.absolute()
+        jobs = [StepJob(step, target, samples.limit, samples.seed, samples.device) for step in steps]
+        waiting: dict[int, Outcome] = {}
+        with (self.folder / STEPS).open("a", encoding="utf-8") as file:
+            for index, outcome in self.backend.run(jobs, device=samples.device):
+                waiting[index] = outcome
+                if self.progress:
+                    self.progress(stage, 1 / len(steps))
+                self._tell(outcome, time.perf_counter() - began)
+                while (first := len(jobs) - len(steps)) in waiting:
+                    done = waiting.pop(first)
+                    self.outcomes.append(done)
+                    self.elapsed.append(time.perf_counter() - began)
+                    file.write(_line(done, self.elapsed[-1]))
+                    file.flush()
+                    steps = steps[1:]
+
+    def _tell(self, outcome: Outcome, elapsed: float) -> None:
+        left = max(0.0, 60 * self.request.minutes - elapsed)
+        if outcome.reason:
+            log.info("%s: %s", outcome.step.title, outcome.reason)
+            return
+        best = min((one.error for one in self.outcomes), default=float("inf"))
+        best = min(best, outcome.error)
+        log.info(
+            "%s: validation error %.4g (lowest so far %.4g), %s left",
+            outcome.step.title,
+            outcome.error,
+            best,
+            format_duration(left),
+        )
+
+    # The final models
+
+    def _test(self, chosen: Chosen, strategy: Strategy) -> tuple[Tested, ...]:
+        """Fit the chosen model and the best one of each other kind to the training samples, and test them."""
+        models = {kind: one.step for kind, one in chosen.best.items()}
+        trained = chosen.best.get(KINDS[3])
+        if trained is not None:
+            models[SCRATCH] = replace(trained.step, method="scratch")
+        of_winner = kind_of(chosen.winner)
+        expected = sum(strategy.expected_seconds(replace(step, folds=1), self.outcomes) for step in models.values())
+        log.info(
+            "The race chose %s. The final fits of it and of %s to compare with take about %s.",
+            chosen.winner.step.title,
+            count(len(models) - 1, "model"),
+            format_duration(expected),
+        )
+        order = sorted(models, key=lambda name: name != of_winner)
+        tested = []
+        for number, name in enumerate(order):
+            try:
+                run = self._final_run(models[name], self.folder / MODELS / str(number + 1))
+            except InputError as error:
+                if name == of_winner:
+                    raise
+                log.warning("%s is not tested: %s", models[name].title, error)
+                continue
+            tested.append(Tested(name, models[name].title, run, is_winner=name == of_winner))
+        _copy_run(tested[0].run, self.folder)
+        return tuple(tested)
+
+    def _final_run(self, step: Step, folder: Path) -> Run:
+        samples = replace(self.request.samples, input_size=None)
+        settings: tuple[str, ...] = ()
+        method, source = step.method, step.name
+        if step.kind == BASELINE:
+            method, source = f"{BASELINE}:{step.name}", ""
+        elif step.kind == TRAINING:
+            labeled = read_labeled(self.request.target.absolute(), samples.limit, samples.seed)
+            of_source = open_source(step.name).load(None, head=False).input.kind
+            is_text = of_source == "text" and labeled.data.target.manifest.input.kind != "text"
+            settings = training_settings(step, len(labeled.rows), is_text=is_text)
+        request = TrainRequest(method, source, self.request.target, settings, samples=samples)
+        return train(request, folder, resume=(folder / RECORD).exists(), progress=self.progress)
+
+
+def _line(outcome: Outcome, elapsed: float) -> str:
+    return json.dumps({**outcome.to_record(), "elapsed": round(elapsed, 3)}, allow_nan=False) + "\n"
+
+
+def _copy_run(run: Run, folder: Path) -> None:
+    """Copy the files of a run to the folder of the race, its record last."""
+    if (folder / RECORD).exists():
+        return
+    for path in sorted(run.folder.iterdir()):
+        if path.name in (RECORD, FOLDER_LOCK):
+            continue
+        if path.is_dir():
+            shutil.copytree(path, folder / path.name, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(path, folder / path.name)
+    write_record(folder, open_run(run.folder).record)
+
+
+def _pool(request: RaceRequest) -> Pool:
+    """Return the baselines and sources that can take part in a race."""
+    target = request.target.absolute()
+    labeled = read_labeled(target, request.samples.limit, request.samples.seed)
+    data, form, n_labeled = labeled.data, labeled.form, len(labeled.rows)
+    suitable = suitable_baselines([get_baseline(name) for name in baseline_names()], data, form)
+    seconds = {one.name: expected_seconds(one, form, n_labeled) for one in suitable}
+    quick = [one.name for one in quick_baselines(suitable, form, n_labeled, QUICK_SECONDS)]
+    names = list(request.sources) or [name for name in diverse_sources() if not name.startswith("random:")]
+    is_dense = data.output.task == "regression" and len(data.output.shape) > 1
+    return Pool(
+        {name: seconds[name] for name in quick},
+        {name: value for name, value in seconds.items() if name not in quick},
+        tuple(_by_history(names, request, labeled.data.table.samples) if request.history else names),
+        n_labeled,
+        probes=not is_dense,
+    )
+
+
+def _by_history(names: Sequence[str], request: RaceRequest, samples: Any) -> list[str]:
+    """Return sources in the order of their errors on earlier targets; those without any at their mean."""
+    target = request.target.open()
+    sketch = cached_sketch(target.fingerprint, samples)
+    setup = Setup(256, PILOT_EPOCHS, PILOT_RATES)
+    told = choose_source(known_history(), names, setup, None, request.target.name, sketch, request.samples.seed)
+    return list(names) if told is None else [names[number] for number in told.order_before]
+
+
+def _tell_plan(strategy: Strategy) -> None:
+    """Log the plan before anything is fitted."""
+    pool = strategy.pool
+    probes = 2 * len(pool.sources) if pool.probes else 0
+    log.info(
+        "Plan: %s and %s until a third of %s, then trainings at several rates, and the best of them for longer.",
+        count(len(pool.baselines) + len(pool.others), "baseline"),
+        count(probes, "linear probe"),
+        format_duration(strategy.seconds),
+    )
+
+
+def steps_of(outcomes: Sequence[Outcome]) -> Iterator[Mapping[str, Any]]:
+    """Yield the record of each step without the losses of its samples."""
+    for one in outcomes:
+        error = None if one.reason or not np.isfinite(one.error) else one.error
+        step = plain_values(asdict(one.step))
+        kind = KINDS[KINDS.index(kind_of(one))]
+        yield {"step": step, "kind": kind, "title": one.step.title, "error": error, "seconds": one.seconds} | (
+            {"reason": one.reason} if one.reason else {}
+        )

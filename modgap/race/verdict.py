@@ -1,0 +1,105 @@
+"""The choice at the end of a race: the simplest model whose error is within one standard error of the lowest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from modgap.race.steps import BASELINE, TRAINING, Outcome
+from modgap.sources import is_control
+from modgap.statistics.intervals import SampleErrors
+from modgap.statistics.paired import paired_difference
+from modgap.training.linear_probe import LINEAR_PROBE
+
+__all__ = ["KINDS", "Chosen", "choose_model", "kind_of"]
+
+KINDS = ("baseline", "linear probe, random weights", "linear probe", "training")
+"""Kinds of models, the simplest first."""
+
+
+def kind_of(outcome: Outcome) -> str:
+    """Return the kind of a model, one of `KINDS`."""
+    step = outcome.step
+    if step.kind == BASELINE:
+        return KINDS[0]
+    if step.kind == LINEAR_PROBE:
+        return KINDS[1] if is_control(step.name) else KINDS[2]
+    return KINDS[3]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The choice of a race.
+
+    Attributes:
+        winner: The chosen model.
+        lowest: The model with the lowest error among the finalists.
+        best: The best model of each kind that has one, by its name in `KINDS`.
+        judged: Numbers of the labeled samples on which all finalists were judged, (m,).
+    """
+
+    winner: Outcome
+    lowest: Outcome
+    best: dict[str, Outcome]
+    judged: np.ndarray
+
+
+def choose_model(outcomes: Sequence[Outcome], groups: np.ndarray | None) -> Chosen | None:
+    """Choose among the results of all steps; None if none has an error.
+
+    Finalists are the models of all labeled samples that were judged on the most folds, and of the others the best of
+    each kind. All are compared on the samples on which each of them was judged. Of those whose error exceeds the lowest
+    by no more than the standard error of the paired difference, the simplest kind is chosen, and within it the lowest
+    error (the rule of one standard error; Breiman et al., Classification and Regression Trees, 1984).
+
+    Args:
+        outcomes: Results of all steps.
+        groups: Group of each labeled sample, (n,); None if they are independent.
+    """
+    finalists = _finalists([one for one in outcomes if not one.reason])
+    if not finalists:
+        return None
+    judged = np.flatnonzero(np.isfinite(np.stack([one.losses for one in finalists])).all(axis=0))
+    errors = [float(one.losses[judged].mean()) for one in finalists]
+    lowest = finalists[int(np.argmin(errors))]
+    best: dict[str, Outcome] = {}
+    for kind in KINDS:
+        of_kind = [(error, n) for n, error in enumerate(errors) if kind_of(finalists[n]) == kind]
+        if of_kind:
+            best[kind] = finalists[min(of_kind)[1]]
+    within = [one for one in best.values() if _is_within(one, lowest, judged, groups)]
+    return Chosen(within[0], lowest, best, judged)
+
+
+def _finalists(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return of each model the result on the most samples; of the trainings those that were among the last.
+
+    Models of a part of the samples are finalists only if none of their kind had all.
+    """
+    largest: dict[tuple[object, ...], Outcome] = {}
+    for one in outcomes:
+        known = largest.get(one.step.model)
+        if known is None or np.isfinite(one.losses).sum() >= np.isfinite(known.losses).sum():
+            largest[one.step.model] = one
+    finalists = []
+    for kind in KINDS:
+        of_kind = [one for one in largest.values() if kind_of(one) == kind]
+        complete = [one for one in of_kind if one.step.labeled is None] or of_kind
+        most = max((one.step.folds for one in complete), default=1)
+        finalists += [one for one in complete if one.step.kind != TRAINING or one.step.folds == most]
+    return finalists
+
+
+def _is_within(one: Outcome, lowest: Outcome, judged: np.ndarray, groups: np.ndarray | None) -> bool:
+    """Return True if an error exceeds the lowest by no more than the standard error of the paired difference."""
+    if one is lowest:
+        return True
+    first, second = (_sample_errors(outcome.losses[judged], judged, groups) for outcome in (one, lowest))
+    difference = paired_difference(first, second, largest=float("inf"))
+    return bool(difference.value <= difference.standard_error)
+
+
+def _sample_errors(losses: np.ndarray, judged: np.ndarray, groups: np.ndarray | None) -> SampleErrors:
+    units = np.arange(len(judged)) if groups is None else np.unique(groups[judged], return_inverse=True)[1].ravel()
+    weights = np.full(len(judged), 1 / len(judged))
+    return SampleErrors(losses, weights, units, np.array([losses.mean()]), None, 0)

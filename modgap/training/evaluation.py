@@ -1,0 +1,281 @@
+"""Evaluation of a model by the task's metric, and the test of a trained one: value, interval, errors of the samples."""
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from modgap.errors import count
+from modgap.forward.batched_inference import load_ahead
+from modgap.models import TargetModel
+from modgap.statistics.bootstrap import bootstrap_interval
+from modgap.statistics.intervals import MIN_UNITS, SampleErrors, exact_interval
+from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample_file
+from modgap.storage.atomic_files import writing
+from modgap.training.batches import chunks
+from modgap.training.metrics import Metric, task_metric
+from modgap.training.placement import Processes
+from modgap.training.training_data import TargetData, stack_pieces
+
+__all__ = ["Evaluator", "evaluate_metric", "mean_outputs", "write_sample_errors"]
+
+RESAMPLES = 1000
+"""Bootstrap resamples of the test error's confidence interval."""
+PERCENT = "%"
+MOST_CONFUSED = 200
+"""Largest number of classes whose confusion matrix is in the record."""
+
+Batch = tuple[np.ndarray, list[np.ndarray], list[int]]
+"""Indices of samples, their inputs, and the number of inputs of each sample."""
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Evaluation of models by the metric of a task.
+
+    Attributes:
+        data: Target data.
+        device: Device to compute on.
+        dtype: Precision of the parameters.
+        batch_size: Number of inputs in a forward pass.
+        processes: Processes that share the samples.
+        autocast: Precision of forward passes. None for the precision of the parameters.
+        workers: Number of processes that read the samples; with 0, a thread of this process reads them.
+    """
+
+    data: TargetData
+    device: torch.device
+    dtype: torch.dtype
+    batch_size: int
+    processes: Processes = field(default_factory=Processes)
+    autocast: torch.dtype | None = None
+    workers: int = 0
+
+    def metric(self, model: TargetModel, rows: np.ndarray, metric: Metric | None = None) -> Metric:
+        """Return the metric with the selected samples of all processes. The model's mode does not change.
+
+        The output for a sample of several pieces is the mean of the outputs for its pieces.
+
+        Args:
+            model: Model to evaluate.
+            rows: Indices of the samples.
+            metric: A metric without samples, with one process; None for the task's own.
+        """
+        metric = metric or self._new_metric()
+        training = model.training
+        model.eval()
+        try:
+            for batch_rows, pieces, counts in self._batches(self.processes.contiguous_share(rows)):
+                y, mask = self.data.ground_truth(batch_rows)
+                metric.update(self._outputs(model, pieces, counts, batch_rows), y, mask)
+        finally:
+            model.train(training)
+        return self._join_processes(metric)
+
+    def _new_metric(self) -> Metric:
+        return task_metric(self.data.target.manifest, self.data.scale, self.data.protocol)
+
+    @property
+    def unit(self) -> str:
+        """Unit of the metric's value; empty for a ratio."""
+        return self._new_metric().unit
+
+    def error(self, model: TargetModel, rows: np.ndarray) -> float:
+        """Return the value of the metric on the selected samples."""
+        return self.metric(model, rows).compute()
+
+    def _batches(self, rows: np.ndarray) -> Iterator[Batch]:
+        """Yield the indices, the inputs and the number of inputs of each sample, batch by batch, read ahead."""
+        read = functools.partial(_read_batch, self.data, chunks(rows, self.batch_size))
+        yield from load_ahead(read, -(-len(rows) // self.batch_size), self.workers)
+
+    def _outputs(
+        self, model: TargetModel, pieces: list[np.ndarray], counts: list[int], rows: np.ndarray
+    ) -> torch.Tensor:
+        return mean_outputs(
+            model, pieces, counts, self.batch_size, self.device, self.dtype, self.autocast, rows.tolist()
+        )
+
+    def _join_processes(self, metric: Metric) -> Metric:
+        if self.processes.size == 1:
+            return metric
+        joined = self._new_metric()
+        joined.merge(_join_states(metric.state(), self.processes))
+        return joined
+
+
+def _read_batch(data: TargetData, batches: Sequence[np.ndarray], number: int) -> Batch:
+    samples = [data.transform.pieces(data.table.samples[int(row)]) for row in batches[number]]
+    return batches[number], [piece for pieces in samples for piece in pieces], [len(pieces) for pieces in samples]
+
+
+def mean_outputs(
+    function: Callable[[torch.Tensor], torch.Tensor],
+    pieces: Sequence[np.ndarray],
+    counts: Sequence[int],
+    batch_size: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    autocast: torch.dtype | None = None,
+    rows: Sequence[int] | None = None,
+) -> torch.Tensor:
+    """Return the output for each sample: the mean of the outputs for its pieces, in double precision on the CPU.
+
+    Args:
+        function: Model, or a part of it, from a batch of inputs to outputs.
+        pieces: Standardized inputs of all samples.
+        counts: Number of pieces of each sample.
+        batch_size: Number of inputs in a forward pass.
+        device: Device to compute on.
+        dtype: Precision of the parameters.
+        autocast: Reduced precision of forward passes; None for that of the parameters.
+        rows: Index of each sample, for messages; None for its position.
+    """
+    of_pieces = np.repeat(np.arange(len(counts)) if rows is None else rows, counts).tolist()
+    precision: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+    if autocast:
+        precision = torch.autocast(device.type, autocast)
+    parts = []
+    with torch.inference_mode(), precision:
+        for first in range(0, len(pieces), batch_size):
+            span = slice(first, first + batch_size)
+            batch = stack_pieces(pieces[span], device, dtype, of_pieces[span])
+            parts.append(function(batch).double().cpu())
+    outputs = torch.cat(parts)
+    if max(counts) == 1:
+        return outputs
+    return torch.stack([piece_outputs.mean(0) for piece_outputs in torch.split(outputs, list(counts))])
+
+
+def _join_states(state: dict[str, np.ndarray], processes: Processes) -> dict[str, np.ndarray]:
+    """Return the states of all processes as one, with the samples in the order of the ranks."""
+    samples = processes.concatenate(state["samples"].reshape(1))
+    joined = {}
+    for name, values in state.items():
+        if name == "rows":
+            values = values + int(samples[: processes.rank].sum())
+        # A single number is the same in all processes.
+        joined[name] = values if values.ndim == 0 else processes.concatenate(values)
+    return joined | {"samples": np.array(int(samples.sum()))}
+
+
+# The test of a trained model
+
+
+def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, Any]:
+    """Return the value of the metric on the test samples with its 95 % interval, as entries of the run's record.
+
+    The interval resamples groups where the samples have them. With fewer than 8 groups, or independent samples, it
+    would be too short, so that there is none and the entry `no_interval` says why. Where all errors are alike, it is
+    the exact interval of a proportion. `no_sample_errors` says why the errors of the samples are not written; None if
+    they are. `confusion` is the confusion matrix, and `majority_error` the error of always predicting the largest
+    training class, where the metric is the 0-1 error.
+
+    Args:
+        metric: Metric with the test samples.
+        data: Target data.
+        seed: Seed of the resamples.
+    """
+    groups = None if data.groups is None else data.groups[data.test]
+    n_units = len(metric) if groups is None else len(np.unique(groups))
+    interval = (float("nan"), float("nan"))
+    if n_units >= MIN_UNITS:
+        interval = bootstrap_interval(metric.weighted, len(metric), groups, resamples=RESAMPLES, seed=seed)
+        interval = _exact_if_alike(interval, metric, n_units)
+    return {
+        "metric": metric.name,
+        "unit": metric.unit,
+        "test": metric.compute(),
+        "interval": list(interval),
+        "no_interval": _reason_for_no_interval(n_units, "test sample" if groups is None else "test group"),
+        "left_out": metric.left_out(),
+        "no_sample_errors": _reason_for_no_sample_errors(metric),
+        "confusion": _confusion(metric, data),
+        "majority_error": _majority_error(metric, data),
+    }
+
+
+def _exact_if_alike(interval: tuple[float, float], metric: Metric, n_units: int) -> tuple[float, float]:
+    """Return the interval, or that of Clopper and Pearson over the units where all resamples have the same value.
+
+    Without an observed error, the bootstrap would exclude every error above 0. A metric without bounds has no such
+    interval and keeps its own.
+    """
+    largest = 100 if metric.unit == PERCENT else 1
+    if interval[0] != interval[1] or not (metric.unit == PERCENT or metric.name.startswith("1 - ")):
+        return interval
+    low, high = exact_interval(interval[0] / largest, n_units)
+    return largest * low, largest * high
+
+
+def _confusion(metric: Metric, data: TargetData) -> list[list[int]] | None:
+    """Return the confusion matrix of the test samples; None if there are too many classes, or the metric has none."""
+    if data.output.task != "classification" or data.output.shape[0] > MOST_CONFUSED:
+        return None
+    matrix = metric.confusion(data.output.shape[0])
+    return None if matrix is None else [[int(number) for number in row] for row in matrix]
+
+
+def _majority_error(metric: Metric, data: TargetData) -> float | None:
+    """Return the 0-1 error in percent of always predicting the largest class of the training samples, or None."""
+    labels = data.table.labels
+    if metric.name != "0-1 error %" or data.output.task != "classification" or labels is None or labels.ndim != 1:
+        return None
+    largest = np.bincount(labels[data.train]).argmax()
+    return float(100 * (labels[data.test] != largest).mean())
+
+
+def _reason_for_no_interval(n_units: int, unit: str) -> str | None:
+    if n_units >= MIN_UNITS:
+        return None
+    return f"{count(n_units, unit)} {'is' if n_units == 1 else 'are'} too few (at least {MIN_UNITS})"
+
+
+def _reason_for_no_sample_errors(metric: Metric) -> str | None:
+    if metric.per_sample is None:
+        return (
+            f"The metric {metric.name} is not a mean over samples, so a single sample has no error. Compare runs on a "
+            "target whose metric is a mean over samples, such as the 0-1 error."
+        )
+    if not math.isfinite(metric.compute()):
+        return f"The metric {metric.name} is not defined on the test samples."
+    return None
+
+
+def write_sample_errors(folder: Path, metric: Metric, data: TargetData, name: str) -> None:
+    """Write samples.npz with the errors of the test samples, if the metric is a mean over samples.
+
+    Errors in percent are written as rates in [0, 1], and other errors in the unit of the metric.
+
+    Args:
+        folder: Folder of the run.
+        metric: Metric with the test samples.
+        data: Target data.
+        name: Name of the run's method and source.
+
+    Raises:
+        InputError: When the file cannot be written.
+    """
+    if _reason_for_no_sample_errors(metric) is not None:
+        return
+    with writing(folder / SAMPLES_FILE):
+        write_sample_file(folder / SAMPLES_FILE, _sample_file(metric, data, name))
+
+
+def _sample_file(metric: Metric, data: TargetData, name: str) -> SampleFile:
+    errors = np.asarray(metric.per_sample, np.float64) / (100 if metric.unit == PERCENT else 1)
+    n_samples = len(errors)
+    groups = None if data.groups is None else np.unique(data.groups, return_inverse=True)[1].ravel()[data.test]
+    units = np.arange(n_samples) if groups is None else groups
+    average = np.array([np.nanmean(errors)])
+    columns = {name: SampleErrors(errors, np.full(n_samples, 1 / n_samples), units, average, None, 0)}
+    is_classification = data.output.task == "classification"
+    labels = np.asarray(data.table.labels)[data.test] if is_classification else np.zeros(n_samples, np.int64)
+    n_classes = 0 if data.output.task == "regression" else data.output.shape[0]
+    return SampleFile(data.test, labels.astype(np.int64), groups, columns, n_classes, None)

@@ -1,0 +1,356 @@
+"""Runs of models that are fitted and not trained: baselines of the target's own field, and linear probes of sources."""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modgap.baselines import baseline_names, get_baseline
+from modgap.baselines.baseline import (
+    QUICK_SECONDS,
+    Baseline,
+    FittedBaseline,
+    SampleForm,
+    Truth,
+    fit_baseline,
+    quick_baselines,
+    restore_baseline,
+)
+from modgap.errors import InputError, Progress, UsageError, first_line
+from modgap.sources import Source, source_infos
+from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
+from modgap.storage.json_records import plain_values
+from modgap.targets import Manifest
+from modgap.targets.samples import SelectedSamples
+from modgap.training.answer import run_answer
+from modgap.training.checkpoint import write_tensors
+from modgap.training.evaluation import evaluate_metric, write_sample_errors
+from modgap.training.linear_probe import ALL, LINEAR_PROBE, SideBySide, probe_to_train, probes_of, restore_probe
+from modgap.training.metrics import Metric, task_metric
+from modgap.training.native_inputs import NativeTransform, text_input
+from modgap.training.placement import current_processes
+from modgap.training.run_folder import RECORD, WEIGHTS, Run, exclusive_run, open_run, prepare_run, write_record
+from modgap.training.train_request import TrainRequest, settings_record
+from modgap.training.trained_inputs import TrainedInputs, write_inputs
+from modgap.training.training_data import TargetData, classes_without_samples, read_target_data
+
+__all__ = [
+    "best_quick_baseline",
+    "fit_source_probe",
+    "is_baseline",
+    "is_fitted",
+    "is_table",
+    "read_fitted",
+    "sample_form",
+    "suitable_baselines",
+    "train_fitted",
+]
+
+BASELINE = "baseline"
+"""Name of the method, alone for the best baseline, or followed by a colon and the name of one."""
+TABLE_STEP = "standardize"
+"""The step that standardizes the columns of a table one by one."""
+
+log = logging.getLogger("modgap")
+
+
+def is_baseline(method: str) -> bool:
+    """Return True if a method is a baseline, such as `baseline` and `baseline:extra-trees`."""
+    return method.partition(":")[0] == BASELINE
+
+
+def is_fitted(method: str) -> bool:
+    """Return True if a method fits a model without epochs: a baseline, or a linear probe."""
+    return is_baseline(method) or method == LINEAR_PROBE
+
+
+def train_fitted(request: TrainRequest, folder: Path, *, resume: bool = False, progress: Progress | None = None) -> Run:
+    """Fit a baseline or a linear probe to a target, test it once, and write the results to a folder.
+
+    The method `baseline` fits all that suit the target and takes the one with the lowest cross-validated error, of
+    equally good ones the simplest; `baseline:NAME` fits one. The method `linear-probe` fits a linear model to the
+    features of a source, or of several side by side; of all sources and their controls it takes the one with the lowest
+    cross-validated error. The validation samples choose nothing.
+
+    Args:
+        request: What to fit. It has no settings, and a baseline no source, weights and input size.
+        folder: Folder of the run, as for `modgap.training.train.train`.
+        resume: Go on with an interrupted run, which begins again.
+        progress: Callback that is called with a name and the share of the work done since the last call.
+
+    Raises:
+        UsageError: When the request is invalid.
+        InputError: When data is missing, nothing suits it, or a library is missing.
+    """
+    _refuse_settings(request)
+    with exclusive_run(folder, resume=resume):
+        began = time.perf_counter()
+        target = request.target.open()
+        samples = request.samples
+        data = read_target_data(
+            target, protocol=request.protocol, limit=samples.limit, seed=samples.seed, standardized=False
+        )
+        form = sample_form(data)
+        candidates = _baselines(request, data, form) if is_baseline(request.method) else _probes(request, data)
+        settings = settings_record(request, data)
+        settings["provenance"]["source"] = _provenance(candidates, folder)
+        run = prepare_run(folder, settings, resume=resume)
+        if run.finished:
+            return run
+        write_record(run.folder, run.record)
+        fitted, compared = _fit_best(candidates, data, form, request, progress)
+        return _write_result(run, request, data, fitted, compared, time.perf_counter() - began)
+
+
+def _refuse_settings(request: TrainRequest) -> None:
+    """Raise if a field of a request is set that makes no sense, or is missing, or there are several processes."""
+    if current_processes(request.samples.device).size > 1:
+        raise UsageError("Baselines and linear probes are fitted in one process. Start it without torchrun.")
+    if request.overrides:
+        raise UsageError("Baselines and linear probes have no `settings`. Leave them out, or choose another `method`.")
+    arguments = {"source": request.source, "weights": request.weights, "input_size": request.samples.input_size}
+    names = [name for name, value in arguments.items() if value]
+    if is_baseline(request.method) and names:
+        raise UsageError(
+            f"A baseline is fitted without a source, and has no `{names[0]}`. Leave it out, or choose another `method`."
+        )
+    if not is_baseline(request.method) and not request.source:
+        raise UsageError("A linear probe needs a source. Pass `source`, such as efficientnet-lite0, or all.")
+
+
+def fit_source_probe(name: str, source: Source, data: TargetData, seed: int, device: str) -> FittedBaseline:
+    """Fit the linear probe of a source to the training samples of a target that enter it as its own input.
+
+    Args:
+        name: Name of the source.
+        source: The source, without its head.
+        data: The target, see `modgap.training.native_inputs.native_data`.
+        seed: Seed of the folds.
+        device: Device on which the source runs.
+    """
+    assert isinstance(data.transform, NativeTransform)
+    source = replace(source, input=text_input(data.transform) or source.input)
+    probe = probe_to_train(name, source, data.transform.embedding, device)
+    samples = SelectedSamples(data.table.samples, data.train)
+    return fit_baseline(probe, samples, sample_form(data), true_values(data, data.train), seed)
+
+
+Candidates = Iterable[tuple[str, Baseline]]
+"""Name of each model that is compared, and the model."""
+
+
+def _provenance(candidates: Candidates, folder: Path) -> dict[str, Any]:
+    """Return what decides the outputs of the sources of a probe; empty for a baseline, and for several probes.
+
+    A run that a folder has keeps what it says where it does not say it before its end, as runs of earlier versions and
+    the choice among several probes.
+    """
+    recorded = open_run(folder).record["provenance"]["source"] if (folder / RECORD).exists() else None
+    probes = [one for _, one in candidates] if isinstance(candidates, list) else []
+    compute = probes[0].features[0].compute if len(probes) == 1 else None
+    if recorded == {} or not isinstance(compute, SideBySide):
+        return dict(recorded or {})
+    return compute.fingerprints()
+
+
+def _baselines(request: TrainRequest, data: TargetData, form: SampleForm) -> Candidates:
+    _, _, name = request.method.partition(":")
+    candidates = [get_baseline(name)] if name else [get_baseline(one) for one in baseline_names()]
+    suitable = suitable_baselines(candidates, data, form)
+    if not suitable:
+        raise _unsuitable(name, data)
+    return [(one.name, one) for one in suitable]
+
+
+def _probes(request: TrainRequest, data: TargetData) -> Candidates:
+    samples = request.samples
+    probes = probes_of(
+        request.source,
+        data.table,
+        data.target.manifest.input,
+        input_size=samples.input_size,
+        weights=request.weights,
+        device=samples.device,
+    )
+    # A source that cannot be used is named before anything is written. Others are opened one by one.
+    return probes if request.source == ALL else list(probes)
+
+
+def sample_form(data: TargetData) -> SampleForm:
+    """Return the form of the samples of a target that was read without standardization."""
+    return SampleForm(data.target.manifest.input, data.transform.shape)
+
+
+def is_table(manifest: Manifest) -> bool:
+    """Return True if samples are rows of a table: they are read so, or their columns are standardized one by one."""
+    return manifest.reader.options.get("kind") == "table" or any(step.name == TABLE_STEP for step in manifest.steps)
+
+
+def suitable_baselines(candidates: list[Baseline], data: TargetData, form: SampleForm) -> list[Baseline]:
+    """Return those of some baselines that can be fitted to a target."""
+    return [one for one in candidates if one.suits(form, is_table=is_table(data.target.manifest), output=data.output)]
+
+
+def _unsuitable(name: str, data: TargetData) -> UsageError:
+    kind, task = data.target.manifest.input.kind, data.output.task
+    if not name:
+        return UsageError(f"No baseline suits the target {data.target.name} ({kind} samples, {task}).")
+    return UsageError(
+        f"Baseline {name} does not suit the target {data.target.name} ({kind} samples, {task}). Run modgap baselines "
+        'for those of each kind, or pass `method="baseline"` for the best of them.'
+    )
+
+
+def true_values(data: TargetData, rows: np.ndarray) -> Truth:
+    """Return the truth of some samples of a target, as a baseline is fitted to it."""
+    y, mask = data.ground_truth(rows)
+    return Truth(data.output, y, mask, None if data.groups is None else data.groups[rows])
+
+
+def _fit_best(
+    candidates: Candidates, data: TargetData, form: SampleForm, request: TrainRequest, progress: Progress | None
+) -> tuple[FittedBaseline, list[dict[str, Any]]]:
+    """Return the fitted model with the lowest error, and name, error and seconds of all that were fitted.
+
+    Raises:
+        InputError: When a library is missing for the only one, or for all.
+    """
+    if missing := classes_without_samples(data):
+        log.warning("%d classes have no training samples, so they are never predicted: %s.", len(missing), missing[0])
+    samples, truth = SelectedSamples(data.table.samples, data.train), true_values(data, data.train)
+    is_alone = isinstance(candidates, list) and len(candidates) == 1
+    share = 1 / len(candidates) if isinstance(candidates, list) else 1 / (2 * len(source_infos()))
+    best: FittedBaseline | None = None
+    compared: list[dict[str, Any]] = []
+    for name, candidate in candidates:
+        began = time.perf_counter()
+        try:
+            fitted = fit_baseline(candidate, samples, form, truth, request.samples.seed)
+        except InputError as error:
+            if is_alone:
+                raise
+            log.warning("%s is left out: %s", name, error)
+            continue
+        finally:
+            if progress:
+                progress(request.method, share)
+        seconds = round(time.perf_counter() - began, 1)
+        compared.append({"name": name, "error": fitted.error, "seconds": seconds})
+        if best is None or fitted.error < best.error:
+            best = fitted
+    if best is None:
+        raise InputError(f"Nothing could be fitted to {data.target.name}, for the reasons above.")
+    return best, compared
+
+
+def _write_result(
+    run: Run,
+    request: TrainRequest,
+    data: TargetData,
+    fitted: FittedBaseline,
+    compared: list[dict[str, Any]],
+    seconds: float,
+) -> Run:
+    """Measure validation and test errors, and write the model and the result."""
+    validation, test = (_metric(fitted, data, rows) for rows in (data.validation, data.test))
+    described, arrays = fitted.state()
+    tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+    write_inputs(run.folder, data)
+    write_tensors(run.folder / WEIGHTS, tensors)
+    is_probe = isinstance(fitted.compute, SideBySide)
+    sources: list[dict[str, Any]] = []
+    provenance = run.record["provenance"]
+    if isinstance(fitted.compute, SideBySide):
+        sources = [one.to_record() for one in fitted.compute.sources]
+        provenance = {**provenance, "source": plain_values(fitted.compute.fingerprints())}
+    name = f"{LINEAR_PROBE} {fitted.features}" if is_probe else f"{BASELINE}:{fitted.name}"
+    write_sample_errors(run.folder, test, data, name)
+    result = plain_values(
+        {
+            **evaluate_metric(test, data, request.samples.seed),
+            "validation": validation.compute(),
+            "epoch": None,
+            "chosen_by": "lowest cross-validated error",
+            "updates": 0,
+        }
+    )
+    record = {**run.record, "provenance": provenance}
+    record["fitted"] = plain_values({**described, "sources": sources, "compared": compared})
+    answer = run_answer({**record, "result": result}).to_dict()
+    write_record(run.folder, {**record, "result": {**result, "seconds": round(seconds, 1)}, "answer": answer})
+    return Run(run.folder, {**record, "result": result, "answer": answer})
+
+
+def _metric(fitted: FittedBaseline, data: TargetData, rows: np.ndarray) -> Metric:
+    metric = task_metric(data.target.manifest, data.scale, data.protocol)
+    y, mask = data.ground_truth(rows)
+    metric.update(fitted.scores(SelectedSamples(data.table.samples, rows)), y, mask)
+    return metric
+
+
+def best_quick_baseline(request: TrainRequest) -> tuple[str, float] | None:
+    """Return name and validation error of the best quick baseline of a training's target; None if none suits it.
+
+    It is the one with the lowest cross-validated error on the training samples, and its error has the metric of the
+    training. The validation samples choose nothing.
+
+    Args:
+        request: The training.
+
+    Raises:
+        InputError: When data is missing.
+    """
+    samples = request.samples
+    data = read_target_data(
+        request.target.open(), protocol=request.protocol, limit=samples.limit, seed=samples.seed, standardized=False
+    )
+    form = sample_form(data)
+    suitable = suitable_baselines([get_baseline(name) for name in baseline_names()], data, form)
+    candidates = [(one.name, one) for one in quick_baselines(suitable, form, len(data.train), QUICK_SECONDS)]
+    if not candidates:
+        return None
+    fitted, _ = _fit_best(candidates, data, form, request, None)
+    error = _metric(fitted, data, data.validation).compute()
+    return (fitted.name, error) if np.isfinite(error) else None
+
+
+def read_fitted(
+    run: Run, tensors: Mapping[str, Tensor], inputs: TrainedInputs, device: str = "auto", weights: str | None = None
+) -> FittedBaseline:
+    """Return the fitted model of a run, after checks of everything that was stored.
+
+    Args:
+        run: The run.
+        tensors: Arrays of the model, by name.
+        inputs: Preparation of the samples.
+        device: Device on which the source of a probe runs.
+        weights: File or folder with the weights of the source of a probe.
+
+    Raises:
+        InputError: When the run was changed, its baseline is not installed, or the source of a probe is not on this
+            machine or has other weights.
+    """
+    described = run.record.get("fitted")
+    if not isinstance(described, Mapping):
+        raise InputError(f"The run in {run.folder} has no model. Repeat its command with `resume=True` first.")
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    spec = inputs.inputs.spec
+    try:
+        if is_baseline(run.record["method"]):
+            baseline = get_baseline(str(described.get("name")))
+        else:
+            baseline = restore_probe(described["sources"], spec, device, weights)
+        return restore_baseline(baseline, described, arrays, spec, inputs.output)
+    except InputError:
+        raise
+    except DAMAGED_FILE_ERRORS as error:
+        raise InputError(
+            f"The model of the run in {run.folder} is not one that modgap fitted ({first_line(error)}). It was "
+            "changed after modgap train wrote it. Restore it, or train the model again."
+        ) from error

@@ -1,0 +1,500 @@
+"""The training loop of all methods: updates, the log, the choice of the best epoch, checkpoints and resumption."""
+
+import copy
+import logging
+import math
+import operator
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from modgap.errors import InputError, UsageError, count
+from modgap.models import TargetModel
+from modgap.models.normalization import hold_running_statistics, uses_batch_statistics
+from modgap.process.resources import reused_memory
+from modgap.storage.json_records import format_json, plain_values
+from modgap.training.batches import MicroBatches, generator, join_short_end
+from modgap.training.checkpoint import BestEpoch, Checkpoint, Position, restore_model, restore_optimizer
+from modgap.training.method import Stage, Training
+from modgap.training.placement import BatchSizes, is_out_of_memory, merges_batches, tf32
+from modgap.training.recipe import FullStage, OptimizerSettings
+from modgap.training.task_loss import LossGradient
+
+__all__ = ["NotFiniteError", "RunLog", "build_optimizer", "learning_rate_factor", "run_training_loop", "summary_writer"]
+
+DROPOUT_STREAM = 9
+"""First number of the random positions of dropout seeds; lower numbers belong to the order and choice of samples."""
+
+log = logging.getLogger("modgap")
+
+
+class NotFiniteError(InputError):
+    """The loss or the gradient became NaN or infinite."""
+
+
+def run_training_loop(training: Training) -> Position:
+    """Train through all stages, starting from the newest checkpoint if there is one.
+
+    Afterwards the model has the chosen weights.
+
+    Returns:
+        The final position, with the best epoch.
+
+    Raises:
+        NotFiniteError: When the loss becomes NaN or infinite.
+        InputError: When the disk cannot be written.
+    """
+    position = Position()
+    checkpoint = training.files.latest_checkpoint()
+    if checkpoint is not None:
+        position = checkpoint.position
+        restore_model(training.model, checkpoint.model)
+    run_log = RunLog(training.files.log, position.log_bytes, training.tensorboard_folder)
+    stages = training.method.stages_with_epochs(training.recipe)
+    for number in range(position.stage, len(stages)):
+        stage = stages[number]
+        if training.processes.is_main:
+            _announce_stage(training, stage)
+        stage_loop = _StageLoop(training, stage, number, run_log, checkpoint)
+        if position.stage < number:
+            position = Position(number, total_updates=position.total_updates, log_bytes=run_log.size)
+        with reused_memory(), tf32(stage_loop.objective.allows_tf32):
+            position = stage_loop.run(position)
+        checkpoint = None
+        if stage.recipe_section == "stage1" and stage.epochs_setting == "epochs":
+            training.files.save_embedder(training.model.embedder)
+    _load_best_weights(training, position.best)
+    return position
+
+
+def _load_best_weights(training: Training, best: BestEpoch | None) -> None:
+    """Load the weights of the best epoch, if the recipe asks for them."""
+    training.processes.barrier()
+    if best is not None and training.recipe.stage2.choose == "best":
+        training.model.load_state_dict(training.files.best_weights(best.epoch))
+
+
+class _StageLoop:
+    """The loop over the epochs of one stage."""
+
+    def __init__(
+        self, training: Training, stage: Stage, number: int, run_log: "RunLog", checkpoint: Checkpoint | None
+    ) -> None:
+        self.training = training
+        self.model = training.model
+        self.stage = stage
+        self.number = number
+        self.run_log = run_log
+        self.epochs = stage.n_epochs(training.recipe)
+        self.settings = stage.settings(training.recipe)
+        self.feed = replace(training.feed, augmentation=getattr(self.settings, "augmentation", "none"))
+        self.objective = stage.objective_class(training, stage, number)
+        all_parameters = dict(training.model.named_parameters())
+        self.parameters = {name: all_parameters[name] for name in stage.select_parameters(training.model)}
+        self.optimizer = build_optimizer(self.parameters, self.settings, self.objective.without_decay)
+        decay: float | None = getattr(self.settings, "ema_decay", None)
+        self.average = None if decay is None else average_weights(training.model, decay)
+        if checkpoint is not None:
+            restore_optimizer(self.optimizer, checkpoint.optimizer)
+            if self.average is not None:
+                restore_model(self.average, checkpoint.average)
+        trains_all = stage.recipe_section == "stage2"
+        merged = merges_batches(training.recipe, training.model, training.device, trains_all)
+        surrogate_batch = training.recipe.stage1.surrogate_batch
+        self.sizes = BatchSizes(self.settings, surrogate_batch, merged, self.objective.divides)
+        self.last_checkpoint = time.monotonic()
+
+    def run(self, position: Position) -> Position:
+        """Train the remaining epochs, and return the position after them. The model then has the averaged weights."""
+        if self.training.progress:
+            self.training.progress(self.stage.name, position.epoch / self.epochs)
+        while position.epoch < self.epochs and not self._out_of_patience(position):
+            position = self._run_epoch(position)
+        self._save_checkpoint(position)
+        if self.average is not None:
+            self.model.load_state_dict(self._evaluated_model.state_dict())
+        return position
+
+    @property
+    def _evaluated_model(self) -> TargetModel:
+        """The model that is validated and saved after an epoch: that with the averaged weights, if there is one."""
+        return self.model if self.average is None else cast(TargetModel, self.average.module)
+
+    def _run_epoch(self, position: Position) -> Position:
+        self._set_mode()
+        plan = self.objective.plan_epoch(position.epoch)
+        if uses_batch_statistics(self.model):
+            # A single sample has no variance, where the map has a single pixel.
+            plan = join_short_end(plan, 2 * self.training.processes.size)
+        start = time.monotonic()
+        for rows, parts in self._load_updates(plan, position):
+            gradient = self._compute_gradient(parts, rows, position)
+            self._apply(gradient, position, len(plan))
+            position = _count_update(position, gradient)
+            if self.training.progress:
+                self.training.progress(self.stage.name, 1 / (len(plan) * self.epochs))
+            if time.monotonic() - self.last_checkpoint > self.training.recipe.checkpoint_seconds:
+                self._save_checkpoint(position)
+        return self._finish_epoch(position, time.monotonic() - start)
+
+    def _load_updates(
+        self, plan: Sequence[np.ndarray], position: Position
+    ) -> Iterator[tuple[np.ndarray, MicroBatches]]:
+        """Yield the rows and batches of each remaining update of an epoch."""
+        remaining = list(plan[position.update :])
+        shares = [self.objective.split(rows, self.sizes.target) for rows in remaining]
+        if uses_batch_statistics(self.model):
+            shares = [join_short_end(parts, 2) for parts in shares]
+        yield from zip(remaining, self.feed.prefetch(shares, self.number, position.epoch), strict=True)
+
+    def _set_mode(self) -> None:
+        """Use dropout and batch statistics in stage 2 alone, and never in an encoder that is not trained.
+
+        In a stage that holds the source, the encoder's batch normalization keeps the source's statistics.
+        """
+        model = self.model
+        model.train(self.stage.recipe_section == "stage2")
+        if not any(name.startswith("encoder.") for name in self.parameters):
+            model.encoder.eval()
+        elif self.stage.holds_statistics:
+            hold_running_statistics(model.encoder)
+            if self.training.method.embedder_start == "native":
+                hold_running_statistics(model.embedder)
+
+    def _compute_gradient(self, parts: MicroBatches, rows: np.ndarray, position: Position) -> LossGradient:
+        """Compute the gradient of an update, with smaller batches if the memory does not suffice."""
+        while True:
+            if self.sizes.halvings:
+                # The batches that were read ahead have the size from before.
+                parts = tuple(piece for part in parts for piece in part.divide(self.sizes.target))
+            try:
+                return self._seeded_gradient(parts, rows, position)
+            except ValueError as error:
+                if "more than 1 value per channel" not in str(error):
+                    raise
+                raise InputError(
+                    "Batch normalization needs more than one sample in each batch, and a batch of "
+                    f"{self.stage.name} has one. Pass a larger "
+                    f'`settings["{self.stage.recipe_section}.batch_size"]`; here it is '
+                    f"{self.settings.batch_size}."
+                ) from error
+            except RuntimeError as error:
+                # Processes that have exchanged a part of an update cannot begin it again one by one.
+                if not is_out_of_memory(error) or not self.sizes.can_halve or self.training.processes.size > 1:
+                    raise InputError(
+                        f"The update {position.update + 1} of epoch {position.epoch + 1} of {self.stage.name} failed: "
+                        f"{str(error).strip().splitlines()[-1]}"
+                    ) from error
+            # Until here, the traceback of the error held the tensors of the failed pass.
+            self.sizes.halve()
+
+    def _seeded_gradient(self, parts: MicroBatches, rows: np.ndarray, position: Position) -> LossGradient:
+        # The dropout masks depend on the position in the run, not on earlier random numbers.
+        step = position.total_updates
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            random = generator(self.training.seed, DROPOUT_STREAM, self.number, step, self.training.processes.rank)
+            _seed_devices(int(random.integers(1 << 62)))
+            return self.objective.gradient(parts, rows, step, self.sizes.surrogate)
+
+    def _apply(self, gradient: LossGradient, position: Position, updates_per_epoch: int) -> None:
+        """Clip the gradient and let the optimizer apply it."""
+        for name, parameter in self.parameters.items():
+            parameter.grad = gradient.gradient[name]
+        limit = self.settings.gradient_clip
+        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), limit or math.inf)
+        if not math.isfinite(gradient.loss) or not math.isfinite(float(norm)):
+            self._raise_not_finite(position, gradient)
+        epoch = position.epoch + (position.update + 1) / updates_per_epoch
+        factor = learning_rate_factor(self.settings, epoch)
+        rate = self.settings.learning_rate * factor
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["rate_factor"]
+        self.objective.before_step(rate)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def _raise_not_finite(self, position: Position, gradient: LossGradient) -> None:
+        quantity = "loss" if not math.isfinite(gradient.loss) else "gradient"
+        rate = self.settings.learning_rate
+        raise NotFiniteError(
+            f"The {quantity} is NaN or infinite in {self.stage.name}, epoch {position.epoch + 1}, update "
+            f"{position.update + 1}. {self.training.files.checkpoint_sentence()} The learning rate is {rate:g}. "
+            f'Try a smaller one: `settings={{"{self.stage.recipe_section}.learning_rate": {rate / 10:g}}}`'
+        )
+
+    def _finish_epoch(self, position: Position, seconds: float) -> Position:
+        """Validate, save, log and report an epoch, and return the position at the start of the next one."""
+        means = {name: value / max(1, position.update) for name, value in position.sums.items()}
+        epoch = position.epoch + 1
+        record = {"stage": self.stage.name, "epoch": epoch, "updates": position.update, **means}
+        # After a checkpoint at the end of the epoch, the optimizer has made no update at this rate.
+        record["learning_rate"] = self.settings.learning_rate * learning_rate_factor(self.settings, epoch)
+        best = position.best
+        for model in dict.fromkeys((self.model, self._evaluated_model)):
+            self.training.processes.average_batch_statistics(model)
+        if self.stage.recipe_section == "stage2":
+            error = self.training.evaluator.error(self._evaluated_model, self.training.evaluator.data.validation)
+            record["validation_error"] = error
+            best = self._update_best(epoch, error, best)
+            self._save_epoch(epoch)
+        self._log_epoch(record)
+        record["seconds"] = round(seconds, 3)
+        self.run_log.add(record, position.total_updates)
+        position = Position(self.number, epoch, 0, position.total_updates, self.run_log.size, {}, best)
+        self._report_epoch(record, position)
+        return position
+
+    def _report_epoch(self, record: Mapping[str, Any], position: Position) -> None:
+        """Call the user's function; if it raises, the run can be resumed after the epoch, which is not repeated."""
+        if self.training.on_epoch_end is None or not self.training.processes.is_main:
+            return
+        try:
+            self.training.on_epoch_end({**record, "total_updates": position.total_updates})
+        except BaseException:
+            self._save_checkpoint(position)
+            raise
+
+    def _update_best(self, epoch: int, error: float, best: BestEpoch | None) -> BestEpoch:
+        """Return the first epoch with the lowest error, or the last epoch while the error is not defined."""
+        if best is not None and best.error is not None and not error < best.error:
+            return best
+        if not math.isfinite(error) and best is None:
+            log.warning("The metric is not defined on the validation samples. The last epoch is taken as the best.")
+        if self.training.recipe.stage2.choose == "best":
+            self.training.files.save_best(epoch, self._evaluated_model)
+        return BestEpoch(epoch, error if math.isfinite(error) else None)
+
+    def _log_epoch(self, record: dict[str, Any]) -> None:
+        """Log a line per epoch where no progress bar is shown."""
+        if (self.training.progress is not None and sys.stderr.isatty()) or not self.training.processes.is_main:
+            return
+        error = ""
+        if "validation_error" in record:
+            error = f", validation error {record['validation_error']:.4g} {self.training.evaluator.unit}".rstrip()
+        loss = record.get("loss", math.nan)
+        log.info("%s epoch %d of %d: loss %.4g%s", record["stage"], record["epoch"], self.epochs, loss, error)
+
+    def _save_epoch(self, epoch: int) -> None:
+        """Save the weights of an epoch, if the recipe asks for it."""
+        if self.training.processes.is_main and epoch in self.training.recipe.stage2.keep_epochs:
+            model = self._evaluated_model
+            if self.training.method.adapter is not None:
+                model = copy.deepcopy(model)
+                self.training.merge_adapter(model)
+            self.training.files.save_epoch(epoch, model)
+
+    def _out_of_patience(self, position: Position) -> bool:
+        settings = self.settings
+        if not isinstance(settings, FullStage) or settings.patience is None or position.best is None:
+            return False
+        return position.epoch - position.best.epoch >= settings.patience
+
+    def _save_checkpoint(self, position: Position) -> None:
+        self.last_checkpoint = time.monotonic()
+        position = replace(position, log_bytes=self.run_log.size)
+        self.training.files.save_checkpoint(position, self.model, self.optimizer, self.average)
+
+
+def _seed_devices(seed: int) -> None:
+    """Seed the random numbers of the CPU, and of the GPUs if any is in use.
+
+    `torch.manual_seed` takes a millisecond where no GPU is in use, because it notes who asked for the seed of each.
+    """
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
+
+
+def _count_update(position: Position, gradient: LossGradient) -> Position:
+    """Return the position after an update, with its loss and scalars added to the sums."""
+    sums = dict(position.sums)
+    for name, value in {"loss": gradient.loss, **gradient.scalars}.items():
+        sums[name] = sums.get(name, 0.0) + value
+    return replace(position, update=position.update + 1, total_updates=position.total_updates + 1, sums=sums)
+
+
+# The optimizer and the learning rate
+
+DROP_FACTOR = 0.2
+
+
+def build_optimizer(
+    parameters: Mapping[str, Tensor], settings: OptimizerSettings, without_decay: Collection[str] = ()
+) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer over some parameters, at its full learning rate.
+
+    Parameters of one weight decay and one factor of the learning rate are a group; those with weight decay come first.
+    The factor is the group's `rate_factor`.
+
+    Args:
+        parameters: Parameters by name.
+        settings: Settings of the stage.
+        without_decay: Names of parameters without weight decay.
+    """
+    members: dict[tuple[bool, float], list[Tensor]] = {(False, 1.0): []}
+    for name, parameter in parameters.items():
+        undecayed = name in without_decay or (not settings.decay_norms and _is_norm_or_bias(name, parameter))
+        factor = float(getattr(settings, f"{name.partition('.')[0]}_rate_factor", 1))
+        members.setdefault((undecayed, factor), []).append(parameter)
+    rate = settings.learning_rate
+    groups: list[dict[str, Any]] = [
+        {"params": values, "lr": rate * factor, "rate_factor": factor} | ({"weight_decay": 0.0} if undecayed else {})
+        for (undecayed, factor), values in sorted(members.items(), key=operator.itemgetter(0))
+    ]
+    decay = settings.weight_decay
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, rate, momentum=settings.momentum, weight_decay=decay)
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(groups, rate, settings.betas, weight_decay=decay)
+    return torch.optim.Adam(groups, rate, settings.betas, weight_decay=decay)
+
+
+def _is_norm_or_bias(name: str, parameter: Tensor) -> bool:
+    """Return True for a bias, or a scale or shift of a norm, as timm tells them from weights."""
+    return parameter.ndim <= 1 or name.endswith(".bias")
+
+
+def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:
+    """Return the factor of the learning rate in [0, 1]: a linear warm-up, then a decay and drops, where set.
+
+    Args:
+        settings: Settings with warmup_epochs, decay_epochs, decay and drop_epochs.
+        epoch: Number of completed epochs, as a fraction; it includes the current update.
+
+    Example:
+        >>> from modgap.training.recipe import FullStage
+        >>> settings = FullStage(warmup_epochs=2, decay_epochs=10)
+        >>> [learning_rate_factor(settings, epoch) for epoch in (1, 2, 6, 10, 11)]
+        [0.5, 1.0, 0.5, 0.0, 0.0]
+        >>> settings = FullStage(warmup_epochs=0, drop_epochs=[2])
+        >>> [learning_rate_factor(settings, epoch) for epoch in (1, 2, 2.1, 3)]
+        [1.0, 1.0, 0.2, 0.2]
+    """
+    if epoch < settings.warmup_epochs:
+        return epoch / settings.warmup_epochs
+    # The update that ends an epoch still belongs to it.
+    completed = math.ceil(epoch) - 1
+    return _decay_factor(settings, epoch) * DROP_FACTOR ** sum(drop <= completed for drop in settings.drop_epochs)
+
+
+def _decay_factor(settings: OptimizerSettings, epoch: float) -> float:
+    if settings.decay_epochs is None:
+        return 1.0
+    length = settings.decay_epochs - settings.warmup_epochs
+    if length <= 0:
+        return 1.0
+    left = min(1.0, max(0.0, (settings.decay_epochs - epoch) / length))
+    return left if settings.decay == "linear" else (1 - math.cos(math.pi * left)) / 2
+
+
+# The average of the weights
+
+
+def average_weights(model: nn.Module, decay: float) -> AveragedModel:
+    """Return a copy of a model for an exponential moving average of its weights, which begins with the first update.
+
+    After n updates the decay is at most n / (n + 9), as in TensorFlow, so that a short training forgets its first
+    weights too. The running statistics of batch normalization are averaged as the weights are. Counters and indices
+    are those of the model.
+
+    Args:
+        model: The model, whose weights are copied.
+        decay: Weight of the average so far, in (0, 1); that of the new weights is 1 - decay.
+    """
+
+    @torch.no_grad()
+    def update(averages: Sequence[Tensor], values: Sequence[Tensor], n_updates: Tensor | int) -> None:
+        share = 1 - min(decay, (int(n_updates) + 1) / (int(n_updates) + 10))
+        for average, value in zip(averages, values, strict=True):
+            if average.is_floating_point():
+                average.lerp_(value, share)
+            else:
+                average.copy_(value)
+
+    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+
+
+# The log
+
+
+class RunLog:
+    """A file to which lines are appended; the numbers can also go to TensorBoard.
+
+    Attributes:
+        size: Size of the file in bytes.
+    """
+
+    def __init__(self, path: Path | None, size: int = 0, tensorboard_folder: Path | None = None) -> None:
+        """Open the log.
+
+        Args:
+            path: The file; None in a process that writes no files.
+            size: Size in bytes to which the file is cut back; later lines are logged again.
+            tensorboard_folder: Folder of the TensorBoard log; None for no such log.
+        """
+        self._path = path
+        if path:
+            with path.open("ab") as stream:
+                stream.truncate(size)
+        self.size = size
+        self._tensorboard = summary_writer()(str(tensorboard_folder)) if path and tensorboard_folder else None
+
+    def add(self, record: Mapping[str, Any], step: int) -> None:
+        """Append a line; NaN and infinities become null.
+
+        Args:
+            record: Values by name; `stage` is the name of the stage.
+            step: Number of updates so far, which TensorBoard shows as the x-axis.
+        """
+        if self._path is None:
+            return
+        line = format_json(plain_values(record), indent=None).encode() + b"\n"
+        with self._path.open("ab") as stream:
+            stream.write(line)
+        self.size += len(line)
+        if self._tensorboard:
+            for name, value in record.items():
+                if isinstance(value, float) and math.isfinite(value):
+                    self._tensorboard.add_scalar(f"{record['stage']}/{name}", value, step)
+
+
+def summary_writer() -> Callable[[str], Any]:
+    """Return the class that writes a TensorBoard log to a folder.
+
+    Raises:
+        UsageError: When the package is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError(
+            "`tensorboard` needs the package tensorboard, which is not installed. "
+            "Run: pip install 'modgap[tensorboard]'"
+        ) from error
+    writer: Callable[[str], Any] = SummaryWriter
+    return writer
+
+
+def _announce_stage(training: Training, stage: Stage) -> None:
+    """Log that a stage begins, because its preparation and its first epoch may take long.
+
+    A warning names the rates of parts of the model that the stage does not train.
+    """
+    names = set(stage.select_parameters(training.model))
+    n = sum(value.numel() for name, value in training.model.named_parameters() if name in names)
+    epochs = stage.n_epochs(training.recipe)
+    log.info("%s begins: %s, %s.", stage.name, count(epochs, "epoch"), count(n, "trained parameter"))
+    for part in ("embedder", "encoder", "predictor"):
+        is_trained = any(name.startswith(f"{part}.") for name in names)
+        if not is_trained and getattr(stage.settings(training.recipe), f"{part}_rate_factor", 1) != 1:
+            log.warning("%s trains no parameter of the %s, so its rate factor changes nothing.", stage.name, part)

@@ -1,0 +1,110 @@
+"""Methods of transfer: a module for each, or for a few that belong together; other packages bring more.
+
+A module defines each of its methods as a constant, such as METHOD.
+
+The entry points of the group `modgap.methods` refer to objects of the class Method, under their names. Importing this
+package is fast; its functions import torch.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Any
+
+from modgap.errors import unknown_name
+from modgap.process.installed_packages import BUILT_IN, check_plugin, describe_origin, plugin_entries, usable_plugins
+
+if TYPE_CHECKING:
+    from modgap.training.method import Method
+
+__all__ = ["METHOD_ORDER", "find_unused_settings", "get_method", "method_names", "method_origin", "method_settings"]
+
+GROUP = "modgap.methods"
+NOUN = "Method"
+METHOD_ORDER = (
+    "scratch", "finetune", "finetune++", "frozen", "fpt", "lora", "emb", "orca", "mona", "l2-sp", "replay", "lp-ft"
+)  # fmt: skip
+"""Order of the paper's tables, then methods that hold the source; others follow, sorted by name."""
+
+
+def _declared() -> dict[str, "Method"]:
+    from modgap.training.method import Method
+
+    modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
+    constants = (value for module in modules for value in vars(module).values())
+    return {constant.name: constant for constant in constants if isinstance(constant, Method)}
+
+
+def _plugin_entries() -> dict[str, EntryPoint]:
+    return plugin_entries(GROUP, NOUN, _declared())
+
+
+def _methods() -> dict[str, "Method"]:
+    methods = {**_declared(), **dict(usable_plugins(_plugin_entries(), NOUN, _check))}
+    return {name: methods[name] for name in sorted(methods, key=_table_position)}
+
+
+def _table_position(name: str) -> tuple[int, str]:
+    position = METHOD_ORDER.index(name) if name in METHOD_ORDER else len(METHOD_ORDER)
+    return position, name
+
+
+def _check(name: str, plugin: Any) -> "Method":
+    """Return a plug-in if it is a method of its entry point's name."""
+    from modgap.training.method import Method
+
+    return check_plugin(name, plugin, Method)
+
+
+def method_origin(name: str) -> str:
+    """Return the package that a method comes from, with its version if it is not modgap."""
+    entry = _plugin_entries().get(name)
+    return BUILT_IN if entry is None else describe_origin(entry)
+
+
+def method_names() -> list[str]:
+    """Return the names of all methods, in the order of the paper's tables."""
+    return list(_methods())
+
+
+def get_method(name: str) -> "Method":
+    """Return the method with this name.
+
+    Raises:
+        UsageError: When there is no such method; the message names the nearest ones.
+    """
+    methods = _methods()
+    if name not in methods:
+        raise unknown_name("method", name, methods)
+    return methods[name]
+
+
+def method_settings(method: "Method") -> dict[str, dict[str, tuple[Any, str]]]:
+    """Return (default, meaning) of each setting that a method uses, by section of the recipe and name of the setting.
+
+    Settings of a stage that only some methods use belong to those that name them. The section "" has the settings of
+    the whole run.
+    """
+    from modgap.training.recipe import STAGES, Recipe, describe_settings
+
+    sections = {stage.recipe_section for stage in method.stages}
+    special = {key for other in _declared().values() for key in other.special_settings}
+    used = {}
+    for section, model in STAGES.items():
+        general = section in sections
+        used[section] = {
+            name: row
+            for name, row in describe_settings(model).items()
+            if (key := f"{section}.{name}") in method.special_settings or (general and key not in special)
+        }
+    used["method"] = describe_settings(method.settings)
+    used[""] = {name: row for name, row in describe_settings(Recipe).items() if name not in (*STAGES, "method")}
+    return used
+
+
+def find_unused_settings(overrides: Sequence[str], method: "Method") -> list[str]:
+    """Return the keys of the user's settings, KEY=VALUE, that belong to a stage and that a method does not use."""
+    used = method_settings(method)
+    keys = (text.partition("=")[0].strip().rpartition(".") for text in overrides)
+    return [f"{section}.{name}" for section, _, name in keys if section and name not in used.get(section, {})]

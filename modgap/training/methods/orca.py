@@ -1,0 +1,352 @@
+"""ORCA: the embedder is aligned to the surrogate by optimal transport, then everything is fine-tuned.
+
+Stage 1 minimizes the optimal transport dataset distance (OTDD), by the package POT. Between labeled sets a point is its
+features and its label, a label is the cloud of its class's features (Alvarez-Melis and Fusi 2020), and ORCA takes the
+target class by class (Shen et al. 2023):
+
+    cost((x, y), (x', y')) = (||x - x'||^2 + W(y, y')) / 2      W: exact squared 2-Wasserstein distance of two classes
+    OT(A, B) = min over P of <P, cost> + regularization * KL(P | uniform)
+    distance(A, B) = OT(A, B) - OT(A, A) / 2 - OT(B, B) / 2     debiased, the Sinkhorn divergence
+
+The half in the cost is that of p = 2 in ORCA's code. There, W has this factor a second time, and W is a constant to the
+gradient; here the gradient includes W. Everything is computed in double precision on the features' device, except the
+transport plans of W, which POT computes on the CPU.
+"""
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from modgap.errors import InputError, UsageError
+from modgap.labels.label_space import pseudo_classes
+from modgap.models import TargetModel
+from modgap.targets import Manifest
+from modgap.targets.samples import SelectedSamples, pool_targets
+from modgap.training.batches import generator
+from modgap.training.method import Method, Objective, Stage, Training, two_stages
+from modgap.training.recipe import FullStage, Recipe
+from modgap.training.surrogate_loss import SURROGATE_SETTINGS, SurrogateFeatures
+from modgap.training.task_loss import LossGradient, MicroBatch, call_with_parameters, plain_gradients
+from modgap.training.training_data import TargetData
+
+__all__ = ["METHOD", "AlignmentObjective", "LabeledSource", "class_distance", "import_pot", "prepare_source"]
+
+# The distance
+
+ITERATIONS = 1000
+TOLERANCE = 1e-9
+"""Largest error of the entropic plan's marginals; the gradient is as exact as they are."""
+EXACT_ITERATIONS = 1_000_000
+
+
+@dataclass(frozen=True)
+class LabeledSource:
+    """Features of a labeled source set, with the terms of the distance that depend on the source alone.
+
+    Attributes:
+        features: Features (n, d) in double precision.
+        labels: Index of each sample's class among the classes that occur, shape (n,).
+        regularization: Weight of the entropic term, in the unit of the cost.
+        debiased: True if the distance of each set to itself is subtracted.
+        self_distance: OT of the source and itself; 0 if not debiased, or if it was left out.
+    """
+
+    features: Tensor
+    labels: Tensor
+    regularization: float
+    debiased: bool
+    self_distance: float
+
+    def class_features(self, index: int) -> Tensor:
+        """Return the features (m, d) of one class."""
+        return self.features[self.labels == index]
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes that occur."""
+        return int(self.labels.max()) + 1
+
+
+def prepare_source(
+    features: Tensor,
+    labels: Tensor,
+    regularization: float = 0.1,
+    debiased: bool = True,
+    with_self_distance: bool = True,
+) -> LabeledSource:
+    """Prepare a source set once, to compute many distances to it.
+
+    Args:
+        features: Token means (n, d) at the embedder's output; no gradient flows back to them.
+        labels: Integer classes (n,).
+        regularization: Weight of the entropic term, in the unit of the cost; greater than 0.
+        debiased: Subtract the distance of each set to itself, so that equal sets have distance 0.
+        with_self_distance: Compute the source's distance to itself. It is a constant of all distances to the source, so
+            gradients do not need it, and it takes minutes for thousands of samples.
+
+    Raises:
+        InputError: When shapes do not match, or features are not finite.
+        UsageError: When POT is not installed, or the regularization is not greater than 0.
+    """
+    import_pot()
+    if not regularization > 0:
+        raise UsageError(f"The regularization is {regularization}. Expected a number greater than 0.")
+    features = _check_features(features.detach(), labels)
+    classes, indices = torch.unique(labels, return_inverse=True)
+    source = LabeledSource(features, indices.to(features.device), regularization, debiased, 0.0)
+    if not debiased or not with_self_distance:
+        return source
+    class_costs = torch.zeros(len(classes), len(classes), dtype=torch.float64, device=features.device)
+    for i in range(len(classes)):
+        for j in range(i):
+            distance = _wasserstein(source.class_features(i), source.class_features(j))
+            class_costs[i, j] = distance
+            class_costs[j, i] = distance
+    cost = (_squared_distances(features, features) + class_costs[source.labels][:, source.labels]) / 2
+    return LabeledSource(features, source.labels, regularization, True, _entropic(cost, regularization).item())
+
+
+def class_distance(features: Tensor, source: LabeledSource) -> Tensor:
+    """Compute the distance of one target class to the source, differentiable (once) in the class's features.
+
+    Args:
+        features: Token means (m, d) of the class's samples at the target embedder's output.
+        source: The source set, with features of the same d.
+
+    Returns:
+        Scalar in the features' precision; lower is nearer. If debiased, it is 0 or more up to rounding.
+
+    Raises:
+        InputError: When shapes do not match, or features are not finite.
+        UsageError: When POT is not installed.
+    """
+    points = _check_features(features, None)
+    width = source.features.shape[1]
+    if points.shape[1] != width:
+        raise InputError(f"The target has {points.shape[1]} features per sample. Expected {width}, as the source has.")
+    class_costs = torch.stack([_wasserstein(points, source.class_features(k)) for k in range(source.n_classes)])
+    cost = (_squared_distances(points, source.features) + class_costs[source.labels]) / 2
+    distance = _entropic(cost, source.regularization)
+    if source.debiased:
+        self_distance = _entropic(_squared_distances(points, points) / 2, source.regularization)
+        distance = distance - self_distance / 2 - source.self_distance / 2
+    return distance.to(features.dtype)
+
+
+def import_pot() -> ModuleType:
+    """Import and return the package POT (`ot`).
+
+    Raises:
+        UsageError: When it is not installed.
+    """
+    try:
+        import ot
+    except ImportError as error:
+        raise UsageError(
+            "Optimal transport needs the package POT, which is not installed. Run: pip install 'modgap[ot]'"
+        ) from error
+    package: ModuleType = ot
+    return package
+
+
+def _check_features(features: Tensor, labels: Tensor | None) -> Tensor:
+    """Return the features in double precision, or raise an InputError if they or the labels are invalid."""
+    if features.ndim != 2 or not len(features):
+        raise InputError(f"The features have shape {tuple(features.shape)}. Expected (n, d) with at least one sample.")
+    if labels is not None and (labels.shape != features.shape[:1] or labels.is_floating_point()):
+        raise InputError(
+            f"The labels have shape {tuple(labels.shape)} and type {labels.dtype}. "
+            f"Expected {len(features)} integer labels."
+        )
+    if not torch.isfinite(features).all():
+        raise InputError("The features contain NaN or infinity. Optimal transport needs finite features.")
+    return features.double()
+
+
+def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """Return the squared distances of all pairs (n, m)."""
+    return (x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * x @ y.T
+
+
+def _wasserstein(x: Tensor, y: Tensor) -> Tensor:
+    """Return the exact squared 2-Wasserstein distance of two clouds.
+
+    The plan is a constant to the gradient; by the envelope theorem the gradient is still exact.
+    """
+    costs = _squared_distances(x, y)
+    x_masses = np.full(len(x), 1 / len(x))
+    y_masses = np.full(len(y), 1 / len(y))
+    plan = import_pot().emd(x_masses, y_masses, costs.detach().cpu().numpy(), numItermax=EXACT_ITERATIONS)
+    return (torch.as_tensor(plan).to(costs) * costs).sum()
+
+
+def _entropic(cost: Tensor, regularization: float) -> Tensor:
+    """Return the least <P, cost> + regularization * KL(P | uniform); its gradient in the cost is the plan P."""
+    n, m = cost.shape
+    row_masses = cost.new_full((n,), 1 / n)
+    column_masses = cost.new_full((m,), 1 / m)
+    plan: Tensor = import_pot().bregman.sinkhorn_log(
+        row_masses,
+        column_masses,
+        cost.detach(),
+        regularization,
+        numItermax=ITERATIONS,
+        stopThr=TOLERANCE,
+        warn=False,
+    )
+    divergence = torch.xlogy(plan, plan).sum() + plan.sum() * math.log(n * m)
+    return (plan * cost).sum() + regularization * divergence
+
+
+# Stage 1
+
+CLUSTERS = 10
+"""Number of pseudo-classes of regression targets, as in ORCA."""
+
+
+class AlignmentObjective(Objective):
+    """The distance of the target's token means at the embedder to the surrogate, with one update per epoch.
+
+    It is the mean of the distances of the target's classes, weighted by their shares of all samples, of which a large
+    class shows only some.
+
+    Attributes:
+        source: The surrogate's features at the source's embedder.
+        rows: Rows to train on in ascending order, shape (n,).
+        labels: Class, or pseudo-class, of each of these rows, shape (n,).
+    """
+
+    settings = ("stage1.samples_per_class", *SURROGATE_SETTINGS)
+    # The distance of a class is no sum over its samples.
+    divides = False
+
+    def __init__(self, training: Training, stage: Stage, number: int) -> None:
+        """Compute the features of the surrogate."""
+        super().__init__(training, stage, number)
+        surrogate = SurrogateFeatures(training)
+        classes = torch.from_numpy(surrogate.labels).to(training.device)
+        self.source = prepare_source(surrogate.of_embedder(), classes, with_self_distance=False)
+        self.rows = training.data.train
+        self.labels = alignment_classes(training.data)
+
+    @classmethod
+    def needs_surrogate(cls, recipe: Recipe) -> bool:  # noqa: ARG003
+        """Return True.
+
+        Raises:
+            UsageError: When POT is not installed.
+        """
+        import_pot()
+        return True
+
+    def plan_epoch(self, epoch: int) -> list[np.ndarray]:
+        """Return the rows of the epoch's single update: of each class in turn, at most `samples_per_class`."""
+        most = self.training.recipe.stage1.samples_per_class
+        order = generator(self.training.seed, 0, self.number, epoch).permutation(len(self.rows))
+        n_classes = int(self.labels.max()) + 1
+        samples = [order[self.labels[order] == k][:most] for k in range(n_classes)]
+        return [self.rows[np.concatenate(samples)]]
+
+    def split(self, rows: np.ndarray, size: int) -> list[np.ndarray]:  # noqa: ARG002
+        """Return the rows of each of this process's classes, which are not divided further."""
+        classes = self._classes(rows)
+        return [rows[classes == k] for k in self._class_share(rows)]
+
+    def gradient(
+        self,
+        parts: Sequence[MicroBatch],
+        rows: np.ndarray,
+        step: int,  # noqa: ARG002
+        part_size: int | None = None,  # noqa: ARG002
+    ) -> LossGradient:
+        """Return the gradient of the distance by the embedder."""
+        all_parameters = dict(self.model.named_parameters())
+        embedder = {name: all_parameters[name] for name in self.trained}
+        tensors: list[Tensor] = list(embedder.values())
+        sums = [torch.zeros_like(tensor) for tensor in tensors]
+        shares = np.bincount(self.labels) / len(self.labels)
+        loss = torch.zeros((), dtype=torch.float64, device=sums[0].device)
+        for part, k in zip(parts, self._class_share(rows), strict=True):
+            weight = float(shares[k])
+            backward = functools.partial(self._backward, part, tensors)
+            value, gradients = call_with_parameters(self.model, embedder, backward)
+            loss += weight * value
+            sums = [total + weight * gradient for total, gradient in zip(sums, gradients, strict=True)]
+        processes = self.training.processes
+        sums = processes.sum(sums)
+        (loss,) = processes.sum([loss])
+        return LossGradient(dict(zip(embedder, sums, strict=True)), float(loss))
+
+    def _backward(
+        self, part: MicroBatch, tensors: list[Tensor], model: TargetModel
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        tokens = model.embed(part.x)
+        # The feature map of a convolutional stem has its channels on the second axis.
+        features = tokens.mean(dim=1) if tokens.ndim == 3 else tokens.flatten(2).mean(dim=2)
+        value = class_distance(features, self.source)
+        return value.detach(), plain_gradients(value, tensors)
+
+    def _classes(self, rows: np.ndarray) -> np.ndarray:
+        """Return the class of each row, shape (n,)."""
+        classes: np.ndarray = self.labels[np.searchsorted(self.rows, rows)]
+        return classes
+
+    def _class_share(self, rows: np.ndarray) -> list[int]:
+        """Return the classes of these rows that this process computes."""
+        return [int(k) for k in self.training.processes.interleaved_share(np.unique(self._classes(rows)))]
+
+
+def alignment_classes(data: TargetData) -> np.ndarray:
+    """Return a class for each training sample: its class, or a cluster of its labels or of its regression values."""
+    if data.output.task != "regression":
+        labels = np.asarray(data.table.class_labels[data.train])
+        if labels.ndim == 1:
+            return labels
+        return pseudo_classes(labels.astype(np.float64), n_classes=min(CLUSTERS, len(np.unique(labels, axis=0))))
+    assert data.table.targets is not None
+    values = pool_targets(SelectedSamples(data.table.targets, data.train))
+    return pseudo_classes(values, n_classes=min(data.target.manifest.pseudo_classes or CLUSTERS, len(values)))
+
+
+# The method
+
+EPOCHS = 60
+LOW_LEARNING_RATE = 1e-3
+LEARNING_RATE_FACTOR = 10
+"""Stage 1 multiplies learning rates of at most LOW_LEARNING_RATE by this factor."""
+DROP_EPOCHS = (21, 41, 61)
+"""Numbers of epochs of stage 1 after which the learning rate drops to a fifth.
+
+ORCA's code lowers it after the epochs 20, 40 and 60, and numbers them from 0.
+"""
+
+
+def _stage1_defaults(manifest: Manifest) -> Mapping[str, Any]:
+    """Return stage 1 of ORCA's code: the optimizer of stage 2, with a low learning rate raised."""
+    training = manifest.training
+    recipe = FullStage().model_dump() if training is None else training.model_dump(exclude_none=True)
+    settings: dict[str, Any] = {"epochs": recipe.get("stage1_epochs", EPOCHS), "drop_epochs": DROP_EPOCHS}
+    settings |= {name: recipe[name] for name in ("optimizer", "weight_decay", "momentum", "betas") if name in recipe}
+    if "learning_rate" in recipe:
+        rate = recipe["learning_rate"]
+        settings["learning_rate"] = rate * LEARNING_RATE_FACTOR if rate <= LOW_LEARNING_RATE else rate
+    if "stage1_samples_per_class" in recipe:
+        settings["samples_per_class"] = recipe["stage1_samples_per_class"]
+    return settings
+
+
+METHOD = Method(
+    name="orca",
+    title="the source's embedder is aligned to the surrogate class by class (OTDD), then everything is trained",
+    reference="Shen et al. (2023), Cross-modal fine-tuning: align then refine",
+    stages=two_stages(AlignmentObjective),
+    embedder_start="source",
+    stage1_defaults=_stage1_defaults,
+)

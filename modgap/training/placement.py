@@ -1,0 +1,324 @@
+"""How a model computes: device, precision, compilation, dropout, what saves memory, and several processes."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from modgap.errors import UsageError
+from modgap.models import TargetModel
+from modgap.training.recipe import OptimizerSettings, Recipe
+
+__all__ = [
+    "BatchSizes",
+    "Forward",
+    "Processes",
+    "call",
+    "channels_last",
+    "current_processes",
+    "enable_gradient_checkpointing",
+    "forward_of",
+    "is_out_of_memory",
+    "merges_batches",
+    "place",
+    "set_dropout",
+    "tf32",
+]
+
+log = logging.getLogger("modgap")
+
+Forward = Callable[[TargetModel, Tensor], Tensor]
+"""Function from a model and its inputs to the outputs."""
+
+
+def place(model: TargetModel, device: torch.device, dtype: torch.dtype, *, convolutional: bool) -> TargetModel:
+    """Return a model on a device. On a GPU, a convolutional one has the channels last in memory, as its kernels do.
+
+    Args:
+        model: The model, which is changed in place.
+        device: The device.
+        dtype: Precision of the parameters.
+        convolutional: True if the encoder is a convolutional network of images.
+    """
+    placed: TargetModel = model.to(device=device, dtype=dtype)
+    return channels_last(placed) if convolutional and device.type == "cuda" else placed
+
+
+def channels_last(model: TargetModel) -> TargetModel:
+    """Return a model with the channels of its convolutions' weights last in memory; its values stay as they are."""
+    converted: TargetModel = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return converted
+
+
+@contextlib.contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Allow TF32 in matrix products and convolutions within the block, or forbid it."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def call(model: TargetModel, x: Tensor) -> Tensor:
+    """Return the outputs of a model."""
+    outputs: Tensor = model(x)
+    return outputs
+
+
+def forward_of(recipe: Recipe, section: str) -> Forward:
+    """Return the function that runs the model: compiled in stage 2 if the recipe says so.
+
+    Stage 1 differentiates twice, which compiled functions do not allow.
+    """
+    return torch.compile(call) if recipe.compile_model and section == "stage2" else call
+
+
+DROPOUT_ATTRIBUTES = ("dropout", "dropout_p", "attention_dropout", "activation_dropout", "hidden_dropout")
+"""Attributes of layers that are probabilities of dropout, besides those of torch's own dropout layers."""
+
+
+def set_dropout(model: nn.Module, probability: float) -> int:
+    """Set the probability of every dropout in a model, and return the number of those that changed.
+
+    Stochastic depth, which drops whole layers, stays as it is.
+
+    Args:
+        model: The model.
+        probability: Probability with which a value is dropped, in [0, 1).
+    """
+    n_changed = 0
+    for module in model.modules():
+        names = ("p",) if isinstance(module, nn.modules.dropout._DropoutNd) else DROPOUT_ATTRIBUTES
+        for name in names:
+            value = getattr(module, name, None)
+            if isinstance(value, float) and value != probability:
+                setattr(module, name, probability)
+                n_changed += 1
+    return n_changed
+
+
+# Memory
+
+TRAINING_MODE_ONLY = ("activation_checkpointing_enable", "gradient_checkpointing_enable")
+"""Functions of transformers, whose layers recompute activations in training mode alone. Stage 1 has evaluation mode."""
+CHECKPOINTING_FUNCTIONS = ("set_grad_checkpointing", *TRAINING_MODE_ONLY)
+
+
+def enable_gradient_checkpointing(encoder: nn.Module, *, has_stage1: bool = False) -> None:
+    """Call the function that the source's library provides for this, on each module that has one.
+
+    Args:
+        encoder: The encoder, which is changed in place.
+        has_stage1: True if the run has a stage 1. A warning says so where the library does not support it there.
+    """
+    used = set()
+    for module in list(encoder.modules()):
+        names = [name for name in CHECKPOINTING_FUNCTIONS if callable(getattr(module, name, None))]
+        if names:
+            getattr(module, names[0])()
+            used.add(names[0])
+    if not used:
+        log.warning("The source's library does not support gradient checkpointing. Continuing without it.")
+    elif has_stage1 and not used.isdisjoint(TRAINING_MODE_ONLY):
+        log.warning(
+            "Gradient checkpointing of this source works in stage 2 alone, because its library recomputes activations "
+            "only while dropout is on. If stage 1 needs too much memory, lower stage1.batch_size and raise "
+            "stage1.gradient_accumulation."
+        )
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return True if an error of PyTorch says that the memory of a device or of the machine does not suffice."""
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
+def merges_batches(recipe: Recipe, model: nn.Module, device: torch.device, trains_all: bool) -> bool:
+    """Return True if the batches of one update pass through the model together, which changes it only by rounding.
+
+    A GPU is hardly busy with a small batch. Batch normalization that trains would see another batch.
+
+    Args:
+        recipe: All settings; `merge_batches` decides if it is set.
+        model: The model.
+        device: Its device.
+        trains_all: True in stage 2, where batch normalization trains.
+    """
+    if recipe.merge_batches is not None:
+        return recipe.merge_batches
+    normalizes = trains_all and any(isinstance(module, _BatchNorm) for module in model.modules())
+    return device.type == "cuda" and not normalizes
+
+
+@dataclass
+class BatchSizes:
+    """Largest numbers of target and of surrogate samples that pass through the model together.
+
+    Attributes:
+        settings: Settings of the stage.
+        surrogate_batch: Number of surrogate samples of one update.
+        merged: True if all batches of an update start together.
+        divides: False if the objective cannot take its samples in smaller parts, as the alignment of classes by `orca`.
+        halvings: How often the numbers were halved.
+    """
+
+    settings: OptimizerSettings
+    surrogate_batch: int
+    merged: bool
+    divides: bool = True
+    halvings: int = 0
+
+    @property
+    def target(self) -> int:
+        """Largest number of target samples."""
+        together = self.settings.batch_size * (self.settings.gradient_accumulation if self.merged else 1)
+        return max(1, together >> self.halvings)
+
+    @property
+    def surrogate(self) -> int | None:
+        """Largest number of surrogate samples; None for all of an update."""
+        return max(1, self.surrogate_batch >> self.halvings) if self.halvings else None
+
+    @property
+    def can_halve(self) -> bool:
+        """True if one of the numbers is still above 1, and smaller ones would help."""
+        return self.divides and max(self.target, self.surrogate or self.surrogate_batch) > 1
+
+    def halve(self) -> None:
+        """Halve both numbers, give unused memory back, and say so."""
+        self.halvings += 1
+        log.warning("The memory does not suffice. Continuing with batches of %d samples.", self.target)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+# Several processes
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that train together, as seen by one of them; a single one unless torchrun started several.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        size: Number of processes.
+        device: Device on which the processes exchange tensors.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: str = "cpu"
+
+    @property
+    def is_main(self) -> bool:
+        """True for the one process that writes files and prints."""
+        return self.rank == 0
+
+    def interleaved_share(self, rows: np.ndarray) -> np.ndarray:
+        """Return this process's share of rows (n, ...): every `size`-th row, from `rank` on."""
+        return rows[self.rank :: self.size]
+
+    def sum(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Return the element-wise sums over all processes, from one exchange."""
+        if self.size == 1 or not tensors:
+            return tensors
+        flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+        torch.distributed.all_reduce(flat)
+        sums = torch.split(flat, [tensor.numel() for tensor in tensors])
+        return [total.view_as(tensor) for total, tensor in zip(sums, tensors, strict=True)]
+
+    def gather(self, share: Tensor, total: int) -> Tensor:
+        """Return the rows of all processes (total, ...), in the order before `interleaved_share` divided them.
+
+        Gradients flow only through this process's rows; their sum over all processes is the complete gradient.
+
+        Args:
+            share: Rows of this process (n, ...).
+            total: Number of rows of all processes.
+        """
+        if self.size == 1:
+            return share
+        positions = torch.arange(self.rank, total, self.size, device=share.device)
+        rows = share.new_zeros((total, *share.shape[1:])).index_copy(0, positions, share.detach())
+        torch.distributed.all_reduce(rows)
+        return rows.index_copy(0, positions, share)
+
+    def contiguous_share(self, rows: np.ndarray) -> np.ndarray:
+        """Return this process's share of rows (n, ...): neighboring rows, so that `concatenate` keeps the order."""
+        first = self.rank * len(rows) // self.size
+        end = (self.rank + 1) * len(rows) // self.size
+        return rows[first:end]
+
+    def concatenate(self, share: np.ndarray) -> np.ndarray:
+        """Return the arrays of all processes one after the other; their lengths may differ and may be 0.
+
+        Args:
+            share: Array of this process (n, ...).
+        """
+        if self.size == 1:
+            return share
+        lengths = torch.zeros(self.size, dtype=torch.int64)
+        lengths[self.rank] = len(share)
+        lengths = self._all_reduced(lengths)
+        row_bytes = share.dtype.itemsize * int(np.prod(share.shape[1:], dtype=np.int64))
+        start = int(lengths[: self.rank].sum()) * row_bytes
+        data = np.frombuffer(np.ascontiguousarray(share).tobytes(), np.uint8)
+        buffer = torch.zeros(int(lengths.sum()) * row_bytes, dtype=torch.uint8)
+        buffer[start : start + len(data)] = torch.from_numpy(data.copy())
+        joined = self._all_reduced(buffer).numpy().tobytes()
+        return np.frombuffer(joined, share.dtype).reshape(-1, *share.shape[1:])
+
+    def _all_reduced(self, tensor: Tensor) -> Tensor:
+        """Return the sum over the processes, computed on the device on which they exchange tensors."""
+        exchanged = tensor.to(self.device)
+        torch.distributed.all_reduce(exchanged)
+        return exchanged.cpu()
+
+    def average_batch_statistics(self, model: nn.Module) -> None:
+        """Replace the running statistics of batch normalization, which differ by process, by their mean."""
+        layers = [
+            layer for layer in model.modules() if isinstance(layer, _BatchNorm) and layer.running_mean is not None
+        ]
+        statistics = [
+            values for layer in layers for values in (layer.running_mean, layer.running_var) if values is not None
+        ]
+        for values, total in zip(statistics, self.sum(statistics), strict=True):
+            if total is not values:
+                values.copy_(total / self.size)
+
+    def barrier(self) -> None:
+        """Wait until all processes have reached this call."""
+        if self.size > 1:
+            torch.distributed.barrier()
+
+
+def current_processes(device: str = "auto") -> Processes:
+    """Return the processes that torchrun or accelerate started, or a single one if neither did.
+
+    Args:
+        device: `cpu` makes the processes exchange tensors on the CPU. Otherwise each process has an accelerator of
+            its own, if there are any.
+
+    Raises:
+        UsageError: When there are several processes, but accelerate, which connects them, is not installed.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return Processes()
+    try:
+        from accelerate import PartialState
+    except ImportError as error:
+        raise UsageError(
+            "Training in several processes needs accelerate, which is not installed. "
+            "Run: pip install 'modgap[distributed]'"
+        ) from error
+    state = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available())
+    return Processes(state.process_index, state.num_processes, str(state.device))

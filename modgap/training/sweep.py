@@ -1,0 +1,392 @@
+"""A sweep over settings: several runs, of which the validation samples choose one, and one test."""
+
+import itertools
+import logging
+import math
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from modgap.errors import InputError, Progress, UsageError, count
+from modgap.storage.atomic_files import atomic_path, write_text_atomically, writing
+from modgap.storage.json_records import format_json, parse_record, plain_values, with_digest
+from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
+from modgap.training.answer import run_answer
+from modgap.training.batches import generator
+from modgap.training.checkpoint import remove_checkpoints
+from modgap.training.fitted_run import is_fitted
+from modgap.training.method import EpochCallback
+from modgap.training.placement import current_processes
+from modgap.training.run_folder import EPOCHS, LOG, RECORD, Run, open_run, settings_differences, write_record
+from modgap.training.train import finish_trained_run, train_without_test
+from modgap.training.train_request import TrainRequest, request_recipe, set_up_run
+
+__all__ = ["Sweep", "parse_sweep", "planned_settings", "read_sweep", "run_sweep"]
+
+SWEEP = "sweep.json"
+"""File of the request of a sweep, and of how far its trials have come."""
+SCHEMA = 2
+TRIALS = "trials"
+MOST_TRIALS = 1000
+STREAM = 11
+"""First number of the random position at which trials are drawn."""
+
+Settings = dict[str, str]
+"""Values of settings as `--set` takes them, by key."""
+
+log = logging.getLogger("modgap")
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Values of settings to try.
+
+    Attributes:
+        values: Values of each setting as `--set` takes them, by key.
+        trials: Number of combinations to try, drawn at random; None for all.
+    """
+
+    values: Mapping[str, tuple[str, ...]]
+    trials: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise if there is nothing to try.
+
+        Raises:
+            UsageError: When no setting or no value is given, or the number of trials is out of range.
+        """
+        if not self.values or any(not values for values in self.values.values()):
+            raise UsageError('A sweep needs values, such as `sweep={"stage2.learning_rate": [1e-4, 3e-4, 1e-3]}`.')
+        if self.trials is not None and not 1 <= self.trials <= MOST_TRIALS:
+            raise UsageError(f"`trials` is {self.trials}. Expected a number from 1 to {MOST_TRIALS:,}.")
+
+
+def parse_sweep(texts: Sequence[str], trials: int | None = None) -> Sweep | None:
+    """Return the sweep that `--sweep KEY=VALUE,VALUE,...` describes; None if there is no text.
+
+    Example:
+        >>> parse_sweep(["stage2.learning_rate=1e-4,1e-3", "stage2.betas=[0.9,0.98],[0.9,0.999]"]).values
+        {'stage2.learning_rate': ('1e-4', '1e-3'), 'stage2.betas': ('[0.9,0.98]', '[0.9,0.999]')}
+    """
+    if not texts:
+        if trials is not None:
+            raise UsageError('`trials` needs `sweep`, such as `sweep={"stage2.learning_rate": [1e-4, 3e-4, 1e-3]}`.')
+        return None
+    values = {}
+    for text in texts:
+        key, equals, listed = text.partition("=")
+        if not equals or not key.strip():
+            raise UsageError(f"`sweep` {text!r} is not of the form KEY=VALUE,VALUE,...")
+        if key.strip() in values:
+            raise UsageError(f"`sweep` names {key.strip()} twice. Give all its values at once.")
+        values[key.strip()] = tuple(dict.fromkeys(_split_values(listed)))
+    return Sweep(values, trials)
+
+
+def _split_values(text: str) -> list[str]:
+    """Split a text at the commas that are not within brackets."""
+    values, depth = [""], 0
+    for character in text:
+        depth += (character == "[") - (character == "]")
+        if character == "," and depth == 0:
+            values.append("")
+        else:
+            values[-1] += character
+    return [value.strip() for value in values if value.strip()]
+
+
+def planned_settings(sweep: Sweep, seed: int) -> list[Settings]:
+    """Return the settings of each trial.
+
+    They are all combinations in their order, or as many of them as there are trials, in a random order that depends
+    on the seed alone: a larger number of trials adds some.
+
+    Raises:
+        UsageError: When there are too many combinations and no number of trials.
+    """
+    sizes = [len(values) for values in sweep.values.values()]
+    total = math.prod(sizes)
+    if sweep.trials is None and total > MOST_TRIALS:
+        raise UsageError(f"The sweep has {total:,} combinations. Pass `trials=N` to draw N of them at random.")
+    if sweep.trials is None or sweep.trials >= total:
+        return [dict(zip(sweep.values, values, strict=True)) for values in itertools.product(*sweep.values.values())]
+    drawn = itertools.islice(_distinct_positions(sizes, seed), sweep.trials)
+    return [
+        {key: values[n] for (key, values), n in zip(sweep.values.items(), positions, strict=True)}
+        for positions in drawn
+    ]
+
+
+def _distinct_positions(sizes: Sequence[int], seed: int) -> Iterator[tuple[int, ...]]:
+    """Yield different combinations of numbers below the sizes, in random order."""
+    random = generator(seed, STREAM)
+    seen: set[tuple[int, ...]] = set()
+    while True:
+        positions = tuple(int(random.integers(size)) for size in sizes)
+        if positions not in seen:
+            seen.add(positions)
+            yield positions
+
+
+def run_sweep(
+    request: TrainRequest,
+    folder: Path,
+    sweep: Sweep,
+    *,
+    resume: bool = False,
+    progress: Progress | None = None,
+    on_epoch_end: EpochCallback | None = None,
+) -> Run:
+    """Train a model for each trial, and test the one with the lowest validation error.
+
+    Afterwards the folder is that of the chosen run, as `train` leaves it, with the table of all trials under `sweep`
+    in its record. The records and logs of all trials are in the folder `trials`, and sweep.json says how far the sweep
+    has come. The test samples are used once, by the chosen model.
+
+    Args:
+        request: The request that all runs of the sweep share.
+        folder: A new folder or, with `resume`, that of a sweep with the same request.
+        sweep: Values to try.
+        resume: Continue an interrupted sweep.
+        progress: Callback that is called with a stage's name and the share of its work done since the last call.
+        on_epoch_end: Callback that is called after each epoch, as by `train`, with the number of the `trial` too.
+
+    Raises:
+        UsageError: When the request is invalid or has the protocol `orca`, which has no validation samples, or the
+            folder contains a sweep with other settings.
+        InputError: When data or weights are missing or do not match, or no trial has a validation error.
+    """
+    _check_request(request, sweep)
+    planned = planned_settings(sweep, request.samples.seed)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file. Expected a folder for the sweep. Pass another `out`.")
+    with exclusive_folder(folder):
+        _check_folder(folder, resume)
+        _check_combinations(request, planned)
+        settings = _shared_settings(request, sweep, planned[0])
+        trials = _prepare(folder, sweep, planned, settings)
+        if (folder / RECORD).exists() and (run := open_run(folder)).finished:
+            return run
+        write_sweep(folder, sweep.values, trials, settings)
+        for number, trial in enumerate(trials, start=1):
+            if trial["state"] == "open":
+                log.info("Trial %d of %d: %s.", number, len(trials), _describe(trial["settings"]))
+                done = _run_trial(request, folder, number, trial["settings"], progress, on_epoch_end)
+                trials[number - 1] = {**trial, **done}
+                _keep_weights_of(folder, _best(trials))
+                write_sweep(folder, sweep.values, trials, settings)
+        best = _best(trials)
+        if best is None:
+            messages = (str(trial["message"]) for trial in trials if trial.get("message"))
+            message = next(messages, "The metric is not defined.")
+            raise InputError(
+                f"None of {count(len(trials), 'trial')} has a validation error. {message} "
+                "Try other values in another `out`."
+            )
+        chosen = _with_settings(request, trials[best]["settings"])
+        _copy_run(folder / TRIALS / str(best + 1), folder, sweep, trials, best)
+        run = finish_trained_run(chosen, folder)
+        _keep_weights_of(folder, None)
+        return run
+
+
+def _check_request(request: TrainRequest, sweep: Sweep) -> None:
+    if is_fitted(request.method):
+        raise UsageError("This method chooses its settings by cross-validation, and has no `sweep`. Leave it out.")
+    if request.protocol == "orca":
+        raise UsageError('A sweep chooses on validation samples, and `protocol="orca"` has none. Leave `protocol` out.')
+    if current_processes(request.samples.device).size > 1:
+        raise UsageError("A sweep runs in one process. Start it without torchrun and accelerate launch.")
+    fixed = {text.partition("=")[0].strip() for text in request.overrides}
+    if both := sorted(fixed & sweep.values.keys()):
+        raise UsageError(f"`settings` and `sweep` both name {both[0]}. Leave one of them out.")
+
+
+def _check_combinations(request: TrainRequest, planned: Sequence[Settings]) -> None:
+    """Raise an error if a combination has an unknown setting or an invalid value, before any is trained.
+
+    Raises:
+        UsageError: When there is one; the message names it.
+    """
+    target = request.target.open()
+    for combination in planned:
+        try:
+            request_recipe(_with_settings(request, combination), target)
+        except UsageError as error:
+            raise UsageError(
+                f"A trial of the sweep, {_describe(combination)}, is not possible. {_with_sweep(error, combination)}"
+            ) from error
+
+
+def _with_sweep(error: InputError, combination: Settings) -> str:
+    """Return the message of an error, whose advice names `sweep` instead of `settings` for what is swept."""
+    message = str(error).replace('`settings={"KEY": VALUE}`', '`sweep={"KEY": [VALUE, VALUE]}`')
+    for key in combination:
+        message = message.replace(f'`settings={{"{key}": ', f'`sweep={{"{key}": ')
+    return message
+
+
+def _shared_settings(request: TrainRequest, sweep: Sweep, first: Settings) -> dict[str, Any]:
+    """Return the settings that the trials share, for sweep.json; those that follow from swept ones are the first's."""
+    settings: dict[str, Any] = plain_values(set_up_run(_with_settings(request, first))[1])
+    for key in sweep.values:
+        section, _, name = key.rpartition(".")
+        (settings["recipe"][section] if section else settings["recipe"]).pop(name, None)
+    return settings
+
+
+def _has_trained(folder: Path) -> bool:
+    """Return False if a sweep has trained nothing yet, such as one with an invalid setting. It may begin anew."""
+    return any((folder / TRIALS).glob(f"[0-9]*/{RECORD}")) or (folder / RECORD).exists()
+
+
+def _check_folder(folder: Path, resume: bool) -> None:
+    """Raise an error if a folder cannot be that of a sweep, whatever its settings are."""
+    if _has_trained(folder):
+        if not resume:
+            raise UsageError(f"{folder} already contains a sweep. Pass `resume=True` to continue it, or another `out`.")
+    elif any(path.name not in (FOLDER_LOCK, SWEEP, TRIALS) for path in folder.iterdir()):
+        raise UsageError(f"{folder} contains other files. Expected a new or empty folder. Pass another `out`.")
+
+
+def _prepare(
+    folder: Path, sweep: Sweep, planned: Sequence[Settings], settings: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Return the trials, as far as they have come, or raise if they belong to another request."""
+    if not _has_trained(folder):
+        return [{"settings": combination, "state": "open"} for combination in planned]
+    record = read_sweep(folder)
+    trials: list[dict[str, Any]] = record["trials"]
+    if record["values"] != plain_values(dict(sweep.values)) or len(trials) != len(planned):
+        raise UsageError(
+            f"The sweep in {folder} has other values. Repeat those values and trials, or pass another `out`."
+        )
+    differences = settings_differences(record["settings"], settings)
+    if differences or [trial["settings"] for trial in trials] != planned:
+        raise UsageError(
+            f"The sweep in {folder} has other settings: {', '.join(differences.values()) or 'other trials'}. "
+            "Repeat the settings of that sweep, or pass another `out`."
+        )
+    return trials
+
+
+def _run_trial(
+    request: TrainRequest,
+    folder: Path,
+    number: int,
+    settings: Settings,
+    progress: Progress | None,
+    on_epoch_end: EpochCallback | None,
+) -> dict[str, Any]:
+    """Train the model of a trial, and return what the table says of it."""
+    trial_request = _with_settings(request, settings)
+    callback = None if on_epoch_end is None else lambda line: on_epoch_end({"trial": number, **line})
+    try:
+        run = train_without_test(trial_request, folder / TRIALS / str(number), progress, callback)
+    except InputError as error:
+        message = _with_sweep(error, settings)
+        log.warning("Trial %d failed: %s", number, message)
+        remove_checkpoints(folder / TRIALS / str(number), keep=0)
+        return {"state": "failed", "message": message}
+    training = run.record["training"]
+    value = training["validation"]
+    shown = "not defined" if value is None else f"{value:.4g}"
+    log.info("Trial %d has a validation error of %s.", number, shown)
+    return {"state": "finished", **{name: training[name] for name in ("validation", "epoch", "updates", "seconds")}}
+
+
+def _with_settings(request: TrainRequest, settings: Settings) -> TrainRequest:
+    return replace(request, overrides=(*request.overrides, *(f"{key}={value}" for key, value in settings.items())))
+
+
+def _best(trials: Sequence[Mapping[str, Any]]) -> int | None:
+    """Return the index of the first trial with the lowest validation error; None if there is none with an error."""
+    errors = {n: trial["validation"] for n, trial in enumerate(trials) if trial.get("validation") is not None}
+    return min(errors, key=lambda n: errors[n]) if errors else None
+
+
+def _keep_weights_of(folder: Path, best: int | None) -> None:
+    """Remove the weights of all trials but one; their records and logs stay."""
+    for trial in (folder / TRIALS).glob("[0-9]*"):
+        if best is None or trial.name != str(best + 1):
+            shutil.rmtree(trial / EPOCHS, ignore_errors=True)
+            for path in trial.glob("*.safetensors"):
+                path.unlink()
+
+
+def _copy_run(trial: Path, folder: Path, sweep: Sweep, trials: Sequence[Mapping[str, Any]], best: int) -> None:
+    """Copy the chosen run to the sweep's folder, its record last."""
+    if (folder / RECORD).exists():
+        return
+    run = open_run(trial)
+    for path in sorted([*trial.glob("*.safetensors"), trial / LOG]):
+        with writing(folder / path.name), atomic_path(folder / path.name) as temporary:
+            shutil.copyfile(run.checked(path), temporary)
+    if (trial / EPOCHS).is_dir():
+        shutil.copytree(trial / EPOCHS, folder / EPOCHS, dirs_exist_ok=True)
+    table = {"values": dict(sweep.values), "trials": list(trials), "chosen": best + 1}
+    record = {**run.record, "sweep": table}
+    write_record(folder, {**record, "answer": run_answer(record).to_dict()})
+
+
+def _describe(settings: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in settings.items())
+
+
+# The file of a sweep
+
+
+def read_sweep(folder: Path) -> dict[str, Any]:
+    """Return the content of the sweep.json in a folder.
+
+    Raises:
+        InputError: When it is missing or damaged, or another version of modgap wrote it.
+    """
+    path = folder / SWEEP
+    try:
+        record, _ = parse_record(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"Cannot read {path}: {error}.") from error
+    if not _is_sweep(record):
+        raise InputError(f"{path} was changed, or another version of modgap wrote it. Pass another `out`.")
+    content: dict[str, Any] = record
+    return content
+
+
+def _is_sweep(record: Any) -> bool:
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA or not isinstance(record.get("settings"), dict):
+        return False
+    trials = record.get("trials")
+    return "values" in record and isinstance(trials, list) and all(_is_trial(trial) for trial in trials)
+
+
+def _is_trial(trial: Any) -> bool:
+    if not isinstance(trial, dict) or not isinstance(trial.get("settings"), dict):
+        return False
+    error = trial.get("validation")
+    finite = error is None or (isinstance(error, int | float) and not isinstance(error, bool) and math.isfinite(error))
+    return trial.get("state") in ("open", "finished", "failed") and finite
+
+
+def write_sweep(
+    folder: Path,
+    values: Mapping[str, Sequence[str]],
+    trials: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+) -> None:
+    """Write sweep.json, complete or not at all.
+
+    Args:
+        folder: Folder of the sweep.
+        values: Values of each setting, by key.
+        trials: Settings and state of each trial.
+        settings: Settings that the trials share.
+
+    Raises:
+        InputError: When it cannot be written.
+    """
+    record = {"schema": SCHEMA, "settings": dict(settings), "values": dict(values), "trials": list(trials)}
+    with writing(folder / SWEEP):
+        write_text_atomically(folder / SWEEP, with_digest(format_json(record, indent=1)))

@@ -1,0 +1,253 @@
+"""A request to train a model, what it opens before the training, and the settings of the run for its record."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from modgap.errors import InputError, UsageError, count
+from modgap.forward.sample_request import SampleRequest
+from modgap.forward.surrogate_target import default_surrogate
+from modgap.sources import ImageInput, Source, open_source
+from modgap.storage.algorithms import algorithm_versions, installed_version
+from modgap.storage.cache import cache_key
+from modgap.targets import Target, TargetRequest, manifest_names
+from modgap.training.method import Method
+from modgap.training.methods import get_method
+from modgap.training.native_inputs import native_data, reads_native_input
+from modgap.training.recipe import Recipe, choose_route, conversion_record, resolve_recipe
+from modgap.training.surrogate import Surrogate, open_surrogate
+from modgap.training.trained_inputs import inputs_record
+from modgap.training.training_data import TargetData, read_target_data
+
+__all__ = ["RunSetup", "TrainRequest", "request_recipe", "set_up_run", "set_up_training", "settings_record"]
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """A request to train a model.
+
+    Attributes:
+        method: Name of the method.
+        source: Name of the source, as for `modgap.sources.open_source`. Empty for a baseline.
+        target: Target to train on.
+        overrides: Settings of the recipe as KEY=VALUE.
+        protocol: `validation` or `orca`, see `modgap.training.training_data.read_target_data`.
+        samples: Number of samples of each split, input size, device, and the seed of everything random. Its split,
+            representation, dtype and batch size do not apply, because the protocol and the recipe decide them.
+        weights: File or folder with the source's weights; None for the source's default weights.
+    """
+
+    method: str
+    source: str
+    target: TargetRequest
+    overrides: tuple[str, ...] = ()
+    protocol: Literal["validation", "orca"] = "validation"
+    samples: SampleRequest = field(default_factory=SampleRequest)
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        """Raise if a field of the samples is set that does not apply."""
+        self.samples.refuse_changes("split", "representation", "dtype", "batch_size", purpose="training")
+
+
+@dataclass(frozen=True)
+class RunSetup:
+    """A request with everything that it opens before the training.
+
+    Attributes:
+        request: The request.
+        method: The method.
+        recipe: All settings of the training.
+        source: The source, without its head.
+        data: The target's data.
+        surrogate: The surrogate of the stages; None if they need none.
+    """
+
+    request: TrainRequest
+    method: Method
+    recipe: Recipe
+    source: Source
+    data: TargetData
+    surrogate: Surrogate | None
+
+
+def request_recipe(request: TrainRequest, target: Target) -> Recipe:
+    """Return the settings of a request, before the source decides on the route of the mixed product.
+
+    Raises:
+        UsageError: When a setting is unknown or invalid or not for the target, or an epoch that is to be kept does not
+            exist.
+    """
+    method, manifest = get_method(request.method), target.manifest
+    recipe = resolve_recipe(
+        manifest, method.stage1_defaults(manifest), request.overrides, method.settings, method.rate_factor
+    )
+    stage = recipe.stage2
+    if outside := [epoch for epoch in stage.keep_epochs if not 1 <= epoch <= stage.epochs]:
+        raise UsageError(
+            f"stage2.keep_epochs names epoch {outside[0]}, and stage 2 has {count(stage.epochs, 'epoch')}, numbered "
+            "from 1. Name epochs that it has."
+        )
+    _check_loss_settings(recipe, target)
+    return recipe
+
+
+def _check_loss_settings(recipe: Recipe, target: Target) -> None:
+    """Raise if the loss of a target takes no class weights or no label smoothing, and the recipe has them."""
+    task = target.manifest.task
+    if task == "regression" and recipe.class_weights is not None:
+        raise UsageError(
+            f'`settings["class_weights"]` is for classes, and the target {target.name} has values to predict. '
+            "Leave it out."
+        )
+    if task != "classification" and recipe.label_smoothing:
+        kind = "values to predict" if task == "regression" else "several labels for each sample"
+        raise UsageError(
+            f'`settings["label_smoothing"]` is for targets with one class for each sample, and {target.name} has '
+            f"{kind}. Leave it out."
+        )
+    options = {} if target.manifest.loss is None else target.manifest.loss.options
+    if recipe.class_weights is not None and "positive_weight" in options:
+        raise UsageError(
+            f"The loss of the target {target.name} has a weight for positive labels, {options['positive_weight']}. "
+            'Leave `settings["class_weights"]` out.'
+        )
+
+
+def set_up_run(request: TrainRequest) -> tuple[RunSetup, dict[str, Any]]:
+    """Open the source, the data and the surrogate of a request, and resolve its settings; nothing is written.
+
+    Returns:
+        The request with what it opens, and the settings of the run for its record; a resumed run must have the same.
+
+    Raises:
+        UsageError: When the request is invalid.
+        InputError: When data or weights are missing or do not match.
+    """
+    target = request.target.open()
+    request_recipe(request, target)
+    handle = open_source(request.source, weights=request.weights)
+    samples = request.samples
+    source = handle.load(samples.input_size, head=False)
+    size = source.input.size if isinstance(source.input, ImageInput) else None
+    data = read_target_data(
+        target,
+        protocol=request.protocol,
+        limit=samples.limit,
+        seed=samples.seed,
+        size=size,
+        standardized=not reads_native_input(get_method(request.method), target.manifest.input),
+    )
+    setup = set_up_training(request, source, data)
+    return setup, _full_record(setup, handle.fingerprint())
+
+
+def set_up_training(request: TrainRequest, source: Source, data: TargetData) -> RunSetup:
+    """Resolve the settings of a request, and open its surrogate, for a source and data that are open.
+
+    Raises:
+        UsageError: When a setting is invalid.
+        InputError: When the surrogate is missing.
+    """
+    method = get_method(request.method)
+    recipe = choose_route(request_recipe(request, data.target), kinks=source.convolutional)
+    if reads_native_input(method, data.target.manifest.input):
+        data = native_data(data, source, recipe.target_sequence_length)
+    return RunSetup(request, method, recipe, source, data, _open_surrogate(request, method, recipe, source))
+
+
+def _open_surrogate(request: TrainRequest, method: Method, recipe: Recipe, source: Source) -> Surrogate | None:
+    """Open the first half of the labeled surrogate data if a stage needs it; linear probes use the second half.
+
+    It is opened before the training, so that what is missing is noticed and recorded early.
+    """
+    stages = method.stages_with_epochs(recipe)
+    if not any(stage.objective_class.needs_surrogate(recipe) for stage in stages):
+        return None
+    settings = recipe.stage1
+    name = settings.surrogate
+    split: str | None = settings.surrogate_split
+    if name is None:
+        name, default_split = default_surrogate(request.source)
+        split = split or default_split
+    try:
+        return open_surrogate(
+            name, source, split=split, half=0, limit=settings.surrogate_samples, seed=request.samples.seed
+        )
+    except InputError as error:
+        # --data-dir of `modgap train` is the target's directory, so the message names another command.
+        register = f"Register its data with: modgap data path {name} --data-dir DIR. "
+        raise type(error)(
+            f"{error} This concerns {name}, the surrogate of stage 1. "
+            f"{register if name in manifest_names() else ''}"
+            'To use another surrogate, pass `settings={"stage1.surrogate": "NAME"}`.'
+        ) from error
+
+
+def _full_record(setup: RunSetup, source: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run for its record, given the fingerprint of its source."""
+    # The seed and the limit of the surrogate stand elsewhere in the record.
+    surrogate = setup.surrogate and {k: v for k, v in setup.surrogate.provenance.items() if k not in ("seed", "limit")}
+    record = settings_record(setup.request, setup.data)
+    return {
+        **record,
+        "recipe": setup.recipe.to_record(),
+        "recipe_conversion": conversion_record(setup.data.target.manifest),
+        "provenance": {**record["provenance"], "source": dict(source), "surrogate": surrogate},
+    }
+
+
+def settings_record(request: TrainRequest, data: TargetData) -> dict[str, Any]:
+    """Return the settings of a run for its record, without those of a source and a recipe.
+
+    Args:
+        request: The request.
+        data: Data of its target.
+    """
+    target = data.target.fingerprint
+    return {
+        "method": request.method,
+        "source": request.source,
+        "target": request.target.name,
+        "protocol": request.protocol,
+        "seed": request.samples.seed,
+        "limit": request.samples.limit,
+        "input_size": request.samples.input_size,
+        "recipe": {},
+        "recipe_conversion": {},
+        "samples": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
+        "inputs": data.transform.to_dict(),
+        "data": inputs_record(data),
+        "output": {"task": data.output.task, "shape": list(data.output.shape), **_standardization_record(data)},
+        "provenance": {
+            "modgap": installed_version(),
+            "algorithms": algorithm_versions("reading", "inference", "training"),
+            "torch": torch.__version__,
+            "source": {},
+            "target": {"manifest": cache_key(target["manifest"]), "files": target["files"]},
+            "surrogate": None,
+        },
+        "environment": _environment(request),
+    }
+
+
+def _environment(request: TrainRequest) -> dict[str, Any]:
+    """Return what may differ when a run is resumed elsewhere, for the record."""
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "device": request.samples.device,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _standardization_record(data: TargetData) -> dict[str, list[float]]:
+    """Return the mean and sd that turn outputs into the target's unit; empty if the trainer did not standardize."""
+    if data.y_standardization is None:
+        return {}
+    mean, sd = data.y_standardization
+    return {"mean": mean.tolist(), "sd": sd.tolist()}

@@ -1,0 +1,552 @@
+"""A model that `modgap train` made, to predict with: from samples as the user has them to classes or values.
+
+It is in the folder of its run, or in one safetensors file with the weights, the preparation of samples and the record.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from modgap.baselines.baseline import FittedBaseline
+from modgap.errors import InputError, UsageError, check_minimum, first_line
+from modgap.labels.user_arrays import to_numpy
+from modgap.models import TargetModel, target_model
+from modgap.models.native_model import native_model
+from modgap.process.resources import choose_device
+from modgap.sources import Source, open_source
+from modgap.sources.hub import without_downloads
+from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
+from modgap.storage.json_records import format_json, parse_json, plain_values
+from modgap.storage.paths import expand_user, is_regular_file
+from modgap.targets import Samples, Table
+from modgap.targets.readers.image_folder import ImageFiles, image_array
+from modgap.targets.samples import SelectedSamples, TransformedSamples
+from modgap.targets.sound import SoundFiles
+from modgap.training.batches import chunks
+from modgap.training.checkpoint import load_tensors
+from modgap.training.evaluation import mean_outputs
+from modgap.training.fitted_run import is_fitted, read_fitted
+from modgap.training.methods import get_method
+from modgap.training.native_inputs import NativeTransform, restore_transform
+from modgap.training.run_folder import Run, check_record, epoch_file, open_run
+from modgap.training.trained_inputs import TrainedInputs, arrays_of, read_inputs
+from modgap.training.training_data import InputTransform
+
+__all__ = [
+    "Network",
+    "TrainedModel",
+    "load_trained_model",
+    "read_model_file",
+    "run_length",
+    "run_transform",
+    "write_model_file",
+]
+
+NO_HUB = (
+    "a run does not contact a hub unless that is allowed",
+    "If you trust the run, pass `allow_download=True`.",
+)
+"""Reason for which the source of a run is not downloaded, and how to allow it."""
+LARGEST_SETTING = 1 << 30
+FITTED_BATCH = 1000
+"""Number of samples of a baseline or of a linear probe that are in memory at a time."""
+PRECISIONS = ("float32", "bfloat16", "float64")
+N_AXES = {"image": 3, "series": 2, "audio": 2, "video": 4}
+"""Number of axes of a sample, by kind."""
+RECORD_KEY = "modgap.run"
+"""Name of the record of the run in the file's metadata."""
+DIGEST_KEY = "modgap.digest"
+"""Name of the SHA-256 of the record and the tensors, which finds damage."""
+MODEL = "model."
+INPUTS = "inputs."
+
+
+@dataclass(frozen=True)
+class Network:
+    """A trained network with the division and standardization of its samples.
+
+    Attributes:
+        model: Embedder, encoder and predictor, in evaluation mode on the device.
+        transform: Standardization of samples, and division into pieces.
+        device: Device that it computes on.
+        dtype: Precision of the parameters.
+        batch_size: Number of inputs in a forward pass.
+        autocast: Reduced precision of forward passes; None for that of the parameters.
+    """
+
+    model: TargetModel
+    transform: InputTransform
+    device: torch.device
+    dtype: torch.dtype
+    batch_size: int
+    autocast: torch.dtype | None
+
+    def outputs(self, samples: Sequence[Any], first: int) -> np.ndarray:
+        """Return the output for each prepared sample (n, ...): the mean over its pieces.
+
+        Args:
+            samples: Samples after the target's steps, few enough to be in memory together.
+            first: Number of the first of them in messages.
+
+        Raises:
+            InputError: When a sample has another shape than those in training, or is not finite.
+        """
+        return self._compute(self.model, samples, first)
+
+    def features(self, samples: Sequence[Any], first: int) -> np.ndarray:
+        """Return the mean over the encoder's tokens for each prepared sample, (n, D), as `outputs` does."""
+
+        def pooled(batch: Tensor) -> Tensor:
+            tokens = self.model.encode(self.model.embed(batch))
+            return tokens[:, self.model.prefix_tokens :].mean(dim=1)
+
+        return self._compute(pooled, samples, first)
+
+    def _compute(self, function: Callable[[Tensor], Tensor], samples: Sequence[Any], first: int) -> np.ndarray:
+        pieces = []
+        for number, sample in enumerate(samples, first):
+            try:
+                pieces.append(self.transform.pieces(sample))
+            except InputError as error:
+                raise _unfit(number, error) from error
+        flat = [piece for of_sample in pieces for piece in of_sample]
+        counts = [len(of_sample) for of_sample in pieces]
+        rows = list(range(first, first + len(samples)))
+        outputs = mean_outputs(function, flat, counts, self.batch_size, self.device, self.dtype, self.autocast, rows)
+        return np.asarray(outputs.numpy())
+
+
+def _unfit(number: int, error: InputError) -> InputError:
+    return InputError(f"Sample {number} does not fit the model: {error}")
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A trained model with everything that it needs to know of its samples.
+
+    Attributes:
+        run: The run that trained it.
+        predictor: The trained network, or the fitted baseline or linear probe.
+        inputs: Preparation of samples, and the unit of the outputs.
+        batch_size: Number of samples that are in memory at a time.
+    """
+
+    run: Run
+    predictor: Network | FittedBaseline
+    inputs: TrainedInputs
+    batch_size: int
+
+    @property
+    def network(self) -> Network:
+        """The trained network.
+
+        Raises:
+            UsageError: When the model is a baseline or a linear probe.
+        """
+        if not isinstance(self.predictor, Network):
+            raise UsageError(
+                f"The model of the run in {self.run.folder} is {self.predictor.name}, which was fitted without "
+                "training a network. `modgap predict` makes its predictions, and `modgap export --format safetensors` "
+                "one file."
+            )
+        return self.predictor
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes in the order of the outputs; empty for real values."""
+        return self.inputs.classes
+
+    @property
+    def task(self) -> str:
+        """`classification`, `multi-label` or `regression`."""
+        return self.inputs.output.task
+
+    def __repr__(self) -> str:
+        """Name the run, the shape of a sample and the output."""
+        record = self.run.record
+        outputs = f"{len(self.classes)} classes" if self.classes else f"values of shape {self.inputs.output.shape}"
+        source = f"{record['source']} -> " if record["source"] else ""
+        shape = self.inputs.inputs.shape
+        samples = f"samples of shape {shape}" if shape else "texts"
+        return f"TrainedModel({record['method']}: {source}{record['target']}, {samples}, {outputs})"
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the weights of the network, or the arrays of the baseline, by name."""
+        if isinstance(self.predictor, Network):
+            return dict(self.predictor.model.state_dict())
+        return {name: torch.from_numpy(array.copy()) for name, array in self.predictor.state()[1].items()}
+
+    def predict(self, samples: Any) -> np.ndarray:
+        """Predict the class, the labels or the values of each sample.
+
+        Args:
+            samples: N samples in the form of the target's files: arrays (C, H, W) of images, (C, length) of series, or
+                (1, length) of sound at the target's sampling rate, as a list or an array with an axis of samples;
+                paths of images or sounds; Pillow images; or the table of `modgap.open_target(...).read()`. A single
+                channel may be left out.
+
+        Returns:
+            Names of the classes, shape (N,); for several labels a sample Booleans (N, K), True for a probability above
+            one half; for regression values (N, channels, ...) in the target's unit.
+
+        Raises:
+            UsageError: When the samples are no such sequence.
+            InputError: When a sample has another shape than those in training, or is not finite.
+        """
+        outputs = self.outputs(samples)
+        if self.task == "classification":
+            names: np.ndarray = np.array(self.classes)[outputs.argmax(axis=1)]
+            return names
+        if self.task == "multi-label":
+            above_half: np.ndarray = outputs > 0
+            return above_half
+        return outputs
+
+    def predict_proba(self, samples: Any) -> np.ndarray:
+        """Return the probability of each class or label, shape (N, K).
+
+        Those of classes sum to 1; those of several labels do not. They are not calibrated.
+
+        Args:
+            samples: N samples, as for `predict`.
+
+        Raises:
+            UsageError: When the model predicts real values, or as `predict` does.
+            InputError: As `predict` does.
+        """
+        if self.task == "regression":
+            raise UsageError("The model predicts real values, which have no probability. Call predict.")
+        outputs = torch.from_numpy(self.outputs(samples))
+        probabilities = outputs.softmax(1) if self.task == "classification" else outputs.sigmoid()
+        return np.asarray(probabilities)
+
+    def outputs(self, samples: Any) -> np.ndarray:
+        """Return the logits (N, K), or the values (N, channels, ...) in the target's unit, in double precision.
+
+        The output for a sample of several pieces, such as windows of a recording, is the mean over its pieces.
+
+        Args:
+            samples: N samples, as for `predict`.
+
+        Raises:
+            UsageError: As `predict` does.
+            InputError: As `predict` does.
+        """
+        function = self.predictor.outputs if isinstance(self.predictor, Network) else self.predictor.scores
+        values = self._compute(function, samples)
+        if self.inputs.scale is None:
+            return values
+        mean, sd = self.inputs.scale
+        scaled: np.ndarray = values * sd + mean
+        return scaled
+
+    def features(self, samples: Any) -> np.ndarray:
+        """Return the features that the predictor sees: the mean over the encoder's tokens, shape (N, D), float64.
+
+        Args:
+            samples: N samples, as for `predict`.
+
+        Raises:
+            UsageError: As `predict` does.
+            InputError: As `predict` does.
+        """
+        return self._compute(self.network.features, samples)
+
+    def _compute(self, function: Callable[[Sequence[Any], int], np.ndarray], samples: Any) -> np.ndarray:
+        """Return the values of a function for samples (N, ...), batch by batch, so that few are in memory at a time."""
+        # The samples of a table have passed through the target's steps.
+        is_prepared = isinstance(samples, Table)
+        sequence = samples.samples if is_prepared else self._sequence(samples)
+        parts = []
+        for rows in chunks(np.arange(len(sequence)), self.batch_size):
+            prepared = [sequence[int(row)] if is_prepared else self._prepared(sequence, int(row)) for row in rows]
+            parts.append(function(prepared, int(rows[0])))
+        return np.concatenate(parts)
+
+    def _prepared(self, samples: Samples, row: int) -> Any:
+        """Return a sample as the user has it, after the target's steps."""
+        try:
+            return self.inputs.prepared(self._array(samples[row]))
+        except InputError as error:
+            raise _unfit(row, error) from error
+
+    def _sequence(self, samples: Any) -> Samples:
+        """Return samples as a sequence, or raise if they are one sample, or none."""
+        kind = self.inputs.inputs.spec.kind
+        if isinstance(samples, str | Path):
+            noun = "text" if kind == "text" else "path"
+            raise UsageError(f"Expected a sequence of samples, got one {noun}. Pass a list: [{str(samples)!r}].")
+        if hasattr(samples, "iloc") and samples.ndim == 1:
+            samples = samples.tolist()  # a pandas series counts its rows by their labels
+        is_frame = hasattr(samples, "columns") and hasattr(samples, "to_numpy")
+        is_sequence = hasattr(samples, "__len__") and hasattr(samples, "__getitem__")
+        if is_frame or isinstance(samples, bytes | Mapping) or not is_sequence:
+            values = " For the values of a data frame, pass frame[COLUMNS].to_numpy()." if is_frame else ""
+            raise UsageError(
+                f"Expected a sequence of samples, got {type(samples).__name__}. Pass a list or an array.{values}"
+            )
+        if len(samples) == 0:
+            raise UsageError("There are no samples to predict.")
+        is_array = isinstance(samples, np.ndarray | Tensor) and kind != "text"
+        if is_array and samples.ndim not in (N_AXES[kind], N_AXES[kind] + 1):
+            raise UsageError(
+                f"Samples of kind {kind} have {N_AXES[kind]} axes, so an array of them has {N_AXES[kind] + 1}, or one "
+                f"less if they have one channel. Got the shape {tuple(samples.shape)}."
+            )
+        if self.inputs.transforms is None:
+            raise UsageError(
+                "The target's steps of preprocessing cannot be applied to single samples, because they cut windows, or "
+                "the training read a converted copy. Predict for the table of the target: open_target(NAME).read()."
+            )
+        if isinstance(samples, TransformedSamples | SelectedSamples):
+            raise UsageError("These samples have passed through the target's steps. Pass their table itself.")
+        sequence: Samples = samples
+        return sequence
+
+    def _array(self, sample: Any) -> Any:
+        """Return one sample as an array with an axis of channels, or as a text."""
+        spec = self.inputs.inputs.spec
+        if spec.kind == "text":
+            if not isinstance(sample, str):
+                raise InputError(f"It is no text, but of type {type(sample).__name__}.")
+            return str(sample)
+        if isinstance(sample, str | Path):
+            return self._from_file(Path(sample))
+        if hasattr(sample, "convert") and hasattr(sample, "getbands"):
+            return self.inputs.picture(image_array(sample, self.inputs.background))
+        array = to_numpy(sample, "the sample")
+        if array.dtype.kind not in "biuf":
+            raise InputError(f"It has values of type {array.dtype}. Expected real numbers.")
+        return array[None] if array.ndim == N_AXES[spec.kind] - 1 else array
+
+    def _from_file(self, path: Path) -> np.ndarray:
+        spec = self.inputs.inputs.spec
+        if path.exists() and not is_regular_file(path):
+            raise InputError(f"{path} is not a file. Pass the path of a file.")
+        if spec.kind == "image":
+            return self.inputs.picture(ImageFiles((path,), self.inputs.background)[0])
+        if spec.kind == "audio" and spec.rate is not None:
+            return SoundFiles(((str(path),),), int(spec.rate))[0]
+        raise UsageError(f"Samples of kind {spec.kind} are arrays, not paths such as {path}. Read them first.")
+
+
+def load_trained_model(
+    path: str | Path,
+    *,
+    epoch: int | None = None,
+    weights: str | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    allow_download: bool = False,
+) -> TrainedModel:
+    """Load the model of a finished run.
+
+    Args:
+        path: Folder that `modgap train` wrote, or file that `modgap export --format safetensors` wrote.
+        epoch: Epoch of stage 2 whose weights the run kept; None for the chosen weights.
+        weights: File or folder of the source's weights, if the source needs one to be opened. Its values are replaced.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        batch_size: Number of inputs in a forward pass; None for the one in training.
+        allow_download: True to let the source that the run names be downloaded from a hub. Otherwise, it must be on
+            this machine, because the record of a run may come from elsewhere.
+
+    Raises:
+        UsageError: When an argument is not possible.
+        InputError: When the run is missing, was not finished, or was changed, or when its source is not on this
+            machine and may not be downloaded.
+    """
+    check_minimum("batch_size", batch_size, 1)
+    location = expand_user(path)
+    if location.is_file():
+        if epoch is not None:
+            raise UsageError(
+                f"{location} has the weights of one epoch. Leave out the epoch, or pass the folder of the run."
+            )
+        run, state, arrays = read_model_file(location)
+        inputs = read_inputs(run, arrays)
+    else:
+        run = open_run(location)
+        state = load_tensors(_weights_file(run, epoch))
+        inputs = read_inputs(run)
+    record = run.record
+    if is_fitted(record["method"]):
+        with contextlib.nullcontext() if allow_download else without_downloads(*NO_HUB):
+            fitted = read_fitted(run, state, inputs, device, weights)
+        return TrainedModel(run, fitted, inputs, batch_size or FITTED_BATCH)
+    _check_settings(run)
+    with contextlib.nullcontext() if allow_download else without_downloads(*NO_HUB):
+        source = open_source(record["source"], weights=weights).load(record["input_size"], head=False)
+    transform = run_transform(run, inputs.inputs, source)
+    model = _build(run, source, inputs, transform)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise InputError(f"The weights in {location} do not match the source and the record of the run.") from error
+    chosen = choose_device(device)
+    dtype = torch.float64 if record["recipe"]["precision"] == "float64" else torch.float32
+    size = batch_size or int(record["recipe"]["stage2"]["batch_size"])
+    autocast = torch.bfloat16 if record["recipe"]["precision"] == "bfloat16" else None
+    network = Network(model.to(device=chosen, dtype=dtype).eval(), transform, chosen, dtype, size, autocast)
+    return TrainedModel(run, network, inputs, size)
+
+
+def _check_settings(run: Run) -> None:
+    """Raise if the record of a run has a setting of another type or range, on which its model depends."""
+    recipe = run.record["recipe"]
+    stage = recipe.get("stage2")
+    numbers = {
+        "input_size": run.record["input_size"],
+        "recipe.target_sequence_length": recipe.get("target_sequence_length"),
+        "recipe.stage2.batch_size": stage.get("batch_size") if isinstance(stage, dict) else None,
+    }
+    for name, value in numbers.items():
+        is_missing = value is None and name != "recipe.stage2.batch_size"
+        if not is_missing and not (type(value) is int and 1 <= value <= LARGEST_SETTING):
+            raise InputError(
+                f"The record of the run in {run.folder} has {name} {value!r}, and a whole number from 1 on is "
+                "expected. It was changed after modgap train wrote it. Restore it, or train the model again."
+            )
+    if recipe.get("precision") not in PRECISIONS:
+        raise InputError(
+            f"The record of the run in {run.folder} has recipe.precision {recipe.get('precision')!r}. Expected "
+            f"{', '.join(PRECISIONS)}. It was changed after modgap train wrote it. Restore it, or train the model "
+            "again."
+        )
+
+
+def _weights_file(run: Run, epoch: int | None) -> Path:
+    """Return the file of the chosen weights, or of those of an epoch, or raise if there is none."""
+    if epoch is None:
+        if not run.has_chosen_weights:
+            raise InputError(
+                f"The run in {run.folder} has no chosen weights, because it was not finished. Repeat its command with "
+                "`resume=True` first."
+            )
+        return run.checked(run.weights)
+    path = epoch_file(run.folder, epoch)
+    if not path.exists():
+        saved = ", ".join(map(str, run.saved_epochs)) or "none"
+        raise InputError(f"There are no weights at {path}, because the run kept these epochs: {saved}.")
+    return run.checked(path)
+
+
+def run_transform(run: Run, inputs: InputTransform, source: Source) -> InputTransform:
+    """Return the transform of samples to pieces that the model of a run takes.
+
+    Args:
+        run: The run.
+        inputs: The transform without what belongs to the source.
+        source: The source.
+
+    Raises:
+        InputError: When the record of the run was changed.
+    """
+    try:
+        return restore_transform(inputs, run.record["inputs"], source)
+    except InputError:
+        raise
+    except DAMAGED_FILE_ERRORS as error:
+        raise InputError(
+            f"The record of the run in {run.folder} does not describe its samples ({first_line(error)}). It was "
+            "changed after modgap train wrote it. Restore it, or train the model again."
+        ) from error
+
+
+def _build(run: Run, source: Source, inputs: TrainedInputs, transform: InputTransform) -> TargetModel:
+    """Build the model of a run, without its weights."""
+    if isinstance(transform, NativeTransform):
+        return native_model(source, transform.example(), inputs.output)
+    return target_model(
+        source,
+        np.zeros(inputs.inputs.shape, np.float32),
+        inputs.output,
+        length=run_length(run, source),
+        embedder_start=get_method(run.record["method"]).embedder_start,
+    )
+
+
+def run_length(run: Run, source: Source) -> int | None:
+    """Return the largest number of tokens of a run's samples, for sources of text; None for other sources."""
+    length = run.record["recipe"]["target_sequence_length"] if source.input.kind == "text" else None
+    return None if length is None else min(length, getattr(source.input, "max_tokens", length))
+
+
+# The model as one file
+
+
+def write_model_file(run: Run, state: Mapping[str, Tensor], inputs: TrainedInputs, path: Path) -> None:
+    """Write a model and everything that predicting needs, except the architecture of the source.
+
+    Args:
+        run: The run that trained the model.
+        state: State of the model, by name.
+        inputs: Preparation of its samples.
+        path: File to write.
+
+    Raises:
+        InputError: When it cannot be written.
+    """
+    tensors = {f"{MODEL}{name}": value for name, value in state.items()}
+    tensors |= {f"{INPUTS}{name}": torch.from_numpy(array) for name, array in arrays_of(inputs).items()}
+    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    record = format_json(plain_values(dict(run.record)))
+    try:
+        save_file(copies, path, {RECORD_KEY: record, DIGEST_KEY: _digest(record, copies)})
+    except SafetensorError as error:
+        raise InputError(f"Cannot write {path}: {first_line(error)}.") from error
+
+
+def read_model_file(path: Path) -> tuple[Run, dict[str, Tensor], dict[str, Tensor]]:
+    """Read such a file.
+
+    Returns:
+        The run without a folder of its own, the state of the model, and the arrays of the preparation, by name.
+
+    Raises:
+        InputError: When the file is missing, damaged, or was not written by `modgap export`.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {path}.") from error
+    except (SafetensorError, *DAMAGED_FILE_ERRORS) as error:
+        raise InputError(f"{path} is damaged: {first_line(error)}.") from error
+    if RECORD_KEY not in metadata:
+        raise InputError(f"{path} has no record of a run. Expected a file that modgap export wrote.")
+    try:
+        record = parse_json(metadata[RECORD_KEY])
+    except ValueError as error:
+        raise InputError(f"The record of the run in {path} is damaged: {first_line(error)}.") from error
+    digest = metadata.get(DIGEST_KEY)
+    # A damaged name of the checksum must not make the file one of a version without checksums.
+    if digest not in (None, _digest(metadata[RECORD_KEY], tensors)) or set(metadata) - {RECORD_KEY, DIGEST_KEY}:
+        raise InputError(
+            f"{path} does not fit its checksum, so it was damaged or changed after modgap export wrote it. Restore it, "
+            "or export the run again."
+        )
+    run = Run(path, check_record(record, path, has_digest=digest is not None))
+    return run, _below(MODEL, tensors), _below(INPUTS, tensors)
+
+
+def _digest(record: str, tensors: Mapping[str, Tensor]) -> str:
+    total = hashlib.sha256(record.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()
+
+
+def _below(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,0 +1,377 @@
+"""A race from data to a model: its steps, its strategy, its choice, and what is left in its folder."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import modgap
+from modgap.baselines import get_baseline
+from modgap.baselines.baseline import Truth, fit_baseline
+from modgap.errors import InputError, UsageError
+from modgap.forward.sample_request import SampleRequest
+from modgap.jobs import Backend
+from modgap.models import Output
+from modgap.race import transfer as race_module
+from modgap.race.figures import race_frame
+from modgap.race.result import TransferResult
+from modgap.race.steps import Labeled, Outcome, Step, StepJob, read_labeled, read_steps, training_settings
+from modgap.race.strategy import Pool, Strategy, folds_of_finalists
+from modgap.race.transfer import STEPS, RaceRequest, run_race
+from modgap.race.verdict import KINDS, choose_model, kind_of
+from modgap.sources import control_name
+from modgap.targets import CustomData, TargetRequest, open_target
+from modgap.targets.samples import SelectedSamples
+from modgap.training.train import train_in_memory
+from modgap.training.train_request import TrainRequest
+from modgap.training.training_data import read_target_data
+from tests.commands import run_in_process
+from tests.small_hub import small_hub  # noqa: F401 - fixture
+from tests.test_matrix import CNN, VIT, small_sources  # noqa: F401 - fixture
+from tests.test_pilot import grouped_target, load
+from tests.training import target_file
+
+SAMPLES = SampleRequest()
+LINEAR, TREES = Step("baseline", "linear", folds=5), Step("baseline", "extra-trees", folds=5)
+PROBE, CONTROL = Step("linear-probe", VIT, folds=5), Step("linear-probe", control_name(VIT), folds=5)
+TRAINED = Step("finetune", VIT, 0.0005, 1, folds=5)
+ALL_STEPS = (LINEAR, PROBE, CONTROL, TRAINED)
+
+
+SERIES = CustomData.of({"kind": "series"})
+
+
+def series(path):
+    return TargetRequest(str(path), SERIES)
+
+
+def run_step(step, target, seed=0):
+    return StepJob(step, target, None, seed, "cpu")()
+
+
+@pytest.mark.parametrize("task", ["classification", "multi-label", "regression"])
+def test_losses_are_those_of_models_that_did_not_see_the_samples(tmp_path, task):
+    path = target_file(tmp_path, task, image=False, samples=60)
+    outcome = run_step(replace(LINEAR, folds=2), series(path))
+    labeled = read_labeled(series(path), None, 0)
+    samples = SelectedSamples(labeled.data.table.samples, labeled.rows)
+    for fold in (0, 1):
+        train, test = (np.flatnonzero(labeled.folds != fold), np.flatnonzero(labeled.folds == fold))
+        part = SelectedSamples(samples, train)
+        fitted = fit_baseline(get_baseline("linear"), part, labeled.form, labeled.truth.rows(train), 0)
+        scores = fitted.scores(SelectedSamples(samples, test)).reshape(len(test), -1)
+        np.testing.assert_allclose(outcome.losses[test], labeled.truth.rows(test).losses(scores), rtol=1e-9)
+    assert np.isnan(outcome.losses[labeled.folds > 1]).all()
+    assert outcome.error == pytest.approx(np.nanmean(outcome.losses))
+
+
+def test_losses_of_labels_and_values_are_those_of_scikit_learn():
+    from sklearn.metrics import label_ranking_average_precision_score
+
+    rng = np.random.default_rng(0)
+    scores, y = rng.standard_normal((30, 4)), rng.integers(0, 2, (30, 4))
+    losses = Truth(Output("multi-label", (4,)), y).losses(scores)
+    assert 1 - losses.mean() == pytest.approx(label_ranking_average_precision_score(y, scores))
+    values, mask = rng.standard_normal((30, 4)), rng.integers(0, 2, (30, 4))
+    mask[:, 0] = 1
+    truth = Truth(Output("regression", (4,)), values, mask)
+    expected = [np.average((s - v) ** 2, weights=m) for s, v, m in zip(scores, values, mask, strict=True)]
+    np.testing.assert_allclose(truth.losses(scores), expected)
+    classes = Truth(Output("classification", (4,)), rng.integers(0, 4, 30))
+    assert classes.losses(scores).mean() == classes.error(scores)
+
+
+def test_a_training_is_judged_as_one_in_memory(sources, tmp_path):
+    path = target_file(tmp_path, "classification", samples=48)
+    outcome = run_step(replace(TRAINED, folds=1), TargetRequest(str(path)))
+    assert not outcome.reason
+    labeled = read_labeled(TargetRequest(str(path)), None, 0)
+    data = read_target_data(open_target(str(path)), size=(32, 32))
+    test = labeled.rows[labeled.folds == 0]
+    part = replace(data, train=labeled.rows[labeled.folds != 0], validation=test[:1], test=test)
+    settings = training_settings(TRAINED, len(labeled.rows), is_text=False)
+    errors = []
+    request = TrainRequest("finetune", VIT, TargetRequest(str(path)), settings, samples=SAMPLES)
+    watch = lambda _epoch, model, evaluator: errors.append(evaluator.error(model, test) / 100)  # noqa: E731
+    train_in_memory(request, load(VIT), part, [1], watch)
+    assert outcome.error == pytest.approx(errors[0])
+
+
+def test_groups_are_in_one_fold_and_failures_have_their_reason(tmp_path):
+    labeled = read_labeled(TargetRequest(str(grouped_target(tmp_path))), None, 0)
+    groups = labeled.truth.groups
+    assert all(len(set(labeled.folds[groups == group])) == 1 for group in np.unique(groups))
+    failed = run_step(Step("linear-probe", "hf:absent/model"), TargetRequest(str(grouped_target(tmp_path))))
+    assert failed.reason
+    assert failed.error == np.inf
+    record = json.loads(json.dumps(failed.to_record()))
+    assert Outcome.from_record(record, len(labeled.rows)).reason == failed.reason
+    with pytest.raises(ValueError, match="not those of these samples"):
+        Outcome.from_record({**record, "rows": [10**6], "losses": [0.0]}, 10)
+
+
+# The strategy
+
+
+def outcome(step, error, seconds=1.0, n=200, seed=0):
+    losses = np.full(n, np.nan)
+    judged = np.arange(n) % 5 < step.folds
+    rng = np.random.default_rng(seed)
+    losses[judged] = rng.permutation(np.arange(judged.sum()) < round(error * judged.sum()))
+    return Outcome(step, losses, seconds)
+
+
+POOL = Pool({"linear": 0.5, "extra-trees": 2.0}, {"boosting": 30.0}, ("a", "b", "c", "d"), 200)
+
+
+def race(pool, seconds, errors, step_seconds):
+    """Run a strategy on a clock of its own, in which each step takes what a function says."""
+    strategy, outcomes, elapsed = Strategy(pool, seconds), [], 0.0
+    while steps := strategy.next_steps(outcomes, elapsed)[1]:
+        for step in steps:
+            taken = step_seconds(step)
+            elapsed += taken
+            outcomes.append(outcome(step, errors(step), taken, pool.n_labeled))
+    return outcomes, elapsed
+
+
+def usual_seconds(step):
+    if step.kind == "training":
+        return 3.0 * step.epochs * step.folds / 10
+    return 1.5 if step.kind == "linear-probe" else 2.0
+
+
+@pytest.mark.parametrize("seconds", [0, 20, 60, 300, 3000])
+def test_a_race_ends_within_its_time_and_runs_no_step_twice(seconds):
+    outcomes, elapsed = race(POOL, seconds, lambda step: 0.3 if step.name == "c" else 0.5, usual_seconds)
+    steps = [one.step for one in outcomes]
+    assert len(set(steps)) == len(steps)
+    # The quick baselines always run.
+    assert {"linear", "extra-trees"} <= {step.name for step in steps}
+    assert elapsed <= max(1.1 * seconds, 4.0)
+    if seconds == 0:
+        assert all(step.kind == "baseline" for step in steps)
+    if seconds == 3000:
+        trained = {step.name for step in steps if step.method == "finetune"}
+        # The best by probes is trained, and judged on all folds at the end.
+        assert "c" in trained
+        assert max(step.folds for step in steps if step.kind == "training") == folds_of_finalists(200) == 5
+        assert "boosting" in {step.name for step in steps}
+
+
+def test_a_third_of_the_time_is_for_baselines_and_probes():
+    pool = replace(POOL, sources=tuple("abcdefghij"), others={})
+    outcomes, _ = race(pool, 20, lambda _: 0.5, lambda step: 1.0 if step.kind == "training" else 0.1)
+    fitted = sum(one.seconds for one in outcomes if one.step.kind != "training")
+    assert fitted <= 20 / 3 + 0.8
+    assert any(one.step.kind == "training" for one in outcomes)
+
+
+def test_many_samples_are_probed_in_part_and_judged_on_one_fold():
+    pool = replace(POOL, n_labeled=2000)
+    outcomes, _ = race(pool, 3000, lambda _: 0.5, usual_seconds)
+    probes = [one.step for one in outcomes if one.step.kind == "linear-probe"]
+    assert {step.labeled for step in probes} == {500, None}
+    assert {step.folds for step in probes if step.labeled is None} == {1}
+
+
+def test_a_rate_at_the_edge_has_a_further_one():
+    outcomes, _ = race(POOL, 3000, lambda step: {2.5e-3: 0.1, 1.25e-2: 0.2}.get(step.rate, 0.5), usual_seconds)
+    assert 1.25e-2 in {one.step.rate for one in outcomes}
+    assert 2e-5 not in {one.step.rate for one in outcomes}
+
+
+def test_dense_targets_have_no_probes():
+    outcomes, _ = race(replace(POOL, probes=False), 300, lambda _: 0.5, usual_seconds)
+    assert not [one for one in outcomes if one.step.kind == "linear-probe"]
+    assert [one for one in outcomes if one.step.kind == "training"]
+
+
+# The choice
+
+
+def test_the_simplest_model_within_one_standard_error_is_chosen():
+    n = 200
+    baseline = outcome(LINEAR, 0.30, n=n)
+    for error, kind in ((0.285, "baseline"), (0.10, "linear probe")):
+        probe = outcome(PROBE, error, n=n, seed=1)
+        chosen = choose_model([probe, baseline], None)
+        assert kind_of(chosen.winner) == kind
+        assert chosen.lowest is probe
+    failed = replace(baseline, reason="It failed.")
+    assert choose_model([failed], None) is None
+    assert choose_model([failed, probe], None).winner is probe
+
+
+def test_models_are_compared_on_the_samples_that_all_finalists_were_judged_on():
+    short, longer = outcome(replace(TRAINED, folds=1), 0.0), outcome(replace(TRAINED, folds=1, epochs=3), 0.05, seed=3)
+    chosen = choose_model([outcome(LINEAR, 0.4), short, longer], None)
+    assert len(chosen.judged) == 40
+    finalist = outcome(replace(TRAINED, epochs=3), 0.1, seed=4)
+    chosen = choose_model([outcome(LINEAR, 0.4), short, longer, finalist], None)
+    # The one that was judged on more folds counts, and the one that did not come so far does not.
+    assert len(chosen.judged) == 200
+    assert chosen.winner is finalist
+    partial = outcome(replace(PROBE, labeled=100), 0.0)
+    full = outcome(PROBE, 0.2, seed=5)
+    assert choose_model([partial, full], None).winner is full
+    assert choose_model([partial], None).winner is partial
+
+
+def test_groups_widen_the_standard_error():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(10), 20)
+    hard = np.repeat(rng.random(10) < 0.5, 20)
+    one, other = (Outcome(step, losses.astype(float), 1.0) for step, losses in ((LINEAR, hard), (PROBE, hard & False)))
+    assert kind_of(choose_model([one, other], None).winner) == "linear probe"
+    assert choose_model([one, other], groups).lowest is other
+
+
+def test_choices_among_many_models_do_not_reach_the_test_error(tmp_path):
+    """With labels that have nothing to do with the samples, the interval of the test error covers chance."""
+    rng, covered, helped, n_runs = np.random.default_rng(0), 0, 0, 40
+    for run in range(n_runs):
+        path = tmp_path / f"{run}.npz"
+        np.savez(path, x=rng.standard_normal((160, 1, 8)).astype(np.float32), y=rng.integers(0, 2, 160))
+        steps = (Step("baseline", "linear", folds=5), Step("baseline", "neighbors", folds=5))
+        folder = tmp_path / f"best{run}"
+        folder.mkdir()
+        request = RaceRequest(series(path), steps=steps, history=False)
+        result = TransferResult(run_race(request, folder, Backend("serial")), folder)
+        low, high = result.run.record["result"]["interval"]
+        covered += low <= 50 <= high
+        helped += result.to_dict()["helps"] == "yes"
+    # 95 % of 40, and three standard errors of a binomial count.
+    assert covered >= 0.95 * n_runs - 3 * np.sqrt(n_runs * 0.95 * 0.05)
+    assert helped == 0
+
+
+# The whole
+
+
+@pytest.fixture(name="path")
+def small_target(sources, tmp_path):
+    return target_file(tmp_path, "classification", image=False, samples=80)
+
+
+def request_of(path, **changes):
+    return RaceRequest(series(path), **{"steps": ALL_STEPS, "history": False, "sources": (VIT,), **changes})
+
+
+@pytest.fixture(name="done")
+def finished_race(path, tmp_path):
+    folder = tmp_path / "best"
+    folder.mkdir()
+    result = TransferResult(run_race(request_of(path), folder, Backend("serial")), folder)
+    result.write(folder)
+    return result
+
+
+def test_the_folder_is_that_of_the_chosen_model(done, path, tmp_path):
+    record = done.to_dict()
+    assert [one["title"] for one in record["steps"]] == [step.title for step in ALL_STEPS]
+    assert record["tested"][0]["is_winner"]
+    kinds = {one["kind"] for one in record["tested"]}
+    assert kinds == {*KINDS, "from scratch"}
+    model = modgap.load_run(done.folder)
+    assert model.predict(np.zeros((2, 2, 24), np.float32)).shape == (2,)
+    assert done.run.record["result"]["test"] == pytest.approx(record["tested"][0]["test"])
+    for one in record["tested"]:
+        run = modgap.load_run(done.folder / "models" / one["folder"])
+        assert run is not None
+    assert run_in_process("report", str(done.folder)).returncode == 0
+    page = (done.folder / "report.html").read_text()
+    assert "Everything that was tried" in page
+    compared = run_in_process("compare", str(done.folder), str(done.folder / "models" / "2"))
+    assert compared.returncode == 0, compared.stderr
+    assert "## Limits" in (done.folder / "card.md").read_text()
+    frame = race_frame(done.race)
+    assert frame["is_chosen"].sum() >= 1
+    assert {figure.name for figure in done.figures()} == {"transfer", "transfer-time"}
+    for figure in done.figures():
+        assert figure.draw()
+        assert str(len(ALL_STEPS)) in figure.caption()
+    assert "Which model should predict" in str(done)
+
+
+def test_the_test_samples_are_seen_by_nothing_before_the_end(path):
+    labeled = read_labeled(series(path), None, 0)
+    assert isinstance(labeled, Labeled)
+    assert not set(labeled.rows) & set(labeled.data.test)
+
+
+def test_an_interrupted_race_ends_the_same(done, path, tmp_path, monkeypatch):
+    folder = tmp_path / "interrupted"
+    folder.mkdir()
+    original, runs = race_module._Running._final_run, []
+
+    def interrupted(self, step, of):
+        runs.append(step)
+        if len(runs) == 2:
+            raise KeyboardInterrupt
+        return original(self, step, of)
+
+    monkeypatch.setattr(race_module._Running, "_final_run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run_race(request_of(path), folder, Backend("serial"))
+    # The last line was not finished.
+    lines = (folder / STEPS).read_text().splitlines(keepends=True)
+    (folder / STEPS).write_text("".join(lines[:2]) + lines[2][:40])
+    with pytest.raises(UsageError, match="already contains a race"):
+        run_race(request_of(path), folder, Backend("serial"))
+    with pytest.raises(UsageError, match="another `minutes`"):
+        run_race(request_of(path, minutes=3.0), folder, Backend("serial"), resume=True)
+    resumed = run_race(request_of(path), folder, Backend("serial"), resume=True)
+    assert [one.step for one in resumed.outcomes] == list(ALL_STEPS)
+    for one, other in zip(resumed.outcomes, done.race.outcomes, strict=True):
+        np.testing.assert_allclose(one.losses, other.losses, rtol=1e-6)
+    for one, other in zip(resumed.tested, done.race.tested, strict=True):
+        assert (one.title, one.run.record["result"]["test"]) == (other.title, other.run.record["result"]["test"])
+    (folder / STEPS).write_text("[]\n")
+    with pytest.raises(InputError, match="not the result of a step"):
+        run_race(request_of(path), folder, Backend("serial"), resume=True)
+
+
+def test_steps_are_repeated_from_the_record(done, path, tmp_path):
+    steps = read_steps(done.folder / "transfer.json")
+    assert steps == list(ALL_STEPS)
+    for content in (
+        "{}",
+        "[1]",
+        '{"steps": [{"step": {"method": "a"}}]}',
+        "{",
+        '[{"method": "a", "name": "b", "x": 1}]',
+    ):
+        (tmp_path / "bad.json").write_text(content)
+        with pytest.raises(InputError, match="no steps of a race"):
+            read_steps(tmp_path / "bad.json")
+
+
+def test_other_folders_are_refused(path, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "a.txt").touch()
+    with pytest.raises(UsageError, match="contains other files"):
+        run_race(request_of(path), tmp_path / "other", Backend("serial"))
+    with pytest.raises(UsageError, match="minutes"):
+        RaceRequest(TargetRequest(str(path)), -1.0)
+    with pytest.raises(UsageError, match="is a file"):
+        run_race(request_of(path), tmp_path / "other" / "a.txt", Backend("serial"))
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_the_command_makes_a_model(tmp_path):
+    path, out = target_file(tmp_path, "classification", image=False, samples=60), tmp_path / "best"
+    target = ("--target", str(path), "--kind", "series")
+    done = run_in_process("transfer", *target, "--minutes", "0", "--out", str(out), "--jobs", "1")
+    assert done.returncode == 0, done.stderr
+    assert "Use the baseline" in done.stdout
+    assert "Plan:" in done.stderr
+    again = run_in_process("transfer", *target, "--minutes", "0", "--out", str(out), "--resume")
+    assert again.returncode == 0
+    assert run_in_process("transfer", *target).returncode == 2
+    repeated = run_in_process(
+        "transfer", *target, "--steps", str(out / "transfer.json"), "--out", str(tmp_path / "again")
+    )
+    assert repeated.returncode == 0, repeated.stderr
+    assert (tmp_path / "again" / "transfer.png").exists()
