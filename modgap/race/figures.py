@@ -14,7 +14,6 @@ from modgap.answers.figures.rows import draw_reference, row_panel
 from modgap.answers.figures.style import Ink, figure_of, name_in_title, styled
 from modgap.answers.formatting import format_value
 from modgap.errors import count, format_duration
-from modgap.race.result import _shown, _spoken, tried
 from modgap.race.transfer import Race
 from modgap.race.verdict import KINDS, kind_of
 
@@ -43,16 +42,14 @@ def race_frame(race: Race) -> pd.DataFrame:
             "is_chosen": one.step.model == race.chosen.winner.step.model,
             "row": KINDS.index(kind_of(one)),
         }
-        for one, at in tried(race)
+        for one, at in race.tried()
     ]
     return tidy_frame(rows)
 
 
 def _title(race: Race) -> str:
-    result = race.tested[0].run.record["result"]
-    return f"Use {_spoken(race.tested[0].title)}: its test error is {_shown(result)}".replace(
-        " %", "\N{NO-BREAK SPACE}%"
-    )
+    winner = race.tested[0]
+    return f"Use {winner.spoken}: its test error is {winner.shown}".replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _subtitle(race: Race) -> str:
@@ -127,7 +124,7 @@ def race_caption(race: Race) -> str:
     """Return the caption of the figures, in whole sentences with the exact values."""
     frame = race_frame(race).nsmallest(20, "value")
     values = "; ".join(f"{row.model} {format_value(row.value)}" for row in frame.itertuples())
-    tested = "; ".join(f"{one.title} {_shown(one.run.record['result'])}" for one in race.tested)
+    tested = "; ".join(f"{one.title} {one.shown}" for one in race.tested)
     return (
         f"Validation errors of {count(len(race.outcomes), 'step')} on {race.request.target.name} "
         f"({count(race.n_labeled, 'labeled sample')}): means of the losses on folds that were left out. The dashed "

@@ -7,12 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Mark, Plotted, Table, Verdict
 from modgap.answers.formatting import csv_text, format_p_value, format_value
 from modgap.errors import InputError, count, format_duration, visible_name
-from modgap.race.steps import Outcome
 from modgap.race.transfer import SCRATCH, Race, Tested, steps_of
 from modgap.race.verdict import KINDS, kind_of
 from modgap.sources import source_infos
@@ -146,7 +143,7 @@ def _answer(race: Race, folder: Path) -> Answer:
             count(samples["test"], "test sample"),
             f"{count(len(race.outcomes), 'step')} in {format_duration(race.seconds[0])}",
         ),
-        headline=f"Use {_spoken(winner.title)}: its test {_metric(result)} is {_shown(result)}.",
+        headline=f"Use {winner.spoken}: its test {_metric(result)} is {winner.shown}.",
         verdicts=(_quality(race), Verdict("Does a transfer help?", *_helps(race)[1:]), _more_time(race)),
         tables=(_tested_table(race), _steps_table(race)),
         notes=tuple(_notes(race)),
@@ -155,19 +152,9 @@ def _answer(race: Race, folder: Path) -> Answer:
     )
 
 
-def _spoken(title: str) -> str:
-    """Return the name of a model in a sentence."""
-    return f"the {title}" if title.startswith(("baseline", "linear-probe")) else title
-
-
 def _metric(result: Mapping[str, Any]) -> str:
     name, unit = str(result["metric"]), str(result["unit"])
     return name.removesuffix(f" {unit}") if unit else name
-
-
-def _shown(result: Mapping[str, Any]) -> str:
-    unit = f" {result['unit']}" if result["unit"] else ""
-    return "not defined" if result["test"] is None else f"{result['test']:.3g}{unit}"
 
 
 def _interval(result: Mapping[str, Any]) -> str:
@@ -179,9 +166,9 @@ def _quality(race: Race) -> Verdict:
     question = "How good is it?"
     result = race.tested[0].run.record["result"]
     interval = _interval(result)
-    text = f"The test {_metric(result)} is {_shown(result)}{f' (95 % CI {interval})' if interval else ''}."
+    text = f"The test {_metric(result)} is {race.tested[0].shown}{f' (95 % CI {interval})' if interval else ''}."
     if len(race.tested) > 1:
-        others = [f"{_spoken(one.title)} {_shown(one.run.record['result'])}" for one in race.tested[1:]]
+        others = [f"{one.spoken} {one.shown}" for one in race.tested[1:]]
         text += f" Beside it: {'; '.join(others)}."
     majority = result.get("majority_error")
     if majority is None or result["test"] is None:
@@ -203,8 +190,7 @@ def _helps(race: Race) -> tuple[str, str, str, str]:
         missing = "baseline of the field" if field is None else "pretrained source"
         return "not tested", "Not tested", INFO, f"No {missing} was fitted to compare with."
     difference = _difference(transferred.run, field.run)
-    values = [_shown(one.run.record["result"]) for one in (transferred, field)]
-    start = f"{_spoken(transferred.title)} has {values[0]} and {_spoken(field.title)} {values[1]}"
+    start = f"{transferred.spoken} has {transferred.shown} and {field.spoken} {field.shown}"
     start = start[:1].upper() + start[1:]
     if difference is None or difference.p_value is None:
         return "not shown", "Not shown", WARN, f"{start}; the metric or the number of samples gives no significance."
@@ -269,7 +255,7 @@ def _tested_table(race: Race) -> Table:
         scale = 100 if result["unit"] == "%" else 1
         shown = "" if difference is None else f"{scale * difference.value:+.3g}"
         p_value = "" if difference is None or difference.p_value is None else format_p_value(difference.p_value)
-        rows.append([one.title, _shown(result), _interval(result), shown, p_value, one.name])
+        rows.append([one.title, one.shown, _interval(result), shown, p_value, one.name])
         low, high = result["interval"]
         interval = None if low is None or high is None else (float(low), float(high))
         is_field = one.name in (FIELD, SCRATCH)
@@ -349,10 +335,3 @@ def model_card(race: Race, answer: Answer) -> str:
         *(f"{verdict.question} {verdict.label}. {verdict.sentence}\n" for verdict in answer.verdicts[1:2]),
     ]
     return "\n".join(lines)
-
-
-def tried(race: Race) -> Iterator[tuple[Outcome, float]]:
-    """Yield the results of the steps that have an error, with the seconds after which each was there."""
-    for one, at in zip(race.outcomes, race.elapsed, strict=True):
-        if not one.reason and np.isfinite(one.error):
-            yield one, at

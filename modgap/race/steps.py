@@ -94,7 +94,7 @@ class Step:
 
     @property
     def model(self) -> tuple[Any, ...]:
-        """What is fitted, whatever part of the samples it is judged on."""
+        """Method, name, rate and epochs, whatever part of the samples the model is judged on."""
         return self.method, self.name, self.rate, self.epochs
 
 
@@ -248,7 +248,7 @@ class StepJob:
                 reason = "Its outputs are not finite."
         except NotFiniteError:
             reason = "The loss became infinite."
-        except Exception as error:  # Third-party models may fail in any way, and the race goes on without them.
+        except Exception as error:  # Third-party models may fail in any way, and others take part.
             reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {first_line(error)}"
         return Outcome(self.step, losses, round(time.perf_counter() - began, 3), reason)
 

@@ -42,7 +42,7 @@ FIT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Pool:
-    """What can take part in a race.
+    """Models that can take part in a race.
 
     Attributes:
         baselines: Seconds that each baseline is expected to take for one fold, by name; quick ones.

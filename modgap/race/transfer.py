@@ -47,7 +47,7 @@ log = logging.getLogger("modgap")
 
 @dataclass(frozen=True)
 class RaceRequest:
-    """What a race is about.
+    """A request for a race.
 
     Attributes:
         target: The target.
@@ -93,6 +93,18 @@ class Tested:
     run: Run
     is_winner: bool
 
+    @property
+    def spoken(self) -> str:
+        """Its name in a sentence."""
+        return f"the {self.title}" if self.title.startswith(("baseline", "linear-probe")) else self.title
+
+    @property
+    def shown(self) -> str:
+        """Its test error with the unit."""
+        result = self.run.record["result"]
+        unit = f" {result['unit']}" if result["unit"] else ""
+        return "not defined" if result["test"] is None else f"{result['test']:.3g}{unit}"
+
 
 @dataclass(frozen=True)
 class Race:
@@ -117,6 +129,12 @@ class Race:
     not_tried: tuple[str, ...]
     seconds: tuple[float, float]
     n_labeled: int
+
+    def tried(self) -> Iterator[tuple[Outcome, float]]:
+        """Yield the results of the steps that have an error, with the seconds after which each was there."""
+        for one, at in zip(self.outcomes, self.elapsed, strict=True):
+            if np.isfinite(one.error):
+                yield one, at
 
 
 def run_race(

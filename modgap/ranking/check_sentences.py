@@ -286,7 +286,7 @@ def _history(values: Values) -> str:
     if n_more:
         sentences.append(
             f"Fine-tuning {count(n_more, 'source')} that may be the best for ten epochs at three rates would take "
-            f"about {format_duration(seconds)} more (--minutes). In replays it narrowed intervals, and chose no better."
+            f"about {format_duration(seconds)} more. In replays it narrowed intervals, and chose no better."
         )
     return " ".join(sentences)
 
