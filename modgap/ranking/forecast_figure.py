@@ -103,6 +103,8 @@ def forecast_figure(ranking: Ranking, ax: "Axes | None" = None) -> "Figure":
     axes = row_panel(figure_title(ranking), subtitle, "expected error; lower is better", n_rows, ROW, HEAD, ax)
     alone, told = (frame[frame["series"] == name] for name in (ALONE, WITH_PILOTS))
     draw_marks(axes, alone.assign(y=alone["row"] + 0.32, mark="history"), 5, 7)
+    points = alone.assign(y=alone["row"] + 0.32, mark="control", low=np.nan, high=np.nan)
+    draw_marks(axes, points, 5)
     draw_marks(axes, told.assign(y=told["row"] + 0.62, mark="source"), 7, 4)
     pilots = frame[~frame["series"].isin([ALONE, WITH_PILOTS])]
     colors = dict(zip(pilots["series"].unique(), PILOT_COLORS, strict=False))

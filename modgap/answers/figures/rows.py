@@ -49,7 +49,7 @@ MARKS = {
     "open error": Mark(Ink.ERROR, is_open=True),
     "control": Mark(Ink.CONTROL, "D", is_open=True, size=0.78),
     "baseline": Mark(Ink.CONTROL, "s", size=0.85),
-    "history": Mark(Ink.NULL_BAND),
+    "history": Mark(Ink.NULL_BAND, size=0.1),
     "faint control": Mark(Ink.FAINT_CONTROL, "D", is_open=True, size=0.55, width=0.55),
 }
 """Styles of marks by their role."""
