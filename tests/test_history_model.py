@@ -234,6 +234,17 @@ def test_errors_that_are_equal_or_too_few_have_a_finite_model(errors, hole):
     assert ((found.error >= 0) & (found.error <= 1)).all()
 
 
+def test_a_fit_without_residuals_does_not_diverge(monkeypatch):
+    # Four of six pairs have three values each: fewer than the covariances have parameters.
+    monkeypatch.setattr(history_model, "MOST_STEPS", 400)
+    z = np.full((2, 3, 3), np.nan)
+    z[0, 0], z[0, 1] = (0.89323216, 1.02327019, 0.82945515), (1.18299556, 0.18545209, 1.02439576)
+    z[1, 0], z[1, 2] = (1.31299932, 1.12746379, 0.05479968), (0.43292037, 1.19164187, 0.82644425)
+    parts = fit_history(z).components
+    for part in (parts.source, parts.target, parts.residual):
+        assert 0 < np.linalg.eigvalsh(part)[-1] < 25
+
+
 def test_the_page_has_what_ways_to_choose_are_worth_on_the_benchmark(evidence):
     selection, tables = evidence["selection"], evidence["selection_tables"]
     found = selection.choices(tables.fine_tuning_table())

@@ -29,11 +29,9 @@ __all__ = [
 ]
 
 SMALLEST_SHARE = 1e-6
-"""Smallest eigenvalue of a covariance of effects, as a share of the largest one of all three."""
+"""Smallest eigenvalue of a covariance of effects, as a share of the largest one, or of the largest variance of z."""
 SMALLEST_VARIANCE = 1e-12
 """Smallest eigenvalue of a covariance of effects where all errors are equal."""
-SMALLEST_STEP = 1e-8
-"""Smallest eigenvalue of a covariance in a step of EM, as a share of the largest variance of a variable."""
 LOADINGS = (0.02, 0.98)
 """Range of the loadings of one factor."""
 FACTOR_SHARE = 0.5
@@ -292,7 +290,7 @@ def _restricted_likelihood(z: np.ndarray) -> Components:
     The mean has a flat prior, so that the likelihood is the restricted one (Dempster, Laird and Rubin, 1977).
     """
     cells, total = _Cells.of(z), np.nanvar(z, axis=(0, 1))
-    counts, floor = (*cells.shape, len(cells.z)), max(SMALLEST_STEP * total.max(), SMALLEST_VARIANCE)
+    counts, floor = (*cells.shape, len(cells.z)), max(SMALLEST_SHARE * total.max(), SMALLEST_VARIANCE)
     parts = Components(np.nanmean(z, axis=(0, 1)), *(np.diag(total / 3 + SMALLEST_VARIANCE) for _ in range(3)))
     for _ in range(MOST_STEPS):
         posterior = _posterior(cells, parts)
