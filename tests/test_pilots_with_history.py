@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +40,7 @@ from tests.test_matrix import CNN, VIT, small_sources  # noqa: F401 - fixture
 from tests.test_pilot import load
 from tests.training import target_file
 
+ROOT = Path(__file__).parent.parent
 SAMPLES = SampleRequest(limit=None, input_size=32)
 REQUEST = RankRequest(scores=("knn",), resamples=0, samples=SAMPLES, pilot=ALL, pilot_epochs=1, baselines="none")
 NAMES = (VIT, CNN)
@@ -245,6 +247,17 @@ def test_the_record_over_controls_tells_whether_pretraining_helps(record, result
     (verdict,) = help_statements(replace(judgment, checks=(history, control)))
     assert verdict.label == label
     assert f"Fine-tuned on {record[0]} of {record[1]} earlier targets" in verdict.sentence
+
+
+def test_the_recorded_spread_is_that_of_the_benchmark():
+    errors = {}
+    with (ROOT / "benchmarks" / "truth" / "ranking.jsonl").open(encoding="utf-8") as lines:
+        for line in map(json.loads, lines):
+            job = line["job"]
+            if job["part"] == "all" and job["rate"] == PILOT_RATES[0]:
+                errors.setdefault((job["source"], job["target"]), []).append(line["errors"]["3"] / 100)
+    pairs = [np.arcsin(np.sqrt(pair)) for pair in errors.values() if len(pair) == 2]
+    assert round(float(np.sqrt(np.mean([pair.var(ddof=1) for pair in pairs]))), 2) == RECORDED_SPREAD
 
 
 def test_the_record_was_right_as_often_as_the_answer_says():
