@@ -69,6 +69,50 @@ def test_the_tables_have_the_means_their_difference_and_the_best_models(modules,
     assert [int(cell.partition(":")[0]) for cell in best.rows[0][2:]] == list(firsts)
 
 
+SECTION_TITLE = "## Where does a transfer pay?"
+SAID = [
+    (128, "all classes", "baseline", "fine-tuning", ["17 of 23", "-5.1 points [-9.0, -1.3]"]),
+    (128, "series", "baseline", "fine-tuning", ["-11.5 [-19.6, -3.5]"]),
+    (128, "table", "baseline", "fine-tuning", ["-4.3 [-7.5, -1.0]"]),
+    (128, "audio", "probe", "baseline", ["2 of 3"]),
+    (128, "text", "probe", "baseline", ["2 of 3"]),
+    (128, "series", "probe", "baseline", ["0 of 8", "+8.4 points [2.4, 14.4]"]),
+    (512, "series", "probe", "baseline", ["+7.0 [1.9, 12.1]"]),
+    (512, "all classes", "probe", "baseline", ["+3.0 [-0.1, 6.0]"]),
+    (128, "all classes", "probe", "fine-tuning", ["-1.6 points [-4.5, 1.2]"]),
+    (128, "all classes", "probe", "random probe", ["-0.5 [-3.5, 2.5]"]),
+    (128, "all classes", "any probe", "fine-tuning", ["-2.7 [-5.8, 0.3]"]),
+    (128, "all classes", "any", "fine-tuning", ["19 of 23", "-6.2 points [-9.8, -2.5]"]),
+]
+"""Number of labels, kind, two models, and what the page says of them; a few are said in words."""
+IN_WORDS = {"0 of 8": "none of 8 series", "-6.2 points [-9.8, -2.5]": "by 6.2 points [2.5, 9.8]"}
+
+
+def test_the_page_has_the_tables_and_their_numbers(modules, tmp_path):
+    tables, log = modules["evidence.model_tables"], modules["result_log"].ResultLog
+    models, planned = log(BENCHMARKS / "truth" / "models.jsonl"), list(modules["evidence.model_jobs"].jobs())
+    results = [models.get(job) for job in planned]
+    assert all(results)
+    truth, page = log(BENCHMARKS / "truth" / "ranking.jsonl"), BENCHMARKS.parent / "docs" / "evidence.md"
+    copy = tmp_path / "evidence.md"
+    copy.write_text(page.read_text())
+    tables.write_section(results, truth, copy)
+    assert copy.read_text() == page.read_text()
+    section = page.read_text().partition(SECTION_TITLE)[2].partition("\n## ")[0].partition("<!--")[0]
+    text = " ".join(section.split())
+    comparisons = {
+        size: table.rows
+        for table in tables.model_tables(results, truth)
+        for size in (128, 512)
+        if table.title.startswith(f"Comparisons over targets, {size}")
+    }
+    for size, kind, first, second, said in SAID:
+        row = next(row for row in comparisons[size] if row[:3] == [kind, first, second])
+        for one in said:
+            assert one.replace(" points", "") in (row[4], row[6])
+            assert IN_WORDS.get(one, one) in text
+
+
 @pytest.mark.usefixtures("own_cache")
 def test_a_probe_and_a_baseline_are_fitted_to_the_same_samples(modules, tmp_path):
     evidence = modules["evidence.model_jobs"]

@@ -32,6 +32,7 @@ PAIRS = (
     ("probe", "baseline"),
     ("probe", "random probe"),
     ("probe", FINE_TUNING),
+    ("any probe", FINE_TUNING),
     ("baseline", FINE_TUNING),
     ("any", FINE_TUNING),
 )
