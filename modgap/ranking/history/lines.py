@@ -16,6 +16,7 @@ from modgap.ranking.history.model import transform_error
 from modgap.storage.atomic_files import write_text_atomically
 
 __all__ = [
+    "CONTROL",
     "OBSERVED",
     "TRAINED",
     "VARIABLES",
