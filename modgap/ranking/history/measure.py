@@ -5,8 +5,10 @@ is why they can be pooled. Only what is said of settings here decides the errors
 rates, the epochs and the seeds. What pilots of a ranking do may change, and this may not.
 """
 
+import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from statistics import fmean
@@ -45,6 +47,7 @@ __all__ = [
     "measure_errors",
     "measure_speed",
     "n_seeds",
+    "only_warnings",
     "read_labeled",
     "trainings",
 ]
@@ -263,6 +266,18 @@ def measure_speed(source: str, target: str, device: str = "auto") -> float:
     return loading + EPOCHS[-1] * len(data.train) * update + len(EPOCHS) * len(data.test) * test
 
 
+@contextmanager
+def only_warnings() -> Iterator[None]:
+    """Log warnings alone within a block: the epochs of a training are no messages of what needs its errors."""
+    log = logging.getLogger("modgap")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 def _load(source: str) -> Source:
     name, size = split_input_size(source)
     return open_source(name).load(size, head=False)
@@ -285,4 +300,5 @@ def _train(
     data = replace(data, validation=data.validation[:1])
     samples = SampleRequest(seed=training.seed, input_size=size, device=device)
     request = TrainRequest("finetune", name, TargetRequest(training.target), tuple(settings), samples=samples)
-    train_in_memory(request, source, data, epochs, watch)
+    with only_warnings():
+        train_in_memory(request, source, data, epochs, watch)
