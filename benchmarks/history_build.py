@@ -1,8 +1,8 @@
 """The worth of a history that `modgap history build` makes for two sources without one, and the order of its targets.
 
     python benchmarks/history_build.py orders      how well the first targets of an order tell the effect of a source
-    python benchmarks/history_build.py replay      regret before, and after 3, 6 and 12 targets of the quickest first
-    python benchmarks/history_build.py run --folder DIR [--sources A,B] [--targets A,B] [--jobs N]
+    python benchmarks/history_build.py replay [--sources A,B]    regret after 0, 3, 6 and 12 targets, the quickest first
+    python benchmarks/history_build.py run --folder DIR --sources A,B [--targets A,B] [--jobs N]
 
 The first two replay the history that ships: two of its sources lose their lines, and get them back target by target.
 The target that is chosen for is in no history. The last one trains, as if the sources were not in the history that
@@ -11,7 +11,7 @@ ships, and compares the errors with those that ship. It can be killed and starte
 
 import argparse
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +29,6 @@ from modgap.ranking.source_patterns import split_input_size
 
 COUNTS = (1, 2, 3, 6, 9, 12)
 STEPS = (0, 3, 6, 12)
-PAIRINGS = 3
-"""Ways to divide the sources into pairs, each of which is left out once, in the replay of regrets."""
 RANDOM_ORDERS = 10
 OBSERVED = ("pilot-1", "pilot-3")
 """Errors of a pilot of three epochs."""
@@ -131,18 +129,17 @@ def _noise_ratio(z: np.ndarray) -> float:
 # Regrets
 
 
-def pairs_of_sources(n_sources: int) -> Iterator[tuple[int, int]]:
-    """Yield pairs of sources, of which each source is in as many."""
-    rng = np.random.default_rng(0)
-    for _ in range(PAIRINGS):
-        yield from map(tuple, rng.permutation(n_sources).reshape(-1, 2).tolist())
+def print_replay(names: Sequence[str]) -> None:
+    """Print the regret of the choice of ten sources of which two have a history of few targets only.
 
-
-def print_replay() -> None:
-    """Print the regret of the choice of ten sources of which two have a history of few targets only."""
+    Args:
+        names: Names of the two; empty for five pairs, each source in one of them.
+    """
     table = shipped_table()
     seconds = pair_seconds(table)
-    pairs = list(pairs_of_sources(len(table.sources)))
+    pairs = [[table.sources.index(name) for name in names]]
+    if not names:
+        pairs = np.random.default_rng(0).permutation(len(table.sources)).reshape(-1, 2).tolist()
     alone, piloted, costs = (np.zeros((len(pairs), len(table.targets), len(STEPS) + 1)) for _ in range(3))
     for row, pair in enumerate(pairs):
         others = np.delete(np.arange(len(table.sources)), pair)
@@ -152,10 +149,9 @@ def print_replay() -> None:
             for column, number in enumerate((*STEPS, len(earlier))):
                 alone[row, new, column], piloted[row, new, column] = _regrets(table, pair, earlier, number, new)
                 costs[row, new, column] = seconds[np.ix_(pair, earlier[:number])].sum()
-        print(f"{' and '.join(table.sources[one] for one in pair)} of {len(pairs)} pairs", flush=True)
-    names = [*map(str, STEPS), f"all {len(table.targets) - 1}"]
+        print(f"{' and '.join(table.sources[one] for one in pair)} are replayed", flush=True)
     rows = []
-    for column, name in enumerate(names):
+    for column, name in enumerate([*map(str, STEPS), f"all {len(table.targets) - 1}"]):
         cells = [name, format_duration(costs[:, :, column].mean())]
         for found in (alone, piloted):
             regret, change = found[:, :, column].mean(axis=0), (found[:, :, column] - found[:, :, 0]).mean(axis=0)
@@ -170,7 +166,7 @@ def print_replay() -> None:
         "with pilots of 3 epochs",
         "minus none [95 %]",
     ]
-    print_table(heads, rows, f"{len(pairs)} pairs of sources, {len(table.targets)} targets")
+    print_table(heads, rows, f"pairs of sources: {len(pairs)}; targets: {len(table.targets)}")
 
 
 def _regrets(
@@ -223,7 +219,7 @@ def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["orders", "replay", "run"])
-    parser.add_argument("--sources", default="crepe-tiny,vit-fashion")
+    parser.add_argument("--sources", default="", help="Two sources, such as crepe-tiny,vit-fashion.")
     parser.add_argument("--targets", default="basic-motions,gunpoint")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--jobs", type=int)
@@ -231,9 +227,9 @@ def main() -> None:
     if options.command == "orders":
         print_orders()
     elif options.command == "replay":
-        print_replay()
-    elif options.folder is None:
-        parser.error("run needs --folder")
+        print_replay(list(filter(None, options.sources.split(","))))
+    elif options.folder is None or not options.sources:
+        parser.error("run needs --folder and --sources")
     else:
         log_to_stderr(quiet=False)
         run(options.sources.split(","), options.targets.split(","), options.folder, options.jobs)
