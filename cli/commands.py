@@ -21,7 +21,7 @@ SECTIONS = {
         "rank": "Rank source models for target data.",
         "report": "Write results as one self-contained HTML page.",
         "scores": "List the transferability scores, or show one.",
-        "history": "List, add, export, merge or remove errors on earlier targets.",
+        "history": "Build, list, add, export or remove errors on earlier targets.",
     },
     "Transfer": {
         "transfer": "Find the best model for your data within some minutes.",

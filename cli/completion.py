@@ -16,6 +16,7 @@ __all__ = [
     "complete_scores",
     "complete_source_list",
     "complete_sources",
+    "complete_target_list",
     "complete_targets",
     "heads_completer",
     "names_completer",
@@ -80,10 +81,14 @@ def _source_forms(word: str) -> list[str]:
     return [f"{prefix}{name}" for name in source_names()]
 
 
-def _source_lists(word: str) -> list[str]:
-    """Return the word with each source as the last of its names, which commas separate."""
-    before, comma, last = word.rpartition(",")
-    return [f"{before}{comma}{name}" for name in _source_forms(last)]
+def _lists(names: Callable[[str], Iterable[str]]) -> Callable[[str], list[str]]:
+    """Return a function that completes the last of the names of a word, which commas separate."""
+
+    def lists(word: str) -> list[str]:
+        before, comma, last = word.rpartition(",")
+        return [f"{before}{comma}{name}" for name in names(last)]
+
+    return lists
 
 
 def _baseline_names(_word: str) -> Iterable[str]:
@@ -106,8 +111,9 @@ def _score_names(_word: str) -> Iterable[str]:
 
 
 complete_sources = completer(_source_forms, "file")
-complete_source_list = completer(_source_lists)
+complete_source_list = completer(_lists(_source_forms))
 complete_targets = completer(lambda _word: target_names(), "file")
+complete_target_list = completer(_lists(lambda _word: ["@packaged", *target_names()]), "file")
 complete_baselines = completer(_baseline_names)
 complete_methods = completer(_method_names)
 complete_scores = completer(_score_names)

@@ -130,9 +130,7 @@ def test_the_rate_comes_from_the_other_half_and_later_jobs_need_it(evidence, tmp
 @pytest.mark.bundle
 @pytest.mark.parametrize("target", ["pd-speech", "italy-power"])
 def test_halves_share_no_sample_and_no_group(evidence, target):
-    work = evidence["ranking_work"]
-    work.read_labeled.cache_clear()
-    whole = work.read_labeled(target)
+    whole = evidence["raw_neighbors"].read_labeled(target)
     halves = labeled_halves(whole)
     assert sorted([*halves.train, *halves.test]) == sorted(whole.train)
     assert len(whole.train) <= 128

@@ -191,6 +191,30 @@ def test_the_table_has_one_setup_and_leaves_targets_out():
     np.testing.assert_allclose(np.sin(table.z[0, 0, 0]) ** 2, 0.5)
 
 
+def test_lines_without_a_checksum_are_about_the_known_target_of_their_name():
+    known = [line("a", "t", {"trained": 0.5}, target_digest="1"), line("a", "u", target_digest="2")]
+    added = line("b", "t", {"trained": 0.25})
+    table = history_table([*known, added], SETUP)
+    assert (table.sources, table.targets) == (("a", "b"), ("t", "u"))
+    np.testing.assert_array_equal(table.errors[:, 0, 0], [0.5, 0.25])
+    # Left out with the target, by whatever it is known.
+    assert history_table([*known, added], SETUP, without=["1"]).targets == ("u",)
+    assert history_table([*known, added], SETUP, without=["t"]).sources == ("a",)
+    assert history_table([added], SETUP, without=[""]).targets == ("t",)
+    # Of two targets of the name it is not known which one.
+    assert len(history_table([*known, added, line("a", "t", target_digest="3")], SETUP).targets) == 4
+
+
+def test_errors_of_one_line_do_not_erase_those_of_another_size():
+    lines = [
+        line("a", "t", {"trained": 0.5, "pilot-1": 0.75}, held_out={"pilot-1": 64}),
+        line("a", "t", {"pilot-1": 0.25}, setup=replace(SETUP, samples=256)),
+    ]
+    table = history_table(lines, SETUP)
+    assert table.errors[0, 0, 0] == 0.5
+    assert table.errors[0, 0, VARIABLES.index("pilot-1")] == 0.25
+
+
 def test_random_changes_of_a_line_are_read_or_refused(tmp_path):
     path = tmp_path / "history.jsonl"
     write_lines(path, [line(errors=dict.fromkeys(VARIABLES, 0.5))])

@@ -1,9 +1,20 @@
 """The jobs of the ranking benchmark: what is fine-tuned on which target, at which rates and seeds."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from result_log import ResultLog
+
+from modgap.ranking.history.measure import (
+    EPOCHS,
+    LABELED,
+    MIDDLE_RATE,
+    ONE_SEED,
+    RATES,
+    Training,
+    best_rate,
+    n_seeds,
+    trainings,
+)
 
 __all__ = [
     "DEVELOPMENT",
@@ -65,60 +76,19 @@ TEST = {
     "breast-cancer": "table",
 }
 """Targets that judge. None of them was in the first edition of a benchmark."""
-RATES = (5e-4, 1e-4, 2.5e-3)
-"""Learning rates; of equal errors the first counts."""
-MIDDLE_RATE = RATES[0]
-EPOCHS = (1, 3, 10)
-"""Epochs of one run whose errors are read."""
-LABELED = 128
-"""Largest number of labeled samples, drawn from the training split."""
-ONE_SEED = ("ppocr",)
-"""Sources that take half of the whole time, and train on all labeled samples with one seed in place of two."""
 PARTS = ("half", "all", "control", "scores")
 
 
-@dataclass(frozen=True)
-class Job:
-    """One fine-tuning, or the scores and the linear probe of one source.
-
-    Attributes:
-        part: `half` trains on one half of the labeled samples and judges on the other; `all` trains on all of them and
-            tests; `control` does so with random weights; `scores` computes scores and a linear probe.
-        source: Name of the source.
-        target: Name of the target.
-        seed: Seed of everything random.
-        rate: Learning rate; 0 for scores.
-    """
-
-    part: str
-    source: str
-    target: str
-    seed: int = 0
-    rate: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """Name of the job in messages."""
-        return " ".join(
-            filter(None, (self.part, self.source, self.target, str(self.seed), f"{self.rate:g}" if self.rate else ""))
-        )
-
-
-def n_seeds(source: str) -> int:
-    """Return with how many seeds a source trains on all labeled samples."""
-    return 1 if source in ONE_SEED else 2
+Job = Training
+"""A training of a line of the history, or with the part `scores` the scores and the linear probe of one source."""
 
 
 def source_part(part: str, log: ResultLog, target: str, source: str) -> Iterator[Job]:
     """Yield the jobs of one part for a source on a target; those of `all` need the errors of `half`."""
     if part == "scores":
         yield Job(part, source, target)
-    elif part == "half":
-        yield from (Job(part, source, target, 0, rate) for rate in RATES)
-    elif part == "control":
-        yield Job(part, f"random:{source}", target, 0, MIDDLE_RATE)
-    elif (rate := chosen_rate(log, source, target)) is not None:
-        yield from (Job(part, source, target, seed, rate) for seed in range(n_seeds(source)))
+    else:
+        yield from (one for one in trainings(source, target, chosen_rate(log, source, target)) if one.part == part)
 
 
 def jobs(log: ResultLog, targets: tuple[str, ...] = (*DEVELOPMENT, *TEST)) -> Iterator[Job]:
@@ -132,5 +102,4 @@ def jobs(log: ResultLog, targets: tuple[str, ...] = (*DEVELOPMENT, *TEST)) -> It
 def chosen_rate(log: ResultLog, source: str, target: str, epoch: int = EPOCHS[-1]) -> float | None:
     """Return the rate with the lowest error on the other half of the labeled samples; None before they are done."""
     results = {rate: log.get(Job("half", source, target, 0, rate)) for rate in RATES}
-    errors = {rate: result["errors"][str(epoch)] for rate, result in results.items() if result}
-    return min(errors, key=lambda rate: (errors[rate], RATES.index(rate))) if len(errors) == len(RATES) else None
+    return best_rate({rate: result["errors"][str(epoch)] for rate, result in results.items() if result})

@@ -11,8 +11,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from evidence.ranking_jobs import Job
-from evidence.ranking_work import read_labeled
 from modgap.errors import InputError
+from modgap.ranking.history.measure import read_labeled
 from modgap.targets import Samples
 from modgap.targets.samples import computing_type
 

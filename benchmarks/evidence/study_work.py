@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from result_log import ResultLog
 
-from evidence.ranking_work import FAILED, TOKENS, read_labeled
 from evidence.study_jobs import STAGE1_EPOCHS, SURROGATES, UNTOUCHED, Job
 from modgap.forward.sample_request import SampleRequest
 from modgap.models.normalization import evaluation_mode
 from modgap.probes.linear_probe import cross_validated_errors
+from modgap.ranking.history.measure import FAILED, TEXT_SETTINGS, read_labeled
 from modgap.ranking.source_patterns import split_input_size
 from modgap.sources import Source, open_source
 from modgap.targets import TargetRequest
@@ -121,7 +121,7 @@ def _settings(job: Job, source: Source, n_train: int) -> tuple[str, ...]:
         f"stage2.learning_rate={job.rate}",
     )
     if source.input.kind == "text":
-        settings = (*settings, TOKENS)
+        settings = (*settings, *TEXT_SETTINGS)
     if job.method == "orca":
         # Its epochs have one update each, and its code raises low rates in stage 1.
         rate = job.rate * LEARNING_RATE_FACTOR if job.rate <= LOW_LEARNING_RATE else job.rate

@@ -27,6 +27,7 @@ __all__ = [
     "first_fault",
     "history_digest",
     "history_table",
+    "invalid_line",
     "merge_lines",
     "read_content",
     "read_lines",
@@ -83,8 +84,8 @@ class HistoryLine:
         source: Name of the source.
         target: Name of the target.
         kind: Kind of the target's samples, such as `image`.
-        samples: Number of samples of the target.
-        classes: Number of its classes.
+        samples: Number of samples of the target; None if it is not known.
+        classes: Number of its classes; None if it is not known.
         setup: How the errors were measured.
         errors: 0-1 errors in [0, 1] by name: those of `VARIABLES`, and others such as `probe`.
         held_out: Number of samples on which each of them was measured.
@@ -96,8 +97,8 @@ class HistoryLine:
     source: Name
     target: Name
     kind: Name
-    samples: Count
-    classes: Count
+    samples: Count | None
+    classes: Count | None
     setup: Setup
     errors: Mapping[Name, Share]
     held_out: Mapping[Name, Count] = field(default_factory=dict)
@@ -152,7 +153,12 @@ def _parse(text: str, where: str) -> HistoryLine:
     try:
         return _Line.validate_json(text, strict=False)
     except ValidationError as error:
-        raise InputError(f"{where} is not a line of a history: {first_fault(error)}.") from error
+        raise invalid_line(error, where) from error
+
+
+def invalid_line(error: ValidationError, where: str) -> InputError:
+    """Return the error for values that are not a line of a history, with the place where they are."""
+    return InputError(f"{where} is not a line of a history: {first_fault(error)}.")
 
 
 def first_fault(error: ValidationError) -> str:
@@ -247,6 +253,15 @@ class HistoryTable:
         return transform_error(self.errors)
 
 
+def _digests_by_name(lines: Iterable[HistoryLine]) -> dict[str, str]:
+    """Return the checksum of each target of which one is known. Lines without one are about the target of this name."""
+    digests: dict[str, set[str]] = {}
+    for line in lines:
+        if line.target_digest:
+            digests.setdefault(line.target, set()).add(line.target_digest)
+    return {name: next(iter(found)) for name, found in digests.items() if len(found) == 1}
+
+
 def history_table(lines: Sequence[HistoryLine], setup: Setup, without: Iterable[str] = ()) -> HistoryTable:
     """Return the errors that were measured in one setup.
 
@@ -255,11 +270,15 @@ def history_table(lines: Sequence[HistoryLine], setup: Setup, without: Iterable[
         setup: The setup, of which the size of the input may differ, as it belongs to the source.
         without: Keys of targets that are left out: their checksums, or names without one.
     """
-    left_out = set(without)
-    used = [line for line in lines if line.setup.fits(setup) and not left_out & {line.target_key}]
-    sources = tuple(dict.fromkeys(line.source for line in used))
+    left_out, digests = set(without), _digests_by_name(lines)
     # Targets that differ in their labels alone have the same checksum.
-    targets = {(line.target, line.target_digest): line for line in used}
+    keys = [(line.target, line.target_digest or digests.get(line.target, "")) for line in lines]
+    used = [
+        (line, key)
+        for line, key in zip(lines, keys, strict=True)
+        if line.setup.fits(setup) and not left_out & {line.target_key, key[1] or line.target}
+    ]
+    sources, targets = tuple(dict.fromkeys(line.source for line, _ in used)), {key: line for line, key in used}
     if len(targets) > MOST_TARGETS or len(sources) * len(targets) > MOST_CELLS:
         raise InputError(
             f"The history has {count(len(sources), 'source')} on {count(len(targets), 'target')}. At most "
@@ -268,9 +287,11 @@ def history_table(lines: Sequence[HistoryLine], setup: Setup, without: Iterable[
         )
     rows, columns = ({name: number for number, name in enumerate(names)} for names in (sources, targets))
     layers = np.full((3, len(sources), len(targets), len(VARIABLES)), np.nan)
-    for line in used:
-        cell = rows[line.source], columns[line.target, line.target_digest]
+    for line, key in used:
+        cell = rows[line.source], columns[key]
         for layer, values in zip(layers, (line.errors, line.held_out, line.seconds), strict=True):
-            layer[cell] = [values.get(name, np.nan) for name in VARIABLES]
+            # Lines of one source and target may differ in the size of the input and in the errors that they have.
+            new = np.array([values.get(name, np.nan) for name in VARIABLES])
+            layer[cell] = np.where(np.isnan(new), layer[cell], new)
     names = tuple(line.target for line in targets.values())
     return HistoryTable(sources, names, tuple(line.kind for line in targets.values()), *layers)
