@@ -129,10 +129,11 @@ loader_workers_option: Decorator = click.option(
 )
 dtype_option: Decorator = click.option(
     "--dtype",
-    type=click.Choice(["float32", "bfloat16", "float16"]),
+    type=click.Choice(["float32", "bfloat16", "float16", "auto"]),
     default="float32",
     show_default=True,
-    help="Precision of the source model. All but float32 are mixed precision.",
+    help="Precision of the source model. bfloat16 and float16 are mixed precision; auto is bfloat16 on a CUDA GPU that "
+    "has it, and else float32.",
 )
 figure_format_option: Decorator = click.option(
     "--format",

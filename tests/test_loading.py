@@ -1,6 +1,7 @@
 """Reading of training samples: parts of sounds, workers, and the same bits for any number of them."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import soundfile
 import torch
 
 from modgap.errors import InputError
-from modgap.forward.batched_inference import load_ahead
+from modgap.forward.batched_inference import Loader, load_ahead
 from modgap.inputs.representations import chunk_spans, log_mel_spectrograms
+from modgap.process.devices import upload
 from modgap.targets import TargetRequest, open_target
 from modgap.targets.manifest import LogMel, load_manifest
 from modgap.targets.samples import PartialSamples
@@ -110,9 +112,26 @@ def test_items_come_in_order_and_errors_keep_their_message(workers):
     assert list(load_ahead(square, 0, workers)) == []
 
 
+def process_of(number: int) -> torch.Tensor:
+    if number < 0:
+        raise InputError("There is no such item.")
+    return torch.tensor([os.getpid()])
+
+
+def test_workers_stay_for_all_epochs_also_after_an_error():
+    with Loader(process_of, 2) as loader:
+        first = {int(item) for item in loader.load([0, 1, 2, 3])}
+        with pytest.raises(InputError, match="no such item"):
+            list(loader.load([4, -1, 5, 6]))
+        second = {int(item) for item in loader.load([7, 8, 9, 10])}
+    assert first == second
+    assert len(first) == 2
+    assert os.getpid() not in first
+
+
 def test_batches_on_a_device_keep_their_parts():
     batch = MicroBatch(torch.ones(2, 3), torch.zeros(2), None)
-    moved = batch.to(torch.device("meta"))
+    moved = upload(batch, torch.device("meta"))
     assert moved.x.device.type == "meta"
     assert moved.y.shape == (2,)
     assert moved.mask is None

@@ -6,9 +6,10 @@ import functools
 import pytest
 import torch
 
+from modgap.process.devices import tf32
 from modgap.sources import open_source
 from modgap.targets import open_target
-from modgap.training.placement import call, channels_last, forward_of, place, tf32
+from modgap.training.placement import call, channels_last, forward_of, place
 from modgap.training.recipe import Recipe
 from modgap.training.task_loss import TaskLoss
 from modgap.training.training_data import read_target_data

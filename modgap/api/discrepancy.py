@@ -135,7 +135,8 @@ def measure(
         limit: Largest number of samples, drawn in proportion to the classes; None for all.
         input_size: Height and width of the source's input in pixels; None for the source's default.
         representation: How time series and audio are turned into model input; None for the manifest's choice.
-        dtype: `float32`, or `bfloat16` or `float16` for mixed precision.
+        dtype: `float32`, or `bfloat16` or `float16` for mixed precision; `auto` for `bfloat16` on a CUDA GPU that has
+            it, and `float32` elsewhere.
         device: `auto`, `cpu`, `cuda` or `mps`.
         batch_size: Number of samples in a batch; None for an automatic choice.
         loader_workers: Number of processes that read and prepare samples ahead of the model; 0 for a thread, None for

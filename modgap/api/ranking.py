@@ -79,7 +79,8 @@ def rank(
         limit: Largest number of samples, drawn in proportion to the classes; None for all.
         input_size: Height and width of the sources' input in pixels; None for each source's default.
         representation: How time series and audio are turned into model input; None for the manifest's choice.
-        dtype: `float32`, or `bfloat16` or `float16` for mixed precision.
+        dtype: `float32`, or `bfloat16` or `float16` for mixed precision; `auto` for `bfloat16` on a CUDA GPU that has
+            it, and `float32` elsewhere.
         device: `auto`, `cpu`, `cuda` or `mps`.
         seed: Seed of every random draw.
         head: `auto`, `own`, `none` or `probe:SURROGATE`.

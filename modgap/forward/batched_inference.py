@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import itertools
 import logging
 import threading
@@ -20,14 +21,25 @@ from torch.utils.data import DataLoader, Dataset
 
 from modgap.errors import InputError
 from modgap.inputs.native_embedding import Embedding
+from modgap.process.devices import (
+    copies_freely,
+    download,
+    is_out_of_memory,
+    map_tensors,
+    read_late,
+    tf32,
+    upload,
+)
 from modgap.process.resources import available_cores, choose_device, reused_memory
-from modgap.sources import AudioInput, ImageInput, Source, TextInput
+from modgap.sources import AudioInput, ImageInput, Source, TextInput, WaveformInput
 from modgap.targets import Samples
 
 __all__ = [
     "DTYPES",
     "PADDED",
     "PREFETCHED",
+    "BatchLimit",
+    "Loader",
     "ModelRunner",
     "in_place",
     "load_ahead",
@@ -40,6 +52,7 @@ log = logging.getLogger("modgap")
 PREFETCHED = 2
 """Number of items that are read in advance, by the thread or by each worker."""
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 
@@ -50,46 +63,91 @@ def load_ahead(read: Callable[[int], T], n: int, workers: int = 0, *, pin: bool 
         read: Function of the number of an item alone, so that the items do not depend on the number of workers.
         n: Number of items.
         workers: Number of worker processes; with 0, a thread of this process reads.
-        pin: True to have the workers' tensors in page-locked memory, from which a GPU copies without waiting.
+        pin: True to have the tensors in page-locked memory, from which a GPU copies without waiting.
 
     Raises:
         InputError: When `read` raises it, also in a worker.
     """
-    yield from _from_workers(read, n, workers, pin) if workers and n else _from_thread(read, n)
+    with Loader(read, min(workers, n), pin=pin) as loader:
+        yield from loader.load(range(n))
 
 
-def _from_thread(read: Callable[[int], T], n: int) -> Iterator[T]:
-    waiting: list[Future[T]] = []
-    with ThreadPoolExecutor(1) as pool:
-        for number in range(n):
-            waiting.append(pool.submit(read, number))
-            if len(waiting) > PREFETCHED:
-                yield waiting.pop(0).result()
-        for future in waiting:
-            yield future.result()
+class Loader(Generic[K, T]):
+    """Function that reads items ahead of their use, in a thread or in worker processes.
 
+    The processes start with the first items, and stay until the end of the block that has the loader as its context.
+    """
 
-def _from_workers(read: Callable[[int], T], n: int, workers: int, pin: bool) -> Iterator[T]:
-    with warnings.catch_warnings():
-        # PyTorch advises against more workers than cores. The user chose the number.
-        warnings.filterwarnings("ignore", "This DataLoader will create")
-        loader: DataLoader[T | InputError] = DataLoader(
-            _Items(read, n),
-            batch_size=None,
-            num_workers=min(workers, n),
-            prefetch_factor=PREFETCHED,
-            pin_memory=pin,
-            collate_fn=_unchanged,
-        )
-        items = iter(loader)
-    try:
-        for item in items:
-            if isinstance(item, InputError):
-                raise item
-            yield item
-    finally:
-        # PyTorch's references to shared memory print errors if they are still there when the interpreter ends.
-        shared_cache.clear()
+    def __init__(self, read: Callable[[K], T], workers: int = 0, *, pin: bool = False) -> None:
+        """Prepare to read.
+
+        Args:
+            read: Function of an item's key alone, so that the items do not depend on the number of workers. A worker
+                gets it at its start, and then only keys.
+            workers: Number of worker processes; with 0, a thread of this process reads.
+            pin: True to have the tensors in page-locked memory, from which a GPU copies without waiting.
+        """
+        self._read = read
+        self._workers = workers
+        self._pin = pin
+        self._keys: list[K] = []
+        self._loader: DataLoader[T | InputError] | None = None
+
+    def __enter__(self) -> "Loader[K, T]":
+        """Return the loader."""
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """End the worker processes."""
+        self._loader = None
+
+    def load(self, keys: Sequence[K]) -> Iterator[T]:
+        """Yield the items of keys in this order; the next ones are read while the caller works.
+
+        Raises:
+            InputError: When the function raises it, also in a worker.
+        """
+        yield from self._from_workers(keys) if self._workers and len(keys) else self._from_thread(keys)
+
+    def _from_thread(self, keys: Sequence[K]) -> Iterator[T]:
+        waiting: list[Future[T]] = []
+        with ThreadPoolExecutor(1) as pool:
+            for key in keys:
+                waiting.append(pool.submit(self._read_pinned, key))
+                if len(waiting) > PREFETCHED:
+                    yield waiting.pop(0).result()
+            for future in waiting:
+                yield future.result()
+
+    def _read_pinned(self, key: K) -> T:
+        item = self._read(key)
+        return map_tensors(item, torch.Tensor.pin_memory) if self._pin else item
+
+    def _from_workers(self, keys: Sequence[K]) -> Iterator[T]:
+        self._keys[:] = keys
+        if self._loader is None:
+            self._loader = DataLoader(
+                _Items(self._read),
+                sampler=self._keys,
+                batch_size=None,
+                num_workers=self._workers,
+                prefetch_factor=PREFETCHED,
+                pin_memory=self._pin,
+                persistent_workers=True,
+                collate_fn=_unchanged,
+            )
+        with warnings.catch_warnings():
+            # PyTorch advises against more workers than cores. The user chose the number.
+            warnings.filterwarnings("ignore", "This DataLoader will create")
+            items = iter(self._loader)
+        try:
+            for item in items:
+                if isinstance(item, InputError):
+                    raise item
+                yield item
+        finally:
+            # PyTorch's references to shared memory print errors if they are still there when the interpreter ends.
+            shared_cache.clear()
 
 
 def _unchanged(item: T) -> T:
@@ -97,18 +155,14 @@ def _unchanged(item: T) -> T:
 
 
 @dataclass(frozen=True)
-class _Items(Dataset[T | InputError], Generic[T]):
+class _Items(Dataset[T | InputError], Generic[K, T]):
     """The items as a data set, with errors in place of items, because a worker would add its traceback to a message."""
 
-    read: Callable[[int], T]
-    n: int
+    read: Callable[[K], T]
 
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, number: int) -> T | InputError:
+    def __getitem__(self, key: K) -> T | InputError:
         try:
-            return self.read(number)
+            return self.read(key)
         except InputError as error:
             return error
 
@@ -116,8 +170,49 @@ class _Items(Dataset[T | InputError], Generic[T]):
 LARGEST_BATCH = 512
 MEMORY_FRACTION = 0.6
 """Fraction of the free GPU memory that a batch may use."""
+Stacked = ImageInput | WaveformInput
+"""Inputs whose pieces become one tensor on the CPU, which the device completes."""
+Pieces = Sequence[Any] | torch.Tensor
+"""Pieces of samples, or one tensor that a loader has made of them."""
 PADDED = (TextInput, AudioInput)
 """Inputs whose pieces may have different lengths."""
+
+
+@dataclass
+class BatchLimit:
+    """Largest number of pieces that pass through a model together, which is halved where the memory does not suffice.
+
+    Attributes:
+        size: The number.
+    """
+
+    size: int
+
+    def run(self, n: int, forward: Callable[[slice], T]) -> list[T]:
+        """Return what a function returns for consecutive parts of n pieces.
+
+        Raises:
+            RuntimeError: When the function raises it for another reason than memory, or for a single piece.
+        """
+        parts: list[T] = []
+        n_done = 0
+        while n_done < n:
+            end = min(n_done + self.size, n)
+            try:
+                parts.append(forward(slice(n_done, end)))
+            except RuntimeError as error:
+                if end - n_done == 1 or not is_out_of_memory(error):
+                    raise
+                self._halve(end - n_done)
+            else:
+                n_done = end
+        return parts
+
+    def _halve(self, batch_size: int) -> None:
+        self.size = batch_size // 2
+        log.warning("Out of memory with batches of %d samples. Continuing with %d.", batch_size, self.size)
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.empty_cache()
 
 
 @dataclass
@@ -128,7 +223,7 @@ class ModelRunner:
         source: The source, whose model runs.
         device: Device on which it runs.
         dtype: Precision of the forward pass; other than float32 it is mixed.
-        limit: Largest number of pieces in a batch.
+        limit: Largest number of pieces in a batch; copies of the runner share it.
         preparation: Lock of the source's input, whose tokenizer serves one thread at a time.
         layout: Memory layout of image batches.
     """
@@ -136,7 +231,7 @@ class ModelRunner:
     source: Source
     device: torch.device
     dtype: torch.dtype
-    limit: int
+    limit: BatchLimit
     preparation: threading.Lock = field(default_factory=threading.Lock)
     layout: torch.memory_format = field(init=False)
 
@@ -147,37 +242,31 @@ class ModelRunner:
 
     def outputs(self, pieces: Sequence[Any]) -> np.ndarray:
         """Return the outputs of pieces (P, outputs), which pass through the model in the order of their lengths."""
-        order = self.order(pieces)
-        return in_place([order], [self.outputs_in_order([pieces[number] for number in order])])
+        return self.launch(pieces)()
 
-    def order(self, pieces: Sequence[Any]) -> np.ndarray:
+    def launch(self, pieces: Pieces) -> Callable[[], np.ndarray]:
+        """Begin to compute the outputs of pieces, and return the function that waits for them and returns them."""
+        order = self.order(pieces)
+        parts = self._launch_in_order(take_pieces(pieces, order))
+        return lambda: in_place([order], [read() for read in parts])
+
+    def order(self, pieces: Pieces) -> np.ndarray:
         """Return the numbers of pieces in the order in which they pass through the model: by length, if they differ."""
         source_input = self.source.input
-        lengths = source_input.padded_lengths(pieces) if isinstance(source_input, PADDED) else None
+        lengths = None
+        if isinstance(source_input, PADDED) and not isinstance(pieces, torch.Tensor):
+            lengths = source_input.padded_lengths(pieces)
         return np.arange(len(pieces)) if lengths is None else np.argsort(lengths, kind="stable")
 
-    def outputs_in_order(self, pieces: Sequence[Any]) -> np.ndarray:
+    def outputs_in_order(self, pieces: Pieces) -> np.ndarray:
         """Return the outputs of pieces in as many batches as the memory requires."""
-        parts: list[np.ndarray] = []
-        n_done = 0
-        while n_done < len(pieces):
-            part = pieces[n_done : n_done + self.limit]
-            try:
-                parts.append(self._forward(part))
-            except RuntimeError as error:
-                self._shrink_batches(len(part), error)
-            else:
-                n_done += len(part)
-        return np.concatenate(parts)
+        return np.concatenate([read() for read in self._launch_in_order(pieces)])
 
-    def _shrink_batches(self, batch_size: int, error: RuntimeError) -> None:
-        """Halve the batch size after an error of this batch size; raise if the batch size is not the cause."""
-        if batch_size == 1 or not _is_out_of_memory(error):
+    def _launch_in_order(self, pieces: Pieces) -> list[Callable[[], np.ndarray]]:
+        try:
+            return self.limit.run(len(pieces), lambda part: self._forward(pieces[part]))
+        except RuntimeError as error:
             raise InputError(self._failure(error)) from error
-        self.limit = batch_size // 2
-        log.warning("Out of memory with batches of %d samples. Continuing with %d.", batch_size, self.limit)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
 
     def _failure(self, error: RuntimeError) -> str:
         reason = str(error).strip().splitlines()[-1]
@@ -187,17 +276,33 @@ class ModelRunner:
             return f"The source fails on one image of {height} x {width} pixels ({reason}). Try another `input_size`."
         return f"The source fails on one piece of {source_input.kind} ({reason})."
 
-    def _forward(self, pieces: Sequence[Any]) -> np.ndarray:
+    def _forward(self, pieces: Pieces) -> Callable[[], np.ndarray]:
+        """Begin to compute the outputs of one batch, and return the function that returns them."""
         autocast: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         if self.dtype != torch.float32:
             autocast = torch.autocast(self.device.type, self.dtype)
-        with torch.inference_mode(), autocast:
-            with self.preparation:
-                batch = self.source.input.batch(pieces, self.device)
+        with torch.inference_mode(), autocast, self._full_precision():
+            batch = self._on_device(pieces)
             if isinstance(batch, torch.Tensor) and batch.ndim == 4:
                 batch = batch.contiguous(memory_format=self.layout)
             outputs: torch.Tensor = self.source.model(batch)
-            return outputs.float().cpu().numpy()
+            read = download(outputs.float())
+        return lambda: read().numpy()
+
+    def _full_precision(self) -> contextlib.AbstractContextManager[None]:
+        """Forbid TF32 on the GPUs that have it, so that devices differ by rounding alone."""
+        return contextlib.nullcontext() if self.device.type == "cpu" else tf32(False)
+
+    def _on_device(self, pieces: Pieces) -> Any:
+        """Return pieces as the model takes them; those that a loader has stacked lack what the device does."""
+        source_input = self.source.input
+        if isinstance(pieces, torch.Tensor):
+            assert isinstance(source_input, Stacked)
+            return pieces if self.device.type == "cpu" else source_input.finish(upload(pieces, self.device))
+        with self.preparation:
+            if isinstance(source_input, Stacked):
+                return source_input.batch(pieces, self.device)
+            return upload(source_input.batch(pieces, torch.device("cpu")), self.device)
 
     def copy(self) -> "ModelRunner":
         """Return a runner of a copy of the model, which has the same weights in memory and runs in another thread."""
@@ -213,7 +318,7 @@ class ModelRunner:
         bytes_per_piece = (torch.cuda.max_memory_allocated(self.device) - before) / len(pieces)
         free_bytes, _ = torch.cuda.mem_get_info(self.device)
         n_fitting = max(1, int(MEMORY_FRACTION * free_bytes / max(bytes_per_piece, 1)))
-        self.limit = min(LARGEST_BATCH, 1 << (n_fitting.bit_length() - 1))
+        self.limit.size = min(LARGEST_BATCH, 1 << (n_fitting.bit_length() - 1))
 
 
 def in_place(parts: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> np.ndarray:
@@ -224,8 +329,11 @@ def in_place(parts: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> np.n
     return placed
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+def take_pieces(pieces: Pieces, numbers: np.ndarray) -> Pieces:
+    """Return the pieces of these numbers; stacked ones are not sorted, so that their numbers follow each other."""
+    if isinstance(pieces, torch.Tensor):
+        return pieces[int(numbers[0]) : int(numbers[-1]) + 1] if len(numbers) else pieces[:0]
+    return [pieces[number] for number in numbers]
 
 
 Parts = list[tuple[np.ndarray, Future[np.ndarray]]]
@@ -233,7 +341,7 @@ Parts = list[tuple[np.ndarray, Future[np.ndarray]]]
 
 
 def outputs_side_by_side(
-    runner: ModelRunner, blocks: Iterator[tuple[Sequence[Any], np.ndarray]], size: int
+    runner: ModelRunner, blocks: Iterator[tuple[Pieces, np.ndarray]], size: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Run blocks of pieces in threads, which share the batches of each block.
 
@@ -250,14 +358,14 @@ def outputs_side_by_side(
     if first is None:
         return
     order = runner.order(first[0])
-    batch = [first[0][number] for number in order[: runner.limit]]
+    batch = take_pieces(first[0], order[: runner.limit.size])
     finished: Future[np.ndarray] = Future()
     finished.set_result(runner.outputs_in_order(batch))
     free: SimpleQueue[ModelRunner] = SimpleQueue()
     for one in (runner, *_equal_copies(runner, size - 1, batch, finished.result())):
         free.put(one)
 
-    def run(pieces: Sequence[Any]) -> np.ndarray:
+    def run(pieces: Pieces) -> np.ndarray:
         one = free.get()
         try:
             return one.outputs_in_order(pieces)
@@ -266,9 +374,9 @@ def outputs_side_by_side(
 
     with ThreadPoolExecutor(free.qsize()) as pool:
 
-        def begin(pieces: Sequence[Any], order: np.ndarray) -> Parts:
-            parts = _whole_batches(order, runner.limit, size)
-            return [(part, pool.submit(run, [pieces[number] for number in part])) for part in parts]
+        def begin(pieces: Pieces, order: np.ndarray) -> Parts:
+            parts = _whole_batches(order, runner.limit.size, size)
+            return [(part, pool.submit(run, take_pieces(pieces, part))) for part in parts]
 
         rest = begin(first[0], order[len(batch) :])
         waiting: deque[tuple[Parts, np.ndarray]] = deque([([(order[: len(batch)], finished), *rest], first[1])])
@@ -307,7 +415,7 @@ def _refusing_calls(model: torch.nn.Module) -> Iterator[None]:
             handle.remove()
 
 
-def _equal_copies(runner: ModelRunner, size: int, pieces: Sequence[Any], expected: np.ndarray) -> Iterator[ModelRunner]:
+def _equal_copies(runner: ModelRunner, size: int, pieces: Pieces, expected: np.ndarray) -> Iterator[ModelRunner]:
     """Yield copies of a runner, or none if its model cannot be copied, or the copy is not independent of it."""
     try:
         if any(module._forward_hooks or module._forward_pre_hooks for module in runner.source.model.modules()):
@@ -344,19 +452,49 @@ def _pieces_of_samples(samples: Samples, rows: np.ndarray, embedding: Embedding)
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Blocks of samples, read by number; a worker process gets all that it needs at its start."""
+    """Blocks of samples, read by number; a worker process gets all that it needs at its start.
+
+    Attributes:
+        samples: The samples.
+        rows: Numbers of the requested ones.
+        embedding: Rule by which they become pieces.
+        size: Number of samples of a block.
+        stack: Function that makes one tensor of the pieces of a block; None to leave them as they are.
+    """
 
     samples: Samples
     rows: np.ndarray
     embedding: Embedding
     size: int
+    stack: Callable[[Sequence[Any]], torch.Tensor] | None = None
 
     def __len__(self) -> int:
         return -(-len(self.rows) // self.size)
 
-    def __call__(self, number: int) -> tuple[list[Any], np.ndarray]:
+    def __call__(self, number: int) -> tuple[Pieces, np.ndarray]:
         """Return all pieces of the samples of a block, and the number of pieces of each."""
-        return _pieces_of_samples(self.samples, self.rows[number * self.size :][: self.size], self.embedding)
+        rows = self.rows[number * self.size :][: self.size]
+        pieces, counts = _pieces_of_samples(self.samples, rows, self.embedding)
+        return pieces if self.stack is None else self.stack(pieces), counts
+
+
+def _stacking(runner: ModelRunner, workers: int) -> Callable[[Sequence[Any]], torch.Tensor] | None:
+    """Return the function by which a loader makes one tensor of pieces, so that few large things are copied.
+
+    For the CPU, the tensor is all that the model takes. For another device it is on the CPU what the device completes.
+    A thread that reads for the CPU leaves the pieces as they are, because it would only take the model's cores.
+    """
+    source_input = runner.source.input
+    if not isinstance(source_input, Stacked) or (runner.device.type == "cpu" and not workers):
+        return None
+    if runner.device.type == "cpu":
+        return functools.partial(_complete, source_input, runner.layout)
+    return source_input.stack
+
+
+def _complete(source_input: Stacked, layout: torch.memory_format, pieces: Sequence[Any]) -> torch.Tensor:
+    batch = source_input.batch(pieces, torch.device("cpu"))
+    return batch.contiguous(memory_format=layout) if batch.ndim == 4 else batch
 
 
 def _choose_loader_workers(device: torch.device) -> int:
@@ -408,17 +546,23 @@ def output_batches(
             an automatic choice. The outputs do not depend on it.
     """
     device = choose_device(device) if isinstance(device, str) else device
-    runner = ModelRunner(source, device, DTYPES[dtype], batch_size or CPU_BATCH)
+    runner = ModelRunner(source, device, DTYPES[dtype], BatchLimit(batch_size or CPU_BATCH))
     if batch_size is None and device.type == "cuda":
         runner.fit_to_memory(_pieces_of_samples(samples, rows[:TRIAL_BATCH], embedding)[0])
     together = BATCHES_SORTED if isinstance(source.input, PADDED) else 1
-    to_read = _Blocks(samples, rows, embedding, together * runner.limit)
     workers = _choose_loader_workers(device) if loader_workers is None else loader_workers
-    blocks = load_ahead(to_read, len(to_read), workers)
+    to_read = _Blocks(samples, rows, embedding, together * runner.limit.size, _stacking(runner, workers))
+    blocks = load_ahead(to_read, len(to_read), workers, pin=copies_freely(device))
     with reused_memory():
         if side_by_side > 1 and device.type == "cpu":
             for outputs, counts in outputs_side_by_side(runner, blocks, side_by_side):
                 yield _sample_means(outputs, counts)
             return
-        for pieces, counts in blocks:
-            yield _sample_means(runner.outputs(pieces), counts)
+        launched = (_launch_means(runner, pieces, counts) for pieces, counts in blocks)
+        yield from (read() for read in launched) if device.type == "cpu" else read_late(launched)
+
+
+def _launch_means(runner: ModelRunner, pieces: Pieces, counts: np.ndarray) -> Callable[[], np.ndarray]:
+    """Begin to compute the outputs of the samples of a block, and return the function that returns them."""
+    read = runner.launch(pieces)
+    return lambda: _sample_means(read(), counts)

@@ -26,7 +26,8 @@ class SampleRequest:
         seed: Seed of the choice of samples, and of every other random draw of the analysis.
         input_size: Height and width of the source's input in pixels; None for the source's default.
         representation: How time series and audio are turned into model input; None for the manifest's choice.
-        dtype: float32, or bfloat16 or float16 for mixed precision.
+        dtype: float32, or bfloat16 or float16 for mixed precision. `auto` becomes bfloat16 where the device is a CUDA
+            GPU of this machine that has it, and else float32; cache keys have what it became.
         device: auto, cpu, cuda or mps. No cache key contains it, because devices differ by rounding only.
         batch_size: Number of samples in a batch; None for an automatic choice.
         loader_workers: Number of processes that read and prepare samples ahead of the model, which does not change the
@@ -58,8 +59,12 @@ class SampleRequest:
         """Raise if a value is out of range."""
         if self.split not in (None, *SPLIT_NAMES):
             raise unknown_name("split", str(self.split), SPLIT_NAMES)
+        if self.dtype == "auto":
+            from modgap.process.devices import fastest_dtype
+
+            object.__setattr__(self, "dtype", fastest_dtype(self.device))
         if self.dtype not in DTYPE_NAMES:
-            raise unknown_name("dtype", self.dtype, DTYPE_NAMES)
+            raise unknown_name("dtype", self.dtype, ("auto", *DTYPE_NAMES))
         check_minimum("limit", self.limit, 1)
         check_minimum("seed", self.seed, 0)
         if self.seed >= SEED_LIMIT:

@@ -93,6 +93,9 @@ def choose_device(name: str) -> "torch.device":
     """
     import torch
 
+    if name == "cpu":
+        # Nothing asks for the GPUs of a machine whose CPU was chosen.
+        return torch.device(name)
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])

@@ -63,11 +63,22 @@ class ImageInput:
 
     def batch(self, pieces: Sequence[np.ndarray], device: "device") -> "Tensor":
         """Return images (B, channels, height, width) with as many channels as there are means."""
+        return self.finish(self.stack(pieces).to(device))
+
+    def stack(self, pieces: Sequence[np.ndarray]) -> "Tensor":
+        """Return images as `batch` does, but on the CPU and not standardized.
+
+        Images are resized on the CPU for each device, because devices do not interpolate alike.
+        """
         import torch
 
         if len({image.shape for image in pieces}) == 1:
-            return prepare_images(torch.from_numpy(np.stack(pieces)).to(device), self)
-        return torch.cat([prepare_images(torch.from_numpy(image)[None].to(device), self) for image in pieces])
+            return fit_images(torch.from_numpy(np.stack(pieces)), self)
+        return torch.cat([fit_images(torch.from_numpy(image)[None], self) for image in pieces])
+
+    def finish(self, images: "Tensor") -> "Tensor":
+        """Return the images of `stack` as `batch` does, on their device."""
+        return standardize_images(images, self)
 
     def prepare(self, images: "Tensor") -> "Tensor":
         """Return images (B, C, H, W) of one shape as `batch` does."""
@@ -89,7 +100,11 @@ def prepare_images(images: "Tensor", image_input: ImageInput) -> "Tensor":
     A single channel is repeated. More channels than the source has are averaged over groups of neighbors. Resizing is
     antialiased, and the image is not cropped.
     """
-    import torch
+    return standardize_images(fit_images(images, image_input), image_input)
+
+
+def fit_images(images: "Tensor", image_input: ImageInput) -> "Tensor":
+    """Convert images (B, C, H, W) to the source's number of channels and its size."""
     from torch.nn import functional
 
     batch, channels, height, width = images.shape
@@ -97,9 +112,30 @@ def prepare_images(images: "Tensor", image_input: ImageInput) -> "Tensor":
         flat = images.reshape(batch, channels, -1).transpose(1, 2)
         images = functional.adaptive_avg_pool1d(flat, len(image_input.mean)).transpose(1, 2)
         images = images.reshape(batch, len(image_input.mean), height, width)
-    images = resize_images(images, image_input)
-    mean = torch.tensor(image_input.mean, device=images.device).view(1, -1, 1, 1)
-    return (images - mean) / torch.tensor(image_input.sd, device=images.device).view(1, -1, 1, 1)
+    return resize_images(images, image_input)
+
+
+def standardize_images(images: "Tensor", image_input: ImageInput) -> "Tensor":
+    """Subtract the source's mean of each channel from images (B, channels, H, W), and divide by its sd."""
+    constants = channel_constants if images.device.type == "cpu" else device_constants
+    return (images - constants(image_input.mean, images.device)) / constants(image_input.sd, images.device)
+
+
+def channel_constants(values: tuple[float, ...], device: "device") -> "Tensor":
+    """Return one value for each channel of images (B, channels, H, W)."""
+    import torch
+
+    return torch.tensor(values, device=device).view(1, -1, 1, 1)
+
+
+@functools.lru_cache(maxsize=64)
+def device_constants(values: tuple[float, ...], device: "device") -> "Tensor":
+    """Return the constants on a device that is not the CPU, which are copied to it once."""
+    import torch
+
+    # The tensors of inference could take no part in a training afterwards.
+    with torch.inference_mode(False):
+        return channel_constants(values, device)
 
 
 def resize_images(images: "Tensor", image_input: ImageInput) -> "Tensor":
@@ -208,6 +244,14 @@ class WaveformInput:
 
     def batch(self, pieces: Sequence[np.ndarray], device: "device") -> "Tensor":
         """Return waveforms (B, window)."""
+        return self.stack(pieces).to(device)
+
+    def finish(self, waveforms: "Tensor") -> "Tensor":
+        """Return the waveforms of `stack` as `batch` does: as they are."""
+        return waveforms
+
+    def stack(self, pieces: Sequence[np.ndarray]) -> "Tensor":
+        """Return waveforms as `batch` does, on the CPU."""
         import torch
 
         waveforms = np.stack(pieces).astype(np.float32)
@@ -217,7 +261,7 @@ class WaveformInput:
         if self.loudness is not None:
             level = np.sqrt(np.square(waveforms).mean(axis=1, keepdims=True))
             waveforms = waveforms * np.maximum(1, 10 ** (self.loudness / 20) / np.maximum(level, SMALLEST_SD))
-        return torch.from_numpy(waveforms).to(device)
+        return torch.from_numpy(waveforms)
 
     def prepare(self, waveforms: "Tensor") -> "Tensor":
         """Return waveforms (B, window) as `batch` does, so that gradients pass through."""

@@ -2,20 +2,23 @@
 
 import functools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from modgap.errors import UsageError
-from modgap.forward.batched_inference import load_ahead
+from modgap.forward.batched_inference import Loader
+from modgap.process.devices import copies_freely, upload
 from modgap.training.task_loss import MicroBatch
 from modgap.training.training_data import InputTransform, TargetData, stack_pieces
 
 __all__ = [
     "BatchFeed",
     "MicroBatches",
+    "Update",
     "add_background",
     "augment",
     "check_augmentation",
@@ -118,7 +121,7 @@ class BatchFeed:
             stage: Number of the stage.
             epoch: Number of the epoch. Pieces and shifts are drawn anew in every epoch.
         """
-        return self._copy_to_device(self._read(parts, stage, epoch))
+        return upload(self._read(parts, stage, epoch), self.device)
 
     def _read(self, parts: Sequence[np.ndarray], stage: int, epoch: int) -> MicroBatches:
         return tuple(self._read_part(rows, stage, epoch) for rows in parts)
@@ -127,9 +130,6 @@ class BatchFeed:
         pieces = [self._read_piece(int(row), stage, epoch) for row in rows]
         inputs = stack_pieces(pieces, torch.device("cpu"), self.dtype, rows.tolist())
         return self.data.micro_batch(inputs, rows, self.dtype)
-
-    def _copy_to_device(self, batches: MicroBatches) -> MicroBatches:
-        return batches if self.device.type == "cpu" else tuple(batch.to(self.device) for batch in batches)
 
     def _read_piece(self, row: int, stage: int, epoch: int) -> np.ndarray:
         random = generator(self.seed, 1 + stage, epoch, row)
@@ -144,16 +144,44 @@ class BatchFeed:
             stage: Number of the stage.
             epoch: Number of the epoch.
         """
-        # Only the number of the update varies, so a worker process has all that it needs from its start.
-        read = functools.partial(_read_update, self, updates, stage, epoch)
-        for batches in load_ahead(read, len(updates), self.workers, pin=self.device.type == "cuda"):
-            yield self._copy_to_device(batches)
+        with self.updates(stage) as loader:
+            for batches, _ in loader.load([Update(epoch, 0, parts) for parts in updates]):
+                yield upload(batches, self.device)
+
+    def updates(
+        self, stage: int, surrogate: Callable[[int], Any] | None = None
+    ) -> "Loader[Update, tuple[MicroBatches, Any]]":
+        """Return the loader of the updates of a stage, whose worker processes stay for all epochs.
+
+        Args:
+            stage: Number of the stage.
+            surrogate: Function that reads an update's part of the surrogate, by the number of the update; None if it
+                has none.
+        """
+        read = functools.partial(_read_update, self, stage, surrogate)
+        return Loader(read, self.workers, pin=copies_freely(self.device))
+
+
+@dataclass(frozen=True)
+class Update:
+    """Place of an update in the run, and the rows that it takes.
+
+    Attributes:
+        epoch: Number of the epoch.
+        step: Number of the update in the whole run.
+        parts: Rows of each batch of the target.
+    """
+
+    epoch: int
+    step: int
+    parts: Sequence[np.ndarray]
 
 
 def _read_update(
-    feed: BatchFeed, updates: Sequence[Sequence[np.ndarray]], stage: int, epoch: int, number: int
-) -> MicroBatches:
-    return feed._read(updates[number], stage, epoch)
+    feed: BatchFeed, stage: int, surrogate: Callable[[int], Any] | None, update: Update
+) -> tuple[MicroBatches, Any]:
+    """Read the batches of the target on the CPU, and the update's part of the surrogate."""
+    return feed._read(update.parts, stage, update.epoch), surrogate(update.step) if surrogate else None
 
 
 # Augmentation: random changes of standardized inputs, by a generator of the sample's own

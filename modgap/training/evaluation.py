@@ -12,8 +12,9 @@ import numpy as np
 import torch
 
 from modgap.errors import count
-from modgap.forward.batched_inference import load_ahead
+from modgap.forward.batched_inference import BatchLimit, Loader
 from modgap.models import TargetModel
+from modgap.process.devices import download, read_late, upload
 from modgap.statistics.bootstrap import bootstrap_interval
 from modgap.statistics.intervals import MIN_UNITS, SampleErrors, exact_interval
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample_file
@@ -21,9 +22,9 @@ from modgap.storage.atomic_files import writing
 from modgap.training.batches import chunks
 from modgap.training.metrics import Metric, task_metric
 from modgap.training.placement import Processes
-from modgap.training.training_data import TargetData, stack_pieces
+from modgap.training.training_data import InputTransform, TargetData, stack_pieces
 
-__all__ = ["Evaluator", "evaluate_metric", "mean_outputs", "write_sample_errors"]
+__all__ = ["Evaluator", "evaluate_metric", "evaluation_limit", "mean_outputs", "write_sample_errors"]
 
 RESAMPLES = 1000
 """Bootstrap resamples of the test error's confidence interval."""
@@ -71,9 +72,9 @@ class Evaluator:
         training = model.training
         model.eval()
         try:
-            for batch_rows, pieces, counts in self._batches(self.processes.contiguous_share(rows)):
+            for batch_rows, outputs in read_late(self._launched(model, self.processes.contiguous_share(rows))):
                 y, mask = self.data.ground_truth(batch_rows)
-                metric.update(self._outputs(model, pieces, counts, batch_rows), y, mask)
+                metric.update(outputs, y, mask)
         finally:
             model.train(training)
         return self._join_processes(metric)
@@ -90,17 +91,24 @@ class Evaluator:
         """Return the value of the metric on the selected samples."""
         return self.metric(model, rows).compute()
 
-    def _batches(self, rows: np.ndarray) -> Iterator[Batch]:
-        """Yield the indices, the inputs and the number of inputs of each sample, batch by batch, read ahead."""
-        read = functools.partial(_read_batch, self.data, chunks(rows, self.batch_size))
-        yield from load_ahead(read, -(-len(rows) // self.batch_size), self.workers)
+    def _launched(
+        self, model: TargetModel, rows: np.ndarray
+    ) -> Iterator[Callable[[], tuple[np.ndarray, torch.Tensor]]]:
+        """Begin to compute the outputs of each batch, which is read ahead, and yield the function that returns them."""
+        for batch_rows, pieces, counts in self._loader.load(chunks(rows, self._limit.size)):
+            read = launch_outputs(
+                model, pieces, counts, self._limit, self.device, self.dtype, self.autocast, batch_rows.tolist()
+            )
+            yield functools.partial(_with_rows, batch_rows, read)
 
-    def _outputs(
-        self, model: TargetModel, pieces: list[np.ndarray], counts: list[int], rows: np.ndarray
-    ) -> torch.Tensor:
-        return mean_outputs(
-            model, pieces, counts, self.batch_size, self.device, self.dtype, self.autocast, rows.tolist()
-        )
+    @functools.cached_property
+    def _loader(self) -> Loader[np.ndarray, Batch]:
+        """Loader of the samples, whose worker processes stay as long as this object."""
+        return Loader(functools.partial(_read_batch, self.data), self.workers)
+
+    @functools.cached_property
+    def _limit(self) -> BatchLimit:
+        return evaluation_limit(self.batch_size, self.device, self.data.transform)
 
     def _join_processes(self, metric: Metric) -> Metric:
         if self.processes.size == 1:
@@ -110,16 +118,43 @@ class Evaluator:
         return joined
 
 
-def _read_batch(data: TargetData, batches: Sequence[np.ndarray], number: int) -> Batch:
-    samples = [data.transform.pieces(data.table.samples[int(row)]) for row in batches[number]]
-    return batches[number], [piece for pieces in samples for piece in pieces], [len(pieces) for pieces in samples]
+def _read_batch(data: TargetData, rows: np.ndarray) -> Batch:
+    samples = [data.transform.pieces(data.table.samples[int(row)]) for row in rows]
+    return rows, [piece for pieces in samples for piece in pieces], [len(pieces) for pieces in samples]
+
+
+def _with_rows(rows: np.ndarray, read: Callable[[], torch.Tensor]) -> tuple[np.ndarray, torch.Tensor]:
+    return rows, read()
+
+
+EVALUATION_BYTES = 64 << 20
+"""Memory of the inputs that pass through a model together on a device that is not the CPU, where nothing is stored for
+a gradient, and a batch of the training would hardly keep the device busy."""
+LARGEST_EVALUATION_BATCH = 256
+
+
+def evaluation_limit(batch_size: int, device: torch.device, transform: InputTransform) -> BatchLimit:
+    """Return the largest number of inputs that pass through a model together without a gradient.
+
+    On the CPU it is that of the training, so that the outputs have the same bits. On other devices it is at least
+    that, and is halved where the memory does not suffice.
+
+    Args:
+        batch_size: Batch size of the training.
+        device: Device to compute on.
+        transform: Transform to the inputs, which have one shape.
+    """
+    if device.type == "cpu":
+        return BatchLimit(batch_size)
+    n_fitting = EVALUATION_BYTES // (4 * max(1, math.prod(transform.shape)))
+    return BatchLimit(max(batch_size, min(LARGEST_EVALUATION_BATCH, n_fitting)))
 
 
 def mean_outputs(
     function: Callable[[torch.Tensor], torch.Tensor],
     pieces: Sequence[np.ndarray],
     counts: Sequence[int],
-    batch_size: int,
+    limit: BatchLimit,
     device: torch.device,
     dtype: torch.dtype,
     autocast: torch.dtype | None = None,
@@ -131,23 +166,42 @@ def mean_outputs(
         function: Model, or a part of it, from a batch of inputs to outputs.
         pieces: Standardized inputs of all samples.
         counts: Number of pieces of each sample.
-        batch_size: Number of inputs in a forward pass.
+        limit: Largest number of inputs in a forward pass.
         device: Device to compute on.
         dtype: Precision of the parameters.
         autocast: Reduced precision of forward passes; None for that of the parameters.
         rows: Index of each sample, for messages; None for its position.
     """
+    return launch_outputs(function, pieces, counts, limit, device, dtype, autocast, rows)()
+
+
+def launch_outputs(
+    function: Callable[[torch.Tensor], torch.Tensor],
+    pieces: Sequence[np.ndarray],
+    counts: Sequence[int],
+    limit: BatchLimit,
+    device: torch.device,
+    dtype: torch.dtype,
+    autocast: torch.dtype | None = None,
+    rows: Sequence[int] | None = None,
+) -> Callable[[], torch.Tensor]:
+    """Begin to compute what `mean_outputs` returns, and return the function that waits for it and returns it."""
     of_pieces = np.repeat(np.arange(len(counts)) if rows is None else rows, counts).tolist()
-    precision: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-    if autocast:
-        precision = torch.autocast(device.type, autocast)
-    parts = []
-    with torch.inference_mode(), precision:
-        for first in range(0, len(pieces), batch_size):
-            span = slice(first, first + batch_size)
-            batch = stack_pieces(pieces[span], device, dtype, of_pieces[span])
-            parts.append(function(batch).double().cpu())
-    outputs = torch.cat(parts)
+
+    def forward(part: slice) -> Callable[[], torch.Tensor]:
+        precision: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
+        if autocast:
+            precision = torch.autocast(device.type, autocast)
+        batch = stack_pieces(pieces[part], torch.device("cpu"), dtype, of_pieces[part])
+        with torch.inference_mode(), precision:
+            return download(function(upload(batch, device)))
+
+    reads = limit.run(len(pieces), forward)
+    return lambda: _means_of_samples(torch.cat([read().double() for read in reads]), counts)
+
+
+def _means_of_samples(outputs: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
+    """Return the mean over the pieces of each sample."""
     if max(counts) == 1:
         return outputs
     return torch.stack([piece_outputs.mean(0) for piece_outputs in torch.split(outputs, list(counts))])

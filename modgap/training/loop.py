@@ -19,17 +19,21 @@ from torch.optim.swa_utils import AveragedModel
 from modgap.errors import InputError, UsageError, count
 from modgap.models import TargetModel
 from modgap.models.normalization import hold_running_statistics, uses_batch_statistics
+from modgap.process.devices import Number, is_out_of_memory, number_of, read_numbers, seeded, tf32, upload
 from modgap.process.resources import reused_memory
 from modgap.storage.json_records import format_json, plain_values
-from modgap.training.batches import MicroBatches, generator, join_short_end
+from modgap.training.batches import MicroBatches, Update, generator, join_short_end
 from modgap.training.checkpoint import BestEpoch, Checkpoint, Position, restore_model, restore_optimizer
 from modgap.training.method import Stage, Training
-from modgap.training.placement import BatchSizes, is_out_of_memory, merges_batches, tf32
+from modgap.training.placement import BatchSizes, merges_batches
 from modgap.training.recipe import FullStage, OptimizerSettings
 from modgap.training.task_loss import LossGradient
 
 __all__ = ["NotFiniteError", "RunLog", "build_optimizer", "learning_rate_factor", "run_training_loop", "summary_writer"]
 
+UPDATES_READ_TOGETHER = 10
+"""Number of updates whose losses are read together from a device that is not the CPU, because reading waits for it."""
+NORM = "norm of the gradient"
 DROPOUT_STREAM = 9
 """First number of the random positions of dropout seeds; lower numbers belong to the order and choice of samples."""
 
@@ -110,14 +114,19 @@ class _StageLoop:
         merged = merges_batches(training.recipe, training.model, training.device, trains_all)
         surrogate_batch = training.recipe.stage1.surrogate_batch
         self.sizes = BatchSizes(self.settings, surrogate_batch, merged, self.objective.divides)
+        reader = None if self.objective.surrogate is None else self.objective.surrogate.reader
+        self.loader = self.feed.updates(number, reader)
         self.last_checkpoint = time.monotonic()
+        self.unread: dict[int, dict[str, Number]] = {}
+        """Numbers of the last updates by the number of the update; they may still be on the device."""
 
     def run(self, position: Position) -> Position:
         """Train the remaining epochs, and return the position after them. The model then has the averaged weights."""
         if self.training.progress:
             self.training.progress(self.stage.name, position.epoch / self.epochs)
-        while position.epoch < self.epochs and not self._out_of_patience(position):
-            position = self._run_epoch(position)
+        with self.loader:
+            while position.epoch < self.epochs and not self._out_of_patience(position):
+                position = self._run_epoch(position)
         self._save_checkpoint(position)
         if self.average is not None:
             self.model.load_state_dict(self._evaluated_model.state_dict())
@@ -137,13 +146,18 @@ class _StageLoop:
         start = time.monotonic()
         for rows, parts in self._load_updates(plan, position):
             gradient = self._compute_gradient(parts, rows, position)
-            self._apply(gradient, position, len(plan))
-            position = _count_update(position, gradient)
+            norm = self._clip(gradient)
+            self.unread[position.update + 1] = {"loss": gradient.loss, NORM: norm, **gradient.scalars}
+            if self.training.device.type == "cpu" or len(self.unread) == UPDATES_READ_TOGETHER:
+                position = self._read_numbers(position)
+            self._step(position, len(plan))
+            position = replace(position, update=position.update + 1, total_updates=position.total_updates + 1)
             if self.training.progress:
                 self.training.progress(self.stage.name, 1 / (len(plan) * self.epochs))
             if time.monotonic() - self.last_checkpoint > self.training.recipe.checkpoint_seconds:
+                position = self._read_numbers(position)
                 self._save_checkpoint(position)
-        return self._finish_epoch(position, time.monotonic() - start)
+        return self._finish_epoch(self._read_numbers(position), time.monotonic() - start)
 
     def _load_updates(
         self, plan: Sequence[np.ndarray], position: Position
@@ -153,7 +167,13 @@ class _StageLoop:
         shares = [self.objective.split(rows, self.sizes.target) for rows in remaining]
         if uses_batch_statistics(self.model):
             shares = [join_short_end(parts, 2) for parts in shares]
-        yield from zip(remaining, self.feed.prefetch(shares, self.number, position.epoch), strict=True)
+        updates = [
+            Update(position.epoch, position.total_updates + number, parts) for number, parts in enumerate(shares)
+        ]
+        for rows, (batches, surrogate) in zip(remaining, self.loader.load(updates), strict=True):
+            if surrogate is not None and self.objective.surrogate is not None:
+                self.objective.surrogate.receive(surrogate)
+            yield rows, upload(batches, self.training.device)
 
     def _set_mode(self) -> None:
         """Use dropout and batch statistics in stage 2 alone, and never in an encoder that is not trained.
@@ -199,19 +219,34 @@ class _StageLoop:
     def _seeded_gradient(self, parts: MicroBatches, rows: np.ndarray, position: Position) -> LossGradient:
         # The dropout masks depend on the position in the run, not on earlier random numbers.
         step = position.total_updates
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-            random = generator(self.training.seed, DROPOUT_STREAM, self.number, step, self.training.processes.rank)
-            _seed_devices(int(random.integers(1 << 62)))
+        random = generator(self.training.seed, DROPOUT_STREAM, self.number, step, self.training.processes.rank)
+        with seeded(self.training.device, int(random.integers(1 << 62))):
             return self.objective.gradient(parts, rows, step, self.sizes.surrogate)
 
-    def _apply(self, gradient: LossGradient, position: Position, updates_per_epoch: int) -> None:
-        """Clip the gradient and let the optimizer apply it."""
+    def _clip(self, gradient: LossGradient) -> Number:
+        """Hand the gradient to the parameters, clip it, and return its norm before that."""
         for name, parameter in self.parameters.items():
             parameter.grad = gradient.gradient[name]
         limit = self.settings.gradient_clip
-        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), limit or math.inf)
-        if not math.isfinite(gradient.loss) or not math.isfinite(float(norm)):
-            self._raise_not_finite(position, gradient)
+        return number_of(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), limit or math.inf))
+
+    def _read_numbers(self, position: Position) -> Position:
+        """Return the position with the numbers of the unread updates in its sums, or raise if one is not finite.
+
+        Of a device that is not the CPU, the parameters may have changed by then. Nothing saves them before.
+        """
+        sums = dict(position.sums)
+        for update, numbers in zip(self.unread, read_numbers(list(self.unread.values())), strict=True):
+            norm = numbers.pop(NORM)
+            if not math.isfinite(numbers["loss"]) or not math.isfinite(norm):
+                self._raise_not_finite(position, update, numbers["loss"])
+            for name, value in numbers.items():
+                sums[name] = sums.get(name, 0.0) + value
+        self.unread.clear()
+        return replace(position, sums=sums)
+
+    def _step(self, position: Position, updates_per_epoch: int) -> None:
+        """Let the optimizer apply the gradient that the parameters have."""
         epoch = position.epoch + (position.update + 1) / updates_per_epoch
         factor = learning_rate_factor(self.settings, epoch)
         rate = self.settings.learning_rate * factor
@@ -223,12 +258,12 @@ class _StageLoop:
         if self.average is not None:
             self.average.update_parameters(self.model)
 
-    def _raise_not_finite(self, position: Position, gradient: LossGradient) -> None:
-        quantity = "loss" if not math.isfinite(gradient.loss) else "gradient"
+    def _raise_not_finite(self, position: Position, update: int, loss: float) -> None:
+        quantity = "loss" if not math.isfinite(loss) else "gradient"
         rate = self.settings.learning_rate
         raise NotFiniteError(
             f"The {quantity} is NaN or infinite in {self.stage.name}, epoch {position.epoch + 1}, update "
-            f"{position.update + 1}. {self.training.files.checkpoint_sentence()} The learning rate is {rate:g}. "
+            f"{update}. {self.training.files.checkpoint_sentence()} The learning rate is {rate:g}. "
             f'Try a smaller one: `settings={{"{self.stage.recipe_section}.learning_rate": {rate / 10:g}}}`'
         )
 
@@ -305,24 +340,6 @@ class _StageLoop:
         self.training.files.save_checkpoint(position, self.model, self.optimizer, self.average)
 
 
-def _seed_devices(seed: int) -> None:
-    """Seed the random numbers of the CPU, and of the GPUs if any is in use.
-
-    `torch.manual_seed` takes a millisecond where no GPU is in use, because it notes who asked for the seed of each.
-    """
-    torch.default_generator.manual_seed(seed)
-    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
-        torch.cuda.manual_seed_all(seed)
-
-
-def _count_update(position: Position, gradient: LossGradient) -> Position:
-    """Return the position after an update, with its loss and scalars added to the sums."""
-    sums = dict(position.sums)
-    for name, value in {"loss": gradient.loss, **gradient.scalars}.items():
-        sums[name] = sums.get(name, 0.0) + value
-    return replace(position, update=position.update + 1, total_updates=position.total_updates + 1, sums=sums)
-
-
 # The optimizer and the learning rate
 
 DROP_FACTOR = 0.2
@@ -352,11 +369,12 @@ def build_optimizer(
         for (undecayed, factor), values in sorted(members.items(), key=operator.itemgetter(0))
     ]
     decay = settings.weight_decay
+    # One kernel for all parameters; elsewhere PyTorch's own choice.
+    fused = True if {value.device.type for value in parameters.values()} == {"cuda"} else None
     if settings.optimizer == "sgd":
-        return torch.optim.SGD(groups, rate, momentum=settings.momentum, weight_decay=decay)
-    if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, rate, settings.betas, weight_decay=decay)
-    return torch.optim.Adam(groups, rate, settings.betas, weight_decay=decay)
+        return torch.optim.SGD(groups, rate, momentum=settings.momentum, weight_decay=decay, fused=fused)
+    optimizer = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
+    return optimizer(groups, rate, settings.betas, weight_decay=decay, fused=fused)
 
 
 def _is_norm_or_bias(name: str, parameter: Tensor) -> bool:
@@ -413,15 +431,19 @@ def average_weights(model: nn.Module, decay: float) -> AveragedModel:
     """
 
     @torch.no_grad()
-    def update(averages: Sequence[Tensor], values: Sequence[Tensor], n_updates: Tensor | int) -> None:
-        share = 1 - min(decay, (int(n_updates) + 1) / (int(n_updates) + 10))
+    def update(averages: Sequence[Tensor], values: Sequence[Tensor], _n_updates: Tensor | int) -> None:
+        n_updates = int(average_model.n_averaged)
+        share = 1 - min(decay, (n_updates + 1) / (n_updates + 10))
         for average, value in zip(averages, values, strict=True):
             if average.is_floating_point():
                 average.lerp_(value, share)
             else:
                 average.copy_(value)
 
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    average_model = AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    # PyTorch reads the counter in each update, for which it would wait for the device.
+    average_model.n_averaged = average_model.n_averaged.cpu()
+    return average_model
 
 
 # The log

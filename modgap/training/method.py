@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from modgap.errors import Progress
 from modgap.models import TargetModel, normalization_parameters
 from modgap.models.embedders import EmbedderStart
+from modgap.process.devices import precise_type
 from modgap.sources import Source
 from modgap.targets import Manifest
 from modgap.training.batches import BatchFeed, chunks, shuffle_rows
@@ -48,6 +49,17 @@ EpochCallback = Callable[[dict[str, Any]], object]
 """A function of the line of the log of an epoch, and of the number of updates so far as its `total_updates`."""
 
 
+class ReadAhead(Protocol):
+    """Data that an update needs besides the target's, and that is read while earlier updates are computed."""
+
+    @property
+    def reader(self) -> Callable[[int], Any]:
+        """Function that reads the data on the CPU, by the number of the update in the whole run."""
+
+    def receive(self, update: Any) -> None:
+        """Take over what the function returned for the next update."""
+
+
 class Objective:
     """Objective of a stage. This one is the loss of the target, L_t of equation (1); others are its subclasses.
 
@@ -63,10 +75,13 @@ class Objective:
         number: Number of the stage.
         stage_settings: Settings of the stage.
         trained: Names of the parameters that the stage trains.
+        surrogate: Features of the surrogate, whose samples are then read ahead with those of the target; None for an
+            objective without one, or one that reads them itself.
     """
 
     settings: ClassVar[tuple[str, ...]] = ()
     divides: ClassVar[bool] = True
+    surrogate: "ReadAhead | None" = None
 
     def __init__(self, training: "Training", stage: "Stage", number: int) -> None:
         """Prepare a stage.
@@ -352,7 +367,9 @@ class Training:
         if self.recipe.label_smoothing:
             options["label_smoothing"] = self.recipe.label_smoothing
         if self.recipe.class_weights == "balanced":
-            options["class_weights"] = torch.from_numpy(balanced_class_weights(self.data)).to(self.device)
+            options["class_weights"] = torch.from_numpy(balanced_class_weights(self.data)).to(
+                self.device, precise_type(self.device)
+            )
         return task_loss(self.data.target.manifest, self.loss_scale, **options)
 
     def merge_adapter(self, model: TargetModel) -> None:

@@ -1,9 +1,8 @@
 """How a model computes: device, precision, compilation, dropout, what saves memory, and several processes."""
 
-import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from modgap.errors import UsageError
 from modgap.models import TargetModel
+from modgap.process.devices import precise_type
 from modgap.training.recipe import OptimizerSettings, Recipe
 
 __all__ = [
@@ -21,14 +21,13 @@ __all__ = [
     "Processes",
     "call",
     "channels_last",
+    "check_precision",
     "current_processes",
     "enable_gradient_checkpointing",
     "forward_of",
-    "is_out_of_memory",
     "merges_batches",
     "place",
     "set_dropout",
-    "tf32",
 ]
 
 log = logging.getLogger("modgap")
@@ -54,19 +53,6 @@ def channels_last(model: TargetModel) -> TargetModel:
     """Return a model with the channels of its convolutions' weights last in memory; its values stay as they are."""
     converted: TargetModel = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return converted
-
-
-@contextlib.contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
-    """Allow TF32 in matrix products and convolutions within the block, or forbid it."""
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
-    torch.backends.cudnn.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def call(model: TargetModel, x: Tensor) -> Tensor:
@@ -137,11 +123,6 @@ def enable_gradient_checkpointing(encoder: nn.Module, *, has_stage1: bool = Fals
         )
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return True if an error of PyTorch says that the memory of a device or of the machine does not suffice."""
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
-
-
 def merges_batches(recipe: Recipe, model: nn.Module, device: torch.device, trains_all: bool) -> bool:
     """Return True if the batches of one update pass through the model together, which changes it only by rounding.
 
@@ -157,6 +138,29 @@ def merges_batches(recipe: Recipe, model: nn.Module, device: torch.device, train
         return recipe.merge_batches
     normalizes = trains_all and any(isinstance(module, _BatchNorm) for module in model.modules())
     return device.type == "cuda" and not normalizes
+
+
+def check_precision(precision: str, device: torch.device) -> None:
+    """Raise if a device does not have the number format of a training, and warn if it is slow.
+
+    Args:
+        precision: Value of the setting `precision`.
+        device: Device to train on.
+
+    Raises:
+        UsageError: When the device has no double precision.
+    """
+    way_out = 'Pass `settings={"precision": "float32"}`'
+    if precision == "float64" and precise_type(device) != torch.float64:
+        raise UsageError(f'The device {device} has no double precision. {way_out}, or `device="cpu"`.')
+    is_slow = precision == "bfloat16" and device.type == "cuda"
+    if is_slow and not torch.cuda.is_bf16_supported(including_emulation=False):
+        log.warning(
+            "The GPU %s has no bfloat16, and training in float16 is not supported. PyTorch emulates bfloat16, which is "
+            "slower than float32. %s.",
+            torch.cuda.get_device_name(device),
+            way_out,
+        )
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """Labeled surrogate data of the source's own modality, used by objectives of training, by scores and by probes."""
 
 import logging
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from modgap.targets.samples import WordInText
 from modgap.targets.splits import stratified_keys, stratified_subset
 
 if TYPE_CHECKING:
-    from torch import Tensor, device
+    from torch import Tensor, device, dtype
 
 __all__ = [
     "Surrogate",
@@ -104,18 +105,41 @@ class SurrogateBatch:
         labels: Class of each sample, shape (B,). None if they are not needed.
         word_positions: Position of the first token of the labeled word in each text, shape (B,). None if whole samples
             are labeled.
+        last_word: Largest of these positions.
     """
 
     inputs: Batch
     labels: "Tensor | None" = None
     word_positions: "Tensor | None" = None
+    last_word: int = -1
+
+    def pin_memory(self) -> "SurrogateBatch":
+        """Return the batch in page-locked memory, as PyTorch's DataLoader asks for it."""
+        return self.map_tensors(operator.methodcaller("pin_memory"))
+
+    def divide(self, size: int) -> list["SurrogateBatch"]:
+        """Return the samples in consecutive parts of at most `size`, which share the memory of the batch."""
+        n = len(next(iter(self.inputs.values())) if isinstance(self.inputs, Mapping) else self.inputs)
+        spans = [slice(first, first + size) for first in range(0, n, size)]
+        return [self.map_tensors(operator.itemgetter(span)) for span in spans]
+
+    def with_precision(self, dtype: "dtype") -> "SurrogateBatch":
+        """Return the batch with floating-point tensors of a precision; whole numbers stay as they are."""
+        return self.map_tensors(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
+
+    def map_tensors(self, function: Callable[["Tensor"], "Tensor"]) -> "SurrogateBatch":
+        """Return the batch with the results of a function in place of its tensors."""
+        from modgap.process.devices import map_tensors
+
+        tensors = map_tensors((self.inputs, self.labels, self.word_positions), function)
+        return SurrogateBatch(*tensors, self.last_word)
 
     def pool(self, tokens: "Tensor") -> "Tensor":
         """Return the features (B, D) of tokens (B, T, D): the labeled word's token, or the mean without padding."""
         if self.word_positions is not None:
             import torch
 
-            if int(self.word_positions.max()) >= tokens.shape[1]:
+            if self.last_word >= tokens.shape[1]:
                 raise UsageError(
                     f"The source gives {count(tokens.shape[1], 'output')} for a text and not one for each token. "
                     "Choose a surrogate that labels texts and not words."
@@ -190,8 +214,10 @@ class Surrogate:
             return SurrogateBatch(self.input.batch(pieces, device))
         assert isinstance(self.input, TextInput)
         inputs = self.input.batch([word.text for word in words], device)
-        positions = torch.from_numpy(_first_tokens(self.input, words)).to(device)
-        return SurrogateBatch(inputs, word_positions=positions)
+        positions = _first_tokens(self.input, words)
+        return SurrogateBatch(
+            inputs, word_positions=torch.from_numpy(positions).to(device), last_word=int(positions.max())
+        )
 
 
 def _first_tokens(text_input: TextInput, words: list[WordInText]) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,12 @@ from torch.nn.functional import normalize
 
 from modgap.errors import InputError, UsageError
 from modgap.models import TargetModel
+from modgap.process.devices import Number, number_of, upload
 from modgap.training.batches import chunks
 from modgap.training.losses import safe_divide, safe_sqrt, to_single_precision
 from modgap.training.method import Training
 from modgap.training.placement import Processes
-from modgap.training.surrogate import SurrogateBatch, embedder_features, encoder_features
+from modgap.training.surrogate import Surrogate, SurrogateBatch, embedder_features, encoder_features
 from modgap.training.task_loss import call_with_parameters, plain_gradients
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "FeatureLoss",
     "OuterLoss",
     "SurrogateFeatures",
+    "SurrogateReader",
+    "SurrogateUpdate",
     "check_features",
     "class_centers",
     "class_members",
@@ -65,7 +68,7 @@ class OuterLoss:
 
     def gradient(
         self, model: TargetModel, parameters: Mapping[str, Tensor], names: Sequence[str]
-    ) -> tuple[dict[str, Tensor], float]:
+    ) -> tuple[dict[str, Tensor], Number]:
         """Return the gradient of the loss by the named parameters, and the loss.
 
         Args:
@@ -77,7 +80,7 @@ class OuterLoss:
         value, gradients = call_with_parameters(
             model, parameters, lambda changed_model: self._backward(changed_model, tensors)
         )
-        return dict(zip(names, self.processes.sum(list(gradients)), strict=True)), float(value)
+        return dict(zip(names, self.processes.sum(list(gradients)), strict=True)), number_of(value)
 
     def _backward(self, model: TargetModel, tensors: list[Tensor]) -> tuple[Tensor, tuple[Tensor, ...]]:
         if len(self.features) == 1:
@@ -113,7 +116,14 @@ class SurrogateFeatures:
         assert training.surrogate is not None
         self._training = training
         self._surrogate = training.surrogate
-        self._size = training.recipe.stage1.surrogate_batch
+        self._reader = SurrogateReader(
+            training.surrogate,
+            training.recipe.stage1.surrogate_batch,
+            training.seed,
+            training.dtype,
+            training.processes,
+        )
+        self._read_ahead: SurrogateUpdate | None = None
         self._parts = training.source.split()
         for module in (self._parts.embedder, self._parts.encoder):
             module.to(device=training.device, dtype=training.dtype).eval().requires_grad_(False)
@@ -128,8 +138,23 @@ class SurrogateFeatures:
         encoder = self._parts.encoder
         return torch.cat([encoder_features(self._parts, encoder, batch).cpu() for batch in self._all_batches()])
 
+    @property
+    def reader(self) -> "SurrogateReader":
+        """Function that reads what an update takes of the surrogate, by the number of the update in the whole run."""
+        return self._reader
+
+    def receive(self, update: "SurrogateUpdate") -> None:
+        """Take over what was read for the next update; `loss` reads what nobody has read before."""
+        self._read_ahead = update
+
     def loss(
-        self, function: FeatureLoss, step: int, part_size: int | None = None, *, normalizes: bool = True
+        self,
+        function: FeatureLoss,
+        step: int,
+        part_size: int | None = None,
+        *,
+        normalizes: bool = True,
+        labels_stay: bool = False,
     ) -> OuterLoss:
         """Return a loss of the features of the batch of an update, through the encoder that is trained.
 
@@ -138,6 +163,8 @@ class SurrogateFeatures:
             step: Number of the update in the whole run.
             part_size: Largest number of samples that pass through the model together; None for all.
             normalizes: True to bring features to unit length.
+            labels_stay: True to leave the classes on the CPU for a function that reads them, such as those of this
+                file, so that nothing waits for the device. They are on the device otherwise.
 
         Raises:
             UsageError: When the encoder has no parameters, as that of a bag of words.
@@ -147,13 +174,15 @@ class SurrogateFeatures:
                 "The source's encoder has no parameters, so training cannot change what it knows of a surrogate. "
                 "Choose a method without a surrogate, such as finetune, or another source."
             )
-        processes = self._training.processes
-        rows = self._surrogate.draw_rows(step, self._size, self._training.seed)
-        share = processes.interleaved_share(rows)
-        batches = [self._load(part) for part in chunks(share, part_size or len(rows))]
-        labels = torch.from_numpy(self.labels[rows]).to(self._training.device)
-        features = [functools.partial(self._features_of_batch, batch) for batch in batches]
-        return OuterLoss(features, labels, function, processes, normalizes)
+        update = self._read_ahead
+        if update is None or update.step != step:
+            update = self._reader(step)
+        device = self._training.device
+        batch = upload(update.batch, device)
+        batches = [batch] if part_size is None else batch.divide(part_size)
+        labels = update.labels if labels_stay else upload(update.labels, device)
+        features = [functools.partial(self._features_of_batch, part) for part in batches]
+        return OuterLoss(features, labels, function, self._training.processes, normalizes)
 
     def _features_of_batch(self, batch: SurrogateBatch, model: TargetModel) -> Tensor:
         """Return the features of a surrogate batch, computed in reduced precision if that is asked for."""
@@ -165,19 +194,62 @@ class SurrogateFeatures:
             features = encoder_features(self._parts, model.encoder, batch)
         return to_single_precision(features)
 
-    def _all_batches(self) -> list[SurrogateBatch]:
-        return [self._load(rows) for rows in chunks(np.arange(len(self._surrogate)), self._size)]
-
-    def _load(self, rows: np.ndarray) -> SurrogateBatch:
-        batch = self._surrogate.load(rows, self._training.device)
-        return SurrogateBatch(_convert_floats(batch.inputs, self._training.dtype), batch.labels, batch.word_positions)
+    def _all_batches(self) -> Iterator[SurrogateBatch]:
+        for rows in chunks(np.arange(len(self._surrogate)), self._reader.size):
+            yield upload(self._reader.load(rows), self._training.device)
 
 
-def _convert_floats(value: Any, dtype: torch.dtype) -> Any:
-    """Convert floating-point tensors, also those in mappings, to a precision; integers stay as they are."""
-    if isinstance(value, Mapping):
-        return {name: _convert_floats(item, dtype) for name, item in value.items()}
-    return value.to(dtype) if value.is_floating_point() else value
+@dataclass(frozen=True)
+class SurrogateUpdate:
+    """Samples of the surrogate for one update, on the CPU.
+
+    Attributes:
+        step: Number of the update in the whole run.
+        batch: Samples of this process.
+        labels: Classes of the samples of all processes, shape (N,).
+    """
+
+    step: int
+    batch: SurrogateBatch
+    labels: Tensor
+
+    def pin_memory(self) -> "SurrogateUpdate":
+        """Return the samples in page-locked memory, as PyTorch's DataLoader asks for it."""
+        return self.map_tensors(Tensor.pin_memory)
+
+    def map_tensors(self, function: Callable[[Tensor], Tensor]) -> "SurrogateUpdate":
+        """Return the update with the results of a function in place of the tensors of its samples."""
+        return replace(self, batch=self.batch.map_tensors(function))
+
+
+@dataclass(frozen=True)
+class SurrogateReader:
+    """Function from the number of an update to its part of the surrogate; a worker process can call it.
+
+    Attributes:
+        surrogate: The labeled samples.
+        size: Number of samples of an update, over all processes.
+        seed: Seed of their choice.
+        dtype: Precision of the inputs.
+        processes: Processes that share them.
+    """
+
+    surrogate: Surrogate
+    size: int
+    seed: int
+    dtype: torch.dtype
+    processes: Processes
+
+    def __call__(self, step: int) -> SurrogateUpdate:
+        """Read the samples of an update."""
+        rows = self.surrogate.draw_rows(step, self.size, self.seed)
+        batch = self.load(self.processes.interleaved_share(rows))
+        return SurrogateUpdate(step, batch, torch.from_numpy(self.surrogate.labels[rows]))
+
+    def load(self, rows: np.ndarray) -> SurrogateBatch:
+        """Read samples on the CPU."""
+        batch = self.surrogate.load(rows, torch.device("cpu"))
+        return replace(batch, labels=None).with_precision(self.dtype)
 
 
 # Losses of features
@@ -218,15 +290,17 @@ def supervised_contrastive(z: Tensor, labels: Tensor, *, temperature: float = 0.
         raise UsageError(f"The temperature is {temperature}, but it must be more than 0.")
     check_features(z, labels)
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    positive = same_class(labels) & ~itself
-    counts = positive.sum(1)
-    anchors = counts > 0
-    if not anchors.any():
+    same = same_class(labels)
+    # The labels may be on the CPU, where nothing waits for their counts.
+    anchors = (same.sum(1) > 1).nonzero().squeeze(1)
+    if not len(anchors):
         return zero(z)
+    positive = upload(same, z.device) & ~itself
+    counts = positive.sum(1)
     logits = z @ z.T / temperature
     sums = logits.masked_fill(itself, -torch.inf).logsumexp(1)
     similarity = (logits * positive).sum(1) / counts.clamp(min=1)
-    return (sums - similarity)[anchors].mean()
+    return (sums - similarity)[upload(anchors, z.device)].mean()
 
 
 @without_autocast
@@ -277,7 +351,7 @@ def class_members(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return the one-hot class of each sample (n, classes) and the class sizes (classes,), both in z's precision."""
     check_features(z, labels)
     classes, numbers = torch.unique(labels, return_inverse=True)
-    members = (numbers[:, None] == torch.arange(len(classes), device=z.device)).to(z.dtype)
+    members = upload((numbers[:, None] == torch.arange(len(classes), device=labels.device)).to(z.dtype), z.device)
     return members, members.sum(0)
 
 

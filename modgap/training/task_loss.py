@@ -13,6 +13,7 @@ from torch.func import functional_call
 
 from modgap.models import TargetModel
 from modgap.models.normalization import repeated_pass
+from modgap.process.devices import Number, number_of, precise_type
 from modgap.training.losses import LossFunction
 from modgap.training.placement import Forward, Processes, call
 
@@ -38,20 +39,17 @@ class MicroBatch:
 
     def pin_memory(self) -> "MicroBatch":
         """Return the batch in page-locked memory, as PyTorch's DataLoader asks for it."""
-        return self._map(Tensor.pin_memory)
+        return self.map_tensors(Tensor.pin_memory)
 
     def divide(self, size: int) -> tuple["MicroBatch", ...]:
         """Return the samples in consecutive parts of at most `size`, which share the memory of the batch."""
         if len(self.x) <= size:
             return (self,)
         spans = [slice(first, first + size) for first in range(0, len(self.x), size)]
-        return tuple(self._map(operator.itemgetter(span)) for span in spans)
+        return tuple(self.map_tensors(operator.itemgetter(span)) for span in spans)
 
-    def to(self, device: torch.device) -> "MicroBatch":
-        """Return the batch on a device; the copy from page-locked memory does not wait."""
-        return self._map(lambda values: values.to(device, non_blocking=True))
-
-    def _map(self, function: Callable[[Tensor], Tensor]) -> "MicroBatch":
+    def map_tensors(self, function: Callable[[Tensor], Tensor]) -> "MicroBatch":
+        """Return the batch with the results of a function in place of its tensors."""
         return MicroBatch(function(self.x), function(self.y), None if self.mask is None else function(self.mask))
 
 
@@ -61,13 +59,13 @@ class LossGradient:
 
     Attributes:
         gradient: Gradient by the name of each trained parameter.
-        loss: Loss of the batch.
-        scalars: Other numbers for the log, by name.
+        loss: Loss of the batch: a number, or a tensor of one value on the device, which is read later.
+        scalars: Other such numbers for the log, by name.
     """
 
     gradient: dict[str, Tensor]
-    loss: float
-    scalars: Mapping[str, float] = field(default_factory=dict)
+    loss: Number
+    scalars: Mapping[str, Number] = field(default_factory=dict)
 
 
 class _FunctionCaller(nn.Module):
@@ -164,7 +162,7 @@ class TaskLoss:
 
     def gradient(
         self, parameters: Parameters, of: Iterable[str], *, precise: bool = False
-    ) -> tuple[dict[str, Tensor], float]:
+    ) -> tuple[dict[str, Tensor], Number]:
         """Compute the gradient of the loss at the given parameters, and the loss, both over all processes.
 
         Args:
@@ -175,7 +173,8 @@ class TaskLoss:
         names = list(of)
         variables = [parameters[name] for name in names]
         sums: list[Tensor] | None = None
-        loss = torch.zeros((), dtype=torch.float64, device=variables[0].device if variables else "cpu")
+        device = variables[0].device if variables else torch.device("cpu")
+        loss = torch.zeros((), dtype=precise_type(device), device=device)
         for micro_batch in self.micro_batches:
             backward = functools.partial(self._backward, micro_batch, variables, precise)
             value, gradients = call_with_parameters(self.model, parameters, backward)
@@ -188,7 +187,7 @@ class TaskLoss:
         if sums is None:
             sums = [torch.zeros_like(variable) for variable in variables]
         *sums, loss = self.processes.sum(sums) + self.processes.sum([loss])
-        return dict(zip(names, sums, strict=True)), float(loss)
+        return dict(zip(names, sums, strict=True)), number_of(loss)
 
     def _backward(
         self, micro_batch: MicroBatch, variables: list[Tensor], precise: bool, model: TargetModel

@@ -39,7 +39,14 @@ from modgap.training.loop import run_training_loop, summary_writer
 from modgap.training.method import EpochCallback, Method, Training
 from modgap.training.methods import find_unused_settings, get_method
 from modgap.training.native_inputs import NativeTransform
-from modgap.training.placement import Processes, current_processes, enable_gradient_checkpointing, place, set_dropout
+from modgap.training.placement import (
+    Processes,
+    check_precision,
+    current_processes,
+    enable_gradient_checkpointing,
+    place,
+    set_dropout,
+)
 from modgap.training.recipe import Recipe, benchmark_augmentation, conversion_record
 from modgap.training.run_folder import WEIGHTS, Run, best_file, exclusive_run, open_run, prepare_run, write_record
 from modgap.training.train_request import RunSetup, TrainRequest, set_up_run, set_up_training
@@ -445,6 +452,7 @@ def build_training(
     processes = processes or Processes()
     seed = request.samples.seed
     device = choose_device(request.samples.device) if processes.size == 1 else torch.device(processes.device)
+    check_precision(recipe.precision, device)
     dtype = torch.float64 if recipe.precision == "float64" else torch.float32
     autocast = torch.bfloat16 if recipe.precision == "bfloat16" else None
     length_requested = any(text.startswith("target_sequence_length") for text in request.overrides)

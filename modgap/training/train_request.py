@@ -240,9 +240,14 @@ def _environment(request: TrainRequest) -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "device": request.samples.device,
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": _gpu_name(request.samples.device),
         "threads": torch.get_num_threads(),
     }
+
+
+def _gpu_name(device: str) -> str | None:
+    """Return the name of the GPU that a run may use; None for a run on the CPU, which leaves GPUs alone."""
+    return torch.cuda.get_device_name() if device != "cpu" and torch.cuda.is_available() else None
 
 
 def _standardization_record(data: TargetData) -> dict[str, list[float]]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from modgap.baselines.baseline import FittedBaseline
 from modgap.errors import InputError, UsageError, check_minimum, first_line
+from modgap.forward.batched_inference import BatchLimit
 from modgap.labels.user_arrays import to_numpy
 from modgap.models import TargetModel, target_model
 from modgap.models.native_model import native_model
@@ -33,7 +34,7 @@ from modgap.targets.samples import SelectedSamples, TransformedSamples
 from modgap.targets.sound import SoundFiles
 from modgap.training.batches import chunks
 from modgap.training.checkpoint import load_tensors
-from modgap.training.evaluation import mean_outputs
+from modgap.training.evaluation import evaluation_limit, mean_outputs
 from modgap.training.fitted_run import is_fitted, read_fitted
 from modgap.training.methods import get_method
 from modgap.training.native_inputs import NativeTransform, restore_transform
@@ -79,7 +80,7 @@ class Network:
         transform: Standardization of samples, and division into pieces.
         device: Device that it computes on.
         dtype: Precision of the parameters.
-        batch_size: Number of inputs in a forward pass.
+        limit: Largest number of inputs in a forward pass.
         autocast: Reduced precision of forward passes; None for that of the parameters.
     """
 
@@ -87,7 +88,7 @@ class Network:
     transform: InputTransform
     device: torch.device
     dtype: torch.dtype
-    batch_size: int
+    limit: BatchLimit
     autocast: torch.dtype | None
 
     def outputs(self, samples: Sequence[Any], first: int) -> np.ndarray:
@@ -121,7 +122,7 @@ class Network:
         flat = [piece for of_sample in pieces for piece in of_sample]
         counts = [len(of_sample) for of_sample in pieces]
         rows = list(range(first, first + len(samples)))
-        outputs = mean_outputs(function, flat, counts, self.batch_size, self.device, self.dtype, self.autocast, rows)
+        outputs = mean_outputs(function, flat, counts, self.limit, self.device, self.dtype, self.autocast, rows)
         return np.asarray(outputs.numpy())
 
 
@@ -393,10 +394,11 @@ def load_trained_model(
         raise InputError(f"The weights in {location} do not match the source and the record of the run.") from error
     chosen = choose_device(device)
     dtype = torch.float64 if record["recipe"]["precision"] == "float64" else torch.float32
-    size = batch_size or int(record["recipe"]["stage2"]["batch_size"])
+    size = int(record["recipe"]["stage2"]["batch_size"])
+    limit = BatchLimit(batch_size) if batch_size else evaluation_limit(size, chosen, transform)
     autocast = torch.bfloat16 if record["recipe"]["precision"] == "bfloat16" else None
-    network = Network(model.to(device=chosen, dtype=dtype).eval(), transform, chosen, dtype, size, autocast)
-    return TrainedModel(run, network, inputs, size)
+    network = Network(model.to(device=chosen, dtype=dtype).eval(), transform, chosen, dtype, limit, autocast)
+    return TrainedModel(run, network, inputs, limit.size)
 
 
 def _check_settings(run: Run) -> None:

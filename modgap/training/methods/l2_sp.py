@@ -1,10 +1,12 @@
 """L2-SP: fine-tuning with a penalty on the distance of the encoder to the source's weights."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from modgap.process.devices import Number
 from modgap.training.method import Method, Objective, Stage, Training, full_stage
 from modgap.training.task_loss import LossGradient, MicroBatch
 
@@ -43,20 +45,32 @@ class AnchoredObjective(Objective):
     ) -> LossGradient:
         """Return the gradient of L_t by the trained parameters, and the distance to the source for the log."""
         result = super().gradient(parts, rows, step, part_size)
-        squares = sum(float(difference.double().square().sum()) for _, difference in self._differences())
-        return LossGradient(result.gradient, result.loss, {"distance": float(np.sqrt(squares))})
+        return LossGradient(result.gradient, result.loss, {"distance": _norm(self._differences()[1])})
 
     def before_step(self, rate: float) -> None:
         """Move the parameters towards the source by the encoder's rate times the gradient of the penalty."""
         share = min(1.0, rate * self.training.recipe.stage2.encoder_rate_factor * self.weight)
-        for parameter, difference in self._differences():
-            parameter.sub_(share * difference)
+        values, differences = self._differences()
+        if values:
+            torch._foreach_sub_(values, torch._foreach_mul(differences, share))
 
-    def _differences(self) -> Iterator[tuple[Tensor, Tensor]]:
+    def _differences(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the parameters that have an anchor, and their differences from it."""
         parameters = dict(self.model.named_parameters())
-        for name, anchor in self.anchors.items():
-            value = parameters[name].detach()
-            yield value, value - anchor
+        values = [parameters[name].detach() for name in self.anchors]
+        return values, list(torch._foreach_sub(values, list(self.anchors.values()))) if values else []
+
+
+def _norm(differences: list[Tensor]) -> Number:
+    """Return the norm of all differences together.
+
+    The CPU adds up in double precision. Another device takes the norms of all tensors at once and in single precision,
+    and nothing waits for it.
+    """
+    if differences and differences[0].device.type != "cpu":
+        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(differences)))
+        return norm
+    return float(np.sqrt(sum(float(difference.double().square().sum()) for difference in differences)))
 
 
 METHOD = Method(

@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modgap.models import TargetModel
+from modgap.process.devices import Number, number_of, precise_type, upload
 from modgap.training.losses import choose_function
 from modgap.training.method import Method, Objective, Stage, Training, two_stages
 from modgap.training.recipe import EmbedderStage, Recipe
@@ -113,13 +114,16 @@ def uniformity(z: Tensor, labels: Tensor, all_pairs: bool = False) -> Tensor:
         (-4.0, 0.0)
     """
     check_features(z, labels)
-    excluded = same_class(labels) if not all_pairs else torch.eye(len(z), dtype=torch.bool, device=z.device)
+    excluded = same_class(labels) if not all_pairs else torch.eye(len(z), dtype=torch.bool, device=labels.device)
+    # The labels may be on the CPU, where nothing waits for the number of pairs.
     pairs = (~excluded).sum()
     if not pairs:
         return zero(z)
     norms = (z**2).sum(1)
     squares = norms[:, None] + norms - 2 * z @ z.T
-    return (-2 * squares).masked_fill(excluded, -torch.inf).flatten().logsumexp(0) - pairs.to(z.dtype).log()
+    return (-2 * squares).masked_fill(upload(excluded, z.device), -torch.inf).flatten().logsumexp(0) - pairs.to(
+        z.dtype
+    ).log()
 
 
 def alignment_uniformity(z: Tensor, labels: Tensor, *, all_pairs: bool = False) -> Tensor:
@@ -168,12 +172,13 @@ class MonaObjective(Objective):
         "stage1.lambda", "stage1.alpha", "stage1.inner_steps", "stage1.route", "stage1.objective",
         "stage1.uniform_pairs", "stage1.task_loss", *SURROGATE_SETTINGS,
     )  # fmt: skip
+    surrogate: SurrogateFeatures | None
 
     def __init__(self, training: Training, stage: Stage, number: int) -> None:
         """Prepare the features of the surrogate."""
         super().__init__(training, stage, number)
         self._settings = training.recipe.stage1
-        self._surrogate = SurrogateFeatures(training) if self.needs_surrogate(training.recipe) else None
+        self.surrogate = SurrogateFeatures(training) if self.needs_surrogate(training.recipe) else None
         self._outer_loss = outer_loss(self._settings)
 
     @classmethod
@@ -190,9 +195,9 @@ class MonaObjective(Objective):
         self, parts: Sequence[MicroBatch], rows: np.ndarray, step: int, part_size: int | None = None
     ) -> LossGradient:
         """Return the gradient of the combined loss by the embedder."""
-        if self._surrogate is None:
+        if self.surrogate is None:
             return super().gradient(parts, rows, step, part_size)
-        outer = self._surrogate.loss(self._outer_loss, step, part_size)
+        outer = self.surrogate.loss(self._outer_loss, step, part_size, labels_stay=True)
         return mona_gradient(self.task_loss(parts, rows), outer, self.trained, self._settings)
 
 
@@ -232,7 +237,7 @@ def mona_gradient(task: TaskLoss, outer: OuterLoss, embedder: Sequence[str], set
     # Equation (5).
     weight = settings.weight
     task_gradient = {name: first[name] for name in embedder}
-    scalars = {"outer": outer_value, "mixed_share": weight * _norm_ratio(outer_gradient, task_gradient)}
+    scalars = {"outer": outer_value, "mixed_share": weight * number_of(_norm_ratio(outer_gradient, task_gradient))}
     combined = {
         name: weight * outer_gradient[name] + (task_part if settings.task_loss else 0)
         for name, task_part in task_gradient.items()
@@ -246,12 +251,12 @@ def _take_virtual_step(parameters: Parameters, gradient: Tensors, names: Sequenc
     return {**parameters, **moved}
 
 
-def _norm_ratio(numerator: Tensors, denominator: Tensors) -> float:
+def _norm_ratio(numerator: Tensors, denominator: Tensors) -> Tensor:
     upper, lower = (
         torch.linalg.vector_norm(torch.cat([tensor.reshape(-1) for tensor in tensors.values()]))
         for tensors in (numerator, denominator)
     )
-    return float(upper / lower) if lower > 0 else float("nan")
+    return torch.where(lower > 0, upper / lower, torch.nan)
 
 
 # The mixed product: how the gradient by some parameters changes along a direction in others
@@ -267,7 +272,7 @@ differ."""
 
 def task_gradient_with_graph(
     task: TaskLoss, parameters: Parameters, names: Iterable[str], inner: Iterable[str], route: str
-) -> tuple[Tensors, float, Tensors | None]:
+) -> tuple[Tensors, Number, Tensors | None]:
     """Return the gradients of L_t, L_t, and the graph of the gradients for `mixed_product`.
 
     The graph is kept for the exact route where the batch is a single part. With several parts, all graphs would have to
@@ -292,8 +297,8 @@ def task_gradient_with_graph(
         value, gradients = call_with_parameters(task.model, parameters, backward)
     graph = dict(zip(names, gradients, strict=True))
     sums = task.processes.sum([gradient.detach() for gradient in gradients])
-    loss = task.processes.sum([value.detach().double()])[0]
-    return dict(zip(names, sums, strict=True)), float(loss), {name: graph[name] for name in inner}
+    loss = task.processes.sum([value.detach().to(precise_type(value.device))])[0]
+    return dict(zip(names, sums, strict=True)), number_of(loss), {name: graph[name] for name in inner}
 
 
 def _backward_with_graph(
@@ -364,10 +369,10 @@ def _finite_difference(
     _graph: Tensors | None,
 ) -> list[Tensor]:
     start = [parameters[name].detach() for name in direction]
-    length = _norm(direction.values())
+    length, size = torch.stack([_norm(list(direction.values())), _norm(start)]).cpu().tolist()
     if length == 0:
         return [torch.zeros_like(parameters[name]) for name in names]
-    step = STEPS[start[0].dtype] * _norm(start) / length
+    step = STEPS[start[0].dtype] * size / length
     sides = []
     for signed in (step, -step):
         moved = {name: value + signed * direction[name] for name, value in zip(direction, start, strict=True)}
@@ -375,8 +380,9 @@ def _finite_difference(
     return [(sides[0][name] - sides[1][name]) / (2 * step) for name in names]
 
 
-def _norm(tensors: Iterable[Tensor]) -> float:
-    return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(tensor) for tensor in tensors])))
+def _norm(tensors: list[Tensor]) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
+    return norm
 
 
 METHOD = Method(

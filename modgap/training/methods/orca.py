@@ -9,8 +9,8 @@ target class by class (Shen et al. 2023):
     distance(A, B) = OT(A, B) - OT(A, A) / 2 - OT(B, B) / 2     debiased, the Sinkhorn divergence
 
 The half in the cost is that of p = 2 in ORCA's code. There, W has this factor a second time, and W is a constant to the
-gradient; here the gradient includes W. Everything is computed in double precision on the features' device, except the
-transport plans of W, which POT computes on the CPU.
+gradient; here the gradient includes W. Everything is computed in double precision, on the features' device if that is
+a CPU or a GPU of CUDA and else on the CPU; POT computes the transport plans of W on the CPU.
 """
 
 import functools
@@ -27,6 +27,7 @@ from torch import Tensor
 from modgap.errors import InputError, UsageError
 from modgap.labels.label_space import pseudo_classes
 from modgap.models import TargetModel
+from modgap.process.devices import number_of, precise_type
 from modgap.targets import Manifest
 from modgap.targets.samples import SelectedSamples, pool_targets
 from modgap.training.batches import generator
@@ -167,7 +168,8 @@ def _check_features(features: Tensor, labels: Tensor | None) -> Tensor:
         )
     if not torch.isfinite(features).all():
         raise InputError("The features contain NaN or infinity. Optimal transport needs finite features.")
-    return features.double()
+    device = features.device if precise_type(features.device) == torch.float64 else torch.device("cpu")
+    return features.to(device).double()
 
 
 def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
@@ -272,7 +274,7 @@ class AlignmentObjective(Objective):
         tensors: list[Tensor] = list(embedder.values())
         sums = [torch.zeros_like(tensor) for tensor in tensors]
         shares = np.bincount(self.labels) / len(self.labels)
-        loss = torch.zeros((), dtype=torch.float64, device=sums[0].device)
+        loss = torch.zeros((), dtype=torch.float64, device=self.source.features.device)
         for part, k in zip(parts, self._class_share(rows), strict=True):
             weight = float(shares[k])
             backward = functools.partial(self._backward, part, tensors)
@@ -282,7 +284,7 @@ class AlignmentObjective(Objective):
         processes = self.training.processes
         sums = processes.sum(sums)
         (loss,) = processes.sum([loss])
-        return LossGradient(dict(zip(embedder, sums, strict=True)), float(loss))
+        return LossGradient(dict(zip(embedder, sums, strict=True)), number_of(loss))
 
     def _backward(
         self, part: MicroBatch, tensors: list[Tensor], model: TargetModel

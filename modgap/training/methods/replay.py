@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from modgap.models.normalization import evaluation_mode
 from modgap.probes.linear_probe import DEFAULT_STRENGTH, fit_linear_probe, with_constants
+from modgap.process.devices import upload
 from modgap.training.method import Method, Objective, Stage, Training, full_stage
 from modgap.training.recipe import Recipe
 from modgap.training.surrogate_loss import SURROGATE_SETTINGS, FeatureLoss, SurrogateFeatures
@@ -30,6 +31,7 @@ class ReplayObjective(Objective):
     """
 
     settings = ("stage2.replay", *SURROGATE_SETTINGS)
+    surrogate: SurrogateFeatures
 
     def __init__(self, training: Training, stage: Stage, number: int) -> None:
         """Fit the probe."""
@@ -48,7 +50,7 @@ class ReplayObjective(Objective):
     ) -> LossGradient:
         """Return the gradient of both losses by the trained parameters, with the probe's loss for the log."""
         result = super().gradient(parts, rows, step, part_size)
-        outer = self.surrogate.loss(self.probe_loss, step, part_size, normalizes=False)
+        outer = self.surrogate.loss(self.probe_loss, step, part_size, normalizes=False, labels_stay=True)
         encoder = [name for name in self.trained if name.startswith("encoder.")]
         with evaluation_mode(self.model.encoder):
             replayed, loss = outer.gradient(self.model, dict(self.model.named_parameters()), encoder)
@@ -67,7 +69,7 @@ def _probe_loss(surrogate: SurrogateFeatures, device: torch.device, dtype: torch
     codes = torch.from_numpy(np.searchsorted(probe.path.classes, np.arange(surrogate.labels.max() + 1)))
 
     def loss(z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return cross_entropy(z.to(weights.dtype) @ weights.T + biases, codes.to(labels.device)[labels])
+        return cross_entropy(z.to(weights.dtype) @ weights.T + biases, upload(codes[labels], z.device))
 
     return loss
 

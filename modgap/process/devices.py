@@ -1,0 +1,206 @@
+"""Devices: random numbers, precision, and copies for which nothing waits.
+
+A GPU computes what was queued for it, while Python goes on. It falls idle whenever Python waits for it: where a number
+is read, or where memory that is not page-locked is copied.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+__all__ = [
+    "Number",
+    "copies_freely",
+    "download",
+    "fastest_dtype",
+    "is_out_of_memory",
+    "map_tensors",
+    "number_of",
+    "precise_type",
+    "read_late",
+    "read_numbers",
+    "seeded",
+    "tf32",
+    "upload",
+]
+
+T = TypeVar("T")
+Number = float | Tensor
+"""A number, or a tensor of one value on a device, which is read later."""
+
+
+def copies_freely(device: torch.device) -> bool:
+    """Return True if copies from and to page-locked memory run beside the computations of a device."""
+    return device.type not in ("cpu", "meta") and hasattr(torch.get_device_module(device), "Stream")
+
+
+def map_tensors(value: T, function: Callable[[Tensor], Tensor]) -> T:
+    """Return a value with the results of a function in place of its tensors.
+
+    Args:
+        value: A tensor, a tuple, a list or a mapping of such, an object with a method `map_tensors`, or anything else,
+            which stays as it is.
+        function: Function of a tensor.
+    """
+    changed: Any = value
+    if isinstance(value, Tensor):
+        changed = function(value)
+    elif isinstance(value, tuple | list):
+        changed = type(value)(map_tensors(item, function) for item in value)
+    elif isinstance(value, Mapping):
+        changed = {name: map_tensors(item, function) for name, item in value.items()}
+    elif hasattr(value, "map_tensors"):
+        changed = value.map_tensors(function)
+    return changed  # type: ignore[no-any-return]
+
+
+def upload(value: T, device: torch.device) -> T:
+    """Return a value with its tensors of the CPU on a device.
+
+    Where copies run beside computations, they have a stream of their own, and nothing waits for them here. What is
+    queued for the device afterwards begins when they are done.
+
+    Args:
+        value: As for `map_tensors`.
+        device: The device.
+    """
+    if device.type == "cpu":
+        return value
+    if not copies_freely(device):
+        return map_tensors(value, lambda tensor: tensor.to(device))
+    module = torch.get_device_module(device)
+    current = module.current_stream(device)
+    stream = _copy_stream(device)
+
+    def copy(tensor: Tensor) -> Tensor:
+        if tensor.device.type != "cpu":
+            return tensor
+        moved = tensor.pin_memory().to(device, non_blocking=True)
+        # The memory belongs to the stream of the copies. It must not be used again before the computation is done.
+        moved.record_stream(current)
+        return moved
+
+    with module.stream(stream):
+        moved = map_tensors(value, copy)
+    current.wait_stream(stream)
+    return moved
+
+
+@functools.cache
+def _copy_stream(device: torch.device) -> Any:
+    return torch.get_device_module(device).Stream(device)
+
+
+def download(tensor: Tensor) -> Callable[[], Tensor]:
+    """Begin to copy a tensor to the CPU, and return the function that waits for the copy and returns it."""
+    if not copies_freely(tensor.device):
+        return tensor.cpu
+    copied = torch.empty(tensor.shape, dtype=tensor.dtype).pin_memory()
+    copied.copy_(tensor, non_blocking=True)
+    done = torch.get_device_module(tensor.device).Event()
+    done.record()
+
+    def read() -> Tensor:
+        done.synchronize()
+        # Page-locked memory is scarce, and outputs may be kept.
+        return copied.clone()
+
+    return read
+
+
+def read_late(launched: Iterable[Callable[[], T]]) -> Iterator[T]:
+    """Yield what functions return, each when the next one has been made, so that a device computes meanwhile.
+
+    Args:
+        launched: Functions that read results. Whatever makes a function begins the computation of its result.
+    """
+    waiting: Callable[[], T] | None = None
+    for read in launched:
+        if waiting is not None:
+            yield waiting()
+        waiting = read
+    if waiting is not None:
+        yield waiting()
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return True if an error of PyTorch says that the memory of a device or of the machine does not suffice."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in text or "out of memory" in text
+
+
+# Numbers
+
+
+def precise_type(device: torch.device) -> torch.dtype:
+    """Return double precision if a device has it, and else single precision, as on GPUs of Apple."""
+    return torch.float64 if device.type in ("cpu", "cuda") else torch.float32
+
+
+def fastest_dtype(device: str) -> str:
+    """Return `bfloat16` for a CUDA GPU that has it, and `float32` for other devices.
+
+    Args:
+        device: Name of a device, as users pass it: `auto`, `cpu`, `cuda`, `mps`, or several devices.
+    """
+    may_be_gpu = device.startswith(("auto", "cuda")) and torch.cuda.is_available()
+    return "bfloat16" if may_be_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+
+
+def number_of(value: Tensor) -> Number:
+    """Return a value of the CPU as a number; a value of another device stays there, because reading it waits."""
+    return float(value) if value.device.type == "cpu" else value.detach()
+
+
+def read_numbers(records: Sequence[Mapping[str, Number]]) -> list[dict[str, float]]:
+    """Return records of numbers with all of them read, for which the device is waited for once."""
+    values = [value.reshape(1) for record in records for value in record.values() if isinstance(value, Tensor)]
+    read = iter(torch.cat(values).cpu().tolist() if values else ())
+    return [
+        {name: next(read) if isinstance(value, Tensor) else value for name, value in record.items()}
+        for record in records
+    ]
+
+
+@contextlib.contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Allow TF32 in matrix products and convolutions within the block, or forbid it."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+# Random numbers
+
+
+@contextlib.contextmanager
+def seeded(device: torch.device, seed: int) -> Iterator[None]:
+    """Seed the random numbers of the CPU and of one device within the block, and restore them after it.
+
+    `torch.manual_seed` takes a millisecond, and notes the seed for all devices that may be used later.
+    """
+    is_cpu = device.type == "cpu"
+    with torch.random.fork_rng([] if is_cpu else [_index(device)], device_type="cuda" if is_cpu else device.type):
+        torch.default_generator.manual_seed(seed)
+        if not is_cpu:
+            module = torch.get_device_module(device)
+            current: Callable[[Any], Any] = getattr(module, "device", contextlib.nullcontext)
+            with current(device):
+                module.manual_seed(seed)
+        yield
+
+
+def _index(device: torch.device) -> int:
+    """Return the number of a device among those of its kind."""
+    index: int | None = device.index
+    current: Callable[[], int] = getattr(torch.get_device_module(device), "current_device", lambda: 0)
+    return current() if index is None else index
