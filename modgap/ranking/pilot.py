@@ -6,8 +6,7 @@ interrupted ranking takes the same steps again.
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BASELINE_PREFIX, BaselineJob, baseline_errors_after_pilot
 from modgap.ranking.history.choice import TOO_SHORT, HistoryChoice, PilotError, choose_source
 from modgap.ranking.history.lines import Setup
+from modgap.ranking.history.measure import only_warnings
 from modgap.ranking.plan import RankPlan
 from modgap.ranking.scores import CHANCE, FORECAST, PILOT
 from modgap.ranking.source_patterns import split_input_size
@@ -126,23 +126,11 @@ class PilotJob:
             name = self.source.removeprefix(BASELINE_PREFIX)
             return baseline_errors_after_pilot(name, target, self.seed, weight=self.weight)
         name, size = split_input_size(self.source)
-        with hold_device(self.device) as device, _only_warnings():
+        with hold_device(self.device) as device, only_warnings():
             source = open_source(name).load(size or self.input_size, head=False)
             options: dict[str, Any] = {"epochs": self.epochs, "device": device, "weight": self.weight}
             result = short_fine_tuning(name, source, target, self.seed, **options)
         return replace(result, seconds=time.perf_counter() - began)
-
-
-@contextmanager
-def _only_warnings() -> Iterator[None]:
-    """Log warnings alone within a block: the progress of the training is no message of the ranking."""
-    log = logging.getLogger("modgap")
-    level = log.level
-    log.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
 
 
 def run_pilots(

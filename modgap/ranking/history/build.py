@@ -37,7 +37,7 @@ from modgap.ranking.history.measure import (
     trainings,
 )
 from modgap.ranking.history.sketches import TargetSketch, sketch_target
-from modgap.ranking.history.store import History, add_to_history, history_folder, read_history, shipped_history
+from modgap.ranking.history.store import History, add_to_history, history_folder, known_history, shipped_history
 from modgap.ranking.source_patterns import split_input_size
 from modgap.sources import absolute_name, is_control, open_source
 from modgap.storage.algorithms import algorithm_versions
@@ -253,7 +253,7 @@ def plan_build(
         InputError: If one of them cannot be opened, or a target has no classes.
     """
     backend = backend or Backend()
-    known = shipped_history().merged(read_history(history_folder())) if known is None else known
+    known = known_history() if known is None else known
     opened, absent = _open_targets(targets)
     costs = _costs(list(opened))
     order = sorted(opened, key=lambda name: sum(costs[name][one.part] for one in trainings("", name, RATES[0])))
