@@ -55,7 +55,7 @@ __all__ = ["transfer"]
         default=10.0,
         show_default=True,
         help="Minutes in which models are compared. The final fits come after them, and how long they take is told "
-        "before. 1 gives baselines and linear probes, and 0 the quick baselines alone.",
+        "before. With 0 the quick baselines alone are compared.",
     ),
     click.option(
         "--steps",

@@ -55,7 +55,7 @@ from tests.figure_checks import all_text, assert_readable, bands, intervals, mar
 pytestmark = pytest.mark.filterwarnings("error:Glyph")
 
 ROOT = Path(__file__).parents[1]
-WITHOUT_INTERVALS = {"map_grid", "similarity_heat_map"}
+WITHOUT_INTERVALS = {"map_grid", "race_figure", "similarity_heat_map", "time_figure"}
 """Figures of values that have no intervals."""
 HOSTILE_NAMES = [
     r"$\frac{a}{b}$",

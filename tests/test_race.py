@@ -11,13 +11,13 @@ from modgap.baselines import get_baseline
 from modgap.baselines.baseline import Truth, fit_baseline
 from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
-from modgap.jobs import Backend
+from modgap.jobs import Backend, Failure
 from modgap.models import Output
 from modgap.race import transfer as race_module
 from modgap.race.figures import race_frame
 from modgap.race.result import TransferResult
 from modgap.race.steps import Labeled, Outcome, Step, StepJob, read_labeled, read_steps, training_settings
-from modgap.race.strategy import Pool, Strategy, folds_of_finalists
+from modgap.race.strategy import RATES, Pool, Strategy, folds_of_finalists
 from modgap.race.transfer import STEPS, RaceRequest, run_race
 from modgap.race.verdict import KINDS, choose_model, kind_of
 from modgap.sources import control_name
@@ -61,7 +61,7 @@ def test_losses_are_those_of_models_that_did_not_see_the_samples(tmp_path, task)
         part = SelectedSamples(samples, train)
         fitted = fit_baseline(get_baseline("linear"), part, labeled.form, labeled.truth.rows(train), 0)
         scores = fitted.scores(SelectedSamples(samples, test)).reshape(len(test), -1)
-        np.testing.assert_allclose(outcome.losses[test], labeled.truth.rows(test).losses(scores), rtol=1e-9)
+        np.testing.assert_allclose(outcome.losses[test], labeled.truth.rows(test).losses(scores), rtol=1e-6)
     assert np.isnan(outcome.losses[labeled.folds > 1]).all()
     assert outcome.error == pytest.approx(np.nanmean(outcome.losses))
 
@@ -96,6 +96,25 @@ def test_a_training_is_judged_as_one_in_memory(sources, tmp_path):
     watch = lambda _epoch, model, evaluator: errors.append(evaluator.error(model, test) / 100)  # noqa: E731
     train_in_memory(request, load(VIT), part, [1], watch)
     assert outcome.error == pytest.approx(errors[0])
+
+
+def test_few_groups_leave_no_fold_empty(tmp_path):
+    rng, path = np.random.default_rng(0), tmp_path / "few.npz"
+    labels = np.arange(60) % 2
+    x = rng.standard_normal((60, 2, 24)).astype(np.float32) + labels[:, None, None]
+    np.savez(path, x=x, y=labels, groups=np.repeat(np.arange(6), 10))
+    labeled = read_labeled(series(path), None, 0)
+    assert set(labeled.folds) == set(range(len(set(labeled.folds))))
+    outcome = run_step(LINEAR, series(path))
+    assert not outcome.reason
+    assert np.isfinite(outcome.losses).all()
+
+
+def test_failed_models_are_no_end():
+    failed = [replace(outcome(Step("finetune", "a", rate, 10), 0.5), reason="It failed.") for rate in RATES]
+    assert Strategy(POOL, 300).next_steps(failed, 1.0)[1]
+    probe = replace(outcome(Step("linear-probe", "a", folds=5), 0.5), reason="It failed.")
+    assert "a" not in Strategy(POOL, 300).sources_to_train([probe])
 
 
 def test_groups_are_in_one_fold_and_failures_have_their_reason(tmp_path):
@@ -228,23 +247,25 @@ def test_groups_widen_the_standard_error():
     assert choose_model([one, other], groups).lowest is other
 
 
-def test_choices_among_many_models_do_not_reach_the_test_error(tmp_path):
+def test_choices_among_many_models_do_not_reach_the_test_error(sources, tmp_path):
     """With labels that have nothing to do with the samples, the interval of the test error covers chance."""
-    rng, covered, helped, n_runs = np.random.default_rng(0), 0, 0, 40
+    rng, covered, helps, n_runs = np.random.default_rng(0), 0, [], 40
     for run in range(n_runs):
         path = tmp_path / f"{run}.npz"
         np.savez(path, x=rng.standard_normal((160, 1, 8)).astype(np.float32), y=rng.integers(0, 2, 160))
-        steps = (Step("baseline", "linear", folds=5), Step("baseline", "neighbors", folds=5))
+        steps = (Step("baseline", "linear", folds=5), Step("linear-probe", VIT, folds=5))
         folder = tmp_path / f"best{run}"
         folder.mkdir()
         request = RaceRequest(series(path), steps=steps, history=False)
         result = TransferResult(run_race(request, folder, Backend("serial")), folder)
         low, high = result.run.record["result"]["interval"]
         covered += low <= 50 <= high
-        helped += result.to_dict()["helps"] == "yes"
+        helps.append(result.to_dict()["helps"])
     # 95 % of 40, and three standard errors of a binomial count.
     assert covered >= 0.95 * n_runs - 3 * np.sqrt(n_runs * 0.95 * 0.05)
-    assert helped == 0
+    # 5 % of 40 in either direction, and two standard errors.
+    assert helps.count("yes") <= 0.05 * n_runs + 2 * np.sqrt(n_runs * 0.05 * 0.95)
+    assert helps.count("not shown") >= n_runs / 2
 
 
 # The whole
@@ -331,6 +352,23 @@ def test_an_interrupted_race_ends_the_same(done, path, tmp_path, monkeypatch):
     (folder / STEPS).write_text("[]\n")
     with pytest.raises(InputError, match="not the result of a step"):
         run_race(request_of(path), folder, Backend("serial"), resume=True)
+
+
+def test_a_lost_worker_is_a_model_that_failed(path, tmp_path, monkeypatch):
+    original = Backend.run
+
+    def run(self, jobs, **options):
+        for index, result in original(self, jobs, **options):
+            yield index, Failure("Its worker was lost.") if jobs[index].step == PROBE else result
+
+    monkeypatch.setattr(Backend, "run", run)
+    folder = tmp_path / "best"
+    folder.mkdir()
+    race = run_race(request_of(path, steps=(LINEAR, PROBE)), folder, Backend("serial"))
+    assert [one.reason for one in race.outcomes] == ["", "Its worker was lost."]
+    assert race.tested[0].name == "baseline"
+    with pytest.raises(UsageError, match="computes its steps"):
+        run_race(request_of(path), tmp_path / "other", Backend("cached"))
 
 
 def test_steps_are_repeated_from_the_record(done, path, tmp_path):

@@ -349,7 +349,8 @@ def test_a_distortion_without_a_trained_encoder_shows_no_loss(tmp_path):
 
 
 EXPECTED = (
-    "A folder of results contains ranking.json (from modgap rank), result.json (from modgap discrepancy), "
+    "A folder of results contains transfer.json (from modgap transfer), ranking.json (from modgap rank), "
+    "result.json (from modgap discrepancy), "
     "distortion.json (from modgap distortion), run.json (from modgap train) or matrix.json (from modgap rank)."
 )
 

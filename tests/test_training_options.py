@@ -395,7 +395,7 @@ def test_a_resumed_average_ends_in_the_same_bits(tmp_path, monkeypatch, method, 
     """It is stopped within an epoch, before a checkpoint of that update is written, and again at an end of an epoch."""
     path = target_file(tmp_path, "classification")
     settings = (*EMA, "stage2.epochs=2", f"stage2.choose={choose}")
-    plain, updates = loops._StageLoop._apply, []
+    plain, updates = loops._StageLoop._step, []
 
     def apply(self, *arguments):
         updates.append(None)
@@ -405,7 +405,7 @@ def test_a_resumed_average_ends_in_the_same_bits(tmp_path, monkeypatch, method, 
 
     whole = run(tmp_path / "whole", method, source, path, tmp_path, *settings, **SIZE)
     with monkeypatch.context() as patch:
-        patch.setattr(loops._StageLoop, "_apply", apply)
+        patch.setattr(loops._StageLoop, "_step", apply)
         for _ in range(2):
             with pytest.raises(StoppedError):
                 run(tmp_path / "run", method, source, path, tmp_path, *settings, resume=True, **SIZE)

@@ -47,7 +47,7 @@ def transfer(
         target: Name or path of the target, or a pair (x, y) of arrays, as for `modgap.open_target`.
         out: Folder of the model; a new one or, with `resume`, that of a transfer with the same arguments.
         minutes: Minutes of the comparison. The final fits come after it, and about how long they take is told before.
-            With 0 only the quick baselines are compared, and 1 gives baselines and linear probes.
+            With 0 only the quick baselines are compared.
         sources: Names of the sources; none for those on this machine with an open license and without near copies.
         steps: File transfer.json of an earlier transfer, whose steps are repeated exactly; None to choose by time.
         limit: Largest number of samples of each split; None for all.

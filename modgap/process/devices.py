@@ -101,8 +101,10 @@ def download(tensor: Tensor) -> Callable[[], Tensor]:
         return tensor.cpu
     copied = torch.empty(tensor.shape, dtype=tensor.dtype).pin_memory()
     copied.copy_(tensor, non_blocking=True)
-    done = torch.get_device_module(tensor.device).Event()
-    done.record()
+    module = torch.get_device_module(tensor.device)
+    done = module.Event()
+    # The current device may be another one.
+    done.record(module.current_stream(tensor.device))
 
     def read() -> Tensor:
         done.synchronize()

@@ -24,9 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["planned_figures", "race_frame"]
 
 ROW, HEAD = 0.62, 0.2
-NAMES = dict(
-    zip(KINDS, ("baseline of the field", "linear probe, random weights", "linear probe", "training"), strict=True)
-)
+NAMES = {KINDS[0]: "baseline of the field"}
 
 
 def race_frame(race: Race) -> pd.DataFrame:
@@ -88,7 +86,7 @@ def race_figure(race: Race, ax: "Axes | None" = None) -> "Figure":
     axes.set_xlim(0, 1.06 * max(highest, majority or 0.0))
     if majority is not None:
         draw_reference(axes, majority)
-    write_names(axes, [number + 0.6 for number in range(len(kinds))], [NAMES[kind] for kind in kinds], size=9)
+    write_names(axes, [number + 0.6 for number in range(len(kinds))], [NAMES.get(kind, kind) for kind in kinds], size=9)
     for number, kind in enumerate(kinds):
         best = frame[frame["kind"] == kind].nsmallest(1, "value").iloc[0]
         is_chosen = bool(best["is_chosen"])

@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from scipy import stats
+
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Mark, Plotted, Table, Verdict
 from modgap.answers.formatting import csv_text, format_p_value, format_value
 from modgap.errors import InputError, count, format_duration, visible_name
@@ -168,8 +170,8 @@ def _quality(race: Race) -> Verdict:
     interval = _interval(result)
     text = f"The test {_metric(result)} is {race.tested[0].shown}{f' (95 % CI {interval})' if interval else ''}."
     if len(race.tested) > 1:
-        others = [f"{one.spoken} {one.shown}" for one in race.tested[1:]]
-        text += f" Beside it: {'; '.join(others)}."
+        others = [f"{one.shown} ({one.title})" for one in race.tested[1:]]
+        text += f" The best models of other kinds have {', '.join(others)}."
     majority = result.get("majority_error")
     if majority is None or result["test"] is None:
         return Verdict(question, "Tested once", INFO, text)
@@ -194,9 +196,16 @@ def _helps(race: Race) -> tuple[str, str, str, str]:
     start = start[:1].upper() + start[1:]
     if difference is None or difference.p_value is None:
         return "not shown", "Not shown", WARN, f"{start}; the metric or the number of samples gives no significance."
-    text = f"{start} (p {format_p_value(difference.p_value)})."
+    scale = 100 if field.run.record["result"]["unit"] == "%" else 1
+    low, high = (scale * end for end in difference.interval or (float("nan"), float("nan")))
+    text = (
+        f"{start}. The difference is {scale * difference.value:+.3g} (95 % CI {low:.3g} to {high:.3g}, "
+        f"p {format_p_value(difference.p_value)})."
+    )
     if difference.p_value > SIGNIFICANT:
-        return "not shown", "Not shown", WARN, f"{text} The difference is not significant."
+        margin = scale * difference.standard_error * float(stats.t.ppf(1 - SIGNIFICANT / 2, difference.n_units - 1))
+        smallest = f" Only a difference of {margin:.3g} or more could have been shown." if margin > 0 else ""
+        return "not shown", "Not shown", WARN, f"{text}{smallest}"
     if difference.value < 0:
         return "yes", "Yes", PASS, text
     return "no", "No", FAIL, text
@@ -317,7 +326,7 @@ def model_card(race: Race, answer: Answer) -> str:
         f"samples; task {record['output']['task']}.",
         "- **Split**: the data's own test split, or one that was drawn by groups and classes. Nothing looked at it "
         "before the test.",
-        f"- **Tried**: {count(len(race.outcomes), 'model')} in {format_duration(race.seconds[0])}, on the labeled "
+        f"- **Tried**: {count(len(race.outcomes), 'step')} in {format_duration(race.seconds[0])}, on the labeled "
         "samples alone (steps.csv).",
         f"- **Chosen**: {winner.title}.",
         f"- **Source**: {source}, license: {license_of}.",

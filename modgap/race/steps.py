@@ -19,7 +19,7 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import fix_threads, hold_device
 from modgap.models import TargetModel
 from modgap.sources import ImageInput, open_source
-from modgap.storage.json_records import plain_values
+from modgap.storage.json_records import parse_json, plain_values
 from modgap.targets import TargetRequest
 from modgap.targets.samples import SelectedSamples
 from modgap.targets.splits import stratification_labels, stratified_subset
@@ -80,6 +80,12 @@ class Step:
     labeled: Annotated[int, Field(ge=10, le=10**9)] | None = None
     folds: Annotated[int, Field(ge=1, le=N_FOLDS)] = 1
 
+    def __post_init__(self) -> None:
+        """Raise if a training has no rate or no epochs, or another model has some."""
+        is_training = self.method not in (BASELINE, LINEAR_PROBE)
+        if (self.rate is None) == is_training or (self.epochs is None) == is_training:
+            raise ValueError("a training has a rate and epochs, and other models have none")
+
     @property
     def kind(self) -> Literal["baseline", "linear-probe", "training"]:
         """Kind of the model."""
@@ -120,9 +126,9 @@ class Outcome:
         return float("inf") if self.reason else float(np.nanmean(self.losses))
 
     def to_record(self) -> dict[str, Any]:
-        """Return plain values; losses have seven digits."""
+        """Return plain values."""
         rows = np.flatnonzero(np.isfinite(self.losses))
-        losses = {"rows": rows.tolist(), "losses": [float(f"{value:.7g}") for value in self.losses[rows]]}
+        losses = {"rows": rows.tolist(), "losses": self.losses[rows].tolist()}
         return {"step": plain_values(asdict(self.step)), "seconds": self.seconds, "reason": self.reason, **losses}
 
     @classmethod
@@ -150,8 +156,6 @@ def read_steps(path: Path) -> list[Step]:
     Raises:
         InputError: When the file has none.
     """
-    from modgap.storage.json_records import parse_json
-
     try:
         if path.stat().st_size > LARGEST_FILE:
             raise InputError(f"{path} is larger than {LARGEST_FILE >> 20} MiB, so it has no steps.")
@@ -201,17 +205,27 @@ class Labeled:
 
 
 @functools.lru_cache(maxsize=1)
-def read_labeled(target: TargetRequest, limit: int | None, seed: int) -> Labeled:
+def read_labeled(target: TargetRequest, limit: int | None, seed: int, fingerprint: str = "") -> Labeled:  # noqa: ARG001
     """Read the labeled samples of a target, with their folds, which are the same for every step.
 
     Args:
         target: The target.
         limit: Largest number of samples of each split.
         seed: Seed of the limit and of the folds.
+        fingerprint: Checksum of the target's files, so that changed files are read again.
     """
     data = read_target_data(target.open(), limit=limit, seed=seed, standardized=False)
     rows = np.sort(np.concatenate([data.train, data.validation]))
-    return Labeled(data, rows, true_values(data, rows).folds(seed))
+    # Few groups leave some of the five folds empty; the largest come first.
+    folds = true_values(data, rows).folds(seed)
+    numbers, counts = np.unique(folds, return_counts=True)
+    if len(numbers) < 2:
+        raise InputError(
+            f"The labeled samples of {target.name} are all of one group, so no model can be judged on others. Expected "
+            "at least two groups."
+        )
+    order = numbers[np.argsort(-counts, kind="stable")]
+    return Labeled(data, rows, np.argsort(order)[np.searchsorted(numbers, folds)])
 
 
 @dataclass(frozen=True)
@@ -224,6 +238,7 @@ class StepJob:
         limit: Largest number of samples of each split.
         seed: Seed of everything random.
         device: Device of sources.
+        fingerprint: Checksum of the target's files.
     """
 
     step: Step
@@ -231,21 +246,26 @@ class StepJob:
     limit: int | None
     seed: int
     device: str = field(compare=False)
+    fingerprint: str = ""
 
     def __call__(self) -> Outcome:
         """Return the result of the step, or the reason why it has none."""
         fix_threads()
         began = time.perf_counter()
-        labeled = read_labeled(self.target, self.limit, self.seed)
+        labeled = read_labeled(self.target, self.limit, self.seed, self.fingerprint)
         losses, reason = np.full(len(labeled.rows), np.nan), ""
         try:
             chosen = labeled.subset(self.step.labeled, self.seed)
             with hold_device(self.device) as device:
                 scores = self._scores(labeled, chosen, device)
             judged = labeled.folds[chosen] < self.step.folds
-            losses[chosen[judged]] = labeled.truth.rows(chosen[judged]).losses(scores[judged])
-            if not np.isfinite(losses[chosen[judged]]).all():
+            if not judged.any():
+                reason = "None of its samples is in a fold that judges."
+            elif not np.isfinite(scores[judged]).all():
                 reason = "Its outputs are not finite."
+            else:
+                values = labeled.truth.rows(chosen[judged]).losses(scores[judged])
+                losses[chosen[judged]] = [float(f"{value:.7g}") for value in values]
         except NotFiniteError:
             reason = "The loss became infinite."
         except Exception as error:  # Third-party models may fail in any way, and others take part.
@@ -260,7 +280,8 @@ class StepJob:
         baseline, samples = self._model(labeled, rows, device)
         folds = labeled.folds[chosen]
         truth = labeled.truth.rows(chosen)
-        return held_out_scores(baseline, samples, labeled.form, truth, folds, range(self.step.folds), self.seed)
+        judged = [fold for fold in range(self.step.folds) if (folds == fold).any()]
+        return held_out_scores(baseline, samples, labeled.form, truth, folds, judged, self.seed)
 
     def _model(self, labeled: Labeled, rows: np.ndarray, device: str) -> tuple[Baseline, Any]:
         """Return the model, and the samples as it takes them."""
@@ -280,7 +301,7 @@ class StepJob:
         method = get_method(self.step.method)
         is_native = reads_native_input(method, labeled.data.target.manifest.input)
         size = source.input.size if isinstance(source.input, ImageInput) else None
-        data = _trained_data(self.target, self.limit, self.seed, size, is_native)
+        data = _trained_data(self.target, self.limit, self.seed, size, is_native, self.fingerprint)
         rows, folds = labeled.rows[chosen], labeled.folds[chosen]
         is_text = source.input.kind == "text" and labeled.data.target.manifest.input.kind != "text"
         settings = training_settings(self.step, len(rows), is_text=is_text)
@@ -292,7 +313,7 @@ class StepJob:
             samples=SampleRequest(seed=self.seed, device=device),
         )
         scores = np.full((len(rows), int(np.prod(data.output.shape))), np.nan)
-        for fold in range(self.step.folds):
+        for fold in np.unique(folds[folds < self.step.folds]).tolist():
             test = folds == fold
             part = replace(data, train=rows[~test], validation=rows[test][:1], test=rows[test])
             outputs: list[np.ndarray] = []
@@ -305,7 +326,12 @@ class StepJob:
 
 @functools.lru_cache(maxsize=1)
 def _trained_data(
-    target: TargetRequest, limit: int | None, seed: int, size: tuple[int, int] | None, is_native: bool
+    target: TargetRequest,
+    limit: int | None,
+    seed: int,
+    size: tuple[int, int] | None,
+    is_native: bool,
+    fingerprint: str,  # noqa: ARG001
 ) -> TargetData:
     return read_target_data(target.open(), limit=limit, seed=seed, size=size, standardized=not is_native)
 

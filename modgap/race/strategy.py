@@ -49,7 +49,6 @@ class Pool:
         others: The same of the other baselines.
         sources: Names of the sources, those that were best on earlier targets first.
         n_labeled: Number of labeled samples.
-        trains: True if sources can be trained on the target.
         probes: True if linear probes can be fitted to it.
     """
 
@@ -57,7 +56,6 @@ class Pool:
     others: Mapping[str, float]
     sources: tuple[str, ...]
     n_labeled: int
-    trains: bool = True
     probes: bool = True
 
 
@@ -165,12 +163,13 @@ class Strategy:
             return []
         probes = _best([one for one in outcomes if one.step.kind == LINEAR_PROBE and one.step.labeled])
         folds = folds_of_finalists(self.pool.n_labeled)
-        return [replace(one.step, labeled=None, folds=folds) for one in probes[:TRAINED_SOURCES]]
+        controls = [one for one in probes if is_control(one.step.name)]
+        pretrained = [one for one in probes if not is_control(one.step.name)]
+        chosen = dict.fromkeys(one.step for one in (*pretrained[:1], *controls[:1], *probes[:TRAINED_SOURCES]))
+        return [replace(step, labeled=None, folds=folds) for step in chosen]
 
     def _trainings(self, outcomes: Sequence[Outcome]) -> list[Step]:
         """Return trainings of the best sources by earlier targets and by probes, at several rates."""
-        if not self.pool.trains:
-            return []
         epochs = int(np.clip(-(-SEEN // self.pool.n_labeled), 1, MOST_EPOCHS))
         sources, starts = self.sources_to_train(outcomes), self._probed(outcomes)
         steps = [Step("finetune", name, rate, epochs) for rate in RATES for name in sources[:TRAINED_SOURCES]]
@@ -180,7 +179,7 @@ class Strategy:
     def _beyond(self, outcomes: Sequence[Outcome], epochs: int) -> Iterator[Step]:
         """Yield trainings of the best source at a rate beyond the best one, if this is at an edge."""
         short = [one for one in outcomes if one.step.method == "finetune" and one.step.epochs == epochs]
-        if len(short) < len(RATES):
+        if len(short) < len(RATES) or not _best(short):
             return
         best = _best(short)[0].step
         if best.rate == min(RATES):
@@ -212,7 +211,8 @@ class Strategy:
             name: number + (by_probe.index(name) if name in by_probe else len(self.pool.sources))
             for number, name in enumerate(self.pool.sources)
         }
-        return sorted(ranks, key=lambda name: ranks[name])
+        failed = {one.step.name for one in outcomes if one.step.kind == LINEAR_PROBE and one.reason}
+        return sorted(ranks.keys() - failed, key=lambda name: (ranks[name], name))
 
     def _probed(self, outcomes: Sequence[Outcome]) -> list[str]:
         """Return the sources that have a probe, the one with the lowest error first."""
@@ -228,7 +228,8 @@ class Strategy:
         if step.kind == LINEAR_PROBE:
             return FIT_SECONDS + n_labeled * of_pass
         assert step.epochs is not None
-        known = [one for one in outcomes if one.step.kind == TRAINING and one.step.name == step.name and not one.reason]
+        alike = (step.method, step.name)
+        known = [one for one in outcomes if (one.step.method, one.step.name) == alike and not one.reason]
         if known:
             last = known[-1]
             assert last.step.epochs is not None

@@ -14,10 +14,10 @@ import numpy as np
 
 from modgap.baselines import baseline_names, get_baseline
 from modgap.baselines.baseline import QUICK_SECONDS, expected_seconds, quick_baselines
-from modgap.errors import InputError, Progress, UsageError, count, format_duration
+from modgap.errors import InputError, Progress, UsageError, count, first_line, format_duration
 from modgap.forward.sample_request import SampleRequest
-from modgap.jobs import Backend
-from modgap.race.steps import BASELINE, TRAINING, Outcome, Step, StepJob, read_labeled, training_settings
+from modgap.jobs import Backend, Failure, hold_device
+from modgap.race.steps import BASELINE, TRAINING, Labeled, Outcome, Step, StepJob, read_labeled, training_settings
 from modgap.race.strategy import Pool, Strategy
 from modgap.race.verdict import KINDS, Chosen, choose_model, kind_of
 from modgap.ranking.history.choice import choose_source
@@ -26,6 +26,8 @@ from modgap.ranking.history.sketches import cached_sketch
 from modgap.ranking.history.store import known_history
 from modgap.ranking.source_patterns import diverse_sources
 from modgap.sources import open_source
+from modgap.storage.atomic_files import write_text_atomically
+from modgap.storage.cache import cache_key
 from modgap.storage.json_records import plain_values, read_json, write_json
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
 from modgap.targets import TargetRequest
@@ -39,8 +41,9 @@ __all__ = ["MODELS", "STEPS", "Race", "RaceRequest", "Tested", "run_race"]
 
 STEPS, REQUEST, MODELS = "steps.jsonl", "request.json", "models"
 """Files of a race: results of its steps, one a line, what was asked for, and a folder with the final models."""
-SCRATCH = "from scratch"
+SCRATCH = KINDS[4]
 LONGEST_LIMIT = 24 * 60
+MANY = 1 << 20
 
 log = logging.getLogger("modgap")
 
@@ -82,7 +85,7 @@ class Tested:
     """A final model and its test.
 
     Attributes:
-        name: Kind of the model, one of `modgap.race.verdict.KINDS`, or `from scratch`.
+        name: Kind of the model, one of `modgap.race.verdict.KINDS`.
         title: Its name in tables.
         run: Its run, with the test error.
         is_winner: True for the model that the race chose.
@@ -163,27 +166,40 @@ def run_race(
         InputError: When data is missing, or no model could be fitted.
     """
     backend = backend or Backend()
+    if backend.name == "cached":
+        raise UsageError('A transfer computes its steps. Pass another `backend` than "cached".')
+    for name in request.sources:
+        open_source(name)
+    # What cannot be read leaves no folder.
+    fingerprint = _fingerprint(request)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file. Expected a folder for the model. Pass another `out`.")
     with exclusive_folder(folder):
-        _prepare(folder, request, resume)
+        _prepare(folder, {**request.to_record(), "data": fingerprint}, resume)
         with backend:
-            return _Running(request, folder, backend, progress).run()
+            return _Running(request, folder, backend, progress, fingerprint).run()
 
 
-def _prepare(folder: Path, request: RaceRequest, resume: bool) -> None:
+def _fingerprint(request: RaceRequest) -> str:
+    """Return a checksum of the target's files, after reading its labeled samples."""
+    target = request.target.absolute()
+    fingerprint = cache_key({"target": target.open().fingerprint})
+    read_labeled(target, request.samples.limit, request.samples.seed, fingerprint)
+    return fingerprint
+
+
+def _prepare(folder: Path, requested: Mapping[str, Any], resume: bool) -> None:
     """Write the request to a new folder, or raise if the folder has another one."""
     recorded = read_json(folder / REQUEST) if (folder / REQUEST).exists() else {}
     if recorded:
         if not resume:
             raise UsageError(f"{folder} already contains a race. Pass `resume=True` to continue it, or another `out`.")
-        requested = request.to_record()
         if differing := [name for name, value in requested.items() if recorded.get(name) != value]:
             raise UsageError(f"The race in {folder} has another `{differing[0]}`. Repeat it, or pass another `out`.")
         return
     if any(path.name != FOLDER_LOCK for path in folder.iterdir()):
         raise UsageError(f"{folder} contains other files. Expected a new or empty folder. Pass another `out`.")
-    write_json(folder / REQUEST, request.to_record())
+    write_json(folder / REQUEST, requested)
 
 
 @dataclass
@@ -194,6 +210,7 @@ class _Running:
     folder: Path
     backend: Backend
     progress: Progress | None
+    fingerprint: str
     outcomes: list[Outcome] = field(default_factory=list)
     elapsed: list[float] = field(default_factory=list)
 
@@ -201,10 +218,10 @@ class _Running:
         """Run what is missing, and return the result."""
         request = self.request
         target = request.target.absolute()
-        labeled = read_labeled(target, request.samples.limit, request.samples.seed)
+        labeled = self._labeled()
         self._read_outcomes(len(labeled.rows))
         began = time.perf_counter() - (self.elapsed[-1] if self.elapsed else 0.0)
-        strategy = Strategy(_pool(request), 60 * request.minutes, self.backend.processes(request.samples.device))
+        strategy = Strategy(_pool(request, labeled), 60 * request.minutes, self._workers())
         _tell_plan(strategy)
         if request.steps:
             done = {one.step for one in self.outcomes}
@@ -221,10 +238,21 @@ class _Running:
         tested = self._test(chosen, strategy)
         steps = {one.step for one in self.outcomes}
         later = [] if request.steps else [s for stage in strategy.stages for s in stage.wanted(self.outcomes)]
-        not_tried = tuple(dict.fromkeys(step.title for step in later if step not in steps))
+        tried = {step.title for step in steps}
+        not_tried = tuple(dict.fromkeys(s.title for s in later if s not in steps and s.title not in tried))
         seconds = (race_seconds, time.perf_counter() - began)
         outcomes, elapsed = tuple(self.outcomes), tuple(self.elapsed)
         return Race(request, outcomes, elapsed, chosen, tested, not_tried, seconds, len(labeled.rows))
+
+    def _labeled(self) -> Labeled:
+        samples = self.request.samples
+        return read_labeled(self.request.target.absolute(), samples.limit, samples.seed, self.fingerprint)
+
+    def _workers(self) -> int:
+        """Return how many steps run side by side."""
+        if not self.backend.is_on_this_machine:
+            return self.backend.workers or 1
+        return self.backend.side_by_side(MANY, self.request.samples.device)
 
     def _read_outcomes(self, n_labeled: int) -> None:
         path = self.folder / STEPS
@@ -244,18 +272,25 @@ class _Running:
                 self.outcomes.append(outcome)
                 self.elapsed.append(elapsed)
             if self.outcomes or path.stat().st_size:
-                path.write_text("".join(map(_line, self.outcomes, self.elapsed)), encoding="utf-8")
+                write_text_atomically(path, "".join(map(_line, self.outcomes, self.elapsed)))
 
     def _run_steps(self, stage: str, steps: Sequence[Step], began: float) -> None:
         """Run steps side by side, and append each result to the file as soon as it is there, in their order."""
         samples, target = self.request.samples, self.request.target.absolute()
-        jobs = [StepJob(step, target, samples.limit, samples.seed, samples.device) for step in steps]
+        options = (samples.limit, samples.seed, samples.device, self.fingerprint)
+        jobs = [StepJob(step, target, *options) for step in steps]
+        n_labeled = len(self._labeled().rows)
+        # Baselines use no device.
+        device = "" if all(step.kind == BASELINE for step in steps) else samples.device
         waiting: dict[int, Outcome] = {}
         with (self.folder / STEPS).open("a", encoding="utf-8") as file:
-            for index, outcome in self.backend.run(jobs, device=samples.device):
+            for index, result in self.backend.run(jobs, device=device):
+                outcome = result
+                if isinstance(result, Failure):
+                    outcome = Outcome(jobs[index].step, np.full(n_labeled, np.nan), 0.0, result.reason)
                 waiting[index] = outcome
                 if self.progress:
-                    self.progress(stage, 1 / len(steps))
+                    self.progress(stage, 1 / len(jobs))
                 self._tell(outcome, time.perf_counter() - began)
                 while (first := len(jobs) - len(steps)) in waiting:
                     done = waiting.pop(first)
@@ -289,7 +324,8 @@ class _Running:
         if trained is not None:
             models[SCRATCH] = replace(trained.step, method="scratch")
         of_winner = kind_of(chosen.winner)
-        expected = sum(strategy.expected_seconds(replace(step, folds=1), self.outcomes) for step in models.values())
+        finals = [replace(step, folds=1, labeled=None) for step in models.values()]
+        expected = sum(strategy.expected_seconds(step, self.outcomes) for step in finals)
         log.info(
             "The race chose %s. The final fits of it and of %s to compare with take about %s.",
             chosen.winner.step.title,
@@ -301,28 +337,31 @@ class _Running:
         for number, name in enumerate(order):
             try:
                 run = self._final_run(models[name], self.folder / MODELS / str(number + 1))
-            except InputError as error:
+            except Exception as error:  # A model to compare with is no reason to lose the winner.
                 if name == of_winner:
                     raise
-                log.warning("%s is not tested: %s", models[name].title, error)
+                log.warning("%s is not tested: %s", models[name].title, first_line(error))
                 continue
             tested.append(Tested(name, models[name].title, run, is_winner=name == of_winner))
         _copy_run(tested[0].run, self.folder)
         return tuple(tested)
 
     def _final_run(self, step: Step, folder: Path) -> Run:
-        samples = replace(self.request.samples, input_size=None)
+        samples = self.request.samples
         settings: tuple[str, ...] = ()
         method, source = step.method, step.name
         if step.kind == BASELINE:
             method, source = f"{BASELINE}:{step.name}", ""
         elif step.kind == TRAINING:
-            labeled = read_labeled(self.request.target.absolute(), samples.limit, samples.seed)
+            labeled = self._labeled()
             of_source = open_source(step.name).load(None, head=False).input.kind
             is_text = of_source == "text" and labeled.data.target.manifest.input.kind != "text"
             settings = training_settings(step, len(labeled.rows), is_text=is_text)
-        request = TrainRequest(method, source, self.request.target, settings, samples=samples)
-        return train(request, folder, resume=(folder / RECORD).exists(), progress=self.progress)
+        with hold_device(samples.device) as device:
+            request = TrainRequest(
+                method, source, self.request.target, settings, samples=replace(samples, device=device)
+            )
+            return train(request, folder, resume=(folder / RECORD).exists(), progress=self.progress)
 
 
 def _line(outcome: Outcome, elapsed: float) -> str:
@@ -343,14 +382,13 @@ def _copy_run(run: Run, folder: Path) -> None:
     write_record(folder, open_run(run.folder).record)
 
 
-def _pool(request: RaceRequest) -> Pool:
-    """Return the baselines and sources that can take part in a race."""
-    target = request.target.absolute()
-    labeled = read_labeled(target, request.samples.limit, request.samples.seed)
+def _pool(request: RaceRequest, labeled: Labeled) -> Pool:
+    """Return the baselines and sources that can take part in a race; the quickest baseline always does."""
     data, form, n_labeled = labeled.data, labeled.form, len(labeled.rows)
     suitable = suitable_baselines([get_baseline(name) for name in baseline_names()], data, form)
     seconds = {one.name: expected_seconds(one, form, n_labeled) for one in suitable}
     quick = [one.name for one in quick_baselines(suitable, form, n_labeled, QUICK_SECONDS)]
+    quick = quick or sorted(seconds, key=lambda name: seconds[name])[:1]
     names = list(request.sources) or [name for name in diverse_sources() if not name.startswith("random:")]
     is_dense = data.output.task == "regression" and len(data.output.shape) > 1
     return Pool(
@@ -388,7 +426,6 @@ def steps_of(outcomes: Sequence[Outcome]) -> Iterator[Mapping[str, Any]]:
     for one in outcomes:
         error = None if one.reason or not np.isfinite(one.error) else one.error
         step = plain_values(asdict(one.step))
-        kind = KINDS[KINDS.index(kind_of(one))]
-        yield {"step": step, "kind": kind, "title": one.step.title, "error": error, "seconds": one.seconds} | (
+        yield {"step": step, "kind": kind_of(one), "title": one.step.title, "error": error, "seconds": one.seconds} | (
             {"reason": one.reason} if one.reason else {}
         )

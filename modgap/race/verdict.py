@@ -13,7 +13,7 @@ from modgap.training.linear_probe import LINEAR_PROBE
 
 __all__ = ["KINDS", "Chosen", "choose_model", "kind_of"]
 
-KINDS = ("baseline", "linear probe, random weights", "linear probe", "training")
+KINDS = ("baseline", "linear probe, random weights", "linear probe", "training", "from scratch")
 """Kinds of models, the simplest first."""
 
 
@@ -22,9 +22,10 @@ def kind_of(outcome: Outcome) -> str:
     step = outcome.step
     if step.kind == BASELINE:
         return KINDS[0]
+    is_random = is_control(step.name)
     if step.kind == LINEAR_PROBE:
-        return KINDS[1] if is_control(step.name) else KINDS[2]
-    return KINDS[3]
+        return KINDS[1] if is_random else KINDS[2]
+    return KINDS[4] if is_random or step.method == "scratch" else KINDS[3]
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def choose_model(outcomes: Sequence[Outcome], groups: np.ndarray | None) -> Chos
 def _finalists(outcomes: Sequence[Outcome]) -> list[Outcome]:
     """Return of each model the result on the most samples; of the trainings those that were among the last.
 
-    Models of a part of the samples are finalists only if none of their kind had all.
+    Models of a part of the samples are finalists only if none had all.
     """
     largest: dict[tuple[object, ...], Outcome] = {}
     for one in outcomes:
@@ -82,9 +83,10 @@ def _finalists(outcomes: Sequence[Outcome]) -> list[Outcome]:
         if known is None or np.isfinite(one.losses).sum() >= np.isfinite(known.losses).sum():
             largest[one.step.model] = one
     finalists = []
+    is_complete = any(one.step.labeled is None for one in largest.values())
     for kind in KINDS:
         of_kind = [one for one in largest.values() if kind_of(one) == kind]
-        complete = [one for one in of_kind if one.step.labeled is None] or of_kind
+        complete = [one for one in of_kind if one.step.labeled is None or not is_complete]
         most = max((one.step.folds for one in complete), default=1)
         finalists += [one for one in complete if one.step.kind != TRAINING or one.step.folds == most]
     return finalists

@@ -283,10 +283,13 @@ def _history(values: Values) -> str:
         reason = "is left out, since it shares" if len(values["left_out"]) == 1 else "are left out, since they share"
         sentences.append(f"{names} {reason} samples with this target.")
     n_more, seconds = values["more"]
+    if values.get("unknown"):
+        verb, names = "has" if len(values["unknown"]) == 1 else "have", join_names(values["unknown"])
+        sentences.append(f"{names} {verb} no errors on earlier targets; `modgap history build` measures them.")
     if n_more:
         sentences.append(
-            f"Fine-tuning {count(n_more, 'source')} that may be the best for ten epochs at three rates would take "
-            f"about {format_duration(seconds)} more. In replays it narrowed intervals, and chose no better."
+            f"Ten epochs at three rates of {count(n_more, 'source')} that may be the best would take about "
+            f"{format_duration(seconds)} more. In replays they narrowed intervals, and chose no better."
         )
     return " ".join(sentences)
 

@@ -236,6 +236,7 @@ def _history(ranking: Ranking, first: int) -> Check | None:
     at = choice.rows.index(first) if choice.table is not None else told.order[0]
     others = [number for number in told.order if number != at]
     before, chances = told.order_before[0], told.decisive.best
+    next_best = max(others, key=lambda number: float(chances[number]), default=at)
     chance = float(chances[at])
     pilots = {index for one in (ranking.pilot.rounds if ranking.pilot else ()) for index in one.results}
     is_tuned = choice.rows[at] in pilots
@@ -252,8 +253,8 @@ def _history(ranking: Ranking, first: int) -> Check | None:
         "expected_interval": told.after.interval(LEVEL)[at].tolist() if told.tells_errors else None,
         "level": LEVEL,
         "labeled": choice.labeled,
-        "runner_up": names[others[0]] if others else None,
-        "runner_up_chance": float(chances[others[0]]) if others else None,
+        "runner_up": names[next_best] if others else None,
+        "runner_up_chance": float(chances[next_best]) if others else None,
         "tied": [names[number] for number in others if chances[number] >= AS_LIKELY * chance],
         "before": names[before],
         "before_chance": float(told.before.best[before]),
@@ -263,11 +264,18 @@ def _history(ranking: Ranking, first: int) -> Check | None:
         "kind_is_known": kind in told.kinds,
         "first_of_pilots": None if ranking.pilot is None else _first_name(ranking, ranking.pilot.table),
         "pilots_decide": choice.table is None,
-        "left_out": [name for name in told.left_out if ranking.target is None or name != ranking.target.name],
+        "left_out": [name for name in told.left_out if name not in _names_of_target(ranking)],
+        "unknown": [name for name, known in zip(names, told.known.tolist(), strict=True) if not known],
         "more": list(choice.more),
     }
     tells_less = not told.tells_errors or kind not in told.kinds or not told.known.all()
     return Check("history", WARN if tells_less else INFO, values)
+
+
+def _names_of_target(ranking: Ranking) -> tuple[str, ...]:
+    """Return the name of the target as the user wrote it, and as a history has it."""
+    names = [ranking.target.name] if ranking.target else []
+    return (*names, *([ranking.requested.absolute().name] if ranking.requested else []))
 
 
 def _first_name(ranking: Ranking, table: ScoreTable) -> str | None:

@@ -1,6 +1,6 @@
 """Short fine-tunings of the sources of a ranking, whose errors on other samples, with a history, decide which is best.
 
-What is run next depends on the seconds that results took where they were computed, and never on the clock, so that an
+The next steps depend on the seconds that results took where they were computed, and never on the clock, so that an
 interrupted ranking takes the same steps again.
 """
 
@@ -85,7 +85,7 @@ class PilotJob:
         from modgap.training.pilot import PILOT_RATES, PILOT_SAMPLES, PILOT_SEEDS, SETTINGS, TEXT_SETTINGS
 
         named = {name: value for name, value in asdict(self).items() if name not in ("device", "target")}
-        shared = {"samples": PILOT_SAMPLES, "version": 5}
+        shared = {"samples": PILOT_SAMPLES, "version": 6}
         if self.kind == BASELINE:
             return {**named, **shared, "algorithms": algorithm_versions("reading")}
         settings = {"settings": [*SETTINGS, *TEXT_SETTINGS], "rates": PILOT_RATES, "seeds": PILOT_SEEDS}
@@ -97,7 +97,7 @@ class PilotJob:
 
     def _encode(self, result: "PilotErrors") -> CacheEntry:
         arrays = {"trained": np.array([result.trained]), "by_training": result.by_training}
-        arrays["seconds"] = np.array([result.seconds])
+        arrays |= {"seconds": np.array([result.seconds]), "labeled": np.array([result.labeled])}
         record = {"job": self._identity(), "settings": list(result.settings)}
         return CacheEntry(error_arrays(result.errors) | arrays, record)
 
@@ -105,8 +105,9 @@ class PilotJob:
         from modgap.training.pilot import PilotErrors
 
         trained, by_training = int(entry.arrays["trained"][0]), np.array(entry.arrays["by_training"])
-        errors, seconds = decode_errors(entry.arrays, self.seed), float(entry.arrays["seconds"][0])
-        return PilotErrors(errors, trained, by_training, tuple(entry.metadata["settings"]), seconds)
+        errors, settings = decode_errors(entry.arrays, self.seed), tuple(entry.metadata["settings"])
+        seconds, labeled = float(entry.arrays["seconds"][0]), int(entry.arrays["labeled"][0])
+        return PilotErrors(errors, trained, by_training, settings, seconds, labeled)
 
     def __call__(self) -> "PilotErrors | Failure":
         """Return the result from the cache, or fine-tune the source, or return the reason why that failed."""
@@ -158,8 +159,11 @@ def run_pilots(
     request = plan.request
     pilots = _Pilots(plan, rows, extracted, baselines, table.source_order)
     if request.pilot == ALL:
-        epochs = request.pilot_epochs or FEW_EPOCHS
-        pilots.measure(pilots.affordable(pilots.order_of_pilots(), epochs, FEWEST), epochs)
+        epochs, order = request.pilot_epochs or FEW_EPOCHS, pilots.order_of_pilots()
+        # The first tell how long pilots take beside passes.
+        pilots.measure(order if request.minutes is None else order[:FEWEST], epochs)
+        if request.minutes is not None and (others := pilots.affordable(order[FEWEST:], epochs)):
+            pilots.measure(others, epochs)
         if request.minutes is not None and request.pilot_epochs is None:
             while more := pilots.affordable(pilots.worth_more(), None):
                 pilots.measure(more, None)
@@ -190,8 +194,9 @@ class _Pilots:
     by_score: Sequence[int]
     results: dict[int | None, dict[int, "PilotErrors | Failure"]] = field(default_factory=dict)
     counts: JobCounts = field(default_factory=lambda: JobCounts(0, 0))
+    _latest: tuple[int, HistoryChoice | None] | None = None
 
-    # What is run next
+    # The next steps
 
     def order_of_pilots(self) -> list[int]:
         """Return the sources in the order in which pilots of few of them tell most."""
@@ -219,7 +224,7 @@ class _Pilots:
         chances = dict(zip(self._sources(), choice.after.best.tolist(), strict=True)) if choice else {}
         return [index for index in self.order() if index not in done and chances.get(index, 1) >= WORTH_MORE]
 
-    def affordable(self, indices: Sequence[int], epochs: int | None, fewest: int = 0) -> list[int]:
+    def affordable(self, indices: Sequence[int], epochs: int | None) -> list[int]:
         """Return the first of some sources whose pilots end within the request's minutes, by expected seconds.
 
         The control of one of them has to end too.
@@ -227,7 +232,6 @@ class _Pilots:
         Args:
             indices: Indices of the sources.
             epochs: Epochs of one fine-tuning; None for ten at three rates.
-            fewest: How many sources are returned in any case.
         """
         minutes = self.plan.request.minutes
         if minutes is None:
@@ -235,7 +239,7 @@ class _Pilots:
         seconds = [self.expected_seconds(index, epochs) for index in indices]
         left = 60 * minutes - self.spent_seconds()
         costs = [self._side_by_side(seconds[:n]) + max(seconds[:n]) for n in range(1, len(seconds) + 1)]
-        return list(indices[: max(fewest, sum(cost <= left for cost in costs))])
+        return list(indices[: sum(cost <= left for cost in costs)])
 
     # Time
 
@@ -265,11 +269,13 @@ class _Pilots:
         jobs = self._jobs(indices, epochs)
         seconds = [self.expected_seconds(index, epochs) for index, job in jobs.items() if job.load_cached() is None]
         if any(seconds):
+            has_controls = any(self.rows[index].kind == CONTROL for index in self.extracted)
             log.info(
-                "A fine-tuning of %s %s, and of the random-weights control of the best, takes about %s.",
+                "A fine-tuning of %s %s%s takes about %s.",
                 count(len(seconds), "source"),
                 "for ten epochs at three rates" if epochs is None else f"for {count(epochs, 'epoch')}",
-                format_duration(self._side_by_side(seconds) + max(seconds)),
+                ", and of the random-weights control of the best," if has_controls else "",
+                format_duration(self._side_by_side(seconds) + (max(seconds) if has_controls else 0.0)),
             )
 
     # Pilots
@@ -282,7 +288,7 @@ class _Pilots:
     def compare(self) -> None:
         """Measure what the best source should beat: its random-weights control, and the baselines after ten epochs."""
         first, epochs = self._first(), self._deciding_epochs()
-        if first is None:
+        if first is None or first not in self._measured(epochs):
             return
         control = (f"{CONTROL_PREFIX}{self.rows[first].name}", CONTROL)
         baselines = self.baselines if epochs is None else {}
@@ -335,6 +341,12 @@ class _Pilots:
         return Choice(told, rows, table, self._setup().samples, next_ones)
 
     def _told(self) -> HistoryChoice | None:
+        n_results = sum(map(len, self.results.values()))
+        if self._latest is None or self._latest[0] != n_results:
+            self._latest = n_results, self._tell()
+        return self._latest[1]
+
+    def _tell(self) -> HistoryChoice | None:
         known, names = self.plan.history, [self.rows[index].name for index in self._sources()]
         if known is None or len(names) < 2:
             return None
@@ -353,7 +365,9 @@ class _Pilots:
         for epochs, by_row in self.results.items():
             result = by_row.get(index)
             if result is not None and not isinstance(result, Failure):
-                errors["pilot-rates" if epochs is None else f"pilot-{epochs}"] = float(result.by_training[0])
+                errors["pilot-rates" if epochs is None else f"pilot-{epochs}"] = float(
+                    np.clip(result.by_training[0], 0, 1)
+                )
                 held_out = len(result.errors.errors)
         return PilotError(errors, held_out) if errors else None
 
@@ -362,7 +376,7 @@ class _Pilots:
 
         results = [one for by_row in self.results.values() for one in by_row.values() if not isinstance(one, Failure)]
         known = max((one.samples for one in self.extracted.values()), default=PILOT_SAMPLES)
-        labeled = 2 * results[0].trained if results else min(PILOT_SAMPLES, known)
+        labeled = max((one.labeled for one in results), default=0) or min(PILOT_SAMPLES, known)
         return Setup(max(1, labeled), PILOT_EPOCHS, PILOT_RATES)
 
     def _first(self) -> int | None:

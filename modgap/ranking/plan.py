@@ -1,5 +1,6 @@
 """Plan of a ranking: its rows, its scores, and checks before anything is computed."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -10,8 +11,9 @@ from modgap.errors import InputError, UsageError, check_minimum, unknown_name
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.jobs import Backend
 from modgap.ranking.field_baselines import BASELINE_PREFIX, BaselineJob, baseline_jobs, chosen_baselines
+from modgap.ranking.history.lines import TRAINED
 from modgap.ranking.history.sketches import TargetSketch, cached_sketch
-from modgap.ranking.history.store import History, known_history
+from modgap.ranking.history.store import History, known_history, shipped_history
 from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION, ErrorOptions, Score
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES, default_scores, get_score, score_names
 from modgap.ranking.source_patterns import split_input_size
@@ -27,6 +29,9 @@ ALWAYS = ("size",)
 """Scores that are always computed, as baselines."""
 PROBE = "linear-probe"
 """Score of the sources that baselines are compared with."""
+
+
+log = logging.getLogger("modgap")
 
 
 class RowName(NamedTuple):
@@ -134,7 +139,7 @@ def plan_ranking(
     kind = opened.manifest.input.kind
     _check_pilot(_task_of(table), request)
     absolute = target.absolute()
-    history = known_history() if request.history and not request.by and _task_of(table) == CLASSIFICATION else History()
+    history = _history(request) if _task_of(table) == CLASSIFICATION else History()
     baselines = chosen_baselines(request.baselines, opened, request.samples, len(rows))
     return RankPlan(
         rows=rows,
@@ -148,8 +153,29 @@ def plan_ranking(
         backend=backend,
         monitor=monitor or JobMonitor(),
         history=_plan_history(history, opened, table) if request.pilot and history.lines else None,
-        has_history=bool({line.source for line in history.lines} & {split_input_size(name)[0] for name in sources}),
+        has_history=bool(_trained_sources(history) & {split_input_size(name)[0] for name in sources}),
     )
+
+
+def _history(request: RankRequest) -> History:
+    """Return the known history; an empty one where it does not count.
+
+    Errors of other weights than the default are no errors of a history. Without pilots it is needed for advice alone,
+    so that a damaged history of the user is a warning.
+    """
+    if not request.history or request.by or request.errors.weight is not None:
+        return History()
+    try:
+        return known_history()
+    except InputError as error:
+        if request.pilot:
+            raise InputError(f'{error} Or pass `history="none"`.') from error
+        log.warning("Your history does not count: %s", error)
+        return shipped_history()
+
+
+def _trained_sources(history: History) -> set[str]:
+    return {line.source for line in history.lines if TRAINED in line.errors}
 
 
 def _plan_history(history: History, target: Target, table: Table) -> PlanHistory:

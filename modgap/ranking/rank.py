@@ -15,7 +15,7 @@ from modgap.jobs import NOT_CACHED, Backend, Failure, writable_cache
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BaselineJob
 from modgap.ranking.halving import rank_within
-from modgap.ranking.history.store import lines_of_ranking, remember
+from modgap.ranking.history.store import remember_pilots
 from modgap.ranking.jobs import (
     ErrorsJob,
     ExtractJob,
@@ -175,8 +175,9 @@ def _remember_pilots(plan: RankPlan, ranking: Ranking) -> None:
     """Add the errors of the pilots to the history of the user, if a history counts."""
     if plan.history and ranking.target:
         request = asdict(plan.request.samples)
-        record = {"target": asdict(ranking.target), "pilot": pilot_record(ranking), "request": request}
-        remember(lines_of_ranking(record, plan.history.sketch.digest), plan.history.sketch)
+        target = {**asdict(ranking.target), "name": plan.target.name}
+        record = {"target": target, "pilot": pilot_record(ranking), "request": request}
+        remember_pilots(record, plan.history.sketch)
 
 
 def _score_tables(

@@ -39,6 +39,7 @@ from modgap.ranking.checks import (
     collect_checks,
 )
 from modgap.ranking.commands import next_commands
+from modgap.ranking.history.choice import FEWEST_TARGETS
 from modgap.ranking.types import Ranking
 from modgap.storage.json_records import plain_values
 
@@ -282,7 +283,7 @@ def help_of(checks: Mapping[str, Check]) -> str:
     compared = [one.result for one in (control, baseline) if one]
     if CONTROL_BETTER in compared:
         return NO
-    by_record = history is not None and _beat_controls(history)
+    by_record = history is not None and "other-sources" not in checks and _beat_controls(history)
     if _tuned(checks.get("other-sources") or history, control) in (BOTH, WITHOUT_CONTROL):
         decisive = [one for one in (None if by_record else control, baseline) if one]
         is_doubtful = any(one.result in AS_GOOD for one in decisive)
@@ -300,7 +301,7 @@ def help_of(checks: Mapping[str, Check]) -> str:
 def _beat_controls(history: Check) -> bool:
     """Return True if the first source was better than its random-weights control on most earlier targets."""
     better, compared = history.values["record"]
-    return bool(2 * better > compared)
+    return bool(compared >= FEWEST_TARGETS and 2 * better > compared)
 
 
 def judgment_answer(judgment: Judgment, target: str | None = None) -> Answer:
@@ -497,12 +498,15 @@ def _pretraining_statement(judgment: Judgment, history: Check) -> Verdict:
         label, status = "No", FAIL
     else:
         label, status = ("Likely", INFO) if _beat_controls(history) else ("Doubtful", WARN)
+        label = label if compared >= FEWEST_TARGETS else "Unknown"
     named = {"first": visible_name(history.first), "score": score_label(control.values["score"] if control else "")}
     sentences = [] if result == NOT_TESTED else [HELP_SENTENCES[result].format(**named)]
-    sentences.append(
+    record = (
         f"Fine-tuned on {better} of {compared} earlier targets, {named['first']} had a lower error than the same "
-        f"architecture with random weights; such a record was right in {RECORD_TOLD} % of the cases."
+        "architecture with random weights"
     )
+    right = f"; the record on 23 other targets was right in {RECORD_TOLD} % of the cases"
+    sentences.append(f"{record}{right if compared >= FEWEST_TARGETS else ''}.")
     return Verdict(PRETRAINING_HELPS, label, status, " ".join(sentences))
 
 

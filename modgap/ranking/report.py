@@ -156,6 +156,7 @@ def _round_record(ranking: Ranking, pilot: Pilot) -> dict[str, Any]:
     )
     failures = {row.name: reason for row, reason in zip(ranking.rows, pilot.table.reasons, strict=True) if reason}
     numbers = {"epochs": pilot.epochs, "rates": pilot.rates, "trained": pilot.trained, "judged": pilot.judged}
+    numbers["labeled"] = max((one.labeled for one in pilot.results.values()), default=0)
     return {**numbers, "sources": sources, "controls": controls, "baselines": baselines, "failures": failures}
 
 

@@ -74,6 +74,7 @@ class PilotErrors:
         settings: Settings that a longer training should share, as KEY=VALUE: learning rate, size of the batches, and
             length of the samples for a source of text. Empty for baselines.
         seconds: Seconds that all of this took where it was computed; 0 where it is not known.
+        labeled: Number of labeled samples, of which one half trained; 0 for baselines.
     """
 
     errors: SampleErrors
@@ -81,6 +82,7 @@ class PilotErrors:
     by_training: np.ndarray
     settings: tuple[str, ...] = ()
     seconds: float = 0.0
+    labeled: int = 0
 
     @property
     def training_variance(self) -> tuple[float, float]:
@@ -171,6 +173,7 @@ def short_fine_tuning(
         UsageError: If the weight is unknown.
     """
     halves = pilot_halves(target, seed)
+    n_labeled = len(halves.train) + len(halves.test) - len(halves.validation)
     # The validation samples choose nothing, since the last epoch counts.
     halves = replace(halves, validation=halves.validation[:1])
     is_written = target.manifest.input.kind == "text"
@@ -190,7 +193,10 @@ def short_fine_tuning(
     best = min(by_rate, key=lambda rate: float(by_rate[rate] @ weights))
     trainings = np.stack([by_rate[best], *(train(best, seed + number) for number in range(1, seeds))])
     errors = sample_errors(trainings.mean(axis=0), halves, seed, weight)
-    return PilotErrors(errors, len(halves.train), trainings @ weights, (f"stage2.learning_rate={best}", BATCHES, *more))
+    # Sums of weights can exceed 1 by a rounding error.
+    by_training = np.clip(trainings @ weights, 0, 1)
+    settings = (f"stage2.learning_rate={best}", BATCHES, *more)
+    return PilotErrors(errors, len(halves.train), by_training, settings, labeled=n_labeled)
 
 
 def _errors_after_training(request: TrainRequest, source: Source, data: TargetData, epochs: int) -> np.ndarray:

@@ -105,7 +105,7 @@ class SurrogateBatch:
         labels: Class of each sample, shape (B,). None if they are not needed.
         word_positions: Position of the first token of the labeled word in each text, shape (B,). None if whole samples
             are labeled.
-        last_word: Largest of these positions.
+        last_word: Largest of these positions; -1 to read it from them, for which a device is waited for.
     """
 
     inputs: Batch
@@ -139,7 +139,8 @@ class SurrogateBatch:
         if self.word_positions is not None:
             import torch
 
-            if self.last_word >= tokens.shape[1]:
+            last_word = self.last_word if self.last_word >= 0 else int(self.word_positions.max())
+            if last_word >= tokens.shape[1]:
                 raise UsageError(
                     f"The source gives {count(tokens.shape[1], 'output')} for a text and not one for each token. "
                     "Choose a surrogate that labels texts and not words."

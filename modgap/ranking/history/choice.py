@@ -75,10 +75,10 @@ class HistoryChoice:
 
     Attributes:
         sources: Names of the sources P.
-        known: Whether each has a history, (P,).
+        known: Whether each has an error after a whole training on an earlier target, (P,).
         status: `decides` if expected errors can be told; `other-setup` if the history was measured in another one, so
             that it tells an order alone; `too-short` if it has fewer than ten targets, so that pilots do not count.
-        n_targets: Number of targets of the history with errors after a whole training.
+        n_targets: Number of targets on which one of the sources has such an error.
         kinds: Kinds of these targets.
         before: Forecasts of the errors by history alone.
         after: Forecasts with the pilots.
@@ -120,8 +120,9 @@ class HistoryChoice:
 
     @property
     def order(self) -> list[int]:
-        """Numbers of the sources by their expected errors, the lowest first."""
-        order: list[int] = np.argsort(self.decisive.error, kind="stable").tolist()
+        """Numbers of the sources by their expected errors, the lowest first; by chance where errors are not told."""
+        values = self.decisive.error if self.tells_errors else -self.decisive.best
+        order: list[int] = np.argsort(values, kind="stable").tolist()
         return order
 
     @property
@@ -160,17 +161,19 @@ def choose_source(
         return None
     numbers = {name: number for number, name in enumerate(table.sources)}
     rows = [numbers.get(split_input_size(name)[0]) for name in sources]
-    if all(row is None for row in rows):
+    has_error = np.isfinite(table.errors[:, :, VARIABLES.index(TRAINED)])
+    known = np.array([row is not None and bool(has_error[row].any()) for row in rows])
+    if not known.any():
         return None
     model, variables = _fit(table)
     z, held_out = _observed(sources, pilots or {}, variables)
-    trained = np.isfinite(table.errors[:, :, VARIABLES.index(TRAINED)]).any(axis=0)
+    trained = has_error[[row for row in rows if row is not None]].any(axis=0)
     return HistoryChoice(
         tuple(sources),
-        np.array([row is not None for row in rows]),
+        known,
         TOO_SHORT if trained.sum() < FEWEST_TARGETS else status,
         int(trained.sum()),
-        frozenset(kind for kind, known in zip(table.kinds, trained, strict=True) if known),
+        frozenset(kind for kind, is_known in zip(table.kinds, trained, strict=True) if is_known),
         forecast(model, rows, seed=seed),
         forecast(model, rows, z, held_out, seed),
         tuple(_record(table, row) for row in rows),
@@ -202,16 +205,16 @@ def _table(history: History, setup: Setup, same: set[str], names: set[str]) -> t
 
     If it has none of these sources, they are those of the setup that has the most errors of them.
     """
-    table = history_table(history.lines, setup, same)
-    if names & set(table.sources):
-        return table, DECIDES
-    setups = {replace(line.setup, input_size=None) for line in history.lines if line.source in names}
-    others = [history_table(history.lines, other, same) for other in sorted(setups, key=repr)]
 
     def known(one: HistoryTable) -> int:
         rows = [number for number, name in enumerate(one.sources) if name in names]
         return int(np.isfinite(one.errors[rows, :, VARIABLES.index(TRAINED)]).sum())
 
+    table = history_table(history.lines, setup, same)
+    if known(table):
+        return table, DECIDES
+    setups = {replace(line.setup, input_size=None) for line in history.lines if line.source in names}
+    others = [history_table(history.lines, other, same) for other in sorted(setups, key=repr)]
     return max(others, key=known, default=None), OTHER_SETUP
 
 

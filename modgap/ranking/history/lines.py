@@ -73,7 +73,7 @@ class Setup:
     def fits(self, other: "Setup") -> bool:
         """Return True if the errors of both belong to one experiment, but for the size of the input."""
         ratio = max(self.samples, other.samples) / min(self.samples, other.samples)
-        return (self.epochs, self.rates) == (other.epochs, other.rates) and ratio <= FACTOR_OF_SAMPLES
+        return (self.epochs, sorted(self.rates)) == (other.epochs, sorted(other.rates)) and ratio <= FACTOR_OF_SAMPLES
 
 
 @checked_dataclass(frozen=True, config=STRICT)

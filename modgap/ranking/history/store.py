@@ -38,7 +38,7 @@ __all__ = [
     "lines_of_ranking",
     "lines_of_run",
     "read_history",
-    "remember",
+    "remember_pilots",
     "remember_run",
     "remove_from_history",
     "shipped_history",
@@ -48,6 +48,8 @@ __all__ = [
 STRUCTURE_ERRORS = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 SHIPPED = Path(__file__).parent / "shipped"
 LINES, SKETCHES = "history.jsonl", "sketches.json"
+
+NOT_ADDED = "The errors were not added to your history: %s"
 
 log = logging.getLogger("modgap")
 
@@ -205,7 +207,9 @@ def _lines_of_pilots(
     name = "pilot-rates" if pilot["rates"] > 1 else f"pilot-{pilot['epochs']}"
     for row in pilot["sources"]:
         source, size = split_input_size(row["source"])
-        setup = Setup(2 * pilot["trained"], PILOT_EPOCHS, PILOT_RATES, size or input_size)
+        # Records of earlier versions have the number of one half.
+        labeled = pilot.get("labeled") or 2 * pilot["trained"]
+        setup = Setup(labeled, PILOT_EPOCHS, PILOT_RATES, size or input_size)
         # The first training at the best rate is the one that the rates were compared with.
         errors, held_out = {name: row["by_training"][0]}, {name: pilot["judged"]}
         seconds = {name: row["seconds"]} if row.get("seconds") else {}
@@ -214,29 +218,37 @@ def _lines_of_pilots(
         yield HistoryLine(source, target["name"], target["kind"] or "unknown", *values, target_digest=target_digest)
 
 
-def remember(lines: Iterable[HistoryLine], sketch: TargetSketch | None = None) -> None:
-    """Add lines of one target to the history of the user; where that fails, a warning says so."""
-    added = tuple(lines)
-    if not added or keeps_nothing():
+def remember_pilots(record: Mapping[str, Any], sketch: TargetSketch) -> None:
+    """Add the errors of the pilots of a ranking to the history of the user; where that fails, a warning says so.
+
+    Args:
+        record: Record of the ranking, with the absolute path of a target that is a file.
+        sketch: Sketch of the target.
+    """
+    if keeps_nothing():
         return
     try:
-        add_to_history(history_folder(), History(added, {sketch.digest: sketch} if sketch else {}))
+        _add(lines_of_ranking(record), sketch)
     except (InputError, OSError) as error:
-        log.warning("The errors were not added to your history: %s", first_line(error))
+        log.warning(NOT_ADDED, first_line(error))
 
 
 def remember_run(record: Mapping[str, Any], target: TargetRequest) -> None:
     """Add the errors of a finished training to the history of the user; where that fails, a warning says so."""
-    lines = [] if keeps_nothing() else lines_of_run(record)
-    if not lines:
+    if keeps_nothing():
         return
     try:
-        opened = target.open()
-        sketch = cached_sketch(opened.fingerprint, opened.read().samples)
-    except InputError as error:
-        log.warning("The errors were not added to your history: %s", first_line(error))
-        return
-    remember([replace(line, target_digest=sketch.digest) for line in lines], sketch)
+        if lines := lines_of_run({**record, "target": target.absolute().name}):
+            opened = target.open()
+            _add(lines, cached_sketch(opened.fingerprint, opened.read().samples))
+    except (InputError, OSError) as error:
+        log.warning(NOT_ADDED, first_line(error))
+
+
+def _add(lines: Iterable[HistoryLine], sketch: TargetSketch) -> None:
+    """Add lines of one target to the history of the user."""
+    if added := tuple(replace(line, target_digest=sketch.digest) for line in lines):
+        add_to_history(history_folder(), History(added, {sketch.digest: sketch}))
 
 
 ERROR_OF_METHOD = {"finetune": "trained", "scratch": "control"}
@@ -247,7 +259,7 @@ ERROR_OF_METHOD = {"finetune": "trained", "scratch": "control"}
 def lines_of_run(record: Mapping[str, Any], target_digest: str = "") -> list[HistoryLine]:
     """Return the line of a training of all weights, or of random ones; none of other runs."""
     result, name = record.get("result"), ERROR_OF_METHOD.get(record["method"])
-    if not name or not result or result["metric"] != "0-1 error %" or not record["source"]:
+    if not name or not result or result["metric"] != "0-1 error %" or result["test"] is None or not record["source"]:
         return []
     samples, recipe = record["samples"], record["recipe"]["stage2"]
     swept = (record.get("sweep") or {}).get("values", {}).get("stage2.learning_rate")
