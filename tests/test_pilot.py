@@ -99,6 +99,7 @@ def test_the_errors_are_those_of_trainings_on_one_half(sources, tmp_path):
     assert found.training_variance == pytest.approx((np.var(by_training, ddof=1) / 3, 2))
     assert found.settings == (f"stage2.learning_rate={best}", "stage2.batch_size=16")
     assert found.trained == len(halves.train)
+    assert found.labeled == len(read_target_data(open_target(str(path)), limit=PILOT_SAMPLES).train)
     assert len(found.errors.errors) == len(halves.test)
     assert found.errors.weights.sum() == pytest.approx(1)
 

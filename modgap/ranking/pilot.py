@@ -85,7 +85,7 @@ class PilotJob:
         from modgap.training.pilot import PILOT_RATES, PILOT_SAMPLES, PILOT_SEEDS, SETTINGS, TEXT_SETTINGS
 
         named = {name: value for name, value in asdict(self).items() if name not in ("device", "target")}
-        shared = {"samples": PILOT_SAMPLES, "version": 6}
+        shared = {"samples": PILOT_SAMPLES, "version": 7}
         if self.kind == BASELINE:
             return {**named, **shared, "algorithms": algorithm_versions("reading")}
         settings = {"settings": [*SETTINGS, *TEXT_SETTINGS], "rates": PILOT_RATES, "seeds": PILOT_SEEDS}

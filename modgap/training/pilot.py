@@ -173,7 +173,7 @@ def short_fine_tuning(
         UsageError: If the weight is unknown.
     """
     halves = pilot_halves(target, seed)
-    n_labeled = len(halves.train) + len(halves.test) - len(halves.validation)
+    n_labeled = len(halves.train) + len(halves.validation)
     # The validation samples choose nothing, since the last epoch counts.
     halves = replace(halves, validation=halves.validation[:1])
     is_written = target.manifest.input.kind == "text"

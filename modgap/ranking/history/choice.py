@@ -86,8 +86,8 @@ class HistoryChoice:
             on how many both are known.
         pilots_first: Numbers of the sources in the order in which few pilots tell most: a portfolio of which one was
             good on each earlier target, with the sources without history after its first five.
-        digest: Checksum of the lines of the history.
-        left_out: Names of targets of the history that are left out, because they have samples of this one.
+        digest: Checksum of the lines of the history that count.
+        left_out: Names of other targets of the history that are left out, because they have samples of this one.
     """
 
     sources: tuple[str, ...]
@@ -178,8 +178,8 @@ def choose_source(
         forecast(model, rows, z, held_out, seed),
         tuple(_record(table, row) for row in rows),
         _pilots_first(table, rows),
-        history_digest(history.lines),
-        tuple(dict.fromkeys(line.target for line in history.lines if line.target_key in same)),
+        history_digest(line for line in history.lines if line.target_key not in same),
+        tuple({line.target: None for line in history.lines if line.target_key in same and line.target != target}),
     )
 
 
