@@ -251,8 +251,15 @@ def _epochs(epochs: int, rates: int) -> str:
 
 
 def format_chance(chance: float) -> str:
-    """Return a probability as a percentage."""
-    return "less than 1 %" if 0 <= chance < 0.005 else f"{100 * chance:.0f} %"
+    """Return a probability as a percentage.
+
+    Example:
+        >>> format_chance(0.004), format_chance(0.423), format_chance(0.9996)
+        ('less than 1 %', '42 %', 'more than 99 %')
+    """
+    if chance < 0.01:
+        return "less than 1 %"
+    return "more than 99 %" if chance > 0.99 else f"{100 * chance:.0f} %"
 
 
 def _history(values: Values) -> str:
