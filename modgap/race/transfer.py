@@ -170,7 +170,7 @@ def run_race(
         raise UsageError('A transfer computes its steps. Pass another `backend` than "cached".')
     for name in request.sources:
         open_source(name)
-    # What cannot be read leaves no folder.
+    # A target that cannot be read leaves no folder.
     fingerprint = _fingerprint(request)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file. Expected a folder for the model. Pass another `out`.")

@@ -121,7 +121,7 @@ class TrainingErrors:
         return self.errors[EPOCHS[-1]]
 
 
-# What is trained
+# Trainings
 
 
 def n_seeds(source: str) -> int:

@@ -66,7 +66,7 @@ CHANCE = Score(
     bounds=ERROR_RATE,
     uses_samples=False,
 )
-"""What a history and pilots tell; the probability alone where errors of the history cannot be compared."""
+"""Expected errors by a history and pilots, and the probability of being best where its errors cannot be compared."""
 SHOWN = {score.name: score for score in (PILOT, FORECAST, CHANCE)}
 
 
