@@ -186,7 +186,7 @@ def _checking() -> Iterator[None]:
 
 
 @_checking()
-def lines_of_ranking(record: Mapping[str, Any], target_digest: str = "") -> list[HistoryLine]:
+def lines_of_ranking(record: Mapping[str, Any]) -> list[HistoryLine]:
     """Return a line for each source that a ranking fine-tuned shortly; none without such errors."""
     target, pilot = record.get("target"), record.get("pilot")
     if not target or target["task"] != "classification":
@@ -195,12 +195,12 @@ def lines_of_ranking(record: Mapping[str, Any], target_digest: str = "") -> list
     for of_round in (pilot, pilot and pilot.get("other")):
         if of_round:
             input_size = record["request"]["input_size"]
-            lines = merge_lines(lines, _lines_of_pilots(target, of_round, input_size, target_digest))
+            lines = merge_lines(lines, _lines_of_pilots(target, of_round, input_size))
     return lines
 
 
 def _lines_of_pilots(
-    target: Mapping[str, Any], pilot: Mapping[str, Any], input_size: int | None, target_digest: str
+    target: Mapping[str, Any], pilot: Mapping[str, Any], input_size: int | None
 ) -> Iterator[HistoryLine]:
     from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES
 
@@ -215,7 +215,7 @@ def _lines_of_pilots(
         seconds = {name: row["seconds"]} if row.get("seconds") else {}
         counts = target["samples"], target["classes"]
         values = (*counts, setup, errors, held_out, seconds)
-        yield HistoryLine(source, target["name"], target["kind"] or "unknown", *values, target_digest=target_digest)
+        yield HistoryLine(source, target["name"], target["kind"] or "unknown", *values)
 
 
 def remember_pilots(record: Mapping[str, Any], sketch: TargetSketch) -> None:
@@ -256,7 +256,7 @@ ERROR_OF_METHOD = {"finetune": "trained", "scratch": "control"}
 
 
 @_checking()
-def lines_of_run(record: Mapping[str, Any], target_digest: str = "") -> list[HistoryLine]:
+def lines_of_run(record: Mapping[str, Any]) -> list[HistoryLine]:
     """Return the line of a training of all weights, or of random ones; none of other runs."""
     result, name = record.get("result"), ERROR_OF_METHOD.get(record["method"])
     if not name or not result or result["metric"] != "0-1 error %" or result["test"] is None or not record["source"]:
@@ -269,5 +269,4 @@ def lines_of_run(record: Mapping[str, Any], target_digest: str = "") -> list[His
     errors, held_out = {name: result["test"] / 100}, {name: samples["test"]}
     seconds = {} if result.get("seconds") is None else {name: result["seconds"]}
     (n_classes,), total = record["output"]["shape"], sum(samples.values())
-    line = HistoryLine(record["source"], record["target"], kind, total, n_classes, setup, errors, held_out, seconds)
-    return [replace(line, target_digest=target_digest)]
+    return [HistoryLine(record["source"], record["target"], kind, total, n_classes, setup, errors, held_out, seconds)]
