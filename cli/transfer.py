@@ -1,6 +1,10 @@
 """The command `modgap transfer`."""
 
-from typing import Any
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import click
 import cloup
@@ -20,10 +24,50 @@ from modgap.cli.options import (
     seed_option,
     target_request,
 )
-from modgap.cli.output import log_to_stderr, print_result, progress_bars
-from modgap.errors import CUSTOM_DATA_FORMATS, UsageError
+from modgap.cli.output import log_to_stderr, print_result, printable, progress_bars
+from modgap.errors import CUSTOM_DATA_FORMATS, UsageError, format_duration
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from modgap.race.transfer import State, Watch
 
 __all__ = ["transfer"]
+
+MOST_RUNNING = 4
+"""Most models that the live view names as those that are fitted."""
+
+
+@contextlib.contextmanager
+def live_view(quiet: bool) -> Iterator["Watch | None"]:
+    """Yield a function that shows the state of a race on a terminal; None elsewhere, where lines are logged."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.live import Live
+
+    shown: list[tuple[State, float]] = []
+
+    def draw() -> "RenderableType":
+        return _drawn(*shown[-1]) if shown else ""
+
+    with Live(console=Console(stderr=True, highlight=False, markup=False), get_renderable=draw, transient=True):
+        yield lambda state: shown.append((state, time.monotonic()))
+
+
+def _drawn(state: "State", at: float) -> "RenderableType":
+    """Return the view of a state that was told at a time: the stage, what is fitted, the best so far, the time left."""
+    from rich.table import Table
+
+    passed = time.monotonic() - at
+    left = "" if state.left is None else f", {format_duration(max(0.0, state.left - passed))} left"
+    view = Table(box=None, show_header=False, pad_edge=False)
+    view.add_row("now", f"{state.stage}: {printable('; '.join(state.running[:MOST_RUNNING]))}")
+    view.add_row("time", f"{format_duration(state.seconds + passed)}{left}, {state.n_tried} steps tried")
+    for number, (name, error) in enumerate(state.best):
+        view.add_row("" if number else "best", f"{error:>10}  {printable(name)}")
+    return view
 
 
 @cloup.command(epilog=example("modgap transfer --target photos --minutes 10 --out best"))
@@ -104,7 +148,8 @@ def transfer(context: click.Context, /, **options: Any) -> int:
         tuple(read_steps(expand_user(options["steps"]))) if options["steps"] else (),
     )
     folder = expand_user(options["out"])
-    with progress_bars(options["quiet"]) as progress:
-        race = run_race(request, folder, Backend("loky", options["jobs"]), resume=options["resume"], progress=progress)
+    with live_view(options["quiet"]) as watch, progress_bars(options["quiet"] or watch is not None) as progress:
+        backend = Backend("loky", options["jobs"])
+        race = run_race(request, folder, backend, resume=options["resume"], progress=progress, watch=watch)
     print_result(TransferResult(race, folder), folder, options["formats"], as_json=options["as_json"])
     return 0

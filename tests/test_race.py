@@ -1,7 +1,8 @@
 """A race from data to a model: its steps, its strategy, its choice, and what is left in its folder."""
 
 import json
-from dataclasses import replace
+import time
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -16,13 +17,24 @@ from modgap.models import Output
 from modgap.race import transfer as race_module
 from modgap.race.figures import race_frame
 from modgap.race.result import TransferResult
-from modgap.race.steps import Labeled, Outcome, Step, StepJob, read_labeled, read_steps, training_settings
+from modgap.race.steps import (
+    Labeled,
+    Outcome,
+    Step,
+    StepJob,
+    chance_losses,
+    read_labeled,
+    read_steps,
+    training_settings,
+)
 from modgap.race.strategy import RATES, Pool, Strategy, folds_of_finalists
 from modgap.race.transfer import STEPS, RaceRequest, run_race
 from modgap.race.verdict import KINDS, choose_model, kind_of
 from modgap.sources import control_name
+from modgap.storage.json_records import plain_values
 from modgap.targets import CustomData, TargetRequest, open_target
 from modgap.targets.samples import SelectedSamples
+from modgap.training.linear_probe import ProbedSource
 from modgap.training.train import train_in_memory
 from modgap.training.train_request import TrainRequest
 from modgap.training.training_data import read_target_data
@@ -181,9 +193,9 @@ def test_a_race_ends_within_its_time_and_runs_no_step_twice(seconds):
 
 def test_a_third_of_the_time_is_for_baselines_and_probes():
     pool = replace(POOL, sources=tuple("abcdefghij"), others={})
-    outcomes, _ = race(pool, 20, lambda _: 0.5, lambda step: 1.0 if step.kind == "training" else 0.1)
+    outcomes, _ = race(pool, 200, lambda _: 0.5, lambda step: 10.0 if step.kind == "training" else 1.0)
     fitted = sum(one.seconds for one in outcomes if one.step.kind != "training")
-    assert fitted <= 20 / 3 + 0.8
+    assert fitted <= 200 / 3 + 8
     assert any(one.step.kind == "training" for one in outcomes)
 
 
@@ -199,6 +211,99 @@ def test_a_rate_at_the_edge_has_a_further_one():
     outcomes, _ = race(POOL, 3000, lambda step: {2.5e-3: 0.1, 1.25e-2: 0.2}.get(step.rate, 0.5), usual_seconds)
     assert 1.25e-2 in {one.step.rate for one in outcomes}
     assert 2e-5 not in {one.step.rate for one in outcomes}
+
+
+def test_a_minute_is_for_baselines_and_probes():
+    outcomes, elapsed = race(POOL, 60, lambda _: 0.5, usual_seconds)
+    assert {one.step.kind for one in outcomes} == {"baseline", "linear-probe"}
+    assert len([one for one in outcomes if one.step.kind == "linear-probe"]) == 2 * len(POOL.sources)
+    assert elapsed <= 60
+
+
+def test_many_samples_are_trained_in_part_first():
+    outcomes, _ = race(replace(POOL, n_labeled=20_000), 50_000, lambda _: 0.5, usual_seconds)
+    trained = [one.step for one in outcomes if one.step.kind == "training"]
+    assert {step.labeled for step in trained} == {3000, None}
+    assert trained[0].labeled == 3000
+    assert len([step for step in trained if step.labeled is None]) == 4
+
+
+def test_the_plan_is_what_a_race_of_average_sources_does():
+    plan = {stage.name: (n_steps, seconds) for stage, n_steps, seconds in Strategy(POOL, 300).plan()}
+    strategy = Strategy(POOL, 300)
+    outcomes, elapsed = [], 0.0
+    while (planned := strategy.next_steps(outcomes, elapsed))[1]:
+        for step in planned[1]:
+            outcomes.append(Outcome(step, np.zeros(1), strategy.expected_seconds(step, outcomes)))
+            elapsed += outcomes[-1].seconds
+    assert sum(n_steps for n_steps, _ in plan.values()) == pytest.approx(len(outcomes), abs=3)
+    assert sum(seconds for _, seconds in plan.values()) <= 300
+    assert plan["linear probes"][0] == 8
+    assert plan["trainings"][0] > 0
+    assert [stage.name for stage, n_steps, _ in Strategy(POOL, 0).plan() if n_steps] == ["baselines"]
+
+
+def test_a_step_that_would_not_end_in_time_is_given_up(sources, tmp_path):
+    path = target_file(tmp_path, "classification", image=False, samples=60)
+    passed = time.time() - 1
+    for step in (PROBE, TRAINED):
+        late = StepJob(step, series(path), None, 0, "cpu", "late", passed)()
+        assert late.reason.startswith("It would not have ended within the time")
+        assert not np.isfinite(late.losses).any()
+    record = tmp_path / "steps.json"
+    steps = [{"step": asdict(LINEAR), "reason": ""}, {"step": asdict(PROBE), "reason": late.reason}]
+    record.write_text(json.dumps({"steps": plain_values(steps)}))
+    # Time decided, so a repetition does not have this step.
+    assert read_steps(record) == [LINEAR]
+    assert Strategy(POOL, 100).deadline("linear probes") > 100 / 3
+    assert Strategy(POOL, 100).deadline("finalists") == pytest.approx(105)
+    assert Strategy(POOL, 100).deadline("baselines") == np.inf
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_features_of_a_probe_come_from_the_cache(sources, tmp_path, monkeypatch):
+    path, passes = target_file(tmp_path, "classification", image=False, samples=60), []
+    original = ProbedSource.values
+
+    def values(self, samples, form, device):
+        passes.append(len(samples))
+        return original(self, samples, form, device)
+
+    monkeypatch.setattr(ProbedSource, "values", values)
+    first = run_step(PROBE, series(path))
+    n_passes = len(passes)
+    again = run_step(PROBE, series(path))
+    assert n_passes > 0
+    assert len(passes) == n_passes
+    np.testing.assert_array_equal(first.losses, again.losses)
+    run_step(replace(PROBE, labeled=30), series(path))
+    assert len(passes) > n_passes
+
+
+@pytest.mark.parametrize("task", ["classification", "multi-label", "regression"])
+def test_chance_is_the_same_prediction_for_all_samples(tmp_path, task):
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+
+    labeled = read_labeled(series(target_file(tmp_path, task, image=False, samples=60)), None, 0)
+    y, expected = labeled.truth.y, np.empty(len(labeled.rows))
+    for fold in np.unique(labeled.folds):
+        test = labeled.folds == fold
+        if task == "multi-label":
+            scores = np.tile(y[~test].mean(axis=0), (int(test.sum()), 1))
+            expected[test] = labeled.truth.rows(test).losses(scores)
+        elif task == "classification":
+            dummy = DummyClassifier(strategy="most_frequent").fit(np.zeros((int((~test).sum()), 1)), y[~test])
+            expected[test] = dummy.predict(np.zeros((int(test.sum()), 1))) != y[test]
+        else:
+            dummy = DummyRegressor().fit(np.zeros((int((~test).sum()), 1)), y[~test].reshape((~test).sum(), -1))
+            predicted = dummy.predict(np.zeros((int(test.sum()), 1))).reshape(int(test.sum()), -1)
+            expected[test] = ((predicted - y[test].reshape(len(predicted), -1)) ** 2).mean(axis=1)
+    np.testing.assert_allclose(chance_losses(labeled), expected, rtol=1e-5)
+
+
+def test_a_training_can_begin_with_the_embedder(sources, tmp_path):
+    path = target_file(tmp_path, "classification", image=False, samples=48)
+    assert not run_step(replace(TRAINED, method="emb", folds=1), series(path)).reason
 
 
 def test_dense_targets_have_no_probes():
@@ -404,7 +509,7 @@ def test_the_command_makes_a_model(tmp_path):
     done = run_in_process("transfer", *target, "--minutes", "0", "--out", str(out), "--jobs", "1")
     assert done.returncode == 0, done.stderr
     assert "Use the baseline" in done.stdout
-    assert "Plan:" in done.stderr
+    assert "- baselines: 4 steps, about" in done.stderr
     again = run_in_process("transfer", *target, "--minutes", "0", "--out", str(out), "--resume")
     assert again.returncode == 0
     assert run_in_process("transfer", *target).returncode == 2

@@ -7,6 +7,7 @@ import numpy as np
 
 from modgap.baselines.baseline import Baseline, Features, Predictor, SampleForm, Truth, all_samples, is_field
 from modgap.baselines.parts import Constant, Part
+from modgap.baselines.predictors import constant_scores
 from modgap.errors import InputError
 from modgap.models import Output
 from modgap.probes.ridge import fit_ridge
@@ -104,11 +105,7 @@ class PatchModel(Part):
 
 
 def _fit_mean(_values: np.ndarray, truth: Truth, _seed: int) -> list[Part]:
-    targets = truth.matrix
-    weights = np.ones(targets.shape) if truth.mask is None else truth.mask.reshape(len(truth), -1) != 0
-    total = weights.sum(axis=0)
-    means = np.where(weights != 0, targets, 0).sum(axis=0) / np.maximum(total, 1)
-    return [Constant(np.where(total > 0, means, means[total > 0].mean() if (total > 0).any() else 0))]
+    return [Constant(constant_scores(truth))]
 
 
 def _fit_patches(values: np.ndarray, truth: Truth, seed: int) -> list[Part]:

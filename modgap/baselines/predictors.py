@@ -11,7 +11,7 @@ from modgap.baselines.parts import Affine, Constant, Neighbors, Part, Trees
 from modgap.probes.logistic import logistic_path
 from modgap.probes.ridge import fit_ridge
 
-__all__ = ["BOOSTING", "EXTRA_TREES", "LINEAR", "NEAREST", "RIDGE", "TEXT_LINEAR", "fit_linear"]
+__all__ = ["BOOSTING", "EXTRA_TREES", "LINEAR", "NEAREST", "RIDGE", "TEXT_LINEAR", "constant_scores", "fit_linear"]
 
 ABSENT = -1e3
 """Logit of a class that no training sample has."""
@@ -26,6 +26,16 @@ SHARE_OF_FEATURES = 1 / 3
 """Share of the features that a node of a tree of values chooses from; for classes it is the square root of them."""
 COUNTS = (5, 1)
 """Numbers of neighbors."""
+
+
+def constant_scores(truth: Truth) -> np.ndarray:
+    """Return the scores (M,) that are the same for all samples: shares of classes or labels, or means of values."""
+    targets = truth.matrix
+    weights = np.ones(targets.shape) if truth.mask is None else truth.mask.reshape(len(truth), -1) != 0
+    total = weights.sum(axis=0)
+    means = np.where(weights != 0, targets, 0).sum(axis=0) / np.maximum(total, 1)
+    scores: np.ndarray = np.where(total > 0, means, means[total > 0].mean() if (total > 0).any() else 0)
+    return scores
 
 
 # Linear models

@@ -12,10 +12,9 @@ from modgap.answers.figures.labels import label_marks, write_names
 from modgap.answers.figures.lines import line_panel
 from modgap.answers.figures.rows import draw_reference, row_panel
 from modgap.answers.figures.style import Ink, figure_of, name_in_title, styled
-from modgap.answers.formatting import format_value
 from modgap.errors import count, format_duration
 from modgap.race.transfer import Race
-from modgap.race.verdict import KINDS, kind_of
+from modgap.race.verdict import KINDS, kind_of, shown_loss
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,13 +27,17 @@ NAMES = {KINDS[0]: "baseline of the field"}
 
 
 def race_frame(race: Race) -> pd.DataFrame:
-    """Return a row for each step that has an error: its model, kind, validation error and seconds, and if it won."""
+    """Return a row for each step that has an error: its model, kind, validation error and seconds, and if it won.
+
+    Errors are in percent, but for values.
+    """
+    scale = 1 if race.task == "regression" else 100
     rows: list[dict[str, Any]] = [
         {
             "model": one.step.title,
             "name": one.step.name,
             "kind": kind_of(one),
-            "value": one.error,
+            "value": one.error * scale,
             "elapsed": at,
             "seconds": one.seconds,
             "is_chosen": one.step.model == race.chosen.winner.step.model,
@@ -57,10 +60,13 @@ def _subtitle(race: Race) -> str:
     )
 
 
-def _majority(race: Race) -> float | None:
-    result = race.tested[0].run.record["result"]
-    value = result.get("majority_error")
-    return None if value is None else float(value) / 100
+def _shown(value: float, race: Race) -> str:
+    loss = value if race.task == "regression" else value / 100
+    return shown_loss(loss, race.task).replace(" %", "\N{NO-BREAK SPACE}%")
+
+
+def _axis(race: Race) -> str:
+    return f"validation error{'' if race.task == 'regression' else ' (%)'}"
 
 
 @styled
@@ -76,23 +82,22 @@ def race_figure(race: Race, ax: "Axes | None" = None) -> "Figure":
     frame = race_frame(race)
     kinds = [kind for kind in KINDS if (frame["kind"] == kind).any()]
     frame["y"] = frame["kind"].map(kinds.index) + 0.6
-    axes = row_panel(_title(race), _subtitle(race), "validation error; lower is better", len(kinds), ROW, HEAD, ax)
+    label = f"{_axis(race)}; lower is better"
+    axes = row_panel(_title(race), _subtitle(race), label, len(kinds), ROW, HEAD, ax)
     others, chosen = frame[~frame["is_chosen"]], frame[frame["is_chosen"]].tail(1)
     seaborn.scatterplot(data=others, x="value", y="y", s=45, color=Ink.CONTROL, alpha=0.5, linewidth=0, ax=axes)
     seaborn.scatterplot(data=chosen, x="value", y="y", s=150, color=Ink.SOURCE, zorder=5, ax=axes)
-    axes.set(xlabel="validation error; lower is better", ylabel="")
-    highest = float(frame["value"].max())
-    majority = _majority(race)
-    axes.set_xlim(0, 1.06 * max(highest, majority or 0.0))
-    if majority is not None:
-        draw_reference(axes, majority)
+    axes.set(xlabel=label, ylabel="")
+    chance = race.chance.loss * (1 if race.task == "regression" else 100)
+    axes.set_xlim(0, 1.06 * max(float(frame["value"].max()), chance))
+    draw_reference(axes, chance)
     write_names(axes, [number + 0.6 for number in range(len(kinds))], [NAMES.get(kind, kind) for kind in kinds], size=9)
     for number, kind in enumerate(kinds):
         best = frame[frame["kind"] == kind].nsmallest(1, "value").iloc[0]
         is_chosen = bool(best["is_chosen"])
-        label = f"{best['name']} {format_value(best['value'])}"
+        text = f"{best['name']} {_shown(best['value'], race)}"
         style = (Ink.SOURCE, True) if is_chosen else (Ink.SECONDARY, False)
-        label_marks(axes, number + 0.22, [(float(best["value"]), label, *style)])
+        label_marks(axes, number + 0.22, [(float(best["value"]), text, *style)])
     return figure_of(axes)
 
 
@@ -106,27 +111,26 @@ def time_figure(race: Race, ax: "Axes | None" = None) -> "Figure":
     """
     import seaborn
 
-    frame = race_frame(race)
+    frame = race_frame(race).sort_values("elapsed")
     lowest = frame.assign(value=np.minimum.accumulate(frame["value"]))
-    title = (
-        f"After {format_duration(race.seconds[0])}, the lowest validation error is {format_value(frame['value'].min())}"
-    )
-    axes = line_panel(title, _subtitle(race), 2.4, ax, xlabel="seconds", ylabel="validation error")
+    lowest_error = _shown(frame["value"].min(), race)
+    title = f"After {format_duration(race.seconds[0])}, the lowest validation error is {lowest_error}"
+    axes = line_panel(title, _subtitle(race), 2.4, ax, xlabel="seconds", ylabel=_axis(race))
     seaborn.scatterplot(data=frame, x="elapsed", y="value", s=40, color=Ink.CONTROL, alpha=0.5, linewidth=0, ax=axes)
     axes.step(lowest["elapsed"], lowest["value"], where="post", color=Ink.SOURCE, linewidth=2)
-    axes.set(xlabel="seconds", ylabel="validation error", xlim=(0, None), ylim=(0, None))
+    axes.set(xlabel="seconds", ylabel=_axis(race), xlim=(0, None), ylim=(0, None))
     return figure_of(axes)
 
 
 def race_caption(race: Race) -> str:
     """Return the caption of the figures, in whole sentences with the exact values."""
     frame = race_frame(race).nsmallest(20, "value")
-    values = "; ".join(f"{row.model} {format_value(row.value)}" for row in frame.itertuples())
+    values = "; ".join(f"{row.model} {_shown(row.value, race)}" for row in frame.itertuples())
     tested = "; ".join(f"{one.title} {one.shown}" for one in race.tested)
     return (
         f"Validation errors of {count(len(race.outcomes), 'step')} on {race.request.target.name} "
         f"({count(race.n_labeled, 'labeled sample')}): means of the losses on folds that were left out. The dashed "
-        f"line is the error of always predicting the largest class. Lowest: {values}. Test errors of the final models: "
+        f"line is the error of the same prediction for all samples. Lowest: {values}. Test errors of the final models: "
         f"{tested}."
     )
 

@@ -1,5 +1,6 @@
 """The result of a race: its answer, its record, a data frame of all that was tried, and a model card."""
 
+import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 from scipy import stats
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Mark, Plotted, Table, Verdict
-from modgap.answers.formatting import csv_text, format_p_value, format_value
+from modgap.answers.formatting import csv_text, format_p_value
 from modgap.errors import InputError, count, format_duration, visible_name
 from modgap.race.transfer import SCRATCH, Race, Tested, steps_of
-from modgap.race.verdict import KINDS, kind_of
+from modgap.race.verdict import KINDS, kind_of, shown_loss
 from modgap.sources import source_infos
+from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.paired import PairedDifference, paired_difference
 from modgap.statistics.sample_file import SAMPLES_FILE, read_sample_file
 from modgap.storage.algorithms import installed_version
 from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import format_json, plain_values, with_digest
+from modgap.training.evaluation import PERCENT
 from modgap.training.run_folder import Run
 
 if TYPE_CHECKING:
@@ -35,6 +38,9 @@ PRETRAINED = (KINDS[2], KINDS[3])
 """Kinds of models that use what a source learned."""
 FIELD = KINDS[0]
 SIGNIFICANT = 0.05
+CHANCE = "chance"
+TESTED = ("model", "test error", "95 % CI", "minus the chosen", "95 % CI", "p", "kind")
+"""Columns of the table of the final models."""
 MOST_STEPS = 30
 """Most steps in the table of the answer."""
 
@@ -76,6 +82,7 @@ class TransferResult(Plotted):
             "limit": samples.limit,
             "labeled": race.n_labeled,
             "steps": [{**step, "elapsed": at} for step, at in zip(steps_of(race.outcomes), race.elapsed, strict=True)],
+            "chance": {"error": race.chance.loss, "test": race.chance.test},
             "not_tried": list(race.not_tried),
             "chosen": chosen.winner.step.title,
             "lowest": chosen.lowest.step.title,
@@ -172,12 +179,15 @@ def _quality(race: Race) -> Verdict:
     if len(race.tested) > 1:
         others = [f"{one.shown} ({one.title})" for one in race.tested[1:]]
         text += f" The best models of other kinds have {', '.join(others)}."
-    majority = result.get("majority_error")
-    if majority is None or result["test"] is None:
+    if result["test"] is None or not math.isfinite(race.chance.test):
         return Verdict(question, "Tested once", INFO, text)
-    text += f" Always predicting the largest class has {majority:.3g} %."
-    high = result["interval"][1]
-    if high is not None and high < majority:
+    unit = f" {result['unit']}" if result["unit"] else ""
+    text += f" The same prediction for all samples has {race.chance.test:.3g}{unit}"
+    difference = _difference(_errors(race.tested[0].run), race.chance.errors, result["unit"])
+    if difference is None or difference.p_value is None:
+        return Verdict(question, "Tested once", INFO, f"{text}.")
+    text += f" (p {format_p_value(difference.p_value)})."
+    if difference.value < 0 and difference.p_value <= SIGNIFICANT:
         return Verdict(question, "Better than chance", PASS, text)
     return Verdict(question, "Not shown better", WARN, text)
 
@@ -191,12 +201,13 @@ def _helps(race: Race) -> tuple[str, str, str, str]:
     if field is None or transferred is None:
         missing = "baseline of the field" if field is None else "pretrained source"
         return "not tested", "Not tested", INFO, f"No {missing} was fitted to compare with."
-    difference = _difference(transferred.run, field.run)
+    unit = field.run.record["result"]["unit"]
+    difference = _difference(_errors(transferred.run), _errors(field.run), unit)
     start = f"{transferred.spoken} has {transferred.shown} and {field.spoken} {field.shown}"
     start = start[:1].upper() + start[1:]
     if difference is None or difference.p_value is None:
         return "not shown", "Not shown", WARN, f"{start}; the metric or the number of samples gives no significance."
-    scale = 100 if field.run.record["result"]["unit"] == "%" else 1
+    scale = 100 if unit == PERCENT else 1
     low, high = (scale * end for end in difference.interval or (float("nan"), float("nan")))
     text = (
         f"{start}. The difference is {scale * difference.value:+.3g} (95 % CI {low:.3g} to {high:.3g}, "
@@ -220,14 +231,20 @@ def _first(race: Race, kinds: Sequence[str]) -> Tested | None:
     return next((tested[kind] for kind in order if kind in tested), None)
 
 
-def _difference(first: Run, second: Run) -> PairedDifference | None:
-    """Return the difference of two test errors, sample by sample; None if the metric is not a mean over samples."""
+def _errors(run: Run) -> SampleErrors | None:
+    """Return the errors of the test samples; None if the metric is not a mean over samples."""
     try:
-        one, other = (
-            next(iter(read_sample_file(run.folder / SAMPLES_FILE).errors.values())) for run in (first, second)
-        )
-        bounded = first.record["result"]["unit"] == "%"
-        return paired_difference(one, other, largest=1.0 if bounded else float("inf"))
+        return next(iter(read_sample_file(run.folder / SAMPLES_FILE).errors.values()))
+    except InputError:
+        return None
+
+
+def _difference(first: SampleErrors | None, second: SampleErrors | None, unit: str) -> PairedDifference | None:
+    """Return the difference of two test errors, sample by sample; None if they have none."""
+    if first is None or second is None:
+        return None
+    try:
+        return paired_difference(first, second, largest=1.0 if unit == PERCENT else float("inf"))
     except InputError:
         return None
 
@@ -256,21 +273,34 @@ def _notes(race: Race) -> Iterator[str]:
 
 
 def _tested_table(race: Race) -> Table:
-    field = _first(race, (FIELD,))
-    rows, marks = [], []
+    winner = race.tested[0].run
+    unit, marks = winner.record["result"]["unit"], []
+    rows = []
     for one in race.tested:
         result = one.run.record["result"]
-        difference = None if field is None or one is field else _difference(one.run, field.run)
-        scale = 100 if result["unit"] == "%" else 1
-        shown = "" if difference is None else f"{scale * difference.value:+.3g}"
-        p_value = "" if difference is None or difference.p_value is None else format_p_value(difference.p_value)
-        rows.append([one.title, one.shown, _interval(result), shown, p_value, one.name])
+        compared = ["", "", ""] if one.is_winner else _compared(_errors(one.run), _errors(winner), unit)
+        rows.append([one.title, one.shown, _interval(result), *compared, one.name])
         low, high = result["interval"]
         interval = None if low is None or high is None else (float(low), float(high))
         is_field = one.name in (FIELD, SCRATCH)
         marks.append(None if result["test"] is None else Mark(float(result["test"]), interval, is_reference=is_field))
-    heads = ("model", "test error", "95 % CI", "minus the field's baseline", "p", "kind")
-    return Table(heads, rows, "The final models: tested once on the same samples", marks=marks)
+    if math.isfinite(race.chance.test):
+        shown = f"{race.chance.test:.3g}{f' {unit}' if unit else ''}"
+        compared = _compared(race.chance.errors, _errors(winner), unit)
+        rows.append(["the same prediction for all", shown, "", *compared, CHANCE])
+        marks.append(Mark(race.chance.test, None, is_reference=True))
+    return Table(TESTED, rows, "The final models: tested once on the same samples", marks=marks)
+
+
+def _compared(errors: SampleErrors | None, others: SampleErrors | None, unit: str) -> list[str]:
+    """Return the cells of a difference: its value, its 95 % interval and the p-value."""
+    difference = _difference(errors, others, unit)
+    if difference is None:
+        return ["", "", ""]
+    scale = 100 if unit == PERCENT else 1
+    ends = [f"{scale * end:.3g}" for end in difference.interval or ()]
+    p_value = "" if difference.p_value is None else format_p_value(difference.p_value)
+    return [f"{scale * difference.value:+.3g}", " to ".join(ends), p_value]
 
 
 def _steps_table(race: Race) -> Table:
@@ -278,7 +308,7 @@ def _steps_table(race: Race) -> Table:
     rows = [
         [
             one.step.title,
-            "failed" if one.reason else format_value(one.error),
+            "failed" if one.reason else shown_loss(one.error, race.task),
             f"{one.step.labeled or race.n_labeled:,}",
             str(one.step.folds),
             f"{one.seconds:.1f}",
@@ -293,14 +323,14 @@ def _steps_table(race: Race) -> Table:
 
 
 def _tested_record(one: Tested, race: Race) -> dict[str, Any]:
-    result, field = one.run.record["result"], _first(race, (FIELD,))
-    difference = None if field is None or one is field else _difference(one.run, field.run)
+    result, errors = one.run.record["result"], _errors(one.run)
+    difference = None if one.is_winner else _difference(errors, _errors(race.tested[0].run), result["unit"])
     record = {name: result[name] for name in ("metric", "unit", "test", "interval")}
     compared = None
     if difference is not None:
         compared = {"value": difference.value, "interval": difference.interval, "p_value": difference.p_value}
     about = {"kind": one.name, "title": one.title, "folder": one.run.folder.name, "is_winner": one.is_winner}
-    return {**about, **record, "minus_baseline": compared}
+    return {**about, **record, "minus_chosen": compared}
 
 
 # The model card
@@ -332,8 +362,8 @@ def model_card(race: Race, answer: Answer) -> str:
         f"- **Source**: {source}, license: {license_of}.",
         f"- **Seed**: {record['seed']}.",
         "",
-        "| model | test error | 95 % CI | minus the field's baseline | p | kind |",
-        "|---|---|---|---|---|---|",
+        f"| {' | '.join(TESTED)} |",
+        f"|{'---|' * len(TESTED)}",
         tested,
         "",
         "## Limits",

@@ -1,6 +1,7 @@
 """Steps of a race: models that are fitted to one part of the labeled samples and judged on the other."""
 
 import functools
+import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -14,11 +15,14 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from modgap.baselines import get_baseline
 from modgap.baselines.baseline import Baseline, Features, SampleForm, Truth, held_out_scores
 from modgap.baselines.parts import Affine
-from modgap.errors import InputError, first_line
+from modgap.baselines.predictors import constant_scores
+from modgap.errors import InputError, first_line, format_duration
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import fix_threads, hold_device
 from modgap.models import TargetModel
 from modgap.sources import ImageInput, open_source
+from modgap.storage.algorithms import algorithm_versions
+from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
 from modgap.storage.json_records import parse_json, plain_values
 from modgap.targets import TargetRequest
 from modgap.targets.samples import SelectedSamples
@@ -41,6 +45,7 @@ __all__ = [
     "Outcome",
     "Step",
     "StepJob",
+    "chance_losses",
     "read_labeled",
     "read_steps",
     "training_settings",
@@ -56,6 +61,12 @@ SMALL = 1000
 TEXT_SETTINGS = ("target_sequence_length=32",)
 """Settings of sources of text in which other samples are short texts, because their time grows with their length."""
 LARGEST_FILE = 1 << 26
+OUT_OF_TIME = "It would not have ended within the time"
+"""Begin of the reason of a step that was given up. A repetition leaves such steps out."""
+MEASURED = 8
+"""Samples whose pass tells whether that of all ends within the time."""
+PIECE = 512
+"""Samples of a pass between two looks at the clock."""
 
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 
@@ -153,6 +164,8 @@ _Steps = TypeAdapter(list[Step])
 def read_steps(path: Path) -> list[Step]:
     """Read the steps of an earlier race from its record, or from a JSON list of steps.
 
+    Those that were given up because of the time are left out.
+
     Raises:
         InputError: When the file has none.
     """
@@ -161,7 +174,8 @@ def read_steps(path: Path) -> list[Step]:
             raise InputError(f"{path} is larger than {LARGEST_FILE >> 20} MiB, so it has no steps.")
         record = parse_json(path.read_bytes())
         listed = record["steps"] if isinstance(record, dict) else record
-        return _Steps.validate_python([one.get("step", one) for one in listed])
+        ended = [one for one in listed if not str(one.get("reason", "")).startswith(OUT_OF_TIME)]
+        return _Steps.validate_python([one.get("step", one) for one in ended])
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValidationError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -228,6 +242,42 @@ def read_labeled(target: TargetRequest, limit: int | None, seed: int, fingerprin
     return Labeled(data, rows, np.argsort(order)[np.searchsorted(numbers, folds)])
 
 
+def chance_losses(labeled: Labeled) -> np.ndarray:
+    """Return the losses of the same prediction for all samples, fitted as the models of a race are, (n,).
+
+    It is the largest class, the shares of labels, or the mean of values.
+    """
+    losses, truth = np.empty(len(labeled.rows)), labeled.truth
+    for fold in np.unique(labeled.folds):
+        test = labeled.folds == fold
+        scores = np.tile(constant_scores(truth.rows(~test)), (int(test.sum()), 1))
+        losses[test] = truth.rows(test).losses(scores)
+    return losses
+
+
+class OutOfTimeError(Exception):
+    """A step would not end within the time."""
+
+
+@dataclass(frozen=True)
+class _Clock:
+    """The time by which a step should end.
+
+    Attributes:
+        deadline: The time, as `time.time` tells it; None for no limit.
+    """
+
+    deadline: float | None
+    began: float = field(default_factory=time.time)
+
+    def check(self, share: float) -> None:
+        """Raise if the rest of the work, of which this share is done, would not end within the time."""
+        now = time.time()
+        left = (now - self.began) * (1 / share - 1)
+        if share < 1 and self.deadline is not None and now + left > self.deadline:
+            raise OutOfTimeError(f"{OUT_OF_TIME}: about {format_duration(left)} were left of it.")
+
+
 @dataclass(frozen=True)
 class StepJob:
     """A step to run, perhaps in another process.
@@ -239,6 +289,8 @@ class StepJob:
         seed: Seed of everything random.
         device: Device of sources.
         fingerprint: Checksum of the target's files.
+        deadline: Time by which it should end, as `time.time` tells it; None for no limit. A step that would not is
+            given up.
     """
 
     step: Step
@@ -247,6 +299,7 @@ class StepJob:
     seed: int
     device: str = field(compare=False)
     fingerprint: str = ""
+    deadline: float | None = field(default=None, compare=False)
 
     def __call__(self) -> Outcome:
         """Return the result of the step, or the reason why it has none."""
@@ -268,6 +321,8 @@ class StepJob:
                 losses[chosen[judged]] = [float(f"{value:.7g}") for value in values]
         except NotFiniteError:
             reason = "The loss became infinite."
+        except OutOfTimeError as error:
+            reason = str(error)
         except Exception as error:  # Third-party models may fail in any way, and others take part.
             reason = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {first_line(error)}"
         return Outcome(self.step, losses, round(time.perf_counter() - began, 3), reason)
@@ -291,10 +346,40 @@ class StepJob:
         table, spec = labeled.data.table, labeled.data.target.manifest.input
         (source,) = open_probed_sources(self.step.name, table, spec, input_size=None, weights=None, device=device)
         assert isinstance(source, ProbedSource)
-        features = source.values(samples, labeled.form, device)
+        features = self._features(source, samples, labeled.form, rows, device)
         looked_up = Features(self.step.name, lambda numbers, _form: features[np.asarray(numbers)])
         tasks = ("classification", "multi-label", "regression")
         return Baseline(LINEAR_PROBE, "", "", (), tasks, (looked_up,), PROBE, (Affine,)), list(range(len(rows)))
+
+    def _features(
+        self, source: ProbedSource, samples: SelectedSamples, form: SampleForm, rows: np.ndarray, device: str
+    ) -> np.ndarray:
+        """Return the features of samples, (n, D), from the cache if they are there."""
+
+        def compute() -> np.ndarray:
+            few = SelectedSamples(samples, np.arange(min(MEASURED, len(samples))))
+            # The first pass also loads what later ones need.
+            source.values(few, form, device)
+            measured = _Clock(self.deadline)
+            source.values(few, form, device)
+            measured.check(len(few) / (len(few) + len(samples)))
+            clock, parts = _Clock(self.deadline), []
+            for first in range(0, len(samples), PIECE):
+                part = np.arange(first, min(first + PIECE, len(samples)))
+                parts.append(source.values(SelectedSamples(samples, part), form, device).astype(np.float32))
+                clock.check((part[-1] + 1) / len(samples))
+            return np.concatenate(parts)
+
+        key = {
+            "source": source.to_record(),
+            "target": self.fingerprint,
+            "rows": hashlib.sha256(rows.astype(np.int64).tobytes()).hexdigest(),
+            "algorithms": algorithm_versions("reading", "inference"),
+        }
+        codec = Codec(
+            lambda values: CacheEntry({"features": values}, {}), lambda entry: _checked_features(entry, len(rows))
+        )
+        return cached("race_features", cache_key(plain_values(key)), compute, codec).astype(np.float64)
 
     def _trained_scores(self, labeled: Labeled, chosen: np.ndarray, device: str) -> np.ndarray:
         source = open_source(self.step.name).load(None, head=False)
@@ -313,15 +398,27 @@ class StepJob:
             samples=SampleRequest(seed=self.seed, device=device),
         )
         scores = np.full((len(rows), int(np.prod(data.output.shape))), np.nan)
-        for fold in np.unique(folds[folds < self.step.folds]).tolist():
+        judged = np.unique(folds[folds < self.step.folds]).tolist()
+        assert self.step.epochs is not None
+        n_epochs, clock = len(judged) * self.step.epochs * len(method.stages), _Clock(self.deadline)
+        ends = iter(range(1, n_epochs + 1))
+        for fold in judged:
             test = folds == fold
             part = replace(data, train=rows[~test], validation=rows[test][:1], test=rows[test])
             outputs: list[np.ndarray] = []
             watch = functools.partial(_keep_outputs, outputs, part.test)
-            assert self.step.epochs is not None
-            train_in_memory(request, source, part, [self.step.epochs], watch)
+            train_in_memory(
+                request, source, part, [self.step.epochs], watch, lambda _: clock.check(next(ends, n_epochs) / n_epochs)
+            )
             scores[test] = outputs[0]
         return scores
+
+
+def _checked_features(entry: CacheEntry, n: int) -> np.ndarray:
+    features: np.ndarray = entry.arrays["features"]
+    if features.ndim != 2 or len(features) != n:
+        raise ValueError("the features are those of other samples")
+    return features
 
 
 @functools.lru_cache(maxsize=1)
@@ -368,6 +465,7 @@ def training_settings(step: Step, n_labeled: int, *, is_text: bool) -> tuple[str
         "stage2.warmup_epochs=1",
         f"stage2.batch_size={SMALL_BATCH if n_labeled <= SMALL else LARGE_BATCH}",
         f"stage2.learning_rate={step.rate}",
+        *((f"stage1.epochs={step.epochs}", f"stage1.learning_rate={step.rate}") if step.method == "emb" else ()),
         "stage2.choose=last",
         *(TEXT_SETTINGS if is_text else ()),
     )

@@ -21,7 +21,9 @@ PROBED = 500
 JUDGED = 1000
 """Number of judged samples from which on one of five folds is enough."""
 SEEN = 3000
-"""About how many samples, counted by epoch, the shortest training sees."""
+"""About how many samples, counted by epoch, the shortest training sees; from more labeled samples it takes so many."""
+SHORT = 60
+"""Budget in seconds up to which nothing is trained."""
 MOST_EPOCHS = 10
 LONGER = 3
 """Factor of the epochs of the settings that go on."""
@@ -30,12 +32,17 @@ MORE_RATES = (2e-5, 1.25e-2)
 """Learning rates of the first trainings, and those beyond, which are tried where the best rate is at an edge."""
 PROBE_RATES = (5e-5, 2.5e-4)
 """Rates of trainings that begin with the linear probe."""
-TRAINED_SOURCES, PROBED_STARTS, LONGEST, FINALISTS = 3, 2, 4, 2
-"""How many sources are trained, and from their probes; how many settings go on for longer, and to further folds."""
+EMBEDDER_RATES = RATES[:2]
+"""Rates of trainings that begin with the embedder."""
+TRAINED_SOURCES, PROBED_STARTS, EMBEDDED, LONGEST, FINALISTS = 3, 2, 1, 4, 2
+"""How many sources are trained, from their probes, and from a trained embedder; how many settings go on for longer, and
+to further folds."""
 TRAINING_COST = 6
 """About how many times as long a sample takes in an update as in a pass."""
-UNKNOWN_PASS = 0.02
+UNKNOWN_PASS = 0.01
 """Seconds of a pass of a sample through a source as long as none was measured."""
+LATEST = 1.05
+"""Share of the budget at which the last steps are given up."""
 FIT_SECONDS = 1.0
 """Seconds of a probe besides those of its pass."""
 
@@ -96,15 +103,45 @@ class Strategy:
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The stages in their order."""
-        return (
+        is_short = self.seconds <= SHORT
+        fitted = (
             Stage("baselines", lambda _: self._baselines(self.pool.baselines), np.inf),
             Stage("more baselines", lambda _: self._baselines(self.pool.others), 0.2),
-            Stage("linear probes", self._probes, 1 / 3),
-            Stage("linear probes of all samples", self._full_probes, 0.45),
+            Stage("linear probes", self._probes, 0.8 if is_short else 1 / 3),
+            Stage("linear probes of all samples", self._full_probes, 1.0 if is_short else 0.45),
+        )
+        if is_short:
+            return fitted
+        return (
+            *fitted,
             Stage("trainings", self._trainings, 0.75),
             Stage("longer trainings", self._longer, 0.9),
             Stage("finalists", self._finalists, 1.0),
         )
+
+    def plan(self) -> Iterator[tuple[Stage, int, float]]:
+        """Yield each stage with the number of steps that fit into its time, and the seconds that they should take.
+
+        Nothing is measured yet, so the times are those of an average source, and all models are expected to be equal.
+        """
+        outcomes: list[Outcome] = []
+        numbers: dict[str, list[float]] = {stage.name: [] for stage in self.stages}
+        elapsed = 0.0
+        while (planned := self.next_steps(outcomes, elapsed))[1]:
+            name, steps = planned
+            seconds = [self.expected_seconds(step, outcomes) for step in steps]
+            outcomes += [Outcome(step, np.zeros(1), expected) for step, expected in zip(steps, seconds, strict=True)]
+            taken = max(sum(seconds) / self.workers, *seconds)
+            elapsed += taken
+            numbers[name] += [len(steps), taken]
+        for stage in self.stages:
+            counted = numbers[stage.name]
+            yield stage, int(sum(counted[::2])), sum(counted[1::2])
+
+    def deadline(self, name: str) -> float:
+        """Return the seconds after the start by which a step of a stage is given up, later than its expected end."""
+        share = next((stage.share for stage in self.stages if stage.name == name), np.inf)
+        return float(self.seconds * min(share + 0.1, LATEST)) if np.isfinite(share) else np.inf
 
     def next_steps(self, outcomes: Sequence[Outcome], elapsed: float) -> tuple[str, list[Step]]:
         """Return the name of the stage and the steps that are run next, side by side; none at the end.
@@ -171,9 +208,14 @@ class Strategy:
     def _trainings(self, outcomes: Sequence[Outcome]) -> list[Step]:
         """Return trainings of the best sources by earlier targets and by probes, at several rates."""
         epochs = int(np.clip(-(-SEEN // self.pool.n_labeled), 1, MOST_EPOCHS))
+        few = None if self.pool.n_labeled <= SEEN else SEEN
         sources, starts = self.sources_to_train(outcomes), self._probed(outcomes)
-        steps = [Step("finetune", name, rate, epochs) for rate in RATES for name in sources[:TRAINED_SOURCES]]
-        steps += [Step("lp-ft", name, rate, epochs) for rate in PROBE_RATES for name in starts[:PROBED_STARTS]]
+        tried = [
+            *(("finetune", name, rate) for rate in RATES for name in sources[:TRAINED_SOURCES]),
+            *(("lp-ft", name, rate) for rate in PROBE_RATES for name in starts[:PROBED_STARTS]),
+            *(("emb", name, rate) for rate in EMBEDDER_RATES for name in sources[:EMBEDDED]),
+        ]
+        steps = [Step(method, name, rate, epochs, few) for method, name, rate in tried]
         return steps + [step for step in self._beyond(outcomes, epochs) if step not in steps]
 
     def _beyond(self, outcomes: Sequence[Outcome], epochs: int) -> Iterator[Step]:
@@ -188,10 +230,12 @@ class Strategy:
             yield replace(best, rate=MORE_RATES[1])
 
     def _longer(self, outcomes: Sequence[Outcome]) -> list[Step]:
-        """Return the best settings with more epochs."""
+        """Return the best settings with more epochs; with all labeled samples, where the first had a part of them."""
         trained = [one for one in outcomes if one.step.kind == TRAINING and one.step.folds == 1]
         if not trained:
             return []
+        if self.pool.n_labeled > SEEN:
+            return [replace(one.step, labeled=None) for one in _best([o for o in trained if o.step.labeled])[:LONGEST]]
         fewest = min(one.step.epochs or 0 for one in trained)
         short = [one for one in trained if one.step.epochs == fewest]
         return [replace(one.step, epochs=LONGER * fewest) for one in _best(short)[:LONGEST]]
@@ -231,17 +275,22 @@ class Strategy:
         alike = (step.method, step.name)
         known = [one for one in outcomes if (one.step.method, one.step.name) == alike and not one.reason]
         if known:
-            last = known[-1]
-            assert last.step.epochs is not None
-            return last.seconds * step.epochs * step.folds / (last.step.epochs * last.step.folds)
+            return known[-1].seconds * self._work(step) / self._work(known[-1].step)
         n_trained = n_labeled * (N_FOLDS - 1) / N_FOLDS
-        return step.folds * n_trained * of_pass * (TRAINING_COST * step.epochs + 1)
+        stages = 2 if step.method == "emb" else 1
+        return step.folds * n_trained * of_pass * (TRAINING_COST * stages * step.epochs + 1)
+
+    def _work(self, step: Step) -> float:
+        """Return the number of samples that a training sees, counted by epoch and fold."""
+        n_labeled = min(step.labeled or self.pool.n_labeled, self.pool.n_labeled)
+        return float((step.epochs or 1) * step.folds * n_labeled)
 
     def _pass_seconds(self, name: str, outcomes: Sequence[Outcome]) -> float:
         """Return the seconds of a pass of a sample: of the source or its control, or else the median of others."""
         family = {name, name.removeprefix("random:"), control_name(name) if not is_control(name) else name}
         known = {
-            one.step.name: one.seconds / min(one.step.labeled or self.pool.n_labeled, self.pool.n_labeled)
+            one.step.name: max(one.seconds - FIT_SECONDS, one.seconds / 2)
+            / min(one.step.labeled or self.pool.n_labeled, self.pool.n_labeled)
             for one in outcomes
             if one.step.kind == LINEAR_PROBE and not one.reason
         }

@@ -5,7 +5,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,31 +17,46 @@ from modgap.baselines.baseline import QUICK_SECONDS, expected_seconds, quick_bas
 from modgap.errors import InputError, Progress, UsageError, count, first_line, format_duration
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend, Failure, hold_device
-from modgap.race.steps import BASELINE, TRAINING, Labeled, Outcome, Step, StepJob, read_labeled, training_settings
+from modgap.race.steps import (
+    BASELINE,
+    TRAINING,
+    Labeled,
+    Outcome,
+    Step,
+    StepJob,
+    chance_losses,
+    read_labeled,
+    training_settings,
+)
 from modgap.race.strategy import Pool, Strategy
-from modgap.race.verdict import KINDS, Chosen, choose_model, kind_of
+from modgap.race.verdict import KINDS, Chosen, choose_model, kind_of, shown_loss
 from modgap.ranking.history.choice import choose_source
 from modgap.ranking.history.lines import Setup
 from modgap.ranking.history.sketches import cached_sketch
 from modgap.ranking.history.store import known_history
 from modgap.ranking.source_patterns import diverse_sources
 from modgap.sources import open_source
+from modgap.statistics.intervals import SampleErrors
 from modgap.storage.atomic_files import write_text_atomically
 from modgap.storage.cache import cache_key
 from modgap.storage.json_records import plain_values, read_json, write_json
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
 from modgap.targets import TargetRequest
-from modgap.training.fitted_run import suitable_baselines
+from modgap.training.evaluation import test_errors
+from modgap.training.fitted_run import chance_metric, suitable_baselines
 from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES
 from modgap.training.run_folder import RECORD, Run, open_run, write_record
 from modgap.training.train import train
 from modgap.training.train_request import TrainRequest
 
-__all__ = ["MODELS", "STEPS", "Race", "RaceRequest", "Tested", "run_race"]
+__all__ = ["MODELS", "STEPS", "Chance", "Race", "RaceRequest", "State", "Tested", "Watch", "run_race"]
 
 STEPS, REQUEST, MODELS = "steps.jsonl", "request.json", "models"
 """Files of a race: results of its steps, one a line, what was asked for, and a folder with the final models."""
 SCRATCH = KINDS[4]
+FINAL_FITS = "final fits"
+SHOWN = 5
+"""Models with the lowest errors that a view of a running race has."""
 LONGEST_LIMIT = 24 * 60
 MANY = 1 << 20
 
@@ -110,6 +125,46 @@ class Tested:
 
 
 @dataclass(frozen=True)
+class Chance:
+    """The same prediction for all samples: the largest class, the shares of labels, or the mean of values.
+
+    Attributes:
+        loss: Mean loss on the labeled samples.
+        test: Test error, as the metric of the target defines it.
+        errors: Errors of the test samples; None if the metric is not a mean over samples.
+    """
+
+    loss: float
+    test: float
+    errors: SampleErrors | None
+
+
+@dataclass(frozen=True)
+class State:
+    """What a running race does.
+
+    Attributes:
+        stage: Name of the stage.
+        running: Names of the models that are fitted.
+        n_tried: Number of finished steps.
+        best: Name and validation error of the models with the lowest errors so far, the lowest first.
+        seconds: Seconds so far.
+        left: Seconds of the budget that are left; None in the final fits.
+    """
+
+    stage: str
+    running: tuple[str, ...]
+    n_tried: int
+    best: tuple[tuple[str, str], ...]
+    seconds: float
+    left: float | None
+
+
+Watch = Callable[[State], object]
+"""A function that looks at a running race."""
+
+
+@dataclass(frozen=True)
 class Race:
     """Result of a race.
 
@@ -122,6 +177,7 @@ class Race:
         not_tried: Steps that the strategy had for later.
         seconds: Seconds of the race, and of the final fits.
         n_labeled: Number of labeled samples.
+        chance: The same prediction for all samples, to compare with.
     """
 
     request: RaceRequest
@@ -132,6 +188,12 @@ class Race:
     not_tried: tuple[str, ...]
     seconds: tuple[float, float]
     n_labeled: int
+    chance: Chance
+
+    @property
+    def task(self) -> str:
+        """Task of the target: `classification`, `multi-label` or `regression`."""
+        return str(self.tested[0].run.record["output"]["task"])
 
     def tried(self) -> Iterator[tuple[Outcome, float]]:
         """Yield the results of the steps that have an error, with the seconds after which each was there."""
@@ -147,6 +209,7 @@ def run_race(
     *,
     resume: bool = False,
     progress: Progress | None = None,
+    watch: Watch | None = None,
 ) -> Race:
     """Race models on the labeled samples of a target, fit the best one, and test it once.
 
@@ -160,6 +223,7 @@ def run_race(
         backend: Backend that runs the steps. None for one process on each core of this machine.
         resume: Continue an interrupted race.
         progress: Callback that is called with a stage's name and the share of its work done since the last call.
+        watch: Function that is called with the state when something changes. None to log a line for each result.
 
     Raises:
         UsageError: When the request is invalid, or the folder has another race or other files.
@@ -177,7 +241,7 @@ def run_race(
     with exclusive_folder(folder):
         _prepare(folder, {**request.to_record(), "data": fingerprint}, resume)
         with backend:
-            return _Running(request, folder, backend, progress, fingerprint).run()
+            return _Running(request, folder, backend, progress, watch, fingerprint).run()
 
 
 def _fingerprint(request: RaceRequest) -> str:
@@ -210,6 +274,7 @@ class _Running:
     folder: Path
     backend: Backend
     progress: Progress | None
+    watch: Watch | None
     fingerprint: str
     outcomes: list[Outcome] = field(default_factory=list)
     elapsed: list[float] = field(default_factory=list)
@@ -220,20 +285,22 @@ class _Running:
         target = request.target.absolute()
         labeled = self._labeled()
         self._read_outcomes(len(labeled.rows))
-        began = time.perf_counter() - (self.elapsed[-1] if self.elapsed else 0.0)
+        began = time.perf_counter() - max(self.elapsed, default=0.0)
         strategy = Strategy(_pool(request, labeled), 60 * request.minutes, self._workers())
-        _tell_plan(strategy)
         if request.steps:
             done = {one.step for one in self.outcomes}
             self._run_steps("steps", [step for step in request.steps if step not in done], began)
+            order = sorted(range(len(self.outcomes)), key=lambda n: request.steps.index(self.outcomes[n].step))
+            self.outcomes, self.elapsed = [self.outcomes[n] for n in order], [self.elapsed[n] for n in order]
         else:
+            _tell_plan(strategy)
             while (planned := strategy.next_steps(self.outcomes, time.perf_counter() - began))[1]:
-                self._run_steps(*planned, began)
+                self._run_steps(*planned, began, strategy.deadline(planned[0]))
         chosen = choose_model(self.outcomes, labeled.truth.groups)
         if chosen is None:
             reasons = [one.reason for one in self.outcomes]
             raise InputError(f"No model could be fitted to {target.name}. {reasons[0] if reasons else ''}".rstrip())
-        race_seconds = self.elapsed[-1]
+        race_seconds = max(self.elapsed)
         began = time.perf_counter()
         tested = self._test(chosen, strategy)
         steps = {one.step for one in self.outcomes}
@@ -242,7 +309,7 @@ class _Running:
         not_tried = tuple(dict.fromkeys(s.title for s in later if s not in steps and s.title not in tried))
         seconds = (race_seconds, time.perf_counter() - began)
         outcomes, elapsed = tuple(self.outcomes), tuple(self.elapsed)
-        return Race(request, outcomes, elapsed, chosen, tested, not_tried, seconds, len(labeled.rows))
+        return Race(request, outcomes, elapsed, chosen, tested, not_tried, seconds, len(labeled.rows), _chance(labeled))
 
     def _labeled(self) -> Labeled:
         samples = self.request.samples
@@ -256,6 +323,7 @@ class _Running:
 
     def _read_outcomes(self, n_labeled: int) -> None:
         path = self.folder / STEPS
+        read: list[tuple[int, float, Outcome]] = []
         with contextlib.suppress(FileNotFoundError):
             for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
                 if not line.endswith("\n"):
@@ -264,56 +332,81 @@ class _Running:
                 try:
                     record = json.loads(line)
                     outcome = Outcome.from_record(record, n_labeled)
-                    elapsed = float(record["elapsed"])
+                    read.append((int(record["number"]), float(record["elapsed"]), outcome))
                 except (ValueError, KeyError, TypeError, RecursionError) as error:
                     raise InputError(
                         f"{path} has a line that is not the result of a step. Pass another `out`."
                     ) from error
-                self.outcomes.append(outcome)
-                self.elapsed.append(elapsed)
-            if self.outcomes or path.stat().st_size:
-                write_text_atomically(path, "".join(map(_line, self.outcomes, self.elapsed)))
+            self._add(read)
+            if read or path.stat().st_size:
+                write_text_atomically(path, "".join(map(_line, range(len(read)), self.elapsed, self.outcomes)))
 
-    def _run_steps(self, stage: str, steps: Sequence[Step], began: float) -> None:
-        """Run steps side by side, and append each result to the file as soon as it is there, in their order."""
+    def _add(self, results: Sequence[tuple[int, float, Outcome]]) -> None:
+        """Add results of steps with their numbers and times, in the order of the numbers."""
+        for _, elapsed, outcome in sorted(results, key=lambda one: one[0]):
+            self.outcomes.append(outcome)
+            self.elapsed.append(elapsed)
+
+    def _run_steps(self, stage: str, steps: Sequence[Step], began: float, ends: float = np.inf) -> None:
+        """Run steps side by side, and append each result to the file as soon as it is there.
+
+        Args:
+            stage: Name of the stage.
+            steps: The steps.
+            began: Begin of the race, as `time.perf_counter` tells it.
+            ends: Seconds after it at which steps that are not about to end are given up.
+        """
         samples, target = self.request.samples, self.request.target.absolute()
         options = (samples.limit, samples.seed, samples.device, self.fingerprint)
-        jobs = [StepJob(step, target, *options) for step in steps]
-        n_labeled = len(self._labeled().rows)
+        deadline = None if np.isinf(ends) else time.time() + began + ends - time.perf_counter()
+        jobs = [StepJob(step, target, *options, deadline) for step in steps]
+        n_labeled, first = len(self._labeled().rows), len(self.outcomes)
         # Baselines use no device.
         device = "" if all(step.kind == BASELINE for step in steps) else samples.device
-        waiting: dict[int, Outcome] = {}
+        done: dict[int, tuple[int, float, Outcome]] = {}
+        self._show(stage, steps, began)
         with (self.folder / STEPS).open("a", encoding="utf-8") as file:
             for index, result in self.backend.run(jobs, device=device):
                 outcome = result
                 if isinstance(result, Failure):
                     outcome = Outcome(jobs[index].step, np.full(n_labeled, np.nan), 0.0, result.reason)
-                waiting[index] = outcome
+                done[index] = (first + index, time.perf_counter() - began, outcome)
+                file.write(_line(*done[index]))
+                file.flush()
                 if self.progress:
                     self.progress(stage, 1 / len(jobs))
-                self._tell(outcome, time.perf_counter() - began)
-                while (first := len(jobs) - len(steps)) in waiting:
-                    done = waiting.pop(first)
-                    self.outcomes.append(done)
-                    self.elapsed.append(time.perf_counter() - began)
-                    file.write(_line(done, self.elapsed[-1]))
-                    file.flush()
-                    steps = steps[1:]
+                left = [step for number, step in enumerate(steps) if number not in done]
+                self._show(stage, left, began, [one for _, _, one in done.values()], outcome)
+        self._add(list(done.values()))
 
-    def _tell(self, outcome: Outcome, elapsed: float) -> None:
-        left = max(0.0, 60 * self.request.minutes - elapsed)
-        if outcome.reason:
-            log.info("%s: %s", outcome.step.title, outcome.reason)
-            return
-        best = min((one.error for one in self.outcomes), default=float("inf"))
-        best = min(best, outcome.error)
-        log.info(
-            "%s: validation error %.4g (lowest so far %.4g), %s left",
-            outcome.step.title,
-            outcome.error,
-            best,
-            format_duration(left),
-        )
+    def _show(
+        self,
+        stage: str,
+        steps: Sequence[Step],
+        began: float | None,
+        more: Sequence[Outcome] = (),
+        latest: Outcome | None = None,
+    ) -> None:
+        """Tell the watch what happens, or log the latest result if there is no watch."""
+        elapsed = 0.0 if began is None else time.perf_counter() - began
+        left = None if began is None else max(0.0, 60 * self.request.minutes - elapsed)
+        tried = [*self.outcomes, *more]
+        task = self._labeled().data.output.task
+        best = sorted((one for one in tried if not one.reason), key=lambda one: one.error)[:SHOWN]
+        if self.watch is not None:
+            shown = tuple((one.step.title, shown_loss(one.error, task)) for one in best)
+            names = tuple(step.title for step in steps)
+            self.watch(State(stage, names, len(tried), shown, elapsed, left))
+        elif latest is not None and latest.reason:
+            log.info("%s: %s", latest.step.title, latest.reason)
+        elif latest is not None:
+            log.info(
+                "%s: validation error %s (lowest so far %s)%s",
+                latest.step.title,
+                shown_loss(latest.error, task),
+                shown_loss(best[0].error, task),
+                f", {format_duration(left)} left" if left else "",
+            )
 
     # The final models
 
@@ -327,14 +420,15 @@ class _Running:
         finals = [replace(step, folds=1, labeled=None) for step in models.values()]
         expected = sum(strategy.expected_seconds(step, self.outcomes) for step in finals)
         log.info(
-            "The race chose %s. The final fits of it and of %s to compare with take about %s.",
+            "The race chose %s. The final fits, of %s, take about %s.",
             chosen.winner.step.title,
-            count(len(models) - 1, "model"),
+            count(len(models), "model"),
             format_duration(expected),
         )
         order = sorted(models, key=lambda name: name != of_winner)
         tested = []
         for number, name in enumerate(order):
+            self._show(FINAL_FITS, [models[one] for one in order[number:]], None)
             try:
                 run = self._final_run(models[name], self.folder / MODELS / str(number + 1))
             except Exception as error:  # A model to compare with is no reason to lose the winner.
@@ -364,8 +458,17 @@ class _Running:
             return train(request, folder, resume=(folder / RECORD).exists(), progress=self.progress)
 
 
-def _line(outcome: Outcome, elapsed: float) -> str:
-    return json.dumps({**outcome.to_record(), "elapsed": round(elapsed, 3)}, allow_nan=False) + "\n"
+def _line(number: int, elapsed: float, outcome: Outcome) -> str:
+    record = {**outcome.to_record(), "number": number, "elapsed": round(elapsed, 3)}
+    return json.dumps(record, allow_nan=False) + "\n"
+
+
+def _chance(labeled: Labeled) -> Chance:
+    """Return what the same prediction for all samples has."""
+    metric = chance_metric(labeled.data)
+    file = test_errors(metric, labeled.data, "chance")
+    errors = None if file is None else next(iter(file.errors.values()))
+    return Chance(float(chance_losses(labeled).mean()), float(metric.compute()), errors)
 
 
 def _copy_run(run: Run, folder: Path) -> None:
@@ -410,15 +513,11 @@ def _by_history(names: Sequence[str], request: RaceRequest, samples: Any) -> lis
 
 
 def _tell_plan(strategy: Strategy) -> None:
-    """Log the plan before anything is fitted."""
-    pool = strategy.pool
-    probes = 2 * len(pool.sources) if pool.probes else 0
-    log.info(
-        "Plan: %s and %s until a third of %s, then trainings at several rates, and the best of them for longer.",
-        count(len(pool.baselines) + len(pool.others), "baseline"),
-        count(probes, "linear probe"),
-        format_duration(strategy.seconds),
-    )
+    """Log how many steps fit into the time, and about how long they take, before anything is fitted."""
+    log.info("Plan, by times that the first steps will correct:")
+    for stage, n_steps, seconds in strategy.plan():
+        if n_steps:
+            log.info("- %s: %s, about %s", stage.name, count(n_steps, "step"), format_duration(seconds))
 
 
 def steps_of(outcomes: Sequence[Outcome]) -> Iterator[Mapping[str, Any]]:

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from modgap.answers.formatting import format_value
 from modgap.race.steps import BASELINE, TRAINING, Outcome
 from modgap.sources import is_control
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.paired import paired_difference
 from modgap.training.linear_probe import LINEAR_PROBE
 
-__all__ = ["KINDS", "Chosen", "choose_model", "kind_of"]
+__all__ = ["KINDS", "Chosen", "choose_model", "kind_of", "shown_loss"]
 
 KINDS = ("baseline", "linear probe, random weights", "linear probe", "training", "from scratch")
 """Kinds of models, the simplest first."""
@@ -26,6 +27,11 @@ def kind_of(outcome: Outcome) -> str:
     if step.kind == LINEAR_PROBE:
         return KINDS[1] if is_random else KINDS[2]
     return KINDS[4] if is_random or step.method == "scratch" else KINDS[3]
+
+
+def shown_loss(loss: float, task: str) -> str:
+    """Return a mean loss as text: in percent, but for values, whose squared error is in units of their variance."""
+    return format_value(loss) if task == "regression" else f"{100 * loss:.3g} %"
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from modgap.training.metrics import Metric, task_metric
 from modgap.training.placement import Processes
 from modgap.training.training_data import InputTransform, TargetData, stack_pieces
 
-__all__ = ["Evaluator", "evaluate_metric", "evaluation_limit", "mean_outputs", "write_sample_errors"]
+__all__ = ["Evaluator", "evaluate_metric", "evaluation_limit", "mean_outputs", "test_errors", "write_sample_errors"]
 
 RESAMPLES = 1000
 """Bootstrap resamples of the test error's confidence interval."""
@@ -316,13 +316,19 @@ def write_sample_errors(folder: Path, metric: Metric, data: TargetData, name: st
     Raises:
         InputError: When the file cannot be written.
     """
+    errors = test_errors(metric, data, name)
+    if errors is not None:
+        with writing(folder / SAMPLES_FILE):
+            write_sample_file(folder / SAMPLES_FILE, errors)
+
+
+def test_errors(metric: Metric, data: TargetData, name: str) -> SampleFile | None:
+    """Return the errors of the test samples under a name; None if the metric is not a mean over samples.
+
+    Errors in percent are returned as rates in [0, 1], and other errors in the unit of the metric.
+    """
     if _reason_for_no_sample_errors(metric) is not None:
-        return
-    with writing(folder / SAMPLES_FILE):
-        write_sample_file(folder / SAMPLES_FILE, _sample_file(metric, data, name))
-
-
-def _sample_file(metric: Metric, data: TargetData, name: str) -> SampleFile:
+        return None
     errors = np.asarray(metric.per_sample, np.float64) / (100 if metric.unit == PERCENT else 1)
     n_samples = len(errors)
     groups = None if data.groups is None else np.unique(data.groups, return_inverse=True)[1].ravel()[data.test]

@@ -22,6 +22,7 @@ from modgap.baselines.baseline import (
     quick_baselines,
     restore_baseline,
 )
+from modgap.baselines.predictors import constant_scores
 from modgap.errors import InputError, Progress, UsageError, first_line
 from modgap.sources import Source, source_infos
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
@@ -42,6 +43,7 @@ from modgap.training.training_data import TargetData, classes_without_samples, r
 
 __all__ = [
     "best_quick_baseline",
+    "chance_metric",
     "fit_source_probe",
     "is_baseline",
     "is_fitted",
@@ -288,10 +290,20 @@ def _write_result(
 
 
 def _metric(fitted: FittedBaseline, data: TargetData, rows: np.ndarray) -> Metric:
+    return _metric_of_scores(fitted.scores(SelectedSamples(data.table.samples, rows)), data, rows)
+
+
+def _metric_of_scores(scores: np.ndarray, data: TargetData, rows: np.ndarray) -> Metric:
     metric = task_metric(data.target.manifest, data.scale, data.protocol)
     y, mask = data.ground_truth(rows)
-    metric.update(fitted.scores(SelectedSamples(data.table.samples, rows)), y, mask)
+    metric.update(scores, y, mask)
     return metric
+
+
+def chance_metric(data: TargetData) -> Metric:
+    """Return the metric with one prediction for all test samples: the largest training class, or the mean value."""
+    scores = constant_scores(true_values(data, data.train)).reshape(1, *data.output.shape)
+    return _metric_of_scores(np.repeat(scores, len(data.test), axis=0), data, data.test)
 
 
 def best_quick_baseline(request: TrainRequest) -> tuple[str, float] | None:

@@ -337,7 +337,12 @@ Watch = Callable[[int, TargetModel, Evaluator], None]
 
 
 def train_in_memory(
-    request: TrainRequest, source: Source, data: TargetData, epochs: Collection[int], watch: Watch
+    request: TrainRequest,
+    source: Source,
+    data: TargetData,
+    epochs: Collection[int],
+    watch: Watch,
+    on_epoch_end: EpochCallback | None = None,
 ) -> None:
     """Train a model as `train` does, but write nothing, and let a function look at it after some epochs.
 
@@ -350,6 +355,7 @@ def train_in_memory(
         data: The target, with the rows to train, to validate and to test on.
         epochs: Epochs of stage 2 after which `watch` is called.
         watch: Function of the epoch, the model and the evaluator.
+        on_epoch_end: Callback that is called with the line of the log of each epoch; None for none.
 
     Raises:
         UsageError: When a setting is invalid.
@@ -357,7 +363,8 @@ def train_in_memory(
     """
     override = f"stage2.keep_epochs={sorted(epochs)}"
     setup = set_up_training(replace(request, overrides=(*request.overrides, override)), source, data)
-    training = build_training(setup, RunFiles(lambda epoch, model: watch(epoch, model, training.evaluator)))
+    files = RunFiles(lambda epoch, model: watch(epoch, model, training.evaluator))
+    training = build_training(setup, files, on_epoch_end=on_epoch_end)
     run_training_loop(training)
 
 
