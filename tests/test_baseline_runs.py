@@ -183,6 +183,11 @@ def test_a_changed_baseline_is_refused(run: Run, tables: Path) -> None:
     (folder / RECORD).write_text(with_digest(json.dumps(record)))
     with pytest.raises(InputError, match="is not one that modgap fitted"):
         modgap.load_run(folder)
+    changed = {**json.loads((run.folder / RECORD).read_text()), "digest": None}
+    changed["fitted"]["shape"] = [1, 2**63]
+    (folder / RECORD).write_text(with_digest(json.dumps({k: v for k, v in changed.items() if k != "digest"})))
+    with pytest.raises(InputError, match="its samples have the shape"):
+        modgap.load_run(folder)
     (folder / "model.safetensors").write_bytes(b"\0" * 64)
     with pytest.raises(InputError):
         modgap.load_run(folder)

@@ -354,6 +354,8 @@ def read_fitted(
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     spec = inputs.inputs.spec
     try:
+        if tuple(described["shape"]) != inputs.inputs.shape:
+            raise ValueError(f"its samples have the shape {described['shape']}, and the run's {inputs.inputs.shape}")
         if is_baseline(run.record["method"]):
             baseline = get_baseline(str(described.get("name")))
         else:
