@@ -78,9 +78,17 @@ PUBLISHED_ROWS = 12
         metavar="KEY=VALUE,VALUE,...",
         multiple=True,
         help="Train with each of these values, and test the model with the lowest validation error. Can be repeated "
-        "for all combinations.",
+        "for all combinations. With --sampler optuna, KEY=LOW:HIGH is a range.",
     ),
-    click.option("--trials", type=int, metavar="N", help="Number of combinations of --sweep, drawn at random."),
+    click.option("--trials", type=int, metavar="N", help="Number of combinations of --sweep that are tried."),
+    click.option(
+        "--sampler",
+        type=click.Choice(["random", "optuna"]),
+        default="random",
+        show_default=True,
+        help="How the combinations of --trials are chosen: drawn at random, or proposed by Optuna from the errors so "
+        "far.",
+    ),
     click.option(
         "--protocol",
         type=click.Choice(["validation", "orca"]),
@@ -100,7 +108,17 @@ PUBLISHED_ROWS = 12
     data_dir_option(),
 )
 @custom_data_options
-@option_group("Hardware", device_option)
+@option_group(
+    "Hardware",
+    device_option,
+    click.option(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="Number of processes that run the trials of --sweep side by side, with one thread each. Without it they "
+        "run one after the other, with all threads.",
+    ),
+)
 @option_group(
     "Output",
     click.option(
@@ -119,11 +137,15 @@ def train(**options: Any) -> None:
 
     To use several GPUs or machines, start the same command with torchrun or accelerate launch.
     """
+    from modgap.jobs import Backend
     from modgap.training.sweep import parse_sweep, run_sweep
     from modgap.training.train import train as train_model
 
     request = _train_request(options)
-    sweep = parse_sweep(options["sweep"], options["trials"])
+    check_minimums(options, {"jobs": 1})
+    sweep = parse_sweep(options["sweep"], options["trials"], options["sampler"])
+    if sweep is None and options["jobs"]:
+        raise UsageError("--jobs runs the trials of a sweep side by side. Pass --sweep, or leave --jobs out.")
     if sweep is not None and options["tensorboard"]:
         raise UsageError("--tensorboard writes the log of one run, so it cannot be combined with --sweep.")
     log_to_stderr(options["quiet"])
@@ -133,7 +155,8 @@ def train(**options: Any) -> None:
         if sweep is None:
             run = train_model(request, folder, resume=resume, progress=progress, tensorboard=options["tensorboard"])
         else:
-            run = run_sweep(request, folder, sweep, resume=resume, progress=progress)
+            backend = Backend("loky", options["jobs"]) if options["jobs"] else None
+            run = run_sweep(request, folder, sweep, backend=backend, resume=resume, progress=progress)
     if _is_main_process():
         from modgap.ranking.history.store import remember_run
 

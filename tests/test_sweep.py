@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import random
+import sys
 import time
 
 import pytest
@@ -226,6 +227,68 @@ def test_sweep_that_trained_nothing_may_begin_anew(train, tmp_path):
     refused = train(tmp_path / "other", "--sweep=stage2.optimizer=adam,adamw")
     assert refused.returncode == 2
     assert "contains other files" in refused.stderr
+
+
+def test_optuna_proposes_from_the_errors_so_far():
+    pytest.importorskip("optuna")
+    sweep = parse_sweep(["rate=1e-5:1e-1", "size=8,16", "epochs=1:5"], 24, "optuna")
+    trials = []
+    while len(settings := planned_settings(sweep, 3, trials)) > len(trials):
+        assert len(settings) == len(trials) + 4
+        assert settings[: len(trials)] == [trial["settings"] for trial in trials]
+        for one in settings[len(trials) :]:
+            assert 1e-5 <= float(one["rate"]) <= 1e-1
+            assert one["size"] in ("8", "16")
+            assert int(one["epochs"]) in range(1, 6)
+            error = abs(math.log10(float(one["rate"])) + 3) + (one["size"] == "8")
+            is_failed = len(trials) == 2
+            trials.append({"settings": one, "state": "failed"} if is_failed else
+                          {"settings": one, "state": "finished", "validation": error})  # fmt: skip
+    assert len(trials) == 24
+    # The best rate is 1e-3: later proposals are nearer to it than the first, which are random.
+    first, last = ([trial.get("validation", 3.0) for trial in part] for part in (trials[:10], trials[-10:]))
+    assert sum(last) < sum(first)
+
+
+@pytest.mark.parametrize(
+    ("texts", "trials", "sampler", "message"),
+    [
+        (["a=1:3"], None, "random", "The values of a are a range"),
+        (["a=1:3"], None, "optuna", "Pass `trials=N`"),
+        (["a=3:1"], 4, "optuna", "has the range 3:1. Expected two numbers, the lower one first"),
+        ([], None, "optuna", "`sampler` needs `sweep`"),
+        (["a=1"], 2, "grid", "`sampler` is 'grid'"),
+    ],
+)
+def test_wrong_samplers_are_refused(texts, trials, sampler, message):
+    with pytest.raises(UsageError, match=message):
+        parse_sweep(texts, trials, sampler)
+
+
+def test_optuna_is_named_where_it_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UsageError, match=r"modgap\[optuna\]"):
+        planned_settings(parse_sweep(["a=1,2"], 2, "optuna"), 0)
+
+
+def test_trials_of_other_processes_and_of_a_resumed_sweep_are_the_same(train, tmp_path):
+    pytest.importorskip("optuna")
+    values = ("--sweep=stage2.learning_rate=1e-5:1e-2", "--sampler=optuna", "--trials=5", "--set=stage2.epochs=1")
+    assert train(tmp_path / "one", *values, "--jobs=1").returncode == 0
+    done = train(tmp_path / "two", *values, "--jobs=2")
+    assert done.returncode == 0, done.stderr
+    one, two = (read_sweep(tmp_path / folder)["trials"] for folder in ("one", "two"))
+    for trial in (*one, *two):
+        trial.pop("seconds")
+    assert one == two
+    weights = [(tmp_path / folder / "model.safetensors").read_bytes() for folder in ("one", "two")]
+    assert weights[0] == weights[1]
+    assert not list((tmp_path / "two" / "trials").rglob("*.safetensors"))
+    again = train(tmp_path / "two", *values, "--jobs=2", "--resume")
+    assert again.returncode == 0
+    refused = train(tmp_path / "three", "--jobs=2")
+    assert refused.returncode == 2
+    assert "--jobs runs the trials of a sweep" in refused.stderr
 
 
 @pytest.mark.long

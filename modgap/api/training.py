@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from modgap.api.arguments import public_function
 from modgap.api.opening import target_name
-from modgap.errors import Progress
+from modgap.errors import Progress, UsageError
 from modgap.forward.sample_request import SampleRequest
+from modgap.jobs import Backend
 from modgap.ranking.history.store import remember_run
 from modgap.targets import CustomData, TargetRequest
 from modgap.training.method import EpochCallback
@@ -27,13 +28,15 @@ def train(
     out: str | Path,
     *,
     settings: Mapping[str, Any] | None = None,
-    sweep: Mapping[str, Sequence[Any]] | None = None,
+    sweep: Mapping[str, Sequence[Any] | str] | None = None,
     trials: int | None = None,
+    sampler: Literal["random", "optuna"] = "random",
     protocol: Literal["validation", "orca"] = "validation",
     limit: int | None = None,
     input_size: int | None = None,
     device: str = "auto",
     seed: int = 0,
+    jobs: int | None = None,
     resume: bool = False,
     weights: str | None = None,
     custom_data: CustomData | Mapping[str, str] | None = None,
@@ -53,13 +56,16 @@ def train(
         out: Run folder to write, which must be new unless `resume` is True.
         settings: Settings that override the recipe, such as `{"stage1.epochs": 5}`.
         sweep: Values of settings to try, such as `{"stage2.learning_rate": [1e-4, 1e-3]}`. The run with the lowest
-            validation error is tested.
-        trials: Number of combinations of those values, drawn at random; None for all.
+            validation error is tested. With Optuna, a text such as `"1e-5:1e-2"` is a range.
+        trials: Number of combinations that are tried; None for all.
+        sampler: `random` draws these combinations at random, and `optuna` proposes them from the errors so far.
         protocol: `validation` chooses the epoch on a validation split; `orca` chooses it on the test split.
         limit: Largest number of samples of each split, drawn in proportion to the classes; None for all.
         input_size: Height and width of the source's input in pixels; None for the source's default.
         device: `auto`, `cpu`, `cuda` or `mps`.
         seed: Seed of every random draw.
+        jobs: Number of processes that run the trials of a sweep side by side, with one thread each. None to run them
+            one after the other, with all threads.
         resume: True to continue from the newest checkpoint in the run folder.
         weights: File or folder to take the source's weights from; None for the source's default weights.
         custom_data: Description of custom data, or its fields as a mapping such as `{"label_column": "rhythm"}`.
@@ -101,9 +107,15 @@ def train(
     )
     more: dict[str, Any] = {"resume": resume, "progress": progress, "on_epoch_end": on_epoch_end}
     if sweep is None and trials is None:
+        if jobs is not None:
+            raise UsageError("`jobs` runs the trials of a sweep side by side. Pass `sweep`, or leave `jobs` out.")
         run = run_training(request, Path(out), **more)
     else:
-        values = {key: tuple(map(str, values)) for key, values in (sweep or {}).items()}
-        run = run_sweep(request, Path(out), Sweep(values, trials), **more)
+        backend = None if jobs is None else Backend("loky", jobs)
+        values = {
+            key: (values,) if isinstance(values, str) else tuple(map(str, values))
+            for key, values in (sweep or {}).items()
+        }
+        run = run_sweep(request, Path(out), Sweep(values, trials, sampler), backend=backend, **more)
     remember_run(run.record, requested)
     return run

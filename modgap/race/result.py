@@ -14,7 +14,15 @@ from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Mark, Plotted, Table,
 from modgap.answers.formatting import csv_text, format_p_value
 from modgap.errors import InputError, count, format_duration, visible_name
 from modgap.race.transfer import SCRATCH, Race, Tested, steps_of
-from modgap.race.verdict import KINDS, kind_of, shown_loss
+from modgap.race.verdict import (
+    FIELD,
+    PRETRAINED,
+    SIGNIFICANT,
+    first_of_kinds,
+    kind_of,
+    shown_loss,
+    transfer_helps,
+)
 from modgap.sources import source_infos
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.paired import PairedDifference, paired_difference
@@ -34,11 +42,7 @@ __all__ = ["CARD", "RECORD", "SCHEMA", "TransferResult", "answer_of_record"]
 
 RECORD, CARD, STEPS_TABLE = "transfer.json", "card.md", "steps.csv"
 SCHEMA = 1
-PRETRAINED = (KINDS[2], KINDS[3])
-"""Kinds of models that use what a source learned."""
-FIELD = KINDS[0]
-SIGNIFICANT = 0.05
-CHANCE = "chance"
+CHANCE = "chance level"
 TESTED = ("model", "test error", "95 % CI", "minus the chosen", "95 % CI", "p", "kind")
 """Columns of the table of the final models."""
 MOST_STEPS = 30
@@ -182,7 +186,7 @@ def _quality(race: Race) -> Verdict:
     if result["test"] is None or not math.isfinite(race.chance.test):
         return Verdict(question, "Tested once", INFO, text)
     unit = f" {result['unit']}" if result["unit"] else ""
-    text += f" The same prediction for all samples has {race.chance.test:.3g}{unit}"
+    text += f" A constant prediction has {race.chance.test:.3g}{unit}"
     difference = _difference(_errors(race.tested[0].run), race.chance.errors, result["unit"])
     if difference is None or difference.p_value is None:
         return Verdict(question, "Tested once", INFO, f"{text}.")
@@ -213,22 +217,19 @@ def _helps(race: Race) -> tuple[str, str, str, str]:
         f"{start}. The difference is {scale * difference.value:+.3g} (95 % CI {low:.3g} to {high:.3g}, "
         f"p {format_p_value(difference.p_value)})."
     )
-    if difference.p_value > SIGNIFICANT:
+    answer = transfer_helps(difference)
+    if answer == "not shown":
         margin = scale * difference.standard_error * float(stats.t.ppf(1 - SIGNIFICANT / 2, difference.n_units - 1))
         smallest = f" Only a difference of {margin:.3g} or more could have been shown." if margin > 0 else ""
-        return "not shown", "Not shown", WARN, f"{text}{smallest}"
-    if difference.value < 0:
-        return "yes", "Yes", PASS, text
-    return "no", "No", FAIL, text
+        return answer, "Not shown", WARN, f"{text}{smallest}"
+    return answer, answer.capitalize(), PASS if answer == "yes" else FAIL, text
 
 
 def _first(race: Race, kinds: Sequence[str]) -> Tested | None:
     """Return the tested model of some kinds whose error on the labeled samples is the lowest."""
-    best = {kind: one for kind, one in race.chosen.best.items() if kind in kinds}
-    judged = race.chosen.judged
-    order = sorted(best, key=lambda kind: float(best[kind].losses[judged].mean()))
     tested = {one.name: one for one in race.tested}
-    return next((tested[kind] for kind in order if kind in tested), None)
+    kind = first_of_kinds(race.chosen, [kind for kind in kinds if kind in tested])
+    return None if kind is None else tested[kind]
 
 
 def _errors(run: Run) -> SampleErrors | None:
@@ -287,7 +288,7 @@ def _tested_table(race: Race) -> Table:
     if math.isfinite(race.chance.test):
         shown = f"{race.chance.test:.3g}{f' {unit}' if unit else ''}"
         compared = _compared(race.chance.errors, _errors(winner), unit)
-        rows.append(["the same prediction for all", shown, "", *compared, CHANCE])
+        rows.append(["constant prediction", shown, "", *compared, CHANCE])
         marks.append(Mark(race.chance.test, None, is_reference=True))
     return Table(TESTED, rows, "The final models: tested once on the same samples", marks=marks)
 

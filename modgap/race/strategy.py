@@ -57,6 +57,7 @@ class Pool:
         sources: Names of the sources, those that were best on earlier targets first.
         n_labeled: Number of labeled samples.
         probes: True if linear probes can be fitted to it.
+        embeds: True if an embedder can be trained for its samples, as it cannot for texts.
     """
 
     baselines: Mapping[str, float]
@@ -64,6 +65,7 @@ class Pool:
     sources: tuple[str, ...]
     n_labeled: int
     probes: bool = True
+    embeds: bool = True
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ class Strategy:
         tried = [
             *(("finetune", name, rate) for rate in RATES for name in sources[:TRAINED_SOURCES]),
             *(("lp-ft", name, rate) for rate in PROBE_RATES for name in starts[:PROBED_STARTS]),
-            *(("emb", name, rate) for rate in EMBEDDER_RATES for name in sources[:EMBEDDED]),
+            *(("emb", name, rate) for rate in EMBEDDER_RATES for name in sources[: self.pool.embeds * EMBEDDED]),
         ]
         steps = [Step(method, name, rate, epochs, few) for method, name, rate in tried]
         return steps + [step for step in self._beyond(outcomes, epochs) if step not in steps]

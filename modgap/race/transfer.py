@@ -500,6 +500,7 @@ def _pool(request: RaceRequest, labeled: Labeled) -> Pool:
         tuple(_by_history(names, request, labeled.data.table.samples) if request.history else names),
         n_labeled,
         probes=not is_dense,
+        embeds=form.spec.kind != "text",
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -9,13 +10,28 @@ from modgap.answers.formatting import format_value
 from modgap.race.steps import BASELINE, TRAINING, Outcome
 from modgap.sources import is_control
 from modgap.statistics.intervals import SampleErrors
-from modgap.statistics.paired import paired_difference
+from modgap.statistics.paired import PairedDifference, paired_difference
 from modgap.training.linear_probe import LINEAR_PROBE
 
-__all__ = ["KINDS", "Chosen", "choose_model", "kind_of", "shown_loss"]
+__all__ = [
+    "FIELD",
+    "KINDS",
+    "PRETRAINED",
+    "SIGNIFICANT",
+    "Chosen",
+    "choose_model",
+    "first_of_kinds",
+    "kind_of",
+    "shown_loss",
+    "transfer_helps",
+]
 
 KINDS = ("baseline", "linear probe, random weights", "linear probe", "training", "from scratch")
 """Kinds of models, the simplest first."""
+FIELD = KINDS[0]
+PRETRAINED = (KINDS[2], KINDS[3])
+"""Kinds of models that use what a source learned."""
+SIGNIFICANT = 0.05
 
 
 def kind_of(outcome: Outcome) -> str:
@@ -27,6 +43,17 @@ def kind_of(outcome: Outcome) -> str:
     if step.kind == LINEAR_PROBE:
         return KINDS[1] if is_random else KINDS[2]
     return KINDS[4] if is_random or step.method == "scratch" else KINDS[3]
+
+
+def transfer_helps(difference: PairedDifference | None) -> Literal["yes", "no", "not shown"]:
+    """Return whether a transfer helps, by the difference of its test error to that of the field's baseline.
+
+    Args:
+        difference: Error of the transfer minus that of the baseline; None where it has no significance.
+    """
+    if difference is None or difference.p_value is None or difference.p_value > SIGNIFICANT:
+        return "not shown"
+    return "yes" if difference.value < 0 else "no"
 
 
 def shown_loss(loss: float, task: str) -> str:
@@ -76,6 +103,12 @@ def choose_model(outcomes: Sequence[Outcome], groups: np.ndarray | None) -> Chos
             best[kind] = finalists[min(of_kind)[1]]
     within = [one for one in best.values() if _is_within(one, lowest, judged, groups)]
     return Chosen(within[0], lowest, best, judged)
+
+
+def first_of_kinds(chosen: Chosen, kinds: Sequence[str]) -> str | None:
+    """Return that of some kinds whose best model has the lowest error on the judged samples; None if there is none."""
+    best = {kind: float(one.losses[chosen.judged].mean()) for kind, one in chosen.best.items() if kind in kinds}
+    return min(best, key=lambda kind: best[kind], default=None)
 
 
 def _finalists(outcomes: Sequence[Outcome]) -> list[Outcome]:

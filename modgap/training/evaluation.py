@@ -24,7 +24,15 @@ from modgap.training.metrics import Metric, task_metric
 from modgap.training.placement import Processes
 from modgap.training.training_data import InputTransform, TargetData, stack_pieces
 
-__all__ = ["Evaluator", "evaluate_metric", "evaluation_limit", "mean_outputs", "test_errors", "write_sample_errors"]
+__all__ = [
+    "Evaluator",
+    "evaluate_metric",
+    "evaluation_limit",
+    "mean_outputs",
+    "metric_interval",
+    "test_errors",
+    "write_sample_errors",
+]
 
 RESAMPLES = 1000
 """Bootstrap resamples of the test error's confidence interval."""
@@ -238,10 +246,7 @@ def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, An
     """
     groups = None if data.groups is None else data.groups[data.test]
     n_units = len(metric) if groups is None else len(np.unique(groups))
-    interval = (float("nan"), float("nan"))
-    if n_units >= MIN_UNITS:
-        interval = bootstrap_interval(metric.weighted, len(metric), groups, resamples=RESAMPLES, seed=seed)
-        interval = _exact_if_alike(interval, metric, n_units)
+    interval = metric_interval(metric, groups, seed)
     return {
         "metric": metric.name,
         "unit": metric.unit,
@@ -253,6 +258,21 @@ def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, An
         "confusion": _confusion(metric, data),
         "majority_error": _majority_error(metric, data),
     }
+
+
+def metric_interval(metric: Metric, groups: np.ndarray | None, seed: int) -> tuple[float, float]:
+    """Return the 95 % interval of a metric, see `evaluate_metric`; NaN with fewer than 8 samples or groups.
+
+    Args:
+        metric: Metric with the test samples.
+        groups: Group of each, (n,); None if they are independent.
+        seed: Seed of the resamples.
+    """
+    n_units = len(metric) if groups is None else len(np.unique(groups))
+    if n_units < MIN_UNITS:
+        return float("nan"), float("nan")
+    interval = bootstrap_interval(metric.weighted, len(metric), groups, resamples=RESAMPLES, seed=seed)
+    return _exact_if_alike(interval, metric, n_units)
 
 
 def _exact_if_alike(interval: tuple[float, float], metric: Metric, n_units: int) -> tuple[float, float]:

@@ -1,4 +1,7 @@
-"""A sweep over settings: several runs, of which the validation samples choose one, and one test."""
+"""A sweep over settings: several runs, of which the validation samples choose one, and one test.
+
+The settings are those of a list, or Optuna proposes them from the results so far.
+"""
 
 import itertools
 import logging
@@ -7,9 +10,10 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from modgap.errors import InputError, Progress, UsageError, count
+from modgap.jobs import Backend, Failure, fix_threads, hold_device
 from modgap.storage.atomic_files import atomic_path, write_text_atomically, writing
 from modgap.storage.json_records import format_json, parse_record, plain_values, with_digest
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
@@ -23,6 +27,9 @@ from modgap.training.run_folder import EPOCHS, LOG, RECORD, Run, open_run, setti
 from modgap.training.train import finish_trained_run, train_without_test
 from modgap.training.train_request import TrainRequest, request_recipe, set_up_run
 
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
 __all__ = ["Sweep", "parse_sweep", "planned_settings", "read_sweep", "run_sweep"]
 
 SWEEP = "sweep.json"
@@ -30,6 +37,13 @@ SWEEP = "sweep.json"
 SCHEMA = 2
 TRIALS = "trials"
 MOST_TRIALS = 1000
+PROPOSED = 4
+"""Trials that Optuna proposes together, whatever number of processes runs them."""
+SAMPLERS = ("random", "optuna")
+BETWEEN = ":"
+"""Separator of the two ends of a range."""
+LOGARITHMIC = 10
+"""Ratio of the ends of a range from which on its values are drawn by their logarithms."""
 STREAM = 11
 """First number of the random position at which trials are drawn."""
 
@@ -44,12 +58,15 @@ class Sweep:
     """Values of settings to try.
 
     Attributes:
-        values: Values of each setting as `--set` takes them, by key.
-        trials: Number of combinations to try, drawn at random; None for all.
+        values: Values of each setting as `--set` takes them, by key. For Optuna they can be a range, LOW:HIGH, which is
+            logarithmic if its ends are above 0 and differ by a factor of 10 or more.
+        trials: Number of combinations to try; None for all.
+        sampler: `random` draws the combinations of a part, and `optuna` proposes them from the errors so far.
     """
 
     values: Mapping[str, tuple[str, ...]]
     trials: int | None = None
+    sampler: Literal["random", "optuna"] = "random"
 
     def __post_init__(self) -> None:
         """Raise if there is nothing to try.
@@ -61,10 +78,22 @@ class Sweep:
             raise UsageError('A sweep needs values, such as `sweep={"stage2.learning_rate": [1e-4, 3e-4, 1e-3]}`.')
         if self.trials is not None and not 1 <= self.trials <= MOST_TRIALS:
             raise UsageError(f"`trials` is {self.trials}. Expected a number from 1 to {MOST_TRIALS:,}.")
+        if self.sampler not in SAMPLERS:
+            raise UsageError(f"`sampler` is {self.sampler!r}. Expected one of: {', '.join(SAMPLERS)}.")
+        if self.sampler == "optuna" and self.trials is None:
+            raise UsageError('`sampler="optuna"` proposes one trial after the other. Pass `trials=N` for their number.')
+        ranges = [key for key, values in self.values.items() if _range(values) is not None]
+        if ranges and self.sampler != "optuna":
+            raise UsageError(
+                f'The values of {ranges[0]} are a range, in which `sampler="optuna"` proposes values. Pass it with '
+                "`trials=N`, or name the values."
+            )
 
 
-def parse_sweep(texts: Sequence[str], trials: int | None = None) -> Sweep | None:
-    """Return the sweep that `--sweep KEY=VALUE,VALUE,...` describes; None if there is no text.
+def parse_sweep(
+    texts: Sequence[str], trials: int | None = None, sampler: Literal["random", "optuna"] = "random"
+) -> Sweep | None:
+    """Return the sweep that `--sweep KEY=VALUE,VALUE,...` or `--sweep KEY=LOW:HIGH` describes; None without texts.
 
     Example:
         >>> parse_sweep(["stage2.learning_rate=1e-4,1e-3", "stage2.betas=[0.9,0.98],[0.9,0.999]"]).values
@@ -73,6 +102,8 @@ def parse_sweep(texts: Sequence[str], trials: int | None = None) -> Sweep | None
     if not texts:
         if trials is not None:
             raise UsageError('`trials` needs `sweep`, such as `sweep={"stage2.learning_rate": [1e-4, 3e-4, 1e-3]}`.')
+        if sampler != "random":
+            raise UsageError('`sampler` needs `sweep`, such as `sweep={"stage2.learning_rate": "1e-5:1e-2"}`.')
         return None
     values = {}
     for text in texts:
@@ -82,7 +113,7 @@ def parse_sweep(texts: Sequence[str], trials: int | None = None) -> Sweep | None
         if key.strip() in values:
             raise UsageError(f"`sweep` names {key.strip()} twice. Give all its values at once.")
         values[key.strip()] = tuple(dict.fromkeys(_split_values(listed)))
-    return Sweep(values, trials)
+    return Sweep(values, trials, sampler)
 
 
 def _split_values(text: str) -> list[str]:
@@ -97,15 +128,23 @@ def _split_values(text: str) -> list[str]:
     return [value.strip() for value in values if value.strip()]
 
 
-def planned_settings(sweep: Sweep, seed: int) -> list[Settings]:
+def planned_settings(sweep: Sweep, seed: int, trials: Sequence[Mapping[str, Any]] = ()) -> list[Settings]:
     """Return the settings of each trial.
 
     They are all combinations in their order, or as many of them as there are trials, in a random order that depends
-    on the seed alone: a larger number of trials adds some.
+    on the seed alone: a larger number of trials adds some. Those of Optuna are the ones that follow from the trials
+    that have ended.
+
+    Args:
+        sweep: Values to try.
+        seed: Seed of the draws.
+        trials: State and validation error of the trials so far.
 
     Raises:
-        UsageError: When there are too many combinations and no number of trials.
+        UsageError: When there are too many combinations and no number of trials, or Optuna is missing.
     """
+    if sweep.sampler == "optuna":
+        return list(_proposed_settings(sweep, seed, trials))
     sizes = [len(values) for values in sweep.values.values()]
     total = math.prod(sizes)
     if sweep.trials is None and total > MOST_TRIALS:
@@ -130,11 +169,63 @@ def _distinct_positions(sizes: Sequence[int], seed: int) -> Iterator[tuple[int, 
             yield positions
 
 
+def _proposed_settings(sweep: Sweep, seed: int, trials: Sequence[Mapping[str, Any]]) -> Iterator[Settings]:
+    """Yield the settings that Optuna proposes, some at a time: the next ones follow from the errors of all before."""
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        raise UsageError('`sampler="optuna"` needs Optuna: pip install "modgap[optuna]".') from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed, constant_liar=True))
+    space = {key: _distribution(values) for key, values in sweep.values.items()}
+    for first in range(0, sweep.trials or 0, PROPOSED):
+        asked = [study.ask(space) for _ in range(min(PROPOSED, (sweep.trials or 0) - first))]
+        for proposed in asked:
+            yield {key: _as_text(proposed.params[key]) for key in space}
+        results = trials[first : first + len(asked)]
+        if len(results) < len(asked) or any(result["state"] == "open" for result in results):
+            return
+        for proposed, result in zip(asked, results, strict=True):
+            value = result.get("validation")
+            study.tell(proposed, value, state=None if value is not None else optuna.trial.TrialState.FAIL)
+
+
+def _range(values: Sequence[str]) -> tuple[float, float] | None:
+    """Return the ends of the range that the only value is; None if it is none."""
+    low, between, high = values[0].partition(BETWEEN) if len(values) == 1 else ("", "", "")
+    try:
+        ends = (float(low), float(high)) if between else None
+    except ValueError:
+        return None
+    if ends is not None and not (math.isfinite(ends[0]) and math.isfinite(ends[1]) and ends[0] < ends[1]):
+        raise UsageError(f"`sweep` has the range {values[0]}. Expected two numbers, the lower one first.")
+    return ends
+
+
+def _distribution(values: Sequence[str]) -> "BaseDistribution":
+    """Return the distribution of a setting: one of its values, or a number of its range."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    ends = _range(values)
+    if ends is None:
+        return CategoricalDistribution(list(values))
+    low, high = ends
+    is_log = low > 0 and high >= LOGARITHMIC * low
+    if all(text.strip().lstrip("-").isdigit() for text in values[0].split(BETWEEN)):
+        return IntDistribution(int(low), int(high), log=is_log)
+    return FloatDistribution(low, high, log=is_log)
+
+
+def _as_text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
 def run_sweep(
     request: TrainRequest,
     folder: Path,
     sweep: Sweep,
     *,
+    backend: Backend | None = None,
     resume: bool = False,
     progress: Progress | None = None,
     on_epoch_end: EpochCallback | None = None,
@@ -149,9 +240,12 @@ def run_sweep(
         request: The request that all runs of the sweep share.
         folder: A new folder or, with `resume`, that of a sweep with the same request.
         sweep: Values to try.
+        backend: Backend whose processes run trials side by side, with one thread each. None to run one after the other
+            in this process, with all its threads.
         resume: Continue an interrupted sweep.
         progress: Callback that is called with a stage's name and the share of its work done since the last call.
-        on_epoch_end: Callback that is called after each epoch, as by `train`, with the number of the `trial` too.
+        on_epoch_end: Callback that is called after each epoch, as by `train`, with the number of the `trial` too. It
+            needs trials in this process.
 
     Raises:
         UsageError: When the request is invalid or has the protocol `orca`, which has no validation samples, or the
@@ -159,6 +253,8 @@ def run_sweep(
         InputError: When data or weights are missing or do not match, or no trial has a validation error.
     """
     _check_request(request, sweep)
+    if backend is not None and on_epoch_end is not None:
+        raise UsageError("`on_epoch_end` cannot look into other processes. Leave `jobs` out.")
     planned = planned_settings(sweep, request.samples.seed)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file. Expected a folder for the sweep. Pass another `out`.")
@@ -166,17 +262,18 @@ def run_sweep(
         _check_folder(folder, resume)
         _check_combinations(request, planned)
         settings = _shared_settings(request, sweep, planned[0])
-        trials = _prepare(folder, sweep, planned, settings)
+        trials = _prepare(folder, sweep, planned, settings, request.samples.seed)
         if (folder / RECORD).exists() and (run := open_run(folder)).finished:
             return run
-        write_sweep(folder, sweep.values, trials, settings)
-        for number, trial in enumerate(trials, start=1):
-            if trial["state"] == "open":
-                log.info("Trial %d of %d: %s.", number, len(trials), _describe(trial["settings"]))
-                done = _run_trial(request, folder, number, trial["settings"], progress, on_epoch_end)
-                trials[number - 1] = {**trial, **done}
-                _keep_weights_of(folder, _best(trials))
+        running = _RunningTrials(request, folder, backend, progress, on_epoch_end)
+        trials += _next_trials(request, sweep, trials)
+        while any(trial["state"] == "open" for trial in trials):
+            write_sweep(folder, sweep.values, trials, settings)
+            for number, done in running.results(trials):
+                trials[number - 1] |= done
+                _keep_weights_of(folder, trials)
                 write_sweep(folder, sweep.values, trials, settings)
+            trials += _next_trials(request, sweep, trials)
         best = _best(trials)
         if best is None:
             messages = (str(trial["message"]) for trial in trials if trial.get("message"))
@@ -188,7 +285,7 @@ def run_sweep(
         chosen = _with_settings(request, trials[best]["settings"])
         _copy_run(folder / TRIALS / str(best + 1), folder, sweep, trials, best)
         run = finish_trained_run(chosen, folder)
-        _keep_weights_of(folder, None)
+        _keep_weights_of(folder, [{**trial, "validation": None} for trial in trials])
         return run
 
 
@@ -252,13 +349,15 @@ def _check_folder(folder: Path, resume: bool) -> None:
 
 
 def _prepare(
-    folder: Path, sweep: Sweep, planned: Sequence[Settings], settings: Mapping[str, Any]
+    folder: Path, sweep: Sweep, planned: Sequence[Settings], settings: Mapping[str, Any], seed: int
 ) -> list[dict[str, Any]]:
     """Return the trials, as far as they have come, or raise if they belong to another request."""
     if not _has_trained(folder):
         return [{"settings": combination, "state": "open"} for combination in planned]
     record = read_sweep(folder)
     trials: list[dict[str, Any]] = record["trials"]
+    if sweep.sampler == "optuna":
+        planned = planned_settings(sweep, seed, trials)[: len(trials)]
     if record["values"] != plain_values(dict(sweep.values)) or len(trials) != len(planned):
         raise UsageError(
             f"The sweep in {folder} has other values. Repeat those values and trials, or pass another `out`."
@@ -270,6 +369,63 @@ def _prepare(
             "Repeat the settings of that sweep, or pass another `out`."
         )
     return trials
+
+
+def _next_trials(request: TrainRequest, sweep: Sweep, trials: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return trials that follow from the results so far, which only Optuna has."""
+    planned = planned_settings(sweep, request.samples.seed, trials)[len(trials) :]
+    _check_combinations(request, planned)
+    return [{"settings": settings, "state": "open"} for settings in planned]
+
+
+@dataclass(frozen=True)
+class _RunningTrials:
+    """The trials of a sweep as they run: in this process, or in those of a backend."""
+
+    request: TrainRequest
+    folder: Path
+    backend: Backend | None
+    progress: Progress | None
+    on_epoch_end: EpochCallback | None
+
+    def results(self, trials: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Run the open trials, and yield the number of each with what the table says of it."""
+        opened = [(number, trial) for number, trial in enumerate(trials, start=1) if trial["state"] == "open"]
+        if self.backend is None:
+            for number, trial in opened:
+                log.info("Trial %d of %d: %s.", number, len(trials), _describe(trial["settings"]))
+                yield (
+                    number,
+                    _run_trial(self.request, self.folder, number, trial["settings"], self.progress, self.on_epoch_end),
+                )
+            return
+        request, folder = replace(self.request, target=self.request.target.absolute()), self.folder.resolve()
+        jobs = [_TrialJob(request, folder, number, trial["settings"]) for number, trial in opened]
+        for index, result in self.backend.run(jobs, device=request.samples.device):
+            number = opened[index][0]
+            if isinstance(result, Failure):
+                yield number, {"state": "failed", "message": result.reason}
+                continue
+            if self.progress:
+                self.progress("trials", 1 / len(trials))
+            yield number, result
+
+
+@dataclass(frozen=True)
+class _TrialJob:
+    """A trial that runs in another process."""
+
+    request: TrainRequest
+    folder: Path
+    number: int
+    settings: Settings
+
+    def __call__(self) -> dict[str, Any]:
+        """Train the model, and return what the table says of it."""
+        fix_threads()
+        with hold_device(self.request.samples.device) as device:
+            request = replace(self.request, samples=replace(self.request.samples, device=device))
+            return _run_trial(request, self.folder, self.number, self.settings, None, None)
 
 
 def _run_trial(
@@ -307,13 +463,16 @@ def _best(trials: Sequence[Mapping[str, Any]]) -> int | None:
     return min(errors, key=lambda n: errors[n]) if errors else None
 
 
-def _keep_weights_of(folder: Path, best: int | None) -> None:
-    """Remove the weights of all trials but one; their records and logs stay."""
-    for trial in (folder / TRIALS).glob("[0-9]*"):
-        if best is None or trial.name != str(best + 1):
-            shutil.rmtree(trial / EPOCHS, ignore_errors=True)
-            for path in trial.glob("*.safetensors"):
-                path.unlink()
+def _keep_weights_of(folder: Path, trials: Sequence[Mapping[str, Any]]) -> None:
+    """Remove the weights of the ended trials but the best; their records and logs stay."""
+    best = _best(trials)
+    for number, trial in enumerate(trials):
+        if number == best or trial["state"] == "open":
+            continue
+        path = folder / TRIALS / str(number + 1)
+        shutil.rmtree(path / EPOCHS, ignore_errors=True)
+        for weights in path.glob("*.safetensors"):
+            weights.unlink()
 
 
 def _copy_run(trial: Path, folder: Path, sweep: Sweep, trials: Sequence[Mapping[str, Any]], best: int) -> None:
