@@ -130,37 +130,39 @@ class Strategy:
         numbers: dict[str, list[float]] = {stage.name: [] for stage in self.stages}
         elapsed = 0.0
         while (planned := self.next_steps(outcomes, elapsed))[1]:
-            name, steps = planned
+            stage, steps = planned
             seconds = [self.expected_seconds(step, outcomes) for step in steps]
             outcomes += [Outcome(step, np.zeros(1), expected) for step, expected in zip(steps, seconds, strict=True)]
             taken = max(sum(seconds) / self.workers, *seconds)
             elapsed += taken
-            numbers[name] += [len(steps), taken]
+            numbers[stage.name] += [len(steps), taken]
         for stage in self.stages:
             counted = numbers[stage.name]
             yield stage, int(sum(counted[::2])), sum(counted[1::2])
 
-    def deadline(self, name: str) -> float:
+    def deadline(self, stage: Stage) -> float:
         """Return the seconds after the start by which a step of a stage is given up, later than its expected end."""
-        share = next((stage.share for stage in self.stages if stage.name == name), np.inf)
-        return float(self.seconds * min(share + 0.1, LATEST)) if np.isfinite(share) else np.inf
+        return float(self.seconds * min(stage.share + 0.1, LATEST)) if np.isfinite(stage.share) else np.inf
 
-    def next_steps(self, outcomes: Sequence[Outcome], elapsed: float) -> tuple[str, list[Step]]:
-        """Return the name of the stage and the steps that are run next, side by side; none at the end.
+    def next_steps(self, outcomes: Sequence[Outcome], elapsed: float) -> tuple[Stage, list[Step]]:
+        """Return a stage and its steps that are run next, side by side; no steps at the end.
+
+        Where nothing ends within the share of its stage, steps may take all of the time that is left.
 
         Args:
             outcomes: Results of the steps so far.
             elapsed: Seconds so far.
         """
         done = {one.step for one in outcomes}
-        for stage in self.stages:
+        _, more_baselines, *others = (replace(stage, share=1.0) for stage in self.stages)
+        for stage in (*self.stages, *others, more_baselines):
             missing = [step for step in stage.wanted(outcomes) if step not in done]
             left = stage.share * self.seconds - elapsed if np.isfinite(stage.share) else np.inf
             # The first step of a kind tells how long the others take.
             most = len(missing) if stage.name.endswith("baselines") else self._batch(missing, outcomes)
             if steps := self._affordable(missing[:most], outcomes, left):
-                return stage.name, steps
-        return "", []
+                return stage, steps
+        return self.stages[-1], []
 
     def _batch(self, missing: Sequence[Step], outcomes: Sequence[Outcome]) -> int:
         if not missing:
