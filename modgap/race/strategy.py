@@ -17,7 +17,7 @@ from modgap.training.linear_probe import LINEAR_PROBE
 __all__ = ["Pool", "Stage", "Strategy", "folds_of_finalists"]
 
 PROBED = 500
-"""Labeled samples of the linear probes that order the sources."""
+"""Labeled samples of the linear probes that order the sources, if there are more than twice as many."""
 JUDGED = 1000
 """Number of judged samples from which on one of five folds is enough."""
 SEEN = 3000
@@ -110,7 +110,7 @@ class Strategy:
             Stage("baselines", lambda _: self._baselines(self.pool.baselines), np.inf),
             Stage("more baselines", lambda _: self._baselines(self.pool.others), 0.2),
             Stage("linear probes", self._probes, 0.8 if is_short else 1 / 3),
-            Stage("linear probes of all samples", self._full_probes, 1.0 if is_short else 0.45),
+            Stage("linear probes of all samples", self._full_probes, 1.0 if is_short else 0.6),
         )
         if is_short:
             return fitted
@@ -154,8 +154,8 @@ class Strategy:
             elapsed: Seconds so far.
         """
         done = {one.step for one in outcomes}
-        _, more_baselines, *others = (replace(stage, share=1.0) for stage in self.stages)
-        for stage in (*self.stages, *others, more_baselines):
+        _, more_baselines, probes, full_probes, *trainings = (replace(stage, share=1.0) for stage in self.stages)
+        for stage in (*self.stages, full_probes, probes, *trainings, more_baselines):
             missing = [step for step in stage.wanted(outcomes) if step not in done]
             left = stage.share * self.seconds - elapsed if np.isfinite(stage.share) else np.inf
             # The first step of a kind tells how long the others take.
@@ -193,14 +193,18 @@ class Strategy:
         """Return probes of all sources, each with its control."""
         if not self.pool.probes:
             return []
-        few = None if self.pool.n_labeled <= PROBED else PROBED
-        folds = folds_of_finalists(min(PROBED, self.pool.n_labeled))
+        few = PROBED if self._probes_in_part else None
+        folds = folds_of_finalists(few or self.pool.n_labeled)
         names = [name for source in self.pool.sources for name in (source, control_name(source))]
         return [Step(LINEAR_PROBE, name, labeled=few, folds=folds) for name in names]
 
+    @property
+    def _probes_in_part(self) -> bool:
+        return self.pool.n_labeled > 2 * PROBED
+
     def _full_probes(self, outcomes: Sequence[Outcome]) -> list[Step]:
         """Return the best probes with all labeled samples, if there are more than the first had."""
-        if self.pool.n_labeled <= PROBED:
+        if not self._probes_in_part:
             return []
         probes = _best([one for one in outcomes if one.step.kind == LINEAR_PROBE and one.step.labeled])
         folds = folds_of_finalists(self.pool.n_labeled)

@@ -295,8 +295,8 @@ class _Running:
         else:
             _tell_plan(strategy)
             while (planned := strategy.next_steps(self.outcomes, time.perf_counter() - began))[1]:
-                stage, steps = planned
-                self._run_steps(stage.name, steps, began, strategy.deadline(stage))
+                stage, following = planned
+                self._run_steps(stage.name, following, began, strategy.deadline(stage))
         chosen = choose_model(self.outcomes, labeled.truth.groups)
         if chosen is None:
             reasons = [one.reason for one in self.outcomes]
