@@ -1,6 +1,7 @@
 """Figures of a race: everything that was tried by its kind, and the errors over the time that was spent."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,11 +54,9 @@ def _title(race: Race) -> str:
     return f"Use {winner.spoken}: its test error is {winner.shown}".replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def _subtitle(race: Race) -> str:
-    return (
-        f"{name_in_title(race.request.target.name, 'target')}, {count(race.n_labeled, 'labeled sample')}. "
-        "One point for each model that was tried, by its validation error; blue was chosen."
-    )
+def _subtitle(race: Race, sentence: str) -> str:
+    name = name_in_title(Path(race.request.target.name).name, "target")
+    return f"{name}, {count(race.n_labeled, 'labeled sample')}. One point for each model that was tried; {sentence}."
 
 
 def _shown(value: float, race: Race) -> str:
@@ -83,7 +82,7 @@ def race_figure(race: Race, ax: "Axes | None" = None) -> "Figure":
     kinds = [kind for kind in KINDS if (frame["kind"] == kind).any()]
     frame["y"] = frame["kind"].map(kinds.index) + 0.6
     label = f"{_axis(race)}; lower is better"
-    axes = row_panel(_title(race), _subtitle(race), label, len(kinds), ROW, HEAD, ax)
+    axes = row_panel(_title(race), _subtitle(race, "blue was chosen"), label, len(kinds), ROW, HEAD, ax)
     others, chosen = frame[~frame["is_chosen"]], frame[frame["is_chosen"]].tail(1)
     seaborn.scatterplot(data=others, x="value", y="y", s=45, color=Ink.CONTROL, alpha=0.5, linewidth=0, ax=axes)
     seaborn.scatterplot(data=chosen, x="value", y="y", s=150, color=Ink.SOURCE, zorder=5, ax=axes)
@@ -115,7 +114,9 @@ def time_figure(race: Race, ax: "Axes | None" = None) -> "Figure":
     lowest = frame.assign(value=np.minimum.accumulate(frame["value"]))
     lowest_error = _shown(frame["value"].min(), race)
     title = f"After {format_duration(race.seconds[0])}, the lowest validation error is {lowest_error}"
-    axes = line_panel(title, _subtitle(race), 2.4, ax, xlabel="seconds", ylabel=_axis(race))
+    axes = line_panel(
+        title, _subtitle(race, "the line is the lowest error so far"), 2.4, ax, xlabel="seconds", ylabel=_axis(race)
+    )
     seaborn.scatterplot(data=frame, x="elapsed", y="value", s=40, color=Ink.CONTROL, alpha=0.5, linewidth=0, ax=axes)
     axes.step(lowest["elapsed"], lowest["value"], where="post", color=Ink.SOURCE, linewidth=2)
     axes.set(xlabel="seconds", ylabel=_axis(race), xlim=(0, None), ylim=(0, None))

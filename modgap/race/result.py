@@ -43,7 +43,7 @@ __all__ = ["CARD", "RECORD", "SCHEMA", "TransferResult", "answer_of_record"]
 RECORD, CARD, STEPS_TABLE = "transfer.json", "card.md", "steps.csv"
 SCHEMA = 1
 CHANCE = "chance level"
-TESTED = ("model", "test error", "95 % CI", "minus the chosen", "95 % CI", "p", "kind")
+TESTED = ("model", "test error", "95 % CI", "minus the chosen", "CI of this", "p", "kind")
 """Columns of the table of the final models."""
 MOST_STEPS = 30
 """Most steps in the table of the answer."""
@@ -308,18 +308,17 @@ def _steps_table(race: Race) -> Table:
     order = sorted(zip(race.outcomes, race.elapsed, strict=True), key=lambda pair: pair[0].error)
     rows = [
         [
-            one.step.title,
+            f"{one.step.title} (chosen)" if one is race.chosen.winner else one.step.title,
             "failed" if one.reason else shown_loss(one.error, race.task),
             f"{one.step.labeled or race.n_labeled:,}",
             str(one.step.folds),
             f"{one.seconds:.1f}",
-            "chosen" if one is race.chosen.winner else "",
         ]
         for one, _ in order[:MOST_STEPS]
     ]
     more = f" {len(order) - MOST_STEPS} more are in steps.csv." if len(order) > MOST_STEPS else ""
     note = f"Errors are means of the losses on the folds of the labeled samples that were left out.{more}"
-    heads = ("model", "validation error", "labeled", "folds", "seconds", "")
+    heads = ("model", "validation error", "labeled", "folds", "seconds")
     return Table(heads, rows, "Everything that was tried", note)
 
 
