@@ -1,6 +1,7 @@
 """Measure how far a pretrained model's knowledge is from a new kind of data, and close the gap.
 
-The functions of this module are the public API. They are imported when they are first used, so `import modgap` is fast.
+The functions and classes of this module are the public API. They are imported when they are first used, so that
+`import modgap` is fast.
 """
 
 import importlib
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from modgap.api.comparison import compare
     from modgap.api.discrepancy import estimate, measure
     from modgap.api.distortion import measure_distortion
+    from modgap.api.estimators import TransferClassifier, TransferRegressor
     from modgap.api.features import features
     from modgap.api.figures import plot_discrepancies
     from modgap.api.opening import list_sources, list_targets, open_source, open_target
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "TransferClassifier",
+    "TransferRegressor",
     "__version__",
     "compare",
     "estimate",
@@ -41,6 +45,8 @@ __all__ = [
 ]
 
 _MODULES = {
+    "TransferClassifier": "modgap.api.estimators",
+    "TransferRegressor": "modgap.api.estimators",
     "compare": "modgap.api.comparison",
     "estimate": "modgap.api.discrepancy",
     "features": "modgap.api.features",
@@ -63,7 +69,7 @@ if all(os.path.exists(os.path.join(_CHECKOUT, name)) for name in ("pyproject.tom
 
 
 def __getattr__(name: str) -> object:
-    """Import a public function when it is first used, and read the version when it is asked for."""
+    """Import a public function or class when it is first used, and read the version when it is asked for."""
     if name == "__version__":
         from modgap.storage.algorithms import installed_version
 
@@ -76,5 +82,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """List the public functions."""
+    """List the public functions and classes."""
     return sorted(__all__)

@@ -24,7 +24,7 @@ def test_every_public_function_is_imported_when_it_is_used():
     for name in modgap.__all__:
         assert getattr(modgap, name)
     with pytest.raises(
-        AttributeError, match="It offers: compare, estimate, features, list_sources, list_targets, load_run, measure"
+        AttributeError, match="It offers: TransferClassifier, TransferRegressor, compare, estimate, feat"
     ):
         modgap.nosuch  # noqa: B018
 

@@ -1,5 +1,6 @@
 """Baselines: the same predictions as models set up by hand, choices that keep groups, and storage that is checked."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +21,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
 from modgap.baselines import BASELINE_ORDER, baseline_names, get_baseline
-from modgap.baselines.baseline import Baseline, FittedBaseline, SampleForm, Truth, fit_baseline, restore_baseline
+from modgap.baselines.baseline import (
+    Baseline,
+    FittedBaseline,
+    SampleForm,
+    Truth,
+    fit_baseline,
+    held_out_scores,
+    restore_baseline,
+)
 from modgap.baselines.fields import PATCH, _patches
 from modgap.baselines.residual_network import _standardized
 from modgap.errors import InputError, UsageError
@@ -475,3 +484,20 @@ def test_a_plug_in_is_a_baseline_of_its_entry_point(monkeypatch: pytest.MonkeyPa
     assert package.get_baseline("mine") is other
     with pytest.raises(TypeError, match="not a Baseline"):
         package._check("broken", 3)
+
+
+def test_a_baseline_without_choices_is_fitted_once_for_each_held_out_fold():
+    samples, labels = series(n=30)
+    form, truth = SampleForm(InputSpec(kind="series"), samples.shape[1:]), Truth(Output(*CLASSES), labels)
+    folds, fits = np.arange(30) // 3 % 5, []
+    trees = get_baseline("extra-trees")
+
+    def fit(values, of_training, seed):
+        fits.append(len(values))
+        return trees.predictor.fit(values, of_training, seed)
+
+    counted = dataclasses.replace(trees, predictor=dataclasses.replace(trees.predictor, fit=fit))
+    scores = held_out_scores(counted, list(samples), form, truth, folds, range(5))
+    assert fits == [24] * 5
+    one = fit_baseline(trees, list(samples[folds != 2]), form, truth.rows(folds != 2))
+    np.testing.assert_array_equal(scores[folds == 2], one.scores(list(samples[folds == 2])))

@@ -122,7 +122,7 @@ def test_hdf5_by_key_and_a_pair_of_npy_files(modgap, tmp_path):
     assert "signal/emg" in missing.stderr
 
 
-@pytest.mark.parametrize("kind", ["table", "sound", "text"])
+@pytest.mark.parametrize("kind", ["sound", "text"])
 @pytest.mark.parametrize("name", ["x.npy", "", "both.npz"])
 def test_a_kind_that_arrays_cannot_have_is_refused(modgap, tmp_path, kind, name):
     values = np.zeros((12, 4), np.float32)
@@ -133,7 +133,7 @@ def test_a_kind_that_arrays_cannot_have_is_refused(modgap, tmp_path, kind, name)
     done = modgap("discrepancy", *QUICK, "--target", tmp_path / name, "--kind", kind)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert f"--kind {kind} does not apply to" in done.stderr
-    assert "Choose image or series." in done.stderr
+    assert "Choose image, series or table." in done.stderr
 
 
 def test_options_that_do_not_apply_raise_a_usage_error(modgap, sounds):

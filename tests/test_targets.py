@@ -222,6 +222,40 @@ def test_ambiguous_arrays_ask_for_their_kind(tmp_path):
         open_target(str(path)).read()
 
 
+def test_rows_of_arrays_are_read_as_those_of_a_table(tmp_path):
+    values, labels = np.random.default_rng(0).random((20, 3)) * [1, 10, 100], np.arange(20) % 2
+    np.savez(tmp_path / "rows.npz", x=values, y=labels)
+    np.save(tmp_path / "x.npy", values)
+    np.save(tmp_path / "y.npy", labels)
+    text = "".join(f"{a!r},{b!r},{c!r},{label}\n" for (a, b, c), label in zip(values.tolist(), labels, strict=True))
+    (tmp_path / "rows.csv").write_text(f"a,b,c,y\n{text}")
+    table = CustomData(kind="table")
+    expected = open_target(str(tmp_path / "rows.csv"), custom_data=table)
+    for name in ("rows.npz", "x.npy", "."):
+        target = open_target(str(tmp_path / name), custom_data=table)
+        assert (target.manifest.input, target.manifest.steps) == (expected.manifest.input, expected.manifest.steps)
+        np.testing.assert_array_equal([*target.read().samples], [*expected.read().samples])
+    with pytest.raises(UsageError, match="applies to series"):
+        open_target(str(tmp_path / "x.npy"), custom_data=CustomData(kind="table", standardize="sample"))
+    np.save(tmp_path / "x.npy", values[:, None])
+    with pytest.raises(UsageError, match=r"x of shape \(20, 1, 3\) .* is no table. Expected \(N, D\)"):
+        open_target(str(tmp_path / "x.npy"), custom_data=table)
+
+
+def test_few_samples_have_one_in_each_split():
+    for labels in (np.zeros(4, int), np.array([0, 0, 1, 1, 1]), np.array([0, 1, 2, 2, 2, 2])):
+        splits = complete_splits(None, labels, None, validation=0.1, test=0.1, seed=0)
+        assert np.bincount(splits, minlength=3).min() == 1
+        assert set(labels[splits == 0]) == set(labels)
+        pairs = np.repeat(np.arange(len(labels)), 2)
+        grouped = complete_splits(None, np.repeat(labels, 2), pairs, validation=0.1, test=0.1, seed=0)
+        assert all(len(set(grouped[pairs == pair])) == 1 for pair in pairs)
+        assert np.bincount(grouped, minlength=3).min() == 2
+    # No sample can be spared of classes that have one each, and none is drawn for a split without a fraction.
+    assert (complete_splits(None, np.arange(3), None, validation=0.1, test=0.1, seed=0) == 0).all()
+    assert (complete_splits(None, np.zeros(4, int), None, validation=0, test=0, seed=0) == 0).all()
+
+
 CUSTOM_MANIFEST = """
 schema = 1
 name = "mine"

@@ -77,7 +77,8 @@ def get_baseline(name: str) -> "Baseline":
     Raises:
         UsageError: When there is no such baseline; the message names the nearest ones.
     """
-    baselines = _baselines()
+    # No plug-in has the name of a built-in one, and a search for plug-ins reads the metadata of all packages.
+    baselines = declared if name in (declared := _declared()) else _baselines()
     if name not in baselines:
         raise unknown_name("baseline", name, baselines)
     return baselines[name]

@@ -531,7 +531,7 @@ def held_out_scores(
         for fold in predicted:
             train = folds != fold
             of_training = [select(one, train) for one in values]
-            fitted = _fit_best(baseline, of_training, form, truth.rows(train), seed)
+            fitted = _fit_best(baseline, of_training, form, truth.rows(train), seed, is_judged=False)
             outputs: Any = select(values[names.index(fitted.features)], ~train)
             for part in fitted.parts:
                 outputs = part(outputs)
@@ -540,11 +540,13 @@ def held_out_scores(
 
 
 def _fit_best(
-    baseline: Baseline, values: Sequence[Values], form: SampleForm, truth: Truth, seed: int
+    baseline: Baseline, values: Sequence[Values], form: SampleForm, truth: Truth, seed: int, *, is_judged: bool = True
 ) -> FittedBaseline:
+    """Fit a baseline after its choices; if it is not judged, one without choices is not cross-validated."""
     folds = truth.folds(seed)
     best, error = (0, 0), float("nan")
-    if len(np.unique(folds)) > 1:
+    has_choices = len(values) * len(baseline.predictor.settings) > 1
+    if len(np.unique(folds)) > 1 and (is_judged or has_choices):
         compared = np.unique(folds)[: baseline.predictor.n_compared]
         scores, alternatives = cross_validate(baseline, values, form, truth, folds, seed, compared)
         judged = np.isin(folds, compared)

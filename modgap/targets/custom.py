@@ -36,7 +36,8 @@ LETTERS_AND_DIGITS = ("Ll", "Lm", "Lo", "Nd")
 """Unicode categories that the name of a target starts with. Combining marks may follow."""
 PICTURES = {"kind": "image", "channels": ["red", "green", "blue"], "low": 0, "high": 255}
 """Description of the input of images in files."""
-
+TABLE_INPUT, TABLE_STEPS = {"kind": "series", "representation": "fold"}, ({"name": "standardize"},)
+"""Description of the input of rows of unordered features, and their step."""
 TASKS = ("classification", "multi-label", "regression")
 """Tasks that the labels of a target can have."""
 
@@ -48,8 +49,9 @@ class CustomData:
     """Description of custom data where the file itself does not tell.
 
     Attributes:
-        kind: `image` or `series` for array files that could hold either; `table`, `series` or `text` for CSV and
-            Parquet files, or `image` or `sound` for those that list files. None infers it.
+        kind: `image` or `series` for array files that could hold either, or `table` if their samples are rows of
+            unordered features; `table`, `series` or `text` for CSV and Parquet files, or `image` or `sound` for those
+            that list files. None infers it.
         label_column: CSV column of the label. None looks for a column named label, class, target or y.
         label_type: `text` if labels and groups of a table are names as they are written, so that 01 and 1 are two, or
             `number` if all spellings of a number are one. None refuses two spellings of a number.
@@ -299,9 +301,9 @@ def _check_class_folders(folder: Path, files: Sequence[Path], noun: str) -> None
 def _arrays_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     from modgap.targets.readers.arrays import check_array_names, map_arrays, read_array_headers
 
-    if custom_data.kind not in (None, "image", "series"):
+    if custom_data.kind not in (None, "image", "series", "table"):
         raise UsageError(
-            f'`custom_data={{"kind": {custom_data.kind!r}}}` does not apply to {path}. Choose image or series.'
+            f'`custom_data={{"kind": {custom_data.kind!r}}}` does not apply to {path}. Choose image, series or table.'
         )
     if has_suffix(path, (".npy",)):
         return _npy_manifest(path, custom_data)
@@ -313,15 +315,14 @@ def _arrays_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
         'Name the samples with `custom_data={"x_name": "NAME"}` and the labels with `custom_data={"y_name": "NAME"}`.'
     )
     check_array_names(headers, (x_name, y_name), path, hint)
-    kind = custom_data.kind or _array_kind(path, x_name, headers[x_name][0])
+    kind, spec, steps = _array_form(path, custom_data, x_name, headers[x_name][0])
     task = custom_data.task or _array_task(y_name, *headers[y_name], lambda: map_arrays(path)[y_name])
     names = {"x": custom_data.x_name, "y": custom_data.y_name, "groups": custom_data.group}
     names |= {"splits": custom_data.split_from}
     options: dict[str, Any] = {"kind": kind} | {name: value for name, value in names.items() if value}
     options |= _regression_option(custom_data)
     group = custom_data.group or ("groups" if "groups" in headers else None)
-    steps = _sample_steps(path, custom_data, kind)
-    return describe_path(path, "arrays", options, {"kind": kind}, task=task, group=group, steps=steps)
+    return describe_path(path, "arrays", options, spec, task=task, group=group, steps=steps)
 
 
 def _array_task(name: str, shape: tuple[int, ...], dtype_kind: str, read: Callable[[], Any]) -> str:
@@ -359,7 +360,7 @@ def _npy_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
         )
     shape, _ = read_npy_header(path)
     label_shape, label_type = read_npy_header(labels)
-    kind = custom_data.kind or _array_kind(path, path.stem, shape)
+    kind, spec, steps = _array_form(path, custom_data, path.stem, shape)
     split_name = custom_data.split_from or "splits"
     siblings = {name: path.with_name(f"{name}.npy") for name in (y_name, group_name, split_name, "masks")}
     files = {"data": [path]} | {name: [file] for name, file in siblings.items() if file.is_file()}
@@ -370,12 +371,31 @@ def _npy_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
         path,
         "arrays",
         options,
-        {"kind": kind},
+        spec,
         task=custom_data.task or _array_task(y_name, label_shape, label_type.kind, lambda: map_npy(labels)),
         group=custom_data.group or (group_name if group_name in files else None),
-        steps=_sample_steps(path, custom_data, kind),
+        steps=steps,
     )
     return manifest, files
+
+
+def _array_form(
+    path: Path, custom_data: CustomData, x_name: str, shape: tuple[int, ...]
+) -> tuple[str, dict[str, str], list[dict[str, Any]]]:
+    """Return the kind as which an array is read, the input of its samples, and their steps.
+
+    Raises:
+        UsageError: If the shape does not tell the kind, or does not fit it.
+    """
+    kind = custom_data.kind or _array_kind(path, x_name, shape)
+    if kind != "table":
+        return kind, {"kind": kind}, _sample_steps(path, custom_data, kind)
+    if len(shape) != 2:
+        raise UsageError(
+            f"{x_name} of shape {shape} in {path} is no table. Expected (N, D), a row of D features for each sample."
+        )
+    steps = [*TABLE_STEPS, *_sample_steps(path, custom_data, kind)]
+    return "series", TABLE_INPUT, steps
 
 
 def _array_kind(path: Path, x_name: str, shape: tuple[int, ...]) -> str:
@@ -510,10 +530,8 @@ def _csv_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> Ma
         )
     kind = _csv_kind(path, custom_data, frame)
     options = _column_options(custom_data)
-    input_spec = {"kind": "text" if kind == "text" else "series"}
-    if kind == "table":
-        input_spec["representation"] = "fold"
-    steps: list[dict[str, Any]] = [{"name": "standardize"}] if kind == "table" else []
+    input_spec = TABLE_INPUT if kind == "table" else {"kind": kind}
+    steps: list[dict[str, Any]] = [*TABLE_STEPS] if kind == "table" else []
     _check_table_options(path, custom_data, kind)
     if custom_data.columns is not None:
         options["columns"] = [name.strip() for name in custom_data.columns.split(",")]

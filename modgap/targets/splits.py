@@ -123,7 +123,8 @@ def complete_splits(
 ) -> np.ndarray:
     """Return the index into SPLITS of each sample, with the splits that the data does not define drawn at random.
 
-    No draw takes all training samples of a class: one of its samples or groups stays.
+    No draw takes all training samples of a class: one of its samples or groups stays. A fraction of few samples is one
+    sample or group at least, if the others have all classes.
 
     Args:
         splits: Index into SPLITS of each sample, shape (N,). None if the data defines no splits.
@@ -144,14 +145,22 @@ def complete_splits(
 
 
 def _drawn(labels: np.ndarray, groups: np.ndarray | None, fraction: float, seed: int) -> np.ndarray:
-    """Return True for the samples that are drawn, a fraction of each class, of which at least one unit is not drawn."""
+    """Return True for the samples that are drawn, a fraction of each class, of which at least one unit is not drawn.
+
+    Where the fraction of every class is less than one unit, the first is drawn without which all classes remain.
+    """
     units = np.arange(len(labels)) if groups is None else groups
     keys = stratified_keys(labels, groups, seed)
     drawn: np.ndarray = keys >= 1 - fraction
     for label in np.setdiff1d(labels, labels[~drawn]):
         first = np.where(labels == label, keys, 1.0).argmin()
         drawn[units == units[first]] = False
-    return drawn
+    if drawn.any() or not fraction:
+        return drawn
+    last_first = units[np.argsort(-keys, kind="stable")]
+    one_unit = (units == unit for unit in dict.fromkeys(last_first.tolist()))
+    n_classes = len(np.unique(labels))
+    return next((unit for unit in one_unit if len(np.unique(labels[~unit])) == n_classes), drawn)
 
 
 def hold_out_validation(splits: np.ndarray, validation: float | str | None, position: str = "end") -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Targets that are arrays in memory: files of the cache, whose paths are the names of the targets."""
+"""Targets that are arrays in memory: files whose paths are the names of the targets, most of them in the cache."""
 
 import hashlib
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.labels.user_arrays import align_rows, number_labels, to_numpy
+from modgap.labels.user_arrays import align_rows, number_groups, number_labels, to_numpy
 from modgap.storage.atomic_files import atomic_path
 from modgap.storage.paths import cache_folder
 
@@ -17,19 +17,22 @@ __all__ = ["store_arrays", "stored_array_paths"]
 FOLDER = "arrays"
 
 
-def store_arrays(x: Any, y: Any) -> Path:
-    """Write samples and labels to a file of the cache, unless it is there, and return its path.
+def store_arrays(x: Any, y: Any, groups: Any = None, folder: Path | None = None) -> Path:
+    """Write samples and labels to a file, unless it is there, and return its path.
 
     Equal arrays have the same path, so their results are found in the cache again, and a training can be resumed.
 
     Args:
         x: Samples: images (N, H, W) or (N, C, H, W), or series (N, length) or (N, C, length).
         y: Classes (N,), 0/1 labels (N, K), or real values (N, ...).
+        groups: Group of each sample, (N,); None if samples are independent.
+        folder: Folder of the file; None for the cache.
 
     Raises:
-        InputError: If the samples are not numbers, there is not one label for each, or the cache cannot be written.
+        InputError: If the samples are not numbers, there is not one label or group for each, or the file cannot be
+            written.
     """
-    rows = align_rows({"x": x, "y": y})
+    rows = align_rows({"x": x, "y": y, "groups": groups})
     samples = to_numpy(rows["x"], "x of the target")
     labels = _storable_labels(rows["y"])
     if samples.dtype.kind not in "biuf" or samples.ndim < 2:
@@ -42,12 +45,16 @@ def store_arrays(x: Any, y: Any) -> Path:
             f"y of the target has shape {labels.shape}, and x has shape {samples.shape}. Expected one label for each "
             "sample."
         )
-    digest = _digest(samples, labels)
-    path = cache_folder() / FOLDER / digest[:2] / f"arrays-{digest[:12]}.npz"
+    arrays = {"x": samples, "y": labels}
+    if groups is not None:
+        arrays["groups"] = number_groups(rows["groups"], len(samples))
+    digest = _digest(*arrays.values())
+    folder = cache_folder() / FOLDER / digest[:2] if folder is None else folder
+    path = folder / f"arrays-{digest[:12]}.npz"
     if not path.is_file():
         try:
             with atomic_path(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, x=samples, y=labels)
+                np.savez(file, **arrays)  # type: ignore[arg-type]
         except OSError as error:
             raise InputError(f"Cannot write the arrays of the target to {path}: {error.strerror}.") from error
     return path

@@ -1,0 +1,387 @@
+"""`TransferClassifier` and `TransferRegressor`: `modgap.transfer` with scikit-learn's interface."""
+
+import dataclasses
+import os
+import shutil
+import tempfile
+import unicodedata
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from joblib import effective_n_jobs
+from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
+
+from modgap.api.transfer import transfer
+from modgap.errors import InputError, UsageError, format_bytes
+from modgap.race.result import TransferResult
+from modgap.storage.json_records import format_json, plain_values
+from modgap.targets.stored_arrays import store_arrays
+from modgap.training.trained_model import TrainedModel, load_trained_model, write_model_file
+
+__all__ = ["TransferClassifier", "TransferRegressor"]
+
+FEWEST_SAMPLES = 3
+"""Number of samples below which there is none to fit, to choose or to test."""
+KIND_OF_AXES = {2: "table", 4: "image"}
+"""Kind of samples in arrays with so many axes."""
+LARGEST_MODEL = 1 << 34
+"""Largest number of bytes of a restored model."""
+MODEL, FOLDER = "_model_file", "_folder"
+"""Attributes of a stored estimator with its model, and of a fitted one with the removal of its temporary folder."""
+
+
+class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
+    """Estimator whose fit is a call of `modgap.transfer`. A stored one has its model as one safetensors file."""
+
+    def __init__(
+        self,
+        *,
+        minutes: float = 10.0,
+        sources: Sequence[str] = (),
+        steps: str | Path | Sequence[Any] | None = None,
+        kind: str | None = None,
+        folder: str | Path | None = None,
+        device: str = "auto",
+        n_jobs: int | None = None,
+        random_state: Any = 0,
+    ) -> None:
+        """Store the parameters, which `fit` checks."""
+        self.minutes = minutes
+        self.sources = sources
+        self.steps = steps
+        self.kind = kind
+        self.folder = folder
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    @property
+    def result_(self) -> TransferResult:
+        """The result of the transfer, with its test error and everything that was tried."""
+        if not hasattr(self, "_result"):
+            name = type(self).__name__
+            raise AttributeError(
+                f"This {name} has no result_, which only its fit makes. Copies and pickles of a fitted one have its "
+                "model alone, with the record of its run: run_.run.record."
+            )
+        result: TransferResult = self._result
+        return result
+
+    def __sklearn_tags__(self) -> Any:
+        """Return the tags of scikit-learn: samples of several axes, and a choice by time."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.non_deterministic = self.steps is None and self.minutes != 0
+        return tags
+
+    def _fit(self, samples: np.ndarray, y: np.ndarray, groups: Any, task: str) -> Self:
+        """Transfer to samples and their labels or values in a form that `modgap.transfer` takes."""
+        workers = effective_n_jobs(self.n_jobs) if self.minutes else 1
+        custom_data = {"task": task} | ({} if (kind := self._kind(samples.shape)) is None else {"kind": kind})
+        if groups is not None:
+            check_consistent_length(samples, groups)
+        out = self._output_folder()
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+            # The run in a folder of the user's names its data, so this stays.
+            path = store_arrays(samples, y, groups, Path(temporary) if self.folder is None else None)
+            self._result = transfer(
+                path,
+                out,
+                minutes=self.minutes,
+                sources=self.sources,
+                steps=_steps_file(self.steps, Path(temporary)),
+                device=self.device,
+                seed=_seed(self.random_state),
+                backend="serial" if workers == 1 else "loky",
+                jobs=workers,
+                custom_data=custom_data,
+            )
+        self.run_ = load_trained_model(out, device=self.device)
+        return self
+
+    def _kind(self, shape: tuple[int, ...]) -> str | None:
+        """Return the kind of samples, or raise if their shape does not tell it."""
+        kind = self.kind or KIND_OF_AXES.get(len(shape))
+        if kind is None and len(shape) == 3:
+            raise UsageError(
+                f"X of shape {shape} can be series (n, channels, length) or images (n, height, width). "
+                'Pass kind="series" or kind="image".'
+            )
+        return kind
+
+    def _output_folder(self) -> Path:
+        """Return the folder of the run: the one of the user's, or a temporary one that lives as long as the model."""
+        if FOLDER in self.__dict__:
+            self.__dict__.pop(FOLDER)()
+        if self.folder is None:
+            root = tempfile.mkdtemp(prefix="modgap-")
+            self.__dict__[FOLDER] = weakref.finalize(self, shutil.rmtree, root, ignore_errors=True)
+            return Path(root) / "best"
+        folder = Path(self.folder)
+        if folder.is_dir() and any(folder.iterdir()):
+            raise UsageError(
+                f"{folder} is not empty, and each fit needs a folder of its own. Pass another folder, or None for a "
+                "temporary one, as cross-validation needs it."
+            )
+        return folder
+
+    def _checked(self, X: Any) -> np.ndarray:
+        """Return samples to predict, or raise if there is no model, or they are not like those of the training."""
+        check_is_fitted(self, "run_")
+        samples: np.ndarray = validate_data(self, X, reset=False, allow_nd=True)
+        return samples
+
+    # Copies and pickles
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the parameters and, of a fitted estimator, what it learned and the bytes of its model file."""
+        state = {name: value for name, value in super().__getstate__().items() if name not in (FOLDER, "_result")}
+        if "run_" in state:
+            state[MODEL] = _model_bytes(state.pop("run_"))
+        return state
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        """Restore the parameters and the model, after checks of everything that the model consists of.
+
+        Raises:
+            InputError: If the model file is none, was changed, or is not one of this estimator.
+        """
+        super().__setstate__({name: value for name, value in state.items() if name != MODEL})
+        if MODEL in state:
+            self.run_ = _restored_model(state[MODEL], self.device)
+            if not self._fits_model():
+                raise InputError(
+                    f"The model of the stored {type(self).__name__} has another task or other classes, so it was "
+                    "changed. Fit the estimator again."
+                )
+
+    def _fits_model(self) -> bool:
+        """Return True if a restored model has the task and the outputs of this estimator."""
+        raise NotImplementedError
+
+
+class TransferClassifier(ClassifierMixin, _TransferEstimator):  # type: ignore[misc]
+    """Classifier that finds the best model within some minutes, with scikit-learn's interface.
+
+    `fit` calls `modgap.transfer`: a fifth of the samples is put aside as a test split, and baselines, linear probes of
+    pretrained sources, and trainings of the best sources are compared on folds of the others. The chosen model is
+    tested once; `result_` has its test error and everything that was tried. With `minutes=0` only the quick baselines
+    take part.
+
+    Args:
+        minutes: Minutes of the comparison. The final fits come after it.
+        sources: Names of the sources; none for those on this machine with an open license and without near copies.
+        steps: Steps that are repeated exactly: file transfer.json of an earlier transfer, or its list of steps,
+            `result_.to_dict()["steps"]`. None to choose by time.
+        kind: Kind of the samples: `table` for unordered features, `series` or `image`. None takes arrays (n, d) as a
+            table and (n, channels, height, width) as images; other shapes need it.
+        folder: New or empty folder of the model, for `modgap predict`, `report` and `compare`. None for a temporary
+            one, which is removed with the estimator. Several fits, as in a cross-validation, need None.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        n_jobs: Number of processes; None for one, and -1 for one for each core. `minutes=0` uses one.
+        random_state: Seed of every random draw; None or a generator to draw one.
+
+    Attributes:
+        classes_: The classes, sorted; for several labels a sample the numbers of the labels.
+        result_: Result of the transfer, which pickles and copies do not have.
+        run_: The model, as `modgap.load_run` returns it.
+        n_features_in_: Number of features or channels.
+        feature_names_in_: Names of the columns of a data frame.
+
+    Example:
+        >>> from sklearn.datasets import load_wine
+        >>> from modgap import TransferClassifier
+        >>> X, y = load_wine(return_X_y=True)
+        >>> model = TransferClassifier(minutes=0).fit(X, y)
+        >>> model.run_.run.record["method"], model.predict_proba(X).shape
+        ('baseline:extra-trees', (178, 3))
+    """
+
+    def __sklearn_tags__(self) -> Any:
+        """Return the tags of scikit-learn: samples may have several labels."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+    def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
+        """Find and fit a model.
+
+        Args:
+            X: Samples: a data frame or an array (n, d), series (n, channels, length), or images (n, height, width) or
+                (n, channels, height, width).
+            y: Classes (n,), or 0/1 labels (n, K).
+            groups: Group of each sample, (n,), such as a patient. A group is never divided between samples that are
+                fitted and samples that judge. None if samples are independent.
+
+        Raises:
+            InputError: If the samples are too few, or no model could be fitted.
+            UsageError: If a parameter is not possible.
+        """
+        samples, y = validate_data(self, X, y, allow_nd=True, multi_output=True, ensure_min_samples=FEWEST_SAMPLES)
+        y = y.toarray() if hasattr(y, "toarray") else y
+        y = column_or_1d(y, warn=True) if y.ndim == 1 or y.shape[1] == 1 else y
+        check_classification_targets(y)
+        if type_of_target(y) == "multilabel-indicator":
+            self.classes_ = np.arange(y.shape[1])
+            return self._fit(samples, y.astype(np.int64), groups, "multi-label")
+        if y.ndim > 1:
+            raise ValueError("y has several columns of classes. Expected classes (n,), or labels 0 and 1 (n, K).")
+        self.classes_, numbers = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y has 1 class, {self.classes_[0]!r}. At least 2 classes are needed.")
+        return self._fit(samples, _named_classes(self.classes_, numbers), groups, "classification")
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the class of each sample, (n,), or its labels, 0 or 1, (n, K)."""
+        probabilities = self.predict_proba(X)
+        if self.run_.task == "multi-label":
+            return (probabilities > 0.5).astype(np.int64)
+        classes: np.ndarray = self.classes_[probabilities.argmax(axis=1)]
+        return classes
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Return the probability of each class or label, (n, K), in the order of `classes_`; they are not calibrated.
+
+        Those of classes sum to 1; those of several labels do not.
+        """
+        samples = self._checked(X)
+        probabilities: np.ndarray = self.run_.predict_proba(samples)
+        names, columns = [str(one) for one in self.classes_.tolist()], self.run_.classes
+        if set(names) == set(columns):
+            probabilities = probabilities[:, [columns.index(name) for name in names]]
+        return probabilities
+
+    def _fits_model(self) -> bool:
+        classes = self.__dict__.get("classes_")
+        if not isinstance(classes, np.ndarray) or self.run_.task == "regression":
+            return False
+        return bool(classes.shape == (len(self.run_.classes),))
+
+
+class TransferRegressor(MultiOutputMixin, RegressorMixin, _TransferEstimator):  # type: ignore[misc]
+    """Regressor that finds the best model within some minutes, with scikit-learn's interface.
+
+    It takes one or several real values a sample. Everything else is as in `TransferClassifier`.
+
+    Args:
+        minutes: Minutes of the comparison. The final fits come after it.
+        sources: Names of the sources; none for those on this machine with an open license and without near copies.
+        steps: Steps that are repeated exactly: file transfer.json of an earlier transfer, or its list of steps.
+        kind: Kind of the samples: `table`, `series` or `image`; None if their shape tells it.
+        folder: New or empty folder of the model; None for a temporary one.
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        n_jobs: Number of processes; None for one, and -1 for one for each core.
+        random_state: Seed of every random draw; None or a generator to draw one.
+
+    Attributes:
+        result_: Result of the transfer, which pickles and copies do not have.
+        run_: The model, as `modgap.load_run` returns it.
+        n_features_in_: Number of features or channels.
+        feature_names_in_: Names of the columns of a data frame.
+
+    Example:
+        >>> from sklearn.datasets import load_diabetes
+        >>> from modgap import TransferRegressor
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> model = TransferRegressor(minutes=0).fit(X, y)
+        >>> model.run_.run.record["method"], model.predict(X).shape
+        ('baseline:linear', (442,))
+    """
+
+    def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
+        """Find and fit a model.
+
+        Args:
+            X: Samples, as for `TransferClassifier`.
+            y: Values (n,) or (n, outputs).
+            groups: Group of each sample, (n,); None if samples are independent.
+
+        Raises:
+            InputError: If the samples are too few, or no model could be fitted.
+            UsageError: If a parameter is not possible.
+        """
+        samples, y = validate_data(
+            self, X, y, allow_nd=True, multi_output=True, y_numeric=True, ensure_min_samples=FEWEST_SAMPLES
+        )
+        values = y.astype(np.float64)
+        self._output_shape = values.shape[1:]
+        if values.shape[1:] == samples.shape[-1:]:
+            # As many values as points of a sample would be read as a field over them.
+            values = values[:, :, None]
+        return self._fit(samples, values, groups, "regression")
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return the values of each sample, (n,) or (n, outputs), as the values of the training."""
+        samples = self._checked(X)
+        values: np.ndarray = self.run_.predict(samples).reshape(len(samples), *self._output_shape)
+        return values
+
+    def _fits_model(self) -> bool:
+        shape = self.__dict__.get("_output_shape")
+        size = int(np.prod(self.run_.inputs.output.shape))
+        return self.run_.task == "regression" and shape in ((), (size,)) and (shape != () or size == 1)
+
+
+def _seed(random_state: Any) -> int:
+    """Return a seed: the number itself, or one that a generator of scikit-learn's convention draws."""
+    if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def _steps_file(steps: str | Path | Sequence[Any] | None, folder: Path) -> Path | None:
+    """Return the file of the steps; a list of them is written to a folder."""
+    if steps is None or isinstance(steps, str | os.PathLike):
+        return None if steps is None else Path(steps)
+    records = [dataclasses.asdict(one) if dataclasses.is_dataclass(one) else one for one in steps]  # type: ignore[arg-type]
+    path = folder / "steps.json"
+    path.write_text(format_json(plain_values(records)), encoding="utf-8")
+    return path
+
+
+def _named_classes(classes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Return the names of the classes of samples, so that the run has them; their numbers where these are all.
+
+    Names that modgap would write in another way, as those with outer spaces, are numbers too.
+    """
+    names = [str(one) for one in classes.tolist()]
+    is_plain = all(name and name.isprintable() and name == name.strip() for name in names)
+    is_composed = all(name == unicodedata.normalize("NFC", name) for name in names)
+    is_numbered = names == [str(number) for number in range(len(names))]
+    if is_numbered or not is_plain or not is_composed or len(set(names)) < len(names):
+        return numbers
+    named: np.ndarray = np.array(names)[numbers]
+    return named
+
+
+def _model_bytes(model: TrainedModel) -> bytes:
+    """Return a model as the content of one safetensors file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        write_model_file(model.run, model.state(), model.inputs, path)
+        return path.read_bytes()
+
+
+def _restored_model(content: Any, device: str) -> TrainedModel:
+    """Return the model in the content of a safetensors file.
+
+    Raises:
+        InputError: If it is none, is too large, or was changed.
+    """
+    if not isinstance(content, bytes):
+        raise InputError(f"The model of a stored estimator is of type {type(content).__name__}. Expected bytes.")
+    if len(content) > LARGEST_MODEL:
+        raise InputError(
+            f"The model of a stored estimator has {format_bytes(len(content))}, and at most "
+            f"{format_bytes(LARGEST_MODEL)} are restored."
+        )
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        path = Path(folder) / "model.safetensors"
+        path.write_bytes(content)
+        return load_trained_model(path, device=device)
