@@ -1,6 +1,9 @@
 """A race from data to a model: its steps, its strategy, its choice, and what is left in its folder."""
 
+import itertools
 import json
+import os
+import random
 import time
 from dataclasses import asdict, replace
 
@@ -39,12 +42,14 @@ from modgap.training.train import train_in_memory
 from modgap.training.train_request import TrainRequest
 from modgap.training.training_data import read_target_data
 from tests.commands import run_in_process
+from tests.forked_commands import ForkedCommand
 from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.test_matrix import CNN, VIT, small_sources  # noqa: F401 - fixture
 from tests.test_pilot import grouped_target, load
 from tests.training import target_file
 
 SAMPLES = SampleRequest()
+N_KILLS = int(os.environ.get("MODGAP_KILLS", "6"))
 LINEAR, TREES = Step("baseline", "linear", folds=5), Step("baseline", "extra-trees", folds=5)
 PROBE, CONTROL = Step("linear-probe", VIT, folds=5), Step("linear-probe", control_name(VIT), folds=5)
 TRAINED = Step("finetune", VIT, 0.0005, 1, folds=5)
@@ -527,3 +532,45 @@ def test_the_command_makes_a_model(tmp_path):
     )
     assert repeated.returncode == 0, repeated.stderr
     assert (tmp_path / "again" / "transfer.png").exists()
+
+
+@pytest.mark.long
+def test_a_transfer_that_is_killed_ends_the_same(tmp_path):
+    """After kills at random times, in the race and in the final fits, the answer is that of an uninterrupted one."""
+    path, source = target_file(tmp_path, "classification", image=False, samples=80), "random:timm:test_vit"
+    steps = [
+        LINEAR,
+        TREES,
+        replace(PROBE, name=source),
+        *(replace(TRAINED, name=source, rate=rate, folds=2) for rate in RATES),
+    ]
+    (tmp_path / "steps.json").write_text(json.dumps([plain_values(asdict(step)) for step in steps]))
+    numbers, moments = itertools.count(), random.Random(2)
+
+    def start(out):
+        arguments = [
+            "transfer", f"--target={path}", "--kind=series", f"--steps={tmp_path / 'steps.json'}", f"--out={out}",
+            "--jobs=2", "--resume", "--quiet",
+        ]  # fmt: skip
+        environment = {"MODGAP_CACHE": str(tmp_path / f"cache-{out.name}"), "MODGAP_HISTORY": "none"}
+        return ForkedCommand(arguments, environment, tmp_path / f"output-{next(numbers)}")
+
+    start(tmp_path / "once").finish()
+    n_killed = 0
+    for _ in range(N_KILLS):
+        process = start(tmp_path / "killed")
+        time.sleep(moments.uniform(0.5, 12))
+        if process.poll() is None:
+            n_killed += 1
+            process.kill()
+    start(tmp_path / "killed").finish()
+    assert n_killed >= N_KILLS / 2
+    once, killed = (json.loads((tmp_path / name / "transfer.json").read_text()) for name in ("once", "killed"))
+    for record in (once, killed):
+        for one in (*record["steps"], *record["tested"]):
+            one.pop("seconds", None)
+            one.pop("elapsed", None)
+    for name in ("steps", "chosen", "lowest", "tested", "helps", "chance", "judged"):
+        assert once[name] == killed[name], name
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("once", "killed")]
+    assert weights[0] == weights[1]
