@@ -187,6 +187,32 @@ def test_a_short_history_or_one_of_another_setup_tells_less(sources, tmp_path, b
         assert "expected error after fine-tuning" not in text
 
 
+@pytest.mark.parametrize(
+    ("samples", "kinds", "expected"),
+    [
+        (16, ("pilot-1",), "Pilots of 1 epoch do not count"),
+        (200, ("pilot-1", "pilot-rates"), "Pilots of 1 epoch do not count"),
+        (200, ("pilot-rates",), "and the pilots"),
+    ],
+)
+def test_pilots_that_no_earlier_target_has_do_not_count(sources, tmp_path, brief, folder, samples, kinds, expected):
+    lines = [
+        replace(line, errors={name: value for name, value in line.errors.items() if name not in kinds})
+        for line in earlier(12, samples=samples).lines
+    ]
+    write_history(folder, History(tuple(lines), {}))
+    ranking = rank(str(target_file(tmp_path, "classification")), NAMES, REQUEST, Backend("serial"))
+    told, text = ranking.choice.told, " ".join(ranking_answer(ranking).sentences)
+    assert expected in text
+    assert told.uncounted == tuple(name for name in ("pilot-1",) if name in kinds)
+    if told.uncounted:
+        np.testing.assert_array_equal(told.before.error, told.after.error)
+        assert "the pilots agree" not in text
+        assert f"By them alone, {ranking.rows[ranking.pilot.table.first_source].name} is first" in text
+    if told.uncounted and told.tells_errors:
+        assert expected in forecast_caption(ranking)
+
+
 def test_a_kind_without_history_is_told(sources, tmp_path, brief, folder):
     lines = tuple(replace(line, kind="series") for line in earlier(12).lines)
     write_history(folder, History(lines, {}))

@@ -18,6 +18,7 @@ from modgap.ranking.check_sentences import (
     score_label,
     smallest_difference,
     texts_of,
+    uncounted_pilots,
 )
 from modgap.ranking.checks import (
     CLEAR,
@@ -431,6 +432,10 @@ def _forecast_sentences(history: Check) -> Iterator[str]:
     before = f"{'it' if same else shown['before']} first, with {format_chance(values['before_chance'])}"
     start = f"{values['targets']} earlier targets alone put {before}"
     yield f"{start}, and the pilots {'agree' if same else 'changed that'}." if values["pilots"] else f"{start}."
+    # Records of earlier versions do not tell them.
+    if uncounted := uncounted_pilots(values.get("uncounted", ())):
+        by_them = f" By them alone, {shown['first_of_pilots']} is first." if shown["first_of_pilots"] else ""
+        yield uncounted + ("" if values["pilots"] else by_them)
 
 
 def _choice_text(judgment: Judgment, check: Check) -> str:
