@@ -213,6 +213,30 @@ def test_pilots_that_no_earlier_target_has_do_not_count(sources, tmp_path, brief
         assert expected in forecast_caption(ranking)
 
 
+def test_equal_errors_of_pilots_are_ordered_by_a_short_history(sources, tmp_path, brief, folder, monkeypatch):
+    original, results = PilotJob._compute, {}
+
+    def equal(job):
+        return results.setdefault((job.kind, job.epochs), original(job))
+
+    monkeypatch.setattr(PilotJob, "_compute", equal)
+    path = str(target_file(tmp_path, "classification"))
+    request = replace(REQUEST, pilot=2, pilot_epochs=None)
+    for names in (NAMES[::-1], NAMES):
+        write_history(folder, earlier(6, sources=names))
+        ranking = rank(path, NAMES, request, Backend("serial"))
+        assert ranking.deciding_table.name == "pilot"
+        verdict = judge(ranking)
+        assert (verdict.choice, verdict.first, verdict.tied) == (v.TIE, names[0], names[1:])
+        order = [ranking.rows[index].name for index in ranking.order()]
+        assert [name for name in order if name in NAMES] == list(names)
+        assert [one["source"] for one in to_dict(ranking)["pilot"]["sources"]] == list(names)
+        (control,) = to_dict(ranking)["pilot"]["controls"]
+        assert control["source"] == f"random:{names[0]}"
+        text = " ".join(ranking_answer(ranking).sentences)
+        assert f"and {names[1]} has the same value. Earlier targets decide between them." in text
+
+
 def test_a_kind_without_history_is_told(sources, tmp_path, brief, folder):
     lines = tuple(replace(line, kind="series") for line in earlier(12).lines)
     write_history(folder, History(lines, {}))

@@ -445,7 +445,8 @@ def _choice_text(judgment: Judgment, check: Check) -> str:
         return f"{{first}} is {only}, {{score}} {{value}}.".format(**texts_of(values))
     if values["equal"]:
         verb = "has" if len(values["equal"]) == 1 else "have"
-        return f"{first_place(values)}, and {join_names(values['equal'])} {verb} the same value."
+        by_history = " Earlier targets decide between them." if judgment.check("history") else ""
+        return f"{first_place(values)}, and {join_names(values['equal'])} {verb} the same value.{by_history}"
     if judgment.choice == UNKNOWN:
         reason = values["reason"]
         return f"{first_place(values)}. It is not known whether the difference is significant, because {reason}."
