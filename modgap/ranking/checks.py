@@ -567,6 +567,7 @@ def _pilot(ranking: Ranking, pilot: Pilot) -> Check:
         "judged": pilot.judged,
         "first_by_score": _first_name(ranking, table),
         "of": sources_compared(table),
+        "minutes": ranking.request.minutes,
         "seconds": ranking.seconds.get("pilot") if is_computed else None,
         # How often each source was trained at its best rate, and the largest spread of these trainings.
         **({"trainings": trainings, "spread": max(spreads)} if spreads else {}),

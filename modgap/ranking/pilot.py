@@ -270,12 +270,15 @@ class _Pilots:
         seconds = [self.expected_seconds(index, epochs) for index, job in jobs.items() if job.load_cached() is None]
         if any(seconds):
             has_controls = any(self.rows[index].kind == CONTROL for index in self.extracted)
+            total = self._side_by_side(seconds) + (max(seconds) if has_controls else 0.0)
+            limit = 60 * (self.plan.request.minutes or np.inf) - self.spent_seconds()
             log.info(
-                "A fine-tuning of %s %s%s takes about %s.",
+                "A fine-tuning of %s %s%s takes about %s.%s",
                 count(len(seconds), "source"),
                 "for ten epochs at three rates" if epochs is None else f"for {count(epochs, 'epoch')}",
                 ", and of the random-weights control of the best," if has_controls else "",
-                format_duration(self._side_by_side(seconds) + (max(seconds) if has_controls else 0.0)),
+                format_duration(total),
+                " That is above the limit, but fewer sources cannot be compared." if total > limit else "",
             )
 
     # Pilots

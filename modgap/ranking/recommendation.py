@@ -508,11 +508,11 @@ def _pretraining_statement(judgment: Judgment, history: Check) -> Verdict:
     named = {"first": visible_name(history.first), "score": score_label(control.values["score"] if control else "")}
     sentences = [] if result == NOT_TESTED else [HELP_SENTENCES[result].format(**named)]
     record = (
-        f"Fine-tuned on {better} of {compared} earlier targets, {named['first']} had a lower error than the same "
-        "architecture with random weights"
+        f"On {better} of {compared} earlier targets, {named['first']} had a lower error after fine-tuning than the "
+        "same architecture with random weights"
     )
-    right = f"; the record on 23 other targets was right in {RECORD_TOLD} % of the cases"
-    sentences.append(f"{record}{right if compared >= FEWEST_TARGETS else ''}.")
+    right = f" In replays, such a record told it for another target in {RECORD_TOLD} % of the cases."
+    sentences.append(f"{record}.{right if compared >= FEWEST_TARGETS else ''}")
     return Verdict(PRETRAINING_HELPS, label, status, " ".join(sentences))
 
 
