@@ -293,7 +293,7 @@ def test_time_decides_by_recorded_seconds_and_interruptions_change_nothing(
     caplog.set_level("INFO", "modgap")
     fresh = replace(request, minutes=1e-5, samples=replace(SAMPLES, seed=1))
     text = " ".join(ranking_answer(rank(path, NAMES, fresh, Backend("serial"))).sentences)
-    assert "The limit of 0 s sufficed for 1 of 2 sources." in text
+    assert "The limit of 0 s left no time for 1 other source." in text
     assert "above the limit, but fewer sources cannot be compared" in caplog.text
 
 

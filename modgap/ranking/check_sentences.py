@@ -228,12 +228,10 @@ def _pilot(values: Values) -> str:
         verb = "was" if values["other_sources"] == 1 else "were"
         epochs = _epochs(values["other_epochs"], values["other_rates"])
         sentences.append(f"{count(values['other_sources'], 'source')} {verb} also fine-tuned for {epochs}.")
-    if (minutes := values.get("minutes")) and (n_tuned := max(values["sources"], values["other_sources"])) < values[
-        "of"
-    ]:
-        sentences.append(
-            f"The limit of {format_duration(60 * minutes)} sufficed for {n_tuned} of {values['of']} sources."
-        )
+    # Records of earlier versions do not tell the limit.
+    if (minutes := values.get("minutes")) and values["untried"]:
+        limit = format_duration(60 * minutes)
+        sentences.append(f"The limit of {limit} left no time for {count(values['untried'], 'other source')}.")
     if (trainings := values.get("trainings", 1)) > 1:
         sentences.append(
             f"Each was trained {trainings} times at its best learning rate; the standard deviation between these "

@@ -554,6 +554,8 @@ def _pilot(ranking: Ranking, pilot: Pilot) -> Check:
     is_computed = "pilot" in ranking.jobs and ranking.jobs["pilot"].computed > 0
     spreads = [float(one.by_training.std(ddof=1)) for one in pilot.results.values() if len(one.by_training) > 1]
     trainings = max((len(one.by_training) for one in pilot.results.values()), default=0)
+    failed = {index for one in pilot.rounds for index, reason in enumerate(one.table.reasons) if reason}
+    tried = failed.union(*(one.results for one in pilot.rounds))
     values = {
         "score": ranking.by,
         "sources": sources_compared(pilot.table),
@@ -568,6 +570,7 @@ def _pilot(ranking: Ranking, pilot: Pilot) -> Check:
         "first_by_score": _first_name(ranking, table),
         "of": sources_compared(table),
         "minutes": ranking.request.minutes,
+        "untried": len(set(table.source_order) - tried),
         "seconds": ranking.seconds.get("pilot") if is_computed else None,
         # How often each source was trained at its best rate, and the largest spread of these trainings.
         **({"trainings": trainings, "spread": max(spreads)} if spreads else {}),

@@ -511,7 +511,7 @@ def _pretraining_statement(judgment: Judgment, history: Check) -> Verdict:
         f"On {better} of {compared} earlier targets, {named['first']} had a lower error after fine-tuning than the "
         "same architecture with random weights"
     )
-    right = f" In replays, such a record told it for another target in {RECORD_TOLD} % of the cases."
+    right = f" In replays on other targets, such a record was right in {RECORD_TOLD} % of the cases."
     sentences.append(f"{record}.{right if compared >= FEWEST_TARGETS else ''}")
     return Verdict(PRETRAINING_HELPS, label, status, " ".join(sentences))
 
