@@ -136,37 +136,63 @@ def print_replay(names: Sequence[str]) -> None:
         names: Names of the two; empty for five pairs, each source in one of them.
     """
     table = shipped_table()
-    seconds = pair_seconds(table)
-    pairs = [[table.sources.index(name) for name in names]]
-    if not names:
-        pairs = np.random.default_rng(0).permutation(len(table.sources)).reshape(-1, 2).tolist()
-    alone, piloted, costs = (np.zeros((len(pairs), len(table.targets), len(STEPS) + 1)) for _ in range(3))
-    for row, pair in enumerate(pairs):
-        others = np.delete(np.arange(len(table.sources)), pair)
-        order = np.exp(np.log(seconds[others]).mean(axis=0)).argsort()
-        for new in range(len(table.targets)):
-            earlier = order[order != new]
-            for column, number in enumerate((*STEPS, len(earlier))):
-                alone[row, new, column], piloted[row, new, column] = _regrets(table, pair, earlier, number, new)
-                costs[row, new, column] = seconds[np.ix_(pair, earlier[:number])].sum()
+    steps, replays = (*STEPS, len(table.targets) - 1), []
+    for pair in [[table.sources.index(name) for name in names]] if names else five_pairs(table):
+        replays.append(replay(table, pair, steps))
         print(f"{' and '.join(table.sources[one] for one in pair)} are replayed", flush=True)
-    rows = []
-    for column, name in enumerate([*map(str, STEPS), f"all {len(table.targets) - 1}"]):
-        cells = [name, format_duration(costs[:, :, column].mean())]
-        for found in (alone, piloted):
-            regret, change = found[:, :, column].mean(axis=0), (found[:, :, column] - found[:, :, 0]).mean(axis=0)
-            one, more = target_interval(regret), target_interval(change)
+    title = f"pairs of sources: {len(replays)}; targets: {len(table.targets)}"
+    print_table(HEADS, replay_rows(np.stack(replays), steps), title)
+
+
+def five_pairs(table: HistoryTable) -> list[list[int]]:
+    """Return pairs of the sources of a table, each source in one of them."""
+    pairs: list[list[int]] = np.random.default_rng(0).permutation(len(table.sources)).reshape(-1, 2).tolist()
+    return pairs
+
+
+def replay(table: HistoryTable, pair: Sequence[int], steps: Sequence[int]) -> np.ndarray:
+    """Return what the choice is worth on each target, if two sources have a history of the quickest targets alone.
+
+    Args:
+        table: The errors of all sources.
+        pair: Numbers of the two sources.
+        steps: Numbers of targets in their history.
+
+    Returns:
+        Regrets by history alone, regrets with pilots of three epochs, and seconds of training the two, (3, n, steps).
+    """
+    seconds, others = pair_seconds(table), np.delete(np.arange(len(table.sources)), pair)
+    order = np.exp(np.log(seconds[others]).mean(axis=0)).argsort()
+    found = np.zeros((3, len(table.targets), len(steps)))
+    for new in range(len(table.targets)):
+        earlier = order[order != new]
+        for column, number in enumerate(steps):
+            spent = seconds[np.ix_(pair, earlier[:number])].sum()
+            found[:, new, column] = *_regrets(table, pair, earlier, number, new), spent
+    return found
+
+
+HEADS = (
+    *("targets", "training on one core", "history alone", "minus none"),
+    *("with pilots of 3 epochs", "minus none"),
+)
+
+
+def replay_rows(replays: np.ndarray, steps: Sequence[int]) -> list[list[str]]:
+    """Return the rows of the table of replays, with the difference of each step to the first one.
+
+    Args:
+        replays: What the choice is worth for each pair, target and step, (pairs, 3, n, steps).
+        steps: Numbers of targets in the history of the pair.
+    """
+    means, rows = replays.mean(axis=0), []
+    for column, number in enumerate(steps):
+        cells = [str(number), format_duration(means[2, :, column].mean()) if number else ""]
+        for found in means[:2]:
+            one, more = target_interval(found[:, column]), target_interval(found[:, column] - found[:, 0])
             cells += [f"{one.mean:.2f}", f"{more.mean:+.2f} [{more.low:.2f}, {more.high:.2f}]" if column else ""]
         rows.append(cells)
-    heads = [
-        "targets",
-        "training on one core",
-        "regret",
-        "minus none [95 %]",
-        "with pilots of 3 epochs",
-        "minus none [95 %]",
-    ]
-    print_table(heads, rows, f"pairs of sources: {len(pairs)}; targets: {len(table.targets)}")
+    return rows
 
 
 def _regrets(

@@ -210,13 +210,15 @@ def add(context: click.Context, /, paths: tuple[str, ...], **options: Any) -> No
     A table is a .csv, .tsv or .parquet file with one error in each row (columns source, target and error, and perhaps
     variable, kind, samples, classes and held_out) or with one source in each row and a column for each target. Where
     the target of a result can be opened by its name, a sketch of its samples is stored too, so that parts of it are
-    recognized later and a target is never its own history. Targets of tables are recognized by their names.
+    recognized later and a target is never its own history. Targets of tables are recognized by their names, whatever
+    their upper case, spaces, underscores and hyphens.
     """
     from modgap.errors import UsageError, count
     from modgap.ranking.history.store import History, add_to_history, history_folder
     from modgap.storage.paths import expand_user, has_suffix
     from modgap.targets.data_frames import SUFFIXES
 
+    log_to_stderr(quiet=False)
     is_table = {path: has_suffix(path, SUFFIXES) and not path.is_dir() for path in map(expand_user, paths)}
     passed = [name for name in options if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE]
     if passed and not any(is_table.values()):
@@ -319,6 +321,7 @@ def merge(files: tuple[str, ...]) -> None:
     from modgap.ranking.history.store import History, add_to_history, history_folder
     from modgap.storage.paths import expand_user
 
+    log_to_stderr(quiet=False)
     lines = [line for file in files for line in read_lines(expand_user(file))]
     known = add_to_history(history_folder(), History(tuple(lines)))
     print_line(f"The history has {_counted(known)}.")

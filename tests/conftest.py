@@ -171,7 +171,7 @@ def evidence_modules():
             "two_way",
         )
         modules = {name: importlib.import_module(f"evidence.{name}") for name in names}
-        modules |= {name: importlib.import_module(name) for name in ("evidence_power", "result_log")}
+        modules |= {name: importlib.import_module(name) for name in ("evidence_power", "history_build", "result_log")}
         yield modules
     for name in [name for name in sys.modules if name.split(".")[0] in ("evidence", "evidence_power", "result_log")]:
         del sys.modules[name]

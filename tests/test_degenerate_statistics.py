@@ -116,6 +116,8 @@ def test_a_permuted_value_that_is_no_number_never_lowers_a_p_value():
 def test_degrees_of_freedom_are_those_of_satterthwaite():
     assert degrees_of_freedom([(2.0, 10), (0.0, np.inf)]) == 10
     assert degrees_of_freedom([(0.0, 10), (3.0, 2)]) == 2
+    # A variance that is known, such as that of trainings, beside equal errors of all samples.
+    assert degrees_of_freedom([(0.0, 10), (3.0, np.inf)]) == np.inf
     one, other = np.random.default_rng(0).normal(0, [[1.0], [3.0]], (2, 9))
     variances = [(float(one.var(ddof=1)) / 9, 8), (float(other[:5].var(ddof=1)) / 5, 4)]
     assert degrees_of_freedom(variances) == pytest.approx(stats.ttest_ind(one, other[:5], equal_var=False).df)

@@ -103,6 +103,63 @@ def test_later_errors_count_and_earlier_ones_stay():
     assert merge_lines([known], [changed]) == [known, changed]
 
 
+def added_targets(tmp_path, *lines):
+    return sorted({one.target for one in add_to_history(tmp_path / "history", History(lines)).lines})
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [
+        ("Digits", "digits"),
+        (" mnist-5K ", "mnist5k"),
+        ("MNIST 5k", "mnist5k"),
+        ("Breast_Cancer", "breast-cancer"),
+        ("ItalyPowerDemand", "italy-power"),
+        ("Covid3Month_disc", "covid-3month-levels"),
+        ("My_set", "my set"),
+        ("MY-SET", "my set"),
+        # Other targets, and a beginning of titles that several targets have.
+        ("digits2", "digits2"),
+        ("myset", "myset"),
+        ("PDEBench", "PDEBench"),
+        ("own/digits", "own/digits"),
+    ],
+)
+def test_a_target_without_checksum_has_the_name_by_which_it_is_known(tmp_path, caplog, name, known):
+    caplog.set_level("INFO", "modgap")
+    add_to_history(tmp_path / "history", History((line("a", "my set"),)))
+    assert added_targets(tmp_path, line("b", name)) == sorted({"my set", known})
+    expected = [] if name == known else [f"{name} counts as the target {known}."]
+    assert [record.getMessage() for record in caplog.records] == expected
+
+
+def test_a_table_of_a_packaged_target_is_no_second_target_and_none_of_its_own_history(tmp_path):
+    shipped = shipped_history()
+    setup = shipped.lines[0].setup
+    added = add_to_history(tmp_path, History((line("new", "Osu Leaf", setup=setup),)))
+    table = history_table(shipped.merged(added).lines, setup)
+    assert (len(table.targets), table.targets.count("osu-leaf")) == (24, 1)
+    digest = next(one.target_digest for one in shipped.lines if one.target == "osu-leaf")
+    assert "new" not in history_table(shipped.merged(added).lines, setup, [digest]).sources
+
+
+def test_a_target_with_the_samples_and_classes_of_one_that_ships_is_this_one(tmp_path):
+    shipped = {one.target: one for one in shipped_history().lines}
+    fonts, glyphs = (replace(shipped[name], target=f"my-{name}", source="new") for name in ("fonts", "glyphs"))
+    # Both have the same samples, and other classes.
+    assert fonts.target_digest == glyphs.target_digest
+    assert added_targets(tmp_path, fonts, glyphs) == ["fonts", "glyphs"]
+    changed = [replace(fonts, classes=2), replace(fonts, target_digest="0" * 32)]
+    assert added_targets(tmp_path / "b", *changed) == ["my-fonts"]
+
+
+def test_two_names_of_one_target_are_joined_unless_their_errors_differ(tmp_path):
+    one, other = line("a", "Digits", {"trained": 0.5}), line("a", "DIGITS", {"trained": 0.25})
+    with pytest.raises(InputError, match="Digits and DIGITS are both the target digits, with different errors of a"):
+        add_to_history(tmp_path / "history", History((one, other)))
+    assert added_targets(tmp_path, one, replace(other, source="b"), replace(one, target="digits")) == ["digits"]
+
+
 def naive_merge(lines):
     """The lines, each joined with the first one about the same source, target and setup, as far as it is known."""
     merged = []

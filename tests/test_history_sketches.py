@@ -1,5 +1,7 @@
 """Sketches of targets: subsets are recognized at any size, and other data is not."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -59,3 +61,23 @@ def test_large_targets_are_read_at_even_distances(monkeypatch):
     sketch_target(Counted())
     assert len(read) == 100
     assert (read[0], read[-1]) == (0, 999)
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.3])
+def test_the_time_of_a_slow_target_is_told_once(monkeypatch, caplog, seconds):
+    caplog.set_level("INFO", "modgap")
+    now = [0.0]
+    monkeypatch.setattr("modgap.ranking.history.sketches.time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    class Slow:
+        def __len__(self):
+            return 100
+
+        def __getitem__(self, index):
+            now[0] += seconds
+            return np.full(3, index, np.float32)
+
+    assert len(sketch_target(Slow()).hashes) == 100
+    texts = [record.getMessage() for record in caplog.records]
+    told = ["Reading 100 samples to recognize the target among earlier ones takes about 30 s."]
+    assert texts == (told if seconds > 0.01 else [])

@@ -113,6 +113,21 @@ def test_sources_after_one_training_are_seldom_different_by_chance(spread):
     assert n_false <= 0.05 * n_runs + 2 * np.sqrt(0.05 * 0.95 * n_runs)
 
 
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_a_pilot_that_is_right_or_wrong_on_all_samples_is_compared(value):
+    samples, results = 40, []
+    for wrong in (np.full(40, value), (np.arange(40) < 20).astype(float)):
+        errors = SampleErrors(wrong, np.full(40, 1 / 40), np.arange(samples), np.array([wrong.mean()]), None, 0)
+        results.append(PilotErrors(errors, 40, np.array([wrong.mean()]), ("stage2.learning_rate=0.0005",)))
+    more = {number: one.training_variance for number, one in enumerate(results)}
+    standings = compute_error_standings(PILOT, [one.errors for one in results], more)
+    assert standings.values[0] == pytest.approx(value)
+    low, high = standings.intervals[0]
+    assert low <= value <= high
+    assert high - low > 0
+    assert np.isfinite(standings.p_values[0, 1])
+
+
 def test_history_and_pilots_tell_which_source_is_best(sources, tmp_path, brief, folder):
     path = str(target_file(tmp_path, "classification"))
     ranking = rank(path, NAMES, REQUEST, Backend("serial"))
@@ -187,6 +202,56 @@ def test_a_short_history_or_one_of_another_setup_tells_less(sources, tmp_path, b
         assert "expected error after fine-tuning" not in text
 
 
+@pytest.mark.parametrize(
+    ("samples", "kinds", "expected"),
+    [
+        (16, ("pilot-1",), "Pilots of 1 epoch do not count"),
+        (200, ("pilot-1", "pilot-rates"), "Pilots of 1 epoch do not count"),
+        (200, ("pilot-rates",), "and the pilots"),
+    ],
+)
+def test_pilots_that_no_earlier_target_has_do_not_count(sources, tmp_path, brief, folder, samples, kinds, expected):
+    lines = [
+        replace(line, errors={name: value for name, value in line.errors.items() if name not in kinds})
+        for line in earlier(12, samples=samples).lines
+    ]
+    write_history(folder, History(tuple(lines), {}))
+    ranking = rank(str(target_file(tmp_path, "classification")), NAMES, REQUEST, Backend("serial"))
+    told, text = ranking.choice.told, " ".join(ranking_answer(ranking).sentences)
+    assert expected in text
+    assert told.uncounted == tuple(name for name in ("pilot-1",) if name in kinds)
+    if told.uncounted:
+        np.testing.assert_array_equal(told.before.error, told.after.error)
+        assert "the pilots agree" not in text
+        assert f"By them alone, {ranking.rows[ranking.pilot.table.first_source].name} is first" in text
+    if told.uncounted and told.tells_errors:
+        assert expected in forecast_caption(ranking)
+
+
+def test_equal_errors_of_pilots_are_ordered_by_a_short_history(sources, tmp_path, brief, folder, monkeypatch):
+    original, results = PilotJob._compute, {}
+
+    def equal(job):
+        return results.setdefault((job.kind, job.epochs), original(job))
+
+    monkeypatch.setattr(PilotJob, "_compute", equal)
+    path = str(target_file(tmp_path, "classification"))
+    request = replace(REQUEST, pilot=2, pilot_epochs=None)
+    for names in (NAMES[::-1], NAMES):
+        write_history(folder, earlier(6, sources=names))
+        ranking = rank(path, NAMES, request, Backend("serial"))
+        assert ranking.deciding_table.name == "pilot"
+        verdict = judge(ranking)
+        assert (verdict.choice, verdict.first, verdict.tied) == (v.TIE, names[0], names[1:])
+        order = [ranking.rows[index].name for index in ranking.order()]
+        assert [name for name in order if name in NAMES] == list(names)
+        assert [one["source"] for one in to_dict(ranking)["pilot"]["sources"]] == list(names)
+        (control,) = to_dict(ranking)["pilot"]["controls"]
+        assert control["source"] == f"random:{names[0]}"
+        text = " ".join(ranking_answer(ranking).sentences)
+        assert f"and {names[1]} has the same value. Earlier targets decide between them." in text
+
+
 def test_a_kind_without_history_is_told(sources, tmp_path, brief, folder):
     lines = tuple(replace(line, kind="series") for line in earlier(12).lines)
     write_history(folder, History(lines, {}))
@@ -195,7 +260,7 @@ def test_a_kind_without_history_is_told(sources, tmp_path, brief, folder):
 
 
 def test_time_decides_by_recorded_seconds_and_interruptions_change_nothing(
-    sources, tmp_path, brief, folder, monkeypatch
+    sources, tmp_path, brief, folder, monkeypatch, caplog
 ):
     path = str(target_file(tmp_path, "classification"))
     began = []
@@ -223,6 +288,13 @@ def test_time_decides_by_recorded_seconds_and_interruptions_change_nothing(
     assert short.pilot.other is None
     assert len(short.pilot.table.source_order) == 2
     assert short.choice.more[0] > 0
+    assert "The limit" not in " ".join(ranking_answer(short).sentences)
+    monkeypatch.setattr(pilots_module, "FEWEST", 1)
+    caplog.set_level("INFO", "modgap")
+    fresh = replace(request, minutes=1e-5, samples=replace(SAMPLES, seed=1))
+    text = " ".join(ranking_answer(rank(path, NAMES, fresh, Backend("serial"))).sentences)
+    assert "The limit of 0 s left no time for 1 other source." in text
+    assert "above the limit, but fewer sources cannot be compared" in caplog.text
 
 
 def test_the_first_sources_are_those_of_the_history(sources, tmp_path, brief, folder):
@@ -247,7 +319,7 @@ def test_the_record_over_controls_tells_whether_pretraining_helps(record, result
     judgment = v.Judgment(v.FORECASTED, v.help_of({"history": history, "control": control}), "knn", "vit")
     (verdict,) = help_statements(replace(judgment, checks=(history, control)))
     assert verdict.label == label
-    assert f"Fine-tuned on {record[0]} of {record[1]} earlier targets" in verdict.sentence
+    assert f"On {record[0]} of {record[1]} earlier targets, vit had a lower error" in verdict.sentence
 
 
 def test_the_recorded_spread_is_that_of_the_benchmark():

@@ -80,6 +80,24 @@ def test_the_page_has_the_replays_of_the_recorded_results(evidence, recorded, na
             assert_same_numbers(one, other)
 
 
+def test_the_page_has_what_a_built_history_is_worth(evidence):
+    """Without a history of two sources and with all targets, of which the tables are complete and quickly fitted."""
+    build = evidence["history_build"]
+    table = build.shipped_table()
+    steps = (0, len(table.targets) - 1)
+    replays = [build.replay(table, pair, steps) for pair in build.five_pairs(table)]
+    section = (ROOT / "docs" / "history.md").read_text(encoding="utf-8").partition("<!-- history build -->")[2]
+    rows = [
+        [cell.strip() for cell in row.strip("|").split("|")] for row in section.strip().split("\n\n")[0].splitlines()
+    ]
+    heads, _, first, *_, last = rows
+    assert heads == list(build.HEADS)
+    assert [row[0] for row in rows[2:]] == [str(number) for number in (*build.STEPS, steps[1])]
+    for written, computed in zip((first, last), build.replay_rows(np.stack(replays), steps), strict=True):
+        for one, other in zip(written, computed, strict=True):
+            assert_same_numbers(one, other)
+
+
 def cell(table, row, column):
     """A cell of the page's table by the first cell of its row and the head of its column."""
     _, heads, rows = page_tables()[NAMES.index(table)]

@@ -17,6 +17,7 @@ __all__ = [
     "score_label",
     "smallest_difference",
     "texts_of",
+    "uncounted_pilots",
 ]
 
 SCORE_LABELS = {
@@ -227,6 +228,10 @@ def _pilot(values: Values) -> str:
         verb = "was" if values["other_sources"] == 1 else "were"
         epochs = _epochs(values["other_epochs"], values["other_rates"])
         sentences.append(f"{count(values['other_sources'], 'source')} {verb} also fine-tuned for {epochs}.")
+    # Records of earlier versions do not tell the limit.
+    if (minutes := values.get("minutes")) and values["untried"]:
+        limit = format_duration(60 * minutes)
+        sentences.append(f"The limit of {limit} left no time for {count(values['untried'], 'other source')}.")
     if (trainings := values.get("trainings", 1)) > 1:
         sentences.append(
             f"Each was trained {trainings} times at its best learning rate; the standard deviation between these "
@@ -248,6 +253,20 @@ def _pilot(values: Values) -> str:
 
 def _epochs(epochs: int, rates: int) -> str:
     return f"{epochs} epochs at three rates" if rates > 1 else count(epochs, "epoch")
+
+
+def uncounted_pilots(names: Sequence[str]) -> str:
+    """Return the sentence on pilots that no earlier target has, by the names of their errors; empty without any.
+
+    Example:
+        >>> uncounted_pilots(["pilot-3", "pilot-rates"])
+        'Pilots of 3 epochs and ten epochs at three rates do not count, since none of the earlier targets has them.'
+    """
+    if not names:
+        return ""
+    epochs = [name.removeprefix("pilot-") for name in names]
+    kinds = [count(int(one), "epoch") if one.isdecimal() else "ten epochs at three rates" for one in epochs]
+    return f"Pilots of {join_names(kinds)} do not count, since none of the earlier targets has them."
 
 
 def format_chance(chance: float) -> str:

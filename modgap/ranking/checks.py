@@ -238,8 +238,9 @@ def _history(ranking: Ranking, first: int) -> Check | None:
     before, chances = told.order_before[0], told.decisive.best
     next_best = max(others, key=lambda number: float(chances[number]), default=at)
     chance = float(chances[at])
-    pilots = {index for one in (ranking.pilot.rounds if ranking.pilot else ()) for index in one.results}
-    is_tuned = choice.rows[at] in pilots
+    rounds = ranking.pilot.rounds if ranking.pilot else ()
+    is_tuned = any(choice.rows[at] in one.results for one in rounds)
+    counted = {index for one in rounds if one.variable not in told.uncounted for index in one.results}
     kind = ranking.target.kind if ranking.target else None
     values = {
         "first": names[at],
@@ -258,7 +259,8 @@ def _history(ranking: Ranking, first: int) -> Check | None:
         "tied": [names[number] for number in others if chances[number] >= AS_LIKELY * chance],
         "before": names[before],
         "before_chance": float(told.before.best[before]),
-        "pilots": len(pilots & set(choice.rows)),
+        "pilots": len(counted & set(choice.rows)),
+        "uncounted": list(told.uncounted),
         "record": list(told.records[at]),
         "kind": kind,
         "kind_is_known": kind in told.kinds,
@@ -268,7 +270,7 @@ def _history(ranking: Ranking, first: int) -> Check | None:
         "unknown": [name for name, known in zip(names, told.known.tolist(), strict=True) if not known],
         "more": list(choice.more),
     }
-    tells_less = not told.tells_errors or kind not in told.kinds or not told.known.all()
+    tells_less = not told.tells_errors or kind not in told.kinds or not told.known.all() or bool(told.uncounted)
     return Check("history", WARN if tells_less else INFO, values)
 
 
@@ -552,6 +554,8 @@ def _pilot(ranking: Ranking, pilot: Pilot) -> Check:
     is_computed = "pilot" in ranking.jobs and ranking.jobs["pilot"].computed > 0
     spreads = [float(one.by_training.std(ddof=1)) for one in pilot.results.values() if len(one.by_training) > 1]
     trainings = max((len(one.by_training) for one in pilot.results.values()), default=0)
+    failed = {index for one in pilot.rounds for index, reason in enumerate(one.table.reasons) if reason}
+    tried = failed.union(*(one.results for one in pilot.rounds))
     values = {
         "score": ranking.by,
         "sources": sources_compared(pilot.table),
@@ -565,6 +569,8 @@ def _pilot(ranking: Ranking, pilot: Pilot) -> Check:
         "judged": pilot.judged,
         "first_by_score": _first_name(ranking, table),
         "of": sources_compared(table),
+        "minutes": ranking.request.minutes,
+        "untried": len(set(table.source_order) - tried),
         "seconds": ranking.seconds.get("pilot") if is_computed else None,
         # How often each source was trained at its best rate, and the largest spread of these trainings.
         **({"trainings": trainings, "spread": max(spreads)} if spreads else {}),

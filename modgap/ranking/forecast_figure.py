@@ -10,7 +10,7 @@ from modgap.answers.figures.labels import beside, label_marks, write_names
 from modgap.answers.figures.rows import draw_marks, draw_ticks, row_panel
 from modgap.answers.figures.style import Ink, figure_of, fit_names, name_in_title, styled, title_lines
 from modgap.ranking.answer import format_interval, format_score, pilots_in_order
-from modgap.ranking.check_sentences import format_chance
+from modgap.ranking.check_sentences import format_chance, uncounted_pilots
 from modgap.ranking.history.choice import LEVEL
 from modgap.ranking.recommendation import headline, judge
 from modgap.ranking.types import Pilot, Ranking
@@ -137,9 +137,10 @@ def forecast_caption(ranking: Ranking) -> str:
         f"{format_chance(row['chance'])}"
         for row in told[:MOST_CAPTION_VALUES]
     ]
+    uncounted = uncounted_pilots(choice.told.uncounted)
     return (
         f"Expected error of {len(told):,} sources on {target.name} after fine-tuning on {choice.labeled:,} labeled "
         f"samples. Gray: by the errors of the same sources on {choice.told.n_targets} earlier targets alone. Blue: "
-        f"with the errors of pilots on this target, which are the ticks. Lines are {100 * LEVEL:.0f} % intervals. "
-        f"Values with pilots: {'; '.join(values)}."
+        f"with the errors of pilots on this target, which are the ticks. {uncounted}{' ' * bool(uncounted)}Lines are "
+        f"{100 * LEVEL:.0f} % intervals. Values with pilots: {'; '.join(values)}."
     )

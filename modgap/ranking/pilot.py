@@ -270,12 +270,15 @@ class _Pilots:
         seconds = [self.expected_seconds(index, epochs) for index, job in jobs.items() if job.load_cached() is None]
         if any(seconds):
             has_controls = any(self.rows[index].kind == CONTROL for index in self.extracted)
+            total = self._side_by_side(seconds) + (max(seconds) if has_controls else 0.0)
+            limit = 60 * (self.plan.request.minutes or np.inf) - self.spent_seconds()
             log.info(
-                "A fine-tuning of %s %s%s takes about %s.",
+                "A fine-tuning of %s %s%s takes about %s.%s",
                 count(len(seconds), "source"),
                 "for ten epochs at three rates" if epochs is None else f"for {count(epochs, 'epoch')}",
                 ", and of the random-weights control of the best," if has_controls else "",
-                format_duration(self._side_by_side(seconds) + (max(seconds) if has_controls else 0.0)),
+                format_duration(total),
+                " That is above the limit, but fewer sources cannot be compared." if total > limit else "",
             )
 
     # Pilots
@@ -396,7 +399,10 @@ class _Pilots:
         return {i: one for i, one in self.results.get(epochs, {}).items() if not isinstance(one, Failure)}
 
     def _table(self, epochs: int | None) -> ScoreTable:
-        return _pilot_table(self.rows, self.results.get(epochs, {}))
+        """Return the table of errors, in which sources with equal errors are in the order that the history tells."""
+        choice, sources = self._told(), self._sources()
+        order = [sources[number] for number in choice.order] if choice else sources
+        return _pilot_table(self.rows, self.results.get(epochs, {}), order)
 
     def _pilot(self, epochs: int | None) -> Pilot:
         from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES
@@ -427,12 +433,22 @@ def _choice_table(told: HistoryChoice, indices: Sequence[int], rows: Sequence[So
     return ScoreTable(score.name, score.higher_is_better, standings, standings.among(is_source), reasons)
 
 
-def _pilot_table(rows: Sequence[SourceRow], by_row: Mapping[int, "PilotErrors | Failure"]) -> ScoreTable:
-    """Return the table of the errors of all rows, with the reason where one could not be measured."""
+def _pilot_table(
+    rows: Sequence[SourceRow], by_row: Mapping[int, "PilotErrors | Failure"], order: Sequence[int]
+) -> ScoreTable:
+    """Return the table of the errors of all rows, with the reason where one could not be measured.
+
+    Args:
+        rows: The rows of the ranking.
+        by_row: Result of each row by its index.
+        order: Indices of the sources, in the order of those with equal errors.
+    """
     measured = {index: result for index, result in by_row.items() if not isinstance(result, Failure)}
     errors = [measured[index].errors if index in measured else None for index in range(len(rows))]
     more = {index: result.training_variance for index, result in measured.items()}
-    standings = compute_error_standings(PILOT, errors, more)
+    places = np.full(len(rows), len(rows))
+    places[list(order)] = range(len(order))
+    standings = replace(compute_error_standings(PILOT, errors, more), places=places)
     failures = {index: result.reason for index, result in by_row.items() if isinstance(result, Failure)}
     reasons = tuple(failures.get(index, "") for index in range(len(rows)))
     is_source = np.array([row.kind == SOURCE for row in rows])

@@ -18,6 +18,7 @@ from modgap.ranking.check_sentences import (
     score_label,
     smallest_difference,
     texts_of,
+    uncounted_pilots,
 )
 from modgap.ranking.checks import (
     CLEAR,
@@ -431,6 +432,10 @@ def _forecast_sentences(history: Check) -> Iterator[str]:
     before = f"{'it' if same else shown['before']} first, with {format_chance(values['before_chance'])}"
     start = f"{values['targets']} earlier targets alone put {before}"
     yield f"{start}, and the pilots {'agree' if same else 'changed that'}." if values["pilots"] else f"{start}."
+    # Records of earlier versions do not tell them.
+    if uncounted := uncounted_pilots(values.get("uncounted", ())):
+        by_them = f" By them alone, {shown['first_of_pilots']} is first." if shown["first_of_pilots"] else ""
+        yield uncounted + ("" if values["pilots"] else by_them)
 
 
 def _choice_text(judgment: Judgment, check: Check) -> str:
@@ -440,7 +445,8 @@ def _choice_text(judgment: Judgment, check: Check) -> str:
         return f"{{first}} is {only}, {{score}} {{value}}.".format(**texts_of(values))
     if values["equal"]:
         verb = "has" if len(values["equal"]) == 1 else "have"
-        return f"{first_place(values)}, and {join_names(values['equal'])} {verb} the same value."
+        by_history = " Earlier targets decide between them." if judgment.check("history") else ""
+        return f"{first_place(values)}, and {join_names(values['equal'])} {verb} the same value.{by_history}"
     if judgment.choice == UNKNOWN:
         reason = values["reason"]
         return f"{first_place(values)}. It is not known whether the difference is significant, because {reason}."
@@ -502,11 +508,11 @@ def _pretraining_statement(judgment: Judgment, history: Check) -> Verdict:
     named = {"first": visible_name(history.first), "score": score_label(control.values["score"] if control else "")}
     sentences = [] if result == NOT_TESTED else [HELP_SENTENCES[result].format(**named)]
     record = (
-        f"Fine-tuned on {better} of {compared} earlier targets, {named['first']} had a lower error than the same "
-        "architecture with random weights"
+        f"On {better} of {compared} earlier targets, {named['first']} had a lower error after fine-tuning than the "
+        "same architecture with random weights"
     )
-    right = f"; the record on 23 other targets was right in {RECORD_TOLD} % of the cases"
-    sentences.append(f"{record}{right if compared >= FEWEST_TARGETS else ''}.")
+    right = f" In replays on other targets, such a record was right in {RECORD_TOLD} % of the cases."
+    sentences.append(f"{record}.{right if compared >= FEWEST_TARGETS else ''}")
     return Verdict(PRETRAINING_HELPS, label, status, " ".join(sentences))
 
 

@@ -62,6 +62,8 @@ class Standings:
         standard_errors: Standard error of each difference, shape (S, S), NaN where it is unknown. None for scores that
             are not errors by sample.
         degrees: Degrees of freedom of each standard error, shape (S, S). None without standard errors.
+        places: Place of each source among those of equal value, shape (S,). None for the order in which they were
+            passed.
     """
 
     values: np.ndarray
@@ -71,6 +73,7 @@ class Standings:
     higher_is_better: bool
     standard_errors: np.ndarray | None = None
     degrees: np.ndarray | None = None
+    places: np.ndarray | None = None
 
     @cached_property
     def ranks(self) -> np.ndarray:
@@ -141,7 +144,9 @@ class Standings:
 
     def order(self) -> np.ndarray:
         """Return the indices of the sources, best first. Sources without a value come last."""
-        return np.argsort(np.where(self.ranks > 0, self.ranks, len(self.ranks) + 1), kind="stable")
+        places = np.arange(len(self.ranks)) if self.places is None else self.places
+        order: np.ndarray = np.lexsort((places, np.where(self.ranks > 0, self.ranks, len(self.ranks) + 1)))
+        return order
 
     def _ranked(self) -> list[int]:
         """Return the indices of the sources that have a value, best first."""

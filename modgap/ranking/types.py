@@ -263,8 +263,7 @@ class ScoreTable:
     @property
     def first_source(self) -> int | None:
         """Index of the source with rank 1, the first of several equal ones. None if no source has a value."""
-        firsts = np.flatnonzero(self.source_ranks == 1)
-        return int(firsts[0]) if len(firsts) else None
+        return next(iter(self.source_order), None)
 
 
 @dataclass(frozen=True)

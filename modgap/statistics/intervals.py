@@ -229,7 +229,8 @@ def degrees_of_freedom(parts: Sequence[tuple[float, float]]) -> float:
     """Return the degrees of freedom of a sum of independent estimates of variances.
 
     Args:
-        parts: Each estimate with its own degrees of freedom. The first counts if all estimates are 0.
+        parts: Each estimate with its own degrees of freedom, infinite for a variance that is known. The first counts if
+            all estimates are 0.
 
     References:
         Satterthwaite, "An approximate distribution of estimates of variance components", Biometrics Bulletin 2, 1946.
@@ -237,7 +238,8 @@ def degrees_of_freedom(parts: Sequence[tuple[float, float]]) -> float:
     total = sum(variance for variance, _ in parts)
     if total == 0:
         return parts[0][1]
-    return float(total**2 / sum(variance**2 / degrees for variance, degrees in parts))
+    spread = sum(variance**2 / degrees for variance, degrees in parts)
+    return float(total**2 / spread) if spread else float("inf")
 
 
 def estimate_log_mean(errors: SampleErrors) -> MeanError:

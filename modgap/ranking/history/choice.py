@@ -88,6 +88,7 @@ class HistoryChoice:
             good on each earlier target, with the sources without history after its first five.
         digest: Checksum of the lines of the history that count.
         left_out: Names of other targets of the history that are left out, because they have samples of this one.
+        uncounted: Names of the errors of pilots that no earlier target has, so that those on this target do not count.
     """
 
     sources: tuple[str, ...]
@@ -101,6 +102,7 @@ class HistoryChoice:
     pilots_first: tuple[int, ...]
     digest: str
     left_out: tuple[str, ...] = ()
+    uncounted: tuple[str, ...] = ()
 
     @property
     def tells_errors(self) -> bool:
@@ -166,7 +168,10 @@ def choose_source(
     if not known.any():
         return None
     model, variables = _fit(table)
-    z, held_out = _observed(sources, pilots or {}, variables)
+    pilots = pilots or {}
+    z, held_out = _observed(sources, pilots, variables)
+    measured = {name for one in pilots.values() for name in one.errors}
+    counted = {VARIABLES[number] for number in variables}
     trained = has_error[[row for row in rows if row is not None]].any(axis=0)
     return HistoryChoice(
         tuple(sources),
@@ -180,6 +185,7 @@ def choose_source(
         _pilots_first(table, rows),
         history_digest(line for line in history.lines if line.target_key not in same),
         tuple({line.target: None for line in history.lines if line.target_key in same and line.target != target}),
+        tuple(name for name in OBSERVED if name in measured - counted),
     )
 
 

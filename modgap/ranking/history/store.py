@@ -1,8 +1,11 @@
 """The history of a user: a folder of lines and sketches, beside the lines that ship with modgap. Nothing leaves it."""
 
+import functools
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+import re
+import unicodedata
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +29,7 @@ from modgap.storage.atomic_files import write_text_atomically
 from modgap.storage.json_records import format_json, parse_json
 from modgap.storage.locks import one_process_at_a_time
 from modgap.storage.paths import expand_user
-from modgap.targets import TargetRequest
+from modgap.targets import TargetRequest, manifest_names, named_manifest
 
 __all__ = [
     "History",
@@ -38,6 +41,7 @@ __all__ = [
     "lines_of_ranking",
     "lines_of_run",
     "read_history",
+    "recognize_targets",
     "remember_pilots",
     "remember_run",
     "remove_from_history",
@@ -49,6 +53,7 @@ STRUCTURE_ERRORS = (KeyError, TypeError, ValueError, IndexError, AttributeError,
 SHIPPED = Path(__file__).parent / "shipped"
 LINES, SKETCHES = "history.jsonl", "sketches.json"
 
+SEPARATORS = re.compile(r"[\s_-]+")
 NOT_ADDED = "The errors were not added to your history: %s"
 
 log = logging.getLogger("modgap")
@@ -131,9 +136,83 @@ def add_to_history(folder: Path, more: History) -> History:
     """Add lines and sketches to the history in a folder, while other processes wait, and return all."""
     folder.mkdir(parents=True, exist_ok=True)
     with one_process_at_a_time(folder / ".lock", "writing the history"):
-        history = read_history(folder).merged(more)
+        history = read_history(folder)
+        history = history.merged(recognize_targets(more, history))
         write_history(folder, history)
     return history
+
+
+# Names of targets
+
+
+def recognize_targets(more: History, known: History) -> History:
+    """Return lines in which targets have the names by which they are known, so that none counts twice.
+
+    A target with a checksum is one of the history that ships if it has the same samples and as many classes. Without
+    one, names count that differ only in upper case, spaces, underscores or hyphens: those of targets that modgap knows,
+    the names of data sets at the beginning of their titles, and those in the history. Each new name is logged.
+
+    Args:
+        more: The lines.
+        known: The history that they are added to.
+
+    Raises:
+        InputError: If two names are one target, with different errors of one source.
+    """
+    names = {line.target for line in known.lines}
+    own_names = _unique((_plain(name, "-"), name) for name in names)
+    lines, origins = [], dict[tuple[Any, ...], tuple[str, float]]()
+    for line in more.lines:
+        if line.target_digest:
+            name = _shipped_names().get((line.target_digest, line.classes), line.target)
+        else:
+            name = _known_by_name(line.target, names, own_names)
+        lines.append(replace(line, target=name))
+        for variable, error in line.errors.items() if not line.target_digest else ():
+            origin = origins.setdefault((line.source, name, line.setup, variable), (line.target, error))
+            if origin[0] != line.target and origin[1] != error:
+                raise InputError(
+                    f"{visible_name(origin[0])} and {visible_name(line.target)} are both the target "
+                    f"{visible_name(name)}, with different errors of {visible_name(line.source)}. Rename one of them, "
+                    "or leave it out."
+                )
+    renamed = {(old.target, new.target) for old, new in zip(more.lines, lines, strict=True) if old.target != new.target}
+    for pair in sorted(renamed):
+        log.info("%s counts as the target %s.", *map(visible_name, pair))
+    return replace(more, lines=tuple(lines))
+
+
+@functools.cache
+def _shipped_names() -> Mapping[tuple[str, int | None], str]:
+    """Return the names of the targets of the history that ships by the checksum of their samples and their classes."""
+    return _unique(((one.target_digest, one.classes), one.target) for one in shipped_history().lines)
+
+
+def _known_by_name(name: str, names: Collection[str], own_names: Mapping[str, str]) -> str:
+    if name in names or name in manifest_names():
+        return name
+    return _packaged_names().get(_plain(name)) or own_names.get(_plain(name, "-"), name)
+
+
+@functools.cache
+def _packaged_names() -> Mapping[str, str]:
+    """Return the names of the targets that modgap knows by the names that stand for them."""
+    titles = {name: named_manifest(name).title.partition(":") for name in manifest_names()}
+    of_titles = _unique((_plain(title), name) for name, (title, colon, _) in titles.items() if colon)
+    return {**of_titles, **_unique((_plain(name), name) for name in titles)}
+
+
+def _plain(name: str, separator: str = "") -> str:
+    """Return a name in lower case, with one separator."""
+    return SEPARATORS.sub(separator, unicodedata.normalize("NFKC", name).strip().casefold())
+
+
+def _unique(pairs: Iterable[tuple[Any, str]]) -> dict[Any, str]:
+    """Return names by what stands for them, without what stands for several."""
+    names: dict[Any, set[str]] = {}
+    for key, name in pairs:
+        names.setdefault(key, set()).add(name)
+    return {key: same.pop() for key, same in names.items() if len(same) == 1}
 
 
 def remove_from_history(folder: Path, sources: Iterable[str], targets: Iterable[str]) -> tuple[History, int]:
