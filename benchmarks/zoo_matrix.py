@@ -3,6 +3,7 @@
     python benchmarks/zoo_matrix.py plan [--hours 10]      pairs, and core-hours that are expected
     python benchmarks/zoo_matrix.py run [--hours 10]       rank all sources for each target; stop and resume at any time
     python benchmarks/zoo_matrix.py report                 the best source of each kind of target, beside the baselines
+    python benchmarks/zoo_matrix.py page                   write these tables into docs/sources.md
 
 Each pair has 200 samples and one random-weights control, and the best two sources of each target have three controls in
 the discrepancy. Near copies are left out, and so are the targets that will judge the third edition of the evidence
@@ -18,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from evidence.page import replace_section
 from result_log import ResultLog
 
 import modgap
@@ -26,6 +29,8 @@ from modgap.errors import InputError
 from modgap.ranking.types import BASELINE, SOURCE
 
 RESULTS = Path(__file__).parent / "truth" / "zoo.jsonl"
+PAGE = Path(__file__).parent.parent / "docs" / "sources.md"
+SECTION = ("<!-- matrix begin -->", "<!-- matrix end -->")
 JUDGING = RESULTS.with_name("judging_targets.json")
 SAMPLES = 200
 BEST = 2
@@ -122,28 +127,67 @@ def _with_controls(source: str, target: str) -> Any:
     return result.to_dict()["control"]
 
 
-def report(log: ResultLog) -> None:
-    """Print the best source and the best baseline of each target, and how often each source is the best."""
-    rows, first = [], []
-    for result in log.results():
+def best_sources(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return a row for each target: its kind, the best source and baseline, and the error of both by cross-validation.
+
+    The kind of a target with values instead of classes is `values`, since its errors are of another unit (1 - R2).
+    """
+    rows = []
+    for result in results:
         best = {kind: _best(result["rows"], kind) for kind in (SOURCE, BASELINE)}
         if best[SOURCE] is None:
             continue
-        first.append(best[SOURCE]["source"])
-        cells = [[row["source"], f"{row[PROBE]:.3f}"] if row else ["", ""] for row in best.values()]
-        rows.append([result["target"]["kind"], result["job"]["target"], *cells[0], *cells[1]])
-    heads = ["kind", "target", "best source", "probe error", "best baseline", "error"]
-    print_table(heads, sorted(rows), "linear probes and baselines by cross-validation")
-    counts = {name: first.count(name) for name in dict.fromkeys(first)}
-    shares = [
-        [name, str(n), f"{100 * n / len(first):.0f} %"] for name, n in sorted(counts.items(), key=lambda one: -one[1])
-    ]
-    print_table(["source", "targets", "share"], shares, "targets on which a source has the lowest probe error")
-    failed = {row["reason"] for result in log.results() for row in result["rows"] if row["reason"]}
-    print(
-        f"{len(first)} targets, {sum(result['seconds'] for result in log.results()) / 3600:.2f} core-hours by wall time"
-    )
+        is_value = result["target"]["task"] == "regression"
+        row = {"kind": "values" if is_value else result["target"]["kind"], "target": result["job"]["target"]}
+        for kind, one in best.items():
+            row |= {kind: one["source"] if one else "", f"{kind} error": one[PROBE] if one else float("nan")}
+        rows.append(row)
+    return pd.DataFrame(rows).sort_values(["kind", "target"], ignore_index=True)
+
+
+def tables(results: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[str], list[list[str]]]]:
+    """Yield title, heads and rows of two tables: the best sources by kind of target, and how often each is the best."""
+    best = best_sources(results)
+    names, errors = (SOURCE, BASELINE), [f"{SOURCE} error", f"{BASELINE} error"]
+    rows = []
+    for kind, of_kind in best.groupby("kind"):
+        both = of_kind.dropna(subset=errors)
+        means = [f"{both[error].mean():.3f}" for error in errors]
+        wins = int((both[errors[0]] < both[errors[1]]).sum())
+        source, baseline = (_most_frequent(of_kind[name]) for name in names)
+        rows.append([str(kind), str(len(of_kind)), source, means[0], baseline, means[1], f"{wins} of {len(both)}"])
+    title = "The best linear probe of each target beside the best baseline, by cross-validation on 200 samples"
+    heads = ["kind", "targets", "best sources", "mean error", "best baselines", "mean error", "source is better"]
+    yield title, heads, rows
+    counts = best[SOURCE].value_counts()
+    shares = [[str(name), str(n), f"{100 * n / len(best):.0f} %"] for name, n in counts.items()]
+    yield "Targets on which a source has the lowest probe error", ["source", "targets", "share"], shares
+
+
+def _most_frequent(names: pd.Series) -> str:
+    counts = names[names != ""].str.removeprefix(f"{BASELINE}:").value_counts().head(3)
+    return ", ".join(f"{name} ({n})" for name, n in counts.items())
+
+
+def report(log: ResultLog) -> None:
+    """Print the tables, the time that the results took, and why sources have no value."""
+    results = log.results()
+    for title, heads, rows in tables(results):
+        print_table(heads, rows, title)
+    failed = {row["reason"] for result in results for row in result["rows"] if row["reason"]}
+    n_pairs = sum(len(result["job"]["sources"]) for result in results)
+    hours = sum(result["seconds"] for result in results) / 3600
+    print(f"{len(results)} targets, {n_pairs} pairs, {hours:.2f} hours by wall time")
     print("reasons of sources without a value:", *sorted(failed), sep="\n  ")
+
+
+def write_page(log: ResultLog) -> None:
+    """Write the tables into docs/sources.md."""
+    lines = []
+    for title, heads, rows in tables(log.results()):
+        lines += [f"{title}:", "", f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+        lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
+    replace_section(PAGE, SECTION, lines[:-1])
 
 
 def _best(rows: Sequence[dict[str, Any]], kind: str) -> dict[str, Any] | None:
@@ -154,13 +198,16 @@ def _best(rows: Sequence[dict[str, Any]], kind: str) -> dict[str, Any] | None:
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["plan", "run", "report"])
+    parser.add_argument("command", choices=["plan", "run", "report", "page"])
     parser.add_argument("--hours", type=float, default=10.0)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
     log = ResultLog(options.results)
     if options.command == "report":
         report(log)
+        return
+    if options.command == "page":
+        write_page(log)
         return
     jobs = list(planned_jobs(usable_targets(), usable_sources(), options.hours))
     hours = sum(seconds for _, seconds in jobs) / 3600

@@ -54,3 +54,30 @@ def test_a_target_has_its_scores_baselines_and_controls(zoo, monkeypatch, tmp_pa
     shown = capsys.readouterr().out
     assert "vit-fashion" in shown
     assert "100 %" in shown
+    page = tmp_path / "page.md"
+    page.write_text(f"Before.\n\n{zoo.SECTION[0]}\n\n{zoo.SECTION[1]}\n\nAfter.\n")
+    monkeypatch.setattr(zoo, "PAGE", page)
+    zoo.write_page(log)
+    assert "| table | 1 | vit-fashion (1) |" in page.read_text()
+    assert page.read_text().endswith("After.\n")
+
+
+def test_best_sources_stand_beside_the_best_baselines_of_their_kind(zoo):
+    def result(target, task, **errors):
+        rows = [
+            {"source": name, "kind": "baseline" if name.startswith("baseline") else "source", "linear-probe": error}
+            for name, error in errors.items()
+        ]
+        return {"job": {"target": target}, "target": {"kind": "table", "task": task}, "rows": rows}
+
+    results = [
+        result("a", "classification", x=0.2, y=0.3, **{"baseline:linear": 0.1}),
+        result("b", "classification", x=0.4, y=0.3, **{"baseline:linear": 0.5}),
+        result("c", "regression", x=0.4, y=None),
+    ]
+    (_, _, by_kind), (_, _, shares) = zoo.tables(results)
+    assert by_kind == [
+        ["table", "2", "x (1), y (1)", "0.250", "linear (2)", "0.300", "1 of 2"],
+        ["values", "1", "x (1)", "nan", "", "nan", "0 of 0"],
+    ]
+    assert shares == [["x", "2", "67 %"], ["y", "1", "33 %"]]
