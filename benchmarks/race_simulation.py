@@ -43,7 +43,7 @@ EFFECT = 0.5
 
 @dataclass(frozen=True)
 class Result:
-    """What a run said.
+    """Answers of a run.
 
     Attributes:
         covered: True if the interval of the chosen model's test error covers the chance level.

@@ -21,6 +21,8 @@ from modgap.api.transfer import transfer
 from modgap.errors import InputError, UsageError, format_bytes
 from modgap.race.result import TransferResult
 from modgap.storage.json_records import format_json, plain_values
+from modgap.targets.manifest import Splits
+from modgap.targets.splits import splits_of_few, stratification_labels
 from modgap.targets.stored_arrays import store_arrays
 from modgap.training.trained_model import TrainedModel, load_trained_model, write_model_file
 
@@ -28,6 +30,8 @@ __all__ = ["TransferClassifier", "TransferRegressor"]
 
 FEWEST_SAMPLES = 3
 """Number of samples below which there is none to fit, to choose or to test."""
+FEW = 50
+"""Number of samples or groups below which a drawn split could be empty."""
 KIND_OF_AXES = {2: "table", 4: "image"}
 """Kind of samples in arrays with so many axes."""
 LARGEST_MODEL = 1 << 34
@@ -89,7 +93,8 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
         out = self._output_folder()
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
             # The run in a folder of the user's names its data, so this stays.
-            path = store_arrays(samples, y, groups, Path(temporary) if self.folder is None else None)
+            place = Path(temporary) if self.folder is None else None
+            path = store_arrays(samples, y, groups, place, _splits(y, groups, task))
             self._result = transfer(
                 path,
                 out,
@@ -333,6 +338,18 @@ def _seed(random_state: Any) -> int:
     if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
         return int(random_state)
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
+
+
+def _splits(y: np.ndarray, groups: Any, task: str) -> np.ndarray | None:
+    """Return the splits of samples that are so few that a drawn split could be empty; None to draw those of others."""
+    numbers = np.arange(len(y)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
+    if len(np.unique(numbers)) >= FEW:
+        return None
+    strata = np.zeros(len(y), np.int64)
+    if task != "regression":
+        strata = np.unique(y, return_inverse=True)[1].ravel() if y.ndim == 1 else stratification_labels(y)
+    defaults = Splits()
+    return splits_of_few(strata, None if groups is None else numbers, defaults.validation, defaults.test, defaults.seed)
 
 
 def _steps_file(steps: str | Path | Sequence[Any] | None, folder: Path) -> Path | None:

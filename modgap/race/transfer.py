@@ -141,7 +141,7 @@ class Chance:
 
 @dataclass(frozen=True)
 class State:
-    """What a running race does.
+    """State of a running race.
 
     Attributes:
         stage: Name of the stage.

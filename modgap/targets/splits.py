@@ -12,8 +12,10 @@ __all__ = [
     "SPLIT_OF_SPELLING",
     "complete_splits",
     "draw_test_split",
+    "fill_split",
     "hold_out_validation",
     "split_numbers",
+    "splits_of_few",
     "stratification_labels",
     "stratified_keys",
     "stratified_subset",
@@ -123,8 +125,7 @@ def complete_splits(
 ) -> np.ndarray:
     """Return the index into SPLITS of each sample, with the splits that the data does not define drawn at random.
 
-    No draw takes all training samples of a class: one of its samples or groups stays. A fraction of few samples is one
-    sample or group at least, if the others have all classes.
+    No draw takes all training samples of a class: one of its samples or groups stays.
 
     Args:
         splits: Index into SPLITS of each sample, shape (N,). None if the data defines no splits.
@@ -145,22 +146,54 @@ def complete_splits(
 
 
 def _drawn(labels: np.ndarray, groups: np.ndarray | None, fraction: float, seed: int) -> np.ndarray:
-    """Return True for the samples that are drawn, a fraction of each class, of which at least one unit is not drawn.
-
-    Where the fraction of every class is less than one unit, the first is drawn without which all classes remain.
-    """
+    """Return True for the samples that are drawn, a fraction of each class, of which at least one unit is not drawn."""
     units = np.arange(len(labels)) if groups is None else groups
     keys = stratified_keys(labels, groups, seed)
     drawn: np.ndarray = keys >= 1 - fraction
     for label in np.setdiff1d(labels, labels[~drawn]):
         first = np.where(labels == label, keys, 1.0).argmin()
         drawn[units == units[first]] = False
-    if drawn.any() or not fraction:
-        return drawn
-    last_first = units[np.argsort(-keys, kind="stable")]
-    one_unit = (units == unit for unit in dict.fromkeys(last_first.tolist()))
-    n_classes = len(np.unique(labels))
-    return next((unit for unit in one_unit if len(np.unique(labels[~unit])) == n_classes), drawn)
+    return drawn
+
+
+def splits_of_few(
+    labels: np.ndarray, groups: np.ndarray | None, validation: float, test: float, seed: int
+) -> np.ndarray:
+    """Return splits of few samples as `complete_splits` does, but with one sample or group at least in each split.
+
+    Args:
+        labels: Class of each sample, (N,); zeros where there are none.
+        groups: Group of each sample, (N,); None if samples are independent.
+        validation: Fraction of the training samples for validation.
+        test: Fraction of all samples for the test.
+        seed: Seed of the draws.
+    """
+    splits = complete_splits(None, labels, groups, validation=validation, test=test, seed=seed)
+    return fill_split(fill_split(splits, TEST, labels, groups, seed), VAL, labels, groups, seed)
+
+
+def fill_split(splits: np.ndarray, split: int, labels: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
+    """Return splits in which an empty one has a training sample or group, if all classes have others.
+
+    Args:
+        splits: Number of the split of each sample, (N,).
+        split: The split that is filled if it is empty.
+        labels: Class of each sample, (N,); zeros where there are none.
+        groups: Group of each sample, (N,); None if samples are independent.
+        seed: Seed of the draw.
+    """
+    if (splits == split).any():
+        return splits
+    rows = np.flatnonzero(splits == TRAIN)
+    units = rows if groups is None else groups[rows]
+    keys = stratified_keys(labels[rows], None if groups is None else units, seed + split)
+    filled = splits.copy()
+    for unit in dict.fromkeys(units[np.argsort(-keys, kind="stable")].tolist()):
+        left = rows[units != unit]
+        if len(left) and len(np.unique(labels[left])) == len(np.unique(labels[rows])):
+            filled[rows[units == unit]] = split
+            break
+    return filled
 
 
 def hold_out_validation(splits: np.ndarray, validation: float | str | None, position: str = "end") -> np.ndarray:

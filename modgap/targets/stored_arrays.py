@@ -17,7 +17,9 @@ __all__ = ["store_arrays", "stored_array_paths"]
 FOLDER = "arrays"
 
 
-def store_arrays(x: Any, y: Any, groups: Any = None, folder: Path | None = None) -> Path:
+def store_arrays(
+    x: Any, y: Any, groups: Any = None, folder: Path | None = None, splits: np.ndarray | None = None
+) -> Path:
     """Write samples and labels to a file, unless it is there, and return its path.
 
     Equal arrays have the same path, so their results are found in the cache again, and a training can be resumed.
@@ -27,6 +29,7 @@ def store_arrays(x: Any, y: Any, groups: Any = None, folder: Path | None = None)
         y: Classes (N,), 0/1 labels (N, K), or real values (N, ...).
         groups: Group of each sample, (N,); None if samples are independent.
         folder: Folder of the file; None for the cache.
+        splits: Number of the split of each sample, (N,); None to draw them.
 
     Raises:
         InputError: If the samples are not numbers, there is not one label or group for each, or the file cannot be
@@ -48,6 +51,8 @@ def store_arrays(x: Any, y: Any, groups: Any = None, folder: Path | None = None)
     arrays = {"x": samples, "y": labels}
     if groups is not None:
         arrays["groups"] = number_groups(rows["groups"], len(samples))
+    if splits is not None:
+        arrays["splits"] = splits
     digest = _digest(*arrays.values())
     folder = cache_folder() / FOLDER / digest[:2] if folder is None else folder
     path = folder / f"arrays-{digest[:12]}.npz"

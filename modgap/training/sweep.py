@@ -254,7 +254,7 @@ def run_sweep(
     """
     _check_request(request, sweep)
     if backend is not None and on_epoch_end is not None:
-        raise UsageError("`on_epoch_end` cannot look into other processes. Leave `jobs` out.")
+        raise UsageError("A function after each epoch cannot be called by other processes. Leave `jobs` out.")
     planned = planned_settings(sweep, request.samples.seed)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file. Expected a folder for the sweep. Pass another `out`.")

@@ -14,7 +14,7 @@ from modgap.models import Output
 from modgap.targets import SPLITS, Samples, Table, Target
 from modgap.targets.manifest import InputSpec
 from modgap.targets.samples import PartialSamples, computing_type, have_one_shape
-from modgap.targets.splits import stratification_labels, stratified_subset
+from modgap.targets.splits import VAL, fill_split, stratification_labels, stratified_subset
 from modgap.training.task_loss import MicroBatch
 
 __all__ = [
@@ -305,6 +305,8 @@ def read_target_data(
             inputs.
     """
     table = target.read(classes=target.manifest.task != "regression")
+    if target.manifest.splits.validation:
+        table = _with_validation(table, target.manifest.splits.seed)
     train, validation, test = (_split(table, name, limit, seed) for name in SPLITS)
     if protocol == "orca":
         train = np.sort(np.concatenate([train, validation]))
@@ -327,6 +329,14 @@ def read_target_data(
     if output.task != "regression" or target.manifest.loss is not None or table.target_scale is not None:
         return data
     return replace(data, y_standardization=_fit_y_standardization(data))
+
+
+def _with_validation(table: Table, seed: int) -> Table:
+    """Return a table with validation samples: at least one sample or group, where a fraction of few was none."""
+    labels = np.zeros(len(table), np.int64) if table.labels is None else stratification_labels(table.labels)
+    groups = table.groups["groups"] if table.groups else None
+    assert table.splits is not None
+    return replace(table, splits=fill_split(table.splits, VAL, labels, groups, seed))
 
 
 def _split(table: Table, name: str, limit: int | None, seed: int) -> np.ndarray:
