@@ -132,13 +132,15 @@ def best_sources(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
 
     The kind of a target with values instead of classes is `values`, since its errors are of another unit (1 - R2).
     """
+    kinds = {info.name: info.kind for info in modgap.list_targets()}
     rows = []
     for result in results:
         best = {kind: _best(result["rows"], kind) for kind in (SOURCE, BASELINE)}
         if best[SOURCE] is None:
             continue
         is_value = result["target"]["task"] == "regression"
-        row = {"kind": "values" if is_value else result["target"]["kind"], "target": result["job"]["target"]}
+        name = result["job"]["target"]
+        row = {"kind": "values" if is_value else kinds.get(name, result["target"]["kind"]), "target": name}
         for kind, one in best.items():
             row |= {kind: one["source"] if one else "", f"{kind} error": one[PROBE] if one else float("nan")}
         rows.append(row)

@@ -7,7 +7,7 @@ from PIL import Image
 from modgap.errors import InputError, UsageError
 from modgap.targets import SPLITS, CustomData, load_manifest, manifest_names, named_manifest, open_target
 from modgap.targets.readers import get_reader
-from modgap.targets.splits import complete_splits, stratified_keys, stratified_subset
+from modgap.targets.splits import complete_splits, splits_of_few, stratified_keys, stratified_subset
 from tests.fixtures import GENERATORS
 from tests.test_packaged_targets import EXPECTED as PACKAGED
 from tests.test_rendered_targets import EXPECTED as RENDERED
@@ -244,16 +244,17 @@ def test_rows_of_arrays_are_read_as_those_of_a_table(tmp_path):
 
 def test_few_samples_have_one_in_each_split():
     for labels in (np.zeros(4, int), np.array([0, 0, 1, 1, 1]), np.array([0, 1, 2, 2, 2, 2])):
-        splits = complete_splits(None, labels, None, validation=0.1, test=0.1, seed=0)
+        splits = splits_of_few(labels, None, 0.1, 0.1, 0)
         assert np.bincount(splits, minlength=3).min() == 1
         assert set(labels[splits == 0]) == set(labels)
         pairs = np.repeat(np.arange(len(labels)), 2)
-        grouped = complete_splits(None, np.repeat(labels, 2), pairs, validation=0.1, test=0.1, seed=0)
+        grouped = splits_of_few(np.repeat(labels, 2), pairs, 0.1, 0.1, 0)
         assert all(len(set(grouped[pairs == pair])) == 1 for pair in pairs)
         assert np.bincount(grouped, minlength=3).min() == 2
-    # No sample can be spared of classes that have one each, and none is drawn for a split without a fraction.
-    assert (complete_splits(None, np.arange(3), None, validation=0.1, test=0.1, seed=0) == 0).all()
-    assert (complete_splits(None, np.zeros(4, int), None, validation=0, test=0, seed=0) == 0).all()
+    # No sample can be spared of classes that have one each.
+    assert (splits_of_few(np.arange(3), None, 0.1, 0.1, 0) == 0).all()
+    drawn = complete_splits(None, np.arange(40) % 2, None, validation=0.1, test=0.2, seed=0)
+    np.testing.assert_array_equal(splits_of_few(np.arange(40) % 2, None, 0.1, 0.2, 0), drawn)
 
 
 CUSTOM_MANIFEST = """
