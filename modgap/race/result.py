@@ -117,7 +117,7 @@ class TransferResult(Plotted):
 
     def write(self, folder: Path) -> list[Path]:
         """Write transfer.json, steps.csv and card.md to an existing folder, and return their paths."""
-        head = ["kind", "model", "labeled", "folds", "validation error", "seconds", "elapsed", "reason"]
+        head = ["kind", "model", "labeled", "folds", "validation loss", "seconds", "elapsed", "reason"]
         rows = [
             [
                 kind_of(one),

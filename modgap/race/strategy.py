@@ -5,6 +5,7 @@ sources are trained at several rates on one fold, the best settings for longer, 
 (successive halving; Jamieson and Talwalkar, AISTATS 2016).
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -127,18 +128,17 @@ class Strategy:
         Nothing is measured yet, so the times are those of an average source, and all models are expected to be equal.
         """
         outcomes: list[Outcome] = []
-        numbers: dict[str, list[float]] = {stage.name: [] for stage in self.stages}
+        n_steps, taken = Counter[str](), defaultdict[str, float](float)
         elapsed = 0.0
         while (planned := self.next_steps(outcomes, elapsed))[1]:
             stage, steps = planned
             seconds = [self.expected_seconds(step, outcomes) for step in steps]
             outcomes += [Outcome(step, np.zeros(1), expected) for step, expected in zip(steps, seconds, strict=True)]
-            taken = max(sum(seconds) / self.workers, *seconds)
-            elapsed += taken
-            numbers[stage.name] += [len(steps), taken]
+            n_steps[stage.name] += len(steps)
+            taken[stage.name] += max(sum(seconds) / self.workers, *seconds)
+            elapsed = sum(taken.values())
         for stage in self.stages:
-            counted = numbers[stage.name]
-            yield stage, int(sum(counted[::2])), sum(counted[1::2])
+            yield stage, n_steps[stage.name], taken[stage.name]
 
     def deadline(self, stage: Stage) -> float:
         """Return the seconds after the start by which a step of a stage is given up, later than its expected end."""
