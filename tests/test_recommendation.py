@@ -92,7 +92,11 @@ def test_sentences_never_contradict_each_other(choice, result):
             if CONTROL_BETTER in (result, beside)
             else v.DOUBTFUL
             if opposed
-            else {None: v.NOT_TESTED, CONTROL_UNKNOWN: v.UNKNOWN}.get(result, v.LIKELY)
+            else v.NOT_TESTED
+            if result is None
+            else v.UNKNOWN
+            if CONTROL_UNKNOWN in (result, beside)
+            else v.LIKELY
         )
         assert ("By LEEP, start with swin" in text) == (choice == v.CLEAR and verdict.help == v.LIKELY)
         # Only a short fine-tuning says so.

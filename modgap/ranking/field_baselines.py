@@ -14,8 +14,8 @@ from modgap.errors import InputError, unknown_name
 from modgap.forward.inference_setup import LogitsRequest, samples_record, select_samples
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Failure, failure_of, fix_threads
-from modgap.ranking.cross_validation import REPEATS, assign_folds, prediction_error, repeated_errors
-from modgap.ranking.score import CLASSIFICATION, ErrorOptions
+from modgap.ranking.cross_validation import REPEATS, repeated_errors
+from modgap.ranking.score import ErrorOptions
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.standings import ScoredErrors, decode_errors, error_arrays
 from modgap.storage.algorithms import algorithm_versions
@@ -44,6 +44,8 @@ CHOICES = (QUICK, ALL, NONE)
 """Baselines of a ranking: those that take little time, all that suit the target, or none."""
 KIND = "baselines"
 """Kind of the cache entries of baselines."""
+ERRORS_VERSION = 2
+"""Version of the errors by sample. It must be raised when their numbers change."""
 LIBRARIES = ("aeon", "scikit-image", "scikit-learn", "torch")
 """Packages that the numbers of baselines depend on."""
 SHARE_OF_RANKING = 0.2
@@ -183,40 +185,37 @@ class BaselineJob:
     def _identity(self) -> dict[str, Any]:
         named = {name: value for name, value in asdict(self).items() if name not in ("samples", "target")}
         libraries = {name: metadata.version(name) for name in LIBRARIES if _is_installed(name)}
-        versions = {"algorithms": algorithm_versions("reading", "baselines"), "libraries": libraries}
+        versions = {
+            "algorithms": algorithm_versions("reading", "baselines"),
+            "errors": ERRORS_VERSION,
+            "libraries": libraries,
+        }
         return {**named, **versions, "origin": baseline_origin(self.baseline)}
 
-    def load_cached(self) -> ScoredErrors | np.ndarray | None:
-        """Return the result from the cache: errors by sample, or the error in an array (1,). None if there is none."""
+    def load_cached(self) -> ScoredErrors | None:
+        """Return the errors by sample from the cache. None if there are none."""
         return find_cached(KIND, self.key, self._decode)
 
-    def __call__(self) -> ScoredErrors | np.ndarray | Failure:
-        """Return the result from the cache, or compute it, or return the reason why that failed."""
+    def __call__(self) -> ScoredErrors | Failure:
+        """Return the errors from the cache, or compute them, or return the reason why that failed."""
         try:
             return cached(KIND, self.key, self._compute, Codec(self._encode, self._decode))
         except Exception as error:  # Libraries of baselines may fail in any way; the log shows the reason.
             return failure_of(error)
 
-    def _compute(self) -> ScoredErrors | np.ndarray:
+    def _compute(self) -> ScoredErrors:
         fix_threads()
         data = _read(self.target.open(), self.samples)
         outputs = data.outputs
         predict = functools.partial(_predict_folds, get_baseline(self.baseline), data, self.seed)
-        if outputs.task == CLASSIFICATION:
-            errors = repeated_errors(outputs, self.options.weight, self.seed, predict)
-            return ScoredErrors(errors, outputs.n_classes, self.options.per_class)
-        (predicted,) = predict([assign_folds(outputs, self.seed)])
-        return np.array([prediction_error(outputs, predicted)])
+        errors = repeated_errors(outputs, self.options.weight, self.seed, predict)
+        return ScoredErrors(errors, outputs.n_classes, self.options.per_class)
 
-    def _encode(self, result: ScoredErrors | np.ndarray) -> CacheEntry:
-        if isinstance(result, np.ndarray):
-            return CacheEntry({"value": result}, {"job": self._identity()})
+    def _encode(self, result: ScoredErrors) -> CacheEntry:
         arrays = error_arrays(result.errors) | {"n_classes": np.array([result.n_classes])}
         return CacheEntry(arrays, {"job": self._identity()})
 
-    def _decode(self, entry: CacheEntry) -> ScoredErrors | np.ndarray:
-        if "value" in entry.arrays:
-            return np.array(entry.arrays["value"])
+    def _decode(self, entry: CacheEntry) -> ScoredErrors:
         errors = decode_errors(entry.arrays, self.seed)
         return ScoredErrors(errors, int(entry.arrays["n_classes"][0]), self.options.per_class)
 

@@ -37,7 +37,6 @@ __all__ = [
     "ErrorsJob",
     "ExtractJob",
     "ScoreJob",
-    "baseline_result",
     "errors_by_score",
     "results_by_row",
     "score_jobs",
@@ -270,16 +269,6 @@ def results_by_row(
         index: [scored[job] for job in score_jobs(source, score_name, plan.request, plan.task)]
         for index, source in extracted.items()
     }
-
-
-def baseline_result(result: ScoredErrors | np.ndarray, request: RankRequest) -> list[Any]:
-    """Return the cross-validated error of a baseline as the jobs of the linear-probe error of a source return theirs.
-
-    Args:
-        result: Errors by sample, or the error (1,), of which there are none on subsamples.
-        request: The request of the ranking.
-    """
-    return [result, np.full(request.resamples, np.nan)] if isinstance(result, np.ndarray) else [result]
 
 
 def score_table(

@@ -17,7 +17,7 @@ from modgap.ranking.check_sentences import join_names
 from modgap.ranking.extraction import Extracted, outputs_key_content, sample_arrays, store_outputs
 from modgap.ranking.jobs import ErrorsJob, ScoreJob
 from modgap.ranking.plan import RankPlan, RowName
-from modgap.ranking.score import Score
+from modgap.ranking.score import CLASSIFICATION, Score
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import KIND, load_source_outputs
 from modgap.ranking.source_patterns import split_input_size
@@ -262,7 +262,7 @@ def _curve(source: str, outputs: LayerOutputs, results: Mapping[Any, Any], plan:
         errors = [result.errors for result in by_layer if isinstance(result, ScoredErrors)]
         if score.name == JUDGED_BY and len(errors) == len(by_layer):
             intervals = tuple(estimate_mean(one).interval for one in errors)
-            choice = _choice(errors, outputs, plan)
+            choice = _choice(errors, outputs, plan) if plan.task == CLASSIFICATION else None
     return LayerCurve(source, outputs.numbers, outputs.names, outputs.n_layers, values, intervals, choice)
 
 

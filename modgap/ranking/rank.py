@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import Any
 
-import numpy as np
-
 from modgap.errors import Progress
 from modgap.jobs import NOT_CACHED, Backend, Failure, writable_cache
 from modgap.ranking.extraction import Extracted
@@ -20,7 +18,6 @@ from modgap.ranking.jobs import (
     ErrorsJob,
     ExtractJob,
     ScoreJob,
-    baseline_result,
     errors_by_score,
     results_by_row,
     score_jobs,
@@ -128,7 +125,7 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
 
     with _timed(seconds, "scores"):
         scored, jobs["scores"] = run_stage("scores", _score_jobs(plan, extracted), plan.backend, plan.monitor)
-    fitted: dict[BaselineJob, ScoredErrors | np.ndarray] = {}
+    fitted: dict[BaselineJob, ScoredErrors] = {}
     if extracted and plan.baselines:
         with _timed(seconds, "baselines"):
             fitted, jobs["baselines"] = _fit_baselines(plan)
@@ -148,7 +145,7 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
     summary = _summary(plan, extracted)
     by, by_score = plan.scores[0], {name: results_by_row(name, extracted, scored, plan) for name in plan.scores}
     if baselines:
-        by_score[PROBE] |= {index: baseline_result(fitted[job], request) for index, job in baselines.items()}
+        by_score[PROBE] |= {index: [fitted[job]] for index, job in baselines.items()}
     tables = _score_tables(source_rows, by_score, plan, summary)
     pilot = choice = None
     if request.pilot and extracted:
@@ -195,7 +192,7 @@ def _score_jobs(plan: RankPlan, extracted: Mapping[int, Extracted]) -> list[Scor
     return [job for source, name in pairs for job in score_jobs(source, name, plan.request, plan.task)]
 
 
-def _fit_baselines(plan: RankPlan) -> tuple[dict[BaselineJob, ScoredErrors | np.ndarray], JobCounts]:
+def _fit_baselines(plan: RankPlan) -> tuple[dict[BaselineJob, ScoredErrors], JobCounts]:
     """Return the cross-validated errors of the baselines that could be fitted, and numbers of jobs."""
     results, counts = run_stage("baselines", plan.baselines, plan.backend, plan.monitor)
     for job in plan.baselines:

@@ -294,9 +294,7 @@ def help_of(checks: Mapping[str, Check]) -> str:
         return DOUBTFUL
     if control is None:
         return LIKELY if by_record else NOT_TESTED
-    # Values have no significance beside a baseline in cross-validation.
-    known = [control.result, *([baseline.result] if baseline and baseline.is_fine_tuned else [])]
-    return UNKNOWN if CONTROL_UNKNOWN in known else LIKELY
+    return UNKNOWN if CONTROL_UNKNOWN in compared else LIKELY
 
 
 def _beat_controls(history: Check) -> bool:

@@ -318,6 +318,8 @@ class ScoredErrors:
 def error_arrays(errors: SampleErrors) -> dict[str, np.ndarray]:
     """Return the arrays of a cache entry that hold errors by sample."""
     arrays = {name: getattr(errors, name) for name in ("errors", "weights", "units", "averages", "strata")}
+    # Entries of bounded errors are those of earlier versions.
+    arrays["is_bounded"] = None if errors.is_bounded else np.array(False)
     return {name: array for name, array in arrays.items() if array is not None}
 
 
@@ -325,7 +327,7 @@ def decode_errors(arrays: Mapping[str, np.ndarray], seed: int) -> SampleErrors:
     """Return the errors by sample that the arrays of a cache entry hold, with the seed of their splits."""
     errors, weights, units, averages = (np.array(arrays[name]) for name in ("errors", "weights", "units", "averages"))
     strata = np.array(arrays["strata"]) if "strata" in arrays else None
-    return SampleErrors(errors, weights, units, averages, strata, seed)
+    return SampleErrors(errors, weights, units, averages, strata, seed, is_bounded="is_bounded" not in arrays)
 
 
 def check_comparable(scored: Mapping[str, ScoredErrors]) -> None:
@@ -413,11 +415,5 @@ def sample_file(scored: Mapping[str, ScoredErrors], outputs: SourceOutputs, numb
 def _select(errors: SampleErrors, samples: np.ndarray) -> SampleErrors:
     """Return the errors of some of the samples, which are all that are tested."""
     strata = None if errors.strata is None else errors.strata[samples]
-    return SampleErrors(
-        errors.errors[samples],
-        errors.weights[samples],
-        errors.units[samples],
-        errors.averages,
-        strata,
-        errors.split_seed,
-    )
+    by_sample = {name: getattr(errors, name)[samples] for name in ("errors", "weights", "units")}
+    return replace(errors, **by_sample, strata=strata)

@@ -1,7 +1,7 @@
 """The mean error over samples under repeated splits, and its 95 % interval."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import stats
@@ -19,7 +19,6 @@ __all__ = [
     "degrees_of_freedom",
     "estimate_log_mean",
     "estimate_mean",
-    "estimate_unbounded_mean",
     "exact_interval",
     "independent_errors",
     "mean_and_contributions",
@@ -50,13 +49,14 @@ class SampleErrors:
     Two sources whose errors have the same samples, weights and splits can be compared sample by sample.
 
     Attributes:
-        errors: Mean error of each sample over the folds that test it, in [0, 1], shape (N,); NaN if no fold tests it.
+        errors: Mean error of each sample over the folds that test it, shape (N,); NaN if no fold tests it.
         weights: Weight of each sample in the mean, 0 or more, shape (N,).
         units: Number of the group that each sample belongs to, or of the sample itself if samples are independent,
             shape (N,). Units are independent of each other.
         averages: Weighted mean error of each repeat of the splits, shape (S,).
         strata: Class of each sample, if the error is a mean over classes, shape (N,); else None.
         split_seed: Seed of the splits.
+        is_bounded: True if errors lie in [0, 1], as error rates do. False for errors in any unit, such as squared ones.
     """
 
     errors: np.ndarray = field(repr=False)
@@ -65,6 +65,7 @@ class SampleErrors:
     averages: np.ndarray = field(repr=False)
     strata: np.ndarray | None = field(repr=False)
     split_seed: int
+    is_bounded: bool = True
 
     @property
     def tested(self) -> np.ndarray:
@@ -187,7 +188,7 @@ def estimate_mean(
     spread of maps that are fitted on different halves. The interval is Student's t, with the degrees of freedom of
     `unit_degrees` and `REPEAT_DEGREES`, on the scale on which Wilson's interval is computed, so that it stays within
     [0, 1] and does not collapse when nearly all errors are 0. If no error, or nothing but errors, was seen it is the
-    exact interval of Clopper and Pearson for G units.
+    exact interval of Clopper and Pearson for G units. Errors that are not bounded have the plain interval.
 
     Args:
         errors: Errors of the samples.
@@ -207,7 +208,10 @@ def estimate_mean(
     if n_units < MIN_UNITS:
         return MeanError(value, None, standard_error, n_units)
     degrees = degrees_of_freedom([(variance, degrees), (more_variance, more_degrees)])
-    return MeanError(value, proportion_interval(value, standard_error, n_units, degrees), standard_error, n_units)
+    if errors.is_bounded:
+        return MeanError(value, proportion_interval(value, standard_error, n_units, degrees), standard_error, n_units)
+    margin = student_quantile(degrees) * standard_error
+    return MeanError(value, (value - margin, value + margin), standard_error, n_units)
 
 
 def _variance(errors: SampleErrors, contributions: np.ndarray, repeat_variance: float) -> tuple[float, float]:
@@ -250,29 +254,9 @@ def estimate_log_mean(errors: SampleErrors) -> MeanError:
     Args:
         errors: Minus the log-probability of each sample.
     """
-    mean = estimate_unbounded_mean(errors)
+    mean = estimate_mean(replace(errors, is_bounded=False))
     interval = None if mean.interval is None else (-mean.interval[1], min(0.0, -mean.interval[0]))
     return MeanError(-mean.value, interval, mean.standard_error, mean.n_units)
-
-
-def estimate_unbounded_mean(errors: SampleErrors) -> MeanError:
-    """Estimate the mean of errors that are not bounded, such as squared errors, with its 95 % Student's t interval.
-
-    The standard error and the degrees of freedom are those of `estimate_mean`.
-
-    Args:
-        errors: Errors of the samples, in any unit.
-    """
-    value, contributions = mean_and_contributions(errors)
-    n_units = len(contributions)
-    if n_units < 2:
-        return MeanError(value, None, float("nan"), n_units)
-    variance, degrees = _variance(errors, contributions, variance_of_repeats(errors.averages))
-    standard_error = float(np.sqrt(variance))
-    if n_units < MIN_UNITS:
-        return MeanError(value, None, standard_error, n_units)
-    margin = student_quantile(degrees) * standard_error
-    return MeanError(value, (value - margin, value + margin), standard_error, n_units)
 
 
 def student_quantile(degrees: float) -> float:

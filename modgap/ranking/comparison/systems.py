@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from modgap.ranking.comparison.error_table import ErrorTable
-from modgap.statistics.intervals import MeanError, estimate_mean, estimate_unbounded_mean, student_quantile
+from modgap.statistics.intervals import MeanError, estimate_mean, student_quantile
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm, similar_groups
 from modgap.statistics.paired import PairedDifference, paired_difference
 
@@ -178,8 +178,7 @@ def compare_systems(targets: Sequence[ErrorTable]) -> Comparison:
 
 def _means(one: ErrorTable) -> dict[str, MeanError]:
     """Return the mean error of each system, lowest first."""
-    estimate = estimate_mean if one.bounded else estimate_unbounded_mean
-    means = {name: estimate(errors) for name, errors in one.columns.items()}
+    means = {name: estimate_mean(replace(errors, is_bounded=one.bounded)) for name, errors in one.columns.items()}
     return dict(sorted(means.items(), key=lambda item: item[1].value))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from modgap.probes.ridge import cross_validated_ridge
 from modgap.ranking.cross_validation import assign_folds, prediction_error, repeated_errors
-from modgap.ranking.score import ALL_TASKS, CLASSIFICATION, NON_NEGATIVE, ErrorOptions, Score
+from modgap.ranking.score import ALL_TASKS, NON_NEGATIVE, ErrorOptions, Score
 from modgap.ranking.source_outputs import SourceOutputs, bound_magnitudes
 from modgap.statistics.intervals import SampleErrors
 
@@ -43,7 +43,7 @@ SCORE = Score(
     higher_is_better=False,
     bounds=NON_NEGATIVE,
     tasks=ALL_TASKS,
-    version=2,
+    version=3,
     errors=_errors,
-    error_tasks=(CLASSIFICATION,),
+    error_tasks=ALL_TASKS,
 )
