@@ -102,6 +102,10 @@ def forecast_figure(ranking: Ranking, ax: "Axes | None" = None) -> "Figure":
     )
     axes = row_panel(figure_title(ranking), subtitle, "expected error; lower is better", n_rows, ROW, HEAD, ax)
     alone, told = (frame[frame["series"] == name] for name in (ALONE, WITH_PILOTS))
+    history = judge(ranking).check("history")
+    if history is not None and not history.values["pilots"]:
+        # Without pilots that count, both are the same.
+        alone = alone.iloc[:0]
     draw_marks(axes, alone.assign(y=alone["row"] + 0.32, mark="history"), 5, 7)
     points = alone.assign(y=alone["row"] + 0.32, mark="control", low=np.nan, high=np.nan)
     draw_marks(axes, points, 5)
@@ -117,8 +121,8 @@ def forecast_figure(ranking: Ranking, ax: "Axes | None" = None) -> "Figure":
     write_names(axes, told["row"] + 0.5, chances, 10, bold={0}, right=True, size=9, color=Ink.SOURCE)
     axes.set_xlim(0, min(1.0, 1.04 * float(np.nanmax(frame[["value", "high"]]))))
     _, top = axes.get_ylim()
-    labels = [(alone["value"].iloc[0], "earlier targets alone", Ink.SECONDARY, False)]
-    labels.append((told["value"].iloc[0], "with pilots", Ink.SOURCE, True))
+    labels = [(told["value"].iloc[0], WITH_PILOTS if len(alone) else ALONE, Ink.SOURCE, True)]
+    labels += [(value, ALONE, Ink.SECONDARY, False) for value in alone["value"].iloc[:1]]
     of_first = pilots[pilots["row"] == 0]
     labels += [(row.value, row.series, colors[row.series], False) for row in of_first.itertuples()]
     label_marks(axes, top * 0.1 / HEAD, labels)
