@@ -3,7 +3,7 @@
     python benchmarks/zoo_matrix.py plan [--hours 10]      pairs, and core-hours that are expected
     python benchmarks/zoo_matrix.py run [--hours 10]       rank all sources for each target; stop and resume at any time
     python benchmarks/zoo_matrix.py report                 the best source of each kind of target, beside the baselines
-    python benchmarks/zoo_matrix.py page                   write these tables into docs/sources.md
+    python benchmarks/zoo_matrix.py page                   write these tables into docs/sources.md, and a CSV of scores
 
 Each pair has 200 samples and one random-weights control, and the best two sources of each target have three controls in
 the discrepancy. Near copies are left out, and so are the targets that will judge the third edition of the evidence
@@ -31,6 +31,7 @@ from modgap.ranking.types import BASELINE, SOURCE
 RESULTS = Path(__file__).parent / "truth" / "zoo.jsonl"
 PAGE = Path(__file__).parent.parent / "docs" / "sources.md"
 SECTION = ("<!-- matrix begin -->", "<!-- matrix end -->")
+CSV = PAGE.parent / "_static" / "zoo.csv"
 JUDGING = RESULTS.with_name("judging_targets.json")
 SAMPLES = 200
 BEST = 2
@@ -127,29 +128,51 @@ def _with_controls(source: str, target: str) -> Any:
     return result.to_dict()["control"]
 
 
-def best_sources(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return a row for each target: its kind, the best source and baseline, and the error of both by cross-validation.
+def scores_frame(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
+    """Return a row for each source, control and baseline on each target, with both scores; NaN for one without a value.
 
     The kind of a target with values instead of classes is `values`, since its errors are of another unit (1 - R2).
     """
     kinds = {info.name: info.kind for info in modgap.list_targets()}
     rows = []
     for result in results:
-        best = {kind: _best(result["rows"], kind) for kind in (SOURCE, BASELINE)}
-        if best[SOURCE] is None:
-            continue
-        is_value = result["target"]["task"] == "regression"
-        name = result["job"]["target"]
-        row = {"kind": "values" if is_value else kinds.get(name, result["target"]["kind"]), "target": name}
-        for kind, one in best.items():
-            row |= {kind: one["source"] if one else "", f"{kind} error": one[PROBE] if one else float("nan")}
-        rows.append(row)
-    return pd.DataFrame(rows).sort_values(["kind", "target"], ignore_index=True)
+        name, about = result["job"]["target"], result["target"]
+        kind = "values" if about["task"] == "regression" else kinds.get(name, about["kind"])
+        target = {"kind": kind, "target": name, "samples": about["samples"], "classes": about["classes"]}
+        rows += [
+            {
+                **target,
+                "source": row["source"],
+                "role": row["kind"],
+                PROBE: row.get(PROBE),
+                DISCREPANCY: row.get(DISCREPANCY),
+            }
+            for row in result["rows"]
+        ]
+    frame = pd.DataFrame(rows).astype({PROBE: float, DISCREPANCY: float})
+    return frame.sort_values(["kind", "target"], ignore_index=True, kind="stable")
+
+
+def best_sources(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each target: its kind, the best source and baseline, and the error of both by cross-validation.
+
+    Args:
+        frame: Scores as `scores_frame` returns them.
+    """
+    rows = []
+    for (kind, target), rows_of in frame.dropna(subset=PROBE).groupby(["kind", "target"]):
+        row = {"kind": kind, "target": target}
+        for name in (SOURCE, BASELINE):
+            best = rows_of[rows_of["role"] == name].nsmallest(1, PROBE)
+            row |= {name: "".join(best["source"]), f"{name} error": best[PROBE].min()}
+        if row[SOURCE]:
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def tables(results: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[str], list[list[str]]]]:
     """Yield title, heads and rows of two tables: the best sources by kind of target, and how often each is the best."""
-    best = best_sources(results)
+    best = best_sources(scores_frame(results))
     names, errors = (SOURCE, BASELINE), [f"{SOURCE} error", f"{BASELINE} error"]
     rows = []
     for kind, of_kind in best.groupby("kind"):
@@ -184,17 +207,13 @@ def report(log: ResultLog) -> None:
 
 
 def write_page(log: ResultLog) -> None:
-    """Write the tables into docs/sources.md."""
+    """Write the tables into docs/sources.md, and the scores of all sources into a CSV beside it."""
     lines = []
     for title, heads, rows in tables(log.results()):
         lines += [f"{title}:", "", f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
         lines += [*(f"| {' | '.join(row)} |" for row in rows), ""]
     replace_section(PAGE, SECTION, lines[:-1])
-
-
-def _best(rows: Sequence[dict[str, Any]], kind: str) -> dict[str, Any] | None:
-    known = [row for row in rows if row["kind"] == kind and row.get(PROBE) is not None]
-    return min(known, key=lambda row: row[PROBE], default=None)
+    scores_frame(log.results()).round(4).to_csv(CSV, index=False)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -57,9 +58,15 @@ def test_a_target_has_its_scores_baselines_and_controls(zoo, monkeypatch, tmp_pa
     page = tmp_path / "page.md"
     page.write_text(f"Before.\n\n{zoo.SECTION[0]}\n\n{zoo.SECTION[1]}\n\nAfter.\n")
     monkeypatch.setattr(zoo, "PAGE", page)
+    monkeypatch.setattr(zoo, "CSV", tmp_path / "zoo.csv")
     zoo.write_page(log)
     assert "| table | 1 | vit-fashion (1) |" in page.read_text()
     assert page.read_text().endswith("After.\n")
+    rows = pd.read_csv(tmp_path / "zoo.csv")
+    assert set(rows["role"]) == {"source", "random-weights control", "baseline"}
+    assert rows.loc[rows["source"] == "vit-fashion", "linear-probe"].item() == round(
+        by_name["vit-fashion"]["linear-probe"], 4
+    )
 
 
 def test_best_sources_stand_beside_the_best_baselines_of_their_kind(zoo):
@@ -68,7 +75,8 @@ def test_best_sources_stand_beside_the_best_baselines_of_their_kind(zoo):
             {"source": name, "kind": "baseline" if name.startswith("baseline") else "source", "linear-probe": error}
             for name, error in errors.items()
         ]
-        return {"job": {"target": target}, "target": {"kind": "table", "task": task}, "rows": rows}
+        about = {"kind": "table", "task": task, "samples": 200, "classes": 2}
+        return {"job": {"target": target}, "target": about, "rows": rows}
 
     results = [
         result("a", "classification", x=0.2, y=0.3, **{"baseline:linear": 0.1}),
