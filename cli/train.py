@@ -91,11 +91,11 @@ PUBLISHED_ROWS = 12
     ),
     click.option(
         "--protocol",
-        type=click.Choice(["validation", "orca"]),
+        type=click.Choice(["validation", "orca", "labeled"]),
         default="validation",
         show_default=True,
-        help="Samples that choose the epoch: a validation split, so the test split is used once, or the test split "
-        "(orca).",
+        help="Samples that choose the epoch: a validation split, so the test split is used once; the test split "
+        "(orca); or none, so that all labeled samples train (labeled, with stage2.choose=last).",
     ),
     seed_option,
     click.option("--resume", is_flag=True, help="Continue the run in --out from its newest checkpoint."),

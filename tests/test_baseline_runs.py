@@ -62,6 +62,17 @@ def test_the_best_baseline_is_a_run_like_any_other(run: Run, tables: Path) -> No
     assert open_run(run.folder).record["fitted"] == baseline
 
 
+def test_a_baseline_of_all_labeled_samples_has_no_validation_error(run: Run, tables: Path) -> None:
+    data = {"kind": "table", "group": "person"}
+    labeled = modgap.train(
+        "baseline:linear", None, tables / "flowers.csv", tables / "labeled", protocol="labeled", custom_data=data
+    )
+    samples = run.record["samples"]
+    assert labeled.record["samples"]["train"] == samples["train"] + samples["validation"]
+    assert labeled.record["result"]["validation"] is None
+    assert labeled.record["result"]["test"] is not None
+
+
 def test_predictions_of_the_test_split_have_the_recorded_error(run: Run, tables: Path) -> None:
     """The stored model predicts what was measured, also after the export to one file."""
     target = modgap.open_target(tables / "flowers.csv", custom_data={"kind": "table", "group": "person"})

@@ -198,6 +198,20 @@ def test_protocol_of_orca_chooses_on_the_test(trained):
     assert done.record["samples"]["train"] == sum(honest.record["samples"][n] for n in ("train", "validation"))
 
 
+def test_protocol_of_labeled_samples_trains_on_all_and_chooses_nothing(trained):
+    done = trained("finetune", "vit", "classification", "stage2.choose=last", protocol="labeled")
+    honest = trained("finetune").record["samples"]
+    assert done.record["samples"] == {**honest, "train": honest["train"] + honest["validation"], "validation": 0}
+    result = done.record["result"]
+    assert (result["validation"], result["chosen_by"]) == (None, "last epoch")
+    assert result["epoch"] == done.record["recipe"]["stage2"]["epochs"]
+    assert all("validation_error" not in line for line in log_of(done))
+    with pytest.raises(UsageError, match=r"so that none choose the epoch. Pass `settings=.*choose.*last"):
+        trained("finetune", "vit", "classification", protocol="labeled")
+    with pytest.raises(UsageError, match=r"stage2.patience.*none"):
+        trained("finetune", "vit", "classification", "stage2.choose=last", "stage2.patience=2", protocol="labeled")
+
+
 def test_best_epoch_is_the_one_of_least_validation_error(trained):
     done = trained("finetune", "vit", "classification", "stage2.epochs=6", "stage2.learning_rate=1e-2")
     errors = [line["validation_error"] for line in log_of(done)]

@@ -16,6 +16,7 @@ from modgap.training.run_folder import Run
 from modgap.training.sweep import Sweep, run_sweep
 from modgap.training.train import TrainRequest
 from modgap.training.train import train as run_training
+from modgap.training.training_data import Protocol
 
 __all__ = ["train"]
 
@@ -31,7 +32,7 @@ def train(
     sweep: Mapping[str, Sequence[Any] | str] | None = None,
     trials: int | None = None,
     sampler: Literal["random", "optuna"] = "random",
-    protocol: Literal["validation", "orca"] = "validation",
+    protocol: Protocol = "validation",
     limit: int | None = None,
     input_size: int | None = None,
     device: str = "auto",
@@ -59,7 +60,8 @@ def train(
             validation error is tested. With Optuna, a text such as `"1e-5:1e-2"` is a range.
         trials: Number of combinations that are tried; None for all.
         sampler: `random` draws these combinations at random, and `optuna` proposes them from the errors so far.
-        protocol: `validation` chooses the epoch on a validation split; `orca` chooses it on the test split.
+        protocol: `validation` chooses the epoch on a validation split; `orca` chooses it on the test split; `labeled`
+            trains on the validation split too, and chooses nothing (`stage2.choose` must be `last`).
         limit: Largest number of samples of each split, drawn in proportion to the classes; None for all.
         input_size: Height and width of the source's input in pixels; None for the source's default.
         device: `auto`, `cpu`, `cuda` or `mps`.

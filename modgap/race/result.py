@@ -352,8 +352,8 @@ def model_card(race: Race, answer: Answer) -> str:
         "",
         f"A model of `{visible_name(race.request.target.name)}`, made by modgap {installed_version()}.",
         "",
-        f"- **Data**: {samples['train']:,} training, {samples['validation']:,} validation and {samples['test']:,} test "
-        f"samples; task {record['output']['task']}.",
+        f"- **Data**: {samples['train']:,} labeled and {samples['test']:,} test samples; task "
+        f"{record['output']['task']}.",
         "- **Split**: the data's own test split, or one that was drawn by groups and classes. Nothing looked at it "
         "before the test.",
         f"- **Tried**: {count(len(race.outcomes), 'step')} in {format_duration(race.seconds[0])}, on the labeled "

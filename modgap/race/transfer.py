@@ -412,7 +412,7 @@ class _Running:
     # The final models
 
     def _test(self, chosen: Chosen, strategy: Strategy) -> tuple[Tested, ...]:
-        """Fit the chosen model and the best one of each other kind to the training samples, and test them."""
+        """Fit the chosen model and the best one of each other kind to all labeled samples, and test them."""
         models = {kind: one.step for kind, one in chosen.best.items()}
         trained = chosen.best.get(KINDS[3])
         if trained is not None:
@@ -453,9 +453,8 @@ class _Running:
             is_text = of_source == "text" and labeled.data.target.manifest.input.kind != "text"
             settings = training_settings(step, len(labeled.rows), is_text=is_text)
         with hold_device(samples.device) as device:
-            request = TrainRequest(
-                method, source, self.request.target, settings, samples=replace(samples, device=device)
-            )
+            on_device = replace(samples, device=device)
+            request = TrainRequest(method, source, self.request.target, settings, protocol="labeled", samples=on_device)
             return train(request, folder, resume=(folder / RECORD).exists(), progress=self.progress)
 
 
@@ -466,8 +465,9 @@ def _line(number: int, elapsed: float, outcome: Outcome) -> str:
 
 def _chance(labeled: Labeled) -> Chance:
     """Return what the same prediction for all samples has."""
-    metric = chance_metric(labeled.data)
-    file = test_errors(metric, labeled.data, "chance")
+    data = replace(labeled.data, train=labeled.rows)
+    metric = chance_metric(data)
+    file = test_errors(metric, data, "chance")
     errors = None if file is None else next(iter(file.errors.values()))
     return Chance(float(chance_losses(labeled).mean()), float(metric.compute()), errors)
 

@@ -260,7 +260,7 @@ def _write_result(
     seconds: float,
 ) -> Run:
     """Measure validation and test errors, and write the model and the result."""
-    validation, test = (_metric(fitted, data, rows) for rows in (data.validation, data.test))
+    test = _metric(fitted, data, data.test)
     described, arrays = fitted.state()
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     write_inputs(run.folder, data)
@@ -276,7 +276,7 @@ def _write_result(
     result = plain_values(
         {
             **evaluate_metric(test, data, request.samples.seed),
-            "validation": validation.compute(),
+            "validation": _metric(fitted, data, data.validation).compute() if len(data.validation) else None,
             "epoch": None,
             "chosen_by": "lowest cross-validated error",
             "updates": 0,

@@ -278,9 +278,10 @@ class _StageLoop:
         for model in dict.fromkeys((self.model, self._evaluated_model)):
             self.training.processes.average_batch_statistics(model)
         if self.stage.recipe_section == "stage2":
-            error = self.training.evaluator.error(self._evaluated_model, self.training.evaluator.data.validation)
-            record["validation_error"] = error
-            best = self._update_best(epoch, error, best)
+            if len(validation := self.training.evaluator.data.validation):
+                error = self.training.evaluator.error(self._evaluated_model, validation)
+                record["validation_error"] = error
+                best = self._update_best(epoch, error, best)
             self._save_epoch(epoch)
         self._log_epoch(record)
         record["seconds"] = round(seconds, 3)

@@ -292,8 +292,11 @@ def run_sweep(
 def _check_request(request: TrainRequest, sweep: Sweep) -> None:
     if is_fitted(request.method):
         raise UsageError("This method chooses its settings by cross-validation, and has no `sweep`. Leave it out.")
-    if request.protocol == "orca":
-        raise UsageError('A sweep chooses on validation samples, and `protocol="orca"` has none. Leave `protocol` out.')
+    if request.protocol != "validation":
+        raise UsageError(
+            f'A sweep chooses on validation samples, and `protocol="{request.protocol}"` has none. Leave `protocol` '
+            "out."
+        )
     if current_processes(request.samples.device).size > 1:
         raise UsageError("A sweep runs in one process. Start it without torchrun and accelerate launch.")
     fixed = {text.partition("=")[0].strip() for text in request.overrides}

@@ -277,7 +277,7 @@ def _reopen_extended_run(run: Run) -> None:
 
 def _check_sample_counts(data: TargetData, processes: Processes) -> None:
     """Raise an error if there are more processes than validation or test samples."""
-    smallest = min(len(data.validation), len(data.test))
+    smallest = min(len(rows) for rows in (data.validation, data.test) if len(rows))
     if processes.size > smallest:
         raise UsageError(
             f"There are {processes.size} processes, {len(data.validation)} validation samples and {len(data.test)} "
@@ -315,6 +315,8 @@ def _announce_conversion(manifest: Manifest) -> None:
 
 def _chosen_epoch(training: Training, end: Position) -> tuple[int | None, float | None]:
     """Return the epoch whose weights the model has, and its validation error."""
+    if not len(training.data.validation):
+        return end.epoch or None, None
     if end.best is None:
         return None, None
     if training.recipe.stage2.choose == "best" or end.best.epoch == end.epoch:

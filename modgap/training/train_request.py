@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -20,7 +20,7 @@ from modgap.training.native_inputs import native_data, reads_native_input
 from modgap.training.recipe import Recipe, choose_route, conversion_record, resolve_recipe
 from modgap.training.surrogate import Surrogate, open_surrogate
 from modgap.training.trained_inputs import inputs_record
-from modgap.training.training_data import TargetData, read_target_data
+from modgap.training.training_data import Protocol, TargetData, read_target_data
 
 __all__ = ["RunSetup", "TrainRequest", "request_recipe", "set_up_run", "set_up_training", "settings_record"]
 
@@ -34,7 +34,7 @@ class TrainRequest:
         source: Name of the source, as for `modgap.sources.open_source`. Empty for a baseline.
         target: Target to train on.
         overrides: Settings of the recipe as KEY=VALUE.
-        protocol: `validation` or `orca`, see `modgap.training.training_data.read_target_data`.
+        protocol: `validation`, `orca` or `labeled`, see `modgap.training.training_data.read_target_data`.
         samples: Number of samples of each split, input size, device, and the seed of everything random. Its split,
             representation, dtype and batch size do not apply, because the protocol and the recipe decide them.
         weights: File or folder with the source's weights; None for the source's default weights.
@@ -44,7 +44,7 @@ class TrainRequest:
     source: str
     target: TargetRequest
     overrides: tuple[str, ...] = ()
-    protocol: Literal["validation", "orca"] = "validation"
+    protocol: Protocol = "validation"
     samples: SampleRequest = field(default_factory=SampleRequest)
     weights: str | None = None
 
@@ -90,6 +90,12 @@ def request_recipe(request: TrainRequest, target: Target) -> Recipe:
         raise UsageError(
             f"stage2.keep_epochs names epoch {outside[0]}, and stage 2 has {count(stage.epochs, 'epoch')}, numbered "
             "from 1. Name epochs that it has."
+        )
+    if request.protocol == "labeled" and (stage.choose == "best" or stage.patience is not None):
+        setting, other = ("choose", "last") if stage.choose == "best" else ("patience", "none")
+        raise UsageError(
+            f'`protocol="labeled"` trains on the validation samples, so that none choose the epoch. Pass '
+            f'`settings={{"stage2.{setting}": "{other}"}}`.'
         )
     _check_loss_settings(recipe, target)
     return recipe

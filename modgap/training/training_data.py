@@ -19,6 +19,7 @@ from modgap.training.task_loss import MicroBatch
 
 __all__ = [
     "InputTransform",
+    "Protocol",
     "TargetData",
     "balanced_class_weights",
     "classes_without_samples",
@@ -167,7 +168,7 @@ STATISTICS_SAMPLES = 2000
 MOST_PIXELS_RATIO = 16
 """Images with more pixels than this multiple of the source's input are resized when read, not on the device."""
 
-Protocol = Literal["validation", "orca"]
+Protocol = Literal["validation", "orca", "labeled"]
 
 
 @dataclass(frozen=True)
@@ -180,9 +181,10 @@ class TargetData:
         transform: Transform of samples to inputs.
         output: Output to predict.
         train: Indices of the training samples, (n,).
-        validation: Indices of the samples that select the epoch; with the protocol `orca` the test samples.
+        validation: Indices of the samples that select the epoch; with the protocol `orca` the test samples, and none
+            with `labeled`.
         test: Indices of the samples for the result.
-        protocol: `validation` or `orca`.
+        protocol: `validation`, `orca` or `labeled`.
         y_standardization: Mean and sd of each channel of y over the training samples, both of shape (channels,), if y
             is standardized because nothing defines the unit of the loss. None if y is used as it is.
     """
@@ -292,7 +294,8 @@ def read_target_data(
     Args:
         target: Target to read.
         protocol: `validation` holds a validation split back from training and uses the test split for the result
-            only; `orca` trains on both and selects the epoch on the test split, as ORCA's code does.
+            only; `orca` trains on both and selects the epoch on the test split, as ORCA's code does; `labeled` trains
+            on both too, and selects nothing, so that there are no validation samples.
         limit: Largest number of samples of each split, drawn stratified. None for all.
         seed: Seed of that draw.
         size: Height and width to which images are resized if they differ in size, or are much larger than this. None
@@ -308,11 +311,11 @@ def read_target_data(
     if target.manifest.splits.validation:
         table = _with_validation(table, target.manifest.splits.seed)
     train, validation, test = (_split(table, name, limit, seed) for name in SPLITS)
-    if protocol == "orca":
+    if protocol != "validation":
         train = np.sort(np.concatenate([train, validation]))
-        validation = test
+        validation = test if protocol == "orca" else test[:0]
     for name, rows in (("training", train), ("validation", validation), ("test", test)):
-        if len(rows) == 0:
+        if len(rows) == 0 and (name, protocol) != ("validation", "labeled"):
             raise InputError(
                 f"The target {target.name} has no {name} samples. If its data has splits, mark samples of each kind in "
                 "them, or remove all, and they are drawn. Otherwise check the fractions in its manifest."

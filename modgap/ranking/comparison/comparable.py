@@ -17,7 +17,7 @@ __all__ = ["collect_targets"]
 
 REMEDIES = {
     "metric": "Compare runs that are tested by the same metric.",
-    "protocol": "Train both with the same `protocol`, because orca chooses the epoch on the test samples.",
+    "protocol": 'Train both with or both without `protocol="orca"`, which chooses the epoch on the test samples.',
     "weights": "Run both with the same `weight`.",
 }
 SAMPLE_OPTIONS = {

@@ -301,6 +301,8 @@ def _read_run(record: Record, folder: Path) -> list[ErrorTable]:
     warn_without_digests(folder / "run.json", record)
     check_named_file(folder, record, folder / SAMPLES_FILE)
     unit = "error rate" if result["metric"] == RATE_METRIC else str(result["metric"])
+    # Neither of the others looks at the test samples before the test.
+    protocol = "orca" if record["protocol"] == "orca" else "validation"
     table = ErrorTable(
         origin=str(folder),
         kind=TRAINING,
@@ -308,7 +310,7 @@ def _read_run(record: Record, folder: Path) -> list[ErrorTable]:
         samples=read_samples(folder, f"{command} --out {folder}"),
         metric=f"test {unit}",
         bounded=result["metric"] == RATE_METRIC,
-        conditions={"metric": str(result["metric"]), "protocol": str(record["protocol"])},
+        conditions={"metric": str(result["metric"]), "protocol": protocol},
         data=record["provenance"].get("target"),
         command=f"{command} --out {folder}",
     )
