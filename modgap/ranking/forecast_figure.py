@@ -125,7 +125,7 @@ def forecast_figure(ranking: Ranking, ax: "Axes | None" = None) -> "Figure":
     labels += [(value, ALONE, Ink.SECONDARY, False) for value in alone["value"].iloc[:1]]
     of_first = pilots[pilots["row"] == 0]
     labels += [(row.value, row.series, colors[row.series], False) for row in of_first.itertuples()]
-    label_marks(axes, top * 0.1 / HEAD, labels)
+    label_marks(axes, top * 0.1 / HEAD, labels, overhang=0)
     beside(axes, top * 0.1 / HEAD, "best?", 10, right=True, size=8, color=Ink.SECONDARY)
     return figure_of(axes)
 
