@@ -128,8 +128,8 @@ def test_errors_of_values_may_be_negative_or_above_one_and_are_kept_so_in_the_ca
 @pytest.mark.parametrize(
     ("task", "runs"),
     [
-        (REGRESSION, 80),
-        (MULTI_LABEL, 40),
+        (REGRESSION, 200),
+        (MULTI_LABEL, 100),
         pytest.param(REGRESSION, 600, marks=pytest.mark.long),
         pytest.param(MULTI_LABEL, 600, marks=pytest.mark.long),
     ],

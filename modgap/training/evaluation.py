@@ -28,7 +28,7 @@ __all__ = [
     "Evaluator",
     "evaluate_metric",
     "evaluation_limit",
-    "mean_outputs",
+    "launch_outputs",
     "metric_interval",
     "test_errors",
     "write_sample_errors",
@@ -158,7 +158,7 @@ def evaluation_limit(batch_size: int, device: torch.device, transform: InputTran
     return BatchLimit(max(batch_size, min(LARGEST_EVALUATION_BATCH, n_fitting)))
 
 
-def mean_outputs(
+def launch_outputs(
     function: Callable[[torch.Tensor], torch.Tensor],
     pieces: Sequence[np.ndarray],
     counts: Sequence[int],
@@ -167,8 +167,10 @@ def mean_outputs(
     dtype: torch.dtype,
     autocast: torch.dtype | None = None,
     rows: Sequence[int] | None = None,
-) -> torch.Tensor:
-    """Return the output for each sample: the mean of the outputs for its pieces, in double precision on the CPU.
+) -> Callable[[], torch.Tensor]:
+    """Begin to compute the output for each sample, and return the function that waits for it and returns it.
+
+    The output is the mean of the outputs for the pieces of a sample, in double precision on the CPU.
 
     Args:
         function: Model, or a part of it, from a batch of inputs to outputs.
@@ -180,20 +182,6 @@ def mean_outputs(
         autocast: Reduced precision of forward passes; None for that of the parameters.
         rows: Index of each sample, for messages; None for its position.
     """
-    return launch_outputs(function, pieces, counts, limit, device, dtype, autocast, rows)()
-
-
-def launch_outputs(
-    function: Callable[[torch.Tensor], torch.Tensor],
-    pieces: Sequence[np.ndarray],
-    counts: Sequence[int],
-    limit: BatchLimit,
-    device: torch.device,
-    dtype: torch.dtype,
-    autocast: torch.dtype | None = None,
-    rows: Sequence[int] | None = None,
-) -> Callable[[], torch.Tensor]:
-    """Begin to compute what `mean_outputs` returns, and return the function that waits for it and returns it."""
     of_pieces = np.repeat(np.arange(len(counts)) if rows is None else rows, counts).tolist()
 
     def forward(part: slice) -> Callable[[], torch.Tensor]:

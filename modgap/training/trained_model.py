@@ -34,7 +34,7 @@ from modgap.targets.samples import SelectedSamples, TransformedSamples
 from modgap.targets.sound import SoundFiles
 from modgap.training.batches import chunks
 from modgap.training.checkpoint import load_tensors
-from modgap.training.evaluation import evaluation_limit, mean_outputs
+from modgap.training.evaluation import evaluation_limit, launch_outputs
 from modgap.training.fitted_run import is_fitted, read_fitted
 from modgap.training.methods import get_method
 from modgap.training.native_inputs import NativeTransform, restore_transform
@@ -122,8 +122,8 @@ class Network:
         flat = [piece for of_sample in pieces for piece in of_sample]
         counts = [len(of_sample) for of_sample in pieces]
         rows = list(range(first, first + len(samples)))
-        outputs = mean_outputs(function, flat, counts, self.limit, self.device, self.dtype, self.autocast, rows)
-        return np.asarray(outputs.numpy())
+        read = launch_outputs(function, flat, counts, self.limit, self.device, self.dtype, self.autocast, rows)
+        return np.asarray(read().numpy())
 
 
 def _unfit(number: int, error: InputError) -> InputError:
