@@ -235,8 +235,9 @@ class Processes:
         """Return the element-wise sums over all processes, from one exchange."""
         if self.size == 1 or not tensors:
             return tensors
-        flat = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
-        torch.distributed.all_reduce(flat)
+        from accelerate.utils import reduce
+
+        flat = reduce(torch.cat([tensor.detach().reshape(-1) for tensor in tensors]), reduction="sum")
         sums = torch.split(flat, [tensor.numel() for tensor in tensors])
         return [total.view_as(tensor) for total, tensor in zip(sums, tensors, strict=True)]
 
@@ -253,8 +254,7 @@ class Processes:
             return share
         positions = torch.arange(self.rank, total, self.size, device=share.device)
         rows = share.new_zeros((total, *share.shape[1:])).index_copy(0, positions, share.detach())
-        torch.distributed.all_reduce(rows)
-        return rows.index_copy(0, positions, share)
+        return self.sum([rows])[0].index_copy(0, positions, share)
 
     def contiguous_share(self, rows: np.ndarray) -> np.ndarray:
         """Return this process's share of rows (n, ...): neighboring rows, so that `concatenate` keeps the order."""
@@ -270,22 +270,9 @@ class Processes:
         """
         if self.size == 1:
             return share
-        lengths = torch.zeros(self.size, dtype=torch.int64)
-        lengths[self.rank] = len(share)
-        lengths = self._all_reduced(lengths)
-        row_bytes = share.dtype.itemsize * int(np.prod(share.shape[1:], dtype=np.int64))
-        start = int(lengths[: self.rank].sum()) * row_bytes
-        data = np.frombuffer(np.ascontiguousarray(share).tobytes(), np.uint8)
-        buffer = torch.zeros(int(lengths.sum()) * row_bytes, dtype=torch.uint8)
-        buffer[start : start + len(data)] = torch.from_numpy(data.copy())
-        joined = self._all_reduced(buffer).numpy().tobytes()
-        return np.frombuffer(joined, share.dtype).reshape(-1, *share.shape[1:])
+        from accelerate.utils import gather_object
 
-    def _all_reduced(self, tensor: Tensor) -> Tensor:
-        """Return the sum over the processes, computed on the device on which they exchange tensors."""
-        exchanged = tensor.to(self.device)
-        torch.distributed.all_reduce(exchanged)
-        return exchanged.cpu()
+        return np.concatenate(gather_object([share]))
 
     def average_batch_statistics(self, model: nn.Module) -> None:
         """Replace the running statistics of batch normalization, which differ by process, by their mean."""
@@ -302,7 +289,9 @@ class Processes:
     def barrier(self) -> None:
         """Wait until all processes have reached this call."""
         if self.size > 1:
-            torch.distributed.barrier()
+            from accelerate import PartialState
+
+            PartialState().wait_for_everyone()
 
 
 def current_processes(device: str = "auto") -> Processes:
