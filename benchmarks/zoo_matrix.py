@@ -236,6 +236,8 @@ def main() -> None:
     print(f"{len(jobs)} targets, {n_pairs} pairs, about {hours:.1f} core-hours", flush=True)
     if options.command == "plan":
         return
+    # In a drawn order, so that an unfinished matrix has targets of all kinds.
+    np.random.default_rng(0).shuffle(jobs)
     done = {result["job"]["target"] for result in log.results()}
     for job, seconds in jobs:
         if job.target not in done:

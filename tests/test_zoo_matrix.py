@@ -69,6 +69,32 @@ def test_a_target_has_its_scores_baselines_and_controls(zoo, monkeypatch, tmp_pa
     )
 
 
+def test_figures_have_a_dot_for_each_target_and_the_mean_regret_of_each_source(zoo, monkeypatch):
+    figures = importlib.import_module("zoo_figures")
+    monkeypatch.delitem(sys.modules, "zoo_figures")
+    about = {"samples": 200, "classes": 2}
+    errors = {
+        "a": {"x": 0.2, "y": 0.3, "baseline:linear": 0.1},
+        "b": {"x": 0.4, "y": 0.3, "baseline:linear": 0.5},
+        "c": {"x": 0.1, "baseline:linear": 0.3},
+    }
+    rows = [
+        {"kind": "table", "target": target, **about, "source": name, "linear-probe": error}
+        | {"role": "baseline" if name.startswith("baseline") else "source"}
+        for target, of_target in errors.items()
+        for name, error in of_target.items()
+    ]
+    scores = pd.DataFrame(rows)
+    (axes,) = figures.differences_figure(scores).axes
+    dots = sorted(round(float(x), 6) for x, _ in axes.collections[0].get_offsets())
+    assert dots == [-20, -20, 10]
+    assert axes.get_title(loc="left").endswith("on 2 of 3 targets")
+    (axes,) = figures.regrets_figure(scores).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["x", "y"]
+    assert [text.get_text() for text in axes.texts] == ["3", "5"]
+    assert axes.get_title(loc="left") == "x is best most often: on 2 of 3 targets"
+
+
 def test_best_sources_stand_beside_the_best_baselines_of_their_kind(zoo):
     def result(target, task, **errors):
         rows = [
