@@ -31,14 +31,21 @@ def test_no_judging_target_and_no_near_copy_is_read(zoo, monkeypatch):
 
 
 @pytest.mark.parametrize(("hours", "share"), [(100, 1.0), (1, 0.1)])
-def test_pairs_are_cut_to_fit_the_time(zoo, monkeypatch, hours, share):
-    monkeypatch.setattr(zoo, "_seconds_of_sample", lambda source: 36_000 / (2 * zoo.SAMPLES * 20 * 30))
-    targets, sources = [f"t{n}" for n in range(30)], [f"s{n}" for n in range(20)]
-    jobs = list(zoo.planned_jobs(targets, sources, hours))
-    assert jobs == list(zoo.planned_jobs(targets, sources, hours))
+def test_pairs_are_cut_to_fit_the_time(zoo, hours, share):
+    targets, seconds = [f"t{n}" for n in range(30)], {f"s{n}": 60 for n in range(20)}
+    jobs = list(zoo.planned_jobs(targets, seconds, hours))
+    assert jobs == list(zoo.planned_jobs(targets, seconds, hours))
     kept = sum(len(job.sources) for job, _ in jobs)
     assert kept == pytest.approx(share * 600, abs=25)
     assert sum(seconds for _, seconds in jobs) == pytest.approx(36_000 * kept / 600)
+
+
+def test_a_source_is_timed_on_a_target_that_it_reads_as_if_nothing_were_cached(zoo, monkeypatch):
+    monkeypatch.setattr(zoo, "SAMPLES", 60)
+    first, second = (zoo.measured_seconds("vit-fashion") for _ in range(2))
+    assert second > first / 10 > 0
+    monkeypatch.setattr(zoo, "MEASURED", ("promoter-genes",))
+    assert zoo.measured_seconds("vit-fashion") == 0
 
 
 @pytest.mark.usefixtures("own_cache")
