@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import sys
 import warnings
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -29,7 +30,7 @@ from modgap.training.loop import NotFiniteError, run_training_loop
 from modgap.training.placement import check_precision
 from modgap.training.train import build_training, train
 from modgap.training.train_request import TrainRequest, set_up_run
-from modgap.training.trained_model import load_trained_model
+from modgap.training.trained_model import Network, load_trained_model
 from tests.fake_device import MODULE, Traffic, fake_device, register
 from tests.training import SHORT, run, surrogate_file, target_file
 
@@ -202,6 +203,32 @@ def test_predictions_are_those_of_the_cpu(accelerator, tmp_path, monkeypatch):
     before = accelerator.traffic["waits"]
     np.testing.assert_allclose(model.outputs(samples), expected, rtol=1e-3, atol=1e-5)
     assert accelerator.traffic["waits"] - before <= 1
+
+
+def test_a_batch_of_predictions_is_read_when_the_next_one_is_launched(accelerator, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    target = target_file(tmp_path, "classification", samples=60)
+    done = run(tmp_path / "run", "finetune", SOURCE, target, surrogate_file(tmp_path), input_size=32)
+    samples = np.load(target)["x"]
+    expected = load_trained_model(done.folder, device="cpu").outputs(samples)
+    monkeypatch.setattr("modgap.training.trained_model.choose_device", lambda _: accelerator.device)
+    model = replace(load_trained_model(done.folder), batch_size=25)
+    events = []
+    launch = Network.outputs
+
+    def recorded(network, batch, first):
+        events.append(f"launch {first}")
+        read = launch(network, batch, first)
+
+        def reading():
+            events.append(f"read {first}")
+            return read()
+
+        return reading
+
+    monkeypatch.setattr(Network, "outputs", recorded)
+    np.testing.assert_allclose(model.outputs(samples), expected, rtol=1e-3, atol=1e-5)
+    assert events == ["launch 0", "launch 25", "read 0", "launch 50", "read 25", "read 50"]
 
 
 def pass_of(device, name, count=90, **options):

@@ -22,6 +22,7 @@ from modgap.forward.batched_inference import BatchLimit
 from modgap.labels.user_arrays import to_numpy
 from modgap.models import TargetModel, target_model
 from modgap.models.native_model import native_model
+from modgap.process.devices import read_late
 from modgap.process.resources import choose_device
 from modgap.sources import Source, open_source
 from modgap.sources.hub import without_downloads
@@ -91,8 +92,10 @@ class Network:
     limit: BatchLimit
     autocast: torch.dtype | None
 
-    def outputs(self, samples: Sequence[Any], first: int) -> np.ndarray:
-        """Return the output for each prepared sample (n, ...): the mean over its pieces.
+    def outputs(self, samples: Sequence[Any], first: int) -> Callable[[], Tensor]:
+        """Begin to compute the output for each prepared sample (n, ...): the mean over its pieces.
+
+        The function that is returned waits for the outputs, and returns them in double precision.
 
         Args:
             samples: Samples after the target's steps, few enough to be in memory together.
@@ -101,18 +104,18 @@ class Network:
         Raises:
             InputError: When a sample has another shape than those in training, or is not finite.
         """
-        return self._compute(self.model, samples, first)
+        return self._launch(self.model, samples, first)
 
-    def features(self, samples: Sequence[Any], first: int) -> np.ndarray:
-        """Return the mean over the encoder's tokens for each prepared sample, (n, D), as `outputs` does."""
+    def features(self, samples: Sequence[Any], first: int) -> Callable[[], Tensor]:
+        """Begin to compute the mean over the encoder's tokens for each prepared sample, (n, D), as `outputs` does."""
 
         def pooled(batch: Tensor) -> Tensor:
             tokens = self.model.encode(self.model.embed(batch))
             return tokens[:, self.model.prefix_tokens :].mean(dim=1)
 
-        return self._compute(pooled, samples, first)
+        return self._launch(pooled, samples, first)
 
-    def _compute(self, function: Callable[[Tensor], Tensor], samples: Sequence[Any], first: int) -> np.ndarray:
+    def _launch(self, function: Callable[[Tensor], Tensor], samples: Sequence[Any], first: int) -> Callable[[], Tensor]:
         pieces = []
         for number, sample in enumerate(samples, first):
             try:
@@ -122,8 +125,7 @@ class Network:
         flat = [piece for of_sample in pieces for piece in of_sample]
         counts = [len(of_sample) for of_sample in pieces]
         rows = list(range(first, first + len(samples)))
-        read = launch_outputs(function, flat, counts, self.limit, self.device, self.dtype, self.autocast, rows)
-        return np.asarray(read().numpy())
+        return launch_outputs(function, flat, counts, self.limit, self.device, self.dtype, self.autocast, rows)
 
 
 def _unfit(number: int, error: InputError) -> InputError:
@@ -242,8 +244,7 @@ class TrainedModel:
             UsageError: As `predict` does.
             InputError: As `predict` does.
         """
-        function = self.predictor.outputs if isinstance(self.predictor, Network) else self.predictor.scores
-        values = self._compute(function, samples)
+        values = self._compute(self.predictor.outputs if isinstance(self.predictor, Network) else self._scores, samples)
         if self.inputs.scale is None:
             return values
         mean, sd = self.inputs.scale
@@ -262,16 +263,27 @@ class TrainedModel:
         """
         return self._compute(self.network.features, samples)
 
-    def _compute(self, function: Callable[[Sequence[Any], int], np.ndarray], samples: Any) -> np.ndarray:
-        """Return the values of a function for samples (N, ...), batch by batch, so that few are in memory at a time."""
+    def _scores(self, samples: Sequence[Any], first: int) -> Callable[[], np.ndarray]:
+        """Compute the scores of the baseline or linear probe, and return the function that returns them."""
+        assert not isinstance(self.predictor, Network)
+        scores = self.predictor.scores(samples, first)
+        return lambda: scores
+
+    def _compute(
+        self, launch: Callable[[Sequence[Any], int], Callable[[], Tensor | np.ndarray]], samples: Any
+    ) -> np.ndarray:
+        """Return values for samples (N, ...), batch by batch, so that few are in memory at a time.
+
+        A device computes the values of a batch while the next one is prepared.
+        """
         # The samples of a table have passed through the target's steps.
         is_prepared = isinstance(samples, Table)
         sequence = samples.samples if is_prepared else self._sequence(samples)
-        parts = []
-        for rows in chunks(np.arange(len(sequence)), self.batch_size):
-            prepared = [sequence[int(row)] if is_prepared else self._prepared(sequence, int(row)) for row in rows]
-            parts.append(function(prepared, int(rows[0])))
-        return np.concatenate(parts)
+        launched = (
+            launch([sequence[row] if is_prepared else self._prepared(sequence, row) for row in rows], rows[0])
+            for rows in (batch.tolist() for batch in chunks(np.arange(len(sequence)), self.batch_size))
+        )
+        return np.concatenate([np.asarray(values) for values in read_late(launched)])
 
     def _prepared(self, samples: Samples, row: int) -> Any:
         """Return a sample as the user has it, after the target's steps."""
