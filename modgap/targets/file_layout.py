@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ __all__ = [
     "LabeledFiles",
     "class_folder_labels",
     "compile_pattern",
+    "data_files",
     "files_by_split",
     "groups_of_paths",
     "labeled_files",
@@ -59,8 +60,8 @@ def single_file(files: Mapping[str, Sequence[Path]], role: str) -> Path:
     return paths[0]
 
 
-def files_by_split(files: Mapping[str, Sequence[Path]], suffix: str = "") -> Iterator[tuple[int, Path]]:
-    """Yield index into SPLITS and path of every file of the roles train, val and test, in that order.
+def files_by_split(files: Mapping[str, Sequence[Path]], suffix: str = "") -> list[tuple[int, Path]]:
+    """Return index into SPLITS and path of every file of the roles train, val and test, in that order.
 
     Args:
         files: Paths by role.
@@ -69,11 +70,23 @@ def files_by_split(files: Mapping[str, Sequence[Path]], suffix: str = "") -> Ite
     Raises:
         KeyError: When no split has a file.
     """
-    if not any(f"{split}{suffix}" in files for split in SPLITS):
+    paths = [(code, path) for code, split in enumerate(SPLITS) for path in files.get(f"{split}{suffix}", ())]
+    if not paths:
         raise KeyError(f"{SPLITS[0]}{suffix}")
-    for code, split in enumerate(SPLITS):
-        for path in files.get(f"{split}{suffix}", ()):
-            yield code, path
+    return paths
+
+
+def data_files(files: Mapping[str, Sequence[Path]], role: str = "data") -> list[tuple[int | None, Path]]:
+    """Return the files of one role, with None for the split, or else those of all splits as `files_by_split` does.
+
+    Args:
+        files: Paths by role.
+        role: Role of files that define no splits.
+
+    Raises:
+        KeyError: When neither the role nor a split has a file.
+    """
+    return [(None, path) for path in files[role]] if role in files else [*files_by_split(files)]
 
 
 def list_files(folder: Path, suffixes: Collection[str] | None = None, *, links: bool = True) -> list[Path]:

@@ -1,7 +1,7 @@
 """Tables that readers return: samples, labels, splits and groups; and functions that make them of stored arrays."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -413,9 +413,15 @@ def _numbers_of_values(labels: Any, where: str, label_values: Sequence[str | int
     return np.array([number[label] for label in decoded], np.int64)
 
 
-def split_codes(sizes: Sequence[tuple[str, int]]) -> np.ndarray:
-    """Return the index into SPLITS of each sample, for splits of these names and sizes that follow each other."""
-    return np.repeat([SPLITS.index(split) for split, _ in sizes], [size for _, size in sizes])
+def split_codes(parts: Iterable[tuple[int | None, int]]) -> np.ndarray | None:
+    """Return the index into SPLITS of each sample, for parts of the samples that follow each other.
+
+    Args:
+        parts: Index into SPLITS and number of samples of each part. An index of None means that the data defines no
+            splits, and the result is None.
+    """
+    codes, sizes = zip(*parts, strict=True)
+    return None if None in codes else np.repeat(codes, sizes)
 
 
 class WordInText(str):

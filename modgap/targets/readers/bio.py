@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.file_layout import files_by_split
+from modgap.targets.file_layout import data_files
 from modgap.targets.samples import Table, TextSamples, WordInText
 
 __all__ = ["OUTSIDE", "read"]
@@ -56,7 +56,7 @@ def read(
     Raises:
         InputError: When a line lacks a column, or there is no entity.
     """
-    parts = [(None, path) for path in files["data"]] if "data" in files else list(files_by_split(files))
+    parts = data_files(files)
     tagged, sentences = _read_words(parts, word_column, tag_column)
     types = sorted({word.entity for word in tagged} - {OUTSIDE})
     if not types:

@@ -20,7 +20,8 @@ from modgap.targets.data_frames import (
     read_database,
     read_frame,
 )
-from modgap.targets.samples import SPLITS, ArraySamples, Samples, SeriesList, Table, TextSamples
+from modgap.targets.file_layout import data_files
+from modgap.targets.samples import SPLITS, ArraySamples, Samples, SeriesList, Table, TextSamples, split_codes
 from modgap.targets.splits import split_numbers
 
 if TYPE_CHECKING:
@@ -119,10 +120,10 @@ def read(
     Raises:
         InputError: When columns are missing, are not numeric, or have missing values.
     """
-    roles = [role for role in ("data", *SPLITS) if role in files]
-    if not roles:
+    if files.keys().isdisjoint(("data", *SPLITS)):
         raise KeyError("data")
-    paths = [path for role in roles for path in files[role]]
+    located = data_files(files)
+    paths = [path for _, path in located]
     first_path = paths[0]
     if database_table is None:
         parts = [read_named_frame(path, label_column, group_column, missing_labels) for path in paths]
@@ -144,12 +145,11 @@ def read(
         _warn_about_time_column(frame, purposes, first_path)
     if kind != "text":
         _warn_about_group_columns(frame, purposes, first_path)
-    codes = None if split is None else split_column_codes(frame[split], first_path)
-    if roles != ["data"]:
-        if split is not None:
+    codes = split_codes((code, len(part)) for (code, _), part in zip(located, parts, strict=True))
+    if split is not None:
+        if codes is not None:
             raise InputError(f"{first_path} has a column {split}, but the files define the splits. Remove the column.")
-        part_codes = [SPLITS.index(role) for role in roles for _ in files[role]]
-        codes = np.repeat(part_codes, [len(part) for part in parts])
+        codes = split_column_codes(frame[split], first_path)
     values = None
     if kind == "text":
         rows, samples = _read_text(frame, text_column)

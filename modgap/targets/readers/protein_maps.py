@@ -9,6 +9,7 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.storage.paths import is_regular_file
+from modgap.targets.file_layout import files_by_split
 from modgap.targets.plain_pickles import convert_pickles, read_pickle
 from modgap.targets.samples import SPLITS, Table, get_entry, split_codes
 from modgap.targets.splits import hold_out_validation
@@ -41,16 +42,13 @@ def read(
     Raises:
         InputError: When a list or a protein's file is missing.
     """
-    splits = [split for split in SPLITS if f"{split}-list" in files]
-    if not splits:
-        raise KeyError(f"{SPLITS[0]}-list")
-    lists = [(split, files[split][0], _read_names(files[f"{split}-list"][0])) for split in splits]
+    lists = [(code, files[SPLITS[code]][0], _read_names(path)) for code, path in files_by_split(files, "-list")]
     features = [folder / "features" / f"{name}.pkl" for _, folder, names in lists for name in names]
     distances = [folder / "distance" / f"{name}-cb.npy" for _, folder, names in lists for name in names]
     missing = [path for path in (*features, *distances) if not is_regular_file(path)]
     if missing:
         raise InputError(f"expected a file for every protein, found none at {missing[0]} and {len(missing) - 1} others")
-    codes = split_codes([(split, len(names)) for split, _, names in lists])
+    codes = split_codes((code, len(names)) for code, _, names in lists)
     return Table(
         _PickledMaps(tuple(features), _read_features),
         splits=hold_out_validation(codes, validation, validation_position),

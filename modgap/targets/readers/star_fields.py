@@ -8,7 +8,8 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.storage.array_formats import map_npy
-from modgap.targets.samples import SPLITS, Table, split_codes
+from modgap.targets.file_layout import files_by_split
+from modgap.targets.samples import Table, split_codes
 from modgap.targets.splits import hold_out_validation
 
 __all__ = ["read"]
@@ -45,13 +46,10 @@ def read(
     Raises:
         InputError: When a folder contains none of the fields, or a level is missing in sky.npy.
     """
-    splits = [split for split in SPLITS if split in files]
-    if not splits:
-        raise KeyError(SPLITS[0])
-    exposures = [(split, _list_exposures(files[split][0], fields)) for split in splits]
+    exposures = [(code, _list_exposures(folder, fields)) for code, folder in files_by_split(files)]
     paths = tuple(path for _, part in exposures for path in part)
     skies = {folder: _read_sky(folder / SKY_FILE) for folder in {path.parent for path in paths}}
-    codes = split_codes([(split, len(part)) for split, part in exposures])
+    codes = split_codes((code, len(part)) for code, part in exposures)
     return Table(
         _Planes(paths, IMAGE),
         splits=hold_out_validation(codes, validation, validation_position),
