@@ -16,7 +16,7 @@ __all__ = [
     "PartialSamples",
     "Samples",
     "SelectedSamples",
-    "SeriesList",
+    "StoredSamples",
     "Table",
     "TextSamples",
     "TransformedSamples",
@@ -36,7 +36,10 @@ MAX_POOLED_VALUES = 1024
 
 
 class Samples(Protocol):
-    """Samples by number: (C, H, W), (C, length), (frames, C, H, W) or a string. Their shapes may differ."""
+    """Samples by number: (C, H, W), (C, length), (frames, C, H, W) or a string. Their shapes may differ.
+
+    A tuple of arrays is one form of samples, such as for series of different lengths.
+    """
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -73,21 +76,6 @@ class ArraySamples:
 
 
 @dataclass(frozen=True)
-class SeriesList:
-    """Series (C, length) of different lengths."""
-
-    series: tuple[np.ndarray, ...]
-
-    def __len__(self) -> int:
-        """Return the number of series."""
-        return len(self.series)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        """Return one series."""
-        return self.series[index]
-
-
-@dataclass(frozen=True)
 class TextSamples:
     """Samples that are strings."""
 
@@ -100,6 +88,27 @@ class TextSamples:
     def __getitem__(self, index: int) -> str:
         """Return one sample."""
         return self.texts[index]
+
+
+@dataclass(frozen=True)
+class StoredSamples:
+    """Samples that a function reads, each when it is used.
+
+    Attributes:
+        items: Paths of the samples, or whatever else the function takes.
+        read: Returns the sample of an item.
+    """
+
+    items: Sequence[Any]
+    read: Callable[[Any], np.ndarray]
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return one sample."""
+        return self.read(self.items[index])
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def read(
 def _read_noise(folder: Path, rate: int) -> SoundFiles | None:
     """List the sound files of a folder, None if it has none."""
     paths = list_files(folder, SUFFIXES)
-    return SoundFiles(tuple((str(path),) for path in paths), rate) if paths else None
+    return SoundFiles.of_paths(paths, rate) if paths else None
 
 
 def _read_rows(path: Path, columns: Sequence[str]) -> Rows:

@@ -21,7 +21,7 @@ from modgap.targets.data_frames import (
     read_frame,
 )
 from modgap.targets.file_layout import data_files
-from modgap.targets.samples import SPLITS, ArraySamples, Samples, SeriesList, Table, TextSamples, split_codes
+from modgap.targets.samples import SPLITS, ArraySamples, Samples, Table, TextSamples, split_codes
 from modgap.targets.splits import split_numbers
 
 if TYPE_CHECKING:
@@ -342,7 +342,7 @@ def long_series(
     time = np.arange(len(frame)) if time_column is None else frame[time_column].rank(method="dense").to_numpy()
     order = np.lexsort((time, number))
     cuts = np.cumsum(np.bincount(number))[:-1]
-    return first_rows, SeriesList(tuple(np.ascontiguousarray(part.T) for part in np.split(values[order], cuts)))
+    return first_rows, tuple(np.ascontiguousarray(part.T) for part in np.split(values[order], cuts))
 
 
 def split_column_codes(column: "Series[Any]", path: Path) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Proteins in PDNET's layout: pickled features of residues and pairs, and maps of distances between residues."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +8,9 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.storage.paths import is_regular_file
-from modgap.targets.file_layout import files_by_split
+from modgap.targets.file_layout import files_by_split, read_text
 from modgap.targets.plain_pickles import convert_pickles, read_pickle
-from modgap.targets.samples import SPLITS, Table, get_entry, split_codes
+from modgap.targets.samples import SPLITS, StoredSamples, Table, get_entry, split_codes
 from modgap.targets.splits import hold_out_validation
 
 __all__ = ["convert", "read"]
@@ -50,9 +49,9 @@ def read(
         raise InputError(f"expected a file for every protein, found none at {missing[0]} and {len(missing) - 1} others")
     codes = split_codes((code, len(names)) for code, _, names in lists)
     return Table(
-        _PickledMaps(tuple(features), _read_features),
+        StoredSamples(features, _read_features),
         splits=hold_out_validation(codes, validation, validation_position),
-        targets=_PickledMaps(tuple(distances), _read_distances),
+        targets=StoredSamples(distances, _read_distances),
     )
 
 
@@ -70,29 +69,12 @@ def convert(files: Mapping[str, Sequence[Path]]) -> list[Path]:
 
 
 def _read_names(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the list of proteins {path}: {error}") from error
+    lines = read_text(path, f"the list of proteins {path}").splitlines()
     names = [line.split()[0] for line in lines if line.strip()]
     invalid = [name for name in names if "/" in name or "\\" in name]
     if invalid:
         raise InputError(f"expected names of proteins in {path}, got {invalid[0]!r}")
     return names
-
-
-@dataclass(frozen=True)
-class _PickledMaps:
-    """Maps of proteins, each of which is read from its file on access."""
-
-    paths: tuple[Path, ...]
-    read: Callable[[Path], np.ndarray]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self.read(self.paths[index])
 
 
 def _read_features(path: Path) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.labels.written_names import number_names
 from modgap.targets.file_layout import data_files
-from modgap.targets.samples import ArraySamples, Samples, SeriesList, Table, split_codes
+from modgap.targets.samples import ArraySamples, Samples, Table, split_codes
 
 __all__ = ["has_real_values", "read", "read_series"]
 
@@ -80,4 +80,4 @@ def _as_samples(series: list[np.ndarray], names: str) -> Samples:
     if len({len(one) for one in series}) != 1 or any(one.ndim != 2 for one in series):
         raise InputError(f"The series in {names} have different numbers of channels. Expected the same in all.")
     same_length = len({one.shape for one in series}) == 1
-    return ArraySamples(np.stack(series)) if same_length else SeriesList(tuple(series))
+    return ArraySamples(np.stack(series)) if same_length else tuple(series)
