@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -234,21 +234,21 @@ class Table:
             rows: Numbers of the samples, shape (M,).
         """
 
+        def select_values(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[rows]
+
         def select_samples(samples: Samples | None) -> Samples | None:
             return None if samples is None else SelectedSamples(samples, rows)
 
-        return Table(
+        return replace(
+            self,
             samples=SelectedSamples(self.samples, rows),
-            labels=None if self.labels is None else self.labels[rows],
-            classes=self.classes,
-            splits=None if self.splits is None else self.splits[rows],
+            labels=select_values(self.labels),
+            splits=select_values(self.splits),
             groups=None if self.groups is None else {name: numbers[rows] for name, numbers in self.groups.items()},
             targets=select_samples(self.targets),
             masks=select_samples(self.masks),
-            target_scale=self.target_scale,
-            columns=self.columns,
-            levels=None if self.levels is None else self.levels[rows],
-            noise=self.noise,
+            levels=select_values(self.levels),
             names=None if self.names is None else [self.names[row] for row in rows],
         )
 

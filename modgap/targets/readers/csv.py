@@ -152,7 +152,8 @@ def read(
         codes = split_column_codes(frame[split], first_path)
     values = None
     if kind == "text":
-        rows, samples = _read_text(frame, text_column)
+        rows = np.arange(len(frame))
+        samples: Samples = TextSamples(frame[text_column].astype(str).tolist())
     else:
         rows, samples = _read_values(frame, purposes, missing_values)
         values = tuple(str(name) for name in frame.columns if name not in purposes.names)
@@ -247,11 +248,6 @@ def _check_columns(frame: "DataFrame", columns: Sequence[str]) -> None:
                 "Fill them or drop the rows."
             )
         check_single_values(frame[column])
-
-
-def _read_text(frame: "DataFrame", text_column: str) -> tuple[np.ndarray, Samples]:
-    """Return the row of each sample, and the samples."""
-    return np.arange(len(frame)), TextSamples(frame[text_column].astype(str).tolist())
 
 
 def _select_columns(frame: "DataFrame", purposes: Sequence[str], columns: Sequence[str]) -> "DataFrame":
