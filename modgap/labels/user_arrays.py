@@ -366,10 +366,10 @@ def _number_categories(array: np.ndarray, categories: list[Any]) -> NumberedLabe
     used = [category for category in categories if category in present]
     unused = [str(category) for category in categories if category not in present]
     number = {category: index for index, category in enumerate(used)}
-    if unused:
-        log.info("Categories without a sample are left out: %s.", _shown(unused))
     labels = np.array([number[value] for value in array.tolist()], np.int64)
     named = number_names(used)
+    if unused:
+        log.info("Categories without a sample are left out: %s.", _shown(unused))
     return NumberedLabels(labels, tuple(named.names[number] for number in named.numbers))
 
 

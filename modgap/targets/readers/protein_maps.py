@@ -41,7 +41,8 @@ def read(
     Raises:
         InputError: When a list or a protein's file is missing.
     """
-    lists = [(code, files[SPLITS[code]][0], _read_names(path)) for code, path in files_by_split(files, "-list")]
+    splits = [(code, SPLITS[code]) for code in dict(files_by_split(files, "-list"))]
+    lists = [(code, files[split][0], _read_names(files[f"{split}-list"][0])) for code, split in splits]
     features = [folder / "features" / f"{name}.pkl" for _, folder, names in lists for name in names]
     distances = [folder / "distance" / f"{name}-cb.npy" for _, folder, names in lists for name in names]
     missing = [path for path in (*features, *distances) if not is_regular_file(path)]

@@ -9,7 +9,7 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.storage.array_formats import map_npy
 from modgap.targets.file_layout import files_by_split
-from modgap.targets.samples import StoredSamples, Table, split_codes
+from modgap.targets.samples import SPLITS, StoredSamples, Table, split_codes
 from modgap.targets.splits import hold_out_validation
 
 __all__ = ["read"]
@@ -46,7 +46,7 @@ def read(
     Raises:
         InputError: When a folder contains none of the fields, or a level is missing in sky.npy.
     """
-    exposures = [(code, _list_exposures(folder, fields)) for code, folder in files_by_split(files)]
+    exposures = [(code, _list_exposures(files[SPLITS[code]][0], fields)) for code in dict(files_by_split(files))]
     paths = [path for _, part in exposures for path in part]
     skies = {folder: _read_sky(folder / SKY_FILE) for folder in {path.parent for path in paths}}
     codes = split_codes((code, len(part)) for code, part in exposures)
