@@ -19,7 +19,7 @@ from modgap.storage.algorithms import ALGORITHM_VERSIONS
 from modgap.storage.array_file import ArrayWriter, read_array_file
 from modgap.targets import CustomData, Table, Target, open_target
 from modgap.targets.download.converted_copy import copy_path
-from modgap.targets.samples import ArraySamples, SeriesList, TextSamples
+from modgap.targets.samples import ArraySamples, TextSamples
 from tests.memory import PEAK, peak
 
 
@@ -157,7 +157,7 @@ def test_dense_targets_with_masks_and_several_labels(series, monkeypatch):
         (rng.random((2, 2)), rng.random((2, 2), dtype=np.float32)),
         ("a", "b", "c", "d"),
         rng.random(6, dtype=np.float32),
-        SeriesList(tuple(rng.random((1, size), dtype=np.float32) for size in (3, 5))),
+        tuple(rng.random((1, size), dtype=np.float32) for size in (3, 5)),
     )
     absent = {field.name for field in fields(Table) if getattr(table, field.name) is None}
     # Names of samples are only for lists of splits, which are complete in a copy.

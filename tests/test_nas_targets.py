@@ -211,7 +211,7 @@ def test_cosmic_takes_fields_of_galaxies_in_one_filter(targets):
     listed = get_reader("star_fields")(target.files, fields=target.manifest.reader.options["fields"])
     assert list(listed.groups["field"]) == [f"{proposal}_{visit}" for _, proposal, visit in expected]
     window = (slice(64, 192), slice(64, 192))
-    for number, path in enumerate(listed.samples.paths):
+    for number, path in enumerate(listed.samples.items):
         planes = exposures.exposure(expected[number], int(path.stem.split("_")[1]))
         np.testing.assert_array_equal(table.samples[number][0], planes[0][window])
         np.testing.assert_array_equal(table.targets[number][0], planes[1][window])

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score, root_mean_squared_error
 
 from modgap.errors import UsageError
 from modgap.targets import named_manifest, open_target
-from modgap.targets.samples import SeriesList, Table
+from modgap.targets.samples import Table
 from modgap.training.batches import BatchFeed, add_background, augment, check_augmentation, generator, mask_spectrogram
 from modgap.training.loop import learning_rate_factor
 from modgap.training.metrics import metric, task_metric
@@ -132,14 +132,14 @@ def test_spectrograms_alone_are_masked():
 def spectrograms(noise):
     """Twenty clips of a constant, and noise of another one, whose spectrograms are constant too."""
     spec = named_manifest("fsd50k").input
-    table = Table(SeriesList((np.ones((1, 22_050), np.float32),) * 20), noise=noise)
+    table = Table((np.ones((1, 22_050), np.float32),) * 20, noise=noise)
     transform = InputTransform(spec, (1, 96, 102), np.zeros(1, np.float32), np.ones(1, np.float32))
     return SimpleNamespace(table=table, transform=transform)
 
 
 def test_noise_has_the_published_share_and_weight(caplog):
     tone = np.sin(np.arange(3 * 22_050, dtype=np.float32))[None]
-    data = spectrograms(SeriesList((tone,)))
+    data = spectrograms((tone,))
     noise = data.transform.pieces(tone)[0]
     clean = data.transform.pieces(data.table.samples[0])[0]
     direction = (noise - clean).ravel() / np.square(noise - clean).sum()

@@ -10,7 +10,8 @@ import numpy as np
 from modgap.errors import InputError, UsageError, count
 from modgap.forward.sample_request import SampleRequest
 from modgap.forward.surrogate_target import open_head_surrogate
-from modgap.inputs.native_embedding import Embedding, native_embedding, representation_record
+from modgap.inputs.native_embedding import Embedding, native_embedding
+from modgap.inputs.plugin_representations import representation_record
 from modgap.labels.label_space import label_space, validate_class_count
 from modgap.sources import Source, SourceHandle
 from modgap.storage.algorithms import installed_version

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError, UsageError
-from modgap.inputs.plugin_representations import Representation, get_representation, plugin_pieces, plugin_record
+from modgap.inputs.plugin_representations import get_representation, plugin_pieces
 from modgap.inputs.representations import (
+    BUILT_IN,
     MOST_WINDOWS,
     PATCH,
+    REPRESENTATIONS,
     cut_windows,
     fold_series,
     image_patches,
@@ -30,24 +32,8 @@ from modgap.targets import SPLITS, Table
 from modgap.targets.manifest import InputSpec, LogMel
 from modgap.targets.samples import computing_type
 
-__all__ = ["BUILT_IN", "Embedding", "native_embedding", "representation_record", "stored_embedding"]
+__all__ = ["Embedding", "native_embedding", "stored_embedding"]
 
-REPRESENTATIONS = {
-    ("image", "image"): ("image",),
-    ("video", "image"): ("frames",),
-    ("series", "image"): ("spectrogram", "fold", "log-mel"),
-    ("audio", "image"): ("log-mel", "spectrogram", "fold"),
-    ("text", "text"): ("text",),
-    ("series", "text"): ("tokens",),
-    ("audio", "text"): ("tokens",),
-    ("image", "text"): ("tokens",),
-    ("audio", "audio"): ("waveform",),
-    ("series", "audio"): ("waveform",),
-    ("image", "audio"): ("rows", "patches"),
-}
-"""Representations by the kind of the samples and the kind of the source's input; the first is the default."""
-BUILT_IN = tuple(dict.fromkeys(name for names in REPRESENTATIONS.values() for name in names))
-"""Names of modgap's own representations. Other packages bring more."""
 LEVELS = 100
 """Number of whole numbers that values become in text: 0 to 99."""
 TOKENS_PER_NUMBER = 2
@@ -114,7 +100,7 @@ class Embedding:
                 return [fold_series(sample)]
             case "spectrogram":
                 return [spectrogram(sample)]
-        pieces = plugin_pieces(_plugin(self.representation), sample, options)
+        pieces = plugin_pieces(get_representation(self.representation), sample, options)
         return _windows(pieces, options["window"]) if options["pieces"] == "audio" else pieces
 
     def _waveforms(self, sample: np.ndarray, options: dict[str, Any]) -> list[np.ndarray]:
@@ -146,23 +132,10 @@ class Embedding:
         return {"representation": self.representation, "low": self.low, "high": self.high, **options}
 
 
-def representation_record(name: str | None) -> str | dict[str, Any] | None:
-    """Return what a cache key holds of a requested representation, None for the manifest's choice.
-
-    Raises:
-        UsageError: If neither modgap nor another package has a representation of this name.
-    """
-    return plugin_record(name, BUILT_IN)
-
-
 def _scaled(piece: np.ndarray, zero: float, unit: float) -> np.ndarray:
     """Return (piece - zero) / unit as float32. The difference is taken before float64 values are rounded."""
     scaled: np.ndarray = (piece.astype(computing_type(piece.dtype), copy=False) - zero) / unit
     return scaled.astype(np.float32, copy=False)
-
-
-def _plugin(name: str) -> Representation:
-    return get_representation(name, BUILT_IN)
 
 
 def _windows(waveforms: list[np.ndarray], window: int | None) -> list[np.ndarray]:
@@ -237,7 +210,7 @@ def _choose_representation(spec: InputSpec, table: Table | None, source_input: I
 
 
 def _choose_plugin(name: str, spec: InputSpec, source_input: Input) -> str:
-    plugin = _plugin(name)
+    plugin = get_representation(name)
     if (plugin.samples, plugin.source) != (spec.kind, source_input.kind):
         raise UsageError(
             f"`representation={name!r}` does not apply. It turns {plugin.samples} into input of sources that take "
@@ -255,7 +228,7 @@ def _options(spec: InputSpec, table: Table | None, source_input: Input, chosen: 
     if chosen not in BUILT_IN:
         return (
             ("pieces", source_input.kind),
-            ("version", _plugin(chosen).version),
+            ("version", get_representation(chosen).version),
             ("rate", spec.rate),
             ("source_rate", getattr(source_input, "rate", None)),
             ("window", getattr(source_input, "window", None)),

@@ -1,7 +1,7 @@
 """Representations of other packages, which the entry points of the group `modgap.representations` refer to."""
 
 import functools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from typing import Any, NamedTuple
@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from modgap.errors import InputError, unknown_name
+from modgap.inputs.representations import BUILT_IN
 from modgap.process.installed_packages import describe_origin, load_plugin, one_line, plugin_entries
 
-__all__ = ["Rates", "Representation", "get_representation", "plugin_pieces", "plugin_record"]
+__all__ = ["Rates", "Representation", "get_representation", "plugin_pieces", "representation_record"]
 
 GROUP = "modgap.representations"
 NOUN = "Representation"
@@ -58,26 +59,25 @@ class Representation:
     version: int = 1
 
 
-def get_representation(name: str, built_in: Collection[str]) -> Representation:
+def get_representation(name: str) -> Representation:
     """Return the representation of a package that has this name.
 
     Args:
         name: Name of the representation.
-        built_in: Names of modgap's own representations, which no package can take.
 
     Raises:
         UsageError: If no package has such a representation.
         InputError: If the package's representation cannot be used.
     """
-    entries = _entries(frozenset(built_in))
+    entries = _entries()
     if name not in entries:
-        raise unknown_name("representation", name, [*built_in, *entries])
+        raise unknown_name("representation", name, [*BUILT_IN, *entries])
     return _load(name, entries[name])
 
 
 @functools.cache
-def _entries(built_in: frozenset[str]) -> dict[str, EntryPoint]:
-    return plugin_entries(GROUP, NOUN, built_in)
+def _entries() -> dict[str, EntryPoint]:
+    return plugin_entries(GROUP, NOUN, BUILT_IN)
 
 
 @functools.cache
@@ -102,12 +102,19 @@ def check_description(name: str, plugin: Any) -> Representation:
     return plugin
 
 
-def plugin_record(name: str | None, built_in: Collection[str]) -> str | dict[str, Any] | None:
-    """Return what a cache key holds of a requested representation: its name, and of a package's also the versions."""
-    if name is None or name in built_in:
+def representation_record(name: str | None) -> str | dict[str, Any] | None:
+    """Return what a cache key holds of a requested representation: its name, and of a package's also the versions.
+
+    Args:
+        name: Name of the representation; None for the manifest's choice.
+
+    Raises:
+        UsageError: If neither modgap nor another package has a representation of this name.
+    """
+    if name is None or name in BUILT_IN:
         return name
-    plugin = get_representation(name, built_in)
-    return {"name": name, "version": plugin.version, "package": describe_origin(_entries(frozenset(built_in))[name])}
+    plugin = get_representation(name)
+    return {"name": name, "version": plugin.version, "package": describe_origin(_entries()[name])}
 
 
 def plugin_pieces(found: Representation, sample: np.ndarray, options: Mapping[str, Any]) -> list[Any]:
@@ -123,19 +130,15 @@ def plugin_pieces(found: Representation, sample: np.ndarray, options: Mapping[st
     """
     try:
         pieces = found.convert(np.array(sample), Rates(options.get("rate"), options.get("source_rate")))
-        return [_checked_piece(piece, found.source) for piece in _nonempty(pieces)]
+        if not isinstance(pieces, list) or not pieces:
+            raise TypeError("it returned no list of pieces")
+        return [_checked_piece(piece, found.source) for piece in pieces]
     except InputError:
         raise
     except Exception as error:  # a plug-in can fail in any way
         raise InputError(
             f"The representation {found.name} failed on a sample of shape {np.shape(sample)}: {one_line(error)}"
         ) from error
-
-
-def _nonempty(pieces: Any) -> list[Any]:
-    if not isinstance(pieces, list) or not pieces:
-        raise TypeError("it returned no list of pieces")
-    return pieces
 
 
 def _checked_piece(piece: Any, kind: str) -> Any:

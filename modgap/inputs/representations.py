@@ -15,8 +15,10 @@ if TYPE_CHECKING:
     from scipy.signal import ShortTimeFFT
 
 __all__ = [
+    "BUILT_IN",
     "MOST_WINDOWS",
     "PATCH",
+    "REPRESENTATIONS",
     "chunk_spans",
     "cut_windows",
     "fold_series",
@@ -35,6 +37,22 @@ __all__ = [
     "stretch",
 ]
 
+REPRESENTATIONS = {
+    ("image", "image"): ("image",),
+    ("video", "image"): ("frames",),
+    ("series", "image"): ("spectrogram", "fold", "log-mel"),
+    ("audio", "image"): ("log-mel", "spectrogram", "fold"),
+    ("text", "text"): ("text",),
+    ("series", "text"): ("tokens",),
+    ("audio", "text"): ("tokens",),
+    ("image", "text"): ("tokens",),
+    ("audio", "audio"): ("waveform",),
+    ("series", "audio"): ("waveform",),
+    ("image", "audio"): ("rows", "patches"),
+}
+"""Representations by the kind of the samples and the kind of the source's input; the first is the default."""
+BUILT_IN = tuple(dict.fromkeys(name for names in REPRESENTATIONS.values() for name in names))
+"""Names of modgap's own representations. Other packages bring more."""
 WINDOWS = (64, 128, 256, 512, 1024)
 """Window lengths of spectrograms in values; a series shorter than the first is folded."""
 LOWEST_POWER = 1e-10

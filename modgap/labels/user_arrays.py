@@ -39,12 +39,10 @@ class NumberedLabels:
     Attributes:
         labels: Class numbers 0..K-1 of shape (N,), or 0/1 labels of shape (N, K) for a multi-label target.
         class_names: Names of the K classes in the order of their numbers; empty if the labels were 0..K-1 already.
-        note: Sentence that says how the labels were converted; empty if they were not.
     """
 
     labels: np.ndarray
     class_names: tuple[str, ...]
-    note: str
 
 
 def to_numpy(array: Any, name: str = "array") -> np.ndarray:
@@ -278,7 +276,7 @@ def number_labels(labels: Any) -> NumberedLabels:
 
     Example:
         >>> number_labels(["cat", "dog", "cat"])
-        NumberedLabels(labels=array([0, 1, 0]), class_names=('cat', 'dog'), note='')
+        NumberedLabels(labels=array([0, 1, 0]), class_names=('cat', 'dog'))
         >>> number_labels([1, 2, 2]).labels, number_labels([[0, 1], [1, 0]]).labels
         (array([0, 1, 1]), array([1, 0]))
     """
@@ -287,14 +285,10 @@ def number_labels(labels: Any) -> NumberedLabels:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim == 2:
-        numbered = _number_rows(array)
-    elif array.ndim == 1:
-        numbered = _number_values(array, None if categories is None else list(categories))
-    else:
+        return _number_rows(array)
+    if array.ndim != 1:
         raise InputError(f"The labels have shape {array.shape}. Expected (N,), or (N, K) with the values 0 and 1.")
-    if numbered.note:
-        log.info("%s", numbered.note)
-    return numbered
+    return _number_values(array) if categories is None else _number_categories(array, list(categories))
 
 
 def number_groups(groups: Any, n_samples: int) -> np.ndarray:
@@ -336,35 +330,27 @@ def _number_rows(array: np.ndarray) -> NumberedLabels:
             "(N,), or 0/1 labels of shape (N, K)."
         )
     if len(array) and (array.sum(axis=1) == 1).all():
-        note = f"Each row of the labels has a single 1, so they are read as one-hot labels of {array.shape[1]} classes."
-        return NumberedLabels(array.argmax(axis=1), (), note)
-    note = (
-        f"The labels have {array.shape[1]} columns of 0 and 1, so a sample can have several of {array.shape[1]} labels "
-        "(multi-label). If each sample has one class, pass its number, as labels.argmax(axis=1)."
+        text = "Each row of the labels has a single 1, so they are read as one-hot labels of %d classes."
+        log.info(text, array.shape[1])
+        return NumberedLabels(array.argmax(axis=1), ())
+    text = (
+        "The labels have %d columns of 0 and 1, so a sample can have several of %d labels (multi-label). If each "
+        "sample has one class, pass its number, as labels.argmax(axis=1)."
     )
-    return NumberedLabels(array.astype(np.uint8), (), note)
+    log.info(text, array.shape[1], array.shape[1])
+    return NumberedLabels(array.astype(np.uint8), ())
 
 
-def _number_values(array: np.ndarray, categories: list[Any] | None) -> NumberedLabels:
-    if categories is not None:
-        return _number_categories(array, categories)
+def _number_values(array: np.ndarray) -> NumberedLabels:
     if array.dtype.kind in "fiu":
         return _number_numbers(array)
-    if array.dtype.kind == "O":
-        return _number_objects(array)
-    if array.dtype.kind not in "bUS":
+    if array.dtype.kind not in "ObUS":
         raise InputError(f"The labels have dtype {array.dtype}. Expected numbers, strings, booleans or categories.")
     _raise_if_missing(_missing_values(array))
-    numbered = number_names(array)
-    return NumberedLabels(numbered.numbers, numbered.names, "")
-
-
-def _number_objects(array: np.ndarray) -> NumberedLabels:
-    _raise_if_missing(_missing_values(array))
-    if _are_numbers(array):
+    if array.dtype.kind == "O" and _are_numbers(array):
         return _number_numbers(np.array(array.tolist()))
     numbered = number_names(array)
-    return NumberedLabels(numbered.numbers, numbered.names, "")
+    return NumberedLabels(numbered.numbers, numbered.names)
 
 
 def _are_numbers(array: np.ndarray) -> bool:
@@ -380,10 +366,11 @@ def _number_categories(array: np.ndarray, categories: list[Any]) -> NumberedLabe
     used = [category for category in categories if category in present]
     unused = [str(category) for category in categories if category not in present]
     number = {category: index for index, category in enumerate(used)}
-    note = f"Categories without a sample are left out: {_shown(unused)}." if unused else ""
     labels = np.array([number[value] for value in array.tolist()], np.int64)
     named = number_names(used)
-    return NumberedLabels(labels, tuple(named.names[number] for number in named.numbers), note)
+    if unused:
+        log.info("Categories without a sample are left out: %s.", _shown(unused))
+    return NumberedLabels(labels, tuple(named.names[number] for number in named.numbers))
 
 
 def _number_numbers(array: np.ndarray) -> NumberedLabels:
@@ -396,9 +383,10 @@ def _number_numbers(array: np.ndarray) -> NumberedLabels:
             "samples, or number the classes from 0."
         )
     if not len(values) or values[-1] == len(values) - 1:
-        return NumberedLabels(array.astype(np.int64), (), "")
+        return NumberedLabels(array.astype(np.int64), ())
     names = tuple(str(value) for value in values)
-    return NumberedLabels(labels, names, f"The labels {_shown(names)} are renumbered 0 to {len(values) - 1}.")
+    log.info("The labels %s are renumbered 0 to %d.", _shown(names), len(values) - 1)
+    return NumberedLabels(labels, names)
 
 
 def _whole_numbers(array: np.ndarray) -> np.ndarray:

@@ -24,6 +24,7 @@ from modgap.targets.readers.listed_files import listed_paths
 from modgap.targets.readers.ts import has_real_values
 from modgap.targets.samples import SPLITS
 from modgap.targets.sound import SUFFIXES as SOUND_SUFFIXES
+from modgap.targets.sound import common_rate
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -135,8 +136,8 @@ def check_fields(path: Path, custom_data: CustomData, allowed: tuple[str, ...]) 
 
 def describe_path(
     path: Path, reader: str, options: Mapping[str, Any], input_spec: Mapping[str, Any], **fields: Any
-) -> ManifestAndFiles:
-    """Return a manifest of a reader for one path, and the path under the role `data`."""
+) -> Manifest:
+    """Return a manifest of a reader for the data at a path."""
     record = {
         "schema": 1,
         "name": _target_name(path),
@@ -148,7 +149,7 @@ def describe_path(
         "reader": {"name": reader, "options": dict(options)},
         **fields,
     }
-    return Manifest.model_validate(record), {"data": [path]}
+    return Manifest.model_validate(record)
 
 
 def _sample_steps(path: Path, custom_data: CustomData, kind: str) -> list[dict[str, Any]]:
@@ -256,17 +257,21 @@ def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     files = {"data": [path]} | ({GROUP_LIST: [listed]} if listed else {})
     options: dict[str, Any] = {} if listed or custom_data.group is None else {"group_pattern": custom_data.group}
     group = None if custom_data.group is None else "group"
-    if not sounds:
-        background = custom_data.background or "white"
-        check_background(background)
-        options["background"] = background
-        return describe_path(path, "image_folder", options, PICTURES, group=group, task=task)[0], files
-    check_fields(path, custom_data, ("group", "task"))
-    from modgap.targets.sound import common_rate
+    if sounds:
+        check_fields(path, custom_data, ("group", "task"))
+    decoding, spec = _decoding(sounds, custom_data)
+    reader = "audio" if sounds else "image_folder"
+    return describe_path(path, reader, options | decoding, spec, group=group, task=task), files
 
-    rate = common_rate(sounds)
-    spec = {"kind": "audio", "rate": rate}
-    return describe_path(path, "audio", {"rate": rate, **options}, spec, group=group, task=task)[0], files
+
+def _decoding(sounds: Sequence[Path], custom_data: CustomData) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a reader's options for decoding sounds, or images if there are none, and the input of the samples."""
+    if sounds:
+        rate = common_rate(sounds)
+        return {"rate": rate}, {"kind": "audio", "rate": rate}
+    background = custom_data.background or "white"
+    check_background(background)
+    return {"background": background}, PICTURES
 
 
 def _one_label_task(path: Path, custom_data: CustomData) -> str | None:
@@ -322,7 +327,7 @@ def _arrays_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     options: dict[str, Any] = {"kind": kind} | {name: value for name, value in names.items() if value}
     options |= _regression_option(custom_data)
     group = custom_data.group or ("groups" if "groups" in headers else None)
-    return describe_path(path, "arrays", options, spec, task=task, group=group, steps=steps)
+    return describe_path(path, "arrays", options, spec, task=task, group=group, steps=steps), {"data": [path]}
 
 
 def _array_task(name: str, shape: tuple[int, ...], dtype_kind: str, read: Callable[[], Any]) -> str:
@@ -367,16 +372,9 @@ def _npy_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     options = {"kind": kind, "x": path.stem, "y": y_name, "groups": group_name, **_regression_option(custom_data)}
     if custom_data.split_from is not None:
         options["splits"] = split_name
-    manifest, _ = describe_path(
-        path,
-        "arrays",
-        options,
-        spec,
-        task=custom_data.task or _array_task(y_name, label_shape, label_type.kind, lambda: map_npy(labels)),
-        group=custom_data.group or (group_name if group_name in files else None),
-        steps=steps,
-    )
-    return manifest, files
+    task = custom_data.task or _array_task(y_name, label_shape, label_type.kind, lambda: map_npy(labels))
+    group = custom_data.group or (group_name if group_name in files else None)
+    return describe_path(path, "arrays", options, spec, task=task, group=group, steps=steps), files
 
 
 def _array_form(
@@ -481,14 +479,14 @@ def series_file_manifest(path: Path, custom_data: CustomData) -> ManifestAndFile
     check_fields(path, custom_data, ("task", "standardize"))
     task = _one_label_task(path, custom_data) or ("regression" if has_real_values(path) else "classification")
     steps = _sample_steps(path, custom_data, "series")
-    manifest, files = describe_path(path, "ts", {}, {"kind": "series"}, task=task, steps=steps)
+    manifest = describe_path(path, "ts", {}, {"kind": "series"}, task=task, steps=steps)
     for ending, other in (("_TRAIN", "_TEST"), ("_TEST", "_TRAIN")):
         sibling = path.with_name(path.stem.removesuffix(ending) + other + path.suffix)
         if path.stem.endswith(ending) and sibling.is_file():
             train, test = (path, sibling) if ending == "_TRAIN" else (sibling, path)
             log.info("%s has the training samples and %s the test samples.", train, test)
             return manifest, {"train": [train], "test": [test]}
-    return manifest, files
+    return manifest, {"data": [path]}
 
 
 def _list_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> ManifestAndFiles | None:
@@ -498,19 +496,11 @@ def _list_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> M
     if listed is None:
         return None
     paths, kind = listed
-    options: dict[str, Any] = {"kind": kind, **_column_options(custom_data)}
-    if kind == "image":
-        check_fields(path, custom_data, (*LIST_FIELDS, "background"))
-        options["background"] = custom_data.background or "white"
-        input_spec: dict[str, Any] = dict(PICTURES)
-    else:
-        check_fields(path, custom_data, LIST_FIELDS)
-        from modgap.targets.sound import common_rate
-
-        options["rate"] = common_rate(paths)
-        input_spec = {"kind": "audio", "rate": options["rate"]}
-    manifest, files = describe_path(path, "listed_files", options, input_spec, group=custom_data.group)
-    return manifest, files | {"listed": paths}
+    check_fields(path, custom_data, (*LIST_FIELDS, "background") if kind == "image" else LIST_FIELDS)
+    decoding, input_spec = _decoding(paths if kind == "sound" else (), custom_data)
+    options = {"kind": kind, **_column_options(custom_data), **decoding}
+    manifest = describe_path(path, "listed_files", options, input_spec, group=custom_data.group)
+    return manifest, {"data": [path], "listed": paths}
 
 
 def _column_options(custom_data: CustomData) -> dict[str, Any]:
@@ -542,7 +532,7 @@ def _csv_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> Ma
         steps.insert(0, {"name": "fill", "options": {"statistic": custom_data.fill}})
     steps += _sample_steps(path, custom_data, kind)
     options |= {"kind": kind, "drop_index": True}
-    return describe_path(path, "csv", options, input_spec, steps=steps, group=custom_data.group)
+    return describe_path(path, "csv", options, input_spec, steps=steps, group=custom_data.group), {"data": [path]}
 
 
 def _check_table_options(path: Path, custom_data: CustomData, kind: str) -> None:

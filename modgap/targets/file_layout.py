@@ -2,8 +2,7 @@
 
 import logging
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ from modgap.storage.damaged_files import convert_read_errors
 from modgap.storage.limits import check_memory
 from modgap.storage.paths import has_suffix
 from modgap.targets.data_frames import SUFFIXES, list_names, read_frame
-from modgap.targets.samples import SPLITS
+from modgap.targets.samples import SPLITS, Samples, Table
 from modgap.targets.splits import SPLIT_OF_SPELLING, split_numbers
 
 __all__ = [
@@ -22,9 +21,9 @@ __all__ = [
     "GROUP_LIST",
     "SPLIT_LIST",
     "SPLIT_LIST_SUFFIXES",
-    "LabeledFiles",
     "class_folder_labels",
     "compile_pattern",
+    "data_files",
     "files_by_split",
     "groups_of_paths",
     "labeled_files",
@@ -32,6 +31,7 @@ __all__ = [
     "listed_splits",
     "match_paths",
     "names_below",
+    "read_text",
     "single_file",
 ]
 
@@ -59,8 +59,8 @@ def single_file(files: Mapping[str, Sequence[Path]], role: str) -> Path:
     return paths[0]
 
 
-def files_by_split(files: Mapping[str, Sequence[Path]], suffix: str = "") -> Iterator[tuple[int, Path]]:
-    """Yield index into SPLITS and path of every file of the roles train, val and test, in that order.
+def files_by_split(files: Mapping[str, Sequence[Path]], suffix: str = "") -> list[tuple[int, Path]]:
+    """Return index into SPLITS and path of every file of the roles train, val and test, in that order.
 
     Args:
         files: Paths by role.
@@ -69,11 +69,23 @@ def files_by_split(files: Mapping[str, Sequence[Path]], suffix: str = "") -> Ite
     Raises:
         KeyError: When no split has a file.
     """
-    if not any(f"{split}{suffix}" in files for split in SPLITS):
+    paths = [(code, path) for code, split in enumerate(SPLITS) for path in files.get(f"{split}{suffix}", ())]
+    if not paths:
         raise KeyError(f"{SPLITS[0]}{suffix}")
-    for code, split in enumerate(SPLITS):
-        for path in files.get(f"{split}{suffix}", ()):
-            yield code, path
+    return paths
+
+
+def data_files(files: Mapping[str, Sequence[Path]], role: str = "data") -> list[tuple[int | None, Path]]:
+    """Return the files of one role, with None for the split, or else those of all splits as `files_by_split` does.
+
+    Args:
+        files: Paths by role.
+        role: Role of files that define no splits.
+
+    Raises:
+        KeyError: When neither the role nor a split has a file.
+    """
+    return [(None, path) for path in files[role]] if role in files else [*files_by_split(files)]
 
 
 def list_files(folder: Path, suffixes: Collection[str] | None = None, *, links: bool = True) -> list[Path]:
@@ -100,6 +112,22 @@ def list_files(folder: Path, suffixes: Collection[str] | None = None, *, links: 
 
 def _is_in_hidden_folder(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts[:-1])
+
+
+def read_text(path: Path, subject: str) -> str:
+    """Return the text of a file in UTF-8.
+
+    Args:
+        path: The file.
+        subject: Description of the file with its path, for the message.
+
+    Raises:
+        InputError: When the file cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {subject}: {error}") from error
 
 
 def class_folder_labels(
@@ -162,40 +190,22 @@ def _check_split_names(folder: Path, names: Collection[str]) -> None:
         )
 
 
-@dataclass(frozen=True)
-class LabeledFiles:
-    """Files with the labels, groups and splits that their paths say.
-
-    Attributes:
-        paths: The N files.
-        names: Their paths relative to the folder of the data.
-        labels: Numbers of their classes, shape (N,).
-        classes: Names of the classes.
-        splits: Index into SPLITS of each file, shape (N,). None if the folders define no splits.
-        groups: Groups by the name `group`. None if there are none.
-    """
-
-    paths: list[Path]
-    names: list[str]
-    labels: np.ndarray
-    classes: list[str]
-    splits: np.ndarray | None = None
-    groups: dict[str, np.ndarray] | None = None
-
-
 def labeled_files(
     files: Mapping[str, Sequence[Path]],
+    samples: Callable[[Sequence[Path]], Samples],
     suffixes: Collection[str],
     noun: str,
-    *,
-    group_pattern: str | None = None,
-    path_pattern: str | None = None,
-    links: bool = True,
-) -> LabeledFiles:
-    """Return the files below the folder of the role `data`, whose classes are folders or parts of their paths.
+    group_pattern: str | None,
+    path_pattern: str | None,
+    links: bool,
+) -> Table:
+    """Return the table of the files below the folder of the role `data`, whose classes are folders or parts of paths.
+
+    The names of the samples are the paths of their files relative to the folder.
 
     Args:
         files: Paths by role, of which GROUP_LIST may be a table of groups.
+        samples: Function that returns the samples in some files.
         suffixes: Suffixes of the files.
         noun: Name of such files in the plural, for error messages.
         group_pattern: Pattern of the path, or table, that gives the group of each file; see `groups_of_paths`.
@@ -211,7 +221,7 @@ def labeled_files(
         labels, classes, codes = class_folder_labels(folder, paths, noun)
         group = str(single_file(files, GROUP_LIST)) if GROUP_LIST in files else group_pattern
         groups = None if group is None else {"group": groups_of_paths(folder, paths, group)}
-        return LabeledFiles(paths, names_below(folder, paths), labels, classes, codes, groups)
+        return Table(samples(paths), labels, classes, codes, groups, names=names_below(folder, paths))
     matches = match_paths(names_below(folder, paths), path_pattern, noun, str(folder))
     names = [match.string for match in matches]
     parts = [match.groupdict() for match in matches]
@@ -219,8 +229,8 @@ def labeled_files(
         raise InputError(f"The pattern {path_pattern!r} has no group (?P<label>...), which is the class of a file.")
     numbered = number_names([str(part["label"]) for part in parts], "label")
     groups = {"group": np.array([str(part["group"]) for part in parts])} if "group" in parts[0] else None
-    located = [folder / name for name in names]
-    return LabeledFiles(located, names, numbered.numbers, list(numbered.names), groups=groups)
+    located = samples([folder / name for name in names])
+    return Table(located, numbered.numbers, list(numbered.names), groups=groups, names=names)
 
 
 def match_paths(names: Sequence[str], pattern: str, noun: str, location: str) -> list[re.Match[str]]:

@@ -53,6 +53,11 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
+def _optional(*, description: str, **constraints: Any) -> Any:
+    """Return a field that is None if it is absent, with its description and the constraints of its value."""
+    return Field(default=None, description=description, **constraints)
+
+
 class Download(_Record):
     """One file that `modgap data fetch` downloads into the target's folder."""
 
@@ -60,19 +65,15 @@ class Download(_Record):
     urls: tuple[str, ...] = Field(
         default=(), description="Source URLs, tried in this order; empty if the file must be downloaded by hand."
     )
-    size: int | None = Field(default=None, ge=0, description="Size in bytes.")
-    approximate_size: int | None = Field(
-        default=None, ge=0, description="Published, rounded size in bytes, if `size` is absent."
-    )
-    sha256: Sha256 | None = Field(default=None, description="SHA-256 checksum; recorded on the first fetch if absent.")
-    md5: Md5 | None = Field(default=None, description="MD5 checksum, if the host publishes no better one.")
+    size: int | None = _optional(description="Size in bytes.", ge=0)
+    approximate_size: int | None = _optional(description="Published, rounded size in bytes, if `size` is absent.", ge=0)
+    sha256: Sha256 | None = _optional(description="SHA-256 checksum; recorded on the first fetch if absent.")
+    md5: Md5 | None = _optional(description="MD5 checksum, if the host publishes no better one.")
     unpack: bool = Field(
         default=False, description="True for an archive (tar, zip, gzip) to be extracted into its folder."
     )
-    unpacked_size: int | None = Field(
-        default=None,
-        ge=0,
-        description="Bytes after extraction; at most 100 times the size of the archive if absent.",
+    unpacked_size: int | None = _optional(
+        description="Bytes after extraction; at most 100 times the size of the archive if absent.", ge=0
     )
 
 
@@ -129,18 +130,14 @@ class DataFile(_Record):
 
     role: str = Field(description="Role of the file for the reader, such as train, test or train-labels.")
     path: str = Field(description="Path within the package or folder, or within the target's folder.")
-    package: PackageName | None = Field(
-        default=None,
+    package: PackageName | None = _optional(
         description="Import name of the installed Python package that contains the file, without a dot. The package is "
-        "not imported.",
+        "not imported."
     )
-    folder: str | None = Field(
-        default=None, description="Absolute folder that contains the file, as for Debian packages."
-    )
-    size: int | None = Field(default=None, ge=0, description="Size in bytes.")
-    sha256: Sha256 | None = Field(
-        default=None,
-        description="SHA-256 checksum of the file; of a folder over names and checksums of its files without links.",
+    folder: str | None = _optional(description="Absolute folder that contains the file, as for Debian packages.")
+    size: int | None = _optional(description="Size in bytes.", ge=0)
+    sha256: Sha256 | None = _optional(
+        description="SHA-256 checksum of the file; of a folder over names and checksums of its files without links."
     )
 
 
@@ -149,21 +146,14 @@ class LogMel(_Record):
 
     bands: int = Field(default=64, ge=1, description="Number of mel bands.")
     window: int = Field(default=1024, ge=1, description="Length of the Hann window in samples.")
-    fft: int | None = Field(
-        default=None,
-        ge=1,
+    fft: int | None = _optional(
         description="Length of the Fourier transform in samples, to which the window is padded; `window` if absent.",
+        ge=1,
     )
     hop: int = Field(default=320, ge=1, description="Samples from one frame to the next.")
-    chunk: float | None = Field(
-        default=None, gt=0, description="Length of a chunk in seconds; the whole sound if absent."
-    )
-    chunk_hop: float | None = Field(
-        default=None, gt=0, description="Seconds from one chunk to the next; `chunk` if absent."
-    )
-    frames: int | None = Field(
-        default=None, ge=1, description="Frames, cut or padded on the right; all frames if absent."
-    )
+    chunk: float | None = _optional(description="Length of a chunk in seconds; the whole sound if absent.", gt=0)
+    chunk_hop: float | None = _optional(description="Seconds from one chunk to the next; `chunk` if absent.", gt=0)
+    frames: int | None = _optional(description="Frames, cut or padded on the right; all frames if absent.", ge=1)
     short_padding: Literal["zeros", "repeat"] = Field(
         default="zeros", description="Padding of a sound that is shorter than a chunk."
     )
@@ -171,9 +161,7 @@ class LogMel(_Record):
         default="zeros", description="Padding beyond both ends of a chunk."
     )
     low_hz: float = Field(default=0.0, ge=0, description="Lowest frequency in hertz.")
-    high_hz: float | None = Field(
-        default=None, gt=0, description="Highest frequency in hertz; half the sampling rate if absent."
-    )
+    high_hz: float | None = _optional(description="Highest frequency in hertz; half the sampling rate if absent.", gt=0)
     scale: Literal["slaney", "htk"] = Field(
         default="slaney", description="Mel scale; the filters of htk are not normalized."
     )
@@ -188,36 +176,34 @@ class InputSpec(_Record):
         description="Image (C, H, W), series (C, length), audio (C, length), video (frames, C, H, W) or a string. In a "
         "manifest also table: the columns of a row, which are standardized, unless there are steps, and folded."
     )
-    shape: tuple[int, ...] | None = Field(
-        default=None, description="Shape of one sample, channels first; -1 where samples differ."
+    shape: tuple[int, ...] | None = _optional(
+        description="Shape of one sample, channels first; -1 where samples differ."
     )
-    unit: str | None = Field(default=None, description="Physical unit of the values.")
-    rate: float | None = Field(default=None, gt=0, description="Sampling rate of series and audio in hertz.")
-    channels: tuple[str, ...] | None = Field(default=None, description="Names of the channels, in order.")
-    low: float | None = Field(
-        default=None,
+    unit: str | None = _optional(description="Physical unit of the values.")
+    rate: float | None = _optional(description="Sampling rate of series and audio in hertz.", gt=0)
+    channels: tuple[str, ...] | None = _optional(description="Names of the channels, in order.")
+    low: float | None = _optional(
         description="Value of the image, or of the series' representation, that is mapped to 0; the smallest value of "
-        "the training split if absent.",
+        "the training split if absent."
     )
-    high: float | None = Field(
-        default=None, description="Value that is mapped to 1; the largest value of the training split if absent."
+    high: float | None = _optional(
+        description="Value that is mapped to 1; the largest value of the training split if absent."
     )
-    representation: Literal["spectrogram", "log-mel", "fold", "tokens"] | None = Field(
-        default=None,
+    representation: Literal["spectrogram", "log-mel", "fold", "tokens"] | None = _optional(
         description="How time series and audio are turned into input for a source of images or text; chosen by "
-        "length if absent.",
+        "length if absent."
     )
     log_mel: LogMel = Field(default_factory=lambda: LogMel(), description="Parameters of log-mel spectrograms.")
-    alphabet: str | None = Field(
-        default=None, description="Letters of the one-hot channels when they are written as text, such as ACGT."
+    alphabet: str | None = _optional(
+        description="Letters of the one-hot channels when they are written as text, such as ACGT."
     )
 
 
 class OutputSpec(_Record):
     """Shape and unit of y, for targets that are not a single class."""
 
-    shape: tuple[int, ...] | None = Field(default=None, description="Shape of one y; -1 where samples differ.")
-    unit: str | None = Field(default=None, description="Physical unit of the values.")
+    shape: tuple[int, ...] | None = _optional(description="Shape of one y; -1 where samples differ.")
+    unit: str | None = _optional(description="Physical unit of the values.")
 
 
 class Reader(_Record):
@@ -247,9 +233,8 @@ class Splits(_Record):
 class Selection(_Record):
     """Samples that are kept of those that the reader returns, in the order of these fields."""
 
-    classes: dict[str, str] | None = Field(
-        default=None,
-        description="Class of each name in the data. Samples of other names are left out; all are kept if absent.",
+    classes: dict[str, str] | None = _optional(
+        description="Class of each name in the data. Samples of other names are left out; all are kept if absent."
     )
     distinct: bool = Field(
         default=False,
@@ -258,20 +243,19 @@ class Selection(_Record):
     min_per_class: int = Field(
         default=1, ge=1, description="Smallest number of samples of a class; smaller classes are left out."
     )
-    max_per_class: int | None = Field(
-        default=None,
-        ge=1,
+    max_per_class: int | None = _optional(
         description="Largest number of samples of a class; of a larger one, samples at equal distances in the order of "
         "the files.",
+        ge=1,
     )
 
 
 class SplitSizes(_Record):
     """Number of samples of each split in the benchmark, for the record."""
 
-    train: int | None = Field(default=None, description="Training samples.")
-    val: int | None = Field(default=None, description="Validation samples.")
-    test: int | None = Field(default=None, description="Test samples.")
+    train: int | None = _optional(description="Training samples.")
+    val: int | None = _optional(description="Validation samples.")
+    test: int | None = _optional(description="Test samples.")
 
 
 class Loss(_Record):
@@ -301,17 +285,15 @@ class Training(_Record):
     learning_rate: float | None = None
     weight_decay: float | None = None
     momentum: float | None = None
-    betas: tuple[float, float] | None = Field(default=None, description="Decay rates of the moments of Adam.")
-    dropout: float | None = Field(default=None, ge=0, lt=1, description="Probability of every dropout of the model.")
+    betas: tuple[float, float] | None = _optional(description="Decay rates of the moments of Adam.")
+    dropout: float | None = _optional(description="Probability of every dropout of the model.", ge=0, lt=1)
     warmup_epochs: int | None = None
     decay_epochs: int | None = None
     gradient_clip: float | None = None
     augmentation: str | None = None
     target_sequence_length: int | None = None
-    stage1_epochs: int | None = Field(default=None, description="Epochs of ORCA's first stage.")
-    stage1_samples_per_class: int | None = Field(
-        default=None, description="Samples of each class in ORCA's first stage."
-    )
+    stage1_epochs: int | None = _optional(description="Epochs of ORCA's first stage.")
+    stage1_samples_per_class: int | None = _optional(description="Samples of each class in ORCA's first stage.")
 
 
 class Published(_Record):
@@ -320,7 +302,7 @@ class Published(_Record):
     method: str = Field(description="Name of the method.")
     value: float = Field(description="Value of the manifest's metric; lower is better.")
     source: str = Field(description="Publication and table of the value.")
-    model: str | None = Field(default=None, description="Pretrained model, if the source names it.")
+    model: str | None = _optional(description="Pretrained model, if the source names it.")
 
 
 class Manifest(_Record):
@@ -346,61 +328,53 @@ class Manifest(_Record):
     task: Literal["classification", "multi-label", "regression"] = Field(
         description="One class for each sample, a set of labels, or real values (including dense targets)."
     )
-    n_classes: int | None = Field(default=None, ge=2, description="Number of classes K, if `classes` is absent.")
-    pseudo_classes: int | None = Field(
-        default=None, ge=2, description="Number of clusters that serve as classes of a regression target."
+    n_classes: int | None = _optional(description="Number of classes K, if `classes` is absent.", ge=2)
+    pseudo_classes: int | None = _optional(
+        description="Number of clusters that serve as classes of a regression target.", ge=2
     )
     input: InputSpec = Field(description="Description of one sample.")
-    output: OutputSpec | None = Field(default=None, description="Description of one y, if it is not a single class.")
-    classes: tuple[str, ...] | None = Field(
-        default=None, description="Class names in the order of the labels; those of the reader if absent."
+    output: OutputSpec | None = _optional(description="Description of one y, if it is not a single class.")
+    classes: tuple[str, ...] | None = _optional(
+        description="Class names in the order of the labels; those of the reader if absent."
     )
     reader: Reader = Field(description="Reader and its options.")
-    selection: Selection | None = Field(
-        default=None, description="Samples that are kept of those that the reader returns; all if absent."
+    selection: Selection | None = _optional(
+        description="Samples that are kept of those that the reader returns; all if absent."
     )
     steps: tuple[Step, ...] = Field(default=(), description="Preprocessing steps, in order.")
     files: tuple[DataFile, ...] = Field(default=(), description="Files that the reader needs.")
     downloads: tuple[Download, ...] = Field(default=(), description="Files that `modgap data fetch` downloads.")
-    artifact: Artifact | None = Field(
-        default=None, description="Pinned file of a package that contains the files; there are no downloads then."
+    artifact: Artifact | None = _optional(
+        description="Pinned file of a package that contains the files; there are no downloads then."
     )
     splits: Splits = Field(default_factory=lambda: Splits(), description="Splits that the data does not define.")
-    split_sizes: SplitSizes | None = Field(default=None, description="Samples of each split in the benchmark.")
-    group: str | None = Field(
-        default=None,
-        description="Groups of samples that belong together (record, subject, field): a name that the reader returns.",
+    split_sizes: SplitSizes | None = _optional(description="Samples of each split in the benchmark.")
+    group: str | None = _optional(
+        description="Groups of samples that belong together (record, subject, field): a name that the reader returns."
     )
-    group_note: str | None = Field(
-        default=None, description="Explanation of the group, or the reason why there is none."
+    group_note: str | None = _optional(description="Explanation of the group, or the reason why there is none.")
+    install: str | None = _optional(description="Command that installs or fetches the files.")
+    license: str | None = _optional(
+        description="License of the data; `not stated` if neither the files nor the package state one."
     )
-    install: str | None = Field(default=None, description="Command that installs or fetches the files.")
-    license: str | None = Field(
-        default=None, description="License of the data; `not stated` if neither the files nor the package state one."
-    )
-    citation: str | None = Field(default=None, description="Publication to cite.")
-    preprocessing: str | None = Field(
-        default=None, description="Preprocessing of the original data, in whole sentences."
-    )
-    loss: Loss | None = Field(
-        default=None,
+    citation: str | None = _optional(description="Publication to cite.")
+    preprocessing: str | None = _optional(description="Preprocessing of the original data, in whole sentences.")
+    loss: Loss | None = _optional(
         description="Training loss of the benchmark; if absent cross-entropy, binary cross-entropy or mean squared "
-        "error, by task.",
+        "error, by task."
     )
-    metric: Metric | None = Field(
-        default=None,
-        description="Metric of the benchmark, lower is better; if absent 0-1 error %, 1 - mAP or nRMSE, by task.",
+    metric: Metric | None = _optional(
+        description="Metric of the benchmark, lower is better; if absent 0-1 error %, 1 - mAP or nRMSE, by task."
     )
-    metric_orca: Metric | None = Field(
-        default=None,
-        description="Metric of ORCA's code, where it differs; used with `--protocol orca` and in published values.",
+    metric_orca: Metric | None = _optional(
+        description="Metric of ORCA's code, where it differs; used with `--protocol orca` and in published values."
     )
-    training: Training | None = Field(default=None, description="Recipe of the benchmark.")
+    training: Training | None = _optional(description="Recipe of the benchmark.")
     published: tuple[Published, ...] = Field(default=(), description="Published results.")
     unknown: dict[str, str] = Field(
         default_factory=dict, description="Fields that are absent, and the reason for each."
     )
-    notes: str | None = Field(default=None, description="Remarks, in whole sentences.")
+    notes: str | None = _optional(description="Remarks, in whole sentences.")
     near_copies: tuple[str, ...] = Field(
         default=(),
         description="Names of other targets with almost the same samples. Of these and this target, `@diverse` takes "

@@ -9,7 +9,6 @@ import functools
 import logging
 import shlex
 import sys
-from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
 
@@ -18,24 +17,17 @@ from modgap.process.installed_packages import BUILT_IN, describe_origin, entry_p
 from modgap.targets.custom import is_custom_data
 from modgap.targets.manifest import Manifest, load_manifest
 
-__all__ = ["GROUP", "manifest_names", "manifest_origin", "named_manifest", "plugin_manifests"]
+__all__ = ["GROUP", "manifest_names", "manifest_origin", "named_manifest"]
 
 log = logging.getLogger("modgap")
 
 GROUP = "modgap.manifests"
 
 
-def plugin_manifests(reserved: Collection[str]) -> dict[str, tuple[Path, str]]:
-    """Return the file of each manifest that other packages bring, and the package with its version, by name.
-
-    Args:
-        reserved: Names of modgap's own manifests, which others cannot take.
-    """
-    return _plugin_manifests(frozenset(reserved), tuple(sys.path))
-
-
 @functools.cache
-def _plugin_manifests(reserved: frozenset[str], _search_path: tuple[str, ...]) -> dict[str, tuple[Path, str]]:
+def _plugin_manifests(_search_path: tuple[str, ...]) -> dict[str, tuple[Path, str]]:
+    """Return the file of each manifest that other packages bring, and the package with its version, by name."""
+    reserved = _own_names()
     manifests: dict[str, tuple[Path, str]] = {}
     for entry in sorted(entry_points(GROUP), key=lambda entry: (entry.name, entry.value)):
         top, *inner = entry.module.split(".")
@@ -56,13 +48,12 @@ def _plugin_manifests(reserved: frozenset[str], _search_path: tuple[str, ...]) -
 
 def manifest_names() -> list[str]:
     """Return the names of all manifests, sorted: those that come with modgap, and those of plug-ins."""
-    own_names = _own_names()
-    return sorted([*own_names, *plugin_manifests(own_names)])
+    return sorted([*_own_names(), *_plugin_manifests(tuple(sys.path))])
 
 
 def manifest_origin(name: str) -> str:
     """Return the package that a named manifest comes from, with its version if it is not modgap."""
-    return plugin_manifests(_own_names()).get(name, (None, BUILT_IN))[1]
+    return _plugin_manifests(tuple(sys.path)).get(name, (None, BUILT_IN))[1]
 
 
 def _own_names() -> list[str]:
@@ -77,9 +68,8 @@ def named_manifest(name: str) -> Manifest:
     Raises:
         UsageError: When there is none. The message has the nearest names, or says that the name is a path of data.
     """
-    own_names = _own_names()
-    if name not in own_names:
-        plugin = plugin_manifests(own_names).get(name)
+    if name not in _own_names():
+        plugin = _plugin_manifests(tuple(sys.path)).get(name)
         if plugin is not None:
             return load_manifest(plugin[0])
         if is_custom_data(Path(name)):

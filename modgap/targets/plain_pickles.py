@@ -220,8 +220,7 @@ def _run_child(request: str, seconds: float) -> tuple[list[dict[str, str]], dict
 def _decode_file(path: Path) -> Any:
     """Return the object in a file of the child process."""
     arrays, metadata = map_safetensors(path)
-    # Where a mapped file does not outlive its name, its content is copied.
-    return _decode(json.loads(metadata["tree"]), arrays, copied=os.name != "posix")
+    return _decode(json.loads(metadata["tree"]), arrays)
 
 
 def _decode_converted(file: ArrayFile) -> Any:
@@ -230,10 +229,10 @@ def _decode_converted(file: ArrayFile) -> Any:
         arrays = {name: file.map_array(name) for name in file.arrays}
     except (OSError, ValueError) as error:
         raise InputError(f"{file.path} is damaged ({error}). Delete it.") from error
-    return _decode(json.loads(file.metadata["tree"]), arrays, copied=os.name != "posix")
+    return _decode(json.loads(file.metadata["tree"]), arrays)
 
 
-def _decode(node: Any, arrays: dict[str, np.ndarray], *, copied: bool) -> Any:
+def _decode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
     if not isinstance(node, list):
         return node
     kind, *parts = node
@@ -244,11 +243,12 @@ def _decode(node: Any, arrays: dict[str, np.ndarray], *, copied: bool) -> Any:
     if kind in ("array", "scalar"):
         number, dtype, shape = parts
         array = arrays[str(number)].reshape(-1).view(np.dtype(dtype)).reshape(shape)
-        array = np.array(array) if copied else array
+        # Where a mapped file does not outlive its name, its content is copied.
+        array = array if os.name == "posix" else np.array(array)
         return array[()] if kind == "scalar" else array
     if kind == "dict":
-        return {_decode(key, arrays, copied=copied): _decode(item, arrays, copied=copied) for key, item in parts[0]}
-    items = [_decode(item, arrays, copied=copied) for item in parts[-1]]
+        return {_decode(key, arrays): _decode(item, arrays) for key, item in parts[0]}
+    items = [_decode(item, arrays) for item in parts[-1]]
     if kind == "objects":
         return _object_array(items, parts[0])
     return {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[kind](items)

@@ -4,7 +4,6 @@ import re
 import subprocess
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import gcd
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -235,8 +234,7 @@ def resample(values: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     """Return a waveform (..., length) at another sampling rate, without the frequencies that it cannot have."""
     from scipy.signal import resample_poly
 
-    factor = gcd(rate, new_rate)
-    resampled: np.ndarray = resample_poly(values, new_rate // factor, rate // factor, axis=-1)
+    resampled: np.ndarray = resample_poly(values, new_rate, rate, axis=-1)
     return resampled
 
 

@@ -1,8 +1,8 @@
 """Tables that readers return: samples, labels, splits and groups; and functions that make them of stored arrays."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,7 +16,7 @@ __all__ = [
     "PartialSamples",
     "Samples",
     "SelectedSamples",
-    "SeriesList",
+    "StoredSamples",
     "Table",
     "TextSamples",
     "TransformedSamples",
@@ -36,7 +36,10 @@ MAX_POOLED_VALUES = 1024
 
 
 class Samples(Protocol):
-    """Samples by number: (C, H, W), (C, length), (frames, C, H, W) or a string. Their shapes may differ."""
+    """Samples by number: (C, H, W), (C, length), (frames, C, H, W) or a string. Their shapes may differ.
+
+    A tuple of arrays is one form of samples, such as for series of different lengths.
+    """
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -73,21 +76,6 @@ class ArraySamples:
 
 
 @dataclass(frozen=True)
-class SeriesList:
-    """Series (C, length) of different lengths."""
-
-    series: tuple[np.ndarray, ...]
-
-    def __len__(self) -> int:
-        """Return the number of series."""
-        return len(self.series)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        """Return one series."""
-        return self.series[index]
-
-
-@dataclass(frozen=True)
 class TextSamples:
     """Samples that are strings."""
 
@@ -100,6 +88,27 @@ class TextSamples:
     def __getitem__(self, index: int) -> str:
         """Return one sample."""
         return self.texts[index]
+
+
+@dataclass(frozen=True)
+class StoredSamples:
+    """Samples that a function reads, each when it is used.
+
+    Attributes:
+        items: Paths of the samples, or whatever else the function takes.
+        read: Returns the sample of an item.
+    """
+
+    items: Sequence[Any]
+    read: Callable[[Any], np.ndarray]
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return one sample."""
+        return self.read(self.items[index])
 
 
 @dataclass(frozen=True)
@@ -225,21 +234,21 @@ class Table:
             rows: Numbers of the samples, shape (M,).
         """
 
+        def select_values(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[rows]
+
         def select_samples(samples: Samples | None) -> Samples | None:
             return None if samples is None else SelectedSamples(samples, rows)
 
-        return Table(
+        return replace(
+            self,
             samples=SelectedSamples(self.samples, rows),
-            labels=None if self.labels is None else self.labels[rows],
-            classes=self.classes,
-            splits=None if self.splits is None else self.splits[rows],
+            labels=select_values(self.labels),
+            splits=select_values(self.splits),
             groups=None if self.groups is None else {name: numbers[rows] for name, numbers in self.groups.items()},
             targets=select_samples(self.targets),
             masks=select_samples(self.masks),
-            target_scale=self.target_scale,
-            columns=self.columns,
-            levels=None if self.levels is None else self.levels[rows],
-            noise=self.noise,
+            levels=select_values(self.levels),
             names=None if self.names is None else [self.names[row] for row in rows],
         )
 
@@ -413,9 +422,15 @@ def _numbers_of_values(labels: Any, where: str, label_values: Sequence[str | int
     return np.array([number[label] for label in decoded], np.int64)
 
 
-def split_codes(sizes: Sequence[tuple[str, int]]) -> np.ndarray:
-    """Return the index into SPLITS of each sample, for splits of these names and sizes that follow each other."""
-    return np.repeat([SPLITS.index(split) for split, _ in sizes], [size for _, size in sizes])
+def split_codes(parts: Iterable[tuple[int | None, int]]) -> np.ndarray | None:
+    """Return the index into SPLITS of each sample, for parts of the samples that follow each other.
+
+    Args:
+        parts: Index into SPLITS and number of samples of each part. An index of None means that the data defines no
+            splits, and the result is None.
+    """
+    codes, sizes = zip(*parts, strict=True)
+    return None if None in codes else np.repeat(codes, sizes)
 
 
 class WordInText(str):

@@ -4,7 +4,7 @@ import functools
 import logging
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -43,6 +43,11 @@ class SoundFiles:
     clips: tuple[tuple[str, ...], ...]
     rate: int
     overlap: float = 0.0
+
+    @classmethod
+    def of_paths(cls, paths: Iterable[Path], rate: int) -> "SoundFiles":
+        """Return clips of one file each."""
+        return cls(tuple((str(path),) for path in paths), rate)
 
     def __len__(self) -> int:
         """Return the number of clips."""

@@ -196,11 +196,13 @@ def fill_split(splits: np.ndarray, split: int, labels: np.ndarray, groups: np.nd
     return filled
 
 
-def hold_out_validation(splits: np.ndarray, validation: float | str | None, position: str = "end") -> np.ndarray:
+def hold_out_validation(
+    splits: np.ndarray | None, validation: float | str | None, position: str = "end"
+) -> np.ndarray | None:
     """Return splits with some of the training samples moved to validation, by their position as benchmarks do.
 
     Args:
-        splits: Index into SPLITS of each sample, shape (N,).
+        splits: Index into SPLITS of each sample, shape (N,). None if the data defines no splits, which stays so.
         validation: A fraction of the training samples below 1, a number of samples, `size-of-test` for the number of
             test samples, or None to move none.
         position: `start` or `end` of the training samples.
@@ -212,7 +214,7 @@ def hold_out_validation(splits: np.ndarray, validation: float | str | None, posi
         >>> hold_out_validation(np.array([0, 0, 0, 0, 0, 2]), 0.4)
         array([0, 0, 0, 1, 1, 2])
     """
-    if validation is None:
+    if splits is None or validation is None:
         return splits
     rows = np.flatnonzero(splits == TRAIN)
     if validation == "size-of-test":

@@ -11,26 +11,24 @@ from modgap.errors import InputError, UsageError
 from modgap.storage.array_formats import map_npy
 from modgap.storage.damaged_files import convert_read_errors
 from modgap.storage.paths import has_suffix
+from modgap.targets.custom import ARRAY_SUFFIXES, SERIES_SUFFIXES
 from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
 from modgap.targets.data_frames import list_names, read_frame
 from modgap.targets.file_layout import list_files
 from modgap.targets.manifest import InputSpec
 from modgap.targets.readers.arrays import map_arrays, shape_array
 from modgap.targets.readers.csv import long_series
-from modgap.targets.readers.image_folder import SUFFIXES as IMAGE_SUFFIXES
 from modgap.targets.readers.image_folder import ImageFiles
-from modgap.targets.readers.listed_files import listed_paths
+from modgap.targets.readers.listed_files import KINDS, listed_paths
 from modgap.targets.readers.ts import read_series
 from modgap.targets.samples import ArraySamples, Samples, TextSamples
-from modgap.targets.sound import SUFFIXES as SOUND_SUFFIXES
 from modgap.targets.sound import SoundFiles
 
 __all__ = ["UnlabeledSamples", "read_unlabeled"]
 
-ARRAY_SUFFIXES = (".npy", ".npz", ".safetensors", ".h5", ".hdf5")
-SERIES_SUFFIXES = (".ts",)
 TEXT_COLUMN = "text"
-FILE_KINDS = {"image": ("image", IMAGE_SUFFIXES), "audio": ("sound", SOUND_SUFFIXES)}
+NOUNS = {"image": "image", "audio": "sound"}
+"""Nouns of samples that are files, by their kind."""
 
 
 @dataclass(frozen=True)
@@ -89,15 +87,14 @@ def read_unlabeled(
         raise InputError(f"There is no file or folder {path}. Check the path.")
     if path.is_file() and has_suffix(path, ARRAY_SUFFIXES):
         return _from_arrays(path, spec, x_name)
-    if spec.kind in FILE_KINDS:
+    if spec.kind in NOUNS:
         return _from_files(path, spec, background)
     if spec.kind == "text":
         return _from_texts(path)
     if columns is not None and path.is_file() and has_suffix(path, FRAME_SUFFIXES):
         return _from_table(path, columns, series_column, time_column, keep_missing)
     if spec.kind == "series" and path.is_file() and has_suffix(path, SERIES_SUFFIXES):
-        samples = read_series(path)
-        return UnlabeledSamples(samples, tuple(str(number) for number in range(len(samples))))
+        return _numbered(read_series(path))
     expected = "a file of arrays (.npy, .npz)" + (" or a .ts file" if spec.kind == "series" else "")
     if columns is not None:
         expected = f"a table with the columns {list_names(columns)}, or {expected}"
@@ -123,11 +120,16 @@ def _from_arrays(path: Path, spec: InputSpec, x_name: str | None) -> UnlabeledSa
     samples = shape_array(array, kind, path)
     if not len(samples):
         raise InputError(f"{path} has no samples.")
-    return UnlabeledSamples(samples, tuple(str(number) for number in range(len(samples))))
+    return _numbered(samples)
+
+
+def _numbered(samples: Samples) -> UnlabeledSamples:
+    return UnlabeledSamples(samples, tuple(map(str, range(len(samples)))))
 
 
 def _from_files(path: Path, spec: InputSpec, background: str) -> UnlabeledSamples:
-    noun, suffixes = FILE_KINDS[spec.kind]
+    noun = NOUNS[spec.kind]
+    suffixes = KINDS[noun]
     if path.is_dir():
         paths = list_files(path, suffixes)
         names = tuple(_name_below(path, file) for file in paths)
@@ -143,10 +145,10 @@ def _from_files(path: Path, spec: InputSpec, background: str) -> UnlabeledSample
             "them, or a file of arrays."
         )
     if noun == "image":
-        return UnlabeledSamples(ImageFiles(tuple(paths), background), names)
+        return UnlabeledSamples(ImageFiles(paths, background), names)
     if spec.rate is None:
         raise InputError("The trained model's sounds have no sampling rate, so files cannot be resampled to it.")
-    return UnlabeledSamples(SoundFiles(tuple((str(file),) for file in paths), int(spec.rate)), names)
+    return UnlabeledSamples(SoundFiles.of_paths(paths, int(spec.rate)), names)
 
 
 def _from_texts(path: Path) -> UnlabeledSamples:
@@ -205,6 +207,6 @@ def _from_table(
     if frame[of_series].isna().any(axis=None):
         raise InputError(f"Some rows of {path} have no value in {list_names(of_series)}. Fill them, or drop the rows.")
     if series_column is None:
-        return UnlabeledSamples(ArraySamples(values[:, None]), tuple(str(number) for number in range(len(values))))
+        return _numbered(ArraySamples(values[:, None]))
     first_rows, series = long_series(frame, values, series_column, time_column)
     return UnlabeledSamples(series, tuple(str(name) for name in frame[series_column].iloc[first_rows]))

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.inputs.native_embedding import BUILT_IN
 from modgap.inputs.plugin_representations import Rates, Representation, get_representation, plugin_pieces
 
 __all__ = ["check_representation"]
@@ -33,7 +32,7 @@ def check_representation(representation: str | Representation) -> None:
     Raises:
         AssertionError: If the representation breaks one of these rules.
     """
-    checked = get_representation(representation, BUILT_IN) if isinstance(representation, str) else representation
+    checked = get_representation(representation) if isinstance(representation, str) else representation
     for field in ("name", "title", "reference"):
         assert getattr(checked, field).strip(), f"The {field} of the representation {checked.name!r} is empty."
     assert checked.version >= 1, f"The version of {checked.name} is {checked.version}. Expected a number from 1 on."

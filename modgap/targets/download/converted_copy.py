@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import itertools
 import logging
 import shutil
 from array import array
@@ -365,7 +366,7 @@ def _write_table(
     try:
         for name, samples in streams.items():
             write = _write_text if kinds[name] == "text" else _write_arrays
-            write(writer, name, samples, _sample_counter(f"convert {name}", len(samples), progress))
+            write(writer, name, _read_all(f"convert {name}", samples, progress))
         _write_small_arrays(writer, table)
     except BaseException:
         writer.discard()
@@ -373,14 +374,12 @@ def _write_table(
     writer.commit()
 
 
-def _sample_counter(stage: str, n_samples: int, progress: Progress | None) -> Callable[[], None]:
-    """Return a function to call after each sample, which reports the progress of a stage."""
-
-    def advance() -> None:
+def _read_all(stage: str, samples: Samples, progress: Progress | None) -> Iterator[Any]:
+    """Yield the samples one after the other, and report the progress of a stage after each."""
+    for index in range(len(samples)):
+        yield samples[index]
         if progress:
-            progress(stage, 1 / n_samples)
-
-    return advance
+            progress(stage, 1 / len(samples))
 
 
 def _write_small_arrays(writer: ArrayWriter, table: Table) -> None:
@@ -398,41 +397,39 @@ def _write_small_arrays(writer: ArrayWriter, table: Table) -> None:
             writer.add_array(name, np.asarray(values))
 
 
-def _write_text(writer: ArrayWriter, name: str, samples: Samples, advance: Callable[[], None]) -> None:
+def _write_text(writer: ArrayWriter, name: str, samples: Iterator[str]) -> None:
     """Write strings in UTF-8 without gaps, and the position of each; the last position is the end."""
     starts = array("q", [0])
     writer.begin_array(name, np.uint8)
-    for index in range(len(samples)):
-        text = np.frombuffer(samples[index].encode(), np.uint8)
+    for sample in samples:
+        text = np.frombuffer(sample.encode(), np.uint8)
         writer.append(text)
         starts.append(starts[-1] + len(text))
-        advance()
     writer.end_array((starts[-1],))
     writer.add_array(f"{name}.starts", np.frombuffer(starts, np.int64))
 
 
-def _write_arrays(writer: ArrayWriter, name: str, samples: Samples, advance: Callable[[], None]) -> None:
+def _write_arrays(writer: ArrayWriter, name: str, samples: Iterator[np.ndarray]) -> None:
     """Write arrays without gaps; for arrays of several shapes, also the position and the shape of each."""
-    first = with_native_byte_order(samples[0])
+    first = with_native_byte_order(next(samples))
     _check_same_type(name, 0, first, first)
     starts = array("q")
     shapes = array("q")
     varied = False
     total = 0
     writer.begin_array(name, first.dtype)
-    for index in range(len(samples)):
-        sample = with_native_byte_order(samples[index])
+    for index, values in enumerate(itertools.chain([first], samples)):
+        sample = with_native_byte_order(values)
         _check_same_type(name, index, sample, first)
         writer.append(sample)
         starts.append(total)
         shapes.extend(sample.shape)
         varied |= sample.shape != first.shape
         total += sample.size
-        advance()
-    writer.end_array((total,) if varied else (len(samples), *first.shape))
+    writer.end_array((total,) if varied else (len(starts), *first.shape))
     if varied:
         writer.add_array(f"{name}.starts", np.frombuffer(starts, np.int64))
-        writer.add_array(f"{name}.shapes", np.frombuffer(shapes, np.int64).reshape(len(samples), first.ndim))
+        writer.add_array(f"{name}.shapes", np.frombuffer(shapes, np.int64).reshape(len(starts), first.ndim))
 
 
 def _check_same_type(name: str, index: int, sample: np.ndarray, first: np.ndarray) -> None:

@@ -48,6 +48,7 @@ __all__ = [
     "read_unpacked_archive",
     "record_checksum",
     "record_of_artifact",
+    "relative_path",
     "save_data_dir",
     "saved_data_dirs",
     "write_unpacked_archive",
@@ -559,10 +560,22 @@ def _check_unpacked(manifest: Manifest, argument: str, data_dir: Path) -> None:
 def _records_of_archives(manifest: Manifest) -> Sequence[str]:
     """Return the names under which the archives of a target are recorded when they are unpacked."""
     names = [record_of_artifact(manifest, manifest.artifact)] if manifest.artifact else []
-    for download in manifest.downloads:
-        if download.unpack:
-            try:
-                names.append(str(parse_relative_path(download.path)))
-            except ValueError as error:
-                raise InputError(f"manifest {manifest.name}: download {download.path!r} {error}") from None
-    return names
+    packed = [download.path for download in manifest.downloads if download.unpack]
+    return [*names, *(relative_path(path, "download", manifest) for path in packed)]
+
+
+def relative_path(path: str, noun: str, manifest: Manifest) -> str:
+    """Return a path within the data directory, in its plain form.
+
+    Args:
+        path: The path as the manifest has it.
+        noun: Noun of the file for the message, `download` or `file`.
+        manifest: The manifest.
+
+    Raises:
+        InputError: When the path is refused.
+    """
+    try:
+        return str(parse_relative_path(path))
+    except ValueError as error:
+        raise InputError(f"manifest {manifest.name}: {noun} {path!r} {error}") from None

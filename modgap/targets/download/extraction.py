@@ -5,7 +5,6 @@ archive, with a record of them.
 """
 
 import contextlib
-import functools
 import hashlib
 import os
 import shutil
@@ -231,20 +230,17 @@ def _copy_content(
 
 UNPACKING_SUFFIX = ".unpacking"
 
-Extraction = Callable[[Path], Iterator[tuple[PurePosixPath, int, str]]]
-"""Function that extracts into a folder, and yields path, size and SHA-256 of each file."""
-
 
 def unpack(
     data_dir: Path,
     name: str,
     sha256: str,
     *,
-    size: int | None = None,
-    reserved: Collection[str] = (),
-    advance: Advance | None = None,
-    record: str | None = None,
-    members: Collection[str] | None = None,
+    size: int | None,
+    reserved: Collection[str],
+    advance: Advance | None,
+    record: str,
+    members: Collection[str] | None,
 ) -> UnpackedArchive:
     """Unpack an archive into the folder that it lies in.
 
@@ -259,7 +255,7 @@ def unpack(
         size: Size of the unpacked files in bytes; None when it is unknown.
         reserved: Paths, relative to the data directory, that no file of the archive may have.
         advance: Called with the fraction of the archive, in [0, 1], read since the last call.
-        record: Name of the record of the files, in the folder of the archive; None for the name of the archive.
+        record: Name of the record of the files, in the folder of the archive.
         members: Files and folders of the archive to unpack; None for all.
 
     Returns:
@@ -268,43 +264,30 @@ def unpack(
     Raises:
         InputError: When the archive is damaged or hostile, would overwrite other files, or the disk is full.
     """
+    archive = data_dir / name
     try:
-        archive = data_dir / name
         state = UnpackedArchive(sha256=sha256, size=archive.stat().st_size)
-        limits = ArchiveLimits(total_bytes=size)
-        extraction = functools.partial(extract, archive, limits=limits, advance=advance, members=members)
-        return _unpack(data_dir, archive, record or name, state, extraction, reserved)
+        with temporary_folder(archive) as folder:
+            write_unpacked_archive(data_dir, record, state)
+            files, listing = folder / "files", folder / "listing"
+            try:
+                files.mkdir()
+                extracted = extract(archive, files, ArchiveLimits(total_bytes=size), advance, members=members)
+                state = _write_listing(listing, extracted, state)
+                _check_existing_files(archive, files, listing, data_dir, reserved)
+            except BaseException:
+                delete_unpacked_archive(data_dir, record)
+                raise
+            for path, _ in _read_listing(listing):
+                (archive.parent / path).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(files / path, archive.parent / path)
+            os.replace(listing, listing_path(data_dir, record))
+            state = state.model_copy(update={"complete": True})
+            write_unpacked_archive(data_dir, record, state)
+            return state
     except OSError as error:
         reason = error.strerror or error
-        raise InputError(f"cannot unpack {data_dir / name}: {reason}. None of its files are used.") from error
-
-
-def _unpack(
-    data_dir: Path,
-    archive: Path,
-    record: str,
-    state: UnpackedArchive,
-    extraction: Extraction,
-    reserved: Collection[str],
-) -> UnpackedArchive:
-    with temporary_folder(archive) as folder:
-        write_unpacked_archive(data_dir, record, state)
-        moving = False
-        try:
-            state = _extract(folder, extraction, state)
-            _check_existing_files(archive, folder, data_dir, reserved)
-            moving = True
-            for path, _ in _read_listing(_temporary_listing(folder)):
-                (archive.parent / path).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(folder / "files" / path, archive.parent / path)
-        except BaseException:
-            if not moving:
-                delete_unpacked_archive(data_dir, record)
-            raise
-        os.replace(_temporary_listing(folder), listing_path(data_dir, record))
-        state = state.model_copy(update={"complete": True})
-        write_unpacked_archive(data_dir, record, state)
-    return state
+        raise InputError(f"cannot unpack {archive}: {reason}. None of its files are used.") from error
 
 
 @contextmanager
@@ -326,17 +309,15 @@ def remove_abandoned_folders(folder: Path) -> None:
                 shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _temporary_listing(folder: Path) -> Path:
-    return folder / "listing"
-
-
-def _extract(folder: Path, extraction: Extraction, state: UnpackedArchive) -> UnpackedArchive:
+def _write_listing(
+    listing: Path, extracted: Iterator[tuple[PurePosixPath, int, str]], state: UnpackedArchive
+) -> UnpackedArchive:
+    """Write SHA-256 and path of each extracted file, and return the state with their number and size."""
     files = 0
     size = 0
-    (folder / "files").mkdir()
-    with _temporary_listing(folder).open("w", encoding="utf-8", newline="\n") as listing:
-        for path, file_size, sha256 in extraction(folder / "files"):
-            listing.write(f"{sha256}  {path}\n")
+    with listing.open("w", encoding="utf-8", newline="\n") as lines:
+        for path, file_size, sha256 in extracted:
+            lines.write(f"{sha256}  {path}\n")
             files += 1
             size += file_size
     return state.model_copy(update={"files": files, "bytes": size})
@@ -368,13 +349,13 @@ def unpacked_files(data_dir: Path, name: str) -> Iterator[tuple[Path, str]]:
         raise InputError(f"cannot read {listing} ({error}). Delete it, and run modgap data fetch again.") from error
 
 
-def _check_existing_files(archive: Path, folder: Path, data_dir: Path, reserved: Collection[str]) -> None:
+def _check_existing_files(archive: Path, files: Path, listing: Path, data_dir: Path, reserved: Collection[str]) -> None:
     # Another file at the same path belongs to the user or to another archive. An identical one may be replaced.
-    for path, digest in _read_listing(_temporary_listing(folder)):
+    for path, digest in _read_listing(listing):
         existing = archive.parent / path
         if existing.relative_to(data_dir).as_posix() in reserved:
             raise InputError(f"cannot unpack {archive}: it contains {path}, which is the name of another download")
-        extracted = folder / "files" / path
+        extracted = files / path
         if existing.is_symlink() or (existing.exists() and not _is_identical(existing, extracted, digest)):
             raise InputError(
                 f"cannot unpack {archive}: it would overwrite {existing}, which is a different file. "

@@ -12,7 +12,7 @@ from typing import Literal
 from modgap.errors import InputError, Progress, count, format_bytes
 from modgap.storage.digests import file_digest
 from modgap.storage.locks import one_process_at_a_time
-from modgap.storage.paths import RECORDS_FOLDER, parse_relative_path
+from modgap.storage.paths import RECORDS_FOLDER
 from modgap.targets.download.clients import by_hand, download_command, run_client
 from modgap.targets.download.data_directory import (
     ExpectedFile,
@@ -27,6 +27,7 @@ from modgap.targets.download.data_directory import (
     read_unpacked_archive,
     record_checksum,
     record_of_artifact,
+    relative_path,
 )
 from modgap.targets.download.extraction import (
     remove_abandoned_folders,
@@ -34,7 +35,7 @@ from modgap.targets.download.extraction import (
     unpack,
     unpacked_files,
 )
-from modgap.targets.download.http import DownloadRequest, download_file, host_of, partial_size
+from modgap.targets.download.http import download_file, host_of, partial_size
 from modgap.targets.manifest import Artifact, Download, Manifest
 
 __all__ = [
@@ -156,10 +157,7 @@ def plan_fetch(manifest: Manifest, data_dir: Path) -> FetchPlan:
     complete = has_all_files(manifest, data_dir)
     items = []
     for download in manifest.downloads:
-        try:
-            name = str(parse_relative_path(download.path))
-        except ValueError as error:
-            raise InputError(f"manifest {manifest.name}: download {download.path!r} {error}") from None
+        name = relative_path(download.path, "download", manifest)
         path = data_dir / name
         state = _state(download, name, name, data_dir, expected[download.path], complete)
         items.append(PlannedDownload(download, name, path, state, partial_size(path), expected[download.path], name))
@@ -177,15 +175,8 @@ def _plan_artifact(manifest: Manifest, artifact: Artifact, data_dir: Path, compl
     if state == "unpacked" and not complete:
         # The manifest names more files than an earlier version of it.
         state = "present" if (data_dir / name).is_file() else "missing"
-    members = tuple(_checked_member(artifact.member(file), manifest) for file in manifest.files)
+    members = tuple(relative_path(artifact.member(file), "file", manifest) for file in manifest.files)
     return PlannedDownload(download, name, data_dir / name, state, 0, expected, record, artifact, members)
-
-
-def _checked_member(member: str, manifest: Manifest) -> str:
-    try:
-        return str(parse_relative_path(member))
-    except ValueError as error:
-        raise InputError(f"manifest {manifest.name}: file {member!r} {error}") from None
 
 
 def _state(download: Download, name: str, record: str, data_dir: Path, expected: ExpectedFile, complete: bool) -> State:
@@ -352,9 +343,8 @@ def _verify_or_download(item: PlannedDownload, data_dir: Path, timeout: float, p
             _record_if_unlisted(item, data_dir, checksums["sha256"], None)
             return checksums["sha256"]
         _set_aside(item, mismatch)
-    expected = item.expected
-    request = DownloadRequest(item.path, item.download.urls, expected.size, expected.checksums, expected.note)
-    sha256, url = download_file(request, timeout=timeout, advance=_advance(progress, f"fetch {item.path.name}"))
+    advance = _advance(progress, f"fetch {item.path.name}")
+    sha256, url = download_file(item.path, item.download.urls, item.expected, timeout, advance)
     _record_if_unlisted(item, data_dir, sha256, url)
     return sha256
 

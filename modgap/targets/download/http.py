@@ -11,7 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -21,13 +21,12 @@ from modgap.storage.algorithms import installed_version
 from modgap.storage.json_records import read_json, write_json
 from modgap.storage.limits import DOWNLOAD_BYTES, PARTIAL_DAYS
 from modgap.storage.locks import locked, try_lock, unlock
-from modgap.targets.download.data_directory import compute_checksums
+from modgap.targets.download.data_directory import ExpectedFile, compute_checksums
 
 if TYPE_CHECKING:
     import requests
 
 __all__ = [
-    "DownloadRequest",
     "PartialDownload",
     "Validator",
     "download_file",
@@ -37,40 +36,6 @@ __all__ = [
 ]
 
 log = logging.getLogger("modgap")
-
-
-@dataclass(frozen=True)
-class DownloadRequest:
-    """A file to download.
-
-    Attributes:
-        path: Final path of the file.
-        urls: URLs of the file, in the order in which they are tried.
-        size: Size in bytes; None when it is unknown.
-        checksums: Checksums in hexadecimal by algorithm (sha256, md5); empty when none is known.
-        note: Text at the end of a message about a wrong size or checksum: where the expectation comes from.
-    """
-
-    path: Path
-    urls: Sequence[str]
-    size: int | None = None
-    checksums: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""
-
-    def describe_excess(self, size: int) -> str | None:
-        """Return a message if a host sends more bytes than expected, or than the limits allow; None if it does not.
-
-        Args:
-            size: Bytes that the host has sent, or says that it will send.
-        """
-        if self.size is not None:
-            return f"it sends more than the expected {self.size} bytes" if size > self.size else None
-        if size <= DOWNLOAD_BYTES.value:
-            return None
-        return (
-            f"it sends more than {DOWNLOAD_BYTES.value:,} bytes, the limit for a file whose size the manifest does not "
-            f"state. {DOWNLOAD_BYTES.way_out()}"
-        )
 
 
 SUFFIX = ".part"
@@ -299,20 +264,6 @@ class _Interrupted(Exception):  # noqa: N818 - a state of one request
         self.delay = delay
 
 
-class _ProgressReporter:
-    """Reports the fraction received since the last report; it is negative when a file starts again."""
-
-    def __init__(self, advance: Callable[[float], None] | None) -> None:
-        self._advance = advance
-        self._reported = 0.0
-
-    def report(self, size: int, total: int | None) -> None:
-        if self._advance and total:
-            fraction = min(size / total, 1.0)
-            self._advance(fraction - self._reported)
-            self._reported = fraction
-
-
 def host_of(url: str) -> str:
     """Return the host of a URL, for messages.
 
@@ -324,15 +275,17 @@ def host_of(url: str) -> str:
 
 
 def download_file(
-    request: DownloadRequest, *, timeout: float = 60.0, advance: Callable[[float], None] | None = None
+    path: Path, urls: Sequence[str], expected: ExpectedFile, timeout: float, advance: Callable[[float], None] | None
 ) -> tuple[str, str]:
     """Download a file; it appears at its final path complete and verified, or not at all.
 
     Args:
-        request: The file.
+        path: Final path of the file.
+        urls: URLs of the file, in the order in which they are tried.
+        expected: Size and checksums of the file, as far as they are known.
         timeout: Seconds without data before the next host is tried.
         advance: Called with the fraction of the file, in [0, 1], received since the last call; negative when the
-            download starts again.
+            download starts again. None to report nothing.
 
     Returns:
         The SHA-256 of the file in hexadecimal, and the URL that the last bytes came from.
@@ -341,28 +294,27 @@ def download_file(
         InputError: When no host provides the file, or the disk is full.
     """
     failures = []
-    progress = _ProgressReporter(advance)
     try:
-        with open_partial_download(request.path) as partial, _open_session() as session:
-            for number, url in enumerate(request.urls):
+        with open_partial_download(path) as partial, _open_session() as session:
+            download = _Download(session, path, expected, partial, timeout, advance)
+            for number, url in enumerate(urls):
                 host = host_of(url) or url
                 try:
-                    sha256 = _download_from_host(session, url, request, partial, timeout, progress)
+                    sha256 = download.from_host(url)
                 except _HostFailed as error:
                     failures.append(f"{host}: {error}")
-                    next_step = " Trying the next host." if number + 1 < len(request.urls) else ""
-                    log.warning("%s does not provide %s: %s.%s", host, request.path.name, error, next_step)
+                    next_step = " Trying the next host." if number + 1 < len(urls) else ""
+                    log.warning("%s does not provide %s: %s.%s", host, path.name, error, next_step)
                 else:
-                    partial.move_to(request.path)
+                    partial.move_to(path)
                     return sha256, url
     except OSError as error:
         raise InputError(
-            f"cannot write {request.path}: {error.strerror or error}. "
+            f"cannot write {path}: {error.strerror or error}. "
             "The partial download is kept; run the same command to resume it."
         ) from error
     raise InputError(
-        f"no host provides {request.path.name} ({'; '.join(failures)}). "
-        f"Download {request.urls[0]} by hand and save it as {request.path}"
+        f"no host provides {path.name} ({'; '.join(failures)}). Download {urls[0]} by hand and save it as {path}"
     )
 
 
@@ -378,87 +330,176 @@ def _open_session() -> Iterator["requests.Session"]:
         yield session
 
 
-def _download_from_host(
-    session: "requests.Session",
-    url: str,
-    request: DownloadRequest,
-    partial: PartialDownload,
-    timeout: float,
-    progress: _ProgressReporter,
-) -> str:
-    """Download the file from one host, repeat the request where that may help, and return the SHA-256 of the file."""
-    if urlsplit(url).scheme not in ("http", "https") or not host_of(url):
-        raise _HostFailed(f"expected an http or https address, got {url!r}")
-    failures = 0
-    while True:
-        size_before = partial.size
+@dataclass
+class _Download:
+    """Requests of one file from hosts, whose bytes one partial download receives."""
+
+    session: "requests.Session"
+    path: Path
+    expected: ExpectedFile
+    partial: PartialDownload
+    timeout: float
+    advance: Callable[[float], None] | None
+    reported: float = 0.0
+
+    def from_host(self, url: str) -> str:
+        """Download the file from one host, repeat the request where that may help, and return the file's SHA-256."""
+        if urlsplit(url).scheme not in ("http", "https") or not host_of(url):
+            raise _HostFailed(f"expected an http or https address, got {url!r}")
+        failures = 0
+        while True:
+            size_before = self.partial.size
+            try:
+                self._receive(url)
+                return self._verify()
+            except _Interrupted as error:
+                received = self.partial.size - size_before
+                progressed = received >= MIN_BYTES_OF_PROGRESS and self.partial.validator() is not None
+                failures = 0 if progressed else failures + 1
+                if failures >= MAX_FAILURES:
+                    raise _HostFailed(str(error)) from error
+                delay = FIRST_RETRY_DELAY * 2 ** (failures - 1) if error.delay is None else error.delay
+                log.info("%s: %s. Trying again in %.1f s.", host_of(url), error, delay)
+                time.sleep(delay)
+
+    def _receive(self, url: str) -> None:
+        """Send one request, and append the bytes of its response."""
+        import requests
+        import urllib3
+
+        headers = self._range_headers(url)
         try:
-            _receive(session, url, request, partial, timeout, progress)
-            return _verify(request, partial)
-        except _Interrupted as error:
-            progressed = partial.size - size_before >= MIN_BYTES_OF_PROGRESS and partial.validator() is not None
-            failures = 0 if progressed else failures + 1
-            if failures >= MAX_FAILURES:
-                raise _HostFailed(str(error)) from error
-            delay = FIRST_RETRY_DELAY * 2 ** (failures - 1) if error.delay is None else error.delay
-            log.info("%s: %s. Trying again in %.1f s.", host_of(url), error, delay)
-            time.sleep(delay)
+            with self._send(url, headers) as response:
+                total = self._prepare_partial(response, url, resuming=bool(headers))
+                for chunk in _read_chunks(response.raw):
+                    self._check_size(self.partial.size + len(chunk))
+                    self.partial.write(chunk)
+                    self._report(total)
+        except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
+            raise _Interrupted(_describe_failure(error)) from error
+        except requests.RequestException as error:
+            raise _HostFailed(_describe_failure(error)) from error
+        finally:
+            self.partial.flush()
+        if total is not None and self.partial.size != total:
+            raise _Interrupted(f"the connection ended after {self.partial.size} of {total} bytes")
 
+    def _report(self, total: int | None) -> None:
+        """Report the fraction received since the last report; it is negative when a file starts again."""
+        if self.advance and total:
+            fraction = min(self.partial.size / total, 1.0)
+            self.advance(fraction - self.reported)
+            self.reported = fraction
 
-def _receive(
-    session: "requests.Session",
-    url: str,
-    request: DownloadRequest,
-    partial: PartialDownload,
-    timeout: float,
-    progress: _ProgressReporter,
-) -> None:
-    """Send one request, and append the bytes of its response."""
-    import requests
-    import urllib3
+    def _send(self, url: str, headers: dict[str, str]) -> "requests.Response":
+        """Send a request, and follow redirects."""
+        import requests
 
-    headers = _range_headers(url, partial)
-    try:
-        with _send(session, url, headers, timeout) as response:
-            total = _prepare_partial(response, url, request, partial, resuming=bool(headers))
-            for chunk in _read_chunks(response.raw):
-                _check_size(partial.size + len(chunk), request)
-                partial.write(chunk)
-                progress.report(partial.size, total)
-    except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
-        raise _Interrupted(_describe_failure(error)) from error
-    except requests.RequestException as error:
-        raise _HostFailed(_describe_failure(error)) from error
-    finally:
-        partial.flush()
-    if total is not None and partial.size != total:
-        raise _Interrupted(f"the connection ended after {partial.size} of {total} bytes")
+        try:
+            return self.session.get(url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, self.timeout))
+        except requests.RequestException:
+            raise
+        except (ValueError, AttributeError) as error:
+            # requests parses the address of a redirect with functions that raise errors of their own.
+            raise _HostFailed(f"it redirects to a malformed address ({first_line(error)})") from error
 
+    def _check_size(self, size: int) -> None:
+        """Raise if a host sends, or says that it will send, more bytes than expected, or than the limits allow."""
+        if self.expected.size is not None and size > self.expected.size:
+            raise _HostFailed(f"it sends more than the expected {self.expected.size} bytes")
+        if self.expected.size is None and size > DOWNLOAD_BYTES.value:
+            raise _HostFailed(
+                f"it sends more than {DOWNLOAD_BYTES.value:,} bytes, the limit for a file whose size the manifest does "
+                f"not state. {DOWNLOAD_BYTES.way_out()}"
+            )
 
-def _send(session: "requests.Session", url: str, headers: dict[str, str], timeout: float) -> "requests.Response":
-    """Send a request, and follow redirects."""
-    import requests
+    def _range_headers(self, url: str) -> dict[str, str]:
+        """Return the headers that request the rest of a partial download; empty when it cannot be resumed."""
+        validator = self.partial.validator()
+        if self.partial.size and validator and validator.url == url:
+            return {"Range": f"bytes={self.partial.size}-", "If-Range": str(validator.tag)}
+        return {}
 
-    try:
-        return session.get(url, headers=headers, stream=True, timeout=(CONNECT_TIMEOUT, timeout))
-    except requests.RequestException:
-        raise
-    except (ValueError, AttributeError) as error:
-        # requests parses the address of a redirect with functions that raise errors of their own.
-        raise _HostFailed(f"it redirects to a malformed address ({first_line(error)})") from error
+    def _prepare_partial(self, response: "requests.Response", url: str, *, resuming: bool) -> int | None:
+        """Check the header of a response and restart the partial download if it cannot be resumed.
 
+        Returns:
+            The size of the complete file in bytes; None when the host does not report it.
+        """
+        self._check_status(response, resuming)
+        if response.status_code != PARTIAL_CONTENT:
+            self._check_content(response)
+            self.partial.restart(Validator(url, _version_tag(response.headers)))
+        length = response.headers.get("Content-Length")
+        total = self.partial.size + int(length) if length and length.isdecimal() else None
+        if response.status_code == PARTIAL_CONTENT:
+            self._check_range(response, total)
+            self.partial.resumed = True
+            log.info("%s: resuming %s after %d bytes", host_of(url), self.path.name, self.partial.size)
+        if self.expected.size is None:
+            self._check_size(total or 0)
+        elif total not in (None, self.expected.size):
+            raise _HostFailed(f"it offers {total} bytes, but {self.expected.size} were expected{self.expected.note}")
+        return total
 
-def _check_size(size: int, request: DownloadRequest) -> None:
-    if excess := request.describe_excess(size):
-        raise _HostFailed(excess)
+    def _check_range(self, response: "requests.Response", total: int | None) -> None:
+        content_range = response.headers.get("Content-Range", "").removeprefix("bytes ")
+        span, _, complete_size = content_range.partition("/")
+        starts_here = span.partition("-")[0] == str(self.partial.size)
+        if not starts_here or (complete_size.isdecimal() and total not in (None, int(complete_size))):
+            self.partial.restart(None)
+            raise _Interrupted("it sends another part of the file than was requested")
 
+    def _check_status(self, response: "requests.Response", resuming: bool) -> None:
+        status = response.status_code
+        if status == 200 or (status == PARTIAL_CONTENT and resuming):
+            return
+        if status in (PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE):
+            self.partial.restart(None)
+            raise _Interrupted(f"it answers {status} to the request for a part of the file")
+        reason = f"{status} {response.reason or ''}".strip()
+        if status == TOO_MANY_REQUESTS or status >= FIRST_SERVER_ERROR:
+            delay = response.headers.get("Retry-After", "")
+            raise _Interrupted(reason, min(float(delay), MAX_RETRY_DELAY) if delay.isdecimal() else None)
+        raise _HostFailed(reason)
 
-def _range_headers(url: str, partial: PartialDownload) -> dict[str, str]:
-    """Return the headers that request the rest of a partial download; empty when it cannot be resumed."""
-    validator = partial.validator()
-    if partial.size and validator and validator.url == url:
-        return {"Range": f"bytes={partial.size}-", "If-Range": str(validator.tag)}
-    return {}
+    def _check_content(self, response: "requests.Response") -> None:
+        """Raise when the response is not the file, as far as its header tells.
+
+        Where neither size nor checksum is known, a web page, or a response that may be truncated, must not be recorded
+        as the file.
+        """
+        headers = response.headers
+        encoding = headers.get("Content-Encoding", "identity").lower()
+        if encoding not in ("", "identity") and self.path.suffix.lower() not in COMPRESSED_SUFFIXES:
+            raise _HostFailed(f"it sends the file compressed ({encoding}), which was not requested")
+        if self.expected.checksums:
+            return
+        if headers.get("Content-Type", "").startswith("text/html") and self.path.suffix not in (".html", ".htm"):
+            raise _HostFailed("it sends a web page instead of the file")
+        has_end = "Content-Length" in headers or headers.get("Transfer-Encoding", "").lower() == "chunked"
+        if not has_end and self.expected.size is None:
+            raise _HostFailed("it does not report the size, and the manifest has neither size nor checksum")
+
+    def _verify(self) -> str:
+        """Compare the complete file with its expected size and checksums, and return its SHA-256.
+
+        If it differs, its bytes are removed.
+        """
+        expected, size = self.expected, self.partial.size
+        resumed = self.partial.resumed
+        checksums = self.partial.compute_checksums({"sha256", *expected.checksums})
+        mismatches = [] if expected.size in (None, size) else [f"{expected.size} bytes, got {size}"]
+        for name, checksum in expected.checksums.items():
+            if checksums[name] != checksum:
+                mismatches.append(f"{name.upper()} {checksum}, got {checksums[name]}")
+        if not mismatches:
+            return checksums["sha256"]
+        self.partial.restart(None)
+        if resumed:
+            # The first bytes come from an earlier request, and may be the wrong ones.
+            raise _Interrupted(f"expected {mismatches[0]}")
+        raise _HostFailed(f"expected {mismatches[0]}{expected.note}; the download was removed")
 
 
 def _read_chunks(raw: Any) -> Iterator[bytes]:
@@ -471,99 +512,11 @@ def _read_chunks(raw: Any) -> Iterator[bytes]:
         raise urllib3.exceptions.ProtocolError(str(error)) from error
 
 
-def _prepare_partial(
-    response: "requests.Response", url: str, request: DownloadRequest, partial: PartialDownload, *, resuming: bool
-) -> int | None:
-    """Check the header of a response and restart the partial download if it cannot be resumed.
-
-    Returns:
-        The size of the complete file in bytes; None when the host does not report it.
-    """
-    _check_status(response, resuming, partial)
-    if response.status_code != PARTIAL_CONTENT:
-        _check_content(response, request)
-        partial.restart(Validator(url, _version_tag(response.headers)))
-    length = response.headers.get("Content-Length")
-    total = partial.size + int(length) if length and length.isdecimal() else None
-    if response.status_code == PARTIAL_CONTENT:
-        _check_range(response, partial, total)
-        partial.resumed = True
-        log.info("%s: resuming %s after %d bytes", host_of(url), request.path.name, partial.size)
-    if request.size is None:
-        _check_size(total or 0, request)
-    elif total not in (None, request.size):
-        raise _HostFailed(f"it offers {total} bytes, but {request.size} were expected{request.note}")
-    return total
-
-
-def _check_range(response: "requests.Response", partial: PartialDownload, total: int | None) -> None:
-    content_range = response.headers.get("Content-Range", "").removeprefix("bytes ")
-    span, _, complete_size = content_range.partition("/")
-    starts_here = span.partition("-")[0] == str(partial.size)
-    if not starts_here or (complete_size.isdecimal() and total not in (None, int(complete_size))):
-        partial.restart(None)
-        raise _Interrupted("it sends another part of the file than was requested")
-
-
-def _check_status(response: "requests.Response", resuming: bool, partial: PartialDownload) -> None:
-    status = response.status_code
-    if status == 200 or (status == PARTIAL_CONTENT and resuming):
-        return
-    if status in (PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE):
-        partial.restart(None)
-        raise _Interrupted(f"it answers {status} to the request for a part of the file")
-    reason = f"{status} {response.reason or ''}".strip()
-    if status == TOO_MANY_REQUESTS or status >= FIRST_SERVER_ERROR:
-        delay = response.headers.get("Retry-After", "")
-        raise _Interrupted(reason, min(float(delay), MAX_RETRY_DELAY) if delay.isdecimal() else None)
-    raise _HostFailed(reason)
-
-
-def _check_content(response: "requests.Response", request: DownloadRequest) -> None:
-    """Raise when the response is not the file, as far as its header tells.
-
-    Where neither size nor checksum is known, a web page, or a response that may be truncated, must not be recorded
-    as the file.
-    """
-    headers = response.headers
-    encoding = headers.get("Content-Encoding", "identity").lower()
-    if encoding not in ("", "identity") and request.path.suffix.lower() not in COMPRESSED_SUFFIXES:
-        raise _HostFailed(f"it sends the file compressed ({encoding}), which was not requested")
-    if request.checksums:
-        return
-    if headers.get("Content-Type", "").startswith("text/html") and request.path.suffix not in (".html", ".htm"):
-        raise _HostFailed("it sends a web page instead of the file")
-    has_end = "Content-Length" in headers or headers.get("Transfer-Encoding", "").lower() == "chunked"
-    if not has_end and request.size is None:
-        raise _HostFailed("it does not report the size, and the manifest has neither size nor checksum")
-
-
 def _version_tag(headers: Mapping[str, str]) -> str | None:
     tag = headers.get("ETag")
     if tag and not tag.startswith("W/"):
         return tag
     return headers.get("Last-Modified")
-
-
-def _verify(request: DownloadRequest, partial: PartialDownload) -> str:
-    """Compare the complete file with its expected size and checksums, and return its SHA-256.
-
-    If it differs, its bytes are removed.
-    """
-    size = partial.size
-    resumed = partial.resumed
-    checksums = partial.compute_checksums({"sha256", *request.checksums})
-    mismatches = [] if request.size in (None, size) else [f"{request.size} bytes, got {size}"]
-    for name, expected in request.checksums.items():
-        if checksums[name] != expected:
-            mismatches.append(f"{name.upper()} {expected}, got {checksums[name]}")
-    if not mismatches:
-        return checksums["sha256"]
-    partial.restart(None)
-    if resumed:
-        # The first bytes come from an earlier request, and may be the wrong ones.
-        raise _Interrupted(f"expected {mismatches[0]}")
-    raise _HostFailed(f"expected {mismatches[0]}{request.note}; the download was removed")
 
 
 def _describe_failure(error: BaseException) -> str:

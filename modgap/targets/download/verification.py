@@ -2,7 +2,7 @@
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -58,8 +58,10 @@ def verify(manifest: Manifest, data_dir: Path, progress: Progress | None = None)
         InputError: When modgap's records in the data directory are damaged.
     """
     result = VerificationResult()
-    files = _iterate_files(manifest, data_dir, result)
-    total = _count_files(manifest, data_dir)
+    items = plan_fetch(manifest, data_dir).items
+    archives = [read_unpacked_archive(data_dir, item.record) for item in items]
+    total = len(items) + len(manifest.files) + sum(archive.files for archive in archives if archive)
+    files = _iterate_files(manifest, data_dir, items, result)
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         while batch := list(islice(files, BATCH)):
             for (path, _), fault in zip(batch, pool.map(_find_fault, *zip(*batch, strict=True)), strict=True):
@@ -81,20 +83,12 @@ def _find_copy_damage(manifest: Manifest, data_dir: Path) -> str | None:
     return find_damage(manifest, files)
 
 
-def _count_files(manifest: Manifest, data_dir: Path) -> int:
-    items = plan_fetch(manifest, data_dir).items
-    archives = [read_unpacked_archive(data_dir, item.record) for item in items]
-    unpacked = sum(archive.files for archive in archives if archive)
-    return len(items) + len(manifest.files) + unpacked
-
-
 def _iterate_files(
-    manifest: Manifest, data_dir: Path, result: VerificationResult
+    manifest: Manifest, data_dir: Path, items: Sequence[PlannedDownload], result: VerificationResult
 ) -> Iterator[tuple[Path, ExpectedFile]]:
     """Yield the files to read with their expected checksums; add problems that need no reading to `result`."""
     expected = expected_files(manifest, data_dir)
     downloads = set()
-    items = plan_fetch(manifest, data_dir).items
     from_archive = any(item.download.unpack and read_unpacked_archive(data_dir, item.record) for item in items)
     for item in items:
         if item.path.is_file():

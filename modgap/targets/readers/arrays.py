@@ -85,9 +85,8 @@ def read(
     samples = [shape_array(part, kind, path, axes) for (part, _), (_, _, path) in zip(pairs, stored, strict=True)]
     labels = [part for _, part in pairs]
     path = stored[0][2]
-    table = Table(_joined(samples), splits=_split_codes(stored[0][1], by_split, labels, path, splits))
-    if table.splits is not None:
-        table = replace(table, splits=hold_out_validation(table.splits, validation, validation_position))
+    codes = _split_codes(stored[0][1], by_split, labels, path, splits)
+    table = Table(_joined(samples), splits=hold_out_validation(codes, validation, validation_position))
     if "data" not in files or not by_split:
         table = replace(table, groups=_groups(stored, groups), masks=_masks(stored, labels))
     return _with_labels(table, labels, path, regression)
@@ -163,7 +162,7 @@ def _split_codes(
 ) -> np.ndarray | None:
     """Return the index into SPLITS of each sample, from the names of the arrays, or from the array of this name."""
     if by_split:
-        return split_codes([(split, len(part)) for split, part in zip(by_split, labels, strict=True)])
+        return split_codes((SPLITS.index(split), len(part)) for split, part in zip(by_split, labels, strict=True))
     if name is None and "splits" not in arrays:
         return None
     name = name or "splits"

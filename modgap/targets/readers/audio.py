@@ -1,6 +1,7 @@
 """A folder of sound files: class sub-folders, optionally below train, val and test, or classes in the paths."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from modgap.targets.file_layout import labeled_files
@@ -29,8 +30,5 @@ def read(
             and group of a sound. Other files are left out. None if there are class folders.
         links: False to leave out symbolic links.
     """
-    data = labeled_files(
-        files, SUFFIXES, "sound files", group_pattern=group_pattern, path_pattern=path_pattern, links=links
-    )
-    samples = SoundFiles(tuple((str(path),) for path in data.paths), rate)
-    return Table(samples, data.labels, data.classes, data.splits, data.groups, names=data.names)
+    samples = partial(SoundFiles.of_paths, rate=rate)
+    return labeled_files(files, samples, SUFFIXES, "sound files", group_pattern, path_pattern, links)

@@ -10,7 +10,7 @@ from modgap.errors import InputError
 from modgap.labels.written_names import number_names
 from modgap.storage.json_records import parse_json
 from modgap.storage.paths import is_folder, is_regular_file
-from modgap.targets.file_layout import files_by_split, list_files, single_file
+from modgap.targets.file_layout import data_files, list_files, single_file
 from modgap.targets.samples import SPLITS, Table
 from modgap.targets.sound import SUFFIXES, SoundFiles
 
@@ -60,8 +60,9 @@ def read(
     if (label_column is None) == (labels_column is None):
         raise InputError("expected one of label_column and labels_column in the reader's options, got both or neither")
     folder = single_file(files, "audio")
-    columns = [file_column, label_column, labels_column, class_name_column, fold_column, clip_column, *group_columns]
-    tables = [(code, _read_rows(path, [c for c in columns if c is not None])) for code, path in _tables(files)]
+    optional_columns = (label_column, labels_column, class_name_column, fold_column, clip_column)
+    columns = [file_column, *(name for name in optional_columns if name is not None), *group_columns]
+    tables = [(code, _read_rows(path, columns)) for code, path in data_files(files, "table")]
     rows = [row for _, part in tables for row in part]
     codes = [code for code, part in tables for _ in part]
     paths = _locate_files([row[file_column] for row in rows], folder)
@@ -88,14 +89,7 @@ def read(
 def _read_noise(folder: Path, rate: int) -> SoundFiles | None:
     """List the sound files of a folder, None if it has none."""
     paths = list_files(folder, SUFFIXES)
-    return SoundFiles(tuple((str(path),) for path in paths), rate) if paths else None
-
-
-def _tables(files: Mapping[str, Sequence[Path]]) -> list[tuple[int | None, Path]]:
-    """Return index into SPLITS (None if unknown) and path of each table."""
-    if "table" in files:
-        return [(None, path) for path in files["table"]]
-    return [(code, path) for code, path in files_by_split(files)]
+    return SoundFiles.of_paths(paths, rate) if paths else None
 
 
 def _read_rows(path: Path, columns: Sequence[str]) -> Rows:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.targets.file_layout import files_by_split
+from modgap.targets.file_layout import data_files, read_text
 from modgap.targets.samples import Table, TextSamples, WordInText
 
 __all__ = ["OUTSIDE", "read"]
@@ -56,7 +56,7 @@ def read(
     Raises:
         InputError: When a line lacks a column, or there is no entity.
     """
-    parts = [(None, path) for path in files["data"]] if "data" in files else list(files_by_split(files))
+    parts = data_files(files)
     tagged, sentences = _read_words(parts, word_column, tag_column)
     types = sorted({word.entity for word in tagged} - {OUTSIDE})
     if not types:
@@ -97,7 +97,7 @@ def _read_sentences(
     """Yield the tokens, the entities and the document of each sentence. Documents are numbered from `document` on."""
     tokens: list[str] = []
     entities: list[str] = []
-    for number, line in enumerate([*_read_lines(path), ""], start=1):
+    for number, line in enumerate([*read_text(path, str(path)).split("\n"), ""], start=1):
         columns = [column.strip() for column in line.split("\t")] if "\t" in line else line.split()
         is_boundary = not columns or columns[0] in ("", DOCUMENT)
         if is_boundary and tokens:
@@ -115,13 +115,6 @@ def _read_sentences(
                 f"expected a word in column {word_column} and O, B- or I- with a type in column {tag_column} of line "
                 f"{number} of {path}, got {line[:60]!r}"
             ) from error
-
-
-def _read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
 
 
 def _entity(tag: str) -> str:

@@ -20,7 +20,8 @@ from modgap.targets.data_frames import (
     read_database,
     read_frame,
 )
-from modgap.targets.samples import SPLITS, ArraySamples, Samples, SeriesList, Table, TextSamples
+from modgap.targets.file_layout import data_files
+from modgap.targets.samples import SPLITS, ArraySamples, Samples, Table, TextSamples, split_codes
 from modgap.targets.splits import split_numbers
 
 if TYPE_CHECKING:
@@ -119,10 +120,10 @@ def read(
     Raises:
         InputError: When columns are missing, are not numeric, or have missing values.
     """
-    roles = [role for role in ("data", *SPLITS) if role in files]
-    if not roles:
+    if files.keys().isdisjoint(("data", *SPLITS)):
         raise KeyError("data")
-    paths = [path for role in roles for path in files[role]]
+    located = data_files(files)
+    paths = [path for _, path in located]
     first_path = paths[0]
     if database_table is None:
         parts = [read_named_frame(path, label_column, group_column, missing_labels) for path in paths]
@@ -144,15 +145,15 @@ def read(
         _warn_about_time_column(frame, purposes, first_path)
     if kind != "text":
         _warn_about_group_columns(frame, purposes, first_path)
-    codes = None if split is None else split_column_codes(frame[split], first_path)
-    if roles != ["data"]:
-        if split is not None:
+    codes = split_codes((code, len(part)) for (code, _), part in zip(located, parts, strict=True))
+    if split is not None:
+        if codes is not None:
             raise InputError(f"{first_path} has a column {split}, but the files define the splits. Remove the column.")
-        part_codes = [SPLITS.index(role) for role in roles for _ in files[role]]
-        codes = np.repeat(part_codes, [len(part) for part in parts])
+        codes = split_column_codes(frame[split], first_path)
     values = None
     if kind == "text":
-        rows, samples = _read_text(frame, text_column)
+        rows = np.arange(len(frame))
+        samples: Samples = TextSamples(frame[text_column].astype(str).tolist())
     else:
         rows, samples = _read_values(frame, purposes, missing_values)
         values = tuple(str(name) for name in frame.columns if name not in purposes.names)
@@ -249,11 +250,6 @@ def _check_columns(frame: "DataFrame", columns: Sequence[str]) -> None:
         check_single_values(frame[column])
 
 
-def _read_text(frame: "DataFrame", text_column: str) -> tuple[np.ndarray, Samples]:
-    """Return the row of each sample, and the samples."""
-    return np.arange(len(frame)), TextSamples(frame[text_column].astype(str).tolist())
-
-
 def _select_columns(frame: "DataFrame", purposes: Sequence[str], columns: Sequence[str]) -> "DataFrame":
     """Return the frame with these columns of values, and those that have another purpose."""
     by_name = {str(name): name for name in frame.columns}
@@ -342,7 +338,7 @@ def long_series(
     time = np.arange(len(frame)) if time_column is None else frame[time_column].rank(method="dense").to_numpy()
     order = np.lexsort((time, number))
     cuts = np.cumsum(np.bincount(number))[:-1]
-    return first_rows, SeriesList(tuple(np.ascontiguousarray(part.T) for part in np.split(values[order], cuts)))
+    return first_rows, tuple(np.ascontiguousarray(part.T) for part in np.split(values[order], cuts))
 
 
 def split_column_codes(column: "Series[Any]", path: Path) -> np.ndarray:

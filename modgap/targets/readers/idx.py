@@ -11,7 +11,7 @@ from modgap.errors import InputError, first_line
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS, open_gzip
 from modgap.storage.limits import check_memory, check_unpacked_size
 from modgap.targets.file_layout import files_by_split
-from modgap.targets.samples import SPLITS, ArraySamples, Table
+from modgap.targets.samples import SPLITS, ArraySamples, Table, split_codes
 
 __all__ = ["read"]
 
@@ -37,7 +37,7 @@ def read(files: Mapping[str, Sequence[Path]]) -> Table:
     if len({part.shape[1:] for _, part in images}) > 1:
         raise InputError(f"expected images of one size, got {sorted({part.shape[1:] for _, part in images})}")
     pixels = np.concatenate([part for _, part in images])[:, None]
-    codes = np.repeat([code for code, _ in images], [len(part) for _, part in images])
+    codes = split_codes((code, len(part)) for code, part in images)
     return Table(ArraySamples(pixels), np.concatenate([part for _, part in labels]).astype(np.int64), None, codes)
 
 

@@ -5,6 +5,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ class ImageFiles:
         background: Color that transparent pixels are composited on, as a name or #rrggbb.
     """
 
-    paths: tuple[Path, ...]
+    paths: Sequence[Path]
     background: str = "white"
     _announced: list[bool] = field(default_factory=list, init=False, repr=False, compare=False)
 
@@ -177,6 +178,5 @@ def read(
         links: False to leave out symbolic links.
     """
     check_background(background)
-    data = labeled_files(files, SUFFIXES, "images", group_pattern=group_pattern, path_pattern=path_pattern, links=links)
-    samples = ImageFiles(tuple(data.paths), background)
-    return Table(samples, data.labels, data.classes, data.splits, data.groups, names=data.names)
+    samples = partial(ImageFiles, background=background)
+    return labeled_files(files, samples, SUFFIXES, "images", group_pattern, path_pattern, links)

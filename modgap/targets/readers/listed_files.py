@@ -111,7 +111,7 @@ def read(
                 f"{int(frame[column].isna().sum())} rows of {table} have no value in the column {column!r}."
             )
     labels, classes, targets = read_labels(frame[label], label_type, regression)
-    paths = tuple(files["listed"])
+    paths = files["listed"]
     if len(paths) != len(frame):
         raise InputError(
             f"{table} has {len(frame):,} rows, but {len(paths):,} files were found. Run the command again."
@@ -123,7 +123,7 @@ def read(
     else:
         if rate is None:
             raise InputError("Sounds need a sampling rate in hertz. Set the reader's option rate.")
-        samples = SoundFiles(tuple((str(path),) for path in paths), rate)
+        samples = SoundFiles.of_paths(paths, rate)
     codes = None
     if split_column or SPLIT_NAME in frame.columns:
         codes = split_column_codes(frame[split_column or SPLIT_NAME], table)

@@ -9,6 +9,7 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.storage.hdf5_arrays import check_links, stored_dataset
 from modgap.storage.limits import check_unpacked_size
+from modgap.targets.file_layout import files_by_split
 from modgap.targets.samples import (
     SPLITS,
     ArraySamples,
@@ -51,24 +52,21 @@ def read(
     Raises:
         InputError: When a file is broken, is not a MATLAB file, lacks a field, or fields differ in shape.
     """
-    splits = [split for split in SPLITS if split in files]
-    if not splits:
-        raise KeyError(SPLITS[0])
     inputs: list[Samples] = []
     targets: list[Samples] = []
-    for split in splits:
-        (path,) = files[split]
-        limit = (max_samples or {}).get(split)
+    parts = []
+    for code, path in files_by_split(files):
+        limit = (max_samples or {}).get(SPLITS[code])
         x_field = _read_field(path, x, stride, limit)
         y_field = _read_field(path, y, stride, limit)
         if x_field.shape != y_field.shape:
             raise InputError(f"expected {x} and {y} of one shape in {path}, got {x_field.shape} and {y_field.shape}")
         inputs.append(ArraySamples(x_field[:, None]))
         targets.append(ArraySamples(y_field[:, None]))
-    codes = split_codes([(split, len(part)) for split, part in zip(splits, inputs, strict=True)])
+        parts.append((code, len(x_field)))
     return Table(
         ConcatenatedSamples(tuple(inputs)),
-        splits=hold_out_validation(codes, validation, validation_position),
+        splits=hold_out_validation(split_codes(parts), validation, validation_position),
         targets=ConcatenatedSamples(tuple(targets)),
     )
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.storage.array_formats import map_npy, read_npy_header
+from modgap.targets.file_layout import files_by_split
 from modgap.targets.plain_pickles import read_pickle
 from modgap.targets.samples import SPLITS, ConcatenatedSamples, Table, class_numbers, shape_samples, split_codes
 from modgap.targets.splits import hold_out_validation
@@ -37,10 +38,8 @@ def read(
     Raises:
         InputError: When a file is broken, is not numeric, or labels and samples differ in number.
     """
-    sample_files = [(split, path) for split in SPLITS for path in files.get(split, ())]
-    if not sample_files:
-        raise KeyError(SPLITS[0])
-    label_paths = [path for split in dict(sample_files) for path in files[f"{split}-labels"]]
+    sample_files = files_by_split(files)
+    label_paths = [path for code in dict(sample_files) for path in files[f"{SPLITS[code]}-labels"]]
     arrays = [_read_array(path) for _, path in sample_files]
     labels = [_read_array(path) for path in label_paths]
     sizes = [len(array) for array in arrays]
@@ -55,7 +54,7 @@ def read(
     samples = [
         shape_samples(array, str(path), axes, shape) for array, (_, path) in zip(arrays, sample_files, strict=True)
     ]
-    codes = split_codes([(split, size) for (split, _), size in zip(sample_files, sizes, strict=True)])
+    codes = split_codes((code, size) for (code, _), size in zip(sample_files, sizes, strict=True))
     return Table(
         ConcatenatedSamples(tuple(samples)),
         np.concatenate(numbers),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.targets.file_layout import files_by_split
 from modgap.targets.plain_pickles import read_pickles
 from modgap.targets.samples import (
     SPLITS,
@@ -82,15 +83,13 @@ def read(
         labels.append(numbers)
         sizes.append((split, len(array)))
     n_samples = sum(size for _, size in sizes)
-    splits = None if sizes[0][0] == "data" else split_codes(sizes)
+    splits = split_codes((None if split == "data" else SPLITS.index(split), size) for split, size in sizes)
     if test_fraction is not None:
         splits = draw_test_split(n_samples, test_fraction, seed)
-    if splits is not None:
-        splits = hold_out_validation(splits, validation, validation_position)
     return Table(
         ConcatenatedSamples(tuple(samples)),
         np.concatenate(labels),
-        splits=splits,
+        splits=hold_out_validation(splits, validation, validation_position),
         groups={"record": np.arange(n_samples)} | ({} if group is None else {group: np.concatenate(groups)}),
     )
 
@@ -104,11 +103,9 @@ def _read_records(files: Mapping[str, Sequence[Path]], x: str) -> Iterator[tuple
         for split in splits if "{split}" in x else ["data"]:
             yield split, str(path), record
         return
-    split_paths = [(split, path) for split in SPLITS for path in files.get(split, ())]
-    if not split_paths:
-        raise KeyError(SPLITS[0])
-    for (split, path), record in zip(split_paths, read_pickles([path for _, path in split_paths]), strict=True):
-        yield split, str(path), record
+    split_paths = files_by_split(files)
+    for (code, path), record in zip(split_paths, read_pickles([path for _, path in split_paths]), strict=True):
+        yield SPLITS[code], str(path), record
 
 
 def _group_names(entry: Any, n_samples: int, path: str) -> np.ndarray:

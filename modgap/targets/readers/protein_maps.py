@@ -1,7 +1,6 @@
 """Proteins in PDNET's layout: pickled features of residues and pairs, and maps of distances between residues."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +8,9 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.storage.paths import is_regular_file
+from modgap.targets.file_layout import files_by_split, read_text
 from modgap.targets.plain_pickles import convert_pickles, read_pickle
-from modgap.targets.samples import SPLITS, Table, get_entry, split_codes
+from modgap.targets.samples import SPLITS, StoredSamples, Table, get_entry, split_codes
 from modgap.targets.splits import hold_out_validation
 
 __all__ = ["convert", "read"]
@@ -41,20 +41,18 @@ def read(
     Raises:
         InputError: When a list or a protein's file is missing.
     """
-    splits = [split for split in SPLITS if f"{split}-list" in files]
-    if not splits:
-        raise KeyError(f"{SPLITS[0]}-list")
-    lists = [(split, files[split][0], _read_names(files[f"{split}-list"][0])) for split in splits]
+    splits = [(code, SPLITS[code]) for code in dict(files_by_split(files, "-list"))]
+    lists = [(code, files[split][0], _read_names(files[f"{split}-list"][0])) for code, split in splits]
     features = [folder / "features" / f"{name}.pkl" for _, folder, names in lists for name in names]
     distances = [folder / "distance" / f"{name}-cb.npy" for _, folder, names in lists for name in names]
     missing = [path for path in (*features, *distances) if not is_regular_file(path)]
     if missing:
         raise InputError(f"expected a file for every protein, found none at {missing[0]} and {len(missing) - 1} others")
-    codes = split_codes([(split, len(names)) for split, _, names in lists])
+    codes = split_codes((code, len(names)) for code, _, names in lists)
     return Table(
-        _PickledMaps(tuple(features), _read_features),
+        StoredSamples(features, _read_features),
         splits=hold_out_validation(codes, validation, validation_position),
-        targets=_PickledMaps(tuple(distances), _read_distances),
+        targets=StoredSamples(distances, _read_distances),
     )
 
 
@@ -72,29 +70,12 @@ def convert(files: Mapping[str, Sequence[Path]]) -> list[Path]:
 
 
 def _read_names(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the list of proteins {path}: {error}") from error
+    lines = read_text(path, f"the list of proteins {path}").splitlines()
     names = [line.split()[0] for line in lines if line.strip()]
     invalid = [name for name in names if "/" in name or "\\" in name]
     if invalid:
         raise InputError(f"expected names of proteins in {path}, got {invalid[0]!r}")
     return names
-
-
-@dataclass(frozen=True)
-class _PickledMaps:
-    """Maps of proteins, each of which is read from its file on access."""
-
-    paths: tuple[Path, ...]
-    read: Callable[[Path], np.ndarray]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self.read(self.paths[index])
 
 
 def _read_features(path: Path) -> np.ndarray:

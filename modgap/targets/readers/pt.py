@@ -9,8 +9,8 @@ import numpy as np
 
 from modgap.errors import InputError, first_line
 from modgap.storage.limits import check_memory
-from modgap.targets.file_layout import files_by_split
-from modgap.targets.samples import ArraySamples, Table, computing_type
+from modgap.targets.file_layout import data_files
+from modgap.targets.samples import ArraySamples, Table, computing_type, split_codes
 
 __all__ = ["load_dictionary", "read"]
 
@@ -28,7 +28,7 @@ def read(files: Mapping[str, Sequence[Path]], *, kind: Literal["image", "series"
     Raises:
         InputError: When a file is broken or has other objects than tensors, or a tensor is missing or of another shape.
     """
-    parts = [(None, path) for path in files["data"]] if "data" in files else list(files_by_split(files))
+    parts = data_files(files)
     paths = [path for _, path in parts]
     tensors = [_load_tensors(path, (x, y)) for path in paths]
     n_axes = {"image": 4, "series": 3}[kind]
@@ -42,7 +42,7 @@ def read(files: Mapping[str, Sequence[Path]], *, kind: Literal["image", "series"
     if values.shape == samples.shape and samples.ndim < n_axes:
         values = values[:, None]
     samples = (samples if samples.ndim == n_axes else samples[:, None]).astype(computing_type(samples.dtype))
-    codes = None if "data" in files else np.repeat([code for code, _ in parts], [len(part[x]) for part in tensors])
+    codes = split_codes((code, len(part[x])) for (code, _), part in zip(parts, tensors, strict=True))
     if values.dtype.kind in "iu" and values.ndim == 1:
         return Table(ArraySamples(samples), values.astype(np.int64), splits=codes)
     targets = ArraySamples(values.astype(computing_type(values.dtype)))

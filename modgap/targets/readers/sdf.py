@@ -10,7 +10,8 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.labels.written_names import number_names
 from modgap.storage.limits import check_memory
-from modgap.targets.samples import SPLITS, ArraySamples, Table, TextSamples
+from modgap.targets.file_layout import data_files
+from modgap.targets.samples import SPLITS, ArraySamples, Table, TextSamples, split_codes
 
 __all__ = ["read"]
 
@@ -36,18 +37,16 @@ def read(
     Raises:
         InputError: When a file cannot be read, a molecule lacks an item, or a target is not a finite number.
     """
-    roles = [role for role in ("data", *SPLITS) if role in files]
-    if not roles:
+    if files.keys().isdisjoint(("data", *SPLITS)):
         raise KeyError("data")
-    parts = [(role, _read_items(path, text_item, label_item)) for role in roles for path in files[role]]
+    paths = data_files(files)
+    parts = [(code, _read_items(path, text_item, label_item)) for code, path in paths]
     items = [item for _, part in parts for item in part]
     samples = TextSamples([text for text, _ in items])
-    splits = None
-    if roles != ["data"]:
-        splits = np.repeat([SPLITS.index(role) for role, _ in parts], [len(part) for _, part in parts])
+    splits = split_codes((code, len(part)) for code, part in parts)
     if regression:
         return Table(samples, splits=splits, targets=ArraySamples(_numbers([label for _, label in items], label_item)))
-    way_out = f"They are data items {label_item!r} of {', '.join(str(path) for role in roles for path in files[role])}."
+    way_out = f"They are data items {label_item!r} of {', '.join(str(path) for _, path in paths)}."
     numbered = number_names([label for _, label in items], spelling="refuse", way_out=way_out)
     return Table(samples, numbered.numbers, numbered.names, splits)
 

@@ -1,14 +1,15 @@
 """Astronomical exposures in deepCR's layout: filter / proposal / visit / NUMBER.npy, an image with its masks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from modgap.errors import InputError
 from modgap.storage.array_formats import map_npy
-from modgap.targets.samples import SPLITS, Table, split_codes
+from modgap.targets.file_layout import files_by_split
+from modgap.targets.samples import SPLITS, StoredSamples, Table, split_codes
 from modgap.targets.splits import hold_out_validation
 
 __all__ = ["read"]
@@ -45,19 +46,16 @@ def read(
     Raises:
         InputError: When a folder contains none of the fields, or a level is missing in sky.npy.
     """
-    splits = [split for split in SPLITS if split in files]
-    if not splits:
-        raise KeyError(SPLITS[0])
-    exposures = [(split, _list_exposures(files[split][0], fields)) for split in splits]
-    paths = tuple(path for _, part in exposures for path in part)
+    exposures = [(code, _list_exposures(files[SPLITS[code]][0], fields)) for code in dict(files_by_split(files))]
+    paths = [path for _, part in exposures for path in part]
     skies = {folder: _read_sky(folder / SKY_FILE) for folder in {path.parent for path in paths}}
-    codes = split_codes([(split, len(part)) for split, part in exposures])
+    codes = split_codes((code, len(part)) for code, part in exposures)
     return Table(
-        _Planes(paths, IMAGE),
+        StoredSamples(paths, partial(_read_plane, plane=IMAGE)),
         splits=hold_out_validation(codes, validation, validation_position),
         groups={"field": np.array([_field(path) for path in paths])},
-        targets=_Planes(paths, TARGET),
-        masks=_Planes(paths, IGNORED),
+        targets=StoredSamples(paths, partial(_read_plane, plane=TARGET)),
+        masks=StoredSamples(paths, partial(_read_plane, plane=IGNORED)),
         levels=np.array([_sky_level(path, skies) for path in paths], np.float32),
     )
 
@@ -99,22 +97,12 @@ def _list_exposures(folder: Path, fields: Sequence[str] | None) -> list[Path]:
     return selected
 
 
-@dataclass(frozen=True)
-class _Planes:
-    """One plane of every exposure; the ignored pixels are returned as a mask of the pixels that count."""
-
-    paths: tuple[Path, ...]
-    plane: int
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        path = self.paths[index]
-        planes = map_npy(path)
-        if planes.ndim != 3 or len(planes) not in (2, 3) or planes.dtype.kind not in "fiub":
-            raise InputError(f"expected an image and one or two masks (2 or 3, H, W) in {path}, got {planes.shape}")
-        if self.plane == IGNORED and len(planes) == 2:
-            return np.ones_like(planes[:1], np.float32)
-        plane: np.ndarray = planes[self.plane][None].astype(np.float32)
-        return 1 - plane if self.plane == IGNORED else plane
+def _read_plane(path: Path, plane: int) -> np.ndarray:
+    """Return a plane of an exposure; the ignored pixels as a mask of the pixels that count."""
+    planes = map_npy(path)
+    if planes.ndim != 3 or len(planes) not in (2, 3) or planes.dtype.kind not in "fiub":
+        raise InputError(f"expected an image and one or two masks (2 or 3, H, W) in {path}, got {planes.shape}")
+    if plane == IGNORED and len(planes) == 2:
+        return np.ones_like(planes[:1], np.float32)
+    values: np.ndarray = planes[plane][None].astype(np.float32)
+    return 1 - values if plane == IGNORED else values

@@ -14,7 +14,7 @@ from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS, open_gzip
 from modgap.storage.limits import check_memory
 from modgap.storage.paths import has_suffix
 from modgap.targets.file_layout import files_by_split, single_file
-from modgap.targets.samples import ArraySamples, Table, class_numbers, shape_samples
+from modgap.targets.samples import ArraySamples, Table, class_numbers, shape_samples, split_codes
 
 __all__ = ["read"]
 
@@ -60,7 +60,7 @@ def read(
     Raises:
         InputError: When a file is broken, its rows have another number of values, or a label is not a class.
     """
-    split_paths = [(None, single_file(files, "data"))] if "data" in files else list(files_by_split(files))
+    split_paths = [(None, single_file(files, "data"))] if "data" in files else files_by_split(files)
     location = ", ".join(str(path) for _, path in split_paths)
     is_text = label_values is not None and any(isinstance(value, str) for value in label_values)
     labels = () if "labels" in files else (label,) if isinstance(label, int) else tuple(label)
@@ -76,7 +76,7 @@ def read(
         raise InputError(f"expected {count(n_values, noun, nouns)} in each row of {location}, got {got}")
     table = Table(
         shape_samples(values.reshape(-1, *shape), location, axes),
-        splits=None if "data" in files else np.repeat([code for code, _ in split_paths], [len(part) for part in parts]),
+        splits=split_codes((code, len(part)) for (code, _), part in zip(split_paths, parts, strict=True)),
         groups=None if group is None else {"group": rows[:, group].astype(np.int64)},
     )
     if labels:

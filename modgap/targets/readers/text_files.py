@@ -69,14 +69,11 @@ def read(
                 groups.append(group or of_path.get("group"))
     if not texts:
         raise InputError(f"{', '.join(map(str, files['data']))} has no texts that fit {entries!r}.")
-    distinct = list(dict.fromkeys(labels))
-    if None in distinct:
+    if None in labels:
         raise InputError("A text has no class. Expected a group (?P<label>...) in path_pattern or in entries.")
-    numbered = number_names(distinct)
-    number_of_label = dict(zip(distinct, numbered.numbers.tolist(), strict=True))
-    numbers = np.array([number_of_label[label] for label in labels], np.int64)
+    numbered = number_names(labels)
     named_groups = None if None in groups else {"group": np.array(groups)}
-    return Table(TextSamples(texts), numbers, list(numbered.names), groups=named_groups)
+    return Table(TextSamples(texts), numbered.numbers, list(numbered.names), groups=named_groups)
 
 
 def _matching_files(paths: Sequence[Path], pattern: str) -> Iterator[tuple[Path, dict[str, str | None]]]:

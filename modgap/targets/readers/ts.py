@@ -9,8 +9,8 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.labels.written_names import number_names
-from modgap.targets.file_layout import files_by_split
-from modgap.targets.samples import ArraySamples, Samples, SeriesList, Table
+from modgap.targets.file_layout import data_files
+from modgap.targets.samples import ArraySamples, Samples, Table, split_codes
 
 __all__ = ["has_real_values", "read", "read_series"]
 
@@ -35,14 +35,12 @@ def read(files: Mapping[str, Sequence[Path]]) -> Table:
         InputError: When aeon is missing, a file is broken, the series differ in their number of channels, or some files
             have classes and others real values.
     """
-    split_paths = [(None, path) for path in files["data"]] if "data" in files else list(files_by_split(files))
+    split_paths = data_files(files)
     parts = [_load(path) for _, path in split_paths]
     names = ", ".join(str(path) for _, path in split_paths)
     all_series = [np.asarray(series, np.float64) for x, _ in parts for series in x]
     samples = _as_samples(all_series, names)
-    codes = None
-    if "data" not in files:
-        codes = np.repeat([code for code, _ in split_paths], [len(y) for _, y in parts])
+    codes = split_codes((code, len(y)) for (code, _), (_, y) in zip(split_paths, parts, strict=True))
     # aeon returns the names of classes as text, and real values as numbers.
     if len({y.dtype.kind == "f" for _, y in parts}) > 1:
         raise InputError(f"expected classes or real values in all files, got both in {names}")
@@ -82,4 +80,4 @@ def _as_samples(series: list[np.ndarray], names: str) -> Samples:
     if len({len(one) for one in series}) != 1 or any(one.ndim != 2 for one in series):
         raise InputError(f"The series in {names} have different numbers of channels. Expected the same in all.")
     same_length = len({one.shape for one in series}) == 1
-    return ArraySamples(np.stack(series)) if same_length else SeriesList(tuple(series))
+    return ArraySamples(np.stack(series)) if same_length else tuple(series)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,8 +12,8 @@ import numpy as np
 
 from modgap.errors import InputError, first_line
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
-from modgap.targets.file_layout import class_folder_labels, files_by_split, list_files, single_file
-from modgap.targets.samples import Table
+from modgap.targets.file_layout import class_folder_labels, files_by_split, list_files, read_text, single_file
+from modgap.targets.samples import StoredSamples, Table
 
 __all__ = ["SUFFIXES", "read"]
 
@@ -21,52 +21,6 @@ SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"})
 
 Listing = tuple[list[Path], np.ndarray, list[str], np.ndarray | None]
 """Paths, labels (N,), class names, and index into SPLITS (N,) of the videos."""
-
-
-@dataclass(frozen=True)
-class _Videos:
-    paths: tuple[str, ...]
-    frames: int
-    short_side: int | None
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        path = self.paths[index]
-        av = _import_av()
-        with _reraise_video_errors(path):
-            # Packets are counted without decoding. With a few codecs their number is not that of the frames.
-            expected = _count_packets(av, path)
-            images, count = self._read_frames(av, path, expected)
-            if count != expected:
-                images, count = self._read_frames(av, path, count)
-        if count == 0:
-            raise InputError(f"expected a video with frames, got none from {path}")
-        if len({image.shape for image in images}) > 1:
-            raise InputError(f"expected frames of one size in {path}, got frames of several sizes")
-        return np.stack(images).transpose(0, 3, 1, 2)
-
-    def _read_frames(self, av: ModuleType, path: str, expected: int) -> tuple[list[np.ndarray], int]:
-        """Return the sampled frames (H, W, 3) of a video with the expected number of frames, and the real number."""
-        selected = _middle_frames(expected, self.frames)
-        images: dict[int, np.ndarray] = {}
-        number = -1
-        with av.open(path) as container:
-            for number, frame in enumerate(container.decode(_video_stream(container, path))):
-                if number in selected:
-                    images[number] = self._to_array(frame)
-        return [images[number] for number in selected if number in images], number + 1
-
-    def _to_array(self, frame: Any) -> np.ndarray:
-        height = frame.height
-        width = frame.width
-        if self.short_side is not None and min(height, width) > self.short_side:
-            scale = self.short_side / min(height, width)
-            height = round(height * scale)
-            width = round(width * scale)
-        image: np.ndarray = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
-        return image
 
 
 def read(
@@ -96,7 +50,47 @@ def read(
     groups = None
     if source_pattern is not None:
         groups = {"source": np.array([_source(source_pattern, path) for path in paths])}
-    return Table(_Videos(tuple(map(str, paths)), frames, short_side), labels, classes, codes, groups)
+    samples = StoredSamples(paths, partial(_read_video, frames=frames, short_side=short_side))
+    return Table(samples, labels, classes, codes, groups)
+
+
+def _read_video(path: Path, frames: int, short_side: int | None) -> np.ndarray:
+    """Return the sampled frames (frames, 3, H, W) of a video."""
+    av = _import_av()
+    with _reraise_video_errors(path):
+        # Packets are counted without decoding. With a few codecs their number is not that of the frames.
+        expected = _count_packets(av, path)
+        images, count = _read_frames(av, path, expected, frames, short_side)
+        if count != expected:
+            images, count = _read_frames(av, path, count, frames, short_side)
+    if count == 0:
+        raise InputError(f"expected a video with frames, got none from {path}")
+    if len({image.shape for image in images}) > 1:
+        raise InputError(f"expected frames of one size in {path}, got frames of several sizes")
+    return np.stack(images).transpose(0, 3, 1, 2)
+
+
+def _read_frames(
+    av: ModuleType, path: Path, expected: int, frames: int, short_side: int | None
+) -> tuple[list[np.ndarray], int]:
+    """Return the sampled frames (H, W, 3) of a video with the expected number of frames, and the real number."""
+    selected = _middle_frames(expected, frames)
+    images: dict[int, np.ndarray] = {}
+    number = -1
+    with av.open(str(path)) as container:
+        for number, frame in enumerate(container.decode(_video_stream(container, path))):
+            if number in selected:
+                images[number] = _frame_array(frame, short_side)
+    return [images[number] for number in selected if number in images], number + 1
+
+
+def _frame_array(frame: Any, short_side: int | None) -> np.ndarray:
+    height, width = frame.height, frame.width
+    if short_side is not None and min(height, width) > short_side:
+        scale = short_side / min(height, width)
+        height, width = round(height * scale), round(width * scale)
+    image: np.ndarray = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
+    return image
 
 
 def _list_class_folders(files: Mapping[str, Sequence[Path]]) -> Listing:
@@ -128,10 +122,7 @@ def _file_name(name: str) -> str:
 
 
 def _read_lines(path: Path) -> list[str]:
-    try:
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read list {path}: {error}") from error
+    return [line.strip() for line in read_text(path, f"list {path}").splitlines() if line.strip()]
 
 
 def _source(pattern: str, path: Path) -> str:
@@ -164,19 +155,19 @@ def _import_av() -> ModuleType:
     return av
 
 
-def _video_stream(container: Any, path: str) -> Any:
+def _video_stream(container: Any, path: Path) -> Any:
     if not container.streams.video:
         raise InputError(f"expected a video, got a file without a video stream: {path}")
     return container.streams.video[0]
 
 
-def _count_packets(av: ModuleType, path: str) -> int:
-    with av.open(path) as container:
+def _count_packets(av: ModuleType, path: Path) -> int:
+    with av.open(str(path)) as container:
         return sum(1 for packet in container.demux(_video_stream(container, path)) if packet.size)
 
 
 @contextmanager
-def _reraise_video_errors(path: str) -> Iterator[None]:
+def _reraise_video_errors(path: Path) -> Iterator[None]:
     """Raise an InputError instead of the errors of PyAV."""
     av = _import_av()
     try:
