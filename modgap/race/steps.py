@@ -405,12 +405,10 @@ class StepJob:
         for fold in judged:
             test = folds == fold
             part = replace(data, train=rows[~test], validation=rows[test][:1], test=rows[test])
-            outputs: list[np.ndarray] = []
-            watch = functools.partial(_keep_outputs, outputs, part.test)
+            watch = functools.partial(_keep_outputs, scores, test, part.test)
             train_in_memory(
                 request, source, part, [self.step.epochs], watch, lambda _: clock.check(next(ends, n_epochs) / n_epochs)
             )
-            scores[test] = outputs[0]
         return scores
 
 
@@ -433,22 +431,12 @@ def _trained_data(
     return read_target_data(target.open(), limit=limit, seed=seed, size=size, standardized=not is_native)
 
 
-class _Outputs:
-    """Outputs of a model for samples, collected as a metric collects errors."""
-
-    def __init__(self) -> None:
-        self.parts: list[np.ndarray] = []
-
-    def update(self, outputs: Any, _y: Any, _mask: Any = None) -> None:
-        self.parts.append(np.asarray(outputs, np.float64).reshape(len(outputs), -1))
-
-
 def _keep_outputs(
-    kept: list[np.ndarray], rows: np.ndarray, _epoch: int, model: TargetModel, evaluator: Evaluator
+    scores: np.ndarray, test: np.ndarray, rows: np.ndarray, _epoch: int, model: TargetModel, evaluator: Evaluator
 ) -> None:
-    collected = _Outputs()
-    evaluator.metric(model, rows, collected)  # type: ignore[arg-type]
-    kept.append(np.concatenate(collected.parts))
+    """Put the outputs for the samples of some rows in their place among the scores."""
+    outputs = [batch.reshape(len(batch), -1).numpy() for _, batch in evaluator.outputs(model, rows)]
+    scores[test] = np.concatenate(outputs)
 
 
 def training_settings(step: Step, n_labeled: int, *, is_text: bool) -> tuple[str, ...]:
