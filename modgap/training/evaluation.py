@@ -1,6 +1,5 @@
 """Evaluation of a model by the task's metric, and the test of a trained one: value, interval, errors of the samples."""
 
-import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +21,7 @@ from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample
 from modgap.storage.atomic_files import writing
 from modgap.training.batches import chunks
 from modgap.training.metrics import Metric, task_metric
-from modgap.training.placement import Processes
+from modgap.training.placement import Processes, reduced_precision
 from modgap.training.training_data import InputTransform, TargetData, stack_pieces
 
 __all__ = [
@@ -159,8 +158,8 @@ def launch_outputs(
     limit: BatchLimit,
     device: torch.device,
     dtype: torch.dtype,
-    autocast: torch.dtype | None = None,
-    rows: Sequence[int] | None = None,
+    autocast: torch.dtype | None,
+    rows: Sequence[int],
 ) -> Callable[[], torch.Tensor]:
     """Begin to compute the output for each sample, and return the function that waits for it and returns it.
 
@@ -174,16 +173,13 @@ def launch_outputs(
         device: Device to compute on.
         dtype: Precision of the parameters.
         autocast: Reduced precision of forward passes; None for that of the parameters.
-        rows: Index of each sample, for messages; None for its position.
+        rows: Index of each sample, for messages.
     """
-    of_pieces = np.repeat(np.arange(len(counts)) if rows is None else rows, counts).tolist()
+    of_pieces = np.repeat(rows, counts).tolist()
 
     def forward(part: slice) -> Callable[[], torch.Tensor]:
-        precision: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-        if autocast:
-            precision = torch.autocast(device.type, autocast)
         batch = stack_pieces(pieces[part], torch.device("cpu"), dtype, of_pieces[part])
-        with torch.inference_mode(), precision:
+        with torch.inference_mode(), reduced_precision(device, autocast):
             return download(function(upload(batch, device)))
 
     reads = limit.run(len(pieces), forward)

@@ -1,5 +1,6 @@
 """How a model computes: device, precision, compilation, dropout, what saves memory, and several processes."""
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -28,6 +29,7 @@ __all__ = [
     "forward_of",
     "merges_batches",
     "place",
+    "reduced_precision",
     "set_dropout",
 ]
 
@@ -49,6 +51,11 @@ def place(model: TargetModel, device: torch.device, dtype: torch.dtype, *, convo
     """
     placed: TargetModel = model.to(device=device, dtype=dtype)
     return channels_last(placed) if convolutional and device.type == "cuda" else placed
+
+
+def reduced_precision(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[object]:
+    """Return a context whose forward passes on a device have a precision; None for that of the parameters."""
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 def channels_last(model: TargetModel) -> TargetModel:
