@@ -20,7 +20,7 @@ from modgap.storage import array_formats
 from modgap.storage.cache import CacheEntry, CorruptEntryError, entry_path, find_cached, read_entry, store_rows
 from modgap.storage.json_records import format_json, read_json, with_digest
 from modgap.targets import CustomData, open_target
-from modgap.training.checkpoint import BestEpoch, Position, latest_checkpoint, save_checkpoint, write_tensors
+from modgap.training.checkpoint import BestEpoch, FolderFiles, Position, latest_checkpoint, write_tensors
 from modgap.training.run_folder import open_run, prepare_run, write_record
 from modgap.training.trained_inputs import read_inputs
 from modgap.training.trained_model import read_model_file, write_model_file
@@ -374,7 +374,7 @@ def test_damaged_checkpoints_are_skipped(tmp_path):
     best = tmp_path / "best-00001.safetensors"
     write_tensors(best, model.state_dict())
     for updates in (3, 6):
-        save_checkpoint(tmp_path, Position(0, 1, 0, updates, best=BestEpoch(1, 0.25)), model, optimizer, best)
+        FolderFiles(tmp_path).save_checkpoint(Position(0, 1, 0, updates, best=BestEpoch(1, 0.25)), model, optimizer)
     newest = max((tmp_path / "checkpoints").iterdir())
     for path in newest.iterdir():
         content = path.read_bytes()

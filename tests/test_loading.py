@@ -17,7 +17,7 @@ from modgap.targets import TargetRequest, open_target
 from modgap.targets.manifest import LogMel, load_manifest
 from modgap.targets.samples import PartialSamples
 from modgap.targets.sound import SoundFiles
-from modgap.training.batches import BatchFeed
+from modgap.training.batches import BatchFeed, Update
 from modgap.training.task_loss import MicroBatch
 from modgap.training.train import train
 from modgap.training.train_request import TrainRequest
@@ -164,7 +164,9 @@ def test_batches_of_sound_have_the_same_bits_for_any_number_of_workers(tmp_path)
     found = []
     for workers in (0, 1, 2):
         feed = BatchFeed(data, 3, torch.device("cpu"), torch.float32, "spec-augment", workers)
-        found.append([batch.x for batches in feed.prefetch(updates, 0, 1) for batch in batches])
+        with feed.updates(0) as loader:
+            read = list(loader.load([Update(1, 0, parts) for parts in updates]))
+        found.append([batch.x for batches, _ in read for batch in batches])
     assert [x.shape[0] for x in found[0]] == [2, 2, 2]
     for others in found[1:]:
         assert all(torch.equal(x, y) for x, y in zip(found[0], others, strict=True))

@@ -107,7 +107,7 @@ def test_a_training_is_judged_as_one_in_memory(sources, tmp_path):
     data = read_target_data(open_target(str(path)), size=(32, 32))
     test = labeled.rows[labeled.folds == 0]
     part = replace(data, train=labeled.rows[labeled.folds != 0], validation=test[:1], test=test)
-    settings = training_settings(TRAINED, len(labeled.rows), is_text=False)
+    settings = training_settings(TRAINED, len(labeled.rows), load(VIT).input, labeled.form.spec)
     errors = []
     request = TrainRequest("finetune", VIT, TargetRequest(str(path)), settings, samples=SAMPLES)
     watch = lambda _epoch, model, evaluator: errors.append(evaluator.error(model, test) / 100)  # noqa: E731

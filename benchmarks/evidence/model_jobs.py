@@ -12,15 +12,15 @@ from result_log import ResultLog
 from evidence.ranking_jobs import DEVELOPMENT, LABELED, TEST
 from modgap.baselines import baseline_names, get_baseline
 from modgap.baselines.baseline import Baseline, Features, FittedBaseline, SampleForm, fit_baseline
-from modgap.baselines.parts import Affine
 from modgap.errors import InputError
 from modgap.forward.features import sample_features
+from modgap.forward.sample_request import SampleRequest
 from modgap.sources import control_name
 from modgap.targets import open_target
 from modgap.targets.samples import SelectedSamples
 from modgap.targets.splits import stratification_labels, stratified_subset
 from modgap.training.fitted_run import is_table, sample_form, suitable_baselines, true_values
-from modgap.training.linear_probe import LINEAR_PROBE, PROBE, open_probed_sources
+from modgap.training.linear_probe import linear_probe, open_probed_sources
 from modgap.training.training_data import TargetData, read_target_data
 
 __all__ = ["PARTS", "TARGETS", "Job", "jobs", "work"]
@@ -164,13 +164,12 @@ def _baseline(job: Job, data: TargetData, _labeled: Any, form: SampleForm) -> tu
 
 def _probe(job: Job, data: TargetData, labeled: Mapping[int, np.ndarray], _form: SampleForm) -> tuple[Baseline, Rows]:
     """Return the probe of features that are computed once for all samples that it needs."""
-    (source,) = open_probed_sources(job.model, data.table, data.target.manifest.input, input_size=None, weights=None)
+    (source,) = open_probed_sources(job.model, data, SampleRequest())
     rows = np.unique(np.concatenate([*labeled.values(), data.test]))
     samples = SelectedSamples(data.table.samples, rows)
     features = sample_features(source.source, samples, source.embedding, device="cpu").astype(np.float64)
     looked_up = Features(job.model, lambda numbers, _form: features[np.searchsorted(rows, np.asarray(numbers))])
-    tasks = ("classification", "multi-label", "regression")
-    return Baseline(LINEAR_PROBE, "", "", (), tasks, (looked_up,), PROBE, (Affine,)), list
+    return linear_probe(looked_up), list
 
 
 def _best_control(job: Job, data: TargetData, labeled: np.ndarray, form: SampleForm) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from modgap.statistics.sample_file import SAMPLES_FILE, read_sample_file
 from modgap.storage.algorithms import installed_version
 from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import format_json, plain_values, with_digest
+from modgap.training.answer import metric_without_unit
 from modgap.training.evaluation import PERCENT
 from modgap.training.run_folder import Run
 
@@ -156,18 +157,13 @@ def _answer(race: Race, folder: Path) -> Answer:
             count(samples["test"], "test sample"),
             f"{count(len(race.outcomes), 'step')} in {format_duration(race.seconds[0])}",
         ),
-        headline=f"Use {winner.spoken}: its test {_metric(result)} is {winner.shown}.",
+        headline=f"Use {winner.spoken}: its test {metric_without_unit(result)} is {winner.shown}.",
         verdicts=(_quality(race), Verdict("Does a transfer help?", *_helps(race)[1:]), _more_time(race)),
         tables=(_tested_table(race), _steps_table(race)),
         notes=tuple(_notes(race)),
         next_step="Predict with it; DATA is a file or folder of new samples.",
         commands=(shlex.join(command),) if is_plain else (),
     )
-
-
-def _metric(result: Mapping[str, Any]) -> str:
-    name, unit = str(result["metric"]), str(result["unit"])
-    return name.removesuffix(f" {unit}") if unit else name
 
 
 def _interval(result: Mapping[str, Any]) -> str:
@@ -179,7 +175,8 @@ def _quality(race: Race) -> Verdict:
     question = "How good is it?"
     result = race.tested[0].run.record["result"]
     interval = _interval(result)
-    text = f"The test {_metric(result)} is {race.tested[0].shown}{f' (95 % CI {interval})' if interval else ''}."
+    start = f"The test {metric_without_unit(result)} is {race.tested[0].shown}"
+    text = f"{start}{f' (95 % CI {interval})' if interval else ''}."
     if len(race.tested) > 1:
         others = [f"{one.shown} ({one.title})" for one in race.tested[1:]]
         text += f" The best models of other kinds have {', '.join(others)}."

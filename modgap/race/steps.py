@@ -14,25 +14,26 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 
 from modgap.baselines import get_baseline
 from modgap.baselines.baseline import Baseline, Features, SampleForm, Truth, held_out_scores
-from modgap.baselines.parts import Affine
 from modgap.baselines.predictors import constant_scores
 from modgap.errors import InputError, first_line, format_duration
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import fix_threads, hold_device
 from modgap.models import TargetModel
-from modgap.sources import ImageInput, open_source
+from modgap.sources import ImageInput, Input, open_source
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
 from modgap.storage.json_records import parse_json, plain_values
 from modgap.targets import TargetRequest
+from modgap.targets.manifest import InputSpec
 from modgap.targets.samples import SelectedSamples
 from modgap.targets.splits import stratification_labels, stratified_subset
 from modgap.training.evaluation import Evaluator
 from modgap.training.fitted_run import sample_form, true_values
-from modgap.training.linear_probe import LINEAR_PROBE, PROBE, ProbedSource, open_probed_sources
+from modgap.training.linear_probe import LINEAR_PROBE, ProbedSource, linear_probe, open_probed_sources
 from modgap.training.loop import NotFiniteError
 from modgap.training.methods import get_method
 from modgap.training.native_inputs import reads_native_input
+from modgap.training.pilot import text_settings
 from modgap.training.train import train_in_memory
 from modgap.training.train_request import TrainRequest
 from modgap.training.training_data import TargetData, read_target_data
@@ -58,8 +59,6 @@ N_FOLDS = 5
 SMALL_BATCH, LARGE_BATCH = 16, 64
 SMALL = 1000
 """Number of labeled samples up to which batches are small."""
-TEXT_SETTINGS = ("target_sequence_length=32",)
-"""Settings of sources of text in which other samples are short texts, because their time grows with their length."""
 LARGEST_FILE = 1 << 26
 OUT_OF_TIME = "It would not have ended within the time"
 """Begin of the reason of a step that was given up. A repetition leaves such steps out."""
@@ -343,13 +342,11 @@ class StepJob:
         samples = SelectedSamples(labeled.data.table.samples, rows)
         if self.step.method == BASELINE:
             return get_baseline(self.step.name), samples
-        table, spec = labeled.data.table, labeled.data.target.manifest.input
-        (source,) = open_probed_sources(self.step.name, table, spec, input_size=None, weights=None, device=device)
+        (source,) = open_probed_sources(self.step.name, labeled.data, SampleRequest(device=device))
         assert isinstance(source, ProbedSource)
         features = self._features(source, samples, labeled.form, rows, device)
         looked_up = Features(self.step.name, lambda numbers, _form: features[np.asarray(numbers)])
-        tasks = ("classification", "multi-label", "regression")
-        return Baseline(LINEAR_PROBE, "", "", (), tasks, (looked_up,), PROBE, (Affine,)), list(range(len(rows)))
+        return linear_probe(looked_up), list(range(len(rows)))
 
     def _features(
         self, source: ProbedSource, samples: SelectedSamples, form: SampleForm, rows: np.ndarray, device: str
@@ -388,8 +385,7 @@ class StepJob:
         size = source.input.size if isinstance(source.input, ImageInput) else None
         data = _trained_data(self.target, self.limit, self.seed, size, is_native, self.fingerprint)
         rows, folds = labeled.rows[chosen], labeled.folds[chosen]
-        is_text = source.input.kind == "text" and labeled.data.target.manifest.input.kind != "text"
-        settings = training_settings(self.step, len(rows), is_text=is_text)
+        settings = training_settings(self.step, len(rows), source.input, labeled.form.spec)
         request = TrainRequest(
             self.step.method,
             self.step.name,
@@ -405,12 +401,10 @@ class StepJob:
         for fold in judged:
             test = folds == fold
             part = replace(data, train=rows[~test], validation=rows[test][:1], test=rows[test])
-            outputs: list[np.ndarray] = []
-            watch = functools.partial(_keep_outputs, outputs, part.test)
+            watch = functools.partial(_keep_outputs, scores, test, part.test)
             train_in_memory(
                 request, source, part, [self.step.epochs], watch, lambda _: clock.check(next(ends, n_epochs) / n_epochs)
             )
-            scores[test] = outputs[0]
         return scores
 
 
@@ -433,31 +427,22 @@ def _trained_data(
     return read_target_data(target.open(), limit=limit, seed=seed, size=size, standardized=not is_native)
 
 
-class _Outputs:
-    """Outputs of a model for samples, collected as a metric collects errors."""
-
-    def __init__(self) -> None:
-        self.parts: list[np.ndarray] = []
-
-    def update(self, outputs: Any, _y: Any, _mask: Any = None) -> None:
-        self.parts.append(np.asarray(outputs, np.float64).reshape(len(outputs), -1))
-
-
 def _keep_outputs(
-    kept: list[np.ndarray], rows: np.ndarray, _epoch: int, model: TargetModel, evaluator: Evaluator
+    scores: np.ndarray, test: np.ndarray, rows: np.ndarray, _epoch: int, model: TargetModel, evaluator: Evaluator
 ) -> None:
-    collected = _Outputs()
-    evaluator.metric(model, rows, collected)  # type: ignore[arg-type]
-    kept.append(np.concatenate(collected.parts))
+    """Put the outputs for the samples of some rows in their place among the scores."""
+    outputs = [batch.reshape(len(batch), -1).numpy() for _, batch in evaluator.outputs(model, rows)]
+    scores[test] = np.concatenate(outputs)
 
 
-def training_settings(step: Step, n_labeled: int, *, is_text: bool) -> tuple[str, ...]:
+def training_settings(step: Step, n_labeled: int, source_input: Input, spec: InputSpec) -> tuple[str, ...]:
     """Return the settings of the training of a step, as KEY=VALUE.
 
     Args:
         step: The step.
         n_labeled: Number of labeled samples.
-        is_text: True for a source of text in which other samples are short texts.
+        source_input: Input of the source.
+        spec: Description of a sample of the target.
     """
     return (
         f"stage2.epochs={step.epochs}",
@@ -467,5 +452,5 @@ def training_settings(step: Step, n_labeled: int, *, is_text: bool) -> tuple[str
         f"stage2.learning_rate={step.rate}",
         *((f"stage1.epochs={step.epochs}", f"stage1.learning_rate={step.rate}") if step.method == "emb" else ()),
         "stage2.choose=last",
-        *(TEXT_SETTINGS if is_text else ()),
+        *text_settings(source_input, spec),
     )

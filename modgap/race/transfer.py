@@ -45,7 +45,7 @@ from modgap.targets import TargetRequest
 from modgap.training.evaluation import test_errors
 from modgap.training.fitted_run import chance_metric, suitable_baselines
 from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES
-from modgap.training.run_folder import RECORD, Run, open_run, write_record
+from modgap.training.run_folder import RECORD, Run, check_folder, open_run, write_record
 from modgap.training.train import train
 from modgap.training.train_request import TrainRequest
 
@@ -255,14 +255,11 @@ def _fingerprint(request: RaceRequest) -> str:
 def _prepare(folder: Path, requested: Mapping[str, Any], resume: bool) -> None:
     """Write the request to a new folder, or raise if the folder has another one."""
     recorded = read_json(folder / REQUEST) if (folder / REQUEST).exists() else {}
+    check_folder(folder, "race", begun=bool(recorded), resume=resume)
     if recorded:
-        if not resume:
-            raise UsageError(f"{folder} already contains a race. Pass `resume=True` to continue it, or another `out`.")
         if differing := [name for name, value in requested.items() if recorded.get(name) != value]:
             raise UsageError(f"The race in {folder} has another `{differing[0]}`. Repeat it, or pass another `out`.")
         return
-    if any(path.name != FOLDER_LOCK for path in folder.iterdir()):
-        raise UsageError(f"{folder} contains other files. Expected a new or empty folder. Pass another `out`.")
     write_json(folder / REQUEST, requested)
 
 
@@ -449,9 +446,8 @@ class _Running:
             method, source = f"{BASELINE}:{step.name}", ""
         elif step.kind == TRAINING:
             labeled = self._labeled()
-            of_source = open_source(step.name).load(None, head=False).input.kind
-            is_text = of_source == "text" and labeled.data.target.manifest.input.kind != "text"
-            settings = training_settings(step, len(labeled.rows), is_text=is_text)
+            source_input = open_source(step.name).load(None, head=False).input
+            settings = training_settings(step, len(labeled.rows), source_input, labeled.form.spec)
         with hold_device(samples.device) as device:
             on_device = replace(samples, device=device)
             request = TrainRequest(method, source, self.request.target, settings, protocol="labeled", samples=on_device)

@@ -9,7 +9,7 @@ import numpy as np
 from modgap.answers.formatting import format_value
 from modgap.race.steps import BASELINE, TRAINING, Outcome
 from modgap.sources import is_control
-from modgap.statistics.intervals import SampleErrors
+from modgap.statistics.intervals import independent_errors
 from modgap.statistics.paired import PairedDifference, paired_difference
 from modgap.training.linear_probe import LINEAR_PROBE
 
@@ -135,12 +135,7 @@ def _is_within(one: Outcome, lowest: Outcome, judged: np.ndarray, groups: np.nda
     """Return True if an error exceeds the lowest by no more than the standard error of the paired difference."""
     if one is lowest:
         return True
-    first, second = (_sample_errors(outcome.losses[judged], judged, groups) for outcome in (one, lowest))
+    units = np.arange(len(judged)) if groups is None else np.unique(groups[judged], return_inverse=True)[1].ravel()
+    first, second = (independent_errors(outcome.losses[judged], units) for outcome in (one, lowest))
     difference = paired_difference(first, second, largest=float("inf"))
     return bool(difference.value <= difference.standard_error)
-
-
-def _sample_errors(losses: np.ndarray, judged: np.ndarray, groups: np.ndarray | None) -> SampleErrors:
-    units = np.arange(len(judged)) if groups is None else np.unique(groups[judged], return_inverse=True)[1].ravel()
-    weights = np.full(len(judged), 1 / len(judged))
-    return SampleErrors(losses, weights, units, np.array([losses.mean()]), None, 0)

@@ -8,7 +8,7 @@ from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Mark, Table, Verdict
 from modgap.answers.confusion import confusion_table
 from modgap.errors import count, visible_name
 
-__all__ = ["run_answer"]
+__all__ = ["metric_without_unit", "run_answer"]
 
 FOLDER = "DIR"
 """Stands for the folder of the run, which its record does not name."""
@@ -99,9 +99,13 @@ def _headline(result: Mapping[str, Any]) -> str:
         return f"The metric {result['metric']} is not defined on the test samples."
     low, high = result["interval"]
     interval = "" if low is None or high is None else f" (95 % CI {low:.4g} to {high:.4g})"
-    name, unit = result["metric"], result["unit"]
-    name = name.removesuffix(f" {unit}") if unit else name
-    return f"The test {name} is {result['test']:.4g}{f' {unit}' if unit else ''}{interval}. Lower is better."
+    unit = f" {result['unit']}" if result["unit"] else ""
+    return f"The test {metric_without_unit(result)} is {result['test']:.4g}{unit}{interval}. Lower is better."
+
+
+def metric_without_unit(result: Mapping[str, Any]) -> str:
+    """Return the name of the metric of a result, without the unit at its end."""
+    return str(result["metric"]).removesuffix(f" {result['unit']}")
 
 
 def _against_scratch(record: Mapping[str, Any]) -> Verdict:

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 
 from modgap.errors import UsageError
 from modgap.forward.batched_inference import Loader
-from modgap.process.devices import copies_freely, upload
+from modgap.process.devices import copies_freely
 from modgap.training.task_loss import MicroBatch
 from modgap.training.training_data import InputTransform, TargetData, stack_pieces
 
@@ -26,7 +26,6 @@ __all__ = [
     "generator",
     "join_short_end",
     "mask_spectrogram",
-    "shift_and_mirror",
     "shuffle_rows",
 ]
 
@@ -96,7 +95,7 @@ class BatchFeed:
     Attributes:
         data: The target.
         seed: Seed of the choice of pieces and of the augmentation.
-        device: Device that the batches are copied to.
+        device: Device that the batches are for.
         dtype: Precision of the inputs.
         augmentation: Value of `stage2.augmentation`, see `augment`.
         workers: Number of processes that read the batches; with 0, a thread of this process reads them.
@@ -114,16 +113,13 @@ class BatchFeed:
         check_augmentation(self.augmentation, self.data)
 
     def load(self, parts: Sequence[np.ndarray], stage: int, epoch: int) -> MicroBatches:
-        """Load one batch for each array of rows onto the device, with one piece of each sample.
+        """Read one batch for each array of rows on the CPU, with one piece of each sample.
 
         Args:
             parts: Rows of each batch.
             stage: Number of the stage.
             epoch: Number of the epoch. Pieces and shifts are drawn anew in every epoch.
         """
-        return upload(self._read(parts, stage, epoch), self.device)
-
-    def _read(self, parts: Sequence[np.ndarray], stage: int, epoch: int) -> MicroBatches:
         return tuple(self._read_part(rows, stage, epoch) for rows in parts)
 
     def _read_part(self, rows: np.ndarray, stage: int, epoch: int) -> MicroBatch:
@@ -135,18 +131,6 @@ class BatchFeed:
         random = generator(self.seed, 1 + stage, epoch, row)
         piece = self.data.transform.random_piece(self.data.table.samples, row, random)
         return augment(self.augmentation, piece, self.data, row, random)
-
-    def prefetch(self, updates: Sequence[Sequence[np.ndarray]], stage: int, epoch: int) -> Iterator[MicroBatches]:
-        """Yield the batches of each update; the next ones are read while the model works.
-
-        Args:
-            updates: For each update, the rows of each of its batches.
-            stage: Number of the stage.
-            epoch: Number of the epoch.
-        """
-        with self.updates(stage) as loader:
-            for batches, _ in loader.load([Update(epoch, 0, parts) for parts in updates]):
-                yield upload(batches, self.device)
 
     def updates(
         self, stage: int, surrogate: Callable[[int], Any] | None = None
@@ -181,7 +165,7 @@ def _read_update(
     feed: BatchFeed, stage: int, surrogate: Callable[[int], Any] | None, update: Update
 ) -> tuple[MicroBatches, Any]:
     """Read the batches of the target on the CPU, and the update's part of the surrogate."""
-    return feed._read(update.parts, stage, update.epoch), surrogate(update.step) if surrogate else None
+    return feed.load(update.parts, stage, update.epoch), surrogate(update.step) if surrogate else None
 
 
 # Augmentation: random changes of standardized inputs, by a generator of the sample's own

@@ -22,20 +22,19 @@ from modgap.storage.json_records import format_json, parse_record, plain_values,
 from modgap.training.run_folder import LOG, STAGE1_FILE, best_file, epoch_file
 
 __all__ = [
-    "CHECKPOINTS",
     "BestEpoch",
     "Checkpoint",
     "FolderFiles",
     "Position",
     "RunFiles",
     "best_epochs",
+    "cpu_copies",
     "latest_checkpoint",
     "load_tensors",
     "part_of",
     "remove_checkpoints",
     "restore_model",
     "restore_optimizer",
-    "save_checkpoint",
     "write_tensors",
 ]
 
@@ -108,14 +107,17 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     Raises:
         InputError: When the file cannot be written.
     """
-    # safetensors refuses views of one storage, so each tensor is cloned.
-    arrays = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:
         with atomic_path(path) as temporary:
-            save_file(arrays, temporary)
+            save_file(cpu_copies(tensors), temporary)
             _flush_to_disk(temporary)
     except (OSError, SafetensorError) as error:
         raise InputError(f"Cannot write {path}: {getattr(error, 'strerror', None) or error}.") from error
+
+
+def cpu_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies on the CPU, each with memory of its own, because safetensors refuses views of one storage."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -133,49 +135,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def part_of(weights: Mapping[str, Tensor], part: str) -> dict[str, Tensor]:
-    """Return the weights of the embedder, the encoder or the predictor among those of a model, by their names in it."""
+    """Return the tensors of a part among those of a whole, such as the embedder of a model, by their names in it."""
     return {name.removeprefix(f"{part}."): value for name, value in weights.items() if name.startswith(f"{part}.")}
-
-
-def save_checkpoint(
-    folder: Path,
-    position: Position,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    best: Path | None = None,
-    average: nn.Module | None = None,
-) -> None:
-    """Write a checkpoint to a run's folder, with the checksums of its files, and remove older ones.
-
-    Args:
-        folder: Folder of the run.
-        position: Progress of the run.
-        model: The model.
-        optimizer: The optimizer of the current stage.
-        best: File in the run's folder with the weights of the best epoch; None if there is none.
-        average: The average of the model's weights; None if there is none.
-
-    Raises:
-        InputError: When it cannot be written.
-    """
-    checkpoints = folder / CHECKPOINTS
-    path = checkpoints / f"{position.total_updates:09d}-{position.stage}-{position.epoch:05d}"
-    temporary = temporary_path(path)
-    with writing(checkpoints):
-        temporary.mkdir(parents=True)
-        states = {MODEL: model.state_dict(), OPTIMIZER: _optimizer_tensors(optimizer)}
-        states |= {} if average is None else {AVERAGE: average.state_dict()}
-        for name, state in states.items():
-            write_tensors(temporary / name, state)
-        files = named_digests(temporary, [temporary / name for name in states])
-        files |= named_digests(folder, [] if best is None else [best])
-        record = format_json({**plain_values(asdict(position)), FILES: files})
-        (temporary / POSITION).write_text(with_digest(record), encoding="utf-8")
-        _flush_to_disk(temporary / POSITION)
-        if path.exists():
-            shutil.rmtree(path)
-        os.rename(temporary, path)
-    remove_checkpoints(folder, keep=NEWEST)
 
 
 def remove_checkpoints(folder: Path, *, keep: int) -> None:
@@ -385,11 +346,31 @@ class FolderFiles(RunFiles):
     def save_checkpoint(
         self, position: Position, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
     ) -> None:
-        """Write a checkpoint, and remove older ones and the weights that no checkpoint refers to."""
-        if self.writes:
-            best = None if position.best is None else best_file(self.folder, position.best.epoch)
-            save_checkpoint(self.folder, position, model, optimizer, best if best and best.exists() else None, average)
-            self._remove_outdated_weights(set())
+        """Write a checkpoint, with the checksums of its files and of the weights of the best epoch.
+
+        Older checkpoints are removed, and so are the weights that no checkpoint refers to.
+        """
+        if not self.writes:
+            return
+        path = self.folder / CHECKPOINTS / f"{position.total_updates:09d}-{position.stage}-{position.epoch:05d}"
+        temporary = temporary_path(path)
+        with writing(path.parent):
+            temporary.mkdir(parents=True)
+            states = {MODEL: model.state_dict(), OPTIMIZER: _optimizer_tensors(optimizer)}
+            states |= {} if average is None else {AVERAGE: average.state_dict()}
+            for name, state in states.items():
+                write_tensors(temporary / name, state)
+            files = named_digests(temporary, [temporary / name for name in states])
+            if position.best is not None and (best := best_file(self.folder, position.best.epoch)).exists():
+                files |= named_digests(self.folder, [best])
+            record = format_json({**plain_values(asdict(position)), FILES: files})
+            (temporary / POSITION).write_text(with_digest(record), encoding="utf-8")
+            _flush_to_disk(temporary / POSITION)
+            if path.exists():
+                shutil.rmtree(path)
+            os.rename(temporary, path)
+        remove_checkpoints(self.folder, keep=NEWEST)
+        self._remove_outdated_weights(set())
 
     def save_embedder(self, embedder: nn.Module) -> None:
         """Write the embedder after the stage that trains it."""

@@ -1,6 +1,5 @@
 """Evaluation of a model by the task's metric, and the test of a trained one: value, interval, errors of the samples."""
 
-import contextlib
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ import torch
 from modgap.errors import count
 from modgap.forward.batched_inference import BatchLimit, Loader
 from modgap.models import TargetModel
+from modgap.models.normalization import evaluation_mode
 from modgap.process.devices import download, read_late, upload
 from modgap.statistics.bootstrap import bootstrap_interval
 from modgap.statistics.intervals import MIN_UNITS, SampleErrors, exact_interval
@@ -21,7 +21,7 @@ from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample
 from modgap.storage.atomic_files import writing
 from modgap.training.batches import chunks
 from modgap.training.metrics import Metric, task_metric
-from modgap.training.placement import Processes
+from modgap.training.placement import Processes, reduced_precision
 from modgap.training.training_data import InputTransform, TargetData, stack_pieces
 
 __all__ = [
@@ -40,8 +40,8 @@ PERCENT = "%"
 MOST_CONFUSED = 200
 """Largest number of classes whose confusion matrix is in the record."""
 
-Batch = tuple[np.ndarray, list[np.ndarray], list[int]]
-"""Indices of samples, their inputs, and the number of inputs of each sample."""
+Batch = tuple[list[np.ndarray], list[int]]
+"""Inputs of samples, and the number of inputs of each sample."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,7 @@ class Evaluator:
     workers: int = 0
 
     def metric(self, model: TargetModel, rows: np.ndarray, metric: Metric | None = None) -> Metric:
-        """Return the metric with the selected samples of all processes. The model's mode does not change.
-
-        The output for a sample of several pieces is the mean of the outputs for its pieces.
+        """Return the metric with the selected samples of all processes, see `outputs`.
 
         Args:
             model: Model to evaluate.
@@ -77,15 +75,15 @@ class Evaluator:
             metric: A metric without samples, with one process; None for the task's own.
         """
         metric = metric or self._new_metric()
-        training = model.training
-        model.eval()
-        try:
-            for batch_rows, outputs in read_late(self._launched(model, self.processes.contiguous_share(rows))):
-                y, mask = self.data.ground_truth(batch_rows)
-                metric.update(outputs, y, mask)
-        finally:
-            model.train(training)
-        return self._join_processes(metric)
+        for batch_rows, outputs in self.outputs(model, self.processes.contiguous_share(rows)):
+            y, mask = self.data.ground_truth(batch_rows)
+            metric.update(outputs, y, mask)
+        if self.processes.size == 1:
+            return metric
+        joined = self._new_metric()
+        for state in self.processes.gather_objects(metric.state()):
+            joined.merge(state)
+        return joined
 
     def _new_metric(self) -> Metric:
         return task_metric(self.data.target.manifest, self.data.scale, self.data.protocol)
@@ -99,15 +97,21 @@ class Evaluator:
         """Return the value of the metric on the selected samples."""
         return self.metric(model, rows).compute()
 
-    def _launched(
-        self, model: TargetModel, rows: np.ndarray
-    ) -> Iterator[Callable[[], tuple[np.ndarray, torch.Tensor]]]:
+    def outputs(self, model: TargetModel, rows: np.ndarray) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+        """Yield indices and outputs of the selected samples, batch by batch. The model's mode does not change.
+
+        The output for a sample of several pieces is the mean of the outputs for its pieces.
+        """
+        batches = chunks(rows, self._limit.size)
+        with evaluation_mode(model):
+            yield from zip(batches, read_late(self._launched(model, batches)), strict=True)
+
+    def _launched(self, model: TargetModel, batches: list[np.ndarray]) -> Iterator[Callable[[], torch.Tensor]]:
         """Begin to compute the outputs of each batch, which is read ahead, and yield the function that returns them."""
-        for batch_rows, pieces, counts in self._loader.load(chunks(rows, self._limit.size)):
-            read = launch_outputs(
-                model, pieces, counts, self._limit, self.device, self.dtype, self.autocast, batch_rows.tolist()
+        for rows, (pieces, counts) in zip(batches, self._loader.load(batches), strict=True):
+            yield launch_outputs(
+                model, pieces, counts, self._limit, self.device, self.dtype, self.autocast, rows.tolist()
             )
-            yield functools.partial(_with_rows, batch_rows, read)
 
     @functools.cached_property
     def _loader(self) -> Loader[np.ndarray, Batch]:
@@ -118,21 +122,10 @@ class Evaluator:
     def _limit(self) -> BatchLimit:
         return evaluation_limit(self.batch_size, self.device, self.data.transform)
 
-    def _join_processes(self, metric: Metric) -> Metric:
-        if self.processes.size == 1:
-            return metric
-        joined = self._new_metric()
-        joined.merge(_join_states(metric.state(), self.processes))
-        return joined
-
 
 def _read_batch(data: TargetData, rows: np.ndarray) -> Batch:
     samples = [data.transform.pieces(data.table.samples[int(row)]) for row in rows]
-    return rows, [piece for pieces in samples for piece in pieces], [len(pieces) for pieces in samples]
-
-
-def _with_rows(rows: np.ndarray, read: Callable[[], torch.Tensor]) -> tuple[np.ndarray, torch.Tensor]:
-    return rows, read()
+    return [piece for pieces in samples for piece in pieces], [len(pieces) for pieces in samples]
 
 
 EVALUATION_BYTES = 64 << 20
@@ -165,8 +158,8 @@ def launch_outputs(
     limit: BatchLimit,
     device: torch.device,
     dtype: torch.dtype,
-    autocast: torch.dtype | None = None,
-    rows: Sequence[int] | None = None,
+    autocast: torch.dtype | None,
+    rows: Sequence[int],
 ) -> Callable[[], torch.Tensor]:
     """Begin to compute the output for each sample, and return the function that waits for it and returns it.
 
@@ -180,16 +173,13 @@ def launch_outputs(
         device: Device to compute on.
         dtype: Precision of the parameters.
         autocast: Reduced precision of forward passes; None for that of the parameters.
-        rows: Index of each sample, for messages; None for its position.
+        rows: Index of each sample, for messages.
     """
-    of_pieces = np.repeat(np.arange(len(counts)) if rows is None else rows, counts).tolist()
+    of_pieces = np.repeat(rows, counts).tolist()
 
     def forward(part: slice) -> Callable[[], torch.Tensor]:
-        precision: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-        if autocast:
-            precision = torch.autocast(device.type, autocast)
         batch = stack_pieces(pieces[part], torch.device("cpu"), dtype, of_pieces[part])
-        with torch.inference_mode(), precision:
+        with torch.inference_mode(), reduced_precision(device, autocast):
             return download(function(upload(batch, device)))
 
     reads = limit.run(len(pieces), forward)
@@ -201,18 +191,6 @@ def _means_of_samples(outputs: torch.Tensor, counts: Sequence[int]) -> torch.Ten
     if max(counts) == 1:
         return outputs
     return torch.stack([piece_outputs.mean(0) for piece_outputs in torch.split(outputs, list(counts))])
-
-
-def _join_states(state: dict[str, np.ndarray], processes: Processes) -> dict[str, np.ndarray]:
-    """Return the states of all processes as one, with the samples in the order of the ranks."""
-    samples = processes.concatenate(state["samples"].reshape(1))
-    joined = {}
-    for name, values in state.items():
-        if name == "rows":
-            values = values + int(samples[: processes.rank].sum())
-        # A single number is the same in all processes.
-        joined[name] = values if values.ndim == 0 else processes.concatenate(values)
-    return joined | {"samples": np.array(int(samples.sum()))}
 
 
 # The test of a trained model

@@ -4,8 +4,7 @@ import importlib.util
 import io
 import logging
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +27,8 @@ __all__ = [
     "FORMATS",
     "LOWEST_TORCH",
     "TOKENIZER_SUFFIX",
-    "Block",
-    "ExportedModel",
     "description_file",
     "export_model",
-    "network_blocks",
 ]
 
 EXAMPLE_BATCH = 2
@@ -45,6 +41,7 @@ MAX_BATCH = 2**31 - 1
 """Largest number of samples of a program; before torch 2.10, the exporter refuses some models without a limit."""
 LOWEST_TORCH = {"torch-export": "2.7", "onnx": "2.10"}
 """First version of torch whose exporter writes the format for any number of samples and with every operator needed."""
+FORMATS = ("safetensors", *LOWEST_TORCH)
 METADATA_KEY = "modgap"
 """Key of the description in the metadata of an ONNX file; a torch program has it in the extra file `modgap.json`."""
 AXES = {1: ["length"], 2: ["height", "width"], 3: ["depth", "height", "width"]}
@@ -58,60 +55,57 @@ def _step_name(step: Mapping[str, Any]) -> str:
     return f"{step['name']} by channel" if step.get("by_channel") else str(step["name"])
 
 
-@dataclass(frozen=True)
-class Block:
-    """A network of a model; a linear probe of several sources has one for each.
-
-    Attributes:
-        transform: Transform of samples to pieces.
-        network: The network.
-    """
-
-    transform: InputTransform
-    network: nn.Module
-
-
-def network_blocks(trained: TrainedModel) -> list[Block]:
-    """Return the networks of a trained model, on the CPU in single precision, whose outputs are added.
+def _networks(trained: TrainedModel) -> list[tuple[InputTransform, nn.Module]]:
+    """Return the networks of a trained model, whose outputs are added, each with its transform of samples to pieces.
 
     Raises:
         UsageError: When the model is a baseline, or its sources take different inputs.
     """
     fitted = trained.predictor
     if isinstance(fitted, FittedBaseline) and isinstance(fitted.compute, SideBySide):
-        blocks = [Block(*pair) for pair in probe_networks(fitted, fitted.compute.sources, trained.inputs.inputs)]
+        networks = list(probe_networks(fitted, fitted.compute.sources, trained.inputs.inputs))
     else:
-        network = trained.network
-        blocks = [Block(network.transform, network.model)]
-    if len({input_shape(block.transform) for block in blocks}) > 1 or (
-        len(blocks) > 1 and text_input(blocks[0].transform)
-    ):
+        networks = [(trained.network.transform, trained.network.model)]
+    transforms = [transform for transform, _ in networks]
+    if len(set(map(input_shape, transforms))) > 1 or (len(transforms) > 1 and text_input(transforms[0])):
         raise UsageError(
             "The sources of this linear probe take different inputs, so they are no single program. Fit and export a "
             "probe of one of them, or export this one as safetensors, which modgap reads again."
         )
-    return [Block(block.transform, block.network.cpu().float().eval()) for block in blocks]
+    return networks
 
 
 class ExportedModel(nn.Module):
     """A trained model with the preparation of its inputs and the unit of its outputs as parts of it.
 
-    Its inputs are samples (n, C, ...) after the target's steps of preprocessing, float32; or the numbers and the mask
-    of the tokens of texts (n, T), int64. Its output are logits (n, K), or values in the target's unit.
+    It is on the CPU in single precision. Its inputs are samples (n, C, ...) after the target's steps of preprocessing,
+    float32; or the numbers and the mask of the tokens of texts (n, T), int64. Its output are logits (n, K), or values
+    in the target's unit.
+
+    Attributes:
+        trained: The trained model.
+        transform: Transform of its samples to pieces.
     """
 
     output_mean: Tensor
     output_sd: Tensor
 
-    def __init__(self, trained: TrainedModel, blocks: Sequence[Block]) -> None:
-        """Wrap the networks of a trained model on the CPU.
+    def __init__(self, trained: TrainedModel) -> None:
+        """Wrap the networks of a trained model.
 
         Args:
-            trained: The model.
-            blocks: Its networks, whose outputs are added.
+            trained: The model, which is moved to the CPU.
+
+        Raises:
+            UsageError: When the model is a baseline, or its sources take different inputs.
         """
         super().__init__()
-        self.blocks = nn.ModuleList(nn.Sequential(preparation(block.transform), block.network) for block in blocks)
+        networks = _networks(trained)
+        self.trained = trained
+        self.transform = networks[0][0]
+        self.blocks = nn.ModuleList(
+            nn.Sequential(preparation(transform), network.cpu().float().eval()) for transform, network in networks
+        )
         mean, sd = trained.inputs.scale or (None, None)
         self.is_scaled = mean is not None
         if mean is not None and sd is not None:
@@ -126,18 +120,12 @@ class ExportedModel(nn.Module):
         return outputs * self.output_sd + self.output_mean if self.is_scaled else outputs
 
 
-def program_description(trained: TrainedModel, blocks: Sequence[Block]) -> dict[str, Any]:
-    """Return the plain values that a user of a program has to know: its classes, and the values that it takes.
-
-    Args:
-        trained: The model.
-        blocks: Its networks.
-    """
+def program_description(model: ExportedModel) -> dict[str, Any]:
+    """Return the plain values that a user of a program has to know: its classes, and the values that it takes."""
+    trained, texts = model.trained, text_input(model.transform)
     record = trained.run.record
     steps = record["data"]["transforms"]
-    transform = blocks[0].transform
-    texts = text_input(transform)
-    described = _sample_record(trained, transform) if texts is None else _token_record(texts)
+    described = _sample_record(trained, model.transform) if texts is None else _token_record(texts)
     description: dict[str, Any] = plain_values(
         {
             "run": {name: record[name] for name in ("method", "source", "target")},
@@ -218,19 +206,21 @@ def export_model(trained: TrainedModel, path: Path, file_format: str) -> None:
     """
     if file_format not in FORMATS:
         raise unknown_name("format", file_format, FORMATS)
-    blocks = network_blocks(trained) if file_format in LOWEST_TORCH else []
-    lowest = LOWEST_TORCH.get(file_format, "0")
+    if file_format not in LOWEST_TORCH:
+        with writing(path), atomic_path(path) as temporary:
+            write_model_file(trained.run, trained.state(), trained.inputs, temporary)
+        return
+    model, lowest = ExportedModel(trained), LOWEST_TORCH[file_format]
     if TorchVersion(torch.__version__) < lowest:
         raise UsageError(
             f"The format {file_format} needs torch {lowest} or later; torch {torch.__version__} is "
             "installed. Install a later one, or export the model as safetensors, which modgap reads again."
         )
-    write = FORMATS[file_format]
+    write = _write_onnx if file_format == "onnx" else _write_torch_export
     with writing(path), atomic_path(path) as temporary:
-        write(trained, blocks, temporary)
-        if description := description_file(path, file_format):
-            write_text_atomically(description, format_json(program_description(trained, blocks)) + "\n")
-        if blocks and (texts := text_input(blocks[0].transform)):
+        write(model.eval(), temporary)
+        write_text_atomically(path.with_suffix(".json"), format_json(program_description(model)) + "\n")
+        if texts := text_input(model.transform):
             write_text_atomically(path.with_suffix(TOKENIZER_SUFFIX), _tokenizer(texts))
 
 
@@ -251,22 +241,22 @@ def _tokenizer(source_input: TextInput) -> str:
     return str(copied.to_str(pretty=True))
 
 
-def _write_torch_export(trained: TrainedModel, blocks: Sequence[Block], path: Path) -> None:
+def _write_torch_export(model: ExportedModel, path: Path) -> None:
     # Written to memory first, because torch warns of files whose names do not end with .pt2.
     stream = io.BytesIO()
-    description = format_json(program_description(trained, blocks))
-    torch.export.save(_trace(trained, blocks), stream, extra_files={f"{METADATA_KEY}.json": description})
+    description = format_json(program_description(model))
+    torch.export.save(_trace(model), stream, extra_files={f"{METADATA_KEY}.json": description})
     path.write_bytes(stream.getvalue())
 
 
-def _write_onnx(trained: TrainedModel, blocks: Sequence[Block], path: Path) -> None:
+def _write_onnx(model: ExportedModel, path: Path) -> None:
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
             f"The format onnx needs {' and '.join(missing)}. Install them with: pip install 'modgap[onnx]'"
         )
-    program = _trace(trained, blocks)
-    names = ("x",) if text_input(blocks[0].transform) is None else TOKEN_ARRAYS
+    program = _trace(model)
+    names = ("x",) if text_input(model.transform) is None else TOKEN_ARRAYS
     with warnings.catch_warnings():
         # The exporter warns of its own deprecations, which a user can do nothing about.
         warnings.simplefilter("ignore")
@@ -276,43 +266,31 @@ def _write_onnx(trained: TrainedModel, blocks: Sequence[Block], path: Path) -> N
                 program, dynamo=True, verbose=False, external_data=False, input_names=list(names)
             )
         except Exception as error:  # the exporter raises many types
-            raise _not_exportable(trained, "onnx", error) from error
+            raise _not_exportable(model, "onnx", error) from error
     if converted is None:
         raise InputError("The exporter of torch returned no ONNX model.")
-    description = format_json(program_description(trained, blocks), indent=None)
-    converted.model.metadata_props[METADATA_KEY] = description
+    converted.model.metadata_props[METADATA_KEY] = format_json(program_description(model), indent=None)
     converted.save(str(path), external_data=False)
 
 
-def _trace(trained: TrainedModel, blocks: Sequence[Block]) -> torch.export.ExportedProgram:
+def _trace(model: ExportedModel) -> torch.export.ExportedProgram:
     """Return the model as a program for any number of samples, and any number of tokens."""
-    module = ExportedModel(trained, blocks).eval()
-    batch = torch.export.Dim("batch", min=1, max=MAX_BATCH)
-    transform = blocks[0].transform
-    example = [torch.zeros(EXAMPLE_BATCH, *input_shape(transform))]
-    axes = {0: batch}
-    if texts := text_input(transform):
+    example = [torch.zeros(EXAMPLE_BATCH, *input_shape(model.transform))]
+    axes = {0: torch.export.Dim("batch", min=1, max=MAX_BATCH)}
+    if texts := text_input(model.transform):
         example = [torch.ones(EXAMPLE_BATCH, EXAMPLE_TOKENS, dtype=torch.int64) for _ in TOKEN_ARRAYS]
         axes[1] = torch.export.Dim("tokens", min=2, max=texts.max_tokens)
     dynamic = {"inputs": tuple(axes for _ in example)}
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return torch.export.export(module, tuple(example), dynamic_shapes=dynamic, strict=False)
+            return torch.export.export(model, tuple(example), dynamic_shapes=dynamic, strict=False)
     except Exception as error:  # the exporter raises many types
-        raise _not_exportable(trained, "torch-export", error) from error
+        raise _not_exportable(model, "torch-export", error) from error
 
 
-def _not_exportable(trained: TrainedModel, file_format: str, error: Exception) -> InputError:
+def _not_exportable(model: ExportedModel, file_format: str, error: Exception) -> InputError:
     return InputError(
-        f"A model of the source {trained.run.record['source']} cannot be exported as {file_format}: "
+        f"A model of the source {model.trained.run.record['source']} cannot be exported as {file_format}: "
         f"{first_line(error)}. Export it as safetensors, which modgap reads again."
     )
-
-
-FORMATS: Mapping[str, Callable[[TrainedModel, Sequence[Block], Path], Any]] = {
-    "safetensors": lambda trained, _blocks, path: write_model_file(trained.run, trained.state(), trained.inputs, path),
-    "torch-export": _write_torch_export,
-    "onnx": _write_onnx,
-}
-"""Functions that write a model, by format."""

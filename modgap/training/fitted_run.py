@@ -23,9 +23,8 @@ from modgap.baselines.baseline import (
     restore_baseline,
 )
 from modgap.baselines.predictors import constant_scores
-from modgap.errors import InputError, Progress, UsageError, first_line
+from modgap.errors import InputError, Progress, UsageError
 from modgap.sources import Source, source_infos
-from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.json_records import plain_values
 from modgap.targets import Manifest
 from modgap.targets.samples import SelectedSamples
@@ -36,7 +35,16 @@ from modgap.training.linear_probe import ALL, LINEAR_PROBE, SideBySide, probe_to
 from modgap.training.metrics import Metric, task_metric
 from modgap.training.native_inputs import NativeTransform, text_input
 from modgap.training.placement import current_processes
-from modgap.training.run_folder import RECORD, WEIGHTS, Run, exclusive_run, open_run, prepare_run, write_record
+from modgap.training.run_folder import (
+    RECORD,
+    WEIGHTS,
+    Run,
+    exclusive_run,
+    open_run,
+    prepare_run,
+    reading_record,
+    write_record,
+)
 from modgap.training.train_request import TrainRequest, settings_record
 from modgap.training.trained_inputs import TrainedInputs, write_inputs
 from modgap.training.training_data import TargetData, classes_without_samples, read_target_data
@@ -45,7 +53,6 @@ __all__ = [
     "best_quick_baseline",
     "chance_metric",
     "fit_source_probe",
-    "is_baseline",
     "is_fitted",
     "is_table",
     "read_fitted",
@@ -93,12 +100,7 @@ def train_fitted(request: TrainRequest, folder: Path, *, resume: bool = False, p
     _refuse_settings(request)
     with exclusive_run(folder, resume=resume):
         began = time.perf_counter()
-        target = request.target.open()
-        samples = request.samples
-        data = read_target_data(
-            target, protocol=request.protocol, limit=samples.limit, seed=samples.seed, standardized=False
-        )
-        form = sample_form(data)
+        data, form = _read(request)
         candidates = _baselines(request, data, form) if is_baseline(request.method) else _probes(request, data)
         settings = settings_record(request, data)
         settings["provenance"]["source"] = _provenance(candidates, folder)
@@ -108,6 +110,15 @@ def train_fitted(request: TrainRequest, folder: Path, *, resume: bool = False, p
         write_record(run.folder, run.record)
         fitted, compared = _fit_best(candidates, data, form, request, progress)
         return _write_result(run, request, data, fitted, compared, time.perf_counter() - began)
+
+
+def _read(request: TrainRequest) -> tuple[TargetData, SampleForm]:
+    """Read the target of a request without standardization, and return it with the form of its samples."""
+    target, samples = request.target.open(), request.samples
+    data = read_target_data(
+        target, protocol=request.protocol, limit=samples.limit, seed=samples.seed, standardized=False
+    )
+    return data, sample_form(data)
 
 
 def _refuse_settings(request: TrainRequest) -> None:
@@ -171,15 +182,7 @@ def _baselines(request: TrainRequest, data: TargetData, form: SampleForm) -> Can
 
 
 def _probes(request: TrainRequest, data: TargetData) -> Candidates:
-    samples = request.samples
-    probes = probes_of(
-        request.source,
-        data.table,
-        data.target.manifest.input,
-        input_size=samples.input_size,
-        weights=request.weights,
-        device=samples.device,
-    )
+    probes = probes_of(request.source, data, request.samples, request.weights)
     # A source that cannot be used is named before anything is written. Others are opened one by one.
     return probes if request.source == ALL else list(probes)
 
@@ -318,11 +321,7 @@ def best_quick_baseline(request: TrainRequest) -> tuple[str, float] | None:
     Raises:
         InputError: When data is missing.
     """
-    samples = request.samples
-    data = read_target_data(
-        request.target.open(), protocol=request.protocol, limit=samples.limit, seed=samples.seed, standardized=False
-    )
-    form = sample_form(data)
+    data, form = _read(request)
     suitable = suitable_baselines([get_baseline(name) for name in baseline_names()], data, form)
     candidates = [(one.name, one) for one in quick_baselines(suitable, form, len(data.train), QUICK_SECONDS)]
     if not candidates:
@@ -353,7 +352,7 @@ def read_fitted(
         raise InputError(f"The run in {run.folder} has no model. Repeat its command with `resume=True` first.")
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
     spec = inputs.inputs.spec
-    try:
+    with reading_record(f"The model of the run in {run.folder} is not one that modgap fitted"):
         if tuple(described["shape"]) != inputs.inputs.shape:
             raise ValueError(f"its samples have the shape {described['shape']}, and the run's {inputs.inputs.shape}")
         if is_baseline(run.record["method"]):
@@ -361,10 +360,3 @@ def read_fitted(
         else:
             baseline = restore_probe(described["sources"], spec, device, weights)
         return restore_baseline(baseline, described, arrays, spec, inputs.output)
-    except InputError:
-        raise
-    except DAMAGED_FILE_ERRORS as error:
-        raise InputError(
-            f"The model of the run in {run.folder} is not one that modgap fitted ({first_line(error)}). It was "
-            "changed after modgap train wrote it. Restore it, or train the model again."
-        ) from error

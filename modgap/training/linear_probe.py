@@ -16,21 +16,23 @@ from modgap.baselines.predictors import fit_linear
 from modgap.baselines.series import VALUES
 from modgap.errors import InputError, UsageError
 from modgap.forward.features import PooledFeatures, sample_features
+from modgap.forward.sample_request import SampleRequest
 from modgap.inputs.native_embedding import Embedding, native_embedding, stored_embedding
-from modgap.models import Output, TargetModel
+from modgap.models import Output
 from modgap.models.native_model import NativeInput, ProbePredictor, native_input, native_model
 from modgap.probes.linear_probe import with_constants
 from modgap.sources import Source, control_name, open_source, source_infos
-from modgap.targets import SPLITS, Samples, Table
+from modgap.targets import SPLITS, Samples
 from modgap.targets.manifest import InputSpec
 from modgap.training.native_inputs import LARGEST_SIDE, embedded_transform, piece_shape
-from modgap.training.training_data import InputTransform
+from modgap.training.training_data import InputTransform, TargetData
 
 __all__ = [
     "ALL",
     "LINEAR_PROBE",
     "ProbedSource",
     "SideBySide",
+    "linear_probe",
     "open_probed_sources",
     "probe_networks",
     "probe_to_train",
@@ -156,18 +158,16 @@ class SideBySide:
 
 
 def open_probed_sources(
-    names: str, table: Table, spec: InputSpec, *, input_size: int | None, weights: str | None, device: str = "auto"
+    names: str, data: TargetData, samples: SampleRequest, weights: str | None = None
 ) -> tuple[ProbedSource | RawValues, ...]:
     """Open sources, frozen and without their heads, for a target.
 
     Args:
         names: Names of the sources with commas between them; `raw` among them for the values of the samples, which
             come last.
-        table: Data of the target, whose training samples give the range of values.
-        spec: Description of a sample.
-        input_size: Height and width of the sources' input in pixels; None for each one's default.
+        data: The target, whose training samples give the range of values.
+        samples: Height and width of the sources' input in pixels, and the device on which they run.
         weights: File or folder with the weights of the only source; None for the default weights.
-        device: Name of the device on which they run.
 
     Raises:
         UsageError: When a source does not take such samples, or the names are too many or not different.
@@ -185,6 +185,7 @@ def open_probed_sources(
             f"`source` is {RAW}, the values of the samples, which stand beside sources. Name a source, or pass "
             '`method="baseline"` for models of values alone.'
         )
+    table, spec = data.table, data.target.manifest.input
     raw = (raw_values(spec),) if RAW in listed else ()
     first = int(np.flatnonzero(table.splits == SPLITS.index("train"))[0])
     opened = []
@@ -192,15 +193,15 @@ def open_probed_sources(
         if name == RAW:
             continue
         handle = open_source(name, weights=weights)
-        source = handle.load(input_size, head=False)
+        source = handle.load(samples.input_size, head=False)
         embedding = native_embedding(spec, table, source.input)
         frozen = replace(source, model=PooledFeatures(source))
         pieces, width = None, None
         if isinstance(source.input, NativeInput):
             pieces = piece_shape(table.samples, first, source.input, embedding)
         if len(listed) > 1:
-            width = sample_features(frozen, [table.samples[first]], embedding, device=device).shape[1]
-        opened.append(ProbedSource(name, input_size, handle.fingerprint(), frozen, embedding, pieces, width))
+            width = sample_features(frozen, [table.samples[first]], embedding, device=samples.device).shape[1]
+        opened.append(ProbedSource(name, samples.input_size, handle.fingerprint(), frozen, embedding, pieces, width))
     return (*opened, *raw)
 
 
@@ -253,19 +254,28 @@ def _setting(names: Sequence[str], ratios: Sequence[float], strength: float) -> 
     )
 
 
-def _probe(sources: tuple[ProbedSource | RawValues, ...], device: str) -> Baseline:
-    """Return the linear probe of some sources, which is fitted as a baseline is."""
-    names = SEPARATOR.join(one.name for one in sources)
+def linear_probe(features: Features, predictor: Predictor | None = None) -> Baseline:
+    """Return the linear probe of features, which is fitted as a baseline is.
+
+    Args:
+        features: The features, with the names of their sources.
+        predictor: The linear model; None for one with the same L2 strength for all features.
+    """
     return Baseline(
         LINEAR_PROBE,
-        f"a linear model on the features of {names}",
+        f"a linear model on the features of {features.name}",
         "MoNA (ICML 2024), section 2.2",
         (),
         ("classification", "multi-label", "regression"),
-        (Features(names, SideBySide(sources, device)),),
-        _predictor(sources),
+        (features,),
+        predictor or PROBE,
         (Affine,),
     )
+
+
+def _probe(sources: tuple[ProbedSource | RawValues, ...], device: str) -> Baseline:
+    names = SEPARATOR.join(one.name for one in sources)
+    return linear_probe(Features(names, SideBySide(sources, device)), _predictor(sources))
 
 
 def probe_to_train(name: str, source: Source, embedding: Embedding, device: str) -> Baseline:
@@ -275,8 +285,8 @@ def probe_to_train(name: str, source: Source, embedding: Embedding, device: str)
     standard deviation, and the scores with them.
     """
     frozen = replace(source, model=PooledFeatures(source))
-    probe = _probe((ProbedSource(name, None, {}, frozen, embedding),), device)
-    return replace(probe, predictor=replace(PROBE, fit=_fit_varying))
+    features = Features(name, SideBySide((ProbedSource(name, None, {}, frozen, embedding),), device))
+    return linear_probe(features, replace(PROBE, fit=_fit_varying))
 
 
 def _fit_varying(values: np.ndarray, truth: Truth, seed: int) -> Sequence[Part]:
@@ -284,7 +294,7 @@ def _fit_varying(values: np.ndarray, truth: Truth, seed: int) -> Sequence[Part]:
 
 
 def probes_of(
-    names: str, table: Table, spec: InputSpec, *, input_size: int | None, weights: str | None, device: str
+    names: str, data: TargetData, samples: SampleRequest, weights: str | None
 ) -> Iterator[tuple[str, Baseline]]:
     """Yield the linear probes that a request names: one, or one for every source that reads the target.
 
@@ -292,11 +302,9 @@ def probes_of(
         names: Names of sources with commas between them, which are probed side by side, and `raw` for the values of the
             samples; or `all` for one probe of each source that is installed and reads the target, and one of its
             random-weights control.
-        table: Data of the target.
-        spec: Description of a sample.
-        input_size: Height and width of the sources' input in pixels; None for each one's default.
+        data: The target.
+        samples: Height and width of the sources' input in pixels, and the device on which they run.
         weights: File or folder with the weights of the only source.
-        device: Name of the device on which they run.
 
     Yields:
         Name of the source, and its probe.
@@ -306,19 +314,18 @@ def probes_of(
         InputError: When weights are missing or do not fit.
     """
     if names != ALL:
-        sources = open_probed_sources(names, table, spec, input_size=input_size, weights=weights, device=device)
-        yield names, _probe(sources, device)
+        yield names, _probe(open_probed_sources(names, data, samples, weights), samples.device)
         return
     if weights:
         raise UsageError("`weights` belongs to one source, and `source` is all. Pass one source.")
     for info in source_infos():
         for name in (info.name, control_name(info.name)) if info.is_installed else ():
             try:
-                sources = open_probed_sources(name, table, spec, input_size=input_size, weights=None)
+                sources = open_probed_sources(name, data, samples)
             except InputError as error:
                 log.info("Source %s is left out: %s", name, error)
                 continue
-            yield name, _probe(sources, device)
+            yield name, _probe(sources, samples.device)
 
 
 def restore_probe(described: Sequence[Any], spec: InputSpec, device: str, weights: str | None) -> Baseline:
@@ -384,23 +391,28 @@ def probe_networks(
     """
     (part,) = fitted.parts
     assert isinstance(part, Affine)
-    start = 0
+    start, intercepts = 0, part.intercepts
     for one in sources:
         if isinstance(one, RawValues):
-            yield inputs, _raw_network(inputs, part, start, fitted.output)
+            yield inputs, _raw_network(inputs, _block(part, slice(start, None), intercepts), fitted.output)
             return
         source_input = native_input(one.source)
         shape = one.pieces
         if shape is None:
             shape = piece_shape([np.zeros(inputs.shape, np.float32)], 0, source_input, one.embedding)
-        transform = embedded_transform(inputs.spec, inputs.shape, one.embedding, source_input, shape, inputs.stretched)
+        transform = embedded_transform(inputs, one.embedding, source_input, shape)
         network = native_model(one.source, transform.example(), fitted.output)
         assert isinstance(network.predictor, ProbePredictor)
-        block = slice(start, start + network.predictor.linear.in_features)
-        intercepts = part.intercepts if start == 0 else np.zeros_like(part.intercepts)
-        set_probe(network, Affine(part.mean[block], part.scale[block], part.weights[:, block], intercepts))
-        start = block.stop
+        end = start + network.predictor.linear.in_features
+        set_probe(network.predictor, _block(part, slice(start, end), intercepts))
+        # The outputs of the networks are added, so one of them has the intercepts.
+        start, intercepts = end, np.zeros_like(intercepts)
         yield transform, network
+
+
+def _block(part: Affine, columns: slice, intercepts: np.ndarray) -> Affine:
+    """Return the part of a probe for some of its features."""
+    return Affine(part.mean[columns], part.scale[columns], part.weights[:, columns], intercepts)
 
 
 class _RawNetwork(nn.Module):
@@ -419,9 +431,9 @@ class _RawNetwork(nn.Module):
         return outputs
 
 
-def _raw_network(inputs: InputTransform, part: Affine, start: int, output: Output) -> nn.Module:
-    """Return the network of the last weights of a probe, those of the values of samples."""
-    n_values, size = len(part.mean) - start, None
+def _raw_network(inputs: InputTransform, part: Affine, output: Output) -> nn.Module:
+    """Return the network of a linear function of the values of samples."""
+    n_values, size = len(part.mean), None
     if inputs.spec.kind in ("image", "video"):
         size = (min(inputs.shape[1], PIXELS), min(inputs.shape[2], PIXELS))
     elif inputs.stretched or n_values != int(np.prod(inputs.shape)):
@@ -430,18 +442,16 @@ def _raw_network(inputs: InputTransform, part: Affine, start: int, output: Outpu
             "so no program has them. Export the probe as safetensors, which modgap reads again."
         )
     predictor = ProbePredictor(n_values, output.shape)
-    no_intercepts = np.zeros_like(part.intercepts)
-    values = (part.mean[start:], part.scale[start:], part.weights[:, start:], no_intercepts)
-    predictor.set_probe(*(torch.from_numpy(np.array(array, np.float64)) for array in values))
+    set_probe(predictor, part)
     return _RawNetwork(size, predictor)
 
 
-def set_probe(model: TargetModel, part: Part) -> None:
+def set_probe(predictor: nn.Module, part: Part) -> None:
     """Set the predictor of a native model to the fitted part of a linear probe."""
     assert isinstance(part, Affine)
-    assert isinstance(model.predictor, ProbePredictor)
+    assert isinstance(predictor, ProbePredictor)
     arrays = (part.mean, part.scale, part.weights, part.intercepts)
-    model.predictor.set_probe(*(torch.from_numpy(np.array(array, np.float64)) for array in arrays))
+    predictor.set_probe(*(torch.from_numpy(np.array(array, np.float64)) for array in arrays))
 
 
 LARGEST_INPUT = 4096

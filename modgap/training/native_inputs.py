@@ -25,7 +25,6 @@ __all__ = [
     "NativeTransform",
     "embedded_transform",
     "native_data",
-    "native_transform",
     "piece_shape",
     "reads_native_input",
     "restore_transform",
@@ -129,18 +128,12 @@ def native_data(data: TargetData, source: Source, length: int | None = None) -> 
     Raises:
         UsageError: When the source does not take such samples, or its input cannot be a part of a network.
     """
-    embedding = native_embedding(data.target.manifest.input, data.table, source.input)
-    return replace(data, transform=native_transform(data, source, embedding, length))
-
-
-def native_transform(data: TargetData, source: Source, embedding: Embedding, length: int | None) -> NativeTransform:
-    """Return the transform of a target's samples to pieces of a source by an embedding."""
     samples, first = data.table.samples, int(data.train[0])
-    spec = data.target.manifest.input
-    shape = np.shape(samples[first]) if spec.kind != "text" else ()
-    source_input = native_input(source)
+    spec, source_input = data.target.manifest.input, native_input(source)
+    embedding = native_embedding(spec, data.table, source.input)
+    inputs = replace(data.transform, shape=np.shape(samples[first]) if spec.kind != "text" else ())
     pieces = piece_shape(samples, first, source_input, embedding)
-    return embedded_transform(spec, shape, embedding, source_input, pieces, data.transform.stretched, length)
+    return replace(data, transform=embedded_transform(inputs, embedding, source_input, pieces, length))
 
 
 def piece_shape(samples: Samples, row: int, source_input: NativeInput, embedding: Embedding) -> tuple[int, ...]:
@@ -165,41 +158,29 @@ def piece_shape(samples: Samples, row: int, source_input: NativeInput, embedding
 
 
 def embedded_transform(
-    spec: InputSpec,
-    shape: tuple[int, ...],
+    inputs: InputTransform,
     embedding: Embedding,
     source_input: NativeInput,
     pieces: tuple[int, ...],
-    stretched: bool,
     length: int | None = None,
 ) -> NativeTransform:
     """Return the transform of samples to pieces by an embedding.
 
     Args:
-        spec: Description of a sample in the manifest.
-        shape: Shape of a sample.
+        inputs: A transform with the description and the shape of a sample, whose standardization does not apply.
         embedding: The embedding.
         source_input: Input of the source.
         pieces: Shape of a piece.
-        stretched: True if the samples are series that differ in length.
         length: Largest number of tokens of a text.
     """
-    zero, unit = 0.0, 1.0
+    shape, zero, unit = inputs.shape, 0.0, 1.0
     if embedding.representation in IMAGES:
         assert embedding.low is not None
         assert embedding.high is not None
         shape, zero, unit = pieces, embedding.low, embedding.high - embedding.low
-    mean, sd = np.full(shape[:1], zero), np.full(shape[:1], unit)
+    scaled = replace(inputs, shape=shape, mean=np.full(shape[:1], zero), sd=np.full(shape[:1], unit))
     return NativeTransform(
-        spec,
-        shape,
-        mean,
-        sd,
-        stretched,
-        embedding=embedding,
-        source_input=source_input,
-        piece_shape=pieces,
-        length=length,
+        **vars(scaled), embedding=embedding, source_input=source_input, piece_shape=pieces, length=length
     )
 
 
@@ -231,15 +212,7 @@ def restore_transform(inputs: InputTransform, record: Any, source: Source) -> In
     low, high = (None if native[name] is None else float(native[name]) for name in ("low", "high"))
     embedding = stored_embedding(inputs.spec, source.input, str(native["representation"]), low, high)
     return NativeTransform(
-        inputs.spec,
-        inputs.shape,
-        inputs.mean,
-        inputs.sd,
-        inputs.stretched,
-        embedding=embedding,
-        source_input=source_input,
-        piece_shape=piece_shape,
-        length=length,
+        **vars(inputs), embedding=embedding, source_input=source_input, piece_shape=piece_shape, length=length
     )
 
 

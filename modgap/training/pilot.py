@@ -9,10 +9,11 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.labels.label_space import label_space
 from modgap.models import TargetModel
 from modgap.probes.folds import stratified_folds
-from modgap.sources import Source
+from modgap.sources import Input, Source
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.weights import choose_weighting, entry_weights
 from modgap.targets import Target, TargetRequest
+from modgap.targets.manifest import InputSpec
 from modgap.training.evaluation import Evaluator
 from modgap.training.loop import NotFiniteError
 from modgap.training.metrics import metric
@@ -33,6 +34,7 @@ __all__ = [
     "pilot_halves",
     "sample_errors",
     "short_fine_tuning",
+    "text_settings",
 ]
 
 PILOT_SAMPLES = 256
@@ -59,6 +61,11 @@ SETTINGS = (
 """Settings of the pilots of docs/protocol.md, besides their epochs and rates."""
 TEXT_SETTINGS = ("target_sequence_length=32",)
 """Settings of sources of text, in which other samples are short texts, because their time grows with their length."""
+
+
+def text_settings(source_input: Input, spec: InputSpec) -> tuple[str, ...]:
+    """Return the settings of a training with samples that are short texts for a source of text, and else none."""
+    return TEXT_SETTINGS if source_input.kind == "text" and spec.kind != "text" else ()
 
 
 @dataclass(frozen=True)
@@ -176,9 +183,7 @@ def short_fine_tuning(
     n_labeled = len(halves.train) + len(halves.validation)
     # The validation samples choose nothing, since the last epoch counts.
     halves = replace(halves, validation=halves.validation[:1])
-    is_written = target.manifest.input.kind == "text"
-    more = TEXT_SETTINGS if source.input.kind == "text" and not is_written else ()
-
+    more = text_settings(source.input, target.manifest.input)
     length = PILOT_EPOCHS if epochs is None else epochs
 
     def train(rate: float, training_seed: int) -> np.ndarray:

@@ -1,9 +1,11 @@
 """How a model computes: device, precision, compilation, dropout, what saves memory, and several processes."""
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -27,11 +29,13 @@ __all__ = [
     "forward_of",
     "merges_batches",
     "place",
+    "reduced_precision",
     "set_dropout",
 ]
 
 log = logging.getLogger("modgap")
 
+T = TypeVar("T")
 Forward = Callable[[TargetModel, Tensor], Tensor]
 """Function from a model and its inputs to the outputs."""
 
@@ -47,6 +51,11 @@ def place(model: TargetModel, device: torch.device, dtype: torch.dtype, *, convo
     """
     placed: TargetModel = model.to(device=device, dtype=dtype)
     return channels_last(placed) if convolutional and device.type == "cuda" else placed
+
+
+def reduced_precision(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[object]:
+    """Return a context whose forward passes on a device have a precision; None for that of the parameters."""
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
 
 
 def channels_last(model: TargetModel) -> TargetModel:
@@ -257,22 +266,17 @@ class Processes:
         return self.sum([rows])[0].index_copy(0, positions, share)
 
     def contiguous_share(self, rows: np.ndarray) -> np.ndarray:
-        """Return this process's share of rows (n, ...): neighboring rows, so that `concatenate` keeps the order."""
+        """Return this process's share of rows (n, ...): neighboring rows, so that `gather_objects` keeps the order."""
         first = self.rank * len(rows) // self.size
         end = (self.rank + 1) * len(rows) // self.size
         return rows[first:end]
 
-    def concatenate(self, share: np.ndarray) -> np.ndarray:
-        """Return the arrays of all processes one after the other; their lengths may differ and may be 0.
-
-        Args:
-            share: Array of this process (n, ...).
-        """
-        if self.size == 1:
-            return share
+    def gather_objects(self, value: T) -> list[T]:
+        """Return the values of all processes, in the order of their ranks; there are several processes."""
         from accelerate.utils import gather_object
 
-        return np.concatenate(gather_object([share]))
+        values: list[T] = gather_object([value])
+        return values
 
     def average_batch_statistics(self, model: nn.Module) -> None:
         """Replace the running statistics of batch normalization, which differ by process, by their mean."""

@@ -10,10 +10,10 @@ from modgap.answers.formatting import csv_text
 from modgap.errors import InputError, UsageError
 from modgap.storage.atomic_files import atomic_path, write_text_atomically, writing
 from modgap.storage.paths import expand_user
-from modgap.targets import SPLITS, manifest_names, open_target
+from modgap.targets import SPLITS, Table, manifest_names, open_target
 from modgap.targets.readers.image_folder import ImageFiles
 from modgap.targets.samples import TransformedSamples
-from modgap.targets.unlabeled import read_unlabeled
+from modgap.targets.unlabeled import UnlabeledSamples, read_unlabeled
 from modgap.training.trained_model import TrainedModel
 
 __all__ = ["Predictions", "predict_data", "write_predictions"]
@@ -69,7 +69,7 @@ def predict_data(model: TrainedModel, data: str, *, split: str = "test", x_name:
         rows = np.flatnonzero(table.splits == SPLITS.index(split))
         if not len(rows):
             raise InputError(f"The target {data} has no {split} samples.")
-        outputs = _outputs(model, table.select(rows))
+        samples: Table | UnlabeledSamples = table.select(rows)
         names: tuple[str, ...] = tuple(str(row) for row in rows)
     else:
         inputs = model.inputs
@@ -85,13 +85,10 @@ def predict_data(model: TrainedModel, data: str, *, split: str = "test", x_name:
         )
         if isinstance(new.samples, ImageFiles):
             new = replace(new, samples=TransformedSamples(new.samples, inputs.picture))
-        outputs = _outputs(model, new)
+        samples = new
         names = new.names
+    outputs = model.outputs(samples) if model.task == "regression" else model.predict_proba(samples)
     return Predictions(model.inputs.output.task, names, model.classes, outputs)
-
-
-def _outputs(model: TrainedModel, samples: object) -> np.ndarray:
-    return model.outputs(samples) if model.task == "regression" else model.predict_proba(samples)
 
 
 def write_predictions(predictions: Predictions, path: Path) -> None:

@@ -1,14 +1,15 @@
 """The folder of a training run: its record, its files, and checks that nothing else is mixed into it."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modgap.errors import InputError, UsageError, visible_name
+from modgap.errors import InputError, UsageError, first_line, visible_name
 from modgap.statistics.sample_file import SAMPLES_FILE
 from modgap.storage.atomic_files import write_text_atomically, writing
+from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.digests import FILES, check_named_file, named_digests, warn_without_digests
 from modgap.storage.json_records import DigestError, format_json, parse_record, plain_values, with_digest
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
@@ -24,6 +25,7 @@ __all__ = [
     "WEIGHTS",
     "Run",
     "best_file",
+    "changed_record",
     "check_folder",
     "check_record",
     "check_source",
@@ -31,6 +33,7 @@ __all__ = [
     "exclusive_run",
     "open_run",
     "prepare_run",
+    "reading_record",
     "settings_differences",
     "write_record",
 ]
@@ -161,24 +164,35 @@ def check_record(record: Any, record_file: Path, *, has_digest: bool) -> dict[st
     if not has_digest and FILES in record:
         raise InputError(f"Cannot read {record_file}: {DigestError()}.{_WAY_OUT_OF_DAMAGE}")
     if missing := [name for name in SETTINGS if name not in record]:
-        raise InputError(
-            f"{record_file} lacks {', '.join(missing)}. It was changed after modgap train wrote it. "
-            "Restore it, or train the model again."
-        )
-    if wrong := [name for name, valid in _VALID_TYPES.items() if not isinstance(record.get(name), valid)]:
-        raise _changed_record(record_file, wrong)
-    origin = record["provenance"]
-    if wrong := [f"provenance.{name}" for name in ("source", "target") if not isinstance(origin.get(name), dict)]:
-        raise _changed_record(record_file, wrong)
+        raise changed_record(f"{record_file} lacks {', '.join(missing)}")
+    wrong = [name for name, valid in _VALID_TYPES.items() if not isinstance(record.get(name), valid)]
+    if not wrong:
+        origin = record["provenance"]
+        wrong = [f"provenance.{name}" for name in ("source", "target") if not isinstance(origin.get(name), dict)]
+    if wrong:
+        raise changed_record(f"{record_file} has values of another type for {', '.join(wrong)}")
     warn_without_digests(record_file, record)
     return record
 
 
-def _changed_record(path: Path, names: Sequence[str]) -> InputError:
-    return InputError(
-        f"{path} has values of another type for {', '.join(names)}. It was changed after modgap train wrote it. "
-        "Restore it, or train the model again."
-    )
+def changed_record(complaint: str) -> InputError:
+    """Return the error for a record with values that modgap train did not write; the complaint has no period."""
+    return InputError(f"{complaint}. It was changed after modgap train wrote it. Restore it, or train the model again.")
+
+
+@contextlib.contextmanager
+def reading_record(complaint: str) -> Iterator[None]:
+    """Convert the errors of changed values of a record within a block to an InputError, which begins with a complaint.
+
+    Raises:
+        InputError: When the block raises such an error.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except DAMAGED_FILE_ERRORS as error:
+        raise changed_record(f"{complaint} ({first_line(error)})") from error
 
 
 def check_source(run: Run, name: str, fingerprint: Mapping[str, Any]) -> None:
@@ -217,15 +231,6 @@ def exclusive_run(folder: Path, *, resume: bool) -> Iterator[None]:
         InputError: When another living process trains in the folder.
         UsageError: When `check_folder` raises it, or no file of weights can have such a path.
     """
-    _check_path(folder)
-    if folder.exists() and not folder.is_dir():
-        check_folder(folder, resume=resume)
-    with exclusive_folder(folder):
-        check_folder(folder, resume=resume)
-        yield
-
-
-def _check_path(folder: Path) -> None:
     try:
         folder.exists()
         str(folder).encode()
@@ -233,20 +238,38 @@ def _check_path(folder: Path) -> None:
         reason = error.strerror if isinstance(error, OSError) else "it is not valid Unicode"
         name = visible_name(str(folder))
         raise UsageError(f"{name} cannot be the folder of a run: {reason}. Pass another `out`.") from error
+    if folder.exists() and not folder.is_dir():
+        _check_run_folder(folder, resume)
+    with exclusive_folder(folder):
+        _check_run_folder(folder, resume)
+        yield
 
 
-def check_folder(folder: Path, *, resume: bool) -> None:
-    """Raise an error if a folder cannot be that of a run, whatever the settings of the run are.
+def _check_run_folder(folder: Path, resume: bool) -> None:
+    check_folder(folder, "run", begun=(folder / RECORD).exists(), resume=resume)
+
+
+def check_folder(folder: Path, noun: str, *, begun: bool, resume: bool, allowed: Collection[str] = ()) -> None:
+    """Raise an error if a folder cannot be that of a run, of a sweep or of a race, whatever its settings are.
+
+    Args:
+        folder: The folder.
+        noun: What the folder is for, such as `run`.
+        begun: True if the folder contains one.
+        resume: True to continue it.
+        allowed: Names of files that the folder may contain before it contains one.
 
     Raises:
-        UsageError: When it contains a run and `resume` is False, or contains other files.
+        UsageError: When it contains one and `resume` is False, or contains other files, or is a file.
     """
-    if (folder / RECORD).exists():
+    if begun:
         if not resume:
-            raise UsageError(f"{folder} already contains a run. Pass `resume=True` to continue it, or another `out`.")
+            raise UsageError(
+                f"{folder} already contains a {noun}. Pass `resume=True` to continue it, or another `out`."
+            )
     elif folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file. Expected a folder for the run. Pass another `out`.")
-    elif folder.exists() and any(path.name != FOLDER_LOCK for path in folder.iterdir()):
+        raise UsageError(f"{folder} is a file. Expected a folder for the {noun}. Pass another `out`.")
+    elif folder.exists() and any(path.name not in (FOLDER_LOCK, *allowed) for path in folder.iterdir()):
         raise UsageError(f"{folder} contains other files. Expected a new or empty folder. Pass another `out`.")
 
 
@@ -260,7 +283,7 @@ def prepare_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> R
         UsageError: When `check_folder` raises it, or the folder contains a run with other settings, or an unfinished
             one of an earlier version, which has no checksums.
     """
-    check_folder(folder, resume=resume)
+    _check_run_folder(folder, resume)
     record = {"schema": SCHEMA, "kind": "run", **plain_values(settings), "result": None}
     if not (folder / RECORD).exists():
         return Run(folder, record)

@@ -3,7 +3,7 @@
 import logging
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,14 +102,12 @@ class SurrogateBatch:
 
     Attributes:
         inputs: Input of the source's embedder.
-        labels: Class of each sample, shape (B,). None if they are not needed.
         word_positions: Position of the first token of the labeled word in each text, shape (B,). None if whole samples
             are labeled.
         last_word: Largest of these positions; -1 to read it from them, for which a device is waited for.
     """
 
     inputs: Batch
-    labels: "Tensor | None" = None
     word_positions: "Tensor | None" = None
     last_word: int = -1
 
@@ -131,8 +129,7 @@ class SurrogateBatch:
         """Return the batch with the results of a function in place of its tensors."""
         from modgap.process.devices import map_tensors
 
-        tensors = map_tensors((self.inputs, self.labels, self.word_positions), function)
-        return SurrogateBatch(*tensors, self.last_word)
+        return SurrogateBatch(*map_tensors((self.inputs, self.word_positions), function), self.last_word)
 
     def pool(self, tokens: "Tensor") -> "Tensor":
         """Return the features (B, D) of tokens (B, T, D): the labeled word's token, or the mean without padding."""
@@ -195,19 +192,15 @@ class Surrogate:
             rows: Indices of the samples, shape (B,).
             device: Device of the batch.
         """
-        import torch
-
         pieces = [self.pieces(self.samples[int(row)]) for row in rows]
-        labels = torch.from_numpy(self.labels[rows]).to(device)
-        middle = [sample_pieces[len(sample_pieces) // 2] for sample_pieces in pieces]
-        return replace(self.batch(middle, device), labels=labels)
+        return self.batch([sample_pieces[len(sample_pieces) // 2] for sample_pieces in pieces], device)
 
     def pieces(self, sample: Any) -> list[Any]:
         """Return the pieces of input of a sample. A word in its text is one piece."""
         return [sample] if isinstance(sample, WordInText) else self.embedding.pieces(sample)
 
     def batch(self, pieces: Sequence[Any], device: "device") -> SurrogateBatch:
-        """Return pieces (B,) as a batch on the device, without labels."""
+        """Return pieces (B,) as a batch on the device."""
         import torch
 
         words = [piece for piece in pieces if isinstance(piece, WordInText)]

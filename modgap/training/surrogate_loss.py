@@ -1,6 +1,5 @@
 """Losses on labeled surrogate data: features through the source's embedder and the encoder, and their gradients."""
 
-import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +16,7 @@ from modgap.process.devices import Number, number_of, upload
 from modgap.training.batches import chunks
 from modgap.training.losses import safe_divide, safe_sqrt, to_single_precision
 from modgap.training.method import Training
-from modgap.training.placement import Processes
+from modgap.training.placement import Processes, reduced_precision
 from modgap.training.surrogate import Surrogate, SurrogateBatch, embedder_features, encoder_features
 from modgap.training.task_loss import call_with_parameters, plain_gradients
 
@@ -26,8 +25,6 @@ __all__ = [
     "FeatureLoss",
     "OuterLoss",
     "SurrogateFeatures",
-    "SurrogateReader",
-    "SurrogateUpdate",
     "check_features",
     "class_centers",
     "class_members",
@@ -109,14 +106,14 @@ class SurrogateFeatures:
 
     Attributes:
         labels: Class of each sample, shape (n,).
+        reader: Function that reads what an update takes of the surrogate, by the number of the update in the whole run.
     """
 
     def __init__(self, training: Training) -> None:
         """Move the source's parts to the device, frozen, in evaluation mode."""
         assert training.surrogate is not None
         self._training = training
-        self._surrogate = training.surrogate
-        self._reader = SurrogateReader(
+        self.reader = SurrogateReader(
             training.surrogate,
             training.recipe.stage1.surrogate_batch,
             training.seed,
@@ -137,11 +134,6 @@ class SurrogateFeatures:
         """Return the features (n, D) of all samples through the source's encoder before training, on the CPU."""
         encoder = self._parts.encoder
         return torch.cat([encoder_features(self._parts, encoder, batch).cpu() for batch in self._all_batches()])
-
-    @property
-    def reader(self) -> "SurrogateReader":
-        """Function that reads what an update takes of the surrogate, by the number of the update in the whole run."""
-        return self._reader
 
     def receive(self, update: "SurrogateUpdate") -> None:
         """Take over what was read for the next update; `loss` reads what nobody has read before."""
@@ -176,7 +168,7 @@ class SurrogateFeatures:
             )
         update = self._read_ahead
         if update is None or update.step != step:
-            update = self._reader(step)
+            update = self.reader(step)
         device = self._training.device
         batch = upload(update.batch, device)
         batches = [batch] if part_size is None else batch.divide(part_size)
@@ -186,17 +178,13 @@ class SurrogateFeatures:
 
     def _features_of_batch(self, batch: SurrogateBatch, model: TargetModel) -> Tensor:
         """Return the features of a surrogate batch, computed in reduced precision if that is asked for."""
-        training = self._training
-        precision: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-        if training.autocast is not None:
-            precision = torch.autocast(training.device.type, training.autocast)
-        with precision:
+        with reduced_precision(self._training.device, self._training.autocast):
             features = encoder_features(self._parts, model.encoder, batch)
         return to_single_precision(features)
 
     def _all_batches(self) -> Iterator[SurrogateBatch]:
-        for rows in chunks(np.arange(len(self._surrogate)), self._reader.size):
-            yield upload(self._reader.load(rows), self._training.device)
+        for rows in chunks(np.arange(len(self.labels)), self.reader.size):
+            yield upload(self.reader.load(rows), self._training.device)
 
 
 @dataclass(frozen=True)
@@ -248,8 +236,7 @@ class SurrogateReader:
 
     def load(self, rows: np.ndarray) -> SurrogateBatch:
         """Read samples on the CPU."""
-        batch = self.surrogate.load(rows, torch.device("cpu"))
-        return replace(batch, labels=None).with_precision(self.dtype)
+        return self.surrogate.load(rows, torch.device("cpu")).with_precision(self.dtype)
 
 
 # Losses of features

@@ -16,14 +16,23 @@ from modgap.errors import InputError, Progress, UsageError, count
 from modgap.jobs import Backend, Failure, fix_threads, hold_device
 from modgap.storage.atomic_files import atomic_path, write_text_atomically, writing
 from modgap.storage.json_records import format_json, parse_record, plain_values, with_digest
-from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
+from modgap.storage.locks import exclusive_folder
 from modgap.training.answer import run_answer
 from modgap.training.batches import generator
 from modgap.training.checkpoint import remove_checkpoints
 from modgap.training.fitted_run import is_fitted
 from modgap.training.method import EpochCallback
 from modgap.training.placement import current_processes
-from modgap.training.run_folder import EPOCHS, LOG, RECORD, Run, open_run, settings_differences, write_record
+from modgap.training.run_folder import (
+    EPOCHS,
+    LOG,
+    RECORD,
+    Run,
+    check_folder,
+    open_run,
+    settings_differences,
+    write_record,
+)
 from modgap.training.train import finish_trained_run, train_without_test
 from modgap.training.train_request import TrainRequest, request_recipe, set_up_run
 
@@ -257,19 +266,18 @@ def run_sweep(
         raise UsageError("A function after each epoch cannot be called by other processes. Leave `jobs` out.")
     planned = planned_settings(sweep, request.samples.seed)
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file. Expected a folder for the sweep. Pass another `out`.")
+        check_folder(folder, "sweep", begun=False, resume=resume)
     with exclusive_folder(folder):
-        _check_folder(folder, resume)
+        check_folder(folder, "sweep", begun=_has_trained(folder), resume=resume, allowed=(SWEEP, TRIALS))
         _check_combinations(request, planned)
         settings = _shared_settings(request, sweep, planned[0])
         trials = _prepare(folder, sweep, planned, settings, request.samples.seed)
         if (folder / RECORD).exists() and (run := open_run(folder)).finished:
             return run
-        running = _RunningTrials(request, folder, backend, progress, on_epoch_end)
         trials += _next_trials(request, sweep, trials)
         while any(trial["state"] == "open" for trial in trials):
             write_sweep(folder, sweep.values, trials, settings)
-            for number, done in running.results(trials):
+            for number, done in _run_trials(request, folder, trials, backend, progress, on_epoch_end):
                 trials[number - 1] |= done
                 _keep_weights_of(folder, trials)
                 write_sweep(folder, sweep.values, trials, settings)
@@ -342,15 +350,6 @@ def _has_trained(folder: Path) -> bool:
     return any((folder / TRIALS).glob(f"[0-9]*/{RECORD}")) or (folder / RECORD).exists()
 
 
-def _check_folder(folder: Path, resume: bool) -> None:
-    """Raise an error if a folder cannot be that of a sweep, whatever its settings are."""
-    if _has_trained(folder):
-        if not resume:
-            raise UsageError(f"{folder} already contains a sweep. Pass `resume=True` to continue it, or another `out`.")
-    elif any(path.name not in (FOLDER_LOCK, SWEEP, TRIALS) for path in folder.iterdir()):
-        raise UsageError(f"{folder} contains other files. Expected a new or empty folder. Pass another `out`.")
-
-
 def _prepare(
     folder: Path, sweep: Sweep, planned: Sequence[Settings], settings: Mapping[str, Any], seed: int
 ) -> list[dict[str, Any]]:
@@ -381,42 +380,46 @@ def _next_trials(request: TrainRequest, sweep: Sweep, trials: Sequence[Mapping[s
     return [{"settings": settings, "state": "open"} for settings in planned]
 
 
-@dataclass(frozen=True)
-class _RunningTrials:
-    """The trials of a sweep as they run: in this process, or in those of a backend."""
-
-    request: TrainRequest
-    folder: Path
-    backend: Backend | None
-    progress: Progress | None
-    on_epoch_end: EpochCallback | None
-
-    def results(self, trials: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Run the open trials, and yield the number of each with what the table says of it."""
-        opened = [(number, trial) for number, trial in enumerate(trials, start=1) if trial["state"] == "open"]
-        if self.backend is None:
-            for number, trial in opened:
-                log.info("Trial %d of %d: %s.", number, len(trials), _describe(trial["settings"]))
-                yield (
-                    number,
-                    _run_trial(self.request, self.folder, number, trial["settings"], self.progress, self.on_epoch_end),
-                )
-            return
-        request, folder = replace(self.request, target=self.request.target.absolute()), self.folder.resolve()
-        jobs = [_TrialJob(request, folder, number, trial["settings"]) for number, trial in opened]
-        for index, result in self.backend.run(jobs, device=request.samples.device):
-            number = opened[index][0]
-            if isinstance(result, Failure):
-                yield number, {"state": "failed", "message": result.reason}
-                continue
-            if self.progress:
-                self.progress("trials", 1 / len(trials))
-            yield number, result
+def _run_trials(
+    request: TrainRequest,
+    folder: Path,
+    trials: Sequence[Mapping[str, Any]],
+    backend: Backend | None,
+    progress: Progress | None,
+    on_epoch_end: EpochCallback | None,
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Run the open trials, and yield the number of each with what the table says of it."""
+    if backend is not None:
+        request, folder = replace(request, target=request.target.absolute()), folder.resolve()
+    opened = [
+        _Trial(request, folder / TRIALS / str(number), number, trial["settings"])
+        for number, trial in enumerate(trials, start=1)
+        if trial["state"] == "open"
+    ]
+    if backend is None:
+        for trial in opened:
+            log.info("Trial %d of %d: %s.", trial.number, len(trials), _describe(trial.settings))
+            yield trial.number, trial.run(progress, on_epoch_end)
+        return
+    for index, result in backend.run(opened, device=request.samples.device):
+        if isinstance(result, Failure):
+            yield opened[index].number, {"state": "failed", "message": result.reason}
+            continue
+        if progress:
+            progress("trials", 1 / len(trials))
+        yield opened[index].number, result
 
 
 @dataclass(frozen=True)
-class _TrialJob:
-    """A trial that runs in another process."""
+class _Trial:
+    """A trial of a sweep, which another process can call.
+
+    Attributes:
+        request: The request that all trials share.
+        folder: Folder of this trial.
+        number: Number of the trial, from 1.
+        settings: Its settings.
+    """
 
     request: TrainRequest
     folder: Path
@@ -424,36 +427,28 @@ class _TrialJob:
     settings: Settings
 
     def __call__(self) -> dict[str, Any]:
-        """Train the model, and return what the table says of it."""
+        """Run the trial in another process, on a device of its own."""
         fix_threads()
         with hold_device(self.request.samples.device) as device:
-            request = replace(self.request, samples=replace(self.request.samples, device=device))
-            return _run_trial(request, self.folder, self.number, self.settings, None, None)
+            samples = replace(self.request.samples, device=device)
+            return replace(self, request=replace(self.request, samples=samples)).run()
 
-
-def _run_trial(
-    request: TrainRequest,
-    folder: Path,
-    number: int,
-    settings: Settings,
-    progress: Progress | None,
-    on_epoch_end: EpochCallback | None,
-) -> dict[str, Any]:
-    """Train the model of a trial, and return what the table says of it."""
-    trial_request = _with_settings(request, settings)
-    callback = None if on_epoch_end is None else lambda line: on_epoch_end({"trial": number, **line})
-    try:
-        run = train_without_test(trial_request, folder / TRIALS / str(number), progress, callback)
-    except InputError as error:
-        message = _with_sweep(error, settings)
-        log.warning("Trial %d failed: %s", number, message)
-        remove_checkpoints(folder / TRIALS / str(number), keep=0)
-        return {"state": "failed", "message": message}
-    training = run.record["training"]
-    value = training["validation"]
-    shown = "not defined" if value is None else f"{value:.4g}"
-    log.info("Trial %d has a validation error of %s.", number, shown)
-    return {"state": "finished", **{name: training[name] for name in ("validation", "epoch", "updates", "seconds")}}
+    def run(self, progress: Progress | None = None, on_epoch_end: EpochCallback | None = None) -> dict[str, Any]:
+        """Train the model, and return what the table says of the trial."""
+        request = _with_settings(self.request, self.settings)
+        callback = None if on_epoch_end is None else lambda line: on_epoch_end({"trial": self.number, **line})
+        try:
+            run = train_without_test(request, self.folder, progress, callback)
+        except InputError as error:
+            message = _with_sweep(error, self.settings)
+            log.warning("Trial %d failed: %s", self.number, message)
+            remove_checkpoints(self.folder, keep=0)
+            return {"state": "failed", "message": message}
+        training = run.record["training"]
+        value = training["validation"]
+        shown = "not defined" if value is None else f"{value:.4g}"
+        log.info("Trial %d has a validation error of %s.", self.number, shown)
+        return {"state": "finished", **{name: training[name] for name in ("validation", "epoch", "updates", "seconds")}}
 
 
 def _with_settings(request: TrainRequest, settings: Settings) -> TrainRequest:

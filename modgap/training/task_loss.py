@@ -1,6 +1,5 @@
 """Loss on one batch of target data at any parameters of the model, and its gradients."""
 
-import contextlib
 import functools
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,8 +13,8 @@ from torch.func import functional_call
 from modgap.models import TargetModel
 from modgap.models.normalization import repeated_pass
 from modgap.process.devices import Number, number_of, precise_type
-from modgap.training.losses import LossFunction
-from modgap.training.placement import Forward, Processes, call
+from modgap.training.losses import LossFunction, to_single_precision
+from modgap.training.placement import Forward, Processes, call, reduced_precision
 
 __all__ = ["LossGradient", "MicroBatch", "TaskLoss", "call_with_parameters", "plain_gradients"]
 
@@ -151,14 +150,9 @@ class TaskLoss:
             micro_batch: Samples.
             precise: True to ignore `autocast`.
         """
-        precision: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
-        if self.autocast and not precise:
-            precision = torch.autocast(micro_batch.x.device.type, self.autocast)
-        with precision:
+        with reduced_precision(micro_batch.x.device, None if precise else self.autocast):
             outputs = self.forward(model, micro_batch.x)
-        # Losses need at least single precision.
-        outputs = outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
-        return self.loss(outputs, micro_batch.y, micro_batch.mask).sum() / self.count
+        return self.loss(to_single_precision(outputs), micro_batch.y, micro_batch.mask).sum() / self.count
 
     def gradient(
         self, parameters: Parameters, of: Iterable[str], *, precise: bool = False

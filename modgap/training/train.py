@@ -59,7 +59,6 @@ __all__ = [
     "build_model",
     "build_training",
     "finish_trained_run",
-    "start_from_probe",
     "train",
     "train_in_memory",
     "train_without_test",
@@ -420,7 +419,7 @@ def start_from_probe(model: TargetModel, setup: RunSetup) -> None:
     probe = fit_source_probe(request.source, setup.source, setup.data, request.samples.seed, request.samples.device)
     log.info("The predictor starts from the linear probe (%s, cross-validated error %.4g).", probe.setting, probe.error)
     (part,) = probe.parts
-    set_probe(model, part)
+    set_probe(model.predictor, part)
 
 
 def _set_batch_statistics(embedder: nn.Module, data: TargetData) -> None:

@@ -1,7 +1,6 @@
 """A request to train a model, what it opens before the training, and the settings of the run for its record."""
 
 import platform
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -148,7 +147,15 @@ def set_up_run(request: TrainRequest) -> tuple[RunSetup, dict[str, Any]]:
         standardized=not reads_native_input(get_method(request.method), target.manifest.input),
     )
     setup = set_up_training(request, source, data)
-    return setup, _full_record(setup, handle.fingerprint())
+    record = settings_record(request, setup.data)
+    record["recipe"] = setup.recipe.to_record()
+    record["recipe_conversion"] = conversion_record(target.manifest)
+    record["provenance"]["source"] = dict(handle.fingerprint())
+    if setup.surrogate is not None:
+        # The seed and the limit of the surrogate stand elsewhere in the record.
+        provenance = {k: v for k, v in setup.surrogate.provenance.items() if k not in ("seed", "limit")}
+        record["provenance"]["surrogate"] = provenance
+    return setup, record
 
 
 def set_up_training(request: TrainRequest, source: Source, data: TargetData) -> RunSetup:
@@ -193,19 +200,6 @@ def _open_surrogate(request: TrainRequest, method: Method, recipe: Recipe, sourc
         ) from error
 
 
-def _full_record(setup: RunSetup, source: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings of a run for its record, given the fingerprint of its source."""
-    # The seed and the limit of the surrogate stand elsewhere in the record.
-    surrogate = setup.surrogate and {k: v for k, v in setup.surrogate.provenance.items() if k not in ("seed", "limit")}
-    record = settings_record(setup.request, setup.data)
-    return {
-        **record,
-        "recipe": setup.recipe.to_record(),
-        "recipe_conversion": conversion_record(setup.data.target.manifest),
-        "provenance": {**record["provenance"], "source": dict(source), "surrogate": surrogate},
-    }
-
-
 def settings_record(request: TrainRequest, data: TargetData) -> dict[str, Any]:
     """Return the settings of a run for its record, without those of a source and a recipe.
 
@@ -214,6 +208,12 @@ def settings_record(request: TrainRequest, data: TargetData) -> dict[str, Any]:
         data: Data of its target.
     """
     target = data.target.fingerprint
+    standardization = {}
+    if data.y_standardization is not None:
+        mean, sd = data.y_standardization
+        standardization = {"mean": mean.tolist(), "sd": sd.tolist()}
+    # A run on the CPU leaves GPUs alone.
+    has_gpu = request.samples.device != "cpu" and torch.cuda.is_available()
     return {
         "method": request.method,
         "source": request.source,
@@ -227,7 +227,7 @@ def settings_record(request: TrainRequest, data: TargetData) -> dict[str, Any]:
         "samples": {"train": len(data.train), "validation": len(data.validation), "test": len(data.test)},
         "inputs": data.transform.to_dict(),
         "data": inputs_record(data),
-        "output": {"task": data.output.task, "shape": list(data.output.shape), **_standardization_record(data)},
+        "output": {"task": data.output.task, "shape": list(data.output.shape), **standardization},
         "provenance": {
             "modgap": installed_version(),
             "algorithms": algorithm_versions("reading", "inference", "training"),
@@ -236,29 +236,12 @@ def settings_record(request: TrainRequest, data: TargetData) -> dict[str, Any]:
             "target": {"manifest": cache_key(target["manifest"]), "files": target["files"]},
             "surrogate": None,
         },
-        "environment": _environment(request),
+        # It may differ when a run is resumed elsewhere.
+        "environment": {
+            "python": platform.python_version(),
+            "system": platform.platform(),
+            "device": request.samples.device,
+            "gpu": torch.cuda.get_device_name() if has_gpu else None,
+            "threads": torch.get_num_threads(),
+        },
     }
-
-
-def _environment(request: TrainRequest) -> dict[str, Any]:
-    """Return what may differ when a run is resumed elsewhere, for the record."""
-    return {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "device": request.samples.device,
-        "gpu": _gpu_name(request.samples.device),
-        "threads": torch.get_num_threads(),
-    }
-
-
-def _gpu_name(device: str) -> str | None:
-    """Return the name of the GPU that a run may use; None for a run on the CPU, which leaves GPUs alone."""
-    return torch.cuda.get_device_name() if device != "cpu" and torch.cuda.is_available() else None
-
-
-def _standardization_record(data: TargetData) -> dict[str, list[float]]:
-    """Return the mean and sd that turn outputs into the target's unit; empty if the trainer did not standardize."""
-    if data.y_standardization is None:
-        return {}
-    mean, sd = data.y_standardization
-    return {"mean": mean.tolist(), "sd": sd.tolist()}

@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from modgap.errors import InputError, first_line
+from modgap.errors import InputError
 from modgap.models import Output
-from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.digests import FILES
 from modgap.targets.manifest import InputSpec
 from modgap.targets.sample_transforms import (
@@ -28,8 +27,8 @@ from modgap.targets.sample_transforms import (
     transform_records,
     transforms_of,
 )
-from modgap.training.checkpoint import load_tensors, write_tensors
-from modgap.training.run_folder import INPUTS_FILE, Run
+from modgap.training.checkpoint import load_tensors, part_of, write_tensors
+from modgap.training.run_folder import INPUTS_FILE, Run, reading_record
 from modgap.training.training_data import InputTransform, TargetData
 
 __all__ = ["TrainedInputs", "arrays_of", "inputs_record", "read_inputs", "write_inputs"]
@@ -51,8 +50,8 @@ TRANSFORM_OF_STEP = {
     "zscore": "standardize-each",
 }
 """Name of the transform that each step of a manifest applies to samples; other steps do more than that."""
-TRANSFORM = "transform."
-"""Prefix of the names of the transforms' arrays."""
+TRANSFORM = "transform"
+"""Name before the names of the transforms' arrays."""
 WHITE = 255
 """Value of a white pixel of a picture; black is 0."""
 
@@ -196,7 +195,7 @@ def arrays_of(inputs: TrainedInputs) -> dict[str, np.ndarray]:
 def _named_arrays(
     transforms: Mapping[str, np.ndarray], scale: tuple[np.ndarray, np.ndarray] | None
 ) -> dict[str, np.ndarray]:
-    arrays = {f"{TRANSFORM}{name}": array for name, array in transforms.items()}
+    arrays = {f"{TRANSFORM}.{name}": array for name, array in transforms.items()}
     return arrays if scale is None else arrays | {MEAN: scale[0], SD: scale[1]}
 
 
@@ -220,14 +219,8 @@ def read_inputs(run: Run, tensors: Mapping[str, Tensor] | None = None) -> Traine
         path = run.folder / INPUTS_FILE
         is_named = INPUTS_FILE in (run.record.get(FILES) or ())
         tensors = load_tensors(run.checked(path)) if is_named or path.exists() else {}
-    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-    try:
-        return _parse(record, run.record, arrays)
-    except DAMAGED_FILE_ERRORS as error:
-        raise InputError(
-            f"The record of the run in {run.folder} does not describe its samples ({first_line(error)}). It was "
-            "changed after modgap train wrote it. Restore it, or train the model again."
-        ) from error
+    with reading_record(f"The record of the run in {run.folder} does not describe its samples"):
+        return _parse(record, run.record, tensors)
 
 
 def _shape(sizes: Any) -> tuple[int, ...]:
@@ -238,7 +231,7 @@ def _shape(sizes: Any) -> tuple[int, ...]:
     return shape
 
 
-def _parse(record: Mapping[str, Any], run: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> TrainedInputs:
+def _parse(record: Mapping[str, Any], run: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> TrainedInputs:
     output = Output(run["output"]["task"], _shape(run["output"]["shape"]))
     inputs = run["inputs"]
     transform = InputTransform(
@@ -248,9 +241,9 @@ def _parse(record: Mapping[str, Any], run: Mapping[str, Any], arrays: Mapping[st
         np.array(inputs["sd"], np.float64),
         stretched=inputs.get("stretched", False) is True,
     )
-    stored = {name.removeprefix(TRANSFORM): array for name, array in arrays.items() if name.startswith(TRANSFORM)}
-    transforms = None if record["transforms"] is None else read_transforms(record["transforms"], stored)
-    scale = (arrays[MEAN], arrays[SD]) if MEAN in arrays else None
+    arrays = {name: tensor.numpy() for name, tensor in part_of(tensors, TRANSFORM).items()}
+    transforms = None if record["transforms"] is None else read_transforms(record["transforms"], arrays)
+    scale = (tensors[MEAN].numpy(), tensors[SD].numpy()) if MEAN in tensors else None
     if record["is_scaled"] != (scale is not None):
         raise ValueError(f"the scale of the outputs is missing in {INPUTS_FILE}")
     if scale is not None and not scale[0].shape == scale[1].shape == output.shape:

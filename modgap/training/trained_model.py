@@ -34,12 +34,12 @@ from modgap.targets.readers.image_folder import ImageFiles, image_array
 from modgap.targets.samples import SelectedSamples, TransformedSamples
 from modgap.targets.sound import SoundFiles
 from modgap.training.batches import chunks
-from modgap.training.checkpoint import load_tensors
+from modgap.training.checkpoint import cpu_copies, load_tensors, part_of
 from modgap.training.evaluation import evaluation_limit, launch_outputs
 from modgap.training.fitted_run import is_fitted, read_fitted
 from modgap.training.methods import get_method
 from modgap.training.native_inputs import NativeTransform, restore_transform
-from modgap.training.run_folder import Run, check_record, epoch_file, open_run
+from modgap.training.run_folder import Run, changed_record, check_record, epoch_file, open_run, reading_record
 from modgap.training.trained_inputs import TrainedInputs, arrays_of, read_inputs
 from modgap.training.training_data import InputTransform
 
@@ -68,8 +68,8 @@ RECORD_KEY = "modgap.run"
 """Name of the record of the run in the file's metadata."""
 DIGEST_KEY = "modgap.digest"
 """Name of the SHA-256 of the record and the tensors, which finds damage."""
-MODEL = "model."
-INPUTS = "inputs."
+MODEL = "model"
+INPUTS = "inputs"
 
 
 @dataclass(frozen=True)
@@ -425,15 +425,13 @@ def _check_settings(run: Run) -> None:
     for name, value in numbers.items():
         is_missing = value is None and name != "recipe.stage2.batch_size"
         if not is_missing and not (type(value) is int and 1 <= value <= LARGEST_SETTING):
-            raise InputError(
-                f"The record of the run in {run.folder} has {name} {value!r}, and a whole number from 1 on is "
-                "expected. It was changed after modgap train wrote it. Restore it, or train the model again."
+            raise changed_record(
+                f"The record of the run in {run.folder} has {name} {value!r}, and a whole number from 1 on is expected"
             )
     if recipe.get("precision") not in PRECISIONS:
-        raise InputError(
+        raise changed_record(
             f"The record of the run in {run.folder} has recipe.precision {recipe.get('precision')!r}. Expected "
-            f"{', '.join(PRECISIONS)}. It was changed after modgap train wrote it. Restore it, or train the model "
-            "again."
+            f"{', '.join(PRECISIONS)}"
         )
 
 
@@ -464,15 +462,8 @@ def run_transform(run: Run, inputs: InputTransform, source: Source) -> InputTran
     Raises:
         InputError: When the record of the run was changed.
     """
-    try:
+    with reading_record(f"The record of the run in {run.folder} does not describe its samples"):
         return restore_transform(inputs, run.record["inputs"], source)
-    except InputError:
-        raise
-    except DAMAGED_FILE_ERRORS as error:
-        raise InputError(
-            f"The record of the run in {run.folder} does not describe its samples ({first_line(error)}). It was "
-            "changed after modgap train wrote it. Restore it, or train the model again."
-        ) from error
 
 
 def _build(run: Run, source: Source, inputs: TrainedInputs, transform: InputTransform) -> TargetModel:
@@ -509,12 +500,12 @@ def write_model_file(run: Run, state: Mapping[str, Tensor], inputs: TrainedInput
     Raises:
         InputError: When it cannot be written.
     """
-    tensors = {f"{MODEL}{name}": value for name, value in state.items()}
-    tensors |= {f"{INPUTS}{name}": torch.from_numpy(array) for name, array in arrays_of(inputs).items()}
-    copies = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    tensors = {f"{MODEL}.{name}": value for name, value in state.items()}
+    tensors |= {f"{INPUTS}.{name}": torch.from_numpy(array) for name, array in arrays_of(inputs).items()}
+    tensors = cpu_copies(tensors)
     record = format_json(plain_values(dict(run.record)))
     try:
-        save_file(copies, path, {RECORD_KEY: record, DIGEST_KEY: _digest(record, copies)})
+        save_file(tensors, path, {RECORD_KEY: record, DIGEST_KEY: _digest(record, tensors)})
     except SafetensorError as error:
         raise InputError(f"Cannot write {path}: {first_line(error)}.") from error
 
@@ -550,7 +541,7 @@ def read_model_file(path: Path) -> tuple[Run, dict[str, Tensor], dict[str, Tenso
             "or export the run again."
         )
     run = Run(path, check_record(record, path, has_digest=digest is not None))
-    return run, _below(MODEL, tensors), _below(INPUTS, tensors)
+    return run, part_of(tensors, MODEL), part_of(tensors, INPUTS)
 
 
 def _digest(record: str, tensors: Mapping[str, Tensor]) -> str:
@@ -560,7 +551,3 @@ def _digest(record: str, tensors: Mapping[str, Tensor]) -> str:
         total.update(f"\0{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
         total.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
-
-
-def _below(prefix: str, tensors: Mapping[str, Any]) -> dict[str, Any]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

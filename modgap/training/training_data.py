@@ -23,8 +23,6 @@ __all__ = [
     "TargetData",
     "balanced_class_weights",
     "classes_without_samples",
-    "fit_to_shape",
-    "raw_pieces",
     "read_target_data",
     "sample_shape",
     "stack_pieces",

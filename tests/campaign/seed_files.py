@@ -279,7 +279,7 @@ def checkpoint(name: str) -> Maker:
     def make(folder: Path) -> Path:
         import torch
 
-        from modgap.training.checkpoint import BestEpoch, Position, save_checkpoint
+        from modgap.training.checkpoint import BestEpoch, FolderFiles, Position
         from modgap.training.loop import average_weights
 
         model = torch.nn.Linear(2, 2)
@@ -288,7 +288,7 @@ def checkpoint(name: str) -> Maker:
         optimizer.step()
         folder.mkdir(parents=True)
         position = Position(0, 1, 0, 3, 10, {"loss": 0.5}, BestEpoch(1, 0.25))
-        save_checkpoint(folder, position, model, optimizer, average=average_weights(model, 0.9))
+        FolderFiles(folder).save_checkpoint(position, model, optimizer, average=average_weights(model, 0.9))
         return next((folder / "checkpoints").glob(f"*/{name}"))
 
     return make

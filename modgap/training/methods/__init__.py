@@ -6,6 +6,7 @@ The entry points of the group `modgap.methods` refer to objects of the class Met
 package is fast; its functions import torch.
 """
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Sequence
@@ -41,20 +42,12 @@ def _plugin_entries() -> dict[str, EntryPoint]:
 
 
 def _methods() -> dict[str, "Method"]:
-    methods = {**_declared(), **dict(usable_plugins(_plugin_entries(), NOUN, _check))}
-    return {name: methods[name] for name in sorted(methods, key=_table_position)}
-
-
-def _table_position(name: str) -> tuple[int, str]:
-    position = METHOD_ORDER.index(name) if name in METHOD_ORDER else len(METHOD_ORDER)
-    return position, name
-
-
-def _check(name: str, plugin: Any) -> "Method":
-    """Return a plug-in if it is a method of its entry point's name."""
     from modgap.training.method import Method
 
-    return check_plugin(name, plugin, Method)
+    check = functools.partial(check_plugin, expected=Method)
+    methods = {**_declared(), **dict(usable_plugins(_plugin_entries(), NOUN, check))}
+    names = [*METHOD_ORDER, *sorted(methods.keys() - set(METHOD_ORDER))]
+    return {name: methods[name] for name in names}
 
 
 def method_origin(name: str) -> str:
