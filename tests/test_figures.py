@@ -594,21 +594,20 @@ def test_runs_of_one_epoch_have_a_row_each(count, seeds):
         assert "+0.10" in text
 
 
-def few_shot_curves(count, draws=5, names=None):
+def few_shot_curves(count, names=None):
     rng = np.random.default_rng(1)
     shots = np.array([1, 2, 5, 10, 20, 50])
     curves = {}
     for number in range(count):
         name = names[number] if names else f"encoder {number}"
-        errors = 0.5 / np.sqrt(shots)[:, None] + 0.05 * number + 0.004 * rng.standard_normal((len(shots), draws))
-        deviations = errors.std(axis=1, ddof=1) if draws > 1 else np.full(len(shots), np.nan)
-        curves[name] = FewShotCurve("linear", shots, errors, errors.mean(axis=1), deviations)
+        errors = 0.5 / np.sqrt(shots)[:, None] + 0.05 * number + 0.004 * rng.standard_normal((len(shots), 5))
+        curves[name] = FewShotCurve("linear", shots, errors, errors.mean(axis=1), errors.std(axis=1, ddof=1))
     return curves
 
 
-@pytest.mark.parametrize(("count", "draws"), [(1, 1), (2, 5), (4, 12), (7, 5)])
-def test_few_shot_figures_are_readable(count, draws):
-    assert_readable(few_shot_figure(few_shot_curves(count, draws), 0.9, "fashion-mnist"))
+@pytest.mark.parametrize("count", [1, 2, 4, 7])
+def test_few_shot_figures_are_readable(count):
+    assert_readable(few_shot_figure(few_shot_curves(count), 0.9, "fashion-mnist"))
 
 
 def test_few_shot_figures_show_long_names_in_full():

@@ -301,7 +301,7 @@ def test_an_unknown_measure_and_too_few_samples_for_it_raise_a_usage_error():
     with pytest.raises(UsageError, match="Did you mean linear_cka"):
         similarity("linear_ckas", **wrong())
     few = {"first": noise(0, 8, 3), "second": noise(1, 8, 3)}
-    with pytest.raises(UsageError, match="neighbors is 10[.] Expected an integer, 1 to 6"):
+    with pytest.raises(UsageError, match=r"neighbors is 10[.] Expected an integer, 1 to 6"):
         similarity("knn_overlap", **few)
 
 
