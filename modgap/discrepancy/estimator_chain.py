@@ -56,7 +56,7 @@ class EstimatorInputs:
 
     Attributes:
         logits: Source logits, float32, shape (N', C).
-        names: Names of the requested estimators, in the order of HARD_ESTIMATORS.
+        names: Names of the requested estimators, those of HARD_ESTIMATORS in this order and then `soft`.
         n_classes: Number K of target classes.
         trials: Number of random maps of the Monte-Carlo estimator.
         subsets: Number of random subsets of the assignment estimator.

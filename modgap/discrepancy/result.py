@@ -70,10 +70,10 @@ class Bounds:
         groups: Partition of the target classes that certifies `lower`.
     """
 
-    lower: float | None
-    upper: float | None
-    permuted_lower: float | None
-    groups: tuple[tuple[int, ...], ...] | None
+    lower: float | None = None
+    upper: float | None = None
+    permuted_lower: float | None = None
+    groups: tuple[tuple[int, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
