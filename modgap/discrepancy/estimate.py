@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modgap.discrepancy.distances import validate_measures
-from modgap.discrepancy.estimator_chain import HARD_ESTIMATORS, EstimatorInputs, warm_up
+from modgap.discrepancy.estimator_chain import HARD_ESTIMATORS, EstimatorInputs, timed, warm_up
 from modgap.discrepancy.inference import (
     HeldOut,
     InferenceTask,
@@ -305,7 +305,7 @@ def _result(task: InferenceTask, k_way_result: KWay | None, bound_seconds: float
 def _k_way(task: InferenceTask, classes: int | None) -> KWay | None:
     if classes is None:
         return None
-    with task.stage("k_way"):
+    with timed(task.seconds, "k_way"):
         return k_way(task.inputs, task.logits, task.labeled, classes, task.per_class)
 
 

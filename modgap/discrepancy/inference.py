@@ -5,8 +5,7 @@ Each step is a function of the task and of the results of the steps before it.
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from modgap.discrepancy.bounds import lower_bound, upper_bound
 from modgap.discrepancy.distances import map_discrepancy
-from modgap.discrepancy.estimator_chain import EstimatorInputs, Solution, fit_search_maps, run_chain
+from modgap.discrepancy.estimator_chain import EstimatorInputs, Solution, fit_search_maps, run_chain, timed
 from modgap.discrepancy.held_out import fold_confusion, fold_errors, fold_predictions
 from modgap.discrepancy.held_out_problem import HeldOutProblem, held_out_problem
 from modgap.discrepancy.labeled_samples import LabeledSamples
@@ -124,13 +123,6 @@ class InferenceTask:
         tests_soft = self.permutations > 0 and self.permutations_for == "soft"
         return "soft" in self.inputs.names or tests_soft
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the wall time of a block to that of a stage."""
-        began = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
-
     def report(self, stage: str, share: float) -> None:
         """Report progress."""
         if self.progress:
@@ -169,7 +161,7 @@ def _soft_errors(task: InferenceTask, problem: HeldOutProblem) -> tuple[HeldOut,
     """Return the soft held-out errors, their matched version and LEEP, and the maps of the folds (J, K)."""
     labeling = problem.labeling
     probabilities = task.tested_probabilities(problem)
-    with task.stage("soft"):
+    with timed(task.seconds, "soft"):
         soft_average = problem.new_average()
         leep_average = problem.new_average()
         maps = []
@@ -186,7 +178,7 @@ def _soft_errors(task: InferenceTask, problem: HeldOutProblem) -> tuple[HeldOut,
         except InputError:
             temperature = None
         if temperature is not None:
-            matched = probabilities.at_temperature(temperature)
+            matched = replace(probabilities, temperature=temperature)
             parts = ((part.splits, soft_errors(matched, part)[0]) for part in label_parts(matched, labeling))
             errors["soft-matched"] = problem.average_parts(parts)
         task.report("soft", 0.5)
@@ -199,7 +191,7 @@ def _search_errors(
     """Return the held-out errors of the search, and their confusion matrix."""
     labeling = problem.labeling
     threads = task.inputs.threads
-    with task.stage("held-out search"):
+    with timed(task.seconds, "held-out search"):
         maps = fit_search_maps(problem.inputs, labeling, soft_maps, _search_progress(task, len(labeling.splits)))
         predicted = fold_predictions(task.inputs.logits, labeling, maps, threads)
         folds = zip(labeling.parts(1), predicted, strict=True)
@@ -253,13 +245,13 @@ def compute_estimates(task: InferenceTask, held_out: HeldOut) -> tuple[dict[str,
     if task.problem and task.permutations:
         _warn_of_order(task)
         name = task.permutations_for
-        with task.stage("permutations"):
+        with timed(task.seconds, "permutations"):
             if name == "soft":
                 estimates[name], permuted_error = _with_soft_null(task, task.problem, estimates[name])
             else:
                 estimates[name] = _with_hard_null(task, task.problem, estimates[name])
     if task.spread and "montecarlo" in estimates:
-        with task.stage("spread"):
+        with timed(task.seconds, "spread"):
             spread = _montecarlo_spread(task, solutions["montecarlo"].value)
         estimates["montecarlo"] = replace(estimates["montecarlo"], spread=spread)
     return estimates, permuted_error
@@ -269,7 +261,7 @@ def _solutions(task: InferenceTask, held_out: HeldOut) -> dict[str, Solution | S
     """Return the solution of each estimator on all samples."""
     solutions: dict[str, Solution | SoftMap] = {}
     if task.uses_soft:
-        with task.stage("soft"):
+        with timed(task.seconds, "soft"):
             solutions["soft"] = _soft_solution(task, 1.0)
             if held_out.matched_temperature is not None:
                 solutions["soft-matched"] = _soft_solution(task, held_out.matched_temperature)
@@ -284,7 +276,7 @@ def _solutions(task: InferenceTask, held_out: HeldOut) -> dict[str, Solution | S
 def _soft_solution(task: InferenceTask, temperature: float) -> SoftMap:
     probabilities = task.probabilities
     if temperature != 1.0:
-        probabilities = probabilities.at_temperature(temperature)
+        probabilities = replace(probabilities, temperature=temperature)
     labeling = Labeling(task.space, task.labeled.weights, one_fold_of_all(len(task.space), task.inputs.seed))
     errors, maps = soft_errors(probabilities, labeling)
     return SoftMap(soft_value(errors, labeling), tuple(int(c) for c in maps[0]), temperature)
@@ -376,7 +368,7 @@ def compute_curve(task: InferenceTask) -> tuple[LearningCurvePoint, ...]:
     problem = task.problem
     if not task.curve or not problem or not task.uses_soft:
         return ()
-    with task.stage("learning curve"):
+    with timed(task.seconds, "learning curve"):
         return learning_curve(task.tested_probabilities(problem), problem.labeled, task.splits, task.inputs.seed)
 
 
@@ -400,7 +392,7 @@ def compute_bounds(task: InferenceTask, bound_seconds: float) -> Bounds:
         return Bounds(upper=upper)
     permuted_samples, _ = task.labeled.permuted(task.inputs.seed, 0)
     logits, threads = task.inputs.logits, task.inputs.threads
-    with task.stage("bounds"):
+    with timed(task.seconds, "bounds"):
         real, permuted = (
             lower_bound(logits, space.labels, space.n_classes, seconds=bound_seconds, threads=threads)
             for space in (task.space, permuted_samples.space)

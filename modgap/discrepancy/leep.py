@@ -7,50 +7,30 @@ import numpy as np
 
 from modgap.discrepancy.kernels.softmax import add_log_losses
 from modgap.discrepancy.probabilities import Probabilities
-from modgap.discrepancy.soft import (
-    Labeling,
-    entries_by_label,
-    fit_soft_maps,
-    label_parts,
-    mass_matrices,
-)
+from modgap.discrepancy.soft import Labeling, entries_by_label, fit_soft_maps, mass_matrices
 from modgap.discrepancy.threads import share_work
 
-__all__ = ["leep_fold_errors", "soft_maps_and_leep_errors"]
+__all__ = ["soft_maps_and_leep_errors"]
 
 
-def leep_fold_errors(probabilities: Probabilities, labeling: Labeling) -> np.ndarray:
-    """Return minus the log-probability of the label of the tested samples in each fold, in nats, shape (J, N).
+def soft_maps_and_leep_errors(probabilities: Probabilities, labeling: Labeling) -> tuple[np.ndarray, np.ndarray]:
+    """Return the soft maps (J, K), and minus the log-probability of the labels of the tested samples (J, N), in nats.
 
     The probability of target class y given source class z is (sum of theta_z over the samples of class y + the prior of
     y) / (sum of theta_z over all samples + 1), on the samples that a fold is fitted on, where theta is the softmax. A
-    multi-label sample has the mean over its labels. Untested samples have 0.
+    multi-label sample has the mean over its labels. Untested samples have 0. Both results come from the same sums.
 
     Args:
         probabilities: Softmax of N samples.
-        labeling: Labels, weights and folds.
+        labeling: Labels, weights and folds, so few of them that their sums fit into memory.
 
     References:
         Nguyen et al., "LEEP: A New Measure to Evaluate Transferability of Learned Representations", ICML 2020, equation
         (2), with a prior and on samples that it was not fitted on.
     """
-    return soft_maps_and_leep_errors(probabilities, labeling)[1]
-
-
-def soft_maps_and_leep_errors(probabilities: Probabilities, labeling: Labeling) -> tuple[np.ndarray, np.ndarray]:
-    """Return the soft maps (J, K) and the errors of LEEP (J, N) from the same sums.
-
-    Args:
-        probabilities: Softmax of N samples.
-        labeling: Labels, weights and folds. The folds are worked on in parts that fit into memory.
-    """
-    maps = []
-    leep = []
-    for part in label_parts(probabilities, labeling):
-        mass = mass_matrices(probabilities, [part])[0]
-        maps.append(fit_soft_maps(mass))
-        leep.append(_log_losses(probabilities, part, _conditional(mass, part)))
-    return np.concatenate(maps), leep[0] if len(leep) == 1 else np.concatenate(leep)
+    mass = mass_matrices(probabilities, [labeling])[0]
+    maps = fit_soft_maps(mass)
+    return maps, _log_losses(probabilities, labeling, _conditional(mass, labeling))
 
 
 def _conditional(mass: np.ndarray, labeling: Labeling) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -154,13 +154,9 @@ class Probabilities:
 
     def on_one_thread(self) -> "Probabilities":
         """Return the same probabilities for use by one of several threads, without computing them again."""
-        other = Probabilities(self.logits, self.rows, self.temperature, 1)
+        other = replace(self, threads=1)
         other.__dict__["_softmax"] = self._softmax
         return other
-
-    def at_temperature(self, temperature: float) -> "Probabilities":
-        """Return the softmax of the same logits at another temperature."""
-        return Probabilities(self.logits, self.rows, temperature, self.threads)
 
 
 def matched_temperature(probabilities: Probabilities, n_classes: int) -> float:
