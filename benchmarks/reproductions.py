@@ -25,11 +25,10 @@ from study.jobs import jobs, smoothed_error
 from study.tables import grouped_by_target, log_ratios
 
 from modgap.discrepancy import estimate
-from modgap.discrepancy.equal_groups import equal_group_rows
 from modgap.discrepancy.estimate import held_out_samples
 from modgap.discrepancy.estimator_chain import EstimatorInputs
-from modgap.discrepancy.held_out_problem import held_out_problem
-from modgap.discrepancy.labeled_samples import LabeledSamples
+from modgap.discrepancy.held_out import held_out_problem
+from modgap.discrepancy.labeled_samples import LabeledSamples, equal_group_rows
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.soft import fit_soft_maps, mass_matrices
 from modgap.labels.label_space import label_space

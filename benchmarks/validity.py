@@ -24,8 +24,7 @@ from result_log import ResultLog
 from validity_designs import CELLS, Cell, Data, draw
 
 from modgap.discrepancy.estimator_chain import EstimatorInputs, fit_search_maps
-from modgap.discrepancy.held_out import fold_errors, fold_predictions
-from modgap.discrepancy.held_out_problem import HeldOutProblem, held_out_problem
+from modgap.discrepancy.held_out import HeldOutProblem, fold_errors, fold_predictions, held_out_problem
 from modgap.discrepancy.labeled_samples import LabeledSamples
 from modgap.discrepancy.permutation_test import soft_permutation_test
 from modgap.discrepancy.probabilities import Probabilities

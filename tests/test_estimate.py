@@ -6,7 +6,7 @@ from scipy.special import softmax
 from modgap.discrepancy import estimate, estimator_chain, held_out_samples, label_space, learning_curve, map_discrepancy
 from modgap.discrepancy.bounds import upper_bound
 from modgap.discrepancy.control import compare_with_controls
-from modgap.discrepancy.held_out_problem import held_out_problem
+from modgap.discrepancy.held_out import held_out_problem
 from modgap.discrepancy.input_checks import validate_logits
 from modgap.discrepancy.labeled_samples import LabeledSamples
 from modgap.discrepancy.search import is_enumerable, search

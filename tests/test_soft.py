@@ -10,9 +10,8 @@ from modgap.discrepancy import probabilities as probabilities_module
 from modgap.discrepancy import soft as soft_module
 from modgap.discrepancy import threads as threads_module
 from modgap.discrepancy.kernels.softmax import exponentials, new_powers
-from modgap.discrepancy.leep import soft_maps_and_leep_errors
 from modgap.discrepancy.probabilities import Probabilities, matched_temperature
-from modgap.discrepancy.soft import Labeling, mass_matrices, soft_errors, soft_value
+from modgap.discrepancy.soft import Labeling, mass_matrices, soft_errors, soft_maps_and_leep_errors, soft_value
 from modgap.errors import InputError
 from modgap.statistics.splits import repeated_halves
 from modgap.statistics.weights import entry_weights

@@ -14,11 +14,9 @@ import numpy as np
 from modgap.discrepancy.bounds import lower_bound, upper_bound
 from modgap.discrepancy.distances import map_discrepancy
 from modgap.discrepancy.estimator_chain import EstimatorInputs, Solution, fit_search_maps, run_chain, timed
-from modgap.discrepancy.held_out import fold_confusion, fold_errors, fold_predictions
-from modgap.discrepancy.held_out_problem import HeldOutProblem, held_out_problem
+from modgap.discrepancy.held_out import HeldOutProblem, fold_confusion, fold_errors, fold_predictions, held_out_problem
 from modgap.discrepancy.labeled_samples import LabeledSamples
 from modgap.discrepancy.learning_curve import LearningCurvePoint, learning_curve
-from modgap.discrepancy.leep import soft_maps_and_leep_errors
 from modgap.discrepancy.permutation_test import (
     ANNOUNCED_SECONDS,
     hard_permutation_test,
@@ -27,7 +25,15 @@ from modgap.discrepancy.permutation_test import (
 )
 from modgap.discrepancy.probabilities import Probabilities, matched_temperature
 from modgap.discrepancy.result import Bounds, Estimate, TestedSamples
-from modgap.discrepancy.soft import Labeling, SoftMap, label_parts, soft_errors, soft_fold_errors, soft_value
+from modgap.discrepancy.soft import (
+    Labeling,
+    SoftMap,
+    label_parts,
+    soft_errors,
+    soft_fold_errors,
+    soft_maps_and_leep_errors,
+    soft_value,
+)
 from modgap.errors import InputError, Progress
 from modgap.labels.label_space import LabelSpace
 from modgap.process.resources import describe_threads

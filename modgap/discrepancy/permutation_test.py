@@ -8,8 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from modgap.discrepancy.estimator_chain import EstimatorInputs, fit_montecarlo_maps, fit_search_maps, run_chain
-from modgap.discrepancy.held_out import fold_errors, fold_predictions
-from modgap.discrepancy.held_out_problem import HeldOutProblem
+from modgap.discrepancy.held_out import HeldOutProblem, fold_errors, fold_predictions
 from modgap.discrepancy.labeled_samples import LabeledSamples
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.soft import (
