@@ -28,6 +28,7 @@ from modgap.answers.figures.style import (
     style_axes,
     styled,
 )
+from modgap.answers.formatting import format_difference
 from modgap.distortion.grid import GridCell, display_name, grid_cells
 from modgap.distortion.measurement import EncoderResult, SurrogateResult
 from modgap.distortion.probe_cross_validation import FewShotCurve
@@ -198,7 +199,7 @@ def _write_dumbbells(axes: "Axes", rows: pd.DataFrame, before: float, decimals: 
     for row in rows.itertuples():
         color = Ink.ERROR_TEXT if "error" in row.mark else Ink.SOURCE if row.is_worse else Ink.SECONDARY
         difference = round(round(row.value, decimals) - round(before, decimals), decimals)
-        text = f"{difference:+.{decimals}f}".replace("-", "−") if difference else f"{0:.{decimals}f}"
+        text = format_difference(difference, decimals)
         beside(axes, row.y, text, **right, color=color, weight="bold" if row.is_worse else "normal")
 
 
