@@ -14,7 +14,7 @@ from modgap.api.discrepancy import measure
 from modgap.cli.output import print_table, progress_bars
 from modgap.discrepancy.answer import COLUMNS, table
 from modgap.discrepancy.report import DiscrepancyReport
-from modgap.discrepancy.target_figures import plot_targets, targets_caption
+from modgap.discrepancy.target_figures import plot_targets
 from modgap.storage.locks import create_output_folder
 
 TARGETS = ("fashion-mnist", "mnist5k", "basic-motions", "acsf1")
@@ -52,7 +52,7 @@ def main() -> None:
         ("source", "target", "chance", *COLUMNS),
         rows([report for part in reports for report in part]),
     )
-    paths = save_figure(plot_targets(*reports), folder / "demo", targets_caption(*reports))
+    paths = save_figure(plot_targets(*reports), folder / "demo")
     print(f"figure: {paths[0].resolve()}")
 
 

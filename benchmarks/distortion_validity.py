@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 from result_log import ResultLog
 
+from modgap.distortion import probe_evaluation
 from modgap.distortion.probe_cross_validation import cross_validate_probe
 from modgap.distortion.probe_evaluation import evaluate_probe
 from modgap.distortion.similarity import similarity
@@ -246,25 +247,26 @@ def simulate_probe(cell: ProbeCell) -> dict:
     intervals = []
     earlier = []
     paired = []
-    options = {} if cell.probe == "nearest-mean" else {"grid": [1e3, 1e1, 1e-1]}
+    # Three strengths take much less time than the twenty of modgap.
+    probe_evaluation.STRENGTHS = (1e3, 1e1, 1e-1)
     for number in range(cell.sets):
         rng = np.random.default_rng([cell.samples, cell.groups, number])
         features, labels, groups = draw_samples(cell, rng, cell.samples, cell.groups)
-        probe = cross_validate_probe(cell.probe, features, labels, groups, **options)
+        probe = cross_validate_probe(cell.probe, features, labels, groups)
         values.append(probe.value)
         intervals.append(probe.interval)
         fit = stratified_folds(labels, groups, number, 3) < 2
         new = draw_samples(cell, rng, NEW_SAMPLES, NEW_SAMPLES // 5 if cell.groups else 0)
         train = None if groups is None else groups[fit]
         parts = (features[fit], labels[fit])
-        truths.append(evaluate_probe(cell.probe, *parts, *new[:2], train_groups=train, **options).value)
-        single = evaluate_probe(cell.probe, *parts, features[~fit], labels[~fit], **options)
+        truths.append(evaluate_probe(cell.probe, *parts, *new[:2], train_groups=train).value)
+        single = evaluate_probe(cell.probe, *parts, features[~fit], labels[~fit])
         test = None if groups is None else groups[~fit]
         wrong = single.misclassified
         earlier.append(bootstrap_interval(partial(weighted_mean, wrong), len(wrong), test, resamples=2000))
         # Two encoders that are equally good: the features with two kinds of independent noise.
         noisy = [features + rng.standard_normal(features.shape) for _ in range(2)]
-        errors = [cross_validate_probe(cell.probe, array, labels, groups, **options).errors for array in noisy]
+        errors = [cross_validate_probe(cell.probe, array, labels, groups).errors for array in noisy]
         paired.append(paired_difference(*errors).p_value <= 0.05)
     truth = float(np.mean(truths))
     rejected = float(np.mean(paired))

@@ -25,10 +25,10 @@ from study.jobs import jobs, smoothed_error
 from study.tables import grouped_by_target, log_ratios
 
 from modgap.discrepancy import estimate
-from modgap.discrepancy.equal_groups import equal_group_rows
 from modgap.discrepancy.estimate import held_out_samples
 from modgap.discrepancy.estimator_chain import EstimatorInputs
-from modgap.discrepancy.held_out_problem import held_out_problem
+from modgap.discrepancy.held_out import held_out_problem
+from modgap.discrepancy.labeled_samples import LabeledSamples, equal_group_rows
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.soft import fit_soft_maps, mass_matrices
 from modgap.labels.label_space import label_space
@@ -215,7 +215,7 @@ def bias_with_rare_classes(n_sets: int) -> None:
         logits = 0.8 * profiles[classes][labels] + rng.standard_normal((100, 40))
         space = label_space(labels)
         inputs = EstimatorInputs(logits, (), space.n_classes, seed=seed)
-        problem = held_out_problem(inputs, space, None, "classes", 20, None)
+        problem = held_out_problem(inputs, LabeledSamples(space, weighting="classes"), 20)
         probabilities = Probabilities(logits, problem.labeling.space.rows)
         maps = fit_soft_maps(mass_matrices(probabilities, [problem.labeling])[0])
         tested = held_out_samples(logits, labels, weight="classes", estimators=["soft"], seed=seed, threads=1)

@@ -24,8 +24,8 @@ from result_log import ResultLog
 from validity_designs import CELLS, Cell, Data, draw
 
 from modgap.discrepancy.estimator_chain import EstimatorInputs, fit_search_maps
-from modgap.discrepancy.held_out import fold_errors, fold_predictions
-from modgap.discrepancy.held_out_problem import HeldOutProblem, held_out_problem
+from modgap.discrepancy.held_out import HeldOutProblem, fold_errors, fold_predictions, held_out_problem
+from modgap.discrepancy.labeled_samples import LabeledSamples
 from modgap.discrepancy.permutation_test import soft_permutation_test
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.soft import soft_errors
@@ -51,7 +51,8 @@ def problem_of(cell: Cell, data: Data, source: int, seed: int, splits: int = SPL
     array.flags.writeable = False
     inputs = EstimatorInputs(array, ("search",), space.n_classes, seed=seed)
     weighting = choose_weighting(cell.weight, data.groups)
-    problem = held_out_problem(inputs, space, data.groups, weighting, splits, None, cell.permutations_by)
+    labeled = LabeledSamples(space, data.groups, None, weighting, cell.permutations_by)
+    problem = held_out_problem(inputs, labeled, splits)
     assert problem is not None
     return problem
 
@@ -61,10 +62,11 @@ def errors_of(problem: HeldOutProblem, searches: bool) -> dict[str, SampleErrors
     probabilities = Probabilities(problem.inputs.logits, problem.labeling.space.rows)
     soft, maps = soft_errors(probabilities, problem.labeling)
     if not searches:
-        return {"soft": problem.average(soft)}
+        return {"soft": problem.average_parts([(problem.splits, soft)])}
     search_maps = fit_search_maps(problem.inputs, problem.labeling, maps)
     predicted = fold_predictions(problem.inputs.logits, problem.labeling, search_maps)
-    return {"soft": problem.average(soft), "search": problem.average(fold_errors(problem.labeling, predicted))}
+    errors = {"soft": soft, "search": fold_errors(problem.labeling, predicted)}
+    return {name: problem.average_parts([(problem.splits, of_folds)]) for name, of_folds in errors.items()}
 
 
 def simulate_level(cell: Cell, seed: int) -> dict:

@@ -14,7 +14,8 @@ import torch
 from modgap.distortion import encoders as feature_module
 from modgap.distortion.answer import notes
 from modgap.distortion.encoders import Encoder, FeatureRequest, compute_features, encoders_of_runs
-from modgap.distortion.grid import encoder_table, grid_cells, layer_grid
+from modgap.distortion.feature_figures import layer_grid
+from modgap.distortion.grid import encoder_table, grid_cells
 from modgap.distortion.measurement import DistortionRequest, measure_distortion
 from modgap.distortion.report import DistortionResult
 from modgap.errors import InputError, UsageError
@@ -261,9 +262,9 @@ def test_grid_cells_are_means_over_seeds(measured):
     assert cells[1].mean == pytest.approx(np.mean(own))
     assert cells[1].interval[0] <= cells[1].mean <= cells[1].interval[1]
     grid = layer_grid(result.encoders, "linear_cka")
-    assert grid.columns[-1] == OUTPUT
+    assert grid.values.columns[-1] == OUTPUT
     # The blocks of another architecture may have the same names or not.
-    assert grid.values.shape in {(8, len(grid.columns)), (9, len(grid.columns))}
+    assert grid.values.shape in {(8, len(grid.values.columns)), (9, len(grid.values.columns))}
 
 
 def test_runs_with_different_settings_are_not_averaged_over_seeds(made, tmp_path):

@@ -6,8 +6,9 @@ from scipy.special import softmax
 from modgap.discrepancy import estimate, estimator_chain, held_out_samples, label_space, learning_curve, map_discrepancy
 from modgap.discrepancy.bounds import upper_bound
 from modgap.discrepancy.control import compare_with_controls
-from modgap.discrepancy.held_out_problem import held_out_problem
+from modgap.discrepancy.held_out import held_out_problem
 from modgap.discrepancy.input_checks import validate_logits
+from modgap.discrepancy.labeled_samples import LabeledSamples
 from modgap.discrepancy.search import is_enumerable, search
 from modgap.errors import InputError, UsageError
 from modgap.statistics.intervals import estimate_mean
@@ -341,7 +342,7 @@ def test_the_maps_of_folds_reach_the_enumerated_optimum_with_two_target_classes(
     logits.flags.writeable = False
     assert not is_enumerable(n_source_classes, n_classes, estimator_chain.FOLD_ENUMERABLE)
     inputs = estimator_chain.EstimatorInputs(logits, ("search",), n_classes)
-    problem = held_out_problem(inputs, label_space(labels), None, "samples", 3, None)
+    problem = held_out_problem(inputs, LabeledSamples(label_space(labels)), 3)
     maps = estimator_chain.fit_search_maps(inputs, problem.labeling, None)
     for fit, fold_map in zip(problem.labeling.splits.fit, maps, strict=True):
         found = 1 - naive.matches(logits[fit], labels[fit], fold_map) / fit.sum()

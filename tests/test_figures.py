@@ -32,8 +32,6 @@ from modgap.discrepancy.target_figures import (
 from modgap.discrepancy.target_figures import (
     plot_sources_on_targets,
     plot_targets,
-    sources_caption,
-    targets_caption,
     targets_frame,
 )
 from modgap.distortion.encoders import Encoder
@@ -272,7 +270,6 @@ def test_hostile_names_are_drawn_as_text_in_the_figure_of_targets(name):
     reports = [target_report(0.3, target=name, source=name), target_report(0.4)]
     controls = [target_report(0.6, target=name), None]
     assert_readable(plot_targets(reports, controls, (name, name)))
-    assert targets_caption(reports, controls)
 
 
 @pytest.mark.parametrize(
@@ -321,9 +318,6 @@ def test_the_name_of_the_majority_class_stands_above_its_mark():
 def test_the_printed_difference_is_that_of_the_printed_errors():
     text = all_text(plot_targets([target_report(0.505, 1000)], [target_report(0.743, 1000)]))
     assert "\N{MINUS SIGN}0.24" in text or "\N{MINUS SIGN}0.23" in text
-    caption = targets_caption([target_report(0.505, 1000)], [target_report(0.743, 1000)])
-    assert "digits: 0.505 (" in caption
-    assert "against 0.743 (" in caption
 
 
 def test_targets_that_do_not_match_raise_an_error():
@@ -353,7 +347,6 @@ def test_figures_of_several_sources_are_readable(count, n_targets):
     assert f"Lower error than one random initialization for {pairs}" in text.replace("\n", " ")
     assert len(figure.axes) == (count if count <= 3 else 1)
     assert "source-0" in text
-    assert "source-0: target" in sources_caption(sources)
 
 
 def test_hostile_names_are_drawn_as_text_in_the_figure_of_several_sources():
@@ -392,8 +385,6 @@ def test_a_control_that_was_measured_with_its_source_is_drawn():
     text = all_text(modgap.plot_discrepancies([report]))
     assert "Pretraining lowers the error on digits" in text
     assert "\N{MINUS SIGN}0.20" in text
-    assert "against 0.700 (0.670-0.730)" in targets_caption([report])
-    assert "The control is the mean of 3 random initializations." in targets_caption([report])
     few = all_text(modgap.plot_discrepancies([with_control(target_report(0.5), 0.7, 0.001, n=1)]))
     assert "Lower error than one random initialization on digits" in few
 
@@ -594,21 +585,20 @@ def test_runs_of_one_epoch_have_a_row_each(count, seeds):
         assert "+0.10" in text
 
 
-def few_shot_curves(count, draws=5, names=None):
+def few_shot_curves(count, names=None):
     rng = np.random.default_rng(1)
     shots = np.array([1, 2, 5, 10, 20, 50])
     curves = {}
     for number in range(count):
         name = names[number] if names else f"encoder {number}"
-        errors = 0.5 / np.sqrt(shots)[:, None] + 0.05 * number + 0.004 * rng.standard_normal((len(shots), draws))
-        deviations = errors.std(axis=1, ddof=1) if draws > 1 else np.full(len(shots), np.nan)
-        curves[name] = FewShotCurve("linear", shots, errors, errors.mean(axis=1), deviations)
+        errors = 0.5 / np.sqrt(shots)[:, None] + 0.05 * number + 0.004 * rng.standard_normal((len(shots), 5))
+        curves[name] = FewShotCurve("linear", shots, errors, errors.mean(axis=1), errors.std(axis=1, ddof=1))
     return curves
 
 
-@pytest.mark.parametrize(("count", "draws"), [(1, 1), (2, 5), (4, 12), (7, 5)])
-def test_few_shot_figures_are_readable(count, draws):
-    assert_readable(few_shot_figure(few_shot_curves(count, draws), 0.9, "fashion-mnist"))
+@pytest.mark.parametrize("count", [1, 2, 4, 7])
+def test_few_shot_figures_are_readable(count):
+    assert_readable(few_shot_figure(few_shot_curves(count), 0.9, "fashion-mnist"))
 
 
 def test_few_shot_figures_show_long_names_in_full():

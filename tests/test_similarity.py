@@ -7,6 +7,7 @@ from scipy.spatial.distance import cdist, pdist, squareform
 from scipy.stats import kurtosis, t
 
 from modgap.distortion import hsic
+from modgap.distortion import similarity as similarity_module
 from modgap.distortion.similarity import SIMILARITIES, block_numbers, similarity
 from modgap.errors import InputError, UsageError
 from modgap.probes import feature_arrays
@@ -42,10 +43,10 @@ def gaussian(x, share):
     return np.exp(-(distances**2) / (2 * sigma**2))
 
 
-def naive_knn(x, y, k, metric):
+def naive_knn(x, y, k):
     found = []
     for array in (x - x.mean(0), y - y.mean(0)):
-        distances = cdist(array, array, metric)
+        distances = cdist(array, array, "cosine")
         np.fill_diagonal(distances, np.inf)
         found.append(np.argsort(distances, axis=1)[:, :k])
     return np.mean([len(set(a) & set(b)) / k for a, b in zip(*found, strict=True)])
@@ -64,9 +65,10 @@ def test_linear_cka_equals_the_naive_formula(first, second):
 def test_kernel_cka_equals_the_naive_formula_for_any_block_size(share, monkeypatch):
     x, y = related(0)
     expected = naive_cka(gaussian(x, share), gaussian(y, share))
-    whole = similarity("kernel_cka", x, y, bandwidth=share)
+    monkeypatch.setattr(similarity_module, "BANDWIDTH", share)
+    whole = similarity("kernel_cka", x, y)
     monkeypatch.setattr(feature_arrays, "BLOCK_BYTES", 60 * 8 * 5 * 7)
-    cut = similarity("kernel_cka", x, y, bandwidth=share)
+    cut = similarity("kernel_cka", x, y)
     assert (whole.value, cut.value) == pytest.approx((expected, expected), abs=1e-12)
     assert cut.interval == pytest.approx(whole.interval, abs=1e-12)
     assert whole.interval is not None
@@ -125,7 +127,7 @@ def test_procrustes_interval_equals_the_naive_cross_fit(grouped):
     x, y = related(2, 120, 6, 4)
     x, y = x - x.mean(0), y - y.mean(0)
     units = np.random.default_rng(1).integers(15, size=120) if grouped else np.arange(120)
-    folds = block_numbers(units, 5, 0)
+    folds = block_numbers(units, 5)
     inside, across = np.zeros((2, 120, 3))
     for fold in range(-1, 5):
         fit, test = (folds != fold, folds == fold) if fold >= 0 else (folds >= 0, folds >= 0)
@@ -157,7 +159,7 @@ def test_knn_interval_equals_the_naive_jackknife_over_blocks(grouped):
     x, y = related(3, 90)
     x, y = x - x.mean(0), y - y.mean(0)
     units = np.random.default_rng(2).permutation(np.arange(90) % 18) if grouped else np.arange(90)
-    blocks = block_numbers(units, 20, 0)
+    blocks = block_numbers(units, 20)
     distances = [cdist(array, array, "cosine") for array in (x, y)]
     left = []
     for block in np.unique(blocks):
@@ -187,12 +189,12 @@ def test_intervals_exist_only_where_they_were_checked(name):
     assert grouped.value == similarity(name, x, y).value
 
 
-@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_knn_overlap_equals_the_naive_formula(metric):
+def test_knn_overlap_equals_the_naive_formula(monkeypatch):
     x, y = related(3, 120)
     for k in (1, 10, 118):
-        found = similarity("knn_overlap", x, y, neighbors=k, metric=metric)
-        assert found.value == pytest.approx(naive_knn(x, y, k, metric), abs=1e-12)
+        monkeypatch.setattr(similarity_module, "NEIGHBORS", k)
+        found = similarity("knn_overlap", x, y)
+        assert found.value == pytest.approx(naive_knn(x, y, k), abs=1e-12)
         assert found.null == pytest.approx(k / 119)
 
 
@@ -246,12 +248,6 @@ def test_intervals_cover_the_true_value_about_as_often_as_they_claim(name):
     assert np.mean([high - low for low, high in found]) < 0.5
 
 
-def test_results_do_not_depend_on_the_number_of_threads(monkeypatch):
-    monkeypatch.setattr(feature_arrays, "BLOCK_BYTES", 200 * 8 * 5 * 16)
-    x, y = related(0, 200)
-    assert similarity("kernel_cka", x, y, threads=1) == similarity("kernel_cka", x, y, threads=3)
-
-
 def test_extreme_scales_and_offsets_do_not_change_the_result():
     x, y = related(0)
     expected = similarity("linear_cka", x, y).value
@@ -261,10 +257,11 @@ def test_extreme_scales_and_offsets_do_not_change_the_result():
 
 
 @pytest.mark.parametrize("name", SIMILARITIES)
-def test_duplicates_and_more_features_than_samples_have_a_result(name):
+def test_duplicates_and_more_features_than_samples_have_a_result(name, monkeypatch):
+    monkeypatch.setattr(similarity_module, "NEIGHBORS", 3)
     x = noise(0, 12, 300)
     doubled = np.concatenate([x, x, x, x, x[:2]])
-    found = similarity(name, doubled, doubled + 0.1 * noise(1, 50, 300), **({"neighbors": 3} if "knn" in name else {}))
+    found = similarity(name, doubled, doubled + 0.1 * noise(1, 50, 300))
     assert 0 < found.value <= 1
     assert found.interval[0] <= found.value <= found.interval[1]
 
@@ -300,22 +297,12 @@ def test_invalid_input_raises_a_one_line_error(name, changes, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
-        ("linear_ckas", {}, "Did you mean linear_cka"),
-        ("linear_cka", {"bandwidth": 1}, "linear_cka has no options, but"),
-        ("kernel_cka", {"bandwith": 1}, "Did you mean bandwidth"),
-        ("kernel_cka", {"bandwidth": 0}, "bandwidth is 0[.] Expected a positive number"),
-        ("kernel_cka", {"threads": 0}, "threads is 0[.] Expected an integer, at least 1"),
-        ("knn_overlap", {"neighbors": 19}, "neighbors is 19[.] Expected an integer, 1 to 18"),
-        ("knn_overlap", {"metric": "l3"}, "Unknown metric 'l3'"),
-        ("procrustes", {"seed": -1}, "seed is -1[.] Expected an integer, at least 0"),
-    ],
-)
-def test_invalid_options_raise_a_usage_error(name, options, message):
-    with pytest.raises(UsageError, match=message):
-        similarity(name, **wrong(), **options)
+def test_an_unknown_measure_and_too_few_samples_for_it_raise_a_usage_error():
+    with pytest.raises(UsageError, match="Did you mean linear_cka"):
+        similarity("linear_ckas", **wrong())
+    few = {"first": noise(0, 8, 3), "second": noise(1, 8, 3)}
+    with pytest.raises(UsageError, match=r"neighbors is 10[.] Expected an integer, 1 to 6"):
+        similarity("knn_overlap", **few)
 
 
 @pytest.mark.parametrize("name", CKA)

@@ -10,9 +10,8 @@ from modgap.discrepancy import probabilities as probabilities_module
 from modgap.discrepancy import soft as soft_module
 from modgap.discrepancy import threads as threads_module
 from modgap.discrepancy.kernels.softmax import exponentials, new_powers
-from modgap.discrepancy.leep import leep_fold_errors, soft_maps_and_leep_errors
 from modgap.discrepancy.probabilities import Probabilities, matched_temperature
-from modgap.discrepancy.soft import Labeling, mass_matrices, soft_errors, soft_value
+from modgap.discrepancy.soft import Labeling, mass_matrices, soft_errors, soft_maps_and_leep_errors, soft_value
 from modgap.errors import InputError
 from modgap.statistics.splits import repeated_halves
 from modgap.statistics.weights import entry_weights
@@ -96,7 +95,7 @@ def test_leep_of_500_random_problems_is_that_of_a_loop():
                 if splits.test[fold][sample]:
                     share = labeling.entry_shares[entry]
                     expected[fold, sample] -= share * np.log(conditional[space.labels[entry]] @ theta[sample])
-        found = leep_fold_errors(Probabilities(logits, space.rows), labeling)
+        _, found = soft_maps_and_leep_errors(Probabilities(logits, space.rows), labeling)
         np.testing.assert_allclose(found, expected, atol=1e-10, err_msg=str(seed))
 
 
@@ -107,7 +106,7 @@ def test_threads_and_blocks_change_no_bit(monkeypatch, is_kept):
     reference = Probabilities(logits, labeling.space.rows)
     mass = mass_matrices(reference, [labeling])[0]
     errors, maps = soft_errors(reference, labeling)
-    leep = leep_fold_errors(reference, labeling)
+    _, leep = soft_maps_and_leep_errors(reference, labeling)
     if not is_kept:
         monkeypatch.setattr(probabilities_module, "KEPT_BYTES", 0)
         monkeypatch.setattr(probabilities_module, "BLOCK_BYTES", 8 * logits.shape[1] * 7)
@@ -122,7 +121,6 @@ def test_threads_and_blocks_change_no_bit(monkeypatch, is_kept):
         other, other_maps = soft_errors(probabilities, labeling)
         np.testing.assert_array_equal(other, errors)
         np.testing.assert_array_equal(other_maps, maps)
-        np.testing.assert_array_equal(leep_fold_errors(probabilities, labeling), leep)
         together = soft_maps_and_leep_errors(probabilities, labeling)
         for found, expected in zip(together, (maps, leep), strict=True):
             np.testing.assert_array_equal(found, expected)

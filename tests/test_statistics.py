@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from modgap.discrepancy import estimate, label_space
-from modgap.discrepancy.equal_groups import equal_group_rows
+from modgap.discrepancy.labeled_samples import equal_group_rows
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.errors import InputError, UsageError
 from modgap.statistics.intervals import (

@@ -8,10 +8,12 @@ from typing import Any
 __all__ = [
     "confidence_interval",
     "csv_text",
+    "format_difference",
     "format_error",
     "format_interval",
     "format_p_value",
     "format_value",
+    "p_value_text",
     "plain_text",
 ]
 
@@ -67,6 +69,29 @@ def format_p_value(p_value: float | None) -> str:
     if p_value is None:
         return "-"
     return f"{p_value:.3f}" if p_value >= SMALLEST_P else f"<{SMALLEST_P}"
+
+
+def format_difference(difference: float, decimals: int = 2) -> str:
+    """Format a difference with its sign and a true minus sign; a dash stands for an unknown one.
+
+    Example:
+        >>> format_difference(0.118), format_difference(-0.2, 1), format_difference(0.0), format_difference(math.nan)
+        ('+0.12', '−0.2', '0.00', '–')
+    """
+    if math.isnan(difference):
+        return "–"
+    sign = "+" if difference else ""
+    return f"{difference or 0.0:{sign}.{decimals}f}".replace("-", "−")
+
+
+def p_value_text(p_value: float) -> str:
+    """Return a p-value as it stands in a sentence.
+
+    Example:
+        >>> p_value_text(0.0312), p_value_text(0.0000012)
+        ('p = 0.031', 'p < 0.001')
+    """
+    return f"p = {p_value:.2g}" if p_value >= SMALLEST_P else f"p < {SMALLEST_P}"
 
 
 def format_interval(

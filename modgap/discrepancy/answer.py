@@ -11,7 +11,6 @@ from modgap.discrepancy.result import Discrepancy, Estimate
 from modgap.discrepancy.verdict import (
     ENOUGH_CONTROLS,
     Evidence,
-    best_estimator,
     control_finding,
     error_name,
     error_sentence,
@@ -51,7 +50,7 @@ def answer_of_record(record: Mapping[str, Any]) -> Answer:
         facts=_facts(record),
         headline=f"{verdict(numbers).title}.",
         verdicts=(_labels_verdict(numbers), _control_verdict(numbers)),
-        checks=in_order([*_majority_check(numbers), *_sample_checks(record, numbers), *_bound_checks(record)]),
+        checks=in_order([*_majority_check(numbers), *_sample_checks(record, numbers), *_bound_checks(record, numbers)]),
         next_step=CONTROL_STEP if command else "",
         commands=(command,) if command else (),
     )
@@ -141,11 +140,11 @@ def _sample_checks(record: Mapping[str, Any], numbers: Evidence) -> Iterator[Ver
         yield Verdict("Few groups", "", WARN, text)
 
 
-def _bound_checks(record: Mapping[str, Any]) -> Iterator[Verdict]:
+def _bound_checks(record: Mapping[str, Any], numbers: Evidence) -> Iterator[Verdict]:
     """Yield what is certified about all maps."""
     bounds = record["bounds"]
-    name = best_estimator(record)
-    value = record["estimates"][name]["value"] if name else None
+    name = numbers.estimator
+    value = numbers.in_sample
     if bounds["lower"] is not None:
         yield Verdict("Lower bound", "", INFO, f"Certified: every map has an error of at least {bounds['lower']:.3f}.")
     if value is not None and bounds.get("permuted_lower") is not None and bounds["permuted_lower"] > value:

@@ -10,12 +10,10 @@ from scipy.optimize import linear_sum_assignment
 from modgap.discrepancy.block_bounds import ClassBlock, table_bytes
 from modgap.discrepancy.ranks import rank_samples
 from modgap.labels.label_space import LabelSpace, label_space
-from modgap.storage.memory_map import release_pages
 
 __all__ = ["LowerBound", "lower_bound", "upper_bound"]
 
 BLOCK_SIZE = 12
-ROWS_AT_A_TIME = 256
 MEMORY = 1 << 31
 
 
@@ -38,20 +36,11 @@ def upper_bound(logits: np.ndarray, labels: ArrayLike | LabelSpace) -> float:
         0.33333333333333337
     """
     space = labels if isinstance(labels, LabelSpace) else label_space(labels)
-    first_classes = _first_classes(logits)
+    first_classes = rank_samples(logits, space.n_classes, depth=1).leading[:, 0]
     counts = np.zeros((space.n_classes, logits.shape[1]), np.int64)
     np.add.at(counts, (space.labels, first_classes[space.rows][space.entry_samples]), space.entry_weights)
     assigned = linear_sum_assignment(counts, maximize=True)
     return float(1 - counts[assigned].sum() / space.entry_weights.sum())
-
-
-def _first_classes(logits: np.ndarray) -> np.ndarray:
-    """Return the source class of each row's largest logit, shape (N,), with only a block of a mapped file in memory."""
-    first_classes = np.empty(len(logits), np.int64)
-    for start in range(0, len(logits), ROWS_AT_A_TIME):
-        first_classes[start : start + ROWS_AT_A_TIME] = logits[start : start + ROWS_AT_A_TIME].argmax(1)
-        release_pages(logits)
-    return first_classes
 
 
 @dataclass(frozen=True)

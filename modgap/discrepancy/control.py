@@ -9,7 +9,7 @@ from scipy import stats
 from modgap.discrepancy.result import Control, TestedSamples
 from modgap.discrepancy.verdict import ENOUGH_CONTROLS
 from modgap.errors import InputError
-from modgap.statistics.intervals import SampleErrors, estimate_mean, student_quantile
+from modgap.statistics.intervals import estimate_mean, student_quantile
 from modgap.statistics.paired import PairedDifference, paired_difference
 
 __all__ = ["compare_with_controls"]
@@ -42,7 +42,11 @@ def compare_with_controls(
     values = [estimate_mean(one).value for one in errors]
     between = float(np.std(values, ddof=1)) if len(values) >= ENOUGH_CONTROLS else None
     variance = between**2 if between is not None else 0.0
-    mean_errors = _mean_errors(errors)
+    mean_errors = replace(
+        errors[0],
+        errors=np.mean([one.errors for one in errors], axis=0),
+        averages=np.mean([one.averages for one in errors], axis=0),
+    )
     n = len(values)
     degrees = float(n - 1) if variance else np.inf
     mean = estimate_mean(mean_errors, more_variance=variance / n, more_degrees=degrees)
@@ -66,16 +70,3 @@ def _at_least_as_wide(
     p_value = max(difference.p_value, float(2 * stats.t.sf(abs(value) / standard_error, degrees)))
     interval = max(-1.0, value - margin), min(1.0, value + margin)
     return replace(difference, interval=interval, p_value=p_value), margin
-
-
-def _mean_errors(errors: Sequence[SampleErrors]) -> SampleErrors:
-    """Return the mean errors of several sources on the same samples and splits."""
-    first = errors[0]
-    return SampleErrors(
-        np.mean([one.errors for one in errors], axis=0),
-        first.weights,
-        first.units,
-        np.mean([one.averages for one in errors], axis=0),
-        first.strata,
-        first.split_seed,
-    )

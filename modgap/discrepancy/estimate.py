@@ -9,10 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modgap.discrepancy.distances import validate_measures
-from modgap.discrepancy.estimator_chain import HARD_ESTIMATORS, EstimatorInputs, warm_up
+from modgap.discrepancy.estimator_chain import HARD_ESTIMATORS, EstimatorInputs, timed, warm_up
 from modgap.discrepancy.inference import (
     HeldOut,
-    InferenceOptions,
     InferenceTask,
     compute_bounds,
     compute_curve,
@@ -22,10 +21,11 @@ from modgap.discrepancy.inference import (
 )
 from modgap.discrepancy.input_checks import validate_labels, validate_logits
 from modgap.discrepancy.kway import KWay, k_way, validate_k_way
+from modgap.discrepancy.labeled_samples import LabeledSamples
 from modgap.discrepancy.result import Bounds, Discrepancy, TestedSamples
 from modgap.discrepancy.soft import warm_up as warm_up_soft
 from modgap.errors import Progress, UsageError, unknown_name
-from modgap.labels.label_space import LabelSpace, validate_class_count
+from modgap.labels.label_space import validate_class_count
 from modgap.labels.user_arrays import number_groups
 from modgap.process.resources import idle_cores
 from modgap.statistics.intervals import estimate_log_mean
@@ -154,27 +154,25 @@ def estimate(
     validate_measures(measures, temperature)
     if permutations_by not in PERMUTATIONS_BY:
         raise unknown_name("kind of permutations", permutations_by, PERMUTATIONS_BY)
-    options = InferenceOptions(
-        names=names,
-        weighting=weight or None,
-        splits=splits,
-        per_class=per_class,
-        permutations=permutations,
-        permutations_for=permutations_for,
-        permutations_by=permutations_by,
-        trials=trials,
-        subsets=subsets,
-        restarts=restarts,
-        spread=spread,
-        curve=curve and per_class is None,
-        measures=measures,
-        temperature=temperature,
+    array, labeled = _labeled_samples(logits, labels, groups, merged_groups, weight, classes, permutations_by)
+    n_classes = labeled.space.n_classes
+    inputs = EstimatorInputs(array, names, n_classes, trials, subsets, restarts, seed, threads or idle_cores())
+    task = InferenceTask(
+        inputs,
+        np.asarray(logits),
+        labeled,
+        splits,
+        per_class,
+        permutations,
+        permutations_for,
+        spread,
+        curve and per_class is None,
+        measures,
+        temperature,
+        progress,
     )
-    task = _task(logits, labels, groups, merged_groups, options, classes, seed, threads, progress)
-    k_way_result = _k_way(task, classes)
-    if task.space.n_classes > task.inputs.logits.shape[1]:
-        return _result(task, k_way_result)
-    return _result(task, k_way_result, bound_seconds)
+    _warm_up_kernels(task, classes)
+    return _result(task, _k_way(task, classes), bound_seconds)
 
 
 def held_out_samples(
@@ -215,34 +213,33 @@ def held_out_samples(
     """
     _validate_numbers(splits=(splits, 1), per_class=(per_class, 1), seed=(seed, 0), threads=(threads, 1))
     names = _validate_estimators(estimators, 0, "soft", HELD_OUT)
-    options = InferenceOptions(names, weight or None, splits, per_class)
-    task = _task(logits, labels, groups, merged_groups, options, None, seed, threads, progress)
+    array, labeled = _labeled_samples(logits, labels, groups, merged_groups, weight)
+    n_threads = threads or idle_cores()
+    inputs = EstimatorInputs(array, names, labeled.space.n_classes, trials=1, subsets=0, seed=seed, threads=n_threads)
+    task = InferenceTask(inputs, np.asarray(logits), labeled, splits, per_class, progress=progress)
+    _warm_up_kernels(task, None)
     return tested_samples(task, compute_held_out(task))
 
 
-def _task(
+def _labeled_samples(
     logits: ArrayLike,
     labels: ArrayLike,
     groups: ArrayLike | None,
     merged_groups: ArrayLike | None,
-    options: InferenceOptions,
-    classes: int | None,
-    seed: int,
-    threads: int | None,
-    progress: Progress | None,
-) -> InferenceTask:
-    """Validate arrays, compile the kernels, and return the task.
+    weight: str | None,
+    classes: int | None = None,
+    permutations_by: str = "shuffle",
+) -> tuple[np.ndarray, LabeledSamples]:
+    """Return the logits in float32 and the samples with a label, after checking the arrays.
 
     Args:
         logits: Source logits, shape (N, C).
         labels: Target labels.
         groups: Group of each sample, shape (N,), or None.
         merged_groups: Merged group of each sample, shape (N,), or None.
-        options: Options of the inference.
+        weight: What counts equally in an error; None for the default.
         classes: Number of target classes to compare at a time, or None.
-        seed: Seed of every random draw.
-        threads: Number of threads; None for one for each idle core.
-        progress: Called with the name of a stage and the share of its work done since the last call.
+        permutations_by: How labels move inside a group of several classes.
     """
     array = validate_logits(logits)
     space = validate_labels(labels, len(array))
@@ -251,54 +248,47 @@ def _task(
     group_numbers, merged_numbers = (
         None if one is None else number_groups(one, len(array))[space.rows] for one in (groups, merged_groups)
     )
-    weighting = choose_weighting(options.weighting, group_numbers)
+    weighting = choose_weighting(weight or None, group_numbers)
     if classes is None or classes > space.n_classes:
         validate_class_count(space.n_classes, array.shape[1])
-    hard_names = tuple(name for name in options.names if name in HARD_ESTIMATORS)
-    inputs = EstimatorInputs(
-        array, hard_names, space.n_classes, options.trials, options.subsets, options.restarts, seed,
-        threads or idle_cores(),
-    )  # fmt: skip
-    task = InferenceTask(inputs, np.asarray(logits), space, group_numbers, merged_numbers, options, weighting, progress)
-    _warm_up_kernels(inputs, space, task.weights, classes)
-    return task
+    return array, LabeledSamples(space, group_numbers, merged_numbers, weighting, permutations_by)
 
 
-def _result(task: InferenceTask, k_way_result: KWay | None, bound_seconds: float | None = None) -> Discrepancy:
-    """Run the inference and collect its results; without a time for bounds there is no injective map to look for."""
-    has_map = bound_seconds is not None
+def _result(task: InferenceTask, k_way_result: KWay | None, bound_seconds: float) -> Discrepancy:
+    """Run the inference and collect its results; with more target than source classes there is no injective map."""
+    labeled = task.labeled
+    space = labeled.space
+    n_source_classes = task.inputs.logits.shape[1]
+    has_map = space.n_classes <= n_source_classes
     held_out = compute_held_out(task) if has_map else HeldOut()
     estimates, permuted_error = compute_estimates(task, held_out) if has_map else ({}, None)
-    bounds = compute_bounds(task, bound_seconds or 0.0) if has_map else Bounds(None, None, None, None)
+    bounds = compute_bounds(task, bound_seconds) if has_map else Bounds()
     curve = compute_curve(task) if has_map else ()
-    options = task.options
-    space = task.space
     problem = task.problem
     n_tested_classes = len(problem.classes) if problem else 0
     entropy = task.probabilities.mean_entropy() if has_map and task.uses_soft else None
-    n_source_classes = task.inputs.logits.shape[1]
     leep = estimate_log_mean(held_out.leep) if held_out.leep else None
     return Discrepancy(
         n_samples=len(space),
-        n_groups=None if task.groups is None else len(np.unique(task.groups)),
+        n_groups=None if labeled.groups is None else len(np.unique(labeled.groups)),
         n_source_classes=n_source_classes,
         n_target_classes=space.n_classes,
         n_tested_classes=n_tested_classes,
         n_unlabeled=len(task.inputs.logits) - len(space),
         n_untested=len(space) - (len(problem.samples) if problem else 0),
-        weighting=task.weighting,
-        splits=options.splits,
-        per_class=options.per_class,
+        weighting=labeled.weighting,
+        splits=task.splits,
+        per_class=task.per_class,
         chance=1 - 1 / (n_tested_classes or space.n_classes),
-        prior=problem.prior if problem else float(1 - np.bincount(space.labels, task.weights).max()),
+        prior=(problem.labeled if problem else labeled).prior,
         floor=space.floor,
         relative_entropy=None if entropy is None else entropy / float(np.log(n_source_classes)),
         matched_temperature=held_out.matched_temperature,
         leep=leep.value if leep else None,
         leep_interval=leep.interval if leep else None,
         permuted_error=permuted_error,
-        permutations_for=options.permutations_for if options.permutations and problem and has_map else None,
-        permutations_by=options.permutations_by,
+        permutations_for=task.permutations_for if task.permutations and problem and has_map else None,
+        permutations_by=labeled.permutations_by,
         is_ordered=task.is_ordered,
         estimates=estimates,
         learning_curve=curve,
@@ -306,7 +296,7 @@ def _result(task: InferenceTask, k_way_result: KWay | None, bound_seconds: float
         k_way=k_way_result,
         seed=task.inputs.seed,
         seconds=task.seconds,
-        n_units=len(np.unique(problem.units)) if problem else None,
+        n_units=len(np.unique(problem.labeled.units)) if problem else None,
         held_out_confusion=held_out.confusion,
         tested_samples=tested_samples(task, held_out),
     )
@@ -315,24 +305,16 @@ def _result(task: InferenceTask, k_way_result: KWay | None, bound_seconds: float
 def _k_way(task: InferenceTask, classes: int | None) -> KWay | None:
     if classes is None:
         return None
-    with task.stage("k_way"):
-        return k_way(
-            task.inputs,
-            task.logits,
-            task.space,
-            task.groups,
-            classes,
-            per_class=task.options.per_class,
-            names=task.options.names,
-            merged_groups=task.merged_groups,
-        )
+    with timed(task.seconds, "k_way"):
+        return k_way(task.inputs, task.logits, task.labeled, classes, task.per_class)
 
 
-def _warm_up_kernels(inputs: EstimatorInputs, space: LabelSpace, weights: np.ndarray, classes: int | None) -> None:
+def _warm_up_kernels(task: InferenceTask, classes: int | None) -> None:
     """Compile the kernels for all target classes, if there is an injective map, and for `classes` of them."""
+    inputs = task.inputs
     warm_up_soft()
     if inputs.n_classes <= inputs.logits.shape[1]:
-        warm_up(inputs, integer_weights(weights), space.weights)
+        warm_up(inputs, integer_weights(task.labeled.weights), task.space.weights)
     if classes is not None:
         warm_up(replace(inputs, n_classes=classes), None)
 

@@ -31,6 +31,7 @@ __all__ = [
     "fit_montecarlo_maps",
     "fit_search_maps",
     "run_chain",
+    "timed",
     "warm_up",
 ]
 
@@ -56,7 +57,7 @@ class EstimatorInputs:
 
     Attributes:
         logits: Source logits, float32, shape (N', C).
-        names: Names of the requested estimators, in the order of HARD_ESTIMATORS.
+        names: Names of the requested estimators, those of HARD_ESTIMATORS in this order and then `soft`.
         n_classes: Number K of target classes.
         trials: Number of random maps of the Monte-Carlo estimator.
         subsets: Number of random subsets of the assignment estimator.
@@ -84,20 +85,12 @@ class EstimatorInputs:
         self.__dict__["ranking"] = other.ranking
 
 
-class _Clock:
-    """Wall time by stage, in seconds."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self.add(name, time.perf_counter() - began)
-
-    def add(self, name: str, seconds: float) -> None:
-        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+@contextmanager
+def timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Add the wall time of a block, in seconds, to that of its stage."""
+    began = time.perf_counter()
+    yield
+    seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - began
 
 
 def warm_up(inputs: EstimatorInputs, weights: np.ndarray | None, trial_weights: np.ndarray | None = None) -> None:
@@ -161,7 +154,6 @@ def run_chain(
     Returns:
         Solution of each requested estimator by name, and wall time by stage in seconds.
     """
-    clock = _Clock()
     report = progress or (lambda _stage, _share: None)
     problem = _problem(inputs, space)
     counts = count_trials(
@@ -171,61 +163,47 @@ def run_chain(
         threads=inputs.threads,
         progress=lambda share: report("montecarlo", share),
     )
-    for stage, seconds in counts.seconds.items():
-        clock.add(stage, seconds)
+    seconds = dict(counts.seconds)
     solutions: dict[str, Solution] = {"montecarlo": summarize(problem, counts)}
     if "assignment" in inputs.names:
-        with clock.stage("ranks"):
+        with timed(seconds, "ranks"):
             _ = inputs.ranking
-        with clock.stage("assignment"):
-            solutions["assignment"] = _assign(inputs, problem, weights, [np.asarray(solutions["montecarlo"].map)])
+        with timed(seconds, "assignment"):
+            solutions["assignment"] = assignment(
+                inputs.logits,
+                problem.labels,
+                problem.n_classes,
+                subsets=inputs.subsets,
+                extra=[np.asarray(solutions["montecarlo"].map)],
+                seed=inputs.seed,
+                threads=inputs.threads,
+                ranking=inputs.ranking.take(problem.rows),
+                weights=weights,
+            )
             report("assignment", 1.0)
     if "search" in inputs.names:
-        with clock.stage("ranks"):
+        with timed(seconds, "ranks"):
             _ = inputs.ranking
-        with clock.stage("search"):
-            earlier = [np.asarray(solution.map) for solution in solutions.values()]
-            solutions["search"] = _search(inputs, problem, weights, [*earlier, *starts])
+        with timed(seconds, "search"):
+            solutions["search"] = search(
+                inputs.logits,
+                problem.labels,
+                problem.n_classes,
+                starts=[*(np.asarray(solution.map) for solution in solutions.values()), *starts],
+                restarts=inputs.restarts,
+                seed=inputs.seed,
+                threads=inputs.threads,
+                ranking=inputs.ranking.take(problem.rows),
+                weights=weights,
+            )
             report("search", 1.0)
-    return {name: solution for name, solution in solutions.items() if name in inputs.names}, clock.seconds
+    return {name: solution for name, solution in solutions.items() if name in inputs.names}, seconds
 
 
 def _problem(inputs: EstimatorInputs, space: LabelSpace, entry_parts: np.ndarray | None = None) -> Problem:
     rows = space.entry_rows
     parts = np.zeros(len(rows), np.int64) if entry_parts is None else entry_parts
     return Problem(inputs.logits, rows, space.labels, parts, space.n_classes, int(parts.max()) + 1, space.weights)
-
-
-def _assign(
-    inputs: EstimatorInputs, problem: Problem, weights: np.ndarray | None, starts: Sequence[np.ndarray]
-) -> Assignment:
-    return assignment(
-        inputs.logits,
-        problem.labels,
-        problem.n_classes,
-        subsets=inputs.subsets,
-        extra=starts,
-        seed=inputs.seed,
-        threads=inputs.threads,
-        ranking=inputs.ranking.take(problem.rows),
-        weights=weights,
-    )
-
-
-def _search(
-    inputs: EstimatorInputs, problem: Problem, weights: np.ndarray | None, starts: Sequence[np.ndarray]
-) -> Search:
-    return search(
-        inputs.logits,
-        problem.labels,
-        problem.n_classes,
-        starts=starts,
-        restarts=inputs.restarts,
-        seed=inputs.seed,
-        threads=inputs.threads,
-        ranking=inputs.ranking.take(problem.rows),
-        weights=weights,
-    )
 
 
 def fit_search_maps(

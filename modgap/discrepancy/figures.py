@@ -22,6 +22,7 @@ from modgap.answers.figures.style import (
     styled,
     text_width,
 )
+from modgap.answers.formatting import format_difference
 from modgap.discrepancy.class_errors import ClassError
 from modgap.discrepancy.report import DiscrepancyReport, class_name
 from modgap.discrepancy.result import Estimate
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["planned_figures"]
+__all__ = ["planned_figures", "tested_estimate"]
 
 NAME_SPACE = 1.68
 ANSWER_MARKS = {"random weights": "control", "one initialization": "faint control", "source": "source"}
@@ -77,7 +78,7 @@ def answer_frame(report: DiscrepancyReport) -> pd.DataFrame:
     Raises:
         InputError: If the report has no held-out value.
     """
-    estimate = _tested_estimate(report)
+    estimate = tested_estimate(report)
     control = report.result.control
     rows = []
     permuted = _permuted_level(report)
@@ -111,7 +112,7 @@ def plot_discrepancy(report: DiscrepancyReport, ax: "Axes | None" = None) -> "Fi
     is_row = frame["series"] != "one initialization"
     frame["y"] = 0.5 + distance * (is_row.cumsum() - 1)
     frame["mark"] = frame["series"].map(ANSWER_MARKS)
-    interval = " (95 % interval)" if _tested_estimate(report).held_out_interval else ""
+    interval = " (95 % interval)" if tested_estimate(report).held_out_interval else ""
     label = f"{error_name(report.result.best_estimator)}{interval}; lower is better"
     axes = row_panel(_title(report), _subtitle(report), label, frame["y"].iloc[-1] + 0.9, 0.43, 0.1, ax)
     axes.set_xlim(0, 1)
@@ -128,7 +129,8 @@ def plot_discrepancy(report: DiscrepancyReport, ax: "Axes | None" = None) -> "Fi
     return figure_of(axes)
 
 
-def _tested_estimate(report: DiscrepancyReport) -> Estimate:
+def tested_estimate(report: DiscrepancyReport) -> Estimate:
+    """Return the estimate to report, or raise if it has no held-out error."""
     estimate = report.best_estimate
     if estimate is None or estimate.held_out is None:
         raise _nothing_to_draw(report, "held-out error")
@@ -208,7 +210,7 @@ def _draw_step(axes: "Axes", name: str, color: str, above: dict[str, Any], below
         arrow = {"arrowstyle": "-|>", "color": color, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
         axes.annotate("", (end, level), (start, level), arrowprops=arrow, zorder=3)
     difference = round(round(end, 2) - round(start, 2), 2)
-    text = f"{name} {difference:+.2f}".replace("-", "−") if difference else f"{name} 0.00"
+    text = f"{name} {format_difference(difference)}"
     low, high = sorted((start, end))
     x, side, shift = (low + high) / 2, "center", -0.24
     if low > ROOM_FOR_LABEL:
@@ -220,7 +222,7 @@ def _draw_step(axes: "Axes", name: str, color: str, above: dict[str, Any], below
 
 def discrepancy_caption(report: DiscrepancyReport) -> str:
     """Return the caption of the figure, in whole sentences with the exact values."""
-    _tested_estimate(report)
+    tested_estimate(report)
     result = report.result
     fitted_on = f"{result.per_class} samples per class" if result.per_class else "one half of the samples"
     sentences = [

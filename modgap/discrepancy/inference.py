@@ -5,8 +5,7 @@ Each step is a function of the task and of the results of the steps before it.
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,11 +13,10 @@ import numpy as np
 
 from modgap.discrepancy.bounds import lower_bound, upper_bound
 from modgap.discrepancy.distances import map_discrepancy
-from modgap.discrepancy.estimator_chain import EstimatorInputs, Solution, fit_search_maps, run_chain
-from modgap.discrepancy.held_out import fold_confusion, fold_errors, fold_predictions
-from modgap.discrepancy.held_out_problem import HeldOutProblem, held_out_problem
+from modgap.discrepancy.estimator_chain import EstimatorInputs, Solution, fit_search_maps, run_chain, timed
+from modgap.discrepancy.held_out import HeldOutProblem, fold_confusion, fold_errors, fold_predictions, held_out_problem
+from modgap.discrepancy.labeled_samples import LabeledSamples
 from modgap.discrepancy.learning_curve import LearningCurvePoint, learning_curve
-from modgap.discrepancy.leep import soft_maps_and_leep_errors
 from modgap.discrepancy.permutation_test import (
     ANNOUNCED_SECONDS,
     hard_permutation_test,
@@ -27,18 +25,25 @@ from modgap.discrepancy.permutation_test import (
 )
 from modgap.discrepancy.probabilities import Probabilities, matched_temperature
 from modgap.discrepancy.result import Bounds, Estimate, TestedSamples
-from modgap.discrepancy.soft import Labeling, SoftMap, label_parts, soft_errors, soft_fold_errors, soft_value
+from modgap.discrepancy.soft import (
+    Labeling,
+    SoftMap,
+    label_parts,
+    soft_errors,
+    soft_fold_errors,
+    soft_maps_and_leep_errors,
+    soft_value,
+)
 from modgap.errors import InputError, Progress
 from modgap.labels.label_space import LabelSpace
 from modgap.process.resources import describe_threads
 from modgap.statistics.intervals import SampleErrors, estimate_mean
-from modgap.statistics.permutations import are_ordered, count_shifts, permute_merged_groups, smallest_p_value
+from modgap.statistics.permutations import are_ordered, count_shifts, smallest_p_value
 from modgap.statistics.splits import one_fold_of_all
-from modgap.statistics.weights import entry_weights, integer_weights
+from modgap.statistics.weights import integer_weights
 
 __all__ = [
     "HeldOut",
-    "InferenceOptions",
     "InferenceTask",
     "compute_bounds",
     "compute_curve",
@@ -57,94 +62,55 @@ log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
-class InferenceOptions:
-    """Options of the inference.
-
-    Attributes:
-        names: Names of the requested estimators, in the order in which they run.
-        weighting: What counts equally in an error: `samples`, `groups` or `classes`; None for the default.
-        splits: Number of repeated splits; 0 for no held-out values.
-        per_class: Number of samples a class to fit on; None for halves.
-        permutations: Largest number of permutations; 0 for no permutation test.
-        permutations_for: Estimator that the permutation test is made with: `soft`, `search` or `montecarlo`.
-        permutations_by: How labels move inside a group of several classes: `shuffle` or `shifts`.
-        trials: Number of Monte-Carlo trials.
-        subsets: Number of subsets that the assignment estimator draws.
-        restarts: Number of restarts of the search; None for a number that depends on the problem.
-        spread: Number of further seeds of the Monte-Carlo trials; 0 for no spread.
-        curve: True to compute a learning curve where it is cheap.
-        measures: Names of further distance measures.
-        temperature: Temperature of their softmax.
-    """
-
-    names: tuple[str, ...]
-    weighting: str | None
-    splits: int
-    per_class: int | None
-    permutations: int = 0
-    permutations_for: str = "soft"
-    permutations_by: str = "shuffle"
-    trials: int = 1
-    subsets: int = 0
-    restarts: int | None = None
-    spread: int = 0
-    curve: bool = False
-    measures: Sequence[str] = ()
-    temperature: float = 1.0
-
-
-@dataclass(frozen=True)
 class InferenceTask:
     """Logits, labels and groups with the options of the inference.
 
     Attributes:
-        inputs: Logits and options of the 0-1 estimators, which need only the order of the logits.
+        inputs: Logits and options of the estimators; the 0-1 estimators need only the order of the logits.
         logits: The user's logits, shape (N', C).
-        space: Labels of the N samples.
-        groups: Number of each sample's group, shape (N,); None if samples are independent.
-        merged_groups: Number of each sample's merged group, if copies of a sample merge groups, shape (N,); else None.
-        options: Options of the inference, with what counts equally in an error.
-        weighting: What counts equally in an error.
+        labeled: Labels and groups of the N samples.
+        splits: Number of repeated splits; 0 for no held-out values.
+        per_class: Number of samples a class to fit on; None for halves.
+        permutations: Largest number of permutations; 0 for no permutation test.
+        permutations_for: Estimator that the permutation test is made with: `soft`, `search` or `montecarlo`.
+        spread: Number of further seeds of the Monte-Carlo trials; 0 for no spread.
+        curve: True to compute a learning curve where it is cheap.
+        measures: Names of further distance measures.
+        temperature: Temperature of their softmax.
         progress: Called with the name of a stage and the share of its work done since the last call.
         seconds: Wall time by stage, in seconds, to which each stage adds its own.
     """
 
     inputs: EstimatorInputs
     logits: np.ndarray
-    space: LabelSpace
-    groups: np.ndarray | None
-    merged_groups: np.ndarray | None
-    options: InferenceOptions
-    weighting: str
+    labeled: LabeledSamples
+    splits: int
+    per_class: int | None
+    permutations: int = 0
+    permutations_for: str = "soft"
+    spread: int = 0
+    curve: bool = False
+    measures: Sequence[str] = ()
+    temperature: float = 1.0
     progress: Progress | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
-    @cached_property
-    def weights(self) -> np.ndarray:
-        """Weight of each entry of the label space."""
-        return entry_weights(self.space, self.groups, self.weighting)
+    @property
+    def space(self) -> LabelSpace:
+        """Labels of the N samples."""
+        return self.labeled.space
 
     @cached_property
     def problem(self) -> HeldOutProblem | None:
         """The samples and classes that can be tested; None if there are not two such classes."""
-        options = self.options
-        return held_out_problem(
-            self.inputs,
-            self.space,
-            self.groups,
-            self.weighting,
-            options.splits,
-            options.per_class,
-            options.permutations_by,
-            self.merged_groups,
-        )
+        return held_out_problem(self.inputs, self.labeled, self.splits, self.per_class)
 
     @cached_property
     def is_ordered(self) -> bool:
         """True if samples of a group follow each other in time, so that labels must not be shuffled inside it."""
-        if self.groups is None:
+        if self.labeled.groups is None:
             return False
-        return are_ordered(self.space.label_set_ids, self.groups, self.inputs.logits, self.space.rows)
+        return are_ordered(self.space.label_set_ids, self.labeled.groups, self.inputs.logits, self.space.rows)
 
     @cached_property
     def probabilities(self) -> Probabilities:
@@ -160,15 +126,8 @@ class InferenceTask:
     @property
     def uses_soft(self) -> bool:
         """True if the soft error is computed, because it was requested or because the permutation test uses it."""
-        tests_soft = self.options.permutations > 0 and self.options.permutations_for == "soft"
-        return "soft" in self.options.names or tests_soft
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Add the wall time of a block to that of a stage."""
-        began = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+        tests_soft = self.permutations > 0 and self.permutations_for == "soft"
+        return "soft" in self.inputs.names or tests_soft
 
     def report(self, stage: str, share: float) -> None:
         """Report progress."""
@@ -198,7 +157,7 @@ def compute_held_out(task: InferenceTask) -> HeldOut:
     if not task.problem:
         return HeldOut()
     held_out, soft_maps = _soft_errors(task, task.problem) if task.uses_soft else (HeldOut(), None)
-    if "search" not in task.options.names:
+    if "search" not in task.inputs.names:
         return held_out
     errors, confusion = _search_errors(task, task.problem, soft_maps)
     return replace(held_out, errors={**held_out.errors, "search": errors}, confusion=confusion)
@@ -208,7 +167,7 @@ def _soft_errors(task: InferenceTask, problem: HeldOutProblem) -> tuple[HeldOut,
     """Return the soft held-out errors, their matched version and LEEP, and the maps of the folds (J, K)."""
     labeling = problem.labeling
     probabilities = task.tested_probabilities(problem)
-    with task.stage("soft"):
+    with timed(task.seconds, "soft"):
         soft_average = problem.new_average()
         leep_average = problem.new_average()
         maps = []
@@ -225,7 +184,7 @@ def _soft_errors(task: InferenceTask, problem: HeldOutProblem) -> tuple[HeldOut,
         except InputError:
             temperature = None
         if temperature is not None:
-            matched = probabilities.at_temperature(temperature)
+            matched = replace(probabilities, temperature=temperature)
             parts = ((part.splits, soft_errors(matched, part)[0]) for part in label_parts(matched, labeling))
             errors["soft-matched"] = problem.average_parts(parts)
         task.report("soft", 0.5)
@@ -238,7 +197,7 @@ def _search_errors(
     """Return the held-out errors of the search, and their confusion matrix."""
     labeling = problem.labeling
     threads = task.inputs.threads
-    with task.stage("held-out search"):
+    with timed(task.seconds, "held-out search"):
         maps = fit_search_maps(problem.inputs, labeling, soft_maps, _search_progress(task, len(labeling.splits)))
         predicted = fold_predictions(task.inputs.logits, labeling, maps, threads)
         folds = zip(labeling.parts(1), predicted, strict=True)
@@ -275,7 +234,7 @@ def tested_samples(task: InferenceTask, held_out: HeldOut) -> TestedSamples | No
         return None
     space = problem.labeling.space
     labels = problem.classes[space.rarest_labels]
-    groups = None if task.groups is None else task.groups[problem.samples]
+    groups = None if task.labeled.groups is None else task.labeled.groups[problem.samples]
     multi_label = len(space.labels) > len(space)
     return TestedSamples(space.rows, labels, groups, dict(held_out.errors), held_out.leep, multi_label)
 
@@ -286,20 +245,19 @@ def compute_estimates(task: InferenceTask, held_out: HeldOut) -> tuple[dict[str,
     Returns:
         The estimates by name, and the held-out error with permuted labels, None if it was not computed.
     """
-    options = task.options
     solutions = _solutions(task, held_out)
     estimates = {name: _estimate(task, solution, held_out.errors.get(name)) for name, solution in solutions.items()}
     permuted_error = None
-    if task.problem and options.permutations:
+    if task.problem and task.permutations:
         _warn_of_order(task)
-        name = options.permutations_for
-        with task.stage("permutations"):
+        name = task.permutations_for
+        with timed(task.seconds, "permutations"):
             if name == "soft":
                 estimates[name], permuted_error = _with_soft_null(task, task.problem, estimates[name])
             else:
                 estimates[name] = _with_hard_null(task, task.problem, estimates[name])
-    if options.spread and "montecarlo" in estimates:
-        with task.stage("spread"):
+    if task.spread and "montecarlo" in estimates:
+        with timed(task.seconds, "spread"):
             spread = _montecarlo_spread(task, solutions["montecarlo"].value)
         estimates["montecarlo"] = replace(estimates["montecarlo"], spread=spread)
     return estimates, permuted_error
@@ -309,14 +267,14 @@ def _solutions(task: InferenceTask, held_out: HeldOut) -> dict[str, Solution | S
     """Return the solution of each estimator on all samples."""
     solutions: dict[str, Solution | SoftMap] = {}
     if task.uses_soft:
-        with task.stage("soft"):
+        with timed(task.seconds, "soft"):
             solutions["soft"] = _soft_solution(task, 1.0)
             if held_out.matched_temperature is not None:
                 solutions["soft-matched"] = _soft_solution(task, held_out.matched_temperature)
-    if not task.inputs.names:
+    if task.inputs.names == ("soft",):
         return solutions
     starts = [np.asarray(solution.map) for name, solution in solutions.items() if name == "soft"]
-    chain, seconds = run_chain(task.inputs, task.space, integer_weights(task.weights), starts, task.progress)
+    chain, seconds = run_chain(task.inputs, task.space, integer_weights(task.labeled.weights), starts, task.progress)
     task.seconds.update(seconds)
     return {**chain, **solutions}
 
@@ -324,8 +282,8 @@ def _solutions(task: InferenceTask, held_out: HeldOut) -> dict[str, Solution | S
 def _soft_solution(task: InferenceTask, temperature: float) -> SoftMap:
     probabilities = task.probabilities
     if temperature != 1.0:
-        probabilities = probabilities.at_temperature(temperature)
-    labeling = Labeling(task.space, task.weights, one_fold_of_all(len(task.space), task.inputs.seed))
+        probabilities = replace(probabilities, temperature=temperature)
+    labeling = Labeling(task.space, task.labeled.weights, one_fold_of_all(len(task.space), task.inputs.seed))
     errors, maps = soft_errors(probabilities, labeling)
     return SoftMap(soft_value(errors, labeling), tuple(int(c) for c in maps[0]), temperature)
 
@@ -344,23 +302,23 @@ def _estimate(task: InferenceTask, solution: Solution | SoftMap, errors: SampleE
 def _further_measures(task: InferenceTask, source_classes: Sequence[int]) -> dict[str, float]:
     """Return the value of each further measure under one map (K,), by name."""
     space = task.space
-    weights = task.weights if space.has_single_labels else np.bincount(space.entry_samples, task.weights, len(space))
+    weights = np.bincount(space.entry_samples, task.labeled.weights, len(space))
     return {
         name: map_discrepancy(
-            task.logits, space, source_classes, name, temperature=task.options.temperature, sample_weights=weights
+            task.logits, space, source_classes, name, temperature=task.temperature, sample_weights=weights
         )
-        for name in task.options.measures
+        for name in task.measures
     }
 
 
 def _warn_of_order(task: InferenceTask) -> None:
     """Warn if shuffled labels give a p-value that is too low, or if there are few shifts to draw from."""
-    if task.options.permutations_by == "shuffle":
+    if task.labeled.permutations_by == "shuffle":
         if task.is_ordered:
             log.warning(ORDERED)
         return
-    n_shifts = count_shifts(task.space.label_set_ids, task.groups)
-    if n_shifts <= task.options.permutations:
+    n_shifts = count_shifts(task.space.label_set_ids, task.labeled.groups)
+    if n_shifts <= task.permutations:
         log.warning(
             "The groups allow only %.0f different shifts of their labels, so the p-value can hardly be below %.2g.",
             n_shifts,
@@ -369,16 +327,14 @@ def _warn_of_order(task: InferenceTask) -> None:
 
 
 def _permutation_progress(task: InferenceTask) -> Callable[[int], None]:
-    return lambda drawn: task.report("permutations", drawn / task.options.permutations)
+    return lambda drawn: task.report("permutations", drawn / task.permutations)
 
 
 def _with_soft_null(task: InferenceTask, problem: HeldOutProblem, estimate: Estimate) -> tuple[Estimate, float | None]:
     """Return the soft estimate with its null distribution, and the held-out error with permuted labels."""
     probabilities = task.tested_probabilities(problem)
-    null, permuted_error = soft_permutation_test(
-        problem, probabilities, task.options.permutations, _permutation_progress(task)
-    )
-    searched = permuted_search_error(problem, null.repeats) if "search" in task.options.names else None
+    null, permuted_error = soft_permutation_test(problem, probabilities, task.permutations, _permutation_progress(task))
+    searched = permuted_search_error(problem, null.repeats) if "search" in task.inputs.names else None
     return replace(estimate, held_out_null=null), permuted_error if searched is None else searched
 
 
@@ -386,13 +342,12 @@ def _with_hard_null(task: InferenceTask, problem: HeldOutProblem, estimate: Esti
     """Return the estimate of a 0-1 estimator with its null distributions."""
     value = estimate.solution.value
     held_out, held_out_null, in_sample_null = hard_permutation_test(
-        task.options.permutations_for,
+        task.permutations_for,
         problem,
         task.inputs,
-        task.space,
-        (task.groups, task.merged_groups),
+        task.labeled,
         value,
-        task.options.permutations,
+        task.permutations,
         _permutation_progress(task),
     )
     above_floor = in_sample_null.mean - task.space.floor
@@ -408,7 +363,7 @@ def _with_hard_null(task: InferenceTask, problem: HeldOutProblem, estimate: Esti
 def _montecarlo_spread(task: InferenceTask, value: float) -> float:
     """Return the standard deviation of the Monte-Carlo minimum over seeds."""
     values = [value]
-    for step in range(1, task.options.spread + 1):
+    for step in range(1, task.spread + 1):
         inputs = replace(task.inputs, names=("montecarlo",), seed=task.inputs.seed + (step << 32))
         values.append(run_chain(inputs, task.space)[0]["montecarlo"].value)
     return float(np.std(values, ddof=1))
@@ -417,18 +372,10 @@ def _montecarlo_spread(task: InferenceTask, value: float) -> float:
 def compute_curve(task: InferenceTask) -> tuple[LearningCurvePoint, ...]:
     """Return the learning curve, or nothing if it was not requested or would take long."""
     problem = task.problem
-    if not task.options.curve or not problem or not task.uses_soft:
+    if not task.curve or not problem or not task.uses_soft:
         return ()
-    with task.stage("learning curve"):
-        return learning_curve(
-            task.tested_probabilities(problem),
-            problem.labeling.space,
-            problem.labeling.weights,
-            problem.split_groups,
-            task.options.splits,
-            task.inputs.seed,
-            problem.strata,
-        )
+    with timed(task.seconds, "learning curve"):
+        return learning_curve(task.tested_probabilities(problem), problem.labeled, task.splits, task.inputs.seed)
 
 
 def compute_bounds(task: InferenceTask, bound_seconds: float) -> Bounds:
@@ -438,29 +385,22 @@ def compute_bounds(task: InferenceTask, bound_seconds: float) -> Bounds:
         task: The task.
         bound_seconds: Time limit of each lower bound, in seconds; 0 for no lower bounds.
     """
-    of_samples = np.bincount(task.space.entry_samples, task.weights)
+    of_samples = np.bincount(task.space.entry_samples, task.labeled.weights)
     # The bound counts every sample once, so it says nothing about an error in which samples differ in weight.
     upper = upper_bound(task.inputs.logits, task.space) if np.allclose(of_samples, of_samples[0]) else None
     if not bound_seconds:
-        return Bounds(None, upper, None, None)
-    if integer_weights(task.weights) is not None or task.space.weights is not None:
+        return Bounds(upper=upper)
+    if integer_weights(task.labeled.weights) is not None or task.space.weights is not None:
         log.warning(
             "The lower bound is skipped. It needs one label for each sample and samples of equal weight, so it "
             "does not apply to multi-label data or to weights that differ."
         )
-        return Bounds(None, upper, None, None)
-    donors = permute_merged_groups(
-        task.space.label_set_ids,
-        task.groups,
-        task.merged_groups,
-        task.inputs.seed,
-        0,
-        task.options.permutations_by,
-    )
+        return Bounds(upper=upper)
+    permuted_samples, _ = task.labeled.permuted(task.inputs.seed, 0)
     logits, threads = task.inputs.logits, task.inputs.threads
-    with task.stage("bounds"):
+    with timed(task.seconds, "bounds"):
         real, permuted = (
             lower_bound(logits, space.labels, space.n_classes, seconds=bound_seconds, threads=threads)
-            for space in (task.space, task.space.with_labels_from(donors))
+            for space in (task.space, permuted_samples.space)
         )
     return Bounds(real.value, upper, permuted.value, real.groups)

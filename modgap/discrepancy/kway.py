@@ -1,20 +1,20 @@
 """Comparison of k target classes at a time, so that targets with different numbers of classes are comparable."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from modgap.discrepancy.estimator_chain import EstimatorInputs, fit_search_maps, run_chain
 from modgap.discrepancy.held_out import fold_errors, fold_predictions
+from modgap.discrepancy.labeled_samples import LabeledSamples
 from modgap.discrepancy.learning_curve import draw_per_class
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.soft import Labeling, soft_errors
 from modgap.errors import InputError
 from modgap.labels.label_space import LabelSpace
 from modgap.statistics.intervals import SampleErrors, estimate_mean, student_quantile
-from modgap.statistics.splits import Splits, per_class_splits, testable_samples
-from modgap.statistics.weights import entry_weights, integer_weights
+from modgap.statistics.splits import per_class_splits, testable_samples
+from modgap.statistics.weights import integer_weights
 
 __all__ = ["CHOICES", "KWay", "KWayEstimate", "k_way", "validate_k_way"]
 
@@ -67,39 +67,26 @@ class KWay:
 
 
 def k_way(
-    inputs: EstimatorInputs,
-    logits: np.ndarray,
-    space: LabelSpace,
-    groups: np.ndarray | None,
-    classes: int,
-    *,
-    per_class: int | None = None,
-    names: tuple[str, ...] = ("search", "soft"),
-    merged_groups: np.ndarray | None = None,
-    choices: int = CHOICES,
+    inputs: EstimatorInputs, logits: np.ndarray, labeled: LabeledSamples, classes: int, per_class: int | None = None
 ) -> KWay:
     """Estimate the mean discrepancy over random choices of k target classes.
 
     Args:
-        inputs: Logits and options of the 0-1 estimators.
+        inputs: Logits and options of the estimators.
         logits: The user's logits for the softmax, shape (N', C).
-        space: Single labels of the samples.
-        groups: Number of each sample's group, shape (N,); None if samples are independent.
+        labeled: Single labels and groups of the samples.
         classes: Number k of classes in each choice, at most K and at most C.
         per_class: Number n of samples of each class to fit on; None for half of the smallest class.
-        names: Names of the estimators.
-        merged_groups: Number of each sample's merged group, if copies of a sample merge groups, shape (N,); else None.
-        choices: Number of choices.
 
     Raises:
-        InputError: If k or n is too large, or a sample has more than one label.
+        InputError: If too few classes have two samples or groups, or n is too large.
 
     References:
         MoNA (ICML 2024), A.4: "the target categories being compared".
     """
-    validate_k_way(space, classes, inputs.logits.shape[1])
-    split_groups = groups if merged_groups is None else merged_groups
-    tested = space.subset(testable_samples(space, split_groups))
+    space = labeled.space
+    labeled = replace(labeled, weighting="classes")
+    tested = space.subset(testable_samples(space, labeled.split_groups))
     counts = np.bincount(tested.labels, minlength=space.n_classes)
     if (counts > 0).sum() < classes:
         raise InputError(
@@ -107,15 +94,17 @@ def k_way(
             "compared at a time. Use a smaller `classes`."
         )
     if per_class is not None:
-        draw_per_class(space, split_groups, per_class, 1, inputs.seed)
+        draw_per_class(space, labeled.split_groups, per_class, 1, inputs.seed)
     n_fit = per_class or max(1, int(counts[counts > 0].min()) // 2)
-    sums = {name: _Sums(space, groups, split_groups, inputs.seed) for name in names}
-    k_way_inputs = replace(inputs, n_classes=classes, names=tuple(name for name in names if name in inputs.names))
-    for number, chosen in enumerate(_choices(np.flatnonzero(counts > 1), classes, choices, inputs.seed)):
-        samples, labeling = _choice(space, groups, split_groups, chosen, n_fit, [inputs.seed, CHOICE_SALT, number])
+    sums = {name: _Sums(labeled, inputs.seed) for name in inputs.names}
+    k_way_inputs = replace(inputs, n_classes=classes, restarts=inputs.restarts or 1)
+    rng = np.random.default_rng([inputs.seed, CHOICE_SALT])
+    for number in range(CHOICES):
+        chosen = rng.permutation(np.flatnonzero(counts > 1))[:classes]
+        samples, labeling = _choice(labeled, chosen, n_fit, [inputs.seed, CHOICE_SALT, number])
         _add_choice(k_way_inputs, logits, samples, labeling, sums)
     estimates = {name: total.estimate() for name, total in sums.items()}
-    return KWay(classes, choices, n_fit, 1 - 1 / classes, estimates)
+    return KWay(classes, CHOICES, n_fit, 1 - 1 / classes, estimates)
 
 
 def validate_k_way(space: LabelSpace, classes: int, n_source_classes: int) -> None:
@@ -129,7 +118,7 @@ def validate_k_way(space: LabelSpace, classes: int, n_source_classes: int) -> No
     Raises:
         InputError: If k is too large or a sample has more than one label.
     """
-    if space.weights is not None or len(space.labels) != len(space):
+    if space.weights is not None or not space.has_single_labels:
         raise InputError(
             "The target is multi-label. Only targets with one label for each sample can be compared some classes at a "
             "time. Remove `classes`."
@@ -142,31 +131,15 @@ def validate_k_way(space: LabelSpace, classes: int, n_source_classes: int) -> No
         )
 
 
-def _choices(available: np.ndarray, classes: int, choices: int, seed: int) -> Iterator[np.ndarray]:
-    rng = np.random.default_rng([seed, CHOICE_SALT])
-    for _ in range(choices):
-        yield rng.permutation(available)[:classes]
-
-
 def _choice(
-    space: LabelSpace,
-    groups: np.ndarray | None,
-    split_groups: np.ndarray | None,
-    chosen: np.ndarray,
-    per_class: int,
-    seed: list[int],
+    labeled: LabeledSamples, chosen: np.ndarray, per_class: int, seed: list[int]
 ) -> tuple[np.ndarray, Labeling]:
     """Return the samples of one choice of classes by number, shape (M,), with labels 0..k-1, weights and splits."""
-    numbers = np.full(space.n_classes, -1)
-    numbers[chosen] = np.arange(len(chosen))
-    samples = np.flatnonzero(numbers[space.labels] >= 0)
-    part = replace(space.subset(samples), labels=numbers[space.labels[samples]], n_classes=len(chosen))
+    samples = np.flatnonzero(np.isin(labeled.space.labels, chosen))
+    part = labeled.subset(samples).with_classes(chosen)
     split_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    part_groups, part_split_groups = (
-        None if one is None else np.unique(one[samples], return_inverse=True)[1] for one in (groups, split_groups)
-    )
-    splits = per_class_splits(part.labels, part_split_groups, per_class, REPEATS, split_seed)
-    return samples, Labeling(part, entry_weights(part, part_groups, "classes"), splits)
+    splits = per_class_splits(part.space.labels, part.split_groups, per_class, REPEATS, split_seed)
+    return samples, Labeling(part.space, part.weights, splits)
 
 
 def _add_choice(
@@ -182,11 +155,8 @@ def _add_choice(
         maps = fit_search_maps(inputs, labeling, soft_maps)
         predicted = fold_predictions(inputs.logits, labeling, maps, inputs.threads)
         sums["search"].add(samples, labeling, fold_errors(labeling, predicted))
-    if inputs.names:
-        fixed = replace(inputs, restarts=inputs.restarts or 1)
-        if inputs.names != ("montecarlo",):
-            fixed.share_ranking_of(inputs)
-        solutions, _ = run_chain(fixed, labeling.space, integer_weights(labeling.weights))
+    if inputs.names != ("soft",):
+        solutions, _ = run_chain(inputs, labeling.space, integer_weights(labeling.weights))
         for name, solution in solutions.items():
             sums[name].values.append(solution.value)
 
@@ -194,21 +164,16 @@ def _add_choice(
 class _Sums:
     """Values of one estimator over the choices, and the errors that it made on each sample."""
 
-    def __init__(
-        self, space: LabelSpace, groups: np.ndarray | None, split_groups: np.ndarray | None, seed: int
-    ) -> None:
-        self.labels = space.labels
-        self.weights = entry_weights(space, groups, "classes")
-        self.units = np.arange(len(space)) if split_groups is None else split_groups
+    def __init__(self, labeled: LabeledSamples, seed: int) -> None:
+        self.labeled = labeled
         self.seed = seed
         self.values: list[float] = []
         self.averages: list[np.ndarray] = []
-        self.errors = np.zeros(len(space))
-        self.times_tested = np.zeros(len(space))
+        self.errors = np.zeros(len(labeled.space))
+        self.times_tested = np.zeros(len(labeled.space))
 
     def add(self, samples: np.ndarray, labeling: Labeling, errors: np.ndarray) -> None:
-        splits: Splits = labeling.splits
-        test = np.asarray(splits.test)
+        test = np.asarray(labeling.splits.test)
         np.add.at(self.errors, samples, np.where(test, errors, 0.0).sum(axis=0))
         np.add.at(self.times_tested, samples, test.sum(axis=0))
         labels = labeling.space.labels
@@ -232,7 +197,10 @@ class _Sums:
         errors = np.full(len(self.errors), np.nan)
         errors[tested] = self.errors[tested] / self.times_tested[tested]
         averages = np.array(self.averages)
-        samples = SampleErrors(errors, self.weights, self.units, averages.ravel(), self.labels, self.seed)
+        labeled = self.labeled
+        samples = SampleErrors(
+            errors, labeled.weights, labeled.units, averages.ravel(), labeled.space.labels, self.seed
+        )
         # Splits of the same choice vary as the maps do; means of choices vary as the classes do, and are averaged.
         of_maps = float(averages.var(axis=1, ddof=1).mean())
         of_choices = float(averages.mean(axis=1).var(ddof=1)) / len(averages) if len(averages) > 1 else 0.0

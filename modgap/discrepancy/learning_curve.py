@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from modgap.discrepancy.labeled_samples import LabeledSamples
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.soft import Labeling, soft_errors
 from modgap.errors import InputError
@@ -55,7 +56,7 @@ def draw_per_class(space: LabelSpace, groups: np.ndarray | None, per_class: int,
         InputError: If the target is multi-label, or a class has fewer than n + 5 samples or would have fewer than two
             groups to test on. The message names the largest n.
     """
-    if space.weights is not None or len(space.labels) != len(space):
+    if space.weights is not None or not space.has_single_labels:
         raise InputError("The target is multi-label, so samples cannot be drawn by class. Remove `per_class`.")
     splits = per_class_splits(space.labels, groups, per_class, n_repeats, seed)
     if _leaves_enough(splits, space.labels, groups, per_class):
@@ -102,13 +103,7 @@ def _leaves_enough(splits: Splits, labels: np.ndarray, groups: np.ndarray | None
 
 
 def learning_curve(
-    probabilities: Probabilities,
-    space: LabelSpace,
-    weights: np.ndarray,
-    groups: np.ndarray | None,
-    n_repeats: int,
-    seed: int,
-    strata: np.ndarray | None = None,
+    probabilities: Probabilities, labeled: LabeledSamples, n_repeats: int, seed: int
 ) -> tuple[LearningCurvePoint, ...]:
     """Compute the soft held-out error for 5, 10, 20, 50, ... samples a class, as far as the samples reach.
 
@@ -116,27 +111,26 @@ def learning_curve(
 
     Args:
         probabilities: Softmax of N samples.
-        space: Labels of the samples.
-        weights: Weight of each entry in the error, shape (E,).
-        groups: Number of each sample's group, shape (N,); None if samples are independent.
+        labeled: Labels and groups of the samples.
         n_repeats: Number of repeats of each point.
         seed: Seed of the splits.
-        strata: Class of each sample if the error is a mean over classes; else None.
     """
-    if space.weights is not None or len(space.labels) != len(space):
+    space = labeled.space
+    groups = labeled.split_groups
+    if space.weights is not None or not space.has_single_labels:
         return ()
     largest = largest_per_class(space.labels, groups, n_repeats, seed)
     sizes = list(_one_two_five(largest))
     additions = n_repeats * sum(sizes) * space.n_classes * probabilities.n_source_classes
     if additions > MOST_ADDITIONS or n_repeats * len(sizes) * len(space) > MOST_TESTS:
         return ()
-    units = np.arange(len(space)) if groups is None else groups
     points = []
     for per_class in sizes:
         splits = per_class_splits(space.labels, groups, per_class, n_repeats, seed)
-        labeling = Labeling(space, weights, splits)
+        labeling = Labeling(space, labeled.weights, splits)
         errors, _ = soft_errors(probabilities, labeling)
-        mean = estimate_mean(average_errors(errors, splits, labeling.sample_weights, units, strata))
+        average = average_errors(errors, splits, labeling.sample_weights, labeled.units, labeled.strata)
+        mean = estimate_mean(average)
         points.append(LearningCurvePoint(per_class, "soft", mean.value, mean.interval))
     return tuple(points)
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from modgap.discrepancy.estimator_chain import EstimatorInputs, fit_montecarlo_maps, fit_search_maps, run_chain
-from modgap.discrepancy.held_out import fold_errors, fold_predictions
-from modgap.discrepancy.held_out_problem import HeldOutProblem
+from modgap.discrepancy.held_out import HeldOutProblem, fold_errors, fold_predictions
+from modgap.discrepancy.labeled_samples import LabeledSamples
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.soft import (
     Labeling,
@@ -21,11 +21,10 @@ from modgap.discrepancy.soft import (
     soft_value,
 )
 from modgap.discrepancy.threads import share_work
-from modgap.labels.label_space import LabelSpace
 from modgap.process.resources import describe_threads
-from modgap.statistics.permutations import NullDistribution, draw_null, permute_merged_groups, summarize_null
+from modgap.statistics.permutations import NullDistribution, draw_null, summarize_null
 from modgap.statistics.splits import Splits
-from modgap.statistics.weights import entry_weights, integer_weights
+from modgap.statistics.weights import integer_weights
 
 __all__ = [
     "ANNOUNCED_SECONDS",
@@ -110,7 +109,7 @@ def _permuted_errors(
     one_thread = probabilities.on_one_thread()
 
     def permuted(repeat: int) -> Labeling:
-        return problem.permuted(problem.inputs.seed, repeat, splits)
+        return problem.permuted(repeat, splits)
 
     def evaluate(repeat: int, labeling: Labeling, maps: np.ndarray) -> None:
         results[repeat] = _errors_of_maps(problem.inputs, one_thread, labeling, maps)
@@ -163,9 +162,7 @@ def permuted_search_error(problem: HeldOutProblem, permutations: int) -> float |
         return None
     splits = problem.labeling.splits.first(1)
     repeats = range(min(permutations, MOST_SEARCHES))
-    errors = [
-        _hard_error("search", problem, problem.permuted(problem.inputs.seed, repeat, splits)) for repeat in repeats
-    ]
+    errors = [_hard_error("search", problem, problem.permuted(repeat, splits)) for repeat in repeats]
     return float(np.mean(errors))
 
 
@@ -173,8 +170,7 @@ def hard_permutation_test(
     name: str,
     problem: HeldOutProblem,
     inputs: EstimatorInputs,
-    space: LabelSpace,
-    groups_and_merged: tuple[np.ndarray | None, np.ndarray | None],
+    labeled: LabeledSamples,
     in_sample_value: float,
     permutations: int,
     progress: Callable[[int], None] | None = None,
@@ -187,9 +183,7 @@ def hard_permutation_test(
         name: `search` or `montecarlo`.
         problem: Samples, labels and splits that can be tested.
         inputs: Logits and options of the estimators for all classes.
-        space: Labels of all N samples.
-        groups_and_merged: Number of each sample's group, shape (N,), or None if samples are independent; and of its
-            merged group if copies of a sample merge groups, else None.
+        labeled: Labels and groups of all N samples.
         in_sample_value: Value of the estimator with the real labels.
         permutations: Largest number of permutations, at least 1.
         progress: Called with the number of permutations that were drawn since the last call.
@@ -198,7 +192,6 @@ def hard_permutation_test(
         The held-out error of the one split that the test uses, and the distributions of this error and of the
         in-sample error with permuted labels.
     """
-    groups, merged_groups = groups_and_merged
     splits = problem.labeling.splits.first(1)
     began = time.perf_counter()
     value = _hard_error(name, problem, Labeling(problem.labeling.space, problem.labeling.weights, splits))
@@ -211,13 +204,10 @@ def hard_permutation_test(
     def statistics(repeats: range) -> list[float]:
         values = []
         for repeat in repeats:
-            values.append(_hard_error(name, problem, problem.permuted(inputs.seed, repeat, splits)))
-            donors = permute_merged_groups(
-                space.label_set_ids, groups, merged_groups, inputs.seed, repeat, problem.permutations_by
-            )
-            permuted = space.with_labels_from(donors)
-            weights = integer_weights(entry_weights(permuted, groups, problem.weighting))
-            in_sample.append(run_chain(fixed, permuted, weights)[0][name].value)
+            values.append(_hard_error(name, problem, problem.permuted(repeat, splits)))
+            permuted, _ = labeled.permuted(inputs.seed, repeat)
+            solutions, _ = run_chain(fixed, permuted.space, integer_weights(permuted.weights))
+            in_sample.append(solutions[name].value)
         return values
 
     null = draw_null(statistics, value, permutations, progress)

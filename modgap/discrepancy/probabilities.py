@@ -1,15 +1,14 @@
 """Softmax of the source logits of all samples, in blocks of rows, with its entropy and a temperature that fixes it."""
 
-import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from scipy.optimize import brentq
 
 from modgap.discrepancy.kernels.softmax import exponentials, fill_entropies, fill_probabilities, new_powers
-from modgap.discrepancy.threads import RESIDENT_BYTES, share_pass, share_work
+from modgap.discrepancy.threads import RESIDENT_BYTES, even_ranges, share_pass, share_work
 from modgap.errors import InputError
 from modgap.storage.memory_map import release_pages
 
@@ -95,7 +94,6 @@ class Probabilities:
         out = np.empty((size, self.n_source_classes))
         largest = np.empty(size)
         sums = np.empty(size)
-        edges = np.linspace(0, size, self.threads + 1).astype(int)
 
         def work(queue: Iterator[tuple[int, int]]) -> None:
             powers = new_powers(self.n_source_classes)
@@ -104,7 +102,7 @@ class Probabilities:
                 logits = self._logits_of(slice(block.start + start, block.start + stop))
                 fill_probabilities(logits, 1 / self.temperature, out[part], largest[part], sums[part], *powers)
 
-        share_work(itertools.pairwise(edges), self.threads, work)
+        share_work(even_ranges(size, self.threads), self.threads, work)
         return out
 
     def at(self, samples: np.ndarray, source_classes: np.ndarray) -> np.ndarray:
@@ -154,13 +152,9 @@ class Probabilities:
 
     def on_one_thread(self) -> "Probabilities":
         """Return the same probabilities for use by one of several threads, without computing them again."""
-        other = Probabilities(self.logits, self.rows, self.temperature, 1)
+        other = replace(self, threads=1)
         other.__dict__["_softmax"] = self._softmax
         return other
-
-    def at_temperature(self, temperature: float) -> "Probabilities":
-        """Return the softmax of the same logits at another temperature."""
-        return Probabilities(self.logits, self.rows, temperature, self.threads)
 
 
 def matched_temperature(probabilities: Probabilities, n_classes: int) -> float:

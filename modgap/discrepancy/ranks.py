@@ -9,7 +9,7 @@ import numpy as np
 from modgap.discrepancy.costs import n_ranks_needed
 from modgap.discrepancy.kernels.rank_index import fill_class_index, scatter_ranks
 from modgap.discrepancy.kernels.rank_order import leading_classes, new_items
-from modgap.discrepancy.problem import Problem, class_dtype
+from modgap.discrepancy.problem import class_dtype
 from modgap.discrepancy.threads import share_pass, share_work
 from modgap.discrepancy.trials import RANKED_ROWS, rank_leading
 from modgap.labels.label_space import row_numbers
@@ -69,21 +69,19 @@ def rank_samples(logits: np.ndarray, n_classes: int, *, threads: int = 1, depth:
     """
     n_samples, n_source_classes = logits.shape
     depth = depth or n_ranks_needed(n_samples, n_source_classes, n_classes)
-    no_entries = np.zeros(0, np.int64)
-    problem = Problem(logits, no_entries, no_entries, no_entries, n_classes, 1)
-    leading = _first_classes(problem, threads) if depth == 1 else rank_leading(problem, depth, threads)
+    leading = _first_classes(logits, threads) if depth == 1 else rank_leading(logits, depth, threads)
     return Ranking(row_numbers(n_samples), leading, n_source_classes)
 
 
-def _first_classes(problem: Problem, threads: int) -> np.ndarray:
+def _first_classes(logits: np.ndarray, threads: int) -> np.ndarray:
     """Return the same as `rank_leading` for one rank, as fast as the logits can be read."""
-    leading: np.ndarray = np.empty((len(problem.logits), 1), class_dtype(problem.n_source_classes))
+    leading: np.ndarray = np.empty((len(logits), 1), class_dtype(logits.shape[1]))
 
     def work(queue: Iterable[int]) -> None:
         for first in queue:
-            leading[first : first + RANKED_ROWS, 0] = problem.logits[first : first + RANKED_ROWS].argmax(axis=1)
+            leading[first : first + RANKED_ROWS, 0] = logits[first : first + RANKED_ROWS].argmax(axis=1)
 
-    share_pass(problem.logits, range(0, len(leading), RANKED_ROWS), threads, work)
+    share_pass(logits, range(0, len(leading), RANKED_ROWS), threads, work)
     return leading
 
 

@@ -9,6 +9,7 @@ from modgap.discrepancy.estimator_chain import Solution
 from modgap.discrepancy.kway import KWay
 from modgap.discrepancy.learning_curve import LearningCurvePoint
 from modgap.discrepancy.soft import SoftMap
+from modgap.discrepancy.verdict import best_estimator
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.paired import PairedDifference
 from modgap.statistics.permutations import NullDistribution
@@ -70,10 +71,10 @@ class Bounds:
         groups: Partition of the target classes that certifies `lower`.
     """
 
-    lower: float | None
-    upper: float | None
-    permuted_lower: float | None
-    groups: tuple[tuple[int, ...], ...] | None
+    lower: float | None = None
+    upper: float | None = None
+    permuted_lower: float | None = None
+    groups: tuple[tuple[int, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -216,10 +217,7 @@ class Discrepancy:
     @property
     def best_estimator(self) -> str | None:
         """Name of the estimator to report: `search` if it ran, else the one with a held-out error, else the last."""
-        if "search" in self.estimates:
-            return "search"
-        tested = [name for name, estimate in self.estimates.items() if estimate.held_out is not None]
-        return tested[0] if tested else next(reversed(self.estimates), None)
+        return best_estimator({name: estimate.held_out for name, estimate in self.estimates.items()})
 
     @property
     def null(self) -> NullDistribution | None:

@@ -1,6 +1,5 @@
-"""Soft discrepancy: the probability that a source does not give to the classes of the best map."""
+"""Soft discrepancy, the probability that a source does not give to the classes of the best map, and held-out LEEP."""
 
-import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,9 +7,9 @@ from functools import cached_property
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from modgap.discrepancy.kernels.softmax import add_mass
+from modgap.discrepancy.kernels.softmax import add_log_losses, add_mass
 from modgap.discrepancy.probabilities import Probabilities
-from modgap.discrepancy.threads import share_work
+from modgap.discrepancy.threads import even_ranges, share_work
 from modgap.labels.label_space import LabelSpace, label_space
 from modgap.statistics.splits import Splits, repeated_halves
 
@@ -25,6 +24,7 @@ __all__ = [
     "soft_errors",
     "soft_fold_errors",
     "soft_maps",
+    "soft_maps_and_leep_errors",
     "soft_mean",
     "soft_value",
     "warm_up",
@@ -136,8 +136,7 @@ def entries_by_label(space: LabelSpace, first: int, stop: int) -> np.ndarray:
 def _column_ranges(probabilities: Probabilities, n_labelings: int) -> list[tuple[int, int]]:
     """Return ranges of source classes for the threads: one range if there is a labeling for each thread."""
     parts = 1 if n_labelings >= probabilities.threads else probabilities.threads
-    edges = np.linspace(0, probabilities.n_source_classes, parts + 1).astype(int)
-    return [(int(start), int(stop)) for start, stop in itertools.pairwise(edges)]
+    return even_ranges(probabilities.n_source_classes, parts)
 
 
 def fit_soft_maps(mass: np.ndarray) -> np.ndarray:
@@ -253,6 +252,73 @@ def soft_value(fold_errors: np.ndarray, labeling: Labeling) -> float:
     # Row by row, because a product with a matrix of Booleans would copy it as numbers of eight bytes.
     sums = [float(errors @ weights) for errors in fold_errors]
     return _mean_over_repeats(splits, sums, [float(test @ weights) for test in splits.test])
+
+
+def soft_maps_and_leep_errors(probabilities: Probabilities, labeling: Labeling) -> tuple[np.ndarray, np.ndarray]:
+    """Return the soft maps (J, K), and minus the log-probability of the labels of the tested samples (J, N), in nats.
+
+    The probability of target class y given source class z is (sum of theta_z over the samples of class y + the prior of
+    y) / (sum of theta_z over all samples + 1), on the samples that a fold is fitted on, where theta is the softmax. A
+    multi-label sample has the mean over its labels. Untested samples have 0. Both results come from the same sums.
+
+    Args:
+        probabilities: Softmax of N samples.
+        labeling: Labels, weights and folds, so few of them that their sums fit into memory.
+
+    References:
+        Nguyen et al., "LEEP: A New Measure to Evaluate Transferability of Learned Representations", ICML 2020, equation
+        (2), with a prior and on samples that it was not fitted on.
+    """
+    mass = mass_matrices(probabilities, [labeling])[0]
+    maps = fit_soft_maps(mass)
+    return maps, _log_losses(probabilities, labeling, _conditional(mass, labeling))
+
+
+def _conditional(mass: np.ndarray, labeling: Labeling) -> np.ndarray:
+    """Turn mass matrices into the probability of each target class given each source class in each fold, (J, K, C)."""
+    # The weights have sum 1; with N times them, a sample of mean weight counts as one sample.
+    mass *= len(labeling.space)
+    totals = mass.sum(axis=1, keepdims=True)
+    mass += _priors(labeling)[:, :, None]
+    mass /= totals + 1
+    return mass
+
+
+def _priors(labeling: Labeling) -> np.ndarray:
+    """Return the share of each target class among the samples that each fold is fitted on, shape (J, K)."""
+    space = labeling.space
+    weights = (labeling.weights * fit[space.entry_samples] for fit in labeling.splits.fit)
+    totals = np.stack([np.bincount(space.labels, of_fold, space.n_classes) for of_fold in weights])
+    priors: np.ndarray = totals / totals.sum(axis=1, keepdims=True)
+    return priors
+
+
+def _log_losses(probabilities: Probabilities, labeling: Labeling, conditional: np.ndarray) -> np.ndarray:
+    """Return minus the log-probability of the label of the tested samples in each fold, shape (J, N)."""
+    errors = np.zeros((len(labeling.splits), len(labeling.space)))
+    for first, block in probabilities.blocks():
+        _add_block(errors, labeling, conditional, first, block, probabilities.threads)
+    return errors
+
+
+def _add_block(
+    errors: np.ndarray, labeling: Labeling, conditional: np.ndarray, first: int, block: np.ndarray, threads: int
+) -> None:
+    """Add minus the log-probabilities of the tested samples of one block to the errors (J, N)."""
+    space = labeling.space
+    test = labeling.splits.test.columns(first, first + len(block))
+    entries = entries_by_label(space, first, first + len(block))
+    samples = space.entry_samples
+    shares = labeling.entry_shares
+
+    def work(queue: Iterator[tuple[int, int]]) -> None:
+        for start, stop in queue:
+            folds = slice(start, stop)
+            add_log_losses(
+                block, first, entries, samples, space.labels, shares, test[folds], conditional[folds], errors[folds]
+            )
+
+    share_work(even_ranges(len(errors), min(threads, len(errors))), threads, work)
 
 
 def warm_up() -> None:

@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 
 from modgap.answers.figures.grid import DIFFERENCES, draw_grid
-from modgap.answers.figures.intervals import interval_columns, interval_text, tidy_frame
+from modgap.answers.figures.intervals import interval_columns, tidy_frame
 from modgap.answers.figures.labels import beside, label_marks, write_names
 from modgap.answers.figures.rows import draw_marks, draw_ticks, row_panel
 from modgap.answers.figures.style import Ink, figure_of, fit_names, name_in_title, panel, panels, style_axes, styled
+from modgap.answers.formatting import format_difference
+from modgap.discrepancy.figures import tested_estimate
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.verdict import ENOUGH_CONTROLS
 from modgap.errors import InputError, UsageError
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_sources_on_targets", "plot_targets", "sources_caption", "targets_caption", "targets_frame"]
+__all__ = ["plot_sources_on_targets", "plot_targets", "targets_frame"]
 
 SourceReports = Mapping[str, tuple[Sequence[DiscrepancyReport], Sequence[DiscrepancyReport | None]]]
 """Reports of each source on the targets, and those of its control or none, by the name of the source."""
@@ -92,10 +94,8 @@ def _marks(report: DiscrepancyReport, control: DiscrepancyReport | None) -> list
 
 
 def _error(report: DiscrepancyReport) -> dict[str, Any]:
-    estimate = report.best_estimate
-    if estimate is None or estimate.held_out is None:
-        raise InputError(f"The discrepancy of {report.target} has no held-out error, so there is nothing to draw.")
-    return interval_columns(estimate.held_out, estimate.held_out_interval)
+    estimate = tested_estimate(report)
+    return interval_columns(float(estimate.held_out or 0), estimate.held_out_interval)
 
 
 def _paired_p_value(report: DiscrepancyReport, control: DiscrepancyReport) -> float | None:
@@ -181,7 +181,7 @@ def _draw_targets(axes: "Axes", frame: pd.DataFrame, points: float) -> None:
     for row in targets.itertuples():
         color = Ink.ERROR_TEXT if row.difference > 0 else Ink.SOURCE
         style = {"weight": "bold", "color": color} if row.group == SIGNIFICANT else {"color": Ink.SECONDARY}
-        beside(axes, row.y, _format_difference(row.difference), points, right=True, ha="right", size=9, **style)
+        beside(axes, row.y, format_difference(row.difference), points, right=True, ha="right", size=9, **style)
 
 
 def _write_targets(axes: "Axes", frame: pd.DataFrame, bold: Set[str] = frozenset()) -> None:
@@ -258,60 +258,8 @@ def _subtitle(frame: pd.DataFrame, labels: tuple[str, str]) -> str:
     return f"Held-out error of the best map: {name}, {labels[0]} and {labels[1]}."
 
 
-def _format_difference(difference: float) -> str:
-    """Return a difference with its sign and two decimals; a dash stands for none."""
-    if np.isnan(difference):
-        return "–"
-    return f"{difference:+.2f}".replace("-", "−") if difference else "0.00"
-
-
-def targets_caption(
-    reports: Sequence[DiscrepancyReport],
-    controls: Sequence[DiscrepancyReport | None] = (),
-    labels: tuple[str, str] = ("pretrained", "random weights"),
-) -> str:
-    """Return the caption of the figure, in whole sentences with the exact values.
-
-    Args:
-        reports: Report of the source on each target.
-        controls: Report of the control on each target, as for `plot_targets`.
-        labels: Names of the two series.
-    """
-    frame = targets_frame(reports, controls)
-    sentences = [
-        f"Held-out error of {frame['source'].iloc[0]} on {frame['row'].nunique()} targets, with 95 % intervals.",
-        f"Blue circles: {labels[0]}. Gray diamonds: {labels[1]}. Vertical marks: majority-class baseline.",
-        "Maps are fitted on one half of the samples and tested on the other half, over repeated splits.",
-        "The shaded bar is the difference where it is significant: the two errors differ in a paired comparison of the "
-        "samples at the 5 % level, without correction for the number of targets.",
-        *_control_sentences(frame),
-        "Targets are sorted by the difference, which is computed from errors with two decimals.",
-    ]
-    return " ".join([*sentences, _values(frame)])
-
-
-def _control_sentences(frame: pd.DataFrame) -> list[str]:
-    """Return what the controls are, if there are any."""
-    controls = frame[frame["series"] == "random weights"]
-    if controls.empty:
-        return []
-    numbers = sorted(set(controls["initializations"].astype(int)))
-    if numbers == [1]:
-        return ["The control is one random initialization, so the differences may be due to its draw."]
-    return [f"The control is the mean of {' or '.join(map(str, numbers))} random initializations."]
-
-
-def _values(frame: pd.DataFrame) -> str:
-    """Return a sentence for each target with the errors and their intervals."""
-    values = {
-        row: [interval_text(*ends) for ends in marks[["value", "low", "high"]].itertuples(index=False)]
-        for row, marks in frame.groupby(["row", "target"], sort=False)
-    }
-    return " ".join(f"{target}: {' against '.join(texts)}." for (_, target), texts in values.items())
-
-
 @styled
-def plot_sources_on_targets(sources: SourceReports, cause: str | None = None, ax: "Axes | None" = None) -> "Figure":
+def plot_sources_on_targets(sources: SourceReports, ax: "Axes | None" = None) -> "Figure":
     """Draw the held-out errors of several sources and of their controls on the same targets.
 
     Up to three sources are panels with one order of the targets. More are a table of the differences between source
@@ -319,7 +267,6 @@ def plot_sources_on_targets(sources: SourceReports, cause: str | None = None, ax
 
     Args:
         sources: Reports of each source and of its control, on the same targets.
-        cause: Subject of the title, the thing that a source and its control differ by, as for `plot_targets`.
         ax: Axes to draw the table of four or more sources on. None for a new figure.
 
     Raises:
@@ -330,7 +277,7 @@ def plot_sources_on_targets(sources: SourceReports, cause: str | None = None, ax
     compared = frame[frame["group"] != NOT_COMPARED]
     title = f"Held-out errors of {len(sources)} sources"
     if len(compared):
-        title = _differences_title(compared, cause, "for any source and target", "pairs of source and target")
+        title = _differences_title(compared, None, "for any source and target", "pairs of source and target")
     if len(sources) > PANELS:
         return _draw_table(title, frame, ax)
     if ax is not None:
@@ -393,23 +340,6 @@ def _draw_table(title: str, frame: pd.DataFrame, ax: "Axes | None") -> "Figure":
     axes = panel(title, subtitle, 0.8 + 0.27 * len(sources), ax)
     values.index = fit_names(sources, "source", NAME_SPACE + 0.3, 9)
     values.columns = fit_names(targets, "target", 1.1, 8)
-    texts = values.map(_format_difference)
+    texts = values.map(format_difference)
     draw_grid(axes, values, DIFFERENCES, (-1, 1), texts, groups == SIGNIFICANT, names_above=30)
     return figure_of(axes)
-
-
-def sources_caption(sources: SourceReports) -> str:
-    """Return the caption of the figure, in whole sentences with the exact values.
-
-    Args:
-        sources: Reports of each source and of its control, on the same targets.
-    """
-    frame = _sources_frame(sources)
-    sentences = [
-        f"Held-out errors of {len(sources)} sources and of their controls on the same targets, with 95 % intervals.",
-        "A difference is significant if the two errors differ in a paired comparison of the samples at the 5 % level, "
-        "without correction for the number of sources and targets.",
-        "Targets are sorted by the mean difference, which is computed from errors with two decimals.",
-    ]
-    values = [f"{source}: {_values(part)}" for source, part in frame.groupby("source", sort=False)]
-    return " ".join([*sentences, *values])

@@ -1,5 +1,6 @@
 """Work that threads share."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -8,7 +9,7 @@ import numpy as np
 
 from modgap.storage.memory_map import release_pages
 
-__all__ = ["RESIDENT_BYTES", "share_pass", "share_work"]
+__all__ = ["RESIDENT_BYTES", "even_ranges", "share_pass", "share_work"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -58,3 +59,8 @@ def share_pass(
         results += share_work(items[first : first + size], threads, worker)
         release_pages(array)
     return results
+
+
+def even_ranges(size: int, parts: int) -> list[tuple[int, int]]:
+    """Return the first number of each of so many parts of the numbers below a size, and the first one after it."""
+    return list(itertools.pairwise(np.linspace(0, size, parts + 1).astype(int).tolist()))

@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +22,6 @@ __all__ = [
     "RANKED_ROWS",
     "TrialCounts",
     "count_trials",
-    "merge_counts",
     "random_map",
     "random_maps",
     "rank_leading",
@@ -52,11 +51,6 @@ class TrialCounts:
     start: int
     seed: int
     seconds: dict[str, float]
-
-    @property
-    def stop(self) -> int:
-        """Number of the trial after the last one."""
-        return self.start + len(self.matches)
 
 
 class _TrialRange(NamedTuple):
@@ -138,27 +132,6 @@ def count_trials(
     return TrialCounts(matches, start, seed, seconds)
 
 
-def merge_counts(shards: Iterable[TrialCounts]) -> TrialCounts:
-    """Join the counts of consecutive ranges of trials.
-
-    Args:
-        shards: Counts of one seed, in any order.
-
-    Raises:
-        ValueError: If the shards have different seeds, leave gaps or overlap.
-    """
-    shards = sorted(shards, key=lambda shard: shard.start)
-    for left, right in itertools.pairwise(shards):
-        if right.start != left.stop or right.seed != left.seed:
-            raise ValueError(
-                f"Trials {left.start}-{left.stop} of seed {left.seed} are followed by {right.start}-{right.stop} of "
-                f"seed {right.seed}. Expected shards of one seed without gaps."
-            )
-    seconds = {key: sum(shard.seconds[key] for shard in shards) for key in shards[0].seconds}
-    matches = np.concatenate([shard.matches for shard in shards])
-    return TrialCounts(matches, shards[0].start, shards[0].seed, seconds)
-
-
 def random_maps(seed: int, first: int, n_maps: int, n_classes: int, n_source_classes: int) -> np.ndarray:
     """Return the injective maps of trials first, first + 1, ...: different numbers below C, shape (n_maps, K)."""
     # The same types as for the trials, so that the kernel is compiled once.
@@ -173,16 +146,17 @@ def random_map(problem: Problem, seed: int, trial: int) -> np.ndarray:
     return source_classes
 
 
-def rank_leading(problem: Problem, depth: int, threads: int) -> np.ndarray:
-    """Return the classes of each sample's largest logits, largest first, shape (N, depth)."""
-    leading: np.ndarray = np.empty((len(problem.logits), depth), class_dtype(problem.n_source_classes))
+def rank_leading(logits: np.ndarray, depth: int, threads: int) -> np.ndarray:
+    """Return the classes of the largest logits (N, C) of each sample, largest first, shape (N, depth)."""
+    n_samples, n_source_classes = logits.shape
+    leading: np.ndarray = np.empty((n_samples, depth), class_dtype(n_source_classes))
 
     def work(queue: Iterator[int]) -> None:
-        items = new_items(problem.n_source_classes)
+        items = new_items(n_source_classes)
         for first in queue:
-            leading_classes(problem.logits, first, min(first + RANKED_ROWS, len(leading)), leading, *items)
+            leading_classes(logits, first, min(first + RANKED_ROWS, n_samples), leading, *items)
 
-    share_pass(problem.logits, range(0, len(leading), RANKED_ROWS), threads, work)
+    share_pass(logits, range(0, n_samples, RANKED_ROWS), threads, work)
     return leading
 
 
@@ -300,7 +274,7 @@ def _count_by_bits(trials: _TrialRange) -> dict[str, float]:
     problem = trials.problem
     n_source_classes = problem.n_source_classes
     began = time.perf_counter()
-    leading = rank_leading(problem, n_leading_ranks(n_source_classes, problem.n_classes), trials.threads)
+    leading = rank_leading(problem.logits, n_leading_ranks(n_source_classes, problem.n_classes), trials.threads)
     ranked = time.perf_counter()
     rows, groups = _groups(problem)
     leading = leading[rows]

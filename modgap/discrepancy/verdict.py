@@ -15,7 +15,7 @@ from typing import Any
 
 from scipy import stats
 
-from modgap.answers.formatting import confidence_interval
+from modgap.answers.formatting import confidence_interval, p_value_text
 from modgap.errors import CONTROL_PREFIX, count
 from modgap.statistics.intervals import LEVEL, MIN_UNITS
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
@@ -189,16 +189,19 @@ class Finding:
     title: str = ""
 
 
-def best_estimator(record: Mapping[str, Any]) -> str | None:
-    """Return the estimator to report: `search` if it ran, else the one with a held-out error, else the last."""
-    estimates = record["estimates"]
-    tested = [name for name, estimate in estimates.items() if estimate["held_out"] is not None]
-    return "search" if "search" in estimates else next(iter([*tested, *reversed(estimates)]), None)
+def best_estimator(held_out: dict[str, float | None]) -> str | None:
+    """Return the estimator to report: `search` if it ran, else the one with a held-out error, else the last.
+
+    Args:
+        held_out: Held-out error of each estimator that ran; None for those without one.
+    """
+    tested = [name for name, error in held_out.items() if error is not None]
+    return "search" if "search" in held_out else next(iter([*tested, *reversed(held_out)]), None)
 
 
 def evidence_of_record(record: Mapping[str, Any]) -> Evidence:
     """Return the numbers that the verdict depends on, from a record of `modgap discrepancy --json` of any version."""
-    name = best_estimator(record)
+    name = best_estimator({name: one["held_out"] for name, one in record["estimates"].items()})
     estimate = record["estimates"][name] if name else {}
     tested_by = record["permutations_for"]
     null = record["estimates"][tested_by]["held_out_null"] if tested_by else None
@@ -325,7 +328,7 @@ def labels_finding(numbers: Evidence) -> Finding:
     else:
         error = "it" if numbers.tested_by is None else f"the {ERROR_NAMES[numbers.tested_by]} error"
         text = f"With permuted labels {error} is {numbers.permuted:.3f}"
-    text += f" ({_p_text(numbers.p_value)})"
+    text += f" ({p_value_text(numbers.p_value)})"
     smallest = smallest_p_value(numbers.permutations)
     if numbers.p_value <= SIGNIFICANCE_LEVEL and numbers.is_ordered:
         return Finding(
@@ -343,10 +346,6 @@ def labels_finding(numbers: Evidence) -> Finding:
     return Finding("not shown", f"{text}, which is not significantly different.")
 
 
-def _p_text(p_value: float) -> str:
-    return f"p = {p_value:.2g}" if p_value >= 0.001 else "p < 0.001"
-
-
 def control_finding(numbers: Evidence) -> Finding:
     """Return whether the held-out error is lower than that of the random-weights controls, and what this shows."""
     control = numbers.control
@@ -359,9 +358,8 @@ def control_finding(numbers: Evidence) -> Finding:
     if control.n >= ENOUGH_CONTROLS and control.smallest is None:
         return Finding("unknown", f"{shown}; an earlier version took too small a variance of them. Measure again.")
     low, high = control.interval
-    shown += (
-        f"; the difference is {control.difference:+.3f} (95 % CI {low:+.3f} to {high:+.3f}; {_p_text(control.p_value)})"
-    )
+    interval = f"95 % CI {low:+.3f} to {high:+.3f}; {p_value_text(control.p_value)}"
+    shown += f"; the difference is {control.difference:+.3f} ({interval})"
     source = numbers.source or "the source"
     if control.p_value > SIGNIFICANCE_LEVEL:
         smallest = "" if control.smallest is None else _smallest_sentence(control.smallest)

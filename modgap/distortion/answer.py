@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Curve, Mark, Table, Verdict
-from modgap.answers.formatting import confidence_interval, format_interval
+from modgap.answers.formatting import confidence_interval, format_interval, p_value_text
 from modgap.distortion.grid import display_name, encoder_table, grid_cells
 from modgap.distortion.measurement import SurrogateResult
 from modgap.distortion.probe_cross_validation import FewShotCurve
@@ -29,7 +29,7 @@ class Comparison:
         encoder: Name of the encoder as shown.
         probe: Name of the probe.
         error: Error of the probe.
-        difference: Its error minus that of the untouched encoder; minus infinity if it was not compared.
+        difference: Its error minus that of the untouched encoder.
         interval: 95 % interval of the difference; None if it is unknown.
         p_value: Two-sided p-value, corrected by Holm for all comparisons; None without a test.
     """
@@ -139,8 +139,6 @@ def _significance(n_losses: int, n_compared: int, n_tests: int) -> Verdict:
 
 
 def _largest(one: Comparison, n_tests: int, kind: str) -> Verdict:
-    if math.isinf(one.difference):
-        return Verdict(HOW_LARGE, "Unknown", INFO, "No encoder was compared with the untouched one.")
     status = WARN if one.is_loss else PASS if one.difference <= 0 else INFO
     text = (
         f"The largest {kind}difference is that of {one.encoder}: the error of its {display_name(one.probe)} probe on "
@@ -162,7 +160,7 @@ def _untouched_sentence(surrogate: Mapping[str, Any]) -> str:
 def _p_text(p_value: float | None, n_tests: int) -> str:
     if p_value is None:
         return ", too few groups for a p-value"
-    text = f", with p = {p_value:.2g}" if p_value >= 0.001 else ", with p < 0.001"
+    text = f", with {p_value_text(p_value)}"
     return f"{text}, corrected by Holm for {n_tests} comparisons" if n_tests > 1 else text
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike
 from modgap.answers.figures.files import ResultFigure
 from modgap.answers.figures.grid import draw_grid
 from modgap.answers.figures.intervals import tidy_frame
-from modgap.answers.figures.maps import draw_legend, draw_map, legend_size, name_clusters
+from modgap.answers.figures.maps import LINE, SMALL, draw_legend, draw_map, legend_size, name_clusters
 from modgap.answers.figures.style import (
     MARGIN,
     WIDTH,
@@ -26,10 +27,8 @@ from modgap.answers.figures.style import (
     text_width,
     wrap_text,
 )
-from modgap.distortion.grid import SimilarityGrid, display_name, layer_grid
-from modgap.distortion.measurement import SurrogateResult
-from modgap.errors import InputError, UsageError
-from modgap.probes.feature_arrays import validate_count
+from modgap.distortion.grid import display_name
+from modgap.distortion.measurement import EncoderResult, SurrogateResult
 from modgap.probes.tsne_maps import MapQuality, TsneMap
 
 if TYPE_CHECKING:
@@ -38,12 +37,11 @@ if TYPE_CHECKING:
 
 __all__ = ["feature_figures", "map_grid"]
 
-SMALL = 8
 PANEL_TITLE = 8.5
-LINE = 0.14
-"""Height of a line of small text in inches."""
 GAP = 0.12
 WIDEST_PANEL = 3.4
+COLUMNS = 3
+"""Most maps side by side."""
 MAX_PANELS = 12
 """Most maps that are drawn."""
 NAMED_CLUSTERS = 12
@@ -78,30 +76,21 @@ def map_frame(maps: Mapping[str, TsneMap], labels: ArrayLike) -> pd.DataFrame:
 
 
 @styled
-def map_grid(
-    maps: Mapping[str, TsneMap], labels: ArrayLike, class_names: Sequence[str], columns: int | None = None
-) -> "Figure":
+def map_grid(maps: Mapping[str, TsneMap], labels: ArrayLike, class_names: Sequence[str]) -> "Figure":
     """Draw one panel for each encoder on the same scale, with classes by color and marker (MoNA, Fig. 2).
 
     Under each panel are k-NN agreement and silhouette in the map and in the features. With more than 12 maps, the first
     one and the 11 with the lowest agreement in the features are drawn.
 
     Args:
-        maps: The maps by panel title, that of the source first.
+        maps: The maps by panel title, at least that of the source, which comes first.
         labels: Class of each sample, an index of `class_names`, shape (n,).
         class_names: Name of each class.
-        columns: Number of panels side by side, 1 to 4; None for three, or fewer if there are fewer maps.
-
-    Raises:
-        InputError: When maps and labels have different numbers of samples, or a label has no name.
-        UsageError: When there are no maps, or not 1 to 4 columns.
     """
-    if not maps:
-        raise UsageError("There is no map to draw. At least one is needed.")
-    classes = _validate_classes(maps, np.asarray(labels), len(class_names))
+    classes = np.asarray(labels)
     present = np.unique(classes).tolist()
     drawn = _drawn_maps(maps)
-    columns = min(len(drawn), validate_count("columns", 3 if columns is None else columns, 1, 4))
+    columns = min(len(drawn), COLUMNS)
     width = min(WIDEST_PANEL, (WIDTH - 2 * MARGIN - GAP * (columns - 1)) / columns)
     titles = [wrap_text(name, width, PANEL_TITLE) for name in drawn]
     in_legend = present[:LEGEND_CLASSES] if len(present) > NAMED_CLUSTERS else []
@@ -150,22 +139,6 @@ def _maps_subtitle(maps: Mapping[str, TsneMap], drawn: Mapping[str, TsneMap], n_
     return " ".join(parts)
 
 
-def _validate_classes(maps: Mapping[str, TsneMap], labels: np.ndarray, n_classes: int) -> np.ndarray:
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or not len(labels):
-        raise InputError(
-            f"The labels have type {labels.dtype} and shape {labels.shape}. Expected integers of shape (n,)."
-        )
-    if labels.min() < 0 or labels.max() >= n_classes:
-        raise InputError(
-            f"The labels go from {labels.min()} to {labels.max()}, but there are {n_classes} class names. "
-            f"Expected labels from 0 to {n_classes - 1}."
-        )
-    for name, one in maps.items():
-        if len(one.coordinates) != len(labels):
-            raise InputError(f"Map {name} has {len(one.coordinates)} samples, but there are {len(labels)} labels.")
-    return labels
-
-
 def _describe_quality(quality: MapQuality, narrow: bool) -> str:
     agreement = f"{quality.neighbors}-NN" if narrow else f"{quality.neighbors}-NN agreement"
     lines = [f"{agreement} {quality.agreement_map:.2f} (features {quality.agreement_features:.2f})"]
@@ -175,33 +148,65 @@ def _describe_quality(quality: MapQuality, narrow: bool) -> str:
     return "\n".join(lines)
 
 
-def similarity_frame(grid: SimilarityGrid) -> pd.DataFrame:
-    """Return the cells of a heat map: a row for each encoder, the last one at the top, and a column for each layer."""
-    return tidy_frame(grid.values, index=list(grid.rows), columns=list(grid.columns)).iloc[::-1]
+@dataclass(frozen=True)
+class SimilarityGrid:
+    """Similarity of the layers of encoders to the same layers of the untouched encoder.
+
+    Attributes:
+        name: Name of the measure.
+        values: Similarities, with a row for each encoder and a column for each layer; higher is more similar.
+        null: Mean of the expected values for unrelated features.
+        samples: Number of samples.
+    """
+
+    name: str
+    values: pd.DataFrame
+    null: float
+    samples: int
+
+
+def layer_grid(results: Sequence[EncoderResult], measure: str) -> SimilarityGrid | None:
+    """Return the similarity of each layer of each encoder to the same layer of the untouched encoder.
+
+    Args:
+        results: Results on one surrogate.
+        measure: Name of the similarity measure.
+
+    Returns:
+        The similarities; None with fewer than two layers.
+    """
+    by_label = {result.label: result.similarity[measure] for result in results if result.similarity.get(measure)}
+    layers = list(next(iter(by_label.values()), ()))
+    if len(layers) < 2:
+        return None
+    rows = {label: list(cells.values()) for label, cells in by_label.items() if list(cells) == layers}
+    values = tidy_frame([[one.value for one in row] for row in rows.values()], index=list(rows), columns=layers)
+    null = float(np.mean([[one.null for one in row] for row in rows.values()]))
+    return SimilarityGrid(measure, values, null, next(iter(rows.values()))[0].samples)
 
 
 @styled
 def similarity_heat_map(grid: SimilarityGrid, title: str, ax: "Axes | None" = None) -> "Figure":
-    """Draw the similarity of all pairs of layers, the first row at the bottom, with values in the cells if they fit.
+    """Draw the similarity of each encoder and layer, with values in the cells if they fit.
 
     Args:
         grid: The similarities.
         title: The finding, in one sentence.
         ax: Axes to draw on. None for a new figure.
     """
-    values = similarity_frame(grid)
+    values = grid.values
     rows = fit_names(list(values.index), "row", LONGEST_ROW_NAME, SMALL)
     columns = fit_names(list(values.columns), "layer", LONGEST_COLUMN_NAME, SMALL)
     measure = display_name(grid.name)
     subtitle = (
         f"{measure[0].upper()}{measure[1:]} on {grid.samples:,} samples. "
-        f"The expected similarity of unrelated features is {grid.nulls.mean():.2f}."
+        f"The expected similarity of unrelated features is {grid.null:.2f}."
     )
     below = max(text_width(name, SMALL) for name in columns) + 0.28
     axes = panel(title, subtitle, max(0.5, CELL_HEIGHT * len(rows)) + below, ax)
     cell = (WIDTH - 1.1 - max(text_width(name, SMALL) for name in rows)) / len(columns)
     texts = values.map("{:.2f}".format) if cell >= CELL else None
-    limits = (min(0.0, float(grid.values.min())), 1.0)
+    limits = (min(0.0, float(values.to_numpy().min())), 1.0)
     draw_grid(
         axes, values, "cividis", limits, texts, linewidths=0, xticklabels=columns, yticklabels=rows, cbar=True,
         cbar_kws={"ticks": [0, 0.5, 1], "pad": 0.02, "fraction": 0.03, "aspect": 2.4 * len(rows)},
@@ -261,11 +266,12 @@ def heat_map_caption(grid: SimilarityGrid, surrogate: str) -> str:
         grid: The similarities.
         surrogate: Name of the surrogate that the samples are from.
     """
+    values = grid.values.to_numpy()
     return (
-        f"{display_name(grid.name)} of the features of {len(grid.rows):,} encoders with those of the source before "
+        f"{display_name(grid.name)} of the features of {len(values):,} encoders with those of the source before "
         f"fine-tuning, layer by layer, on {grid.samples:,} samples of {surrogate}. Rows are encoders and columns are "
-        f"layers. The values are {grid.values.min():.3f} to {grid.values.max():.3f}; unrelated features have an "
-        f"expected similarity of {grid.nulls.mean():.3f}. 1 means the same features up to what the measure ignores."
+        f"layers. The values are {values.min():.3f} to {values.max():.3f}; unrelated features have an "
+        f"expected similarity of {grid.null:.3f}. 1 means the same features up to what the measure ignores."
     )
 
 
@@ -282,18 +288,18 @@ def feature_figures(result: SurrogateResult) -> Iterator[ResultFigure]:
         if grid is not None:
             draw = partial(similarity_heat_map, grid, _similarity_title(result, grid))
             caption = partial(heat_map_caption, grid, result.name)
-            yield ResultFigure(f"{measure}-{surrogate}", partial(similarity_frame, grid), draw, caption)
+            yield ResultFigure(f"{measure}-{surrogate}", grid.values.copy, draw, caption)
 
 
 def _similarity_title(result: SurrogateResult, grid: SimilarityGrid) -> str:
     """Return the lowest similarity of the fine-tuned encoders, in a sentence. Other sources do not count."""
     tuned = {encoder.label for encoder in result.encoders if encoder.encoder.run is not None}
-    rows = [row for row, label in enumerate(grid.rows) if label in tuned]
+    rows = grid.values[grid.values.index.isin(tuned)]
     name = display_name(grid.name)
     name = name if name[1].isupper() or name.startswith("k-") else name[0].upper() + name[1:]
-    lowest = float(grid.values.min() if not rows else grid.values[rows].min())
+    lowest = float((grid.values if rows.empty else rows).to_numpy().min())
     # Rounded down, because "at least 1.00" would be false of 0.996. The tolerance is for the error of CKA itself.
     at_least = f"is at least {math.floor(100 * lowest + 1e-6) / 100:.2f}"
-    if not rows:
+    if rows.empty:
         return f"{name} with the source {at_least}"
     return f"After fine-tuning, {display_name(grid.name)} with the source {at_least}"

@@ -1,4 +1,4 @@
-"""Tables over encoders: cells of the paper's Fig. 3 (target x epochs x method, over seeds), similarity by layer."""
+"""Tables over encoders: one row for each, and cells of the paper's Fig. 3 (target x epochs x method, over seeds)."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -10,7 +10,7 @@ from modgap.answers.formatting import format_interval, format_p_value
 from modgap.distortion.measurement import EncoderResult
 from modgap.statistics.intervals import student_quantile
 
-__all__ = ["GridCell", "SimilarityGrid", "display_name", "encoder_table", "grid_cells", "layer_grid"]
+__all__ = ["GridCell", "display_name", "encoder_table", "grid_cells"]
 
 DISPLAY_NAMES = {
     "knn": "k-NN",
@@ -115,52 +115,3 @@ def _table_row(result: EncoderResult, measures: Sequence[str], has_f1: bool) -> 
     for name in measures:
         layers = list(result.similarity.get(name, {}).values())
         yield f"{layers[-1].value:.3f}" if layers else "-"
-
-
-@dataclass(frozen=True)
-class SimilarityGrid:
-    """Similarity of the layers of encoders to the same layers of the untouched encoder.
-
-    Attributes:
-        name: Name of the measure.
-        rows: Labels of the encoders.
-        columns: Names of the layers.
-        values: Similarities, shape (rows, columns); higher is more similar.
-        nulls: Expected values for unrelated features, shape (rows, columns).
-        samples: Number of samples.
-    """
-
-    name: str
-    rows: tuple[str, ...]
-    columns: tuple[str, ...]
-    values: np.ndarray
-    nulls: np.ndarray
-    samples: int
-
-
-def layer_grid(results: Sequence[EncoderResult], measure: str) -> SimilarityGrid | None:
-    """Return the similarity of each layer of each encoder to the same layer of the untouched encoder.
-
-    Args:
-        results: Results on one surrogate.
-        measure: Name of the similarity measure.
-
-    Returns:
-        A grid with one row for each encoder and one column for each layer; None with fewer than two layers.
-    """
-    by_label = {result.label: result.similarity[measure] for result in results if result.similarity.get(measure)}
-    if not by_label:
-        return None
-    layers = list(next(iter(by_label.values())))
-    if len(layers) < 2:
-        return None
-    # The heat map draws its first row at the bottom. In the table the first encoder is at the top.
-    rows = [(label, cells) for label, cells in reversed(by_label.items()) if list(cells) == layers]
-    return SimilarityGrid(
-        name=measure,
-        rows=tuple(label for label, _ in rows),
-        columns=tuple(layers),
-        values=np.array([[cells[layer].value for layer in layers] for _, cells in rows]),
-        nulls=np.array([[cells[layer].null for layer in layers] for _, cells in rows]),
-        samples=next(iter(rows[0][1].values())).samples,
-    )

@@ -95,7 +95,7 @@ def linear_terms(first: np.ndarray, second: np.ndarray, jackknife: bool) -> Term
 
 
 def kernel_terms(
-    first: np.ndarray, second: np.ndarray, bandwidth: float, jackknife: bool, threads: int
+    first: np.ndarray, second: np.ndarray, bandwidth: float, jackknife: bool
 ) -> tuple[Terms, Terms, Terms]:
     """Compute the terms of Gaussian kernels of both features, and of each kernel with itself.
 
@@ -104,7 +104,6 @@ def kernel_terms(
         second: Centered features of the second encoder, shape (n, D').
         bandwidth: Standard deviation of the kernels as a multiple of the median distance.
         jackknife: True to compute the terms of the jackknife too.
-        threads: Number of blocks that are computed at the same time.
 
     Raises:
         InputError: When the median distance is 0.
@@ -120,14 +119,14 @@ def kernel_terms(
         products = (one[:, None] @ other[:, :, None]).ravel()
         return np.stack([one.sum(axis=1), other.sum(axis=1), *squares, products])
 
-    parts = map_blocks(sum_rows, n_samples, row_bytes, threads)
+    parts = map_blocks(sum_rows, n_samples, row_bytes)
     *totals, first_squares, second_squares, products = np.concatenate(parts, axis=1)
 
     def multiply_rows(rows: slice) -> np.ndarray:
         return np.stack([kernel.rows(rows) @ np.stack(totals).T for kernel in kernels])
 
     # times[a, b] is kernel a times the row sums of kernel b.
-    times = np.concatenate(map_blocks(multiply_rows, n_samples, row_bytes, threads), axis=1) if jackknife else None
+    times = np.concatenate(map_blocks(multiply_rows, n_samples, row_bytes), axis=1) if jackknife else None
 
     def terms(a: int, b: int, both: np.ndarray) -> Terms:
         if times is None:

@@ -205,7 +205,9 @@ def _measure_on_surrogate(
             if progress:
                 progress("encoders", 1 / total)
     if request.maps:
-        results = _add_maps(results, points, surrogate.labels, request)
+        seed, threads = request.samples.seed, request.threads
+        maps = tsne_maps(points, surrogate.labels, perplexity=request.perplexity, seed=seed, threads=threads)
+        results = [replace(result, map=one) for result, one in zip(results, maps.values(), strict=True)]
     test = _test_mask(surrogate)
     counts = np.bincount(surrogate.labels)
     return SurrogateResult(
@@ -241,13 +243,6 @@ def _default_split(name: str, handle: SourceHandle) -> str:
     except UsageError:
         return "train"
     return split if surrogate == name else "train"
-
-
-def _add_maps(
-    results: Sequence[EncoderResult], points: Mapping[str, np.ndarray], labels: np.ndarray, request: DistortionRequest
-) -> list[EncoderResult]:
-    maps = tsne_maps(points, labels, perplexity=request.perplexity, seed=request.samples.seed, threads=request.threads)
-    return [replace(result, map=one) for result, one in zip(results, maps.values(), strict=True)]
 
 
 def _last_layer(layers: Mapping[str, np.ndarray]) -> np.ndarray:

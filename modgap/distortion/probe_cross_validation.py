@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -68,7 +67,7 @@ def cross_validate_probe(
     repeats: int = REPEATS,
     split_seed: int = 0,
     outside: int | None = None,
-    **options: Any,
+    seed: int = 0,
 ) -> CrossValidatedProbe:
     """Compute the error rate of a probe in repeated stratified three-fold cross-validation.
 
@@ -84,11 +83,11 @@ def cross_validate_probe(
         repeats: Number of repeats, at least 2.
         split_seed: Seed of the folds. Two probes with the same samples, groups and split seed can be compared in pairs.
         outside: Label of words that belong to no class. If given, entity F1 is computed too.
-        **options: Options of `evaluate_probe`: `seed`, `grid`, `held_out`, `metric` and `device`.
+        seed: Seed of the held-out samples on which the hyperparameter is chosen.
 
     Raises:
         InputError: When features, labels or groups cannot be used, or the training samples of a split have one class.
-        UsageError: When a name is unknown or an option out of range.
+        UsageError: When the name is unknown or there is one repeat.
 
     Example:
         >>> labels = np.arange(60) % 3
@@ -106,7 +105,7 @@ def cross_validate_probe(
     for number, (fit, test) in enumerate(zip(splits.fit, splits.test, strict=True)):
         train_groups = None if groups is None else units[fit]
         parts = (array[fit], truth[fit], array[test], truth[test])
-        results.append(evaluate_probe(name, *parts, train_groups=train_groups, **options))
+        results.append(evaluate_probe(name, *parts, train_groups=train_groups, seed=seed))
         misclassified[number, test] = results[-1].misclassified
     f1 = None
     if outside is not None:
@@ -157,6 +156,9 @@ def _count_notes(fits: Sequence[ProbeResult]) -> list[str]:
 # Few training samples
 
 SHOTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Numbers of training samples of each class, as far as the smallest class has them."""
+DRAWS = 5
+"""Number of draws of the training samples."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +170,7 @@ class FewShotCurve:
         shots: Numbers of training samples of each class, ascending, shape (M,).
         errors: Test error rate of each draw of the training samples, in [0, 1], shape (M, draws); lower is better.
         mean: Mean error rate over draws, shape (M,).
-        sd: Standard deviation of the error rate over draws, shape (M,); NaN with one draw.
+        sd: Standard deviation of the error rate over draws, shape (M,).
     """
 
     name: str
@@ -185,11 +187,8 @@ def few_shot_curve(
     test_features: ArrayLike,
     test_labels: ArrayLike,
     *,
-    shots: Sequence[int] | None = None,
-    draws: int = 5,
     seed: int = 0,
     train_groups: ArrayLike | None = None,
-    **options: Any,
 ) -> FewShotCurve:
     """Compute the test error rate of a probe fitted on few training samples of each class, over several draws of them.
 
@@ -202,49 +201,33 @@ def few_shot_curve(
         train_labels: Integer labels of the training samples, shape (n,).
         test_features: Features of the test samples, shape (n_test, D).
         test_labels: Integer labels of the test samples, shape (n_test,).
-        shots: Numbers of training samples of each class; None for 1, 2, 5, 10, ... up to the size of the smallest
-            class.
-        draws: Number of draws.
         seed: Seed of the draws.
         train_groups: Record or subject of each training sample, shape (n,); see `evaluate_probe`. None if samples are
             independent.
-        **options: Options of `evaluate_probe`.
 
     Raises:
         InputError: When features or labels cannot be used, or the training samples have one class.
-        UsageError: When shots, draws or an option are out of range.
+        UsageError: When the name is unknown.
 
     Example:
         >>> labels = np.arange(40) % 4
-        >>> curve = few_shot_curve("nearest-mean", np.eye(4)[labels], labels, np.eye(4), np.arange(4), draws=2)
+        >>> curve = few_shot_curve("nearest-mean", np.eye(4)[labels], labels, np.eye(4), np.arange(4))
         >>> curve.shots, curve.mean
         (array([ 1,  2,  5, 10]), array([0., 0., 0., 0.]))
     """
     train, labels = validate_samples(train_features, train_labels, "training")
-    numbers = _validate_shots(shots, labels)
-    if draws < 1:
-        raise UsageError(f"The number of draws is {draws}. Expected at least 1.")
-    units = None if train_groups is None else group_numbers(train_groups, len(labels))
-    errors = np.empty((len(numbers), draws))
-    for draw in range(draws):
-        positions = _positions_in_class(labels, np.random.default_rng([seed, draw]))
-        for index, count in enumerate(numbers):
-            rows = np.flatnonzero(positions < count)
-            options["train_groups"] = None if units is None else units[rows]
-            result = evaluate_probe(name, train[rows], labels[rows], test_features, test_labels, seed=seed, **options)
-            errors[index, draw] = result.value
-    sd = errors.std(axis=1, ddof=1) if draws > 1 else np.full(len(numbers), np.nan)
-    return FewShotCurve(name, np.array(numbers), errors, errors.mean(axis=1), sd)
-
-
-def _validate_shots(shots: Sequence[int] | None, labels: np.ndarray) -> list[int]:
     smallest = int(np.unique(labels, return_counts=True)[1].min())
-    numbers = sorted(set(shots)) if shots is not None else [count for count in SHOTS if count <= smallest]
-    if not numbers or numbers[0] < 1 or numbers[-1] > smallest:
-        raise UsageError(
-            f"The shots are {numbers}. Expected numbers from 1 to {smallest}, the size of the smallest class."
-        )
-    return numbers
+    shots = [count for count in SHOTS if count <= smallest]
+    units = None if train_groups is None else group_numbers(train_groups, len(labels))
+    errors = np.empty((len(shots), DRAWS))
+    for draw in range(DRAWS):
+        positions = _positions_in_class(labels, np.random.default_rng([seed, draw]))
+        for index, count in enumerate(shots):
+            rows = np.flatnonzero(positions < count)
+            groups = None if units is None else units[rows]
+            parts = (train[rows], labels[rows], test_features, test_labels)
+            errors[index, draw] = evaluate_probe(name, *parts, seed=seed, train_groups=groups).value
+    return FewShotCurve(name, np.array(shots), errors, errors.mean(axis=1), errors.std(axis=1, ddof=1))
 
 
 def _positions_in_class(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from modgap.errors import InputError, UsageError, unknown_name
+from modgap.errors import InputError, unknown_name
 from modgap.probes.folds import held_out_mask
 from modgap.probes.input_checks import validate_labels, validate_samples
 from modgap.probes.linear_probe import fit_linear_probe
@@ -16,17 +16,7 @@ from modgap.probes.logistic import STRENGTHS
 from modgap.probes.ridge import ridge_path
 from modgap.statistics.bootstrap import group_numbers
 
-__all__ = [
-    "METRICS",
-    "PROBES",
-    "VALIDATED",
-    "EntityF1",
-    "FittedProbe",
-    "ProbeResult",
-    "ProbeTask",
-    "entity_f1",
-    "evaluate_probe",
-]
+__all__ = ["PROBES", "VALIDATED", "EntityF1", "FittedProbe", "ProbeResult", "entity_f1", "evaluate_probe"]
 
 
 @dataclass(frozen=True)
@@ -78,32 +68,11 @@ def _ratio(part: int, total: int) -> float:
     return part / total if total else float("nan")
 
 
+HELD_OUT_SHARE = 0.2
+"""Share of the training samples, or groups, of each class on which the hyperparameter is chosen."""
 NEIGHBORS = (1, 3, 5, 10, 20)
-METRICS = ("cosine", "euclidean")
 VALIDATED = ("linear", "knn")
 """Probes that choose their hyperparameter on held-out training samples. With groups, `ridge` does so too."""
-
-
-@dataclass(frozen=True)
-class ProbeTask:
-    """Training samples and options of a probe.
-
-    Attributes:
-        features: Features, float64, shape (n, D).
-        labels: Class numbers 0..K-1, shape (n,).
-        held_out: Mask of the samples on which the hyperparameter is chosen, shape (n,). If no sample is held out,
-            `ridge` chooses by its exact leave-one-out errors, and the others take a default.
-        grid: Values of the hyperparameter from which to choose.
-        metric: Distance of the k-NN probe, one of `METRICS`.
-        device: PyTorch device on which the linear probe is fitted.
-    """
-
-    features: np.ndarray
-    labels: np.ndarray
-    held_out: np.ndarray
-    grid: tuple[float, ...]
-    metric: str
-    device: str
 
 
 @dataclass(frozen=True)
@@ -125,66 +94,56 @@ class FittedProbe:
     validation_errors: tuple[float, ...] = ()
 
 
-def _fit_linear(task: ProbeTask) -> FittedProbe:
-    probe = fit_linear_probe(task.features, task.labels, task.grid, held_out=task.held_out, device=task.device)
+def _fit_linear(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> FittedProbe:
+    probe = fit_linear_probe(features, labels, STRENGTHS, held_out=held_out)
     return FittedProbe(probe.predict, "L2 strength", probe.strength, probe.strengths, probe.validation_errors)
 
 
-def _fit_ridge(task: ProbeTask) -> FittedProbe:
-    grid = tuple(sorted(map(float, task.grid), reverse=True))
-    if not grid or not all(0 < strength < np.inf for strength in grid):
-        raise UsageError(f"The L2 strengths are {task.grid}. Expected at least one positive number.")
-    scaler = StandardScaler().fit(task.features)
-    path = ridge_path(scaler.transform(task.features), task.labels, grid)
-    errors = _held_out_ridge_errors(task, grid) if task.held_out.any() else path.leave_one_out_errors
+def _fit_ridge(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> FittedProbe:
+    """Fit the ridge probe, whose strength is chosen by exact leave-one-out if no sample is held out."""
+    scaler = StandardScaler().fit(features)
+    path = ridge_path(scaler.transform(features), labels, STRENGTHS)
+    errors = _held_out_ridge_errors(features, labels, held_out) if held_out.any() else path.leave_one_out_errors
     best = int(errors.argmin())
 
     def predict(features: np.ndarray) -> np.ndarray:
         outputs = scaler.transform(features) @ path.weights[best].T + path.intercepts[best]
         return np.asarray(outputs.argmax(1))
 
-    return FittedProbe(predict, "L2 strength", grid[best], grid, tuple(errors.tolist()))
+    return FittedProbe(predict, "L2 strength", STRENGTHS[best], STRENGTHS, tuple(errors.tolist()))
 
 
-def _held_out_ridge_errors(task: ProbeTask, grid: Sequence[float]) -> np.ndarray:
-    """Return the error rate of each strength on the held-out samples, fitted on the others, shape (len(grid),)."""
-    features = task.features[~task.held_out]
-    scaler = StandardScaler().fit(features)
-    path = ridge_path(scaler.transform(features), task.labels[~task.held_out], grid)
-    test = scaler.transform(task.features[task.held_out])
+def _held_out_ridge_errors(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+    """Return the error rate of each strength on the held-out samples, fitted on the others."""
+    scaler = StandardScaler().fit(features[~held_out])
+    path = ridge_path(scaler.transform(features[~held_out]), labels[~held_out], STRENGTHS)
+    test = scaler.transform(features[held_out])
     outputs = np.einsum("nd,skd->snk", test, path.weights, optimize=True) + path.intercepts[:, None]
-    return np.asarray((outputs.argmax(axis=2) != task.labels[task.held_out]).mean(axis=1))
+    return np.asarray((outputs.argmax(axis=2) != labels[held_out]).mean(axis=1))
 
 
-def _fit_knn(task: ProbeTask) -> FittedProbe:
-    if not task.grid or any(k < 1 or k != int(k) for k in task.grid):
-        raise UsageError(f"The numbers of neighbors are {task.grid}. Expected at least one integer, 1 or more.")
-    most = len(task.labels) - int(task.held_out.sum())
-    grid = tuple(sorted({min(int(k), most) for k in task.grid}))
+def _fit_knn(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> FittedProbe:
+    remaining = ~held_out
+    grid = tuple(sorted({min(k, int(remaining.sum())) for k in NEIGHBORS}))
     errors: tuple[float, ...] = ()
     chosen = grid[0]
-    if task.held_out.any():
-        remaining = ~task.held_out
-        votes = _majority_votes(
-            task.features[remaining], task.labels[remaining], task.features[task.held_out], grid, task.metric
-        )
-        errors = tuple((votes != task.labels[task.held_out]).mean(axis=1).tolist())
+    if held_out.any():
+        votes = _majority_votes(features[remaining], labels[remaining], features[held_out], grid)
+        errors = tuple((votes != labels[held_out]).mean(axis=1).tolist())
         chosen = grid[int(np.argmin(errors))]
 
-    def predict(features: np.ndarray) -> np.ndarray:
-        return np.asarray(_majority_votes(task.features, task.labels, features, (chosen,), task.metric)[0])
+    def predict(queries: np.ndarray) -> np.ndarray:
+        return np.asarray(_majority_votes(features, labels, queries, (chosen,))[0])
 
     return FittedProbe(predict, "neighbors", chosen, grid, errors)
 
 
-def _majority_votes(
-    features: np.ndarray, labels: np.ndarray, queries: np.ndarray, grid: Sequence[int], metric: str
-) -> np.ndarray:
-    """Return the most frequent class of the k nearest neighbors for every k of the grid, shape (len(grid), n).
+def _majority_votes(features: np.ndarray, labels: np.ndarray, queries: np.ndarray, grid: Sequence[int]) -> np.ndarray:
+    """Return the most frequent class of the k nearest neighbors by cosine for every k of the grid, (len(grid), n).
 
     Of equally frequent classes the lowest is taken.
     """
-    search = NearestNeighbors(n_neighbors=max(grid), metric=metric, algorithm="brute").fit(features)
+    search = NearestNeighbors(n_neighbors=max(grid), metric="cosine", algorithm="brute").fit(features)
     neighbor_labels = labels[search.kneighbors(queries, return_distance=False)]
     n_classes = int(labels.max()) + 1
     rows = np.arange(len(queries))[:, None]
@@ -196,10 +155,10 @@ def _majority_votes(
     return np.stack(votes)
 
 
-def _fit_nearest_mean(task: ProbeTask) -> FittedProbe:
-    scaler = StandardScaler().fit(task.features)
-    counts = np.bincount(task.labels)
-    means = (np.eye(len(counts))[task.labels].T @ scaler.transform(task.features)) / counts[:, None]
+def _fit_nearest_mean(features: np.ndarray, labels: np.ndarray, _held_out: np.ndarray) -> FittedProbe:
+    scaler = StandardScaler().fit(features)
+    counts = np.bincount(labels)
+    means = (np.eye(len(counts))[labels].T @ scaler.transform(features)) / counts[:, None]
 
     def predict(features: np.ndarray) -> np.ndarray:
         # Squared distances, without the term that is the same for all classes.
@@ -209,13 +168,18 @@ def _fit_nearest_mean(task: ProbeTask) -> FittedProbe:
     return FittedProbe(predict)
 
 
-PROBES: dict[str, Callable[[ProbeTask], FittedProbe]] = {
+PROBES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], FittedProbe]] = {
     "linear": _fit_linear,
     "ridge": _fit_ridge,
     "knn": _fit_knn,
     "nearest-mean": _fit_nearest_mean,
 }
-"""Functions that fit a probe, by the name of the probe."""
+"""Functions that fit a probe, by the name of the probe.
+
+They take features, float64, shape (n, D); class numbers 0..K-1, shape (n,); and a mask of the samples on which the
+hyperparameter is chosen, shape (n,). If no sample is held out, `ridge` chooses by its exact leave-one-out errors, and
+the others take a default.
+"""
 
 
 @dataclass(frozen=True)
@@ -246,15 +210,11 @@ def evaluate_probe(
     *,
     seed: int = 0,
     train_groups: ArrayLike | None = None,
-    grid: Sequence[float] | None = None,
-    held_out: float = 0.2,
-    metric: str = "cosine",
-    device: str = "cpu",
 ) -> ProbeResult:
     """Fit a probe on training samples and compute its error rate on test samples.
 
     - `linear`: multinomial logistic regression on standardized features. The L2 strength is chosen on a stratified
-      held-out share of the training samples, then the probe is fitted on all of them. Its error rate is the distortion
+      fifth of the training samples, then the probe is fitted on all of them. Its error rate is the distortion
       of source knowledge of MoNA (ICML 2024), section 2.2.
     - `ridge`: one-vs-rest least squares on standardized features. The L2 strength is chosen by exact leave-one-out, or,
       with groups, as for `linear`.
@@ -273,15 +233,10 @@ def evaluate_probe(
         seed: Seed of the held-out share.
         train_groups: Record or subject of each training sample, shape (n,); the samples of a group are held out
             together where the hyperparameter is chosen. None if samples are independent.
-        grid: L2 strengths or numbers of neighbors from which to choose; None for the default of the probe.
-        held_out: Share of the training samples, or groups, of each class on which the hyperparameter is chosen, in
-            (0, 1). A class with one sample or group is not held out.
-        metric: Distance of `knn`: cosine or euclidean.
-        device: PyTorch device on which `linear` is fitted.
 
     Raises:
         InputError: When features, labels or groups cannot be used, or the training samples have one class.
-        UsageError: When a name is unknown or an option out of range.
+        UsageError: When the name is unknown.
 
     Example:
         >>> labels = np.arange(40) % 4
@@ -290,7 +245,8 @@ def evaluate_probe(
         >>> result.value, len(result.predicted)
         (0.0, 20)
     """
-    _validate_options(name, held_out, metric)
+    if name not in PROBES:
+        raise unknown_name("probe", name, PROBES)
     train, train_integers = validate_samples(train_features, train_labels, "training")
     test, truth = validate_samples(test_features, test_labels, "test")
     if train.shape[1] != test.shape[1]:
@@ -298,31 +254,20 @@ def evaluate_probe(
             f"The test samples have {test.shape[1]} features, but the training samples have {train.shape[1]}."
         )
     classes, codes = _encode_classes(train_integers)
-    mask = _validation_mask(name, codes, held_out, seed, train_groups)
-    values = tuple(grid if grid is not None else NEIGHBORS if name == "knn" else STRENGTHS)
-    fitted = PROBES[name](ProbeTask(train.astype(np.float64), codes, mask, values, metric, device))
+    held_out = _validation_mask(name, codes, seed, train_groups)
+    fitted = PROBES[name](train.astype(np.float64), codes, held_out)
     predicted = classes[fitted.predict(test.astype(np.float64))]
     misclassified = predicted != truth
     notes = {**_single_sample_note(name, codes), **_unseen_class_note(truth, classes), **_choice_note(fitted)}
     return ProbeResult(float(misclassified.mean()), misclassified, predicted, fitted, notes)
 
 
-def _validation_mask(name: str, codes: np.ndarray, held_out: float, seed: int, groups: ArrayLike | None) -> np.ndarray:
+def _validation_mask(name: str, codes: np.ndarray, seed: int, groups: ArrayLike | None) -> np.ndarray:
     """Return the mask of the training samples on which the hyperparameter is chosen, shape (n,)."""
-    if name in VALIDATED and groups is None:
-        return held_out_mask(codes, held_out, seed)
     if name in VALIDATED or (name == "ridge" and groups is not None):
-        return held_out_mask(codes, held_out, seed, group_numbers(groups, len(codes)))
+        units = None if groups is None else group_numbers(groups, len(codes))
+        return held_out_mask(codes, HELD_OUT_SHARE, seed, units)
     return np.zeros(len(codes), bool)
-
-
-def _validate_options(name: str, held_out: float, metric: str) -> None:
-    if name not in PROBES:
-        raise unknown_name("probe", name, PROBES)
-    if not 0 < held_out < 1:
-        raise UsageError(f"The held-out share is {held_out:g}. Expected a number between 0 and 1.")
-    if metric not in METRICS:
-        raise unknown_name("metric", metric, METRICS)
 
 
 def _encode_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -28,6 +28,7 @@ from modgap.answers.figures.style import (
     style_axes,
     styled,
 )
+from modgap.answers.formatting import format_difference
 from modgap.distortion.grid import GridCell, display_name, grid_cells
 from modgap.distortion.measurement import EncoderResult, SurrogateResult
 from modgap.distortion.probe_cross_validation import FewShotCurve
@@ -65,8 +66,6 @@ FAR = 2.0
 """Multiple of the highest error from which the majority-class baseline is not drawn."""
 SHIFT = 0.09
 """Distance of two marks of the same epoch, where the distance of two epochs is 1."""
-FEW_DRAWS = 10
-"""Number of draws below which each draw is a dot."""
 
 
 def probe_frame(result: SurrogateResult) -> pd.DataFrame:
@@ -200,7 +199,7 @@ def _write_dumbbells(axes: "Axes", rows: pd.DataFrame, before: float, decimals: 
     for row in rows.itertuples():
         color = Ink.ERROR_TEXT if "error" in row.mark else Ink.SOURCE if row.is_worse else Ink.SECONDARY
         difference = round(round(row.value, decimals) - round(before, decimals), decimals)
-        text = f"{difference:+.{decimals}f}".replace("-", "−") if difference else f"{0:.{decimals}f}"
+        text = format_difference(difference, decimals)
         beside(axes, row.y, text, **right, color=color, weight="bold" if row.is_worse else "normal")
 
 
@@ -386,10 +385,9 @@ def few_shot_figure(
     import seaborn
 
     first = next(iter(curves.values()))
-    n_draws = first.errors.shape[1]
     subtitle = (
         f"Error of a {display_name(first.name)} probe on {name_in_title(surrogate, 'surrogate')} with few training "
-        f"samples, mean of {n_draws} draws. Bands span all draws."
+        f"samples, mean of {first.errors.shape[1]} draws. Bands span all draws."
     )
     axis_labels = {"xlabel": "training samples per class (log scale)", "ylabel": "error"}
     axes = line_panel(_few_shot_title(curves, surrogate, other_sources), subtitle, 2.2, ax, **axis_labels)
@@ -399,12 +397,11 @@ def few_shot_figure(
     styles = dict.fromkeys(curves, GRAY) | dict(zip(colored, SERIES, strict=False))
     styles |= {label: CONTROL_SERIES for label in colored if label in other_sources}
     draw_lines(axes, means, "shots", styles)
-    if n_draws < FEW_DRAWS:
-        draws = frame[(frame["kind"] == "draw") & frame["series"].isin(colored)]
-        colors = {label: style.color for label, style in styles.items()}
-        seaborn.scatterplot(
-            data=draws, x="shots", y="value", hue="series", palette=colors, s=4, linewidth=0, legend=False, ax=axes
-        )
+    draws = frame[(frame["kind"] == "draw") & frame["series"].isin(colored)]
+    colors = {label: style.color for label, style in styles.items()}
+    seaborn.scatterplot(
+        data=draws, x="shots", y="value", hue="series", palette=colors, s=4, linewidth=0, legend=False, ax=axes
+    )
     log_axis(axes, first.shots.tolist())
     highest = float(frame["value"].max())
     majority = [(baseline_error, "majority class", Ink.SECONDARY, False)] if baseline_error < FAR * highest else []
@@ -426,7 +423,7 @@ def _colored(curves: Mapping[str, FewShotCurve]) -> list[str]:
 
 def _few_shot_title(curves: Mapping[str, FewShotCurve], surrogate: str, other_sources: Collection[str]) -> str:
     before, *after = (curve for label, curve in curves.items() if label not in other_sources)
-    if not after or before.errors.shape[1] < 2:
+    if not after:
         return f"Probe error on {name_in_title(surrogate, 'surrogate')} by samples per class"
     n_worse = _count_higher(after, before)
     shots = int(before.shots[-1])

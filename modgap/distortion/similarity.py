@@ -9,8 +9,7 @@ The simulation is `benchmarks/distortion_validity.py`.
 - Neighbor overlap: a jackknife that leaves out blocks of samples and finds the neighbors among the others.
 """
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modgap.distortion import hsic
-from modgap.errors import InputError, UsageError, unknown_name
+from modgap.errors import InputError, unknown_name
 from modgap.probes.feature_arrays import center_features, validate_count
 from modgap.probes.single_thread import single_blas_thread
 from modgap.statistics.bootstrap import group_numbers
@@ -32,6 +31,10 @@ MIN_SAMPLES_OF_INTERVAL = 50
 MIN_GROUPS = 10
 """Fewest groups of samples for which intervals were checked by simulation."""
 CKA = ("linear_cka", "kernel_cka")
+BANDWIDTH = 0.8
+"""Standard deviation of the kernel of kernel CKA as a multiple of the median distance (Kornblith et al. 2019)."""
+NEIGHBORS = 10
+"""Number k of neighbors of the neighbor overlap."""
 FOLDS = 5
 """Number of parts of the samples, each of which is rotated by what was fitted on the others."""
 FOLD_DEPENDENCE = 2.0
@@ -63,13 +66,7 @@ class SimilarityResult:
 
 
 def similarity(
-    name: str,
-    first: ArrayLike,
-    second: ArrayLike,
-    groups: ArrayLike | None = None,
-    *,
-    interval: bool = True,
-    **options: Any,
+    name: str, first: ArrayLike, second: ArrayLike, groups: ArrayLike | None = None, *, interval: bool = True
 ) -> SimilarityResult:
     """Compute the similarity of two encoders' features of the same samples.
 
@@ -83,10 +80,9 @@ def similarity(
         second: Features of the second encoder, of the same samples in the same order, shape (n, D').
         groups: Record or subject of each sample, shape (n,), for the interval; None if samples are independent.
         interval: True to compute an interval too.
-        **options: Options of the measure.
 
     Raises:
-        UsageError: When the measure or an option is unknown, or an option is out of range.
+        UsageError: When the measure is unknown, or needs more samples.
         InputError: When the numbers of samples differ or are too small, or features are not finite or all the same.
 
     Example:
@@ -103,28 +99,16 @@ def similarity(
             f"There are {n_samples} samples of the first encoder and {len(other)} samples of the second encoder. "
             "Expected the same samples in the same order."
         )
-    measure = _measure(name, options)
+    if name not in SIMILARITIES:
+        raise unknown_name("similarity", name, SIMILARITIES)
     units = group_numbers(groups, n_samples)
     covers = n_samples >= MIN_SAMPLES_OF_INTERVAL
     if groups is not None:
         covers = covers and len(np.unique(units)) >= MIN_GROUPS and name not in CKA
-    return measure(one, other, units=units if interval and covers else None, **options)
+    return SIMILARITIES[name](one, other, units if interval and covers else None)
 
 
-def _measure(name: str, options: Mapping[str, Any]) -> Callable[..., SimilarityResult]:
-    if name not in SIMILARITIES:
-        raise unknown_name("similarity", name, SIMILARITIES)
-    measure = SIMILARITIES[name]
-    valid_options = [option for option in (measure.__kwdefaults__ or {}) if option != "units"]
-    for option in options:
-        if not valid_options:
-            raise UsageError(f"{name} has no options, but {option!r} was passed.")
-        if option not in valid_options:
-            raise unknown_name(f"option of {name}", option, valid_options)
-    return measure
-
-
-def linear_cka(first: np.ndarray, second: np.ndarray, *, units: np.ndarray | None = None) -> SimilarityResult:
+def linear_cka(first: np.ndarray, second: np.ndarray, units: np.ndarray | None) -> SimilarityResult:
     """Compute linear centered kernel alignment, in [-1, 1], from the unbiased estimator of HSIC.
 
     Its expected value is 0 for independent features. It ignores rotation and scale. The estimator of HSIC is that of
@@ -141,33 +125,18 @@ def linear_cka(first: np.ndarray, second: np.ndarray, *, units: np.ndarray | Non
         return _cka("linear_cka", *(hsic.linear_terms(one, other, units is not None) for one, other in pairs))
 
 
-def kernel_cka(
-    first: np.ndarray,
-    second: np.ndarray,
-    *,
-    units: np.ndarray | None = None,
-    bandwidth: float = 0.8,
-    threads: int = 1,
-) -> SimilarityResult:
+def kernel_cka(first: np.ndarray, second: np.ndarray, units: np.ndarray | None) -> SimilarityResult:
     """Compute centered kernel alignment with Gaussian kernels, in [-1, 1], from unbiased HSIC.
 
     It ignores rotation and scale. Kernels are computed in blocks of rows: once without an interval, twice with one
-    (delete-one jackknife).
+    (delete-one jackknife). The median distance between samples is that of at most 2,000 samples spread evenly over all.
 
     Args:
         first: Centered features of the first encoder, shape (n, D).
         second: Centered features of the second encoder, shape (n, D').
         units: Number of each sample's group, or of the sample itself, shape (n,); None for no interval.
-        bandwidth: Standard deviation of the kernel as a multiple of the median distance between samples (0.2, 0.4 and
-            0.8 in Kornblith et al. 2019); the median is that of at most 2,000 samples spread evenly over all.
-        threads: Number of blocks that are computed at the same time; values do not depend on it.
     """
-    if not 0 < bandwidth < np.inf:
-        raise UsageError(
-            f"The bandwidth is {bandwidth}. Expected a positive number, the multiple of the median distance."
-        )
-    threads = validate_count("threads", threads, 1)
-    return _cka("kernel_cka", *hsic.kernel_terms(first, second, bandwidth, units is not None, threads))
+    return _cka("kernel_cka", *hsic.kernel_terms(first, second, BANDWIDTH, units is not None))
 
 
 def _cka(name: str, cross: hsic.Terms, first: hsic.Terms, second: hsic.Terms) -> SimilarityResult:
@@ -213,9 +182,7 @@ def jackknife_interval(value: float, replicates: np.ndarray, low: float) -> tupl
     return max(low, value - margin), min(1.0, value + margin)
 
 
-def procrustes(
-    first: np.ndarray, second: np.ndarray, *, units: np.ndarray | None = None, seed: int = 0
-) -> SimilarityResult:
+def procrustes(first: np.ndarray, second: np.ndarray, units: np.ndarray | None) -> SimilarityResult:
     """Compute the orthogonal Procrustes similarity, in [0, 1]: the trace after the best rotation of one onto the other.
 
     It is the nuclear norm of X'Y for centered features of Frobenius norm 1; the Procrustes distance (Ding et al. 2021)
@@ -228,16 +195,14 @@ def procrustes(
         first: Centered features of the first encoder, shape (n, D).
         second: Centered features of the second encoder, shape (n, D').
         units: Number of each sample's group, or of the sample itself, shape (n,); None for no interval.
-        seed: Seed of the shuffling and of the folds of the interval.
     """
-    seed = validate_count("seed", seed, 0)
     with single_blas_thread():
         x = _unit_norm(first)
         y = _unit_norm(second)
-        order = np.random.default_rng(seed).permutation(len(first))
+        order = np.random.default_rng(0).permutation(len(first))
         null = min(1.0, float(np.linalg.svd(x.T @ y[order], compute_uv=False).sum()))
         value = min(1.0, float(np.linalg.svd(x.T @ y, compute_uv=False).sum()))
-        interval = None if units is None else _procrustes_interval(x, y, units, seed)
+        interval = None if units is None else _procrustes_interval(x, y, units)
     return SimilarityResult("procrustes", value, len(first), null, interval)
 
 
@@ -247,14 +212,13 @@ def _unit_norm(array: np.ndarray) -> np.ndarray:
     return np.asarray(reduced / np.linalg.norm(reduced))
 
 
-def _procrustes_interval(first: np.ndarray, second: np.ndarray, units: np.ndarray, seed: int) -> tuple[float, float]:
+def _procrustes_interval(first: np.ndarray, second: np.ndarray, units: np.ndarray) -> tuple[float, float]:
     """Return the interval of the orthogonal Procrustes similarity.
 
     Args:
         first: Centered features of the first encoder, shape (n, D).
         second: Centered features of the second encoder, shape (n, D').
         units: Number of each sample's group, or of the sample itself, from 0, shape (n,).
-        seed: Seed of the division into folds.
     """
     product = first.T @ second
     left, _, right = np.linalg.svd(product, full_matrices=False)
@@ -263,7 +227,7 @@ def _procrustes_interval(first: np.ndarray, second: np.ndarray, units: np.ndarra
         np.stack([inner, (first**2).sum(axis=1), (second**2).sum(axis=1)], axis=1), units
     )
     parts = np.zeros((len(first), 3))
-    folds = block_numbers(units, FOLDS, seed)
+    folds = block_numbers(units, FOLDS)
     for fold in np.unique(folds):
         test = folds == fold
         parts[test] = _rotate_by_others(first, second, product, test)
@@ -302,68 +266,56 @@ def _ratio_of_terms(terms: np.ndarray, units: np.ndarray) -> tuple[float, float]
     return float(value), float(np.sqrt((sums**2).sum() * len(sums) / (len(sums) - 1)))
 
 
-def knn_overlap(
-    first: np.ndarray,
-    second: np.ndarray,
-    *,
-    units: np.ndarray | None = None,
-    neighbors: int = 10,
-    metric: str = "cosine",
-) -> SimilarityResult:
+def knn_overlap(first: np.ndarray, second: np.ndarray, units: np.ndarray | None) -> SimilarityResult:
     """Compute the mean share of a sample's k nearest neighbors that are the same for both encoders, in [0, 1].
 
-    The chance level is k / (n - 1). The interval comes from a jackknife that leaves out blocks of samples.
+    Neighbors are those with the largest cosine of the centered features. The chance level is k / (n - 1). The interval
+    comes from a jackknife that leaves out blocks of samples.
 
     Args:
         first: Centered features of the first encoder, shape (n, D).
         second: Centered features of the second encoder, shape (n, D').
         units: Number of each sample's group, or of the sample itself, shape (n,); None for no interval.
-        neighbors: Number of neighbors k, less than n - 1.
-        metric: `cosine`, of the centered features, or `euclidean`.
     """
-    if metric not in ("cosine", "euclidean"):
-        raise unknown_name("metric", metric, ("cosine", "euclidean"))
     n_samples = len(first)
-    neighbors = validate_count("neighbors", neighbors, 1, n_samples - 2)
-    nearest = functools.partial(_nearest_neighbors, metric=metric)
-    value = float(_count_common(nearest(first, neighbors), nearest(second, neighbors)).mean() / neighbors)
+    neighbors = validate_count("neighbors", NEIGHBORS, 1, n_samples - 2)
+    nearest = (_nearest_neighbors(first, neighbors), _nearest_neighbors(second, neighbors))
+    value = float(_count_common(*nearest).mean() / neighbors)
     interval = None
     if units is not None:
-        blocks = block_numbers(units, BLOCKS, seed=0)
-        largest = int(np.bincount(blocks).max())
-        if n_samples - largest - 1 >= neighbors:
-            # Without a block, the next neighbors take the place of those in the block.
-            more = neighbors + largest
-            interval = _overlap_interval(value, nearest(first, more), nearest(second, more), blocks, neighbors)
+        blocks = block_numbers(units, BLOCKS)
+        # Without a block, the next neighbors take the place of those in the block.
+        more = neighbors + int(np.bincount(blocks).max())
+        if more < n_samples:
+            nearest = (_nearest_neighbors(first, more), _nearest_neighbors(second, more))
+            interval = _overlap_interval(value, *nearest, blocks, neighbors)
     return SimilarityResult("knn_overlap", value, n_samples, neighbors / (n_samples - 1), interval)
 
 
-def block_numbers(units: np.ndarray, n_blocks: int, seed: int) -> np.ndarray:
+def block_numbers(units: np.ndarray, n_blocks: int) -> np.ndarray:
     """Return the block of each sample, 0 to n_blocks - 1, at random, with every unit in one block, shape (n,).
 
     Args:
         units: Number of each sample's group, or of the sample itself, from 0, shape (n,).
         n_blocks: Largest number of blocks; there are no more blocks than units.
-        seed: Seed of the random assignment.
     """
     n_units = int(units.max()) + 1
-    order = np.random.default_rng([seed, BLOCK_SALT]).permutation(n_units)
+    order = np.random.default_rng([0, BLOCK_SALT]).permutation(n_units)
     blocks: np.ndarray = (order % min(n_blocks, n_units))[units]
     return blocks
 
 
-def _nearest_neighbors(array: np.ndarray, neighbors: int, metric: str) -> np.ndarray:
+def _nearest_neighbors(array: np.ndarray, neighbors: int) -> np.ndarray:
     """Return the numbers of the nearest other samples of each sample, nearest first, shape (n, neighbors).
 
     Args:
         array: Centered features, shape (n, D).
         neighbors: Number of neighbors, less than n.
-        metric: `cosine` or `euclidean`.
     """
     from sklearn.neighbors import NearestNeighbors
 
     with single_blas_thread():
-        search = NearestNeighbors(n_neighbors=neighbors, metric=metric, algorithm="brute").fit(array)
+        search = NearestNeighbors(n_neighbors=neighbors, metric="cosine", algorithm="brute").fit(array)
         return np.asarray(search.kneighbors(return_distance=False))
 
 
@@ -403,7 +355,7 @@ def _without(table: np.ndarray, left_out: np.ndarray, neighbors: int) -> np.ndar
     return np.take_along_axis(table, order, axis=1)
 
 
-SIMILARITIES: dict[str, Callable[..., SimilarityResult]] = {
+SIMILARITIES: dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray | None], SimilarityResult]] = {
     "linear_cka": linear_cka,
     "kernel_cka": kernel_cka,
     "procrustes": procrustes,

@@ -9,15 +9,13 @@ from matplotlib.ticker import NullLocator
 
 from modgap.answers.figures.intervals import draw_intervals
 from modgap.answers.figures.labels import Label, label_ends
-from modgap.answers.figures.style import Ink, Series, fit_names, panel, style_axes
+from modgap.answers.figures.style import BELOW_AXES, Ink, Series, fit_names, panel, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["draw_lines", "label_lines", "line_panel", "log_axis"]
 
-BELOW_AXES = 0.52
-"""Height of the labels of a horizontal axis in inches."""
 MARKER = 5.5
 """Size of the marker of a value, in points. Larger ones would hide short intervals."""
 

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["draw_legend", "draw_map", "legend_size", "name_clusters"]
+__all__ = ["LINE", "SMALL", "draw_legend", "draw_map", "legend_size", "name_clusters"]
 
 SMALL = 8
+"""Size of small text in points."""
 LINE = 0.14
 """Height of a line of small text in inches."""
 LEGEND_NAME = 1.5

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.transforms import ScaledTranslation
 
 from modgap.answers.figures.intervals import draw_intervals
-from modgap.answers.figures.style import BASELINE_STYLE, Ink, figure_of, panel, style_axes
+from modgap.answers.figures.style import BASELINE_STYLE, BELOW_AXES, Ink, figure_of, panel, style_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,8 +28,6 @@ LANE = 7.2
 MEMBERS_WIDTH = 3.0
 GAP_WIDTH = 0.8
 """Widths of a bar beside its members, and beside rows between them that do not belong to it."""
-BELOW_AXES = 0.52
-"""Height of the labels of a horizontal axis in inches."""
 
 
 class Mark(NamedTuple):

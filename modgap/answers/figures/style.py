@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BASELINE_STYLE",
+    "BELOW_AXES",
     "COLORS",
     "MARGIN",
     "MARKERS",
@@ -43,6 +44,8 @@ WIDTH = 7.0
 DPI = 200
 MARGIN = 0.14
 """Space between the edge of a figure and its text, in inches."""
+BELOW_AXES = 0.52
+"""Height of the labels of a horizontal axis in inches."""
 PADDING = 0.06
 """Space around each panel in inches."""
 TITLE_SIZE = 12.0
