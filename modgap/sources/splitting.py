@@ -10,12 +10,29 @@ import torch
 from torch import Tensor, nn
 
 from modgap.errors import UsageError, first_line
+from modgap.sources.inputs import Batch
 from modgap.sources.source import Parts
 
-__all__ = ["EncoderEntry", "StandIn", "entry_of_output", "module_path", "replace_modules", "verify_parts"]
+__all__ = ["EncoderEntry", "SplitModel", "StandIn", "entry_of_output", "module_path", "replace_modules", "verify_parts"]
 
 TOLERANCE = 1e-4
 """Largest difference of outputs, relative to the largest output but at least 1."""
+
+
+class SplitModel(nn.Module):
+    """Embedder, encoder and head one after the other."""
+
+    def __init__(self, embedder: nn.Module, encoder: nn.Module, head: nn.Module) -> None:
+        """Run the three modules."""
+        super().__init__()
+        self.embedder = embedder
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the head's outputs (B, C) of a batch."""
+        outputs: Tensor = self.head(self.encoder(self.embedder(batch)))
+        return outputs
 
 
 def module_path(model: nn.Module, submodule: nn.Module) -> str | None:

@@ -25,9 +25,9 @@ from modgap.sources.onnx.graph import (
 )
 from modgap.sources.onnx.operations import register_operations
 from modgap.sources.source import Parts, Source
-from modgap.sources.splitting import verify_parts
+from modgap.sources.splitting import SplitModel, verify_parts
 
-__all__ = ["Embedder", "Head", "OnnxModel", "load_onnx", "scale_layers", "tokens_of", "torch_module"]
+__all__ = ["Embedder", "Head", "load_onnx", "scale_layers", "tokens_of", "torch_module"]
 
 SMALLEST_DEVIATION = 1e-6
 
@@ -124,28 +124,6 @@ class Head(nn.Module):
         return torch.cat([logits[:, : self.blank], logits[:, self.blank + 1 :]], dim=1)
 
 
-class OnnxModel(nn.Module):
-    """Embedder, encoder and head one after the other."""
-
-    def __init__(self, embedder: nn.Module, encoder: nn.Module, head: nn.Module) -> None:
-        """Run the three modules."""
-        super().__init__()
-        self.embedder = embedder
-        self.encoder = encoder
-        self.head = head
-        self.eval()
-
-    def forward(self, batch: Tensor) -> Tensor:
-        """Return logits (B, C)."""
-        logits: Tensor = self.head(self.encoder(self.embedder(batch)))
-        return logits
-
-    def features(self, batch: Tensor) -> Tensor:
-        """Return pooled features (B, D)."""
-        encoded: Tensor = self.encoder(self.embedder(batch))
-        return tokens_of(encoded).mean(dim=1)
-
-
 def scale_layers(network: nn.Module, batch: Tensor) -> None:
     """Scale the weights of each convolution and linear layer so that its output has the standard deviation 1.
 
@@ -202,7 +180,7 @@ def load_onnx(name: str, path: Path, description: OnnxDescription, control_seed:
     encoder = torch_module(cut_graph(model, entry, features), path)
     last = torch_module(cut_graph(model, features, output), path) if features != output else nn.Identity()
     head = Head(last, description.class_axis, description.blank)
-    network = OnnxModel(Embedder(description, (0, *input_shape), stem), encoder, head)
+    network = SplitModel(Embedder(description, (0, *input_shape), stem), encoder, head).eval()
     source_input = _source_input(description)
     logits = _try(network, description, path)
     if control_seed is not None:
@@ -213,7 +191,10 @@ def load_onnx(name: str, path: Path, description: OnnxDescription, control_seed:
     def split() -> Parts:
         return verify_parts(lambda: parts, network, _noise(description), name)
 
-    return Source(network, source_input, names, False, split, network.features)
+    def features(batch: Tensor) -> Tensor:
+        return tokens_of(network.encoder(network.embedder(batch))).mean(dim=1)
+
+    return Source(network, source_input, names, False, split, features)
 
 
 def _input_shape(model_input: Any, description: OnnxDescription) -> tuple[int, ...]:
