@@ -3,7 +3,6 @@
 A head depends on the source and the surrogate alone, so it is fitted once for all targets, and kept in the cache.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -17,6 +16,7 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.inputs.native_embedding import native_embedding
 from modgap.probes.linear_probe import DEFAULT_STRENGTH, fit_linear_probe
 from modgap.sources import Batch, Source
+from modgap.sources.splitting import Pooled
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
 from modgap.targets import SPLITS, Table, Target
@@ -59,18 +59,6 @@ class FittedHead:
     biases: np.ndarray
     class_names: tuple[str, ...]
     record: ProbeHead
-
-
-class _FeatureModel(nn.Module):
-    """A model from its input to its pooled features (B, D)."""
-
-    def __init__(self, features: Callable[[Batch], torch.Tensor], model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self._features = features
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        return self._features(batch)
 
 
 class _ModelWithHead(nn.Module):
@@ -172,7 +160,7 @@ def fit_probe_head(
     table = surrogate.read()
     if table.class_labels.ndim != 1:
         raise InputError(f"Surrogate {surrogate.name} is multi-label. A surrogate needs one label per sample.")
-    feature_source = replace(source, model=_FeatureModel(source.features, source.model))
+    feature_source = replace(source, model=Pooled(source.features, source.model))
     embedding = native_embedding(surrogate.manifest.input, table, source.input)
 
     def split_features(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -211,7 +199,7 @@ def with_head(source: Source, head: FittedHead) -> Source:
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(head.weights))
         layer.bias.copy_(torch.from_numpy(head.biases))
-    model = _ModelWithHead(_FeatureModel(source.features, source.model), layer).eval()
+    model = _ModelWithHead(Pooled(source.features, source.model), layer).eval()
     return replace(source, model=model, class_names=head.class_names)
 
 

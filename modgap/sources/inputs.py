@@ -21,6 +21,7 @@ __all__ = [
     "pool_tokens",
     "prepare_images",
     "resize_images",
+    "without_class",
 ]
 
 SMALLEST_SD = 1e-10
@@ -290,6 +291,13 @@ def pool_tokens(tokens: "Tensor", inputs: Batch) -> "Tensor":
         # The mask of audio has one entry for each value, not for each frame.
         return tokens.mean(dim=1)
     return masked_mean(tokens, mask)
+
+
+def without_class(logits: "Tensor", number: int) -> "Tensor":
+    """Return logits (B, C) without those of one class."""
+    import torch
+
+    return torch.cat([logits[:, :number], logits[:, number + 1 :]], dim=1)
 
 
 def masked_mean(values: "Tensor", mask: "Tensor | None") -> "Tensor":

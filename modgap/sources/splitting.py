@@ -10,10 +10,20 @@ import torch
 from torch import Tensor, nn
 
 from modgap.errors import UsageError, first_line
+from modgap.process.devices import map_tensors
 from modgap.sources.inputs import Batch
 from modgap.sources.source import Parts
 
-__all__ = ["EncoderEntry", "SplitModel", "StandIn", "entry_of_output", "module_path", "replace_modules", "verify_parts"]
+__all__ = [
+    "EncoderEntry",
+    "Pooled",
+    "SplitModel",
+    "StandIn",
+    "entry_of_output",
+    "module_path",
+    "replace_modules",
+    "verify_parts",
+]
 
 TOLERANCE = 1e-4
 """Largest difference of outputs, relative to the largest output but at least 1."""
@@ -33,6 +43,21 @@ class SplitModel(nn.Module):
         """Return the head's outputs (B, C) of a batch."""
         outputs: Tensor = self.head(self.encoder(self.embedder(batch)))
         return outputs
+
+
+class Pooled(nn.Module):
+    """A module from a batch, or from an encoder's output, to pooled features (B, D)."""
+
+    def __init__(self, pool: Callable[[Any], Tensor], model: nn.Module | None = None) -> None:
+        """Wrap a function that pools, and register the model that it runs, if any."""
+        super().__init__()
+        self.model = model
+        self._pool = pool
+        self.eval()
+
+    def forward(self, value: Any) -> Tensor:
+        """Return features (B, D)."""
+        return self._pool(value)
 
 
 def module_path(model: nn.Module, submodule: nn.Module) -> str | None:
@@ -163,19 +188,23 @@ def entry_of_output(output: Any, *, channels_last: bool, as_tokens: bool) -> Enc
 
 
 def verify_parts(split: Callable[[], Parts], model: nn.Module, sample: Any, name: str) -> Parts:
-    """Split a model, and check on a sample that the parts together give the model's outputs.
+    """Split a model into parts in evaluation mode, and check that together they give the model's outputs.
 
     Args:
         split: Function that splits the model.
         model: The complete model, from a batch to outputs (B, ...).
-        sample: A batch of the model's input.
+        sample: A batch of the model's input, which is moved to the model's device.
         name: The model's name, for the error.
 
     Raises:
         UsageError: When the model cannot be split.
     """
+    device = next(model.parameters()).device
+    sample = map_tensors(sample, lambda tensor: tensor.to(device))
     try:
         parts = split()
+        for part in (parts.embedder, parts.encoder, parts.head):
+            part.eval()
         with torch.no_grad():
             expected = model(sample)
             composed = parts.head(parts.encoder(parts.embedder(sample)))

@@ -1,5 +1,6 @@
 """Loading of ONNX models as sources: modules of torch from the parts of a graph."""
 
+import functools
 import itertools
 import math
 import warnings
@@ -11,7 +12,7 @@ from onnx2torch import convert
 from torch import Tensor, nn
 
 from modgap.errors import InputError, UsageError, first_line
-from modgap.sources.inputs import ImageInput, Input, WaveformInput
+from modgap.sources.inputs import ImageInput, Input, WaveformInput, without_class
 from modgap.sources.onnx.bound_inputs import bind_inputs, sample_input
 from modgap.sources.onnx.description import ImageDescription, OnnxDescription
 from modgap.sources.onnx.graph import (
@@ -78,7 +79,6 @@ class Embedder(nn.Module):
         self.input = description.input
         self.shape = shape
         self.stem = stem
-        self.eval()
 
     def forward(self, batch: Tensor) -> Tensor:
         """Return the encoder's input for images (B, C, H, W) or waveforms (B, window)."""
@@ -114,14 +114,11 @@ class Head(nn.Module):
         self.part = part
         self.class_axis = class_axis
         self.blank = blank
-        self.eval()
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (B, C)."""
         logits = _mean_of_positions(self.part(features), self.class_axis)
-        if self.blank is None:
-            return logits
-        return torch.cat([logits[:, : self.blank], logits[:, self.blank + 1 :]], dim=1)
+        return logits if self.blank is None else without_class(logits, self.blank)
 
 
 def scale_layers(network: nn.Module, batch: Tensor) -> None:
@@ -188,8 +185,7 @@ def load_onnx(name: str, path: Path, description: OnnxDescription, control_seed:
     parts = Parts(network.embedder, network.encoder, network.head, tokens_of)
     names = _class_names(original, description, int(logits.shape[1]), path)
 
-    def split() -> Parts:
-        return verify_parts(lambda: parts, network, _noise(description), name)
+    split = functools.partial(verify_parts, lambda: parts, network, _noise(description), name)
 
     def features(batch: Tensor) -> Tensor:
         return tokens_of(network.encoder(network.embedder(batch))).mean(dim=1)

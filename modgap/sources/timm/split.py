@@ -88,7 +88,6 @@ class _Embedder(nn.Module):
         super().__init__()
         self.stem = stem
         self.entry = entry
-        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         return self.entry.outward(self.stem(images))
@@ -103,7 +102,6 @@ class _Encoder(nn.Module):
         self.stem = stem
         self.entry = entry
         self.image_shape = image_shape
-        self.eval()
 
     def forward(self, tokens: Tensor) -> Tensor:
         model: Any = self.model
@@ -118,7 +116,6 @@ class _Head(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.eval()
 
     def forward(self, features: Tensor) -> Tensor:
         model: Any = self.model
