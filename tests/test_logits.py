@@ -278,7 +278,7 @@ def test_a_probe_is_scikit_learns_on_the_pooled_features(surrogate):
     from modgap.inputs.native_embedding import native_embedding
 
     source, pair = open_source(SMALL).load(64), open_target(str(surrogate))
-    head = fit_probe_head(source, pair, device=torch.device("cpu"), batch_size=8, dtype="float32")
+    head = fit_probe_head(source, pair, SampleRequest(batch_size=8), device=torch.device("cpu"))
     probed = with_head(source, head)
     table = pair.read()
     embedding = native_embedding(pair.manifest.input, table, source.input)
