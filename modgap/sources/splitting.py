@@ -21,12 +21,34 @@ __all__ = [
     "StandIn",
     "entry_of_output",
     "module_path",
+    "noise",
+    "outputs_agree",
     "replace_modules",
+    "to_tokens",
     "verify_parts",
 ]
 
 TOLERANCE = 1e-4
 """Largest difference of outputs, relative to the largest output but at least 1."""
+
+
+def noise(*shape: int) -> Tensor:
+    """Return standard normal values of this shape, always the same ones."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def to_tokens(features: Tensor, *, channels_last: bool = False) -> Tensor:
+    """Return features as tokens (B, T, D): vectors (B, D), tokens, or a map (B, D, ...) or (B, ..., D)."""
+    if features.ndim > 3:
+        return features.flatten(1, -2) if channels_last else features.flatten(2).transpose(1, 2)
+    return features[:, None] if features.ndim == 2 else features
+
+
+def outputs_agree(outputs: Tensor, expected: Tensor) -> bool:
+    """Return True if outputs differ from those that are expected by rounding alone."""
+    if outputs.shape != expected.shape:
+        return False
+    return bool((outputs - expected).abs().max() <= TOLERANCE * expected.abs().max().clamp(min=1))
 
 
 class SplitModel(nn.Module):
@@ -146,13 +168,7 @@ class EncoderEntry:
     def outward(self, output: Any) -> Tensor:
         """Convert the stem's output to tokens (B, T, D), or to a map (B, D, H, W) for a convolutional encoder."""
         value: Tensor = output[0] if isinstance(output, tuple) else output
-        return self.tokens(value) if self.as_tokens else value
-
-    def tokens(self, value: Tensor) -> Tensor:
-        """Convert a map of this form, or tokens, to tokens (B, T, D)."""
-        if value.ndim == 3:
-            return value
-        return value.flatten(1, 2) if self.channels_last else value.flatten(2).transpose(1, 2)
+        return to_tokens(value, channels_last=self.channels_last) if self.as_tokens else value
 
     def inward(self, tokens: Tensor) -> Any:
         """Convert tokens (B, T, D), or a map, to the form of the stem's output.
@@ -214,7 +230,6 @@ def verify_parts(split: Callable[[], Parts], model: nn.Module, sample: Any, name
         raise UsageError(
             f"Model {name} cannot be split into embedder, encoder and head ({first_line(error)})."
         ) from error
-    scale = expected.abs().max().clamp(min=1)
-    if composed.shape != expected.shape or not ((composed - expected).abs().max() <= TOLERANCE * scale):
+    if not outputs_agree(composed, expected):
         raise UsageError(f"Model {name} cannot be split: its parts do not give the model's outputs.")
     return parts

@@ -28,7 +28,7 @@ from modgap.sources.hf.parts import (
 from modgap.sources.hf.spec import PREPROCESSING, HfSpec, input_size_error
 from modgap.sources.inputs import AudioInput, ImageInput, Input, masked_mean, without_class
 from modgap.sources.source import Parts, Source
-from modgap.sources.splitting import Pooled, replace_modules, verify_parts
+from modgap.sources.splitting import Pooled, noise, replace_modules, verify_parts
 from modgap.storage.limits import IMAGE_PIXELS
 
 __all__ = [
@@ -130,13 +130,10 @@ def audio_input(spec: HfSpec, input_size: int | None) -> AudioInput:
 
 def noise_batch(source_input: Input) -> Any:
     """Return a batch of one sample of noise."""
-    generator = torch.Generator().manual_seed(0)
     if isinstance(source_input, ImageInput):
-        return torch.randn(1, len(source_input.mean), *source_input.size, generator=generator)
+        return noise(1, len(source_input.mean), *source_input.size)
     assert isinstance(source_input, AudioInput)
-    return source_input.batch(
-        [torch.randn(NOISE_SECONDS * source_input.rate, generator=generator).numpy()], torch.device("cpu")
-    )
+    return source_input.batch([noise(NOISE_SECONDS * source_input.rate).numpy()], torch.device("cpu"))
 
 
 WHOLE_IMAGE = ("resize", "the image is not cropped, unlike in the model's preprocessing")

@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from modgap.errors import InputError, UsageError, first_line
 from modgap.process.devices import map_tensors
-from modgap.sources.splitting import EncoderEntry, StandIn, entry_of_output, replace_modules
+from modgap.sources.splitting import EncoderEntry, StandIn, entry_of_output, replace_modules, to_tokens
 
 __all__ = [
     "BaseHead",
@@ -80,8 +80,7 @@ class Encoded:
 
 def encoded_tokens(features: Encoded) -> Tensor:
     """Return features as tokens (B, T, D)."""
-    hidden: Tensor = features.output.last_hidden_state
-    return hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden
+    return to_tokens(features.output.last_hidden_state)
 
 
 def encoder_path(model: PreTrainedModel) -> str:

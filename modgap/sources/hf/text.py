@@ -20,7 +20,7 @@ from modgap.sources.hf.parts import (
 from modgap.sources.hf.spec import VOCABULARIES, HfSpec, input_size_error
 from modgap.sources.inputs import TextInput, masked_mean
 from modgap.sources.source import Parts, Source
-from modgap.sources.splitting import Pooled, module_path, replace_modules, verify_parts
+from modgap.sources.splitting import Pooled, module_path, outputs_agree, replace_modules, verify_parts
 
 __all__ = ["smiles_tokenizer", "text_source", "tokenizer_of"]
 
@@ -55,7 +55,6 @@ LANGUAGE_MODELS = ("masked language model", "causal language model")
 UNBOUNDED = 1 << 20
 """The library sets larger lengths if there is no limit."""
 SAMPLES = ("a b", "a much longer text, so that the first one is padded")
-TOLERANCE = 1e-4
 
 
 def text_source(spec: HfSpec, model: Any, family: str, input_size: int | None) -> Source:
@@ -200,11 +199,7 @@ def _separate_last_layer(model: Any) -> tuple[nn.Module, nn.Module | None]:
             composed = last(body(input_ids=ids).logits)
         except (RuntimeError, TypeError, ValueError):
             return model, None
-    if expected.shape != composed.shape:
-        return model, None
-    scale = expected.abs().max().clamp(min=1)
-    is_same = bool((expected - composed).abs().max() <= TOLERANCE * scale)
-    return (body, last) if is_same else (model, None)
+    return (body, last) if outputs_agree(composed, expected) else (model, None)
 
 
 class _PositionMean(nn.Module):

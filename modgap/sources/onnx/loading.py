@@ -26,9 +26,9 @@ from modgap.sources.onnx.graph import (
 )
 from modgap.sources.onnx.operations import register_operations
 from modgap.sources.source import Parts, Source
-from modgap.sources.splitting import SplitModel, verify_parts
+from modgap.sources.splitting import SplitModel, noise, to_tokens, verify_parts
 
-__all__ = ["Embedder", "Head", "load_onnx", "scale_layers", "tokens_of", "torch_module"]
+__all__ = ["Embedder", "Head", "load_onnx", "scale_layers", "torch_module"]
 
 SMALLEST_DEVIATION = 1e-6
 
@@ -96,13 +96,6 @@ def _mean_of_positions(values: Tensor, axis: int) -> Tensor:
     """Return the mean over all axes but the first and this one: (B, C)."""
     moved = values.movedim(axis, -1)
     return moved.flatten(1, -2).mean(dim=1) if moved.ndim > 2 else moved
-
-
-def tokens_of(features: Tensor) -> Tensor:
-    """Return features (B, D), (B, T, D) or (B, D, H, W) as tokens (B, T, D)."""
-    if features.ndim == 2:
-        return features.unsqueeze(1)
-    return features.flatten(2).transpose(1, 2) if features.ndim > 3 else features
 
 
 class Head(nn.Module):
@@ -182,13 +175,13 @@ def load_onnx(name: str, path: Path, description: OnnxDescription, control_seed:
     logits = _try(network, description, path)
     if control_seed is not None:
         scale_layers(network, _noise(description))
-    parts = Parts(network.embedder, network.encoder, network.head, tokens_of)
+    parts = Parts(network.embedder, network.encoder, network.head, to_tokens)
     names = _class_names(original, description, int(logits.shape[1]), path)
 
     split = functools.partial(verify_parts, lambda: parts, network, _noise(description), name)
 
     def features(batch: Tensor) -> Tensor:
-        return tokens_of(network.encoder(network.embedder(batch))).mean(dim=1)
+        return to_tokens(network.encoder(network.embedder(batch))).mean(dim=1)
 
     return Source(network, source_input, names, False, split, features)
 
@@ -247,11 +240,10 @@ def _cuts(graph: Any, description: OnnxDescription, output: str, name: str) -> t
 
 def _noise(description: OnnxDescription) -> Tensor:
     """Return a batch of two inputs of noise."""
-    generator = torch.Generator().manual_seed(0)
     source_input = description.input
     if isinstance(source_input, ImageDescription):
-        return torch.randn(2, len(source_input.mean), *source_input.size, generator=generator)
-    return torch.randn(2, source_input.window, generator=generator)
+        return noise(2, len(source_input.mean), *source_input.size)
+    return noise(2, source_input.window)
 
 
 def _try(network: nn.Module, description: OnnxDescription, path: Path) -> Tensor:
