@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from modgap.process.installed_packages import find_package_folder
 from modgap.sources.hf.handle import HfModel
-from modgap.sources.hf.spec import ModelFiles, TokenizerKind
+from modgap.sources.hf.spec import ModelFiles, TokenizerKind, model_files
 from modgap.sources.hub import Repository
 from modgap.sources.onnx.handle import PPOCR, PPOCR_DESCRIPTION, OnnxFile
 from modgap.sources.packaged.handle import ModelPackage, PackagedModel
@@ -82,10 +82,7 @@ def _transformers(repository_name: str) -> Origin:
     repository = Repository(repository_name)
 
     def open_model(name: str, weights: Path | None, seed: int | None) -> HfModel:
-        # A folder of the user replaces all files, a file replaces only the weights.
-        is_folder = weights is not None and weights.is_dir()
-        files = ModelFiles(name, weights) if is_folder else ModelFiles(name, None, repository, weights)
-        return HfModel(name, files, control_seed=seed)
+        return HfModel(name, model_files(name, weights, repository=repository), control_seed=seed)
 
     files = ModelFiles(repository_name, repository=repository)
     return Origin(repository.download_command, files.is_installed, open_model)
@@ -95,12 +92,11 @@ def _packaged_transformers(
     package: str, subfolder: str, install: str, architecture: str, tokenizer: TokenizerKind = "bundled"
 ) -> Origin:
     def open_model(name: str, weights: Path | None, seed: int | None) -> HfModel:
-        if weights and weights.is_dir():
-            return HfModel(name, ModelFiles(name, weights), architecture, tokenizer, seed)
         folder = find_package_folder(package)
-        if folder is None:
+        if folder is None and not (weights and weights.is_dir()):
             raise package_error(pretrained_name(name), install)
-        return HfModel(name, ModelFiles(name, folder / subfolder, weights=weights), architecture, tokenizer, seed)
+        files = model_files(name, weights, folder / subfolder if folder else None)
+        return HfModel(name, files, architecture, tokenizer, seed)
 
     return _packaged(package, install, open_model)
 

@@ -21,6 +21,7 @@ __all__ = [
     "TokenizerKind",
     "configured_architecture",
     "input_size_error",
+    "model_files",
     "read_configuration",
 ]
 
@@ -138,6 +139,22 @@ class ModelFiles:
         assert self.repository
         names = [name for pair in WEIGHTS for name in pair]
         return bool(self.repository.cached_files(["config.json"])) and bool(self.repository.cached_files(names))
+
+
+def model_files(
+    name: str, weights: Path | None, folder: Path | None = None, repository: Repository | None = None
+) -> ModelFiles:
+    """Return the files of a model; a folder of weights replaces all of them, and a file only the weights.
+
+    Args:
+        name: The source's name, for errors.
+        weights: File or folder of weights that replaces the model's; None for the model's.
+        folder: Folder that contains all files; None for the hub's cache.
+        repository: Repository of the hub; None if there is only a folder.
+    """
+    if weights and weights.is_dir():
+        return ModelFiles(name, weights)
+    return ModelFiles(name, folder, repository, weights)
 
 
 def _weights_in(folder: Path) -> list[Path]:

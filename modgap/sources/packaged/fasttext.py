@@ -192,7 +192,6 @@ def _parse(reader: _Reader) -> FastTextFile:
 class _Tokenizer:
     """Words and their pieces as numbers of rows, with the methods of a tokenizer that a `TextInput` needs."""
 
-    is_fast = False
     pad_token_id = 0
 
     def __init__(self, content: FastTextFile) -> None:
