@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from modgap.process.installed_packages import find_package_folder
 from modgap.sources.hf.handle import HfModel
-from modgap.sources.hf.spec import ModelFiles, TokenizerKind, model_files
+from modgap.sources.hf.spec import TokenizerKind, are_cached, model_files
 from modgap.sources.hub import Repository
 from modgap.sources.onnx.handle import PPOCR, PPOCR_DESCRIPTION, OnnxFile
 from modgap.sources.packaged.handle import ModelPackage, PackagedModel
@@ -84,8 +84,7 @@ def _transformers(repository_name: str) -> Origin:
     def open_model(name: str, weights: Path | None, seed: int | None) -> HfModel:
         return HfModel(name, model_files(name, weights, repository=repository), control_seed=seed)
 
-    files = ModelFiles(repository_name, repository=repository)
-    return Origin(repository.download_command, files.is_installed, open_model)
+    return Origin(repository.download_command, lambda: are_cached(repository), open_model)
 
 
 def _packaged_transformers(
