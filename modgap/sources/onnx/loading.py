@@ -180,10 +180,10 @@ def load_onnx(name: str, path: Path, description: OnnxDescription, control_seed:
 
     split = functools.partial(verify_parts, lambda: parts, network, _noise(description), name)
 
-    def features(batch: Tensor) -> Tensor:
+    def pooled(batch: Tensor) -> Tensor:
         return to_tokens(network.encoder(network.embedder(batch))).mean(dim=1)
 
-    return Source(network, source_input, names, False, split, features)
+    return Source(network, source_input, names, False, split, pooled)
 
 
 def _input_shape(model_input: Any, description: OnnxDescription) -> tuple[int, ...]:

@@ -146,7 +146,7 @@ class SpeechMusicNoise(PackagedNetwork):
         """Return the tensors of the file of Keras, whose layers are numbered from 12 on and normalizations from 15."""
         convolutions = ["embedder.layer", *(f"encoder.layers.{number}" for number in range(3))]
         blocks = [*convolutions, *(f"encoder.dense.{number}" for number in range(4))]
-        renamed = {}
+        renamed: dict[str, Tensor] = {}
         for number, name in enumerate(blocks, 15):
             renamed |= normalization_weights(weights, f"batch_normalization_{number}", f"{name}.norm")
         for number, name in enumerate(convolutions, 12):

@@ -149,7 +149,7 @@ class Musicnn(PackagedNetwork):
         convolutions = [f"embedder.blocks.{number}" for number in range(5)]
         convolutions += [f"encoder.layers.{number}" for number in range(3)]
         norms = ["embedder.norm", *(f"{name}.norm" for name in convolutions), "head.norm", "head.dense_norm"]
-        renamed = {}
+        renamed: dict[str, Tensor] = {}
         for number, name in enumerate(norms):
             renamed |= normalization_weights(weights, _numbered("batch_normalization", number), name)
         for number, name in enumerate(convolutions):
