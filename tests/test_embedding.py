@@ -7,7 +7,6 @@ from modgap.errors import InputError, UsageError
 from modgap.inputs.native_embedding import Embedding, native_embedding
 from modgap.inputs.representations import fold_series, spectrogram
 from modgap.sources import ImageInput
-from modgap.sources.inputs import prepare_images
 from modgap.targets.manifest import InputSpec
 from modgap.targets.samples import ArraySamples, Table
 
@@ -104,16 +103,16 @@ def test_what_does_not_apply_or_cannot_be_scaled_is_refused():
 
 def test_channels_are_repeated_or_averaged_to_three():
     one = torch.rand(2, 1, 4, 4)
-    torch.testing.assert_close(prepare_images(one, PLAIN), one.repeat(1, 3, 1, 1))
+    torch.testing.assert_close(PLAIN.prepare(one), one.repeat(1, 3, 1, 1))
     three = torch.rand(2, 3, 4, 4)
-    torch.testing.assert_close(prepare_images(three, PLAIN), three)
+    torch.testing.assert_close(PLAIN.prepare(three), three)
     six = torch.rand(2, 6, 4, 4)
-    torch.testing.assert_close(prepare_images(six, PLAIN), six.reshape(2, 3, 2, 4, 4).mean(2))
+    torch.testing.assert_close(PLAIN.prepare(six), six.reshape(2, 3, 2, 4, 4).mean(2))
 
 
 def test_resizing_is_antialiased_as_pillows():
     pixels = np.random.default_rng(0).random((40, 52)).astype(np.float32)
     own = ImageInput((10, 13), (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bicubic")
-    done = prepare_images(torch.from_numpy(pixels)[None, None], own)[0, 0]
+    done = own.prepare(torch.from_numpy(pixels)[None, None])[0, 0]
     wanted = np.asarray(Image.fromarray(pixels).resize((13, 10), Image.Resampling.BICUBIC))
     np.testing.assert_allclose(done.numpy(), (wanted - 0.5) / 0.25, atol=1e-4)

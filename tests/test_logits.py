@@ -276,16 +276,15 @@ def test_a_probe_is_scikit_learns_on_the_pooled_features(surrogate):
 
     from modgap.forward.probe_head import fit_probe_head, with_head
     from modgap.inputs.native_embedding import native_embedding
-    from modgap.sources.inputs import prepare_images
 
     source, pair = open_source(SMALL).load(64), open_target(str(surrogate))
-    head = fit_probe_head(source, pair, device=torch.device("cpu"), batch_size=8, dtype="float32")
+    head = fit_probe_head(source, pair, SampleRequest(batch_size=8), device=torch.device("cpu"))
     probed = with_head(source, head)
     table = pair.read()
     embedding = native_embedding(pair.manifest.input, table, source.input)
     images = torch.from_numpy(np.stack([embedding.pieces(table.samples[i])[0] for i in range(80)]))
     with torch.inference_mode():
-        ready = prepare_images(images, source.input)
+        ready = source.input.prepare(images)
         features = source.features(ready).numpy()
         logits = probed.model(ready).numpy()
     train = table.splits == 0

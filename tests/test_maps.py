@@ -30,12 +30,9 @@ def two_encoders(**options):
     return {"untouched": x, "after": x[:, ::2] + np.float32(0.5)}, labels
 
 
-@pytest.mark.parametrize("initialization", ["shared", "pca"])
-def test_a_seed_gives_the_same_bits_for_any_number_of_threads(initialization):
+def test_a_seed_gives_the_same_bits_for_any_number_of_threads():
     features, labels = two_encoders()
-    once, again = (
-        tsne_maps(features, labels, initialization=initialization, threads=threads, **SHORT) for threads in (1, 2)
-    )
+    once, again = (tsne_maps(features, labels, threads=threads, **SHORT) for threads in (1, 2))
     assert list(once) == ["untouched", "after"]
     for name, one in once.items():
         assert one.coordinates.dtype == np.float32
@@ -92,18 +89,6 @@ def test_maps_of_equal_features_are_equal_and_separate_classes():
     assert quality.agreement_map > 0.85
     assert quality.silhouette_map > 0.5
     assert quality.trustworthiness > 0.8
-
-
-def test_maps_with_pca_initialization_are_rotated_onto_the_first_map():
-    x, labels = clusters()
-    mirrored = x.copy()
-    turn = np.linalg.qr(np.random.default_rng(1).standard_normal((60, 60)))[0]
-    first, second = (
-        one.coordinates
-        for one in tsne_maps({"a": x, "b": mirrored @ turn}, labels, initialization="pca", **SHORT).values()
-    )
-    product = first.T @ second
-    assert np.trace(product) == pytest.approx(np.linalg.svd(product, compute_uv=False).sum(), rel=1e-4)
 
 
 def test_the_divergence_equals_the_naive_formula():
@@ -270,7 +255,6 @@ def test_invalid_input_raises_a_one_line_error(features, labels, message):
     [
         ({"perplexity": 1}, "perplexity is 1[.] Expected at least 2"),
         ({"perplexity": np.nan}, "perplexity is nan[.] Expected at least 2"),
-        ({"initialization": "share"}, "Did you mean shared"),
         ({"seed": -1}, "seed is -1[.] Expected an integer, 0 to 4294967295"),
         ({"iterations": (5,)}, "Expected two numbers"),
         ({"iterations": (5, -1)}, "iterations is -1[.] Expected an integer, at least 0"),

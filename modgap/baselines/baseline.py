@@ -18,6 +18,7 @@ from modgap.targets.splits import stratification_labels
 
 __all__ = [
     "QUICK_SECONDS",
+    "TASKS",
     "Baseline",
     "Features",
     "FittedBaseline",
@@ -35,6 +36,7 @@ __all__ = [
     "restore_baseline",
 ]
 
+TASKS = ("classification", "multi-label", "regression")
 TOLERANCE = 1e-4
 """Largest difference of values that are taken as equal."""
 QUICK_SECONDS = 10.0

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from modgap.baselines.baseline import Baseline, Features, Predictor, SampleForm, Truth, all_samples, is_field
-from modgap.baselines.parts import Constant, Part
+from modgap.baselines.parts import Constant, Part, standard_scale
 from modgap.baselines.predictors import constant_scores
 from modgap.errors import InputError
 from modgap.models import Output
@@ -104,10 +104,6 @@ class PatchModel(Part):
         return len(self.weights) * self.points
 
 
-def _fit_mean(_values: np.ndarray, truth: Truth, _seed: int) -> list[Part]:
-    return [Constant(constant_scores(truth))]
-
-
 def _fit_patches(values: np.ndarray, truth: Truth, seed: int) -> list[Part]:
     size = _patch_size(values.shape[1], values.ndim - 2)
     n_points = int(np.prod(values.shape[2:]))
@@ -122,8 +118,7 @@ def _fit_patches(values: np.ndarray, truth: Truth, seed: int) -> list[Part]:
         patches.append(_patches(field, size)[points].astype(np.float64))
         targets.append(fields[number][:, points].T.astype(np.float64))
     features = np.concatenate(patches)
-    mean, sd = features.mean(axis=0), features.std(axis=0)
-    scale = np.where(sd > 0, sd, 1)
+    mean, scale = standard_scale(features)
     weights, intercepts = fit_ridge((features - mean) / scale, np.concatenate(targets), STRENGTHS)
     return [PatchModel(size, mean, scale, *one, n_points) for one in zip(weights, intercepts, strict=True)]
 
@@ -142,7 +137,7 @@ BASELINES = (
         KINDS,
         ("regression",),
         (FIELDS,),
-        Predictor(("mean",), _fit_mean),
+        Predictor(("mean",), lambda _values, truth, _seed: [Constant(constant_scores(truth))]),
         (Constant,),
         applies=_applies,
         seconds=1,

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from modgap.baselines.baseline import Baseline, Features, SampleForm, all_samples, is_field
+from modgap.baselines.baseline import TASKS, Baseline, Features, SampleForm, all_samples, is_field
 from modgap.baselines.parts import Affine
 from modgap.baselines.predictors import LINEAR
 from modgap.baselines.residual_network import NETWORK, ResidualNetwork
@@ -100,7 +100,6 @@ def _images(samples: Samples, form: SampleForm) -> np.ndarray:
 
 
 PIXEL_VALUES = Features("pixels", _mean_over_frames(_pixels))
-TASKS = ("classification", "multi-label", "regression")
 KINDS = ("image", "video")
 BASELINES = (
     Baseline(

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from scipy.sparse import csr_matrix
 
-__all__ = ["LOWEST_SHARE", "Affine", "Constant", "Neighbors", "Part", "Trees"]
+__all__ = ["LOWEST_SHARE", "Affine", "Constant", "Neighbors", "Part", "Trees", "standard_scale"]
 
 LOWEST_SHARE = 1e-6
 """Smallest probability of a class whose logarithm is a score, where votes and trees give 0."""
@@ -96,6 +96,12 @@ def _linked(values: np.ndarray, link: str) -> np.ndarray:
 def _require(holds: bool, reason: str) -> None:
     if not holds:
         raise ValueError(reason)
+
+
+def standard_scale(values: np.ndarray, axis: int | tuple[int, ...] = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation over some axes in double precision, the latter 1 where values are constant."""
+    sd = values.std(axis=axis, dtype=np.float64)
+    return values.mean(axis=axis, dtype=np.float64), np.where(sd > 0, sd, 1)
 
 
 @dataclass(frozen=True)

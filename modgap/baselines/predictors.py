@@ -1,13 +1,13 @@
 """Predictors of baselines: linear models, trees and nearest neighbors, fitted by modgap's probes and scikit-learn."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from modgap.baselines.baseline import Predictor, Truth
-from modgap.baselines.parts import Affine, Constant, Neighbors, Part, Trees
+from modgap.baselines.parts import Affine, Constant, Neighbors, Part, Trees, standard_scale
 from modgap.probes.logistic import logistic_path
 from modgap.probes.ridge import fit_ridge
 
@@ -67,34 +67,40 @@ def _logistic(
     strengths: Sequence[float],
     factors: np.ndarray | None = None,
 ) -> list[Affine]:
-    present = np.unique(labels)
+    present, width = np.unique(labels), values.shape[1]
     if len(present) == 1:
-        intercepts = np.full(n_classes, ABSENT)
-        intercepts[present] = 0
-        width = values.shape[1]
-        alone = Affine(np.zeros(width), np.ones(width), np.zeros((n_classes, width)), intercepts)
-        return [alone] * len(strengths)
+        alone = _of_all_classes(n_classes, present, np.zeros((1, width)), np.zeros(1))
+        return [Affine(np.zeros(width), np.ones(width), *alone)] * len(strengths)
     path = logistic_path(values, labels, strengths, factors=factors)
-    fitted = []
-    for weights, intercepts in zip(path.weights, path.intercepts, strict=True):
-        all_weights = np.zeros((n_classes, values.shape[1]))
-        all_intercepts = np.full(n_classes, ABSENT)
-        all_weights[path.classes], all_intercepts[path.classes] = weights, intercepts
-        fitted.append(Affine(path.mean, path.scale, all_weights, all_intercepts))
-    return fitted
+    fitted = zip(path.weights, path.intercepts, strict=True)
+    return [Affine(path.mean, path.scale, *_of_all_classes(n_classes, path.classes, *one)) for one in fitted]
+
+
+def _of_all_classes(
+    n_classes: int, present: np.ndarray, weights: np.ndarray, intercepts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights (K, D) and intercepts (K,) of all classes, from those of the classes that samples have."""
+    all_weights = np.zeros((n_classes, weights.shape[1]))
+    all_intercepts = np.full(n_classes, ABSENT)
+    all_weights[present], all_intercepts[present] = weights, intercepts
+    return all_weights, all_intercepts
 
 
 def _logistic_of_labels(
     values: np.ndarray, labels: np.ndarray, strengths: Sequence[float], factors: np.ndarray | None = None
 ) -> list[Part]:
-    """Fit one logistic regression for each label; its score is the difference of the two logits."""
+    """Fit one logistic regression for each label."""
     of_labels = [_logistic(values, column, 2, strengths, factors) for column in labels.astype(np.int64).T]
-    fitted: list[Part] = []
-    for models in zip(*of_labels, strict=True):
-        weights = np.stack([model.weights[1] - model.weights[0] for model in models])
-        intercepts = np.array([model.intercepts[1] - model.intercepts[0] for model in models])
-        fitted.append(Affine(models[0].mean, models[0].scale, weights, intercepts))
-    return fitted
+    return [
+        Affine(models[0].mean, models[0].scale, *_log_odds([(model.weights, model.intercepts) for model in models]))
+        for models in zip(*of_labels, strict=True)
+    ]
+
+
+def _log_odds(of_labels: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights (K, D) and intercepts (K,) of the difference of the two logits of each label."""
+    weights = np.stack([of_classes[1] - of_classes[0] for of_classes, _ in of_labels])
+    return weights, np.array([of_classes[1] - of_classes[0] for _, of_classes in of_labels])
 
 
 def _fit_ridge(values: np.ndarray, truth: Truth, _seed: int) -> list[Part]:
@@ -106,9 +112,7 @@ def _fit_ridge(values: np.ndarray, truth: Truth, _seed: int) -> list[Part]:
 def _fit_strengths(
     values: np.ndarray, targets: np.ndarray, strengths: Sequence[float], factors: np.ndarray | None = None
 ) -> list[Part]:
-    mean = values.mean(axis=0, dtype=np.float64)
-    sd = values.std(axis=0, dtype=np.float64)
-    scale = np.where(sd > 0, sd, 1)
+    mean, scale = standard_scale(values)
     if factors is not None:
         scale = scale / factors
     weights, intercepts = fit_ridge((values - mean) / scale, targets, strengths)
@@ -130,9 +134,8 @@ def _sparse_model(values: csr_matrix, truth: Truth, strength: float, seed: int) 
     elif truth.output.task == "classification":
         weights, intercepts = _sparse_logistic(values, truth.y, truth.output.shape[0], strength)
     else:
-        of_labels = [_sparse_logistic(values, column, 2, strength) for column in truth.y.astype(np.int64).T]
-        weights = np.stack([of_classes[1] - of_classes[0] for of_classes, _ in of_labels])
-        intercepts = np.array([of_classes[1] - of_classes[0] for _, of_classes in of_labels])
+        columns = truth.y.astype(np.int64).T
+        weights, intercepts = _log_odds([_sparse_logistic(values, column, 2, strength) for column in columns])
     return Affine(np.zeros(width), np.ones(width), weights, intercepts)
 
 
@@ -141,19 +144,13 @@ def _sparse_logistic(
 ) -> tuple[np.ndarray, np.ndarray]:
     from sklearn.linear_model import LogisticRegression
 
-    weights = np.zeros((n_classes, values.shape[1]))
-    intercepts = np.full(n_classes, ABSENT)
     present = np.unique(labels)
-    if len(present) == 1:
-        intercepts[present] = 0
-        return weights, intercepts
-    model = LogisticRegression(C=1 / strength, max_iter=1000).fit(values, labels)
-    # Two classes have one row of weights, for the second of them.
-    rows = present if len(present) > 2 else present[1:]
-    weights[rows], intercepts[rows] = model.coef_, model.intercept_
-    if len(present) == 2:
-        intercepts[present[0]] = 0
-    return weights, intercepts
+    weights, intercepts = np.zeros((len(present), values.shape[1])), np.zeros(len(present))
+    if len(present) > 1:
+        model = LogisticRegression(C=1 / strength, max_iter=1000).fit(values, labels)
+        # Two classes have one row of weights, for the second of them.
+        weights[-len(model.coef_) :], intercepts[-len(model.coef_) :] = model.coef_, model.intercept_
+    return _of_all_classes(n_classes, present, weights, intercepts)
 
 
 def _strength_names(strengths: Sequence[float]) -> tuple[str, ...]:
@@ -194,32 +191,23 @@ def _fit_extra_trees(points: np.ndarray, truth: Truth, seed: int) -> list[Part]:
         forest.fit(points, targets[:, 0] if targets.shape[1] == 1 else targets)
     else:
         forest = ExtraTreesClassifier(N_TREES, random_state=seed).fit(points, truth.y)
-    trees = [estimator.tree_ for estimator in forest.estimators_]
-    value = np.concatenate([_leaf_values(tree.value, forest, truth) for tree in trees])
-    return [
-        _join(
-            [tree.feature for tree in trees],
-            [tree.threshold for tree in trees],
-            [tree.children_left for tree in trees],
-            [tree.children_right for tree in trees],
-            value,
-            np.zeros(len(trees), np.int32),
-            np.zeros(value.shape[1]),
-            1 / len(trees),
-            _link(task),
-            points.shape[1],
-        )
+    trees = [
+        _Tree(tree.feature, tree.threshold, tree.children_left, tree.children_right, _leaf_values(tree, forest, truth))
+        for tree in (estimator.tree_ for estimator in forest.estimators_)
     ]
+    start = np.zeros(trees[0].value.shape[1])
+    return [_join(trees, np.zeros(len(trees)), start, 1 / len(trees), _link(task), points.shape[1])]
 
 
-def _leaf_values(value: np.ndarray, forest: Any, truth: Truth) -> np.ndarray:
+def _leaf_values(tree: Any, forest: Any, truth: Truth) -> np.ndarray:
     """Return the probability of each class or label, or the values, at each node of a tree, (nodes, M).
 
     Args:
-        value: Values of scikit-learn, (nodes, outputs, classes of an output).
+        tree: Tree of scikit-learn, whose values are (nodes, outputs, classes of an output).
         forest: The forest, which knows the classes.
         truth: Truth of the training samples.
     """
+    value: np.ndarray = tree.value
     if truth.output.task == "regression":
         return value[:, :, 0]
     if truth.output.task == "classification":
@@ -232,34 +220,32 @@ def _leaf_values(value: np.ndarray, forest: Any, truth: Truth) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
+class _Tree(NamedTuple):
+    """The nodes of a tree as arrays, as in `Trees`. A leaf has no left child, a number below 0."""
+
+    feature: np.ndarray
+    threshold: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    value: np.ndarray
+
+
 def _join(
-    feature: Sequence[np.ndarray],
-    threshold: Sequence[np.ndarray],
-    left: Sequence[np.ndarray],
-    right: Sequence[np.ndarray],
-    value: np.ndarray,
-    outputs: np.ndarray,
-    start: np.ndarray,
-    weight: float,
-    link: str,
-    width: int,
+    trees: Sequence[_Tree], outputs: np.ndarray, start: np.ndarray, weight: float, link: str, width: int
 ) -> Trees:
-    """Return trees whose nodes are numbered through all of them. A leaf has no left child, a number below 0."""
-    sizes = [len(nodes) for nodes in left]
+    """Return trees whose nodes are numbered through all of them."""
+    sizes = [len(tree.left) for tree in trees]
     roots = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32)
-    is_leaf = np.concatenate(left) < 0
     offsets = np.repeat(roots, sizes)
-
-    def children(nodes: Sequence[np.ndarray]) -> np.ndarray:
-        return np.where(is_leaf, -1, np.concatenate(nodes) + offsets).astype(np.int32)
-
+    nodes = _Tree(*(np.concatenate(arrays) for arrays in zip(*trees, strict=True)))
+    is_leaf = nodes.left < 0
     return Trees(
         roots,
-        np.where(is_leaf, 0, np.concatenate(feature)).astype(np.int32),
-        np.where(is_leaf, 0, np.concatenate(threshold)).astype(np.float64),
-        children(left),
-        children(right),
-        np.where(is_leaf[:, None], value, 0).astype(np.float64),
+        np.where(is_leaf, 0, nodes.feature).astype(np.int32),
+        np.where(is_leaf, 0, nodes.threshold).astype(np.float64),
+        np.where(is_leaf, -1, nodes.left + offsets).astype(np.int32),
+        np.where(is_leaf, -1, nodes.right + offsets).astype(np.int32),
+        np.where(is_leaf[:, None], nodes.value, 0).astype(np.float64),
         outputs.astype(np.int32),
         start.astype(np.float64),
         float(weight),
@@ -284,26 +270,18 @@ def _fit_boosting(values: np.ndarray, truth: Truth, seed: int) -> list[Part]:
         trees.extend((first + number, nodes) for number, nodes in of_column)
     if not trees:
         return [Constant(np.concatenate(start))]
-    nodes = [of_tree for _, of_tree in trees]
-    is_leaf = [of_tree["is_leaf"] != 0 for of_tree in nodes]
-    value = np.concatenate([of_tree["value"] for of_tree in nodes])[:, None]
-    return [
-        _join(
-            [of_tree["feature_idx"] for of_tree in nodes],
-            [of_tree["num_threshold"] for of_tree in nodes],
-            [
-                np.where(leaf, -1, of_tree["left"].astype(np.int64))
-                for leaf, of_tree in zip(is_leaf, nodes, strict=True)
-            ],
-            [of_tree["right"].astype(np.int64) for of_tree in nodes],
-            value,
-            np.array([output for output, _ in trees]),
-            np.concatenate(start),
-            1.0,
-            "identity",
-            points.shape[1],
+    joined = [
+        _Tree(
+            nodes["feature_idx"],
+            nodes["num_threshold"],
+            np.where(nodes["is_leaf"] != 0, -1, nodes["left"].astype(np.int64)),
+            nodes["right"].astype(np.int64),
+            nodes["value"][:, None],
         )
+        for _, nodes in trees
     ]
+    outputs = np.array([output for output, _ in trees])
+    return [_join(joined, outputs, np.concatenate(start), 1.0, "identity", points.shape[1])]
 
 
 def _boost(

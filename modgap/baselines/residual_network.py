@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from modgap.baselines.baseline import Predictor, Truth
-from modgap.baselines.parts import Part
+from modgap.baselines.parts import Part, standard_scale
 
 __all__ = ["NETWORK", "ResidualNetwork"]
 
@@ -113,9 +113,7 @@ def _standardized(values: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> Te
 
 
 def _fit_network(values: np.ndarray, truth: Truth, seed: int) -> list[Part]:
-    mean = values.mean(axis=(0, 2, 3), dtype=np.float64)
-    sd = values.std(axis=(0, 2, 3), dtype=np.float64)
-    scale = np.where(sd > 0, sd, 1)
+    mean, scale = standard_scale(values, (0, 2, 3))
     inputs = _standardized(values, mean, scale)
     stride = 2 if max(values.shape[2:]) > SMALL else 1
     fitted: list[Part] = []

@@ -5,8 +5,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from modgap.baselines.baseline import Baseline, Features, SampleForm, all_samples, is_field
-from modgap.baselines.parts import Affine, Constant, Neighbors, Part, Trees
+from modgap.baselines.baseline import TASKS, Baseline, Features, SampleForm, all_samples, is_field
+from modgap.baselines.parts import Affine, Constant, Neighbors, Part, Trees, standard_scale
 from modgap.baselines.predictors import BOOSTING, EXTRA_TREES, LINEAR, NEAREST, RIDGE
 from modgap.errors import InputError, UsageError
 from modgap.inputs.representations import stretch
@@ -92,9 +92,9 @@ class ChannelScales(Part):
 def _fit_scales(values: np.ndarray, form: SampleForm, _seed: int) -> Part:
     channels = form.shape[0] if values.shape[1] % form.shape[0] == 0 else 1
     by_channel = values.reshape(len(values), channels, -1).astype(np.float64)
-    mean, sd = by_channel.mean(axis=(0, 2)), by_channel.std(axis=(0, 2))
+    mean, scale = standard_scale(by_channel, (0, 2))
     length = by_channel.shape[2]
-    return ChannelScales(np.repeat(mean, length), np.repeat(np.where(sd > 0, sd, 1), length))
+    return ChannelScales(np.repeat(mean, length), np.repeat(scale, length))
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,6 @@ def _has_few_columns(form: SampleForm, is_table: bool, output: Output) -> bool: 
     return int(np.prod(form.shape)) <= MOST_COLUMNS and n_outputs <= MOST_BOOSTED
 
 
-TASKS = ("classification", "multi-label", "regression")
 VALUES = Features("values", _values)
 BY_SAMPLE = Features("values standardized by sample", _values_by_sample)
 BASELINES = (

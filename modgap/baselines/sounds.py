@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from modgap.baselines.baseline import Baseline, Features, SampleForm, all_samples
+from modgap.baselines.baseline import TASKS, Baseline, Features, SampleForm, all_samples
 from modgap.baselines.parts import Affine, Trees
 from modgap.baselines.predictors import EXTRA_TREES, LINEAR
 from modgap.errors import InputError
@@ -50,7 +50,6 @@ def mfcc_statistics(samples: Samples, form: SampleForm) -> np.ndarray:
     return np.stack(rows).astype(np.float64)
 
 
-TASKS = ("classification", "multi-label", "regression")
 REFERENCE = "Davis and Mermelstein 1980"
 MFCC = Features("statistics of MFCC", mfcc_statistics)
 BASELINES = (

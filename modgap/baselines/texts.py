@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from modgap.baselines.baseline import Baseline, Features, SampleForm, all_samples
+from modgap.baselines.baseline import TASKS, Baseline, Features, SampleForm, all_samples
 from modgap.baselines.parts import Affine, Part, Trees
 from modgap.baselines.predictors import EXTRA_TREES, LINEAR, TEXT_LINEAR
 from modgap.errors import InputError
@@ -103,19 +103,16 @@ def _fit_terms(texts: list[str], analyzer: str, shortest: int, longest: int, *, 
     return Terms(terms, analyzer, shortest, longest, weights, is_normalized)
 
 
-def _fit_words(texts: list[str], _form: SampleForm, _seed: int) -> Part:
-    return _fit_terms(texts, "word", 1, 2, is_normalized=True)
+def _terms(name: str, analyzer: str, shortest: int, longest: int, *, is_normalized: bool) -> Features:
+    """Return features of texts that count terms, in scikit-learn's terms; see `Terms`."""
+
+    def fit(texts: list[str], _form: SampleForm, _seed: int) -> Part:
+        return _fit_terms(texts, analyzer, shortest, longest, is_normalized=is_normalized)
+
+    return Features(name, _texts, fit)
 
 
-def _fit_letters(texts: list[str], _form: SampleForm, _seed: int) -> Part:
-    return _fit_terms(texts, "char_wb", 2, 5, is_normalized=True)
-
-
-def _fit_kmers(texts: list[str], _form: SampleForm, _seed: int) -> Part:
-    return _fit_terms(texts, "char", 1, 4, is_normalized=False)
-
-
-TASKS = ("classification", "multi-label", "regression")
+KMERS = _terms("shares of k-mers", "char", 1, 4, is_normalized=False)
 TFIDF = "TF-IDF with logistic or ridge regression"
 BASELINES = (
     Baseline(
@@ -124,7 +121,7 @@ BASELINES = (
         "Sparck Jones 1972, scikit-learn",
         ("text",),
         TASKS,
-        (Features("TF-IDF of words", _texts, _fit_words),),
+        (_terms("TF-IDF of words", "word", 1, 2, is_normalized=True),),
         TEXT_LINEAR,
         (Terms, Affine),
         seconds=10,
@@ -135,7 +132,7 @@ BASELINES = (
         "Sparck Jones 1972, scikit-learn",
         ("text",),
         TASKS,
-        (Features("TF-IDF of letters", _texts, _fit_letters),),
+        (_terms("TF-IDF of letters", "char_wb", 2, 5, is_normalized=True),),
         TEXT_LINEAR,
         (Terms, Affine),
         seconds=7,
@@ -146,7 +143,7 @@ BASELINES = (
         "Leslie et al. 2002, scikit-learn",
         ("text",),
         TASKS,
-        (Features("shares of k-mers", _texts, _fit_kmers),),
+        (KMERS,),
         LINEAR,
         (Terms, Affine),
         seconds=24,
@@ -157,7 +154,7 @@ BASELINES = (
         "Geurts et al. 2006, scikit-learn",
         ("text",),
         TASKS,
-        (Features("shares of k-mers", _texts, _fit_kmers),),
+        (KMERS,),
         EXTRA_TREES,
         (Terms, Trees),
         seconds=8,

@@ -35,12 +35,7 @@ class PooledFeatures(nn.Module):
 
 
 def sample_features(
-    source: Source,
-    samples: Samples,
-    embedding: Embedding,
-    *,
-    device: torch.device | str,
-    batch_size: int | None = None,
+    source: Source, samples: Samples, embedding: Embedding, *, device: torch.device | str
 ) -> np.ndarray:
     """Compute the features of samples, float32 (n, D); those of a sample of several pieces are averaged.
 
@@ -49,8 +44,7 @@ def sample_features(
         samples: The samples, as their target's steps leave them.
         embedding: Rule by which samples become pieces of the source's input.
         device: Device on which the source runs, or its name.
-        batch_size: Number of pieces in a batch; None for an automatic choice.
     """
     rows = np.arange(len(samples))
-    batches = output_batches(source, samples, rows, embedding, device=device, batch_size=batch_size)
+    batches = output_batches(source, samples, rows, embedding, device=device)
     return np.concatenate(list(batches))

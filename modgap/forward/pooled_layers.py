@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from modgap.errors import unknown_name
 from modgap.sources import Parts
+from modgap.sources.splitting import to_tokens
 
 __all__ = ["OUTPUT", "PooledBatch", "PooledLayers", "block_names", "layer_names"]
 
@@ -89,9 +90,7 @@ def _to_tokens(output: Any, *, channels_first: bool) -> Tensor:
     while isinstance(output, tuple | list):
         output = output[0]
     assert isinstance(output, Tensor)
-    if output.ndim == 4:
-        return output.flatten(2).transpose(1, 2) if channels_first else output.flatten(1, 2)
-    return output[:, None] if output.ndim == 2 else output
+    return to_tokens(output, channels_last=not channels_first)
 
 
 def block_names(encoder: nn.Module) -> list[str]:

@@ -3,7 +3,8 @@
 A head depends on the source and the surrogate alone, so it is fitted once for all targets, and kept in the cache.
 """
 
-from collections.abc import Callable
+import functools
+from collections import OrderedDict
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,7 +17,8 @@ from modgap.forward.batched_inference import output_batches
 from modgap.forward.sample_request import SampleRequest
 from modgap.inputs.native_embedding import native_embedding
 from modgap.probes.linear_probe import DEFAULT_STRENGTH, fit_linear_probe
-from modgap.sources import Batch, Source
+from modgap.sources import Source
+from modgap.sources.splitting import Pooled
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
 from modgap.targets import SPLITS, Table, Target
@@ -61,31 +63,6 @@ class FittedHead:
     record: ProbeHead
 
 
-class _FeatureModel(nn.Module):
-    """A model from its input to its pooled features (B, D)."""
-
-    def __init__(self, features: Callable[[Batch], torch.Tensor], model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-        self._features = features
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        return self._features(batch)
-
-
-class _ModelWithHead(nn.Module):
-    """A feature model with a fitted layer; `fitted_head` can be put on the same features from elsewhere."""
-
-    def __init__(self, features: nn.Module, layer: nn.Linear) -> None:
-        super().__init__()
-        self.features = features
-        self.fitted_head = layer
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        logits: torch.Tensor = self.fitted_head(self.features(batch))
-        return logits
-
-
 def cached_probe_head(
     source: Source,
     fingerprint: dict[str, Any],
@@ -121,16 +98,7 @@ def cached_probe_head(
         "algorithms": algorithm_versions("reading", "inference", "fitted heads"),
     }
 
-    def fit() -> FittedHead:
-        return fit_probe_head(
-            source,
-            surrogate,
-            device=device,
-            batch_size=request.batch_size,
-            dtype=request.dtype,
-            side_by_side=side_by_side,
-        )
-
+    fit = functools.partial(fit_probe_head, source, surrogate, request, device=device, side_by_side=side_by_side)
     return cached(KIND, cache_key(content), fit, Codec(_encode, _decode))
 
 
@@ -148,22 +116,15 @@ def _decode(entry: CacheEntry) -> FittedHead:
 
 
 def fit_probe_head(
-    source: Source,
-    surrogate: Target,
-    *,
-    device: torch.device,
-    batch_size: int | None,
-    dtype: str,
-    side_by_side: int = 1,
+    source: Source, surrogate: Target, request: SampleRequest, *, device: torch.device, side_by_side: int = 1
 ) -> FittedHead:
     """Fit a head by multinomial logistic regression on standardized features.
 
     Args:
         source: The encoder. If it has a head, the head is not used.
         surrogate: Labeled data of the source's modality.
+        request: Batch size and precision.
         device: Device on which the encoder runs.
-        batch_size: Number of samples in a batch; None for an automatic choice.
-        dtype: Precision of the encoder.
         side_by_side: Number of batches that run at a time on the CPU.
 
     Raises:
@@ -172,7 +133,7 @@ def fit_probe_head(
     table = surrogate.read()
     if table.class_labels.ndim != 1:
         raise InputError(f"Surrogate {surrogate.name} is multi-label. A surrogate needs one label per sample.")
-    feature_source = replace(source, model=_FeatureModel(source.features, source.model))
+    feature_source = replace(source, model=Pooled(source.features, source.model))
     embedding = native_embedding(surrogate.manifest.input, table, source.input)
 
     def split_features(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -185,8 +146,8 @@ def fit_probe_head(
             rows,
             embedding,
             device=device,
-            batch_size=batch_size,
-            dtype=dtype,
+            batch_size=request.batch_size,
+            dtype=request.dtype,
             side_by_side=side_by_side,
         )
         return np.concatenate(list(batches)), table.class_labels[rows]
@@ -211,8 +172,9 @@ def with_head(source: Source, head: FittedHead) -> Source:
     with torch.no_grad():
         layer.weight.copy_(torch.from_numpy(head.weights))
         layer.bias.copy_(torch.from_numpy(head.biases))
-    model = _ModelWithHead(_FeatureModel(source.features, source.model), layer).eval()
-    return replace(source, model=model, class_names=head.class_names)
+    # The part `fitted_head` can be put on the same features from elsewhere.
+    parts = OrderedDict(features=Pooled(source.features, source.model), fitted_head=layer)
+    return replace(source, model=nn.Sequential(parts).eval(), class_names=head.class_names)
 
 
 def _split_rows(table: Table, split: str) -> np.ndarray:

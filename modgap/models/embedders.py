@@ -12,6 +12,7 @@ from modgap.models.initialization import reinitialize, stretch_channels
 from modgap.models.layouts import Layout, StretchedSeries, StridedSeries, stretch_series
 from modgap.models.normalization import last_normalization, output_scale
 from modgap.sources import Input, WaveformInput
+from modgap.sources.splitting import noise
 
 __all__ = [
     "EmbedderStart",
@@ -209,8 +210,7 @@ def _natural_noise(channels: int, size: tuple[int, int]) -> Tensor:
 
     The amplitudes of natural images fall likewise (Field 1987). White noise would excite few of a stem's filters.
     """
-    generator = torch.Generator().manual_seed(0)
-    spectrum = torch.fft.rfft2(torch.randn(NOISE_IMAGES, 1, *size, generator=generator))
+    spectrum = torch.fft.rfft2(noise(NOISE_IMAGES, 1, *size))
     frequency = torch.hypot(torch.fft.fftfreq(size[0])[:, None], torch.fft.rfftfreq(size[1])[None])
     spectrum[..., 0, 0] = 0
     frequency[0, 0] = 1
@@ -272,9 +272,8 @@ def sound_tokens(source: nn.Module, source_input: Input) -> Tensor:
     length = getattr(source_input, "window", None)
     if length is None:
         length = NOISE_SECONDS * int(getattr(source_input, "rate"))  # noqa: B009 - inputs of the kind audio have a rate
-    noise = torch.randn(length, generator=torch.Generator().manual_seed(0)).numpy()
     with torch.no_grad():
-        tokens = source(source_input.batch([noise], torch.device("cpu")))
+        tokens = source(source_input.batch([noise(length).numpy()], torch.device("cpu")))
     value: Tensor = tokens if isinstance(tokens, torch.Tensor) else tokens["inputs_embeds"]
     return value
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modgap.errors import InputError, UsageError
-from modgap.probes.input_checks import describe_non_finite_rows
+from modgap.probes.input_checks import validate_features
 from modgap.probes.single_thread import single_blas_thread
 
 __all__ = ["center_features", "map_blocks", "squared_distances", "validate_count"]
@@ -31,8 +31,7 @@ def center_features(features: ArrayLike, owner: str, min_samples: int) -> np.nda
         InputError: When the features have another shape or type, have too few samples, are not finite, or are the same
             for all samples.
     """
-    array = np.asarray(features)
-    _validate(array, owner, min_samples)
+    array = validate_features(features, owner=owner, min_samples=min_samples)
     scaled = array.astype(np.float64)
     scaled /= np.abs(scaled).max() or 1.0
     scaled -= scaled[0]  # Exact for features that are the same for all samples, unlike the mean.
@@ -45,24 +44,6 @@ def center_features(features: ArrayLike, owner: str, min_samples: int) -> np.nda
         )
     scaled /= largest
     return scaled
-
-
-def _validate(array: np.ndarray, owner: str, min_samples: int) -> None:
-    if array.ndim != 2 or array.dtype.kind not in "fiu":
-        raise InputError(
-            f"The features of {owner} have type {array.dtype} and shape {array.shape}. "
-            "Expected real numbers of shape (n, D)."
-        )
-    if len(array) < min_samples or not array.shape[1]:
-        raise InputError(
-            f"The features of {owner} have shape {array.shape}. "
-            f"At least {min_samples} samples and one feature are needed."
-        )
-    if rows := describe_non_finite_rows(array):
-        raise InputError(
-            f"The features of {owner} have {rows}. "
-            "Remove these samples for every encoder, or fix the encoder that computed them."
-        )
 
 
 def validate_count(name: str, value: int, low: int, high: int | None = None) -> int:

@@ -10,26 +10,35 @@ __all__ = ["class_numbers", "describe_non_finite_rows", "validate_features", "va
 ROWS_NAMED = 5
 
 
-def validate_features(features: ArrayLike, role: str = "") -> np.ndarray:
-    """Return features as an array, shape (n, D), after checking that they are finite real numbers and n, D >= 1.
+def validate_features(
+    features: ArrayLike, role: str = "", *, owner: str | None = None, min_samples: int = 1
+) -> np.ndarray:
+    """Return features as an array, shape (n, D), after checking that they are finite real numbers and D >= 1.
 
     Args:
         features: The features, shape (n, D).
         role: Role of the samples, used in error messages: "training", "test", or empty.
+        owner: Encoder or layer that the features come from, one of several, used in error messages. None if the
+            features are the only ones.
+        min_samples: Smallest number n of samples.
 
     Raises:
         InputError: When the features have another shape or type, are empty, or are not finite.
     """
     array = np.asarray(features)
-    subject = _subject(role, "features")
+    subject = _subject(role, "features") if owner is None else f"The features of {owner}"
     if array.ndim != 2 or array.dtype.kind not in "fiu":
         raise InputError(
             f"{subject} have type {array.dtype} and shape {array.shape}. Expected real numbers of shape (n, D)."
         )
-    if 0 in array.shape:
-        raise InputError(f"{subject} have shape {array.shape}. At least one sample and one feature are needed.")
+    if len(array) < min_samples or not array.shape[1]:
+        samples = "one sample" if min_samples == 1 else f"{min_samples} samples"
+        raise InputError(f"{subject} have shape {array.shape}. At least {samples} and one feature are needed.")
     if rows := describe_non_finite_rows(array):
-        raise InputError(f"{subject} have {rows}. Remove these samples, or fix the encoder that computed the features.")
+        everywhere, computed = ("", "the features") if owner is None else (" for every encoder", "them")
+        raise InputError(
+            f"{subject} have {rows}. Remove these samples{everywhere}, or fix the encoder that computed {computed}."
+        )
     return array
 
 

@@ -85,10 +85,6 @@ class LogisticPath:
             )
         return np.asarray(((array - self.mean) / self.scale) @ self.weights[index].T + self.intercepts[index])
 
-    def probabilities(self, features: ArrayLike, index: int) -> np.ndarray:
-        """Return P(class | features) under one of the strengths, shape (n, K); rows sum to 1."""
-        return np.asarray(torch.softmax(torch.from_numpy(self.logits(features, index)), 1).numpy())
-
     def predict(self, features: ArrayLike, index: int) -> np.ndarray:
         """Return the label of each sample's most probable class under one of the strengths, shape (n,)."""
         return np.asarray(self.classes[self.logits(features, index).argmax(1)])

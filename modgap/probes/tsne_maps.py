@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg import orthogonal_procrustes
 
-from modgap.errors import InputError, UsageError, unknown_name
+from modgap.errors import InputError, UsageError
 from modgap.probes.feature_arrays import center_features, validate_count
 from modgap.probes.input_checks import class_numbers
 from modgap.probes.single_thread import single_blas_thread
@@ -117,7 +116,6 @@ DIMENSIONS = 50
 EXAGGERATION = 12
 GRID_FROM = 4_000
 """Number of samples from which forces are interpolated on a grid, which is then faster than a tree and as accurate."""
-INITIALIZATIONS = ("shared", "pca")
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,6 @@ def tsne_maps(
     labels: ArrayLike,
     *,
     perplexity: float = 30,
-    initialization: str = "shared",
     seed: int = 0,
     iterations: Sequence[int] = (250, 500),
     neighbors: int = NEIGHBORS,
@@ -155,17 +152,15 @@ def tsne_maps(
     """Compute maps of several encoders' features of the same samples that can be compared (MoNA, section 2.2, Fig. 2).
 
     The method is t-SNE (van der Maaten and Hinton 2008). Features with more than 50 dimensions are reduced to their
-    first 50 principal components. Nearest neighbors are exact, since with approximate ones a map would depend on the
-    number of threads. A seed gives the same bits on one machine; rounding on another machine may move single samples
-    visibly.
+    first 50 principal components. All maps start from the first two principal components of the first encoder. Nearest
+    neighbors are exact, since with approximate ones a map would depend on the number of threads. A seed gives the same
+    bits on one machine; rounding on another machine may move single samples visibly.
 
     Args:
         features: Features of each encoder, the untouched one first, shape (n, D); D may differ.
         labels: Integer labels, shape (n,); only the quality depends on them.
         perplexity: Effective number of neighbors of a sample, at least 2. It is lowered to (n - 1) // 3 if there are
             few samples; the parameters then record it.
-        initialization: `shared`: all maps start from the first two principal components of the first encoder.
-            `pca`: each map starts from its own components, and is rotated onto the first map at the end.
         seed: Seed of the noise that is added to the start, 1 % of its spread.
         iterations: Numbers of iterations with early exaggeration and after it.
         neighbors: Number of neighbors for the quality.
@@ -179,7 +174,7 @@ def tsne_maps(
         InputError: When there are fewer than 16 samples, the numbers of samples differ, or features are not finite or
             the same for all samples.
     """
-    _validate_options(perplexity, initialization, iterations)
+    _validate_options(perplexity, iterations)
     threads = validate_count("threads", threads, 1)
     seed = validate_count("seed", seed, 0, 2**32 - 1)
     reduced = _reduce_all(features)
@@ -187,19 +182,13 @@ def tsne_maps(
     classes = class_numbers(labels, len(first))
     used_perplexity = min(perplexity, (len(classes) - 1) // 3)
     maps: dict[str, TsneMap] = {}
-    first_positions: np.ndarray | None = None
     for name, array in reduced.items():
-        start = _initial_positions(first if initialization == "shared" else array, seed)
+        start = _initial_positions(first, seed)
         positions, divergence = _optimize(array, start, used_perplexity, iterations, threads)
-        if first_positions is None:
-            first_positions = positions
-        elif initialization == "pca":
-            # A rotation with reflection, and no scaling, to be closest to the first map (orthogonal Procrustes).
-            positions = positions @ orthogonal_procrustes(positions, first_positions)[0]
         coordinates = positions.astype(np.float32)
         parameters = _parameters(np.shape(features[name])[1], array.shape[1], perplexity, used_perplexity, seed)
         parameters |= {
-            "initialization": initialization,
+            "initialization": "shared",
             "iterations": list(iterations),
             "gradient": _gradient_method(len(array)),
         }
@@ -208,11 +197,9 @@ def tsne_maps(
     return maps
 
 
-def _validate_options(perplexity: float, initialization: str, iterations: Sequence[int]) -> None:
+def _validate_options(perplexity: float, iterations: Sequence[int]) -> None:
     if not 2 <= perplexity < np.inf:
         raise UsageError(f"The perplexity is {perplexity}. Expected at least 2; 5 to 50 is usual.")
-    if initialization not in INITIALIZATIONS:
-        raise unknown_name("initialization", initialization, INITIALIZATIONS)
     if len(iterations) != 2:
         raise UsageError(
             f"The iterations are {tuple(iterations)}. Expected two numbers: with early exaggeration, and after it."

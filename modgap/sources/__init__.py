@@ -7,7 +7,7 @@ from typing import Any
 from modgap.errors import InputError, UsageError, count, unknown_name
 from modgap.sources.aliases import ALIASES
 from modgap.sources.hf.handle import HfModel
-from modgap.sources.hf.spec import ModelFiles, configured_architecture, read_configuration
+from modgap.sources.hf.spec import ModelFiles, configured_architecture, model_files, read_configuration
 from modgap.sources.hub import AbsentFilesError, parse_repository, without_downloads
 from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, TextInput, WaveformInput
 from modgap.sources.onnx.handle import open_onnx_file
@@ -25,7 +25,7 @@ from modgap.sources.source import (
     plugin_names,
     pretrained_name,
 )
-from modgap.sources.timm.handle import TimmModel, timm_repository
+from modgap.sources.timm.handle import TimmModel, named_by_timm
 from modgap.storage.paths import expand_user
 
 __all__ = [
@@ -129,7 +129,7 @@ def _title(base_name: str) -> str:
 def _weights_origin(base_name: str) -> str:
     """Return the file or folder of the weights, or the command that downloads them."""
     if base_name.startswith("timm:"):
-        return timm_repository(base_name.removeprefix("timm:")).download_command
+        return named_by_timm(base_name.removeprefix("timm:"))[0].download_command
     if base_name.startswith("hf:"):
         return parse_repository(base_name.removeprefix("hf:")).download_command
     return base_name.removeprefix("onnx:")
@@ -214,9 +214,7 @@ def open_source(name: str, *, weights: str | None = None) -> SourceHandle:
         return open_onnx_file(name, base_name.removeprefix("onnx:"), seed)
     if base_name.startswith("hf:"):
         repository = parse_repository(base_name.removeprefix("hf:"))
-        if file and file.is_dir():
-            return _open_model_folder(ModelFiles(name, file), seed)
-        return _open_model_folder(ModelFiles(name, None, repository, file), seed)
+        return _open_model_folder(model_files(name, file, repository=repository), seed)
     return _open_plugin(name, base_name, file) or _open_local(name, base_name, file)
 
 
@@ -236,9 +234,7 @@ def _open_local(name: str, base_name: str, weights: Path | None) -> SourceHandle
     if folder.is_dir():
         display_name = control_name(folder.name) if is_control(name) else folder.name
         seed = 0 if is_control(name) else None
-        if weights and weights.is_dir():
-            return _open_model_folder(ModelFiles(display_name, weights), seed)
-        return _open_model_folder(ModelFiles(display_name, folder, None, weights), seed)
+        return _open_model_folder(model_files(display_name, weights, folder), seed)
     if folder.is_file() and folder.suffix.lower() == ".onnx":
         source = f"{name.removesuffix(base_name)}onnx:{base_name}"
         raise UsageError(f"{base_name} is an ONNX file. Use `source={source!r}`.")

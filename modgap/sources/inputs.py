@@ -19,8 +19,7 @@ __all__ = [
     "WaveformInput",
     "masked_mean",
     "pool_tokens",
-    "prepare_images",
-    "resize_images",
+    "without_class",
 ]
 
 SMALLEST_SD = 1e-10
@@ -73,16 +72,42 @@ class ImageInput:
         import torch
 
         if len({image.shape for image in pieces}) == 1:
-            return fit_images(torch.from_numpy(np.stack(pieces)), self)
-        return torch.cat([fit_images(torch.from_numpy(image)[None], self) for image in pieces])
-
-    def finish(self, images: "Tensor") -> "Tensor":
-        """Return the images of `stack` as `batch` does, on their device."""
-        return standardize_images(images, self)
+            return self._fit(torch.from_numpy(np.stack(pieces)))
+        return torch.cat([self._fit(torch.from_numpy(image)[None]) for image in pieces])
 
     def prepare(self, images: "Tensor") -> "Tensor":
-        """Return images (B, C, H, W) of one shape as `batch` does."""
-        return prepare_images(images, self)
+        """Return images (B, C, H, W) of one shape as `batch` does: with the source's channels, size, mean and sd.
+
+        A single channel is repeated. More channels than the source has are averaged over groups of neighbors. Resizing
+        is antialiased, and the image is not cropped.
+        """
+        return self.finish(self._fit(images))
+
+    def _fit(self, images: "Tensor") -> "Tensor":
+        """Convert images (B, C, H, W) to the source's number of channels and its size."""
+        from torch.nn import functional
+
+        batch, channels, height, width = images.shape
+        if channels != len(self.mean):
+            flat = images.reshape(batch, channels, -1).transpose(1, 2)
+            images = functional.adaptive_avg_pool1d(flat, len(self.mean)).transpose(1, 2)
+            images = images.reshape(batch, len(self.mean), height, width)
+        return self.resize(images)
+
+    def resize(self, images: "Tensor") -> "Tensor":
+        """Resize images (B, C, H, W) to the source's size by its interpolation, antialiased."""
+        from torch.nn import functional
+
+        if tuple(images.shape[2:]) == self.size:
+            return images
+        smooth = self.interpolation in ("bilinear", "bicubic")
+        mode = self.interpolation if smooth else "nearest"
+        return functional.interpolate(images, self.size, mode=mode, antialias=smooth)
+
+    def finish(self, images: "Tensor") -> "Tensor":
+        """Return the images of `stack` as `batch` does, on their device: standardized by the source's mean and sd."""
+        constants = _channel_constants if images.device.type == "cpu" else _device_constants
+        return (images - constants(self.mean, images.device)) / constants(self.sd, images.device)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the result's record."""
@@ -94,34 +119,7 @@ class ImageInput:
         }
 
 
-def prepare_images(images: "Tensor", image_input: ImageInput) -> "Tensor":
-    """Convert images (B, C, H, W) to the source's input: its number of channels, its size, its mean and sd.
-
-    A single channel is repeated. More channels than the source has are averaged over groups of neighbors. Resizing is
-    antialiased, and the image is not cropped.
-    """
-    return standardize_images(fit_images(images, image_input), image_input)
-
-
-def fit_images(images: "Tensor", image_input: ImageInput) -> "Tensor":
-    """Convert images (B, C, H, W) to the source's number of channels and its size."""
-    from torch.nn import functional
-
-    batch, channels, height, width = images.shape
-    if channels != len(image_input.mean):
-        flat = images.reshape(batch, channels, -1).transpose(1, 2)
-        images = functional.adaptive_avg_pool1d(flat, len(image_input.mean)).transpose(1, 2)
-        images = images.reshape(batch, len(image_input.mean), height, width)
-    return resize_images(images, image_input)
-
-
-def standardize_images(images: "Tensor", image_input: ImageInput) -> "Tensor":
-    """Subtract the source's mean of each channel from images (B, channels, H, W), and divide by its sd."""
-    constants = channel_constants if images.device.type == "cpu" else device_constants
-    return (images - constants(image_input.mean, images.device)) / constants(image_input.sd, images.device)
-
-
-def channel_constants(values: tuple[float, ...], device: "device") -> "Tensor":
+def _channel_constants(values: tuple[float, ...], device: "device") -> "Tensor":
     """Return one value for each channel of images (B, channels, H, W)."""
     import torch
 
@@ -129,24 +127,13 @@ def channel_constants(values: tuple[float, ...], device: "device") -> "Tensor":
 
 
 @functools.lru_cache(maxsize=64)
-def device_constants(values: tuple[float, ...], device: "device") -> "Tensor":
+def _device_constants(values: tuple[float, ...], device: "device") -> "Tensor":
     """Return the constants on a device that is not the CPU, which are copied to it once."""
     import torch
 
     # The tensors of inference could take no part in a training afterwards.
     with torch.inference_mode(False):
-        return channel_constants(values, device)
-
-
-def resize_images(images: "Tensor", image_input: ImageInput) -> "Tensor":
-    """Resize images (B, C, H, W) to the source's size by its interpolation, antialiased."""
-    from torch.nn import functional
-
-    if tuple(images.shape[2:]) == image_input.size:
-        return images
-    smooth = image_input.interpolation in ("bilinear", "bicubic")
-    mode = image_input.interpolation if smooth else "nearest"
-    return functional.interpolate(images, image_input.size, mode=mode, antialias=smooth)
+        return _channel_constants(values, device)
 
 
 @dataclass(frozen=True)
@@ -290,6 +277,13 @@ def pool_tokens(tokens: "Tensor", inputs: Batch) -> "Tensor":
         # The mask of audio has one entry for each value, not for each frame.
         return tokens.mean(dim=1)
     return masked_mean(tokens, mask)
+
+
+def without_class(logits: "Tensor", number: int) -> "Tensor":
+    """Return logits (B, C) without those of one class."""
+    import torch
+
+    return torch.cat([logits[:, :number], logits[:, number + 1 :]], dim=1)
 
 
 def masked_mean(values: "Tensor", mask: "Tensor | None") -> "Tensor":

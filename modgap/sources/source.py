@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from modgap.errors import CONTROL_PREFIX, InputError, UsageError
-from modgap.process.installed_packages import load_plugin, one_line, plugin_entries, usable_plugins
+from modgap.process.installed_packages import (
+    find_package_folder,
+    load_plugin,
+    one_line,
+    plugin_entries,
+    usable_plugins,
+)
 from modgap.sources.inputs import Batch, Input
 
 if TYPE_CHECKING:
@@ -20,6 +26,7 @@ __all__ = [
     "CONTROL_PREFIX",
     "GROUP",
     "HeadlessError",
+    "PackageFile",
     "Parts",
     "Source",
     "SourceHandle",
@@ -29,6 +36,7 @@ __all__ = [
     "headless_error",
     "is_control",
     "open_plugin",
+    "package_error",
     "plugin_infos",
     "plugin_names",
     "pretrained_name",
@@ -170,6 +178,40 @@ def headless_error(name: str) -> HeadlessError:
         f"Source {name} has no classification head. "
         'Fit one on labeled data of its modality with `head="probe:SURROGATE"`.'
     )
+
+
+def package_error(name: str, install: str) -> InputError:
+    """Return the error for a source whose package is not installed, with the command that installs it."""
+    return InputError(f"Source {name} needs a package that is not installed. Install it with: {install}")
+
+
+@dataclass(frozen=True)
+class PackageFile:
+    """A file of weights in a Python package.
+
+    Attributes:
+        package: Import name of the package.
+        file: Path of the file within the package.
+        install: Command that installs the package without its dependencies, which modgap does not use.
+    """
+
+    package: str
+    file: str
+    install: str
+
+    def path(self, name: str) -> Path:
+        """Return the path of the file.
+
+        Args:
+            name: Name of the source, for the error.
+
+        Raises:
+            InputError: When the package is not installed.
+        """
+        folder = find_package_folder(self.package)
+        if folder is None or not (folder / self.file).is_file():
+            raise package_error(name, self.install)
+        return folder / self.file
 
 
 GROUP = "modgap.sources"

@@ -10,12 +10,76 @@ import torch
 from torch import Tensor, nn
 
 from modgap.errors import UsageError, first_line
+from modgap.process.devices import map_tensors
+from modgap.sources.inputs import Batch
 from modgap.sources.source import Parts
 
-__all__ = ["EncoderEntry", "StandIn", "entry_of_output", "module_path", "replace_modules", "verify_parts"]
+__all__ = [
+    "EncoderEntry",
+    "Pooled",
+    "SplitModel",
+    "StandIn",
+    "entry_of_output",
+    "module_path",
+    "noise",
+    "outputs_agree",
+    "replace_modules",
+    "to_tokens",
+    "verify_parts",
+]
 
 TOLERANCE = 1e-4
 """Largest difference of outputs, relative to the largest output but at least 1."""
+
+
+def noise(*shape: int) -> Tensor:
+    """Return standard normal values of this shape, always the same ones."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def to_tokens(features: Tensor, *, channels_last: bool = False) -> Tensor:
+    """Return features as tokens (B, T, D): vectors (B, D), tokens, or a map (B, D, ...) or (B, ..., D)."""
+    if features.ndim > 3:
+        return features.flatten(1, -2) if channels_last else features.flatten(2).transpose(1, 2)
+    return features[:, None] if features.ndim == 2 else features
+
+
+def outputs_agree(outputs: Tensor, expected: Tensor) -> bool:
+    """Return True if outputs differ from those that are expected by rounding alone."""
+    if outputs.shape != expected.shape:
+        return False
+    return bool((outputs - expected).abs().max() <= TOLERANCE * expected.abs().max().clamp(min=1))
+
+
+class SplitModel(nn.Module):
+    """Embedder, encoder and head one after the other."""
+
+    def __init__(self, embedder: nn.Module, encoder: nn.Module, head: nn.Module) -> None:
+        """Run the three modules."""
+        super().__init__()
+        self.embedder = embedder
+        self.encoder = encoder
+        self.head = head
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return the head's outputs (B, C) of a batch."""
+        outputs: Tensor = self.head(self.encoder(self.embedder(batch)))
+        return outputs
+
+
+class Pooled(nn.Module):
+    """A module from a batch, or from an encoder's output, to pooled features (B, D)."""
+
+    def __init__(self, pool: Callable[[Any], Tensor], model: nn.Module | None = None) -> None:
+        """Wrap a function that pools, and register the model that it runs, if any."""
+        super().__init__()
+        self.model = model
+        self._pool = pool
+        self.eval()
+
+    def forward(self, value: Any) -> Tensor:
+        """Return features (B, D)."""
+        return self._pool(value)
 
 
 def module_path(model: nn.Module, submodule: nn.Module) -> str | None:
@@ -104,13 +168,7 @@ class EncoderEntry:
     def outward(self, output: Any) -> Tensor:
         """Convert the stem's output to tokens (B, T, D), or to a map (B, D, H, W) for a convolutional encoder."""
         value: Tensor = output[0] if isinstance(output, tuple) else output
-        return self.tokens(value) if self.as_tokens else value
-
-    def tokens(self, value: Tensor) -> Tensor:
-        """Convert a map of this form, or tokens, to tokens (B, T, D)."""
-        if value.ndim == 3:
-            return value
-        return value.flatten(1, 2) if self.channels_last else value.flatten(2).transpose(1, 2)
+        return to_tokens(value, channels_last=self.channels_last) if self.as_tokens else value
 
     def inward(self, tokens: Tensor) -> Any:
         """Convert tokens (B, T, D), or a map, to the form of the stem's output.
@@ -146,19 +204,23 @@ def entry_of_output(output: Any, *, channels_last: bool, as_tokens: bool) -> Enc
 
 
 def verify_parts(split: Callable[[], Parts], model: nn.Module, sample: Any, name: str) -> Parts:
-    """Split a model, and check on a sample that the parts together give the model's outputs.
+    """Split a model into parts in evaluation mode, and check that together they give the model's outputs.
 
     Args:
         split: Function that splits the model.
         model: The complete model, from a batch to outputs (B, ...).
-        sample: A batch of the model's input.
+        sample: A batch of the model's input, which is moved to the model's device.
         name: The model's name, for the error.
 
     Raises:
         UsageError: When the model cannot be split.
     """
+    device = next(model.parameters()).device
+    sample = map_tensors(sample, lambda tensor: tensor.to(device))
     try:
         parts = split()
+        for part in (parts.embedder, parts.encoder, parts.head):
+            part.eval()
         with torch.no_grad():
             expected = model(sample)
             composed = parts.head(parts.encoder(parts.embedder(sample)))
@@ -168,7 +230,6 @@ def verify_parts(split: Callable[[], Parts], model: nn.Module, sample: Any, name
         raise UsageError(
             f"Model {name} cannot be split into embedder, encoder and head ({first_line(error)})."
         ) from error
-    scale = expected.abs().max().clamp(min=1)
-    if composed.shape != expected.shape or not ((composed - expected).abs().max() <= TOLERANCE * scale):
+    if not outputs_agree(composed, expected):
         raise UsageError(f"Model {name} cannot be split: its parts do not give the model's outputs.")
     return parts

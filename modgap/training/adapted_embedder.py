@@ -90,7 +90,7 @@ class RunEmbedder:
         parts = source.split()
         head = parts.head
         if (fitted_head := getattr(source.model, "fitted_head", None)) is not None:
-            from modgap.sources.hf.parts import Pooled
+            from modgap.sources.splitting import Pooled
 
             # The head of a bare encoder pools the features; the probe's layer follows.
             if not isinstance(head, Pooled):

@@ -12,7 +12,6 @@ from modgap.errors import InputError, UsageError
 from modgap.inputs.native_embedding import Embedding, native_embedding, stored_embedding
 from modgap.models.native_model import NativeInput, native_input
 from modgap.sources import ImageInput, Source, TextInput
-from modgap.sources.inputs import resize_images
 from modgap.targets import Samples
 from modgap.targets.manifest import InputSpec
 from modgap.targets.samples import have_one_shape
@@ -77,7 +76,7 @@ class NativeTransform(InputTransform):
                 "them to one shape, by a step of a manifest or before."
             )
         size = (self.piece_shape[1], self.piece_shape[2])
-        return resize_images(torch.from_numpy(array)[None], replace(self.source_input, size=size))[0].numpy()
+        return replace(self.source_input, size=size).resize(torch.from_numpy(array)[None])[0].numpy()
 
     def _chunk_spans(self, samples: Any, row: int) -> list[tuple[int, int]]:
         """Return the chunks of a sound where they are those of the manifest's spectrograms."""

@@ -1,5 +1,6 @@
 """CLIP as a source, with a zero-shot head: its text tower encodes a prompt for each class of ImageNet-1k."""
 
+import functools
 import hashlib
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from modgap.errors import InputError
 from modgap.sources.hf.image_audio import WHOLE_IMAGE, find_size_options, image_input, noise_batch
-from modgap.sources.hf.parts import Encoded, encoded_tokens, move_batch, split_stem
+from modgap.sources.hf.parts import Encoded, encoded_tokens, split_stem
 from modgap.sources.hf.spec import PROMPT, HfSpec
 from modgap.sources.hf.text import tokenizer_of
 from modgap.sources.source import Parts, Source
@@ -42,14 +43,11 @@ def contrastive_source(spec: HfSpec, model: Any, input_size: int | None) -> Sour
     project = _Projection(model.visual_projection)
     classifier = _ZeroShot(vision, project, texts, model.logit_scale, extra)
 
-    def split() -> Parts:
-        def split_model() -> Parts:
-            embedder, encoder = split_stem(vision, "pixel_values", sample, extra)
-            head = nn.Sequential(project, classifier.similarity).eval()
-            return Parts(embedder, encoder, head, encoded_tokens)
+    def split_model() -> Parts:
+        embedder, encoder = split_stem(vision, "pixel_values", sample, extra)
+        return Parts(embedder, encoder, nn.Sequential(project, classifier.similarity), encoded_tokens)
 
-        return verify_parts(split_model, classifier, move_batch(sample, model.device), spec.name)
-
+    split = functools.partial(verify_parts, split_model, classifier, sample, spec.name)
     digest = hashlib.sha256("\n".join(prompts).encode()).hexdigest()
     notes = (("prompt", PROMPT), ("prompts", f"{len(prompts)}, SHA-256 of all {digest}"), WHOLE_IMAGE)
     return Source(classifier, source_input, imagenet_class_names(), False, split, classifier.features, notes)
@@ -86,7 +84,6 @@ class _Projection(nn.Module):
     def __init__(self, projection: nn.Module) -> None:
         super().__init__()
         self.projection = projection
-        self.eval()
 
     def forward(self, features: Encoded) -> Tensor:
         return _normalized(self.projection(features.output.pooler_output))
@@ -99,7 +96,6 @@ class _Similarity(nn.Module):
         super().__init__()
         self.register_buffer("texts", texts)
         self.scale = scale
-        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         texts: Any = self.texts

@@ -4,6 +4,7 @@ Their inputs are read from the models' preprocessing files. The classes of model
 (CTC) are characters.
 """
 
+import functools
 import json
 import math
 from collections.abc import Callable
@@ -18,17 +19,16 @@ from modgap.sources.hf.parts import (
     BaseHead,
     Encoded,
     Logits,
-    Pooled,
     encoded_tokens,
     encoder_path,
-    move_batch,
+    model_arguments,
     one_line_errors,
     split_stem,
 )
 from modgap.sources.hf.spec import PREPROCESSING, HfSpec, input_size_error
-from modgap.sources.inputs import AudioInput, ImageInput, Input, masked_mean
+from modgap.sources.inputs import AudioInput, ImageInput, Input, masked_mean, without_class
 from modgap.sources.source import Parts, Source
-from modgap.sources.splitting import replace_modules, verify_parts
+from modgap.sources.splitting import Pooled, noise, replace_modules, verify_parts
 from modgap.storage.limits import IMAGE_PIXELS
 
 __all__ = [
@@ -130,13 +130,10 @@ def audio_input(spec: HfSpec, input_size: int | None) -> AudioInput:
 
 def noise_batch(source_input: Input) -> Any:
     """Return a batch of one sample of noise."""
-    generator = torch.Generator().manual_seed(0)
     if isinstance(source_input, ImageInput):
-        return torch.randn(1, len(source_input.mean), *source_input.size, generator=generator)
+        return noise(1, len(source_input.mean), *source_input.size)
     assert isinstance(source_input, AudioInput)
-    return source_input.batch(
-        [torch.randn(NOISE_SECONDS * source_input.rate, generator=generator).numpy()], torch.device("cpu")
-    )
+    return source_input.batch([noise(NOISE_SECONDS * source_input.rate).numpy()], torch.device("cpu"))
 
 
 WHOLE_IMAGE = ("resize", "the image is not cropped, unlike in the model's preprocessing")
@@ -169,14 +166,12 @@ def image_audio_source(
     pool = _pooling(model, base, key, extra, pooler=pooler) if is_bare else _before_last_layer(model, base, key, extra)
     full_model: nn.Module = Pooled(pool, model) if is_bare else Logits(model, key, extra)
 
-    def split() -> Parts:
-        def split_model() -> Parts:
-            embedder, encoder = split_stem(model.get_submodule(base), key, sample, extra)
-            head = Pooled(_pooled_output(pooler)) if is_bare else BaseHead(model, base)
-            return Parts(embedder, encoder, head, encoded_tokens)
+    def split_model() -> Parts:
+        embedder, encoder = split_stem(model.get_submodule(base), key, sample, extra)
+        head = Pooled(_pooled_output(pooler)) if is_bare else BaseHead(model, base)
+        return Parts(embedder, encoder, head, encoded_tokens)
 
-        return verify_parts(split_model, full_model, move_batch(sample, model.device), spec.name)
-
+    split = functools.partial(verify_parts, split_model, full_model, sample, spec.name)
     names = () if is_bare else tuple(str(model.config.id2label[c]) for c in range(model.config.num_labels))
     notes = (WHOLE_IMAGE,) if isinstance(source_input, ImageInput) else ()
     return Source(full_model, source_input, names, _convolutional(model.config), split, pool, notes)
@@ -219,8 +214,7 @@ def _pooling(model: Any, base: str, key: str, extra: dict[str, Any], *, pooler: 
     pool = _pooled_output(pooler)
 
     def features(batch: Any) -> Tensor:
-        arguments = {key: batch} if isinstance(batch, torch.Tensor) else dict(batch)
-        return pool(Encoded(encoder(**arguments, **extra)))
+        return pool(Encoded(encoder(**model_arguments(batch, key), **extra)))
 
     return features
 
@@ -259,25 +253,24 @@ def speech_source(spec: HfSpec, model: Any, input_size: int | None) -> Source:
     base = encoder_path(model)
     key = model.main_input_name
     blank = model.config.pad_token_id
-    full_model = _FrameLogits(lambda batch: model(**_arguments(batch, key)).logits, model, blank)
+
+    def logits(batch: Any) -> Tensor:
+        arguments = model_arguments(batch, key)
+        return _mean_logits(model, model(**arguments).logits, arguments, blank)
 
     def features(batch: Any) -> Tensor:
-        hidden = encoded_tokens(Encoded(model.get_submodule(base)(**_arguments(batch, key))))
-        return masked_mean(hidden, _frame_mask(model, hidden, _arguments(batch, key)))
+        arguments = model_arguments(batch, key)
+        hidden = encoded_tokens(Encoded(model.get_submodule(base)(**arguments)))
+        return masked_mean(hidden, _frame_mask(model, hidden, arguments))
 
-    def split() -> Parts:
-        def split_model() -> Parts:
-            embedder, encoder = split_stem(model.get_submodule(base), key, sample, {})
-            return Parts(embedder, encoder, _FrameHead(BaseHead(model, base), model, blank), encoded_tokens)
+    def split_model() -> Parts:
+        embedder, encoder = split_stem(model.get_submodule(base), key, sample, {})
+        return Parts(embedder, encoder, _FrameHead(BaseHead(model, base), model, blank), encoded_tokens)
 
-        return verify_parts(split_model, full_model, move_batch(sample, model.device), spec.name)
-
+    full_model = Pooled(logits, model)
+    split = functools.partial(verify_parts, split_model, full_model, sample, spec.name)
     names = _class_names(spec, model.config.vocab_size, blank)
     return Source(full_model, source_input, names, False, split, features)
-
-
-def _arguments(batch: Any, key: str) -> dict[str, Any]:
-    return {key: batch} if isinstance(batch, torch.Tensor) else dict(batch)
 
 
 def _frame_mask(model: Any, frames: Tensor, arguments: dict[str, Any]) -> Tensor | None:
@@ -289,25 +282,10 @@ def _frame_mask(model: Any, frames: Tensor, arguments: dict[str, Any]) -> Tensor
     return reduced
 
 
-def _without(logits: Tensor, blank: int | None) -> Tensor:
-    """Return logits (B, C) without one class."""
-    return logits if blank is None else torch.cat([logits[:, :blank], logits[:, blank + 1 :]], dim=1)
-
-
-class _FrameLogits(nn.Module):
-    """The complete model, from a batch to logits (B, C)."""
-
-    def __init__(self, frame_logits: Callable[[Any], Tensor], model: Any, blank: int | None) -> None:
-        super().__init__()
-        self.model = model
-        self.blank = blank
-        self._frame_logits = frame_logits
-        self.eval()
-
-    def forward(self, batch: Any) -> Tensor:
-        logits = self._frame_logits(batch)
-        mask = _frame_mask(self.model, logits, _arguments(batch, self.model.main_input_name))
-        return _without(masked_mean(logits, mask), self.blank)
+def _mean_logits(model: Any, frames: Tensor, arguments: dict[str, Any], blank: int | None) -> Tensor:
+    """Return the mean of logits (B, T, C) over the frames, without those of padding, and without one class."""
+    logits = masked_mean(frames, _frame_mask(model, frames, arguments))
+    return logits if blank is None else without_class(logits, blank)
 
 
 class _FrameHead(nn.Module):
@@ -319,12 +297,9 @@ class _FrameHead(nn.Module):
         self.blank = blank
         # The model only computes masks here. Its encoder would be a second copy of the encoder's parameters.
         self.__dict__["mask_model"] = model
-        self.eval()
 
     def forward(self, features: Encoded) -> Tensor:
-        logits: Tensor = self.head(features)
-        mask = _frame_mask(self.__dict__["mask_model"], logits, features.arguments)
-        return _without(masked_mean(logits, mask), self.blank)
+        return _mean_logits(self.__dict__["mask_model"], self.head(features), features.arguments, self.blank)
 
 
 def _class_names(spec: HfSpec, n_classes: int, blank: int | None) -> tuple[str, ...]:

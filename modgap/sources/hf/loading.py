@@ -9,7 +9,7 @@ from transformers.models.auto import modeling_auto as auto
 
 from modgap.errors import InputError, UsageError
 from modgap.sources.hf.parts import one_line_errors, quiet_library
-from modgap.sources.hf.spec import CONTRASTIVE, HfSpec, ModelFiles
+from modgap.sources.hf.spec import CONTRASTIVE, HfSpec
 from modgap.sources.model_limits import limited_model
 from modgap.sources.source import Source, headless_error
 from modgap.sources.timm.handle import read_weights
@@ -122,7 +122,7 @@ def _model(spec: HfSpec, architecture: str, family: str) -> tuple[Any, list[str]
                 torch.manual_seed(spec.control_seed)
                 with limited_model(spec.name):
                     return cls(config).float().eval(), []
-    state = _weights(files)
+    state = {name: tensor for path in files.weight_files() for name, tensor in read_weights(path).items()}
     with one_line_errors(f"The weights of {spec.name} do not fit {architecture}"), limited_model(spec.name, state):
         model, report = cls.from_pretrained(
             None, config=config, state_dict=state, dtype=torch.float32, output_loading_info=True
@@ -136,10 +136,3 @@ def _model(spec: HfSpec, architecture: str, family: str) -> tuple[Any, list[str]
             f"{len(report['mismatched_keys'])} have another shape (first: {[*missing, *report['mismatched_keys']][0]})."
         )
     return model.eval(), untrained
-
-
-def _weights(files: ModelFiles) -> dict[str, Any]:
-    state: dict[str, Any] = {}
-    for path in files.weight_files():
-        state |= read_weights(path)
-    return state

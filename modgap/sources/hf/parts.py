@@ -6,7 +6,7 @@ The stem makes patches of images, or frames of audio.
 import contextlib
 import copy
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,16 +16,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from modgap.errors import InputError, UsageError, first_line
-from modgap.sources.splitting import EncoderEntry, StandIn, entry_of_output, replace_modules
+from modgap.process.devices import map_tensors
+from modgap.sources.splitting import EncoderEntry, StandIn, entry_of_output, replace_modules, to_tokens
 
 __all__ = [
     "BaseHead",
     "Encoded",
     "Logits",
-    "Pooled",
     "encoded_tokens",
     "encoder_path",
-    "move_batch",
+    "model_arguments",
     "one_line_errors",
     "quiet_library",
     "split_stem",
@@ -80,8 +80,7 @@ class Encoded:
 
 def encoded_tokens(features: Encoded) -> Tensor:
     """Return features as tokens (B, T, D)."""
-    hidden: Tensor = features.output.last_hidden_state
-    return hidden.flatten(2).transpose(1, 2) if hidden.ndim == 4 else hidden
+    return to_tokens(features.output.last_hidden_state)
 
 
 def encoder_path(model: PreTrainedModel) -> str:
@@ -89,11 +88,9 @@ def encoder_path(model: PreTrainedModel) -> str:
     return next((name for name, child in model.named_children() if isinstance(child, PreTrainedModel)), "")
 
 
-def move_batch(batch: Any, device: torch.device) -> Any:
-    """Return the batch on a device."""
-    if isinstance(batch, torch.Tensor):
-        return batch.to(device)
-    return {name: value.to(device) for name, value in batch.items()}
+def model_arguments(batch: Any, key: str) -> dict[str, Any]:
+    """Return the arguments of a model for a batch; a batch that is a tensor is the argument of this name."""
+    return {key: batch} if isinstance(batch, torch.Tensor) else dict(batch)
 
 
 class Logits(nn.Module):
@@ -115,8 +112,7 @@ class Logits(nn.Module):
 
     def forward(self, batch: Any) -> Tensor:
         """Return logits (B, classes)."""
-        arguments = {self.key: batch} if isinstance(batch, torch.Tensor) else dict(batch)
-        logits: Tensor = self.model(**arguments, **self.extra).logits
+        logits: Tensor = self.model(**model_arguments(batch, self.key), **self.extra).logits
         return logits
 
 
@@ -128,28 +124,12 @@ class BaseHead(nn.Module):
         super().__init__()
         self.encoder = StandIn(model.get_submodule(path))
         self.model = replace_modules(model, {path: self.encoder})
-        self.eval()
 
     def forward(self, features: Encoded) -> Tensor:
         """Return logits (B, classes), or (B, T, classes) if the model classifies tokens."""
         with self.encoder.returning(features.output):
             logits: Tensor = self.model(**features.arguments).logits
         return logits
-
-
-class Pooled(nn.Module):
-    """A module from a batch, or from an encoder's output, to pooled features (B, D)."""
-
-    def __init__(self, pool: Callable[[Any], Tensor], model: nn.Module | None = None) -> None:
-        """Wrap a function that pools, and register the model that it runs, if any."""
-        super().__init__()
-        self.model = model
-        self._pool = pool
-        self.eval()
-
-    def forward(self, value: Any) -> Tensor:
-        """Return features (B, D)."""
-        return self._pool(value)
 
 
 def split_stem(base: Any, key: str, sample: Any, extra: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
@@ -170,8 +150,7 @@ def split_stem(base: Any, key: str, sample: Any, extra: dict[str, Any]) -> tuple
         return _split_spectrogram(base, key, sample)
     path = _stem_path(base)
     stem = base.get_submodule(path)
-    value = sample if isinstance(sample, torch.Tensor) else sample[key]
-    value = value.to(next(base.parameters()).device)
+    value = model_arguments(sample, key)[key].to(next(base.parameters()).device)
     # Some versions of the library pass the option on to the stem, others decide before it.
     parameters = inspect.signature(stem.forward).parameters
     stem_options = {name: value for name, value in extra.items() if name in parameters}
@@ -179,10 +158,8 @@ def split_stem(base: Any, key: str, sample: Any, extra: dict[str, Any]) -> tuple
         output = stem(value, **stem_options)
         hidden = base(**{key: value}, **extra).last_hidden_state
     entry = entry_of_output(output, channels_last=False, as_tokens=hidden.ndim == 3)
-    stand_in = StandIn(stem)
-    encoder = replace_modules(base, {path: stand_in})
-    embedder = _Embedder(stem, key, entry, stem_options)
-    return embedder, _StemEncoder(encoder, stand_in, key, entry, tuple(value.shape[1:]), extra)
+    encoder = _Encoder(base, {path: entry.inward}, key, tuple(value.shape[1:]), extra)
+    return _Embedder(stem, key, entry, stem_options), encoder
 
 
 def _stem_path(base: Any) -> str:
@@ -205,10 +182,9 @@ class _Embedder(nn.Module):
         self.key = key
         self.entry = entry
         self.options = options
-        self.eval()
 
     def forward(self, batch: Any) -> Any:
-        value = batch if isinstance(batch, torch.Tensor) else batch[self.key]
+        value = model_arguments(batch, self.key)[self.key]
         return _with_mask(self.entry.outward(self.stem(value, **self.options)), batch)
 
 
@@ -217,40 +193,49 @@ def _with_mask(tokens: Tensor, batch: Any) -> Any:
     return tokens if mask is None else {"inputs_embeds": tokens, "attention_mask": mask}
 
 
-def _tokens_and_masks(value: Any) -> tuple[Tensor, dict[str, Tensor]]:
-    if isinstance(value, torch.Tensor):
-        return value, {}
-    return value["inputs_embeds"], {"attention_mask": value["attention_mask"]}
-
-
-class _StemEncoder(nn.Module):
-    """An encoder that takes tokens instead of the input of its stem."""
+class _Encoder(nn.Module):
+    """An encoder that takes tokens instead of the input of its first modules."""
 
     def __init__(
         self,
-        model: nn.Module,
-        stem: StandIn,
+        base: nn.Module,
+        outputs: Mapping[str, Callable[[Tensor], Any]],
         key: str,
-        entry: EncoderEntry,
         shape: tuple[int, ...],
         extra: dict[str, Any],
     ) -> None:
+        """Replace the first modules.
+
+        Args:
+            base: The complete encoder.
+            outputs: Function from tokens to what a replaced module returns, by the path of the module.
+            key: Name of the encoder's input argument.
+            shape: Shape of that input without the batch.
+            extra: Further arguments of every call.
+        """
         super().__init__()
-        self.model = model
-        self.stem = stem
+        self.outputs = outputs
+        self.stand_ins = {path: StandIn(base.get_submodule(path)) for path in outputs}
+        self.model = replace_modules(base, self.stand_ins)
         self.key = key
-        self.entry = entry
         self.shape = shape
         self.extra = extra
-        self.eval()
 
     def forward(self, value: Any) -> Encoded:
         """Return the encoder's output for tokens (B, T, D), or for a feature map (B, D, H, W)."""
-        tokens, masks = _tokens_and_masks(value)
-        # The model reads only the shape of its input, because the stem is replaced.
-        unread = tokens.new_zeros(1).expand(tokens.shape[0], *self.shape)
-        with self.stem.returning(self.entry.inward(tokens)):
-            return Encoded(self.model(**{self.key: unread}, **masks, **self.extra), {self.key: unread, **masks})
+        masks = {} if isinstance(value, torch.Tensor) else {"attention_mask": value["attention_mask"]}
+        tokens = model_arguments(value, "inputs_embeds")["inputs_embeds"]
+        # The model reads only the shape of its input, because the modules that take it are replaced.
+        arguments = {self.key: _unread(tokens, self.shape), **masks}
+        with contextlib.ExitStack() as stack:
+            for path, stand_in in self.stand_ins.items():
+                stack.enter_context(stand_in.returning(self.outputs[path](tokens)))
+            return Encoded(self.model(**arguments, **self.extra), arguments)
+
+
+def _unread(tokens: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Return values (B, ...) of this shape, for as many samples as the tokens have, that nothing reads."""
+    return tokens.new_zeros(1).expand(tokens.shape[0], *shape)
 
 
 def _split_frames(base: Any, key: str, sample: Any) -> tuple[nn.Module, nn.Module]:
@@ -260,20 +245,21 @@ def _split_frames(base: Any, key: str, sample: Any) -> tuple[nn.Module, nn.Modul
         # The library records layers through hooks that it sets when a model is first called. This call sets them
         # before the copy is made, because otherwise each layer would be recorded twice.
         with torch.no_grad():
-            base(**move_batch(dict(sample), base.device), **layers)
-    frames = StandIn(base.feature_extractor)
-    projected = StandIn(base.feature_projection)
-    encoder = replace_modules(base, {"feature_extractor": frames, "feature_projection": projected})
+            base(**map_tensors(dict(sample), lambda tensor: tensor.to(base.device)), **layers)
+    value = model_arguments(sample, key)[key]
+    with torch.no_grad():
+        output = base.feature_projection(base.feature_extractor(value.to(base.device)).transpose(1, 2))
+    gives_pair = isinstance(output, tuple)
+    outputs: dict[str, Callable[[Tensor], Any]] = {
+        "feature_extractor": lambda tokens: tokens.transpose(1, 2),
+        "feature_projection": lambda tokens: (tokens, tokens) if gives_pair else tokens,
+    }
+    encoder = _Encoder(base, outputs, key, (1,), layers)
     # In training mode the library would mask frames at random, by NumPy's global random numbers.
     config: Any = copy.copy(base.config)
     config.apply_spec_augment = False
-    encoder.config = config
-    value = sample if isinstance(sample, torch.Tensor) else sample[key]
-    with torch.no_grad():
-        output = base.feature_projection(base.feature_extractor(value.to(base.device)).transpose(1, 2))
-    return _FrameEmbedder(base, key), _FrameEncoder(
-        encoder, frames, projected, key, layers, gives_pair=isinstance(output, tuple)
-    )
+    encoder.model.config = config
+    return _FrameEmbedder(base, key), encoder
 
 
 class _FrameEmbedder(nn.Module):
@@ -282,44 +268,21 @@ class _FrameEmbedder(nn.Module):
         self.extractor = base.feature_extractor
         self.projection = base.feature_projection
         self.key = key
-        self.eval()
 
     def forward(self, batch: Any) -> Any:
-        value = batch if isinstance(batch, torch.Tensor) else batch[self.key]
+        value = model_arguments(batch, self.key)[self.key]
         output = self.projection(self.extractor(value).transpose(1, 2))
         return _with_mask(output[0] if isinstance(output, tuple) else output, batch)
 
 
-class _FrameEncoder(nn.Module):
-    """An encoder like wav2vec2 that takes projected frames; its projection gives a pair in some models."""
-
-    def __init__(
-        self, model: Any, frames: StandIn, projected: StandIn, key: str, layers: dict[str, Any], *, gives_pair: bool
-    ) -> None:
-        super().__init__()
-        self.model = model
-        self.frames = frames
-        self.projected = projected
-        self.key = key
-        self.layers = layers
-        self.gives_pair = gives_pair
-        self.eval()
-
-    def forward(self, value: Any) -> Encoded:
-        tokens, masks = _tokens_and_masks(value)
-        unread = tokens.new_zeros(1).expand(tokens.shape[0], 1)
-        projected = (tokens, tokens) if self.gives_pair else tokens
-        with self.frames.returning(tokens.transpose(1, 2)), self.projected.returning(projected):
-            return Encoded(self.model(**{self.key: unread}, **masks, **self.layers), {self.key: unread, **masks})
-
-
 def _split_spectrogram(base: Any, key: str, sample: Any) -> tuple[nn.Module, nn.Module]:
     """Split an encoder like Whisper's: two convolutions over the frames of a spectrogram, then positions and blocks."""
-    value = sample if isinstance(sample, torch.Tensor) else sample[key]
-    first = StandIn(base.conv1)
-    second = StandIn(base.conv2)
-    encoder = replace_modules(base, {"conv1": first, "conv2": second})
-    return _SpectrogramEmbedder(base, key), _SpectrogramEncoder(encoder, first, second, key, tuple(value.shape[1:]))
+    shape = tuple(model_arguments(sample, key)[key].shape[1:])
+    outputs: dict[str, Callable[[Tensor], Any]] = {
+        "conv1": lambda tokens: _unread(tokens, shape),
+        "conv2": lambda tokens: tokens.transpose(1, 2),
+    }
+    return _SpectrogramEmbedder(base, key), _Encoder(base, outputs, key, shape, {})
 
 
 class _SpectrogramEmbedder(nn.Module):
@@ -328,27 +291,8 @@ class _SpectrogramEmbedder(nn.Module):
         self.conv1 = base.conv1
         self.conv2 = base.conv2
         self.key = key
-        self.eval()
 
     def forward(self, batch: Any) -> Tensor:
-        value = batch if isinstance(batch, torch.Tensor) else batch[self.key]
+        value = model_arguments(batch, self.key)[self.key]
         tokens: Tensor = self.conv2(nn.functional.gelu(self.conv1(value))).transpose(1, 2)
         return tokens
-
-
-class _SpectrogramEncoder(nn.Module):
-    def __init__(self, model: Any, first: StandIn, second: StandIn, key: str, shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.model = model
-        self.first = first
-        self.second = second
-        self.key = key
-        self.shape = shape
-        self.eval()
-
-    def forward(self, value: Any) -> Encoded:
-        tokens, _ = _tokens_and_masks(value)
-        # The model reads only the shape of its input, because both convolutions are replaced.
-        unread = tokens.new_zeros(1).expand(tokens.shape[0], *self.shape)
-        with self.first.returning(unread), self.second.returning(tokens.transpose(1, 2)):
-            return Encoded(self.model(**{self.key: unread}), {self.key: unread})

@@ -19,8 +19,10 @@ __all__ = [
     "HfSpec",
     "ModelFiles",
     "TokenizerKind",
+    "are_cached",
     "configured_architecture",
     "input_size_error",
+    "model_files",
     "read_configuration",
 ]
 
@@ -36,6 +38,7 @@ WEIGHTS = (
     ("pytorch_model.bin", "pytorch_model.bin.index.json"),
 )
 """Names of a single file of weights, and of the index of several; safetensors come first."""
+WEIGHT_NAMES = [name for pair in WEIGHTS for name in pair]
 SHARDS = ("model-*-of-*.safetensors", "pytorch_model-*-of-*.bin")
 
 
@@ -109,10 +112,9 @@ class ModelFiles:
             return paths
         assert self.repository
         repository = self.repository
-        all_names = [name for pair in WEIGHTS for name in pair]
 
         def find() -> list[Path] | None:
-            folder = next((path.parent for path in repository.cached_files(all_names)), None)
+            folder = next((path.parent for path in repository.cached_files(WEIGHT_NAMES)), None)
             return _weights_in(folder) if folder else None
 
         groups = [(*WEIGHTS[0], SHARDS[0]), (*WEIGHTS[1], SHARDS[1])]
@@ -131,13 +133,26 @@ class ModelFiles:
         }
         return record | ({"weights": [file_digest(path) for path in self.weight_files()]} if weights else {})
 
-    def is_installed(self) -> bool:
-        """Return whether configuration and weights are on this machine, without downloading anything."""
-        if self.folder:
-            return (self.folder / "config.json").is_file() and bool(_weights_in(self.folder))
-        assert self.repository
-        names = [name for pair in WEIGHTS for name in pair]
-        return bool(self.repository.cached_files(["config.json"])) and bool(self.repository.cached_files(names))
+
+def are_cached(repository: Repository) -> bool:
+    """Return whether configuration and weights of a repository are on this machine, without downloading anything."""
+    return bool(repository.cached_files(["config.json"])) and bool(repository.cached_files(WEIGHT_NAMES))
+
+
+def model_files(
+    name: str, weights: Path | None, folder: Path | None = None, repository: Repository | None = None
+) -> ModelFiles:
+    """Return the files of a model; a folder of weights replaces all of them, and a file only the weights.
+
+    Args:
+        name: The source's name, for errors.
+        weights: File or folder of weights that replaces the model's; None for the model's.
+        folder: Folder that contains all files; None for the hub's cache.
+        repository: Repository of the hub; None if there is only a folder.
+    """
+    if weights and weights.is_dir():
+        return ModelFiles(name, weights)
+    return ModelFiles(name, folder, repository, weights)
 
 
 def _weights_in(folder: Path) -> list[Path]:

@@ -13,7 +13,6 @@ from modgap.sources.hf.parts import (
     BaseHead,
     Encoded,
     Logits,
-    Pooled,
     encoded_tokens,
     encoder_path,
     one_line_errors,
@@ -21,7 +20,7 @@ from modgap.sources.hf.parts import (
 from modgap.sources.hf.spec import VOCABULARIES, HfSpec, input_size_error
 from modgap.sources.inputs import TextInput, masked_mean
 from modgap.sources.source import Parts, Source
-from modgap.sources.splitting import module_path, replace_modules, verify_parts
+from modgap.sources.splitting import Pooled, module_path, outputs_agree, replace_modules, verify_parts
 
 __all__ = ["smiles_tokenizer", "text_source", "tokenizer_of"]
 
@@ -56,7 +55,6 @@ LANGUAGE_MODELS = ("masked language model", "causal language model")
 UNBOUNDED = 1 << 20
 """The library sets larger lengths if there is no limit."""
 SAMPLES = ("a b", "a much longer text, so that the first one is padded")
-TOLERANCE = 1e-4
 
 
 def text_source(spec: HfSpec, model: Any, family: str, input_size: int | None) -> Source:
@@ -91,11 +89,11 @@ def text_source(spec: HfSpec, model: Any, family: str, input_size: int | None) -
 
     full_model, build_head = _model_and_head(model, family, base, tokenizer, features)
 
-    def split() -> Parts:
-        def split_model() -> Parts:
-            text_encoder = _Encoder(encoder, source_input.max_tokens)
-            return Parts(_Embedder(model, tokenizer), text_encoder, build_head(), encoded_tokens)
+    def split_model() -> Parts:
+        text_encoder = _Encoder(encoder, source_input.max_tokens)
+        return Parts(_Embedder(model, tokenizer), text_encoder, build_head(), encoded_tokens)
 
+    def split() -> Parts:
         return verify_parts(split_model, full_model, source_input.batch(SAMPLES, model.device), spec.name)
 
     names = _class_names(model, family, tokenizer)
@@ -201,11 +199,7 @@ def _separate_last_layer(model: Any) -> tuple[nn.Module, nn.Module | None]:
             composed = last(body(input_ids=ids).logits)
         except (RuntimeError, TypeError, ValueError):
             return model, None
-    if expected.shape != composed.shape:
-        return model, None
-    scale = expected.abs().max().clamp(min=1)
-    is_same = bool((expected - composed).abs().max() <= TOLERANCE * scale)
-    return (body, last) if is_same else (model, None)
+    return (body, last) if outputs_agree(composed, expected) else (model, None)
 
 
 class _PositionMean(nn.Module):
@@ -230,7 +224,6 @@ class _PositionMeanHead(nn.Module):
         super().__init__()
         self.head = head
         self.last = last
-        self.eval()
 
     def forward(self, features: Encoded) -> Tensor:
         mean = masked_mean(self.head(features), features.averaged)
@@ -248,7 +241,6 @@ class _Embedder(nn.Module):
         super().__init__()
         self.word_table = model.get_input_embeddings()
         self.special = _special_ids(tokenizer)
-        self.eval()
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         averaged = _content_mask(batch, self.special)
@@ -264,7 +256,6 @@ class _Encoder(nn.Module):
         # The table of word vectors is not part of an encoder that takes vectors.
         self.model = replace_modules(encoder, {path: nn.Identity()}) if path else encoder
         self.max_tokens = max_tokens
-        self.eval()
 
     def forward(self, value: Tensor | Mapping[str, Tensor]) -> Encoded:
         arguments = {"inputs_embeds": value} if isinstance(value, torch.Tensor) else dict(value)

@@ -9,44 +9,57 @@ import numpy as np
 from modgap.errors import InputError, UsageError, first_line
 from modgap.process.installed_packages import find_package_folder, installed_library_version
 from modgap.sources.onnx.description import ImageDescription, OnnxDescription, read_description
-from modgap.sources.source import Source, control_name, headless_error, pretrained_name
+from modgap.sources.source import PackageFile, Source, control_name, headless_error, pretrained_name
 from modgap.storage.digests import file_digest
 from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["INSTALL", "PPOCR", "OnnxFile", "OnnxPackage", "PackagedOnnx", "open_onnx_file", "read_onnx_weights"]
+__all__ = ["INSTALL", "PPOCR", "PPOCR_DESCRIPTION", "OnnxFile", "open_onnx_file", "read_onnx_weights"]
 
 INSTALL = "pip install 'modgap[onnx]'"
 
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A source `onnx:FILE`, or the control of the same architecture.
+    """A source `onnx:FILE`, or the model of a package, or the control of the same architecture.
 
     Attributes:
         name: Name of the source in results.
-        path: File of the model; its description is the file of the same name that ends with .toml.
+        file: File of the model, which may be in a package.
+        description: What the model takes and returns. None to read the file of the same name that ends with .toml.
         control_seed: Seed of random weights; None for those of the file.
     """
 
     name: str
-    path: Path
+    file: Path | PackageFile
+    description: OnnxDescription | None = None
     control_seed: int | None = None
 
-    def description(self) -> OnnxDescription:
-        """Read the description beside the model.
+    def _read(self) -> tuple[Path, OnnxDescription]:
+        """Return the file of the model and its description.
 
         Raises:
-            InputError: When it is missing or invalid.
+            InputError: When the package is not installed, or the description is missing or invalid.
         """
-        return read_description(self.path.with_suffix(".toml"), self.path)
+        path = self.file.path(pretrained_name(self.name)) if isinstance(self.file, PackageFile) else self.file
+        return path, self.description or read_description(_sidecar(path), path)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the checksums of the model's files and of its description, the seed, and the versions of libraries."""
-        self.description()
-        return _fingerprint(self.path, self.control_seed) | {"description": file_digest(self.path.with_suffix(".toml"))}
+        path, description = self._read()
+        _require_converter()
+        from modgap.sources.onnx.graph import external_files
+
+        tensors = {file.name: file_digest(file) for file in external_files(path)}
+        return {
+            "model": file_digest(path),
+            **({"tensors": tensors} if tensors else {}),
+            "weights": "of the file" if self.control_seed is None else f"random, seed {self.control_seed}",
+            **{name: installed_library_version(name) for name in ("onnx", "onnx2torch", "torch")},
+            "description": description.model_dump(mode="json") if self.description else file_digest(_sidecar(path)),
+        }
 
     def load(self, input_size: int | None, *, head: bool = True) -> Source:
         """Load the model.
@@ -55,7 +68,24 @@ class OnnxFile:
             InputError: When the model or its description is missing, invalid, or does not fit the other.
             UsageError: When the model has no head but one is needed, or an input size is given.
         """
-        return _load(self.name, self.path, self.description(), self.control_seed, input_size, head=head)
+        path, description = self._read()
+        if input_size:
+            kind = "images of its own size" if isinstance(description.input, ImageDescription) else "sound"
+            raise UsageError(f"Source {self.name} takes {kind}. Leave `input_size` out.")
+        if head and not description.has_head:
+            raise headless_error(self.name)
+        _require_converter()
+        from modgap.sources.onnx.loading import load_onnx
+
+        try:
+            return load_onnx(self.name, path, description, self.control_seed)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path} is damaged: a name in it is not text ({first_line(error)}).") from error
+
+
+def _sidecar(path: Path) -> Path:
+    """Return the file of the description beside a model."""
+    return path.with_suffix(".toml")
 
 
 def open_onnx_file(name: str, file: str, control_seed: int | None) -> OnnxFile:
@@ -72,87 +102,7 @@ def open_onnx_file(name: str, file: str, control_seed: int | None) -> OnnxFile:
     path = expand_user(file)
     if not path.is_file():
         raise InputError(f"There is no file {path} for the source {name}.")
-    return OnnxFile(control_name(path.stem) if control_seed is not None else path.stem, path, control_seed)
-
-
-@dataclass(frozen=True)
-class OnnxPackage:
-    """A Python package with an ONNX model.
-
-    Attributes:
-        package: Import name of the package.
-        file: Path of the model within the package.
-        install: Command that installs the package without its dependencies, which modgap does not use.
-        description: What the model takes and returns.
-    """
-
-    package: str
-    file: str
-    install: str
-    description: OnnxDescription
-
-    def path(self) -> Path | None:
-        """Return the file of the model, or None if the package is not installed."""
-        folder = find_package_folder(self.package)
-        return folder / self.file if folder and (folder / self.file).is_file() else None
-
-
-@dataclass(frozen=True)
-class PackagedOnnx:
-    """The ONNX model of a package, or the control of the same architecture.
-
-    Attributes:
-        name: Name of the source in results.
-        package: The package.
-        weights: ONNX file that replaces the package's; None for the package's.
-        control_seed: Seed of random weights; None for those of the file.
-    """
-
-    name: str
-    package: OnnxPackage
-    weights: Path | None = None
-    control_seed: int | None = None
-
-    def path(self) -> Path:
-        """Return the file of the model.
-
-        Raises:
-            InputError: When the package is not installed.
-        """
-        path = self.weights or self.package.path()
-        if path is None:
-            raise InputError(
-                f"Source {pretrained_name(self.name)} needs a package that is not installed. "
-                f"Install it with: {self.package.install}"
-            )
-        return path
-
-    def fingerprint(self) -> dict[str, Any]:
-        """Return the checksum of the model, the description, the seed, and the versions of libraries."""
-        description = self.package.description.model_dump(mode="json")
-        return _fingerprint(self.path(), self.control_seed) | {"description": description}
-
-    def load(self, input_size: int | None, *, head: bool = True) -> Source:
-        """Load the model.
-
-        Raises:
-            InputError: When the package is not installed, or the file cannot be read.
-            UsageError: When the model has no head but one is needed, or an input size is given.
-        """
-        return _load(self.name, self.path(), self.package.description, self.control_seed, input_size, head=head)
-
-
-def _fingerprint(path: Path, control_seed: int | None) -> dict[str, Any]:
-    _require_converter()
-    from modgap.sources.onnx.graph import external_files
-
-    tensors = {file.name: file_digest(file) for file in external_files(path)}
-    return {
-        "model": file_digest(path),
-        **({"tensors": tensors} if tensors else {}),
-        "weights": "of the file" if control_seed is None else f"random, seed {control_seed}",
-        **{name: installed_library_version(name) for name in ("onnx", "onnx2torch", "torch")},
-    }
+    return OnnxFile(control_name(path.stem) if control_seed is not None else path.stem, path, control_seed=control_seed)
 
 
 def _require_converter() -> None:
@@ -161,35 +111,8 @@ def _require_converter() -> None:
         raise InputError(f"ONNX models need packages that are not installed. Install them with: {INSTALL}")
 
 
-def _load(
-    name: str,
-    path: Path,
-    description: OnnxDescription,
-    control_seed: int | None,
-    input_size: int | None,
-    *,
-    head: bool,
-) -> Source:
-    if input_size:
-        kind = "images of its own size" if isinstance(description.input, ImageDescription) else "sound"
-        raise UsageError(f"Source {name} takes {kind}. Leave `input_size` out.")
-    if head and not description.has_head:
-        raise headless_error(name)
-    _require_converter()
-    from modgap.sources.onnx.loading import load_onnx
-
-    try:
-        return load_onnx(name, path, description, control_seed)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is damaged: a name in it is not text ({first_line(error)}).") from error
-
-
-PPOCR = OnnxPackage(
-    "rapidocr",
-    "models/PP-OCRv6_rec_small.onnx",
-    "pip install --no-deps rapidocr",
-    OnnxDescription(input=ImageDescription(kind="image", size=(48, 320), channels="bgr"), blank=0),
-)
+PPOCR = PackageFile("rapidocr", "models/PP-OCRv6_rec_small.onnx", "pip install --no-deps rapidocr")
+PPOCR_DESCRIPTION = OnnxDescription(input=ImageDescription(kind="image", size=(48, 320), channels="bgr"), blank=0)
 """Lines of text as images, 48 pixels high; the logits of its 40 positions are averaged."""
 
 

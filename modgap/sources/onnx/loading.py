@@ -1,5 +1,6 @@
 """Loading of ONNX models as sources: modules of torch from the parts of a graph."""
 
+import functools
 import itertools
 import math
 import warnings
@@ -11,7 +12,7 @@ from onnx2torch import convert
 from torch import Tensor, nn
 
 from modgap.errors import InputError, UsageError, first_line
-from modgap.sources.inputs import ImageInput, Input, WaveformInput
+from modgap.sources.inputs import ImageInput, Input, WaveformInput, without_class
 from modgap.sources.onnx.bound_inputs import bind_inputs, sample_input
 from modgap.sources.onnx.description import ImageDescription, OnnxDescription
 from modgap.sources.onnx.graph import (
@@ -25,9 +26,9 @@ from modgap.sources.onnx.graph import (
 )
 from modgap.sources.onnx.operations import register_operations
 from modgap.sources.source import Parts, Source
-from modgap.sources.splitting import verify_parts
+from modgap.sources.splitting import SplitModel, noise, to_tokens, verify_parts
 
-__all__ = ["Embedder", "Head", "OnnxModel", "load_onnx", "scale_layers", "tokens_of", "torch_module"]
+__all__ = ["Embedder", "Head", "load_onnx", "scale_layers", "torch_module"]
 
 SMALLEST_DEVIATION = 1e-6
 
@@ -78,7 +79,6 @@ class Embedder(nn.Module):
         self.input = description.input
         self.shape = shape
         self.stem = stem
-        self.eval()
 
     def forward(self, batch: Tensor) -> Tensor:
         """Return the encoder's input for images (B, C, H, W) or waveforms (B, window)."""
@@ -98,13 +98,6 @@ def _mean_of_positions(values: Tensor, axis: int) -> Tensor:
     return moved.flatten(1, -2).mean(dim=1) if moved.ndim > 2 else moved
 
 
-def tokens_of(features: Tensor) -> Tensor:
-    """Return features (B, D), (B, T, D) or (B, D, H, W) as tokens (B, T, D)."""
-    if features.ndim == 2:
-        return features.unsqueeze(1)
-    return features.flatten(2).transpose(1, 2) if features.ndim > 3 else features
-
-
 class Head(nn.Module):
     """The model after its features, with the mean of the logits over all positions."""
 
@@ -114,36 +107,11 @@ class Head(nn.Module):
         self.part = part
         self.class_axis = class_axis
         self.blank = blank
-        self.eval()
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (B, C)."""
         logits = _mean_of_positions(self.part(features), self.class_axis)
-        if self.blank is None:
-            return logits
-        return torch.cat([logits[:, : self.blank], logits[:, self.blank + 1 :]], dim=1)
-
-
-class OnnxModel(nn.Module):
-    """Embedder, encoder and head one after the other."""
-
-    def __init__(self, embedder: nn.Module, encoder: nn.Module, head: nn.Module) -> None:
-        """Run the three modules."""
-        super().__init__()
-        self.embedder = embedder
-        self.encoder = encoder
-        self.head = head
-        self.eval()
-
-    def forward(self, batch: Tensor) -> Tensor:
-        """Return logits (B, C)."""
-        logits: Tensor = self.head(self.encoder(self.embedder(batch)))
-        return logits
-
-    def features(self, batch: Tensor) -> Tensor:
-        """Return pooled features (B, D)."""
-        encoded: Tensor = self.encoder(self.embedder(batch))
-        return tokens_of(encoded).mean(dim=1)
+        return logits if self.blank is None else without_class(logits, self.blank)
 
 
 def scale_layers(network: nn.Module, batch: Tensor) -> None:
@@ -202,18 +170,20 @@ def load_onnx(name: str, path: Path, description: OnnxDescription, control_seed:
     encoder = torch_module(cut_graph(model, entry, features), path)
     last = torch_module(cut_graph(model, features, output), path) if features != output else nn.Identity()
     head = Head(last, description.class_axis, description.blank)
-    network = OnnxModel(Embedder(description, (0, *input_shape), stem), encoder, head)
+    network = SplitModel(Embedder(description, (0, *input_shape), stem), encoder, head).eval()
     source_input = _source_input(description)
     logits = _try(network, description, path)
     if control_seed is not None:
         scale_layers(network, _noise(description))
-    parts = Parts(network.embedder, network.encoder, network.head, tokens_of)
+    parts = Parts(network.embedder, network.encoder, network.head, to_tokens)
     names = _class_names(original, description, int(logits.shape[1]), path)
 
-    def split() -> Parts:
-        return verify_parts(lambda: parts, network, _noise(description), name)
+    split = functools.partial(verify_parts, lambda: parts, network, _noise(description), name)
 
-    return Source(network, source_input, names, False, split, network.features)
+    def pooled(batch: Tensor) -> Tensor:
+        return to_tokens(network.encoder(network.embedder(batch))).mean(dim=1)
+
+    return Source(network, source_input, names, False, split, pooled)
 
 
 def _input_shape(model_input: Any, description: OnnxDescription) -> tuple[int, ...]:
@@ -270,11 +240,10 @@ def _cuts(graph: Any, description: OnnxDescription, output: str, name: str) -> t
 
 def _noise(description: OnnxDescription) -> Tensor:
     """Return a batch of two inputs of noise."""
-    generator = torch.Generator().manual_seed(0)
     source_input = description.input
     if isinstance(source_input, ImageDescription):
-        return torch.randn(2, len(source_input.mean), *source_input.size, generator=generator)
-    return torch.randn(2, source_input.window, generator=generator)
+        return noise(2, len(source_input.mean), *source_input.size)
+    return noise(2, source_input.window)
 
 
 def _try(network: nn.Module, description: OnnxDescription, path: Path) -> Tensor:

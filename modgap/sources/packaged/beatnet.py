@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import LinearHead, PackagedNetwork
+from modgap.sources.packaged.network import LinearHead, PackagedNetwork, Recurrent
 
 __all__ = ["NETWORK", "BeatNet"]
 
@@ -92,29 +92,18 @@ class _Embedder(nn.Module):
         return torch.unflatten(self.linear(functional.max_pool1d(maps, 2).flatten(1)), 0, frames.shape[:2])
 
 
-class _Encoder(nn.Module):
-    """Two recurrent layers: tokens (B, T, 150) to tokens (B, T, 150)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(WIDTH, WIDTH, LAYERS, batch_first=True)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        outputs: Tensor = self.lstm(tokens)[0]
-        return outputs
-
-
 class BeatNet(PackagedNetwork):
     """BeatNet on windows of five seconds, with the mean of its logits over 250 frames."""
 
     def __init__(self) -> None:
         """Create the network with random weights."""
-        super().__init__()
-        self.input = WaveformInput(RATE, FRAMES * HOP)
-        self.class_names = CLASSES
-        self.embedder = _Embedder()
-        self.encoder = _Encoder()
-        self.head = LinearHead(WIDTH, len(CLASSES))
+        super().__init__(
+            WaveformInput(RATE, FRAMES * HOP),
+            CLASSES,
+            _Embedder(),
+            Recurrent(WIDTH, WIDTH, LAYERS),
+            LinearHead(WIDTH, len(CLASSES)),
+        )
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the package's tensors under the names of this network."""

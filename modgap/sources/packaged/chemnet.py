@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modgap.sources.packaged.network import PackagedNetwork
+from modgap.sources.packaged.network import FlatHead, PackagedNetwork
 from modgap.sources.packaged.symbols import one_hot, symbol_input
 
 __all__ = ["NETWORK", "ChemNet"]
@@ -76,16 +76,8 @@ class ChemNet(PackagedNetwork):
 
     def __init__(self) -> None:
         """Create the network with random weights."""
-        super().__init__()
-        self.input = symbol_input(ALPHABET, LENGTH, unknown=UNKNOWN, end=END)
-        self.class_names = ()
-        self.embedder = _Embedder()
-        self.encoder = _Encoder()
-        self.head = nn.Flatten()
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Return the only token, (B, 512)."""
-        return tokens.flatten(1)
+        source_input = symbol_input(ALPHABET, LENGTH, unknown=UNKNOWN, end=END)
+        super().__init__(source_input, (), _Embedder(), _Encoder(), FlatHead())
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tensors of the package's list of layers under the names of this network."""

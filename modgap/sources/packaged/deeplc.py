@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modgap.sources.packaged.network import PackagedNetwork
+from modgap.sources.packaged.network import FlatHead, PackagedNetwork
 from modgap.sources.packaged.symbols import one_hot, symbol_input
 
 __all__ = ["NETWORK", "DeepLC"]
@@ -124,7 +124,7 @@ class _Encoder(nn.Module):
         return torch.cat([atoms.sum(dim=1), length, ends.flatten(1), modified, names.sum(dim=1)], dim=1)
 
 
-class _Head(nn.Module):
+class _Head(FlatHead):
     """Retention times in minutes, one for each set-up: (B, 1, 256) to (B, 6543)."""
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ class _Head(nn.Module):
         self.shift = nn.Parameter(torch.zeros(SETUPS))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        minutes: Tensor = self.proj(tokens.flatten(1)) @ self.embedding.T * self.scale + self.shift
+        minutes: Tensor = self.proj(self.pool(tokens)) @ self.embedding.T * self.scale + self.shift
         return minutes
 
 
@@ -144,16 +144,7 @@ class DeepLC(PackagedNetwork):
 
     def __init__(self) -> None:
         """Create the network with random weights."""
-        super().__init__()
-        self.input = symbol_input(RESIDUES, LENGTH)
-        self.class_names = ()
-        self.embedder = _Embedder()
-        self.encoder = _Encoder()
-        self.head = _Head()
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Return the only token, (B, 256)."""
-        return tokens.flatten(1)
+        super().__init__(symbol_input(RESIDUES, LENGTH), (), _Embedder(), _Encoder(), _Head())
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tensors of the package's file under the names of this network."""

@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from modgap.errors import InputError
 from modgap.sources.inputs import TextInput, masked_mean
-from modgap.sources.packaged.network import PackagedNetwork
+from modgap.sources.packaged.network import FlatHead, PackagedNetwork
 from modgap.sources.packaged.symbols import vectors_and_mask
 
 __all__ = ["NETWORK", "FastText", "FastTextFile", "read"]
@@ -192,7 +192,6 @@ def _parse(reader: _Reader) -> FastTextFile:
 class _Tokenizer:
     """Words and their pieces as numbers of rows, with the methods of a tokenizer that a `TextInput` needs."""
 
-    is_fast = False
     pad_token_id = 0
 
     def __init__(self, content: FastTextFile) -> None:
@@ -305,23 +304,22 @@ class _Encoder(nn.Module):
         return masked_mean(*vectors_and_mask(value)).unsqueeze(1)
 
 
-class _Head(nn.Module):
+class _Head(FlatHead):
     """Logarithms of the probabilities of the classes, (B, 1, D) to (B, C)."""
 
     nodes: Tensor
     sides: Tensor
 
     def __init__(self, content: FastTextFile) -> None:
-        super().__init__()
         n_classes, width = content.tensors["outputs"].shape
-        self.linear = nn.Linear(width, n_classes, bias=False)
+        super().__init__(nn.Linear(width, n_classes, bias=False))
         self.has_tree = content.loss == HIERARCHICAL
         nodes, sides = tree_paths(content.counts) if self.has_tree else (torch.empty(0), torch.empty(0))
         self.register_buffer("nodes", nodes, persistent=False)
         self.register_buffer("sides", sides, persistent=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        scores: Tensor = self.linear(tokens.flatten(1))
+        scores = super().forward(tokens)
         if not self.has_tree:
             return scores.log_softmax(dim=1)
         steps = functional.logsigmoid(scores[:, self.nodes] * self.sides)
@@ -333,16 +331,9 @@ class FastText(PackagedNetwork):
 
     def __init__(self, content: FastTextFile) -> None:
         """Create the network with random vectors, for the words and the classes of a file."""
-        super().__init__()
-        self.input = TextInput(_Tokenizer(content), LONGEST_TEXT)
-        self.class_names = content.labels
-        self.embedder = _Embedder(*content.tensors["vectors"].shape)
-        self.encoder = _Encoder()
-        self.head = _Head(content)
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Return the mean vector, (B, D)."""
-        return tokens.flatten(1)
+        source_input = TextInput(_Tokenizer(content), LONGEST_TEXT)
+        embedder = _Embedder(*content.tensors["vectors"].shape)
+        super().__init__(source_input, content.labels, embedder, _Encoder(), _Head(content))
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the matrices of the file under the names of this network."""

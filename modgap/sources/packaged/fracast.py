@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import PackagedNetwork
+from modgap.sources.packaged.network import Head, PackagedNetwork
 
 __all__ = ["NETWORK", "Fracast"]
 
@@ -122,28 +122,12 @@ def _normalized(norm: nn.RMSNorm, tokens: Tensor) -> Tensor:
     return normalized
 
 
-class _Mean(nn.Module):
-    """Mean over the tokens, (B, T, 64) to (B, 64)."""
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        return tokens.mean(dim=1)
-
-
 class Fracast(PackagedNetwork):
     """Fracast on series of 2,048 values at any rate, a bare encoder: its head gives the mean over time."""
 
     def __init__(self) -> None:
         """Create the network with random weights."""
-        super().__init__()
-        self.input = WaveformInput(None, WINDOW)
-        self.class_names = ()
-        self.embedder = _Embedder()
-        self.encoder = _Encoder()
-        self.head = _Mean()
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Return the mean over time, (B, 64)."""
-        return tokens.mean(dim=1)
+        super().__init__(WaveformInput(None, WINDOW), (), _Embedder(), _Encoder(), Head())
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tensors of the package's encoder under the names of this network."""

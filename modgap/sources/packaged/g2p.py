@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from modgap.sources.packaged.network import PackagedNetwork
+from modgap.sources.packaged.network import Head, PackagedNetwork
 from modgap.sources.packaged.symbols import PADDING, symbol_input, vectors_and_mask
 
 __all__ = ["NETWORK", "GraphemesToPhonemes"]
@@ -61,7 +61,7 @@ class _Encoder(nn.Module):
         return states.gather(1, last.view(-1, 1, 1).expand(-1, 1, WIDTH))
 
 
-class _Head(nn.Module):
+class _Head(Head):
     """A recurrent layer that writes a phoneme at each step, and a linear one; the logits are their mean over steps."""
 
     def __init__(self) -> None:
@@ -84,32 +84,19 @@ class _Head(nn.Module):
         return torch.cat(states, dim=1), torch.cat(is_written, dim=1)
 
     def pool(self, tokens: Tensor) -> Tensor:
+        """Return the mean state over the phonemes that are written, (B, 256)."""
         states, is_written = self.states(tokens)
         weight = is_written.unsqueeze(2).to(states.dtype)
         return (states * weight).sum(dim=1) / weight.sum(dim=1)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self.linear(self.pool(tokens))
-        return logits
 
 
 class GraphemesToPhonemes(PackagedNetwork):
     """g2p on a text as one word, with the mean of its logits over the phonemes that it writes and their end."""
 
-    head: _Head
-
     def __init__(self) -> None:
         """Create the network with random weights."""
-        super().__init__()
-        self.input = symbol_input(LETTERS, LENGTH, unknown=UNKNOWN, end=END, lowercase=True)
-        self.class_names = PHONEMES
-        self.embedder = _Embedder()
-        self.encoder = _Encoder()
-        self.head = _Head()
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Return the mean state over the phonemes that are written, (B, 256)."""
-        return self.head.pool(tokens)
+        source_input = symbol_input(LETTERS, LENGTH, unknown=UNKNOWN, end=END, lowercase=True)
+        super().__init__(source_input, PHONEMES, _Embedder(), _Encoder(), _Head())
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the package's arrays under the names of this network."""

@@ -4,32 +4,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modgap.errors import InputError, UsageError
-from modgap.process.installed_packages import find_package_folder, installed_library_version
+from modgap.errors import UsageError
+from modgap.process.installed_packages import installed_library_version
 from modgap.sources.packaged.tensorflow_bundle import data_file
-from modgap.sources.source import Source, headless_error
+from modgap.sources.source import PackageFile, Source, headless_error
 from modgap.storage.digests import file_digest
 
 __all__ = ["ModelPackage", "PackagedModel"]
 
 
 @dataclass(frozen=True)
-class ModelPackage:
+class ModelPackage(PackageFile):
     """A Python package with the weights of a model.
 
     Attributes:
         architecture: Name of the architecture, which the module of this name in this package builds (with `_` for `-`).
-        package: Import name of the package.
-        file: Path of the weights within the package.
-        install: Command that installs the package without its dependencies, which modgap does not use.
         capacity: Size or tags of the architecture, for those that come in several; empty for the others.
         has_vocabulary: True if the file has the vocabulary and the classes too, so that a control needs it.
     """
 
     architecture: str
-    package: str
-    file: str
-    install: str
     capacity: str = ""
     has_vocabulary: bool = False
 
@@ -56,14 +50,7 @@ class PackagedModel:
         Raises:
             InputError: When the package is not installed.
         """
-        if self.weights:
-            return self.weights
-        folder = find_package_folder(self.package.package)
-        if folder is None or not (folder / self.package.file).is_file():
-            raise InputError(
-                f"Source {self.name} needs a package that is not installed. Install it with: {self.package.install}"
-            )
-        return folder / self.package.file
+        return self.weights or self.package.path(self.name)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the architecture, the checksum of the weights or their seed, and the version of torch."""

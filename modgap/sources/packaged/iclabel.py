@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import PackagedNetwork
+from modgap.sources.packaged.network import FlatHead, PackagedNetwork
 
 __all__ = ["NETWORK", "ICLabel"]
 
@@ -140,33 +140,18 @@ class _Encoder(nn.Module):
         return torch.cat([positions, series.unsqueeze(1).expand(-1, POSITIONS**2, -1)], dim=2)
 
 
-class _Head(nn.Module):
-    """A linear layer on all 16 tokens."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(POSITIONS**2 * WIDTH, len(CLASSES))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self.linear(tokens.flatten(1))
-        return logits
-
-
 class ICLabel(PackagedNetwork):
     """ICLabel on ten seconds of an activity, with logits before its softmax."""
 
     def __init__(self) -> None:
         """Create the network with random weights."""
-        super().__init__()
-        self.input = WaveformInput(RATE, WINDOW, standardize=True)
-        self.class_names = CLASSES
-        self.embedder = _Embedder()
-        self.encoder = _Encoder()
-        self.head = _Head()
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Return all 16 tokens as one vector (B, 11,392)."""
-        return tokens.flatten(1)
+        super().__init__(
+            WaveformInput(RATE, WINDOW, standardize=True),
+            CLASSES,
+            _Embedder(),
+            _Encoder(),
+            FlatHead(nn.Linear(POSITIONS**2 * WIDTH, len(CLASSES))),
+        )
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tensors of the ONNX file, whose convolutions on series have two dimensions."""

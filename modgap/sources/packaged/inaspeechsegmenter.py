@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
+from modgap.sources.packaged.keras_weights import linear_weights, normalization_weights
 from modgap.sources.packaged.network import LinearHead, PackagedNetwork
 
 __all__ = ["NETWORK", "SpeechMusicNoise"]
@@ -138,30 +139,21 @@ class SpeechMusicNoise(PackagedNetwork):
 
     def __init__(self) -> None:
         """Create the network with random weights."""
-        super().__init__()
-        self.input = WaveformInput(RATE, (FRAMES - 1) * HOP + FRAME)
-        self.class_names = CLASSES
-        self.embedder = _Embedder()
-        self.encoder = _Encoder()
-        self.head = LinearHead(WIDTH, len(CLASSES))
+        source_input = WaveformInput(RATE, (FRAMES - 1) * HOP + FRAME)
+        super().__init__(source_input, CLASSES, _Embedder(), _Encoder(), LinearHead(WIDTH, len(CLASSES)))
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tensors of the file of Keras, whose layers are numbered from 12 on and normalizations from 15."""
         convolutions = ["embedder.layer", *(f"encoder.layers.{number}" for number in range(3))]
         blocks = [*convolutions, *(f"encoder.dense.{number}" for number in range(4))]
-        parameters = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean",
-                      "moving_variance": "running_var"}  # fmt: skip
-        renamed = {}
+        renamed: dict[str, Tensor] = {}
         for number, name in enumerate(blocks, 15):
-            for theirs, ours in parameters.items():
-                renamed[f"{name}.norm.{ours}"] = weights[f"batch_normalization_{number}/{theirs}"]
-            renamed[f"{name}.norm.num_batches_tracked"] = torch.tensor(0)
+            renamed |= normalization_weights(weights, f"batch_normalization_{number}", f"{name}.norm")
         for number, name in enumerate(convolutions, 12):
             renamed[f"{name}.conv.weight"] = weights[f"conv2d_{number}/kernel"].permute(3, 2, 0, 1).contiguous()
             renamed[f"{name}.conv.bias"] = weights[f"conv2d_{number}/bias"]
         for number, name in enumerate([*(f"encoder.dense.{i}.linear" for i in range(4)), "head.linear"], 6):
-            renamed[f"{name}.weight"] = weights[f"dense_{number}/kernel"].T.contiguous()
-            renamed[f"{name}.bias"] = weights[f"dense_{number}/bias"]
+            renamed |= linear_weights(weights, f"dense_{number}", name)
         return renamed
 
 

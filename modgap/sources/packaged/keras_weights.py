@@ -1,25 +1,26 @@
 """Weights in an HDF5 file of Keras, read without Keras: its arrays alone, never its description of layers."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from modgap.errors import InputError
 from modgap.storage.hdf5_arrays import map_hdf5
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-__all__ = ["read_keras_weights"]
+__all__ = ["linear_weights", "normalization_weights", "read_keras_weights"]
 
 GROUP = "model_weights/"
 """Beginning of the paths of all arrays: the group, a layer, that layer again, and the name of a parameter."""
 MOST_BYTES = 1 << 28
 """Largest file that is read. That of inaSpeechSegmenter has 3 MB."""
+NORMALIZATION = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
+"""Names of the parameters of a batch normalization in Keras, and in torch."""
 
 
-def read_keras_weights(path: Path) -> "dict[str, Tensor]":
+def read_keras_weights(path: Path) -> dict[str, Tensor]:
     """Return the arrays of a model by layer and parameter, such as `dense_1/kernel`.
 
     Args:
@@ -29,8 +30,6 @@ def read_keras_weights(path: Path) -> "dict[str, Tensor]":
         InputError: When the file is missing, too large or damaged, has other arrays than weights of 32 bits, or
             describes more values than it has.
     """
-    import torch
-
     try:
         size = path.stat().st_size
     except OSError as error:
@@ -53,3 +52,14 @@ def read_keras_weights(path: Path) -> "dict[str, Tensor]":
         f"{parts[name][1]}/{parts[name][-1].partition(':')[0]}": torch.from_numpy(np.array(array))
         for name, array in arrays.items()
     }
+
+
+def normalization_weights(weights: Mapping[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]:
+    """Return the tensors of a batch normalization under the name of this module, from those of Keras by their name."""
+    renamed = {f"{ours}.{name}": weights[f"{theirs}/{parameter}"] for parameter, name in NORMALIZATION.items()}
+    return {**renamed, f"{ours}.num_batches_tracked": torch.tensor(0)}
+
+
+def linear_weights(weights: Mapping[str, Tensor], theirs: str, ours: str) -> dict[str, Tensor]:
+    """Return the tensors of a linear layer under the name of this module, from those of Keras by their name."""
+    return {f"{ours}.weight": weights[f"{theirs}/kernel"].T.contiguous(), f"{ours}.bias": weights[f"{theirs}/bias"]}

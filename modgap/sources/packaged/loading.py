@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from modgap.errors import InputError, first_line
-from modgap.sources.inputs import Batch
 from modgap.sources.onnx.handle import read_onnx_weights
 from modgap.sources.packaged.keras_weights import read_keras_weights
 from modgap.sources.packaged.network import PackagedNetwork
@@ -58,11 +57,7 @@ def load(
         _fill(network, _read(file) if content is None else content.tensors, file, name)
     network.eval()
     parts = Parts(network.embedder, network.encoder, network.head, lambda tokens: tokens)
-
-    def features(batch: Batch) -> Tensor:
-        return network.pool(network.encoder(network.embedder(batch)))
-
-    return Source(network, network.input, network.class_names, False, lambda: parts, features)
+    return Source(network, network.input, network.class_names, False, lambda: parts, network.features)
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:

@@ -134,12 +134,8 @@ class Magika(PackagedNetwork):
 
     def __init__(self) -> None:
         """Create the network with random weights."""
-        super().__init__()
-        self.input = TextInput(ByteTokenizer(), TOKENS)
-        self.class_names = CLASSES
-        self.embedder = _Embedder()
-        self.encoder = _Encoder()
-        self.head = LinearHead(FEATURES, len(CLASSES))
+        source_input = TextInput(ByteTokenizer(), TOKENS)
+        super().__init__(source_input, CLASSES, _Embedder(), _Encoder(), LinearHead(FEATURES, len(CLASSES)))
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tensors of the ONNX file, where the bias of the convolution is a constant of its optimizer."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import PackagedNetwork
+from modgap.sources.packaged.network import Head, PackagedNetwork
 
 __all__ = ["NETWORK", "MineralClassifier"]
 
@@ -71,33 +71,13 @@ class _Encoder(nn.Module):
         return features
 
 
-class _Head(nn.Module):
-    """A linear layer on the mean of the tokens."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(WIDTHS[2], len(CLASSES))
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self.linear(tokens.mean(dim=1))
-        return logits
-
-
 class MineralClassifier(PackagedNetwork):
     """mineralML on percentages of eleven oxides, which enter as a series of eleven values."""
 
     def __init__(self) -> None:
         """Create the network with random weights."""
-        super().__init__()
-        self.input = WaveformInput(None, len(MEAN))
-        self.class_names = CLASSES
-        self.embedder = _Embedder()
-        self.encoder = _Encoder()
-        self.head = _Head()
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Return the mean of the tokens, (B, 16)."""
-        return tokens.mean(dim=1)
+        source_input = WaveformInput(None, len(MEAN))
+        super().__init__(source_input, CLASSES, _Embedder(), _Encoder(), Head(nn.Linear(WIDTHS[2], len(CLASSES))))
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tensors of the package's classifier under the names of this network."""

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import PackagedNetwork
+from modgap.sources.packaged.keras_weights import linear_weights, normalization_weights
+from modgap.sources.packaged.network import Head, PackagedNetwork
 from modgap.sources.packaged.spectrograms import MelSpectrogram
 
 __all__ = ["NETWORK", "Musicnn"]
@@ -117,7 +118,7 @@ class _Encoder(nn.Module):
         return torch.cat(outputs, dim=1).transpose(1, 2)
 
 
-class _Head(nn.Module):
+class _Head(Head):
     """Maximum and mean over time, a hidden layer and a linear one: (B, T, 753) to logits (B, 50)."""
 
     def __init__(self) -> None:
@@ -129,14 +130,11 @@ class _Head(nn.Module):
         self.linear = nn.Linear(PENULTIMATE, len(TAGS["mtt"]))
 
     def pool(self, tokens: Tensor) -> Tensor:
+        """Return the hidden layer (B, 200)."""
         # The maximum and the mean of each feature are neighbors.
         pooled = torch.stack([tokens.amax(dim=1), tokens.mean(dim=1)], dim=2).flatten(1)
         features: Tensor = self.dense_norm(functional.relu(self.dense(self.norm(pooled))))
         return features
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self.linear(self.pool(tokens))
-        return logits
 
 
 class Musicnn(PackagedNetwork):
@@ -144,30 +142,16 @@ class Musicnn(PackagedNetwork):
 
     def __init__(self, tags: str) -> None:
         """Create the network with random weights; the tags are `mtt` or `msd`."""
-        super().__init__()
-        self.input = WaveformInput(RATE, (FRAMES - 1) * HOP)
-        self.class_names = TAGS[tags]
-        self.embedder = _Embedder()
-        self.encoder = _Encoder()
-        self.head = _Head()
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Return the hidden layer of the head (B, 200)."""
-        features: Tensor = self.head.pool(tokens)  # type: ignore[operator]
-        return features
+        super().__init__(WaveformInput(RATE, (FRAMES - 1) * HOP), TAGS[tags], _Embedder(), _Encoder(), _Head())
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tensors of the package's checkpoint, which are numbered in the order of the layers."""
         convolutions = [f"embedder.blocks.{number}" for number in range(5)]
         convolutions += [f"encoder.layers.{number}" for number in range(3)]
         norms = ["embedder.norm", *(f"{name}.norm" for name in convolutions), "head.norm", "head.dense_norm"]
-        parameters = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean",
-                      "moving_variance": "running_var"}  # fmt: skip
-        renamed = {}
+        renamed: dict[str, Tensor] = {}
         for number, name in enumerate(norms):
-            for theirs, ours in parameters.items():
-                renamed[f"{name}.{ours}"] = weights[f"{_numbered('batch_normalization', number)}/{theirs}"]
-            renamed[f"{name}.num_batches_tracked"] = torch.tensor(0)
+            renamed |= normalization_weights(weights, _numbered("batch_normalization", number), name)
         for number, name in enumerate(convolutions):
             kernel = weights[f"{_numbered('conv2d', number)}/kernel"]
             # Theirs have the axes (frames, bands, inputs, filters). In the encoder the bands are its features.
@@ -176,8 +160,7 @@ class Musicnn(PackagedNetwork):
             renamed[f"{name}.conv.weight"] = axes.contiguous()
             renamed[f"{name}.conv.bias"] = weights[f"{_numbered('conv2d', number)}/bias"]
         for number, name in enumerate(("head.dense", "head.linear")):
-            renamed[f"{name}.weight"] = weights[f"{_numbered('dense', number)}/kernel"].T.contiguous()
-            renamed[f"{name}.bias"] = weights[f"{_numbered('dense', number)}/bias"]
+            renamed |= linear_weights(weights, _numbered("dense", number), name)
         return renamed
 
 

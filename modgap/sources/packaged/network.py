@@ -1,4 +1,4 @@
-"""The form that all packaged models have here: three modules in a row."""
+"""The form that all packaged models have here, an embedder, an encoder and a head, with parts that several share."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,17 +6,49 @@ from typing import Any
 from torch import Tensor, nn
 
 from modgap.sources.inputs import Batch, Input
+from modgap.sources.splitting import SplitModel
 
-__all__ = ["LinearHead", "PackagedNetwork"]
+__all__ = ["FlatHead", "Head", "LinearHead", "PackagedNetwork", "Recurrent"]
 
 
-class LinearHead(nn.Module):
+class Recurrent(nn.Module):
+    """Layers of LSTM: tokens (B, T, D) to their outputs (B, T, D')."""
+
+    def __init__(self, inputs: int, width: int, layers: int, *, bidirectional: bool = False) -> None:
+        """Create the layers with random weights, each of which has this width in each direction."""
+        super().__init__()
+        self.lstm = nn.LSTM(inputs, width, layers, batch_first=True, bidirectional=bidirectional)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the outputs of the last layer."""
+        outputs: Tensor = self.lstm(tokens)[0]
+        return outputs
+
+
+class Head(nn.Module):
+    """A linear layer on the mean of the encoder's tokens: (B, T, D) to (B, C). Subclasses pool in another way."""
+
+    def __init__(self, linear: nn.Module | None = None) -> None:
+        """Take over the layer; None for a bare encoder, whose head gives the pooled features."""
+        super().__init__()
+        self.linear = nn.Identity() if linear is None else linear
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Return the features (B, D) on which the head is a linear layer."""
+        return tokens.mean(dim=1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the logits; for a bare encoder, the features."""
+        logits: Tensor = self.linear(self.pool(tokens))
+        return logits
+
+
+class LinearHead(Head):
     """A linear layer on each token, and the mean of its logits: (B, T, D) to (B, C)."""
 
     def __init__(self, width: int, n_classes: int) -> None:
         """Create the layer with random weights, for tokens of this width."""
-        super().__init__()
-        self.linear = nn.Linear(width, n_classes)
+        super().__init__(nn.Linear(width, n_classes))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the mean logits."""
@@ -24,12 +56,20 @@ class LinearHead(nn.Module):
         return logits
 
 
-class PackagedNetwork(nn.Module):
+class FlatHead(Head):
+    """A linear layer on all tokens as one vector."""
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Return the vector (B, T D)."""
+        return tokens.flatten(1)
+
+
+class PackagedNetwork(SplitModel):
     """A model as embedder, encoder and head.
 
-    Its constructor takes the capacity of the `ModelPackage` if that has one. For a package whose file has the
-    vocabulary too, the module has a function `read(path)`, and the constructor takes what it returns: an object whose
-    `tensors` are those that `rename` takes.
+    The constructor of a subclass takes the capacity of the `ModelPackage` if that has one. For a package whose file has
+    the vocabulary too, the module has a function `read(path)`, and the constructor takes what it returns: an object
+    whose `tensors` are those that `rename` takes.
 
     Attributes:
         input: The model's preprocessing.
@@ -40,20 +80,19 @@ class PackagedNetwork(nn.Module):
             encoder or to the values (B, C) of a regression.
     """
 
-    input: Input
-    class_names: tuple[str, ...]
-    embedder: nn.Module
-    encoder: nn.Module
-    head: nn.Module
+    head: Head
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Return logits (B, C) of a batch; without classes, features or the values of a regression."""
-        logits: Tensor = self.head(self.encoder(self.embedder(batch)))
-        return logits
+    def __init__(
+        self, source_input: Input, class_names: tuple[str, ...], embedder: nn.Module, encoder: nn.Module, head: Head
+    ) -> None:
+        """Join the parts; see the attributes of the class."""
+        super().__init__(embedder, encoder, head)
+        self.input = source_input
+        self.class_names = class_names
 
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Return the features (B, D) on which the head is a linear layer, from the encoder's tokens: their mean."""
-        return tokens.mean(dim=1)
+    def features(self, batch: Batch) -> Tensor:
+        """Return the features (B, D) of a batch, on which the head is a linear layer."""
+        return self.head.pool(self.encoder(self.embedder(batch)))
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the package's tensors under the names that they have in this network."""

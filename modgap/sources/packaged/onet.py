@@ -45,12 +45,9 @@ class ONet(PackagedNetwork):
 
     def __init__(self) -> None:
         """Create the network with random weights."""
-        super().__init__()
-        self.input = ImageInput((SIDE, SIDE), (MEAN,) * 3, (DEVIATION,) * 3, "bilinear")
-        self.class_names = CLASSES
-        self.embedder = nn.Sequential(nn.Conv2d(3, 32, 3), nn.PReLU(32), nn.MaxPool2d(3, 2, ceil_mode=True))
-        self.encoder = _Encoder()
-        self.head = LinearHead(WIDTH, len(CLASSES))
+        source_input = ImageInput((SIDE, SIDE), (MEAN,) * 3, (DEVIATION,) * 3, "bilinear")
+        embedder = nn.Sequential(nn.Conv2d(3, 32, 3), nn.PReLU(32), nn.MaxPool2d(3, 2, ceil_mode=True))
+        super().__init__(source_input, CLASSES, embedder, _Encoder(), LinearHead(WIDTH, len(CLASSES)))
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the package's tensors under the names of this network, without those of the two further heads."""

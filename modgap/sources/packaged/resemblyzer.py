@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import PackagedNetwork
+from modgap.sources.packaged.network import Head, PackagedNetwork, Recurrent
 from modgap.sources.packaged.spectrograms import MelSpectrogram
 
 __all__ = ["NETWORK", "SpeakerEncoder"]
@@ -27,27 +27,15 @@ LOUDNESS = -30.0
 """Decibels, relative to full scale, to which quieter windows are amplified."""
 
 
-class _Encoder(nn.Module):
-    """Three recurrent layers: tokens (B, T, 40) to tokens (B, T, 256)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(BANDS, WIDTH, LAYERS, batch_first=True)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        outputs: Tensor = self.lstm(tokens)[0]
-        return outputs
-
-
-class _Embedding(nn.Module):
+class _Embedding(Head):
     """Embedding of the speaker of unit length, from the last token: (B, T, 256) to (B, 256)."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.linear = nn.Linear(WIDTH, WIDTH)
+        self.dense = nn.Linear(WIDTH, WIDTH)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        return functional.normalize(functional.relu(self.linear(tokens[:, -1])))
+    def pool(self, tokens: Tensor) -> Tensor:
+        return functional.normalize(functional.relu(self.dense(tokens[:, -1])))
 
 
 class SpeakerEncoder(PackagedNetwork):
@@ -55,17 +43,9 @@ class SpeakerEncoder(PackagedNetwork):
 
     def __init__(self) -> None:
         """Create the network with random weights."""
-        super().__init__()
-        self.input = WaveformInput(RATE, FRAMES * HOP, loudness=LOUDNESS)
-        self.class_names = ()
-        self.embedder = MelSpectrogram(RATE, WINDOW, HOP, BANDS, "constant", FRAMES)
-        self.encoder = _Encoder()
-        self.head = _Embedding()
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Return the embedding of the speaker (B, 256)."""
-        features: Tensor = self.head(tokens)
-        return features
+        source_input = WaveformInput(RATE, FRAMES * HOP, loudness=LOUDNESS)
+        embedder = MelSpectrogram(RATE, WINDOW, HOP, BANDS, "constant", FRAMES)
+        super().__init__(source_input, (), embedder, Recurrent(BANDS, WIDTH, LAYERS), _Embedding())
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tensors of Resemblyzer under the names of this network, without those of its training loss."""
@@ -74,7 +54,7 @@ class SpeakerEncoder(PackagedNetwork):
             if name.startswith("lstm."):
                 state[f"encoder.{name}"] = tensor
             elif name.startswith("linear."):
-                state[f"head.{name}"] = tensor
+                state[f"head.dense.{name.removeprefix('linear.')}"] = tensor
         return state
 
 

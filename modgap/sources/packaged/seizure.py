@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import LinearHead, PackagedNetwork
+from modgap.sources.packaged.network import LinearHead, PackagedNetwork, Recurrent
 
 __all__ = ["NETWORK", "SeizureDetector"]
 
@@ -73,29 +73,18 @@ def _tukey(length: int) -> Tensor:
     return window.float()
 
 
-class _Encoder(nn.Module):
-    """Two bidirectional layers of LSTM: tokens (B, 19, 200) to tokens (B, 19, 200)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lstm = nn.LSTM(WIDTH, HIDDEN, num_layers=2, batch_first=True, bidirectional=True)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        features: Tensor = self.lstm(tokens)[0]
-        return features
-
-
 class SeizureDetector(PackagedNetwork):
     """The detector on windows of ten seconds, with the mean of its logits over time."""
 
     def __init__(self) -> None:
         """Create the network with random weights."""
-        super().__init__()
-        self.input = WaveformInput(RATE, WINDOW, standardize=True)
-        self.class_names = CLASSES
-        self.embedder = _Embedder()
-        self.encoder = _Encoder()
-        self.head = LinearHead(2 * HIDDEN, len(CLASSES))
+        super().__init__(
+            WaveformInput(RATE, WINDOW, standardize=True),
+            CLASSES,
+            _Embedder(),
+            Recurrent(WIDTH, HIDDEN, 2, bidirectional=True),
+            LinearHead(2 * HIDDEN, len(CLASSES)),
+        )
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tensors of the ONNX file under the names of this network, with the gates in torch's order."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import PackagedNetwork
+from modgap.sources.packaged.network import LinearHead, PackagedNetwork
 
 __all__ = ["NETWORK", "VoiceActivity"]
 
@@ -75,15 +75,18 @@ class _Encoder(nn.Module):
         return outputs
 
 
-class _Head(nn.Module):
+class _Head(LinearHead):
     """Logits (B, 2) of no speech, which is 0, and of speech, averaged over the chunks."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(WIDTH, 1)
+        super().__init__(WIDTH, 1)
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Return the mean over the chunks (B, 128)."""
+        return functional.relu(tokens).mean(dim=1)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        speech = self.linear(functional.relu(tokens)).mean(dim=1)
+        speech = super().forward(functional.relu(tokens))
         return torch.cat([torch.zeros_like(speech), speech], dim=1)
 
 
@@ -92,16 +95,8 @@ class VoiceActivity(PackagedNetwork):
 
     def __init__(self) -> None:
         """Create the network with random weights."""
-        super().__init__()
-        self.input = WaveformInput(RATE, CHUNKS * CHUNK)
-        self.class_names = ("no speech", "speech")
-        self.embedder = _Spectrum()
-        self.encoder = _Encoder()
-        self.head = _Head()
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Return the mean over the chunks (B, 128)."""
-        return functional.relu(tokens).mean(dim=1)
+        source_input = WaveformInput(RATE, CHUNKS * CHUNK)
+        super().__init__(source_input, ("no speech", "speech"), _Spectrum(), _Encoder(), _Head())
 
     def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         """Return the tensors of the package under the names of this network."""

@@ -31,10 +31,10 @@ __all__ = [
     "imagenet_class_names",
     "library_versions",
     "load_weights",
+    "named_by_timm",
     "read_state",
     "read_weights",
     "short_class_names",
-    "timm_repository",
 ]
 
 
@@ -348,12 +348,17 @@ def _folder_options(configuration: Path) -> dict[str, Any]:
 
 def _head_size(state: dict[str, Any], architecture: str) -> int | None:
     """Return the number of outputs of the head in these weights, so that heads of another size can be loaded."""
-    import timm
-
-    config = timm.get_pretrained_cfg(architecture) if timm.is_model(architecture) else None
+    config = _timm_configuration(architecture)
     name = config.classifier if config else None
     weight = state.get(f"{name}.weight") if isinstance(name, str) else None
     return None if weight is None else int(weight.shape[0])
+
+
+def _timm_configuration(architecture: str) -> Any:
+    """Return timm's record of an architecture and its weights; None if there is none."""
+    import timm
+
+    return timm.get_pretrained_cfg(architecture) if timm.is_model(architecture) else None
 
 
 def _hub_file(architecture: str) -> Path:
@@ -367,25 +372,21 @@ def _hub_file(architecture: str) -> Path:
         repository = Repository(str(record["repository"]))
         names = tuple(str(name) for name in record["files"])
     except (ValueError, KeyError, TypeError):
-        repository, names = _named_by_timm(architecture)
+        repository, names = named_by_timm(architecture)
         write_note(note, {"repository": repository.name, "files": list(names)})
     return _in_repository(repository, names, f"timm:{architecture}")
 
 
-def timm_repository(architecture: str) -> Repository:
-    """Return the repository of the hub that timm names for the weights of an architecture.
+def named_by_timm(architecture: str) -> tuple[Repository, tuple[str, ...]]:
+    """Return the repository of the hub that timm names for the weights of an architecture, and their possible files.
 
     Raises:
         InputError: When timm names none.
         UsageError: When timm has no such architecture.
     """
-    return _named_by_timm(architecture)[0]
-
-
-def _named_by_timm(architecture: str) -> tuple[Repository, tuple[str, ...]]:
     import timm
 
-    config = timm.get_pretrained_cfg(architecture) if timm.is_model(architecture) else None
+    config = _timm_configuration(architecture)
     if config is None:
         raise unknown_name("timm model", architecture, timm.list_models())
     if not config.hf_hub_id:

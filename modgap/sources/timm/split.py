@@ -1,6 +1,6 @@
 """Splitting a timm model into embedder, encoder and head."""
 
-from collections.abc import Callable
+import functools
 from typing import Any
 
 import torch
@@ -8,7 +8,15 @@ from torch import Tensor, nn
 
 from modgap.errors import UsageError
 from modgap.sources.source import Parts
-from modgap.sources.splitting import EncoderEntry, StandIn, entry_of_output, replace_modules, verify_parts
+from modgap.sources.splitting import (
+    EncoderEntry,
+    StandIn,
+    entry_of_output,
+    noise,
+    replace_modules,
+    to_tokens,
+    verify_parts,
+)
 
 __all__ = ["split_model"]
 
@@ -36,8 +44,7 @@ def split_model(model: nn.Module, size: tuple[int, int]) -> Parts:
         raise UsageError(f"Model {type(model).__name__} cannot be split: timm does not name its stem.")
     convolution: Any = model.get_submodule(first)
     weight = convolution.weight
-    generator = torch.Generator().manual_seed(0)
-    sample = torch.randn(1, convolution.in_channels, *size, generator=generator).to(weight.device, weight.dtype)
+    sample = noise(1, convolution.in_channels, *size).to(weight.device, weight.dtype)
     parts = verify_parts(lambda: _split(model, first, sample), model, sample, type(model).__name__)
     if _parameter_count(parts.embedder) > LARGEST_STEM * _parameter_count(model):
         name = type(model).__name__
@@ -62,7 +69,10 @@ def _split(model: Any, first: str, sample: Tensor) -> Parts:
     replaced: dict[str, nn.Module] = {name: nn.Identity() for name in (*names, *_classifiers(model))}
     encoder = replace_modules(model, replaced | {names[0]: stand_in})
     return Parts(
-        _Embedder(stem, entry), _Encoder(encoder, stand_in, entry, sample.shape[1:]), _Head(model), _as_tokens(model)
+        _Embedder(stem, entry),
+        _Encoder(encoder, stand_in, entry, sample.shape[1:]),
+        _Head(model),
+        functools.partial(to_tokens, channels_last=getattr(model, "output_fmt", "NCHW") == "NHWC"),
     )
 
 
@@ -88,7 +98,6 @@ class _Embedder(nn.Module):
         super().__init__()
         self.stem = stem
         self.entry = entry
-        self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
         return self.entry.outward(self.stem(images))
@@ -103,7 +112,6 @@ class _Encoder(nn.Module):
         self.stem = stem
         self.entry = entry
         self.image_shape = image_shape
-        self.eval()
 
     def forward(self, tokens: Tensor) -> Tensor:
         model: Any = self.model
@@ -118,21 +126,8 @@ class _Head(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.eval()
 
     def forward(self, features: Tensor) -> Tensor:
         model: Any = self.model
         logits: Tensor = model.forward_head(features)
         return logits
-
-
-def _as_tokens(model: Any) -> Callable[[Tensor], Tensor]:
-    """Return a function from features (B, T, D), (B, H, W, D) or (B, D, H, W) to tokens (B, T, D)."""
-    channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
-
-    def tokens(features: Tensor) -> Tensor:
-        if features.ndim == 3:
-            return features
-        return features.flatten(1, 2) if channels_last else features.flatten(2).transpose(1, 2)
-
-    return tokens
