@@ -30,6 +30,7 @@ import modgap
 from modgap.cli.output import print_table
 from modgap.errors import InputError
 from modgap.ranking.types import BASELINE, SOURCE
+from modgap.storage.json_records import plain_values
 
 RESULTS = Path(__file__).parent / "truth" / "zoo.jsonl"
 PAGE = Path(__file__).parent.parent / "docs" / "sources.md"
@@ -119,7 +120,7 @@ def work(job: Job, log: ResultLog) -> dict:
     controls = {source: _with_controls(source, job.target) for source in best}
     target = {name: record["target"][name] for name in ("task", "samples", "classes", "groups", "kind")}
     seconds = round(time.perf_counter() - began, 1)
-    return log.add(job, {"target": target, "rows": rows, "controls": controls, "seconds": seconds})
+    return log.add(job, plain_values({"target": target, "rows": rows, "controls": controls, "seconds": seconds}))
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
