@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modgap.errors import count, format_duration
-from modgap.jobs import Failure, failure_of, fix_threads, hold_device
+from modgap.jobs import Failure, hold_device
+from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BASELINE_PREFIX, BaselineJob, baseline_errors_after_pilot
 from modgap.ranking.history.choice import TOO_SHORT, HistoryChoice, PilotError, choose_source
@@ -27,7 +28,7 @@ from modgap.ranking.standings import Standings, compute_error_standings, decode_
 from modgap.ranking.types import ALL, BASELINE, CONTROL, SOURCE, Choice, JobCounts, Pilot, ScoreTable, SourceRow
 from modgap.sources import CONTROL_PREFIX
 from modgap.storage.algorithms import algorithm_versions
-from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
+from modgap.storage.cache import CacheEntry
 from modgap.targets import TargetRequest
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PilotJob", "run_pilots"]
 
-KIND = "pilots"
-"""Kind of the cache entries of pilots."""
 TRAINING_COST = 6
 """About how many times as long a sample takes in an update as in a pass: 5 for ViT, 9 for EfficientNet."""
 FEW_EPOCHS = 3
@@ -50,7 +49,7 @@ log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
-class PilotJob:
+class PilotJob(CachedJob["PilotErrors"]):
     """Short fine-tuning of one source, or the fit of a baseline to the same samples.
 
     Attributes:
@@ -66,6 +65,7 @@ class PilotJob:
         target: The target as the user names it, with absolute paths.
     """
 
+    cache_kind = "pilots"
     source: str
     kind: str
     outputs_key: str
@@ -76,12 +76,8 @@ class PilotJob:
     device: str = field(compare=False)
     target: TargetRequest = field(compare=False)
 
-    @property
-    def key(self) -> str:
-        """Key of the result in the cache."""
-        return cache_key(self._identity())
-
-    def _identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
+        """Return the fields that are compared, and the settings and versions of the training."""
         from modgap.training.pilot import PILOT_RATES, PILOT_SAMPLES, PILOT_SEEDS, SETTINGS, TEXT_SETTINGS
 
         named = {name: value for name, value in asdict(self).items() if name not in ("device", "target")}
@@ -91,14 +87,10 @@ class PilotJob:
         settings = {"settings": [*SETTINGS, *TEXT_SETTINGS], "rates": PILOT_RATES, "seeds": PILOT_SEEDS}
         return {**named, **shared, **settings, "algorithms": algorithm_versions("reading", "inference", "training")}
 
-    def load_cached(self) -> "PilotErrors | None":
-        """Return the result from the cache. None if there is none."""
-        return find_cached(KIND, self.key, self._decode)
-
     def _encode(self, result: "PilotErrors") -> CacheEntry:
         arrays = {"trained": np.array([result.trained]), "by_training": result.by_training}
         arrays |= {"seconds": np.array([result.seconds]), "labeled": np.array([result.labeled])}
-        record = {"job": self._identity(), "settings": list(result.settings)}
+        record = {"job": self.identity(), "settings": list(result.settings)}
         return CacheEntry(error_arrays(result.errors) | arrays, record)
 
     def _decode(self, entry: CacheEntry) -> "PilotErrors":
@@ -109,18 +101,10 @@ class PilotJob:
         seconds, labeled = float(entry.arrays["seconds"][0]), int(entry.arrays["labeled"][0])
         return PilotErrors(errors, trained, by_training, settings, seconds, labeled)
 
-    def __call__(self) -> "PilotErrors | Failure":
-        """Return the result from the cache, or fine-tune the source, or return the reason why that failed."""
-        try:
-            return cached(KIND, self.key, self._compute, Codec(self._encode, self._decode))
-        except Exception as error:  # Third-party models may fail in any way; the row of the source shows the reason.
-            return failure_of(error)
-
     def _compute(self) -> "PilotErrors":
         from modgap.sources import open_source
         from modgap.training.pilot import short_fine_tuning
 
-        fix_threads()
         began = time.perf_counter()
         target = self.target.open()
         if self.kind == BASELINE:

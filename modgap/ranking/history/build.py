@@ -17,6 +17,7 @@ import numpy as np
 
 from modgap.errors import InputError, Progress, UsageError, count, format_duration, visible_name
 from modgap.jobs import Backend, Failure, failure_of, fix_threads, hold_device, writable_cache
+from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.history.lines import CONTROL, TRAINED, VARIABLES, HistoryLine, Setup, history_table
 from modgap.ranking.history.measure import (
     ALL,
@@ -41,15 +42,13 @@ from modgap.ranking.history.store import History, add_to_history, history_folder
 from modgap.ranking.source_patterns import split_input_size
 from modgap.sources import absolute_name, is_control, open_source
 from modgap.storage.algorithms import algorithm_versions
-from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
+from modgap.storage.cache import CacheEntry, cache_key
 from modgap.targets import Target, TargetRequest
 
 __all__ = ["PACKAGED", "BuildPlan", "BuildResult", "Pair", "build", "plan_build", "run_build"]
 
 PACKAGED = "@packaged"
 """Name of the targets of the history that ships with modgap, as far as they are on this machine."""
-KIND = "history_trainings"
-"""Kind of the cache entries of trainings."""
 VERSION = 1
 WEIGHTS = ("weights", "model", "tensors", "files")
 """Entries of a source's fingerprint that do not depend on the versions of libraries."""
@@ -64,38 +63,26 @@ log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
-class TrainingJob:
+class TrainingJob(CachedJob[TrainingErrors]):
     """One training, whose errors are in the cache.
 
     Attributes:
         training: The training.
-        identity: Checksum of the source's weights, the target's data and everything else that decides the errors.
+        pair_identity: Checksum of the source's weights, the target's data and everything else that decides the errors.
         device: Device to train on.
     """
 
+    cache_kind = "history_trainings"
     training: Training
-    identity: str
+    pair_identity: str
     device: str = field(compare=False)
 
-    @property
-    def key(self) -> str:
-        """Key of the errors in the cache."""
+    def identity(self) -> dict[str, Any]:
+        """Return what differs between the trainings of a pair, and the checksum of the pair."""
         varied = {name: getattr(self.training, name) for name in ("part", "seed", "rate")}
-        return cache_key({**varied, "identity": self.identity})
+        return {**varied, "identity": self.pair_identity}
 
-    def load_cached(self) -> TrainingErrors | None:
-        """Return the errors from the cache. None if there are none."""
-        return find_cached(KIND, self.key, _decode)
-
-    def __call__(self) -> TrainingErrors | Failure:
-        """Return the errors from the cache, or train, or return the reason why that failed."""
-        fix_threads()
-        try:
-            return cached(KIND, self.key, self._train, Codec(self._encode, _decode))
-        except Exception as error:  # Third-party models may fail in any way.
-            return failure_of(error)
-
-    def _train(self) -> TrainingErrors:
+    def _compute(self) -> TrainingErrors:
         with hold_device(self.device) as device:
             return measure_errors(self.training, device)
 
@@ -105,11 +92,10 @@ class TrainingJob:
             {"errors": np.array([found.errors[epoch] for epoch in EPOCHS])}, counts | {"job": asdict(self.training)}
         )
 
-
-def _decode(entry: CacheEntry) -> TrainingErrors:
-    record, errors = entry.metadata, entry.arrays["errors"].tolist()
-    errors_by_epoch = dict(zip(EPOCHS, errors, strict=True))
-    return TrainingErrors(errors_by_epoch, int(record["trained"]), int(record["judged"]), float(record["seconds"]))
+    def _decode(self, entry: CacheEntry) -> TrainingErrors:
+        record, errors = entry.metadata, entry.arrays["errors"].tolist()
+        errors_by_epoch = dict(zip(EPOCHS, errors, strict=True))
+        return TrainingErrors(errors_by_epoch, int(record["trained"]), int(record["judged"]), float(record["seconds"]))
 
 
 @dataclass(frozen=True)
@@ -129,7 +115,7 @@ class SpeedJob:
         try:
             with hold_device(self.device) as device:
                 return measure_speed(self.source, self.target, device)
-        except Exception as error:  # As above.
+        except Exception as error:  # Third-party models may fail in any way.
             return failure_of(error)
 
 
