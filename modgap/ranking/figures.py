@@ -29,7 +29,7 @@ from modgap.answers.formatting import format_p_value, format_value
 from modgap.errors import InputError
 from modgap.ranking.answer import first_ties, format_interval, format_score
 from modgap.ranking.check_sentences import join_names, score_label
-from modgap.ranking.checks import BASELINE_SCORES, CONTROL_WORSE, compare_baseline, sources_compared
+from modgap.ranking.checks import BASELINE_SCORES, CONTROL_WORSE, compare_baseline, control_index, sources_compared
 from modgap.ranking.forecast_figure import (
     HEAD,
     MOST_CAPTION_VALUES,
@@ -44,8 +44,7 @@ from modgap.ranking.layers import JUDGED_BY, SIGNIFICANT, layer_finding
 from modgap.ranking.recommendation import judge
 from modgap.ranking.scores import FORECAST, get_score, shown_score
 from modgap.ranking.target_summary import reference_value
-from modgap.ranking.types import BASELINE, CONTROL, LayerCurve, Ranking
-from modgap.sources.source import CONTROL_PREFIX
+from modgap.ranking.types import BASELINE, LayerCurve, Ranking
 from modgap.statistics.multiple_comparisons import similar_groups
 
 if TYPE_CHECKING:
@@ -89,7 +88,9 @@ def ranking_frame(ranking: Ranking) -> pd.DataFrame:
     indices = [index for index in ranking.order() if table.source_ranks[index] and np.isfinite(values[index])]
     marks = []
     for row, index in enumerate(indices):
-        control = _control_of(ranking, index)
+        control = control_index(ranking, index)
+        if control is not None and not np.isfinite(values[control]):
+            control = None
         about = {"name": ranking.rows[index].name, "row": row, "index": index, "ties_with_first": index in ties}
         about["beats_control"] = _beats_control(ranking, index, control)
         marks.append({"series": "pretrained", **_value_columns(ranking, index), **about})
@@ -106,16 +107,6 @@ def _value_columns(ranking: Ranking, index: int) -> dict[str, float]:
     standings = ranking.deciding_table.standings
     low, high = standings.intervals[index].tolist()
     return interval_columns(float(standings.values[index]), (low, high))
-
-
-def _control_of(ranking: Ranking, index: int) -> int | None:
-    """Return the index of the source's control that has a value. None if there is none."""
-    name = f"{CONTROL_PREFIX}{ranking.rows[index].name}"
-    values = ranking.deciding_table.standings.values
-    for number, row in enumerate(ranking.rows):
-        if row.kind == CONTROL and row.name == name and np.isfinite(values[number]):
-            return number
-    return None
 
 
 def _beats_control(ranking: Ranking, index: int, control: int | None) -> bool | None:

@@ -28,7 +28,7 @@ from modgap.ranking.standings import (
 from modgap.ranking.subsamples import SPREAD_FACTOR, score_subsamples
 from modgap.ranking.subsamples import VERSION as SUBSAMPLES_VERSION
 from modgap.ranking.surrogate_outputs import read_surrogate_outputs
-from modgap.ranking.types import BASELINE, SOURCE, RankRequest, ScoreTable, SourceRow
+from modgap.ranking.types import BASELINE, RankRequest, ScoreTable, SourceRow, TargetSummary
 from modgap.statistics.sample_file import SampleFile
 from modgap.storage.cache import CacheEntry
 from modgap.targets import TargetRequest
@@ -246,7 +246,7 @@ def score_table(
     rows: Sequence[SourceRow],
     results: Mapping[int, Sequence[Any]],
     plan: RankPlan,
-    n_units: int | None = None,
+    summary: TargetSummary | None,
 ) -> ScoreTable:
     """Return the values and comparisons of one score for all rows.
 
@@ -255,7 +255,7 @@ def score_table(
         rows: The rows of the ranking.
         results: Results of the jobs of the score, as from `results_by_row`.
         plan: The plan of the ranking.
-        n_units: Number of groups, or of independent samples; None if no source could be run.
+        summary: Summary of the target's samples. None if no source could be run.
     """
     score = get_score(score_name)
     reasons = [row.reason or (WITHOUT_SCORES if row.kind == BASELINE else "") for row in rows]
@@ -267,14 +267,12 @@ def score_table(
     if by_sample:
         standings = _standings_of_errors(score, rows, {index: errors for index, (errors,) in values.items()})
     else:
+        n_units = summary.units if summary else None
         standings = _standings_of_subsamples(score, len(rows), values, plan.request.resamples, n_units)
     for index in values:
         if not np.isfinite(standings.values[index]):
             reasons[index] = _explain_missing_value(score)
-    is_source = np.array([row.kind == SOURCE for row in rows])
-    return ScoreTable(
-        score_name, score.higher_is_better, standings, standings.among(is_source), tuple(reasons), by_sample
-    )
+    return ScoreTable.of_rows(score_name, rows, standings, reasons, by_sample=by_sample)
 
 
 def _standings_of_errors(score: Score, rows: Sequence[SourceRow], scored: Mapping[int, ScoredErrors]) -> Standings:

@@ -16,14 +16,14 @@ from modgap.labels.label_space import LabelSpace, label_space
 from modgap.ranking.check_sentences import join_names
 from modgap.ranking.extraction import Extracted, outputs_key_content, sample_arrays, store_outputs
 from modgap.ranking.jobs import ErrorsJob, ScoreJob
-from modgap.ranking.plan import RankPlan, RowName
+from modgap.ranking.plan import RankPlan
 from modgap.ranking.score import CLASSIFICATION, Score
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import KIND, load_source_outputs
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import run_stage
 from modgap.ranking.standings import ScoredErrors
-from modgap.ranking.types import SOURCE, JobCounts, LayerChoice, LayerCurve
+from modgap.ranking.types import SOURCE, JobCounts, LayerChoice, LayerCurve, SourceRow
 from modgap.sources import open_source
 from modgap.statistics.intervals import SampleErrors, average_errors, estimate_mean
 from modgap.statistics.multiple_comparisons import holm
@@ -185,13 +185,13 @@ SIGNIFICANT = 0.05
 
 
 def measure_layers(
-    plan: RankPlan, rows: Sequence[RowName], extracted: Mapping[int, Extracted]
+    plan: RankPlan, rows: Sequence[SourceRow], extracted: Mapping[int, Extracted]
 ) -> tuple[tuple[LayerCurve, ...], dict[str, JobCounts]]:
     """Score the layers of each source that could be run.
 
     Args:
         plan: The plan of the ranking, whose request names layers.
-        rows: Names and kinds of all rows.
+        rows: All rows.
         extracted: References to the outputs of each row that could be run, by its index.
 
     Returns:

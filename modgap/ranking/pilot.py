@@ -26,7 +26,7 @@ from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import run_stage
 from modgap.ranking.standings import Standings, compute_error_standings, decode_errors, error_arrays
 from modgap.ranking.types import ALL, BASELINE, CONTROL, SOURCE, Choice, JobCounts, Pilot, ScoreTable, SourceRow
-from modgap.sources import CONTROL_PREFIX
+from modgap.sources import control_name
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry
 from modgap.targets import TargetRequest
@@ -277,7 +277,7 @@ class _Pilots:
         first, epochs = self._first(), self._deciding_epochs()
         if first is None or first not in self._measured(epochs):
             return
-        control = (f"{CONTROL_PREFIX}{self.rows[first].name}", CONTROL)
+        control = (control_name(self.rows[first].name), CONTROL)
         baselines = self.baselines if epochs is None else {}
         indices = [i for i in self.extracted if (self.rows[i].name, self.rows[i].kind) == control]
         if compared := [*indices, *baselines]:
@@ -412,9 +412,7 @@ def _choice_table(told: HistoryChoice, indices: Sequence[int], rows: Sequence[So
         intervals[list(indices)] = told.after.interval(0.95)
     unknown = np.full((n_rows, n_rows), np.nan)
     standings = Standings(values, intervals, np.stack([unknown, unknown], axis=-1), unknown, score.higher_is_better)
-    is_source = np.array([row.kind == SOURCE for row in rows])
-    reasons = ("",) * n_rows
-    return ScoreTable(score.name, score.higher_is_better, standings, standings.among(is_source), reasons)
+    return ScoreTable.of_rows(score.name, rows, standings, [""] * n_rows, by_sample=False)
 
 
 def _pilot_table(
@@ -434,9 +432,8 @@ def _pilot_table(
     places[list(order)] = range(len(order))
     standings = replace(compute_error_standings(PILOT, errors, more), places=places)
     failures = {index: result.reason for index, result in by_row.items() if isinstance(result, Failure)}
-    reasons = tuple(failures.get(index, "") for index in range(len(rows)))
-    is_source = np.array([row.kind == SOURCE for row in rows])
-    return ScoreTable(PILOT.name, False, standings, standings.among(is_source), reasons, by_sample=True)
+    reasons = [failures.get(index, "") for index in range(len(rows))]
+    return ScoreTable.of_rows(PILOT.name, rows, standings, reasons, by_sample=True)
 
 
 def _seconds_by_pass(source: Extracted, plan: RankPlan, epochs: int | None) -> float:

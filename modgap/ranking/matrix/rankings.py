@@ -204,6 +204,7 @@ def _matrix(
     rows = np.array([*order, *range(len(sources), len(names))], np.int64)
     known = _known_rows(rankings.values())
     failures = _failures(results)
+    requested = {row.name for row in plan.rows if row.requested}
     return Matrix(
         tuple(_row(names[index], known, is_control=index >= len(sources)) for index in rows),
         tuple(_column(target, ranking) for target, ranking in rankings.items()),
@@ -212,7 +213,7 @@ def _matrix(
         standings,
         compare_scores(deciding, others, len(sources)),
         _reasons(names, results, rankings),
-        sum(result == NOT_CACHED and name in plan.requested for (_, name), result in results.items()),
+        sum(result == NOT_CACHED and name in requested for (_, name), result in results.items()),
         len(failures),
         plain_values(asdict(request)),
         next(iter(failures), ""),
@@ -394,14 +395,16 @@ def list_row_jobs(plans: Sequence[RankPlan]) -> list[RowJob]:
         plans: Plans of the same sources for different targets.
     """
     n_jobs = sum(len(plan.rows) for plan in plans)
-    by_target = [[_row_job(row.name, plan, n_jobs) for row in plan.rows] for plan in plans]
+    by_target = [[_row_job(row.name, plan, n_jobs, requested=row.requested) for row in plan.rows] for plan in plans]
     of_baselines = [_row_job(job.name, plan, n_jobs, job) for plan in plans for job in plan.baselines]
     return [*(job for of_source in zip(*by_target, strict=True) for job in of_source), *of_baselines]
 
 
-def _row_job(name: str, plan: RankPlan, n_jobs: int, baseline: BaselineJob | None = None) -> RowJob:
+def _row_job(
+    name: str, plan: RankPlan, n_jobs: int, baseline: BaselineJob | None = None, *, requested: bool = False
+) -> RowJob:
     passes = plan.pass_request(n_jobs)
-    return RowJob(name, name in plan.requested, plan.target, plan.task, plan.scores, plan.request, passes, baseline)
+    return RowJob(name, requested, plan.target, plan.task, plan.scores, plan.request, passes, baseline)
 
 
 def run_row_jobs(jobs: Sequence[RowJob], backend: Backend, monitor: JobMonitor) -> list[bool | Failure]:
