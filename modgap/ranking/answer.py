@@ -19,9 +19,10 @@ from modgap.ranking.checks import (
     sources_compared,
 )
 from modgap.ranking.history.choice import LEVEL
+from modgap.ranking.judgment import judge
 from modgap.ranking.layers import JUDGED_BY, LAYER_COLUMNS, layer_rows
 from modgap.ranking.plan import PROBE
-from modgap.ranking.recommendation import judge, judgment_answer
+from modgap.ranking.recommendation import judgment_answer
 from modgap.ranking.scores import PILOT, shown_score
 from modgap.ranking.types import BASELINE, CONTROL, SOURCE, LayerCurve, Pilot, Ranking, ScoreTable, SourceRow
 from modgap.statistics.multiple_comparisons import group_letters

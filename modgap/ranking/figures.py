@@ -40,8 +40,8 @@ from modgap.ranking.forecast_figure import (
     forecast_figure,
     forecast_frame,
 )
+from modgap.ranking.judgment import judge
 from modgap.ranking.layers import JUDGED_BY, SIGNIFICANT, layer_finding
-from modgap.ranking.recommendation import judge
 from modgap.ranking.scores import FORECAST, get_score, shown_score
 from modgap.ranking.target_summary import reference_value
 from modgap.ranking.types import BASELINE, LayerCurve, Ranking

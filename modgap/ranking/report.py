@@ -13,8 +13,8 @@ from modgap.answers.formatting import csv_text, plain_text
 from modgap.ranking.answer import control_sources, difference_to_first, first_ties, ranking_answer, source_letters
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.history.choice import LEVEL
+from modgap.ranking.judgment import judge
 from modgap.ranking.layers import curve_record
-from modgap.ranking.recommendation import judge
 from modgap.ranking.scores import shown_score
 from modgap.ranking.target_summary import reference_value
 from modgap.ranking.types import (

@@ -14,7 +14,8 @@ from modgap.answers.formatting import format_value
 from modgap.errors import count, visible_name
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.check_sentences import join_names, score_label
-from modgap.ranking.checks import CLEAR, DOUBTFUL, LIKELY, NO, NONE, SINGLE, TIE, UNKNOWN, Check
+from modgap.ranking.checks import Check
+from modgap.ranking.judgment import CLEAR, DOUBTFUL, LIKELY, NO, NONE, SINGLE, TIE, UNKNOWN
 from modgap.ranking.matrix.over_targets import targets_needed
 from modgap.ranking.matrix.result import DECIDING, Matrix
 from modgap.ranking.scores import get_score

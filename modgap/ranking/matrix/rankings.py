@@ -12,11 +12,11 @@ from modgap.jobs import NOT_CACHED, Backend, Failure, writable_cache
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BaselineJob
 from modgap.ranking.jobs import ErrorsJob, ExtractJob, ScoreJob, score_jobs
+from modgap.ranking.judgment import judge
 from modgap.ranking.matrix.over_targets import compare_over_targets, compare_scores, ranks_of
 from modgap.ranking.matrix.result import DECIDING, Column, Matrix, Measure, Row
 from modgap.ranking.plan import RankPlan, plan_ranking
 from modgap.ranking.rank import rank
-from modgap.ranking.recommendation import judge
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener
