@@ -22,11 +22,10 @@ from modgap.ranking.standings import (
     Standings,
     check_comparable,
     compute_error_standings,
-    compute_standings,
     sample_file,
 )
-from modgap.ranking.subsamples import SPREAD_FACTOR, score_subsamples
 from modgap.ranking.subsamples import VERSION as SUBSAMPLES_VERSION
+from modgap.ranking.subsamples import score_subsamples, subsample_standings
 from modgap.ranking.surrogate_outputs import read_surrogate_outputs
 from modgap.ranking.types import BASELINE, RankRequest, ScoreTable, SourceRow, TargetSummary
 from modgap.statistics.sample_file import SampleFile
@@ -271,7 +270,8 @@ def score_table(
         standings = _standings_of_subsamples(score, len(rows), values, plan.request.resamples, n_units)
     for index in values:
         if not np.isfinite(standings.values[index]):
-            reasons[index] = _explain_missing_value(score)
+            missing = "is not defined on these samples" if score.uses_samples else "is not known for this source"
+            reasons[index] = f"The score {score.name} {missing}."
     return ScoreTable.of_rows(score_name, rows, standings, reasons, by_sample=by_sample)
 
 
@@ -290,15 +290,7 @@ def _standings_of_subsamples(
     for index, (on_all, *on_subsamples) in results.items():
         values[index] = on_all[0]
         subsamples[index] = np.concatenate([np.empty(0), *on_subsamples])
-    higher, bounds = score.higher_is_better, score.bounds
-    return compute_standings(
-        values,
-        subsamples,
-        higher_is_better=higher,
-        bounds=bounds,
-        n_units=n_units,
-        spread_factor=SPREAD_FACTOR,
-    )
+    return subsample_standings(score, values, subsamples, n_units)
 
 
 def errors_by_score(
@@ -316,9 +308,3 @@ def errors_by_score(
         return None
     key = next(iter(extracted.values())).key
     return sample_file(errors, load_source_outputs(key), load_sample_numbers(key))
-
-
-def _explain_missing_value(score: Score) -> str:
-    if score.uses_samples:
-        return f"The score {score.name} is not defined on these samples."
-    return f"The score {score.name} is not known for this source."
