@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -34,18 +33,6 @@ PROBE = "linear-probe"
 log = logging.getLogger("modgap")
 
 
-class PlanHistory(NamedTuple):
-    """Errors on earlier targets, for the pilots of a ranking.
-
-    Attributes:
-        history: The history that ships with modgap, with that of the user.
-        sketch: Sketch of the target, which is never its own history.
-    """
-
-    history: History
-    sketch: TargetSketch
-
-
 @dataclass(frozen=True)
 class RankPlan:
     """Everything that is needed to compute a ranking.
@@ -60,7 +47,8 @@ class RankPlan:
         request: The request.
         backend: Backend that runs the jobs.
         monitor: Counts the jobs.
-        history: Errors on earlier targets that decide with the pilots. None if they do not.
+        history: Errors on earlier targets: those that ship with modgap, and those of the user.
+        sketch: Sketch of the target, which is never its own history. None if no history decides with the pilots.
         has_history: True if a source of the ranking has such errors.
     """
 
@@ -73,7 +61,8 @@ class RankPlan:
     request: RankRequest
     backend: Backend
     monitor: JobMonitor
-    history: PlanHistory | None = None
+    history: History
+    sketch: TargetSketch | None = None
     has_history: bool = False
 
     @property
@@ -127,7 +116,7 @@ def plan_ranking(
     absolute = target.absolute()
     history = _history(request) if _task_of(table) == CLASSIFICATION else History()
     trained = {line.source for line in history.lines if TRAINED in line.errors}
-    counts = bool(request.pilot and history.lines)
+    decides = bool(request.pilot and history.lines)
     baselines = chosen_baselines(request.baselines, opened, request.samples, len(rows))
     return RankPlan(
         rows=rows,
@@ -139,7 +128,8 @@ def plan_ranking(
         request=replace(request, by=by),
         backend=backend,
         monitor=monitor or JobMonitor(),
-        history=PlanHistory(history, cached_sketch(opened.fingerprint, table.samples)) if counts else None,
+        history=history,
+        sketch=cached_sketch(opened.fingerprint, table.samples) if decides else None,
         has_history=any(split_input_size(name)[0] in trained for name in sources),
     )
 

@@ -89,7 +89,7 @@ def rank(
     monitor = JobMonitor(progress, listener)
 
     def rank_round(names: Sequence[str], part: RankRequest, prefix: str) -> Ranking:
-        plan = plan_ranking(requested, names, part, backend, monitor.with_prefix(prefix))
+        plan = plan_ranking(requested, names, part, backend, replace(monitor, prefix=prefix))
         with writable_cache(on_this_machine=backend.is_on_this_machine):
             ranking = _compute_ranking(plan)
         _remember_pilots(plan, ranking)
@@ -168,11 +168,11 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
 
 def _remember_pilots(plan: RankPlan, ranking: Ranking) -> None:
     """Add the errors of the pilots to the history of the user, if a history counts."""
-    if plan.history and ranking.target:
+    if plan.sketch and ranking.target:
         request = asdict(plan.request.samples)
         target = {**asdict(ranking.target), "name": plan.target.name}
         record = {"target": target, "pilot": pilot_record(ranking), "request": request}
-        remember_pilots(record, plan.history.sketch)
+        remember_pilots(record, plan.sketch)
 
 
 def _score_jobs(plan: RankPlan, extracted: Mapping[int, Extracted]) -> list[ScoreJob | ErrorsJob]:
