@@ -39,7 +39,7 @@ from modgap.ranking.history.measure import (
 )
 from modgap.ranking.history.sketches import TargetSketch, sketch_target
 from modgap.ranking.history.store import History, add_to_history, history_folder, known_history, shipped_history
-from modgap.ranking.source_patterns import split_input_size
+from modgap.ranking.source_patterns import split_input_size, with_input_size
 from modgap.sources import absolute_name, is_control, open_source
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key
@@ -293,7 +293,7 @@ def _pairs(sources: Sequence[str], targets: Mapping[str, Target]) -> Iterator[Pa
             base, size = split_input_size(source)
             weights = {entry: fingerprint[entry] for entry in WEIGHTS if entry in fingerprint}
             content = {**setup, "source": fingerprint, "input_size": size, "target": target.fingerprint}
-            absolute = absolute_name(base) + (f"@{size}px" if size else "")
+            absolute = with_input_size(absolute_name(base), size)
             path = TargetRequest(name).absolute().name
             yield Pair(source, name, absolute, path, cache_key(weights) if weights else "", cache_key(content))
 
