@@ -9,7 +9,7 @@ from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Verdict
 from modgap.answers.formatting import format_value
 from modgap.errors import visible_name
 from modgap.ranking.check_sentences import (
-    CHECK_TITLES,
+    CHECKS,
     check_sentence,
     first_place,
     format_chance,
@@ -154,10 +154,10 @@ def judgment_answer(judgment: Judgment, target: str | None = None) -> Answer:
         verdicts=(choice_statement(judgment), *help_statements(judgment)),
         # The answer to the first question says the sentence of the other sources, unless that check passed.
         checks=tuple(
-            Verdict(CHECK_TITLES[check.id], "", check.status, check_sentence(check))
+            Verdict(CHECKS[check.id][0], "", check.status, check_sentence(check))
             for check in judgment.checks
             # Records of earlier versions have checks that are no longer made.
-            if check.id in CHECK_TITLES and (check.id != "other-sources" or check.status == PASS)
+            if check.id in CHECKS and (check.id != "other-sources" or check.status == PASS)
         ),
         next_step=next_step(judgment),
         commands=tuple(shlex.join(command) for command in judgment.commands),
