@@ -4,7 +4,6 @@ import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from modgap.baselines import baseline_names, baseline_origin, get_baseline
 from modgap.errors import InputError, unknown_name
 from modgap.forward.inference_setup import LogitsRequest, samples_record, select_samples
 from modgap.forward.sample_request import SampleRequest
+from modgap.process.installed_packages import installed_library_version
 from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.cross_validation import REPEATS, repeated_errors
 from modgap.ranking.score import ErrorOptions
@@ -179,7 +179,7 @@ class BaselineJob(CachedJob[ScoredErrors]):
     def identity(self) -> dict[str, Any]:
         """Return the fields that are compared, and the versions of algorithms and libraries."""
         named = {name: value for name, value in asdict(self).items() if name not in ("samples", "target")}
-        libraries = {name: metadata.version(name) for name in LIBRARIES if _is_installed(name)}
+        libraries = {name: version for name in LIBRARIES if (version := installed_library_version(name))}
         versions = {
             "algorithms": algorithm_versions("reading", "baselines"),
             "errors": ERRORS_VERSION,
@@ -199,14 +199,6 @@ class BaselineJob(CachedJob[ScoredErrors]):
 
     def _decode(self, entry: CacheEntry) -> ScoredErrors:
         return ScoredErrors.of_arrays(entry.arrays, self.seed, self.options.per_class)
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def baseline_jobs(

@@ -353,9 +353,12 @@ def ranking_caption(ranking: Ranking) -> str:
     sentences += [
         "A black bar joins sources no two of which differ significantly at the 95 % level, corrected for the number of "
         "all pairs (Holm). It is thin beside sources that do not belong to it.",
-        *_reference_sentences(ranking),
-        *_baseline_sentences(ranking),
     ]
+    if reference := reference_value(ranking.deciding_table.name, ranking.target):
+        sentences.append(f"The dashed line is the {REFERENCE_NAMES[reference.label]}, {reference.value:.3f}.")
+    if baselines := frame[frame["series"] == BASELINE].to_dict("records"):
+        shown = "; ".join(_value_phrase(row, None) for row in baselines)
+        sentences.append(f"Squares are baselines of the field, without pretraining: {shown}.")
     if scores := other_scores(ranking):
         sentences.append(f"The table on the right gives the rank among the sources by {', '.join(scores)} (1 is best).")
     by_row = controls.set_index("row")["value"]
@@ -364,18 +367,6 @@ def ranking_caption(ranking: Ranking) -> str:
     if len(sources) > len(values):
         sentences.append("The complete table is in ranking.csv.")
     return " ".join(sentences)
-
-
-def _reference_sentences(ranking: Ranking) -> list[str]:
-    reference = reference_value(ranking.deciding_table.name, ranking.target)
-    return [f"The dashed line is the {REFERENCE_NAMES[reference.label]}, {reference.value:.3f}."] if reference else []
-
-
-def _baseline_sentences(ranking: Ranking) -> list[str]:
-    frame = ranking_frame(ranking)
-    rows = frame[frame["series"] == BASELINE].to_dict("records")
-    shown = "; ".join(_value_phrase(row, None) for row in rows)
-    return [f"Squares are baselines of the field, without pretraining: {shown}."] if rows else []
 
 
 def _value_phrase(row: dict[str, Any], control: float | None) -> str:

@@ -1,7 +1,7 @@
 """Scores of several layers of each source from one pass, and a choice of a layer that is judged on other samples."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,6 @@ from modgap.statistics.paired import paired_difference
 from modgap.statistics.splits import Splits, repeated_halves, testable_samples
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, find_cached, store
-from modgap.storage.json_records import plain_values
 from modgap.targets import Target, TargetRequest
 from modgap.training.surrogate import SurrogateBatch
 
@@ -39,14 +38,10 @@ __all__ = [
     "JUDGED_BY",
     "LAYER_COLUMNS",
     "SIGNIFICANT",
-    "LayerOutputs",
-    "LayersJob",
     "choose_layer",
-    "correct_for_sources",
-    "curve_record",
     "is_better",
     "layer_finding",
-    "layer_rows",
+    "layer_row",
     "measure_layers",
 ]
 
@@ -207,7 +202,8 @@ def measure_layers(
     computed = {name: result for name, result in outputs.items() if isinstance(result, LayerOutputs)}
     cached = sum(result.cached for result in computed.values())
     counts = {"layers": JobCounts(len(computed) - cached, cached, len(outputs) - len(computed))}
-    planned = [job for result in computed.values() for key in result.keys for job in _jobs(key, plan)]
+    scores = _scores(plan)
+    planned = [_job(key, score, plan) for result in computed.values() for key in result.keys for score in scores]
     results, counts["scores of layers"] = run_stage("scores of layers", planned, plan.backend, plan.monitor)
     curves = []
     for name in sources:
@@ -239,10 +235,6 @@ def _scores(plan: RankPlan) -> list[Score]:
         for score in scores
         if plan.task in score.tasks and score.uses_samples and not score.needs_logits and not score.needs_surrogate
     ]
-
-
-def _jobs(key: str, plan: RankPlan) -> list[ErrorsJob | ScoreJob]:
-    return [_job(key, score, plan) for score in _scores(plan)]
 
 
 def _job(key: str, score: Score, plan: RankPlan) -> ErrorsJob | ScoreJob:
@@ -362,12 +354,8 @@ def is_better(curve: LayerCurve) -> bool:
 LAYER_COLUMNS = ("source", "layers", "lowest at", "chosen on other samples", "95 % CI", "last layer", "difference", "p")
 
 
-def layer_rows(curves: Sequence[LayerCurve]) -> list[list[str]]:
-    """Return the rows of a table with LAYER_COLUMNS."""
-    return [_layer_row(curve) for curve in curves]
-
-
-def _layer_row(curve: LayerCurve) -> list[str]:
+def layer_row(curve: LayerCurve) -> list[str]:
+    """Return the row of a source in a table with LAYER_COLUMNS."""
     values = curve.values.get(JUDGED_BY, ())
     finite = [value for value in values if np.isfinite(value)]
     lowest = f"{curve.numbers[values.index(min(finite))]}" if finite else "-"
@@ -386,9 +374,3 @@ def _layer_row(curve: LayerCurve) -> list[str]:
         f"{choice.difference.value:+.3f}",
         "" if p_value is None else format_p_value(p_value),
     ]
-
-
-def curve_record(curve: LayerCurve) -> dict[str, Any]:
-    """Return the curve as plain values for the record of the ranking."""
-    record: dict[str, Any] = plain_values(asdict(curve))
-    return record
