@@ -364,44 +364,49 @@ def _factors(
 # The run
 
 
-@dataclass(frozen=True)
+@dataclass
 class BuildResult:
-    """Errors that a run added to a history, and what it took.
+    """A run of a plan: errors and failures so far, what was added to the history, and what it took.
 
     Attributes:
-        lines: The lines with all errors that are known now.
-        targets: Targets on which all sources are finished.
-        n_trained: Number of trainings of this run.
+        plan: The plan.
+        folder: Folder of the history.
+        results: Errors of the trainings that are finished.
         failures: Reason of each failure by the names of source and target.
-        n_left: Number of sources and targets without all errors, because the hours were spent.
+        added: The line of each pair with all errors that are known now.
+        described: A line of each target without errors, and the sketch of the target.
+        n_trained: Number of trainings of this run.
         expected: Seconds on one core that the trainings of this run were expected to take.
         spent: Seconds on one core that they took.
         seconds: Seconds of the run.
     """
 
-    lines: tuple[HistoryLine, ...]
-    targets: tuple[str, ...]
-    n_trained: int
-    failures: Mapping[tuple[str, str], str]
-    n_left: int
-    expected: float
-    spent: float
-    seconds: float
-
-
-@dataclass
-class _Run:
-    """The state of a run: errors and failures so far, and what was added to the folder."""
-
     plan: BuildPlan
     folder: Path
     results: dict[Training, TrainingErrors]
-    failures: dict[Pair, str] = field(default_factory=dict)
-    lines: dict[Pair, HistoryLine] = field(default_factory=dict)
+    failures: dict[tuple[str, str], str] = field(default_factory=dict)
+    added: dict[Pair, HistoryLine] = field(default_factory=dict)
     described: dict[str, tuple[HistoryLine, TargetSketch]] = field(default_factory=dict)
     n_trained: int = 0
     expected: float = 0.0
     spent: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def lines(self) -> tuple[HistoryLine, ...]:
+        """The lines with all errors that are known now."""
+        return tuple(self.added.values())
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Targets on which all sources are finished, in order."""
+        unfinished = {pair.target for pair in self.left()} | {target for _, target in self.failures}
+        return tuple(target for target in self.plan.targets if target not in unfinished)
+
+    @property
+    def n_left(self) -> int:
+        """Number of sources and targets without all errors; after the run, because the hours were spent."""
+        return len(self.left())
 
     def ready(self, budget: float) -> list[tuple[Pair, Training]]:
         """Return the next trainings: one for each process, or all of a target if they are expected to end in time.
@@ -421,7 +426,7 @@ class _Run:
     def finish(self, pair: Pair, training: Training, result: TrainingErrors | Failure) -> None:
         """Record a training that ended, and add its errors to the history."""
         if isinstance(result, Failure):
-            self.failures[pair] = result.reason
+            self.failures[pair.source, pair.target] = result.reason
             return
         self.n_trained += 1
         self.expected += self.plan.training_seconds(pair, training.part)
@@ -432,20 +437,21 @@ class _Run:
     def add(self, pair: Pair) -> None:
         """Add the errors of a pair that are known to the history, unless it has them."""
         try:
-            line, sketch = self._describe(pair)
+            of_target, sketch = self._describe(pair)
         except InputError as error:
-            self.failures[pair] = str(error)
+            self.failures[pair.source, pair.target] = str(error)
             return
-        line = line_of_trainings(line, self.results, split_input_size(pair.source)[1])
-        source = split_input_size(pair.source)[0]
+        source, size = split_input_size(pair.source)
+        trained = replace(of_target, source=split_input_size(pair.trained_source)[0])
+        line = line_of_trainings(trained, self.results, size)
         line = replace(line, source=source, target=pair.target, source_digest=pair.source_digest)
-        before = self.lines.get(pair)
+        before = self.added.get(pair)
         if line.errors and (before is None or before.errors != line.errors):
             add_to_history(self.folder, History((line,), {sketch.digest: sketch}))
-            self.lines[pair] = line
+            self.added[pair] = line
 
     def _describe(self, pair: Pair) -> tuple[HistoryLine, TargetSketch]:
-        """Return a line of a pair without errors, and the sketch of the target, which is read once."""
+        """Return a line of the target of a pair without errors, and the sketch of the target, which is read once."""
         source, size = split_input_size(pair.trained_source)
         if pair.target not in self.described:
             target = TargetRequest(pair.trained_target).open()
@@ -454,17 +460,12 @@ class _Run:
             setup = Setup(LABELED, EPOCHS[-1], RATES, size)
             line = HistoryLine(source, pair.trained_target, kind, len(table), n_classes, setup, {})
             self.described[pair.target] = replace(line, target_digest=sketch.digest), sketch
-        line, sketch = self.described[pair.target]
-        return replace(line, source=source), sketch
+        return self.described[pair.target]
 
     def left(self) -> list[Pair]:
         """Return the pairs that did not fail and have trainings left."""
-        return [pair for pair in self.plan.pairs if pair not in self.failures and pair.missing(self.results)]
-
-    def finished_targets(self) -> list[str]:
-        """Return the targets on which all sources are finished, in order."""
-        unfinished = {pair.target for pair in (*self.left(), *self.failures)}
-        return [target for target in self.plan.targets if target not in unfinished]
+        pairs = [pair for pair in self.plan.pairs if (pair.source, pair.target) not in self.failures]
+        return [pair for pair in pairs if pair.missing(self.results)]
 
 
 def run_build(
@@ -486,14 +487,14 @@ def run_build(
     if hours is not None and not hours >= FEWEST_HOURS:
         raise UsageError(f"`hours` is {hours:g}, but it must be at least one second.")
     began = time.perf_counter()
-    run = _Run(plan, history_folder() if folder is None else folder, dict(plan.results))
+    run = BuildResult(plan, history_folder() if folder is None else folder, dict(plan.results))
     budget = np.inf if hours is None else 3600 * hours * plan.n_processes
     total = sum(plan.seconds_left(pair, run.results) for pair in plan.pairs)
     with writable_cache(on_this_machine=plan.backend.is_on_this_machine), plan.backend:
         for pair in plan.pairs:
             if any(one in run.results for one in pair.trainings(run.results)):
                 run.add(pair)
-        n_finished = len(run.finished_targets())
+        n_finished = len(run.targets)
         while ready := run.ready(budget):
             jobs = [TrainingJob(training, pair.identity, plan.device) for pair, training in ready]
             for index, result in plan.backend.run(jobs, device=plan.device):
@@ -501,23 +502,14 @@ def run_build(
                 run.finish(pair, training, result)
                 if progress and np.isfinite(total):
                     progress(STAGE, plan.training_seconds(pair, training.part) / total)
-            if len(finished := run.finished_targets()) > n_finished:
+            if len(finished := run.targets) > n_finished:
                 n_finished = len(finished)
                 _tell(run, finished[-1], n_finished, time.perf_counter() - began)
-    failures = {(pair.source, pair.target): reason for pair, reason in run.failures.items()}
-    return BuildResult(
-        tuple(run.lines.values()),
-        tuple(run.finished_targets()),
-        run.n_trained,
-        failures,
-        len(run.left()),
-        run.expected,
-        run.spent,
-        time.perf_counter() - began,
-    )
+    run.seconds = time.perf_counter() - began
+    return run
 
 
-def _tell(run: _Run, target: str, n_finished: int, seconds: float) -> None:
+def _tell(run: BuildResult, target: str, n_finished: int, seconds: float) -> None:
     """Log how far a run is, and about how long the rest takes at the speed so far."""
     left = sum(run.plan.seconds_left(pair, run.results) for pair in run.left()) / run.plan.n_processes
     rest = f", about {format_duration(left * run.spent / run.expected)} left" if left and run.expected > 0 else ""
