@@ -31,7 +31,7 @@ from modgap.statistics.paired import paired_difference
 from modgap.statistics.splits import Splits, repeated_halves, testable_samples
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, find_cached, store
-from modgap.targets import Target, TargetRequest
+from modgap.targets import TargetRequest
 from modgap.training.surrogate import SurrogateBatch
 
 __all__ = [
@@ -110,40 +110,35 @@ class LayersJob:
             return None
 
     def _extract(self, device: str | None) -> LayerOutputs | None:
-        samples = replace(self.request.samples, device=device or "cpu")
+        """Return the features of some layers, from the cache or from one pass on a device that keeps all layers.
+
+        Without a device they are None if they are not in the cache.
+        """
+        target = self.target.open()
+        name, size = split_input_size(self.source)
+        size = size or self.request.samples.input_size
+        samples = replace(self.request.samples, device=device or "cpu", input_size=size)
         request = replace(self.request, samples=samples, head="none")
-        return _extract_layers(self.source, self.target.open(), request, self.numbers, run=device is not None)
-
-
-def _extract_layers(
-    source_name: str, target: Target, request: LogitsRequest, numbers: Sequence[int], *, run: bool
-) -> LayerOutputs | None:
-    """Return the features of some layers, from the cache or from one pass that keeps those of all layers.
-
-    They are None if they are not in the cache, and `run` is false.
-    """
-    name, size = split_input_size(source_name)
-    request = replace(request, samples=replace(request.samples, input_size=size or request.samples.input_size))
-    handle = open_source(name)
-    versions = algorithm_versions("reading", "inference", "pooled layers")
-    content = outputs_key_content(handle, target, request) | {"algorithms": versions}
-    key = cache_key(content)
-    names = find_cached(LAYERS_KIND, key, lambda entry: tuple(entry.metadata["layers"]))
-    is_cached = names is not None and all(
-        find_cached(KIND, _layer_key(content, layer), lambda entry: entry.metadata) for layer in names
-    )
-    if not (is_cached or run):
-        return None
-    if names is None or not is_cached:
-        setup = set_up_inference(handle, target, replace(request, compared=2), content)
-        names = _run_layers(setup, request, content)
-        store(LAYERS_KIND, key, CacheEntry({}, {"layers": list(names)}))
-    chosen = tuple(numbers) or tuple(range(1, len(names) + 1))
-    if chosen[-1] > len(names):
-        raise InputError(f"The source has {len(names)} layers, and layer {chosen[-1]} was requested.")
-    picked = tuple(names[number - 1] for number in chosen)
-    keys = tuple(_layer_key(content, layer) for layer in picked)
-    return LayerOutputs(chosen, picked, len(names), keys, is_cached)
+        handle = open_source(name)
+        versions = algorithm_versions("reading", "inference", "pooled layers")
+        content = outputs_key_content(handle, target, request) | {"algorithms": versions}
+        key = cache_key(content)
+        names = find_cached(LAYERS_KIND, key, lambda entry: tuple(entry.metadata["layers"]))
+        is_cached = names is not None and all(
+            find_cached(KIND, _layer_key(content, layer), lambda entry: entry.metadata) for layer in names
+        )
+        if device is None and not is_cached:
+            return None
+        if names is None or not is_cached:
+            setup = set_up_inference(handle, target, replace(request, compared=2), content)
+            names = _run_layers(setup, request, content)
+            store(LAYERS_KIND, key, CacheEntry({}, {"layers": list(names)}))
+        chosen = tuple(self.numbers) or tuple(range(1, len(names) + 1))
+        if chosen[-1] > len(names):
+            raise InputError(f"The source has {len(names)} layers, and layer {chosen[-1]} was requested.")
+        picked = tuple(names[number - 1] for number in chosen)
+        keys = tuple(_layer_key(content, layer) for layer in picked)
+        return LayerOutputs(chosen, picked, len(names), keys, is_cached)
 
 
 def _layer_key(content: Mapping[str, Any], layer: str) -> str:

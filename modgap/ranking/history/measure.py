@@ -171,11 +171,8 @@ def line_of_trainings(line: HistoryLine, results: Mapping[Training, TrainingErro
     if control:
         values[CONTROL] = control.last, control.judged, control.seconds
     if middle:
-        shares = {f"pilot-{epochs}": epochs for epochs in EPOCHS}
-        values |= {
-            name: (middle.errors[epochs], middle.judged, middle.seconds * epochs / EPOCHS[-1])
-            for name, epochs in shares.items()
-        }
+        for epochs, error in middle.errors.items():
+            values[f"pilot-{epochs}"] = error, middle.judged, middle.seconds * epochs / EPOCHS[-1]
     if rate is not None:
         best, seconds = finished[rate], sum(half.seconds for half in finished.values())
         values["pilot-rates"] = best.last, best.judged, seconds

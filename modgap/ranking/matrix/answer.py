@@ -426,16 +426,12 @@ def _table(matrix: Matrix) -> Table:
         [
             standing.source,
             f"{standing.mean_rank:.1f}",
-            *([standing.letters, _p_value(standing.p_value)] if is_tested else []),
+            *([standing.letters, "" if standing.p_value is None else f"{standing.p_value:.3f}"] if is_tested else []),
             *(_cell(matrix, number, column) for column in range(len(targets))),
         ]
         for number, standing in enumerate(matrix.standings)
     ]
     return Table(["source", "mean rank", *(["letters", "p to first"] if is_tested else []), *targets], rows)
-
-
-def _p_value(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
 
 
 def _cell(matrix: Matrix, number: int, column: int) -> str:
