@@ -10,8 +10,9 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
 from modgap.ranking.checks import collect_checks
 from modgap.ranking.halving import rank_within
+from modgap.ranking.judgment import judge
 from modgap.ranking.rank import rank
-from modgap.ranking.recommendation import judge, judgment_answer
+from modgap.ranking.recommendation import judgment_answer
 from modgap.ranking.report import to_dict
 from modgap.ranking.types import RankRequest
 from modgap.targets import TargetRequest

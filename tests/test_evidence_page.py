@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from modgap.ranking.checks import FINDINGS
-from modgap.ranking.commands import PILOT_SOURCES
+from modgap.ranking.judgment import PILOT_SOURCES
 from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES
 from modgap.statistics.multiple_comparisons import holm

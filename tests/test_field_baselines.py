@@ -21,8 +21,8 @@ from modgap.ranking.answer import probe_table
 from modgap.ranking.checks import CONTROL_WORSE, compare_baseline
 from modgap.ranking.cross_validation import REPEATS
 from modgap.ranking.field_baselines import baseline_errors_after_pilot, baseline_jobs, chosen_baselines
+from modgap.ranking.judgment import judge
 from modgap.ranking.rank import rank
-from modgap.ranking.recommendation import judge
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.types import BASELINE, RankRequest
 from modgap.statistics.intervals import estimate_mean

@@ -41,7 +41,8 @@ from modgap.distortion.probe_figures import few_shot_caption, few_shot_figure, p
 from modgap.errors import InputError, UsageError
 from modgap.ranking.figures import ranking_caption, ranking_figure
 from modgap.ranking.forecast_figure import figure_title
-from modgap.ranking.recommendation import headline, judge
+from modgap.ranking.judgment import judge
+from modgap.ranking.recommendation import headline
 from modgap.ranking.scores import get_score
 from modgap.ranking.standings import compute_standings
 from modgap.ranking.types import BASELINE, CONTROL, SOURCE, Ranking, RankRequest, ScoreTable, SourceRow, TargetSummary

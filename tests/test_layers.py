@@ -8,7 +8,7 @@ import pytest
 from modgap import rank
 from modgap.errors import UsageError
 from modgap.ranking.figures import layer_caption, layer_figure, planned_figures
-from modgap.ranking.layers import choose_layer, is_better, layer_finding, layer_rows
+from modgap.ranking.layers import choose_layer, is_better, layer_finding, layer_row
 from modgap.ranking.report import to_dict
 from modgap.ranking.source_patterns import parse_layers
 from modgap.statistics.intervals import SampleErrors
@@ -135,7 +135,7 @@ def test_the_figure_has_the_finding_and_exact_values(ranking):
     assert layer_finding([curve]).split()[-1] in titles
     assert f"{curve.choice.error:.3f}" in layer_caption(ranking)
     assert ("does better" in layer_finding([curve])) == is_better(curve)
-    assert layer_rows([curve])[0][0] == "vit-fashion"
+    assert layer_row(curve)[0] == "vit-fashion"
 
 
 def test_the_command_writes_record_table_and_figure(tmp_path):

@@ -15,8 +15,9 @@ from modgap.ranking import recommendation as v
 from modgap.ranking.answer import failure_messages, ranking_table, scores_table
 from modgap.ranking.figures import figure_subtitle, other_scores, ranking_frame
 from modgap.ranking.forecast_figure import figure_title
+from modgap.ranking.judgment import judge
 from modgap.ranking.rank import rank
-from modgap.ranking.recommendation import choice_statement, headline, help_statement, judge, judgment_answer
+from modgap.ranking.recommendation import choice_statement, headline, help_statement, judgment_answer
 from modgap.ranking.report import to_csv, to_dict
 from modgap.ranking.scores import PILOT
 from modgap.ranking.standings import compute_error_standings

@@ -19,9 +19,10 @@ from modgap.ranking.forecast_figure import forecast_caption, forecast_figure, fo
 from modgap.ranking.history.choice import LEVEL, PilotError, choose_source
 from modgap.ranking.history.lines import VARIABLES, HistoryLine, Setup, history_table
 from modgap.ranking.history.store import History, read_history, shipped_history, write_history
+from modgap.ranking.judgment import judge
 from modgap.ranking.pilot import PilotJob
 from modgap.ranking.rank import rank
-from modgap.ranking.recommendation import help_statements, judge
+from modgap.ranking.recommendation import help_statements
 from modgap.ranking.report import to_dict
 from modgap.ranking.scores import PILOT
 from modgap.ranking.standings import compute_error_standings

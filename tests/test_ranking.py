@@ -29,7 +29,6 @@ from modgap.ranking.answer import ranking_answer, ranking_table, scores_table
 from modgap.ranking.cross_validation import prediction_error
 from modgap.ranking.extraction import extract
 from modgap.ranking.jobs import ErrorsJob, ScoreJob
-from modgap.ranking.plan import RowName
 from modgap.ranking.rank import count_permutations, rank
 from modgap.ranking.report import RankingResult, to_csv, to_dict
 from modgap.ranking.report_details import ReportDetails, correct_p_values
@@ -47,7 +46,7 @@ from modgap.ranking.standings import (
 )
 from modgap.ranking.subsamples import SPREAD_FACTOR, subsample
 from modgap.ranking.surrogate_outputs import find_surrogate
-from modgap.ranking.types import BASELINE, CONTROL, RankRequest
+from modgap.ranking.types import BASELINE, CONTROL, RankRequest, SourceRow
 from modgap.sources import open_source
 from modgap.statistics.intervals import estimate_mean
 from modgap.statistics.paired import paired_difference
@@ -795,9 +794,9 @@ def test_errors_survive_the_cache(small_images, own_cache):
 
 
 def test_the_permutations_grow_with_the_number_of_sources():
-    rows = [RowName(f"source-{number}", "source") for number in range(12)]
+    rows = [SourceRow(f"source-{number}", "source") for number in range(12)]
     assert count_permutations(rows) == 239
-    assert count_permutations([*rows[:2], RowName("random:a", CONTROL)]) == 99
+    assert count_permutations([*rows[:2], SourceRow("random:a", CONTROL)]) == 99
 
 
 def test_p_values_of_details_are_corrected_for_the_number_of_sources():

@@ -18,17 +18,8 @@ from modgap.ranking.checks import (
     CONTROL_WORSE,
     Check,
 )
-from modgap.ranking.recommendation import (
-    Judgment,
-    choice_of,
-    choice_statement,
-    headline,
-    help_of,
-    help_statement,
-    judge,
-    judgment_answer,
-    next_step,
-)
+from modgap.ranking.judgment import WITH_SCORE, Judgment, choice_of, help_of, judge
+from modgap.ranking.recommendation import choice_statement, headline, help_statement, judgment_answer, next_step
 from modgap.statistics.multiple_comparisons import ALPHABET, MOST_LETTERED, group_letters
 from tests.ranking_records import make_ranking, score_table
 
@@ -119,11 +110,11 @@ ROWS = [
     ((v.SINGLE, v.NO, v.BOTH), "Do not transfer from this source; train from scratch."),
     ((v.TIE, v.NO, v.BOTH), "Do not transfer from these sources; train from scratch."),
     (
-        (v.CLEAR, v.NO, v.WITH_SCORE),
+        (v.CLEAR, v.NO, WITH_SCORE),
         "By LEEP, random weights are better than swin: compare it with a model trained from scratch.",
     ),
     ((v.CLEAR, v.LIKELY, v.BOTH, CONTROL_WORSE), "Transfer from swin."),
-    ((v.CLEAR, v.LIKELY, v.WITH_SCORE), "After a short fine-tuning, start with swin, and compare the next ones."),
+    ((v.CLEAR, v.LIKELY, WITH_SCORE), "After a short fine-tuning, start with swin, and compare the next ones."),
     (
         (v.CLEAR, v.DOUBTFUL, v.WITHOUT_CONTROL, CONTROL_SIMILAR),
         "If you transfer, use swin. First check that it beats the baseline hog and a model trained from scratch.",
@@ -155,7 +146,7 @@ def judgment_in(choice, help_, tuned, beside=None):
         checks = [Check("history", v.INFO, {**values, "expected_value": 0.2412, "expected_interval": [0.1, 0.4]})]
     else:
         checks = [] if choice == v.NONE else [other_sources(choice, score=score)]
-    if tuned in (v.BOTH, v.WITH_SCORE):
+    if tuned in (v.BOTH, WITH_SCORE):
         measured = control(CONTROL_WORSE)
         score = "pilot" if tuned == v.BOTH else "leep"
         checks.append(replace(measured, values={**measured.values, "score": score}))

@@ -18,7 +18,8 @@ from modgap.discrepancy import estimate
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
-from modgap.ranking.recommendation import headline, judge, judgment_answer
+from modgap.ranking.judgment import judge
+from modgap.ranking.recommendation import headline, judgment_answer
 from modgap.ranking.report import to_dict, to_json
 from modgap.ranking.standings import compute_standings
 from modgap.ranking.types import JobCounts, Pilot, RankRequest

@@ -40,7 +40,7 @@ def test_equal_sources_seldom_differ_significantly(score, cell):
 
 def test_halves_would_not_do_for_a_score_that_grows_with_the_number_of_samples(monkeypatch):
     monkeypatch.setattr(subsamples, "DELETED", 0.5)
-    monkeypatch.setattr("modgap.ranking.score_sources.SPREAD_FACTOR", 1.0)
+    monkeypatch.setattr(subsamples, "SPREAD_FACTOR", 1.0)
     assert n_significant("transrate", 60, 90, 6) > MOST_SIGNIFICANT
 
 

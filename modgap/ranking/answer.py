@@ -19,9 +19,10 @@ from modgap.ranking.checks import (
     sources_compared,
 )
 from modgap.ranking.history.choice import LEVEL
-from modgap.ranking.layers import JUDGED_BY, LAYER_COLUMNS, layer_rows
+from modgap.ranking.judgment import judge
+from modgap.ranking.layers import JUDGED_BY, LAYER_COLUMNS, layer_row
 from modgap.ranking.plan import PROBE
-from modgap.ranking.recommendation import judge, judgment_answer
+from modgap.ranking.recommendation import judgment_answer
 from modgap.ranking.scores import PILOT, shown_score
 from modgap.ranking.types import BASELINE, CONTROL, SOURCE, LayerCurve, Pilot, Ranking, ScoreTable, SourceRow
 from modgap.statistics.multiple_comparisons import group_letters
@@ -92,7 +93,8 @@ def _tables(ranking: Ranking) -> Iterator[Table]:
             yield Table(*scores_table(ranking), OTHER_SCORES)
     if ranking.layers:
         drawn = [_layer_curve(curve, ranking.layers) for curve in ranking.layers]
-        yield Table(LAYER_COLUMNS, layer_rows(ranking.layers), "Error of a linear probe by layer", LAYERS, curves=drawn)
+        rows = [layer_row(curve) for curve in ranking.layers]
+        yield Table(LAYER_COLUMNS, rows, "Error of a linear probe by layer", LAYERS, curves=drawn)
 
 
 def _layer_curve(curve: LayerCurve, curves: Sequence[LayerCurve]) -> Curve | None:

@@ -9,7 +9,7 @@ from modgap.ranking.checks import CONTROL_AS_GOOD, CONTROL_SIMILAR, CONTROL_UNKN
 from modgap.ranking.scores import PILOT
 
 __all__ = [
-    "CHECK_TITLES",
+    "CHECKS",
     "check_sentence",
     "first_place",
     "format_chance",
@@ -341,45 +341,31 @@ def _smallest_class(values: Values) -> str:
     return f"The smallest class has {count(values['samples'], 'sample')}, so results for it are unreliable."
 
 
-CHECK_TITLES = {
-    "other-sources": "Other sources",
-    "history": "Earlier targets",
-    "control": "Random-weights control",
-    "controls-above": "Controls above the source",
-    "baseline": "Baseline of the field",
-    "majority-class": "Majority-class baseline",
-    "control-by-other-scores": "Control by other scores",
-    "other-scores": "Other scores",
-    "largest-source": "Size",
-    "amount-of-data": "Amount of data",
-    "groups": "Few groups",
-    "smallest-class": "Small class",
-    "failed-sources": "Sources without a value",
-    "budget": "Budget",
-    "pilot": "Short fine-tuning",
-    "evidence": "Evidence",
+CHECKS: dict[str, tuple[str, str | Callable[[Values], str]]] = {
+    "other-sources": ("Other sources", _other_sources),
+    "history": ("Earlier targets", _history),
+    "control": ("Random-weights control", _control),
+    "controls-above": ("Controls above the source", _controls_above),
+    "baseline": ("Baseline of the field", _baseline),
+    "majority-class": (
+        "Majority-class baseline",
+        "The {score} of {first} is {value}; always predicting the largest class gives {baseline}.",
+    ),
+    "control-by-other-scores": ("Control by other scores", _control_by_other_scores),
+    "other-scores": ("Other scores", _other_scores),
+    "largest-source": ("Size", "By number of parameters alone, {source} would be first."),
+    "amount-of-data": ("Amount of data", _amount_of_data),
+    "groups": ("Few groups", "The target has {groups} groups. Intervals need at least {needed}."),
+    "smallest-class": ("Small class", _smallest_class),
+    "failed-sources": ("Sources without a value", _failed_sources),
+    "budget": ("Budget", _budget),
+    "pilot": ("Short fine-tuning", _pilot),
+    "evidence": ("Evidence", _evidence),
 }
-SENTENCES: dict[str, str | Callable[[Values], str]] = {
-    "other-sources": _other_sources,
-    "control": _control,
-    "controls-above": _controls_above,
-    "baseline": _baseline,
-    "majority-class": ("The {score} of {first} is {value}; always predicting the largest class gives {baseline}."),
-    "control-by-other-scores": _control_by_other_scores,
-    "other-scores": _other_scores,
-    "largest-source": "By number of parameters alone, {source} would be first.",
-    "amount-of-data": _amount_of_data,
-    "groups": "The target has {groups} groups. Intervals need at least {needed}.",
-    "smallest-class": _smallest_class,
-    "failed-sources": _failed_sources,
-    "budget": _budget,
-    "history": _history,
-    "pilot": _pilot,
-    "evidence": _evidence,
-}
+"""Title of each check, and its sentence: a template, or a function of the values of the check."""
 
 
 def check_sentence(check: Check) -> str:
     """Return the sentence of a check, with its numbers."""
-    sentence = SENTENCES[check.id]
+    _, sentence = CHECKS[check.id]
     return sentence.format(**texts_of(check.values)) if isinstance(sentence, str) else sentence(check.values)

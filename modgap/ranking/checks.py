@@ -22,24 +22,14 @@ from modgap.storage.json_records import plain_values
 
 __all__ = [
     "BASELINE_SCORES",
-    "CLEAR",
     "CONTROL_AS_GOOD",
     "CONTROL_BETTER",
     "CONTROL_SIMILAR",
     "CONTROL_STATUSES",
     "CONTROL_UNKNOWN",
     "CONTROL_WORSE",
-    "DOUBTFUL",
     "FEW_SAMPLES",
     "FINDINGS",
-    "FORECASTED",
-    "LIKELY",
-    "NO",
-    "NONE",
-    "NOT_TESTED",
-    "SINGLE",
-    "TIE",
-    "UNKNOWN",
     "Check",
     "Comparison",
     "baselines_compared",
@@ -63,21 +53,6 @@ CONTROL_STATUSES = {
     CONTROL_AS_GOOD: FAIL,
     CONTROL_UNKNOWN: INFO,
 }
-CLEAR = "clear"
-TIE = "tie"
-UNKNOWN = "unknown"
-SINGLE = "single"
-NONE = "none"
-FORECASTED = "forecasted"
-"""How clear the first place is; with `FORECASTED` a history and pilots give probabilities.
-
-`UNKNOWN` is also an answer to whether a transfer helps.
-"""
-LIKELY = "likely"
-DOUBTFUL = "doubtful"
-NOT_TESTED = "not-tested"
-NO = "no"
-"""Answers to the question of whether a transfer helps."""
 ERROR_SCORES = ("knn", "linear-probe", "discrepancy")
 """Scores that are error rates, which soft errors are not, the first of which counts."""
 BASELINE_SCORES = ("size", "source-error")

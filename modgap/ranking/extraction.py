@@ -37,10 +37,8 @@ from modgap.training.surrogate import SurrogateBatch
 __all__ = [
     "Extracted",
     "Extraction",
-    "FeaturesAndLogits",
     "extract",
     "outputs_key_content",
-    "pooled_features",
     "prepare_extraction",
     "sample_arrays",
     "store_outputs",
@@ -61,7 +59,7 @@ class FeaturesAndLogits(nn.Module):
         headless: True if the source's own head is not used.
     """
 
-    def __init__(self, source: Source, fitted_head: nn.Module | None, *, headless: bool) -> None:  # noqa: D107
+    def __init__(self, source: Source, fitted_head: nn.Module | None, *, headless: bool) -> None:
         super().__init__()
         parts = source.split()
         self.embedder = parts.embedder
@@ -87,10 +85,9 @@ class FeaturesAndLogits(nn.Module):
         logits = outputs if self.fitted_head is None else self.fitted_head(outputs)
         return torch.cat([features, logits], dim=1)
 
-
-def pooled_features(model: FeaturesAndLogits, batch: SurrogateBatch) -> Tensor:
-    """Return the features of a batch of the source's surrogate, shape (B, D)."""
-    return batch.pool(model.tokens(model.encoder(model.embedder(batch.inputs))))
+    def surrogate_features(self, batch: SurrogateBatch) -> Tensor:
+        """Return the features of a batch of the source's surrogate, shape (B, D)."""
+        return batch.pool(self.tokens(self.encoder(self.embedder(batch.inputs))))
 
 
 @dataclass(frozen=True)
@@ -159,7 +156,11 @@ def prepare_extraction(source_name: str, target: Target, request: LogitsRequest)
     handle = open_source(name)
     surrogate = find_surrogate(name)
     heads = _candidate_heads(request, surrogate, target)
-    content = _full_key_content(handle, target, request, heads)
+    content = outputs_key_content(handle, target, request) | {
+        "heads": heads,
+        "fitted_on": [open_head_surrogate(head).fingerprint for head in heads if ":" in head],
+        "algorithms": algorithm_versions("reading", "inference", "fitted heads"),
+    }
     needs_own = request.surrogate and bool(surrogate.name)
     own_key = surrogate_outputs_key(surrogate, handle.fingerprint(), samples) if needs_own else ""
     return Extraction(target, request, handle, surrogate, heads, content, own_key)
@@ -214,7 +215,7 @@ class Extraction:
         extracted = cached or _run_source(setup, model, head, request, self.key, progress)
         has_own = bool(self.own_key) and read_surrogate_outputs(self.own_key) is not None
         if self.own_key and not has_own:
-            features = functools.partial(pooled_features, model)
+            features = model.surrogate_features
             has_own = store_surrogate_outputs(self.surrogate, setup.source, self.own_key, features, samples)
         return replace(extracted, surrogate_key=self.own_key if has_own else "")
 
@@ -227,20 +228,6 @@ def _decode(entry: CacheEntry, key: str) -> Extracted:
     n_samples = len(entry.arrays["labels"])
     seconds = float(record.get("seconds", 0.0))
     return Extracted(key, True, record["properties"], n_samples, record["provenance"], seconds=seconds)
-
-
-def _full_key_content(
-    handle: SourceHandle,
-    target: Target,
-    request: LogitsRequest,
-    heads: list[str],
-) -> dict[str, Any]:
-    """Return everything that features and logits depend on."""
-    return outputs_key_content(handle, target, request) | {
-        "heads": heads,
-        "fitted_on": [open_head_surrogate(head).fingerprint for head in heads if ":" in head],
-        "algorithms": algorithm_versions("reading", "inference", "fitted heads"),
-    }
 
 
 def outputs_key_content(handle: SourceHandle, target: Target, request: LogitsRequest) -> dict[str, Any]:

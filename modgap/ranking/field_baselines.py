@@ -4,7 +4,6 @@ import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,13 +12,14 @@ from modgap.baselines import baseline_names, baseline_origin, get_baseline
 from modgap.errors import InputError, unknown_name
 from modgap.forward.inference_setup import LogitsRequest, samples_record, select_samples
 from modgap.forward.sample_request import SampleRequest
-from modgap.jobs import Failure, failure_of, fix_threads
+from modgap.process.installed_packages import installed_library_version
+from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.cross_validation import REPEATS, repeated_errors
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.source_outputs import SourceOutputs
-from modgap.ranking.standings import ScoredErrors, decode_errors, error_arrays
+from modgap.ranking.standings import ScoredErrors
 from modgap.storage.algorithms import algorithm_versions
-from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
+from modgap.storage.cache import CacheEntry, cache_key
 from modgap.targets import Target, TargetRequest
 from modgap.targets.samples import SelectedSamples, pool_targets
 
@@ -42,8 +42,6 @@ BASELINE_PREFIX = "baseline:"
 QUICK, ALL, NONE = "quick", "all", "none"
 CHOICES = (QUICK, ALL, NONE)
 """Baselines of a ranking: those that take little time, all that suit the target, or none."""
-KIND = "baselines"
-"""Kind of the cache entries of baselines."""
 ERRORS_VERSION = 2
 """Version of the errors by sample. It must be raised when their numbers change."""
 LIBRARIES = ("aeon", "scikit-image", "scikit-learn", "torch")
@@ -153,7 +151,7 @@ def _read(target: Target, samples: SampleRequest) -> _Data:
 
 
 @dataclass(frozen=True)
-class BaselineJob:
+class BaselineJob(CachedJob[ScoredErrors]):
     """Cross-validation of one baseline on the samples of a ranking.
 
     Attributes:
@@ -165,6 +163,7 @@ class BaselineJob:
         target: The target as the user names it, with absolute paths.
     """
 
+    cache_kind = "baselines"
     baseline: str
     samples_key: str
     seed: int
@@ -177,14 +176,10 @@ class BaselineJob:
         """Name of the row."""
         return f"{BASELINE_PREFIX}{self.baseline}"
 
-    @property
-    def key(self) -> str:
-        """Key of the result in the cache."""
-        return cache_key(self._identity())
-
-    def _identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
+        """Return the fields that are compared, and the versions of algorithms and libraries."""
         named = {name: value for name, value in asdict(self).items() if name not in ("samples", "target")}
-        libraries = {name: metadata.version(name) for name in LIBRARIES if _is_installed(name)}
+        libraries = {name: version for name in LIBRARIES if (version := installed_library_version(name))}
         versions = {
             "algorithms": algorithm_versions("reading", "baselines"),
             "errors": ERRORS_VERSION,
@@ -192,19 +187,7 @@ class BaselineJob:
         }
         return {**named, **versions, "origin": baseline_origin(self.baseline)}
 
-    def load_cached(self) -> ScoredErrors | None:
-        """Return the errors by sample from the cache. None if there are none."""
-        return find_cached(KIND, self.key, self._decode)
-
-    def __call__(self) -> ScoredErrors | Failure:
-        """Return the errors from the cache, or compute them, or return the reason why that failed."""
-        try:
-            return cached(KIND, self.key, self._compute, Codec(self._encode, self._decode))
-        except Exception as error:  # Libraries of baselines may fail in any way; the log shows the reason.
-            return failure_of(error)
-
     def _compute(self) -> ScoredErrors:
-        fix_threads()
         data = _read(self.target.open(), self.samples)
         outputs = data.outputs
         predict = functools.partial(_predict_folds, get_baseline(self.baseline), data, self.seed)
@@ -212,20 +195,10 @@ class BaselineJob:
         return ScoredErrors(errors, outputs.n_classes, self.options.per_class)
 
     def _encode(self, result: ScoredErrors) -> CacheEntry:
-        arrays = error_arrays(result.errors) | {"n_classes": np.array([result.n_classes])}
-        return CacheEntry(arrays, {"job": self._identity()})
+        return CacheEntry(result.arrays(), {"job": self.identity()})
 
     def _decode(self, entry: CacheEntry) -> ScoredErrors:
-        errors = decode_errors(entry.arrays, self.seed)
-        return ScoredErrors(errors, int(entry.arrays["n_classes"][0]), self.options.per_class)
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+        return ScoredErrors.of_arrays(entry.arrays, self.seed, self.options.per_class)
 
 
 def baseline_jobs(

@@ -29,7 +29,7 @@ from modgap.answers.formatting import format_p_value, format_value
 from modgap.errors import InputError
 from modgap.ranking.answer import first_ties, format_interval, format_score
 from modgap.ranking.check_sentences import join_names, score_label
-from modgap.ranking.checks import BASELINE_SCORES, CONTROL_WORSE, compare_baseline, sources_compared
+from modgap.ranking.checks import BASELINE_SCORES, CONTROL_WORSE, compare_baseline, control_index, sources_compared
 from modgap.ranking.forecast_figure import (
     HEAD,
     MOST_CAPTION_VALUES,
@@ -40,12 +40,11 @@ from modgap.ranking.forecast_figure import (
     forecast_figure,
     forecast_frame,
 )
+from modgap.ranking.judgment import judge
 from modgap.ranking.layers import JUDGED_BY, SIGNIFICANT, layer_finding
-from modgap.ranking.recommendation import judge
 from modgap.ranking.scores import FORECAST, get_score, shown_score
 from modgap.ranking.target_summary import reference_value
-from modgap.ranking.types import BASELINE, CONTROL, LayerCurve, Ranking
-from modgap.sources.source import CONTROL_PREFIX
+from modgap.ranking.types import BASELINE, LayerCurve, Ranking
 from modgap.statistics.multiple_comparisons import similar_groups
 
 if TYPE_CHECKING:
@@ -89,7 +88,9 @@ def ranking_frame(ranking: Ranking) -> pd.DataFrame:
     indices = [index for index in ranking.order() if table.source_ranks[index] and np.isfinite(values[index])]
     marks = []
     for row, index in enumerate(indices):
-        control = _control_of(ranking, index)
+        control = control_index(ranking, index)
+        if control is not None and not np.isfinite(values[control]):
+            control = None
         about = {"name": ranking.rows[index].name, "row": row, "index": index, "ties_with_first": index in ties}
         about["beats_control"] = _beats_control(ranking, index, control)
         marks.append({"series": "pretrained", **_value_columns(ranking, index), **about})
@@ -106,16 +107,6 @@ def _value_columns(ranking: Ranking, index: int) -> dict[str, float]:
     standings = ranking.deciding_table.standings
     low, high = standings.intervals[index].tolist()
     return interval_columns(float(standings.values[index]), (low, high))
-
-
-def _control_of(ranking: Ranking, index: int) -> int | None:
-    """Return the index of the source's control that has a value. None if there is none."""
-    name = f"{CONTROL_PREFIX}{ranking.rows[index].name}"
-    values = ranking.deciding_table.standings.values
-    for number, row in enumerate(ranking.rows):
-        if row.kind == CONTROL and row.name == name and np.isfinite(values[number]):
-            return number
-    return None
 
 
 def _beats_control(ranking: Ranking, index: int, control: int | None) -> bool | None:
@@ -362,9 +353,12 @@ def ranking_caption(ranking: Ranking) -> str:
     sentences += [
         "A black bar joins sources no two of which differ significantly at the 95 % level, corrected for the number of "
         "all pairs (Holm). It is thin beside sources that do not belong to it.",
-        *_reference_sentences(ranking),
-        *_baseline_sentences(ranking),
     ]
+    if reference := reference_value(ranking.deciding_table.name, ranking.target):
+        sentences.append(f"The dashed line is the {REFERENCE_NAMES[reference.label]}, {reference.value:.3f}.")
+    if baselines := frame[frame["series"] == BASELINE].to_dict("records"):
+        shown = "; ".join(_value_phrase(row, None) for row in baselines)
+        sentences.append(f"Squares are baselines of the field, without pretraining: {shown}.")
     if scores := other_scores(ranking):
         sentences.append(f"The table on the right gives the rank among the sources by {', '.join(scores)} (1 is best).")
     by_row = controls.set_index("row")["value"]
@@ -373,18 +367,6 @@ def ranking_caption(ranking: Ranking) -> str:
     if len(sources) > len(values):
         sentences.append("The complete table is in ranking.csv.")
     return " ".join(sentences)
-
-
-def _reference_sentences(ranking: Ranking) -> list[str]:
-    reference = reference_value(ranking.deciding_table.name, ranking.target)
-    return [f"The dashed line is the {REFERENCE_NAMES[reference.label]}, {reference.value:.3f}."] if reference else []
-
-
-def _baseline_sentences(ranking: Ranking) -> list[str]:
-    frame = ranking_frame(ranking)
-    rows = frame[frame["series"] == BASELINE].to_dict("records")
-    shown = "; ".join(_value_phrase(row, None) for row in rows)
-    return [f"Squares are baselines of the field, without pretraining: {shown}."] if rows else []
 
 
 def _value_phrase(row: dict[str, Any], control: float | None) -> str:

@@ -12,7 +12,8 @@ from modgap.answers.figures.style import Ink, figure_of, fit_names, name_in_titl
 from modgap.ranking.answer import format_interval, format_score, pilots_in_order
 from modgap.ranking.check_sentences import format_chance, uncounted_pilots
 from modgap.ranking.history.choice import LEVEL
-from modgap.ranking.recommendation import headline, judge
+from modgap.ranking.judgment import judge
+from modgap.ranking.recommendation import headline
 from modgap.ranking.types import Pilot, Ranking
 
 if TYPE_CHECKING:

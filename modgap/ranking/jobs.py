@@ -1,6 +1,7 @@
 """Independent jobs of a ranking, whose results are in the cache, and the table that those of one score make."""
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from modgap.errors import InputError, UsageError
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.jobs import Failure, failure_of, fix_threads, hold_device
 from modgap.process.resources import reused_memory
+from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.extraction import Extracted, Extraction, prepare_extraction
 from modgap.ranking.plan import RankPlan
 from modgap.ranking.score import ErrorOptions, Score
@@ -20,17 +22,14 @@ from modgap.ranking.standings import (
     Standings,
     check_comparable,
     compute_error_standings,
-    compute_standings,
-    decode_errors,
-    error_arrays,
     sample_file,
 )
-from modgap.ranking.subsamples import SPREAD_FACTOR, score_subsamples
 from modgap.ranking.subsamples import VERSION as SUBSAMPLES_VERSION
+from modgap.ranking.subsamples import score_subsamples, subsample_standings
 from modgap.ranking.surrogate_outputs import read_surrogate_outputs
-from modgap.ranking.types import BASELINE, SOURCE, RankRequest, ScoreTable, SourceRow
+from modgap.ranking.types import BASELINE, RankRequest, ScoreTable, SourceRow, TargetSummary
 from modgap.statistics.sample_file import SampleFile
-from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
+from modgap.storage.cache import CacheEntry
 from modgap.targets import TargetRequest
 
 __all__ = [
@@ -43,10 +42,6 @@ __all__ = [
     "score_table",
 ]
 
-KIND = "scores"
-"""Kind of the cache entries of scores."""
-ERRORS_KIND = "sample_errors"
-"""Kind of the cache entries of errors by sample."""
 BLOCK = 25
 """Subsamples in each job."""
 WITHOUT_SCORES = "A baseline has only a cross-validated error."
@@ -93,50 +88,79 @@ class ExtractJob:
 
 
 @dataclass(frozen=True)
-class ScoreJob:
-    """One score of one source on all samples or on some subsamples.
+class OutputsJob(CachedJob[Result | Failure]):
+    """Job on the outputs of one source. It stores too that a score is not defined on them.
 
     Attributes:
         outputs_key: Cache key of the source's outputs.
         score: Name of the score.
-        seed: Seed of the subsamples and of the score's own random numbers.
+        seed: Seed of splits, of subsamples and of the score's own random numbers.
+    """
+
+    outputs_key: str
+    score: str
+    seed: int
+
+    def identity(self) -> dict[str, Any]:
+        """Return the fields, and the version of the score."""
+        return {**asdict(self), "version": get_score(self.score).version}
+
+    @abstractmethod
+    def _evaluate(self, outputs: SourceOutputs) -> Result:
+        """Compute the result from the outputs."""
+
+    @abstractmethod
+    def _arrays(self, result: Result) -> dict[str, np.ndarray]:
+        """Return the arrays of the cache entry of a result."""
+
+    @abstractmethod
+    def _read(self, arrays: Mapping[str, np.ndarray]) -> Result:
+        """Return the result in the arrays of a cache entry."""
+
+    def _compute(self) -> Result | Failure:
+        outputs = load_source_outputs(self.outputs_key)
+        try:
+            with reused_memory():
+                return self._evaluate(outputs)
+        except UsageError:
+            # Not stored: a library that is missing now may be installed later.
+            raise
+        except InputError as error:
+            # Stored: the samples and the source decide this, so it would be the same next time.
+            return Failure(str(error), is_result=True)
+
+    def _encode(self, result: Result | Failure) -> CacheEntry:
+        arrays, reason = ({}, result.reason) if isinstance(result, Failure) else (self._arrays(result), "")
+        return CacheEntry(arrays, {"job": asdict(self), "reason": reason})
+
+    def _decode(self, entry: CacheEntry) -> Result | Failure:
+        reason = entry.metadata["reason"]
+        return Failure(reason, is_result=True) if reason else self._read(entry.arrays)
+
+
+@dataclass(frozen=True)
+class ScoreJob(OutputsJob[np.ndarray]):
+    """One score of one source on all samples or on some subsamples: values, shape (last - first,).
+
+    The values of subsamples on which the score is not defined are NaN.
+
+    Attributes:
         first: Number of the first subsample. -1 stands for all samples.
         last: Number after that of the last subsample.
         surrogate_key: Cache key of the source's outputs on labeled data of its own modality. Empty if the score does
             not use them, or if there are none.
     """
 
-    outputs_key: str
-    score: str
-    seed: int
+    cache_kind = "scores"
     first: int
     last: int
     surrogate_key: str = ""
 
-    @property
-    def key(self) -> str:
-        """Key of the result in the cache."""
-        version: dict[str, Any] = {"version": get_score(self.score).version}
-        if self.first >= 0:
-            version["subsamples"] = SUBSAMPLES_VERSION
-        return cache_key({**asdict(self), **version})
+    def identity(self) -> dict[str, Any]:
+        """Return the fields, and the versions of the score and of the choice of subsamples."""
+        return super().identity() | ({"subsamples": SUBSAMPLES_VERSION} if self.first >= 0 else {})
 
-    def load_cached(self) -> np.ndarray | Failure | None:
-        """Return the result from the cache: scores of shape (last - first,), or a failure. None if there is none."""
-        return find_cached(KIND, self.key, self._decode)
-
-    def __call__(self) -> np.ndarray | Failure:
-        """Return the scores from the cache, or compute them. NaN for subsamples on which the score is undefined."""
-        return _run(KIND, self, self._compute, Codec(self._encode, self._decode))
-
-    def _encode(self, result: np.ndarray | Failure) -> CacheEntry:
-        values = np.full(self.last - self.first, np.nan) if isinstance(result, Failure) else result
-        return CacheEntry({"values": values}, _record(self, result))
-
-    def _decode(self, entry: CacheEntry) -> np.ndarray | Failure:
-        return _stored_failure(entry) or np.array(entry.arrays["values"])
-
-    def _compute(self, outputs: SourceOutputs) -> np.ndarray:
+    def _evaluate(self, outputs: SourceOutputs) -> np.ndarray:
         surrogate = read_surrogate_outputs(self.surrogate_key) if self.surrogate_key else None
         if surrogate is not None:
             features, labels, error = surrogate
@@ -147,88 +171,33 @@ class ScoreJob:
         on_subsamples = score_subsamples(score, outputs, self.seed, range(max(self.first, 0), self.last))
         return np.array([*on_all, *on_subsamples], np.float64)
 
+    def _arrays(self, result: np.ndarray) -> dict[str, np.ndarray]:
+        return {"values": result}
+
+    def _read(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        return np.array(arrays["values"])
+
 
 @dataclass(frozen=True)
-class ErrorsJob:
+class ErrorsJob(OutputsJob[ScoredErrors]):
     """Errors of one source on all samples, by a score that is a mean of errors by sample.
 
     Attributes:
-        outputs_key: Cache key of the source's outputs.
-        score: Name of the score.
-        seed: Seed of the splits.
         options: Weights and splits, as far as the score uses them.
     """
 
-    outputs_key: str
-    score: str
-    seed: int
+    cache_kind = "sample_errors"
     options: ErrorOptions
 
-    @property
-    def key(self) -> str:
-        """Key of the result in the cache."""
-        return cache_key({**asdict(self), "version": get_score(self.score).version})
-
-    def load_cached(self) -> ScoredErrors | Failure | None:
-        """Return the result from the cache. None if there is none."""
-        return find_cached(ERRORS_KIND, self.key, self._decode)
-
-    def __call__(self) -> ScoredErrors | Failure:
-        """Return the errors from the cache, or compute them."""
-        return _run(ERRORS_KIND, self, self._compute, Codec(self._encode, self._decode))
-
-    def _compute(self, outputs: SourceOutputs) -> ScoredErrors:
+    def _evaluate(self, outputs: SourceOutputs) -> ScoredErrors:
         errors = get_score(self.score).sample_errors(outputs, self.options, self.seed)
         return ScoredErrors(errors, outputs.n_classes, self.options.per_class)
 
-    def _encode(self, result: ScoredErrors | Failure) -> CacheEntry:
-        if isinstance(result, Failure):
-            return CacheEntry({}, _record(self, result))
-        arrays = error_arrays(result.errors) | {"n_classes": np.array([result.n_classes])}
-        return CacheEntry(arrays, _record(self, result))
+    def _arrays(self, result: ScoredErrors) -> dict[str, np.ndarray]:
+        return result.arrays()
 
-    def _decode(self, entry: CacheEntry) -> ScoredErrors | Failure:
-        if failure := _stored_failure(entry):
-            return failure
-        errors = decode_errors(entry.arrays, self.seed)
-        return ScoredErrors(errors, int(entry.arrays["n_classes"][0]), self.options.per_class)
-
-
-def _record(job: ScoreJob | ErrorsJob, result: Any) -> dict[str, Any]:
-    return {"job": asdict(job), "reason": result.reason if isinstance(result, Failure) else ""}
-
-
-def _stored_failure(entry: CacheEntry) -> Failure | None:
-    """Return the failure that was stored because the score is not defined on the samples; None if there is none."""
-    reason = entry.metadata["reason"]
-    return Failure(reason, is_result=True) if reason else None
-
-
-def _run(
-    kind: str,
-    job: ScoreJob | ErrorsJob,
-    compute: Callable[[SourceOutputs], Result],
-    codec: Codec[Result | Failure],
-) -> Result | Failure:
-    """Return the result of a job from the cache, or compute it."""
-
-    def result_of_outputs() -> Result | Failure:
-        fix_threads()
-        outputs = load_source_outputs(job.outputs_key)
-        try:
-            with reused_memory():
-                return compute(outputs)
-        except UsageError:
-            # Not stored: a library that is missing now may be installed later.
-            raise
-        except InputError as error:
-            # Stored: the samples and the source decide this, so it would be the same next time.
-            return Failure(str(error), is_result=True)
-
-    try:
-        return cached(kind, job.key, result_of_outputs, codec)
-    except Exception as error:  # A score may fail in any way; the row of the source shows the reason.
-        return failure_of(error)
+    def _read(self, arrays: Mapping[str, np.ndarray]) -> ScoredErrors:
+        return ScoredErrors.of_arrays(arrays, self.seed, self.options.per_class)
 
 
 def _blocks(resamples: int) -> list[tuple[int, int]]:
@@ -276,7 +245,7 @@ def score_table(
     rows: Sequence[SourceRow],
     results: Mapping[int, Sequence[Any]],
     plan: RankPlan,
-    n_units: int | None = None,
+    summary: TargetSummary | None,
 ) -> ScoreTable:
     """Return the values and comparisons of one score for all rows.
 
@@ -285,7 +254,7 @@ def score_table(
         rows: The rows of the ranking.
         results: Results of the jobs of the score, as from `results_by_row`.
         plan: The plan of the ranking.
-        n_units: Number of groups, or of independent samples; None if no source could be run.
+        summary: Summary of the target's samples. None if no source could be run.
     """
     score = get_score(score_name)
     reasons = [row.reason or (WITHOUT_SCORES if row.kind == BASELINE else "") for row in rows]
@@ -297,14 +266,13 @@ def score_table(
     if by_sample:
         standings = _standings_of_errors(score, rows, {index: errors for index, (errors,) in values.items()})
     else:
+        n_units = summary.units if summary else None
         standings = _standings_of_subsamples(score, len(rows), values, plan.request.resamples, n_units)
     for index in values:
         if not np.isfinite(standings.values[index]):
-            reasons[index] = _explain_missing_value(score)
-    is_source = np.array([row.kind == SOURCE for row in rows])
-    return ScoreTable(
-        score_name, score.higher_is_better, standings, standings.among(is_source), tuple(reasons), by_sample
-    )
+            missing = "is not defined on these samples" if score.uses_samples else "is not known for this source"
+            reasons[index] = f"The score {score.name} {missing}."
+    return ScoreTable.of_rows(score_name, rows, standings, reasons, by_sample=by_sample)
 
 
 def _standings_of_errors(score: Score, rows: Sequence[SourceRow], scored: Mapping[int, ScoredErrors]) -> Standings:
@@ -322,15 +290,7 @@ def _standings_of_subsamples(
     for index, (on_all, *on_subsamples) in results.items():
         values[index] = on_all[0]
         subsamples[index] = np.concatenate([np.empty(0), *on_subsamples])
-    higher, bounds = score.higher_is_better, score.bounds
-    return compute_standings(
-        values,
-        subsamples,
-        higher_is_better=higher,
-        bounds=bounds,
-        n_units=n_units,
-        spread_factor=SPREAD_FACTOR,
-    )
+    return subsample_standings(score, values, subsamples, n_units)
 
 
 def errors_by_score(
@@ -348,9 +308,3 @@ def errors_by_score(
         return None
     key = next(iter(extracted.values())).key
     return sample_file(errors, load_source_outputs(key), load_sample_numbers(key))
-
-
-def _explain_missing_value(score: Score) -> str:
-    if score.uses_samples:
-        return f"The score {score.name} is not defined on these samples."
-    return f"The score {score.name} is not known for this source."

@@ -1,7 +1,7 @@
 """Scores of several layers of each source from one pass, and a choice of a layer that is judged on other samples."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,14 @@ from modgap.labels.label_space import LabelSpace, label_space
 from modgap.ranking.check_sentences import join_names
 from modgap.ranking.extraction import Extracted, outputs_key_content, sample_arrays, store_outputs
 from modgap.ranking.jobs import ErrorsJob, ScoreJob
-from modgap.ranking.plan import RankPlan, RowName
+from modgap.ranking.plan import RankPlan
 from modgap.ranking.score import CLASSIFICATION, Score
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import KIND, load_source_outputs
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import run_stage
 from modgap.ranking.standings import ScoredErrors
-from modgap.ranking.types import SOURCE, JobCounts, LayerChoice, LayerCurve
+from modgap.ranking.types import SOURCE, JobCounts, LayerChoice, LayerCurve, SourceRow
 from modgap.sources import open_source
 from modgap.statistics.intervals import SampleErrors, average_errors, estimate_mean
 from modgap.statistics.multiple_comparisons import holm
@@ -31,22 +31,17 @@ from modgap.statistics.paired import paired_difference
 from modgap.statistics.splits import Splits, repeated_halves, testable_samples
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, find_cached, store
-from modgap.storage.json_records import plain_values
-from modgap.targets import Target, TargetRequest
+from modgap.targets import TargetRequest
 from modgap.training.surrogate import SurrogateBatch
 
 __all__ = [
     "JUDGED_BY",
     "LAYER_COLUMNS",
     "SIGNIFICANT",
-    "LayerOutputs",
-    "LayersJob",
     "choose_layer",
-    "correct_for_sources",
-    "curve_record",
     "is_better",
     "layer_finding",
-    "layer_rows",
+    "layer_row",
     "measure_layers",
 ]
 
@@ -115,40 +110,35 @@ class LayersJob:
             return None
 
     def _extract(self, device: str | None) -> LayerOutputs | None:
-        samples = replace(self.request.samples, device=device or "cpu")
+        """Return the features of some layers, from the cache or from one pass on a device that keeps all layers.
+
+        Without a device they are None if they are not in the cache.
+        """
+        target = self.target.open()
+        name, size = split_input_size(self.source)
+        size = size or self.request.samples.input_size
+        samples = replace(self.request.samples, device=device or "cpu", input_size=size)
         request = replace(self.request, samples=samples, head="none")
-        return _extract_layers(self.source, self.target.open(), request, self.numbers, run=device is not None)
-
-
-def _extract_layers(
-    source_name: str, target: Target, request: LogitsRequest, numbers: Sequence[int], *, run: bool
-) -> LayerOutputs | None:
-    """Return the features of some layers, from the cache or from one pass that keeps those of all layers.
-
-    They are None if they are not in the cache, and `run` is false.
-    """
-    name, size = split_input_size(source_name)
-    request = replace(request, samples=replace(request.samples, input_size=size or request.samples.input_size))
-    handle = open_source(name)
-    versions = algorithm_versions("reading", "inference", "pooled layers")
-    content = outputs_key_content(handle, target, request) | {"algorithms": versions}
-    key = cache_key(content)
-    names = find_cached(LAYERS_KIND, key, lambda entry: tuple(entry.metadata["layers"]))
-    is_cached = names is not None and all(
-        find_cached(KIND, _layer_key(content, layer), lambda entry: entry.metadata) for layer in names
-    )
-    if not (is_cached or run):
-        return None
-    if names is None or not is_cached:
-        setup = set_up_inference(handle, target, replace(request, compared=2), content)
-        names = _run_layers(setup, request, content)
-        store(LAYERS_KIND, key, CacheEntry({}, {"layers": list(names)}))
-    chosen = tuple(numbers) or tuple(range(1, len(names) + 1))
-    if chosen[-1] > len(names):
-        raise InputError(f"The source has {len(names)} layers, and layer {chosen[-1]} was requested.")
-    picked = tuple(names[number - 1] for number in chosen)
-    keys = tuple(_layer_key(content, layer) for layer in picked)
-    return LayerOutputs(chosen, picked, len(names), keys, is_cached)
+        handle = open_source(name)
+        versions = algorithm_versions("reading", "inference", "pooled layers")
+        content = outputs_key_content(handle, target, request) | {"algorithms": versions}
+        key = cache_key(content)
+        names = find_cached(LAYERS_KIND, key, lambda entry: tuple(entry.metadata["layers"]))
+        is_cached = names is not None and all(
+            find_cached(KIND, _layer_key(content, layer), lambda entry: entry.metadata) for layer in names
+        )
+        if device is None and not is_cached:
+            return None
+        if names is None or not is_cached:
+            setup = set_up_inference(handle, target, replace(request, compared=2), content)
+            names = _run_layers(setup, request, content)
+            store(LAYERS_KIND, key, CacheEntry({}, {"layers": list(names)}))
+        chosen = tuple(self.numbers) or tuple(range(1, len(names) + 1))
+        if chosen[-1] > len(names):
+            raise InputError(f"The source has {len(names)} layers, and layer {chosen[-1]} was requested.")
+        picked = tuple(names[number - 1] for number in chosen)
+        keys = tuple(_layer_key(content, layer) for layer in picked)
+        return LayerOutputs(chosen, picked, len(names), keys, is_cached)
 
 
 def _layer_key(content: Mapping[str, Any], layer: str) -> str:
@@ -185,13 +175,13 @@ SIGNIFICANT = 0.05
 
 
 def measure_layers(
-    plan: RankPlan, rows: Sequence[RowName], extracted: Mapping[int, Extracted]
+    plan: RankPlan, rows: Sequence[SourceRow], extracted: Mapping[int, Extracted]
 ) -> tuple[tuple[LayerCurve, ...], dict[str, JobCounts]]:
     """Score the layers of each source that could be run.
 
     Args:
         plan: The plan of the ranking, whose request names layers.
-        rows: Names and kinds of all rows.
+        rows: All rows.
         extracted: References to the outputs of each row that could be run, by its index.
 
     Returns:
@@ -207,7 +197,8 @@ def measure_layers(
     computed = {name: result for name, result in outputs.items() if isinstance(result, LayerOutputs)}
     cached = sum(result.cached for result in computed.values())
     counts = {"layers": JobCounts(len(computed) - cached, cached, len(outputs) - len(computed))}
-    planned = [job for result in computed.values() for key in result.keys for job in _jobs(key, plan)]
+    scores = _scores(plan)
+    planned = [_job(key, score, plan) for result in computed.values() for key in result.keys for score in scores]
     results, counts["scores of layers"] = run_stage("scores of layers", planned, plan.backend, plan.monitor)
     curves = []
     for name in sources:
@@ -239,10 +230,6 @@ def _scores(plan: RankPlan) -> list[Score]:
         for score in scores
         if plan.task in score.tasks and score.uses_samples and not score.needs_logits and not score.needs_surrogate
     ]
-
-
-def _jobs(key: str, plan: RankPlan) -> list[ErrorsJob | ScoreJob]:
-    return [_job(key, score, plan) for score in _scores(plan)]
 
 
 def _job(key: str, score: Score, plan: RankPlan) -> ErrorsJob | ScoreJob:
@@ -362,12 +349,8 @@ def is_better(curve: LayerCurve) -> bool:
 LAYER_COLUMNS = ("source", "layers", "lowest at", "chosen on other samples", "95 % CI", "last layer", "difference", "p")
 
 
-def layer_rows(curves: Sequence[LayerCurve]) -> list[list[str]]:
-    """Return the rows of a table with LAYER_COLUMNS."""
-    return [_layer_row(curve) for curve in curves]
-
-
-def _layer_row(curve: LayerCurve) -> list[str]:
+def layer_row(curve: LayerCurve) -> list[str]:
+    """Return the row of a source in a table with LAYER_COLUMNS."""
     values = curve.values.get(JUDGED_BY, ())
     finite = [value for value in values if np.isfinite(value)]
     lowest = f"{curve.numbers[values.index(min(finite))]}" if finite else "-"
@@ -386,9 +369,3 @@ def _layer_row(curve: LayerCurve) -> list[str]:
         f"{choice.difference.value:+.3f}",
         "" if p_value is None else format_p_value(p_value),
     ]
-
-
-def curve_record(curve: LayerCurve) -> dict[str, Any]:
-    """Return the curve as plain values for the record of the ranking."""
-    record: dict[str, Any] = plain_values(asdict(curve))
-    return record

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modgap.errors import count, format_duration
-from modgap.jobs import Failure, failure_of, fix_threads, hold_device
+from modgap.jobs import Failure, hold_device
+from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BASELINE_PREFIX, BaselineJob, baseline_errors_after_pilot
 from modgap.ranking.history.choice import TOO_SHORT, HistoryChoice, PilotError, choose_source
@@ -25,9 +26,9 @@ from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import run_stage
 from modgap.ranking.standings import Standings, compute_error_standings, decode_errors, error_arrays
 from modgap.ranking.types import ALL, BASELINE, CONTROL, SOURCE, Choice, JobCounts, Pilot, ScoreTable, SourceRow
-from modgap.sources import CONTROL_PREFIX
+from modgap.sources import control_name
 from modgap.storage.algorithms import algorithm_versions
-from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
+from modgap.storage.cache import CacheEntry
 from modgap.targets import TargetRequest
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PilotJob", "run_pilots"]
 
-KIND = "pilots"
-"""Kind of the cache entries of pilots."""
 TRAINING_COST = 6
 """About how many times as long a sample takes in an update as in a pass: 5 for ViT, 9 for EfficientNet."""
 FEW_EPOCHS = 3
@@ -50,7 +49,7 @@ log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
-class PilotJob:
+class PilotJob(CachedJob["PilotErrors"]):
     """Short fine-tuning of one source, or the fit of a baseline to the same samples.
 
     Attributes:
@@ -66,6 +65,7 @@ class PilotJob:
         target: The target as the user names it, with absolute paths.
     """
 
+    cache_kind = "pilots"
     source: str
     kind: str
     outputs_key: str
@@ -76,12 +76,8 @@ class PilotJob:
     device: str = field(compare=False)
     target: TargetRequest = field(compare=False)
 
-    @property
-    def key(self) -> str:
-        """Key of the result in the cache."""
-        return cache_key(self._identity())
-
-    def _identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
+        """Return the fields that are compared, and the settings and versions of the training."""
         from modgap.training.pilot import PILOT_RATES, PILOT_SAMPLES, PILOT_SEEDS, SETTINGS, TEXT_SETTINGS
 
         named = {name: value for name, value in asdict(self).items() if name not in ("device", "target")}
@@ -91,14 +87,10 @@ class PilotJob:
         settings = {"settings": [*SETTINGS, *TEXT_SETTINGS], "rates": PILOT_RATES, "seeds": PILOT_SEEDS}
         return {**named, **shared, **settings, "algorithms": algorithm_versions("reading", "inference", "training")}
 
-    def load_cached(self) -> "PilotErrors | None":
-        """Return the result from the cache. None if there is none."""
-        return find_cached(KIND, self.key, self._decode)
-
     def _encode(self, result: "PilotErrors") -> CacheEntry:
         arrays = {"trained": np.array([result.trained]), "by_training": result.by_training}
         arrays |= {"seconds": np.array([result.seconds]), "labeled": np.array([result.labeled])}
-        record = {"job": self._identity(), "settings": list(result.settings)}
+        record = {"job": self.identity(), "settings": list(result.settings)}
         return CacheEntry(error_arrays(result.errors) | arrays, record)
 
     def _decode(self, entry: CacheEntry) -> "PilotErrors":
@@ -109,18 +101,10 @@ class PilotJob:
         seconds, labeled = float(entry.arrays["seconds"][0]), int(entry.arrays["labeled"][0])
         return PilotErrors(errors, trained, by_training, settings, seconds, labeled)
 
-    def __call__(self) -> "PilotErrors | Failure":
-        """Return the result from the cache, or fine-tune the source, or return the reason why that failed."""
-        try:
-            return cached(KIND, self.key, self._compute, Codec(self._encode, self._decode))
-        except Exception as error:  # Third-party models may fail in any way; the row of the source shows the reason.
-            return failure_of(error)
-
     def _compute(self) -> "PilotErrors":
         from modgap.sources import open_source
         from modgap.training.pilot import short_fine_tuning
 
-        fix_threads()
         began = time.perf_counter()
         target = self.target.open()
         if self.kind == BASELINE:
@@ -183,7 +167,8 @@ class _Pilots:
         extracted: References to the outputs of sources and controls, by the index of the row.
         baselines: Cross-validation of each baseline, by its index.
         by_score: Indices of the sources that have a value by the score, best first.
-        results: By epochs (None for ten at three rates), the result of each row by its index.
+        results: By epochs (None for ten at three rates), the result of each row that has one, by its index.
+        failures: The same of rows whose trainings failed.
         counts: Numbers of jobs.
     """
 
@@ -192,7 +177,8 @@ class _Pilots:
     extracted: Mapping[int, Extracted]
     baselines: Mapping[int, BaselineJob]
     by_score: Sequence[int]
-    results: dict[int | None, dict[int, "PilotErrors | Failure"]] = field(default_factory=dict)
+    results: dict[int | None, dict[int, "PilotErrors"]] = field(default_factory=dict)
+    failures: dict[int | None, dict[int, Failure]] = field(default_factory=dict)
     counts: JobCounts = field(default_factory=lambda: JobCounts(0, 0))
     _latest: tuple[int, HistoryChoice | None] | None = None
 
@@ -249,7 +235,7 @@ class _Pilots:
             (result.seconds, _seconds_by_pass(self.extracted[row], self.plan, of_epochs))
             for of_epochs, by_row in self.results.items()
             for row, result in by_row.items()
-            if row in self.extracted and not isinstance(result, Failure) and result.seconds
+            if row in self.extracted and result.seconds
         ]
         measured, expected = (sum(column) for column in zip(*known, strict=True)) if known else (1.0, 1.0)
         ratio = measured / expected if expected else 1.0
@@ -257,8 +243,7 @@ class _Pilots:
 
     def spent_seconds(self) -> float:
         """Return how long the passes and pilots took where they were computed, side by side as they run here."""
-        results = [result for by_row in self.results.values() for result in by_row.values()]
-        pilots = [result.seconds for result in results if not isinstance(result, Failure)]
+        pilots = [result.seconds for by_row in self.results.values() for result in by_row.values()]
         return self._side_by_side([one.seconds for one in self.extracted.values()]) + self._side_by_side(pilots)
 
     def _side_by_side(self, seconds: Sequence[float]) -> float:
@@ -291,9 +276,9 @@ class _Pilots:
     def compare(self) -> None:
         """Measure what the best source should beat: its random-weights control, and the baselines after ten epochs."""
         first, epochs = self._first(), self._deciding_epochs()
-        if first is None or first not in self._measured(epochs):
+        if first is None or first not in self.results[epochs]:
             return
-        control = (f"{CONTROL_PREFIX}{self.rows[first].name}", CONTROL)
+        control = (control_name(self.rows[first].name), CONTROL)
         baselines = self.baselines if epochs is None else {}
         indices = [i for i in self.extracted if (self.rows[i].name, self.rows[i].kind) == control]
         if compared := [*indices, *baselines]:
@@ -302,7 +287,12 @@ class _Pilots:
     def _run(self, stage: str, indices: Sequence[int], epochs: int | None) -> None:
         jobs = self._jobs(indices, epochs)
         results, counts = run_stage(stage, list(jobs.values()), self.plan.backend, self.plan.monitor, self.plan.device)
-        self.results.setdefault(epochs, {}).update({index: results[job] for index, job in jobs.items()})
+        measured, failures = self.results.setdefault(epochs, {}), self.failures.setdefault(epochs, {})
+        for index, job in jobs.items():
+            if isinstance(result := results[job], Failure):
+                failures[index] = result
+            else:
+                measured[index] = result
         self.counts = JobCounts(*(one + other for one, other in zip(self.counts, counts, strict=True)))
 
     def _jobs(self, indices: Sequence[int], epochs: int | None) -> dict[int, PilotJob]:
@@ -344,40 +334,38 @@ class _Pilots:
         return Choice(told, rows, table, self._setup().samples, next_ones)
 
     def _told(self) -> HistoryChoice | None:
-        n_results = sum(map(len, self.results.values()))
+        n_results = sum(map(len, self.results.values())) + sum(map(len, self.failures.values()))
         if self._latest is None or self._latest[0] != n_results:
             self._latest = n_results, self._tell()
         return self._latest[1]
 
     def _tell(self) -> HistoryChoice | None:
-        known, names = self.plan.history, [self.rows[index].name for index in self._sources()]
-        if known is None or len(names) < 2:
+        sketch, names = self.plan.sketch, [self.rows[index].name for index in self._sources()]
+        if sketch is None or len(names) < 2:
             return None
         pilots = {self.rows[index].name: one for index in self._sources() if (one := self._pilot_error(index))}
         seed, name = self.plan.request.samples.seed, self.plan.target.name
-        return choose_source(known.history, names, self._setup(), pilots, name, known.sketch, seed)
+        return choose_source(self.plan.history, names, self._setup(), pilots, name, sketch, seed)
 
     def _sources(self) -> list[int]:
         """Return the indices of the sources that could be run, and whose pilots did not fail."""
-        failed = {i for by_row in self.results.values() for i, one in by_row.items() if isinstance(one, Failure)}
+        failed = {index for by_row in self.failures.values() for index in by_row}
         return [i for i in self.extracted if self.rows[i].kind == SOURCE and i not in failed]
 
     def _pilot_error(self, index: int) -> PilotError | None:
         """Return the errors of the first trainings of a source, as those of a history are."""
         errors, held_out = {}, 0
         for epochs, by_row in self.results.items():
-            result = by_row.get(index)
-            if result is not None and not isinstance(result, Failure):
-                errors["pilot-rates" if epochs is None else f"pilot-{epochs}"] = float(
-                    np.clip(result.by_training[0], 0, 1)
-                )
+            if result := by_row.get(index):
+                name = "pilot-rates" if epochs is None else f"pilot-{epochs}"
+                errors[name] = float(np.clip(result.by_training[0], 0, 1))
                 held_out = len(result.errors.errors)
         return PilotError(errors, held_out) if errors else None
 
     def _setup(self) -> Setup:
         from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES, PILOT_SAMPLES
 
-        results = [one for by_row in self.results.values() for one in by_row.values() if not isinstance(one, Failure)]
+        results = [one for by_row in self.results.values() for one in by_row.values()]
         known = max((one.samples for one in self.extracted.values()), default=PILOT_SAMPLES)
         labeled = max((one.labeled for one in results), default=0) or min(PILOT_SAMPLES, known)
         return Setup(max(1, labeled), PILOT_EPOCHS, PILOT_RATES)
@@ -392,22 +380,19 @@ class _Pilots:
         """Return the largest number of epochs after which the best source was judged."""
         first = self._first()
         by_epochs = sorted(self.results, key=_most_epochs)
-        with_first = [epochs for epochs in by_epochs if first is not None and first in self._measured(epochs)]
+        with_first = [epochs for epochs in by_epochs if first in self.results[epochs]]
         return next(iter([*with_first, *by_epochs]), None)
-
-    def _measured(self, epochs: int | None) -> dict[int, "PilotErrors"]:
-        return {i: one for i, one in self.results.get(epochs, {}).items() if not isinstance(one, Failure)}
 
     def _table(self, epochs: int | None) -> ScoreTable:
         """Return the table of errors, in which sources with equal errors are in the order that the history tells."""
         choice, sources = self._told(), self._sources()
         order = [sources[number] for number in choice.order] if choice else sources
-        return _pilot_table(self.rows, self.results.get(epochs, {}), order)
+        return _pilot_table(self.rows, self.results.get(epochs, {}), self.failures.get(epochs, {}), order)
 
     def _pilot(self, epochs: int | None) -> Pilot:
         from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES
 
-        results = self._measured(epochs)
+        results = self.results.get(epochs, {})
         one = next(iter(results.values()), None)
         trained, judged = (0, 0) if one is None else (one.trained, len(one.errors.errors))
         length, rates = (PILOT_EPOCHS, len(PILOT_RATES)) if epochs is None else (epochs, 1)
@@ -428,31 +413,30 @@ def _choice_table(told: HistoryChoice, indices: Sequence[int], rows: Sequence[So
         intervals[list(indices)] = told.after.interval(0.95)
     unknown = np.full((n_rows, n_rows), np.nan)
     standings = Standings(values, intervals, np.stack([unknown, unknown], axis=-1), unknown, score.higher_is_better)
-    is_source = np.array([row.kind == SOURCE for row in rows])
-    reasons = ("",) * n_rows
-    return ScoreTable(score.name, score.higher_is_better, standings, standings.among(is_source), reasons)
+    return ScoreTable.of_rows(score.name, rows, standings, [""] * n_rows, by_sample=False)
 
 
 def _pilot_table(
-    rows: Sequence[SourceRow], by_row: Mapping[int, "PilotErrors | Failure"], order: Sequence[int]
+    rows: Sequence[SourceRow],
+    measured: Mapping[int, "PilotErrors"],
+    failures: Mapping[int, Failure],
+    order: Sequence[int],
 ) -> ScoreTable:
     """Return the table of the errors of all rows, with the reason where one could not be measured.
 
     Args:
         rows: The rows of the ranking.
-        by_row: Result of each row by its index.
+        measured: Result of each row that has one, by its index.
+        failures: Failures of other rows, by their index.
         order: Indices of the sources, in the order of those with equal errors.
     """
-    measured = {index: result for index, result in by_row.items() if not isinstance(result, Failure)}
     errors = [measured[index].errors if index in measured else None for index in range(len(rows))]
     more = {index: result.training_variance for index, result in measured.items()}
     places = np.full(len(rows), len(rows))
     places[list(order)] = range(len(order))
     standings = replace(compute_error_standings(PILOT, errors, more), places=places)
-    failures = {index: result.reason for index, result in by_row.items() if isinstance(result, Failure)}
-    reasons = tuple(failures.get(index, "") for index in range(len(rows)))
-    is_source = np.array([row.kind == SOURCE for row in rows])
-    return ScoreTable(PILOT.name, False, standings, standings.among(is_source), reasons, by_sample=True)
+    reasons = [failures[index].reason if index in failures else "" for index in range(len(rows))]
+    return ScoreTable.of_rows(PILOT.name, rows, standings, reasons, by_sample=True)
 
 
 def _seconds_by_pass(source: Extracted, plan: RankPlan, epochs: int | None) -> float:

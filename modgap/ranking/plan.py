@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -14,16 +13,16 @@ from modgap.ranking.field_baselines import BASELINE_PREFIX, BaselineJob, baselin
 from modgap.ranking.history.lines import TRAINED
 from modgap.ranking.history.sketches import TargetSketch, cached_sketch
 from modgap.ranking.history.store import History, known_history, shipped_history
-from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION, ErrorOptions, Score
+from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION, ErrorOptions
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES, default_scores, get_score, score_names
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import JobMonitor
-from modgap.ranking.types import ALL, CONTROL, SOURCE, RankRequest
-from modgap.sources import CONTROL_PREFIX, open_source
+from modgap.ranking.types import ALL, CONTROL, SOURCE, RankRequest, SourceRow
+from modgap.sources import control_name, is_control, open_source
 from modgap.statistics.weights import WEIGHTS
-from modgap.targets import Table, Target, TargetRequest
+from modgap.targets import Table, TargetRequest
 
-__all__ = ["CONTROL_PREFIX", "PROBE", "PlanHistory", "RankPlan", "RowName", "list_rows", "plan_ranking"]
+__all__ = ["PROBE", "RankPlan", "plan_ranking"]
 
 ALWAYS = ("size",)
 """Scores that are always computed, as baselines."""
@@ -34,38 +33,13 @@ PROBE = "linear-probe"
 log = logging.getLogger("modgap")
 
 
-class RowName(NamedTuple):
-    """Name and kind of a row.
-
-    Attributes:
-        name: Name of the source.
-        kind: `source` or `random-weights control`.
-    """
-
-    name: str
-    kind: str
-
-
-class PlanHistory(NamedTuple):
-    """Errors on earlier targets, for the pilots of a ranking.
-
-    Attributes:
-        history: The history that ships with modgap, with that of the user.
-        sketch: Sketch of the target, which is never its own history.
-    """
-
-    history: History
-    sketch: TargetSketch
-
-
 @dataclass(frozen=True)
 class RankPlan:
     """Everything that is needed to compute a ranking.
 
     Attributes:
-        rows: Names and kinds of the sources and their controls.
+        rows: Rows of the sources and their controls, without results.
         baselines: Jobs of the baselines that are compared with them.
-        requested: Names of the sources that the user named.
         scores: Names of the scores. The first is the one to rank by.
         target: The target as the user names it, with absolute paths, because workers may be in another folder.
         task: Task of the target: `classification`, `multi-label` or `regression`.
@@ -73,13 +47,13 @@ class RankPlan:
         request: The request.
         backend: Backend that runs the jobs.
         monitor: Counts the jobs.
-        history: Errors on earlier targets that decide with the pilots. None if they do not.
+        history: Errors on earlier targets: those that ship with modgap, and those of the user.
+        sketch: Sketch of the target, which is never its own history. None if no history decides with the pilots.
         has_history: True if a source of the ranking has such errors.
     """
 
-    rows: list[RowName]
+    rows: list[SourceRow]
     baselines: tuple[BaselineJob, ...]
-    requested: frozenset[str]
     scores: tuple[str, ...]
     target: TargetRequest
     task: str
@@ -87,7 +61,8 @@ class RankPlan:
     request: RankRequest
     backend: Backend
     monitor: JobMonitor
-    history: PlanHistory | None = None
+    history: History
+    sketch: TargetSketch | None = None
     has_history: bool = False
 
     @property
@@ -131,7 +106,7 @@ def plan_ranking(
         UsageError: If there are no sources, or if an option or a score is unknown.
         InputError: If the target cannot be used.
     """
-    rows = list_rows(sources, request)
+    rows = _list_rows(sources, request)
     _check_names(sources, request)
     opened = target.open()
     table = opened.read()
@@ -140,11 +115,12 @@ def plan_ranking(
     _check_pilot(_task_of(table), request)
     absolute = target.absolute()
     history = _history(request) if _task_of(table) == CLASSIFICATION else History()
+    trained = {line.source for line in history.lines if TRAINED in line.errors}
+    decides = bool(request.pilot and history.lines)
     baselines = chosen_baselines(request.baselines, opened, request.samples, len(rows))
     return RankPlan(
         rows=rows,
         baselines=tuple(baseline_jobs(baselines, absolute, opened, request.samples, request.errors)),
-        requested=frozenset(sources),
         scores=_list_scores(by, request, has_baselines=bool(baselines)),
         target=absolute,
         task=_task_of(table),
@@ -152,8 +128,9 @@ def plan_ranking(
         request=replace(request, by=by),
         backend=backend,
         monitor=monitor or JobMonitor(),
-        history=_plan_history(history, opened, table) if request.pilot and history.lines else None,
-        has_history=bool(_trained_sources(history) & {split_input_size(name)[0] for name in sources}),
+        history=history,
+        sketch=cached_sketch(opened.fingerprint, table.samples) if decides else None,
+        has_history=any(split_input_size(name)[0] in trained for name in sources),
     )
 
 
@@ -174,16 +151,8 @@ def _history(request: RankRequest) -> History:
         return shipped_history()
 
 
-def _trained_sources(history: History) -> set[str]:
-    return {line.source for line in history.lines if TRAINED in line.errors}
-
-
-def _plan_history(history: History, target: Target, table: Table) -> PlanHistory:
-    return PlanHistory(history, cached_sketch(target.fingerprint, table.samples))
-
-
-def list_rows(sources: Sequence[str], request: RankRequest) -> list[RowName]:
-    """Return the names and kinds of the sources and their random-weights controls.
+def _list_rows(sources: Sequence[str], request: RankRequest) -> list[SourceRow]:
+    """Return the rows of the sources and of their random-weights controls.
 
     Raises:
         UsageError: If there are no sources, or a baseline is among them.
@@ -197,11 +166,11 @@ def list_rows(sources: Sequence[str], request: RankRequest) -> list[RowName]:
             "of the field by itself."
         )
     # If all sources have random weights they are ranked as sources, not as controls.
-    only_random = all(name.startswith(CONTROL_PREFIX) for name in names)
-    rows = [RowName(name, CONTROL if name.startswith(CONTROL_PREFIX) and not only_random else SOURCE) for name in names]
+    only_random = all(map(is_control, names))
+    rows = [SourceRow(name, CONTROL if is_control(name) and not only_random else SOURCE) for name in names]
     if request.controls and not only_random:
-        controls = [f"{CONTROL_PREFIX}{row.name}" for row in rows if row.kind == SOURCE]
-        rows += [RowName(name, CONTROL) for name in controls if name not in names]
+        controls = [control_name(row.name) for row in rows if row.kind == SOURCE]
+        rows += [SourceRow(name, CONTROL, requested=False) for name in controls if name not in names]
     return rows
 
 
@@ -274,7 +243,11 @@ def _choose_ranking_score(table: Table, request: RankRequest) -> str:
     if task == CLASSIFICATION and len(np.unique(np.asarray(table.labels))) < 2:
         raise InputError("The target has one class. At least two are needed.")
     headless = request.head == "none"
-    usable = ", ".join(_usable_scores(task, headless=headless))
+    usable = ", ".join(
+        one.name
+        for one in map(get_score, score_names())
+        if task in one.tasks and one.uses_samples and not (headless and one.needs_logits)
+    )
     if task not in score.tasks:
         raise UsageError(
             f"The score {score.name} is not defined for {task} targets. Pass one of these to `by`: {usable}."
@@ -285,11 +258,3 @@ def _choose_ranking_score(table: Table, request: RankRequest) -> str:
             f"{usable}."
         )
     return score.name
-
-
-def _usable_scores(task: str, *, headless: bool) -> list[str]:
-    return [score.name for score in map(get_score, score_names()) if _is_usable(score, task, headless=headless)]
-
-
-def _is_usable(score: Score, task: str, *, headless: bool) -> bool:
-    return task in score.tasks and score.uses_samples and not (headless and score.needs_logits)

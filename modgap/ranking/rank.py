@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from typing import Any
 
 from modgap.errors import Progress
 from modgap.jobs import NOT_CACHED, Backend, Failure, writable_cache
@@ -25,7 +24,7 @@ from modgap.ranking.jobs import (
 )
 from modgap.ranking.layers import measure_layers
 from modgap.ranking.pilot import run_pilots
-from modgap.ranking.plan import PROBE, RankPlan, RowName, plan_ranking
+from modgap.ranking.plan import PROBE, RankPlan, plan_ranking
 from modgap.ranking.report import pilot_record
 from modgap.ranking.report_details import ReportDetails, ReportDetailsJob, correct_p_values
 from modgap.ranking.source_outputs import load_source_outputs
@@ -40,11 +39,10 @@ from modgap.ranking.types import (
     LayerCurve,
     Ranking,
     RankRequest,
-    ScoreTable,
     SourceRow,
     TargetSummary,
 )
-from modgap.sources import CONTROL_PREFIX
+from modgap.sources import is_control, pretrained_name
 from modgap.targets import TargetRequest
 
 __all__ = ["count_permutations", "rank"]
@@ -91,7 +89,7 @@ def rank(
     monitor = JobMonitor(progress, listener)
 
     def rank_round(names: Sequence[str], part: RankRequest, prefix: str) -> Ranking:
-        plan = plan_ranking(requested, names, part, backend, monitor.with_prefix(prefix))
+        plan = plan_ranking(requested, names, part, backend, replace(monitor, prefix=prefix))
         with writable_cache(on_this_machine=backend.is_on_this_machine):
             ranking = _compute_ranking(plan)
         _remember_pilots(plan, ranking)
@@ -139,14 +137,14 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
         with _timed(seconds, "report details"):
             details, jobs["report details"] = _compute_details(plan, rows, extracted)
 
-    of_sources = [_source_row(rows[index], result, details.get(index), plan) for index, result in enumerate(results)]
+    of_sources = [_with_result(rows[index], result, details.get(index)) for index, result in enumerate(results)]
     source_rows = (*of_sources, *(SourceRow(job.name, BASELINE, requested=False) for job in fitted))
     baselines = dict(enumerate(fitted, start=len(rows)))
     summary = _summary(plan, extracted)
     by, by_score = plan.scores[0], {name: results_by_row(name, extracted, scored, plan) for name in plan.scores}
     if baselines:
         by_score[PROBE] |= {index: [fitted[job]] for index, job in baselines.items()}
-    tables = _score_tables(source_rows, by_score, plan, summary)
+    tables = {name: score_table(name, source_rows, of_score, plan, summary) for name, of_score in by_score.items()}
     pilot = choice = None
     if request.pilot and extracted:
         with _timed(seconds, "pilot"):
@@ -170,21 +168,11 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
 
 def _remember_pilots(plan: RankPlan, ranking: Ranking) -> None:
     """Add the errors of the pilots to the history of the user, if a history counts."""
-    if plan.history and ranking.target:
+    if plan.sketch and ranking.target:
         request = asdict(plan.request.samples)
         target = {**asdict(ranking.target), "name": plan.target.name}
         record = {"target": target, "pilot": pilot_record(ranking), "request": request}
-        remember_pilots(record, plan.history.sketch)
-
-
-def _score_tables(
-    rows: Sequence[SourceRow],
-    by_score: Mapping[str, Mapping[int, Sequence[Any]]],
-    plan: RankPlan,
-    summary: TargetSummary | None,
-) -> dict[str, ScoreTable]:
-    n_units = summary.units if summary else None
-    return {name: score_table(name, rows, of_score, plan, n_units) for name, of_score in by_score.items()}
+        remember_pilots(record, plan.sketch)
 
 
 def _score_jobs(plan: RankPlan, extracted: Mapping[int, Extracted]) -> list[ScoreJob | ErrorsJob]:
@@ -209,7 +197,7 @@ def _cached_seconds(extracted: Iterable[Extracted], plan: RankPlan) -> float:
 
 
 def _compute_details(
-    plan: RankPlan, rows: Sequence[RowName], extracted: Mapping[int, Extracted]
+    plan: RankPlan, rows: Sequence[SourceRow], extracted: Mapping[int, Extracted]
 ) -> tuple[dict[int, ReportDetails], JobCounts]:
     """Return the results for the page by row, with p-values that are corrected for the number of sources."""
     permutations = count_permutations(rows)
@@ -220,13 +208,13 @@ def _compute_details(
     return correct_p_values(computed, {index for index in jobs if rows[index].kind == SOURCE}), counts
 
 
-def count_permutations(rows: Sequence[RowName]) -> int:
+def count_permutations(rows: Sequence[SourceRow]) -> int:
     """Return the largest number of permutations of the labels for the p-values of a ranking.
 
     It is at least 99, and 20 m - 1 for m sources, so that a correction for the number of sources can reject.
 
     Args:
-        rows: Names and kinds of all rows.
+        rows: All rows.
     """
     n_sources = sum(row.kind == SOURCE for row in rows)
     return max(MIN_PERMUTATIONS, PERMUTATIONS_PER_SOURCE * n_sources - 1)
@@ -237,7 +225,7 @@ def _warn_about_fitted_heads(results: Mapping[str, Extracted | Failure]) -> None
     heads = {
         name: str(result.properties.get("head", ""))
         for name, result in results.items()
-        if isinstance(result, Extracted) and not name.startswith(CONTROL_PREFIX)
+        if isinstance(result, Extracted) and not is_control(name)
     }
     for head in dict.fromkeys(heads.values()):
         kind, _, surrogate = head.partition(":")
@@ -254,26 +242,24 @@ def _warn_about_fitted_heads(results: Mapping[str, Extracted | Failure]) -> None
 
 def _drop_failed_controls(
     plan: RankPlan, results: list[Extracted | Failure]
-) -> tuple[list[RowName], list[Extracted | Failure]]:
+) -> tuple[list[SourceRow], list[Extracted | Failure]]:
     """Drop failed rows that the user did not name, which are controls."""
     pairs = [
         (row, result)
         for row, result in zip(plan.rows, results, strict=True)
-        if isinstance(result, Extracted) or row.name in plan.requested
+        if isinstance(result, Extracted) or row.requested
     ]
     return [row for row, _ in pairs], [result for _, result in pairs]
 
 
 def _extract_all(plan: RankPlan) -> list[Extracted | Failure]:
     """Return the result of each row. Controls that were added run only after, and if, their sources succeeded."""
-    added_controls = [row.name for row in plan.rows if row.kind == CONTROL and row.name not in plan.requested]
+    added_controls = [row.name for row in plan.rows if row.kind == CONTROL and not row.requested]
     first = [row.name for row in plan.rows if row.name not in added_controls]
     plan.monitor.begin("features", len(plan.rows))
     results = dict(_extract_each(first, plan))
     if any(isinstance(result, Extracted) for result in results.values()):
-        controls = [
-            name for name in added_controls if isinstance(results[name.removeprefix(CONTROL_PREFIX)], Extracted)
-        ]
+        controls = [name for name in added_controls if isinstance(results[pretrained_name(name)], Extracted)]
         results |= dict(_extract_each(controls, plan))
     plan.monitor.finish("features", FAILED, len(plan.rows) - len(results))
     _warn_about_fitted_heads(results)
@@ -300,20 +286,11 @@ def _count_passes(results: Iterable[Extracted | Failure]) -> JobCounts:
     return JobCounts(len(cached) - sum(cached), sum(cached), len(passes) - len(cached))
 
 
-def _source_row(
-    row: RowName, result: Extracted | Failure, report_details: ReportDetails | None, plan: RankPlan
-) -> SourceRow:
-    requested = row.name in plan.requested
+def _with_result(row: SourceRow, result: Extracted | Failure, report_details: ReportDetails | None) -> SourceRow:
     if isinstance(result, Failure):
-        return SourceRow(row.name, row.kind, requested, result.reason)
-    return SourceRow(
-        row.name,
-        row.kind,
-        requested,
-        properties=result.properties,
-        report_details=report_details,
-        provenance=result.provenance,
-    )
+        return replace(row, reason=result.reason)
+    properties, provenance = result.properties, result.provenance
+    return replace(row, properties=properties, report_details=report_details, provenance=provenance)
 
 
 def _summary(plan: RankPlan, extracted: Mapping[int, Extracted]) -> TargetSummary | None:

@@ -1,8 +1,7 @@
-"""Recommendation of a ranking: two answers, a headline and the next commands, decided from its checks by one table."""
+"""Recommendation of a ranking: two answers, a headline by one table, and the next step, from its judgment."""
 
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Verdict
 from modgap.answers.formatting import format_value
 from modgap.errors import visible_name
 from modgap.ranking.check_sentences import (
-    CHECK_TITLES,
+    CHECKS,
     check_sentence,
     first_place,
     format_chance,
@@ -21,41 +20,41 @@ from modgap.ranking.check_sentences import (
     uncounted_pilots,
 )
 from modgap.ranking.checks import (
-    CLEAR,
     CONTROL_AS_GOOD,
     CONTROL_BETTER,
     CONTROL_SIMILAR,
     CONTROL_UNKNOWN,
     CONTROL_WORSE,
+    Check,
+)
+from modgap.ranking.history.choice import FEWEST_TARGETS
+from modgap.ranking.judgment import (
+    BOTH,
+    CLEAR,
     DOUBTFUL,
     FORECASTED,
     LIKELY,
     NO,
     NONE,
     NOT_TESTED,
+    NOTHING,
     SINGLE,
+    SOURCES,
     TIE,
     UNKNOWN,
-    Check,
-    collect_checks,
+    WITHOUT_CONTROL,
+    Judgment,
+    beat_controls,
 )
-from modgap.ranking.commands import next_commands
-from modgap.ranking.history.choice import FEWEST_TARGETS
-from modgap.ranking.types import Ranking
-from modgap.storage.json_records import plain_values
 
 __all__ = [
     "CHOICE_LABELS",
     "HEADLINES",
     "HELP_LABELS",
-    "Judgment",
-    "choice_of",
     "choice_statement",
     "headline",
-    "help_of",
     "help_statement",
     "help_statements",
-    "judge",
     "judgment_answer",
     "next_step",
 ]
@@ -85,98 +84,6 @@ RECORD_TOLD = 85
 """Percentage of pairs of a source and a target in which the record over controls on other targets was right."""
 SURE, MORE_LIKELY = 0.9, 0.5
 """Probabilities of being best from which on a source is the clear first, and rather the first than another one."""
-AS_GOOD = (CONTROL_SIMILAR, CONTROL_AS_GOOD, CONTROL_BETTER)
-"""Results of baselines that a source is not shown to beat."""
-HELP_CHECKS = {
-    "control": (FAIL,),
-    "baseline": (FAIL,),
-    "majority-class": (FAIL, WARN),
-    "control-by-other-scores": (FAIL,),
-    "controls-above": (WARN,),
-}
-"""Checks by scores that make the help of a transfer doubtful, with the statuses that do."""
-
-
-@dataclass(frozen=True)
-class Judgment:
-    """Judgment of a ranking, from which all sentences of its answer are made.
-
-    Attributes:
-        choice: `clear` (the first source is significantly the best), `tie` (others may be as good), `unknown` (the
-            significance is not known), `single` (only one source has a value) or `none` (no source has one). It depends
-            only on the errors after a short fine-tuning, or without one on the score that the sources are ranked by.
-            `forecasted` if a history gives the probability of being best.
-        help: Answer to the question of whether transfer helps at all: `likely`, `doubtful`, `unknown` (there are no
-            intervals), `not-tested` (there is no random-weights control) or `no`. It depends only on random-weights
-            controls and baselines, and the worst of them decides; after a short fine-tuning of the control, only this
-            and the best baseline of the field.
-        by: Name of the score that the sources are ranked by.
-        first: Name of the first source. None if no source has a value.
-        tied: Names of the other sources that are not significantly different from the first, or that are at least half
-            as likely to be the best, best first.
-        checks: The checks, failed ones first.
-        commands: Commands that are the next step, as lists of arguments.
-    """
-
-    choice: str
-    help: str
-    by: str
-    first: str | None = None
-    tied: tuple[str, ...] = ()
-    checks: tuple[Check, ...] = ()
-    commands: tuple[tuple[str, ...], ...] = ()
-
-    def check(self, check_id: str) -> Check | None:
-        """Return the check of a name. None if it does not apply to this ranking."""
-        return next((check for check in self.checks if check.id == check_id), None)
-
-    @property
-    def tuned(self) -> str:
-        """The rows that were fine-tuned: the sources and a control (`BOTH`), the sources alone, or none (`NOTHING`).
-
-        The sources alone are `WITH_SCORE` if a score compares them with a control, and `WITHOUT_CONTROL` otherwise.
-        """
-        return _tuned(self.check("other-sources") or self.check("history"), self.check("control"))
-
-    @property
-    def beside_baseline(self) -> str:
-        """Result of the best baseline beside the best source, such as `CONTROL_BETTER`; empty if there is none."""
-        check = self.check("baseline")
-        return check.result if check else ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the verdict as plain values for the record of the ranking."""
-        record: dict[str, Any] = plain_values(asdict(self))
-        return record
-
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> "Judgment":
-        """Return the verdict that `to_dict` made a record of. Unknown fields are ignored."""
-        return cls(
-            choice=record["choice"],
-            help=record["help"],
-            by=record["by"],
-            first=record["first"],
-            tied=tuple(record["tied"]),
-            checks=tuple(Check(check["id"], check["status"], check["values"]) for check in record["checks"]),
-            commands=tuple(tuple(command) for command in record["commands"]),
-        )
-
-
-NOTHING = "nothing"
-WITH_SCORE = "sources, with a control by a score"
-WITHOUT_CONTROL = "sources, without a control"
-BOTH = "sources and control"
-SOURCES = (WITH_SCORE, WITHOUT_CONTROL, BOTH)
-"""The rows that were fine-tuned."""
-
-
-def _tuned(of_source: Check | None, control: Check | None) -> str:
-    if of_source is None or not of_source.is_fine_tuned:
-        return NOTHING
-    if control is None:
-        return WITHOUT_CONTROL
-    return BOTH if control.is_fine_tuned else WITH_SCORE
 
 
 class Rule(NamedTuple):
@@ -232,77 +139,6 @@ Scores do not choose reliably (docs/evidence.md), so that only a short fine-tuni
 """
 
 
-def judge(ranking: Ranking) -> Judgment:
-    """Judge how clear the first place of a ranking is, and whether transfer helps at all.
-
-    Args:
-        ranking: The ranking.
-
-    Returns:
-        The verdict, from which all sentences are made.
-    """
-    checks = {check.id: check for check in collect_checks(ranking)}
-    others, history = checks.get("other-sources"), checks.get("history")
-    help_ = help_of(checks)
-    first: str | None
-    if others is None and history is not None:
-        choice, first, tied = FORECASTED, history.first, tuple(history.values["tied"])
-    else:
-        choice, first = choice_of(others), others.first if others else None
-        tied = tuple(entry["source"] for entry in others.values["tied"]) if others else ()
-    commands = tuple(next_commands(ranking, choice, help_, first, tied, checks))
-    return Judgment(choice, help_, ranking.by, first, tied, tuple(checks.values()), commands)
-
-
-def choice_of(other_sources: Check | None) -> str:
-    """Return how clear the first place is.
-
-    Args:
-        other_sources: The check `other-sources`. None if no source has a value.
-    """
-    if other_sources is None:
-        return NONE
-    values = other_sources.values
-    if values["sources"] == 1:
-        return SINGLE
-    if values["reason"] and not values["equal"]:
-        return UNKNOWN
-    return TIE if values["equal"] or values["tied"] else CLEAR
-
-
-def help_of(checks: Mapping[str, Check]) -> str:
-    """Return whether transfer helps. The worst of the controls and baselines decides.
-
-    A baseline that is significantly better than every source decides it. After a short fine-tuning, the errors of the
-    control and of the best baseline decide alone: scores hardly tell whether pretraining helps (docs/evidence.md). If
-    the control could not be fine-tuned, the scores decide.
-
-    Args:
-        checks: The checks by their names.
-    """
-    control, baseline, history = checks.get("control"), checks.get("baseline"), checks.get("history")
-    compared = [one.result for one in (control, baseline) if one]
-    if CONTROL_BETTER in compared:
-        return NO
-    by_record = history is not None and "other-sources" not in checks and _beat_controls(history)
-    if _tuned(checks.get("other-sources") or history, control) in (BOTH, WITHOUT_CONTROL):
-        decisive = [one for one in (None if by_record else control, baseline) if one]
-        is_doubtful = any(one.result in AS_GOOD for one in decisive)
-    else:
-        is_doubtful = any(checks[name].status in bad for name, bad in HELP_CHECKS.items() if name in checks)
-    if is_doubtful:
-        return DOUBTFUL
-    if control is None:
-        return LIKELY if by_record else NOT_TESTED
-    return UNKNOWN if CONTROL_UNKNOWN in compared else LIKELY
-
-
-def _beat_controls(history: Check) -> bool:
-    """Return True if the first source was better than its random-weights control on most earlier targets."""
-    better, compared = history.values["record"]
-    return bool(compared >= FEWEST_TARGETS and 2 * better > compared)
-
-
 def judgment_answer(judgment: Judgment, target: str | None = None) -> Answer:
     """Return the answer that a judgment gives, without facts, tables and notes.
 
@@ -318,10 +154,10 @@ def judgment_answer(judgment: Judgment, target: str | None = None) -> Answer:
         verdicts=(choice_statement(judgment), *help_statements(judgment)),
         # The answer to the first question says the sentence of the other sources, unless that check passed.
         checks=tuple(
-            Verdict(CHECK_TITLES[check.id], "", check.status, check_sentence(check))
+            Verdict(CHECKS[check.id][0], "", check.status, check_sentence(check))
             for check in judgment.checks
             # Records of earlier versions have checks that are no longer made.
-            if check.id in CHECK_TITLES and (check.id != "other-sources" or check.status == PASS)
+            if check.id in CHECKS and (check.id != "other-sources" or check.status == PASS)
         ),
         next_step=next_step(judgment),
         commands=tuple(shlex.join(command) for command in judgment.commands),
@@ -501,7 +337,7 @@ def _pretraining_statement(judgment: Judgment, history: Check) -> Verdict:
     elif result == CONTROL_BETTER:
         label, status = "No", FAIL
     else:
-        label, status = ("Likely", INFO) if _beat_controls(history) else ("Doubtful", WARN)
+        label, status = ("Likely", INFO) if beat_controls(history) else ("Doubtful", WARN)
         label = label if compared >= FEWEST_TARGETS else "Unknown"
     named = {"first": visible_name(history.first), "score": score_label(control.values["score"] if control else "")}
     sentences = [] if result == NOT_TESTED else [HELP_SENTENCES[result].format(**named)]

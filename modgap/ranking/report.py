@@ -13,8 +13,7 @@ from modgap.answers.formatting import csv_text, plain_text
 from modgap.ranking.answer import control_sources, difference_to_first, first_ties, ranking_answer, source_letters
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.history.choice import LEVEL
-from modgap.ranking.layers import curve_record
-from modgap.ranking.recommendation import judge
+from modgap.ranking.judgment import judge
 from modgap.ranking.scores import shown_score
 from modgap.ranking.target_summary import reference_value
 from modgap.ranking.types import (
@@ -67,7 +66,7 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
         "pairs": _pair_records(ranking),
         "pilot": pilot_record(ranking),
         "history": _choice_record(ranking),
-        "layers": [curve_record(curve) for curve in ranking.layers],
+        "layers": [plain_values(asdict(curve)) for curve in ranking.layers],
         "verdict": judge(ranking).to_dict(),
         "recommendation": answer.sentences,
         "answer": answer.to_dict(),

@@ -7,17 +7,15 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.jobs import Failure, failure_of, fix_threads
+from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.source_outputs import SourceOutputs, load_class_names, load_source_outputs
 from modgap.statistics.multiple_comparisons import holm
-from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
+from modgap.storage.cache import CacheEntry
 from modgap.targets.splits import stratification_labels, stratified_keys
 
 __all__ = ["ReportDetails", "ReportDetailsJob", "correct_p_values"]
 
-KIND = "report_details"
-"""Kind of the cache entries."""
 VERSION = 4
 """Version of the algorithm, part of the cache keys."""
 MAX_MAP_SAMPLES = 600
@@ -44,7 +42,7 @@ class ReportDetails:
 
 
 @dataclass(frozen=True)
-class ReportDetailsJob:
+class ReportDetailsJob(CachedJob[ReportDetails]):
     """Computation of the report details of one source.
 
     Attributes:
@@ -54,29 +52,17 @@ class ReportDetailsJob:
         errors: Weights and splits of the discrepancy.
     """
 
+    cache_kind = "report_details"
     outputs_key: str
     seed: int
     permutations: int
     errors: ErrorOptions
 
-    @property
-    def key(self) -> str:
-        """Key of the result in the cache."""
-        return cache_key({**asdict(self), "version": VERSION})
-
-    def load_cached(self) -> ReportDetails | None:
-        """Return the result from the cache. None if there is none."""
-        return find_cached(KIND, self.key, _decode)
-
-    def __call__(self) -> ReportDetails | Failure:
-        """Return the result from the cache, or compute it."""
-        try:
-            return cached(KIND, self.key, self._compute, Codec(self._encode, _decode))
-        except Exception as error:  # A report without details is better than no ranking.
-            return failure_of(error)
+    def identity(self) -> dict[str, Any]:
+        """Return the fields, and the version of the algorithm."""
+        return {**asdict(self), "version": VERSION}
 
     def _compute(self) -> ReportDetails:
-        fix_threads()
         outputs = load_source_outputs(self.outputs_key)
         return ReportDetails(_discrepancy(outputs, self), *_tsne_map(outputs, self.seed))
 
@@ -84,10 +70,9 @@ class ReportDetailsJob:
         arrays = {"coordinates": details.coordinates, "labels": details.labels}
         return CacheEntry(arrays, {"discrepancy": details.discrepancy, "job": asdict(self)})
 
-
-def _decode(entry: CacheEntry) -> ReportDetails:
-    coordinates = np.array(entry.arrays["coordinates"])
-    return ReportDetails(entry.metadata["discrepancy"], coordinates, np.array(entry.arrays["labels"]))
+    def _decode(self, entry: CacheEntry) -> ReportDetails:
+        coordinates = np.array(entry.arrays["coordinates"])
+        return ReportDetails(entry.metadata["discrepancy"], coordinates, np.array(entry.arrays["labels"]))
 
 
 def correct_p_values(details: Mapping[int, ReportDetails], sources: set[int]) -> dict[int, ReportDetails]:

@@ -13,8 +13,8 @@ from modgap.probes.input_checks import describe_non_finite_rows
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import CLASSIFICATION, SourceOutputs
-from modgap.ranking.standings import Standings, compute_error_standings, compute_standings
-from modgap.ranking.subsamples import SPREAD_FACTOR, count_units, score_subsamples
+from modgap.ranking.standings import Standings, compute_error_standings
+from modgap.ranking.subsamples import count_units, score_subsamples, subsample_standings
 
 __all__ = ["score_sources"]
 
@@ -73,26 +73,16 @@ def score_sources(
     for name, outputs in checked.items():
         if reason := score.explain_undefined(outputs):
             raise InputError(f"Source {name} cannot be scored. {reason}")
-    _check_classes(next(iter(checked.values())))
-    if next(iter(checked.values())).task in score.error_tasks:
+    first = next(iter(checked.values()))
+    if first.task == CLASSIFICATION and first.n_classes < 2:
+        raise InputError("The target has one class. At least two are needed.")
+    if first.task in score.error_tasks:
         options = score.options_in_use(ErrorOptions(weight, splits, per_class))
-        errors = [
-            _evaluate(name, lambda one: score.sample_errors(one, options, seed), outputs)
-            for name, outputs in checked.items()
-        ]
+        errors = [_computed(name, score.sample_errors, outputs, options, seed) for name, outputs in checked.items()]
         return compute_error_standings(score, errors)
-    values = [_evaluate(name, lambda one: score.evaluate(one, seed), outputs) for name, outputs in checked.items()]
+    values = [_computed(name, score.evaluate, outputs, seed) for name, outputs in checked.items()]
     resampled = np.array([score_subsamples(score, outputs, seed, range(resamples)) for outputs in checked.values()])
-    higher, bounds = score.higher_is_better, score.bounds
-    n_units = count_units(next(iter(checked.values())))
-    return compute_standings(
-        values,
-        resampled,
-        higher_is_better=higher,
-        bounds=bounds,
-        n_units=n_units,
-        spread_factor=SPREAD_FACTOR,
-    )
+    return subsample_standings(score, values, resampled, count_units(first))
 
 
 def _check_same_samples(sources: Mapping[str, SourceOutputs]) -> None:
@@ -106,15 +96,10 @@ def _check_same_samples(sources: Mapping[str, SourceOutputs]) -> None:
                 )
 
 
-def _check_classes(outputs: SourceOutputs) -> None:
-    if outputs.task == CLASSIFICATION and outputs.n_classes < 2:
-        raise InputError("The target has one class. At least two are needed.")
-
-
-def _evaluate(source_name: str, compute: Callable[[SourceOutputs], Value], outputs: SourceOutputs) -> Value:
-    """Return what a function computes from the outputs of a source. Its errors name the source."""
+def _computed(source_name: str, compute: Callable[..., Value], *arguments: Any) -> Value:
+    """Return what a function computes from arrays of a source. Its errors name the source."""
     try:
-        return compute(outputs)
+        return compute(*arguments)
     except UsageError:
         raise
     except InputError as error:
@@ -136,7 +121,7 @@ def _convert_arrays(source_name: str, outputs: SourceOutputs) -> SourceOutputs:
             _check_array(source_name, field, array, len(labels))
     groups = arrays["groups"]
     if groups is not None:
-        arrays["groups"] = _number(source_name, lambda: number_groups(groups, len(labels)))
+        arrays["groups"] = _computed(source_name, number_groups, groups, len(labels))
     checked: dict[str, Any] = arrays
     return replace(outputs, labels=labels, **checked)
 
@@ -146,7 +131,7 @@ def _convert_labels(source_name: str, labels: ArrayLike) -> np.ndarray:
     if array.ndim in (1, 2) and not len(array):
         raise InputError(f"The labels of source {source_name} are empty. Expected at least one sample.")
     if array.ndim == 1:
-        return _number(source_name, lambda: number_labels(array).labels)
+        return _computed(source_name, number_labels, array).labels
     if array.ndim != 2 or not np.isin(array, (0, 1)).all():
         raise InputError(
             f"The labels of source {source_name} have shape {array.shape}. Expected class labels of shape (n,), or 0/1 "
@@ -159,14 +144,6 @@ def _convert_labels(source_name: str, labels: ArrayLike) -> np.ndarray:
             f"(first: column {empty_columns[0]}). Every class needs a sample. Drop the empty columns."
         )
     return array
-
-
-def _number(source_name: str, number: Callable[[], np.ndarray]) -> np.ndarray:
-    """Return numbered labels or groups. Errors name the source."""
-    try:
-        return number()
-    except InputError as error:
-        raise InputError(f"Source {source_name} cannot be scored. {error}") from error
 
 
 def _check_array(source_name: str, field: str, array: np.ndarray, n_samples: int) -> None:

@@ -1,9 +1,9 @@
 """Outputs of a source that scores are computed from, and where they are in the cache."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy.linalg
@@ -32,6 +32,8 @@ CLASSIFICATION = "classification"
 MULTI_LABEL = "multi-label"
 REGRESSION = "regression"
 """Tasks of targets."""
+
+Content = TypeVar("Content")
 
 LARGEST_EXPONENT = 200
 """Features whose largest magnitude is within 2**-200 and 2**200 are not scaled. Their fourth powers are finite."""
@@ -246,10 +248,17 @@ def load_source_outputs(key: str) -> SourceOutputs:
     Raises:
         InputError: If the entry is no longer in the cache.
     """
-    outputs = find_cached(KIND, key, _decode)
-    if outputs is None:
-        raise _removed_entry(key)
-    return outputs
+    return _load(key, _decode)
+
+
+def _load(key: str, decode: Callable[[CacheEntry], Content]) -> Content:
+    """Return what a function decodes from a cache entry, which must be there."""
+    content = find_cached(KIND, key, decode)
+    if content is None:
+        raise InputError(
+            f"The cache entry {key[:12]}... was removed or is damaged. Run the command again to compute it."
+        )
+    return content
 
 
 def _decode(entry: CacheEntry) -> SourceOutputs:
@@ -282,11 +291,4 @@ def load_sample_numbers(key: str) -> np.ndarray:
     Raises:
         InputError: If the entry is no longer in the cache.
     """
-    numbers = find_cached(KIND, key, lambda entry: np.array(entry.arrays["rows"]))
-    if numbers is None:
-        raise _removed_entry(key)
-    return numbers
-
-
-def _removed_entry(key: str) -> InputError:
-    return InputError(f"The cache entry {key[:12]}... was removed or is damaged. Run the command again to compute it.")
+    return _load(key, lambda entry: np.array(entry.arrays["rows"]))

@@ -1,7 +1,7 @@
 """Names of sources and targets, and numbers of layers, from the command line: lists, files, pools and patterns."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from modgap.errors import InputError, UsageError
@@ -16,6 +16,7 @@ __all__ = [
     "parse_source_names",
     "parse_target_names",
     "split_input_size",
+    "with_input_size",
 ]
 
 NAME_WITH_SIZE = re.compile(r"(.+)@(\d+)px")
@@ -38,7 +39,8 @@ def parse_source_names(arguments: Sequence[str]) -> list[str]:
         >>> parse_source_names(["vit-b, swin-b", "vit-b"])
         ['vit-b', 'swin-b']
     """
-    names = list(dict.fromkeys(name for argument in arguments for name in _expand_argument(argument)))
+    lists = [text for argument in arguments for text in _expand(argument, "source", diverse_sources)]
+    names = list(dict.fromkeys(name for text in lists for name in _expand_list(text)))
     if not names:
         raise UsageError("No source was named. Run `modgap sources` for a list of them.")
     return names
@@ -55,14 +57,7 @@ def parse_target_names(arguments: Sequence[str]) -> list[str]:
         UsageError: If there is no name at all.
         InputError: If a file cannot be read.
     """
-    names: list[str] = []
-    for argument in arguments:
-        if argument == DIVERSE:
-            names += diverse_targets()
-        elif argument.startswith("@"):
-            names += _read_lines(expand_user(argument[1:]), "target")
-        else:
-            names.append(argument)
+    names = [name for argument in arguments for name in _expand(argument, "target", diverse_targets)]
     if not names:
         raise UsageError("No target was named. Run `modgap targets` for a list of them.")
     return list(dict.fromkeys(names))
@@ -97,14 +92,16 @@ def split_input_size(name: str) -> tuple[str, int | None]:
     return (match[1], int(match[2])) if match else (name, None)
 
 
-def _expand_argument(argument: str) -> Iterator[str]:
+def with_input_size(name: str, size: int | None) -> str:
+    """Return a source's name with the size of its input, as `split_input_size` splits it."""
+    return f"{name}@{size}px" if size else name
+
+
+def _expand(argument: str, noun: str, diverse: Callable[[], list[str]]) -> list[str]:
+    """Return the names of a pool, the lines of a file, or the argument itself."""
     if argument == DIVERSE:
-        yield from diverse_sources()
-    elif argument.startswith("@"):
-        for line in _read_lines(expand_user(argument[1:]), "source"):
-            yield from _expand_list(line)
-    else:
-        yield from _expand_list(argument)
+        return diverse()
+    return _read_lines(expand_user(argument[1:]), noun) if argument.startswith("@") else [argument]
 
 
 def _read_lines(path: Path, noun: str) -> list[str]:

@@ -27,6 +27,7 @@ __all__ = [
     "RunningJobs",
     "StageState",
     "StagesListener",
+    "is_error",
     "read_progress",
     "run_stage",
 ]
@@ -92,17 +93,13 @@ class JobMonitor:
         progress: Called with the name of a stage and the share of its work done since the last call. None for no call.
         listener: Called with all stages whenever a job ends. None for no call.
         stages: The stages by name.
-        prefix: Text before the names of stages.
+        prefix: Text before the names of the stages that this monitor begins.
     """
 
     progress: Progress | None = None
     listener: StagesListener | None = None
     stages: dict[str, StageState] = field(default_factory=dict)
     prefix: str = ""
-
-    def with_prefix(self, prefix: str) -> "JobMonitor":
-        """Return a monitor of the same stages that puts a text before the names of those that it begins."""
-        return replace(self, prefix=prefix)
 
     def begin(self, stage: str, jobs: int) -> None:
         """Begin a stage with a number of jobs."""
@@ -149,12 +146,13 @@ def run_stage(
     monitor.finish(stage, CACHED, n_cached)
     for index, result in backend.run(missing, device=device, short=not device):
         results[missing[index]] = result
-        monitor.finish(stage, FAILED if _is_error(result) else COMPUTED)
-    n_failed = sum(_is_error(results[job]) for job in missing)
+        monitor.finish(stage, FAILED if is_error(result) else COMPUTED)
+    n_failed = sum(is_error(results[job]) for job in missing)
     return results, JobCounts(len(missing) - n_failed, n_cached, n_failed)
 
 
-def _is_error(result: Any) -> bool:
+def is_error(result: Any) -> bool:
+    """Return True for a failure that is not a result."""
     return isinstance(result, Failure) and not result.is_result
 
 

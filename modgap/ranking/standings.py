@@ -314,6 +314,15 @@ class ScoredErrors:
     n_classes: int
     per_class: int | None
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays of a cache entry that hold the errors and the number of classes."""
+        return error_arrays(self.errors) | {"n_classes": np.array([self.n_classes])}
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, np.ndarray], seed: int, per_class: int | None) -> "ScoredErrors":
+        """Return what the arrays of a cache entry hold, with the seed of the splits."""
+        return cls(decode_errors(arrays, seed), int(arrays["n_classes"][0]), per_class)
+
 
 def error_arrays(errors: SampleErrors) -> dict[str, np.ndarray]:
     """Return the arrays of a cache entry that hold errors by sample."""

@@ -1,16 +1,25 @@
 """Random subsamples of nine tenths of a target's samples, and a score on each of them."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from modgap.errors import InputError, UsageError
 from modgap.ranking.score import Score
 from modgap.ranking.source_outputs import SourceOutputs
+from modgap.ranking.standings import Standings, compute_standings
 from modgap.targets.splits import stratification_labels, stratified_keys
 
-__all__ = ["MIN_GROUPS", "SPREAD_FACTOR", "VERSION", "count_units", "score_subsamples", "subsample"]
+__all__ = [
+    "MIN_GROUPS",
+    "SPREAD_FACTOR",
+    "VERSION",
+    "count_units",
+    "score_subsamples",
+    "subsample",
+    "subsample_standings",
+]
 
 MIN_GROUPS = 10
 """Fewest groups, or independent samples, whose subsamples are used to estimate a spread."""
@@ -92,3 +101,24 @@ def _score_subsample(score: Score, outputs: SourceOutputs, seed: int, number: in
         raise
     except (InputError, ValueError, ZeroDivisionError, np.linalg.LinAlgError):
         return float("nan")
+
+
+def subsample_standings(
+    score: Score, values: Sequence[float] | np.ndarray, subsamples: np.ndarray, n_units: int | None
+) -> Standings:
+    """Return the standings by a score of sources on all samples, with intervals from subsamples.
+
+    Args:
+        score: The score.
+        values: Score of each source, shape (S,).
+        subsamples: Score of each source on each subsample, as from `score_subsamples`, shape (S, R).
+        n_units: Number of groups, or of independent samples. None if it is not known.
+    """
+    return compute_standings(
+        values,
+        subsamples,
+        higher_is_better=score.higher_is_better,
+        bounds=score.bounds,
+        n_units=n_units,
+        spread_factor=SPREAD_FACTOR,
+    )

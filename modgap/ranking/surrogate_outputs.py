@@ -54,11 +54,6 @@ class SurrogateReference:
     split: str = ""
     fingerprint: Any = None
 
-    @property
-    def key_content(self) -> list[Any]:
-        """Everything that identifies the data, for cache keys."""
-        return [self.name, self.split, self.fingerprint]
-
 
 def find_surrogate(source_name: str) -> SurrogateReference:
     """Return the labeled data of the modality of a source; an empty reference if there are none."""
@@ -80,7 +75,7 @@ def surrogate_outputs_key(reference: SurrogateReference, fingerprint: Any, reque
     """
     content = {
         "source": fingerprint,
-        "surrogate": reference.key_content,
+        "surrogate": [reference.name, reference.split, reference.fingerprint],
         "samples": MOST_SAMPLES,
         "input_size": request.input_size,
         "batch_size": request.batch_size,

@@ -1,6 +1,6 @@
 """Request and result of a ranking."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -246,6 +246,15 @@ class ScoreTable:
     among_sources: Standings
     reasons: tuple[str, ...]
     by_sample: bool = False
+
+    @classmethod
+    def of_rows(
+        cls, name: str, rows: Sequence[SourceRow], standings: Standings, reasons: Iterable[str], *, by_sample: bool
+    ) -> "ScoreTable":
+        """Return the table of some rows, with the standings of the sources among themselves."""
+        is_source = np.array([row.kind == SOURCE for row in rows])
+        among_sources = standings.among(is_source)
+        return cls(name, standings.higher_is_better, standings, among_sources, tuple(reasons), by_sample)
 
     @property
     def source_ranks(self) -> np.ndarray:

@@ -9,7 +9,8 @@ from modgap.answers.formatting import format_value
 from modgap.api.pages.rendering import Scale, answer_in, capitalize, drawn_table, render_template
 from modgap.errors import visible_name
 from modgap.ranking.answer import difference_texts
-from modgap.ranking.recommendation import Judgment, judgment_answer
+from modgap.ranking.judgment import Judgment
+from modgap.ranking.recommendation import judgment_answer
 from modgap.ranking.scores import FORECAST
 from modgap.ranking.types import BASELINE, CONTROL, SOURCE
 

@@ -7,7 +7,7 @@ from modgap.answers import INFO, PASS, WARN, Answer, Table, Verdict
 from modgap.answers.formatting import confidence_interval, format_interval, format_p_value, format_value
 from modgap.errors import count, visible_name
 from modgap.ranking.comparison.error_table import TRAINING
-from modgap.ranking.comparison.systems import MIN_TARGETS, Comparison, Pair, SystemsComparison
+from modgap.ranking.comparison.systems import MIN_TARGETS, Comparison, SystemsComparison
 from modgap.statistics.intervals import MIN_UNITS
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 
@@ -41,10 +41,9 @@ def _label(main: SystemsComparison) -> tuple[str, str]:
     """Return the answer to whether the first system is better than the others, and its status."""
     if main.groups is None:
         return "Unknown", INFO
-    similar = [pair for pair in main.pairs if pair.first == main.systems[0].name and not pair.differs]
-    if not similar:
+    if not main.similar:
         return "Yes", PASS
-    return ("Not shown" if len(similar) == len(main.systems) - 1 else "Than some"), WARN
+    return ("Not shown" if len(main.similar) == len(main.systems) - 1 else "Than some"), WARN
 
 
 def _facts(comparison: Comparison) -> tuple[str, ...]:
@@ -68,10 +67,9 @@ def finding(main: SystemsComparison, first: str, target: str) -> str:
     where = f"over {count(main.n_units, 'target')}" if main.target is None else f"on {target}"
     if main.groups is None:
         return f"{first} has the lowest error {where}; there are too few {main.unit}s to test differences"
-    similar = sum(pair.first == main.systems[0].name and not pair.differs for pair in main.pairs)
-    if not similar:
+    if not main.similar:
         return f"{first} is significantly better than {_others(len(main.systems) - 1)} {where}"
-    return f"{first} has the lowest error {where}; {_similar_phrase(main, similar)}"
+    return f"{first} has the lowest error {where}; {_similar_phrase(main, len(main.similar))}"
 
 
 def _others(n_others: int) -> str:
@@ -94,15 +92,14 @@ def _value_sentence(comparison: Comparison) -> str:
 def _significance_sentence(main: SystemsComparison) -> str:
     if main.groups is None:
         return too_few_sentence(main)
-    first_pairs = [pair for pair in main.pairs if pair.first == main.systems[0].name]
-    similar = [pair.second for pair in first_pairs if not pair.differs]
+    similar, n_others = main.similar, len(main.systems) - 1
     holm = f"with Holm's correction for {count(main.n_tests, 'test')}" if main.n_tests > 1 else "one test"
     corrected = f"at the {100 * (1 - SIGNIFICANCE_LEVEL):.0f} % level, {holm}"
     if not similar:
-        return f"It is significantly better than {_others(len(first_pairs))} ({corrected})."
-    if len(first_pairs) == 1:
+        return f"It is significantly better than {_others(n_others)} ({corrected})."
+    if n_others == 1:
         return f"It is not significantly different from {_name(similar[0])} ({corrected})."
-    better = len(first_pairs) - len(similar)
+    better = n_others - len(similar)
     also = f", and significantly better than {count(better, 'other system')}" if better else ""
     return f"It is not significantly different from {_names(similar)}{also} ({corrected})."
 
@@ -122,42 +119,22 @@ def too_few_sentence(main: SystemsComparison) -> str:
 
 def tables(comparison: Comparison) -> list[Table]:
     """Return the table of the systems and that of the pairs."""
+    return [_system_table(comparison), _pair_table(comparison.main)]
+
+
+def _system_table(comparison: Comparison) -> Table:
+    """Return the systems with their errors and intervals; over targets, with the error on each and the mean."""
     main = comparison.main
-    systems = _target_columns(comparison) if comparison.over_targets else _system_table(main)
-    return [systems, _pair_table(main)]
-
-
-def _system_table(main: SystemsComparison) -> Table:
-    labels = letters(main)
-    names = _table_names(main)
-    rows = [
-        [
-            names[one.name],
-            format_value(one.mean.value),
-            format_interval(one.mean.interval, format_value),
-            labels[one.name],
-        ]
-        for one in main.systems
-    ]
-    return Table(("system", "error", "95 % CI", "group"), rows)
-
-
-def _target_columns(comparison: Comparison) -> Table:
-    """Return the mean errors by system and target, with the mean over the targets."""
-    main = comparison.main
-    labels = letters(main)
-    names = _table_names(main)
-    rows = [
-        [
-            names[one.name],
-            *(format_value(target.mean_of(one.name)) for target in comparison.targets),
-            format_value(one.mean.value),
-            labels[one.name],
-        ]
-        for one in main.systems
-    ]
-    targets = [visible_name(str(target.target), NAME_LENGTHS[0]) for target in comparison.targets]
-    return Table(("system", *targets, "mean", "group"), rows)
+    labels, names = letters(main), _table_names(main)
+    targets = comparison.targets if comparison.over_targets else ()
+    rows = []
+    for one in main.systems:
+        by_target = [format_value(target.mean_of(one.name)) for target in targets]
+        interval = [] if targets else [format_interval(one.mean.interval, format_value)]
+        rows.append([names[one.name], *by_target, format_value(one.mean.value), *interval, labels[one.name]])
+    target_names = [visible_name(str(target.target), NAME_LENGTHS[0]) for target in targets]
+    errors = (*target_names, "mean") if targets else ("error", "95 % CI")
+    return Table(("system", *errors, "group"), rows)
 
 
 def _pair_table(main: SystemsComparison) -> Table:
@@ -165,7 +142,7 @@ def _pair_table(main: SystemsComparison) -> Table:
     names = _table_names(main)
     rows: list[list[str]] = []
     first = None
-    for pair in shown_pairs(main):
+    for pair in main.pairs if len(main.pairs) <= MOST_PAIRS else main.pairs_with_first:
         if pair.first != first:
             first = pair.first
             rows.append([names[first], "", "", "", ""])
@@ -189,13 +166,6 @@ def _table_names(main: SystemsComparison) -> dict[str, str]:
         if len(set(shown)) == len(names):
             return dict(zip(names, shown, strict=True))
     return {name: f"{number}: {visible_name(name, NAME_LENGTHS[0])}" for number, name in enumerate(names, 1)}
-
-
-def shown_pairs(main: SystemsComparison) -> list[Pair]:
-    """Return all pairs, or those with the first system if there are many."""
-    if len(main.pairs) <= MOST_PAIRS:
-        return list(main.pairs)
-    return [pair for pair in main.pairs if pair.first == main.systems[0].name]
 
 
 def letters(main: SystemsComparison) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Checks that errors are comparable, with a message that says why they are not and what to do."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -74,17 +74,10 @@ def _merge(tables: Sequence[ErrorTable]) -> ErrorTable:
         _check_same_samples(first, other)
         _check_same_splits(first, other)
     systems = {name: errors for table in tables for name, errors in table.columns.items()}
-    merged = first.with_columns(_with_common_units(systems))
-    return replace(merged, bounded=all(table.bounded for table in tables))
-
-
-def _with_common_units(systems: Mapping[str, SampleErrors]) -> dict[str, SampleErrors]:
-    """Return the errors with the smallest units that hold all units of each system together.
-
-    Units differ where the systems have other copies of samples, which merge groups.
-    """
+    # Units differ where the systems have other copies of samples, which merge groups.
     units = reduce(_joined, (errors.units for errors in systems.values()))
-    return {name: replace(errors, units=units) for name, errors in systems.items()}
+    merged = first.with_columns({name: replace(errors, units=units) for name, errors in systems.items()})
+    return replace(merged, bounded=all(table.bounded for table in tables))
 
 
 def _joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ def comparison_frame(comparison: Comparison) -> pd.DataFrame:
     if not comparison.over_targets:
         means = [(one.name, one.mean.value, one.mean.interval) for one in main.systems]
     else:
-        pairs = [pair for pair in main.pairs if pair.first == first.name]
+        pairs = main.pairs_with_first
         mirrored = [None if (ends := pair.difference.interval) is None else (-ends[1], -ends[0]) for pair in pairs]
         means = [(pair.second, -pair.difference.value, ends) for pair, ends in zip(pairs, mirrored, strict=True)]
         means.insert(0, (first.name, 0.0, None))

@@ -25,7 +25,6 @@ from modgap.storage.json_records import read_json
 from modgap.storage.paths import expand_user
 
 __all__ = [
-    "LOGITS_TARGET",
     "choose_estimator",
     "discrepancy_table",
     "name_targets",
@@ -69,17 +68,14 @@ def _read_path(path: Path, name: str | None) -> list[ErrorTable]:
     if path.name.lower().endswith(SUFFIXES):
         return [read_error_file(path, name)]
     if path.suffix.lower() in (".json", ".npz"):
+        of_json = ", and a record has no errors of samples to compare" if path.suffix.lower() == ".json" else ""
         raise InputError(
-            f"{path} is a single file{_of_json(path)}. Pass the folder that `out` wrote, which also has the errors of "
+            f"{path} is a single file{of_json}. Pass the folder that `out` wrote, which also has the errors of "
             "the samples in samples.npz."
         )
     raise InputError(
         f"{path} is not a result folder of modgap, and not a file of errors ({', '.join(SUFFIXES)}). Pass one of these."
     )
-
-
-def _of_json(path: Path) -> str:
-    return ", and a record has no errors of samples to compare" if path.suffix.lower() == ".json" else ""
 
 
 def _rename_system(tables: list[ErrorTable], name: str | None) -> list[ErrorTable]:
@@ -116,7 +112,11 @@ def choose_estimator(tables: Sequence[ErrorTable], estimator: str | None) -> lis
         return list(tables)
     name = estimator or _common_estimator(discrepancies)
     _check_estimator(discrepancies, name)
-    return [_with_estimator(table, name) if table.kind == DISCREPANCY else table for table in tables]
+    metric = f"held-out error ({name})"
+    return [
+        table.with_columns({str(table.system): table.columns[name]}, metric) if table.kind == DISCREPANCY else table
+        for table in tables
+    ]
 
 
 def _common_estimator(tables: Sequence[ErrorTable]) -> str:
@@ -139,11 +139,6 @@ def _check_estimator(tables: Sequence[ErrorTable], name: str) -> None:
                 f"{table.origin} has no errors of the estimator {name}, only of {', '.join(table.columns)}. Choose "
                 f"another `estimator`, or run again: {table.command} --estimator {name}"
             )
-
-
-def _with_estimator(table: ErrorTable, estimator: str) -> ErrorTable:
-    assert table.system is not None
-    return table.with_columns({table.system: table.columns[estimator]}, f"held-out error ({estimator})")
 
 
 def name_targets(tables: Sequence[ErrorTable]) -> list[ErrorTable]:
@@ -220,12 +215,14 @@ def read_folder(folder: Path) -> list[ErrorTable]:
     Raises:
         InputError: If the folder has no results, or no errors of samples. The message says what to do.
     """
-    for name, read in READERS.items():
+    for name, (kind, read) in READERS.items():
         path = folder / name
         if not path.exists():
             continue
         try:
             record = read_json(path, checked_key=FILES)
+            if record.get("kind") != kind:
+                raise InputError(f"{path} is not the record of a {kind}. Pass a folder that modgap wrote with `out`.")
             return read(record, folder)
         except RecursionError as error:
             raise InputError(f"{path} is damaged. Run the command that wrote it again.") from error
@@ -240,7 +237,6 @@ def read_folder(folder: Path) -> list[ErrorTable]:
 
 
 def _read_discrepancy(record: Record, folder: Path) -> list[ErrorTable]:
-    _check_kind(record, folder / "result.json", DISCREPANCY)
     schema = record.get("schema")
     if not isinstance(schema, int) or schema < DISCREPANCY_SCHEMA:
         raise InputError(
@@ -290,7 +286,6 @@ def _discrepancy_command(record: Record, folder: Path) -> str:
 
 
 def _read_run(record: Record, folder: Path) -> list[ErrorTable]:
-    _check_kind(record, folder / "run.json", "run")
     result = record["result"]
     source = f" --source {record['source']}" if record["source"] else ""
     command = f"modgap train --method {record['method']}{source} --target {record['target']}"
@@ -328,7 +323,6 @@ def _missing_errors_of_run(result: Record, folder: Path, command: str) -> str:
 
 
 def _read_distortion(record: Record, folder: Path) -> list[ErrorTable]:
-    _check_kind(record, folder / "distortion.json", DISTORTION)
     surrogates = record["surrogates"]
     names = [str(surrogate["name"]) for surrogate in surrogates]
     command = f"modgap distortion --source {record['source']} --surrogate {' --surrogate '.join(names)} --out {folder}"
@@ -348,7 +342,6 @@ def _read_distortion(record: Record, folder: Path) -> list[ErrorTable]:
 
 
 def _read_ranking(record: Record, folder: Path) -> list[ErrorTable]:
-    _check_kind(record, folder / "ranking.json", RANKING)
     target = record["target"]
     name = str(target["name"] if isinstance(target, Mapping) else target)
     command = f"modgap rank --target {name} --sources A,B --by discrepancy --out {folder}"
@@ -360,18 +353,10 @@ def _read_ranking(record: Record, folder: Path) -> list[ErrorTable]:
     samples = read_samples(folder, command)
     values = np.concatenate([errors.errors for errors in samples.errors.values()])
     bounded = bool(((values >= 0) & (values <= 1)).all())
-    return [ErrorTable(str(folder), RANKING, name, samples, _ranking_metric(record), bounded)]
-
-
-def _ranking_metric(record: Record) -> str:
-    """Return the name of the errors of a ranking. A score of which higher values are better is minus its errors."""
-    description = record["score_descriptions"][record["by"]]
-    return f"minus {description['label']}" if description["higher_is_better"] else str(description["label"])
-
-
-def _check_kind(record: Record, path: Path, kind: str) -> None:
-    if record.get("kind") != kind:
-        raise InputError(f"{path} is not the record of a {kind}. Pass a folder that modgap wrote with `out`.")
+    # A score of which higher values are better is minus its errors.
+    score = record["score_descriptions"][record["by"]]
+    metric = f"minus {score['label']}" if score["higher_is_better"] else str(score["label"])
+    return [ErrorTable(str(folder), RANKING, name, samples, metric, bounded)]
 
 
 def read_samples(folder: Path, command: str, name: str = SAMPLES_FILE) -> SampleFile:
@@ -394,10 +379,10 @@ def read_samples(folder: Path, command: str, name: str = SAMPLES_FILE) -> Sample
     return read_sample_file(path)
 
 
-READERS: Mapping[str, Callable[[Record, Path], list[ErrorTable]]] = {
-    "ranking.json": _read_ranking,
-    "result.json": _read_discrepancy,
-    "distortion.json": _read_distortion,
-    "run.json": _read_run,
+READERS: Mapping[str, tuple[str, Callable[[Record, Path], list[ErrorTable]]]] = {
+    "ranking.json": (RANKING, _read_ranking),
+    "result.json": (DISCREPANCY, _read_discrepancy),
+    "distortion.json": (DISTORTION, _read_distortion),
+    "run.json": ("run", _read_run),
 }
-"""Reader of each file of results."""
+"""Kind of the record in each file of results, and its reader."""

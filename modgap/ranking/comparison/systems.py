@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,16 +13,7 @@ from modgap.statistics.intervals import MeanError, estimate_mean, student_quanti
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm, similar_groups
 from modgap.statistics.paired import PairedDifference, paired_difference
 
-__all__ = [
-    "MIN_TARGETS",
-    "SCHEMA",
-    "Comparison",
-    "Pair",
-    "SystemMean",
-    "SystemsComparison",
-    "compare_systems",
-    "pair_names",
-]
+__all__ = ["MIN_TARGETS", "Comparison", "Pair", "SystemsComparison", "compare_systems"]
 
 SCHEMA = 1
 
@@ -89,6 +81,16 @@ class SystemsComparison:
     groups: tuple[tuple[str, ...], ...] | None
     n_tests: int
 
+    @property
+    def pairs_with_first(self) -> list[Pair]:
+        """Pairs of the system of the lowest mean and each other one."""
+        return [pair for pair in self.pairs if pair.first == self.systems[0].name]
+
+    @property
+    def similar(self) -> list[str]:
+        """Names of the systems that are not significantly different from that of the lowest mean."""
+        return [pair.second for pair in self.pairs_with_first if not pair.differs]
+
     def mean_of(self, name: str) -> float:
         """Return the mean error of a system."""
         return next(system.mean.value for system in self.systems if system.name == name)
@@ -144,11 +146,6 @@ class Comparison:
         }
 
 
-def pair_names(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return all pairs of names in their order."""
-    return [(first, second) for i, first in enumerate(names) for second in names[i + 1 :]]
-
-
 MIN_TARGETS = 6
 """Fewest targets from which an interval over targets is computed."""
 
@@ -187,7 +184,7 @@ def _differences(one: ErrorTable) -> dict[tuple[str, str], PairedDifference]:
     largest = 1.0 if one.bounded else float("inf")
     return {
         (first, second): paired_difference(one.columns[first], one.columns[second], largest=largest)
-        for first, second in pair_names(list(_means(one)))
+        for first, second in combinations(_means(one), 2)
     }
 
 
@@ -245,7 +242,7 @@ def _over_targets(targets: Sequence[SystemsComparison]) -> SystemsComparison:
     ordered = sorted(names, key=lambda name: float(errors[name].mean()))
     differences = {
         (first, second): difference_over_targets(errors[first] - errors[second])
-        for first, second in pair_names(ordered)
+        for first, second in combinations(ordered, 2)
     }
     corrected = holm([np.nan if one.p_value is None else one.p_value for one in differences.values()])
     n_targets = len(targets)

@@ -17,6 +17,7 @@ import numpy as np
 
 from modgap.errors import InputError, Progress, UsageError, count, format_duration, visible_name
 from modgap.jobs import Backend, Failure, failure_of, fix_threads, hold_device, writable_cache
+from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.history.lines import CONTROL, TRAINED, VARIABLES, HistoryLine, Setup, history_table
 from modgap.ranking.history.measure import (
     ALL,
@@ -38,18 +39,16 @@ from modgap.ranking.history.measure import (
 )
 from modgap.ranking.history.sketches import TargetSketch, sketch_target
 from modgap.ranking.history.store import History, add_to_history, history_folder, known_history, shipped_history
-from modgap.ranking.source_patterns import split_input_size
+from modgap.ranking.source_patterns import split_input_size, with_input_size
 from modgap.sources import absolute_name, is_control, open_source
 from modgap.storage.algorithms import algorithm_versions
-from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
+from modgap.storage.cache import CacheEntry, cache_key
 from modgap.targets import Target, TargetRequest
 
 __all__ = ["PACKAGED", "BuildPlan", "BuildResult", "Pair", "build", "plan_build", "run_build"]
 
 PACKAGED = "@packaged"
 """Name of the targets of the history that ships with modgap, as far as they are on this machine."""
-KIND = "history_trainings"
-"""Kind of the cache entries of trainings."""
 VERSION = 1
 WEIGHTS = ("weights", "model", "tensors", "files")
 """Entries of a source's fingerprint that do not depend on the versions of libraries."""
@@ -64,38 +63,26 @@ log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
-class TrainingJob:
+class TrainingJob(CachedJob[TrainingErrors]):
     """One training, whose errors are in the cache.
 
     Attributes:
         training: The training.
-        identity: Checksum of the source's weights, the target's data and everything else that decides the errors.
+        pair_identity: Checksum of the source's weights, the target's data and everything else that decides the errors.
         device: Device to train on.
     """
 
+    cache_kind = "history_trainings"
     training: Training
-    identity: str
+    pair_identity: str
     device: str = field(compare=False)
 
-    @property
-    def key(self) -> str:
-        """Key of the errors in the cache."""
+    def identity(self) -> dict[str, Any]:
+        """Return what differs between the trainings of a pair, and the checksum of the pair."""
         varied = {name: getattr(self.training, name) for name in ("part", "seed", "rate")}
-        return cache_key({**varied, "identity": self.identity})
+        return {**varied, "identity": self.pair_identity}
 
-    def load_cached(self) -> TrainingErrors | None:
-        """Return the errors from the cache. None if there are none."""
-        return find_cached(KIND, self.key, _decode)
-
-    def __call__(self) -> TrainingErrors | Failure:
-        """Return the errors from the cache, or train, or return the reason why that failed."""
-        fix_threads()
-        try:
-            return cached(KIND, self.key, self._train, Codec(self._encode, _decode))
-        except Exception as error:  # Third-party models may fail in any way.
-            return failure_of(error)
-
-    def _train(self) -> TrainingErrors:
+    def _compute(self) -> TrainingErrors:
         with hold_device(self.device) as device:
             return measure_errors(self.training, device)
 
@@ -105,11 +92,10 @@ class TrainingJob:
             {"errors": np.array([found.errors[epoch] for epoch in EPOCHS])}, counts | {"job": asdict(self.training)}
         )
 
-
-def _decode(entry: CacheEntry) -> TrainingErrors:
-    record, errors = entry.metadata, entry.arrays["errors"].tolist()
-    errors_by_epoch = dict(zip(EPOCHS, errors, strict=True))
-    return TrainingErrors(errors_by_epoch, int(record["trained"]), int(record["judged"]), float(record["seconds"]))
+    def _decode(self, entry: CacheEntry) -> TrainingErrors:
+        record, errors = entry.metadata, entry.arrays["errors"].tolist()
+        errors_by_epoch = dict(zip(EPOCHS, errors, strict=True))
+        return TrainingErrors(errors_by_epoch, int(record["trained"]), int(record["judged"]), float(record["seconds"]))
 
 
 @dataclass(frozen=True)
@@ -129,7 +115,7 @@ class SpeedJob:
         try:
             with hold_device(self.device) as device:
                 return measure_speed(self.source, self.target, device)
-        except Exception as error:  # As above.
+        except Exception as error:  # Third-party models may fail in any way.
             return failure_of(error)
 
 
@@ -307,7 +293,7 @@ def _pairs(sources: Sequence[str], targets: Mapping[str, Target]) -> Iterator[Pa
             base, size = split_input_size(source)
             weights = {entry: fingerprint[entry] for entry in WEIGHTS if entry in fingerprint}
             content = {**setup, "source": fingerprint, "input_size": size, "target": target.fingerprint}
-            absolute = absolute_name(base) + (f"@{size}px" if size else "")
+            absolute = with_input_size(absolute_name(base), size)
             path = TargetRequest(name).absolute().name
             yield Pair(source, name, absolute, path, cache_key(weights) if weights else "", cache_key(content))
 
@@ -378,44 +364,49 @@ def _factors(
 # The run
 
 
-@dataclass(frozen=True)
+@dataclass
 class BuildResult:
-    """Errors that a run added to a history, and what it took.
+    """A run of a plan: errors and failures so far, what was added to the history, and what it took.
 
     Attributes:
-        lines: The lines with all errors that are known now.
-        targets: Targets on which all sources are finished.
-        n_trained: Number of trainings of this run.
+        plan: The plan.
+        folder: Folder of the history.
+        results: Errors of the trainings that are finished.
         failures: Reason of each failure by the names of source and target.
-        n_left: Number of sources and targets without all errors, because the hours were spent.
+        added: The line of each pair with all errors that are known now.
+        described: A line of each target without errors, and the sketch of the target.
+        n_trained: Number of trainings of this run.
         expected: Seconds on one core that the trainings of this run were expected to take.
         spent: Seconds on one core that they took.
         seconds: Seconds of the run.
     """
 
-    lines: tuple[HistoryLine, ...]
-    targets: tuple[str, ...]
-    n_trained: int
-    failures: Mapping[tuple[str, str], str]
-    n_left: int
-    expected: float
-    spent: float
-    seconds: float
-
-
-@dataclass
-class _Run:
-    """The state of a run: errors and failures so far, and what was added to the folder."""
-
     plan: BuildPlan
     folder: Path
     results: dict[Training, TrainingErrors]
-    failures: dict[Pair, str] = field(default_factory=dict)
-    lines: dict[Pair, HistoryLine] = field(default_factory=dict)
+    failures: dict[tuple[str, str], str] = field(default_factory=dict)
+    added: dict[Pair, HistoryLine] = field(default_factory=dict)
     described: dict[str, tuple[HistoryLine, TargetSketch]] = field(default_factory=dict)
     n_trained: int = 0
     expected: float = 0.0
     spent: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def lines(self) -> tuple[HistoryLine, ...]:
+        """The lines with all errors that are known now."""
+        return tuple(self.added.values())
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Targets on which all sources are finished, in order."""
+        unfinished = {pair.target for pair in self.left()} | {target for _, target in self.failures}
+        return tuple(target for target in self.plan.targets if target not in unfinished)
+
+    @property
+    def n_left(self) -> int:
+        """Number of sources and targets without all errors; after the run, because the hours were spent."""
+        return len(self.left())
 
     def ready(self, budget: float) -> list[tuple[Pair, Training]]:
         """Return the next trainings: one for each process, or all of a target if they are expected to end in time.
@@ -435,7 +426,7 @@ class _Run:
     def finish(self, pair: Pair, training: Training, result: TrainingErrors | Failure) -> None:
         """Record a training that ended, and add its errors to the history."""
         if isinstance(result, Failure):
-            self.failures[pair] = result.reason
+            self.failures[pair.source, pair.target] = result.reason
             return
         self.n_trained += 1
         self.expected += self.plan.training_seconds(pair, training.part)
@@ -446,20 +437,21 @@ class _Run:
     def add(self, pair: Pair) -> None:
         """Add the errors of a pair that are known to the history, unless it has them."""
         try:
-            line, sketch = self._describe(pair)
+            of_target, sketch = self._describe(pair)
         except InputError as error:
-            self.failures[pair] = str(error)
+            self.failures[pair.source, pair.target] = str(error)
             return
-        line = line_of_trainings(line, self.results, split_input_size(pair.source)[1])
-        source = split_input_size(pair.source)[0]
+        source, size = split_input_size(pair.source)
+        trained = replace(of_target, source=split_input_size(pair.trained_source)[0])
+        line = line_of_trainings(trained, self.results, size)
         line = replace(line, source=source, target=pair.target, source_digest=pair.source_digest)
-        before = self.lines.get(pair)
+        before = self.added.get(pair)
         if line.errors and (before is None or before.errors != line.errors):
             add_to_history(self.folder, History((line,), {sketch.digest: sketch}))
-            self.lines[pair] = line
+            self.added[pair] = line
 
     def _describe(self, pair: Pair) -> tuple[HistoryLine, TargetSketch]:
-        """Return a line of a pair without errors, and the sketch of the target, which is read once."""
+        """Return a line of the target of a pair without errors, and the sketch of the target, which is read once."""
         source, size = split_input_size(pair.trained_source)
         if pair.target not in self.described:
             target = TargetRequest(pair.trained_target).open()
@@ -468,17 +460,12 @@ class _Run:
             setup = Setup(LABELED, EPOCHS[-1], RATES, size)
             line = HistoryLine(source, pair.trained_target, kind, len(table), n_classes, setup, {})
             self.described[pair.target] = replace(line, target_digest=sketch.digest), sketch
-        line, sketch = self.described[pair.target]
-        return replace(line, source=source), sketch
+        return self.described[pair.target]
 
     def left(self) -> list[Pair]:
         """Return the pairs that did not fail and have trainings left."""
-        return [pair for pair in self.plan.pairs if pair not in self.failures and pair.missing(self.results)]
-
-    def finished_targets(self) -> list[str]:
-        """Return the targets on which all sources are finished, in order."""
-        unfinished = {pair.target for pair in (*self.left(), *self.failures)}
-        return [target for target in self.plan.targets if target not in unfinished]
+        pairs = [pair for pair in self.plan.pairs if (pair.source, pair.target) not in self.failures]
+        return [pair for pair in pairs if pair.missing(self.results)]
 
 
 def run_build(
@@ -500,14 +487,14 @@ def run_build(
     if hours is not None and not hours >= FEWEST_HOURS:
         raise UsageError(f"`hours` is {hours:g}, but it must be at least one second.")
     began = time.perf_counter()
-    run = _Run(plan, history_folder() if folder is None else folder, dict(plan.results))
+    run = BuildResult(plan, history_folder() if folder is None else folder, dict(plan.results))
     budget = np.inf if hours is None else 3600 * hours * plan.n_processes
     total = sum(plan.seconds_left(pair, run.results) for pair in plan.pairs)
     with writable_cache(on_this_machine=plan.backend.is_on_this_machine), plan.backend:
         for pair in plan.pairs:
             if any(one in run.results for one in pair.trainings(run.results)):
                 run.add(pair)
-        n_finished = len(run.finished_targets())
+        n_finished = len(run.targets)
         while ready := run.ready(budget):
             jobs = [TrainingJob(training, pair.identity, plan.device) for pair, training in ready]
             for index, result in plan.backend.run(jobs, device=plan.device):
@@ -515,23 +502,14 @@ def run_build(
                 run.finish(pair, training, result)
                 if progress and np.isfinite(total):
                     progress(STAGE, plan.training_seconds(pair, training.part) / total)
-            if len(finished := run.finished_targets()) > n_finished:
+            if len(finished := run.targets) > n_finished:
                 n_finished = len(finished)
                 _tell(run, finished[-1], n_finished, time.perf_counter() - began)
-    failures = {(pair.source, pair.target): reason for pair, reason in run.failures.items()}
-    return BuildResult(
-        tuple(run.lines.values()),
-        tuple(run.finished_targets()),
-        run.n_trained,
-        failures,
-        len(run.left()),
-        run.expected,
-        run.spent,
-        time.perf_counter() - began,
-    )
+    run.seconds = time.perf_counter() - began
+    return run
 
 
-def _tell(run: _Run, target: str, n_finished: int, seconds: float) -> None:
+def _tell(run: BuildResult, target: str, n_finished: int, seconds: float) -> None:
     """Log how far a run is, and about how long the rest takes at the speed so far."""
     left = sum(run.plan.seconds_left(pair, run.results) for pair in run.left()) / run.plan.n_processes
     rest = f", about {format_duration(left * run.spent / run.expected)} left" if left and run.expected > 0 else ""

@@ -31,10 +31,8 @@ from modgap.ranking.source_patterns import split_input_size
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
 
 __all__ = [
-    "DECIDES",
     "FEWEST_TARGETS",
     "LEVEL",
-    "OTHER_SETUP",
     "TOO_SHORT",
     "HistoryChoice",
     "PilotError",
@@ -156,14 +154,16 @@ def choose_source(
     Returns:
         The choice; None if the history has fewer than two sources or targets, or none of these sources.
     """
-    same = {target} | (matching_targets(sketch, history.sketches or {}) if sketch else set())
+    same = {target} | (matching_targets(sketch, history.sketches) if sketch else set())
     names = {split_input_size(name)[0] for name in sources}
     table, status = _table(history, setup, same, names)
-    if table is None or not _can_fit(table):
+    if table is None:
+        return None
+    has_error = np.isfinite(table.errors[:, :, VARIABLES.index(TRAINED)])
+    if has_error.any(axis=1).sum() < 2 or has_error.any(axis=0).sum() < 2:
         return None
     numbers = {name: number for number, name in enumerate(table.sources)}
     rows = [numbers.get(split_input_size(name)[0]) for name in sources]
-    has_error = np.isfinite(table.errors[:, :, VARIABLES.index(TRAINED)])
     known = np.array([row is not None and bool(has_error[row].any()) for row in rows])
     if not known.any():
         return None
@@ -222,11 +222,6 @@ def _table(history: History, setup: Setup, same: set[str], names: set[str]) -> t
     setups = {replace(line.setup, input_size=None) for line in history.lines if line.source in names}
     others = [history_table(history.lines, other, same) for other in sorted(setups, key=repr)]
     return max(others, key=known, default=None), OTHER_SETUP
-
-
-def _can_fit(table: HistoryTable) -> bool:
-    trained = np.isfinite(table.errors[:, :, VARIABLES.index(TRAINED)])
-    return bool(trained.any(axis=1).sum() >= 2 and trained.any(axis=0).sum() >= 2)
 
 
 def _fit(table: HistoryTable) -> tuple[HistoryModel, list[int]]:

@@ -17,7 +17,7 @@ from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
 from modgap.models import TargetModel
 from modgap.ranking.history.lines import CONTROL, OBSERVED, TRAINED, VARIABLES, HistoryLine, Setup
-from modgap.ranking.source_patterns import split_input_size
+from modgap.ranking.source_patterns import split_input_size, with_input_size
 from modgap.sources import Source, control_name, open_source
 from modgap.storage.cache import cache_key
 from modgap.targets import TargetRequest, open_target
@@ -156,7 +156,7 @@ def line_of_trainings(line: HistoryLine, results: Mapping[Training, TrainingErro
         results: Errors by training; those of other sources and targets do not count.
         size: Height and width of the source's input in pixels; None for its default.
     """
-    name = line.source if size is None else f"{line.source}@{size}px"
+    name = with_input_size(line.source, size)
     halves = {rate: results.get(Training(HALF, name, line.target, 0, rate)) for rate in RATES}
     finished = {rate: half for rate, half in halves.items() if half}
     rate = best_rate({rate: half.last for rate, half in finished.items()})
@@ -171,11 +171,8 @@ def line_of_trainings(line: HistoryLine, results: Mapping[Training, TrainingErro
     if control:
         values[CONTROL] = control.last, control.judged, control.seconds
     if middle:
-        shares = {f"pilot-{epochs}": epochs for epochs in EPOCHS}
-        values |= {
-            name: (middle.errors[epochs], middle.judged, middle.seconds * epochs / EPOCHS[-1])
-            for name, epochs in shares.items()
-        }
+        for epochs, error in middle.errors.items():
+            values[f"pilot-{epochs}"] = error, middle.judged, middle.seconds * epochs / EPOCHS[-1]
     if rate is not None:
         best, seconds = finished[rate], sum(half.seconds for half in finished.values())
         values["pilot-rates"] = best.last, best.judged, seconds

@@ -7,7 +7,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,12 +36,10 @@ __all__ = [
     "add_to_history",
     "export_history",
     "history_folder",
-    "keeps_nothing",
     "known_history",
     "lines_of_ranking",
     "lines_of_run",
     "read_history",
-    "recognize_targets",
     "remember_pilots",
     "remember_run",
     "remove_from_history",
@@ -72,11 +70,11 @@ class History:
     """
 
     lines: tuple[HistoryLine, ...] = ()
-    sketches: Mapping[str, TargetSketch] | None = None
+    sketches: Mapping[str, TargetSketch] = field(default_factory=dict)
 
     def merged(self, more: "History") -> "History":
         """Return this history with another one added, whose errors count where both have some."""
-        return History(tuple(merge_lines(self.lines, more.lines)), {**(self.sketches or {}), **(more.sketches or {})})
+        return History(tuple(merge_lines(self.lines, more.lines)), {**self.sketches, **more.sketches})
 
 
 def history_folder() -> Path:
@@ -222,7 +220,7 @@ def remove_from_history(folder: Path, sources: Iterable[str], targets: Iterable[
         history = read_history(folder)
         left = tuple(line for line in history.lines if line.source not in gone[0] and line.target not in gone[1])
         digests = {line.target_digest for line in left}
-        kept = {name: sketch for name, sketch in (history.sketches or {}).items() if name in digests}
+        kept = {name: sketch for name, sketch in history.sketches.items() if name in digests}
         write_history(folder, History(left, kept))
     return History(left, kept), len(history.lines) - len(left)
 
@@ -230,7 +228,7 @@ def remove_from_history(folder: Path, sources: Iterable[str], targets: Iterable[
 def write_history(folder: Path, history: History) -> None:
     """Write a history to a folder, in place of the one that it has."""
     write_lines(folder / LINES, history.lines)
-    sketches = {name: [one.hashes, one.is_complete] for name, one in (history.sketches or {}).items()}
+    sketches = {name: [one.hashes, one.is_complete] for name, one in history.sketches.items()}
     write_text_atomically(folder / SKETCHES, format_json(sketches, indent=None) + "\n")
 
 

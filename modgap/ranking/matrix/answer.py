@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Table, Verdict
+from modgap.answers.answer import ORDER
 from modgap.answers.formatting import format_value
 from modgap.errors import count, visible_name
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.check_sentences import join_names, score_label
-from modgap.ranking.checks import CLEAR, DOUBTFUL, LIKELY, NO, NONE, SINGLE, TIE, UNKNOWN, Check
+from modgap.ranking.checks import Check
+from modgap.ranking.judgment import CLEAR, DOUBTFUL, LIKELY, NO, NONE, SINGLE, TIE, UNKNOWN
 from modgap.ranking.matrix.over_targets import targets_needed
 from modgap.ranking.matrix.result import DECIDING, Matrix
 from modgap.ranking.scores import get_score
@@ -22,12 +24,8 @@ from modgap.ranking.standings import SIGNIFICANCE
 from modgap.storage.json_records import plain_values
 
 __all__ = [
-    "TITLE",
     "MatrixVerdict",
-    "check_statements",
-    "choice_statement",
     "headline",
-    "help_statement",
     "judge_matrix",
     "matrix_answer",
     "measure_label",
@@ -117,7 +115,6 @@ def judge_matrix(matrix: Matrix) -> MatrixVerdict:
         for row in np.flatnonzero(ranks == np.nanmin(ranks))
     )
     compared = _compared(matrix)
-    order = {"pass": 3, "info": 2, "warn": 1, "fail": 0}
     return MatrixVerdict(
         choice=_choice(matrix, has_values=has_values),
         help=dict(Counter(column.help for column in matrix.columns)),
@@ -132,7 +129,7 @@ def judge_matrix(matrix: Matrix) -> MatrixVerdict:
         untested=tuple(one.source for one in matrix.standings[1:] if one.p_value is None and one.n_targets),
         favorites=tuple(firsts.most_common()),
         needed=_needed(matrix),
-        checks=tuple(sorted(_checks(matrix), key=lambda check: order[check.status])),
+        checks=tuple(sorted(_checks(matrix), key=lambda check: ORDER.index(check.status))),
     )
 
 
@@ -217,7 +214,9 @@ def verdict_answer(verdict: MatrixVerdict) -> Answer:
         facts=(),
         headline=headline(verdict),
         verdicts=(choice_statement(verdict), help_statement(verdict)),
-        checks=tuple(check_statements(verdict)),
+        checks=tuple(
+            Verdict(TITLES[check.id], "", check.status, TEXTS[check.id](check.values)) for check in verdict.checks
+        ),
     )
 
 
@@ -330,11 +329,6 @@ def help_statement(verdict: MatrixVerdict) -> Verdict:
     return Verdict(HELPS, label, status, f"{joined[:1].upper()}{joined[1:]}.")
 
 
-def check_statements(verdict: MatrixVerdict) -> list[Verdict]:
-    """Return the checks with their sentences, failed ones first."""
-    return [Verdict(TITLES[check.id], "", check.status, TEXTS[check.id](check.values)) for check in verdict.checks]
-
-
 def _short(targets: list[str]) -> str:
     return join_names([PurePath(target).name or target for target in targets])
 
@@ -432,16 +426,12 @@ def _table(matrix: Matrix) -> Table:
         [
             standing.source,
             f"{standing.mean_rank:.1f}",
-            *([standing.letters, _p_value(standing.p_value)] if is_tested else []),
+            *([standing.letters, "" if standing.p_value is None else f"{standing.p_value:.3f}"] if is_tested else []),
             *(_cell(matrix, number, column) for column in range(len(targets))),
         ]
         for number, standing in enumerate(matrix.standings)
     ]
     return Table(["source", "mean rank", *(["letters", "p to first"] if is_tested else []), *targets], rows)
-
-
-def _p_value(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
 
 
 def _cell(matrix: Matrix, number: int, column: int) -> str:

@@ -93,7 +93,9 @@ def compare_over_targets(sources: Sequence[str], ranks: np.ndarray) -> tuple[lis
         Demsar, "Statistical comparisons of classifiers over multiple data sets", JMLR 7, 2006; Benavoli et al.,
         "Should we really use post-hoc tests based on mean-ranks?", JMLR 17, 2016.
     """
-    filled = np.where(np.isnan(ranks), _ranks_left(ranks), ranks)
+    # Sources without a value on a target share the mean of the ranks that are left there.
+    ranks_left = (np.isfinite(ranks).sum(axis=0) + 1 + len(ranks)) / 2
+    filled = np.where(np.isnan(ranks), ranks_left, ranks)
     mean_ranks = filled.mean(axis=1) if ranks.size else np.full(len(sources), np.nan)
     order = [int(index) for index in np.argsort(mean_ranks, kind="stable")]
     complete = [position for position, index in enumerate(order) if not np.isnan(ranks[index]).any()]
@@ -111,13 +113,6 @@ def compare_over_targets(sources: Sequence[str], ranks: np.ndarray) -> tuple[lis
         for position, index in enumerate(order)
     )
     return order, standings
-
-
-def _ranks_left(ranks: np.ndarray) -> np.ndarray:
-    """Return the mean of the ranks that sources without a value share on each target, shape (T,)."""
-    n_ranked = np.isfinite(ranks).sum(axis=0)
-    mean: np.ndarray = (n_ranked + 1 + len(ranks)) / 2
-    return mean
 
 
 def _test_pairs(ranks: np.ndarray, complete: Sequence[int]) -> tuple[np.ndarray | None, dict[int, tuple[float, bool]]]:

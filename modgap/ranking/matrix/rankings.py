@@ -12,14 +12,14 @@ from modgap.jobs import NOT_CACHED, Backend, Failure, writable_cache
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BaselineJob
 from modgap.ranking.jobs import ErrorsJob, ExtractJob, ScoreJob, score_jobs
+from modgap.ranking.judgment import judge
 from modgap.ranking.matrix.over_targets import compare_over_targets, compare_scores, ranks_of
 from modgap.ranking.matrix.result import DECIDING, Column, Matrix, Measure, Row
 from modgap.ranking.plan import RankPlan, plan_ranking
 from modgap.ranking.rank import rank
-from modgap.ranking.recommendation import judge
 from modgap.ranking.scores import get_score
-from modgap.ranking.source_patterns import split_input_size
-from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener
+from modgap.ranking.source_patterns import split_input_size, with_input_size
+from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener, is_error
 from modgap.ranking.types import CONTROL, SOURCE, JobCounts, Ranking, RankRequest, SourceRow
 from modgap.sources import absolute_name
 from modgap.storage.json_records import plain_values
@@ -93,7 +93,8 @@ def rank_targets(
             if progress:
                 progress("rankings", 1 / len(plans))
     if not rankings:
-        raise InputError(_nothing_to_compare(results, unreadable))
+        reasons = [*_failures(results), *unreadable.values()]
+        raise InputError(next(iter(reasons), f"No target is complete. {NOT_CACHED.reason}"))
     return _matrix(plans[0], request, results, rankings, unreadable), rankings
 
 
@@ -138,7 +139,7 @@ def _plans(
 
     Names of files are absolute, because workers may have another working directory.
     """
-    names = [_absolute_source(name) for name in sources]
+    names = [with_input_size(absolute_name(base), size) for base, size in map(split_input_size, sources)]
     plans, errors = [], {}
     for target in targets:
         try:
@@ -148,16 +149,6 @@ def _plans(
     if not plans:
         raise next(iter(errors.values()))
     return plans, {name: str(error) for name, error in errors.items()}
-
-
-def _absolute_source(name: str) -> str:
-    base, size = split_input_size(name)
-    return absolute_name(base) + (f"@{size}px" if size else "")
-
-
-def _nothing_to_compare(results: RowResults, unreadable: Mapping[str, str]) -> str:
-    """Return why there is no ranking: the reason of the first failure."""
-    return next(iter([*_failures(results), *unreadable.values()]), f"No target is complete. {NOT_CACHED.reason}")
 
 
 def _failures(results: RowResults) -> list[str]:
@@ -202,8 +193,9 @@ def _matrix(
     ranks = ranks_of(deciding.values[: len(sources)], deciding.higher_is_better)
     order, standings = compare_over_targets(sources, ranks)
     rows = np.array([*order, *range(len(sources), len(names))], np.int64)
-    known = _known_rows(rankings.values())
+    known = {row.name: row for ranking in rankings.values() for row in ranking.rows if row.properties}
     failures = _failures(results)
+    requested = {row.name for row in plan.rows if row.requested}
     return Matrix(
         tuple(_row(names[index], known, is_control=index >= len(sources)) for index in rows),
         tuple(_column(target, ranking) for target, ranking in rankings.items()),
@@ -212,7 +204,7 @@ def _matrix(
         standings,
         compare_scores(deciding, others, len(sources)),
         _reasons(names, results, rankings),
-        sum(result == NOT_CACHED and name in plan.requested for (_, name), result in results.items()),
+        sum(result == NOT_CACHED and name in requested for (_, name), result in results.items()),
         len(failures),
         plain_values(asdict(request)),
         next(iter(failures), ""),
@@ -275,11 +267,6 @@ def _is_not_worse(control: int, first: int | None, ranking: Ranking, score: str)
     is_known = bool(np.isfinite(standings.p_values[control, first]))
     is_different = bool(standings.different[control, first])
     return is_known and (not is_different or bool(standings.ranks[control] < standings.ranks[first]))
-
-
-def _known_rows(rankings: Iterable[Ranking]) -> dict[str, SourceRow]:
-    """Return a row of each source that could be run on any target."""
-    return {row.name: row for ranking in rankings for row in ranking.rows if row.properties}
 
 
 def _row(name: str, known: Mapping[str, SourceRow], *, is_control: bool) -> Row:
@@ -394,14 +381,16 @@ def list_row_jobs(plans: Sequence[RankPlan]) -> list[RowJob]:
         plans: Plans of the same sources for different targets.
     """
     n_jobs = sum(len(plan.rows) for plan in plans)
-    by_target = [[_row_job(row.name, plan, n_jobs) for row in plan.rows] for plan in plans]
+    by_target = [[_row_job(row.name, plan, n_jobs, requested=row.requested) for row in plan.rows] for plan in plans]
     of_baselines = [_row_job(job.name, plan, n_jobs, job) for plan in plans for job in plan.baselines]
     return [*(job for of_source in zip(*by_target, strict=True) for job in of_source), *of_baselines]
 
 
-def _row_job(name: str, plan: RankPlan, n_jobs: int, baseline: BaselineJob | None = None) -> RowJob:
+def _row_job(
+    name: str, plan: RankPlan, n_jobs: int, baseline: BaselineJob | None = None, *, requested: bool = False
+) -> RowJob:
     passes = plan.pass_request(n_jobs)
-    return RowJob(name, name in plan.requested, plan.target, plan.task, plan.scores, plan.request, passes, baseline)
+    return RowJob(name, requested, plan.target, plan.task, plan.scores, plan.request, passes, baseline)
 
 
 def run_row_jobs(jobs: Sequence[RowJob], backend: Backend, monitor: JobMonitor) -> list[bool | Failure]:
@@ -414,12 +403,8 @@ def run_row_jobs(jobs: Sequence[RowJob], backend: Backend, monitor: JobMonitor) 
     device = jobs[0].passes.samples.device if jobs else ""
     for index, result in backend.run(jobs, device=device):
         results[index] = result
-        monitor.finish(STAGE, FAILED if _is_error(result) else CACHED if result is False else COMPUTED)
+        monitor.finish(STAGE, FAILED if is_error(result) else CACHED if result is False else COMPUTED)
     return [results[index] for index in range(len(jobs))]
-
-
-def _is_error(result: bool | Failure) -> bool:
-    return isinstance(result, Failure) and not result.is_result
 
 
 def parse_shard(text: str) -> tuple[int, int]:

@@ -1,18 +1,20 @@
-"""Modality knowledge discrepancy as scores, and held-out errors of the samples for scores of logits."""
+"""Modality knowledge discrepancy as scores, also of probabilities, and held-out errors for scores of logits."""
 
 import numpy as np
 
 from modgap.discrepancy import Estimate, TestedSamples, estimate, held_out_samples
+from modgap.discrepancy.probabilities import Probabilities, matched_temperature
 from modgap.errors import InputError
+from modgap.labels.label_space import label_space
 from modgap.ranking.score import ALL_TASKS, ERROR_RATE, NON_NEGATIVE, ErrorOptions, Score
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.statistics.bootstrap import group_numbers
 from modgap.statistics.intervals import SampleErrors
 
-__all__ = ["SCORES", "check_class_counts", "held_out_errors"]
+__all__ = ["SCORES", "held_out_errors"]
 
 
-def check_class_counts(outputs: SourceOutputs) -> np.ndarray:
+def _check_class_counts(outputs: SourceOutputs) -> np.ndarray:
     """Return the logits, shape (n, C), if there are at least as many source classes as target classes.
 
     Raises:
@@ -43,7 +45,7 @@ def held_out_errors(outputs: SourceOutputs, options: ErrorOptions, seed: int, na
         InputError: If the source has too few classes, or the target has fewer than two classes that can be tested.
     """
     tested = held_out_samples(
-        check_class_counts(outputs),
+        _check_class_counts(outputs),
         outputs.labels,
         groups=outputs.groups,
         # The search starts from the soft maps too, as in `modgap discrepancy`, so that both give the same error.
@@ -82,7 +84,7 @@ RANDOM_MAPS = 100_000
 
 def _estimate(outputs: SourceOutputs, estimator: str, permutations: int, seed: int) -> Estimate:
     result = estimate(
-        check_class_counts(outputs),
+        _check_class_counts(outputs),
         outputs.labels,
         groups=outputs.groups,
         estimators=[estimator],
@@ -108,6 +110,13 @@ def _ratio_to_null(outputs: SourceOutputs, seed: int) -> float:
 
 def _montecarlo(outputs: SourceOutputs, seed: int) -> float:
     return _nan_if_none(_estimate(outputs, "montecarlo", 0, seed).solution.value)
+
+
+def _matched(outputs: SourceOutputs, options: ErrorOptions, seed: int) -> SampleErrors:
+    # This raises for constant logits, of which there is no matched version.
+    probabilities = Probabilities(_check_class_counts(outputs), label_space(outputs.labels).rows)
+    matched_temperature(probabilities, outputs.n_classes)
+    return held_out_errors(outputs, options, seed, "soft-matched")
 
 
 SCORES = (
@@ -150,5 +159,32 @@ SCORES = (
         needs_logits=True,
         default=False,
         version=2,
+    ),
+    Score(
+        name="soft",
+        title="held-out probability that the source does not give to the classes of the best map",
+        unit="1 - probability",
+        reference="MoNA, ICML 2024, equation 3, with probabilities in place of predictions",
+        higher_is_better=False,
+        bounds=ERROR_RATE,
+        tasks=ALL_TASKS,
+        needs_logits=True,
+        errors=lambda outputs, options, seed: held_out_errors(outputs, options, seed, "soft"),
+        error_tasks=ALL_TASKS,
+        uses_splits=True,
+    ),
+    Score(
+        name="soft-matched",
+        title="the score soft at the temperature at which the mean entropy is half of log K",
+        unit="1 - probability",
+        reference="MoNA, ICML 2024, equation 3, with probabilities of equal entropy for all sources",
+        higher_is_better=False,
+        bounds=ERROR_RATE,
+        tasks=ALL_TASKS,
+        needs_logits=True,
+        default=False,
+        errors=_matched,
+        error_tasks=ALL_TASKS,
+        uses_splits=True,
     ),
 )

@@ -1,10 +1,14 @@
-"""LEEP: log-likelihood of the target's labels when they are predicted through the source's classes."""
+"""LEEP: log-likelihood of the target's labels when they are predicted through the source's classes.
+
+Its cross-validated version has a prior, and samples that its class probabilities were not fitted on.
+"""
 
 import numpy as np
 
-from modgap.ranking.score import NON_POSITIVE, Score
+from modgap.ranking.score import ALL_TASKS, NON_POSITIVE, Score
+from modgap.ranking.scores.discrepancy import held_out_errors
 
-__all__ = ["SCORE", "leep"]
+__all__ = ["SCORES", "leep"]
 
 
 def leep(probabilities: np.ndarray, labels: np.ndarray) -> float:
@@ -34,13 +38,28 @@ def leep(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(np.log(np.einsum("nz,nz->n", probabilities, conditional[labels])).mean())
 
 
-SCORE = Score(
-    name="leep",
-    title="mean log-probability of the labels, predicted through the source's classes",
-    unit="nats",
-    reference="Nguyen et al., ICML 2020",
-    compute=lambda outputs, _seed: leep(outputs.probabilities, outputs.labels),
-    higher_is_better=True,
-    bounds=NON_POSITIVE,
-    needs_logits=True,
+SCORES = (
+    Score(
+        name="leep",
+        title="mean log-probability of the labels, predicted through the source's classes",
+        unit="nats",
+        reference="Nguyen et al., ICML 2020",
+        compute=lambda outputs, _seed: leep(outputs.probabilities, outputs.labels),
+        higher_is_better=True,
+        bounds=NON_POSITIVE,
+        needs_logits=True,
+    ),
+    Score(
+        name="leep-held-out",
+        title="LEEP on samples that it was not fitted on, over repeated splits",
+        unit="nats",
+        reference="Nguyen et al., ICML 2020, with a prior and on held-out samples",
+        higher_is_better=True,
+        bounds=NON_POSITIVE,
+        tasks=ALL_TASKS,
+        needs_logits=True,
+        errors=lambda outputs, options, seed: held_out_errors(outputs, options, seed, "leep"),
+        error_tasks=ALL_TASKS,
+        uses_splits=True,
+    ),
 )
