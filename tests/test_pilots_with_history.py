@@ -19,7 +19,7 @@ from modgap.ranking.forecast_figure import forecast_caption, forecast_figure, fo
 from modgap.ranking.history.choice import LEVEL, PilotError, choose_source
 from modgap.ranking.history.lines import VARIABLES, HistoryLine, Setup, history_table
 from modgap.ranking.history.store import History, read_history, shipped_history, write_history
-from modgap.ranking.judgment import judge
+from modgap.ranking.judgment import help_of, judge
 from modgap.ranking.pilot import PilotJob
 from modgap.ranking.rank import rank
 from modgap.ranking.recommendation import help_statements
@@ -317,7 +317,7 @@ def test_the_record_over_controls_tells_whether_pretraining_helps(record, result
     values = {"first": "vit", "score": "pilot", "value": 0.3, "interval": None, "smallest": None}
     control = Check("control", CONTROL_STATUSES[result], {**values, "result": result, "control_value": 0.4})
     history = Check("history", v.INFO, {**values, "record": record, "chance": 0.5, "sources": 3})
-    judgment = v.Judgment(v.FORECASTED, v.help_of({"history": history, "control": control}), "knn", "vit")
+    judgment = v.Judgment(v.FORECASTED, help_of({"history": history, "control": control}), "knn", "vit")
     (verdict,) = help_statements(replace(judgment, checks=(history, control)))
     assert verdict.label == label
     assert f"On {record[0]} of {record[1]} earlier targets, vit had a lower error" in verdict.sentence
