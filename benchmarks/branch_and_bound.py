@@ -9,8 +9,6 @@ many samples as the best free source class. A class with a source class can matc
 import numpy as np
 from numba import njit
 
-__all__ = ["most_matches"]
-
 LARGEST_CLASS = 63
 
 

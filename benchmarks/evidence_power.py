@@ -17,9 +17,6 @@ from evidence.two_way import MeanInterval, regrets, target_interval, two_way_int
 
 from modgap.cli.output import print_table
 
-__all__ = ["Design", "main", "simulate"]
-
-
 FURTHER = 400
 """Further targets that show what is true of the sources of a benchmark."""
 COLUMNS = (

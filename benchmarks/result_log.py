@@ -8,8 +8,6 @@ from typing import Any
 
 from filelock import FileLock
 
-__all__ = ["ResultLog"]
-
 
 class ResultLog:
     """The results by job. A job is a dataclass, and its last line in the file counts.

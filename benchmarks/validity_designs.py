@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["CELLS", "Cell", "Data", "draw"]
-
 NOISE_WITHIN = 0.55
 NOISE_BETWEEN = 0.84
 """Standard deviations of logits within and between groups."""

@@ -6,8 +6,6 @@ from modgap.cli.completion import complete_baselines
 from modgap.cli.groups import example
 from modgap.cli.output import print_line, print_sections, print_table
 
-__all__ = ["baselines"]
-
 
 @cloup.command(epilog=example("modgap baselines", "modgap baselines minirocket"))
 @cloup.argument(

@@ -10,8 +10,6 @@ from modgap.cli.completion import complete_folders
 from modgap.cli.groups import HelpGroup, example
 from modgap.cli.output import log_to_stderr, print_line, print_table, progress_bars
 
-__all__ = ["cache"]
-
 DAY = 86_400
 
 

@@ -9,8 +9,6 @@ from functools import cache
 
 import click
 
-__all__ = ["COMMANDS", "SECTIONS", "load_command", "name_options"]
-
 SECTIONS = {
     "Measure": {
         "discrepancy": "Measure how far a source's knowledge is from target data.",

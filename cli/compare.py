@@ -16,8 +16,6 @@ from modgap.storage.paths import expand_user
 if TYPE_CHECKING:
     from modgap.ranking.comparison.result import ComparisonResult
 
-__all__ = ["compare"]
-
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 
 

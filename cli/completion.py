@@ -7,21 +7,6 @@ from click.shell_completion import CompletionItem
 
 from modgap.errors import CONTROL_PREFIX
 
-__all__ = [
-    "complete_baselines",
-    "complete_embedders",
-    "complete_files",
-    "complete_folders",
-    "complete_methods",
-    "complete_scores",
-    "complete_source_list",
-    "complete_sources",
-    "complete_target_list",
-    "complete_targets",
-    "heads_completer",
-    "names_completer",
-]
-
 Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 """A function that returns the values of an option or argument that start with an incomplete word."""
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from modgap.targets.download.fetch import FetchPlan, PlannedDownload
     from modgap.targets.manifest import Manifest
 
-__all__ = ["data"]
-
 MAX_BYTES_WITHOUT_QUESTION = 10**9
 """On a terminal, larger downloads are confirmed first."""
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from modgap.answers import Plotted
     from modgap.errors import Progress
 
-__all__ = ["discrepancy"]
-
 NOT_OF_LOGITS = {
     *(field.name for field in fields(SampleRequest) if field.name != "seed"),
     *("source", "target", "weights", "head", "embedder", "pseudo_classes", "data_dir", "control"),

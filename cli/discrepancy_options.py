@@ -27,9 +27,6 @@ from modgap.cli.options import (
 )
 from modgap.errors import CUSTOM_DATA_FORMATS
 
-__all__ = ["discrepancy_options"]
-
-
 discrepancy_options = all_options(
     option_group(
         "Source and target",

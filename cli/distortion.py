@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from modgap.distortion.encoders import Epochs
     from modgap.distortion.measurement import DistortionRequest
 
-__all__ = ["distortion"]
-
 
 @cloup.command(epilog=example("modgap distortion --source vit-fashion --run run --out distortion"))
 @option_group(

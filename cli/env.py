@@ -5,8 +5,6 @@ import cloup
 from modgap.cli.groups import example
 from modgap.cli.output import print_line
 
-__all__ = ["env"]
-
 PACKAGES = (
     "torch",
     "timm",

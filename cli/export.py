@@ -12,8 +12,6 @@ from modgap.cli.output import log_to_stderr, print_line
 from modgap.errors import UsageError
 from modgap.storage.paths import expand_user
 
-__all__ = ["export"]
-
 FORMATS = ("safetensors", "torch-export", "onnx")
 SUFFIXES = {"safetensors": ".safetensors", "torch-export": ".pt2", "onnx": ".onnx"}
 

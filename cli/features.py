@@ -24,8 +24,6 @@ from modgap.cli.options import (
 from modgap.cli.output import log_to_stderr, print_line, progress_bars
 from modgap.errors import count
 
-__all__ = ["features"]
-
 
 @cloup.command(epilog=example("modgap features --source vit-fashion --target digits --out features.npz"))
 @option_group(

@@ -5,8 +5,6 @@ import cloup
 
 from modgap.errors import unknown_name
 
-__all__ = ["HelpGroup", "example"]
-
 
 def example(*commands: str) -> str:
     """Return the end of a help text: an example of one or more commands, in lines that are not wrapped."""

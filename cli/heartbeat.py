@@ -6,8 +6,6 @@ import time
 
 from modgap.errors import format_duration
 
-__all__ = ["Heartbeat"]
-
 INTERVAL_SECONDS = 25.0
 """Time between two lines."""
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from modgap.ranking.history.lines import HistoryLine, Setup
     from modgap.ranking.history.store import History
 
-__all__ = ["history"]
-
 shipped_option = click.option("--shipped", is_flag=True, help="Take the history that ships with modgap, not yours.")
 
 

@@ -17,8 +17,6 @@ from modgap.errors import InputError, first_line
 from modgap.process.end import mark_announced, stop_signal
 from modgap.process.resources import share_heap
 
-__all__ = ["main"]
-
 
 class LazyGroup(HelpGroup):
     """A group that imports a sub-command only when it is called, so that the help appears at once."""

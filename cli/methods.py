@@ -12,8 +12,6 @@ from modgap.cli.output import print_line, print_sections, print_table
 if TYPE_CHECKING:
     from modgap.training.method import Method
 
-__all__ = ["methods"]
-
 Row = tuple[str, ...]
 EMBEDDER_STARTS = {
     "random": "random weights",

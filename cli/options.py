@@ -14,38 +14,6 @@ from modgap.forward.sample_request import SampleRequest
 if TYPE_CHECKING:
     from modgap.targets import CustomData, TargetRequest
 
-__all__ = [
-    "CUSTOM_DATA_FIELDS",
-    "Decorator",
-    "all_options",
-    "allow_download_option",
-    "batch_size_option",
-    "check_figure_formats",
-    "check_minimums",
-    "custom_data_from_options",
-    "custom_data_options",
-    "data_dir_option",
-    "device_option",
-    "dtype_option",
-    "figure_format_option",
-    "input_size_option",
-    "json_option",
-    "list_options",
-    "loader_workers_option",
-    "option_group",
-    "output_options",
-    "pseudo_classes_option",
-    "quiet_option",
-    "representation_option",
-    "sample_options",
-    "sample_request",
-    "seed_option",
-    "source_option",
-    "target_request",
-    "weight_option",
-    "weights_option",
-]
-
 Command = TypeVar("Command", bound="Callable[..., Any] | click.Command")
 
 

@@ -24,22 +24,6 @@ if TYPE_CHECKING:
     from modgap.answers.figures.files import ResultFigure
     from modgap.targets.catalog import Listed
 
-__all__ = [
-    "draw_figures",
-    "log_to_stderr",
-    "print_answer",
-    "print_line",
-    "print_list",
-    "print_result",
-    "print_sections",
-    "print_table",
-    "print_text",
-    "print_title",
-    "print_wide_table",
-    "print_written",
-    "progress_bars",
-]
-
 
 class _PrintableFormatter(logging.Formatter):
     """Formats log messages as text that a terminal shows as it is, with options in place of arguments."""

@@ -21,8 +21,6 @@ from modgap.storage.paths import expand_user
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["predict"]
-
 
 @cloup.command(epilog=example("modgap predict --run run --data photos --out predictions.csv"))
 @option_group(

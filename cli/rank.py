@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from modgap.ranking.stages import ProgressFile
     from modgap.ranking.types import RankRequest
 
-__all__ = ["rank"]
-
 MIN_RESAMPLES = 10
 """Same as modgap.ranking.standings.MIN_SUBSAMPLES, which would make the help slow to import."""
 MINIMUMS = {"resamples": 0, "limit": 0, "jobs": 1, "pseudo_classes": 2, "splits": 1, "per_class": 1}

@@ -27,8 +27,6 @@ from modgap.cli.options import (
 from modgap.cli.rank_status import show_status
 from modgap.errors import CUSTOM_DATA_FORMATS, UsageError
 
-__all__ = ["rank_options"]
-
 sources_option = click.option(
     "--sources",
     metavar="A,B,..|@diverse|@FILE|'timm:vit_*'",

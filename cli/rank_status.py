@@ -13,8 +13,6 @@ from modgap.storage.paths import expand_user
 if TYPE_CHECKING:
     from modgap.ranking.stages import RunningJobs, StageState
 
-__all__ = ["show_status"]
-
 HEADS = ["stage", "jobs", "computed", "from cache", "failed", "running", "left", "ends"]
 
 

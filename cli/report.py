@@ -7,8 +7,6 @@ from modgap.cli.groups import example
 from modgap.cli.output import print_line
 from modgap.storage.paths import expand_user
 
-__all__ = ["report"]
-
 
 @cloup.command(
     epilog=example("modgap rank --target digits --sources vit-fashion --out ranking", "modgap report ranking")

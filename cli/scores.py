@@ -11,8 +11,6 @@ from modgap.cli.output import print_line, print_sections, print_table
 if TYPE_CHECKING:
     from modgap.ranking.score import Score
 
-__all__ = ["scores"]
-
 
 @cloup.command(epilog=example("modgap scores", "modgap scores logme"))
 @cloup.argument(

@@ -13,8 +13,6 @@ from modgap.errors import UsageError
 if TYPE_CHECKING:
     from modgap.sources import SourceInfo
 
-__all__ = ["sources"]
-
 OTHER_SOURCES = (
     "timm:NAME, hf:NAME[@REVISION], onnx:FILE, or a folder in the layout of transformers or timm; random: in front "
     "of them gives the same architecture with random weights, as a control"

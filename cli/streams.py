@@ -7,8 +7,6 @@ import sys
 from modgap.cli.commands import name_options
 from modgap.errors import InputError, printable
 
-__all__ = ["discard_output", "prepare_streams", "print_error"]
-
 PLAIN_CHARACTERS = {
     "−": "-",
     "–": "-",

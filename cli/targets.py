@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from modgap.targets.catalog import TargetInfo
     from modgap.targets.manifest import Download, Loss, Metric, Reader, Step
 
-__all__ = ["targets"]
-
 Rows = list[tuple[str, ...]]
 CHECKSUM_LENGTH = 12
 """Characters of a checksum that are shown."""

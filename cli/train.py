@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from modgap.training.run_folder import Run
     from modgap.training.train import TrainRequest
 
-__all__ = ["train"]
-
 PUBLISHED_ROWS = 12
 """Largest number of published results that are printed."""
 

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
     from modgap.race.transfer import State, Watch
 
-__all__ = ["transfer"]
-
 MOST_RUNNING = 4
 """Most models that the live view names as those that are fitted."""
 

@@ -10,8 +10,6 @@ import os
 
 from modgap.process.end import handle_signals, raise_on_signals
 
-__all__ = ["main"]
-
 
 def main() -> None:
     """Run the command line, and end the process in one line whenever a signal stops it."""

@@ -27,21 +27,6 @@ from modgap.storage.atomic_files import temporary_path
 from modgap.storage.locks import lock_first_free, unlock
 from modgap.storage.paths import SHARED_CACHE, cache_folder, data_folder
 
-__all__ = [
-    "BACKENDS",
-    "LOST",
-    "MAX_TRIES",
-    "NOT_CACHED",
-    "Backend",
-    "Failure",
-    "failure_of",
-    "fix_threads",
-    "hold_device",
-    "list_devices",
-    "passes_on_each",
-    "writable_cache",
-]
-
 Job = Callable[[], Any]
 CLUSTERS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster"}
 """Schedulers that start workers of Dask, and the class of dask-jobqueue for each."""

@@ -8,8 +8,6 @@ import sys
 from dataclasses import dataclass
 from unittest import mock
 
-__all__ = ["Completed", "command_line", "run_in_process", "run_in_subprocess"]
-
 TIMEOUT = 300
 
 

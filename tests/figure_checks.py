@@ -10,8 +10,6 @@ from matplotlib.markers import MarkerStyle
 
 from modgap.answers.figures.intervals import INTERVALS
 
-__all__ = ["all_text", "assert_readable", "bands", "intervals", "marks", "visible_texts"]
-
 
 def visible_texts(figure):
     """Return the visible texts and their boxes in pixels."""

@@ -12,8 +12,6 @@ import sys
 import threading
 from pathlib import Path
 
-__all__ = ["ForkedCommand"]
-
 TIMEOUT = 300
 LIBRARIES = ["modgap.cli.main", "modgap.training.train", "modgap.ranking.rank", "timm", "tests.forked_commands"]
 context = multiprocessing.get_context("forkserver")

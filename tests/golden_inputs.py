@@ -6,8 +6,6 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["golden", "images", "texts", "waveforms"]
-
 PYTHON = '''"""Counts of words."""
 
 import sys

@@ -13,8 +13,6 @@ from pathlib import Path
 
 import tomli_w
 
-__all__ = ["Fault", "Host", "write_manifest_of_download"]
-
 CHUNK = 1 << 16
 
 

@@ -16,8 +16,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Size", "code_lines", "layers", "measure"]
-
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("modgap", "cli")
 NO_CODE = (

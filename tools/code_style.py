@@ -10,8 +10,6 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["bindings", "measure"]
-
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("modgap", "cli", "benchmarks", "tools")
 VAGUE = frozenset(

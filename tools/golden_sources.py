@@ -25,8 +25,6 @@ sys.path.insert(0, str(ROOT))
 
 from tests.golden_inputs import images, texts, waveforms  # noqa: E402 - the folder of the project comes first
 
-__all__ = ["main"]
-
 
 def bare_package(name: str) -> Path:
     """Make a package importable without its `__init__`, which may need libraries that are not used here.

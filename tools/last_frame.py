@@ -9,8 +9,6 @@ import re
 import sys
 from pathlib import Path
 
-__all__ = ["rest_on_last_frame"]
-
 
 def rest_on_last_frame(svg: str) -> str:
     """Return a recording that plays once, and shows its last frame before, after and without the animation."""

@@ -6,8 +6,6 @@ python tools/license_table.py > docs/licenses.md
 from modgap.sources import source_infos
 from modgap.targets import manifest_names, named_manifest
 
-__all__ = ["license_page"]
-
 OPENING = """# Licenses
 
 modgap itself is under the MIT license. It bundles one model, `vit-fashion`, whose weights were trained for modgap on

@@ -8,19 +8,6 @@ import numpy as np
 from evidence.two_way import MeanInterval, regrets, target_interval, two_way_interval
 from modgap.statistics.multiple_comparisons import holm
 
-__all__ = [
-    "CONSTANT",
-    "Agreement",
-    "Judgment",
-    "agreements",
-    "default_score",
-    "judge",
-    "random_regret",
-    "random_regrets",
-    "weighted_tau",
-    "with_record",
-]
-
 CONSTANT = "constant answer"
 
 

@@ -7,8 +7,6 @@ import numpy as np
 from evidence.two_way import MeanInterval, two_way_interval
 from modgap.cli.output import print_table
 
-__all__ = ["gain_over_always", "print_controls", "print_preferred_controls", "right"]
-
 
 def right(gains: np.ndarray, lower: np.ndarray) -> np.ndarray:
     """Return for each pair of a source and its control whether a score orders them as their errors do.

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Held", "verdict"]
-
 CUT = 0.7
 """Share of the distortion by fine-tuning up to which it is said to be cut by 30 % or more."""
 SAME_ERROR = 0.95

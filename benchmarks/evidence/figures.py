@@ -21,16 +21,6 @@ from evidence.two_way import MeanInterval
 from modgap.answers.figures.labels import spread_labels
 from modgap.answers.figures.style import DPI, MARGIN, WIDTH, Ink, drawing_settings, wrap_text
 
-__all__ = [
-    "MethodEffect",
-    "Panel",
-    "distortion_figure",
-    "errors_figure",
-    "ratios_figure",
-    "regrets_figure",
-    "relation_figure",
-]
-
 TITLE_SIZE = 15.0
 SUBTITLE_SIZE = 11.0
 TEXT_SIZE = 10.5

@@ -5,8 +5,6 @@ import numpy as np
 from evidence.two_way import regrets, target_interval
 from modgap.cli.output import print_table
 
-__all__ = ["pilot_of_first", "print_first_pilots"]
-
 NUMBERS = (2, 3, 5)
 """Numbers of sources that are fine-tuned; `modgap rank` advises three."""
 

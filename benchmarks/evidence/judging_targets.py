@@ -10,8 +10,6 @@ source, probe, baseline or ranking touches them; they may be opened, counted and
 import hashlib
 import math
 
-__all__ = ["CANDIDATES", "N_JUDGING", "draw_judging_targets"]
-
 N_JUDGING = 42
 CANDIDATES = {
     "image": "stamps desktop-icons",

@@ -23,8 +23,6 @@ from modgap.training.fitted_run import is_table, sample_form, suitable_baselines
 from modgap.training.linear_probe import linear_probe, open_probed_sources
 from modgap.training.training_data import TargetData, read_target_data
 
-__all__ = ["PARTS", "TARGETS", "Job", "jobs", "work"]
-
 TARGETS = [
     "acsf1",
     "arrowhead",

@@ -11,8 +11,6 @@ from scipy import stats
 from evidence.page import replace_section
 from evidence.ranking_jobs import EPOCHS, Job, chosen_rate, n_seeds
 
-__all__ = ["ModelTable", "chosen_errors", "model_tables", "write_section"]
-
 CONSTANT = "efficientnet-lite0@64px"
 """The source that is always named."""
 VALUES = "values"

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["replace_section"]
-
 
 def replace_section(page: Path, marks: tuple[str, str], lines: Sequence[str]) -> None:
     """Replace what is between two marks in a page by these lines, with an empty line before and after them."""

@@ -40,20 +40,6 @@ from evidence.two_way import MeanInterval, regrets, target_interval, variance_co
 from modgap.answers.figures.files import save_figure
 from modgap.cli.output import print_table
 
-__all__ = [
-    "Truth",
-    "draw",
-    "edge_rates",
-    "named_first_and_second",
-    "pilot_relation",
-    "predictors",
-    "print_whole_relation",
-    "read_truth",
-    "regrets_of_headlines",
-    "regrets_without",
-    "report",
-]
-
 LAST = EPOCHS[-1]
 SURROGATES = ("notes", "spoken-languages")
 """Targets that stand for the own data of four sources."""

@@ -20,8 +20,6 @@ from modgap.ranking.source_outputs import load_source_outputs
 from modgap.ranking.types import RankRequest
 from modgap.targets import open_target
 
-__all__ = ["work"]
-
 UNSCORED = ("otdd", "source-error", "discrepancy-montecarlo")
 """Scores that few sources have, or that another one computes exactly."""
 

@@ -15,17 +15,6 @@ from statsmodels.tools.sm_exceptions import ConvergenceWarning
 from evidence.study_jobs import METHODS, SOURCES
 from evidence.two_way import target_interval
 
-__all__ = [
-    "Ratio",
-    "detectable_ratio",
-    "error_ratios",
-    "interaction_p_value",
-    "interaction_ratios",
-    "mixed_model_of_sources",
-    "mixed_model_ratios",
-    "ratio_of",
-]
-
 POWER = 0.8
 """Power at which a ratio counts as detectable."""
 

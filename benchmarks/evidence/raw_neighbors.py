@@ -16,9 +16,6 @@ from modgap.ranking.history.measure import read_labeled
 from modgap.targets import Samples
 from modgap.targets.samples import computing_type
 
-__all__ = ["raw_errors", "run_raw"]
-
-
 RAW = "raw"
 """Name of the row of raw values in a ranking."""
 MAX_VALUES = 1024

@@ -8,8 +8,6 @@ from scipy import stats
 from evidence.two_way import MeanInterval, two_way_interval
 from modgap.cli.output import print_table
 
-__all__ = ["RELATED", "print_relations", "relation", "without_effects"]
-
 RELATED = ("discrepancy", "soft", "soft-matched", "leep", "leep-held-out")
 """Scores whose relation to the error is reported."""
 EVERYWHERE = "leep"

@@ -8,8 +8,6 @@ from typing import Any
 
 from result_log import ResultLog
 
-__all__ = ["repeat_jobs"]
-
 
 def repeat_jobs(jobs: Sequence[Any], work: Callable[[Any, ResultLog], dict], log: ResultLog, most: int) -> None:
     """Repeat finished jobs drawn at random, in a log of their own, and print whether they give the same numbers.

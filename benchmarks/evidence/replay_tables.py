@@ -25,8 +25,6 @@ from evidence.selection import ALONE, CONSTANT, HISTORY, Table, choices
 from evidence.two_way import MeanInterval, seed_variance, target_interval
 from modgap.ranking.history.model import transform_error
 
-__all__ = ["REPLAYS", "PrintedTable", "seed_table"]
-
 MOST_CHOSEN = "efficientnet-lite0@64px"
 """The source that is the best one on most targets."""
 SHORT = "pilot of 3 epochs"

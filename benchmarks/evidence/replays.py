@@ -22,21 +22,6 @@ from evidence.two_way import MeanInterval, regrets, target_interval
 from modgap.ranking.history.model import Forecast
 from modgap.statistics.intervals import wilson_interval
 
-__all__ = [
-    "Calibration",
-    "ReliabilityBin",
-    "after_more_pilots",
-    "calibrations",
-    "is_best",
-    "left_out_forecasts",
-    "new_source_regrets",
-    "pool_regrets",
-    "pools",
-    "record_against_controls",
-    "reliability",
-    "short_history_regrets",
-]
-
 N_POOLS, POOL_SIZE = 40, 5
 """Pools of sources that are drawn, and the number of sources of one."""
 DRAWS = 20

@@ -7,8 +7,6 @@ from typing import Any
 import joblib
 from result_log import ResultLog
 
-__all__ = ["run_jobs"]
-
 
 def run_jobs(
     waiting: Sequence[Any], work: Callable[[Any, ResultLog], dict], log: ResultLog, workers: int, began: float

@@ -8,19 +8,6 @@ import numpy as np
 from evidence.two_way import regrets
 from modgap.ranking.history.model import Forecast, HistoryModel, fit_history, forecast, portfolio, transform_error
 
-__all__ = [
-    "ALONE",
-    "CONSTANT",
-    "HISTORY",
-    "PORTFOLIO",
-    "Choice",
-    "Table",
-    "Variables",
-    "choices",
-    "history_stages",
-    "judge_forecasts",
-]
-
 RANDOM = "random choice"
 CONSTANT = "constant answer"
 ALONE = "history alone"

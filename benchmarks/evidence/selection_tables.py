@@ -15,8 +15,6 @@ from evidence.ranking_jobs import DEVELOPMENT, EPOCHS, LABELED, MIDDLE_RATE, RAT
 from evidence.ranking_tables import BEST_PILOT, read_truth
 from evidence.selection import Table
 
-__all__ = ["TRUTH", "fine_tuning_table", "learning_curves", "mteb_table", "read_csv"]
-
 FOLDER = Path(__file__).parent.parent
 TRUTH = FOLDER / "truth" / "ranking.jsonl"
 IMAGE_TASKS = frozenset(

@@ -6,26 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from result_log import ResultLog
 
-__all__ = [
-    "ADDED_METHODS",
-    "ADDED_RATE",
-    "ADDED_SOURCE",
-    "DEVELOPMENT",
-    "METHODS",
-    "RATES",
-    "READ",
-    "SOURCES",
-    "STAGE1_EPOCHS",
-    "TARGETS",
-    "TWO_STAGES",
-    "UNTOUCHED",
-    "Job",
-    "added_jobs",
-    "chosen_rate",
-    "jobs",
-    "rate_jobs",
-]
-
 SURROGATES = {
     "efficientnet-lite0@64px": ("fashion-mnist", "test"),
     "vit-fashion": ("fashion-mnist", "test"),

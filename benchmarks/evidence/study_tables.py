@@ -44,23 +44,6 @@ from modgap.answers.figures.files import save_figure
 from modgap.cli.output import print_table
 from modgap.statistics.multiple_comparisons import holm
 
-__all__ = [
-    "added_section",
-    "concluding_sources",
-    "development_error",
-    "draw",
-    "edge_rates",
-    "mean_errors",
-    "n_added",
-    "ratios_beside_finetune",
-    "ratios_to_tuned",
-    "read_runs",
-    "report",
-    "rises",
-    "tuned_errors",
-    "write_section",
-]
-
 HELD = ("l2-sp", "replay")
 """Methods that hold the source explicitly."""
 LEAST_RISE = 0.2

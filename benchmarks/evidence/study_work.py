@@ -24,8 +24,6 @@ from modgap.training.surrogate import open_surrogate, surrogate_features
 from modgap.training.train import train_in_memory
 from modgap.training.train_request import TrainRequest
 
-__all__ = ["work"]
-
 PROBED = 500
 """Samples of the surrogate's second half, which no training sees, on which the source's knowledge is measured."""
 SURROGATE_SAMPLES = 500

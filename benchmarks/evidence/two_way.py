@@ -6,17 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-__all__ = [
-    "MeanInterval",
-    "VarianceComponents",
-    "regrets",
-    "resampled_means",
-    "seed_variance",
-    "target_interval",
-    "two_way_interval",
-    "variance_components",
-]
-
 RESAMPLES = 2000
 DRAWN_AT_A_TIME = 10_000
 FEWEST_SOURCES = 3

@@ -31,8 +31,6 @@ from modgap.sources import open_source
 from modgap.statistics.splits import repeated_halves
 from modgap.targets import open_target
 
-__all__ = ["FIGURES", "Figure"]
-
 NUMPY_TRIALS = 20
 SPLITS = 20
 

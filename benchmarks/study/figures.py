@@ -24,8 +24,6 @@ from modgap.errors import count
 from modgap.statistics.multiple_comparisons import holm
 from study.jobs import ALPHAS, UNTOUCHED, WEIGHTS, Job, jobs, log_ratio, smoothed_error, sweep_ratios
 
-__all__ = ["figure", "sensitivity"]
-
 Results = list[tuple[Job, dict]]
 Measure = Callable[[dict], float]
 

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import t
 
-__all__ = ["FEWEST_TARGETS", "Interval", "interval_over_seeds", "interval_over_targets", "pooled_interval"]
-
 Interval = tuple[float, float]
 FEWEST_TARGETS = 6
 """Fewest targets from which an interval over targets is computed."""

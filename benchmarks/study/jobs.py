@@ -6,16 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from result_log import ResultLog
 
-__all__ = [
-    "GRIDS",
-    "PARTS",
-    "UNTOUCHED",
-    "Job",
-    "chosen_settings",
-    "jobs",
-    "smoothed_error",
-]
-
 UNTOUCHED = "untouched"
 """Method name of the source before training, for its probe error and discrepancy."""
 PARTS = ("sweep", "2d", "surrogate", "ablation", "steps", "cnn", "1d")

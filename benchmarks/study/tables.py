@@ -21,8 +21,6 @@ from study.jobs import (
     sweep_ratios,
 )
 
-__all__ = ["grouped_by_target", "log_ratios", "plan", "report"]
-
 Results = list[tuple[Job, dict]]
 Pick = Callable[[dict], float | None]
 SECONDS_EXPECTED = {"1d": 300.0, "cnn": 120.0}

@@ -20,8 +20,6 @@ from modgap.training.surrogate import open_surrogate, surrogate_features
 from modgap.training.train import TrainRequest, train
 from study.jobs import UNTOUCHED, Job
 
-__all__ = ["work"]
-
 HEADS = {"minilm": "probe:ner-tweets"}
 SIZES = {"efficientnet-lite0": 64}
 SURROGATES = {

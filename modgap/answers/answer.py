@@ -6,8 +6,6 @@ from typing import Any
 
 from modgap.storage.json_records import plain_values
 
-__all__ = ["FAIL", "INFO", "PASS", "WARN", "Answer", "Curve", "Mark", "Table", "Verdict", "in_order"]
-
 PASS = "pass"
 WARN = "warn"
 FAIL = "fail"

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from modgap.answers.figures.files import ResultFigure
 
-__all__ = ["Answered", "Plotted", "answer_html"]
-
 COLORS = {PASS: "#1a7f4b", WARN: "#9a6700", FAIL: "#b3261e", INFO: "#57606a"}
 """Colors of the labels, which have a contrast of at least 4.5 with white letters."""
 CARD = "border: 1px solid rgba(128, 128, 128, 0.4); border-radius: 8px; padding: 0.9em 1.1em; margin: 0.3em 0 1em"

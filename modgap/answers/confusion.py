@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from modgap.answers.answer import Table
 from modgap.errors import visible_name
 
-__all__ = ["confusion_table"]
-
 MAX_MATRIX = 20
 """Most classes of a matrix that is shown in full."""
 MAX_ERRORS = 20

@@ -5,18 +5,6 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-__all__ = [
-    "confidence_interval",
-    "csv_text",
-    "format_difference",
-    "format_error",
-    "format_interval",
-    "format_p_value",
-    "format_value",
-    "p_value_text",
-    "plain_text",
-]
-
 SMALLEST_P = 0.001
 """p-values below this one are not shown as numbers."""
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")

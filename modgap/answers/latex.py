@@ -5,8 +5,6 @@ import unicodedata
 
 from modgap.answers.answer import Table
 
-__all__ = ["PREAMBLE", "escape_latex", "latex_table"]
-
 PREAMBLE = r"% Needs \usepackage{booktabs} in the preamble, and \usepackage[T1]{fontenc} for pdflatex."
 SYMBOLS = str.maketrans(
     {**{one: f"\\{one}" for one in "{}$&#%_"}, "\\": r"\textbackslash{}", "~": r"\textasciitilde{}"}

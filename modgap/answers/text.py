@@ -10,8 +10,6 @@ from modgap.answers.answer import FAIL, INFO, PASS, WARN, Answer, Table
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-__all__ = ["answer_text", "build_table", "check_lines", "format_table", "next_step_lines", "wrap_text"]
-
 UNLIMITED_WIDTH = 10_000
 WIDTH = 80
 """Number of characters at which the sentences of an answer are wrapped."""

@@ -16,26 +16,6 @@ from modgap.targets import Samples
 from modgap.targets.manifest import InputSpec
 from modgap.targets.splits import stratification_labels
 
-__all__ = [
-    "QUICK_SECONDS",
-    "TASKS",
-    "Baseline",
-    "Features",
-    "FittedBaseline",
-    "Predictor",
-    "SampleForm",
-    "Truth",
-    "all_samples",
-    "cross_validate",
-    "distinct_values",
-    "expected_seconds",
-    "fit_baseline",
-    "held_out_scores",
-    "is_field",
-    "quick_baselines",
-    "restore_baseline",
-]
-
 TASKS = ("classification", "multi-label", "regression")
 TOLERANCE = 1e-4
 """Largest difference of values that are taken as equal."""

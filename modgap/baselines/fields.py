@@ -13,8 +13,6 @@ from modgap.models import Output
 from modgap.probes.ridge import fit_ridge
 from modgap.targets import Samples
 
-__all__ = ["BASELINES"]
-
 PATCH = 7
 """Number of points of a patch along each axis."""
 MOST_PATCH_VALUES = 1500

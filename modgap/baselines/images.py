@@ -14,8 +14,6 @@ from modgap.baselines.residual_network import NETWORK, ResidualNetwork
 from modgap.errors import InputError, UsageError
 from modgap.targets import Samples
 
-__all__ = ["BASELINES", "PIXELS", "PIXEL_VALUES"]
-
 HOG_SIZE = 64
 """Height and width to which images are resized before gradients are counted."""
 PIXELS = 32

@@ -13,8 +13,6 @@ import numpy as np
 from numba import njit
 from scipy.sparse import csr_matrix
 
-__all__ = ["LOWEST_SHARE", "Affine", "Constant", "Neighbors", "Part", "Trees", "standard_scale"]
-
 LOWEST_SHARE = 1e-6
 """Smallest probability of a class whose logarithm is a score, where votes and trees give 0."""
 

@@ -11,8 +11,6 @@ from modgap.baselines.parts import Affine, Constant, Neighbors, Part, Trees, sta
 from modgap.probes.logistic import logistic_path
 from modgap.probes.ridge import fit_ridge
 
-__all__ = ["BOOSTING", "EXTRA_TREES", "LINEAR", "NEAREST", "RIDGE", "TEXT_LINEAR", "constant_scores", "fit_linear"]
-
 ABSENT = -1e3
 """Logit of a class that no training sample has."""
 STRENGTHS = (100.0, 1.0, 0.01)

@@ -11,8 +11,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from modgap.baselines.baseline import Predictor, Truth
 from modgap.baselines.parts import Part, standard_scale
 
-__all__ = ["NETWORK", "ResidualNetwork"]
-
 RATES = (0.003, 0.01, 0.001)
 """Largest learning rates of the one-cycle schedule."""
 WIDTHS = (8, 16, 32)

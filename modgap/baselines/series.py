@@ -14,8 +14,6 @@ from modgap.models import Output
 from modgap.targets.sample_transforms import standardize_over
 from modgap.targets.samples import Samples, computing_type
 
-__all__ = ["BASELINES", "MOST_VALUES", "VALUES"]
-
 MOST_VALUES = 1024
 """Largest number of values of a sample as features. Longer ones are reduced to means over equal stretches."""
 MOST_COLUMNS = 256

@@ -10,8 +10,6 @@ from modgap.inputs.representations import log_mel_spectrograms
 from modgap.targets import Samples
 from modgap.targets.manifest import LogMel
 
-__all__ = ["BASELINES", "mfcc_statistics"]
-
 BANDS = 40
 COEFFICIENTS = 20
 WINDOW_SECONDS = 0.025

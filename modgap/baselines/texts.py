@@ -13,8 +13,6 @@ from modgap.baselines.predictors import EXTRA_TREES, LINEAR, TEXT_LINEAR
 from modgap.errors import InputError
 from modgap.targets import Samples
 
-__all__ = ["BASELINES"]
-
 MOST_TERMS = 50_000
 """Largest number of different terms, the most frequent ones."""
 MOST_KMERS = 2_000

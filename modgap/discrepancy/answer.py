@@ -22,8 +22,6 @@ from modgap.discrepancy.verdict import (
 from modgap.errors import count, visible_name
 from modgap.statistics.intervals import MIN_UNITS
 
-__all__ = ["COLUMNS", "answer_of_record", "notes", "table"]
-
 CLASSES_SHOWN = 12
 COLUMNS = ("estimator", "held-out error", "95 % CI", "permuted", "p", "in-sample")
 FEW_GROUPS = 20

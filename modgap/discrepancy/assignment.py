@@ -16,8 +16,6 @@ from modgap.discrepancy.trials import random_maps
 from modgap.errors import UsageError
 from modgap.storage.memory_map import release_pages
 
-__all__ = ["Assignment", "assignment"]
-
 SUBSETS_AT_A_TIME = 16
 
 RANKED_BYTES = 1 << 23

@@ -11,8 +11,6 @@ from modgap.discrepancy.ranks import Ranking, rank_columns
 from modgap.discrepancy.search import search
 from modgap.discrepancy.threads import share_work
 
-__all__ = ["ClassBlock", "table_bytes"]
-
 ROWS_AT_A_TIME = 64
 NODES_AT_A_TIME = 1024
 SHORTEST_SPAN = 0.2

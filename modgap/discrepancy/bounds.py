@@ -11,8 +11,6 @@ from modgap.discrepancy.block_bounds import ClassBlock, table_bytes
 from modgap.discrepancy.ranks import rank_samples
 from modgap.labels.label_space import LabelSpace, label_space
 
-__all__ = ["LowerBound", "lower_bound", "upper_bound"]
-
 BLOCK_SIZE = 12
 MEMORY = 1 << 31
 

@@ -11,8 +11,6 @@ from modgap.discrepancy.result import Discrepancy
 from modgap.errors import visible_name
 from modgap.statistics.intervals import SampleErrors, estimate_mean, wilson_interval
 
-__all__ = ["ClassError", "class_errors", "class_table", "classes_csv", "confusion_csv"]
-
 Pairs = Sequence[tuple[str, str]]
 """Pairs (target class, source class) of the best map, by name."""
 MOST_CLASSES = 100

@@ -12,8 +12,6 @@ from modgap.errors import InputError
 from modgap.statistics.intervals import estimate_mean, student_quantile
 from modgap.statistics.paired import PairedDifference, paired_difference
 
-__all__ = ["compare_with_controls"]
-
 
 def compare_with_controls(
     source: TestedSamples, controls: Sequence[TestedSamples], name: str, estimator: str

@@ -2,8 +2,6 @@
 
 import functools
 
-__all__ = ["n_ranks_needed", "n_ranks_worth_keeping", "should_search_rows", "should_walk_ranks"]
-
 # A class that is met on a walk down the ranks costs about a sixth of a logit that is read out of order. This was
 # measured at C = 1,000, where walking is faster from K = 12 on.
 STEPS_PER_READING = 6

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from modgap.answers.figures.files import ResultFigure
 
-__all__ = ["DiscrepancyResult"]
-
 
 class DiscrepancyResult(DiscrepancyReport, Plotted):
     """A modality knowledge discrepancy with its names, as `modgap.measure` and `modgap.estimate` return it.

@@ -9,8 +9,6 @@ from scipy.special import log_softmax, rel_entr
 from modgap.errors import UsageError, unknown_name
 from modgap.labels.label_space import LabelSpace, label_space
 
-__all__ = ["MEASURES", "map_discrepancy", "validate_measures"]
-
 ROWS_AT_A_TIME = 4096
 
 

@@ -32,8 +32,6 @@ from modgap.statistics.intervals import estimate_log_mean
 from modgap.statistics.permutations import PERMUTATIONS_BY
 from modgap.statistics.weights import choose_weighting, integer_weights
 
-__all__ = ["ESTIMATORS", "PERMUTABLE", "estimate", "held_out_samples"]
-
 ESTIMATORS = (*HARD_ESTIMATORS, "soft")
 """Names of the estimators."""
 HELD_OUT = ("search", "soft")

@@ -24,17 +24,6 @@ from modgap.discrepancy.trials import warm_up as warm_up_trials
 from modgap.labels.label_space import LabelSpace
 from modgap.statistics.weights import integer_weights
 
-__all__ = [
-    "HARD_ESTIMATORS",
-    "EstimatorInputs",
-    "Solution",
-    "fit_montecarlo_maps",
-    "fit_search_maps",
-    "run_chain",
-    "timed",
-    "warm_up",
-]
-
 HARD_ESTIMATORS = ("montecarlo", "assignment", "search")
 """Estimators of the 0-1 discrepancy, in the order in which they run."""
 

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["planned_figures", "tested_estimate"]
-
 NAME_SPACE = 1.68
 ANSWER_MARKS = {"random weights": "control", "one initialization": "faint control", "source": "source"}
 """Styles of the series in the figure of the answer."""

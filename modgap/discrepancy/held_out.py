@@ -15,8 +15,6 @@ from modgap.discrepancy.threads import share_work
 from modgap.statistics.intervals import ErrorAverage, SampleErrors
 from modgap.statistics.splits import Splits, repeated_halves, testable_samples
 
-__all__ = ["HeldOutProblem", "fold_confusion", "fold_errors", "fold_predictions", "held_out_problem"]
-
 
 @dataclass(frozen=True)
 class HeldOutProblem:

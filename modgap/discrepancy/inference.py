@@ -42,16 +42,6 @@ from modgap.statistics.permutations import are_ordered, count_shifts, smallest_p
 from modgap.statistics.splits import one_fold_of_all
 from modgap.statistics.weights import integer_weights
 
-__all__ = [
-    "HeldOut",
-    "InferenceTask",
-    "compute_bounds",
-    "compute_curve",
-    "compute_estimates",
-    "compute_held_out",
-    "tested_samples",
-]
-
 ORDERED = (
     "Samples that follow each other in a group are alike, in their labels and in the source's outputs, so the p-value "
     'of shuffled labels is too low. Pass `permutations_by="shifts"` if the samples are in the order of time.'

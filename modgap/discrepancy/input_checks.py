@@ -8,8 +8,6 @@ from modgap.labels.label_space import LabelSpace, label_space
 from modgap.labels.user_arrays import to_numpy
 from modgap.storage.memory_map import release_pages
 
-__all__ = ["validate_labels", "validate_logits"]
-
 ROWS_NAMED = 5
 ROWS_AT_A_TIME = 4096
 LARGEST_EXACT_INTEGER = 2**24

@@ -16,8 +16,6 @@ from modgap.statistics.intervals import SampleErrors, estimate_mean, student_qua
 from modgap.statistics.splits import per_class_splits, testable_samples
 from modgap.statistics.weights import integer_weights
 
-__all__ = ["CHOICES", "KWay", "KWayEstimate", "k_way", "validate_k_way"]
-
 CHOICES = 20
 """Number of random choices of classes."""
 REPEATS = 2

@@ -12,8 +12,6 @@ from modgap.labels.user_arrays import number_groups, to_numpy
 from modgap.statistics.permutations import permute_merged_groups
 from modgap.statistics.weights import entry_weights
 
-__all__ = ["LabeledSamples", "equal_group_rows"]
-
 EQUAL_GROUPS_SALT = 0xE6
 
 

@@ -13,8 +13,6 @@ from modgap.labels.label_space import LabelSpace
 from modgap.statistics.intervals import average_errors, estimate_mean
 from modgap.statistics.splits import Splits, per_class_splits
 
-__all__ = ["LearningCurvePoint", "draw_per_class", "largest_per_class", "learning_curve"]
-
 MIN_TEST_SAMPLES = 5
 """Fewest samples of each class that are left to test on."""
 MIN_TEST_GROUPS = 2

@@ -8,8 +8,6 @@ import numpy as np
 from modgap.discrepancy.problem import Problem
 from modgap.discrepancy.trials import TrialCounts, count_trials, random_map
 
-__all__ = ["MonteCarlo", "montecarlo", "summarize"]
-
 QUANTILES = (0.0001, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
 BINS = 60
 

@@ -26,13 +26,6 @@ from modgap.statistics.permutations import NullDistribution, draw_null, summariz
 from modgap.statistics.splits import Splits
 from modgap.statistics.weights import integer_weights
 
-__all__ = [
-    "ANNOUNCED_SECONDS",
-    "hard_permutation_test",
-    "permuted_search_error",
-    "soft_permutation_test",
-]
-
 ANNOUNCED_SECONDS = 20.0
 """Expected duration from which permutations are announced before they run, in seconds."""
 MOST_ADDITIONS = 4e10

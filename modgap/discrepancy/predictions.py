@@ -6,8 +6,6 @@ from modgap.discrepancy.kernels.predictions import fill_predictions
 from modgap.discrepancy.threads import RESIDENT_BYTES
 from modgap.storage.memory_map import release_pages
 
-__all__ = ["predicted_classes"]
-
 
 def predicted_classes(logits: np.ndarray, rows: np.ndarray, source_classes: np.ndarray) -> np.ndarray:
     """Return the predicted target class of each row under an injective map; ties go to the lowest source class.

@@ -12,8 +12,6 @@ from modgap.discrepancy.threads import RESIDENT_BYTES, even_ranges, share_pass, 
 from modgap.errors import InputError
 from modgap.storage.memory_map import release_pages
 
-__all__ = ["Probabilities", "matched_temperature"]
-
 KEPT_BYTES = 1 << 28
 """Largest size of probabilities that are kept in memory; larger ones are computed again in each pass."""
 BLOCK_BYTES = 1 << 24

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Problem", "class_dtype", "smallest_width"]
-
 WIDE_HEAD = 1 << 16
 """Number of source classes from which their numbers do not fit into 16 bits."""
 

@@ -14,8 +14,6 @@ from modgap.discrepancy.threads import share_pass, share_work
 from modgap.discrepancy.trials import RANKED_ROWS, rank_leading
 from modgap.labels.label_space import row_numbers
 
-__all__ = ["Ranking", "rank_columns", "rank_rows", "rank_samples"]
-
 
 @dataclass(frozen=True)
 class Ranking:

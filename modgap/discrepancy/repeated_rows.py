@@ -14,8 +14,6 @@ from modgap.labels.user_arrays import number_groups
 from modgap.statistics.intervals import MIN_UNITS
 from modgap.storage.memory_map import release_pages
 
-__all__ = ["RepeatedRows", "groups_with_copies", "remarks_on_copies", "repeated_rows"]
-
 ROWS_AT_A_TIME = 4096
 MOST_ROWS_COMPARED = 1000
 """Number of different repeated rows of which the values are compared."""

@@ -18,8 +18,6 @@ from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, write_sample
 from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import format_json, with_digest
 
-__all__ = ["DiscrepancyReport", "class_name", "tested_sample_file"]
-
 SCHEMA = 2
 
 

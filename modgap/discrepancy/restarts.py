@@ -17,8 +17,6 @@ from modgap.discrepancy.ranks import Ranking
 from modgap.discrepancy.threads import share_work
 from modgap.discrepancy.trials import random_maps
 
-__all__ = ["Entries", "RestartPlan", "most_restarts", "plan_restart", "search_from_starts"]
-
 Item = TypeVar("Item")
 RunResult = tuple[int, np.ndarray]
 """Matches, and the map (K,) that has them."""

@@ -14,8 +14,6 @@ from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.paired import PairedDifference
 from modgap.statistics.permutations import NullDistribution
 
-__all__ = ["Bounds", "Control", "Discrepancy", "Estimate", "TestedSamples"]
-
 RECORD_KEYS = {"n_unlabeled": "unlabeled", "n_untested": "untested"}
 """Keys of the record that differ from the names of the fields."""
 NOT_IN_RECORD = ("held_out_confusion", "tested_samples")

@@ -14,8 +14,6 @@ from modgap.discrepancy.restarts import Entries, search_from_starts
 from modgap.discrepancy.threads import share_work
 from modgap.errors import UsageError
 
-__all__ = ["ENUMERABLE", "Search", "is_enumerable", "search"]
-
 ENUMERABLE = 2_000_000
 """Largest number of injective maps that are all tried."""
 

@@ -13,23 +13,6 @@ from modgap.discrepancy.threads import even_ranges, share_work
 from modgap.labels.label_space import LabelSpace, label_space
 from modgap.statistics.splits import Splits, repeated_halves
 
-__all__ = [
-    "Labeling",
-    "SoftMap",
-    "entries_by_label",
-    "fit_soft_maps",
-    "folds_at_a_time",
-    "label_parts",
-    "mass_matrices",
-    "soft_errors",
-    "soft_fold_errors",
-    "soft_maps",
-    "soft_maps_and_leep_errors",
-    "soft_mean",
-    "soft_value",
-    "warm_up",
-]
-
 MASS_BYTES = 1 << 27
 """Total size of the mass matrices that one pass over the samples may always compute."""
 MASS_SHARE = 0.15

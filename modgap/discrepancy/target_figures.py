@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_sources_on_targets", "plot_targets", "targets_frame"]
-
 SourceReports = Mapping[str, tuple[Sequence[DiscrepancyReport], Sequence[DiscrepancyReport | None]]]
 """Reports of each source on the targets, and those of its control or none, by the name of the source."""
 NAME_SPACE = 1.4

@@ -9,8 +9,6 @@ import numpy as np
 
 from modgap.storage.memory_map import release_pages
 
-__all__ = ["RESIDENT_BYTES", "even_ranges", "share_pass", "share_work"]
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 

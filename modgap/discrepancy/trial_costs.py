@@ -5,8 +5,6 @@ import math
 from modgap.discrepancy.kernels.trials_by_bits import LANES, STEP
 from modgap.discrepancy.kernels.trials_by_columns import BYTES, LEADING
 
-__all__ = ["cheapest_kernel", "n_leading_ranks", "walk_length"]
-
 # Nanoseconds of one thread, measured by benchmarks/montecarlo.py --calibrate (AMD Zen 5, C = 1,000). Only their ratios
 # matter for the choice of a kernel.
 COLUMN_NS = 0.0105

@@ -18,16 +18,6 @@ from modgap.discrepancy.threads import share_pass, share_work
 from modgap.discrepancy.trial_costs import cheapest_kernel, n_leading_ranks
 from modgap.storage.memory_map import release_pages
 
-__all__ = [
-    "RANKED_ROWS",
-    "TrialCounts",
-    "count_trials",
-    "random_map",
-    "random_maps",
-    "rank_leading",
-    "warm_up",
-]
-
 TRIALS_AT_A_TIME = 1 << 17
 MAPS_AT_A_TIME = 4096
 RANKED_ROWS = 512

@@ -21,24 +21,6 @@ from modgap.statistics.intervals import LEVEL, MIN_UNITS
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.statistics.permutations import smallest_p_value
 
-__all__ = [
-    "ENOUGH_CONTROLS",
-    "STATUSES",
-    "ControlEvidence",
-    "Evidence",
-    "Finding",
-    "answer",
-    "best_estimator",
-    "classes_title",
-    "control_finding",
-    "error_name",
-    "error_sentence",
-    "evidence_of_record",
-    "labels_finding",
-    "majority_finding",
-    "verdict",
-]
-
 ENOUGH_CONTROLS = 3
 """Fewest random initializations from which a statement on pretraining is made, and their variance is estimated."""
 CONTROL_HINT = "Pass --control (in Python control=3) to compare with the same architecture with random weights."

@@ -14,8 +14,6 @@ from modgap.distortion.probe_cross_validation import FewShotCurve
 from modgap.errors import count, visible_name
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm
 
-__all__ = ["answer_of_record", "notes", "tables"]
-
 IS_SIGNIFICANT = "Is the loss significant?"
 HOW_LARGE = "How large is it at most?"
 

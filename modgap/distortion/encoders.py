@@ -22,8 +22,6 @@ from modgap.training.checkpoint import load_tensors, part_of
 from modgap.training.run_folder import Run, check_source, epoch_file, open_run
 from modgap.training.surrogate import Surrogate
 
-__all__ = ["UNTOUCHED", "Encoder", "Epochs", "FeatureRequest", "compute_features", "encoders_of_runs"]
-
 log = logging.getLogger("modgap")
 
 Epochs = Literal["chosen", "all"] | Sequence[int]

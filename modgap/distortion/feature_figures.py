@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["feature_figures", "map_grid"]
-
 PANEL_TITLE = 8.5
 GAP = 0.12
 WIDEST_PANEL = 3.4

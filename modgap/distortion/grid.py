@@ -10,8 +10,6 @@ from modgap.answers.formatting import format_interval, format_p_value
 from modgap.distortion.measurement import EncoderResult
 from modgap.statistics.intervals import student_quantile
 
-__all__ = ["GridCell", "display_name", "encoder_table", "grid_cells"]
-
 DISPLAY_NAMES = {
     "knn": "k-NN",
     "linear_cka": "linear CKA",

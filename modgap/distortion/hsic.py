@@ -18,8 +18,6 @@ from modgap.errors import InputError
 from modgap.probes.feature_arrays import map_blocks, squared_distances
 from modgap.probes.single_thread import single_blas_thread
 
-__all__ = ["Terms", "hsic", "kernel_terms", "leave_one_out_hsic", "linear_terms", "varies"]
-
 MEDIAN_SAMPLES = 2000
 """Largest number of samples from which the median distance is computed."""
 

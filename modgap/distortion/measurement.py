@@ -25,8 +25,6 @@ from modgap.targets.readers.bio import OUTSIDE
 from modgap.targets.splits import stratified_keys
 from modgap.training.surrogate import Surrogate, open_surrogate
 
-__all__ = ["DistortionRequest", "EncoderResult", "SurrogateResult", "measure_distortion"]
-
 TRAIN_SHARE = 2 / 3
 SPLIT_SEED = 0
 """Seed of the folds and of the split of the few-shot curve; it is fixed, so that all encoders have the same splits."""

@@ -13,8 +13,6 @@ from modgap.probes.input_checks import validate_samples
 from modgap.statistics.bootstrap import group_numbers
 from modgap.statistics.intervals import MIN_UNITS, MeanError, SampleErrors, average_errors, estimate_mean
 
-__all__ = ["FOLDS", "REPEATS", "CrossValidatedProbe", "FewShotCurve", "cross_validate_probe", "few_shot_curve"]
-
 FOLDS = 3
 """Number of folds of a repeat: a probe is fitted on two thirds of the samples and tested on the others."""
 REPEATS = 5

@@ -16,8 +16,6 @@ from modgap.probes.logistic import STRENGTHS
 from modgap.probes.ridge import ridge_path
 from modgap.statistics.bootstrap import group_numbers
 
-__all__ = ["PROBES", "VALIDATED", "EntityF1", "FittedProbe", "ProbeResult", "entity_f1", "evaluate_probe"]
-
 
 @dataclass(frozen=True)
 class EntityF1:

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["few_shot_figures", "probe_figure", "probe_figures"]
-
 COLUMNS = 4
 PANEL_HEIGHT = 2.45
 """Height of a panel with its title and its horizontal axis, in inches."""

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from modgap.answers.figures.files import ResultFigure
 
-__all__ = ["SCHEMA", "DistortionResult", "probe_sample_file"]
-
 SCHEMA = 1
 RECORD = "distortion.json"
 

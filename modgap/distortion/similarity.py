@@ -23,8 +23,6 @@ from modgap.probes.single_thread import single_blas_thread
 from modgap.statistics.bootstrap import group_numbers
 from modgap.statistics.intervals import student_quantile
 
-__all__ = ["SIMILARITIES", "SimilarityResult", "block_numbers", "jackknife_interval", "similarity"]
-
 MIN_SAMPLES = 4
 MIN_SAMPLES_OF_INTERVAL = 50
 """Fewest samples for which intervals were checked by simulation."""

@@ -34,19 +34,6 @@ from modgap.process.resources import available_cores, choose_device, reused_memo
 from modgap.sources import AudioInput, ImageInput, Source, TextInput, WaveformInput
 from modgap.targets import Samples
 
-__all__ = [
-    "DTYPES",
-    "PADDED",
-    "PREFETCHED",
-    "BatchLimit",
-    "Loader",
-    "ModelRunner",
-    "in_place",
-    "load_ahead",
-    "output_batches",
-    "outputs_side_by_side",
-]
-
 log = logging.getLogger("modgap")
 
 PREFETCHED = 2

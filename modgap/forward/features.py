@@ -12,8 +12,6 @@ from modgap.sources import Source
 from modgap.sources.inputs import pool_tokens
 from modgap.targets import Samples
 
-__all__ = ["PooledFeatures", "sample_features"]
-
 
 class PooledFeatures(nn.Module):
     """A source without its head, from a batch of its input to the mean over the encoder's tokens, (B, D).

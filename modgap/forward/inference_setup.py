@@ -22,16 +22,6 @@ from modgap.targets.splits import stratification_labels, stratified_subset
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "InferenceSetup",
-    "LogitsRequest",
-    "TrainedEmbedder",
-    "samples_record",
-    "select_samples",
-    "set_up_inference",
-    "warn_about_small_classes",
-]
-
 NAMES_SHOWN = 5
 """Largest number of class names in a message."""
 FEW_SAMPLES = 5

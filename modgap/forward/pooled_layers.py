@@ -13,8 +13,6 @@ from modgap.errors import unknown_name
 from modgap.sources import Parts
 from modgap.sources.splitting import to_tokens
 
-__all__ = ["OUTPUT", "PooledBatch", "PooledLayers", "block_names", "layer_names"]
-
 OUTPUT = "output"
 """Layer name of the output of the encoder."""
 BLOCKS = ("Block", "Layer", "Bottleneck", "Residual", "SeparableConv")

@@ -24,8 +24,6 @@ from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
 from modgap.targets import SPLITS, Table, Target
 from modgap.targets.splits import stratified_subset
 
-__all__ = ["FittedHead", "ProbeHead", "cached_probe_head", "fit_probe_head", "with_head"]
-
 KIND = "fitted_heads"
 """Kind of the cache entries."""
 MOST_SAMPLES = 5000

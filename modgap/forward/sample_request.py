@@ -4,8 +4,6 @@ from dataclasses import dataclass, fields
 
 from modgap.errors import UsageError, check_maximum, check_minimum, unknown_name
 
-__all__ = ["SampleRequest"]
-
 SPLIT_NAMES = ("all", "train", "val", "test")
 DTYPE_NAMES = ("float32", "bfloat16", "float16")
 SEED_LIMIT = 1 << 62

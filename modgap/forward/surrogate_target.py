@@ -4,15 +4,6 @@ from modgap.errors import InputError, UsageError, unknown_name
 from modgap.sources import HeadlessError, SourceHandle, find_surrogate_name, pretrained_name
 from modgap.targets import SPLITS, Target, manifest_names, named_manifest, open_target
 
-__all__ = [
-    "default_surrogate",
-    "headless_error_with_surrogates",
-    "installed_surrogates",
-    "open_head_surrogate",
-    "open_surrogate_target",
-    "parse_surrogate_name",
-]
-
 
 def parse_surrogate_name(name: str) -> tuple[str, str | None]:
     """Split the name of a surrogate, NAME or NAME:SPLIT, into the name of a target and a split.

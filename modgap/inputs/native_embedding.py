@@ -32,8 +32,6 @@ from modgap.targets import SPLITS, Table
 from modgap.targets.manifest import InputSpec, LogMel
 from modgap.targets.samples import computing_type
 
-__all__ = ["Embedding", "native_embedding", "stored_embedding"]
-
 LEVELS = 100
 """Number of whole numbers that values become in text: 0 to 99."""
 TOKENS_PER_NUMBER = 2

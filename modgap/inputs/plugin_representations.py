@@ -12,8 +12,6 @@ from modgap.errors import InputError, unknown_name
 from modgap.inputs.representations import BUILT_IN
 from modgap.process.installed_packages import describe_origin, load_plugin, one_line, plugin_entries
 
-__all__ = ["Rates", "Representation", "get_representation", "plugin_pieces", "representation_record"]
-
 GROUP = "modgap.representations"
 NOUN = "Representation"
 SAMPLE_KINDS = ("image", "video", "series", "audio")

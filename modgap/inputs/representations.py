@@ -14,29 +14,6 @@ from modgap.targets.samples import computing_type
 if TYPE_CHECKING:
     from scipy.signal import ShortTimeFFT
 
-__all__ = [
-    "BUILT_IN",
-    "MOST_WINDOWS",
-    "PATCH",
-    "REPRESENTATIONS",
-    "chunk_spans",
-    "cut_windows",
-    "fold_series",
-    "fold_shape",
-    "image_patches",
-    "image_rows",
-    "is_long_enough_for_spectrogram",
-    "log_mel_spectrograms",
-    "mono_waveform",
-    "numbers_as_text",
-    "one_hot_as_letters",
-    "resample",
-    "series_channels",
-    "spectrogram",
-    "spectrogram_frames",
-    "stretch",
-]
-
 REPRESENTATIONS = {
     ("image", "image"): ("image",),
     ("video", "image"): ("frames",),

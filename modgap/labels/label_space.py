@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike
 from modgap.errors import InputError
 from modgap.labels.user_arrays import to_numpy
 
-__all__ = ["LabelSpace", "label_space", "pseudo_classes", "row_numbers", "validate_class_count"]
-
 MOST_LABELS = 24
 
 _RANGES: WeakValueDictionary[int, np.ndarray] = WeakValueDictionary()

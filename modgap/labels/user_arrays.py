@@ -11,17 +11,6 @@ import numpy as np
 from modgap.errors import InputError, count, first_line
 from modgap.labels.written_names import number_names
 
-__all__ = [
-    "NumberedLabels",
-    "align_rows",
-    "check_lengths",
-    "check_source_names",
-    "names_of_classes",
-    "number_groups",
-    "number_labels",
-    "to_numpy",
-]
-
 BOOLEANS = {"False": 0, "True": 1}
 LARGEST_EXACT_FLOAT = 2**53
 NAMES_SHOWN = 3

@@ -12,8 +12,6 @@ import numpy as np
 
 from modgap.errors import InputError, count
 
-__all__ = ["NumberedNames", "Spelling", "number_names", "parse_number", "real_numbers", "written_values"]
-
 Spelling = Literal["refuse", "text", "number"]
 """How different spellings of one number are read: as an error, as different names, or as one name."""
 NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,4})?")

@@ -14,17 +14,6 @@ from modgap.models.normalization import last_normalization, output_scale
 from modgap.sources import Input, WaveformInput
 from modgap.sources.splitting import noise
 
-__all__ = [
-    "EmbedderStart",
-    "SeriesEmbedder",
-    "StemEmbedder",
-    "WaveformEmbedder",
-    "series_embedder",
-    "sound_embedder",
-    "sound_tokens",
-    "stem_embedder",
-]
-
 EmbedderStart = Literal["random", "source", "native"]
 """Start values of a target embedder: random, or the weights of the source's own embedder. Native models have that
 embedder itself."""

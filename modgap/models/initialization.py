@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["STREAMS", "reinitialize", "seeded_rng", "stretch_channels", "unused_to_buffers"]
-
 STREAMS = ("embedder", "encoder", "predictor", "adapter")
 """Parts of a model. Each has a random stream of its own, so that the start of one does not change another."""
 FALLBACK_SD = 0.02

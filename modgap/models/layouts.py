@@ -10,17 +10,6 @@ from torch.nn import functional
 
 from modgap.inputs.representations import fold_shape
 
-__all__ = [
-    "FoldedSeries",
-    "Layout",
-    "ResizedImage",
-    "StretchedSeries",
-    "StridedSeries",
-    "resize_to",
-    "sequence_stride",
-    "stretch_series",
-]
-
 
 class Layout(Protocol):
     """Map from samples to the stem's input, and from predictions over that input back to the sample's dimensions."""

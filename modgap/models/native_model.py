@@ -15,9 +15,6 @@ from modgap.models.target_model import TargetModel
 from modgap.sources import ImageInput, Source, TextInput, WaveformInput
 from modgap.sources.inputs import pool_tokens
 
-__all__ = ["NativeEmbedder", "NativeInput", "ProbePredictor", "native_input", "native_model"]
-
-
 NativeInput = ImageInput | TextInput | WaveformInput
 """Inputs whose preparation of a batch is a part of the network."""
 

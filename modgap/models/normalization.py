@@ -8,17 +8,6 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-__all__ = [
-    "evaluation_mode",
-    "hold_running_statistics",
-    "is_normalization",
-    "last_normalization",
-    "normalization_parameters",
-    "output_scale",
-    "repeated_pass",
-    "uses_batch_statistics",
-]
-
 
 def is_normalization(module: nn.Module) -> bool:
     """Return True if a module is a normalization layer, of torch or of another library, with or without parameters.

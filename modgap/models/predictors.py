@@ -11,8 +11,6 @@ from torch.nn import functional
 from modgap.errors import UsageError, unknown_name
 from modgap.models.layouts import Layout, resize_to
 
-__all__ = ["DensePredictor", "MeanPredictor", "Output", "TokenGrid", "build_predictor", "find_token_grid"]
-
 MOST_PREFIX_TOKENS = 16
 """The largest number of tokens before those of an image that are taken for class tokens and registers."""
 OUTPUT_SHAPES = {

@@ -14,8 +14,6 @@ from modgap.models.layouts import FoldedSeries, Layout, ResizedImage, StretchedS
 from modgap.models.predictors import Output, TokenGrid, build_predictor, find_token_grid
 from modgap.sources import Parts, Source
 
-__all__ = ["TargetModel", "target_model"]
-
 TARGET_LENGTH = 512
 """Default of the largest number of tokens that a sample becomes for a text source, as in ORCA."""
 SUPPORTED = "A target model needs samples of shape (C, H, W) or (C, length)."

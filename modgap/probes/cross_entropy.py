@@ -6,8 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["CrossEntropy", "CrossEntropyOnDevice"]
-
 
 class CrossEntropy:
     """Sum of cross-entropies and its gradient by weights and intercepts together, shape (K, r + 1), in NumPy.

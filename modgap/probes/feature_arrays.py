@@ -11,8 +11,6 @@ from modgap.errors import InputError, UsageError
 from modgap.probes.input_checks import validate_features
 from modgap.probes.single_thread import single_blas_thread
 
-__all__ = ["center_features", "map_blocks", "squared_distances", "validate_count"]
-
 BLOCK_BYTES = 1 << 25
 T = TypeVar("T")
 

@@ -6,8 +6,6 @@ from modgap.statistics.masks import Masks
 from modgap.statistics.splits import Splits
 from modgap.targets.splits import stratified_keys
 
-__all__ = ["FOLDS", "held_out_mask", "repeated_folds", "stratified_folds"]
-
 FOLDS = 5
 """Number of folds of a cross-validation, unless its caller says otherwise."""
 

@@ -5,8 +5,6 @@ from numpy.typing import ArrayLike
 
 from modgap.errors import InputError
 
-__all__ = ["class_numbers", "describe_non_finite_rows", "validate_features", "validate_labels", "validate_samples"]
-
 ROWS_NAMED = 5
 
 

@@ -11,8 +11,6 @@ from modgap.probes.input_checks import validate_samples
 from modgap.probes.logistic import STRENGTHS, LogisticPath, logistic_path
 from modgap.statistics.bootstrap import group_numbers
 
-__all__ = ["DEFAULT_STRENGTH", "LinearProbe", "cross_validated_errors", "fit_linear_probe", "with_constants"]
-
 DEFAULT_STRENGTH = 1.0
 """L2 strength of probes that do not choose one: the default of scikit-learn's LogisticRegression."""
 LOWEST_SD = 1e-3

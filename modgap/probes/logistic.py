@@ -21,8 +21,6 @@ from modgap.probes.cross_entropy import CrossEntropy, CrossEntropyOnDevice
 from modgap.probes.input_checks import validate_features, validate_samples
 from modgap.probes.single_thread import single_thread
 
-__all__ = ["STRENGTHS", "LogisticPath", "logistic_path"]
-
 STRENGTHS = tuple(np.logspace(5, -2, 20).tolist())
 """L2 strengths, 1 / C of scikit-learn, the most regularized first."""
 

@@ -7,8 +7,6 @@ import numpy as np
 import scipy.linalg
 from sklearn.preprocessing import StandardScaler
 
-__all__ = ["STRENGTHS_PER_SAMPLE", "RidgePath", "cross_validated_ridge", "fit_ridge", "ridge_path"]
-
 STRENGTHS_PER_SAMPLE = tuple(10.0**exponent for exponent in range(-3, 5))
 """L2 strengths of `cross_validated_ridge`, each multiplied by the number of training samples."""
 

@@ -8,8 +8,6 @@ from functools import lru_cache
 import torch
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["single_blas_thread", "single_thread"]
-
 
 @contextmanager
 def single_blas_thread() -> Iterator[None]:

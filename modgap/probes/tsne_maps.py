@@ -12,8 +12,6 @@ from modgap.probes.feature_arrays import center_features, validate_count
 from modgap.probes.input_checks import class_numbers
 from modgap.probes.single_thread import single_blas_thread
 
-__all__ = ["NEIGHBORS", "MapQuality", "TsneMap", "map_quality", "tsne_maps"]
-
 NEIGHBORS = 10
 MIN_QUALITY_SAMPLES = 5
 

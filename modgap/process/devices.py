@@ -12,22 +12,6 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-__all__ = [
-    "Number",
-    "copies_freely",
-    "download",
-    "fastest_dtype",
-    "is_out_of_memory",
-    "map_tensors",
-    "number_of",
-    "precise_type",
-    "read_late",
-    "read_numbers",
-    "seeded",
-    "tf32",
-    "upload",
-]
-
 T = TypeVar("T")
 Number = float | Tensor
 """A number, or a tensor of one value on a device, which is read later."""

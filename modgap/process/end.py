@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 else:
     import _signal as signal
 
-__all__ = ["Stopped", "end_with_parent", "handle_signals", "mark_announced", "raise_on_signals", "stop_signal"]
-
 GRACE_SECONDS = 5.0
 """Longest time that a stopped command may spend on removing temporary files and ending its workers."""
 IMPORT_CHECK_SECONDS = 0.05

@@ -18,21 +18,6 @@ from typing import Any, TypeVar
 
 from modgap.errors import InputError
 
-__all__ = [
-    "BUILT_IN",
-    "PACKAGE_NAME",
-    "check_plugin",
-    "describe_origin",
-    "entry_points",
-    "find_package_folder",
-    "installed_library_version",
-    "is_shadowed",
-    "load_plugin",
-    "one_line",
-    "plugin_entries",
-    "usable_plugins",
-]
-
 log = logging.getLogger("modgap")
 
 Plugin = TypeVar("Plugin")

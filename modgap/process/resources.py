@@ -21,16 +21,6 @@ from modgap.errors import UsageError, count
 if TYPE_CHECKING:
     import torch
 
-__all__ = [
-    "MOST_THREADS",
-    "available_cores",
-    "choose_device",
-    "describe_threads",
-    "idle_cores",
-    "reused_memory",
-    "share_heap",
-]
-
 MOST_THREADS = 256
 """Largest number of threads that a user may ask for."""
 CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["planned_figures", "race_frame"]
-
 ROW, HEAD = 0.62, 0.2
 NAMES = {KINDS[0]: "baseline of the field"}
 

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
     from modgap.answers.figures.files import ResultFigure
 
-__all__ = ["CARD", "RECORD", "SCHEMA", "TransferResult", "answer_of_record"]
-
 RECORD, CARD, STEPS_TABLE = "transfer.json", "card.md", "steps.csv"
 SCHEMA = 1
 CHANCE = "chance level"

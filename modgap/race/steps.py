@@ -38,20 +38,6 @@ from modgap.training.train import train_in_memory
 from modgap.training.train_request import TrainRequest
 from modgap.training.training_data import TargetData, read_target_data
 
-__all__ = [
-    "BASELINE",
-    "N_FOLDS",
-    "TRAINING",
-    "Labeled",
-    "Outcome",
-    "Step",
-    "StepJob",
-    "chance_losses",
-    "read_labeled",
-    "read_steps",
-    "training_settings",
-]
-
 BASELINE, TRAINING = "baseline", "training"
 """Kinds of models besides linear probes."""
 N_FOLDS = 5

@@ -15,8 +15,6 @@ from modgap.race.steps import BASELINE, N_FOLDS, TRAINING, Outcome, Step
 from modgap.sources import control_name, is_control
 from modgap.training.linear_probe import LINEAR_PROBE
 
-__all__ = ["Pool", "Stage", "Strategy", "folds_of_finalists"]
-
 PROBED = 500
 """Labeled samples of the linear probes that order the sources, if there are more than twice as many."""
 JUDGED = 1000

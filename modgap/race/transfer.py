@@ -49,8 +49,6 @@ from modgap.training.run_folder import RECORD, Run, check_folder, open_run, writ
 from modgap.training.train import train
 from modgap.training.train_request import TrainRequest
 
-__all__ = ["MODELS", "STEPS", "Chance", "Race", "RaceRequest", "State", "Tested", "Watch", "run_race"]
-
 STEPS, REQUEST, MODELS = "steps.jsonl", "request.json", "models"
 """Files of a race: results of its steps, one a line, what was asked for, and a folder with the final models."""
 SCRATCH = KINDS[4]

@@ -13,19 +13,6 @@ from modgap.statistics.intervals import independent_errors
 from modgap.statistics.paired import PairedDifference, paired_difference
 from modgap.training.linear_probe import LINEAR_PROBE
 
-__all__ = [
-    "FIELD",
-    "KINDS",
-    "PRETRAINED",
-    "SIGNIFICANT",
-    "Chosen",
-    "choose_model",
-    "first_of_kinds",
-    "kind_of",
-    "shown_loss",
-    "transfer_helps",
-]
-
 KINDS = ("baseline", "linear probe, random weights", "linear probe", "training", "from scratch")
 """Kinds of models, the simplest first."""
 FIELD = KINDS[0]

@@ -28,23 +28,6 @@ from modgap.ranking.types import BASELINE, CONTROL, SOURCE, LayerCurve, Pilot, R
 from modgap.statistics.multiple_comparisons import group_letters
 from modgap.storage.json_records import plain_values
 
-__all__ = [
-    "baseline_rows",
-    "control_sources",
-    "difference_texts",
-    "difference_to_first",
-    "failure_messages",
-    "first_ties",
-    "forecast_table",
-    "format_interval",
-    "format_score",
-    "pilots_in_order",
-    "ranking_answer",
-    "ranking_table",
-    "scores_table",
-    "source_letters",
-]
-
 LAYERS = (
     "The layer is chosen on one half of the samples and judged on the other half, over 20 splits. p compares it with "
     "the last layer, corrected for the number of sources (Holm). The lowest error on all samples is too low an "

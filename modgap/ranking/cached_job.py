@@ -6,8 +6,6 @@ from typing import Any, ClassVar, Generic, TypeVar
 from modgap.jobs import Failure, failure_of, fix_threads
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
 
-__all__ = ["CachedJob"]
-
 Result = TypeVar("Result")
 
 

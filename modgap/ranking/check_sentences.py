@@ -8,18 +8,6 @@ from modgap.errors import count, format_duration, visible_name
 from modgap.ranking.checks import CONTROL_AS_GOOD, CONTROL_SIMILAR, CONTROL_UNKNOWN, FEW_SAMPLES, Check
 from modgap.ranking.scores import PILOT
 
-__all__ = [
-    "CHECKS",
-    "check_sentence",
-    "first_place",
-    "format_chance",
-    "join_names",
-    "score_label",
-    "smallest_difference",
-    "texts_of",
-    "uncounted_pilots",
-]
-
 SCORE_LABELS = {
     "discrepancy": "discrepancy",
     "knn": "k-NN error",

@@ -20,26 +20,6 @@ from modgap.sources.source import CONTROL_PREFIX
 from modgap.statistics.intervals import MIN_UNITS
 from modgap.storage.json_records import plain_values
 
-__all__ = [
-    "BASELINE_SCORES",
-    "CONTROL_AS_GOOD",
-    "CONTROL_BETTER",
-    "CONTROL_SIMILAR",
-    "CONTROL_STATUSES",
-    "CONTROL_UNKNOWN",
-    "CONTROL_WORSE",
-    "FEW_SAMPLES",
-    "FINDINGS",
-    "Check",
-    "Comparison",
-    "baselines_compared",
-    "best_baseline",
-    "collect_checks",
-    "compare_baseline",
-    "control_index",
-    "sources_compared",
-]
-
 CONTROL_WORSE = "significantly worse"
 CONTROL_SIMILAR = "not significantly different"
 CONTROL_BETTER = "significantly better"

@@ -13,8 +13,6 @@ from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.weights import choose_weighting, entry_weights
 from modgap.targets.splits import stratification_labels, stratified_keys
 
-__all__ = ["REPEATS", "assign_folds", "prediction_error", "repeated_errors", "sample_keys"]
-
 REPEATS = 5
 """Number of cross-validations that an error by sample is averaged over."""
 SPREAD = float(np.sqrt(5 / 4 + 1 / REPEATS))

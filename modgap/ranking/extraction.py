@@ -34,16 +34,6 @@ from modgap.targets import Table, Target
 from modgap.targets.samples import pool_targets
 from modgap.training.surrogate import SurrogateBatch
 
-__all__ = [
-    "Extracted",
-    "Extraction",
-    "extract",
-    "outputs_key_content",
-    "prepare_extraction",
-    "sample_arrays",
-    "store_outputs",
-]
-
 log = logging.getLogger("modgap")
 
 
@@ -59,7 +49,7 @@ class FeaturesAndLogits(nn.Module):
         headless: True if the source's own head is not used.
     """
 
-    def __init__(self, source: Source, fitted_head: nn.Module | None, *, headless: bool) -> None:
+    def __init__(self, source: Source, fitted_head: nn.Module | None, *, headless: bool) -> None:  # noqa: D107
         super().__init__()
         parts = source.split()
         self.embedder = parts.embedder

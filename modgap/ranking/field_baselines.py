@@ -28,15 +28,6 @@ if TYPE_CHECKING:
     from modgap.models import Output
     from modgap.training.pilot import PilotErrors
 
-__all__ = [
-    "BASELINE_PREFIX",
-    "CHOICES",
-    "BaselineJob",
-    "baseline_errors_after_pilot",
-    "baseline_jobs",
-    "chosen_baselines",
-]
-
 BASELINE_PREFIX = "baseline:"
 """Start of the name of a row of a baseline, which is also the method that trains it."""
 QUICK, ALL, NONE = "quick", "all", "none"

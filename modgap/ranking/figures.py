@@ -51,8 +51,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["planned_figures"]
-
 MOST_ROWS_OF_TIES = 30
 """Number of rows if more sources are not significantly different from the first."""
 MOST_SCORES = 10

@@ -20,17 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "HEAD",
-    "MOST_CAPTION_VALUES",
-    "MOST_ROWS",
-    "NAME_SPACE",
-    "figure_title",
-    "forecast_caption",
-    "forecast_figure",
-    "forecast_frame",
-]
-
 MOST_ROWS = 20
 """Number of sources up to which all sources have a row."""
 MOST_CAPTION_VALUES = 20

@@ -17,8 +17,6 @@ from modgap.forward.inference_setup import LogitsRequest, select_samples
 from modgap.ranking.types import Halving, HalvingRound, Ranking, RankRequest
 from modgap.targets import TargetRequest
 
-__all__ = ["RankRound", "rank_within"]
-
 FEWEST_SAMPLES = 100
 SAMPLES_PER_CLASS = 8
 """Fewest samples of the first round, and fewest for each class."""

@@ -32,16 +32,6 @@ from modgap.statistics.sample_file import SampleFile
 from modgap.storage.cache import CacheEntry
 from modgap.targets import TargetRequest
 
-__all__ = [
-    "ErrorsJob",
-    "ExtractJob",
-    "ScoreJob",
-    "errors_by_score",
-    "results_by_row",
-    "score_jobs",
-    "score_table",
-]
-
 BLOCK = 25
 """Subsamples in each job."""
 WITHOUT_SCORES = "A baseline has only a cross-validated error."

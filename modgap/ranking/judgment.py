@@ -25,28 +25,6 @@ from modgap.ranking.standings import MIN_SUBSAMPLES
 from modgap.ranking.types import DEFAULT_ERRORS, DEFAULT_SAMPLES, SOURCE, Ranking
 from modgap.storage.json_records import plain_values
 
-__all__ = [
-    "BOTH",
-    "CLEAR",
-    "DOUBTFUL",
-    "FORECASTED",
-    "LIKELY",
-    "NO",
-    "NONE",
-    "NOTHING",
-    "NOT_TESTED",
-    "SINGLE",
-    "SOURCES",
-    "TIE",
-    "UNKNOWN",
-    "WITHOUT_CONTROL",
-    "Judgment",
-    "beat_controls",
-    "choice_of",
-    "help_of",
-    "judge",
-]
-
 CLEAR = "clear"
 TIE = "tie"
 UNKNOWN = "unknown"

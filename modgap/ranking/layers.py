@@ -34,17 +34,6 @@ from modgap.storage.cache import CacheEntry, cache_key, find_cached, store
 from modgap.targets import TargetRequest
 from modgap.training.surrogate import SurrogateBatch
 
-__all__ = [
-    "JUDGED_BY",
-    "LAYER_COLUMNS",
-    "SIGNIFICANT",
-    "choose_layer",
-    "is_better",
-    "layer_finding",
-    "layer_row",
-    "measure_layers",
-]
-
 LAYERS_KIND = "layers"
 """Kind of the cache entries that name the outputs of each layer."""
 

@@ -34,8 +34,6 @@ from modgap.targets import TargetRequest
 if TYPE_CHECKING:
     from modgap.training.pilot import PilotErrors
 
-__all__ = ["PilotJob", "run_pilots"]
-
 TRAINING_COST = 6
 """About how many times as long a sample takes in an update as in a pass: 5 for ViT, 9 for EfficientNet."""
 FEW_EPOCHS = 3

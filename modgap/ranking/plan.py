@@ -22,8 +22,6 @@ from modgap.sources import control_name, is_control, open_source
 from modgap.statistics.weights import WEIGHTS
 from modgap.targets import Table, TargetRequest
 
-__all__ = ["PROBE", "RankPlan", "plan_ranking"]
-
 ALWAYS = ("size",)
 """Scores that are always computed, as baselines."""
 PROBE = "linear-probe"

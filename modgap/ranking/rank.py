@@ -45,8 +45,6 @@ from modgap.ranking.types import (
 from modgap.sources import is_control, pretrained_name
 from modgap.targets import TargetRequest
 
-__all__ = ["count_permutations", "rank"]
-
 log = logging.getLogger("modgap")
 
 MIN_PERMUTATIONS = 99

@@ -47,18 +47,6 @@ from modgap.ranking.judgment import (
     beat_controls,
 )
 
-__all__ = [
-    "CHOICE_LABELS",
-    "HEADLINES",
-    "HELP_LABELS",
-    "choice_statement",
-    "headline",
-    "help_statement",
-    "help_statements",
-    "judgment_answer",
-    "next_step",
-]
-
 WHICH = "Which source is best?"
 HELPS = "Does a transfer help?"
 PRETRAINING_HELPS = "Does pretraining help?"

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from modgap.answers.figures.files import ResultFigure
     from modgap.ranking.history.model import Forecast
 
-__all__ = ["RECORD", "RankingResult", "pilot_record", "to_csv", "to_dict", "to_json", "write_results"]
-
 SCHEMA = 2
 LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", "openTSNE")
 """Libraries whose versions are recorded."""

@@ -14,8 +14,6 @@ from modgap.statistics.multiple_comparisons import holm
 from modgap.storage.cache import CacheEntry
 from modgap.targets.splits import stratification_labels, stratified_keys
 
-__all__ = ["ReportDetails", "ReportDetailsJob", "correct_p_values"]
-
 VERSION = 4
 """Version of the algorithm, part of the cache keys."""
 MAX_MAP_SAMPLES = 600

@@ -1,7 +1,5 @@
 """Names of the transferability scores in the order in which they are shown. Importing this module is fast."""
 
-__all__ = ["SCORE_ORDER"]
-
 SCORE_ORDER = (
     "discrepancy",
     "soft",

@@ -16,8 +16,6 @@ from modgap.ranking.source_outputs import CLASSIFICATION, SourceOutputs
 from modgap.ranking.standings import Standings, compute_error_standings
 from modgap.ranking.subsamples import count_units, score_subsamples, subsample_standings
 
-__all__ = ["score_sources"]
-
 Value = TypeVar("Value")
 
 ARRAYS = ("features", "logits", "values", "groups")

@@ -12,22 +12,6 @@ from scipy.special import softmax
 from modgap.errors import InputError
 from modgap.storage.cache import CacheEntry, find_cached
 
-__all__ = [
-    "ARRAY",
-    "CLASSIFICATION",
-    "KIND",
-    "MULTI_LABEL",
-    "REGRESSION",
-    "Moments",
-    "SourceOutputs",
-    "bound_magnitudes",
-    "center_columns",
-    "load_class_names",
-    "load_sample_numbers",
-    "load_source_outputs",
-    "principal_components",
-]
-
 CLASSIFICATION = "classification"
 MULTI_LABEL = "multi-label"
 REGRESSION = "regression"

@@ -9,16 +9,6 @@ from modgap.sources import control_name, is_control, source_infos
 from modgap.storage.paths import expand_user
 from modgap.targets.catalog import DIVERSE, select, target_infos
 
-__all__ = [
-    "diverse_sources",
-    "diverse_targets",
-    "parse_layers",
-    "parse_source_names",
-    "parse_target_names",
-    "split_input_size",
-    "with_input_size",
-]
-
 NAME_WITH_SIZE = re.compile(r"(.+)@(\d+)px")
 
 

@@ -17,21 +17,6 @@ from modgap.ranking.types import JobCounts
 from modgap.storage.json_records import read_json, write_json
 from modgap.storage.locks import FOLDER_LOCK, try_lock, unlock
 
-__all__ = [
-    "CACHED",
-    "COMPUTED",
-    "FAILED",
-    "PROGRESS_FILE",
-    "JobMonitor",
-    "ProgressFile",
-    "RunningJobs",
-    "StageState",
-    "StagesListener",
-    "is_error",
-    "read_progress",
-    "run_stage",
-]
-
 COMPUTED = "computed"
 CACHED = "cached"
 FAILED = "failed"

@@ -17,22 +17,6 @@ from modgap.statistics.paired import paired_differences
 from modgap.statistics.sample_file import SampleFile
 from modgap.targets.splits import stratification_labels
 
-__all__ = [
-    "LEVEL",
-    "MIN_SUBSAMPLES",
-    "SIGNIFICANCE",
-    "SURELY_WORSE",
-    "ScoredErrors",
-    "Standings",
-    "check_comparable",
-    "compute_error_standings",
-    "compute_standings",
-    "decode_errors",
-    "error_arrays",
-    "round_significant",
-    "sample_file",
-]
-
 LEVEL = 0.95
 """Level of intervals and of pairwise comparisons."""
 SIGNIFICANCE = 1 - LEVEL

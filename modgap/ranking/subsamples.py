@@ -11,16 +11,6 @@ from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.standings import Standings, compute_standings
 from modgap.targets.splits import stratification_labels, stratified_keys
 
-__all__ = [
-    "MIN_GROUPS",
-    "SPREAD_FACTOR",
-    "VERSION",
-    "count_units",
-    "score_subsamples",
-    "subsample",
-    "subsample_standings",
-]
-
 MIN_GROUPS = 10
 """Fewest groups, or independent samples, whose subsamples are used to estimate a spread."""
 MOST_ALONE = 0.1

@@ -22,14 +22,6 @@ from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, find_cached, store
 from modgap.training.surrogate import SurrogateBatch, open_surrogate
 
-__all__ = [
-    "SurrogateReference",
-    "find_surrogate",
-    "read_surrogate_outputs",
-    "store_surrogate_outputs",
-    "surrogate_outputs_key",
-]
-
 KIND = "surrogate_outputs"
 """Kind of the cache entries."""
 MOST_SAMPLES = 1000

@@ -12,8 +12,6 @@ from modgap.statistics.bootstrap import group_numbers
 from modgap.statistics.splits import testable_samples
 from modgap.statistics.weights import choose_weighting, entry_weights
 
-__all__ = ["ReferenceValue", "reference_value", "summarize_target"]
-
 
 def summarize_target(name: str, outputs: SourceOutputs, weight: str | None, kind: str | None = None) -> TargetSummary:
     """Return the summary of a target's samples.

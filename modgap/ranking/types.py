@@ -19,27 +19,6 @@ if TYPE_CHECKING:
     from modgap.ranking.history.choice import HistoryChoice
     from modgap.training.pilot import PilotErrors
 
-__all__ = [
-    "ALL",
-    "BASELINE",
-    "CONTROL",
-    "DEFAULT_ERRORS",
-    "DEFAULT_SAMPLES",
-    "SOURCE",
-    "Choice",
-    "Halving",
-    "HalvingRound",
-    "JobCounts",
-    "LayerChoice",
-    "LayerCurve",
-    "Pilot",
-    "RankRequest",
-    "Ranking",
-    "ScoreTable",
-    "SourceRow",
-    "TargetSummary",
-]
-
 
 @dataclass(frozen=True)
 class LayerChoice:

@@ -14,8 +14,6 @@ from modgap.sources.source import SourceHandle, SourceInfo, package_error, pretr
 from modgap.sources.timm.handle import WEIGHT_FILES, TimmModel
 from modgap.sources.timm.packaged import SHIPPED, EfficientNetLite, VitFashion
 
-__all__ = ["ALIASES", "Alias"]
-
 CIFAR10 = ("cifar10", "train")
 NOTES = ("notes", "train")
 SPEECH = ("spoken-languages", "train")

@@ -10,8 +10,6 @@ from typing import TypeVar
 
 from modgap.errors import InputError, UsageError
 
-__all__ = ["AbsentFilesError", "Repository", "parse_repository", "without_downloads"]
-
 Result = TypeVar("Result")
 
 

@@ -10,18 +10,6 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor, device
 
-__all__ = [
-    "AudioInput",
-    "Batch",
-    "ImageInput",
-    "Input",
-    "TextInput",
-    "WaveformInput",
-    "masked_mean",
-    "pool_tokens",
-    "without_class",
-]
-
 SMALLEST_SD = 1e-10
 """Standard deviation and level below which a waveform counts as constant, so that silence is not amplified."""
 

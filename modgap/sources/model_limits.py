@@ -12,8 +12,6 @@ from modgap.storage.limits import MODEL_LAYERS, MODEL_NUMBER, available_memory
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["check_numbers", "limited_model"]
-
 LAYERS = re.compile(r"(layers?|depths?|blocks?|stages?)$")
 """Ends of the names of numbers for which a library builds as many modules."""
 NO_SIZES = ("label2id", "rope_theta")

@@ -14,20 +14,6 @@ from modgap.process.devices import map_tensors
 from modgap.sources.inputs import Batch
 from modgap.sources.source import Parts
 
-__all__ = [
-    "EncoderEntry",
-    "Pooled",
-    "SplitModel",
-    "StandIn",
-    "entry_of_output",
-    "module_path",
-    "noise",
-    "outputs_agree",
-    "replace_modules",
-    "to_tokens",
-    "verify_parts",
-]
-
 TOLERANCE = 1e-4
 """Largest difference of outputs, relative to the largest output but at least 1."""
 

@@ -7,8 +7,6 @@ from numpy.typing import ArrayLike
 
 from modgap.errors import InputError
 
-__all__ = ["bootstrap_interval", "group_numbers"]
-
 
 def group_numbers(groups: ArrayLike | None, n_samples: int) -> np.ndarray:
     """Return the number of each sample's group, counted from 0 in the order of the group values, shape (n,).

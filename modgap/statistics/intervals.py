@@ -8,27 +8,6 @@ from scipy import stats
 
 from modgap.statistics.splits import Splits
 
-__all__ = [
-    "LEVEL",
-    "MIN_UNITS",
-    "ROUNDING",
-    "ErrorAverage",
-    "MeanError",
-    "SampleErrors",
-    "average_errors",
-    "degrees_of_freedom",
-    "estimate_log_mean",
-    "estimate_mean",
-    "exact_interval",
-    "independent_errors",
-    "mean_and_contributions",
-    "proportion_interval",
-    "student_quantile",
-    "unit_degrees",
-    "variance_of_repeats",
-    "wilson_interval",
-]
-
 LEVEL = 0.95
 ROUNDING = 1e-12
 """Standard errors, and distances from 0 and 1, up to which a difference may be due to rounding."""

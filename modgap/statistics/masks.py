@@ -6,8 +6,6 @@ from typing import Any, overload
 
 import numpy as np
 
-__all__ = ["Masks"]
-
 
 @dataclass(frozen=True, eq=False)
 class Masks:

@@ -3,8 +3,6 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-__all__ = ["ALPHABET", "MOST_LETTERED", "SIGNIFICANCE_LEVEL", "group_letters", "holm", "similar_groups"]
-
 SIGNIFICANCE_LEVEL = 0.05
 """Largest p-value, corrected where there are several tests, that is significant."""
 MOST_LETTERED = 60

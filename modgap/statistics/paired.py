@@ -19,8 +19,6 @@ from modgap.statistics.intervals import (
     variance_of_repeats,
 )
 
-__all__ = ["PairedDifference", "PairedDifferences", "paired_difference", "paired_differences"]
-
 
 @dataclass(frozen=True)
 class PairedDifference:

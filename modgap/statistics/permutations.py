@@ -6,19 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = [
-    "PERMUTATIONS_BY",
-    "STOP_AFTER",
-    "NullDistribution",
-    "are_ordered",
-    "count_shifts",
-    "draw_null",
-    "permute_merged_groups",
-    "permute_samples",
-    "smallest_p_value",
-    "summarize_null",
-]
-
 STOP_AFTER = 10
 """Number of permuted values at or below the real value at which a test stops."""
 PERMUTATIONS_BY = ("shuffle", "shifts")

@@ -12,8 +12,6 @@ from modgap.statistics.intervals import SampleErrors
 from modgap.storage.atomic_files import atomic_path
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 
-__all__ = ["SAMPLES_FILE", "SampleFile", "numbered_sample_file", "read_sample_file", "write_sample_file"]
-
 SAMPLES_FILE = "samples.npz"
 VERSION = 1
 MOST_BYTES = 1 << 30

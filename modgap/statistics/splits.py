@@ -7,8 +7,6 @@ import numpy as np
 from modgap.labels.label_space import LabelSpace, row_numbers
 from modgap.statistics.masks import Masks
 
-__all__ = ["Splits", "one_fold_of_all", "per_class_splits", "repeated_halves", "testable_samples"]
-
 HALVES_SALT = 0xA1
 PER_CLASS_SALT = 0xA2
 

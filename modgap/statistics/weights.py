@@ -5,8 +5,6 @@ import numpy as np
 from modgap.errors import unknown_name
 from modgap.labels.label_space import LabelSpace
 
-__all__ = ["WEIGHTS", "choose_weighting", "entry_weights", "integer_weights"]
-
 WEIGHTS = ("samples", "groups", "classes")
 """Choices of the unit that counts equally in an error."""
 

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
-__all__ = ["ALGORITHM_VERSIONS", "algorithm_versions", "installed_version"]
-
 ALGORITHM_VERSIONS: Mapping[str, int] = MappingProxyType(
     {
         # Turns the files of a target into samples, labels and splits.

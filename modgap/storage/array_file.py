@@ -29,18 +29,6 @@ from modgap.storage.atomic_files import temporary_path
 from modgap.storage.json_records import format_json, parse_json
 from modgap.storage.memory_map import release_pages
 
-__all__ = [
-    "CHUNK",
-    "CHUNK_DIGESTS",
-    "DIGEST_PLACEHOLDER",
-    "FORMAT",
-    "PADDING_PREFIX",
-    "ArrayFile",
-    "ArrayWriter",
-    "read_array_file",
-    "with_native_byte_order",
-]
-
 FORMAT = "2"
 CHUNK = 1 << 18
 """Bytes that have one digest. A sample is compared with its chunk, and digests add one byte to 8,192."""

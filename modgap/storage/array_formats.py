@@ -25,20 +25,6 @@ from modgap.storage.damaged_files import convert_read_errors
 from modgap.storage.limits import check_memory, check_unpacked_size
 from modgap.storage.memory_map import release_pages
 
-__all__ = [
-    "NUMPY_DTYPES",
-    "StoredArray",
-    "map_npy",
-    "map_npz",
-    "map_safetensors",
-    "read_npy_header",
-    "read_npy_stream_header",
-    "read_npz",
-    "read_npz_headers",
-    "read_safetensors_header",
-    "read_safetensors_metadata",
-]
-
 NUMPY_DTYPES = {
     "BOOL": "bool",
     "I8": "int8",

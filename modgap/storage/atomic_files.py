@@ -8,8 +8,6 @@ from pathlib import Path
 
 from modgap.errors import InputError
 
-__all__ = ["TEMPORARY_SUFFIX", "atomic_path", "temporary_path", "write_text_atomically", "write_texts", "writing"]
-
 TEMPORARY_SUFFIX = ".part"
 NAME_LENGTH = 40
 """Characters of the final name that the temporary name repeats, so that it stays below the file system's limit."""

@@ -25,25 +25,6 @@ from modgap.storage.array_file import ArrayFile, ArrayWriter, read_array_file
 from modgap.storage.atomic_files import TEMPORARY_SUFFIX, atomic_path
 from modgap.storage.paths import cache_folder, shared_path
 
-__all__ = [
-    "CacheEntry",
-    "Codec",
-    "CorruptEntryError",
-    "Merged",
-    "begin_entry",
-    "cache_key",
-    "cached",
-    "delete_files",
-    "entry_path",
-    "entry_paths",
-    "find_cached",
-    "merge_cache",
-    "read_entry",
-    "store",
-    "store_rows",
-    "unfinished_paths",
-]
-
 SUFFIX = ".safetensors"
 MAX_BYTES_IN_MEMORY = 4 << 30
 """Rows up to this size are also kept in memory, so that they survive a disk that fills up while they are written."""

@@ -17,8 +17,6 @@ from typing import Any
 from modgap.errors import InputError, first_line
 from modgap.storage.limits import check_unpacked_size
 
-__all__ = ["DAMAGED_FILE_ERRORS", "convert_read_errors", "is_panic", "open_gzip"]
-
 DAMAGED_FILE_ERRORS = (
     ArithmeticError,
     AssertionError,

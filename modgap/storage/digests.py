@@ -13,8 +13,6 @@ from modgap.errors import InputError
 from modgap.storage.json_records import read_note, write_note
 from modgap.storage.paths import cache_folder
 
-__all__ = ["FILES", "check_named_file", "file_digest", "folder_digest", "named_digests", "warn_without_digests"]
-
 FILES = "files"
 """Key of a record with the SHA-256 of the files beside it. Records of runs of earlier versions do not have it."""
 

@@ -20,16 +20,6 @@ from modgap.storage.limits import HDF5_SECONDS, check_unpacked_size
 if TYPE_CHECKING:
     import h5py
 
-__all__ = [
-    "Hdf5Rows",
-    "check_links",
-    "map_hdf5",
-    "open_hdf5",
-    "read_hdf5_headers",
-    "reraise_hdf5_errors",
-    "stored_dataset",
-]
-
 MAX_HANDLES = 8
 """Largest number of files that are kept open."""
 MAX_BYTES_IN_MEMORY = 256 << 20

@@ -14,19 +14,6 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.storage.atomic_files import write_text_atomically
 
-__all__ = [
-    "DigestError",
-    "format_json",
-    "parse_json",
-    "parse_record",
-    "plain_values",
-    "read_json",
-    "read_note",
-    "with_digest",
-    "write_json",
-    "write_note",
-]
-
 DIGEST = "digest"
 """Name of the checksum in a record, which is its last value."""
 DIGEST_AT_END = re.compile(r'"digest": "([0-9a-f]{64})"\s*\}\s*\Z')

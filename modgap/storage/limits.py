@@ -10,35 +10,6 @@ from pathlib import Path
 
 from modgap.errors import InputError, UsageError, format_bytes
 
-__all__ = [
-    "ARCHIVE_DEPTH",
-    "ARCHIVE_ENTRIES",
-    "CLIENT_SECONDS",
-    "DOWNLOAD_BYTES",
-    "HDF5_SECONDS",
-    "IMAGE_PIXELS",
-    "LIMITS",
-    "MODEL_LAYERS",
-    "MODEL_NUMBER",
-    "PARTIAL_DAYS",
-    "PICKLE_BYTES",
-    "PICKLE_DEPTH",
-    "PICKLE_MEMORY",
-    "PICKLE_OPCODES",
-    "PICKLE_RATIO",
-    "PICKLE_SECONDS",
-    "RENDERED_BYTES",
-    "RENDERED_SAMPLES",
-    "RENDERING_SECONDS",
-    "UNPACKED_BYTES",
-    "UNPACK_RATIO",
-    "Limit",
-    "available_memory",
-    "check_memory",
-    "check_unpacked_size",
-    "max_unpacked_bytes",
-]
-
 FREE_UNPACKED_BYTES = 256 << 20
 """Bytes that any file may unpack to, whatever its ratio: empty images and silence compress a thousandfold."""
 

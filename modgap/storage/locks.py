@@ -14,18 +14,6 @@ from pathlib import Path
 from modgap.errors import InputError
 from modgap.storage.paths import expand_user
 
-__all__ = [
-    "FOLDER_LOCK",
-    "create_output_folder",
-    "exclusive_folder",
-    "lock_first_free",
-    "locked",
-    "one_process_at_a_time",
-    "output_folder",
-    "try_lock",
-    "unlock",
-]
-
 log = logging.getLogger("modgap")
 
 try:

@@ -7,8 +7,6 @@ from functools import cache
 
 import numpy as np
 
-__all__ = ["mapped_range", "release_pages"]
-
 TRIMMED_BYTES = 1 << 27
 """Size of a mapped array from which on freed memory is given back with its pages."""
 

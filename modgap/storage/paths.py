@@ -7,21 +7,6 @@ from pathlib import Path, PurePosixPath
 
 from modgap.errors import UsageError
 
-__all__ = [
-    "LOCK_NAME",
-    "RECORDS_FOLDER",
-    "SHARED_CACHE",
-    "cache_folder",
-    "data_folder",
-    "expand_user",
-    "format_name",
-    "has_suffix",
-    "is_folder",
-    "is_regular_file",
-    "parse_relative_path",
-    "shared_path",
-]
-
 SHARED_CACHE = "MODGAP_SHARED_CACHE"
 """Environment variable with a cache that is only read; a command sets it for its worker processes."""
 RECORDS_FOLDER = ".modgap"

@@ -14,8 +14,6 @@ from modgap.targets.download.data_directory import find_target_files
 from modgap.targets.manifest import NOT_STATED, Manifest
 from modgap.targets.named_manifests import manifest_names, manifest_origin, named_manifest
 
-__all__ = ["DIVERSE", "Listed", "TargetInfo", "has_license", "is_open", "select", "target_infos"]
-
 DIVERSE = "@diverse"
 """Name of the pool of sources or targets on this machine that have an open license and are not near copies."""
 OPEN_LICENSE = re.compile(

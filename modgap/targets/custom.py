@@ -29,8 +29,6 @@ from modgap.targets.sound import common_rate
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["CustomData", "custom_data_manifest", "is_custom_data"]
-
 log = logging.getLogger("modgap")
 
 LETTERS_AND_DIGITS = ("Ll", "Lm", "Lo", "Nd")

@@ -24,17 +24,6 @@ from modgap.storage.paths import has_suffix
 if TYPE_CHECKING:
     from pandas import DataFrame, Index, Series
 
-__all__ = [
-    "SUFFIXES",
-    "check_single_values",
-    "drop_index_columns",
-    "list_names",
-    "named_texts",
-    "read_database",
-    "read_frame",
-    "without_notes",
-]
-
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz", ".parquet")
 INDEX_NAMES = ("index", "id")
 """Names that columns of row numbers often have."""

@@ -16,25 +16,6 @@ from modgap.targets.data_frames import SUFFIXES, list_names, read_frame
 from modgap.targets.samples import SPLITS, Samples, Table
 from modgap.targets.splits import SPLIT_OF_SPELLING, split_numbers
 
-__all__ = [
-    "FILE_NAMES",
-    "GROUP_LIST",
-    "SPLIT_LIST",
-    "SPLIT_LIST_SUFFIXES",
-    "class_folder_labels",
-    "compile_pattern",
-    "data_files",
-    "files_by_split",
-    "groups_of_paths",
-    "labeled_files",
-    "list_files",
-    "listed_splits",
-    "match_paths",
-    "names_below",
-    "read_text",
-    "single_file",
-]
-
 GROUP_LIST = "group-list"
 """Role of a table of the groups of files in class folders."""
 SPLIT_LIST = "split-list"

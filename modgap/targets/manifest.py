@@ -12,23 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from modgap.errors import InputError, first_line
 from modgap.process.installed_packages import PACKAGE_NAME
 
-__all__ = [
-    "NOT_STATED",
-    "Artifact",
-    "DataFile",
-    "Download",
-    "InputSpec",
-    "LogMel",
-    "Loss",
-    "LossName",
-    "Manifest",
-    "Metric",
-    "MetricName",
-    "Selection",
-    "Step",
-    "load_manifest",
-]
-
 Name = Annotated[str, StringConstraints(pattern=r"^[\p{Ll}\p{Lm}\p{Lo}\p{Nd}][\p{Ll}\p{Lm}\p{Lo}\p{M}\p{Nd}-]*$")]
 """Lower-case letters of any script, digits and hyphens."""
 ArtifactName = Annotated[

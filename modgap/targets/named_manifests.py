@@ -17,8 +17,6 @@ from modgap.process.installed_packages import BUILT_IN, describe_origin, entry_p
 from modgap.targets.custom import is_custom_data
 from modgap.targets.manifest import Manifest, load_manifest
 
-__all__ = ["GROUP", "manifest_names", "manifest_origin", "named_manifest"]
-
 log = logging.getLogger("modgap")
 
 GROUP = "modgap.manifests"

@@ -31,8 +31,6 @@ from modgap.storage.limits import (
     PICKLE_SECONDS,
 )
 
-__all__ = ["convert_pickles", "converted_path", "read_pickle", "read_pickles"]
-
 LIMITS = {
     "opcodes": PICKLE_OPCODES,
     "depth": PICKLE_DEPTH,

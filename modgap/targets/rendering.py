@@ -14,24 +14,6 @@ from modgap.errors import InputError, format_bytes
 from modgap.storage.limits import RENDERED_BYTES, RENDERED_SAMPLES, RENDERING_SECONDS
 from modgap.targets.file_layout import single_file
 
-__all__ = [
-    "PROGRAM_FOLDERS",
-    "RenderedSounds",
-    "check_choice",
-    "check_number",
-    "check_rendered_size",
-    "check_whole_number",
-    "debian_versions",
-    "different_names",
-    "fit_length",
-    "names_among",
-    "option_error",
-    "resample",
-    "run_program",
-    "single_program",
-    "whole_numbers",
-]
-
 LONGEST_VALUE = 60
 """Largest number of characters of a wrong value that a message shows."""
 

@@ -13,22 +13,6 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.targets.samples import Samples, SelectedSamples, TransformedSamples, computing_type
 
-__all__ = [
-    "Coordinates",
-    "Crop",
-    "Division",
-    "Filling",
-    "Flattening",
-    "OwnStandardization",
-    "Padding",
-    "SampleTransform",
-    "Standardization",
-    "read_transforms",
-    "standardize_over",
-    "transform_records",
-    "transforms_of",
-]
-
 SampleTransform = Callable[[np.ndarray], np.ndarray]
 
 

@@ -9,27 +9,6 @@ import numpy as np
 
 from modgap.errors import InputError
 
-__all__ = [
-    "SPLITS",
-    "ArraySamples",
-    "ConcatenatedSamples",
-    "PartialSamples",
-    "Samples",
-    "SelectedSamples",
-    "StoredSamples",
-    "Table",
-    "TextSamples",
-    "TransformedSamples",
-    "WordInText",
-    "class_numbers",
-    "computing_type",
-    "get_entry",
-    "have_one_shape",
-    "pool_targets",
-    "shape_samples",
-    "split_codes",
-]
-
 SPLITS = ("train", "val", "test")
 MAX_POOLED_VALUES = 1024
 """Largest number of values of a dense target that are clustered. Larger targets are averaged down to it."""

@@ -9,8 +9,6 @@ from modgap.errors import InputError
 from modgap.targets.manifest import Selection
 from modgap.targets.samples import Table, TextSamples
 
-__all__ = ["select_samples"]
-
 
 def select_samples(table: Table, selection: Selection) -> Table:
     """Return the samples of a table that a manifest selects, with labels for the classes that are left.

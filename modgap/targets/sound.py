@@ -15,8 +15,6 @@ import numpy as np
 from modgap.errors import InputError, first_line
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 
-__all__ = ["SUFFIXES", "SoundFiles", "common_rate", "file_rate", "waveform"]
-
 SUFFIXES = frozenset({".aif", ".aiff", ".flac", ".mp3", ".ogg", ".wav"})
 log = logging.getLogger("modgap")
 

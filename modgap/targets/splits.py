@@ -8,19 +8,6 @@ import numpy as np
 from modgap.errors import InputError, UsageError
 from modgap.targets.samples import SPLITS
 
-__all__ = [
-    "SPLIT_OF_SPELLING",
-    "complete_splits",
-    "draw_test_split",
-    "fill_split",
-    "hold_out_validation",
-    "split_numbers",
-    "splits_of_few",
-    "stratification_labels",
-    "stratified_keys",
-    "stratified_subset",
-]
-
 TRAIN = SPLITS.index("train")
 VAL = SPLITS.index("val")
 TEST = SPLITS.index("test")

@@ -24,8 +24,6 @@ from modgap.targets.sample_transforms import (
 )
 from modgap.targets.samples import SPLITS, Samples, Table, TransformedSamples
 
-__all__ = ["get_step"]
-
 
 def get_step(name: str) -> Callable[..., Table]:
     """Return the step with this name, a function of a table and of options.

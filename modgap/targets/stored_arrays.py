@@ -12,8 +12,6 @@ from modgap.labels.user_arrays import align_rows, number_groups, number_labels, 
 from modgap.storage.atomic_files import atomic_path
 from modgap.storage.paths import cache_folder
 
-__all__ = ["store_arrays", "stored_array_paths"]
-
 FOLDER = "arrays"
 
 

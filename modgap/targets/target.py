@@ -37,8 +37,6 @@ from modgap.targets.selection import select_samples
 from modgap.targets.splits import complete_splits, stratification_labels
 from modgap.targets.steps import get_step
 
-__all__ = ["Target", "TargetRequest", "open_target"]
-
 log = logging.getLogger("modgap")
 
 TABLE_READERS = ("csv", "listed_files")

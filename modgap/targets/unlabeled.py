@@ -24,8 +24,6 @@ from modgap.targets.readers.ts import read_series
 from modgap.targets.samples import ArraySamples, Samples, TextSamples
 from modgap.targets.sound import SoundFiles
 
-__all__ = ["UnlabeledSamples", "read_unlabeled"]
-
 TEXT_COLUMN = "text"
 NOUNS = {"image": "image", "audio": "sound"}
 """Nouns of samples that are files, by their kind."""

@@ -25,8 +25,6 @@ from modgap.training.run_folder import STAGE1_FILE, Run, check_source, open_run
 from modgap.training.trained_model import run_length, run_transform
 from modgap.training.training_data import TargetData, read_target_data
 
-__all__ = ["RunEmbedder", "run_embedder"]
-
 log = logging.getLogger("modgap")
 
 

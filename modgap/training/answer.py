@@ -8,8 +8,6 @@ from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Mark, Table, Verdict
 from modgap.answers.confusion import confusion_table
 from modgap.errors import count, visible_name
 
-__all__ = ["metric_without_unit", "run_answer"]
-
 FOLDER = "DIR"
 """Stands for the folder of the run, which its record does not name."""
 OTHER = "OTHER"

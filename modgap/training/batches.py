@@ -15,20 +15,6 @@ from modgap.process.devices import copies_freely
 from modgap.training.task_loss import MicroBatch
 from modgap.training.training_data import InputTransform, TargetData, stack_pieces
 
-__all__ = [
-    "BatchFeed",
-    "MicroBatches",
-    "Update",
-    "add_background",
-    "augment",
-    "check_augmentation",
-    "chunks",
-    "generator",
-    "join_short_end",
-    "mask_spectrogram",
-    "shuffle_rows",
-]
-
 MASKED_SHARE = 0.5
 """Share of the spectrograms that are masked."""
 MOST_MASKS = 2

@@ -21,23 +21,6 @@ from modgap.storage.digests import FILES, check_named_file, named_digests
 from modgap.storage.json_records import format_json, parse_record, plain_values, with_digest
 from modgap.training.run_folder import LOG, STAGE1_FILE, best_file, epoch_file
 
-__all__ = [
-    "BestEpoch",
-    "Checkpoint",
-    "FolderFiles",
-    "Position",
-    "RunFiles",
-    "best_epochs",
-    "cpu_copies",
-    "latest_checkpoint",
-    "load_tensors",
-    "part_of",
-    "remove_checkpoints",
-    "restore_model",
-    "restore_optimizer",
-    "write_tensors",
-]
-
 CHECKPOINTS = "checkpoints"
 """Folder of the checkpoints in that of the run."""
 MODEL = "model.safetensors"

@@ -24,16 +24,6 @@ from modgap.training.metrics import Metric, task_metric
 from modgap.training.placement import Processes, reduced_precision
 from modgap.training.training_data import InputTransform, TargetData, stack_pieces
 
-__all__ = [
-    "Evaluator",
-    "evaluate_metric",
-    "evaluation_limit",
-    "launch_outputs",
-    "metric_interval",
-    "test_errors",
-    "write_sample_errors",
-]
-
 RESAMPLES = 1000
 """Bootstrap resamples of the test error's confidence interval."""
 PERCENT = "%"

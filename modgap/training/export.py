@@ -23,14 +23,6 @@ from modgap.training.program_inputs import TOKEN_ARRAYS, input_shape, preparatio
 from modgap.training.trained_model import TrainedModel, write_model_file
 from modgap.training.training_data import InputTransform
 
-__all__ = [
-    "FORMATS",
-    "LOWEST_TORCH",
-    "TOKENIZER_SUFFIX",
-    "description_file",
-    "export_model",
-]
-
 EXAMPLE_BATCH = 2
 """Number of samples that the model is traced with; 1 would be taken for a constant."""
 EXAMPLE_TOKENS = 7

@@ -49,18 +49,6 @@ from modgap.training.train_request import TrainRequest, settings_record
 from modgap.training.trained_inputs import TrainedInputs, write_inputs
 from modgap.training.training_data import TargetData, classes_without_samples, read_target_data
 
-__all__ = [
-    "best_quick_baseline",
-    "chance_metric",
-    "fit_source_probe",
-    "is_fitted",
-    "is_table",
-    "read_fitted",
-    "sample_form",
-    "suitable_baselines",
-    "train_fitted",
-]
-
 BASELINE = "baseline"
 """Name of the method, alone for the best baseline, or followed by a colon and the name of one."""
 TABLE_STEP = "standardize"

@@ -27,20 +27,6 @@ from modgap.targets.manifest import InputSpec
 from modgap.training.native_inputs import LARGEST_SIDE, embedded_transform, piece_shape
 from modgap.training.training_data import InputTransform, TargetData
 
-__all__ = [
-    "ALL",
-    "LINEAR_PROBE",
-    "ProbedSource",
-    "SideBySide",
-    "linear_probe",
-    "open_probed_sources",
-    "probe_networks",
-    "probe_to_train",
-    "probes_of",
-    "restore_probe",
-    "set_probe",
-]
-
 LINEAR_PROBE = "linear-probe"
 """Name of the method, and of its fitted model."""
 ALL = "all"

@@ -29,8 +29,6 @@ from modgap.training.placement import BatchSizes, merges_batches
 from modgap.training.recipe import FullStage, OptimizerSettings
 from modgap.training.task_loss import LossGradient
 
-__all__ = ["NotFiniteError", "RunLog", "build_optimizer", "learning_rate_factor", "run_training_loop", "summary_writer"]
-
 UPDATES_READ_TOGETHER = 10
 """Number of updates whose losses are read together from a device that is not the CPU, because reading waits for it."""
 NORM = "norm of the gradient"

@@ -13,26 +13,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.targets import Manifest
 
-__all__ = [
-    "LOSSES",
-    "LossFunction",
-    "Scale",
-    "align_shapes",
-    "choose_function",
-    "loss",
-    "mean_of_valid",
-    "nrmse",
-    "relative_l2",
-    "rescale",
-    "rmse",
-    "safe_divide",
-    "safe_sqrt",
-    "task_loss",
-    "to_single_precision",
-    "valid_class_positions",
-    "valid_positions",
-]
-
 Scale = tuple[np.ndarray, np.ndarray] | tuple[Tensor, Tensor]
 """Mean and standard deviation: value * sd + mean is in the original unit."""
 

@@ -26,23 +26,6 @@ from modgap.training.surrogate import Surrogate
 from modgap.training.task_loss import LossGradient, MicroBatch, TaskLoss
 from modgap.training.training_data import TargetData, balanced_class_weights
 
-__all__ = [
-    "Adapter",
-    "EpochCallback",
-    "Method",
-    "Objective",
-    "ParameterSelector",
-    "Stage",
-    "Training",
-    "all_parameters",
-    "embedder_and_predictor_parameters",
-    "embedder_parameters",
-    "fpt_parameters",
-    "full_stage",
-    "predictor_parameters",
-    "two_stages",
-]
-
 ParameterSelector = Callable[[TargetModel], list[str]]
 """A function that returns the names of some of a model's parameters."""
 EpochCallback = Callable[[dict[str, Any]], object]

@@ -25,8 +25,6 @@ from modgap.training.losses import (
     valid_positions,
 )
 
-__all__ = ["METRICS", "Metric", "metric", "task_metric"]
-
 State = Mapping[str, np.ndarray]
 """Collected statistics, arrays by name."""
 WeightedValue = Callable[[np.ndarray], tuple[float, int]]

@@ -18,18 +18,6 @@ from modgap.targets.samples import have_one_shape
 from modgap.training.method import Method
 from modgap.training.training_data import MOST_PIXELS_RATIO, InputTransform, TargetData
 
-__all__ = [
-    "LARGEST_SIDE",
-    "NATIVE",
-    "NativeTransform",
-    "embedded_transform",
-    "native_data",
-    "piece_shape",
-    "reads_native_input",
-    "restore_transform",
-    "text_input",
-]
-
 IMAGES = ("image", "frames")
 """Representations whose pieces are the images of the target, scaled."""
 NATIVE = "native"

@@ -21,22 +21,6 @@ from modgap.training.train import train_in_memory
 from modgap.training.train_request import TrainRequest
 from modgap.training.training_data import TargetData, read_target_data
 
-__all__ = [
-    "EPOCHS_READ",
-    "PILOT_EPOCHS",
-    "PILOT_RATES",
-    "PILOT_SAMPLES",
-    "PILOT_SEEDS",
-    "SETTINGS",
-    "TEXT_SETTINGS",
-    "PilotErrors",
-    "labeled_halves",
-    "pilot_halves",
-    "sample_errors",
-    "short_fine_tuning",
-    "text_settings",
-]
-
 PILOT_SAMPLES = 256
 """Largest number of labeled samples, one half of which trains."""
 PILOT_EPOCHS = 10

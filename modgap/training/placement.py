@@ -17,22 +17,6 @@ from modgap.models import TargetModel
 from modgap.process.devices import precise_type
 from modgap.training.recipe import OptimizerSettings, Recipe
 
-__all__ = [
-    "BatchSizes",
-    "Forward",
-    "Processes",
-    "call",
-    "channels_last",
-    "check_precision",
-    "current_processes",
-    "enable_gradient_checkpointing",
-    "forward_of",
-    "merges_batches",
-    "place",
-    "reduced_precision",
-    "set_dropout",
-]
-
 log = logging.getLogger("modgap")
 
 T = TypeVar("T")

@@ -16,8 +16,6 @@ from modgap.targets.samples import TransformedSamples
 from modgap.targets.unlabeled import UnlabeledSamples, read_unlabeled
 from modgap.training.trained_model import TrainedModel
 
-__all__ = ["Predictions", "predict_data", "write_predictions"]
-
 MOST_COLUMNS = 1000
 """Largest number of values of a sample that a row of a CSV file has."""
 LABEL_SEPARATOR = ";"

@@ -15,8 +15,6 @@ from modgap.training.native_inputs import NativeTransform
 if TYPE_CHECKING:
     from modgap.training.training_data import InputTransform
 
-__all__ = ["TOKEN_ARRAYS", "input_shape", "preparation"]
-
 TOKEN_ARRAYS = ("input_ids", "attention_mask")
 """Inputs of a program for texts."""
 

@@ -9,21 +9,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from modgap.errors import UsageError, unknown_name
 from modgap.targets import Manifest
 
-__all__ = [
-    "STAGES",
-    "EmbedderStage",
-    "FullStage",
-    "MethodSettings",
-    "OptimizerSettings",
-    "Recipe",
-    "benchmark_augmentation",
-    "benchmark_settings",
-    "choose_route",
-    "conversion_record",
-    "describe_settings",
-    "resolve_recipe",
-]
-
 
 class _Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)

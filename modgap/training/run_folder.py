@@ -15,29 +15,6 @@ from modgap.storage.json_records import DigestError, format_json, parse_record, 
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
 from modgap.storage.paths import expand_user
 
-__all__ = [
-    "EPOCHS",
-    "INPUTS_FILE",
-    "LOG",
-    "RECORD",
-    "SCHEMA",
-    "STAGE1_FILE",
-    "WEIGHTS",
-    "Run",
-    "best_file",
-    "changed_record",
-    "check_folder",
-    "check_record",
-    "check_source",
-    "epoch_file",
-    "exclusive_run",
-    "open_run",
-    "prepare_run",
-    "reading_record",
-    "settings_differences",
-    "write_record",
-]
-
 RECORD = "run.json"
 LOG = "metrics.jsonl"
 SCHEMA = 1

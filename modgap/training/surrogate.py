@@ -22,16 +22,6 @@ from modgap.targets.splits import stratified_keys, stratified_subset
 if TYPE_CHECKING:
     from torch import Tensor, device, dtype
 
-__all__ = [
-    "Surrogate",
-    "SurrogateBatch",
-    "balanced_rows",
-    "embedder_features",
-    "encoder_features",
-    "open_surrogate",
-    "surrogate_features",
-]
-
 BATCH_SIZE = 64
 """Number of samples in a forward pass of `surrogate_features`."""
 HALVES_SEED = 0

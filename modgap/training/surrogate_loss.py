@@ -20,21 +20,6 @@ from modgap.training.placement import Processes, reduced_precision
 from modgap.training.surrogate import Surrogate, SurrogateBatch, embedder_features, encoder_features
 from modgap.training.task_loss import call_with_parameters, plain_gradients
 
-__all__ = [
-    "SURROGATE_SETTINGS",
-    "FeatureLoss",
-    "OuterLoss",
-    "SurrogateFeatures",
-    "check_features",
-    "class_centers",
-    "class_members",
-    "davies_bouldin",
-    "same_class",
-    "supervised_contrastive",
-    "without_autocast",
-    "zero",
-]
-
 SURROGATE_SETTINGS = (
     "stage1.surrogate", "stage1.surrogate_split", "stage1.surrogate_batch", "stage1.surrogate_samples",
 )  # fmt: skip

@@ -39,8 +39,6 @@ from modgap.training.train_request import TrainRequest, request_recipe, set_up_r
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-__all__ = ["Sweep", "parse_sweep", "planned_settings", "read_sweep", "run_sweep"]
-
 SWEEP = "sweep.json"
 """File of the request of a sweep, and of how far its trials have come."""
 SCHEMA = 2

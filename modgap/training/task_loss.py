@@ -16,8 +16,6 @@ from modgap.process.devices import Number, number_of, precise_type
 from modgap.training.losses import LossFunction, to_single_precision
 from modgap.training.placement import Forward, Processes, call, reduced_precision
 
-__all__ = ["LossGradient", "MicroBatch", "TaskLoss", "call_with_parameters", "plain_gradients"]
-
 Parameters = Mapping[str, Tensor]
 """Parameters of a model by name."""
 

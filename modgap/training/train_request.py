@@ -21,8 +21,6 @@ from modgap.training.surrogate import Surrogate, open_surrogate
 from modgap.training.trained_inputs import inputs_record
 from modgap.training.training_data import Protocol, TargetData, read_target_data
 
-__all__ = ["RunSetup", "TrainRequest", "request_recipe", "set_up_run", "set_up_training", "settings_record"]
-
 
 @dataclass(frozen=True)
 class TrainRequest:

@@ -31,8 +31,6 @@ from modgap.training.checkpoint import load_tensors, part_of, write_tensors
 from modgap.training.run_folder import INPUTS_FILE, Run, reading_record
 from modgap.training.training_data import InputTransform, TargetData
 
-__all__ = ["TrainedInputs", "arrays_of", "inputs_record", "read_inputs", "write_inputs"]
-
 MEAN, SD = "output.mean", "output.sd"
 MOST_VALUES = 1 << 28
 """Largest number of values of a sample or an output: 1 GB."""

@@ -43,16 +43,6 @@ from modgap.training.run_folder import Run, changed_record, check_record, epoch_
 from modgap.training.trained_inputs import TrainedInputs, arrays_of, read_inputs
 from modgap.training.training_data import InputTransform
 
-__all__ = [
-    "Network",
-    "TrainedModel",
-    "load_trained_model",
-    "read_model_file",
-    "run_length",
-    "run_transform",
-    "write_model_file",
-]
-
 NO_HUB = (
     "a run does not contact a hub unless that is allowed",
     "If you trust the run, pass `allow_download=True`.",

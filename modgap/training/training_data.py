@@ -17,18 +17,6 @@ from modgap.targets.samples import PartialSamples, computing_type, have_one_shap
 from modgap.targets.splits import VAL, fill_split, stratification_labels, stratified_subset
 from modgap.training.task_loss import MicroBatch
 
-__all__ = [
-    "InputTransform",
-    "Protocol",
-    "TargetData",
-    "balanced_class_weights",
-    "classes_without_samples",
-    "read_target_data",
-    "sample_shape",
-    "stack_pieces",
-    "table_output",
-]
-
 
 @dataclass(frozen=True)
 class InputTransform:

@@ -3,6 +3,4 @@
 from tests.campaign.commands import COMMAND_CAMPAIGNS
 from tests.campaign.parsers import PARSER_CAMPAIGNS
 
-__all__ = ["CAMPAIGNS"]
-
 CAMPAIGNS = {campaign.name: campaign for campaign in (*PARSER_CAMPAIGNS, *COMMAND_CAMPAIGNS)}

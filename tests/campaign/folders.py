@@ -6,8 +6,6 @@ import shutil
 import tempfile
 from pathlib import Path
 
-__all__ = ["temporary_folder"]
-
 
 def temporary_folder() -> Path:
     """Return a new folder that is removed when this process ends."""

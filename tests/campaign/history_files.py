@@ -10,8 +10,6 @@ import numpy as np
 
 from tests.campaign.run_files import RECORD
 
-__all__ = ["PARSED"]
-
 RATES = (0.0005, 0.0001)
 TRAINED = {**RECORD, "recipe": {**RECORD["recipe"], "stage2": {"epochs": 10, "learning_rate": 0.0005}}}
 RANKED: dict[str, Any] = {

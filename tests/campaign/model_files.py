@@ -10,8 +10,6 @@ from tests.campaign.seed_files import make_file
 from tests.fasttext_files import write_fasttext
 from tests.tensorflow_bundles import write_bundle
 
-__all__ = ["PARSED"]
-
 DESCRIPTION = """\
 input = { kind = "image", size = [6, 6], mean = [0.5, 0.4, 0.3], sd = [0.2, 0.3, 0.4], channels = "bgr" }
 classes = ["a", "b"]

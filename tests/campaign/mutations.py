@@ -3,8 +3,6 @@
 import random
 import re
 
-__all__ = ["header_bits", "mutate"]
-
 HOSTILE = (
     b"\xff\xff\xff\xff", b"\x00\x00\x00\x80", b"\x7f\xff\xff\xff", b"\x00" * 8, b"\xff" * 8, b"-1", b"1e999", b"NaN",
     b"null", b"[" * 2000, b"{\"a\":" * 2000, b"\xed\xa0\x80", b"\x1b[2J", b"'", b"\"", b"\n", b"\x00", b"99999999999",

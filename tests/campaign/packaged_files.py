@@ -13,8 +13,6 @@ from tests.campaign.reader_files import Maker, Reader, beside, read_with
 from tests.campaign.seed_files import make_file
 from tests.fixtures.r_data import call, factor, frame, s4, vector, write_rda, write_store
 
-__all__ = ["READERS"]
-
 FRAME = frame(
     kind=factor([2, 1, 2, 1], ["a", "b"]),
     height=vector(np.arange(4, dtype=np.int32)),

@@ -26,8 +26,6 @@ from tests.campaign.folders import temporary_folder
 from tests.campaign.mutations import header_bits, mutate
 from tests.campaign.types import Campaign
 
-__all__ = ["PARSERS", "PARSER_CAMPAIGNS", "REGRESSIONS", "Parser", "parse_unchanged"]
-
 REGRESSIONS = Path(__file__).parent / "regressions"
 MOST_REGRESSION_BYTES = 20_000
 TRIES = 2000

@@ -14,8 +14,6 @@ from tests.campaign.reader_files import Maker, Reader, beside, read_with
 from tests.campaign.seed_files import make_file, read_target
 from tests.fixtures.audio import wav
 
-__all__ = ["LANGUAGES", "READERS", "write_font"]
-
 LANGUAGES = (
     b"Pty Language Age/Gender VoiceName File Other\n 5 de --/M German gmw/de\n 5 fr-fr --/M French roa/fr (fr 5)\n"
 )

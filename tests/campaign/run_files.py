@@ -9,8 +9,6 @@ import numpy as np
 
 from tests.campaign.seed_files import write_report
 
-__all__ = ["PARSED"]
-
 RECORD: dict[str, Any] = {
     "schema": 1,
     "kind": "run",

@@ -14,8 +14,6 @@ from typing import Any
 
 from tests.campaign.types import Campaign
 
-__all__ = ["format_summary", "run_campaigns", "run_chunk"]
-
 START_SECONDS = 180.0
 """Time in which a child process must have imported its libraries."""
 MOST_FAILURES = 20

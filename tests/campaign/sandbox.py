@@ -23,8 +23,6 @@ from tests.campaign import seed_files
 from tests.campaign.folders import temporary_folder
 from tests.commands import command_line
 
-__all__ = ["HangError", "Sandbox", "Started", "drop_right_to_write", "import_libraries", "template"]
-
 MARK = "MODGAP_CAMPAIGN"
 """Environment variable by which the processes of a try are found."""
 LIMIT_SECONDS = 240

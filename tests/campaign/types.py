@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-__all__ = ["Campaign"]
-
 
 @dataclass(frozen=True)
 class Campaign:

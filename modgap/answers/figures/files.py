@@ -19,8 +19,6 @@ from modgap.storage.atomic_files import atomic_path, write_text_atomically
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ResultFigure", "figure_named", "result_figure", "save_figure", "write_figures"]
-
 COLORS_IN_PNG = 256
 
 Result = TypeVar("Result")

@@ -10,8 +10,6 @@ from modgap.answers.figures.style import Ink
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["DIFFERENCES", "RANKS", "draw_grid"]
-
 DIFFERENCES = LinearSegmentedColormap.from_list("modgap_differences", ["#7FB3D6", "#FFFFFF", "#F2B48C"])
 """Colors from blue, where the source is better, to orange, where it is worse; dark text can be read on all of them."""
 RANKS = ListedColormap(("white", *Ink.RANKS), "modgap_ranks")

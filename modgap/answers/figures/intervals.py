@@ -8,8 +8,6 @@ import pandas as pd
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["INTERVALS", "draw_intervals", "interval_columns", "interval_text", "tidy_frame"]
-
 INTERVALS = "intervals"
 """Group identifier of drawn intervals, by which SVG files and tests have them."""
 

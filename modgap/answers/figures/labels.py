@@ -11,8 +11,6 @@ from modgap.answers.figures.style import Ink, size_in_inches, text_width
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Label", "beside", "label_ends", "label_marks", "spread_labels", "write_names"]
-
 Label = tuple[float, str, str, bool]
 """Position, text and color of a label, and True for bold type."""
 LINE = 0.14

@@ -14,8 +14,6 @@ from modgap.answers.figures.style import BELOW_AXES, Ink, Series, fit_names, pan
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw_lines", "label_lines", "line_panel", "log_axis"]
-
 MARKER = 5.5
 """Size of the marker of a value, in points. Larger ones would hide short intervals."""
 

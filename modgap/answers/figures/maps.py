@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["LINE", "SMALL", "draw_legend", "draw_map", "legend_size", "name_clusters"]
-
 SMALL = 8
 """Size of small text in points."""
 LINE = 0.14

@@ -12,17 +12,6 @@ from modgap.answers.figures.style import BASELINE_STYLE, BELOW_AXES, Ink, figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = [
-    "MARKS",
-    "Mark",
-    "assign_lanes",
-    "draw_group_bars",
-    "draw_marks",
-    "draw_reference",
-    "draw_ticks",
-    "row_panel",
-]
-
 LANE = 7.2
 """Distance of two bars that stand side by side, in points."""
 MEMBERS_WIDTH = 3.0

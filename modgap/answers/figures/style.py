@@ -12,33 +12,6 @@ from matplotlib.font_manager import FontProperties, findfont, fontManager, get_f
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = [
-    "BASELINE_STYLE",
-    "BELOW_AXES",
-    "COLORS",
-    "MARGIN",
-    "MARKERS",
-    "SERIES",
-    "WIDTH",
-    "Ink",
-    "Series",
-    "draw_title",
-    "drawing_settings",
-    "figure_below_title",
-    "figure_of",
-    "fit_names",
-    "name_in_title",
-    "panel",
-    "panels",
-    "shorten_names",
-    "size_in_inches",
-    "style_axes",
-    "styled",
-    "text_width",
-    "title_lines",
-    "wrap_text",
-]
-
 WIDTH = 7.0
 """Width of a figure in inches."""
 DPI = 200

@@ -11,8 +11,6 @@ from modgap.ranking.comparison.systems import MIN_TARGETS, Comparison, SystemsCo
 from modgap.statistics.intervals import MIN_UNITS
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 
-__all__ = ["comparison_answer", "finding", "letters", "too_few_sentence"]
-
 LONGEST_NAME = 40
 NAME_LENGTHS = (25, LONGEST_NAME, 80)
 """Lengths to which names in tables are shortened; the first at which they stay different is used."""

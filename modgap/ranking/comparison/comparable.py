@@ -13,8 +13,6 @@ from modgap.ranking.comparison.error_table import CSV, DISCREPANCY, DISTORTION, 
 from modgap.ranking.comparison.inputs import unique_systems
 from modgap.statistics.intervals import SampleErrors
 
-__all__ = ["collect_targets"]
-
 REMEDIES = {
     "metric": "Compare runs that are tested by the same metric.",
     "protocol": 'Train both with or both without `protocol="orca"`, which chooses the epoch on the test samples.',

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["planned_figure"]
-
 NAME_SPACE = 2.8
 """Space for the longest name in inches; longer names are cut."""
 MOST_LANES = 6

@@ -24,15 +24,6 @@ from modgap.storage.digests import FILES, check_named_file, warn_without_digests
 from modgap.storage.json_records import read_json
 from modgap.storage.paths import expand_user
 
-__all__ = [
-    "choose_estimator",
-    "discrepancy_table",
-    "name_targets",
-    "read_folder",
-    "read_inputs",
-    "unique_systems",
-]
-
 ESTIMATOR_ORDER = ("search", "soft", "soft-matched")
 """Estimators in the order in which the default is chosen."""
 LOGITS_TARGET = "your logits"

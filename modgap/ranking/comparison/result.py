@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["ComparisonResult"]
-
 
 class ComparisonResult(Answered, Comparison):
     """A comparison of systems, as `modgap.compare` returns it.

@@ -13,8 +13,6 @@ from modgap.statistics.intervals import MeanError, estimate_mean, student_quanti
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm, similar_groups
 from modgap.statistics.paired import PairedDifference, paired_difference
 
-__all__ = ["MIN_TARGETS", "Comparison", "Pair", "SystemsComparison", "compare_systems"]
-
 SCHEMA = 1
 
 

@@ -45,8 +45,6 @@ from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key
 from modgap.targets import Target, TargetRequest
 
-__all__ = ["PACKAGED", "BuildPlan", "BuildResult", "Pair", "build", "plan_build", "run_build"]
-
 PACKAGED = "@packaged"
 """Name of the targets of the history that ships with modgap, as far as they are on this machine."""
 VERSION = 1

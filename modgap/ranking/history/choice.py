@@ -30,15 +30,6 @@ from modgap.ranking.history.store import History
 from modgap.ranking.source_patterns import split_input_size
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
 
-__all__ = [
-    "FEWEST_TARGETS",
-    "LEVEL",
-    "TOO_SHORT",
-    "HistoryChoice",
-    "PilotError",
-    "choose_source",
-]
-
 FEWEST_TARGETS = 10
 """Targets from which on history and pilots choose better than the history alone, by simulation (docs/history.md)."""
 FIRST_PILOTS = 5

@@ -16,24 +16,6 @@ from modgap.errors import InputError, count, first_line, visible_name
 from modgap.ranking.history.model import transform_error
 from modgap.storage.atomic_files import write_text_atomically
 
-__all__ = [
-    "CONTROL",
-    "OBSERVED",
-    "TRAINED",
-    "VARIABLES",
-    "HistoryLine",
-    "HistoryTable",
-    "Setup",
-    "first_fault",
-    "history_digest",
-    "history_table",
-    "invalid_line",
-    "merge_lines",
-    "read_content",
-    "read_lines",
-    "write_lines",
-]
-
 TRAINED, CONTROL = "trained", "control"
 OBSERVED = ("pilot-1", "pilot-3", "pilot-10", "pilot-rates")
 """Errors of pilots: after 1, 3 and 10 epochs at the first rate, and the lowest after the last epoch of all rates."""

@@ -28,30 +28,6 @@ from modgap.training.train import train_in_memory
 from modgap.training.train_request import TrainRequest
 from modgap.training.training_data import TargetData, read_target_data
 
-__all__ = [
-    "ALL",
-    "CONTROLS",
-    "EPOCHS",
-    "FAILED",
-    "HALF",
-    "LABELED",
-    "MIDDLE_RATE",
-    "ONE_SEED",
-    "RATES",
-    "SETTINGS",
-    "TEXT_SETTINGS",
-    "Training",
-    "TrainingErrors",
-    "best_rate",
-    "line_of_trainings",
-    "measure_errors",
-    "measure_speed",
-    "n_seeds",
-    "only_warnings",
-    "read_labeled",
-    "trainings",
-]
-
 LABELED = 128
 """Largest number of labeled samples, drawn from the training split."""
 RATES = (5e-4, 1e-4, 2.5e-3)

@@ -17,17 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-__all__ = [
-    "Components",
-    "Forecast",
-    "HistoryModel",
-    "error_of",
-    "fit_history",
-    "forecast",
-    "portfolio",
-    "transform_error",
-]
-
 SMALLEST_SHARE = 1e-6
 """Smallest eigenvalue of a covariance of effects, as a share of the largest one, or of the largest variance of z."""
 SMALLEST_VARIANCE = 1e-12

@@ -19,8 +19,6 @@ from modgap.errors import count, format_duration
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
 from modgap.targets.samples import Samples
 
-__all__ = ["SAME", "TargetSketch", "cached_sketch", "matching_targets", "sketch_target"]
-
 LENGTH = 256
 """Number of checksums of a sketch."""
 MOST_SAMPLES = 20_000

@@ -31,22 +31,6 @@ from modgap.storage.locks import one_process_at_a_time
 from modgap.storage.paths import expand_user
 from modgap.targets import TargetRequest, manifest_names, named_manifest
 
-__all__ = [
-    "History",
-    "add_to_history",
-    "export_history",
-    "history_folder",
-    "known_history",
-    "lines_of_ranking",
-    "lines_of_run",
-    "read_history",
-    "remember_pilots",
-    "remember_run",
-    "remove_from_history",
-    "shipped_history",
-    "write_history",
-]
-
 STRUCTURE_ERRORS = (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError)
 SHIPPED = Path(__file__).parent / "shipped"
 LINES, SKETCHES = "history.jsonl", "sketches.json"

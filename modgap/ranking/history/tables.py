@@ -16,8 +16,6 @@ from modgap.targets.data_frames import list_names, read_frame
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["UNITS", "Unit", "lines_of_table"]
-
 Unit = Literal["auto", "share", "percent"]
 UNITS: tuple[Unit, ...] = ("auto", "share", "percent")
 NAMES = {"model": "source", "dataset": "target", "data set": "target"}

@@ -23,16 +23,6 @@ from modgap.ranking.scores import get_score
 from modgap.ranking.standings import SIGNIFICANCE
 from modgap.storage.json_records import plain_values
 
-__all__ = [
-    "MatrixVerdict",
-    "headline",
-    "judge_matrix",
-    "matrix_answer",
-    "measure_label",
-    "score_note",
-    "verdict_answer",
-]
-
 MOST_SIMILAR = 0.5
 """A target does not separate the sources if more than this share of them is not different from its first."""
 

@@ -26,8 +26,6 @@ from modgap.storage.json_records import format_json, plain_values, with_digest
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["RECORD", "SCHEMA", "MatrixResult", "to_csv", "to_dict", "to_json", "to_latex", "write_results"]
-
 SCHEMA = 2
 
 

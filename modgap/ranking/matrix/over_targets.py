@@ -10,8 +10,6 @@ from modgap.ranking.matrix.result import Agreement, Measure, Standing
 from modgap.ranking.standings import SIGNIFICANCE, round_significant
 from modgap.statistics.multiple_comparisons import MOST_LETTERED, group_letters, holm
 
-__all__ = ["compare_over_targets", "compare_scores", "ranks_of", "sign_test_p_values", "targets_needed"]
-
 NOT_COMPARED = (None, False)
 """Comparison with the first source where it is not known: no p-value, and not significant."""
 

@@ -25,8 +25,6 @@ from modgap.sources import absolute_name
 from modgap.storage.json_records import plain_values
 from modgap.targets import TargetRequest, open_target
 
-__all__ = ["RowJob", "list_row_jobs", "parse_shard", "rank_share", "rank_targets", "run_row_jobs", "targets_of_names"]
-
 log = logging.getLogger("modgap")
 
 RowResults = Mapping[tuple[str, str], bool | Failure]

@@ -8,8 +8,6 @@ import numpy as np
 
 from modgap.ranking.types import JobCounts
 
-__all__ = ["DECIDING", "Agreement", "Column", "Matrix", "Measure", "Row", "Standing"]
-
 DECIDING = "deciding"
 """Name of the measure that has, for each target, the score that its sources are ranked by, where these differ."""
 

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from modgap.ranking.score import ALL_TASKS, Score
 from modgap.ranking.source_outputs import SourceOutputs
 
-__all__ = ["SCORES"]
-
 
 def _property_reader(property_name: str) -> Callable[[SourceOutputs, int], float]:
     def compute(outputs: SourceOutputs, _seed: int) -> float:

@@ -11,8 +11,6 @@ from modgap.ranking.source_outputs import SourceOutputs
 from modgap.statistics.bootstrap import group_numbers
 from modgap.statistics.intervals import SampleErrors
 
-__all__ = ["SCORES", "held_out_errors"]
-
 
 def _check_class_counts(outputs: SourceOutputs) -> np.ndarray:
     """Return the logits, shape (n, C), if there are at least as many source classes as target classes.

@@ -5,8 +5,6 @@ from scipy.special import entr
 
 from modgap.ranking.score import ALL_TASKS, ERROR_RATE, Score
 
-__all__ = ["SCORE", "relative_entropy"]
-
 
 def relative_entropy(probabilities: np.ndarray) -> float:
     """Return the mean entropy over samples, divided by its largest value log Z, in [0, 1]; NaN for one class.

@@ -5,8 +5,6 @@ import numpy as np
 from modgap.ranking.score import NON_POSITIVE, Score
 from modgap.ranking.source_outputs import SourceOutputs, bound_magnitudes
 
-__all__ = ["SCORE", "gbc"]
-
 MAX_COMPONENTS = 64
 VARIANCE_FLOOR = 1e-4
 

@@ -5,8 +5,6 @@ import numpy as np
 from modgap.ranking.score import Score
 from modgap.ranking.source_outputs import SourceOutputs
 
-__all__ = ["SCORES", "h_score", "ledoit_wolf_shrinkage", "shrunk_h_score"]
-
 
 def h_score(outputs: SourceOutputs) -> float:
     """Compute the H-score tr(pinv(cov f) cov(E[f | y])).

@@ -11,8 +11,6 @@ from modgap.ranking.score import ALL_TASKS, CLASSIFICATION, NON_NEGATIVE, ErrorO
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.statistics.intervals import SampleErrors
 
-__all__ = ["SCORE", "neighbor_means"]
-
 NEIGHBORS = 5
 MAX_QUERIES = 5000
 """Most samples that are predicted. Their neighbors are searched among all samples."""

@@ -8,8 +8,6 @@ import numpy as np
 from modgap.ranking.score import ALL_TASKS, NON_POSITIVE, Score
 from modgap.ranking.scores.discrepancy import held_out_errors
 
-__all__ = ["SCORES", "leep"]
-
 
 def leep(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Compute the mean log of the expected empirical prediction over samples (equation 2 of the paper).

@@ -10,8 +10,6 @@ from modgap.ranking.score import ALL_TASKS, NON_NEGATIVE, ErrorOptions, Score
 from modgap.ranking.source_outputs import SourceOutputs, bound_magnitudes
 from modgap.statistics.intervals import SampleErrors
 
-__all__ = ["SCORE", "probe_error"]
-
 
 def probe_error(outputs: SourceOutputs, seed: int = 0) -> float:
     """Compute the error of a linear probe in one five-fold cross-validation, in which every sample counts equally.

@@ -5,8 +5,6 @@ import numpy as np
 from modgap.ranking.score import ALL_TASKS, Score
 from modgap.ranking.source_outputs import bound_magnitudes, principal_components
 
-__all__ = ["SCORE", "logme"]
-
 MAX_ITERATIONS = 11
 TOLERANCE = 1e-3
 """Relative change of alpha / beta at which the iteration stops."""

@@ -10,8 +10,6 @@ from modgap.ranking.score import NON_POSITIVE, Score
 from modgap.ranking.scores.leep import leep
 from modgap.ranking.source_outputs import SourceOutputs
 
-__all__ = ["SCORE", "n_leep"]
-
 EXPLAINED_VARIANCE = 0.8
 CLUSTERS_PER_CLASS = 5
 MIN_SAMPLES_PER_CLUSTER = 4

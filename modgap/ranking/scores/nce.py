@@ -4,8 +4,6 @@ import numpy as np
 
 from modgap.ranking.score import NON_POSITIVE, Score
 
-__all__ = ["SCORE", "nce"]
-
 
 def nce(predicted: np.ndarray, labels: np.ndarray) -> float:
     """Compute the negative conditional entropy -H(Y | Z).

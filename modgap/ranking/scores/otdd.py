@@ -7,8 +7,6 @@ from modgap.ranking.score import ALL_TASKS, NON_NEGATIVE, Score
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.targets.splits import stratification_labels, stratified_subset
 
-__all__ = ["SCORE", "dataset_distance"]
-
 MAX_SAMPLES = 500
 """Most samples of each of the two sets, unless there are more classes."""
 MAX_ITERATIONS = 1_000_000

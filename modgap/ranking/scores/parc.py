@@ -8,8 +8,6 @@ from modgap.ranking.score import ALL_TASKS, Score
 from modgap.ranking.source_outputs import SourceOutputs, center_columns, principal_components
 from modgap.targets.splits import stratified_subset
 
-__all__ = ["SCORE", "parc"]
-
 MAX_COMPONENTS = 32
 DECIMALS = 12
 """Decimals that distances are rounded to, so that equal labels tie."""

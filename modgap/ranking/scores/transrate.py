@@ -5,8 +5,6 @@ import numpy as np
 from modgap.ranking.score import Score
 from modgap.ranking.source_outputs import Moments
 
-__all__ = ["SCORE", "transrate"]
-
 EPSILON = 1e-4
 
 

@@ -17,8 +17,6 @@ from modgap.sources.source import Parts, Source
 from modgap.sources.splitting import verify_parts
 from modgap.sources.timm.handle import imagenet_class_names, short_class_names
 
-__all__ = ["contrastive_source"]
-
 PROMPTS_AT_A_TIME = 100
 
 

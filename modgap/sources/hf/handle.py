@@ -8,8 +8,6 @@ from modgap.process.installed_packages import installed_library_version
 from modgap.sources.hf.spec import CONTRASTIVE, PROMPT, HfSpec
 from modgap.sources.source import Source
 
-__all__ = ["HfModel"]
-
 LIBRARIES = ("torch", "transformers", "tokenizers")
 
 

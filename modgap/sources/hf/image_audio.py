@@ -31,16 +31,6 @@ from modgap.sources.source import Parts, Source
 from modgap.sources.splitting import Pooled, noise, replace_modules, verify_parts
 from modgap.storage.limits import IMAGE_PIXELS
 
-__all__ = [
-    "WHOLE_IMAGE",
-    "audio_input",
-    "find_size_options",
-    "image_audio_source",
-    "image_input",
-    "noise_batch",
-    "speech_source",
-]
-
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 NEAREST_RESAMPLING = "bicubic"
 """Replacement of Lanczos and other kinds of resampling that torch does not have."""

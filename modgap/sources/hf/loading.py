@@ -14,8 +14,6 @@ from modgap.sources.model_limits import limited_model
 from modgap.sources.source import Source, headless_error
 from modgap.sources.timm.handle import read_weights
 
-__all__ = ["load", "model_family"]
-
 PRETRAINED_AUDIO = (
     "UniSpeechForPreTraining",
     "UniSpeechSatForPreTraining",

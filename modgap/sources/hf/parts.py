@@ -19,18 +19,6 @@ from modgap.errors import InputError, UsageError, first_line
 from modgap.process.devices import map_tensors
 from modgap.sources.splitting import EncoderEntry, StandIn, entry_of_output, replace_modules, to_tokens
 
-__all__ = [
-    "BaseHead",
-    "Encoded",
-    "Logits",
-    "encoded_tokens",
-    "encoder_path",
-    "model_arguments",
-    "one_line_errors",
-    "quiet_library",
-    "split_stem",
-]
-
 
 @contextlib.contextmanager
 def one_line_errors(problem: str) -> Iterator[None]:

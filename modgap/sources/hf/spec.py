@@ -11,21 +11,6 @@ from modgap.sources.hub import Repository
 from modgap.sources.model_limits import check_numbers
 from modgap.storage.digests import file_digest
 
-__all__ = [
-    "CONTRASTIVE",
-    "PREPROCESSING",
-    "PROMPT",
-    "VOCABULARIES",
-    "HfSpec",
-    "ModelFiles",
-    "TokenizerKind",
-    "are_cached",
-    "configured_architecture",
-    "input_size_error",
-    "model_files",
-    "read_configuration",
-]
-
 VOCABULARIES = (
     "tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "sentencepiece.bpe.model", "tokenizer.model",
     "spm.model", "bpe.codes",

@@ -22,8 +22,6 @@ from modgap.sources.inputs import TextInput, masked_mean
 from modgap.sources.source import Parts, Source
 from modgap.sources.splitting import Pooled, module_path, outputs_agree, replace_modules, verify_parts
 
-__all__ = ["smiles_tokenizer", "text_source", "tokenizer_of"]
-
 TOKEN = r"\[[^\]]*\]|Br|Cl|>>|%\(\d{3}\)|%\d{2}|."
 """Matches an atom in brackets, a halogen of two letters, a reaction arrow, a ring number of several digits, or one
 character."""

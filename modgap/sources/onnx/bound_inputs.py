@@ -11,8 +11,6 @@ from onnx import helper, numpy_helper
 from modgap.errors import InputError
 from modgap.sources.onnx.description import SAMPLE
 
-__all__ = ["bind_inputs", "sample_input"]
-
 MOST_VALUES = 1 << 24
 """Largest number of values of a constant input."""
 

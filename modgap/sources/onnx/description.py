@@ -11,8 +11,6 @@ from pydantic_core import PydanticCustomError
 
 from modgap.errors import InputError, first_line
 
-__all__ = ["SAMPLE", "ImageDescription", "OnnxDescription", "SoundDescription", "read_description"]
-
 LARGEST_DESCRIPTION = 1 << 24
 """Largest size of a description in bytes."""
 SAMPLE = "sample"

@@ -13,18 +13,6 @@ from onnx import helper, numpy_helper
 from modgap.errors import InputError, first_line
 from modgap.storage.paths import is_regular_file
 
-__all__ = [
-    "cut_graph",
-    "draw_weights",
-    "external_files",
-    "is_cut",
-    "logits_before_softmax",
-    "read_graph",
-    "read_model",
-    "weighted_nodes",
-    "with_shapes",
-]
-
 LARGEST_MODEL = 2_000_000_000
 """Largest size of a model with all its tensors in bytes, which is also that of the format."""
 LOCATION = "location"

@@ -16,8 +16,6 @@ from modgap.storage.paths import expand_user
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["INSTALL", "PPOCR", "PPOCR_DESCRIPTION", "OnnxFile", "open_onnx_file", "read_onnx_weights"]
-
 INSTALL = "pip install 'modgap[onnx]'"
 
 

@@ -28,8 +28,6 @@ from modgap.sources.onnx.operations import register_operations
 from modgap.sources.source import Parts, Source
 from modgap.sources.splitting import SplitModel, noise, to_tokens, verify_parts
 
-__all__ = ["Embedder", "Head", "load_onnx", "scale_layers", "torch_module"]
-
 SMALLEST_DEVIATION = 1e-6
 
 

@@ -12,8 +12,6 @@ from onnx2torch.utils.common import OnnxToTorchModule, OperationConverterResult,
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["register_operations"]
-
 
 def global_max_pool(x: Tensor) -> Tensor:
     """Return the maximum over all positions: (B, C, ...) to (B, C, 1, ...)."""

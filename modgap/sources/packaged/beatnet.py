@@ -16,8 +16,6 @@ from torch.nn import functional
 from modgap.sources.inputs import WaveformInput
 from modgap.sources.packaged.network import LinearHead, PackagedNetwork, Recurrent
 
-__all__ = ["NETWORK", "BeatNet"]
-
 RATE = 22_050
 FRAME = 1411
 HOP = 441

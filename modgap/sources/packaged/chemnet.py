@@ -14,8 +14,6 @@ from torch.nn import functional
 from modgap.sources.packaged.network import FlatHead, PackagedNetwork
 from modgap.sources.packaged.symbols import one_hot, symbol_input
 
-__all__ = ["NETWORK", "ChemNet"]
-
 ALPHABET = (
     "C", "N", "O", "H", "F", "Cl", "P", "B", "Br", "S", "I", "Si", "#", "(", ")", "+", "-", "1", "2", "3", "4", "5",
     "6", "7", "8", "=", "[", "]", "@", "c", "n", "o", "s", "X", ".",

@@ -14,8 +14,6 @@ from torch.nn import functional
 from modgap.sources.inputs import WaveformInput
 from modgap.sources.packaged.network import FlatHead, PackagedNetwork
 
-__all__ = ["NETWORK", "Crepe"]
-
 RATE = 16_000
 FRAME = 1024
 PITCHES = 360

@@ -15,8 +15,6 @@ from torch.nn import functional
 from modgap.sources.packaged.network import FlatHead, PackagedNetwork
 from modgap.sources.packaged.symbols import one_hot, symbol_input
 
-__all__ = ["NETWORK", "DeepLC"]
-
 RESIDUES = "KRPTNAQVSGILCMHFYWED"
 ATOMS = (
     (6, 12, 2, 1, 0, 0), (6, 12, 4, 1, 0, 0), (5, 7, 1, 1, 0, 0), (4, 7, 1, 2, 0, 0), (4, 6, 2, 2, 0, 0),

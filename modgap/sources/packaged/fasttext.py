@@ -21,8 +21,6 @@ from modgap.sources.inputs import TextInput, masked_mean
 from modgap.sources.packaged.network import FlatHead, PackagedNetwork
 from modgap.sources.packaged.symbols import vectors_and_mask
 
-__all__ = ["NETWORK", "FastText", "FastTextFile", "read"]
-
 MAGIC, VERSION = 793_712_314, 12
 SUPERVISED = 3
 HIERARCHICAL, SOFTMAX = 1, 3

@@ -15,8 +15,6 @@ from torch.nn import functional
 from modgap.sources.inputs import WaveformInput
 from modgap.sources.packaged.network import Head, PackagedNetwork
 
-__all__ = ["NETWORK", "Fracast"]
-
 WINDOW = 2048
 WIDTH = 64
 HIDDEN = 96

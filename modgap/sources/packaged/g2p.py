@@ -14,8 +14,6 @@ from torch.nn import functional
 from modgap.sources.packaged.network import Head, PackagedNetwork
 from modgap.sources.packaged.symbols import PADDING, symbol_input, vectors_and_mask
 
-__all__ = ["NETWORK", "GraphemesToPhonemes"]
-
 LENGTH = 64
 """Largest number of letters with the end of the word."""
 WIDTH = 256

@@ -10,8 +10,6 @@ from modgap.sources.packaged.tensorflow_bundle import data_file
 from modgap.sources.source import PackageFile, Source, headless_error
 from modgap.storage.digests import file_digest
 
-__all__ = ["ModelPackage", "PackagedModel"]
-
 
 @dataclass(frozen=True)
 class ModelPackage(PackageFile):

@@ -19,8 +19,6 @@ from torch.nn import functional
 from modgap.sources.inputs import WaveformInput
 from modgap.sources.packaged.network import FlatHead, PackagedNetwork
 
-__all__ = ["NETWORK", "ICLabel"]
-
 RATE = 250
 WINDOW = 10 * RATE
 POINTS = 100

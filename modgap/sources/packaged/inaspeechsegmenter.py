@@ -16,8 +16,6 @@ from modgap.sources.inputs import WaveformInput
 from modgap.sources.packaged.keras_weights import linear_weights, normalization_weights
 from modgap.sources.packaged.network import LinearHead, PackagedNetwork
 
-__all__ = ["NETWORK", "SpeechMusicNoise"]
-
 RATE = 16_000
 FRAME = 400
 HOP = 160

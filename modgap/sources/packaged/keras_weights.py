@@ -10,8 +10,6 @@ from torch import Tensor
 from modgap.errors import InputError
 from modgap.storage.hdf5_arrays import map_hdf5
 
-__all__ = ["linear_weights", "normalization_weights", "read_keras_weights"]
-
 GROUP = "model_weights/"
 """Beginning of the paths of all arrays: the group, a layer, that layer again, and the name of a parameter."""
 MOST_BYTES = 1 << 28

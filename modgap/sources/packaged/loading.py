@@ -17,9 +17,6 @@ from modgap.sources.source import Parts, Source
 from modgap.sources.timm.handle import read_state
 from modgap.storage.array_formats import read_npz
 
-__all__ = ["load", "named_tensors"]
-
-
 MOST_ENTRIES = 100_000
 LONGEST_NAME = 200
 """Largest number of entries of a PyTorch file, and longest path of keys to one: lists could contain themselves."""

@@ -14,8 +14,6 @@ from modgap.errors import UsageError
 from modgap.sources.inputs import TextInput
 from modgap.sources.packaged.network import LinearHead, PackagedNetwork
 
-__all__ = ["NETWORK", "ByteTokenizer", "Magika"]
-
 TOKENS = 2048
 PADDING = 256
 """Number of the token that stands for no byte."""

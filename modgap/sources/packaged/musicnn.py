@@ -16,8 +16,6 @@ from modgap.sources.packaged.keras_weights import linear_weights, normalization_
 from modgap.sources.packaged.network import Head, PackagedNetwork
 from modgap.sources.packaged.spectrograms import MelSpectrogram
 
-__all__ = ["NETWORK", "Musicnn"]
-
 RATE = 16_000
 WINDOW = 512
 HOP = 256

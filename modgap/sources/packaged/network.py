@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from modgap.sources.inputs import Batch, Input
 from modgap.sources.splitting import SplitModel
 
-__all__ = ["FlatHead", "Head", "LinearHead", "PackagedNetwork", "Recurrent"]
-
 
 class Recurrent(nn.Module):
     """Layers of LSTM: tokens (B, T, D) to their outputs (B, T, D')."""

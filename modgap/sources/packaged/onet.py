@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from modgap.sources.inputs import ImageInput
 from modgap.sources.packaged.network import LinearHead, PackagedNetwork
 
-__all__ = ["NETWORK", "ONet"]
-
 SIDE = 48
 MEAN = 0.5
 DEVIATION = 128 / 255

@@ -14,8 +14,6 @@ from modgap.sources.inputs import WaveformInput
 from modgap.sources.packaged.network import Head, PackagedNetwork, Recurrent
 from modgap.sources.packaged.spectrograms import MelSpectrogram
 
-__all__ = ["NETWORK", "SpeakerEncoder"]
-
 RATE = 16_000
 WINDOW = 400
 HOP = 160

@@ -14,8 +14,6 @@ from torch.nn import functional
 from modgap.sources.inputs import WaveformInput
 from modgap.sources.packaged.network import LinearHead, PackagedNetwork, Recurrent
 
-__all__ = ["NETWORK", "SeizureDetector"]
-
 RATE = 200
 """The smallest rate that the model takes: it has one frequency for each hertz up to 99."""
 WINDOW = 10 * RATE

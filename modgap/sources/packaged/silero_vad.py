@@ -13,8 +13,6 @@ from torch.nn import functional
 from modgap.sources.inputs import WaveformInput
 from modgap.sources.packaged.network import LinearHead, PackagedNetwork
 
-__all__ = ["NETWORK", "VoiceActivity"]
-
 RATE = 16_000
 CHUNK = 512
 CONTEXT = 64

@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor, nn
 
-__all__ = ["MelSpectrogram"]
-
 
 class MelSpectrogram(nn.Module):
     """Power in mel bands by Slaney's scale and normalization: waveforms (B, length) to (B, T, bands).

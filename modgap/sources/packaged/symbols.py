@@ -10,8 +10,6 @@ from torch.nn import functional
 
 from modgap.sources.inputs import TextInput
 
-__all__ = ["PADDING", "one_hot", "symbol_input", "vectors_and_mask"]
-
 PADDING = "<pad>"
 """Symbol after the end of a text. It has the number after the last symbol of an alphabet that does not contain it."""
 TOKEN_ARRAYS = ["input_ids", "attention_mask"]

@@ -16,8 +16,6 @@ from modgap.errors import InputError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["data_file", "read_tensorflow_bundle"]
-
 MAGIC = 0xDB4775248B80FB57
 FOOTER_BYTES = 48
 TRAILER_BYTES = 5

@@ -24,19 +24,6 @@ from modgap.storage.paths import cache_folder
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = [
-    "TimmModel",
-    "build_control",
-    "build_source",
-    "imagenet_class_names",
-    "library_versions",
-    "load_weights",
-    "named_by_timm",
-    "read_state",
-    "read_weights",
-    "short_class_names",
-]
-
 
 def imagenet_class_names(subset: str = "imagenet-1k") -> tuple[str, ...]:
     """Return all lemmas of the synset of each class, in the order of a classifier's outputs.

@@ -13,8 +13,6 @@ from modgap.storage.digests import file_digest
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["ARCHITECTURE", "OPTIONS", "SHIPPED", "EfficientNetLite", "VitFashion"]
-
 
 @dataclass(frozen=True)
 class EfficientNetLite:

@@ -18,8 +18,6 @@ from modgap.sources.splitting import (
     verify_parts,
 )
 
-__all__ = ["split_model"]
-
 LARGEST_STEM = 0.5
 """Largest fraction of the model's parameters that a stem can have."""
 SIBLINGS = {"conv_stem": ("bn1",), "conv1": ("bn1", "act1", "maxpool")}

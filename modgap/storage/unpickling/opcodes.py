@@ -6,8 +6,6 @@ from typing import Any, BinaryIO, cast
 
 from modgap.storage.unpickling.stand_ins import ALLOWED_NAMES, RejectedPickleError
 
-__all__ = ["check_opcodes"]
-
 ALLOWED_OPCODES = frozenset(
     [
         *("PROTO", "FRAME", "STOP", "MARK", "POP", "POP_MARK", "DUP", "NONE", "NEWTRUE", "NEWFALSE"),

@@ -8,8 +8,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-__all__ = ["ALLOWED_NAMES", "Array", "DType", "RejectedPickleError", "StandIn", "Unpickler"]
-
 DTYPE_CODE = re.compile(r"[?bBO]|b1|O[48]|[iu][1248]|f[248]|[SU]\d{1,6}|[hilqHILQefd]")
 MAX_DIMENSIONS = 32
 MAX_AXIS_SIZE = 1 << 48

@@ -19,14 +19,6 @@ from typing import IO, Any, Protocol
 from modgap.errors import InputError, format_bytes
 from modgap.storage.paths import format_name
 
-__all__ = [
-    "DAMAGED_ARCHIVE_ERRORS",
-    "ArchiveEntry",
-    "RefusedArchiveError",
-    "iterate_entries",
-    "read_members",
-]
-
 CHUNK = 1 << 20
 TAR_BLOCK = 512
 MAX_TAR_HEADER_BYTES = 4 * CHUNK

@@ -13,8 +13,6 @@ from modgap.process.installed_packages import find_package_folder
 from modgap.storage.limits import CLIENT_SECONDS
 from modgap.targets.manifest import Artifact
 
-__all__ = ["by_hand", "download_command", "run_client"]
-
 LONGEST_REPORT = 300
 """Largest number of characters of a client's error that a message shows."""
 KEPT_VARIABLES = frozenset(

@@ -24,18 +24,6 @@ from modgap.storage.paths import data_folder
 from modgap.targets.manifest import Manifest
 from modgap.targets.samples import Samples, Table
 
-__all__ = [
-    "FORMAT",
-    "STREAMS",
-    "copy_path",
-    "copy_record",
-    "find_damage",
-    "find_differences",
-    "is_current",
-    "read_converted_copy",
-    "write_converted_copy",
-]
-
 FORMAT = 3
 SAMPLES_FOR_SIZE_ESTIMATE = 8
 STREAMS = ("samples", "targets", "masks", "noise")

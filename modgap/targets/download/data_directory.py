@@ -24,36 +24,6 @@ from modgap.storage.locks import one_process_at_a_time
 from modgap.storage.paths import LOCK_NAME, RECORDS_FOLDER, data_folder, parse_relative_path
 from modgap.targets.manifest import Artifact, DataFile, Download, Manifest
 
-__all__ = [
-    "ExpectedFile",
-    "RecordedFile",
-    "UnpackedArchive",
-    "compute_checksums",
-    "data_size",
-    "delete_unpacked_archive",
-    "describe_source",
-    "expected_files",
-    "files_below",
-    "files_without_links",
-    "find_data_dir",
-    "find_mismatch",
-    "find_target_files",
-    "forget_data_dir",
-    "has_all_files",
-    "is_manual",
-    "listing_path",
-    "locate_file",
-    "lock_path",
-    "read_lock",
-    "read_unpacked_archive",
-    "record_checksum",
-    "record_of_artifact",
-    "relative_path",
-    "save_data_dir",
-    "saved_data_dirs",
-    "write_unpacked_archive",
-]
-
 log = logging.getLogger("modgap")
 
 

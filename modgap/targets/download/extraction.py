@@ -31,15 +31,6 @@ from modgap.targets.download.data_directory import (
     write_unpacked_archive,
 )
 
-__all__ = [
-    "ArchiveLimits",
-    "extract",
-    "remove_abandoned_folders",
-    "temporary_folder",
-    "unpack",
-    "unpacked_files",
-]
-
 CHUNK = 1 << 20
 Advance = Callable[[float], None]
 SPACE_CHECK_INTERVAL = 64 * CHUNK

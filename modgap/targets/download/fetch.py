@@ -38,14 +38,6 @@ from modgap.targets.download.extraction import (
 from modgap.targets.download.http import download_file, host_of, partial_size
 from modgap.targets.manifest import Artifact, Download, Manifest
 
-__all__ = [
-    "FetchPlan",
-    "PlannedDownload",
-    "fetch",
-    "is_offline",
-    "plan_fetch",
-]
-
 log = logging.getLogger("modgap")
 
 State = Literal["present", "unpacked", "files present", "missing", "wrong size"]

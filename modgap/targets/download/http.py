@@ -26,15 +26,6 @@ from modgap.targets.download.data_directory import ExpectedFile, compute_checksu
 if TYPE_CHECKING:
     import requests
 
-__all__ = [
-    "PartialDownload",
-    "Validator",
-    "download_file",
-    "host_of",
-    "open_partial_download",
-    "partial_size",
-]
-
 log = logging.getLogger("modgap")
 
 

@@ -23,8 +23,6 @@ from modgap.targets.download.extraction import unpacked_files
 from modgap.targets.download.fetch import PlannedDownload, plan_fetch
 from modgap.targets.manifest import Manifest
 
-__all__ = ["VerificationResult", "verify"]
-
 BATCH = 256
 """Files passed to the threads at a time, so that a list of a million names is not kept in memory."""
 

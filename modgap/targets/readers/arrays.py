@@ -25,8 +25,6 @@ from modgap.targets.file_layout import single_file
 from modgap.targets.samples import SPLITS, ArraySamples, ConcatenatedSamples, Samples, Table, shape_samples, split_codes
 from modgap.targets.splits import hold_out_validation, split_numbers
 
-__all__ = ["check_array_names", "load_arrays", "map_arrays", "read", "read_array_headers", "shape_array"]
-
 HDF5_SUFFIXES = (".h5", ".hdf5")
 CHANNEL_COUNTS = (1, 3, 4)
 """Numbers of channels of usual images."""

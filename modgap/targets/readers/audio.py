@@ -8,8 +8,6 @@ from modgap.targets.file_layout import labeled_files
 from modgap.targets.samples import Table
 from modgap.targets.sound import SUFFIXES, SoundFiles
 
-__all__ = ["read"]
-
 
 def read(
     files: Mapping[str, Sequence[Path]],

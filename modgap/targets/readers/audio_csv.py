@@ -14,8 +14,6 @@ from modgap.targets.file_layout import data_files, list_files, single_file
 from modgap.targets.samples import SPLITS, Table
 from modgap.targets.sound import SUFFIXES, SoundFiles
 
-__all__ = ["multi_hot", "read"]
-
 Rows = list[dict[str, str]]
 
 

@@ -13,8 +13,6 @@ from modgap.targets.readers.audio_csv import multi_hot
 from modgap.targets.samples import Table
 from modgap.targets.sound import SUFFIXES, SoundFiles
 
-__all__ = ["read"]
-
 log = logging.getLogger("modgap")
 
 

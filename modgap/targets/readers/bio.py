@@ -11,8 +11,6 @@ from modgap.errors import InputError
 from modgap.targets.file_layout import data_files, read_text
 from modgap.targets.samples import Table, TextSamples, WordInText
 
-__all__ = ["OUTSIDE", "read"]
-
 OUTSIDE = "outside"
 DOCUMENT = "-DOCSTART-"
 CHOICE_STREAM = 0xB10

@@ -27,17 +27,6 @@ from modgap.targets.splits import split_numbers
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-__all__ = [
-    "LABEL_NAMES",
-    "find_label_column",
-    "long_series",
-    "read",
-    "read_groups",
-    "read_labels",
-    "read_named_frame",
-    "split_column_codes",
-]
-
 LARGEST_EXACT_FLOAT = 2**53
 SPLIT_NAME = "split"
 """Name of the column that says which split a sample belongs to."""

@@ -15,8 +15,6 @@ from modgap.targets.samples import SPLITS, Table
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["Fields", "read"]
-
 AXES = frozenset("tcxyz")
 
 

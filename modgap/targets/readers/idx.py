@@ -13,8 +13,6 @@ from modgap.storage.limits import check_memory, check_unpacked_size
 from modgap.targets.file_layout import files_by_split
 from modgap.targets.samples import SPLITS, ArraySamples, Table, split_codes
 
-__all__ = ["read"]
-
 UNSIGNED_BYTE = 8
 
 

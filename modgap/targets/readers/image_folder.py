@@ -17,8 +17,6 @@ from modgap.storage.limits import IMAGE_PIXELS
 from modgap.targets.file_layout import labeled_files
 from modgap.targets.samples import Table
 
-__all__ = ["SUFFIXES", "ImageFiles", "check_background", "image_array", "read"]
-
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

@@ -25,8 +25,6 @@ from modgap.targets.sound import SoundFiles
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-__all__ = ["KINDS", "listed_paths", "read"]
-
 KINDS = {"image": IMAGE_SUFFIXES, "sound": SOUND_SUFFIXES}
 
 

@@ -21,8 +21,6 @@ from modgap.targets.samples import (
 )
 from modgap.targets.splits import hold_out_validation
 
-__all__ = ["read"]
-
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 USER_BLOCK = 512
 BYTES_PER_VALUE = 8

@@ -12,8 +12,6 @@ from modgap.targets.plain_pickles import read_pickle
 from modgap.targets.samples import SPLITS, ConcatenatedSamples, Table, class_numbers, shape_samples, split_codes
 from modgap.targets.splits import hold_out_validation
 
-__all__ = ["read"]
-
 
 def read(
     files: Mapping[str, Sequence[Path]],

@@ -20,8 +20,6 @@ from modgap.targets.samples import (
 )
 from modgap.targets.splits import draw_test_split, hold_out_validation
 
-__all__ = ["read"]
-
 
 def read(
     files: Mapping[str, Sequence[Path]],

@@ -13,8 +13,6 @@ from modgap.targets.plain_pickles import convert_pickles, read_pickle
 from modgap.targets.samples import SPLITS, StoredSamples, Table, get_entry, split_codes
 from modgap.targets.splits import hold_out_validation
 
-__all__ = ["convert", "read"]
-
 RESIDUE_FEATURES = {"ss": 3, "pssm": 22, "sa": 1, "entropy": 1}
 """Number of values of each feature of a residue: secondary structure, profile, accessibility, entropy."""
 PAIR_FEATURES = ("ccmpred", "freecon", "potential")

@@ -12,8 +12,6 @@ from modgap.storage.limits import check_memory
 from modgap.targets.file_layout import data_files
 from modgap.targets.samples import ArraySamples, Table, computing_type, split_codes
 
-__all__ = ["load_dictionary", "read"]
-
 
 def read(files: Mapping[str, Sequence[Path]], *, kind: Literal["image", "series"], x: str = "x", y: str = "y") -> Table:
     """Read tensors x and y of the same length from all files. Each file is a dictionary of tensors by name.

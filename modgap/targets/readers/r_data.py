@@ -24,8 +24,6 @@ from modgap.storage.limits import check_memory
 from modgap.targets.file_layout import single_file
 from modgap.targets.samples import SPLITS, ArraySamples, Samples, Table, TextSamples
 
-__all__ = ["RVector", "RefusedRDataError", "parse_r_object", "read", "read_rda_object", "read_store_object"]
-
 MAX_DEPTH = 100
 MAX_ITEMS = 5_000_000
 """Largest number of objects, each string included, because a small one takes more bytes in memory than in the file."""

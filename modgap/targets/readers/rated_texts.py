@@ -11,8 +11,6 @@ from modgap.targets.download.archives import read_members
 from modgap.targets.file_layout import single_file
 from modgap.targets.samples import ArraySamples, Table, TextSamples
 
-__all__ = ["read"]
-
 MAX_ARCHIVE_BYTES = 16 << 20
 MAX_TEXT_BYTES = 8 << 20
 """Largest size of an inner archive, and of a file of texts, after decompression."""

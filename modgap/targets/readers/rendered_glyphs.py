@@ -14,8 +14,6 @@ from modgap.storage.damaged_files import convert_read_errors
 from modgap.targets.rendering import check_choice, check_rendered_size, check_whole_number, option_error
 from modgap.targets.samples import ArraySamples, Table
 
-__all__ = ["read", "renderer_versions"]
-
 LABELS = ("letter", "family", "font")
 MAX_LETTERS = 10_000
 MAX_FONT_BYTES = 64 << 20

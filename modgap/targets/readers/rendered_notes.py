@@ -29,8 +29,6 @@ from modgap.targets.rendering import (
 )
 from modgap.targets.samples import Table
 
-__all__ = ["read", "renderer_versions"]
-
 PROGRAM = "fluidsynth"
 SOUND_FONT_FOLDERS = ("/usr/share/sounds/sf2", "/usr/share/sounds/sf3", "/usr/share/soundfonts")
 """The only folders from which FluidSynth opens a sound font; those into which packages install them."""

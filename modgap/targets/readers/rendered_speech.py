@@ -29,8 +29,6 @@ from modgap.targets.rendering import (
 )
 from modgap.targets.samples import Table
 
-__all__ = ["read", "renderer_versions"]
-
 PROGRAM = "espeak-ng"
 VOICES = ("m1", "m2", "m3", "m4", "m5", "m6", "m7", "m8", "f1", "f2", "f3", "f4", "f5")
 LABELS = ("language", "text", "voice")

@@ -13,8 +13,6 @@ from modgap.storage.limits import check_memory
 from modgap.targets.file_layout import data_files
 from modgap.targets.samples import SPLITS, ArraySamples, Table, TextSamples, split_codes
 
-__all__ = ["read"]
-
 END_OF_RECORD = "$$$$"
 ITEM_NAME = re.compile(r"^>.*?<([^<>]+)>")
 """First line of a data item, which has the name between angle brackets: `>  <SOL>  (1)`."""

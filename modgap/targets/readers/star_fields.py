@@ -12,8 +12,6 @@ from modgap.targets.file_layout import files_by_split
 from modgap.targets.samples import SPLITS, StoredSamples, Table, split_codes
 from modgap.targets.splits import hold_out_validation
 
-__all__ = ["read"]
-
 SKY_FILE = "sky.npy"
 IMAGE, TARGET, IGNORED = range(3)
 """Planes of a file."""

@@ -16,8 +16,6 @@ from modgap.storage.paths import has_suffix
 from modgap.targets.file_layout import files_by_split, single_file
 from modgap.targets.samples import ArraySamples, Table, class_numbers, shape_samples, split_codes
 
-__all__ = ["read"]
-
 Texts = Mapping[int, dict[str, int]]
 """Number of each text in a column, in the order of their first rows, by the number of the column."""
 

@@ -16,8 +16,6 @@ from modgap.storage.limits import check_memory
 from modgap.targets.file_layout import compile_pattern, list_files, match_paths, names_below
 from modgap.targets.samples import Table, TextSamples
 
-__all__ = ["read"]
-
 MAIL, CONVERSATIONS = "mail", "conversations"
 TAG = re.compile("<[^<>]*>")
 

@@ -12,8 +12,6 @@ from modgap.labels.written_names import number_names
 from modgap.targets.file_layout import data_files
 from modgap.targets.samples import ArraySamples, Samples, Table, split_codes
 
-__all__ = ["has_real_values", "read", "read_series"]
-
 
 def has_real_values(path: Path) -> bool:
     """Return True if the header of a file announces real values in place of classes."""

@@ -15,8 +15,6 @@ from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.targets.file_layout import class_folder_labels, files_by_split, list_files, read_text, single_file
 from modgap.targets.samples import StoredSamples, Table
 
-__all__ = ["SUFFIXES", "read"]
-
 SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"})
 
 Listing = tuple[list[Path], np.ndarray, list[str], np.ndarray | None]

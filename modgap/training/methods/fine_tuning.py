@@ -9,8 +9,6 @@ from modgap.training.method import (
     two_stages,
 )
 
-__all__ = ["EMB", "FINETUNE", "FINETUNE_PLUS_PLUS", "FPT", "FROZEN", "LP_FT", "SCRATCH"]
-
 SCRATCH = Method(
     name="scratch",
     title="everything is trained from random weights",

@@ -10,8 +10,6 @@ from modgap.process.devices import Number
 from modgap.training.method import Method, Objective, Stage, Training, full_stage
 from modgap.training.task_loss import LossGradient, MicroBatch
 
-__all__ = ["METHOD", "AnchoredObjective"]
-
 
 class AnchoredObjective(Objective):
     """L_t with a penalty: half the squared distance to the source, times a weight.

@@ -10,8 +10,6 @@ from modgap.models import TargetModel
 from modgap.training.method import Adapter, Method, full_stage
 from modgap.training.recipe import FullStage
 
-__all__ = ["METHOD", "add_low_rank_changes", "import_peft", "low_rank_parameters", "merge_low_rank_changes"]
-
 MOST_NAMED = 8
 """Largest number of names of layers that a message lists."""
 

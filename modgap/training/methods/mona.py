@@ -42,19 +42,6 @@ from modgap.training.surrogate_loss import (
 )
 from modgap.training.task_loss import LossGradient, MicroBatch, TaskLoss, call_with_parameters, plain_gradients
 
-__all__ = [
-    "METHOD",
-    "OUTER_LOSSES",
-    "MonaObjective",
-    "alignment",
-    "alignment_uniformity",
-    "mixed_product",
-    "mona_gradient",
-    "outer_loss",
-    "task_gradient_with_graph",
-    "uniformity",
-]
-
 Tensors = dict[str, Tensor]
 Parameters = Mapping[str, Tensor]
 

@@ -37,8 +37,6 @@ from modgap.training.surrogate_loss import SURROGATE_SETTINGS, SurrogateFeatures
 from modgap.training.task_loss import LossGradient, MicroBatch, call_with_parameters, plain_gradients
 from modgap.training.training_data import TargetData
 
-__all__ = ["METHOD", "AlignmentObjective", "LabeledSource", "class_distance", "import_pot", "prepare_source"]
-
 # The distance
 
 ITERATIONS = 1000

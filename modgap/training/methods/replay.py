@@ -14,8 +14,6 @@ from modgap.training.recipe import Recipe
 from modgap.training.surrogate_loss import SURROGATE_SETTINGS, FeatureLoss, SurrogateFeatures
 from modgap.training.task_loss import LossGradient, MicroBatch
 
-__all__ = ["METHOD", "ReplayObjective"]
-
 
 class ReplayObjective(Objective):
     """L_t and the loss of a fixed linear probe on surrogate samples, times a weight.
