@@ -314,6 +314,7 @@ RANKED = {
     "target": {"name": "wine", "task": "classification", "kind": "series", "samples": 60, "classes": 3},
     "request": {"input_size": None},
     "pilot": {
+        "labeled": 90,
         "trained": 45,
         "judged": 60,
         "epochs": 10,

@@ -16,11 +16,12 @@ from modgap.api.pages.ranking_page import render_ranking
 from modgap.api.pages.write import write_page
 from modgap.discrepancy import estimate
 from modgap.discrepancy.report import DiscrepancyReport
+from modgap.distortion.answer import answer_of_record
 from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.judgment import judge
 from modgap.ranking.recommendation import headline, judgment_answer
-from modgap.ranking.report import to_dict, to_json
+from modgap.ranking.report import SCHEMA, to_dict, to_json
 from modgap.ranking.standings import compute_standings
 from modgap.ranking.types import JobCounts, Pilot, RankRequest
 from modgap.targets import CustomData, TargetRequest
@@ -225,7 +226,7 @@ def test_scores_without_values_and_a_ranking_without_a_target_have_a_page():
     nothing = make_ranking(leep=(np.nan,) * 3)
     assert "No source has a value" in visible_text(render_ranking(record_of(nothing)))
     record = {**to_dict(nothing), "target": None, "sources": [], "score_descriptions": {}}
-    del record["answer"]
+    record["answer"] = judgment_answer(judge(nothing)).to_dict()
     assert "Which source should be transferred to this target?" in render_ranking(record)
 
 
@@ -323,7 +324,8 @@ def distortion_record(difference):
         "encoders": encoders,
     }  # fmt: skip
     head = {"schema": 1, "kind": "distortion", "source": "vit", "surrogates": [surrogate]}
-    return {**head, "request": {"maps": False}, "seconds": 3.0, "provenance": {"modgap": "0.1.0"}}
+    record = {**head, "request": {"maps": False}, "seconds": 3.0, "provenance": {"modgap": "0.1.0"}}
+    return {**record, "answer": answer_of_record(record).to_dict()}
 
 
 @pytest.mark.parametrize(
@@ -423,6 +425,13 @@ def test_an_older_record_names_the_command_that_wrote_it(modgap, tmp_path, file,
         f"{tmp_path / file} was written by an older version of modgap (schema 0; this version reads schema " in message
     )
     assert message.endswith(f"Run the command again with its options: `modgap {command} --out {tmp_path}`.\n")
+
+
+def test_a_record_without_its_answer_is_an_older_one(modgap, tmp_path):
+    (tmp_path / "ranking.json").write_text(json.dumps({"schema": SCHEMA, "kind": "ranking", **RANKED}))
+    assert "was written by an older version of modgap (without its answer). Run the command" in refusal(
+        modgap, tmp_path
+    )
 
 
 def test_a_newer_record_is_refused(tmp_path):

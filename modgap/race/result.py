@@ -135,11 +135,6 @@ class TransferResult(Plotted):
             return write_texts(folder, texts | {RECORD: with_digest(format_json(self.to_dict()))})
 
 
-def answer_of_record(record: Mapping[str, Any]) -> Answer:
-    """Return the answer in the record of a race."""
-    return Answer.from_dict(record["answer"])
-
-
 # The answer
 
 

@@ -209,15 +209,14 @@ def _pilot(values: Values) -> str:
     score = score_label(values["score"])
     sentences = [
         f"{count(values['sources'], 'source')} {'was' if values['sources'] == 1 else 'were'} fine-tuned for "
-        f"{_epochs(values['epochs'], values.get('rates', 3))} on {values['trained']:,} samples and judged on "
+        f"{_epochs(values['epochs'], values['rates'])} on {values['trained']:,} samples and judged on "
         f"{values['judged']:,} others."
     ]
-    if values.get("other_sources"):
+    if values["other_sources"]:
         verb = "was" if values["other_sources"] == 1 else "were"
         epochs = _epochs(values["other_epochs"], values["other_rates"])
         sentences.append(f"{count(values['other_sources'], 'source')} {verb} also fine-tuned for {epochs}.")
-    # Records of earlier versions do not tell the limit.
-    if (minutes := values.get("minutes")) and values["untried"]:
+    if (minutes := values["minutes"]) and values["untried"]:
         limit = format_duration(60 * minutes)
         sentences.append(f"The limit of {limit} left no time for {count(values['untried'], 'other source')}.")
     if (trainings := values.get("trainings", 1)) > 1:
@@ -225,16 +224,16 @@ def _pilot(values: Values) -> str:
             f"Each was trained {trainings} times at its best learning rate; the standard deviation between these "
             f"trainings is up to {format_value(values['spread'])}, and is part of all intervals."
         )
-    if not values.get("by_history"):
+    if not values["by_history"]:
         sentences.append(f"{visible_name(values['first_by_score'])} is first by {score}.")
-    if seconds := values.get("seconds"):
+    if seconds := values["seconds"]:
         sentences.append(f"This took {format_duration(seconds)}.")
-    if values["sources"] < values.get("of", 0) and not values.get("by_history"):
+    if values["sources"] < values["of"] and not values["by_history"]:
         sentences.append(
             f"The order by {score}, which chose these of {values['of']} sources, is not shown to be better than a "
             "fixed list."
         )
-    if values.get("rates") == 1 and not values.get("by_history"):
+    if values["rates"] == 1 and not values["by_history"]:
         sentences.append("Without a history, errors after few epochs choose no better than a fixed list.")
     return " ".join(sentences)
 
@@ -309,19 +308,15 @@ def _history(values: Values) -> str:
 
 
 def _evidence(values: Values) -> str:
-    # Records of earlier versions lack two of the numbers.
-    advised, named = values.get("advised"), values.get("same_named")
-    of_first = "" if advised is None else f" {advised:.1f} after one of the first three by TransRate,"
-    same = "" if named is None else f" TransRate named the same source on {named} of the targets."
     return (
         f"No score chose significantly better than always naming the same good source in modgap's benchmark "
         f"({values['sources']} sources, {values['targets']} targets). The chosen source was on average "
         f"{values['default_score']:.1f} points of error above the best by TransRate, {values['constant']:.1f} if it "
-        f"was always the same, {values['short_fine_tuning']:.1f} after a short fine-tuning of all,"
-        f"{of_first} and {values['random_choice']:.1f} with a "
-        f"random choice.{same} TransRate told in {values['help_told']} % of the cases "
-        f"whether a source or its random-weights control is better; always naming the source is right in "
-        f"{values['help_always']} %."
+        f"was always the same, {values['short_fine_tuning']:.1f} after a short fine-tuning of all, "
+        f"{values['advised']:.1f} after one of the first three by TransRate, and {values['random_choice']:.1f} with a "
+        f"random choice. TransRate named the same source on {values['same_named']} of the targets. "
+        f"TransRate told in {values['help_told']} % of the cases whether a source or its random-weights control is "
+        f"better; always naming the source is right in {values['help_always']} %."
     )
 
 

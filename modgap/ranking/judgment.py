@@ -104,19 +104,6 @@ class Judgment:
         record: dict[str, Any] = plain_values(asdict(self))
         return record
 
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> "Judgment":
-        """Return the verdict that `to_dict` made a record of. Unknown fields are ignored."""
-        return cls(
-            choice=record["choice"],
-            help=record["help"],
-            by=record["by"],
-            first=record["first"],
-            tied=tuple(record["tied"]),
-            checks=tuple(Check(check["id"], check["status"], check["values"]) for check in record["checks"]),
-            commands=tuple(tuple(command) for command in record["commands"]),
-        )
-
 
 NOTHING = "nothing"
 WITH_SCORE = "sources, with a control by a score"

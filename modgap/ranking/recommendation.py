@@ -144,8 +144,7 @@ def judgment_answer(judgment: Judgment, target: str | None = None) -> Answer:
         checks=tuple(
             Verdict(CHECKS[check.id][0], "", check.status, check_sentence(check))
             for check in judgment.checks
-            # Records of earlier versions have checks that are no longer made.
-            if check.id in CHECKS and (check.id != "other-sources" or check.status == PASS)
+            if check.id != "other-sources" or check.status == PASS
         ),
         next_step=next_step(judgment),
         commands=tuple(shlex.join(command) for command in judgment.commands),
@@ -254,8 +253,7 @@ def _forecast_sentences(history: Check) -> Iterator[str]:
     before = f"{'it' if same else shown['before']} first, with {format_chance(values['before_chance'])}"
     start = f"{values['targets']} earlier targets alone put {before}"
     yield f"{start}, and the pilots {'agree' if same else 'changed that'}." if values["pilots"] else f"{start}."
-    # Records of earlier versions do not tell them.
-    if uncounted := uncounted_pilots(values.get("uncounted", ())):
+    if uncounted := uncounted_pilots(values["uncounted"]):
         by_them = f" By them alone, {shown['first_of_pilots']} is first." if shown["first_of_pilots"] else ""
         yield uncounted + ("" if values["pilots"] else by_them)
 

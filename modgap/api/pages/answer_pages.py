@@ -6,18 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modgap.answers import Curve, Table
+from modgap.answers import Answer, Curve, Table
 from modgap.answers.formatting import format_error
 from modgap.api.pages.rendering import render_answer
-from modgap.discrepancy import answer as discrepancy_answer
-from modgap.distortion import answer as distortion_answer
 from modgap.errors import count, visible_name
-from modgap.race.result import answer_of_record as race_answer
 from modgap.storage.digests import check_named_file
 from modgap.training.answer import run_answer
 from modgap.training.run_folder import LOG
-
-__all__ = ["read_log", "render_discrepancy", "render_distortion", "render_run", "render_transfer"]
 
 
 def render_discrepancy(record: Mapping[str, Any], record_name: str = "result.json") -> str:
@@ -32,7 +27,11 @@ def render_discrepancy(record: Mapping[str, Any], record_name: str = "result.jso
     """
     summary = f"{len(record['estimates'])} estimators, {sum(record['seconds'].values()):.1f} s"
     definitions, settings = _discrepancy_definitions(record), _discrepancy_settings(record)
-    return render_answer(record, record_name, discrepancy_answer.answer_of_record, definitions, summary, settings)
+    return render_answer(_answer(record), record, record_name, definitions, summary, settings)
+
+
+def _answer(record: Mapping[str, Any]) -> Answer:
+    return Answer.from_dict(record["answer"])
 
 
 def _discrepancy_definitions(record: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -97,9 +96,7 @@ def render_distortion(record: Mapping[str, Any], record_name: str = "distortion.
     n_encoders = sum(len(surrogate["encoders"]) for surrogate in record["surrogates"])
     summary = f"{count(n_encoders, 'encoder')}, {record['seconds']:.1f} s"
     settings = [("Source", record["source"]), *record["request"].items()]
-    return render_answer(
-        record, record_name, distortion_answer.answer_of_record, DISTORTION_DEFINITIONS, summary, settings
-    )
+    return render_answer(_answer(record), record, record_name, DISTORTION_DEFINITIONS, summary, settings)
 
 
 LARGEST_LOG = 64 << 20
@@ -160,8 +157,10 @@ def render_run(record: Mapping[str, Any], log: Log, record_name: str = LOG) -> s
     """
     stages = dict.fromkeys(line["stage"] for line in log)
     curves = [_stage_curves(stage, log, record["result"]) for stage in stages]
-    settings = _run_settings(record)
-    return render_answer(record, record_name, run_answer, _run_definitions(log), _run_summary(record), settings, curves)
+    # A training that has not finished has stored no answer.
+    answer = _answer(record) if "answer" in record else run_answer(record)
+    summary, settings = _run_summary(record), _run_settings(record)
+    return render_answer(answer, record, record_name, _run_definitions(log), summary, settings, curves)
 
 
 def render_transfer(record: Mapping[str, Any], record_name: str = "transfer.json") -> str:
@@ -178,7 +177,7 @@ def render_transfer(record: Mapping[str, Any], record_name: str = "transfer.json
     summary = f"{count(len(record['steps']), 'step')}, {race:,.0f} s, and final fits {fits:,.0f} s"
     names = ("target", "minutes", "seed", "limit", "labeled", "judged", "lowest", "chosen")
     settings = [(name.capitalize(), record[name]) for name in names]
-    return render_answer(record, record_name, race_answer, TRANSFER_DEFINITIONS, summary, settings)
+    return render_answer(_answer(record), record, record_name, TRANSFER_DEFINITIONS, summary, settings)
 
 
 TRANSFER_DEFINITIONS = [

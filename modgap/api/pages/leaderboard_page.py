@@ -7,14 +7,11 @@ from typing import Any
 
 from modgap.answers import Answer
 from modgap.answers.formatting import format_value
-from modgap.api.pages.rendering import answer_in, capitalize, format_size, render_template
+from modgap.api.pages.rendering import capitalize, format_size, render_template
 from modgap.errors import count, visible_name
 from modgap.ranking.check_sentences import score_label
-from modgap.ranking.matrix.answer import MatrixVerdict, verdict_answer
 from modgap.ranking.recommendation import CHOICE_LABELS, HELP_LABELS
 from modgap.ranking.types import CONTROL
-
-__all__ = ["render_leaderboard"]
 
 MOST_CELLS = 3000
 """Most cells of the table; of more rows, the first ones are shown."""
@@ -70,11 +67,7 @@ def render_leaderboard(record: Mapping[str, Any], record_name: str = "matrix.jso
     }
     data = _script_data(record, sources, targets, measures)
     scripts = ("common.js", "leaderboard.js")
-    return render_template("leaderboard.html.j2", answer_in(record, _earlier_answer), values, scripts, data, STYLES)
-
-
-def _earlier_answer(record: Mapping[str, Any]) -> Answer:
-    return verdict_answer(MatrixVerdict.from_dict(record["verdict"]))
+    return render_template("leaderboard.html.j2", Answer.from_dict(record["answer"]), values, scripts, data, STYLES)
 
 
 def _target(record: Mapping[str, Any], number: int) -> dict[str, Any]:
@@ -174,7 +167,7 @@ def _caption(record: Mapping[str, Any]) -> str:
             f"{start} Sources that share a letter are not significantly different (sign test over the targets, "
             "corrected by Holm, 95 % level)."
         )
-    needed = MatrixVerdict.from_dict(record["verdict"]).needed
+    needed = record["verdict"]["needed"]
     if n_targets < needed:
         return f"{start} It is unknown which sources differ: {needed} targets are needed for so many sources."
     return (
@@ -234,9 +227,6 @@ def _script_data(
     rows = {row["name"]: number for number, row in enumerate(sources)}
     columns = {target["name"]: number for number, target in enumerate(targets)}
     reasons = [one for one in record["reasons"] if one["source"] in rows][:MOST_REASONS]
-    deciding = {"mean_ranks": [row["mean_rank"] for row in sources], "letters": [row["letters"] for row in sources]}
-    # A record of an earlier version has ranks by the score that decides alone, as those of its sources.
-    ranked = ({**deciding, **measures[0]}, *measures[1:])
     return {
         "rows": [
             {
@@ -257,7 +247,7 @@ def _script_data(
             }
             for target in targets
         ],
-        "measures": [_measure_data(measure, len(sources)) for measure in ranked],
+        "measures": [_measure_data(measure, len(sources)) for measure in measures],
         "reasons": {
             f"{rows[one['source']]} {columns[one['target']]}": visible_name(one["reason"], 300)
             for one in reasons
@@ -282,8 +272,8 @@ def _measure_data(measure: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
         "best": [[int(one["css"] == "best") for one in row] for row in measure["cells"]],
         "shares": [[one["share"] for one in row] for row in measure["cells"]],
         # Controls have no ranks.
-        "means": measure.get("mean_ranks", [])[:n_rows],
-        "letters": measure.get("letters", [])[:n_rows],
+        "means": measure["mean_ranks"][:n_rows],
+        "letters": measure["letters"][:n_rows],
     }
     intervals = measure["intervals"][:n_rows]
     if any(end is not None for row in intervals for interval in row for end in interval):

@@ -6,15 +6,11 @@ from typing import Any
 
 from modgap.answers import Answer, Table
 from modgap.answers.formatting import format_value
-from modgap.api.pages.rendering import Scale, answer_in, capitalize, drawn_table, render_template
+from modgap.api.pages.rendering import Scale, capitalize, drawn_table, render_template
 from modgap.errors import visible_name
 from modgap.ranking.answer import difference_texts
-from modgap.ranking.judgment import Judgment
-from modgap.ranking.recommendation import judgment_answer
 from modgap.ranking.scores import FORECAST
 from modgap.ranking.types import BASELINE, CONTROL, SOURCE
-
-__all__ = ["decided_by", "definitions", "has_intervals", "interval_note", "map_figures", "render_ranking"]
 
 MAX_PAIRS = 40
 """Most pairs of the class map of a source that are shown."""
@@ -34,13 +30,13 @@ def render_ranking(record: Mapping[str, Any], record_name: str = "ranking.json")
     controls = {row["control_of"]: row for row in record["sources"] if row["control_of"] is not None}
     names = list(record["score_descriptions"])
     tables = {name: _score_table(record["score_descriptions"][name], name, rows, controls) for name in names}
-    answer = answer_in(record, _earlier_answer)
+    answer = Answer.from_dict(record["answer"])
     values = {
         "version": record["provenance"]["modgap"],
         "record_name": record_name,
         "record": record,
-        "by": tables.get(decided_by(record)) or _empty_table(record["by"]),
-        "decided_by": decided_by(record),
+        "by": tables.get(record["decided_by"]) or _empty_table(record["by"]),
+        "decided_by": record["decided_by"],
         "tables": tables,
         "rows": [_page_row(row, controls.get(row["source"]), names, record) for row in rows],
         "definitions": definitions(record),
@@ -56,23 +52,13 @@ def render_ranking(record: Mapping[str, Any], record_name: str = "ranking.json")
         "failed_count": sum(bool(row["reason"]) and row["kind"] in (SOURCE, CONTROL) for row in rows),
         "run_summary": _run_summary(record),
     }
-    data = {"by": decided_by(record), "names": [_row_name(row) for row in rows], "tables": tables}
+    data = {"by": record["decided_by"], "names": [visible_name(row["source"]) for row in rows], "tables": tables}
     data["parameters"] = [row["properties"].get("parameters") for row in rows]
     return render_template("ranking.html.j2", answer, values, ("common.js", "ranking.js"), data)
 
 
 def _has_bands(table: Table) -> bool:
     return any(mark and mark.before for mark in table.marks)
-
-
-def _earlier_answer(record: Mapping[str, Any]) -> Answer:
-    target = record["target"]
-    return judgment_answer(Judgment.from_dict(record["verdict"]), target["name"] if target else None)
-
-
-def _row_name(row: Mapping[str, Any]) -> str:
-    # Records of earlier versions have a row of raw values.
-    return "raw values (no model)" if row["kind"] == "raw values" else visible_name(row["source"])
 
 
 def _empty_table(name: str) -> dict[str, Any]:
@@ -130,7 +116,7 @@ def _page_row(
     discrepancy = details.get("discrepancy") or None
     css_class = "failed" if row["kind"] == SOURCE and row["reason"] else "source"
     return {
-        "name": _row_name(row),
+        "name": visible_name(row["source"]),
         "css_class": css_class if row["kind"] in (SOURCE, CONTROL) else "baseline",
         "reason": visible_name(row["reason"], 300) if row["reason"] else "",
         "parameters": row["properties"].get("parameters"),
@@ -177,16 +163,6 @@ LIKELIHOOD_SCORES = {
 }
 
 
-def decided_by(record: Mapping[str, Any]) -> str:
-    """Return the name of the score that decides, or `pilot`; records of earlier versions have the score alone.
-
-    Args:
-        record: Record of a ranking.
-    """
-    name: str = record.get("decided_by", record["by"])
-    return name
-
-
 def definitions(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the title and the text of each definition that the page needs.
 
@@ -198,7 +174,7 @@ def definitions(record: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     descriptions = record["score_descriptions"]
-    by = decided_by(record)
+    by = record["decided_by"]
     if by in descriptions:
         yield f"{capitalize(descriptions[by]['label'])}, which decides the ranking", _deciding_score(record)
     if has_intervals(record):
@@ -222,7 +198,7 @@ def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def has_intervals(record: Mapping[str, Any]) -> bool:
     """Return True if any source has an interval by the score that decides."""
-    by = decided_by(record)
+    by = record["decided_by"]
     intervals = [row["scores"][by]["interval"] for row in record["sources"] if by in row["scores"]]
     return any(end is not None for interval in intervals for end in interval)
 
@@ -236,9 +212,9 @@ def interval_note(record: Mapping[str, Any]) -> str:
     if not has_intervals(record):
         return "No intervals were computed."
     request = record["request"]
-    if decided_by(record) == FORECAST.name:
+    if record["decided_by"] == FORECAST.name:
         return "The lines are 95 % intervals of the error after fine-tuning, given earlier targets and pilots."
-    if record["score_descriptions"][decided_by(record)]["by_sample"]:
+    if record["score_descriptions"][record["decided_by"]]["by_sample"]:
         origin = "from the errors of the samples, which are paired between sources"
     else:
         origin = f"from {request['resamples']} random subsamples of nine tenths of the samples"
@@ -249,7 +225,7 @@ def interval_note(record: Mapping[str, Any]) -> str:
 
 
 def _deciding_score(record: Mapping[str, Any]) -> str:
-    name = decided_by(record)
+    name = record["decided_by"]
     description = record["score_descriptions"][name]
     if name not in LIKELIHOOD_SCORES:
         return _describe(name, description)

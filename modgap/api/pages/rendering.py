@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -13,8 +13,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from modgap.answers import Answer, Curve, Mark, Table
 from modgap.answers.formatting import format_error, format_value
 from modgap.errors import visible_name
-
-__all__ = ["Scale", "answer_in", "capitalize", "drawn_table", "format_size", "render_answer", "render_template"]
 
 PACKAGE = "modgap.api.pages"
 ICONS = {"pass": "Passed", "warn": "Warning", "fail": "Failed", "info": "Note"}
@@ -150,15 +148,10 @@ def render_template(
     )
 
 
-def answer_in(record: Mapping[str, Any], build: Callable[[Mapping[str, Any]], Answer]) -> Answer:
-    """Return the answer in a record, or the one that is built from a record of an earlier version, which has none."""
-    return Answer.from_dict(record["answer"]) if "answer" in record else build(record)
-
-
 def render_answer(
+    answer: Answer,
     record: Mapping[str, Any],
     record_name: str,
-    build: Callable[[Mapping[str, Any]], Answer],
     definitions: Sequence[tuple[str, str]],
     run_summary: str,
     settings: Sequence[tuple[str, Any]],
@@ -167,9 +160,9 @@ def render_answer(
     """Render the page of an answer with its tables.
 
     Args:
+        answer: The answer.
         record: Record of the result.
         record_name: Name of the file that the record comes from.
-        build: Function that returns the answer of a record of an earlier version.
         definitions: Terms, each with one or two sentences.
         run_summary: Size and time of the run in a few words.
         settings: Name and value of each setting.
@@ -178,7 +171,6 @@ def render_answer(
     Returns:
         The HTML text. It loads nothing from outside.
     """
-    answer = answer_in(record, build)
     values = {
         "version": record["provenance"].get("modgap", "(unknown version)"),
         "record_name": record_name,

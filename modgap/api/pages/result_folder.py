@@ -16,8 +16,6 @@ from modgap.storage.digests import FILES, warn_without_digests
 from modgap.storage.json_records import read_json
 from modgap.training import run_folder
 
-__all__ = ["DISCREPANCY", "DISTORTION", "MATRIX", "RANKING", "RUN", "TRANSFER", "RecordKind", "read_result_folder"]
-
 
 @dataclass(frozen=True)
 class RecordKind:
@@ -140,10 +138,13 @@ def _check_record(folder: Path, record: Mapping[str, Any], kind: RecordKind) -> 
             f"{path} was written by a newer version of modgap (schema {schema}). This version reads schema "
             f"{kind.schema}. Upgrade with `pip install --upgrade modgap`."
         )
-    if schema != kind.schema:
+    if schema != kind.schema or (kind is not RUN and "answer" not in record):
+        reason = "without its answer"
+        if schema != kind.schema:
+            reason = f"schema {schema}; this version reads schema {kind.schema}"
         raise InputError(
-            f"{path} was written by an older version of modgap (schema {schema}; this version reads schema "
-            f"{kind.schema}). Run the command again with its options: {kind.make(folder, *_arguments(record, kind))}."
+            f"{path} was written by an older version of modgap ({reason}). Run the command again with its options: "
+            f"{kind.make(folder, *_arguments(record, kind))}."
         )
 
 

@@ -28,8 +28,6 @@ from modgap.api.pages.result_folder import (
 from modgap.errors import InputError
 from modgap.storage.atomic_files import write_text_atomically, writing
 
-__all__ = ["PAGE", "write_page"]
-
 PAGE = "report.html"
 
 

@@ -268,9 +268,7 @@ def _lines_of_pilots(
     name = "pilot-rates" if pilot["rates"] > 1 else f"pilot-{pilot['epochs']}"
     for row in pilot["sources"]:
         source, size = split_input_size(row["source"])
-        # Records of earlier versions have the number of one half.
-        labeled = pilot.get("labeled") or 2 * pilot["trained"]
-        setup = Setup(labeled, PILOT_EPOCHS, PILOT_RATES, size or input_size)
+        setup = Setup(pilot["labeled"], PILOT_EPOCHS, PILOT_RATES, size or input_size)
         # The first training at the best rate is the one that the rates were compared with.
         errors, held_out = {name: row["by_training"][0]}, {name: pilot["judged"]}
         seconds = {name: row["seconds"]} if row.get("seconds") else {}

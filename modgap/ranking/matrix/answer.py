@@ -72,26 +72,6 @@ class MatrixVerdict:
         record: dict[str, Any] = plain_values(asdict(self))
         return record
 
-    @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> "MatrixVerdict":
-        """Return the verdict that `to_dict` made a record of. Unknown fields are ignored."""
-        return cls(
-            choice=record["choice"],
-            help=dict(record["help"]),
-            first=tuple(record["first"]),
-            mean_rank=record["mean_rank"],
-            sources=record["sources"],
-            targets=record["targets"],
-            compared=record.get("compared", record["targets"]),
-            among_best=record["among_best"],
-            tied=tuple(record["tied"]),
-            ahead=tuple(record.get("ahead", ())),
-            untested=tuple(record.get("untested", ())),
-            favorites=tuple((name, number) for name, number in record["favorites"]),
-            needed=record.get("needed", targets_needed(record["sources"])),
-            checks=tuple(Check(check["id"], check["status"], check["values"]) for check in record["checks"]),
-        )
-
 
 def judge_matrix(matrix: Matrix) -> MatrixVerdict:
     """Judge how clear the first source of a matrix is, and on how many targets transfer helps."""
@@ -341,7 +321,6 @@ TITLES = {
     "missing-jobs": "Unfinished",
     "failed-jobs": "Failed jobs",
     "failed-targets": "Targets without a source",
-    "absent-results": "Absent results",
     "unreadable-targets": "Targets that cannot be read",
     "few-targets": "Few targets",
     "incomplete-sources": "Missing values",
@@ -358,7 +337,6 @@ TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
         + (f" The first reason: {values['reason']}" if values.get("reason") else "")
     ),
     "failed-targets": lambda values: f"On {_short(values['targets'])} all sources failed, so there is no column.",
-    "absent-results": lambda values: f"The outputs of {count(values['jobs'], 'finished job')} were not in the cache.",
     "unreadable-targets": lambda values: (
         f"{_short(values['targets'])} cannot be ranked. The first reason: {values['reason']}"
     ),
