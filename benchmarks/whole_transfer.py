@@ -1,0 +1,157 @@
+"""Errors of `modgap transfer` beside single strategies: a baseline, probes, a fine-tuning, a training from scratch.
+
+    python benchmarks/whole_transfer.py run [--own OWN.json]  one line for each strategy on each target; stop and resume
+    python benchmarks/whole_transfer.py report                errors, regrets, minutes and memory
+
+Each strategy is one process on this machine with nothing beside it and a cache of its own, and is tested on the same
+test split. OWN.json adds targets from files: an object with the options of `modgap train` for each name. The regret of
+a strategy is its test error minus the lowest of all strategies on the target.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from result_log import ResultLog
+
+from modgap.cli.output import print_table
+
+RESULTS = Path(__file__).parent / "truth" / "transfer.jsonl"
+PACKAGED = ("digits", "pickup-gesture", "promoter-genes", "spoken-languages", "tissue-genes", "osu-leaf")
+"""Targets of six kinds: images, motion, DNA, sound, genes and series."""
+TRAINED = ("--set", "stage2.epochs=10", "--sweep", "stage2.learning_rate=0.0001,0.0005,0.0025")
+CONSTANT = "efficientnet-lite0"
+"""The source that is best on average over earlier targets."""
+OF_TEXT = "minilm"
+"""Takes its place on targets that it cannot read."""
+MINUTES = (2, 10)
+STRATEGIES: dict[str, tuple[str, ...]] = {
+    **{f"transfer, {minutes} minutes": ("transfer", "--minutes", str(minutes)) for minutes in MINUTES},
+    "best baseline": ("train", "--method", "baseline"),
+    "best probe of all sources": ("train", "--method", "linear-probe", "--source", "all"),
+    "probe": ("train", "--method", "linear-probe", "--source", CONSTANT),
+    "fine-tuning": ("train", "--method", "finetune", "--source", CONSTANT, *TRAINED),
+    "scratch": ("train", "--method", "scratch", "--source", CONSTANT, *TRAINED),
+}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One strategy on one target.
+
+    Attributes:
+        target: Name of the target.
+        strategy: A name of `STRATEGIES`.
+    """
+
+    target: str
+    strategy: str
+
+
+def work(job: Job, options: list[str], log: ResultLog) -> dict[str, Any]:
+    """Run a strategy in a process of its own, and append its test error, seconds and memory."""
+    command = list(STRATEGIES[job.strategy])
+    result = _run(command, options)
+    if "test" not in result and CONSTANT in command:
+        result = _run([OF_TEXT if word == CONSTANT else word for word in command], options)
+    return log.add(job, result)
+
+
+def _run(command: list[str], options: list[str]) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        out, log = Path(folder) / "out", Path(folder) / "log"
+        environment = {**os.environ, "MODGAP_CACHE": f"{folder}/cache", "MODGAP_HISTORY": f"{folder}/history"}
+        began = time.perf_counter()
+        line = [sys.executable, "-m", "modgap", *command, *options, "--out", str(out), "--quiet"]
+        with log.open("w") as stream:
+            process = subprocess.Popen(line, env=environment, stdout=subprocess.DEVNULL, stderr=stream)
+            _, status, usage = os.wait4(process.pid, 0)
+        # The largest of the process and those that it started.
+        found = {"seconds": round(time.perf_counter() - began, 1), "peak_mb": round(usage.ru_maxrss / 1024)}
+        if status or not (out / "run.json").exists():
+            return {**found, "reason": log.read_text().strip().rpartition("\n")[2][:300]}
+        return {**found, **_told(out)}
+
+
+def _told(out: Path) -> dict[str, Any]:
+    """Return what is kept of the record of a run, and of that of a transfer."""
+    record = json.loads((out / "run.json").read_text())
+    found = {name: record["result"][name] for name in ("test", "interval", "unit", "metric")}
+    found |= {"method": record["method"], "source": record["source"] and record["source"]["name"]}
+    transfer = out / "transfer.json"
+    if transfer.exists():
+        told = json.loads(transfer.read_text())
+        found |= {name: told[name] for name in ("chosen", "lowest", "helps", "labeled")}
+        found["parts"] = {name: round(value, 1) for name, value in told["seconds"].items()}
+    return found
+
+
+def errors_frame(results: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return the test errors, a row for each target and a column for each strategy."""
+    rows = [{**result["job"], "test": result.get("test")} for result in results]
+    frame = pd.DataFrame(rows).pivot_table(index="target", columns="strategy", values="test")
+    return frame.reindex(columns=[name for name in STRATEGIES if name in frame])
+
+
+def report(log: ResultLog) -> None:
+    """Print the errors, the regrets on targets with classes, and the minutes that the transfers took."""
+    results = log.results()
+    frame = errors_frame(results)
+    rows = [[str(name), *map(_shown, errors)] for name, errors in zip(frame.index, frame.to_numpy(), strict=True)]
+    print_table(["target", *frame.columns], rows, "Test errors")
+    of_classes = {result["job"]["target"] for result in results if result.get("unit") == "%"}
+    frame = frame[frame.index.isin(of_classes)]
+    regrets = frame.sub(frame.min(axis=1), axis=0)
+    columns = [regrets.columns, map(_shown, regrets.mean()), map(_shown, regrets.max())]
+    title = f"Regret on {len(regrets)} targets with classes, in points"
+    print_table(["strategy", "mean", "largest"], [list(row) for row in zip(*columns, strict=True)], title)
+    transfers = [result for result in results if "parts" in result]
+    heads = ["target", "minutes", "race", "final fits", "memory", "chosen", "does transfer help?"]
+    print_table(heads, sorted(_transfer_row(result) for result in transfers), "Transfers, minutes spent")
+    for result in results:
+        if "reason" in result:
+            print(f"{result['job']['target']}, {result['job']['strategy']}: {result['reason']}")
+
+
+def _transfer_row(result: dict[str, Any]) -> list[str]:
+    asked = STRATEGIES[result["job"]["strategy"]][-1]
+    minutes = [f"{result['parts'][name] / 60:.2f}" for name in ("race", "final fits")]
+    return [result["job"]["target"], asked, *minutes, f"{result['peak_mb']:,} MB", result["chosen"], result["helps"]]
+
+
+def _shown(error: float) -> str:
+    return "" if pd.isna(error) else f"{error:.3g}"
+
+
+def main() -> None:
+    """Run one of the commands."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=["run", "report"])
+    parser.add_argument("--own", type=Path)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    log = ResultLog(options.results)
+    if options.command == "report":
+        report(log)
+        return
+    own: Mapping[str, list[str]] = json.loads(options.own.read_text()) if options.own else {}
+    targets = {**{name: ["--target", name] for name in PACKAGED}, **own}
+    for strategy in STRATEGIES:
+        for name, given in targets.items():
+            job = Job(name, strategy)
+            if log.get(job) is None:
+                result = work(job, given, log)
+                print(f"{name}, {strategy}: {result.get('test')}, {result['seconds']} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
