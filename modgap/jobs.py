@@ -34,22 +34,24 @@ BACKENDS = ("serial", "loky", "dask", *CLUSTERS, "cached")
 SECONDS_HERE = 3.0
 """Time for which short jobs run in this process before others are started, whose start takes about as long."""
 MAX_TRIES = 3
-"""Most times that a job is run if its worker is lost."""
+"""Most times that a job is run beside others if its worker is lost. Then it is run again by itself."""
 THREADS = 1
 """Threads of every job. The number is fixed because it changes the last bits of sums."""
 SCHEDULER = {
     "distributed.scheduler.allowed-failures": MAX_TRIES - 1,
     "distributed.scheduler.worker-saturation": 1.0,
 }
-"""Settings of Dask: how often a worker may be lost with a job, and that no job waits at a worker with another."""
+"""Settings of Dask: how often a worker may be lost with a job, and that no job waits at a worker that runs another."""
 GPU = "GPU"
 """Name under which workers of Dask declare GPUs."""
 MAX_WORKERS = 50
 """Most workers that a scheduler is asked for, unless the user says how many."""
 SEPARATOR = ","
+"""Sign between the devices in a list of them."""
 TIMES = "*"
+"""Sign before the number of passes that may run on each device at a time."""
 MOST_PASSES = 16
-"""Most passes on one device at a time."""
+"""Largest number of passes on one device at a time."""
 log = logging.getLogger("modgap")
 _job_lock = threading.Lock()
 """Lock that keeps the threads of a Dask worker apart."""
@@ -96,8 +98,9 @@ class Backend:
     Attributes:
         name: `serial` (in this process), `loky` (processes on this machine), `dask`, `slurm`, `pbs` or `lsf` (workers
             of Dask that a scheduler starts), or `cached` (results that are in the cache, without computing any).
-        workers: Number of processes on this machine, or of workers that a scheduler starts. None for one on each core,
-            or for one for each job up to 50.
+        workers: Number of processes on this machine, or of workers that a scheduler starts. None for one process on
+            each core, or for one worker for each job up to 50. Jobs that hold devices of this machine run in as many
+            processes as these devices can serve, whatever this number is.
         address: Address of a running cluster of Dask. None to start one on this machine.
         options: Options of dask-jobqueue, such as `memory` and `queue`.
     """
@@ -106,9 +109,13 @@ class Backend:
     workers: int | None = None
     address: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    # The client of Dask, once it is started; the number of open `with` blocks; and the stack that closes client and
+    # cluster.
     _client: Any = field(default=None, init=False, repr=False, compare=False)
-    _blocks: int = field(default=0, init=False, repr=False, compare=False)
-    _open: contextlib.ExitStack = field(default_factory=contextlib.ExitStack, init=False, repr=False, compare=False)
+    _open_blocks: int = field(default=0, init=False, repr=False, compare=False)
+    _exit_stack: contextlib.ExitStack = field(
+        default_factory=contextlib.ExitStack, init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         """Raise if there is no such backend, or no process to run jobs."""
@@ -118,15 +125,15 @@ class Backend:
 
     def __enter__(self) -> "Backend":
         """Keep a cluster of Dask, once it is started, until the end of the outermost block."""
-        self._blocks += 1
+        self._open_blocks += 1
         return self
 
     def __exit__(self, *_: object) -> None:
         """Close the cluster at the end of the outermost block."""
-        self._blocks -= 1
-        if not self._blocks:
+        self._open_blocks -= 1
+        if not self._open_blocks:
             self._client = None
-            self._open.close()
+            self._exit_stack.close()
 
     @property
     def is_on_this_machine(self) -> bool:
@@ -138,19 +145,26 @@ class Backend:
         return bool(self.address) or self.name in CLUSTERS
 
     def devices(self, device: str) -> tuple[str, ...]:
-        """Return the devices of this machine of which each job holds one; empty if it can have any number of jobs."""
+        """Return the devices of this machine of which each job holds one.
+
+        Args:
+            device: Name of the devices, as for `list_devices`. Empty for jobs that need none.
+
+        Returns:
+            Names of the devices; empty if devices do not limit the number of jobs that this machine runs at a time.
+        """
         return list_devices(device) if device and self.name != "cached" and not self._has_other_machines else ()
 
     def processes(self, device: str = "") -> int:
-        """Return the number of processes on this machine: those that its devices have place for, or one for a core."""
+        """Return how many processes run here: one for each pass on the devices, or else `workers`, or one per core."""
         return len(self.devices(device)) * passes_on_each(device) or self.workers or available_cores()
 
     def side_by_side(self, n_jobs: int, device: str) -> int:
-        """Return how many of some jobs run at once on this machine."""
+        """Return how many of `n_jobs` jobs run at a time on this machine, at least 1."""
         return 1 if self.name == "serial" else max(1, min(n_jobs, self.processes(device)))
 
     def idle_cores(self, n_jobs: int, device: str) -> int:
-        """Return the number of this machine's cores that each of some jobs can use without taking those of another."""
+        """Return how many cores each of `n_jobs` jobs can use; 1 if they hold devices or run on workers of Dask."""
         if not self.is_on_this_machine or self.devices(device):
             return 1
         return max(1, self.processes(device) // self.side_by_side(n_jobs, device))
@@ -175,10 +189,10 @@ class Backend:
         if self.name == "cached":
             yield from enumerate(map(_cached_result, jobs))
             return
-        ends = time.monotonic() + self._seconds_here(len(jobs), device, short=short)
+        deadline = time.monotonic() + self._seconds_here(len(jobs), device, short=short)
         n_here = 0
-        with _threads_kept():
-            while n_here < len(jobs) and time.monotonic() < ends:
+        with _restored_threads():
+            while n_here < len(jobs) and time.monotonic() < deadline:
                 yield n_here, jobs[n_here]()
                 n_here += 1
         if elsewhere := jobs[n_here:]:
@@ -191,17 +205,18 @@ class Backend:
             yield from ((n_here + index, result) for index, result in results)
 
     def _seconds_here(self, n_jobs: int, device: str, *, short: bool) -> float:
-        """Return for how many seconds jobs run in this process."""
+        """Return for how many seconds jobs are started in this process; infinity if all of them run in it."""
         is_alone = self.name == "loky" and ((n_jobs == 1 and device) or self.processes(device) == 1)
         if self.name == "serial" or is_alone:
             return math.inf
         return SECONDS_HERE if short and not self._has_other_machines else 0.0
 
     def _run_on_dask(self, jobs: Sequence[Job], device: str) -> Iterator[tuple[int, Any]]:
-        """Run jobs on the workers of the cluster; those that several workers were lost with run again one by one."""
+        """Run jobs on the workers of the cluster, and run jobs whose workers were lost each time again, one by one."""
         with self:
             client = self._connect(len(jobs), device)
-            resources = _resources(client) if device and self.address else None
+            # Workers declare GPUs only in a cluster that the user started.
+            resources = _device_resources(client) if device and self.address else None
             lost = []
             for index, result in _run_on_workers(client, jobs, resources):
                 if isinstance(result, Failure) and result == LOST:
@@ -217,12 +232,12 @@ class Backend:
         """Return the client of Dask, which is started once."""
         if self._client is None:
             distributed = _import("dask.distributed", self.name)
-            # Older versions of Dask wait in vain for a worker that replaced a lost one, and then kill it. By then, all
-            # results have arrived.
-            self._open.enter_context(contextlib.suppress(TimeoutError))
-            cluster = self.address or self._open.enter_context(self._start_cluster(distributed, n_jobs, device))
+            # When they close a cluster, older versions of Dask wait in vain for a worker that replaced a lost one, kill
+            # it, and raise an error. By then, all results have arrived.
+            self._exit_stack.enter_context(contextlib.suppress(TimeoutError))
+            cluster = self.address or self._exit_stack.enter_context(self._start_cluster(distributed, n_jobs, device))
             try:
-                self._client = self._open.enter_context(distributed.Client(cluster))
+                self._client = self._exit_stack.enter_context(distributed.Client(cluster))
             except OSError as error:
                 raise UsageError(f"No scheduler of Dask answers at {self.address} ({first_line(error)}).") from error
         return self._client
@@ -278,10 +293,10 @@ def fix_threads() -> None:
 
 
 @contextlib.contextmanager
-def _threads_kept() -> Iterator[None]:
+def _restored_threads() -> Iterator[None]:
     """Restore the numbers of threads of this process, which may be a user's notebook, after jobs that ran in it.
 
-    A library that a job loads gets a thread for each core.
+    A library that was loaded by a job, and so had no number before, gets a thread for each core.
     """
     import torch
     from threadpoolctl import ThreadpoolController
@@ -383,13 +398,14 @@ def _run_in_processes(jobs: Sequence[Job], processes: int) -> Iterator[tuple[int
             yield index, result
         if not remaining:
             return
-    # One of these kills its worker, and with it the jobs that run beside it. So each is run by itself.
+    # One of these kills its worker, and with it the jobs that run beside it. So each is run by itself, in a pool of two
+    # processes, because joblib would run it in this process if the pool had one.
     for index, job in list(remaining.items()):
         yield index, next((result for _, result in _run_until_worker_lost({index: job}, 2)), LOST)
 
 
 def _run_until_worker_lost(jobs: Mapping[int, Job], processes: int) -> Iterator[tuple[int, Any]]:
-    """Yield results until all jobs are finished or a worker is lost."""
+    """Yield index and result of each job until all jobs are finished or a worker is lost."""
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -407,7 +423,7 @@ def _run_until_worker_lost(jobs: Mapping[int, Job], processes: int) -> Iterator[
 
 @cache
 def _worker_start(parent: int) -> Callable[[], None]:
-    """Return what a worker does first, as the same object each time, or joblib would start new workers."""
+    """Return the function that a worker calls first, as one object, because joblib starts new workers for another."""
     return partial(_start_worker, parent)
 
 
@@ -417,7 +433,10 @@ def _start_worker(parent: int) -> None:
 
 
 def _run_indexed(index: int, job: Job, variables: Mapping[str, str]) -> tuple[int, Any]:
-    """Run a job with the variables that its parent has now, but for threads, which are joblib's; workers are older."""
+    """Run a job with the environment variables that its parent has now, and return its index and result.
+
+    A worker may have been started before they were set. Numbers of threads stay those that joblib set in the worker.
+    """
     for name in {name for name in os.environ if name.startswith("MODGAP_")} - set(variables):
         del os.environ[name]
     os.environ.update({name: value for name, value in variables.items() if not name.endswith("_NUM_THREADS")})
@@ -439,8 +458,8 @@ def _import(module: str, backend_name: str) -> Any:
         ) from error
 
 
-def _resources(client: Any) -> dict[str, int] | None:
-    """Return what a job that holds a device asks for: one GPU, if workers of a running cluster declare GPUs."""
+def _device_resources(client: Any) -> dict[str, int] | None:
+    """Return the resources of Dask that a job on a device needs: one GPU if any worker declares GPUs, else None."""
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     return {GPU: 1} if any(worker.get("resources", {}).get(GPU) for worker in workers) else None
 
@@ -478,20 +497,22 @@ def _run_locked(job: Job) -> Any:
         return job()
 
 
-# Devices: each pass of a source holds one, and no two hold the same.
+# Devices: each pass of samples through a source holds one. No two passes hold the same device at a time, unless the
+# user allows several on each.
 #
-# What starts a worker decides which devices it sees: SLURM, and Dask's workers for GPUs, hide the others. Among those
-# that it sees, a pass takes one that no other process on this machine holds, by a lock that ends with the process.
+# SLURM, and Dask's workers for GPUs, decide which devices a worker sees, and hide the others. Among those that it sees,
+# a pass takes one that no other process of this machine holds. A file lock, which ends with its process, marks each
+# pass on a device.
 
 
 def passes_on_each(name: str) -> int:
     """Return how many passes may run on each device at a time: the number after a star, else 1.
 
     Args:
-        name: Names of devices, such as `cuda` or `cuda:0,cuda:1*4`.
+        name: Names of devices, such as `cuda` or `cuda:0,cuda:1*4`. The number applies to each of them.
 
     Raises:
-        UsageError: If it is not a number from 1 to 16.
+        UsageError: If there is no number from 1 to 16 after the star.
     """
     _, star, number = name.partition(TIMES)
     if not star:
@@ -549,7 +570,7 @@ def hold_device(name: str) -> Iterator[str]:
         yield name.partition(TIMES)[0]
         return
     passes = range(passes_on_each(name))
-    # One pass on each device comes before a second one on any.
+    # The order of the locks is that in which they are tried, so each device has one pass before any has a second one.
     device_of_lock = {_lock_file(device, number): device for number in passes for device in devices}
     path, descriptor = lock_first_free(list(device_of_lock))
     try:
@@ -564,7 +585,7 @@ def _lock_file(device: str, number: int) -> Path:
 
 
 def _identity(device: str) -> str:
-    """Return a name of the device that is the same in every process, whichever devices it sees."""
+    """Return a name of the device that is the same in every process, whichever devices the process sees."""
     import torch
 
     if not device.startswith("cuda"):
