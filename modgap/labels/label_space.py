@@ -12,6 +12,8 @@ from modgap.errors import InputError
 from modgap.labels.user_arrays import to_numpy
 
 MOST_LABELS = 24
+"""Largest number of labels of a sample. The unit of weights is a common multiple of the numbers of labels, which grows
+quickly with the largest one: for 1 to 24 it is 5,354,228,880."""
 
 _RANGES: WeakValueDictionary[int, np.ndarray] = WeakValueDictionary()
 """Arrays 0..N that are in use, by N."""
@@ -29,7 +31,7 @@ class LabelSpace:
             `starts[i + 1]`, exclusive; shape (N + 1,).
         labels: Target class 0..K-1 of each entry, shape (E,).
         weights: Weight of each entry, positive integers of shape (E,); None if every entry weighs 1.
-        unit: Total weight of one sample's entries if all samples weigh the same.
+        unit: Total weight of the entries of each sample.
         rows: Row of the logits that belongs to each sample, shape (N,). Rows without a label are left out.
         n_classes: Number K of target classes.
     """
@@ -70,8 +72,9 @@ class LabelSpace:
 
     @property
     def rarest_labels(self) -> np.ndarray:
-        """The rarest label of each sample, by which samples are stratified; shape (N,)."""
+        """The rarest label of each sample, by which samples are stratified; the lowest of equally rare ones; (N,)."""
         frequency = np.bincount(self.labels, minlength=self.n_classes)
+        # The last key is the first one to sort by, so the entries stay with their samples.
         order = np.lexsort((self.labels, frequency[self.labels], self.entry_samples))
         rarest: np.ndarray = self.labels[order][self.starts[:-1]]
         return rarest
@@ -101,7 +104,7 @@ class LabelSpace:
 
     @property
     def floor(self) -> float:
-        """Mean of 1 - max P(y|x) over the samples, the lowest error that any map can reach."""
+        """Mean of 1 - max P(y|x) over the samples, the lowest error that any prediction from x can reach."""
         weights = self.entry_weights
         highest = np.maximum.reduceat(weights, self.starts[:-1])
         return float(1 - highest.sum() / weights.sum())
@@ -124,14 +127,15 @@ class LabelSpace:
         Args:
             samples: Numbers of M samples, shape (M,).
         """
+        # The samples are their own donors. Only the rows are still those of all samples.
         part = self.with_labels_from(samples)
         return replace(part, rows=self.rows[samples])
 
     def with_labels_from(self, donors: np.ndarray) -> "LabelSpace":
-        """Return a label space in which sample i has the labels of sample `donors[i]`.
+        """Return a label space in which sample i has the labels of sample `donors[i]`, and its own row of the logits.
 
         Args:
-            donors: Sample whose labels each sample takes, shape (N,).
+            donors: Number 0..N-1 of the sample whose labels each sample takes, shape (N,).
         """
         if self.has_single_labels:
             starts = _shared_range(len(donors))
@@ -199,21 +203,6 @@ def _single_label_space(array: np.ndarray) -> LabelSpace:
     return LabelSpace(starts, array.astype(np.int64), None, 1, starts[:-1], len(classes))
 
 
-def row_numbers(n_rows: int) -> np.ndarray:
-    """Return the numbers 0..N-1, shape (N,), as a view of one array that all callers share while it is in use."""
-    numbers: np.ndarray = _shared_range(n_rows)[:-1]
-    return numbers
-
-
-def _shared_range(n_rows: int) -> np.ndarray:
-    """Return the numbers 0..N, shape (N + 1,). With millions of samples, several such arrays would count."""
-    numbers = _RANGES.get(n_rows)
-    if numbers is None:
-        numbers = np.arange(n_rows + 1)
-        _RANGES[n_rows] = numbers
-    return numbers
-
-
 def _multi_label_space(array: np.ndarray) -> LabelSpace:
     empty_classes = np.flatnonzero(~array.any(axis=0))
     if len(array) and len(empty_classes):
@@ -229,10 +218,29 @@ def _multi_label_space(array: np.ndarray) -> LabelSpace:
         )
     rows = np.flatnonzero(sizes)
     counts = sizes[rows]
+    # With this unit, the share of each label of any sample is a whole number.
     unit = math.lcm(*(int(size) for size in np.unique(counts)))
     weights = np.repeat(unit // counts, counts) if unit > 1 else None
     starts = np.concatenate([[0], np.cumsum(counts)])
     return LabelSpace(starts, np.nonzero(array[rows])[1], weights, unit, rows, array.shape[1])
+
+
+def row_numbers(n_rows: int) -> np.ndarray:
+    """Return the numbers 0..N-1, shape (N,), as a view of one array that all callers share while it is in use."""
+    numbers: np.ndarray = _shared_range(n_rows)[:-1]
+    return numbers
+
+
+def _shared_range(n_rows: int) -> np.ndarray:
+    """Return the numbers 0..N, shape (N + 1,), as one array that all callers share, so nobody may change it.
+
+    With millions of samples, an array for each caller would take a large part of the memory.
+    """
+    numbers = _RANGES.get(n_rows)
+    if numbers is None:
+        numbers = np.arange(n_rows + 1)
+        _RANGES[n_rows] = numbers
+    return numbers
 
 
 def pseudo_classes(
@@ -247,7 +255,8 @@ def pseudo_classes(
         seed: Seed of the clustering.
 
     Returns:
-        Integer labels (N,), renumbered 0..K-1 in the order in which the clusters occur, with K <= k.
+        Integer labels of all samples, shape (N,). The K <= k clusters that occur are numbered 0..K-1 in the order of
+        their first samples.
 
     Raises:
         InputError: If targets are not finite numbers, or there are fewer training samples than clusters.
@@ -281,7 +290,7 @@ def pseudo_classes(
 
 
 def validate_class_count(n_classes: int, n_source_classes: int) -> None:
-    """Check that an injective map exists and that there are at least two classes to distinguish.
+    """Check that there are two target classes to distinguish, and a source class of its own for each of them.
 
     Args:
         n_classes: Number K of target classes.

@@ -12,11 +12,15 @@ from modgap.errors import InputError, count, first_line
 from modgap.labels.written_names import number_names
 
 BOOLEANS = {"False": 0, "True": 1}
+"""Numbers of the classes whose names are made of truth values."""
 LARGEST_EXACT_FLOAT = 2**53
+"""Number from which not every whole number is a float of double precision."""
 NAMES_SHOWN = 3
+"""Most names in a line of the log."""
 MISSING_TEXTS = ("nan", "NaT")
 """Texts that NumPy makes of missing values in a list of texts."""
 NOT_ARRAYS = (str, bytes, PathLike, Mapping, Set, Iterator, type(None))
+"""Types of which NumPy would make an array of one value."""
 
 log = logging.getLogger("modgap")
 
@@ -115,8 +119,204 @@ def _masked_arrays(array: Any) -> Iterator[np.ma.MaskedArray]:
                 yield from _masked_arrays(element)
 
 
+def number_labels(labels: Any) -> NumberedLabels:
+    """Number the classes of labels from 0, whatever kind of labels they are, and log how they were converted.
+
+    Whole numbers 0..K-1 without gaps are kept. Other whole numbers of at least 0, booleans and strings are numbered in
+    sorted order, and categories in their own order. One-hot rows become class numbers. If any row has another number of
+    ones, the labels are multi-label, and are kept.
+
+    Args:
+        labels: Labels of shape (N,) or (N, 1), or 0/1 labels of shape (N, K).
+
+    Raises:
+        InputError: If a label is missing, negative, infinite or not whole, or the shape is another one.
+
+    Example:
+        >>> number_labels(["cat", "dog", "cat"])
+        NumberedLabels(labels=array([0, 1, 0]), class_names=('cat', 'dog'))
+        >>> number_labels([1, 2, 2]).labels, number_labels([[0, 1], [1, 0]]).labels
+        (array([0, 1, 1]), array([1, 0]))
+    """
+    categories = getattr(getattr(labels, "dtype", None), "categories", None)
+    array = to_numpy(labels, "labels")
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim == 2:
+        return _number_rows(array)
+    if array.ndim != 1:
+        raise InputError(f"The labels have shape {array.shape}. Expected (N,), or (N, K) with the values 0 and 1.")
+    return _number_values(array) if categories is None else _number_categories(array, list(categories))
+
+
+def _number_rows(array: np.ndarray) -> NumberedLabels:
+    """Return the class numbers of one-hot rows, or multi-label rows as they are."""
+    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+        raise InputError(
+            f"The labels have shape {array.shape} and values other than 0 and 1. Expected class labels of shape "
+            "(N,), or 0/1 labels of shape (N, K)."
+        )
+    if len(array) and (array.sum(axis=1) == 1).all():
+        text = "Each row of the labels has a single 1, so they are read as one-hot labels of %d classes."
+        log.info(text, array.shape[1])
+        return NumberedLabels(array.argmax(axis=1), ())
+    text = (
+        "The labels have %d columns of 0 and 1, so a sample can have several of %d labels (multi-label). If each "
+        "sample has one class, pass its number, as labels.argmax(axis=1)."
+    )
+    log.info(text, array.shape[1], array.shape[1])
+    return NumberedLabels(array.astype(np.uint8), ())
+
+
+def _number_values(array: np.ndarray) -> NumberedLabels:
+    if array.dtype.kind in "fiu":
+        return _number_numbers(array)
+    if array.dtype.kind not in "ObUS":
+        raise InputError(f"The labels have dtype {array.dtype}. Expected numbers, strings, booleans or categories.")
+    _raise_if_missing(_missing_values(array))
+    if array.dtype.kind == "O" and _are_numbers(array):
+        return _number_numbers(np.array(array.tolist()))
+    numbered = number_names(array)
+    return NumberedLabels(numbered.numbers, numbered.names)
+
+
+def _are_numbers(array: np.ndarray) -> bool:
+    """Return True if labels are numbers or booleans rather than names; objects must all be numbers."""
+    if array.dtype.kind != "O":
+        return array.dtype.kind in "biuf"
+    return all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in array.ravel())
+
+
+def _number_categories(array: np.ndarray, categories: list[Any]) -> NumberedLabels:
+    _raise_if_missing(_missing_values(array))
+    present = set(array.tolist())
+    used = [category for category in categories if category in present]
+    unused = [str(category) for category in categories if category not in present]
+    positions = {category: position for position, category in enumerate(used)}
+    labels = np.array([positions[value] for value in array.tolist()], np.int64)
+    named = number_names(used)
+    if unused:
+        log.info("Categories without a sample are left out: %s.", _shown(unused))
+    return NumberedLabels(labels, tuple(named.names[number] for number in named.numbers))
+
+
+def _number_numbers(array: np.ndarray) -> NumberedLabels:
+    """Number integers or whole floats: keep 0..K-1 without gaps, and number others in sorted order."""
+    if array.dtype.kind == "f":
+        array = _whole_numbers(array)
+    values, labels = np.unique(array, return_inverse=True)
+    if len(values) and values[0] < 0:
+        raise InputError(
+            f"The label {values[0]} is negative, and negative labels often mark samples without a label. Drop these "
+            "samples, or number the classes from 0."
+        )
+    if not len(values) or values[-1] == len(values) - 1:
+        return NumberedLabels(array.astype(np.int64), ())
+    names = tuple(str(value) for value in values)
+    log.info("The labels %s are renumbered 0 to %d.", _shown(names), len(values) - 1)
+    return NumberedLabels(labels, names)
+
+
+def _whole_numbers(array: np.ndarray) -> np.ndarray:
+    """Return floats as integers, or raise if one of them is missing, infinite or not whole."""
+    _raise_if_missing(np.isnan(array))
+    fractional = (array != np.floor(array)) | (np.abs(array) >= LARGEST_EXACT_FLOAT)
+    if fractional.any():
+        raise InputError(
+            f"The label {array[fractional][0]} is not a whole number. Labels are classes. For a regression target, "
+            "make classes with modgap.discrepancy.pseudo_classes."
+        )
+    return array.astype(np.int64)
+
+
+def number_groups(groups: Any, n_samples: int) -> np.ndarray:
+    """Return the group of each sample as a number from 0, in the order of the groups' values, shape (N,).
+
+    Args:
+        groups: Record, subject or other group of each sample, of one type that can be sorted, shape (N,) or (N, 1).
+        n_samples: Number N of samples.
+
+    Raises:
+        InputError: If there is not one group for each sample, a group is missing or cannot be sorted, or two groups
+            differ only in spaces or in the form of Unicode.
+
+    Example:
+        >>> number_groups(["anna", "ben", "anna"], 3)
+        array([0, 1, 0])
+    """
+    array = to_numpy(groups, "groups")
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise InputError(f"The groups have shape {array.shape}. Expected one group for each sample, ({n_samples},).")
+    if len(array) != n_samples:
+        raise InputError(f"There are {len(array)} groups for {n_samples} samples. Expected one group for each sample.")
+    _raise_if_missing(_missing_values(array), "groups", "give each of them a group")
+    if array.dtype.kind in "US" or (array.dtype.kind == "O" and all(isinstance(value, str | bytes) for value in array)):
+        return number_names(array, "group").numbers
+    try:
+        numbers: np.ndarray = np.unique(array, return_inverse=True)[1]
+    except TypeError as error:
+        raise InputError(f"The groups cannot be sorted ({error}). Expected groups of one type.") from error
+    return numbers
+
+
+def names_of_classes(names: Sequence[str], numbered: NumberedLabels, labels: Any, argument: str) -> tuple[str, ...]:
+    """Return the names of the classes that have samples, in the order of their numbers.
+
+    Args:
+        names: Names that the user passes. If labels are numbers, name n belongs to label n, and labels without a sample
+            have a name too. For 0/1 labels of shape (N, K) they are the names of the K columns. If labels are names
+            themselves, all of them must be among these. Empty for the names that the labels have.
+        numbered: Result of `number_labels` for the labels.
+        labels: The labels as the user has them.
+        argument: Name by which the user passes the names, for the message.
+
+    Raises:
+        InputError: If a class has no name, or two have the same.
+
+    Example:
+        >>> labels = [0, 2, 2]
+        >>> names_of_classes(["A", "B", "C"], number_labels(labels), labels, "target_classes")
+        ('A', 'C')
+    """
+    if not names:
+        return numbered.class_names
+    array = to_numpy(labels, "labels")
+    if repeated := next((name for number, name in enumerate(names) if name in names[:number]), None):
+        raise InputError(f"{argument} has the name {repeated!r} twice. Give each class a name of its own.")
+    if not _are_numbers(array):
+        unnamed = sorted(set(numbered.class_names) - set(names))
+        if unnamed:
+            raise InputError(
+                f"The label {unnamed[0]!r} is not in {argument}. The labels are names themselves: leave out "
+                f"{argument}, or pass all of them."
+            )
+        return numbered.class_names
+    n_columns = array.shape[1] if array.ndim == 2 and array.shape[1] > 1 else None
+    if n_columns is not None and len(names) != n_columns:
+        raise InputError(
+            f"{argument} has {count(len(names), 'name')}, but the labels have {count(n_columns, 'column')}. "
+            "Expected one name for each column."
+        )
+    n_classes = n_columns or int(numbered.labels.max(initial=-1)) + 1
+    # Labels that were numbered anew have their former numbers as names. Others have no names.
+    values = [_label_number(name) for name in numbered.class_names] or list(range(n_classes))
+    if max(values, default=-1) >= len(names):
+        raise InputError(
+            f"The label {max(values)} has no name. {argument} has {count(len(names), 'name')}, which are those of the "
+            f"labels 0 to {len(names) - 1}. Number the classes from 0, or add the missing names."
+        )
+    return tuple(names[value] for value in values)
+
+
+def _label_number(name: str) -> int:
+    """Return the number of a class that is named by its number, or by False or True."""
+    return int(name) if name.isdecimal() else int(float(BOOLEANS.get(name, name)))
+
+
 def align_rows(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Return arrays whose rows belong together, with those of pandas objects in the order of the first one's index.
+    """Return arrays whose rows belong together, with pandas objects reordered by the index of the first of them.
 
     Arrays without an index, and pandas objects of equal indexes, belong together by position.
 
@@ -137,6 +337,7 @@ def align_rows(arrays: Mapping[str, Any]) -> dict[str, Any]:
     first = next(iter(indexes), None)
     aligned = dict(arrays)
     for name, index in indexes.items():
+        # Other checks report different lengths.
         if first is None or index.equals(indexes[first]) or len(index) != len(indexes[first]):
             continue
         rows = index.get_indexer(indexes[first]) if index.is_unique and indexes[first].is_unique else np.array([-1])
@@ -198,199 +399,8 @@ def check_source_names(names: Sequence[str], logits: np.ndarray, argument: str) 
         )
 
 
-def names_of_classes(names: Sequence[str], numbered: NumberedLabels, labels: Any, argument: str) -> tuple[str, ...]:
-    """Return the names of the classes that have samples, in the order of their numbers.
-
-    Args:
-        names: Names of the labels 0, 1, 2, ..., whether a sample has them or not, or of the K columns of 0/1 labels; or
-            all labels if the labels are names themselves. Empty for the names in the labels.
-        numbered: The labels, numbered.
-        labels: The labels as the user has them.
-        argument: Name by which the user passes the names, for the message.
-
-    Raises:
-        InputError: If a class has no name, or two have the same.
-
-    Example:
-        >>> labels = [0, 2, 2]
-        >>> names_of_classes(["A", "B", "C"], number_labels(labels), labels, "target_classes")
-        ('A', 'C')
-    """
-    if not names:
-        return numbered.class_names
-    array = to_numpy(labels, "labels")
-    if repeated := next((name for number, name in enumerate(names) if name in names[:number]), None):
-        raise InputError(f"{argument} has the name {repeated!r} twice. Give each class a name of its own.")
-    if not _are_numbers(array):
-        unnamed = sorted(set(numbered.class_names) - set(names))
-        if unnamed:
-            raise InputError(
-                f"The label {unnamed[0]!r} is not in {argument}. The labels are names themselves: leave out "
-                f"{argument}, or pass all of them."
-            )
-        return numbered.class_names
-    n_columns = array.shape[1] if array.ndim == 2 and array.shape[1] > 1 else None
-    if n_columns is not None and len(names) != n_columns:
-        raise InputError(
-            f"{argument} has {count(len(names), 'name')}, but the labels have {count(n_columns, 'column')}. "
-            "Expected one name for each column."
-        )
-    n_classes = n_columns or int(numbered.labels.max(initial=-1)) + 1
-    values = [_label_number(name) for name in numbered.class_names] or list(range(n_classes))
-    if max(values, default=-1) >= len(names):
-        raise InputError(
-            f"The label {max(values)} has no name. {argument} has {count(len(names), 'name')}, which are those of the "
-            f"labels 0 to {len(names) - 1}. Number the classes from 0, or add the missing names."
-        )
-    return tuple(names[value] for value in values)
-
-
-def _label_number(name: str) -> int:
-    """Return the number of a class that is named by its number, or by False or True."""
-    return int(name) if name.isdecimal() else int(float(BOOLEANS.get(name, name)))
-
-
-def number_labels(labels: Any) -> NumberedLabels:
-    """Number the classes of labels from 0, whatever kind of labels they are, and log how they were converted.
-
-    Integers 0..K-1 are kept. Other integers that are not negative, whole floats, booleans, strings and categories are
-    numbered in sorted order, categories in their own order. One-hot rows become class numbers. Rows of 0 and 1 with any
-    other number of ones are multi-label and are kept.
-
-    Args:
-        labels: Labels of shape (N,) or (N, 1), or 0/1 labels of shape (N, K).
-
-    Raises:
-        InputError: If a label is missing, negative, infinite or not whole, or the shape is another one.
-
-    Example:
-        >>> number_labels(["cat", "dog", "cat"])
-        NumberedLabels(labels=array([0, 1, 0]), class_names=('cat', 'dog'))
-        >>> number_labels([1, 2, 2]).labels, number_labels([[0, 1], [1, 0]]).labels
-        (array([0, 1, 1]), array([1, 0]))
-    """
-    categories = getattr(getattr(labels, "dtype", None), "categories", None)
-    array = to_numpy(labels, "labels")
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim == 2:
-        return _number_rows(array)
-    if array.ndim != 1:
-        raise InputError(f"The labels have shape {array.shape}. Expected (N,), or (N, K) with the values 0 and 1.")
-    return _number_values(array) if categories is None else _number_categories(array, list(categories))
-
-
-def number_groups(groups: Any, n_samples: int) -> np.ndarray:
-    """Return the group of each sample as a number from 0, in the order of the groups' values, shape (N,).
-
-    Args:
-        groups: Record, subject or other group of each sample, of one type that can be sorted, shape (N,) or (N, 1).
-        n_samples: Number N of samples.
-
-    Raises:
-        InputError: If there is not one group for each sample, a group is missing or cannot be sorted, or two groups
-            differ only in spaces or in the form of Unicode.
-
-    Example:
-        >>> number_groups(["anna", "ben", "anna"], 3)
-        array([0, 1, 0])
-    """
-    array = to_numpy(groups, "groups")
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1:
-        raise InputError(f"The groups have shape {array.shape}. Expected one group for each sample, ({n_samples},).")
-    if len(array) != n_samples:
-        raise InputError(f"There are {len(array)} groups for {n_samples} samples. Expected one group for each sample.")
-    _raise_if_missing(_missing_values(array), "groups", "give each of them a group")
-    if array.dtype.kind in "US" or (array.dtype.kind == "O" and all(isinstance(value, str | bytes) for value in array)):
-        return number_names(array, "group").numbers
-    try:
-        numbers: np.ndarray = np.unique(array, return_inverse=True)[1]
-    except TypeError as error:
-        raise InputError(f"The groups cannot be sorted ({error}). Expected groups of one type.") from error
-    return numbers
-
-
-def _number_rows(array: np.ndarray) -> NumberedLabels:
-    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
-        raise InputError(
-            f"The labels have shape {array.shape} and values other than 0 and 1. Expected class labels of shape "
-            "(N,), or 0/1 labels of shape (N, K)."
-        )
-    if len(array) and (array.sum(axis=1) == 1).all():
-        text = "Each row of the labels has a single 1, so they are read as one-hot labels of %d classes."
-        log.info(text, array.shape[1])
-        return NumberedLabels(array.argmax(axis=1), ())
-    text = (
-        "The labels have %d columns of 0 and 1, so a sample can have several of %d labels (multi-label). If each "
-        "sample has one class, pass its number, as labels.argmax(axis=1)."
-    )
-    log.info(text, array.shape[1], array.shape[1])
-    return NumberedLabels(array.astype(np.uint8), ())
-
-
-def _number_values(array: np.ndarray) -> NumberedLabels:
-    if array.dtype.kind in "fiu":
-        return _number_numbers(array)
-    if array.dtype.kind not in "ObUS":
-        raise InputError(f"The labels have dtype {array.dtype}. Expected numbers, strings, booleans or categories.")
-    _raise_if_missing(_missing_values(array))
-    if array.dtype.kind == "O" and _are_numbers(array):
-        return _number_numbers(np.array(array.tolist()))
-    numbered = number_names(array)
-    return NumberedLabels(numbered.numbers, numbered.names)
-
-
-def _are_numbers(array: np.ndarray) -> bool:
-    """Return True if labels are numbers or booleans rather than names; objects must all be numbers."""
-    if array.dtype.kind != "O":
-        return array.dtype.kind in "biuf"
-    return all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in array.ravel())
-
-
-def _number_categories(array: np.ndarray, categories: list[Any]) -> NumberedLabels:
-    _raise_if_missing(_missing_values(array))
-    present = set(array.tolist())
-    used = [category for category in categories if category in present]
-    unused = [str(category) for category in categories if category not in present]
-    number = {category: index for index, category in enumerate(used)}
-    labels = np.array([number[value] for value in array.tolist()], np.int64)
-    named = number_names(used)
-    if unused:
-        log.info("Categories without a sample are left out: %s.", _shown(unused))
-    return NumberedLabels(labels, tuple(named.names[number] for number in named.numbers))
-
-
-def _number_numbers(array: np.ndarray) -> NumberedLabels:
-    if array.dtype.kind == "f":
-        array = _whole_numbers(array)
-    values, labels = np.unique(array, return_inverse=True)
-    if len(values) and values[0] < 0:
-        raise InputError(
-            f"The label {values[0]} is negative, and negative labels often mark samples without a label. Drop these "
-            "samples, or number the classes from 0."
-        )
-    if not len(values) or values[-1] == len(values) - 1:
-        return NumberedLabels(array.astype(np.int64), ())
-    names = tuple(str(value) for value in values)
-    log.info("The labels %s are renumbered 0 to %d.", _shown(names), len(values) - 1)
-    return NumberedLabels(labels, names)
-
-
-def _whole_numbers(array: np.ndarray) -> np.ndarray:
-    _raise_if_missing(np.isnan(array))
-    fractional = (array != np.floor(array)) | (np.abs(array) >= LARGEST_EXACT_FLOAT)
-    if fractional.any():
-        raise InputError(
-            f"The label {array[fractional][0]} is not a whole number. Labels are classes. For a regression target, "
-            "make classes with modgap.discrepancy.pseudo_classes."
-        )
-    return array.astype(np.int64)
-
-
 def _missing_values(array: np.ndarray) -> np.ndarray:
-    """Return a mask of the values that are None, NaN, NaT or the NA of pandas, or their texts of NumPy, shape (N,)."""
+    """Return a mask of the values that are None, NaN, NaT, the NA of pandas, or a text in `MISSING_TEXTS`, (N,)."""
     if array.dtype.kind in "US":
         return np.isin(array, np.array(MISSING_TEXTS, array.dtype.kind))
     if array.dtype.kind != "O":
