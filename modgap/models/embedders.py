@@ -28,7 +28,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class StemEmbedder(nn.Module):
-    """Embedder that sends samples through a stem of the source's shape and normalizes the tokens."""
+    """Embedder that sends samples through a stem of the source's architecture, and then through a normalization."""
 
     def __init__(self, shape: tuple[int, ...], layout: Layout, stem: nn.Module, norm: nn.Module) -> None:
         """Create the embedder from its parts.
@@ -37,7 +37,7 @@ class StemEmbedder(nn.Module):
             shape: Shape of a sample.
             layout: Layout that turns samples into the stem's input.
             stem: Module that turns its input into tokens or a feature map.
-            norm: Normalization of the tokens.
+            norm: Normalization of the stem's output; the identity for stems that have their own, or give feature maps.
         """
         super().__init__()
         self.shape = shape
@@ -66,7 +66,7 @@ class SeriesEmbedder(nn.Module):
         self.layout = layout
         self.projection = nn.Conv1d(layout.channels, width, layout.stride, layout.stride)
         self.norm = nn.LayerNorm(width)
-        # They start at zero because the encoder adds the source's own positions.
+        # The positions start at zero because the encoder adds the source's own ones.
         self.positions = nn.Parameter(torch.zeros(layout.tokens, width))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -120,6 +120,10 @@ def stem_embedder(
 ) -> StemEmbedder:
     """Build an embedder with the architecture of a source's stem. The start values are drawn from torch's generator.
 
+    Only the first convolution takes another number of channels. The encoder expects tokens of the source's scale, so
+    the normalization at the end of the stem starts with a gain of this scale. A stem that gives tokens without one is
+    followed by a LayerNorm.
+
     Args:
         source: Embedder of the source, which turns images into tokens or a feature map.
         shape: Shape of a sample.
@@ -135,6 +139,7 @@ def stem_embedder(
     source_channels = first.in_channels
     final = last_normalization(stem)
     gives_tokens = False
+    # The scale is that of the source's own weights, so it is measured before they change.
     if final is None:
         scale, gives_tokens = _measure_output(stem, source_channels, size)
     else:
@@ -173,7 +178,8 @@ def _change_channels(stem: nn.Module, first: nn.Conv2d, channels: int) -> None:
 def _set_gain(norm: Module, scale: float) -> Module:
     """Set the gain of a normalization layer to the scale of the source's own tokens, and return the layer.
 
-    With a gain of 1 the tokens would be many times larger than the positions that the encoder adds to them.
+    The scale is a root mean square. With a gain of 1 the tokens would be many times larger than the positions that the
+    encoder adds to them.
     """
     layer: Any = norm
     with torch.no_grad():
@@ -182,7 +188,10 @@ def _set_gain(norm: Module, scale: float) -> Module:
 
 
 def _measure_output(stem: nn.Module, channels: int, size: tuple[int, int]) -> tuple[float, bool]:
-    """Return the root mean square of a stem's output for noise like natural images, and True if it gives tokens."""
+    """Return the root mean square of a stem's output for noise like natural images, and True if it is tokens.
+
+    Tokens have the shape (n, T, D), and feature maps (n, D, H, W).
+    """
     stem.eval()
     with torch.no_grad():
         output = stem(_natural_noise(channels, size))
@@ -195,7 +204,7 @@ def _output_width(stem: nn.Module, channels: int, size: tuple[int, int]) -> int:
 
 
 def _natural_noise(channels: int, size: tuple[int, int]) -> Tensor:
-    """Return gray noise (8, channels, height, width), mean 0 and sd 1, whose amplitude falls with frequency.
+    """Return gray noise (8, channels, height, width), mean 0 and sd 1, whose amplitude is 1 / frequency.
 
     The amplitudes of natural images fall likewise (Field 1987). White noise would excite few of a stem's filters.
     """
@@ -236,12 +245,19 @@ def series_embedder(source: nn.Module, layout: StridedSeries, embedder_start: Em
 
 
 def _draw_word_vectors(projection: nn.Conv1d, vectors: Tensor) -> None:
-    """Set the weights and the bias of a convolution to vectors of different words, repeated if there are too few."""
+    """Set the weights and the bias of a convolution to vectors of different words, repeated if there are too few.
+
+    Each of the channels x stride inputs of a window gets one vector, and the bias gets one.
+
+    Args:
+        projection: Convolution with D outputs.
+        vectors: Vectors of the words, (words, D). Those of zeros, which pad, are not drawn.
+    """
     nonzero = vectors[vectors.any(dim=1)]
-    count = projection.weight[0].numel()
-    order = torch.randperm(len(nonzero)).repeat(math.ceil((count + 1) / len(nonzero)))[: count + 1]
-    # This is the magnitude of torch's own start for so many inputs. LayerNorm removes it again.
-    *weights, bias = nonzero[order] / math.sqrt(count)
+    n_inputs = projection.weight[0].numel()
+    order = torch.randperm(len(nonzero)).repeat(math.ceil((n_inputs + 1) / len(nonzero)))[: n_inputs + 1]
+    # Torch's own start is divided by the same root. LayerNorm removes the factor from the tokens.
+    *weights, bias = nonzero[order] / math.sqrt(n_inputs)
     layer: Any = projection
     with torch.no_grad():
         layer.weight.copy_(torch.stack(weights, dim=1).view_as(layer.weight))
@@ -252,7 +268,7 @@ def _draw_word_vectors(projection: nn.Conv1d, vectors: Tensor) -> None:
 
 
 def sound_tokens(source: nn.Module, source_input: Input) -> Tensor:
-    """Return the tokens (1, T, D) that a source's embedder makes of noise.
+    """Return the tokens (1, T, D) that a source's embedder makes of noise: one window, or a second for any length.
 
     Args:
         source: Embedder of the source.

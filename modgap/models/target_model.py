@@ -26,7 +26,7 @@ class TargetModel(nn.Module):
         embedder: Module that turns samples into the encoder's input.
         encoder: Encoder of the source.
         predictor: Module that turns the encoder's tokens into outputs.
-        features_to_tokens: Function that turns the encoder's output into tokens (n, T, D).
+        features_to_tokens: Function that turns the encoder's output into tokens (n, T', D').
         prefix_tokens: Number of class tokens and registers before the encoder's other tokens.
     """
 
@@ -81,10 +81,11 @@ def target_model(
         source: Source of images, text or sound.
         sample: One sample, or any array of its shape: (C, H, W) or (C, length).
         output: Output to predict for each sample.
-        length: Largest number of tokens that a sample becomes, for a text source. None for 512, or the source's own
-            limit if that is smaller.
-        embedder_start: `random` for random start values of the embedder; `source` for the weights of the source's own
-            embedder, whose channels are repeated and truncated.
+        length: Largest number of tokens that a sample becomes, for a text source only. None for 512, or the source's
+            own limit if that is smaller.
+        embedder_start: `random` for random start values of the embedder. `source` for the weights of the source's own
+            embedder, with channels repeated and truncated for images, and mixed to one for sound; for a text source,
+            vectors of its words.
         pretrained_encoder: True for the source's weights in the encoder, False for random ones.
         seed: Seed of all start values, 0 or more.
 
@@ -127,7 +128,10 @@ def _sample_shape(sample: Any) -> tuple[int, ...]:
 def _choose_layout(
     source: Source, parts: Parts, shape: tuple[int, ...], length: int | None
 ) -> tuple[Layout, tuple[int, ...]]:
-    """Return the layout of samples and the sizes of the stem's input."""
+    """Return the layout of samples, and the area: the sizes of the stem's input, without channels.
+
+    The area is the height and width of an image in pixels, or the number of values of a series.
+    """
     source_input: Any = source.input
     if source_input.kind == "text":
         most_tokens = _most_tokens(source_input.max_tokens, length)
@@ -179,10 +183,11 @@ def _trace_tokens(
 ) -> tuple[TokenGrid, int]:
     """Run one sample, and return the arrangement and the width of the encoder's tokens.
 
-    Parameters that the tokens do not depend on become buffers.
+    Parameters that the tokens do not depend on become buffers. Both modules are left in evaluation mode.
     """
     embedder.eval()
     encoder.eval()
+    # The graph of gradients tells which parameters the tokens depend on, also where a caller has turned it off.
     with torch.enable_grad():
         encoder_input = embedder(torch.zeros(1, *shape))
         features = encoder(encoder_input)
