@@ -1,4 +1,4 @@
-"""The linear probe: multinomial logistic regression on standardized features, with one or a choice of L2 strengths."""
+"""The linear probe: multinomial logistic regression on standardized features, with a fixed or a chosen L2 strength."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class LinearProbe:
 
     Attributes:
         path: Logistic regression with the chosen L2 strength alone.
-        strengths: L2 strengths from which it was chosen, the most regularized first.
+        strengths: L2 strengths from which this one was chosen, the most regularized first.
         validation_errors: Error rate of each strength on the held-out samples, in [0, 1]; empty if no sample was held
             out.
     """
@@ -42,7 +42,7 @@ class LinearProbe:
         return self.path.predict(features, 0)
 
     def affine(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return weights (K, D) and biases (K,) that give the logits of features that are not standardized."""
+        """Return weights (K, D) and biases (K,) that give the logits from features that are not standardized."""
         weights = self.path.weights[0] / self.path.scale
         return weights, self.path.intercepts[0] - weights @ self.path.mean
 
@@ -64,8 +64,8 @@ def fit_linear_probe(
         features: Features of the training samples, shape (n, D), finite.
         labels: Integer labels of at least two classes, shape (n,).
         strengths: L2 strengths from which to choose, 1 / C of scikit-learn.
-        held_out: Mask of the training samples on which strengths are compared, shape (n,). None, or no sample held
-            out: the middle strength is taken.
+        held_out: Boolean mask of the training samples on which strengths are compared, shape (n,). If it is None or
+            has no sample, the middle one of the sorted strengths is used.
         device: PyTorch device on which to fit.
 
     Raises:
@@ -104,15 +104,15 @@ def cross_validated_errors(
     strength: float = DEFAULT_STRENGTH,
     seed: int = 0,
 ) -> np.ndarray:
-    """Return which samples a linear probe misclassifies in stratified five-fold cross-validation, shape (m,).
+    """Return a mask of the samples that a linear probe misclassifies in stratified five-fold cross-validation, (m,).
 
-    The mean of this mask is the error rate, in [0, 1], which is the distortion of source knowledge of MoNA (ICML 2024),
+    The mean of the mask is the error rate, in [0, 1]. It is the distortion of source knowledge of MoNA (ICML 2024),
     section 2.2: the higher it is after fine-tuning, the more of the knowledge is lost.
 
     Args:
         features: Features, shape (n, D), finite.
-        labels: Integer labels, shape (n,). Classes with fewer than five samples are left out, so that m may be less
-            than n.
+        labels: Integer labels, shape (n,). Samples of classes with fewer than five samples are left out, so that m
+            may be less than n.
         groups: Record, sentence or other group of each sample, shape (n,); every group is in one fold. None if samples
             are independent.
         strength: L2 strength, 1 / C of scikit-learn.

@@ -26,13 +26,17 @@ STRENGTHS = tuple(np.logspace(5, -2, 20).tolist())
 
 WEAKEST = 1e-6
 STRONGEST = 1e9
+"""Smallest and largest L2 strength that can be fitted."""
 TOLERANCE = 1e-8
+"""Default of the gain of a further step, as a share of the objective, at which a search has converged."""
 MEMORY = 20
-"""Number of L-BFGS corrections."""
+"""Number of earlier steps from which L-BFGS estimates the curvature."""
 EXTRAPOLATED = 3
 """Number of earlier optima from which the start of the next strength is extrapolated."""
 MAX_STEPS = 5000
+"""Largest number of L-BFGS steps, and of passes over the samples, of one search."""
 MAX_RESTARTS = 5
+"""Largest number of searches at one strength, including the first one."""
 FIRST_STRENGTH = 1e3
 """Strength from which the first jump is counted: the optimum is then near zero."""
 LONGEST_JUMP = 1e3
@@ -48,12 +52,13 @@ class LogisticPath:
         classes: Label of each row of the weights, ascending, shape (K,).
         weights: Weights of the standardized features, shape (S, K, D).
         intercepts: Intercept of each class, shape (S, K).
-        objective: C * sum of cross-entropies (nats) + 0.5 * ||W||^2, shape (S,); lower is a better fit.
+        objective: C * sum of cross-entropies (nats) + 0.5 * ||W||^2, shape (S,); lower is a better fit. With two
+            classes, W is the difference of the two rows of weights, as in scikit-learn.
         converged: True where a further step would gain at most `tolerance` of the objective, shape (S,).
         evaluations: Number of passes over the samples for each strength, shape (S,). Passes for strengths in between
             are not included.
         mean: Mean of each feature, shape (D,).
-        scale: Standard deviation of each feature, 1 for constant features, shape (D,).
+        scale: Number by which each feature is divided, its standard deviation, or 1 for constant features; shape (D,).
     """
 
     strengths: np.ndarray
@@ -71,7 +76,7 @@ class LogisticPath:
 
         Args:
             features: Features, shape (n, D), finite; not standardized.
-            index: Index of the strength.
+            index: Index of the strength in `strengths`.
 
         Raises:
             InputError: When the features are not finite, or not as many as the regression was fitted on.
@@ -84,7 +89,7 @@ class LogisticPath:
         return np.asarray(((array - self.mean) / self.scale) @ self.weights[index].T + self.intercepts[index])
 
     def predict(self, features: ArrayLike, index: int) -> np.ndarray:
-        """Return the label of each sample's most probable class under one of the strengths, shape (n,)."""
+        """Return the label of each sample's most probable class, shape (n,); the arguments are those of `logits`."""
         return np.asarray(self.classes[self.logits(features, index).argmax(1)])
 
 
@@ -110,7 +115,7 @@ def logistic_path(
         device: PyTorch device on which to fit. On a device without double precision (mps) the CPU is used.
         tolerance: Gain that may still be expected from a further step, as a share of the objective.
         factors: Number above 0 by which each standardized feature is multiplied, shape (D,), so that its L2 strength is
-            divided by the square; None for 1. The scale of the path is divided by it.
+            divided by the square; None for 1. The `scale` of the path is divided by this number.
 
     Returns:
         The path. The same call returns the same bits on the same machine, since it uses one thread.
@@ -159,10 +164,14 @@ def _double_precision_device(device: str | torch.device) -> torch.device:
 
 
 def _rotate_to_principal_axes(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Return features (n, r) along their principal axes of nonzero variance, and these orthonormal axes (D, r)."""
+    """Return centered features (n, r) along their principal axes of nonzero variance, and these axes (D, r).
+
+    The axes are orthonormal, so that the norm of the weights, and with it the penalty, is the same along them.
+    """
     basis = None
     if len(features) < features.shape[1]:
-        # The (n, n) products are not used, because their small eigenvalues are inaccurate.
+        # The samples span at most n dimensions. Their coordinates come from QR, and not from the (n, n) inner products
+        # of the samples, whose small eigenvalues are inaccurate.
         basis, triangle = torch.linalg.qr(features.T)
         features = triangle.T
     variances, axes = torch.linalg.eigh(features.T @ features)
@@ -173,6 +182,15 @@ def _rotate_to_principal_axes(features: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class _Fit:
+    """The optimum at one strength.
+
+    Attributes:
+        theta: Weights of the rotated features, and in the last column the intercepts, shape (K, r + 1).
+        value: Sum of cross-entropies plus penalty, which is the objective times the strength.
+        converged: True if a further step would gain at most the tolerance.
+        evaluations: Number of passes over the samples.
+    """
+
     theta: np.ndarray
     value: float
     converged: bool
@@ -180,11 +198,17 @@ class _Fit:
 
 
 def _fit_path(loss: CrossEntropy, strengths: np.ndarray, tolerance: float) -> list[_Fit]:
-    """Return a fit for each strength, computed from the most to the least regularized, each from earlier ones."""
+    """Return a fit for each strength, in the order of the strengths.
+
+    They are computed from the most to the least regularized, each from the optima of those before it.
+    """
     fits: dict[int, _Fit] = {}
+    # Theta by the logarithm of the strength, in the order of computation.
     optima: dict[float, np.ndarray] = {}
-    # scikit-learn has one weight vector for two classes; as two opposite halves it needs twice the penalty.
+    # scikit-learn has one weight vector for two classes. Here each class has the half of it with one sign, so that the
+    # sum of squares is half as large, and needs twice the penalty.
     factor = 2.0 if loss.n_classes == 2 else 1.0
+    # The fit of a strength in between has the index of the next one of the path, whose fit replaces it.
     for index, strength in _insert_intermediate_strengths(strengths):
         position = float(np.log(strength))
         start = _extrapolate(optima, position) if optima else np.zeros((loss.n_classes, loss.width + 1))
@@ -194,7 +218,7 @@ def _fit_path(loss: CrossEntropy, strengths: np.ndarray, tolerance: float) -> li
 
 
 def _insert_intermediate_strengths(strengths: np.ndarray) -> list[tuple[int, float]]:
-    """Return (index, strength) in descending order, with long jumps split into factors of at most ten.
+    """Return (index, strength) in descending order of the strengths, with long jumps split into factors of at most ten.
 
     Strengths in between have the index of the strength at which the jump ends.
     """
@@ -211,13 +235,18 @@ def _insert_intermediate_strengths(strengths: np.ndarray) -> list[tuple[int, flo
 
 
 def _extrapolate(optima: dict[float, np.ndarray], position: float) -> np.ndarray:
-    """Return the extrapolation of the last optima by their polynomial in the logarithm of the strength.
+    """Return the extrapolation of the last optima by the polynomial through them.
 
-    It goes no further than the distance of the last two optima.
+    The polynomial is not followed further beyond the last optimum than the distance between the last two.
+
+    Args:
+        optima: Theta by the logarithm of the strength, in descending order of the strengths.
+        position: Logarithm of the next strength.
     """
     positions = list(optima)
     if len(positions) > 1:
         position = max(position, 2 * positions[-1] - positions[-2])
+    # Lagrange's form of the polynomial.
     coefficients = [
         np.prod([(position - other) / (node - other) for other in positions if other != node]) for node in positions
     ]
@@ -225,7 +254,16 @@ def _extrapolate(optima: dict[float, np.ndarray], position: float) -> np.ndarray
 
 
 def _fit_strength(loss: CrossEntropy, theta: np.ndarray, ridge: float, tolerance: float) -> _Fit:
-    """Return the optimum at one strength; a search that ends before convergence is restarted with a new scaling."""
+    """Return the optimum at one strength.
+
+    A search that ends before convergence is restarted from its best point, with the scaling at this point.
+
+    Args:
+        loss: Sum of cross-entropies.
+        theta: Start of the search, shape (K, r + 1).
+        ridge: Factor of half the sum of squared weights.
+        tolerance: Share of the objective that a further step may still gain.
+    """
     before = loss.evaluations
     for _ in range(MAX_RESTARTS):
         search = _Search(loss, theta, ridge, tolerance)
@@ -237,13 +275,21 @@ def _fit_strength(loss: CrossEntropy, theta: np.ndarray, ridge: float, tolerance
 
 
 class _Search:
-    """L-BFGS in coordinates u where theta = start + u * scale and the curvature is about the unit matrix."""
+    """L-BFGS in coordinates u where theta = start + u * scale and the curvature is about the unit matrix.
+
+    Attributes:
+        theta: Best point so far, shape (K, r + 1).
+        value: Objective at this point.
+        converged: True if a further step from this point would gain at most the tolerance.
+    """
 
     def __init__(self, loss: CrossEntropy, start: np.ndarray, ridge: float, tolerance: float) -> None:
         self._loss = loss
         self._start = start
         self._tolerance = tolerance
+        # The intercepts have no penalty.
         self._ridge = np.append(np.full(start.shape[1] - 1, ridge), 0.0)
+        # The curvature by a weight is about the mean of p (1 - p) times the feature's sum of squares, plus the ridge.
         self._scale = (max(loss.mean_variance(start), 1e-12) * loss.curvatures + self._ridge) ** -0.5
         self.theta = start
         self.value = np.inf
@@ -259,6 +305,7 @@ class _Search:
         minimize(self._evaluate, origin, jac=True, method="L-BFGS-B", callback=self._stop, options=options)
 
     def _evaluate(self, u: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return the objective at u, and its gradient by u; keep the point if it is the best one so far."""
         theta = self._start + u.reshape(self._start.shape) * self._scale
         loss, gradient = self._loss(theta)
         value = loss + 0.5 * float((self._ridge * theta**2).sum())
