@@ -1,7 +1,7 @@
-"""Devices: random numbers, precision, and copies for which nothing waits.
+"""Devices: copies for which Python does not wait, precision, and random numbers.
 
-A GPU computes what was queued for it, while Python goes on. It falls idle whenever Python waits for it: where a number
-is read, or where memory that is not page-locked is copied.
+A GPU computes what was queued for it while Python continues. Python waits for it where a number is read, and where
+memory that is not page-locked is copied. Nothing is queued meanwhile, so the GPU then falls idle.
 """
 
 import contextlib
@@ -43,13 +43,13 @@ def map_tensors(value: T, function: Callable[[Tensor], Tensor]) -> T:
 
 
 def upload(value: T, device: torch.device) -> T:
-    """Return a value with its tensors of the CPU on a device.
+    """Return a value with its CPU tensors copied to a device.
 
-    Where copies run beside computations, they have a stream of their own, and nothing waits for them here. What is
-    queued for the device afterwards begins when they are done.
+    Where copies can run beside computations, they run in a stream of their own, and this function returns before they
+    are done. Computations that are queued for the device afterwards begin after the copies.
 
     Args:
-        value: As for `map_tensors`.
+        value: A value with tensors, as for `map_tensors`.
         device: The device.
     """
     if device.type == "cpu":
@@ -64,7 +64,8 @@ def upload(value: T, device: torch.device) -> T:
         if tensor.device.type != "cpu":
             return tensor
         moved = tensor.pin_memory().to(device, non_blocking=True)
-        # The memory belongs to the stream of the copies. It must not be used again before the computation is done.
+        # The allocator knows only the stream of the copies. It must not reuse the memory before the stream of the
+        # computations is done with it.
         moved.record_stream(current)
         return moved
 
@@ -99,10 +100,11 @@ def download(tensor: Tensor) -> Callable[[], Tensor]:
 
 
 def read_late(launched: Iterable[Callable[[], T]]) -> Iterator[T]:
-    """Yield what functions return, each when the next one has been made, so that a device computes meanwhile.
+    """Yield the results of functions, each after the next function was made, so that a device computes meanwhile.
 
     Args:
-        launched: Functions that read results. Whatever makes a function begins the computation of its result.
+        launched: Iterator over functions that wait for a result and return it. Each step of the iterator begins the
+            computation of the result of its function.
     """
     waiting: Callable[[], T] | None = None
     for read in launched:
@@ -114,7 +116,7 @@ def read_late(launched: Iterable[Callable[[], T]]) -> Iterator[T]:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Return True if an error of PyTorch says that the memory of a device or of the machine does not suffice."""
+    """Return True if an error of PyTorch says that a device or the machine has too little memory."""
     text = str(error)
     return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in text or "out of memory" in text
 
@@ -138,12 +140,12 @@ def fastest_dtype(device: str) -> str:
 
 
 def number_of(value: Tensor) -> Number:
-    """Return a value of the CPU as a number; a value of another device stays there, because reading it waits."""
+    """Return a tensor of one value as a number if it is on the CPU; else return it detached, to be read later."""
     return float(value) if value.device.type == "cpu" else value.detach()
 
 
 def read_numbers(records: Sequence[Mapping[str, Number]]) -> list[dict[str, float]]:
-    """Return records of numbers with all of them read, for which the device is waited for once."""
+    """Return records of numbers with all tensors read from the device in one copy, so that Python waits once."""
     values = [value.reshape(1) for record in records for value in record.values() if isinstance(value, Tensor)]
     read = iter(torch.cat(values).cpu().tolist() if values else ())
     return [
@@ -170,12 +172,11 @@ def tf32(allowed: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def seeded(device: torch.device, seed: int) -> Iterator[None]:
-    """Seed the random numbers of the CPU and of one device within the block, and restore them after it.
-
-    `torch.manual_seed` takes a millisecond, and notes the seed for all devices that may be used later.
-    """
+    """Seed the random numbers of the CPU and of one device within the block, and restore them after it."""
     is_cpu = device.type == "cpu"
+    # With an empty list, only the generator of the CPU is restored, and the type does not matter.
     with torch.random.fork_rng([] if is_cpu else [_index(device)], device_type="cuda" if is_cpu else device.type):
+        # `torch.manual_seed` would take a millisecond, and would seed all other devices too.
         torch.default_generator.manual_seed(seed)
         if not is_cpu:
             module = torch.get_device_module(device)

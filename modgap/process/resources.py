@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 MOST_THREADS = 256
 """Largest number of threads that a user may ask for."""
 CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")
-"""File with the processor time that a container may use, as microseconds in a period."""
+"""File with the processor time that a container may use in each period, and the period, both in microseconds."""
+_STARTED = time.time()
+"""Start of this process, about: the time at which it imported this module."""
+
+
+# Cores
 
 
 def available_cores() -> int:
@@ -34,6 +39,7 @@ def available_cores() -> int:
 
 
 def _cgroup_cores() -> float:
+    """Return the number of cores that the container may use, which may be a fraction; infinity without a limit."""
     try:
         quota, period = CGROUP_LIMIT.read_text(encoding="ascii").split()
         return math.inf if quota == "max" else int(quota) / int(period)
@@ -42,10 +48,10 @@ def _cgroup_cores() -> float:
 
 
 def idle_cores() -> int:
-    """Return the number of cores that other programs leave to this one, at least 1.
+    """Return about how many cores other programs leave to this one, at least 1.
 
-    It is the number of available cores without the machine's load of the last minute, to which this process itself
-    does not count. Only what does not change a result may depend on it.
+    It is the number of available cores minus the load that other processes gave the machine in the last minute. The
+    load changes from call to call, so results must not depend on this number.
     """
     return max(1, round(available_cores() - _load_of_others()))
 
@@ -53,6 +59,7 @@ def idle_cores() -> int:
 def _load_of_others() -> float:
     if not hasattr(os, "getloadavg"):
         return 0.0
+    """Return the mean number of processes that ran or waited in the last minute, without this one."""
     return max(0.0, os.getloadavg()[0] - _load_of_this_process())
 
 
@@ -62,21 +69,25 @@ def _load_of_this_process() -> float:
     return (times.user + times.system) / max(1.0, time.time() - _STARTED)
 
 
-_STARTED = time.time()
-
-
 def describe_threads(threads: int) -> str:
-    """Return a number of threads, and the cores and load that it was chosen by, for messages.
+    """Describe a number of threads, and the cores and load of the machine, for messages.
 
     Args:
-        threads: Number of threads that work.
+        threads: Number of threads that a computation uses.
     """
     load = f" and a load of {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     return f"with {count(threads, 'thread')} on a machine with {count(available_cores(), 'core')}{load}"
 
 
+# Devices
+
+
 def choose_device(name: str) -> "torch.device":
-    """Return the device of this name; `auto` stands for CUDA, else MPS, else the CPU.
+    """Return the device of this name.
+
+    Args:
+        name: `auto` for CUDA, or else MPS, or else the CPU; or the name of a device, such as `cpu` or `cuda:1`. The
+            number of a device is not checked.
 
     Raises:
         UsageError: When this machine does not have the device.
@@ -84,7 +95,7 @@ def choose_device(name: str) -> "torch.device":
     import torch
 
     if name == "cpu":
-        # Nothing asks for the GPUs of a machine whose CPU was chosen.
+        # If the CPU was chosen, the GPUs of the machine are not queried.
         return torch.device(name)
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
@@ -95,33 +106,35 @@ def choose_device(name: str) -> "torch.device":
     return torch.device(name)
 
 
-TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -2, -3, -4, -8
-"""Parameters of glibc's `mallopt`."""
-REUSED = {MMAP_MAX: 0, TRIM_THRESHOLD: -1, TOP_PAD: 64 << 20}
-"""All blocks come from the heap, which never shrinks and grows by 64 MiB."""
-DEFAULT = {MMAP_MAX: 65_536, TRIM_THRESHOLD: 64 << 20, TOP_PAD: 128 << 10, MMAP_THRESHOLD: 32 << 20}
-"""Large blocks come from the system, and the heap shrinks.
+# Memory
 
-Once a parameter is set, glibc no longer adapts the size of large blocks to what is freed, so it is the largest one that
-it would adapt to. Otherwise blocks of 128 KiB would come from the system for the rest of the process.
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -2, -3, -4, -8
+"""Numbers of the parameters of glibc's `mallopt`."""
+REUSED = {MMAP_MAX: 0, TRIM_THRESHOLD: -1, TOP_PAD: 64 << 20}
+"""Values with which all blocks come from the heap, which never shrinks and grows by 64 MiB."""
+DEFAULT = {MMAP_MAX: 65_536, TRIM_THRESHOLD: 64 << 20, TOP_PAD: 128 << 10, MMAP_THRESHOLD: 32 << 20}
+"""Values with which large blocks come from the system, and the heap shrinks.
+
+By default, glibc raises MMAP_THRESHOLD, the size from which blocks come from the system, when large blocks are freed.
+It no longer does so once a parameter was set, and blocks of 128 KiB would then come from the system for the rest of the
+process. The value here is the largest one that glibc would choose.
 """
 
-
 _reusing: set[object] = set()
-"""Blocks that reuse memory at present, in all threads."""
+"""Blocks of `reused_memory` that are open at present, in all threads."""
 _lock = threading.Lock()
 
 
 @contextlib.contextmanager
 def reused_memory() -> Iterator[None]:
-    """Keep freed memory for what is allocated next within a block, and give it back at its end.
+    """Keep freed memory for later allocations within a block, and give it back to the system at the end.
 
-    Elsewhere than with glibc it does nothing.
+    Blocks may overlap, also in several threads; the last one gives the memory back. Without glibc it does nothing.
     """
     block = object()
     with _lock:
         if not _reusing:
-            _set(REUSED)
+            _set_malloc_parameters(REUSED)
         _reusing.add(block)
     try:
         yield
@@ -129,34 +142,34 @@ def reused_memory() -> Iterator[None]:
         with _lock:
             _reusing.remove(block)
             if not _reusing:
-                _set(DEFAULT)
-                _give_back()
+                _set_malloc_parameters(DEFAULT)
+                _release_free_memory()
 
 
 def share_heap() -> None:
-    """Let all threads of this process allocate from one heap, which alone can reuse large blocks.
+    """Let all threads of this process allocate from the main heap, because the others cannot reuse large blocks.
 
-    It takes effect only before a second thread allocates. Elsewhere than with glibc it does nothing.
+    It takes effect only before a second thread allocates. Without glibc it does nothing.
     """
-    _set({ARENA_MAX: 1})
+    _set_malloc_parameters({ARENA_MAX: 1})
 
 
-def _set(values: dict[int, int]) -> None:
+def _set_malloc_parameters(values: dict[int, int]) -> None:
     if set_option := _function("mallopt"):
         for parameter, value in values.items():
             set_option(parameter, value)
 
 
-def _give_back() -> None:
+def _release_free_memory() -> None:
     if trim := _function("malloc_trim"):
         trim(0)
 
 
 @cache
 def _function(name: str) -> Callable[..., int] | None:
-    """Return a function of the C library; None where it is not glibc."""
+    """Return a function of the C library; None if the library is not glibc, or does not have the function."""
     if not sys.platform.startswith("linux"):
         return None
     library = ctypes.CDLL(None)
-    # Only glibc has this one, whose numbers are those above.
+    # Only glibc has the function `gnu_get_libc_version`. Other libraries may number the parameters otherwise.
     return getattr(library, name, None) if hasattr(library, "gnu_get_libc_version") else None
