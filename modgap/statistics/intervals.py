@@ -16,8 +16,8 @@ MIN_UNITS = 8
 REPEAT_DEGREES = 4.0
 """Degrees of freedom of the variance of the averages of the repeats.
 
-All repeats split the same samples, so more of them do not make it more certain. Over data sets it varied as a variance
-with 1 to 8 degrees of freedom in simulations.
+All repeats split the same samples, so more of them do not make this variance more certain. In simulations, it varied
+over data sets as an estimate of a variance with 1 to 8 degrees of freedom does.
 """
 
 
@@ -62,9 +62,10 @@ class MeanError:
     """Mean error, or difference of two mean errors, with its 95 % interval.
 
     Attributes:
-        value: The mean: the expected error, on new samples or groups, of maps that are fitted on parts of this size.
+        value: The mean. It estimates the error, on new samples or groups, of models that are fitted to as many samples
+            as those of the folds.
         interval: 95 % interval of the mean; None if there are too few independent units.
-        standard_error: Standard error of the mean, which covers the samples and the splits.
+        standard_error: Standard error of the mean, which covers the samples and the splits; NaN for a single unit.
         n_units: Number of independent units: groups, or samples.
     """
 
@@ -108,7 +109,7 @@ def average_errors(
 
 
 class ErrorAverage:
-    """Average of the errors of folds by sample and by repeat, to which folds can be added in parts."""
+    """Average of the errors of folds by sample and by repeat, to which some folds after others can be added."""
 
     def __init__(self, weights: np.ndarray, n_repeats: int) -> None:
         """Begin without a fold.
@@ -124,7 +125,7 @@ class ErrorAverage:
         self._repeat_totals = np.zeros(n_repeats)
 
     def add(self, fold_errors: np.ndarray, splits: Splits) -> None:
-        """Add the errors of some folds, one fold after the other, so that no array of all folds is copied.
+        """Add the errors of some folds, one fold at a time, so that no array of all folds is copied.
 
         Args:
             fold_errors: Error of each sample in each fold, shape (J, N); values of samples that a fold does not test
@@ -164,17 +165,19 @@ def estimate_mean(
 
     The squared standard error is the sum of the squared contributions of G units, each averaged over the splits, and
     s^2(averages of the repeats). The first term is s^2(unit means) / G if units count equally, and the second is the
-    spread of maps that are fitted on different halves. The interval is Student's t, with the degrees of freedom of
-    `unit_degrees` and `REPEAT_DEGREES`, on the scale on which Wilson's interval is computed, so that it stays within
-    [0, 1] and does not collapse when nearly all errors are 0. If no error, or nothing but errors, was seen it is the
-    exact interval of Clopper and Pearson for G units. Errors that are not bounded have the plain interval.
+    spread of models that are fitted to different parts of the samples. The interval is Student's t, with the degrees of
+    freedom of `unit_degrees` and `REPEAT_DEGREES`. Errors that are not bounded have this interval as it is. For others
+    it is computed on the scale of Wilson's interval, so that it stays within [0, 1] and does not collapse when nearly
+    all errors are 0. If no error, or nothing but errors, was seen, it is the exact interval of Clopper and Pearson for
+    G units.
 
     Args:
         errors: Errors of the samples.
-        repeat_variance: Variance of the mean from maps that are fitted on different parts of the samples; None for the
-            variance of the averages of the repeats.
-        more_variance: Variance of the mean from further sources, such as random initializations.
-        more_degrees: Degrees of freedom of its estimate; those of the interval then follow Satterthwaite.
+        repeat_variance: Variance of the mean from models that are fitted to different parts of the samples; None for
+            the variance of the averages of the repeats.
+        more_variance: Variance of the mean from other causes, such as random initializations.
+        more_degrees: Degrees of freedom of the estimate of `more_variance`. Those of the interval combine both by
+            Satterthwaite's formula.
     """
     value, contributions = mean_and_contributions(errors)
     n_units = len(contributions)
@@ -182,7 +185,7 @@ def estimate_mean(
         return MeanError(value, None, float("nan"), n_units)
     if repeat_variance is None:
         repeat_variance = variance_of_repeats(errors.averages)
-    variance, degrees = _variance(errors, contributions, repeat_variance)
+    variance, degrees = _variance_and_degrees(errors, contributions, repeat_variance)
     standard_error = float(np.sqrt(variance + more_variance))
     if n_units < MIN_UNITS:
         return MeanError(value, None, standard_error, n_units)
@@ -193,19 +196,23 @@ def estimate_mean(
     return MeanError(value, (value - margin, value + margin), standard_error, n_units)
 
 
-def _variance(errors: SampleErrors, contributions: np.ndarray, repeat_variance: float) -> tuple[float, float]:
+def _variance_and_degrees(
+    errors: SampleErrors, contributions: np.ndarray, repeat_variance: float
+) -> tuple[float, float]:
     """Return the variance of the mean from samples and splits, and its degrees of freedom.
 
-    Both terms come from the same samples. They are low in the same data sets, so their relative standard deviations
-    add up, where Satterthwaite's formula for independent terms would add up their squares.
+    The two terms come from the same samples, and tend to be low in the same data sets. So their standard deviations are
+    added, where Satterthwaite's formula for independent terms would add their squares. The standard deviation of an
+    estimate of a variance with d degrees of freedom is the variance times sqrt(2 / d).
     """
-    of_units = float(contributions @ contributions)
+    unit_variance = float(contributions @ contributions)
     degrees = unit_degrees(errors)
-    total = of_units + repeat_variance
+    total = unit_variance + repeat_variance
     if total == 0:
         return 0.0, degrees
-    relative = (of_units / np.sqrt(degrees) + repeat_variance / np.sqrt(REPEAT_DEGREES)) / total
-    return total, float(relative**-2)
+    # The factor sqrt(2) is in all of them, and is left out.
+    relative_deviation = (unit_variance / np.sqrt(degrees) + repeat_variance / np.sqrt(REPEAT_DEGREES)) / total
+    return total, float(relative_deviation**-2)
 
 
 def degrees_of_freedom(parts: Sequence[tuple[float, float]]) -> float:
@@ -258,7 +265,7 @@ def proportion_interval(
 
     Args:
         value: Mean, in [0, 1].
-        standard_error: Its standard error. One that may be due to rounding counts as 0.
+        standard_error: Standard error of the mean. One that may be due to rounding counts as 0.
         n_units: Number G of independent units, at least 2.
         degrees: Degrees of freedom of the standard error; None for G - 1.
     """
@@ -307,9 +314,10 @@ def mean_and_contributions(errors: SampleErrors) -> tuple[float, np.ndarray]:
     sums = np.bincount(cells_of_samples, weights * values)
     totals = np.bincount(strata, shares)[strata]
     stratum_sums = np.bincount(strata, sums)[strata]
-    rest = 1 - shares / totals
-    rest[rest <= ROUNDING] = np.inf  # the spread within a stratum of one unit is not known
-    contributions = (sums - shares * stratum_sums / totals) / np.sqrt(rest)
+    share_of_others = 1 - shares / totals
+    # The spread within a stratum of one unit is not known, so this unit contributes nothing.
+    share_of_others[share_of_others <= ROUNDING] = np.inf
+    contributions = (sums - shares * stratum_sums / totals) / np.sqrt(share_of_others)
     return float(values @ weights), np.bincount(units, contributions)
 
 
@@ -345,19 +353,24 @@ def unit_degrees(errors: SampleErrors) -> float:
         Satterthwaite, "An approximate distribution of estimates of variance components", Biometrics Bulletin 2, 1946.
     """
     units, strata, shares, _ = _cells(errors)
+    # Units are numbered from 0, so this is G - 1.
     most = float(units.max())
     totals = np.bincount(strata, shares)
+    # Kish's effective number of units of each stratum is 1 / this sum of squares.
     squares = np.bincount(strata, (shares / totals[strata]) ** 2)
-    several = squares < 1 - ROUNDING
-    if not several.any():
+    has_several_units = squares < 1 - ROUNDING
+    if not has_several_units.any():
         return most
-    variances = np.bincount(strata, shares**2)[several]
-    parts = zip(variances.tolist(), (1 / squares[several] - 1).tolist(), strict=True)
+    variances = np.bincount(strata, shares**2)[has_several_units]
+    parts = zip(variances.tolist(), (1 / squares[has_several_units] - 1).tolist(), strict=True)
     return min(most, max(1.0, degrees_of_freedom(list(parts))))
 
 
 def variance_of_repeats(averages: np.ndarray) -> float:
-    """Return the variance of the averages of the repeats (ddof 1; 0 for a single repeat)."""
+    """Return the variance of the averages of the repeats (ddof 1; 0 for a single repeat).
+
+    It is not divided by the number of repeats, which all split the same samples.
+    """
     return float(averages.var(ddof=1)) if len(averages) > 1 else 0.0
 
 

@@ -28,7 +28,7 @@ class PairedDifference:
         value: The difference, in [-1, 1] for errors in [0, 1]; negative if the first source has the lower error.
         interval: 95 % interval of the difference; None with fewer than 8 independent units.
         p_value: Two-sided p-value of no difference; None with fewer than 8 independent units.
-        standard_error: Standard error of the difference.
+        standard_error: Standard error of the difference; NaN with fewer than 2 independent units.
         n_units: Number of independent units: groups, or samples.
     """
 
@@ -43,11 +43,12 @@ class PairedDifference:
 class PairedDifferences:
     """Differences of all pairs of S sources on the same samples; entry (i, j) is source i minus source j.
 
+    With fewer than 8 independent units, all arrays but `values` are NaN.
+
     Attributes:
         values: The differences, shape (S, S).
-        intervals: 95 % interval of each difference, shape (S, S, 2). NaN with fewer than 8 independent units.
-        p_values: Two-sided p-value of no difference, not corrected for the number of pairs, shape (S, S). NaN with
-            fewer than 8 independent units.
+        intervals: 95 % interval of each difference, shape (S, S, 2).
+        p_values: Two-sided p-value of no difference, not corrected for the number of pairs, shape (S, S).
         standard_errors: Standard error of each difference, shape (S, S).
         degrees: Degrees of freedom of each standard error, shape (S, S).
     """
@@ -75,8 +76,9 @@ def paired_difference(
     Args:
         first: Errors of the first source.
         second: Errors of the second source, with the same samples, weights and splits.
-        more_variance: Variance of the difference from further sources, such as that between random initializations.
-        more_degrees: Degrees of freedom of its estimate; those of the comparison then follow Satterthwaite.
+        more_variance: Variance of the difference from other causes, such as random initializations.
+        more_degrees: Degrees of freedom of the estimate of `more_variance`. Those of the comparison combine both by
+            Satterthwaite's formula.
         largest: Largest absolute difference that is possible, to which the interval is clipped; infinity for errors
             that are not bounded, such as squared errors.
 
@@ -110,31 +112,6 @@ def paired_difference(
     return PairedDifference(value, _clipped_interval(value, margin, largest), p_value, standard_error, n_units)
 
 
-def _constant_margin(n_units: int, largest: float) -> float:
-    """Return the margin of a difference that is the same in all units.
-
-    The exact interval of a proportion of 0 bounds what was not seen, and there is no bound without a largest
-    difference.
-    """
-    return exact_interval(0.0, n_units)[1] if np.isfinite(largest) else 0.0
-
-
-def _constant_p_value(values: float | np.ndarray, n_units: int, rounding: float) -> np.ndarray:
-    """Return the p-value of a difference that is the same in all units: that of the sign test."""
-    return np.where(np.abs(values) <= rounding, 1.0, 2.0 ** (1 - n_units))
-
-
-def _rounding(errors: Sequence[SampleErrors], largest: float) -> float:
-    """Return the standard error, or the difference, up to which it may be due to rounding."""
-    if np.isfinite(largest):
-        return ROUNDING * largest
-    return ROUNDING * max(float(np.abs(one.errors[one.tested]).max(initial=0.0)) for one in errors)
-
-
-def _clipped_interval(value: float, margin: float, largest: float) -> tuple[float, float]:
-    return max(-largest, value - margin), min(largest, value + margin)
-
-
 def paired_differences(
     errors: Sequence[SampleErrors], largest: float = 1.0, more: Sequence[tuple[float, float]] | None = None
 ) -> PairedDifferences:
@@ -142,9 +119,10 @@ def paired_differences(
 
     Args:
         errors: Errors of S sources, at least one, with the same samples, weights and splits.
-        largest: Largest absolute difference that is possible, to which intervals are clipped.
-        more: Variance of the mean of each source from further random draws that no two sources share, such as those of
-            its training, and the degrees of freedom of this estimate. None for no such variance.
+        largest: Largest absolute difference that is possible, to which intervals are clipped; infinity for errors that
+            are not bounded.
+        more: For each of the S sources, the variance of its mean from further random draws that no two sources share,
+            such as those of its training, and the degrees of freedom of this estimate. None for no such variance.
 
     Raises:
         InputError: If samples, weights, groups or splits differ.
@@ -153,17 +131,17 @@ def paired_differences(
         _check_paired(errors[0], other)
     means_and_contributions = [mean_and_contributions(one) for one in errors]
     means = np.array([mean for mean, _ in means_and_contributions])
-    contributions = np.stack([of_units for _, of_units in means_and_contributions])
+    contributions = np.stack([of_source for _, of_source in means_and_contributions])
     averages = np.stack([one.averages for one in errors])
     values = means[:, None] - means
     n_units = contributions.shape[1]
     if n_units < MIN_UNITS:
         unknown = np.full(values.shape, np.nan)
         return PairedDifferences(values, np.stack([unknown, unknown], axis=2), unknown, unknown, unknown)
-    of_units = np.stack([((row - contributions) ** 2).sum(axis=1) for row in contributions])
-    variances = of_units + _variances_of_differences(averages)
-    of_trainings = more or [(0.0, np.inf)] * len(errors)
-    standard_errors, degrees = _add_variances(variances, unit_degrees(errors[0]), of_trainings)
+    unit_variances = np.stack([((row - contributions) ** 2).sum(axis=1) for row in contributions])
+    variances = unit_variances + _variances_of_differences(averages)
+    more = more or [(0.0, np.inf)] * len(errors)
+    standard_errors, degrees = _standard_errors_and_degrees(variances, unit_degrees(errors[0]), more)
     margins = special.stdtrit(degrees, (1 + LEVEL) / 2) * standard_errors
     with np.errstate(divide="ignore", invalid="ignore"):
         p_values = 2 * special.stdtr(degrees, -np.abs(values) / standard_errors)
@@ -175,19 +153,20 @@ def paired_differences(
     return PairedDifferences(values, intervals, p_values, standard_errors, degrees)
 
 
-def _add_variances(
+def _standard_errors_and_degrees(
     variances: np.ndarray, n_degrees: float, more: Sequence[tuple[float, float]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return standard errors and degrees of freedom of all pairs, (S, S), with those of further random draws.
+    """Return standard errors and degrees of freedom of the differences of all pairs, each of shape (S, S).
 
     Args:
-        variances: Variance of each difference over the units, (S, S).
+        variances: Variance of each difference over units and splits, (S, S).
         n_degrees: Degrees of freedom of these variances.
-        more: Further variance of each source's mean, and the degrees of freedom of this estimate.
+        more: Further variance of the mean of each source, and the degrees of freedom of this estimate.
     """
-    parts = np.array(more)
-    total = variances + parts[:, None, 0] + parts[:, 0]
-    of_sources = parts[:, 0] ** 2 / parts[:, 1]
+    more_variances, more_degrees = np.array(more).T
+    total = variances + more_variances[:, None] + more_variances
+    # Satterthwaite's formula, as in `degrees_of_freedom`, for all pairs.
+    of_sources = more_variances**2 / more_degrees
     terms = variances**2 / n_degrees + of_sources[:, None] + of_sources
     with np.errstate(divide="ignore", invalid="ignore"):
         degrees = np.where(terms > 0, total**2 / terms, n_degrees)
@@ -199,6 +178,31 @@ def _variances_of_differences(rows: np.ndarray) -> np.ndarray:
     if rows.shape[1] < 2:
         return np.zeros((len(rows), len(rows)))
     return np.stack([(row - rows).var(axis=1, ddof=1) for row in rows])
+
+
+def _constant_margin(n_units: int, largest: float) -> float:
+    """Return the margin of a difference that is the same in all units, for a largest difference of 1 or infinity.
+
+    It is the largest share of units that can differ from those that were seen, by the exact interval of a proportion of
+    0, as if each of these differed by 1. Without a largest difference there is no bound, and the margin is 0.
+    """
+    return exact_interval(0.0, n_units)[1] if np.isfinite(largest) else 0.0
+
+
+def _constant_p_value(values: float | np.ndarray, n_units: int, rounding: float) -> np.ndarray:
+    """Return the p-value of a difference that is the same in all units: 1 if it is 0, or that of the sign test."""
+    return np.where(np.abs(values) <= rounding, 1.0, 2.0 ** (1 - n_units))
+
+
+def _rounding(errors: Sequence[SampleErrors], largest: float) -> float:
+    """Return the value up to which a standard error or a difference may be due to rounding."""
+    if np.isfinite(largest):
+        return ROUNDING * largest
+    return ROUNDING * max(float(np.abs(one.errors[one.tested]).max(initial=0.0)) for one in errors)
+
+
+def _clipped_interval(value: float, margin: float, largest: float) -> tuple[float, float]:
+    return max(-largest, value - margin), min(largest, value + margin)
 
 
 def _check_paired(first: SampleErrors, second: SampleErrors) -> None:
