@@ -35,27 +35,38 @@ CHUNK = 1 << 18
 CHUNK_DIGESTS = "chunk_digests"
 """Name of the array that has the digests of the chunks."""
 DIGEST_PLACEHOLDER = "0" * 64
+"""Text in the place of the header's digest while this is computed."""
 PADDING_PREFIX = "padding."
+"""Prefix of the names of the arrays of zeros that fill the gaps between others."""
 MAX_HEADER_BYTES = 100_000_000
 """Largest header that the safetensors format allows."""
 LENGTH = struct.Struct("<Q")
+"""The number of bytes of the header, with which a safetensors file begins."""
 DIGEST = re.compile(rb'"digest": "([0-9a-f]{64})"')
 MIN_CHUNKS_FOR_THREADS = 64
+"""Number of chunks from which they are compared by several threads."""
 MAX_THREADS = 4
 PARTS_PER_THREAD = 8
+"""Parts into which the chunks are divided for each thread, so that all threads end at about the same time."""
 CHUNKS_IN_MEMORY = 64
 """Chunks that are compared before their mapped pages are released."""
 FILES_REMEMBERED = 64
+"""Number of files whose compared chunks this process remembers."""
 MIN_AGE_TO_REMEMBER = 2.0
 """Seconds since a file's last change after which its time stamp can be trusted to differ at the next change."""
 DAMAGE = (KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError, struct.error)
 """Errors beside ValueError that a header of another structure causes."""
 
 Identity = tuple[int, ...]
+"""Numbers that change when a file is replaced or written; see `_identity`."""
+
+
+# Reading
 
 
 @functools.lru_cache(maxsize=FILES_REMEMBERED)
 def _remembered_flags(_identity: Identity, n_chunks: int) -> np.ndarray:
+    """Return the flags of a file's compared chunks, which are one array for all readers of the file in this process."""
     return np.zeros(n_chunks, bool)
 
 
@@ -65,11 +76,12 @@ class ArrayFile:
 
     Attributes:
         path: The file.
-        data_start: Bytes before the first array.
+        data_start: Number of bytes before the first array.
         arrays: Type, shape and position of each array, by name.
-        chunk_digests: SHA-256 of each chunk, shape (n, 32).
-        size: Bytes of all chunks.
-        identity: Device, inode, size and time of change in nanoseconds of the file when its header was read.
+        chunk_digests: SHA-256 of each chunk, shape (n, 32), unsigned bytes.
+        size: Number of bytes of all chunks together.
+        identity: Device, inode, size in bytes and modification time in nanoseconds of the file when its header was
+            read.
         metadata: The record that the writer was given.
     """
 
@@ -91,7 +103,7 @@ class ArrayFile:
 
     @functools.cached_property
     def _compared(self) -> np.ndarray:
-        """True for each chunk that this process has compared with its digest."""
+        """Flag of each chunk, True if this process has compared it with its digest; shape (n,)."""
         status = self.path.stat()
         n_chunks = len(self.chunk_digests)
         if time.time() - status.st_mtime < MIN_AGE_TO_REMEMBER:
@@ -100,7 +112,11 @@ class ArrayFile:
 
     @functools.cached_property
     def _data(self) -> np.ndarray:
-        """All chunks, mapped. In the process that read the header, this is the same file even if it was replaced."""
+        """Bytes of all chunks, memory-mapped.
+
+        In the process that read the header, `_parse` has set this value, so the data is that of the same file even if
+        the path has another one by now. Other processes open the path again.
+        """
         with self.path.open("rb") as stream:
             if _identity(stream) != self.identity:
                 raise ValueError("it was replaced or changed while it was read")
@@ -122,8 +138,8 @@ class ArrayFile:
 
         Args:
             name: Name of the array.
-            start: First row.
-            stop: Row after the last one.
+            start: Number of the first row.
+            stop: Number of the row after the last one, at most the number of rows.
 
         Raises:
             ValueError: When the rows are damaged.
@@ -151,7 +167,12 @@ class ArrayFile:
         return self._data[stored.start : stored.end].view(dtype).reshape(stored.shape)
 
     def _compare(self, start: int, end: int) -> None:
-        """Compare the chunks of a range of bytes, as far as this process has not done so."""
+        """Compare the chunks of a range of bytes, except those that this process has compared before.
+
+        Args:
+            start: First byte, counted from the end of the header.
+            end: Byte after the last one.
+        """
         first = start // CHUNK
         flags = self._compared[first : -(-end // CHUNK)]
         chunks = first + np.flatnonzero(~flags)
@@ -176,6 +197,7 @@ class ArrayFile:
 
 
 def _map(stream: IO[bytes], start: int, size: int) -> np.ndarray:
+    """Return `size` bytes of a file from byte `start` on, memory-mapped; an empty file cannot be mapped."""
     if size == 0:
         return np.empty(0, np.uint8)
     content: np.ndarray = np.memmap(stream, np.uint8, "r", start, (size,))
@@ -183,6 +205,7 @@ def _map(stream: IO[bytes], start: int, size: int) -> np.ndarray:
 
 
 def _identity(stream: IO[bytes]) -> Identity:
+    """Return device, inode, size in bytes and modification time in nanoseconds of an open file."""
     status = os.fstat(stream.fileno())
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
@@ -220,12 +243,13 @@ def _parse(path: Path, stream: IO[bytes]) -> ArrayFile:
         raise ValueError("its digests do not fit their own checksum")
     chunk_digests = np.frombuffer(digests, np.uint8).reshape(table.shape)
     file = ArrayFile(path, len(header), arrays, chunk_digests, table.start, identity, parse_json(metadata["record"]))
+    # The cached property is set here, while the file that has this header is open.
     file.__dict__["_data"] = _map(stream, len(header), table.start)
     return file
 
 
 def _read_header(stream: IO[bytes]) -> bytes:
-    """Return the header with its length, compared with its digest."""
+    """Return the header, after the bytes of its length, once it was compared with its digest."""
     prefix = stream.read(LENGTH.size)
     (length,) = LENGTH.unpack(prefix)
     if length > MAX_HEADER_BYTES:
@@ -240,11 +264,13 @@ def _read_header(stream: IO[bytes]) -> bytes:
     return header
 
 
+# Writing
+
 TYPE_CODES = {name: code for code, name in NUMPY_DTYPES.items()}
 ALIGNMENT = 64
 """Each array begins at a multiple of this number of bytes, so that it can be used where it is mapped."""
 HEADER_BYTES_PER_ARRAY = 320
-"""Bytes reserved in the header for the entries of one array and of the padding before it; names are short."""
+"""Bytes reserved in the header for the fields of one array and of the padding before it, if names are short."""
 
 
 def with_native_byte_order(values: Any) -> np.ndarray:
@@ -254,6 +280,14 @@ def with_native_byte_order(values: Any) -> np.ndarray:
 
 
 def _header(fields: Mapping[str, Any], record: str, digest: str, chunks: str) -> bytes:
+    """Return the header of a safetensors file, without its length.
+
+    Args:
+        fields: Type, shape and position of each array, by name.
+        record: JSON text of the record.
+        digest: SHA-256 of the header itself, or its placeholder.
+        chunks: SHA-256 of the digests of the chunks.
+    """
     text_metadata = {"format": FORMAT, "digest": digest, "chunks": chunks, "record": record}
     return format_json({"__metadata__": text_metadata, **fields}, indent=None).encode()
 
@@ -304,7 +338,7 @@ class ArrayWriter:
         Args:
             path: Path of the complete file. Missing parent folders are created.
             metadata: Record of plain values that is stored in the header as JSON.
-            max_arrays: Number of arrays to reserve header space for.
+            max_arrays: Largest number of arrays, for which space in the header is reserved.
 
         Raises:
             OSError: When the folder cannot be written.

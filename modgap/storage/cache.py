@@ -27,12 +27,12 @@ from modgap.storage.paths import cache_folder, shared_path
 
 SUFFIX = ".safetensors"
 MAX_BYTES_IN_MEMORY = 4 << 30
-"""Rows up to this size are also kept in memory, so that they survive a disk that fills up while they are written."""
+"""Bytes of rows up to which they are also kept in memory, so that they survive a disk that fills up meanwhile."""
 STRUCTURE_ERRORS = (KeyError, TypeError, ValueError, IndexError, AttributeError)
 """Errors of code that expects other arrays, or another record, than an entry has."""
 KIND = re.compile(r"[a-z][a-z_]{0,40}")
 KEY = re.compile(r"[0-9a-f]{64}")
-"""Names of the folders and files of entries; other files of a cache folder are not merged."""
+"""Kinds and keys, which are the names of the folders and files of entries; other files are not merged."""
 
 Content = TypeVar("Content")
 
@@ -84,30 +84,11 @@ def entry_path(kind: str, key: str) -> Path:
     return cache_folder() / kind / key[:2] / f"{key}{SUFFIX}"
 
 
-def entry_paths() -> Iterator[Path]:
-    """Yield the paths of all entries in the cache, sorted."""
-    yield from sorted(cache_folder().glob(f"*/??/*{SUFFIX}"))
-
-
-def unfinished_paths() -> Iterator[Path]:
-    """Yield the temporary files of runs that were killed, and of runs that are writing now."""
-    yield from sorted(cache_folder().glob(f"*/??/.*{TEMPORARY_SUFFIX}"))
-
-
-def delete_files(paths: Iterable[Path]) -> int:
-    """Delete files and return the number of bytes that they had."""
-    freed = 0
-    for path in paths:
-        freed += path.stat().st_size
-        path.unlink()
-    return freed
-
-
 def cached(kind: str, key: str, compute: Callable[[], Content], codec: Codec[Content]) -> Content:
     """Return a result from the cache, or compute and store it.
 
     Args:
-        kind: Kind of the entry.
+        kind: Kind of the result, such as `features`, which is the name of the folder of such entries.
         key: Key of everything that the result depends on; see `cache_key`.
         compute: Function that computes the result if the cache has none that can be used. Nothing is stored when it
             raises an error.
@@ -126,11 +107,11 @@ def find_cached(kind: str, key: str, decode: Callable[[CacheEntry], Content]) ->
     """Read a cache entry, and return its content.
 
     An entry that cannot be read, is damaged, was written for another key, or has another structure is logged as a
-    warning and counts as absent.
+    warning and counts as absent. The shared cache is read if this one has no such entry.
 
     Args:
         kind: Kind of the entry.
-        key: Its key.
+        key: Key of the entry.
         decode: Function that returns the content of an entry.
 
     Returns:
@@ -149,11 +130,11 @@ def find_cached(kind: str, key: str, decode: Callable[[CacheEntry], Content]) ->
 
 
 def read_entry(path: Path, final_path: Path | None = None) -> CacheEntry | None:
-    """Read a cache entry and compare all of it with its digests, and its key with the one in its name.
+    """Read a cache entry, and compare all of it with its digests, and its kind and key with those of its path.
 
     Args:
         path: Path of the entry.
-        final_path: Path that it will have, whose kind and key are compared. None for `path`.
+        final_path: Path that the entry will have, whose kind and key are compared. None for `path`.
 
     Returns:
         The entry, with memory-mapped arrays; None when there is no file.
@@ -201,7 +182,7 @@ def begin_entry(path: Path, entry: CacheEntry, more_bytes: int = 0) -> ArrayWrit
     Args:
         path: Path of the entry; see `entry_path`.
         entry: The arrays and the record.
-        more_bytes: Bytes that are written after them.
+        more_bytes: Number of bytes that the caller will write after them, for which the disk must have space too.
 
     Raises:
         OSError: When the folder cannot be written, or its disk is too small.
@@ -220,15 +201,18 @@ def begin_entry(path: Path, entry: CacheEntry, more_bytes: int = 0) -> ArrayWrit
 def store_rows(
     kind: str, key: str, entry: CacheEntry, name: str, shape: tuple[int, int], batches: Iterable[np.ndarray]
 ) -> np.ndarray:
-    """Write rows to a cache entry as they are computed, keep them in memory where they fit, and return all of them.
+    """Write rows to a cache entry as they are computed, and return all of them.
+
+    Rows of at most `MAX_BYTES_IN_MEMORY` are also kept in memory. If the disk does not take them, they are returned
+    without an entry.
 
     Args:
         kind: Kind of the entry.
-        key: Its key.
+        key: Key of the entry.
         entry: Small arrays and the record, which precede the rows.
         name: Name of the array of rows.
         shape: Number of rows and of columns.
-        batches: The rows in order, (rows, columns), float32.
+        batches: The rows in order, each batch of shape (rows, columns), float32.
 
     Returns:
         The rows, in memory or memory-mapped.
@@ -238,26 +222,27 @@ def store_rows(
     """
     path = entry_path(kind, key)
     size = 4 * math.prod(shape)
-    kept = np.empty(shape, np.float32) if size <= MAX_BYTES_IN_MEMORY else None
+    in_memory = np.empty(shape, np.float32) if size <= MAX_BYTES_IN_MEMORY else None
     n_rows = 0
     writer: ArrayWriter | None = None
 
     @contextlib.contextmanager
     def on_disk() -> Iterator[None]:
+        """Stop writing, and continue in memory, if the disk does not take the data of the block."""
         nonlocal writer
         try:
             yield
         except OSError as error:
             writer = None
-            _continue_in_memory(path, name, error, is_kept=kept is not None)
+            _continue_in_memory(path, name, error, is_kept=in_memory is not None)
 
     with on_disk():
         writer = begin_entry(path, entry, size)
         writer.begin_array(name, np.float32)
     try:
         for batch in batches:
-            if kept is not None:
-                kept[n_rows : n_rows + len(batch)] = batch
+            if in_memory is not None:
+                in_memory[n_rows : n_rows + len(batch)] = batch
             n_rows += len(batch)
             if writer is not None:
                 with on_disk():
@@ -270,7 +255,7 @@ def store_rows(
         if writer is not None:
             writer.discard()
         raise
-    return _read_rows(path, name) if kept is None else kept
+    return _read_rows(path, name) if in_memory is None else in_memory
 
 
 def _continue_in_memory(path: Path, name: str, error: OSError, *, is_kept: bool) -> None:
@@ -290,12 +275,34 @@ def _read_rows(path: Path, name: str) -> np.ndarray:
     return entry.arrays[name]
 
 
+# All entries of a cache
+
+
+def entry_paths() -> Iterator[Path]:
+    """Yield the paths of all entries in the cache, sorted."""
+    yield from sorted(cache_folder().glob(f"*/??/*{SUFFIX}"))
+
+
+def unfinished_paths() -> Iterator[Path]:
+    """Yield the temporary files of runs that were killed, and of runs that are writing now."""
+    yield from sorted(cache_folder().glob(f"*/??/.*{TEMPORARY_SUFFIX}"))
+
+
+def delete_files(paths: Iterable[Path]) -> int:
+    """Delete files and return the number of bytes that they had."""
+    freed = 0
+    for path in paths:
+        freed += path.stat().st_size
+        path.unlink()
+    return freed
+
+
 @dataclass(frozen=True)
 class Merged:
     """An entry of another machine's cache that was merged into this one.
 
     Attributes:
-        path: Its path there.
+        path: Path of the entry in the other cache.
         size: Number of bytes that were copied; 0 if it was here before.
         reason: Sentence that says why it was not copied. Empty if it was, or if it was here before.
     """
@@ -308,8 +315,8 @@ class Merged:
 def merge_cache(folder: Path) -> Iterator[Merged]:
     """Copy the entries of another cache folder that this one lacks, and yield each entry of the other one.
 
-    An entry is copied only if its digests are right and it was written for the key in its name. The digests tell damage
-    and no forgery, so merge only caches of people that you trust with your results.
+    An entry is copied only if its digests are right and it was written for the key in its name. The digests detect
+    damage, but not forgery, so merge only caches of people whom you trust with your results.
 
     Args:
         folder: The other cache folder. Nothing in it is changed.
