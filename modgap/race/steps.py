@@ -41,17 +41,18 @@ from modgap.training.training_data import TargetData, read_target_data
 BASELINE, TRAINING = "baseline", "training"
 """Kinds of models besides linear probes."""
 N_FOLDS = 5
-"""Parts of the labeled samples, of which a step is judged on the first."""
+"""Number of parts of the labeled samples. A step is judged on the first of them, or on the first few."""
 SMALL_BATCH, LARGE_BATCH = 16, 64
 SMALL = 1000
 """Number of labeled samples up to which batches are small."""
 LARGEST_FILE = 1 << 26
+"""Largest number of bytes of a file from which steps are read."""
 OUT_OF_TIME = "It would not have ended within the time"
-"""Begin of the reason of a step that was given up. A repetition leaves such steps out."""
+"""First words of the reason of a step that was given up. A repetition leaves such steps out."""
 MEASURED = 8
-"""Samples whose pass tells whether that of all ends within the time."""
+"""Number of samples whose pass is timed, to estimate whether the pass of all samples ends within the time."""
 PIECE = 512
-"""Samples of a pass between two looks at the clock."""
+"""Number of samples of a pass after which the clock is checked."""
 
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 
@@ -63,10 +64,10 @@ class Step:
     Attributes:
         method: `baseline`, `linear-probe`, or the name of a method that trains.
         name: Name of the baseline, or of the source.
-        rate: Learning rate of a training.
-        epochs: Its number of epochs.
-        labeled: Largest number of labeled samples, of which the folds are parts; None for all.
-        folds: Number of the folds on which the model is judged, each after a fit to all others.
+        rate: Learning rate of a training; None for other models.
+        epochs: Number of epochs of a training, and of its first stage too with the method `emb`; None for other models.
+        labeled: Largest number of labeled samples that the step uses, both to fit and to judge; None for all.
+        folds: Number of the five folds on which the model is judged, each after a fit to the four others.
     """
 
     method: Name
@@ -175,8 +176,8 @@ class Labeled:
 
     Attributes:
         data: The target, read without standardization.
-        rows: Numbers of the labeled samples in the target, (n,).
-        folds: Fold of each, 0..4, (n,); groups are whole.
+        rows: Numbers of the labeled samples in the target, (n,), ascending.
+        folds: Fold of each labeled sample, 0..4, (n,), the largest fold first. A group is never divided.
     """
 
     data: TargetData
@@ -194,7 +195,12 @@ class Labeled:
         return true_values(self.data, self.rows)
 
     def subset(self, size: int | None, seed: int) -> np.ndarray:
-        """Return numbers among the labeled samples of at most so many, stratified by class; sorted."""
+        """Return positions of some labeled samples, ascending; stratified by class, except for regression.
+
+        Args:
+            size: Largest number of samples, except that every class keeps one; None for all.
+            seed: Seed of the selection.
+        """
         if size is None or size >= len(self.rows):
             return np.arange(len(self.rows))
         y = self.truth.y
@@ -211,11 +217,16 @@ def read_labeled(target: TargetRequest, limit: int | None, seed: int, fingerprin
         target: The target.
         limit: Largest number of samples of each split.
         seed: Seed of the limit and of the folds.
-        fingerprint: Checksum of the target's files, so that changed files are read again.
+        fingerprint: Checksum of the target's files. It is a part of the key of the last result, which is kept, so that
+            changed files are read again.
+
+    Raises:
+        InputError: If all labeled samples are of one group.
     """
     data = read_target_data(target.open(), limit=limit, seed=seed, standardized=False)
     rows = np.sort(np.concatenate([data.train, data.validation]))
-    # Few groups leave some of the five folds empty; the largest come first.
+    # Few groups leave some of the five folds empty. The others are numbered by size, the largest first, because steps
+    # are judged on the first ones.
     folds = true_values(data, rows).folds(seed)
     numbers, counts = np.unique(folds, return_counts=True)
     if len(numbers) < 2:
@@ -249,14 +260,19 @@ class _Clock:
     """The time by which a step should end.
 
     Attributes:
-        deadline: The time, as `time.time` tells it; None for no limit.
+        deadline: The time, on the clock `time.time`; None for no limit.
+        began: Start of the work, on the same clock.
     """
 
     deadline: float | None
     began: float = field(default_factory=time.time)
 
     def check(self, share: float) -> None:
-        """Raise if the rest of the work, of which this share is done, would not end within the time."""
+        """Raise if the work is not expected to end within the time.
+
+        Args:
+            share: Share of the work that is done, above 0 and at most 1.
+        """
         now = time.time()
         left = (now - self.began) * (1 / share - 1)
         if share < 1 and self.deadline is not None and now + left > self.deadline:
@@ -272,10 +288,10 @@ class StepJob:
         target: The target, with absolute paths.
         limit: Largest number of samples of each split.
         seed: Seed of everything random.
-        device: Device of sources.
+        device: Names of the devices of which a step holds one, as for `modgap.jobs.list_devices`.
         fingerprint: Checksum of the target's files.
-        deadline: Time by which it should end, as `time.time` tells it; None for no limit. A step that would not is
-            given up.
+        deadline: Time by which the step should end, on the clock `time.time`; None for no limit. A step that is not
+            expected to end by then is given up.
     """
 
     step: Step
@@ -313,7 +329,13 @@ class StepJob:
         return Outcome(self.step, losses, round(time.perf_counter() - began, 3), reason)
 
     def _scores(self, labeled: Labeled, chosen: np.ndarray, device: str) -> np.ndarray:
-        """Return scores (n, M) of the chosen samples, NaN for those of folds that are not judged."""
+        """Return scores (n, M) of the chosen samples, NaN for those of folds that are not judged.
+
+        Args:
+            labeled: The labeled samples.
+            chosen: Positions of the samples of the step among them, (n,).
+            device: Name of a device.
+        """
         if self.step.kind == TRAINING:
             return self._trained_scores(labeled, chosen, device)
         rows = labeled.rows[chosen]
@@ -324,7 +346,10 @@ class StepJob:
         return held_out_scores(baseline, samples, labeled.form, truth, folds, judged, self.seed)
 
     def _model(self, labeled: Labeled, rows: np.ndarray, device: str) -> tuple[Baseline, Any]:
-        """Return the model, and the samples as it takes them."""
+        """Return the baseline or the linear probe, and the samples in the form that it takes.
+
+        A linear probe takes positions of samples, which it looks up among features that are computed here.
+        """
         samples = SelectedSamples(labeled.data.table.samples, rows)
         if self.step.method == BASELINE:
             return get_baseline(self.step.name), samples
@@ -345,6 +370,7 @@ class StepJob:
             source.values(few, form, device)
             measured = _Clock(self.deadline)
             source.values(few, form, device)
+            # The pass of the few is repeated as a part of that of all.
             measured.check(len(few) / (len(few) + len(samples)))
             clock, parts = _Clock(self.deadline), []
             for first in range(0, len(samples), PIECE):
@@ -365,6 +391,7 @@ class StepJob:
         return cached("race_features", cache_key(plain_values(key)), compute, codec).astype(np.float64)
 
     def _trained_scores(self, labeled: Labeled, chosen: np.ndarray, device: str) -> np.ndarray:
+        """Return scores (n, M) of the chosen samples by a model that is trained once for each judged fold."""
         source = open_source(self.step.name).load(None, head=False)
         method = get_method(self.step.method)
         is_native = reads_native_input(method, labeled.data.target.manifest.input)
@@ -383,13 +410,19 @@ class StepJob:
         judged = np.unique(folds[folds < self.step.folds]).tolist()
         assert self.step.epochs is not None
         n_epochs, clock = len(judged) * self.step.epochs * len(method.stages), _Clock(self.deadline)
-        ends = iter(range(1, n_epochs + 1))
+        epoch_numbers = iter(range(1, n_epochs + 1))
         for fold in judged:
             test = folds == fold
+            # The settings choose the last epoch, so validation samples decide nothing, and one is enough.
             part = replace(data, train=rows[~test], validation=rows[test][:1], test=rows[test])
             watch = functools.partial(_keep_outputs, scores, test, part.test)
             train_in_memory(
-                request, source, part, [self.step.epochs], watch, lambda _: clock.check(next(ends, n_epochs) / n_epochs)
+                request,
+                source,
+                part,
+                [self.step.epochs],
+                watch,
+                lambda _: clock.check(next(epoch_numbers, n_epochs) / n_epochs),
             )
         return scores
 
@@ -416,13 +449,21 @@ def _trained_data(
 def _keep_outputs(
     scores: np.ndarray, test: np.ndarray, rows: np.ndarray, _epoch: int, model: TargetModel, evaluator: Evaluator
 ) -> None:
-    """Put the outputs for the samples of some rows in their place among the scores."""
+    """Write a model's outputs for some samples of a target into the array of scores.
+
+    Args:
+        scores: Scores of the samples of the step, (n, M), which are changed.
+        test: Boolean mask of the samples of the judged fold, (n,).
+        rows: Numbers of these samples in the target.
+        model: The model.
+        evaluator: Evaluator of the training.
+    """
     outputs = [batch.reshape(len(batch), -1).numpy() for _, batch in evaluator.outputs(model, rows)]
     scores[test] = np.concatenate(outputs)
 
 
 def training_settings(step: Step, n_labeled: int, source_input: Input, spec: InputSpec) -> tuple[str, ...]:
-    """Return the settings of the training of a step, as KEY=VALUE.
+    """Return the settings of the training of a step, as texts of the form KEY=VALUE.
 
     Args:
         step: The step.

@@ -50,13 +50,17 @@ from modgap.training.train import train
 from modgap.training.train_request import TrainRequest
 
 STEPS, REQUEST, MODELS = "steps.jsonl", "request.json", "models"
-"""Files of a race: results of its steps, one a line, what was asked for, and a folder with the final models."""
-SCRATCH = KINDS[4]
+"""Names in the folder of a race: a file with one result of a step in each line, a file with the request, and a folder
+with the final models."""
+TRAINED, SCRATCH = KINDS[3:5]
+"""Kinds of trainings, from pretrained weights and from random ones."""
 FINAL_FITS = "final fits"
 SHOWN = 5
 """Models with the lowest errors that a view of a running race has."""
 LONGEST_LIMIT = 24 * 60
+"""Largest number of minutes of a race."""
 MANY = 1 << 20
+"""A number of steps that is larger than the number of processes of any machine."""
 
 log = logging.getLogger("modgap")
 
@@ -67,7 +71,8 @@ class RaceRequest:
 
     Attributes:
         target: The target.
-        minutes: Minutes of the race, without the final fits. With 0, the quick baselines alone take part.
+        minutes: Minutes of the race, from 0 to 1,440, without the final fits. With 0, the quick baselines alone take
+            part.
         sources: Names of the sources; empty for those on this machine with an open license and without near copies.
         samples: Largest number of samples of each split, the seed of everything random, and the device.
         steps: Steps to repeat in place of a strategy; empty for a strategy.
@@ -146,7 +151,7 @@ class State:
         running: Names of the models that are fitted.
         n_tried: Number of finished steps.
         best: Name and validation error of the models with the lowest errors so far, the lowest first.
-        seconds: Seconds so far.
+        seconds: Seconds since the start of the race; 0 in the final fits.
         left: Seconds of the budget that are left; None in the final fits.
     """
 
@@ -169,10 +174,10 @@ class Race:
     Attributes:
         request: The request.
         outcomes: Results of its steps, in their order.
-        elapsed: Seconds after which each of them was there, in the same order.
+        elapsed: Seconds from the start of the race to each of these results, in the same order.
         chosen: The choice.
         tested: The final models with their test errors, the chosen one first.
-        not_tried: Steps that the strategy had for later.
+        not_tried: Titles of models that the strategy would have tried with more time.
         seconds: Seconds of the race, and of the final fits.
         n_labeled: Number of labeled samples.
         chance: The same prediction for all samples, to compare with.
@@ -194,7 +199,7 @@ class Race:
         return str(self.tested[0].run.record["output"]["task"])
 
     def tried(self) -> Iterator[tuple[Outcome, float]]:
-        """Yield the results of the steps that have an error, with the seconds after which each was there."""
+        """Yield each result that has an error, with the seconds from the start of the race to it."""
         for one, at in zip(self.outcomes, self.elapsed, strict=True):
             if np.isfinite(one.error):
                 yield one, at
@@ -216,12 +221,13 @@ def run_race(
     kind in the folder `models`.
 
     Args:
-        request: What to do.
+        request: The request.
         folder: A new folder or, with `resume`, that of a race with the same request.
         backend: Backend that runs the steps. None for one process on each core of this machine.
         resume: Continue an interrupted race.
         progress: Callback that is called with a stage's name and the share of its work done since the last call.
-        watch: Function that is called with the state when something changes. None to log a line for each result.
+        watch: Function that is called with the state when a step or a final fit begins or ends. None to log a line for
+            each result.
 
     Raises:
         UsageError: When the request is invalid, or the folder has another race or other files.
@@ -243,7 +249,7 @@ def run_race(
 
 
 def _fingerprint(request: RaceRequest) -> str:
-    """Return a checksum of the target's files, after reading its labeled samples."""
+    """Return a checksum of the target's files, after reading its labeled samples, which raises if they are invalid."""
     target = request.target.absolute()
     fingerprint = cache_key({"target": target.open().fingerprint})
     read_labeled(target, request.samples.limit, request.samples.seed, fingerprint)
@@ -263,7 +269,18 @@ def _prepare(folder: Path, requested: Mapping[str, Any], resume: bool) -> None:
 
 @dataclass
 class _Running:
-    """A race that is running."""
+    """A race that is running.
+
+    Attributes:
+        request: The request.
+        folder: Folder of the race.
+        backend: Backend that runs the steps.
+        progress: Callback as for `run_race`.
+        watch: Function as for `run_race`.
+        fingerprint: Checksum of the target's files.
+        outcomes: Results of the finished stages, also of earlier runs of an interrupted race.
+        elapsed: Seconds from the start of the race to each of these results.
+    """
 
     request: RaceRequest
     folder: Path
@@ -275,16 +292,18 @@ class _Running:
     elapsed: list[float] = field(default_factory=list)
 
     def run(self) -> Race:
-        """Run what is missing, and return the result."""
+        """Run the steps that are missing, fit and test the final models, and return the result."""
         request = self.request
         target = request.target.absolute()
         labeled = self._labeled()
-        self._read_outcomes(len(labeled.rows))
+        self._restore_outcomes(len(labeled.rows))
+        # A resumed race continues at the time of its last result.
         began = time.perf_counter() - max(self.elapsed, default=0.0)
         strategy = Strategy(_pool(request, labeled), 60 * request.minutes, self._workers())
         if request.steps:
             done = {one.step for one in self.outcomes}
             self._run_steps("steps", [step for step in request.steps if step not in done], began)
+            # Results of an interrupted race were in the order in which they came.
             order = sorted(range(len(self.outcomes)), key=lambda n: request.steps.index(self.outcomes[n].step))
             self.outcomes, self.elapsed = [self.outcomes[n] for n in order], [self.elapsed[n] for n in order]
         else:
@@ -297,13 +316,12 @@ class _Running:
             reasons = [one.reason for one in self.outcomes]
             raise InputError(f"No model could be fitted to {target.name}. {reasons[0] if reasons else ''}".rstrip())
         race_seconds = max(self.elapsed)
-        began = time.perf_counter()
+        fits_began = time.perf_counter()
         tested = self._test(chosen, strategy)
-        steps = {one.step for one in self.outcomes}
-        later = [] if request.steps else [s for stage in strategy.stages for s in stage.wanted(self.outcomes)]
-        tried = {step.title for step in steps}
-        not_tried = tuple(dict.fromkeys(s.title for s in later if s not in steps and s.title not in tried))
-        seconds = (race_seconds, time.perf_counter() - began)
+        wanted = [] if request.steps else [step for stage in strategy.stages for step in stage.wanted(self.outcomes)]
+        tried = {one.step.title for one in self.outcomes}
+        not_tried = tuple(dict.fromkeys(step.title for step in wanted if step.title not in tried))
+        seconds = (race_seconds, time.perf_counter() - fits_began)
         outcomes, elapsed = tuple(self.outcomes), tuple(self.elapsed)
         return Race(request, outcomes, elapsed, chosen, tested, not_tried, seconds, len(labeled.rows), _chance(labeled))
 
@@ -317,7 +335,11 @@ class _Running:
             return self.backend.workers or 1
         return self.backend.side_by_side(MANY, self.request.samples.device)
 
-    def _read_outcomes(self, n_labeled: int) -> None:
+    def _restore_outcomes(self, n_labeled: int) -> None:
+        """Add the results in the file of steps, and write the file again with consecutive numbers.
+
+        Results of an interrupted stage lack the numbers of the steps that were not finished.
+        """
         path = self.folder / STEPS
         read: list[tuple[int, float, Outcome]] = []
         with contextlib.suppress(FileNotFoundError):
@@ -344,16 +366,17 @@ class _Running:
             self.elapsed.append(elapsed)
 
     def _run_steps(self, stage: str, steps: Sequence[Step], began: float, ends: float = np.inf) -> None:
-        """Run steps side by side, and append each result to the file as soon as it is there.
+        """Run steps side by side, and append each result to the file as soon as the step is finished.
 
         Args:
             stage: Name of the stage.
             steps: The steps.
-            began: Begin of the race, as `time.perf_counter` tells it.
-            ends: Seconds after it at which steps that are not about to end are given up.
+            began: Start of the race, on the clock `time.perf_counter`.
+            ends: Seconds from the start of the race to the time at which steps that are not about to end are given up.
         """
         samples, target = self.request.samples, self.request.target.absolute()
         options = (samples.limit, samples.seed, samples.device, self.fingerprint)
+        # Processes share the clock `time.time`, but not `time.perf_counter`.
         deadline = None if np.isinf(ends) else time.time() + began + ends - time.perf_counter()
         jobs = [StepJob(step, target, *options, deadline) for step in steps]
         n_labeled, first = len(self._labeled().rows), len(self.outcomes)
@@ -371,27 +394,35 @@ class _Running:
                 file.flush()
                 if self.progress:
                     self.progress(stage, 1 / len(jobs))
-                left = [step for number, step in enumerate(steps) if number not in done]
-                self._show(stage, left, began, [one for _, _, one in done.values()], outcome)
+                unfinished = [step for number, step in enumerate(steps) if number not in done]
+                self._show(stage, unfinished, began, [one for _, _, one in done.values()], outcome)
         self._add(list(done.values()))
 
     def _show(
         self,
         stage: str,
-        steps: Sequence[Step],
+        unfinished: Sequence[Step],
         began: float | None,
-        more: Sequence[Outcome] = (),
+        new_outcomes: Sequence[Outcome] = (),
         latest: Outcome | None = None,
     ) -> None:
-        """Tell the watch what happens, or log the latest result if there is no watch."""
+        """Call the watch with the state, or log the latest result if there is no watch.
+
+        Args:
+            stage: Name of the stage.
+            unfinished: Steps of the stage that are running or waiting.
+            began: Start of the race, on the clock `time.perf_counter`; None in the final fits.
+            new_outcomes: Results of this stage, which `outcomes` does not have yet.
+            latest: The newest of them; None if a stage begins.
+        """
         elapsed = 0.0 if began is None else time.perf_counter() - began
         left = None if began is None else max(0.0, 60 * self.request.minutes - elapsed)
-        tried = [*self.outcomes, *more]
+        tried = [*self.outcomes, *new_outcomes]
         task = self._labeled().data.output.task
         best = sorted((one for one in tried if not one.reason), key=lambda one: one.error)[:SHOWN]
         if self.watch is not None:
             shown = tuple((one.step.title, shown_loss(one.error, task)) for one in best)
-            names = tuple(step.title for step in steps)
+            names = tuple(step.title for step in unfinished)
             self.watch(State(stage, names, len(tried), shown, elapsed, left))
         elif latest is not None and latest.reason:
             log.info("%s: %s", latest.step.title, latest.reason)
@@ -407,9 +438,13 @@ class _Running:
     # The final models
 
     def _test(self, chosen: Chosen, strategy: Strategy) -> tuple[Tested, ...]:
-        """Fit the chosen model and the best one of each other kind to all labeled samples, and test them."""
+        """Fit the chosen model and the best one of each other kind to all labeled samples, and test them.
+
+        A training from scratch with the settings of the best training shows what pretraining adds. The files of the
+        chosen model are copied to the folder of the race.
+        """
         models = {kind: one.step for kind, one in chosen.best.items()}
-        trained = chosen.best.get(KINDS[3])
+        trained = chosen.best.get(TRAINED)
         if trained is not None:
             models[SCRATCH] = replace(trained.step, method="scratch")
         of_winner = kind_of(chosen.winner)
@@ -458,7 +493,8 @@ def _line(number: int, elapsed: float, outcome: Outcome) -> str:
 
 
 def _chance(labeled: Labeled) -> Chance:
-    """Return what the same prediction for all samples has."""
+    """Return the loss and the test error of the same prediction for all samples."""
+    # The prediction is fitted to all labeled samples, as the final models are.
     data = replace(labeled.data, train=labeled.rows)
     metric = chance_metric(data)
     file = test_errors(metric, data, "chance")
@@ -500,9 +536,13 @@ def _pool(request: RaceRequest, labeled: Labeled) -> Pool:
 
 
 def _by_history(names: Sequence[str], request: RaceRequest, samples: Any) -> list[str]:
-    """Return sources in the order of their errors on earlier targets; those without any at their mean."""
+    """Return sources by their expected errors on earlier targets, the lowest first.
+
+    A source that no earlier target has is expected to have the mean error of the others.
+    """
     target = request.target.open()
     sketch = cached_sketch(target.fingerprint, samples)
+    # The setup of pilots, which is near enough to that of the shipped history, so that its errors are used.
     setup = Setup(256, PILOT_EPOCHS, PILOT_RATES)
     told = choose_source(known_history(), names, setup, None, request.target.name, sketch, request.samples.seed)
     return list(names) if told is None else [names[number] for number in told.order_before]
