@@ -23,7 +23,7 @@ from modgap.statistics.weights import WEIGHTS
 from modgap.targets import Table, TargetRequest
 
 ALWAYS = ("size",)
-"""Scores that are always computed, as baselines."""
+"""Scores that are always computed: baselines that do not depend on the target."""
 PROBE = "linear-probe"
 """Score of the sources that baselines are compared with."""
 
@@ -37,7 +37,7 @@ class RankPlan:
 
     Attributes:
         rows: Rows of the sources and their controls, without results.
-        baselines: Jobs of the baselines that are compared with them.
+        baselines: Jobs of the baselines of the target's field that are compared with them.
         scores: Names of the scores. The first is the one to rank by.
         target: The target as the user names it, with absolute paths, because workers may be in another folder.
         task: Task of the target: `classification`, `multi-label` or `regression`.
@@ -46,8 +46,9 @@ class RankPlan:
         backend: Backend that runs the jobs.
         monitor: Counts the jobs.
         history: Errors on earlier targets: those that ship with modgap, and those of the user.
-        sketch: Sketch of the target, which is never its own history. None if no history decides with the pilots.
-        has_history: True if a source of the ranking has such errors.
+        sketch: Sketch of the target's samples, by which earlier results on the same samples are left out of the
+            history. None if the ranking runs no pilots or has no history.
+        has_history: True if the history has the error of a source of this ranking after a whole training.
     """
 
     rows: list[SourceRow]
@@ -78,7 +79,7 @@ class RankPlan:
         return self.backend.side_by_side(n_passes, self.device)
 
     def pass_request(self, n_passes: int) -> LogitsRequest:
-        """Return the samples and the head of each of several passes, which use the cores that others leave idle."""
+        """Return the request of each of several passes, which share the cores that would otherwise be idle."""
         idle_cores = self.backend.idle_cores(n_passes, self.device)
         samples, head = self.request.samples, self.request.head
         return LogitsRequest(samples, head, surrogate=self.needs_surrogate, side_by_side=idle_cores)
@@ -110,33 +111,34 @@ def plan_ranking(
     table = opened.read()
     by = _choose_ranking_score(table, request)
     kind = opened.manifest.input.kind
-    _check_pilot(_task_of(table), request)
+    task = _task_of(table)
+    _check_pilot(task, request)
     absolute = target.absolute()
-    history = _history(request) if _task_of(table) == CLASSIFICATION else History()
+    history = _history(request) if task == CLASSIFICATION else History()
     trained = {line.source for line in history.lines if TRAINED in line.errors}
-    decides = bool(request.pilot and history.lines)
+    needs_sketch = bool(request.pilot and history.lines)
     baselines = chosen_baselines(request.baselines, opened, request.samples, len(rows))
     return RankPlan(
         rows=rows,
         baselines=tuple(baseline_jobs(baselines, absolute, opened, request.samples, request.errors)),
         scores=_list_scores(by, request, has_baselines=bool(baselines)),
         target=absolute,
-        task=_task_of(table),
+        task=task,
         kind=kind,
         request=replace(request, by=by),
         backend=backend,
         monitor=monitor or JobMonitor(),
         history=history,
-        sketch=cached_sketch(opened.fingerprint, table.samples) if decides else None,
+        sketch=cached_sketch(opened.fingerprint, table.samples) if needs_sketch else None,
         has_history=any(split_input_size(name)[0] in trained for name in sources),
     )
 
 
 def _history(request: RankRequest) -> History:
-    """Return the known history; an empty one where it does not count.
+    """Return the history that ships with modgap and that of the user; an empty one if the request cannot use it.
 
-    Errors of other weights than the default are no errors of a history. Without pilots it is needed for advice alone,
-    so that a damaged history of the user is a warning.
+    A history has errors with the default weights. It is not used where another weight or another score to rank by is
+    asked for. Without pilots it serves for advice alone, so that a damaged history of the user causes only a warning.
     """
     if not request.history or request.by or request.errors.weight is not None:
         return History()

@@ -97,22 +97,20 @@ def rank(
         if budget is None:
             ranking = rank_round(sources, request, "")
         else:
+            # The first rounds leave most of the request out, so the whole of it is checked before they run.
             plan_ranking(requested, sources, request, backend)
             ranking = rank_within(budget, sources, request, requested, rank_round)
+    # The plan has the target by its absolute path. The result has it as the user names it.
     summary = ranking.target and replace(ranking.target, name=requested.name)
     return replace(ranking, target=summary, requested=requested)
 
 
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    """Add the wall time of a block to the seconds of the stages."""
-    started = time.perf_counter()
-    yield
-    seconds[stage] = time.perf_counter() - started
-
-
 def _compute_ranking(plan: RankPlan) -> Ranking:
-    request = plan.request
+    """Run the stages of a plan one after the other, and return the ranking of their results.
+
+    A result belongs to a row by its index. The rows of the sources and their controls come first, and those of the
+    baselines follow.
+    """
     seconds: dict[str, float] = {}
     with _timed(seconds, "features"):
         rows, results = _drop_failed_controls(plan, _extract_all(plan))
@@ -126,36 +124,37 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
         with _timed(seconds, "baselines"):
             fitted, jobs["baselines"] = _fit_baselines(plan)
     layers: tuple[LayerCurve, ...] = ()
-    if request.layers is not None:
+    if plan.request.layers is not None:
         with _timed(seconds, "layers"):
             layers, counts = measure_layers(plan, rows, extracted)
             jobs |= counts
     details: dict[int, ReportDetails] = {}
-    if request.report_details:
+    if plan.request.report_details:
         with _timed(seconds, "report details"):
             details, jobs["report details"] = _compute_details(plan, rows, extracted)
 
-    of_sources = [_with_result(rows[index], result, details.get(index)) for index, result in enumerate(results)]
-    source_rows = (*of_sources, *(SourceRow(job.name, BASELINE, requested=False) for job in fitted))
+    source_rows = [_with_result(rows[index], result, details.get(index)) for index, result in enumerate(results)]
+    all_rows = (*source_rows, *(SourceRow(job.name, BASELINE, requested=False) for job in fitted))
     baselines = dict(enumerate(fitted, start=len(rows)))
     summary = _summary(plan, extracted)
-    by, by_score = plan.scores[0], {name: results_by_row(name, extracted, scored, plan) for name in plan.scores}
+    by = plan.scores[0]
+    by_score = {name: results_by_row(name, extracted, scored, plan) for name in plan.scores}
     if baselines:
         by_score[PROBE] |= {index: [fitted[job]] for index, job in baselines.items()}
-    tables = {name: score_table(name, source_rows, of_score, plan, summary) for name, of_score in by_score.items()}
+    tables = {name: score_table(name, all_rows, by_row, plan, summary) for name, by_row in by_score.items()}
     pilot = choice = None
-    if request.pilot and extracted:
+    if plan.request.pilot and extracted:
         with _timed(seconds, "pilot"):
-            pilot, choice, jobs["pilot"] = run_pilots(plan, source_rows, tables[by], extracted, baselines)
+            pilot, choice, jobs["pilot"] = run_pilots(plan, all_rows, tables[by], extracted, baselines)
     return Ranking(
         summary,
-        source_rows,
+        all_rows,
         tables,
         by,
-        request,
+        plan.request,
         jobs,
         seconds,
-        samples=errors_by_score(source_rows, by_score[by], extracted),
+        samples=errors_by_score(all_rows, by_score[by], extracted),
         layers=layers,
         pilot=pilot,
         choice=choice,
@@ -164,58 +163,44 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
     )
 
 
-def _remember_pilots(plan: RankPlan, ranking: Ranking) -> None:
-    """Add the errors of the pilots to the history of the user, if a history counts."""
-    if plan.sketch and ranking.target:
-        request = asdict(plan.request.samples)
-        target = {**asdict(ranking.target), "name": plan.target.name}
-        record = {"target": target, "pilot": pilot_record(ranking), "request": request}
-        remember_pilots(record, plan.sketch)
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    """Set the seconds of a stage to the wall time of the block."""
+    started = time.perf_counter()
+    yield
+    seconds[stage] = time.perf_counter() - started
 
 
-def _score_jobs(plan: RankPlan, extracted: Mapping[int, Extracted]) -> list[ScoreJob | ErrorsJob]:
-    pairs = itertools.product(extracted.values(), plan.scores)
-    return [job for source, name in pairs for job in score_jobs(source, name, plan.request, plan.task)]
+def _extract_all(plan: RankPlan) -> list[Extracted | Failure]:
+    """Return the result of each row.
 
-
-def _fit_baselines(plan: RankPlan) -> tuple[dict[BaselineJob, ScoredErrors], JobCounts]:
-    """Return the cross-validated errors of the baselines that could be fitted, and numbers of jobs."""
-    results, counts = run_stage("baselines", plan.baselines, plan.backend, plan.monitor)
-    for job in plan.baselines:
-        result = results[job]
-        if isinstance(result, Failure):
-            log.log(logging.INFO if result == NOT_CACHED else logging.WARNING, LEFT_OUT, job.name, result.reason)
-    return {job: results[job] for job in plan.baselines if not isinstance(results[job], Failure)}, counts
-
-
-def _cached_seconds(extracted: Iterable[Extracted], plan: RankPlan) -> float:
-    """Return about how long the passes that came from the cache would have taken on this ranking's backend."""
-    passes = list(extracted)
-    return sum(one.seconds for one in passes if one.cached) / plan.side_by_side(len(passes))
-
-
-def _compute_details(
-    plan: RankPlan, rows: Sequence[SourceRow], extracted: Mapping[int, Extracted]
-) -> tuple[dict[int, ReportDetails], JobCounts]:
-    """Return the results for the page by row, with p-values that are corrected for the number of sources."""
-    permutations = count_permutations(rows)
-    seed, errors = plan.request.samples.seed, plan.request.errors
-    jobs = {index: ReportDetailsJob(source.key, seed, permutations, errors) for index, source in extracted.items()}
-    by_job, counts = run_stage("report details", list(jobs.values()), plan.backend, plan.monitor)
-    computed = {index: details for index, job in jobs.items() if isinstance(details := by_job[job], ReportDetails)}
-    return correct_p_values(computed, {index for index in jobs if rows[index].kind == SOURCE}), counts
-
-
-def count_permutations(rows: Sequence[SourceRow]) -> int:
-    """Return the largest number of permutations of the labels for the p-values of a ranking.
-
-    It is at least 99, and 20 m - 1 for m sources, so that a correction for the number of sources can reject.
-
-    Args:
-        rows: All rows.
+    Controls that the user did not name run after all other rows, and only if their sources succeeded.
     """
-    n_sources = sum(row.kind == SOURCE for row in rows)
-    return max(MIN_PERMUTATIONS, PERMUTATIONS_PER_SOURCE * n_sources - 1)
+    added_controls = [row.name for row in plan.rows if row.kind == CONTROL and not row.requested]
+    first = [row.name for row in plan.rows if row.name not in added_controls]
+    plan.monitor.begin("features", len(plan.rows))
+    results = dict(_extract_each(first, plan))
+    if any(isinstance(result, Extracted) for result in results.values()):
+        controls = [name for name in added_controls if isinstance(results[pretrained_name(name)], Extracted)]
+        results |= dict(_extract_each(controls, plan))
+    plan.monitor.finish("features", FAILED, len(plan.rows) - len(results))
+    _warn_about_fitted_heads(results)
+    return [results.get(row.name, Failure("It was not run, because its source failed.")) for row in plan.rows]
+
+
+def _extract_each(names: Sequence[str], plan: RankPlan) -> Iterator[tuple[str, Extracted | Failure]]:
+    """Yield each name and its result, in the order in which the passes end."""
+    jobs = [ExtractJob(name, plan.target, plan.pass_request(len(names))) for name in names]
+    for index, result in plan.backend.run(jobs, device=plan.device):
+        yield names[index], result
+        plan.monitor.finish("features", _ending(result))
+
+
+def _ending(result: Extracted | Failure) -> str:
+    """Return how a pass ended: `computed`, `cached` or `failed`."""
+    if isinstance(result, Failure):
+        return FAILED
+    return CACHED if result.cached else COMPUTED
 
 
 def _warn_about_fitted_heads(results: Mapping[str, Extracted | Failure]) -> None:
@@ -241,40 +226,13 @@ def _warn_about_fitted_heads(results: Mapping[str, Extracted | Failure]) -> None
 def _drop_failed_controls(
     plan: RankPlan, results: list[Extracted | Failure]
 ) -> tuple[list[SourceRow], list[Extracted | Failure]]:
-    """Drop failed rows that the user did not name, which are controls."""
+    """Return the rows and their results without the controls that failed and that the user did not name."""
     pairs = [
         (row, result)
         for row, result in zip(plan.rows, results, strict=True)
         if isinstance(result, Extracted) or row.requested
     ]
     return [row for row, _ in pairs], [result for _, result in pairs]
-
-
-def _extract_all(plan: RankPlan) -> list[Extracted | Failure]:
-    """Return the result of each row. Controls that were added run only after, and if, their sources succeeded."""
-    added_controls = [row.name for row in plan.rows if row.kind == CONTROL and not row.requested]
-    first = [row.name for row in plan.rows if row.name not in added_controls]
-    plan.monitor.begin("features", len(plan.rows))
-    results = dict(_extract_each(first, plan))
-    if any(isinstance(result, Extracted) for result in results.values()):
-        controls = [name for name in added_controls if isinstance(results[pretrained_name(name)], Extracted)]
-        results |= dict(_extract_each(controls, plan))
-    plan.monitor.finish("features", FAILED, len(plan.rows) - len(results))
-    _warn_about_fitted_heads(results)
-    return [results.get(row.name, Failure("It was not run, because its source failed.")) for row in plan.rows]
-
-
-def _extract_each(names: Sequence[str], plan: RankPlan) -> Iterator[tuple[str, Extracted | Failure]]:
-    jobs = [ExtractJob(name, plan.target, plan.pass_request(len(names))) for name in names]
-    for index, result in plan.backend.run(jobs, device=plan.device):
-        yield names[index], result
-        plan.monitor.finish("features", _ending(result))
-
-
-def _ending(result: Extracted | Failure) -> str:
-    if isinstance(result, Failure):
-        return FAILED
-    return CACHED if result.cached else COMPUTED
 
 
 def _count_passes(results: Iterable[Extracted | Failure]) -> JobCounts:
@@ -284,15 +242,72 @@ def _count_passes(results: Iterable[Extracted | Failure]) -> JobCounts:
     return JobCounts(len(cached) - sum(cached), sum(cached), len(passes) - len(cached))
 
 
+def _score_jobs(plan: RankPlan, extracted: Mapping[int, Extracted]) -> list[ScoreJob | ErrorsJob]:
+    """Return the jobs of all scores of all sources whose pass succeeded."""
+    pairs = itertools.product(extracted.values(), plan.scores)
+    return [job for source, name in pairs for job in score_jobs(source, name, plan.request, plan.task)]
+
+
+def _fit_baselines(plan: RankPlan) -> tuple[dict[BaselineJob, ScoredErrors], JobCounts]:
+    """Return the cross-validated errors of the baselines that could be fitted, and numbers of jobs."""
+    results, counts = run_stage("baselines", plan.baselines, plan.backend, plan.monitor)
+    for job in plan.baselines:
+        result = results[job]
+        if isinstance(result, Failure):
+            log.log(logging.INFO if result == NOT_CACHED else logging.WARNING, LEFT_OUT, job.name, result.reason)
+    return {job: results[job] for job in plan.baselines if not isinstance(results[job], Failure)}, counts
+
+
+def _compute_details(
+    plan: RankPlan, rows: Sequence[SourceRow], extracted: Mapping[int, Extracted]
+) -> tuple[dict[int, ReportDetails], JobCounts]:
+    """Return the results for the page by row, with p-values that are corrected for the number of sources."""
+    permutations = count_permutations(rows)
+    seed, errors = plan.request.samples.seed, plan.request.errors
+    jobs = {index: ReportDetailsJob(source.key, seed, permutations, errors) for index, source in extracted.items()}
+    by_job, counts = run_stage("report details", list(jobs.values()), plan.backend, plan.monitor)
+    computed = {index: details for index, job in jobs.items() if isinstance(details := by_job[job], ReportDetails)}
+    return correct_p_values(computed, {index for index in jobs if rows[index].kind == SOURCE}), counts
+
+
+def count_permutations(rows: Sequence[SourceRow]) -> int:
+    """Return the largest number of permutations of the labels for the p-values of a ranking.
+
+    It is at least 99, and at least 20 m - 1 for m sources. The smallest possible p-value is then at most 0.05 / m, so
+    that a source can be significant at the 5 % level after a correction for m tests.
+
+    Args:
+        rows: All rows, of which only those of sources count.
+    """
+    n_sources = sum(row.kind == SOURCE for row in rows)
+    return max(MIN_PERMUTATIONS, PERMUTATIONS_PER_SOURCE * n_sources - 1)
+
+
 def _with_result(row: SourceRow, result: Extracted | Failure, report_details: ReportDetails | None) -> SourceRow:
     if isinstance(result, Failure):
         return replace(row, reason=result.reason)
-    properties, provenance = result.properties, result.provenance
-    return replace(row, properties=properties, report_details=report_details, provenance=provenance)
+    return replace(row, properties=result.properties, report_details=report_details, provenance=result.provenance)
 
 
 def _summary(plan: RankPlan, extracted: Mapping[int, Extracted]) -> TargetSummary | None:
+    """Return the summary of the target's samples; None if no source passed over them."""
     if not extracted:
         return None
+    # All sources have the same samples and labels.
     outputs = load_source_outputs(next(iter(extracted.values())).key)
     return summarize_target(plan.target.name, outputs, plan.request.errors.weight, plan.kind)
+
+
+def _cached_seconds(extracted: Iterable[Extracted], plan: RankPlan) -> float:
+    """Return about how long the passes that came from the cache would have taken on this ranking's backend."""
+    passes = list(extracted)
+    return sum(one.seconds for one in passes if one.cached) / plan.side_by_side(len(passes))
+
+
+def _remember_pilots(plan: RankPlan, ranking: Ranking) -> None:
+    """Add the errors of the pilots to the user's history, if the ranking uses a history."""
+    if plan.sketch and ranking.target:
+        request = asdict(plan.request.samples)
+        target = {**asdict(ranking.target), "name": plan.target.name}
+        record = {"target": target, "pilot": pilot_record(ranking), "request": request}
+        remember_pilots(record, plan.sketch)

@@ -53,18 +53,20 @@ class StageState:
         return self.computed + self.cached + self.failed
 
     def seconds_left(self, now: float) -> float | None:
-        """Return about how long the stage still takes, at the rate of the jobs that were computed so far.
+        """Return about how long the stage still takes, at the rate of the jobs that were computed or failed so far.
+
+        Jobs from the cache do not count, because they take no time.
 
         Args:
             now: Time in seconds since 1970.
 
         Returns:
-            Seconds. None as long as no job was computed.
+            Seconds. None as long as no job was computed or failed.
         """
         if self.done >= self.jobs:
             return 0.0
-        run = self.computed + self.failed
-        return (self.jobs - self.done) * max(0.0, now - self.began) / run if run else None
+        n_run = self.computed + self.failed
+        return (self.jobs - self.done) * max(0.0, now - self.began) / n_run if n_run else None
 
 
 StagesListener = Callable[[tuple[StageState, ...]], None]
@@ -193,11 +195,11 @@ class RunningJobs:
     """State of a ranking that has not written its results yet, as its process has written it.
 
     Attributes:
-        process: Number of its process.
+        process: ID of its process.
         host: Name of its machine.
         processes: Number of jobs that run side by side. None if it is not known.
         began: Time at which it began, in seconds since 1970.
-        written: Time at which it last said something, in seconds since 1970.
+        written: Time at which this state was written, in seconds since 1970.
         stages: Its stages so far; all but the last are finished.
         is_alive: False if its process has ended.
     """
@@ -222,7 +224,7 @@ _Record = TypeAdapter(RunningJobs)
 
 
 def read_progress(folder: Path) -> RunningJobs | None:
-    """Return what a running or interrupted ranking has said in a folder; None if there is nothing that can be read.
+    """Return the state that a running or interrupted ranking wrote to a folder; None if there is none to be read.
 
     Args:
         folder: The folder of `--out`.

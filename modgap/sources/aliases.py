@@ -45,7 +45,8 @@ class Alias(NamedTuple):
         license: License of the weights.
         origin: Its weights.
         surrogate: Target and split of labeled data of the source's modality; None if no such data is registered.
-        near_copies: Short names of sources that know almost the same. Of these and this one, `@diverse` takes those.
+        near_copies: Short names of other sources whose knowledge is almost the same. The group `@diverse` takes them in
+            place of this source.
     """
 
     title: str

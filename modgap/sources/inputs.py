@@ -1,4 +1,12 @@
-"""Inputs of source models: images, text or audio, and how pieces of target data become a batch of it."""
+"""Inputs of source models: images, text or audio, and how pieces of target data become a batch of one of them.
+
+A piece is the array or string that enters the model as one input, such as an image or a window of a sound. A sample of
+a target has one piece or several.
+
+`batch` makes the input of pieces in one call. Some inputs divide it in two: `stack` does the part of the CPU, which
+other processes can do, and `finish` the part of the device. `prepare` gives the same input of a tensor and lets
+gradients pass, for samples that another model has computed.
+"""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -22,7 +30,7 @@ class Input(Protocol):
 
     @property
     def kind(self) -> Literal["image", "text", "audio"]:
-        """Kind of the pieces: arrays (C, H, W), strings, or waveforms (length,)."""
+        """Kind of the pieces: `image` for arrays (C, H, W), `text` for strings, `audio` for waveforms (length,)."""
 
     def batch(self, pieces: Sequence[Any], device: "device") -> Batch:
         """Return the pieces as one batch on the device."""
@@ -55,7 +63,7 @@ class ImageInput:
     def stack(self, pieces: Sequence[np.ndarray]) -> "Tensor":
         """Return images as `batch` does, but on the CPU and not standardized.
 
-        Images are resized on the CPU for each device, because devices do not interpolate alike.
+        Images are resized on the CPU whatever the device, because devices do not interpolate alike.
         """
         import torch
 
@@ -64,7 +72,7 @@ class ImageInput:
         return torch.cat([self._fit(torch.from_numpy(image)[None]) for image in pieces])
 
     def prepare(self, images: "Tensor") -> "Tensor":
-        """Return images (B, C, H, W) of one shape as `batch` does: with the source's channels, size, mean and sd.
+        """Return images (B, C, H, W) as `batch` does: with the source's number of channels and size, and standardized.
 
         A single channel is repeated. More channels than the source has are averaged over groups of neighbors. Resizing
         is antialiased, and the image is not cropped.
@@ -93,7 +101,7 @@ class ImageInput:
         return functional.interpolate(images, self.size, mode=mode, antialias=smooth)
 
     def finish(self, images: "Tensor") -> "Tensor":
-        """Return the images of `stack` as `batch` does, on their device: standardized by the source's mean and sd."""
+        """Return the images of `stack` standardized by the source's mean and sd, on the device that they are on."""
         constants = _channel_constants if images.device.type == "cpu" else _device_constants
         return (images - constants(self.mean, images.device)) / constants(self.sd, images.device)
 
@@ -108,7 +116,7 @@ class ImageInput:
 
 
 def _channel_constants(values: tuple[float, ...], device: "device") -> "Tensor":
-    """Return one value for each channel of images (B, channels, H, W)."""
+    """Return values by channel as a tensor (1, channels, 1, 1), which broadcasts over images (B, channels, H, W)."""
     import torch
 
     return torch.tensor(values, device=device).view(1, -1, 1, 1)
@@ -119,7 +127,7 @@ def _device_constants(values: tuple[float, ...], device: "device") -> "Tensor":
     """Return the constants on a device that is not the CPU, which are copied to it once."""
     import torch
 
-    # The tensors of inference could take no part in a training afterwards.
+    # Autograd refuses tensors that were created in inference mode, and the cached ones may serve a training later.
     with torch.inference_mode(False):
         return _channel_constants(values, device)
 
@@ -146,23 +154,28 @@ class TextInput:
 
     @functools.cached_property
     def features(self) -> tuple[str, ...]:
-        """Names of what the tokenizer returns for each token: its number, its mask, and for some models its type."""
+        """Names of the F values that the tokenizer returns for each token: ID, mask, and for some models type."""
         return tuple(self.tokenizer(["a"]))
 
     def tokens(self, text: str, length: int | None = None) -> np.ndarray:
-        """Return the features of the tokens of a text, (F, T), which `prepare` takes; T is at most the length."""
+        """Return the values of `features` for the T tokens of a text, shape (F, T), as `prepare` takes them in batches.
+
+        Args:
+            text: The text.
+            length: Largest number of tokens T; None for that of the source, which also bounds it.
+        """
         most = self.max_tokens if length is None else min(length, self.max_tokens)
         encoded = self.tokenizer(text, truncation=True, max_length=most)
         return np.array([encoded[name] for name in self.features], np.int64)
 
     def prepare(self, tokens: "Tensor") -> "Mapping[str, Tensor]":
-        """Return tokens (B, F, T) of texts, with zeros after the end of each, as `batch` does."""
+        """Return the input as `batch` does, from tokens (B, F, T) of texts with zeros after the end of each."""
         batch = dict(zip(self.features, tokens.unbind(1), strict=True))
         ids = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, self.tokenizer.pad_token_id)
         return {**batch, "input_ids": ids}
 
     def padded_lengths(self, pieces: Sequence[str]) -> list[int] | None:
-        """Return about how long each piece is, because a batch is padded to its longest."""
+        """Return the number of characters of each piece, by which pieces of about equal length can share a batch."""
         return [len(text) for text in pieces]
 
     def to_dict(self) -> dict[str, Any]:
@@ -177,8 +190,8 @@ class AudioInput:
     Attributes:
         extractor: A transformers feature extractor.
         rate: Sampling rate in hertz.
-        padding: True to pad the waveforms of a batch to the longest, `max_length` to pad or cut each to the extractor's
-            own length.
+        padding: True to pad the waveforms of a batch to the longest; `max_length` to pad or cut each to the length of
+            the extractor.
     """
 
     extractor: Any
@@ -206,9 +219,10 @@ class WaveformInput:
 
     Attributes:
         rate: Sampling rate in hertz; None for a model of series of any rate, which are stretched to its window.
-        window: Number of values of a waveform.
+        window: Number of values of each waveform.
         standardize: True to shift and scale each window to mean 0 and standard deviation 1.
-        loudness: Decibels relative to full scale to which quieter windows are amplified; None to keep them.
+        loudness: Root mean square, in decibels relative to an amplitude of 1, to which quieter windows are amplified;
+            None to keep them.
     """
 
     rate: int | None
@@ -222,7 +236,7 @@ class WaveformInput:
         return self.stack(pieces).to(device)
 
     def finish(self, waveforms: "Tensor") -> "Tensor":
-        """Return the waveforms of `stack` as `batch` does: as they are."""
+        """Return the waveforms of `stack` unchanged."""
         return waveforms
 
     def stack(self, pieces: Sequence[np.ndarray]) -> "Tensor":
@@ -268,7 +282,7 @@ def pool_tokens(tokens: "Tensor", inputs: Batch) -> "Tensor":
 
 
 def without_class(logits: "Tensor", number: int) -> "Tensor":
-    """Return logits (B, C) without those of one class."""
+    """Return logits (B, C) without the column of one class, shape (B, C - 1)."""
     import torch
 
     return torch.cat([logits[:, :number], logits[:, number + 1 :]], dim=1)

@@ -44,12 +44,12 @@ __all__ = [
 
 
 def is_control(name: str) -> bool:
-    """Return True for the name of a control."""
+    """Return True for the name of a random-weights control."""
     return name.startswith(CONTROL_PREFIX)
 
 
 def control_name(name: str) -> str:
-    """Return the name of the control of a source; that of a control stays.
+    """Return the name of the random-weights control of a source. The name of a control is returned as it is.
 
     Example:
         >>> control_name("vit-b"), control_name("random:vit-b"), pretrained_name("random:vit-b")
@@ -59,13 +59,13 @@ def control_name(name: str) -> str:
 
 
 def pretrained_name(name: str) -> str:
-    """Return the name of the pretrained source that a control belongs to; that of another source stays."""
+    """Return the name of the pretrained source that a control belongs to. Any other name is returned as it is."""
     return name.removeprefix(CONTROL_PREFIX)
 
 
 @dataclass(frozen=True)
 class SourceInfo:
-    """Description of a source that is available without loading it.
+    """Description of a source, which can be read without loading the source.
 
     Attributes:
         name: Short name of the source.
@@ -76,9 +76,10 @@ class SourceInfo:
         license: License of the weights.
         weights: Origin of the weights, or the command that installs them.
         is_installed: True if the weights are on this machine.
-        surrogate: Target and split of labeled data of the source's modality. It is the default that stage 1 of a
-            transfer aligns to. None if no such data is registered.
-        near_copies: Names of other sources that know almost the same. Of these and this source, `@diverse` takes those.
+        surrogate: Target and split of labeled data of the source's modality, to which stage 1 of a transfer aligns by
+            default. None if no such data is registered.
+        near_copies: Names of other sources whose knowledge is almost the same. The group `@diverse` takes them in place
+            of this source.
     """
 
     name: str
@@ -99,7 +100,7 @@ class SourceInfo:
 
     @property
     def kind_words(self) -> str:
-        """The words by which the kind of its input can be asked for, besides the kind itself."""
+        """Text in which words are searched when a user asks for a kind of input by another word than `kind`."""
         return self.input
 
 
@@ -133,7 +134,8 @@ class Source:
         split: Function that returns the model's parts.
         features: Function from a batch to pooled features (B, D), on which the head is a linear layer; for text, the
             mean over tokens.
-        notes: Everything else that decides the outputs, such as a zero-shot head's prompts, as pairs for the record.
+        notes: Everything else that decides the outputs, such as a zero-shot head's prompts, as pairs of a name and a
+            value for the record.
     """
 
     model: "nn.Module"
@@ -229,12 +231,20 @@ class SourcePlugin(Protocol):
 
 
 def plugin_names(reserved: frozenset[str]) -> list[str]:
-    """Return the names of the plug-ins without importing them."""
+    """Return the names of the plug-ins without importing them.
+
+    Args:
+        reserved: Names of modgap's own sources, which a plug-in cannot take.
+    """
     return sorted(plugin_entries(GROUP, NOUN, reserved))
 
 
 def plugin_infos(reserved: frozenset[str]) -> list[SourceInfo]:
-    """Return the descriptions of the plug-ins. A broken plug-in causes a warning and is skipped."""
+    """Return the descriptions of the plug-ins. A broken plug-in causes a warning and is skipped.
+
+    Args:
+        reserved: As in `plugin_names`.
+    """
     return [info for _, info in usable_plugins(plugin_entries(GROUP, NOUN, reserved), NOUN, _describe)]
 
 
@@ -247,6 +257,11 @@ def _describe(name: str, plugin: Any) -> SourceInfo:
 
 def open_plugin(name: str, weights: Path | None, reserved: frozenset[str]) -> SourceHandle | None:
     """Return the handle of the plug-in with this name, or None if there is none, without importing other plug-ins.
+
+    Args:
+        name: Name of the plug-in.
+        weights: File or folder of weights that replaces the plug-in's default; None for the default.
+        reserved: As in `plugin_names`.
 
     Raises:
         InputError: When the plug-in is broken.

@@ -11,13 +11,14 @@ from modgap.errors import InputError
 
 SPLITS = ("train", "val", "test")
 MAX_POOLED_VALUES = 1024
-"""Largest number of values of a dense target that are clustered. Larger targets are averaged down to it."""
+"""Largest number of values of one dense target in a row that is clustered. Larger targets are averaged down to it."""
 
 
 class Samples(Protocol):
-    """Samples by number: (C, H, W), (C, length), (frames, C, H, W) or a string. Their shapes may differ.
+    """Samples by index, which may be read only when they are asked for.
 
-    A tuple of arrays is one form of samples, such as for series of different lengths.
+    A sample is an image (C, H, W), a series or sound (C, length), a video (frames, C, H, W) or a string. The shapes of
+    samples may differ. A plain tuple of arrays is a form of samples too.
     """
 
     def __len__(self) -> int:
@@ -29,7 +30,7 @@ class Samples(Protocol):
 
 @runtime_checkable
 class PartialSamples(Samples, Protocol):
-    """Samples whose last axis can be read in parts, without the rest of the sample."""
+    """Samples of which a part of the last axis, such as a section of a sound, can be read without the rest."""
 
     def length(self, index: int) -> int | None:
         """Return the length of a sample's last axis; None if the whole sample must be read to know it."""
@@ -92,7 +93,7 @@ class StoredSamples:
 
 @dataclass(frozen=True)
 class TransformedSamples:
-    """Samples to which a function is applied each time they are read."""
+    """Samples to which a function is applied each time one is read."""
 
     samples: Samples
     function: Callable[[Any], Any]
@@ -108,7 +109,7 @@ class TransformedSamples:
 
 @dataclass(frozen=True)
 class SelectedSamples:
-    """A selection of samples, by their numbers (N,)."""
+    """Some of the samples, in the order of their indices `rows`, shape (N,)."""
 
     samples: Samples
     rows: np.ndarray
@@ -138,13 +139,17 @@ class ConcatenatedSamples:
 
     def __getitem__(self, index: int) -> Any:
         """Return one sample."""
+        # The range counts a negative index from the end, and raises IndexError for one beyond.
         index = range(len(self))[index]
         part = int(np.searchsorted(self._ends, index, side="right"))
         return self.parts[part][index - int(self._ends[part]) + len(self.parts[part])]
 
 
 def have_one_shape(samples: Samples) -> bool:
-    """Return True if samples come from arrays of one shape, without reading them; False if they may differ."""
+    """Return True if all samples come from arrays of one shape; False if their shapes may differ.
+
+    At most the first sample of each concatenated part is read.
+    """
     while isinstance(samples, TransformedSamples | SelectedSamples):
         samples = samples.samples
     if isinstance(samples, ConcatenatedSamples):
@@ -171,9 +176,11 @@ class Table:
         target_scale: Mean and standard deviation (sd), each of the targets' shape, if a step standardized the
             targets: y * sd + mean is in the manifest's unit. None if the targets are in this unit.
         columns: Names of the columns of a table that the samples are made of, in order. None for other data.
-        levels: Level of the background of each sample in its unit, shape (N,), for augmentation. None if unknown.
+        levels: Level of the background of each sample in the unit of its values, shape (N,), for augmentation. None if
+            unknown.
         noise: Samples without labels, of any number, that augmentation mixes into others. None if there are none.
-        names: Name of each sample in a list of splits. None for its number, from 0, and where the splits are complete.
+        names: Name by which a file that lists splits refers to each sample. None if such a file refers to samples by
+            their index from 0, and after the splits have been completed.
     """
 
     samples: Samples
@@ -210,7 +217,7 @@ class Table:
         """Return the table of a selection of samples.
 
         Args:
-            rows: Numbers of the samples, shape (M,).
+            rows: Indices of the samples, shape (M,).
         """
 
         def select_values(values: np.ndarray | None) -> np.ndarray | None:
@@ -248,8 +255,9 @@ def computing_type(dtype: np.dtype) -> np.dtype:
 def pool_targets(targets: Samples, max_values: int = MAX_POOLED_VALUES) -> np.ndarray:
     """Return the values of each target as one row, averaged over blocks of neighbors if there are too many.
 
-    Values are averaged along the last axes, which are space or time, so that clusters of the rows are
-    clusters of the fields on a coarser grid.
+    The longest axis, which is usually space or time, is halved by the mean of each two neighbors until the values are
+    few enough. Clusters of the rows are then clusters of the targets on a coarser grid. A last value without a neighbor
+    is dropped.
 
     Args:
         targets: N targets of one shape.
@@ -295,13 +303,16 @@ def _reshape_sample(sample: Any, axes: Sequence[int] | None, shape: Sequence[int
 def shape_samples(
     array: np.ndarray, where: str, axes: Sequence[int] | None = None, shape: Sequence[int] | None = None
 ) -> Samples:
-    """Return an array (N, ...) as samples. Only the first sample is read, to check that axes and shape fit.
+    """Return an array (N, ...) as samples, whose axes are reordered before they get their shape.
+
+    Only the first sample is read, to check that axes and shape fit.
 
     Args:
         array: Numbers with one shape for all samples, or N arrays of numbers of any shape.
         where: Description of the array for error messages.
         axes: Order of a sample's axes, such as [1, 0] to swap two. None keeps the order.
-        shape: Shape of a sample after that; -1 for a size that follows from the others. None keeps the shape.
+        shape: Shape of a sample after its axes are reordered; -1 for a size that follows from the others. None keeps
+            that shape.
 
     Raises:
         InputError: When the array does not contain numbers, or axes or shape do not fit.
@@ -366,6 +377,8 @@ def class_numbers(
     labels: Any, where: str, label_values: Sequence[str | int] | None = None, first: int = 0
 ) -> np.ndarray:
     """Return the class of each sample, shape (N,), or 0/1 labels, shape (N, K), as int64.
+
+    Labels in a single column, shape (N, 1), are classes.
 
     Args:
         labels: List or array of numbers, or of elements of `label_values`.

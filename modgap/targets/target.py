@@ -42,7 +42,7 @@ log = logging.getLogger("modgap")
 TABLE_READERS = ("csv", "listed_files")
 """Readers of labels in tables, whose numbers can be classes or values."""
 WITHOUT_EFFECT = {"artifact", "near_copies"}
-"""Fields of a manifest that do not determine the samples."""
+"""Fields of a manifest that do not determine the samples, so that fingerprints leave them out."""
 READER_LIBRARIES = (
     "aeon",
     "av",
@@ -56,6 +56,7 @@ READER_LIBRARIES = (
     "soundfile",
     "soxr",
 )
+"""Libraries whose versions are part of a fingerprint, because readers use them."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Target:
     Attributes:
         manifest: Description of the target.
         files: Paths by role.
-        data_dir: Folder that the manifest's paths are relative to. None for custom data, which has no manifest.
+        data_dir: Folder that the manifest's paths are relative to. None for custom data, whose manifest names no files.
         cli_arguments: Name and options that select this target on the command line. None if the name suffices.
     """
 
@@ -103,7 +104,7 @@ class Target:
                 digests[f"{role}/{number}/{path.name}"] = digest
         manifest = self.manifest.model_dump(mode="json", by_alias=True, exclude=WITHOUT_EFFECT)
         if self.manifest.selection is None:
-            # Results for targets without a selection stay in the cache.
+            # Fingerprints from before manifests had this field stay valid, and with them the results in the cache.
             del manifest["selection"]
         libraries = _library_versions() | get_renderer_versions(self.manifest.reader.name)
         return {"manifest": manifest, "files": digests, "libraries": libraries}
@@ -114,7 +115,7 @@ class Target:
         A converted copy is read instead of the originals if it was made from them.
 
         Args:
-            classes: Cluster real-valued targets into pseudo-classes. If False, such a table has no labels.
+            classes: True to cluster real-valued targets into pseudo-classes; False to leave their table without labels.
 
         Raises:
             InputError: When the data is empty, broken, or does not agree with the manifest.
@@ -188,7 +189,7 @@ class Target:
         return replace(table, labels=labels, classes=classes)
 
     def _real_values_message(self) -> str:
-        """Return the message that labels are real values where classes are needed."""
+        """Return the message for labels that are real values where classes are needed."""
         if self.manifest.task != "regression":
             return (
                 f"The task of target {self.name} is {self.manifest.task}, but its labels are real values. "
@@ -201,7 +202,7 @@ class Target:
         )
 
     def _task_setting(self, task: str) -> str:
-        """Return how the user sets the task, as the beginning of a sentence."""
+        """Return the beginning of a sentence that tells the user how to set the task."""
         if self.data_dir is None:
             return f'Pass `custom_data={{"task": "{task}"}}`'
         return f'Set task = "{task}" in the manifest'
@@ -238,6 +239,128 @@ class Target:
             raise InputError(
                 f"manifest {self.name}: reader {name} needs a file of role {error}, got: {roles}"
             ) from error
+
+
+def open_target(
+    name: str, *, custom_data: CustomData | None = None, data_dir: Path | None = None, pseudo_classes: int | None = None
+) -> Target:
+    """Return a target whose files have been located.
+
+    Args:
+        name: Name of a manifest, path of a `.toml` manifest, or path of custom data: a folder of class sub-folders of
+            images or sounds, an array file (or a folder of `.npy` files) with x and y, or a `.csv`, `.tsv` or
+            `.parquet` file with a label column.
+        custom_data: Description of custom data: kind, label column, groups and so on. None if there is nothing to
+            describe.
+        data_dir: Folder that holds the files that the manifest names. None searches the usual locations, such as the
+            folder that `modgap data fetch` writes to.
+        pseudo_classes: Number of clusters of a regression target's values. None takes the manifest's number.
+
+    Raises:
+        UsageError: When there is no such target, or an argument is missing or does not apply.
+        InputError: When a file is missing. The message has the command that fetches it.
+    """
+    target = _locate(name, custom_data or CustomData(), data_dir)
+    if pseudo_classes is None:
+        return target
+    # The numbers in a table of custom data are classes or values. `pseudo_classes` says values, unless a task is given.
+    task = custom_data.task if custom_data else None
+    is_table = target.data_dir is None and target.manifest.reader.name in TABLE_READERS
+    if target.manifest.task != "regression" and (task or not is_table):
+        raise UsageError(f"`pseudo_classes` applies to real-valued targets, but {name} has classes")
+    changes = {"task": "regression", "pseudo_classes": pseudo_classes}
+    return replace(target, manifest=target.manifest.model_copy(update=changes))
+
+
+@dataclass(frozen=True)
+class TargetRequest:
+    """A target as a user names it: what `open_target` takes, for jobs that open it on other machines.
+
+    Attributes:
+        name: Name of a manifest, or path of a manifest or of custom data.
+        custom_data: Description of custom data. None if there is nothing to describe.
+        data_dir: Folder that holds the files that the manifest names. None for the usual locations.
+        pseudo_classes: Number of clusters of a regression target's values. None for the manifest's number.
+    """
+
+    name: str
+    custom_data: CustomData | None = None
+    data_dir: Path | None = None
+    pseudo_classes: int | None = None
+
+    def open(self) -> Target:
+        """Open the target; raises as `open_target`."""
+        return open_target(
+            self.name, custom_data=self.custom_data, data_dir=self.data_dir, pseudo_classes=self.pseudo_classes
+        )
+
+    def absolute(self) -> "TargetRequest":
+        """Return the request with absolute paths in place of relative ones, for other working directories."""
+        path = expand_user(self.name)
+        is_path = path.exists() and self.name not in manifest_names()
+        return replace(
+            self,
+            name=str(path.resolve()) if is_path else self.name,
+            custom_data=self.custom_data and self.custom_data.absolute(),
+            data_dir=self.data_dir and self.data_dir.resolve(),
+        )
+
+
+def _locate(name: str, custom_data: CustomData, data_dir: Path | None) -> Target:
+    """Return the target of a name or path; the arguments are those of `open_target`."""
+    path = expand_user(name)
+    # The name of a manifest means the manifest, even if a folder has that name (./NAME means the folder).
+    if is_custom_data(path) and name not in manifest_names():
+        if data_dir is not None:
+            raise UsageError(f"`data_dir` applies to manifests, not to target {name}, which is a path itself")
+        manifest, files = custom_data_manifest(path, custom_data)
+        return Target(manifest, files, cli_arguments=_join_arguments(name, custom_data.options()))
+    if fields := custom_data.fields():
+        raise UsageError(f'`custom_data["{next(iter(fields))}"]` applies to custom data, not to target {name}')
+    if path.suffix == ".toml":
+        return _locate_manifest_files(load_manifest(path), name, data_dir, path.parent)
+    if path.suffix or "/" in name:
+        problem = f"modgap cannot read the format of {name}" if path.is_file() else f"no target at {name}"
+        raise UsageError(f"{problem}. Expected the name of a manifest, {CUSTOM_DATA_FORMATS}.")
+    return _locate_manifest_files(named_manifest(name), name, data_dir, None)
+
+
+def _locate_manifest_files(
+    manifest: Manifest, name: str, data_dir: Path | None, manifest_folder: Path | None
+) -> Target:
+    folder, files = find_target_files(manifest, name, data_dir, manifest_folder)
+    options = {} if data_dir is None else {"data-dir": str(data_dir)}
+    return Target(manifest, files, folder, _join_arguments(name, options))
+
+
+def _join_arguments(name: str, options: Mapping[str, str]) -> str:
+    """Return a name and options as they are written on a command line."""
+    return shlex.join([name, *(text for option, value in options.items() for text in (f"--{option}", value))])
+
+
+# Helpers of Target.fingerprint
+
+
+def _library_versions() -> dict[str, str]:
+    """Return the versions of the installed libraries that readers use, without importing them."""
+    return {name: version for name in READER_LIBRARIES if (version := installed_library_version(name))}
+
+
+def _verified_digest(path: Path, expected: ExpectedFile) -> str:
+    """Return the SHA-256 of a file or folder, or raise an InputError if it differs from the expected one.
+
+    The size is compared first, because a checksum takes long for a large file.
+    """
+    remedy = "Install its package or fetch it again, or use a manifest file without the checksum."
+    if mismatch := find_mismatch(path, expected):
+        raise InputError(f"{mismatch}. It is truncated or another version. {remedy}")
+    digest = file_digest(path) if path.is_file() else folder_digest(path, files_without_links(path))
+    if mismatch := find_mismatch(path, expected, {"sha256": digest}):
+        raise InputError(f"{mismatch}. It is damaged or another version. {remedy}")
+    return digest
+
+
+# Helpers of Target.read
 
 
 def _raise_if_missing(table: Table) -> None:
@@ -296,7 +419,7 @@ def _with_task(table: Table, manifest: Manifest) -> Table:
 
 
 def _label_values(table: Table, manifest: Manifest) -> np.ndarray:
-    """Return the numbers that labels are, as real values."""
+    """Return labels that a reader took for classes as real values: the numbers that they are, or that names spell."""
     labels = np.asarray(table.labels)
     if not table.classes or labels.ndim == 2:
         return labels.astype(np.float64)
@@ -326,15 +449,15 @@ def _check_shape(table: Table, manifest: Manifest) -> None:
 def _class_names(names: Sequence[str], manifest: Manifest) -> list[str]:
     """Return the names of the classes in the order of their numbers.
 
-    Names in the data are those of the classes if the manifest has them too, in whatever order. Other names of the
-    manifest are those of the numbers.
+    If the manifest has no names, or all names in the data are among its names, the data decides which number has which
+    name. Otherwise the first name of the manifest is that of number 0, and so on, whatever the data calls them.
 
     Args:
         names: Names in the data, in the order of the numbers; empty if the data has only numbers.
         manifest: The manifest.
 
     Raises:
-        InputError: If the names in the data are others, and not as many.
+        InputError: If a name in the data is not in the manifest, and the two have different numbers of names.
     """
     if not manifest.classes or set(names) <= set(manifest.classes):
         return list(names) or list(manifest.classes or ())
@@ -365,7 +488,7 @@ def _warn_about_absent_classes(labels: np.ndarray, classes: Sequence[str], manif
 
 
 def _manifest_groups(table: Table, manifest: Manifest) -> np.ndarray | None:
-    """Return the number of each sample's group, by the grouping that the manifest names."""
+    """Return the group number of each sample, shape (N,), in the grouping that the manifest names; None without one."""
     if manifest.group is None:
         return None
     groups_by_name = table.groups or {}
@@ -392,113 +515,3 @@ def _warn_about_divided_groups(splits: np.ndarray | None, groups: np.ndarray | N
             "Keep each group in one split, or remove the splits, which are then drawn by group."
         )
         log.warning(text, int((n_splits > 1).sum()), count(len(numbers), "group"), manifest.name)
-
-
-def _library_versions() -> dict[str, str]:
-    """Return the versions of the installed libraries that readers use, without importing them."""
-    return {name: version for name in READER_LIBRARIES if (version := installed_library_version(name))}
-
-
-def _verified_digest(path: Path, expected: ExpectedFile) -> str:
-    remedy = "Install its package or fetch it again, or use a manifest file without the checksum."
-    if mismatch := find_mismatch(path, expected):
-        raise InputError(f"{mismatch}. It is truncated or another version. {remedy}")
-    digest = file_digest(path) if path.is_file() else folder_digest(path, files_without_links(path))
-    if mismatch := find_mismatch(path, expected, {"sha256": digest}):
-        raise InputError(f"{mismatch}. It is damaged or another version. {remedy}")
-    return digest
-
-
-def open_target(
-    name: str, *, custom_data: CustomData | None = None, data_dir: Path | None = None, pseudo_classes: int | None = None
-) -> Target:
-    """Return a target whose files have been located.
-
-    Args:
-        name: Name of a manifest, path of a `.toml` manifest, or path of custom data: a folder of class sub-folders of
-            images or sounds, an array file (or a folder of `.npy` files) with x and y, or a `.csv`, `.tsv` or
-            `.parquet` file with a label column.
-        custom_data: Description of custom data: kind, label column, groups and so on. None if there is nothing to
-            describe.
-        data_dir: Folder that holds the files that the manifest names. None searches the usual locations, such as the
-            folder that `modgap data fetch` writes to.
-        pseudo_classes: Number of clusters of a regression target's values. None takes the manifest's number.
-
-    Raises:
-        UsageError: When there is no such target, or an argument is missing or does not apply.
-        InputError: When a file is missing. The message has the command that fetches it.
-    """
-    target = _locate(name, custom_data or CustomData(), data_dir)
-    if pseudo_classes is None:
-        return target
-    task = custom_data.task if custom_data else None
-    is_table = target.data_dir is None and target.manifest.reader.name in TABLE_READERS
-    if target.manifest.task != "regression" and (task or not is_table):
-        raise UsageError(f"`pseudo_classes` applies to real-valued targets, but {name} has classes")
-    changes = {"task": "regression", "pseudo_classes": pseudo_classes}
-    return replace(target, manifest=target.manifest.model_copy(update=changes))
-
-
-@dataclass(frozen=True)
-class TargetRequest:
-    """A target as a user names it: what `open_target` takes, for jobs that open it on other machines.
-
-    Attributes:
-        name: Name of a manifest, or path of a manifest or of custom data.
-        custom_data: Description of custom data. None if there is nothing to describe.
-        data_dir: Folder that holds the files that the manifest names. None for the usual locations.
-        pseudo_classes: Number of clusters of a regression target's values. None for the manifest's number.
-    """
-
-    name: str
-    custom_data: CustomData | None = None
-    data_dir: Path | None = None
-    pseudo_classes: int | None = None
-
-    def open(self) -> Target:
-        """Open the target; raises as `open_target`."""
-        return open_target(
-            self.name, custom_data=self.custom_data, data_dir=self.data_dir, pseudo_classes=self.pseudo_classes
-        )
-
-    def absolute(self) -> "TargetRequest":
-        """Return the request with absolute paths in place of relative ones, for other working directories."""
-        path = expand_user(self.name)
-        is_path = path.exists() and self.name not in manifest_names()
-        return replace(
-            self,
-            name=str(path.resolve()) if is_path else self.name,
-            custom_data=self.custom_data and self.custom_data.absolute(),
-            data_dir=self.data_dir and self.data_dir.resolve(),
-        )
-
-
-def _locate(name: str, custom_data: CustomData, data_dir: Path | None) -> Target:
-    path = expand_user(name)
-    # The name of a manifest means the manifest, even if a folder has that name (./NAME means the folder).
-    if is_custom_data(path) and name not in manifest_names():
-        if data_dir is not None:
-            raise UsageError(f"`data_dir` applies to manifests, not to target {name}, which is a path itself")
-        manifest, files = custom_data_manifest(path, custom_data)
-        return Target(manifest, files, cli_arguments=_join_arguments(name, custom_data.options()))
-    if fields := custom_data.fields():
-        raise UsageError(f'`custom_data["{next(iter(fields))}"]` applies to custom data, not to target {name}')
-    if path.suffix == ".toml":
-        return _locate_manifest_files(load_manifest(path), name, data_dir, path.parent)
-    if path.suffix or "/" in name:
-        problem = f"modgap cannot read the format of {name}" if path.is_file() else f"no target at {name}"
-        raise UsageError(f"{problem}. Expected the name of a manifest, {CUSTOM_DATA_FORMATS}.")
-    return _locate_manifest_files(named_manifest(name), name, data_dir, None)
-
-
-def _locate_manifest_files(
-    manifest: Manifest, name: str, data_dir: Path | None, manifest_folder: Path | None
-) -> Target:
-    folder, files = find_target_files(manifest, name, data_dir, manifest_folder)
-    options = {} if data_dir is None else {"data-dir": str(data_dir)}
-    return Target(manifest, files, folder, _join_arguments(name, options))
-
-
-def _join_arguments(name: str, options: Mapping[str, str]) -> str:
-    """Return a name and options as they are written on a command line."""
-    return shlex.join([name, *(text for option, value in options.items() for text in (f"--{option}", value))])

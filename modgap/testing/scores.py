@@ -1,4 +1,4 @@
-"""Check of a transferability score: its description, finite values, determinism, and independence of the order."""
+"""Check of a transferability score: its description, finite values within its bounds, and determinism."""
 
 import math
 
@@ -13,13 +13,18 @@ __all__ = ["check_score"]
 N_SAMPLES = 60
 N_CLASSES = 3
 TOLERANCE = 1e-6
+"""Largest distance of a value from the bounds of its score."""
 
 
 def check_score(score: str | Score) -> None:
     """Check a score on synthetic outputs of a source, for each of its tasks.
 
-    Its description is complete; its value is a finite number within its bounds, the same for the same seed; and a score
-    that is a mean over samples has an error for each of them.
+    The rules are:
+
+    - The description is complete, the version is at least 1, and the tasks are known.
+    - The score has a function for each of its tasks: `compute`, or `errors` where the task is one of `error_tasks`.
+    - `compute` returns a finite number within the bounds, and the same one for the same seed.
+    - `errors` returns an error for each sample, of which at least one is finite, and the same ones for the same seed.
 
     Args:
         score: Name of an installed score, or a score.
@@ -45,7 +50,10 @@ def check_score(score: str | Score) -> None:
 
 
 def _outputs(task: str) -> SourceOutputs:
-    """Return outputs of a source on synthetic samples whose classes are nearly separable."""
+    """Return outputs of a source on synthetic samples whose classes are nearly separable.
+
+    For regression, the labels are pseudo-classes, and the values are two features with noise.
+    """
     rng = np.random.default_rng(0)
     labels = np.arange(N_SAMPLES) % N_CLASSES
     features = rng.standard_normal((N_SAMPLES, 8))

@@ -15,18 +15,25 @@ __all__ = ["check_source"]
 SIDE = 64
 """Height and width of noise images for a source of images, in pixels."""
 SECONDS = 1.0
+"""Duration of noise for a source of sound of any length."""
 TEXTS = ("a first text", "a second one, which is longer", "third")
 TOLERANCE = 1e-3
 """Largest difference of outputs, relative to the largest output but at least 1."""
 
 
 def check_source(name: str) -> None:
-    """Check a source by its name, whose package has to be installed.
+    """Check a source by its name. If a plug-in provides it, the package has to be installed.
 
-    Its description is complete; its fingerprint is the same each time, and is plain values; the model gives one finite
-    row of outputs for each sample, which does not depend on the other samples nor on the time; there is a class name
-    for each output; embedder, encoder and head together give the model's outputs; features are rows of numbers; and a
-    model without a head says so where one is needed.
+    The rules are:
+
+    - The source is listed, and its description is complete.
+    - The fingerprint consists of plain values, and is the same for each call.
+    - A model without a head raises `HeadlessError` where one is needed.
+    - The head has as many class names as the description has classes.
+    - The model gives one finite row of outputs for each sample. It is the same for each call, and does not depend on
+      the other samples of the batch.
+    - The features are finite rows of numbers.
+    - Embedder, encoder and head together give the model's outputs, and the tokens have three axes.
 
     Args:
         name: Name of the source, as for `modgap.open_source`.
@@ -60,6 +67,7 @@ def check_source(name: str) -> None:
 
 
 def _check_description(info: SourceInfo) -> None:
+    """Check that the texts of a description are not empty, and its numbers are possible."""
     texts = {"title": info.title, "input": info.input, "license": info.license, "weights": info.weights}
     for field, text in texts.items():
         assert isinstance(text, str), f"The {field} of {info.name} is no text."
@@ -69,6 +77,7 @@ def _check_description(info: SourceInfo) -> None:
 
 
 def _check_refusal(name: str) -> None:
+    """Check that a source without a head raises HeadlessError where one is needed."""
     try:
         open_source(name).load(None, head=True)
     except HeadlessError:
@@ -105,6 +114,15 @@ def _run(model: Any, batch: Batch) -> Tensor:
 
 
 def _check_rows(name: str, noun: str, rows: Any, n_rows: int, width: int | None) -> None:
+    """Check that a result is a tensor of finite rows.
+
+    Args:
+        name: Name of the source.
+        noun: Name of the result for messages, `outputs` or `features`.
+        rows: The result.
+        n_rows: Expected number of rows.
+        width: Expected number of columns; None for any.
+    """
     assert isinstance(rows, torch.Tensor), f"The {noun} of {name} are a {type(rows).__name__}. Expected a tensor."
     shape = tuple(rows.shape)
     assert rows.ndim == 2, f"The {noun} of {name} have the shape {shape}. Expected rows (B, D)."
@@ -115,6 +133,7 @@ def _check_rows(name: str, noun: str, rows: Any, n_rows: int, width: int | None)
 
 
 def _check_parts(name: str, source: Source, batch: Batch, outputs: Tensor) -> None:
+    """Check that the parts of a source together give the outputs of its model, and that its tokens are (B, T, D)."""
     parts = source.split()
     with torch.inference_mode():
         encoded = parts.encoder(parts.embedder(batch))

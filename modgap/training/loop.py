@@ -32,8 +32,9 @@ from modgap.training.task_loss import LossGradient
 UPDATES_READ_TOGETHER = 10
 """Number of updates whose losses are read together from a device that is not the CPU, because reading waits for it."""
 NORM = "norm of the gradient"
+"""Name of the norm among the numbers of an update."""
 DROPOUT_STREAM = 9
-"""First number of the random positions of dropout seeds; lower numbers belong to the order and choice of samples."""
+"""First integer of the position that `generator` takes for seeds of dropout. Lower ones are those of samples."""
 
 log = logging.getLogger("modgap")
 
@@ -85,7 +86,11 @@ def _load_best_weights(training: Training, best: BestEpoch | None) -> None:
 
 
 class _StageLoop:
-    """The loop over the epochs of one stage."""
+    """The loop over the epochs of one stage.
+
+    An update is one step of the optimizer. Its rows are a batch, which passes through the model in one or several
+    micro-batches. Gradients, losses and the order of samples belong to the objective of the stage.
+    """
 
     def __init__(
         self, training: Training, stage: Stage, number: int, run_log: "RunLog", checkpoint: Checkpoint | None
@@ -116,10 +121,16 @@ class _StageLoop:
         self.loader = self.feed.updates(number, reader)
         self.last_checkpoint = time.monotonic()
         self.unread: dict[int, dict[str, Number]] = {}
-        """Numbers of the last updates by the number of the update; they may still be on the device."""
+        """Loss, norm of the gradient and other scalars of updates that no position contains yet, by their number.
+
+        The values may still be on the device.
+        """
 
     def run(self, position: Position) -> Position:
-        """Train the remaining epochs, and return the position after them. The model then has the averaged weights."""
+        """Train the remaining epochs, and return the position after them.
+
+        The model then has the averaged weights, if the stage averages them.
+        """
         if self.training.progress:
             self.training.progress(self.stage.name, position.epoch / self.epochs)
         with self.loader:
@@ -136,10 +147,11 @@ class _StageLoop:
         return self.model if self.average is None else cast(TargetModel, self.average.module)
 
     def _run_epoch(self, position: Position) -> Position:
+        """Train from a position to the end of its epoch, and return the position at the start of the next one."""
         self._set_mode()
         plan = self.objective.plan_epoch(position.epoch)
         if uses_batch_statistics(self.model):
-            # A single sample has no variance, where the map has a single pixel.
+            # Each process needs two samples, because one has no variance where its feature map has a single pixel.
             plan = join_short_end(plan, 2 * self.training.processes.size)
         start = time.monotonic()
         for rows, parts in self._load_updates(plan, position):
@@ -160,13 +172,17 @@ class _StageLoop:
     def _load_updates(
         self, plan: Sequence[np.ndarray], position: Position
     ) -> Iterator[tuple[np.ndarray, MicroBatches]]:
-        """Yield the rows and batches of each remaining update of an epoch."""
+        """Yield the rows of each remaining update of an epoch, and the micro-batches of this process.
+
+        A batch of the surrogate that was read with an update goes to the objective first.
+        """
         remaining = list(plan[position.update :])
-        shares = [self.objective.split(rows, self.sizes.target) for rows in remaining]
+        parts_of_updates = [self.objective.split(rows, self.sizes.target) for rows in remaining]
         if uses_batch_statistics(self.model):
-            shares = [join_short_end(parts, 2) for parts in shares]
+            parts_of_updates = [join_short_end(parts, 2) for parts in parts_of_updates]
         updates = [
-            Update(position.epoch, position.total_updates + number, parts) for number, parts in enumerate(shares)
+            Update(position.epoch, position.total_updates + number, parts)
+            for number, parts in enumerate(parts_of_updates)
         ]
         for rows, (batches, surrogate) in zip(remaining, self.loader.load(updates), strict=True):
             if surrogate is not None and self.objective.surrogate is not None:
@@ -188,10 +204,10 @@ class _StageLoop:
                 hold_running_statistics(model.embedder)
 
     def _compute_gradient(self, parts: MicroBatches, rows: np.ndarray, position: Position) -> LossGradient:
-        """Compute the gradient of an update, with smaller batches if the memory does not suffice."""
+        """Compute the gradient of an update, with smaller micro-batches if the memory does not suffice."""
         while True:
             if self.sizes.halvings:
-                # The batches that were read ahead have the size from before.
+                # Micro-batches that were read ahead still have the size from before the halving.
                 parts = tuple(piece for part in parts for piece in part.divide(self.sizes.target))
             try:
                 return self._seeded_gradient(parts, rows, position)
@@ -222,16 +238,17 @@ class _StageLoop:
             return self.objective.gradient(parts, rows, step, self.sizes.surrogate)
 
     def _clip(self, gradient: LossGradient) -> Number:
-        """Hand the gradient to the parameters, clip it, and return its norm before that."""
+        """Set the parameters' gradients, clip them if the recipe has a limit, and return their norm before that."""
         for name, parameter in self.parameters.items():
             parameter.grad = gradient.gradient[name]
         limit = self.settings.gradient_clip
         return number_of(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), limit or math.inf))
 
     def _read_numbers(self, position: Position) -> Position:
-        """Return the position with the numbers of the unread updates in its sums, or raise if one is not finite.
+        """Add the numbers of the unread updates to the sums of the position, or raise if a loss or norm is not finite.
 
-        Of a device that is not the CPU, the parameters may have changed by then. Nothing saves them before.
+        On a device that is not the CPU, the optimizer may already have used such a gradient. Checkpoints and weights
+        are saved only after this method, so they never contain it.
         """
         sums = dict(position.sums)
         for update, numbers in zip(self.unread, read_numbers(list(self.unread.values())), strict=True):
@@ -244,7 +261,7 @@ class _StageLoop:
         return replace(position, sums=sums)
 
     def _step(self, position: Position, updates_per_epoch: int) -> None:
-        """Let the optimizer apply the gradient that the parameters have."""
+        """Set the learning rate of the update, let the optimizer apply the gradient, and average the weights."""
         epoch = position.epoch + (position.update + 1) / updates_per_epoch
         factor = learning_rate_factor(self.settings, epoch)
         rate = self.settings.learning_rate * factor
@@ -257,6 +274,7 @@ class _StageLoop:
             self.average.update_parameters(self.model)
 
     def _raise_not_finite(self, position: Position, update: int, loss: float) -> None:
+        """Raise the error for a loss, or else the norm of a gradient, that is not finite in an update of the epoch."""
         quantity = "loss" if not math.isfinite(loss) else "gradient"
         rate = self.settings.learning_rate
         raise NotFiniteError(
@@ -328,6 +346,7 @@ class _StageLoop:
             self.training.files.save_epoch(epoch, model)
 
     def _out_of_patience(self, position: Position) -> bool:
+        """Return True if the last `patience` epochs of stage 2 were no better than the best one."""
         settings = self.settings
         if not isinstance(settings, FullStage) or settings.patience is None or position.best is None:
             return False
@@ -342,6 +361,7 @@ class _StageLoop:
 # The optimizer and the learning rate
 
 DROP_FACTOR = 0.2
+"""Factor of the learning rate at each of the epochs `drop_epochs`."""
 
 
 def build_optimizer(
@@ -349,8 +369,8 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """Return the recipe's optimizer over some parameters, at its full learning rate.
 
-    Parameters of one weight decay and one factor of the learning rate are a group; those with weight decay come first.
-    The factor is the group's `rate_factor`.
+    Parameters with the same weight decay and the same factor of the learning rate form a group, with the factor as
+    `rate_factor`. Groups with weight decay come first.
 
     Args:
         parameters: Parameters by name.
@@ -368,7 +388,7 @@ def build_optimizer(
         for (undecayed, factor), values in sorted(members.items(), key=operator.itemgetter(0))
     ]
     decay = settings.weight_decay
-    # One kernel for all parameters; elsewhere PyTorch's own choice.
+    # On CUDA one kernel updates all parameters. Elsewhere PyTorch chooses.
     fused = True if {value.device.type for value in parameters.values()} == {"cuda"} else None
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, rate, momentum=settings.momentum, weight_decay=decay, fused=fused)
@@ -377,7 +397,7 @@ def build_optimizer(
 
 
 def _is_norm_or_bias(name: str, parameter: Tensor) -> bool:
-    """Return True for a bias, or a scale or shift of a norm, as timm tells them from weights."""
+    """Return True for a bias, or a scale or shift of a normalization layer, by the rule of timm."""
     return parameter.ndim <= 1 or name.endswith(".bias")
 
 
@@ -405,6 +425,7 @@ def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:
 
 
 def _decay_factor(settings: OptimizerSettings, epoch: float) -> float:
+    """Return the factor of the linear or cosine decay from 1 after the warm-up to 0 at `decay_epochs`."""
     if settings.decay_epochs is None:
         return 1.0
     length = settings.decay_epochs - settings.warmup_epochs
@@ -449,7 +470,7 @@ def average_weights(model: nn.Module, decay: float) -> AveragedModel:
 
 
 class RunLog:
-    """A file to which lines are appended; the numbers can also go to TensorBoard.
+    """The log of a run: a file with one line of JSON for each epoch. The numbers can also go to TensorBoard.
 
     Attributes:
         size: Size of the file in bytes.
@@ -460,7 +481,7 @@ class RunLog:
 
         Args:
             path: The file; None in a process that writes no files.
-            size: Size in bytes to which the file is cut back; later lines are logged again.
+            size: Size in bytes to which the file is cut back. The lines after it are from epochs that run again.
             tensorboard_folder: Folder of the TensorBoard log; None for no such log.
         """
         self._path = path

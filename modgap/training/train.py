@@ -65,10 +65,10 @@ __all__ = [
 ]
 
 TRAINING = ("validation", "epoch", "chosen_by", "updates", "seconds")
-"""Values of a record under `training`."""
+"""Names of the values that a record has under `training`, between the end of the training and the test."""
 
 MOST_NAMED = 5
-"""Most classes without training samples that a warning names."""
+"""Largest number of classes without training samples that a warning names."""
 
 STATISTICS_BATCH = 64
 """Batch size at which the running statistics of batch normalization are estimated."""
@@ -150,9 +150,22 @@ def _train(
     tensorboard: bool = False,
     tests: bool = True,
 ) -> Run:
+    """Train a model in a locked folder, or continue its run, and test it unless the caller does so later.
+
+    Args:
+        request: What to train.
+        folder: Folder of the run.
+        processes: Processes that train together.
+        resume: As in `train`.
+        progress: As in `train`.
+        on_epoch_end: As in `train`.
+        tensorboard: As in `train`.
+        tests: False to leave the test samples alone and write a record without a result.
+    """
     start = time.perf_counter()
     method = get_method(request.method)
     if tensorboard:
+        # Called for its error alone, which is raised before any data is read.
         summary_writer()
     setup, settings = set_up_run(request)
     if unused := find_unused_settings(request.overrides, method):
@@ -190,9 +203,15 @@ def _train(
 
 
 def _test(run: Run, training: Training, request: TrainRequest, chosen: Mapping[str, Any]) -> Run:
-    """Test a trained model, and write the result to the run's folder, with what its record says of the chosen epoch.
+    """Test a trained model, write the result to the run's folder, and remove files that are needed no more.
 
     The record that is returned has no time, so that it is the same for the same run.
+
+    Args:
+        run: The run, whose record has no result.
+        training: The training, whose model has the chosen weights.
+        request: What was trained.
+        chosen: Values of TRAINING, with `seconds` of the whole training, which become part of the result.
     """
     data = training.data
     metric = training.evaluator.metric(training.model, data.test)
@@ -211,7 +230,7 @@ def _test(run: Run, training: Training, request: TrainRequest, chosen: Mapping[s
 
 
 def _run_training(training: Training, request: TrainRequest, folder: Path) -> dict[str, Any]:
-    """Train, write what predictions need, and return the epoch whose weights are chosen, with its validation error."""
+    """Train, write what predictions need, and return the values of TRAINING but for `seconds`."""
     end = run_training_loop(training)
     training.merge_adapter(training.model)
     if training.processes.is_main:
@@ -231,7 +250,7 @@ def _run_training(training: Training, request: TrainRequest, folder: Path) -> di
 
 
 def _recorded_training(run: Run, training: Training) -> dict[str, Any]:
-    """Load the weights of a complete training, and return what its record says of it."""
+    """Load the weights of a training that is complete but not tested, and return its values of TRAINING."""
     training.merge_adapter(training.model)
     try:
         training.model.load_state_dict(load_tensors(run.checked(run.weights)))
@@ -275,7 +294,7 @@ def _reopen_extended_run(run: Run) -> None:
 
 
 def _check_sample_counts(data: TargetData, processes: Processes) -> None:
-    """Raise an error if there are more processes than validation or test samples."""
+    """Raise an error if there are more processes than validation or test samples; a split without samples is unused."""
     smallest = min(len(rows) for rows in (data.validation, data.test) if len(rows))
     if processes.size > smallest:
         raise UsageError(
@@ -313,7 +332,7 @@ def _announce_conversion(manifest: Manifest) -> None:
 
 
 def _chosen_epoch(training: Training, end: Position) -> tuple[int | None, float | None]:
-    """Return the epoch whose weights the model has, and its validation error."""
+    """Return the epoch whose weights the model has, and its validation error; None where either is not known."""
     if not len(training.data.validation):
         return end.epoch or None, None
     if end.best is None:
@@ -324,7 +343,7 @@ def _chosen_epoch(training: Training, end: Position) -> tuple[int | None, float 
 
 
 def _remove_intermediate_files(folder: Path, keeps_checkpoint: bool, keeps_best: bool) -> None:
-    """Remove what a finished run does not need; the newest checkpoint stays where more epochs may follow."""
+    """Remove what a finished run does not need. Checkpoint and best weights stay where more epochs may follow."""
     remove_checkpoints(folder, keep=int(keeps_checkpoint))
     for path in folder.glob("best-*.safetensors"):
         if not keeps_best:
@@ -375,20 +394,20 @@ def train_in_memory(
 def build_model(
     source: Source, data: TargetData, recipe: Recipe, method: Method, *, seed: int, length_requested: bool = False
 ) -> TargetModel:
-    """Build the untrained model of a method.
+    """Build the untrained model of a method for the inputs and outputs of a target.
 
     Args:
         source: The source.
-        data: The target.
+        data: The target. The shape of the inputs is that of the first training sample.
         recipe: Settings of the run. Its sequence length applies to sources of text alone, unless the user set it.
         method: The method.
         seed: Seed of all random start values.
         length_requested: True if the user set the sequence length.
     """
-    sample = data.transform.pieces(data.table.samples[int(data.train[0])])[0]
+    piece = data.transform.pieces(data.table.samples[int(data.train[0])])[0]
     if isinstance(data.transform, NativeTransform):
         model = native_model(
-            source, torch.from_numpy(sample), data.output, pretrained=method.pretrained_encoder, seed=seed
+            source, torch.from_numpy(piece), data.output, pretrained=method.pretrained_encoder, seed=seed
         )
         if recipe.dropout is not None:
             set_dropout(model, recipe.dropout)
@@ -400,7 +419,7 @@ def build_model(
         length = min(length, getattr(source.input, "max_tokens", length))
     model = target_model(
         source,
-        sample,
+        piece,
         data.output,
         length=length,
         embedder_start=method.embedder_start,
@@ -414,7 +433,10 @@ def build_model(
 
 
 def start_from_probe(model: TargetModel, setup: RunSetup) -> None:
-    """Set the predictor of a native model to the linear probe of its source, whose L2 strength is cross-validated."""
+    """Fit a linear probe on the features of the source, and start the predictor of a native model from it.
+
+    The L2 strength of the probe is chosen by cross-validation.
+    """
     request = setup.request
     probe = fit_source_probe(request.source, setup.source, setup.data, request.samples.seed, request.samples.device)
     log.info("The predictor starts from the linear probe (%s, cross-validated error %.4g).", probe.setting, probe.error)

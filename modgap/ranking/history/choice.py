@@ -33,16 +33,19 @@ from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
 FEWEST_TARGETS = 10
 """Targets from which on history and pilots choose better than the history alone, by simulation (docs/history.md)."""
 FIRST_PILOTS = 5
-"""Sources of a portfolio that come before those without history; so many were enough on tables of others."""
+"""Number of sources of a portfolio that come before those without history.
+
+On published tables of errors, a portfolio of this size was enough.
+"""
 LEVEL = 0.8
 """Level of the intervals of expected errors."""
 MODEL_VERSION = 1
-"""Version of the fit, which must be raised when its numbers change."""
+"""Version of the fit, a part of the key of its cache. It must be raised when the fit returns other numbers."""
 COMPONENTS = ("mean", "source", "target", "residual")
 TOO_SHORT = "too-short"
 OTHER_SETUP = "other-setup"
 DECIDES = "decides"
-"""Statuses of a choice: the history has too few targets, it tells only an order, or it tells expected errors."""
+"""Status of a choice: the history has too few targets, it tells only an order, or it tells expected errors."""
 
 
 @dataclass(frozen=True)
@@ -64,20 +67,22 @@ class HistoryChoice:
 
     Attributes:
         sources: Names of the sources P.
-        known: Whether each has an error after a whole training on an earlier target, (P,).
-        status: `decides` if expected errors can be told; `other-setup` if the history was measured in another one, so
-            that it tells an order alone; `too-short` if it has fewer than ten targets, so that pilots do not count.
-        n_targets: Number of targets on which one of the sources has such an error.
+        known: True for each source that has an error after a whole training on an earlier target, (P,).
+        status: `decides` if expected errors can be told; `other-setup` if the history was measured in another setup, so
+            that it tells an order alone; `too-short` if `n_targets` is less than ten, so that pilots do not count.
+        n_targets: Number of targets on which at least one of the sources has such an error.
         kinds: Kinds of these targets.
         before: Forecasts of the errors by history alone.
         after: Forecasts with the pilots.
         records: For each source, on how many targets its error was lower than that of its random-weights control, and
             on how many both are known.
-        pilots_first: Numbers of the sources in the order in which few pilots tell most: a portfolio of which one was
-            good on each earlier target, with the sources without history after its first five.
+        pilots_first: Indices of all sources in the order in which pilots should run, so that the first few tell most.
+            First come five sources of a portfolio in which one was good on each earlier target, then the sources
+            without history, then the rest.
         digest: Checksum of the lines of the history that count.
         left_out: Names of other targets of the history that are left out, because they have samples of this one.
-        uncounted: Names of the errors of pilots that no earlier target has, so that those on this target do not count.
+        uncounted: Names of the errors of pilots that were measured on this target but on no earlier one, so that they
+            do not count.
     """
 
     sources: tuple[str, ...]
@@ -105,20 +110,23 @@ class HistoryChoice:
 
     @property
     def order_before(self) -> list[int]:
-        """Numbers of the sources by their expected errors before the pilots, the lowest first."""
+        """Indices of the sources by their expected errors before the pilots, the lowest first."""
         order: list[int] = np.argsort(self.before.error, kind="stable").tolist()
         return order
 
     @property
     def order(self) -> list[int]:
-        """Numbers of the sources by their expected errors, the lowest first; by chance where errors are not told."""
+        """Indices of the sources, the best first.
+
+        They are in the order of their expected errors, or of their probability of being best where these are not told.
+        """
         values = self.decisive.error if self.tells_errors else -self.decisive.best
         order: list[int] = np.argsort(values, kind="stable").tolist()
         return order
 
     @property
     def first(self) -> str:
-        """Name of the source with the lowest expected error."""
+        """Name of the best source by `order`."""
         return self.sources[self.order[0]]
 
 
@@ -139,7 +147,7 @@ def choose_source(
         setup: How the errors of the new target are measured.
         pilots: Errors of pilots on it, by source.
         target: Name of the target, whose lines without a checksum are left out.
-        sketch: Sketch of its samples; None to leave no other target out.
+        sketch: Sketch of its samples, by which targets with the same samples are left out; None to leave none out.
         seed: Seed of the probabilities of being best.
 
     Returns:
@@ -153,8 +161,8 @@ def choose_source(
     has_error = np.isfinite(table.errors[:, :, VARIABLES.index(TRAINED)])
     if has_error.any(axis=1).sum() < 2 or has_error.any(axis=0).sum() < 2:
         return None
-    numbers = {name: number for number, name in enumerate(table.sources)}
-    rows = [numbers.get(split_input_size(name)[0]) for name in sources]
+    row_of_source = {name: row for row, name in enumerate(table.sources)}
+    rows = [row_of_source.get(split_input_size(name)[0]) for name in sources]
     known = np.array([row is not None and bool(has_error[row].any()) for row in rows])
     if not known.any():
         return None
@@ -163,62 +171,54 @@ def choose_source(
     z, held_out = _observed(sources, pilots, variables)
     measured = {name for one in pilots.values() for name in one.errors}
     counted = {VARIABLES[number] for number in variables}
-    trained = has_error[[row for row in rows if row is not None]].any(axis=0)
+    # One value for each target: True if at least one of the sources was trained on it.
+    has_trained = has_error[[row for row in rows if row is not None]].any(axis=0)
+    left_out = {line.target: None for line in history.lines if line.target_key in same and line.target != target}
     return HistoryChoice(
-        tuple(sources),
-        known,
-        TOO_SHORT if trained.sum() < FEWEST_TARGETS else status,
-        int(trained.sum()),
-        frozenset(kind for kind, is_known in zip(table.kinds, trained, strict=True) if is_known),
-        forecast(model, rows, seed=seed),
-        forecast(model, rows, z, held_out, seed),
-        tuple(_record(table, row) for row in rows),
-        _pilots_first(table, rows),
-        history_digest(line for line in history.lines if line.target_key not in same),
-        tuple({line.target: None for line in history.lines if line.target_key in same and line.target != target}),
-        tuple(name for name in OBSERVED if name in measured - counted),
+        sources=tuple(sources),
+        known=known,
+        status=TOO_SHORT if has_trained.sum() < FEWEST_TARGETS else status,
+        n_targets=int(has_trained.sum()),
+        kinds=frozenset(kind for kind, counts in zip(table.kinds, has_trained, strict=True) if counts),
+        before=forecast(model, rows, seed=seed),
+        after=forecast(model, rows, z, held_out, seed),
+        records=tuple(_record(table, row) for row in rows),
+        pilots_first=_pilots_first(table, rows),
+        digest=history_digest(line for line in history.lines if line.target_key not in same),
+        left_out=tuple(left_out),
+        uncounted=tuple(name for name in OBSERVED if name in measured - counted),
     )
 
 
-def _record(table: HistoryTable, row: int | None) -> tuple[int, int]:
-    """Return on how many targets a source beat its control, and on how many both errors are known."""
-    if row is None:
-        return 0, 0
-    trained, control = (table.errors[row, :, VARIABLES.index(name)] for name in (TRAINED, CONTROL))
-    return int((trained < control).sum()), int((np.isfinite(trained) & np.isfinite(control)).sum())
-
-
-def _pilots_first(table: HistoryTable, rows: Sequence[int | None]) -> tuple[int, ...]:
-    in_history = {number: row for number, row in enumerate(rows) if row is not None}
-    known = list(in_history)
-    errors = table.errors[list(in_history.values()), :, VARIABLES.index(TRAINED)]
-    chosen = [known[number] for number in portfolio(errors, len(known))]
-    first, others = chosen[:FIRST_PILOTS], chosen[FIRST_PILOTS:]
-    return tuple(dict.fromkeys([*first, *(n for n in range(len(rows)) if n not in known), *others, *known]))
-
-
 def _table(history: History, setup: Setup, same: set[str], names: set[str]) -> tuple[HistoryTable | None, str]:
-    """Return the errors of the setup, and what they can tell.
+    """Return the table of earlier errors, and the status `decides` or `other-setup`.
 
-    If it has none of these sources, they are those of the setup that has the most errors of them.
+    The table is that of the setup of the new target if it has a trained source among the names. Otherwise it is that of
+    the setup in which most errors of these sources were measured; None if there is no such setup.
+
+    Args:
+        history: The history.
+        setup: How the errors of the new target are measured.
+        same: Keys of the targets to leave out.
+        names: Names of the sources, without sizes of inputs.
     """
 
-    def known(one: HistoryTable) -> int:
-        rows = [number for number, name in enumerate(one.sources) if name in names]
+    def count_trained(one: HistoryTable) -> int:
+        rows = [row for row, name in enumerate(one.sources) if name in names]
         return int(np.isfinite(one.errors[rows, :, VARIABLES.index(TRAINED)]).sum())
 
     table = history_table(history.lines, setup, same)
-    if known(table):
+    if count_trained(table):
         return table, DECIDES
     setups = {replace(line.setup, input_size=None) for line in history.lines if line.source in names}
     others = [history_table(history.lines, other, same) for other in sorted(setups, key=repr)]
-    return max(others, key=known, default=None), OTHER_SETUP
+    return max(others, key=count_trained, default=None), OTHER_SETUP
 
 
 def _fit(table: HistoryTable) -> tuple[HistoryModel, list[int]]:
-    """Return the model of the variables that have values, the first of which is the error after the whole training.
+    """Return the fitted model, and the indices into VARIABLES of its variables, which are those that have values.
 
-    It is fitted once for each table, and kept in the cache.
+    The first variable is the error after the whole training. The model of a table is fitted once and kept in the cache.
     """
     variables = [number for number in range(len(VARIABLES)) if np.isfinite(table.errors[:, :, number]).any()]
     z, held_out = table.z[:, :, variables], table.held_out[:, :, variables]
@@ -242,7 +242,10 @@ def _decode(entry: CacheEntry) -> HistoryModel:
 def _observed(
     sources: Sequence[str], pilots: Mapping[str, PilotError], variables: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the transformed errors of the pilots, and on how many samples they were measured, each (P, F)."""
+    """Return the transformed errors of the pilots, and on how many samples they were measured, each (P, F).
+
+    Both are NaN for a source without a pilot, and for a variable that pilots do not measure.
+    """
     errors, held_out = (np.full((len(sources), len(variables)), np.nan) for _ in range(2))
     for row, name in enumerate(sources):
         for column, number in enumerate(variables):
@@ -251,3 +254,27 @@ def _observed(
                 errors[row, column] = pilots[name].errors[variable]
                 held_out[row, column] = pilots[name].held_out
     return transform_error(errors), held_out
+
+
+def _record(table: HistoryTable, row: int | None) -> tuple[int, int]:
+    """Return on how many targets a source beat its control, and on how many both errors are known."""
+    if row is None:
+        return 0, 0
+    trained, control = (table.errors[row, :, VARIABLES.index(name)] for name in (TRAINED, CONTROL))
+    return int((trained < control).sum()), int((np.isfinite(trained) & np.isfinite(control)).sum())
+
+
+def _pilots_first(table: HistoryTable, rows: Sequence[int | None]) -> tuple[int, ...]:
+    """Return the indices of all sources in the order of `HistoryChoice.pilots_first`.
+
+    Args:
+        table: The history.
+        rows: Row of each source in the table; None for a source without history.
+    """
+    in_history = [index for index, row in enumerate(rows) if row is not None]
+    without_history = [index for index, row in enumerate(rows) if row is None]
+    errors = table.errors[[row for row in rows if row is not None], :, VARIABLES.index(TRAINED)]
+    chosen = [in_history[index] for index in portfolio(errors, len(in_history))]
+    # The portfolio lacks sources of the history that were never trained, which come last.
+    order = [*chosen[:FIRST_PILOTS], *without_history, *chosen[FIRST_PILOTS:], *in_history]
+    return tuple(dict.fromkeys(order))

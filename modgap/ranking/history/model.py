@@ -18,13 +18,16 @@ import numpy as np
 from scipy.optimize import minimize
 
 SMALLEST_SHARE = 1e-6
-"""Smallest eigenvalue of a covariance of effects, as a share of the largest one, or of the largest variance of z."""
+"""Smallest eigenvalue of a covariance of effects, relative to the largest eigenvalue of all three covariances.
+
+In the steps of EM it is relative to the largest variance of z.
+"""
 SMALLEST_VARIANCE = 1e-12
-"""Smallest eigenvalue of a covariance of effects where all errors are equal."""
+"""Smallest eigenvalue of a covariance of effects where all errors are nearly equal, so that a share of it vanishes."""
 LOADINGS = (0.02, 0.98)
-"""Range of the loadings of one factor."""
+"""Range of the loadings of the variables on the one factor of `_one_factor`."""
 FACTOR_SHARE = 0.5
-"""Share of the approximation by one factor in each covariance."""
+"""Weight of the approximation by one factor in each covariance, which is otherwise the estimated one."""
 TOLERANCE = 1e-5
 """Largest change of a covariance in a step of EM, relative to its largest value, at which it has converged."""
 MOST_STEPS = 2000
@@ -68,9 +71,10 @@ class HistoryModel:
     Attributes:
         components: Mean and covariances.
         effects: Effect of each source given its errors, (S, F).
-        covariances: Covariance of each effect given these errors, (S, F, F).
+        covariances: Covariance of each effect given these errors, the mean and the effects of the targets, (S, F, F).
         n_targets: Number n of targets.
-        noise: Sampling variance of z in the history by variable, which is a part of the residual covariance, (F,).
+        noise: Mean sampling variance of z in the history by variable, (F,), which is a part of the residual covariance.
+            It is 0 where it is unknown.
     """
 
     components: Components
@@ -82,7 +86,7 @@ class HistoryModel:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Distribution of the first variable of each source on a new target, given history and pilots.
+    """Distribution of the error of P sources after a whole training on a new target, given history and pilots.
 
     Attributes:
         mean: Mean of z, (P,).
@@ -97,7 +101,11 @@ class Forecast:
     best: np.ndarray
 
     def interval(self, level: float = 0.8) -> np.ndarray:
-        """Return the ends of the central interval of the error in [0, 1] at this level, (P, 2)."""
+        """Return the lower and upper end of the central interval of each error, (P, 2), in [0, 1].
+
+        Args:
+            level: Probability that the interval contains the error, in (0, 1).
+        """
         from scipy.stats import norm
 
         margin = norm.ppf((1 + level) / 2) * np.sqrt(self.variance)
@@ -145,21 +153,30 @@ def forecast(
     held_out: np.ndarray | None = None,
     seed: int = 0,
 ) -> Forecast:
-    """Return what the history and pilots tell about sources on a new target.
+    """Return what the history and pilots tell about P sources on a new target.
+
+    In the symbols of this module, source s has z_s = m + c_s + a + d_s on the new target. The effect a of the target is
+    common to all sources. The deviation d_s of a source has the covariance D_s of its residual and of what the history
+    leaves open about its effect c_s. Given a, the sources are independent, so that the pilots first tell about a, and
+    then about each d_s.
 
     Args:
         model: The fitted model.
         sources: Index of each source in the history; None for a source without history.
         z: Transformed errors on the new target, (P, F), NaN where there is none. None before any pilot.
-        held_out: Numbers of samples on which they were measured, (P, F), NaN where one is unknown.
+        held_out: Numbers of samples on which they were measured, (P, F), NaN where one is unknown. None if their
+            sampling variance is that of the history.
         seed: Seed of the draws that count how often a source is best.
     """
     parts, n_variables = model.components, len(model.components.mean)
-    n_known = len(model.effects)
+    n_sources = len(model.effects)
     effects = np.array([model.effects[one] if one is not None else np.zeros(n_variables) for one in sources])
-    unknown = parts.source * (1 + 1 / n_known)
-    deviations = parts.residual + np.array([model.covariances[one] if one is not None else unknown for one in sources])
-    common = parts.target * (1 + 1 / model.n_targets)
+    # The mean has errors of its own: C / S for a source without history, and A / n for a new target.
+    without_history = parts.source * (1 + 1 / n_sources)
+    target_prior = parts.target * (1 + 1 / model.n_targets)
+    deviations = parts.residual + np.array(
+        [model.covariances[one] if one is not None else without_history for one in sources]
+    )
     prior = parts.mean + effects
     observed = np.full(prior.shape, np.nan) if z is None else z
     weights = np.stack(
@@ -170,18 +187,20 @@ def forecast(
             )
         ]
     )
-    residuals = np.where(np.isfinite(observed), observed - prior, 0)
-    # The effect of the target is common to all sources, and given it they are independent.
-    common = common @ np.linalg.inv(np.eye(n_variables) + weights.sum(axis=0) @ common)
-    target = common @ np.einsum("pij,pj->i", weights, residuals)
+    surprises = np.where(np.isfinite(observed), observed - prior, 0)
+    # Covariance and mean of the target's effect given the pilots.
+    target_covariance = target_prior @ np.linalg.inv(np.eye(n_variables) + weights.sum(axis=0) @ target_prior)
+    target_effect = target_covariance @ np.einsum("pij,pj->i", weights, surprises)
+    # Given this effect a, z has the mean prior + gains (surprises - a) + a, and the covariance D - gains D.
     gains = deviations @ weights
     slopes = np.eye(n_variables) - gains
-    means = prior + np.einsum("pij,pj->pi", gains, residuals) + slopes @ target
-    own = (deviations - gains @ deviations)[:, 0, 0]
-    slopes = slopes[:, 0]
-    variance = np.maximum(own, 0) + np.einsum("pi,ij,pj->p", slopes, common, slopes)
+    means = prior + np.einsum("pij,pj->pi", gains, surprises) + slopes @ target_effect
+    # From here on, only the first variable counts, which is the one to forecast.
     mean = means[:, 0]
-    best = _best_probabilities(mean, np.maximum(own, 0), slopes, common, seed)
+    target_slopes = slopes[:, 0]
+    deviation_variance = np.maximum((deviations - gains @ deviations)[:, 0, 0], 0)
+    variance = deviation_variance + np.einsum("pi,ij,pj->p", target_slopes, target_covariance, target_slopes)
+    best = _best_probabilities(mean, deviation_variance, target_slopes, target_covariance, seed)
     return Forecast(mean, variance, error_of(mean, variance), best)
 
 
@@ -195,13 +214,21 @@ def _extra_noise(model: HistoryModel, z: np.ndarray, held_out: np.ndarray | None
 
 
 def _best_probabilities(
-    mean: np.ndarray, own: np.ndarray, slopes: np.ndarray, common: np.ndarray, seed: int
+    mean: np.ndarray, variance: np.ndarray, target_slopes: np.ndarray, target_covariance: np.ndarray, seed: int
 ) -> np.ndarray:
-    """Return how often each source has the lowest value in draws of the common effect and of the sources'."""
+    """Return the share of random draws of z in which each source has the lowest value, (P,).
+
+    Args:
+        mean: Mean of z, (P,).
+        variance: Variance of z given the effect of the target, (P,).
+        target_slopes: Change of z by the effect of the target, (P, F).
+        target_covariance: Covariance of this effect, (F, F).
+        seed: Seed of the draws.
+    """
     rng = np.random.default_rng(seed)
-    values, vectors = np.linalg.eigh((common + common.T) / 2)
+    values, vectors = np.linalg.eigh((target_covariance + target_covariance.T) / 2)
     effects = rng.standard_normal((DRAWS, len(values))) @ (vectors * np.sqrt(np.maximum(values, 0))).T
-    z = mean + effects @ slopes.T + rng.standard_normal((DRAWS, len(mean))) * np.sqrt(own)
+    z = mean + effects @ target_slopes.T + rng.standard_normal((DRAWS, len(mean))) * np.sqrt(variance)
     best: np.ndarray = np.bincount(z.argmin(axis=1), minlength=len(mean)) / DRAWS
     return best
 
@@ -222,14 +249,19 @@ def _closed_form(z: np.ndarray) -> Components:
 
 
 def _shrink(covariance: np.ndarray, floor: float) -> np.ndarray:
-    """Return a covariance with positive eigenvalues, of which a half is its approximation by one factor."""
+    """Return the weighted mean of a covariance and its approximation by one factor, with positive eigenvalues.
+
+    Args:
+        covariance: The estimated covariance, (F, F), whose eigenvalues may be negative.
+        floor: Smallest eigenvalue to which others are raised first.
+    """
     positive = _positive(covariance, floor)
     shrunk: np.ndarray = (1 - FACTOR_SHARE) * positive + FACTOR_SHARE * _one_factor(positive)
     return shrunk
 
 
 def _positive(covariance: np.ndarray, floor: float) -> np.ndarray:
-    """Return a covariance whose eigenvalues are not below a floor."""
+    """Return a covariance with its eigenvalues raised to at least a floor."""
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
     positive: np.ndarray = (vectors * np.maximum(values, floor)) @ vectors.T
     return positive
@@ -241,15 +273,15 @@ def _one_factor(covariance: np.ndarray) -> np.ndarray:
     correlations = covariance / np.outer(sd, sd)
     if len(sd) < 2:
         return covariance
-    off = ~np.eye(len(sd), dtype=bool)
+    off_diagonal = ~np.eye(len(sd), dtype=bool)
 
     def loss(loadings: np.ndarray) -> tuple[float, np.ndarray]:
-        differences = np.where(off, np.outer(loadings, loadings) - correlations, 0)
+        differences = np.where(off_diagonal, np.outer(loadings, loadings) - correlations, 0)
         return float((differences**2).sum() / 2), 2 * differences @ loadings
 
-    begin = np.clip(np.abs(np.linalg.eigh(correlations)[1][:, -1]), *LOADINGS)
-    found = minimize(loss, begin, jac=True, bounds=[LOADINGS] * len(sd), method="L-BFGS-B").x
-    approximated = np.outer(found, found)
+    start = np.clip(np.abs(np.linalg.eigh(correlations)[1][:, -1]), *LOADINGS)
+    fitted = minimize(loss, start, jac=True, bounds=[LOADINGS] * len(sd), method="L-BFGS-B").x
+    approximated = np.outer(fitted, fitted)
     np.fill_diagonal(approximated, 1)
     return approximated * np.outer(sd, sd)
 
@@ -278,8 +310,11 @@ def _restricted_likelihood(z: np.ndarray) -> Components:
 
     The mean has a flat prior, so that the likelihood is the restricted one (Dempster, Laird and Rubin, 1977).
     """
-    cells, total = _Cells.of(z), np.nanvar(z, axis=(0, 1))
-    counts, floor = (*cells.shape, len(cells.z)), max(SMALLEST_SHARE * total.max(), SMALLEST_VARIANCE)
+    cells = _Cells.of(z)
+    total = np.nanvar(z, axis=(0, 1))
+    counts = (*cells.shape, len(cells.z))
+    floor = max(SMALLEST_SHARE * total.max(), SMALLEST_VARIANCE)
+    # Each of the three covariances starts with a third of the variance.
     parts = Components(np.nanmean(z, axis=(0, 1)), *(np.diag(total / 3 + SMALLEST_VARIANCE) for _ in range(3)))
     for _ in range(MOST_STEPS):
         posterior = _posterior(cells, parts)
@@ -306,11 +341,11 @@ class _Cells:
     """The cells of a table that have a value.
 
     Attributes:
-        sources: Number of the source of each cell, (K,).
-        targets: Number of its target, (K,).
+        sources: Index of the source of each cell, (K,).
+        targets: Index of its target, (K,).
         z: Values, with zeros where one is missing, (K, F).
         seen: Where there is a value, (K, F).
-        shape: Numbers of sources and of targets.
+        shape: Number of sources S and number of targets n.
     """
 
     sources: np.ndarray
@@ -321,14 +356,15 @@ class _Cells:
 
     @classmethod
     def of(cls, z: np.ndarray) -> "_Cells":
+        """Return the cells of a table (S, n, F) in which at least one variable has a value."""
         sources, targets = np.nonzero(np.isfinite(z).any(axis=2))
         values = z[sources, targets]
         return cls(sources, targets, np.nan_to_num(values), np.isfinite(values), z.shape[:2])
 
     def weights(self, residual: np.ndarray) -> np.ndarray:
         """Return the precision of the residual of each cell in the variables that it has, (K, F, F)."""
-        patterns, numbers = np.unique(self.seen, axis=0, return_inverse=True)
-        return np.stack([_observed_precision(pattern, residual) for pattern in patterns])[numbers.ravel()]
+        patterns, indices = np.unique(self.seen, axis=0, return_inverse=True)
+        return np.stack([_observed_precision(pattern, residual) for pattern in patterns])[indices.ravel()]
 
     def by_source(self, values: np.ndarray) -> np.ndarray:
         """Return the sums of values of the cells (K, ...) over targets, (S, ...)."""
@@ -339,28 +375,32 @@ class _Cells:
         return _sums(self.targets, values, self.shape[1])
 
 
-def _sums(numbers: np.ndarray, values: np.ndarray, count: int) -> np.ndarray:
-    sums = np.zeros((count, *values.shape[1:]))
-    np.add.at(sums, numbers, values)
+def _sums(indices: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
+    """Return the sums of the values (K, ...) that have the same index, (size, ...)."""
+    sums = np.zeros((size, *values.shape[1:]))
+    np.add.at(sums, indices, values)
     return sums
 
 
 def _posterior(cells: _Cells, parts: Components) -> _Posterior:
     """Return the distribution of mean and effects given the errors.
 
-    The effects of the sources are eliminated, since given the rest they are independent: what is left are the mean and
-    the effects of the targets, (n + 1) F unknowns.
+    The distribution is normal. Its precision matrix is block diagonal in the effects of the sources, which are
+    independent given the rest: the mean and the effects of the targets. So the effects of the sources are eliminated
+    (a Schur complement), the rest with its (n + 1) F unknowns is solved for, and the effects of the sources follow.
     """
     (n_sources, n_targets), n_variables = cells.shape, len(parts.mean)
     size = (n_targets + 1) * n_variables
     weights = cells.weights(parts.residual)
     weighted = np.einsum("kij,kj->ki", weights, cells.z)
     of_sources, right_of_sources = cells.by_source(weights), cells.by_source(weighted)
-    # Of each source: what its effect shares with the mean and with the effect of each target.
-    blocks = np.zeros((n_sources, n_variables, n_targets + 1, n_variables))
-    blocks[:, :, 0] = of_sources
-    blocks[cells.sources, :, cells.targets + 1] = weights
-    shared = blocks.reshape(n_sources, n_variables, size)
+    # The blocks of the precision between each source's effect and the rest: the mean at 0, then each target.
+    shared_blocks = np.zeros((n_sources, n_variables, n_targets + 1, n_variables))
+    shared_blocks[:, :, 0] = of_sources
+    shared_blocks[cells.sources, :, cells.targets + 1] = weights
+    shared = shared_blocks.reshape(n_sources, n_variables, size)
+    # Given the rest, the effects of the sources have these covariances, and the means `source_covariances @
+    # right_of_sources - solved @ rest`.
     source_covariances = np.linalg.inv(np.linalg.inv(parts.source) + of_sources)
     solved = source_covariances @ shared
     precision = _rest_precision(cells.by_target(weights), np.linalg.inv(parts.target))
@@ -372,14 +412,15 @@ def _posterior(cells: _Cells, parts: Components) -> _Posterior:
     sources = np.einsum("sij,sj->si", source_covariances, right_of_sources) - solved @ rest
     mean, targets = rest[:n_variables], rest[n_variables:].reshape(n_targets, n_variables)
 
+    # Covariance of each source's effect with the rest, and of the effect itself, where the rest is not given.
     crossed = -(solved.reshape(-1, size) @ covariance).reshape(solved.shape)
-    own = source_covariances - crossed @ solved.transpose(0, 2, 1)
+    marginal = source_covariances - crossed @ solved.transpose(0, 2, 1)
     blocks = covariance.reshape(n_targets + 1, n_variables, n_targets + 1, n_variables)
     of_targets = np.einsum("titj->tij", blocks[1:, :, 1:])
-    of_sums = _sum_covariances(cells, blocks, of_targets, own, crossed)
+    of_sums = _sum_covariances(cells, blocks, of_targets, marginal, crossed)
     residuals = cells.seen * (cells.z - mean - sources[cells.sources] - targets[cells.targets])
     moments = (
-        sources.T @ sources + own.sum(axis=0),
+        sources.T @ sources + marginal.sum(axis=0),
         targets.T @ targets + of_targets.sum(axis=0),
         _residual_moment(residuals, of_sums, weights, parts.residual),
     )
@@ -387,19 +428,33 @@ def _posterior(cells: _Cells, parts: Components) -> _Posterior:
 
 
 def _sum_covariances(
-    cells: _Cells, blocks: np.ndarray, of_targets: np.ndarray, own: np.ndarray, crossed: np.ndarray
+    cells: _Cells, blocks: np.ndarray, of_targets: np.ndarray, of_sources: np.ndarray, crossed: np.ndarray
 ) -> np.ndarray:
-    """Return the covariance of the sum of mean and effects in each cell, (K, F, F)."""
+    """Return the covariance of the sum of mean, effect of the source and effect of the target in each cell, (K, F, F).
+
+    Args:
+        cells: The cells.
+        blocks: Covariance of the mean, which is at 0, and the effects of the targets, (n + 1, F, n + 1, F).
+        of_targets: Covariance of the effect of each target, (n, F, F).
+        of_sources: Covariance of the effect of each source, (S, F, F).
+        crossed: Covariance of the effect of each source with the mean and the effects of the targets,
+            (S, F, (n + 1) F).
+    """
     with_mean = blocks[0, :, 1:].transpose(1, 0, 2)
-    linked = crossed.reshape(*own.shape[:2], *blocks.shape[2:])
+    linked = crossed.reshape(*of_sources.shape[:2], *blocks.shape[2:])
     pairs = (linked[:, :, 0][cells.sources] + linked[cells.sources, :, cells.targets + 1]) + with_mean[cells.targets]
     pairs = pairs + pairs.transpose(0, 2, 1)
-    covariances: np.ndarray = blocks[0, :, 0] + of_targets[cells.targets] + own[cells.sources] + pairs
+    covariances: np.ndarray = blocks[0, :, 0] + of_targets[cells.targets] + of_sources[cells.sources] + pairs
     return covariances
 
 
 def _rest_precision(of_targets: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """Return the precision of the mean and of the effects of targets before the sources are eliminated."""
+    """Return the precision of the mean and of the effects of targets before the sources are eliminated.
+
+    Args:
+        of_targets: Sum of the precisions of the cells of each target, (n, F, F).
+        prior: Precision of the effect of a target, (F, F).
+    """
     n_targets, n_variables, _ = of_targets.shape
     blocks = np.zeros((n_targets + 1, n_variables, n_targets + 1, n_variables))
     blocks[0, :, 0] = of_targets.sum(axis=0)
@@ -412,7 +467,17 @@ def _rest_precision(of_targets: np.ndarray, prior: np.ndarray) -> np.ndarray:
 def _residual_moment(
     residuals: np.ndarray, covariances: np.ndarray, weights: np.ndarray, residual: np.ndarray
 ) -> np.ndarray:
-    """Return the sum of the expected products of residuals, of which some variables may be missing."""
+    """Return the sum over cells of the expected product of the residual with itself, (F, F).
+
+    Some variables of a residual b may be missing. With the precision W of the others (zeros elsewhere), b has the mean
+    B W r and the covariance B - B W B given the residual r of the others.
+
+    Args:
+        residuals: Mean of r in each cell, (K, F), 0 where a variable is missing.
+        covariances: Covariance of r in each cell, (K, F, F).
+        weights: Precision W of each cell, (K, F, F).
+        residual: Covariance B of the residuals, (F, F).
+    """
     products = np.einsum("ci,cj->cij", residuals, residuals) + covariances
     inner = np.einsum("cij,cjk,ckl->il", weights, products, weights, optimize=True) - weights.sum(axis=0)
     moment: np.ndarray = len(residuals) * residual + residual @ inner @ residual
@@ -420,10 +485,11 @@ def _residual_moment(
 
 
 def portfolio(errors: np.ndarray, size: int) -> list[int]:
-    """Return the sources of which one is good on each earlier target, the most helpful first.
+    """Return indices of sources that are chosen so that on each earlier target one of them is good.
 
-    Greedy: the next one lowers the mean over targets of the lowest error in the portfolio most. The gain is submodular,
-    so that it is within 63 % of the largest possible one (Nemhauser, Wolsey and Fisher, 1978).
+    Each next source is the one that most lowers the mean over targets of the lowest error in the portfolio. This gain
+    is submodular, so the greedy choice has at least 63 % of the largest possible gain (Nemhauser, Wolsey and Fisher,
+    1978).
 
     Args:
         errors: Errors of sources on earlier targets, (S, n), NaN where one is missing.

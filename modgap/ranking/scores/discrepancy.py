@@ -1,4 +1,8 @@
-"""Modality knowledge discrepancy as scores, also of probabilities, and held-out errors for scores of logits."""
+"""Modality knowledge discrepancy as scores of predictions and of probabilities.
+
+All of them map the classes of the target to classes of the source. They differ in the error of a map, in the way to
+find the best map, and in the samples on which its error is measured: held-out ones, or those that it was fitted on.
+"""
 
 import numpy as np
 
@@ -12,11 +16,11 @@ from modgap.statistics.bootstrap import group_numbers
 from modgap.statistics.intervals import SampleErrors
 
 
-def _check_class_counts(outputs: SourceOutputs) -> np.ndarray:
-    """Return the logits, shape (n, C), if there are at least as many source classes as target classes.
+def _usable_logits(outputs: SourceOutputs) -> np.ndarray:
+    """Return the logits, shape (n, C), contiguous in memory.
 
     Raises:
-        InputError: If there are fewer.
+        InputError: If there are fewer source classes than target classes, so that a map cannot be injective.
     """
     assert outputs.logits is not None
     n_source_classes = outputs.logits.shape[1]
@@ -34,7 +38,8 @@ def held_out_errors(outputs: SourceOutputs, options: ErrorOptions, seed: int, na
         outputs: Outputs of a source with logits on n samples.
         options: Weights and splits.
         seed: Seed of the splits.
-        name: `search`, `soft`, `soft-matched`, or `leep` for minus the log-probability of the label.
+        name: Which error of a sample: `search` for the 0-1 error of the best map, `soft` or `soft-matched` for those of
+            the scores of these names, or `leep` for minus the log-probability of the label.
 
     Returns:
         Errors of the n samples. Samples that are not tested have NaN and weight 0.
@@ -43,7 +48,7 @@ def held_out_errors(outputs: SourceOutputs, options: ErrorOptions, seed: int, na
         InputError: If the source has too few classes, or the target has fewer than two classes that can be tested.
     """
     tested = held_out_samples(
-        _check_class_counts(outputs),
+        _usable_logits(outputs),
         outputs.labels,
         groups=outputs.groups,
         # The search starts from the soft maps too, as in `modgap discrepancy`, so that both give the same error.
@@ -54,7 +59,9 @@ def held_out_errors(outputs: SourceOutputs, options: ErrorOptions, seed: int, na
         seed=seed,
         threads=1,
     )
-    errors = None if tested is None else tested.log_losses if name == "leep" else tested.errors.get(name)
+    errors = None
+    if tested is not None:
+        errors = tested.log_losses if name == "leep" else tested.errors.get(name)
     if tested is None or errors is None:
         raise InputError("Fewer than two classes have two samples or groups, so no held-out error can be computed.")
     return _for_all_samples(tested, errors, outputs)
@@ -75,14 +82,15 @@ def _for_all_samples(tested: TestedSamples, errors: SampleErrors, outputs: Sourc
 
 
 PERMUTATIONS = 19
-"""Permutations of the labels for the null distribution of `discrepancy-ratio`."""
+"""Number of permutations of the labels for the null distribution of `discrepancy-ratio`."""
 RANDOM_MAPS = 100_000
-"""Random maps of `discrepancy-montecarlo`."""
+"""Number of random maps of `discrepancy-montecarlo`."""
 
 
 def _estimate(outputs: SourceOutputs, estimator: str, permutations: int, seed: int) -> Estimate:
+    """Return the estimate of one estimator on all samples, without the precision and extras of `modgap discrepancy`."""
     result = estimate(
-        _check_class_counts(outputs),
+        _usable_logits(outputs),
         outputs.labels,
         groups=outputs.groups,
         estimators=[estimator],
@@ -111,8 +119,13 @@ def _montecarlo(outputs: SourceOutputs, seed: int) -> float:
 
 
 def _matched(outputs: SourceOutputs, options: ErrorOptions, seed: int) -> SampleErrors:
-    # This raises for constant logits, of which there is no matched version.
-    probabilities = Probabilities(_check_class_counts(outputs), label_space(outputs.labels).rows)
+    """Return the held-out errors of `soft-matched`.
+
+    Raises:
+        InputError: If no temperature gives the logits the entropy, for example because they are constant.
+    """
+    probabilities = Probabilities(_usable_logits(outputs), label_space(outputs.labels).rows)
+    # Called for its error alone, because the held-out test leaves this score out without a reason.
     matched_temperature(probabilities, outputs.n_classes)
     return held_out_errors(outputs, options, seed, "soft-matched")
 

@@ -13,9 +13,9 @@ from modgap.statistics.intervals import SampleErrors
 
 NEIGHBORS = 5
 MAX_QUERIES = 5000
-"""Most samples that are predicted. Their neighbors are searched among all samples."""
+"""Largest number of samples that are predicted. Their neighbors are searched among all samples."""
 BLOCK = 256
-"""Queries in each block of similarities."""
+"""Number of queries whose similarities to all samples are in memory at once."""
 
 
 def neighbor_means(
@@ -102,13 +102,13 @@ def _find_nearest(
                 continue
             if groups[sample] == query_groups[query]:
                 continue
-            place = min(count, n_best - 1)
-            while place > 0 and value > best[query, place - 1]:
-                best[query, place] = best[query, place - 1]
-                nearest[query, place] = nearest[query, place - 1]
-                place -= 1
-            best[query, place] = value
-            nearest[query, place] = sample
+            rank = min(count, n_best - 1)
+            while rank > 0 and value > best[query, rank - 1]:
+                best[query, rank] = best[query, rank - 1]
+                nearest[query, rank] = nearest[query, rank - 1]
+                rank -= 1
+            best[query, rank] = value
+            nearest[query, rank] = sample
             count = min(count + 1, n_best)
         found[query] = count
 

@@ -15,7 +15,7 @@ def transrate(moments: Moments, labels: np.ndarray, epsilon: float = EPSILON) ->
     formula's weights. The two agree for classes of equal size.
 
     Args:
-        moments: Centered features and their principal components.
+        moments: Centered features Z, shape (n, D), and the variances of their principal components.
         labels: Target classes 0..K-1, shape (n,).
         epsilon: Distortion that the coding allows, in the features' squared unit.
 
@@ -27,12 +27,14 @@ def transrate(moments: Moments, labels: np.ndarray, epsilon: float = EPSILON) ->
     """
     counts = np.bincount(labels)
     n = len(labels)
+    # The variances have the divisor n - 1, and the formula has n.
     total_rate = np.log1p(moments.variances * (n - 1) / (n * epsilon)).sum() / 2
     class_rates = [_coding_rate(moments.centered[labels == label], epsilon) for label in range(len(counts))]
     return float(total_rate - counts / n @ np.array(class_rates))
 
 
 def _coding_rate(points: np.ndarray, epsilon: float) -> float:
+    """Return R of some rows of Z, shape (n_c, D), in nats."""
     n, width = points.shape
     # Both products have the same nonzero eigenvalues.
     product = points.T @ points if width <= n else points @ points.T

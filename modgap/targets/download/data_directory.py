@@ -27,8 +27,11 @@ from modgap.targets.manifest import Artifact, DataFile, Download, Manifest
 log = logging.getLogger("modgap")
 
 
+# Checksums at first sight
+
+
 class RecordedFile(BaseModel):
-    """The checksum of a file when modgap first saw it.
+    """The checksum of a file when modgap first saw it, for files whose manifest has no SHA-256.
 
     Attributes:
         size: Size in bytes.
@@ -45,28 +48,11 @@ class RecordedFile(BaseModel):
     url: str | None = None
 
 
-class UnpackedArchive(BaseModel):
-    """The state of an archive that was unpacked.
-
-    Attributes:
-        sha256: SHA-256 of the archive, in hexadecimal.
-        size: Size of the archive in bytes.
-        files: Number of files in the archive.
-        bytes: Size of these files in bytes.
-        complete: True when all of them are at their final paths.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    sha256: str
-    size: int
-    files: int = 0
-    bytes: int = 0
-    complete: bool = False
-
-
 def lock_path(data_dir: Path) -> Path:
-    """Return the path of the file that records checksums of a data directory's files."""
+    """Return the path of the file that records checksums of a data directory's files.
+
+    It is a lock file as package managers have one. Other processes are kept out by another file.
+    """
     return data_dir / LOCK_NAME
 
 
@@ -118,12 +104,39 @@ def record_checksum(
         )
 
 
+# Unpacked archives
+
+
+class UnpackedArchive(BaseModel):
+    """The state of an archive that was unpacked.
+
+    Attributes:
+        sha256: SHA-256 of the archive, in hexadecimal.
+        size: Size of the archive in bytes.
+        files: Number of files in the archive.
+        bytes: Size of these files in bytes.
+        complete: True when all of them are at their final paths.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sha256: str
+    size: int
+    files: int = 0
+    bytes: int = 0
+    complete: bool = False
+
+
 def record_of_artifact(manifest: Manifest, artifact: Artifact) -> str:
-    """Return the name under which a target's members of an artifact are recorded; other targets have other members."""
+    """Return the name under which a target's members of an artifact are recorded.
+
+    The name has that of the target, because several targets can use different members of one artifact.
+    """
     return f"{artifact.folder}/{manifest.name}"
 
 
 def _state_path(data_dir: Path, name: str) -> Path:
+    """Return the path of the record of an archive's state."""
     return data_dir / RECORDS_FOLDER / "unpacked" / f"{name}.json"
 
 
@@ -137,7 +150,7 @@ def read_unpacked_archive(data_dir: Path, name: str) -> UnpackedArchive | None:
 
     Args:
         data_dir: The data directory.
-        name: Path of the archive relative to it.
+        name: Path of the archive relative to it, or the name of `record_of_artifact`.
 
     Raises:
         InputError: When the record is damaged.
@@ -164,6 +177,9 @@ def write_unpacked_archive(data_dir: Path, name: str, state: UnpackedArchive) ->
 def delete_unpacked_archive(data_dir: Path, name: str) -> None:
     """Delete the record of an archive's state, if there is one."""
     _state_path(data_dir, name).unlink(missing_ok=True)
+
+
+# Expected sizes and checksums
 
 
 TEMPORARY = re.compile(r"\..*(\.part(\.json)?|\.unpacking)|.*\.bad")
@@ -217,6 +233,7 @@ def expected_files(manifest: Manifest, data_dir: Path | None) -> dict[str, Expec
 
 
 def _expect(size: int | None, checksums: dict[str, str], recorded: RecordedFile | None) -> ExpectedFile:
+    """Return what a manifest and a record expect of a file; the SHA-256 of the manifest makes the record void."""
     if recorded is None or "sha256" in checksums:
         return ExpectedFile(size, checksums)
     size = recorded.size if size is None else size
@@ -246,7 +263,7 @@ def find_mismatch(path: Path, expected: ExpectedFile, checksums: Mapping[str, st
 def files_below(folder: Path, exclude: Collection[Path] = ()) -> list[Path]:
     """List all files in a folder and its sub-folders in the order of their names.
 
-    Hidden files, and modgap's records and temporary files, are left out.
+    Hidden files, modgap's records and temporary files, and links to folders are left out. Hidden folders are not.
 
     Args:
         folder: The folder.
@@ -307,6 +324,9 @@ def compute_checksums(path: Path, algorithms: Collection[str]) -> dict[str, str]
     return {name: running_hash.hexdigest() for name, running_hash in hashes.items()}
 
 
+# Location of the data directory
+
+
 def _data_dirs_file() -> Path:
     return data_folder() / "data_dirs.json"
 
@@ -361,9 +381,12 @@ def _update_data_dirs(name: str, data_dir: Path | None) -> None:
 def find_data_dir(manifest: Manifest, data_dir: Path | None = None, manifest_folder: Path | None = None) -> Path:
     """Return the directory that the manifest's paths are relative to; it need not exist.
 
+    The first that applies is taken: the directory that the user names, the one that was saved for the target, the
+    folder of the user's manifest if it contains the data or nothing can be downloaded, and a folder in the data folder.
+
     Args:
         manifest: The target.
-        data_dir: The directory that the user names, which takes precedence; None when there is none.
+        data_dir: The directory that the user names; None when there is none.
         manifest_folder: Folder of a manifest file of the user, which may also contain the data; None for the
             manifests of modgap.
 
@@ -424,7 +447,7 @@ def find_target_files(
         count = f" ({len(missing)} of its {len(paths)} files are missing)" if len(paths) > 1 else ""
         raise InputError(
             f"target {manifest.name} needs {missing[0]}, which does not exist{count}. "
-            f"{_way_out(manifest, argument or manifest.name, directory, missing[0])}"
+            f"{_remedy(manifest, argument or manifest.name, directory, missing[0])}"
         )
     _check_unpacked(manifest, argument or manifest.name, directory)
     files = defaultdict(list)
@@ -471,12 +494,12 @@ def _installed_paths(file: DataFile, data_dir: Path) -> Iterator[Path]:
 
 
 def _fits(path: Path, file: DataFile) -> bool:
-    """Return True if there is a file or folder with a path, which is not of another version by its size."""
+    """Return True if there is a file or folder at a path, with the size in the manifest if it states one."""
     return _exists(path) and (file.size is None or data_size(path) == file.size)
 
 
 def _exists(path: Path) -> bool:
-    """Return True if there is a file or folder with a path; False also for a name that is too long for the disk."""
+    """Return True if there is a file or folder at a path; False also for a name that is too long for the disk."""
     try:
         return path.exists()
     except OSError:
@@ -501,7 +524,8 @@ def describe_source(manifest: Manifest) -> str:
     return (manifest.install or manifest.citation or manifest.title).rstrip(".")
 
 
-def _way_out(manifest: Manifest, argument: str, data_dir: Path, path: Path) -> str:
+def _remedy(manifest: Manifest, argument: str, data_dir: Path, path: Path) -> str:
+    """Return the sentence that tells the user how to obtain a missing file."""
     alternative = 'If you have it, give its folder with `data_dir="DIR"`.'
     if manifest.artifact:
         install = f", or install it with: {manifest.install}" if manifest.install else ""
@@ -518,6 +542,7 @@ def _way_out(manifest: Manifest, argument: str, data_dir: Path, path: Path) -> s
 
 
 def _check_unpacked(manifest: Manifest, argument: str, data_dir: Path) -> None:
+    """Raise an InputError if an archive of the target is unpacked only in part."""
     for name in _records_of_archives(manifest):
         state = read_unpacked_archive(data_dir, name)
         if state is not None and not state.complete:
@@ -535,7 +560,7 @@ def _records_of_archives(manifest: Manifest) -> Sequence[str]:
 
 
 def relative_path(path: str, noun: str, manifest: Manifest) -> str:
-    """Return a path within the data directory, in its plain form.
+    """Return a path of a manifest in its normal form, after a check that it lies within the data directory.
 
     Args:
         path: The path as the manifest has it.

@@ -49,8 +49,8 @@ class PlannedDownload:
 
     Attributes:
         download: The entry of the manifest. For an artifact, an archive without URLs.
-        name: Path relative to the data directory, validated.
-        path: Final path of the file.
+        name: Path relative to the data directory, checked to lie within it.
+        path: Path of the file once it is complete.
         state: `present` (judged by its size alone), `unpacked`, `files present` (the archive is absent, but all files
             of the target exist), `missing`, or `wrong size`.
         partial_bytes: Bytes of an interrupted download that can be resumed.
@@ -72,7 +72,7 @@ class PlannedDownload:
 
     @property
     def needed(self) -> bool:
-        """True when the file must be fetched."""
+        """True when the file is missing or not usable, so that it must be fetched or obtained by hand."""
         return self.state in ("missing", "wrong size")
 
     @property
@@ -120,7 +120,10 @@ class FetchPlan:
 
     @property
     def bytes_to_unpack(self) -> int:
-        """Smallest number of bytes that the archives unpack to; an unknown archive counts with its own size."""
+        """Smallest number of bytes that the archives unpack to.
+
+        An archive whose unpacked size is unknown counts with its own size.
+        """
         packed = [i for i in self.items if i.download.unpack and i.state not in ("unpacked", "files present")]
         return sum(item.download.unpacked_size or item.expected.size or 0 for item in packed)
 
@@ -172,6 +175,16 @@ def _plan_artifact(manifest: Manifest, artifact: Artifact, data_dir: Path, compl
 
 
 def _state(download: Download, name: str, record: str, data_dir: Path, expected: ExpectedFile, complete: bool) -> State:
+    """Return the state of a download, as `PlannedDownload` defines the states.
+
+    Args:
+        download: The entry of the manifest.
+        name: Path of the file relative to the data directory.
+        record: Name under which an archive is recorded when it is unpacked.
+        data_dir: The data directory.
+        expected: Expected size and checksums of the file.
+        complete: True if all files of the target exist.
+    """
     path = data_dir / name
     archive = read_unpacked_archive(data_dir, record) if download.unpack else None
     is_current = (
@@ -189,6 +202,7 @@ def _state(download: Download, name: str, record: str, data_dir: Path, expected:
 
 
 def _free_bytes(data_dir: Path) -> int:
+    """Return the free bytes on the disk of a data directory, which need not exist yet."""
     existing = next(folder for folder in (data_dir.absolute(), *data_dir.absolute().parents) if folder.is_dir())
     return shutil.disk_usage(existing).free
 
@@ -217,7 +231,7 @@ def fetch(
         progress: Called with the name of a stage and the fraction of it done since the last call.
 
     Returns:
-        The plan that was executed.
+        The plan that was executed, with the states from before.
 
     Raises:
         InputError: When a file cannot be obtained, differs from its expected size or checksum, or the disk is too
@@ -234,6 +248,7 @@ def fetch(
         _check_offline(manifest, plan)
         _check_free_space(plan)
         for item in plan.items:
+            # Missing files that only the user can obtain are reported at the end, when all others are there.
             if not item.needed or not item.is_manual:
                 _complete_download(item, plan, timeout, run_clients, progress)
                 if item.download.unpack and not keep_archives:
@@ -247,6 +262,7 @@ def fetch(
 
 
 def _check_unpacked_sizes(manifest: Manifest, data_dir: Path) -> None:
+    """Raise if a file from an artifact does not have the size of the manifest, which is then wrong."""
     for file in manifest.files:
         if mismatch := find_mismatch(locate_file(file, manifest, data_dir), ExpectedFile(file.size)):
             raise InputError(f"{mismatch}. Correct its size in the [[files]] of the manifest {manifest.name}.")
@@ -255,6 +271,7 @@ def _check_unpacked_sizes(manifest: Manifest, data_dir: Path) -> None:
 def _complete_download(
     item: PlannedDownload, plan: FetchPlan, timeout: float, run_clients: bool, progress: Progress | None
 ) -> None:
+    """Bring one download from any state to its end: verified, and unpacked if it is an archive."""
     if item.state not in ("unpacked", "files present"):
         if item.artifact:
             sha256 = _verify_or_run_client(item, item.artifact, run_clients)
@@ -334,7 +351,7 @@ def _verify_or_download(item: PlannedDownload, data_dir: Path, timeout: float, p
         if not mismatch:
             _record_if_unlisted(item, data_dir, checksums["sha256"], None)
             return checksums["sha256"]
-        _set_aside(item, mismatch)
+        _move_aside_if_hosted(item, mismatch)
     advance = _advance(progress, f"fetch {item.path.name}")
     sha256, url = download_file(item.path, item.download.urls, item.expected, timeout, advance)
     _record_if_unlisted(item, data_dir, sha256, url)
@@ -342,12 +359,14 @@ def _verify_or_download(item: PlannedDownload, data_dir: Path, timeout: float, p
 
 
 def _compute_needed_checksums(item: PlannedDownload) -> dict[str, str]:
+    """Return the SHA-256 of the file, and its MD5 if the manifest has nothing else."""
     if set(item.expected.checksums) == {"md5"}:
         return compute_checksums(item.path, {"sha256", "md5"})
     return {"sha256": file_digest(item.path)}
 
 
-def _set_aside(item: PlannedDownload, mismatch: str) -> None:
+def _move_aside_if_hosted(item: PlannedDownload, mismatch: str) -> None:
+    """Move a damaged file aside, or raise an InputError if it cannot be downloaded again."""
     if not item.download.urls or is_offline():
         raise InputError(f"{mismatch}. Replace the file by hand.")
     _move_aside(item.path, mismatch)
@@ -405,7 +424,8 @@ def _check_missing_files(manifest: Manifest, plan: FetchPlan) -> None:
 def _record_manual_files(manifest: Manifest, data_dir: Path) -> None:
     """Record checksums of files that the user obtained by hand and that the manifest has no checksum of.
 
-    A file with neither a download nor a size in the manifest is the user's own data, which may change.
+    A file with neither a download nor a size in the manifest is the user's own data, which may change. Where archives
+    are unpacked, nothing is recorded, because the files may come from them.
     """
     if any(download.unpack for download in manifest.downloads):
         return

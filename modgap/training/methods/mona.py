@@ -102,7 +102,7 @@ def uniformity(z: Tensor, labels: Tensor, all_pairs: bool = False) -> Tensor:
     """
     check_features(z, labels)
     excluded = same_class(labels) if not all_pairs else torch.eye(len(z), dtype=torch.bool, device=labels.device)
-    # The labels may be on the CPU, where nothing waits for the number of pairs.
+    # Where the labels are on the CPU, so is this number, and the test below does not wait for the device.
     pairs = (~excluded).sum()
     if not pairs:
         return zero(z)
@@ -175,7 +175,7 @@ class MonaObjective(Objective):
 
     @property
     def allows_tf32(self) -> bool:
-        """False for finite differences, which would drown in that rounding."""
+        """False for finite differences, because the rounding of TF32 is larger than they are."""
         return super().allows_tf32 and self._settings.route != "finite-difference"
 
     def gradient(
@@ -191,6 +191,11 @@ class MonaObjective(Objective):
 def mona_gradient(task: TaskLoss, outer: OuterLoss, embedder: Sequence[str], settings: EmbedderStage) -> LossGradient:
     """Return the gradient of equation (5), `L_t + lambda L_outer(theta'(omega))`, by the embedder.
 
+    The gradient of L_outer goes back through the virtual steps from the last to the first. Step i is
+    `p_i = p_(i-1) - alpha g(omega, p_(i-1))` for the inner parameters p = (theta, psi) and the gradient g of L_t by p.
+    For the gradient v of L_outer by p_i it adds `-alpha d<g, v> / d omega` to the result, and turns v into
+    `v - alpha d<g, v> / d p_(i-1)`.
+
     Args:
         task: L_t of one batch, with the model, whose parameters are not changed.
         outer: L_outer of one surrogate batch.
@@ -204,16 +209,16 @@ def mona_gradient(task: TaskLoss, outer: OuterLoss, embedder: Sequence[str], set
     alpha, route = settings.alpha, settings.route or "exact"
     parameters = dict(task.model.named_parameters())
     inner = [name for name in parameters if name not in embedder]
-    first, loss, graph = task_gradient_with_graph(task, parameters, [*embedder, *inner], inner, route)
+    first_gradient, loss, graph = task_gradient_with_graph(task, parameters, [*embedder, *inner], inner, route)
     # Equations (2) and (3).
     points: list[Parameters] = [parameters]
-    gradient = first
+    gradient = first_gradient
     for step in range(settings.inner_steps):
         if step:
             gradient, _ = task.gradient(points[-1], inner, precise=True)
         points.append(_take_virtual_step(points[-1], gradient, inner, alpha))
+    # Equation (4), and v. Then go back through the steps.
     adjoint, outer_value = outer.gradient(task.model, points[-1], inner)
-    # Go back through the steps, from the last to the first.
     outer_gradient = {name: torch.zeros_like(parameters[name]) for name in embedder}
     for step in reversed(range(settings.inner_steps)):
         names = [*embedder, *inner] if step else list(embedder)
@@ -223,7 +228,7 @@ def mona_gradient(task: TaskLoss, outer: OuterLoss, embedder: Sequence[str], set
             adjoint = {name: value - alpha * product[name] for name, value in adjoint.items()}
     # Equation (5).
     weight = settings.weight
-    task_gradient = {name: first[name] for name in embedder}
+    task_gradient = {name: first_gradient[name] for name in embedder}
     scalars = {"outer": outer_value, "mixed_share": weight * number_of(_norm_ratio(outer_gradient, task_gradient))}
     combined = {
         name: weight * outer_gradient[name] + (task_part if settings.task_loss else 0)
@@ -233,12 +238,16 @@ def mona_gradient(task: TaskLoss, outer: OuterLoss, embedder: Sequence[str], set
 
 
 def _take_virtual_step(parameters: Parameters, gradient: Tensors, names: Sequence[str], alpha: float) -> Parameters:
-    """Return the parameters after one virtual step; the moved ones are leaves, so they can be differentiated by."""
+    """Return the parameters after one virtual step of those with these names.
+
+    The moved ones are leaves of the graph, so that gradients by them can be computed.
+    """
     moved = {name: (parameters[name].detach() - alpha * gradient[name]).requires_grad_() for name in names}
     return {**parameters, **moved}
 
 
 def _norm_ratio(numerator: Tensors, denominator: Tensors) -> Tensor:
+    """Return the ratio of the norms over all tensors together; NaN if the denominator is 0."""
     upper, lower = (
         torch.linalg.vector_norm(torch.cat([tensor.reshape(-1) for tensor in tensors.values()]))
         for tensors in (numerator, denominator)
@@ -260,10 +269,10 @@ differ."""
 def task_gradient_with_graph(
     task: TaskLoss, parameters: Parameters, names: Iterable[str], inner: Iterable[str], route: str
 ) -> tuple[Tensors, Number, Tensors | None]:
-    """Return the gradients of L_t, L_t, and the graph of the gradients for `mixed_product`.
+    """Return the gradients of L_t, its value, and the gradients with their graph for `mixed_product`.
 
-    The graph is kept for the exact route where the batch is a single part. With several parts, all graphs would have to
-    be in memory at once; `mixed_product` then computes them again.
+    The graph is kept for the exact route where the batch is a single micro-batch. With several, all graphs would have
+    to be in memory at once, so `mixed_product` computes them again.
 
     Args:
         task: L_t of one batch.
@@ -291,6 +300,7 @@ def task_gradient_with_graph(
 def _backward_with_graph(
     task: TaskLoss, part: MicroBatch, parameters: Parameters, names: list[str], model: TargetModel
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return the loss of a micro-batch and its gradients by the names, which can be differentiated again."""
     value = task.value(model, part)
     tensors = [parameters[name] for name in names]
     return value, torch.autograd.grad(value, tensors, create_graph=True, allow_unused=True, materialize_grads=True)
@@ -324,6 +334,7 @@ def mixed_product(
 def _exact_product(
     task: TaskLoss, parameters: Parameters, direction: Tensors, names: list[str], graph: Tensors | None
 ) -> list[Tensor]:
+    """Compute the mixed product by a second backward pass, one micro-batch after the other."""
     tensors = [parameters[name] for name in names]
     if graph is not None:
         return task.processes.sum(list(_differentiate_along(graph, direction, tensors)))
@@ -341,6 +352,7 @@ def _exact_product(
 
 
 def _differentiate_along(gradients: Tensors, direction: Tensors, tensors: list[Tensor]) -> tuple[Tensor, ...]:
+    """Return the gradients of <gradients, direction> by the tensors."""
     differentiable = [name for name in direction if gradients[name].requires_grad]
     with sdpa_kernel(SDPBackend.MATH):
         return plain_gradients(
@@ -355,11 +367,12 @@ def _finite_difference(
     names: list[str],
     _graph: Tensors | None,
 ) -> list[Tensor]:
+    """Compute the mixed product by the central difference of two gradients, at points moved along the direction."""
     start = [parameters[name].detach() for name in direction]
-    length, size = torch.stack([_norm(list(direction.values())), _norm(start)]).cpu().tolist()
-    if length == 0:
+    direction_norm, start_norm = torch.stack([_norm(list(direction.values())), _norm(start)]).cpu().tolist()
+    if direction_norm == 0:
         return [torch.zeros_like(parameters[name]) for name in names]
-    step = STEPS[start[0].dtype] * size / length
+    step = STEPS[start[0].dtype] * start_norm / direction_norm
     sides = []
     for signed in (step, -step):
         moved = {name: value + signed * direction[name] for name, value in zip(direction, start, strict=True)}
@@ -368,6 +381,7 @@ def _finite_difference(
 
 
 def _norm(tensors: list[Tensor]) -> Tensor:
+    """Return the norm over all tensors together."""
     norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
     return norm
 

@@ -40,14 +40,16 @@ from modgap.training.training_data import TargetData
 # The distance
 
 ITERATIONS = 1000
+"""Largest number of Sinkhorn iterations for the entropic plan."""
 TOLERANCE = 1e-9
-"""Largest error of the entropic plan's marginals; the gradient is as exact as they are."""
+"""Error of the entropic plan's marginals at which the iterations stop; the gradient is as exact as they are."""
 EXACT_ITERATIONS = 1_000_000
+"""Largest number of iterations of the exact solver for W."""
 
 
 @dataclass(frozen=True)
 class LabeledSource:
-    """Features of a labeled source set, with the terms of the distance that depend on the source alone.
+    """Features of a labeled set of the source's modality, with the terms of the distance that depend on it alone.
 
     Attributes:
         features: Features (n, d) in double precision.
@@ -86,9 +88,10 @@ def prepare_source(
         features: Token means (n, d) at the embedder's output; no gradient flows back to them.
         labels: Integer classes (n,).
         regularization: Weight of the entropic term, in the unit of the cost; greater than 0.
-        debiased: Subtract the distance of each set to itself, so that equal sets have distance 0.
-        with_self_distance: Compute the source's distance to itself. It is a constant of all distances to the source, so
-            gradients do not need it, and it takes minutes for thousands of samples.
+        debiased: True to subtract the distance of each set to itself, so that equal sets have distance 0.
+        with_self_distance: True to compute the source's distance to itself. It is a constant of all distances to the
+            source, so gradients do not need it, and it takes minutes for thousands of samples. Without it, debiased
+            distances are too large by half of it.
 
     Raises:
         InputError: When shapes do not match, or features are not finite.
@@ -120,7 +123,8 @@ def class_distance(features: Tensor, source: LabeledSource) -> Tensor:
         source: The source set, with features of the same d.
 
     Returns:
-        Scalar in the features' precision; lower is nearer. If debiased, it is 0 or more up to rounding.
+        Scalar in the features' precision; lower is nearer. If debiased with the source's distance to itself, it is 0 or
+        more up to rounding.
 
     Raises:
         InputError: When shapes do not match, or features are not finite.
@@ -214,8 +218,8 @@ CLUSTERS = 10
 class AlignmentObjective(Objective):
     """The distance of the target's token means at the embedder to the surrogate, with one update per epoch.
 
-    It is the mean of the distances of the target's classes, weighted by their shares of all samples, of which a large
-    class shows only some.
+    It is the mean of the distances of the target's classes, weighted by their shares of all training samples. An update
+    uses at most `stage1.samples_per_class` samples of each class, which changes no weight.
 
     Attributes:
         source: The surrogate's features at the source's embedder.
@@ -248,16 +252,16 @@ class AlignmentObjective(Objective):
 
     def plan_epoch(self, epoch: int) -> list[np.ndarray]:
         """Return the rows of the epoch's single update: of each class in turn, at most `samples_per_class`."""
-        most = self.training.recipe.stage1.samples_per_class
+        limit = self.training.recipe.stage1.samples_per_class
         order = generator(self.training.seed, 0, self.number, epoch).permutation(len(self.rows))
         n_classes = int(self.labels.max()) + 1
-        samples = [order[self.labels[order] == k][:most] for k in range(n_classes)]
+        samples = [order[self.labels[order] == k][:limit] for k in range(n_classes)]
         return [self.rows[np.concatenate(samples)]]
 
     def split(self, rows: np.ndarray, size: int) -> list[np.ndarray]:  # noqa: ARG002
-        """Return the rows of each of this process's classes, which are not divided further."""
+        """Return the rows of each of this process's classes. A class is one micro-batch, whatever the size."""
         classes = self._classes(rows)
-        return [rows[classes == k] for k in self._class_share(rows)]
+        return [rows[classes == k] for k in self._classes_of_process(rows)]
 
     def gradient(
         self,
@@ -271,10 +275,10 @@ class AlignmentObjective(Objective):
         embedder = {name: all_parameters[name] for name in self.trained}
         tensors: list[Tensor] = list(embedder.values())
         sums = [torch.zeros_like(tensor) for tensor in tensors]
-        shares = np.bincount(self.labels) / len(self.labels)
+        class_weights = np.bincount(self.labels) / len(self.labels)
         loss = torch.zeros((), dtype=torch.float64, device=self.source.features.device)
-        for part, k in zip(parts, self._class_share(rows), strict=True):
-            weight = float(shares[k])
+        for part, k in zip(parts, self._classes_of_process(rows), strict=True):
+            weight = float(class_weights[k])
             backward = functools.partial(self._backward, part, tensors)
             value, gradients = call_with_parameters(self.model, embedder, backward)
             loss += weight * value
@@ -287,6 +291,7 @@ class AlignmentObjective(Objective):
     def _backward(
         self, part: MicroBatch, tensors: list[Tensor], model: TargetModel
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Return the distance of the class in a micro-batch, and its gradients by the tensors."""
         tokens = model.embed(part.x)
         # The feature map of a convolutional stem has its channels on the second axis.
         features = tokens.mean(dim=1) if tokens.ndim == 3 else tokens.flatten(2).mean(dim=2)
@@ -298,7 +303,7 @@ class AlignmentObjective(Objective):
         classes: np.ndarray = self.labels[np.searchsorted(self.rows, rows)]
         return classes
 
-    def _class_share(self, rows: np.ndarray) -> list[int]:
+    def _classes_of_process(self, rows: np.ndarray) -> list[int]:
         """Return the classes of these rows that this process computes."""
         return [int(k) for k in self.training.processes.interleaved_share(np.unique(self._classes(rows)))]
 
@@ -318,9 +323,10 @@ def alignment_classes(data: TargetData) -> np.ndarray:
 # The method
 
 EPOCHS = 60
+"""Number of epochs of stage 1 for targets whose recipe has none."""
 LOW_LEARNING_RATE = 1e-3
 LEARNING_RATE_FACTOR = 10
-"""Stage 1 multiplies learning rates of at most LOW_LEARNING_RATE by this factor."""
+"""Stage 1 has the learning rate of stage 2, times this factor if it is at most LOW_LEARNING_RATE."""
 DROP_EPOCHS = (21, 41, 61)
 """Numbers of epochs of stage 1 after which the learning rate drops to a fifth.
 
@@ -329,7 +335,7 @@ ORCA's code lowers it after the epochs 20, 40 and 60, and numbers them from 0.
 
 
 def _stage1_defaults(manifest: Manifest) -> Mapping[str, Any]:
-    """Return stage 1 of ORCA's code: the optimizer of stage 2, with a low learning rate raised."""
+    """Return the settings of stage 1 in ORCA's code: those of stage 2's optimizer, with a low learning rate raised."""
     training = manifest.training
     recipe = FullStage().model_dump() if training is None else training.model_dump(exclude_none=True)
     settings: dict[str, Any] = {"epochs": recipe.get("stage1_epochs", EPOCHS), "drop_epochs": DROP_EPOCHS}
