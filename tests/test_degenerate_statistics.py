@@ -61,6 +61,24 @@ def test_a_constant_difference_has_the_p_value_of_the_sign_test_for_any_number_o
         assert both.p_values[0, 0] == 1
 
 
+@pytest.mark.parametrize("value", [0.5, -0.5, 1.0, -0.25])
+def test_the_interval_of_a_constant_difference_holds_whatever_the_unseen_units_have(value):
+    for n in (8, 20, 60):
+        first, second = errors_of([max(value, 0)] * n), errors_of([max(-value, 0)] * n)
+        low, high = paired_difference(first, second).interval
+        np.testing.assert_allclose(paired_differences([first, second]).intervals[0, 1], [low, high])
+        # A share of the units has another difference, and none of the n that were drawn.
+        shares = np.linspace(0, 1, 2001)
+        for other in (-1.0, 0.0, 1.0):
+            means = value + shares * (other - value)
+            missed = (means < low - 1e-12) | (means > high + 1e-12)
+            assert ((1 - shares[missed]) ** n).max(initial=0) <= 0.025
+        unseen = 1 - 0.025 ** (1 / n)
+        # No shorter interval holds in this sense.
+        assert low == pytest.approx(value + unseen * (-1 - value))
+        assert high == pytest.approx(value + unseen * (1 - value))
+
+
 def test_small_errors_in_a_large_unit_are_not_rounding():
     rng = np.random.default_rng(0)
     values = 1e-14 * rng.random((2, 40))

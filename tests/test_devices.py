@@ -136,6 +136,8 @@ def test_devices_that_are_absent_are_named(own_cache):
     for name in ("cuda", "cpu:0,cuda:1"):
         with pytest.raises(UsageError, match=r"Device .cuda.* is not available on this machine"):
             list_devices(name)
+    with pytest.raises(UsageError, match="Device 'cpu:x' is not available"):
+        list_devices("cpu:x")
 
 
 def test_dask_workers_that_declare_gpus_run_the_passes(own_cache):

@@ -10,6 +10,7 @@ import pytest
 from modgap.errors import InputError
 from modgap.storage import digests
 from modgap.storage.digests import file_digest, folder_digest
+from modgap.targets.download.data_directory import files_below
 
 HOUR = 3600
 
@@ -161,3 +162,10 @@ def test_the_digest_of_a_large_folder_is_noted_until_a_file_changes(tmp_path, mo
     paths[3].unlink()
     with pytest.raises(InputError, match="cannot read"):
         folder_digest(folder, paths)
+
+
+def test_hidden_files_and_folders_are_no_part_of_a_folder_of_data(tmp_path):
+    for name in ("cat/1.png", "cat/.ipynb_checkpoints/1.png", ".git/config", "cat/.DS_Store", "b.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    assert files_below(tmp_path) == [tmp_path / "b.txt", tmp_path / "cat" / "1.png"]

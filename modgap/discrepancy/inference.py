@@ -132,7 +132,8 @@ class HeldOut:
     Attributes:
         errors: Errors of the samples by the name of the estimator.
         leep: Minus the log-probability of each sample's label; None if the soft error was not computed.
-        matched_temperature: Temperature at which the softmax fits the labels best; None if there is none.
+        matched_temperature: Temperature at which the mean entropy of the softmax is half of log K; None if there is
+            none.
         confusion: Confusion matrix of the search, shape (K, K); None if the search was not tested.
     """
 

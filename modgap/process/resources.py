@@ -100,7 +100,8 @@ def choose_device(name: str) -> "torch.device":
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
-    if not available.get(name.split(":")[0], False):
+    kind, _, number = name.partition(":")
+    if not available.get(kind, False) or (":" in name and not number.isdecimal()):
         kinds = ", ".join(kind for kind, is_available in available.items() if is_available)
         raise UsageError(f"Device {name!r} is not available on this machine. Available devices: {kinds}.")
     return torch.device(name)

@@ -104,8 +104,8 @@ def paired_difference(
         return PairedDifference(value, None, None, standard_error, n_units)
     rounding = _rounding([first, second], largest)
     if standard_error <= rounding:
-        bounds = _clipped_interval(value, _constant_margin(n_units, largest), largest)
-        return PairedDifference(value, bounds, float(_constant_p_value(value, n_units, rounding)), 0.0, n_units)
+        low, high = _constant_intervals(np.array(value), n_units, largest).tolist()
+        return PairedDifference(value, (low, high), float(_constant_p_value(value, n_units, rounding)), 0.0, n_units)
     degrees = degrees_of_freedom([(variance, unit_degrees(difference)), (more_variance, more_degrees)])
     margin = float(stats.t.ppf((1 + LEVEL) / 2, degrees)) * standard_error
     p_value = float(2 * stats.t.sf(abs(value) / standard_error, degrees))
@@ -147,9 +147,9 @@ def paired_differences(
         p_values = 2 * special.stdtr(degrees, -np.abs(values) / standard_errors)
     rounding = _rounding(errors, largest)
     constant = standard_errors <= rounding
-    margins[constant] = _constant_margin(n_units, largest)
     p_values[constant] = _constant_p_value(values[constant], n_units, rounding)
     intervals = np.stack([values - margins, values + margins], axis=2).clip(-largest, largest)
+    intervals[constant] = _constant_intervals(values[constant], n_units, largest)
     return PairedDifferences(values, intervals, p_values, standard_errors, degrees)
 
 
@@ -180,13 +180,18 @@ def _variances_of_differences(rows: np.ndarray) -> np.ndarray:
     return np.stack([(row - rows).var(axis=1, ddof=1) for row in rows])
 
 
-def _constant_margin(n_units: int, largest: float) -> float:
-    """Return the margin of a difference that is the same in all units, for a largest difference of 1 or infinity.
+def _constant_intervals(values: np.ndarray, n_units: int, largest: float) -> np.ndarray:
+    """Return the intervals (..., 2) of differences (...) that are the same in all units.
 
-    It is the largest share of units that can differ from those that were seen, by the exact interval of a proportion of
-    0, as if each of these differed by 1. Without a largest difference there is no bound, and the margin is 0.
+    By the exact interval of a proportion of 0, at most a certain share of all units differs from those that were seen,
+    and their differences may be any from -largest to largest. Without a largest difference there is no bound, and the
+    interval is the value alone.
     """
-    return exact_interval(0.0, n_units)[1] if np.isfinite(largest) else 0.0
+    if not np.isfinite(largest):
+        return np.stack([values, values], axis=-1)
+    unseen = exact_interval(0.0, n_units)[1]
+    seen = values * (1 - unseen)
+    return np.stack([seen - unseen * largest, seen + unseen * largest], axis=-1).clip(-largest, largest)
 
 
 def _constant_p_value(values: float | np.ndarray, n_units: int, rounding: float) -> np.ndarray:

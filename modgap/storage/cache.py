@@ -292,8 +292,9 @@ def delete_files(paths: Iterable[Path]) -> int:
     """Delete files and return the number of bytes that they had."""
     freed = 0
     for path in paths:
-        freed += path.stat().st_size
-        path.unlink()
+        with contextlib.suppress(FileNotFoundError):  # another process deleted it
+            freed += path.stat().st_size
+            path.unlink()
     return freed
 
 

@@ -295,7 +295,7 @@ def _reopen_extended_run(run: Run) -> None:
 
 def _check_sample_counts(data: TargetData, processes: Processes) -> None:
     """Raise an error if there are more processes than validation or test samples; a split without samples is unused."""
-    smallest = min(len(rows) for rows in (data.validation, data.test) if len(rows))
+    smallest = min((len(rows) for rows in (data.validation, data.test) if len(rows)), default=processes.size)
     if processes.size > smallest:
         raise UsageError(
             f"There are {processes.size} processes, {len(data.validation)} validation samples and {len(data.test)} "

@@ -263,7 +263,7 @@ def find_mismatch(path: Path, expected: ExpectedFile, checksums: Mapping[str, st
 def files_below(folder: Path, exclude: Collection[Path] = ()) -> list[Path]:
     """List all files in a folder and its sub-folders in the order of their names.
 
-    Hidden files, modgap's records and temporary files, and links to folders are left out. Hidden folders are not.
+    Hidden files and folders, modgap's records and temporary files, and links to folders are left out.
 
     Args:
         folder: The folder.
@@ -286,11 +286,11 @@ def data_size(path: Path) -> int:
 def _walk(folder: str) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if _belongs_to_modgap(entry.name):
+            if entry.name.startswith(".") or _belongs_to_modgap(entry.name):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from _walk(entry.path)
-            elif not entry.name.startswith(".") and entry.is_file():
+            elif entry.is_file():
                 yield entry.path
 
 
