@@ -1,4 +1,8 @@
-"""The names of the commands, and their options for the arguments that messages name."""
+"""The names of the commands, and the options that take the place of arguments in messages.
+
+Messages name the arguments of the public functions in backticks. `name_options` replaces them by the options of the
+command line.
+"""
 
 import ast
 import importlib
@@ -45,7 +49,8 @@ SECTIONS = {
 """Names and descriptions of the commands, by section of the help."""
 COMMANDS = {name: text for section in SECTIONS.values() for name, text in section.items()}
 ARGUMENTS = re.compile(r"`(?P<name>\w+)(?:[=\[][^`]*)?`")
-"""Arguments of the public functions in a message, such as `limit` or `split="all"`, but no command."""
+"""Texts in backticks that can name an argument, such as `limit` or `split="all"`. Commands such as `modgap env` have a
+space after their first word."""
 
 
 def load_command(name: str) -> click.Command:
@@ -56,7 +61,10 @@ def load_command(name: str) -> click.Command:
 
 @cache
 def _options() -> dict[str, str]:
-    """Return the option of each argument; the parameters of a command have the names of the arguments."""
+    """Return the option of each argument, such as `--limit` of `limit`, from all commands.
+
+    The parameters of a command have the names of the arguments. If commands differ, the last one counts.
+    """
     commands = [load_command(name) for name in COMMANDS]
     commands += [one for group in commands if isinstance(group, click.Group) for one in group.commands.values()]
     parameters = (parameter for command in commands for parameter in command.params)
@@ -72,25 +80,28 @@ def name_options(message: str) -> str:
         >>> name_options('Pass `custom_data={"series_column": "id"}`, or see `modgap targets`.')
         'Pass --series id, or see `modgap targets`.'
     """
-    return ARGUMENTS.sub(_named_options, message)
+    return ARGUMENTS.sub(_replacement, message)
 
 
-def _named_options(match: re.Match[str]) -> str:
-    """Return the options for arguments in backticks, or the same text if it is another."""
+def _replacement(match: re.Match[str]) -> str:
+    """Return the options that replace a text in backticks, or the text itself if it names no argument.
+
+    The text is parsed as the arguments of a call: `limit` has no value there, and `split="all"` has one.
+    """
     if match["name"] not in (*_options(), "custom_data"):
         return match[0]
     text = f"_({match[0][1:-1]})"
     try:
         call = ast.parse(text, mode="eval").body
         assert isinstance(call, ast.Call)
-        options = [part for one in call.keywords for part in _given_options(one.arg or "", one.value, text)]
-        return " ".join([*map(_absent_option, call.args), *options])
+        options = [part for one in call.keywords for part in _options_with_value(one.arg or "", one.value, text)]
+        return " ".join([*map(_option_without_value, call.args), *options])
     except (SyntaxError, ValueError, KeyError, RecursionError, MemoryError):
-        # Text of a user or of a library.
+        # The text is not modgap's but that of a user or a library.
         return match[0]
 
 
-def _absent_option(node: ast.expr) -> str:
+def _option_without_value(node: ast.expr) -> str:
     """Return the option of an argument without a value, such as `limit` or `settings["stage2.epochs"]`."""
     if not isinstance(node, ast.Subscript):
         return _options()[ast.unparse(node)]
@@ -98,22 +109,30 @@ def _absent_option(node: ast.expr) -> str:
     return _options()[key] if name == "custom_data" else f"{_options()[name]} {key}"
 
 
-def _given_options(name: str, node: ast.expr, text: str) -> Iterator[str]:
-    """Yield the options that give an argument its value, which a node of the text has."""
+def _options_with_value(name: str, node: ast.expr, text: str) -> Iterator[str]:
+    """Yield the options that give an argument its value.
+
+    Args:
+        name: Name of the argument. Those of `settings`, `sweep` and `custom_data` take a mapping, with one option for
+            each key.
+        node: Value of the argument in the parsed text.
+        text: The parsed text, from which values are copied as they are written.
+    """
     if isinstance(node, ast.Dict):
         for key, value in zip(map(ast.literal_eval, filter(None, node.keys)), node.values, strict=True):
             if name == "custom_data":
-                yield from _given_options(key, value, text)
+                yield from _options_with_value(key, value, text)
             else:
                 parts = value.elts if name == "sweep" and isinstance(value, ast.List) else [value]
-                yield f"{_options()[name]} {shlex.quote(f'{key}=' + ','.join(_shown(part, text) for part in parts))}"
+                values = ",".join(_value_text(part, text) for part in parts)
+                yield f"{_options()[name]} {shlex.quote(f'{key}={values}')}"
     elif isinstance(node, ast.Constant) and node.value is True:
         yield _options()[name]
     else:
-        yield f"{_options()[name]} {_shown(node, text)}"
+        yield f"{_options()[name]} {_value_text(node, text)}"
 
 
-def _shown(node: ast.expr, text: str) -> str:
+def _value_text(node: ast.expr, text: str) -> str:
     """Return a value as the command line takes it: a text without quotation marks, and others as they are written."""
     is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
     return str(ast.literal_eval(node)) if is_text else ast.get_source_segment(text, node) or ""

@@ -31,7 +31,7 @@ NOT_OF_LOGITS = {
 }
 """Options that do not apply to --logits, because the logits are already computed."""
 OF_COMMAND = {"logits", "out", "formats", "as_json", "quiet", *CUSTOM_DATA_FIELDS}
-"""Options that are no arguments of `modgap.measure`."""
+"""Options that are no arguments of `modgap.measure`, because the command uses them or they are in `custom_data`."""
 MINIMUMS = {
     "trials": 1,
     "subsets": 0,
@@ -70,7 +70,7 @@ def discrepancy(context: click.Context, /, **values: Any) -> None:
 
 
 def _check_options(context: click.Context, values: dict[str, Any]) -> None:
-    """Raise if an option is out of range or would be ignored, before anything is loaded."""
+    """Raise if options are missing, out of range or would be ignored, before anything is loaded."""
     check_figure_formats(context, values["out"])
     from_user = {
         name for name in values if context.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
@@ -94,6 +94,7 @@ def _check_options(context: click.Context, values: dict[str, Any]) -> None:
 
 
 def _measure(values: dict[str, Any], progress: "Progress | None") -> "Plotted":
+    """Measure the discrepancy from a file of logits or from a source and a target, as the options say."""
     from modgap.api.discrepancy import measure, measure_logits_file
 
     arguments = {name: value for name, value in values.items() if name not in OF_COMMAND}

@@ -29,6 +29,7 @@ class LazyGroup(HelpGroup):
         """Return the command with this name, from the module with the same name; None when there is none."""
         if cmd_name not in COMMANDS:
             return None
+        # The command imports libraries that start threads, and the heap has to be shared before.
         share_heap()
         return load_command(cmd_name)
 
@@ -44,6 +45,7 @@ class LazyGroup(HelpGroup):
 
 
 def _print_version(context: click.Context, _option: click.Parameter, value: bool) -> None:
+    """Print the version and exit if `--version` was passed."""
     if value and not context.resilient_parsing:
         from modgap.storage.algorithms import installed_version
 
@@ -79,9 +81,9 @@ def main() -> None:
     The exit code is 0 on success, 1 on failure, 2 on wrong usage, and 128 plus the number of the signal, such as 130
     after Ctrl-C, when a signal stopped the command. `MODGAP_TRACEBACK=1` shows where an unexpected error comes from.
     """
-    # What torch says of its own future is for the libraries that use it.
+    # Users of the command can do nothing about the coming changes that torch warns of.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch(vision)?\.")
-    # None leaves the decision to whether the output is a terminal.
+    # With None, click uses colors if the output is a terminal.
     color = False if os.environ.get("NO_COLOR") else None
     try:
         prepare_streams()
@@ -92,19 +94,22 @@ def main() -> None:
     except SystemExit:
         raise
     except BaseException as error:  # Also panics of libraries in Rust, which are no Exception.
-        code = _report(error)
+        code = _handle_error(error)
     sys.exit(code)
 
 
-def _report(error: BaseException) -> int:
-    """Print an error as one line, and return the exit code."""
+def _handle_error(error: BaseException) -> int:
+    """Print an error as one line, and return the exit code.
+
+    An unexpected error is raised again if `MODGAP_TRACEBACK` is set.
+    """
+    # After a signal, libraries may raise any error, so the signal decides and not the error.
     if stop_signal() or isinstance(error, click.Abort | KeyboardInterrupt):
-        # Libraries may raise any error when they are interrupted.
         mark_announced()
         print_error("interrupted")
         return 128 + (stop_signal() or signal.SIGINT)
     if isinstance(error, click.ClickException):
-        print_error(_explain(error))
+        print_error(_usage_message(error))
         return error.exit_code
     if isinstance(error, InputError):
         print_error(str(error))
@@ -115,11 +120,11 @@ def _report(error: BaseException) -> int:
     if os.environ.get("MODGAP_TRACEBACK", "") not in ("", "0"):
         raise error
     discard_output()
-    print_error(_explain_failure(error))
+    print_error(_failure_message(error))
     return 1
 
 
-def _explain_failure(error: BaseException) -> str:
+def _failure_message(error: BaseException) -> str:
     """Return the message of an error that no part of modgap expected."""
     if isinstance(error, MemoryError):
         return "out of memory. Use fewer samples with --limit."
@@ -133,7 +138,7 @@ def _explain_failure(error: BaseException) -> str:
     )
 
 
-def _explain(error: click.ClickException) -> str:
+def _usage_message(error: click.ClickException) -> str:
     """Return the message of click's error, with the most similar options or else the command that shows the help."""
     if isinstance(error, click.NoSuchOption) and error.possibilities:
         return f"{error.message.rstrip('.')}. Did you mean {' or '.join(error.possibilities)}?"

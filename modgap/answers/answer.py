@@ -43,10 +43,12 @@ class Mark:
     Attributes:
         value: The value.
         interval: Lower and upper end of its interval; None if it is unknown.
-        level: Level of this row alone, which is drawn as a short line; None for none.
-        is_reference: True for a level to compare with, which is drawn as a square.
-        is_open: True for a value that is not significantly better than its level, which is drawn as an open circle.
-        before: Lower and upper end of the interval before the last data, which is drawn as a faint band; None for none.
+        level: Another value of this row, such as its baseline, which is drawn as a short line; None for none.
+        is_reference: True for a control or a baseline to compare the others with, which is drawn as a square.
+        is_open: True for a value that counts less than the others, such as one that is not significantly better than
+            its level. It is drawn as an open circle.
+        before: Lower and upper end of an earlier interval, from less data, which is drawn as a faint band; None for
+            none.
     """
 
     value: float
@@ -80,15 +82,15 @@ class Table:
 
     Attributes:
         columns: Heads of the columns.
-        rows: Cells of each row.
+        rows: Cells of each row, one for each column.
         title: Sentence above the table; empty for none.
         note: Sentences below the table.
         marks: Mark of each row, None for none; empty for a table without an axis. Lower is better.
         reference: Value at which a dashed line crosses the axis; None for none.
         curves: Curve of each row, None for none; empty for a table without curves.
-        shares: Color of each cell after the first column, from 0 to 100; cells of the diagonal are correct predictions.
-            Empty for a table without colors.
-        is_detail: True for a table that is shown on pages alone.
+        shares: Percentage from 0 to 100 that colors each cell after the first column, by row, for a confusion matrix,
+            whose diagonal has the correct predictions. Empty for a table without colors.
+        is_detail: True for a table that only pages show, not the terminal or a notebook.
     """
 
     columns: Sequence[str]
@@ -119,8 +121,8 @@ class Answer:
         question: The question, which is the title.
         facts: Sizes and settings that the answer holds for, a few words each.
         headline: The answer in one sentence.
-        verdicts: Answers to the questions behind it.
-        checks: Checks, failed ones first.
+        verdicts: Answers to the questions that the headline rests on.
+        checks: Checks of what the answer assumes, in the order of `in_order`.
         tables: Tables, the most important first.
         notes: Sentences below the tables: how to read them, and what they assume.
         next_step: Sentence that says what to do; empty if there is nothing to do.
@@ -156,5 +158,5 @@ class Answer:
 
 
 def in_order(checks: Sequence[Verdict]) -> tuple[Verdict, ...]:
-    """Return checks with the failed ones first and those that passed last."""
+    """Return checks sorted by status as in `ORDER`: the failed ones first, those that passed last."""
     return tuple(sorted(checks, key=lambda one: ORDER.index(one.status)))

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 COLORS = {PASS: "#1a7f4b", WARN: "#9a6700", FAIL: "#b3261e", INFO: "#57606a"}
 """Colors of the labels, which have a contrast of at least 4.5 with white letters."""
 CARD = "border: 1px solid rgba(128, 128, 128, 0.4); border-radius: 8px; padding: 0.9em 1.1em; margin: 0.3em 0 1em"
+"""CSS style of the card of an answer."""
 SOFT = "opacity: 0.75; font-size: 0.92em; margin: 0.2em 0 0.6em"
+"""CSS style of the line above the headline, which is fainter than the rest."""
 
 
 class Answered(ABC):
@@ -73,7 +75,8 @@ class Plotted(Answered):
             ax: Axes to draw on. None for a new figure.
 
         Raises:
-            UsageError: If the result has no figure with this name. The message names those that there are.
+            UsageError: If the result has no figure with this name, or no figure at all. The message names those that
+                there are.
         """
         return self._figure(figure).draw(ax=ax)
 
@@ -85,9 +88,10 @@ class Plotted(Answered):
 
 
 def answer_html(answer: Answer) -> str:
-    """Return an answer as HTML for a notebook: a card, then the tables and the notes.
+    """Return an answer as HTML for a notebook: a card, then the tables that are no detail, and the notes.
 
-    The styles are those of the elements themselves, because sites that show notebooks remove style sheets.
+    Checks that passed are left out. The styles are those of the elements themselves, because sites that show notebooks
+    remove style sheets.
     """
     return "\n".join(
         [

@@ -1,4 +1,8 @@
-"""`modgap.estimate` and `modgap.measure`: a discrepancy from arrays, or from the names of a source and a target."""
+"""The discrepancy of a source and a target, from arrays, from their names, or from a file of logits.
+
+All three public functions get the logits first, and then estimate the discrepancy from them in
+`_estimate_from_logits`. Only `measure` has the source itself, so only it can compare with random-weights controls.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -31,7 +35,7 @@ from modgap.targets import CustomData, Target
 __all__ = ["estimate", "measure", "measure_logits_file"]
 
 CONTROL_STAGES = ("soft", "held-out search")
-"""Stages of the estimation that each control goes through."""
+"""Stages of the estimation that are repeated for each control, as `Discrepancy.seconds` names them."""
 
 log = logging.getLogger("modgap")
 
@@ -61,9 +65,9 @@ def estimate(
             shape (N, K). Classes are numbered from 0 in sorted order and keep their names.
         groups: Record, subject or field of each sample, shape (N,); None if samples are independent.
         source_classes: Names of the C source classes; empty to show their numbers.
-        target_classes: Names of the labels 0, 1, 2, ..., whether a sample has them or not; empty for the names in
-            `labels`, or else the numbers.
-        source: Name of the source to show.
+        target_classes: Names of the classes. If labels are numbers, these are the names of 0, 1, 2, ..., including
+            those that no sample has; for 0/1 labels, the names of the K columns. Empty to show the labels as they are.
+        source: Name of the source to show; None if it has no name.
         target: Name of the target to show.
         estimators: One name or several of `montecarlo`, `assignment`, `search` and `soft`; None for all.
         per_group: Number of samples to use of each group, so that the permutation test is exact if the size of a group
@@ -96,8 +100,8 @@ def estimate(
     arrays = {"logits": logits, "labels": labels, "groups": groups}
     logits_in_memory = logits_of_arrays(arrays, source_classes, target_classes, {"logits": "in memory"})
     options |= _estimator_option(estimators)
-    chosen = _chosen_samples(logits_in_memory, per_group, options.get("seed", 0))
-    return _result(source, target, chosen, progress, options)
+    chosen = _draw_per_group(logits_in_memory, per_group, options.get("seed", 0))
+    return _estimate_from_logits(source, target, chosen, progress, options)
 
 
 @public_function(options_of=estimate_discrepancy)
@@ -146,7 +150,8 @@ def measure(
         weights: File or folder to take the source's weights from; None for the source's default weights.
         custom_data: Description of custom data, or its fields as a mapping such as `{"label_column": "rhythm"}`.
         data_dir: Data directory that holds the files of the target's manifest; None for the default one.
-        pseudo_classes: Number of clusters that serve as the classes of a regression target.
+        pseudo_classes: Number of clusters of the values of a regression target, which serve as its classes; None for
+            other targets.
         estimators: One name or several of `montecarlo`, `assignment`, `search` and `soft`; None for all.
         per_group: Number of samples to use of each group, so that the permutation test is exact if the size of a group
             depends on its class; None for all samples.
@@ -155,6 +160,9 @@ def measure(
         control: Number of random-weights controls of the source to compare it with, on the same samples and splits; 0
             for none. Fewer than 3 do not show whether pretraining helps.
         options: Further keyword arguments of `modgap.discrepancy.estimate`, such as `weight` or `permutations`.
+
+    Returns:
+        The result, as that of `modgap.estimate`. `result.result.control` is the comparison with the controls.
 
     Raises:
         InputError: If the source, the target or their combination cannot be used.
@@ -180,86 +188,18 @@ def measure(
     if control and (embedder or is_control(source)):
         what = "the embedder of a run" if embedder else f"{source}, which has random weights itself"
         raise UsageError(f"`control` does not apply to {what}. Leave it out.")
-    logits = _chosen_samples(source_logits(handle, data, request, progress, trained_embedder), per_group, seed)
-    result = _result(source, name, logits, progress, options)
+    logits = _draw_per_group(source_logits(handle, data, request, progress, trained_embedder), per_group, seed)
+    result = _estimate_from_logits(source, name, logits, progress, options)
     if not control:
         return result
     seconds = sum(result.result.seconds.get(stage, 0.0) for stage in CONTROL_STAGES)
+    # Logits from the cache do not show how long the network takes. In this case the first control shows it.
     _announce_controls(control, logits, seconds)
     control_logits = [source_logits(open_control(source, seed=0), data, request, progress)]
     if logits.cached:
         _announce_controls(control - 1, control_logits[0], seconds)
     control_logits += [source_logits(open_control(source, seed), data, request, progress) for seed in range(1, control)]
-    return _with_control(result, logits, [_chosen_samples(one, per_group, seed) for one in control_logits], options)
-
-
-def _estimator_option(estimators: str | Sequence[str] | None) -> dict[str, list[str]]:
-    """Return the names of the estimators as a keyword argument, or no argument for None."""
-    if estimators is None:
-        return {}
-    return {"estimators": [estimators] if isinstance(estimators, str) else list(estimators)}
-
-
-def _announce_controls(n_controls: int, logits: SourceLogits, seconds: float) -> None:
-    """Tell how long random-weights controls take before they run, unless the time of a similar network is not known.
-
-    Args:
-        n_controls: Number of controls.
-        logits: Logits of a network of the same architecture.
-        seconds: Time of the held-out errors of one control, in seconds.
-    """
-    if n_controls and not logits.cached:
-        expected = format_duration(n_controls * (logits.seconds + seconds))
-        log.info("%s: about %s, or less if the cache has some.", count(n_controls, "random-weights control"), expected)
-
-
-def _with_control(
-    result: DiscrepancyResult,
-    logits: SourceLogits,
-    control_logits: Sequence[SourceLogits],
-    options: Mapping[str, Any],
-) -> DiscrepancyResult:
-    """Return the result with its comparison with random-weights controls on the same samples and splits.
-
-    Splits and intervals keep the copies of samples together that the source has.
-    """
-    tested = result.result.tested_samples
-    estimator = result.result.best_estimator
-    if tested is None or estimator not in tested.errors:
-        raise UsageError("`control` needs held-out errors. Use `estimators` search or soft, and `splits=1` or more.")
-    chosen = {name: options[name] for name in ("weight", "splits", "per_class", "seed", "threads") if name in options}
-    merged = groups_with_copies(logits.logits, logits.labels, logits.groups).merged_groups
-    # The search starts from the soft maps where that of the source did, so that both are searched equally well.
-    computed = {estimator.split("-")[0], *result.result.estimates}
-    estimators = [name for name in ("search", "soft") if name in computed]
-    errors = [
-        held_out_samples(
-            one.logits,
-            one.labels,
-            groups=logits.groups,
-            merged_groups=merged,
-            estimators=estimators,
-            **chosen,
-        )
-        for one in control_logits
-    ]
-    control = compare_with_controls(
-        tested, [one for one in errors if one is not None], control_name(result.source or ""), estimator
-    )
-    return replace(result, result=replace(result.result, control=control))
-
-
-def _load_embedder(
-    folder: str | Path, source: str, handle: SourceHandle, target: str, data: Target, request: LogitsRequest
-) -> TrainedEmbedder:
-    from modgap.training.adapted_embedder import run_embedder
-
-    if request.samples.representation:
-        raise UsageError(
-            "`representation` does not apply to the embedder of a run. It applies only to the source's embedder. "
-            "Remove `representation` or `embedder`."
-        )
-    return run_embedder(folder, source, handle, target, data, input_size=request.samples.input_size)
+    return _with_control(result, logits, [_draw_per_group(one, per_group, seed) for one in control_logits], options)
 
 
 def measure_logits_file(
@@ -283,20 +223,50 @@ def measure_logits_file(
         InputError: If the file cannot be read, or its logits and labels cannot be used.
     """
     options |= _estimator_option(estimators)
-    logits = _chosen_samples(read_logits_file(path), per_group, options.get("seed", 0))
-    return _result(None, path, logits, progress, options)
+    logits = _draw_per_group(read_logits_file(path), per_group, options.get("seed", 0))
+    return _estimate_from_logits(None, path, logits, progress, options)
 
 
-def _chosen_samples(logits: SourceLogits, per_group: int | None, seed: int) -> SourceLogits:
-    """Return the logits of so many samples of each group; all for None."""
+def _estimator_option(estimators: str | Sequence[str] | None) -> dict[str, list[str]]:
+    """Return the names of the estimators as a keyword argument, or no argument for None."""
+    if estimators is None:
+        return {}
+    return {"estimators": [estimators] if isinstance(estimators, str) else list(estimators)}
+
+
+def _load_embedder(
+    folder: str | Path, source: str, handle: SourceHandle, target: str, data: Target, request: LogitsRequest
+) -> TrainedEmbedder:
+    """Return the embedder of a run, or raise if a representation was requested, which it does not use."""
+    from modgap.training.adapted_embedder import run_embedder
+
+    if request.samples.representation:
+        raise UsageError(
+            "`representation` does not apply to the embedder of a run. It applies only to the source's embedder. "
+            "Remove `representation` or `embedder`."
+        )
+    return run_embedder(folder, source, handle, target, data, input_size=request.samples.input_size)
+
+
+def _draw_per_group(logits: SourceLogits, per_group: int | None, seed: int) -> SourceLogits:
+    """Return the logits of `per_group` samples of each group, drawn at random; those of all samples for None."""
     if per_group is None:
         return logits
     return logits.subset(equal_group_rows(logits.groups, per_group, seed))
 
 
-def _result(
+def _estimate_from_logits(
     source: str | None, target: str, logits: SourceLogits, progress: Progress | None, options: Mapping[str, Any]
 ) -> DiscrepancyResult:
+    """Estimate the discrepancy, with copies of a sample in one group, and warn if there are samples of equal logits.
+
+    Args:
+        source: Name of the source to show; None if it has no name.
+        target: Name of the target to show.
+        logits: Logits, labels and groups.
+        progress: Called with the name of a stage and the share of its work done since the last call.
+        options: Keyword arguments of `modgap.discrepancy.estimate`.
+    """
     copies = groups_with_copies(logits.logits, logits.labels, logits.groups)
     result = estimate_discrepancy(
         logits.logits,
@@ -319,3 +289,62 @@ def _result(
         logits_seconds=logits.seconds,
         sample_ids=logits.rows,
     )
+
+
+def _announce_controls(n_controls: int, logits: SourceLogits, seconds: float) -> None:
+    """Log how long random-weights controls are expected to take, unless `logits` come from the cache.
+
+    Args:
+        n_controls: Number of controls that are still to run.
+        logits: Logits of a network of the same architecture, whose time is that of a control.
+        seconds: Expected time of the held-out errors of one control, in seconds.
+    """
+    if n_controls and not logits.cached:
+        expected = format_duration(n_controls * (logits.seconds + seconds))
+        log.info("%s: about %s, or less if the cache has some.", count(n_controls, "random-weights control"), expected)
+
+
+def _with_control(
+    result: DiscrepancyResult,
+    logits: SourceLogits,
+    control_logits: Sequence[SourceLogits],
+    options: Mapping[str, Any],
+) -> DiscrepancyResult:
+    """Return the result with its comparison with random-weights controls on the same samples and splits.
+
+    The copies of samples are those among the source's logits, also for the controls, so that the splits are the same.
+
+    Args:
+        result: Result of the source.
+        logits: Logits of the source.
+        control_logits: Logits of each control, for the same samples in the same order.
+        options: Keyword arguments of `modgap.discrepancy.estimate` with which the result was estimated.
+
+    Raises:
+        UsageError: If the result has no held-out errors.
+    """
+    tested = result.result.tested_samples
+    estimator = result.result.best_estimator
+    if tested is None or estimator not in tested.errors:
+        raise UsageError("`control` needs held-out errors. Use `estimators` search or soft, and `splits=1` or more.")
+    chosen = {name: options[name] for name in ("weight", "splits", "per_class", "seed", "threads") if name in options}
+    merged = groups_with_copies(logits.logits, logits.labels, logits.groups).merged_groups
+    # The search of the source starts from the soft maps if there are any. The search of a control has to do the same.
+    # `soft-matched` comes with `soft`.
+    computed = {estimator.split("-")[0], *result.result.estimates}
+    estimators = [name for name in ("search", "soft") if name in computed]
+    errors = [
+        held_out_samples(
+            one.logits,
+            one.labels,
+            groups=logits.groups,
+            merged_groups=merged,
+            estimators=estimators,
+            **chosen,
+        )
+        for one in control_logits
+    ]
+    control = compare_with_controls(
+        tested, [one for one in errors if one is not None], control_name(result.source or ""), estimator
+    )
+    return replace(result, result=replace(result.result, control=control))

@@ -43,7 +43,8 @@ def measure_distortion(
         limit: Largest number of samples of a surrogate; None for all.
         input_size: Height and width of the source's input in pixels; None for the source's default.
         device: `auto`, `cpu`, `cuda` or `mps`.
-        seed: Seed of every random draw.
+        seed: Seed of the samples that probes choose their hyperparameters on. Folds and the samples of a surrogate do
+            not depend on it.
         weights: File or folder to take the source's weights from; None for the source's default weights.
         progress: Called with the name of a stage and the share of its work done since the last call.
 

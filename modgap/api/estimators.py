@@ -29,19 +29,20 @@ from modgap.training.trained_model import TrainedModel, load_trained_model, writ
 __all__ = ["TransferClassifier", "TransferRegressor"]
 
 FEWEST_SAMPLES = 3
-"""Number of samples below which there is none to fit, to choose or to test."""
+"""Smallest number of samples: one to fit, one to choose a model by, and one to test."""
 FEW = 50
-"""Number of samples or groups below which a drawn split could be empty."""
+"""Number of samples, or of groups if there are any, below which a split that is drawn at random could be empty."""
 KIND_OF_AXES = {2: "table", 4: "image"}
-"""Kind of samples in arrays with so many axes."""
+"""Kind of the samples by the number of axes of their array. Three axes can be series or images."""
 LARGEST_MODEL = 1 << 34
-"""Largest number of bytes of a restored model."""
+"""Largest size of a model that is restored, in bytes."""
 MODEL, FOLDER = "_model_file", "_folder"
-"""Attributes of a stored estimator with its model, and of a fitted one with the removal of its temporary folder."""
+"""Names of two private attributes. A pickled estimator has the bytes of its model file in the first. A fitted one has
+the function that removes its temporary folder in the second."""
 
 
 class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
-    """Estimator whose fit is a call of `modgap.transfer`. A stored one has its model as one safetensors file."""
+    """Estimator whose fit is a call of `modgap.transfer`. A pickled one has its model as one safetensors file."""
 
     def __init__(
         self,
@@ -85,16 +86,23 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
         return tags
 
     def _fit(self, samples: np.ndarray, y: np.ndarray, groups: Any, task: str) -> Self:
-        """Transfer to samples and their labels or values in a form that `modgap.transfer` takes."""
+        """Write the samples to a file, transfer to them, and load the chosen model.
+
+        Args:
+            samples: Samples, as `fit` takes them.
+            y: Class names or numbers (n,), 0/1 labels (n, K), or values.
+            groups: Group of each sample, (n,); None if samples are independent.
+            task: `classification`, `multi-label` or `regression`.
+        """
         workers = effective_n_jobs(self.n_jobs) if self.minutes else 1
         custom_data = {"task": task} | ({} if (kind := self._kind(samples.shape)) is None else {"kind": kind})
         if groups is not None:
             check_consistent_length(samples, groups)
         out = self._output_folder()
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
-            # The run in a folder of the user's names its data, so this stays.
-            place = Path(temporary) if self.folder is None else None
-            path = store_arrays(samples, y, groups, place, _splits(y, groups, task))
+            # A run in the user's folder refers to the file of its data, so this file goes to the cache and stays.
+            array_folder = Path(temporary) if self.folder is None else None
+            path = store_arrays(samples, y, groups, array_folder, _splits(y, groups, task))
             self._result = transfer(
                 path,
                 out,
@@ -111,7 +119,11 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
         return self
 
     def _kind(self, shape: tuple[int, ...]) -> str | None:
-        """Return the kind of samples, or raise if their shape does not tell it."""
+        """Return the kind of samples; None if neither the parameter nor the number of axes tells it.
+
+        Raises:
+            UsageError: If the samples have three axes, which can be series or images.
+        """
         kind = self.kind or KIND_OF_AXES.get(len(shape))
         if kind is None and len(shape) == 3:
             raise UsageError(
@@ -121,7 +133,12 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
         return kind
 
     def _output_folder(self) -> Path:
-        """Return the folder of the run: the one of the user's, or a temporary one that lives as long as the model."""
+        """Return the folder of the run: the user's, or a new temporary one that is removed with the estimator.
+
+        Raises:
+            UsageError: If the user's folder is not empty.
+        """
+        # The temporary folder of an earlier fit is removed.
         if FOLDER in self.__dict__:
             self.__dict__.pop(FOLDER)()
         if self.folder is None:
@@ -155,7 +172,7 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
         """Restore the parameters and the model, after checks of everything that the model consists of.
 
         Raises:
-            InputError: If the model file is none, was changed, or is not one of this estimator.
+            InputError: If the stored bytes are not a model file, were changed, or are not a model of this estimator.
         """
         super().__setstate__({name: value for name, value in state.items() if name != MODEL})
         if MODEL in state:
@@ -183,7 +200,7 @@ class TransferClassifier(ClassifierMixin, _TransferEstimator):  # type: ignore[m
         minutes: Minutes of the comparison. The final fits come after it.
         sources: Names of the sources; none for those on this machine with an open license and without near copies.
         steps: Steps that are repeated exactly: file transfer.json of an earlier transfer, or its list of steps,
-            `result_.to_dict()["steps"]`. None to choose by time.
+            `result_.to_dict()["steps"]`. None to choose the steps by the time that is left.
         kind: Kind of the samples: `table` for unordered features, `series` or `image`. None takes arrays (n, d) as a
             table and (n, channels, height, width) as images; other shapes need it.
         folder: New or empty folder of the model, for `modgap predict`, `report` and `compare`. None for a temporary
@@ -193,7 +210,7 @@ class TransferClassifier(ClassifierMixin, _TransferEstimator):  # type: ignore[m
         random_state: Seed of every random draw; None or a generator to draw one.
 
     Attributes:
-        classes_: The classes, sorted; for several labels a sample the numbers of the labels.
+        classes_: The classes, sorted; for multi-label data the numbers of the labels.
         result_: Result of the transfer, which pickles and copies do not have.
         run_: The model, as `modgap.load_run` returns it.
         n_features_in_: Number of features or channels.
@@ -317,7 +334,7 @@ class TransferRegressor(MultiOutputMixin, RegressorMixin, _TransferEstimator):  
         values = y.astype(np.float64)
         self._output_shape = values.shape[1:]
         if values.shape[1:] == samples.shape[-1:]:
-            # As many values as points of a sample would be read as a field over them.
+            # If samples have as many values as points, the values would be read as a field: one value for each point.
             values = values[:, :, None]
         return self._fit(samples, values, groups, "regression")
 
@@ -341,7 +358,13 @@ def _seed(random_state: Any) -> int:
 
 
 def _splits(y: np.ndarray, groups: Any, task: str) -> np.ndarray | None:
-    """Return the splits of samples that are so few that a drawn split could be empty; None to draw those of others."""
+    """Return the split of each of few samples, (n,), with none empty if possible; None if there are enough to draw it.
+
+    Args:
+        y: Classes (n,), 0/1 labels (n, K), or values.
+        groups: Group of each sample, (n,); None if samples are independent.
+        task: `classification`, `multi-label` or `regression`.
+    """
     numbers = np.arange(len(y)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
     if len(np.unique(numbers)) >= FEW:
         return None
@@ -353,7 +376,12 @@ def _splits(y: np.ndarray, groups: Any, task: str) -> np.ndarray | None:
 
 
 def _steps_file(steps: str | Path | Sequence[Any] | None, folder: Path) -> Path | None:
-    """Return the file of the steps; a list of them is written to a folder."""
+    """Return the file of the steps, to which a list of them is written first; None for None.
+
+    Args:
+        steps: Path of a file, a list of steps, or None.
+        folder: Folder to write a list to.
+    """
     if steps is None or isinstance(steps, str | os.PathLike):
         return None if steps is None else Path(steps)
     records = [dataclasses.asdict(one) if dataclasses.is_dataclass(one) else one for one in steps]  # type: ignore[arg-type]
@@ -363,9 +391,14 @@ def _steps_file(steps: str | Path | Sequence[Any] | None, folder: Path) -> Path 
 
 
 def _named_classes(classes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Return the names of the classes of samples, so that the run has them; their numbers where these are all.
+    """Return the name of the class of each sample, (n,), so that the run knows the names; else the number of its class.
 
-    Names that modgap would write in another way, as those with outer spaces, are numbers too.
+    Numbers are returned if the names are just these numbers, if two classes have the same name, and if modgap would
+    change a name, such as one that ends with a space.
+
+    Args:
+        classes: The classes, sorted, (K,).
+        numbers: Number of the class of each sample, 0..K-1, (n,).
     """
     names = [str(one) for one in classes.tolist()]
     is_plain = all(name and name.isprintable() and name == name.strip() for name in names)
@@ -389,7 +422,7 @@ def _restored_model(content: Any, device: str) -> TrainedModel:
     """Return the model in the content of a safetensors file.
 
     Raises:
-        InputError: If it is none, is too large, or was changed.
+        InputError: If the content is not a model file, is too large, or was changed.
     """
     if not isinstance(content, bytes):
         raise InputError(f"The model of a stored estimator is of type {type(content).__name__}. Expected bytes.")

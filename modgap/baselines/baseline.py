@@ -1,4 +1,10 @@
-"""A model that a field uses without a pretrained one: its features, its predictor, and how they are fitted."""
+"""A model that a field uses without a pretrained one: its features, its predictor, and how they are fitted.
+
+A baseline turns samples into scores in three steps: `Features.compute` turns each sample into values, the part that
+`Features.fit` fits turns the values of all samples into features, and the part that `Predictor.fit` fits turns features
+into scores. A baseline may have several alternatives of features and several settings of its predictor.
+`fit_baseline` chooses among them by cross-validation and returns the `FittedBaseline`.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,20 +24,20 @@ from modgap.targets.splits import stratification_labels
 
 TASKS = ("classification", "multi-label", "regression")
 TOLERANCE = 1e-4
-"""Largest difference of values that are taken as equal."""
+"""Relative and absolute difference up to which values are taken as equal."""
 QUICK_SECONDS = 10.0
 """Seconds that quick baselines may always take together."""
 MEASURED_SAMPLES = 2000
 MEASURED_SIZES = {"series": 150, "audio": 16_000}
-"""Samples, and values of a sample, with which the seconds of baselines were measured."""
+"""Number of samples, and of values in a sample by its kind, with which the seconds of baselines were measured."""
 UNKNOWN_SECONDS = 10.0
-"""Seconds of a baseline that were not measured."""
+"""Seconds that are assumed for a baseline whose time was not measured."""
 TIME_EXPONENT = 1.5
 """Power of the number of samples with which the time of a baseline grows."""
 CHUNK = 1000
-"""Number of samples whose values are in memory at a time."""
+"""Number of samples whose values are in memory at a time in a prediction."""
 Values: TypeAlias = np.ndarray | csr_matrix | list[str]
-"""Features (n, D), arrays of samples (n, ...), or texts."""
+"""What `Features.compute` returns for n samples: features (n, D), arrays of samples (n, ...), or texts."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ def all_samples(samples: Samples) -> Iterator[Any]:
 
 
 def is_field(form: SampleForm, output: Output) -> bool:
-    """Return True if the output has a value for each point of a sample."""
+    """Return True if the output has values for each point of a sample, such as the pixels of an image."""
     points = output.shape[1:]
     return output.task == "regression" and int(np.prod(points)) > 1 and points == form.shape[1:]
 
@@ -65,8 +71,9 @@ class Truth:
 
     Attributes:
         output: Task, and shape of the output for a sample.
-        y: Classes (n,), 0/1 labels (n, K), or values (n, channels, ...), standardized where those of a training are.
-        mask: 0/1 of the shape of values, 1 where they count. None if all count.
+        y: Classes 0..K-1 (n,), 0/1 labels (n, K), or values (n, channels, ...), standardized if a training has
+            standardized them.
+        mask: 0/1 of the shape of the values, 1 where they count. None if all count.
         groups: Record, subject or other group of each sample, (n,). None if samples are independent.
     """
 
@@ -86,21 +93,22 @@ class Truth:
 
     @property
     def matrix(self) -> np.ndarray:
-        """0/1 of each class or label, or the values of each sample as one row, float64, (n, M)."""
+        """0/1 of each of M classes or labels, or the M values of each sample as one row, float64, (n, M)."""
         if self.output.task == "classification":
             one_hot: np.ndarray = np.eye(self.output.shape[0])[self.y]
             return one_hot
         return self.y.reshape(len(self.y), -1).astype(np.float64)
 
     def folds(self, seed: int) -> np.ndarray:
-        """Return one of five folds for each sample, stratified by class, with every group in one fold, (n,)."""
+        """Return the number of one of five folds for each sample, (n,), stratified by class, with groups kept whole."""
         strata = np.zeros(len(self), np.int64) if self.output.task == "regression" else stratification_labels(self.y)
         return stratified_folds(strata, self.groups, seed)
 
     def error(self, scores: np.ndarray) -> float:
-        """Return the error of scores (n, M), lower is better, for choices between models.
+        """Return the error of scores (n, M) of all samples together, by which models are chosen; lower is better.
 
-        It is the error rate of classes, 1 - mean average precision of labels, or the mean squared error of values.
+        It is the error rate of classes, 1 - mean average precision over the labels that some sample has, or the mean
+        squared error of values.
         """
         if self.output.task == "classification":
             return float((scores.argmax(axis=1) != self.y).mean())
@@ -113,7 +121,7 @@ class Truth:
         return float(np.average((scores - self.matrix) ** 2, weights=weights))
 
     def losses(self, scores: np.ndarray) -> np.ndarray:
-        """Return the loss of each sample, (n,), whose mean tells models apart sample by sample; lower is better.
+        """Return the loss of each sample, (n,), for paired comparisons of models; lower is better.
 
         It is the 0-1 error of classes, 1 - the average precision of the labels of a sample, or the mean squared error
         of its values.
@@ -136,12 +144,13 @@ class Truth:
 
 @dataclass(frozen=True)
 class Features:
-    """Features of samples, in up to two steps.
+    """Features of samples, which are computed from each sample alone and then, optionally, by a fitted part.
 
     Attributes:
         name: Name in records and messages, such as `hog`.
-        compute: Function of samples and their form that returns values for all; it does not depend on other samples.
-        fit: Function of the values of the training samples, their form and a seed that returns the part that turns
+        compute: Function of samples and their form that returns the values of all of them. The values of a sample do
+            not depend on other samples.
+        fit: Function of the values of the training samples, their form and a seed. It returns the part that turns
             values into features. None if the values are the features.
     """
 
@@ -155,8 +164,8 @@ class Predictor:
     """A model of features.
 
     Attributes:
-        settings: Names of the settings, of which cross-validation chooses one, the simplest first.
-        fit: Function of features, truth and a seed that returns the fitted model with each of the settings.
+        settings: Names of the settings, the simplest first. Cross-validation chooses one of them.
+        fit: Function of features, truth and a seed. It returns the fitted model with each of the settings, in order.
         n_compared: Number of the five folds on which the settings are compared.
     """
 
@@ -175,14 +184,15 @@ class Baseline:
         reference: Publication or library.
         kinds: Kinds of samples that it reads, as in manifests.
         tasks: Tasks that it can be fitted for.
-        features: Alternatives, of which cross-validation chooses one.
+        features: Alternatives, of which cross-validation chooses one; the simplest first.
         predictor: Model of the features.
-        parts: Classes of fitted parts that a stored one can have.
-        is_quick: True if a ranking fits it by default.
-        applies: Function of the form of the samples, the names of the columns and the output that returns False where
-            the baseline makes no sense or would take too long.
-        library: Name of a package that is not always installed, and that it needs. None if it needs none.
-        seconds: Seconds for 2,000 samples on one core, as benchmarks/baselines.py measures them. None if not measured.
+        parts: Classes of the fitted parts that a stored model of this baseline can have.
+        is_quick: True if a ranking fits it by default, as far as the time allows.
+        applies: Function with the arguments of `suits`. It returns False where the baseline makes no sense or would
+            take too long.
+        library: Name of an optional package that it needs. None if it needs none.
+        seconds: Seconds to fit it to five folds and to all of 2,000 samples on one core, as benchmarks/baselines.py
+            measures them. None if not measured.
     """
 
     name: str
@@ -212,19 +222,20 @@ class Baseline:
 def quick_baselines(
     baselines: Sequence[Baseline], form: SampleForm, n_samples: int, seconds: float, repeats: int = 1
 ) -> list[Baseline]:
-    """Return the quickest of some baselines that take so many seconds together on one core.
+    """Return the quickest baselines whose cross-validations together take at most so many seconds on one core.
 
-    The time is expected from the measured one of each baseline, so that every machine chooses the same.
+    The time of a baseline follows from its measured seconds and not from this machine, so that every machine chooses
+    the same baselines.
 
     Args:
         baselines: Baselines that suit the samples.
         form: Form of the samples.
         n_samples: Number of samples.
-        seconds: Seconds that they may take.
-        repeats: Number of cross-validations.
+        seconds: Seconds that they may take together.
+        repeats: Number of cross-validations of each.
 
     Returns:
-        The chosen ones that are marked as quick, in their order.
+        The chosen baselines, in the order of `baselines`. All of them are marked as quick.
     """
     expected = {one.name: expected_seconds(one, form, n_samples, repeats) for one in baselines if one.is_quick}
     chosen: set[str] = set()
@@ -236,11 +247,11 @@ def quick_baselines(
 
 
 def expected_seconds(baseline: Baseline, form: SampleForm, n_samples: int, repeats: int = 1) -> float:
-    """Return about how many seconds some cross-validations take on one core, by the measured time of the baseline."""
+    """Return the expected time of `repeats` cross-validations of a baseline on one core, in seconds."""
     measured = UNKNOWN_SECONDS if baseline.seconds is None else baseline.seconds
     size = MEASURED_SIZES.get(form.spec.kind)
     larger = max(1.0, float(np.prod(form.shape)) / size) if size else 1.0
-    # The measured time is that of the fits to five folds and to all samples.
+    # The measured time is that of six fits: to five folds and to all samples. A cross-validation has five of them.
     return float(measured * larger * repeats * 5 / 6 * (n_samples / MEASURED_SAMPLES) ** TIME_EXPONENT)
 
 
@@ -251,12 +262,13 @@ class FittedBaseline:
     Attributes:
         name: Name of the baseline.
         features: Name of the features.
-        setting: Setting of the predictor.
-        error: Error of the cross-validation in which these were chosen, as `Truth.error` defines it.
+        setting: Name of the setting of the predictor.
+        error: Error of the cross-validation in which these were chosen, as `Truth.error` defines it; NaN if there was
+            none.
         form: Form of the samples.
         output: Task and shape of the output.
-        compute: Function that returns the values of samples.
-        parts: Parts that follow each other, the last of which returns scores.
+        compute: Function that returns the values of samples, as in `Features`.
+        parts: Parts that are applied one after the other. The last returns scores.
     """
 
     name: str
@@ -273,20 +285,20 @@ class FittedBaseline:
 
         Args:
             samples: The samples, after the steps of their target.
-            first: Number of the first of them in messages.
+            first: Number that messages give the first sample.
 
         Raises:
             InputError: When a sample has another form than those of the training, or the result is not finite.
         """
-        parts = [
-            self._scores_of([samples[row] for row in range(start, min(start + CHUNK, len(samples)))], first + start)
-            for start in range(0, len(samples), CHUNK)
-        ]
-        scores: np.ndarray = np.concatenate(parts)
+        chunks = []
+        for start in range(0, len(samples), CHUNK):
+            chunk = [samples[row] for row in range(start, min(start + CHUNK, len(samples)))]
+            chunks.append(self._scores_of_chunk(chunk, first + start))
+        scores: np.ndarray = np.concatenate(chunks)
         return scores.reshape(len(scores), *self.output.shape)
 
-    def _scores_of(self, samples: list[Any], first: int) -> np.ndarray:
-        """Return the scores (n, M) of a part of the samples, the first of which has this number."""
+    def _scores_of_chunk(self, samples: list[Any], first: int) -> np.ndarray:
+        """Return the scores (n, M) of some samples, of which the first has this number in messages."""
         values = compute_values(self.compute, samples, self.form, first)
         # Scores that are not finite are refused below, with the number of their sample.
         with single_thread(), np.errstate(all="ignore"):
@@ -301,7 +313,7 @@ class FittedBaseline:
         return scores
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Return everything that `restore` needs, as JSON values and arrays by name."""
+        """Return everything that `restore_baseline` needs: a record of JSON values, and arrays by name."""
         parts = [part.state() for part in self.parts]
         record = {
             "name": self.name,
@@ -318,13 +330,13 @@ class FittedBaseline:
 def compute_values(
     compute: Callable[[Samples, SampleForm], Values], samples: Samples, form: SampleForm, first: int = 0
 ) -> Values:
-    """Return the values of samples; the error of one that does not fit names it.
+    """Return the values of samples, or raise an error that names the first sample that does not fit.
 
     Args:
         compute: Function of samples and their form, as in `Features`.
         samples: The samples.
         form: Their form.
-        first: Number of the first sample in messages.
+        first: Number that messages give the first sample.
 
     Raises:
         InputError: When a sample has another form than those of the training.
@@ -335,6 +347,7 @@ def compute_values(
     except UsageError:
         raise
     except InputError:
+        # The error does not say which sample it is of, so each is tried alone.
         for number in range(len(samples)):
             try:
                 compute([samples[number]], form)
@@ -349,9 +362,9 @@ def restore_baseline(
     """Return a stored baseline, after checks of everything that was stored.
 
     Args:
-        baseline: The baseline of the name in the record.
+        baseline: The baseline that the record names.
         record: JSON values of `FittedBaseline.state`.
-        arrays: Its arrays.
+        arrays: Arrays of `FittedBaseline.state`, by name.
         spec: Description of a sample in the manifest.
         output: Task and shape of the output.
 
@@ -383,7 +396,12 @@ def restore_baseline(
 
 
 def select(values: Values, rows: np.ndarray) -> Values:
-    """Return the values of a selection of samples, by a mask."""
+    """Return the values of the samples that a mask selects.
+
+    Args:
+        values: Values of n samples.
+        rows: Mask of the samples, bool, (n,).
+    """
     if isinstance(values, list):
         return [values[row] for row in np.flatnonzero(rows)]
     return values[rows]
@@ -407,10 +425,11 @@ def cross_validate(
         truth: Truth of the samples.
         folds: Fold of each sample, 0..F-1, (n,).
         seed: Seed of the fits.
-        predicted: Folds to predict; None for all. The scores of others are 0.
+        predicted: Numbers of the folds to predict; None for all. The scores of other folds are 0.
 
     Returns:
-        Scores (alternatives, n, M), and for each alternative the index of its features and of its setting.
+        Scores of each alternative, (alternatives, n, M); and for each alternative the index of its features and that of
+        its setting.
     """
     alternatives = [
         (index, setting) for index in range(len(values)) for setting in range(len(baseline.predictor.settings))
@@ -419,19 +438,32 @@ def cross_validate(
     for fold in np.unique(folds) if predicted is None else predicted:
         test = folds == fold
         for index, feature_values in enumerate(values):
-            first = index * len(baseline.predictor.settings)
+            first_alternative = index * len(baseline.predictor.settings)
             feature_part, fitted = _fit(baseline, index, select(feature_values, ~test), form, truth.rows(~test), seed)
-            tested = select(feature_values, test)
-            features = tested if feature_part is None else feature_part(tested)
-            for number, part in enumerate(fitted):
-                scores[first + number, test] = part(features).reshape(int(test.sum()), -1)
+            test_values = select(feature_values, test)
+            features = test_values if feature_part is None else feature_part(test_values)
+            for setting, part in enumerate(fitted):
+                scores[first_alternative + setting, test] = part(features).reshape(int(test.sum()), -1)
     return scores, alternatives
 
 
 def _fit(
     baseline: Baseline, index: int, values: Values, form: SampleForm, truth: Truth, seed: int
 ) -> tuple[Part | None, Sequence[Part]]:
-    """Return the part of the features, and the fitted predictor with each of its settings."""
+    """Fit one alternative of the features and the predictor, without a choice.
+
+    Args:
+        baseline: The baseline.
+        index: Index of the features among those of the baseline.
+        values: Values of the training samples for these features.
+        form: Form of the samples.
+        truth: Truth of the training samples.
+        seed: Seed of the fits.
+
+    Returns:
+        The fitted part of the features, None if the values are the features; and the fitted predictor with each of its
+        settings.
+    """
     features = baseline.features[index]
     if features.fit is None:
         return None, baseline.predictor.fit(values, truth, seed)
@@ -440,9 +472,10 @@ def _fit(
 
 
 def distinct_values(baseline: Baseline, samples: Samples, form: SampleForm) -> list[Values]:
-    """Return the values for each of the baseline's features, up to the first that equals an earlier one.
+    """Return the values for each of the baseline's features, up to the first whose values equal earlier ones.
 
-    Series that are standardized already, as those of archives often are, need no second comparison.
+    Series that are standardized already, as those of archives often are, need no second comparison. The features after
+    the repeated one are left out too, so that the values keep the indices of their features.
     """
     values: list[Values] = []
     for features in baseline.features:
@@ -462,12 +495,12 @@ def _are_equal(one: Values, other: Values) -> bool:
 def fit_baseline(baseline: Baseline, samples: Samples, form: SampleForm, truth: Truth, seed: int = 0) -> FittedBaseline:
     """Fit a baseline to samples, after choosing its features and its setting by five-fold cross-validation.
 
-    Of equally good alternatives the first counts, which is the simplest. Where all training samples are in one fold,
+    Of equally good alternatives the first is taken, which is the simplest. If all training samples are in one fold,
     because they are of one group, nothing is compared, and the first alternative is taken.
 
     Args:
         baseline: The baseline.
-        samples: Samples of the training.
+        samples: Training samples.
         form: Their form.
         truth: Their truth.
         seed: Seed of the folds and of the fits.
@@ -489,7 +522,9 @@ def held_out_scores(
     predicted: Sequence[int],
     seed: int = 0,
 ) -> np.ndarray:
-    """Predict some folds, each by the baseline fitted to the samples of all others, with its choices among them.
+    """Predict some folds, each by the baseline fitted to the samples of all other folds.
+
+    The features and the setting are chosen for each fold anew, by a cross-validation among those other samples.
 
     Args:
         baseline: The baseline.
@@ -497,7 +532,7 @@ def held_out_scores(
         form: Their form.
         truth: Their truth.
         folds: Fold of each sample, (n,).
-        predicted: The folds to predict.
+        predicted: Numbers of the folds to predict.
         seed: Seed of the fits.
 
     Returns:
@@ -512,8 +547,8 @@ def held_out_scores(
     with single_thread():
         for fold in predicted:
             train = folds != fold
-            of_training = [select(one, train) for one in values]
-            fitted = _fit_best(baseline, of_training, form, truth.rows(train), seed, is_judged=False)
+            train_values = [select(one, train) for one in values]
+            fitted = _fit_best(baseline, train_values, form, truth.rows(train), seed, needs_error=False)
             outputs: Any = select(values[names.index(fitted.features)], ~train)
             for part in fitted.parts:
                 outputs = part(outputs)
@@ -522,17 +557,26 @@ def held_out_scores(
 
 
 def _fit_best(
-    baseline: Baseline, values: Sequence[Values], form: SampleForm, truth: Truth, seed: int, *, is_judged: bool = True
+    baseline: Baseline, values: Sequence[Values], form: SampleForm, truth: Truth, seed: int, *, needs_error: bool = True
 ) -> FittedBaseline:
-    """Fit a baseline after its choices; if it is not judged, one without choices is not cross-validated."""
+    """Choose features and setting by cross-validation, and fit the baseline with them to all samples.
+
+    Args:
+        baseline: The baseline.
+        values: Values of the samples, for each of the baseline's features.
+        form: Form of the samples.
+        truth: Truth of the samples.
+        seed: Seed of the folds and of the fits.
+        needs_error: False to skip the cross-validation, and so the error, if there is nothing to choose.
+    """
     folds = truth.folds(seed)
     best, error = (0, 0), float("nan")
     has_choices = len(values) * len(baseline.predictor.settings) > 1
-    if len(np.unique(folds)) > 1 and (is_judged or has_choices):
+    if len(np.unique(folds)) > 1 and (needs_error or has_choices):
         compared = np.unique(folds)[: baseline.predictor.n_compared]
         scores, alternatives = cross_validate(baseline, values, form, truth, folds, seed, compared)
-        judged = np.isin(folds, compared)
-        errors = [truth.rows(judged).error(predicted[judged]) for predicted in scores]
+        is_predicted = np.isin(folds, compared)
+        errors = [truth.rows(is_predicted).error(of_alternative[is_predicted]) for of_alternative in scores]
         best, error = alternatives[int(np.argmin(errors))], min(errors)
     index, setting = best
     feature_part, fitted = _fit(baseline, index, values[index], form, truth, seed)

@@ -16,18 +16,24 @@ ABSENT = -1e3
 STRENGTHS = (100.0, 1.0, 0.01)
 """L2 strengths of linear models, 1 / C of scikit-learn's LogisticRegression and alpha of its Ridge."""
 TEXT_STRENGTHS = (1.0, 0.1, 0.01)
-"""The same for counts and TF-IDF, whose values are small."""
+"""L2 strengths of linear models of counts and TF-IDF, whose values are small and not standardized."""
 RIDGE_STRENGTHS = tuple(np.logspace(3, -3, 10).tolist())
 """L2 strengths of MiniRocket's ridge classifier, as in its publication."""
 N_TREES = 100
+"""Number of extremely randomized trees."""
 SHARE_OF_FEATURES = 1 / 3
-"""Share of the features that a node of a tree of values chooses from; for classes it is the square root of them."""
+"""Share of the features that a node of a regression tree chooses from. A node for classes chooses from as
+many as the square root of their number, which is the default of scikit-learn."""
 COUNTS = (5, 1)
 """Numbers of neighbors."""
 
 
 def constant_scores(truth: Truth) -> np.ndarray:
-    """Return the scores (M,) that are the same for all samples: shares of classes or labels, or means of values."""
+    """Return the scores (M,) of a prediction that is the same for all samples.
+
+    They are the shares of classes or labels, or the means of the values that count. A value that never counts gets the
+    average of the other means.
+    """
     targets = truth.matrix
     weights = np.ones(targets.shape) if truth.mask is None else truth.mask.reshape(len(truth), -1) != 0
     total = weights.sum(axis=0)
@@ -45,17 +51,20 @@ def fit_linear(
     """Fit logistic regression for classes and labels, and ridge regression for values, with each strength.
 
     Args:
-        values: Features, (n, D), which are standardized.
-        truth: Their truth.
+        values: Features, (n, D). The fit standardizes them.
+        truth: Truth of the n samples.
         strengths: L2 strengths, 1 / C of scikit-learn's LogisticRegression and alpha of its Ridge.
         factors: Number above 0 by which each standardized feature is multiplied, (D,), so that its L2 strength is
             divided by the square. None for 1.
+
+    Returns:
+        A model for each strength, in their order.
     """
     if truth.output.task == "classification":
         return list(_logistic(values, truth.y, truth.output.shape[0], strengths, factors))
     if truth.output.task == "multi-label":
         return _logistic_of_labels(values, truth.y, strengths, factors)
-    return _fit_strengths(values, truth.matrix, strengths, factors)
+    return _ridge_path(values, truth.matrix, strengths, factors)
 
 
 def _logistic(
@@ -65,6 +74,7 @@ def _logistic(
     strengths: Sequence[float],
     factors: np.ndarray | None = None,
 ) -> list[Affine]:
+    """Fit multinomial logistic regression with each strength; if all samples have one class, predict it always."""
     present, width = np.unique(labels), values.shape[1]
     if len(present) == 1:
         alone = _of_all_classes(n_classes, present, np.zeros((1, width)), np.zeros(1))
@@ -77,7 +87,14 @@ def _logistic(
 def _of_all_classes(
     n_classes: int, present: np.ndarray, weights: np.ndarray, intercepts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return weights (K, D) and intercepts (K,) of all classes, from those of the classes that samples have."""
+    """Return weights (K, D) and intercepts (K,) of all classes, from those of the classes that samples have.
+
+    Args:
+        n_classes: Number K of classes.
+        present: Classes that samples have, (P,). The others get the logit `ABSENT`.
+        weights: Weights of these classes, (P, D).
+        intercepts: Intercepts of these classes, (P,).
+    """
     all_weights = np.zeros((n_classes, weights.shape[1]))
     all_intercepts = np.full(n_classes, ABSENT)
     all_weights[present], all_intercepts[present] = weights, intercepts
@@ -95,23 +112,29 @@ def _logistic_of_labels(
     ]
 
 
-def _log_odds(of_labels: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    """Return weights (K, D) and intercepts (K,) of the difference of the two logits of each label."""
-    weights = np.stack([of_classes[1] - of_classes[0] for of_classes, _ in of_labels])
-    return weights, np.array([of_classes[1] - of_classes[0] for _, of_classes in of_labels])
+def _log_odds(models: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return weights (K, D) and intercepts (K,) of the log-odds of K labels.
+
+    Args:
+        models: Weights (2, D) and intercepts (2,) of the logits of absence and presence, for each label.
+    """
+    weights = np.stack([of_logits[1] - of_logits[0] for of_logits, _ in models])
+    return weights, np.array([of_logits[1] - of_logits[0] for _, of_logits in models])
 
 
 def _fit_ridge(values: np.ndarray, truth: Truth, _seed: int) -> list[Part]:
-    """Fit least squares with an L2 penalty to the values, or to -1 and 1 of classes and labels."""
+    """Fit ridge regression to the values, or to -1 and 1 for classes and labels, with MiniRocket's strengths."""
     is_values = truth.output.task == "regression"
-    return _fit_strengths(values, truth.matrix if is_values else 2 * truth.matrix - 1, RIDGE_STRENGTHS)
+    return _ridge_path(values, truth.matrix if is_values else 2 * truth.matrix - 1, RIDGE_STRENGTHS)
 
 
-def _fit_strengths(
+def _ridge_path(
     values: np.ndarray, targets: np.ndarray, strengths: Sequence[float], factors: np.ndarray | None = None
 ) -> list[Part]:
+    """Fit ridge regression of the standardized features to targets (n, M) with each strength."""
     mean, scale = standard_scale(values)
     if factors is not None:
+        # A smaller scale is a larger standardized feature.
         scale = scale / factors
     weights, intercepts = fit_ridge((values - mean) / scale, targets, strengths)
     return [Affine(mean, scale, *of_strength) for of_strength in zip(weights, intercepts, strict=True)]
@@ -170,6 +193,7 @@ def _fit_neighbors(values: np.ndarray, truth: Truth, _seed: int) -> list[Part]:
 
 
 def _link(task: str) -> str:
+    """Return the link of `parts.LINKS` that turns means of targets into scores."""
     return {"classification": "log", "multi-label": "logit", "regression": "identity"}[task]
 
 
@@ -231,7 +255,16 @@ class _Tree(NamedTuple):
 def _join(
     trees: Sequence[_Tree], outputs: np.ndarray, start: np.ndarray, weight: float, link: str, width: int
 ) -> Trees:
-    """Return trees whose nodes are numbered through all of them."""
+    """Return the part of some trees, whose nodes are numbered through all trees.
+
+    Args:
+        trees: The trees, each with nodes numbered from 0.
+        outputs: First of the scores that each tree adds to, (trees,).
+        start: Scores before any tree, (M,).
+        weight: Weight of every tree.
+        link: Name of the function that turns sums into scores.
+        width: Number of features of a sample.
+    """
     sizes = [len(tree.left) for tree in trees]
     roots = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32)
     offsets = np.repeat(roots, sizes)
@@ -255,6 +288,7 @@ def _join(
 def _fit_boosting(values: np.ndarray, truth: Truth, seed: int) -> list[Part]:
     """Fit gradient boosting: one model of all classes, or one for each label or value."""
     points = np.asarray(values, np.float32)
+    # One class alone has no model of all classes. Each column of the matrix is then constant, which needs no trees.
     if truth.output.task == "classification" and len(np.unique(truth.y)) > 1:
         columns: Iterator[np.ndarray] = iter([truth.y])
     else:
@@ -262,10 +296,10 @@ def _fit_boosting(values: np.ndarray, truth: Truth, seed: int) -> list[Part]:
     start: list[np.ndarray] = []
     trees: list[tuple[int, np.ndarray]] = []
     for column in columns:
-        first = sum(map(len, start))
-        began, of_column = _boost(points, column, truth, seed)
-        start.append(began)
-        trees.extend((first + number, nodes) for number, nodes in of_column)
+        first_score = sum(map(len, start))
+        start_of_column, trees_of_column = _boost(points, column, truth, seed)
+        start.append(start_of_column)
+        trees.extend((first_score + score, nodes) for score, nodes in trees_of_column)
     if not trees:
         return [Constant(np.concatenate(start))]
     joined = [
@@ -285,7 +319,18 @@ def _fit_boosting(values: np.ndarray, truth: Truth, seed: int) -> list[Part]:
 def _boost(
     points: np.ndarray, column: np.ndarray, truth: Truth, seed: int
 ) -> tuple[np.ndarray, list[tuple[int, np.ndarray]]]:
-    """Return the first scores of one model, and the output and the nodes of each of its trees."""
+    """Fit one model of gradient boosting.
+
+    Args:
+        points: Features, float32, (n, D).
+        column: What it predicts, (n,): `truth.y` itself for a model of all classes, or a column of `truth.matrix`.
+        truth: Truth of the samples.
+        seed: Seed of the fit.
+
+    Returns:
+        Scores before any tree, (K,) for a model of K classes, else (1,); and for each tree the number of the score that
+        it adds to and its nodes.
+    """
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     options = {"early_stopping": False, "random_state": seed}
@@ -295,17 +340,17 @@ def _boost(
         return np.array([-ABSENT if column[0] else ABSENT]), []
     else:
         model = HistGradientBoostingClassifier(**options).fit(points, column)
-    began = np.ravel(model._baseline_prediction)
+    start = np.ravel(model._baseline_prediction)
     trees = [(number, tree.nodes) for of_step in model._predictors for number, tree in enumerate(of_step)]
     if truth.output.task != "classification" or column is not truth.y:
-        return began, trees
+        return start, trees
     # Two classes have one score, for the second of them.
     present = np.unique(column)
     rows = present if len(present) > 2 else present[1:]
-    start = np.full(truth.output.shape[0], ABSENT)
-    start[present] = 0
-    start[rows] = began
-    return start, [(int(rows[number]), nodes) for number, nodes in trees]
+    start_of_all = np.full(truth.output.shape[0], ABSENT)
+    start_of_all[present] = 0
+    start_of_all[rows] = start
+    return start_of_all, [(int(rows[number]), nodes) for number, nodes in trees]
 
 
 EXTRA_TREES = Predictor((f"{N_TREES} trees",), _fit_extra_trees)

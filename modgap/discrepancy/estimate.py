@@ -39,8 +39,9 @@ HELD_OUT = ("search", "soft")
 PERMUTABLE = ("soft", "search", "montecarlo")
 """Estimators that a permutation test can be made with."""
 LARGEST_NUMBER = 1 << 62
+"""Number that whole numbers in the options have to be below."""
 FRACTIONAL = ("bound_seconds",)
-"""Options that are not counted in whole numbers."""
+"""Options that may have a fraction."""
 
 
 def estimate(
@@ -76,14 +77,14 @@ def estimate(
 
     Args:
         logits: Finite source logits, shape (N, C); they may be memory-mapped.
-        labels: Target labels 0..K-1 of shape (N,), each class at least once, with K <= C; or 0/1 labels of shape
-            (N, K) with one or more ones in a row.
+        labels: Target labels 0..K-1 of shape (N,); or 0/1 labels of shape (N, K), in which samples whose row has no
+            one are left out. Each class has at least one sample, and K <= C unless `classes` is set.
         groups: Record, subject or field that each sample comes from, shape (N,). Samples of one group are not
             independent, so splits, permutations and intervals keep them together. None if samples are independent.
-        merged_groups: Group of each sample in which groups, or independent samples, that share copies of a sample are
-            merged, shape (N,), see `modgap.discrepancy.repeated_rows.groups_with_copies`; copies are not looked for
-            here. Splits, shuffled labels and intervals keep these together, and `groups` decide what counts equally.
-            None if there are no copies.
+        merged_groups: Group of each sample, shape (N,), after merging the groups, or independent samples, that have
+            copies of one sample, as `modgap.discrepancy.repeated_rows.groups_with_copies` finds them. Splits, shuffled
+            labels and intervals keep these merged groups together, but `groups` still decide what counts equally. None
+            if there are no copies. This function does not look for copies.
         estimators: Names of estimators: `montecarlo`, `assignment` and `search` of the 0-1 error, each of which starts
             from those before it, and `soft`.
         weight: What counts equally in an error: `samples`, `groups` or `classes`; None for groups where there are
@@ -94,8 +95,8 @@ def estimate(
         curve: True to compute held-out errors for 5, 10, 20, ... samples a class where that is cheap.
         permutations: Largest number of permutations of the labels; 0 for no permutation test. The test stops at the
             tenth permuted value that is at or below the real one.
-        permutations_for: Estimator that the test is made with: `soft`, over all splits; or `search` or `montecarlo`, on
-            one split and with one restart.
+        permutations_for: Estimator that the test is made with: `soft`, over all splits, or over the first of them on
+            large problems; or `search` or `montecarlo`, on one split and with one restart.
         permutations_by: How labels move inside a group of several classes: `shuffle`, if its samples are exchangeable,
             or `shifts`, if they are in the order of time. The labels then move on by a random number of samples.
             Without groups, all samples are one sequence.
@@ -157,20 +158,21 @@ def estimate(
     inputs = EstimatorInputs(array, names, n_classes, trials, subsets, restarts, seed, threads or idle_cores())
     task = InferenceTask(
         inputs,
-        np.asarray(logits),
-        labeled,
-        splits,
-        per_class,
-        permutations,
-        permutations_for,
-        spread,
-        curve and per_class is None,
-        measures,
-        temperature,
-        progress,
+        # The softmax needs the values. `array` may have ranks in their place, in the same order.
+        logits=np.asarray(logits),
+        labeled=labeled,
+        splits=splits,
+        per_class=per_class,
+        permutations=permutations,
+        permutations_for=permutations_for,
+        spread=spread,
+        curve=curve and per_class is None,
+        measures=measures,
+        temperature=temperature,
+        progress=progress,
     )
     _warm_up_kernels(task, classes)
-    return _result(task, _k_way(task, classes), bound_seconds)
+    return _run_inference(task, _k_way(task, classes), bound_seconds)
 
 
 def held_out_samples(
@@ -187,14 +189,14 @@ def held_out_samples(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> TestedSamples | None:
-    """Compute the held-out errors of the samples alone, such as for a paired comparison with another source.
+    """Compute only the held-out error of each sample, such as for a paired comparison with another source.
 
     Args:
         logits: Finite source logits, shape (N, C).
         labels: Target labels, as for `estimate`.
         groups: Group of each sample, shape (N,); None if samples are independent.
         merged_groups: Group of each sample in which groups that share copies are merged, as for `estimate`.
-        estimators: `search`, `soft` or both. `soft` brings `soft-matched` too, unless the logits are constant.
+        estimators: `search`, `soft` or both. `soft` brings `soft-matched` too, unless no temperature can be matched.
         weight: What counts equally in an error, as for `estimate`.
         splits: Number of repeated splits.
         per_class: Number of samples of each class that maps are fitted on; None to fit on halves.
@@ -228,7 +230,7 @@ def _labeled_samples(
     classes: int | None = None,
     permutations_by: str = "shuffle",
 ) -> tuple[np.ndarray, LabeledSamples]:
-    """Return the logits in float32 and the samples with a label, after checking the arrays.
+    """Return logits in float32 with the order of the user's, and the samples with a label, after checking the arrays.
 
     Args:
         logits: Source logits, shape (N, C).
@@ -252,8 +254,17 @@ def _labeled_samples(
     return array, LabeledSamples(space, group_numbers, merged_numbers, weighting, permutations_by)
 
 
-def _result(task: InferenceTask, k_way_result: KWay | None, bound_seconds: float) -> Discrepancy:
-    """Run the inference and collect its results; with more target than source classes there is no injective map."""
+def _run_inference(task: InferenceTask, k_way_result: KWay | None, bound_seconds: float) -> Discrepancy:
+    """Run each step of the inference, and collect the results.
+
+    With more target than source classes there is no injective map of all target classes. The result then has only the
+    comparison of some classes at a time.
+
+    Args:
+        task: The task.
+        k_way_result: Comparison of some target classes at a time; None if it was not requested.
+        bound_seconds: Time limit of each lower bound, in seconds; 0 for no lower bounds.
+    """
     labeled = task.labeled
     space = labeled.space
     n_source_classes = task.inputs.logits.shape[1]
@@ -301,6 +312,7 @@ def _result(task: InferenceTask, k_way_result: KWay | None, bound_seconds: float
 
 
 def _k_way(task: InferenceTask, classes: int | None) -> KWay | None:
+    """Return the comparison of so many target classes at a time; None for None."""
     if classes is None:
         return None
     with timed(task.seconds, "k_way"):
@@ -320,7 +332,17 @@ def _warm_up_kernels(task: InferenceTask, classes: int | None) -> None:
 def _validate_estimators(
     names: Sequence[str], permutations: int, permutations_for: str, choices: tuple[str, ...] = ESTIMATORS
 ) -> tuple[str, ...]:
-    """Return the names of estimators in the order in which they run."""
+    """Return the names of estimators in the order of `ESTIMATORS`, after checking them and the permutation test.
+
+    Args:
+        names: Names of the requested estimators.
+        permutations: Largest number of permutations; 0 for no permutation test.
+        permutations_for: Estimator that the permutation test is made with.
+        choices: Names that may be requested.
+
+    Raises:
+        UsageError: If a name is unknown or may not be requested, or the permutation test needs another estimator.
+    """
     if isinstance(names, str):
         raise UsageError(f"`estimators` is the text {names!r}. Expected a list of names, such as [{names!r}].")
     for name in names:
@@ -340,7 +362,11 @@ def _validate_estimators(
 
 
 def _validate_numbers(**limits: tuple[Any, float]) -> None:
-    """Raise a UsageError for the first number that is out of range or not whole; each is (value, minimum)."""
+    """Raise a UsageError for the first number that is out of range or not whole.
+
+    Args:
+        limits: Value and minimum of each option, by name. The value None is always allowed.
+    """
     for name, (value, minimum) in limits.items():
         if not (value is None or name in FRACTIONAL or isinstance(value, Integral)):
             raise UsageError(f"`{name}` is {value!r}. Expected a number without a fraction.")

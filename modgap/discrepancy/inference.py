@@ -1,6 +1,7 @@
 """Statistical inference for the estimators: held-out errors, permutation tests, spread and bounds.
 
-Each step is a function of the task and of the results of the steps before it.
+`modgap.discrepancy.estimate` calls the steps in this order: `compute_held_out`, `compute_estimates`, which also makes
+the permutation test, `compute_bounds`, `compute_curve` and `tested_samples`.
 """
 
 import logging
@@ -56,11 +57,11 @@ class InferenceTask:
     """Logits, labels and groups with the options of the inference.
 
     Attributes:
-        inputs: Logits and options of the estimators; the 0-1 estimators need only the order of the logits.
-        logits: The user's logits, shape (N', C).
-        labeled: Labels and groups of the N samples.
+        inputs: Logits for the 0-1 estimators, which need only their order in each row, and options of the estimators.
+        logits: The user's logits for the softmax, shape (N', C). A sample without a label has a row here too.
+        labeled: Labels and groups of the N samples with a label.
         splits: Number of repeated splits; 0 for no held-out values.
-        per_class: Number of samples a class to fit on; None for halves.
+        per_class: Number of samples of each class to fit on; None to fit on halves.
         permutations: Largest number of permutations; 0 for no permutation test.
         permutations_for: Estimator that the permutation test is made with: `soft`, `search` or `montecarlo`.
         spread: Number of further seeds of the Monte-Carlo trials; 0 for no spread.
@@ -68,7 +69,7 @@ class InferenceTask:
         measures: Names of further distance measures.
         temperature: Temperature of their softmax.
         progress: Called with the name of a stage and the share of its work done since the last call.
-        seconds: Wall time by stage, in seconds, to which each stage adds its own.
+        seconds: Wall time of each stage so far, in seconds, by its name. The steps add theirs while they run.
     """
 
     inputs: EstimatorInputs
@@ -92,7 +93,7 @@ class InferenceTask:
 
     @cached_property
     def problem(self) -> HeldOutProblem | None:
-        """The samples and classes that can be tested; None if there are not two such classes."""
+        """The samples and classes that can be tested; None without splits, or with fewer than two such classes."""
         return held_out_problem(self.inputs, self.labeled, self.splits, self.per_class)
 
     @cached_property
@@ -104,7 +105,7 @@ class InferenceTask:
 
     @cached_property
     def probabilities(self) -> Probabilities:
-        """Softmax of all labeled samples."""
+        """Softmax of all labeled samples at temperature 1, which `temperature` does not change."""
         return Probabilities(self.logits, self.space.rows, 1.0, self.inputs.threads)
 
     def tested_probabilities(self, problem: HeldOutProblem) -> Probabilities:
@@ -120,7 +121,7 @@ class InferenceTask:
         return "soft" in self.inputs.names or tests_soft
 
     def report(self, stage: str, share: float) -> None:
-        """Report progress."""
+        """Report the share of a stage's work that was done since the last call."""
         if self.progress:
             self.progress(stage, share)
 
@@ -131,10 +132,12 @@ class HeldOut:
 
     Attributes:
         errors: Errors of the samples by the name of the estimator.
-        leep: Minus the log-probability of each sample's label; None if the soft error was not computed.
-        matched_temperature: Temperature at which the mean entropy of the softmax is half of log K; None if there is
-            none.
-        confusion: Confusion matrix of the search, shape (K, K); None if the search was not tested.
+        leep: Minus the log-probability of each sample's label, in nats, from which LEEP is computed; None if the soft
+            error was not computed.
+        matched_temperature: Temperature of `soft-matched`, see `modgap.discrepancy.probabilities.matched_temperature`;
+            None if there is none, as with constant logits.
+        confusion: Confusion matrix of the search: true classes by predicted classes, shape (K, K). None if the search
+            was not tested.
     """
 
     errors: dict[str, SampleErrors] = field(default_factory=dict)
@@ -155,7 +158,7 @@ def compute_held_out(task: InferenceTask) -> HeldOut:
 
 
 def _soft_errors(task: InferenceTask, problem: HeldOutProblem) -> tuple[HeldOut, np.ndarray]:
-    """Return the soft held-out errors, their matched version and LEEP, and the maps of the folds (J, K)."""
+    """Return the held-out errors of `soft` and `soft-matched`, those of LEEP, and the soft map of each fold, (J, K)."""
     labeling = problem.labeling
     probabilities = task.tested_probabilities(problem)
     with timed(task.seconds, "soft"):
@@ -218,23 +221,11 @@ def _search_progress(task: InferenceTask, n_folds: int) -> Callable[[float], Non
     return report
 
 
-def tested_samples(task: InferenceTask, held_out: HeldOut) -> TestedSamples | None:
-    """Return the samples that were tested, with their errors; None if there are none."""
-    problem = task.problem
-    if not problem or not held_out.errors:
-        return None
-    space = problem.labeling.space
-    labels = problem.classes[space.rarest_labels]
-    groups = None if task.labeled.groups is None else task.labeled.groups[problem.samples]
-    multi_label = len(space.labels) > len(space)
-    return TestedSamples(space.rows, labels, groups, dict(held_out.errors), held_out.leep, multi_label)
-
-
 def compute_estimates(task: InferenceTask, held_out: HeldOut) -> tuple[dict[str, Estimate], float | None]:
-    """Run all requested estimators.
+    """Run all requested estimators, the permutation test, and further seeds of the Monte-Carlo trials.
 
     Returns:
-        The estimates by name, and the held-out error with permuted labels, None if it was not computed.
+        The estimates by name, and the mean held-out 0-1 error with permuted labels, None without a test of `soft`.
     """
     solutions = _solutions(task, held_out)
     estimates = {name: _estimate(task, solution, held_out.errors.get(name)) for name, solution in solutions.items()}
@@ -255,7 +246,7 @@ def compute_estimates(task: InferenceTask, held_out: HeldOut) -> tuple[dict[str,
 
 
 def _solutions(task: InferenceTask, held_out: HeldOut) -> dict[str, Solution | SoftMap]:
-    """Return the solution of each estimator on all samples."""
+    """Return the solution of each estimator on all samples, by name, also that of `soft` if only a test uses it."""
     solutions: dict[str, Solution | SoftMap] = {}
     if task.uses_soft:
         with timed(task.seconds, "soft"):
@@ -264,13 +255,15 @@ def _solutions(task: InferenceTask, held_out: HeldOut) -> dict[str, Solution | S
                 solutions["soft-matched"] = _soft_solution(task, held_out.matched_temperature)
     if task.inputs.names == ("soft",):
         return solutions
-    starts = [np.asarray(solution.map) for name, solution in solutions.items() if name == "soft"]
+    # The search also starts from the soft map.
+    starts = [np.asarray(solutions["soft"].map)] if "soft" in solutions else []
     chain, seconds = run_chain(task.inputs, task.space, integer_weights(task.labeled.weights), starts, task.progress)
     task.seconds.update(seconds)
     return {**chain, **solutions}
 
 
 def _soft_solution(task: InferenceTask, temperature: float) -> SoftMap:
+    """Return the soft map that is fitted to all samples, with its in-sample error, at a temperature of the softmax."""
     probabilities = task.probabilities
     if temperature != 1.0:
         probabilities = replace(probabilities, temperature=temperature)
@@ -280,6 +273,7 @@ def _soft_solution(task: InferenceTask, temperature: float) -> SoftMap:
 
 
 def _estimate(task: InferenceTask, solution: Solution | SoftMap, errors: SampleErrors | None) -> Estimate:
+    """Return an estimate without its null distributions; `errors` are its held-out errors, None if there are none."""
     mean = estimate_mean(errors) if errors else None
     return Estimate(
         solution=solution,
@@ -322,7 +316,11 @@ def _permutation_progress(task: InferenceTask) -> Callable[[int], None]:
 
 
 def _with_soft_null(task: InferenceTask, problem: HeldOutProblem, estimate: Estimate) -> tuple[Estimate, float | None]:
-    """Return the soft estimate with its null distribution, and the held-out error with permuted labels."""
+    """Return the soft estimate with its null distribution, and the mean held-out 0-1 error with permuted labels.
+
+    The 0-1 error is that of the search if it was requested and the problem is small enough, and else that of the maps
+    that minimize the soft error.
+    """
     probabilities = task.tested_probabilities(problem)
     null, permuted_error = soft_permutation_test(problem, probabilities, task.permutations, _permutation_progress(task))
     searched = permuted_search_error(problem, null.repeats) if "search" in task.inputs.names else None
@@ -352,21 +350,17 @@ def _with_hard_null(task: InferenceTask, problem: HeldOutProblem, estimate: Esti
 
 
 def _montecarlo_spread(task: InferenceTask, value: float) -> float:
-    """Return the standard deviation of the Monte-Carlo minimum over seeds."""
+    """Return the standard deviation of the Monte-Carlo minimum over seeds.
+
+    Args:
+        task: The task, with the number of further seeds.
+        value: Minimum with the task's own seed, which counts too.
+    """
     values = [value]
     for step in range(1, task.spread + 1):
         inputs = replace(task.inputs, names=("montecarlo",), seed=task.inputs.seed + (step << 32))
         values.append(run_chain(inputs, task.space)[0]["montecarlo"].value)
     return float(np.std(values, ddof=1))
-
-
-def compute_curve(task: InferenceTask) -> tuple[LearningCurvePoint, ...]:
-    """Return the learning curve, or nothing if it was not requested or would take long."""
-    problem = task.problem
-    if not task.curve or not problem or not task.uses_soft:
-        return ()
-    with timed(task.seconds, "learning curve"):
-        return learning_curve(task.tested_probabilities(problem), problem.labeled, task.splits, task.inputs.seed)
 
 
 def compute_bounds(task: InferenceTask, bound_seconds: float) -> Bounds:
@@ -387,11 +381,32 @@ def compute_bounds(task: InferenceTask, bound_seconds: float) -> Bounds:
             "does not apply to multi-label data or to weights that differ."
         )
         return Bounds(upper=upper)
-    permuted_samples, _ = task.labeled.permuted(task.inputs.seed, 0)
+    permuted_labeled, _ = task.labeled.permuted(task.inputs.seed, 0)
     logits, threads = task.inputs.logits, task.inputs.threads
     with timed(task.seconds, "bounds"):
         real, permuted = (
             lower_bound(logits, space.labels, space.n_classes, seconds=bound_seconds, threads=threads)
-            for space in (task.space, permuted_samples.space)
+            for space in (task.space, permuted_labeled.space)
         )
     return Bounds(real.value, upper, permuted.value, real.groups)
+
+
+def compute_curve(task: InferenceTask) -> tuple[LearningCurvePoint, ...]:
+    """Return the learning curve, or nothing if it was not requested or would take long."""
+    problem = task.problem
+    if not task.curve or not problem or not task.uses_soft:
+        return ()
+    with timed(task.seconds, "learning curve"):
+        return learning_curve(task.tested_probabilities(problem), problem.labeled, task.splits, task.inputs.seed)
+
+
+def tested_samples(task: InferenceTask, held_out: HeldOut) -> TestedSamples | None:
+    """Return the samples that were tested, with their errors; None if there are none."""
+    problem = task.problem
+    if not problem or not held_out.errors:
+        return None
+    space = problem.labeling.space
+    labels = problem.classes[space.rarest_labels]
+    groups = None if task.labeled.groups is None else task.labeled.groups[problem.samples]
+    multi_label = len(space.labels) > len(space)
+    return TestedSamples(space.rows, labels, groups, dict(held_out.errors), held_out.leep, multi_label)

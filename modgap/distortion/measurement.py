@@ -26,6 +26,7 @@ from modgap.targets.splits import stratified_keys
 from modgap.training.surrogate import Surrogate, open_surrogate
 
 TRAIN_SHARE = 2 / 3
+"""Share of the samples that the few-shot curve draws its training samples from. The others are its test samples."""
 SPLIT_SEED = 0
 """Seed of the folds and of the split of the few-shot curve; it is fixed, so that all encoders have the same splits."""
 DEFAULT_FEATURES = FeatureRequest(SampleRequest(limit=5000))
@@ -38,10 +39,10 @@ class DistortionRequest:
     Attributes:
         features: Layers, and the samples of a surrogate, input size and device. The split None stands for the split
             that the source was not trained on, if modgap has a record of it, and otherwise for the training split.
-        probes: Names of the probes; encoders are compared by the first.
+        probes: Names of the probes, at least one. Encoders are compared by the first.
         repeats: Number of repeats of the three-fold cross-validation of probes, at least 2.
         similarities: Names of the measures of similarity to the untouched encoder.
-        epochs: Weights to use of each run.
+        epochs: Weights to use of each run: `chosen`, `all`, or numbers of epochs that the run kept.
         few_shot: True to compute the error rate of the first probe by the number of training samples of each class.
         maps: True to compute a t-SNE map for each encoder.
         perplexity: Perplexity of the maps.
@@ -60,7 +61,7 @@ class DistortionRequest:
 
     @property
     def samples(self) -> SampleRequest:
-        """Samples of a surrogate; their seed is also that of probes, intervals and maps."""
+        """Samples of a surrogate. Their seed does not choose them; it is that of probes, few-shot draws and maps."""
         return self.features.samples
 
 
@@ -72,10 +73,10 @@ class EncoderResult:
         encoder: The encoder.
         source: Name of the source that it belongs to.
         probes: Result of each probe on the last layer, by the name of the probe.
-        difference: Error rate of the first probe minus that of the untouched encoder, on the same samples and splits;
-            None for the untouched encoder.
-        similarity: Similarity to the same layer of the untouched encoder, by measure and layer; empty for the untouched
-            encoder and if the encoders share no layer names.
+        difference: Error rate of the first probe minus that of the reference, on the same samples and splits. The
+            reference is the untouched encoder of the first source. None for the reference itself.
+        similarity: Similarity to the same layer of the reference, by measure and layer. Empty for the reference itself;
+            a measure has no layers if the encoders share no layer names.
         few_shot: Error rate of the first probe on the last layer by the number of training samples of each class; None
             if it was not requested.
         map: Map of the features of the last layer; None if it was not requested.
@@ -106,13 +107,14 @@ class SurrogateResult:
 
     Attributes:
         name: Name of the surrogate.
-        provenance: Description of its samples: one half of the split, so that no run has trained on them.
+        provenance: Description of its samples: the half of the split that no run has trained on.
         classes: Names of its classes.
         labels: Label of each sample, shape (n,).
-        training_samples: Number of samples on which a probe is fitted in one of the splits, about two thirds.
-        test_samples: Number of samples on which it is tested, the others. Each repeat of the three splits tests all.
+        training_samples: Number of samples, about two thirds, on which a probe is fitted in a split.
+        test_samples: Number of the other samples, on which the probe is tested in this split. Each repeat of the
+            three-fold cross-validation tests all samples once.
         baseline_error: Error rate of always predicting the majority class.
-        encoders: Result of each encoder, the untouched one first.
+        encoders: Result of each encoder, the untouched encoder of the source first.
     """
 
     name: str
@@ -142,8 +144,9 @@ def measure_distortion(
         surrogates: Labeled data of the source's modality; none for the default surrogate of the source.
         runs: Folders of runs that started from the source; FOLDER@EPOCH for an epoch that the run kept.
         request: Quantities to measure; None for the defaults.
-        others: Other sources of the same modality to measure too, such as the source's `random:` control.
-        weights: File or folder from which the source's weights are read instead of the usual one.
+        others: Names of other sources of the same modality whose untouched encoders are measured too, such as the
+            source's `random:` control.
+        weights: File or folder from which the weights of `source` are read; None for its default weights.
         progress: Called with the name of a stage and the share of its work done since the last call.
 
     Returns:
@@ -162,6 +165,7 @@ def measure_distortion(
     encoders = [Encoder(), *encoders_of_runs(runs, source, handle, request.epochs)]
     loaded = [_LoadedSource(source, handle, request, encoders)]
     for position, name in enumerate(others):
+        # A source that is named again gets a number, so that its label differs.
         number = [source, *others[: position + 1]].count(name)
         loaded.append(_LoadedSource(name, open_source(name), request, [Encoder(number=number)]))
     names = tuple(surrogates) or (default_surrogate(handle)[0],)
@@ -169,7 +173,7 @@ def measure_distortion(
 
 
 class _LoadedSource:
-    """A source in memory, and its encoders to be measured."""
+    """A source in memory without its head, and its encoders to be measured."""
 
     def __init__(self, name: str, handle: SourceHandle, request: DistortionRequest, encoders: list[Encoder]) -> None:
         self.name = name
@@ -182,22 +186,30 @@ class _LoadedSource:
 def _measure_on_surrogate(
     name: str, sources: Sequence[_LoadedSource], request: DistortionRequest, progress: Progress | None
 ) -> SurrogateResult:
+    """Measure all encoders on one surrogate, and compare each with the first, the source's untouched encoder.
+
+    Args:
+        name: Name of the surrogate; `:train`, `:val` or `:test` after it chooses a split.
+        sources: The source and others, with their encoders.
+        request: Quantities to measure.
+        progress: Called with the name of a stage and the share of its work done since the last call.
+    """
     name, named_split = parse_surrogate_name(name)
     split = request.samples.split or named_split or _default_split(name, sources[0].handle)
     surrogates = _open_for_all(name, split, sources, request)
     surrogate = surrogates[0]
-    untouched_layers: dict[str, np.ndarray] = {}
+    reference_layers: dict[str, np.ndarray] = {}
     results: list[EncoderResult] = []
     points: dict[str, np.ndarray] = {}
     total = sum(len(source.encoders) for source in sources)
     for source, samples in zip(sources, surrogates, strict=True):
         for encoder in source.encoders:
             layers = compute_features(source.source, source.fingerprint, encoder, samples, request.features, progress)
-            untouched_layers = untouched_layers or layers
-            untouched = results[0] if results else None
             result = _measure_encoder(encoder, source.name, layers, samples, request)
-            if untouched is not None:
-                result = _compare(result, untouched, layers, untouched_layers, samples.groups, request)
+            if results:
+                result = _compare(result, results[0], layers, reference_layers, samples.groups, request)
+            else:
+                reference_layers = layers
             results.append(result)
             points[result.label] = _last_layer(layers)
             if progress:
@@ -248,7 +260,7 @@ def _last_layer(layers: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def _test_mask(surrogate: Surrogate) -> np.ndarray:
-    """Return a mask of the test samples, stratified by class, with groups kept whole, shape (n,)."""
+    """Return a mask of the few-shot curve's test samples, stratified by class, with groups kept whole, shape (n,)."""
     return stratified_keys(surrogate.labels, surrogate.groups, SPLIT_SEED) >= TRAIN_SHARE
 
 
@@ -259,8 +271,9 @@ def _measure_encoder(
     surrogate: Surrogate,
     request: DistortionRequest,
 ) -> EncoderResult:
-    """Return the probes and the few-shot curve of an encoder, not yet compared with the untouched one."""
+    """Return the probes and the few-shot curve of an encoder, not yet compared with the reference."""
     features = _last_layer(layers)
+    # If words are labeled, this is the class of words outside of all entities.
     outside = surrogate.classes.index(OUTSIDE) if OUTSIDE in surrogate.classes else None
     probes = {
         name: cross_validate_probe(
@@ -294,17 +307,26 @@ def _few_shot_curve(features: np.ndarray, surrogate: Surrogate, request: Distort
 
 def _compare(
     result: EncoderResult,
-    untouched: EncoderResult,
+    reference: EncoderResult,
     layers: Mapping[str, np.ndarray],
-    untouched_layers: Mapping[str, np.ndarray],
+    reference_layers: Mapping[str, np.ndarray],
     groups: np.ndarray | None,
     request: DistortionRequest,
 ) -> EncoderResult:
-    """Return a result with the difference and the similarity to the untouched encoder."""
-    difference = paired_difference(result.first_probe.errors, untouched.first_probe.errors)
-    shared = [layer for layer in layers if layer in untouched_layers]
+    """Return a result with its difference from the reference and its similarity to it.
+
+    Args:
+        result: Result of the encoder.
+        reference: Result of the untouched encoder of the first source.
+        layers: Features of the encoder by layer, each of shape (n, D).
+        reference_layers: Features of the reference by layer.
+        groups: Record or subject of each sample, shape (n,); None if samples are independent.
+        request: Quantities to measure.
+    """
+    difference = paired_difference(result.first_probe.errors, reference.first_probe.errors)
+    shared = [layer for layer in layers if layer in reference_layers]
     similarities = {
-        measure: {layer: similarity(measure, layers[layer], untouched_layers[layer], groups) for layer in shared}
+        measure: {layer: similarity(measure, layers[layer], reference_layers[layer], groups) for layer in shared}
         for measure in request.similarities
     }
     return replace(result, difference=difference, similarity=similarities)

@@ -24,6 +24,7 @@ from modgap.statistics.bootstrap import group_numbers
 from modgap.statistics.intervals import student_quantile
 
 MIN_SAMPLES = 4
+"""Fewest samples for which the unbiased estimator of HSIC is defined."""
 MIN_SAMPLES_OF_INTERVAL = 50
 """Fewest samples for which intervals were checked by simulation."""
 MIN_GROUPS = 10
@@ -34,12 +35,13 @@ BANDWIDTH = 0.8
 NEIGHBORS = 10
 """Number k of neighbors of the neighbor overlap."""
 FOLDS = 5
-"""Number of parts of the samples, each of which is rotated by what was fitted on the others."""
+"""Number of parts of the samples in the interval of Procrustes. Each is rotated as fitted to the other parts."""
 FOLD_DEPENDENCE = 2.0
 """Factor of the variance of the cross-fitted Procrustes similarity, because its folds depend on each other."""
 BLOCKS = 20
 """Largest number of blocks of the jackknife of the neighbor overlap."""
 BLOCK_SALT = 0xB1
+"""Second seed that keeps the random blocks apart from other draws with the same seed."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def linear_cka(first: np.ndarray, second: np.ndarray, units: np.ndarray | None) 
     Args:
         first: Centered features of the first encoder, shape (n, D).
         second: Centered features of the second encoder, shape (n, D').
-        units: Number of each sample's group, or of the sample itself, shape (n,); None for no interval.
+        units: Not None for an interval. Its values are not used, because CKA has no interval with groups.
     """
     with single_blas_thread():
         pairs = ((first, second), (first, first), (second, second))
@@ -132,13 +134,20 @@ def kernel_cka(first: np.ndarray, second: np.ndarray, units: np.ndarray | None) 
     Args:
         first: Centered features of the first encoder, shape (n, D).
         second: Centered features of the second encoder, shape (n, D').
-        units: Number of each sample's group, or of the sample itself, shape (n,); None for no interval.
+        units: Not None for an interval. Its values are not used, because CKA has no interval with groups.
     """
     return _cka("kernel_cka", *hsic.kernel_terms(first, second, BANDWIDTH, units is not None))
 
 
 def _cka(name: str, cross: hsic.Terms, first: hsic.Terms, second: hsic.Terms) -> SimilarityResult:
-    """Return CKA from the terms of both kernels, and of each kernel with itself."""
+    """Return CKA, with its interval if the terms are those for the jackknife.
+
+    Args:
+        name: Name of the measure.
+        cross: Terms of the kernels of both encoders.
+        first: Terms of the first kernel with itself.
+        second: Terms of the second kernel with itself.
+    """
     if not (hsic.varies(first) and hsic.varies(second)):
         raise InputError(
             f"{name} is not defined: all samples have the same distance from each other. "
@@ -153,15 +162,15 @@ def _cka(name: str, cross: hsic.Terms, first: hsic.Terms, second: hsic.Terms) ->
 
 
 def _normalize(cross: Any, first: Any, second: Any) -> Any:
-    """Return CKA from the HSIC of two kernels and that of each kernel with itself."""
+    """Return CKA in [-1, 1] from the HSIC of two kernels and that of each kernel with itself, numbers or arrays."""
     return np.clip(cross / np.sqrt(np.maximum(first * second, np.finfo(float).tiny)), -1, 1)
 
 
 def jackknife_interval(value: float, replicates: np.ndarray, low: float) -> tuple[float, float]:
-    """Return the interval of a statistic from its values without each one of J parts of the samples.
+    """Return the 95 % jackknife interval of a statistic that is at most 1, over J parts of the samples.
 
-    The degrees of freedom of Student's t are 2 J / (kurtosis - 1), at most J - 1: the variance of a few large
-    replicates is known less well than that of normal ones.
+    The degrees of freedom of Student's t are 2 J / (kurtosis - 1), at least 2 and at most J - 1: the variance of a few
+    large replicates is known less well than that of normal ones.
 
     Args:
         value: Value of the statistic on all samples, at most 1.
@@ -211,34 +220,45 @@ def _unit_norm(array: np.ndarray) -> np.ndarray:
 
 
 def _procrustes_interval(first: np.ndarray, second: np.ndarray, units: np.ndarray) -> tuple[float, float]:
-    """Return the interval of the orthogonal Procrustes similarity.
+    """Return the 95 % interval of the orthogonal Procrustes similarity.
+
+    The upper limit is that of the estimate. The lower limit is that of a second estimate, for which each part of the
+    samples is rotated as fitted to the other parts.
 
     Args:
-        first: Centered features of the first encoder, shape (n, D).
-        second: Centered features of the second encoder, shape (n, D').
+        first: Centered features of the first encoder, of Frobenius norm 1, shape (n, D).
+        second: Centered features of the second encoder, of Frobenius norm 1, shape (n, D').
         units: Number of each sample's group, or of the sample itself, from 0, shape (n,).
     """
     product = first.T @ second
     left, _, right = np.linalg.svd(product, full_matrices=False)
+    # Share of each sample in the nuclear norm: the inner product of its features after the best rotation.
     inner = ((first @ left) * (second @ right.T)).sum(axis=1)
     value, standard_error = _ratio_of_terms(
         np.stack([inner, (first**2).sum(axis=1), (second**2).sum(axis=1)], axis=1), units
     )
-    parts = np.zeros((len(first), 3))
+    cross_fitted = np.zeros((len(first), 3))
     folds = block_numbers(units, FOLDS)
     for fold in np.unique(folds):
         test = folds == fold
-        parts[test] = _rotate_by_others(first, second, product, test)
-    lower_value, lower_error = _ratio_of_terms(parts, units)
+        cross_fitted[test] = _rotate_by_others(first, second, product, test)
+    lower_value, lower_error = _ratio_of_terms(cross_fitted, units)
     quantile = student_quantile(len(np.unique(units)) - 1)
     low = lower_value - quantile * float(np.sqrt(FOLD_DEPENDENCE)) * lower_error
     return max(0.0, min(low, value)), min(1.0, value + quantile * standard_error)
 
 
 def _rotate_by_others(first: np.ndarray, second: np.ndarray, product: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Return inner product and squared norms of each test sample, rotated and centered by the other samples, (m, 3)."""
+    """Return inner product and squared norms of each of m test samples, rotated and centered by the others, (m, 3).
+
+    Args:
+        first: Centered features of the first encoder, shape (n, D).
+        second: Centered features of the second encoder, shape (n, D').
+        product: Product X'Y of all samples, shape (D, D').
+        test: Mask of the test samples, shape (n,).
+    """
     n_train = int((~test).sum())
-    # The mean over all samples is 0.
+    # The mean over all samples is 0, so the sum over the training samples is minus that over the test samples.
     first_mean = -first[test].sum(axis=0) / n_train
     second_mean = -second[test].sum(axis=0) / n_train
     train_product = product - first[test].T @ second[test] - n_train * np.outer(first_mean, second_mean)
@@ -268,7 +288,7 @@ def knn_overlap(first: np.ndarray, second: np.ndarray, units: np.ndarray | None)
     """Compute the mean share of a sample's k nearest neighbors that are the same for both encoders, in [0, 1].
 
     Neighbors are those with the largest cosine of the centered features. The chance level is k / (n - 1). The interval
-    comes from a jackknife that leaves out blocks of samples.
+    comes from a jackknife that leaves out blocks of samples. There is none if a block leaves too few other samples.
 
     Args:
         first: Centered features of the first encoder, shape (n, D).
@@ -318,7 +338,7 @@ def _nearest_neighbors(array: np.ndarray, neighbors: int) -> np.ndarray:
 
 
 def _count_common(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Return the number of entries that the rows of both tables share; entries of a row are different."""
+    """Return the number of entries that each row of two tables has in common, shape (n,); entries of a row differ."""
     both = np.sort(np.concatenate([first, second], axis=1), axis=1)
     return np.asarray((both[:, 1:] == both[:, :-1]).sum(axis=1))
 
@@ -348,7 +368,13 @@ def _overlap_interval(
 
 
 def _without(table: np.ndarray, left_out: np.ndarray, neighbors: int) -> np.ndarray:
-    """Return the first neighbors of each row that are not left out, shape (rows, neighbors)."""
+    """Return the first neighbors of each row that are not left out, shape (rows, neighbors).
+
+    Args:
+        table: Numbers of the neighbors in each row, nearest first, shape (rows, M).
+        left_out: Mask of the samples that are left out, shape (n,).
+        neighbors: Number of neighbors to return for each row.
+    """
     order = np.argsort(left_out[table], axis=1, kind="stable")[:, :neighbors]
     return np.take_along_axis(table, order, axis=1)
 

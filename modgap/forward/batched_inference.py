@@ -1,4 +1,13 @@
-"""Running a source model over samples in batches, with preprocessing ahead of the model, in one or several threads."""
+"""Running a source model over samples in batches, with preprocessing ahead of the model, in one or several threads.
+
+`output_batches` at the end is the main function. It uses three units:
+
+- A piece is one input of the model. A sample becomes one or several pieces, such as the chunks of a clip, and gets the
+  mean of their outputs.
+- A block is the pieces of consecutive samples. `load_ahead` reads blocks while the model runs.
+- A batch is the pieces that pass through the model together. A `ModelRunner` sorts the pieces of a block by length and
+  cuts them into batches.
+"""
 
 import contextlib
 import copy
@@ -43,6 +52,9 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 
+# Reading ahead
+
+
 def load_ahead(read: Callable[[int], T], n: int, workers: int = 0, *, pin: bool = False) -> Iterator[T]:
     """Yield read(0), ..., read(n - 1) in this order; the next ones are read while the caller works.
 
@@ -62,7 +74,7 @@ def load_ahead(read: Callable[[int], T], n: int, workers: int = 0, *, pin: bool 
 class Loader(Generic[K, T]):
     """Function that reads items ahead of their use, in a thread or in worker processes.
 
-    The processes start with the first items, and stay until the end of the block that has the loader as its context.
+    The processes start with the first items, and stay until the end of the `with` statement that has the loader.
     """
 
     def __init__(self, read: Callable[[K], T], workers: int = 0, *, pin: bool = False) -> None:
@@ -111,6 +123,7 @@ class Loader(Generic[K, T]):
         return map_tensors(item, torch.Tensor.pin_memory) if self._pin else item
 
     def _from_workers(self, keys: Sequence[K]) -> Iterator[T]:
+        # The workers' loader keeps this list as its sampler, so a later call changes the list in place.
         self._keys[:] = keys
         if self._loader is None:
             self._loader = DataLoader(
@@ -154,13 +167,17 @@ class _Items(Dataset[T | InputError], Generic[K, T]):
             return error
 
 
+# Batches on a device
+
+
 LARGEST_BATCH = 512
+"""Largest number of pieces in a batch that is chosen automatically on CUDA."""
 MEMORY_FRACTION = 0.6
 """Fraction of the free GPU memory that a batch may use."""
 Stacked = ImageInput | WaveformInput
-"""Inputs whose pieces become one tensor on the CPU, which the device completes."""
+"""Inputs whose `stack` makes one tensor of pieces on the CPU, which their `finish` completes on the device."""
 Pieces = Sequence[Any] | torch.Tensor
-"""Pieces of samples, or one tensor that a loader has made of them."""
+"""Pieces, or one tensor of them that a loader has made, with a row for each piece."""
 PADDED = (TextInput, AudioInput)
 """Inputs whose pieces may have different lengths."""
 
@@ -170,13 +187,17 @@ class BatchLimit:
     """Largest number of pieces that pass through a model together, which is halved where the memory does not suffice.
 
     Attributes:
-        size: The number.
+        size: Number of pieces.
     """
 
     size: int
 
     def run(self, n: int, forward: Callable[[slice], T]) -> list[T]:
-        """Return what a function returns for consecutive parts of n pieces.
+        """Return what a function returns for consecutive batches of n pieces, halving the batches when memory runs out.
+
+        Args:
+            n: Number of pieces.
+            forward: Function of the slice of the pieces that are in a batch.
 
         Raises:
             RuntimeError: When the function raises it for another reason than memory, or for a single piece.
@@ -209,7 +230,7 @@ class ModelRunner:
     Attributes:
         source: The source, whose model runs.
         device: Device on which it runs.
-        dtype: Precision of the forward pass; other than float32 it is mixed.
+        dtype: Precision of the forward pass. Types other than float32 mean mixed precision.
         limit: Largest number of pieces in a batch; copies of the runner share it.
         preparation: Lock of the source's input, whose tokenizer serves one thread at a time.
         layout: Memory layout of image batches.
@@ -228,7 +249,7 @@ class ModelRunner:
         self.source.model.to(self.device).to(memory_format=self.layout)  # type: ignore[call-overload]
 
     def outputs(self, pieces: Sequence[Any]) -> np.ndarray:
-        """Return the outputs of pieces (P, outputs), which pass through the model in the order of their lengths."""
+        """Return the outputs of P pieces in their order, (P, outputs). They pass through the model sorted by length."""
         return self.launch(pieces)()
 
     def launch(self, pieces: Pieces) -> Callable[[], np.ndarray]:
@@ -246,10 +267,11 @@ class ModelRunner:
         return np.arange(len(pieces)) if lengths is None else np.argsort(lengths, kind="stable")
 
     def outputs_in_order(self, pieces: Pieces) -> np.ndarray:
-        """Return the outputs of pieces in as many batches as the memory requires."""
+        """Return the outputs of pieces, (P, outputs), which pass through the model in the order that they have."""
         return np.concatenate([read() for read in self._launch_in_order(pieces)])
 
     def _launch_in_order(self, pieces: Pieces) -> list[Callable[[], np.ndarray]]:
+        """Begin to compute the outputs of pieces, and return a function for each batch that returns its outputs."""
         try:
             return self.limit.run(len(pieces), lambda part: self._forward(pieces[part]))
         except RuntimeError as error:
@@ -281,7 +303,10 @@ class ModelRunner:
         return contextlib.nullcontext() if self.device.type == "cpu" else tf32(False)
 
     def _on_device(self, pieces: Pieces) -> Any:
-        """Return pieces as the model takes them; those that a loader has stacked lack what the device does."""
+        """Return pieces as the model takes them.
+
+        A tensor that a loader has made is complete for the CPU. For another device it is that of the input's `stack`.
+        """
         source_input = self.source.input
         if isinstance(pieces, torch.Tensor):
             assert isinstance(source_input, Stacked)
@@ -292,13 +317,17 @@ class ModelRunner:
             return upload(source_input.batch(pieces, torch.device("cpu")), self.device)
 
     def copy(self) -> "ModelRunner":
-        """Return a runner of a copy of the model, which has the same weights in memory and runs in another thread."""
+        """Return a runner of a copy of the model that can run in another thread. Both share the weights in memory."""
         model = self.source.model
         shared = {id(tensor): tensor for tensor in itertools.chain(model.parameters(), model.buffers())}
         return replace(self, source=replace(self.source, model=copy.deepcopy(model, shared)))
 
     def fit_to_memory(self, pieces: Sequence[Any]) -> None:
-        """Set the largest batch that the free CUDA memory holds, from the peak memory of a small batch."""
+        """Set the largest batch to the power of two that the free CUDA memory holds, at most `LARGEST_BATCH`.
+
+        Args:
+            pieces: A few pieces, whose peak memory shows how much a piece takes.
+        """
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
         self.outputs(pieces)
@@ -309,7 +338,12 @@ class ModelRunner:
 
 
 def in_place(parts: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the outputs of parts of the pieces in the order of the pieces, whose numbers the parts have."""
+    """Return the outputs of all pieces in the order of the pieces, (P, outputs).
+
+    Args:
+        parts: Numbers of the pieces in each part, which together are 0..P-1.
+        outputs: Outputs of the pieces in each part, (pieces of the part, outputs).
+    """
     ordered = np.concatenate(outputs)
     placed: np.ndarray = np.empty_like(ordered)
     placed[np.concatenate(parts)] = ordered
@@ -317,14 +351,17 @@ def in_place(parts: Sequence[np.ndarray], outputs: Sequence[np.ndarray]) -> np.n
 
 
 def take_pieces(pieces: Pieces, numbers: np.ndarray) -> Pieces:
-    """Return the pieces of these numbers; stacked ones are not sorted, so that their numbers follow each other."""
+    """Return the pieces with these numbers. Those of a tensor are never sorted, so their numbers are consecutive."""
     if isinstance(pieces, torch.Tensor):
         return pieces[int(numbers[0]) : int(numbers[-1]) + 1] if len(numbers) else pieces[:0]
     return [pieces[number] for number in numbers]
 
 
+# Several threads
+
+
 Parts = list[tuple[np.ndarray, Future[np.ndarray]]]
-"""Parts of a block: the numbers of their pieces, and what will return their outputs."""
+"""Parts of a block: for each, the numbers of its pieces in the block, and the future of their outputs."""
 
 
 def outputs_side_by_side(
@@ -334,17 +371,18 @@ def outputs_side_by_side(
 
     Args:
         runner: The model. It runs in one thread if it cannot be copied.
-        blocks: The pieces of each block, and a value that is passed on.
-        size: Number of threads.
+        blocks: The pieces of each block, and an array that is passed on.
+        size: Number of threads, at least 2.
 
     Yields:
-        The outputs of each block (P, outputs), in their order, and the value that came with it. The outputs have the
-        bits of those of one thread, because each batch has the same pieces.
+        The outputs of each block, (P, outputs), in the order of the blocks, and the array that came with it. The
+        outputs have the bits of those of one thread, because each batch has the same pieces.
     """
     first = next(blocks, None)
     if first is None:
         return
     order = runner.order(first[0])
+    # The first batch runs before the copies are made, and shows whether a copy has the same outputs.
     batch = take_pieces(first[0], order[: runner.limit.size])
     finished: Future[np.ndarray] = Future()
     finished.set_result(runner.outputs_in_order(batch))
@@ -382,7 +420,13 @@ def _collect(parts: Parts, passed_on: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _whole_batches(order: np.ndarray, limit: int, most: int) -> list[np.ndarray]:
-    """Cut the order of pieces into at most so many parts, between batches, so that each batch keeps its pieces."""
+    """Cut the order of pieces into parts of whole batches, so that each batch has the pieces that it has in one thread.
+
+    Args:
+        order: Numbers of the pieces in the order in which they pass through the model.
+        limit: Number of pieces in a batch.
+        most: Largest number of parts.
+    """
     size = limit * -(-len(order) // (limit * most))
     return [order[start : start + size] for start in range(0, len(order), max(1, size))]
 
@@ -403,7 +447,14 @@ def _refusing_calls(model: torch.nn.Module) -> Iterator[None]:
 
 
 def _equal_copies(runner: ModelRunner, size: int, pieces: Pieces, expected: np.ndarray) -> Iterator[ModelRunner]:
-    """Yield copies of a runner, or none if its model cannot be copied, or the copy is not independent of it."""
+    """Yield copies of a runner, or none if its model cannot be copied, or a copy calls it or has other outputs.
+
+    Args:
+        runner: The runner.
+        size: Number of copies, at least 1.
+        pieces: Pieces of one batch, on which a copy is tested.
+        expected: Outputs of the runner for this batch.
+    """
     try:
         if any(module._forward_hooks or module._forward_pre_hooks for module in runner.source.model.modules()):
             raise RuntimeError("it has hooks, which its copy would share")
@@ -419,11 +470,15 @@ def _equal_copies(runner: ModelRunner, size: int, pieces: Pieces, expected: np.n
     yield from (runner.copy() for _ in range(size - 1))
 
 
+# Outputs of samples
+
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 CPU_BATCH = 16
-"""On a CPU, larger batches only push the activations out of its caches (measured in benchmarks/logits.py)."""
+"""Number of pieces in a batch on a CPU, where larger batches only push the activations out of its caches (measured in
+benchmarks/logits.py). On other devices than CUDA it is the number too."""
 TRIAL_BATCH = 8
-"""Samples whose peak memory decides the batch size on CUDA."""
+"""Number of samples whose peak memory decides the batch size on CUDA."""
 BATCHES_SORTED = 16
 """Number of batches whose pieces are sorted by length together, so that a batch has little padding."""
 MOST_LOADER_WORKERS = 4
@@ -443,9 +498,9 @@ class _Blocks:
 
     Attributes:
         samples: The samples.
-        rows: Numbers of the requested ones.
-        embedding: Rule by which they become pieces.
-        size: Number of samples of a block.
+        rows: Numbers of the requested samples, shape (N,).
+        embedding: Rule by which samples become pieces.
+        size: Number of samples in a block.
         stack: Function that makes one tensor of the pieces of a block; None to leave them as they are.
     """
 
@@ -466,10 +521,15 @@ class _Blocks:
 
 
 def _stacking(runner: ModelRunner, workers: int) -> Callable[[Sequence[Any]], torch.Tensor] | None:
-    """Return the function by which a loader makes one tensor of pieces, so that few large things are copied.
+    """Return the function by which a loader makes one tensor of pieces, which is faster to copy than many arrays.
 
-    For the CPU, the tensor is all that the model takes. For another device it is on the CPU what the device completes.
-    A thread that reads for the CPU leaves the pieces as they are, because it would only take the model's cores.
+    For the CPU, the tensor is the complete input of the model. For another device it is what `finish` of the input
+    completes there. The function is None for inputs of other kinds, and if a thread reads for a model on the CPU,
+    because the thread would only take cores from the model.
+
+    Args:
+        runner: The model on its device.
+        workers: Number of worker processes that read; 0 for a thread.
     """
     source_input = runner.source.input
     if not isinstance(source_input, Stacked) or (runner.device.type == "cpu" and not workers):
@@ -480,6 +540,7 @@ def _stacking(runner: ModelRunner, workers: int) -> Callable[[Sequence[Any]], to
 
 
 def _complete(source_input: Stacked, layout: torch.memory_format, pieces: Sequence[Any]) -> torch.Tensor:
+    """Return pieces as the complete input of a model on the CPU, images in the layout of the model."""
     batch = source_input.batch(pieces, torch.device("cpu"))
     return batch.contiguous(memory_format=layout) if batch.ndim == 4 else batch
 
@@ -493,7 +554,12 @@ def _choose_loader_workers(device: torch.device) -> int:
 
 
 def _sample_means(outputs: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return the mean output of each sample's pieces."""
+    """Return the mean output of each sample's pieces, float32 (samples, outputs).
+
+    Args:
+        outputs: Outputs of the pieces, sample after sample, (P, outputs).
+        counts: Number of pieces of each sample, at least 1, (samples,).
+    """
     if (counts == 1).all():
         return outputs
     firsts = np.cumsum(counts) - counts
@@ -513,11 +579,11 @@ def output_batches(
     side_by_side: int = 1,
     loader_workers: int | None = None,
 ) -> Iterator[np.ndarray]:
-    """Yield the model's outputs for the samples with these numbers, in their order, float32 (B, outputs).
+    """Yield the model's outputs for the samples with these numbers, in their order, block by block.
 
-    The outputs are logits, or features if the source's model has no head. A sample of several pieces (chunks of a
-    clip, frames of a video) gets the mean of their outputs. Texts and sounds of different lengths pass through the
-    model with others of about their length.
+    A block of B samples has outputs of shape (B, outputs), float32. The outputs are logits, or features if the source's
+    model has no head. A sample of several pieces (chunks of a clip, frames of a video) gets the mean of their outputs.
+    Texts and sounds of different lengths pass through the model with others of about their length.
 
     Args:
         source: The source whose model runs.
@@ -536,10 +602,10 @@ def output_batches(
     runner = ModelRunner(source, device, DTYPES[dtype], BatchLimit(batch_size or CPU_BATCH))
     if batch_size is None and device.type == "cuda":
         runner.fit_to_memory(_pieces_of_samples(samples, rows[:TRIAL_BATCH], embedding)[0])
-    together = BATCHES_SORTED if isinstance(source.input, PADDED) else 1
+    batches_in_block = BATCHES_SORTED if isinstance(source.input, PADDED) else 1
     workers = _choose_loader_workers(device) if loader_workers is None else loader_workers
-    to_read = _Blocks(samples, rows, embedding, together * runner.limit.size, _stacking(runner, workers))
-    blocks = load_ahead(to_read, len(to_read), workers, pin=copies_freely(device))
+    read_block = _Blocks(samples, rows, embedding, batches_in_block * runner.limit.size, _stacking(runner, workers))
+    blocks = load_ahead(read_block, len(read_block), workers, pin=copies_freely(device))
     with reused_memory():
         if side_by_side > 1 and device.type == "cpu":
             for outputs, counts in outputs_side_by_side(runner, blocks, side_by_side):

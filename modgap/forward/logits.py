@@ -50,8 +50,10 @@ class SourceLogits:
     """Logits of a source on a target, with everything that the estimators and the report need.
 
     Attributes:
-        logits: Logits of shape (N, C), float32; may be memory-mapped from disk.
-        labels: Target classes 0..K-1 of the samples, shape (N,).
+        logits: Logits of shape (N, C): float32 if modgap computed them, else of the user's type. They may be
+            memory-mapped from disk.
+        labels: Target classes 0..K-1 of the samples, shape (N,); or 0/1 labels of shape (N, K) for a multi-label
+            target.
         groups: Record, subject or field of each sample, shape (N,); None where every sample is independent.
         source_classes: Names of the C source classes.
         target_classes: Names of the K target classes.
@@ -122,6 +124,7 @@ def source_logits(
 
     Raises:
         InputError: When the data, the weights or the labels cannot be used.
+        HeadlessError: When the source has no head and none was requested.
     """
     start = time.perf_counter()
     samples = request.samples
@@ -141,7 +144,7 @@ def source_logits(
         setup = set_up_inference(handle, target, request, cache_record, embedder)
     except HeadlessError as error:
         raise headless_error_with_surrogates(error, handle) from error
-    logits = _compute(setup, request, key, progress)
+    logits = _compute_and_store(setup, request, key, progress)
     return SourceLogits(
         logits=logits,
         labels=setup.labels,
@@ -155,11 +158,13 @@ def source_logits(
 
 
 def _head_record(request: LogitsRequest) -> dict[str, Any]:
+    """Return what decides a fitted head, for the key of a cache entry."""
     # The marker tells these entries from older ones, in which a head could see its training samples again.
     return {**open_head_surrogate(request.head).fingerprint, "training_samples": "left out"}
 
 
 def _decode(entry: CacheEntry) -> SourceLogits:
+    """Return the logits in a cache entry."""
     arrays = entry.arrays
     record = entry.metadata
     return SourceLogits(
@@ -174,7 +179,9 @@ def _decode(entry: CacheEntry) -> SourceLogits:
     )
 
 
-def _compute(setup: InferenceSetup, request: LogitsRequest, key: str, progress: Progress | None) -> np.ndarray:
+def _compute_and_store(
+    setup: InferenceSetup, request: LogitsRequest, key: str, progress: Progress | None
+) -> np.ndarray:
     """Run the source, store its logits (N, C) in the cache, and return them."""
     shape = (len(setup.rows), len(setup.source.class_names))
     record: dict[str, Any] = {
@@ -200,8 +207,11 @@ TORCH_SUFFIXES = (".pt", ".pth")
 NAMES = ("logits", "labels", "groups", "class_names", "source_class_names")
 """Names of the arrays in a file. The first two must be there."""
 GROUP_COLUMNS = ("group", "groups")
+"""Names of the column of groups in a table, in any case. The first that the table has is used."""
 LABEL_COLUMNS = ("labels", "label", "class", "target", "y")
+"""Names of the column of labels in a table, in any case. The first that the table has is used."""
 Content = dict[str, Any]
+"""Arrays of a file by name, among them those of `NAMES`."""
 
 
 def logits_of_arrays(
@@ -215,7 +225,7 @@ def logits_of_arrays(
     """Return logits and labels that a user has, after checking that they belong together.
 
     Args:
-        arrays: `logits` (N, C), `labels` (N,) and, optionally, `groups` (N,).
+        arrays: `logits` (N, C), `labels` (N,) or (N, K) and, optionally, `groups` (N,); None counts as absent.
         source_classes: Names of the C source classes; empty to show their numbers.
         target_classes: Names of the labels 0, 1, 2, ...; empty for the names in the labels, or else the numbers.
         provenance: Record of where the logits come from.
@@ -268,8 +278,8 @@ def read_logits_file(path: str) -> SourceLogits:
     try:
         read = logits_of_arrays(
             content,
-            _names(content, "source_class_names"),
-            _names(content, "class_names"),
+            _strings(content, "source_class_names"),
+            _strings(content, "class_names"),
             {"modgap": installed_version(), **digests},
             arguments=("source_class_names", "class_names"),
         )
@@ -338,6 +348,7 @@ def _read_columns(file: Path) -> Content:
 
 
 def _columns_of_names(columns: Sequence[str]) -> list[str]:
+    """Return the columns of labels and groups, whose values are read as they are written."""
     names = (_find_column(columns, LABEL_COLUMNS), _find_column(columns, GROUP_COLUMNS))
     return [name for name in names if name is not None]
 
@@ -354,12 +365,12 @@ def _named_values(column: "Series[Any]", file: Path, noun: str) -> np.ndarray:
 
 
 def _find_column(columns: Sequence[Any], names: Sequence[str]) -> str | None:
-    """Return the column with the first of the names, in upper or lower case."""
+    """Return the column with the first of the names that a column has, in upper or lower case; None if none has."""
     return next((column for name in names for column in columns if str(column).lower() == name), None)
 
 
-def _names(content: Content, name: str) -> tuple[str, ...]:
-    """Return an array or list of strings, or an empty tuple if there is none."""
+def _strings(content: Content, name: str) -> tuple[str, ...]:
+    """Return the strings of the array or list with a name, or an empty tuple if there is none."""
     if name not in content:
         return ()
     values = np.asarray(content[name])

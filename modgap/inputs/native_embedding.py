@@ -35,13 +35,16 @@ from modgap.targets.samples import computing_type
 LEVELS = 100
 """Number of whole numbers that values become in text: 0 to 99."""
 TOKENS_PER_NUMBER = 2
+"""Number of tokens of a text that are reserved for each whole number."""
 RANGE_SAMPLES = 2000
+"""Largest number of training samples from which the range of values is taken."""
 WAVEFORMS = ("waveform", "rows", "patches")
+"""modgap's own representations whose pieces are waveforms."""
 STRETCHED_SECONDS = 1.0
 """Duration to which a series without a rate, or an image, is stretched for a source of sound without a window."""
 SLOWEST = 0.01
-"""Sampling rate, relative to the source's, below which a series is stretched as if its rate were unknown: no source of
-sound hears so slow changes."""
+"""Sampling rate, relative to the source's, below which a series is stretched as if its rate were unknown. Sources of
+sound do not respond to such slow changes."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Embedding:
             `inputs` makes the pieces.
         low: Value that becomes 0 in images and in numbers as text, and -1 in waveforms of other samples than sound;
             None where values are not scaled.
-        high: Value that becomes 1. Values beyond low and high are not clipped in images and waveforms.
+        high: Value that becomes 1, and in numbers as text the largest number; None where values are not scaled. Values
+            beyond low and high are clipped in numbers as text only.
         options: All other parameters of the representation, as pairs of a name and a value.
     """
 
@@ -64,7 +68,7 @@ class Embedding:
     options: tuple[tuple[str, Any], ...] = ()
 
     def pieces(self, sample: Any) -> list[Any]:
-        """Return a sample's pieces: images (C, H, W) float32, strings, or waveforms (length,) float32.
+        """Return a sample's pieces: images (C, H, W), strings, or waveforms (length,); float32 once they are scaled.
 
         A sample of several pieces gets the mean of their logits.
         """
@@ -74,12 +78,14 @@ class Embedding:
         unscaled = self._unscaled_pieces(sample)
         if self.low is None or self.high is None or self.representation == "tokens":
             return unscaled
+        # Waveforms lie in [-1, 1], images in [0, 1].
         if self.representation in WAVEFORMS or dict(self.options).get("pieces") == "audio":
             half = (self.high - self.low) / 2
             return [_scaled(piece, self.low + half, half) for piece in unscaled]
         return [_scaled(piece, self.low, self.high - self.low) for piece in unscaled]
 
     def _unscaled_pieces(self, sample: Any) -> list[Any]:
+        """Return a sample's pieces with the values of the representation, before `low` and `high` are applied."""
         options = dict(self.options)
         match self.representation:
             case "image":
@@ -137,7 +143,14 @@ def _scaled(piece: np.ndarray, zero: float, unit: float) -> np.ndarray:
 
 
 def _windows(waveforms: list[np.ndarray], window: int | None) -> list[np.ndarray]:
-    """Return the windows of all waveforms for a source that has windows, at most `MOST_WINDOWS` together."""
+    """Return the windows of all waveforms for a source that has windows, else the waveforms themselves.
+
+    There are at most `MOST_WINDOWS` windows together, but at least one of each waveform.
+
+    Args:
+        waveforms: Waveforms of one sample, each of shape (length,).
+        window: Number of values of a window; None for a source of waveforms of any length.
+    """
     if window is None:
         return waveforms
     most = max(1, MOST_WINDOWS // len(waveforms))
@@ -183,6 +196,17 @@ def stored_embedding(
 
 
 def _choose_representation(spec: InputSpec, table: Table | None, source_input: Input, requested: str | None) -> str:
+    """Return the name of the requested representation, or else of the manifest's if it is possible, or the default.
+
+    Args:
+        spec: The manifest's description of the samples.
+        table: The target's data, whose first sample decides whether a spectrogram is the default; None if unknown.
+        source_input: The source's input.
+        requested: Name of a representation; None to choose one.
+
+    Raises:
+        UsageError: When the source cannot take such samples, or cannot take them in this representation.
+    """
     if requested and requested not in BUILT_IN:
         return _choose_plugin(requested, spec, source_input)
     possible = REPRESENTATIONS.get((spec.kind, source_input.kind))
@@ -208,6 +232,7 @@ def _choose_representation(spec: InputSpec, table: Table | None, source_input: I
 
 
 def _choose_plugin(name: str, spec: InputSpec, source_input: Input) -> str:
+    """Return the name of another package's representation, or raise if it is for other samples or another input."""
     plugin = get_representation(name)
     if (plugin.samples, plugin.source) != (spec.kind, source_input.kind):
         raise UsageError(
@@ -218,7 +243,7 @@ def _choose_plugin(name: str, spec: InputSpec, source_input: Input) -> str:
 
 
 def _options(spec: InputSpec, table: Table | None, source_input: Input, chosen: str) -> tuple[tuple[str, Any], ...]:
-    """Return the parameters that the representation needs besides the sample."""
+    """Return the parameters that the representation needs besides the sample, as pairs of a name and a value."""
     if chosen == "log-mel":
         if spec.rate is None:
             raise InputError("A log-mel spectrogram needs the sampling rate in hertz. Set input.rate in the manifest.")
@@ -243,12 +268,13 @@ def _options(spec: InputSpec, table: Table | None, source_input: Input, chosen: 
         return (("alphabet", spec.alphabet),)
     if chosen == "tokens":
         assert isinstance(source_input, TextInput)
+        # Two tokens are those at the start and the end of a text.
         return (("numbers", max(1, (source_input.max_tokens - 2) // TOKENS_PER_NUMBER)), ("levels", LEVELS))
     return ()
 
 
 def _waveform_options(spec: InputSpec, source_input: Input, chosen: str) -> tuple[tuple[str, Any], ...]:
-    """Return the parameters of a waveform.
+    """Return the parameters of a waveform, as pairs of a name and a value.
 
     Sound, and series with a sampling rate, are resampled to the source's rate. Other samples are stretched to one
     window of the source, or to a second if it takes sound of any length.
@@ -275,7 +301,8 @@ def _waveform_options(spec: InputSpec, source_input: Input, chosen: str) -> tupl
 def _range(spec: InputSpec, table: Table, embedding: Embedding) -> tuple[float, float]:
     """Return the values that become 0 and 1.
 
-    They are the manifest's, or else the smallest and largest value of at most `RANGE_SAMPLES` training samples.
+    They are the manifest's, or else the smallest and largest unscaled value in the pieces of at most `RANGE_SAMPLES`
+    training samples. `embedding` therefore has no range yet.
     """
     low = spec.low
     high = spec.high
@@ -289,6 +316,7 @@ def _range(spec: InputSpec, table: Table, embedding: Embedding) -> tuple[float, 
 
 
 def _training_pieces(table: Table, embedding: Embedding) -> Iterable[np.ndarray]:
+    """Yield the arrays whose values are scaled: the pieces of training samples, or the samples if they become text."""
     rows = np.flatnonzero(table.splits == SPLITS.index("train"))
     if len(rows) == 0:
         raise InputError(
@@ -303,6 +331,7 @@ def _training_pieces(table: Table, embedding: Embedding) -> Iterable[np.ndarray]
 
 
 def _value_range(pieces: Iterable[np.ndarray]) -> tuple[float, float]:
+    """Return the smallest and the largest value of all pieces, or raise if they are equal or not finite."""
     extremes = np.array([(piece.min(), piece.max()) for piece in pieces], dtype=np.float64)
     low = float(extremes[:, 0].min())
     high = float(extremes[:, 1].max())

@@ -31,18 +31,28 @@ REPRESENTATIONS = {
 BUILT_IN = tuple(dict.fromkeys(name for names in REPRESENTATIONS.values() for name in names))
 """Names of modgap's own representations. Other packages bring more."""
 WINDOWS = (64, 128, 256, 512, 1024)
-"""Window lengths of spectrograms in values; a series shorter than the first is folded."""
+"""Window lengths of spectrograms, in values. By default, a series that is shorter than the first is folded."""
 LOWEST_POWER = 1e-10
+"""Power to which smaller ones are raised before their logarithm is taken."""
 RANGE_DB = 80.0
+"""Range of a log-mel spectrogram in decibels. Values further below its largest value are raised to this range."""
+MOST_WINDOWS = 32
+"""Largest number of windows of a sample, whose outputs are averaged."""
+PATCH = 8
+"""Height and width of the patches of an image that are read one after the other, in pixels."""
 
 PadMode = Literal["constant", "wrap", "reflect"]
+
+
+# Images
 
 
 def fold_series(series: np.ndarray) -> np.ndarray:
     """Fold each channel of a series (C, length) into rows of equal width: an image (1, rows, width).
 
     The rows of all channels lie below each other. The width is the divisor of the length nearest to
-    sqrt(length * C), so that the image is about square. A series of prime length is first extended by its last value.
+    sqrt(length * C), so that the image is about square. The width 1 and the width of the whole length do not count, so
+    a series of prime length above 3 is first extended by its last value.
 
     Example:
         >>> fold_series(np.arange(24).reshape(1, 24)).shape
@@ -55,7 +65,9 @@ def fold_series(series: np.ndarray) -> np.ndarray:
 
 
 def fold_shape(channels: int, length: int) -> tuple[int, int]:
-    """Return the rows per channel and the width of a folded series; rows * width is one more than a prime length.
+    """Return the rows per channel and the width of a folded series of so many channels and values.
+
+    The product of both is the length, or one more for a prime length above 3.
 
     Example:
         >>> fold_shape(1, 24), fold_shape(2, 7)
@@ -69,7 +81,10 @@ def fold_shape(channels: int, length: int) -> tuple[int, int]:
 
 
 def is_long_enough_for_spectrogram(series: np.ndarray) -> bool:
-    """Return whether a series (C, length) is long enough for a spectrogram to be the default."""
+    """Return True if a series (C, length) is long enough for a spectrogram to be the default.
+
+    `spectrogram` itself takes shorter series, but their image has few frames.
+    """
     return len(series[0]) >= WINDOWS[0]
 
 
@@ -93,6 +108,7 @@ def spectrogram(series: np.ndarray) -> np.ndarray:
 
 
 def _short_time_transform(length: int) -> "ShortTimeFFT":
+    """Return the transform for a series of a length, or raise an InputError if it is shorter than half the window."""
     from scipy.signal import ShortTimeFFT
     from scipy.signal.windows import hann
 
@@ -106,11 +122,11 @@ def _short_time_transform(length: int) -> "ShortTimeFFT":
 
 
 def spectrogram_frames(length: int) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
-    """Return how `spectrogram` cuts a series of a length, for those that compute it otherwise.
+    """Return how `spectrogram` cuts a series of a length into frames, for code that computes it in another way.
 
     Returns:
-        Window by which each frame is multiplied; first value of each frame, after padding; and the numbers of zeros
-        before and after the series.
+        Window by which each frame is multiplied, (size,); position of the first value of each frame in the padded
+        series, (frames,); and the numbers of zeros before and after the series.
 
     Raises:
         InputError: When the series is shorter than half the window.
@@ -126,25 +142,26 @@ def log_mel_spectrograms(sound: np.ndarray, rate: float, options: LogMel) -> lis
     """Compute the log-mel spectrogram (1, channels x bands, frames) of each chunk of a sound.
 
     Mel filters are applied to the power of a centered short-time Fourier transform, as in librosa. The values after
-    the last complete chunk are not used.
+    the last complete chunk are not used. The spectrograms of all channels lie below each other.
 
     Args:
         sound: Sound of shape (C, length).
         rate: Sampling rate in hertz.
-        options: Bands, window, hop and chunks, as in the manifest.
+        options: Bands, window and hop in values, and chunks in seconds, as in the manifest.
     """
     return [_log_mel_spectrogram(chunk, rate, options) for chunk in _chunks(sound, rate, options)]
 
 
 def chunk_spans(length: int, rate: float, options: LogMel) -> list[tuple[int, int]]:
-    """Return the first value of each chunk of a sound and the value after its last one.
+    """Return the position of the first value of each chunk of a sound, and the position after its last value.
 
-    A sound that is shorter than a chunk is one chunk; it is padded to the chunk's size.
+    A sound that is shorter than a chunk is one chunk, which ends after the sound. Without chunks in the options, the
+    whole sound is one.
 
     Args:
         length: Number of values of the sound.
         rate: Sampling rate in hertz.
-        options: Chunks, as in the manifest.
+        options: Length and hop of the chunks in seconds, as in the manifest.
 
     Example:
         >>> chunk_spans(10, 1, LogMel(bands=1, window=2, hop=1, chunk=4, chunk_hop=2))
@@ -158,6 +175,7 @@ def chunk_spans(length: int, rate: float, options: LogMel) -> list[tuple[int, in
 
 
 def _chunks(sound: np.ndarray, rate: float, options: LogMel) -> list[np.ndarray]:
+    """Return the chunks of a sound (C, length), each (C, size). A sound that is shorter than one is padded."""
     spans = chunk_spans(sound.shape[1], rate, options)
     missing = spans[0][1] - sound.shape[1]
     if missing > 0:
@@ -167,6 +185,7 @@ def _chunks(sound: np.ndarray, rate: float, options: LogMel) -> list[np.ndarray]
 
 
 def _log_mel_spectrogram(sound: np.ndarray, rate: float, options: LogMel) -> np.ndarray:
+    """Return the log-mel spectrogram of one chunk (C, length): an image (1, channels x bands, frames)."""
     from scipy.fft import rfft
     from scipy.signal.windows import hann
 
@@ -174,6 +193,7 @@ def _log_mel_spectrogram(sound: np.ndarray, rate: float, options: LogMel) -> np.
     mode: PadMode = "constant" if options.edge_padding == "zeros" else "reflect"
     padded = np.pad(sound.astype(computing_type(sound.dtype)), ((0, 0), (size // 2, size // 2)), mode=mode)
     frames = np.lib.stride_tricks.sliding_window_view(padded, size, axis=1)[:, :: options.hop]
+    # A window that is shorter than the transform lies in the middle of the frame.
     margins = ((size - options.window) // 2, (size - options.window + 1) // 2)
     window = np.pad(hann(options.window, sym=False).astype(np.float32), margins)
     power = np.abs(rfft(frames * window, axis=-1)) ** 2
@@ -197,6 +217,7 @@ def _cut_or_pad(image: np.ndarray, frames: int | None) -> np.ndarray:
 
 @functools.lru_cache(maxsize=8)
 def _mel_filters(size: int, bands: int, rate: float, low: float, high: float, scale: str) -> np.ndarray:
+    """Return mel filters (size // 2 + 1, bands) for a transform of a size, from `low` to `high` hertz."""
     from transformers.audio_utils import mel_filter_bank
 
     filters: np.ndarray = mel_filter_bank(
@@ -211,8 +232,15 @@ def _mel_filters(size: int, bands: int, rate: float, low: float, high: float, sc
     return filters.astype(np.float32)
 
 
+# Text
+
+
 def one_hot_as_letters(one_hot: np.ndarray, alphabet: str) -> str:
-    """Write one-hot channels (C, length) as a text of their letters, with N where no channel is set.
+    """Write one-hot channels (C, length) as a text of their letters, with N where no channel is above 0.
+
+    Args:
+        one_hot: Channels, shape (C, length).
+        alphabet: Letter of each channel, C letters.
 
     Example:
         >>> one_hot_as_letters(np.eye(4)[:, [0, 2, 2, 3]], "ACGT")
@@ -230,8 +258,8 @@ def numbers_as_text(values: np.ndarray, low: float, high: float, most: int, leve
         values: Values of shape (C, ...).
         low: Value that becomes 0. Smaller values are clipped.
         high: Value that becomes levels - 1. Larger values are clipped.
-        most: Largest number of numbers. If there are more values, each channel is first averaged over equal
-            stretches of neighboring values.
+        most: Largest number of numbers. If there are more values, each channel is first averaged over about equal
+            stretches of neighboring values. Each channel keeps at least one number, even if there are more channels.
         levels: Number of different whole numbers.
 
     Example:
@@ -247,14 +275,11 @@ def numbers_as_text(values: np.ndarray, low: float, high: float, most: int, leve
     return " ".join(str(int(number)) for number in scaled)
 
 
-MOST_WINDOWS = 32
-"""Largest number of windows of a sample, whose outputs are averaged."""
-PATCH = 8
-"""Height and width of the patches of an image that are read one after the other, in pixels."""
+# Waveforms
 
 
 def mono_waveform(sound: np.ndarray, rate: float, source_rate: float) -> np.ndarray:
-    """Average the channels of a sound (C, length), and resample it: float32 (length,).
+    """Average the channels of a sound and resample it: float32 (new length,).
 
     Args:
         sound: Sound of shape (C, length).
@@ -266,7 +291,7 @@ def mono_waveform(sound: np.ndarray, rate: float, source_rate: float) -> np.ndar
 
 
 def resample(waveform: np.ndarray, rate: float, new_rate: float) -> np.ndarray:
-    """Resample a waveform (length,) from one rate in hertz to another; float32, or float64 if it needs this."""
+    """Resample a waveform (length,) from one rate in hertz to another, in the `computing_type` of its values."""
     values = waveform.astype(computing_type(waveform.dtype))
     if rate == new_rate:
         return values
@@ -275,10 +300,10 @@ def resample(waveform: np.ndarray, rate: float, new_rate: float) -> np.ndarray:
 
 
 def stretch(waveform: np.ndarray, length: int) -> np.ndarray:
-    """Resample a waveform to a number of values, whatever its rate is; (length,), of the type to compute in.
+    """Resample a waveform to a number of values, whatever its rate is: (length,), in its `computing_type`.
 
-    The filter that prevents aliasing treats what lies beyond the ends as a straight line through them, so that a series
-    that does not end where it began has no jumps.
+    Beyond its ends, the filter that prevents aliasing continues the waveform along the straight line through both ends,
+    so that a series that does not end where it began has no jumps.
 
     Example:
         >>> stretch(np.array([0.0, 1.0, 2.0, 3.0]), 8).round(1).tolist()
@@ -296,6 +321,12 @@ def _resample_poly(waveform: np.ndarray, up: int, down: int, padding: str) -> np
 
     The filter has twenty times as many values as the larger number of the reduced ratio. If a series of 29 values
     becomes a waveform of 48,000, its design takes a hundred times as long as its use.
+
+    Args:
+        waveform: Waveform of shape (length,).
+        up: Factor by which the number of values rises.
+        down: Factor by which it falls.
+        padding: `constant` for zeros beyond the ends, or `line` for the straight line through them, as in scipy.
     """
     from scipy.signal import resample_poly
 
@@ -322,8 +353,13 @@ def _anti_aliasing_filter(larger: int) -> np.ndarray:
 def cut_windows(waveform: np.ndarray, window: int, most: int = MOST_WINDOWS) -> list[np.ndarray]:
     """Cut a waveform into windows that do not overlap; a shorter waveform is padded with zeros to one window.
 
-    What is left after the last complete window is not used. If there are more windows than `most`, evenly spaced ones
-    are kept, the first and the last among them.
+    The values after the last complete window are not used. If there are more windows than `most`, evenly spaced ones
+    are kept, with the first and, if `most` is above 1, the last.
+
+    Args:
+        waveform: Waveform of shape (length,).
+        window: Number of values of a window.
+        most: Largest number of windows.
 
     Example:
         >>> [window.tolist() for window in cut_windows(np.arange(7), 3)]
