@@ -86,7 +86,7 @@ def _check_options(context: click.Context, values: dict[str, Any]) -> None:
     check_maximum("threads", values["threads"], MOST_THREADS)
     for option, estimator in (("subsets", "assignment"), ("restarts", "search")):
         if option in from_user and values["estimators"] not in ("all", estimator):
-            raise UsageError(f"--{option} applies to --estimator {estimator}, not to {values['estimator']}.")
+            raise UsageError(f"--{option} applies to --estimator {estimator}, not to {values['estimators']}.")
     if "temperature" in from_user and values["measures"] == ("zero-one",):
         raise UsageError("--temperature does not apply to --measure zero-one. Add another --measure.")
     if not values["temperature"] > 0:

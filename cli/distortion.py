@@ -127,7 +127,7 @@ if TYPE_CHECKING:
         type=click.Choice(["linear_cka", "kernel_cka", "procrustes", "knn_overlap"]),
         help="Measure of similarity to the untouched encoder. Can be repeated.",
     ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Seed of probes, intervals and maps."),
+    click.option("--seed", type=int, default=0, show_default=True, help="Seed of probes and maps."),
 )
 @option_group(
     "Maps",

@@ -289,6 +289,11 @@ def refused(done, code, message):
         ),
         (["--source", "efficientnet-lite0", "--target", "digits", "--estimator", "best"], 2, "'best' is not one of"),
         (["--logits", "x.npz", "--classes", "1"], 2, "--classes is 1, but it must be at least 2."),
+        (
+            ["--logits", "x.npz", "--estimator", "soft", "--subsets", "5"],
+            2,
+            "--subsets applies to --estimator assignment, not to soft.",
+        ),
         (["--logits", "x.npz", "--temperature", "2"], 2, "--temperature does not apply to --measure zero-one"),
         (
             ["--logits", "x.npz", "--measure", "kl", "--temperature", "0"],

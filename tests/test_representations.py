@@ -6,10 +6,12 @@ from modgap.errors import InputError, UsageError
 from modgap.forward.batched_inference import output_batches
 from modgap.inputs.native_embedding import Embedding, native_embedding
 from modgap.inputs.representations import (
+    chunk_spans,
     log_mel_spectrograms,
     mono_waveform,
     numbers_as_text,
     one_hot_as_letters,
+    resample,
     stretch,
 )
 from modgap.sources import AudioInput, ImageInput, Source, TextInput, WaveformInput
@@ -232,3 +234,15 @@ def test_what_source_and_samples_do_not_share_is_refused():
     sounds = table(ArraySamples(np.ones((2, 1, 400), np.float32)))
     with pytest.raises(InputError, match="rate in hertz"):
         native_embedding(InputSpec(kind="series"), sounds, IMAGE, "log-mel")
+
+
+@pytest.mark.parametrize("rates", [(100_000, 40), (100_000, 160), (2_000, 16_000)])
+def test_a_resampled_waveform_has_the_duration_of_the_waveform(rates):
+    rate, new_rate = rates
+    waveform = np.ones(4 * rate // 10, np.float32)
+    assert len(resample(waveform, rate, new_rate)) == pytest.approx(len(waveform) * new_rate / rate, abs=1)
+
+
+def test_chunks_have_at_least_one_value():
+    spans = chunk_spans(5, 0.01, LogMel(bands=1, window=2, hop=1, chunk=4))
+    assert spans == [(start, start + 1) for start in range(5)]

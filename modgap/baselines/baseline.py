@@ -380,7 +380,7 @@ def restore_baseline(
         part_arrays = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
         parts.append(classes[described["kind"]].restore(settings, part_arrays))
     n_scores = int(np.prod(output.shape))
-    if not parts or parts[-1].n_outputs not in (n_scores, None) or any(part.n_outputs for part in parts[:-1]):
+    if not parts or parts[-1].n_outputs != n_scores or any(part.n_outputs for part in parts[:-1]):
         raise ValueError(f"the parts do not end with {n_scores} scores")
     form = SampleForm(spec, tuple(int(size) for size in record["shape"]))
     return FittedBaseline(

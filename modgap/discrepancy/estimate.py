@@ -249,7 +249,7 @@ def _labeled_samples(
         None if one is None else number_groups(one, len(array))[space.rows] for one in (groups, merged_groups)
     )
     weighting = choose_weighting(weight or None, group_numbers)
-    if classes is None or classes > space.n_classes:
+    if classes is None:
         validate_class_count(space.n_classes, array.shape[1])
     return array, LabeledSamples(space, group_numbers, merged_numbers, weighting, permutations_by)
 

@@ -217,7 +217,8 @@ class BatchLimit:
         return parts
 
     def _halve(self, batch_size: int) -> None:
-        self.size = batch_size // 2
+        # A batch of another thread, which began before the last halving, may be larger.
+        self.size = min(self.size, batch_size // 2)
         log.warning("Out of memory with batches of %d samples. Continuing with %d.", batch_size, self.size)
         if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             torch.cuda.empty_cache()

@@ -169,8 +169,8 @@ def chunk_spans(length: int, rate: float, options: LogMel) -> list[tuple[int, in
     """
     if options.chunk is None:
         return [(0, length)]
-    size = round(options.chunk * rate)
-    hop = round((options.chunk_hop or options.chunk) * rate)
+    size = max(1, round(options.chunk * rate))
+    hop = max(1, round((options.chunk_hop or options.chunk) * rate))
     return [(start, start + size) for start in range(0, max(length, size) - size + 1, hop)]
 
 
@@ -295,7 +295,8 @@ def resample(waveform: np.ndarray, rate: float, new_rate: float) -> np.ndarray:
     values = waveform.astype(computing_type(waveform.dtype))
     if rate == new_rate:
         return values
-    ratio = Fraction(new_rate / rate).limit_denominator(1000)
+    # Below about 1 / 2000 the nearest fraction with such a denominator is 0.
+    ratio = Fraction(new_rate / rate).limit_denominator(1000) or Fraction(1, round(rate / new_rate))
     return _resample_poly(values, ratio.numerator, ratio.denominator, "constant")
 
 

@@ -148,7 +148,7 @@ class LogMel(_Record):
     scale: Literal["slaney", "htk"] = Field(
         default="slaney", description="Mel scale; the filters of htk are not normalized."
     )
-    decibels: bool = Field(default=True, description="True for 10 log10 of the power, at least 80 dB below the peak.")
+    decibels: bool = Field(default=True, description="True for 10 log10 of the power, at most 80 dB below the peak.")
     center: bool = Field(default=False, description="True to subtract the mean of each spectrogram.")
 
 
