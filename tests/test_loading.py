@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from modgap.errors import InputError
-from modgap.forward.batched_inference import Loader, load_ahead
+from modgap.forward.reading_ahead import Loader, load_ahead
 from modgap.inputs.representations import chunk_spans, log_mel_spectrograms
 from modgap.process.devices import upload
 from modgap.targets import TargetRequest, open_target

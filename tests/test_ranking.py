@@ -857,8 +857,8 @@ def test_report_of_a_folder_without_a_ranking(modgap, tmp_path):
     refused(modgap("report", tmp_path), 1, "ranking.json (from modgap rank)")
     for text, message in (
         ('{"kind": "discrepancy"}', "is not the record of a ranking"),
-        ('{"kind": "ranking", "schema": 2, "by": "leep"}', "is incomplete or damaged"),
-        ('{"kind": "ranking", "schema": 2, "by": "leep", "sources": []}', "is incomplete or damaged"),
+        ('{"kind": "ranking", "schema": 2, "by": "leep", "answer": {}}', "is incomplete or damaged"),
+        ('{"kind": "ranking", "schema": 2, "by": "leep", "sources": [], "answer": {}}', "is incomplete or damaged"),
         ("[1, 2", "is not valid JSON"),
     ):
         (tmp_path / "ranking.json").write_text(text)

@@ -290,7 +290,7 @@ def _with_result(row: SourceRow, result: Extracted | Failure, report_details: Re
 
 
 def _summary(plan: RankPlan, extracted: Mapping[int, Extracted]) -> TargetSummary | None:
-    """Return the summary of the target's samples; None if no source passed over them."""
+    """Return the summary of the target's samples; None if no source could process them."""
     if not extracted:
         return None
     # All sources have the same samples and labels.

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from modgap.errors import UsageError
-from modgap.forward.batched_inference import Loader
+from modgap.forward.reading_ahead import Loader
 from modgap.process.devices import copies_freely
 from modgap.training.task_loss import MicroBatch
 from modgap.training.training_data import InputTransform, TargetData, stack_pieces

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from modgap.errors import count
-from modgap.forward.batched_inference import BatchLimit, Loader
+from modgap.forward.batched_inference import BatchLimit
+from modgap.forward.reading_ahead import Loader
 from modgap.models import TargetModel
 from modgap.models.normalization import evaluation_mode
 from modgap.process.devices import download, read_late, upload

@@ -17,7 +17,9 @@ RANKED: dict[str, Any] = {
     "kind": "ranking",
     "target": {"name": "wine", "task": "classification", "kind": "series", "samples": 60, "classes": 3},
     "request": {"input_size": None},
+    "answer": {},
     "pilot": {
+        "labeled": 90,
         "trained": 45,
         "judged": 60,
         "rates": 3,
