@@ -44,6 +44,8 @@ MEASURED = ("digits", "gunpoint", "spoken-digits", "promoter-genes")
 """A source is timed on the first of these targets that it reads."""
 MEASURED_SAMPLES = 40
 """Samples of a first ranking, which is not timed."""
+OWN_DATA = {("vit-fashion", "fashion-mnist")}
+"""Sources with the target that they were trained on, whose errors say nothing about other data and are left out."""
 PROBE, DISCREPANCY = "linear-probe", "discrepancy"
 RANKING: dict[str, Any] = {"scores": (DISCREPANCY,), "by": PROBE, "resamples": 0}
 
@@ -141,6 +143,7 @@ def _with_controls(source: str, target: str) -> Any:
 def scores_frame(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Return a row for each source, control and baseline on each target, with both scores; NaN for one without a value.
 
+    Pairs of a source and the data that it was trained on are left out.
     The kind of a target with values instead of classes is `values`, since its errors are of another unit (1 - R2).
     """
     kinds = {info.name: info.kind for info in modgap.list_targets()}
@@ -158,6 +161,7 @@ def scores_frame(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
                 DISCREPANCY: row.get(DISCREPANCY),
             }
             for row in result["rows"]
+            if (row["source"], name) not in OWN_DATA
         ]
     frame = pd.DataFrame(rows).astype({PROBE: float, DISCREPANCY: float})
     return frame.sort_values(["kind", "target"], ignore_index=True, kind="stable")

@@ -76,6 +76,15 @@ def test_a_target_has_its_scores_baselines_and_controls(zoo, monkeypatch, tmp_pa
     )
 
 
+def test_a_source_on_the_data_that_it_was_trained_on_is_left_out(zoo):
+    rows = [{"source": name, "kind": "source", "linear-probe": 0.1, "reason": ""} for name in ("vit-fashion", "onet")]
+    about = {"task": "classification", "samples": 200, "classes": 10, "kind": "image"}
+    results = [{"job": {"target": name}, "target": about, "rows": rows} for name in ("fashion-mnist", "mnist5k")]
+    frame = zoo.scores_frame(results)
+    assert list(frame["source"]) == ["onet", "vit-fashion", "onet"]
+    assert list(frame["target"]) == ["fashion-mnist", "mnist5k", "mnist5k"]
+
+
 def test_figures_have_a_dot_for_each_target_and_the_mean_regret_of_each_source(zoo, monkeypatch):
     figures = importlib.import_module("zoo_figures")
     monkeypatch.delitem(sys.modules, "zoo_figures")
