@@ -192,27 +192,28 @@ def test_losses_that_are_read_late_stop_a_training_before_anything_is_saved(acce
     assert 3 <= n_passes <= READS
 
 
-def test_predictions_are_those_of_the_cpu(accelerator, tmp_path, monkeypatch):
+@pytest.fixture(name="trained")
+def trained_model_on_the_device(accelerator, tmp_path, monkeypatch):
+    """Return a trained model on the device, 60 samples, and their outputs on the CPU."""
     monkeypatch.undo()
     target = target_file(tmp_path, "classification", samples=60)
     done = run(tmp_path / "run", "finetune", SOURCE, target, surrogate_file(tmp_path), input_size=32)
     samples = np.load(target)["x"]
     expected = load_trained_model(done.folder, device="cpu").outputs(samples)
     monkeypatch.setattr("modgap.training.trained_model.choose_device", lambda _: accelerator.device)
-    model = load_trained_model(done.folder)
+    return load_trained_model(done.folder), samples, expected
+
+
+def test_predictions_are_those_of_the_cpu(accelerator, trained):
+    model, samples, expected = trained
     before = accelerator.traffic["waits"]
     np.testing.assert_allclose(model.outputs(samples), expected, rtol=1e-3, atol=1e-5)
     assert accelerator.traffic["waits"] - before <= 1
 
 
-def test_a_batch_of_predictions_is_read_when_the_next_one_is_launched(accelerator, tmp_path, monkeypatch):
-    monkeypatch.undo()
-    target = target_file(tmp_path, "classification", samples=60)
-    done = run(tmp_path / "run", "finetune", SOURCE, target, surrogate_file(tmp_path), input_size=32)
-    samples = np.load(target)["x"]
-    expected = load_trained_model(done.folder, device="cpu").outputs(samples)
-    monkeypatch.setattr("modgap.training.trained_model.choose_device", lambda _: accelerator.device)
-    model = replace(load_trained_model(done.folder), batch_size=25)
+def test_a_batch_of_predictions_is_read_when_the_next_one_is_launched(trained, monkeypatch):
+    model, samples, expected = trained
+    model = replace(model, batch_size=25)
     events = []
     launch = Network.outputs
 

@@ -37,7 +37,7 @@ TIME_EXPONENT = 1.5
 CHUNK = 1000
 """Number of samples whose values are in memory at a time in a prediction."""
 Values: TypeAlias = np.ndarray | csr_matrix | list[str]
-"""What `Features.compute` returns for n samples: features (n, D), arrays of samples (n, ...), or texts."""
+"""The values of n samples that `Features.compute` returns: features (n, D), arrays (n, ...), or texts."""
 
 
 @dataclass(frozen=True)

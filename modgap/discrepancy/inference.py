@@ -273,7 +273,7 @@ def _soft_solution(task: InferenceTask, temperature: float) -> SoftMap:
 
 
 def _estimate(task: InferenceTask, solution: Solution | SoftMap, errors: SampleErrors | None) -> Estimate:
-    """Return an estimate without its null distributions; `errors` are its held-out errors, None if there are none."""
+    """Return an estimate without the errors of permuted labels; `errors` are its held-out errors, or None."""
     mean = estimate_mean(errors) if errors else None
     return Estimate(
         solution=solution,
@@ -316,7 +316,7 @@ def _permutation_progress(task: InferenceTask) -> Callable[[int], None]:
 
 
 def _with_soft_null(task: InferenceTask, problem: HeldOutProblem, estimate: Estimate) -> tuple[Estimate, float | None]:
-    """Return the soft estimate with its null distribution, and the mean held-out 0-1 error with permuted labels.
+    """Return the soft estimate with its errors of permuted labels, and the mean held-out 0-1 error of permuted labels.
 
     The 0-1 error is that of the search if it was requested and the problem is small enough, and else that of the maps
     that minimize the soft error.
