@@ -11,7 +11,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from result_log import ResultLog
-from zoo_matrix import BASELINE, PROBE, RESULTS, SOURCE, best_sources, scores_frame
+from zoo_matrix import BASELINE, PROBE, RESULTS, SOURCE, best_sources, name_counts, scores_frame
 
 MOST_REGRET = 50
 """Regret in points from which on a cell is white."""
@@ -58,12 +58,13 @@ def regrets_figure(scores: pd.DataFrame) -> Figure:
     regrets = sources.assign(regret=100 * (sources[PROBE] - lowest))
     table = regrets.pivot_table(index="source", columns="kind", values="regret", aggfunc="mean")
     table = table.loc[regrets.groupby("source")["regret"].mean().sort_values().index]
-    shares = best_sources(scores)[SOURCE].value_counts()
+    counts = name_counts(best_sources(scores)[SOURCE])
     figure, ax = plt.subplots(figsize=(8, 0.28 * len(table) + 1.4), layout="constrained")
     style = {"fmt": ".0f", "cmap": "Blues_r", "vmin": 0, "vmax": MOST_REGRET, "cbar": False, "linewidths": 1}
     sns.heatmap(table, annot=True, ax=ax, **style)
     ax.set(xlabel="", ylabel="")
-    title = f"{shares.index[0]} is best most often: on {shares.iloc[0]} of {shares.sum()} targets"
+    n_targets = sources["target"].nunique()
+    title = f"No source has the lowest error on more than {counts.iloc[0]} of {n_targets} targets"
     ax.set_title(title, loc="left", weight="bold")
     return figure
 

@@ -24,12 +24,13 @@ from unittest.mock import patch
 import numpy as np
 import pandas as pd
 from evidence.page import replace_section
+from evidence.two_way import target_interval
 from result_log import ResultLog
 
 import modgap
 from modgap.cli.output import print_table
 from modgap.errors import InputError
-from modgap.ranking.types import BASELINE, SOURCE
+from modgap.ranking.types import BASELINE, CONTROL, SOURCE
 from modgap.storage.json_records import plain_values
 
 RESULTS = Path(__file__).parent / "truth" / "zoo.jsonl"
@@ -47,6 +48,7 @@ MEASURED_SAMPLES = 40
 OWN_DATA = {("vit-fashion", "fashion-mnist")}
 """Sources with the target that they were trained on, whose errors say nothing about other data and are left out."""
 PROBE, DISCREPANCY = "linear-probe", "discrepancy"
+SEPARATOR = ", "
 RANKING: dict[str, Any] = {"scores": (DISCREPANCY,), "by": PROBE, "resamples": 0}
 
 
@@ -170,6 +172,8 @@ def scores_frame(results: Sequence[dict[str, Any]]) -> pd.DataFrame:
 def best_sources(frame: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each target: its kind, the best source and baseline, and the error of both by cross-validation.
 
+    The names of several with the same lowest error have commas between them.
+
     Args:
         frame: Scores as `scores_frame` returns them.
     """
@@ -177,16 +181,17 @@ def best_sources(frame: pd.DataFrame) -> pd.DataFrame:
     for (kind, target), rows_of in frame.dropna(subset=PROBE).groupby(["kind", "target"]):
         row = {"kind": kind, "target": target}
         for name in (SOURCE, BASELINE):
-            best = rows_of[rows_of["role"] == name].nsmallest(1, PROBE)
-            row |= {name: "".join(best["source"]), f"{name} error": best[PROBE].min()}
+            best = rows_of[rows_of["role"] == name].nsmallest(1, PROBE, keep="all")
+            row |= {name: SEPARATOR.join(best["source"]), f"{name} error": best[PROBE].min()}
         if row[SOURCE]:
             rows.append(row)
     return pd.DataFrame(rows)
 
 
 def tables(results: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[str], list[list[str]]]]:
-    """Yield title, heads and rows of two tables: the best sources by kind of target, and how often each is the best."""
-    best = best_sources(scores_frame(results))
+    """Yield title, heads and rows of tables: the best of each kind, how often each source is, what pretraining adds."""
+    scores = scores_frame(results)
+    best = best_sources(scores)
     names, errors = (SOURCE, BASELINE), [f"{SOURCE} error", f"{BASELINE} error"]
     rows = []
     for kind, of_kind in best.groupby("kind"):
@@ -198,14 +203,42 @@ def tables(results: Sequence[dict[str, Any]]) -> Iterator[tuple[str, list[str], 
     title = "The best linear probe of each target beside the best baseline, by cross-validation on 200 samples"
     heads = ["kind", "targets", "best sources", "mean error", "best baselines", "mean error", "source is better"]
     yield title, heads, rows
-    counts = best[SOURCE].value_counts()
+    counts = name_counts(best[SOURCE])
     shares = [[str(name), str(n), f"{100 * n / len(best):.0f} %"] for name, n in counts.items()]
-    yield "Targets on which a source has the lowest probe error", ["source", "targets", "share"], shares
+    yield (
+        "Targets on which a source has the lowest probe error, alone or with others",
+        ["source", "targets", "share"],
+        shares,
+    )
+    title = (
+        "Probe error of a source minus that of the same network with random weights, in points, on targets with classes"
+    )
+    rows = []
+    for name, values in pretraining_differences(scores).groupby(level="source"):
+        if len(values) < 2:
+            continue
+        mean = target_interval(values.to_numpy())
+        rows.append((mean.mean, [str(name), str(len(values)), f"{mean.mean:.1f} [{mean.low:.1f}, {mean.high:.1f}]"]))
+    yield title, ["source", "targets", "difference [95 %]"], [row for _, row in sorted(rows)]
+
+
+def pretraining_differences(scores: pd.DataFrame) -> pd.Series:
+    """Return the probe error minus that of random weights in points, by source and target with classes."""
+    of_classes = scores[scores["kind"] != "values"]
+    sources, controls = (of_classes[of_classes["role"] == role] for role in (SOURCE, CONTROL))
+    controls = controls.assign(source=controls["source"].str.removeprefix("random:"))
+    errors = [rows.set_index(["source", "target"])[PROBE] for rows in (sources, controls)]
+    return (100 * (errors[0] - errors[1])).dropna()
+
+
+def name_counts(names: pd.Series) -> pd.Series:
+    """Return in how many rows of a column of `best_sources` each name is."""
+    each = names.str.split(SEPARATOR).explode()
+    return each[each != ""].str.removeprefix(f"{BASELINE}:").value_counts()
 
 
 def _most_frequent(names: pd.Series) -> str:
-    counts = names[names != ""].str.removeprefix(f"{BASELINE}:").value_counts().head(3)
-    return ", ".join(f"{name} ({n})" for name, n in counts.items())
+    return ", ".join(f"{name} ({n})" for name, n in name_counts(names).head(3).items())
 
 
 def report(log: ResultLog) -> None:

@@ -108,7 +108,7 @@ def test_figures_have_a_dot_for_each_target_and_the_mean_regret_of_each_source(z
     (axes,) = figures.regrets_figure(scores).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["x", "y"]
     assert [text.get_text() for text in axes.texts] == ["3", "5"]
-    assert axes.get_title(loc="left") == "x is best most often: on 2 of 3 targets"
+    assert axes.get_title(loc="left") == "No source has the lowest error on more than 2 of 3 targets"
 
 
 def test_best_sources_stand_beside_the_best_baselines_of_their_kind(zoo):
@@ -124,10 +124,23 @@ def test_best_sources_stand_beside_the_best_baselines_of_their_kind(zoo):
         result("a", "classification", x=0.2, y=0.3, **{"baseline:linear": 0.1}),
         result("b", "classification", x=0.4, y=0.3, **{"baseline:linear": 0.5}),
         result("c", "regression", x=0.4, y=None),
+        result("d", "classification", x=0.3, y=0.3),
     ]
-    (_, _, by_kind), (_, _, shares) = zoo.tables(results)
+    (_, _, by_kind), (_, _, shares), _ = zoo.tables(results)
     assert by_kind == [
-        ["table", "2", "x (1), y (1)", "0.250", "linear (2)", "0.300", "1 of 2"],
+        ["table", "3", "x (2), y (2)", "0.250", "linear (2)", "0.300", "1 of 2"],
         ["values", "1", "x (1)", "nan", "", "nan", "0 of 0"],
     ]
-    assert shares == [["x", "2", "67 %"], ["y", "1", "33 %"]]
+    assert shares == [["x", "3", "75 %"], ["y", "2", "50 %"]]
+
+
+def test_what_pretraining_adds_is_the_mean_difference_to_random_weights(zoo):
+    def row(target, source, role, error):
+        return {"kind": "table", "target": target, "source": source, "role": role, "linear-probe": error}
+
+    errors = {"a": (0.2, 0.3), "b": (0.4, 0.6)}
+    rows = [row(target, "x", "source", error) for target, (error, _) in errors.items()]
+    rows += [row(target, "random:x", "random-weights control", error) for target, (_, error) in errors.items()]
+    rows += [row("a", "y", "source", 0.1), {**row("c", "x", "source", 0.1), "kind": "values"}]
+    found = zoo.pretraining_differences(pd.DataFrame(rows)).round(6)
+    assert found.to_dict() == {("x", "a"): -10, ("x", "b"): -20}
