@@ -12,7 +12,7 @@ from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.soft import Labeling, soft_errors
 from modgap.errors import InputError
 from modgap.labels.label_space import LabelSpace
-from modgap.statistics.intervals import SampleErrors, estimate_mean, student_quantile
+from modgap.statistics.intervals import SampleErrors, estimate_mean, student_margin
 from modgap.statistics.splits import per_class_splits, testable_samples
 from modgap.statistics.weights import integer_weights
 
@@ -184,8 +184,8 @@ class _Sums:
         value = float(values.mean()) if len(values) else None
         interval = None
         if value is not None and len(values) > 1:
-            half_width = float(student_quantile(len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-            interval = (value - half_width, value + half_width)
+            margin = student_margin(values)
+            interval = (value - margin, value + margin)
         if not self.averages:
             return KWayEstimate(value, interval, None, None)
         return KWayEstimate(value, interval, *self._held_out())

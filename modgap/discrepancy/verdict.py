@@ -7,7 +7,7 @@ its error is lower than with permuted labels and than that of the majority class
 decide.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from types import MappingProxyType
@@ -220,7 +220,7 @@ def evidence_of_record(record: Mapping[str, Any]) -> Evidence:
     )
 
 
-def _pair(interval: Any) -> tuple[float, float] | None:
+def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
     return None if interval is None else (interval[0], interval[1])
 
 

@@ -90,7 +90,7 @@ def _comparisons(surrogates: Sequence[Mapping[str, Any]]) -> list[Comparison]:
     ]
 
 
-def _pair(interval: Any) -> tuple[float, float] | None:
+def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
     return None if interval is None or None in interval else (interval[0], interval[1])
 
 

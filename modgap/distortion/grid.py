@@ -8,7 +8,7 @@ import numpy as np
 
 from modgap.answers.formatting import format_interval, format_p_value
 from modgap.distortion.measurement import EncoderResult
-from modgap.statistics.intervals import student_quantile
+from modgap.statistics.intervals import student_margin
 
 DISPLAY_NAMES = {
     "knn": "k-NN",
@@ -69,8 +69,8 @@ def _mean_over_seeds(results: Sequence[EncoderResult]) -> tuple[float, tuple[flo
     mean = float(errors.mean())
     if len(errors) == 1:
         return mean, results[0].first_probe.interval or (math.nan, math.nan), 1
-    reach = float(student_quantile(len(errors) - 1) * errors.std(ddof=1) / math.sqrt(len(errors)))
-    return mean, (max(0.0, mean - reach), min(1.0, mean + reach)), len(errors)
+    margin = student_margin(errors)
+    return mean, (max(0.0, mean - margin), min(1.0, mean + margin)), len(errors)
 
 
 def encoder_table(results: Sequence[EncoderResult]) -> tuple[list[str], list[list[str]]]:

@@ -10,13 +10,15 @@ row, so that the delete-one jackknife costs as much as one estimate.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from modgap.errors import InputError
 from modgap.probes.feature_arrays import map_blocks, squared_distances
 from modgap.probes.single_thread import single_blas_thread
+
+Value = TypeVar("Value", float, np.ndarray)
 
 MEDIAN_SAMPLES = 2000
 """Largest number of samples from which the median distance is computed."""
@@ -56,13 +58,13 @@ def leave_one_out_hsic(terms: Terms) -> np.ndarray:
     second = terms.second
     product = first @ second - first * second - terms.first_second - terms.second_first + terms.both
     total = terms.both.sum() - 2 * terms.both
-    estimates = _estimate(len(first) - 1, total, first.sum() - 2 * first, second.sum() - 2 * second, product)
-    return np.asarray(estimates)
+    return _estimate(len(first) - 1, total, first.sum() - 2 * first, second.sum() - 2 * second, product)
 
 
-def _estimate(n: int, total: Any, first: Any, second: Any, product: Any) -> Any:
+def _estimate(n: int, total: Value, first: Value, second: Value, product: Value) -> Value:
     """Return the formula of this module's docstring; arguments are T, 1'k, 1'l and k'l, scalars or one per estimate."""
-    return (total + first * second / ((n - 1) * (n - 2)) - 2 * product / (n - 2)) / (n * (n - 3))
+    estimate: Value = (total + first * second / ((n - 1) * (n - 2)) - 2 * product / (n - 2)) / (n * (n - 3))
+    return estimate
 
 
 def varies(terms: Terms) -> bool:

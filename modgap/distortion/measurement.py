@@ -235,7 +235,11 @@ def _measure_on_surrogate(
 def _open_for_all(
     name: str, split: str, sources: Sequence[_LoadedSource], request: DistortionRequest
 ) -> list[Surrogate]:
-    """Return the surrogate as input of each source, after checking that all have the same samples."""
+    """Return the surrogate as input of each source, after checking that all have the same samples.
+
+    The samples do not depend on the seed of the request, so that the errors of all measurements on a surrogate are of
+    the same samples.
+    """
     surrogates = [open_surrogate(name, one.source, split=split, half=1, limit=request.samples.limit) for one in sources]
     for source, surrogate in zip(sources, surrogates, strict=True):
         if not np.array_equal(surrogate.labels, surrogates[0].labels):

@@ -33,7 +33,7 @@ from modgap.distortion.grid import GridCell, display_name, grid_cells
 from modgap.distortion.measurement import EncoderResult, SurrogateResult
 from modgap.distortion.probe_cross_validation import FewShotCurve
 from modgap.errors import UsageError
-from modgap.statistics.intervals import student_quantile
+from modgap.statistics.intervals import student_margin
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm
 
 if TYPE_CHECKING:
@@ -273,8 +273,7 @@ def _last_errors(result: SurrogateResult, target: str, method: str) -> dict[int 
 
 def _is_above_zero(differences: np.ndarray) -> bool:
     """Return True if the 95 % interval of the mean lies above 0."""
-    reach = student_quantile(len(differences) - 1) * differences.std(ddof=1) / np.sqrt(len(differences))
-    return bool(differences.mean() - reach > 0)
+    return bool(differences.mean() - student_margin(differences) > 0)
 
 
 def _title(result: SurrogateResult, worst: str | None, targets: Sequence[str]) -> str:

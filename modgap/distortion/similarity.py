@@ -11,7 +11,6 @@ The simulation is `benchmarks/distortion_validity.py`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -157,13 +156,14 @@ def _cka(name: str, cross: hsic.Terms, first: hsic.Terms, second: hsic.Terms) ->
     interval = None
     if cross.first_second is not None:
         replicates = _normalize(*(hsic.leave_one_out_hsic(terms) for terms in (cross, first, second)))
-        interval = jackknife_interval(value, np.asarray(replicates), low=-1.0)
+        interval = jackknife_interval(value, replicates, low=-1.0)
     return SimilarityResult(name, value, len(cross.first), 0.0, interval)
 
 
-def _normalize(cross: Any, first: Any, second: Any) -> Any:
+def _normalize(cross: ArrayLike, first: ArrayLike, second: ArrayLike) -> np.ndarray:
     """Return CKA in [-1, 1] from the HSIC of two kernels and that of each kernel with itself, numbers or arrays."""
-    return np.clip(cross / np.sqrt(np.maximum(first * second, np.finfo(float).tiny)), -1, 1)
+    scale = np.sqrt(np.maximum(np.multiply(first, second), np.finfo(float).tiny))
+    return np.asarray(np.clip(np.divide(cross, scale), -1, 1))
 
 
 def jackknife_interval(value: float, replicates: np.ndarray, low: float) -> tuple[float, float]:

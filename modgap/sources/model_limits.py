@@ -4,7 +4,7 @@ import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modgap.errors import InputError
 from modgap.storage.limits import MODEL_LAYERS, MODEL_NUMBER, available_memory
@@ -27,7 +27,7 @@ MORE_TENSORS, MORE_VALUES = 1_000, 1 << 24
 BYTES_PER_VALUE = 4
 
 
-def check_numbers(record: Mapping[str, Any], path: Path) -> None:
+def check_numbers(record: Mapping[str, object], path: Path) -> None:
     """Raise if a configuration has a number of layers, or another whole number, that no model has.
 
     Args:
@@ -37,7 +37,7 @@ def check_numbers(record: Mapping[str, Any], path: Path) -> None:
     Raises:
         InputError: When a number is beyond its limit.
     """
-    pending: list[tuple[str, Any]] = list(record.items())
+    pending: list[tuple[str, object]] = list(record.items())
     while pending:
         name, value = pending.pop()
         if name in NO_SIZES:

@@ -101,7 +101,7 @@ class StandIn(nn.Module):
     def __init__(self, original: nn.Module) -> None:
         """Replace this module."""
         super().__init__()
-        self.value: Any = None
+        self.value: object = None
         self.__dict__["original"] = original
 
     def __getattr__(self, name: str) -> Any:
@@ -113,12 +113,12 @@ class StandIn(nn.Module):
                 raise
             return getattr(self.__dict__["original"], name)
 
-    def forward(self, *_args: Any, **_kwargs: Any) -> Any:
+    def forward(self, *_args: object, **_kwargs: object) -> object:
         """Return the value."""
         return self.value
 
     @contextlib.contextmanager
-    def returning(self, value: Any) -> Iterator[None]:
+    def returning(self, value: object) -> Iterator[None]:
         """Return this value within the context, and release it afterwards."""
         self.value = value
         try:
@@ -141,7 +141,7 @@ class EncoderEntry:
     shape: tuple[int, ...]
     channels_last: bool = False
     as_tokens: bool = False
-    extra_outputs: tuple[Any, ...] | None = None
+    extra_outputs: tuple[object, ...] | None = None
 
     @property
     def token_shape(self) -> tuple[int, int]:
@@ -156,7 +156,7 @@ class EncoderEntry:
         value: Tensor = output[0] if isinstance(output, tuple) else output
         return to_tokens(value, channels_last=self.channels_last) if self.as_tokens else value
 
-    def inward(self, tokens: Tensor) -> Any:
+    def inward(self, tokens: Tensor) -> Tensor | tuple[object, ...]:
         """Convert tokens (B, T, D), or a map, to the form of the stem's output.
 
         Raises:
@@ -177,7 +177,7 @@ class EncoderEntry:
         return torch.unflatten(tokens.transpose(1, 2), 2, self.shape[1:])
 
 
-def entry_of_output(output: Any, *, channels_last: bool, as_tokens: bool) -> EncoderEntry:
+def entry_of_output(output: object, *, channels_last: bool, as_tokens: bool) -> EncoderEntry:
     """Infer the form of the encoder's input from the stem's output for one sample.
 
     Raises:
@@ -189,7 +189,7 @@ def entry_of_output(output: Any, *, channels_last: bool, as_tokens: bool) -> Enc
     return EncoderEntry(tuple(value.shape[1:]), channels_last, as_tokens, extra_outputs)
 
 
-def verify_parts(split: Callable[[], Parts], model: nn.Module, sample: Any, name: str) -> Parts:
+def verify_parts(split: Callable[[], Parts], model: nn.Module, sample: Batch, name: str) -> Parts:
     """Split a model into parts in evaluation mode, and check that together they give the model's outputs.
 
     Args:

@@ -258,6 +258,11 @@ def student_quantile(degrees: float) -> float:
     return float(stats.t.ppf((1 + LEVEL) / 2, degrees))
 
 
+def student_margin(values: np.ndarray) -> float:
+    """Return half the width of the 95 % interval of the mean of two or more independent values, by Student's t."""
+    return float(student_quantile(len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+
+
 def proportion_interval(
     value: float, standard_error: float, n_units: int, degrees: float | None = None
 ) -> tuple[float, float]:

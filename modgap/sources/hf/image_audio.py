@@ -26,7 +26,7 @@ from modgap.sources.hf.parts import (
     split_stem,
 )
 from modgap.sources.hf.spec import PREPROCESSING, HfSpec, input_size_error
-from modgap.sources.inputs import AudioInput, ImageInput, Input, masked_mean, without_class
+from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, masked_mean, without_class
 from modgap.sources.source import Parts, Source
 from modgap.sources.splitting import Pooled, noise, replace_modules, verify_parts
 from modgap.storage.limits import IMAGE_PIXELS
@@ -118,7 +118,7 @@ def audio_input(spec: HfSpec, input_size: int | None) -> AudioInput:
         return AudioInput(extractor, int(extractor.sampling_rate), padding)
 
 
-def noise_batch(source_input: Input) -> Any:
+def noise_batch(source_input: Input) -> Batch:
     """Return a batch of one sample of noise."""
     if isinstance(source_input, ImageInput):
         return noise(1, len(source_input.mean), *source_input.size)
@@ -171,7 +171,7 @@ def _convolutional(config: Any) -> bool:
     return not any(hasattr(config, name) for name in ("num_attention_heads", "num_heads", "vision_config"))
 
 
-def find_size_options(model: Any, key: str, sample: Any, input_size: int | None) -> dict[str, Any]:
+def find_size_options(model: Any, key: str, sample: Batch, input_size: int | None) -> dict[str, Any]:
     """Return the arguments with which the model takes images of this size.
 
     Raises:
@@ -203,7 +203,7 @@ def _pooling(model: Any, base: str, key: str, extra: dict[str, Any], *, pooler: 
     encoder = model.get_submodule(base)
     pool = _pooled_output(pooler)
 
-    def features(batch: Any) -> Tensor:
+    def features(batch: Batch) -> Tensor:
         return pool(Encoded(encoder(**model_arguments(batch, key), **extra)))
 
     return features
@@ -244,11 +244,11 @@ def speech_source(spec: HfSpec, model: Any, input_size: int | None) -> Source:
     key = model.main_input_name
     blank = model.config.pad_token_id
 
-    def logits(batch: Any) -> Tensor:
+    def logits(batch: Batch) -> Tensor:
         arguments = model_arguments(batch, key)
         return _mean_logits(model, model(**arguments).logits, arguments, blank)
 
-    def features(batch: Any) -> Tensor:
+    def features(batch: Batch) -> Tensor:
         arguments = model_arguments(batch, key)
         hidden = encoded_tokens(Encoded(model.get_submodule(base)(**arguments)))
         return masked_mean(hidden, _frame_mask(model, hidden, arguments))

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from modgap.errors import InputError, UsageError, first_line
 from modgap.process.devices import map_tensors
+from modgap.sources.inputs import Batch
 from modgap.sources.splitting import EncoderEntry, StandIn, entry_of_output, replace_modules, to_tokens
 
 
@@ -76,7 +77,7 @@ def encoder_path(model: PreTrainedModel) -> str:
     return next((name for name, child in model.named_children() if isinstance(child, PreTrainedModel)), "")
 
 
-def model_arguments(batch: Any, key: str) -> dict[str, Any]:
+def model_arguments(batch: Batch, key: str) -> dict[str, Any]:
     """Return the arguments of a model for a batch; a batch that is a tensor is the argument of this name."""
     return {key: batch} if isinstance(batch, torch.Tensor) else dict(batch)
 
@@ -98,7 +99,7 @@ class Logits(nn.Module):
         self.extra = extra or {}
         self.eval()
 
-    def forward(self, batch: Any) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         """Return logits (B, classes)."""
         logits: Tensor = self.model(**model_arguments(batch, self.key), **self.extra).logits
         return logits
@@ -120,7 +121,7 @@ class BaseHead(nn.Module):
         return logits
 
 
-def split_stem(base: Any, key: str, sample: Any, extra: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
+def split_stem(base: Any, key: str, sample: Batch, extra: dict[str, Any]) -> tuple[nn.Module, nn.Module]:
     """Return the stem of an encoder, and the encoder without it.
 
     Args:
@@ -171,12 +172,12 @@ class _Embedder(nn.Module):
         self.entry = entry
         self.options = options
 
-    def forward(self, batch: Any) -> Any:
+    def forward(self, batch: Batch) -> Tensor | dict[str, Tensor]:
         value = model_arguments(batch, self.key)[self.key]
         return _with_mask(self.entry.outward(self.stem(value, **self.options)), batch)
 
 
-def _with_mask(tokens: Tensor, batch: Any) -> Any:
+def _with_mask(tokens: Tensor, batch: Batch) -> Tensor | dict[str, Tensor]:
     mask = None if isinstance(batch, torch.Tensor) else batch.get("attention_mask")
     return tokens if mask is None else {"inputs_embeds": tokens, "attention_mask": mask}
 
@@ -209,7 +210,7 @@ class _Encoder(nn.Module):
         self.shape = shape
         self.extra = extra
 
-    def forward(self, value: Any) -> Encoded:
+    def forward(self, value: Tensor | Mapping[str, Tensor]) -> Encoded:
         """Return the encoder's output for tokens (B, T, D), or for a feature map (B, D, H, W)."""
         masks = {} if isinstance(value, torch.Tensor) else {"attention_mask": value["attention_mask"]}
         tokens = model_arguments(value, "inputs_embeds")["inputs_embeds"]
@@ -226,7 +227,7 @@ def _unread(tokens: Tensor, shape: tuple[int, ...]) -> Tensor:
     return tokens.new_zeros(1).expand(tokens.shape[0], *shape)
 
 
-def _split_frames(base: Any, key: str, sample: Any) -> tuple[nn.Module, nn.Module]:
+def _split_frames(base: Any, key: str, sample: Batch) -> tuple[nn.Module, nn.Module]:
     """Split an encoder like wav2vec2: convolutions over the waveform, then a projection of each frame."""
     layers = {"output_hidden_states": True} if getattr(base.config, "use_weighted_layer_sum", False) else {}
     if layers:
@@ -257,13 +258,13 @@ class _FrameEmbedder(nn.Module):
         self.projection = base.feature_projection
         self.key = key
 
-    def forward(self, batch: Any) -> Any:
+    def forward(self, batch: Batch) -> Tensor | dict[str, Tensor]:
         value = model_arguments(batch, self.key)[self.key]
         output = self.projection(self.extractor(value).transpose(1, 2))
         return _with_mask(output[0] if isinstance(output, tuple) else output, batch)
 
 
-def _split_spectrogram(base: Any, key: str, sample: Any) -> tuple[nn.Module, nn.Module]:
+def _split_spectrogram(base: Any, key: str, sample: Batch) -> tuple[nn.Module, nn.Module]:
     """Split an encoder like Whisper's: two convolutions over the frames of a spectrogram, then positions and blocks."""
     shape = tuple(model_arguments(sample, key)[key].shape[1:])
     outputs: dict[str, Callable[[Tensor], Any]] = {
@@ -280,7 +281,7 @@ class _SpectrogramEmbedder(nn.Module):
         self.conv2 = base.conv2
         self.key = key
 
-    def forward(self, batch: Any) -> Tensor:
+    def forward(self, batch: Batch) -> Tensor:
         value = model_arguments(batch, self.key)[self.key]
         tokens: Tensor = self.conv2(nn.functional.gelu(self.conv1(value))).transpose(1, 2)
         return tokens

@@ -1,12 +1,11 @@
 """Inputs of an ONNX model beside that of the sample: constants, or the sample once more."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from onnx import helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, ValueInfoProto, helper, numpy_helper
 
 from modgap.errors import InputError
 from modgap.sources.onnx.description import SAMPLE
@@ -15,7 +14,7 @@ MOST_VALUES = 1 << 24
 """Largest number of values of a constant input."""
 
 
-def sample_input(model: Any, others: Mapping[str, float | str], path: Path) -> Any:
+def sample_input(model: ModelProto, others: Mapping[str, float | str], path: Path) -> ValueInfoProto:
     """Return the input of a model that takes the sample: the only one that its description gives no value.
 
     Args:
@@ -26,7 +25,7 @@ def sample_input(model: Any, others: Mapping[str, float | str], path: Path) -> A
     Raises:
         InputError: When a value is of no input, or not exactly one input has no value.
     """
-    inputs = {value.name: value for value in model.graph.input}
+    inputs: dict[str, ValueInfoProto] = {value.name: value for value in model.graph.input}
     unknown = [name for name in others if name not in inputs]
     if unknown:
         raise InputError(
@@ -43,11 +42,11 @@ def sample_input(model: Any, others: Mapping[str, float | str], path: Path) -> A
     return inputs[left[0]]
 
 
-def _names(inputs: Mapping[str, Any]) -> str:
+def _names(inputs: Iterable[str]) -> str:
     return ", ".join(name[:80] for name in inputs)
 
 
-def bind_inputs(model: Any, shape: tuple[int, ...], others: Mapping[str, float | str], path: Path) -> None:
+def bind_inputs(model: ModelProto, shape: tuple[int, ...], others: Mapping[str, float | str], path: Path) -> None:
     """Leave a model the input of the sample alone, and compute the others within it.
 
     Args:
@@ -72,8 +71,13 @@ def bind_inputs(model: Any, shape: tuple[int, ...], others: Mapping[str, float |
 
 
 def _bound_nodes(
-    graph: Any, value: Any, sample: Any, shape: tuple[int, ...], content: float | str, path: Path
-) -> list[Any]:
+    graph: GraphProto,
+    value: ValueInfoProto,
+    sample: ValueInfoProto,
+    shape: tuple[int, ...],
+    content: float | str,
+    path: Path,
+) -> list[NodeProto]:
     """Return the nodes that compute an input, and add their constants to the graph."""
     name = value.name
     dtype, sizes, has_batch = _form(value, sample, shape, path)
@@ -112,7 +116,9 @@ def _bound_nodes(
     ]
 
 
-def _form(value: Any, sample: Any, shape: tuple[int, ...], path: Path) -> tuple[np.dtype, tuple[int, ...], bool]:
+def _form(
+    value: ValueInfoProto, sample: ValueInfoProto, shape: tuple[int, ...], path: Path
+) -> tuple[np.dtype, tuple[int, ...], bool]:
     """Return the type of an input, its sizes without the batch, and True if it has one."""
     tensor = value.type.tensor_type
     try:

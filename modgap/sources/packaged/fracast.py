@@ -6,7 +6,6 @@ of periods is that of TinyCast.
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -120,28 +119,26 @@ def _normalized(norm: nn.RMSNorm, tokens: Tensor) -> Tensor:
     return normalized
 
 
-class Fracast(PackagedNetwork):
-    """Fracast on series of 2,048 values at any rate, a bare encoder: its head gives the mean over time."""
+def build_network() -> PackagedNetwork:
+    """Return Fracast on series of 2,048 values at any rate, with random weights.
 
-    def __init__(self) -> None:
-        """Create the network with random weights."""
-        super().__init__(WaveformInput(None, WINDOW), (), _Embedder(), _Encoder(), Head())
-
-    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the tensors of the package's encoder under the names of this network."""
-        theirs = {
-            "in_proj.": "embedder.values.", "periodic.proj.": "embedder.phases.", "scale.to_gb.": "encoder.scale.",
-            "block.dw_": "encoder.depthwise.", "block.pw.": "encoder.pointwise.", "block.ffn.": "encoder.",
-            "block.norm": "encoder.norm", "norm.": "encoder.norm.",
-        }  # fmt: skip
-        renamed = {}
-        for name, tensor in weights.items():
-            inner = name.removeprefix("core.")
-            start = next((start for start in theirs if inner.startswith(start)), None)
-            # The part that writes the forecast begins with "head.".
-            if inner != name and start is not None:
-                renamed[theirs[start] + inner.removeprefix(start)] = tensor
-        return renamed
+    It is a bare encoder: its head gives the mean over time.
+    """
+    return PackagedNetwork(WaveformInput(None, WINDOW), (), _Embedder(), _Encoder(), Head())
 
 
-NETWORK = Fracast
+def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the package's encoder under the names of this network."""
+    theirs = {
+        "in_proj.": "embedder.values.", "periodic.proj.": "embedder.phases.", "scale.to_gb.": "encoder.scale.",
+        "block.dw_": "encoder.depthwise.", "block.pw.": "encoder.pointwise.", "block.ffn.": "encoder.",
+        "block.norm": "encoder.norm", "norm.": "encoder.norm.",
+    }  # fmt: skip
+    renamed = {}
+    for name, tensor in weights.items():
+        inner = name.removeprefix("core.")
+        start = next((start for start in theirs if inner.startswith(start)), None)
+        # The part that writes the forecast begins with "head.".
+        if inner != name and start is not None:
+            renamed[theirs[start] + inner.removeprefix(start)] = tensor
+    return renamed

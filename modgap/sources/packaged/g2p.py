@@ -5,7 +5,6 @@ words that are not in the pronouncing dictionary.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -49,7 +48,7 @@ class _Encoder(nn.Module):
         super().__init__()
         self.gru = nn.GRU(WIDTH, WIDTH, batch_first=True)
 
-    def forward(self, value: Tensor | Mapping[str, Any]) -> Tensor:
+    def forward(self, value: Tensor | Mapping[str, Tensor]) -> Tensor:
         vectors, mask = vectors_and_mask(value)
         if torch.compiler.is_compiling():
             # A program unrolls the steps, so that their number has to be known.
@@ -88,25 +87,23 @@ class _Head(Head):
         return (states * weight).sum(dim=1) / weight.sum(dim=1)
 
 
-class GraphemesToPhonemes(PackagedNetwork):
-    """g2p on a text as one word, with the mean of its logits over the phonemes that it writes and their end."""
+def build_network() -> PackagedNetwork:
+    """Return g2p on a text as one word, with random weights.
 
-    def __init__(self) -> None:
-        """Create the network with random weights."""
-        source_input = symbol_input(LETTERS, LENGTH, unknown=UNKNOWN, end=END, lowercase=True)
-        super().__init__(source_input, PHONEMES, _Embedder(), _Encoder(), _Head())
-
-    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the package's arrays under the names of this network."""
-        renamed = {
-            "embedder.letters.weight": weights["enc_emb"],
-            "head.phonemes.weight": weights["dec_emb"],
-            "head.linear.weight": weights["fc_w"],
-            "head.linear.bias": weights["fc_b"],
-        }
-        for part, theirs in (("encoder", "enc"), ("head", "dec")):
-            renamed |= {f"{part}.gru.{ours}": weights[f"{theirs}_{name}"] for name, ours in PARAMETERS.items()}
-        return renamed
+    Its logits are the mean over the phonemes that it writes and their end.
+    """
+    source_input = symbol_input(LETTERS, LENGTH, unknown=UNKNOWN, end=END, lowercase=True)
+    return PackagedNetwork(source_input, PHONEMES, _Embedder(), _Encoder(), _Head())
 
 
-NETWORK = GraphemesToPhonemes
+def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the package's arrays under the names of this network."""
+    renamed = {
+        "embedder.letters.weight": weights["enc_emb"],
+        "head.phonemes.weight": weights["dec_emb"],
+        "head.linear.weight": weights["fc_w"],
+        "head.linear.bias": weights["fc_b"],
+    }
+    for part, theirs in (("encoder", "enc"), ("head", "dec")):
+        renamed |= {f"{part}.gru.{ours}": weights[f"{theirs}_{name}"] for name, ours in PARAMETERS.items()}
+    return renamed

@@ -12,33 +12,24 @@ from modgap.storage.digests import file_digest
 
 
 @dataclass(frozen=True)
-class ModelPackage(PackageFile):
-    """A Python package with the weights of a model.
-
-    Attributes:
-        architecture: Name of the architecture, which the module of this name in this package builds (with `_` for `-`).
-        capacity: Size or tags of the architecture, for those that come in several; empty for the others.
-        has_vocabulary: True if the file has the vocabulary and the classes too, so that a control needs it.
-    """
-
-    architecture: str
-    capacity: str = ""
-    has_vocabulary: bool = False
-
-
-@dataclass(frozen=True)
 class PackagedModel:
     """A model with the weights of a package, with other weights, or with random ones as a control.
 
     Attributes:
         name: Name of the source in results.
-        package: The package with its weights.
+        package: File of the weights in their package.
+        architecture: Name of the architecture, which the module of this name in this package builds (with `_` for `-`).
+        capacity: Size or tags of the architecture, for those that come in several; empty for the others.
+        has_vocabulary: True if the file has the vocabulary and the classes too, so that a control needs it.
         weights: File of weights that replaces the package's; None for the package's.
         control_seed: Seed of random weights; None for pretrained weights.
     """
 
     name: str
-    package: ModelPackage
+    package: PackageFile
+    architecture: str
+    capacity: str = ""
+    has_vocabulary: bool = False
     weights: Path | None = None
     control_seed: int | None = None
 
@@ -54,9 +45,9 @@ class PackagedModel:
         """Return the architecture, the checksum of the weights or their seed, and the version of torch."""
         random = self.control_seed is not None
         return {
-            "architecture": f"{self.package.architecture} {self.package.capacity}".strip(),
+            "architecture": f"{self.architecture} {self.capacity}".strip(),
             "weights": f"random, seed {self.control_seed}" if random else self._weights_digest(),
-            **({"vocabulary": self._weights_digest()} if random and self.package.has_vocabulary else {}),
+            **({"vocabulary": self._weights_digest()} if random and self.has_vocabulary else {}),
             "torch": installed_library_version("torch"),
         }
 
@@ -79,15 +70,9 @@ class PackagedModel:
             )
         from modgap.sources.packaged.loading import load
 
-        package = self.package
-        file = self.weights_file() if self.control_seed is None or package.has_vocabulary else None
+        file = self.weights_file() if self.control_seed is None or self.has_vocabulary else None
         source = load(
-            self.name,
-            package.architecture,
-            package.capacity,
-            file,
-            self.control_seed,
-            has_vocabulary=package.has_vocabulary,
+            self.name, self.architecture, self.capacity, file, self.control_seed, has_vocabulary=self.has_vocabulary
         )
         if head and not source.class_names:
             raise headless_error(self.name)

@@ -8,7 +8,6 @@ under the vertex. For a map of zeros, which no component has, the network calls 
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
@@ -138,37 +137,32 @@ class _Encoder(nn.Module):
         return torch.cat([positions, series.unsqueeze(1).expand(-1, POSITIONS**2, -1)], dim=2)
 
 
-class ICLabel(PackagedNetwork):
-    """ICLabel on ten seconds of an activity, with logits before its softmax."""
+def build_network() -> PackagedNetwork:
+    """Return ICLabel on ten seconds of an activity, with random weights and logits before its softmax."""
+    return PackagedNetwork(
+        WaveformInput(RATE, WINDOW, standardize=True),
+        CLASSES,
+        _Embedder(),
+        _Encoder(),
+        FlatHead(nn.Linear(POSITIONS**2 * WIDTH, len(CLASSES))),
+    )
 
-    def __init__(self) -> None:
-        """Create the network with random weights."""
-        super().__init__(
-            WaveformInput(RATE, WINDOW, standardize=True),
-            CLASSES,
-            _Embedder(),
-            _Encoder(),
-            FlatHead(nn.Linear(POSITIONS**2 * WIDTH, len(CLASSES))),
-        )
 
-    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the tensors of the ONNX file, whose convolutions on series have two dimensions."""
-        kernel = weights["conv.weight"].permute(0, 2, 3, 1).flatten(1)
-        renamed = {"head.linear.weight": kernel, "head.linear.bias": weights["conv.bias"]}
-        for parameter in ("weight", "bias"):
-            for layer in range(3):
-                renamed[f"encoder.maps.{layer}.{parameter}"] = weights[f"img_conv.conv{layer + 1}.{parameter}"]
-            for branch, name in enumerate(("psds_conv", "autocorr_conv")):
-                first, *others = (weights[f"{name}.conv{layer}.{parameter}"] for layer in (1, 2, 3))
-                renamed[f"embedder.layers.{branch}.{parameter}"] = first
-                for layer, value in enumerate(others):
-                    renamed[f"encoder.branches.{branch}.layers.{layer}.{parameter}"] = value
-        return {name: value.squeeze(2) if _is_series(name, value) else value for name, value in renamed.items()}
+def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the ONNX file, whose convolutions on series have two dimensions."""
+    kernel = weights["conv.weight"].permute(0, 2, 3, 1).flatten(1)
+    renamed = {"head.linear.weight": kernel, "head.linear.bias": weights["conv.bias"]}
+    for parameter in ("weight", "bias"):
+        for layer in range(3):
+            renamed[f"encoder.maps.{layer}.{parameter}"] = weights[f"img_conv.conv{layer + 1}.{parameter}"]
+        for branch, name in enumerate(("psds_conv", "autocorr_conv")):
+            first, *others = (weights[f"{name}.conv{layer}.{parameter}"] for layer in (1, 2, 3))
+            renamed[f"embedder.layers.{branch}.{parameter}"] = first
+            for layer, value in enumerate(others):
+                renamed[f"encoder.branches.{branch}.layers.{layer}.{parameter}"] = value
+    return {name: value.squeeze(2) if _is_series(name, value) else value for name, value in renamed.items()}
 
 
 def _is_series(name: str, value: Tensor) -> bool:
     """Return True for a kernel (outputs, inputs, 1, width) on series."""
     return value.ndim == 4 and "maps" not in name
-
-
-NETWORK = ICLabel

@@ -6,7 +6,6 @@ Monitoring Gender Equality (ICASSP 2018).
 
 import itertools
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -132,27 +131,25 @@ class _Encoder(nn.Module):
         return features.unsqueeze(1)
 
 
-class SpeechMusicNoise(PackagedNetwork):
-    """The network for speech, music and noise on windows of 0.7 seconds, with logits before its softmax."""
+def build_network() -> PackagedNetwork:
+    """Return the network for speech, music and noise on windows of 0.7 seconds, with random weights.
 
-    def __init__(self) -> None:
-        """Create the network with random weights."""
-        source_input = WaveformInput(RATE, (FRAMES - 1) * HOP + FRAME)
-        super().__init__(source_input, CLASSES, _Embedder(), _Encoder(), LinearHead(WIDTH, len(CLASSES)))
-
-    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the tensors of the file of Keras, whose layers are numbered from 12 on and normalizations from 15."""
-        convolutions = ["embedder.layer", *(f"encoder.layers.{number}" for number in range(3))]
-        blocks = [*convolutions, *(f"encoder.dense.{number}" for number in range(4))]
-        renamed: dict[str, Tensor] = {}
-        for number, name in enumerate(blocks, 15):
-            renamed |= normalization_weights(weights, f"batch_normalization_{number}", f"{name}.norm")
-        for number, name in enumerate(convolutions, 12):
-            renamed[f"{name}.conv.weight"] = weights[f"conv2d_{number}/kernel"].permute(3, 2, 0, 1).contiguous()
-            renamed[f"{name}.conv.bias"] = weights[f"conv2d_{number}/bias"]
-        for number, name in enumerate([*(f"encoder.dense.{i}.linear" for i in range(4)), "head.linear"], 6):
-            renamed |= linear_weights(weights, f"dense_{number}", name)
-        return renamed
+    Its logits are those before the softmax.
+    """
+    source_input = WaveformInput(RATE, (FRAMES - 1) * HOP + FRAME)
+    return PackagedNetwork(source_input, CLASSES, _Embedder(), _Encoder(), LinearHead(WIDTH, len(CLASSES)))
 
 
-NETWORK = SpeechMusicNoise
+def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the file of Keras, whose layers are numbered from 12 on and normalizations from 15."""
+    convolutions = ["embedder.layer", *(f"encoder.layers.{number}" for number in range(3))]
+    blocks = [*convolutions, *(f"encoder.dense.{number}" for number in range(4))]
+    renamed: dict[str, Tensor] = {}
+    for number, name in enumerate(blocks, 15):
+        renamed |= normalization_weights(weights, f"batch_normalization_{number}", f"{name}.norm")
+    for number, name in enumerate(convolutions, 12):
+        renamed[f"{name}.conv.weight"] = weights[f"conv2d_{number}/kernel"].permute(3, 2, 0, 1).contiguous()
+        renamed[f"{name}.conv.bias"] = weights[f"conv2d_{number}/bias"]
+    for number, name in enumerate([*(f"encoder.dense.{i}.linear" for i in range(4)), "head.linear"], 6):
+        renamed |= linear_weights(weights, f"dense_{number}", name)
+    return renamed

@@ -3,7 +3,6 @@
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,7 +34,7 @@ def load(
 
     Args:
         name: Name of the source, for errors.
-        architecture: Name of the architecture, as in `modgap.sources.packaged.handle.ModelPackage`.
+        architecture: Name of the architecture, as in `modgap.sources.packaged.handle.PackagedModel`.
         capacity: Its size or tags; empty if it comes in one.
         file: File of the weights; None for a control that needs none.
         control_seed: Seed of random weights; None for those of the file.
@@ -49,9 +48,13 @@ def load(
     arguments = [argument for argument in (content, capacity) if argument]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(control_seed or 0)
-        network: PackagedNetwork = module.NETWORK(*arguments)
-    if control_seed is None and file is not None:
-        _fill(network, _read(file) if content is None else content.tensors, file, name)
+        network: PackagedNetwork = module.build_network(*arguments)
+    if file is not None and control_seed is None:
+        weights = _read(file) if content is None else content.tensors
+        try:
+            network.load_state_dict(module.rename_weights(weights))
+        except (RuntimeError, ValueError, AttributeError, LookupError, StopIteration) as error:
+            raise InputError(f"The weights in {file} do not fit {name} ({first_line(error)}).") from error
     network.eval()
     parts = Parts(network.embedder, network.encoder, network.head, lambda tokens: tokens)
     return Source(network, network.input, network.class_names, False, lambda: parts, network.features)
@@ -74,7 +77,7 @@ def named_tensors(path: Path) -> dict[str, Tensor]:
         InputError: When the file cannot be read, or has no tensors or too many entries.
     """
     tensors: dict[str, Tensor] = {}
-    waiting: list[tuple[str, Any]] = [("", read_state(path))]
+    waiting: list[tuple[str, object]] = [("", read_state(path))]
     n_entries = 0
     while waiting:
         name, value = waiting.pop()
@@ -91,10 +94,3 @@ def named_tensors(path: Path) -> dict[str, Tensor]:
     if not tensors:
         raise InputError(f"{path} does not contain tensors.")
     return tensors
-
-
-def _fill(network: PackagedNetwork, weights: Mapping[str, Tensor], path: Path, name: str) -> None:
-    try:
-        network.load_state_dict(network.rename(weights))
-    except (RuntimeError, ValueError, AttributeError, LookupError, StopIteration) as error:
-        raise InputError(f"The weights in {path} do not fit {name} ({first_line(error)}).") from error

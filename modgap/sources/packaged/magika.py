@@ -59,7 +59,7 @@ class ByteTokenizer:
         *,
         max_length: int = TOKENS,
         return_tensors: str | None = None,
-        **_options: Any,
+        **_options: object,
     ) -> dict[str, Any]:
         """Return `input_ids` and `attention_mask` of a text (T,), or of several (B, T).
 
@@ -127,29 +127,24 @@ def _gelu(x: Tensor) -> Tensor:
     return functional.gelu(x, approximate="tanh")
 
 
-class Magika(PackagedNetwork):
-    """Magika, with logits before its softmax."""
-
-    def __init__(self) -> None:
-        """Create the network with random weights."""
-        source_input = TextInput(ByteTokenizer(), TOKENS)
-        super().__init__(source_input, CLASSES, _Embedder(), _Encoder(), LinearHead(FEATURES, len(CLASSES)))
-
-    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the tensors of the ONNX file, where the bias of the convolution is a constant of its optimizer."""
-        layers = "jax2tf_get_logits_/pjit_get_logits_/MagikaV2/"
-        return {
-            "embedder.bytes.weight": weights["jax2tf_get_logits_/Const:0"],
-            "embedder.bias": weights[f"{layers}Dense_0/Reshape:0"].flatten(),
-            "encoder.group_norm.weight": weights[f"{layers}LayerNorm_0/Reshape_2:0"].flatten(),
-            "encoder.group_norm.bias": weights[f"{layers}LayerNorm_0/Reshape_3:0"].flatten(),
-            "encoder.conv.weight": weights[f"{layers}Conv_0/transpose_3:0"].squeeze(3),
-            "encoder.conv.bias": weights["const_fold_opt__209"].flatten(),
-            "encoder.norm.weight": weights[f"{layers}LayerNorm_1/Reshape_2:0"].flatten(),
-            "encoder.norm.bias": weights[f"{layers}LayerNorm_1/Reshape_3:0"].flatten(),
-            "head.linear.weight": weights["jax2tf_get_logits_/Const_24:0"].T.contiguous(),
-            "head.linear.bias": weights[f"{layers}Dense_1/Reshape:0"].flatten(),
-        }
+def build_network() -> PackagedNetwork:
+    """Return Magika with random weights, and with logits before its softmax."""
+    source_input = TextInput(ByteTokenizer(), TOKENS)
+    return PackagedNetwork(source_input, CLASSES, _Embedder(), _Encoder(), LinearHead(FEATURES, len(CLASSES)))
 
 
-NETWORK = Magika
+def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the ONNX file, where the bias of the convolution is a constant of its optimizer."""
+    layers = "jax2tf_get_logits_/pjit_get_logits_/MagikaV2/"
+    return {
+        "embedder.bytes.weight": weights["jax2tf_get_logits_/Const:0"],
+        "embedder.bias": weights[f"{layers}Dense_0/Reshape:0"].flatten(),
+        "encoder.group_norm.weight": weights[f"{layers}LayerNorm_0/Reshape_2:0"].flatten(),
+        "encoder.group_norm.bias": weights[f"{layers}LayerNorm_0/Reshape_3:0"].flatten(),
+        "encoder.conv.weight": weights[f"{layers}Conv_0/transpose_3:0"].squeeze(3),
+        "encoder.conv.bias": weights["const_fold_opt__209"].flatten(),
+        "encoder.norm.weight": weights[f"{layers}LayerNorm_1/Reshape_2:0"].flatten(),
+        "encoder.norm.bias": weights[f"{layers}LayerNorm_1/Reshape_3:0"].flatten(),
+        "head.linear.weight": weights["jax2tf_get_logits_/Const_24:0"].T.contiguous(),
+        "head.linear.bias": weights[f"{layers}Dense_1/Reshape:0"].flatten(),
+    }

@@ -6,7 +6,6 @@ normal distributions; their means are taken here.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,27 +68,22 @@ class _Encoder(nn.Module):
         return features
 
 
-class MineralClassifier(PackagedNetwork):
-    """mineralML on percentages of eleven oxides, which enter as a series of eleven values."""
-
-    def __init__(self) -> None:
-        """Create the network with random weights."""
-        source_input = WaveformInput(None, len(MEAN))
-        super().__init__(source_input, CLASSES, _Embedder(), _Encoder(), Head(nn.Linear(WIDTHS[2], len(CLASSES))))
-
-    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the tensors of the package's classifier under the names of this network."""
-        layers = {"0": "embedder.linear", "1": "embedder.norm", "4": "encoder.linear", "5": "encoder.norm",
-                  "8": "encoder.last"}  # fmt: skip
-        renamed = {}
-        for name, tensor in weights.items():
-            part, _, inner = name.removeprefix("classifier.").partition(".")
-            number, _, parameter = inner.partition(".")
-            if part == "feature_extractor" and not parameter.endswith("_rho"):
-                renamed[f"{layers[number]}.{parameter.removesuffix('_mu')}"] = tensor
-            elif name.startswith("classifier.classifier."):
-                renamed[f"head.linear.{inner}"] = tensor[: len(CLASSES)]
-        return renamed
+def build_network() -> PackagedNetwork:
+    """Return mineralML with random weights. Percentages of eleven oxides enter as a series of eleven values."""
+    source_input = WaveformInput(None, len(MEAN))
+    return PackagedNetwork(source_input, CLASSES, _Embedder(), _Encoder(), Head(nn.Linear(WIDTHS[2], len(CLASSES))))
 
 
-NETWORK = MineralClassifier
+def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the package's classifier under the names of this network."""
+    layers = {"0": "embedder.linear", "1": "embedder.norm", "4": "encoder.linear", "5": "encoder.norm",
+              "8": "encoder.last"}  # fmt: skip
+    renamed = {}
+    for name, tensor in weights.items():
+        part, _, inner = name.removeprefix("classifier.").partition(".")
+        number, _, parameter = inner.partition(".")
+        if part == "feature_extractor" and not parameter.endswith("_rho"):
+            renamed[f"{layers[number]}.{parameter.removesuffix('_mu')}"] = tensor
+        elif name.startswith("classifier.classifier."):
+            renamed[f"head.linear.{inner}"] = tensor[: len(CLASSES)]
+    return renamed

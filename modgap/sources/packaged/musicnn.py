@@ -5,7 +5,6 @@ breaking), and Pons et al., End-to-End Learning for Music Audio Tagging at Scale
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -135,35 +134,34 @@ class _Head(Head):
         return features
 
 
-class Musicnn(PackagedNetwork):
-    """musicnn on windows of three seconds, with logits before the sigmoid of the package."""
+def build_network(tags: str) -> PackagedNetwork:
+    """Return musicnn on windows of three seconds, with random weights and logits before the sigmoid of the package.
 
-    def __init__(self, tags: str) -> None:
-        """Create the network with random weights; the tags are `mtt` or `msd`."""
-        super().__init__(WaveformInput(RATE, (FRAMES - 1) * HOP), TAGS[tags], _Embedder(), _Encoder(), _Head())
+    Args:
+        tags: `mtt` or `msd`.
+    """
+    return PackagedNetwork(WaveformInput(RATE, (FRAMES - 1) * HOP), TAGS[tags], _Embedder(), _Encoder(), _Head())
 
-    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the tensors of the package's checkpoint, which are numbered in the order of the layers."""
-        convolutions = [f"embedder.blocks.{number}" for number in range(5)]
-        convolutions += [f"encoder.layers.{number}" for number in range(3)]
-        norms = ["embedder.norm", *(f"{name}.norm" for name in convolutions), "head.norm", "head.dense_norm"]
-        renamed: dict[str, Tensor] = {}
-        for number, name in enumerate(norms):
-            renamed |= normalization_weights(weights, _numbered("batch_normalization", number), name)
-        for number, name in enumerate(convolutions):
-            kernel = weights[f"{_numbered('conv2d', number)}/kernel"]
-            # Theirs have the axes (frames, bands, inputs, filters). In the encoder the bands are its features.
-            is_layer = name.startswith("encoder")
-            axes = kernel.squeeze(2).permute(2, 1, 0) if is_layer else kernel.permute(3, 2, 0, 1)
-            renamed[f"{name}.conv.weight"] = axes.contiguous()
-            renamed[f"{name}.conv.bias"] = weights[f"{_numbered('conv2d', number)}/bias"]
-        for number, name in enumerate(("head.dense", "head.linear")):
-            renamed |= linear_weights(weights, _numbered("dense", number), name)
-        return renamed
+
+def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the package's checkpoint, which are numbered in the order of the layers."""
+    convolutions = [f"embedder.blocks.{number}" for number in range(5)]
+    convolutions += [f"encoder.layers.{number}" for number in range(3)]
+    norms = ["embedder.norm", *(f"{name}.norm" for name in convolutions), "head.norm", "head.dense_norm"]
+    renamed: dict[str, Tensor] = {}
+    for number, name in enumerate(norms):
+        renamed |= normalization_weights(weights, _numbered("batch_normalization", number), name)
+    for number, name in enumerate(convolutions):
+        kernel = weights[f"{_numbered('conv2d', number)}/kernel"]
+        # Theirs have the axes (frames, bands, inputs, filters). In the encoder the bands are its features.
+        is_layer = name.startswith("encoder")
+        axes = kernel.squeeze(2).permute(2, 1, 0) if is_layer else kernel.permute(3, 2, 0, 1)
+        renamed[f"{name}.conv.weight"] = axes.contiguous()
+        renamed[f"{name}.conv.bias"] = weights[f"{_numbered('conv2d', number)}/bias"]
+    for number, name in enumerate(("head.dense", "head.linear")):
+        renamed |= linear_weights(weights, _numbered("dense", number), name)
+    return renamed
 
 
 def _numbered(name: str, number: int) -> str:
     return f"{name}_{number}" if number else name
-
-
-NETWORK = Musicnn

@@ -1,8 +1,5 @@
 """The form that all packaged models have here, an embedder, an encoder and a head, with parts that several share."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from torch import Tensor, nn
 
 from modgap.sources.inputs import Batch, Input
@@ -65,9 +62,11 @@ class FlatHead(Head):
 class PackagedNetwork(SplitModel):
     """A model as embedder, encoder and head.
 
-    The constructor of a subclass takes the capacity of the `ModelPackage` if that has one. For a package whose file has
-    the vocabulary too, the module has a function `read(path)`, and the constructor takes what it returns: an object
-    whose `tensors` are those that `rename` takes.
+    The module of an architecture has a function `build_network`, which returns it with random weights, and a function
+    `rename_weights` from the package's tensors by name to those of the network. `build_network` takes the capacity of
+    the `PackagedModel` if that has one. For a package whose file has the vocabulary too, the module also has a function
+    `read(path)`, and `build_network` takes what it returns: an object whose `tensors` are those that `rename_weights`
+    takes.
 
     Attributes:
         input: The model's preprocessing.
@@ -91,7 +90,3 @@ class PackagedNetwork(SplitModel):
     def features(self, batch: Batch) -> Tensor:
         """Return the features (B, D) of a batch, on which the head is a linear layer."""
         return self.head.pool(self.encoder(self.embedder(batch)))
-
-    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the package's tensors under the names that they have in this network."""
-        raise NotImplementedError

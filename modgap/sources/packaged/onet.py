@@ -5,7 +5,6 @@ Reference: Zhang, Zhang, Li and Qiao, Joint Face Detection and Alignment Using M
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -38,28 +37,23 @@ class _Encoder(nn.Module):
         return features.unsqueeze(1)
 
 
-class ONet(PackagedNetwork):
-    """O-Net, with logits before its softmax."""
-
-    def __init__(self) -> None:
-        """Create the network with random weights."""
-        source_input = ImageInput((SIDE, SIDE), (MEAN,) * 3, (DEVIATION,) * 3, "bilinear")
-        embedder = nn.Sequential(nn.Conv2d(3, 32, 3), nn.PReLU(32), nn.MaxPool2d(3, 2, ceil_mode=True))
-        super().__init__(source_input, CLASSES, embedder, _Encoder(), LinearHead(WIDTH, len(CLASSES)))
-
-    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the package's tensors under the names of this network, without those of the two further heads."""
-        names = {
-            "conv1": "embedder.0",
-            "prelu1": "embedder.1",
-            "dense5": "encoder.dense.0",
-            "prelu5": "encoder.dense.1",
-        }
-        for number, first in enumerate((0, 3, 6), 2):
-            names |= {f"conv{number}": f"encoder.maps.{first}", f"prelu{number}": f"encoder.maps.{first + 1}"}
-        names["dense6_1"] = "head.linear"
-        parts = {name: name.partition(".") for name in weights if not name.startswith(("dense6_2", "dense6_3"))}
-        return {f"{names[module]}.{parameter}": weights[name] for name, (module, _, parameter) in parts.items()}
+def build_network() -> PackagedNetwork:
+    """Return O-Net with random weights, and with logits before its softmax."""
+    source_input = ImageInput((SIDE, SIDE), (MEAN,) * 3, (DEVIATION,) * 3, "bilinear")
+    embedder = nn.Sequential(nn.Conv2d(3, 32, 3), nn.PReLU(32), nn.MaxPool2d(3, 2, ceil_mode=True))
+    return PackagedNetwork(source_input, CLASSES, embedder, _Encoder(), LinearHead(WIDTH, len(CLASSES)))
 
 
-NETWORK = ONet
+def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the package's tensors under the names of this network, without those of the two further heads."""
+    names = {
+        "conv1": "embedder.0",
+        "prelu1": "embedder.1",
+        "dense5": "encoder.dense.0",
+        "prelu5": "encoder.dense.1",
+    }
+    for number, first in enumerate((0, 3, 6), 2):
+        names |= {f"conv{number}": f"encoder.maps.{first}", f"prelu{number}": f"encoder.maps.{first + 1}"}
+    names["dense6_1"] = "head.linear"
+    parts = {name: name.partition(".") for name in weights if not name.startswith(("dense6_2", "dense6_3"))}
+    return {f"{names[module]}.{parameter}": weights[name] for name, (module, _, parameter) in parts.items()}

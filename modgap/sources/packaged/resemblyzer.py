@@ -5,7 +5,6 @@ weights and the preprocessing are those of the package Resemblyzer, but silences
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -36,24 +35,22 @@ class _Embedding(Head):
         return functional.normalize(functional.relu(self.dense(tokens[:, -1])))
 
 
-class SpeakerEncoder(PackagedNetwork):
-    """The speaker encoder, a bare encoder: its head gives the embedding of the speaker."""
+def build_network() -> PackagedNetwork:
+    """Return the speaker encoder with random weights.
 
-    def __init__(self) -> None:
-        """Create the network with random weights."""
-        source_input = WaveformInput(RATE, FRAMES * HOP, loudness=LOUDNESS)
-        embedder = MelSpectrogram(RATE, WINDOW, HOP, BANDS, "constant", FRAMES)
-        super().__init__(source_input, (), embedder, Recurrent(BANDS, WIDTH, LAYERS), _Embedding())
-
-    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the tensors of Resemblyzer under the names of this network, without those of its training loss."""
-        state = {}
-        for name, tensor in weights.items():
-            if name.startswith("lstm."):
-                state[f"encoder.{name}"] = tensor
-            elif name.startswith("linear."):
-                state[f"head.dense.{name.removeprefix('linear.')}"] = tensor
-        return state
+    It is a bare encoder: its head gives the embedding of the speaker.
+    """
+    source_input = WaveformInput(RATE, FRAMES * HOP, loudness=LOUDNESS)
+    embedder = MelSpectrogram(RATE, WINDOW, HOP, BANDS, "constant", FRAMES)
+    return PackagedNetwork(source_input, (), embedder, Recurrent(BANDS, WIDTH, LAYERS), _Embedding())
 
 
-NETWORK = SpeakerEncoder
+def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of Resemblyzer under the names of this network, without those of its training loss."""
+    state = {}
+    for name, tensor in weights.items():
+        if name.startswith("lstm."):
+            state[f"encoder.{name}"] = tensor
+        elif name.startswith("linear."):
+            state[f"head.dense.{name.removeprefix('linear.')}"] = tensor
+    return state

@@ -5,7 +5,6 @@ brain stimulation (Brain Communications 2022).
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -71,36 +70,34 @@ def _tukey(length: int) -> Tensor:
     return window.float()
 
 
-class SeizureDetector(PackagedNetwork):
-    """The detector on windows of ten seconds, with the mean of its logits over time."""
+def build_network() -> PackagedNetwork:
+    """Return the detector on windows of ten seconds, with random weights and the mean of its logits over time."""
+    return PackagedNetwork(
+        WaveformInput(RATE, WINDOW, standardize=True),
+        CLASSES,
+        _Embedder(),
+        Recurrent(WIDTH, HIDDEN, 2, bidirectional=True),
+        LinearHead(2 * HIDDEN, len(CLASSES)),
+    )
 
-    def __init__(self) -> None:
-        """Create the network with random weights."""
-        super().__init__(
-            WaveformInput(RATE, WINDOW, standardize=True),
-            CLASSES,
-            _Embedder(),
-            Recurrent(WIDTH, HIDDEN, 2, bidirectional=True),
-            LinearHead(2 * HIDDEN, len(CLASSES)),
-        )
 
-    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the tensors of the ONNX file under the names of this network, with the gates in torch's order."""
-        renamed = {f"embedder.{name}": weights[name] for name in ("conv1.weight", "conv1.bias")}
-        renamed |= {f"embedder.{name}": weights[name] for name in ("conv2.weight", "conv2.bias")}
-        renamed["head.linear.bias"] = weights["fc1.bias"]
-        renamed["head.linear.weight"] = next(weights[name] for name in weights if "MatMul" in name).T.contiguous()
-        # In the file, each layer has its biases, its weights of inputs and its weights of states, in this order.
-        tensors = [weights[name] for name in sorted((name for name in weights if "LSTM" in name), key=_number)]
-        for layer in range(2):
-            biases, inputs, states = tensors[3 * layer : 3 * layer + 3]
-            for direction, suffix in enumerate(("", "_reverse")):
-                input_bias, state_bias = biases[direction].chunk(2)
-                values = {"weight_ih": inputs[direction], "weight_hh": states[direction]}
-                values |= {"bias_ih": input_bias, "bias_hh": state_bias}
-                for name, value in values.items():
-                    renamed[f"encoder.lstm.{name}_l{layer}{suffix}"] = _torch_gates(value)
-        return renamed
+def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the ONNX file under the names of this network, with the gates in torch's order."""
+    renamed = {f"embedder.{name}": weights[name] for name in ("conv1.weight", "conv1.bias")}
+    renamed |= {f"embedder.{name}": weights[name] for name in ("conv2.weight", "conv2.bias")}
+    renamed["head.linear.bias"] = weights["fc1.bias"]
+    renamed["head.linear.weight"] = next(weights[name] for name in weights if "MatMul" in name).T.contiguous()
+    # In the file, each layer has its biases, its weights of inputs and its weights of states, in this order.
+    tensors = [weights[name] for name in sorted((name for name in weights if "LSTM" in name), key=_number)]
+    for layer in range(2):
+        biases, inputs, states = tensors[3 * layer : 3 * layer + 3]
+        for direction, suffix in enumerate(("", "_reverse")):
+            input_bias, state_bias = biases[direction].chunk(2)
+            values = {"weight_ih": inputs[direction], "weight_hh": states[direction]}
+            values |= {"bias_ih": input_bias, "bias_hh": state_bias}
+            for name, value in values.items():
+                renamed[f"encoder.lstm.{name}_l{layer}{suffix}"] = _torch_gates(value)
+    return renamed
 
 
 def _number(name: str) -> int:
@@ -111,6 +108,3 @@ def _torch_gates(value: Tensor) -> Tensor:
     """Reorder the gates from ONNX's input, output, forget, cell to torch's input, forget, cell, output."""
     input_gate, output_gate, forget_gate, cell = value.chunk(4)
     return torch.cat([input_gate, forget_gate, cell, output_gate])
-
-
-NETWORK = SeizureDetector

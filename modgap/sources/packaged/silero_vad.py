@@ -4,7 +4,6 @@ Reference: Silero Team, Silero VAD: pre-trained enterprise-grade voice activity 
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -88,28 +87,23 @@ class _Head(LinearHead):
         return torch.cat([torch.zeros_like(speech), speech], dim=1)
 
 
-class VoiceActivity(PackagedNetwork):
-    """Silero VAD on windows of about a second, whose first chunk has no past."""
-
-    def __init__(self) -> None:
-        """Create the network with random weights."""
-        source_input = WaveformInput(RATE, CHUNKS * CHUNK)
-        super().__init__(source_input, ("no speech", "speech"), _Spectrum(), _Encoder(), _Head())
-
-    def rename(self, weights: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the tensors of the package under the names of this network."""
-        names = {"conv1": "embedder.conv", "final_conv": "head.linear"}
-        state = {}
-        for name, tensor in weights.items():
-            module, _, parameter = name.rpartition(".")
-            if module == "stft_conv":
-                state["embedder.basis"] = tensor
-            elif module == "lstm_cell":
-                state[f"encoder.lstm.{parameter}_l0"] = tensor
-            else:
-                value = tensor.squeeze(-1) if module == "final_conv" and tensor.ndim == 3 else tensor
-                state[f"{names.get(module, f'encoder.{module}')}.{parameter}"] = value
-        return state
+def build_network() -> PackagedNetwork:
+    """Return Silero VAD with random weights, on windows of about a second, whose first chunk has no past."""
+    source_input = WaveformInput(RATE, CHUNKS * CHUNK)
+    return PackagedNetwork(source_input, ("no speech", "speech"), _Spectrum(), _Encoder(), _Head())
 
 
-NETWORK = VoiceActivity
+def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of the package under the names of this network."""
+    names = {"conv1": "embedder.conv", "final_conv": "head.linear"}
+    state = {}
+    for name, tensor in weights.items():
+        module, _, parameter = name.rpartition(".")
+        if module == "stft_conv":
+            state["embedder.basis"] = tensor
+        elif module == "lstm_cell":
+            state[f"encoder.lstm.{parameter}_l0"] = tensor
+        else:
+            value = tensor.squeeze(-1) if module == "final_conv" and tensor.ndim == 3 else tensor
+            state[f"{names.get(module, f'encoder.{module}')}.{parameter}"] = value
+    return state

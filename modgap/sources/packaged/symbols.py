@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -55,7 +54,7 @@ def one_hot(numbers: Tensor, n_symbols: int, length: int) -> Tensor:
     return (padded.unsqueeze(2) == torch.arange(n_symbols, device=numbers.device)).float()
 
 
-def vectors_and_mask(value: Tensor | Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+def vectors_and_mask(value: Tensor | Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """Return the vectors (B, T, D) that enter an encoder, and their mask (B, T), which is 0 for padding."""
     if isinstance(value, Tensor):
         return value, torch.ones(value.shape[:2], dtype=torch.int64, device=value.device)

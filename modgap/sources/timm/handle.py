@@ -57,7 +57,7 @@ def short_class_names() -> tuple[str, ...]:
     )
 
 
-def load_weights(model: "nn.Module", state: dict[str, Any], architecture: str, path: Path) -> None:
+def load_weights(model: "nn.Module", state: "dict[str, Tensor]", architecture: str, path: Path) -> None:
     """Load weights into a model, also those in an older layout that timm can convert.
 
     Raises:
@@ -71,7 +71,7 @@ def load_weights(model: "nn.Module", state: dict[str, Any], architecture: str, p
     model.load_state_dict(state)
 
 
-def _misfit(model: "nn.Module", state: dict[str, Any]) -> str | None:
+def _misfit(model: "nn.Module", state: "dict[str, Tensor]") -> str | None:
     """Return why these weights do not fit the model, or None if they fit."""
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
@@ -87,7 +87,7 @@ def _misfit(model: "nn.Module", state: dict[str, Any]) -> str | None:
     )
 
 
-def _converted(model: "nn.Module", state: dict[str, Any]) -> dict[str, Any]:
+def _converted(model: "nn.Module", state: "dict[str, Tensor]") -> "dict[str, Tensor]":
     """Return the weights in the current layout, if timm can convert them."""
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     try:
@@ -104,7 +104,7 @@ def library_versions() -> dict[str, str | None]:
     return {name: installed_library_version(name) for name in ("timm", "torch")}
 
 
-def read_weights(path: Path) -> dict[str, Any]:
+def read_weights(path: Path) -> "dict[str, Tensor]":
     """Read the tensors of a `.safetensors` or PyTorch file, without unpickling anything else.
 
     Raises:
@@ -118,7 +118,7 @@ def read_weights(path: Path) -> dict[str, Any]:
     return state
 
 
-def read_state(path: Path) -> Any:
+def read_state(path: Path) -> object:
     """Read a `.safetensors` or PyTorch file: tensors and plain values, of which those under `state_dict` or the like.
 
     Raises:
@@ -225,7 +225,7 @@ def _source(model: Any, image_input: ImageInput) -> Source:
     return Source(model, image_input, _class_names(model), _convolutional(model), split, features)
 
 
-def _convolutional(model: Any) -> bool:
+def _convolutional(model: "nn.Module") -> bool:
     first = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")
     return isinstance(first, str) and not first.startswith("patch_embed")
 
@@ -333,7 +333,7 @@ def _folder_options(configuration: Path) -> dict[str, Any]:
     return options
 
 
-def _head_size(state: dict[str, Any], architecture: str) -> int | None:
+def _head_size(state: "dict[str, Tensor]", architecture: str) -> int | None:
     """Return the number of outputs of the head in these weights, so that heads of another size can be loaded."""
     config = _timm_configuration(architecture)
     name = config.classifier if config else None
