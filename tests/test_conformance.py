@@ -15,6 +15,7 @@ from modgap.inputs.plugin_representations import Representation
 from modgap.ranking.score import Score
 from modgap.ranking.scores import score_names
 from modgap.sources import open_source, source_infos
+from modgap.statistics.intervals import SampleErrors
 from modgap.targets.samples import ArraySamples, Table
 from modgap.testing import (
     check_baseline,
@@ -161,6 +162,15 @@ def test_broken_sources_fail_with_the_reason(monkeypatch, reason):
         check_source("vit-fashion")
 
 
+def constant_errors(value):
+    """Return the arguments of a score whose error is the same for each sample."""
+    n = 60
+    errors = SampleErrors(
+        np.full(n, value), np.full(n, 1 / n), np.arange(n), np.array([value]), None, 0, is_bounded=False
+    )
+    return {"compute": None, "errors": lambda outputs, options, seed: errors, "error_tasks": ("classification",)}
+
+
 BASE = Score(
     name="s", title="t", unit="", reference="r", higher_is_better=True, compute=lambda outputs, seed: 1.0,
 )  # fmt: skip
@@ -168,6 +178,10 @@ BROKEN_SCORES = {
     "is nan on classification samples": replace(BASE, compute=lambda outputs, seed: float("nan")),
     "differs between two calls": replace(BASE, compute=lambda outputs, seed: float(np.random.default_rng().random())),
     "not within its bounds": replace(BASE, bounds=(2.0, 3.0)),
+    "not within its bounds 0.0 and 1.0": replace(
+        BASE, **constant_errors(5.0), higher_is_better=False, bounds=(0.0, 1.0)
+    ),
+    "not within its bounds -inf and 0.0": replace(BASE, **constant_errors(-2.0), bounds=(-np.inf, 0.0)),
     "computes nothing": replace(BASE, compute=None),
     "unknown task ranking": replace(BASE, tasks=("ranking",)),
     "title of the score 's' is empty": replace(BASE, title=""),

@@ -3,7 +3,6 @@
 import hashlib
 import importlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +13,9 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
 @pytest.fixture(name="modules")
-def modules_of_the_evidence(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    before = set(sys.modules)
+def modules_of_the_evidence(import_benchmark):
     names = ("evidence.model_jobs", "evidence.model_tables", "result_log")
-    yield {name: importlib.import_module(name) for name in names}
-    for name in set(sys.modules) - before:
-        if name.split(".")[0] in ("evidence", "result_log"):
-            del sys.modules[name]
+    return {name: import_benchmark(name) for name in names}
 
 
 def line(part, model, target, validated, error, kind="table"):

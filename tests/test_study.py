@@ -1,30 +1,19 @@
 """The study's quick mode: every kind of job once, and its tables."""
 
 import dataclasses
-import importlib
 import sys
-from pathlib import Path
 
 import pytest
 
 from modgap.forward import probe_head
 
-STUDY = Path(__file__).parent.parent / "benchmarks" / "transfer.py"
-
-
-@pytest.fixture
-def study(monkeypatch):
-    """Import a module of the study, which is not part of the package."""
-    monkeypatch.syspath_prepend(str(STUDY.parent))
-    return importlib.import_module
-
 
 @pytest.mark.long
 @pytest.mark.bundle
-def test_quick_study_prints_its_tables(study, own_cache, monkeypatch, capsys):
+def test_quick_study_prints_its_tables(import_benchmark, own_cache, monkeypatch, capsys):
     # The head of the text model is fitted on as many samples as the rest of the quick mode can use.
     monkeypatch.setattr(probe_head, "MOST_SAMPLES", 500)
-    study("transfer").quick()
+    import_benchmark("transfer").quick()
     printed = capsys.readouterr().out
     for title in (
         ": test error",
@@ -38,9 +27,9 @@ def test_quick_study_prints_its_tables(study, own_cache, monkeypatch, capsys):
     assert counts == {"untouched": 5, "finetune": 7, "mona": 13}
 
 
-def test_study_has_what_the_sweep_chose(study, tmp_path):
-    jobs = study("study.jobs")
-    log = study("result_log").ResultLog(tmp_path / "results.jsonl")
+def test_study_has_what_the_sweep_chose(import_benchmark, tmp_path):
+    jobs = import_benchmark("study.jobs")
+    log = import_benchmark("result_log").ResultLog(tmp_path / "results.jsonl")
     with pytest.raises(FileNotFoundError, match="lacks 52 of its jobs"):
         list(jobs.jobs("2d", log))
     for job in jobs.jobs("sweep", log):
@@ -58,7 +47,7 @@ def test_study_has_what_the_sweep_chose(study, tmp_path):
     assert log.get(listed[0]) is None
 
 
-def test_plan_counts_the_jobs(study, tmp_path, monkeypatch, capsys):
+def test_plan_counts_the_jobs(import_benchmark, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["transfer.py", "plan", "--results", str(tmp_path / "none.jsonl")])
-    study("transfer").main()
+    import_benchmark("transfer").main()
     assert {"sweep", "2d", "1d", "cnn", "surrogate"} <= set(capsys.readouterr().out.split())

@@ -1,6 +1,6 @@
 """Intervals of the study's means over targets, against SciPy and by simulation."""
 
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -9,12 +9,9 @@ from scipy import stats
 
 
 @pytest.fixture
-def intervals(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def intervals(import_benchmark: Callable[[str], ModuleType]) -> ModuleType:
     """Return the module of the intervals."""
-    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
-    import study.intervals
-
-    return study.intervals
+    return import_benchmark("study.intervals")
 
 
 def draw(seed: int, n_targets: int, n_seeds: int = 5) -> list[np.ndarray]:

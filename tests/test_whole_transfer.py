@@ -1,23 +1,13 @@
 """The benchmark of whole transfers: what it keeps of a run, and the regrets that it reports."""
 
-import importlib
 import json
-import sys
-from pathlib import Path
 
 import pytest
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-
 
 @pytest.fixture(name="benchmark")
-def benchmark_module(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    before = set(sys.modules)
-    yield importlib.import_module("whole_transfer")
-    for name in set(sys.modules) - before:
-        if name in ("whole_transfer", "result_log"):
-            del sys.modules[name]
+def benchmark_module(import_benchmark):
+    return import_benchmark("whole_transfer")
 
 
 def line(target, strategy, test, **more):

@@ -1,24 +1,14 @@
 """The matrix of packaged sources and targets: what it leaves out, how it is cut, and what it keeps of a ranking."""
 
-import importlib
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-
 
 @pytest.fixture(name="zoo")
-def zoo_module(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    before = set(sys.modules)
-    yield importlib.import_module("zoo_matrix")
-    for name in set(sys.modules) - before:
-        if name in ("zoo_matrix", "result_log"):
-            del sys.modules[name]
+def zoo_module(import_benchmark):
+    return import_benchmark("zoo_matrix")
 
 
 def test_no_judging_target_and_no_near_copy_is_read(zoo, monkeypatch):
@@ -85,9 +75,8 @@ def test_a_source_on_the_data_that_it_was_trained_on_is_left_out(zoo):
     assert list(frame["target"]) == ["fashion-mnist", "mnist5k", "mnist5k"]
 
 
-def test_figures_have_a_dot_for_each_target_and_the_mean_regret_of_each_source(zoo, monkeypatch):
-    figures = importlib.import_module("zoo_figures")
-    monkeypatch.delitem(sys.modules, "zoo_figures")
+def test_figures_have_a_dot_for_each_target_and_the_mean_regret_of_each_source(import_benchmark):
+    figures = import_benchmark("zoo_figures")
     about = {"samples": 200, "classes": 2}
     errors = {
         "a": {"x": 0.2, "y": 0.3, "baseline:linear": 0.1},

@@ -25,6 +25,7 @@ def check_score(score: str | Score) -> None:
     - The score has a function for each of its tasks: `compute`, or `errors` where the task is one of `error_tasks`.
     - `compute` returns a finite number within the bounds, and the same one for the same seed.
     - `errors` returns an error for each sample, of which at least one is finite, and the same ones for the same seed.
+      Their mean, or minus their mean if higher scores are better, is within the bounds.
 
     Args:
         score: Name of an installed score, or a score.
@@ -73,9 +74,7 @@ def _check_values(score: Score, task: str, outputs: SourceOutputs) -> None:
     assert isinstance(first, int | float | np.number), f"{score.name} returned a {type(first).__name__}, not a number."
     assert math.isfinite(first), f"{score.name} is {first} on {task} samples whose classes are nearly separable."
     assert first == second, f"{score.name} differs between two calls with the same seed: {first} and {second}."
-    low, high = score.bounds
-    inside = low - TOLERANCE <= first <= high + TOLERANCE
-    assert inside, f"{score.name} is {first}, which is not within its bounds {low} and {high}."
+    _check_bounds(score, float(first))
 
 
 def _check_errors(score: Score, task: str, outputs: SourceOutputs) -> None:
@@ -86,3 +85,10 @@ def _check_errors(score: Score, task: str, outputs: SourceOutputs) -> None:
     assert np.isfinite(errors.errors).any(), f"{score.name} has no finite error for {task} samples."
     same = np.array_equal(errors.errors, again.errors, equal_nan=True)
     assert same, f"The errors of {score.name} differ between two calls with the same seed."
+    _check_bounds(score, score.mean_of(errors).value)
+
+
+def _check_bounds(score: Score, value: float) -> None:
+    low, high = score.bounds
+    inside = low - TOLERANCE <= value <= high + TOLERANCE
+    assert inside, f"{score.name} is {value}, which is not within its bounds {low} and {high}."
