@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from statistics import fmean
 
+import numpy as np
+
 from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
 from modgap.models import TargetModel
@@ -30,6 +32,8 @@ from modgap.training.training_data import TargetData, read_target_data
 
 LABELED = 128
 """Largest number of labeled samples, drawn from the training split."""
+MOST_TESTED = 5000
+"""Largest number of test samples, which are taken at equal distances from the test split."""
 RATES = (5e-4, 1e-4, 2.5e-3)
 """Learning rates; of equal errors the first counts."""
 MIDDLE_RATE = RATES[0]
@@ -166,7 +170,7 @@ def line_of_trainings(line: HistoryLine, results: Mapping[Training, TrainingErro
 
 
 def read_labeled(target: str) -> TargetData:
-    """Return a target with at most 128 training samples and its full test split.
+    """Return a target with at most 128 training samples and at most 5,000 test samples.
 
     Raises:
         InputError: If it cannot be read, or has no classes.
@@ -178,6 +182,8 @@ def read_labeled(target: str) -> TargetData:
 def _read_labeled(target: str, _fingerprint: str) -> TargetData:
     opened = open_target(target)
     test = read_target_data(opened).test
+    if len(test) > MOST_TESTED:
+        test = test[np.linspace(0, len(test) - 1, MOST_TESTED).astype(np.int64)]
     data = replace(read_target_data(opened, limit=LABELED), test=test)
     if data.output.task != "classification":
         raise InputError(f"A history needs one class for each sample, and {opened.name} has other labels.")

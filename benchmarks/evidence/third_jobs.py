@@ -1,0 +1,89 @@
+"""What the third edition of the evidence trains to judge choices of sources: its sources, targets and jobs."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from result_log import ResultLog
+
+from evidence.ranking_jobs import DEVELOPMENT, TEST
+from evidence.ranking_jobs import SOURCES as OF_SECOND_EDITION
+from modgap.errors import InputError, UsageError
+from modgap.ranking.history.measure import ALL, EPOCHS, HALF, RATES, Training, best_rate, measure_errors
+
+LEFT_OUT = ("ppocr",)
+"""Took two fifths of the time of the second edition; it is in the comparison of linear probes alone."""
+EARLIER_SOURCES = tuple(name for name in OF_SECOND_EDITION if name not in LEFT_OUT)
+NEW_SOURCES = {
+    "onet": "faces, convolutional",
+    "iclabel": "components of EEG, convolutional",
+    "inaspeechsegmenter": "speech, music and noise, convolutional",
+    "beatnet": "beats of music, recurrent",
+    "magika": "bytes of files, convolutional",
+    "g2p-en": "letters and phonemes of English words, recurrent",
+    "lid-176": "languages of texts, a mean of vectors of letters",
+    "mineralml": "chemical analyses of minerals, two layers",
+}
+"""Sources by name that came after the second edition and can be fine-tuned on all kinds of data in seconds."""
+SOURCES = (*EARLIER_SOURCES, *NEW_SOURCES)
+EARLIER_TARGETS = (*DEVELOPMENT, *TEST)
+EARLIER_TEXTS = ("word-languages", "genres", "spam-mails")
+"""Targets of text that do not judge. The second edition had none."""
+JUDGING_LIST = Path(__file__).parent.parent / "truth" / "judging_targets.json"
+WITHOUT_CLASSES = ("gene-functions",)
+"""Judging targets whose samples have several labels, which the history of errors does not hold."""
+
+
+def judging_targets() -> dict[str, str]:
+    """Return the kind of each judging target with one class a sample, by name."""
+    kinds = json.loads(JUDGING_LIST.read_text(encoding="utf-8"))
+    return {name: kind for kind, names in kinds.items() for name in names if name not in WITHOUT_CLASSES}
+
+
+def history_pairs() -> list[tuple[str, str]]:
+    """Return the sources and earlier targets whose errors the history lacks."""
+    pairs = [(source, target) for target in EARLIER_TARGETS for source in NEW_SOURCES]
+    return pairs + [(source, target) for target in EARLIER_TEXTS for source in SOURCES]
+
+
+def choice_pairs() -> list[tuple[str, str]]:
+    """Return all sources on all judging targets."""
+    return [(source, target) for target in judging_targets() for source in SOURCES]
+
+
+def training_jobs(pairs: Sequence[tuple[str, str]], log: ResultLog) -> Iterator[Training]:
+    """Yield the trainings of pairs of source and target; the last one of a pair needs the errors of the others.
+
+    Three rates are tried on one half of the labeled samples and judged on the other half. At the best, one seed is
+    trained on all labeled samples and tested.
+    """
+    for source, target in pairs:
+        halves = [Training(HALF, source, target, 0, rate) for rate in RATES]
+        yield from halves
+        results = {half.rate: log.get(half) for half in halves}
+        rate = best_rate({rate: last_error(result) for rate, result in results.items() if result})
+        if rate is not None and all("errors" in result for result in results.values() if result):
+            yield Training(ALL, source, target, 0, rate)
+
+
+def last_error(result: Mapping[str, Any]) -> float:
+    """Return the error in percent after the last epoch, infinite for a source that cannot be trained on the target."""
+    return float(result["errors"][str(EPOCHS[-1])]) if "errors" in result else float("inf")
+
+
+def work(job: Training, log: ResultLog) -> dict[str, Any]:
+    """Do a training on one thread, append its result to the log, and return its record."""
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    result: dict[str, Any]
+    try:
+        found = measure_errors(job)
+    except (InputError, UsageError) as error:
+        result = {"reason": str(error)}
+    else:
+        errors = {str(epoch): error for epoch, error in found.errors.items()}
+        result = {"errors": errors, "samples": {"train": found.trained, "test": found.judged}}
+    return log.add(job, {**result, "seconds": round(time.perf_counter() - began, 1)})
