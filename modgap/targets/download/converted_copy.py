@@ -18,8 +18,8 @@ from modgap.errors import InputError, Progress, format_bytes
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.array_file import ArrayFile, ArrayWriter, read_array_file, with_native_byte_order
 from modgap.storage.atomic_files import TEMPORARY_SUFFIX
-from modgap.storage.cache import cache_key
-from modgap.storage.locks import locked, one_process_at_a_time
+from modgap.storage.cache import STRUCTURE_ERRORS, cache_key
+from modgap.storage.locks import abandoned, locked, one_process_at_a_time
 from modgap.storage.paths import data_folder
 from modgap.targets.manifest import Manifest
 from modgap.targets.samples import Samples, Table
@@ -30,8 +30,6 @@ STREAMS = ("samples", "targets", "masks", "noise")
 """Fields of a table that are read sample by sample."""
 SMALL_ARRAYS = ("labels", "splits", "target_mean", "target_sd", "levels")
 """Fields of a table that are read at once."""
-STRUCTURE_ERRORS = (KeyError, TypeError, ValueError, IndexError, AttributeError)
-"""Errors that a record of another structure causes."""
 DIFFERENCES = {
     "format": "another format of copies",
     "algorithms": "another way of reading files",
@@ -305,7 +303,9 @@ def write_converted_copy(
     max_arrays = 16 + 3 * len(streams) + len(table.groups or {})
     try:
         with one_process_at_a_time(path.with_suffix(".lock"), f"converting {manifest.name}"):
-            _remove_abandoned_files(path.parent)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for temporary in abandoned(path.parent.glob(f".*{TEMPORARY_SUFFIX}")):
+                temporary.unlink(missing_ok=True)
             _check_free_space(path.parent, streams)
             writer = ArrayWriter(path, metadata, max_arrays)
             # The lock tells other processes that the temporary file is still in use.
@@ -314,15 +314,6 @@ def write_converted_copy(
     except OSError as error:
         raise InputError(f"cannot write the converted copy {path}: {error.strerror or error}") from error
     return path
-
-
-def _remove_abandoned_files(folder: Path) -> None:
-    """Remove the temporary files of processes that were killed while they converted."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for temporary in folder.glob(f".*{TEMPORARY_SUFFIX}"):
-        with locked(temporary) as abandoned:
-            if abandoned:
-                temporary.unlink(missing_ok=True)
 
 
 def _check_free_space(folder: Path, streams: Mapping[str, Samples]) -> None:
