@@ -67,7 +67,7 @@ def _seconds_of_running_children() -> float:
     """Return the processor time of children that have not ended, which `os.times` leaves out; 0 except on Linux."""
     ticks = 0
     for process in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # the process has just ended
+        with contextlib.suppress(OSError, IndexError):  # the process has just ended
             # The name of the program, which may have spaces and parentheses, is before the last parenthesis.
             fields = process.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
             if int(fields[1]) == os.getpid():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from modgap.errors import InputError, UsageError, count
+from modgap.labels.user_arrays import LARGEST_EXACT_FLOAT
 from modgap.labels.written_names import number_names, real_numbers, written_values
 from modgap.targets.data_frames import (
     check_single_values,
@@ -27,7 +28,6 @@ from modgap.targets.splits import split_numbers
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-LARGEST_EXACT_FLOAT = 2**53
 SPLIT_NAME = "split"
 """Name of the column that says which split a sample belongs to."""
 LABEL_NAMES = ("label", "class", "target", "y")
