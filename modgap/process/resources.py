@@ -150,7 +150,7 @@ def reused_memory() -> Iterator[None]:
             _reusing.remove(block)
             if not _reusing:
                 _set_malloc_parameters(DEFAULT)
-                _release_free_memory()
+                release_free_memory()
 
 
 def share_heap() -> None:
@@ -167,7 +167,8 @@ def _set_malloc_parameters(values: dict[int, int]) -> None:
             set_option(parameter, value)
 
 
-def _release_free_memory() -> None:
+def release_free_memory() -> None:
+    """Give freed memory back to the operating system, where the C library can (glibc); it keeps it for reuse else."""
     if trim := _function("malloc_trim"):
         trim(0)
 
