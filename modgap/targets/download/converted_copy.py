@@ -104,7 +104,10 @@ def read_converted_copy(
         return None
     if table is None:
         level = logging.WARNING if "files" in differences else logging.INFO
-        _log_unused(level, manifest, f"was made with {_describe_differences(differences, manifest)}", argument)
+        # Custom data has options in place of a manifest file.
+        descriptions = DIFFERENCES if manifest.files else DIFFERENCES | {"manifest": "other options"}
+        causes = " and ".join(descriptions[name] for name in differences)
+        _log_unused(level, manifest, f"was made with {causes}", argument)
         return None
     log.info("reading %s from its converted copy %s", manifest.name, path)
     return table
@@ -113,12 +116,6 @@ def read_converted_copy(
 def _log_unused(level: int, manifest: Manifest, reason: str, argument: str) -> None:
     text = "the converted copy of %s %s and is not used. Convert the target again with: modgap data convert %s"
     log.log(level, text, manifest.name, reason, argument)
-
-
-def _describe_differences(differences: Sequence[str], manifest: Manifest) -> str:
-    # Custom data has options in place of a manifest file.
-    descriptions = DIFFERENCES if manifest.files else DIFFERENCES | {"manifest": "other options"}
-    return " and ".join(descriptions[name] for name in differences)
 
 
 def is_current(path: Path, fingerprint: Mapping[str, Any]) -> bool:
@@ -219,9 +216,6 @@ class _MappedSamples:
     def __getstate__(self) -> dict[str, Any]:
         return {"file": self.file, "name": self.name, "argument": self.argument}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
 
 class _FixedSamples(_MappedSamples):
     """Samples of one shape."""
@@ -321,7 +315,8 @@ def _check_free_space(folder: Path, streams: Mapping[str, Samples]) -> None:
     needed = 0
     for samples in streams.values():
         numbers = np.linspace(0, len(samples) - 1, min(SAMPLES_FOR_SIZE_ESTIMATE, len(samples)))
-        sizes = {_sample_bytes(samples[int(number)]) for number in numbers}
+        chosen = (samples[int(number)] for number in numbers)
+        sizes = {len(one.encode()) if isinstance(one, str) else np.asarray(one).nbytes for one in chosen}
         needed += sizes.pop() * len(samples) if len(sizes) == 1 else 0
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -329,10 +324,6 @@ def _check_free_space(folder: Path, streams: Mapping[str, Samples]) -> None:
             f"the disk of {folder} has {format_bytes(free)} free, but the converted copy needs {format_bytes(needed)}. "
             "Set the environment variable MODGAP_DATA to a folder on a larger disk."
         )
-
-
-def _sample_bytes(sample: Any) -> int:
-    return len(sample.encode()) if isinstance(sample, str) else np.asarray(sample).nbytes
 
 
 def _write_table(
