@@ -19,7 +19,7 @@ import pytest
 
 from modgap.errors import InputError
 from modgap.storage.paths import parse_relative_path
-from modgap.targets.download.extraction import ArchiveLimits, extract
+from modgap.targets.download.extraction import extract
 from tests.fixtures.archives import ar_member, deb
 from tests.memory import PEAK
 
@@ -374,7 +374,7 @@ def test_hostile_archives_are_refused_in_one_line_and_write_nothing_outside(name
     folder = tmp_path / "out"
     folder.mkdir()
     with little_memory(256 << 20), pytest.raises(InputError, match=message) as caught:
-        list(extract(archive, folder, ArchiveLimits()))
+        list(extract(archive, folder))
     assert "\n" not in str(caught.value)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 400
@@ -389,26 +389,23 @@ def test_there_are_enough_hostile_archives():
     assert len(HOSTILE) >= 25
 
 
-def test_limits_of_entries_and_bytes(tmp_path):
+def test_limits_of_entries_and_bytes(tmp_path, monkeypatch):
     archive = tar(tmp_path / "a.tar", *((f"{number}", CONTENT) for number in range(20)))
-    for number, (limits, message) in enumerate(
-        (
-            (ArchiveLimits(entries=19), "more than 19 files"),
-            (ArchiveLimits(total_bytes=150), "8 bytes; the limit for all files is 150 bytes"),
-        )
-    ):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        with pytest.raises(InputError, match=message):
-            list(extract(archive, folder, limits))
+    for folder in ("few", "small"):
+        (tmp_path / folder).mkdir()
+    with pytest.raises(InputError, match="8 bytes; the limit for all files is 150 bytes"):
+        list(extract(archive, tmp_path / "small", 150))
+    monkeypatch.setenv("MODGAP_MAX_ARCHIVE_ENTRIES", "19")
+    with pytest.raises(InputError, match="more than 19 files"):
+        list(extract(archive, tmp_path / "few"))
 
 
 def test_a_known_size_allows_a_large_ratio(tmp_path):
     archive = packed(tmp_path / "a.zip", ("z", bytes(100 << 20)))
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match="claims"):
-        list(extract(archive, tmp_path / "out", ArchiveLimits()))
-    (done,) = extract(archive, tmp_path / "out", ArchiveLimits(total_bytes=100 << 20))
+        list(extract(archive, tmp_path / "out"))
+    (done,) = extract(archive, tmp_path / "out", 100 << 20)
     assert done[1] == 100 << 20
 
 
@@ -431,7 +428,7 @@ def test_valid_archives_are_extracted_completely(kind, tmp_path):
     archive = GOOD[kind](tmp_path / "archive")
     folder, shares = tmp_path / "out", []
     folder.mkdir()
-    done = list(extract(archive, folder, ArchiveLimits(), shares.append))
+    done = list(extract(archive, folder, advance=shares.append))
     assert {str(path): (size, sha256) for path, size, sha256 in done} == {
         name: (len(content), hashlib.sha256(content).hexdigest()) for name, content in MEMBERS
     }
@@ -461,7 +458,7 @@ PACKAGES = {
 def test_named_members_alone_are_extracted(kind, members, expected, tmp_path):
     archive = PACKAGES[kind](tmp_path / "archive")
     (tmp_path / "out").mkdir()
-    done = list(extract(archive, tmp_path / "out", ArchiveLimits(), members=members))
+    done = list(extract(archive, tmp_path / "out", members=members))
     assert sorted(str(path) for path, _, _ in done) == expected
     files = [path for path in (tmp_path / "out").rglob("*") if not path.is_dir() or path.is_symlink()]
     assert sorted(str(path.relative_to(tmp_path / "out")) for path in files) == expected
@@ -481,7 +478,7 @@ def test_members_that_are_links_or_absent_are_refused(kind, members, message, tm
     archive = PACKAGES[kind](tmp_path / "archive")
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match=message):
-        list(extract(archive, tmp_path / "out", ArchiveLimits(), members=members))
+        list(extract(archive, tmp_path / "out", members=members))
     assert not any(path.is_symlink() for path in (tmp_path / "out").rglob("*"))
 
 
@@ -492,7 +489,7 @@ def test_skipped_content_counts_and_skipped_names_are_checked(tmp_path):
         archive = tar(tmp_path / f"{number}.tar.gz", (name, content), ("a", CONTENT), mode="w:gz")
         (tmp_path / f"{number}").mkdir()
         with pytest.raises(InputError, match=message):
-            list(extract(archive, tmp_path / f"{number}", ArchiveLimits(), members=["a"]))
+            list(extract(archive, tmp_path / f"{number}", members=["a"]))
 
 
 def test_zstd_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
@@ -500,7 +497,7 @@ def test_zstd_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match=r"needs pyarrow\. Install it with: pip install 'modgap\[parquet\]'"):
-        list(extract(archive, tmp_path / "out", ArchiveLimits()))
+        list(extract(archive, tmp_path / "out"))
 
 
 def test_old_tar_and_single_gzip(tmp_path):
@@ -511,8 +508,8 @@ def test_old_tar_and_single_gzip(tmp_path):
     (tmp_path / "old.tar").write_bytes(bytes(block) + bytes(1024))
     (tmp_path / "table.csv.gz").write_bytes(gzip.compress(CONTENT) + gzip.compress(CONTENT))
     (tmp_path / "out").mkdir()
-    assert [str(path) for path, _, _ in extract(tmp_path / "old.tar", tmp_path / "out", ArchiveLimits())] == ["old"]
-    (table,) = extract(tmp_path / "table.csv.gz", tmp_path / "out", ArchiveLimits())
+    assert [str(path) for path, _, _ in extract(tmp_path / "old.tar", tmp_path / "out")] == ["old"]
+    (table,) = extract(tmp_path / "table.csv.gz", tmp_path / "out")
     assert str(table[0]) == "table.csv"
     assert (tmp_path / "out" / "table.csv").read_bytes() == CONTENT * 2
 
@@ -520,7 +517,7 @@ def test_old_tar_and_single_gzip(tmp_path):
 def test_permissions_and_owners_are_not_extracted(tmp_path):
     archive = tar(tmp_path / "a.tar", (info("run", mode=0o6777, uid=12345), b"#!/bin/sh\n"))
     (tmp_path / "out").mkdir()
-    list(extract(archive, tmp_path / "out", ArchiveLimits()))
+    list(extract(archive, tmp_path / "out"))
     state = (tmp_path / "out" / "run").stat()
     assert (state.st_mode & 0o7111, state.st_uid) == (0, os.getuid())
 
@@ -542,7 +539,7 @@ def test_part_of_a_small_disk_stays_free(tmp_path):
     try:
         archive = tar(tmp_path / "a.tar", ("a", bytes(8 << 20)))
         with pytest.raises((InputError, OSError), match=r"are free in|No space left"):
-            list(extract(archive, folder, ArchiveLimits()))
+            list(extract(archive, folder))
     finally:
         subprocess.run(["umount", folder], check=True)
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -47,6 +48,20 @@ def test_own_work_is_no_load_of_others(machine, monkeypatch):
     machine(2, 2.0)
     monkeypatch.setattr(resources, "_load_of_this_process", lambda: 2.0)
     assert resources.idle_cores() == 2
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_the_work_of_children_is_no_load_of_others(has_ended):
+    script = "import sys, time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\nsys.stdin.read()"
+    before = resources._load_of_this_process() * (time.time() - resources._STARTED)
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        child.stdout.readline()
+        if has_ended:
+            child.communicate()
+        elif not Path(f"/proc/{child.pid}/stat").exists():
+            pytest.skip("the times of running children are known on Linux only")
+        after = resources._load_of_this_process() * (time.time() - resources._STARTED)
+    assert after - before > 0.4
 
 
 @pytest.mark.parametrize("load", [0.0, 37.0])

@@ -93,9 +93,9 @@ def read_in_python(labels, caplog) -> str:
         numbered = number_labels(labels)
     except InputError as error:
         return message(error)
-    n_classes = numbered.labels.shape[1] if numbered.labels.ndim == 2 else int(numbered.labels.max()) + 1
-    names = list(numbered.class_names) or [str(number) for number in range(n_classes)]
-    return classes(numbered.labels, names) + logged_notes(caplog)
+    n_classes = numbered.numbers.shape[1] if numbered.numbers.ndim == 2 else int(numbered.numbers.max()) + 1
+    names = list(numbered.names) or [str(number) for number in range(n_classes)]
+    return classes(numbered.numbers, names) + logged_notes(caplog)
 
 
 def read_in_target(labels, folder: Path, caplog) -> str:

@@ -120,6 +120,12 @@ def test_numbers_become_words_within_the_budget():
     assert numbers_as_text(np.array([[-5.0, 0.5, 9.0]]), 0, 1, 16) == "0 50 99"
 
 
+def test_more_channels_than_the_text_has_room_for_are_averaged():
+    channels = np.repeat([0.0, 0.2, 0.4, 0.6], 2)[:, None]
+    assert numbers_as_text(channels, 0, 1, 4) == "0 20 40 60"
+    assert len(numbers_as_text(np.zeros((600, 3)), 0, 1, 255).split()) == 255
+
+
 def test_letters_of_one_hot_channels():
     spec = InputSpec(kind="series", alphabet="ACGT")
     one_hot = np.eye(4, dtype=np.float32)[:, [3, 0, 1]]

@@ -138,6 +138,19 @@ def test_entries_of_a_cache_that_is_only_read_are_used(tmp_path, monkeypatch):
     assert list(entry_paths()) == [path]
 
 
+def test_the_shared_cache_is_read_where_the_entry_of_this_one_is_damaged(tmp_path, monkeypatch, caplog):
+    path = write()
+    monkeypatch.setenv("MODGAP_SHARED_CACHE", os.environ["MODGAP_CACHE"])
+    monkeypatch.setenv("MODGAP_CACHE", str(tmp_path / "of-this-command"))
+    damaged = write()
+    damaged.write_bytes(b"damaged")
+    assert total() == 3
+    assert f"{damaged} is not used" in caplog.text
+    path.write_bytes(b"damaged")
+    assert total() is None
+    assert f"{path} is not used" in caplog.text
+
+
 def test_a_cache_of_another_user_cannot_be_written(open_cache):
     from modgap.jobs import _write_error
 

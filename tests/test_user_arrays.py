@@ -65,9 +65,9 @@ def test_labels_are_numbered_from_0(kind, caplog):
     labels, expected, names, note = ACCEPTED[kind]
     with caplog.at_level(logging.INFO, "modgap"):
         numbered = number_labels(labels)
-    assert numbered.labels.tolist() == expected
-    assert numbered.labels.dtype.kind in "iu"
-    assert numbered.class_names == names
+    assert numbered.numbers.tolist() == expected
+    assert numbered.numbers.dtype.kind in "iu"
+    assert numbered.names == names
     assert len(caplog.messages) == bool(note)
     assert note in "".join(caplog.messages)
 

@@ -238,11 +238,11 @@ def logits_of_arrays(
     logits = to_numpy(rows["logits"], "logits")
     numbered = number_labels(rows["labels"])
     groups = None if rows["groups"] is None else to_numpy(rows["groups"], "groups")
-    check_lengths(logits, numbered.labels, groups)
+    check_lengths(logits, numbered.numbers, groups)
     check_source_names(source_classes, logits, arguments[0])
     return SourceLogits(
         logits=logits,
-        labels=numbered.labels,
+        labels=numbered.numbers,
         groups=groups,
         source_classes=tuple(source_classes),
         target_classes=names_of_classes(target_classes, numbered, rows["labels"], arguments[1]),

@@ -10,7 +10,13 @@ import numpy as np
 
 from modgap.errors import InputError, unknown_name
 from modgap.inputs.representations import BUILT_IN
-from modgap.process.installed_packages import describe_origin, load_plugin, one_line, plugin_entries
+from modgap.process.installed_packages import (
+    check_plugin,
+    describe_origin,
+    one_line,
+    plugin_entries,
+    requested_plugin,
+)
 
 GROUP = "modgap.representations"
 NOUN = "Representation"
@@ -70,7 +76,7 @@ def get_representation(name: str) -> Representation:
     entries = _entries()
     if name not in entries:
         raise unknown_name("representation", name, [*BUILT_IN, *entries])
-    return _load(name, entries[name])
+    return _load(entries[name])
 
 
 @functools.cache
@@ -79,25 +85,17 @@ def _entries() -> dict[str, EntryPoint]:
 
 
 @functools.cache
-def _load(name: str, entry: EntryPoint) -> Representation:
-    try:
-        return check_description(name, load_plugin(entry, NOUN))
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:  # a plug-in can fail in any way
-        raise InputError(f"{NOUN} plug-in {name} ({entry.value}) is broken: {one_line(error)}") from error
+def _load(entry: EntryPoint) -> Representation:
+    return requested_plugin(entry, NOUN, check_description)
 
 
-def check_description(name: str, plugin: Any) -> Representation:
+def check_description(name: str, plugin: object) -> Representation:
     """Return a plug-in if it is a representation of its entry point's name, between kinds that exist."""
-    if not isinstance(plugin, Representation):
-        raise TypeError(f"it is a {type(plugin).__name__}, not a Representation")
-    if plugin.name != name:
-        raise ValueError(f"its name is {plugin.name!r}, unlike that of its entry point")
-    for value, kinds in ((plugin.samples, SAMPLE_KINDS), (plugin.source, SOURCE_KINDS)):
+    found = check_plugin(name, plugin, Representation)
+    for value, kinds in ((found.samples, SAMPLE_KINDS), (found.source, SOURCE_KINDS)):
         if value not in kinds:
             raise ValueError(f"it has the kind {value!r} in place of {' or '.join(kinds)}")
-    return plugin
+    return found
 
 
 def representation_record(name: str | None) -> str | dict[str, Any] | None:

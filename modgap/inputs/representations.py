@@ -259,15 +259,15 @@ def numbers_as_text(values: np.ndarray, low: float, high: float, most: int, leve
         low: Value that becomes 0. Smaller values are clipped.
         high: Value that becomes levels - 1. Larger values are clipped.
         most: Largest number of numbers. If there are more values, each channel is first averaged over about equal
-            stretches of neighboring values. Each channel keeps at least one number, even if there are more channels.
+            stretches of neighboring values. If there are more channels, neighboring channels are averaged, too.
         levels: Number of different whole numbers.
 
     Example:
         >>> numbers_as_text(np.linspace(0, 1, 8)[None], 0, 1, most=4)
         '7 35 64 92'
     """
-    series = values.reshape(len(values), -1).astype(np.float64)
-    per_channel = max(1, most // len(series))
+    series = series_channels(values.reshape(len(values), -1).astype(np.float64), most)
+    per_channel = most // len(series)
     if series.shape[1] > per_channel:
         edges = np.linspace(0, series.shape[1], per_channel + 1).astype(np.int64)
         series = np.add.reduceat(series, edges[:-1], axis=1) / np.diff(edges)

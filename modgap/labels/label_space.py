@@ -96,13 +96,6 @@ class LabelSpace:
         return totals
 
     @property
-    def class_shares(self) -> np.ndarray:
-        """Mean of P(y|x) over the samples for each class, shape (K,)."""
-        totals = np.bincount(self.labels, self.entry_weights, self.n_classes)
-        shares: np.ndarray = totals / totals.sum()
-        return shares
-
-    @property
     def floor(self) -> float:
         """Mean of 1 - max P(y|x) over the samples, the lowest error that any prediction from x can reach."""
         weights = self.entry_weights

@@ -2,14 +2,13 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
 import numpy as np
 
 from modgap.errors import InputError, count, first_line
-from modgap.labels.written_names import number_names
+from modgap.labels.written_names import NumberedNames, number_names
 
 BOOLEANS = {"False": 0, "True": 1}
 """Numbers of the classes whose names are made of truth values."""
@@ -25,20 +24,7 @@ NOT_ARRAYS = (str, bytes, PathLike, Mapping, Set, Iterator, type(None))
 log = logging.getLogger("modgap")
 
 
-@dataclass(frozen=True)
-class NumberedLabels:
-    """Labels as numbers, with the names of their classes.
-
-    Attributes:
-        labels: Class numbers 0..K-1 of shape (N,), or 0/1 labels of shape (N, K) for a multi-label target.
-        class_names: Names of the K classes in the order of their numbers; empty if the labels were 0..K-1 already.
-    """
-
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-
-
-def to_numpy(array: Any, name: str = "array") -> np.ndarray:
+def to_numpy(array: object, name: str = "array") -> np.ndarray:
     """Return an array-like object as a NumPy array.
 
     NumPy arrays and memory maps are returned as they are. PyTorch tensors may need gradients, lie on a GPU, be sparse
@@ -99,7 +85,7 @@ def _converted(array: Any, name: str) -> np.ndarray:
     return values
 
 
-def _refuse_masked_values(array: Any, name: str) -> None:
+def _refuse_masked_values(array: object, name: str) -> None:
     """Raise if values of a masked array, or of a list that contains one, are masked."""
     masked = sum(int(np.sum(part.mask)) for part in _masked_arrays(array))
     if masked:
@@ -109,7 +95,7 @@ def _refuse_masked_values(array: Any, name: str) -> None:
         )
 
 
-def _masked_arrays(array: Any) -> Iterator[np.ma.MaskedArray]:
+def _masked_arrays(array: object) -> Iterator[np.ma.MaskedArray]:
     """Yield a masked array, or the masked arrays and values in a nested list or an array of objects."""
     if isinstance(array, np.ma.MaskedArray):
         yield array
@@ -119,7 +105,7 @@ def _masked_arrays(array: Any) -> Iterator[np.ma.MaskedArray]:
                 yield from _masked_arrays(element)
 
 
-def number_labels(labels: Any) -> NumberedLabels:
+def number_labels(labels: object) -> NumberedNames:
     """Number the classes of labels from 0, whatever kind of labels they are, and log how they were converted.
 
     Whole numbers 0..K-1 without gaps are kept. Other whole numbers of at least 0, booleans and strings are numbered in
@@ -134,8 +120,8 @@ def number_labels(labels: Any) -> NumberedLabels:
 
     Example:
         >>> number_labels(["cat", "dog", "cat"])
-        NumberedLabels(labels=array([0, 1, 0]), class_names=('cat', 'dog'))
-        >>> number_labels([1, 2, 2]).labels, number_labels([[0, 1], [1, 0]]).labels
+        NumberedNames(numbers=array([0, 1, 0]), names=('cat', 'dog'))
+        >>> number_labels([1, 2, 2]).numbers, number_labels([[0, 1], [1, 0]]).numbers
         (array([0, 1, 1]), array([1, 0]))
     """
     categories = getattr(getattr(labels, "dtype", None), "categories", None)
@@ -149,7 +135,7 @@ def number_labels(labels: Any) -> NumberedLabels:
     return _number_values(array) if categories is None else _number_categories(array, list(categories))
 
 
-def _number_rows(array: np.ndarray) -> NumberedLabels:
+def _number_rows(array: np.ndarray) -> NumberedNames:
     """Return the class numbers of one-hot rows, or multi-label rows as they are."""
     if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
         raise InputError(
@@ -159,16 +145,16 @@ def _number_rows(array: np.ndarray) -> NumberedLabels:
     if len(array) and (array.sum(axis=1) == 1).all():
         text = "Each row of the labels has a single 1, so they are read as one-hot labels of %d classes."
         log.info(text, array.shape[1])
-        return NumberedLabels(array.argmax(axis=1), ())
+        return NumberedNames(array.argmax(axis=1), ())
     text = (
         "The labels have %d columns of 0 and 1, so a sample can have several of %d labels (multi-label). If each "
         "sample has one class, pass its number, as labels.argmax(axis=1)."
     )
     log.info(text, array.shape[1], array.shape[1])
-    return NumberedLabels(array.astype(np.uint8), ())
+    return NumberedNames(array.astype(np.uint8), ())
 
 
-def _number_values(array: np.ndarray) -> NumberedLabels:
+def _number_values(array: np.ndarray) -> NumberedNames:
     if array.dtype.kind in "fiu":
         return _number_numbers(array)
     if array.dtype.kind not in "ObUS":
@@ -176,8 +162,7 @@ def _number_values(array: np.ndarray) -> NumberedLabels:
     _raise_if_missing(_missing_values(array))
     if array.dtype.kind == "O" and _are_numbers(array):
         return _number_numbers(np.array(array.tolist()))
-    numbered = number_names(array)
-    return NumberedLabels(numbered.numbers, numbered.names)
+    return number_names(array)
 
 
 def _are_numbers(array: np.ndarray) -> bool:
@@ -187,7 +172,7 @@ def _are_numbers(array: np.ndarray) -> bool:
     return all(isinstance(value, int | float | np.number) and not isinstance(value, bool) for value in array.ravel())
 
 
-def _number_categories(array: np.ndarray, categories: list[Any]) -> NumberedLabels:
+def _number_categories(array: np.ndarray, categories: list[object]) -> NumberedNames:
     _raise_if_missing(_missing_values(array))
     present = set(array.tolist())
     used = [category for category in categories if category in present]
@@ -197,10 +182,10 @@ def _number_categories(array: np.ndarray, categories: list[Any]) -> NumberedLabe
     named = number_names(used)
     if unused:
         log.info("Categories without a sample are left out: %s.", _shown(unused))
-    return NumberedLabels(labels, tuple(named.names[number] for number in named.numbers))
+    return NumberedNames(labels, tuple(named.names[number] for number in named.numbers))
 
 
-def _number_numbers(array: np.ndarray) -> NumberedLabels:
+def _number_numbers(array: np.ndarray) -> NumberedNames:
     """Number integers or whole floats: keep 0..K-1 without gaps, and number others in sorted order."""
     if array.dtype.kind == "f":
         array = _whole_numbers(array)
@@ -211,10 +196,10 @@ def _number_numbers(array: np.ndarray) -> NumberedLabels:
             "samples, or number the classes from 0."
         )
     if not len(values) or values[-1] == len(values) - 1:
-        return NumberedLabels(array.astype(np.int64), ())
+        return NumberedNames(array.astype(np.int64), ())
     names = tuple(str(value) for value in values)
     log.info("The labels %s are renumbered 0 to %d.", _shown(names), len(values) - 1)
-    return NumberedLabels(labels, names)
+    return NumberedNames(labels, names)
 
 
 def _whole_numbers(array: np.ndarray) -> np.ndarray:
@@ -229,7 +214,7 @@ def _whole_numbers(array: np.ndarray) -> np.ndarray:
     return array.astype(np.int64)
 
 
-def number_groups(groups: Any, n_samples: int) -> np.ndarray:
+def number_groups(groups: object, n_samples: int) -> np.ndarray:
     """Return the group of each sample as a number from 0, in the order of the groups' values, shape (N,).
 
     Args:
@@ -261,7 +246,7 @@ def number_groups(groups: Any, n_samples: int) -> np.ndarray:
     return numbers
 
 
-def names_of_classes(names: Sequence[str], numbered: NumberedLabels, labels: Any, argument: str) -> tuple[str, ...]:
+def names_of_classes(names: Sequence[str], numbered: NumberedNames, labels: object, argument: str) -> tuple[str, ...]:
     """Return the names of the classes that have samples, in the order of their numbers.
 
     Args:
@@ -281,27 +266,27 @@ def names_of_classes(names: Sequence[str], numbered: NumberedLabels, labels: Any
         ('A', 'C')
     """
     if not names:
-        return numbered.class_names
+        return numbered.names
     array = to_numpy(labels, "labels")
     if repeated := next((name for number, name in enumerate(names) if name in names[:number]), None):
         raise InputError(f"{argument} has the name {repeated!r} twice. Give each class a name of its own.")
     if not _are_numbers(array):
-        unnamed = sorted(set(numbered.class_names) - set(names))
+        unnamed = sorted(set(numbered.names) - set(names))
         if unnamed:
             raise InputError(
                 f"The label {unnamed[0]!r} is not in {argument}. The labels are names themselves: leave out "
                 f"{argument}, or pass all of them."
             )
-        return numbered.class_names
+        return numbered.names
     n_columns = array.shape[1] if array.ndim == 2 and array.shape[1] > 1 else None
     if n_columns is not None and len(names) != n_columns:
         raise InputError(
             f"{argument} has {count(len(names), 'name')}, but the labels have {count(n_columns, 'column')}. "
             "Expected one name for each column."
         )
-    n_classes = n_columns or int(numbered.labels.max(initial=-1)) + 1
+    n_classes = n_columns or int(numbered.numbers.max(initial=-1)) + 1
     # Labels that were numbered anew have their former numbers as names. Others have no names.
-    values = [_label_number(name) for name in numbered.class_names] or list(range(n_classes))
+    values = [_label_number(name) for name in numbered.names] or list(range(n_classes))
     if max(values, default=-1) >= len(names):
         raise InputError(
             f"The label {max(values)} has no name. {argument} has {count(len(names), 'name')}, which are those of the "
@@ -408,7 +393,7 @@ def _missing_values(array: np.ndarray) -> np.ndarray:
     return np.array([value is None or _differs_from_itself(value) for value in array], bool)
 
 
-def _differs_from_itself(value: Any) -> bool:
+def _differs_from_itself(value: object) -> bool:
     try:
         return bool(value != value)
     except TypeError:  # the NA of pandas is neither true nor false

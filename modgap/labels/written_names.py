@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -26,11 +26,11 @@ log = logging.getLogger("modgap")
 
 @dataclass(frozen=True)
 class NumberedNames:
-    """Names of classes or groups by number.
+    """Classes or groups by number, with their names.
 
     Attributes:
-        numbers: Number 0..K-1 of each value, shape (N,).
-        names: The K names in their order.
+        numbers: Number 0..K-1 of each value, shape (N,), or 0/1 labels of shape (N, K) for a multi-label target.
+        names: The K names in the order of their numbers; empty if the values were such numbers already.
     """
 
     numbers: np.ndarray
@@ -46,7 +46,7 @@ class NumberedNames:
 
 
 def number_names(
-    values: np.ndarray | Sequence[Any], noun: str = "label", spelling: Spelling = "text", way_out: str = ""
+    values: np.ndarray | Sequence[object], noun: str = "label", spelling: Spelling = "text", way_out: str = ""
 ) -> NumberedNames:
     """Number the names of classes or groups, so that no names are merged, and none is split, without a word.
 
@@ -95,7 +95,7 @@ def parse_number(text: str) -> Decimal | None:
     return Decimal(text) if NUMBER.fullmatch(text) else None
 
 
-def real_numbers(values: Sequence[Any]) -> np.ndarray | None:
+def real_numbers(values: Sequence[object]) -> np.ndarray | None:
     """Return texts as float64 if all are numbers, and some are not whole; None for other values.
 
     Example:
@@ -128,12 +128,12 @@ def written_values(texts: Sequence[str]) -> np.ndarray:
     return np.array([float(number) for number in numbers if number is not None])
 
 
-def _distinct_values(values: np.ndarray | Sequence[Any], noun: str) -> tuple[list[Any], list[int], np.ndarray]:
+def _distinct_values(values: np.ndarray | Sequence[object], noun: str) -> tuple[list[object], list[int], np.ndarray]:
     """Return the different values, the first row of each, and the number of each row's value, shape (N,)."""
     if isinstance(values, np.ndarray) and values.dtype.kind in "US":
         distinct, first_rows, numbers = np.unique(values, return_index=True, return_inverse=True)
         return distinct.tolist(), first_rows.tolist(), numbers
-    number_of_key: dict[tuple[str, Any], int] = {}
+    number_of_key: dict[tuple[str, object], int] = {}
     rows: list[int] = []
     inverse = np.empty(len(values), np.int64)
     for row, item in enumerate(values):
@@ -149,7 +149,7 @@ def _distinct_values(values: np.ndarray | Sequence[Any], noun: str) -> tuple[lis
     return [value for _, value in number_of_key], rows, inverse
 
 
-def _text(value: Any, noun: str, row: int) -> str:
+def _text(value: object, noun: str, row: int) -> str:
     if not isinstance(value, bytes):
         return str(value)
     try:
@@ -161,9 +161,9 @@ def _text(value: Any, noun: str, row: int) -> str:
         ) from error
 
 
-def _check_different(values: Sequence[Any], names: Sequence[str], noun: str) -> None:
+def _check_different(values: Sequence[object], names: Sequence[str], noun: str) -> None:
     """Raise if two different values have the same name."""
-    first: dict[str, Any] = {}
+    first: dict[str, object] = {}
     for value, name in zip(values, names, strict=True):
         other = first.setdefault(name, value)
         if other is not value:
@@ -184,7 +184,7 @@ def _warn_about_changes(texts: Sequence[str], names: Sequence[str], noun: str) -
 
 def _merge_spellings(names: Sequence[str], noun: str, spelling: Spelling, way_out: str) -> list[str]:
     """Return the names with one spelling of each number and truth value, or raise if there are several."""
-    spellings: dict[tuple[str, Any], set[str]] = {}
+    spellings: dict[tuple[str, object], set[str]] = {}
     for name in names:
         spellings.setdefault(_meaning(name), set()).add(name)
     for (kind, _), several in spellings.items():
@@ -197,7 +197,7 @@ def _merge_spellings(names: Sequence[str], noun: str, spelling: Spelling, way_ou
     return [_merged_name(spellings[_meaning(name)]) for name in names]
 
 
-def _meaning(name: str) -> tuple[str, Any]:
+def _meaning(name: str) -> tuple[str, object]:
     """Return the kind and the value of a name, which are equal for two spellings of one number or truth value."""
     truth = {"true": True, "false": False}.get(name.lower())
     if truth is not None:

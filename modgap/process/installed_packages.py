@@ -141,6 +141,25 @@ def load_plugin(entry: metadata.EntryPoint, noun: str) -> Any:
     return entry.load()
 
 
+def requested_plugin(entry: metadata.EntryPoint, noun: str, check: Callable[[str, Any], Plugin]) -> Plugin:
+    """Return the checked object of the entry point that the user asked for.
+
+    Args:
+        entry: The entry point.
+        noun: Kind of the plug-in for the message.
+        check: Function of the name and the loaded object that returns what to use, or raises an error.
+
+    Raises:
+        InputError: When the plug-in cannot be used.
+    """
+    try:
+        return check(entry.name, load_plugin(entry, noun))
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:  # a plug-in can fail in any way
+        raise InputError(f"{noun} plug-in {entry.name} ({entry.value}) is broken: {one_line(error)}") from error
+
+
 def usable_plugins(
     entries: dict[str, metadata.EntryPoint], noun: str, check: Callable[[str, Any], Any]
 ) -> Iterator[tuple[str, Any]]:
@@ -163,7 +182,7 @@ def usable_plugins(
         yield name, checked
 
 
-def check_plugin(name: str, plugin: Any, expected: type[Plugin]) -> Plugin:
+def check_plugin(name: str, plugin: object, expected: type[Plugin]) -> Plugin:
     """Return the object of an entry point if it has the expected class and the name of its entry point.
 
     Args:

@@ -50,23 +50,29 @@ def _cgroup_cores() -> float:
 def idle_cores() -> int:
     """Return about how many cores other programs leave to this one, at least 1.
 
-    It is the number of available cores minus the load that other processes gave the machine in the last minute. The
-    load changes from call to call, so results must not depend on this number.
+    It is the number of available cores minus the load that other processes, without children of this one, gave the
+    machine in the last minute. The load changes from call to call, so results must not depend on this number.
     """
-    return max(1, round(available_cores() - _load_of_others()))
-
-
-def _load_of_others() -> float:
-    if not hasattr(os, "getloadavg"):
-        return 0.0
-    """Return the mean number of processes that ran or waited in the last minute, without this one."""
-    return max(0.0, os.getloadavg()[0] - _load_of_this_process())
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, round(available_cores() - max(0.0, load - _load_of_this_process())))
 
 
 def _load_of_this_process() -> float:
-    """Return the mean number of cores that this process has used since its start."""
-    times = os.times()
-    return (times.user + times.system) / max(1.0, time.time() - _STARTED)
+    """Return the mean number of cores that this process and its children have used since its start."""
+    seconds = sum(os.times()[:4]) + _seconds_of_running_children()
+    return seconds / max(1.0, time.time() - _STARTED)
+
+
+def _seconds_of_running_children() -> float:
+    """Return the processor time of children that have not ended, which `os.times` leaves out; 0 except on Linux."""
+    ticks = 0
+    for process in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, IndexError):  # the process has just ended
+            # The name of the program, which may have spaces and parentheses, is before the last parenthesis.
+            fields = process.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+            if int(fields[1]) == os.getpid():
+                ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK") if ticks else 0.0
 
 
 def describe_threads(threads: int) -> str:
@@ -144,7 +150,7 @@ def reused_memory() -> Iterator[None]:
             _reusing.remove(block)
             if not _reusing:
                 _set_malloc_parameters(DEFAULT)
-                _release_free_memory()
+                release_free_memory()
 
 
 def share_heap() -> None:
@@ -161,7 +167,8 @@ def _set_malloc_parameters(values: dict[int, int]) -> None:
             set_option(parameter, value)
 
 
-def _release_free_memory() -> None:
+def release_free_memory() -> None:
+    """Give freed memory back to the operating system, where the C library can (glibc); it keeps it for reuse else."""
     if trim := _function("malloc_trim"):
         trim(0)
 

@@ -129,7 +129,7 @@ def _convert_labels(source_name: str, labels: ArrayLike) -> np.ndarray:
     if array.ndim in (1, 2) and not len(array):
         raise InputError(f"The labels of source {source_name} are empty. Expected at least one sample.")
     if array.ndim == 1:
-        return _computed(source_name, number_labels, array).labels
+        return _computed(source_name, number_labels, array).numbers
     if array.ndim != 2 or not np.isin(array, (0, 1)).all():
         raise InputError(
             f"The labels of source {source_name} have shape {array.shape}. Expected class labels of shape (n,), or 0/1 "

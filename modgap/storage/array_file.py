@@ -97,10 +97,6 @@ class ArrayFile:
         """Return the fields, without what this process has mapped and compared."""
         return {name: self.__dict__[name] for name in self.__dataclass_fields__}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Set the fields."""
-        self.__dict__.update(state)
-
     @functools.cached_property
     def _compared(self) -> np.ndarray:
         """Flag of each chunk, True if this process has compared it with its digest; shape (n,)."""

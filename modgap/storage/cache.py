@@ -107,7 +107,7 @@ def find_cached(kind: str, key: str, decode: Callable[[CacheEntry], Content]) ->
     """Read a cache entry, and return its content.
 
     An entry that cannot be read, is damaged, was written for another key, or has another structure is logged as a
-    warning and counts as absent. The shared cache is read if this one has no such entry.
+    warning and counts as absent. The shared cache is read if this one has no entry that can be used.
 
     Args:
         kind: Kind of the entry.
@@ -118,14 +118,19 @@ def find_cached(kind: str, key: str, decode: Callable[[CacheEntry], Content]) ->
         The content; None when there is no entry that can be used.
     """
     path = entry_path(kind, key)
-    try:
-        entry = read_entry(path) or read_entry(shared_path(path))
-        return None if entry is None else decode(entry)
-    except CorruptEntryError as error:
-        reason = str(error)
-    except STRUCTURE_ERRORS as error:
-        reason = f"it has another structure, {type(error).__name__}: {error}"
-    log.warning("The cache entry %s is not used (%s). It is computed again.", path, reason)
+    shared = shared_path(path)
+    for location in dict.fromkeys((path, shared)):
+        try:
+            entry = read_entry(location)
+            if entry is not None:
+                return decode(entry)
+            continue
+        except CorruptEntryError as error:
+            reason = str(error)
+        except STRUCTURE_ERRORS as error:
+            reason = f"it has another structure, {type(error).__name__}: {error}"
+        next_step = "It is computed again." if location == shared else "The shared cache is read instead."
+        log.warning("The cache entry %s is not used (%s). %s", location, reason, next_step)
     return None
 
 

@@ -2,10 +2,9 @@
 
 import hashlib
 import logging
-import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +40,7 @@ def file_digest(path: Path, *, noted: bool = True) -> str:
         status = path.stat()
         if not noted or status.st_size < MIN_BYTES_FOR_NOTE or time.time() - status.st_mtime < MIN_AGE_FOR_NOTE:
             return _hash_file(path)
-        return _noted_file_digest(path, status)
+        return _noted_digest(_file_state(path), lambda: _file_state(path), lambda: _hash_file(path))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
 
@@ -104,15 +103,10 @@ def folder_digest(folder: Path, files: Iterable[Path], *, noted: bool = True) ->
         raise InputError(f"cannot read {folder}: {error.strerror}") from error
     if not noted or size < MIN_BYTES_FOR_NOTE or time.time() - last_change < MIN_AGE_FOR_NOTE:
         return _hash_folder(folder, files, noted=noted)
-    state: dict[str, Any] = {"path": f"{folder.resolve()}/", "files": states}
-    note = _note_path(state)
-    noted_digest = _read_note(note, state)
-    if noted_digest is not None:
-        return noted_digest
-    digest = _hash_folder(folder, files)
-    if _summarize_states(folder, files)[0] == states:
-        write_note(note, {**state, "sha256": digest})
-    return digest
+    state = {"path": f"{folder.resolve()}/", "files": states}
+    return _noted_digest(
+        state, lambda: {**state, "files": _summarize_states(folder, files)[0]}, lambda: _hash_folder(folder, files)
+    )
 
 
 def _summarize_states(folder: Path, files: Iterable[Path]) -> tuple[str, int, float]:
@@ -142,39 +136,35 @@ def _hash_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _noted_file_digest(path: Path, status: os.stat_result) -> str:
-    state: dict[str, Any] = {
+def _file_state(path: Path) -> dict[str, object]:
+    """Return path, size, times of change and inode of a file, which differ when its content was changed."""
+    status = path.stat()
+    return {
         "path": str(path.resolve()),
         "size": status.st_size,
         "mtime_ns": status.st_mtime_ns,
         "ctime_ns": status.st_ctime_ns,
         "inode": status.st_ino,
     }
-    note = _note_path(state)
-    noted_digest = _read_note(note, state)
-    if noted_digest is not None:
+
+
+def _noted_digest(
+    state: Mapping[str, object], state_now: Callable[[], Mapping[str, object]], compute: Callable[[], str]
+) -> str:
+    """Return the digest that is noted for exactly this state of a file or folder, or else compute and note it.
+
+    Args:
+        state: Path, and what differs when the content was changed.
+        state_now: Returns the state again. The digest of data that changes while it is read belongs to no state of it.
+        compute: Computes the digest.
+    """
+    name = hashlib.sha256(str(state["path"]).encode(errors="surrogateescape")).hexdigest()
+    note = cache_folder() / "digests" / f"{name}.json"
+    record = read_note(note) or {}
+    noted_digest = str(record.pop("sha256", None))
+    if record == state and re.fullmatch(r"[0-9a-f]{64}", noted_digest):
         return noted_digest
-    digest = _hash_file(path)
-    # The digest of a file that changed while it was read belongs to no state of the file.
-    if _is_unchanged(path, status):
+    digest = compute()
+    if state_now() == state:
         write_note(note, {**state, "sha256": digest})
     return digest
-
-
-def _note_path(state: dict[str, Any]) -> Path:
-    name = hashlib.sha256(str(state["path"]).encode(errors="surrogateescape")).hexdigest()
-    return cache_folder() / "digests" / f"{name}.json"
-
-
-def _read_note(note: Path, state: dict[str, Any]) -> str | None:
-    """Return the digest noted for exactly this state; None when there is none, or the note is damaged."""
-    record = read_note(note)
-    if record is None:
-        return None
-    digest = str(record.pop("sha256", None))
-    return digest if record == state and re.fullmatch(r"[0-9a-f]{64}", digest) else None
-
-
-def _is_unchanged(path: Path, before: os.stat_result) -> bool:
-    now = path.stat()
-    return (now.st_mtime_ns, now.st_size, now.st_ino) == (before.st_mtime_ns, before.st_size, before.st_ino)

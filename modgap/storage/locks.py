@@ -8,7 +8,7 @@ import os
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from modgap.errors import InputError
@@ -101,6 +101,18 @@ def locked(path: Path) -> Iterator[bool]:
         yield descriptor is not None
     finally:
         unlock(descriptor)
+
+
+def abandoned(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the files and folders that no living process has locked; each is locked until the next one is taken.
+
+    Args:
+        paths: Temporary files and folders, which their processes lock while they use them.
+    """
+    for path in paths:
+        with locked(path) as is_abandoned:
+            if is_abandoned:
+                yield path
 
 
 def lock_first_free(paths: Sequence[Path]) -> tuple[Path, int | None]:

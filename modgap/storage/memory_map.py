@@ -1,11 +1,10 @@
 """Control of the memory that a memory-mapped file takes in this process."""
 
-import ctypes
 import mmap
-from collections.abc import Callable
-from functools import cache
 
 import numpy as np
+
+from modgap.process.resources import release_free_memory
 
 TRIMMED_BYTES = 1 << 27
 """Size of a mapped array from which on freed memory is given back with its pages."""
@@ -23,22 +22,7 @@ def release_pages(array: np.ndarray) -> None:
     if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapping.madvise(mmap.MADV_DONTNEED)
         if array.nbytes >= TRIMMED_BYTES:
-            _trim_heap()
-
-
-def _trim_heap() -> None:
-    """Give freed memory back to the operating system, where the C library can (glibc); it keeps it for reuse else."""
-    trim = _heap_trimmer()
-    if trim is not None:
-        trim(0)
-
-
-@cache
-def _heap_trimmer() -> Callable[[int], int] | None:
-    try:
-        return ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):
-        return None
+            release_free_memory()
 
 
 def mapped_range(array: np.ndarray) -> tuple[int, int]:

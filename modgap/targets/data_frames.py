@@ -163,7 +163,7 @@ def read_database(path: Path, table: str, columns: Sequence[str]) -> "DataFrame"
 
 def _select_rows(
     connection: sqlite3.Connection, table: str, columns: Sequence[str], max_content: int
-) -> list[tuple[Any, ...]]:
+) -> list[tuple[object, ...]]:
     """Return the rows of these columns, by a connection that can do nothing else."""
     end = time.monotonic() + MAX_DATABASE_SECONDS
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_DATABASE_VALUE_BYTES)
@@ -180,7 +180,7 @@ def _select_rows(
         lambda action, *_: sqlite3.SQLITE_OK if action in ALLOWED_ACTIONS else sqlite3.SQLITE_DENY
     )
     cursor = connection.execute(f"SELECT {', '.join(map(_quoted, columns))} FROM {_quoted(table)}")
-    rows: list[tuple[Any, ...]] = []
+    rows: list[tuple[object, ...]] = []
     n_letters = 0
     while chunk := cursor.fetchmany(ROWS_AT_ONCE):
         rows += chunk
@@ -384,7 +384,7 @@ def _may_be_index(name: str) -> bool:
     return name.lower() in INDEX_NAMES or UNNAMED.fullmatch(name) is not None
 
 
-def list_names(names: Collection[Any]) -> str:
+def list_names(names: Collection[object]) -> str:
     """Return the names of columns for a message, which lists the first ones only."""
     listed = ", ".join(str(name) for name in list(names)[:MAX_LISTED])
     return listed + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")

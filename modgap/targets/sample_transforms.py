@@ -6,6 +6,7 @@ Each transform is a frozen dataclass of numbers and arrays, so that a record of 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
@@ -46,7 +47,7 @@ class Crop:
         spans = list(zip(self.start, self.size, strict=True))
         if any(length < first + size for length, (first, size) in zip(shape, spans, strict=True)):
             raise InputError(f"expected values of at least {self.size} from {self.start} on, got {sample.shape}")
-        index: tuple[Any, ...] = (..., *(slice(first, first + size) for first, size in spans))
+        index: tuple[EllipsisType | slice, ...] = (..., *(slice(first, first + size) for first, size in spans))
         window: np.ndarray = sample[index]
         return window
 
@@ -112,8 +113,11 @@ class Padding:
         canvas = np.full((*sample.shape[:-n_axes], *self.size), self.fill, computing_type(sample.dtype))
         shape = sample.shape[-n_axes:]
         lengths = [min(length, room - self.start) for length, room in zip(shape, self.size, strict=True)]
-        target: tuple[Any, ...] = (..., *(slice(self.start, self.start + length) for length in lengths))
-        source: tuple[Any, ...] = (..., *(slice(length) for length in lengths))
+        target: tuple[EllipsisType | slice, ...] = (
+            ...,
+            *(slice(self.start, self.start + length) for length in lengths),
+        )
+        source: tuple[EllipsisType | slice, ...] = (..., *(slice(length) for length in lengths))
         canvas[target] = sample[source]
         return canvas
 

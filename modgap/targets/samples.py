@@ -3,11 +3,14 @@
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from modgap.errors import InputError
+
+Item = TypeVar("Item")
 
 SPLITS = ("train", "val", "test")
 MAX_POOLED_VALUES = 1024
@@ -71,16 +74,16 @@ class TextSamples:
 
 
 @dataclass(frozen=True)
-class StoredSamples:
+class StoredSamples(Generic[Item]):
     """Samples that a function reads, each when it is used.
 
     Attributes:
-        items: Paths of the samples, or whatever else the function takes.
+        items: Paths of the samples, their numbers, or whatever else the function takes.
         read: Returns the sample of an item.
     """
 
-    items: Sequence[Any]
-    read: Callable[[Any], np.ndarray]
+    items: Sequence[Item]
+    read: Callable[[Item], np.ndarray]
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -290,7 +293,7 @@ MAX_LISTED = 20
 """Largest number of entries that an error message lists."""
 
 
-def _reshape_sample(sample: Any, axes: Sequence[int] | None, shape: Sequence[int] | None) -> np.ndarray:
+def _reshape_sample(sample: ArrayLike, axes: Sequence[int] | None, shape: Sequence[int] | None) -> np.ndarray:
     """Transpose and reshape one sample; values become 8-bit, float32, or float64 if float32 would round them."""
     array = np.asarray(sample)
     if axes is not None:
@@ -365,7 +368,7 @@ def get_entry(record: Any, name: str, where: str) -> Any:
     return record
 
 
-def _describe(record: Any) -> str:
+def _describe(record: object) -> str:
     """Return the names of a dictionary's entries, or the type of another object."""
     if not isinstance(record, Mapping):
         return f"is {type(record).__name__}"
@@ -374,7 +377,7 @@ def _describe(record: Any) -> str:
 
 
 def class_numbers(
-    labels: Any, where: str, label_values: Sequence[str | int] | None = None, first: int = 0
+    labels: ArrayLike, where: str, label_values: Sequence[str | int] | None = None, first: int = 0
 ) -> np.ndarray:
     """Return the class of each sample, shape (N,), or 0/1 labels, shape (N, K), as int64.
 
@@ -404,7 +407,7 @@ def class_numbers(
     return array - first
 
 
-def _numbers_of_values(labels: Any, where: str, label_values: Sequence[str | int]) -> np.ndarray:
+def _numbers_of_values(labels: ArrayLike, where: str, label_values: Sequence[str | int]) -> np.ndarray:
     number = {value: index for index, value in enumerate(label_values)}
     decoded = [label.decode("latin-1") if isinstance(label, bytes) else label for label in np.asarray(labels).tolist()]
     unknown = sorted({str(label) for label in decoded if label not in number})

@@ -5,7 +5,8 @@ possible: they transform a sample when it is read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -22,7 +23,7 @@ from modgap.targets.sample_transforms import (
     SampleTransform,
     Standardization,
 )
-from modgap.targets.samples import SPLITS, Samples, Table, TransformedSamples
+from modgap.targets.samples import SPLITS, Samples, StoredSamples, Table, TransformedSamples
 
 
 def get_step(name: str) -> Callable[..., Table]:
@@ -57,20 +58,6 @@ def _training_rows(table: Table) -> np.ndarray:
     return np.arange(len(table)) if table.splits is None else np.flatnonzero(table.splits == SPLITS.index("train"))
 
 
-@dataclass(frozen=True)
-class _ClippedTargets:
-    targets: Samples
-    is_clipped: np.ndarray
-    maximum: float
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        values: np.ndarray = self.targets[index]
-        return np.minimum(values, np.float32(self.maximum)) if self.is_clipped[index] else values
-
-
 def clip_targets(table: Table, *, maximum: float, splits: Sequence[str] = SPLITS) -> Table:
     """Replace target values above the maximum by the maximum, lazily.
 
@@ -88,7 +75,13 @@ def clip_targets(table: Table, *, maximum: float, splits: Sequence[str] = SPLITS
         is_clipped = np.full(len(table), "train" in splits)
     else:
         is_clipped = np.isin(table.splits, [SPLITS.index(split) for split in splits])
-    return replace(table, targets=_ClippedTargets(table.targets, is_clipped, maximum))
+    clip = partial(_clip, targets=table.targets, is_clipped=is_clipped, maximum=maximum)
+    return replace(table, targets=StoredSamples(range(len(table)), clip))
+
+
+def _clip(index: int, targets: Samples, is_clipped: np.ndarray, maximum: float) -> np.ndarray:
+    values: np.ndarray = targets[index]
+    return np.minimum(values, np.float32(maximum)) if is_clipped[index] else values
 
 
 def coordinates(table: Table) -> Table:
@@ -246,24 +239,6 @@ def _standardization(samples: Samples, rows: np.ndarray, epsilon: float) -> Stan
     return Standardization(mean, np.sqrt(squares / (len(rows) - 1)) + epsilon)
 
 
-@dataclass(frozen=True)
-class _Windows:
-    """Windows of `length` values: window i starts at starts[i] of series rows[i]."""
-
-    samples: Samples
-    rows: np.ndarray
-    starts: np.ndarray
-    length: int
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        series: np.ndarray = self.samples[int(self.rows[index])]
-        start = int(self.starts[index])
-        return series[..., start : start + self.length]
-
-
 def windows(table: Table, *, length: int, strides: Sequence[int]) -> Table:
     """Cut series (C, T) into windows (C, length) that start at 0, stride, 2 stride, ... below T - length, lazily.
 
@@ -291,7 +266,15 @@ def windows(table: Table, *, length: int, strides: Sequence[int]) -> Table:
     rows = np.repeat(np.arange(len(table)), [len(part) for part in starts])
     if len(rows) == 0:
         raise InputError(f"expected series longer than {length} values to cut into windows, got none")
-    return replace(table.select(rows), samples=_Windows(table.samples, rows, np.concatenate(starts), length))
+    cut = partial(_window, samples=table.samples, rows=rows, starts=np.concatenate(starts), length=length)
+    return replace(table.select(rows), samples=StoredSamples(range(len(rows)), cut))
+
+
+def _window(index: int, samples: Samples, rows: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:
+    """Return the window of this number, which starts at starts[index] of the series rows[index]."""
+    series: np.ndarray = samples[int(rows[index])]
+    start = int(starts[index])
+    return series[..., start : start + length]
 
 
 def zscore(table: Table, *, by_channel: bool = False) -> Table:

@@ -74,7 +74,7 @@ def _storable_labels(y: Any) -> np.ndarray:
     if labels.dtype.kind != "O":
         return labels
     numbered = number_labels(y)
-    return np.array(numbered.class_names)[numbered.labels] if numbered.class_names else numbered.labels
+    return np.array(numbered.names)[numbered.numbers] if numbered.names else numbered.numbers
 
 
 def _digest(*arrays: np.ndarray) -> str:

@@ -215,8 +215,8 @@ class Target:
             numbered = number_labels(labels)
         except InputError as error:
             raise InputError(f"target {self.name}: {error}") from error
-        n_classes = int(numbered.labels.max()) + 1
-        return numbered.labels, list(numbered.class_names) or [str(number) for number in range(n_classes)]
+        n_classes = int(numbered.numbers.max()) + 1
+        return numbered.numbers, list(numbered.names) or [str(number) for number in range(n_classes)]
 
     @property
     def _reader_files(self) -> dict[str, list[Path]]:

@@ -407,16 +407,12 @@ def _read(archive: Path, stream: IO[bytes], names: Sequence[str], max_bytes: int
         if entry.name in names and not entry.is_folder:
             if entry.name in members:
                 raise RefusedArchiveError(f"it has two files {entry.name}")
-            members[entry.name] = _content(entry, max_bytes)
+            with entry.open() as data:
+                content = data.read(max_bytes + 1)
+            if len(content) > max_bytes:
+                raise RefusedArchiveError(f"its file {entry.name} has more than {format_bytes(max_bytes)}")
+            members[entry.name] = content
     missing = [name for name in names if name not in members]
     if missing:
         raise RefusedArchiveError(f"it has no file {missing[0]}")
     return members
-
-
-def _content(entry: ArchiveEntry, max_bytes: int) -> bytes:
-    with entry.open() as data:
-        content: bytes = data.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise RefusedArchiveError(f"its file {entry.name} has more than {format_bytes(max_bytes)}")
-    return content

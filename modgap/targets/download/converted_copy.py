@@ -18,8 +18,8 @@ from modgap.errors import InputError, Progress, format_bytes
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.array_file import ArrayFile, ArrayWriter, read_array_file, with_native_byte_order
 from modgap.storage.atomic_files import TEMPORARY_SUFFIX
-from modgap.storage.cache import cache_key
-from modgap.storage.locks import locked, one_process_at_a_time
+from modgap.storage.cache import STRUCTURE_ERRORS, cache_key
+from modgap.storage.locks import abandoned, locked, one_process_at_a_time
 from modgap.storage.paths import data_folder
 from modgap.targets.manifest import Manifest
 from modgap.targets.samples import Samples, Table
@@ -30,8 +30,6 @@ STREAMS = ("samples", "targets", "masks", "noise")
 """Fields of a table that are read sample by sample."""
 SMALL_ARRAYS = ("labels", "splits", "target_mean", "target_sd", "levels")
 """Fields of a table that are read at once."""
-STRUCTURE_ERRORS = (KeyError, TypeError, ValueError, IndexError, AttributeError)
-"""Errors that a record of another structure causes."""
 DIFFERENCES = {
     "format": "another format of copies",
     "algorithms": "another way of reading files",
@@ -106,7 +104,10 @@ def read_converted_copy(
         return None
     if table is None:
         level = logging.WARNING if "files" in differences else logging.INFO
-        _log_unused(level, manifest, f"was made with {_describe_differences(differences, manifest)}", argument)
+        # Custom data has options in place of a manifest file.
+        descriptions = DIFFERENCES if manifest.files else DIFFERENCES | {"manifest": "other options"}
+        causes = " and ".join(descriptions[name] for name in differences)
+        _log_unused(level, manifest, f"was made with {causes}", argument)
         return None
     log.info("reading %s from its converted copy %s", manifest.name, path)
     return table
@@ -115,12 +116,6 @@ def read_converted_copy(
 def _log_unused(level: int, manifest: Manifest, reason: str, argument: str) -> None:
     text = "the converted copy of %s %s and is not used. Convert the target again with: modgap data convert %s"
     log.log(level, text, manifest.name, reason, argument)
-
-
-def _describe_differences(differences: Sequence[str], manifest: Manifest) -> str:
-    # Custom data has options in place of a manifest file.
-    descriptions = DIFFERENCES if manifest.files else DIFFERENCES | {"manifest": "other options"}
-    return " and ".join(descriptions[name] for name in differences)
 
 
 def is_current(path: Path, fingerprint: Mapping[str, Any]) -> bool:
@@ -221,9 +216,6 @@ class _MappedSamples:
     def __getstate__(self) -> dict[str, Any]:
         return {"file": self.file, "name": self.name, "argument": self.argument}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
 
 class _FixedSamples(_MappedSamples):
     """Samples of one shape."""
@@ -305,7 +297,9 @@ def write_converted_copy(
     max_arrays = 16 + 3 * len(streams) + len(table.groups or {})
     try:
         with one_process_at_a_time(path.with_suffix(".lock"), f"converting {manifest.name}"):
-            _remove_abandoned_files(path.parent)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for temporary in abandoned(path.parent.glob(f".*{TEMPORARY_SUFFIX}")):
+                temporary.unlink(missing_ok=True)
             _check_free_space(path.parent, streams)
             writer = ArrayWriter(path, metadata, max_arrays)
             # The lock tells other processes that the temporary file is still in use.
@@ -316,21 +310,13 @@ def write_converted_copy(
     return path
 
 
-def _remove_abandoned_files(folder: Path) -> None:
-    """Remove the temporary files of processes that were killed while they converted."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for temporary in folder.glob(f".*{TEMPORARY_SUFFIX}"):
-        with locked(temporary) as abandoned:
-            if abandoned:
-                temporary.unlink(missing_ok=True)
-
-
 def _check_free_space(folder: Path, streams: Mapping[str, Samples]) -> None:
     """Raise before hours of work when the disk is too small, where samples of one size allow an estimate."""
     needed = 0
     for samples in streams.values():
         numbers = np.linspace(0, len(samples) - 1, min(SAMPLES_FOR_SIZE_ESTIMATE, len(samples)))
-        sizes = {_sample_bytes(samples[int(number)]) for number in numbers}
+        chosen = (samples[int(number)] for number in numbers)
+        sizes = {len(one.encode()) if isinstance(one, str) else np.asarray(one).nbytes for one in chosen}
         needed += sizes.pop() * len(samples) if len(sizes) == 1 else 0
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -338,10 +324,6 @@ def _check_free_space(folder: Path, streams: Mapping[str, Samples]) -> None:
             f"the disk of {folder} has {format_bytes(free)} free, but the converted copy needs {format_bytes(needed)}. "
             "Set the environment variable MODGAP_DATA to a folder on a larger disk."
         )
-
-
-def _sample_bytes(sample: Any) -> int:
-    return len(sample.encode()) if isinstance(sample, str) else np.asarray(sample).nbytes
 
 
 def _write_table(

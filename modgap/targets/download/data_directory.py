@@ -286,16 +286,12 @@ def data_size(path: Path) -> int:
 def _walk(folder: str) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or _belongs_to_modgap(entry.name):
+            if entry.name.startswith(".") or entry.name == LOCK_NAME or TEMPORARY.fullmatch(entry.name):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from _walk(entry.path)
             elif entry.is_file():
                 yield entry.path
-
-
-def _belongs_to_modgap(name: str) -> bool:
-    return name in (RECORDS_FOLDER, LOCK_NAME) or TEMPORARY.fullmatch(name) is not None
 
 
 def compute_checksums(path: Path, algorithms: Collection[str]) -> dict[str, str]:

@@ -158,7 +158,9 @@ def plan_fetch(manifest: Manifest, data_dir: Path) -> FetchPlan:
         items.append(PlannedDownload(download, name, path, state, partial_size(path), expected[download.path], name))
     if manifest.artifact:
         items.append(_plan_artifact(manifest, manifest.artifact, data_dir, complete))
-    return FetchPlan(data_dir, tuple(items), _free_bytes(data_dir))
+    # The data directory need not exist yet.
+    existing = next(folder for folder in (data_dir.absolute(), *data_dir.absolute().parents) if folder.is_dir())
+    return FetchPlan(data_dir, tuple(items), shutil.disk_usage(existing).free)
 
 
 def _plan_artifact(manifest: Manifest, artifact: Artifact, data_dir: Path, complete: bool) -> PlannedDownload:
@@ -199,12 +201,6 @@ def _state(download: Download, name: str, record: str, data_dir: Path, expected:
             f'expected a file at {path}, but it is a folder. Move it away, or give another `data_dir="DIR"`.'
         )
     return "files present" if download.unpack and complete and archive is None else "missing"
-
-
-def _free_bytes(data_dir: Path) -> int:
-    """Return the free bytes on the disk of a data directory, which need not exist yet."""
-    existing = next(folder for folder in (data_dir.absolute(), *data_dir.absolute().parents) if folder.is_dir())
-    return shutil.disk_usage(existing).free
 
 
 def fetch(
@@ -346,30 +342,21 @@ def _verify_or_run_client(item: PlannedDownload, artifact: Artifact, run_clients
 def _verify_or_download(item: PlannedDownload, data_dir: Path, timeout: float, progress: Progress | None) -> str:
     """Verify the file if it exists, download it otherwise, and return its SHA-256."""
     if item.state != "missing":
-        checksums = _compute_needed_checksums(item)
+        if set(item.expected.checksums) == {"md5"}:
+            checksums = compute_checksums(item.path, {"sha256", "md5"})
+        else:
+            checksums = {"sha256": file_digest(item.path)}
         mismatch = find_mismatch(item.path, item.expected, checksums)
         if not mismatch:
             _record_if_unlisted(item, data_dir, checksums["sha256"], None)
             return checksums["sha256"]
-        _move_aside_if_hosted(item, mismatch)
+        if not item.download.urls or is_offline():
+            raise InputError(f"{mismatch}. Replace the file by hand.")
+        _move_aside(item.path, mismatch)
     advance = _advance(progress, f"fetch {item.path.name}")
     sha256, url = download_file(item.path, item.download.urls, item.expected, timeout, advance)
     _record_if_unlisted(item, data_dir, sha256, url)
     return sha256
-
-
-def _compute_needed_checksums(item: PlannedDownload) -> dict[str, str]:
-    """Return the SHA-256 of the file, and its MD5 if the manifest has nothing else."""
-    if set(item.expected.checksums) == {"md5"}:
-        return compute_checksums(item.path, {"sha256", "md5"})
-    return {"sha256": file_digest(item.path)}
-
-
-def _move_aside_if_hosted(item: PlannedDownload, mismatch: str) -> None:
-    """Move a damaged file aside, or raise an InputError if it cannot be downloaded again."""
-    if not item.download.urls or is_offline():
-        raise InputError(f"{mismatch}. Replace the file by hand.")
-    _move_aside(item.path, mismatch)
 
 
 def _move_aside(path: Path, mismatch: str) -> None:

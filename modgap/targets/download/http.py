@@ -20,7 +20,7 @@ from modgap.errors import InputError, first_line
 from modgap.storage.algorithms import installed_version
 from modgap.storage.json_records import read_json, write_json
 from modgap.storage.limits import DOWNLOAD_BYTES, PARTIAL_DAYS
-from modgap.storage.locks import locked, try_lock, unlock
+from modgap.storage.locks import abandoned, try_lock, unlock
 from modgap.targets.download.data_directory import ExpectedFile, compute_checksums
 
 if TYPE_CHECKING:
@@ -32,19 +32,6 @@ log = logging.getLogger("modgap")
 SUFFIX = ".part"
 DAY = 86_400
 MAX_NEW_NAMES = 5
-
-
-@dataclass(frozen=True)
-class Validator:
-    """Identifies the version of the file at a URL, so that a download is not resumed with another version.
-
-    Attributes:
-        url: The URL.
-        tag: A strong ETag, or else the Last-Modified date; None where the host gives neither.
-    """
-
-    url: str
-    tag: str | None
 
 
 class PartialDownload:
@@ -70,19 +57,26 @@ class PartialDownload:
         self.resumed = False
 
     @property
-    def _validator_path(self) -> Path:
+    def _version_path(self) -> Path:
         return self.path.with_name(f"{self.path.name}.json")
 
-    def validator(self) -> Validator | None:
-        """Return the version of the file that the bytes belong to; None when it is unknown."""
+    def version(self) -> tuple[str, str] | None:
+        """Return URL and tag of the version that the bytes belong to; None when it is unknown.
+
+        A download is not resumed with another version, nor with an unknown one.
+        """
         try:
-            record = read_json(self._validator_path)
-            return Validator(str(record["url"]), str(record["tag"])) if record.get("tag") else None
+            record = read_json(self._version_path)
+            return (str(record["url"]), str(record["tag"])) if record.get("tag") else None
         except (InputError, KeyError):
             return None
 
-    def restart(self, validator: Validator | None) -> None:
+    def restart(self, url: str = "", tag: str | None = None) -> None:
         """Remove all bytes; the next ones are the first bytes of this version of the file.
+
+        Args:
+            url: URL of the version.
+            tag: Its strong ETag, or else its Last-Modified date; None where the host gives neither.
 
         Raises:
             OSError: When the disk cannot be written.
@@ -91,9 +85,9 @@ class PartialDownload:
         self._stream.truncate()
         self.size = 0
         self.resumed = False
-        self._validator_path.unlink(missing_ok=True)
-        if validator and validator.tag:
-            write_json(self._validator_path, {"url": validator.url, "tag": validator.tag})
+        self._version_path.unlink(missing_ok=True)
+        if tag:
+            write_json(self._version_path, {"url": url, "tag": tag})
 
     def write(self, data: bytes) -> None:
         """Append bytes.
@@ -127,19 +121,19 @@ class PartialDownload:
         """
         self._stream.flush()
         os.replace(self.path, path)
-        self._validator_path.unlink(missing_ok=True)
+        self._version_path.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Remove the file."""
         self.path.unlink(missing_ok=True)
-        self._validator_path.unlink(missing_ok=True)
+        self._version_path.unlink(missing_ok=True)
 
     def close(self) -> None:
         """Close and unlock the file; it stays on the disk if it can be resumed."""
         # On a full disk the last bytes cannot be written. The bytes that were written can still be resumed.
         with contextlib.suppress(OSError):
             self._stream.close()
-        if self.size == 0 or self.validator() is None:
+        if self.size == 0 or self.version() is None:
             self.discard()
         unlock(self._lock)
 
@@ -174,14 +168,14 @@ def open_partial_download(path: Path) -> Iterator[PartialDownload]:
         if lock is None:
             continue
         partial = PartialDownload(partial_path, lock)
-        if resumable is None and partial.validator() is not None:
+        if resumable is None and partial.version() is not None:
             resumable = partial
         else:
             partial.discard()
             partial.close()
-    for validator_path in path.parent.glob(f"{glob.escape(_name_prefix(path))}*{SUFFIX}.json"):
-        if not validator_path.with_suffix("").exists():
-            validator_path.unlink(missing_ok=True)
+    for version_path in path.parent.glob(f"{glob.escape(_name_prefix(path))}*{SUFFIX}.json"):
+        if not version_path.with_suffix("").exists():
+            version_path.unlink(missing_ok=True)
     partial = resumable or _new_partial_download(path)
     try:
         yield partial
@@ -192,9 +186,9 @@ def open_partial_download(path: Path) -> Iterator[PartialDownload]:
 def _remove_old_downloads(folder: Path) -> None:
     """Remove the partial downloads of any file in a folder that no process has written for a long time."""
     oldest = time.time() - PARTIAL_DAYS.value * DAY
-    for partial_path in folder.glob(f".*-*{SUFFIX}"):
-        with contextlib.suppress(OSError), locked(partial_path) as abandoned:
-            if abandoned and partial_path.stat().st_mtime < oldest:
+    for partial_path in abandoned(folder.glob(f".*-*{SUFFIX}")):
+        with contextlib.suppress(OSError):
+            if partial_path.stat().st_mtime < oldest:
                 partial_path.unlink()
                 partial_path.with_name(f"{partial_path.name}.json").unlink(missing_ok=True)
 
@@ -345,7 +339,7 @@ class _Download:
                 return self._verify()
             except _Interrupted as error:
                 received = self.partial.size - size_before
-                progressed = received >= MIN_BYTES_OF_PROGRESS and self.partial.validator() is not None
+                progressed = received >= MIN_BYTES_OF_PROGRESS and self.partial.version() is not None
                 failures = 0 if progressed else failures + 1
                 if failures >= MAX_FAILURES:
                     raise _HostFailed(str(error)) from error
@@ -406,9 +400,9 @@ class _Download:
 
     def _range_headers(self, url: str) -> dict[str, str]:
         """Return the headers that request the rest of a partial download; empty when it cannot be resumed."""
-        validator = self.partial.validator()
-        if self.partial.size and validator and validator.url == url:
-            return {"Range": f"bytes={self.partial.size}-", "If-Range": str(validator.tag)}
+        version_url, tag = self.partial.version() or ("", "")
+        if self.partial.size and version_url == url:
+            return {"Range": f"bytes={self.partial.size}-", "If-Range": tag}
         return {}
 
     def _prepare_partial(self, response: "requests.Response", url: str, *, resuming: bool) -> int | None:
@@ -420,7 +414,7 @@ class _Download:
         self._check_status(response, resuming)
         if response.status_code != PARTIAL_CONTENT:
             self._check_content(response)
-            self.partial.restart(Validator(url, _version_tag(response.headers)))
+            self.partial.restart(url, _version_tag(response.headers))
         length = response.headers.get("Content-Length")
         total = self.partial.size + int(length) if length and length.isdecimal() else None
         if response.status_code == PARTIAL_CONTENT:
@@ -438,7 +432,7 @@ class _Download:
         span, _, complete_size = content_range.partition("/")
         starts_here = span.partition("-")[0] == str(self.partial.size)
         if not starts_here or (complete_size.isdecimal() and total not in (None, int(complete_size))):
-            self.partial.restart(None)
+            self.partial.restart()
             raise _Interrupted("it sends another part of the file than was requested")
 
     def _check_status(self, response: "requests.Response", resuming: bool) -> None:
@@ -446,7 +440,7 @@ class _Download:
         if status == 200 or (status == PARTIAL_CONTENT and resuming):
             return
         if status in (PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE):
-            self.partial.restart(None)
+            self.partial.restart()
             raise _Interrupted(f"it answers {status} to the request for a part of the file")
         reason = f"{status} {response.reason or ''}".strip()
         if status == TOO_MANY_REQUESTS or status >= FIRST_SERVER_ERROR:
@@ -486,7 +480,7 @@ class _Download:
                 mismatches.append(f"{name.upper()} {checksum}, got {checksums[name]}")
         if not mismatches:
             return checksums["sha256"]
-        self.partial.restart(None)
+        self.partial.restart()
         if resumed:
             # The first bytes come from an earlier request, and may be the wrong ones.
             raise _Interrupted(f"expected {mismatches[0]}")

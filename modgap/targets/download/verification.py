@@ -69,16 +69,12 @@ def verify(manifest: Manifest, data_dir: Path, progress: Progress | None = None)
                     result.faults.append(fault)
                 if progress:
                     progress("verify", 1 / max(total, 1))
-    if damage := _find_copy_damage(manifest, data_dir):
+    originals = defaultdict(list)
+    for file in manifest.files:
+        originals[file.role].append(locate_file(file, manifest, data_dir))
+    if damage := find_damage(manifest, originals):
         result.faults.append(damage)
     return result
-
-
-def _find_copy_damage(manifest: Manifest, data_dir: Path) -> str | None:
-    files = defaultdict(list)
-    for file in manifest.files:
-        files[file.role].append(locate_file(file, manifest, data_dir))
-    return find_damage(manifest, files)
 
 
 def _iterate_files(

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from modgap.errors import InputError, unknown_name
-from modgap.process.installed_packages import load_plugin, one_line, plugin_entries
+from modgap.errors import unknown_name
+from modgap.process.installed_packages import plugin_entries, requested_plugin
 from modgap.targets.samples import Table
 
 __all__ = ["get_converter", "get_reader", "get_renderer_versions"]
@@ -56,12 +56,10 @@ def _module(name: str) -> Any:
     if name not in plugins:
         raise unknown_name("reader", name, [*modules, *plugins])
     entry = plugins[name]
-    try:
-        reader = load_plugin(entry, NOUN)
+
+    def check(_name: str, reader: Any) -> Any:
         if not callable(getattr(reader, "read", None)):
             raise TypeError(f"{entry.value} has no function read")
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:  # a plug-in can fail in any way
-        raise InputError(f"Reader plug-in {name} ({entry.value}) is broken: {one_line(error)}") from error
-    return reader
+        return reader
+
+    return requested_plugin(entry, NOUN, check)

@@ -218,7 +218,7 @@ def _with_labels(table: Table, labels: Sequence[np.ndarray], path: Path, regress
         numbered = number_labels(
             np.concatenate(labels if len(kinds) == 1 else [array.astype(object) for array in labels])
         )
-        return replace(table, labels=numbered.labels, classes=list(numbered.class_names))
+        return replace(table, labels=numbered.numbers, classes=list(numbered.names))
     # Whole fields of numbers, such as masks, are real values, whatever their type is.
     is_dense = kinds <= set("iubf") and any(array.ndim > 2 for array in labels)
     is_multi_label = all(array.ndim == 2 and array.shape[1] > 1 and np.isin(array, (0, 1)).all() for array in labels)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from modgap.errors import InputError, UsageError, count
+from modgap.labels.user_arrays import LARGEST_EXACT_FLOAT
 from modgap.labels.written_names import number_names, real_numbers, written_values
 from modgap.targets.data_frames import (
     check_single_values,
@@ -27,7 +28,6 @@ from modgap.targets.splits import split_numbers
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-LARGEST_EXACT_FLOAT = 2**53
 SPLIT_NAME = "split"
 """Name of the column that says which split a sample belongs to."""
 LABEL_NAMES = ("label", "class", "target", "y")
@@ -202,7 +202,7 @@ def _concatenate(parts: list["DataFrame"]) -> "DataFrame":
     return pandas.concat(parts, ignore_index=True)
 
 
-def _group_hint(columns: Sequence[Any]) -> str:
+def _group_hint(columns: Sequence[object]) -> str:
     """Return how to name a column of groups that is among columns of text; empty if there is none."""
     names = [str(column) for column in columns if GROUP_NAMES.fullmatch(str(column))]
     if not names:
@@ -210,7 +210,7 @@ def _group_hint(columns: Sequence[Any]) -> str:
     return f' If {names[0]} says which samples belong together, pass `custom_data={{"group": {names[0]!r}}}`.'
 
 
-def find_label_column(columns: Sequence[Any], label_column: str | None, path: Path) -> str:
+def find_label_column(columns: Sequence[object], label_column: str | None, path: Path) -> str:
     """Return the column of the labels: the one that is named, or the first of LABEL_NAMES among the columns."""
     if label_column is not None:
         return label_column

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.storage.hdf5_arrays import open_hdf5, reraise_hdf5_errors, stored_dataset
 from modgap.targets.file_layout import single_file
-from modgap.targets.samples import SPLITS, Table
+from modgap.targets.samples import SPLITS, StoredSamples, Table
 
 if TYPE_CHECKING:
     import h5py
@@ -38,10 +39,6 @@ class Fields:
     time_stride: int = 1
     space_stride: int = 1
 
-    def step(self, length: int) -> int:
-        """Return the index of the time step among all `length` steps of the file."""
-        return range(0, length, self.time_stride)[self.frame]
-
     def values(self, dataset: "h5py.Dataset", sample: tuple[int, ...]) -> np.ndarray:
         """Return one simulation's values from a dataset, channels first, float32. Only the one time step is read.
 
@@ -50,7 +47,8 @@ class Fields:
             sample: Number of the simulation, or () if the dataset holds one simulation.
         """
         lengths = dict(zip(self.axes, dataset.shape[len(sample) :], strict=True))
-        index = tuple(self.step(lengths[axis]) if axis == "t" else slice(None) for axis in self.axes)
+        steps = range(0, lengths.get("t", 0), self.time_stride)
+        index = tuple(steps[self.frame] if axis == "t" else slice(None) for axis in self.axes)
         array = dataset[sample + index]
         axes = self.axes.replace("t", "")
         array = array[tuple(slice(None) if axis == "c" else slice(None, None, self.space_stride) for axis in axes)]
@@ -60,28 +58,16 @@ class Fields:
         return np.ascontiguousarray(array, np.float32)
 
 
-@dataclass(frozen=True)
-class _Simulations:
-    """Samples of an HDF5 file. It holds no handle, so that it can be sent to another process."""
-
-    path: Path
-    fields: Fields
-    count: int
-    groups: tuple[str, ...] | None
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        number = range(self.count)[index]
-        with reraise_hdf5_errors(self.path):
-            parent = open_hdf5(self.path)
-            sample: tuple[int, ...] = (number,)
-            if self.groups is not None:
-                parent = parent[self.groups[number]]
-                sample = ()
-            datasets = [stored_dataset(self.path, parent[name]) for name in self.fields.names]
-            return np.concatenate([self.fields.values(dataset, sample) for dataset in datasets])
+def _read_simulation(number: int, path: Path, fields: Fields, groups: Sequence[str] | None) -> np.ndarray:
+    """Return the values of one simulation. No handle is kept, so that samples can be sent to another process."""
+    with reraise_hdf5_errors(path):
+        parent = open_hdf5(path)
+        sample: tuple[int, ...] = (number,)
+        if groups is not None:
+            parent = parent[groups[number]]
+            sample = ()
+        datasets = [stored_dataset(path, parent[name]) for name in fields.names]
+        return np.concatenate([fields.values(dataset, sample) for dataset in datasets])
 
 
 def read(
@@ -122,10 +108,13 @@ def read(
         groups = tuple(sorted(file)) if group_per_simulation else None
         count = len(groups) if groups is not None else _count(file, (*x_fields.names, *y_fields.names))
     _check_datasets(path, file, groups, (x_fields, y_fields))
+    read_x, read_y = (
+        partial(_read_simulation, path=path, fields=fields, groups=groups) for fields in (x_fields, y_fields)
+    )
     return Table(
-        _Simulations(path, x_fields, count, groups),
+        StoredSamples(range(count), read_x),
         splits=_splits(count, test_position, test_fraction),
-        targets=_Simulations(path, y_fields, count, groups),
+        targets=StoredSamples(range(count), read_y),
     )
 
 

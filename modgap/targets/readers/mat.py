@@ -97,10 +97,8 @@ def _read_version_5(path: Path, name: str, stride: int, limit: int | None) -> np
 
 
 def _read_hdf5(path: Path, name: str, stride: int, limit: int | None) -> np.ndarray:
-    try:
-        import h5py
-    except ImportError as error:
-        raise InputError(f"reading {path} needs h5py. Install it with: pip install h5py") from error
+    import h5py
+
     try:
         with h5py.File(path, "r") as file:
             check_links(path, file)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from modgap.errors import InputError
 from modgap.targets.file_layout import files_by_split
@@ -106,7 +107,7 @@ def _read_records(files: Mapping[str, Sequence[Path]], x: str) -> Iterator[tuple
         yield SPLITS[code], str(path), record
 
 
-def _group_names(entry: Any, n_samples: int, path: str) -> np.ndarray:
+def _group_names(entry: ArrayLike, n_samples: int, path: str) -> np.ndarray:
     """Return the group of each sample: numbers or strings."""
     names = np.asarray(entry)
     if names.shape != (n_samples,) or names.dtype.kind not in "fiubUS":
@@ -114,15 +115,16 @@ def _group_names(entry: Any, n_samples: int, path: str) -> np.ndarray:
     return names
 
 
-def _has(record: Any, name: str) -> bool:
+def _has(record: object, name: str) -> bool:
     return isinstance(record, Mapping) and (name in record or name.encode() in record)
 
 
-def _to_array(entry: Any) -> np.ndarray:
+def _to_array(entry: object) -> np.ndarray:
     """Return an array unchanged, and a list of arrays as an array of objects."""
     if isinstance(entry, np.ndarray):
         return entry
-    array = np.empty(len(entry) if isinstance(entry, Sequence) else 0, object)
-    for number in range(len(array)):
-        array[number] = entry[number]
+    items = entry if isinstance(entry, Sequence) else ()
+    array = np.empty(len(items), object)
+    for number, item in enumerate(items):
+        array[number] = item
     return array

@@ -100,7 +100,7 @@ def _residue_feature(record: Mapping[Any, Any], name: str, length: int, path: Pa
     return _check_array(array, shape, name, path).reshape(n_values, length)
 
 
-def _check_array(array: Any, shape: tuple[int, ...], name: str, path: Path) -> np.ndarray:
+def _check_array(array: object, shape: tuple[int, ...], name: str, path: Path) -> np.ndarray:
     """Return an object if it is an array of numbers with this shape; raise an InputError otherwise."""
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub" or array.shape != shape:
         raise InputError(f"expected {name} of shape {shape} in {path}, got {getattr(array, 'shape', type(array))}")
