@@ -16,10 +16,10 @@ one with the lowest cross-validated error is tested. Targets that have fewer lab
 import argparse
 import os
 import time
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from evidence.model_jobs import PARTS, TARGETS, jobs, work
+from evidence.model_jobs import PARTS, SECOND_EDITION, TARGETS, Design, jobs, work
 from evidence.model_tables import model_tables, write_section
 from evidence.repeats import repeat_jobs
 from evidence.running import run_jobs
@@ -33,11 +33,11 @@ FINE_TUNED = RESULTS.with_name("ranking.jsonl")
 PAGE = Path(__file__).parent.parent / "docs" / "evidence.md"
 
 
-def plan(log: ResultLog, targets: Sequence[str]) -> None:
+def plan(log: ResultLog, design: Design) -> None:
     """Print for each part how many jobs are done, and how long they took."""
     rows = []
     for part in PARTS:
-        planned = [job for job in jobs(targets) if job.part == part]
+        planned = [job for job in jobs(design) if job.part == part]
         seconds = [result["seconds"] for job in planned if (result := log.get(job))]
         rows.append([part, f"{len(seconds)} of {len(planned)}", f"{sum(seconds) / 3600:.2f}"])
     print_table(["part", "jobs", "core-hours"], rows)
@@ -53,17 +53,17 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    log, targets = ResultLog(options.results), options.targets.split(",")
+    log, design = ResultLog(options.results), replace(SECOND_EDITION, targets=options.targets.split(","))
     if options.command == "plan":
-        plan(log, targets)
+        plan(log, design)
     elif options.command == "run":
         parts = options.parts.split(",")
-        waiting = [job for job in jobs(targets) if job.part in parts and log.get(job) is None]
+        waiting = [job for job in jobs(design) if job.part in parts and log.get(job) is None]
         run_jobs(waiting, work, log, options.workers, time.perf_counter())
     elif options.command == "again":
-        repeat_jobs(list(jobs(targets)), work, log, options.most)
+        repeat_jobs(list(jobs(design)), work, log, options.most)
     else:
-        results = [result for job in jobs(targets) if (result := log.get(job))]
+        results = [result for job in jobs(design) if (result := log.get(job))]
         if options.command == "page":
             write_section(results, ResultLog(FINE_TUNED), PAGE)
         else:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 TRUTH = Path(__file__).parent.parent / "benchmarks" / "truth"
@@ -39,3 +40,14 @@ def test_a_source_that_does_not_read_a_target_has_a_reason_and_no_whole_training
     for job in jobs.training_jobs(pair, log):
         assert "text" in jobs.work(job, log)["reason"]
     assert all(job.part == "half" for job in jobs.training_jobs(pair, log))
+
+
+def test_power_and_false_positives_are_those_of_the_t_test_where_differences_are_normal(import_benchmark, monkeypatch):
+    power = import_benchmark("evidence.third_power")
+    differences = np.random.default_rng(0).normal(3, 2, 400)
+    monkeypatch.setattr(power, "earlier_differences", lambda: iter([("A", "one - other", differences, 30)]))
+    ((*_, effect, found, below, above),) = power.power_rows(2000)
+    assert float(effect) == pytest.approx(differences.std(ddof=1) * 0.529, abs=0.1)
+    assert [float(share.removesuffix(" %")) for share in (found, below, above)] == pytest.approx(
+        [80, 2.5, 2.5], abs=2.5
+    )

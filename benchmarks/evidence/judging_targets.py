@@ -9,6 +9,7 @@ source, probe, baseline or ranking touches them; they may be opened, counted and
 
 import hashlib
 import math
+from collections.abc import Mapping, Sequence
 
 N_JUDGING = 42
 CANDIDATES = {
@@ -29,19 +30,28 @@ CANDIDATES = {
 
 
 def draw_judging_targets() -> dict[str, list[str]]:
-    """Return the drawn targets of each kind: a share by largest remainders, and the lowest hashes within the kind."""
-    names = {kind: candidates.split() for kind, candidates in CANDIDATES.items()}
-    n_candidates = sum(map(len, names.values()))
-    shares = {kind: N_JUDGING * len(of_kind) / n_candidates for kind, of_kind in names.items()}
+    """Return the drawn targets of each kind."""
+    return draw({kind: candidates.split() for kind, candidates in CANDIDATES.items()}, N_JUDGING)
+
+
+def draw(names: Mapping[str, Sequence[str]], number: int, salt: str = "") -> dict[str, list[str]]:
+    """Return a number of targets: a share of each kind by largest remainders, and the lowest hashes within the kind.
+
+    Args:
+        names: Names of the candidates by kind.
+        number: Number of targets.
+        salt: Text before each name in its hash, so that two draws differ.
+    """
+    shares = {kind: number * len(of_kind) / sum(map(len, names.values())) for kind, of_kind in names.items()}
     numbers = {kind: math.floor(share) for kind, share in shares.items()}
     by_remainder = sorted(names, key=lambda kind: numbers[kind] - shares[kind])
-    for kind in by_remainder[: N_JUDGING - sum(numbers.values())]:
+    for kind in by_remainder[: number - sum(numbers.values())]:
         numbers[kind] += 1
-    return {kind: sorted(of_kind, key=_hash)[: numbers[kind]] for kind, of_kind in names.items()}
 
+    def by_hash(name: str) -> str:
+        return hashlib.sha256(f"{salt}{name}".encode()).hexdigest()
 
-def _hash(name: str) -> str:
-    return hashlib.sha256(name.encode()).hexdigest()
+    return {kind: sorted(of_kind, key=by_hash)[: numbers[kind]] for kind, of_kind in names.items()}
 
 
 if __name__ == "__main__":

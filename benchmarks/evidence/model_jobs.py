@@ -1,7 +1,7 @@
 """The jobs of the table of models: baselines and linear probes, fitted to the same labeled samples of a target."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -79,7 +79,7 @@ SOURCES = [
     "vit-fashion",
 ]
 """Sources whose weights packages brought when the jobs were planned."""
-FINE_TUNED = {*DEVELOPMENT, *TEST}
+FINE_TUNED = frozenset((*DEVELOPMENT, *TEST))
 """Targets with errors after fine-tuning of 128 labeled samples; controls are fitted to these alone."""
 ALL_CONTROLS = "all"
 """Model of a job that fits the probes of all controls, and tests the one with the lowest cross-validated error."""
@@ -87,6 +87,28 @@ SIZES = (LABELED, 512)
 MOST_TESTED = 1100
 """Largest number of test samples."""
 PARTS = ("baseline", "probe", "control")
+
+
+@dataclass(frozen=True)
+class Design:
+    """What one edition compares.
+
+    Attributes:
+        targets: Names of the targets.
+        sources: Names of the sources whose features are probed.
+        sizes: Numbers of labeled samples; the controls have 128.
+        most_tested: Largest number of test samples.
+        controlled: Names of the targets on which controls are fitted.
+    """
+
+    targets: Sequence[str]
+    sources: Sequence[str]
+    sizes: tuple[int, ...] = SIZES
+    most_tested: int = MOST_TESTED
+    controlled: Collection[str] = FINE_TUNED
+
+
+SECOND_EDITION = Design(tuple(TARGETS), tuple(SOURCES))
 
 
 @dataclass(frozen=True)
@@ -109,39 +131,41 @@ class Job:
         return f"{self.part} {self.model} {self.target}"
 
 
-def jobs(targets: Sequence[str] = tuple(TARGETS)) -> Iterator[Job]:
+def jobs(design: Design = SECOND_EDITION) -> Iterator[Job]:
     """Yield all jobs: the baselines, then the sources, then their controls, each target by target."""
-    models = {"baseline": baseline_names(), "probe": SOURCES, "control": [ALL_CONTROLS]}
+    models = {"baseline": baseline_names(), "probe": design.sources, "control": [ALL_CONTROLS]}
     for part in PARTS:
-        for target in targets:
-            if part != "control" or target in FINE_TUNED:
+        for target in design.targets:
+            if part != "control" or target in design.controlled:
                 yield from (Job(part, model, target) for model in models[part])
 
 
 @lru_cache(maxsize=1)
-def read_data(target: str) -> tuple[TargetData, dict[int, np.ndarray]]:
+def read_data(
+    target: str, sizes: tuple[int, ...] = SIZES, most_tested: int = MOST_TESTED
+) -> tuple[TargetData, dict[int, np.ndarray]]:
     """Return a target, and its labeled samples for each size: those of one split, drawn stratified by class."""
     data = read_target_data(open_target(target), standardized=False)
     labels = data.table.labels
     labeled = {}
-    for size in SIZES:
+    for size in sizes:
         strata = np.zeros(len(data.train), np.int64) if labels is None else stratification_labels(labels[data.train])
         few = size < len(data.train)
         labeled[size] = data.train[stratified_subset(strata, size, 0)] if few else data.train
-    test = data.test[np.linspace(0, len(data.test) - 1, min(MOST_TESTED, len(data.test))).astype(np.int64)]
+    test = data.test[np.linspace(0, len(data.test) - 1, min(most_tested, len(data.test))).astype(np.int64)]
     return replace(data, test=test), labeled
 
 
-def work(job: Job, log: ResultLog) -> dict:
+def work(job: Job, log: ResultLog, design: Design = SECOND_EDITION) -> dict:
     """Fit a model to each number of labeled samples, append its errors and its CPU time, and return the record."""
     began = time.process_time()
-    data, labeled = read_data(job.target)
+    data, labeled = read_data(job.target, design.sizes, design.most_tested)
     form = sample_form(data)
     record: dict[str, Any] = {"kind": "table" if is_table(data.target.manifest) else data.target.manifest.input.kind}
     record |= {"task": data.output.task, "tested": len(data.test)}
     try:
         if job.part == "control":
-            record |= _best_control(job, data, labeled[LABELED], form)
+            record |= _best_control(job, design.sources, data, labeled[LABELED], form)
         else:
             model, samples = (_baseline if job.part == "baseline" else _probe)(job, data, labeled, form)
             record |= _errors(model, samples, data, labeled, form)
@@ -170,11 +194,13 @@ def _probe(job: Job, data: TargetData, labeled: Mapping[int, np.ndarray], _form:
     return linear_probe(looked_up), list
 
 
-def _best_control(job: Job, data: TargetData, labeled: np.ndarray, form: SampleForm) -> dict[str, Any]:
+def _best_control(
+    job: Job, sources: Sequence[str], data: TargetData, labeled: np.ndarray, form: SampleForm
+) -> dict[str, Any]:
     """Return the errors of the control with the lowest cross-validated error, which alone is tested."""
     validated = {}
     untested = replace(data, test=labeled[:1])
-    for name in map(control_name, SOURCES):
+    for name in map(control_name, sources):
         try:
             model, samples = _probe(replace(job, model=name), untested, {LABELED: labeled}, form)
         except InputError:
@@ -190,10 +216,19 @@ def _best_control(job: Job, data: TargetData, labeled: np.ndarray, form: SampleF
 def _errors(
     model: Baseline, samples: Rows, data: TargetData, labeled: Mapping[int, np.ndarray], form: SampleForm
 ) -> dict[str, Any]:
-    """Return the cross-validated and the test errors of a model by the number of labeled samples."""
+    """Return the cross-validated and the test errors of a model by the number of labeled samples.
+
+    Raises:
+        InputError: When the model cannot be fitted to any of them, such as too few of each class.
+    """
     errors: dict[str, Any] = {name: {} for name in ("samples", "validated", "errors", "settings", "by_sample")}
     for size, rows in labeled.items():
-        fitted = fit_baseline(model, samples(rows), form, true_values(data, rows))
+        try:
+            fitted = fit_baseline(model, samples(rows), form, true_values(data, rows))
+        except InputError:
+            if size == max(labeled):
+                raise
+            continue
         error, by_sample = _test_error(fitted, samples(data.test), data)
         described = (len(rows), fitted.error, error, f"{fitted.features}, {fitted.setting}", by_sample)
         for of_model, value in zip(errors.values(), described, strict=True):

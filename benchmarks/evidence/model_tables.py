@@ -80,7 +80,7 @@ def _chosen(models: Sequence[Mapping[str, Any]], parts: Sequence[str], size: str
     return None if best is None else float(best["errors"][size])
 
 
-def _fine_tuning_error(truth: ResultLog, target: str) -> float | None:
+def fine_tuning_error(truth: ResultLog, target: str) -> float | None:
     """Return the test error in percent of the constant source, fine-tuned on 128 samples; None without one."""
     rate = chosen_rate(truth, CONSTANT, target)
     runs = [truth.get(Job("all", CONSTANT, target, seed, rate)) for seed in range(n_seeds(CONSTANT))] if rate else []
@@ -102,7 +102,7 @@ def model_tables(results: Sequence[Mapping[str, Any]], truth: ResultLog) -> list
     for size in SIZES:
         errors = chosen_errors(results, size)
         for target, of_models in errors.items():
-            error = _fine_tuning_error(truth, target) if size == SIZES[0] and kinds[target] != VALUES else None
+            error = fine_tuning_error(truth, target) if size == SIZES[0] and kinds[target] != VALUES else None
             of_models |= {} if error is None else {FINE_TUNING: error}
         groups = list(_by_kind(kinds, errors))
         tables += [_means(groups, errors, size), _best(groups, errors, size), _comparisons(groups, errors, size)]

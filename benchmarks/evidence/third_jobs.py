@@ -9,10 +9,13 @@ from typing import Any
 import torch
 from result_log import ResultLog
 
+from evidence.judging_targets import draw
+from evidence.model_jobs import Design
 from evidence.ranking_jobs import DEVELOPMENT, TEST
 from evidence.ranking_jobs import SOURCES as OF_SECOND_EDITION
 from modgap.errors import InputError, UsageError
 from modgap.ranking.history.measure import ALL, EPOCHS, HALF, RATES, Training, best_rate, measure_errors
+from modgap.ranking.source_patterns import split_input_size
 
 LEFT_OUT = ("ppocr",)
 """Took two fifths of the time of the second edition; it is in the comparison of linear probes alone."""
@@ -37,10 +40,54 @@ WITHOUT_CLASSES = ("gene-functions",)
 """Judging targets whose samples have several labels, which the history of errors does not hold."""
 
 
+PROBED_ALONE = ("ppocr", "chemnet", "deeplc", "fracast")
+"""Sources that are compared by their linear probes alone, since they cannot be fine-tuned on all kinds, or slowly."""
+SIZES = (16, 64, 128)
+"""Numbers of labeled samples of baselines and probes."""
+MOST_TESTED = 5000
+N_TRANSFERS = 20
+READ_AS_TEXT = ("text", "string")
+
+
+def all_judging_targets() -> dict[str, str]:
+    """Return the kind of each judging target by name."""
+    kinds = json.loads(JUDGING_LIST.read_text(encoding="utf-8"))
+    return {name: kind for kind, names in kinds.items() for name in names}
+
+
 def judging_targets() -> dict[str, str]:
     """Return the kind of each judging target with one class a sample, by name."""
-    kinds = json.loads(JUDGING_LIST.read_text(encoding="utf-8"))
-    return {name: kind for kind, names in kinds.items() for name in names if name not in WITHOUT_CLASSES}
+    return {name: kind for name, kind in all_judging_targets().items() if name not in WITHOUT_CLASSES}
+
+
+def models_design() -> Design:
+    """Return which baselines and probes are fitted on how many labeled samples of the judging targets."""
+    targets = tuple(all_judging_targets())
+    sources = tuple(split_input_size(name)[0] for name in (*SOURCES, *PROBED_ALONE))
+    return Design(targets, sources, SIZES, MOST_TESTED, frozenset(targets))
+
+
+def transfer_targets() -> list[str]:
+    """Return the drawn judging targets on which whole transfers are compared with single strategies."""
+    drawn = draw(_by_kind(judging_targets()), N_TRANSFERS, "transfer ")
+    return [name for names in drawn.values() for name in names]
+
+
+def method_targets() -> list[str]:
+    """Return the drawn judging targets on which methods are compared: one of each kind that all sources read, and one.
+
+    Sources of images and sounds do not read texts and strings.
+    """
+    kinds = {kind: names for kind, names in _by_kind(judging_targets()).items() if kind not in READ_AS_TEXT}
+    first = draw(kinds, sum(map(len, kinds.values())), "methods ")
+    return [*(names[0] for names in first.values()), first["table"][1]]
+
+
+def _by_kind(kinds: Mapping[str, str]) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for name, kind in kinds.items():
+        names.setdefault(kind, []).append(name)
+    return names
 
 
 def history_pairs() -> list[tuple[str, str]]:
