@@ -239,7 +239,8 @@ class Backend:
             try:
                 self._client = self._exit_stack.enter_context(distributed.Client(cluster))
             except OSError as error:
-                raise UsageError(f"No scheduler of Dask answers at {self.address} ({first_line(error)}).") from error
+                place = f"at {self.address}" if self.address else "on this machine"
+                raise UsageError(f"No scheduler of Dask answers {place} ({first_line(error)}).") from error
         return self._client
 
     def _start_cluster(self, distributed: Any, n_jobs: int, device: str) -> Any:
@@ -536,7 +537,7 @@ def list_devices(name: str) -> tuple[str, ...]:
         The names; empty if the passes run on the CPU, which any number of processes can share.
 
     Raises:
-        UsageError: If this machine does not have the device.
+        UsageError: If this machine does not have the device, or one of several is `auto` or is named twice.
     """
     import torch
 
@@ -544,6 +545,11 @@ def list_devices(name: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in name.partition(TIMES)[0].split(SEPARATOR))
     devices = [choose_device(part) for part in names]
     if len(names) > 1:
+        if "auto" in names or len(set(names)) < len(names):
+            raise UsageError(
+                f"`device` is {name!r}, but a list of devices must have each of them once, and without auto. For "
+                f"several passes on each device, write their number after {TIMES}, as in cuda:0,cuda:1*2."
+            )
         return names
     device = devices[0]
     if device.type == "cpu":

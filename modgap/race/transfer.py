@@ -44,7 +44,7 @@ from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
 from modgap.targets import TargetRequest
 from modgap.training.evaluation import test_errors
 from modgap.training.fitted_run import chance_metric, suitable_baselines
-from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES
+from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES, PILOT_SAMPLES
 from modgap.training.run_folder import RECORD, Run, check_folder, open_run, write_record
 from modgap.training.train import train
 from modgap.training.train_request import TrainRequest
@@ -543,7 +543,7 @@ def _by_history(names: Sequence[str], request: RaceRequest, samples: Any) -> lis
     target = request.target.open()
     sketch = cached_sketch(target.fingerprint, samples)
     # The setup of pilots, which is near enough to that of the shipped history, so that its errors are used.
-    setup = Setup(256, PILOT_EPOCHS, PILOT_RATES)
+    setup = Setup(PILOT_SAMPLES, PILOT_EPOCHS, PILOT_RATES)
     told = choose_source(known_history(), names, setup, None, request.target.name, sketch, request.samples.seed)
     return list(names) if told is None else [names[number] for number in told.order_before]
 
