@@ -386,9 +386,11 @@ class _Running:
         self._show(stage, steps, began)
         with (self.folder / STEPS).open("a", encoding="utf-8") as file:
             for index, result in self.backend.run(jobs, device=device):
-                outcome = result
-                if isinstance(result, Failure):
-                    outcome = Outcome(jobs[index].step, np.full(n_labeled, np.nan), 0.0, result.reason)
+                outcome = (
+                    Outcome(jobs[index].step, np.full(n_labeled, np.nan), 0.0, result.reason)
+                    if isinstance(result, Failure)
+                    else result
+                )
                 done[index] = (first + index, time.perf_counter() - began, outcome)
                 file.write(_line(*done[index]))
                 file.flush()
