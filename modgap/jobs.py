@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from modgap.errors import InputError, UsageError, check_minimum, first_line
 from modgap.process.end import end_with_parent
@@ -27,7 +27,8 @@ from modgap.storage.atomic_files import temporary_path
 from modgap.storage.locks import lock_first_free, unlock
 from modgap.storage.paths import SHARED_CACHE, cache_folder, data_folder
 
-Job = Callable[[], Any]
+Result = TypeVar("Result")
+Job = Callable[[], Result]
 CLUSTERS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster"}
 """Schedulers that start workers of Dask, and the class of dask-jobqueue for each."""
 BACKENDS = ("serial", "loky", "dask", *CLUSTERS, "cached")
@@ -169,7 +170,9 @@ class Backend:
             return 1
         return max(1, self.processes(device) // self.side_by_side(n_jobs, device))
 
-    def run(self, jobs: Sequence[Job], *, device: str = "", short: bool = False) -> Iterator[tuple[int, Any]]:
+    def run(
+        self, jobs: Sequence[Job[Result]], *, device: str = "", short: bool = False
+    ) -> Iterator[tuple[int, Result | Failure]]:
         """Run independent jobs. If a worker is lost, its jobs are run again elsewhere.
 
         Args:
@@ -211,7 +214,7 @@ class Backend:
             return math.inf
         return SECONDS_HERE if short and not self._has_other_machines else 0.0
 
-    def _run_on_dask(self, jobs: Sequence[Job], device: str) -> Iterator[tuple[int, Any]]:
+    def _run_on_dask(self, jobs: Sequence[Job[Result]], device: str) -> Iterator[tuple[int, Result | Failure]]:
         """Run jobs on the workers of the cluster, and run jobs whose workers were lost each time again, one by one."""
         with self:
             client = self._connect(len(jobs), device)
@@ -239,7 +242,8 @@ class Backend:
             try:
                 self._client = self._exit_stack.enter_context(distributed.Client(cluster))
             except OSError as error:
-                raise UsageError(f"No scheduler of Dask answers at {self.address} ({first_line(error)}).") from error
+                place = f"at {self.address}" if self.address else "on this machine"
+                raise UsageError(f"No scheduler of Dask answers {place} ({first_line(error)}).") from error
         return self._client
 
     def _start_cluster(self, distributed: Any, n_jobs: int, device: str) -> Any:
@@ -316,7 +320,7 @@ def _cached_result(job: Any) -> Any:
     return NOT_CACHED if result is None else result
 
 
-def _with_cache(job: Job, folder: str) -> Any:
+def _with_cache(job: Job[Result], folder: str) -> Result:
     """Run a job with the cache folder of the process that submitted it. Other machines must share this folder."""
     os.environ["MODGAP_CACHE"] = folder
     return job()
@@ -389,7 +393,7 @@ def _write_error(folder: Path) -> str | None:
 # Processes of this machine, which serve all jobs of a command
 
 
-def _run_in_processes(jobs: Sequence[Job], processes: int) -> Iterator[tuple[int, Any]]:
+def _run_in_processes(jobs: Sequence[Job[Result]], processes: int) -> Iterator[tuple[int, Result | Failure]]:
     """Yield index and result of each job as soon as it is finished; `LOST` if its worker was lost each time."""
     remaining = dict(enumerate(jobs))
     for _ in range(MAX_TRIES):
@@ -404,7 +408,7 @@ def _run_in_processes(jobs: Sequence[Job], processes: int) -> Iterator[tuple[int
         yield index, next((result for _, result in _run_until_worker_lost({index: job}, 2)), LOST)
 
 
-def _run_until_worker_lost(jobs: Mapping[int, Job], processes: int) -> Iterator[tuple[int, Any]]:
+def _run_until_worker_lost(jobs: Mapping[int, Job[Result]], processes: int) -> Iterator[tuple[int, Result]]:
     """Yield index and result of each job until all jobs are finished or a worker is lost."""
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
@@ -432,7 +436,7 @@ def _start_worker(parent: int) -> None:
     end_with_parent(parent)
 
 
-def _run_indexed(index: int, job: Job, variables: Mapping[str, str]) -> tuple[int, Any]:
+def _run_indexed(index: int, job: Job[Result], variables: Mapping[str, str]) -> tuple[int, Result]:
     """Run a job with the environment variables that its parent has now, and return its index and result.
 
     A worker may have been started before they were set. Numbers of threads stay those that joblib set in the worker.
@@ -464,7 +468,9 @@ def _device_resources(client: Any) -> dict[str, int] | None:
     return {GPU: 1} if any(worker.get("resources", {}).get(GPU) for worker in workers) else None
 
 
-def _run_on_workers(client: Any, jobs: Sequence[Job], resources: dict[str, int] | None) -> Iterator[tuple[int, Any]]:
+def _run_on_workers(
+    client: Any, jobs: Sequence[Job[Result]], resources: dict[str, int] | None
+) -> Iterator[tuple[int, Result | Failure]]:
     """Yield index and result of each job; Dask runs a job again whose worker is lost."""
     distributed = _import("dask.distributed", "dask")
     futures = client.map(_run_locked, jobs, pure=False, resources=resources)
@@ -488,7 +494,7 @@ def _run_on_workers(client: Any, jobs: Sequence[Job], resources: dict[str, int] 
             yield indices[future.key], LOST if is_lost else Failure(f"{type(error).__name__}: {first_line(error)}")
 
 
-def _run_locked(job: Job) -> Any:
+def _run_locked(job: Job[Result]) -> Result:
     """Run a job while no other thread of this process runs one.
 
     A worker of a running cluster may have several threads, which share the number of threads that a job fixes.
@@ -536,7 +542,7 @@ def list_devices(name: str) -> tuple[str, ...]:
         The names; empty if the passes run on the CPU, which any number of processes can share.
 
     Raises:
-        UsageError: If this machine does not have the device.
+        UsageError: If this machine does not have the device, or one of several is `auto` or is named twice.
     """
     import torch
 
@@ -544,6 +550,11 @@ def list_devices(name: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in name.partition(TIMES)[0].split(SEPARATOR))
     devices = [choose_device(part) for part in names]
     if len(names) > 1:
+        if "auto" in names or len(set(names)) < len(names):
+            raise UsageError(
+                f"`device` is {name!r}, but a list of devices must have each of them once, and without auto. For "
+                f"several passes on each device, write their number after {TIMES}, as in cuda:0,cuda:1*2."
+            )
         return names
     device = devices[0]
     if device.type == "cpu":

@@ -1,5 +1,7 @@
 """Statistics where little varies or little is known: constant errors, few units, splits without tests."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -8,6 +10,7 @@ from modgap.discrepancy import estimate
 from modgap.discrepancy.control import compare_with_controls
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import TestedSamples
+from modgap.errors import InputError
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.ranking.standings import Standings, compute_error_standings, compute_standings
@@ -49,6 +52,21 @@ def test_a_constant_error_has_an_interval_for_any_number_of_units(value):
         low, high = estimate_mean(errors_of([value] * n)).interval
         unseen = 1 - 0.025 ** (1 / n)
         assert (low, high) == pytest.approx((value * (1 - unseen), value + (1 - value) * unseen), abs=1e-9)
+
+
+def test_means_over_other_classes_are_not_paired():
+    plain = errors_of(np.arange(20) % 3 == 0)
+    by_class = replace(plain, strata=np.arange(20) % 2)
+    other = replace(plain, strata=np.arange(20) // 10)
+    for pair in ((by_class, plain), (plain, by_class), (by_class, other)):
+        with pytest.raises(InputError, match="different groups, classes, weights"):
+            paired_difference(*pair)
+        with pytest.raises(InputError, match="different groups, classes, weights"):
+            paired_differences(pair)
+    # The class of a sample that no split tests does not matter.
+    untested = replace(by_class, errors=np.where(np.arange(20) < 19, by_class.errors, np.nan))
+    changed = replace(untested, strata=np.where(np.arange(20) < 19, by_class.strata, 5))
+    assert paired_difference(untested, changed).value == 0
 
 
 def test_a_constant_difference_has_the_p_value_of_the_sign_test_for_any_number_of_units():

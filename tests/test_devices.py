@@ -1,11 +1,14 @@
 """Every engine gives a pass one device that no other pass holds; devices of the CPU stand for GPUs."""
 
+import contextlib
 import errno
 import fcntl
 import multiprocessing
 import os
 import time
 from collections import defaultdict
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from modgap.errors import UsageError
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend, hold_device, list_devices
+from modgap.process.devices import map_tensors
 from modgap.ranking.jobs import ExtractJob
 from modgap.ranking.source_outputs import load_source_outputs
 from modgap.targets import TargetRequest
@@ -69,7 +73,7 @@ def test_unrelated_processes_hold_different_devices(own_cache):
 
 def hold_until_killed(connection):
     """Hold a device, and say so."""
-    with hold_device("cpu:0,cpu:0"):
+    with hold_device(TWO):
         connection.send("holds")
         time.sleep(60)
 
@@ -81,13 +85,14 @@ def test_the_device_of_a_killed_process_is_free(own_cache):
     assert receiver.recv() == "holds"
     holder.kill()
     holder.join()
-    with hold_device("cpu:0,cpu:0") as device:
+    with hold_device(TWO) as device:
         assert device == "cpu:0"
 
 
 def test_several_passes_share_a_device_where_they_may(own_cache):
-    with hold_device("cpu:0,cpu:0*2") as first, hold_device("cpu:0,cpu:0*2") as second:
-        assert (first, second) == ("cpu:0", "cpu:0")
+    with contextlib.ExitStack() as stack:
+        held = [stack.enter_context(hold_device(f"{TWO}*2")) for _ in range(4)]
+    assert held == ["cpu:0", "cpu:1", "cpu:0", "cpu:1"]
 
 
 def test_four_passes_on_two_devices_run_at_a_time(own_cache, tmp_path):
@@ -101,6 +106,38 @@ def test_four_passes_on_two_devices_run_at_a_time(own_cache, tmp_path):
 def test_a_number_of_passes_is_from_1_to_16(name):
     with pytest.raises(UsageError, match="the number of passes on each device"):
         list_devices(name)
+
+
+@pytest.mark.parametrize("name", ["cpu:0,cpu:0", "cpu:0, cpu:1,cpu:0*2", "auto,cpu:1", "cpu:0,auto"])
+def test_a_list_has_each_device_once_and_not_auto(name):
+    with pytest.raises(UsageError, match="must have each of them once, and without auto"):
+        list_devices(name)
+
+
+@dataclass
+class Named:
+    """A value that maps its own tensors."""
+
+    tensor: torch.Tensor
+
+    def map_tensors(self, function):
+        return Named(function(self.tensor))
+
+
+class Pair(NamedTuple):
+    """A named tuple, as third-party models return them."""
+
+    tensor: torch.Tensor
+    number: int
+
+
+def test_tensors_are_mapped_in_values_of_all_kinds():
+    value = {"pair": Pair(torch.zeros(2), 3), "list": [torch.zeros(1), "text"], "own": Named(torch.zeros(3))}
+    mapped = map_tensors(value, torch.ones_like)
+    assert mapped["pair"].tensor.tolist() == [1, 1]
+    assert (type(mapped["pair"]), mapped["pair"].number) == (Pair, 3)
+    assert mapped["list"] == [torch.ones(1), "text"]
+    assert mapped["own"].tensor.tolist() == [1, 1, 1]
 
 
 def test_devices_are_held_where_only_files_open_for_writing_can_be_locked(own_cache, monkeypatch):

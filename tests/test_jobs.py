@@ -1,5 +1,6 @@
 """Workers of Dask and of schedulers: every result once, whoever is killed, and the job scripts that schedulers get."""
 
+import contextlib
 import os
 import time
 
@@ -69,6 +70,16 @@ def test_an_address_without_a_scheduler_is_named():
         pytest.raises(UsageError, match=r"No scheduler of Dask answers at 127\.0\.0\.1:9"),
     ):
         list(Backend("dask", address="127.0.0.1:9").run([Square(1)]))
+
+
+def test_a_cluster_of_this_machine_that_does_not_answer_has_no_address(monkeypatch):
+    def fail(cluster):
+        raise OSError("timed out")
+
+    monkeypatch.setattr(distributed, "LocalCluster", lambda **options: contextlib.nullcontext("cluster"))
+    monkeypatch.setattr(distributed, "Client", fail)
+    with pytest.raises(UsageError, match=r"No scheduler of Dask answers on this machine \(.*timed out\)"):
+        list(Backend("dask", 2).run([Square(1)]))
 
 
 def test_workers_that_a_scheduler_starts_run_all_jobs(queue, caplog):

@@ -424,14 +424,6 @@ def _complete(source_input: Stacked, layout: torch.memory_format, pieces: Sequen
     return batch.contiguous(memory_format=layout) if batch.ndim == 4 else batch
 
 
-def _choose_loader_workers(device: torch.device) -> int:
-    """Return the number of processes that prepare samples, if none is asked for.
-
-    On the CPU the model has work for all cores. A GPU is so fast that one thread cannot decode enough for it.
-    """
-    return 0 if device.type == "cpu" else min(MOST_LOADER_WORKERS, available_cores())
-
-
 def _sample_means(outputs: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Return the mean output of each sample's pieces, float32 (samples, outputs).
 
@@ -482,7 +474,10 @@ def output_batches(
     if batch_size is None and device.type == "cuda":
         runner.fit_to_memory(_pieces_of_samples(samples, rows[:TRIAL_BATCH], embedding)[0])
     batches_in_block = BATCHES_SORTED if isinstance(source.input, PADDED) else 1
-    workers = _choose_loader_workers(device) if loader_workers is None else loader_workers
+    workers = loader_workers
+    if workers is None:
+        # On the CPU the model has work for all cores. A GPU is so fast that one thread cannot decode enough for it.
+        workers = 0 if device.type == "cpu" else min(MOST_LOADER_WORKERS, available_cores())
     read_block = _Blocks(samples, rows, embedding, batches_in_block * runner.limit.size, _stacking(runner, workers))
     blocks = load_ahead(read_block, len(read_block), workers, pin=copies_freely(device))
     with reused_memory():

@@ -128,10 +128,14 @@ def source_logits(
     """
     start = time.perf_counter()
     samples = request.samples
+    head: str | dict[str, Any] = "own"
+    if request.head != "own":
+        # The marker tells these entries from older ones, in which a head could see its training samples again.
+        head = {**open_head_surrogate(request.head).fingerprint, "training_samples": "left out"}
     cache_record = {
         "source": handle.fingerprint(),
         **samples_record(target, samples, samples.input_size),
-        "head": "own" if request.head == "own" else _head_record(request),
+        "head": head,
         "embedder": embedder.fingerprint if embedder else "native",
         "algorithms": algorithm_versions("reading", "inference", "fitted heads"),
     }
@@ -155,12 +159,6 @@ def source_logits(
         seconds=time.perf_counter() - start,
         rows=setup.rows,
     )
-
-
-def _head_record(request: LogitsRequest) -> dict[str, Any]:
-    """Return what decides a fitted head, for the key of a cache entry."""
-    # The marker tells these entries from older ones, in which a head could see its training samples again.
-    return {**open_head_surrogate(request.head).fingerprint, "training_samples": "left out"}
 
 
 def _decode(entry: CacheEntry) -> SourceLogits:

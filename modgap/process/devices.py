@@ -34,7 +34,9 @@ def map_tensors(value: T, function: Callable[[Tensor], Tensor]) -> T:
     if isinstance(value, Tensor):
         changed = function(value)
     elif isinstance(value, tuple | list):
-        changed = type(value)(map_tensors(item, function) for item in value)
+        items = [map_tensors(item, function) for item in value]
+        # A named tuple takes its items one by one.
+        changed = type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     elif isinstance(value, Mapping):
         changed = {name: map_tensors(item, function) for name, item in value.items()}
     elif hasattr(value, "map_tensors"):

@@ -44,7 +44,7 @@ from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
 from modgap.targets import TargetRequest
 from modgap.training.evaluation import test_errors
 from modgap.training.fitted_run import chance_metric, suitable_baselines
-from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES
+from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES, PILOT_SAMPLES
 from modgap.training.run_folder import RECORD, Run, check_folder, open_run, write_record
 from modgap.training.train import train
 from modgap.training.train_request import TrainRequest
@@ -386,9 +386,11 @@ class _Running:
         self._show(stage, steps, began)
         with (self.folder / STEPS).open("a", encoding="utf-8") as file:
             for index, result in self.backend.run(jobs, device=device):
-                outcome = result
-                if isinstance(result, Failure):
-                    outcome = Outcome(jobs[index].step, np.full(n_labeled, np.nan), 0.0, result.reason)
+                outcome = (
+                    Outcome(jobs[index].step, np.full(n_labeled, np.nan), 0.0, result.reason)
+                    if isinstance(result, Failure)
+                    else result
+                )
                 done[index] = (first + index, time.perf_counter() - began, outcome)
                 file.write(_line(*done[index]))
                 file.flush()
@@ -543,7 +545,7 @@ def _by_history(names: Sequence[str], request: RaceRequest, samples: Any) -> lis
     target = request.target.open()
     sketch = cached_sketch(target.fingerprint, samples)
     # The setup of pilots, which is near enough to that of the shipped history, so that its errors are used.
-    setup = Setup(256, PILOT_EPOCHS, PILOT_RATES)
+    setup = Setup(PILOT_SAMPLES, PILOT_EPOCHS, PILOT_RATES)
     told = choose_source(known_history(), names, setup, None, request.target.name, sketch, request.samples.seed)
     return list(names) if told is None else [names[number] for number in told.order_before]
 

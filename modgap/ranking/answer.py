@@ -12,7 +12,6 @@ from modgap.answers.formatting import format_p_value
 from modgap.errors import count, visible_name
 from modgap.ranking.check_sentences import format_chance, score_label
 from modgap.ranking.checks import (
-    baselines_compared,
     best_baseline,
     compare_baseline,
     control_index,
@@ -24,7 +23,7 @@ from modgap.ranking.layers import JUDGED_BY, LAYER_COLUMNS, layer_row
 from modgap.ranking.plan import PROBE
 from modgap.ranking.recommendation import judgment_answer
 from modgap.ranking.scores import PILOT, shown_score
-from modgap.ranking.types import BASELINE, CONTROL, SOURCE, LayerCurve, Pilot, Ranking, ScoreTable, SourceRow
+from modgap.ranking.types import BASELINE, CONTROL, SOURCE, LayerCurve, Pilot, Ranking, ScoreTable
 from modgap.statistics.multiple_comparisons import group_letters
 from modgap.storage.json_records import plain_values
 
@@ -70,7 +69,7 @@ def _facts(ranking: Ranking) -> Iterator[str]:
 def _tables(ranking: Ranking) -> Iterator[Table]:
     if ranking.target:
         yield forecast_table(ranking) if has_forecast(ranking) else Table(*ranking_table(ranking))
-        if not has_baselines(ranking) and (beside := probe_table(ranking)):
+        if not ranking.rows_with_value(BASELINE, ranking.deciding_table) and (beside := probe_table(ranking)):
             yield beside
         if len(ranking.tables) > 1:
             yield Table(*scores_table(ranking), OTHER_SCORES)
@@ -101,7 +100,9 @@ def ranking_table(ranking: Ranking) -> tuple[list[str], list[list[str]]]:
     name = "error" if table.name == PILOT.name else score_label(table.name)
     heads = ["rank", "group", "source", name, "95 % CI", "minus the first", "p", "random weights"]
     letters = source_letters(table)
-    left_out = set(control_sources(ranking)) | (set() if has_baselines(ranking) else set(baseline_rows(ranking)))
+    left_out = set(control_sources(ranking))
+    if not ranking.rows_with_value(BASELINE, table):
+        left_out |= {index for index, row in enumerate(ranking.rows) if row.kind == BASELINE}
     return heads, [_table_row(ranking, index, letters) for index in ranking.order() if index not in left_out]
 
 
@@ -157,20 +158,10 @@ def forecast_table(ranking: Ranking) -> Table:
     return Table(heads, rows, title, FORECASTS if with_errors else "", marks=marks if with_errors else ())
 
 
-def baseline_rows(ranking: Ranking) -> list[int]:
-    """Return the indices of the baselines."""
-    return [index for index, row in enumerate(ranking.rows) if row.kind == BASELINE]
-
-
-def has_baselines(ranking: Ranking) -> bool:
-    """Return True if baselines have a value by what decides, so that they are beside the sources in its table."""
-    return best_baseline(ranking.deciding_table, ranking) is not None
-
-
 def source_letters(table: ScoreTable) -> dict[int, str]:
     """Return the letters of each source by one score, by the index of its row. Empty if a significance is unknown."""
     standings = table.among_sources
-    ranked = [int(index) for index in standings.order() if standings.ranks[index] > 0]
+    ranked = table.source_order
     pairs = np.ix_(ranked, ranked)
     if len(ranked) < 2 or not np.isfinite(standings.p_values[pairs]).all():
         return {}
@@ -229,14 +220,14 @@ def probe_table(ranking: Ranking) -> Table | None:
     baseline = None if table is None else best_baseline(table, ranking)
     if table is None or baseline is None:
         return None
-    standings, baselines = table.standings, baseline_rows(ranking)
-    shown = [*table.source_order[:MOST_PROBES], *(index for index in baselines if standings.ranks[index])]
+    standings, baselines = table.standings, ranking.rows_with_value(BASELINE, table)
+    shown = [*table.source_order[:MOST_PROBES], *baselines]
     shown.sort(key=lambda index: (int(standings.ranks[index]), index))
     rows, marks = [], []
     for index in shown:
         is_source = ranking.rows[index].kind == SOURCE
         interval = standings.intervals[index]
-        difference = _difference_to_baseline(ranking, table, index, baseline) if is_source else None
+        difference = _difference_to_baseline(table, index, baseline, len(baselines)) if is_source else None
         value = float(standings.values[index])
         rows.append(
             [
@@ -246,32 +237,26 @@ def probe_table(ranking: Ranking) -> Table | None:
                 *difference_texts(difference),
             ]
         )
-        marks.append(Mark(value, _known_interval(interval), is_reference=not is_source))
+        marks.append(Mark(value, standings.interval(index), is_reference=not is_source))
     heads = ["model", "error", "95 % CI", "minus the best baseline", "p"]
     return Table(heads, rows, PROBES, marks=marks)
 
 
-def _difference_to_baseline(ranking: Ranking, table: ScoreTable, index: int, baseline: int) -> dict[str, Any]:
-    """Return the error of a source minus that of a baseline, as `difference_to_first` returns it."""
+def _difference_to_baseline(table: ScoreTable, index: int, baseline: int, n_baselines: int) -> dict[str, Any]:
+    """Return the error of a source minus that of the best of some baselines, as `difference_to_first` returns it."""
     standings = table.standings
-    n_baselines = baselines_compared(table, ranking)
     comparison = compare_baseline(table, index, baseline, sources_compared(table), n_baselines)
     return {
         "value": plain_values(float(standings.values[index] - standings.values[baseline])),
-        "interval": _known_interval(standings.difference_intervals[index, baseline]),
+        "interval": standings.difference_interval(index, baseline),
         "corrected_p_value": comparison.p_value,
     }
 
 
-def _known_interval(ends: np.ndarray) -> tuple[float, float] | None:
-    low, high = ends.tolist()
-    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
-
-
 def _starred_score(ranking: Ranking, table: ScoreTable, index: int) -> str:
     ranks = table.standings.ranks
-    controls = [rank for row, rank in zip(ranking.rows, ranks, strict=True) if row.kind == CONTROL and rank]
-    is_first = table.source_ranks[index] == 1 and ranks[index] <= min(controls, default=ranks[index])
+    controls = ranks[ranking.rows_with_value(CONTROL, table)]
+    is_first = table.source_ranks[index] == 1 and (ranks[index] <= controls).all()
     return format_score(table.standings.values[index]) + ("*" if is_first else "")
 
 
@@ -301,11 +286,11 @@ def failure_messages(ranking: Ranking) -> list[str]:
         messages.append(f"{name}{more}: {reason}")
     pilot_reasons = ranking.pilot.table.reasons if ranking.pilot else ()
     named = zip(ranking.rows, pilot_reasons, strict=False)
-    return [*messages, *(f"{_not_measured(row)}: {reason}" for row, reason in named if reason)]
-
-
-def _not_measured(row: SourceRow) -> str:
-    return f"{row.name} {'was not fitted' if row.kind == BASELINE else 'was not fine-tuned'}"
+    return messages + [
+        f"{row.name} was not {'fitted' if row.kind == BASELINE else 'fine-tuned'}: {reason}"
+        for row, reason in named
+        if reason
+    ]
 
 
 DIGITS = 4
@@ -331,10 +316,10 @@ def difference_to_first(table: ScoreTable, index: int) -> dict[str, Any] | None:
     if first is None or index == first or not table.standings.ranks[index]:
         return None
     standings = table.standings
-    ends = standings.difference_intervals[index, first].tolist()
+    interval = standings.difference_interval(index, first)
     return {
         "value": plain_values(float(standings.values[index] - standings.values[first])),
-        "interval": ends if np.isfinite(ends).all() else None,
+        "interval": None if interval is None else list(interval),
         "p_value": plain_values(float(standings.p_values[index, first])),
         "corrected_p_value": plain_values(float(table.among_sources.corrected_p_values[index])),
     }

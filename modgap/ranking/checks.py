@@ -133,7 +133,7 @@ def control_index(ranking: Ranking, index: int) -> int | None:
 
 def sources_compared(table: ScoreTable) -> int:
     """Return the number of sources with a value by a score."""
-    return int((table.source_ranks > 0).sum())
+    return len(table.source_order)
 
 
 def compare_baseline(table: ScoreTable, index: int, baseline: int, comparisons: int, baselines: int = 1) -> Comparison:
@@ -177,9 +177,11 @@ def _compare_control(table: ScoreTable, first: int, control: int | None, compari
 
 def _measured(table: ScoreTable, index: int, prefix: str = "") -> dict[str, Any]:
     """Return value and interval of a row, the interval as None if it is unknown."""
-    low, high = table.standings.intervals[index].tolist()
-    interval = [low, high] if np.isfinite([low, high]).all() else None
-    return {f"{prefix}value": float(table.standings.values[index]), f"{prefix}interval": interval}
+    interval = table.standings.interval(index)
+    return {
+        f"{prefix}value": float(table.standings.values[index]),
+        f"{prefix}interval": None if interval is None else list(interval),
+    }
 
 
 def _history(ranking: Ranking, first: int) -> Check | None:
@@ -312,11 +314,10 @@ def _controls_above(ranking: Ranking, first: int) -> Check | None:
 
     Scores that do not depend on the target are left out. The deciding score is among the others.
     """
-    controls = [index for index, row in enumerate(ranking.rows) if row.kind == CONTROL]
     above, n_compared = [], 0
     for table in (table for name, table in ranking.tables.items() if name not in BASELINE_SCORES):
         standings = table.standings
-        ranked = [index for index in controls if standings.ranks[index]]
+        ranked = ranking.rows_with_value(CONTROL, table)
         if not ranked or not standings.ranks[first]:
             continue
         n_compared += 1
@@ -337,14 +338,7 @@ def _controls_above(ranking: Ranking, first: int) -> Check | None:
 def best_baseline(table: ScoreTable, ranking: Ranking) -> int | None:
     """Return the index of the baseline with the lowest error by a score. None if no baseline has a value."""
     ranks = table.standings.ranks
-    ranked = [index for index, row in enumerate(ranking.rows) if row.kind == BASELINE and ranks[index]]
-    return min(ranked, key=lambda index: int(ranks[index]), default=None)
-
-
-def baselines_compared(table: ScoreTable, ranking: Ranking) -> int:
-    """Return the number of baselines with a value by a score."""
-    ranks = table.standings.ranks.tolist()
-    return sum(row.kind == BASELINE and rank > 0 for row, rank in zip(ranking.rows, ranks, strict=True))
+    return min(ranking.rows_with_value(BASELINE, table), key=lambda index: int(ranks[index]), default=None)
 
 
 def _baseline(ranking: Ranking, first: int) -> Check | None:
@@ -364,7 +358,8 @@ def _baseline(ranking: Ranking, first: int) -> Check | None:
         return None
     # Sources are judged at the best of several rates, and baselines have none.
     choices = sources_compared(table) * (pilot.rates if pilot and is_tuned else 1)
-    comparison = compare_baseline(table, best, baseline, choices, baselines_compared(table, ranking))
+    n_baselines = len(ranking.rows_with_value(BASELINE, table))
+    comparison = compare_baseline(table, best, baseline, choices, n_baselines)
     values = {
         "score": table.name,
         "result": comparison.result,

@@ -41,11 +41,11 @@ from modgap.ranking.forecast_figure import (
     forecast_frame,
 )
 from modgap.ranking.judgment import judge
-from modgap.ranking.layers import JUDGED_BY, SIGNIFICANT, layer_finding
+from modgap.ranking.layers import JUDGED_BY, layer_finding
 from modgap.ranking.scores import FORECAST, get_score, shown_score
 from modgap.ranking.target_summary import reference_value
 from modgap.ranking.types import BASELINE, LayerCurve, Ranking
-from modgap.statistics.multiple_comparisons import similar_groups
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, similar_groups
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,8 +103,7 @@ def ranking_frame(ranking: Ranking) -> pd.DataFrame:
 
 def _value_columns(ranking: Ranking, index: int) -> dict[str, float]:
     standings = ranking.deciding_table.standings
-    low, high = standings.intervals[index].tolist()
-    return interval_columns(float(standings.values[index]), (low, high))
+    return interval_columns(float(standings.values[index]), standings.interval(index))
 
 
 def _beats_control(ranking: Ranking, index: int, control: int | None) -> bool | None:
@@ -276,7 +275,7 @@ def other_scores(ranking: Ranking) -> list[str]:
     names = [
         name
         for name, table in ranking.tables.items()
-        if name != ranking.deciding_table.name and name not in BASELINE_SCORES and (table.source_ranks > 0).sum() > 1
+        if name != ranking.deciding_table.name and name not in BASELINE_SCORES and sources_compared(table) > 1
     ]
     if len(names) > MOST_SCORES:
         names = [name for name in names if get_score(name).default]
@@ -470,7 +469,7 @@ def layer_caption(ranking: Ranking) -> str:
                 f"{shown})."
             )
     sentences.append(
-        f"Differences with p <= {SIGNIFICANT} count as significant; p is corrected for the sources (Holm)."
+        f"Differences with p <= {SIGNIFICANCE_LEVEL} count as significant; p is corrected for the sources (Holm)."
     )
     return " ".join(sentences)
 

@@ -22,7 +22,7 @@ from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.standings import MIN_SUBSAMPLES
-from modgap.ranking.types import DEFAULT_ERRORS, DEFAULT_SAMPLES, SOURCE, Ranking
+from modgap.ranking.types import DEFAULT_ERRORS, DEFAULT_SAMPLES, SOURCE, Ranking, RankRequest
 from modgap.storage.json_records import plain_values
 
 CLEAR = "clear"
@@ -192,11 +192,8 @@ def beat_controls(history: Check) -> bool:
     return bool(compared >= FEWEST_TARGETS and 2 * better > compared)
 
 
-RESAMPLES = 50
-"""Subsamples that are suggested if a ranking has no intervals; the default of `modgap rank`."""
 PILOT_SOURCES = 3
 """Sources that are fine-tuned shortly in the command that a ranking suggests."""
-DEFAULT_BASELINES = "quick"
 
 
 def _next_commands(ranking: Ranking, judgment: Judgment) -> Iterator[tuple[str, ...]]:
@@ -213,7 +210,7 @@ def _next_commands(ranking: Ranking, judgment: Judgment) -> Iterator[tuple[str, 
         yield _baseline_command(ranking, baseline)
         yield _train_command(ranking, "finetune", first, "runs/finetune")
     elif judgment.choice == UNKNOWN and without_intervals and can_repeat:
-        yield _rank_command(ranking, "--resamples", RESAMPLES)
+        yield _rank_command(ranking, "--resamples", RankRequest.resamples)
     elif can_repeat and target.task == CLASSIFICATION and ranking.pilot is None and n_sources > 1:
         # Few epochs tell enough with a history alone.
         yield _rank_command(ranking, "--pilot", None if ranking.has_history else min(n_sources, PILOT_SOURCES))
@@ -278,8 +275,8 @@ def _rank_command(ranking: Ranking, option: str, value: int | None) -> tuple[str
         "--splits": request.errors.splits if request.errors.splits != DEFAULT_ERRORS.splits else None,
         "--per-class": request.errors.per_class,
         "--seed": samples.seed or None,
-        "--resamples": None if request.resamples == RESAMPLES else request.resamples,
-        "--baselines": None if request.baselines == DEFAULT_BASELINES else request.baselines,
+        "--resamples": None if request.resamples == RankRequest.resamples else request.resamples,
+        "--baselines": None if request.baselines == RankRequest.baselines else request.baselines,
     }
     options.pop(option, None)
     last = (option,) if value is None else (option, str(value))

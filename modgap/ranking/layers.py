@@ -26,7 +26,7 @@ from modgap.ranking.standings import ScoredErrors
 from modgap.ranking.types import SOURCE, JobCounts, LayerChoice, LayerCurve, SourceRow
 from modgap.sources import open_source
 from modgap.statistics.intervals import SampleErrors, average_errors, estimate_mean
-from modgap.statistics.multiple_comparisons import holm
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm
 from modgap.statistics.paired import paired_difference
 from modgap.statistics.splits import Splits, repeated_halves, testable_samples
 from modgap.storage.algorithms import algorithm_versions
@@ -159,8 +159,6 @@ def _run_layers(setup: InferenceSetup, request: LogitsRequest, content: Mapping[
 JUDGED_BY = "linear-probe"
 """Score by whose errors a layer is chosen and judged."""
 SPLITS = 20
-SIGNIFICANT = 0.05
-"""Largest p-value of a difference between layers that is called significant."""
 
 
 def measure_layers(
@@ -332,7 +330,7 @@ def is_better(curve: LayerCurve) -> bool:
     if curve.choice is None:
         return False
     p_value = curve.choice.corrected_p_value
-    return curve.choice.difference.value < 0 and p_value is not None and p_value <= SIGNIFICANT
+    return curve.choice.difference.value < 0 and p_value is not None and p_value <= SIGNIFICANCE_LEVEL
 
 
 LAYER_COLUMNS = ("source", "layers", "lowest at", "chosen on other samples", "95 % CI", "last layer", "difference", "p")

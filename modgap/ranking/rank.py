@@ -236,7 +236,10 @@ def _drop_failed_controls(
 
 
 def _count_passes(results: Iterable[Extracted | Failure]) -> JobCounts:
-    """Return how many passes were computed, came from the cache, and failed."""
+    """Return how many passes were computed, came from the cache, and failed.
+
+    Controls that failed and that the user did not name have no row, so that they do not count, as in a matrix.
+    """
     passes = list(results)
     cached = [result.cached for result in passes if isinstance(result, Extracted)]
     return JobCounts(len(cached) - sum(cached), sum(cached), len(passes) - len(cached))

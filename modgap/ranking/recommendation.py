@@ -1,9 +1,9 @@
 """Recommendation of a ranking: two answers, a headline by one table, and the next step, from its judgment."""
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Verdict
 from modgap.answers.formatting import format_value
@@ -165,6 +165,7 @@ def headline(judgment: Judgment, shown_name: Callable[[str], str] = visible_name
     is_tuned = check is not None and check.is_fine_tuned
     baseline = f"the baseline {visible_name(check.values['baseline'])}" if check else ""
     history = judgment.check("history")
+    error = history.values["expected_value"] if history else None
     return rule.headline.format(
         score=score,
         by="After a short fine-tuning" if judgment.tuned in SOURCES else f"By {score}",
@@ -179,14 +180,8 @@ def headline(judgment: Judgment, shown_name: Callable[[str], str] = visible_name
         only=_only(judgment, "the only source" if is_alone else "the only source with a value"),
         of=history.values["sources"] if history else 0,
         chance=format_chance(history.values["chance"]) if history else "",
-        expected=_expected(history.values) if history else "",
+        expected="" if error is None else f", expected error {format_value(error)}",
     )
-
-
-def _expected(values: Mapping[str, Any]) -> str:
-    """Return the expected error of the first source, after a comma; empty if it is not known."""
-    error = values["expected_value"]
-    return "" if error is None else f", expected error {format_value(error)}"
 
 
 def _rival(judgment: Judgment, baseline: str) -> str:
@@ -216,12 +211,8 @@ def choice_statement(judgment: Judgment) -> Verdict:
     check = judgment.check("other-sources")
     if judgment.choice == FORECASTED:
         history = next(check for check in judgment.checks if check.id == "history")
-        label = (
-            "Few targets"
-            if history.values["status"] == "too-short"
-            else f"{format_chance(history.values['chance'])} sure"
-        )
         chance = history.values["chance"]
+        label = "Few targets" if history.values["status"] == "too-short" else f"{format_chance(chance)} sure"
         status = PASS if chance >= SURE else INFO if chance >= MORE_LIKELY else WARN
         return Verdict(WHICH, label, status, " ".join(_forecast_sentences(history)))
     if judgment.choice == CLEAR and judgment.tuned == NOTHING:
@@ -310,7 +301,7 @@ BESIDE_BASELINE_LABELS = {
     CONTROL_AS_GOOD: ("Not shown", WARN),
     CONTROL_UNKNOWN: ("Unknown", INFO),
 }
-"""Label and status of the answer to whether a transfer helps, by the result of the best baseline."""
+"""Label and status of the answer to whether a transfer helps, by the result of the best baseline or of the control."""
 
 
 def _pretraining_statement(judgment: Judgment, history: Check) -> Verdict:
@@ -318,10 +309,8 @@ def _pretraining_statement(judgment: Judgment, history: Check) -> Verdict:
     control = judgment.check("control")
     better, compared = history.values["record"]
     result = control.result if control and control.is_fine_tuned else NOT_TESTED
-    if result == CONTROL_WORSE:
-        label, status = "Shown", PASS
-    elif result == CONTROL_BETTER:
-        label, status = "No", FAIL
+    if result in (CONTROL_WORSE, CONTROL_BETTER):
+        label, status = BESIDE_BASELINE_LABELS[result]
     else:
         label, status = ("Likely", INFO) if beat_controls(history) else ("Doubtful", WARN)
         label = label if compared >= FEWEST_TARGETS else "Unknown"

@@ -41,12 +41,6 @@ LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", 
 """Libraries whose versions are recorded."""
 
 
-def _with_pilot(ranking: Ranking, pilot: Pilot, kind: str) -> list[int]:
-    """Return the indices of the rows of a kind that have an error beside those of the short fine-tuning."""
-    ranks = pilot.table.standings.ranks
-    return [index for index, row in enumerate(ranking.rows) if row.kind == kind and ranks[index]]
-
-
 def to_dict(ranking: Ranking) -> dict[str, Any]:
     """Return the documented record of plain Python values."""
     answer = ranking_answer(ranking)
@@ -149,7 +143,10 @@ def pilot_record(ranking: Ranking) -> dict[str, Any] | None:
 def _round_record(ranking: Ranking, pilot: Pilot) -> dict[str, Any]:
     sources, controls, baselines = (
         [_pilot_row_record(ranking, pilot, index) for index in indices]
-        for indices in (pilot.table.source_order, *(_with_pilot(ranking, pilot, kind) for kind in (CONTROL, BASELINE)))
+        for indices in (
+            pilot.table.source_order,
+            *(ranking.rows_with_value(kind, pilot.table) for kind in (CONTROL, BASELINE)),
+        )
     )
     failures = {row.name: reason for row, reason in zip(ranking.rows, pilot.table.reasons, strict=True) if reason}
     numbers = {"epochs": pilot.epochs, "rates": pilot.rates, "trained": pilot.trained, "judged": pilot.judged}

@@ -11,14 +11,12 @@ from scipy import special, stats
 from modgap.errors import InputError
 from modgap.ranking.score import Score
 from modgap.ranking.source_outputs import SourceOutputs
-from modgap.statistics.intervals import SampleErrors
+from modgap.statistics.intervals import LEVEL, SampleErrors
 from modgap.statistics.multiple_comparisons import holm
 from modgap.statistics.paired import paired_differences
 from modgap.statistics.sample_file import SampleFile
 from modgap.targets.splits import stratification_labels
 
-LEVEL = 0.95
-"""Level of intervals and of pairwise comparisons."""
 SIGNIFICANCE = 1 - LEVEL
 """Two sources differ significantly if the p-value of their comparison is at most this."""
 SURELY_WORSE = SIGNIFICANCE / 2
@@ -88,7 +86,7 @@ class Standings:
         NaN for the first, for sources without a value, and where it is unknown.
         """
         corrected = np.full(len(self.values), np.nan)
-        first, *others = self._ranked() or [0]
+        first, *others = self.ranked() or [0]
         corrected[others] = self._corrected_pairs[first, others]
         return corrected
 
@@ -104,7 +102,7 @@ class Standings:
     @cached_property
     def _corrected_pairs(self) -> np.ndarray:
         """P-value of each pair, corrected by Holm for the number of all pairs, symmetric, shape (S, S)."""
-        ranked = np.array(self._ranked(), np.int64)
+        ranked = np.array(self.ranked(), np.int64)
         rows, columns = (ranked[indices] for indices in np.triu_indices(len(ranked), 1))
         corrected = np.full(self.p_values.shape, np.nan)
         corrected[rows, columns] = corrected[columns, rows] = holm(self.p_values[rows, columns])
@@ -132,9 +130,17 @@ class Standings:
         order: np.ndarray = np.lexsort((places, np.where(self.ranks > 0, self.ranks, len(self.ranks) + 1)))
         return order
 
-    def _ranked(self) -> list[int]:
+    def ranked(self) -> list[int]:
         """Return the indices of the sources that have a value, best first."""
         return [int(index) for index in self.order() if self.ranks[index] > 0]
+
+    def interval(self, index: int) -> tuple[float, float] | None:
+        """Return the 95 % interval of the value of a source. None if it is unknown."""
+        return _known(self.intervals[index])
+
+    def difference_interval(self, one: int, other: int) -> tuple[float, float] | None:
+        """Return the 95 % interval of the value of one source minus that of another. None if it is unknown."""
+        return _known(self.difference_intervals[one, other])
 
     def tied_with(self, index: int) -> np.ndarray:
         """Return the indices of the other sources that do not differ significantly from this one (95 % level)."""
@@ -170,6 +176,11 @@ class Standings:
             difference_intervals=np.where(pairs[:, :, None], self.difference_intervals, np.nan),
             p_values=np.where(pairs, self.p_values, np.nan),
         )
+
+
+def _known(ends: np.ndarray) -> tuple[float, float] | None:
+    low, high = ends.tolist()
+    return (low, high) if np.isfinite(ends).all() else None
 
 
 def compute_standings(

@@ -246,7 +246,7 @@ class ScoreTable:
     @property
     def source_order(self) -> list[int]:
         """Indices of the sources with a value, best first."""
-        return [index for index in self.standings.order().tolist() if self.source_ranks[index]]
+        return self.among_sources.ranked()
 
     @property
     def first_source(self) -> int | None:
@@ -432,6 +432,10 @@ class Ranking:
         """Return why a row has no value by the score that the sources are ranked by. Empty if it has one."""
         return self.rows[index].reason or self.tables[self.by].reasons[index]
 
+    def rows_with_value(self, kind: str, table: ScoreTable) -> list[int]:
+        """Return the indices of the rows of a kind that have a value in a table, in the order of the rows."""
+        return [index for index, row in enumerate(self.rows) if row.kind == kind and table.standings.ranks[index]]
+
     def order(self) -> list[int]:
         """Return the indices of the rows, best first.
 
@@ -440,5 +444,5 @@ class Ranking:
         """
         order: dict[int, None] = {}
         for table in (self.deciding_table, *([self.pilot.table] if self.pilot else [])):
-            order |= dict.fromkeys(int(index) for index in table.standings.order() if table.standings.ranks[index])
+            order |= dict.fromkeys(table.standings.ranked())
         return list(order | dict.fromkeys(int(index) for index in self.tables[self.by].standings.order()))

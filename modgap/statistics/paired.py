@@ -83,7 +83,7 @@ def paired_difference(
             that are not bounded, such as squared errors.
 
     Raises:
-        InputError: If samples, weights, groups or splits differ.
+        InputError: If samples, weights, groups, classes or splits differ.
     """
     _check_paired(first, second)
     difference = SampleErrors(
@@ -125,7 +125,7 @@ def paired_differences(
             such as those of its training, and the degrees of freedom of this estimate. None for no such variance.
 
     Raises:
-        InputError: If samples, weights, groups or splits differ.
+        InputError: If samples, weights, groups, classes or splits differ.
     """
     for other in errors[1:]:
         _check_paired(errors[0], other)
@@ -210,6 +210,11 @@ def _clipped_interval(value: float, margin: float, largest: float) -> tuple[floa
     return max(-largest, value - margin), min(largest, value + margin)
 
 
+def _tested_strata(errors: SampleErrors) -> np.ndarray:
+    """Return the class of each tested sample; an array without values if the error is no mean over classes."""
+    return np.empty(0) if errors.strata is None else errors.strata[errors.tested]
+
+
 def _check_paired(first: SampleErrors, second: SampleErrors) -> None:
     if first.errors.shape != second.errors.shape:
         raise InputError(
@@ -220,8 +225,11 @@ def _check_paired(first: SampleErrors, second: SampleErrors) -> None:
         np.array_equal(first.units, second.units)
         and np.allclose(first.weights, second.weights, rtol=1e-6)
         and np.array_equal(np.isfinite(first.errors), np.isfinite(second.errors))
+        and np.array_equal(_tested_strata(first), _tested_strata(second))
     )
     if not same:
-        raise InputError("The errors have different groups, weights or tested samples, so they cannot be paired.")
+        raise InputError(
+            "The errors have different groups, classes, weights or tested samples, so they cannot be paired."
+        )
     if first.split_seed != second.split_seed or len(first.averages) != len(second.averages):
         raise InputError("The errors come from different splits, so they cannot be paired. Use the same seed.")
