@@ -4,7 +4,7 @@ import cloup
 
 from modgap.cli.completion import complete_baselines
 from modgap.cli.groups import example
-from modgap.cli.output import print_line, print_sections, print_table
+from modgap.cli.output import print_line, print_sections, print_table, titled
 
 
 @cloup.command(epilog=example("modgap baselines", "modgap baselines minirocket"))
@@ -27,12 +27,10 @@ def baselines(name: str | None) -> None:
 
 def _print_list() -> None:
     from modgap.baselines import baseline_names, baseline_origin, get_baseline
-    from modgap.process.installed_packages import BUILT_IN
 
     rows = []
     for baseline in map(get_baseline, baseline_names()):
-        origin = baseline_origin(baseline.name)
-        title = baseline.title if origin == BUILT_IN else f"{baseline.title} [{origin}]"
+        title = titled(baseline.title, baseline_origin(baseline.name))
         rows.append((baseline.name, ", ".join(baseline.kinds), _seconds(baseline.seconds), title))
     print_table(["baseline", "samples", "time", "what it is"], rows)
     print_line("The time is for 2,000 samples on one core, cross-validation included.")

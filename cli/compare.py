@@ -1,7 +1,6 @@
 """The command `modgap compare`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import cloup
@@ -12,9 +11,6 @@ from modgap.cli.options import option_group, quiet_option
 from modgap.cli.output import draw_figures, log_to_stderr, print_answer, progress_bars
 from modgap.errors import UsageError
 from modgap.storage.paths import expand_user
-
-if TYPE_CHECKING:
-    from modgap.ranking.comparison.result import ComparisonResult
 
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -83,7 +79,9 @@ def compare(
     else:
         click.echo(comparison.to_text(output_format), nl=False)
     if path:
-        _draw_figure(comparison, path)
+        from modgap.ranking.comparison.figure import planned_figure
+
+        draw_figures([planned_figure(comparison, path.stem)], path.parent, [path.suffix.lower()[1:]])
 
 
 def _figure_path(figure: str | None) -> Path | None:
@@ -97,9 +95,3 @@ def _figure_path(figure: str | None) -> Path | None:
     # A folder that cannot be written to fails at once, before anything is read.
     create_output_folder(str(path.parent))
     return path
-
-
-def _draw_figure(comparison: "ComparisonResult", path: Path) -> None:
-    from modgap.ranking.comparison.figure import planned_figure
-
-    draw_figures([planned_figure(comparison, path.stem)], path.parent, [path.suffix.lower()[1:]])

@@ -5,7 +5,6 @@ import click
 from modgap.cli.completion import (
     complete_embedders,
     complete_files,
-    complete_targets,
     heads_completer,
 )
 from modgap.cli.options import (
@@ -22,6 +21,7 @@ from modgap.cli.options import (
     sample_options,
     seed_option,
     source_option,
+    target_option,
     weight_option,
     weights_option,
 )
@@ -35,12 +35,7 @@ discrepancy_options = all_options(
             "a plug-in. With random: in front, it is the same architecture with random weights, as a control.",
             required=False,
         ),
-        click.option(
-            "--target",
-            metavar="NAME",
-            shell_complete=complete_targets,
-            help=f"Target data: a name (modgap targets lists them), {CUSTOM_DATA_FORMATS}.",
-        ),
+        target_option(f"Target data: a name (modgap targets lists them), {CUSTOM_DATA_FORMATS}.", required=False),
         click.option(
             "--logits",
             metavar="FILE",

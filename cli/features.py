@@ -5,7 +5,7 @@ from typing import Any
 import click
 import cloup
 
-from modgap.cli.completion import complete_files, complete_targets, heads_completer
+from modgap.cli.completion import complete_files, heads_completer
 from modgap.cli.groups import example
 from modgap.cli.options import (
     check_minimums,
@@ -19,6 +19,7 @@ from modgap.cli.options import (
     sample_request,
     seed_option,
     source_option,
+    target_option,
     target_request,
 )
 from modgap.cli.output import log_to_stderr, print_line, progress_bars
@@ -29,13 +30,7 @@ from modgap.errors import count
 @option_group(
     "Source and target",
     source_option("Source model, as for modgap discrepancy."),
-    click.option(
-        "--target",
-        metavar="NAME",
-        required=True,
-        shell_complete=complete_targets,
-        help="Target data, as for modgap discrepancy.",
-    ),
+    target_option(),
     click.option(
         "--head",
         metavar="HEAD",

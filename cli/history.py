@@ -213,6 +213,7 @@ def add(context: click.Context, /, paths: tuple[str, ...], **options: Any) -> No
     """
     from modgap.errors import UsageError, count
     from modgap.ranking.history.store import History, add_to_history, history_folder
+    from modgap.ranking.history.tables import lines_of_table
     from modgap.storage.paths import expand_user, has_suffix
     from modgap.targets.data_frames import SUFFIXES
 
@@ -223,17 +224,13 @@ def add(context: click.Context, /, paths: tuple[str, ...], **options: Any) -> No
         raise UsageError(f"`{passed[0]}` applies to tables, and there is none among {', '.join(paths)}.")
     added, n_lines = History(), 0
     for path in is_table:
-        more = _table_lines(path, options) if is_table[path] else _result_lines(path)
+        if is_table[path]:
+            more = History(tuple(lines_of_table(path, _setup(path, options), options["unit"])))
+        else:
+            more = _result_lines(path)
         added, n_lines = added.merged(more), n_lines + len(more.lines)
     known = add_to_history(history_folder(), added)
     print_line(f"Added {count(n_lines, 'line')}. The history has {_counted(known)}.")
-
-
-def _table_lines(path: Path, options: dict[str, Any]) -> "History":
-    from modgap.ranking.history.store import History
-    from modgap.ranking.history.tables import lines_of_table
-
-    return History(tuple(lines_of_table(path, _setup(path, options), options["unit"])))
 
 
 def _setup(path: Path, options: dict[str, Any]) -> "Setup":

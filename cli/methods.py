@@ -7,7 +7,7 @@ import cloup
 
 from modgap.cli.completion import complete_methods
 from modgap.cli.groups import example
-from modgap.cli.output import print_line, print_sections, print_table
+from modgap.cli.output import print_line, print_sections, print_table, titled
 
 if TYPE_CHECKING:
     from modgap.training.method import Method
@@ -41,14 +41,11 @@ def methods(name: str | None) -> None:
 
 
 def _print_list() -> None:
-    from modgap.process.installed_packages import BUILT_IN
     from modgap.training.methods import get_method, method_names, method_origin
 
-    rows = []
-    for name in method_names():
-        method = get_method(name)
-        origin = method_origin(name)
-        rows.append((name, method.title if origin == BUILT_IN else f"{method.title} [{origin}]", method.reference))
+    rows = [
+        (one.name, titled(one.title, method_origin(one.name)), one.reference) for one in map(get_method, method_names())
+    ]
     print_table(["method", "what it does", "reference"], rows)
     print_line(
         "Two further methods train nothing: linear-probe, and baseline, which needs no source (modgap baselines)."

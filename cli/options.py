@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 import cloup
 
-from modgap.cli.completion import complete_files, complete_folders, complete_sources, names_completer
+from modgap.cli.completion import complete_files, complete_folders, complete_sources, complete_targets, names_completer
 from modgap.errors import UsageError, check_minimum
 from modgap.forward.sample_request import SampleRequest
 
@@ -261,9 +261,20 @@ def list_options(noun: str, kinds: str) -> Decorator:
     return option_group("List", kind, license_filter, diverse)
 
 
+def refuse_filters(name: str, kind: str | None, license: str | None, diverse: bool) -> None:
+    """Raise if a filter of `list_options` was passed with the name of a source or target, which is shown alone."""
+    if kind or license or diverse:
+        raise UsageError(f"--kind, --license and --diverse filter the list. Leave them out, or leave out {name}.")
+
+
 def source_option(help_text: str, *, required: bool = True) -> Decorator:
     """Return the option `--source` with the help text of a command."""
     return click.option("--source", metavar="NAME", required=required, shell_complete=complete_sources, help=help_text)
+
+
+def target_option(help_text: str = "Target data, as for modgap discrepancy.", *, required: bool = True) -> Decorator:
+    """Return the option `--target` with the help text of a command."""
+    return click.option("--target", metavar="NAME", required=required, shell_complete=complete_targets, help=help_text)
 
 
 def sample_options(default_limit: int | None, *, default_split: str = "all") -> Decorator:

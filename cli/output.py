@@ -169,6 +169,13 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     console.print(build_table([printable(column) for column in columns], shown_rows))
 
 
+def titled(title: str, origin: str) -> str:
+    """Return the title of an entry of a list, and the package that it comes from if that is a plug-in."""
+    from modgap.process.installed_packages import BUILT_IN
+
+    return title if origin == BUILT_IN else f"{title} [{origin}]"
+
+
 MIN_TITLE_WIDTH = 24
 """Smallest width of the titles in a list."""
 MAX_LICENSE_WIDTH = 17

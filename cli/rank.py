@@ -34,11 +34,7 @@ if TYPE_CHECKING:
     from modgap.ranking.stages import ProgressFile
     from modgap.ranking.types import RankRequest
 
-MIN_RESAMPLES = 10
-"""Same as modgap.ranking.standings.MIN_SUBSAMPLES, which would make the help slow to import."""
 MINIMUMS = {"resamples": 0, "limit": 0, "jobs": 1, "pseudo_classes": 2, "splits": 1, "per_class": 1}
-CLUSTERS = ("slurm", "pbs", "lsf")
-"""Backends whose workers a scheduler starts, as in modgap.jobs."""
 LISTS = ("job_extra_directives", "job_directives_skip", "job_script_prologue", "worker_extra_args")
 """Options of dask-jobqueue that are lists."""
 MANIFESTS = "Describe data of your own in manifests, and pass their paths to --target."
@@ -187,17 +183,21 @@ def _reports(
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
+    from modgap.ranking.standings import MIN_SUBSAMPLES
+
     check_minimums(options, MINIMUMS)
     resamples = options["resamples"]
-    if 0 < resamples < MIN_RESAMPLES:
+    if 0 < resamples < MIN_SUBSAMPLES:
         raise UsageError(
-            f"--resamples is {resamples}, which is too few to estimate intervals. Pass at least {MIN_RESAMPLES}, or 0 "
+            f"--resamples is {resamples}, which is too few to estimate intervals. Pass at least {MIN_SUBSAMPLES}, or 0 "
             "for no intervals."
         )
 
 
 def _check_engine(options: Mapping[str, Any]) -> None:
     """Raise if the options of where jobs run exclude each other."""
+    from modgap.jobs import CLUSTERS
+
     backend = options["backend"]
     if options["shard"] and (options["address"] or backend not in ("loky", "serial")):
         other = "--address" if options["address"] else f"--backend {backend}"
@@ -264,9 +264,8 @@ def _build_backend(options: Mapping[str, Any]) -> "Backend":
 
 def _describe_jobs(jobs: Mapping[str, tuple[int, int, int]]) -> str:
     """Return the sentence that says how many jobs of each stage were computed."""
-    return f"jobs: {'; '.join(f'{stage}{_job_counts(*counts)}' for stage, counts in jobs.items())}"
-
-
-def _job_counts(computed: int, cached: int, failed: int) -> str:
-    failures = f", {failed:,} failed" if failed else ""
-    return f"{computed:,} computed, {cached:,} from the cache{failures}"
+    counts = [
+        f"{stage}{computed:,} computed, {cached:,} from the cache{f', {failed:,} failed' if failed else ''}"
+        for stage, (computed, cached, failed) in jobs.items()
+    ]
+    return f"jobs: {'; '.join(counts)}"

@@ -6,7 +6,7 @@ import cloup
 
 from modgap.cli.completion import complete_scores
 from modgap.cli.groups import example
-from modgap.cli.output import print_line, print_sections, print_table
+from modgap.cli.output import print_line, print_sections, print_table, titled
 
 if TYPE_CHECKING:
     from modgap.ranking.score import Score
@@ -28,14 +28,12 @@ def scores(name: str | None) -> None:
 
 
 def _list_scores() -> None:
-    from modgap.process.installed_packages import BUILT_IN
     from modgap.ranking.scores import DEFAULT_RANKING_SCORES, get_score, score_names, score_origin
 
     rows = []
     for score in map(get_score, score_names()):
         better = "higher" if score.higher_is_better else "lower"
-        origin = score_origin(score.name)
-        title = score.title if origin == BUILT_IN else f"{score.title} [{origin}]"
+        title = titled(score.title, score_origin(score.name))
         rows.append((score.name, better, ", ".join(score.tasks), title))
     print_table(["score", "better", "tasks", "what it measures"], rows)
     defaults = ", ".join(f"{score_name} for {task}" for task, score_name in DEFAULT_RANKING_SCORES.items())

@@ -6,7 +6,7 @@ import cloup
 
 from modgap.cli.completion import complete_sources
 from modgap.cli.groups import example
-from modgap.cli.options import list_options, weights_option
+from modgap.cli.options import list_options, refuse_filters, weights_option
 from modgap.cli.output import log_to_stderr, print_list, print_table, print_text
 from modgap.errors import UsageError
 
@@ -44,8 +44,7 @@ def sources(name: str | None, weights: str | None, kind: str | None, license: st
 
     log_to_stderr(quiet=True)
     if name:
-        if kind or license or diverse:
-            raise UsageError(f"--kind, --license and --diverse filter the list. Leave them out, or leave out {name}.")
+        refuse_filters(name, kind, license, diverse)
         print_table(["field", "value"], _field_rows(describe_source(name, weights=weights)))
         return
     if weights:

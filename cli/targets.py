@@ -7,9 +7,8 @@ import cloup
 
 from modgap.cli.completion import complete_targets
 from modgap.cli.groups import example
-from modgap.cli.options import list_options
-from modgap.cli.output import print_list, print_sections, print_text
-from modgap.errors import UsageError
+from modgap.cli.options import list_options, refuse_filters
+from modgap.cli.output import print_list, print_sections, print_text, titled
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -40,8 +39,7 @@ def targets(name: str | None, kind: str | None, license: str | None, diverse: bo
     if not name:
         _print_list(kind, license, diverse)
         return
-    if kind or license or diverse:
-        raise UsageError(f"--kind, --license and --diverse filter the list. Leave them out, or leave out {name}.")
+    refuse_filters(name, kind, license, diverse)
     from pathlib import Path
 
     from modgap.process.installed_packages import BUILT_IN
@@ -66,11 +64,8 @@ def _print_list(kind: str | None, license: str | None, diverse: bool) -> None:
 
 
 def _list_row(info: "TargetInfo") -> list[str]:
-    from modgap.process.installed_packages import BUILT_IN
-
     here = "yes" if info.is_installed else "no"
-    title = info.title if info.origin == BUILT_IN else f"{info.title} [{info.origin}]"
-    return [info.name, info.kind, info.predicts, _size(info), info.license, here, title]
+    return [info.name, info.kind, info.predicts, _size(info), info.license, here, titled(info.title, info.origin)]
 
 
 def _size(info: "TargetInfo") -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from modgap.cli.completion import complete_folders, complete_methods, complete_targets
+from modgap.cli.completion import complete_folders, complete_methods
 from modgap.cli.groups import example
 from modgap.cli.options import (
     check_minimums,
@@ -22,6 +22,7 @@ from modgap.cli.options import (
     sample_request,
     seed_option,
     source_option,
+    target_option,
     target_request,
     weights_option,
 )
@@ -53,13 +54,7 @@ PUBLISHED_ROWS = 12
         "between them and raw for the values of the samples, or all.",
         required=False,
     ),
-    click.option(
-        "--target",
-        metavar="NAME",
-        required=True,
-        shell_complete=complete_targets,
-        help="Target data, as for modgap discrepancy.",
-    ),
+    target_option(),
     weights_option,
 )
 @option_group(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
-from modgap.cli.completion import complete_source_list, complete_targets
+from modgap.cli.completion import complete_source_list
 from modgap.cli.groups import example
 from modgap.cli.options import (
     check_figure_formats,
@@ -22,6 +22,7 @@ from modgap.cli.options import (
     pseudo_classes_option,
     sample_request,
     seed_option,
+    target_option,
     target_request,
 )
 from modgap.cli.output import log_to_stderr, print_result, printable, progress_bars
@@ -71,13 +72,7 @@ def _drawn(state: "State", at: float) -> "RenderableType":
 @cloup.command(epilog=example("modgap transfer --target photos --minutes 10 --out best"))
 @option_group(
     "Data and sources",
-    click.option(
-        "--target",
-        metavar="NAME",
-        required=True,
-        shell_complete=complete_targets,
-        help=f"Target data: a name (modgap targets lists them), or {CUSTOM_DATA_FORMATS}.",
-    ),
+    target_option(f"Target data: a name (modgap targets lists them), or {CUSTOM_DATA_FORMATS}."),
     data_dir_option(),
     pseudo_classes_option,
     click.option(

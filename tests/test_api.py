@@ -1,12 +1,15 @@
 """The public functions: what they accept, how their results show themselves, and how their errors name arguments."""
 
+import inspect
 import subprocess
 import sys
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 
 import modgap
+from modgap import discrepancy
 from modgap.answers.text import format_table
 from modgap.errors import InputError, UsageError
 
@@ -27,6 +30,17 @@ def test_every_public_function_is_imported_when_it_is_used():
         AttributeError, match="It offers: TransferClassifier, TransferRegressor, compare, estimate, feat"
     ):
         modgap.nosuch  # noqa: B018
+
+
+def test_the_further_options_are_those_of_the_estimators():
+    parameters = inspect.signature(discrepancy.estimate).parameters
+    options = {name: one.annotation for name, one in parameters.items() if one.kind is one.KEYWORD_ONLY}
+    of_samples = {"groups", "merged_groups"}
+    for function in (modgap.estimate, modgap.measure):
+        named = inspect.signature(function).parameters
+        (fields,) = get_args(named["options"].annotation)
+        expected = {name: one for name, one in options.items() if name not in {*named, *of_samples}}
+        assert get_type_hints(fields) == expected
 
 
 def test_importing_modgap_imports_no_large_library():

@@ -8,7 +8,7 @@ from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -19,8 +19,6 @@ __all__ = ["public_function"]
 Parameters = ParamSpec("Parameters")
 Returned = TypeVar("Returned")
 
-DATA = ("logits", "labels", "groups", "merged_groups")
-"""Arguments of `modgap.discrepancy.estimate` that are no options."""
 LONGEST_SHOWN = 60
 """Most characters of a value that a message shows."""
 NAMED_TYPES = {
@@ -39,28 +37,23 @@ MODEL_HINT = (
 )
 
 
-def public_function(
-    options_of: Callable[..., Any] | None = None,
-) -> Callable[[Callable[Parameters, Returned]], Callable[Parameters, Returned]]:
-    """Return a decorator with which a function checks its arguments before it is run.
+def public_function(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
+    """Return a function that checks its arguments before it is run.
 
     Args:
-        options_of: Function that takes the further keyword arguments; None if the function takes no others.
+        function: A function whose parameters have annotations. Those of `**options` are the fields of a TypedDict.
     """
 
-    def decorate(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
-        @wraps(function)
-        def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
-            checked_args, checked_kwargs = _check_arguments(function, options_of, args, kwargs)
-            return function(*checked_args, **checked_kwargs)
+    @wraps(function)
+    def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
+        checked_args, checked_kwargs = _check_arguments(function, args, kwargs)
+        return function(*checked_args, **checked_kwargs)
 
-        return wrapper
-
-    return decorate
+    return wrapper
 
 
 def _check_arguments(
-    function: Callable[..., Any], options_of: Callable[..., Any] | None, args: Sequence[Any], kwargs: Mapping[str, Any]
+    function: Callable[..., object], args: Sequence[Any], kwargs: Mapping[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments of a call, converted to the types of the function's annotations.
 
@@ -69,7 +62,6 @@ def _check_arguments(
 
     Args:
         function: A public function.
-        options_of: Function that takes the function's further keyword arguments; None if it takes no others.
         args: Positional arguments.
         kwargs: Keyword arguments.
 
@@ -77,20 +69,23 @@ def _check_arguments(
         UsageError: If there is no argument of a name, or an argument is of another type.
     """
     parameters = inspect.signature(function).parameters
-    named = {name: one for name, one in parameters.items() if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)}
-    options = inspect.signature(options_of).parameters if options_of else {}
-    hints = {name: one.annotation for name, one in options.items() if name not in DATA}
-    hints |= {name: one.annotation for name, one in named.items()}
+    hints: dict[str, object] = {}
+    for name, one in parameters.items():
+        if one.kind is one.VAR_KEYWORD:
+            (fields,) = get_args(one.annotation)
+            hints |= get_type_hints(fields)
+        elif one.kind is not one.VAR_POSITIONAL:
+            hints[name] = one.annotation
     for name in kwargs:
         if name not in hints:
             raise unknown_name(f"argument of modgap.{function.__name__}", name, hints)
-    positional = [name for name, one in named.items() if one.kind is one.POSITIONAL_OR_KEYWORD]
+    positional = [name for name, one in parameters.items() if one.kind is one.POSITIONAL_OR_KEYWORD]
     first = [_convert(name, value, hints[name]) for name, value in zip(positional, args, strict=False)]
     keywords = {name: _convert(name, value, hints[name]) for name, value in kwargs.items()}
     return (*first, *args[len(first) :]), keywords
 
 
-def _convert(name: str, value: Any, hint: Any) -> Any:
+def _convert(name: str, value: object, hint: object) -> Any:
     """Return a value as a type of an annotation, or raise if it is of another type."""
     choices = _alternatives(hint)
     for choice in choices:
@@ -113,11 +108,11 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     raise UsageError(f"`{name}` is {_shown(value)}. Expected {_described(choices)}.{way_out}")
 
 
-def _alternatives(hint: Any) -> tuple[Any, ...]:
+def _alternatives(hint: object) -> tuple[Any, ...]:
     return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
 
 
-def _is_of(value: Any, choice: Any) -> bool:
+def _is_of(value: object, choice: Any) -> bool:
     """Return True if a value is of a type; sequences are no type of their own, because one value stands for them."""
     origin = get_origin(choice)
     if choice is Any:
@@ -137,7 +132,7 @@ def _is_of(value: Any, choice: Any) -> bool:
     return isinstance(value, PathLike if choice is Path else origin or choice)
 
 
-def _is_name(value: Any, choices: Iterable[Any]) -> bool:
+def _is_name(value: object, choices: Iterable[object]) -> bool:
     """Return True for a value whose text is meant where a text is expected: a path, or a device or type of torch."""
     kind = (type(value).__module__, type(value).__name__)
     return str in choices and (isinstance(value, PathLike) or kind in (("torch", "device"), ("torch", "dtype")))
@@ -172,7 +167,7 @@ def _checked_text(name: str, text: str) -> str:
     return text
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """Return a short value with its type, or the type alone."""
     if value is None:
         return "None"

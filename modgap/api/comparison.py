@@ -16,7 +16,7 @@ from modgap.ranking.comparison.systems import compare_systems
 __all__ = ["compare"]
 
 
-@public_function()
+@public_function
 def compare(*results: Any, estimator: str | None = None, groups: Any = None) -> ComparisonResult:
     """Compare systems by their errors on the same samples, with p-values that are corrected for the number of pairs.
 

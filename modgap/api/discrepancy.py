@@ -8,14 +8,14 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from modgap.api.arguments import public_function
 from modgap.api.opening import open_source, open_target, target_name
 from modgap.discrepancy.control import compare_with_controls
 from modgap.discrepancy.displayed import DiscrepancyResult
+from modgap.discrepancy.estimate import ESTIMATORS, held_out_samples
 from modgap.discrepancy.estimate import estimate as estimate_discrepancy
-from modgap.discrepancy.estimate import held_out_samples
 from modgap.discrepancy.labeled_samples import equal_group_rows
 from modgap.discrepancy.repeated_rows import groups_with_copies, remarks_on_copies
 from modgap.errors import Progress, UsageError, check_minimum, count, format_duration
@@ -40,7 +40,34 @@ CONTROL_STAGES = ("soft", "held-out search")
 log = logging.getLogger("modgap")
 
 
-@public_function(options_of=estimate_discrepancy)
+class EstimateOptions(TypedDict, total=False):
+    """Further keyword arguments of `modgap.measure`: those of `modgap.discrepancy.estimate` that need no samples."""
+
+    weight: str | None
+    splits: int
+    per_class: int | None
+    curve: bool
+    permutations: int
+    permutations_for: str
+    permutations_by: str
+    trials: int
+    subsets: int
+    restarts: int | None
+    spread: int
+    bound_seconds: float
+    classes: int | None
+    measures: Sequence[str]
+    temperature: float
+    threads: int | None
+
+
+class SeededOptions(EstimateOptions, total=False):
+    """Further keyword arguments of `modgap.estimate`: those of `modgap.measure`, and the seed."""
+
+    seed: int
+
+
+@public_function
 def estimate(
     logits: Any,
     labels: Any,
@@ -53,7 +80,7 @@ def estimate(
     estimators: str | Sequence[str] | None = None,
     per_group: int | None = None,
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[SeededOptions],
 ) -> DiscrepancyResult:
     """Estimate the modality knowledge discrepancy from logits and labels that you have already.
 
@@ -99,12 +126,11 @@ def estimate(
     """
     arrays = {"logits": logits, "labels": labels, "groups": groups}
     logits_in_memory = logits_of_arrays(arrays, source_classes, target_classes, {"logits": "in memory"})
-    options |= _estimator_option(estimators)
     chosen = _draw_per_group(logits_in_memory, per_group, options.get("seed", 0))
-    return _estimate_from_logits(source, target, chosen, progress, options)
+    return _estimate_from_logits(source, target, chosen, estimators, progress, options)
 
 
-@public_function(options_of=estimate_discrepancy)
+@public_function
 def measure(
     source: str,
     target: str | Path | tuple[Any, Any],
@@ -128,7 +154,7 @@ def measure(
     seed: int = 0,
     progress: Progress | None = None,
     control: int = 0,
-    **options: Any,
+    **options: Unpack[EstimateOptions],
 ) -> DiscrepancyResult:
     """Measure how far a source model's knowledge is from target data, as `modgap discrepancy` does.
 
@@ -176,7 +202,7 @@ def measure(
     check_minimum("control", control, 0)
     samples = SampleRequest(split, limit, seed, input_size, representation, dtype, device, batch_size, loader_workers)
     request = LogitsRequest(samples, head=head, compared=options.get("classes"))
-    options |= {**_estimator_option(estimators), "seed": seed}
+    settings: SeededOptions = {**options, "seed": seed}
     name = target_name(target)
     handle = open_source(source, weights=weights)
     data = open_target(name, custom_data=custom_data, data_dir=data_dir, pseudo_classes=pseudo_classes)
@@ -189,7 +215,7 @@ def measure(
         what = "the embedder of a run" if embedder else f"{source}, which has random weights itself"
         raise UsageError(f"`control` does not apply to {what}. Leave it out.")
     logits = _draw_per_group(source_logits(handle, data, request, progress, trained_embedder), per_group, seed)
-    result = _estimate_from_logits(source, name, logits, progress, options)
+    result = _estimate_from_logits(source, name, logits, estimators, progress, settings)
     if not control:
         return result
     seconds = sum(result.result.seconds.get(stage, 0.0) for stage in CONTROL_STAGES)
@@ -199,7 +225,7 @@ def measure(
     if logits.cached:
         _announce_controls(control - 1, control_logits[0], seconds)
     control_logits += [source_logits(open_control(source, seed), data, request, progress) for seed in range(1, control)]
-    return _with_control(result, logits, [_draw_per_group(one, per_group, seed) for one in control_logits], options)
+    return _with_control(result, logits, [_draw_per_group(one, per_group, seed) for one in control_logits], settings)
 
 
 def measure_logits_file(
@@ -208,7 +234,7 @@ def measure_logits_file(
     estimators: str | Sequence[str] | None = None,
     per_group: int | None = None,
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[SeededOptions],
 ) -> DiscrepancyResult:
     """Measure the modality knowledge discrepancy from a file of logits and labels.
 
@@ -222,16 +248,8 @@ def measure_logits_file(
     Raises:
         InputError: If the file cannot be read, or its logits and labels cannot be used.
     """
-    options |= _estimator_option(estimators)
     logits = _draw_per_group(read_logits_file(path), per_group, options.get("seed", 0))
-    return _estimate_from_logits(None, path, logits, progress, options)
-
-
-def _estimator_option(estimators: str | Sequence[str] | None) -> dict[str, list[str]]:
-    """Return the names of the estimators as a keyword argument, or no argument for None."""
-    if estimators is None:
-        return {}
-    return {"estimators": [estimators] if isinstance(estimators, str) else list(estimators)}
+    return _estimate_from_logits(None, path, logits, estimators, progress, options)
 
 
 def _load_embedder(
@@ -256,7 +274,12 @@ def _draw_per_group(logits: SourceLogits, per_group: int | None, seed: int) -> S
 
 
 def _estimate_from_logits(
-    source: str | None, target: str, logits: SourceLogits, progress: Progress | None, options: Mapping[str, Any]
+    source: str | None,
+    target: str,
+    logits: SourceLogits,
+    estimators: str | Sequence[str] | None,
+    progress: Progress | None,
+    options: SeededOptions,
 ) -> DiscrepancyResult:
     """Estimate the discrepancy, with copies of a sample in one group, and warn if there are samples of equal logits.
 
@@ -264,8 +287,9 @@ def _estimate_from_logits(
         source: Name of the source to show; None if it has no name.
         target: Name of the target to show.
         logits: Logits, labels and groups.
+        estimators: One name or several; None for all.
         progress: Called with the name of a stage and the share of its work done since the last call.
-        options: Keyword arguments of `modgap.discrepancy.estimate`.
+        options: Further keyword arguments of `modgap.discrepancy.estimate`.
     """
     copies = groups_with_copies(logits.logits, logits.labels, logits.groups)
     result = estimate_discrepancy(
@@ -273,6 +297,11 @@ def _estimate_from_logits(
         logits.labels,
         groups=logits.groups,
         merged_groups=copies.merged_groups,
+        estimators=ESTIMATORS
+        if estimators is None
+        else [estimators]
+        if isinstance(estimators, str)
+        else list(estimators),
         progress=progress,
         **options,
     )

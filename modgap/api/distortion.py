@@ -15,7 +15,7 @@ from modgap.training.run_folder import Run
 __all__ = ["measure_distortion"]
 
 
-@public_function()
+@public_function
 def measure_distortion(
     source: str,
     runs: Sequence[str | Run] = (),

@@ -12,8 +12,9 @@ from typing import Any, Self
 
 import numpy as np
 from joblib import effective_n_jobs
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassifierMixin, MultiOutputMixin, RegressorMixin
-from sklearn.utils import check_random_state
+from sklearn.utils import Tags, check_random_state
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
@@ -28,6 +29,8 @@ from modgap.training.trained_model import TrainedModel, load_trained_model, writ
 
 __all__ = ["TransferClassifier", "TransferRegressor"]
 
+RandomState = int | np.integer | np.random.RandomState | None
+"""A seed, or what draws one."""
 FEWEST_SAMPLES = 3
 """Smallest number of samples: one to fit, one to choose a model by, and one to test."""
 FEW = 50
@@ -49,12 +52,12 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
         *,
         minutes: float = 10.0,
         sources: Sequence[str] = (),
-        steps: str | Path | Sequence[Any] | None = None,
+        steps: str | Path | Sequence[object] | None = None,
         kind: str | None = None,
         folder: str | Path | None = None,
         device: str = "auto",
         n_jobs: int | None = None,
-        random_state: Any = 0,
+        random_state: RandomState = 0,
     ) -> None:
         """Store the parameters, which `fit` checks."""
         self.minutes = minutes
@@ -78,14 +81,14 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
         result: TransferResult = self._result
         return result
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         """Return the tags of scikit-learn: samples of several axes, and a choice by time."""
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.non_deterministic = self.steps is None and self.minutes != 0
         return tags
 
-    def _fit(self, samples: np.ndarray, y: np.ndarray, groups: Any, task: str) -> Self:
+    def _fit(self, samples: np.ndarray, y: np.ndarray, groups: ArrayLike | None, task: str) -> Self:
         """Write the samples to a file, transfer to them, and load the chosen model.
 
         Args:
@@ -153,7 +156,7 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
             )
         return folder
 
-    def _checked(self, X: Any) -> np.ndarray:
+    def _checked(self, X: ArrayLike) -> np.ndarray:
         """Return samples to predict, or raise if there is no model, or they are not like those of the training."""
         check_is_fitted(self, "run_")
         samples: np.ndarray = validate_data(self, X, reset=False, allow_nd=True)
@@ -225,13 +228,13 @@ class TransferClassifier(ClassifierMixin, _TransferEstimator):  # type: ignore[m
         ('baseline:extra-trees', (178, 3))
     """
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         """Return the tags of scikit-learn: samples may have several labels."""
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Find and fit a model.
 
         Args:
@@ -245,21 +248,21 @@ class TransferClassifier(ClassifierMixin, _TransferEstimator):  # type: ignore[m
             InputError: If the samples are too few, or no model could be fitted.
             UsageError: If a parameter is not possible.
         """
-        samples, y = validate_data(self, X, y, allow_nd=True, multi_output=True, ensure_min_samples=FEWEST_SAMPLES)
-        y = y.toarray() if hasattr(y, "toarray") else y
-        y = column_or_1d(y, warn=True) if y.ndim == 1 or y.shape[1] == 1 else y
-        check_classification_targets(y)
-        if type_of_target(y) == "multilabel-indicator":
-            self.classes_ = np.arange(y.shape[1])
-            return self._fit(samples, y.astype(np.int64), groups, "multi-label")
-        if y.ndim > 1:
+        samples, labels = validate_data(self, X, y, allow_nd=True, multi_output=True, ensure_min_samples=FEWEST_SAMPLES)
+        labels = labels.toarray() if hasattr(labels, "toarray") else labels
+        labels = column_or_1d(labels, warn=True) if labels.ndim == 1 or labels.shape[1] == 1 else labels
+        check_classification_targets(labels)
+        if type_of_target(labels) == "multilabel-indicator":
+            self.classes_ = np.arange(labels.shape[1])
+            return self._fit(samples, labels.astype(np.int64), groups, "multi-label")
+        if labels.ndim > 1:
             raise ValueError("y has several columns of classes. Expected classes (n,), or labels 0 and 1 (n, K).")
-        self.classes_, numbers = np.unique(y, return_inverse=True)
+        self.classes_, numbers = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y has 1 class, {self.classes_[0]!r}. At least 2 classes are needed.")
         return self._fit(samples, _named_classes(self.classes_, numbers), groups, "classification")
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Return the class of each sample, (n,), or its labels, 0 or 1, (n, K)."""
         probabilities = self.predict_proba(X)
         if self.run_.task == "multi-label":
@@ -267,7 +270,7 @@ class TransferClassifier(ClassifierMixin, _TransferEstimator):  # type: ignore[m
         classes: np.ndarray = self.classes_[probabilities.argmax(axis=1)]
         return classes
 
-    def predict_proba(self, X: Any) -> np.ndarray:
+    def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Return the probability of each class or label, (n, K), in the order of `classes_`; they are not calibrated.
 
         Those of classes sum to 1; those of several labels do not.
@@ -316,7 +319,7 @@ class TransferRegressor(MultiOutputMixin, RegressorMixin, _TransferEstimator):  
         ('baseline:linear', (442,))
     """
 
-    def fit(self, X: Any, y: Any, groups: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None) -> Self:
         """Find and fit a model.
 
         Args:
@@ -328,17 +331,17 @@ class TransferRegressor(MultiOutputMixin, RegressorMixin, _TransferEstimator):  
             InputError: If the samples are too few, or no model could be fitted.
             UsageError: If a parameter is not possible.
         """
-        samples, y = validate_data(
+        samples, targets = validate_data(
             self, X, y, allow_nd=True, multi_output=True, y_numeric=True, ensure_min_samples=FEWEST_SAMPLES
         )
-        values = y.astype(np.float64)
+        values = targets.astype(np.float64)
         self._output_shape = values.shape[1:]
         if values.shape[1:] == samples.shape[-1:]:
             # If samples have as many values as points, the values would be read as a field: one value for each point.
             values = values[:, :, None]
         return self._fit(samples, values, groups, "regression")
 
-    def predict(self, X: Any) -> np.ndarray:
+    def predict(self, X: ArrayLike) -> np.ndarray:
         """Return the values of each sample, (n,) or (n, outputs), as the values of the training."""
         samples = self._checked(X)
         values: np.ndarray = self.run_.predict(samples).reshape(len(samples), *self._output_shape)
@@ -350,14 +353,14 @@ class TransferRegressor(MultiOutputMixin, RegressorMixin, _TransferEstimator):  
         return self.run_.task == "regression" and shape in ((), (size,)) and (shape != () or size == 1)
 
 
-def _seed(random_state: Any) -> int:
+def _seed(random_state: RandomState) -> int:
     """Return a seed: the number itself, or one that a generator of scikit-learn's convention draws."""
     if isinstance(random_state, int | np.integer) and not isinstance(random_state, bool):
         return int(random_state)
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
-def _splits(y: np.ndarray, groups: Any, task: str) -> np.ndarray | None:
+def _splits(y: np.ndarray, groups: ArrayLike | None, task: str) -> np.ndarray | None:
     """Return the split of each of few samples, (n,), with none empty if possible; None if there are enough to draw it.
 
     Args:
@@ -375,7 +378,7 @@ def _splits(y: np.ndarray, groups: Any, task: str) -> np.ndarray | None:
     return splits_of_few(strata, None if groups is None else numbers, defaults.validation, defaults.test, defaults.seed)
 
 
-def _steps_file(steps: str | Path | Sequence[Any] | None, folder: Path) -> Path | None:
+def _steps_file(steps: str | Path | Sequence[object] | None, folder: Path) -> Path | None:
     """Return the file of the steps, to which a list of them is written first; None for None.
 
     Args:
@@ -418,7 +421,7 @@ def _model_bytes(model: TrainedModel) -> bytes:
         return path.read_bytes()
 
 
-def _restored_model(content: Any, device: str) -> TrainedModel:
+def _restored_model(content: object, device: str) -> TrainedModel:
     """Return the model in the content of a safetensors file.
 
     Raises:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from modgap.api.arguments import public_function
-from modgap.api.opening import target_name
+from modgap.api.opening import target_request
 from modgap.errors import Progress, UsageError
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
@@ -111,7 +111,7 @@ def compute_features(
     )
 
 
-@public_function()
+@public_function
 def features(
     source: str,
     target: str | Path | tuple[Any, Any],
@@ -160,7 +160,6 @@ def features(
         >>> computed.features.shape, computed.logits.shape, computed.labels.shape, computed.target_classes[:2]
         ((50, 96), (50, 10), (50,), ('0', '1'))
     """
-    directory = None if data_dir is None else Path(data_dir)
-    requested = TargetRequest(target_name(target), CustomData.of(custom_data), directory, pseudo_classes)
+    requested = target_request(target, custom_data, data_dir, pseudo_classes)
     samples = SampleRequest(split, limit, seed, input_size, representation, device=device, batch_size=batch_size)
     return compute_features(source, requested, LogitsRequest(samples, head=head), progress)

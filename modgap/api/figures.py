@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_discrepancies"]
 
 
-@public_function()
+@public_function
 def plot_discrepancies(results: Iterable[DiscrepancyReport], ax: Any = None) -> "Figure":
     """Draw the held-out errors of one or more sources on the same targets, with their random-weights controls.
 

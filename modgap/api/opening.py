@@ -7,15 +7,14 @@ from typing import Any
 from modgap.api.arguments import public_function
 from modgap.sources import SourceHandle, SourceInfo, source_infos
 from modgap.sources import open_source as open_source_handle
-from modgap.targets import CustomData, Target
-from modgap.targets import open_target as open_target_files
+from modgap.targets import CustomData, Target, TargetRequest
 from modgap.targets.catalog import TargetInfo, select, target_infos
 from modgap.targets.stored_arrays import store_arrays
 
-__all__ = ["list_sources", "list_targets", "open_source", "open_target", "target_name"]
+__all__ = ["list_sources", "list_targets", "open_source", "open_target", "target_name", "target_request"]
 
 
-@public_function()
+@public_function
 def list_sources(*, kind: str | None = None, license: str | None = None, diverse: bool = False) -> list[SourceInfo]:
     """List the sources that have a short name, as `modgap sources` does.
 
@@ -36,7 +35,7 @@ def list_sources(*, kind: str | None = None, license: str | None = None, diverse
     return select(source_infos(), "source", kind=kind, license=license, diverse=diverse)
 
 
-@public_function()
+@public_function
 def list_targets(*, kind: str | None = None, license: str | None = None, diverse: bool = False) -> list[TargetInfo]:
     """List the targets that have a name, as `modgap targets` does.
 
@@ -58,7 +57,7 @@ def list_targets(*, kind: str | None = None, license: str | None = None, diverse
     return select(target_infos(), "target", kind=kind, license=license, diverse=diverse)
 
 
-@public_function()
+@public_function
 def open_source(name: str, *, weights: str | Path | None = None) -> SourceHandle:
     """Open a source model by its name, without loading it.
 
@@ -82,7 +81,7 @@ def open_source(name: str, *, weights: str | Path | None = None) -> SourceHandle
     return open_source_handle(name, weights=None if weights is None else str(weights))
 
 
-@public_function()
+@public_function
 def open_target(
     name: str | Path | tuple[Any, Any],
     *,
@@ -114,12 +113,22 @@ def open_target(
         >>> len(table), table.samples[0].shape, list(table.classes)[:3]
         (1797, (1, 8, 8), ['0', '1', '2'])
     """
-    return open_target_files(
-        target_name(name),
-        custom_data=CustomData.of(custom_data),
-        data_dir=None if data_dir is None else Path(data_dir),
-        pseudo_classes=pseudo_classes,
-    )
+    return target_request(name, custom_data, data_dir, pseudo_classes).open()
+
+
+def target_request(
+    target: str | Path | tuple[Any, Any],
+    custom_data: CustomData | Mapping[str, str] | None,
+    data_dir: str | Path | None,
+    pseudo_classes: int | None,
+) -> TargetRequest:
+    """Return the request for a target, from the arguments of `open_target`.
+
+    Raises:
+        InputError: If the arrays cannot be a target.
+    """
+    directory = None if data_dir is None else Path(data_dir)
+    return TargetRequest(target_name(target), CustomData.of(custom_data), directory, pseudo_classes)
 
 
 def target_name(target: str | Path | tuple[Any, Any]) -> str:

@@ -9,7 +9,7 @@ from modgap.training.trained_model import TrainedModel, load_trained_model
 __all__ = ["load_run"]
 
 
-@public_function()
+@public_function
 def load_run(
     path: str | Path | Run,
     *,

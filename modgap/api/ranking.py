@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from modgap.api.arguments import public_function
-from modgap.api.opening import target_name
+from modgap.api.opening import target_request
 from modgap.errors import Progress, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
@@ -16,13 +16,13 @@ from modgap.ranking.report import RankingResult
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.source_patterns import diverse_sources, diverse_targets, parse_layers
 from modgap.ranking.types import RankRequest
-from modgap.targets import CustomData, TargetRequest
+from modgap.targets import CustomData
 from modgap.targets.catalog import DIVERSE
 
 __all__ = ["rank"]
 
 
-@public_function()
+@public_function
 def rank(
     target: str | Path | tuple[Any, Any] | Sequence[str],
     sources: Sequence[str],
@@ -158,9 +158,8 @@ def rank(
         )
         return MatrixResult.from_matrix(matrix, rankings)
     assert isinstance(target, str | Path | tuple)
-    directory = None if data_dir is None else Path(data_dir)
     ranking = rank_sources(
-        TargetRequest(target_name(target), CustomData.of(custom_data), directory, pseudo_classes),
+        target_request(target, custom_data, data_dir, pseudo_classes),
         sources,
         request,
         Backend(backend, jobs),

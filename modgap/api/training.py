@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from modgap.api.arguments import public_function
-from modgap.api.opening import target_name
+from modgap.api.opening import target_request
 from modgap.errors import Progress, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
 from modgap.ranking.history.store import remember_run
-from modgap.targets import CustomData, TargetRequest
+from modgap.targets import CustomData
 from modgap.training.method import EpochCallback
 from modgap.training.run_folder import Run
 from modgap.training.sweep import Sweep, run_sweep
@@ -21,7 +21,7 @@ from modgap.training.training_data import Protocol
 __all__ = ["train"]
 
 
-@public_function()
+@public_function
 def train(
     method: str,
     source: str | None,
@@ -96,8 +96,7 @@ def train(
         ...     run.weights.exists(), run.record["result"]["metric"], run.record["samples"]
         (True, '0-1 error %', {'train': 60, 'validation': 60, 'test': 60})
     """
-    directory = None if data_dir is None else Path(data_dir)
-    requested = TargetRequest(target_name(target), CustomData.of(custom_data), directory, pseudo_classes)
+    requested = target_request(target, custom_data, data_dir, pseudo_classes)
     request = TrainRequest(
         method,
         source or "",
@@ -107,17 +106,24 @@ def train(
         samples=SampleRequest(limit=limit, seed=seed, input_size=input_size, device=device),
         weights=weights,
     )
-    more: dict[str, Any] = {"resume": resume, "progress": progress, "on_epoch_end": on_epoch_end}
     if sweep is None and trials is None:
         if jobs is not None:
             raise UsageError("`jobs` runs the trials of a sweep side by side. Pass `sweep`, or leave `jobs` out.")
-        run = run_training(request, Path(out), **more)
+        run = run_training(request, Path(out), resume=resume, progress=progress, on_epoch_end=on_epoch_end)
     else:
         backend = None if jobs is None else Backend("loky", jobs)
         values = {
             key: (values,) if isinstance(values, str) else tuple(map(str, values))
             for key, values in (sweep or {}).items()
         }
-        run = run_sweep(request, Path(out), Sweep(values, trials, sampler), backend=backend, **more)
+        run = run_sweep(
+            request,
+            Path(out),
+            Sweep(values, trials, sampler),
+            backend=backend,
+            resume=resume,
+            progress=progress,
+            on_epoch_end=on_epoch_end,
+        )
     remember_run(run.record, requested)
     return run

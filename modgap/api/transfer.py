@@ -5,19 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from modgap.api.arguments import public_function
-from modgap.api.opening import target_name
+from modgap.api.opening import target_request
 from modgap.errors import Progress
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
 from modgap.race.result import TransferResult
 from modgap.race.steps import read_steps
 from modgap.race.transfer import RaceRequest, run_race
-from modgap.targets import CustomData, TargetRequest
+from modgap.targets import CustomData
 
 __all__ = ["transfer"]
 
 
-@public_function()
+@public_function
 def transfer(
     target: str | Path | tuple[Any, Any],
     out: str | Path,
@@ -78,9 +78,8 @@ def transfer(
         >>> result.run.record["method"], result.run.record["result"]["metric"]
         ('baseline:extra-trees', '0-1 error %')
     """
-    directory = None if data_dir is None else Path(data_dir)
     request = RaceRequest(
-        TargetRequest(target_name(target), CustomData.of(custom_data), directory, pseudo_classes),
+        target_request(target, custom_data, data_dir, pseudo_classes),
         minutes,
         tuple(sources),
         SampleRequest(limit=limit, seed=seed, device=device),

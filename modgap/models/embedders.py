@@ -2,7 +2,7 @@
 
 import copy
 import math
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -181,9 +181,8 @@ def _set_gain(norm: Module, scale: float) -> Module:
     The scale is a root mean square. With a gain of 1 the tokens would be many times larger than the positions that the
     encoder adds to them.
     """
-    layer: Any = norm
-    with torch.no_grad():
-        layer.weight.fill_(scale)
+    assert isinstance(norm.weight, Tensor)
+    nn.init.constant_(norm.weight, scale)
     return norm
 
 
@@ -258,10 +257,10 @@ def _draw_word_vectors(projection: nn.Conv1d, vectors: Tensor) -> None:
     order = torch.randperm(len(nonzero)).repeat(math.ceil((n_inputs + 1) / len(nonzero)))[: n_inputs + 1]
     # Torch's own start is divided by the same root. LayerNorm removes the factor from the tokens.
     *weights, bias = nonzero[order] / math.sqrt(n_inputs)
-    layer: Any = projection
+    assert projection.bias is not None
     with torch.no_grad():
-        layer.weight.copy_(torch.stack(weights, dim=1).view_as(layer.weight))
-        layer.bias.copy_(bias)
+        projection.weight.copy_(torch.stack(weights, dim=1).view_as(projection.weight))
+        projection.bias.copy_(bias)
 
 
 # Embedders for sound

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -40,12 +39,12 @@ from modgap.statistics.intervals import SampleErrors
 from modgap.storage.atomic_files import write_text_atomically
 from modgap.storage.cache import cache_key
 from modgap.storage.json_records import plain_values, read_json, write_json
-from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
+from modgap.storage.locks import exclusive_folder
 from modgap.targets import TargetRequest
 from modgap.training.evaluation import test_errors
 from modgap.training.fitted_run import chance_metric, suitable_baselines
 from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES, PILOT_SAMPLES
-from modgap.training.run_folder import RECORD, Run, check_folder, open_run, write_record
+from modgap.training.run_folder import RECORD, Run, check_folder, copy_run_files, open_run, write_record
 from modgap.training.train import train
 from modgap.training.train_request import TrainRequest
 
@@ -470,7 +469,10 @@ class _Running:
                 log.warning("%s is not tested: %s", models[name].title, first_line(error))
                 continue
             tested.append(Tested(name, models[name].title, run, is_winner=name == of_winner))
-        _copy_run(tested[0].run, self.folder)
+        if not (self.folder / RECORD).exists():
+            winner = open_run(tested[0].run.folder)
+            copy_run_files(winner, self.folder)
+            write_record(self.folder, winner.record)
         return tuple(tested)
 
     def _final_run(self, step: Step, folder: Path) -> Run:
@@ -502,20 +504,6 @@ def _chance(labeled: Labeled) -> Chance:
     file = test_errors(metric, data, "chance")
     errors = None if file is None else next(iter(file.errors.values()))
     return Chance(float(chance_losses(labeled).mean()), float(metric.compute()), errors)
-
-
-def _copy_run(run: Run, folder: Path) -> None:
-    """Copy the files of a run to the folder of the race, its record last."""
-    if (folder / RECORD).exists():
-        return
-    for path in sorted(run.folder.iterdir()):
-        if path.name in (RECORD, FOLDER_LOCK):
-            continue
-        if path.is_dir():
-            shutil.copytree(path, folder / path.name, dirs_exist_ok=True)
-        else:
-            shutil.copyfile(path, folder / path.name)
-    write_record(folder, open_run(run.folder).record)
 
 
 def _pool(request: RaceRequest, labeled: Labeled) -> Pool:

@@ -28,7 +28,6 @@ from modgap.sources import Source, source_infos
 from modgap.storage.json_records import plain_values
 from modgap.targets import Manifest
 from modgap.targets.samples import SelectedSamples
-from modgap.training.answer import run_answer
 from modgap.training.checkpoint import write_tensors
 from modgap.training.evaluation import evaluate_metric, write_sample_errors
 from modgap.training.linear_probe import ALL, LINEAR_PROBE, SideBySide, probe_to_train, probes_of, restore_probe
@@ -40,6 +39,7 @@ from modgap.training.run_folder import (
     WEIGHTS,
     Run,
     exclusive_run,
+    finish_run,
     open_run,
     prepare_run,
     reading_record,
@@ -256,13 +256,13 @@ def _write_result(
     tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
     write_inputs(run.folder, data)
     write_tensors(run.folder / WEIGHTS, tensors)
-    is_probe = isinstance(fitted.compute, SideBySide)
+    name = f"{BASELINE}:{fitted.name}"
     sources: list[dict[str, Any]] = []
     provenance = run.record["provenance"]
     if isinstance(fitted.compute, SideBySide):
+        name = f"{LINEAR_PROBE} {fitted.features}"
         sources = [one.to_record() for one in fitted.compute.sources]
         provenance = {**provenance, "source": plain_values(fitted.compute.fingerprints())}
-    name = f"{LINEAR_PROBE} {fitted.features}" if is_probe else f"{BASELINE}:{fitted.name}"
     write_sample_errors(run.folder, test, data, name)
     result = plain_values(
         {
@@ -275,9 +275,7 @@ def _write_result(
     )
     record = {**run.record, "provenance": provenance}
     record["fitted"] = plain_values({**described, "sources": sources, "compared": compared})
-    answer = run_answer({**record, "result": result}).to_dict()
-    write_record(run.folder, {**record, "result": {**result, "seconds": round(seconds, 1)}, "answer": answer})
-    return Run(run.folder, {**record, "result": result, "answer": answer})
+    return finish_run(run.folder, record, result, seconds)
 
 
 def _metric(fitted: FittedBaseline, data: TargetData, rows: np.ndarray) -> Metric:

@@ -74,15 +74,10 @@ def run_training_loop(training: Training) -> Position:
         checkpoint = None
         if stage.recipe_section == "stage1" and stage.epochs_setting == "epochs":
             training.files.save_embedder(training.model.embedder)
-    _load_best_weights(training, position.best)
-    return position
-
-
-def _load_best_weights(training: Training, best: BestEpoch | None) -> None:
-    """Load the weights of the best epoch, if the recipe asks for them."""
     training.processes.barrier()
-    if best is not None and training.recipe.stage2.choose == "best":
-        training.model.load_state_dict(training.files.best_weights(best.epoch))
+    if position.best is not None and training.recipe.stage2.choose == "best":
+        training.model.load_state_dict(training.files.best_weights(position.best.epoch))
+    return position
 
 
 class _StageLoop:
@@ -379,7 +374,9 @@ def build_optimizer(
     """
     members: dict[tuple[bool, float], list[Tensor]] = {(False, 1.0): []}
     for name, parameter in parameters.items():
-        undecayed = name in without_decay or (not settings.decay_norms and _is_norm_or_bias(name, parameter))
+        # A bias, or a scale or shift of a normalization layer, by the rule of timm.
+        is_norm_or_bias = parameter.ndim <= 1 or name.endswith(".bias")
+        undecayed = name in without_decay or (not settings.decay_norms and is_norm_or_bias)
         factor = float(getattr(settings, f"{name.partition('.')[0]}_rate_factor", 1))
         members.setdefault((undecayed, factor), []).append(parameter)
     rate = settings.learning_rate
@@ -394,11 +391,6 @@ def build_optimizer(
         return torch.optim.SGD(groups, rate, momentum=settings.momentum, weight_decay=decay, fused=fused)
     optimizer = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
     return optimizer(groups, rate, settings.betas, weight_decay=decay, fused=fused)
-
-
-def _is_norm_or_bias(name: str, parameter: Tensor) -> bool:
-    """Return True for a bias, or a scale or shift of a normalization layer, by the rule of timm."""
-    return parameter.ndim <= 1 or name.endswith(".bias")
 
 
 def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:

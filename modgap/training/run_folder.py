@@ -1,6 +1,7 @@
 """The folder of a training run: its record, its files, and checks that nothing else is mixed into it."""
 
 import contextlib
+import shutil
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import Any
 
 from modgap.errors import InputError, UsageError, first_line, visible_name
 from modgap.statistics.sample_file import SAMPLES_FILE
-from modgap.storage.atomic_files import write_text_atomically, writing
+from modgap.storage.atomic_files import atomic_path, write_text_atomically, writing
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.digests import FILES, check_named_file, named_digests, warn_without_digests
 from modgap.storage.json_records import DigestError, format_json, parse_record, plain_values, with_digest
 from modgap.storage.locks import FOLDER_LOCK, exclusive_folder
 from modgap.storage.paths import expand_user
+from modgap.training.answer import run_answer
 
 RECORD = "run.json"
 LOG = "metrics.jsonl"
@@ -320,6 +322,43 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     with writing(folder / RECORD):
         text = format_json({**record, FILES: named_digests(folder, files)}, indent=1)
         write_text_atomically(folder / RECORD, with_digest(text))
+
+
+def finish_run(folder: Path, record: Mapping[str, Any], result: Mapping[str, Any], seconds: float | None) -> Run:
+    """Write the record of a run with its result and the answer, and return the run.
+
+    The record that is returned has no time, so that it is the same for the same run.
+
+    Args:
+        folder: Folder of the run.
+        record: Record of the run, without a result.
+        result: The result.
+        seconds: Seconds of the run; None in a process that writes nothing.
+    """
+    answer = run_answer({**record, "result": result}).to_dict()
+    if seconds is not None:
+        timed = {**result, "seconds": round(seconds, 1)}
+        write_record(folder, {**record, "result": timed, "answer": answer})
+    return Run(folder, {**record, "result": result, "answer": answer})
+
+
+def copy_run_files(run: Run, folder: Path) -> None:
+    """Copy everything in the folder of a finished or trained run, except its record, to another folder.
+
+    Raises:
+        InputError: When a file does not fit its checksum, or cannot be written.
+    """
+    for path in sorted(run.folder.iterdir()):
+        # The lock and incomplete files have hidden names.
+        if path.name == RECORD or path.name.startswith("."):
+            continue
+        if path.is_dir():
+            shutil.copytree(path, folder / path.name, dirs_exist_ok=True)
+            continue
+        if path.name in (run.record.get(FILES) or ()):
+            run.checked(path)
+        with writing(folder / path.name), atomic_path(folder / path.name) as temporary:
+            shutil.copyfile(path, temporary)
 
 
 def _differences(recorded: Any, requested: Any, path: str = "") -> Iterator[tuple[str, str]]:

@@ -10,11 +10,11 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, TypeGuard
 
 from modgap.errors import InputError, Progress, UsageError, count
 from modgap.jobs import Backend, Failure, fix_threads, hold_device
-from modgap.storage.atomic_files import atomic_path, write_text_atomically, writing
+from modgap.storage.atomic_files import write_text_atomically, writing
 from modgap.storage.json_records import format_json, parse_record, plain_values, with_digest
 from modgap.storage.locks import exclusive_folder
 from modgap.training.answer import run_answer
@@ -25,10 +25,10 @@ from modgap.training.method import EpochCallback
 from modgap.training.placement import current_processes
 from modgap.training.run_folder import (
     EPOCHS,
-    LOG,
     RECORD,
     Run,
     check_folder,
+    copy_run_files,
     open_run,
     settings_differences,
     write_record,
@@ -58,6 +58,27 @@ Settings = dict[str, str]
 """Values of settings as `--set` takes them, by key."""
 
 log = logging.getLogger("modgap")
+
+
+class TrialRecord(TypedDict):
+    """A trial in the table of a sweep; a failed one has a message, and a finished one what it came to."""
+
+    settings: Settings
+    state: Literal["open", "finished", "failed"]
+    message: NotRequired[str]
+    validation: NotRequired[float | None]
+    epoch: NotRequired[int | None]
+    updates: NotRequired[int]
+    seconds: NotRequired[float]
+
+
+class SweepRecord(TypedDict):
+    """Content of sweep.json: values of each setting, the trials, and the settings of a run that these share."""
+
+    schema: int
+    settings: dict[str, Any]
+    values: dict[str, list[str]]
+    trials: list[TrialRecord]
 
 
 @dataclass(frozen=True)
@@ -135,7 +156,7 @@ def _split_values(text: str) -> list[str]:
     return [value.strip() for value in values if value.strip()]
 
 
-def planned_settings(sweep: Sweep, seed: int, trials: Sequence[Mapping[str, Any]] = ()) -> list[Settings]:
+def planned_settings(sweep: Sweep, seed: int, trials: Sequence[TrialRecord] = ()) -> list[Settings]:
     """Return the settings of each trial.
 
     They are all combinations in their order, or as many of them as there are trials, in a random order that depends
@@ -176,7 +197,7 @@ def _distinct_positions(sizes: Sequence[int], seed: int) -> Iterator[tuple[int, 
             yield positions
 
 
-def _proposed_settings(sweep: Sweep, seed: int, trials: Sequence[Mapping[str, Any]]) -> Iterator[Settings]:
+def _proposed_settings(sweep: Sweep, seed: int, trials: Sequence[TrialRecord]) -> Iterator[Settings]:
     """Yield the settings that Optuna proposes, some at a time: the next ones follow from the errors of all before."""
     try:
         import optuna
@@ -188,7 +209,8 @@ def _proposed_settings(sweep: Sweep, seed: int, trials: Sequence[Mapping[str, An
     for first in range(0, sweep.trials or 0, PROPOSED):
         asked = [study.ask(space) for _ in range(min(PROPOSED, (sweep.trials or 0) - first))]
         for proposed in asked:
-            yield {key: _as_text(proposed.params[key]) for key in space}
+            values = {key: proposed.params[key] for key in space}
+            yield {key: f"{one:.6g}" if isinstance(one, float) else str(one) for key, one in values.items()}
         results = trials[first : first + len(asked)]
         if len(results) < len(asked) or any(result["state"] == "open" for result in results):
             return
@@ -221,10 +243,6 @@ def _distribution(values: Sequence[str]) -> "BaseDistribution":
     if all(text.strip().lstrip("-").isdigit() for text in values[0].split(BETWEEN)):
         return IntDistribution(int(low), int(high), log=is_log)
     return FloatDistribution(low, high, log=is_log)
-
-
-def _as_text(value: Any) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def run_sweep(
@@ -276,13 +294,13 @@ def run_sweep(
         while any(trial["state"] == "open" for trial in trials):
             write_sweep(folder, sweep.values, trials, settings)
             for number, done in _run_trials(request, folder, trials, backend, progress, on_epoch_end):
-                trials[number - 1] |= done
-                _keep_weights_of(folder, trials)
+                trials[number - 1] = done
+                _keep_weights_of(folder, trials, _best(trials))
                 write_sweep(folder, sweep.values, trials, settings)
             trials += _next_trials(request, sweep, trials)
         best = _best(trials)
         if best is None:
-            messages = (str(trial["message"]) for trial in trials if trial.get("message"))
+            messages = (trial["message"] for trial in trials if trial.get("message"))
             message = next(messages, "The metric is not defined.")
             raise InputError(
                 f"None of {count(len(trials), 'trial')} has a validation error. {message} "
@@ -291,7 +309,7 @@ def run_sweep(
         chosen = _with_settings(request, trials[best]["settings"])
         _copy_run(folder / TRIALS / str(best + 1), folder, sweep, trials, best)
         run = finish_trained_run(chosen, folder)
-        _keep_weights_of(folder, [{**trial, "validation": None} for trial in trials])
+        _keep_weights_of(folder, trials, None)
         return run
 
 
@@ -350,12 +368,12 @@ def _has_trained(folder: Path) -> bool:
 
 def _prepare(
     folder: Path, sweep: Sweep, planned: Sequence[Settings], settings: Mapping[str, Any], seed: int
-) -> list[dict[str, Any]]:
+) -> list[TrialRecord]:
     """Return the trials, as far as they have come, or raise if they belong to another request."""
     if not _has_trained(folder):
         return [{"settings": combination, "state": "open"} for combination in planned]
     record = read_sweep(folder)
-    trials: list[dict[str, Any]] = record["trials"]
+    trials = record["trials"]
     if sweep.sampler == "optuna":
         planned = planned_settings(sweep, seed, trials)[: len(trials)]
     if record["values"] != plain_values(dict(sweep.values)) or len(trials) != len(planned):
@@ -371,7 +389,7 @@ def _prepare(
     return trials
 
 
-def _next_trials(request: TrainRequest, sweep: Sweep, trials: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _next_trials(request: TrainRequest, sweep: Sweep, trials: Sequence[TrialRecord]) -> list[TrialRecord]:
     """Return trials that follow from the results so far, which only Optuna has."""
     planned = planned_settings(sweep, request.samples.seed, trials)[len(trials) :]
     _check_combinations(request, planned)
@@ -381,12 +399,12 @@ def _next_trials(request: TrainRequest, sweep: Sweep, trials: Sequence[Mapping[s
 def _run_trials(
     request: TrainRequest,
     folder: Path,
-    trials: Sequence[Mapping[str, Any]],
+    trials: Sequence[TrialRecord],
     backend: Backend | None,
     progress: Progress | None,
     on_epoch_end: EpochCallback | None,
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Run the open trials, and yield the number of each with what the table says of it."""
+) -> Iterator[tuple[int, TrialRecord]]:
+    """Run the open trials, and yield the number of each with its record after that."""
     if backend is not None:
         request, folder = replace(request, target=request.target.absolute()), folder.resolve()
     opened = [
@@ -401,7 +419,7 @@ def _run_trials(
         return
     for index, result in backend.run(opened, device=request.samples.device):
         if isinstance(result, Failure):
-            yield opened[index].number, {"state": "failed", "message": result.reason}
+            yield opened[index].number, opened[index].failed(result.reason)
             continue
         if progress:
             progress("trials", 1 / len(trials))
@@ -424,15 +442,15 @@ class _Trial:
     number: int
     settings: Settings
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self) -> TrialRecord:
         """Run the trial in another process, on a device of its own."""
         fix_threads()
         with hold_device(self.request.samples.device) as device:
             samples = replace(self.request.samples, device=device)
             return replace(self, request=replace(self.request, samples=samples)).run()
 
-    def run(self, progress: Progress | None = None, on_epoch_end: EpochCallback | None = None) -> dict[str, Any]:
-        """Train the model, and return what the table says of the trial."""
+    def run(self, progress: Progress | None = None, on_epoch_end: EpochCallback | None = None) -> TrialRecord:
+        """Train the model, and return the record of the trial."""
         request = _with_settings(self.request, self.settings)
         callback = None if on_epoch_end is None else lambda line: on_epoch_end({"trial": self.number, **line})
         try:
@@ -441,29 +459,39 @@ class _Trial:
             message = _with_sweep(error, self.settings)
             log.warning("Trial %d failed: %s", self.number, message)
             remove_checkpoints(self.folder, keep=0)
-            return {"state": "failed", "message": message}
+            return self.failed(message)
         training = run.record["training"]
         value = training["validation"]
         shown = "not defined" if value is None else f"{value:.4g}"
         log.info("Trial %d has a validation error of %s.", self.number, shown)
-        return {"state": "finished", **{name: training[name] for name in ("validation", "epoch", "updates", "seconds")}}
+        return {
+            "settings": self.settings,
+            "state": "finished",
+            "validation": value,
+            "epoch": training["epoch"],
+            "updates": training["updates"],
+            "seconds": training["seconds"],
+        }
+
+    def failed(self, message: str) -> TrialRecord:
+        """Return the record of the trial after it has failed."""
+        return {"settings": self.settings, "state": "failed", "message": message}
 
 
 def _with_settings(request: TrainRequest, settings: Settings) -> TrainRequest:
     return replace(request, overrides=(*request.overrides, *(f"{key}={value}" for key, value in settings.items())))
 
 
-def _best(trials: Sequence[Mapping[str, Any]]) -> int | None:
+def _best(trials: Sequence[TrialRecord]) -> int | None:
     """Return the index of the first trial with the lowest validation error; None if there is none with an error."""
-    errors = {n: trial["validation"] for n, trial in enumerate(trials) if trial.get("validation") is not None}
+    errors = {n: error for n, trial in enumerate(trials) if (error := trial.get("validation")) is not None}
     return min(errors, key=lambda n: errors[n]) if errors else None
 
 
-def _keep_weights_of(folder: Path, trials: Sequence[Mapping[str, Any]]) -> None:
-    """Remove the weights of the ended trials but the best; their records and logs stay."""
-    best = _best(trials)
+def _keep_weights_of(folder: Path, trials: Sequence[TrialRecord], kept: int | None) -> None:
+    """Remove the weights of the ended trials but the one with this index; their records and logs stay."""
     for number, trial in enumerate(trials):
-        if number == best or trial["state"] == "open":
+        if number == kept or trial["state"] == "open":
             continue
         path = folder / TRIALS / str(number + 1)
         shutil.rmtree(path / EPOCHS, ignore_errors=True)
@@ -471,16 +499,12 @@ def _keep_weights_of(folder: Path, trials: Sequence[Mapping[str, Any]]) -> None:
             weights.unlink()
 
 
-def _copy_run(trial: Path, folder: Path, sweep: Sweep, trials: Sequence[Mapping[str, Any]], best: int) -> None:
+def _copy_run(trial: Path, folder: Path, sweep: Sweep, trials: Sequence[TrialRecord], best: int) -> None:
     """Copy the chosen run to the sweep's folder, its record last."""
     if (folder / RECORD).exists():
         return
     run = open_run(trial)
-    for path in sorted([*trial.glob("*.safetensors"), trial / LOG]):
-        with writing(folder / path.name), atomic_path(folder / path.name) as temporary:
-            shutil.copyfile(run.checked(path), temporary)
-    if (trial / EPOCHS).is_dir():
-        shutil.copytree(trial / EPOCHS, folder / EPOCHS, dirs_exist_ok=True)
+    copy_run_files(run, folder)
     table = {"values": dict(sweep.values), "trials": list(trials), "chosen": best + 1}
     record = {**run.record, "sweep": table}
     write_record(folder, {**record, "answer": run_answer(record).to_dict()})
@@ -493,7 +517,7 @@ def _describe(settings: Mapping[str, str]) -> str:
 # The file of a sweep
 
 
-def read_sweep(folder: Path) -> dict[str, Any]:
+def read_sweep(folder: Path) -> SweepRecord:
     """Return the content of the sweep.json in a folder.
 
     Raises:
@@ -506,18 +530,17 @@ def read_sweep(folder: Path) -> dict[str, Any]:
         raise InputError(f"Cannot read {path}: {error}.") from error
     if not _is_sweep(record):
         raise InputError(f"{path} was changed, or another version of modgap wrote it. Pass another `out`.")
-    content: dict[str, Any] = record
-    return content
+    return record
 
 
-def _is_sweep(record: Any) -> bool:
+def _is_sweep(record: object) -> TypeGuard[SweepRecord]:
     if not isinstance(record, dict) or record.get("schema") != SCHEMA or not isinstance(record.get("settings"), dict):
         return False
     trials = record.get("trials")
     return "values" in record and isinstance(trials, list) and all(_is_trial(trial) for trial in trials)
 
 
-def _is_trial(trial: Any) -> bool:
+def _is_trial(trial: object) -> bool:
     if not isinstance(trial, dict) or not isinstance(trial.get("settings"), dict):
         return False
     error = trial.get("validation")
@@ -528,7 +551,7 @@ def _is_trial(trial: Any) -> bool:
 def write_sweep(
     folder: Path,
     values: Mapping[str, Sequence[str]],
-    trials: Sequence[Mapping[str, Any]],
+    trials: Sequence[TrialRecord],
     settings: Mapping[str, Any],
 ) -> None:
     """Write sweep.json, complete or not at all.

@@ -21,7 +21,6 @@ from modgap.sources import Source
 from modgap.storage.atomic_files import atomic_path
 from modgap.storage.json_records import plain_values
 from modgap.targets import Manifest
-from modgap.training.answer import run_answer
 from modgap.training.batches import BatchFeed, chunks
 from modgap.training.checkpoint import (
     FolderFiles,
@@ -48,7 +47,16 @@ from modgap.training.placement import (
     set_dropout,
 )
 from modgap.training.recipe import Recipe, benchmark_augmentation, conversion_record
-from modgap.training.run_folder import WEIGHTS, Run, best_file, exclusive_run, open_run, prepare_run, write_record
+from modgap.training.run_folder import (
+    WEIGHTS,
+    Run,
+    best_file,
+    exclusive_run,
+    finish_run,
+    open_run,
+    prepare_run,
+    write_record,
+)
 from modgap.training.train_request import RunSetup, TrainRequest, set_up_run, set_up_training
 from modgap.training.trained_inputs import write_inputs
 from modgap.training.training_data import TargetData, classes_without_samples, stack_pieces
@@ -205,8 +213,6 @@ def _train(
 def _test(run: Run, training: Training, request: TrainRequest, chosen: Mapping[str, Any]) -> Run:
     """Test a trained model, write the result to the run's folder, and remove files that are needed no more.
 
-    The record that is returned has no time, so that it is the same for the same run.
-
     Args:
         run: The run, whose record has no result.
         training: The training, whose model has the chosen weights.
@@ -218,15 +224,14 @@ def _test(run: Run, training: Training, request: TrainRequest, chosen: Mapping[s
     tested = plain_values(evaluate_metric(metric, data, request.samples.seed))
     result = {**tested, **{name: value for name, value in chosen.items() if name != "seconds"}}
     record = {name: value for name, value in run.record.items() if name != "training"}
-    answer = run_answer({**record, "result": result}).to_dict()
-    if training.processes.is_main:
-        write_sample_errors(run.folder, metric, data, f"{request.method} {request.source}")
-        timed = {**result, "seconds": round(chosen["seconds"], 1)}
-        write_record(run.folder, {**record, "result": timed, "answer": answer})
-        # model.safetensors has the merged weights of an adapter, from which no training can continue.
-        keeps_best = training.recipe.keep_checkpoint and training.method.adapter is not None
-        _remove_intermediate_files(run.folder, training.recipe.keep_checkpoint, keeps_best)
-    return Run(run.folder, {**record, "result": result, "answer": answer})
+    if not training.processes.is_main:
+        return finish_run(run.folder, record, result, None)
+    write_sample_errors(run.folder, metric, data, f"{request.method} {request.source}")
+    finished = finish_run(run.folder, record, result, chosen["seconds"])
+    # model.safetensors has the merged weights of an adapter, from which no training can continue.
+    keeps_best = training.recipe.keep_checkpoint and training.method.adapter is not None
+    _remove_intermediate_files(run.folder, training.recipe.keep_checkpoint, keeps_best)
+    return finished
 
 
 def _run_training(training: Training, request: TrainRequest, folder: Path) -> dict[str, Any]:
