@@ -1,69 +1,112 @@
 """The third edition of the evidence: resumable jobs on targets that nothing had touched before its protocol.
 
-    python benchmarks/evidence_third.py plan [PART]                 jobs, how many are done, and their measured costs
+    python benchmarks/evidence_third.py power                       what the comparisons can detect
+    python benchmarks/evidence_third.py plan PART                   jobs, how many are done, and their measured costs
     python benchmarks/evidence_third.py run PART [--workers 2]      run what is left; stop and resume at any time
     python benchmarks/evidence_third.py again PART [--most 10]      repeat finished jobs, and compare the numbers
 
-PART is `history` (errors of the new sources on earlier targets) or `choice` (all sources on the judging targets). The
-results are in benchmarks/truth/third/, one file for each part and one line for each job.
+docs/protocol.md says what is concluded from which result. PART is one of
+
+    history    fine-tunings of the new sources on earlier targets
+    choice     fine-tunings of all sources on the judging targets
+    models     baselines and linear probes on the judging targets
+    methods    methods with a learning rate of their own on eight of the judging targets
+
+The results are in benchmarks/truth/third/, one file for each part and one line for each job. Whole transfers run alone
+on the machine: `python benchmarks/whole_transfer.py run --judging`.
 """
 
 import argparse
+import functools
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from evidence import model_jobs, third_methods
 from evidence.repeats import repeat_jobs
 from evidence.running import run_jobs
-from evidence.third_jobs import choice_pairs, history_pairs, training_jobs, work
+from evidence.third_jobs import choice_pairs, history_pairs, models_design, training_jobs, work
+from evidence.third_power import HEADS, power_rows
 from result_log import ResultLog
 
 from modgap.cli.output import print_table
 
 RESULTS = Path(__file__).parent / "truth" / "third"
-PARTS: dict[str, Callable[[], list[tuple[str, str]]]] = {"history": history_pairs, "choice": choice_pairs}
 
 
-def plan(part: str, log: ResultLog) -> None:
-    """Print for each source how many jobs are done and their mean seconds, and the core-hours of the part."""
-    jobs = list(training_jobs(PARTS[part](), log))
-    planned, done, seconds = Counter(job.source for job in jobs), Counter[str](), Counter[str]()
-    for job in jobs:
+@dataclass(frozen=True)
+class Part:
+    """A part of the evidence.
+
+    Attributes:
+        jobs: Function of the log that returns the jobs that are known; more of them may follow from results.
+        work: Function that does a job and appends its result to the log.
+        label: Name of the attribute of a job by which costs are shown.
+    """
+
+    jobs: Callable[[ResultLog], Iterable[Any]]
+    work: Callable[[Any, ResultLog], dict[str, Any]]
+    label: str
+
+
+PARTS = {
+    "history": Part(functools.partial(training_jobs, history_pairs()), work, "source"),
+    "choice": Part(functools.partial(training_jobs, choice_pairs()), work, "source"),
+    "models": Part(
+        lambda _: model_jobs.jobs(models_design()), functools.partial(model_jobs.work, design=models_design()), "part"
+    ),
+    "methods": Part(third_methods.method_jobs, third_methods.work, "method"),
+}
+
+
+def plan(part: Part, log: ResultLog) -> None:
+    """Print how many jobs are done, their mean seconds, and the core-hours of all of them."""
+    planned, done, seconds = Counter[str](), Counter[str](), Counter[str]()
+    for job in part.jobs(log):
+        label = getattr(job, part.label)
+        planned[label] += 1
         if result := log.get(job):
-            done[job.source] += 1
-            seconds[job.source] += result["seconds"]
+            done[label] += 1
+            seconds[label] += result["seconds"]
     rows = [
-        [source, f"{done[source]} of {count}", f"{seconds[source] / done[source]:.1f}" if done[source] else ""]
-        for source, count in planned.items()
+        [label, f"{done[label]} of {count}", f"{seconds[label] / done[label]:.1f}" if done[label] else ""]
+        for label, count in planned.items()
     ]
-    print_table(["source", "jobs", "seconds a job"], rows, f"{part}: {seconds.total() / 3600:.2f} core-hours spent")
+    print_table([part.label, "jobs", "seconds a job"], rows, f"{seconds.total() / 3600:.2f} core-hours spent")
 
 
-def run(part: str, log: ResultLog, workers: int) -> None:
-    """Run the jobs that are left: all rates first, then the trainings at the rates that were chosen."""
+def run(part: Part, log: ResultLog, workers: int) -> None:
+    """Run the jobs that are left, and those that follow from their results."""
     began = time.perf_counter()
-    while waiting := [job for job in training_jobs(PARTS[part](), log) if log.get(job) is None]:
-        run_jobs(waiting, work, log, workers, began)
+    while waiting := [job for job in part.jobs(log) if log.get(job) is None]:
+        run_jobs(waiting, part.work, log, workers, began)
 
 
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["plan", "run", "again"])
-    parser.add_argument("part", choices=list(PARTS))
+    parser.add_argument("command", choices=["power", "plan", "run", "again"])
+    parser.add_argument("part", choices=list(PARTS), nargs="?")
     parser.add_argument("--most", type=int, default=10)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--results", type=Path, default=RESULTS, help="Folder of the results.")
     options = parser.parse_args()
-    log = ResultLog(options.results / f"{options.part}.jsonl")
+    if options.command == "power":
+        print_table(HEADS, power_rows())
+        return
+    if options.part is None:
+        parser.error("name a part")
+    part, log = PARTS[options.part], ResultLog(options.results / f"{options.part}.jsonl")
     if options.command == "plan":
-        plan(options.part, log)
+        plan(part, log)
     elif options.command == "run":
-        run(options.part, log, options.workers)
+        run(part, log, options.workers)
     else:
-        repeat_jobs(list(training_jobs(PARTS[options.part](), log)), work, log, options.most)
+        repeat_jobs(list(part.jobs(log)), part.work, log, options.most)
 
 
 if __name__ == "__main__":

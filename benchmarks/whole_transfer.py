@@ -1,6 +1,7 @@
 """Errors of `modgap transfer` beside single strategies: a baseline, probes, a fine-tuning, a training from scratch.
 
     python benchmarks/whole_transfer.py run [--own OWN.json]  one line for each strategy on each target; stop and resume
+    python benchmarks/whole_transfer.py run --judging         the same on judging targets of the third edition
     python benchmarks/whole_transfer.py report                errors, regrets, minutes and memory
 
 Each strategy is one process on this machine with nothing beside it and a cache of its own, and is tested on the same
@@ -21,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from evidence.third_jobs import transfer_targets
 from result_log import ResultLog
 
 from modgap.cli.output import print_table
 
 RESULTS = Path(__file__).parent / "truth" / "transfer.jsonl"
+JUDGING = RESULTS.parent / "third" / "transfer.jsonl"
 PACKAGED = ("digits", "pickup-gesture", "promoter-genes", "spoken-languages", "tissue-genes", "osu-leaf")
 """Targets of six kinds: images, motion, DNA, sound, genes and series."""
 TRAINED = ("--set", "stage2.epochs=10", "--sweep", "stage2.learning_rate=0.0001,0.0005,0.0025")
@@ -98,7 +101,9 @@ def _told(out: Path) -> dict[str, Any]:
 def errors_frame(results: list[dict[str, Any]]) -> pd.DataFrame:
     """Return the test errors, a row for each target and a column for each strategy."""
     rows = [{**result["job"], "test": result.get("test")} for result in results]
-    frame = pd.DataFrame(rows).pivot_table(index="target", columns="strategy", values="test")
+    frame = pd.DataFrame(rows, columns=["target", "strategy", "test"]).pivot_table(
+        index="target", columns="strategy", values="test"
+    )
     return frame.reindex(columns=[name for name in STRATEGIES if name in frame])
 
 
@@ -137,14 +142,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["run", "report"])
     parser.add_argument("--own", type=Path)
-    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--judging", action="store_true")
+    parser.add_argument("--results", type=Path)
     options = parser.parse_args()
-    log = ResultLog(options.results)
+    log = ResultLog(options.results or (JUDGING if options.judging else RESULTS))
     if options.command == "report":
         report(log)
         return
     own: Mapping[str, list[str]] = json.loads(options.own.read_text()) if options.own else {}
-    targets = {**{name: ["--target", name] for name in PACKAGED}, **own}
+    named = transfer_targets() if options.judging else PACKAGED
+    targets = {**{name: ["--target", name] for name in named}, **own}
     for strategy in STRATEGIES:
         for name, given in targets.items():
             job = Job(name, strategy)

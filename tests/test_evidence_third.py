@@ -42,6 +42,32 @@ def test_a_source_that_does_not_read_a_target_has_a_reason_and_no_whole_training
     assert all(job.part == "half" for job in jobs.training_jobs(pair, log))
 
 
+def test_each_method_trains_three_seeds_at_its_own_best_rate(import_benchmark, tmp_path, monkeypatch):
+    methods, logs = import_benchmark("evidence.third_methods"), import_benchmark("result_log")
+    monkeypatch.setattr(methods, "method_targets", lambda: ["wine"])
+    monkeypatch.setattr(methods, "METHODS", ("finetune",))
+    log = logs.ResultLog(tmp_path / "log.jsonl")
+    halves = list(methods.method_jobs(log))
+    assert [job.rate for job in halves] == 2 * list(methods.RATES)
+    for job, error in zip(halves, (9, 5, 9, 9, 5, 9) * 2, strict=True):
+        log.add(job, {"error": float(error)})
+    whole = [job for job in methods.method_jobs(log) if job.part == "all"]
+    assert [job.seed for job in whole] == [0, 1, 2] * 2
+    # Of equal errors, the rate nearest to the middle of the grid counts, then the lower one.
+    assert {job.rate for job in whole} == {methods.RATES[1]}
+
+
+@pytest.mark.slow
+@pytest.mark.bundle
+def test_a_training_of_a_method_has_one_error_in_percent(import_benchmark, tmp_path):
+    methods, logs = import_benchmark("evidence.third_methods"), import_benchmark("result_log")
+    study = import_benchmark("evidence.study_jobs")
+    job = study.Job("half", "vit-fashion", "lp-ft", "wine", 0, 1e-3)
+    result = methods.work(job, logs.ResultLog(tmp_path / "log.jsonl"))
+    assert 0 <= result["error"] <= 100
+    assert result["samples"]["train"] + result["samples"]["test"] <= 128
+
+
 def test_power_and_false_positives_are_those_of_the_t_test_where_differences_are_normal(import_benchmark, monkeypatch):
     power = import_benchmark("evidence.third_power")
     differences = np.random.default_rng(0).normal(3, 2, 400)

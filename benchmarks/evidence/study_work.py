@@ -57,12 +57,8 @@ def _probe_error(job: Job, source: Source, encoder: torch.nn.Module | None = Non
 def _train(job: Job, source: Source) -> dict:
     data = read_labeled(job.target)
     data = replace(data, validation=data.validation[:1])
-    name, size = split_input_size(job.source)
     epochs = job.epochs
-    settings = _settings(job, source, len(data.train))
-    request = TrainRequest(
-        job.method, name, TargetRequest(job.target), settings, samples=SampleRequest(seed=job.seed, input_size=size)
-    )
+    request = train_request(job, source, len(data.train))
     stands_for = {trained: epoch for epoch, trained in epochs.items()}
     own_statistics = {name: buffer.clone() for name, buffer in source.split().encoder.named_buffers()}
     errors: dict[str, float] = {}
@@ -105,6 +101,20 @@ def _with_buffers(encoder: torch.nn.Module, buffers: Mapping[str, torch.Tensor])
 
 def _finite(value: float | None) -> float | None:
     return float(value) if value is not None and np.isfinite(value) else None
+
+
+def train_request(job: Job, source: Source, n_train: int) -> TrainRequest:
+    """Return the settings of a job: its rate in both stages, and as many updates for every method.
+
+    Args:
+        job: The job.
+        source: Its source.
+        n_train: Number of samples to train on.
+    """
+    name, size = split_input_size(job.source)
+    samples = SampleRequest(seed=job.seed, input_size=size)
+    settings = _settings(job, source, n_train)
+    return TrainRequest(job.method, name, TargetRequest(job.target), settings, samples=samples)
 
 
 def _settings(job: Job, source: Source, n_train: int) -> tuple[str, ...]:
