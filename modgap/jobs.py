@@ -74,11 +74,10 @@ class Failure:
 
 def failure_of(error: Exception) -> Failure:
     """Return the failure of a job that ended with an error; an unexpected one has the name of its type."""
-    if isinstance(error, InputError):
-        return Failure(str(error))
-    return Failure(f"{type(error).__name__}: {first_line(error)}")
+    return Failure(str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {first_line(error)}")
 
 
+Outcomes = Iterator[tuple[int, Result | Failure]]
 LOST = Failure(
     "The worker process of this job was lost every time, as happens when memory runs out. Pass a smaller `limit` or "
     "fewer `jobs`."
@@ -170,9 +169,7 @@ class Backend:
             return 1
         return max(1, self.processes(device) // self.side_by_side(n_jobs, device))
 
-    def run(
-        self, jobs: Sequence[Job[Result]], *, device: str = "", short: bool = False
-    ) -> Iterator[tuple[int, Result | Failure]]:
+    def run(self, jobs: Sequence[Job[Result]], *, device: str = "", short: bool = False) -> Outcomes[Result]:
         """Run independent jobs. If a worker is lost, its jobs are run again elsewhere.
 
         Args:
@@ -214,7 +211,7 @@ class Backend:
             return math.inf
         return SECONDS_HERE if short and not self._has_other_machines else 0.0
 
-    def _run_on_dask(self, jobs: Sequence[Job[Result]], device: str) -> Iterator[tuple[int, Result | Failure]]:
+    def _run_on_dask(self, jobs: Sequence[Job[Result]], device: str) -> Outcomes[Result]:
         """Run jobs on the workers of the cluster, and run jobs whose workers were lost each time again, one by one."""
         with self:
             client = self._connect(len(jobs), device)
@@ -393,7 +390,7 @@ def _write_error(folder: Path) -> str | None:
 # Processes of this machine, which serve all jobs of a command
 
 
-def _run_in_processes(jobs: Sequence[Job[Result]], processes: int) -> Iterator[tuple[int, Result | Failure]]:
+def _run_in_processes(jobs: Sequence[Job[Result]], processes: int) -> Outcomes[Result]:
     """Yield index and result of each job as soon as it is finished; `LOST` if its worker was lost each time."""
     remaining = dict(enumerate(jobs))
     for _ in range(MAX_TRIES):
@@ -468,9 +465,7 @@ def _device_resources(client: Any) -> dict[str, int] | None:
     return {GPU: 1} if any(worker.get("resources", {}).get(GPU) for worker in workers) else None
 
 
-def _run_on_workers(
-    client: Any, jobs: Sequence[Job[Result]], resources: dict[str, int] | None
-) -> Iterator[tuple[int, Result | Failure]]:
+def _run_on_workers(client: Any, jobs: Sequence[Job[Result]], resources: dict[str, int] | None) -> Outcomes[Result]:
     """Yield index and result of each job; Dask runs a job again whose worker is lost."""
     distributed = _import("dask.distributed", "dask")
     futures = client.map(_run_locked, jobs, pure=False, resources=resources)
@@ -552,8 +547,8 @@ def list_devices(name: str) -> tuple[str, ...]:
     if len(names) > 1:
         if "auto" in names or len(set(names)) < len(names):
             raise UsageError(
-                f"`device` is {name!r}, but a list of devices must have each of them once, and without auto. For "
-                f"several passes on each device, write their number after {TIMES}, as in cuda:0,cuda:1*2."
+                f"`device` is {name!r}, but a list must have each device once, and no auto. For several passes on each "
+                f"device, write their number after {TIMES}, as in cuda:0,cuda:1*2."
             )
         return names
     device = devices[0]

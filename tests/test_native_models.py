@@ -184,7 +184,9 @@ class _StoppedError(Exception):
     """The end of a run by its progress."""
 
 
-@pytest.mark.parametrize(("method", "source"), [("lp-ft", "vit-fashion"), ("finetune", "minilm")])
+@pytest.mark.parametrize(
+    ("method", "source"), [("lp-ft", "vit-fashion"), pytest.param("finetune", "minilm", marks=pytest.mark.long)]
+)
 def test_a_resumed_run_ends_with_the_same_bits(method: str, source: str, folder: Path) -> None:
     """The probe is not fitted again, and the batches of texts are the same."""
     target = text_file(folder) if source == "minilm" else "digits"

@@ -78,7 +78,7 @@ def test_programs_of_probes_have_the_outputs_of_predictions(case: str, suffix: s
     assert described["representation"] is None
 
 
-@pytest.mark.parametrize("method", ["linear-probe", "finetune"])
+@pytest.mark.parametrize("method", ["linear-probe", pytest.param("finetune", marks=pytest.mark.long)])
 def test_programs_of_texts_take_tokens(
     method: str,
     folder: Path,

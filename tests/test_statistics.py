@@ -486,7 +486,7 @@ def test_errors_of_other_samples_weights_or_splits_are_not_paired():
     first = errors_of(np.ones(10))
     with pytest.raises(InputError, match="same samples"):
         paired_difference(first, errors_of(np.ones(11)))
-    with pytest.raises(InputError, match="different groups, weights"):
+    with pytest.raises(InputError, match="different groups, classes, weights"):
         paired_difference(first, errors_of(np.ones(10), np.arange(10) % 5))
     with pytest.raises(InputError, match="different splits"):
         paired_difference(first, errors_of(np.ones(10), averages=(0.1, 0.2)))

@@ -35,7 +35,7 @@ def test_regret_is_the_error_minus_the_lowest_of_all_strategies(benchmark, tmp_p
     assert benchmark.errors_frame(results).loc["c"].dropna().to_dict() == {"best baseline": 0.5}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_strategy_is_a_process_whose_test_error_time_and_memory_are_kept(benchmark, tmp_path, monkeypatch):
     monkeypatch.setitem(benchmark.STRATEGIES, "transfer, 2 minutes", ("transfer", "--minutes", "0"))
     log = benchmark.ResultLog(tmp_path / "lines.jsonl")

@@ -91,7 +91,7 @@ PARTS = ("baseline", "probe", "control")
 
 @dataclass(frozen=True)
 class Design:
-    """What one edition compares.
+    """Targets, sources and numbers of samples that one edition compares.
 
     Attributes:
         targets: Names of the targets.

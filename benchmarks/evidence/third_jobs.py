@@ -1,4 +1,4 @@
-"""What the third edition of the evidence trains to judge choices of sources: its sources, targets and jobs."""
+"""Sources, targets and trainings of the third edition of the evidence, which judge how sources are chosen."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""What the third edition can detect, simulated from differences on the earlier targets, which do not judge."""
+"""Power of the third edition, simulated from differences on the earlier targets, which do not judge."""
 
 import json
 from collections.abc import Iterator
