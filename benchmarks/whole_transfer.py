@@ -89,7 +89,7 @@ def _told(out: Path) -> dict[str, Any]:
     """Return what is kept of the record of a run, and of that of a transfer."""
     record = json.loads((out / "run.json").read_text())
     found = {name: record["result"][name] for name in ("test", "interval", "unit", "metric")}
-    found |= {"method": record["method"], "source": record["source"] and record["source"]["name"]}
+    found |= {name: record[name] for name in ("method", "source")}
     transfer = out / "transfer.json"
     if transfer.exists():
         told = json.loads(transfer.read_text())

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 TRUTH = Path(__file__).parent.parent / "benchmarks" / "truth"
 
@@ -62,10 +63,29 @@ def test_each_method_trains_three_seeds_at_its_own_best_rate(import_benchmark, t
 def test_a_training_of_a_method_has_one_error_in_percent(import_benchmark, tmp_path):
     methods, logs = import_benchmark("evidence.third_methods"), import_benchmark("result_log")
     study = import_benchmark("evidence.study_jobs")
-    job = study.Job("half", "vit-fashion", "lp-ft", "wine", 0, 1e-3)
-    result = methods.work(job, logs.ResultLog(tmp_path / "log.jsonl"))
-    assert 0 <= result["error"] <= 100
-    assert result["samples"]["train"] + result["samples"]["test"] <= 128
+    log = logs.ResultLog(tmp_path / "log.jsonl")
+    results = [
+        methods.work(study.Job("half", "vit-fashion", method, "wine", 0, 1e-3), log) for method in ("lp-ft", "pare")
+    ]
+    assert all(0 <= result["error"] <= 100 for result in results)
+    assert all(result["samples"]["train"] + result["samples"]["test"] <= 128 for result in results)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 5), (2, 5, 3, 1)])
+def test_the_best_tokens_of_the_source_take_the_places_of_the_worst_of_the_target(import_benchmark, shape):
+    pare = import_benchmark("evidence.pare")
+    target, source = torch.zeros(2, 3, 5), torch.zeros(2, 3, 5)
+    target[:, :, 0], source[:, :, 0] = torch.tensor([3.0, 1.0, 2.0]), torch.tensor([7.0, 9.0, 8.0])
+    maps = [one.transpose(1, 2).reshape(shape) if len(shape) == 4 else one for one in (target, source)]
+    gate = torch.nn.Linear(5, 1)
+    torch.nn.init.ones_(gate.weight)
+    mixed, share = pare.replace_tokens(*maps, gate, 0.7)
+    assert share == pytest.approx(2 / 3)
+    # The source's second and third tokens replace the target's second and third, in their order.
+    assert pare.as_tokens(mixed)[:, :, 0].tolist() == [[3, 9, 8], [3, 9, 8]]
+    mixed.sum().backward()
+    assert gate.weight.grad.abs().sum() > 0
+    assert pare.replace_tokens(*maps, gate, 0.1) == (maps[0], 0.0)
 
 
 def test_power_and_false_positives_are_those_of_the_t_test_where_differences_are_normal(import_benchmark, monkeypatch):

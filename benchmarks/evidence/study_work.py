@@ -142,7 +142,7 @@ def _settings(job: Job, source: Source, n_train: int) -> tuple[str, ...]:
             f"stage1.batch_size={BATCH}",
             f"stage1.learning_rate={job.rate}",
         )
-    if job.method in ("orca", "mona", "replay"):
+    if job.method in ("orca", "mona", "replay", "pare"):
         settings = (
             *settings,
             f"stage1.surrogate={surrogate}",

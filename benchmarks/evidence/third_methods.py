@@ -18,7 +18,7 @@ from modgap.training.loop import NotFiniteError
 from modgap.training.pilot import labeled_halves
 from modgap.training.train import train_in_memory
 
-METHODS = ("scratch", "finetune", "lp-ft", "lora", "emb", "orca", "mona", "l2-sp")
+METHODS = ("scratch", "finetune", "lp-ft", "lora", "emb", "orca", "mona", "l2-sp", "pare")
 RATES = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 SEEDS = 3
 
