@@ -110,7 +110,7 @@ def test_a_number_of_passes_is_from_1_to_16(name):
 
 @pytest.mark.parametrize("name", ["cpu:0,cpu:0", "cpu:0, cpu:1,cpu:0*2", "auto,cpu:1", "cpu:0,auto"])
 def test_a_list_has_each_device_once_and_not_auto(name):
-    with pytest.raises(UsageError, match="must have each of them once, and without auto"):
+    with pytest.raises(UsageError, match="must have each device once, and no auto"):
         list_devices(name)
 
 
