@@ -5,7 +5,8 @@
     python benchmarks/evidence_third.py run PART [--workers 2]      run what is left; stop and resume at any time
     python benchmarks/evidence_third.py again PART [--most 10]      repeat finished jobs, and compare the numbers
 
-docs/protocol.md says what is concluded from which result. PART is one of
+All parts but `history` wait for the protocol, docs/protocol.md, which says what is concluded from which result. PART is
+one of
 
     history    fine-tunings of the new sources on earlier targets
     choice     fine-tunings of all sources on the judging targets
@@ -29,7 +30,7 @@ from typing import Any
 from evidence import model_jobs, third_methods
 from evidence.repeats import repeat_jobs
 from evidence.running import run_jobs
-from evidence.third_jobs import choice_pairs, history_pairs, models_design, training_jobs, work
+from evidence.third_jobs import choice_pairs, has_protocol, history_pairs, models_design, training_jobs, work
 from evidence.third_power import HEADS, power_rows
 from result_log import ResultLog
 
@@ -100,6 +101,8 @@ def main() -> None:
         return
     if options.part is None:
         parser.error("name a part")
+    if options.command != "plan" and options.part != "history" and not has_protocol():
+        parser.error("the protocol of the third edition must be committed first")
     part, log = PARTS[options.part], ResultLog(options.results / f"{options.part}.jsonl")
     if options.command == "plan":
         plan(part, log)

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from evidence.third_jobs import transfer_targets
+from evidence.third_jobs import has_protocol, transfer_targets
 from result_log import ResultLog
 
 from modgap.cli.output import print_table
@@ -149,6 +149,8 @@ def main() -> None:
     if options.command == "report":
         report(log)
         return
+    if options.judging and not has_protocol():
+        parser.error("the protocol of the third edition must be committed first")
     own: Mapping[str, list[str]] = json.loads(options.own.read_text()) if options.own else {}
     named = transfer_targets() if options.judging else PACKAGED
     targets = {**{name: ["--target", name] for name in named}, **own}

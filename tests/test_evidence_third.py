@@ -97,3 +97,14 @@ def test_power_and_false_positives_are_those_of_the_t_test_where_differences_are
     assert [float(share.removesuffix(" %")) for share in (found, below, above)] == pytest.approx(
         [80, 2.5, 2.5], abs=2.5
     )
+
+
+@pytest.mark.parametrize("command", [("evidence_third", "run", "choice"), ("whole_transfer", "run", "--judging")])
+def test_nothing_runs_on_a_judging_target_before_the_protocol(import_benchmark, monkeypatch, capsys, command):
+    name, *arguments = command
+    module = import_benchmark(name)
+    monkeypatch.setattr(module, "has_protocol", lambda: False)
+    monkeypatch.setattr("sys.argv", [name, *arguments])
+    with pytest.raises(SystemExit):
+        module.main()
+    assert "protocol of the third edition must be committed first" in capsys.readouterr().err

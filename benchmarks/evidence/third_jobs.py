@@ -36,6 +36,7 @@ EARLIER_TARGETS = (*DEVELOPMENT, *TEST)
 EARLIER_TEXTS = ("word-languages", "genres", "spam-mails")
 """Targets of text that do not judge. The second edition had none."""
 JUDGING_LIST = Path(__file__).parent.parent / "truth" / "judging_targets.json"
+PROTOCOL = Path(__file__).parent.parent.parent / "docs" / "protocol.md"
 WITHOUT_CLASSES = ("gene-functions",)
 """Judging targets whose samples have several labels, which the history of errors does not hold."""
 
@@ -47,6 +48,11 @@ SIZES = (16, 64, 128)
 MOST_TESTED = 5000
 N_TRANSFERS = 20
 READ_AS_TEXT = ("text", "string")
+
+
+def has_protocol() -> bool:
+    """Return True if the protocol of the third edition is written, before which nothing may touch a judging target."""
+    return PROTOCOL.read_text(encoding="utf-8").startswith("# Protocol of the third edition")
 
 
 def all_judging_targets() -> dict[str, str]:
