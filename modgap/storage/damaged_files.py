@@ -10,7 +10,7 @@ import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,24 +49,33 @@ def is_panic(error: BaseException) -> bool:
 
 
 @contextmanager
-def convert_read_errors(path: Path, content: str = "arrays") -> Iterator[None]:
-    """Convert the errors that libraries raise for a damaged file to an InputError that names the file.
+def one_line_errors(problem: str) -> Iterator[None]:
+    """Turn any error that a library raises for a user's file into an InputError of one line.
 
     Args:
-        path: The file.
-        content: What the file should contain, for the message.
+        problem: First part of the message, which says what failed.
 
     Raises:
-        InputError: When the block raises such an error.
+        InputError: When the block raises an error.
     """
     try:
         yield
     except InputError:
         raise
     except BaseException as error:
-        if not isinstance(error, DAMAGED_FILE_ERRORS) and not is_panic(error):
+        if not isinstance(error, Exception) and not is_panic(error):
             raise
-        raise InputError(f"cannot read {content} from {path}: {first_line(error)}") from error
+        raise InputError(f"{problem}: {first_line(error)}") from error
+
+
+def convert_read_errors(path: Path, content: str = "arrays") -> AbstractContextManager[None]:
+    """Convert the errors that libraries raise for a damaged file to an InputError that names the file.
+
+    Args:
+        path: The file.
+        content: What the file should contain, for the message.
+    """
+    return one_line_errors(f"cannot read {content} from {path}")
 
 
 CHUNK = 1 << 18

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from modgap.errors import InputError, first_line
-from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
+from modgap.errors import InputError
+from modgap.storage.damaged_files import one_line_errors
 
 SUFFIXES = frozenset({".aif", ".aiff", ".flac", ".mp3", ".ogg", ".wav"})
 log = logging.getLogger("modgap")
@@ -116,10 +116,8 @@ def waveform(path: Path, rate: int, start: int = 0, stop: int | None = None) -> 
         InputError: When a library is missing, or the file is not a sound file, empty, or not finite.
     """
     soundfile = _import_soundfile()
-    try:
+    with one_line_errors(f"cannot read sound {path}"):
         values, stored_rate = soundfile.read(str(path), start=start, stop=stop, dtype="float32", always_2d=True)
-    except DAMAGED_FILE_ERRORS as error:
-        raise InputError(f"cannot read sound {path}: {first_line(error)}") from error
     if len(values) == 0 or not np.isfinite(values).all():
         raise InputError(f"expected finite sound in {path}, got {'none' if len(values) == 0 else 'NaN or infinities'}")
     mono: np.ndarray = values.mean(axis=1)
@@ -144,10 +142,8 @@ def _frames_and_rate(path: str) -> tuple[int, int]:
 
 def _header(path: Path) -> Any:
     """Return rate and number of frames of a sound file, from its header."""
-    try:
+    with one_line_errors(f"cannot read sound {path}"):
         return _import_soundfile().info(str(path))
-    except DAMAGED_FILE_ERRORS as error:
-        raise InputError(f"cannot read sound {path}: {first_line(error)}") from error
 
 
 def common_rate(paths: Sequence[Path]) -> int:

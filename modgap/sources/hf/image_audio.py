@@ -22,13 +22,13 @@ from modgap.sources.hf.parts import (
     encoded_tokens,
     encoder_path,
     model_arguments,
-    one_line_errors,
     split_stem,
 )
 from modgap.sources.hf.spec import PREPROCESSING, HfSpec, input_size_error
 from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, masked_mean, without_class
 from modgap.sources.source import Parts, Source
 from modgap.sources.splitting import Pooled, noise, replace_modules, verify_parts
+from modgap.storage.damaged_files import one_line_errors
 from modgap.storage.limits import IMAGE_PIXELS
 
 RESAMPLING = {0: "nearest", 2: "bilinear", 3: "bicubic"}

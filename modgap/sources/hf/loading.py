@@ -8,11 +8,12 @@ import transformers
 from transformers.models.auto import modeling_auto as auto
 
 from modgap.errors import InputError, UsageError
-from modgap.sources.hf.parts import one_line_errors, quiet_library
+from modgap.sources.hf.parts import quiet_library
 from modgap.sources.hf.spec import CONTRASTIVE, HfSpec
 from modgap.sources.model_limits import limited_model
 from modgap.sources.source import Source, headless_error
 from modgap.sources.timm.handle import read_weights
+from modgap.storage.damaged_files import one_line_errors
 
 PRETRAINED_AUDIO = (
     "UniSpeechForPreTraining",

@@ -15,25 +15,10 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from modgap.errors import InputError, UsageError, first_line
+from modgap.errors import UsageError
 from modgap.process.devices import map_tensors
 from modgap.sources.inputs import Batch
 from modgap.sources.splitting import EncoderEntry, StandIn, entry_of_output, replace_modules, to_tokens
-
-
-@contextlib.contextmanager
-def one_line_errors(problem: str) -> Iterator[None]:
-    """Turn any error that the library raises for a user's file into an InputError of one line.
-
-    Args:
-        problem: First part of the message, which says what failed.
-    """
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # the library can raise any error for files that do not fit
-        raise InputError(f"{problem}: {first_line(error)}") from error
 
 
 @contextlib.contextmanager

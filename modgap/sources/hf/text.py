@@ -15,12 +15,12 @@ from modgap.sources.hf.parts import (
     Logits,
     encoded_tokens,
     encoder_path,
-    one_line_errors,
 )
 from modgap.sources.hf.spec import VOCABULARIES, HfSpec, input_size_error
 from modgap.sources.inputs import TextInput, masked_mean
 from modgap.sources.source import Parts, Source
 from modgap.sources.splitting import Pooled, module_path, outputs_agree, replace_modules, verify_parts
+from modgap.storage.damaged_files import one_line_errors
 
 TOKEN = r"\[[^\]]*\]|Br|Cl|>>|%\(\d{3}\)|%\d{2}|."
 """Matches an atom in brackets, a halogen of two letters, a reaction arrow, a ring number of several digits, or one

@@ -7,8 +7,8 @@ from typing import IO
 
 import numpy as np
 
-from modgap.errors import InputError, first_line
-from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS, open_gzip
+from modgap.errors import InputError
+from modgap.storage.damaged_files import one_line_errors, open_gzip
 from modgap.storage.limits import check_memory, check_unpacked_size
 from modgap.targets.file_layout import files_by_split
 from modgap.targets.samples import SPLITS, ArraySamples, Table, split_codes
@@ -40,13 +40,11 @@ def read(files: Mapping[str, Sequence[Path]]) -> Table:
 
 
 def _read_array(path: Path, dimensions: int) -> np.ndarray:
-    try:
-        with open_gzip(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            return _read_stream(stream, path, dimensions)
-    except InputError:
-        raise
-    except DAMAGED_FILE_ERRORS as error:
-        raise InputError(f"cannot read {path}: {first_line(error)}") from error
+    with (
+        one_line_errors(f"cannot read {path}"),
+        open_gzip(path) if path.suffix == ".gz" else path.open("rb") as stream,
+    ):
+        return _read_stream(stream, path, dimensions)
 
 
 def _read_stream(stream: IO[bytes], path: Path, dimensions: int) -> np.ndarray:

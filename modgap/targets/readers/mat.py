@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.storage.damaged_files import one_line_errors
 from modgap.storage.hdf5_arrays import check_links, stored_dataset
 from modgap.storage.limits import check_unpacked_size
 from modgap.targets.file_layout import files_by_split
@@ -81,16 +82,11 @@ def _read_field(path: Path, name: str, stride: int, limit: int | None) -> np.nda
 def _read_version_5(path: Path, name: str, stride: int, limit: int | None) -> np.ndarray:
     from scipy.io import loadmat, whosmat
 
-    try:
+    with one_line_errors(f"cannot read {path} as a MATLAB file"):
         shapes = {field: shape for field, shape, _ in whosmat(path)}
         names = list(shapes)
         check_unpacked_size(path, path.stat().st_size, BYTES_PER_VALUE * math.prod(shapes.get(name, ())))
         array = loadmat(path, variable_names=[name]).get(name)
-    except InputError:
-        raise
-    except Exception as error:
-        # SciPy's parser raises many kinds of exceptions on broken files.
-        raise InputError(f"cannot read {path} as a MATLAB file: {error}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu" or array.ndim < 2:
         raise InputError(f"expected an array of numbers {name} in {path}, which has {', '.join(names) or 'nothing'}")
     return array[_index(array.ndim, stride, limit)]
@@ -99,19 +95,16 @@ def _read_version_5(path: Path, name: str, stride: int, limit: int | None) -> np
 def _read_hdf5(path: Path, name: str, stride: int, limit: int | None) -> np.ndarray:
     import h5py
 
-    try:
-        with h5py.File(path, "r") as file:
-            check_links(path, file)
-            dataset = file.get(name)
-            if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu" or dataset.ndim < 2:
-                names = ", ".join(file) or "nothing"
-                raise InputError(f"expected an array of numbers {name} in {path}, which has {names}")
-            dataset = stored_dataset(path, dataset)
-            # MATLAB's first axis is the last axis in HDF5.
-            array: np.ndarray = dataset[_index(dataset.ndim, stride, limit)[::-1]]
-            return array.T
-    except (OSError, KeyError, RuntimeError) as error:
-        raise InputError(f"cannot read {path} as a MATLAB file: {error}") from error
+    with one_line_errors(f"cannot read {path} as a MATLAB file"), h5py.File(path, "r") as file:
+        check_links(path, file)
+        dataset = file.get(name)
+        if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiu" or dataset.ndim < 2:
+            names = ", ".join(file) or "nothing"
+            raise InputError(f"expected an array of numbers {name} in {path}, which has {names}")
+        dataset = stored_dataset(path, dataset)
+        # MATLAB's first axis is the last axis in HDF5.
+        array: np.ndarray = dataset[_index(dataset.ndim, stride, limit)[::-1]]
+        return array.T
 
 
 def _index(n_axes: int, stride: int, limit: int | None) -> tuple[slice, ...]:

@@ -19,7 +19,8 @@ from typing import IO, Any, Literal
 
 import numpy as np
 
-from modgap.errors import InputError, first_line, format_bytes
+from modgap.errors import InputError, format_bytes
+from modgap.storage.damaged_files import convert_read_errors
 from modgap.storage.limits import check_memory
 from modgap.targets.file_layout import single_file
 from modgap.targets.samples import SPLITS, ArraySamples, Samples, Table, TextSamples
@@ -215,7 +216,6 @@ RDA_HEADERS = (b"RDX2\n", b"RDX3\n")
 STORE_HEADER_BYTES = 4
 """A record of a store begins with the size of the decompressed object, and perhaps a letter for the compression."""
 STORE_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6}]
-DAMAGED_ERRORS = (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError)
 
 
 def read_rda_object(path: Path, name: str) -> RVector:
@@ -224,14 +224,12 @@ def read_rda_object(path: Path, name: str) -> RVector:
     Raises:
         InputError: When the file is damaged, too large, has no such object, or has objects that are not data.
     """
-    try:
+    with convert_read_errors(path, name):
         content = _decompress_file(path)
         if not content.startswith(RDA_HEADERS):
             raise RefusedRDataError("it is not an .rda file in the binary format of R")
         objects = parse_r_object(content[len(RDA_HEADERS[0]) :])
         return _select(objects if isinstance(objects, dict) else {}, name)
-    except DAMAGED_ERRORS as error:
-        raise InputError(f"cannot read {name} from {path}: {first_line(error)}") from error
 
 
 def read_store_object(path: Path, index: Path, name: str) -> RVector:
@@ -245,7 +243,7 @@ def read_store_object(path: Path, index: Path, name: str) -> RVector:
     Raises:
         InputError: When a file is damaged, too large, has no such object, or has objects that are not data.
     """
-    try:
+    with convert_read_errors(path, name):
         table = _columns(parse_r_object(_decompress_file(index)))
         position, size = map(int, _select(_columns(table.get("variables")), name).values)
         if not 0 < size <= MAX_FILE_BYTES or position < 0:
@@ -254,11 +252,9 @@ def read_store_object(path: Path, index: Path, name: str) -> RVector:
             stream.seek(position)
             record = stream.read(size)
         value = parse_r_object(_decompress_record(record))
-    except DAMAGED_ERRORS as error:
-        raise InputError(f"cannot read {name} from {path}: {first_line(error)}") from error
-    if not isinstance(value, RVector):
-        raise InputError(f"cannot read {name} from {path}: it is not a vector or a list")
-    return value
+        if not isinstance(value, RVector):
+            raise RefusedRDataError("it is not a vector or a list")
+        return value
 
 
 def _columns(value: Any) -> dict[str, Any]:

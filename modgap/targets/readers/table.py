@@ -9,8 +9,8 @@ from typing import IO
 
 import numpy as np
 
-from modgap.errors import InputError, count, first_line
-from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS, open_gzip
+from modgap.errors import InputError, count
+from modgap.storage.damaged_files import one_line_errors, open_gzip
 from modgap.storage.limits import check_memory
 from modgap.storage.paths import has_suffix
 from modgap.targets.file_layout import files_by_split, single_file
@@ -92,18 +92,14 @@ def _read_rows(path: Path, separator: str, header_lines: int, texts: Texts) -> n
     converters: dict[int | str, Callable[[str], int]] = {
         column: partial(_number_text, numbers) for column, numbers in texts.items()
     }
-    try:
+    kind = {",": "comma-separated numbers", " ": "numbers separated by spaces"}.get(separator, "numbers")
+    with one_line_errors(f"cannot read {path} as {kind}"):
         check_memory(path, path.stat().st_size)
         stream: IO[bytes] = open_gzip(path) if has_suffix(path, (".gz",)) else path.open("rb")
         with io.TextIOWrapper(stream, encoding="utf-8") as lines:
             return np.loadtxt(
                 lines, np.float64, delimiter=delimiter, converters=converters or None, skiprows=header_lines, ndmin=2
             )
-    except InputError:
-        raise
-    except DAMAGED_FILE_ERRORS as error:
-        kind = {",": "comma-separated numbers", " ": "numbers separated by spaces"}.get(separator, "numbers")
-        raise InputError(f"cannot read {path} as {kind}: {first_line(error)}") from error
 
 
 def _number_text(numbers: dict[str, int], text: str) -> int:

@@ -1,8 +1,7 @@
 """Videos as a few frames sampled evenly over their length, decoded when they are read."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -10,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from modgap.errors import InputError, first_line
-from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
+from modgap.errors import InputError
+from modgap.storage.damaged_files import one_line_errors
 from modgap.targets.file_layout import class_folder_labels, files_by_split, list_files, read_text, single_file
 from modgap.targets.samples import StoredSamples, Table
 
@@ -55,7 +54,7 @@ def read(
 def _read_video(path: Path, frames: int, short_side: int | None) -> np.ndarray:
     """Return the sampled frames (frames, 3, H, W) of a video."""
     av = _import_av()
-    with _reraise_video_errors(path):
+    with one_line_errors(f"cannot read video {path}"):
         # Packets are counted without decoding. With a few codecs their number is not that of the frames.
         expected = _count_packets(av, path)
         images, count = _read_frames(av, path, expected, frames, short_side)
@@ -162,15 +161,3 @@ def _video_stream(container: Any, path: Path) -> Any:
 def _count_packets(av: ModuleType, path: Path) -> int:
     with av.open(str(path)) as container:
         return sum(1 for packet in container.demux(_video_stream(container, path)) if packet.size)
-
-
-@contextmanager
-def _reraise_video_errors(path: Path) -> Iterator[None]:
-    """Raise an InputError instead of the errors of PyAV."""
-    av = _import_av()
-    try:
-        yield
-    except (av.FFmpegError, *DAMAGED_FILE_ERRORS) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"cannot read video {path}: {first_line(error)}") from error
