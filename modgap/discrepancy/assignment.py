@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from modgap.discrepancy.costs import n_ranks_worth_keeping, should_walk_ranks
 from modgap.discrepancy.kernels.confusion import count_by_reading, count_by_walking
-from modgap.discrepancy.ranks import Ranking, rank_rows, rank_samples
+from modgap.discrepancy.ranks import Ranking, check_labels, rank_rows, rank_samples
 from modgap.discrepancy.threads import RESIDENT_BYTES, share_work
 from modgap.discrepancy.trials import random_maps
 from modgap.errors import UsageError
@@ -84,11 +84,7 @@ def assignment(
         Assignment(value=0.33333333333333337, map=(2, 0), subsets=1, best_subset=0)
     """
     ranking = ranking or rank_samples(logits, n_classes, threads=threads)
-    if len(labels) != len(ranking.rows):
-        raise UsageError(
-            f"There are {len(labels)} labels for {len(ranking.rows)} ranked samples. "
-            "Expected one label for each sample."
-        )
+    check_labels(labels, ranking.rows)
     all_subsets = _all_subsets(logits.shape[1], n_classes, subsets, extra, seed)
     weights = np.ones(len(labels), np.int64) if weights is None else weights
     matches, maps = _assign_all(logits, ranking, labels, weights, all_subsets, threads)

@@ -1,12 +1,12 @@
 """Monte-Carlo estimator of the paper: the smallest 0-1 discrepancy among random maps (Algorithm 2)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from modgap.discrepancy.problem import Problem
-from modgap.discrepancy.trials import TrialCounts, count_trials, random_map
+from modgap.discrepancy.problem import ONE_TWO_FIVE, Problem
+from modgap.discrepancy.trials import TrialCounts, random_map
 
 QUANTILES = (0.0001, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
 BINS = 60
@@ -37,32 +37,6 @@ class MonteCarlo:
     histogram: dict[str, list[float]] = field(repr=False)
 
 
-def montecarlo(
-    logits: np.ndarray, labels: np.ndarray, *, trials: int = 100_000, seed: int = 0, threads: int = 1
-) -> MonteCarlo:
-    """Estimate the smallest 0-1 discrepancy among random injective maps (Algorithm 2).
-
-    Args:
-        logits: Source logits, finite, float32, C-contiguous, shape (N, C).
-        labels: Target labels 0..K-1, with K <= C, shape (N,).
-        trials: Number of random maps.
-        seed: Seed of the maps; map t depends only on (seed, t).
-        threads: Number of worker threads; it does not change the result.
-
-    Example:
-        >>> labels = np.repeat([0, 1], 50)
-        >>> logits = np.random.default_rng(0).standard_normal((100, 9)).astype("float32")
-        >>> logits[np.arange(100), labels + 3] += 3
-        >>> result = montecarlo(logits, labels, trials=1000)
-        >>> result.map, round(result.value, 2), round(result.mean, 2)
-        ((3, 4), 0.01, 0.51)
-    """
-    rows = np.arange(len(labels))
-    n_classes = int(labels.max()) + 1
-    problem = Problem(logits, rows, labels, np.zeros(len(labels), np.int64), n_classes, 1)
-    return summarize(problem, count_trials(problem, seed=seed, stop=trials, threads=threads))
-
-
 def summarize(problem: Problem, counts: TrialCounts, parts: Sequence[int] | None = None) -> MonteCarlo:
     """Summarize the counts of all trials over some parts of the samples.
 
@@ -77,6 +51,7 @@ def summarize(problem: Problem, counts: TrialCounts, parts: Sequence[int] | None
     best = int(matches.argmax())
     matches_at_quantiles = np.quantile(matches, 1 - np.array(QUANTILES))
     smallest = 1 - np.maximum.accumulate(matches) / total
+    steps = [*(step for step in ONE_TWO_FIVE if step < len(matches)), len(matches)]
     return MonteCarlo(
         value=float(smallest[-1]),
         map=tuple(int(c) for c in random_map(problem, counts.seed, counts.start + best)),
@@ -84,18 +59,9 @@ def summarize(problem: Problem, counts: TrialCounts, parts: Sequence[int] | None
         mean=float(1 - matches.mean() / total),
         sd=float(matches.std() / total),
         quantiles=dict(zip(map(str, QUANTILES), (1 - matches_at_quantiles / total).tolist(), strict=True)),
-        running_minimum=tuple((t, float(smallest[t - 1])) for t in _one_two_five(len(matches))),
+        running_minimum=tuple((step, float(smallest[step - 1])) for step in steps),
         histogram=_histogram(matches, total),
     )
-
-
-def _one_two_five(last: int) -> Iterator[int]:
-    """Yield 1, 2, 5, 10, 20, 50, ... below `last`, and `last`."""
-    unit = 1
-    while unit < last:
-        yield from (unit * digit for digit in (1, 2, 5) if unit * digit < last)
-        unit *= 10
-    yield last
 
 
 def _histogram(matches: np.ndarray, total: int) -> dict[str, list[float]]:

@@ -6,6 +6,8 @@ import numpy as np
 
 WIDE_HEAD = 1 << 16
 """Number of source classes from which their numbers do not fit into 16 bits."""
+ONE_TWO_FIVE = tuple(digit * 10**power for power in range(18) for digit in (1, 2, 5))
+"""The numbers 1, 2, 5, 10, 20, 50 and so on, of samples or trials, at which a curve has a point."""
 
 
 def class_dtype(n_source_classes: int) -> type[np.uint16] | type[np.uint32]:

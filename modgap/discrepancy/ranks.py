@@ -12,6 +12,7 @@ from modgap.discrepancy.kernels.rank_order import leading_classes, new_items
 from modgap.discrepancy.problem import class_dtype
 from modgap.discrepancy.threads import share_pass, share_work
 from modgap.discrepancy.trials import RANKED_ROWS, rank_leading
+from modgap.errors import UsageError
 from modgap.labels.label_space import row_numbers
 
 
@@ -46,6 +47,14 @@ class Ranking:
             members: Positions of the samples in this ranking, shape (M,).
         """
         return Ranking(self.rows[members], self.leading[members], self.n_source_classes)
+
+
+def check_labels(labels: np.ndarray, rows: np.ndarray) -> None:
+    """Raise a UsageError if there is not one label for each ranked sample."""
+    if len(labels) != len(rows):
+        raise UsageError(
+            f"There are {len(labels)} labels for {len(rows)} ranked samples. Expected one label for each sample."
+        )
 
 
 def rank_samples(logits: np.ndarray, n_classes: int, *, threads: int = 1, depth: int | None = None) -> Ranking:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
 from modgap.discrepancy.kernels.enumeration import best_of_prefixes
-from modgap.discrepancy.ranks import Ranking, rank_columns, rank_samples
+from modgap.discrepancy.ranks import Ranking, check_labels, rank_columns, rank_samples
 from modgap.discrepancy.restarts import Entries, search_from_starts
 from modgap.discrepancy.threads import share_work
 from modgap.errors import UsageError
@@ -90,10 +90,7 @@ def search(
     """
     start_maps = [_validate_start(start, n_classes, logits.shape[1]) for start in starts]
     rows = np.arange(len(logits)) if ranking is None else ranking.rows
-    if len(labels) != len(rows):
-        raise UsageError(
-            f"There are {len(labels)} labels for {len(rows)} ranked samples. Expected one label for each sample."
-        )
+    check_labels(labels, rows)
     if weights is None and is_enumerable(logits.shape[1], n_classes, enumerable):
         return _enumerate(logits, rows, labels, n_classes, threads)
     ranking = ranking or rank_samples(logits, n_classes, threads=threads)
