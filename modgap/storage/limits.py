@@ -75,21 +75,9 @@ DOWNLOAD_BYTES = Limit(
 )
 ARCHIVE_ENTRIES = Limit("MODGAP_MAX_ARCHIVE_ENTRIES", 2_000_000, "entries", "Files and folders in an archive.")
 ARCHIVE_DEPTH = Limit("MODGAP_MAX_ARCHIVE_DEPTH", 32, "folders", "Folders within each other in an archive.")
-CLIENT_SECONDS = Limit(
-    "MODGAP_MAX_CLIENT_SECONDS",
-    3_600,
-    "seconds",
-    "Time of pip, apt-get or npm for the download of the file of a package.",
-)
 IMAGE_PIXELS = Limit("MODGAP_MAX_PIXELS", 100_000_000, "pixels", "Pixels of one image, compared before it is decoded.")
 HDF5_SECONDS = Limit(
     "MODGAP_MAX_HDF5_SECONDS", 60, "seconds", "Time to read a text dataset of an HDF5 file, in a child process."
-)
-PARTIAL_DAYS = Limit(
-    "MODGAP_PARTIAL_DAYS",
-    30,
-    "days",
-    "Age after which a download that was not finished is removed when the next file of its folder is fetched.",
 )
 PICKLE_BYTES = Limit("MODGAP_MAX_PICKLE", 8_000_000_000, "bytes", "Size of a pickle after decompression.")
 PICKLE_RATIO = Limit(
@@ -135,28 +123,19 @@ RENDERING_SECONDS = Limit(
     "seconds",
     "Time of a program that renders the notes of one instrument, or speaks one text.",
 )
-LIMITS = (
-    UNPACKED_BYTES,
-    UNPACK_RATIO,
-    DOWNLOAD_BYTES,
-    ARCHIVE_ENTRIES,
-    ARCHIVE_DEPTH,
-    IMAGE_PIXELS,
-    HDF5_SECONDS,
-    PICKLE_BYTES,
-    PICKLE_RATIO,
-    PICKLE_OPCODES,
-    PICKLE_DEPTH,
-    PICKLE_MEMORY,
-    PICKLE_SECONDS,
-    MODEL_LAYERS,
-    MODEL_NUMBER,
-    RENDERED_SAMPLES,
-    RENDERED_BYTES,
-    RENDERING_SECONDS,
-    CLIENT_SECONDS,
-    PARTIAL_DAYS,
+CLIENT_SECONDS = Limit(
+    "MODGAP_MAX_CLIENT_SECONDS",
+    3_600,
+    "seconds",
+    "Time of pip, apt-get or npm for the download of the file of a package.",
 )
+PARTIAL_DAYS = Limit(
+    "MODGAP_PARTIAL_DAYS",
+    30,
+    "days",
+    "Age after which a download that was not finished is removed when the next file of its folder is fetched.",
+)
+LIMITS = tuple(value for value in [*globals().values()] if isinstance(value, Limit))
 """All limits, in the order of the documentation."""
 
 
