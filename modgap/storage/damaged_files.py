@@ -16,6 +16,7 @@ from typing import Any
 
 from modgap.errors import InputError, first_line
 from modgap.storage.limits import check_unpacked_size
+from modgap.storage.paths import has_suffix
 
 DAMAGED_FILE_ERRORS = (
     ArithmeticError,
@@ -105,15 +106,16 @@ class _BoundedGzip(io.RawIOBase):
         super().close()
 
 
-def open_gzip(path: Path) -> io.BufferedReader:
-    """Open the content of a gzip file for reading.
+def open_content(path: Path) -> io.BufferedReader:
+    """Open a file for reading, or the content of a gzip file.
 
-    Reading raises an InputError when more bytes come out than the limits of `modgap.storage.limits` allow.
+    Reading raises an InputError when more bytes come out of a gzip file than the limits of `modgap.storage.limits`
+    allow.
 
     Args:
-        path: The gzip file.
+        path: The file, which is a gzip file if its name ends with .gz.
 
     Raises:
         OSError: When the file cannot be opened.
     """
-    return io.BufferedReader(_BoundedGzip(path), CHUNK)
+    return io.BufferedReader(_BoundedGzip(path), CHUNK) if has_suffix(path, (".gz",)) else path.open("rb")

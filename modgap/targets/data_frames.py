@@ -1,7 +1,6 @@
 """Files of columns (CSV, TSV, Parquet, tables of SQLite) as data frames, in the encodings and dialects of users."""
 
 import codecs
-import io
 import itertools
 import logging
 import re
@@ -17,7 +16,7 @@ import numpy as np
 
 from modgap.errors import InputError, count, first_line
 from modgap.labels.written_names import parse_number
-from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS, open_gzip
+from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS, open_content
 from modgap.storage.limits import check_memory, check_unpacked_size
 from modgap.storage.paths import has_suffix
 
@@ -227,7 +226,7 @@ def _read_csv(path: Path, texts: TextColumns | None) -> "DataFrame":
 
 def _dialect(path: Path) -> tuple[str, str]:
     """Return the separator and the encoding that the beginning of the file suggests."""
-    with _open(path) as stream:
+    with open_content(path) as stream:
         head = stream.read(BYTES_OF_HEADER)
         blocks = itertools.chain([head], iter(lambda: stream.read(BYTES_OF_BLOCK), b""))
         has_nul = any(b"\0" in block for block in blocks)
@@ -246,10 +245,6 @@ def _dialect(path: Path) -> tuple[str, str]:
     return separator, encoding
 
 
-def _open(path: Path) -> io.BufferedIOBase:
-    return open_gzip(path) if has_suffix(path, (".gz",)) else path.open("rb")
-
-
 def _decode_csv(
     path: Path, separator: str, encoding: str, texts: TextColumns | None, **options: Any
 ) -> tuple["DataFrame", str]:
@@ -263,10 +258,10 @@ def _decode_csv(
         warnings.simplefilter("error", pandas.errors.ParserWarning)
         try:
             if texts is not None:
-                with _open(path) as stream:
+                with open_content(path) as stream:
                     header = pandas.read_csv(stream, encoding=encoding, nrows=0, **options).columns
                 options["converters"] = dict.fromkeys(texts(list(map(str, header))), str)
-            with _open(path) as stream:
+            with open_content(path) as stream:
                 return pandas.read_csv(stream, encoding=encoding, **options), encoding
         except UnicodeDecodeError:
             if encoding == LAST_ENCODING:
@@ -281,7 +276,7 @@ def _without_row_numbers(path: Path, encoding: str, options: dict[str, Any]) -> 
     """Read a file whose header is short by the name of the first column, as R writes it, without this column."""
     import pandas
 
-    with _open(path) as stream:
+    with open_content(path) as stream:
         frame = pandas.read_csv(stream, encoding=encoding, **options | {"index_col": None})
     if not _is_row_number(frame.index):
         raise InputError(

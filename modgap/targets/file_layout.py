@@ -9,7 +9,7 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError, count
 from modgap.labels.written_names import number_names
-from modgap.storage.damaged_files import convert_read_errors
+from modgap.storage.damaged_files import convert_read_errors, one_line_errors
 from modgap.storage.limits import check_memory
 from modgap.storage.paths import has_suffix
 from modgap.targets.data_frames import SUFFIXES, list_names, read_frame
@@ -105,10 +105,8 @@ def read_text(path: Path, subject: str) -> str:
     Raises:
         InputError: When the file cannot be read.
     """
-    try:
+    with one_line_errors(f"cannot read {subject}"):
         return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {subject}: {error}") from error
 
 
 def class_folder_labels(

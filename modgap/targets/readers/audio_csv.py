@@ -8,6 +8,7 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.labels.written_names import number_names
+from modgap.storage.damaged_files import one_line_errors
 from modgap.storage.json_records import parse_json
 from modgap.storage.paths import is_folder, is_regular_file
 from modgap.targets.file_layout import data_files, list_files, single_file
@@ -91,13 +92,10 @@ def _read_noise(folder: Path, rate: int) -> SoundFiles | None:
 
 
 def _read_rows(path: Path, columns: Sequence[str]) -> Rows:
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            table = csv.DictReader(stream)
-            rows = list(table)
-            names = table.fieldnames or ()
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read table {path}: {error}") from error
+    with one_line_errors(f"cannot read table {path}"), path.open(newline="", encoding="utf-8") as stream:
+        table = csv.DictReader(stream)
+        rows = list(table)
+        names = table.fieldnames or ()
     if not set(columns) <= set(names):
         raise InputError(f"expected the columns {', '.join(columns)} in {path}, got {', '.join(names)}")
     for number, row in enumerate(rows, start=2):
@@ -146,10 +144,8 @@ def _check_same_labels(rows: Rows, pieces: Sequence[Sequence[int]], labels_colum
 
 
 def _read_class_numbers(path: Path) -> dict[str, int]:
-    try:
+    with one_line_errors(f"cannot read class names {path}"):
         numbers: dict[str, int] = parse_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read class names {path}: {error}") from error
     whole = isinstance(numbers, dict) and all(type(number) is int for number in numbers.values())
     if not whole or sorted(numbers.values()) != list(range(len(numbers))):
         raise InputError(f"expected class names with the numbers 0 to K - 1 in {path}, got others")

@@ -8,7 +8,7 @@ from typing import IO
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.storage.damaged_files import one_line_errors, open_gzip
+from modgap.storage.damaged_files import one_line_errors, open_content
 from modgap.storage.limits import check_memory, check_unpacked_size
 from modgap.targets.file_layout import files_by_split
 from modgap.targets.samples import SPLITS, ArraySamples, Table, split_codes
@@ -40,10 +40,7 @@ def read(files: Mapping[str, Sequence[Path]]) -> Table:
 
 
 def _read_array(path: Path, dimensions: int) -> np.ndarray:
-    with (
-        one_line_errors(f"cannot read {path}"),
-        open_gzip(path) if path.suffix == ".gz" else path.open("rb") as stream,
-    ):
+    with one_line_errors(f"cannot read {path}"), open_content(path) as stream:
         return _read_stream(stream, path, dimensions)
 
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from modgap.errors import InputError, first_line
+from modgap.storage.damaged_files import convert_read_errors
 from modgap.storage.limits import check_memory
 from modgap.targets.file_layout import data_files
 from modgap.targets.samples import ArraySamples, Table, computing_type, split_codes
@@ -77,10 +78,8 @@ def _load_tensors(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
     content = load_dictionary(path)
     if not all(isinstance(content.get(name), torch.Tensor) for name in names):
         raise InputError(f"expected tensors {' and '.join(names)} in {path}, got: {', '.join(map(str, content))}")
-    try:
+    with convert_read_errors(path, "tensors"):
         return {name: content[name].detach().numpy() for name in names}
-    except (TypeError, RuntimeError) as error:
-        raise InputError(f"cannot read tensors from {path}: {first_line(error)}") from error
 
 
 def _concatenate(arrays: Sequence[np.ndarray], name: str, paths: Sequence[Path]) -> np.ndarray:

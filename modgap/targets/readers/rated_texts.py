@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.storage.damaged_files import one_line_errors
 from modgap.targets.download.archives import read_members
 from modgap.targets.file_layout import single_file
 from modgap.targets.samples import ArraySamples, Table, TextSamples
@@ -63,10 +64,8 @@ def read(
 
 def _parse(content: bytes, source: str, location: str) -> list[tuple[str, float, str]]:
     """Return each text of a file with its mean rating and its document, whose name begins with that of the source."""
-    try:
+    with one_line_errors(f"cannot read {location}"):
         lines = content.decode("utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise InputError(f"cannot read {location}: {error}") from error
     rated = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():

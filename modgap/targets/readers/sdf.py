@@ -9,6 +9,7 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.labels.written_names import number_names
+from modgap.storage.damaged_files import one_line_errors
 from modgap.storage.limits import check_memory
 from modgap.targets.file_layout import data_files
 from modgap.targets.samples import SPLITS, ArraySamples, Table, TextSamples, split_codes
@@ -51,11 +52,9 @@ def read(
 
 def _read_items(path: Path, text_item: str, label_item: str) -> list[tuple[str, str]]:
     """Return text and label of every molecule in a file."""
-    try:
+    with one_line_errors(f"cannot read {path} as an SDF file"):
         check_memory(path, path.stat().st_size)
         content = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path} as an SDF file: {error}") from error
     items = []
     for number, record in enumerate(_records(content), start=1):
         values = _data_items(record)

@@ -5,14 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
 from modgap.errors import InputError, count
-from modgap.storage.damaged_files import one_line_errors, open_gzip
+from modgap.storage.damaged_files import one_line_errors, open_content
 from modgap.storage.limits import check_memory
-from modgap.storage.paths import has_suffix
 from modgap.targets.file_layout import files_by_split, single_file
 from modgap.targets.samples import ArraySamples, Table, class_numbers, shape_samples, split_codes
 
@@ -95,8 +93,7 @@ def _read_rows(path: Path, separator: str, header_lines: int, texts: Texts) -> n
     kind = {",": "comma-separated numbers", " ": "numbers separated by spaces"}.get(separator, "numbers")
     with one_line_errors(f"cannot read {path} as {kind}"):
         check_memory(path, path.stat().st_size)
-        stream: IO[bytes] = open_gzip(path) if has_suffix(path, (".gz",)) else path.open("rb")
-        with io.TextIOWrapper(stream, encoding="utf-8") as lines:
+        with io.TextIOWrapper(open_content(path), encoding="utf-8") as lines:
             return np.loadtxt(
                 lines, np.float64, delimiter=delimiter, converters=converters or None, skiprows=header_lines, ndmin=2
             )

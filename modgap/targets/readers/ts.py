@@ -9,6 +9,7 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.labels.written_names import number_names
+from modgap.storage.damaged_files import one_line_errors
 from modgap.targets.file_layout import data_files
 from modgap.targets.samples import ArraySamples, Samples, Table, split_codes
 
@@ -64,10 +65,8 @@ def _load(path: Path) -> tuple[Any, Any]:
         from aeon.datasets import load_from_ts_file
     except ImportError as error:
         raise InputError("reading .ts files needs aeon. Install it with: pip install 'modgap[demo]'") from error
-    try:
+    with one_line_errors(f"cannot read {path} as a .ts file"):
         series, labels = load_from_ts_file(str(path))
-    except (OSError, ValueError, IndexError) as error:
-        raise InputError(f"cannot read {path} as a .ts file: {error}") from error
     if not len(series):
         raise InputError(f"{path} has no series. Expected a .ts file with at least one.")
     return series, labels
