@@ -24,7 +24,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from modgap.storage.array_formats import NUMPY_DTYPES, StoredArray
+from modgap.storage.array_formats import LENGTH, NUMPY_DTYPES, StoredArray, stored_arrays
 from modgap.storage.atomic_files import temporary_path
 from modgap.storage.json_records import format_json, parse_json
 from modgap.storage.memory_map import release_pages
@@ -40,8 +40,6 @@ PADDING_PREFIX = "padding."
 """Prefix of the names of the arrays of zeros that fill the gaps between others."""
 MAX_HEADER_BYTES = 100_000_000
 """Largest header that the safetensors format allows."""
-LENGTH = struct.Struct("<Q")
-"""The number of bytes of the header, with which a safetensors file begins."""
 DIGEST = re.compile(rb'"digest": "([0-9a-f]{64})"')
 MIN_CHUNKS_FOR_THREADS = 64
 """Number of chunks from which they are compared by several threads."""
@@ -225,11 +223,7 @@ def _parse(path: Path, stream: IO[bytes]) -> ArrayFile:
     header = _read_header(stream)
     fields = parse_json(header[LENGTH.size :])
     metadata = fields.pop("__metadata__")
-    arrays = {
-        name: StoredArray(field["dtype"], tuple(field["shape"]), *field["data_offsets"])
-        for name, field in fields.items()
-        if not name.startswith(PADDING_PREFIX)
-    }
+    arrays = stored_arrays({name: field for name, field in fields.items() if not name.startswith(PADDING_PREFIX)})
     table = arrays.pop(CHUNK_DIGESTS)
     stream.seek(len(header) + table.start)
     digests = stream.read()

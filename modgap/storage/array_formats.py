@@ -11,7 +11,7 @@ import struct
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,11 +80,15 @@ def read_safetensors_header(path: Path) -> tuple[int, dict[str, StoredArray], di
     except SafetensorError as error:
         raise ValueError(str(error)) from error
     metadata = fields.pop("__metadata__", None) or {}
-    arrays = {
+    return LENGTH.size + length, stored_arrays(fields), metadata
+
+
+def stored_arrays(fields: Mapping[str, Any]) -> dict[str, StoredArray]:
+    """Return the arrays that the fields of a header describe, by name."""
+    return {
         name: StoredArray(field["dtype"], tuple(field["shape"]), *field["data_offsets"])
         for name, field in fields.items()
     }
-    return LENGTH.size + length, arrays, metadata
 
 
 def read_safetensors_metadata(path: Path) -> dict[str, str]:
