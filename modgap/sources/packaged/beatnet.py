@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import LinearHead, PackagedNetwork, Recurrent
+from modgap.sources.packaged.network import LinearHead, PackagedNetwork, Recurrent, rename_modules
 
 RATE = 22_050
 FRAME = 1411
@@ -103,10 +103,9 @@ def build_network() -> PackagedNetwork:
 def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the package's tensors under the names of this network."""
     names = {
-        "conv1": "embedder.conv",
-        "linear0": "embedder.linear",
-        "lstm": "encoder.lstm",
-        "linear": "head.linear",
+        "conv1.": "embedder.conv.",
+        "linear0.": "embedder.linear.",
+        "lstm.": "encoder.lstm.",
+        "linear.": "head.linear.",
     }
-    parts = {name: name.partition(".") for name in weights}
-    return {f"{names[module]}.{parameter}": weights[name] for name, (module, _, parameter) in parts.items()}
+    return rename_modules(weights, names)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import Head, PackagedNetwork
+from modgap.sources.packaged.network import Head, PackagedNetwork, rename_modules
 
 WINDOW = 2048
 WIDTH = 64
@@ -129,16 +129,11 @@ def build_network() -> PackagedNetwork:
 
 def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of the package's encoder under the names of this network."""
-    theirs = {
-        "in_proj.": "embedder.values.", "periodic.proj.": "embedder.phases.", "scale.to_gb.": "encoder.scale.",
-        "block.dw_": "encoder.depthwise.", "block.pw.": "encoder.pointwise.", "block.ffn.": "encoder.",
-        "block.norm": "encoder.norm", "norm.": "encoder.norm.",
+    # The part that writes the forecast begins with "core.head.".
+    names = {
+        "core.in_proj.": "embedder.values.", "core.periodic.proj.": "embedder.phases.",
+        "core.scale.to_gb.": "encoder.scale.", "core.block.dw_": "encoder.depthwise.",
+        "core.block.pw.": "encoder.pointwise.", "core.block.ffn.": "encoder.", "core.block.norm": "encoder.norm",
+        "core.norm.": "encoder.norm.",
     }  # fmt: skip
-    renamed = {}
-    for name, tensor in weights.items():
-        inner = name.removeprefix("core.")
-        start = next((start for start in theirs if inner.startswith(start)), None)
-        # The part that writes the forecast begins with "head.".
-        if inner != name and start is not None:
-            renamed[theirs[start] + inner.removeprefix(start)] = tensor
-    return renamed
+    return rename_modules(weights, names)

@@ -1,9 +1,22 @@
 """The form that all packaged models have here, an embedder, an encoder and a head, with parts that several share."""
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
 from modgap.sources.inputs import Batch, Input
 from modgap.sources.splitting import SplitModel
+
+
+def rename_modules(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Return the tensors of some modules under other names.
+
+    Args:
+        weights: All tensors by name.
+        names: New beginning of a name by its old one. Tensors of other beginnings are left out.
+    """
+    pairs = ((name, start) for name in weights for start in names if name.startswith(start))
+    return {names[start] + name.removeprefix(start): weights[name] for name, start in pairs}
 
 
 class Recurrent(nn.Module):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from modgap.sources.inputs import ImageInput
-from modgap.sources.packaged.network import LinearHead, PackagedNetwork
+from modgap.sources.packaged.network import LinearHead, PackagedNetwork, rename_modules
 
 SIDE = 48
 MEAN = 0.5
@@ -47,13 +47,12 @@ def build_network() -> PackagedNetwork:
 def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the package's tensors under the names of this network, without those of the two further heads."""
     names = {
-        "conv1": "embedder.0",
-        "prelu1": "embedder.1",
-        "dense5": "encoder.dense.0",
-        "prelu5": "encoder.dense.1",
+        "conv1.": "embedder.0.",
+        "prelu1.": "embedder.1.",
+        "dense5.": "encoder.dense.0.",
+        "prelu5.": "encoder.dense.1.",
+        "dense6_1.": "head.linear.",
     }
     for number, first in enumerate((0, 3, 6), 2):
-        names |= {f"conv{number}": f"encoder.maps.{first}", f"prelu{number}": f"encoder.maps.{first + 1}"}
-    names["dense6_1"] = "head.linear"
-    parts = {name: name.partition(".") for name in weights if not name.startswith(("dense6_2", "dense6_3"))}
-    return {f"{names[module]}.{parameter}": weights[name] for name, (module, _, parameter) in parts.items()}
+        names |= {f"conv{number}.": f"encoder.maps.{first}.", f"prelu{number}.": f"encoder.maps.{first + 1}."}
+    return rename_modules(weights, names)

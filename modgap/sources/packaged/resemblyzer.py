@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from modgap.sources.inputs import WaveformInput
-from modgap.sources.packaged.network import Head, PackagedNetwork, Recurrent
+from modgap.sources.packaged.network import Head, PackagedNetwork, Recurrent, rename_modules
 from modgap.sources.packaged.spectrograms import MelSpectrogram
 
 RATE = 16_000
@@ -47,10 +47,4 @@ def build_network() -> PackagedNetwork:
 
 def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the tensors of Resemblyzer under the names of this network, without those of its training loss."""
-    state = {}
-    for name, tensor in weights.items():
-        if name.startswith("lstm."):
-            state[f"encoder.{name}"] = tensor
-        elif name.startswith("linear."):
-            state[f"head.dense.{name.removeprefix('linear.')}"] = tensor
-    return state
+    return rename_modules(weights, {"lstm.": "encoder.lstm.", "linear.": "head.dense."})

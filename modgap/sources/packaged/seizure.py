@@ -7,6 +7,7 @@ brain stimulation (Brain Communications 2022).
 from collections.abc import Mapping
 
 import torch
+from scipy.signal.windows import tukey
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -38,7 +39,8 @@ class _Embedder(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(1, 20, 5, padding=(0, 2))
         self.conv2 = nn.Conv2d(20, WIDTH, (96, 3), padding=(0, 1))
-        self.register_buffer("taper", _tukey(SECOND), persistent=False)
+        window = tukey(SECOND, TAPER, sym=False)
+        self.register_buffer("taper", torch.from_numpy(window).float(), persistent=False)
 
     def spectrogram(self, waveforms: Tensor) -> Tensor:
         """Return the power at each frequency and half second, standardized over time: (B, 100, 19)."""
@@ -59,15 +61,6 @@ class _Embedder(nn.Module):
         maps = functional.relu(self.conv1(self.spectrogram(waveforms).unsqueeze(1)))
         features: Tensor = functional.relu(self.conv2(maps)).squeeze(2)
         return features.transpose(1, 2)
-
-
-def _tukey(length: int) -> Tensor:
-    """Return a periodic Tukey window (length,): 1 in the middle, with ends that fall like a cosine."""
-    position = torch.arange(length, dtype=torch.float64)
-    edge = TAPER * length / 2
-    distance = torch.minimum(position, length - position)
-    window = torch.where(distance < edge, 0.5 * (1 - torch.cos(torch.pi * distance / edge)), 1.0)
-    return window.float()
 
 
 def build_network() -> PackagedNetwork:
