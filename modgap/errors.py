@@ -5,7 +5,8 @@ An error says what is wrong, what was expected, and the way out.
 
 import difflib
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 __all__ = [
     "CONTROL_PREFIX",
@@ -19,6 +20,7 @@ __all__ = [
     "first_line",
     "format_bytes",
     "format_duration",
+    "named",
     "printable",
     "unknown_name",
     "visible_name",
@@ -31,6 +33,8 @@ CUSTOM_DATA_FORMATS = (
 """The forms of custom data, for messages; defined here so that a command's help need not import the targets."""
 CONTROL_PREFIX = "random:"
 """Beginning of the name of a control: the same architecture as a pretrained source, with random weights."""
+
+Value = TypeVar("Value")
 
 Progress = Callable[[str, float], None]
 """A function of the name of a stage, and of the fraction of its work, in [0, 1], done since the last call."""
@@ -89,6 +93,23 @@ def unknown_name(kind: str, name: str, valid_names: Iterable[str], hint: str = "
     if similar:
         way_out = f"Did you mean {' or '.join(similar)}?"
     return UsageError(f"Unknown {kind} {name!r}. {way_out}" + (f" {hint}" if hint else ""))
+
+
+def named(kind: str, name: str, values: Mapping[str, Value], hint: str = "") -> Value:
+    """Return the value that is registered under a name.
+
+    Args:
+        kind: The thing that has the name, such as "source".
+        name: The name that was given.
+        values: The registered values by name.
+        hint: Text at the end of the message, as for `unknown_name`.
+
+    Raises:
+        UsageError: If there is none. The message has the most similar names.
+    """
+    if name not in values:
+        raise unknown_name(kind, name, values, hint)
+    return values[name]
 
 
 def check_minimum(name: str, value: float | None, minimum: float) -> None:

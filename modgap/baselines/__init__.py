@@ -8,8 +8,8 @@ import importlib
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
-from modgap.errors import unknown_name
-from modgap.process.installed_packages import BUILT_IN, check_plugin, describe_origin, plugin_entries, usable_plugins
+from modgap.errors import named
+from modgap.process.installed_packages import check_plugin, describe_origin, plugin_entries, usable_plugins
 
 if TYPE_CHECKING:
     from modgap.baselines.baseline import Baseline
@@ -62,8 +62,7 @@ def _check(name: str, plugin: Any) -> "Baseline":
 
 def baseline_origin(name: str) -> str:
     """Return the package that a baseline comes from, with its version if it is not modgap."""
-    entry = _plugin_entries().get(name)
-    return BUILT_IN if entry is None else describe_origin(entry)
+    return describe_origin(_plugin_entries().get(name))
 
 
 def baseline_names() -> list[str]:
@@ -78,7 +77,4 @@ def get_baseline(name: str) -> "Baseline":
         UsageError: When there is no such baseline; the message names the nearest ones.
     """
     # No plug-in has the name of a built-in one, and a search for plug-ins reads the metadata of all packages.
-    baselines = declared if name in (declared := _declared()) else _baselines()
-    if name not in baselines:
-        raise unknown_name("baseline", name, baselines)
-    return baselines[name]
+    return named("baseline", name, declared if name in (declared := _declared()) else _baselines())

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from modgap.answers import Plotted
 from modgap.discrepancy.report import DiscrepancyReport
 from modgap.discrepancy.result import Estimate
-from modgap.errors import unknown_name
+from modgap.errors import named
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,9 +27,7 @@ class DiscrepancyResult(DiscrepancyReport, Plotted):
         Raises:
             UsageError: If there is no such estimate. The message names those that there are.
         """
-        if name not in self.result.estimates:
-            raise unknown_name("estimate", name, self.result.estimates)
-        return self.result.estimates[name]
+        return named("estimate", name, self.result.estimates)
 
     def to_frame(self, figure: str | None = None) -> "pd.DataFrame":
         """Return the estimates as a data frame with one row per estimator, or the data frame that a figure draws.

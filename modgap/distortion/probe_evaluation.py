@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 
-from modgap.errors import InputError, unknown_name
+from modgap.errors import InputError, named
 from modgap.probes.folds import held_out_mask
 from modgap.probes.input_checks import validate_labels, validate_samples
 from modgap.probes.linear_probe import fit_linear_probe
@@ -243,8 +243,7 @@ def evaluate_probe(
         >>> result.value, len(result.predicted)
         (0.0, 20)
     """
-    if name not in PROBES:
-        raise unknown_name("probe", name, PROBES)
+    fit = named("probe", name, PROBES)
     train, train_integers = validate_samples(train_features, train_labels, "training")
     test, truth = validate_samples(test_features, test_labels, "test")
     if train.shape[1] != test.shape[1]:
@@ -253,7 +252,7 @@ def evaluate_probe(
         )
     classes, codes = _encode_classes(train_integers)
     held_out = _validation_mask(name, codes, seed, train_groups)
-    fitted = PROBES[name](train.astype(np.float64), codes, held_out)
+    fitted = fit(train.astype(np.float64), codes, held_out)
     predicted = classes[fitted.predict(test.astype(np.float64))]
     misclassified = predicted != truth
     notes = {**_single_sample_note(name, codes), **_unseen_class_note(truth, classes), **_choice_note(fitted)}

@@ -12,7 +12,7 @@ from modgap.answers import Answer, Plotted
 from modgap.distortion.answer import answer_of_record, notes, tables
 from modgap.distortion.grid import grid_cells
 from modgap.distortion.measurement import DistortionRequest, EncoderResult, SurrogateResult
-from modgap.errors import unknown_name
+from modgap.errors import named
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SampleFile, numbered_sample_file, write_sample_file
 from modgap.storage.algorithms import installed_version
@@ -68,10 +68,7 @@ class DistortionResult(Plotted):
         """
         if isinstance(surrogate, int):
             return self.surrogates[surrogate]
-        results = {result.name: result for result in self.surrogates}
-        if surrogate not in results:
-            raise unknown_name("surrogate", surrogate, results)
-        return results[surrogate]
+        return named("surrogate", surrogate, {result.name: result for result in self.surrogates})
 
     @cached_property
     def answer(self) -> Answer:

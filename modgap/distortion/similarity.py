@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from modgap.distortion import hsic
-from modgap.errors import InputError, unknown_name
+from modgap.errors import InputError, named
 from modgap.probes.feature_arrays import center_features, validate_count
 from modgap.probes.single_thread import single_blas_thread
 from modgap.statistics.bootstrap import group_numbers
@@ -98,13 +98,12 @@ def similarity(
             f"There are {n_samples} samples of the first encoder and {len(other)} samples of the second encoder. "
             "Expected the same samples in the same order."
         )
-    if name not in SIMILARITIES:
-        raise unknown_name("similarity", name, SIMILARITIES)
+    measure = named("similarity", name, SIMILARITIES)
     units = group_numbers(groups, n_samples)
     covers = n_samples >= MIN_SAMPLES_OF_INTERVAL
     if groups is not None:
         covers = covers and len(np.unique(units)) >= MIN_GROUPS and name not in CKA
-    return SIMILARITIES[name](one, other, units if interval and covers else None)
+    return measure(one, other, units if interval and covers else None)
 
 
 def linear_cka(first: np.ndarray, second: np.ndarray, units: np.ndarray | None) -> SimilarityResult:

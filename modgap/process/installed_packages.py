@@ -122,8 +122,10 @@ def _sort_key(entry: metadata.EntryPoint) -> tuple[str, str, str]:
     return entry.name, entry.dist.name if entry.dist else "", entry.value
 
 
-def describe_origin(entry: metadata.EntryPoint) -> str:
-    """Return the package that a plug-in comes from, with its version."""
+def describe_origin(entry: metadata.EntryPoint | None) -> str:
+    """Return the package that a plug-in comes from, with its version; that of modgap for None."""
+    if entry is None:
+        return BUILT_IN
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.module
 
 

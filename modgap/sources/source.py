@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from modgap.errors import CONTROL_PREFIX, InputError, UsageError
 from modgap.process.installed_packages import (
     find_package_folder,
-    load_plugin,
-    one_line,
     plugin_entries,
+    requested_plugin,
     usable_plugins,
 )
 from modgap.sources.inputs import Batch, Input
@@ -266,16 +265,12 @@ def open_plugin(name: str, weights: Path | None, reserved: frozenset[str]) -> So
     Raises:
         InputError: When the plug-in is broken.
     """
-    entry = plugin_entries(GROUP, NOUN, reserved).get(name)
-    if entry is None:
-        return None
-    try:
-        handle: Any = load_plugin(entry, NOUN).open(weights)
+
+    def opened(_name: str, plugin: Any) -> SourceHandle:
+        handle: SourceHandle = plugin.open(weights)
         if not all(callable(getattr(handle, method, None)) for method in ("fingerprint", "load")):
             raise TypeError(f"open() returned a {type(handle).__name__}, not a source's handle")
-        opened: SourceHandle = handle
-        return opened
-    except InputError:
-        raise
-    except (Exception, SystemExit) as error:  # a plug-in can fail in any way
-        raise InputError(f"Source plug-in {name} ({entry.value}) is broken: {one_line(error)}") from error
+        return handle
+
+    entry = plugin_entries(GROUP, NOUN, reserved).get(name)
+    return None if entry is None else requested_plugin(entry, NOUN, opened)

@@ -13,7 +13,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from modgap.answers.figures.style import DPI, drawing_settings
-from modgap.errors import first_line, unknown_name
+from modgap.errors import first_line, named
 from modgap.storage.atomic_files import atomic_path, write_text_atomically
 
 if TYPE_CHECKING:
@@ -60,10 +60,7 @@ def figure_named(figures: Iterable[ResultFigure], name: str) -> ResultFigure:
     Raises:
         UsageError: If there is none. The message names those that there are.
     """
-    by_name = {figure.name: figure for figure in figures}
-    if name not in by_name:
-        raise unknown_name("figure", name, by_name)
-    return by_name[name]
+    return named("figure", name, {figure.name: figure for figure in figures})
 
 
 def write_figures(figures: Iterable[ResultFigure], folder: Path, formats: Sequence[str] = ("png",)) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from modgap.answers import Answer, Answered
 from modgap.answers.formatting import csv_text
 from modgap.answers.latex import PREAMBLE, latex_table
-from modgap.errors import unknown_name
+from modgap.errors import named
 from modgap.ranking.comparison.answer import comparison_answer
 from modgap.ranking.comparison.systems import Comparison, SystemsComparison
 from modgap.storage.json_records import format_json, plain_values
@@ -58,9 +58,7 @@ class ComparisonResult(Answered, Comparison):
         Raises:
             UsageError: If there is no such format.
         """
-        if format not in FORMATS:
-            raise unknown_name("format", format, FORMATS)
-        return FORMATS[format](self)
+        return named("format", format, FORMATS)(self)
 
     def plot(self, ax: "Axes | None" = None) -> "Figure":
         """Return a figure of the systems with their intervals and the groups that are not significantly different.

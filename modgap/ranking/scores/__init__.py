@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from importlib.metadata import EntryPoint
 from typing import Any
 
-from modgap.errors import unknown_name
-from modgap.process.installed_packages import BUILT_IN, check_plugin, describe_origin, plugin_entries, usable_plugins
+from modgap.errors import named
+from modgap.process.installed_packages import check_plugin, describe_origin, plugin_entries, usable_plugins
 from modgap.ranking.score import CLASSIFICATION, ERROR_RATE, MULTI_LABEL, REGRESSION, Score
 from modgap.ranking.score_order import SCORE_ORDER
 
@@ -99,8 +99,7 @@ def _plugin_entries() -> dict[str, EntryPoint]:
 
 def score_origin(name: str) -> str:
     """Return the package that a score comes from, with its version if it is not modgap."""
-    entry = _plugin_entries().get(name)
-    return BUILT_IN if entry is None else describe_origin(entry)
+    return describe_origin(_plugin_entries().get(name))
 
 
 def score_names() -> list[str]:
@@ -123,9 +122,7 @@ def get_score(name: str) -> Score:
     Raises:
         UsageError: If there is no score of this name. The message suggests similar names.
     """
-    if name not in _scores():
-        raise unknown_name("score", name, _scores())
-    return _scores()[name]
+    return named("score", name, _scores())
 
 
 def shown_score(name: str) -> Score:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
-from modgap.errors import unknown_name
-from modgap.process.installed_packages import BUILT_IN, check_plugin, describe_origin, plugin_entries, usable_plugins
+from modgap.errors import named
+from modgap.process.installed_packages import check_plugin, describe_origin, plugin_entries, usable_plugins
 
 if TYPE_CHECKING:
     from modgap.training.method import Method
@@ -52,8 +52,7 @@ def _methods() -> dict[str, "Method"]:
 
 def method_origin(name: str) -> str:
     """Return the package that a method comes from, with its version if it is not modgap."""
-    entry = _plugin_entries().get(name)
-    return BUILT_IN if entry is None else describe_origin(entry)
+    return describe_origin(_plugin_entries().get(name))
 
 
 def method_names() -> list[str]:
@@ -67,10 +66,7 @@ def get_method(name: str) -> "Method":
     Raises:
         UsageError: When there is no such method; the message names the nearest ones.
     """
-    methods = _methods()
-    if name not in methods:
-        raise unknown_name("method", name, methods)
-    return methods[name]
+    return named("method", name, _methods())
 
 
 def method_settings(method: "Method") -> dict[str, dict[str, tuple[Any, str]]]:
