@@ -1,12 +1,14 @@
 """No hub, kernels of their own, and a way to run the command as a user does."""
 
 import functools
+import gc
 import hashlib
 import importlib
 import importlib.util
 import itertools
 import logging
 import os
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -39,10 +41,16 @@ BUNDLE = (
 COMPILING = ("search", "estimate", "trials", "assignment", "bounds", "warm_up", "logits_file", "figures", "cli")
 """Files of tests that compile most kernels."""
 LONG = (
-    "processes", "resume", "training", "hf_sources", "maps", "distortion", "train_command", "ranking", "all_targets",
-    "study", "notebooks",
+    "accelerators", "baselines", "processes", "shared_cache", "probe_export", "hub", "native_models", "resume",
+    "training", "hf_sources", "maps", "distortion", "train_command", "ranking", "notebooks", "all_targets",
 )  # fmt: skip
-"""Files with long tests. The last of them need kernels too."""
+"""Files with long tests. `baselines` compiles the kernels of aeon. The last of them need kernels of modgap too."""
+
+
+def pytest_collection_finish():
+    """Let the garbage collector leave what was imported alone, which is most of all objects."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):
@@ -124,6 +132,25 @@ def own_logits(tmp_path):
     return path
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mount a small file system: `small_disk("100k")` gives its folder."""
+    mounted = []
+
+    def mount(size):
+        folder = tmp_path / "small"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+        if subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("mounting a small file system needs more rights than this user has")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", folder], check=True)
+
+
 @pytest.fixture(scope="session")
 def at(tmp_path_factory):
     """The small set of a target in its original layout, unpacked and opened, made once; not to be written to."""
@@ -146,6 +173,20 @@ def serve():
     yield start
     for host in hosts:
         host.close()
+
+
+@pytest.fixture(scope="session", name="librosa")
+def librosa_without_compilation():
+    """The library with plain functions in place of those that it would compile for 15 seconds at its import."""
+    numba = pytest.importorskip("numba")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("vectorize", "guvectorize"):
+            patch.setattr(numba, name, lambda *signatures, **options: lambda function: function)
+        library = pytest.importorskip("librosa")
+        # Its parts are imported when they are first used.
+        assert library.feature.melspectrogram
+        assert library.power_to_db
+    return library
 
 
 @pytest.fixture

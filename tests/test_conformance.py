@@ -29,6 +29,8 @@ from modgap.testing import (
 from modgap.training.method import Objective, full_stage
 from modgap.training.methods import get_method, method_names
 
+SLOW_BASELINES = ("boosting", "extra-trees", "hog", "k-mer-trees", "mfcc-trees")
+
 
 def test_the_source_of_modgap_passes():
     check_source("vit-fashion")
@@ -56,6 +58,14 @@ def test_methods_of_modgap_pass(name):
 
 @pytest.mark.parametrize("name", [name for name in baseline_names() if name != "residual-network"])
 def test_baselines_of_modgap_pass(name):
+    """Slow ones on classes alone; `make test-long` checks them on all of their tasks."""
+    baseline = get_baseline(name)
+    check_baseline(replace(baseline, tasks=("classification",)) if name in SLOW_BASELINES else baseline)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", SLOW_BASELINES)
+def test_slow_baselines_pass_on_all_tasks(name):
     check_baseline(name)
 
 

@@ -126,18 +126,21 @@ def test_errors_of_values_may_be_negative_or_above_one_and_are_kept_so_in_the_ca
 
 
 @pytest.mark.parametrize(
-    ("task", "runs"),
+    ("task", "runs", "deviations"),
     [
-        (REGRESSION, 200),
-        (MULTI_LABEL, 100),
-        pytest.param(REGRESSION, 600, marks=pytest.mark.long),
-        pytest.param(MULTI_LABEL, 600, marks=pytest.mark.long),
+        (REGRESSION, 80, 3),
+        (MULTI_LABEL, 40, 3),
+        pytest.param(REGRESSION, 600, 2, marks=pytest.mark.long),
+        pytest.param(MULTI_LABEL, 600, 2, marks=pytest.mark.long),
     ],
 )
-def test_equally_good_sources_are_seldom_significantly_different_and_others_mostly_are(task: str, runs: int) -> None:
+def test_equally_good_sources_are_seldom_significantly_different_and_others_mostly_are(
+    task: str, runs: int, deviations: int
+) -> None:
+    """At most 5 % and some standard errors of a binomial count."""
     rng = np.random.default_rng(7)
     n_false = sum(p_value(equal_sources(rng, 100, task)) <= 0.05 for _ in range(runs))
-    assert n_false <= 0.05 * runs + 2 * np.sqrt(0.05 * 0.95 * runs)
+    assert n_false <= 0.05 * runs + deviations * np.sqrt(0.05 * 0.95 * runs)
     assert sum(p_value(equal_sources(rng, 100, task, second_noise=0.1)) <= 0.05 for _ in range(10)) > 5
 
 

@@ -716,48 +716,41 @@ def test_a_single_gzip_is_unpacked_and_a_missing_file_is_named(modgap, serve, da
     one_line(modgap("data", "fetch", manifest(entry, files=("x.npz", "z.npz"))), 1, "but they do not contain z.npz")
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of two megabytes."""
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", folder], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("mounting a small file system needs more rights than this user has")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+@pytest.fixture(name="disk")
+def disk_of_two_megabytes(small_disk):
+    return small_disk("2m")
 
 
-def test_a_small_disk_is_detected_before_any_request(modgap, serve, origin, manifest, small_disk):
+def test_a_small_disk_is_detected_before_any_request(modgap, serve, origin, manifest, disk):
     host = serve(origin)
     mine = manifest(download(origin, "large.bin", host.url), files=())
-    done = modgap("data", "fetch", mine, "--data-dir", small_disk)
+    done = modgap("data", "fetch", mine, "--data-dir", disk)
     one_line(done, 1, "but 3.1 MB are needed", "2.1 MB", "--data-dir DIR or the environment variable MODGAP_DATA")
     assert host.asked == []
 
 
-def test_a_disk_that_fills_up_gives_one_error_line(modgap, serve, data, origin, manifest, small_disk):
+def test_a_disk_that_fills_up_gives_one_error_line(modgap, serve, data, origin, manifest, disk):
     host = serve(origin)
     mine = manifest(download(origin, "large.bin", host.url, checksum=False), files=())
-    done = modgap("data", "fetch", mine, "--data-dir", small_disk)
+    done = modgap("data", "fetch", mine, "--data-dir", disk)
     one_line(done, 1, "cannot write", "No space left on device", "run the same command to resume it")
-    assert not (small_disk / "large.bin").exists()
-    for path in small_disk.rglob("*.part*"):
+    assert not (disk / "large.bin").exists()
+    for path in disk.rglob("*.part*"):
         path.unlink()
     with zipfile.ZipFile(origin / "c.zip", "w", zipfile.ZIP_DEFLATED) as out:
         out.writestr("zeros", bytes(3 << 20))
     mine = manifest(download(origin, "c.zip", host.url, unpack=True), files=())
-    done = modgap("data", "fetch", mine, "--data-dir", small_disk)
+    done = modgap("data", "fetch", mine, "--data-dir", disk)
     one_line(done, 1, "cannot unpack", "No space left on device")
-    assert not (small_disk / "zeros").exists()
-    assert not leftovers(small_disk)
+    assert not (disk / "zeros").exists()
+    assert not leftovers(disk)
 
 
-def test_a_read_only_data_directory(modgap, data, origin, manifest, small_disk):
-    (small_disk / "x.npz").write_bytes((origin / "x.npz").read_bytes())
-    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+def test_a_read_only_data_directory(modgap, data, origin, manifest, disk):
+    (disk / "x.npz").write_bytes((origin / "x.npz").read_bytes())
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     mine = manifest({"path": "x.npz", "urls": ["http://127.0.0.1:1/x.npz"]})
-    done = modgap("data", "fetch", mine, "--data-dir", small_disk)
+    done = modgap("data", "fetch", mine, "--data-dir", disk)
     assert done.returncode == 0
     assert done.stderr.count("\n") == 1
     assert "cannot record the checksum of x.npz" in done.stderr

@@ -1,6 +1,7 @@
 """Result figures: every text can be read, names are never markup, and titles compare only what differs."""
 
 import ast
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -701,16 +702,19 @@ def test_every_drawn_interval_of_distortion_is_that_of_the_record():
         assert band == {shots: pytest.approx(pair) for shots, pair in zip(curve.shots, ends, strict=True)}
 
 
-def functions_of(folder, pattern):
-    """Return the function definitions of the files of a folder of the repository."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted((ROOT / folder).rglob(pattern))]
+def functions_of(folder, pattern, word):
+    """Return the function definitions of the files of a folder of the repository that have one of some words."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted((ROOT / folder).rglob(pattern))]
+    trees = [ast.parse(text) for text in texts if re.search(word, text)]
     return [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
 
 
 def test_every_figure_with_intervals_has_a_test_of_their_ends():
-    figures = {one.name for one in functions_of("modgap", "*.py") if "styled" in map(ast.unparse, one.decorator_list)}
+    decorated = functions_of("modgap", "*.py", "@styled")
+    figures = {one.name for one in decorated if "styled" in map(ast.unparse, one.decorator_list)}
     names = [
-        {node.id for node in ast.walk(one) if isinstance(node, ast.Name)} for one in functions_of("tests", "test_*.py")
+        {node.id for node in ast.walk(one) if isinstance(node, ast.Name)}
+        for one in functions_of("tests", "test_*.py", "intervals|bands")
     ]
     tested = {figure for used in names if used & {"intervals", "bands"} for figure in figures & used}
     assert figures - tested == WITHOUT_INTERVALS

@@ -171,7 +171,9 @@ def test_fitted_covariances_are_those_that_drew_the_tables(holes):
     assert (np.abs(np.mean(ratios, axis=0) - 1) < 3.5 * errors + 0.02).all()
 
 
-@pytest.mark.parametrize("holes", [0.1, 0.3, 0.6])
+@pytest.mark.parametrize(
+    "holes", [pytest.param(0.1, marks=pytest.mark.long), 0.3, pytest.param(0.6, marks=pytest.mark.long)]
+)
 def test_forecasts_with_holes_are_unbiased_and_their_intervals_cover(holes):
     rng = np.random.default_rng(4)
     covered, errors = [], []

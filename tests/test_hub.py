@@ -15,12 +15,19 @@ from tests.small_models import made
 
 LOAD = """
 import sys
+from modgap.errors import InputError
 from modgap.sources import open_source
+code = 0
 for name in sys.argv[1].split(","):
-    handle = open_source(name)
-    print(handle.fingerprint().get("revision"))
-    if len(sys.argv) == 2:
-        handle.load(None)
+    try:
+        handle = open_source(name)
+        print(handle.fingerprint().get("revision"))
+        if len(sys.argv) == 2:
+            handle.load(None)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        code = 1
+sys.exit(code)
 """
 SMALL_VIT = {"depth": 1, "embed_dim": 48, "num_heads": 2}
 
@@ -59,6 +66,7 @@ def repositories(tmp_path_factory):
             "config.json": json.dumps(own).encode(),
             "model.safetensors": (folder / "vit.safetensors").read_bytes(),
         },
+        "small/random": {**files, **others},
         "small/empty": {"README.md": b"x"},
     }
 
@@ -84,19 +92,8 @@ def online(repositories, tmp_path):
         yield run
 
 
-@pytest.mark.slow
-def test_what_is_needed_is_fetched_once_and_nothing_else(online):
-    done, got = online("hf:small/safe")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.strip()) == 40
-    assert got == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
-    again, got = online("hf:small/safe", "only look")
-    assert (again.returncode, again.stdout, got) == (0, done.stdout, set())
-    offline, got = online("hf:small/safe", "only look", HF_HUB_OFFLINE="1", HF_ENDPOINT="http://127.0.0.1:9")
-    assert (offline.returncode, offline.stdout, got) == (0, done.stdout, set())
-
-
 WEIGHTS = {
+    "safe": set(),
     "binary": {"pytorch_model.bin"},
     "shards": {
         "model.safetensors.index.json",
@@ -104,33 +101,41 @@ WEIGHTS = {
         "model-00002-of-00002.safetensors",
     },
     "vit": {"model.safetensors"},
+    "random": set(),
 }
-"""Files of the weights of each repository."""
+"""Files of the weights of each repository that are fetched after those of `small/safe`."""
 
 
 @pytest.mark.slow
-def test_weights_of_all_layouts_are_fetched_and_random_ones_are_not(online):
-    done, got = online(",".join([*(f"hf:small/{name}" for name in WEIGHTS), "random:hf:small/safe"]))
+def test_what_is_needed_is_fetched_once_and_nothing_else(online):
+    """From repositories of all layouts; the weights of a source with random ones are not fetched."""
+    done, got = online("hf:small/safe")
     assert (done.returncode, done.stderr) == (0, "")
-    files = {
-        name: {file.split("/", 1)[1] for file in got if file.startswith(f"{name}/")} for name in (*WEIGHTS, "safe")
-    }
+    assert len(done.stdout.strip()) == 40
+    small = {"config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert got == {"model.safetensors", *small}
+    names = ",".join(f"{'random:' if name == 'random' else ''}hf:small/{name}" for name in WEIGHTS)
+    others, got = online(names)
+    assert (others.returncode, others.stderr) == (0, "")
+    assert others.stdout.splitlines()[0] == done.stdout.strip()
     for name, weights in WEIGHTS.items():
-        assert weights <= files[name]
-        assert not {file for file in files[name] if file.endswith((".safetensors", ".bin"))} - weights
-    assert files["safe"] == {"config.json", "tokenizer.json", "tokenizer_config.json"}
+        files = {file.split("/", 1)[1] for file in got if file.startswith(f"{name}/")}
+        assert {file for file in files if file.endswith((".safetensors", ".bin", "index.json"))} == weights
+        assert files - weights == {"safe": set(), "vit": {"config.json"}}.get(name, small)
+    offline, got = online("hf:small/safe", "only look", HF_HUB_OFFLINE="1", HF_ENDPOINT="http://127.0.0.1:9")
+    assert (offline.returncode, offline.stdout, got) == (0, done.stdout, set())
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [("small/none", "RepositoryNotFoundError"), ("small/empty", "the repository has no such file")],
-)
-def test_what_the_hub_does_not_have(online, name, message):
-    done, got = online(f"hf:{name}")
+def test_what_the_hub_does_not_have(online):
+    done, got = online("hf:small/none,hf:small/empty")
     assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
-    assert f"configuration files of hf:{name} are not on this machine and could not be downloaded ({message}" in last
-    assert f"hf download {name}" in last
+    messages = [line for line in done.stderr.splitlines() if "are not on this machine" in line]
+    for name, reason, message in zip(
+        ("none", "empty"), ("RepositoryNotFoundError", "the repository has no such file"), messages, strict=True
+    ):
+        text = f"configuration files of hf:small/{name} are not on this machine and could not be downloaded ({reason}"
+        assert text in message
+        assert f"hf download small/{name}" in message
     assert got == set()
 
 

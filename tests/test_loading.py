@@ -12,13 +12,11 @@ import torch
 from modgap.errors import InputError
 from modgap.forward.reading_ahead import Loader, load_ahead
 from modgap.inputs.representations import chunk_spans, log_mel_spectrograms
-from modgap.process.devices import upload
 from modgap.targets import TargetRequest, open_target
 from modgap.targets.manifest import LogMel, load_manifest
 from modgap.targets.samples import PartialSamples
 from modgap.targets.sound import SoundFiles
 from modgap.training.batches import BatchFeed, Update
-from modgap.training.task_loss import MicroBatch
 from modgap.training.train import train
 from modgap.training.train_request import TrainRequest
 from modgap.training.training_data import InputTransform, read_target_data
@@ -127,14 +125,6 @@ def test_workers_stay_for_all_epochs_also_after_an_error():
     assert first == second
     assert len(first) == 2
     assert os.getpid() not in first
-
-
-def test_batches_on_a_device_keep_their_parts():
-    batch = MicroBatch(torch.ones(2, 3), torch.zeros(2), None)
-    moved = upload(batch, torch.device("meta"))
-    assert moved.x.device.type == "meta"
-    assert moved.y.shape == (2,)
-    assert moved.mask is None
 
 
 def run(folder: Path, target: str, workers: int, **options) -> dict[str, bytes]:

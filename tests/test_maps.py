@@ -49,9 +49,9 @@ CHILD = """
 import hashlib, sys
 import numpy as np
 from modgap.probes import tsne_maps
-x = np.random.default_rng(0).standard_normal((700, 300)) * np.linspace(1, 3, 300)
+x = np.random.default_rng(0).standard_normal((400, 300)) * np.linspace(1, 3, 300)
 for tsne_maps.GRID_FROM in (1, 10_000):
-    found = tsne_maps.tsne_maps({"a": x}, np.arange(700) % 3, threads=int(sys.argv[1]), iterations=(20, 20))["a"]
+    found = tsne_maps.tsne_maps({"a": x}, np.arange(400) % 3, threads=int(sys.argv[1]), iterations=(20, 20))["a"]
     print(hashlib.sha256(found.coordinates.tobytes()).hexdigest(), found.kl_divergence, found.quality)
 """
 

@@ -35,7 +35,7 @@ def record(folder: Path) -> dict:
     return json.loads((folder / "run.json").read_text())
 
 
-@pytest.mark.parametrize("choose", ["best", "last"])
+@pytest.mark.parametrize("choose", ["best", pytest.param("last", marks=pytest.mark.long)])
 def test_finished_run_with_more_epochs_equals_one_that_had_them_from_the_start(train, tmp_path, choose):
     fixed = ["--set=stage2.decay_epochs=9", f"--set=stage2.choose={choose}", "--set=stage2.learning_rate=1e-3"]
     assert train(tmp_path / "once", 5, *fixed).returncode == 0

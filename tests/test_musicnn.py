@@ -58,8 +58,7 @@ def test_a_tone_with_vibrato_is_heard_as_a_slow_and_quiet_flute():
 @pytest.mark.long
 @pytest.mark.bundle
 @installed
-def test_the_spectrogram_is_librosas():
-    librosa = pytest.importorskip("librosa")
+def test_the_spectrogram_is_librosas(librosa):
     source = open_source("musicnn").load(None)
     batch = source.input.batch(waveforms(), torch.device("cpu"))
     found = source.model.embedder.spectrogram(batch)

@@ -27,7 +27,7 @@ SOURCES = (
 )  # fmt: skip
 IMAGES = ("inaspeechsegmenter", "minilm", "musicnn", "onet", "ppocr")
 """Sources that `make test` trains on images; it trains the others on series, and `make test-long` does the rest."""
-SLOW = ("beatnet", "magika")
+SLOW = ("beatnet", "magika", "ppocr")
 """Sources whose training takes more than ten seconds, so that `make test-long` alone does it."""
 LARGE = ("minilm", "ppocr", "resemblyzer", "rxnfp")
 """Sources that `make test-long` ranks; `make test` ranks the others."""
@@ -71,7 +71,7 @@ def test_a_source_learns_the_training_samples(tmp_path, name, image):
         losses[epoch] = float(cross_entropy(model(batch.x), batch.y))
         assert np.isfinite(evaluator.metric(model, rows).compute())
 
-    # The largest source takes long for an epoch, and learns in the first few.
+    # This source takes long for an epoch, and learns in the first few.
     later = [2, 4] if name == "ppocr" else [6, 9, 12]
     request = TrainRequest("finetune", name, TargetRequest(str(path)), (*settings, f"stage2.epochs={later[-1]}"))
     train_in_memory(request, source, data, [1, *later], watch)

@@ -73,6 +73,7 @@ def grouped_target(folder, samples=96):
     return path
 
 
+@pytest.mark.usefixtures("short_pilot")
 def test_the_errors_are_those_of_trainings_on_one_half(sources, tmp_path):
     path = target_file(tmp_path, "classification")
     target = open_target(str(path))
@@ -81,17 +82,17 @@ def test_the_errors_are_those_of_trainings_on_one_half(sources, tmp_path):
 
     def error(rate, seed):
         errors = []
-        settings = (*SETTINGS, f"stage2.learning_rate={rate}")
+        settings = (*pilot_module.SETTINGS, f"stage2.learning_rate={rate}")
         train_in_memory(
             TrainRequest("finetune", VIT, TargetRequest(str(path)), settings, samples=SampleRequest(seed=seed)),
             load(VIT),
             replace(halves, validation=halves.validation[:1]),
-            [PILOT_EPOCHS],
+            [pilot_module.PILOT_EPOCHS],
             lambda _epoch, model, evaluator: errors.append(evaluator.error(model, halves.test) / 100),
         )
         return errors[0]
 
-    by_rate = [error(rate, 3) for rate in PILOT_RATES]
+    by_rate = [error(rate, 3) for rate in pilot_module.PILOT_RATES]
     # Of equally good rates the first counts.
     best = PILOT_RATES[by_rate.index(min(by_rate))]
     by_training = [min(by_rate), *(error(best, 3 + number) for number in range(1, PILOT_SEEDS))]

@@ -190,7 +190,7 @@ def test_scores_of_a_package_are_listed_with_their_origin_and_computed(run):
     assert "brainpkg 2.1" in run("scores", "mass").stdout
     ranked = run(
         "rank", "--sources", "vit-fashion", "--target", "halves", "--score", "mass", "--by", "mass", "--jobs", 1,
-        "--json", "--no-controls",
+        "--json", "--no-controls", "--baselines", "none", "--resamples", 0,
     )  # fmt: skip
     assert ranked.returncode == 0, ranked.stderr
     assert '"mass"' in ranked.stdout

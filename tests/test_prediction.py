@@ -41,6 +41,10 @@ from tests.small_hub import small_hub  # noqa: F401 - fixture
 from tests.training import SHORT, run, surrogate_file, target_file
 
 KINDS = {"image": ("classification", True), "series": ("classification", False), "dense": ("regression", True)}
+OTHER_KINDS = ("finetune", "mona", "orca")
+"""Methods that `make test` trains on all kinds of targets; it trains the others on images."""
+PROGRAM_KINDS = [pytest.param(kind, marks=[pytest.mark.long] * (kind == "series")) for kind in KINDS]
+"""Kinds of targets, of whose models programs are written; those of series and images differ in an embedder alone."""
 
 
 @pytest.fixture(scope="module", name="trained")
@@ -72,8 +76,14 @@ def run_errors(done):
         return file["id"], file["error"][0]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", method_names())
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        pytest.param(name, kind, marks=[pytest.mark.long] * (kind != "image" and name not in OTHER_KINDS))
+        for name in method_names()
+        for kind in KINDS
+    ],
+)
 def test_predictions_for_the_test_samples_have_the_errors_of_the_run(trained, name, kind):
     done, target = trained(name, kind)
     x, y = samples_of(target)
@@ -96,7 +106,7 @@ def test_predictions_for_the_test_samples_have_the_errors_of_the_run(trained, na
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["finetune", "mona", "orca"])
+@pytest.mark.parametrize("name", OTHER_KINDS)
 def test_exported_model_predicts_the_same(trained, tmp_path, name, kind):
     done, target = trained(name, kind)
     x = samples_of(target)[0][:7]
@@ -136,7 +146,7 @@ def exported_programs(trained, tmp_path_factory):
     return get
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PROGRAM_KINDS)
 @pytest.mark.parametrize(
     ("file_format", "read", "tolerance"),
     [("torch-export", outputs_of_torch_program, 1e-5), ("onnx", outputs_of_onnx, 1e-4)],
@@ -160,7 +170,7 @@ def described(path, file_format):
     return json.loads(extra["modgap.json"])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PROGRAM_KINDS)
 @pytest.mark.parametrize("file_format", ["torch-export", "onnx"])
 def test_programs_describe_themselves_in_them_and_beside_them(trained, exported, kind, file_format):
     path = exported(kind, file_format)

@@ -18,7 +18,7 @@ from tests.training import surrogate_file, target_file
 from tests.two_processes import train_all
 
 SETTINGS = (
-    "precision=float64", "stage1.epochs=2", "stage2.epochs=4", "stage1.batch_size=10", "stage2.batch_size=5",
+    "precision=float64", "stage1.epochs=1", "stage2.epochs=2", "stage1.batch_size=10", "stage2.batch_size=5",
     "stage2.gradient_accumulation=2", "stage1.surrogate_batch=9", "stage2.choose=last", "stage2.learning_rate=1e-3",
     "stage1.learning_rate=1e-3", "class_weights=balanced", "label_smoothing=0.1", "stage2.ema_decay=0.9",
 )  # fmt: skip
@@ -75,7 +75,7 @@ def test_two_processes_train_as_one_does(tmp_path_factory, methods):
         first, second = (load_file(folder / item / name / "model.safetensors") for item in ("one", "two"))
         distances[name] = max(float((first[n] - second[n]).abs().max()) for n in first)
         records = [json.loads((folder / item / name / "run.json").read_text())["result"] for item in ("one", "two")]
-        assert records[0]["updates"] == records[1]["updates"] >= 20
+        assert records[0]["updates"] == records[1]["updates"] >= 10
         assert records[0]["test"] == pytest.approx(records[1]["test"], rel=1e-6)
     assert max(distances.values()) < 1e-8, distances
 

@@ -28,20 +28,6 @@ def table(samples):
     return Table(samples, np.arange(len(samples)) % 2, splits=np.zeros(len(samples), np.int64))
 
 
-@pytest.fixture(scope="module", name="librosa")
-def librosa_without_compilation():
-    """The library with plain functions in place of those that it would compile for 15 seconds at its import."""
-    numba = pytest.importorskip("numba")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("vectorize", "guvectorize"):
-            patch.setattr(numba, name, lambda *signatures, **options: lambda function: function)
-        library = pytest.importorskip("librosa")
-        # Its parts are imported when they are first used.
-        assert library.feature.melspectrogram
-        assert library.power_to_db
-    return library
-
-
 @pytest.mark.parametrize("ends", ["zeros", "reflect"])
 @pytest.mark.parametrize(("decibels", "fft"), [(True, None), (False, None), (True, 2048)])
 def test_log_mel_is_librosas(librosa, decibels, fft, ends):

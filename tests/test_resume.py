@@ -1,6 +1,7 @@
 """A run that is killed at random moments and taken up again ends in the bits of one that was not."""
 
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from modgap.errors import UsageError
+from modgap.training import loop as loops
 from modgap.training.checkpoint import latest_checkpoint
 from modgap.training.evaluation import Evaluator
 from tests.commands import run_in_process
@@ -19,6 +21,8 @@ from tests.forked_commands import ForkedCommand
 from tests.training import run, surrogate_file, target_file
 
 VIT = "random:timm:test_vit"
+LAST_UPDATE = 20
+"""Number of updates, of about 30 in two stages, after which a run is stopped in the process of the tests."""
 KILLS = int(os.environ.get("MODGAP_TEST_KILLS", "2"))
 SETTINGS = (
     "stage1.epochs=1", "stage2.epochs=2", "stage1.batch_size=4", "stage2.batch_size=4", "stage1.surrogate_batch=8",
@@ -49,15 +53,46 @@ def train_command(arguments, tmp_path_factory):
     return start
 
 
+@pytest.fixture(scope="module", name="run_here")
+def run_on_one_thread(arguments, tmp_path_factory):
+    """Start the run in this process, with one thread as in the others."""
+    folder = tmp_path_factory.mktemp("here")
+
+    def start(out: Path, *more: str):
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return run_in_process(*arguments, f"--out={out}", *more, MODGAP_CACHE=str(folder / "cache"))
+        finally:
+            torch.set_num_threads(threads)
+
+    return start
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(arguments, tmp_path_factory) -> Path:
+def uninterrupted(run_here, tmp_path_factory) -> Path:
     """The folder of a run in this process that was never stopped, which the others have to equal."""
-    folder, threads = tmp_path_factory.mktemp("uninterrupted"), torch.get_num_threads()
-    torch.set_num_threads(1)
-    done = run_in_process(*arguments, f"--out={folder / 'run'}", MODGAP_CACHE=str(folder / "cache"))
-    torch.set_num_threads(threads)
+    folder = tmp_path_factory.mktemp("uninterrupted") / "run"
+    done = run_here(folder)
     assert done.returncode == 0, done.stderr
-    return folder / "run"
+    return folder
+
+
+@pytest.fixture
+def stopped(run_here, tmp_path, monkeypatch) -> Path:
+    """The folder of a run in this process that was stopped in its second stage, with the checkpoints that it wrote."""
+    updates, step = itertools.count(), loops._StageLoop._step
+
+    def stop(self, *arguments):
+        if next(updates) == LAST_UPDATE:
+            raise KeyboardInterrupt
+        step(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loops._StageLoop, "_step", stop)
+        assert run_here(tmp_path / "broken").returncode != 0
+    assert checkpoints(tmp_path / "broken")
+    return tmp_path / "broken"
 
 
 def checkpoints(folder: Path) -> set[str]:
@@ -112,26 +147,20 @@ def without_times(folder: Path) -> list[dict]:
     return [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
 
-def test_killed_run_with_a_damaged_checkpoint_ends_in_the_same_bits(command, uninterrupted, tmp_path):
-    broken = tmp_path / "broken"
-    assert killed_after_progress(command(broken), broken, 0.3)
-    assert len(checkpoints(broken)) >= 1
-    newest = broken / "checkpoints" / max(checkpoints(broken))
+def test_stopped_run_with_a_damaged_checkpoint_ends_in_the_same_bits(stopped, run_here, uninterrupted):
+    """Without the damage, checkpoints hold no pickles."""
+    names = {path.suffix for path in stopped.rglob("*") if path.is_file()} - {".part", ".lock"}
+    assert names <= {".safetensors", ".json", ".jsonl"}
+    newest = stopped / "checkpoints" / max(checkpoints(stopped))
+    position = json.loads((newest / "position.json").read_text())
+    assert np.isfinite(position["total_updates"])
     data = (newest / "model.safetensors").read_bytes()
     (newest / "model.safetensors").write_bytes(data[: len(data) // 2])
-    checkpoint = latest_checkpoint(broken)
+    checkpoint = latest_checkpoint(stopped)
     assert checkpoint is None or checkpoint.position.total_updates < int(newest.name.split("-")[0])
-    command(broken, "--resume").finish()
-    assert_same_run(broken, uninterrupted)
-
-
-def test_checkpoints_hold_no_pickles(command, tmp_path):
-    process = command(tmp_path / "run")
-    assert killed_after_progress(process, tmp_path / "run", 0.1)
-    names = {path.suffix for path in (tmp_path / "run").rglob("*") if path.is_file()} - {".part", ".lock"}
-    assert names <= {".safetensors", ".json", ".jsonl"}
-    position = json.loads(next((tmp_path / "run" / "checkpoints").glob("[0-9]*/position.json")).read_text())
-    assert np.isfinite(position["total_updates"])
+    done = run_here(stopped, "--resume")
+    assert done.returncode == 0, done.stderr
+    assert_same_run(stopped, uninterrupted)
 
 
 def test_log_of_a_run_that_is_resumed_at_the_end_of_an_epoch_has_its_rate(tmp_path, monkeypatch):

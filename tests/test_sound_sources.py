@@ -165,19 +165,9 @@ def test_the_speaker_encoder_tells_voices_apart(speech):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_parts_of_sound_sources_compose_and_controls_depend_on_their_seed(name, noise):
-    source = open_source(name).load(None, head=False)
-    waveforms = noise[:, : source.input.window]
-    batch = source.input.batch(list(waveforms), CPU)
-    parts = source.split()
-    with torch.inference_mode():
-        tokens = parts.tokens(parts.encoder(parts.embedder(batch)))
-        whole = source.model(batch)
-        assert torch.equal(parts.head(parts.encoder(parts.embedder(batch))), whole)
-        assert tokens.ndim == 3
-        assert source.features(batch).ndim == 2
-    assert whole.shape[1] == (len(source.class_names) or 256)
+def test_controls_of_sound_sources_depend_on_their_seed(name, noise):
     controls = [open_control(name, seed).load(None, head=False) for seed in (0, 0, 1)]
+    waveforms = noise[:, : controls[0].input.window]
     first, again, other = (outputs_of(control, waveforms) for control in controls)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
@@ -228,7 +218,7 @@ SHAPES = {(2, 300): CLASSES, (1, 20): CLASSES, (1, 8, 8): CLASSES, (2, 40): Outp
         for start in ("random", "source")
     ],
 )
-def test_a_target_model_of_a_sound_source_learns(name, start):
+def test_gradients_reach_all_parameters_of_a_target_model(name, start):
     source = open_source(name).load(None, head=False)
     before = {key: value.clone() for key, value in source.model.state_dict().items()}
     for shape, output in SHAPES.items():
@@ -241,15 +231,6 @@ def test_a_target_model_of_a_sound_source_learns(name, start):
         gradients = [parameter.grad for parameter in model.parameters()]
         assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
     assert all(torch.equal(value, before[key]) for key, value in source.model.state_dict().items())
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    losses = []
-    for _ in range(5):
-        loss = (model(x) - x[:, :1]).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    assert min(losses[1:]) < losses[0]
 
 
 def test_a_target_model_of_a_source_of_any_length_has_no_source_start():

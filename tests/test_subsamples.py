@@ -32,8 +32,18 @@ def n_significant(score, *cell, resamples=20):
     return sum(bool(one.p_values[0, 1] <= 0.05) for one in standings)
 
 
-@pytest.mark.parametrize("cell", [(60, 20, 2), (60, 90, 6)], ids=str)
-@pytest.mark.parametrize("score", ["transrate", "h-score-shrunk", "leep"])
+@pytest.mark.parametrize(
+    ("score", "cell"),
+    [
+        ("transrate", (60, 20, 2)),
+        ("transrate", (60, 90, 6)),
+        ("h-score-shrunk", (60, 20, 2)),
+        pytest.param("h-score-shrunk", (60, 90, 6), marks=pytest.mark.long),
+        ("leep", (60, 20, 2)),
+        ("leep", (60, 90, 6)),
+    ],
+    ids=str,
+)
 def test_equal_sources_seldom_differ_significantly(score, cell):
     assert n_significant(score, *cell) <= MOST_SIGNIFICANT
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import math
 import random
+import shutil
 import sys
 import time
 
@@ -23,16 +24,28 @@ def small_target(tmp_path_factory):
     return target_file(tmp_path_factory.mktemp("data"), "classification", samples=60)
 
 
-@pytest.fixture(name="train")
-def train_command(target, tmp_path):
+@pytest.fixture(name="train", scope="module")
+def train_command(target, tmp_path_factory):
+    cache = tmp_path_factory.mktemp("cache")
+
     def train(out, *more: str):
         return run_in_process(
             "train", "--method=finetune", "--source=random:timm:test_vit", "--input-size=32", f"--target={target}",
-            "--set=stage2.batch_size=8", "--set=stage2.epochs=2", f"--out={out}", *more,
-            MODGAP_CACHE=str(tmp_path / "cache"),
+            "--set=stage2.batch_size=8", "--set=stage2.epochs=2", f"--out={out}", *more, MODGAP_CACHE=str(cache),
         )  # fmt: skip
 
     return train
+
+
+VALUES = ("--sweep=stage2.learning_rate=1e-4,1e-3", "--limit=60")
+
+
+@pytest.fixture(scope="module")
+def finished(train, tmp_path_factory):
+    """The folder of a finished sweep of two trials, to be copied."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    assert train(folder, *VALUES).returncode == 0
+    return folder
 
 
 def record(folder):
@@ -113,24 +126,22 @@ def test_validation_chooses_and_the_chosen_run_equals_the_same_run_without_a_swe
     assert heads == ["trial", "validation", "error", "stage2.learning_rate", "epoch"]
 
 
-def test_finished_sweep_is_not_run_again_and_its_values_are_fixed(train, tmp_path):
-    values = "--sweep=stage2.learning_rate=1e-4,1e-3"
-    assert train(tmp_path / "run", values).returncode == 0
+def test_finished_sweep_is_not_run_again_and_its_values_are_fixed(train, finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
     before = record(tmp_path / "run")
-    assert "already contains a sweep. Pass --resume" in train(tmp_path / "run", values).stderr
-    again = train(tmp_path / "run", values, "--resume")
+    assert "already contains a sweep. Pass --resume" in train(tmp_path / "run", *VALUES).stderr
+    again = train(tmp_path / "run", *VALUES, "--resume")
     assert again.returncode == 0
     assert "Trial" not in again.stderr
     assert record(tmp_path / "run") == before
-    other = train(tmp_path / "run", "--sweep=stage2.learning_rate=1e-4,1e-2", "--resume")
+    other = train(tmp_path / "run", "--sweep=stage2.learning_rate=1e-4,1e-2", VALUES[1], "--resume")
     assert other.returncode == 2
     assert "has other values" in other.stderr
 
 
 @pytest.mark.parametrize("state", ["finished", "interrupted"])
-def test_sweep_is_not_resumed_with_another_request(train, tmp_path, state):
-    values = "--sweep=stage2.learning_rate=1e-4,1e-3"
-    assert train(tmp_path / "run", values, "--limit=60").returncode == 0
+def test_sweep_is_not_resumed_with_another_request(train, finished, tmp_path, state):
+    shutil.copytree(finished, tmp_path / "run")
     before = record(tmp_path / "run")
     if state == "interrupted":
         (tmp_path / "run" / "run.json").unlink()
@@ -140,7 +151,7 @@ def test_sweep_is_not_resumed_with_another_request(train, tmp_path, state):
         ("--set=stage2.epochs=3", "recipe.stage2.epochs is 2, not 3"),
         ("--seed=1", "seed is 0, not 1"),
     ):
-        refused = train(tmp_path / "run", values, "--limit=60", other, "--resume")
+        refused = train(tmp_path / "run", *VALUES, other, "--resume")
         assert refused.returncode == 2
         assert "has other settings: " in refused.stderr
         assert message in refused.stderr

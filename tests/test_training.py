@@ -46,12 +46,15 @@ def trained_runs(hub, tmp_path_factory):
 def all_combinations():
     """Each method, task and source.
 
-    `make test` has each pair of a method and a source, with one task of the three; `make test-long` has the others.
+    `make test` has each method with the small ViT and with one other source, and with one task of the three for each;
+    `make test-long` has the others.
     """
+    others = [source for source in (*IMAGES, "roberta-mlm") if source != "vit"]
     for (m, name), (t, task), (s, source) in itertools.product(
-        enumerate(method_names()), enumerate(TASKS), enumerate([*IMAGES, "roberta-mlm"])
+        enumerate(method_names()), enumerate(TASKS), enumerate(["vit", *others])
     ):
-        mark = pytest.mark.slow if (m + s) % len(TASKS) == t else pytest.mark.long
+        is_quick = (m + s) % len(TASKS) == t and source in ("vit", others[m % len(others)])
+        mark = pytest.mark.slow if is_quick else pytest.mark.long
         yield pytest.param(name, task, source, marks=mark)
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from tests.commands import run_in_process
 
 GROUP = 65_000
+SOURCE = "random:timm:test_vit"
 USERS = {"ada": 65_001, "ben": 65_002, "eve": 65_003}
 STRANGERS = 65_100
 """Group of a user who may only read."""
-SOURCES = "random:timm:test_vit,random:timm:test_resnet"
 
 
 def commands(folder: Path) -> list[list[str]]:
@@ -25,8 +25,8 @@ def commands(folder: Path) -> list[list[str]]:
     scores = ["--by", "knn", "--score", "leep", "--resamples", "0", "--backend", "serial", "--baselines", "none"]
     search = ["--estimator", "search", "--permutations", "0", "--restarts", "1", "--bound-seconds", "0"]
     return [
-        ["discrepancy", "--source", "random:timm:test_vit", "--target", data, *search, *options],
-        ["rank", "--sources", SOURCES, "--target", data, *scores, *options],
+        ["discrepancy", "--source", SOURCE, "--target", data, *search, *options],
+        ["rank", "--sources", SOURCE, "--target", data, *scores, *options],
     ]
 
 

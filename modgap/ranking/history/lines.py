@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -168,7 +168,8 @@ def write_lines(path: Path, lines: Iterable[HistoryLine]) -> None:
 
 
 def _plain(line: HistoryLine) -> dict[str, Any]:
-    record = asdict(line)
+    # `asdict` alone would copy each of the mappings.
+    record = {one.name: getattr(line, one.name) for one in fields(line)} | {"setup": asdict(line.setup)}
     return {name: value for name, value in record.items() if value not in ({}, "")}
 
 

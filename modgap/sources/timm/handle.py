@@ -1,5 +1,6 @@
 """Handles of timm models: with weights from the hub, from a file or folder, or random ones as a control."""
 
+import functools
 import pickle
 import sys
 import warnings
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
+@functools.cache
 def imagenet_class_names(subset: str = "imagenet-1k") -> tuple[str, ...]:
     """Return all lemmas of the synset of each class, in the order of a classifier's outputs.
 
