@@ -1,11 +1,11 @@
 """Held-out errors by the number of samples a class that maps are fitted on."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from modgap.discrepancy.labeled_samples import LabeledSamples
+from modgap.discrepancy.montecarlo import one_two_five
 from modgap.discrepancy.probabilities import Probabilities
 from modgap.discrepancy.soft import Labeling, soft_errors
 from modgap.errors import InputError
@@ -118,7 +118,7 @@ def learning_curve(
     if space.weights is not None or not space.has_single_labels:
         return ()
     largest = largest_per_class(space.labels, groups, n_repeats, seed)
-    sizes = list(_one_two_five(largest))
+    sizes = [size for size in one_two_five(largest) if size >= 5]
     additions = n_repeats * sum(sizes) * space.n_classes * probabilities.n_source_classes
     if additions > MOST_ADDITIONS or n_repeats * len(sizes) * len(space) > MOST_TESTS:
         return ()
@@ -131,11 +131,3 @@ def learning_curve(
         mean = estimate_mean(average)
         points.append(LearningCurvePoint(per_class, "soft", mean.value, mean.interval))
     return tuple(points)
-
-
-def _one_two_five(largest: int) -> Iterator[int]:
-    """Yield 5, 10, 20, 50, 100, ... up to `largest`."""
-    unit = 1
-    while unit <= largest:
-        yield from (digit * unit for digit in (1, 2, 5) if 5 <= digit * unit <= largest)
-        unit *= 10

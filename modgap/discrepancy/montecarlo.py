@@ -84,18 +84,17 @@ def summarize(problem: Problem, counts: TrialCounts, parts: Sequence[int] | None
         mean=float(1 - matches.mean() / total),
         sd=float(matches.std() / total),
         quantiles=dict(zip(map(str, QUANTILES), (1 - matches_at_quantiles / total).tolist(), strict=True)),
-        running_minimum=tuple((t, float(smallest[t - 1])) for t in _one_two_five(len(matches))),
+        running_minimum=tuple((t, float(smallest[t - 1])) for t in sorted({*one_two_five(len(matches)), len(matches)})),
         histogram=_histogram(matches, total),
     )
 
 
-def _one_two_five(last: int) -> Iterator[int]:
-    """Yield 1, 2, 5, 10, 20, 50, ... below `last`, and `last`."""
+def one_two_five(largest: int) -> Iterator[int]:
+    """Yield 1, 2, 5, 10, 20, 50, ... up to `largest`."""
     unit = 1
-    while unit < last:
-        yield from (unit * digit for digit in (1, 2, 5) if unit * digit < last)
+    while unit <= largest:
+        yield from (unit * digit for digit in (1, 2, 5) if unit * digit <= largest)
         unit *= 10
-    yield last
 
 
 def _histogram(matches: np.ndarray, total: int) -> dict[str, list[float]]:
