@@ -21,7 +21,7 @@ from modgap.cli.output import log_to_stderr, print_table
 from modgap.errors import format_duration
 from modgap.jobs import Backend
 from modgap.ranking.history.build import plan_build, run_build
-from modgap.ranking.history.lines import CONTROL, TRAINED, VARIABLES, HistoryTable, Setup, history_table
+from modgap.ranking.history.lines import CONTROL, PILOT_OF_RATES, TRAINED, VARIABLES, HistoryTable, Setup, history_table
 from modgap.ranking.history.measure import EPOCHS, LABELED, ONE_SEED, RATES
 from modgap.ranking.history.model import fit_history, forecast
 from modgap.ranking.history.store import History, shipped_history
@@ -41,7 +41,9 @@ def shipped_table() -> HistoryTable:
 
 def pair_seconds(table: HistoryTable) -> np.ndarray:
     """Return the seconds of all trainings of each source and target, (S, n)."""
-    rates, trained, control = (table.seconds[:, :, VARIABLES.index(name)] for name in ("pilot-rates", TRAINED, CONTROL))
+    rates, trained, control = (
+        table.seconds[:, :, VARIABLES.index(name)] for name in (PILOT_OF_RATES, TRAINED, CONTROL)
+    )
     seeds = np.array([1 if source in ONE_SEED else 2 for source in table.sources])
     seconds: np.ndarray = rates + seeds[:, None] * trained + control
     return seconds

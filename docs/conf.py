@@ -12,6 +12,8 @@ from pathlib import Path
 from sphinx.application import Sphinx
 
 from modgap import __version__
+from modgap.api.pages.leaderboard_page import render_leaderboard
+from modgap.storage.json_records import read_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -93,6 +95,14 @@ def first_picture(notebook: Path) -> bytes:
     return base64.b64decode(next(data["image/png"] for data in outputs if "image/png" in data))
 
 
+def write_leaderboard(app: Sphinx) -> None:
+    """Write the leaderboard of the packaged sources, which the pages link to, from the record of its matrix."""
+    record = read_json(ROOT / "benchmarks" / "truth" / "zoo-matrix.json")
+    page = Path(app.outdir) / "_static" / "zoo.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(render_leaderboard(record), encoding="utf-8")
+
+
 def show_top_level_files(_app: Sphinx, docname: str, source: list[str]) -> None:
     """Fill the pages of the files beside the site, and point the links to these files at their pages."""
     if docname in TOP_LEVEL:
@@ -118,5 +128,6 @@ def setup(app: Sphinx) -> None:
     os.environ["MODGAP_CACHE"] = str(BUILD_CACHE / "modgap")
     os.environ["MODGAP_RUNS"] = str(BUILD_CACHE / "runs")
     app.connect("builder-inited", copy_notebooks)
+    app.connect("builder-inited", write_leaderboard)
     app.connect("sphinx-click-process-epilog", show_examples)
     app.connect("source-read", show_top_level_files)

@@ -249,11 +249,11 @@ FIRST = {
     ),
     "out of bytes": (modgap.train, ("finetune", "vit-fashion", "digits", "a\udcff"), "it is not valid Unicode"),
     "method None": (modgap.train, (None, "vit-fashion", "digits", "run"), f"`method` is None. {TEXT}"),
-    "results None": (modgap.plot_discrepancies, (None,), "`results` is None. Expected a list of DiscrepancyReports"),
+    "results None": (modgap.plot_discrepancies, (None,), "`results` is None. Expected a list of DiscrepancyResults"),
     "results of texts": (
         modgap.plot_discrepancies,
         (["a"],),
-        "`results[0]` is 'a', of type str. Expected a DiscrepancyReport",
+        "`results[0]` is 'a', of type str. Expected a DiscrepancyResult",
     ),
     "a run None": (modgap.load_run, (None,), "`path` is None. Expected a string, a path or a Run"),
     "a run with a null": (modgap.load_run, ("a\0b",), f"`path` is 'a\\x00b', {NULL}"),

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from importlib.metadata import EntryPoint
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
-from modgap.baselines import BASELINE_ORDER, baseline_names, get_baseline
+from modgap.baselines import BASELINE_ORDER, BASELINES, baseline_names, get_baseline
 from modgap.baselines.baseline import (
     Baseline,
     FittedBaseline,
@@ -35,6 +36,7 @@ from modgap.baselines.residual_network import _standardized
 from modgap.errors import InputError, UsageError
 from modgap.models import Output
 from modgap.probes.ridge import fit_ridge
+from modgap.process import installed_packages, registry
 from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.json_records import format_json, parse_json, plain_values
 from modgap.targets.manifest import InputSpec
@@ -474,18 +476,23 @@ def test_trees_with_a_cycle_are_refused() -> None:
 # Plug-ins
 
 
-def test_a_plug_in_is_a_baseline_of_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plug_in_is_a_baseline_of_its_entry_point(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is listed last and fitted like any other; one of another class is skipped with a warning."""
-    import modgap.baselines as package
-
     linear = get_baseline("linear")
     other = Baseline("mine", "mine", "me", ("series",), linear.tasks, linear.features, linear.predictor, linear.parts)
-    monkeypatch.setattr(package, "_plugin_entries", lambda: {"mine": None, "broken": None})
-    monkeypatch.setattr(package, "usable_plugins", lambda _entries, _noun, check: [("mine", check("mine", other))])
-    assert package.baseline_names()[-1] == "mine"
-    assert package.get_baseline("mine") is other
-    with pytest.raises(TypeError, match="not a Baseline"):
-        package._check("broken", 3)
+    entries = {name: EntryPoint(name, f"mine:{name}", "modgap.baselines") for name in ("mine", "broken")}
+    monkeypatch.setattr(registry, "plugin_entries", lambda *_: entries)
+    monkeypatch.setattr(installed_packages, "load_plugin", lambda entry, _: other if entry.name == "mine" else 3)
+    BASELINES.forget()
+    try:
+        assert baseline_names() == [*BASELINE_ORDER, "mine"]
+        assert get_baseline("mine") is other
+        assert "Baseline plug-in broken (mine:broken) is broken and is skipped" in caplog.text
+        assert "not a Baseline" in caplog.text
+    finally:
+        BASELINES.forget()
 
 
 def test_a_baseline_without_choices_is_fitted_once_for_each_held_out_fold():

@@ -78,11 +78,20 @@ def files_of(section):
     return existing, files - existing
 
 
+@pytest.fixture(autouse=True)
+def forget_examples():
+    """Let the registries look for everything again after a test, whose examples lie in a folder of its own."""
+    yield
+    scores.SCORES.forget()
+    methods.METHODS.forget()
+
+
 def add_method(folder, monkeypatch, file, beginning):
     """Put an example into a file as if it lay in the folder of methods."""
     (folder / "methods").mkdir()
     (folder / "methods" / file).write_text(block("python", beginning))
     monkeypatch.setattr(methods, "__path__", [*methods.__path__, str(folder / "methods")])
+    methods.METHODS.forget()
 
 
 def test_the_method_trains(tmp_path, monkeypatch):
@@ -155,25 +164,20 @@ def test_a_score_is_one_file_and_a_row_of_the_documentation(tmp_path, monkeypatc
     (tmp_path / "scores").mkdir()
     (tmp_path / "scores" / "silhouette.py").write_text(block("python", '"""Silhouette'))
     monkeypatch.setattr(scores, "__path__", [*scores.__path__, str(tmp_path / "scores")])
-    for function in (scores._scores, scores._plugin_entries):
-        function.cache_clear()
-    try:
-        assert scores.score_names()[-1] == "silhouette"
-        check_score("silhouette")
-        target = str(target_file(tmp_path, "classification"))
-        options = {
-            "scores": ("silhouette",),
-            "resamples": 20,
-            "controls": False,
-            "baselines": "none",
-            "backend": "serial",
-        }
-        ranking = modgap.rank(target, ["random:vit-fashion"], by="silhouette", **options)
-        score = ranking.to_dict()["sources"][0]["scores"]["silhouette"]
-        assert -1 <= score["interval"][0] <= score["value"] <= score["interval"][1] <= 1
-    finally:
-        for function in (scores._scores, scores._plugin_entries):
-            function.cache_clear()
+    scores.SCORES.forget()
+    assert scores.score_names()[-1] == "silhouette"
+    check_score("silhouette")
+    target = str(target_file(tmp_path, "classification"))
+    options = {
+        "scores": ("silhouette",),
+        "resamples": 20,
+        "controls": False,
+        "baselines": "none",
+        "backend": "serial",
+    }
+    ranking = modgap.rank(target, ["random:vit-fashion"], by="silhouette", **options)
+    score = ranking.to_dict()["sources"][0]["scores"]["silhouette"]
+    assert -1 <= score["interval"][0] <= score["value"] <= score["interval"][1] <= 1
 
 
 def test_a_packaged_source_is_one_file_one_entry_and_rows_of_the_documentation(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,12 +14,15 @@ from modgap.answers.formatting import csv_text
 from modgap.api.pages.leaderboard_page import render_leaderboard
 from modgap.api.pages.write import write_page
 from modgap.ranking.matrix.answer import headline, judge_matrix
-from modgap.ranking.matrix.formats import to_dict, to_json
+from modgap.ranking.matrix.formats import SCHEMA, to_dict, to_json
 from modgap.ranking.matrix.over_targets import compare_over_targets, ranks_of
+from modgap.storage.json_records import read_json
 from tests.matrices import make_matrix, make_measure
 from tests.test_report_page import assert_self_contained, visible_text
 
 NODE = shutil.which("node")
+SITE_RECORD = Path(__file__).parents[1] / "benchmarks" / "truth" / "zoo-matrix.json"
+"""Record of the leaderboard of the documentation site."""
 
 
 def page_of(matrix):
@@ -77,6 +81,14 @@ def test_the_same_record_gives_the_same_bytes(tmp_path):
     (tmp_path / "matrix.json").write_text(to_json(example()))
     first = write_page(tmp_path).read_bytes()
     assert write_page(tmp_path).read_bytes() == first
+
+
+def test_the_site_can_render_its_leaderboard():
+    record = read_json(SITE_RECORD)
+    assert record["schema"] == SCHEMA
+    page = render_leaderboard(record)
+    assert_self_contained(page)
+    assert record["answer"]["headline"] in visible_text(page)
 
 
 def test_hostile_names_are_only_text():

@@ -1,4 +1,4 @@
-"""Metrics: against scikit-learn and plain formulas, in batches, merged, by rows; intervals by groups."""
+"""Metrics: against scikit-learn and plain formulas, in batches, merged, weighted; intervals by groups."""
 
 import math
 import warnings
@@ -195,14 +195,14 @@ def test_samples_without_anything_to_be_relative_to_are_left_out(name):
     found = of(name, outputs, y)
     rest = np.arange(40) != 7
     assert found.compute() == pytest.approx(of(name, outputs[rest], y[rest]).compute())
-    assert (found.left_out(), found.left_out(np.arange(5)), found.left_out([7, 7, 3])) == (1, 0, 1)
+    assert found.left_out() == 1
 
 
 def test_broken_outputs_are_not_passed_over():
     outputs, y, _ = drawn("RMSE")
     outputs[3, 0, 0] = np.nan
     assert math.isnan(of("RMSE", outputs, y).compute())
-    assert not math.isnan(of("RMSE", outputs, y).compute(rows=np.arange(3)))
+    assert not math.isnan(of("RMSE", outputs, y).weighted(np.arange(40) < 3))
     scores, labels, _ = drawn("1 - mAP")
     scores[3, 0] = np.nan
     assert math.isnan(of("1 - mAP", scores, labels).compute())
@@ -234,16 +234,18 @@ def test_batches_tensors_and_processes_give_the_same(name):
         one = of(name, *(part(values, rows) for values in (outputs, y, mask)))
         gathered.merge({key: np.array(value) for key, value in one.state().items()})
     assert gathered.compute() == pytest.approx(whole.compute(), rel=1e-12)
-    assert gathered.compute([3, 20, 39]) == pytest.approx(whole.compute([3, 20, 39]), rel=1e-12)
+    weights = np.bincount([3, 20, 39], minlength=40)
+    assert gathered.weighted(weights) == pytest.approx(whole.weighted(weights), rel=1e-12)
     assert (gathered.per_sample is None) == (name in ("1 - F1", "1 - AUROC", "1 - mAP"))
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_rows_are_a_resample(name):
+def test_counts_of_rows_as_weights_are_a_resample(name):
     outputs, y, mask = drawn(name)
     rows = np.random.default_rng(1).integers(40, size=60)
     again = of(name, outputs[rows], y[rows], part(mask, rows))
-    assert of(name, outputs, y, mask).compute(rows) == pytest.approx(again.compute(), rel=1e-12)
+    weights = np.bincount(rows, minlength=40)
+    assert of(name, outputs, y, mask).weighted(weights) == pytest.approx(again.compute(), rel=1e-12)
 
 
 def test_a_metric_goes_on_after_it_was_computed():
@@ -323,8 +325,6 @@ def test_wrong_input():
         of("1 - mAP", outputs, y.astype(float))
     with pytest.raises(InputError, match="Expected the shape of the scores"):
         of("1 - mAP", outputs, np.ones((40, 4)))
-    with pytest.raises(InputError, match="Expected 0 to 39"):
-        of("1 - F1", outputs, y).compute([40])
     with pytest.raises(InputError, match="Expected distances"):
         of("MAE8", outputs, outputs)
     found = of("1 - F1", outputs, y)

@@ -39,20 +39,6 @@ def test_the_learning_rate_drops_as_published():
     assert get_method("orca").embedder_start == "source"
 
 
-def test_the_gradient_needs_no_distance_of_the_source_to_itself():
-    rng = np.random.default_rng(0)
-    features = torch.from_numpy(rng.standard_normal((24, 3)))
-    labels = torch.arange(24) % 3
-    start = torch.from_numpy(rng.standard_normal((6, 3)))
-    gradients = []
-    for with_constant in (True, False):
-        target = start.clone().requires_grad_()
-        class_distance(target, prepare_source(features, labels, with_self_distance=with_constant)).backward()
-        gradients.append(target.grad)
-    assert torch.equal(*gradients)
-    assert prepare_source(features, labels, with_self_distance=False).self_distance == 0
-
-
 class Embedder(torch.nn.Module):
     """A model whose embedder multiplies its tokens by one parameter."""
 

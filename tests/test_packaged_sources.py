@@ -12,7 +12,7 @@ import torch
 from modgap import measure
 from modgap.errors import InputError, UsageError
 from modgap.inputs.representations import mono_waveform
-from modgap.models.predictors import Output
+from modgap.models import Output
 from modgap.models.target_model import target_model
 from modgap.sources import open_control, open_source, source_infos
 from modgap.sources.packaged.keras_weights import MOST_BYTES, read_keras_weights

@@ -11,8 +11,9 @@ import pytest
 
 from modgap.inputs import plugin_representations
 from modgap.process.installed_packages import find_package_folder
-from modgap.ranking import scores
+from modgap.ranking.scores import SCORES
 from modgap.targets.named_manifests import _plugin_manifests
+from modgap.training.methods import METHODS
 from tests.commands import run_in_process
 
 PYPROJECT = """
@@ -155,8 +156,10 @@ def site(project, tmp_path_factory):
 def forget_plugins():
     """Let the registries look for plug-ins again."""
     registries = (plugin_representations._entries, plugin_representations._load)
-    for cached in (scores._scores, scores._plugin_entries, _plugin_manifests, *registries):
+    for cached in (_plugin_manifests, *registries):
         cached.cache_clear()
+    for registry in (SCORES, METHODS):
+        registry.forget()
     for name in [name for name in sys.modules if name.partition(".")[0] == "brainpkg"]:
         del sys.modules[name]
 

@@ -15,7 +15,7 @@ from modgap.distortion.probe_cross_validation import cross_validate_probe, few_s
 from modgap.distortion.probe_evaluation import PROBES, entity_f1, evaluate_probe
 from modgap.errors import InputError, UsageError
 from modgap.probes.folds import held_out_mask, stratified_folds
-from modgap.probes.linear_probe import cross_validated_errors, fit_linear_probe
+from modgap.probes.linear_probe import fit_linear_probe
 from modgap.probes.ridge import ridge_path
 from modgap.statistics.paired import paired_difference
 
@@ -324,17 +324,18 @@ def test_folds_are_stratified_and_keep_groups_together():
     assert np.bincount(grouped).tolist() == [30] * 5
 
 
-def test_cross_validated_errors_equal_scikit_learns_on_the_same_folds():
+def test_cross_validated_errors_equal_scikit_learns_on_the_same_folds(import_benchmark):
     features, labels = blobs()
     groups = np.arange(200) // 4
-    errors = cross_validated_errors(features, labels, groups, strength=10.0, seed=3)
+    errors = import_benchmark("probe_errors").cross_validated_errors(features, labels, groups, strength=10.0, seed=3)
     pipeline = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, tol=1e-8, max_iter=10_000))
     split = PredefinedSplit(stratified_folds(labels, groups, seed=3))
     expected = cross_val_predict(pipeline, features, labels, cv=split) != labels
     assert (errors == expected).mean() > 0.99
 
 
-def test_cross_validation_leaves_out_classes_with_fewer_samples_than_folds():
+def test_cross_validation_leaves_out_classes_with_fewer_samples_than_folds(import_benchmark):
+    cross_validated_errors = import_benchmark("probe_errors").cross_validated_errors
     features, labels = blobs()
     rare = np.append(labels, [7] * 4)
     padded = np.vstack([features, np.zeros((4, 10))])

@@ -15,9 +15,9 @@ from safetensors.torch import load_file
 
 from modgap import measure
 from modgap.errors import InputError, UsageError
+from modgap.models import Output
 from modgap.models.embedders import sound_embedder
 from modgap.models.layouts import StretchedSeries
-from modgap.models.predictors import Output
 from modgap.models.target_model import target_model
 from modgap.process.installed_packages import find_package_folder
 from modgap.sources import AudioInput, HeadlessError, WaveformInput, open_control, open_source

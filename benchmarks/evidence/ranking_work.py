@@ -28,11 +28,12 @@ def work(job: Job, log: ResultLog) -> dict:
     """Do a job on one thread, append its result to the log, and return its record."""
     torch.set_num_threads(1)
     began = time.perf_counter()
-    result = _scores(job) if job.part == "scores" else _errors(job)
+    result = _scores(job) if job.part == "scores" else errors_record(job)
     return log.add(job, {**result, "seconds": round(time.perf_counter() - began, 1)})
 
 
-def _errors(job: Job) -> dict:
+def errors_record(job: Job) -> dict:
+    """Return the errors of a fine-tuning after some epochs, and the numbers of samples."""
     found = measure_errors(job)
     errors = {str(epoch): error for epoch, error in found.errors.items()}
     return {"errors": errors, "samples": {"train": found.trained, "test": found.judged}}

@@ -8,12 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from probe_errors import cross_validated_errors
 from result_log import ResultLog
 
 from evidence.study_jobs import STAGE1_EPOCHS, SURROGATES, UNTOUCHED, Job
 from modgap.forward.sample_request import SampleRequest
 from modgap.models.normalization import evaluation_mode
-from modgap.probes.linear_probe import cross_validated_errors
 from modgap.ranking.history.measure import FAILED, TEXT_SETTINGS, read_labeled
 from modgap.ranking.source_patterns import split_input_size
 from modgap.sources import Source, open_source

@@ -13,8 +13,9 @@ from evidence.judging_targets import draw
 from evidence.model_jobs import Design
 from evidence.ranking_jobs import DEVELOPMENT, TEST
 from evidence.ranking_jobs import SOURCES as OF_SECOND_EDITION
+from evidence.ranking_work import errors_record
 from modgap.errors import InputError, UsageError
-from modgap.ranking.history.measure import ALL, EPOCHS, HALF, RATES, Training, best_rate, measure_errors
+from modgap.ranking.history.measure import ALL, EPOCHS, HALF, RATES, Training, best_rate
 from modgap.ranking.source_patterns import split_input_size
 
 LEFT_OUT = ("ppocr",)
@@ -131,12 +132,8 @@ def work(job: Training, log: ResultLog) -> dict[str, Any]:
     """Do a training on one thread, append its result to the log, and return its record."""
     torch.set_num_threads(1)
     began = time.perf_counter()
-    result: dict[str, Any]
     try:
-        found = measure_errors(job)
+        result = errors_record(job)
     except (InputError, UsageError) as error:
         result = {"reason": str(error)}
-    else:
-        errors = {str(epoch): error for epoch, error in found.errors.items()}
-        result = {"errors": errors, "samples": {"train": found.trained, "test": found.judged}}
     return log.add(job, {**result, "seconds": round(time.perf_counter() - began, 1)})

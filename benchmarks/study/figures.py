@@ -21,14 +21,13 @@ from modgap.answers.figures.style import (
     styled,
 )
 from modgap.errors import count
-from modgap.statistics.multiple_comparisons import holm
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm
 from study.jobs import ALPHAS, UNTOUCHED, WEIGHTS, Job, jobs, log_ratio, smoothed_error, sweep_ratios
 
 Results = list[tuple[Job, dict]]
 Measure = Callable[[dict], float]
 
 REFERENCE = "finetune"
-SIGNIFICANCE_LEVEL = 0.05
 RATIOS = (0.1, 0.3, 1, 3, 10, 30)
 LEFT = 0.95
 GAP = 0.16

@@ -5,13 +5,13 @@ import time
 from pathlib import Path
 
 import torch
+from probe_errors import cross_validated_errors
 from result_log import ResultLog
 
 from modgap.api.discrepancy import measure
 from modgap.distortion.encoders import Encoder
 from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
-from modgap.probes.linear_probe import cross_validated_errors
 from modgap.sources import open_source
 from modgap.targets import TargetRequest
 from modgap.training.methods import get_method

@@ -67,18 +67,17 @@ def build_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> "RichT
     return table
 
 
-def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int = UNLIMITED_WIDTH) -> str:
+def format_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a table as lines of text without trailing spaces.
 
     Args:
         columns: Headings of the columns.
         rows: Cells of each row.
-        width: Number of characters at which cells are folded.
     """
     from rich.console import Console
 
     stream = io.StringIO()
     # In a notebook, rich would display the table, too.
     options: dict[str, Any] = {"highlight": False, "markup": False, "color_system": None, "force_jupyter": False}
-    Console(file=stream, width=width, **options).print(build_table(columns, rows))
+    Console(file=stream, width=UNLIMITED_WIDTH, **options).print(build_table(columns, rows))
     return "\n".join(line.rstrip() for line in stream.getvalue().strip("\n").splitlines()).strip("\n")

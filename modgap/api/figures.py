@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from modgap.api.arguments import public_function
-from modgap.discrepancy.report import DiscrepancyReport
+from modgap.discrepancy.displayed import DiscrepancyResult
 from modgap.errors import UsageError
 from modgap.sources.source import CONTROL_PREFIX
 
@@ -15,7 +15,7 @@ __all__ = ["plot_discrepancies"]
 
 
 @public_function
-def plot_discrepancies(results: Iterable[DiscrepancyReport], ax: Any = None) -> "Figure":
+def plot_discrepancies(results: Iterable[DiscrepancyResult], ax: Any = None) -> "Figure":
     """Draw the held-out errors of one or more sources on the same targets, with their random-weights controls.
 
     One source has a row for each target. Up to three sources have a panel each, and more are a table of the differences
@@ -46,16 +46,16 @@ def plot_discrepancies(results: Iterable[DiscrepancyReport], ax: Any = None) -> 
 
 
 def _with_controls(
-    by_names: Mapping[tuple[str, str], DiscrepancyReport], source: str
-) -> tuple[list[DiscrepancyReport], list[DiscrepancyReport | None]]:
+    by_names: Mapping[tuple[str, str], DiscrepancyResult], source: str
+) -> tuple[list[DiscrepancyResult], list[DiscrepancyResult | None]]:
     """Return the results of a source, and the result of its control or None for each."""
     reports = [result for (name, _), result in by_names.items() if name == source]
     return reports, [by_names.get((f"{CONTROL_PREFIX}{source}", report.target)) for report in reports]
 
 
-def _by_names(results: Iterable[DiscrepancyReport]) -> dict[tuple[str, str], DiscrepancyReport]:
+def _by_names(results: Iterable[DiscrepancyResult]) -> dict[tuple[str, str], DiscrepancyResult]:
     """Return the results by the names of source and target."""
-    by_names: dict[tuple[str, str], DiscrepancyReport] = {}
+    by_names: dict[tuple[str, str], DiscrepancyResult] = {}
     for result in results:
         names = (result.source or "source", result.target)
         if names in by_names:

@@ -15,11 +15,11 @@ from scipy.sparse import csr_matrix
 
 from modgap.baselines.parts import Part
 from modgap.errors import InputError, UsageError
-from modgap.models import Output
 from modgap.probes.folds import stratified_folds
 from modgap.probes.single_thread import single_thread
 from modgap.targets import Samples
 from modgap.targets.manifest import InputSpec
+from modgap.targets.output import Output
 from modgap.targets.splits import stratification_labels
 
 TASKS = ("classification", "multi-label", "regression")

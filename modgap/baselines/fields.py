@@ -9,9 +9,9 @@ from modgap.baselines.baseline import Baseline, Features, Predictor, SampleForm,
 from modgap.baselines.parts import Constant, Part, standard_scale
 from modgap.baselines.predictors import constant_scores
 from modgap.errors import InputError
-from modgap.models import Output
 from modgap.probes.ridge import fit_ridge
 from modgap.targets import Samples
+from modgap.targets.output import Output
 
 PATCH = 7
 """Number of points of a patch along each axis."""

@@ -10,7 +10,7 @@ from modgap.baselines.parts import Affine, Constant, Neighbors, Part, Trees, sta
 from modgap.baselines.predictors import BOOSTING, EXTRA_TREES, LINEAR, NEAREST, RIDGE
 from modgap.errors import InputError, UsageError
 from modgap.inputs.representations import stretch
-from modgap.models import Output
+from modgap.targets.output import Output
 from modgap.targets.sample_transforms import standardize_over
 from modgap.targets.samples import Samples, computing_type
 

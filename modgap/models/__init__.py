@@ -2,8 +2,8 @@
 
 from modgap.models.initialization import seeded_rng, stretch_channels
 from modgap.models.normalization import normalization_parameters
-from modgap.models.predictors import Output
 from modgap.models.target_model import TargetModel, target_model
+from modgap.targets.output import Output
 
 __all__ = [
     "Output",

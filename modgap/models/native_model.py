@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from modgap.errors import UsageError
 from modgap.models.initialization import reinitialize, seeded_rng, unused_to_buffers
-from modgap.models.predictors import Output
 from modgap.models.target_model import TargetModel
 from modgap.sources import ImageInput, Source, TextInput, WaveformInput
 from modgap.sources.inputs import pool_tokens
+from modgap.targets.output import Output
 
 NativeInput = ImageInput | TextInput | WaveformInput
 """Inputs whose preparation of a batch is a part of the network."""

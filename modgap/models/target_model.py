@@ -11,8 +11,9 @@ from modgap.errors import UsageError, unknown_name
 from modgap.models.embedders import EmbedderStart, series_embedder, sound_embedder, sound_tokens, stem_embedder
 from modgap.models.initialization import reinitialize, seeded_rng, unused_to_buffers
 from modgap.models.layouts import FoldedSeries, Layout, ResizedImage, StretchedSeries, StridedSeries, sequence_stride
-from modgap.models.predictors import Output, TokenGrid, build_predictor, find_token_grid
+from modgap.models.predictors import TokenGrid, build_predictor, find_token_grid
 from modgap.sources import Parts, Source
+from modgap.targets.output import Output
 
 TARGET_LENGTH = 512
 """Default of the largest number of tokens that a sample becomes for a text source, as in ORCA."""

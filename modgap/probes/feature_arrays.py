@@ -1,7 +1,6 @@
 """Centered features, checked counts, and distances in blocks of rows, which maps and similarities share."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import numpy as np
@@ -63,19 +62,17 @@ def validate_count(name: str, value: int, low: int, high: int | None = None) -> 
     return int(value)
 
 
-def map_blocks(function: Callable[[slice], T], n_rows: int, row_bytes: int, threads: int = 1) -> list[T]:
-    """Return the results of a function for successive blocks of rows; the blocks do not depend on the thread count.
+def map_blocks(function: Callable[[slice], T], n_rows: int, row_bytes: int) -> list[T]:
+    """Return the results of a function for successive blocks of rows.
 
     Args:
         function: Function of the slice of rows in a block.
         n_rows: Total number of rows.
         row_bytes: Memory that the function needs for one row, in bytes; a block needs less than about 32 MB.
-        threads: Number of blocks that are computed at the same time.
     """
     size = max(1, BLOCK_BYTES // max(1, row_bytes))
-    blocks = [slice(start, min(start + size, n_rows)) for start in range(0, n_rows, size)]
-    with single_blas_thread(), ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(function, blocks))
+    with single_blas_thread():
+        return [function(slice(start, min(start + size, n_rows))) for start in range(0, n_rows, size)]
 
 
 def squared_distances(points: np.ndarray, block: slice, norms: np.ndarray) -> np.ndarray:

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from modgap.probes.folds import FOLDS, stratified_folds
 from modgap.probes.input_checks import validate_samples
 from modgap.probes.logistic import STRENGTHS, LogisticPath, logistic_path
-from modgap.statistics.bootstrap import group_numbers
 
 DEFAULT_STRENGTH = 1.0
 """L2 strength of probes that do not choose one: the default of scikit-learn's LogisticRegression."""
@@ -53,7 +51,6 @@ def fit_linear_probe(
     strengths: Sequence[float] = STRENGTHS,
     *,
     held_out: np.ndarray | None = None,
-    device: str = "cpu",
 ) -> LinearProbe:
     """Fit a linear probe, after choosing its L2 strength on held-out training samples.
 
@@ -66,7 +63,6 @@ def fit_linear_probe(
         strengths: L2 strengths from which to choose, 1 / C of scikit-learn.
         held_out: Boolean mask of the training samples on which strengths are compared, shape (n,). If it is None or
             has no sample, the middle one of the sorted strengths is used.
-        device: PyTorch device on which to fit.
 
     Raises:
         InputError: When features or labels cannot be used, or there is only one class.
@@ -81,64 +77,19 @@ def fit_linear_probe(
     ordered = tuple(sorted(map(float, strengths), reverse=True))
     errors: tuple[float, ...] = ()
     if held_out is not None and held_out.any():
-        errors = _held_out_errors(array, codes, held_out, ordered, device)
+        errors = _held_out_errors(array, codes, held_out, ordered)
     best = int(np.argmin(errors)) if errors else len(ordered) // 2
-    path = logistic_path(array, codes, ordered[best : best + 1], device=device)
+    path = logistic_path(array, codes, ordered[best : best + 1])
     return LinearProbe(path, ordered, errors)
 
 
 def _held_out_errors(
-    features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, strengths: Sequence[float], device: str
+    features: np.ndarray, labels: np.ndarray, held_out: np.ndarray, strengths: Sequence[float]
 ) -> tuple[float, ...]:
-    path = logistic_path(features[~held_out], labels[~held_out], strengths, device=device)
+    path = logistic_path(features[~held_out], labels[~held_out], strengths)
     truth = labels[held_out]
     predictions = [path.predict(features[held_out], index) for index in range(len(strengths))]
     return tuple(float((predicted != truth).mean()) for predicted in predictions)
-
-
-def cross_validated_errors(
-    features: ArrayLike,
-    labels: ArrayLike,
-    groups: ArrayLike | None = None,
-    *,
-    strength: float = DEFAULT_STRENGTH,
-    seed: int = 0,
-) -> np.ndarray:
-    """Return a mask of the samples that a linear probe misclassifies in stratified five-fold cross-validation, (m,).
-
-    The mean of the mask is the error rate, in [0, 1]. It is the distortion of source knowledge of MoNA (ICML 2024),
-    section 2.2: the higher it is after fine-tuning, the more of the knowledge is lost.
-
-    Args:
-        features: Features, shape (n, D), finite.
-        labels: Integer labels, shape (n,). Samples of classes with fewer than five samples are left out, so that m
-            may be less than n.
-        groups: Record, sentence or other group of each sample, shape (n,); every group is in one fold. None if samples
-            are independent.
-        strength: L2 strength, 1 / C of scikit-learn.
-        seed: Seed of the folds.
-
-    Raises:
-        InputError: When features, labels or groups cannot be used, or the other folds of a fold have only one class.
-
-    Example:
-        >>> labels = np.arange(60) % 3
-        >>> float(cross_validated_errors(np.eye(3)[labels], labels).mean())
-        0.0
-    """
-    array, codes = validate_samples(features, labels)
-    numbers = group_numbers(groups, len(codes))
-    _, inverse, counts = np.unique(codes, return_inverse=True, return_counts=True)
-    frequent = counts[inverse.ravel()] >= FOLDS
-    array = array[frequent]
-    codes = codes[frequent]
-    folds = stratified_folds(codes, numbers[frequent], seed)
-    wrong = np.zeros(len(codes), bool)
-    for fold in np.unique(folds):
-        test = folds == fold
-        probe = fit_linear_probe(array[~test], codes[~test], [strength])
-        wrong[test] = probe.predict(array[test]) != codes[test]
-    return wrong
 
 
 def with_constants(features: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from modgap.errors import InputError, UsageError
-from modgap.probes.cross_entropy import CrossEntropy, CrossEntropyOnDevice
+from modgap.probes.cross_entropy import CrossEntropy
 from modgap.probes.input_checks import validate_features, validate_samples
 from modgap.probes.single_thread import single_thread
 
@@ -28,7 +28,7 @@ WEAKEST = 1e-6
 STRONGEST = 1e9
 """Smallest and largest L2 strength that can be fitted."""
 TOLERANCE = 1e-8
-"""Default of the gain of a further step, as a share of the objective, at which a search has converged."""
+"""Gain of a further step, as a share of the objective, at which a search has converged."""
 MEMORY = 20
 """Number of earlier steps from which L-BFGS estimates the curvature."""
 EXTRAPOLATED = 3
@@ -54,7 +54,7 @@ class LogisticPath:
         intercepts: Intercept of each class, shape (S, K).
         objective: C * sum of cross-entropies (nats) + 0.5 * ||W||^2, shape (S,); lower is a better fit. With two
             classes, W is the difference of the two rows of weights, as in scikit-learn.
-        converged: True where a further step would gain at most `tolerance` of the objective, shape (S,).
+        converged: True where a further step would gain at most `TOLERANCE` of the objective, shape (S,).
         evaluations: Number of passes over the samples for each strength, shape (S,). Passes for strengths in between
             are not included.
         mean: Mean of each feature, shape (D,).
@@ -98,22 +98,18 @@ def logistic_path(
     labels: ArrayLike,
     strengths: Sequence[float] = STRENGTHS,
     *,
-    device: str | torch.device = "cpu",
-    tolerance: float = TOLERANCE,
     factors: ArrayLike | None = None,
 ) -> LogisticPath:
     """Fit multinomial logistic regression on standardized features for every L2 strength.
 
     The optimum is that of scikit-learn's `LogisticRegression(C=1 / strength)` on features from its `StandardScaler`,
-    to about ten times `tolerance` of the objective. With two classes scikit-learn fits the binomial regression; its
+    to about ten times `TOLERANCE` of the objective. With two classes scikit-learn fits the binomial regression; its
     weights are the difference of the two rows of weights here. All computations are in double precision.
 
     Args:
         features: Features, shape (n, D), finite.
         labels: Integer labels of at least two classes, shape (n,).
         strengths: L2 strengths, WEAKEST to STRONGEST, in any order.
-        device: PyTorch device on which to fit. On a device without double precision (mps) the CPU is used.
-        tolerance: Gain that may still be expected from a further step, as a share of the objective.
         factors: Number above 0 by which each standardized feature is multiplied, shape (D,), so that its L2 strength is
             divided by the square; None for 1. The `scale` of the path is divided by this number.
 
@@ -141,11 +137,9 @@ def logistic_path(
     # Threads that share products this thin wait for each other: on digits two threads took twenty times as long as one.
     with single_thread():
         standardized = torch.from_numpy(scaler.transform(array))
-        rotated, axes = _rotate_to_principal_axes(standardized.to(_double_precision_device(device)))
-        loss_type = CrossEntropy if rotated.device.type == "cpu" else CrossEntropyOnDevice
-        loss = loss_type(rotated, codes.ravel(), len(classes))
-        fits = _fit_path(loss, checked_strengths, tolerance)
-    return _assemble_path(fits, checked_strengths, classes, axes.cpu().numpy(), scaler)
+        rotated, axes = _rotate_to_principal_axes(standardized)
+        fits = _fit_path(CrossEntropy(rotated, codes.ravel(), len(classes)), checked_strengths)
+    return _assemble_path(fits, checked_strengths, classes, axes.numpy(), scaler)
 
 
 def _validate_strengths(strengths: Sequence[float]) -> np.ndarray:
@@ -156,11 +150,6 @@ def _validate_strengths(strengths: Sequence[float]) -> np.ndarray:
     if len(bad):
         raise UsageError(f"L2 strength {bad[0]:g} (1 / C) is out of range. Expected {WEAKEST:g} to {STRONGEST:g}.")
     return array
-
-
-def _double_precision_device(device: str | torch.device) -> torch.device:
-    requested = torch.device(device)
-    return torch.device("cpu") if requested.type == "mps" else requested
 
 
 def _rotate_to_principal_axes(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,7 +176,7 @@ class _Fit:
     Attributes:
         theta: Weights of the rotated features, and in the last column the intercepts, shape (K, r + 1).
         value: Sum of cross-entropies plus penalty, which is the objective times the strength.
-        converged: True if a further step would gain at most the tolerance.
+        converged: True if a further step would gain at most `TOLERANCE`.
         evaluations: Number of passes over the samples.
     """
 
@@ -197,7 +186,7 @@ class _Fit:
     evaluations: int
 
 
-def _fit_path(loss: CrossEntropy, strengths: np.ndarray, tolerance: float) -> list[_Fit]:
+def _fit_path(loss: CrossEntropy, strengths: np.ndarray) -> list[_Fit]:
     """Return a fit for each strength, in the order of the strengths.
 
     They are computed from the most to the least regularized, each from the optima of those before it.
@@ -212,7 +201,7 @@ def _fit_path(loss: CrossEntropy, strengths: np.ndarray, tolerance: float) -> li
     for index, strength in _insert_intermediate_strengths(strengths):
         position = float(np.log(strength))
         start = _extrapolate(optima, position) if optima else np.zeros((loss.n_classes, loss.width + 1))
-        fits[index] = _fit_strength(loss, start, factor * strength, tolerance)
+        fits[index] = _fit_strength(loss, start, factor * strength)
         optima = dict([*optima.items(), (position, fits[index].theta)][-EXTRAPOLATED:])
     return [fits[index] for index in range(len(strengths))]
 
@@ -253,7 +242,7 @@ def _extrapolate(optima: dict[float, np.ndarray], position: float) -> np.ndarray
     return np.tensordot(coefficients, np.stack(list(optima.values())), 1)
 
 
-def _fit_strength(loss: CrossEntropy, theta: np.ndarray, ridge: float, tolerance: float) -> _Fit:
+def _fit_strength(loss: CrossEntropy, theta: np.ndarray, ridge: float) -> _Fit:
     """Return the optimum at one strength.
 
     A search that ends before convergence is restarted from its best point, with the scaling at this point.
@@ -262,11 +251,10 @@ def _fit_strength(loss: CrossEntropy, theta: np.ndarray, ridge: float, tolerance
         loss: Sum of cross-entropies.
         theta: Start of the search, shape (K, r + 1).
         ridge: Factor of half the sum of squared weights.
-        tolerance: Share of the objective that a further step may still gain.
     """
     before = loss.evaluations
     for _ in range(MAX_RESTARTS):
-        search = _Search(loss, theta, ridge, tolerance)
+        search = _Search(loss, theta, ridge)
         search.run()
         theta = search.theta
         if search.converged:
@@ -280,13 +268,12 @@ class _Search:
     Attributes:
         theta: Best point so far, shape (K, r + 1).
         value: Objective at this point.
-        converged: True if a further step from this point would gain at most the tolerance.
+        converged: True if a further step from this point would gain at most `TOLERANCE`.
     """
 
-    def __init__(self, loss: CrossEntropy, start: np.ndarray, ridge: float, tolerance: float) -> None:
+    def __init__(self, loss: CrossEntropy, start: np.ndarray, ridge: float) -> None:
         self._loss = loss
         self._start = start
-        self._tolerance = tolerance
         # The intercepts have no penalty.
         self._ridge = np.append(np.full(start.shape[1] - 1, ridge), 0.0)
         # The curvature by a weight is about the mean of p (1 - p) times the feature's sum of squares, plus the ridge.
@@ -311,7 +298,7 @@ class _Search:
         value = loss + 0.5 * float((self._ridge * theta**2).sum())
         scaled = (gradient + self._ridge * theta) * self._scale
         # With about unit curvature a Newton step gains half the squared gradient.
-        converged = 0.5 * float((scaled**2).sum()) <= self._tolerance * value
+        converged = 0.5 * float((scaled**2).sum()) <= TOLERANCE * value
         if value <= self.value:
             self.theta = theta
             self.value = value

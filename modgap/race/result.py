@@ -17,7 +17,6 @@ from modgap.race.transfer import SCRATCH, Race, Tested, steps_of
 from modgap.race.verdict import (
     FIELD,
     PRETRAINED,
-    SIGNIFICANT,
     first_of_kinds,
     kind_of,
     shown_loss,
@@ -25,6 +24,7 @@ from modgap.race.verdict import (
 )
 from modgap.sources import source_infos
 from modgap.statistics.intervals import SampleErrors
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.statistics.paired import PairedDifference, paired_difference
 from modgap.statistics.sample_file import SAMPLES_FILE, read_sample_file
 from modgap.storage.algorithms import installed_version
@@ -181,7 +181,7 @@ def _quality(race: Race) -> Verdict:
     if difference is None or difference.p_value is None:
         return Verdict(question, "Tested once", INFO, f"{text}.")
     text += f" (p {format_p_value(difference.p_value)})."
-    if difference.value < 0 and difference.p_value <= SIGNIFICANT:
+    if difference.value < 0 and difference.p_value <= SIGNIFICANCE_LEVEL:
         return Verdict(question, "Better than chance", PASS, text)
     return Verdict(question, "Not shown better", WARN, text)
 
@@ -209,7 +209,9 @@ def _helps(race: Race) -> tuple[str, str, str, str]:
     )
     answer = transfer_helps(difference)
     if answer == "not shown":
-        margin = scale * difference.standard_error * float(stats.t.ppf(1 - SIGNIFICANT / 2, difference.n_units - 1))
+        margin = (
+            scale * difference.standard_error * float(stats.t.ppf(1 - SIGNIFICANCE_LEVEL / 2, difference.n_units - 1))
+        )
         smallest = f" Only a difference of {margin:.3g} or more could have been shown." if margin > 0 else ""
         return answer, "Not shown", WARN, f"{text}{smallest}"
     return answer, answer.capitalize(), PASS if answer == "yes" else FAIL, text

@@ -10,6 +10,7 @@ from modgap.answers.formatting import format_value
 from modgap.race.steps import BASELINE, TRAINING, Outcome
 from modgap.sources import is_control
 from modgap.statistics.intervals import independent_errors
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.statistics.paired import PairedDifference, paired_difference
 from modgap.training.linear_probe import LINEAR_PROBE
 
@@ -18,7 +19,6 @@ KINDS = ("baseline", "linear probe, random weights", "linear probe", "training",
 FIELD = KINDS[0]
 PRETRAINED = (KINDS[2], KINDS[3])
 """Kinds of models that use what a source learned."""
-SIGNIFICANT = 0.05
 
 
 def kind_of(outcome: Outcome) -> str:
@@ -38,7 +38,7 @@ def transfer_helps(difference: PairedDifference | None) -> Literal["yes", "no", 
     Args:
         difference: Error of the transfer minus that of the baseline; None where it has no significance.
     """
-    if difference is None or difference.p_value is None or difference.p_value > SIGNIFICANT:
+    if difference is None or difference.p_value is None or difference.p_value > SIGNIFICANCE_LEVEL:
         return "not shown"
     return "yes" if difference.value < 0 else "no"
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from modgap.answers.formatting import format_p_value, format_value
+from modgap.answers.formatting import format_interval, format_p_value, format_value
 from modgap.errors import count, format_duration, visible_name
 from modgap.ranking.checks import CONTROL_AS_GOOD, CONTROL_SIMILAR, CONTROL_UNKNOWN, FEW_SAMPLES, Check
 from modgap.ranking.scores import PILOT
@@ -67,18 +67,14 @@ def _text(name: str, value: Any, values: Values) -> Any:
         return visible_name(value)
     if name.endswith("value"):
         interval = values.get(f"{name.removesuffix('value')}interval")
-        return f"{format_value(value)} ({_interval(interval)})" if interval else format_value(value)
+        return f"{format_value(value)} ({format_interval(interval, format_value)})" if interval else format_value(value)
     return format_value(value) if isinstance(value, float) else value
-
-
-def _interval(interval: Sequence[float]) -> str:
-    return f"{format_value(interval[0])} to {format_value(interval[1])}"
 
 
 def first_place(values: Values) -> str:
     """Return the start of the sentence on the first source: its name, the number of sources and its score."""
     interval = values["interval"]
-    shown = f", 95 % CI {_interval(interval)}" if interval else ""
+    shown = f", 95 % CI {format_interval(interval, format_value)}" if interval else ""
     score = f"{score_label(values['score'])} {format_value(values['value'])}{shown}"
     return f"{visible_name(values['first'])} is first of {values['sources']} ({score})"
 

@@ -13,11 +13,12 @@ from modgap.ranking.history.choice import LEVEL
 from modgap.ranking.plan import PROBE
 from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import PILOT, get_score
-from modgap.ranking.standings import MIN_SUBSAMPLES, SIGNIFICANCE, SURELY_WORSE
+from modgap.ranking.standings import MIN_SUBSAMPLES, SURELY_WORSE
 from modgap.ranking.subsamples import MIN_GROUPS
 from modgap.ranking.types import BASELINE, CONTROL, SOURCE, Halving, Pilot, Ranking, ScoreTable
 from modgap.sources.source import CONTROL_PREFIX
 from modgap.statistics.intervals import MIN_UNITS
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.storage.json_records import plain_values
 
 CONTROL_WORSE = "significantly worse"
@@ -162,7 +163,7 @@ def compare_baseline(table: ScoreTable, index: int, baseline: int, comparisons: 
     is_better = probability > 0.5
     factor = comparisons if is_better else baselines
     p_value = min(1.0, 2 * min(probability, 1 - probability) * factor)
-    result = CONTROL_SIMILAR if p_value > SIGNIFICANCE else CONTROL_WORSE if is_better else CONTROL_BETTER
+    result = CONTROL_SIMILAR if p_value > SIGNIFICANCE_LEVEL else CONTROL_WORSE if is_better else CONTROL_BETTER
     return Comparison(result, p_value, factor, standings.smallest_difference(index, baseline, comparisons))
 
 

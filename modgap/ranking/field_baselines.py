@@ -21,11 +21,11 @@ from modgap.ranking.standings import ScoredErrors
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key
 from modgap.targets import Target, TargetRequest
+from modgap.targets.output import Output
 from modgap.targets.samples import SelectedSamples, pool_targets
 
 if TYPE_CHECKING:
     from modgap.baselines.baseline import Baseline, SampleForm, Truth
-    from modgap.models import Output
     from modgap.training.pilot import PilotErrors
 
 BASELINE_PREFIX = "baseline:"
@@ -110,7 +110,7 @@ class _Data:
     samples: SelectedSamples
     rows: np.ndarray
     form: "SampleForm"
-    output: "Output"
+    output: Output
     truth: "Truth"
     scale: tuple[np.ndarray, np.ndarray]
 
@@ -122,7 +122,6 @@ def _read(target: Target, samples: SampleRequest) -> _Data:
         InputError: If no sample is selected, or a class loses all its samples.
     """
     from modgap.baselines.baseline import SampleForm, Truth
-    from modgap.models import Output
     from modgap.training.training_data import sample_shape, table_output
 
     table, rows, labels, groups = select_samples(target, LogitsRequest(samples, head="none"))

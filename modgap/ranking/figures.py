@@ -204,12 +204,12 @@ def _set_axis(axes: "Axes", ranking: Ranking, frame: pd.DataFrame) -> None:
     """Set limits and ticks of the score, and draw the value of a source without information as a line."""
     reference = reference_value(ranking.deciding_table.name, ranking.target)
     columns = frame[["value", "low", "high"]].to_numpy(float)
-    values = [*columns[np.isfinite(columns)], *([reference.value] if reference else [])]
+    values = [*columns[np.isfinite(columns)], *([reference[1]] if reference else [])]
     low, high = min(values), max(values)
     margin = 0.06 * (high - low) or 0.1 * abs(low) or 1.0
     axes.set_xlim(low - margin, high + margin)
     if reference:
-        draw_reference(axes, reference.value)
+        draw_reference(axes, reference[1])
     width, _ = size_in_inches(axes)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=max(2, int(width / 0.65)), steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(_tick_formatter(high))
@@ -230,7 +230,8 @@ def _label_series(axes: "Axes", ranking: Ranking, shown: pd.DataFrame) -> None:
     if "random weights" in first:
         labels.append((first["random weights"], "random weights", Ink.SECONDARY, False))
     if reference := reference_value(ranking.deciding_table.name, ranking.target):
-        labels.append((reference.value, reference.label, Ink.SECONDARY, False))
+        name, value = reference
+        labels.append((value, name, Ink.SECONDARY, False))
     _, top = axes.get_ylim()
     label_marks(axes, top * 0.1 / HEAD, labels)
 
@@ -352,7 +353,8 @@ def ranking_caption(ranking: Ranking) -> str:
         "all pairs (Holm). It is thin beside sources that do not belong to it.",
     ]
     if reference := reference_value(ranking.deciding_table.name, ranking.target):
-        sentences.append(f"The dashed line is the {REFERENCE_NAMES[reference.label]}, {reference.value:.3f}.")
+        name, value = reference
+        sentences.append(f"The dashed line is the {REFERENCE_NAMES[name]}, {value:.3f}.")
     if baselines := frame[frame["series"] == BASELINE].to_dict("records"):
         shown = "; ".join(_value_phrase(row, None) for row in baselines)
         sentences.append(f"Squares are baselines of the field, without pretraining: {shown}.")

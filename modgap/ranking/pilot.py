@@ -18,7 +18,7 @@ from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BASELINE_PREFIX, BaselineJob, baseline_errors_after_pilot
 from modgap.ranking.history.choice import TOO_SHORT, HistoryChoice, PilotError, choose_source
-from modgap.ranking.history.lines import Setup
+from modgap.ranking.history.lines import Setup, pilot_variable
 from modgap.ranking.history.measure import only_warnings
 from modgap.ranking.plan import RankPlan
 from modgap.ranking.scores import CHANCE, FORECAST, PILOT
@@ -355,8 +355,7 @@ class _Pilots:
         errors, held_out = {}, 0
         for epochs, by_row in self.results.items():
             if result := by_row.get(index):
-                name = "pilot-rates" if epochs is None else f"pilot-{epochs}"
-                errors[name] = float(np.clip(result.by_training[0], 0, 1))
+                errors[pilot_variable(epochs)] = float(np.clip(result.by_training[0], 0, 1))
                 held_out = len(result.errors.errors)
         return PilotError(errors, held_out) if errors else None
 

@@ -78,7 +78,7 @@ def _describe_score(name: str, target: TargetSummary | None) -> dict[str, Any]:
         "title": score.title,
         "unit": score.unit,
         "higher_is_better": score.higher_is_better,
-        "reference": asdict(reference) if reference else None,
+        "reference": dict(zip(("label", "value"), reference, strict=True)) if reference else None,
     }
 
 

@@ -12,14 +12,12 @@ from modgap.errors import InputError
 from modgap.ranking.score import Score
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.statistics.intervals import LEVEL, SampleErrors
-from modgap.statistics.multiple_comparisons import holm
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm
 from modgap.statistics.paired import paired_differences
 from modgap.statistics.sample_file import SampleFile
 from modgap.targets.splits import stratification_labels
 
-SIGNIFICANCE = 1 - LEVEL
-"""Two sources differ significantly if the p-value of their comparison is at most this."""
-SURELY_WORSE = SIGNIFICANCE / 2
+SURELY_WORSE = SIGNIFICANCE_LEVEL / 2
 """A source is significantly worse than its control if its win probability is at most this."""
 MIN_SUBSAMPLES = 10
 """Fewest subsamples with a score from which a spread is estimated."""
@@ -97,7 +95,7 @@ class Standings:
         Comparisons are corrected by Holm for the number of all pairs. A pair whose p-value is unknown counts as not
         different.
         """
-        return np.asarray(self._corrected_pairs <= SIGNIFICANCE)
+        return np.asarray(self._corrected_pairs <= SIGNIFICANCE_LEVEL)
 
     @cached_property
     def _corrected_pairs(self) -> np.ndarray:
@@ -158,7 +156,7 @@ class Standings:
         """
         if self.standard_errors is None or self.degrees is None:
             return None
-        quantile = special.stdtrit(self.degrees[one, other], 1 - SIGNIFICANCE / 2 / comparisons)
+        quantile = special.stdtrit(self.degrees[one, other], 1 - SIGNIFICANCE_LEVEL / 2 / comparisons)
         smallest = float(quantile * self.standard_errors[one, other])
         return smallest if smallest > 0 else None
 

@@ -1,7 +1,5 @@
 """Summary of the samples that sources are scored on, and the scores of a source without information about them."""
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from modgap.labels.label_space import label_space
@@ -70,21 +68,10 @@ LIKELIHOOD_SCORES = ("leep", HELD_OUT_LEEP, "nce", "n-leep")
 """Scores that are mean log-likelihoods of the labels."""
 
 
-@dataclass(frozen=True)
-class ReferenceValue:
-    """Value of a score that a source without any information about the labels has.
+def reference_value(score_name: str, target: TargetSummary | None) -> tuple[str, float] | None:
+    """Return the value of a score that a source without any information about the labels has.
 
-    Attributes:
-        label: Name of the value, such as "chance level".
-        value: The value, in the unit of the score.
-    """
-
-    label: str
-    value: float
-
-
-def reference_value(score_name: str, target: TargetSummary | None) -> ReferenceValue | None:
-    """Return the reference value of a score on a target. None if the score has no such value.
+    It comes with its name, such as "chance level". None if the score has no such value.
 
     Args:
         score_name: Name of the score.
@@ -94,9 +81,9 @@ def reference_value(score_name: str, target: TargetSummary | None) -> ReferenceV
         return None
     entropy = target.tested_entropy if score_name == HELD_OUT_LEEP else target.label_entropy
     if score_name in LIKELIHOOD_SCORES and entropy is not None:
-        return ReferenceValue("no information", -entropy)
+        return "no information", -entropy
     if score_name == "discrepancy":
-        return ReferenceValue("chance level", 1 - 1 / (target.tested_classes or target.classes))
+        return "chance level", 1 - 1 / (target.tested_classes or target.classes)
     if score_name in ("knn", "linear-probe"):
-        return ReferenceValue("majority class", 1 - target.largest_class_share)
+        return "majority class", 1 - target.largest_class_share
     return None

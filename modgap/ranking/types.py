@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from modgap.forward.sample_request import SampleRequest
+from modgap.ranking.history.lines import pilot_variable
 from modgap.ranking.report_details import ReportDetails
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.standings import Standings
@@ -285,7 +286,7 @@ class Pilot:
     @property
     def variable(self) -> str:
         """Name of these errors in a history."""
-        return "pilot-rates" if self.rates > 1 else f"pilot-{self.epochs}"
+        return pilot_variable(None if self.rates > 1 else self.epochs)
 
     def settings(self, index: int) -> tuple[str, ...]:
         """Return the settings that a longer training of a row should share, as KEY=VALUE; empty if there are none."""

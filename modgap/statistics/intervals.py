@@ -379,18 +379,17 @@ def variance_of_repeats(averages: np.ndarray) -> float:
     return float(averages.var(ddof=1)) if len(averages) > 1 else 0.0
 
 
-def wilson_interval(n_errors: int, n_samples: int, level: float = LEVEL) -> tuple[float, float]:
-    """Return Wilson's score interval of an error rate over independent samples (JASA 22, 1927).
+def wilson_interval(n_errors: int, n_samples: int) -> tuple[float, float]:
+    """Return Wilson's 95 % score interval of an error rate over independent samples (JASA 22, 1927).
 
     Args:
         n_errors: Number of misclassified samples.
         n_samples: Number of samples.
-        level: Confidence level.
 
     Example:
         >>> low, high = wilson_interval(50, 100)
         >>> round(low, 4), round(high, 4)
         (0.4038, 0.5962)
     """
-    interval = stats.binomtest(n_errors, n_samples).proportion_ci(level, method="wilson")
+    interval = stats.binomtest(n_errors, n_samples).proportion_ci(LEVEL, method="wilson")
     return float(interval.low), float(interval.high)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 from modgap.errors import InputError
 from modgap.statistics.intervals import (
@@ -102,14 +102,14 @@ def paired_difference(
     standard_error = float(np.sqrt(variance + more_variance))
     if n_units < MIN_UNITS:
         return PairedDifference(value, None, None, standard_error, n_units)
+    degrees = degrees_of_freedom([(variance, unit_degrees(difference)), (more_variance, more_degrees)])
     rounding = _rounding([first, second], largest)
     if standard_error <= rounding:
-        low, high = _constant_intervals(np.array(value), n_units, largest).tolist()
-        return PairedDifference(value, (low, high), float(_constant_p_value(value, n_units, rounding)), 0.0, n_units)
-    degrees = degrees_of_freedom([(variance, unit_degrees(difference)), (more_variance, more_degrees)])
-    margin = float(stats.t.ppf((1 + LEVEL) / 2, degrees)) * standard_error
-    p_value = float(2 * stats.t.sf(abs(value) / standard_error, degrees))
-    return PairedDifference(value, _clipped_interval(value, margin, largest), p_value, standard_error, n_units)
+        standard_error = 0.0
+    values, standard_errors, all_degrees = (np.array([one]) for one in (value, standard_error, degrees))
+    intervals, p_values = _intervals_and_p_values(values, standard_errors, all_degrees, n_units, rounding, largest)
+    low, high = intervals[0].tolist()
+    return PairedDifference(value, (low, high), float(p_values[0]), standard_error, n_units)
 
 
 def paired_differences(
@@ -142,15 +142,32 @@ def paired_differences(
     variances = unit_variances + _variances_of_differences(averages)
     more = more or [(0.0, np.inf)] * len(errors)
     standard_errors, degrees = _standard_errors_and_degrees(variances, unit_degrees(errors[0]), more)
+    rounding = _rounding(errors, largest)
+    intervals, p_values = _intervals_and_p_values(values, standard_errors, degrees, n_units, rounding, largest)
+    return PairedDifferences(values, intervals, p_values, standard_errors, degrees)
+
+
+def _intervals_and_p_values(
+    values: np.ndarray,
+    standard_errors: np.ndarray,
+    degrees: np.ndarray,
+    n_units: int,
+    rounding: float,
+    largest: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the 95 % intervals (..., 2) and the two-sided p-values (...) of differences (...).
+
+    A difference that is the same in all units, up to rounding, has an exact interval, and the p-value of the sign test,
+    or 1 if it is 0.
+    """
     margins = special.stdtrit(degrees, (1 + LEVEL) / 2) * standard_errors
     with np.errstate(divide="ignore", invalid="ignore"):
         p_values = 2 * special.stdtr(degrees, -np.abs(values) / standard_errors)
-    rounding = _rounding(errors, largest)
     constant = standard_errors <= rounding
-    p_values[constant] = _constant_p_value(values[constant], n_units, rounding)
-    intervals = np.stack([values - margins, values + margins], axis=2).clip(-largest, largest)
+    p_values[constant] = np.where(np.abs(values[constant]) <= rounding, 1.0, 2.0 ** (1 - n_units))
+    intervals = np.stack([values - margins, values + margins], axis=-1).clip(-largest, largest)
     intervals[constant] = _constant_intervals(values[constant], n_units, largest)
-    return PairedDifferences(values, intervals, p_values, standard_errors, degrees)
+    return intervals, p_values
 
 
 def _standard_errors_and_degrees(
@@ -194,20 +211,11 @@ def _constant_intervals(values: np.ndarray, n_units: int, largest: float) -> np.
     return np.stack([seen - unseen * largest, seen + unseen * largest], axis=-1).clip(-largest, largest)
 
 
-def _constant_p_value(values: float | np.ndarray, n_units: int, rounding: float) -> np.ndarray:
-    """Return the p-value of a difference that is the same in all units: 1 if it is 0, or that of the sign test."""
-    return np.where(np.abs(values) <= rounding, 1.0, 2.0 ** (1 - n_units))
-
-
 def _rounding(errors: Sequence[SampleErrors], largest: float) -> float:
     """Return the value up to which a standard error or a difference may be due to rounding."""
     if np.isfinite(largest):
         return ROUNDING * largest
     return ROUNDING * max(float(np.abs(one.errors[one.tested]).max(initial=0.0)) for one in errors)
-
-
-def _clipped_interval(value: float, margin: float, largest: float) -> tuple[float, float]:
-    return max(-largest, value - margin), min(largest, value + margin)
 
 
 def _tested_strata(errors: SampleErrors) -> np.ndarray:

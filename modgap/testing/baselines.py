@@ -8,8 +8,8 @@ import numpy as np
 
 from modgap.baselines import get_baseline
 from modgap.baselines.baseline import Baseline, SampleForm, Truth, fit_baseline, restore_baseline
-from modgap.models import Output
 from modgap.targets.manifest import InputSpec
+from modgap.targets.output import Output
 
 __all__ = ["check_baseline"]
 

@@ -3,10 +3,11 @@
 import numpy as np
 import torch
 
-from modgap.models import Output, TargetModel, target_model
+from modgap.models import TargetModel, target_model
 from modgap.models.native_model import native_model
 from modgap.sources import Source, open_source
 from modgap.targets import named_manifest
+from modgap.targets.output import Output
 from modgap.training.method import Method
 from modgap.training.methods import get_method, method_settings
 from modgap.training.recipe import FullStage

@@ -12,12 +12,13 @@ from torch import nn
 
 from modgap.errors import InputError, UsageError
 from modgap.inputs.native_embedding import Embedding
-from modgap.models import Output, target_model
+from modgap.models import target_model
 from modgap.models.native_model import NativeEmbedder, native_input
 from modgap.sources import Source, SourceHandle
 from modgap.storage.cache import cache_key
 from modgap.storage.digests import file_digest
 from modgap.targets import Table, Target
+from modgap.targets.output import Output
 from modgap.training.checkpoint import load_tensors, part_of
 from modgap.training.methods import get_method
 from modgap.training.native_inputs import NATIVE, NativeTransform

@@ -18,12 +18,12 @@ from modgap.errors import InputError, UsageError
 from modgap.forward.features import PooledFeatures, sample_features
 from modgap.forward.sample_request import SampleRequest
 from modgap.inputs.native_embedding import Embedding, native_embedding, stored_embedding
-from modgap.models import Output
 from modgap.models.native_model import NativeInput, ProbePredictor, native_input, native_model
 from modgap.probes.linear_probe import with_constants
 from modgap.sources import Source, control_name, open_source, source_infos
 from modgap.targets import SPLITS, Samples
 from modgap.targets.manifest import InputSpec
+from modgap.targets.output import Output
 from modgap.training.native_inputs import LARGEST_SIDE, embedded_transform, piece_shape
 from modgap.training.training_data import InputTransform, TargetData
 

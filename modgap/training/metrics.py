@@ -157,36 +157,25 @@ class Metric:
         pairs = state["labels"] * n_classes + state["predicted"]
         return np.bincount(pairs, minlength=n_classes**2).reshape(n_classes, n_classes)
 
-    def compute(self, rows: ArrayLike | None = None) -> float:
+    def compute(self) -> float:
         """Compute the value. It is NaN if no sample or class is left to compute it from.
 
-        Args:
-            rows: Indices of the samples to use, in any order; a repeated index counts repeatedly. None for all samples.
-
         Raises:
-            InputError: When there are no samples, or an index is out of range.
+            InputError: When there are no samples.
         """
-        return self._compute(rows)[0]
+        return self._compute(np.ones(self._size))[0]
 
-    def left_out(self, rows: ArrayLike | None = None) -> int:
+    def left_out(self) -> int:
         """Return how many items the mean leaves out: classes that do not occur, or samples without a value."""
-        return self._compute(rows)[1]
+        return self._compute(np.ones(self._size))[1]
 
     def weighted(self, weights: np.ndarray) -> float:
         """Compute the value with weights (n,), 0 or more, of the samples."""
-        return self._compute_weighted(np.asarray(weights, np.float64))[0]
+        return self._compute(np.asarray(weights, np.float64))[0]
 
-    def _compute(self, rows: ArrayLike | None) -> tuple[float, int]:
+    def _compute(self, weights: np.ndarray) -> tuple[float, int]:
         if not self._size:
             raise InputError(f"The metric {self.name} has no samples. Add some with update.")
-        if rows is None:
-            return self._compute_weighted(np.ones(self._size))
-        rows = np.asarray(rows, np.int64)
-        if rows.size and not 0 <= rows.min() <= rows.max() < self._size:
-            raise InputError(f"The rows range from {rows.min()} to {rows.max()}. Expected 0 to {self._size - 1}.")
-        return self._compute_weighted(np.bincount(rows, minlength=self._size).astype(np.float64))
-
-    def _compute_weighted(self, weights: np.ndarray) -> tuple[float, int]:
         if self._prepared is None:
             self._prepared = self._definition.prepare(self.state())
         return self._prepared(weights)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from modgap.errors import InputError
-from modgap.models import Output
 from modgap.storage.digests import FILES
 from modgap.targets.manifest import InputSpec
+from modgap.targets.output import Output
 from modgap.targets.sample_transforms import (
     Coordinates,
     Division,

@@ -10,9 +10,9 @@ from torch.nn.functional import interpolate
 
 from modgap.errors import InputError, UsageError
 from modgap.inputs.representations import chunk_spans, log_mel_spectrograms, stretch
-from modgap.models import Output
 from modgap.targets import SPLITS, Samples, Table, Target
 from modgap.targets.manifest import InputSpec
+from modgap.targets.output import Output
 from modgap.targets.samples import PartialSamples, computing_type, have_one_shape
 from modgap.targets.splits import VAL, fill_split, stratification_labels, stratified_subset
 from modgap.training.task_loss import MicroBatch

@@ -108,13 +108,12 @@ def _side_by_side(labels: Sequence[Label], limits: tuple[float, float], unit: fl
     return centers, max(abs(center - x) for center, x in zip(centers, alone, strict=True))
 
 
-def label_ends(ax: "Axes", labels: Sequence[Label], points: float = 6) -> None:
+def label_ends(ax: "Axes", labels: Sequence[Label]) -> None:
     """Write the names of lines right of the axes, moved apart where they would overlap.
 
     Args:
         ax: The axes, whose vertical limits are set.
         labels: The labels with the vertical positions of the ends.
-        points: Distance from the axes in points.
     """
     low, high = ax.get_ylim()
     unit = (high - low) / size_in_inches(ax)[1]
@@ -122,7 +121,7 @@ def label_ends(ax: "Axes", labels: Sequence[Label], points: float = 6) -> None:
     lines = [LINE * unit * (1 + text.count("\n")) for _, text, _, _ in labels]
     positions = spread_labels([label[0] for label in labels], lines, low, high, 0.02 * unit)
     for y, (_, text, color, bold) in zip(positions, labels, strict=True):
-        beside(ax, y, text, points, right=True, color=color, weight="bold" if bold else "normal")
+        beside(ax, y, text, 6, right=True, color=color, weight="bold" if bold else "normal")
 
 
 def spread_labels(

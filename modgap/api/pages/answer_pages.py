@@ -9,25 +9,25 @@ from typing import Any
 from modgap.answers import Answer, Curve, Table
 from modgap.answers.formatting import format_error
 from modgap.api.pages.rendering import render_answer
+from modgap.api.pages.result_folder import DISCREPANCY, DISTORTION, RUN, TRANSFER
 from modgap.errors import count, visible_name
 from modgap.storage.digests import check_named_file
 from modgap.training.answer import run_answer
 from modgap.training.run_folder import LOG
 
 
-def render_discrepancy(record: Mapping[str, Any], record_name: str = "result.json") -> str:
+def render_discrepancy(record: Mapping[str, Any]) -> str:
     """Render the page of a discrepancy.
 
     Args:
         record: Record that `modgap discrepancy --json` prints.
-        record_name: Name of the file that the record comes from.
 
     Returns:
         The HTML text. It loads nothing from outside.
     """
     summary = f"{len(record['estimates'])} estimators, {sum(record['seconds'].values()):.1f} s"
     definitions, settings = _discrepancy_definitions(record), _discrepancy_settings(record)
-    return render_answer(_answer(record), record, record_name, definitions, summary, settings)
+    return render_answer(_answer(record), record, DISCREPANCY.file, definitions, summary, settings)
 
 
 def _answer(record: Mapping[str, Any]) -> Answer:
@@ -83,12 +83,11 @@ DISTORTION_DEFINITIONS = (
 )
 
 
-def render_distortion(record: Mapping[str, Any], record_name: str = "distortion.json") -> str:
+def render_distortion(record: Mapping[str, Any]) -> str:
     """Render the page of a distortion.
 
     Args:
         record: Record that `modgap distortion --json` prints.
-        record_name: Name of the file that the record comes from.
 
     Returns:
         The HTML text. It loads nothing from outside.
@@ -96,7 +95,7 @@ def render_distortion(record: Mapping[str, Any], record_name: str = "distortion.
     n_encoders = sum(len(surrogate["encoders"]) for surrogate in record["surrogates"])
     summary = f"{count(n_encoders, 'encoder')}, {record['seconds']:.1f} s"
     settings = [("Source", record["source"]), *record["request"].items()]
-    return render_answer(_answer(record), record, record_name, DISTORTION_DEFINITIONS, summary, settings)
+    return render_answer(_answer(record), record, DISTORTION.file, DISTORTION_DEFINITIONS, summary, settings)
 
 
 LARGEST_LOG = 64 << 20
@@ -144,13 +143,12 @@ def read_log(folder: Path, record: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [record for record in records if isinstance(record, dict) and isinstance(record.get("stage"), str)]
 
 
-def render_run(record: Mapping[str, Any], log: Log, record_name: str = LOG) -> str:
+def render_run(record: Mapping[str, Any], log: Log) -> str:
     """Render the page of a trained model.
 
     Args:
         record: Content of run.json.
         log: Lines of metrics.jsonl, one for each epoch.
-        record_name: Name of the file that the record comes from.
 
     Returns:
         The HTML text. It loads nothing from outside.
@@ -160,15 +158,14 @@ def render_run(record: Mapping[str, Any], log: Log, record_name: str = LOG) -> s
     # A training that has not finished has stored no answer.
     answer = _answer(record) if "answer" in record else run_answer(record)
     summary, settings = _run_summary(record), _run_settings(record)
-    return render_answer(answer, record, record_name, _run_definitions(log), summary, settings, curves)
+    return render_answer(answer, record, RUN.file, _run_definitions(log), summary, settings, curves)
 
 
-def render_transfer(record: Mapping[str, Any], record_name: str = "transfer.json") -> str:
+def render_transfer(record: Mapping[str, Any]) -> str:
     """Render the page of a transfer.
 
     Args:
         record: Content of transfer.json.
-        record_name: Name of the file that the record comes from.
 
     Returns:
         The HTML text. It loads nothing from outside.
@@ -177,7 +174,7 @@ def render_transfer(record: Mapping[str, Any], record_name: str = "transfer.json
     summary = f"{count(len(record['steps']), 'step')}, {race:,.0f} s, and final fits {fits:,.0f} s"
     names = ("target", "minutes", "seed", "limit", "labeled", "judged", "lowest", "chosen")
     settings = [(name.capitalize(), record[name]) for name in names]
-    return render_answer(_answer(record), record, record_name, TRANSFER_DEFINITIONS, summary, settings)
+    return render_answer(_answer(record), record, TRANSFER.file, TRANSFER_DEFINITIONS, summary, settings)
 
 
 TRANSFER_DEFINITIONS = [

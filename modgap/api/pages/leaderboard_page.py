@@ -8,6 +8,7 @@ from typing import Any
 from modgap.answers import Answer
 from modgap.answers.formatting import format_value
 from modgap.api.pages.rendering import capitalize, format_size, render_template
+from modgap.api.pages.result_folder import MATRIX
 from modgap.errors import count, visible_name
 from modgap.ranking.check_sentences import score_label
 from modgap.ranking.recommendation import CHOICE_LABELS, HELP_LABELS
@@ -30,12 +31,11 @@ SIZES = (
 )
 
 
-def render_leaderboard(record: Mapping[str, Any], record_name: str = "matrix.json") -> str:
+def render_leaderboard(record: Mapping[str, Any]) -> str:
     """Render the page of a matrix.
 
     Args:
         record: Record of the matrix, as `modgap.ranking.matrix.formats.to_dict` makes it.
-        record_name: Name of the file that the record comes from.
 
     Returns:
         The HTML text. It loads nothing from outside.
@@ -47,7 +47,7 @@ def render_leaderboard(record: Mapping[str, Any], record_name: str = "matrix.jso
     reasons = record["reasons"]
     values = {
         "version": record["provenance"]["modgap"],
-        "record_name": record_name,
+        "record_name": MATRIX.file,
         "record": record,
         "measure": measures[0],
         "measures": measures,

@@ -7,6 +7,7 @@ from typing import Any
 from modgap.answers import Answer, Table
 from modgap.answers.formatting import format_value
 from modgap.api.pages.rendering import Scale, capitalize, drawn_table, render_template
+from modgap.api.pages.result_folder import RANKING
 from modgap.errors import visible_name
 from modgap.ranking.answer import difference_texts
 from modgap.ranking.scores import FORECAST
@@ -16,12 +17,11 @@ MAX_PAIRS = 40
 """Most pairs of the class map of a source that are shown."""
 
 
-def render_ranking(record: Mapping[str, Any], record_name: str = "ranking.json") -> str:
+def render_ranking(record: Mapping[str, Any]) -> str:
     """Render the page of a ranking.
 
     Args:
         record: Record of the ranking, as `modgap.ranking.report.to_dict` makes it.
-        record_name: Name of the file that the record comes from.
 
     Returns:
         The HTML text. It loads nothing from outside.
@@ -33,7 +33,7 @@ def render_ranking(record: Mapping[str, Any], record_name: str = "ranking.json")
     answer = Answer.from_dict(record["answer"])
     values = {
         "version": record["provenance"]["modgap"],
-        "record_name": record_name,
+        "record_name": RANKING.file,
         "record": record,
         "by": tables.get(record["decided_by"]) or _empty_table(record["by"]),
         "decided_by": record["decided_by"],

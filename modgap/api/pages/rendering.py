@@ -131,7 +131,7 @@ def render_template(
     )
     environment.filters |= {
         "number": format_value,
-        "count": _format_count,
+        "count": "{:,}".format,
         "name": visible_name,
         "size": format_size,
         "setting": _format_setting,
@@ -198,10 +198,6 @@ def _script_data(data: Any) -> str:
 
 def _script_hash(text: str) -> str:
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _format_count(value: int) -> str:
-    return f"{value:,}"
 
 
 def format_size(value: int | None) -> str:

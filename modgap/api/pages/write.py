@@ -31,15 +31,14 @@ from modgap.storage.atomic_files import write_text_atomically, writing
 PAGE = "report.html"
 
 
-RENDERERS: Mapping[RecordKind, Callable[[Mapping[str, Any], Path], str]] = {
-    RANKING: lambda record, path: render_ranking(record, path.name),
-    DISCREPANCY: lambda record, path: render_discrepancy(record, path.name),
-    DISTORTION: lambda record, path: render_distortion(record, path.name),
-    MATRIX: lambda record, path: render_leaderboard(record, path.name),
-    TRANSFER: lambda record, path: render_transfer(record, path.name),
-    RUN: lambda record, path: render_run(record, read_log(path.parent, record), path.name),
+RENDERERS: Mapping[RecordKind, Callable[[Mapping[str, Any]], str]] = {
+    RANKING: render_ranking,
+    DISCREPANCY: render_discrepancy,
+    DISTORTION: render_distortion,
+    MATRIX: render_leaderboard,
+    TRANSFER: render_transfer,
 }
-"""Renderer of each kind of record. It gets the record and the path of its file."""
+"""Renderer of each kind of record, but for that of a run, which needs the log too."""
 
 
 def write_page(folder: Path) -> Path:
@@ -65,11 +64,10 @@ def write_page(folder: Path) -> Path:
 
 def _render_folder(folder: Path) -> str:
     kind, record = read_result_folder(folder)
-    path = folder / kind.file
     try:
-        return RENDERERS[kind](record, path)
+        return render_run(record, read_log(folder, record)) if kind is RUN else RENDERERS[kind](record)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, TemplateError) as error:
         raise InputError(
-            f"The record of a {kind.name} in {path} is incomplete or damaged ({error!r}). Run the command that wrote "
-            "it again."
+            f"The record of a {kind.name} in {folder / kind.file} is incomplete or damaged ({error!r}). Run the "
+            "command that wrote it again."
         ) from error

@@ -18,7 +18,7 @@ import numpy as np
 from modgap.errors import InputError, Progress, UsageError, count, format_duration, visible_name
 from modgap.jobs import Backend, Failure, failure_of, fix_threads, hold_device, writable_cache
 from modgap.ranking.cached_job import CachedJob
-from modgap.ranking.history.lines import CONTROL, TRAINED, VARIABLES, HistoryLine, Setup, history_table
+from modgap.ranking.history.lines import CONTROL, PILOT_OF_RATES, TRAINED, VARIABLES, HistoryLine, Setup, history_table
 from modgap.ranking.history.measure import (
     ALL,
     CONTROLS,
@@ -324,7 +324,7 @@ def _costs(targets: Sequence[str]) -> dict[str, dict[str, float]]:
     Of other targets it is the median.
     """
     table = history_table(shipped_history().lines, Setup(LABELED, EPOCHS[-1], RATES))
-    columns = [VARIABLES.index(name) for name in ("pilot-rates", TRAINED, CONTROL)]
+    columns = [VARIABLES.index(name) for name in (PILOT_OF_RATES, TRAINED, CONTROL)]
     seconds = np.exp(np.nanmean(np.log(table.seconds[:, :, columns]), axis=0)) / (len(RATES), 1, 1)
     by_name = dict(zip(table.targets, seconds.tolist(), strict=True))
     median = np.median(seconds, axis=0).tolist()

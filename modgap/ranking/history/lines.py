@@ -17,8 +17,10 @@ from modgap.ranking.history.model import transform_error
 from modgap.storage.atomic_files import write_text_atomically
 
 TRAINED, CONTROL = "trained", "control"
-OBSERVED = ("pilot-1", "pilot-3", "pilot-10", "pilot-rates")
-"""Errors of pilots: after 1, 3 and 10 epochs at the first rate, and the lowest after the last epoch of all rates."""
+PILOT_OF_RATES = "pilot-rates"
+"""The lowest error of pilots of all rates after the last epoch."""
+OBSERVED = ("pilot-1", "pilot-3", "pilot-10", PILOT_OF_RATES)
+"""Errors of pilots: after 1, 3 and 10 epochs at the first rate, and the lowest of all rates."""
 VARIABLES = (TRAINED, CONTROL, *OBSERVED)
 """Errors that the model knows: after the whole training, the same from random weights, and those of pilots."""
 LARGEST_FILE = 1 << 26
@@ -28,6 +30,12 @@ MOST_CELLS = 1 << 19
 """Most pairs of source and target of one setup, since memory and time of the fit grow with them."""
 FACTOR_OF_SAMPLES = 2
 """Largest ratio of the numbers of labeled samples of experiments that count as the same."""
+
+
+def pilot_variable(epochs: int | None) -> str:
+    """Return the name of the error of pilots after some epochs at the first rate; None for the lowest of all rates."""
+    return PILOT_OF_RATES if epochs is None else f"pilot-{epochs}"
+
 
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 Count = Annotated[int, Field(ge=1, le=10**12)]

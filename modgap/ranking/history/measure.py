@@ -7,7 +7,7 @@ rates, the epochs and the seeds. What pilots of a ranking do may change, and thi
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -18,7 +18,16 @@ import numpy as np
 from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
 from modgap.models import TargetModel
-from modgap.ranking.history.lines import CONTROL, OBSERVED, TRAINED, VARIABLES, HistoryLine, Setup
+from modgap.ranking.history.lines import (
+    CONTROL,
+    OBSERVED,
+    PILOT_OF_RATES,
+    TRAINED,
+    VARIABLES,
+    HistoryLine,
+    Setup,
+    pilot_variable,
+)
 from modgap.ranking.source_patterns import split_input_size, with_input_size
 from modgap.sources import Source, control_name, open_source
 from modgap.storage.cache import cache_key
@@ -26,7 +35,7 @@ from modgap.targets import TargetRequest, open_target
 from modgap.training.evaluation import Evaluator
 from modgap.training.loop import NotFiniteError
 from modgap.training.pilot import labeled_halves
-from modgap.training.train import train_in_memory
+from modgap.training.train import Watch, train_in_memory
 from modgap.training.train_request import TrainRequest
 from modgap.training.training_data import TargetData, read_target_data
 
@@ -49,8 +58,6 @@ FAILED = 100.0
 HALF, ALL, CONTROLS = "half", "all", "control"
 FEW = 16
 """Samples of a target on which the speed of a source is measured."""
-
-Watch = Callable[[int, TargetModel, Evaluator], None]
 
 
 @dataclass(frozen=True)
@@ -152,10 +159,10 @@ def line_of_trainings(line: HistoryLine, results: Mapping[Training, TrainingErro
         values[CONTROL] = control.last, control.judged, control.seconds
     if middle:
         for epochs, error in middle.errors.items():
-            values[f"pilot-{epochs}"] = error, middle.judged, middle.seconds * epochs / EPOCHS[-1]
+            values[pilot_variable(epochs)] = error, middle.judged, middle.seconds * epochs / EPOCHS[-1]
     if rate is not None:
         best, seconds = finished[rate], sum(half.seconds for half in finished.values())
-        values["pilot-rates"] = best.last, best.judged, seconds
+        values[PILOT_OF_RATES] = best.last, best.judged, seconds
     known = [name for name in VARIABLES if name in values]
     return replace(
         line,

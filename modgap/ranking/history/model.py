@@ -134,7 +134,7 @@ def fit_history(z: np.ndarray, held_out: np.ndarray | None = None) -> HistoryMod
     floor = max(SMALLEST_SHARE * largest, SMALLEST_VARIANCE)
     components = Components(raw.mean, *(_shrink(one, floor) for one in (raw.source, raw.target, raw.residual)))
     cells = _Cells.of(z)
-    posterior = _posterior(cells, components)
+    mean, sources, _ = _posterior(cells, components)
     weights = cells.by_source(cells.weights(components.residual))
     covariances = np.linalg.inv(np.linalg.inv(components.source) + weights)
     noise = np.zeros(n_variables)
@@ -142,8 +142,8 @@ def fit_history(z: np.ndarray, held_out: np.ndarray | None = None) -> HistoryMod
         variances = np.broadcast_to(1 / (4 * held_out), z.shape)
         counted = seen & np.isfinite(variances)
         noise = np.where(counted, variances, 0).sum(axis=(0, 1)) / np.maximum(counted.sum(axis=(0, 1)), 1)
-    fitted = Components(posterior.mean, components.source, components.target, components.residual)
-    return HistoryModel(fitted, posterior.sources, covariances, n_targets, noise)
+    fitted = Components(mean, components.source, components.target, components.residual)
+    return HistoryModel(fitted, sources, covariances, n_targets, noise)
 
 
 def forecast(
@@ -289,20 +289,9 @@ def _one_factor(covariance: np.ndarray) -> np.ndarray:
 # Tables with holes
 
 
-@dataclass(frozen=True)
-class _Posterior:
-    """Mean and effects given the errors, with the second moments that a step of EM needs.
-
-    Attributes:
-        mean: Mean, (F,).
-        sources: Effects of the sources, (S, F).
-        moments: Sums of the expected products of the effects of sources, of those of targets, and of the residuals of
-            the cells, each (F, F).
-    """
-
-    mean: np.ndarray
-    sources: np.ndarray
-    moments: tuple[np.ndarray, np.ndarray, np.ndarray]
+Moments = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Sums of the expected products of the effects of sources, of those of targets, and of the residuals of the cells, each
+(F, F)."""
 
 
 def _restricted_likelihood(z: np.ndarray) -> Components:
@@ -317,13 +306,12 @@ def _restricted_likelihood(z: np.ndarray) -> Components:
     # Each of the three covariances starts with a third of the variance.
     parts = Components(np.nanmean(z, axis=(0, 1)), *(np.diag(total / 3 + SMALLEST_VARIANCE) for _ in range(3)))
     for _ in range(MOST_STEPS):
-        posterior = _posterior(cells, parts)
+        mean, _, moments = _posterior(cells, parts)
         # Few targets and many variables fit without a residual, so that a covariance would become singular.
-        moments = zip(posterior.moments, counts, strict=True)
-        updated = [_positive(moment / count, floor) for moment, count in moments]
+        updated = [_positive(moment / count, floor) for moment, count in zip(moments, counts, strict=True)]
         previous = (parts.source, parts.target, parts.residual)
         change = max(np.abs(new - old).max() / np.abs(old).max() for new, old in zip(updated, previous, strict=True))
-        parts = Components(posterior.mean, *updated)
+        parts = Components(mean, *updated)
         if change < TOLERANCE:
             break
     return parts
@@ -382,10 +370,10 @@ def _sums(indices: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
     return sums
 
 
-def _posterior(cells: _Cells, parts: Components) -> _Posterior:
-    """Return the distribution of mean and effects given the errors.
+def _posterior(cells: _Cells, parts: Components) -> tuple[np.ndarray, np.ndarray, Moments]:
+    """Return the mean (F,), the effects of the sources (S, F) and the moments of all effects, given the errors.
 
-    The distribution is normal. Its precision matrix is block diagonal in the effects of the sources, which are
+    Their distribution is normal. Its precision matrix is block diagonal in the effects of the sources, which are
     independent given the rest: the mean and the effects of the targets. So the effects of the sources are eliminated
     (a Schur complement), the rest with its (n + 1) F unknowns is solved for, and the effects of the sources follow.
     """
@@ -424,7 +412,7 @@ def _posterior(cells: _Cells, parts: Components) -> _Posterior:
         targets.T @ targets + of_targets.sum(axis=0),
         _residual_moment(residuals, of_sums, weights, parts.residual),
     )
-    return _Posterior(mean, sources, moments)
+    return mean, sources, moments
 
 
 def _sum_covariances(

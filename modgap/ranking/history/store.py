@@ -19,6 +19,7 @@ from modgap.ranking.history.lines import (
     Setup,
     first_fault,
     merge_lines,
+    pilot_variable,
     read_content,
     read_lines,
     write_lines,
@@ -265,7 +266,7 @@ def _lines_of_pilots(
 ) -> Iterator[HistoryLine]:
     from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES
 
-    name = "pilot-rates" if pilot["rates"] > 1 else f"pilot-{pilot['epochs']}"
+    name = pilot_variable(None if pilot["rates"] > 1 else pilot["epochs"])
     for row in pilot["sources"]:
         source, size = split_input_size(row["source"])
         setup = Setup(pilot["labeled"], PILOT_EPOCHS, PILOT_RATES, size or input_size)

@@ -20,7 +20,7 @@ from modgap.ranking.judgment import CLEAR, DOUBTFUL, LIKELY, NO, NONE, SINGLE, T
 from modgap.ranking.matrix.over_targets import targets_needed
 from modgap.ranking.matrix.result import DECIDING, Matrix
 from modgap.ranking.scores import get_score
-from modgap.ranking.standings import SIGNIFICANCE
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.storage.json_records import plain_values
 
 MOST_SIMILAR = 0.5
@@ -121,7 +121,7 @@ def _needed(matrix: Matrix) -> int:
 
 
 def _is_tied(p_value: float | None) -> bool:
-    return p_value is not None and p_value > SIGNIFICANCE
+    return p_value is not None and p_value > SIGNIFICANCE_LEVEL
 
 
 def _choice(matrix: Matrix, *, has_values: bool) -> str:

@@ -7,8 +7,8 @@ from scipy import stats
 from scipy.stats import rankdata
 
 from modgap.ranking.matrix.result import Agreement, Measure, Standing
-from modgap.ranking.standings import SIGNIFICANCE, round_significant
-from modgap.statistics.multiple_comparisons import MOST_LETTERED, group_letters, holm
+from modgap.ranking.standings import round_significant
+from modgap.statistics.multiple_comparisons import MOST_LETTERED, SIGNIFICANCE_LEVEL, group_letters, holm
 
 NOT_COMPARED = (None, False)
 """Comparison with the first source where it is not known: no p-value, and not significant."""
@@ -51,7 +51,7 @@ def targets_needed(n_sources: int) -> int:
     """
     n_pairs = n_sources * (n_sources - 1) // 2
     n_targets = 1
-    while 2.0 ** (1 - n_targets) * n_pairs > SIGNIFICANCE:
+    while 2.0 ** (1 - n_targets) * n_pairs > SIGNIFICANCE_LEVEL:
         n_targets += 1
     return n_targets
 
@@ -131,9 +131,9 @@ def _test_pairs(ranks: np.ndarray, complete: Sequence[int]) -> tuple[np.ndarray 
     # The first source was chosen among all of them, so pairs that are not tested count in the correction too.
     untested = np.ones(size * (size - 1) // 2 - len(firsts))
     p_values = holm(np.concatenate([sign_test_p_values(differences), untested]))[: len(firsts)]
-    is_ahead = (np.sign(differences).sum(axis=1) > 0) & (p_values <= SIGNIFICANCE)
+    is_ahead = (np.sign(differences).sum(axis=1) > 0) & (p_values <= SIGNIFICANCE_LEVEL)
     # With later steps of Holm's correction a pair can be significant on fewer targets.
-    is_known = ((differences != 0).sum(axis=1) >= needed) | (p_values <= SIGNIFICANCE)
+    is_known = ((differences != 0).sum(axis=1) >= needed) | (p_values <= SIGNIFICANCE_LEVEL)
     with_first = {
         complete[int(j)]: (float(p), bool(ahead))
         for i, j, p, ahead, known in zip(firsts, seconds, p_values, is_ahead, is_known, strict=True)
@@ -142,7 +142,7 @@ def _test_pairs(ranks: np.ndarray, complete: Sequence[int]) -> tuple[np.ndarray 
     if size > MOST_LETTERED:
         return None, with_first
     differs = np.zeros((size, size), bool)
-    differs[firsts, seconds] = differs[seconds, firsts] = p_values <= SIGNIFICANCE
+    differs[firsts, seconds] = differs[seconds, firsts] = p_values <= SIGNIFICANCE_LEVEL
     return differs, with_first
 
 

@@ -3,15 +3,10 @@
 The entry points of the group `modgap.scores` refer to objects of the class Score, under their names.
 """
 
-import functools
 import importlib
 import pkgutil
-from collections.abc import Iterator
-from importlib.metadata import EntryPoint
-from typing import Any
 
-from modgap.errors import named
-from modgap.process.installed_packages import check_plugin, describe_origin, plugin_entries, usable_plugins
+from modgap.process.registry import Registry
 from modgap.ranking.score import CLASSIFICATION, ERROR_RATE, MULTI_LABEL, REGRESSION, Score
 from modgap.ranking.score_order import SCORE_ORDER
 
@@ -26,9 +21,6 @@ __all__ = [
     "score_origin",
     "shown_score",
 ]
-
-GROUP = "modgap.scores"
-NOUN = "Score"
 
 DEFAULT_RANKING_SCORES = {CLASSIFICATION: "transrate", MULTI_LABEL: "discrepancy", REGRESSION: "discrepancy"}
 """The score that sources are ranked by if --by is not given, for each task.
@@ -70,41 +62,13 @@ CHANCE = Score(
 SHOWN = {score.name: score for score in (PILOT, FORECAST, CHANCE)}
 
 
-@functools.cache
-def _scores() -> dict[str, Score]:
-    scores = {score.name: score for score in _declared()}
-    scores.update(usable_plugins(_plugin_entries(), NOUN, _check))
-    return {name: scores[name] for name in sorted(scores, key=_sort_key)}
+def _load() -> tuple[type[Score], list[Score]]:
+    modules = (importlib.import_module(f"{__name__}.{entry.name}") for entry in pkgutil.iter_modules(__path__))
+    return Score, [score for module in modules for score in getattr(module, "SCORES", None) or (module.SCORE,)]
 
 
-def _sort_key(name: str) -> tuple[int, str]:
-    return (SCORE_ORDER.index(name) if name in SCORE_ORDER else len(SCORE_ORDER), name)
-
-
-def _declared() -> Iterator[Score]:
-    for entry in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{entry.name}")
-        yield from getattr(module, "SCORES", None) or (module.SCORE,)
-
-
-def _check(name: str, plugin: Any) -> Score:
-    """Return a plug-in if it is a score of its entry point's name."""
-    return check_plugin(name, plugin, Score)
-
-
-@functools.cache
-def _plugin_entries() -> dict[str, EntryPoint]:
-    return plugin_entries(GROUP, NOUN, {score.name for score in _declared()})
-
-
-def score_origin(name: str) -> str:
-    """Return the package that a score comes from, with its version if it is not modgap."""
-    return describe_origin(_plugin_entries().get(name))
-
-
-def score_names() -> list[str]:
-    """Return the names of all scores in the order in which they are shown."""
-    return list(_scores())
+SCORES = Registry("modgap.scores", "Score", SCORE_ORDER, _load)
+get_score, score_names, score_origin = SCORES.get, SCORES.names, SCORES.origin
 
 
 def default_scores() -> list[str]:
@@ -113,16 +77,7 @@ def default_scores() -> list[str]:
     They are scores of each kind, with the error of a linear probe among them. No evidence supports this choice:
     no score is shown to be better than always naming the same good source (docs/evidence.md).
     """
-    return [score.name for score in _scores().values() if score.default]
-
-
-def get_score(name: str) -> Score:
-    """Return the score of a name.
-
-    Raises:
-        UsageError: If there is no score of this name. The message suggests similar names.
-    """
-    return named("score", name, _scores())
+    return [score.name for score in map(get_score, score_names()) if score.default]
 
 
 def shown_score(name: str) -> Score:

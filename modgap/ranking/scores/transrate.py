@@ -6,10 +6,11 @@ from modgap.ranking.score import Score
 from modgap.ranking.source_outputs import Moments
 
 EPSILON = 1e-4
+"""Distortion that the coding allows, in the squared unit of the features."""
 
 
-def transrate(moments: Moments, labels: np.ndarray, epsilon: float = EPSILON) -> float:
-    """Compute R(Z) - sum over classes of n_c / n R(Z_c), where R(Z) = logdet(I + Z'Z / (n epsilon)) / 2.
+def transrate(moments: Moments, labels: np.ndarray) -> float:
+    """Compute R(Z) - sum over classes of n_c / n R(Z_c), where R(Z) = logdet(I + Z'Z / (n EPSILON)) / 2.
 
     The code in the paper's appendix, which is widely copied, takes the plain mean over the classes in place of the
     formula's weights. The two agree for classes of equal size.
@@ -17,7 +18,6 @@ def transrate(moments: Moments, labels: np.ndarray, epsilon: float = EPSILON) ->
     Args:
         moments: Centered features Z, shape (n, D), and the variances of their principal components.
         labels: Target classes 0..K-1, shape (n,).
-        epsilon: Distortion that the coding allows, in the features' squared unit.
 
     Returns:
         The score in nats, at least 0. Higher is better. It depends on the features' unit.
@@ -28,17 +28,17 @@ def transrate(moments: Moments, labels: np.ndarray, epsilon: float = EPSILON) ->
     counts = np.bincount(labels)
     n = len(labels)
     # The variances have the divisor n - 1, and the formula has n.
-    total_rate = np.log1p(moments.variances * (n - 1) / (n * epsilon)).sum() / 2
-    class_rates = [_coding_rate(moments.centered[labels == label], epsilon) for label in range(len(counts))]
+    total_rate = np.log1p(moments.variances * (n - 1) / (n * EPSILON)).sum() / 2
+    class_rates = [_coding_rate(moments.centered[labels == label]) for label in range(len(counts))]
     return float(total_rate - counts / n @ np.array(class_rates))
 
 
-def _coding_rate(points: np.ndarray, epsilon: float) -> float:
+def _coding_rate(points: np.ndarray) -> float:
     """Return R of some rows of Z, shape (n_c, D), in nats."""
     n, width = points.shape
     # Both products have the same nonzero eigenvalues.
     product = points.T @ points if width <= n else points @ points.T
-    return 0.5 * float(np.linalg.slogdet(np.eye(len(product)) + product / (n * epsilon))[1])
+    return 0.5 * float(np.linalg.slogdet(np.eye(len(product)) + product / (n * EPSILON))[1])
 
 
 SCORE = Score(

@@ -6,67 +6,34 @@ The entry points of the group `modgap.methods` refer to objects of the class Met
 package is fast; its functions import torch.
 """
 
-import functools
 import importlib
 import pkgutil
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
-from modgap.errors import named
-from modgap.process.installed_packages import check_plugin, describe_origin, plugin_entries, usable_plugins
+from modgap.process.registry import Registry
 
 if TYPE_CHECKING:
     from modgap.training.method import Method
 
 __all__ = ["METHOD_ORDER", "find_unused_settings", "get_method", "method_names", "method_origin", "method_settings"]
 
-GROUP = "modgap.methods"
-NOUN = "Method"
 METHOD_ORDER = (
     "scratch", "finetune", "finetune++", "frozen", "fpt", "lora", "emb", "orca", "mona", "l2-sp", "replay", "lp-ft"
 )  # fmt: skip
 """Order of the paper's tables, then methods that hold the source; others follow, sorted by name."""
 
 
-def _declared() -> dict[str, "Method"]:
+def _load() -> "tuple[type[Method], list[Method]]":
     from modgap.training.method import Method
 
     modules = (importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__))
     constants = (value for module in modules for value in vars(module).values())
-    return {constant.name: constant for constant in constants if isinstance(constant, Method)}
+    return Method, [constant for constant in constants if isinstance(constant, Method)]
 
 
-def _plugin_entries() -> dict[str, EntryPoint]:
-    return plugin_entries(GROUP, NOUN, _declared())
-
-
-def _methods() -> dict[str, "Method"]:
-    from modgap.training.method import Method
-
-    check = functools.partial(check_plugin, expected=Method)
-    methods = {**_declared(), **dict(usable_plugins(_plugin_entries(), NOUN, check))}
-    names = [*METHOD_ORDER, *sorted(methods.keys() - set(METHOD_ORDER))]
-    return {name: methods[name] for name in names}
-
-
-def method_origin(name: str) -> str:
-    """Return the package that a method comes from, with its version if it is not modgap."""
-    return describe_origin(_plugin_entries().get(name))
-
-
-def method_names() -> list[str]:
-    """Return the names of all methods, in the order of the paper's tables."""
-    return list(_methods())
-
-
-def get_method(name: str) -> "Method":
-    """Return the method with this name.
-
-    Raises:
-        UsageError: When there is no such method; the message names the nearest ones.
-    """
-    return named("method", name, _methods())
+METHODS = Registry("modgap.methods", "Method", METHOD_ORDER, _load)
+get_method, method_names, method_origin = METHODS.get, METHODS.names, METHODS.origin
 
 
 def method_settings(method: "Method") -> dict[str, dict[str, tuple[Any, str]]]:
@@ -78,7 +45,7 @@ def method_settings(method: "Method") -> dict[str, dict[str, tuple[Any, str]]]:
     from modgap.training.recipe import STAGES, Recipe, describe_settings
 
     sections = {stage.recipe_section for stage in method.stages}
-    special = {key for other in _declared().values() for key in other.special_settings}
+    special = {key for other in METHODS.built_in.values() for key in other.special_settings}
     used = {}
     for section, model in STAGES.items():
         general = section in sections

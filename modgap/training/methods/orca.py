@@ -8,6 +8,7 @@ target class by class (Shen et al. 2023):
     OT(A, B) = min over P of <P, cost> + regularization * KL(P | uniform)
     distance(A, B) = OT(A, B) - OT(A, A) / 2 - OT(B, B) / 2     debiased, the Sinkhorn divergence
 
+The last term, of the source B, is left out: it is a constant, and takes minutes for thousands of samples.
 The half in the cost is that of p = 2 in ORCA's code. There, W has this factor a second time, and W is a constant to the
 gradient; here the gradient includes W. Everything is computed in double precision, on the features' device if that is
 a CPU or a GPU of CUDA and else on the CPU; POT computes the transport plans of W on the CPU.
@@ -49,21 +50,17 @@ EXACT_ITERATIONS = 1_000_000
 
 @dataclass(frozen=True)
 class LabeledSource:
-    """Features of a labeled set of the source's modality, with the terms of the distance that depend on it alone.
+    """Features of a labeled set of the source's modality.
 
     Attributes:
         features: Features (n, d) in double precision.
         labels: Index of each sample's class among the classes that occur, shape (n,).
         regularization: Weight of the entropic term, in the unit of the cost.
-        debiased: True if the distance of each set to itself is subtracted.
-        self_distance: OT of the source and itself; 0 if not debiased, or if it was left out.
     """
 
     features: Tensor
     labels: Tensor
     regularization: float
-    debiased: bool
-    self_distance: float
 
     def class_features(self, index: int) -> Tensor:
         """Return the features (m, d) of one class."""
@@ -75,23 +72,13 @@ class LabeledSource:
         return int(self.labels.max()) + 1
 
 
-def prepare_source(
-    features: Tensor,
-    labels: Tensor,
-    regularization: float = 0.1,
-    debiased: bool = True,
-    with_self_distance: bool = True,
-) -> LabeledSource:
+def prepare_source(features: Tensor, labels: Tensor, regularization: float = 0.1) -> LabeledSource:
     """Prepare a source set once, to compute many distances to it.
 
     Args:
         features: Token means (n, d) at the embedder's output; no gradient flows back to them.
         labels: Integer classes (n,).
         regularization: Weight of the entropic term, in the unit of the cost; greater than 0.
-        debiased: True to subtract the distance of each set to itself, so that equal sets have distance 0.
-        with_self_distance: True to compute the source's distance to itself. It is a constant of all distances to the
-            source, so gradients do not need it, and it takes minutes for thousands of samples. Without it, debiased
-            distances are too large by half of it.
 
     Raises:
         InputError: When shapes do not match, or features are not finite.
@@ -101,18 +88,8 @@ def prepare_source(
     if not regularization > 0:
         raise UsageError(f"The regularization is {regularization}. Expected a number greater than 0.")
     features = _check_features(features.detach(), labels)
-    classes, indices = torch.unique(labels, return_inverse=True)
-    source = LabeledSource(features, indices.to(features.device), regularization, debiased, 0.0)
-    if not debiased or not with_self_distance:
-        return source
-    class_costs = torch.zeros(len(classes), len(classes), dtype=torch.float64, device=features.device)
-    for i in range(len(classes)):
-        for j in range(i):
-            distance = _wasserstein(source.class_features(i), source.class_features(j))
-            class_costs[i, j] = distance
-            class_costs[j, i] = distance
-    cost = (_squared_distances(features, features) + class_costs[source.labels][:, source.labels]) / 2
-    return LabeledSource(features, source.labels, regularization, True, _entropic(cost, regularization).item())
+    indices = torch.unique(labels, return_inverse=True)[1]
+    return LabeledSource(features, indices.to(features.device), regularization)
 
 
 def class_distance(features: Tensor, source: LabeledSource) -> Tensor:
@@ -123,8 +100,8 @@ def class_distance(features: Tensor, source: LabeledSource) -> Tensor:
         source: The source set, with features of the same d.
 
     Returns:
-        Scalar in the features' precision; lower is nearer. If debiased with the source's distance to itself, it is 0 or
-        more up to rounding.
+        Scalar in the features' precision; lower is nearer. For a set that equals the source it is half of OT of the
+        source and itself.
 
     Raises:
         InputError: When shapes do not match, or features are not finite.
@@ -137,10 +114,8 @@ def class_distance(features: Tensor, source: LabeledSource) -> Tensor:
     class_costs = torch.stack([_wasserstein(points, source.class_features(k)) for k in range(source.n_classes)])
     cost = (_squared_distances(points, source.features) + class_costs[source.labels]) / 2
     distance = _entropic(cost, source.regularization)
-    if source.debiased:
-        self_distance = _entropic(_squared_distances(points, points) / 2, source.regularization)
-        distance = distance - self_distance / 2 - source.self_distance / 2
-    return distance.to(features.dtype)
+    self_distance = _entropic(_squared_distances(points, points) / 2, source.regularization)
+    return (distance - self_distance / 2).to(features.dtype)
 
 
 def import_pot() -> ModuleType:
@@ -236,7 +211,7 @@ class AlignmentObjective(Objective):
         super().__init__(training, stage, number)
         surrogate = SurrogateFeatures(training)
         classes = torch.from_numpy(surrogate.labels).to(training.device)
-        self.source = prepare_source(surrogate.of_embedder(), classes, with_self_distance=False)
+        self.source = prepare_source(surrogate.of_embedder(), classes)
         self.rows = training.data.train
         self.labels = alignment_classes(training.data)
 
