@@ -44,7 +44,10 @@ NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GP
 
 @pytest.fixture(autouse=True, scope="session")
 def registered_device():
-    register()
+    try:
+        register()
+    except ImportError:
+        pytest.skip("this torch has no devices that are written in Python")
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.backend_registration import _DummyBackendModule, _setup_privateuseone_for_python_backend
 
 NAME = "fake"
 READS = ("_local_scalar_dense", "is_nonzero", "equal", "allclose")
@@ -223,7 +222,7 @@ class Stream:
         """Do nothing."""
 
 
-class Module(_DummyBackendModule):
+class Module:
     """The module `torch.fake`."""
 
     Event = Event
@@ -231,6 +230,24 @@ class Module(_DummyBackendModule):
 
     def __init__(self) -> None:
         self.seeds: list[int] = []
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def is_available(self) -> bool:
+        return True
+
+    def current_device(self) -> int:
+        return 0
+
+    def device_count(self) -> int:
+        return 1
+
+    def _is_in_bad_fork(self) -> bool:
+        return False
+
+    def manual_seed_all(self, seed: int) -> None:
+        pass
 
     def stream(self, stream):
         return contextlib.nullcontext()
@@ -272,7 +289,13 @@ def copy_from(source, target, non_blocking=False):
 
 
 def register() -> None:
-    """Make the name of the device known to PyTorch, once in a process."""
+    """Make the name of the device known to PyTorch, once in a process.
+
+    Raises:
+        ImportError: If this torch has no devices that are written in Python.
+    """
+    from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
+
     if torch._C._get_privateuse1_backend_name() != NAME:
         _setup_privateuseone_for_python_backend(NAME, MODULE)
         KERNELS.impl("empty_strided", empty_strided, "PrivateUse1")

@@ -14,6 +14,7 @@ from modgap.errors import InputError, UsageError
 from modgap.process.installed_packages import find_package_folder
 from modgap.sources import HeadlessError, open_control, open_source
 from modgap.sources.onnx import handle
+from tests.training import skip_without_exporter
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -197,6 +198,7 @@ def change(path, edit):
 def export_as_today(folder, kind):
     """Write a small model with the current exporter, which puts weights into another file."""
     pytest.importorskip("onnxscript")
+    skip_without_exporter("onnx")
     build, shape = MODELS[kind]
     with torch.random.fork_rng():
         torch.manual_seed(0)

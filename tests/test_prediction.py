@@ -11,7 +11,6 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 from safetensors.numpy import load_file, save_file
-from torch.torch_version import TorchVersion
 
 import modgap
 from modgap.errors import InputError, UsageError
@@ -28,7 +27,7 @@ from modgap.targets.sample_transforms import (
     read_transforms,
     transform_records,
 )
-from modgap.training.export import FORMATS, LOWEST_TORCH, export_model
+from modgap.training.export import FORMATS, export_model
 from modgap.training.methods import method_names
 from modgap.training.predictions import predict_data, write_predictions
 from modgap.training.run_folder import open_run, write_record
@@ -38,7 +37,7 @@ from modgap.training.training_data import InputTransform
 from tests.campaign.run_files import RECORD, run_file
 from tests.commands import run_in_process
 from tests.small_hub import small_hub  # noqa: F401 - fixture
-from tests.training import SHORT, run, surrogate_file, target_file
+from tests.training import SHORT, run, skip_without_exporter, surrogate_file, target_file
 
 KINDS = {"image": ("classification", True), "series": ("classification", False), "dense": ("regression", True)}
 OTHER_KINDS = ("finetune", "mona", "orca")
@@ -134,8 +133,7 @@ def exported_programs(trained, tmp_path_factory):
     folder, saved = tmp_path_factory.mktemp("programs"), {}
 
     def get(kind, file_format):
-        if (lowest := LOWEST_TORCH[file_format]) > TorchVersion(torch.__version__):
-            pytest.skip(f"the format {file_format} needs torch {lowest}")
+        skip_without_exporter(file_format)
         if (kind, file_format) not in saved:
             path = folder / f"{kind}-{file_format}" / "model.pt2"
             path.parent.mkdir()
@@ -305,8 +303,7 @@ def test_new_images_are_predicted_from_folders_files_and_tables(hub, photos):
 
 def test_the_documented_use_of_an_exported_program_predicts_as_the_command_does(hub, photos, monkeypatch, capsys):
     pytest.importorskip("onnxruntime")
-    if LOWEST_TORCH["onnx"] > TorchVersion(torch.__version__):
-        pytest.skip("torch is too old to export ONNX files")
+    skip_without_exporter("onnx")
     hub("vit")
     done = short_run(photos / "run", photos / "photos")
     program = photos / "model.onnx"

@@ -9,17 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch.torch_version import TorchVersion
 
 import modgap
 from modgap.errors import UsageError
 from modgap.inputs.representations import fold_series, spectrogram
 from modgap.targets import CustomData
-from modgap.training.export import LOWEST_TORCH, export_model
+from modgap.training.export import export_model
 from modgap.training.program_inputs import _Folding, _Spectrogram
 from modgap.training.run_folder import Run
 from tests.commands import run_in_process as invoke
 from tests.test_native_models import photo_file, series_file, text_file
+from tests.training import skip_without_exporter
 
 SERIES = CustomData(kind="series")
 CASES = {
@@ -52,8 +52,7 @@ def outputs_of(path: Path, *arrays: np.ndarray) -> np.ndarray:
 def exported(folder: Path, run: Run, suffix: str) -> Path:
     """Return the program of a run."""
     file_format = {".pt2": "torch-export", ".onnx": "onnx"}[suffix]
-    if LOWEST_TORCH[file_format] > TorchVersion(torch.__version__):
-        pytest.skip(f"the format {file_format} needs a later torch")
+    skip_without_exporter(file_format)
     path = folder / f"{run.folder.name}-{file_format}{suffix}"
     done = invoke("export", "--run", run.folder, "--format", file_format, "--out", path)
     assert done.returncode == 0, done.stderr

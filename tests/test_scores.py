@@ -72,7 +72,7 @@ def test_golden_value_of_logme_for_values():
 
 
 def test_published_value_of_parc_breaks_ties_by_rounding():
-    """The last bits of np.corrcoef separate pairs of equal similarity by new versions of NumPy. If they tie, it differs."""
+    """The last bits of np.corrcoef separate pairs of equal similarity, unless NumPy is old and they tie."""
     upper = np.triu_indices(len(X), 1)
     standard = (X - X.mean(0)) / X.std(0)
     apart, labels = (1 - np.corrcoef(rows)[upper] for rows in (standard, np.eye(3)[Y]))

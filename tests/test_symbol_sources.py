@@ -25,6 +25,7 @@ from modgap.training.surrogate import SurrogateBatch
 from tests.commands import run_in_process as invoke
 from tests.fasttext_files import HIERARCHICAL, write_fasttext
 from tests.test_native_models import text_file
+from tests.training import skip_without_exporter
 from tools.golden_sources_symbols import ANALYSES, FEATURES, SENTENCES, series
 
 GOLDEN = json.loads((Path(__file__).parent / "symbol_source_outputs.json").read_text(encoding="utf-8"))
@@ -270,6 +271,7 @@ def test_sources_of_symbols_are_trained_on_texts(method, name, tmp_path):
         return
     # In percent.
     assert run.record["result"]["test"] <= 20
+    skip_without_exporter("torch-export")
     done = invoke("export", "--run", run.folder, "--format", "torch-export", "--out", tmp_path / "model.pt2")
     if name == "lid-176":
         assert "The source's tokenizer is written in Python" in done.stderr
@@ -295,6 +297,7 @@ def test_sources_of_series_take_series_of_any_rate(name, tmp_path):
     run = modgap.train("linear-probe", name, tmp_path / "series.npz", tmp_path / "run", **options)
     assert run.record["result"]["test"] <= 20
     if name == "mineralml":
+        skip_without_exporter("torch-export")
         done = invoke("export", "--run", run.folder, "--format", "torch-export", "--out", tmp_path / "model.pt2")
         assert done.returncode == 0, done.stderr
 

@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
+from torch.torch_version import TorchVersion
 
 from modgap.forward.sample_request import SampleRequest
 from modgap.models import Output, target_model
 from modgap.targets import CustomData, TargetRequest
 from modgap.training.checkpoint import RunFiles
+from modgap.training.export import LOWEST_TORCH
 from modgap.training.losses import loss
 from modgap.training.method import Training
 from modgap.training.methods import get_method
@@ -21,6 +24,12 @@ from modgap.training.train_request import set_up_training
 TASKS = ("classification", "multi-label", "regression")
 SHORT = ("stage1.epochs=1", "stage2.epochs=1", "stage1.batch_size=8", "stage2.batch_size=8", "stage1.surrogate_batch=8")
 NOUNS = ("cat", "dog", "mat", "text")
+
+
+def skip_without_exporter(file_format: str) -> None:
+    """Skip a test where the installed torch does not export programs in a format."""
+    if (lowest := LOWEST_TORCH[file_format]) > TorchVersion(torch.__version__):
+        pytest.skip(f"the format {file_format} needs torch {lowest}")
 
 
 def target_file(folder: Path, task: str, *, image: bool = True, samples: int = 40) -> Path:

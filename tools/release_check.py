@@ -147,12 +147,17 @@ def run_all_tests(project: Path) -> str:
 
 
 def run_quick_tests(project: Path, folder: Path) -> str:
-    """Run the quick tests of an unpacked sdist with the lowest versions; return pytest's summary."""
+    """Run the quick tests of an unpacked sdist with the lowest versions; return pytest's summary.
+
+    Packages of which modgap reads only the files are those of the Makefile.
+    """
     python = folder / "venv" / "bin" / "python"
     run(sys.executable, "-m", "venv", folder / "venv", folder=folder)
     install = (sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python)
-    run(*install, *_lowest_options(), "--requirements", "pyproject.toml", "--group", "test", folder=project)
-    run(*install, "--no-deps", "--editable", project, folder=folder)
+    options = (*_lowest_options(), "--requirements", "pyproject.toml", "--extra", "demo", "--group", "test")
+    run(*install, *options, folder=project)
+    files = run("make", "--silent", "--eval", "files: ; @echo $(FILES_ONLY)", "files", folder=project).split()
+    run(*install, "--no-deps", *files, "--editable", project, folder=folder)
     return _summary(run(python, "-m", "pytest", "-q", "-n", "2", "-m", QUICK_TESTS, folder=project))
 
 

@@ -197,7 +197,11 @@ def _draw_ranks(axes: "Axes", ranking: Ranking, scores: Sequence[str], indices: 
     strip = axes.inset_axes(bounds, transform=blended_transform_factory(inches, axes.transAxes))
     texts = ranks.map(lambda rank: f"{rank}" if rank else "–")
     draw_grid(strip, ranks.clip(upper=4), RANKS, (-0.5, 4.5), texts, ranks == 1, names_above=SLANT, yticklabels=False)
-    strip.set_xlabel("rank by other scores" if width > 1.25 else "rank by\nother scores", size=8)
+    # The layout leaves space for texts, but before Matplotlib 3.11.2 not for the width of a label of inset axes.
+    title = "rank by other scores" if width > 1.25 else "rank by\nother scores"
+    strip.annotate(
+        title, (0.5, 0), (0, -4), xycoords="axes fraction", textcoords="offset points", ha="center", va="top", size=8
+    )
 
 
 def _set_axis(axes: "Axes", ranking: Ranking, frame: pd.DataFrame) -> None:
