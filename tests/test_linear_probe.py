@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 import modgap
 from modgap.errors import InputError, UsageError
 from modgap.storage.json_records import with_digest
+from modgap.targets import CustomData
 from modgap.training import linear_probe
 from modgap.training.run_folder import RECORD, Run
 from tests.commands import run_in_process as invoke
@@ -171,7 +172,10 @@ def test_probes_of_texts_and_of_values(folder: Path) -> None:
     texts = modgap.train("linear-probe", "minilm", folder / "texts.csv", folder / "texts")
     assert texts.record["result"]["test"] < 20
     assert modgap.load_run(texts).predict(["green leaf", "fast car"]).tolist() == ["a", "b"]
-    values = modgap.train("linear-probe", "vit-fashion", "diabetes", folder / "values", limit=150)
+    x = rng.standard_normal((60, 1, 10)).astype(np.float32)
+    np.savez(folder / "values.npz", x=x, y=x.sum(axis=2))
+    series = {"custom_data": CustomData(kind="series")}
+    values = modgap.train("linear-probe", "vit-fashion", folder / "values.npz", folder / "values", **series)
     predicted = modgap.load_run(values).predict(np.zeros((2, 1, 10)))
     assert predicted.shape == (2, 1)
     assert np.isfinite(predicted).all()

@@ -48,8 +48,8 @@ def compare(*results: Any, estimator: str | None = None, groups: Any = None) -> 
         >>> rng = np.random.default_rng(0)
         >>> errors = {name: rng.random(400) < rate for name, rate in [("a", 0.2), ("b", 0.22), ("c", 0.5)]}
         >>> result = compare(errors)
-        >>> result.main.groups, round(result.main.pairs[0].difference.value, 3)
-        ((('a', 'b'), ('c',)), -0.002)
+        >>> result.main.groups, round(result.main.pairs[0].difference.value, 4)
+        ((('a', 'b'), ('c',)), -0.0025)
     """
     mappings = [result for result in results if isinstance(result, Mapping)]
     if groups is not None and len(mappings) != 1:

@@ -1,4 +1,4 @@
-"""What a model of a target returns for a sample: logits of classes or labels, or real values."""
+"""The output of a model of a target for one sample: logits of classes or labels, or real values."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -259,9 +259,13 @@ def _open_targets(names: Sequence[str]) -> tuple[dict[str, Target], tuple[str, .
         if name == PACKAGED:
             for shipped in dict.fromkeys(line.target for line in shipped_history().lines):
                 try:
-                    opened[shipped] = TargetRequest(shipped).open()
+                    target = TargetRequest(shipped).open()
+                    # The data of a package may be of another version.
+                    target.fingerprint  # noqa: B018
                 except InputError:
                     absent.append(shipped)
+                else:
+                    opened[shipped] = target
         else:
             opened[name] = TargetRequest(name).open()
     if not opened:
