@@ -1,4 +1,4 @@
-"""What the result of a race shows: its validation errors, its figures and its page."""
+"""What the result of a race shows: its validation errors, its figures, its page, and the card of its model."""
 
 from types import SimpleNamespace
 
@@ -203,7 +203,7 @@ def test_the_time_is_not_rounded_to_minutes():
     assert figure.axes[0].get_xlabel() == "minutes"
 
 
-# Page
+# Page and card
 
 
 def test_the_page_draws_what_was_tried_with_units(tmp_path):
@@ -227,3 +227,26 @@ def ends_of(page):
     """Return the labels of the ends of the first axis of a page."""
     head = page[page.index('class="ends"') :].split("</span></span>")[0]
     return [part.split("<")[0] for part in head.split("<span>")[1::2]]
+
+
+def test_the_card_says_what_the_model_was_made_of(tmp_path):
+    card = (finished(table_file(tmp_path), tmp_path / "best").folder / "card.md").read_text(encoding="utf-8")
+    assert "141 labeled samples of 47 groups and 39 test samples of 13 groups; task classification." in card
+    assert "- **Groups**: patient." in card
+    assert "- **Classes**: 3: better, same, worse." in card
+    assert "- **Columns**: 3: age, pulse, weight." in card
+    assert "- **Missing cells**: the median of the training samples takes their place." in card
+    assert "- **Split**: a test split that was drawn, by class, with whole groups." in card
+    assert "- **Metric**: 0-1 error; lower is better." in card
+    assert "- **Source**: none; the model is fitted to this data alone." in card
+    assert "modgap predict --run" in card
+    assert "of other groups than those of the labeled samples" in card
+    assert "license" not in card
+
+
+def test_the_card_knows_a_split_of_the_data(tmp_path):
+    card = (finished(table_file(tmp_path, split=True), tmp_path / "best").folder / "card.md").read_text(
+        encoding="utf-8"
+    )
+    assert "- **Split**: the data's own test split." in card
+    assert "1 of 14 test groups has labeled samples too" in card
