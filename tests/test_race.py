@@ -18,7 +18,6 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend, Failure
 from modgap.models import Output
 from modgap.race import transfer as race_module
-from modgap.race.figures import race_frame
 from modgap.race.result import TransferResult
 from modgap.race.steps import (
     Labeled,
@@ -429,7 +428,7 @@ def test_the_folder_is_that_of_the_chosen_model(done, path, tmp_path):
     compared = run_in_process("compare", str(done.folder), str(done.folder / "models" / "2"))
     assert compared.returncode == 0, compared.stderr
     assert "## Limits" in (done.folder / "card.md").read_text()
-    frame = race_frame(done.race)
+    frame = done.to_frame()
     assert frame["is_chosen"].sum() >= 1
     assert {figure.name for figure in done.figures()} == {"transfer", "transfer-time"}
     for figure in done.figures():

@@ -12,7 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modgap.answers import Mark, Table
+from modgap.api.pages.answer_pages import TRANSFER_DEFINITIONS
 from modgap.api.pages.ranking_page import render_ranking
+from modgap.api.pages.rendering import drawn_table
 from modgap.api.pages.write import write_page
 from modgap.discrepancy import estimate
 from modgap.discrepancy.report import DiscrepancyReport
@@ -438,3 +441,27 @@ def test_a_newer_record_is_refused(tmp_path):
     (tmp_path / "ranking.json").write_text(json.dumps({"kind": "ranking", "schema": 99}))
     with pytest.raises(InputError, match="newer version of modgap"):
         write_page(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("cells", "values", "ends"),
+    [
+        (("5 %", "61.3 %"), (5.0, 61.264), ("5 %", "61.3 %")),
+        (("0.500", "0.612"), (0.5, 0.61264), ("0.500", "0.613")),
+        (("21,300", "0.5"), (21_300.4, 0.5), ("0.500", "21,300")),
+    ],
+)
+def test_the_ends_of_an_axis_have_the_unit_of_its_values(cells, values, ends):
+    rows = [("a", cells[0]), ("b", cells[1]), ("c", "failed")]
+    assert drawn_table(Table(("model", "error"), rows, marks=[*map(Mark, values), None]))["ends"] == ends
+
+
+def test_a_cell_without_a_value_has_no_label_on_a_phone():
+    narrow = render_ranking(to_dict(make_ranking())).partition("@media screen and")[2]
+    assert ".rows .label:empty { display: none; }" in narrow
+
+
+def test_the_page_of_a_transfer_says_what_p_compares():
+    text = dict(TRANSFER_DEFINITIONS)["Test"]
+    assert "The difference to the chosen model, its interval and p" in text
+    assert "baseline" not in text

@@ -180,18 +180,19 @@ def render_transfer(record: Mapping[str, Any]) -> str:
 TRANSFER_DEFINITIONS = [
     (
         "Validation error",
-        "Mean loss on folds of the labeled samples that the model was not fitted to: the error rate of classes, 1 - "
-        "the average precision of the labels of a sample, or the mean squared error of standardized values.",
+        "The error on folds of the labeled samples that the model was not fitted to, by the measure of the test where "
+        "the losses of the samples decide it. Otherwise it is called a loss: 1 - the average precision of the labels "
+        "of a sample, or the mean squared error of standardized values. The lowest of several is optimistic.",
     ),
     (
         "How the model was chosen",
-        "The simplest model within one standard error of the lowest validation error, by the paired difference: a "
+        "The simplest model within one standard error of the lowest validation loss, by the paired difference: a "
         "baseline before a linear probe, and a linear probe before a training.",
     ),
     (
         "Test",
-        "The test samples were used once, by the final models. Intervals are over the test samples or their groups; p "
-        "compares with the field's best baseline on the same samples.",
+        "The test samples were used once, by the final models. Intervals are over the test samples or their groups. "
+        "The difference to the chosen model, its interval and p compare both models on the same samples.",
     ),
 ]
 

@@ -24,6 +24,8 @@ PADDING = 4
 """Size of a curve in its own units, and the space around it."""
 MOST_COLUMNS = 11
 """Most columns of a table of numbers that fit on a phone."""
+LARGE = 100
+"""Value from which the end of an axis has fewer than three decimals."""
 LONGEST_HEADS = 90
 """Most characters of all heads of a table that fit beside each other."""
 
@@ -63,12 +65,21 @@ def drawn_table(table: Table) -> dict[str, Any]:
     return {
         "table": table,
         "kind": "marks" if table.marks else "curves" if table.curves else "shares" if table.shares else "text",
-        "ends": (format_error(scale.low), format_error(scale.high)),
+        "ends": tuple(_axis_end(end, table) for end in (scale.low, scale.high)),
         "reference": None if table.reference is None else scale.percent(table.reference),
         "rows": list(zip(table.rows, marks, curves, shares, strict=True)),
         "is_many": len(table.columns) > MOST_COLUMNS,
         "is_tall": sum(map(len, table.columns[1:])) > LONGEST_HEADS,
     }
+
+
+def _axis_end(value: float, table: Table) -> str:
+    """Return an end of the axis of a table's marks, with the unit that the values in the table have."""
+    shown = [row[1] for row, mark in zip(table.rows, table.marks, strict=False) if mark]
+    in_percent = shown and all(cell.endswith(" %") for cell in shown)
+    if in_percent:
+        return f"{value:.3g} %"
+    return format_error(value) if abs(value) < LARGE else format_value(value)
 
 
 def _drawn_mark(mark: Mark, scale: Scale) -> dict[str, Any]:

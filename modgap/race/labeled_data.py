@@ -1,0 +1,148 @@
+"""The labeled samples of a race as its result shows them: their errors by the measure of the test, and their groups."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from modgap.answers.formatting import format_value
+from modgap.errors import visible_name
+from modgap.race.steps import Labeled, chance_losses, read_labeled
+from modgap.storage.cache import cache_key
+from modgap.targets.splits import TEST, complete_splits, stratification_labels
+from modgap.training.evaluation import PERCENT
+from modgap.training.metrics import task_metric
+
+if TYPE_CHECKING:
+    from modgap.race.transfer import RaceRequest
+
+GROUPS = "groups"
+"""Name of groups that have no name of their own."""
+OF_VALUES = ("nRMSE", "RMSE", "relative L2")
+"""Metrics of values that follow from the mean squared error of each sample, if a sample is one number or channel."""
+LOSSES = {
+    "classification": "0-1 error",
+    "multi-label": "1 - the average precision of the labels of a sample",
+    "regression": "the mean squared error of standardized values",
+}
+"""Losses by which the models of a race are compared, by the task."""
+
+
+@dataclass(frozen=True)
+class LabeledData:
+    """What the result of a race says about its samples.
+
+    Attributes:
+        measure: Name of the validation errors after the word "validation", such as `error` or `nRMSE`.
+        unit: Unit of the validation errors, `%` or empty.
+        metric: Name of the target's metric, without its unit.
+        loss: The loss by which the models were compared; empty if the validation errors are its means.
+        errors: Validation error of each step, NaN for one without a result.
+        chance: Validation error of the same prediction for all samples.
+        group: Name of the groups; empty for samples that are independent.
+        n_groups: Number of groups of the labeled samples, and of the test samples.
+        n_divided: Number of groups with labeled and with test samples.
+        classes: Names of the classes or labels; empty for values.
+        is_drawn: True if the test split was drawn, False if the data has one, and None if that is not known.
+    """
+
+    measure: str
+    unit: str
+    metric: str
+    loss: str
+    errors: tuple[float, ...]
+    chance: float
+    group: str
+    n_groups: tuple[int, int]
+    n_divided: int
+    classes: tuple[str, ...]
+    is_drawn: bool | None
+
+    @property
+    def of_test(self) -> str:
+        """Name of the test errors after the word "test"."""
+        return "error" if self.measure == "error" else self.metric
+
+    def shown(self, error: float) -> str:
+        """Return a validation error with its unit."""
+        return f"{error:.3g} {self.unit}" if self.unit else format_value(error)
+
+
+def describe_labeled(request: "RaceRequest", losses: Sequence[np.ndarray]) -> LabeledData:
+    """Return what the result of a race says about its samples.
+
+    Args:
+        request: The request of the race.
+        losses: Loss of each labeled sample in each step, (n,); NaN for samples on which it was not judged.
+    """
+    target = request.target.absolute()
+    fingerprint = cache_key({"target": target.open().fingerprint})
+    labeled = read_labeled(target, request.samples.limit, request.samples.seed, fingerprint)
+    data, manifest = labeled.data, labeled.data.target.manifest
+    metric = task_metric(manifest, data.scale)
+    name, loss = metric.name.removesuffix(f" {metric.unit}"), LOSSES[data.output.task]
+    every = [*losses, chance_losses(labeled)]
+    measure, unit = ("error" if name == loss else loss if data.output.task == "classification" else "loss"), ""
+    errors = [_mean(one) for one in every]
+    if data.output.task == "classification":
+        errors, unit = [100 * error for error in errors], PERCENT
+    elif _tells_metric(labeled, name):
+        errors, measure = [_metric_of_losses(labeled, one) for one in every], name
+    groups, parts = data.groups, (labeled.rows, data.test)
+    of_parts = [np.array([]) if groups is None else np.unique(groups[rows]) for rows in parts]
+    custom_data = request.target.custom_data
+    group = (custom_data.group if custom_data else None) or manifest.group or GROUPS
+    return LabeledData(
+        measure,
+        unit,
+        name,
+        "" if data.output.task == "classification" else loss,
+        tuple(errors[:-1]),
+        errors[-1],
+        "" if groups is None else visible_name(group),
+        (len(of_parts[0]), len(of_parts[1])),
+        len(np.intersect1d(of_parts[0], of_parts[1])),
+        tuple(map(visible_name, data.table.classes or ())),
+        _is_drawn(labeled),
+    )
+
+
+def _mean(losses: np.ndarray) -> float:
+    known = losses[np.isfinite(losses)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _tells_metric(labeled: Labeled, name: str) -> bool:
+    """Return True if the mean squared error of each sample decides the metric of values.
+
+    That is so for one number or one channel a sample, all with the same scale and without a mask.
+    """
+    if labeled.data.output.task != "regression" or name not in OF_VALUES or labeled.truth.mask is not None:
+        return False
+    shape, scale = labeled.truth.y.shape[1:], labeled.data.scale
+    is_one = int(np.prod(shape)) == 1 or (len(shape) > 1 and shape[0] == 1)
+    return is_one and (scale is None or float(np.ptp(scale[1])) == 0)
+
+
+def _metric_of_losses(labeled: Labeled, losses: np.ndarray) -> float:
+    """Return the metric of outputs that have these losses: they differ from y by their roots at each position."""
+    known = np.isfinite(losses)
+    if not known.any():
+        return float("nan")
+    data, y = labeled.data, labeled.truth.y[known].astype(np.float64)
+    metric = task_metric(data.target.manifest, data.scale)
+    metric.update(y + np.sqrt(losses[known]).reshape(-1, *(1 for _ in y.shape[1:])), y)
+    return metric.compute()
+
+
+def _is_drawn(labeled: Labeled) -> bool | None:
+    """Return True if the test split is the one that is drawn where the data has none; None if samples were divided."""
+    table, manifest = labeled.data.table, labeled.data.target.manifest
+    if any(step.name == "windows" for step in manifest.steps):
+        return None
+    # A draw is stratified by classes, but not by clusters of values.
+    classes = table.labels if table.targets is None else None
+    labels = np.zeros(len(table), np.int64) if classes is None else stratification_labels(classes)
+    drawn = complete_splits(None, labels, labeled.data.groups, **manifest.splits.model_dump())
+    return bool(((drawn == TEST) == (np.asarray(table.splits) == TEST)).all())
