@@ -13,11 +13,13 @@ from scipy import stats
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Mark, Plotted, Table, Verdict
 from modgap.answers.formatting import csv_text, format_p_value
 from modgap.errors import InputError, count, format_duration, visible_name
+from modgap.race.steps import TRAINING, Outcome
 from modgap.race.transfer import SCRATCH, Race, Tested, steps_of
 from modgap.race.verdict import (
     FIELD,
     PRETRAINED,
     SIGNIFICANT,
+    control_kind,
     first_of_kinds,
     kind_of,
     shown_loss,
@@ -32,6 +34,7 @@ from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import format_json, plain_values, with_digest
 from modgap.training.answer import metric_without_unit
 from modgap.training.evaluation import PERCENT
+from modgap.training.linear_probe import LINEAR_PROBE
 from modgap.training.run_folder import Run
 
 if TYPE_CHECKING:
@@ -90,6 +93,7 @@ class TransferResult(Plotted):
             "chosen": chosen.winner.step.title,
             "lowest": chosen.lowest.step.title,
             "judged": len(chosen.judged),
+            "tested_after": list(race.tested_after),
             "tested": [_tested_record(one, race) for one in race.tested],
             "helps": _helps(race)[0],
             "seconds": {"race": race.seconds[0], "final fits": race.seconds[1]},
@@ -140,7 +144,7 @@ class TransferResult(Plotted):
 
 def _answer(race: Race, folder: Path) -> Answer:
     winner, target = race.tested[0], visible_name(Path(race.request.target.name).name)
-    result, samples = winner.run.record["result"], winner.run.record["samples"]
+    samples = winner.run.record["samples"]
     command = ("modgap", "predict", "--run", str(folder), "--data", "DATA", "--out", "predictions.csv")
     is_plain = all(visible_name(part) == part for part in command)
     return Answer(
@@ -148,13 +152,19 @@ def _answer(race: Race, folder: Path) -> Answer:
         facts=(
             count(race.n_labeled, "labeled sample"),
             count(samples["test"], "test sample"),
-            f"{count(len(race.outcomes), 'step')} in {format_duration(race.seconds[0])}",
+            f"{_counted_steps(race)} in {format_duration(race.seconds[0])}",
         ),
-        headline=f"Use {winner.spoken}: its test {metric_without_unit(result)} is {winner.shown}.",
-        verdicts=(_quality(race), Verdict("Does a transfer help?", *_helps(race)[1:]), _more_time(race)),
+        headline=_headline(race),
+        verdicts=(
+            _quality(race),
+            Verdict("Does a transfer help?", *_helps(race)[1:]),
+            *_pretraining(race),
+            _more_time(race, folder),
+        ),
         tables=(_tested_table(race), _steps_table(race)),
         notes=tuple(_notes(race)),
-        next_step="Predict with it; DATA is a file or folder of new samples.",
+        next_step=f"Predict with it{'' if _beats_chance(race) else ' nevertheless'}; DATA is a file or folder of new "
+        "samples.",
         commands=(shlex.join(command),) if is_plain else (),
     )
 
@@ -174,16 +184,62 @@ def _quality(race: Race) -> Verdict:
         others = [f"{one.shown} ({one.title})" for one in race.tested[1:]]
         text += f" The best models of other kinds have {', '.join(others)}."
     if result["test"] is None or not math.isfinite(race.chance.test):
-        return Verdict(question, "Tested once", INFO, text)
-    unit = f" {result['unit']}" if result["unit"] else ""
-    text += f" A constant prediction has {race.chance.test:.3g}{unit}"
+        undefined = "test error" if result["test"] is None else "error of a constant prediction"
+        return Verdict(question, "Not compared", INFO, f"{text} The {undefined} is not defined.")
+    text += f" A constant prediction has {_chance_shown(race)}"
     difference = _difference(_errors(race.tested[0].run), race.chance.errors, result["unit"])
     if difference is None or difference.p_value is None:
-        return Verdict(question, "Tested once", INFO, f"{text}.")
+        label = "Lower than a constant" if _beats_chance(race) else "Not lower than a constant"
+        return Verdict(question, label, INFO if _beats_chance(race) else WARN, f"{text}. {_no_significance(race)}")
     text += f" (p {format_p_value(difference.p_value)})."
     if difference.value < 0 and difference.p_value <= SIGNIFICANT:
         return Verdict(question, "Better than chance", PASS, text)
     return Verdict(question, "Not shown better", WARN, text)
+
+
+def _headline(race: Race) -> str:
+    """Return what to use, or that no model is shown to beat the same prediction for all samples."""
+    winner = race.tested[0]
+    metric = metric_without_unit(winner.run.record["result"])
+    if _beats_chance(race):
+        return f"Use {winner.spoken}: its test {metric} is {winner.shown}."
+    # The test chooses no model, so that another one with a lower error is not recommended in its place.
+    others = [one.run.record["result"]["test"] for one in race.tested[1:]]
+    is_any_lower = any(test is not None and test < race.chance.test for test in others)
+    model = "The chosen model is not" if is_any_lower else "No model is"
+    return (
+        f"{model} shown to beat a constant prediction: {winner.spoken}, which was chosen, has a test {metric} of "
+        f"{winner.shown}, and a constant prediction has {_chance_shown(race)}."
+    )
+
+
+def _beats_chance(race: Race) -> bool:
+    """Return False if the test error of the chosen model is not lower than that of a constant prediction."""
+    test = race.tested[0].run.record["result"]["test"]
+    return test is None or not math.isfinite(race.chance.test) or float(test) < race.chance.test
+
+
+def _chance_shown(race: Race) -> str:
+    unit = race.tested[0].run.record["result"]["unit"]
+    return f"{race.chance.test:.3g}{f' {unit}' if unit else ''}"
+
+
+def _no_significance(race: Race) -> str:
+    """Return why differences of test errors have no interval and no p-value."""
+    result = race.tested[0].run.record["result"]
+    if _errors(race.tested[0].run) is None or race.chance.errors is None:
+        return f"The metric {result['metric']} is not a mean over samples, so differences have no interval and no p."
+    reason = result.get("no_interval") or "the samples are too few"
+    return f"Differences have no interval and no p, because {reason}."
+
+
+def _counted_steps(race: Race) -> str:
+    """Return how many steps ended, and how many were not finished in time or failed."""
+    given_up = sum(one.is_given_up for one in race.outcomes)
+    failed = sum(bool(one.reason) for one in race.outcomes) - given_up
+    others = [f"{number:,} {state}" for number, state in ((given_up, "not finished"), (failed, "failed")) if number]
+    ended = count(len(race.outcomes) - given_up - failed, "step")
+    return f"{ended} ({', '.join(others)})" if others else ended
 
 
 def _helps(race: Race) -> tuple[str, str, str, str]:
@@ -240,14 +296,55 @@ def _difference(first: SampleErrors | None, second: SampleErrors | None, unit: s
         return None
 
 
-def _more_time(race: Race) -> Verdict:
-    question, n_left = "What would more time do?", len(race.not_tried)
-    if race.request.steps:
-        return Verdict(question, "Repeated", INFO, "The steps were those of an earlier race.")
+def _pretraining(race: Race) -> Iterator[Verdict]:
+    """Yield whether pretraining helps the chosen model, beside the same architecture with random weights."""
+    kind, winner = control_kind(race.chosen), race.tested[0]
+    if kind is None:
+        return
+    question = "Does pretraining help?"
+    control = next((one for one in race.tested if one.name == kind), None)
+    if control is None:
+        yield Verdict(question, "Not tested", INFO, "The same architecture with random weights could not be fitted.")
+        return
+    unit = winner.run.record["result"]["unit"]
+    difference = _difference(_errors(winner.run), _errors(control.run), unit)
+    start = winner.spoken[:1].upper() + winner.spoken[1:]
+    text = f"{start} has {winner.shown}, and the same architecture with random weights {control.shown}"
+    if difference is None or difference.p_value is None:
+        yield Verdict(question, "Not shown", WARN, f"{text}. {_no_significance(race)}")
+        return
+    helps = transfer_helps(difference)
+    label, status = ("Not shown", WARN) if helps == "not shown" else (helps.capitalize(), PASS)
+    if helps == "no":
+        status = FAIL
+    yield Verdict(question, label, status, f"{text} (p {format_p_value(difference.p_value)}).")
+
+
+def _more_time(race: Race, folder: Path) -> Verdict:
+    question, n_left, request = "What would more time do?", len(race.not_tried), race.request
+    if request.steps:
+        return Verdict(question, "Repeated", INFO, "The steps were those of an earlier transfer.")
+    no_training = ""
+    ended = {one.step.kind for one in race.outcomes if not one.is_given_up}
+    if any(title.startswith("finetune ") for title in race.not_tried) and TRAINING not in ended:
+        others = ", so probes used the rest of it" if LINEAR_PROBE in ended else ""
+        no_training = f" No training fitted into the time{others}."
     if not n_left:
         return Verdict(question, "Nothing", INFO, "Everything that the strategy has was tried.")
+    result = race.tested[0].run.record["result"]
+    if result["test"] == 0 or race.chosen.winner.error == 0:
+        which = "test" if result["test"] == 0 else "validation"
+        text = f"The {which} error is 0, so more time cannot be shown to lower it."
+        return Verdict(question, "Nothing", INFO, f"{text}{no_training}")
     shown = "; ".join(race.not_tried[:4]) + ("; and more" if n_left > 4 else "")
-    return Verdict(question, "Try more", INFO, f"{count(n_left, 'step')} did not fit into the time: {shown}.")
+    minutes = f"{2 * request.minutes:g}" if request.minutes else "10"
+    command = shlex.join(["modgap", "transfer", "--out", str(folder), "--resume", "--minutes", minutes])
+    way = f" Go on with `{command}`." if visible_name(str(folder)) == str(folder) else ""
+    if not request.minutes:
+        text = f"Only the quick baselines took part, without {count(n_left, 'other step')}: {shown}."
+        return Verdict(question, "Try more", INFO, f"{text}{way}")
+    text = f"{count(n_left, 'step')} did not fit into the time: {shown}.{no_training}{way}"
+    return Verdict(question, "Try more", INFO, text)
 
 
 def _notes(race: Race) -> Iterator[str]:
@@ -256,6 +353,12 @@ def _notes(race: Race) -> Iterator[str]:
         yield (
             f"{chosen.lowest.step.title} had the lowest validation error, and {chosen.winner.step.title} is the "
             "simplest model within one standard error of it."
+        )
+    if race.tested_after:
+        times = ", ".join(format_duration(60 * minutes) for minutes in race.tested_after)
+        yield (
+            f"This transfer was tested before, after {times}. A test error that decides whether to go on is slightly "
+            "optimistic in the end."
         )
     yield (
         "Models were chosen on the labeled samples alone. The lowest of several validation errors is optimistic; the "
@@ -299,7 +402,7 @@ def _steps_table(race: Race) -> Table:
     rows = [
         [
             f"{one.step.title} (chosen)" if one is race.chosen.winner else one.step.title,
-            "failed" if one.reason else shown_loss(one.error, race.task),
+            _state(one) or shown_loss(one.error, race.task),
             f"{one.step.labeled or race.n_labeled:,}",
             str(one.step.folds),
             f"{one.seconds:.1f}",
@@ -308,8 +411,17 @@ def _steps_table(race: Race) -> Table:
     ]
     more = f" {len(order) - MOST_STEPS} more are in steps.csv." if len(order) > MOST_STEPS else ""
     note = f"Errors are means of the losses on the folds of the labeled samples that were left out.{more}"
+    if any(one.is_given_up for one in race.outcomes):
+        note += " Steps that are not finished were given up, because they would not have ended within the time."
     heads = ("model", "validation error", "labeled", "folds", "seconds")
     return Table(heads, rows, "Everything that was tried", note)
+
+
+def _state(outcome: Outcome) -> str:
+    """Return the state of a step without an error: given up because of the time, or failed; empty with an error."""
+    if outcome.is_given_up:
+        return "not finished"
+    return "failed" if outcome.reason else ""
 
 
 def _tested_record(one: Tested, race: Race) -> dict[str, Any]:
