@@ -531,6 +531,17 @@ def test_groups_are_no_reason_for_a_blank_difference(tmp_path):
     assert result.answer.verdicts[0].label in ("Better than chance", "Not shown better")
 
 
+def test_what_is_said_of_the_data_is_said_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("age,dose,label\n" + "".join(f"{n % 7},{n % 5},{n % 2}\n" for n in range(60)))
+    caplog.set_level("INFO", logger="modgap")
+    run_race(
+        RaceRequest(TargetRequest("rows.csv"), steps=(LINEAR,), history=False), tmp_path / "best", Backend("serial")
+    )
+    for text in ("read as features", "columns of values"):
+        assert len([one for one in caplog.records if text in one.getMessage()]) == 1
+
+
 def test_a_start_that_failed_is_no_race(path, tmp_path):
     folder = tmp_path / "best"
     folder.mkdir()

@@ -235,7 +235,7 @@ def run_race(
     for name in request.sources:
         open_source(name)
     begun_request(folder, resume=resume)
-    with _without_repetitions():
+    with _without_repetitions(request.target):
         # A target that cannot be read leaves no folder.
         fingerprint = _fingerprint(request)
         with exclusive_folder(folder):
@@ -253,12 +253,13 @@ def _fingerprint(request: RaceRequest) -> str:
 
 
 @contextlib.contextmanager
-def _without_repetitions() -> Iterator[None]:
-    """Log each message once within a block, since the target is read again for each final fit."""
+def _without_repetitions(target: TargetRequest) -> Iterator[None]:
+    """Log each message once within a block, since the target is read again for each final fit, by another path."""
     logged: set[str] = set()
+    path = target.absolute().name
 
     def is_new(record: logging.LogRecord) -> bool:
-        message = record.getMessage()
+        message = record.getMessage().replace(path, target.name)
         is_repeated = message in logged
         logged.add(message)
         return not is_repeated
