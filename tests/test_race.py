@@ -648,7 +648,7 @@ def test_steps_are_repeated_from_the_record(done, path, tmp_path):
         '[{"method": "a", "name": "b", "x": 1}]',
     ):
         (tmp_path / "bad.json").write_text(content)
-        with pytest.raises(InputError, match="no steps of a race"):
+        with pytest.raises(InputError, match="no steps of a transfer"):
             read_steps(tmp_path / "bad.json")
 
 

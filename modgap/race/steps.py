@@ -175,7 +175,7 @@ def read_steps(path: Path) -> list[Step]:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValidationError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
-            f"{path} has no steps of a race ({first_line(error)}). Expected transfer.json of an earlier one."
+            f"{path} has no steps of a transfer ({first_line(error)}). Expected transfer.json of an earlier one."
         ) from error
 
 
