@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         metavar="DIR[@EPOCH]",
         required=True,
         shell_complete=complete_folders,
-        help="Folder of modgap train, or a file of modgap export --format safetensors.",
+        help="Folder of modgap train or modgap transfer, or a file of modgap export --format safetensors.",
     ),
     weights_option,
     allow_download_option,
@@ -91,8 +91,9 @@ def predict(**options: Any) -> None:
         allow_download=options["allow_download"],
     )
     predictions = predict_data(model, options["data"], split=options["split"], x_name=options["x_name"])
+    replaced = ", in place of an earlier file" if out.exists() else ""
     write_predictions(predictions, out)
-    print_line(f"{count(len(predictions.names), 'prediction')} written to {out}.")
+    print_line(f"{count(len(predictions.names), 'prediction')} written to {out}{replaced}.")
 
 
 def _run_and_epoch(text: str) -> tuple["Path", int | None]:

@@ -1,9 +1,11 @@
 """The command `modgap transfer`."""
 
 import contextlib
+import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,13 +27,15 @@ from modgap.cli.options import (
     target_option,
     target_request,
 )
-from modgap.cli.output import log_to_stderr, print_result, printable, progress_bars
-from modgap.errors import CUSTOM_DATA_FORMATS, UsageError, format_duration
+from modgap.cli.output import log_to_stderr, print_line, print_result, printable, progress_bars
+from modgap.errors import CUSTOM_DATA_FORMATS, InputError, UsageError, format_duration
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import RenderableType
 
-    from modgap.race.transfer import State, Watch
+    from modgap.race.transfer import RaceRequest, State, Watch
 
 MOST_RUNNING = 4
 """Most models that the live view names as those that are fitted."""
@@ -72,7 +76,11 @@ def _drawn(state: "State", at: float) -> "RenderableType":
 @cloup.command(epilog=example("modgap transfer --target photos --minutes 10 --out best"))
 @option_group(
     "Data and sources",
-    target_option(f"Target data: a name (modgap targets lists them), or {CUSTOM_DATA_FORMATS}."),
+    target_option(
+        f"Target data: a name (modgap targets lists them), or {CUSTOM_DATA_FORMATS}. With --resume the default is that "
+        "of the folder.",
+        required=False,
+    ),
     data_dir_option(),
     pseudo_classes_option,
     click.option(
@@ -99,7 +107,12 @@ def _drawn(state: "State", at: float) -> "RenderableType":
         metavar="FILE",
         help="Repeat exactly the steps of an earlier transfer: its transfer.json.",
     ),
-    click.option("--resume", is_flag=True, help="Continue an interrupted transfer with the same options."),
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="Continue an interrupted transfer, with the options that its folder has, or a finished one with more "
+        "--minutes.",
+    ),
     click.option(
         "--limit", type=int, metavar="N", help="Largest number of samples of each split, in proportion to the classes."
     ),
@@ -121,28 +134,98 @@ def transfer(context: click.Context, /, **options: Any) -> int:
     within one standard error of the lowest error is fitted and tested, beside the best model of each other kind. The
     folder is then that of a trained model, for modgap predict, export, report and compare.
     """
-    from modgap.jobs import Backend
-    from modgap.race.result import TransferResult
-    from modgap.race.steps import read_steps
-    from modgap.race.transfer import RaceRequest, run_race
-    from modgap.ranking.source_patterns import parse_source_names
-    from modgap.storage.paths import expand_user
-
     check_minimums(options, {"limit": 1, "jobs": 1, "pseudo_classes": 2})
     check_figure_formats(context, options["out"])
     if not options["out"]:
         raise UsageError("The model needs a folder. Pass --out DIR.")
+    # What is wrong with the folder is told before the libraries are imported, which takes seconds.
+    from modgap.race.folder import REQUEST, begun_request
+    from modgap.storage.json_records import read_json
+    from modgap.storage.paths import expand_user
+
+    folder = expand_user(options["out"])
+    recorded = begun_request(folder, resume=options["resume"])
+    if options["resume"]:
+        # A transfer that was interrupted before its first result has its options, too.
+        recorded = read_json(folder / REQUEST)
+    _take_over(context, options, recorded, folder / REQUEST)
+    if options["target"] is None:
+        raise click.UsageError("Missing option '--target'.", context)
+
+    from modgap.jobs import Backend
+    from modgap.process.end import stop_signal
+    from modgap.race.result import TransferResult
+    from modgap.race.transfer import run_race
+
     log_to_stderr(options["quiet"])
-    request = RaceRequest(
-        target_request(options["target"], options),
+    request = _race_request(options, recorded, folder / REQUEST)
+    try:
+        with live_view(options["quiet"]) as watch, progress_bars(options["quiet"] or watch is not None) as progress:
+            backend = Backend("loky", options["jobs"])
+            race = run_race(request, folder, backend, resume=options["resume"], progress=progress, watch=watch)
+    except BaseException as error:
+        # After a signal, libraries may raise any error.
+        if (stop_signal() or isinstance(error, KeyboardInterrupt)) and (folder / REQUEST).exists():
+            command = shlex.join(["modgap", "transfer", "--out", options["out"], "--resume"])
+            print_line(f"modgap: the results so far are kept. Continue with: {command}", err=True)
+        raise
+    print_result(TransferResult(race, folder), folder, options["formats"], as_json=options["as_json"])
+    return 0
+
+
+def _race_request(options: Mapping[str, Any], recorded: Mapping[str, Any], path: "Path") -> "RaceRequest":
+    """Return the request for a race.
+
+    Args:
+        options: The options of the command.
+        recorded: Request of the transfer that has begun in the folder; empty if none has.
+        path: Its file.
+    """
+    from modgap.race.steps import read_steps
+    from modgap.race.transfer import RaceRequest
+    from modgap.ranking.source_patterns import parse_source_names
+    from modgap.storage.paths import expand_user
+
+    target = target_request(options["target"], options)
+    if (
+        recorded
+        and recorded["target"]["custom_data"] is None
+        and target.custom_data
+        and not target.custom_data.fields()
+    ):
+        # A transfer in Python need not describe its data.
+        target = replace(target, custom_data=None)
+    steps = expand_user(options["steps"]) if options["steps"] else path if recorded else None
+    return RaceRequest(
+        target,
         options["minutes"],
         tuple(parse_source_names([options["sources"]])) if options["sources"] else (),
         sample_request(options),
-        tuple(read_steps(expand_user(options["steps"]))) if options["steps"] else (),
+        () if steps is None else tuple(read_steps(steps)),
     )
-    folder = expand_user(options["out"])
-    with live_view(options["quiet"]) as watch, progress_bars(options["quiet"] or watch is not None) as progress:
-        backend = Backend("loky", options["jobs"])
-        race = run_race(request, folder, backend, resume=options["resume"], progress=progress, watch=watch)
-    print_result(TransferResult(race, folder), folder, options["formats"], as_json=options["as_json"])
-    return 0
+
+
+def _take_over(context: click.Context, options: dict[str, Any], recorded: Mapping[str, Any], path: "Path") -> None:
+    """Give the options that were not passed the values that they have in the request of a transfer that has begun.
+
+    Raises:
+        InputError: When the request is damaged.
+    """
+    if not recorded:
+        return
+    try:
+        target, samples = recorded["target"], recorded["samples"]
+        values = {
+            **(target["custom_data"] or {}),
+            "target": target["name"],
+            "data_dir": target["data_dir"],
+            "pseudo_classes": target["pseudo_classes"],
+            "minutes": float(recorded["minutes"]),
+            "sources": ",".join(recorded["sources"]) or None,
+            **{name: samples[name] for name in ("limit", "seed", "device")},
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is not the request of a transfer. Pass another --out.") from error
+    for name, value in values.items():
+        if context.get_parameter_source(name) is not click.core.ParameterSource.COMMANDLINE:
+            options[name] = value

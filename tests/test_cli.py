@@ -331,7 +331,9 @@ def test_truncated_files(modgap, tmp_path, small_images, own_logits):
 
 
 def test_empty_folder_and_broken_image(modgap, tmp_path):
-    refused(modgap("discrepancy", *SMALL, "--target", tmp_path), 1, "contains no images. Expected a sub-folder")
+    refused(
+        modgap("discrepancy", *SMALL, "--target", tmp_path), 1, "contains no images or sounds. Expected a sub-folder"
+    )
     for number in range(10):
         path = tmp_path / "ab"[number % 2] / f"{number}.png"
         path.parent.mkdir(exist_ok=True)

@@ -5,6 +5,10 @@ import json
 import numpy as np
 import pytest
 
+from modgap.cli.commands import name_options
+from modgap.errors import UsageError
+from modgap.targets import CustomData, open_target
+
 QUICK = (
     "--source", "efficientnet-lite0", "--input-size", "48", "--trials", "500", "--permutations", "2", "--splits", "2",
     "--restarts", "1", "--json",
@@ -61,6 +65,32 @@ def test_a_csv_with_one_series_in_each_row(modgap, tmp_path):
     assert (record["n_samples"], record["n_target_classes"]) == (60, 3)
     assert record["provenance"]["embedding"]["representation"] == "spectrogram"
     assert record["estimates"]["search"]["held_out"] < record["chance"]
+
+
+def test_all_that_a_table_lacks_is_told_at_once(tmp_path, caplog):
+    caplog.set_level("INFO", logger="modgap")
+    path = tmp_path / "patients.csv"
+    path.write_text("patient,age,sex,crp,outcome\n" + "".join(f"P{n // 2},{n},f,{n or ''},{n % 2}\n" for n in range(8)))
+    with pytest.raises(
+        UsageError, match=r"needs 3 things: .*label column.*got text in sex.*missing cells .in crp"
+    ) as lacks:
+        open_target(str(path))
+    shown = name_options(str(lacks.value))
+    assert "Pass --kind table --label COLUMN --columns age,crp,outcome --fill median --group patient." in shown
+    described = CustomData(label_column="outcome", columns="age,crp", fill="median", group="patient")
+    assert open_target(str(path), custom_data=described).read().samples[0].shape == (1, 2)
+    assert "different names, so its rows are read as features" in caplog.text
+    moments = tmp_path / "moments.csv"
+    moments.write_text("run,time,x,label\n1,0,2,0\n1,1,3,0\n")
+    with pytest.raises(UsageError, match="features or time series"):
+        open_target(str(moments))
+
+
+def test_a_path_that_is_not_there_is_said_to_be_missing():
+    with pytest.raises(UsageError, match=r"^There is no file or folder phtos, and no target of this name"):
+        open_target("phtos")
+    with pytest.raises(UsageError, match="Did you mean digits"):
+        open_target("digts")
 
 
 def test_a_csv_in_long_format_with_groups(modgap, tmp_path):

@@ -262,7 +262,7 @@ def test_the_seed_is_that_of_scikit_learn():
     [
         ({"minutes": -1}, "minutes"),
         ({"kind": "sound"}, "Choose image, series or table"),
-        ({"steps": [{"method": "baseline"}]}, "no steps of a race"),
+        ({"steps": [{"method": "baseline"}]}, "no steps of a transfer"),
         ({"steps": "absent.json"}, "cannot be read"),
         ({"sources": ["no-such-source"], "steps": None}, "no-such-source"),
     ],

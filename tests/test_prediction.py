@@ -487,6 +487,37 @@ def test_new_rows_of_a_table_pass_through_the_fitted_steps(hub, table):
         predict_data(model, str(table / "text.csv"))
 
 
+def test_predictions_of_a_table_have_its_groups(hub, table):
+    hub("vit")
+    lines = (table / "train.csv").read_text().splitlines()
+    grouped = [f"{line},{'who' if number == 0 else f'p{number // 3:02d}'}" for number, line in enumerate(lines)]
+    (table / "grouped.csv").write_text("\n".join(grouped) + "\n")
+    description = {"kind": "table", "fill": "mean", "group": "who"}
+    model = modgap.load_run(short_run(table / "run", table / "grouped.csv", custom_data=description).folder)
+    (table / "new.csv").write_text("who,a,b,c,d\n007,1,2,3,4\n,1,2,3,5\n")
+    write_predictions(predict_data(model, str(table / "new.csv")), table / "p.csv")
+    rows = list(csv.reader((table / "p.csv").open()))
+    assert rows[0][:3] == ["sample", "who", "predicted"]
+    assert [row[1] for row in rows[1:]] == ["007", ""]
+    (table / "without.csv").write_text("a,b,c,d\n1,2,3,4\n")
+    assert predict_data(model, str(table / "without.csv")).groups is None
+    assert open_run(table / "run").record["data"]["group_column"] == "who"
+
+
+def test_files_of_another_kind_are_named(hub, photos, caplog):
+    hub("vit")
+    model = modgap.load_run(short_run(photos / "run", photos / "photos").folder)
+    for name in ("a.wav", ".DS_Store"):
+        (photos / "new" / name).touch()
+    caplog.set_level("INFO", logger="modgap")
+    assert len(predict_data(model, str(photos / "new")).names) == 2
+    assert "1 file is no image, and is ignored: a.wav." in caplog.text
+    for name in ("c.png", "d.png"):
+        (photos / "new" / name).write_bytes(b"broken")
+    with pytest.raises(InputError, match=r"c.png is not a readable image .* 1 more is not readable either: .*d.png"):
+        predict_data(model, str(photos / "new"))
+
+
 def test_seconds_of_unix_times_decide_in_training_and_prediction(hub, tmp_path):
     hub("vit")
     seconds = 1_700_000_000 + 30 * (np.arange(80) % 2) + np.arange(80) % 7

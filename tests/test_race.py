@@ -31,7 +31,7 @@ from modgap.race.steps import (
 )
 from modgap.race.strategy import RATES, Pool, Strategy, folds_of_finalists
 from modgap.race.transfer import STEPS, RaceRequest, run_race
-from modgap.race.verdict import KINDS, choose_model, kind_of
+from modgap.race.verdict import KINDS, choose_model, control_kind, kind_of
 from modgap.sources import control_name
 from modgap.storage.json_records import plain_values
 from modgap.targets import CustomData, TargetRequest, open_target
@@ -260,7 +260,8 @@ def test_a_step_that_would_not_end_in_time_is_given_up(sources, tmp_path):
     passed = time.time() - 1
     for step in (PROBE, TRAINED):
         late = StepJob(step, series(path), None, 0, "cpu", "late", passed)()
-        assert late.reason.startswith("It would not have ended within the time")
+        assert late.reason.startswith("It would not have ended within the time: it needed about")
+        assert late.is_given_up
         assert not np.isfinite(late.losses).any()
     record = tmp_path / "steps.json"
     steps = [{"step": asdict(LINEAR), "reason": ""}, {"step": asdict(PROBE), "reason": late.reason}]
@@ -271,6 +272,35 @@ def test_a_step_that_would_not_end_in_time_is_given_up(sources, tmp_path):
     assert 100 / 3 < deadlines["linear probes"] < 50
     assert deadlines["finalists"] == pytest.approx(105)
     assert deadlines["baselines"] == np.inf
+
+
+def test_baselines_of_seconds_run_also_after_an_interruption():
+    pool = replace(POOL, others={"boosting": 0.5, "residual-network": 30.0})
+    quick = [outcome(Step("baseline", name, folds=5), 0.3) for name in pool.baselines]
+    for elapsed in (5, 60, 119):
+        stage, steps = Strategy(pool, 120).next_steps(quick, elapsed)
+        assert (stage.name, [step.name for step in steps]) == ("more baselines", ["boosting"])
+    done = [*quick, outcome(Step("baseline", "boosting", folds=5), 0.3)]
+    assert Strategy(pool, 120).next_steps(done, 60)[0].name != "more baselines"
+    # With 0 minutes the quick ones alone take part.
+    assert Strategy(pool, 0).next_steps(quick, 0)[1] == []
+
+
+def test_the_plan_goes_on_from_what_is_done():
+    strategy = Strategy(POOL, 300)
+    outcomes = [outcome(Step("baseline", name, folds=5), 0.3) for name in POOL.baselines]
+    n_first, n_late = (sum(n for _, n, _ in strategy.plan(outcomes, elapsed)) for elapsed in (1.0, 280.0))
+    assert n_late < n_first == sum(n for _, n, _ in strategy.plan()) - len(outcomes)
+
+
+def test_the_final_fits_take_as_long_as_the_steps_tell():
+    strategy = Strategy(POOL, 300)
+    probe = outcome(PROBE, 0.3, seconds=20.0)
+    # The features of the test samples are computed, too.
+    assert strategy.final_seconds(PROBE, [probe], 50) == pytest.approx(1 + 20 * 250 / 200)
+    trained = outcome(replace(TRAINED, folds=2), 0.3, seconds=16.0)
+    assert strategy.final_seconds(trained.step, [trained], 50) == pytest.approx(1 + 16 / 2 * 5 / 4)
+    assert strategy.final_seconds(LINEAR, [], 50) == strategy.expected_seconds(replace(LINEAR, folds=1), [])
 
 
 @pytest.mark.usefixtures("own_cache")
@@ -387,6 +417,17 @@ def test_choices_among_many_models_do_not_reach_the_test_error(sources, tmp_path
     assert helps.count("not shown") >= n_runs / 2
 
 
+def test_the_control_of_the_chosen_source_is_tested():
+    scores = {PROBE: 0.05, CONTROL: 0.5, LINEAR: 0.6}
+    outcomes = [outcome(step, error, seed=number) for number, (step, error) in enumerate(scores.items())]
+    assert control_kind(choose_model(outcomes, None)) == KINDS[1]
+    other = outcome(replace(CONTROL, name=control_name(CNN)), 0.4, seed=9)
+    assert control_kind(choose_model([*outcomes, other], None)) == "random-weights control"
+    assert control_kind(choose_model(outcomes[2:], None)) is None
+    trained = outcome(TRAINED, 0.0, seed=5)
+    assert control_kind(choose_model([outcomes[2], trained], None)) == "from scratch"
+
+
 # The whole
 
 
@@ -437,6 +478,112 @@ def test_the_folder_is_that_of_the_chosen_model(done, path, tmp_path):
     assert "Which model should predict" in str(done)
 
 
+def test_the_answer_says_what_was_not_shown(done):
+    assert any(verdict.question == "Does pretraining help?" for verdict in done.answer.verdicts) == (
+        kind_of(done.race.chosen.winner) in KINDS[2:4]
+    )
+    poor = replace(done.race, chance=replace(done.race.chance, test=0.0), tested=done.race.tested[:1])
+    assert TransferResult(poor, done.folder).answer.headline.startswith("No model is shown to beat a constant")
+    assert "nevertheless" in TransferResult(poor, done.folder).answer.next_step
+    late = "It would not have ended within the time: it needed about 9 s more."
+    outcomes = (done.race.outcomes[0], *(replace(one, reason=late) for one in done.race.outcomes[1:]))
+    request = replace(done.race.request, steps=())
+    titles = tuple(one.step.title for one in outcomes[1:])
+    answer = TransferResult(
+        replace(done.race, request=request, outcomes=outcomes, not_tried=titles), done.folder
+    ).answer
+    assert "1 step (3 not finished)" in answer.facts[-1]
+    assert [row[1] for row in answer.tables[1].rows].count("not finished") == 3
+    more = answer.verdicts[-1]
+    assert "No training fitted into the time" in more.sentence
+    is_perfect = done.run.record["result"]["test"] == 0 or done.race.chosen.winner.error == 0
+    assert (more.label, "--resume --minutes 20" in more.sentence) == (
+        ("Nothing", False) if is_perfect else ("Try more", True)
+    )
+
+
+def test_models_of_the_same_architecture_without_pretraining_are_compared(path, tmp_path, monkeypatch):
+    """The control of the chosen source is tested where the control of another one has a lower error."""
+    errors = {PROBE: 0.0, CONTROL: 0.6, replace(CONTROL, name=control_name(CNN)): 0.5, LINEAR: 0.9}
+
+    def run(self, jobs, **_options):
+        for index, job in enumerate(jobs):
+            judged = read_labeled(series(path), None, 0).rows
+            yield index, outcome(job.step, errors[job.step], n=len(judged))
+
+    monkeypatch.setattr(Backend, "run", run)
+    result = TransferResult(run_race(request_of(path, steps=tuple(errors)), tmp_path / "best", Backend()), tmp_path)
+    assert result.run.record["source"] == VIT
+    assert [one.run.record["source"] for one in result.race.tested if one.name == "random-weights control"] == [
+        control_name(VIT)
+    ]
+    (verdict,) = [one for one in result.answer.verdicts if one.question == "Does pretraining help?"]
+    assert "the same architecture with random weights" in verdict.sentence
+
+
+def test_groups_are_no_reason_for_a_blank_difference(tmp_path):
+    rng, groups = np.random.default_rng(0), np.repeat(np.arange(40), 4)
+    y = np.arange(160) % 2
+    x = rng.standard_normal((160, 1, 8)) + y[:, None, None]
+    np.savez(tmp_path / "data.npz", x=x.astype(np.float32), y=y, groups=groups)
+    request = RaceRequest(series(tmp_path / "data.npz"), steps=(LINEAR,), history=False)
+    result = TransferResult(run_race(request, tmp_path / "best", Backend("serial")), tmp_path / "best")
+    constant = result.answer.tables[0].rows[-1]
+    assert all(constant[3:6])
+    assert result.answer.verdicts[0].label in ("Better than chance", "Not shown better")
+
+
+def test_what_is_said_of_the_data_is_said_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rows.csv").write_text("age,dose,label\n" + "".join(f"{n % 7},{n % 5},{n % 2}\n" for n in range(60)))
+    caplog.set_level("INFO", logger="modgap")
+    run_race(
+        RaceRequest(TargetRequest("rows.csv"), steps=(LINEAR,), history=False), tmp_path / "best", Backend("serial")
+    )
+    for text in ("read as features", "columns of values"):
+        assert len([one for one in caplog.records if text in one.getMessage()]) == 1
+
+
+def test_a_start_that_failed_is_no_race(path, tmp_path):
+    folder = tmp_path / "best"
+    folder.mkdir()
+    (folder / "request.json").write_text('{"minutes": 5, "data": "of before the repair"}')
+    race = run_race(request_of(path, steps=(LINEAR,)), folder, Backend("serial"))
+    assert race.tested[0].title == "baseline linear"
+
+
+def test_a_race_can_get_more_minutes(path, tmp_path, caplog):
+    folder, shares = tmp_path / "best", {}
+
+    def progress(stage, share):
+        shares[stage] = shares.get(stage, 0.0) + share
+
+    first = run_race(request_of(path, steps=(), minutes=0), folder, Backend("serial"))
+    assert {one.step.kind for one in first.outcomes} == {"baseline"}
+    late = replace(outcome(PROBE, 0.5), reason="It would not have ended within the time: it needed about 9 s more.")
+    line = json.dumps({**late.to_record(), "number": 99, "elapsed": 1.0, "rows": [], "losses": []})
+    with (folder / STEPS).open("a") as file:
+        file.write(line + "\n")
+    caplog.set_level("INFO", logger="modgap")
+    longer = run_race(
+        request_of(path, steps=(), minutes=0.9), folder, Backend("serial"), resume=True, progress=progress
+    )
+    # A step that was given up is tried again.
+    assert [one.reason for one in longer.outcomes if one.step.model == PROBE.model] == [""]
+    assert longer.outcomes[: len(first.outcomes)][0].step == first.outcomes[0].step
+    assert longer.tested_after == (0,)
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["method"], record["source"]) == tuple(
+        longer.tested[0].run.record[key] for key in ("method", "source")
+    )
+    assert len(list((folder / "models").glob("*/run.json"))) == len(longer.tested)
+    assert all(share == pytest.approx(1) for share in shares.values())
+    with pytest.raises(UsageError, match="It can only get more"):
+        run_race(request_of(path, steps=(), minutes=0.5), folder, Backend("serial"), resume=True)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len([text for text in messages if "columns of values" in text]) <= 1
+
+
 def test_the_test_samples_are_seen_by_nothing_before_the_end(path):
     labeled = read_labeled(series(path), None, 0)
     assert isinstance(labeled, Labeled)
@@ -460,7 +607,7 @@ def test_an_interrupted_race_ends_the_same(done, path, tmp_path, monkeypatch):
     # The last line was not finished.
     lines = (folder / STEPS).read_text().splitlines(keepends=True)
     (folder / STEPS).write_text("".join(lines[:2]) + lines[2][:40])
-    with pytest.raises(UsageError, match="already contains a race"):
+    with pytest.raises(UsageError, match="already contains a transfer"):
         run_race(request_of(path), folder, Backend("serial"))
     with pytest.raises(UsageError, match="another `minutes`"):
         run_race(request_of(path, minutes=3.0), folder, Backend("serial"), resume=True)
@@ -503,7 +650,7 @@ def test_steps_are_repeated_from_the_record(done, path, tmp_path):
         '[{"method": "a", "name": "b", "x": 1}]',
     ):
         (tmp_path / "bad.json").write_text(content)
-        with pytest.raises(InputError, match="no steps of a race"):
+        with pytest.raises(InputError, match="no steps of a transfer"):
             read_steps(tmp_path / "bad.json")
 
 
@@ -528,12 +675,33 @@ def test_the_command_makes_a_model(tmp_path):
     assert "- baselines: 4 steps, about" in done.stderr
     again = run_in_process("transfer", *target, "--minutes", "0", "--out", str(out), "--resume")
     assert again.returncode == 0
+    # The folder has the options.
+    alone = run_in_process("transfer", "--out", str(out), "--resume")
+    assert alone.returncode == 0, alone.stderr
+    assert alone.stdout == again.stdout
     assert run_in_process("transfer", *target).returncode == 2
+    assert "already contains a transfer" in run_in_process("transfer", *target, "--out", str(out)).stderr
+    assert "Missing option '--target'" in run_in_process("transfer", "--out", str(tmp_path / "new")).stderr
     repeated = run_in_process(
         "transfer", *target, "--steps", str(out / "transfer.json"), "--out", str(tmp_path / "again")
     )
     assert repeated.returncode == 0, repeated.stderr
     assert (tmp_path / "again" / "transfer.png").exists()
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_an_interrupted_command_says_how_it_goes_on(tmp_path, monkeypatch):
+    path, out = target_file(tmp_path, "classification", image=False, samples=60), tmp_path / "best"
+
+    def interrupted(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(race_module._Running, "run", interrupted)
+    stopped = run_in_process("transfer", "--target", str(path), "--kind", "series", "--out", str(out))
+    assert stopped.returncode == 130
+    assert f"Continue with: modgap transfer --out {out} --resume" in stopped.stderr
+    # Its options are known, although it has no result.
+    assert run_in_process("transfer", "--out", str(out), "--resume").returncode == 130
 
 
 @pytest.mark.long

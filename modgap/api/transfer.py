@@ -55,7 +55,7 @@ def transfer(
         seed: Seed of every random draw.
         backend: Where the steps run: `loky` (processes on this machine), `serial`, `dask`, `slurm`, `pbs` or `lsf`.
         jobs: Number of processes on this machine; None for one for each core.
-        resume: True to continue an interrupted transfer.
+        resume: True to continue an interrupted transfer, or a finished one with more minutes.
         custom_data: Description of custom data, or its fields as a mapping such as `{"label_column": "rhythm"}`.
         data_dir: Data directory that holds the files of the target's manifest; None for the default one.
         pseudo_classes: Number of clusters that serve as the classes of a regression target.

@@ -40,7 +40,7 @@ CHOSEN: dict[str, Any] = {"color": Ink.SOURCE, "s": 150, "linewidth": 0, "zorder
 
 @dataclass(frozen=True)
 class DrawnRace:
-    """What the figures of a race show.
+    """The content of the figures of a race.
 
     Attributes:
         race: The race.

@@ -31,7 +31,7 @@ LOSSES = {
 
 @dataclass(frozen=True)
 class LabeledData:
-    """What the result of a race says about its samples.
+    """The facts about the samples of a race that its result has.
 
     Attributes:
         measure: Name of the validation errors after the word "validation", such as `error` or `nRMSE`.

@@ -1,9 +1,11 @@
 """Steps of a race: models that are fitted to one part of the labeled samples and judged on the other."""
 
+import contextlib
 import functools
 import hashlib
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -53,6 +55,8 @@ MEASURED = 8
 """Number of samples whose pass is timed, to estimate whether the pass of all samples ends within the time."""
 PIECE = 512
 """Number of samples of a pass after which the clock is checked."""
+
+log = logging.getLogger("modgap")
 
 Name = Annotated[str, Field(min_length=1, max_length=300)]
 
@@ -118,6 +122,11 @@ class Outcome:
     reason: str = ""
 
     @property
+    def is_given_up(self) -> bool:
+        """True if the step was given up because of the time, and did not fail."""
+        return self.reason.startswith(OUT_OF_TIME)
+
+    @property
     def error(self) -> float:
         """Mean loss; infinity for a step that failed."""
         return float("inf") if self.reason else float(np.nanmean(self.losses))
@@ -166,7 +175,7 @@ def read_steps(path: Path) -> list[Step]:
         raise InputError(f"{path} cannot be read: {error.strerror}.") from error
     except (ValidationError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
-            f"{path} has no steps of a race ({first_line(error)}). Expected transfer.json of an earlier one."
+            f"{path} has no steps of a transfer ({first_line(error)}). Expected transfer.json of an earlier one."
         ) from error
 
 
@@ -251,6 +260,17 @@ def chance_losses(labeled: Labeled) -> np.ndarray:
     return losses
 
 
+@contextlib.contextmanager
+def _reading_again() -> Iterator[None]:
+    """Hide messages about a target within a block: the process that began the race has read it and written them."""
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 class OutOfTimeError(Exception):
     """A step would not end within the time."""
 
@@ -276,7 +296,7 @@ class _Clock:
         now = time.time()
         left = (now - self.began) * (1 / share - 1)
         if share < 1 and self.deadline is not None and now + left > self.deadline:
-            raise OutOfTimeError(f"{OUT_OF_TIME}: about {format_duration(left)} were left of it.")
+            raise OutOfTimeError(f"{OUT_OF_TIME}: it needed about {format_duration(left)} more.")
 
 
 @dataclass(frozen=True)
@@ -306,7 +326,8 @@ class StepJob:
         """Return the result of the step, or the reason why it has none."""
         fix_threads()
         began = time.perf_counter()
-        labeled = read_labeled(self.target, self.limit, self.seed, self.fingerprint)
+        with _reading_again():
+            labeled = read_labeled(self.target, self.limit, self.seed, self.fingerprint)
         losses, reason = np.full(len(labeled.rows), np.nan), ""
         try:
             chosen = labeled.subset(self.step.labeled, self.seed)
@@ -396,7 +417,8 @@ class StepJob:
         method = get_method(self.step.method)
         is_native = reads_native_input(method, labeled.data.target.manifest.input)
         size = source.input.size if isinstance(source.input, ImageInput) else None
-        data = _trained_data(self.target, self.limit, self.seed, size, is_native, self.fingerprint)
+        with _reading_again():
+            data = _trained_data(self.target, self.limit, self.seed, size, is_native, self.fingerprint)
         rows, folds = labeled.rows[chosen], labeled.folds[chosen]
         settings = training_settings(self.step, len(rows), source.input, labeled.form.spec)
         request = TrainRequest(

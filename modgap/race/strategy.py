@@ -11,10 +11,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from modgap.baselines.baseline import QUICK_SECONDS
 from modgap.race.steps import BASELINE, N_FOLDS, TRAINING, Outcome, Step
 from modgap.sources import control_name, is_control
 from modgap.training.linear_probe import LINEAR_PROBE
 
+MORE_BASELINES = "more baselines"
+"""Name of the stage of the baselines that are not marked as quick."""
 PROBED = 500
 """Labeled samples of the linear probes that order the sources, if there are more than twice as many."""
 JUDGED = 1000
@@ -107,7 +110,7 @@ class Strategy:
         is_short = self.seconds <= SHORT
         fitted = (
             Stage("baselines", lambda _: self._baselines(self.pool.baselines), np.inf),
-            Stage("more baselines", lambda _: self._baselines(self.pool.others), 0.2),
+            Stage(MORE_BASELINES, lambda _: self._baselines(self.pool.others), 0.2),
             Stage("linear probes", self._probes, 0.8 if is_short else 1 / 3),
             Stage("linear probes of all samples", self._full_probes, 1.0 if is_short else 0.6),
         )
@@ -120,21 +123,24 @@ class Strategy:
             Stage("finalists", self._finalists, 1.0),
         )
 
-    def plan(self) -> Iterator[tuple[Stage, int, float]]:
+    def plan(self, outcomes: Sequence[Outcome] = (), elapsed: float = 0.0) -> Iterator[tuple[Stage, int, float]]:
         """Yield each stage with the number of steps that fit into its time, and the seconds that they should take.
 
-        Nothing is measured yet, so the times are those of an average source, and all models are expected to be equal.
+        Before anything is measured, the times are those of an average source. All models are expected to be equal.
+
+        Args:
+            outcomes: Results of the steps so far, which are not counted.
+            elapsed: Seconds so far.
         """
-        outcomes: list[Outcome] = []
+        outcomes, began = list(outcomes), elapsed
         n_steps, taken = Counter[str](), defaultdict[str, float](float)
-        elapsed = 0.0
         while (planned := self.next_steps(outcomes, elapsed))[1]:
             stage, steps = planned
             seconds = [self.expected_seconds(step, outcomes) for step in steps]
             outcomes += [Outcome(step, np.zeros(1), expected) for step, expected in zip(steps, seconds, strict=True)]
             n_steps[stage.name] += len(steps)
             taken[stage.name] += max(sum(seconds) / self.workers, *seconds)
-            elapsed = sum(taken.values())
+            elapsed = began + sum(taken.values())
         for stage in self.stages:
             yield stage, n_steps[stage.name], taken[stage.name]
 
@@ -156,11 +162,18 @@ class Strategy:
         for stage in (*self.stages, full_probes, probes, *trainings, more_baselines):
             missing = [step for step in stage.wanted(outcomes) if step not in done]
             left = stage.share * self.seconds - elapsed if np.isfinite(stage.share) else np.inf
+            if stage.name == MORE_BASELINES:
+                left = max(left, self._left_of_quick(stage.share, outcomes))
             # The first step of a kind tells how long the others take.
             most = len(missing) if stage.name.endswith("baselines") else self._batch(missing, outcomes)
             if steps := self._affordable(missing[:most], outcomes, left):
                 return stage, steps
         return self.stages[-1], []
+
+    def _left_of_quick(self, share: float, outcomes: Sequence[Outcome]) -> float:
+        """Return the seconds that baselines of seconds may take, however long the start or an interruption took."""
+        done = [self.expected_seconds(one.step, ()) for one in outcomes if one.step.name in self.pool.others]
+        return min(QUICK_SECONDS, share * self.seconds) - sum(done) / self.workers
 
     def _batch(self, missing: Sequence[Step], outcomes: Sequence[Outcome]) -> int:
         if not missing:
@@ -285,6 +298,26 @@ class Strategy:
         n_trained = n_labeled * (N_FOLDS - 1) / N_FOLDS
         stages = 2 if step.method == "emb" else 1
         return step.folds * n_trained * of_pass * (TRAINING_COST * stages * step.epochs + 1)
+
+    def final_seconds(self, step: Step, outcomes: Sequence[Outcome], n_test: int) -> float:
+        """Return about how long a final fit to all labeled samples and its test take, by the steps so far.
+
+        Args:
+            step: Step of the model.
+            outcomes: Results of the steps so far.
+            n_test: Number of test samples.
+        """
+        final, n_labeled = replace(step, folds=1, labeled=None), self.pool.n_labeled
+        known = [one for one in outcomes if one.step.model == step.model and not one.reason]
+        if not known:
+            return self.expected_seconds(final, outcomes)
+        latest = known[-1]
+        if step.kind == LINEAR_PROBE:
+            # The features of all samples are computed, and those of the test samples too.
+            used = min(latest.step.labeled or n_labeled, n_labeled)
+            return FIT_SECONDS + latest.seconds * (n_labeled + n_test) / used
+        # A step is fitted to the samples of all folds but one.
+        return FIT_SECONDS + latest.seconds * self._work(final) / self._work(latest.step) * N_FOLDS / (N_FOLDS - 1)
 
     def _work(self, step: Step) -> float:
         """Return the number of samples that a training sees, counted by epoch and fold."""

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -11,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from modgap.baselines import baseline_names, get_baseline
-from modgap.baselines.baseline import QUICK_SECONDS, expected_seconds, quick_baselines
 from modgap.errors import InputError, Progress, UsageError, count, first_line, format_duration
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend, Failure, hold_device
+from modgap.race.folder import FINALS, MODELS, REQUEST, STEPS, TESTED_AFTER, begun_request, prepare_folder
+from modgap.race.pool import pool_of
 from modgap.race.steps import (
     BASELINE,
+    OUT_OF_TIME,
     TRAINING,
     Labeled,
     Outcome,
@@ -27,14 +29,9 @@ from modgap.race.steps import (
     read_labeled,
     training_settings,
 )
-from modgap.race.strategy import Pool, Strategy
-from modgap.race.verdict import KINDS, Chosen, choose_model, kind_of, shown_loss
-from modgap.ranking.history.choice import choose_source
-from modgap.ranking.history.lines import Setup
-from modgap.ranking.history.sketches import cached_sketch
-from modgap.ranking.history.store import known_history
-from modgap.ranking.source_patterns import diverse_sources
-from modgap.sources import open_source
+from modgap.race.strategy import Strategy
+from modgap.race.verdict import CONTROL, KINDS, Chosen, choose_model, control_kind, kind_of, shown_loss
+from modgap.sources import control_name, open_source
 from modgap.statistics.intervals import SampleErrors
 from modgap.storage.atomic_files import write_text_atomically
 from modgap.storage.cache import cache_key
@@ -42,20 +39,18 @@ from modgap.storage.json_records import plain_values, read_json, write_json
 from modgap.storage.locks import exclusive_folder
 from modgap.targets import TargetRequest
 from modgap.training.evaluation import test_errors
-from modgap.training.fitted_run import chance_metric, suitable_baselines
-from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES, PILOT_SAMPLES
-from modgap.training.run_folder import RECORD, Run, check_folder, copy_run_files, open_run, write_record
+from modgap.training.fitted_run import chance_metric
+from modgap.training.run_folder import RECORD, Run, copy_run_files, open_run, write_record
 from modgap.training.train import train
 from modgap.training.train_request import TrainRequest
 
-STEPS, REQUEST, MODELS = "steps.jsonl", "request.json", "models"
-"""Names in the folder of a race: a file with one result of a step in each line, a file with the request, and a folder
-with the final models."""
 TRAINED, SCRATCH = KINDS[3:5]
 """Kinds of trainings, from pretrained weights and from random ones."""
 FINAL_FITS = "final fits"
 SHOWN = 5
 """Models with the lowest errors that a view of a running race has."""
+PLAN_FACTOR = 1.5
+"""Factor of the expected number of steps from which a plan counts as changed."""
 LONGEST_LIMIT = 24 * 60
 """Largest number of minutes of a race."""
 MANY = 1 << 20
@@ -148,7 +143,7 @@ class State:
     Attributes:
         stage: Name of the stage.
         running: Names of the models that are fitted.
-        n_tried: Number of finished steps.
+        n_tried: Number of finished steps, without those that failed or were given up.
         best: Name and validation error of the models with the lowest errors so far, the lowest first.
         seconds: Seconds since the start of the race; 0 in the final fits.
         left: Seconds of the budget that are left; None in the final fits.
@@ -180,6 +175,7 @@ class Race:
         seconds: Seconds of the race, and of the final fits.
         n_labeled: Number of labeled samples.
         chance: The same prediction for all samples, to compare with.
+        tested_after: Minutes after which the race was tested before it got more of them, in ascending order.
     """
 
     request: RaceRequest
@@ -191,17 +187,12 @@ class Race:
     seconds: tuple[float, float]
     n_labeled: int
     chance: Chance
+    tested_after: tuple[float, ...] = ()
 
     @property
     def task(self) -> str:
         """Task of the target: `classification`, `multi-label` or `regression`."""
         return str(self.tested[0].run.record["output"]["task"])
-
-    def tried(self) -> Iterator[tuple[Outcome, float]]:
-        """Yield each result that has an error, with the seconds from the start of the race to it."""
-        for one, at in zip(self.outcomes, self.elapsed, strict=True):
-            if np.isfinite(one.error):
-                yield one, at
 
 
 def run_race(
@@ -223,7 +214,7 @@ def run_race(
         request: The request.
         folder: A new folder or, with `resume`, that of a race with the same request.
         backend: Backend that runs the steps. None for one process on each core of this machine.
-        resume: Continue an interrupted race.
+        resume: Continue an interrupted race, or give more minutes to one.
         progress: Callback that is called with a stage's name and the share of its work done since the last call.
         watch: Function that is called with the state when a step or a final fit begins or ends. None to log a line for
             each result.
@@ -237,14 +228,14 @@ def run_race(
         raise UsageError('A transfer computes its steps. Pass another `backend` than "cached".')
     for name in request.sources:
         open_source(name)
-    # A target that cannot be read leaves no folder.
-    fingerprint = _fingerprint(request)
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file. Expected a folder for the model. Pass another `out`.")
-    with exclusive_folder(folder):
-        _prepare(folder, {**request.to_record(), "data": fingerprint}, resume)
-        with backend:
-            return _Running(request, folder, backend, progress, watch, fingerprint).run()
+    begun_request(folder, resume=resume)
+    with _without_repetitions(request.target):
+        # A target that cannot be read leaves no folder.
+        fingerprint = _fingerprint(request)
+        with exclusive_folder(folder):
+            prepare_folder(folder, {**request.to_record(), "data": fingerprint}, OUT_OF_TIME, resume=resume)
+            with backend:
+                return _Running(request, folder, backend, progress, watch, fingerprint).run()
 
 
 def _fingerprint(request: RaceRequest) -> str:
@@ -255,15 +246,23 @@ def _fingerprint(request: RaceRequest) -> str:
     return fingerprint
 
 
-def _prepare(folder: Path, requested: Mapping[str, Any], resume: bool) -> None:
-    """Write the request to a new folder, or raise if the folder has another one."""
-    recorded = read_json(folder / REQUEST) if (folder / REQUEST).exists() else {}
-    check_folder(folder, "race", begun=bool(recorded), resume=resume)
-    if recorded:
-        if differing := [name for name, value in requested.items() if recorded.get(name) != value]:
-            raise UsageError(f"The race in {folder} has another `{differing[0]}`. Repeat it, or pass another `out`.")
-        return
-    write_json(folder / REQUEST, requested)
+@contextlib.contextmanager
+def _without_repetitions(target: TargetRequest) -> Iterator[None]:
+    """Log each message once within a block, since the target is read again for each final fit, by another path."""
+    logged: set[str] = set()
+    path = target.absolute().name
+
+    def is_new(record: logging.LogRecord) -> bool:
+        message = record.getMessage().replace(path, target.name)
+        is_repeated = message in logged
+        logged.add(message)
+        return not is_repeated
+
+    log.addFilter(is_new)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_new)
 
 
 @dataclass
@@ -298,7 +297,8 @@ class _Running:
         self._restore_outcomes(len(labeled.rows))
         # A resumed race continues at the time of its last result.
         began = time.perf_counter() - max(self.elapsed, default=0.0)
-        strategy = Strategy(_pool(request, labeled), 60 * request.minutes, self._workers())
+        pool = pool_of(request.target, request.sources, labeled, request.samples.seed, history=request.history)
+        strategy = Strategy(pool, 60 * request.minutes, self._workers())
         if request.steps:
             done = {one.step for one in self.outcomes}
             self._run_steps("steps", [step for step in request.steps if step not in done], began)
@@ -306,23 +306,52 @@ class _Running:
             order = sorted(range(len(self.outcomes)), key=lambda n: request.steps.index(self.outcomes[n].step))
             self.outcomes, self.elapsed = [self.outcomes[n] for n in order], [self.elapsed[n] for n in order]
         else:
-            _tell_plan(strategy)
-            while (planned := strategy.next_steps(self.outcomes, time.perf_counter() - began))[1]:
-                stage, following = planned
-                self._run_steps(stage.name, following, began, strategy.deadline(stage))
+            self._race(strategy, began)
         chosen = choose_model(self.outcomes, labeled.truth.groups)
         if chosen is None:
             reasons = [one.reason for one in self.outcomes]
             raise InputError(f"No model could be fitted to {target.name}. {reasons[0] if reasons else ''}".rstrip())
         race_seconds = max(self.elapsed)
         fits_began = time.perf_counter()
-        tested = self._test(chosen, strategy)
+        tested = self._test(chosen, strategy, len(labeled.data.test))
         wanted = [] if request.steps else [step for stage in strategy.stages for step in stage.wanted(self.outcomes)]
-        tried = {one.step.title for one in self.outcomes}
+        tried = {one.step.title for one in self.outcomes if not one.is_given_up}
         not_tried = tuple(dict.fromkeys(step.title for step in wanted if step.title not in tried))
         seconds = (race_seconds, time.perf_counter() - fits_began)
         outcomes, elapsed = tuple(self.outcomes), tuple(self.elapsed)
-        return Race(request, outcomes, elapsed, chosen, tested, not_tried, seconds, len(labeled.rows), _chance(labeled))
+        before = tuple(read_json(self.folder / REQUEST).get(TESTED_AFTER, ()))
+        n_labeled, chance = len(labeled.rows), _chance(labeled)
+        return Race(request, outcomes, elapsed, chosen, tested, not_tried, seconds, n_labeled, chance, before)
+
+    def _race(self, strategy: Strategy, began: float) -> None:
+        """Run the steps that a strategy chooses, and say so when it turns out that far more or fewer fit into the time.
+
+        Args:
+            strategy: The strategy.
+            began: Start of the race, on the clock `time.perf_counter`.
+        """
+        _tell_plan(strategy)
+        n_planned = sum(n_steps for _, n_steps, _ in strategy.plan())
+        shares: dict[str, float] = {}
+        while True:
+            elapsed = time.perf_counter() - began
+            stage, following = strategy.next_steps(self.outcomes, elapsed)
+            if not following:
+                return
+            expected = {stage.name: n_steps for stage, n_steps, _ in strategy.plan(self.outcomes, elapsed)}
+            n_ended = sum(not one.is_given_up for one in self.outcomes)
+            n_expected = n_ended + sum(expected.values())
+            if n_ended and not n_planned / PLAN_FACTOR <= n_expected <= n_planned * PLAN_FACTOR:
+                log.info(
+                    "The plan has changed: by the times so far, about %s in place of %d fit into the time.",
+                    count(n_expected, "step"),
+                    n_planned,
+                )
+                n_planned = n_expected
+            # A stage has several rounds, and its last one ends its progress.
+            share = (1 - shares.get(stage.name, 0.0)) / max(len(following), expected[stage.name])
+            shares[stage.name] = shares.get(stage.name, 0.0) + share * len(following)
+            self._run_steps(stage.name, following, began, strategy.deadline(stage), share)
 
     def _labeled(self) -> Labeled:
         samples = self.request.samples
@@ -364,7 +393,9 @@ class _Running:
             self.outcomes.append(outcome)
             self.elapsed.append(elapsed)
 
-    def _run_steps(self, stage: str, steps: Sequence[Step], began: float, ends: float = np.inf) -> None:
+    def _run_steps(
+        self, stage: str, steps: Sequence[Step], began: float, ends: float = np.inf, share: float | None = None
+    ) -> None:
         """Run steps side by side, and append each result to the file as soon as the step is finished.
 
         Args:
@@ -372,6 +403,7 @@ class _Running:
             steps: The steps.
             began: Start of the race, on the clock `time.perf_counter`.
             ends: Seconds from the start of the race to the time at which steps that are not about to end are given up.
+            share: Share of the work of the stage that a step is; None if these are all its steps.
         """
         samples, target = self.request.samples, self.request.target.absolute()
         options = (samples.limit, samples.seed, samples.device, self.fingerprint)
@@ -383,6 +415,9 @@ class _Running:
         device = "" if all(step.kind == BASELINE for step in steps) else samples.device
         done: dict[int, tuple[int, float, Outcome]] = {}
         self._show(stage, steps, began)
+        if self.progress:
+            # The stage is named while its first step runs.
+            self.progress(stage, 0.0)
         with (self.folder / STEPS).open("a", encoding="utf-8") as file:
             for index, result in self.backend.run(jobs, device=device):
                 outcome = (
@@ -394,7 +429,7 @@ class _Running:
                 file.write(_line(*done[index]))
                 file.flush()
                 if self.progress:
-                    self.progress(stage, 1 / len(jobs))
+                    self.progress(stage, share or 1 / len(jobs))
                 unfinished = [step for number, step in enumerate(steps) if number not in done]
                 self._show(stage, unfinished, began, [one for _, _, one in done.values()], outcome)
         self._add(list(done.values()))
@@ -424,9 +459,11 @@ class _Running:
         if self.watch is not None:
             shown = tuple((one.step.title, shown_loss(one.error, task)) for one in best)
             names = tuple(step.title for step in unfinished)
-            self.watch(State(stage, names, len(tried), shown, elapsed, left))
+            n_ended = sum(not one.reason for one in tried)
+            self.watch(State(stage, names, n_ended, shown, elapsed, left))
         elif latest is not None and latest.reason:
-            log.info("%s: %s", latest.step.title, latest.reason)
+            state = "not finished" if latest.is_given_up else "failed"
+            log.info("%s: %s. %s", latest.step.title, state, latest.reason)
         elif latest is not None:
             log.info(
                 "%s: validation error %s (lowest so far %s)%s",
@@ -438,42 +475,68 @@ class _Running:
 
     # The final models
 
-    def _test(self, chosen: Chosen, strategy: Strategy) -> tuple[Tested, ...]:
+    def _test(self, chosen: Chosen, strategy: Strategy, n_test: int) -> tuple[Tested, ...]:
         """Fit the chosen model and the best one of each other kind to all labeled samples, and test them.
 
-        A training from scratch with the settings of the best training shows what pretraining adds. The files of the
-        chosen model are copied to the folder of the race.
+        A training from scratch with the settings of the best training shows what pretraining adds, as the control of
+        the chosen source does for its probe. The files of the chosen model are copied to the folder of the race.
         """
         models = {kind: one.step for kind, one in chosen.best.items()}
+        timed = dict(models)
         trained = chosen.best.get(TRAINED)
         if trained is not None:
             models[SCRATCH] = replace(trained.step, method="scratch")
-        of_winner = kind_of(chosen.winner)
-        finals = [replace(step, folds=1, labeled=None) for step in models.values()]
-        expected = sum(strategy.expected_seconds(step, self.outcomes) for step in finals)
+            timed[SCRATCH] = trained.step
+        winner_step, of_winner = chosen.winner.step, kind_of(chosen.winner)
+        if control_kind(chosen) == CONTROL:
+            models[CONTROL] = replace(winner_step, name=control_name(winner_step.name))
+            timed[CONTROL] = winner_step
+        order = sorted(models, key=lambda name: name != of_winner)
+        self._keep_finals([models[name] for name in order])
+        folders = {name: self.folder / MODELS / str(number + 1) for number, name in enumerate(order)}
+        missing = [name for name in order if not _is_finished(folders[name])]
+        expected = sum(strategy.final_seconds(timed[name], self.outcomes, n_test) for name in missing)
         log.info(
-            "The race chose %s. The final fits, of %s, take about %s.",
-            chosen.winner.step.title,
+            "The best choice is %s. The final fits, of %s, take about %s.",
+            winner_step.title,
             count(len(models), "model"),
             format_duration(expected),
         )
-        order = sorted(models, key=lambda name: name != of_winner)
         tested = []
+        if self.progress:
+            self.progress(FINAL_FITS, 0.0)
         for number, name in enumerate(order):
             self._show(FINAL_FITS, [models[one] for one in order[number:]], None)
             try:
-                run = self._final_run(models[name], self.folder / MODELS / str(number + 1))
+                run = self._final_run(models[name], folders[name])
             except Exception as error:  # A model to compare with is no reason to lose the winner.
                 if name == of_winner:
                     raise
                 log.warning("%s is not tested: %s", models[name].title, first_line(error))
                 continue
+            finally:
+                if self.progress:
+                    self.progress(FINAL_FITS, 1 / len(order))
             tested.append(Tested(name, models[name].title, run, is_winner=name == of_winner))
         if not (self.folder / RECORD).exists():
             winner = open_run(tested[0].run.folder)
             copy_run_files(winner, self.folder)
             write_record(self.folder, winner.record)
         return tuple(tested)
+
+    def _keep_finals(self, steps: Sequence[Step]) -> None:
+        """Remove the final models of a race that got more minutes, if they are others now."""
+        finals, models = self.folder / MODELS / FINALS, self.folder / MODELS
+        wanted = [plain_values(asdict(step)) for step in steps]
+        if read_json(finals).get("steps") == wanted:
+            return
+        if TESTED_AFTER in read_json(self.folder / REQUEST):
+            (self.folder / RECORD).unlink(missing_ok=True)
+            for name in {path.name for path in models.glob("*/*") if path.is_file()}:
+                (self.folder / name).unlink(missing_ok=True)
+            shutil.rmtree(models, ignore_errors=True)
+        models.mkdir(exist_ok=True)
+        write_json(finals, {"steps": wanted})
 
     def _final_run(self, step: Step, folder: Path) -> Run:
         samples = self.request.samples
@@ -488,7 +551,11 @@ class _Running:
         with hold_device(samples.device) as device:
             on_device = replace(samples, device=device)
             request = TrainRequest(method, source, self.request.target, settings, protocol="labeled", samples=on_device)
-            return train(request, folder, resume=(folder / RECORD).exists(), progress=self.progress)
+            return train(request, folder, resume=(folder / RECORD).exists())
+
+
+def _is_finished(folder: Path) -> bool:
+    return (folder / RECORD).exists() and open_run(folder).finished
 
 
 def _line(number: int, elapsed: float, outcome: Outcome) -> str:
@@ -503,39 +570,10 @@ def _chance(labeled: Labeled) -> Chance:
     metric = chance_metric(data)
     file = test_errors(metric, data, "chance")
     errors = None if file is None else next(iter(file.errors.values()))
+    if errors is not None:
+        # Numbers of groups begin at 0 in the file of a run, too, with which these errors are paired.
+        errors = replace(errors, units=np.unique(errors.units, return_inverse=True)[1].ravel())
     return Chance(float(chance_losses(labeled).mean()), float(metric.compute()), errors)
-
-
-def _pool(request: RaceRequest, labeled: Labeled) -> Pool:
-    """Return the baselines and sources that can take part in a race; the quickest baseline always does."""
-    data, form, n_labeled = labeled.data, labeled.form, len(labeled.rows)
-    suitable = suitable_baselines([get_baseline(name) for name in baseline_names()], data, form)
-    seconds = {one.name: expected_seconds(one, form, n_labeled) for one in suitable}
-    quick = [one.name for one in quick_baselines(suitable, form, n_labeled, QUICK_SECONDS)]
-    quick = quick or sorted(seconds, key=lambda name: seconds[name])[:1]
-    names = list(request.sources) or [name for name in diverse_sources() if not name.startswith("random:")]
-    is_dense = data.output.task == "regression" and len(data.output.shape) > 1
-    return Pool(
-        {name: seconds[name] for name in quick},
-        {name: value for name, value in seconds.items() if name not in quick},
-        tuple(_by_history(names, request, labeled.data.table.samples) if request.history else names),
-        n_labeled,
-        probes=not is_dense,
-        embeds=form.spec.kind != "text",
-    )
-
-
-def _by_history(names: Sequence[str], request: RaceRequest, samples: Any) -> list[str]:
-    """Return sources by their expected errors on earlier targets, the lowest first.
-
-    A source that no earlier target has is expected to have the mean error of the others.
-    """
-    target = request.target.open()
-    sketch = cached_sketch(target.fingerprint, samples)
-    # The setup of pilots, which is near enough to that of the shipped history, so that its errors are used.
-    setup = Setup(PILOT_SAMPLES, PILOT_EPOCHS, PILOT_RATES)
-    told = choose_source(known_history(), names, setup, None, request.target.name, sketch, request.samples.seed)
-    return list(names) if told is None else [names[number] for number in told.order_before]
 
 
 def _tell_plan(strategy: Strategy) -> None:

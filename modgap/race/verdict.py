@@ -8,7 +8,7 @@ import numpy as np
 
 from modgap.answers.formatting import format_value
 from modgap.race.steps import BASELINE, TRAINING, Outcome
-from modgap.sources import is_control
+from modgap.sources import control_name, is_control
 from modgap.statistics.intervals import independent_errors
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.statistics.paired import PairedDifference, paired_difference
@@ -19,6 +19,8 @@ KINDS = ("baseline", "linear probe, random weights", "linear probe", "training",
 FIELD = KINDS[0]
 PRETRAINED = (KINDS[2], KINDS[3])
 """Kinds of models that use what a source learned."""
+CONTROL = "random-weights control"
+"""Kind of the control of the chosen source, where the control of another one had a lower error."""
 
 
 def kind_of(outcome: Outcome) -> str:
@@ -90,6 +92,16 @@ def choose_model(outcomes: Sequence[Outcome], groups: np.ndarray | None) -> Chos
             best[kind] = finalists[min(of_kind)[1]]
     within = [one for one in best.values() if _is_within(one, lowest, judged, groups)]
     return Chosen(within[0], lowest, best, judged)
+
+
+def control_kind(chosen: Chosen) -> str | None:
+    """Return the kind of the final model that shows what pretraining adds to the chosen one; None if it uses none."""
+    step, control = chosen.winner.step, chosen.best.get(KINDS[1])
+    if kind_of(chosen.winner) == KINDS[3]:
+        return KINDS[4]
+    if kind_of(chosen.winner) != KINDS[2]:
+        return None
+    return KINDS[1] if control is not None and control.step.name == control_name(step.name) else CONTROL
 
 
 def first_of_kinds(chosen: Chosen, kinds: Sequence[str]) -> str | None:

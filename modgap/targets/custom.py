@@ -14,7 +14,7 @@ from modgap.labels.written_names import parse_number, real_numbers
 from modgap.storage.array_formats import map_npy, read_npy_header
 from modgap.storage.paths import expand_user, has_suffix, is_regular_file
 from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
-from modgap.targets.data_frames import without_notes
+from modgap.targets.data_frames import read_frame, without_notes
 from modgap.targets.file_layout import GROUP_LIST, SPLIT_LIST, SPLIT_LIST_SUFFIXES, list_files
 from modgap.targets.manifest import Manifest
 from modgap.targets.readers.csv import find_label_column, read_named_frame
@@ -25,6 +25,7 @@ from modgap.targets.readers.ts import has_real_values
 from modgap.targets.samples import SPLITS
 from modgap.targets.sound import SUFFIXES as SOUND_SUFFIXES
 from modgap.targets.sound import common_rate
+from modgap.targets.table_needs import has_named_features, refuse_at_once
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -250,7 +251,9 @@ def _folder_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
             f"{path} has {count(len(images), 'image')} and {count(len(sounds), 'sound')}. "
             "Put images and sounds into separate folders."
         )
-    _check_class_folders(path, images or sounds, "sounds" if sounds else "images")
+    if not images and not sounds and not any(child.is_dir() for child in path.iterdir()):
+        raise InputError(f"{path} contains no images or sounds. Expected a sub-folder of them for each class.")
+    _check_class_folders(path, images or sounds, "sounds" if sounds else "images" if images else "images or sounds")
     listed = _list_file(custom_data, "group")
     files = {"data": [path]} | ({GROUP_LIST: [listed]} if listed else {})
     options: dict[str, Any] = {} if listed or custom_data.group is None else {"group_pattern": custom_data.group}
@@ -420,7 +423,11 @@ def table_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
     """Return the manifest and the files of a table, which has the samples or lists their files."""
     _check_descriptions(path, custom_data)
     with without_notes():
-        frame = read_named_frame(path, custom_data.label_column, custom_data.group)
+        try:
+            frame = read_named_frame(path, custom_data.label_column, custom_data.group)
+        except UsageError:
+            refuse_at_once(path, custom_data.fields(), read_frame(path))
+            raise
     manifest, files = _list_manifest(path, custom_data, frame) or _csv_manifest(path, custom_data, frame)
     return manifest.model_copy(update={"task": custom_data.task or _task(path, custom_data, frame)}), files
 
@@ -511,6 +518,7 @@ def _column_options(custom_data: CustomData) -> dict[str, Any]:
 
 def _csv_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> ManifestAndFiles:
     check_fields(path, custom_data, CSV_FIELDS)
+    refuse_at_once(path, custom_data.fields(), frame)
     if custom_data.kind not in (None, "table", "series", "text"):
         raise UsageError(
             f'`custom_data={{"kind": {custom_data.kind!r}}}` does not apply to {path}. '
@@ -555,6 +563,13 @@ def _csv_kind(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
     if custom_data.series_column:
         return "series"
     if "text" not in frame.columns:
+        if has_named_features(custom_data.fields(), frame):
+            text = (
+                "The columns of %s have different names, so its rows are read as features and not as series. If each "
+                'row is a series, pass `custom_data={"kind": "series"}`.'
+            )
+            log.info(text, path)
+            return "table"
         raise UsageError(
             f'the rows of {path} can be features or time series. Pass `custom_data={{"kind": "table"}}` or '
             '`custom_data={"kind": "series"}` (in long format `custom_data={"series_column": "COLUMN"}`).'

@@ -75,5 +75,11 @@ def named_manifest(name: str) -> Manifest:
                 f"{name} is data without a manifest. Expected the name of a target, or a .toml manifest. Commands that "
                 f"measure take it as it is: modgap discrepancy --source vit-fashion --target {shlex.quote(name)}"
             )
-        raise unknown_name("target", name, manifest_names(), f"(or give {CUSTOM_DATA_FORMATS})")
+        error = unknown_name("target", name, manifest_names(), f"(or give {CUSTOM_DATA_FORMATS})")
+        if "Did you mean" in str(error):
+            raise error
+        raise UsageError(
+            f"There is no file or folder {name}, and no target of this name. Check the path, or list the targets with: "
+            "modgap targets"
+        )
     return load_manifest(Path(str(resources.files("modgap.data_manifests") / f"{name}.toml")))

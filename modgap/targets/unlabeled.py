@@ -1,7 +1,8 @@
 """New samples without labels, in the forms that users have them, for a model that was trained on similar data."""
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from modgap.targets.readers.ts import read_series
 from modgap.targets.samples import ArraySamples, Samples, TextSamples
 from modgap.targets.sound import SoundFiles
 
+log = logging.getLogger("modgap")
+
 TEXT_COLUMN = "text"
 NOUNS = {"image": "image", "audio": "sound"}
 """Nouns of samples that are files, by their kind."""
@@ -36,10 +39,12 @@ class UnlabeledSamples:
     Attributes:
         samples: The N samples.
         names: Name of each sample: its file relative to the folder, or the number of its row, from 0.
+        groups: Group of each sample of a table, as it is written; None if the table has no column of groups.
     """
 
     samples: Samples
     names: tuple[str, ...]
+    groups: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -57,6 +62,7 @@ def read_unlabeled(
     columns: Sequence[str] | None = None,
     series_column: str | None = None,
     time_column: str | None = None,
+    group_column: str | None = None,
     keep_missing: bool = False,
     background: str = "white",
     x_name: str | None = None,
@@ -73,6 +79,7 @@ def read_unlabeled(
         series_column: Column that names the series of each row, for a table in long format. None if each row is a
             sample.
         time_column: Column that orders the rows of a series. None keeps their order.
+        group_column: Column that names the group of each sample, if the table has it. None if there is none.
         keep_missing: True to keep missing cells as NaN, for a later step that fills them.
         background: Color that transparent images are composited on.
         x_name: Name of the array of samples; None for x, or the only array of the file.
@@ -90,13 +97,14 @@ def read_unlabeled(
     if spec.kind == "text":
         return _from_texts(path)
     if columns is not None and path.is_file() and has_suffix(path, FRAME_SUFFIXES):
-        return _from_table(path, columns, series_column, time_column, keep_missing)
+        return _from_table(path, columns, (series_column, time_column, group_column), keep_missing)
     if spec.kind == "series" and path.is_file() and has_suffix(path, SERIES_SUFFIXES):
         return _numbered(read_series(path))
     expected = "a file of arrays (.npy, .npz)" + (" or a .ts file" if spec.kind == "series" else "")
     if columns is not None:
         expected = f"a table with the columns {list_names(columns)}, or {expected}"
-    raise UsageError(f"modgap cannot read samples of kind {spec.kind} from {path}. Expected {expected}.")
+    noun = "rows of a table" if columns is not None else "videos" if spec.kind == "video" else spec.kind
+    raise UsageError(f"The model takes {noun}, and modgap cannot read them from {path}. Expected {expected}.")
 
 
 def _from_arrays(path: Path, spec: InputSpec, x_name: str | None) -> UnlabeledSamples:
@@ -131,6 +139,10 @@ def _from_files(path: Path, spec: InputSpec, background: str) -> UnlabeledSample
     if path.is_dir():
         paths = list_files(path, suffixes)
         names = tuple(_name_below(path, file) for file in paths)
+        others = sorted(file for file in set(list_files(path)) - set(paths) if not file.name.startswith("."))
+        if paths and others:
+            ignored = list_names([_name_below(path, file) for file in others])
+            log.info("%s no %s, and %s ignored: %s.", *_are(len(others), noun), ignored)
         if not paths:
             raise InputError(f"{path} has no {noun}s in a format that can be read ({', '.join(sorted(suffixes))}).")
     elif has_suffix(path, tuple(suffixes)):
@@ -147,6 +159,13 @@ def _from_files(path: Path, spec: InputSpec, background: str) -> UnlabeledSample
     if spec.rate is None:
         raise InputError("The trained model's sounds have no sampling rate, so files cannot be resampled to it.")
     return UnlabeledSamples(SoundFiles.of_paths(paths, int(spec.rate)), names)
+
+
+def _are(number: int, noun: str) -> tuple[str, str, str]:
+    """Return the beginning, the noun and the verb of a sentence about some files that are not read."""
+    if number == 1:
+        return "1 file is", noun, "is"
+    return f"{number:,} files are", f"{noun}s", "are"
 
 
 def _from_texts(path: Path) -> UnlabeledSamples:
@@ -181,12 +200,25 @@ def _name_below(folder: Path, file: Path) -> str:
 
 
 def _from_table(
-    path: Path, columns: Sequence[str], series_column: str | None, time_column: str | None, keep_missing: bool
+    path: Path, columns: Sequence[str], named: tuple[str | None, str | None, str | None], keep_missing: bool
 ) -> UnlabeledSamples:
-    frame = read_frame(path)
+    """Read the rows of a table.
+
+    Args:
+        path: The table.
+        columns: Columns of values.
+        named: Columns of the series, of the time and of the groups, if there are any.
+        keep_missing: True to keep missing cells as NaN.
+    """
+    series_column, time_column, group_column = named
+    # Groups stay as they are written.
+    frame = read_frame(path, lambda names: [name for name in names if name == group_column])
+    groups = None
+    if group_column in frame.columns:
+        groups = frame[group_column].astype(object).where(frame[group_column].notna(), "").astype(str)
     by_name = {str(name): name for name in frame.columns}
-    of_series = [name for name in (series_column, time_column) if name is not None]
-    missing = [name for name in (*columns, *of_series) if name not in by_name]
+    needed = [name for name in (series_column, time_column) if name is not None]
+    missing = [name for name in (*columns, *needed) if name not in by_name]
     if missing:
         raise UsageError(
             f"{path} lacks {list_names(missing)} of the columns that the model was trained on. It has "
@@ -202,9 +234,10 @@ def _from_table(
         raise InputError(
             f"{int(bad.any(axis=1).sum())} rows of {path} have missing or infinite values. Fill them, or drop the rows."
         )
-    if frame[of_series].isna().any(axis=None):
-        raise InputError(f"Some rows of {path} have no value in {list_names(of_series)}. Fill them, or drop the rows.")
+    if frame[needed].isna().any(axis=None):
+        raise InputError(f"Some rows of {path} have no value in {list_names(needed)}. Fill them, or drop the rows.")
     if series_column is None:
-        return _numbered(ArraySamples(values[:, None]))
+        return replace(_numbered(ArraySamples(values[:, None])), groups=None if groups is None else tuple(groups))
     first_rows, series = long_series(frame, values, series_column, time_column)
-    return UnlabeledSamples(series, tuple(str(name) for name in frame[series_column].iloc[first_rows]))
+    of_series = None if groups is None else tuple(groups.iloc[first_rows])
+    return UnlabeledSamples(series, tuple(str(name) for name in frame[series_column].iloc[first_rows]), of_series)

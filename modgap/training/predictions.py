@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -30,12 +30,14 @@ class Predictions:
         names: Name of each sample: its file, its series in a table in long format, or its number.
         classes: Names of the classes; empty for real values.
         outputs: Probabilities (N, K), or values (N, channels, ...) in the target's unit.
+        groups: Name of the column of groups of a table, and the group of each sample; None without such a column.
     """
 
     task: Literal["classification", "multi-label", "regression"]
     names: tuple[str, ...]
     classes: tuple[str, ...]
     outputs: np.ndarray
+    groups: tuple[str, tuple[str, ...]] | None = None
 
     @property
     def predicted(self) -> list[str]:
@@ -61,7 +63,7 @@ def predict_data(model: TrainedModel, data: str, *, split: str = "test", x_name:
         UsageError: When the data has another form than the model's samples.
         InputError: When it is missing or broken, or a sample does not fit.
     """
-    path = expand_user(data)
+    path, groups = expand_user(data), None
     if data in manifest_names() or path.suffix == ".toml":
         table = open_target(data).read(classes=model.task != "regression")
         rows = np.flatnonzero(table.splits == SPLITS.index(split))
@@ -77,6 +79,7 @@ def predict_data(model: TrainedModel, data: str, *, split: str = "test", x_name:
             columns=inputs.columns,
             series_column=inputs.series_column,
             time_column=inputs.time_column,
+            group_column=inputs.group_column,
             keep_missing=inputs.fills_missing,
             background=inputs.background,
             x_name=x_name,
@@ -85,15 +88,17 @@ def predict_data(model: TrainedModel, data: str, *, split: str = "test", x_name:
             new = replace(new, samples=TransformedSamples(new.samples, inputs.picture))
         samples = new
         names = new.names
+        groups = None if new.groups is None else (str(inputs.group_column), new.groups)
     outputs = model.outputs(samples) if model.task == "regression" else model.predict_proba(samples)
-    return Predictions(model.inputs.output.task, names, model.classes, outputs)
+    return Predictions(model.inputs.output.task, names, model.classes, outputs, groups)
 
 
 def write_predictions(predictions: Predictions, path: Path) -> None:
     """Write predictions to a .csv or .npz file, complete or not at all.
 
     A CSV file has the columns sample, predicted and one for the probability of each class; for real values sample and
-    value, or value 0, value 1 and so on. A .npz file has the arrays names, classes and outputs.
+    value, or value 0, value 1 and so on. A .npz file has the arrays names, classes and outputs. Samples of a table with
+    groups also have that column, after the column sample, or the array groups.
 
     Raises:
         UsageError: When a sample has too many values for a row of a CSV file.
@@ -101,13 +106,15 @@ def write_predictions(predictions: Predictions, path: Path) -> None:
     """
     with writing(path):
         if path.suffix.lower() == ".npz":
+            arrays: dict[str, Any] = {
+                "names": np.array(predictions.names),
+                "classes": np.array(predictions.classes),
+                "outputs": predictions.outputs,
+            }
+            if predictions.groups is not None:
+                arrays["groups"] = np.array(predictions.groups[1])
             with atomic_path(path) as temporary, temporary.open("wb") as stream:
-                np.savez_compressed(
-                    stream,
-                    names=np.array(predictions.names),
-                    classes=np.array(predictions.classes),
-                    outputs=predictions.outputs,
-                )
+                np.savez_compressed(stream, **arrays)
         else:
             write_text_atomically(path, _csv_text(predictions))
 
@@ -123,8 +130,9 @@ def _csv_text(predictions: Predictions) -> str:
         header = ["value"] if values.shape[1] == 1 else [f"value {number}" for number in range(values.shape[1])]
     else:
         header = ["predicted", *(f"p({name})" for name in predictions.classes)]
-    rows = [["sample", *header]]
-    for name, predicted, row in zip(predictions.names, predictions.predicted, values, strict=True):
+    of_groups, groups = predictions.groups or ("", ())
+    rows = [["sample", *([of_groups] if groups else []), *header]]
+    for number, (name, predicted, row) in enumerate(zip(predictions.names, predictions.predicted, values, strict=True)):
         label = [] if predictions.task == "regression" else [predicted]
-        rows.append([name, *label, *(f"{value:.9g}" for value in row)])
+        rows.append([name, *groups[number : number + 1], *label, *(f"{value:.9g}" for value in row)])
     return csv_text(rows)

@@ -46,8 +46,9 @@ _VALID_TYPES: dict[str, Any] = {
 }
 """Types of these keys."""
 _WAY_OUT_OF_DAMAGE = " Restore it, or train the model again."
-FREE_SETTINGS = ("provenance.modgap", "environment", "recipe.loader_workers")
-"""Values of the record that may differ when a run is resumed: the versions of its algorithms tell what matters."""
+FREE_SETTINGS = ("provenance.modgap", "environment", "recipe.loader_workers", "data.group_column")
+"""Values of the record that may differ when a run is resumed: the versions of its algorithms tell what matters, and
+records of earlier versions do not name the column of the groups."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,9 @@ def open_run(folder: str | Path) -> Run:
     try:
         record, has_digest = parse_record(record_file.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{record_file} does not exist. Expected a folder that modgap train wrote.") from error
+        raise InputError(
+            f"{record_file} does not exist. Expected a folder that modgap train wrote, or modgap transfer."
+        ) from error
     except (OSError, ValueError) as error:
         raise InputError(f"Cannot read {record_file}: {error}.{_WAY_OUT_OF_DAMAGE}") from error
     return Run(path, check_record(record, record_file, has_digest=has_digest))

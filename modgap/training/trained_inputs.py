@@ -31,6 +31,10 @@ from modgap.training.checkpoint import load_tensors, part_of, write_tensors
 from modgap.training.run_folder import INPUTS_FILE, Run, reading_record
 from modgap.training.training_data import InputTransform, TargetData
 
+GROUP_COLUMN = "group_column"
+"""Option of readers of tables, and key of the record, with the column of the groups."""
+NAMED_COLUMNS = ("series_column", "time_column", GROUP_COLUMN)
+"""Keys of the record with names of columns that are no values."""
 MEAN, SD = "output.mean", "output.sd"
 MOST_VALUES = 1 << 28
 """Largest number of values of a sample or an output: 1 GB."""
@@ -72,6 +76,7 @@ class TrainedInputs:
         background: Color that transparent images are composited on.
         series_column: Column that names the series of each row, if the samples are series in long format.
         time_column: Column that orders the rows of such a series. None keeps their order.
+        group_column: Column of a table that names the group of each sample; None if there is none.
     """
 
     transforms: tuple[SampleTransform, ...] | None
@@ -83,6 +88,7 @@ class TrainedInputs:
     background: str
     series_column: str | None = None
     time_column: str | None = None
+    group_column: str | None = None
 
     @property
     def fills_missing(self) -> bool:
@@ -146,6 +152,7 @@ def inputs_record(data: TargetData) -> dict[str, Any]:
     manifest = data.target.manifest
     records, _ = _describe_transforms(data)
     classes = () if data.output.task == "regression" else data.table.classes or ()
+    group_column = manifest.reader.options.get(GROUP_COLUMN)
     return {
         "input": manifest.input.model_dump(mode="json", exclude_defaults=True),
         "transforms": records,
@@ -155,7 +162,7 @@ def inputs_record(data: TargetData) -> dict[str, Any]:
         "series_column": manifest.reader.options.get("series_column"),
         "time_column": manifest.reader.options.get("time_column"),
         "is_scaled": data.scale is not None,
-    }
+    } | ({GROUP_COLUMN: group_column} if group_column else {})
 
 
 def _describe_transforms(data: TargetData) -> tuple[list[dict[str, Any]] | None, dict[str, np.ndarray]]:
@@ -260,5 +267,5 @@ def _parse(record: Mapping[str, Any], run: Mapping[str, Any], tensors: Mapping[s
         classes,
         None if columns is None else tuple(str(name) for name in columns),
         str(record["background"]),
-        *(None if (name := record.get(field)) is None else str(name) for field in ("series_column", "time_column")),
+        *(None if (name := record.get(field)) is None else str(name) for field in NAMED_COLUMNS),
     )

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,11 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 """Operation that turns a stored image upright, by its EXIF orientation."""
+
+SEARCH_SECONDS = 5.0
+"""Seconds of the search for further images that are not readable."""
+MOST_NAMED = 4
+"""Most of them that a message names."""
 
 log = logging.getLogger("modgap")
 
@@ -63,8 +69,31 @@ class ImageFiles:
             raise
         except DAMAGED_FILE_ERRORS as error:
             raise InputError(
-                f"{path} is not a readable image ({first_line(error)}). Remove it, or replace it by an intact copy."
+                f"{path} is not a readable image ({first_line(error)}). {self._way_out_of_damage(index)}"
             ) from error
+
+    def _way_out_of_damage(self, index: int) -> str:
+        """Return what to do about an image that is not readable, and the next ones that are not, either.
+
+        The search for these ends after some seconds.
+        """
+        began, broken = time.monotonic(), []
+        for path in self.paths[index + 1 :]:
+            if time.monotonic() - began > SEARCH_SECONDS:
+                break
+            try:
+                with _open_image(path) as image:
+                    image.load()
+            except DAMAGED_FILE_ERRORS:
+                broken.append(str(path))
+        if not broken:
+            return "Remove it, or replace it by an intact copy."
+        such = ", such as" if len(broken) > MOST_NAMED else ":"
+        verb = "is" if len(broken) == 1 else "are"
+        return (
+            f"{len(broken):,} more {verb} not readable either{such} {', '.join(broken[:MOST_NAMED])}. Remove them, or "
+            "replace them by intact copies."
+        )
 
 
 def image_array(image: Image.Image, background: str = "white", name: str = "The image") -> np.ndarray:

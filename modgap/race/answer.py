@@ -1,0 +1,400 @@
+"""The answer of a race: what to use, its verdicts and tables."""
+
+import itertools
+import math
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scipy import stats
+
+from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Curve, Mark, Table, Verdict
+from modgap.answers.formatting import format_p_value
+from modgap.errors import InputError, count, format_duration, visible_name
+from modgap.race.labeled_data import LabeledData
+from modgap.race.steps import TRAINING, Outcome
+from modgap.race.transfer import SCRATCH, Race, Tested
+from modgap.race.verdict import (
+    FIELD,
+    KINDS,
+    PRETRAINED,
+    control_kind,
+    first_of_kinds,
+    kind_of,
+    transfer_helps,
+)
+from modgap.statistics.intervals import SampleErrors
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
+from modgap.statistics.paired import PairedDifference, paired_difference
+from modgap.statistics.sample_file import SAMPLES_FILE, read_sample_file
+from modgap.training.answer import metric_without_unit
+from modgap.training.evaluation import PERCENT
+from modgap.training.linear_probe import LINEAR_PROBE
+from modgap.training.run_folder import Run
+
+CHANCE = "chance level"
+REFERENCES = (FIELD, KINDS[1], SCRATCH)
+"""Kinds of models that pages draw as squares: those to compare a transfer with."""
+MOST_STEPS = 30
+"""Most steps in the table of the answer."""
+
+
+def answer_of_race(race: Race, labeled: LabeledData, folder: Path) -> Answer:
+    """Return the answer with its verdicts, tables and next step."""
+    winner, target = race.tested[0], visible_name(Path(race.request.target.name).name)
+    samples = winner.run.record["samples"]
+    command = ("modgap", "predict", "--run", str(folder), "--data", "DATA", "--out", "predictions.csv")
+    is_plain = all(visible_name(part) == part for part in command)
+    return Answer(
+        question=f"Which model should predict {target}?",
+        facts=(
+            f"{count(race.n_labeled, 'labeled sample')}{of_groups(labeled, 0)}",
+            f"{count(samples['test'], 'test sample')}{of_groups(labeled, 1)}",
+            f"{_counted_steps(race)} in {format_duration(race.seconds[0])}",
+        ),
+        headline=_headline(race),
+        verdicts=(
+            _quality(race),
+            Verdict("Does a transfer help?", *helps(race)[1:]),
+            *_pretraining(race),
+            _more_time(race, folder),
+        ),
+        tables=(tested_table(race, labeled), _steps_table(race, labeled), *_time_table(race, labeled)),
+        notes=tuple(_notes(race)),
+        next_step=f"Predict with it{'' if _beats_chance(race) else ' nevertheless'}; DATA is a file or folder of new "
+        "samples.",
+        commands=(shlex.join(command),) if is_plain else (),
+    )
+
+
+def of_groups(labeled: LabeledData, part: int) -> str:
+    """Return the number of groups of the labeled samples or, as part 1, of the test samples, to write after theirs."""
+    return f" of {count(labeled.n_groups[part], 'group')}" if labeled.group else ""
+
+
+def _interval(result: Mapping[str, Any]) -> str:
+    low, high = result["interval"]
+    return "" if low is None or high is None else f"{low:.3g} to {high:.3g}"
+
+
+def _quality(race: Race) -> Verdict:
+    question = "How good is it?"
+    result = race.tested[0].run.record["result"]
+    interval = _interval(result)
+    start = f"The test {metric_without_unit(result)} is {race.tested[0].shown}"
+    text = f"{start}{f' (95 % CI {interval})' if interval else ''}."
+    if len(race.tested) > 1:
+        others = [f"{one.shown} ({one.title})" for one in race.tested[1:]]
+        text += f" The best models of other kinds have {', '.join(others)}."
+    if result["test"] is None or not math.isfinite(race.chance.test):
+        undefined = "test error" if result["test"] is None else "error of a constant prediction"
+        return Verdict(question, "Not compared", INFO, f"{text} The {undefined} is not defined.")
+    text += f" A constant prediction has {_chance_shown(race)}"
+    difference = difference_of(errors_of_run(race.tested[0].run), race.chance.errors, result["unit"])
+    if difference is None or difference.p_value is None:
+        label = "Lower than a constant" if _beats_chance(race) else "Not lower than a constant"
+        return Verdict(question, label, INFO if _beats_chance(race) else WARN, f"{text}. {_no_significance(race)}")
+    text += f" (p {format_p_value(difference.p_value)})."
+    if difference.value < 0 and difference.p_value <= SIGNIFICANCE_LEVEL:
+        return Verdict(question, "Better than chance", PASS, text)
+    return Verdict(question, "Not shown better", WARN, text)
+
+
+def _headline(race: Race) -> str:
+    """Return what to use, or that no model is shown to beat the same prediction for all samples."""
+    winner = race.tested[0]
+    metric = metric_without_unit(winner.run.record["result"])
+    if _beats_chance(race):
+        return f"Use {winner.spoken}: its test {metric} is {winner.shown}."
+    # The test chooses no model, so that another one with a lower error is not recommended in its place.
+    others = [one.run.record["result"]["test"] for one in race.tested[1:]]
+    is_any_lower = any(test is not None and test < race.chance.test for test in others)
+    model = "The chosen model is not" if is_any_lower else "No model is"
+    return (
+        f"{model} shown to beat a constant prediction: {winner.spoken}, which was chosen, has a test {metric} of "
+        f"{winner.shown}, and a constant prediction has {_chance_shown(race)}."
+    )
+
+
+def _beats_chance(race: Race) -> bool:
+    """Return False if the test error of the chosen model is not lower than that of a constant prediction."""
+    test = race.tested[0].run.record["result"]["test"]
+    return test is None or not math.isfinite(race.chance.test) or float(test) < race.chance.test
+
+
+def _chance_shown(race: Race) -> str:
+    unit = race.tested[0].run.record["result"]["unit"]
+    return f"{race.chance.test:.3g}{f' {unit}' if unit else ''}"
+
+
+def _no_significance(race: Race) -> str:
+    """Return why differences of test errors have no interval and no p-value."""
+    result = race.tested[0].run.record["result"]
+    if errors_of_run(race.tested[0].run) is None or race.chance.errors is None:
+        return f"The metric {result['metric']} is not a mean over samples, so differences have no interval and no p."
+    reason = result.get("no_interval") or "the samples are too few"
+    return f"Differences have no interval and no p, because {reason}."
+
+
+def _counted_steps(race: Race) -> str:
+    """Return how many steps ended, and how many were not finished in time or failed."""
+    given_up = sum(one.is_given_up for one in race.outcomes)
+    failed = sum(bool(one.reason) for one in race.outcomes) - given_up
+    others = [f"{number:,} {state}" for number, state in ((given_up, "not finished"), (failed, "failed")) if number]
+    ended = count(len(race.outcomes) - given_up - failed, "step")
+    return f"{ended} ({', '.join(others)})" if others else ended
+
+
+def helps(race: Race) -> tuple[str, str, str, str]:
+    """Return `yes`, `no` or `not shown`, with label, status and sentence: the best transfer beside the best baseline.
+
+    Both were chosen on the labeled samples, and are compared on the test samples, sample by sample.
+    """
+    field, transferred = (_first(race, kinds) for kinds in ((FIELD,), PRETRAINED))
+    if field is None or transferred is None:
+        missing = "baseline of the field" if field is None else "pretrained source"
+        return "not tested", "Not tested", INFO, f"No {missing} was fitted to compare with."
+    unit = field.run.record["result"]["unit"]
+    difference = difference_of(errors_of_run(transferred.run), errors_of_run(field.run), unit)
+    start = f"{transferred.spoken} has {transferred.shown} and {field.spoken} {field.shown}"
+    start = start[:1].upper() + start[1:]
+    if difference is None or difference.p_value is None:
+        return "not shown", "Not shown", WARN, f"{start}; the metric or the number of samples gives no significance."
+    scale = 100 if unit == PERCENT else 1
+    low, high = (scale * end for end in difference.interval or (float("nan"), float("nan")))
+    text = (
+        f"{start}. The difference is {_signed(difference, unit)} (95 % CI {low:.3g} to {high:.3g}, "
+        f"p {format_p_value(difference.p_value)})."
+    )
+    answer = transfer_helps(difference)
+    if answer == "not shown":
+        margin = (
+            scale * difference.standard_error * float(stats.t.ppf(1 - SIGNIFICANCE_LEVEL / 2, difference.n_units - 1))
+        )
+        points = " points" if unit == PERCENT else ""
+        smallest = f" Only a difference of {margin:.3g}{points} or more could have been shown." if margin > 0 else ""
+        return answer, "Not shown", WARN, f"{text}{smallest}"
+    return answer, answer.capitalize(), PASS if answer == "yes" else FAIL, text
+
+
+def _first(race: Race, kinds: Sequence[str]) -> Tested | None:
+    """Return the tested model of some kinds whose error on the labeled samples is the lowest."""
+    tested = {one.name: one for one in race.tested}
+    kind = first_of_kinds(race.chosen, [kind for kind in kinds if kind in tested])
+    return None if kind is None else tested[kind]
+
+
+def errors_of_run(run: Run) -> SampleErrors | None:
+    """Return the errors of the test samples; None if the metric is not a mean over samples."""
+    try:
+        return next(iter(read_sample_file(run.folder / SAMPLES_FILE).errors.values()))
+    except InputError:
+        return None
+
+
+def difference_of(first: SampleErrors | None, second: SampleErrors | None, unit: str) -> PairedDifference | None:
+    """Return the difference of two test errors, sample by sample; None if they have none."""
+    if first is None or second is None:
+        return None
+    try:
+        return paired_difference(first, second, largest=1.0 if unit == PERCENT else float("inf"))
+    except InputError:
+        return None
+
+
+def _signed(difference: PairedDifference, unit: str) -> str:
+    """Return a difference of two test errors with its sign; that of percentages is in points."""
+    value = difference.value * (100 if unit == PERCENT else 1)
+    return f"{f'{value:+.3g}' if value else '0'}{' points' if unit == PERCENT else ''}"
+
+
+def _pretraining(race: Race) -> Iterator[Verdict]:
+    """Yield whether pretraining helps the chosen model, beside the same architecture with random weights."""
+    kind, winner = control_kind(race.chosen), race.tested[0]
+    if kind is None:
+        return
+    question = "Does pretraining help?"
+    control = next((one for one in race.tested if one.name == kind), None)
+    if control is None:
+        yield Verdict(question, "Not tested", INFO, "The same architecture with random weights could not be fitted.")
+        return
+    unit = winner.run.record["result"]["unit"]
+    difference = difference_of(errors_of_run(winner.run), errors_of_run(control.run), unit)
+    start = winner.spoken[:1].upper() + winner.spoken[1:]
+    text = f"{start} has {winner.shown}, and the same architecture with random weights {control.shown}"
+    if difference is None or difference.p_value is None:
+        yield Verdict(question, "Not shown", WARN, f"{text}. {_no_significance(race)}")
+        return
+    helps = transfer_helps(difference)
+    label, status = ("Not shown", WARN) if helps == "not shown" else (helps.capitalize(), PASS)
+    if helps == "no":
+        status = FAIL
+    yield Verdict(question, label, status, f"{text} (p {format_p_value(difference.p_value)}).")
+
+
+def _more_time(race: Race, folder: Path) -> Verdict:
+    question, n_left, request = "What would more time do?", len(race.not_tried), race.request
+    if request.steps:
+        return Verdict(question, "Repeated", INFO, "The steps were those of an earlier transfer.")
+    no_training = ""
+    ended = {one.step.kind for one in race.outcomes if not one.is_given_up}
+    if any(title.startswith("finetune ") for title in race.not_tried) and TRAINING not in ended:
+        others = ", so probes used the rest of it" if LINEAR_PROBE in ended else ""
+        no_training = f" No training fitted into the time{others}."
+    if not n_left:
+        return Verdict(question, "Nothing", INFO, "Everything that the strategy has was tried.")
+    result = race.tested[0].run.record["result"]
+    if result["test"] == 0 or race.chosen.winner.error == 0:
+        which = "test" if result["test"] == 0 else "validation"
+        text = f"The {which} error is 0, so more time cannot be shown to lower it."
+        return Verdict(question, "Nothing", INFO, f"{text}{no_training}")
+    shown = "; ".join(race.not_tried[:4]) + ("; and more" if n_left > 4 else "")
+    minutes = f"{2 * request.minutes:g}" if request.minutes else "10"
+    command = shlex.join(["modgap", "transfer", "--out", str(folder), "--resume", "--minutes", minutes])
+    way = f" Go on with `{command}`." if visible_name(str(folder)) == str(folder) else ""
+    if not request.minutes:
+        text = f"Only the quick baselines took part, without {count(n_left, 'other step')}: {shown}."
+        return Verdict(question, "Try more", INFO, f"{text}{way}")
+    text = f"{count(n_left, 'step')} did not fit into the time: {shown}.{no_training}{way}"
+    return Verdict(question, "Try more", INFO, text)
+
+
+def _notes(race: Race) -> Iterator[str]:
+    chosen = race.chosen
+    if chosen.winner is not chosen.lowest:
+        yield (
+            f"{chosen.lowest.step.title} had the lowest validation error, and {chosen.winner.step.title} is the "
+            "simplest model within one standard error of it."
+        )
+    if race.tested_after:
+        times = ", ".join(format_duration(60 * minutes) for minutes in race.tested_after)
+        yield (
+            f"This transfer was tested before, after {times}. A test error that decides whether to go on is slightly "
+            "optimistic in the end."
+        )
+    yield (
+        "Models were chosen on the labeled samples alone. The lowest of several validation errors is optimistic; the "
+        "test errors are not, since each final model was tested once."
+    )
+
+
+def tested_columns(labeled: LabeledData) -> tuple[str, ...]:
+    """Return the columns of the table of the final models."""
+    return "model", f"test {labeled.of_test}", "95 % CI", "minus the chosen", "CI of this", "p", "kind"
+
+
+def tested_table(race: Race, labeled: LabeledData) -> Table:
+    """Return the table of the final models with their test errors, each beside that of the chosen one."""
+    winner = race.tested[0].run
+    unit, marks = winner.record["result"]["unit"], []
+    rows = []
+    for one in race.tested:
+        result = one.run.record["result"]
+        compared = ["", "", ""] if one.is_winner else _compared(errors_of_run(one.run), errors_of_run(winner), unit)
+        rows.append([one.title, one.shown, _interval(result), *compared, one.name])
+        low, high = result["interval"]
+        interval = None if low is None or high is None else (float(low), float(high))
+        is_reference = one.name in REFERENCES and not one.is_winner
+        marks.append(
+            None if result["test"] is None else Mark(float(result["test"]), interval, is_reference=is_reference)
+        )
+    if math.isfinite(race.chance.test):
+        shown = f"{race.chance.test:.3g}{f' {unit}' if unit else ''}"
+        compared = _compared(race.chance.errors, errors_of_run(winner), unit)
+        rows.append(["constant prediction", shown, "", *compared, CHANCE])
+        marks.append(Mark(race.chance.test, None, is_reference=True))
+    title = "The final models: tested once on the same samples, the chosen one first"
+    return Table(tested_columns(labeled), rows, title, marks=marks)
+
+
+def _compared(errors: SampleErrors | None, others: SampleErrors | None, unit: str) -> list[str]:
+    """Return the cells of a difference: its value, its 95 % interval and the p-value."""
+    difference = difference_of(errors, others, unit)
+    if difference is None:
+        return ["", "", ""]
+    scale = 100 if unit == PERCENT else 1
+    ends = [f"{scale * end:.3g}" for end in difference.interval or ()]
+    p_value = "" if difference.p_value is None else format_p_value(difference.p_value)
+    return [_signed(difference, unit), " to ".join(ends), p_value]
+
+
+def _steps_table(race: Race, labeled: LabeledData) -> Table:
+    every = zip(race.outcomes, labeled.errors, strict=True)
+    order = sorted(every, key=lambda pair: (bool(pair[0].reason), pair[1]))
+    heads = ["model", f"validation {labeled.measure}", "labeled", "folds", "seconds"]
+    rows = [
+        [
+            f"{one.step.title} (chosen)" if one is race.chosen.winner else one.step.title,
+            _state(one) or labeled.shown(error),
+            f"{one.step.labeled or race.n_labeled:,}",
+            str(one.step.folds),
+            f"{one.seconds:.1f}",
+        ]
+        for one, error in order
+    ]
+    notes = ["Errors are on the folds of the labeled samples that were left out."]
+    if labeled.loss:
+        notes.append(f"Models were compared by {labeled.loss}.")
+    # A column with the same value in each row is a sentence.
+    for column, sentence in ((3, "Each model was judged on {} of 5 folds."), (2, "Each had {} labeled samples.")):
+        values = {row[column] for row in rows}
+        if len(values) == 1:
+            notes.append(sentence.format(*values))
+            for row in (heads, *rows):
+                del row[column]
+    notes.append(
+        f"Squares are baselines and networks with random weights. The dashed line is a constant prediction "
+        f"({labeled.shown(labeled.chance)})."
+    )
+    if any(one.is_given_up for one in race.outcomes):
+        notes.append("Steps that are not finished were given up, because they would not have ended within the time.")
+    if len(order) > MOST_STEPS:
+        notes.append(f"{len(order) - MOST_STEPS} more are in steps.csv.")
+    shown = order[:MOST_STEPS]
+    marks = [None if one.reason else _step_mark(one, error, race) for one, error in shown]
+    return Table(
+        heads, rows[:MOST_STEPS], "Everything that was tried", " ".join(notes), marks=marks, reference=labeled.chance
+    )
+
+
+def _step_mark(one: Outcome, error: float, race: Race) -> Mark:
+    return Mark(error, is_reference=kind_of(one) in REFERENCES and one is not race.chosen.winner)
+
+
+def _time_table(race: Race, labeled: LabeledData) -> Iterator[Table]:
+    """Yield a table with a curve for each kind of model: the lowest validation error after the time that was spent."""
+    tried = sorted(
+        (at, error, kind_of(one))
+        for one, at, error in zip(race.outcomes, race.elapsed, labeled.errors, strict=True)
+        if not one.reason
+    )
+    if len(tried) < 2:
+        return
+    so_far = {}
+    for kind in KINDS:
+        if points := [(at, error) for at, error, of in tried if of == kind]:
+            so_far[kind] = [at for at, _ in points], list(itertools.accumulate((error for _, error in points), min))
+    # Curves go on after the last result, so that the last one can be seen.
+    end, top = 1.04 * tried[-1][0], max(errors[0] for _, errors in so_far.values()) or labeled.chance or 1.0
+    rows, curves = [], []
+    for kind, (times, errors) in so_far.items():
+        after = times[errors.index(errors[-1])]
+        rows.append([kind, labeled.shown(errors[0]), labeled.shown(errors[-1]), f"{after:,.0f} s"])
+        x = [times[0], *(at for at in times[1:] for _ in range(2)), end]
+        curves.append(Curve([at / end for at in x], [error / top for error in errors for _ in range(2)]))
+    yield Table(
+        ("kind", "first", "lowest", "after"),
+        rows,
+        f"The lowest validation {labeled.measure} so far",
+        f"Curves go from the start to {tried[-1][0]:,.0f} s, and from 0 to {labeled.shown(top)}.",
+        curves=curves,
+        is_detail=True,
+    )
+
+
+def _state(outcome: Outcome) -> str:
+    """Return the state of a step without an error: given up because of the time, or failed; empty with an error."""
+    if outcome.is_given_up:
+        return "not finished"
+    return "failed" if outcome.reason else ""
