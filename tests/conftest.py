@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from modgap.training.methods import METHODS
 from tests.commands import run_in_process, run_in_subprocess
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -195,6 +196,8 @@ def import_benchmark(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     before = set(sys.modules)
     yield importlib.import_module
+    # The folder has a plug-in.
+    METHODS.forget()
     for name in set(sys.modules) - before:
         if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(BENCHMARKS):
             del sys.modules[name]

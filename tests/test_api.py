@@ -13,7 +13,7 @@ from modgap import discrepancy
 from modgap.answers.text import format_table
 from modgap.errors import InputError, UsageError
 
-TABLE = "a,b,class_number\n1.5,2,0\n3.5,4,1\n5.5,6,0\n"
+TABLE = "v1,v2,class_number\n1.5,2,0\n3.5,4,1\n5.5,6,0\n"
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ def test_the_command_predicts_reports_and_compares(run: Run, tables: Path) -> No
         invoke("predict", "--run", run.folder, "--data", tables / "flowers.csv", "--out", tables / "p.csv").returncode
         == 0
     )
-    assert (tables / "p.csv").read_text().startswith("sample,predicted,p(x),p(y),p(z)\n0,x,")
+    assert (tables / "p.csv").read_text().startswith("sample,person,predicted,p(x),p(y),p(z)\n0,p0,x,")
     assert invoke("report", run.folder).returncode == 0
     page = (run.folder / "report.html").read_text()
     assert "Baselines that were compared" in page
