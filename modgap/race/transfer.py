@@ -466,8 +466,9 @@ class _Running:
             log.info("%s: %s. %s", latest.step.title, state, latest.reason)
         elif latest is not None:
             log.info(
-                "%s: validation error %s (lowest so far %s)%s",
+                "%s: validation %s %s (lowest so far %s)%s",
                 latest.step.title,
+                "loss" if task == "regression" else "error",
                 shown_loss(latest.error, task),
                 shown_loss(best[0].error, task),
                 f", {format_duration(left)} left" if left else "",
