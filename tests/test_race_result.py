@@ -1,4 +1,4 @@
-"""What the result of a race shows: its validation errors, its figures, its page, and the card of its model."""
+"""The result of a race: validation errors, figures, the page, and the model card."""
 
 from types import SimpleNamespace
 

@@ -1,11 +1,10 @@
 """Steps of a race: models that are fitted to one part of the labeled samples and judged on the other."""
 
-import contextlib
 import functools
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,6 +20,7 @@ from modgap.errors import InputError, first_line, format_duration
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import fix_threads, hold_device
 from modgap.models import TargetModel
+from modgap.ranking.history.measure import only_messages_from
 from modgap.sources import ImageInput, Input, open_source
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
@@ -260,17 +260,6 @@ def chance_losses(labeled: Labeled) -> np.ndarray:
     return losses
 
 
-@contextlib.contextmanager
-def _reading_again() -> Iterator[None]:
-    """Hide messages about a target within a block: the process that began the race has read it and written them."""
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-
-
 class OutOfTimeError(Exception):
     """A step would not end within the time."""
 
@@ -326,7 +315,7 @@ class StepJob:
         """Return the result of the step, or the reason why it has none."""
         fix_threads()
         began = time.perf_counter()
-        with _reading_again():
+        with only_messages_from(logging.ERROR):  # The process that began the race has written the others.
             labeled = read_labeled(self.target, self.limit, self.seed, self.fingerprint)
         losses, reason = np.full(len(labeled.rows), np.nan), ""
         try:
@@ -417,7 +406,7 @@ class StepJob:
         method = get_method(self.step.method)
         is_native = reads_native_input(method, labeled.data.target.manifest.input)
         size = source.input.size if isinstance(source.input, ImageInput) else None
-        with _reading_again():
+        with only_messages_from(logging.ERROR):  # The process that began the race has written the others.
             data = _trained_data(self.target, self.limit, self.seed, size, is_native, self.fingerprint)
         rows, folds = labeled.rows[chosen], labeled.folds[chosen]
         settings = training_settings(self.step, len(rows), source.input, labeled.form.spec)

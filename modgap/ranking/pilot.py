@@ -19,7 +19,7 @@ from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BASELINE_PREFIX, BaselineJob, baseline_errors_after_pilot
 from modgap.ranking.history.choice import TOO_SHORT, HistoryChoice, PilotError, choose_source
 from modgap.ranking.history.lines import Setup, pilot_variable
-from modgap.ranking.history.measure import only_warnings
+from modgap.ranking.history.measure import only_messages_from
 from modgap.ranking.plan import RankPlan
 from modgap.ranking.scores import CHANCE, FORECAST, PILOT
 from modgap.ranking.source_patterns import split_input_size
@@ -109,7 +109,7 @@ class PilotJob(CachedJob["PilotErrors"]):
             name = self.source.removeprefix(BASELINE_PREFIX)
             return baseline_errors_after_pilot(name, target, self.seed, weight=self.weight)
         name, size = split_input_size(self.source)
-        with hold_device(self.device) as device, only_warnings():
+        with hold_device(self.device) as device, only_messages_from(logging.WARNING):
             source = open_source(name).load(size or self.input_size, head=False)
             options: dict[str, Any] = {"epochs": self.epochs, "device": device, "weight": self.weight}
             result = short_fine_tuning(name, source, target, self.seed, **options)

@@ -253,15 +253,15 @@ def measure_speed(source: str, target: str, device: str = "auto") -> float:
 
 
 @contextmanager
-def only_warnings() -> Iterator[None]:
-    """Log warnings alone within a block: the epochs of a training are no messages of what needs its errors."""
+def only_messages_from(level: int) -> Iterator[None]:
+    """Log messages of at least a level within a block, whose other messages are not those of what needs its results."""
     log = logging.getLogger("modgap")
-    level = log.level
-    log.setLevel(logging.WARNING)
+    before = log.level
+    log.setLevel(level)
     try:
         yield
     finally:
-        log.setLevel(level)
+        log.setLevel(before)
 
 
 def _load(source: str) -> Source:
@@ -286,5 +286,5 @@ def _train(
     data = replace(data, validation=data.validation[:1])
     samples = SampleRequest(seed=training.seed, input_size=size, device=device)
     request = TrainRequest("finetune", name, TargetRequest(training.target), tuple(settings), samples=samples)
-    with only_warnings():
+    with only_messages_from(logging.WARNING):
         train_in_memory(request, source, data, epochs, watch)
