@@ -12,6 +12,7 @@ from modgap.errors import InputError, UsageError
 from modgap.statistics.bootstrap import bootstrap_interval
 from modgap.targets import manifest_names, named_manifest
 from modgap.targets.manifest import MetricName
+from modgap.targets.output import Output
 from modgap.training.metrics import METRICS, metric, task_metric
 
 VALUES = ["RMSE", "nRMSE", "relative L2"]
@@ -304,6 +305,24 @@ def test_without_a_metric_the_task_says_which():
     names = [named_manifest(name).model_copy(update={"metric": None}) for name in ("digits", "fsd50k", "burgers")]
     assert [task_metric(manifest).name for manifest in names] == ["0-1 error %", "1 - mAP", "nRMSE"]
     assert task_metric(named_manifest("psicov")).name == "MAE8"
+
+
+@pytest.mark.parametrize(
+    ("shape", "name"), [((1,), "RMSE"), ((3,), "RMSE"), ((1, 1, 1), "RMSE"), ((1, 8), "nRMSE"), ((2, 8, 8), "nRMSE")]
+)
+def test_values_that_are_numbers_have_a_metric_of_which_the_mean_is_the_best_constant(shape, name):
+    manifest = named_manifest("burgers").model_copy(update={"metric": None})
+    errors = task_metric(manifest, Output("regression", shape))
+    assert errors.name == name
+    if name == "RMSE":
+        y = np.random.default_rng(0).lognormal(size=(50, *shape))
+        found = []
+        for constant in (y.mean(axis=0), np.median(y, axis=0), y.min(axis=0)):
+            errors = task_metric(manifest, Output("regression", shape))
+            errors.update(np.broadcast_to(constant, y.shape).copy(), y)
+            found.append(errors.compute())
+        assert found == sorted(found)
+        assert found[0] == pytest.approx(y.std(axis=0).mean())
 
 
 def test_wrong_requests():

@@ -74,13 +74,13 @@ def test_validation_errors_of_values_are_the_metric_of_the_test(tmp_path, kind):
     losses = np.full(len(labeled.rows), np.nan)
     losses[judged] = labeled.truth.rows(judged).losses(scores[judged])
     described = describe_labeled(RaceRequest(target), [losses, np.full(len(losses), np.nan)])
-    metric = task_metric(labeled.data.target.manifest, labeled.data.scale)
+    metric = task_metric(labeled.data.target.manifest, labeled.data.output, labeled.data.scale)
     y = labeled.truth.y[judged]
     metric.update(scores[judged].reshape(y.shape), y)
     assert described.errors[0] == pytest.approx(metric.compute(), rel=1e-5)
     assert described.errors[0] != pytest.approx(np.nanmean(losses), rel=0.01)
     assert np.isnan(described.errors[1])
-    assert (described.measure, described.unit) == ("nRMSE", "")
+    assert (described.measure, described.unit) == ("RMSE" if kind == "numbers" else "nRMSE", "")
     assert "squared error" in described.loss
 
 
@@ -102,10 +102,10 @@ def test_the_choice_is_not_by_the_shown_errors(tmp_path):
     result = finished(table_file(tmp_path, "regression"), tmp_path / "best")
     record = result.to_dict()
     assert record["steps"][0]["error"] == pytest.approx(float(np.mean(result.race.outcomes[0].losses)))
-    assert record["validation"]["measure"] == "nRMSE"
+    assert record["validation"]["measure"] == "RMSE"
     tested, tried = result.answer.tables[:2]
-    assert tested.columns[1] == "test nRMSE"
-    assert tried.columns[1] == "validation nRMSE"
+    assert tested.columns[1] == "test RMSE"
+    assert tried.columns[1] == "validation RMSE"
     assert tried.rows[0][1] == f"{min(result.labeled.errors):.3f}"
     assert "compared by the mean squared error" in tried.note
 

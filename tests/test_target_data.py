@@ -62,7 +62,7 @@ def test_values_without_a_stated_loss_are_standardized(tmp_path):
     assert np.allclose(shown.std(0), 1, atol=1e-3)
     mean = y[data.train].mean(axis=0)
     judged = Evaluator(data, CPU, torch.float32, 8).metric(Zero((2,)), data.test)
-    errors = np.linalg.norm(y[data.test] - mean, axis=1) / np.linalg.norm(y[data.test], axis=1)
+    errors = np.sqrt(((y[data.test] - mean) ** 2).mean(axis=0))
     assert judged.compute() == pytest.approx(errors.mean(), rel=1e-4)
 
 
@@ -101,7 +101,7 @@ def test_large_numbers_are_learned(tmp_path):
     opened(tmp_path, (1e4 + 10 * x.mean((1, 2, 3))).astype(np.float32), x=x)
     done = run(tmp_path / "run", "finetune", "random:timm:test_vit", tmp_path / "small.npz", tmp_path, input_size=32)
     assert done.record["output"]["mean"] == pytest.approx([1e4], rel=1e-3)
-    assert done.record["result"]["test"] < 0.01
+    assert done.record["result"]["test"] < 2
 
 
 @pytest.mark.parametrize("part", [0, 1, 2])

@@ -80,7 +80,7 @@ def describe_labeled(request: "RaceRequest", losses: Sequence[np.ndarray]) -> La
     fingerprint = cache_key({"target": target.open().fingerprint})
     labeled = read_labeled(target, request.samples.limit, request.samples.seed, fingerprint)
     data, manifest = labeled.data, labeled.data.target.manifest
-    metric = task_metric(manifest, data.scale)
+    metric = task_metric(manifest, data.output, data.scale)
     name, loss = metric.name.removesuffix(f" {metric.unit}"), LOSSES[data.output.task]
     every = [*losses, chance_losses(labeled)]
     measure, unit = ("error" if name == loss else loss if data.output.task == "classification" else "loss"), ""
@@ -131,7 +131,7 @@ def _metric_of_losses(labeled: Labeled, losses: np.ndarray) -> float:
     if not known.any():
         return float("nan")
     data, y = labeled.data, labeled.truth.y[known].astype(np.float64)
-    metric = task_metric(data.target.manifest, data.scale)
+    metric = task_metric(data.target.manifest, data.output, data.scale)
     metric.update(y + np.sqrt(losses[known]).reshape(-1, *(1 for _ in y.shape[1:])), y)
     return metric.compute()
 

@@ -77,7 +77,7 @@ class Evaluator:
         return joined
 
     def _new_metric(self) -> Metric:
-        return task_metric(self.data.target.manifest, self.data.scale, self.data.protocol)
+        return task_metric(self.data.target.manifest, self.data.output, self.data.scale, self.data.protocol)
 
     @property
     def unit(self) -> str:

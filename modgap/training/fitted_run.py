@@ -283,7 +283,7 @@ def _metric(fitted: FittedBaseline, data: TargetData, rows: np.ndarray) -> Metri
 
 
 def _metric_of_scores(scores: np.ndarray, data: TargetData, rows: np.ndarray) -> Metric:
-    metric = task_metric(data.target.manifest, data.scale, data.protocol)
+    metric = task_metric(data.target.manifest, data.output, data.scale, data.protocol)
     y, mask = data.ground_truth(rows)
     metric.update(scores, y, mask)
     return metric

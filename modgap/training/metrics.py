@@ -1,5 +1,6 @@
 """Metrics of the benchmarks, all lower is better: collected by batch, merged between processes, computed at the end."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from torch.nn.functional import one_hot
 
 from modgap.errors import InputError, UsageError
 from modgap.targets import Manifest
+from modgap.targets.output import Output
 from modgap.training.losses import (
     Scale,
     align_shapes,
@@ -34,6 +36,8 @@ Collect = Callable[[Tensor, Tensor, Tensor | None], dict[str, np.ndarray]]
 Errors = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 """Function from the result of `align_shapes` to values (n,) and where they are defined (n,)."""
 DEFAULT_METRICS = {"classification": "0-1 error %", "multi-label": "1 - mAP", "regression": "nRMSE"}
+NUMBERS = "RMSE"
+"""Default metric of values that are one number or several for each sample, rather than a series or a field."""
 CONSTANTS = ("n_classes",)
 """Entries of a state that are the same in all batches."""
 
@@ -218,13 +222,18 @@ def metric(name: str, scale: Scale | None = None, **options: Any) -> Metric:
     return Metric(name, make(scale))
 
 
-def task_metric(manifest: Manifest, scale: Scale | None = None, protocol: str = "validation") -> Metric:
+def task_metric(
+    manifest: Manifest, output: Output | None = None, scale: Scale | None = None, protocol: str = "validation"
+) -> Metric:
     """Create the metric of a target: the one in its manifest, or the default of its task.
 
-    The defaults are 0-1 error % for classification, 1 - mAP for multi-label and nRMSE for regression.
+    The defaults are 0-1 error % for classification, 1 - mAP for multi-label, RMSE for numbers and nRMSE for series and
+    fields of values. nRMSE divides by the values of each sample, so that for numbers its lowest constant prediction is
+    far from their mean, and values near 0 decide it.
 
     Args:
         manifest: Manifest of the target.
+        output: Output of the target's models, which tells numbers from series and fields; None stands for the latter.
         scale: Mean and standard deviation as for `metric`.
         protocol: `orca` for the metric of ORCA's code, where the manifest has one of its own.
 
@@ -235,7 +244,8 @@ def task_metric(manifest: Manifest, scale: Scale | None = None, protocol: str = 
     if protocol == "orca" and manifest.metric_orca is not None:
         choice = manifest.metric_orca
     if choice is None:
-        return metric(DEFAULT_METRICS[manifest.task], scale)
+        has_numbers = output is not None and output.task == "regression" and math.prod(output.shape[1:]) == 1
+        return metric(NUMBERS if has_numbers else DEFAULT_METRICS[manifest.task], scale)
     return metric(choice.name, scale, **choice.options)
 
 
