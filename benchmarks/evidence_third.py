@@ -4,6 +4,8 @@
     python benchmarks/evidence_third.py plan PART                   jobs, how many are done, and their measured costs
     python benchmarks/evidence_third.py run PART [--workers 2]      run what is left; stop and resume at any time
     python benchmarks/evidence_third.py again PART [--most 10]      repeat finished jobs, and compare the numbers
+    python benchmarks/evidence_third.py report                      the tables of the four answers, from what is done
+    python benchmarks/evidence_third.py digest                      the digest of the code, which each line has
 
 All parts but `history` wait for the protocol, docs/protocol.md, which says what is concluded from which result. PART is
 one of
@@ -22,21 +24,33 @@ import functools
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evidence import model_jobs, third_methods
+from evidence import model_jobs, third_choice, third_methods, third_models, third_ratios
 from evidence.repeats import repeat_jobs
+from evidence.replay_tables import PrintedTable
 from evidence.running import run_jobs
-from evidence.third_jobs import choice_pairs, has_protocol, history_pairs, models_design, training_jobs, work
+from evidence.third_jobs import (
+    choice_pairs,
+    code_digest,
+    has_protocol,
+    history_pairs,
+    models_design,
+    training_jobs,
+    work,
+)
 from evidence.third_power import HEADS, power_rows
 from result_log import ResultLog
+from whole_transfer import errors_frame
 
 from modgap.cli.output import print_table
 
 RESULTS = Path(__file__).parent / "truth" / "third"
+RANKING = RESULTS.parent / "ranking.jsonl"
+"""Errors of the second edition, which are a part of the history."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +101,36 @@ def run(part: Part, log: ResultLog, workers: int) -> None:
         run_jobs(waiting, part.work, log, workers, began)
 
 
+def answers(folder: Path) -> Iterator[PrintedTable]:
+    """Yield the tables of the four questions, each as soon as all of its jobs are done."""
+    logs = {name: ResultLog(folder / f"{name}.jsonl") for name in (*PARTS, "transfer")}
+    if _is_done("choice", logs):
+        earlier = [ResultLog(RANKING), logs["history"]]
+        table = third_choice.error_table([*earlier, logs["choice"]], logs["models"].results())
+        yield third_choice.choice_answer(third_choice.judged_regrets(table), "all sources")
+        yield third_choice.choice_answer(third_choice.judged_pool_regrets(table), "five sources, the mean over pools")
+    if _is_done("models", logs):
+        results = logs["models"].results()
+        yield third_models.baseline_answer(results, logs["choice"])
+        yield third_models.foresight_answer(results, logs["choice"])
+        yield third_models.model_answer(results, logs["choice"])
+        yield third_models.other_answer(results)
+    if errors := logs["transfer"].results():
+        yield third_models.transfer_answer(errors_frame(errors))
+    if _is_done("methods", logs):
+        frame = third_ratios.runs_frame(logs["methods"])
+        yield third_ratios.method_answer(frame)
+        yield third_ratios.source_answer(frame)
+
+
+def _is_done(part: str, logs: Mapping[str, ResultLog]) -> bool:
+    return all(logs[part].get(job) for job in PARTS[part].jobs(logs[part]))
+
+
 def main() -> None:
     """Run one of the commands."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["power", "plan", "run", "again"])
+    parser.add_argument("command", choices=["power", "plan", "run", "again", "report", "digest"])
     parser.add_argument("part", choices=list(PARTS), nargs="?")
     parser.add_argument("--most", type=int, default=10)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
@@ -99,11 +139,18 @@ def main() -> None:
     if options.command == "power":
         print_table(HEADS, power_rows())
         return
+    if options.command == "report":
+        for table in answers(options.results):
+            print_table(list(table.heads), [list(row) for row in table.rows], table.title)
+        return
+    if options.command == "digest":
+        print(code_digest())
+        return
     if options.part is None:
         parser.error("name a part")
     if options.command != "plan" and options.part != "history" and not has_protocol():
         parser.error("the protocol of the third edition must be committed first")
-    part, log = PARTS[options.part], ResultLog(options.results / f"{options.part}.jsonl")
+    part, log = PARTS[options.part], ResultLog(options.results / f"{options.part}.jsonl", code_digest())
     if options.command == "plan":
         plan(part, log)
     elif options.command == "run":

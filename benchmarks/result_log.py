@@ -16,15 +16,17 @@ class ResultLog:
 
     Args:
         path: File of JSON lines. Each line is an object with the job's fields under `job`.
+        code: Digest of the code that runs, which each new line has; empty for none.
     """
 
-    def __init__(self, path: Path):  # noqa: D107
+    def __init__(self, path: Path, code: str = ""):  # noqa: D107
         self.path = path
+        self.code = code
         self._results: dict[str, dict] = {}
         self._size = -1
 
     def __reduce__(self) -> tuple:  # noqa: D105
-        return ResultLog, (self.path,)
+        return ResultLog, (self.path, self.code)
 
     def get(self, job: Any) -> dict | None:
         """Return the result of a job, or None if there is none with the same settings."""
@@ -38,7 +40,7 @@ class ResultLog:
 
     def add(self, job: Any, result: dict) -> dict:
         """Append the result of a job, and return its record."""
-        record = {"job": asdict(job), **result}
+        record = {"job": asdict(job), **result, **({"code": self.code} if self.code else {})}
         line = json.dumps(record, allow_nan=False)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path.with_suffix(".lock")), self.path.open("a+b") as stream:

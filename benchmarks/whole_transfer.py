@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from evidence.third_jobs import has_protocol, transfer_targets
+from evidence.third_jobs import code_digest, has_protocol, transfer_targets
 from result_log import ResultLog
 
 from modgap.cli.output import print_table
@@ -31,7 +31,11 @@ RESULTS = Path(__file__).parent / "truth" / "transfer.jsonl"
 JUDGING = RESULTS.parent / "third" / "transfer.jsonl"
 PACKAGED = ("digits", "pickup-gesture", "promoter-genes", "spoken-languages", "tissue-genes", "osu-leaf")
 """Targets of six kinds: images, motion, DNA, sound, genes and series."""
-TRAINED = ("--set", "stage2.epochs=10", "--sweep", "stage2.learning_rate=0.0001,0.0005,0.0025")
+OF_IMAGES = ("--input-size", "64")
+"""The input size at which the constant source is fine-tuned in the other parts of the evidence."""
+TRAINED = ("--set", "stage2.epochs=10", "--sweep", "stage2.learning_rate=0.0001,0.0005,0.0025", *OF_IMAGES)
+MOST_LABELED = ("--limit", "1000")
+"""Largest number of samples of each split of a judging target."""
 CONSTANT = "efficientnet-lite0"
 """The source that is best on average over earlier targets."""
 OF_TEXT = "minilm"
@@ -65,7 +69,7 @@ def work(job: Job, options: list[str], log: ResultLog) -> dict[str, Any]:
     command = list(STRATEGIES[job.strategy])
     result = _run(command, options)
     if "test" not in result and CONSTANT in command:
-        result = _run([OF_TEXT if word == CONSTANT else word for word in command], options)
+        result = _run([OF_TEXT if word == CONSTANT else word for word in command if word not in OF_IMAGES], options)
     return log.add(job, result)
 
 
@@ -145,7 +149,7 @@ def main() -> None:
     parser.add_argument("--judging", action="store_true")
     parser.add_argument("--results", type=Path)
     options = parser.parse_args()
-    log = ResultLog(options.results or (JUDGING if options.judging else RESULTS))
+    log = ResultLog(options.results or (JUDGING if options.judging else RESULTS), code_digest())
     if options.command == "report":
         report(log)
         return
@@ -153,7 +157,8 @@ def main() -> None:
         parser.error("the protocol of the third edition must be committed first")
     own: Mapping[str, list[str]] = json.loads(options.own.read_text()) if options.own else {}
     named = transfer_targets() if options.judging else PACKAGED
-    targets = {**{name: ["--target", name] for name in named}, **own}
+    limit = MOST_LABELED if options.judging else ()
+    targets = {**{name: ["--target", name, *limit] for name in named}, **own}
     for strategy in STRATEGIES:
         for name, given in targets.items():
             job = Job(name, strategy)

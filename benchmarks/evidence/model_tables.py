@@ -62,22 +62,30 @@ def chosen_errors(results: Sequence[Mapping[str, Any]], size: int) -> dict[str, 
     Returns:
         By target and name of the choice, without choices of which no model was fitted.
     """
+    chosen = chosen_models(results, size)
+    return {
+        target: {name: float(model["errors"][str(size)]) for name, model in of_parts.items()}
+        for target, of_parts in chosen.items()
+    }
+
+
+def chosen_models(results: Sequence[Mapping[str, Any]], size: int) -> dict[str, dict[str, Mapping[str, Any]]]:
+    """Return the results of the models that cross-validation chooses, by target and name of the choice."""
     fitted: dict[str, list[Mapping[str, Any]]] = {}
     for result in results:
         if str(size) in result["errors"]:
             fitted.setdefault(result["job"]["target"], []).append(result)
-    chosen: dict[str, dict[str, float]] = {}
+    chosen: dict[str, dict[str, Mapping[str, Any]]] = {}
     for target, models in fitted.items():
         of_parts = {name: _chosen(models, parts, str(size)) for name, parts in PARTS.items()}
-        chosen[target] = {name: error for name, error in of_parts.items() if error is not None}
+        chosen[target] = {name: model for name, model in of_parts.items() if model is not None}
     return chosen
 
 
-def _chosen(models: Sequence[Mapping[str, Any]], parts: Sequence[str], size: str) -> float | None:
-    """Return the test error of the first of the models with the lowest cross-validated error; None without models."""
+def _chosen(models: Sequence[Mapping[str, Any]], parts: Sequence[str], size: str) -> Mapping[str, Any] | None:
+    """Return the first of the models with the lowest cross-validated error; None without models."""
     compared = [model for model in models if model["job"]["part"] in parts and model["validated"][size] is not None]
-    best = min(compared, key=lambda model: model["validated"][size], default=None)
-    return None if best is None else float(best["errors"][size])
+    return min(compared, key=lambda model: model["validated"][size], default=None)
 
 
 def fine_tuning_error(truth: ResultLog, target: str) -> float | None:
@@ -153,7 +161,7 @@ def _best(groups: Groups, errors: Errors, size: int) -> ModelTable:
                 sum(of_models[name] == error for of_models, error in zip(complete, lowest, strict=True))
                 for name in columns
             ]
-            rows.append([kind, str(len(complete)), *(f"{n}: {_percent(n, len(complete))}" for n in best)])
+            rows.append([kind, str(len(complete)), *(f"{n}: {percent(n, len(complete))}" for n in best)])
     title = f"Number of targets on which each is best, alone or tied, {size} labeled samples"
     return ModelTable(title, ["kind", "targets", *columns], rows)
 
@@ -179,10 +187,11 @@ def _difference_row(kind: str, targets: Sequence[str], errors: Errors, one: str,
     margin = stats.t.ppf(0.975, len(differences) - 1) * differences.std(ddof=1) / np.sqrt(len(differences))
     mean = differences.mean()
     interval = f"{mean:+.1f} [{mean - margin:.1f}, {mean + margin:.1f}]"
-    share = _percent(better, decided) if decided else ""
+    share = percent(better, decided) if decided else ""
     return [kind, one, other, str(len(differences)), f"{better} of {decided}", share, interval]
 
 
-def _percent(successes: int, trials: int) -> str:
+def percent(successes: int, trials: int) -> str:
+    """Return a share in percent with its exact 95 % interval."""
     low, high = stats.binomtest(successes, trials).proportion_ci()
     return f"{100 * successes / trials:.0f} % [{100 * low:.0f}, {100 * high:.0f}]"

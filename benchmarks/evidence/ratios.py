@@ -12,7 +12,7 @@ from statsmodels.stats.anova import AnovaRM
 from statsmodels.stats.power import TTestPower
 from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
-from evidence.study_jobs import METHODS, SOURCES
+from evidence.study_jobs import SOURCES
 from evidence.two_way import target_interval
 
 POWER = 0.8
@@ -116,7 +116,7 @@ def mixed_model_ratios(frame: pandas.DataFrame, method: str) -> dict[str, Ratio]
         frame: Runs with the columns `source`, `method`, `target` and `log_error`.
         method: Method in the numerator.
     """
-    others = [name for name in METHODS if name in set(frame.method) and name != method]
+    others = [name for name in dict.fromkeys(frame.method) if name != method]
     contrast = f"C(method, Treatment('{method}'))"
     formula = f"log_error ~ {contrast}" + (" + source" if frame.source.nunique() > 1 else "")
     fitted = _fit_mixed_model(frame, formula, {"cell": "0 + C(method)"})
@@ -143,7 +143,7 @@ def mixed_model_of_sources(
     parts = {"method": "0 + C(method)", "source": "0 + C(source)", "cell": "0 + C(source):C(method)"}
     fitted = _fit_mixed_model(frame, f"log_error ~ C(source) + C(source):{contrast}", parts)
     term = f"C(source)[{{}}]:{contrast}[T.{{}}]"
-    others = [name for name in METHODS if name in set(frame.method) and name != method]
+    others = [name for name in dict.fromkeys(frame.method) if name != method]
     first, second = (source for source in SOURCES if source in set(frame.source))
     interactions = {
         other: _contrast(fitted, {term.format(first, other): -1.0, term.format(second, other): 1.0}) for other in others

@@ -8,6 +8,8 @@ from typing import Any
 
 from result_log import ResultLog
 
+NOT_COMPARED = ("seconds", "code")
+
 
 def repeat_jobs(jobs: Sequence[Any], work: Callable[[Any, ResultLog], dict], log: ResultLog, most: int) -> None:
     """Repeat finished jobs drawn at random, in a log of their own, and print whether they give the same numbers.
@@ -22,14 +24,14 @@ def repeat_jobs(jobs: Sequence[Any], work: Callable[[Any, ResultLog], dict], log
     """
     finished = [job for job in jobs if log.get(job)]
     chosen = random.Random(0).sample(finished, min(most, len(finished)))
-    second = ResultLog(log.path.with_suffix(".again.jsonl"))
+    second = ResultLog(log.path.with_suffix(".again.jsonl"), log.code)
     n_equal = 0
     for job in chosen:
         with tempfile.TemporaryDirectory() as cache:
             os.environ["MODGAP_CACHE"] = cache
             before, after = log.get(job), work(job, second)
         assert before is not None
-        equal = all(before[name] == after[name] for name in before if name != "seconds")
+        equal = all(before[name] == after[name] for name in before if name not in NOT_COMPARED)
         n_equal += equal
         print(f"{job.name}: {'the same' if equal else f'{before} before, {after} now'}", flush=True)
     print(f"{n_equal} of {len(chosen)} jobs give the same numbers")

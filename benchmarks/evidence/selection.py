@@ -89,13 +89,13 @@ def choices(table: Table) -> dict[str, Choice]:
     ways = {RANDOM: np.zeros_like(errors), CONSTANT: _constant(errors)}
     ways |= {name: np.asarray(score) for name, score in table.scores.items()}
     ways |= {name: -np.asarray(pilot) for name, pilot in table.pilots.items()}
-    found = {name: _judge(scores, errors) for name, scores in ways.items()}
+    found = {name: judge_scores(scores, errors) for name, scores in ways.items()}
     found[RANDOM] = replace(found[RANDOM], right=1 / len(errors))
     if table.portfolio:
         members = _portfolios(errors, table.portfolio)
         for name, pilot in table.pilots.items():
             known = np.where(members, pilot, np.nan)
-            found[PORTFOLIO.format(name, table.portfolio)] = _judge(-known, errors)
+            found[PORTFOLIO.format(name, table.portfolio)] = judge_scores(-known, errors)
             found[HISTORY.format(PORTFOLIO.format(name, table.portfolio))] = _by_history(table, [name], members)
     variables, stages = Variables.of(table), history_stages(table)
     by_target = [_forecasts(variables, target, stages) for target in range(errors.shape[1])]
@@ -113,7 +113,7 @@ def _forecasts(variables: "Variables", target: int, stages: Mapping[str, Sequenc
     return {name: variables.forecast(model, target, variables.observed(known)) for name, known in stages.items()}
 
 
-def _judge(scores: np.ndarray, errors: np.ndarray) -> Choice:
+def judge_scores(scores: np.ndarray, errors: np.ndarray) -> Choice:
     """Return what an order chooses among the models that have an error on the target."""
     filled = np.where(np.isfinite(errors), errors, np.inf)
     usable = np.where(np.isfinite(errors), scores, np.nan)

@@ -1,5 +1,6 @@
 """Sources, targets and trainings of the third edition of the evidence, which judge how sources are chosen."""
 
+import hashlib
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,8 +37,9 @@ SOURCES = (*EARLIER_SOURCES, *NEW_SOURCES)
 EARLIER_TARGETS = (*DEVELOPMENT, *TEST)
 EARLIER_TEXTS = ("word-languages", "genres", "spam-mails")
 """Targets of text that do not judge. The second edition had none."""
-JUDGING_LIST = Path(__file__).parent.parent / "truth" / "judging_targets.json"
-PROTOCOL = Path(__file__).parent.parent.parent / "docs" / "protocol.md"
+ROOT = Path(__file__).parent.parent.parent
+JUDGING_LIST = ROOT / "benchmarks" / "truth" / "judging_targets.json"
+PROTOCOL = ROOT / "docs" / "protocol.md"
 WITHOUT_CLASSES = ("gene-functions",)
 """Judging targets whose samples have several labels, which the history of errors does not hold."""
 
@@ -54,6 +56,16 @@ READ_AS_TEXT = ("text", "string")
 def has_protocol() -> bool:
     """Return True if the protocol of the third edition is written, before which nothing may touch a judging target."""
     return PROTOCOL.read_text(encoding="utf-8").startswith("# Protocol of the third edition")
+
+
+def code_digest() -> str:
+    """Return the first 16 digits of the SHA-256 of all code that decides a result: of modgap and of the benchmarks."""
+    found = hashlib.sha256()
+    for folder in (ROOT / "modgap", ROOT / "benchmarks"):
+        for path in sorted(folder.rglob("*.py")):
+            name = path.relative_to(ROOT).as_posix()
+            found.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return found.hexdigest()[:16]
 
 
 def all_judging_targets() -> dict[str, str]:

@@ -1,0 +1,155 @@
+"""Question A of the third edition: what each way to choose costs on the judging targets."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from result_log import ResultLog
+from scipy import stats
+
+from evidence.ranking_tables import BEST_PILOT
+from evidence.replay_tables import SHORT, PrintedTable
+from evidence.replays import pools
+from evidence.selection import ALONE, CONSTANT, HISTORY, RANDOM, Table, Variables, judge_forecasts, judge_scores
+from evidence.third_jobs import EARLIER_TARGETS, EARLIER_TEXTS, SOURCES, judging_targets, last_error
+from evidence.two_way import target_interval
+from modgap.ranking.history.measure import ALL, EPOCHS, HALF, MIDDLE_RATE, RATES, Training, best_rate
+from modgap.ranking.source_patterns import split_input_size
+
+PROBE = "linear probe by cross-validation"
+LABELED = "128"
+PILOTS = tuple(f"pilot of {epochs} epoch{'s' if epochs > 1 else ''}" for epochs in EPOCHS)
+STAGES = {SHORT: PILOTS[:2], BEST_PILOT: (*PILOTS, BEST_PILOT)}
+"""Pilots that are known at each stage."""
+EARLIER = (*EARLIER_TARGETS, *EARLIER_TEXTS)
+REPORTED = (RANDOM, CONSTANT, ALONE, SHORT, HISTORY.format(SHORT), BEST_PILOT, HISTORY.format(BEST_PILOT), PROBE)
+SEEDS = 2
+FEWEST = 2
+"""Sources that read a target, below which there is nothing to choose."""
+
+
+def error_table(
+    logs: Sequence[ResultLog], probes: Sequence[Mapping[str, Any]] = (), targets: Sequence[str] | None = None
+) -> Table:
+    """Return the errors of all sources on the earlier targets and then on the judging ones, with pilots and probes.
+
+    Args:
+        logs: Logs with the trainings.
+        probes: Results of the linear probes on the judging targets, whose cross-validated errors are a score.
+        targets: Names of the judging targets; None for all.
+    """
+    sources = list(SOURCES)
+    every = [*EARLIER, *(judging_targets() if targets is None else targets)]
+    shape = (len(sources), len(every))
+    pilots = np.full((len(EPOCHS) + 1, *shape), np.nan)
+    errors, held_out = pilots[0].copy(), pilots[0].copy()
+    for cell in np.ndindex(shape):
+        source, target = sources[cell[0]], every[cell[1]]
+        halves = {rate: _result(logs, Training(HALF, source, target, 0, rate)) for rate in RATES}
+        rate = best_rate({one: last_error(half) for one, half in halves.items() if "errors" in half})
+        if rate is None:
+            continue
+        whole = [_result(logs, Training(ALL, source, target, seed, rate)) for seed in range(SEEDS)]
+        found = [last_error(one) for one in whole if "errors" in one]
+        errors[cell] = np.mean(found) / 100 if found else np.nan
+        middle = halves[MIDDLE_RATE]
+        pilots[(slice(len(EPOCHS)), *cell)] = [middle["errors"][str(epoch)] / 100 for epoch in EPOCHS]
+        pilots[(-1, *cell)] = last_error(halves[rate]) / 100
+        held_out[cell] = middle["samples"]["test"]
+    names = (*PILOTS, BEST_PILOT)
+    # The same samples judge all sources.
+    judged = np.array([next(iter(column[np.isfinite(column)]), np.nan) for column in held_out.T])
+    return Table(
+        "Judging targets",
+        sources,
+        every,
+        errors,
+        dict(zip(names, pilots, strict=True)),
+        dict.fromkeys(names, judged),
+        scores={PROBE: _probe_scores(probes, sources, every)},
+        stages=STAGES,
+    )
+
+
+def _result(logs: Sequence[ResultLog], job: Training) -> Mapping[str, Any]:
+    """Return the result of a job from the first log that has it; an empty one without."""
+    return next((result for log in logs if (result := log.get(job))), {})
+
+
+def _probe_scores(probes: Sequence[Mapping[str, Any]], sources: Sequence[str], targets: Sequence[str]) -> np.ndarray:
+    """Return the negative cross-validated error of each source's probe, (S, T); NaN where there is none."""
+    errors = {
+        (result["job"]["model"], result["job"]["target"]): result["validated"][LABELED]
+        for result in probes
+        if result["job"]["part"] == "probe" and result.get("validated", {}).get(LABELED) is not None
+    }
+    names = [split_input_size(source)[0] for source in sources]
+    return -np.array([[errors.get((name, target), np.nan) for target in targets] for name in names])
+
+
+def judged_regrets(table: Table) -> dict[str, np.ndarray]:
+    """Return the regret of each way to choose on the judging targets in points, (n,), with only earlier ones known.
+
+    The constant answer and the crossed model are those of the earlier targets, which come first in the table. A target
+    that fewer than two of the sources can read has NaN, since there is nothing to choose.
+    """
+    n_earlier = len(EARLIER)
+    has_choice = np.isfinite(table.errors[:, n_earlier:]).sum(axis=0) >= FEWEST
+    kept = np.flatnonzero(np.append(np.isfinite(table.errors[:, :n_earlier]).any(axis=0), has_choice))
+    n_known = int((kept < n_earlier).sum())
+    found = _judged_regrets(table.of(np.arange(len(table.models)), kept), n_known)
+    filled = {name: np.full(len(has_choice), np.nan) for name in found}
+    for name, values in found.items():
+        filled[name][has_choice] = values
+    return filled
+
+
+def _judged_regrets(table: Table, n_earlier: int) -> dict[str, np.ndarray]:
+    earlier, judged = table.errors[:, :n_earlier], table.errors[:, n_earlier:]
+    means = np.nanmean(earlier - np.nanmean(earlier, axis=0), axis=1)
+    ways = {RANDOM: np.zeros_like(judged), CONSTANT: np.broadcast_to(-means[:, None], judged.shape)}
+    ways |= {name: -table.pilots[name][:, n_earlier:] for name in STAGES}
+    ways |= {name: scores[:, n_earlier:] for name, scores in table.scores.items()}
+    found = {name: judge_scores(scores, judged).regrets for name, scores in ways.items()}
+    variables = Variables.of(table)
+    model = variables.fitted(np.arange(n_earlier))
+    for name, known in {ALONE: (), **{HISTORY.format(stage): known for stage, known in STAGES.items()}}.items():
+        observed = variables.observed(known)
+        forecasts = [variables.forecast(model, target, observed) for target in range(n_earlier, len(table.targets))]
+        found[name] = judge_forecasts(judged, forecasts).regrets
+    return {name: found[name] for name in REPORTED}
+
+
+def judged_pool_regrets(table: Table) -> dict[str, np.ndarray]:
+    """Return the same for five sources to choose from, whose history alone is known, the mean over pools, (n,)."""
+    parts = [judged_regrets(table.of(np.array(pool))) for pool in pools(len(table.models))]
+    return {name: np.nanmean([part[name] for part in parts], axis=0) for name in REPORTED}
+
+
+def choice_answer(regrets: Mapping[str, np.ndarray], among: str) -> PrintedTable:
+    """Return the regrets with their intervals, and their differences to the constant answer and to the pilots alone.
+
+    Args:
+        regrets: Regrets by way to choose, (n,).
+        among: The sources to choose from, in words.
+    """
+    rows = []
+    has_choice = np.isfinite(regrets[CONSTANT])
+    regrets = {name: values[has_choice] for name, values in regrets.items()}
+    for name, values in regrets.items():
+        pairs = [other for other in (CONSTANT, SHORT) if other != name]
+        cells = {other: _difference(values - regrets[other]) for other in pairs}
+        rows.append([name, _interval(values), cells.get(CONSTANT, ""), cells.get(SHORT, "")])
+    title = f"Mean regret in points on {has_choice.sum()} judging targets, among {among}"
+    return PrintedTable(title, ["way to choose", "regret [95 %]", f"minus {CONSTANT} [95 %]", f"minus {SHORT}"], rows)
+
+
+def _interval(values: np.ndarray) -> str:
+    found = target_interval(values)
+    return f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
+
+
+def _difference(values: np.ndarray) -> str:
+    """Return a mean difference with its interval, and the p-value of Wilcoxon's signed-rank test."""
+    p_value = stats.wilcoxon(values).pvalue if np.any(values) else 1.0
+    return f"{_interval(values)}, p = {p_value:.3f}"

@@ -1,0 +1,75 @@
+"""Question D of the third edition: methods with a learning rate of their own for each source and target."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+from result_log import ResultLog
+from statsmodels.stats.multitest import multipletests
+
+from evidence.ratios import Ratio, error_ratios, interaction_p_value, interaction_ratios, mixed_model_of_sources
+from evidence.replay_tables import PrintedTable
+from evidence.study_jobs import SOURCES, Job
+from evidence.third_jobs import method_targets
+from evidence.third_methods import METHODS, RATES, SEEDS, chosen_rate
+from modgap.ranking.history.measure import ALL, HALF
+
+MONA, FINE_TUNED, FIRST_STAGE = "mona", "finetune", "emb"
+LOWEST = 0.1
+"""Error in percent that a lower one counts as, since it has a logarithm."""
+
+
+def runs_frame(log: ResultLog) -> pd.DataFrame:
+    """Return the runs on all labeled samples: `source`, `method`, `target`, `seed`, `rate`, `error` and `log_error`."""
+    rows = []
+    for target, source, method in itertools.product(method_targets(), SOURCES, METHODS):
+        rate = chosen_rate([Job(HALF, source, method, target, 0, one) for one in RATES], log)
+        for seed in range(SEEDS if rate is not None else 0):
+            if result := log.get(Job(ALL, source, method, target, seed, rate)):
+                error = float(result["error"])
+                rows.append((source, method, target, seed, rate, error, np.log(max(error, LOWEST))))
+    return pd.DataFrame(rows, columns=["source", "method", "target", "seed", "rate", "error", "log_error"])
+
+
+def edge_share(frame: pd.DataFrame) -> float:
+    """Return the share of the chosen rates that lie at an edge of the grid, in [0, 1]."""
+    rates = frame.drop_duplicates(["source", "method", "target"])["rate"]
+    return float(rates.isin([min(RATES), max(RATES)]).mean())
+
+
+def method_answer(frame: pd.DataFrame) -> PrintedTable:
+    """Return the error of each method, its ratio to fine-tuning, and the ratio of MoNA's error to it."""
+    others = [name for name in METHODS if name in set(frame.method) and name != MONA]
+    of_mona = error_ratios(frame, MONA, others)
+    over_finetune = {name: error_ratios(frame, name, [FINE_TUNED])[FINE_TUNED] for name in others}
+    corrected = _holm({name: ratio for name, ratio in over_finetune.items() if name != FINE_TUNED})
+    by_source = {source: of_source.groupby("method").error.mean() for source, of_source in frame.groupby("source")}
+    rows = []
+    for name in [*others, MONA]:
+        cells = [f"{by_source[source][name]:.1f}" for source in SOURCES]
+        has_ratio = name not in (FINE_TUNED, MONA)
+        cells += [over_finetune[name].text, f"{corrected[name]:.3f}"] if has_ratio else ["", ""]
+        rows.append([f"`{name}`", *cells, of_mona[name].text if name != MONA else ""])
+    heads = ["method", *(f"error, `{source}`" for source in SOURCES)]
+    heads += [f"over `{FINE_TUNED}` [95 %]", "p (Holm)", f"`{MONA}` over it [95 %]"]
+    edges = f"{edge_share(frame):.0%} of the rates lie at an edge of the grid"
+    title = f"Test errors in percent, means over {frame.target.nunique()} targets and seeds; {edges}"
+    return PrintedTable(title, heads, rows)
+
+
+def source_answer(frame: pd.DataFrame) -> PrintedTable:
+    """Return the ratios of MoNA's error by source, and how much they differ, by pairs and by a mixed model."""
+    others = [name for name in METHODS if name in set(frame.method) and name != MONA]
+    paired = interaction_ratios(frame, MONA, others)
+    model, by_source = mixed_model_of_sources(frame, MONA)
+    rows = [
+        [f"`{name}`", *(by_source[source][name].text for source in SOURCES), paired[name].text, model[name].text]
+        for name in others
+    ]
+    heads = [f"`{MONA}` over", *(f"`{source}`, mixed model" for source in SOURCES), "first over second", "in the model"]
+    return PrintedTable(f"Source by method: p = {interaction_p_value(frame):.3f}", heads, rows)
+
+
+def _holm(ratios: dict[str, Ratio]) -> dict[str, float]:
+    corrected = multipletests([ratio.p_value for ratio in ratios.values()], method="holm")[1]
+    return dict(zip(ratios, map(float, corrected), strict=True))

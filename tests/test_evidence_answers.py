@@ -1,0 +1,174 @@
+"""The answers of the third edition, on results that are made up so that the answer is known."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+
+@pytest.fixture(name="choice")
+def choice_module(import_benchmark):
+    return import_benchmark("evidence.third_choice")
+
+
+JUDGING = ["new-1", "new-2", "new-3", "new-4"]
+
+
+@pytest.fixture(name="logged")
+def logged_trainings(import_benchmark, choice, tmp_path):
+    """Sources of which the first is best on average, and another one on the judging targets, which pilots foresee."""
+    logs, jobs = import_benchmark("result_log"), import_benchmark("evidence.third_jobs")
+    log, rng = logs.ResultLog(tmp_path / "log.jsonl"), np.random.default_rng(0)
+    lines = []
+    for (number, source), target in itertools.product(enumerate(jobs.SOURCES), [*choice.EARLIER, *JUDGING]):
+        error = 20 + 3 * number + rng.uniform(0, 2)
+        if target in JUDGING and number == 5:
+            error = 5.0
+        if target == JUDGING[3] and number > 0:
+            continue
+        for rate, more in zip(jobs.RATES, (2, 1, 0), strict=True):
+            errors = {"1": error + 20, "3": error + 10, "10": error + more}
+            lines.append((jobs.Training(jobs.HALF, source, target, 0, rate), errors))
+        lines.append((jobs.Training(jobs.ALL, source, target, 0, jobs.RATES[2]), {"10": error}))
+    for job, errors in lines:
+        log.add(job, {"errors": errors, "samples": {"train": 64, "test": 64}, "seconds": 1.0})
+    return log
+
+
+def test_regrets_are_those_of_the_errors_after_the_whole_training(choice, logged):
+    probes = [
+        {"job": {"part": "probe", "model": name, "target": target}, "validated": {"128": 0.1 * (name != "rxnfp")}}
+        for name in ("vit-fashion", "rxnfp")
+        for target in JUDGING
+    ]
+    table = choice.error_table([logged], probes, JUDGING)
+    assert table.errors.shape == (17, len(choice.EARLIER) + 4)
+    assert table.errors[5, -4:-1] == pytest.approx(0.05)
+    assert table.pilots[choice.SHORT][5, -2] == pytest.approx(0.15)
+    assert table.pilots[choice.BEST_PILOT][5, -2] == pytest.approx(0.05)
+    regrets = choice.judged_regrets(table)
+    first, fourth = table.errors[0, -4:-1], table.errors[3, -4:-1]
+    assert regrets[choice.CONSTANT][:3] == pytest.approx(100 * (first - 0.05))
+    assert regrets[choice.PROBE][:3] == pytest.approx(100 * (fourth - 0.05))
+    random = np.nanmean(table.errors[:, -4:-1], axis=0) - 0.05
+    assert regrets[choice.RANDOM][:3] == pytest.approx(100 * random)
+    for name in (choice.SHORT, choice.HISTORY.format(choice.SHORT), choice.BEST_PILOT):
+        assert regrets[name][:3] == pytest.approx(0, abs=1e-9)
+    # One source alone reads the last target.
+    assert all(np.isnan(values[3]) for values in regrets.values())
+    answer = choice.choice_answer(regrets, "all sources")
+    assert "on 3 judging targets, among all sources" in answer.title
+    rows = {row[0]: row for row in answer.rows}
+    mean = np.mean(100 * (first - 0.05))
+    assert rows[choice.CONSTANT][1].startswith(f"{mean:.1f} [")
+    assert rows[choice.HISTORY.format(choice.SHORT)][2].startswith(f"-{mean:.1f} [")
+
+
+def test_no_judging_target_tells_the_constant_answer_or_the_history(choice, logged):
+    table = choice.error_table([logged], (), JUDGING)
+    before = choice.judged_regrets(table)
+    changed = table.errors.copy()
+    changed[0, -1] = changed[0, -2] = 0.9
+    after = choice.judged_regrets(replace(table, errors=changed))
+    for name in (choice.CONSTANT, choice.ALONE, choice.HISTORY.format(choice.SHORT)):
+        assert after[name][:2] == pytest.approx(before[name][:2])
+
+
+def model_result(target, part, model, validated, error, size="128"):
+    return {
+        "job": {"part": part, "model": model, "target": target},
+        "validated": {size: validated},
+        "errors": {size: error},
+    }
+
+
+@pytest.fixture(name="models")
+def models_module(import_benchmark, monkeypatch):
+    module = import_benchmark("evidence.third_models")
+    kinds = {"a": "image", "b": "image", "c": "table"}
+    monkeypatch.setattr(module, "judging_targets", lambda: kinds)
+    return module
+
+
+@pytest.fixture(name="results")
+def results_of_models():
+    rows = {"a": ((0.1, 12.0), (0.2, 10.0)), "b": ((0.1, 5.0), (0.3, 9.0)), "c": ((0.5, 40.0), (0.4, 50.0))}
+    return [
+        model_result(target, part, f"{part}-1", *pair)
+        for target, pairs in rows.items()
+        for part, pair in zip(("probe", "baseline"), pairs, strict=True)
+    ] + [model_result("a", "probe", "probe-2", 0.2, 1.0)]
+
+
+def test_cross_validation_chooses_the_models_that_are_compared(models, results, import_benchmark, tmp_path):
+    choices = import_benchmark("result_log").ResultLog(tmp_path / "choices.jsonl")
+    measure = import_benchmark("evidence.third_jobs")
+    for rate in models.RATES:
+        half = measure.Training(measure.HALF, models.CONSTANT, "a", 0, rate)
+        choices.add(half, {"errors": {"10": 3.0 if rate == models.RATES[1] else 4.0}})
+    choices.add(measure.Training(measure.ALL, models.CONSTANT, "a", 0, models.RATES[1]), {"errors": {"10": 11.0}})
+    frame = models.chosen_table(results, 128, choices)
+    assert frame.loc["a", ["probe", "baseline", "any", models.FINE_TUNING]].tolist() == [12, 10, 12, 11]
+    answer = models.baseline_answer(results, choices)
+    rows = {(row[0], row[1]): row for row in answer.rows}
+    expected = stats.t.interval(0.95, 2, -4, stats.sem([2.0, -4.0, -10.0]))
+    assert rows["128", "all"][2:6] == ["3", "19.0", "23.0", f"-4.0 [{expected[0]:.1f}, {expected[1]:.1f}]"]
+    assert rows["128", "all"][6].startswith("67 %")
+    assert rows["128", "all"][7] == rows["128", "table"][7] == "not shown"
+    assert rows["128", "table"][5] == "-10.0"
+    # The cross-validated errors foresee that the probe is better on a and b, and worse on c.
+    assert models.foresight(frame) == (1, 2, 3)
+    assert models.foresight_answer(results, choices).rows[-1][:2] == ["128", "3"]
+    (row,) = [row for row in models.model_answer(results, choices).rows if row[0] == "any probe"]
+    assert row[1:5] == ["1", "12.0", "11.0", "1.0"]
+
+
+def test_a_regret_is_the_error_minus_the_lowest_of_all_strategies(models):
+    errors = pd.DataFrame(
+        {models.TRANSFER: [10.0, 20.0, 7.0], "scratch": [12.0, 15.0, 8.0], "probe": [10.0, 30.0, None]}, ["a", "b", "c"]
+    )
+    answer = models.transfer_answer(errors)
+    assert "on 2 judging targets" in answer.title
+    rows = {row[0]: row for row in answer.rows}
+    assert [rows["scratch"][1], rows["scratch"][3]] == ["13.5", "2.0"]
+    assert rows["scratch"][4].startswith("1.5 [")
+    assert rows[models.TRANSFER][2].startswith("2.5 [")
+
+
+@pytest.mark.parametrize(
+    ("values", "decided"),
+    [([-1.0, -2.0, -1.5], False), ([-1.0, -2.0, -1.5, -1.2], True), ([-9.0, 9.0, 8.0, -7.0], False)],
+)
+def test_few_targets_decide_nothing(models, values, decided):
+    assert models.is_decided(np.array(values)) == decided
+
+
+def test_ratios_are_those_of_the_runs_at_the_chosen_rates(import_benchmark, tmp_path, monkeypatch):
+    ratios, logs = import_benchmark("evidence.third_ratios"), import_benchmark("result_log")
+    targets = [f"t{number}" for number in range(4)]
+    monkeypatch.setattr(ratios, "method_targets", lambda: targets)
+    log, rng = logs.ResultLog(tmp_path / "log.jsonl"), np.random.default_rng(1)
+    factors = dict.fromkeys(ratios.METHODS, 1.0) | {"mona": 0.5, "scratch": 2.0}
+    for target, source, method in itertools.product(targets, ratios.SOURCES, ratios.METHODS):
+        best = ratios.RATES[0] if method == "scratch" else ratios.RATES[2]
+        for rate in ratios.RATES:
+            log.add(ratios.Job("half", source, method, target, 0, rate), {"error": 10.0 + 5 * (rate != best)})
+        level = 20 + 2 * targets.index(target)
+        for seed in range(ratios.SEEDS):
+            error = factors[method] * level * float(np.exp(rng.normal(0, 0.02)))
+            log.add(ratios.Job("all", source, method, target, seed, best), {"error": error})
+    frame = ratios.runs_frame(log)
+    assert len(frame) == 4 * 2 * len(ratios.METHODS) * ratios.SEEDS
+    assert ratios.edge_share(frame) == pytest.approx(1 / len(ratios.METHODS))
+    answer = ratios.method_answer(frame)
+    assert "11% of the rates lie at an edge" in answer.title
+    rows = {row[0]: row for row in answer.rows}
+    assert rows["`finetune`"][5].startswith("0.50 [") or rows["`finetune`"][5].startswith("0.49 [")
+    assert float(rows["`scratch`"][3].split()[0]) == pytest.approx(2, abs=0.03)
+    assert float(rows["`scratch`"][4]) < 0.01
+    of_sources = {row[0]: row for row in ratios.source_answer(frame).rows}
+    assert float(of_sources["`emb`"][1].split()[0]) == pytest.approx(0.5, abs=0.02)
+    assert float(of_sources["`emb`"][3].split()[0]) == pytest.approx(1, abs=0.04)
