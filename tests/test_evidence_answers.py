@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -75,6 +76,19 @@ def test_no_judging_target_tells_the_constant_answer_or_the_history(choice, logg
     after = choice.judged_regrets(replace(table, errors=changed))
     for name in (choice.CONSTANT, choice.ALONE, choice.HISTORY.format(choice.SHORT)):
         assert after[name][:2] == pytest.approx(before[name][:2])
+
+
+def test_the_regret_of_one_target_is_that_of_leaving_it_out(choice, import_benchmark, monkeypatch):
+    log = import_benchmark("result_log").ResultLog(Path(__file__).parent.parent / "benchmarks/truth/ranking.jsonl")
+    jobs, selection = import_benchmark("evidence.third_jobs"), import_benchmark("evidence.selection")
+    target, others = list(jobs.EARLIER_TARGETS)[-1], list(jobs.EARLIER_TARGETS)[:-1]
+    monkeypatch.setattr(choice, "SOURCES", jobs.EARLIER_SOURCES)
+    monkeypatch.setattr(choice, "EARLIER", others)
+    table = choice.error_table([log], (), [target])
+    left_out = selection.choices(table)
+    for name, (regret,) in choice.judged_regrets(table).items():
+        if name != choice.RANDOM:
+            assert regret == pytest.approx(left_out[name].regrets[-1], abs=1e-9), name
 
 
 def model_result(target, part, model, validated, error, size="128"):

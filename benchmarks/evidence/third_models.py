@@ -99,15 +99,9 @@ def foresight_answer(results: Sequence[Mapping[str, Any]], choices: ResultLog) -
     rows = []
     for size in SIZES:
         foreseen, constant, number = foresight(chosen_table(results, size, choices))
-        rows.append(
-            [str(size), str(number), *(percent(count, number) if number else "" for count in (foreseen, constant))]
-        )
-    heads = [
-        "labeled",
-        "targets with a difference",
-        "foreseen by cross-validation",
-        "by always naming the more frequent",
-    ]
+        shares = [percent(count, number) if number else "" for count in (foreseen, constant)]
+        rows.append([str(size), str(number), *shares])
+    heads = ["labeled", "targets", "foreseen by cross-validation", "by always naming the more frequent one"]
     return PrintedTable("Is it foreseen whether the best probe or the best baseline is better?", heads, rows)
 
 
