@@ -108,7 +108,7 @@ def test_splits_come_from_roles(tmp_path):
         ("a,b\n1,2\n", {}, UsageError, "expected a label column .* got a, b. Name it with .*label_column"),
         ("a,y\n1,2\n", {"label_column": "kind"}, UsageError, "There is no column 'kind'. The columns are a, y."),
         ("a,y\n1,\n2,3\n", {}, InputError, "of column 'y', 1 are missing"),
-        ("a,b,y\n1,red,2\n2,blue,3\n", {}, InputError, "got text in b. Drop or encode"),
+        ("a,b,y\n1,red,2\n2,blue,3\n", {}, InputError, "got text in b. Leave these columns out"),
         ("a,y\n,2\n2,3\n", {}, InputError, "1 are missing or infinite .in a"),
         ("y\n2\n3\n", {}, InputError, "got text in none, and no other column"),
         ("a,y,s\n1,2,u\n1,3,u\n", {"series_column": "s"}, InputError, "expected one y for each series"),

@@ -46,7 +46,7 @@ def test_regrets_are_those_of_the_errors_after_the_whole_training(choice, logged
         for target in JUDGING
     ]
     table = choice.error_table([logged], probes, JUDGING)
-    assert table.errors.shape == (17, len(choice.EARLIER) + 4)
+    assert table.errors.shape == (16, len(choice.EARLIER) + 4)
     assert table.errors[5, -4:-1] == pytest.approx(0.05)
     assert table.pilots[choice.SHORT][5, -2] == pytest.approx(0.15)
     assert table.pilots[choice.BEST_PILOT][5, -2] == pytest.approx(0.05)

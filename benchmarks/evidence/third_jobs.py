@@ -27,7 +27,6 @@ NEW_SOURCES = {
     "iclabel": "components of EEG, convolutional",
     "inaspeechsegmenter": "speech, music and noise, convolutional",
     "beatnet": "beats of music, recurrent",
-    "magika": "bytes of files, convolutional",
     "g2p-en": "letters and phonemes of English words, recurrent",
     "lid-176": "languages of texts, a mean of vectors of letters",
     "mineralml": "chemical analyses of minerals, two layers",
@@ -44,11 +43,12 @@ WITHOUT_CLASSES = ("gene-functions",)
 """Judging targets whose samples have several labels, which the history of errors does not hold."""
 
 
-PROBED_ALONE = ("ppocr", "chemnet", "deeplc", "fracast")
+PROBED_ALONE = ("ppocr", "magika", "chemnet", "deeplc", "fracast")
 """Sources that are compared by their linear probes alone, since they cannot be fine-tuned on all kinds, or slowly."""
 SIZES = (16, 64, 128)
 """Numbers of labeled samples of baselines and probes."""
-MOST_TESTED = 5000
+MOST_TESTED = 1000
+"""Largest number of test samples of baselines and probes."""
 N_TRANSFERS = 20
 READ_AS_TEXT = ("text", "string")
 

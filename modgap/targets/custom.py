@@ -537,7 +537,7 @@ def _csv_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> Ma
         options["missing_values"] = "keep"
         steps.insert(0, {"name": "fill", "options": {"statistic": custom_data.fill}})
     steps += _sample_steps(path, custom_data, kind)
-    options |= {"kind": kind, "drop_index": True}
+    options |= {"kind": kind, "drop_index": True, **({"categories": True} if kind == "table" else {})}
     return describe_path(path, "csv", options, input_spec, steps=steps, group=custom_data.group), {"data": [path]}
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from modgap.errors import UsageError
 from modgap.targets.data_frames import list_names
+from modgap.targets.readers.categories import category_columns
 from modgap.targets.readers.csv import GROUP_NAMES, LABEL_NAMES, SPLIT_NAME
 
 if TYPE_CHECKING:
@@ -47,15 +48,16 @@ def refuse_at_once(path: Path, options: Mapping[str, Any], frame: "DataFrame") -
         needs.append(f"a label column (one of {list_names(frame.columns)})")
         passed["label_column"] = "COLUMN"
     suspects = [name for name in features if GROUP_NAMES.fullmatch(str(name))] if options.get("group") is None else []
-    texts = [name for name in features if frame[name].dtype.kind not in "fiub" and name not in suspects]
+    categories = category_columns(frame, [name for name in features if name not in suspects])
+    texts = [name for name in features if frame[name].dtype.kind not in "fiub" and name not in (*suspects, *categories)]
     numbers = [name for name in features if name not in (*texts, *suspects)]
     if texts:
         needs.append(
-            f"numbers in each column of values (got text in {list_names(texts)}: leave these out, or encode them)"
+            f"numbers or categories in each column of values (got other text in {list_names(texts)}: leave these out)"
         )
         if not any("," in str(name) for name in numbers):
             passed["columns"] = ",".join(map(str, numbers))
-    missing = [name for name in numbers if frame[name].isna().any()]
+    missing = [name for name in numbers if name not in categories and frame[name].isna().any()]
     if missing and options.get("fill") is None:
         needs.append(f"values in place of missing cells (in {list_names(missing)})")
         passed["fill"] = "median"

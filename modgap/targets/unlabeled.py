@@ -18,6 +18,7 @@ from modgap.targets.data_frames import list_names, read_frame
 from modgap.targets.file_layout import list_files
 from modgap.targets.manifest import InputSpec
 from modgap.targets.readers.arrays import map_arrays, shape_array
+from modgap.targets.readers.categories import with_known_categories
 from modgap.targets.readers.csv import long_series
 from modgap.targets.readers.image_folder import ImageFiles
 from modgap.targets.readers.listed_files import KINDS, listed_paths
@@ -216,6 +217,7 @@ def _from_table(
     groups = None
     if group_column in frame.columns:
         groups = frame[group_column].astype(object).where(frame[group_column].notna(), "").astype(str)
+    frame = with_known_categories(frame, columns)
     by_name = {str(name): name for name in frame.columns}
     needed = [name for name in (series_column, time_column) if name is not None]
     missing = [name for name in (*columns, *needed) if name not in by_name]

@@ -22,6 +22,7 @@ from modgap.targets.data_frames import (
     read_frame,
 )
 from modgap.targets.file_layout import data_files
+from modgap.targets.readers.categories import category_columns, encode_categories
 from modgap.targets.samples import SPLITS, ArraySamples, Samples, Table, TextSamples, split_codes
 from modgap.targets.splits import split_numbers
 
@@ -76,6 +77,7 @@ def read(
     columns: Sequence[str] | None = None,
     missing_values: Literal["refuse", "keep", "drop"] = "refuse",
     database_table: str | None = None,
+    categories: bool = False,
 ) -> Table:
     """Read a file with a header line, a Parquet file, or columns of a table of an SQLite database.
 
@@ -105,6 +107,7 @@ def read(
             the step `fill`, and `drop` leaves out the rows that have some.
         database_table: Table of an SQLite database, of which `label_column` and `columns` are read. None for other
             files.
+        categories: True to read each value of a column of text with few values as a column of 0 and 1.
 
     Raises:
         InputError: When columns are missing, are not numeric, or have missing values.
@@ -130,6 +133,9 @@ def read(
         frame = _select_columns(frame, used_columns, columns)
     if drop_index:
         frame = drop_index_columns(frame, used_columns, first_path)
+    if categories:
+        features = [name for name in frame.columns if name not in used_columns and not GROUP_NAMES.fullmatch(str(name))]
+        frame = encode_categories(frame, category_columns(frame, features))
     if kind == "series" and series_column is None:
         _warn_about_time_column(frame, purposes, first_path)
     if kind != "text":
@@ -284,8 +290,9 @@ def _numbers(frame: "DataFrame", on_missing: Literal["refuse", "keep", "drop"]) 
         raise InputError(
             "expected numbers in every column but the label, got text in "
             f"{list_names(not_numeric) or 'none, and no other column'}. "
-            'Drop or encode these columns, or name their purpose (`custom_data["series_column"]`, '
-            '`custom_data["time_column"]`, `custom_data["group"]`, `custom_data["split_from"]`).'
+            'Leave these columns out (`custom_data["columns"]`), or name their purpose '
+            '(`custom_data["series_column"]`, `custom_data["time_column"]`, `custom_data["group"]`, '
+            '`custom_data["split_from"]`).'
             f"{_group_hint(not_numeric)}"
         )
     values: np.ndarray = frame.to_numpy(dtype=np.float64)
