@@ -48,7 +48,9 @@ def export(folder: Path, own: dict[str, list[str]]) -> None:
         if data.output.task == "regression":
             arrays |= {f"y_{part}": arrays[f"y_{part}"].reshape(-1).astype(np.float64) for part in ("train", "test")}
         if name in TABLES:
-            arrays |= {f"x_{part}": arrays[f"x_{part}"].reshape(len(arrays[f"x_{part}"]), -1) for part in ("train", "test")}
+            arrays |= {
+                f"x_{part}": arrays[f"x_{part}"].reshape(len(arrays[f"x_{part}"]), -1) for part in ("train", "test")
+            }
         np.savez(folder / f"{name}.npz", **arrays)
         print(name, *(f"{key} {value.shape}" for key, value in arrays.items()))
 
@@ -67,7 +69,7 @@ def autogluon(x: np.ndarray, y: np.ndarray, minutes: float, folder: str) -> Pred
     return lambda new: predictor.predict(frame(new)).to_numpy()
 
 
-def boosting(x: np.ndarray, y: np.ndarray, minutes: float, folder: str) -> Predict:  # noqa: ARG001
+def boosting(x: np.ndarray, y: np.ndarray, minutes: float, folder: str) -> Predict:
     """Fit scikit-learn's histogram gradient boosting, which takes as long as it takes."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
@@ -76,7 +78,7 @@ def boosting(x: np.ndarray, y: np.ndarray, minutes: float, folder: str) -> Predi
     return lambda new: fitted.predict(new.reshape(len(new), -1))
 
 
-def hive_cote(x: np.ndarray, y: np.ndarray, minutes: float, folder: str) -> Predict:  # noqa: ARG001
+def hive_cote(x: np.ndarray, y: np.ndarray, minutes: float, folder: str) -> Predict:
     """Fit HIVE-COTE 2 within about some minutes."""
     from aeon.classification.hybrid import HIVECOTEV2
 

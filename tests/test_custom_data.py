@@ -70,7 +70,9 @@ def test_a_csv_with_one_series_in_each_row(modgap, tmp_path):
 def test_all_that_a_table_lacks_is_told_at_once(tmp_path, caplog):
     caplog.set_level("INFO", logger="modgap")
     path = tmp_path / "patients.csv"
-    path.write_text("patient,age,note,crp,outcome\n" + "".join(f"P{n // 2},{n},a{n},{n or ''},{n % 2}\n" for n in range(8)))
+    path.write_text(
+        "patient,age,note,crp,outcome\n" + "".join(f"P{n // 2},{n},a{n},{n or ''},{n % 2}\n" for n in range(8))
+    )
     with pytest.raises(
         UsageError, match=r"needs 3 things: .*label column.*got other text in note.*missing cells .in crp"
     ) as lacks:

@@ -223,7 +223,7 @@ TABLE = """a,b,note,age,label
 def test_columns_are_chosen_and_listed(tmp_path, caplog):
     path = tmp_path / "t.csv"
     path.write_text(TABLE)
-    with pytest.raises(InputError, match="missing or infinite .in b"):
+    with pytest.raises(InputError, match=r"missing or infinite .in b"):
         read(path, kind="table")
     with caplog.at_level(logging.INFO, "modgap"):
         table = open_target(str(path), custom_data=CustomData(kind="series", columns="a, age")).read()
