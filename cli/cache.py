@@ -76,18 +76,20 @@ def merge(ctx: click.Context, folder: str) -> None:
     from modgap.storage.paths import cache_folder, expand_user
 
     log_to_stderr(quiet=False)
-    merged = []
+    copied: list[int] = []
+    n_present = damaged = 0
     with progress_bars(quiet=False):
-        for entry in merge_cache(expand_user(folder)):
-            merged.append(entry)
-            if entry.reason:
-                print_line(f"damaged: {entry.path}: {entry.reason}")
-    copied = [entry for entry in merged if entry.size]
-    damaged = sum(bool(entry.reason) for entry in merged)
-    size = format_bytes(sum(entry.size for entry in copied))
+        for path, size, fault in merge_cache(expand_user(folder)):
+            if fault:
+                print_line(f"damaged: {path}: {fault}")
+                damaged += 1
+            elif size:
+                copied.append(size)
+            else:
+                n_present += 1
     print_line(
-        f"copied {count(len(copied), 'entry', 'entries')}, {size}, to {cache_folder()}; "
-        f"{len(merged) - len(copied) - damaged} were there before, {damaged} damaged."
+        f"copied {count(len(copied), 'entry', 'entries')}, {format_bytes(sum(copied))}, to {cache_folder()}; "
+        f"{n_present} were there before, {damaged} damaged."
     )
     if damaged:
         ctx.exit(1)

@@ -274,13 +274,13 @@ def path(name: str, data_dir: str | None, forget: bool) -> None:
 
     The files of the target are there, or are fetched into it.
     """
-    from modgap.targets.download.data_directory import find_data_dir, forget_data_dir, locate_file, save_data_dir
+    from modgap.targets.download.data_directory import find_data_dir, locate_file, save_data_dir
 
     if data_dir and forget:
         raise UsageError("--data-dir and --forget exclude each other. Give one of them.")
     manifest, manifest_folder = _load_manifest(name)
     if forget:
-        forget_data_dir(manifest.name)
+        save_data_dir(manifest.name, None)
     elif data_dir:
         save_data_dir(manifest.name, find_data_dir(manifest, expand_user(data_dir)))
     folder = find_data_dir(manifest, manifest_folder=manifest_folder)

@@ -13,7 +13,7 @@ import soundfile
 from modgap.errors import InputError
 from modgap.targets import SPLITS, named_manifest
 from modgap.targets.readers import get_reader
-from modgap.targets.sound import SoundFiles, file_rate, waveform
+from modgap.targets.sound import SoundFiles, common_rate, waveform
 from tests.fixtures import audio
 
 
@@ -59,7 +59,7 @@ def test_another_rate_and_two_channels(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     tones = [audio.tone(hertz, 1, 48_000) for hertz in (1000, 3000)]
     soundfile.write(path, np.stack(tones, axis=1), 48_000)
-    assert file_rate(path) == 48_000
+    assert common_rate([path]) == 48_000
     mono = waveform(path, 16_000)
     assert (mono.dtype, mono.shape) == (np.float32, (16_000,))
     power = np.abs(np.fft.rfft(mono * np.hanning(len(mono)))) ** 2

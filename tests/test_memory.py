@@ -1,5 +1,6 @@
 """Files that are read at once are compared with the memory that is left, before they are read."""
 
+import os
 import subprocess
 import sys
 
@@ -55,17 +56,18 @@ def test_the_memory_that_is_left_is_the_smallest_of_machine_container_and_limit(
     (tmp_path / "meminfo").write_text("MemTotal: 900 kB\nMemAvailable:  500 kB\n")
     monkeypatch.setattr(limits, "MACHINE", tmp_path / "meminfo")
     monkeypatch.setattr(limits, "CGROUP", tmp_path)
-    monkeypatch.setattr(limits, "_left_by_limit", lambda: None)
+    monkeypatch.setattr(limits, "PROCESS", tmp_path / "statm")
     assert available_memory() == 512_000
     (tmp_path / "memory.max").write_text("700000\n")
     (tmp_path / "memory.current").write_text("400000\n")
     assert available_memory() == 300_000
     (tmp_path / "memory.max").write_text("max\n")
     assert available_memory() == 512_000
-    monkeypatch.setattr(limits, "_left_by_limit", lambda: -5)
+    (tmp_path / "statm").write_text("2 1 1\n")
+    monkeypatch.setattr("resource.getrlimit", lambda _: (os.sysconf("SC_PAGE_SIZE"), -1))
     assert available_memory() == 0
     (tmp_path / "meminfo").unlink()
-    monkeypatch.setattr(limits, "_left_by_limit", lambda: None)
+    (tmp_path / "statm").unlink()
     assert available_memory() is None
     check_memory("x", 10**18)
 

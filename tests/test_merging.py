@@ -29,11 +29,11 @@ def other_cache(tmp_path, monkeypatch):
 def test_entries_that_are_missing_are_copied(other):
     store("scores", KEYS[1], CacheEntry({"values": np.full(3, 7)}, {"number": 7}))
     merged = list(merge_cache(other))
-    assert [bool(one.size) for one in merged] == [True, False, True, True]
-    assert not any(one.reason for one in merged)
+    assert [bool(size) for _, size, _ in merged] == [True, False, True, True]
+    assert not any(fault for _, _, fault in merged)
     values = [int(read_entry(path).arrays["values"][0]) for path in entry_paths()]
     assert values == [0, 7, 2, 3]
-    assert all(one.size == 0 for one in merge_cache(other))
+    assert all(size == 0 for _, size, _ in merge_cache(other))
 
 
 def test_what_is_no_whole_entry_of_its_key_is_left_out(other, tmp_path):
@@ -53,7 +53,7 @@ def test_what_is_no_whole_entry_of_its_key_is_left_out(other, tmp_path):
     odd.parent.mkdir()
     odd.write_bytes(paths[2].read_bytes())
     merged = list(merge_cache(other))
-    assert [bool(one.reason) for one in merged] == [True, True, False, True]
+    assert [bool(fault) for _, _, fault in merged] == [True, True, False, True]
     assert [path.stem for path in entry_paths()] == [KEYS[2]]
     assert len(list((tmp_path / "own").rglob("*"))) == 3
     done = run_in_process("cache", "merge", str(other))

@@ -154,7 +154,8 @@ def test_the_number_of_objects_is_limited(tmp_path, monkeypatch):
 
 
 def test_time_is_limited(tmp_path, monkeypatch):
-    monkeypatch.setattr(plain_pickles, "_time_limit", lambda *_: 1e-4)
+    run_child = plain_pickles._run_child
+    monkeypatch.setattr(plain_pickles, "_run_child", lambda request, _: run_child(request, 1e-4))
     with pytest.raises(InputError, match=r"longer than .* export MODGAP_MAX_PICKLE_SECONDS=600"):
         read_pickle(saved(tmp_path, pickle.dumps(1)))
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from modgap.errors import InputError
-from modgap.targets import Target, load_manifest, open_target
-from modgap.targets.readers import get_reader, rendered_glyphs, rendered_notes, rendered_speech
+from modgap.targets import Target, load_manifest, open_target, rendering
+from modgap.targets.readers import get_reader, rendered_glyphs
 from modgap.targets.readers.rendered_notes import FAMILIES
 from modgap.targets.rendering import debian_versions, run_program
 from tests.campaign.rendered_files import LANGUAGES, write_font
@@ -34,7 +34,7 @@ def speech(program=SPEAKER, **options):
 @pytest.fixture
 def installed_voices(monkeypatch):
     """Read the options of speech without the program, as if it had German and French voices."""
-    monkeypatch.setattr(rendered_speech, "run_program", lambda command, text="": LANGUAGES)
+    monkeypatch.setattr(rendering, "run_program", lambda command, text="": LANGUAGES)
 
 
 def fundamental(clip, rate):
@@ -211,7 +211,7 @@ def test_programs_get_a_fixed_environment_and_no_settings_of_the_user(tmp_path, 
 
 
 def test_programs_without_sound_are_one_message(monkeypatch):
-    monkeypatch.setattr(rendered_notes, "run_program", lambda command, folder: (folder / "notes.raw").write_bytes(b""))
+    monkeypatch.setattr(rendering, "run_program", lambda command, folder: (folder / "notes.raw").write_bytes(b""))
     with pytest.raises(InputError, match=r"rendered no sound for the program 0 of .*TimGM6mb.sf2"):
         _ = notes().samples[0]
     for content, message in (
@@ -220,7 +220,7 @@ def test_programs_without_sound_are_one_message(monkeypatch):
         (wav(np.zeros((100, 2)), 22_050), "wrote another format than mono sound of 16 bits"),
     ):
         answers = {"--voices": LANGUAGES, "--stdout": content}
-        monkeypatch.setattr(rendered_speech, "run_program", lambda command, text="", a=answers: a[command[-1]])
+        monkeypatch.setattr(rendering, "run_program", lambda command, text="", a=answers: a[command[-1]])
         with pytest.raises(InputError, match=message):
             _ = speech().samples[0]
 

@@ -168,10 +168,7 @@ class ArrayFile:
             end: Byte after the last one.
         """
         first = start // CHUNK
-        flags = self._compared[first : -(-end // CHUNK)]
-        chunks = first + np.flatnonzero(~flags)
-        if not len(chunks):
-            return
+        chunks = first + np.flatnonzero(~self._compared[first : -(-end // CHUNK)])
         if len(chunks) < MIN_CHUNKS_FOR_THREADS:
             self._compare_chunks(chunks)
             return
@@ -220,7 +217,18 @@ def read_array_file(path: Path) -> ArrayFile:
 
 def _parse(path: Path, stream: IO[bytes]) -> ArrayFile:
     identity = _identity(stream)
-    header = _read_header(stream)
+    prefix = stream.read(LENGTH.size)
+    (length,) = LENGTH.unpack(prefix)
+    if length > MAX_HEADER_BYTES:
+        raise ValueError(f"its header claims {length:,} bytes")
+    header = prefix + stream.read(length)
+    digest = DIGEST.search(header)
+    if digest is None:
+        raise ValueError("its header has no digest")
+    # The header is parsed only after it was compared with its digest.
+    blank = header[: digest.start(1)] + DIGEST_PLACEHOLDER.encode() + header[digest.end(1) :]
+    if hashlib.sha256(blank).hexdigest().encode() != digest[1]:
+        raise ValueError("its header does not fit its checksum, or another version of modgap wrote it")
     fields = parse_json(header[LENGTH.size :])
     metadata = fields.pop("__metadata__")
     arrays = stored_arrays({name: field for name, field in fields.items() if not name.startswith(PADDING_PREFIX)})
@@ -236,22 +244,6 @@ def _parse(path: Path, stream: IO[bytes]) -> ArrayFile:
     # The cached property is set here, while the file that has this header is open.
     file.__dict__["_data"] = _map(stream, len(header), table.start)
     return file
-
-
-def _read_header(stream: IO[bytes]) -> bytes:
-    """Return the header, after the bytes of its length, once it was compared with its digest."""
-    prefix = stream.read(LENGTH.size)
-    (length,) = LENGTH.unpack(prefix)
-    if length > MAX_HEADER_BYTES:
-        raise ValueError(f"its header claims {length:,} bytes")
-    header = prefix + stream.read(length)
-    digest = DIGEST.search(header)
-    if digest is None:
-        raise ValueError("its header has no digest")
-    blank = header[: digest.start(1)] + DIGEST_PLACEHOLDER.encode() + header[digest.end(1) :]
-    if hashlib.sha256(blank).hexdigest().encode() != digest[1]:
-        raise ValueError("its header does not fit its checksum, or another version of modgap wrote it")
-    return header
 
 
 # Writing
@@ -282,35 +274,6 @@ def _header(fields: Mapping[str, Any], record: str, digest: str, chunks: str) ->
     return format_json({"__metadata__": text_metadata, **fields}, indent=None).encode()
 
 
-class _ChunkHasher:
-    """Computes the SHA-256 of each chunk of a stream of bytes."""
-
-    def __init__(self) -> None:
-        self._digests = bytearray()
-        self._current = hashlib.sha256()
-        self._size = 0
-
-    def update(self, data: memoryview) -> None:
-        while len(data):
-            part = data[: CHUNK - self._size]
-            self._current.update(part)
-            self._size += len(part)
-            if self._size == CHUNK:
-                self._end_chunk()
-            data = data[len(part) :]
-
-    def finish(self) -> np.ndarray:
-        """Return the digests (n, 32) of all chunks, the last of which may be shorter."""
-        if self._size:
-            self._end_chunk()
-        return np.frombuffer(bytes(self._digests), np.uint8).reshape(-1, 32)
-
-    def _end_chunk(self) -> None:
-        self._digests += self._current.digest()
-        self._current = hashlib.sha256()
-        self._size = 0
-
-
 class ArrayWriter:
     """Streams arrays, one after the other, to a temporary file and renames it when it is complete.
 
@@ -336,7 +299,8 @@ class ArrayWriter:
         self._path = path
         self._record = format_json(dict(metadata), indent=None)
         self._fields: dict[str, dict[str, Any]] = {}
-        self._hasher = _ChunkHasher()
+        self._digests = bytearray()
+        self._chunk = hashlib.sha256()
         self._bytes_written = 0
         # Name, type and first byte of the array that was begun.
         self._open: tuple[str, np.dtype, int] | None = None
@@ -379,8 +343,7 @@ class ArrayWriter:
         with self._discard_on_error():
             if np.dtype(dtype).name not in TYPE_CODES:
                 raise ValueError(f"array {name} has the type {np.dtype(dtype)}; expected numbers or booleans")
-            gap = -self._bytes_written % ALIGNMENT
-            if gap:
+            if gap := -self._bytes_written % ALIGNMENT:
                 self._add_field(f"{PADDING_PREFIX}{len(self._fields)}", np.dtype(np.uint8), (gap,), self._bytes_written)
                 self._write(bytes(gap))
             self._open = name, np.dtype(dtype), self._bytes_written
@@ -400,9 +363,20 @@ class ArrayWriter:
             self._write(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
 
     def _write(self, data: bytes | memoryview) -> None:
-        self._hasher.update(memoryview(data))
+        """Write bytes, and compute the SHA-256 of each chunk that they complete."""
         self._stream.write(data)
-        self._bytes_written += len(data)
+        rest = memoryview(data)
+        while len(rest):
+            part = rest[: CHUNK - self._bytes_written % CHUNK]
+            self._chunk.update(part)
+            self._bytes_written += len(part)
+            if self._bytes_written % CHUNK == 0:
+                self._end_chunk()
+            rest = rest[len(part) :]
+
+    def _end_chunk(self) -> None:
+        self._digests += self._chunk.digest()
+        self._chunk = hashlib.sha256()
 
     def end_array(self, shape: Sequence[int]) -> None:
         """End the current array.
@@ -437,27 +411,25 @@ class ArrayWriter:
         with self._discard_on_error():
             if self._open is not None:
                 raise ValueError(f"array {self._open[0]} has not been ended")
-            header = self._finish_header()
+            # The digests of the chunks are the last array, and the header has the digest of itself.
+            if self._bytes_written % CHUNK:
+                self._end_chunk()
+            table = np.frombuffer(bytes(self._digests), np.uint8).reshape(-1, 32)
+            self._stream.write(table.data)
+            self._add_field(CHUNK_DIGESTS, table.dtype, table.shape, self._bytes_written)
+            chunks = hashlib.sha256(table.tobytes()).hexdigest()
+            reserved = self._data_start - 8
+            header = _header(self._fields, self._record, DIGEST_PLACEHOLDER, chunks)
+            if len(header) > reserved:
+                raise ValueError(f"expected a header of at most {reserved} bytes, got {len(header)}")
+            complete = LENGTH.pack(reserved) + header.ljust(reserved)
+            digest = hashlib.sha256(complete).hexdigest()
             self._stream.seek(0)
-            self._stream.write(header)
+            self._stream.write(complete.replace(DIGEST_PLACEHOLDER.encode(), digest.encode(), 1))
             self._stream.flush()
             os.fsync(self._stream.fileno())
             self._stream.close()
             os.replace(self.temporary, self._path)
-
-    def _finish_header(self) -> bytes:
-        """Write the digests of the chunks as the last array, and return the header, which has the digest of itself."""
-        table = self._hasher.finish()
-        self._stream.write(table.data)
-        self._add_field(CHUNK_DIGESTS, table.dtype, table.shape, self._bytes_written)
-        chunks = hashlib.sha256(table.tobytes()).hexdigest()
-        reserved = self._data_start - 8
-        header = _header(self._fields, self._record, DIGEST_PLACEHOLDER, chunks)
-        if len(header) > reserved:
-            raise ValueError(f"expected a header of at most {reserved} bytes, got {len(header)}")
-        complete = struct.pack("<Q", reserved) + header.ljust(reserved)
-        digest = hashlib.sha256(complete).hexdigest()
-        return complete.replace(DIGEST_PLACEHOLDER.encode(), digest.encode(), 1)
 
     def discard(self) -> None:
         """Remove the unfinished file."""

@@ -11,8 +11,7 @@ import struct
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -26,19 +25,9 @@ from modgap.storage.limits import check_memory, check_unpacked_size
 from modgap.storage.memory_map import release_pages
 
 NUMPY_DTYPES = {
-    "BOOL": "bool",
-    "I8": "int8",
-    "U8": "uint8",
-    "I16": "int16",
-    "U16": "uint16",
-    "I32": "int32",
-    "U32": "uint32",
-    "I64": "int64",
-    "U64": "uint64",
-    "F16": "float16",
-    "F32": "float32",
-    "F64": "float64",
-}
+    "BOOL": "bool", "I8": "int8", "U8": "uint8", "I16": "int16", "U16": "uint16", "I32": "int32", "U32": "uint32",
+    "I64": "int64", "U64": "uint64", "F16": "float16", "F32": "float32", "F64": "float64",
+}  # fmt: skip
 """NumPy's name of each type code that NumPy can represent; values are stored in little-endian byte order."""
 LENGTH = struct.Struct("<Q")
 """The length of the header in bytes, at the start of the file."""
@@ -110,17 +99,15 @@ def map_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """
     with convert_read_errors(path):
         data_start, arrays, metadata = read_safetensors_header(path)
-        unsupported = sorted({stored.dtype for stored in arrays.values()} - set(NUMPY_DTYPES))
-        if unsupported:
+        if unsupported := sorted({stored.dtype for stored in arrays.values()} - set(NUMPY_DTYPES)):
             raise InputError(f"cannot read arrays from {path}: NumPy has no type for {', '.join(unsupported)}")
         content: np.ndarray = np.memmap(path, np.uint8, "r")
-        data = content[data_start:]
-        return {name: _view(data, stored) for name, stored in arrays.items()}, metadata
-
-
-def _view(data: np.ndarray, stored: StoredArray) -> np.ndarray:
-    dtype = np.dtype(NUMPY_DTYPES[stored.dtype]).newbyteorder("<")
-    return data[stored.start : stored.end].view(np.ndarray).view(dtype).reshape(stored.shape)
+        data = content[data_start:].view(np.ndarray)
+        mapped = {}
+        for name, stored in arrays.items():
+            dtype = np.dtype(NUMPY_DTYPES[stored.dtype]).newbyteorder("<")
+            mapped[name] = data[stored.start : stored.end].view(dtype).reshape(stored.shape)
+        return mapped, metadata
 
 
 def map_npy(path: Path) -> np.ndarray:
@@ -182,7 +169,7 @@ def map_npz(path: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: When the file is damaged, or contains Python objects.
     """
-    with _open(path) as archive:
+    with convert_read_errors(path), zipfile.ZipFile(path) as archive:
         return {_array_name(member): _map_member(path, archive, member) for member in _members(path, archive)}
 
 
@@ -192,7 +179,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: When the file is damaged, or contains Python objects.
     """
-    with _open(path) as archive:
+    with convert_read_errors(path), zipfile.ZipFile(path) as archive:
         return {_array_name(member): _read_member(path, archive, member) for member in _members(path, archive)}
 
 
@@ -203,18 +190,12 @@ def read_npz_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         InputError: When the file is damaged.
     """
     headers = {}
-    with _open(path) as archive:
+    with convert_read_errors(path), zipfile.ZipFile(path) as archive:
         for member in _members(path, archive):
             with archive.open(member) as stream:
                 shape, _, dtype = read_npy_stream_header(stream)
             headers[_array_name(member)] = (shape, dtype)
     return headers
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[zipfile.ZipFile]:
-    with convert_read_errors(path), zipfile.ZipFile(path) as archive:
-        yield archive
 
 
 def _members(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
@@ -263,7 +244,11 @@ def _map_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -
         shape, fortran_order, dtype = read_npy_stream_header(stream)
         offset = stream.tell()
         _check_header(path, member, offset - start + math.prod(shape) * dtype.itemsize, dtype)
-        _check_crc(path, member, start, os.fstat(stream.fileno()))
+        status = os.fstat(stream.fileno())
+        identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        compute = _compute_crc if time.time() - status.st_mtime < MIN_AGE_TO_REMEMBER else _remembered_crc
+        if compute(path, start, member.file_size, identity) != member.CRC:
+            raise InputError(f"cannot read arrays from {path}: Bad CRC-32 for file {member.filename!r}. It is damaged.")
         if math.prod(shape) == 0:
             return np.empty(shape, dtype)
         mapped: np.ndarray = np.memmap(stream, dtype, "r", offset, shape, "F" if fortran_order else "C")
@@ -281,13 +266,6 @@ def _content_position(path: Path, member: zipfile.ZipInfo) -> int:
                 f"cannot read arrays from {path}: the archive has no {member.filename} at {member.header_offset}"
             )
         return int(stream.tell() + extra_length)
-
-
-def _check_crc(path: Path, member: zipfile.ZipInfo, start: int, status: os.stat_result) -> None:
-    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-    compute = _compute_crc if time.time() - status.st_mtime < MIN_AGE_TO_REMEMBER else _remembered_crc
-    if compute(path, start, member.file_size, identity) != member.CRC:
-        raise InputError(f"cannot read arrays from {path}: Bad CRC-32 for file {member.filename!r}. It is damaged.")
 
 
 def _compute_crc(path: Path, start: int, size: int, _identity: tuple[int, ...]) -> int:

@@ -21,7 +21,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from modgap.errors import InputError, format_bytes
-from modgap.storage.array_file import ArrayFile, ArrayWriter, read_array_file
+from modgap.storage.array_file import ArrayWriter, read_array_file
 from modgap.storage.atomic_files import TEMPORARY_SUFFIX, atomic_path
 from modgap.storage.paths import cache_folder, shared_path
 
@@ -149,7 +149,10 @@ def read_entry(path: Path, final_path: Path | None = None) -> CacheEntry | None:
     """
     try:
         file = read_array_file(path)
-        _check_identification(file, final_path or path)
+        for name, expected in _identification(final_path or path).items():
+            stored = str(file.metadata.get(name))
+            if stored != expected:
+                raise ValueError(f"it was written for the {name} {stored[:16]}, not {expected[:16]}")
         file.verify()
         return CacheEntry({name: file.map_array(name) for name in file.arrays}, file.metadata["record"])
     except FileNotFoundError:
@@ -163,13 +166,6 @@ def read_entry(path: Path, final_path: Path | None = None) -> CacheEntry | None:
 def _identification(path: Path) -> dict[str, str]:
     """Return the kind and the key of the entry that belongs at a path."""
     return {"kind": path.parents[1].name, "key": path.stem}
-
-
-def _check_identification(file: ArrayFile, path: Path) -> None:
-    for name, expected in _identification(path).items():
-        stored = str(file.metadata.get(name))
-        if stored != expected:
-            raise ValueError(f"it was written for the {name} {stored[:16]}, not {expected[:16]}")
 
 
 def store(kind: str, key: str, entry: CacheEntry) -> None:
@@ -239,7 +235,13 @@ def store_rows(
             yield
         except OSError as error:
             writer = None
-            _continue_in_memory(path, name, error, is_kept=in_memory is not None)
+            problem = f"cannot write to the cache in {path.parent} ({error.strerror})"
+            if in_memory is None:
+                raise InputError(
+                    f"{problem}, and the {name} do not fit in memory. "
+                    "Set the environment variable MODGAP_CACHE to a folder on a larger disk."
+                ) from error
+            log.warning("%s. Continuing without it.", problem)
 
     with on_disk():
         writer = begin_entry(path, entry, size)
@@ -260,24 +262,11 @@ def store_rows(
         if writer is not None:
             writer.discard()
         raise
-    return _read_rows(path, name) if in_memory is None else in_memory
-
-
-def _continue_in_memory(path: Path, name: str, error: OSError, *, is_kept: bool) -> None:
-    """Log that an entry cannot be written; raise an InputError if its rows are not in memory."""
-    problem = f"cannot write to the cache in {path.parent} ({error.strerror})"
-    if not is_kept:
-        raise InputError(
-            f"{problem}, and the {name} do not fit in memory. "
-            "Set the environment variable MODGAP_CACHE to a folder on a larger disk."
-        ) from error
-    log.warning("%s. Continuing without it.", problem)
-
-
-def _read_rows(path: Path, name: str) -> np.ndarray:
-    entry = read_entry(path)
-    assert entry is not None
-    return entry.arrays[name]
+    if in_memory is not None:
+        return in_memory
+    stored = read_entry(path)
+    assert stored is not None
+    return stored.arrays[name]
 
 
 # All entries of a cache
@@ -303,23 +292,11 @@ def delete_files(paths: Iterable[Path]) -> int:
     return freed
 
 
-@dataclass(frozen=True)
-class Merged:
-    """An entry of another machine's cache that was merged into this one.
+def merge_cache(folder: Path) -> Iterator[tuple[Path, int, str]]:
+    """Copy the entries of another cache folder that this one lacks, and yield path, size and fault of each of its own.
 
-    Attributes:
-        path: Path of the entry in the other cache.
-        size: Number of bytes that were copied; 0 if it was here before.
-        reason: Sentence that says why it was not copied. Empty if it was, or if it was here before.
-    """
-
-    path: Path
-    size: int
-    reason: str = ""
-
-
-def merge_cache(folder: Path) -> Iterator[Merged]:
-    """Copy the entries of another cache folder that this one lacks, and yield each entry of the other one.
+    The size is the number of bytes that were copied, 0 if the entry was here before. The fault says why it was not
+    copied, and is empty if it was, or if it was here before.
 
     An entry is copied only if its digests are right and it was written for the key in its name. The digests detect
     damage, but not forgery, so merge only caches of people whom you trust with your results.
@@ -335,21 +312,21 @@ def merge_cache(folder: Path) -> Iterator[Merged]:
     for path in sorted(folder.glob(f"*/??/*{SUFFIX}")):
         kind, key = path.parents[1].name, path.stem
         if KIND.fullmatch(kind) and KEY.fullmatch(key) and key.startswith(path.parent.name):
-            yield _merge(path, entry_path(kind, key))
+            yield path, *_merge(path, entry_path(kind, key))
 
 
-def _merge(path: Path, final_path: Path) -> Merged:
+def _merge(path: Path, final_path: Path) -> tuple[int, str]:
     if final_path.exists():
-        return Merged(path, 0)
+        return 0, ""
     try:
         if path.is_symlink() or not path.is_file():
-            return Merged(path, 0, "it is not a file")
+            return 0, "it is not a file"
         with atomic_path(final_path) as temporary:
             shutil.copyfile(path, temporary)
             # The copy is checked, and not the original, which may change in between.
             read_entry(temporary, final_path)
     except CorruptEntryError as error:
-        return Merged(path, 0, str(error))
+        return 0, str(error)
     except OSError as error:
         raise InputError(f"Cannot copy {path} to {final_path.parent}: {error.strerror or error}.") from error
-    return Merged(path, final_path.stat().st_size)
+    return final_path.stat().st_size, ""

@@ -9,7 +9,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,34 +19,14 @@ from modgap.storage.limits import check_unpacked_size
 from modgap.storage.paths import has_suffix
 
 DAMAGED_FILE_ERRORS = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    EOFError,
-    LookupError,
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    csv.Error,
-    lzma.LZMAError,
-    pickle.UnpicklingError,
-    struct.error,
-    tokenize.TokenError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+    ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError, RuntimeError,
+    SyntaxError, TypeError, ValueError, csv.Error, lzma.LZMAError, pickle.UnpicklingError, struct.error,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 """Errors of libraries on damaged files.
 
 NumPy parses headers as Python, zipfile refuses methods with a RuntimeError, and nesting that is too deep is one too.
 """
-
-
-def is_panic(error: BaseException) -> bool:
-    """Return True for the errors of libraries in Rust, whose class cannot be imported and is no Exception."""
-    return type(error).__name__ == "PanicException"
 
 
 @contextmanager
@@ -64,7 +44,8 @@ def one_line_errors(problem: str) -> Iterator[None]:
     except InputError:
         raise
     except BaseException as error:
-        if not isinstance(error, Exception) and not is_panic(error):
+        # The class of the errors of libraries in Rust cannot be imported, and is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise InputError(f"{problem}: {first_line(error)}") from error
 
@@ -82,27 +63,32 @@ def convert_read_errors(path: Path, content: str = "arrays") -> AbstractContextM
 CHUNK = 1 << 18
 
 
-class _BoundedGzip(io.RawIOBase):
-    """The content of a gzip file, which raises an InputError when more bytes come out than the limits allow."""
+class RawContent(io.RawIOBase):
+    """A raw stream of the bytes that a function returns."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._packed = path.stat().st_size
-        self._stream = gzip.open(path, "rb")  # noqa: SIM115 - closed by close()
-        self._unpacked = 0
+    def __init__(self, read: Callable[[int], bytes], close: Callable[[], None] = lambda: None) -> None:
+        """Keep the functions.
+
+        Args:
+            read: Returns the next bytes, at most as many as it is told; none at the end.
+            close: Called when the stream is closed.
+        """
+        self._read = read
+        self._close = close
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(len(buffer))
-        self._unpacked += len(data)
-        check_unpacked_size(self._path, self._packed, self._unpacked)
+        """Read bytes into a buffer, and return their number."""
+        data = self._read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def close(self) -> None:
-        self._stream.close()
+        """Close the stream."""
+        self._close()
         super().close()
 
 
@@ -118,4 +104,14 @@ def open_content(path: Path) -> io.BufferedReader:
     Raises:
         OSError: When the file cannot be opened.
     """
-    return io.BufferedReader(_BoundedGzip(path), CHUNK) if has_suffix(path, (".gz",)) else path.open("rb")
+    if not has_suffix(path, (".gz",)):
+        return path.open("rb")
+    packed = path.stat().st_size
+    source = gzip.open(path, "rb")  # noqa: SIM115 - closed with the stream
+
+    def read(size: int) -> bytes:
+        data = source.read(size)
+        check_unpacked_size(path, packed, source.tell())
+        return data
+
+    return io.BufferedReader(RawContent(read, source.close), CHUNK)

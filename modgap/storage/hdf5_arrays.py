@@ -83,11 +83,6 @@ def stored_dataset(path: Path, dataset: "h5py.Dataset") -> "h5py.Dataset":
     return dataset
 
 
-def _check_size(path: Path, dataset: "h5py.Dataset", size: int) -> None:
-    """Raise if values of a dataset that is compressed, or was never written, are larger than the limits allow."""
-    check_unpacked_size(f"The dataset {dataset.name} of {path}", dataset.id.get_storage_size(), size)
-
-
 def open_hdf5(path: Path) -> "h5py.File":
     """Return a handle for reading that stays open and belongs to this process and thread."""
     # A handle must not be used by another process after a fork, nor by two threads at once.
@@ -131,15 +126,11 @@ def map_hdf5(path: Path) -> dict[str, Any]:
 def _list_datasets(path: Path, file: "h5py.File") -> list[tuple[str, "h5py.Dataset"]]:
     import h5py
 
-    datasets: list[tuple[str, h5py.Dataset]] = []
-
-    def visit(name: str, item: "h5py.Dataset | h5py.Group") -> None:
-        if isinstance(item, h5py.Dataset):
-            datasets.append((name, item))
-
-    # visititems visits hard links only, so that links to other files are not followed.
-    file.visititems(visit)
-    return [(name, stored_dataset(path, dataset)) for name, dataset in datasets]
+    names: list[str] = []
+    # visit follows hard links only, and not those to other files.
+    file.visit(names.append)
+    items = [(name, file[name]) for name in names]
+    return [(name, stored_dataset(path, item)) for name, item in items if isinstance(item, h5py.Dataset)]
 
 
 def _to_array(path: Path, dataset: "h5py.Dataset") -> Any:
@@ -154,7 +145,8 @@ def _to_array(path: Path, dataset: "h5py.Dataset") -> Any:
         )
     offset = dataset.id.get_offset()
     if offset is None:
-        _check_size(path, dataset, dataset.nbytes)
+        # The values are compressed, or were never written.
+        check_unpacked_size(f"The dataset {dataset.name} of {path}", dataset.id.get_storage_size(), dataset.nbytes)
     if string_type is not None:
         return dataset.asstr()[...].astype(str)
     if offset is not None and dataset.size:

@@ -4,6 +4,7 @@ A limit stops a file that would fill the memory or the disk, or would never be r
 the work where the size is known, and during the work otherwise. Trusted data beyond a limit is read after raising it.
 """
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,11 +140,6 @@ LIMITS = tuple(value for value in [*globals().values()] if isinstance(value, Lim
 """All limits, in the order of the documentation."""
 
 
-def max_unpacked_bytes(packed: int) -> int:
-    """Return the number of bytes that a file of `packed` bytes may unpack to."""
-    return min(UNPACKED_BYTES.value, max(FREE_UNPACKED_BYTES, UNPACK_RATIO.value * packed))
-
-
 def check_unpacked_size(name: object, packed: int, unpacked: int) -> None:
     """Raise if a file unpacks to more bytes than the limits allow.
 
@@ -155,7 +151,7 @@ def check_unpacked_size(name: object, packed: int, unpacked: int) -> None:
     Raises:
         InputError: When it is larger.
     """
-    limit = max_unpacked_bytes(packed)
+    limit = min(UNPACKED_BYTES.value, max(FREE_UNPACKED_BYTES, UNPACK_RATIO.value * packed))
     if unpacked <= limit:
         return
     if unpacked > UNPACKED_BYTES.value:
@@ -177,35 +173,20 @@ UNCHECKED_BYTES = 64 << 20
 
 def available_memory() -> int | None:
     """Return the bytes that the machine, the container and the limit of address space leave; None if unknown."""
-    left = [size for size in (_left_by_machine(), _left_by_container(), _left_by_limit()) if size is not None]
-    return max(0, min(left)) if left else None
-
-
-def _left_by_machine() -> int | None:
-    try:
+    left: list[int] = []
+    with contextlib.suppress(OSError, ValueError):
         lines = MACHINE.read_text(encoding="ascii").splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, ValueError, StopIteration):
-        return None
-
-
-def _left_by_container() -> int | None:
-    try:
+        left += [1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")][:1]
+    with contextlib.suppress(OSError, ValueError):
         most, used = (int((CGROUP / name).read_text(encoding="ascii")) for name in ("memory.max", "memory.current"))
-        return most - used
-    except (OSError, ValueError):
-        return None
-
-
-def _left_by_limit() -> int | None:
-    try:
+        left.append(most - used)
+    with contextlib.suppress(ImportError, OSError, ValueError, AttributeError):
         import resource
 
         limit, _ = resource.getrlimit(resource.RLIMIT_AS)
         used = int(PROCESS.read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGE_SIZE")
-        return None if limit == resource.RLIM_INFINITY else limit - used
-    except (ImportError, OSError, ValueError, AttributeError):
-        return None
+        left += [] if limit == resource.RLIM_INFINITY else [limit - used]
+    return max(0, min(left)) if left else None
 
 
 def check_memory(name: object, needed: int) -> None:

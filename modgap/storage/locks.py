@@ -74,15 +74,6 @@ def _open_locked(path: Path, flags: int) -> int:
     return descriptor
 
 
-def _open_or_create_locked(path: Path) -> int:
-    """Open and lock a file, which is created if it is missing; raises as `_open_locked`."""
-    try:
-        return _open_locked(path, os.O_RDWR | os.O_CREAT)
-    except PermissionError:
-        # The file of another user may be locked too, but on network file systems.
-        return _open_locked(path, os.O_RDONLY)
-
-
 def unlock(descriptor: int | None) -> None:
     """Release a lock of `try_lock`; None, which stands for no lock, is ignored."""
     if descriptor is not None:
@@ -129,7 +120,11 @@ def lock_first_free(paths: Sequence[Path]) -> tuple[Path, int | None]:
         for path in paths:
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                return path, _open_or_create_locked(path)
+                try:
+                    return path, _open_locked(path, os.O_RDWR | os.O_CREAT)
+                except PermissionError:
+                    # The file of another user may be locked too, but on network file systems.
+                    return path, _open_locked(path, os.O_RDONLY)
             except BlockingIOError:
                 continue
             except OSError as error:

@@ -95,7 +95,14 @@ def parse_relative_path(name: str, max_depth: int = 32) -> PurePosixPath:
             ...
         ValueError: leads out of its folder
     """
-    _check_characters(name)
+    if any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
+        raise ValueError("has control characters in its name")
+    if "\\" in name:
+        raise ValueError("has a backslash in its name")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ValueError("has a name that is not UTF-8") from None
     if name.startswith("/") or DRIVE.match(name):
         raise ValueError("is an absolute path")
     parts = [part for part in name.split("/") if part not in ("", ".")]
@@ -109,17 +116,6 @@ def parse_relative_path(name: str, max_depth: int = 32) -> PurePosixPath:
     if any(part.casefold() in (RECORDS_FOLDER, LOCK_NAME) for part in parts):
         raise ValueError("has a name that is reserved for modgap")
     return PurePosixPath(*parts)
-
-
-def _check_characters(name: str) -> None:
-    if any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
-        raise ValueError("has control characters in its name")
-    if "\\" in name:
-        raise ValueError("has a backslash in its name")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise ValueError("has a name that is not UTF-8") from None
 
 
 def format_name(name: str) -> str:

@@ -54,6 +54,7 @@ class Listed(Protocol):
 
 
 Entry = TypeVar("Entry", bound=Listed)
+SizeIs = Literal["exact", "rounded", "at least"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class TargetInfo:
     modality: str
     predicts: str
     size: int | None
-    size_is: Literal["exact", "rounded", "at least"]
+    size_is: SizeIs
     license: str
     is_installed: bool
     near_copies: tuple[str, ...] = ()
@@ -99,17 +100,24 @@ def target_infos() -> list[TargetInfo]:
 
 
 def _describe(name: str, manifest: Manifest) -> TargetInfo:
-    size, size_is = _size(manifest)
+    entries = manifest.downloads or manifest.files
+    sizes = [entry.size or getattr(entry, "approximate_size", None) for entry in entries]
+    size_is: SizeIs = "exact" if all(entry.size for entry in entries) else "rounded"
+    try:
+        find_target_files(manifest)
+        is_installed = True
+    except InputError:
+        is_installed = False
     return TargetInfo(
         name=name,
         title=manifest.title,
         kind=_kind(manifest),
         modality=manifest.modality,
         predicts=_prediction(manifest),
-        size=size,
-        size_is=size_is,
+        size=sum(size or 0 for size in sizes) or None,
+        size_is="at least" if None in sizes else size_is,
         license=manifest.stated_license or NOT_STATED,
-        is_installed=_is_installed(manifest),
+        is_installed=is_installed,
         near_copies=manifest.near_copies,
         origin=manifest_origin(name),
     )
@@ -131,31 +139,8 @@ def _prediction(manifest: Manifest) -> str:
     return f"{size} {noun}" if size else noun
 
 
-def _size(manifest: Manifest) -> tuple[int | None, Literal["exact", "rounded", "at least"]]:
-    """Return the size of the downloads or files together, and how well it is known."""
-    entries = manifest.downloads or manifest.files
-    sizes = [entry.size or getattr(entry, "approximate_size", None) for entry in entries]
-    total = sum(size or 0 for size in sizes) or None
-    if None in sizes:
-        return total, "at least"
-    return total, "exact" if all(entry.size for entry in entries) else "rounded"
-
-
-def _is_installed(manifest: Manifest) -> bool:
-    try:
-        find_target_files(manifest)
-    except InputError:
-        return False
-    return True
-
-
 def select(
-    entries: Sequence[Entry],
-    noun: str,
-    *,
-    kind: str | None = None,
-    license: str | None = None,
-    diverse: bool = False,
+    entries: Sequence[Entry], noun: str, *, kind: str | None = None, license: str | None = None, diverse: bool = False
 ) -> list[Entry]:
     """Return the entries of a list that have a kind and a license, or are in the pool `@diverse`, in their order.
 
@@ -181,18 +166,8 @@ def select(
     if diverse:
         names = {entry.name for entry in left}
         left = [entry for entry in left if names.isdisjoint(entry.near_copies)]
-    if not left:
-        raise UsageError(_nothing_left(entries, noun, kind, license, diverse))
-    return left
-
-
-def _nothing_left(
-    entries: Sequence[Listed],
-    noun: str,
-    kind: str | None,
-    license: str | None,
-    diverse: bool,
-) -> str:
+    if left:
+        return left
     wanted = [f"the {field} {value!r}" for field, value in (("kind", kind), ("license", license)) if value is not None]
     pool = f" and is in {DIVERSE}" if diverse else ""
     message = f"No {noun} has {' and '.join(wanted)}{pool}." if wanted else f"No {noun} is in {DIVERSE}."
@@ -202,7 +177,7 @@ def _nothing_left(
         message += " Expected open, or words of a license such as mit, gpl, cc-by or 'not stated'."
     if diverse:
         message += f" {DIVERSE} has what is on this machine with an open license."
-    return message
+    raise UsageError(message)
 
 
 def has_license(text: str, wanted: str) -> bool:

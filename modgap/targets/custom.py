@@ -207,10 +207,8 @@ def custom_data_manifest(path: Path, custom_data: CustomData) -> ManifestAndFile
     if not path.is_dir() and not path.is_file():
         raise InputError(f"There is no file {path}. Check the path, or list the targets with: modgap targets")
     listed = _list_file(custom_data, "split_from")
-    if listed is None:
-        return _manifest_of_form(path, custom_data)
-    manifest, files = _manifest_of_form(path, replace(custom_data, split_from=None))
-    return manifest, {**files, SPLIT_LIST: [listed]}
+    manifest, files = _manifest_of_form(path, replace(custom_data, split_from=None) if listed else custom_data)
+    return manifest, files | ({SPLIT_LIST: [listed]} if listed else {})
 
 
 def _list_file(custom_data: CustomData, field: str) -> Path | None:
@@ -386,7 +384,12 @@ def _array_form(
     Raises:
         UsageError: If the shape does not tell the kind, or does not fit it.
     """
-    kind = custom_data.kind or _array_kind(path, x_name, shape)
+    if custom_data.kind is None and len(shape) == 3:
+        raise UsageError(
+            f"{x_name} of shape {shape} in {path} can be images (N, H, W) or series (N, channels, length). "
+            'Pass `custom_data={"kind": "image"}` or `custom_data={"kind": "series"}`.'
+        )
+    kind = custom_data.kind or ("image" if len(shape) > 3 else "series")
     if kind != "table":
         return kind, {"kind": kind}, _sample_steps(path, custom_data, kind)
     if len(shape) != 2:
@@ -395,16 +398,6 @@ def _array_form(
         )
     steps = [*TABLE_STEPS, *_sample_steps(path, custom_data, kind)]
     return "series", TABLE_INPUT, steps
-
-
-def _array_kind(path: Path, x_name: str, shape: tuple[int, ...]) -> str:
-    """Return `image` or `series`, by the number of axes."""
-    if len(shape) == 3:
-        raise UsageError(
-            f"{x_name} of shape {shape} in {path} can be images (N, H, W) or series (N, channels, length). "
-            'Pass `custom_data={"kind": "image"}` or `custom_data={"kind": "series"}`.'
-        )
-    return "image" if len(shape) > 3 else "series"
 
 
 MIN_SAMPLES = 2
@@ -420,20 +413,11 @@ MOST_CLASSES = 20
 
 
 def table_manifest(path: Path, custom_data: CustomData) -> ManifestAndFiles:
-    """Return the manifest and the files of a table, which has the samples or lists their files."""
-    _check_descriptions(path, custom_data)
-    with without_notes():
-        try:
-            frame = read_named_frame(path, custom_data.label_column, custom_data.group)
-        except UsageError:
-            refuse_at_once(path, custom_data.fields(), read_frame(path))
-            raise
-    manifest, files = _list_manifest(path, custom_data, frame) or _csv_manifest(path, custom_data, frame)
-    return manifest.model_copy(update={"task": custom_data.task or _task(path, custom_data, frame)}), files
+    """Return the manifest and the files of a table, which has the samples or lists their files.
 
-
-def _check_descriptions(path: Path, custom_data: CustomData) -> None:
-    """Raise if an option does not apply to any table, has an unknown value, or lacks another one."""
+    Raises:
+        UsageError: If an option does not apply to any table, has an unknown value, or lacks another one.
+    """
     check_fields(path, custom_data, (*CSV_FIELDS, "background"))
     if custom_data.label_type not in (None, "text", "number"):
         raise unknown_name('`custom_data["label_type"]`', str(custom_data.label_type), ("text", "number"))
@@ -448,6 +432,14 @@ def _check_descriptions(path: Path, custom_data: CustomData) -> None:
             f'`custom_data={{"time_column": {custom_data.time_column!r}}}` orders the rows of a series in long '
             'format, and `custom_data={"series_column": "COLUMN"}` names the column that identifies the series.'
         )
+    with without_notes():
+        try:
+            frame = read_named_frame(path, custom_data.label_column, custom_data.group)
+        except UsageError:
+            refuse_at_once(path, custom_data.fields(), read_frame(path))
+            raise
+    manifest, files = _list_manifest(path, custom_data, frame) or _csv_manifest(path, custom_data, frame)
+    return manifest.model_copy(update={"task": custom_data.task or _task(path, custom_data, frame)}), files
 
 
 def _task(path: Path, custom_data: CustomData, frame: "DataFrame") -> str:
@@ -485,13 +477,12 @@ def series_file_manifest(path: Path, custom_data: CustomData) -> ManifestAndFile
     task = _one_label_task(path, custom_data) or ("regression" if has_real_values(path) else "classification")
     steps = _sample_steps(path, custom_data, "series")
     manifest = describe_path(path, "ts", {}, {"kind": "series"}, task=task, steps=steps)
-    for ending, other in (("_TRAIN", "_TEST"), ("_TEST", "_TRAIN")):
-        sibling = path.with_name(path.stem.removesuffix(ending) + other + path.suffix)
-        if path.stem.endswith(ending) and sibling.is_file():
-            train, test = (path, sibling) if ending == "_TRAIN" else (sibling, path)
-            log.info("%s has the training samples and %s the test samples.", train, test)
-            return manifest, {"train": [train], "test": [test]}
-    return manifest, {"data": [path]}
+    stem = path.stem.rpartition("_")[0]
+    train, test = (path.with_name(f"{stem}{ending}{path.suffix}") for ending in ("_TRAIN", "_TEST"))
+    if path not in (train, test) or not (train.is_file() and test.is_file()):
+        return manifest, {"data": [path]}
+    log.info("%s has the training samples and %s the test samples.", train, test)
+    return manifest, {"train": [train], "test": [test]}
 
 
 def _list_manifest(path: Path, custom_data: CustomData, frame: "DataFrame") -> ManifestAndFiles | None:

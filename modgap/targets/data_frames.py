@@ -85,7 +85,15 @@ def _read_parquet(path: Path) -> "DataFrame":
     import pandas
 
     try:
-        _check_parquet_size(path)
+        from pyarrow import parquet
+
+        with parquet.ParquetFile(path) as file:
+            table = file.metadata
+        # Runs of equal values take few bytes even before compression, so the number of values counts, too.
+        stored = sum(table.row_group(number).total_byte_size for number in range(table.num_row_groups))
+        size = max(stored, BYTES_PER_VALUE * table.num_rows * table.num_columns)
+        check_unpacked_size(path, path.stat().st_size, size)
+        check_memory(path, size)
         frame = pandas.read_parquet(path)
     except ImportError as error:
         raise InputError(
@@ -110,18 +118,6 @@ def _decode_bytes(column: "Series[Any]", path: Path) -> "Series[Any]":
             f"The column {str(column.name)!r} of {path} has bytes that are not text in UTF-8 ({error.object[:20]!r}). "
             "Store it as text or numbers."
         ) from error
-
-
-def _check_parquet_size(path: Path) -> None:
-    from pyarrow import parquet
-
-    with parquet.ParquetFile(path) as file:
-        table = file.metadata
-    # Runs of equal values take few bytes even before compression, so the number of values counts, too.
-    stored = sum(table.row_group(number).total_byte_size for number in range(table.num_row_groups))
-    size = max(stored, BYTES_PER_VALUE * table.num_rows * table.num_columns)
-    check_unpacked_size(path, path.stat().st_size, size)
-    check_memory(path, size)
 
 
 MAX_DATABASE_VALUE_BYTES = 1 << 20
@@ -191,8 +187,7 @@ def _select_rows(
 
 
 def _check_names(noun: str, names: Sequence[str], existing: Sequence[str]) -> None:
-    missing = [name for name in names if name not in existing]
-    if missing:
+    if missing := [name for name in names if name not in existing]:
         listed = f"{', '.join(existing[:MAX_LISTED]) or 'none'}{', ...' if len(existing) > MAX_LISTED else ''}"
         raise ValueError(f"it has no {noun} {missing[0]!r}. Its {noun}s are: {listed}")
 
@@ -211,7 +206,8 @@ def _read_csv(path: Path, texts: TextColumns | None) -> "DataFrame":
         check_memory(path, path.stat().st_size)
         separator, encoding = _dialect(path)
         frame, encoding = _decode_csv(path, separator, encoding, texts)
-        if separator == ";" and _has_decimal_commas(frame):
+        written = (frame[name].dropna().map(str) for name in frame if frame[name].dtype.kind == "O")
+        if separator == ";" and any(len(column) and all(map(DECIMAL_COMMA.fullmatch, column)) for column in written):
             log.info("The numbers of %s are read with decimal commas.", path)
             frame, _ = _decode_csv(path, separator, encoding, texts, decimal=",")
             for name in [] if texts is None else texts(list(map(str, frame.columns))):
@@ -283,11 +279,11 @@ def _without_row_numbers(path: Path, encoding: str, options: dict[str, Any]) -> 
             f"The rows of {path} have more values than its header has column names. Add the missing names to the "
             "header, or remove the separators at the ends of the rows."
         )
-    log.warning(
+    text = (
         "The header of %s has one name less than its rows have values. The first column numbers the rows, so it is "
-        "left out. If it is a feature, add its name to the header.",
-        path,
+        "left out. If it is a feature, add its name to the header."
     )
+    log.warning(text, path)
     return frame.reset_index(drop=True)
 
 
@@ -336,11 +332,6 @@ def named_texts(column: "Series[Any]", path: Path, noun: str = "label", missing:
     return column.mask(is_missing)
 
 
-def _has_decimal_commas(frame: "DataFrame") -> bool:
-    texts = (frame[name].dropna() for name in frame.columns if frame[name].dtype.kind == "O")
-    return any(len(column) > 0 and all(DECIMAL_COMMA.fullmatch(str(value)) for value in column) for column in texts)
-
-
 def _is_row_number(values: "Index[Any] | Series[Any]") -> bool:
     """Return True if the values are 0..N-1 or 1..N in any order."""
     if values.dtype.kind not in "iu" or not len(values):
@@ -360,23 +351,21 @@ def drop_index_columns(frame: "DataFrame", named: Collection[str], path: Path) -
         named: Columns that an option names, which are never left out.
         path: The file, for the message.
     """
-    for column in [name for name in frame.columns if _may_be_index(str(name)) and name not in named]:
-        label = "without a name" if UNNAMED.fullmatch(str(column)) else repr(str(column))
+    for column in [name for name in frame.columns if name not in named]:
+        is_unnamed = UNNAMED.fullmatch(str(column)) is not None
+        if not is_unnamed and str(column).lower() not in INDEX_NAMES:
+            continue
+        label = "without a name" if is_unnamed else repr(str(column))
         if _is_row_number(frame[column]):
             log.info("The column %s of %s numbers the rows, so it is left out.", label, path)
             frame = frame.drop(columns=column)
         elif frame[column].dtype.kind in "iu" and frame[column].is_unique:
-            log.warning(
+            text = (
                 "The column %s of %s has another number in each row, and is read as a feature. If it identifies the "
-                "rows, remove it, because it can reveal the labels.",
-                label,
-                path,
+                "rows, remove it, because it can reveal the labels."
             )
+            log.warning(text, label, path)
     return frame
-
-
-def _may_be_index(name: str) -> bool:
-    return name.lower() in INDEX_NAMES or UNNAMED.fullmatch(name) is not None
 
 
 def list_names(names: Collection[object]) -> str:

@@ -86,13 +86,9 @@ def list_files(folder: Path, suffixes: Collection[str] | None = None, *, links: 
         if (suffixes is None or has_suffix(path, suffixes))
         and (links or not path.is_symlink())
         and not path.name.startswith("._")
-        and not _is_in_hidden_folder(path, folder)
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts[:-1])
         and path.is_file()
     )
-
-
-def _is_in_hidden_folder(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts[:-1])
 
 
 def read_text(path: Path, subject: str) -> str:
@@ -125,29 +121,29 @@ def class_folder_labels(
             folders of splits have other names.
     """
     parts = [path.relative_to(folder).parts for path in paths]
-    if not parts or any(len(part) < 2 for part in parts):
-        raise _no_class_folders(folder, [path for path, part in zip(paths, parts, strict=True) if len(part) < 2], noun)
+    loose = [part[0] for part in parts if len(part) < 2]
+    if not parts or loose:
+        others = f" and {len(loose) - 1:,} more" if len(loose) > 1 else ""
+        fault = f"{noun} that are in no class folder: {loose[0]}{others}" if loose else f"no {noun}"
+        raise InputError(
+            f"{folder} contains {fault}. Expected a sub-folder of {noun} for each class. Move the {noun} of a class "
+            "into one."
+        )
     has_splits = all(part[0] in SPLITS and len(part) > 2 for part in parts)
     if not has_splits:
-        _check_single_folder(folder, parts, noun)
-        _check_split_names(folder, {part[0] for part in parts if len(part) > 2})
+        _check_folders(folder, parts, noun)
     class_level = 1 if has_splits else 0
     numbered = number_names([part[class_level] for part in parts], "class folder")
     codes = np.array([SPLITS.index(part[0]) for part in parts]) if has_splits else None
     return numbered.numbers, list(numbered.names), codes
 
 
-def _no_class_folders(folder: Path, loose: Sequence[Path], noun: str) -> InputError:
-    """Return the error of a folder with files that are in no class folder, or without files."""
-    fault = f"{folder} contains no {noun}."
-    if loose:
-        others = f" and {len(loose) - 1:,} more" if len(loose) > 1 else ""
-        fault = f"{folder} contains {noun} that are in no class folder: {loose[0].name}{others}."
-    return InputError(f"{fault} Expected a sub-folder of {noun} for each class. Move the {noun} of a class into one.")
+def _check_folders(folder: Path, parts: Sequence[tuple[str, ...]], noun: str) -> None:
+    """Raise if the folders with the files are not those of classes.
 
-
-def _check_single_folder(folder: Path, parts: Sequence[tuple[str, ...]], noun: str) -> None:
-    """Raise if all files are in one folder, which then holds the class folders instead of being one."""
+    If all files are in one folder, it holds the class folders instead of being one. Folders of splits would be read as
+    classes because of their names, or of a folder beside them.
+    """
     names = {part[0] for part in parts}
     inner = sorted({part[1] for part in parts if len(part) > 2})
     if len(names) == 1 and len(inner) > 1:
@@ -157,11 +153,7 @@ def _check_single_folder(folder: Path, parts: Sequence[tuple[str, ...]], noun: s
             f"{' and others' if len(inner) > 2 else ''}. Expected a sub-folder of {folder} for each class. If these "
             f"sub-folders are the classes, name {folder / name} instead."
         )
-
-
-def _check_split_names(folder: Path, names: Collection[str]) -> None:
-    """Raise if folders of splits would be read as classes, because of their names or of a folder beside them."""
-    splits = sorted(name for name in names if name.lower() in SPLIT_OF_SPELLING)
+    splits = sorted({part[0] for part in parts if len(part) > 2 and part[0].lower() in SPLIT_OF_SPELLING})
     if len(splits) > 1:
         raise InputError(
             f"{folder} has the folders {' and '.join(splits)}, which look like splits and would be read as classes. "
@@ -271,7 +263,13 @@ def groups_of_paths(folder: Path, paths: Sequence[Path], group: str) -> np.ndarr
     """
     names = names_below(folder, paths)
     if has_suffix(Path(group), SUFFIXES):
-        return _groups_in_table(Path(group), names)
+        group_of_file = _listed_values(Path(group), "group")
+        if missing := [name for name in names if not group_of_file.get(name, "").strip()]:
+            raise InputError(
+                f"{Path(group)} has no group for {len(missing):,} of {len(names):,} files, such as {missing[0]}. "
+                "Expected each path relative to the folder of the data."
+            )
+        return np.array([group_of_file[name] for name in names])
     if group.count(PLACE) != 1:
         raise UsageError(
             f'`custom_data={{"group": {group!r}}}` has {group.count(PLACE)} times {PLACE}. Expected it once in a part '
@@ -279,8 +277,7 @@ def groups_of_paths(folder: Path, paths: Sequence[Path], group: str) -> np.ndarr
         )
     before, after = group.split(PLACE)
     groups = [_group_of(f"/{name}", before, after) for name in names]
-    missing = [name for name, found in zip(names, groups, strict=True) if not found]
-    if missing:
+    if missing := [name for name, found in zip(names, groups, strict=True) if not found]:
         raise InputError(
             f'`custom_data={{"group": {group!r}}}` does not match {len(missing):,} of {len(names):,} paths, such as '
             f"/{missing[0]}. Expected a match in each path relative to {folder}."
@@ -303,27 +300,11 @@ def _group_of(path: str, before: str, after: str) -> str:
     at = path.find(before)
     while at >= 0:
         rest = path[at + len(before) :]
-        if after:
-            group, separator, _ = rest.partition(after)
-            complete = bool(separator)
-        else:
-            end = min((position for mark in ENDS if (position := rest.find(mark)) >= 0), default=len(rest))
-            group, complete = rest[:end], True
-        if complete and group and "/" not in group:
+        group, end, _ = rest.partition(after) if after else (re.split(f"[{ENDS}]", rest)[0], "any", "")
+        if end and group and "/" not in group:
             return group
         at = path.find(before, at + 1)
     return ""
-
-
-def _groups_in_table(table: Path, names: Sequence[str]) -> np.ndarray:
-    group_of_file = _listed_values(table, "group")
-    missing = [name for name in names if not group_of_file.get(name, "").strip()]
-    if missing:
-        raise InputError(
-            f"{table} has no group for {len(missing):,} of {len(names):,} files, such as {missing[0]}. Expected each "
-            "path relative to the folder of the data."
-        )
-    return np.array([group_of_file[name] for name in names])
 
 
 def _listed_values(table: Path, noun: str, *, in_order: bool = False) -> dict[str, str]:
@@ -379,8 +360,7 @@ def listed_splits(path: Path, names: Sequence[str] | None, size: int) -> np.ndar
     else:
         split_of_sample = _listed_values(path, "split", in_order=True)
     samples = [str(number) for number in range(size)] if names is None else names
-    missing = [name for name in samples if name not in split_of_sample]
-    if missing:
+    if missing := [name for name in samples if name not in split_of_sample]:
         in_order = ", or one split in each line, for all samples in their order" if names is None else ""
         raise InputError(
             f"{path} has no split for {len(missing):,} of {size:,} samples, such as {missing[0]}. Expected a table "

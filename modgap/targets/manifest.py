@@ -15,8 +15,7 @@ from modgap.process.installed_packages import PACKAGE_NAME
 Name = Annotated[str, StringConstraints(pattern=r"^[\p{Ll}\p{Lm}\p{Lo}\p{Nd}][\p{Ll}\p{Lm}\p{Lo}\p{M}\p{Nd}-]*$")]
 """Lower-case letters of any script, digits and hyphens."""
 ArtifactName = Annotated[
-    str,
-    StringConstraints(max_length=100, pattern=r"^(@[a-z0-9][a-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._+-]*$"),
+    str, StringConstraints(max_length=100, pattern=r"^(@[a-z0-9][a-z0-9._-]*/)?[A-Za-z0-9][A-Za-z0-9._+-]*$")
 ]
 """Name of a package of pip, apt or npm; the last may have a scope."""
 ArtifactVersion = Annotated[str, StringConstraints(max_length=100, pattern=r"^([0-9]+:)?[0-9][A-Za-z0-9._+~-]*$")]
@@ -36,27 +35,25 @@ class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-def _optional(*, description: str, **constraints: Any) -> Any:
-    """Return a field that is None if it is absent, with its description and the constraints of its value."""
-    return Field(default=None, description=description, **constraints)
+def _optional(description: str, default: Any = None, **constraints: Any) -> Any:
+    """Return a field that may be absent, with its description, its default and the constraints of its value."""
+    return Field(default=default, description=description, **constraints)
 
 
 class Download(_Record):
     """One file that `modgap data fetch` downloads into the target's folder."""
 
     path: str = Field(description="Path within the target's folder.")
-    urls: tuple[str, ...] = Field(
-        default=(), description="Source URLs, tried in this order; empty if the file must be downloaded by hand."
+    urls: tuple[str, ...] = _optional(
+        "Source URLs, tried in this order; empty if the file must be downloaded by hand.", ()
     )
-    size: int | None = _optional(description="Size in bytes.", ge=0)
-    approximate_size: int | None = _optional(description="Published, rounded size in bytes, if `size` is absent.", ge=0)
-    sha256: Sha256 | None = _optional(description="SHA-256 checksum; recorded on the first fetch if absent.")
-    md5: Md5 | None = _optional(description="MD5 checksum, if the host publishes no better one.")
-    unpack: bool = Field(
-        default=False, description="True for an archive (tar, zip, gzip) to be extracted into its folder."
-    )
+    size: int | None = _optional("Size in bytes.", ge=0)
+    approximate_size: int | None = _optional("Published, rounded size in bytes, if `size` is absent.", ge=0)
+    sha256: Sha256 | None = _optional("SHA-256 checksum; recorded on the first fetch if absent.")
+    md5: Md5 | None = _optional("MD5 checksum, if the host publishes no better one.")
+    unpack: bool = _optional("True for an archive (tar, zip, gzip) to be extracted into its folder.", False)
     unpacked_size: int | None = _optional(
-        description="Bytes after extraction; at most 100 times the size of the archive if absent.", ge=0
+        "Bytes after extraction; at most 100 times the size of the archive if absent.", ge=0
     )
 
 
@@ -114,42 +111,35 @@ class DataFile(_Record):
     role: str = Field(description="Role of the file for the reader, such as train, test or train-labels.")
     path: str = Field(description="Path within the package or folder, or within the target's folder.")
     package: PackageName | None = _optional(
-        description="Import name of the installed Python package that contains the file, without a dot. The package is "
+        "Import name of the installed Python package that contains the file, without a dot. The package is "
         "not imported."
     )
-    folder: str | None = _optional(description="Absolute folder that contains the file, as for Debian packages.")
-    size: int | None = _optional(description="Size in bytes.", ge=0)
+    folder: str | None = _optional("Absolute folder that contains the file, as for Debian packages.")
+    size: int | None = _optional("Size in bytes.", ge=0)
     sha256: Sha256 | None = _optional(
-        description="SHA-256 checksum of the file; of a folder over names and checksums of its files without links."
+        "SHA-256 checksum of the file; of a folder over names and checksums of its files without links."
     )
 
 
 class LogMel(_Record):
     """Parameters of log-mel spectrograms: each chunk of sound becomes one image (1, bands, frames)."""
 
-    bands: int = Field(default=64, ge=1, description="Number of mel bands.")
-    window: int = Field(default=1024, ge=1, description="Length of the Hann window in samples.")
+    bands: int = _optional("Number of mel bands.", 64, ge=1)
+    window: int = _optional("Length of the Hann window in samples.", 1024, ge=1)
     fft: int | None = _optional(
-        description="Length of the Fourier transform in samples, to which the window is padded; `window` if absent.",
-        ge=1,
+        "Length of the Fourier transform in samples, to which the window is padded; `window` if absent.", ge=1
     )
-    hop: int = Field(default=320, ge=1, description="Samples from one frame to the next.")
-    chunk: float | None = _optional(description="Length of a chunk in seconds; the whole sound if absent.", gt=0)
-    chunk_hop: float | None = _optional(description="Seconds from one chunk to the next; `chunk` if absent.", gt=0)
-    frames: int | None = _optional(description="Frames, cut or padded on the right; all frames if absent.", ge=1)
-    short_padding: Literal["zeros", "repeat"] = Field(
-        default="zeros", description="Padding of a sound that is shorter than a chunk."
-    )
-    edge_padding: Literal["zeros", "reflect"] = Field(
-        default="zeros", description="Padding beyond both ends of a chunk."
-    )
-    low_hz: float = Field(default=0.0, ge=0, description="Lowest frequency in hertz.")
-    high_hz: float | None = _optional(description="Highest frequency in hertz; half the sampling rate if absent.", gt=0)
-    scale: Literal["slaney", "htk"] = Field(
-        default="slaney", description="Mel scale; the filters of htk are not normalized."
-    )
-    decibels: bool = Field(default=True, description="True for 10 log10 of the power, at most 80 dB below the peak.")
-    center: bool = Field(default=False, description="True to subtract the mean of each spectrogram.")
+    hop: int = _optional("Samples from one frame to the next.", 320, ge=1)
+    chunk: float | None = _optional("Length of a chunk in seconds; the whole sound if absent.", gt=0)
+    chunk_hop: float | None = _optional("Seconds from one chunk to the next; `chunk` if absent.", gt=0)
+    frames: int | None = _optional("Frames, cut or padded on the right; all frames if absent.", ge=1)
+    short_padding: Literal["zeros", "repeat"] = _optional("Padding of a sound that is shorter than a chunk.", "zeros")
+    edge_padding: Literal["zeros", "reflect"] = _optional("Padding beyond both ends of a chunk.", "zeros")
+    low_hz: float = _optional("Lowest frequency in hertz.", 0.0, ge=0)
+    high_hz: float | None = _optional("Highest frequency in hertz; half the sampling rate if absent.", gt=0)
+    scale: Literal["slaney", "htk"] = _optional("Mel scale; the filters of htk are not normalized.", "slaney")
+    decibels: bool = _optional("True for 10 log10 of the power, at most 80 dB below the peak.", True)
+    center: bool = _optional("True to subtract the mean of each spectrogram.", False)
 
 
 class InputSpec(_Record):
@@ -159,34 +149,27 @@ class InputSpec(_Record):
         description="Image (C, H, W), series (C, length), audio (C, length), video (frames, C, H, W) or a string. In a "
         "manifest also table: the columns of a row, which are standardized, unless there are steps, and folded."
     )
-    shape: tuple[int, ...] | None = _optional(
-        description="Shape of one sample, channels first; -1 where samples differ."
-    )
-    unit: str | None = _optional(description="Physical unit of the values.")
-    rate: float | None = _optional(description="Sampling rate of series and audio in hertz.", gt=0)
-    channels: tuple[str, ...] | None = _optional(description="Names of the channels, in order.")
+    shape: tuple[int, ...] | None = _optional("Shape of one sample, channels first; -1 where samples differ.")
+    unit: str | None = _optional("Physical unit of the values.")
+    rate: float | None = _optional("Sampling rate of series and audio in hertz.", gt=0)
+    channels: tuple[str, ...] | None = _optional("Names of the channels, in order.")
     low: float | None = _optional(
-        description="Value of the image, or of the series' representation, that is mapped to 0; the smallest value of "
+        "Value of the image, or of the series' representation, that is mapped to 0; the smallest value of "
         "the training split if absent."
     )
-    high: float | None = _optional(
-        description="Value that is mapped to 1; the largest value of the training split if absent."
-    )
+    high: float | None = _optional("Value that is mapped to 1; the largest value of the training split if absent.")
     representation: Literal["spectrogram", "log-mel", "fold", "tokens"] | None = _optional(
-        description="How time series and audio are turned into input for a source of images or text; chosen by "
-        "length if absent."
+        "How time series and audio are turned into input for a source of images or text; chosen by length if absent."
     )
     log_mel: LogMel = Field(default_factory=lambda: LogMel(), description="Parameters of log-mel spectrograms.")
-    alphabet: str | None = _optional(
-        description="Letters of the one-hot channels when they are written as text, such as ACGT."
-    )
+    alphabet: str | None = _optional("Letters of the one-hot channels when they are written as text, such as ACGT.")
 
 
 class OutputSpec(_Record):
     """Shape and unit of y, for targets that are not a single class."""
 
-    shape: tuple[int, ...] | None = _optional(description="Shape of one y; -1 where samples differ.")
-    unit: str | None = _optional(description="Physical unit of the values.")
+    shape: tuple[int, ...] | None = _optional("Shape of one y; -1 where samples differ.")
+    unit: str | None = _optional("Physical unit of the values.")
 
 
 class Reader(_Record):
@@ -206,29 +189,23 @@ class Step(_Record):
 class Splits(_Record):
     """Fractions of splits that the data does not define; drawn stratified by class, without dividing a group."""
 
-    validation: float = Field(
-        default=0.1, ge=0, lt=1, description="Fraction of the training samples drawn for validation."
-    )
-    test: float = Field(default=0.2, ge=0, lt=1, description="Fraction of all samples drawn for test.")
-    seed: int = Field(default=0, ge=0, description="Seed of the draws.")
+    validation: float = _optional("Fraction of the training samples drawn for validation.", 0.1, ge=0, lt=1)
+    test: float = _optional("Fraction of all samples drawn for test.", 0.2, ge=0, lt=1)
+    seed: int = _optional("Seed of the draws.", 0, ge=0)
 
 
 class Selection(_Record):
     """Samples that are kept of those that the reader returns, in the order of these fields."""
 
     classes: dict[str, str] | None = _optional(
-        description="Class of each name in the data. Samples of other names are left out; all are kept if absent."
+        "Class of each name in the data. Samples of other names are left out; all are kept if absent."
     )
-    distinct: bool = Field(
-        default=False,
-        description="True to leave out texts that are in several classes, and all but the first of equal texts.",
+    distinct: bool = _optional(
+        "True to leave out texts that are in several classes, and all but the first of equal texts.", False
     )
-    min_per_class: int = Field(
-        default=1, ge=1, description="Smallest number of samples of a class; smaller classes are left out."
-    )
+    min_per_class: int = _optional("Smallest number of samples of a class; smaller classes are left out.", 1, ge=1)
     max_per_class: int | None = _optional(
-        description="Largest number of samples of a class; of a larger one, samples at equal distances in the order of "
-        "the files.",
+        "Largest number of samples of a class; of a larger one, samples at equal distances in the order of the files.",
         ge=1,
     )
 
@@ -236,9 +213,9 @@ class Selection(_Record):
 class SplitSizes(_Record):
     """Number of samples of each split in the benchmark, for the record."""
 
-    train: int | None = _optional(description="Training samples.")
-    val: int | None = _optional(description="Validation samples.")
-    test: int | None = _optional(description="Test samples.")
+    train: int | None = _optional("Training samples.")
+    val: int | None = _optional("Validation samples.")
+    test: int | None = _optional("Test samples.")
 
 
 class Loss(_Record):
@@ -268,15 +245,15 @@ class Training(_Record):
     learning_rate: float | None = None
     weight_decay: float | None = None
     momentum: float | None = None
-    betas: tuple[float, float] | None = _optional(description="Decay rates of the moments of Adam.")
-    dropout: float | None = _optional(description="Probability of every dropout of the model.", ge=0, lt=1)
+    betas: tuple[float, float] | None = _optional("Decay rates of the moments of Adam.")
+    dropout: float | None = _optional("Probability of every dropout of the model.", ge=0, lt=1)
     warmup_epochs: int | None = None
     decay_epochs: int | None = None
     gradient_clip: float | None = None
     augmentation: str | None = None
     target_sequence_length: int | None = None
-    stage1_epochs: int | None = _optional(description="Epochs of ORCA's first stage.")
-    stage1_samples_per_class: int | None = _optional(description="Samples of each class in ORCA's first stage.")
+    stage1_epochs: int | None = _optional("Epochs of ORCA's first stage.")
+    stage1_samples_per_class: int | None = _optional("Samples of each class in ORCA's first stage.")
 
 
 class Published(_Record):
@@ -285,7 +262,7 @@ class Published(_Record):
     method: str = Field(description="Name of the method.")
     value: float = Field(description="Value of the manifest's metric; lower is better.")
     source: str = Field(description="Publication and table of the value.")
-    model: str | None = _optional(description="Pretrained model, if the source names it.")
+    model: str | None = _optional("Pretrained model, if the source names it.")
 
 
 class Manifest(_Record):
@@ -311,67 +288,59 @@ class Manifest(_Record):
     task: Literal["classification", "multi-label", "regression"] = Field(
         description="One class for each sample, a set of labels, or real values (including dense targets)."
     )
-    n_classes: int | None = _optional(description="Number of classes K, if `classes` is absent.", ge=2)
-    pseudo_classes: int | None = _optional(
-        description="Number of clusters that serve as classes of a regression target.", ge=2
-    )
+    n_classes: int | None = _optional("Number of classes K, if `classes` is absent.", ge=2)
+    pseudo_classes: int | None = _optional("Number of clusters that serve as classes of a regression target.", ge=2)
     input: InputSpec = Field(description="Description of one sample.")
-    output: OutputSpec | None = _optional(description="Description of one y, if it is not a single class.")
+    output: OutputSpec | None = _optional("Description of one y, if it is not a single class.")
     classes: tuple[str, ...] | None = _optional(
-        description="Class names in the order of the labels; those of the reader if absent."
+        "Class names in the order of the labels; those of the reader if absent."
     )
     reader: Reader = Field(description="Reader and its options.")
-    selection: Selection | None = _optional(
-        description="Samples that are kept of those that the reader returns; all if absent."
-    )
-    steps: tuple[Step, ...] = Field(default=(), description="Preprocessing steps, in order.")
-    files: tuple[DataFile, ...] = Field(default=(), description="Files that the reader needs.")
-    downloads: tuple[Download, ...] = Field(default=(), description="Files that `modgap data fetch` downloads.")
+    selection: Selection | None = _optional("Samples that are kept of those that the reader returns; all if absent.")
+    steps: tuple[Step, ...] = _optional("Preprocessing steps, in order.", ())
+    files: tuple[DataFile, ...] = _optional("Files that the reader needs.", ())
+    downloads: tuple[Download, ...] = _optional("Files that `modgap data fetch` downloads.", ())
     artifact: Artifact | None = _optional(
-        description="Pinned file of a package that contains the files; there are no downloads then."
+        "Pinned file of a package that contains the files; there are no downloads then."
     )
     splits: Splits = Field(default_factory=lambda: Splits(), description="Splits that the data does not define.")
-    split_sizes: SplitSizes | None = _optional(description="Samples of each split in the benchmark.")
+    split_sizes: SplitSizes | None = _optional("Samples of each split in the benchmark.")
     group: str | None = _optional(
-        description="Groups of samples that belong together (record, subject, field): a name that the reader returns."
+        "Groups of samples that belong together (record, subject, field): a name that the reader returns."
     )
-    group_note: str | None = _optional(description="Explanation of the group, or the reason why there is none.")
-    install: str | None = _optional(description="Command that installs or fetches the files.")
-    license: str | None = _optional(
-        description="License of the data; `not stated` if neither the files nor the package state one."
-    )
-    citation: str | None = _optional(description="Publication to cite.")
-    preprocessing: str | None = _optional(description="Preprocessing of the original data, in whole sentences.")
+    group_note: str | None = _optional("Explanation of the group, or the reason why there is none.")
+    install: str | None = _optional("Command that installs or fetches the files.")
+    license: str | None = _optional("License of the data; `not stated` if neither the files nor the package state one.")
+    citation: str | None = _optional("Publication to cite.")
+    preprocessing: str | None = _optional("Preprocessing of the original data, in whole sentences.")
     loss: Loss | None = _optional(
-        description="Training loss of the benchmark; if absent cross-entropy, binary cross-entropy or mean squared "
-        "error, by task."
+        "Training loss of the benchmark; if absent cross-entropy, binary cross-entropy or mean squared error, by task."
     )
     metric: Metric | None = _optional(
-        description="Metric of the benchmark, lower is better; if absent 0-1 error %, 1 - mAP or nRMSE, by task."
+        "Metric of the benchmark, lower is better; if absent 0-1 error %, 1 - mAP or nRMSE, by task."
     )
     metric_orca: Metric | None = _optional(
-        description="Metric of ORCA's code, where it differs; used with `--protocol orca` and in published values."
+        "Metric of ORCA's code, where it differs; used with `--protocol orca` and in published values."
     )
-    training: Training | None = _optional(description="Recipe of the benchmark.")
-    published: tuple[Published, ...] = Field(default=(), description="Published results.")
+    training: Training | None = _optional("Recipe of the benchmark.")
+    published: tuple[Published, ...] = _optional("Published results.", ())
     unknown: dict[str, str] = Field(
         default_factory=dict, description="Fields that are absent, and the reason for each."
     )
-    notes: str | None = _optional(description="Remarks, in whole sentences.")
-    near_copies: tuple[str, ...] = Field(
-        default=(),
-        description="Names of other targets with almost the same samples. Of these and this target, `@diverse` takes "
-        "those.",
+    notes: str | None = _optional("Remarks, in whole sentences.")
+    near_copies: tuple[str, ...] = _optional(
+        "Names of other targets with almost the same samples. Of these and this target, `@diverse` takes those.", ()
     )
 
     @model_validator(mode="after")
     def _check_artifact(self) -> "Manifest":
         if self.artifact is None:
             return self
-        wanted = {"pip": (True, False), "apt": (False, True), "npm": (False, False)}[self.artifact.client]
+        client = self.artifact.client
+        wanted = (client == "pip", client == "apt")
         if not self.files or any((bool(file.package), bool(file.folder)) != wanted for file in self.files):
-            noun = {"pip": "a package", "apt": "a folder", "npm": "neither package nor folder"}[self.artifact.client]
-            raise ValueError(f"An artifact of {self.artifact.client} needs files, each with {noun}")
+            noun = {"pip": "a package", "apt": "a folder", "npm": "neither package nor folder"}[client]
+            raise ValueError(f"An artifact of {client} needs files, each with {noun}")
         if self.downloads:
             raise ValueError("A manifest has either downloads or an artifact")
         return self
@@ -414,15 +383,12 @@ def _fault_sentence(fault: Mapping[str, Any]) -> str:
         return f"The field {field} is unknown." + (f" Did you mean {similar[0]}?" if similar else "")
     if field == "name" and fault["type"] == "string_pattern_mismatch":
         return f"The name {fault['input']!r} may contain only lower-case letters, digits and hyphens."
-    value = shorten(repr(fault["input"]), LONGEST_VALUE, placeholder="...")
-    return f"The field {field} is {value}. {_expectation(fault)}."
-
-
-def _expectation(fault: Mapping[str, Any]) -> str:
+    expectation = str(fault["msg"]).replace("Input should be", "Expected", 1)
     if fault["type"] == "string_pattern_mismatch" and fault["loc"][-1] == "package":
-        return "Expected the name of a package without dots, as it is imported"
-    if fault["type"] == "string_pattern_mismatch" and fault["loc"][0] == "artifact":
-        return f"Expected {ARTIFACT_PATTERNS[str(fault['loc'][-1])]}"
-    if fault["type"] in ("model_type", "dict_type"):
-        return 'Expected a table such as { name = "..." }'
-    return str(fault["msg"]).replace("Input should be", "Expected", 1)
+        expectation = "Expected the name of a package without dots, as it is imported"
+    elif fault["type"] == "string_pattern_mismatch" and fault["loc"][0] == "artifact":
+        expectation = f"Expected {ARTIFACT_PATTERNS[str(fault['loc'][-1])]}"
+    elif fault["type"] in ("model_type", "dict_type"):
+        expectation = 'Expected a table such as { name = "..." }'
+    value = shorten(repr(fault["input"]), LONGEST_VALUE, placeholder="...")
+    return f"The field {field} is {value}. {expectation}."

@@ -4,6 +4,7 @@ Some published data comes as pickles, which are programs. A child process runs t
 instead of Python's names, under limits of memory and time, and returns what they build as safetensors.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -18,26 +19,19 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.storage import limits
 from modgap.storage.array_file import ArrayFile, ArrayWriter, read_array_file
 from modgap.storage.array_formats import map_safetensors, read_safetensors_metadata
 from modgap.storage.atomic_files import temporary_path
 from modgap.storage.digests import file_digest
-from modgap.storage.limits import (
-    PICKLE_BYTES,
-    PICKLE_DEPTH,
-    PICKLE_MEMORY,
-    PICKLE_OPCODES,
-    PICKLE_RATIO,
-    PICKLE_SECONDS,
-)
 
 LIMITS = {
-    "opcodes": PICKLE_OPCODES,
-    "depth": PICKLE_DEPTH,
-    "bytes": PICKLE_BYTES,
-    "expansion": PICKLE_RATIO,
-    "memory": PICKLE_MEMORY,
-    "seconds": PICKLE_SECONDS,
+    "opcodes": limits.PICKLE_OPCODES,
+    "depth": limits.PICKLE_DEPTH,
+    "bytes": limits.PICKLE_BYTES,
+    "expansion": limits.PICKLE_RATIO,
+    "memory": limits.PICKLE_MEMORY,
+    "seconds": limits.PICKLE_SECONDS,
 }
 """Limits of one file that can be raised, by the name that the child process has for them."""
 FIXED_LIMITS = {
@@ -86,9 +80,12 @@ def read_pickles(paths: Sequence[Path]) -> Iterator[Any]:
     with tempfile.TemporaryDirectory(prefix="modgap-pickle-") as folder:
         outputs = [Path(folder) / f"{number}.safetensors" for number in range(len(pending))]
         _convert(pending, outputs)
-        new = iter(outputs)
-        # On POSIX systems a mapped file outlives its name; elsewhere its content is copied.
-        values = [_decode_converted(conversion) if conversion else _decode_file(next(new)) for conversion in converted]
+        new = map(map_safetensors, outputs)
+        values = []
+        for file in converted:
+            # On POSIX systems a mapped file outlives its name; elsewhere its content is copied.
+            arrays, metadata = _map_converted(file) if file else next(new)
+            values.append(_decode(json.loads(metadata["tree"]), arrays))
     yield from values
 
 
@@ -142,13 +139,11 @@ def _origin(path: Path) -> dict[str, Any]:
 
 def _is_intact(path: Path) -> bool:
     """Return True when there is a converted file of the present content of a pickle, without damage."""
-    try:
-        conversion = _valid_conversion(path)
-        if conversion is not None:
+    with contextlib.suppress(OSError, ValueError):
+        if conversion := _valid_conversion(path):
             conversion.verify()
-    except (OSError, ValueError):
-        return False
-    return conversion is not None
+            return True
+    return False
 
 
 def _valid_conversion(path: Path) -> ArrayFile | None:
@@ -169,29 +164,19 @@ def _convert(paths: Sequence[Path], outputs: Sequence[Path]) -> None:
     """Convert pickles to safetensors files in a child process."""
     if not paths:
         return
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
+    if missing := [path for path in paths if not path.is_file()]:
         raise InputError(f"expected a file at {missing[0]}, found none")
     jobs = [{"path": str(path.absolute()), "out": str(output)} for path, output in zip(paths, outputs, strict=True)]
-    limits = {name: limit.value for name, limit in LIMITS.items()} | FIXED_LIMITS
-    replies, fate = _run_child(json.dumps({"limits": limits, "jobs": jobs}), _time_limit(paths, limits))
+    values = {name: limit.value for name, limit in LIMITS.items()} | FIXED_LIMITS
+    unzipped = sum(path.stat().st_size for path in paths) * values["expansion"]
+    seconds = values["seconds"] + unzipped / values["bytes_per_second"]
+    replies, fate = _run_child(json.dumps({"limits": values, "jobs": jobs}), seconds)
     for path, reply in zip_longest(paths, replies):
         answer = fate if reply is None else reply
         if "rejected" in answer:
-            raise InputError(f"cannot read {path}: {_explain_rejection(answer)}")
-
-
-def _explain_rejection(answer: Mapping[str, str]) -> str:
-    """Return the reason as one line, and how to raise the limit that the file goes beyond or else what is read."""
-    line = " ".join(ascii(answer["rejected"])[1:-1].split())[:MAX_REASON_LENGTH]
-    limit = LIMITS.get(answer.get("limit", ""))
-    return f"{line}. {limit.way_out() if limit else ALLOWED_CONTENT}"
-
-
-def _time_limit(paths: Sequence[Path], limits: Mapping[str, int]) -> float:
-    """Return the largest number of seconds that the child process may run."""
-    unzipped = sum(path.stat().st_size for path in paths) * limits["expansion"]
-    return limits["seconds"] + unzipped / limits["bytes_per_second"]
+            reason = " ".join(ascii(answer["rejected"])[1:-1].split())[:MAX_REASON_LENGTH]
+            limit = LIMITS.get(answer.get("limit", ""))
+            raise InputError(f"cannot read {path}: {reason}. {limit.way_out() if limit else ALLOWED_CONTENT}")
 
 
 def _run_child(request: str, seconds: float) -> tuple[list[dict[str, str]], dict[str, str]]:
@@ -215,22 +200,15 @@ def _run_child(request: str, seconds: float) -> tuple[list[dict[str, str]], dict
     return [json.loads(line) for line in output.splitlines()], fate
 
 
-def _decode_file(path: Path) -> Any:
-    """Return the object in a file of the child process."""
-    arrays, metadata = map_safetensors(path)
-    return _decode(json.loads(metadata["tree"]), arrays)
-
-
-def _decode_converted(file: ArrayFile) -> Any:
-    """Return the object in a converted file, after comparing all of it with its digests."""
+def _map_converted(file: ArrayFile) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Return the arrays and the metadata of a converted file, after comparing all of it with its digests."""
     try:
-        arrays = {name: file.map_array(name) for name in file.arrays}
+        return {name: file.map_array(name) for name in file.arrays}, file.metadata
     except (OSError, ValueError) as error:
         raise InputError(f"{file.path} is damaged ({error}). Delete it.") from error
-    return _decode(json.loads(file.metadata["tree"]), arrays)
 
 
-def _decode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
+def _decode(node: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     if not isinstance(node, list):
         return node
     kind, *parts = node
@@ -248,12 +226,5 @@ def _decode(node: Any, arrays: dict[str, np.ndarray]) -> Any:
         return {_decode(key, arrays): _decode(item, arrays) for key, item in parts[0]}
     items = [_decode(item, arrays) for item in parts[-1]]
     if kind == "objects":
-        return _object_array(items, parts[0])
+        return np.fromiter(items, object, len(items)).reshape(parts[0])
     return {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[kind](items)
-
-
-def _object_array(items: list[Any], shape: list[int]) -> np.ndarray:
-    array = np.empty(len(items), object)
-    for number, item in enumerate(items):
-        array[number] = item
-    return array.reshape(shape)

@@ -54,10 +54,8 @@ def whole_numbers(option: str, values: object, low: int, high: int) -> tuple[int
     Raises:
         InputError: When it is anything else, or empty.
     """
-    items = _different_items(values)
-    if items is None or not all(_is_whole_number(item, low, high) for item in items):
-        raise option_error(option, values, f"a list of different whole numbers from {low:,} to {high:,}")
-    return tuple(items)
+    expected = f"a list of different whole numbers from {low:,} to {high:,}"
+    return _different_items(option, values, lambda item: _is_whole_number(item, low, high), expected)
 
 
 def different_names(option: str, values: object) -> tuple[str, ...]:
@@ -66,22 +64,7 @@ def different_names(option: str, values: object) -> tuple[str, ...]:
     Raises:
         InputError: When it is anything else, or empty.
     """
-    items = _different_items(values)
-    if items is None or not all(isinstance(item, str) for item in items):
-        raise option_error(option, values, "a list of different names")
-    return tuple(items)
-
-
-def names_among(option: str, values: object, choices: Collection[str]) -> tuple[str, ...]:
-    """Return an option that is a list of different names, each one of `choices`.
-
-    Raises:
-        InputError: When it is anything else, or empty.
-    """
-    names = different_names(option, values)
-    for name in names:
-        check_choice(option, name, choices)
-    return names
+    return _different_items(option, values, lambda item: isinstance(item, str), "a list of different names")
 
 
 def check_rendered_size(n_samples: int, sample_bytes: int) -> None:
@@ -108,13 +91,12 @@ def _is_whole_number(value: object, low: int, high: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
-def _different_items(values: object) -> Sequence[Any] | None:
-    """Return the items of a list of different numbers or strings; None for anything else, or an empty list."""
-    if not isinstance(values, list | tuple) or not values:
-        return None
-    if not all(isinstance(item, int | float | str) for item in values) or len(set(values)) < len(values):
-        return None
-    return values
+def _different_items(option: str, values: object, is_valid: Callable[[object], bool], expected: str) -> tuple[Any, ...]:
+    """Return the items of a list that is not empty, all of them valid and different; raise an InputError otherwise."""
+    items = tuple(values) if isinstance(values, list | tuple) else ()
+    if not items or not all(map(is_valid, items)) or len(set(items)) < len(items):
+        raise option_error(option, values, expected)
+    return items
 
 
 PROGRAM_FOLDERS = ("/usr/bin", "/usr/local/bin", "/opt/homebrew/bin")

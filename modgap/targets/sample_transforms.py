@@ -15,6 +15,7 @@ from modgap.errors import InputError
 from modgap.targets.samples import Samples, SelectedSamples, TransformedSamples, computing_type
 
 SampleTransform = Callable[[np.ndarray], np.ndarray]
+Index = tuple[EllipsisType | slice, ...]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Crop:
         spans = list(zip(self.start, self.size, strict=True))
         if any(length < first + size for length, (first, size) in zip(shape, spans, strict=True)):
             raise InputError(f"expected values of at least {self.size} from {self.start} on, got {sample.shape}")
-        index: tuple[EllipsisType | slice, ...] = (..., *(slice(first, first + size) for first, size in spans))
+        index: Index = (..., *(slice(first, first + size) for first, size in spans))
         window: np.ndarray = sample[index]
         return window
 
@@ -113,11 +114,8 @@ class Padding:
         canvas = np.full((*sample.shape[:-n_axes], *self.size), self.fill, computing_type(sample.dtype))
         shape = sample.shape[-n_axes:]
         lengths = [min(length, room - self.start) for length, room in zip(shape, self.size, strict=True)]
-        target: tuple[EllipsisType | slice, ...] = (
-            ...,
-            *(slice(self.start, self.start + length) for length in lengths),
-        )
-        source: tuple[EllipsisType | slice, ...] = (..., *(slice(length) for length in lengths))
+        target: Index = (..., *(slice(self.start, self.start + length) for length in lengths))
+        source: Index = (..., *map(slice, lengths))
         canvas[target] = sample[source]
         return canvas
 
@@ -259,7 +257,6 @@ def read_transforms(
 
 def _checked(value: Any, annotation: str, name: str) -> Any:
     """Return a value of a field as the type that its annotation names."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if "ndarray" in annotation:
         valid = isinstance(value, np.ndarray)
     elif "tuple" in annotation:
@@ -271,7 +268,7 @@ def _checked(value: Any, annotation: str, name: str) -> Any:
     elif "int" in annotation:
         valid = type(value) is int
     else:
-        valid = is_number
+        valid = isinstance(value, int | float) and not isinstance(value, bool)
     if not valid:
         raise ValueError(f"{name} is missing or has another type")
     return value

@@ -222,24 +222,13 @@ class Table:
         Args:
             rows: Indices of the samples, shape (M,).
         """
-
-        def select_values(values: np.ndarray | None) -> np.ndarray | None:
-            return None if values is None else values[rows]
-
-        def select_samples(samples: Samples | None) -> Samples | None:
-            return None if samples is None else SelectedSamples(samples, rows)
-
-        return replace(
-            self,
-            samples=SelectedSamples(self.samples, rows),
-            labels=select_values(self.labels),
-            splits=select_values(self.splits),
-            groups=None if self.groups is None else {name: numbers[rows] for name, numbers in self.groups.items()},
-            targets=select_samples(self.targets),
-            masks=select_samples(self.masks),
-            levels=select_values(self.levels),
-            names=None if self.names is None else [self.names[row] for row in rows],
-        )
+        present: dict[str, Any] = {name: value for name, value in vars(self).items() if value is not None}
+        arrays = {name: present[name][rows] for name in ("labels", "splits", "levels") if name in present}
+        streams = [name for name in ("samples", "targets", "masks") if name in present]
+        changes = arrays | {name: SelectedSamples(present[name], rows) for name in streams}
+        groups = None if self.groups is None else {name: numbers[rows] for name, numbers in self.groups.items()}
+        names = None if self.names is None else [self.names[row] for row in rows]
+        return replace(self, groups=groups, names=names, **changes)
 
 
 def computing_type(dtype: np.dtype) -> np.dtype:
@@ -335,13 +324,10 @@ def shape_samples(
         return TransformedSamples(ArraySamples(array), reshape)
     if axes is not None:
         array = array.transpose(0, *(axis + 1 for axis in axes))
-    return ArraySamples(array if shape is None else _reshape_rows(array, tuple(shape)))
-
-
-def _reshape_rows(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    # NumPy cannot infer a size of -1 from an empty array.
-    row_shape = shape if len(array) else tuple(max(size, 0) for size in shape)
-    return array.reshape(len(array), *row_shape)
+    if shape is not None:
+        # NumPy cannot infer a size of -1 from an empty array.
+        array = array.reshape(len(array), *(shape if len(array) else [max(size, 0) for size in shape]))
+    return ArraySamples(array)
 
 
 def get_entry(record: Any, name: str, where: str) -> Any:
@@ -363,17 +349,13 @@ def get_entry(record: Any, name: str, where: str) -> Any:
             record = record.item()
         keys = {part, part.encode()} & set(record) if isinstance(record, Mapping) else set()
         if not keys:
-            raise InputError(f"expected an entry {name} in {where}, which {_describe(record)}")
+            description = f"is {type(record).__name__}"
+            if isinstance(record, Mapping):
+                names = [key.decode("latin-1") if isinstance(key, bytes) else str(key) for key in record]
+                description = f"has {', '.join(names[:MAX_LISTED])}"
+            raise InputError(f"expected an entry {name} in {where}, which {description}")
         record = record[keys.pop()]
     return record
-
-
-def _describe(record: object) -> str:
-    """Return the names of a dictionary's entries, or the type of another object."""
-    if not isinstance(record, Mapping):
-        return f"is {type(record).__name__}"
-    names = [key.decode("latin-1") if isinstance(key, bytes) else str(key) for key in record]
-    return f"has {', '.join(names[:MAX_LISTED])}"
 
 
 def class_numbers(
@@ -392,9 +374,14 @@ def class_numbers(
     Raises:
         InputError: When a label is not one of the values, not an integer, or below the first.
     """
-    if label_values is not None:
-        return _numbers_of_values(labels, where, label_values)
     array = np.asarray(labels)
+    if label_values is not None:
+        number = {value: index for index, value in enumerate(label_values)}
+        decoded = [label.decode("latin-1") if isinstance(label, bytes) else label for label in array.tolist()]
+        if unknown := sorted({str(label) for label in decoded if label not in number}):
+            expected = ", ".join(map(str, label_values))
+            raise InputError(f"expected labels {expected} in {where}, got {', '.join(unknown[:5])}")
+        return np.array([number[label] for label in decoded], np.int64)
     if array.dtype == object:
         array = np.array(array.tolist())
     if array.ndim not in (1, 2) or array.dtype.kind not in "fiub" or (array != np.floor(array)).any():
@@ -405,16 +392,6 @@ def class_numbers(
     if array.size and array.min() < first:
         raise InputError(f"expected labels of at least {first} in {where}, got {array.min()}")
     return array - first
-
-
-def _numbers_of_values(labels: ArrayLike, where: str, label_values: Sequence[str | int]) -> np.ndarray:
-    number = {value: index for index, value in enumerate(label_values)}
-    decoded = [label.decode("latin-1") if isinstance(label, bytes) else label for label in np.asarray(labels).tolist()]
-    unknown = sorted({str(label) for label in decoded if label not in number})
-    if unknown:
-        expected = ", ".join(map(str, label_values))
-        raise InputError(f"expected labels {expected} in {where}, got {', '.join(unknown[:5])}")
-    return np.array([number[label] for label in decoded], np.int64)
 
 
 def split_codes(parts: Iterable[tuple[int | None, int]]) -> np.ndarray | None:

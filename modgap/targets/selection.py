@@ -41,8 +41,7 @@ def _merge_classes(
     """Return the number of the class of each sample, -1 where it is left out, and the names of the classes."""
     if classes is None:
         return labels, list(names)
-    absent = [name for name in classes if name not in names]
-    if absent:
+    if absent := [name for name in classes if name not in names]:
         raise InputError(
             f"The selection has the class {absent[0]!r}, which is not in the data. Its classes are: "
             f"{', '.join(names[:8])}{', ...' if len(names) > 8 else ''}."
@@ -54,17 +53,13 @@ def _merge_classes(
 
 def _is_distinct(table: Table, rows: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return True for each row whose text is the first of equal texts, none of which is in another class."""
+    import pandas
+
     if not isinstance(table.samples, TextSamples):
         raise InputError("The selection of distinct samples applies to texts only.")
-    texts = [table.samples.texts[row] for row in rows]
-    class_of_text: dict[str, int] = {}
-    ambiguous = set()
-    is_first = []
-    for text, number in zip(texts, labels[rows].tolist(), strict=True):
-        is_first.append(text not in class_of_text)
-        if class_of_text.setdefault(text, number) != number:
-            ambiguous.add(text)
-    return np.array([first and text not in ambiguous for first, text in zip(is_first, texts, strict=True)], bool)
+    texts = pandas.Series([table.samples.texts[row] for row in rows], dtype=object)
+    n_classes = pandas.Series(labels[rows]).groupby(texts).transform("nunique")
+    return ~texts.duplicated().to_numpy() & (n_classes == 1).to_numpy()
 
 
 def _limit_classes(rows: np.ndarray, labels: np.ndarray, selection: Selection) -> np.ndarray:

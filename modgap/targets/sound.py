@@ -70,8 +70,9 @@ class SoundFiles:
         return sum(self._lengths(index))
 
     def _lengths(self, index: int) -> list[int]:
-        """Return how many values of a clip come from each of its files."""
-        lengths = [_resampled_length(*_frames_and_rate(path), self.rate) for path in self.clips[index]]
+        """Return how many values of a clip come from each of its files, after they are resampled."""
+        stored = [_frames_and_rate(path) for path in self.clips[index]]
+        lengths = [n if rate == self.rate else math.floor(n * self.rate / rate + 0.5) for n, rate in stored]
         shared = round(self.overlap * self.rate)
         return [*(max(length - shared, 0) for length in lengths[:-1]), lengths[-1]]
 
@@ -124,15 +125,6 @@ def waveform(path: Path, rate: int, start: int = 0, stop: int | None = None) -> 
     return mono if stored_rate == rate else _resample(mono, stored_rate, rate)
 
 
-def file_rate(path: Path) -> int:
-    """Return the sampling rate of a sound file in hertz, from its header.
-
-    Raises:
-        InputError: When the library is missing or the file is not a sound file.
-    """
-    return int(_header(path).samplerate)
-
-
 @functools.lru_cache(maxsize=REMEMBERED)
 def _frames_and_rate(path: str) -> tuple[int, int]:
     """Return the number of values of a channel, and the rate, from a file's header, which is read once."""
@@ -152,7 +144,7 @@ def common_rate(paths: Sequence[Path]) -> int:
     Raises:
         InputError: When the library is missing or a file is not a sound file.
     """
-    counts = Counter(file_rate(path) for path in paths)
+    counts = Counter(int(_header(path).samplerate) for path in paths)
     rate = max(counts, key=lambda rate: (counts[rate], rate))
     if len(counts) > 1:
         listed = ", ".join(f"{count:,} of {rate:,} Hz" for rate, count in sorted(counts.items(), reverse=True))
@@ -167,11 +159,6 @@ def _import_soundfile() -> ModuleType:
         raise InputError(f"reading sound needs soundfile and soxr. {INSTALL}") from error
     library: ModuleType = soundfile
     return library
-
-
-def _resampled_length(length: int, stored_rate: int, rate: int) -> int:
-    """Return the length that `_resample` gives."""
-    return length if stored_rate == rate else math.floor(length * rate / stored_rate + 0.5)
 
 
 def _resample(values: np.ndarray, stored_rate: int, rate: int) -> np.ndarray:

@@ -11,18 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from modgap.errors import InputError, unknown_name
-from modgap.targets.sample_transforms import (
-    Coordinates,
-    Crop,
-    Division,
-    Filling,
-    Flattening,
-    OwnStandardization,
-    Padding,
-    SampleTransform,
-    Standardization,
-)
+from modgap.errors import InputError, named
+from modgap.targets import sample_transforms
+from modgap.targets.sample_transforms import SampleTransform
 from modgap.targets.samples import SPLITS, Samples, StoredSamples, Table, TransformedSamples
 
 
@@ -32,10 +23,7 @@ def get_step(name: str) -> Callable[..., Table]:
     Raises:
         UsageError: When there is no such step.
     """
-    step = STEPS.get(name.replace("_", "-"))
-    if step is None:
-        raise unknown_name("step", name, STEPS)
-    return step
+    return STEPS.get(name.replace("_", "-")) or named("step", name, STEPS)
 
 
 def _transformed(samples: Samples | None, transform: SampleTransform) -> Samples | None:
@@ -43,14 +31,13 @@ def _transformed(samples: Samples | None, transform: SampleTransform) -> Samples
     return None if samples is None else TransformedSamples(samples, transform)
 
 
-def _transform_all(table: Table, transform: SampleTransform) -> Table:
+def _transform_all(
+    table: Table, of_samples: SampleTransform, of_targets: SampleTransform, of_masks: SampleTransform
+) -> Table:
     """Return the table with samples, targets and masks that are transformed when they are read."""
-    return replace(
-        table,
-        samples=TransformedSamples(table.samples, transform),
-        targets=_transformed(table.targets, transform),
-        masks=_transformed(table.masks, transform),
-    )
+    samples = TransformedSamples(table.samples, of_samples)
+    targets = _transformed(table.targets, of_targets)
+    return replace(table, samples=samples, targets=targets, masks=_transformed(table.masks, of_masks))
 
 
 def _training_rows(table: Table) -> np.ndarray:
@@ -92,7 +79,7 @@ def coordinates(table: Table) -> Table:
     Args:
         table: Table with samples that have at least one axis after the channels.
     """
-    return replace(table, samples=TransformedSamples(table.samples, Coordinates()))
+    return replace(table, samples=TransformedSamples(table.samples, sample_transforms.Coordinates()))
 
 
 def crop(table: Table, *, start: Sequence[int], size: Sequence[int]) -> Table:
@@ -108,7 +95,8 @@ def crop(table: Table, *, start: Sequence[int], size: Sequence[int]) -> Table:
     """
     if len(start) != len(size) or not size:
         raise InputError(f"expected a start and a size for each axis to crop, got {list(start)} and {list(size)}")
-    return _transform_all(table, Crop(tuple(start), tuple(size)))
+    window = sample_transforms.Crop(tuple(start), tuple(size))
+    return _transform_all(table, window, window, window)
 
 
 def fill(table: Table, *, statistic: Literal["mean", "median"]) -> Table:
@@ -131,7 +119,7 @@ def fill(table: Table, *, statistic: Literal["mean", "median"]) -> Table:
             'fill their missing cells with. Leave these columns out with `custom_data["columns"]`.'
         )
     values = np.nanmean(training, axis=0) if statistic == "mean" else np.nanmedian(training, axis=0)
-    return replace(table, samples=TransformedSamples(table.samples, Filling(values)))
+    return replace(table, samples=TransformedSamples(table.samples, sample_transforms.Filling(values)))
 
 
 def flatten(table: Table) -> Table:
@@ -140,7 +128,8 @@ def flatten(table: Table) -> Table:
     Args:
         table: Table with samples (C, length) or (C, H, W).
     """
-    return _transform_all(table, Flattening())
+    flattening = sample_transforms.Flattening()
+    return _transform_all(table, flattening, flattening, flattening)
 
 
 def pad(table: Table, *, size: Sequence[int], start: int = 0, fill: float = 0.0, target_fill: float = 0.0) -> Table:
@@ -158,12 +147,8 @@ def pad(table: Table, *, size: Sequence[int], start: int = 0, fill: float = 0.0,
     """
     if not size or not 0 <= start < min(size):
         raise InputError(f"expected a size to pad to and a start below it, got {list(size)} and {start}")
-    return replace(
-        table,
-        samples=TransformedSamples(table.samples, Padding(start, tuple(size), fill)),
-        targets=_transformed(table.targets, Padding(start, tuple(size), target_fill)),
-        masks=_transformed(table.masks, Padding(start, tuple(size), 0.0)),
-    )
+    fills = (fill, target_fill, 0.0)
+    return _transform_all(table, *(sample_transforms.Padding(start, tuple(size), value) for value in fills))
 
 
 def scale(table: Table, *, divisor: float) -> Table:
@@ -178,7 +163,7 @@ def scale(table: Table, *, divisor: float) -> Table:
     """
     if not divisor:
         raise InputError("expected a divisor other than 0")
-    return replace(table, samples=TransformedSamples(table.samples, Division(divisor)))
+    return replace(table, samples=TransformedSamples(table.samples, sample_transforms.Division(divisor)))
 
 
 def standardize(table: Table, *, epsilon: float = 1e-5) -> Table:
@@ -195,12 +180,11 @@ def standardize(table: Table, *, epsilon: float = 1e-5) -> Table:
         InputError: When there are fewer than two training samples, or their shapes differ.
     """
     rows = _training_rows(table)
-    samples = TransformedSamples(table.samples, _standardization(table.samples, rows, epsilon))
-    if table.targets is None:
-        return replace(table, samples=samples)
-    moments = _standardization(table.targets, rows, epsilon)
-    targets = TransformedSamples(table.targets, moments)
-    return replace(table, samples=samples, targets=targets, target_scale=(moments.mean, moments.sd))
+    if table.targets is not None:
+        moments = _standardization(table.targets, rows, epsilon)
+        targets = TransformedSamples(table.targets, moments)
+        table = replace(table, targets=targets, target_scale=(moments.mean, moments.sd))
+    return replace(table, samples=TransformedSamples(table.samples, _standardization(table.samples, rows, epsilon)))
 
 
 def standardize_by_input(table: Table, *, offset: float = 1e-5) -> Table:
@@ -216,14 +200,15 @@ def standardize_by_input(table: Table, *, offset: float = 1e-5) -> Table:
         InputError: When there are fewer than two training samples, or the targets have another shape.
     """
     moments = _standardization(table.samples, _training_rows(table), offset)
-    if table.targets is not None and np.shape(table.targets[0]) != moments.mean.shape:
-        shape = np.shape(table.targets[0])
+    shape = moments.mean.shape if table.targets is None else np.shape(table.targets[0])
+    if shape != moments.mean.shape:
         raise InputError(f"expected targets of the samples' shape {moments.mean.shape}, got {shape}")
-    samples = TransformedSamples(table.samples, moments)
-    return replace(table, samples=samples, targets=_transformed(table.targets, moments))
+    return replace(
+        table, samples=TransformedSamples(table.samples, moments), targets=_transformed(table.targets, moments)
+    )
 
 
-def _standardization(samples: Samples, rows: np.ndarray, epsilon: float) -> Standardization:
+def _standardization(samples: Samples, rows: np.ndarray, epsilon: float) -> sample_transforms.Standardization:
     """Compute mean and sd (with n - 1) at each point by Welford's recurrence in double precision."""
     if len(rows) < 2:
         raise InputError(f"expected at least two training samples to standardize by, got {len(rows)}")
@@ -236,7 +221,7 @@ def _standardization(samples: Samples, rows: np.ndarray, epsilon: float) -> Stan
         difference = values - mean
         mean += difference / count
         squares += difference * (values - mean)
-    return Standardization(mean, np.sqrt(squares / (len(rows) - 1)) + epsilon)
+    return sample_transforms.Standardization(mean, np.sqrt(squares / (len(rows) - 1)) + epsilon)
 
 
 def windows(table: Table, *, length: int, strides: Sequence[int]) -> Table:
@@ -284,7 +269,7 @@ def zscore(table: Table, *, by_channel: bool = False) -> Table:
         table: Table with samples of any shape.
         by_channel: True to standardize each channel by its own values, False to standardize all values together.
     """
-    return replace(table, samples=TransformedSamples(table.samples, OwnStandardization(by_channel)))
+    return replace(table, samples=TransformedSamples(table.samples, sample_transforms.OwnStandardization(by_channel)))
 
 
 STEPS: Mapping[str, Callable[..., Table]] = {

@@ -35,7 +35,10 @@ def store_arrays(
     """
     rows = align_rows({"x": x, "y": y, "groups": groups})
     samples = to_numpy(rows["x"], "x of the target")
-    labels = _storable_labels(rows["y"])
+    labels = to_numpy(rows["y"], "y of the target")
+    if labels.dtype.kind == "O":
+        numbered = number_labels(rows["y"])
+        labels = np.array(numbered.names)[numbered.numbers] if numbered.names else numbered.numbers
     if samples.dtype.kind not in "biuf" or samples.ndim < 2:
         raise InputError(
             f"x of the target has type {samples.dtype} and shape {samples.shape}. Expected numbers: images (N, H, W) "
@@ -51,9 +54,13 @@ def store_arrays(
         arrays["groups"] = number_groups(rows["groups"], len(samples))
     if splits is not None:
         arrays["splits"] = splits
-    digest = _digest(*arrays.values())
-    folder = cache_folder() / FOLDER / digest[:2] if folder is None else folder
-    path = folder / f"arrays-{digest[:12]}.npz"
+    digest = hashlib.sha256()
+    for array in arrays.values():
+        digest.update(f"{array.dtype.str} {array.shape} ".encode())
+        for row in array:
+            digest.update(np.ascontiguousarray(row).tobytes())
+    folder = cache_folder() / FOLDER / digest.hexdigest()[:2] if folder is None else folder
+    path = folder / f"arrays-{digest.hexdigest()[:12]}.npz"
     if not path.is_file():
         try:
             with atomic_path(path) as temporary, temporary.open("wb") as file:
@@ -66,21 +73,3 @@ def store_arrays(
 def stored_array_paths() -> Iterator[Path]:
     """Yield the paths of all stored arrays, sorted."""
     yield from sorted(cache_folder().glob(f"{FOLDER}/??/*.npz"))
-
-
-def _storable_labels(y: Any) -> np.ndarray:
-    """Return labels or values as an array without objects."""
-    labels = to_numpy(y, "y of the target")
-    if labels.dtype.kind != "O":
-        return labels
-    numbered = number_labels(y)
-    return np.array(numbered.names)[numbered.numbers] if numbered.names else numbered.numbers
-
-
-def _digest(*arrays: np.ndarray) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(f"{array.dtype.str} {array.shape} ".encode())
-        for row in array:
-            digest.update(np.ascontiguousarray(row).tobytes())
-    return digest.hexdigest()

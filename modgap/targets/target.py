@@ -43,19 +43,7 @@ TABLE_READERS = ("csv", "listed_files")
 """Readers of labels in tables, whose numbers can be classes or values."""
 WITHOUT_EFFECT = {"artifact", "near_copies"}
 """Fields of a manifest that do not determine the samples, so that fingerprints leave them out."""
-READER_LIBRARIES = (
-    "aeon",
-    "av",
-    "h5py",
-    "numpy",
-    "pandas",
-    "pillow",
-    "pyarrow",
-    "scikit-learn",
-    "scipy",
-    "soundfile",
-    "soxr",
-)
+LIBRARIES = ("aeon", "av", "h5py", "numpy", "pandas", "pillow", "pyarrow", "scikit-learn", "scipy", "soundfile", "soxr")
 """Libraries whose versions are part of a fingerprint, because readers use them."""
 
 
@@ -184,9 +172,18 @@ class Target:
             labels = pseudo_classes(pool_targets(table.targets), train=train, n_classes=manifest.pseudo_classes)
         classes = _class_names(table.classes or (), manifest)
         _warn_about_absent_classes(labels, classes, manifest)
-        if not classes:
-            labels, classes = self._number_classes(labels)
-        return replace(table, labels=labels, classes=classes)
+        if classes:
+            return replace(table, labels=labels, classes=classes)
+        # Labels without names are numbered from 0, and named by what they are.
+        n_classes = labels.shape[1] if labels.ndim == 2 else 0
+        if labels.ndim == 1:
+            try:
+                numbered = number_labels(labels)
+            except InputError as error:
+                raise InputError(f"target {self.name}: {error}") from error
+            labels, classes = numbered.numbers, list(numbered.names)
+            n_classes = int(labels.max()) + 1
+        return replace(table, labels=labels, classes=classes or [str(number) for number in range(n_classes)])
 
     def _real_values_message(self) -> str:
         """Return the message for labels that are real values where classes are needed."""
@@ -207,17 +204,6 @@ class Target:
             return f'Pass `custom_data={{"task": "{task}"}}`'
         return f'Set task = "{task}" in the manifest'
 
-    def _number_classes(self, labels: np.ndarray) -> tuple[np.ndarray, list[str]]:
-        """Return labels without class names as numbers from 0, and their names."""
-        if labels.ndim == 2:
-            return labels, [str(number) for number in range(labels.shape[1])]
-        try:
-            numbered = number_labels(labels)
-        except InputError as error:
-            raise InputError(f"target {self.name}: {error}") from error
-        n_classes = int(numbered.numbers.max()) + 1
-        return numbered.numbers, list(numbered.names) or [str(number) for number in range(n_classes)]
-
     @property
     def _reader_files(self) -> dict[str, list[Path]]:
         return {role: paths for role, paths in self.files.items() if role != SPLIT_LIST}
@@ -228,12 +214,16 @@ class Target:
         try:
             return _call_with_options(get_reader(name), f"reader {name}", self.manifest, options, self._reader_files)
         except (OSError, InputError) as error:
-            if folder := _folder_opened_as_file(error, self.files):
-                raise InputError(
-                    f"expected files for reader {name}, got the folder {folder}. "
-                    "List each file in a [[files]] block of the manifest, with its role and path."
-                ) from error
-            raise
+            # A reader may have raised an InputError from the original error.
+            causes = [one for one in (error, error.__cause__) if isinstance(one, IsADirectoryError) and one.filename]
+            opened = {Path(cause.filename) for cause in causes}
+            folder = next((path for paths in self.files.values() for path in paths if path in opened), None)
+            if folder is None:
+                raise
+            raise InputError(
+                f"expected files for reader {name}, got the folder {folder}. "
+                "List each file in a [[files]] block of the manifest, with its role and path."
+            ) from error
         except KeyError as error:
             roles = ", ".join(self.files) or "none"
             raise InputError(
@@ -290,9 +280,7 @@ class TargetRequest:
 
     def open(self) -> Target:
         """Open the target; raises as `open_target`."""
-        return open_target(
-            self.name, custom_data=self.custom_data, data_dir=self.data_dir, pseudo_classes=self.pseudo_classes
-        )
+        return open_target(**vars(self))
 
     def absolute(self) -> "TargetRequest":
         """Return the request with absolute paths in place of relative ones, for other working directories."""
@@ -317,18 +305,12 @@ def _locate(name: str, custom_data: CustomData, data_dir: Path | None) -> Target
         return Target(manifest, files, cli_arguments=_join_arguments(name, custom_data.options()))
     if fields := custom_data.fields():
         raise UsageError(f'`custom_data["{next(iter(fields))}"]` applies to custom data, not to target {name}')
-    if path.suffix == ".toml":
-        return _locate_manifest_files(load_manifest(path), name, data_dir, path.parent)
-    if path.suffix or "/" in name:
+    is_file = path.suffix == ".toml"
+    if not is_file and (path.suffix or "/" in name):
         problem = f"modgap cannot read the format of {name}" if path.is_file() else f"no target at {name}"
         raise UsageError(f"{problem}. Expected the name of a manifest, {CUSTOM_DATA_FORMATS}.")
-    return _locate_manifest_files(named_manifest(name), name, data_dir, None)
-
-
-def _locate_manifest_files(
-    manifest: Manifest, name: str, data_dir: Path | None, manifest_folder: Path | None
-) -> Target:
-    folder, files = find_target_files(manifest, name, data_dir, manifest_folder)
+    manifest = load_manifest(path) if is_file else named_manifest(name)
+    folder, files = find_target_files(manifest, name, data_dir, path.parent if is_file else None)
     options = {} if data_dir is None else {"data-dir": str(data_dir)}
     return Target(manifest, files, folder, _join_arguments(name, options))
 
@@ -343,7 +325,7 @@ def _join_arguments(name: str, options: Mapping[str, str]) -> str:
 
 def _library_versions() -> dict[str, str]:
     """Return the versions of the installed libraries that readers use, without importing them."""
-    return {name: version for name in READER_LIBRARIES if (version := installed_library_version(name))}
+    return {name: version for name in LIBRARIES if (version := installed_library_version(name))}
 
 
 def _verified_digest(path: Path, expected: ExpectedFile) -> str:
@@ -366,21 +348,14 @@ def _verified_digest(path: Path, expected: ExpectedFile) -> str:
 def _raise_if_missing(table: Table) -> None:
     """Raise if some real values in memory are NaN, where no mask says that they do not count."""
     values = table.targets.array if isinstance(table.targets, ArraySamples) else None
-    if isinstance(values, np.ndarray) and table.masks is None:
-        missing: np.ndarray = np.isnan(values).reshape(len(table), -1).any(axis=1)
-        if missing.any():
-            raise InputError(
-                f"{int(missing.sum())} of {len(missing)} labels are missing (first in row {int(missing.argmax())}). "
-                "Drop these samples."
-            )
-
-
-def _folder_opened_as_file(error: Exception, files: Mapping[str, Sequence[Path]]) -> Path | None:
-    """Return the folder of the target that caused an error because it was opened as a file, if there is one."""
-    # A reader may have raised an InputError from the original error.
-    causes = [cause for cause in (error, error.__cause__) if isinstance(cause, IsADirectoryError) and cause.filename]
-    opened = {Path(cause.filename) for cause in causes}
-    return next((path for paths in files.values() for path in paths if path in opened), None)
+    if not isinstance(values, np.ndarray) or table.masks is not None:
+        return
+    missing: np.ndarray = np.isnan(values).reshape(len(table), -1).any(axis=1)
+    if missing.any():
+        raise InputError(
+            f"{int(missing.sum())} of {len(missing)} labels are missing (first in row {int(missing.argmax())}). "
+            "Drop these samples."
+        )
 
 
 def _call_with_options(
@@ -436,10 +411,9 @@ def _check_shape(table: Table, manifest: Manifest) -> None:
     if expected is None or manifest.input.kind == "text":
         return
     shape = table.samples[0].shape
-    matches = len(shape) == len(expected) and all(
-        size in (-1, actual) for actual, size in zip(shape, expected, strict=True)
-    )
-    if not matches:
+    if len(shape) != len(expected) or any(
+        size not in (-1, actual) for actual, size in zip(shape, expected, strict=True)
+    ):
         raise InputError(
             f"The manifest {manifest.name} describes samples of shape {expected}, but its files have {shape}. Correct "
             "input.shape in the manifest (-1 stands for any size), or remove it."
@@ -476,15 +450,9 @@ def _warn_about_absent_classes(labels: np.ndarray, classes: Sequence[str], manif
     if labels.ndim != 1 or not names:
         return
     present = {classes[k] for k in np.unique(labels) if 0 <= k < len(classes)}
-    absent = [name for name in names if name not in present]
-    if absent:
-        log.warning(
-            "manifest %s names %d classes, but its samples have %d. No sample has the class %s.",
-            manifest.name,
-            len(names),
-            len(present),
-            ", ".join(map(repr, absent)),
-        )
+    if absent := [name for name in names if name not in present]:
+        text = "manifest %s names %d classes, but its samples have %d. No sample has the class %s."
+        log.warning(text, manifest.name, len(names), len(present), ", ".join(map(repr, absent)))
 
 
 def _manifest_groups(table: Table, manifest: Manifest) -> np.ndarray | None:

@@ -172,11 +172,6 @@ def make_dtype(code: Any, *_flags: Any) -> DType:
     return DType(name)
 
 
-def empty_bytes() -> bytes:
-    """Stand in for bytes()."""
-    return b""
-
-
 class CopyBudget:
     """Stand-ins that copy their arguments, with a limit on the total number of copied items and characters.
 
@@ -236,7 +231,7 @@ def bind_names(copy_limit: int) -> dict[tuple[str, str], StandIn]:
     for core in ("core", "_core"):
         stand_ins |= {(f"numpy.{core}.{module}", name): call for (module, name), call in NUMPY_CORE.items()}
     for module in ("builtins", "__builtin__"):
-        stand_ins[module, "bytes"] = StandIn(empty_bytes)
+        stand_ins[module, "bytes"] = StandIn(lambda: b"")
         stand_ins |= {(module, kind.__name__): StandIn(budget.container(kind)) for kind in (set, frozenset)}
     return stand_ins
 

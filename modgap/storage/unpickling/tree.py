@@ -50,13 +50,9 @@ class Tree:
             raise RejectedPickleError(f"it unfolds into more than {self._max_nodes} objects")
         if depth > self._max_depth:
             raise RejectedPickleError(f"it is nested deeper than {self._max_depth} levels, or contains itself", "depth")
-        if value is None or type(value) in (bool, float, str):
-            return value
-        if type(value) is int:
-            if value.bit_length() > MAX_INTEGER_BITS:
-                raise RejectedPickleError(
-                    f"it has an integer of {value.bit_length()} bits, more than {MAX_INTEGER_BITS}"
-                )
+        if type(value) is int and value.bit_length() > MAX_INTEGER_BITS:
+            raise RejectedPickleError(f"it has an integer of {value.bit_length()} bits, more than {MAX_INTEGER_BITS}")
+        if value is None or type(value) in (bool, float, str, int):
             return value
         return self._encode_compound(value, depth + 1)
 

@@ -1,7 +1,6 @@
 """Untrusted tar, zip, gzip and .deb files, read entry by entry: no links, no paths outside the folder, no bombs."""
 
 import contextlib
-import functools
 import gzip
 import io
 import lzma
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 
 from modgap.errors import InputError, format_bytes
+from modgap.storage.damaged_files import RawContent
 from modgap.storage.paths import format_name
 
 CHUNK = 1 << 20
@@ -36,20 +36,9 @@ ZIP_ENCRYPTED = 0x1
 ZIP_LOCAL_HEADER = 30
 SPECIAL = "device or other special file"
 DAMAGED_ARCHIVE_ERRORS = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    gzip.BadGzipFile,
-    struct.error,
-    ValueError,
-    IndexError,
-    KeyError,
-    OverflowError,
-    NotImplementedError,
-    RecursionError,
-)
+    tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile, struct.error,
+    ValueError, IndexError, KeyError, OverflowError, NotImplementedError, RecursionError,
+)  # fmt: skip
 """Errors that Python's readers raise for files that are not archives, or are damaged by accident or by intent."""
 
 
@@ -117,11 +106,10 @@ def iterate_entries(archive: Path, stream: IO[bytes], max_directory_bytes: int) 
 
 def _is_old_tar(head: bytes) -> bool:
     # Tar files from before 1988 have no magic number, but a checksum of the header.
-    try:
+    with contextlib.suppress(tarfile.HeaderError):
         tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
-    except tarfile.HeaderError:
-        return False
-    return True
+        return True
+    return False
 
 
 def _gzip_entries(archive: Path, stream: IO[bytes]) -> Generator[ArchiveEntry, None, None]:
@@ -151,7 +139,7 @@ def _deb_entries(stream: IO[bytes]) -> Generator[ArchiveEntry, None, None]:
         if number == 0 and name != "debian-binary":
             raise RefusedArchiveError("it is an ar archive, but not a .deb")
         if name.startswith("data.tar"):
-            content = _decompress_member(name, io.BufferedReader(_Part(stream, int(size))))
+            content = _decompress_member(name, _part(stream, int(size)))
             yield from _tar_entries(content)
             _read_to_end(content)
             return
@@ -162,7 +150,7 @@ def _deb_entries(stream: IO[bytes]) -> Generator[ArchiveEntry, None, None]:
 def _decompress_member(name: str, stream: io.BufferedReader) -> _Readable:
     """Return the decompressed content of data.tar, by the end of its name."""
     if name == "data.tar.xz":
-        return io.BufferedReader(_Unpacked(stream))
+        return _unpack_xz(stream)
     if name == "data.tar.gz":
         return gzip.GzipFile(fileobj=stream)
     if name == "data.tar":
@@ -179,44 +167,35 @@ def _decompress_member(name: str, stream: io.BufferedReader) -> _Readable:
     return content
 
 
-class _Part(io.RawIOBase):
-    """The next bytes of a stream, of which there have to be enough."""
+def _part(stream: IO[bytes], size: int) -> io.BufferedReader:
+    """Return the next bytes of a stream, of which there have to be enough."""
+    bytes_left = size
 
-    def __init__(self, stream: IO[bytes], size: int) -> None:
-        self._stream = stream
-        self._bytes_left = size
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        data = self._stream.read(min(len(buffer), self._bytes_left))
-        if not data and self._bytes_left:
+    def read(most: int) -> bytes:
+        nonlocal bytes_left
+        data = stream.read(min(most, bytes_left))
+        if not data and bytes_left:
             raise EOFError("it ends within data.tar")
-        self._bytes_left -= len(data)
-        buffer[: len(data)] = data
-        return len(data)
+        bytes_left -= len(data)
+        return data
+
+    return io.BufferedReader(RawContent(read))
 
 
-class _Unpacked(io.RawIOBase):
-    """The content of an xz stream, whose decompression may take a limited memory."""
+def _unpack_xz(stream: io.BufferedReader) -> io.BufferedReader:
+    """Return the content of an xz stream, whose decompression may take a limited memory."""
+    decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_XZ_BYTES)
 
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self._decompressor = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_XZ_BYTES)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._decompressor.eof:
-            packed = self._stream.read(CHUNK) if self._decompressor.needs_input else b""
-            if self._decompressor.needs_input and not packed:
+    def read(most: int) -> bytes:
+        while not decompressor.eof:
+            packed = stream.read(CHUNK) if decompressor.needs_input else b""
+            if decompressor.needs_input and not packed:
                 raise EOFError("it ends within its xz data")
-            if data := self._decompressor.decompress(packed, len(buffer)):
-                buffer[: len(data)] = data
-                return len(data)
-        return 0
+            if data := decompressor.decompress(packed, most):
+                return data
+        return b""
+
+    return io.BufferedReader(RawContent(read))
 
 
 def _read_to_end(stream: _Readable) -> None:
@@ -331,24 +310,19 @@ class _BoundedStream:
 def _zip_entries(stream: IO[bytes], max_directory_bytes: int) -> Generator[ArchiveEntry, None, None]:
     with zipfile.ZipFile(_BoundedStream(stream, max_directory_bytes)) as zip_file:
         infos = zip_file.infolist()
-        _check_overlaps(infos, zip_file.start_dir)
+        # In a zip bomb, many entries share the same compressed bytes.
+        end = zip_file.start_dir
+        for info in sorted(infos, key=lambda info: info.header_offset, reverse=True):
+            stop = info.header_offset + ZIP_LOCAL_HEADER + info.compress_size
+            if info.header_offset < 0 or stop > end:
+                raise RefusedArchiveError(f"{format_name(info.filename)} overlaps another file in it, as in a zip bomb")
+            end = info.header_offset
         for info in infos:
             yield _zip_entry(zip_file, info)
 
 
-def _check_overlaps(infos: list[zipfile.ZipInfo], end: int) -> None:
-    # In a zip bomb, many entries share the same compressed bytes.
-    for info in sorted(infos, key=lambda info: info.header_offset, reverse=True):
-        stop = info.header_offset + ZIP_LOCAL_HEADER + info.compress_size
-        if info.header_offset < 0 or stop > end:
-            raise RefusedArchiveError(f"{format_name(info.filename)} overlaps another file in it, as in a zip bomb")
-        end = info.header_offset
-
-
 def _zip_entry(zip_file: zipfile.ZipFile, info: zipfile.ZipInfo) -> ArchiveEntry:
     name = format_name(info.filename)
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    special = "symbolic link" if kind == stat.S_IFLNK else SPECIAL
     if "\0" in info.orig_filename:
         raise RefusedArchiveError(f"{format_name(info.orig_filename)} has control characters in its name")
     if info.flag_bits & ZIP_ENCRYPTED:
@@ -357,9 +331,9 @@ def _zip_entry(zip_file: zipfile.ZipFile, info: zipfile.ZipInfo) -> ArchiveEntry
         raise RefusedArchiveError(f"{name} is compressed by method {info.compress_type}, neither stored nor deflated")
     if info.is_dir() and info.file_size:
         raise RefusedArchiveError(f"the folder {name} has content")
-    is_regular = kind in (0, stat.S_IFREG, stat.S_IFDIR)
-    opened = functools.partial(zip_file.open, info)
-    return ArchiveEntry(info.filename, info.is_dir(), info.file_size, opened, "" if is_regular else special)
+    kinds = {0: "", stat.S_IFREG: "", stat.S_IFDIR: "", stat.S_IFLNK: "symbolic link"}
+    special = kinds.get(stat.S_IFMT(info.external_attr >> 16), SPECIAL)
+    return ArchiveEntry(info.filename, info.is_dir(), info.file_size, lambda: zip_file.open(info), special)
 
 
 MAX_ENTRIES = 10_000
@@ -384,9 +358,8 @@ def read_members(
         InputError: When the archive cannot be read, is damaged or too large, or lacks a file.
     """
     try:
-        if content is not None:
-            return _read(archive, io.BytesIO(content), names, max_bytes)
-        with archive.open("rb") as stream:
+        stream: IO[bytes] = archive.open("rb") if content is None else io.BytesIO(content)
+        with stream:
             return _read(archive, stream, names, max_bytes)
     except RefusedArchiveError as error:
         raise InputError(f"The archive {archive} cannot be used: {error}.") from error
@@ -412,7 +385,6 @@ def _read(archive: Path, stream: IO[bytes], names: Sequence[str], max_bytes: int
             if len(content) > max_bytes:
                 raise RefusedArchiveError(f"its file {entry.name} has more than {format_bytes(max_bytes)}")
             members[entry.name] = content
-    missing = [name for name in names if name not in members]
-    if missing:
+    if missing := [name for name in names if name not in members]:
         raise RefusedArchiveError(f"it has no file {missing[0]}")
     return members

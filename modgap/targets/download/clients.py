@@ -46,21 +46,13 @@ def download_command(artifact: Artifact) -> list[str]:
         return ["apt-get", "download", f"{artifact.name}={artifact.version}"]
     if artifact.client == "npm":
         return ["npm", "pack", "--ignore-scripts", f"{artifact.name}@{artifact.version}"]
-    options = ["--no-deps", "--only-binary=:all:", *_wheel_options(artifact.file)]
+    options = ["--no-deps", "--only-binary=:all:"]
+    *_, python, abi, platforms = artifact.file.removesuffix(".whl").split("-")
+    if platforms != "any":
+        # These select a wheel of one platform, so that any Python downloads the same one.
+        options += [f"--implementation={python[:2]}", f"--python-version={python[2:]}", f"--abi={abi}"]
+        options += [f"--platform={platform}" for platform in platforms.split(".")]
     return ["pip", "download", *options, f"{artifact.name}=={artifact.version}"]
-
-
-def _wheel_options(file: str) -> list[str]:
-    """Return the options that select a wheel of one platform, so that any Python downloads the same one."""
-    *_, python, abi, platforms = file.removesuffix(".whl").split("-")
-    if platforms == "any":
-        return []
-    return [
-        f"--implementation={python[:2]}",
-        f"--python-version={python[2:]}",
-        f"--abi={abi}",
-        *(f"--platform={platform}" for platform in platforms.split(".")),
-    ]
 
 
 def by_hand(artifact: Artifact, folder: Path) -> str:
@@ -86,18 +78,13 @@ def run_client(artifact: Artifact, folder: Path, target_folder: Path) -> Path:
         InputError: When the client is missing, fails or takes too long, or brings another file.
     """
     search_path = os.pathsep.join(entry for entry in os.get_exec_path() if os.path.isabs(entry))
-    kept = {name: value for name, value in os.environ.items() if name.lower() in KEPT_VARIABLES}
+    environment = {name: value for name, value in os.environ.items() if name.lower() in KEPT_VARIABLES}
+    environment |= ENVIRONMENT | {"PATH": search_path}
     command = [*_program(artifact, search_path, target_folder), *download_command(artifact)[1:]]
     seconds = CLIENT_SECONDS.value
     try:
         done = subprocess.run(
-            command,
-            cwd=folder,
-            env=kept | ENVIRONMENT | {"PATH": search_path},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=seconds,
-            check=False,
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds
         )
     except subprocess.TimeoutExpired as error:
         raise InputError(
@@ -106,8 +93,7 @@ def run_client(artifact: Artifact, folder: Path, target_folder: Path) -> Path:
     except OSError as error:
         raise _failure(artifact, f"{command[0]} cannot be started ({error.strerror})", target_folder) from error
     if done.returncode:
-        report = _report(done.stderr.decode(errors="replace").splitlines())
-        raise _failure(artifact, report, target_folder)
+        raise _failure(artifact, _report(done.stderr.decode(errors="replace").splitlines()), target_folder)
     path = folder / artifact.file
     if path.is_symlink() or not path.is_file():
         others = ", ".join(sorted(file.name for file in folder.iterdir())) or "no file"

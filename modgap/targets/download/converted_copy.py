@@ -7,7 +7,6 @@ import logging
 import shutil
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,10 +65,10 @@ def copy_record(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def find_differences(file: ArrayFile, record: Mapping[str, Any]) -> list[str]:
-    """Return the names of the parts in which a copy's record differs from this one; empty for a current copy."""
+def find_differences(file: ArrayFile, fingerprint: Mapping[str, Any]) -> list[str]:
+    """Return the parts of the record of a copy that differ from the present ones; empty for a current copy."""
     stored = file.metadata.get("made_of", {})
-    return [name for name in record if stored.get(name) != record[name]]
+    return [name for name, value in copy_record(fingerprint).items() if stored.get(name) != value]
 
 
 def read_converted_copy(
@@ -93,29 +92,25 @@ def read_converted_copy(
     path = copy_path(manifest, files)
     if not path.is_file():
         return None
+    level = logging.WARNING
     try:
         file = read_array_file(path)
-        differences = find_differences(file, copy_record(fingerprint()))
-        table = None if differences else _read_table(file, argument)
-    except InputError:
-        raise
-    except (OSError, *STRUCTURE_ERRORS) as error:
-        _log_unused(logging.WARNING, manifest, f"cannot be read ({error})", argument)
-        return None
-    if table is None:
+        differences = find_differences(file, fingerprint())
+        if not differences:
+            table = _read_table(file, argument)
+            log.info("reading %s from its converted copy %s", manifest.name, path)
+            return table
         level = logging.WARNING if "files" in differences else logging.INFO
         # Custom data has options in place of a manifest file.
         descriptions = DIFFERENCES if manifest.files else DIFFERENCES | {"manifest": "other options"}
-        causes = " and ".join(descriptions[name] for name in differences)
-        _log_unused(level, manifest, f"was made with {causes}", argument)
-        return None
-    log.info("reading %s from its converted copy %s", manifest.name, path)
-    return table
-
-
-def _log_unused(level: int, manifest: Manifest, reason: str, argument: str) -> None:
+        reason = f"was made with {' and '.join(descriptions[name] for name in differences)}"
+    except InputError:
+        raise
+    except (OSError, *STRUCTURE_ERRORS) as error:
+        reason = f"cannot be read ({error})"
     text = "the converted copy of %s %s and is not used. Convert the target again with: modgap data convert %s"
     log.log(level, text, manifest.name, reason, argument)
+    return None
 
 
 def is_current(path: Path, fingerprint: Mapping[str, Any]) -> bool:
@@ -123,7 +118,7 @@ def is_current(path: Path, fingerprint: Mapping[str, Any]) -> bool:
     try:
         file = read_array_file(path)
         file.verify()
-        return not find_differences(file, copy_record(fingerprint))
+        return not find_differences(file, fingerprint)
     except (OSError, *STRUCTURE_ERRORS):
         return False
 
@@ -146,32 +141,22 @@ def find_damage(manifest: Manifest, files: Files) -> str | None:
 
 def _read_table(file: ArrayFile, argument: str) -> Table:
     kinds = file.metadata["kinds"]
-    streams = {name: _samples(file, name, kinds[name], argument) for name in STREAMS if name in kinds}
+    streams: dict[str, Any] = {}
+    for name in STREAMS:
+        if kinds.get(name) == "text":
+            streams[name] = _TextSamples(file, name, argument)
+        elif name in kinds:
+            is_varied = f"{name}.shapes" in file.arrays
+            streams[name] = (_VariedSamples if is_varied else _FixedSamples)(file, name, argument)
     groups = {
         name.removeprefix("group."): np.array(file.map_array(name)) for name in file.arrays if name.startswith("group.")
     }
-    small = {name: np.array(file.map_array(name)) for name in SMALL_ARRAYS if name in file.arrays}
-    return Table(
-        streams["samples"],
-        small.get("labels"),
-        file.metadata["classes"],
-        small.get("splits"),
-        groups or None,
-        streams.get("targets"),
-        streams.get("masks"),
-        (small["target_mean"], small["target_sd"]) if "target_mean" in small else None,
-        # Copies of earlier versions have no columns.
-        tuple(map(str, file.metadata.get("columns") or ())) or None,
-        small.get("levels"),
-        streams.get("noise"),
-    )
-
-
-def _samples(file: ArrayFile, name: str, kind: str, argument: str) -> Samples:
-    if kind == "text":
-        return _TextSamples(file, name, argument)
-    kind_of_samples = _VariedSamples if f"{name}.shapes" in file.arrays else _FixedSamples
-    return kind_of_samples(file, name, argument)
+    small: dict[str, Any] = {name: np.array(file.map_array(name)) for name in SMALL_ARRAYS if name in file.arrays}
+    if "target_mean" in small:
+        small["target_scale"] = small.pop("target_mean"), small.pop("target_sd")
+    # Copies of earlier versions have no columns.
+    columns = tuple(map(str, file.metadata.get("columns") or ())) or None
+    return Table(**streams, **small, classes=file.metadata["classes"], groups=groups or None, columns=columns)
 
 
 @dataclass(frozen=True)
@@ -188,25 +173,25 @@ class _MappedSamples:
     name: str
     argument: str
 
-    def _read(self, start: int, stop: int) -> np.ndarray:
-        """Return some rows as a copy, which may be written to like the samples of other readers."""
-        with self._explain_damage():
-            return self.file.read_rows(self.name, start, stop)
-
     @functools.cached_property
     def _starts(self) -> np.ndarray:
-        with self._explain_damage():
-            return np.array(self.file.map_array(f"{self.name}.starts"))
+        return self._read(0, None, ".starts")
 
     @functools.cached_property
     def _shapes(self) -> np.ndarray:
-        with self._explain_damage():
-            return np.array(self.file.map_array(f"{self.name}.shapes"))
+        return self._read(0, None, ".shapes")
 
-    @contextmanager
-    def _explain_damage(self) -> Iterator[None]:
+    def _read(self, start: int, stop: int | None, ending: str = "") -> np.ndarray:
+        """Return some rows as a copy, which may be written to like the samples of other readers.
+
+        Args:
+            start: Number of the first row.
+            stop: Number of the row after the last one; None for all rows.
+            ending: End of the name of the array.
+        """
+        name = f"{self.name}{ending}"
         try:
-            yield
+            return self.file.read_rows(name, start, self.file.arrays[name].shape[0] if stop is None else stop)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"The converted copy {self.file.path} is damaged ({error}). Convert the target again with: "
@@ -304,7 +289,15 @@ def write_converted_copy(
             writer = ArrayWriter(path, metadata, max_arrays)
             # The lock tells other processes that the temporary file is still in use.
             with locked(writer.temporary):
-                _write_table(writer, table, streams, kinds, progress)
+                try:
+                    for name, samples in streams.items():
+                        write = _write_text if kinds[name] == "text" else _write_arrays
+                        write(writer, name, _read_all(f"convert {name}", samples, progress))
+                    _write_small_arrays(writer, table)
+                except BaseException:
+                    writer.discard()
+                    raise
+                writer.commit()
     except OSError as error:
         raise InputError(f"cannot write the converted copy {path}: {error.strerror or error}") from error
     return path
@@ -326,24 +319,6 @@ def _check_free_space(folder: Path, streams: Mapping[str, Samples]) -> None:
         )
 
 
-def _write_table(
-    writer: ArrayWriter,
-    table: Table,
-    streams: Mapping[str, Samples],
-    kinds: Mapping[str, str],
-    progress: Progress | None,
-) -> None:
-    try:
-        for name, samples in streams.items():
-            write = _write_text if kinds[name] == "text" else _write_arrays
-            write(writer, name, _read_all(f"convert {name}", samples, progress))
-        _write_small_arrays(writer, table)
-    except BaseException:
-        writer.discard()
-        raise
-    writer.commit()
-
-
 def _read_all(stage: str, samples: Samples, progress: Progress | None) -> Iterator[Any]:
     """Yield the samples one after the other, and report the progress of a stage after each."""
     for index in range(len(samples)):
@@ -354,15 +329,8 @@ def _read_all(stage: str, samples: Samples, progress: Progress | None) -> Iterat
 
 def _write_small_arrays(writer: ArrayWriter, table: Table) -> None:
     mean, sd = table.target_scale or (None, None)
-    arrays = {
-        "labels": table.labels,
-        "splits": table.splits,
-        "target_mean": mean,
-        "target_sd": sd,
-        "levels": table.levels,
-    }
-    arrays |= {f"group.{name}": numbers for name, numbers in (table.groups or {}).items()}
-    for name, values in arrays.items():
+    arrays = dict(zip(SMALL_ARRAYS, (table.labels, table.splits, mean, sd, table.levels), strict=True))
+    for name, values in (arrays | {f"group.{name}": one for name, one in (table.groups or {}).items()}).items():
         if values is not None:
             writer.add_array(name, np.asarray(values))
 
@@ -383,19 +351,18 @@ def _write_arrays(writer: ArrayWriter, name: str, samples: Iterator[np.ndarray])
     """Write arrays without gaps; for arrays of several shapes, also the position and the shape of each."""
     first = with_native_byte_order(next(samples))
     _check_same_type(name, 0, first, first)
-    starts = array("q")
+    starts = array("q", [0])
     shapes = array("q")
     varied = False
-    total = 0
     writer.begin_array(name, first.dtype)
     for index, values in enumerate(itertools.chain([first], samples)):
         sample = with_native_byte_order(values)
         _check_same_type(name, index, sample, first)
         writer.append(sample)
-        starts.append(total)
+        starts.append(starts[-1] + sample.size)
         shapes.extend(sample.shape)
         varied |= sample.shape != first.shape
-        total += sample.size
+    total = starts.pop()
     writer.end_array((total,) if varied else (len(starts), *first.shape))
     if varied:
         writer.add_array(f"{name}.starts", np.frombuffer(starts, np.int64))

@@ -10,7 +10,7 @@ import logging
 import os
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,21 +48,15 @@ class RecordedFile(BaseModel):
     url: str | None = None
 
 
-def lock_path(data_dir: Path) -> Path:
-    """Return the path of the file that records checksums of a data directory's files.
-
-    It is a lock file as package managers have one. Other processes are kept out by another file.
-    """
-    return data_dir / LOCK_NAME
-
-
 def read_lock(data_dir: Path) -> dict[str, RecordedFile]:
     """Read the recorded checksums, by path relative to the data directory.
+
+    The file is a lock file as package managers have one. Other processes are kept out by another file.
 
     Raises:
         InputError: When the record is damaged.
     """
-    path = lock_path(data_dir)
+    path = data_dir / LOCK_NAME
     files = read_json(path).get("files", {})
     try:
         return {name: RecordedFile.model_validate(entry) for name, entry in files.items()}
@@ -85,23 +79,20 @@ def record_checksum(
         url: URL that the file was downloaded from; None when it was already there.
         warn: Log that the checksum is recorded. This is for files whose manifest has no checksum at all.
     """
+    path = data_dir / LOCK_NAME
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     entry = RecordedFile(size=size, sha256=sha256, recorded=now, url=url)
     try:
         with one_process_at_a_time(data_dir / RECORDS_FOLDER / "lock.lock", f"writing {LOCK_NAME}"):
             recorded = read_lock(data_dir) | {name: entry}
-            files = {path: recorded[path].model_dump() for path in sorted(recorded)}
-            write_json(lock_path(data_dir), {"schema": 1, "files": files})
+            files = {file: recorded[file].model_dump() for file in sorted(recorded)}
+            write_json(path, {"schema": 1, "files": files})
     except OSError as error:
-        log.warning("cannot record the checksum of %s in %s (%s)", name, lock_path(data_dir), error.strerror)
+        log.warning("cannot record the checksum of %s in %s (%s)", name, path, error.strerror)
         return
     if warn:
-        log.warning(
-            "the manifest has no checksum of %s. Its SHA-256 %s is recorded in %s, and later copies must match it.",
-            name,
-            sha256,
-            LOCK_NAME,
-        )
+        text = "the manifest has no checksum of %s. Its SHA-256 %s is recorded in %s, and later copies must match it."
+        log.warning(text, name, sha256, LOCK_NAME)
 
 
 # Unpacked archives
@@ -135,8 +126,8 @@ def record_of_artifact(manifest: Manifest, artifact: Artifact) -> str:
     return f"{artifact.folder}/{manifest.name}"
 
 
-def _state_path(data_dir: Path, name: str) -> Path:
-    """Return the path of the record of an archive's state."""
+def state_path(data_dir: Path, name: str) -> Path:
+    """Return the path of the record of an archive's state, an `UnpackedArchive`."""
     return data_dir / RECORDS_FOLDER / "unpacked" / f"{name}.json"
 
 
@@ -155,7 +146,7 @@ def read_unpacked_archive(data_dir: Path, name: str) -> UnpackedArchive | None:
     Raises:
         InputError: When the record is damaged.
     """
-    path = _state_path(data_dir, name)
+    path = state_path(data_dir, name)
     record = read_json(path)
     if not record:
         return None
@@ -163,20 +154,6 @@ def read_unpacked_archive(data_dir: Path, name: str) -> UnpackedArchive | None:
         return UnpackedArchive.model_validate(record)
     except ValidationError as error:
         raise InputError(f"{path} is damaged: expected the state of an unpacked archive. Delete it.") from error
-
-
-def write_unpacked_archive(data_dir: Path, name: str, state: UnpackedArchive) -> None:
-    """Record the state of an archive.
-
-    Raises:
-        OSError: When the data directory cannot be written.
-    """
-    write_json(_state_path(data_dir, name), state.model_dump())
-
-
-def delete_unpacked_archive(data_dir: Path, name: str) -> None:
-    """Delete the record of an archive's state, if there is one."""
-    _state_path(data_dir, name).unlink(missing_ok=True)
 
 
 # Expected sizes and checksums
@@ -220,24 +197,20 @@ def expected_files(manifest: Manifest, data_dir: Path | None) -> dict[str, Expec
     Raises:
         InputError: When the record of checksums is damaged.
     """
-    recorded = read_lock(data_dir) if data_dir is not None else {}
-    sizes: dict[str, int | None] = {}
-    checksums: dict[str, dict[str, str]] = {}
+    expected: dict[str, ExpectedFile] = {}
     entries: tuple[Download | DataFile, ...] = (*manifest.downloads, *manifest.files)
     for entry in entries:
-        if sizes.get(entry.path) is None:
-            sizes[entry.path] = entry.size
+        earlier = expected.get(entry.path, ExpectedFile())
         named = {name: value for name in ALGORITHMS if (value := getattr(entry, name, None))}
-        checksums[entry.path] = {**named, **checksums.get(entry.path, {})}
-    return {path: _expect(size, checksums[path], recorded.get(path)) for path, size in sizes.items()}
-
-
-def _expect(size: int | None, checksums: dict[str, str], recorded: RecordedFile | None) -> ExpectedFile:
-    """Return what a manifest and a record expect of a file; the SHA-256 of the manifest makes the record void."""
-    if recorded is None or "sha256" in checksums:
-        return ExpectedFile(size, checksums)
-    size = recorded.size if size is None else size
-    return ExpectedFile(size, {**checksums, "sha256": recorded.sha256}, recorded.recorded)
+        size = entry.size if earlier.size is None else earlier.size
+        expected[entry.path] = ExpectedFile(size, {**named, **earlier.checksums})
+    for path, record in (read_lock(data_dir) if data_dir is not None else {}).items():
+        # The SHA-256 of the manifest makes the record void.
+        if path in expected and "sha256" not in expected[path].checksums:
+            size = record.size if expected[path].size is None else expected[path].size
+            checksums = {**expected[path].checksums, "sha256": record.sha256}
+            expected[path] = ExpectedFile(size, checksums, record.recorded)
+    return expected
 
 
 def find_mismatch(path: Path, expected: ExpectedFile, checksums: Mapping[str, str] | None = None) -> str | None:
@@ -336,34 +309,18 @@ def saved_data_dirs() -> dict[str, Path]:
     return {name: Path(str(folder)) for name, folder in read_json(_data_dirs_file()).items()}
 
 
-def save_data_dir(name: str, data_dir: Path) -> None:
+def save_data_dir(name: str, data_dir: Path | None) -> None:
     """Save the data directory of a target, so that later commands use it.
 
     Args:
         name: Name of the target.
-        data_dir: The directory.
+        data_dir: The directory; None to forget the saved one.
 
     Raises:
         InputError: When the directory does not exist, or its path cannot be saved.
     """
-    if not data_dir.is_dir():
+    if data_dir is not None and not data_dir.is_dir():
         raise InputError(f'there is no folder at {data_dir}. Create it, or give another `data_dir="DIR"`.')
-    _update_data_dirs(name, data_dir)
-
-
-def forget_data_dir(name: str) -> None:
-    """Forget the saved data directory of a target, if there is one.
-
-    Args:
-        name: Name of the target.
-
-    Raises:
-        InputError: When the file of saved directories cannot be written.
-    """
-    _update_data_dirs(name, None)
-
-
-def _update_data_dirs(name: str, data_dir: Path | None) -> None:
     try:
         with one_process_at_a_time(data_folder() / "data_dirs.lock", "saving a data directory"):
             saved = {target: str(folder) for target, folder in saved_data_dirs().items() if target != name}
@@ -405,7 +362,7 @@ def find_data_dir(manifest: Manifest, data_dir: Path | None = None, manifest_fol
             )
         return saved
     if manifest_folder is not None:
-        complete = bool(relative) and all(_exists(manifest_folder / file.path) for file in relative)
+        complete = bool(relative) and all(os.path.exists(manifest_folder / file.path) for file in relative)
         if complete or not manifest.downloads:
             return manifest_folder
     # Several targets are in one package, which is downloaded once.
@@ -413,10 +370,7 @@ def find_data_dir(manifest: Manifest, data_dir: Path | None = None, manifest_fol
 
 
 def find_target_files(
-    manifest: Manifest,
-    argument: str | None = None,
-    data_dir: Path | None = None,
-    manifest_folder: Path | None = None,
+    manifest: Manifest, argument: str | None = None, data_dir: Path | None = None, manifest_folder: Path | None = None
 ) -> tuple[Path, dict[str, list[Path]]]:
     """Find all files that the reader of a target needs.
 
@@ -438,8 +392,8 @@ def find_target_files(
     uses_directory = manifest.artifact is not None or any(path.is_relative_to(directory) for path in paths)
     if data_dir is not None and manifest.files and not uses_directory:
         raise InputError(f"{data_dir} contains none of the files of target {manifest.name}")
-    missing = [path for path in paths if not _exists(path)]
-    if missing:
+    # Path.exists raises an error for a name that is too long for the disk.
+    if missing := [path for path in paths if not os.path.exists(path)]:
         count = f" ({len(missing)} of its {len(paths)} files are missing)" if len(paths) > 1 else ""
         raise InputError(
             f"target {manifest.name} needs {missing[0]}, which does not exist{count}. "
@@ -461,45 +415,29 @@ def locate_file(file: DataFile, manifest: Manifest, data_dir: Path) -> Path:
     Raises:
         InputError: When the Python package is not installed, and the manifest has no artifact.
     """
-    artifact = manifest.artifact
-    if artifact:
+    package_folder = find_package_folder(file.package) if file.package else None
+    if artifact := manifest.artifact:
+        # A file that is installed need not be unpacked.
+        installed = [package_folder / file.path] if package_folder else []
+        if not file.package:
+            installed += [data_dir / file.path] if file.path != "." else []
+            installed += [Path(file.folder) / file.path] if file.folder else []
         unpacked = data_dir / artifact.folder / artifact.member(file)
-        return next((path for path in _installed_paths(file, data_dir) if _fits(path, file)), unpacked)
+        return next((path for path in installed if _fits(path, file)), unpacked)
     if file.package:
-        folder = find_package_folder(file.package)
-        if folder is None:
+        if package_folder is None:
             raise InputError(
                 f"target {manifest.name} needs the package {file.package}, which is not installed. "
                 f"Install it with: {manifest.install or f'pip install {file.package}'}"
             )
-        return folder / file.path
+        return package_folder / file.path
     path = data_dir / file.path
-    return Path(file.folder) / file.path if file.folder and not _exists(path) else path
-
-
-def _installed_paths(file: DataFile, data_dir: Path) -> Iterator[Path]:
-    """Yield the paths that a file of a manifest with an artifact can have where its package is installed."""
-    if file.package:
-        folder = find_package_folder(file.package)
-        yield from () if folder is None else (folder / file.path,)
-        return
-    if file.path != ".":
-        yield data_dir / file.path
-    if file.folder:
-        yield Path(file.folder) / file.path
+    return Path(file.folder) / file.path if file.folder and not os.path.exists(path) else path
 
 
 def _fits(path: Path, file: DataFile) -> bool:
     """Return True if there is a file or folder at a path, with the size in the manifest if it states one."""
-    return _exists(path) and (file.size is None or data_size(path) == file.size)
-
-
-def _exists(path: Path) -> bool:
-    """Return True if there is a file or folder at a path; False also for a name that is too long for the disk."""
-    try:
-        return path.exists()
-    except OSError:
-        return False
+    return os.path.exists(path) and (file.size is None or data_size(path) == file.size)
 
 
 def has_all_files(manifest: Manifest, data_dir: Path) -> bool:
@@ -539,20 +477,15 @@ def _remedy(manifest: Manifest, argument: str, data_dir: Path, path: Path) -> st
 
 def _check_unpacked(manifest: Manifest, argument: str, data_dir: Path) -> None:
     """Raise an InputError if an archive of the target is unpacked only in part."""
-    for name in _records_of_archives(manifest):
+    names = [record_of_artifact(manifest, manifest.artifact)] if manifest.artifact else []
+    packed = [download.path for download in manifest.downloads if download.unpack]
+    for name in [*names, *(relative_path(path, "download", manifest) for path in packed)]:
         state = read_unpacked_archive(data_dir, name)
         if state is not None and not state.complete:
             raise InputError(
                 f"{data_dir / name} is not completely unpacked: a process was interrupted, or is at work now. "
                 f"Finish it with: modgap data fetch {argument}"
             )
-
-
-def _records_of_archives(manifest: Manifest) -> Sequence[str]:
-    """Return the names under which the archives of a target are recorded when they are unpacked."""
-    names = [record_of_artifact(manifest, manifest.artifact)] if manifest.artifact else []
-    packed = [download.path for download in manifest.downloads if download.unpack]
-    return [*names, *(relative_path(path, "download", manifest) for path in packed)]
 
 
 def relative_path(path: str, noun: str, manifest: Manifest) -> str:

@@ -1,12 +1,7 @@
-"""Extraction of untrusted archives into a folder, within limits of sizes, counts and free space.
-
-`unpack` extracts an archive of a data directory first into a temporary folder, and then moves the files beside the
-archive, with a record of them.
-"""
+"""Extraction of untrusted archives into a folder, within limits of sizes, counts and free space."""
 
 import contextlib
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator
@@ -17,18 +12,7 @@ from modgap.errors import InputError, format_bytes
 from modgap.storage.limits import ARCHIVE_DEPTH, ARCHIVE_ENTRIES, UNPACK_RATIO
 from modgap.storage.locks import abandoned, locked
 from modgap.storage.paths import format_name, parse_relative_path
-from modgap.targets.download.archives import (
-    DAMAGED_ARCHIVE_ERRORS,
-    ArchiveEntry,
-    RefusedArchiveError,
-    iterate_entries,
-)
-from modgap.targets.download.data_directory import (
-    UnpackedArchive,
-    delete_unpacked_archive,
-    listing_path,
-    write_unpacked_archive,
-)
+from modgap.targets.download.archives import DAMAGED_ARCHIVE_ERRORS, ArchiveEntry, RefusedArchiveError, iterate_entries
 
 CHUNK = 1 << 20
 Advance = Callable[[float], None]
@@ -135,6 +119,8 @@ class _Extraction:
             self._add_bytes(entry.size or 0)
             return None
         entry.check_kind()
+        digest = hashlib.sha256()
+        size = 0
         try:
             if entry.is_folder:
                 (self._folder / path).mkdir(parents=True, exist_ok=True)
@@ -142,9 +128,19 @@ class _Extraction:
             if not path.parts:
                 raise RefusedArchiveError(f"a file has the name {name}")
             (self._folder / path).parent.mkdir(parents=True, exist_ok=True)
-            return self._copy_content(entry, path)
+            # Opened exclusively, so that a later entry never overwrites an earlier one or follows a link.
+            with open(self._folder / path, "xb") as out, entry.open() as content:
+                while chunk := content.read(CHUNK):
+                    size += len(chunk)
+                    self._add_bytes(len(chunk))
+                    digest.update(chunk)
+                    out.write(chunk)
         except (FileExistsError, NotADirectoryError, IsADirectoryError):
             raise RefusedArchiveError(f"{name} is in it twice") from None
+        if entry.size not in (None, size):
+            raise RefusedArchiveError(f"{name} has {size} bytes, but it claims {entry.size}")
+        self.files += 1
+        return path, size, digest.hexdigest()
 
     def _is_wanted(self, entry: ArchiveEntry, path: PurePosixPath) -> bool:
         """Return True if all files are extracted, or a file is one of the members or in one of their folders."""
@@ -155,21 +151,6 @@ class _Extraction:
         found = self._members.intersection((path, *path.parents))
         self.missing -= found
         return bool(found) and not (entry.special and path not in self._members)
-
-    def _copy_content(self, entry: ArchiveEntry, path: PurePosixPath) -> tuple[PurePosixPath, int, str]:
-        digest = hashlib.sha256()
-        size = 0
-        # Opened exclusively, so that a later entry never overwrites an earlier one or follows a link.
-        with open(self._folder / path, "xb") as out, entry.open() as content:
-            while chunk := content.read(CHUNK):
-                size += len(chunk)
-                self._add_bytes(len(chunk))
-                digest.update(chunk)
-                out.write(chunk)
-        if entry.size not in (None, size):
-            raise RefusedArchiveError(f"{format_name(entry.name)} has {size} bytes, but it claims {entry.size}")
-        self.files += 1
-        return path, size, digest.hexdigest()
 
     def _add_bytes(self, size: int) -> None:
         """Count bytes that were read, and compare them with the limit and the free space."""
@@ -192,65 +173,6 @@ class _Extraction:
 UNPACKING_SUFFIX = ".unpacking"
 
 
-def unpack(
-    data_dir: Path,
-    name: str,
-    sha256: str,
-    *,
-    size: int | None,
-    reserved: Collection[str],
-    advance: Advance | None,
-    record: str,
-    members: Collection[str] | None,
-) -> UnpackedArchive:
-    """Unpack an archive into the folder that it lies in.
-
-    The files are extracted into a temporary folder and moved when all of them are there. From the start until all
-    are at their final paths, the record says that the archive is not complete, so that the files of an interrupted
-    run are not mistaken for all files.
-
-    Args:
-        data_dir: The data directory.
-        name: Path of the archive relative to it.
-        sha256: SHA-256 of the archive, in hexadecimal.
-        size: Size of the unpacked files in bytes; None when it is unknown.
-        reserved: Paths, relative to the data directory, that no file of the archive may have.
-        advance: Called with the fraction of the archive, in [0, 1], read since the last call.
-        record: Name of the record of the files, in the folder of the archive.
-        members: Files and folders of the archive to unpack; None for all.
-
-    Returns:
-        The state of the archive, which is complete.
-
-    Raises:
-        InputError: When the archive is damaged or hostile, would overwrite other files, or the disk is full.
-    """
-    archive = data_dir / name
-    try:
-        state = UnpackedArchive(sha256=sha256, size=archive.stat().st_size)
-        with temporary_folder(archive) as folder:
-            write_unpacked_archive(data_dir, record, state)
-            files, listing = folder / "files", folder / "listing"
-            try:
-                files.mkdir()
-                extracted = extract(archive, files, size, advance, members=members)
-                state = _write_listing(listing, extracted, state)
-                _check_existing_files(archive, files, listing, data_dir, reserved)
-            except BaseException:
-                delete_unpacked_archive(data_dir, record)
-                raise
-            for path, _ in _read_listing(listing):
-                (archive.parent / path).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(files / path, archive.parent / path)
-            os.replace(listing, listing_path(data_dir, record))
-            state = state.model_copy(update={"complete": True})
-            write_unpacked_archive(data_dir, record, state)
-            return state
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"cannot unpack {archive}: {reason}. None of its files are used.") from error
-
-
 @contextmanager
 def temporary_folder(archive: Path) -> Iterator[Path]:
     """Create a folder beside the archive that only this process uses, and remove it at the end."""
@@ -266,64 +188,3 @@ def remove_abandoned_folders(folder: Path) -> None:
     """Remove the temporary folders of processes that were killed while they unpacked into this folder."""
     for temporary in abandoned(folder.glob(f".*{UNPACKING_SUFFIX}")):
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write_listing(
-    listing: Path, extracted: Iterator[tuple[PurePosixPath, int, str]], state: UnpackedArchive
-) -> UnpackedArchive:
-    """Write SHA-256 and path of each extracted file, and return the state with their number and size."""
-    files = 0
-    size = 0
-    with listing.open("w", encoding="utf-8", newline="\n") as lines:
-        for path, file_size, sha256 in extracted:
-            lines.write(f"{sha256}  {path}\n")
-            files += 1
-            size += file_size
-    return state.model_copy(update={"files": files, "bytes": size})
-
-
-def _read_listing(listing: Path) -> Iterator[tuple[str, str]]:
-    """Yield path and SHA-256 of each file in a listing."""
-    with listing.open(encoding="utf-8", newline="\n") as lines:
-        for line in lines:
-            digest, _, path = line.rstrip("\n").partition("  ")
-            yield path, digest
-
-
-def unpacked_files(data_dir: Path, name: str) -> Iterator[tuple[Path, str]]:
-    """Yield path and SHA-256 of each file of an unpacked archive.
-
-    Args:
-        data_dir: The data directory.
-        name: Path of the archive relative to it.
-
-    Raises:
-        InputError: When the record cannot be read.
-    """
-    listing = listing_path(data_dir, name)
-    try:
-        for path, digest in _read_listing(listing):
-            yield (data_dir / name).parent / path, digest
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {listing} ({error}). Delete it, and run modgap data fetch again.") from error
-
-
-def _check_existing_files(archive: Path, files: Path, listing: Path, data_dir: Path, reserved: Collection[str]) -> None:
-    # Another file at the same path belongs to the user or to another archive. An identical one may be replaced.
-    for path, digest in _read_listing(listing):
-        existing = archive.parent / path
-        if existing.relative_to(data_dir).as_posix() in reserved:
-            raise InputError(f"cannot unpack {archive}: it contains {path}, which is the name of another download")
-        extracted = files / path
-        if existing.is_symlink() or (existing.exists() and not _is_identical(existing, extracted, digest)):
-            raise InputError(
-                f"cannot unpack {archive}: it would overwrite {existing}, which is a different file. "
-                "Move that file away, and run the command again."
-            )
-
-
-def _is_identical(existing: Path, extracted: Path, digest: str) -> bool:
-    if not existing.is_file() or existing.stat().st_size != extracted.stat().st_size:
-        return False
-    with existing.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() == digest

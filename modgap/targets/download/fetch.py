@@ -1,21 +1,24 @@
 """Fetch the files of a target: the plan of what is to be done, downloads by URL or by a client, and unpacking."""
 
+import hashlib
 import logging
 import os
 import shlex
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from modgap.errors import InputError, Progress, count, format_bytes
 from modgap.storage.digests import file_digest
+from modgap.storage.json_records import write_json
 from modgap.storage.locks import one_process_at_a_time
 from modgap.storage.paths import RECORDS_FOLDER
 from modgap.targets.download.clients import by_hand, download_command, run_client
 from modgap.targets.download.data_directory import (
     ExpectedFile,
+    UnpackedArchive,
     compute_checksums,
     describe_source,
     expected_files,
@@ -23,18 +26,15 @@ from modgap.targets.download.data_directory import (
     find_target_files,
     has_all_files,
     is_manual,
+    listing_path,
     locate_file,
     read_unpacked_archive,
     record_checksum,
     record_of_artifact,
     relative_path,
+    state_path,
 )
-from modgap.targets.download.extraction import (
-    remove_abandoned_folders,
-    temporary_folder,
-    unpack,
-    unpacked_files,
-)
+from modgap.targets.download.extraction import extract, remove_abandoned_folders, temporary_folder
 from modgap.targets.download.http import download_file, host_of, partial_size
 from modgap.targets.manifest import Artifact, Download, Manifest
 
@@ -156,24 +156,20 @@ def plan_fetch(manifest: Manifest, data_dir: Path) -> FetchPlan:
         path = data_dir / name
         state = _state(download, name, name, data_dir, expected[download.path], complete)
         items.append(PlannedDownload(download, name, path, state, partial_size(path), expected[download.path], name))
-    if manifest.artifact:
-        items.append(_plan_artifact(manifest, manifest.artifact, data_dir, complete))
+    if artifact := manifest.artifact:
+        name = f"{artifact.folder}/{artifact.file}"
+        record = record_of_artifact(manifest, artifact)
+        download = Download(path=name, size=artifact.size, sha256=artifact.sha256, unpack=True)
+        pinned = ExpectedFile(artifact.size, {"sha256": artifact.sha256})
+        state = _state(download, name, record, data_dir, pinned, complete)
+        if state == "unpacked" and not complete:
+            # The manifest names more files than an earlier version of it.
+            state = "present" if (data_dir / name).is_file() else "missing"
+        members = tuple(relative_path(artifact.member(file), "file", manifest) for file in manifest.files)
+        items.append(PlannedDownload(download, name, data_dir / name, state, 0, pinned, record, artifact, members))
     # The data directory need not exist yet.
     existing = next(folder for folder in (data_dir.absolute(), *data_dir.absolute().parents) if folder.is_dir())
     return FetchPlan(data_dir, tuple(items), shutil.disk_usage(existing).free)
-
-
-def _plan_artifact(manifest: Manifest, artifact: Artifact, data_dir: Path, complete: bool) -> PlannedDownload:
-    name = f"{artifact.folder}/{artifact.file}"
-    record = record_of_artifact(manifest, artifact)
-    download = Download(path=name, size=artifact.size, sha256=artifact.sha256, unpack=True)
-    expected = ExpectedFile(artifact.size, {"sha256": artifact.sha256})
-    state = _state(download, name, record, data_dir, expected, complete)
-    if state == "unpacked" and not complete:
-        # The manifest names more files than an earlier version of it.
-        state = "present" if (data_dir / name).is_file() else "missing"
-    members = tuple(relative_path(artifact.member(file), "file", manifest) for file in manifest.files)
-    return PlannedDownload(download, name, data_dir / name, state, 0, expected, record, artifact, members)
 
 
 def _state(download: Download, name: str, record: str, data_dir: Path, expected: ExpectedFile, complete: bool) -> State:
@@ -242,39 +238,35 @@ def fetch(
     with one_process_at_a_time(data_dir / RECORDS_FOLDER / "fetch.lock", f"fetching {manifest.name}"):
         plan = plan_fetch(manifest, data_dir)
         _check_offline(manifest, plan)
-        _check_free_space(plan)
+        needed = plan.bytes_to_fetch + plan.bytes_to_unpack
+        if needed > plan.free:
+            raise InputError(
+                f"the disk of {data_dir} has {format_bytes(plan.free)} free, but {format_bytes(needed)} are needed "
+                f"({format_bytes(plan.bytes_to_fetch)} to fetch, at least {format_bytes(plan.bytes_to_unpack)} to "
+                'unpack). Choose a larger disk with `data_dir="DIR"` or the environment variable MODGAP_DATA.'
+            )
         for item in plan.items:
             # Missing files that only the user can obtain are reported at the end, when all others are there.
-            if not item.needed or not item.is_manual:
-                _complete_download(item, plan, timeout, run_clients, progress)
-                if item.download.unpack and not keep_archives:
-                    item.path.unlink(missing_ok=True)
+            if item.needed and item.is_manual:
+                continue
+            if item.state not in ("unpacked", "files present"):
+                if item.artifact:
+                    sha256 = _verify_or_run_client(item, item.artifact, run_clients)
+                else:
+                    sha256 = _verify_or_download(item, plan.data_dir, timeout, progress)
+                if item.download.unpack:
+                    _unpack_download(item, plan, sha256, progress)
+            if item.download.unpack and not keep_archives:
+                item.path.unlink(missing_ok=True)
     if manifest.artifact:
-        _check_unpacked_sizes(manifest, data_dir)
+        # Where the size of an unpacked file is another one, that in the manifest is wrong.
+        for file in manifest.files:
+            if mismatch := find_mismatch(locate_file(file, manifest, data_dir), ExpectedFile(file.size)):
+                raise InputError(f"{mismatch}. Correct its size in the [[files]] of the manifest {manifest.name}.")
     else:
         _check_missing_files(manifest, plan)
         _record_manual_files(manifest, data_dir)
     return plan
-
-
-def _check_unpacked_sizes(manifest: Manifest, data_dir: Path) -> None:
-    """Raise if a file from an artifact does not have the size of the manifest, which is then wrong."""
-    for file in manifest.files:
-        if mismatch := find_mismatch(locate_file(file, manifest, data_dir), ExpectedFile(file.size)):
-            raise InputError(f"{mismatch}. Correct its size in the [[files]] of the manifest {manifest.name}.")
-
-
-def _complete_download(
-    item: PlannedDownload, plan: FetchPlan, timeout: float, run_clients: bool, progress: Progress | None
-) -> None:
-    """Bring one download from any state to its end: verified, and unpacked if it is an archive."""
-    if item.state not in ("unpacked", "files present"):
-        if item.artifact:
-            sha256 = _verify_or_run_client(item, item.artifact, run_clients)
-        else:
-            sha256 = _verify_or_download(item, plan.data_dir, timeout, progress)
-        if item.download.unpack:
-            _unpack_download(item, plan, sha256, progress)
 
 
 def _advance(progress: Progress | None, stage: str) -> Callable[[float], None] | None:
@@ -296,16 +288,6 @@ def _check_offline(manifest: Manifest, plan: FetchPlan) -> None:
         f"MODGAP_OFFLINE is set, but {len(missing)} of the {len(plan.items)} downloads of {manifest.name} are missing. "
         f"Download {missing[0].download.urls[0]} by hand and save it as {missing[0].path}.{more}"
     )
-
-
-def _check_free_space(plan: FetchPlan) -> None:
-    needed = plan.bytes_to_fetch + plan.bytes_to_unpack
-    if needed > plan.free:
-        raise InputError(
-            f"the disk of {plan.data_dir} has {format_bytes(plan.free)} free, but {format_bytes(needed)} are needed "
-            f"({format_bytes(plan.bytes_to_fetch)} to fetch, at least {format_bytes(plan.bytes_to_unpack)} to unpack). "
-            'Choose a larger disk with `data_dir="DIR"` or the environment variable MODGAP_DATA.'
-        )
 
 
 def _verify_or_run_client(item: PlannedDownload, artifact: Artifact, run_clients: bool) -> str:
@@ -374,18 +356,93 @@ def _record_if_unlisted(item: PlannedDownload, data_dir: Path, sha256: str, url:
 
 
 def _unpack_download(item: PlannedDownload, plan: FetchPlan, sha256: str, progress: Progress | None) -> None:
-    remove_abandoned_folders(item.path.parent)
-    archive = unpack(
-        plan.data_dir,
-        item.name,
-        sha256,
-        size=item.download.unpacked_size,
-        reserved={other.name for other in plan.items},
-        advance=_advance(progress, f"unpack {item.path.name}"),
-        record=item.record,
-        members=item.members,
-    )
-    log.info("unpacked %s: %s, %s", item.name, count(archive.files, "file"), format_bytes(archive.bytes))
+    """Unpack an archive into the folder that it lies in.
+
+    The files are extracted into a temporary folder and moved when all of them are there. From the start until all
+    are at their final paths, the record says that the archive is not complete, so that the files of an interrupted
+    run are not mistaken for all files.
+
+    Raises:
+        InputError: When the archive is damaged or hostile, would overwrite other files, or the disk is full.
+    """
+    archive = item.path
+    record = state_path(plan.data_dir, item.record)
+    advance = _advance(progress, f"unpack {archive.name}")
+    n_files = n_bytes = 0
+    remove_abandoned_folders(archive.parent)
+    try:
+        state = UnpackedArchive(sha256=sha256, size=archive.stat().st_size)
+        with temporary_folder(archive) as folder:
+            write_json(record, state.model_dump())
+            files, listing = folder / "files", folder / "listing"
+            try:
+                files.mkdir()
+                extracted = extract(archive, files, item.download.unpacked_size, advance, members=item.members)
+                with listing.open("w", encoding="utf-8", newline="\n") as lines:
+                    for path, size, digest in extracted:
+                        lines.write(f"{digest}  {path}\n")
+                        n_files += 1
+                        n_bytes += size
+                _check_existing_files(archive, files, listing, plan)
+            except BaseException:
+                record.unlink(missing_ok=True)
+                raise
+            for name, _ in _read_listing(listing):
+                (archive.parent / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(files / name, archive.parent / name)
+            os.replace(listing, listing_path(plan.data_dir, item.record))
+            changes = {"files": n_files, "bytes": n_bytes, "complete": True}
+            write_json(record, state.model_copy(update=changes).model_dump())
+    except OSError as error:
+        raise InputError(f"cannot unpack {archive}: {error.strerror or error}. None of its files are used.") from error
+    log.info("unpacked %s: %s, %s", item.name, count(n_files, "file"), format_bytes(n_bytes))
+
+
+def _check_existing_files(archive: Path, files: Path, listing: Path, plan: FetchPlan) -> None:
+    # Another file at the same path belongs to the user or to another archive. An identical one may be replaced.
+    reserved = {item.name for item in plan.items}
+    for path, digest in _read_listing(listing):
+        existing = archive.parent / path
+        if existing.relative_to(plan.data_dir).as_posix() in reserved:
+            raise InputError(f"cannot unpack {archive}: it contains {path}, which is the name of another download")
+        if existing.is_symlink() or (existing.exists() and not _is_identical(existing, files / path, digest)):
+            raise InputError(
+                f"cannot unpack {archive}: it would overwrite {existing}, which is a different file. "
+                "Move that file away, and run the command again."
+            )
+
+
+def _is_identical(existing: Path, extracted: Path, digest: str) -> bool:
+    if not existing.is_file() or existing.stat().st_size != extracted.stat().st_size:
+        return False
+    with existing.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == digest
+
+
+def _read_listing(listing: Path) -> Iterator[tuple[str, str]]:
+    """Yield path and SHA-256 of each file in a listing."""
+    with listing.open(encoding="utf-8", newline="\n") as lines:
+        for line in lines:
+            digest, _, path = line.rstrip("\n").partition("  ")
+            yield path, digest
+
+
+def unpacked_files(data_dir: Path, name: str) -> Iterator[tuple[Path, str]]:
+    """Yield path and SHA-256 of each file of an unpacked archive.
+
+    Args:
+        data_dir: The data directory.
+        name: Name under which the archive is recorded.
+
+    Raises:
+        InputError: When the record cannot be read.
+    """
+    listing = listing_path(data_dir, name)
+    try:
+        for path, digest in _read_listing(listing):
+            yield (data_dir / name).parent / path, digest
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {listing} ({error}). Delete it, and run modgap data fetch again.") from error
 
 
 def _check_missing_files(manifest: Manifest, plan: FetchPlan) -> None:

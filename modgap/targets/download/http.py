@@ -10,10 +10,10 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from modgap.errors import InputError, first_line
@@ -34,108 +34,27 @@ DAY = 86_400
 MAX_NEW_NAMES = 5
 
 
-class PartialDownload:
-    """The first bytes of a file, and the version of the file that they belong to.
+def _version_path(partial_path: Path) -> Path:
+    """Return the path of the record of the version of a file that the bytes of a partial download belong to."""
+    return partial_path.with_name(f"{partial_path.name}.json")
 
-    Attributes:
-        path: The partial file.
-        size: Its size in bytes.
-        resumed: True when its first bytes come from an earlier request.
+
+def _version(partial_path: Path) -> tuple[str, str] | None:
+    """Return URL and tag of the version that the bytes of a partial download belong to; None when it is unknown.
+
+    A download is not resumed with another version, nor with an unknown one.
     """
+    try:
+        record = read_json(_version_path(partial_path))
+        return (str(record["url"]), str(record["tag"])) if record.get("tag") else None
+    except (InputError, KeyError):
+        return None
 
-    def __init__(self, path: Path, lock: int | None) -> None:
-        """Open a partial file to append to it.
 
-        Args:
-            path: The partial file.
-            lock: Its lock, from `try_lock`.
-        """
-        self.path = path
-        self._lock = lock
-        self._stream = path.open("r+b")
-        self.size = self._stream.seek(0, os.SEEK_END)
-        self.resumed = False
-
-    @property
-    def _version_path(self) -> Path:
-        return self.path.with_name(f"{self.path.name}.json")
-
-    def version(self) -> tuple[str, str] | None:
-        """Return URL and tag of the version that the bytes belong to; None when it is unknown.
-
-        A download is not resumed with another version, nor with an unknown one.
-        """
-        try:
-            record = read_json(self._version_path)
-            return (str(record["url"]), str(record["tag"])) if record.get("tag") else None
-        except (InputError, KeyError):
-            return None
-
-    def restart(self, url: str = "", tag: str | None = None) -> None:
-        """Remove all bytes; the next ones are the first bytes of this version of the file.
-
-        Args:
-            url: URL of the version.
-            tag: Its strong ETag, or else its Last-Modified date; None where the host gives neither.
-
-        Raises:
-            OSError: When the disk cannot be written.
-        """
-        self._stream.seek(0)
-        self._stream.truncate()
-        self.size = 0
-        self.resumed = False
-        self._version_path.unlink(missing_ok=True)
-        if tag:
-            write_json(self._version_path, {"url": url, "tag": tag})
-
-    def write(self, data: bytes) -> None:
-        """Append bytes.
-
-        Raises:
-            OSError: When the disk is full.
-        """
-        self._stream.write(data)
-        self.size += len(data)
-
-    def compute_checksums(self, algorithms: Collection[str]) -> dict[str, str]:
-        """Compute the checksums of the bytes, read back from the disk.
-
-        Raises:
-            OSError: When the disk is full.
-            InputError: When the file cannot be read.
-        """
-        self._stream.flush()
-        os.fsync(self._stream.fileno())
-        return compute_checksums(self.path, algorithms)
-
-    def flush(self) -> None:
-        """Write all bytes to the file, so that the next process can resume after them."""
-        self._stream.flush()
-
-    def move_to(self, path: Path) -> None:
-        """Move the complete file to its final path.
-
-        Raises:
-            OSError: When it cannot be moved.
-        """
-        self._stream.flush()
-        os.replace(self.path, path)
-        self._version_path.unlink(missing_ok=True)
-
-    def discard(self) -> None:
-        """Remove the file."""
-        self.path.unlink(missing_ok=True)
-        self._version_path.unlink(missing_ok=True)
-
-    def close(self) -> None:
-        """Close and unlock the file; it stays on the disk if it can be resumed."""
-        # On a full disk the last bytes cannot be written. The bytes that were written can still be resumed.
-        with contextlib.suppress(OSError):
-            self._stream.close()
-        if self.size == 0 or self.version() is None:
-            self.discard()
-        unlock(self._lock)
+def _discard(partial_path: Path) -> None:
+    """Remove a partial download, if it is still there, and the record of its version."""
+    partial_path.unlink(missing_ok=True)
+    _version_path(partial_path).unlink(missing_ok=True)
 
 
 def _name_prefix(path: Path) -> str:
@@ -149,10 +68,11 @@ def _partial_paths(path: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def open_partial_download(path: Path) -> Iterator[PartialDownload]:
-    """Open the largest partial download of a file that no living process uses, or a new one.
+def open_partial_download(path: Path) -> Iterator[IO[bytes]]:
+    """Lock and open the largest partial download of a file that no living process uses, or a new one.
 
-    Smaller ones that no living process uses are removed.
+    Smaller ones that no living process uses are removed, and old ones of any file in the folder. At the end it stays
+    on the disk if it can be resumed.
 
     Args:
         path: The final path of the file.
@@ -161,51 +81,49 @@ def open_partial_download(path: Path) -> Iterator[PartialDownload]:
         OSError: When the folder cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _remove_old_downloads(path.parent)
-    resumable: PartialDownload | None = None
+    oldest = time.time() - PARTIAL_DAYS.value * DAY
+    for partial_path in abandoned(path.parent.glob(f".*-*{SUFFIX}")):
+        with contextlib.suppress(OSError):
+            if partial_path.stat().st_mtime < oldest:
+                _discard(partial_path)
+    resumable: tuple[Path, int | None] | None = None
     for partial_path in _partial_paths(path):
         lock = try_lock(partial_path)
         if lock is None:
             continue
-        partial = PartialDownload(partial_path, lock)
-        if resumable is None and partial.version() is not None:
-            resumable = partial
+        if resumable is None and _version(partial_path) is not None:
+            resumable = partial_path, lock
         else:
-            partial.discard()
-            partial.close()
+            _discard(partial_path)
+            unlock(lock)
     for version_path in path.parent.glob(f"{glob.escape(_name_prefix(path))}*{SUFFIX}.json"):
         if not version_path.with_suffix("").exists():
             version_path.unlink(missing_ok=True)
-    partial = resumable or _new_partial_download(path)
+    partial_path, lock = resumable or _new_partial_download(path)
+    stream = partial_path.open("r+b")
     try:
-        yield partial
+        yield stream
     finally:
-        partial.close()
-
-
-def _remove_old_downloads(folder: Path) -> None:
-    """Remove the partial downloads of any file in a folder that no process has written for a long time."""
-    oldest = time.time() - PARTIAL_DAYS.value * DAY
-    for partial_path in abandoned(folder.glob(f".*-*{SUFFIX}")):
+        # On a full disk the last bytes cannot be written. The bytes that were written can still be resumed.
         with contextlib.suppress(OSError):
-            if partial_path.stat().st_mtime < oldest:
-                partial_path.unlink()
-                partial_path.with_name(f"{partial_path.name}.json").unlink(missing_ok=True)
+            stream.close()
+        if _size(partial_path) == 0 or _version(partial_path) is None:
+            _discard(partial_path)
+        unlock(lock)
 
 
 def _size(path: Path) -> int:
-    try:
+    with contextlib.suppress(OSError):
         return path.stat().st_size
-    except OSError:
-        return 0
+    return 0
 
 
 def partial_size(path: Path) -> int:
     """Return the size in bytes of the largest partial download of a file; 0 when there is none."""
-    return max((_size(partial_path) for partial_path in _partial_paths(path)), default=0)
+    return max(map(_size, _partial_paths(path)), default=0)
 
 
-def _new_partial_download(path: Path) -> PartialDownload:
+def _new_partial_download(path: Path) -> tuple[Path, int | None]:
     for _ in range(MAX_NEW_NAMES):
         partial_path = path.with_name(f"{_name_prefix(path)}{secrets.token_hex(8)}{SUFFIX}")
         partial_path.touch(exist_ok=False)
@@ -214,7 +132,7 @@ def _new_partial_download(path: Path) -> PartialDownload:
             break
         # Either another process is removing the empty file as an abandoned one, or locks do not work here. In the
         # second case no process removes partial files.
-    return PartialDownload(partial_path, lock)
+    return partial_path, lock
 
 
 CHUNK = 1 << 16
@@ -278,10 +196,16 @@ def download_file(
     Raises:
         InputError: When no host provides the file, or the disk is full.
     """
+    import requests
+
     failures = []
     try:
-        with open_partial_download(path) as partial, _open_session() as session:
-            download = _Download(session, path, expected, partial, timeout, advance)
+        with open_partial_download(path) as stream, requests.Session() as session:
+            session.max_redirects = MAX_REDIRECTS
+            session.headers["User-Agent"] = f"modgap/{installed_version()}"
+            # The checksum is that of the file itself, not of a compressed form of it.
+            session.headers["Accept-Encoding"] = "identity"
+            download = _Download(session, path, expected, stream, timeout, advance)
             for number, url in enumerate(urls):
                 host = host_of(url) or url
                 try:
@@ -291,7 +215,7 @@ def download_file(
                     next_step = " Trying the next host." if number + 1 < len(urls) else ""
                     log.warning("%s does not provide %s: %s.%s", host, path.name, error, next_step)
                 else:
-                    partial.move_to(path)
+                    os.replace(stream.name, path)
                     return sha256, url
     except OSError as error:
         raise InputError(
@@ -303,29 +227,36 @@ def download_file(
     )
 
 
-@contextlib.contextmanager
-def _open_session() -> Iterator["requests.Session"]:
-    import requests
-
-    with requests.Session() as session:
-        session.max_redirects = MAX_REDIRECTS
-        session.headers["User-Agent"] = f"modgap/{installed_version()}"
-        # The checksum is that of the file itself, not of a compressed form of it.
-        session.headers["Accept-Encoding"] = "identity"
-        yield session
-
-
 @dataclass
 class _Download:
-    """Requests of one file from hosts, whose bytes one partial download receives."""
+    """Requests of one file from hosts, whose bytes one partial download receives.
+
+    Attributes:
+        session: Settings of all requests.
+        path: Final path of the file.
+        expected: Expected size and checksums of the file.
+        stream: The partial download, which is locked and open to append bytes.
+        timeout: Seconds without data before the next host is tried.
+        advance: Called with the fraction received since the last call; None to report nothing.
+        size: Size of the partial download in bytes.
+        resumed: True when its first bytes come from an earlier request.
+        reported: Fraction that `advance` has been told.
+    """
 
     session: "requests.Session"
     path: Path
     expected: ExpectedFile
-    partial: PartialDownload
+    stream: IO[bytes]
     timeout: float
     advance: Callable[[float], None] | None
+    size: int = 0
+    resumed: bool = False
     reported: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Move to the end of the partial download."""
+        self.partial_path = Path(self.stream.name)
+        self.size = self.stream.seek(0, os.SEEK_END)
 
     def from_host(self, url: str) -> str:
         """Download the file from one host, repeat the request where that may help, and return the file's SHA-256."""
@@ -333,13 +264,13 @@ class _Download:
             raise _HostFailed(f"expected an http or https address, got {url!r}")
         failures = 0
         while True:
-            size_before = self.partial.size
+            size_before = self.size
             try:
                 self._receive(url)
                 return self._verify()
             except _Interrupted as error:
-                received = self.partial.size - size_before
-                progressed = received >= MIN_BYTES_OF_PROGRESS and self.partial.version() is not None
+                received = self.size - size_before
+                progressed = received >= MIN_BYTES_OF_PROGRESS and _version(self.partial_path) is not None
                 failures = 0 if progressed else failures + 1
                 if failures >= MAX_FAILURES:
                     raise _HostFailed(str(error)) from error
@@ -352,29 +283,29 @@ class _Download:
         import requests
         import urllib3
 
-        headers = self._range_headers(url)
+        version_url, tag = _version(self.partial_path) or ("", "")
+        resuming = self.size > 0 and version_url == url
+        headers = {"Range": f"bytes={self.size}-", "If-Range": tag} if resuming else {}
         try:
             with self._send(url, headers) as response:
-                total = self._prepare_partial(response, url, resuming=bool(headers))
+                total = self._prepare_partial(response, url, resuming=resuming)
                 for chunk in _read_chunks(response.raw):
-                    self._check_size(self.partial.size + len(chunk))
-                    self.partial.write(chunk)
-                    self._report(total)
+                    self._check_size(self.size + len(chunk))
+                    self.stream.write(chunk)
+                    self.size += len(chunk)
+                    if self.advance and total:
+                        # The fraction since the last report is negative when a file starts again.
+                        fraction = min(self.size / total, 1.0)
+                        self.advance(fraction - self.reported)
+                        self.reported = fraction
         except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
             raise _Interrupted(_describe_failure(error)) from error
         except requests.RequestException as error:
             raise _HostFailed(_describe_failure(error)) from error
         finally:
-            self.partial.flush()
-        if total is not None and self.partial.size != total:
-            raise _Interrupted(f"the connection ended after {self.partial.size} of {total} bytes")
-
-    def _report(self, total: int | None) -> None:
-        """Report the fraction received since the last report; it is negative when a file starts again."""
-        if self.advance and total:
-            fraction = min(self.partial.size / total, 1.0)
-            self.advance(fraction - self.reported)
-            self.reported = fraction
+            self.stream.flush()
+        if total is not None and self.size != total:
+            raise _Interrupted(f"the connection ended after {self.size} of {total} bytes")
 
     def _send(self, url: str, headers: dict[str, str]) -> "requests.Response":
         """Send a request, and follow redirects."""
@@ -398,13 +329,6 @@ class _Download:
                 f"not state. {DOWNLOAD_BYTES.way_out()}"
             )
 
-    def _range_headers(self, url: str) -> dict[str, str]:
-        """Return the headers that request the rest of a partial download; empty when it cannot be resumed."""
-        version_url, tag = self.partial.version() or ("", "")
-        if self.partial.size and version_url == url:
-            return {"Range": f"bytes={self.partial.size}-", "If-Range": tag}
-        return {}
-
     def _prepare_partial(self, response: "requests.Response", url: str, *, resuming: bool) -> int | None:
         """Check the header of a response and restart the partial download if it cannot be resumed.
 
@@ -414,33 +338,49 @@ class _Download:
         self._check_status(response, resuming)
         if response.status_code != PARTIAL_CONTENT:
             self._check_content(response)
-            self.partial.restart(url, _version_tag(response.headers))
+            tag = response.headers.get("ETag") or "W/"
+            self._restart(url, response.headers.get("Last-Modified") if tag.startswith("W/") else tag)
         length = response.headers.get("Content-Length")
-        total = self.partial.size + int(length) if length and length.isdecimal() else None
+        total = self.size + int(length) if length and length.isdecimal() else None
         if response.status_code == PARTIAL_CONTENT:
-            self._check_range(response, total)
-            self.partial.resumed = True
-            log.info("%s: resuming %s after %d bytes", host_of(url), self.path.name, self.partial.size)
+            content_range = response.headers.get("Content-Range", "").removeprefix("bytes ")
+            span, _, complete_size = content_range.partition("/")
+            starts_here = span.partition("-")[0] == str(self.size)
+            if not starts_here or (complete_size.isdecimal() and total not in (None, int(complete_size))):
+                self._restart()
+                raise _Interrupted("it sends another part of the file than was requested")
+            self.resumed = True
+            log.info("%s: resuming %s after %d bytes", host_of(url), self.path.name, self.size)
         if self.expected.size is None:
             self._check_size(total or 0)
         elif total not in (None, self.expected.size):
             raise _HostFailed(f"it offers {total} bytes, but {self.expected.size} were expected{self.expected.note}")
         return total
 
-    def _check_range(self, response: "requests.Response", total: int | None) -> None:
-        content_range = response.headers.get("Content-Range", "").removeprefix("bytes ")
-        span, _, complete_size = content_range.partition("/")
-        starts_here = span.partition("-")[0] == str(self.partial.size)
-        if not starts_here or (complete_size.isdecimal() and total not in (None, int(complete_size))):
-            self.partial.restart()
-            raise _Interrupted("it sends another part of the file than was requested")
+    def _restart(self, url: str = "", tag: str | None = None) -> None:
+        """Remove all bytes; the next ones are the first bytes of this version of the file.
+
+        Args:
+            url: URL of the version.
+            tag: Its strong ETag, or else its Last-Modified date; None where the host gives neither.
+
+        Raises:
+            OSError: When the disk cannot be written.
+        """
+        self.stream.seek(0)
+        self.stream.truncate()
+        self.size = 0
+        self.resumed = False
+        _version_path(self.partial_path).unlink(missing_ok=True)
+        if tag:
+            write_json(_version_path(self.partial_path), {"url": url, "tag": tag})
 
     def _check_status(self, response: "requests.Response", resuming: bool) -> None:
         status = response.status_code
         if status == 200 or (status == PARTIAL_CONTENT and resuming):
             return
         if status in (PARTIAL_CONTENT, RANGE_NOT_SATISFIABLE):
-            self.partial.restart()
+            self._restart()
             raise _Interrupted(f"it answers {status} to the request for a part of the file")
         reason = f"{status} {response.reason or ''}".strip()
         if status == TOO_MANY_REQUESTS or status >= FIRST_SERVER_ERROR:
@@ -471,16 +411,19 @@ class _Download:
 
         If it differs, its bytes are removed.
         """
-        expected, size = self.expected, self.partial.size
-        resumed = self.partial.resumed
-        checksums = self.partial.compute_checksums({"sha256", *expected.checksums})
+        expected, size = self.expected, self.size
+        resumed = self.resumed
+        # The bytes are read back from the disk.
+        self.stream.flush()
+        os.fsync(self.stream.fileno())
+        checksums = compute_checksums(self.partial_path, {"sha256", *expected.checksums})
         mismatches = [] if expected.size in (None, size) else [f"{expected.size} bytes, got {size}"]
         for name, checksum in expected.checksums.items():
             if checksums[name] != checksum:
                 mismatches.append(f"{name.upper()} {checksum}, got {checksums[name]}")
         if not mismatches:
             return checksums["sha256"]
-        self.partial.restart()
+        self._restart()
         if resumed:
             # The first bytes come from an earlier request, and may be the wrong ones.
             raise _Interrupted(f"expected {mismatches[0]}")
@@ -495,13 +438,6 @@ def _read_chunks(raw: Any) -> Iterator[bytes]:
         yield from raw.stream(CHUNK, decode_content=False)
     except OSError as error:
         raise urllib3.exceptions.ProtocolError(str(error)) from error
-
-
-def _version_tag(headers: Mapping[str, str]) -> str | None:
-    tag = headers.get("ETag")
-    if tag and not tag.startswith("W/"):
-        return tag
-    return headers.get("Last-Modified")
 
 
 def _describe_failure(error: BaseException) -> str:

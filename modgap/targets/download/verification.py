@@ -19,8 +19,7 @@ from modgap.targets.download.data_directory import (
     locate_file,
     read_unpacked_archive,
 )
-from modgap.targets.download.extraction import unpacked_files
-from modgap.targets.download.fetch import PlannedDownload, plan_fetch
+from modgap.targets.download.fetch import PlannedDownload, plan_fetch, unpacked_files
 from modgap.targets.manifest import Manifest
 
 BATCH = 256
@@ -88,28 +87,21 @@ def _iterate_files(
         if item.path.is_file():
             downloads.add(item.path)
             yield from _check_without_reading(item.path, item.expected, result)
-        yield from _iterate_archive(item, data_dir, result)
+        archive = read_unpacked_archive(data_dir, item.record) if item.download.unpack else None
+        if not archive:
+            if not item.path.is_file() and item.state != "files present":
+                result.faults.append(f"missing: {item.path}")
+        elif not archive.complete:
+            result.faults.append(f"not completely unpacked: {item.path}. Finish it with modgap data fetch.")
+        else:
+            for path, digest in unpacked_files(data_dir, item.record):
+                yield path, ExpectedFile(checksums={"sha256": digest})
     for file in manifest.files:
         path = locate_file(file, manifest, data_dir)
         if not path.exists():
             result.faults.append(f"missing: {path}")
         elif path not in downloads and (path.is_file() or file.sha256):
             yield from _check_without_reading(path, expected[file.path], result, from_archive=from_archive)
-
-
-def _iterate_archive(
-    item: PlannedDownload, data_dir: Path, result: VerificationResult
-) -> Iterator[tuple[Path, ExpectedFile]]:
-    """Yield the files of an unpacked archive with their checksums."""
-    archive = read_unpacked_archive(data_dir, item.record) if item.download.unpack else None
-    if not archive:
-        if not item.path.is_file() and item.state != "files present":
-            result.faults.append(f"missing: {item.path}")
-    elif not archive.complete:
-        result.faults.append(f"not completely unpacked: {item.path}. Finish it with modgap data fetch.")
-    else:
-        for path, digest in unpacked_files(data_dir, item.record):
-            yield path, ExpectedFile(checksums={"sha256": digest})
 
 
 def _check_without_reading(
@@ -129,7 +121,7 @@ def _find_fault(path: Path, expected: ExpectedFile) -> str | None:
         return f"missing: {path}"
     try:
         return find_mismatch(path, expected) or find_mismatch(
-            path, expected, compute_checksums(path, expected.checksums.keys())
+            path, expected, compute_checksums(path, expected.checksums)
         )
     except InputError as error:
         return str(error)

@@ -9,15 +9,7 @@ import numpy as np
 
 from modgap.errors import InputError
 from modgap.labels.user_arrays import number_labels
-from modgap.storage.array_formats import (
-    map_npy,
-    map_npz,
-    map_safetensors,
-    read_npy_header,
-    read_npz,
-    read_npz_headers,
-    read_safetensors_header,
-)
+from modgap.storage import array_formats
 from modgap.storage.damaged_files import convert_read_errors
 from modgap.storage.hdf5_arrays import Hdf5Rows, map_hdf5, read_hdf5_headers
 from modgap.storage.paths import has_suffix
@@ -71,7 +63,10 @@ def read(
     """
     if "data" in files:
         path = single_file(files, "data")
-        arrays = _map_npy_files(files, x) if has_suffix(path, (".npy",)) and path.is_file() else map_arrays(path)
+        if has_suffix(path, (".npy",)) and path.is_file():
+            arrays = {x if role == "data" else role: array_formats.map_npy(single_file(files, role)) for role in files}
+        else:
+            arrays = map_arrays(path)
         by_split = [split for split in SPLITS if x.format(split=split) in arrays] if "{split}" in x else []
         stored = [(split, arrays, path) for split in by_split or SPLITS[:1]]
     else:
@@ -83,10 +78,15 @@ def read(
     samples = [shape_array(part, kind, path, axes) for (part, _), (_, _, path) in zip(pairs, stored, strict=True)]
     labels = [part for _, part in pairs]
     path = stored[0][2]
-    codes = _split_codes(stored[0][1], by_split, labels, path, splits)
+    if by_split:
+        codes = split_codes((SPLITS.index(split), len(part)) for split, part in zip(by_split, labels, strict=True))
+    else:
+        codes = _stored_splits(stored[0][1], splits, len(labels[0]), path)
     table = Table(_joined(samples), splits=hold_out_validation(codes, validation, validation_position))
     if "data" not in files or not by_split:
-        table = replace(table, groups=_groups(stored, groups), masks=_masks(stored, labels))
+        parts = _arrays_in_all(stored, groups)
+        grouping = None if parts is None else {groups: np.concatenate([np.asarray(part) for part in parts])}
+        table = replace(table, groups=grouping, masks=_masks(stored, labels))
     return _with_labels(table, labels, path, regression)
 
 
@@ -108,19 +108,16 @@ def _joined(parts: Sequence[Samples]) -> Samples:
     return parts[0] if len(parts) == 1 else ConcatenatedSamples(tuple(parts))
 
 
-def _map_npy_files(files: Mapping[str, Sequence[Path]], x: str) -> dict[str, Any]:
-    """Return the arrays of `.npy` files by role, and the one of the role `data` by the name of the samples."""
-    return {x if role == "data" else role: map_npy(single_file(files, role)) for role in files}
-
-
 def map_arrays(path: Path) -> dict[str, Any]:
     """Return arrays by name; for a folder, those of its .npy files."""
     if path.is_dir():
-        return {file.stem: map_npy(file) for file in sorted(path.glob("*.npy"))}
+        return {file.stem: array_formats.map_npy(file) for file in sorted(path.glob("*.npy"))}
     with convert_read_errors(path):
         if has_suffix(path, HDF5_SUFFIXES):
             return map_hdf5(path)
-        return map_safetensors(path)[0] if has_suffix(path, (".safetensors",)) else map_npz(path)
+        if has_suffix(path, (".safetensors",)):
+            return array_formats.map_safetensors(path)[0]
+        return array_formats.map_npz(path)
 
 
 def _pair(arrays: Mapping[str, np.ndarray], x: str, y: str, path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -145,42 +142,28 @@ def check_array_names(names: Collection[str], expected: Sequence[str], path: Pat
     Raises:
         InputError: If a name is missing. The message lists the names that exist.
     """
-    missing = [name for name in expected if name not in names]
-    if missing:
+    if missing := [name for name in expected if name not in names]:
         message = f"{path} has no array {' and no array '.join(missing)}."
         raise InputError(f"{message} It has: {', '.join(sorted(names)) or 'no arrays'}. {hint}".rstrip())
 
 
-def _split_codes(
-    arrays: Mapping[str, np.ndarray],
-    by_split: Sequence[str],
-    labels: Sequence[np.ndarray],
-    path: Path,
-    name: str | None,
-) -> np.ndarray | None:
-    """Return the index into SPLITS of each sample, from the names of the arrays, or from the array of this name."""
-    if by_split:
-        return split_codes((SPLITS.index(split), len(part)) for split, part in zip(by_split, labels, strict=True))
+def _stored_splits(arrays: Mapping[str, Any], name: str | None, n_samples: int, path: Path) -> np.ndarray | None:
+    """Return the index into SPLITS of each sample, from the array of this name."""
     if name is None and "splits" not in arrays:
         return None
     name = name or "splits"
     check_array_names(arrays, (name,), path)
     codes = np.asarray(arrays[name])
-    fits = codes.shape == (len(labels[0]),)
+    fits = codes.shape == (n_samples,)
     if fits and codes.dtype.kind in "USOT":
         texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in codes]
         return split_numbers(texts, f"The array {name} of {path}")
     if not fits or codes.dtype.kind not in "iu" or not np.isin(codes, range(3)).all():
         raise InputError(
-            f"expected {name} 0 (train), 1 (val) or 2 (test) in {path}, one for each of {len(labels[0])} samples, got "
+            f"expected {name} 0 (train), 1 (val) or 2 (test) in {path}, one for each of {n_samples} samples, got "
             f"{codes.dtype} {codes.shape}"
         )
     return codes.astype(np.int64)
-
-
-def _groups(stored: Sequence[tuple[str, Mapping[str, Any], Path]], name: str) -> dict[str, np.ndarray] | None:
-    parts = _arrays_in_all(stored, name)
-    return None if parts is None else {name: np.concatenate([np.asarray(part) for part in parts])}
 
 
 def _masks(stored: Sequence[tuple[str, Mapping[str, Any], Path]], labels: Sequence[np.ndarray]) -> Samples | None:
@@ -254,15 +237,15 @@ def _whole_labels(labels: np.ndarray, path: Path) -> np.ndarray:
 def read_array_headers(path: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Return shape and kind (`f`, `i`, `u`, `b`, `U`, ...) of each array in a file, without reading the arrays."""
     if path.is_dir():
-        headers = {file.stem: read_npy_header(file) for file in sorted(path.glob("*.npy"))}
+        headers = {file.stem: array_formats.read_npy_header(file) for file in sorted(path.glob("*.npy"))}
         return {name: (shape, dtype.kind) for name, (shape, dtype) in headers.items()}
     if has_suffix(path, HDF5_SUFFIXES):
         return read_hdf5_headers(path)
     with convert_read_errors(path):
         if has_suffix(path, (".safetensors",)):
-            _, arrays, _ = read_safetensors_header(path)
+            _, arrays, _ = array_formats.read_safetensors_header(path)
             return {name: (array.shape, array.dtype[0].lower()) for name, array in arrays.items()}
-        return {name: (shape, dtype.kind) for name, (shape, dtype) in read_npz_headers(path).items()}
+        return {name: (shape, dtype.kind) for name, (shape, dtype) in array_formats.read_npz_headers(path).items()}
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -272,8 +255,8 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         InputError: When the file is broken or contains pickled objects.
     """
     if has_suffix(path, (".safetensors",)):
-        return {name: np.array(array) for name, array in map_safetensors(path)[0].items()}
-    return read_npz(path)
+        return {name: np.array(array) for name, array in array_formats.map_safetensors(path)[0].items()}
+    return array_formats.read_npz(path)
 
 
 def shape_array(x: np.ndarray, kind: str, path: Path, axes: Sequence[int] | None = None) -> Samples:
@@ -292,7 +275,8 @@ def shape_array(x: np.ndarray, kind: str, path: Path, axes: Sequence[int] | None
     if x.dtype.kind not in "fiub" or x.ndim not in (n_axes - 1, n_axes):
         expected = "(N, H, W) or (N, C, H, W)" if kind == "image" else "(N, length) or (N, C, length)"
         raise InputError(f"expected numbers x of shape {expected} for {kind} data in {path}, got {x.dtype} {x.shape}")
-    if axes is None and kind == "image" and x.ndim == 4 and _looks_channels_last(x.shape):
+    looks_channels_last = x.shape[-1] in CHANNEL_COUNTS and x.shape[1] not in CHANNEL_COUNTS
+    if axes is None and kind == "image" and x.ndim == 4 and looks_channels_last:
         raise InputError(
             f"expected channels first, x of shape (N, C, H, W) in {path}, got {x.shape}. "
             "Save x.transpose(0, 3, 1, 2) instead."
@@ -300,7 +284,3 @@ def shape_array(x: np.ndarray, kind: str, path: Path, axes: Sequence[int] | None
     if isinstance(x, Hdf5Rows):
         return shape_samples(x, str(path), axes, None if x.ndim == n_axes else (1, *x.shape[1:]))
     return shape_samples(x if x.ndim == n_axes else x[:, None], str(path), axes)
-
-
-def _looks_channels_last(shape: tuple[int, ...]) -> bool:
-    return shape[-1] in CHANNEL_COUNTS and shape[1] not in CHANNEL_COUNTS

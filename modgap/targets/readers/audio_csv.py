@@ -70,25 +70,22 @@ def read(
     clip_rows = [rows[first] for first in first_rows]
     clips = tuple(tuple(sorted(paths[number] for number in numbers)) for numbers in pieces)
     if labels_column is not None:
-        _check_same_labels(rows, pieces, labels_column)
+        for clip in pieces:
+            if len({rows[number][labels_column] for number in clip}) > 1:
+                raise InputError(f"expected the same labels on all pieces of a clip, got others on {rows[clip[0]]}")
         numbers = _read_class_numbers(single_file(files, "classes")) if "classes" in files else None
         labels, classes = multi_hot([row[labels_column].split(delimiter) for row in clip_rows], numbers)
     else:
         labels, classes = _single_labels(clip_rows, str(label_column), class_name_column)
+    noise = list_files(single_file(files, "noise"), SUFFIXES) if "noise" in files else ()
     return Table(
         SoundFiles(clips, rate, overlap),
         labels,
         classes,
         _splits([codes[first] for first in first_rows], clip_rows, fold_column, folds or {}),
         {name: np.array([row[name] for row in clip_rows]) for name in group_columns} or None,
-        noise=_read_noise(single_file(files, "noise"), rate) if "noise" in files else None,
+        noise=SoundFiles.of_paths(noise, rate) if noise else None,
     )
-
-
-def _read_noise(folder: Path, rate: int) -> SoundFiles | None:
-    """List the sound files of a folder, None if it has none."""
-    paths = list_files(folder, SUFFIXES)
-    return SoundFiles.of_paths(paths, rate) if paths else None
 
 
 def _read_rows(path: Path, columns: Sequence[str]) -> Rows:
@@ -119,8 +116,7 @@ def _locate_files(names: Sequence[str], folder: Path) -> list[str]:
     paths = [str(folder.joinpath(*Path(name).parts[cut:])) for name in names]
     folders = {Path(path).parent for path in paths}
     existing = {str(path) for parent in folders if is_folder(parent) for path in parent.iterdir()}
-    missing = [path for path in paths if path not in existing]
-    if missing:
+    if missing := [path for path in paths if path not in existing]:
         raise InputError(
             f"expected {len(paths)} sound files in {folder}, {len(missing)} are missing, first {missing[0]}"
         )
@@ -169,8 +165,7 @@ def multi_hot(sample_names: Sequence[Sequence[str]], numbers: Mapping[str, int] 
     occurring = {name for names in names_by_sample for name in names}
     if numbers is None:
         numbers = {name: k for k, name in enumerate(sorted(occurring))}
-    unknown = sorted(occurring - set(numbers))
-    if unknown:
+    if unknown := sorted(occurring - set(numbers)):
         raise InputError(f"expected labels among {len(numbers)} class names, got unknown {', '.join(unknown[:3])}")
     labels = np.zeros((len(names_by_sample), len(numbers)), np.int64)
     for row, names in enumerate(names_by_sample):
@@ -201,12 +196,10 @@ def _splits(
 ) -> np.ndarray | None:
     if fold_column is None:
         return None if not codes or codes[0] is None else np.array(codes)
-    unknown = set(folds) - set(SPLITS)
-    if unknown:
+    if unknown := set(folds) - set(SPLITS):
         raise InputError(f"expected folds of {', '.join(SPLITS)}, got {', '.join(sorted(unknown))}")
     code_of_fold = {str(fold): SPLITS.index(split) for split, names in folds.items() for fold in names}
-    absent = set(code_of_fold) - {row[fold_column] for row in rows}
-    if absent:
+    if absent := set(code_of_fold) - {row[fold_column] for row in rows}:
         raise InputError(
             f"expected the folds {', '.join(sorted(code_of_fold))} in column {fold_column}, "
             f"got none of {sorted(absent)}"

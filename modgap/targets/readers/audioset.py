@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.storage.damaged_files import one_line_errors
 from modgap.targets.file_layout import files_by_split, list_files, single_file
 from modgap.targets.readers.audio_csv import multi_hot
 from modgap.targets.samples import Table
@@ -34,11 +35,10 @@ def read(files: Mapping[str, Sequence[Path]], *, rate: int) -> Table:
     segments = [(code, *segment) for code, path in files_by_split(files) for segment in _read_segments(path)]
     folder = single_file(files, "audio")
     path_of_stem = {path.stem: str(path) for path in list_files(folder, SUFFIXES)}
-    available = [
-        (code, labels, path)
-        for code, video, start, labels in segments
-        if (path := _segment_path(video, start, path_of_stem))
-    ]
+    available: list[tuple[int, tuple[str, ...], str]] = []
+    for code, video, start, classes in segments:
+        stems = f"{video}_{start:g}", f"{video}_{start:.3f}", video
+        available += [(code, classes, path_of_stem[stem]) for stem in stems if stem in path_of_stem][:1]
     if not available:
         raise InputError(
             f"expected sound files named <video>_<start>.wav or <video>.wav (or .flac, .ogg, .mp3) in {folder} for "
@@ -48,16 +48,10 @@ def read(files: Mapping[str, Sequence[Path]], *, rate: int) -> Table:
         missing = len(segments) - len(available)
         log.info("%d of %d segments have no sound file in %s and are skipped", missing, len(segments), folder)
     numbers = {mid: k for k, mid in enumerate(class_names)}
-    labels, ids = multi_hot([names for _, names, _ in available], numbers)
-    clips = tuple((path,) for _, _, path in available)
-    codes = np.array([code for code, _, _ in available])
-    return Table(SoundFiles(clips, rate), labels, [class_names[mid] for mid in ids], codes)
-
-
-def _segment_path(video: str, start: float, path_of_stem: Mapping[str, str]) -> str | None:
-    """Return the file of a segment, which has one of three names; None if there is none."""
-    stems = f"{video}_{start:g}", f"{video}_{start:.3f}", video
-    return next((path_of_stem[stem] for stem in stems if stem in path_of_stem), None)
+    codes, names, paths = zip(*available, strict=True)
+    labels, ids = multi_hot(names, numbers)
+    clips = tuple((path,) for path in paths)
+    return Table(SoundFiles(clips, rate), labels, [class_names[mid] for mid in ids], np.array(codes))
 
 
 def _read_segments(path: Path) -> Iterator[tuple[str, float, tuple[str, ...]]]:
@@ -67,9 +61,8 @@ def _read_segments(path: Path) -> Iterator[tuple[str, float, tuple[str, ...]]]:
             video, start, _, labels = row
             yield video, float(start), tuple(labels.split(","))
         except ValueError as error:
-            raise InputError(
-                f"expected video, start, end and labels in line {number} of {path}, got {','.join(row)[:60]}"
-            ) from error
+            expected = f"expected video, start, end and labels in line {number} of {path}"
+            raise InputError(f"{expected}, got {','.join(row)[:60]}") from error
 
 
 def _read_class_names(path: Path) -> dict[str, str]:
@@ -88,10 +81,7 @@ def _read_class_names(path: Path) -> dict[str, str]:
 
 def _read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield number and values of each line that is not a comment."""
-    try:
-        with path.open(newline="", encoding="utf-8") as stream:
-            for number, row in enumerate(csv.reader(stream, skipinitialspace=True), start=1):
-                if row and not row[0].startswith("#"):
-                    yield number, row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+    with one_line_errors(f"cannot read {path}"), path.open(newline="", encoding="utf-8") as stream:
+        for number, row in enumerate(csv.reader(stream, skipinitialspace=True), start=1):
+            if row and not row[0].startswith("#"):
+                yield number, row

@@ -1,7 +1,6 @@
 """Words with entity tags, one in each line, as in CoNLL-2003. Each labeled word is a sample."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -15,16 +14,6 @@ OUTSIDE = "outside"
 DOCUMENT = "-DOCSTART-"
 CHOICE_STREAM = 0xB10
 """Second seed that keeps these random numbers apart from others of the same seed."""
-
-
-@dataclass(frozen=True)
-class _Word:
-    """A word by the numbers of its sentence and within it, its entity, and the index of its split (or 0)."""
-
-    sentence: int
-    position: int
-    entity: str
-    code: int
 
 
 def read(
@@ -55,38 +44,27 @@ def read(
         InputError: When a line lacks a column, or there is no entity.
     """
     parts = data_files(files)
-    tagged, sentences = _read_words(parts, word_column, tag_column)
-    types = sorted({word.entity for word in tagged} - {OUTSIDE})
+    # A word is described by the number of its sentence, its position in it, its entity, and the index of its split.
+    sentences: list[tuple[tuple[str, ...], int]] = []
+    tagged: list[tuple[int, int, str, int]] = []
+    first_document = 0
+    for code, path in parts:
+        for tokens, entities, document in _read_sentences(path, word_column, tag_column, first_document):
+            tagged += [(len(sentences), i, entity, code or 0) for i, entity in enumerate(entities)]
+            sentences.append((tokens, document))
+        first_document = 1 + (sentences[-1][1] if sentences else first_document)
+    types = sorted({entity for _, _, entity, _ in tagged} - {OUTSIDE})
     if not types:
         raise InputError(f"expected words in entities in {', '.join(str(path) for _, path in parts)}, got none")
     classes = types if outside == "none" else [*types, OUTSIDE]
     numbers = {entity: k for k, entity in enumerate(classes)}
     samples = [tagged[row] for row in _choose_rows(tagged, outside, seed)]
-    return Table(
-        TextSamples([WordInText.from_words(sentences[word.sentence][0], word.position) for word in samples]),
-        np.array([numbers[word.entity] for word in samples], np.int64),
-        classes,
-        None if "data" in files else np.array([word.code for word in samples]),
-        {
-            "sentence": np.array([word.sentence for word in samples], np.int64),
-            "document": np.array([sentences[word.sentence][1] for word in samples]),
-        },
-    )
-
-
-def _read_words(
-    parts: Sequence[tuple[int | None, Path]], word_column: int, tag_column: int
-) -> tuple[list[_Word], list[tuple[tuple[str, ...], int]]]:
-    """Return all words, and the tokens and the document of all sentences, of files with an index into SPLITS each."""
-    sentences: list[tuple[tuple[str, ...], int]] = []
-    samples: list[_Word] = []
-    first_document = 0
-    for code, path in parts:
-        for tokens, entities, document in _read_sentences(path, word_column, tag_column, first_document):
-            samples += [_Word(len(sentences), i, entity, code or 0) for i, entity in enumerate(entities)]
-            sentences.append((tokens, document))
-        first_document = 1 + (sentences[-1][1] if sentences else first_document)
-    return samples, sentences
+    texts = TextSamples([WordInText.from_words(sentences[sentence][0], i) for sentence, i, _, _ in samples])
+    labels = np.array([numbers[entity] for _, _, entity, _ in samples], np.int64)
+    codes = None if "data" in files else np.array([code for _, _, _, code in samples])
+    in_sentence = np.array([sentence for sentence, _, _, _ in samples], np.int64)
+    in_document = np.array([sentences[sentence][1] for sentence in in_sentence])
+    return Table(texts, labels, classes, codes, {"sentence": in_sentence, "document": in_document})
 
 
 def _read_sentences(
@@ -107,7 +85,11 @@ def _read_sentences(
             continue
         try:
             tokens.append(columns[word_column])
-            entities.append(_entity(columns[tag_column]))
+            tag = columns[tag_column]
+            prefix, _, entity = tag.partition("-")
+            if tag != "O" and (prefix not in ("B", "I") or not entity):
+                raise ValueError(tag)
+            entities.append(OUTSIDE if tag == "O" else entity)
         except (IndexError, ValueError) as error:
             raise InputError(
                 f"expected a word in column {word_column} and O, B- or I- with a type in column {tag_column} of line "
@@ -115,21 +97,12 @@ def _read_sentences(
             ) from error
 
 
-def _entity(tag: str) -> str:
-    if tag == "O":
-        return OUTSIDE
-    prefix, dash, entity = tag.partition("-")
-    if prefix not in ("B", "I") or not dash or not entity:
-        raise ValueError(tag)
-    return entity
-
-
-def _choose_rows(tagged: Sequence[_Word], outside: str, seed: int) -> np.ndarray:
+def _choose_rows(tagged: Sequence[tuple[int, int, str, int]], outside: str, seed: int) -> np.ndarray:
     """Return the numbers of the words that become samples, in order."""
     if outside not in ("capped", "all", "none"):
         raise InputError(f"expected outside to be capped, all or none, got {outside!r}")
-    entities = np.array([word.entity for word in tagged])
-    codes = np.array([word.code for word in tagged])
+    entities = np.array([entity for _, _, entity, _ in tagged])
+    codes = np.array([code for _, _, _, code in tagged])
     is_outside = entities == OUTSIDE
     rows = np.flatnonzero(~is_outside)
     if outside == "none":

@@ -106,16 +106,21 @@ def read(
     with reraise_hdf5_errors(path):
         file = open_hdf5(path)
         groups = tuple(sorted(file)) if group_per_simulation else None
-        count = len(groups) if groups is not None else _count(file, (*x_fields.names, *y_fields.names))
+        names = [] if group_per_simulation else [*x_fields.names, *y_fields.names]
+        sizes = {name: len(_dataset(file, name)) for name in names}
+        if len(set(sizes.values())) > 1:
+            raise InputError(f"expected as many simulations in each dataset of {file.filename}, got {sizes}")
+        count = len(groups) if groups is not None else next(iter(sizes.values()))
     _check_datasets(path, file, groups, (x_fields, y_fields))
-    read_x, read_y = (
-        partial(_read_simulation, path=path, fields=fields, groups=groups) for fields in (x_fields, y_fields)
+    # The number of test samples is rounded as ORCA does, to get the same splits.
+    first, last = slice(int(count * test_fraction)), slice(int(count * (1 - test_fraction)), None)
+    splits = np.full(count, SPLITS.index("train"))
+    splits[first if test_position == "first" else last] = SPLITS.index("test")
+    samples, targets = (
+        StoredSamples(range(count), partial(_read_simulation, path=path, fields=fields, groups=groups))
+        for fields in (x_fields, y_fields)
     )
-    return Table(
-        StoredSamples(range(count), read_x),
-        splits=_splits(count, test_position, test_fraction),
-        targets=StoredSamples(range(count), read_y),
-    )
+    return Table(samples, splits=splits, targets=targets)
 
 
 def _parse_fields(options: dict[str, Any], name: str, time_stride: int, space_stride: int) -> Fields:
@@ -129,31 +134,8 @@ def _parse_fields(options: dict[str, Any], name: str, time_stride: int, space_st
         )
     if min(time_stride, space_stride) < 1:
         raise InputError(f"expected time_stride and space_stride of at least 1, got {time_stride} and {space_stride}")
-    return Fields(
-        names=tuple(options["names"]),
-        axes=axes,
-        frame=options.get("frame", 0),
-        channels=tuple(options["channels"]) if "channels" in options else None,
-        time_stride=time_stride,
-        space_stride=space_stride,
-    )
-
-
-def _splits(count: int, test_position: str, test_fraction: float) -> np.ndarray:
-    """Return splits with the first or last simulations as test, rounded as ORCA does to get the same splits."""
-    codes = np.full(count, SPLITS.index("train"))
-    if test_position == "first":
-        codes[: int(count * test_fraction)] = SPLITS.index("test")
-    else:
-        codes[int(count * (1 - test_fraction)) :] = SPLITS.index("test")
-    return codes
-
-
-def _count(file: "h5py.File", names: Sequence[str]) -> int:
-    sizes = {name: len(_dataset(file, name)) for name in names}
-    if len(set(sizes.values())) > 1:
-        raise InputError(f"expected as many simulations in each dataset of {file.filename}, got {sizes}")
-    return next(iter(sizes.values()))
+    values = {key: tuple(value) if key in ("names", "channels") else value for key, value in options.items()}
+    return Fields(**values, time_stride=time_stride, space_stride=space_stride)
 
 
 def _dataset(group: "h5py.Group", name: str) -> "h5py.Dataset":
@@ -172,21 +154,17 @@ def _check_datasets(path: Path, file: "h5py.File", groups: Sequence[str] | None,
         for name in fields.names:
             with reraise_hdf5_errors(path):
                 shape = _dataset(parent, name).shape[0 if groups is not None else 1 :]
-            _check_shape(path, name, shape, fields)
-
-
-def _check_shape(path: Path, name: str, shape: tuple[int, ...], fields: Fields) -> None:
-    if len(shape) != len(fields.axes):
-        raise InputError(
-            f"expected simulations with the axes {', '.join(fields.axes)} in dataset {name} of {path}, "
-            f"got the shape {shape}"
-        )
-    lengths = dict(zip(fields.axes, shape, strict=True))
-    n_steps = len(range(0, lengths.get("t", 1), fields.time_stride))
-    n_channels = lengths.get("c", 1)
-    channels = fields.channels or (0,)
-    if not -n_steps <= fields.frame < n_steps or max(channels) >= n_channels or min(channels) < 0:
-        raise InputError(
-            f"expected frame {fields.frame} of channels {channels} in dataset {name} of {path}, "
-            f"got {n_steps} frames of {n_channels} channels"
-        )
+            if len(shape) != len(fields.axes):
+                raise InputError(
+                    f"expected simulations with the axes {', '.join(fields.axes)} in dataset {name} of {path}, "
+                    f"got the shape {shape}"
+                )
+            lengths = dict(zip(fields.axes, shape, strict=True))
+            n_steps = len(range(0, lengths.get("t", 1), fields.time_stride))
+            n_channels = lengths.get("c", 1)
+            channels = fields.channels or (0,)
+            if not -n_steps <= fields.frame < n_steps or max(channels) >= n_channels or min(channels) < 0:
+                raise InputError(
+                    f"expected frame {fields.frame} of channels {channels} in dataset {name} of {path}, "
+                    f"got {n_steps} frames of {n_channels} channels"
+                )

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 
@@ -41,23 +40,19 @@ def read(files: Mapping[str, Sequence[Path]]) -> Table:
 
 def _read_array(path: Path, dimensions: int) -> np.ndarray:
     with one_line_errors(f"cannot read {path}"), open_content(path) as stream:
-        return _read_stream(stream, path, dimensions)
-
-
-def _read_stream(stream: IO[bytes], path: Path, dimensions: int) -> np.ndarray:
-    start = 4 * (1 + dimensions)
-    header = stream.read(start)
-    if len(header) < start or header[:4] != bytes([0, 0, UNSIGNED_BYTE, dimensions]):
-        raise InputError(f"expected an IDX file of bytes in {dimensions} dimensions, got {path}")
-    shape = tuple(int(size) for size in np.frombuffer(header[4:], ">u4"))
-    size = math.prod(shape)
-    if path.suffix == ".gz":
-        check_unpacked_size(path, path.stat().st_size, size)
-    elif size != path.stat().st_size - start:
-        raise InputError(f"expected {size} bytes of data in {path}, got {path.stat().st_size - start}")
-    check_memory(path, size)
-    content = stream.read(size)
-    if len(content) != size or stream.read(1):
-        amount = "more" if len(content) == size else len(content)
-        raise InputError(f"expected {size} bytes of data in {path}, got {amount}")
-    return np.frombuffer(content, np.uint8).reshape(shape)
+        start = 4 * (1 + dimensions)
+        header = stream.read(start)
+        if len(header) < start or header[:4] != bytes([0, 0, UNSIGNED_BYTE, dimensions]):
+            raise InputError(f"expected an IDX file of bytes in {dimensions} dimensions, got {path}")
+        shape = tuple(int(size) for size in np.frombuffer(header[4:], ">u4"))
+        size = math.prod(shape)
+        if path.suffix == ".gz":
+            check_unpacked_size(path, path.stat().st_size, size)
+        elif size != path.stat().st_size - start:
+            raise InputError(f"expected {size} bytes of data in {path}, got {path.stat().st_size - start}")
+        check_memory(path, size)
+        content = stream.read(size)
+        if len(content) != size or stream.read(1):
+            amount = "more" if len(content) == size else len(content)
+            raise InputError(f"expected {size} bytes of data in {path}, got {amount}")
+        return np.frombuffer(content, np.uint8).reshape(shape)

@@ -51,8 +51,7 @@ def listed_paths(table: Path, kind: str | None, frame: "DataFrame | None" = None
             f"names {', '.join(FILE_NAMES)}."
         )
     paths = [table.parent / name for name in names]
-    missing = [path for path in paths if not is_regular_file(path)]
-    if missing:
+    if missing := [path for path in paths if not is_regular_file(path)]:
         raise InputError(
             f"{table} lists {len(paths):,} files, of which {len(missing):,} do not exist, such as {missing[0]}. "
             "Expected paths relative to the folder of the table."

@@ -11,15 +11,7 @@ from modgap.storage.damaged_files import one_line_errors
 from modgap.storage.hdf5_arrays import check_links, stored_dataset
 from modgap.storage.limits import check_unpacked_size
 from modgap.targets.file_layout import files_by_split
-from modgap.targets.samples import (
-    SPLITS,
-    ArraySamples,
-    ConcatenatedSamples,
-    Samples,
-    Table,
-    computing_type,
-    split_codes,
-)
+from modgap.targets.samples import SPLITS, ArraySamples, ConcatenatedSamples, Table, computing_type, split_codes
 from modgap.targets.splits import hold_out_validation
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -51,8 +43,8 @@ def read(
     Raises:
         InputError: When a file is broken, is not a MATLAB file, lacks a field, or fields differ in shape.
     """
-    inputs: list[Samples] = []
-    targets: list[Samples] = []
+    inputs = []
+    targets = []
     parts = []
     for code, path in files_by_split(files):
         limit = (max_samples or {}).get(SPLITS[code])

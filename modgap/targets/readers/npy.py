@@ -46,12 +46,8 @@ def read(
             f"expected one label for each sample in {', '.join(path.name for path in label_paths)} beside "
             f"{sample_files[0][1]}, got {[len(part) for part in labels]} for {sizes} samples"
         )
-    numbers = [
-        class_numbers(part, str(path), first=first_label) for part, path in zip(labels, label_paths, strict=True)
-    ]
-    samples = [
-        shape_samples(array, str(path), axes, shape) for array, (_, path) in zip(arrays, sample_files, strict=True)
-    ]
+    numbers = [class_numbers(one, str(path), first=first_label) for one, path in zip(labels, label_paths, strict=True)]
+    samples = [shape_samples(one, str(path), axes, shape) for one, (_, path) in zip(arrays, sample_files, strict=True)]
     codes = split_codes((code, size) for (code, _), size in zip(sample_files, sizes, strict=True))
     return Table(
         ConcatenatedSamples(tuple(samples)),

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from modgap.errors import InputError
 from modgap.targets.file_layout import files_by_split
@@ -78,7 +77,11 @@ def read(
                 f"expected one label for each sample in {path}, got {len(numbers)} for {len(array)} samples"
             )
         if group is not None:
-            groups.append(_group_names(get_entry(record, group.format(split=split), path), len(array), path))
+            names = np.asarray(get_entry(record, group.format(split=split), path))
+            if names.shape != (len(array),) or names.dtype.kind not in "fiubUS":
+                got = f"{names.dtype} {names.shape}"
+                raise InputError(f"expected a group for each of {len(array)} samples in {path}, got {got}")
+            groups.append(names)
         labels.append(numbers)
         sizes.append((split, len(array)))
     n_samples = sum(size for _, size in sizes)
@@ -98,7 +101,9 @@ def _read_records(files: Mapping[str, Sequence[Path]], x: str) -> Iterator[tuple
     if "data" in files:
         (path,) = files["data"]
         (record,) = read_pickles([path])
-        splits = [split for split in SPLITS if _has(record, x.format(split=split).split("/")[0])] or SPLITS[:1]
+        keys = set(record) if isinstance(record, Mapping) else set()
+        firsts = {split: x.format(split=split).split("/")[0] for split in SPLITS}
+        splits = [split for split, first in firsts.items() if {first, first.encode()} & keys] or SPLITS[:1]
         for split in splits if "{split}" in x else ["data"]:
             yield split, str(path), record
         return
@@ -107,24 +112,9 @@ def _read_records(files: Mapping[str, Sequence[Path]], x: str) -> Iterator[tuple
         yield SPLITS[code], str(path), record
 
 
-def _group_names(entry: ArrayLike, n_samples: int, path: str) -> np.ndarray:
-    """Return the group of each sample: numbers or strings."""
-    names = np.asarray(entry)
-    if names.shape != (n_samples,) or names.dtype.kind not in "fiubUS":
-        raise InputError(f"expected a group for each of {n_samples} samples in {path}, got {names.dtype} {names.shape}")
-    return names
-
-
-def _has(record: object, name: str) -> bool:
-    return isinstance(record, Mapping) and (name in record or name.encode() in record)
-
-
 def _to_array(entry: object) -> np.ndarray:
     """Return an array unchanged, and a list of arrays as an array of objects."""
     if isinstance(entry, np.ndarray):
         return entry
     items = entry if isinstance(entry, Sequence) else ()
-    array = np.empty(len(items), object)
-    for number, item in enumerate(items):
-        array[number] = item
-    return array
+    return np.fromiter(items, object, len(items))

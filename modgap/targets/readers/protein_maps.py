@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -43,8 +42,7 @@ def read(
     lists = [(code, files[split][0], _read_names(files[f"{split}-list"][0])) for code, split in splits]
     features = [folder / "features" / f"{name}.pkl" for _, folder, names in lists for name in names]
     distances = [folder / "distance" / f"{name}-cb.npy" for _, folder, names in lists for name in names]
-    missing = [path for path in (*features, *distances) if not is_regular_file(path)]
-    if missing:
+    if missing := [path for path in (*features, *distances) if not is_regular_file(path)]:
         raise InputError(f"expected a file for every protein, found none at {missing[0]} and {len(missing) - 1} others")
     codes = split_codes((code, len(names)) for code, _, names in lists)
     return Table(
@@ -70,8 +68,7 @@ def convert(files: Mapping[str, Sequence[Path]]) -> list[Path]:
 def _read_names(path: Path) -> list[str]:
     lines = read_text(path, f"the list of proteins {path}").splitlines()
     names = [line.split()[0] for line in lines if line.strip()]
-    invalid = [name for name in names if "/" in name or "\\" in name]
-    if invalid:
+    if invalid := [name for name in names if "/" in name or "\\" in name]:
         raise InputError(f"expected names of proteins in {path}, got {invalid[0]!r}")
     return names
 
@@ -80,7 +77,15 @@ def _read_features(path: Path) -> np.ndarray:
     """Return the features of a protein, shape (57, L, L)."""
     record = read_pickle(path)
     length = len(get_entry(record, "seq", str(path)))
-    residues = np.concatenate([_residue_feature(record, name, length, path) for name in RESIDUE_FEATURES])
+    parts = []
+    for name, n_values in RESIDUE_FEATURES.items():
+        array = get_entry(record, name, str(path))
+        if name == "pssm":
+            parts.append(_check_array(array, (length, n_values), name, path).T)
+        else:
+            shape = (length,) if n_values == 1 else (n_values, length)
+            parts.append(_check_array(array, shape, name, path).reshape(n_values, length))
+    residues = np.concatenate(parts)
     n_residue_maps = 2 * len(residues)
     maps = np.empty((n_residue_maps + len(PAIR_FEATURES), length, length), np.float32)
     maps[0:n_residue_maps:2] = residues[:, None, :]
@@ -88,16 +93,6 @@ def _read_features(path: Path) -> np.ndarray:
     for number, name in enumerate(PAIR_FEATURES, n_residue_maps):
         maps[number] = _check_array(get_entry(record, name, str(path)), (length, length), name, path)
     return maps
-
-
-def _residue_feature(record: Mapping[Any, Any], name: str, length: int, path: Path) -> np.ndarray:
-    """Return the values of a feature, shape (values, L)."""
-    n_values = RESIDUE_FEATURES[name]
-    array = get_entry(record, name, str(path))
-    if name == "pssm":
-        return _check_array(array, (length, n_values), name, path).T
-    shape = (length,) if n_values == 1 else (n_values, length)
-    return _check_array(array, shape, name, path).reshape(n_values, length)
 
 
 def _check_array(array: object, shape: tuple[int, ...], name: str, path: Path) -> np.ndarray:
@@ -117,16 +112,9 @@ def _read_distances(path: Path) -> np.ndarray:
     distances: np.ndarray = np.maximum(stored, MIN_DISTANCE, dtype=np.float32)
     if not np.isfinite(distances).all():
         raise InputError(f"expected a distance between all residues in {path}, got NaN or infinities")
-    _smooth_diagonal(distances)
-    return distances[None]
-
-
-def _smooth_diagonal(distances: np.ndarray) -> None:
-    """Set the distance of each residue to itself to the mean of the distances to its neighbors along the row."""
-    below = np.diagonal(distances, -1)
-    above = np.diagonal(distances, 1)
-    inner = np.arange(1, len(distances) - 1)
-    diagonal = (below[:-1] + above[1:]) / 2
-    distances[inner, inner] = diagonal
+    # The distance of a residue to itself becomes the mean of the distances to its neighbors along the row.
+    inner = np.arange(1, length - 1)
+    distances[inner, inner] = (distances[inner, inner - 1] + distances[inner, inner + 1]) / 2
     distances[0, 0] = distances[0, 1]
     distances[-1, -1] = distances[-1, -2]
+    return distances[None]

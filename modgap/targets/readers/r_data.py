@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -218,32 +218,28 @@ STORE_HEADER_BYTES = 4
 STORE_FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 6}]
 
 
-def read_rda_object(path: Path, name: str) -> RVector:
-    """Return an object by its name from an .rda file, which may be compressed by gzip, bzip2 or xz.
+def _read_object(files: Mapping[str, Sequence[Path]], name: str) -> RVector:
+    """Return an object by its name from an .rda file, or from the store of a package of R.
 
-    Raises:
-        InputError: When the file is damaged, too large, has no such object, or has objects that are not data.
-    """
-    with convert_read_errors(path, name):
-        content = _decompress_file(path)
-        if not content.startswith(RDA_HEADERS):
-            raise RefusedRDataError("it is not an .rda file in the binary format of R")
-        objects = parse_r_object(content[len(RDA_HEADERS[0]) :])
-        return _select(objects if isinstance(objects, dict) else {}, name)
-
-
-def read_store_object(path: Path, index: Path, name: str) -> RVector:
-    """Return an object by its name from the store of a package of R.
+    An .rda file may be compressed by gzip, bzip2 or xz. A store is an .rdb file, whose index, an .rdx file, has the
+    position and size of each object.
 
     Args:
-        path: The store, an .rdb file.
-        index: Its index, an .rdx file, which has the position and size of each object.
+        files: The file under the role `data`, and the index of a store under `index`.
         name: Name of the object.
 
     Raises:
         InputError: When a file is damaged, too large, has no such object, or has objects that are not data.
     """
+    path = single_file(files, "data")
+    index = single_file(files, "index") if "index" in files else None
     with convert_read_errors(path, name):
+        if index is None:
+            content = _decompress_file(path)
+            if not content.startswith(RDA_HEADERS):
+                raise RefusedRDataError("it is not an .rda file in the binary format of R")
+            objects = parse_r_object(content[len(RDA_HEADERS[0]) :])
+            return _select(objects if isinstance(objects, dict) else {}, name)
         table = _columns(parse_r_object(_decompress_file(index)))
         position, size = map(int, _select(_columns(table.get("variables")), name).values)
         if not 0 < size <= MAX_FILE_BYTES or position < 0:
@@ -280,14 +276,10 @@ def _decompress_file(path: Path) -> bytes:
     openers: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
     for magic, opener in openers.items():
         if content.startswith(magic):
-            return _read_limited(opener(io.BytesIO(content)), MAX_OBJECT_BYTES)
-    return content
-
-
-def _read_limited(stream: IO[bytes], max_bytes: int) -> bytes:
-    content = stream.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise RefusedRDataError(f"it has more than {format_bytes(max_bytes)} after decompression")
+            content = opener(io.BytesIO(content)).read(MAX_OBJECT_BYTES + 1)
+            if len(content) > MAX_OBJECT_BYTES:
+                raise RefusedRDataError(f"it has more than {format_bytes(MAX_OBJECT_BYTES)} after decompression")
+            break
     return content
 
 
@@ -372,7 +364,7 @@ def read(
     if text:
         samples: Samples = _texts(_loci(vectors, location) or features, n_samples, location)
     elif array is not None:
-        samples = _array_samples(vectors[array], n_samples, f"column {array!r} of {location}")
+        samples = ArraySamples(_array(vectors[array], n_samples, f"column {array!r} of {location}"))
     else:
         values = _numbers(features, categories, n_samples, location, missing_values != "refuse")
         samples = ArraySamples(values[:, None])
@@ -386,13 +378,6 @@ def read(
         table = replace(table, labels=numbers, classes=names)
         rows = rows[numbers[rows] >= 0]
     return table if len(rows) == n_samples else table.select(rows)
-
-
-def _read_object(files: Mapping[str, Sequence[Path]], name: str) -> RVector:
-    path = single_file(files, "data")
-    if "index" in files:
-        return read_store_object(path, single_file(files, "index"), name)
-    return read_rda_object(path, name)
 
 
 def _classes(
@@ -456,54 +441,47 @@ def _matrix(vector: RVector, n_samples: int, location: str, keep_missing: bool =
     return numbers.astype(np.float64).reshape(n_samples, -1, order="F")
 
 
-def _indicators(factor: RVector, n_samples: int, location: str, keep_missing: bool) -> np.ndarray:
-    """Return a column of 0 and 1 for each level of a factor, (N, levels); NaN where it is missing, if that is kept."""
-    numbers = _level_numbers(factor, n_samples, location, keep_missing)
-    indicators: np.ndarray = np.eye(len(factor.strings("levels")))[numbers]
-    indicators[numbers < 0] = np.nan
-    return indicators
-
-
 def _numbers(
     features: Mapping[str, RVector], categories: Sequence[str], n_samples: int, location: str, keep_missing: bool
 ) -> np.ndarray:
     """Return the values (N, D) of all columns."""
-    parts = [
-        (_indicators if name in categories else _matrix)(
-            vector, n_samples, f"column {name!r} of {location}", keep_missing
-        )
-        for name, vector in features.items()
-    ]
+    parts = []
+    for name, vector in features.items():
+        column = f"column {name!r} of {location}"
+        if name in categories:
+            # A column of 0 and 1 for each level, with NaN where it is missing.
+            numbers = _level_numbers(vector, n_samples, column, keep_missing)
+            parts.append(np.where(numbers[:, None] < 0, np.nan, np.eye(len(vector.strings("levels")))[numbers]))
+        else:
+            parts.append(_matrix(vector, n_samples, column, keep_missing))
     if not parts:
         raise InputError(f"expected columns of numbers beside the labels of {location}, got none")
     return np.concatenate(parts, axis=1)
 
 
-def _array_samples(vector: RVector, n_samples: int, location: str) -> ArraySamples:
-    """Return samples that are the slices of an array of numbers along its last axis, with their axes reversed."""
+def _array(vector: RVector, n_samples: int, location: str) -> np.ndarray:
+    """Return the slices (N, ...) of an array of numbers along its last axis, with their axes reversed."""
     shape = np.ravel(vector.attributes["dim"].values if "dim" in vector.attributes else 0).tolist()
     values = np.asarray(vector.values)
     if len(shape) < 2 or shape[-1] != n_samples or min(shape) < 1 or values.size != math.prod(shape):
         raise InputError(f"expected an array whose last axis has {n_samples} samples in {location}, got {shape}")
     axes = (1, *shape[:-1][::-1]) if len(shape) == 2 else shape[:-1][::-1]
-    return ArraySamples(_matrix(RVector(values), values.size, location).reshape(n_samples, *axes))
+    return _matrix(RVector(values), values.size, location).reshape(n_samples, *axes)
 
 
 def _texts(features: Mapping[str, RVector], n_samples: int, location: str) -> TextSamples:
     """Return samples that are texts: the levels of all factors of a row, and its strings."""
-    parts = [_strings(vector, n_samples, f"column {name!r} of {location}") for name, vector in features.items()]
+    parts = []
+    for name, vector in features.items():
+        column = f"column {name!r} of {location}"
+        values = vector.values
+        if not isinstance(values, list):
+            levels = vector.strings("levels")
+            values = [levels[number] for number in _level_numbers(vector, n_samples, column)]
+        elif len(values) != n_samples or not all(isinstance(value, str) for value in values):
+            raise InputError(f"expected {n_samples} strings in {column}, some are missing")
+        parts.append(values)
     return TextSamples(["".join(row) for row in zip(*parts, strict=True)])
-
-
-def _strings(vector: RVector, n_samples: int, location: str) -> list[str]:
-    """Return the text of each row of a factor or of a vector of strings."""
-    values = vector.values
-    if not isinstance(values, list):
-        levels = vector.strings("levels")
-        return [levels[number] for number in _level_numbers(vector, n_samples, location)]
-    if len(values) != n_samples or not all(isinstance(value, str) for value in values):
-        raise InputError(f"expected {n_samples} strings in {location}, some are missing")
-    return values
 
 
 def _loci(vectors: Mapping[str, RVector], location: str) -> dict[str, RVector]:

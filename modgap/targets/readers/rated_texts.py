@@ -71,20 +71,14 @@ def _parse(content: bytes, source: str, location: str) -> list[tuple[str, float,
         if not line.strip():
             continue
         fields = line.split("\t")
-        rating = _number(fields[1]) if len(fields) == 3 else None
-        if rating is None or not fields[2].strip():
+        try:
+            rating = float(fields[1]) if len(fields) == 3 else np.nan
+        except ValueError:
+            rating = np.nan
+        if not np.isfinite(rating) or not fields[2].strip():
             raise InputError(
                 f"expected a number, a mean rating and a text, separated by tabs, in line {number} of {location}, got "
                 f"{line[:60]!r}"
             )
         rated.append((fields[2].strip(), rating, f"{source} {fields[0].partition('_')[0]}"))
     return rated
-
-
-def _number(text: str) -> float | None:
-    """Return the finite number that a text is, or None."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None

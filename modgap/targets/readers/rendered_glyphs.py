@@ -59,7 +59,13 @@ def read(
             picture.
     """
     paths = files["font"]
-    _check_letters(letters)
+    if (
+        not isinstance(letters, str)
+        or not 0 < len(letters) <= MAX_LETTERS
+        or len(set(letters)) < len(letters)
+        or not all(unicodedata.category(letter)[0] in DRAWN_CATEGORIES for letter in letters)
+    ):
+        raise option_error("letters", letters, f"a string of 1 to {MAX_LETTERS:,} different letters, digits or signs")
     check_whole_number("size", size, *SIZES)
     check_whole_number("font_size", font_size, 4, size)
     check_choice("label", label, LABELS)
@@ -74,16 +80,6 @@ def read(
     labels = np.array([numbers[name] for name in names[label]], np.int64)
     groups = {name: np.array(values) for name, values in names.items()}
     return Table(ArraySamples(np.concatenate(pictures)), labels, list(numbers), None, groups)
-
-
-def _check_letters(letters: object) -> None:
-    if (
-        not isinstance(letters, str)
-        or not 0 < len(letters) <= MAX_LETTERS
-        or len(set(letters)) < len(letters)
-        or not all(unicodedata.category(letter)[0] in DRAWN_CATEGORIES for letter in letters)
-    ):
-        raise option_error("letters", letters, f"a string of 1 to {MAX_LETTERS:,} different letters, digits or signs")
 
 
 def _draw(letter: str, font: ImageFont.FreeTypeFont, size: int) -> np.ndarray | None:

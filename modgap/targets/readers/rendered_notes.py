@@ -5,7 +5,7 @@ import re
 import struct
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Literal
@@ -13,20 +13,8 @@ from typing import Literal
 import numpy as np
 
 from modgap.errors import InputError
+from modgap.targets import rendering
 from modgap.targets.file_layout import single_file
-from modgap.targets.rendering import (
-    RenderedSounds,
-    check_choice,
-    check_number,
-    check_rendered_size,
-    check_whole_number,
-    debian_versions,
-    fit_length,
-    resample,
-    run_program,
-    single_program,
-    whole_numbers,
-)
 from modgap.targets.samples import Table
 
 PROGRAM = "fluidsynth"
@@ -53,7 +41,7 @@ TICKS_PER_STEP = 4
 
 def renderer_versions() -> dict[str, str]:
     """Return the versions of the Debian packages of FluidSynth; its program is one of the manifest's files."""
-    return debian_versions(["fluidsynth", "libfluidsynth3"])
+    return rendering.debian_versions(["fluidsynth", "libfluidsynth3"])
 
 
 def read(
@@ -84,19 +72,23 @@ def read(
     Raises:
         InputError: When an option is not valid, or the program or the sound font is in another folder.
     """
-    programs = whole_numbers("programs", programs, 0, N_PROGRAMS - 1)
-    pitches = whole_numbers("pitches", pitches, 0, 127)
-    velocities = whole_numbers("velocities", velocities, 1, 127)
-    check_number("seconds", seconds, 0.1, 30)
-    check_whole_number("rate", rate, 4_000, SYNTHESIS_RATE)
-    check_choice("label", label, LABELS)
+    programs = rendering.whole_numbers("programs", programs, 0, N_PROGRAMS - 1)
+    pitches = rendering.whole_numbers("pitches", pitches, 0, 127)
+    velocities = rendering.whole_numbers("velocities", velocities, 1, 127)
+    rendering.check_number("seconds", seconds, 0.1, 30)
+    rendering.check_whole_number("rate", rate, 4_000, SYNTHESIS_RATE)
+    rendering.check_choice("label", label, LABELS)
     notes = tuple(product(pitches, velocities))
-    check_rendered_size(len(programs) * len(notes), round(seconds * rate) * np.dtype(np.float32).itemsize)
-    instruments = _Instruments(
-        single_program(files, PROGRAM), _sound_font(files), programs, notes, float(seconds), int(rate)
-    )
+    rendering.check_rendered_size(len(programs) * len(notes), round(seconds * rate) * np.dtype(np.float32).itemsize)
+    synthesizer = rendering.single_program(files, PROGRAM)
+    sound_font = single_file(files, "sound_font")
+    if str(sound_font.parent) not in SOUND_FONT_FOLDERS or not SOUND_FONT_NAME.fullmatch(sound_font.name):
+        raise InputError(
+            f"The sound font is {sound_font}. Expected a file such as TimGM6mb.sf2 in "
+            f"{' or '.join(SOUND_FONT_FOLDERS)}, because FluidSynth opens only sound fonts that are installed."
+        )
     # The rendering of one instrument, before it is resampled, may be larger than all clips.
-    check_rendered_size(len(notes), instruments.frames_per_note * CHANNELS * np.dtype(np.float32).itemsize)
+    rendering.check_rendered_size(len(notes), _frames_per_note(seconds) * CHANNELS * np.dtype(np.float32).itemsize)
     program, note = (part.ravel() for part in np.indices((len(programs), len(notes))))
     numbers = {
         "program": np.array(programs)[program],
@@ -106,66 +98,51 @@ def read(
     values = numbers["program"] // PROGRAMS_PER_FAMILY if label == "family" else numbers[label]
     present, labels = np.unique(values, return_inverse=True)
     classes = [FAMILIES[value] if label == "family" else f"{label} {value}" for value in present]
-    return Table(RenderedSounds(instruments, len(programs), len(notes)), labels, classes, None, numbers)
+    # Reverberation and chorus would carry one note into the next. The configuration of the user is not read.
+    options = ("-n", "-i", "-q", "-f", os.devnull, "-R", "0", "-C", "0", "-g", "0.5", "-r", str(SYNTHESIS_RATE))
+    output = ("-O", "float", "-T", "raw", "-E", "little", "-F", "notes.raw", "-o", "synth.cpu-cores=1")
+    command = (str(synthesizer), *options, *output, str(sound_font), "notes.mid")
+    render = partial(_render, command=command, programs=programs, notes=notes, seconds=float(seconds), rate=int(rate))
+    return Table(rendering.RenderedSounds(render, len(programs), len(notes)), labels, classes, None, numbers)
 
 
-def _sound_font(files: Mapping[str, Sequence[Path]]) -> Path:
-    path = single_file(files, "sound_font")
-    if str(path.parent) not in SOUND_FONT_FOLDERS or not SOUND_FONT_NAME.fullmatch(path.name):
-        raise InputError(
-            f"The sound font is {path}. Expected a file such as TimGM6mb.sf2 in {' or '.join(SOUND_FONT_FOLDERS)}, "
-            "because FluidSynth opens only sound fonts that are installed."
-        )
-    return path
+def _render(
+    number: int,
+    *,
+    command: Sequence[str],
+    programs: Sequence[int],
+    notes: Sequence[tuple[int, int]],
+    seconds: float,
+    rate: int,
+) -> np.ndarray:
+    """Return the notes (notes, 1, length) of an instrument.
 
-
-@dataclass(frozen=True)
-class _Instruments:
-    """Rendering of the notes of an instrument, whose number is that in `programs`.
-
-    Attributes:
-        synthesizer: Path of FluidSynth.
-        sound_font: Path of the sound font.
+    Args:
+        number: Number of the instrument in `programs`.
+        command: Command of FluidSynth, whose last arguments are the sound font and the file of the notes.
         programs: General MIDI numbers of the instruments.
         notes: Pitch and velocity of each note.
         seconds: Length of a note.
         rate: Sampling rate in hertz.
     """
+    with tempfile.TemporaryDirectory(prefix="modgap-notes-") as name:
+        folder = Path(name)
+        (folder / "notes.mid").write_bytes(_midi_file(programs[number], notes, seconds))
+        rendering.run_program(command, folder=folder)
+        values = np.fromfile(folder / "notes.raw", "<f4")
+    n_values = len(notes) * _frames_per_note(seconds) * CHANNELS
+    if len(values) < n_values or not np.isfinite(values).all() or not values.any():
+        raise InputError(
+            f"FluidSynth rendered no sound for the program {programs[number]} of {command[-2]}. Leave out the program, "
+            "or choose another sound font."
+        )
+    pieces = values[:n_values].reshape(len(notes), _frames_per_note(seconds), CHANNELS).mean(axis=2)
+    return rendering.fit_length(rendering.resample(pieces, SYNTHESIS_RATE, rate), round(seconds * rate))[:, None]
 
-    synthesizer: Path
-    sound_font: Path
-    programs: tuple[int, ...]
-    notes: tuple[tuple[int, int], ...]
-    seconds: float
-    rate: int
 
-    @property
-    def frames_per_note(self) -> int:
-        """Number of samples from one note to the next before resampling."""
-        return _ticks_per_note(self.seconds) * SYNTHESIS_RATE // TICKS_PER_SECOND
-
-    def __call__(self, number: int) -> np.ndarray:
-        """Return the notes (notes, 1, length) of an instrument."""
-        program = self.programs[number]
-        with tempfile.TemporaryDirectory(prefix="modgap-notes-") as name:
-            folder = Path(name)
-            (folder / "notes.mid").write_bytes(_midi_file(program, self.notes, self.seconds))
-            run_program(self._command(), folder=folder)
-            values = np.fromfile(folder / "notes.raw", "<f4")
-        frames = self.frames_per_note * len(self.notes)
-        if len(values) < frames * CHANNELS or not np.isfinite(values).all() or not values.any():
-            raise InputError(
-                f"FluidSynth rendered no sound for the program {program} of {self.sound_font}. Leave out the program, "
-                "or choose another sound font."
-            )
-        pieces = values[: frames * CHANNELS].reshape(len(self.notes), self.frames_per_note, CHANNELS).mean(axis=2)
-        return fit_length(resample(pieces, SYNTHESIS_RATE, self.rate), round(self.seconds * self.rate))[:, None]
-
-    def _command(self) -> list[str]:
-        # Reverberation and chorus would carry one note into the next. The configuration of the user is not read.
-        options = ("-n", "-i", "-q", "-f", os.devnull, "-R", "0", "-C", "0", "-g", "0.5", "-r", str(SYNTHESIS_RATE))
-        output = ("-O", "float", "-T", "raw", "-E", "little", "-F", "notes.raw", "-o", "synth.cpu-cores=1")
-        return [str(self.synthesizer), *options, *output, str(self.sound_font), "notes.mid"]
+def _frames_per_note(seconds: float) -> int:
+    """Return the number of samples from one note to the next before resampling."""
+    return _ticks_per_note(seconds) * SYNTHESIS_RATE // TICKS_PER_SECOND
 
 
 def _ticks_per_note(seconds: float) -> int:

@@ -11,22 +11,7 @@ from typing import Literal
 import numpy as np
 
 from modgap.errors import InputError, unknown_name
-from modgap.targets.rendering import (
-    RenderedSounds,
-    check_choice,
-    check_number,
-    check_rendered_size,
-    check_whole_number,
-    debian_versions,
-    different_names,
-    fit_length,
-    names_among,
-    option_error,
-    resample,
-    run_program,
-    single_program,
-    whole_numbers,
-)
+from modgap.targets import rendering
 from modgap.targets.samples import Table
 
 PROGRAM = "espeak-ng"
@@ -43,7 +28,7 @@ PEAK = 32768
 
 def renderer_versions() -> dict[str, str]:
     """Return the versions of the Debian packages of eSpeak NG; its program is one of the manifest's files."""
-    return debian_versions(["espeak-ng", "espeak-ng-data", "libespeak-ng1"])
+    return rendering.debian_versions(["espeak-ng", "espeak-ng-data", "libespeak-ng1"])
 
 
 def read(
@@ -78,17 +63,19 @@ def read(
     Raises:
         InputError: When an option is not valid, or the program fails or is in another folder.
     """
-    check_number("seconds", seconds, 0.1, 30)
-    check_whole_number("rate", rate, 4_000, 48_000)
-    check_choice("label", label, LABELS)
+    rendering.check_number("seconds", seconds, 0.1, 30)
+    rendering.check_whole_number("rate", rate, 4_000, 48_000)
+    rendering.check_choice("label", label, LABELS)
     _check_texts(texts)
-    voices = names_among("voices", voices, VOICES)
-    speeds = whole_numbers("speeds", speeds, 80, 450)
-    pitches = whole_numbers("pitches", pitches, 0, 99)
-    program = single_program(files, PROGRAM)
-    languages = _check_languages(different_names("languages", languages), program)
+    voices = rendering.different_names("voices", voices)
+    for voice in voices:
+        rendering.check_choice("voices", voice, VOICES)
+    speeds = rendering.whole_numbers("speeds", speeds, 80, 450)
+    pitches = rendering.whole_numbers("pitches", pitches, 0, 99)
+    program = rendering.single_program(files, PROGRAM)
+    languages = _check_languages(rendering.different_names("languages", languages), program)
     n_clips = len(languages) * len(voices) * len(texts) * len(speeds) * len(pitches)
-    check_rendered_size(n_clips, round(seconds * rate) * np.dtype(np.float32).itemsize)
+    rendering.check_rendered_size(n_clips, round(seconds * rate) * np.dtype(np.float32).itemsize)
     clips = tuple(product(languages, voices, texts, speeds, pitches))
     columns = dict(zip(("language", "voice", "text"), zip(*clips, strict=True), strict=False))
     groups = {name: np.array(columns[name]) for name in LABELS}
@@ -96,16 +83,16 @@ def read(
     numbers = {name: number for number, name in enumerate(classes)}
     labels = np.array([numbers[name] for name in groups[label]], np.int64)
     speak = partial(_speak, program=program, clips=clips, seconds=float(seconds), rate=rate)
-    return Table(RenderedSounds(speak, n_clips, 1), labels, list(classes), None, groups)
+    return Table(rendering.RenderedSounds(speak, n_clips, 1), labels, list(classes), None, groups)
 
 
 def _check_texts(texts: object) -> None:
     if not isinstance(texts, list | tuple) or not 0 < len(texts) <= MAX_TEXTS or not all(map(_is_speakable, texts)):
-        raise option_error(
+        raise rendering.option_error(
             "texts", texts, f"a list of texts of 1 to {MAX_TEXT} letters, digits, spaces, hyphens, commas and periods"
         )
     if len(set(texts)) < len(texts):
-        raise option_error("texts", texts, "a list of different texts")
+        raise rendering.option_error("texts", texts, "a list of different texts")
 
 
 def _is_speakable(text: object) -> bool:
@@ -119,7 +106,7 @@ def _check_languages(languages: tuple[str, ...], program: Path) -> tuple[str, ..
 
     Names that are not those of files, such as fr-fr, are languages too, but have the same voice in all variants.
     """
-    lines = run_program([str(program), "--voices"]).decode(errors="replace").splitlines()[1:]
+    lines = rendering.run_program([str(program), "--voices"]).decode(errors="replace").splitlines()[1:]
     voices = {fields[4].rpartition("/")[2] for line in lines if len(fields := line.split()) > 4}
     for language in languages:
         if language not in voices:
@@ -143,13 +130,13 @@ def _speak(
     # Without -D some voices have random noise. The text is no argument, so it cannot be an option.
     command = [str(program), "-D", "-z", "-b", "1", "-v", f"{language}+{voice}"]
     command += ["-s", str(speed), "-p", str(pitch), "--stdin", "--stdout"]
-    values, spoken_rate = _parse_wav(run_program(command, text=text))
+    values, spoken_rate = _parse_wav(rendering.run_program(command, text=text))
     if not values.any():
         raise InputError(
             f"eSpeak NG spoke nothing for the text {text!r} in the language {language}. Leave out the text or the "
             "language."
         )
-    return fit_length(resample(values, spoken_rate, rate), round(seconds * rate))[None, None]
+    return rendering.fit_length(rendering.resample(values, spoken_rate, rate), round(seconds * rate))[None, None]
 
 
 def _parse_wav(content: bytes) -> tuple[np.ndarray, int]:

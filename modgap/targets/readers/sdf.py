@@ -57,9 +57,10 @@ def _read_items(path: Path, text_item: str, label_item: str) -> list[tuple[str, 
         content = path.read_text(encoding="utf-8")
     items = []
     for number, record in enumerate(_records(content), start=1):
-        values = _data_items(record)
-        missing = [name for name in (text_item, label_item) if not values.get(name.lower())]
-        if missing:
+        # The first line of each data item, by its name in lower case.
+        pairs = itertools.pairwise(record)
+        values = {name[1].strip().lower(): value.strip() for line, value in pairs if (name := ITEM_NAME.match(line))}
+        if missing := [name for name in (text_item, label_item) if not values.get(name.lower())]:
             available = ", ".join(sorted(values)) or "none"
             raise InputError(
                 f"Molecule {number} of {path} has no data item {missing[0]!r}. Its items are: {available}. Expected "
@@ -77,20 +78,10 @@ def _records(content: str) -> Iterator[list[str]]:
     for line in [*content.splitlines(), END_OF_RECORD]:
         if line.rstrip() != END_OF_RECORD:
             record.append(line)
-        elif any(part.strip() for part in record):
-            yield record
-            record = []
         else:
+            if any(part.strip() for part in record):
+                yield record
             record = []
-
-
-def _data_items(record: Sequence[str]) -> dict[str, str]:
-    """Return the first lines of the data items of a record by their names in lower case."""
-    items = {}
-    for line, value in itertools.pairwise(record):
-        if name := ITEM_NAME.match(line):
-            items[name[1].strip().lower()] = value.strip()
-    return items
 
 
 def _numbers(labels: Sequence[str], label_item: str) -> np.ndarray:

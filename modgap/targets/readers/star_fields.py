@@ -48,14 +48,12 @@ def read(
     paths = [path for _, part in exposures for path in part]
     skies = {folder: _read_sky(folder / SKY_FILE) for folder in {path.parent for path in paths}}
     codes = split_codes((code, len(part)) for code, part in exposures)
-    return Table(
-        StoredSamples(paths, partial(_read_plane, plane=IMAGE)),
-        splits=hold_out_validation(codes, validation, validation_position),
-        groups={"field": np.array([_field(path) for path in paths])},
-        targets=StoredSamples(paths, partial(_read_plane, plane=TARGET)),
-        masks=StoredSamples(paths, partial(_read_plane, plane=IGNORED)),
-        levels=np.array([_sky_level(path, skies) for path in paths], np.float32),
-    )
+    planes = (IMAGE, TARGET, IGNORED)
+    samples, targets, masks = (StoredSamples(paths, partial(_read_plane, plane=plane)) for plane in planes)
+    splits = hold_out_validation(codes, validation, validation_position)
+    groups = {"field": np.array([_field(path) for path in paths])}
+    levels = np.array([_sky_level(path, skies) for path in paths], np.float32)
+    return Table(samples, splits=splits, groups=groups, targets=targets, masks=masks, levels=levels)
 
 
 def _read_sky(path: Path) -> np.ndarray | None:

@@ -95,11 +95,8 @@ def _read_entries(path: Path, entries: str, encoding: str) -> list[Entry]:
     pattern = compile_pattern(entries)
     if "text" not in pattern.groupindex:
         raise InputError(f"The pattern {entries!r} has no group (?P<text>...), which is the text of an entry.")
-    has_label, has_group = (name in pattern.groupindex for name in ("label", "group"))
-    return [
-        (match["text"] or "", match["label"] if has_label else None, match["group"] if has_group else None)
-        for match in pattern.finditer(text)
-    ]
+    matches = (match.groupdict() for match in pattern.finditer(text))
+    return [(match["text"] or "", match.get("label"), match.get("group")) for match in matches]
 
 
 def _mail_body(content: bytes) -> str:

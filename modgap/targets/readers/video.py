@@ -16,9 +16,6 @@ from modgap.targets.samples import StoredSamples, Table
 
 SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".webm"})
 
-Listing = tuple[list[Path], np.ndarray, list[str], np.ndarray | None]
-"""Paths, labels (N,), class names, and index into SPLITS (N,) of the videos."""
-
 
 def read(
     files: Mapping[str, Sequence[Path]],
@@ -43,7 +40,12 @@ def read(
     """
     if frames < 1 or (short_side is not None and short_side < 1):
         raise InputError(f"expected at least one frame and pixel, got frames {frames} and short_side {short_side}")
-    paths, labels, classes, codes = _list_class_folders(files) if "data" in files else _list_by_split(files)
+    if "data" in files:
+        folder = single_file(files, "data")
+        paths = list_files(folder, SUFFIXES)
+        labels, classes, codes = class_folder_labels(folder, paths, "videos")
+    else:
+        paths, labels, classes, codes = _list_by_split(files)
     groups = None
     if source_pattern is not None:
         groups = {"source": np.array([_source(source_pattern, path) for path in paths])}
@@ -53,10 +55,14 @@ def read(
 
 def _read_video(path: Path, frames: int, short_side: int | None) -> np.ndarray:
     """Return the sampled frames (frames, 3, H, W) of a video."""
-    av = _import_av()
+    try:
+        import av
+    except ImportError as error:
+        raise InputError("reading videos needs PyAV. Install it with: pip install 'modgap[video]'") from error
     with one_line_errors(f"cannot read video {path}"):
         # Packets are counted without decoding. With a few codecs their number is not that of the frames.
-        expected = _count_packets(av, path)
+        with av.open(str(path)) as container:
+            expected = sum(1 for packet in container.demux(_video_stream(container, path)) if packet.size)
         images, count = _read_frames(av, path, expected, frames, short_side)
         if count != expected:
             images, count = _read_frames(av, path, count, frames, short_side)
@@ -77,45 +83,29 @@ def _read_frames(
     with av.open(str(path)) as container:
         for number, frame in enumerate(container.decode(_video_stream(container, path))):
             if number in selected:
-                images[number] = _frame_array(frame, short_side)
+                shortest = min(frame.height, frame.width)
+                scale = 1 if short_side is None else min(short_side / shortest, 1)
+                width, height = (round(size * scale) for size in (frame.width, frame.height))
+                images[number] = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
     return [images[number] for number in selected if number in images], number + 1
 
 
-def _frame_array(frame: Any, short_side: int | None) -> np.ndarray:
-    height, width = frame.height, frame.width
-    if short_side is not None and min(height, width) > short_side:
-        scale = short_side / min(height, width)
-        height, width = round(height * scale), round(width * scale)
-    image: np.ndarray = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
-    return image
-
-
-def _list_class_folders(files: Mapping[str, Sequence[Path]]) -> Listing:
-    folder = single_file(files, "data")
-    paths = list_files(folder, SUFFIXES)
-    return paths, *class_folder_labels(folder, paths, "videos")
-
-
-def _list_by_split(files: Mapping[str, Sequence[Path]]) -> Listing:
+def _list_by_split(files: Mapping[str, Sequence[Path]]) -> tuple[list[Path], np.ndarray, list[str], np.ndarray]:
+    """Return paths, labels (N,), class names, and index into SPLITS (N,) of the videos."""
     classes = [line.split(maxsplit=1)[-1] for line in _read_lines(single_file(files, "classes"))]
     number = {name: k for k, name in enumerate(classes)}
     names = [(code, line.split()[0]) for code, path in files_by_split(files) for line in _read_lines(path)]
-    unknown = sorted({name.split("/")[0] for _, name in names} - set(classes))
-    if unknown:
+    if unknown := sorted({name.split("/")[0] for _, name in names} - set(classes)):
         raise InputError(f"expected videos of the {len(classes)} listed classes, got unknown {', '.join(unknown[:3])}")
     folder = single_file(files, "videos")
     # Archives of UCF101 differ in the case of one class's file names.
     path_of_name = {path.name.lower(): path for path in list_files(folder, SUFFIXES)}
-    missing = [name for _, name in names if _file_name(name) not in path_of_name]
-    if missing:
+    located = [path_of_name.get(name.split("/")[-1].lower()) for _, name in names]
+    if missing := [name for (_, name), path in zip(names, located, strict=True) if path is None]:
         raise InputError(f"expected {len(names)} videos in {folder}, {len(missing)} are missing, first {missing[0]}")
-    paths = [path_of_name[_file_name(name)] for _, name in names]
+    paths = [path for path in located if path is not None]
     labels = np.array([number[name.split("/")[0]] for _, name in names], np.int64)
     return paths, labels, classes, np.array([code for code, _ in names])
-
-
-def _file_name(name: str) -> str:
-    return name.split("/")[-1].lower()
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -144,20 +134,7 @@ def _middle_frames(count: int, parts: int) -> list[int]:
     return [(2 * part + 1) * count // (2 * parts) for part in range(parts)]
 
 
-def _import_av() -> ModuleType:
-    try:
-        import av
-    except ImportError as error:
-        raise InputError("reading videos needs PyAV. Install it with: pip install 'modgap[video]'") from error
-    return av
-
-
 def _video_stream(container: Any, path: Path) -> Any:
     if not container.streams.video:
         raise InputError(f"expected a video, got a file without a video stream: {path}")
     return container.streams.video[0]
-
-
-def _count_packets(av: ModuleType, path: Path) -> int:
-    with av.open(str(path)) as container:
-        return sum(1 for packet in container.demux(_video_stream(container, path)) if packet.size)
