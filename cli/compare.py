@@ -7,7 +7,7 @@ import cloup
 
 from modgap.cli.completion import complete_files, names_completer
 from modgap.cli.groups import example
-from modgap.cli.options import option_group, quiet_option
+from modgap.cli.options import option, option_group, quiet_option
 from modgap.cli.output import draw_figures, log_to_stderr, print_answer, progress_bars
 from modgap.errors import UsageError
 from modgap.storage.paths import expand_user
@@ -34,7 +34,7 @@ FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 )
 @option_group(
     "Comparison",
-    click.option(
+    option(
         "--estimator",
         metavar="NAME",
         shell_complete=names_completer("search", "soft", "soft-matched"),
@@ -44,15 +44,14 @@ FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 )
 @option_group(
     "Output",
-    click.option(
+    option(
         "--format",
         "output_format",
         type=click.Choice(["table", "csv", "json", "latex", "markdown"]),
         default="table",
-        show_default=True,
         help="Format of the output. latex needs the package booktabs; csv has one row for each pair and target.",
     ),
-    click.option(
+    option(
         "--figure",
         metavar="FILE",
         shell_complete=complete_files,

@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,18 +20,13 @@ def show_status(context: click.Context, _parameter: click.Parameter, value: str 
     """Print how far the ranking of a folder is, and end the command."""
     if value is None or context.resilient_parsing:
         return
-    folder = expand_user(value)
-    _print_status(folder)
-    context.exit()
-
-
-def _print_status(folder: Path) -> None:
     from modgap.ranking.stages import read_progress
 
+    folder = expand_user(value)
     running = read_progress(folder)
     if running is None:
         _print_finished(folder)
-        return
+        context.exit()
     now = time.time() if running.is_alive else running.written
     state = "has run for" if running.is_alive else "was interrupted after"
     who = f"process {running.process} on {running.host}"
@@ -39,6 +34,7 @@ def _print_status(folder: Path) -> None:
     if not running.is_alive:
         print_line("Run the same command again: what is finished comes from the cache.")
     print_table(HEADS, [_row(stage, running, now) for stage in running.stages])
+    context.exit()
 
 
 def _print_finished(folder: Path) -> None:
@@ -50,17 +46,17 @@ def _print_finished(folder: Path) -> None:
     matrix = {} if record else read_json(folder / MATRIX)
     if record.get("jobs"):
         print_line(f"The ranking in {folder} is finished.")
-        print_table(HEADS[:5], [_finished_row(stage, counts) for stage, counts in record["jobs"].items()])
+        rows = []
+        for stage, counts in record["jobs"].items():
+            computed, cached, failed = (int(counts.get(name, 0)) for name in ("computed", "cached", "failed"))
+            numbers = (computed + cached + failed, computed, cached, failed)
+            rows.append([stage, *(f"{number:,}" for number in numbers)])
+        print_table(HEADS[:5], rows)
     elif matrix.get("targets"):
         failed = f"{count(int(matrix.get('failed_jobs', 0)), 'job')} failed"
         print_line(f"The ranking in {folder} is finished, for {count(len(matrix['targets']), 'target')}. {failed}.")
     else:
         raise InputError(f"There is no ranking in {folder}. Pass the folder of --out.")
-
-
-def _finished_row(stage: str, counts: dict[str, Any]) -> list[str]:
-    computed, cached, failed = (int(counts.get(name, 0)) for name in ("computed", "cached", "failed"))
-    return [stage, *(f"{number:,}" for number in (computed + cached + failed, computed, cached, failed))]
 
 
 def _row(stage: "StageState", running: "RunningJobs", now: float) -> list[str]:

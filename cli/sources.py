@@ -70,7 +70,7 @@ def _field_rows(info: "SourceInfo") -> list[tuple[str, str]]:
         ),
         "parameters": f"{info.parameters:,}",
         "is_installed": _yes_or_no(info.is_installed),
-        "surrogate": _format_surrogate(info.surrogate),
+        "surrogate": f"{info.surrogate[0]} (split {info.surrogate[1]})" if info.surrogate else "none",
         "near_copies": ", ".join(info.near_copies) or "none",
     }
     return [(name, formatted.get(name, str(getattr(info, name)))) for name in info.__dataclass_fields__]
@@ -78,10 +78,6 @@ def _field_rows(info: "SourceInfo") -> list[tuple[str, str]]:
 
 def _format_count(number: int | None, absent: str) -> str:
     return f"{number:,}" if number else absent
-
-
-def _format_surrogate(surrogate: tuple[str, str] | None) -> str:
-    return f"{surrogate[0]} (split {surrogate[1]})" if surrogate else "none"
 
 
 def _yes_or_no(value: bool) -> str:

@@ -49,11 +49,8 @@ def _encode_plainly(error: UnicodeError) -> tuple[str, int]:
     """Return plain characters or escapes for what a stream cannot encode."""
     assert isinstance(error, UnicodeEncodeError)
     characters = error.object[error.start : error.end]
-    return "".join(PLAIN_CHARACTERS.get(one) or _escape(one) for one in characters), error.end
-
-
-def _escape(character: str) -> str:
-    return character.encode("ascii", "backslashreplace").decode("ascii")
+    plain = "".join(PLAIN_CHARACTERS.get(one, one) for one in characters)
+    return plain.encode("ascii", "backslashreplace").decode("ascii"), error.end
 
 
 def _open_closed_streams() -> None:

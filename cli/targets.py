@@ -1,6 +1,7 @@
 """The command `modgap targets`."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloup
@@ -9,6 +10,7 @@ from modgap.cli.completion import complete_targets
 from modgap.cli.groups import example
 from modgap.cli.options import list_options, refuse_filters
 from modgap.cli.output import print_list, print_sections, print_text, titled
+from modgap.errors import CUSTOM_DATA_FORMATS
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -40,8 +42,6 @@ def targets(name: str | None, kind: str | None, license: str | None, diverse: bo
         _print_list(kind, license, diverse)
         return
     refuse_filters(name, kind, license, diverse)
-    from pathlib import Path
-
     from modgap.process.installed_packages import BUILT_IN
     from modgap.targets import load_manifest, manifest_origin, named_manifest
 
@@ -53,7 +53,6 @@ def targets(name: str | None, kind: str | None, license: str | None, diverse: bo
 
 
 def _print_list(kind: str | None, license: str | None, diverse: bool) -> None:
-    from modgap.errors import CUSTOM_DATA_FORMATS
     from modgap.targets.catalog import select, target_infos
 
     infos = select(target_infos(), "target", kind=kind, license=license, diverse=diverse)
