@@ -13,8 +13,7 @@ ROWS_AT_A_TIME = 4096
 
 
 def _total_variation(target: np.ndarray, log_source: np.ndarray) -> np.ndarray:
-    terms: np.ndarray = np.abs(target - np.exp(log_source)).sum(axis=1) / 2
-    return terms
+    return np.asarray(np.abs(target - np.exp(log_source)).sum(axis=1) / 2)
 
 
 def _kl(target: np.ndarray, log_source: np.ndarray) -> np.ndarray:
@@ -26,19 +25,16 @@ def _kl(target: np.ndarray, log_source: np.ndarray) -> np.ndarray:
 def _jensen_shannon(target: np.ndarray, log_source: np.ndarray) -> np.ndarray:
     source = np.exp(log_source)
     middle = (target + source) / 2
-    terms: np.ndarray = (rel_entr(target, middle) + rel_entr(source, middle)).sum(axis=1) / 2
-    return terms
+    return np.asarray((rel_entr(target, middle) + rel_entr(source, middle)).sum(axis=1) / 2)
 
 
 def _hellinger(target: np.ndarray, log_source: np.ndarray) -> np.ndarray:
     affinity = np.sqrt(target * np.exp(log_source)).sum(axis=1)
-    terms: np.ndarray = np.sqrt(np.maximum(0.0, 1 - affinity))
-    return terms
+    return np.asarray(np.sqrt(np.maximum(0.0, 1 - affinity)))
 
 
 def _brier(target: np.ndarray, log_source: np.ndarray) -> np.ndarray:
-    terms: np.ndarray = ((target - np.exp(log_source)) ** 2).sum(axis=1)
-    return terms
+    return np.asarray(((target - np.exp(log_source)) ** 2).sum(axis=1))
 
 
 MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {

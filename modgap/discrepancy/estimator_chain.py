@@ -145,15 +145,14 @@ def run_chain(
     """
     report = progress or (lambda _stage, _share: None)
     problem = _problem(inputs, space)
-    counts = count_trials(
+    counts, seconds = count_trials(
         problem,
         seed=inputs.seed,
-        stop=inputs.trials,
+        trials=inputs.trials,
         threads=inputs.threads,
         progress=lambda share: report("montecarlo", share),
     )
-    seconds = dict(counts.seconds)
-    solutions: dict[str, Solution] = {"montecarlo": summarize(problem, counts)}
+    solutions: dict[str, Solution] = {"montecarlo": summarize(problem, counts, inputs.seed)}
     if "assignment" in inputs.names:
         with timed(seconds, "ranks"):
             _ = inputs.ranking
@@ -254,6 +253,6 @@ def fit_montecarlo_maps(inputs: EstimatorInputs, labeling: Labeling) -> np.ndarr
     maps = np.empty((len(labeling.splits), space.n_classes), np.int64)
     for fold, fit in enumerate(labeling.splits.fit):
         problem = _problem(inputs, space, np.where(fit[space.entry_samples], 0, 1))
-        counts = count_trials(problem, seed=inputs.seed, stop=inputs.trials, threads=inputs.threads)
-        maps[fold] = summarize(problem, counts, [0]).map
+        counts, _ = count_trials(problem, seed=inputs.seed, trials=inputs.trials, threads=inputs.threads)
+        maps[fold] = summarize(problem, counts, inputs.seed, [0]).map
     return maps

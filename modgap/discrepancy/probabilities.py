@@ -112,8 +112,7 @@ class Probabilities:
         """
         kept, largest, sums = self._softmax
         if self.is_kept:
-            chosen: np.ndarray = kept[samples, source_classes]
-            return chosen
+            return np.asarray(kept[samples, source_classes])
         exponents = self._gather(samples, source_classes) - largest[samples]
         out = np.empty(len(samples))
         exponentials(exponents * (1 / self.temperature), out, *new_powers(len(samples)))

@@ -69,8 +69,7 @@ class Labeling:
     @cached_property
     def entry_shares(self) -> np.ndarray:
         """Share of each entry in the weight of its sample, shape (E,)."""
-        shares: np.ndarray = self.weights / self.sample_weights[self.space.entry_samples]
-        return shares
+        return np.asarray(self.weights / self.sample_weights[self.space.entry_samples])
 
 
 def mass_matrices(probabilities: Probabilities, labelings: Sequence[Labeling]) -> list[np.ndarray]:
@@ -112,8 +111,7 @@ def mass_matrices(probabilities: Probabilities, labelings: Sequence[Labeling]) -
 def entries_by_label(space: LabelSpace, first: int, stop: int) -> np.ndarray:
     """Return the entries of the samples from `first` to before `stop`, in the order of their labels, shape (M,)."""
     entries = np.arange(space.starts[first], space.starts[stop])
-    ordered: np.ndarray = entries[np.argsort(space.labels[entries], kind="stable")]
-    return ordered
+    return np.asarray(entries[np.argsort(space.labels[entries], kind="stable")])
 
 
 def _column_ranges(probabilities: Probabilities, n_labelings: int) -> list[tuple[int, int]]:
@@ -272,8 +270,7 @@ def _priors(labeling: Labeling) -> np.ndarray:
     space = labeling.space
     weights = (labeling.weights * fit[space.entry_samples] for fit in labeling.splits.fit)
     totals = np.stack([np.bincount(space.labels, of_fold, space.n_classes) for of_fold in weights])
-    priors: np.ndarray = totals / totals.sum(axis=1, keepdims=True)
-    return priors
+    return np.asarray(totals / totals.sum(axis=1, keepdims=True))
 
 
 def _log_losses(probabilities: Probabilities, labeling: Labeling, conditional: np.ndarray) -> np.ndarray:

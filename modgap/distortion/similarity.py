@@ -318,8 +318,7 @@ def block_numbers(units: np.ndarray, n_blocks: int) -> np.ndarray:
     """
     n_units = int(units.max()) + 1
     order = np.random.default_rng([0, BLOCK_SALT]).permutation(n_units)
-    blocks: np.ndarray = (order % min(n_blocks, n_units))[units]
-    return blocks
+    return np.asarray((order % min(n_blocks, n_units))[units])
 
 
 def _nearest_neighbors(array: np.ndarray, neighbors: int) -> np.ndarray:

@@ -103,8 +103,7 @@ def spectrogram(series: np.ndarray) -> np.ndarray:
     """
     transform = _short_time_transform(series.shape[1])
     magnitude: np.ndarray = np.abs(transform.stft(series.astype(np.float64), axis=-1))
-    image: np.ndarray = np.log1p(magnitude).reshape(1, -1, magnitude.shape[-1])
-    return image
+    return np.asarray(np.log1p(magnitude).reshape(1, -1, magnitude.shape[-1]))
 
 
 def _short_time_transform(length: int) -> "ShortTimeFFT":
@@ -337,8 +336,7 @@ def _resample_poly(waveform: np.ndarray, up: int, down: int, padding: str) -> np
         return waveform.copy()
     # One design serves all types: scipy, too, designs in double precision and then converts.
     window = _anti_aliasing_filter(larger).astype(waveform.dtype, copy=False)
-    resampled: np.ndarray = resample_poly(waveform, up // divisor, down // divisor, window=window, padtype=padding)
-    return resampled
+    return np.asarray(resample_poly(waveform, up // divisor, down // divisor, window=window, padtype=padding))
 
 
 @functools.lru_cache(maxsize=16)

@@ -41,8 +41,7 @@ class NumberedNames:
         """Name of each value, shape (N,): integers if all names are whole numbers as Python writes them, else texts."""
         is_plain = all(PLAIN_NUMBER.fullmatch(name) for name in self.names)
         names = np.array([int(name) for name in self.names]) if is_plain else np.array(self.names, object)
-        values: np.ndarray = names[self.numbers]
-        return values
+        return np.asarray(names[self.numbers])
 
 
 def number_names(

@@ -98,8 +98,7 @@ def _strata(space: LabelSpace, groups: np.ndarray) -> np.ndarray:
     n_groups = np.bincount(cells[:, 1], minlength=space.n_classes)
     order = np.lexsort((cells[:, 1], n_groups[cells[:, 1]], cells[:, 0]))
     firsts = np.unique(cells[order, 0], return_index=True)[1]
-    strata: np.ndarray = cells[order][firsts, 1]
-    return strata
+    return np.asarray(cells[order][firsts, 1])
 
 
 def _half_of_samples(space: LabelSpace, groups: np.ndarray, strata: np.ndarray, seed: int, repeat: int) -> np.ndarray:

@@ -107,8 +107,7 @@ class _Reader:
         directions = self._decode(codes, rows, columns)
         if not has_norms:
             return directions
-        vectors: np.ndarray = directions * self._decode(self.array("u1", rows), rows, 1)
-        return vectors
+        return np.asarray(directions * self._decode(self.array("u1", rows), rows, 1))
 
     def _decode(self, codes: np.ndarray, rows: int, columns: int) -> np.ndarray:
         dim, n_parts, part, last_part = self.numbers("iiii")
