@@ -148,7 +148,13 @@ def log_mel_spectrograms(sound: np.ndarray, rate: float, options: LogMel) -> lis
         rate: Sampling rate in hertz.
         options: Bands, window and hop in values, and chunks in seconds, as in the manifest.
     """
-    return [_log_mel_spectrogram(chunk, rate, options) for chunk in _chunks(sound, rate, options)]
+    spans = chunk_spans(sound.shape[1], rate, options)
+    missing = spans[0][1] - sound.shape[1]
+    if missing > 0:
+        # A sound that is shorter than a chunk is padded.
+        mode: PadMode = "constant" if options.short_padding == "zeros" else "wrap"
+        sound = np.pad(sound, ((0, 0), (0, missing)), mode=mode)
+    return [_log_mel_spectrogram(sound[:, start:stop], rate, options) for start, stop in spans]
 
 
 def chunk_spans(length: int, rate: float, options: LogMel) -> list[tuple[int, int]]:
@@ -173,16 +179,6 @@ def chunk_spans(length: int, rate: float, options: LogMel) -> list[tuple[int, in
     return [(start, start + size) for start in range(0, max(length, size) - size + 1, hop)]
 
 
-def _chunks(sound: np.ndarray, rate: float, options: LogMel) -> list[np.ndarray]:
-    """Return the chunks of a sound (C, length), each (C, size). A sound that is shorter than one is padded."""
-    spans = chunk_spans(sound.shape[1], rate, options)
-    missing = spans[0][1] - sound.shape[1]
-    if missing > 0:
-        mode: PadMode = "constant" if options.short_padding == "zeros" else "wrap"
-        sound = np.pad(sound, ((0, 0), (0, missing)), mode=mode)
-    return [sound[:, start:stop] for start, stop in spans]
-
-
 def _log_mel_spectrogram(sound: np.ndarray, rate: float, options: LogMel) -> np.ndarray:
     """Return the log-mel spectrogram of one chunk (C, length): an image (1, channels x bands, frames)."""
     from scipy.fft import rfft
@@ -204,14 +200,11 @@ def _log_mel_spectrogram(sound: np.ndarray, rate: float, options: LogMel) -> np.
         image = np.maximum(image, image.max() - RANGE_DB)
     if options.center:
         image = image - image.mean()
-    return _cut_or_pad(image.astype(np.float32), options.frames)
-
-
-def _cut_or_pad(image: np.ndarray, frames: int | None) -> np.ndarray:
-    """Return the image with this many frames, cut or padded with zeros on the right; unchanged if None."""
-    if frames is None:
+    image = image.astype(np.float32)
+    if options.frames is None:
         return image
-    return np.pad(image[..., :frames], ((0, 0), (0, 0), (0, max(0, frames - image.shape[-1]))))
+    missing = max(0, options.frames - image.shape[-1])
+    return np.pad(image[..., : options.frames], ((0, 0), (0, 0), (0, missing)))
 
 
 @functools.lru_cache(maxsize=8)
