@@ -128,12 +128,7 @@ def _run_bounds(*keys: np.ndarray) -> np.ndarray:
 
 
 def _count_by_columns(
-    problem: Problem,
-    seed: int,
-    matches: np.ndarray,
-    threads: int,
-    report: Callable[[float], None],
-    in_bytes: bool,
+    problem: Problem, seed: int, matches: np.ndarray, threads: int, report: Callable[[float], None], in_bytes: bool
 ) -> dict[str, float]:
     """Rank one block of samples at a time, and run a chunk of trials on it while it is in the cache."""
     blocks = _blocks(problem)
