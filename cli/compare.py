@@ -1,7 +1,5 @@
 """The command `modgap compare`."""
 
-from pathlib import Path
-
 import click
 import cloup
 
@@ -68,8 +66,14 @@ def compare(
     targets on. Results that are not comparable are refused, with the reason.
     """
     from modgap.api.comparison import compare
+    from modgap.storage.locks import create_output_folder
 
-    path = _figure_path(figure)
+    path = None if figure is None else expand_user(figure)
+    if path and path.suffix.lower() not in FIGURE_SUFFIXES:
+        raise UsageError(f"--figure is {figure}, but it must end with {', '.join(FIGURE_SUFFIXES)}.")
+    if path:
+        # A folder that cannot be written to fails at once, before anything is read.
+        create_output_folder(str(path.parent))
     log_to_stderr(quiet)
     with progress_bars(quiet):
         comparison = compare(*results, estimator=estimator)
@@ -81,16 +85,3 @@ def compare(
         from modgap.ranking.comparison.figure import planned_figure
 
         draw_figures([planned_figure(comparison, path.stem)], path.parent, [path.suffix.lower()[1:]])
-
-
-def _figure_path(figure: str | None) -> Path | None:
-    from modgap.storage.locks import create_output_folder
-
-    if figure is None:
-        return None
-    path = expand_user(figure)
-    if path.suffix.lower() not in FIGURE_SUFFIXES:
-        raise UsageError(f"--figure is {figure}, but it must end with {', '.join(FIGURE_SUFFIXES)}.")
-    # A folder that cannot be written to fails at once, before anything is read.
-    create_output_folder(str(path.parent))
-    return path

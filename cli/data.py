@@ -23,7 +23,7 @@ from modgap.errors import InputError, UsageError, count, format_bytes
 from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
-    from modgap.targets.download.fetch import FetchPlan, PlannedDownload
+    from modgap.targets.download.fetch import FetchPlan
     from modgap.targets.manifest import Manifest
 
 MAX_BYTES_WITHOUT_QUESTION = 10**9
@@ -137,37 +137,24 @@ def _print_plan(manifest: "Manifest", plan: "FetchPlan") -> None:
         else:
             print_line(f"{manifest.name}: all files are present, nothing to fetch")
         return
-    rows = [
-        [item.name, _format_size(item), _format_state(item), ", ".join(item.hosts) or "by hand"] for item in plan.items
-    ]
+    rows = []
+    for item in plan.items:
+        size = "unknown"
+        if item.size is not None:
+            size = f"{'' if item.size == item.expected.size else '~ '}{format_bytes(item.size)}"
+        partial = f", {format_bytes(item.partial_bytes)} of a partial download" if item.partial_bytes else ""
+        state = item.state + (partial if item.needed else "")
+        rows.append([item.name, size, state, ", ".join(item.hosts) or "by hand"])
     print_table(["file", "size", "state", "source"], rows, f"{manifest.name} in {plan.data_dir}")
     unpack = f", to unpack: at least {format_bytes(plan.bytes_to_unpack)}" if plan.bytes_to_unpack else ""
-    print_line(f"to fetch: {_format_bytes_to_fetch(manifest, plan)}{unpack}, free: {format_bytes(plan.free)}")
-
-
-def _format_size(item: "PlannedDownload") -> str:
-
-    if item.size is None:
-        return "unknown"
-    return format_bytes(item.size) if item.size == item.expected.size else f"~ {format_bytes(item.size)}"
-
-
-def _format_state(item: "PlannedDownload") -> str:
-
-    if item.partial_bytes and item.needed:
-        return f"{item.state}, {format_bytes(item.partial_bytes)} of a partial download"
-    return item.state
-
-
-def _format_bytes_to_fetch(manifest: "Manifest", plan: "FetchPlan") -> str:
-    """Format the size of all downloads, with the manifest's note about sizes that are not known."""
     total = plan.bytes_to_fetch + plan.approximate_bytes_to_fetch
-    formatted = f"{'~ ' if plan.approximate_bytes_to_fetch else ''}{format_bytes(total)}"
-    if not plan.files_of_unknown_size:
-        return formatted
-    note = manifest.unknown.get("downloads.size", "").rstrip(".")
-    unknown = f"{count(plan.files_of_unknown_size, 'file')} of unknown size" + (f" ({note})" if note else "")
-    return f"{formatted} and {unknown}" if total else unknown
+    to_fetch = f"{'~ ' if plan.approximate_bytes_to_fetch else ''}{format_bytes(total)}"
+    if plan.files_of_unknown_size:
+        # The manifest can have a note about sizes that are not known.
+        note = manifest.unknown.get("downloads.size", "").rstrip(".")
+        unknown = f"{count(plan.files_of_unknown_size, 'file')} of unknown size" + (f" ({note})" if note else "")
+        to_fetch = f"{to_fetch} and {unknown}" if total else unknown
+    print_line(f"to fetch: {to_fetch}{unpack}, free: {format_bytes(plan.free)}")
 
 
 @data.command(epilog=example("modgap data verify ninapro"))
@@ -181,7 +168,7 @@ def verify(ctx: click.Context, name: str, data_dir: str | None, quiet: bool) -> 
     The exit code is 1 when a file is missing or damaged. The checksums are those of the manifest, those recorded when
     files were first fetched, and those of the files in the archives. A converted copy is verified too.
     """
-    from modgap.targets.download.data_directory import find_data_dir
+    from modgap.targets.download.data_directory import compute_checksums, find_data_dir
     from modgap.targets.download.verification import verify
 
     log_to_stderr(quiet)
@@ -193,19 +180,14 @@ def verify(ctx: click.Context, name: str, data_dir: str | None, quiet: bool) -> 
         print_line(line)
     downloads = {str(folder / download.path) for download in manifest.downloads}
     for path in result.without_checksum:
-        way_out = f"Record it with: modgap data fetch {name}" if path in downloads else _checksum_lines(Path(path))
+        way_out = f"Record it with: modgap data fetch {name}"
+        if path not in downloads:
+            digest, size = compute_checksums(Path(path), ["sha256"])["sha256"], Path(path).stat().st_size
+            way_out = f'To let later runs verify it, add to its [[files]]:\nsize = {size}\nsha256 = "{digest}"'
         print_line(f"{path} has no checksum. {way_out}")
     read = f"{count(result.files_read, 'file')}, {format_bytes(result.bytes_read)} compared"
     print_line(f"{count(len(result.faults), 'fault')}; {read}")
     ctx.exit(1 if result.faults else 0)
-
-
-def _checksum_lines(path: Path) -> str:
-    """Return what to add to a manifest for a file without a checksum."""
-    from modgap.targets.download.data_directory import compute_checksums
-
-    digest = compute_checksums(path, ["sha256"])["sha256"]
-    return f'To let later runs verify it, add to its [[files]]:\nsize = {path.stat().st_size}\nsha256 = "{digest}"'
 
 
 @data.command(epilog=example("modgap data convert recordings.csv --label activity"))

@@ -2,7 +2,7 @@
 
 import glob
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -30,7 +30,6 @@ from modgap.process.resources import MOST_THREADS
 
 if TYPE_CHECKING:
     from modgap.distortion.encoders import Epochs
-    from modgap.distortion.measurement import DistortionRequest
 
 
 @cloup.command(epilog=example("modgap distortion --source vit-fashion --run run --out distortion"))
@@ -139,14 +138,25 @@ def distortion(context: click.Context, /, **options: Any) -> None:
     Labeled data of the source's own modality goes through the source's embedder and through its encoder before and
     after fine-tuning. The error of a probe on the features shows how much of the knowledge is left. Lower is better.
     """
-    from modgap.distortion.measurement import measure_distortion
+    from modgap.distortion.encoders import FeatureRequest
+    from modgap.distortion.measurement import DistortionRequest, measure_distortion
     from modgap.distortion.report import DistortionResult
     from modgap.storage.locks import output_folder
 
     check_minimums(options, {"limit": 20, "repeats": 2, "threads": 1})
     check_maximum("threads", options["threads"], MOST_THREADS)
     log_to_stderr(options["quiet"])
-    request = _distortion_request(options)
+    request = DistortionRequest(
+        features=FeatureRequest(sample_request(options), layers=options["layer"], normalized=options["normalized"]),
+        probes=tuple(dict.fromkeys(options["probes"])),
+        repeats=options["repeats"],
+        similarities=tuple(dict.fromkeys(options["similarities"])),
+        epochs=_parse_epochs(options["epochs"]),
+        few_shot=options["few_shot"],
+        maps=options["maps"],
+        perplexity=options["perplexity"],
+        threads=options["threads"],
+    )
     check_figure_formats(context, options["out"])
     start = time.perf_counter()
     with output_folder(options["out"]) as folder:
@@ -164,28 +174,9 @@ def distortion(context: click.Context, /, **options: Any) -> None:
         print_result(result, folder, options["formats"], as_json=options["as_json"])
 
 
-def _distortion_request(options: Mapping[str, Any]) -> "DistortionRequest":
-    from modgap.distortion.encoders import FeatureRequest
-    from modgap.distortion.measurement import DistortionRequest
-
-    return DistortionRequest(
-        features=FeatureRequest(sample_request(options), layers=options["layer"], normalized=options["normalized"]),
-        probes=tuple(dict.fromkeys(options["probes"])),
-        repeats=options["repeats"],
-        similarities=tuple(dict.fromkeys(options["similarities"])),
-        epochs=_parse_epochs(options["epochs"]),
-        few_shot=options["few_shot"],
-        maps=options["maps"],
-        perplexity=options["perplexity"],
-        threads=options["threads"],
-    )
-
-
 def _parse_epochs(text: str) -> "Epochs":
-    if text == "chosen":
-        return "chosen"
-    if text == "all":
-        return "all"
+    if text == "chosen" or text == "all":
+        return text
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:

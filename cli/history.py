@@ -16,7 +16,7 @@ from modgap.errors import InputError, UsageError, count, format_duration
 from modgap.storage.paths import expand_user, has_suffix
 
 if TYPE_CHECKING:
-    from modgap.ranking.history.build import BuildPlan, BuildResult
+    from modgap.ranking.history.build import BuildPlan
     from modgap.ranking.history.lines import HistoryLine, Setup
     from modgap.ranking.history.store import History
 
@@ -115,7 +115,19 @@ def build(**options: Any) -> int:
         return 0
     with progress_bars(options["quiet"]) as progress:
         result = run_build(plan, hours=options["hours"], progress=progress)
-    _print_built(plan, result)
+    for (source, target), reason in result.failures.items():
+        print_line(f"{source} failed on {target}: {reason}", err=True)
+    expected = _hours(result.expected / 3600)
+    print_line(
+        f"Added {count(len(result.lines), 'line')} to the history; {len(result.targets)} of "
+        f"{count(len(plan.targets), 'target')} are finished for all sources."
+    )
+    print_line(
+        f"{count(result.n_trained, 'training')} took {format_duration(result.seconds)}; on one core they took "
+        f"{format_duration(result.spent)}, and {expected} were expected."
+    )
+    if result.n_left:
+        print_line("The hours are spent. Run the same command again to go on.")
     return 1 if result.failures else 0
 
 
@@ -157,23 +169,6 @@ def _print_plan(plan: "BuildPlan", hours: float | None) -> None:
 def _hours(hours: float) -> str:
 
     return format_duration(3600 * hours) if hours == hours else "unknown"
-
-
-def _print_built(plan: "BuildPlan", result: "BuildResult") -> None:
-
-    for (source, target), reason in result.failures.items():
-        print_line(f"{source} failed on {target}: {reason}", err=True)
-    expected = _hours(result.expected / 3600)
-    print_line(
-        f"Added {count(len(result.lines), 'line')} to the history; {len(result.targets)} of "
-        f"{count(len(plan.targets), 'target')} are finished for all sources."
-    )
-    print_line(
-        f"{count(result.n_trained, 'training')} took {format_duration(result.seconds)}; on one core they took "
-        f"{format_duration(result.spent)}, and {expected} were expected."
-    )
-    if result.n_left:
-        print_line("The hours are spent. Run the same command again to go on.")
 
 
 @history.command(

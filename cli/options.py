@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 import cloup
@@ -15,16 +15,8 @@ from modgap.forward.sample_request import SampleRequest
 if TYPE_CHECKING:
     from modgap.targets import CustomData, TargetRequest
 
-Command = TypeVar("Command", bound="Callable[..., Any] | click.Command")
-
-
-class Decorator(Protocol):
-    """A decorator that adds an option to a command."""
-
-    def __call__(self, command: Command, /) -> Command:
-        """Return the command with the option."""
-
-
+Decorator = Callable[[Any], Any]
+"""A function that adds an option to a command, and returns it."""
 CUSTOM_DATA_FIELDS = (
     "kind",
     "label_column",

@@ -7,14 +7,7 @@ import cloup
 
 from modgap.cli.completion import complete_folders
 from modgap.cli.groups import example
-from modgap.cli.options import (
-    allow_download_option,
-    device_option,
-    option,
-    option_group,
-    quiet_option,
-    weights_option,
-)
+from modgap.cli.options import allow_download_option, device_option, option, option_group, quiet_option, weights_option
 from modgap.cli.output import log_to_stderr, print_line
 from modgap.errors import UsageError, check_minimum, count
 from modgap.storage.paths import expand_user

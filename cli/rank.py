@@ -1,5 +1,6 @@
 """The command `modgap rank`."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,16 +42,17 @@ from modgap.cli.output import (
     print_answer,
     print_line,
     print_result,
+    print_table,
     print_text,
     print_written,
     progress_bars,
 )
-from modgap.cli.rank_status import show_status
-from modgap.errors import CUSTOM_DATA_FORMATS, Progress, UsageError, count
+from modgap.errors import CUSTOM_DATA_FORMATS, InputError, Progress, UsageError, count, format_duration
+from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
     from modgap.jobs import Backend
-    from modgap.ranking.stages import ProgressFile
+    from modgap.ranking.stages import ProgressFile, RunningJobs, StageState
     from modgap.ranking.types import RankRequest
 
 MINIMUMS = {"resamples": 0, "limit": 0, "jobs": 1, "pseudo_classes": 2, "splits": 1, "per_class": 1}
@@ -73,6 +75,65 @@ def _parse_pilot(_context: click.Context, _parameter: click.Parameter, value: st
         return int(value)
     except ValueError:
         raise UsageError(f"--pilot is {value!r}. Expected a number of sources, or nothing for all of them.") from None
+
+
+STATUS_HEADS = ["stage", "jobs", "computed", "from cache", "failed", "running", "left", "ends"]
+
+
+def _show_status(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    """Print how far the ranking of a folder is, and end the command."""
+    if value is None or context.resilient_parsing:
+        return
+    from modgap.ranking.stages import read_progress
+
+    folder = expand_user(value)
+    running = read_progress(folder)
+    if running is None:
+        _print_finished(folder)
+        context.exit()
+    now = time.time() if running.is_alive else running.written
+    state = "has run for" if running.is_alive else "was interrupted after"
+    who = f"process {running.process} on {running.host}"
+    print_line(f"The ranking in {folder} {state} {format_duration(now - running.began)} ({who}).")
+    if not running.is_alive:
+        print_line("Run the same command again: what is finished comes from the cache.")
+    print_table(STATUS_HEADS, [_status_row(stage, running, now) for stage in running.stages])
+    context.exit()
+
+
+def _print_finished(folder: Path) -> None:
+    from modgap.ranking.matrix.formats import RECORD as MATRIX
+    from modgap.ranking.report import RECORD
+    from modgap.storage.json_records import read_json
+
+    record = read_json(folder / RECORD)
+    matrix = {} if record else read_json(folder / MATRIX)
+    if record.get("jobs"):
+        print_line(f"The ranking in {folder} is finished.")
+        rows = []
+        for stage, counts in record["jobs"].items():
+            computed, cached, failed = (int(counts.get(name, 0)) for name in ("computed", "cached", "failed"))
+            numbers = (computed + cached + failed, computed, cached, failed)
+            rows.append([stage, *(f"{number:,}" for number in numbers)])
+        print_table(STATUS_HEADS[:5], rows)
+    elif matrix.get("targets"):
+        failed = f"{count(int(matrix.get('failed_jobs', 0)), 'job')} failed"
+        print_line(f"The ranking in {folder} is finished, for {count(len(matrix['targets']), 'target')}. {failed}.")
+    else:
+        raise InputError(f"There is no ranking in {folder}. Pass the folder of --out.")
+
+
+def _status_row(stage: "StageState", running: "RunningJobs", now: float) -> list[str]:
+    counts = [f"{number:,}" for number in (stage.jobs, stage.computed, stage.cached, stage.failed)]
+    at_work = running.running(stage)
+    left = stage.seconds_left(now)
+    if not running.is_alive or left is None:
+        expected = ["-", "-"]
+    elif not left:
+        expected = ["-", "ended"]
+    else:
+        expected = [format_duration(left), time.strftime("%H:%M", time.localtime(now + left))]
+    return [stage.stage, *counts, "-" if at_work is None else f"{at_work:,}", *expected]
 
 
 @cloup.command(
@@ -275,7 +336,7 @@ def _parse_pilot(_context: click.Context, _parameter: click.Parameter, value: st
         metavar="DIR",
         is_eager=True,
         expose_value=False,
-        callback=show_status,
+        callback=_show_status,
         shell_complete=complete_folders,
         help="Show how far the ranking is that another process writes to this folder (its --out), and exit.",
     ),

@@ -176,6 +176,7 @@ def _is_main_process() -> bool:
 
 
 def _print_run(run: "Run", request: "TrainRequest", options: Mapping[str, Any]) -> None:
+    from modgap.targets import manifest_names, named_manifest
     from modgap.training.answer import run_answer
 
     if options["as_json"]:
@@ -184,8 +185,10 @@ def _print_run(run: "Run", request: "TrainRequest", options: Mapping[str, Any]) 
     replaced = (("--weights", options["weights"]), ("--input-size", options["input_size"]))
     further = [text for option, value in replaced if value for text in (option, str(value))]
     answer = run_answer(run.record, str(run.folder), further)
-    published = _published_results(run.record["target"])
-    closing_notes = [*_baseline_note(run, request), *([published] if published else [])]
+    closing_notes = list(_baseline_note(run, request))
+    target = run.record["target"]
+    if rows := named_manifest(target).published[:PUBLISHED_ROWS] if target in manifest_names() else ():
+        closing_notes.append(f"Published: {', '.join(f'{row.method} {row.value:g}' for row in rows)}.")
     closing_notes.append(f"Results are in {run.folder}.")
     print_answer(replace(answer, notes=(*answer.notes, *closing_notes)))
 
@@ -212,13 +215,3 @@ def _baseline_note(run: "Run", request: "TrainRequest") -> Iterator[str]:
         )
         if error < result["validation"]:
             yield f"The baseline may be the better model: pass --method baseline:{name} and no source for it."
-
-
-def _published_results(target: str) -> str:
-    """Return the published results for a target, from its manifest; empty if there are none."""
-    from modgap.targets import manifest_names, named_manifest
-
-    if target not in manifest_names():
-        return ""
-    rows = named_manifest(target).published[:PUBLISHED_ROWS]
-    return f"Published: {', '.join(f'{row.method} {row.value:g}' for row in rows)}." if rows else ""
