@@ -175,8 +175,10 @@ def distortion(context: click.Context, /, **options: Any) -> None:
 
 
 def _parse_epochs(text: str) -> "Epochs":
-    if text == "chosen" or text == "all":
-        return text
+    if text == "chosen":
+        return "chosen"
+    if text == "all":
+        return "all"
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:

@@ -268,7 +268,7 @@ def compute_features(
     def run() -> tuple[np.ndarray, list[int]]:
         model = PooledLayers(parts, encoder.load(parts), names, source.convolutional).eval()
         samples = request.samples
-        options = {"device": samples.device, "batch_size": samples.batch_size, "dtype": samples.dtype}
+        options: dict[str, Any] = {"device": samples.device, "batch_size": samples.batch_size, "dtype": samples.dtype}
         as_input: Any = surrogate
         pooled = replace(source, model=model, input=as_input)
         batches = []

@@ -13,11 +13,11 @@ from modgap.inputs.representations import (
     MOST_WINDOWS,
     PATCH,
     REPRESENTATIONS,
+    WINDOWS,
     cut_windows,
     fold_series,
     image_patches,
     image_rows,
-    is_long_enough_for_spectrogram,
     log_mel_spectrograms,
     mono_waveform,
     numbers_as_text,
@@ -228,7 +228,8 @@ def _choose_representation(spec: InputSpec, table: Table | None, source_input: I
     if spec.representation in possible:
         return spec.representation
     is_series_as_image = spec.kind == "series" and source_input.kind == "image"
-    if is_series_as_image and table is not None and not is_long_enough_for_spectrogram(table.samples[0]):
+    # The spectrogram of a short series would have few frames.
+    if is_series_as_image and table is not None and len(table.samples[0][0]) < WINDOWS[0]:
         return "fold"
     return possible[0]
 

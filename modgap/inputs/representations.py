@@ -80,14 +80,6 @@ def fold_shape(channels: int, length: int) -> tuple[int, int]:
     return length // width, width
 
 
-def is_long_enough_for_spectrogram(series: np.ndarray) -> bool:
-    """Return True if a series (C, length) is long enough for a spectrogram to be the default.
-
-    `spectrogram` itself takes shorter series, but their image has few frames.
-    """
-    return len(series[0]) >= WINDOWS[0]
-
-
 def spectrogram(series: np.ndarray) -> np.ndarray:
     """Compute log(1 + magnitude) of the short-time Fourier transform of each channel: an image (1, rows, frames).
 

@@ -116,11 +116,6 @@ class ModelFiles:
         return record | ({"weights": [file_digest(path) for path in self.weight_files()]} if weights else {})
 
 
-def are_cached(repository: Repository) -> bool:
-    """Return whether configuration and weights of a repository are on this machine, without downloading anything."""
-    return bool(repository.cached_files(["config.json"])) and bool(repository.cached_files(WEIGHT_NAMES))
-
-
 def model_files(
     name: str, weights: Path | None, folder: Path | None = None, repository: Repository | None = None
 ) -> ModelFiles:

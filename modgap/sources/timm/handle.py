@@ -175,7 +175,7 @@ def build_source(
     if not timm.is_model(architecture):
         raise unknown_name("timm model", architecture, timm.list_models())
     try:
-        model = timm.create_model(architecture, **options).eval()
+        model: Any = timm.create_model(architecture, **options).eval()
     except InputError:
         raise
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
