@@ -120,13 +120,13 @@ def run_case(n: int, k: int, goal: int, seconds: float, threads: int, peak: floa
     runs = []
     for _ in range(5):
         began = time.perf_counter()
-        counts = trials.count_trials(problem, stop=TRIALS, threads=threads)
-        runs.append({**counts.seconds, "total": time.perf_counter() - began})
+        counts, stages = trials.count_trials(problem, trials=TRIALS, threads=threads)
+        runs.append({**stages, "total": time.perf_counter() - began})
     numpy_seconds, matches = numpy_loop(problem, seconds)
-    assert counts.matches[: len(matches), 0].tolist() == matches, "The counts differ from NumPy's."
-    drawing = min(_timed(lambda: trials._draw_all(problem, 0, 0, TRIALS, threads)) for _ in range(3))
+    assert counts[: len(matches), 0].tolist() == matches, "The counts differ from NumPy's."
+    drawing = min(_timed(lambda: trials._draw_maps(0, 0, (TRIALS, k), CLASSES, threads)) for _ in range(3))
     tracemalloc.start()
-    trials.count_trials(problem, stop=TRIALS, threads=threads)
+    trials.count_trials(problem, trials=TRIALS, threads=threads)
     memory = tracemalloc.get_traced_memory()[1] / problem.logits.nbytes
     tracemalloc.stop()
     best = {key: min(run[key] for run in runs) for key in runs[0]}
@@ -178,8 +178,9 @@ def calibrate(threads: int) -> None:
     for k in (4, 10, 18, 40, 100):
         problem = random_problem(10_000, k)
         for kernel, fit in fits.items():
-            runs = [trials.count_trials(problem, stop=TRIALS, threads=threads, kernel=kernel) for _ in range(3)]
-            seconds = {key: min(run.seconds[key] for run in runs) for key in runs[0].seconds}
+            options = {"trials": TRIALS, "threads": threads, "kernel": kernel}
+            runs = [trials.count_trials(problem, **options)[1] for _ in range(3)]
+            seconds = {key: min(run[key] for run in runs) for key in runs[0]}
             ranks, counting = (seconds[key] * threads * 1e9 / 10_000 for key in ("ranks", "montecarlo"))
             visits = walk_length(CLASSES, k) if kernel == "bits" else k + 1
             fit.append((visits, counting / (TRIALS / 1024 if kernel == "bits" else TRIALS), ranks / CLASSES))

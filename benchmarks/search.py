@@ -84,7 +84,7 @@ def compare(name, logits, labels, classes, goal=None):
     """
     parts = np.zeros(len(labels), np.int64)
     problem = Problem(logits, np.arange(len(labels)), labels, parts, classes, 1)
-    trials = summarize(problem, count_trials(problem, threads=THREADS))
+    trials = summarize(problem, count_trials(problem, threads=THREADS)[0])
     subsets_s, subsets = best_of(1, lambda: assignment(logits, labels, classes, extra=[trials.map], threads=THREADS))
     ranks_s, ranking = best_of(3, lambda: rank_samples(logits, classes, threads=THREADS))
     search_s, solution = best_of(3, lambda: search(logits, labels, classes, threads=THREADS))

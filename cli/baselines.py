@@ -19,27 +19,19 @@ def baselines(name: str | None) -> None:
 
     They are models without pretraining, which modgap train --method baseline fits.
     """
-    if name is None:
-        _print_list()
-    else:
-        _print_baseline(name)
-
-
-def _print_list() -> None:
     from modgap.baselines import baseline_names, baseline_origin, get_baseline
 
-    rows = []
-    for baseline in map(get_baseline, baseline_names()):
-        title = titled(baseline.title, baseline_origin(baseline.name))
-        rows.append((baseline.name, ", ".join(baseline.kinds), _seconds(baseline.seconds), title))
-    print_table(["baseline", "samples", "time", "what it is"], rows)
-    print_line("The time is for 2,000 samples on one core, cross-validation included.")
-    print_line("modgap train --method baseline --target TARGET --out DIR takes the best of those that suit a target.")
-
-
-def _print_baseline(name: str) -> None:
-    from modgap.baselines import baseline_origin, get_baseline
-
+    if name is None:
+        listed = [
+            (one.name, ", ".join(one.kinds), _seconds(one.seconds), titled(one.title, baseline_origin(one.name)))
+            for one in map(get_baseline, baseline_names())
+        ]
+        print_table(["baseline", "samples", "time", "what it is"], listed)
+        print_line("The time is for 2,000 samples on one core, cross-validation included.")
+        print_line(
+            "modgap train --method baseline --target TARGET --out DIR takes the best of those that suit a target."
+        )
+        return
     baseline = get_baseline(name)
     rows = [
         ("comes from", baseline_origin(name)),

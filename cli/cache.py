@@ -1,14 +1,15 @@
 """The command `modgap cache`."""
 
 import time
-from pathlib import Path
 
 import click
 import cloup
 
 from modgap.cli.completion import complete_folders
 from modgap.cli.groups import HelpGroup, example
+from modgap.cli.options import option
 from modgap.cli.output import log_to_stderr, print_line, print_table, progress_bars
+from modgap.errors import UsageError, count, format_bytes
 
 DAY = 86_400
 
@@ -21,15 +22,15 @@ def cache() -> None:
 @cache.command("ls", epilog=example("modgap cache ls"))
 def list_entries() -> None:
     """List all cache entries with their sizes and ages."""
-    from modgap.errors import count, format_bytes
     from modgap.storage.cache import entry_paths
     from modgap.storage.paths import cache_folder
     from modgap.targets.stored_arrays import stored_array_paths
 
     paths = [*entry_paths(), *stored_array_paths()]
     sizes = [path.stat().st_size for path in paths]
+    now = time.time()
     rows = [
-        [path.stem[:16], path.parents[1].name, format_bytes(size), _age(path)]
+        [path.stem[:16], path.parents[1].name, format_bytes(size), f"{(now - path.stat().st_mtime) / DAY:.1f} days"]
         for path, size in zip(paths, sizes, strict=True)
     ]
     if rows:
@@ -44,7 +45,6 @@ def verify(ctx: click.Context) -> None:
 
     The exit code is 1 when one is damaged.
     """
-    from modgap.errors import count
     from modgap.storage.cache import CorruptEntryError, entry_paths, read_entry
 
     damaged = 0
@@ -71,7 +71,6 @@ def merge(ctx: click.Context, folder: str) -> None:
     Results of several machines become one: what any of them has computed is not computed again. Each entry is compared
     with its checksum. The exit code is 1 when one is damaged.
     """
-    from modgap.errors import count, format_bytes
     from modgap.storage.cache import merge_cache
     from modgap.storage.paths import cache_folder, expand_user
 
@@ -96,20 +95,19 @@ def merge(ctx: click.Context, folder: str) -> None:
 
 
 @cache.command(epilog=example("modgap cache prune --older-than 30"))
-@click.option(
+@option(
     "--older-than",
     "days",
     type=click.FloatRange(min=0),
     metavar="DAYS",
     help="Delete the entries older than this number of days.",
 )
-@click.option("--all", "everything", is_flag=True, help="Delete all entries.")
+@option("--all", "everything", is_flag=True, help="Delete all entries.")
 def prune(days: float | None, everything: bool) -> None:
     """Delete cache entries: old ones, or all.
 
     Without an option nothing is deleted. Unfinished files of killed runs are deleted too if they are older than a day.
     """
-    from modgap.errors import UsageError, count, format_bytes
     from modgap.storage.cache import delete_files, entry_paths, unfinished_paths
     from modgap.targets.stored_arrays import stored_array_paths
 
@@ -124,7 +122,3 @@ def prune(days: float | None, everything: bool) -> None:
     # A younger unfinished file may be one that a run is writing now.
     old += [path for path in unfinished_paths() if path.stat().st_mtime <= now - max(age, 1.0) * DAY]
     print_line(f"deleted {count(len(old), 'file')}, {format_bytes(delete_files(old))}")
-
-
-def _age(path: Path) -> str:
-    return f"{(time.time() - path.stat().st_mtime) / DAY:.1f} days"

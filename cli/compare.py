@@ -1,13 +1,11 @@
 """The command `modgap compare`."""
 
-from pathlib import Path
-
 import click
 import cloup
 
 from modgap.cli.completion import complete_files, names_completer
 from modgap.cli.groups import example
-from modgap.cli.options import option_group, quiet_option
+from modgap.cli.options import option, option_group, quiet_option
 from modgap.cli.output import draw_figures, log_to_stderr, print_answer, progress_bars
 from modgap.errors import UsageError
 from modgap.storage.paths import expand_user
@@ -34,7 +32,7 @@ FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 )
 @option_group(
     "Comparison",
-    click.option(
+    option(
         "--estimator",
         metavar="NAME",
         shell_complete=names_completer("search", "soft", "soft-matched"),
@@ -44,15 +42,14 @@ FIGURE_SUFFIXES = (".png", ".svg", ".pdf")
 )
 @option_group(
     "Output",
-    click.option(
+    option(
         "--format",
         "output_format",
         type=click.Choice(["table", "csv", "json", "latex", "markdown"]),
         default="table",
-        show_default=True,
         help="Format of the output. latex needs the package booktabs; csv has one row for each pair and target.",
     ),
-    click.option(
+    option(
         "--figure",
         metavar="FILE",
         shell_complete=complete_files,
@@ -69,8 +66,14 @@ def compare(
     targets on. Results that are not comparable are refused, with the reason.
     """
     from modgap.api.comparison import compare
+    from modgap.storage.locks import create_output_folder
 
-    path = _figure_path(figure)
+    path = None if figure is None else expand_user(figure)
+    if path and path.suffix.lower() not in FIGURE_SUFFIXES:
+        raise UsageError(f"--figure is {figure}, but it must end with {', '.join(FIGURE_SUFFIXES)}.")
+    if path:
+        # A folder that cannot be written to fails at once, before anything is read.
+        create_output_folder(str(path.parent))
     log_to_stderr(quiet)
     with progress_bars(quiet):
         comparison = compare(*results, estimator=estimator)
@@ -82,16 +85,3 @@ def compare(
         from modgap.ranking.comparison.figure import planned_figure
 
         draw_figures([planned_figure(comparison, path.stem)], path.parent, [path.suffix.lower()[1:]])
-
-
-def _figure_path(figure: str | None) -> Path | None:
-    from modgap.storage.locks import create_output_folder
-
-    if figure is None:
-        return None
-    path = expand_user(figure)
-    if path.suffix.lower() not in FIGURE_SUFFIXES:
-        raise UsageError(f"--figure is {figure}, but it must end with {', '.join(FIGURE_SUFFIXES)}.")
-    # A folder that cannot be written to fails at once, before anything is read.
-    create_output_folder(str(path.parent))
-    return path

@@ -83,10 +83,9 @@ def _baseline_names(_word: str) -> Iterable[str]:
 
 
 def _method_names(_word: str) -> Iterable[str]:
-    from modgap.baselines import BASELINE_ORDER
     from modgap.training.methods import METHOD_ORDER
 
-    return (*METHOD_ORDER, "linear-probe", "baseline", *(f"baseline:{name}" for name in BASELINE_ORDER))
+    return (*METHOD_ORDER, "linear-probe", "baseline", *(f"baseline:{name}" for name in _baseline_names("")))
 
 
 def _score_names(_word: str) -> Iterable[str]:

@@ -1,5 +1,6 @@
 """The command `modgap data`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,15 +14,16 @@ from modgap.cli.options import (
     custom_data_from_options,
     custom_data_options,
     data_dir_option,
+    option,
     option_group,
     quiet_option,
 )
 from modgap.cli.output import log_to_stderr, print_line, print_table, progress_bars
-from modgap.errors import InputError, UsageError
+from modgap.errors import InputError, UsageError, count, format_bytes
 from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
-    from modgap.targets.download.fetch import FetchPlan, PlannedDownload
+    from modgap.targets.download.fetch import FetchPlan
     from modgap.targets.manifest import Manifest
 
 MAX_BYTES_WITHOUT_QUESTION = 10**9
@@ -45,19 +47,13 @@ def data() -> None:
 @option_group(
     "Files",
     data_dir_option("Data directory to fetch into. Later commands use it too."),
-    click.option("--discard-archives", is_flag=True, help="Delete each archive after it is unpacked."),
+    option("--discard-archives", is_flag=True, help="Delete each archive after it is unpacked."),
 )
 @option_group(
     "Download",
-    click.option("--dry-run", is_flag=True, help="Only show the files to fetch, their sizes and their hosts."),
-    click.option("--yes", is_flag=True, help="Do not ask before a download of more than 1 GB or of unknown size."),
-    click.option(
-        "--timeout",
-        type=float,
-        default=60.0,
-        show_default=True,
-        help="Seconds without data before the next host is tried.",
-    ),
+    option("--dry-run", is_flag=True, help="Only show the files to fetch, their sizes and their hosts."),
+    option("--yes", is_flag=True, help="Do not ask before a download of more than 1 GB or of unknown size."),
+    option("--timeout", default=60.0, help="Seconds without data before the next host is tried."),
 )
 @option_group("Output", quiet_option)
 def fetch(
@@ -82,7 +78,9 @@ def fetch(
     if dry_run:
         _print_plan(manifest, plan)
         return
-    if _needs_confirmation(plan) and not yes and sys.stdin.isatty() and sys.stderr.isatty():
+    is_unknown = any(item.needed and item.hosts and item.size is None for item in plan.items)
+    is_large = is_unknown or plan.bytes_to_fetch + plan.approximate_bytes_to_fetch > MAX_BYTES_WITHOUT_QUESTION
+    if is_large and not yes and sys.stdin.isatty() and sys.stderr.isatty():
         _print_plan(manifest, plan)
         click.confirm("Fetch these files?", abort=True, err=True)
     if data_dir is not None:
@@ -116,17 +114,9 @@ def _load_manifest(name: str) -> tuple["Manifest", Path | None]:
     return named_manifest(name), None
 
 
-def _needs_confirmation(plan: "FetchPlan") -> bool:
-    unknown = any(item.needed and item.hosts and item.size is None for item in plan.items)
-    return unknown or plan.bytes_to_fetch + plan.approximate_bytes_to_fetch > MAX_BYTES_WITHOUT_QUESTION
-
-
 def _summary(manifest: "Manifest", folder: Path) -> str:
-    from modgap.errors import count
 
     if manifest.artifact:
-        import os
-
         from modgap.targets.download.data_directory import locate_file
 
         folders = [locate_file(file, manifest, folder).parent for file in manifest.files]
@@ -137,7 +127,6 @@ def _summary(manifest: "Manifest", folder: Path) -> str:
 
 
 def _print_plan(manifest: "Manifest", plan: "FetchPlan") -> None:
-    from modgap.errors import format_bytes
     from modgap.targets.download.data_directory import find_target_files
 
     if not plan.items:
@@ -148,41 +137,24 @@ def _print_plan(manifest: "Manifest", plan: "FetchPlan") -> None:
         else:
             print_line(f"{manifest.name}: all files are present, nothing to fetch")
         return
-    rows = [
-        [item.name, _format_size(item), _format_state(item), ", ".join(item.hosts) or "by hand"] for item in plan.items
-    ]
+    rows = []
+    for item in plan.items:
+        size = "unknown"
+        if item.size is not None:
+            size = f"{'' if item.size == item.expected.size else '~ '}{format_bytes(item.size)}"
+        partial = f", {format_bytes(item.partial_bytes)} of a partial download" if item.partial_bytes else ""
+        state = item.state + (partial if item.needed else "")
+        rows.append([item.name, size, state, ", ".join(item.hosts) or "by hand"])
     print_table(["file", "size", "state", "source"], rows, f"{manifest.name} in {plan.data_dir}")
     unpack = f", to unpack: at least {format_bytes(plan.bytes_to_unpack)}" if plan.bytes_to_unpack else ""
-    print_line(f"to fetch: {_format_bytes_to_fetch(manifest, plan)}{unpack}, free: {format_bytes(plan.free)}")
-
-
-def _format_size(item: "PlannedDownload") -> str:
-    from modgap.errors import format_bytes
-
-    if item.size is None:
-        return "unknown"
-    return format_bytes(item.size) if item.size == item.expected.size else f"~ {format_bytes(item.size)}"
-
-
-def _format_state(item: "PlannedDownload") -> str:
-    from modgap.errors import format_bytes
-
-    if item.partial_bytes and item.needed:
-        return f"{item.state}, {format_bytes(item.partial_bytes)} of a partial download"
-    return item.state
-
-
-def _format_bytes_to_fetch(manifest: "Manifest", plan: "FetchPlan") -> str:
-    """Format the size of all downloads, with the manifest's note about sizes that are not known."""
-    from modgap.errors import count, format_bytes
-
     total = plan.bytes_to_fetch + plan.approximate_bytes_to_fetch
-    formatted = f"{'~ ' if plan.approximate_bytes_to_fetch else ''}{format_bytes(total)}"
-    if not plan.files_of_unknown_size:
-        return formatted
-    note = manifest.unknown.get("downloads.size", "").rstrip(".")
-    unknown = f"{count(plan.files_of_unknown_size, 'file')} of unknown size" + (f" ({note})" if note else "")
-    return f"{formatted} and {unknown}" if total else unknown
+    to_fetch = f"{'~ ' if plan.approximate_bytes_to_fetch else ''}{format_bytes(total)}"
+    if plan.files_of_unknown_size:
+        # The manifest can have a note about sizes that are not known.
+        note = manifest.unknown.get("downloads.size", "").rstrip(".")
+        unknown = f"{count(plan.files_of_unknown_size, 'file')} of unknown size" + (f" ({note})" if note else "")
+        to_fetch = f"{to_fetch} and {unknown}" if total else unknown
+    print_line(f"to fetch: {to_fetch}{unpack}, free: {format_bytes(plan.free)}")
 
 
 @data.command(epilog=example("modgap data verify ninapro"))
@@ -196,8 +168,7 @@ def verify(ctx: click.Context, name: str, data_dir: str | None, quiet: bool) -> 
     The exit code is 1 when a file is missing or damaged. The checksums are those of the manifest, those recorded when
     files were first fetched, and those of the files in the archives. A converted copy is verified too.
     """
-    from modgap.errors import count, format_bytes
-    from modgap.targets.download.data_directory import find_data_dir
+    from modgap.targets.download.data_directory import compute_checksums, find_data_dir
     from modgap.targets.download.verification import verify
 
     log_to_stderr(quiet)
@@ -209,19 +180,14 @@ def verify(ctx: click.Context, name: str, data_dir: str | None, quiet: bool) -> 
         print_line(line)
     downloads = {str(folder / download.path) for download in manifest.downloads}
     for path in result.without_checksum:
-        way_out = f"Record it with: modgap data fetch {name}" if path in downloads else _checksum_lines(Path(path))
+        way_out = f"Record it with: modgap data fetch {name}"
+        if path not in downloads:
+            digest, size = compute_checksums(Path(path), ["sha256"])["sha256"], Path(path).stat().st_size
+            way_out = f'To let later runs verify it, add to its [[files]]:\nsize = {size}\nsha256 = "{digest}"'
         print_line(f"{path} has no checksum. {way_out}")
     read = f"{count(result.files_read, 'file')}, {format_bytes(result.bytes_read)} compared"
     print_line(f"{count(len(result.faults), 'fault')}; {read}")
     ctx.exit(1 if result.faults else 0)
-
-
-def _checksum_lines(path: Path) -> str:
-    """Return what to add to a manifest for a file without a checksum."""
-    from modgap.targets.download.data_directory import compute_checksums
-
-    digest = compute_checksums(path, ["sha256"])["sha256"]
-    return f'To let later runs verify it, add to its [[files]]:\nsize = {path.stat().st_size}\nsha256 = "{digest}"'
 
 
 @data.command(epilog=example("modgap data convert recordings.csv --label activity"))
@@ -234,7 +200,7 @@ def _checksum_lines(path: Path) -> str:
 @option_group(
     "Files",
     data_dir_option("Data directory, for this command only."),
-    click.option("--again", is_flag=True, help="Convert even if a current copy exists."),
+    option("--again", is_flag=True, help="Convert even if a current copy exists."),
 )
 @custom_data_options
 @option_group("Output", quiet_option)
@@ -243,7 +209,6 @@ def convert(name: str, data_dir: str | None, again: bool, quiet: bool, **custom_
 
     The copy is written to the data directory. It is used until the original files change.
     """
-    from modgap.errors import format_bytes
     from modgap.targets import open_target
     from modgap.targets.download.converted_copy import copy_path, is_current
 
@@ -267,7 +232,7 @@ def convert(name: str, data_dir: str | None, again: bool, quiet: bool, **custom_
 @option_group(
     "Data directory",
     data_dir_option("Use this data directory from now on."),
-    click.option("--forget", is_flag=True, help="Use the default data directory again."),
+    option("--forget", is_flag=True, help="Use the default data directory again."),
 )
 def path(name: str, data_dir: str | None, forget: bool) -> None:
     """Show the data directory of a target, or set it.

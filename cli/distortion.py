@@ -1,7 +1,8 @@
 """The command `modgap distortion`."""
 
+import glob
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ from modgap.cli.options import (
     device_option,
     dtype_option,
     input_size_option,
+    option,
     option_group,
     output_options,
     sample_request,
@@ -28,7 +30,6 @@ from modgap.process.resources import MOST_THREADS
 
 if TYPE_CHECKING:
     from modgap.distortion.encoders import Epochs
-    from modgap.distortion.measurement import DistortionRequest
 
 
 @cloup.command(epilog=example("modgap distortion --source vit-fashion --run run --out distortion"))
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     "Source and runs",
     source_option("Source model, as for modgap discrepancy. Its encoder comes first."),
     weights_option,
-    click.option(
+    option(
         "--run",
         "runs",
         metavar="DIR[@EPOCH]",
@@ -44,15 +45,14 @@ if TYPE_CHECKING:
         shell_complete=complete_folders,
         help="Folder of modgap train with a fine-tuned encoder. Wildcards are allowed. Can be repeated.",
     ),
-    click.option(
+    option(
         "--epochs",
         metavar="chosen|all|N,N",
         default="chosen",
-        show_default=True,
         shell_complete=names_completer("chosen", "all"),
         help="Weights to use of each run: the chosen ones, or those of epochs that stage2.keep_epochs kept.",
     ),
-    click.option(
+    option(
         "--other",
         "others",
         metavar="NAME",
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 )
 @option_group(
     "Samples",
-    click.option(
+    option(
         "--surrogate",
         "surrogates",
         metavar="NAME",
@@ -71,77 +71,64 @@ if TYPE_CHECKING:
         shell_complete=complete_targets,
         help="Labeled data of the source's modality. The default is the source's own surrogate. Can be repeated.",
     ),
-    click.option(
+    option(
         "--split",
         type=click.Choice(["train", "val", "test"]),
         help="Split of the surrogates. The default is one that the source was not trained on, if that is "
         "known, and otherwise train.",
     ),
-    click.option(
-        "--limit", type=int, default=5000, show_default=True, help="Largest number of samples of each surrogate."
-    ),
+    option("--limit", default=5000, help="Largest number of samples of each surrogate."),
 )
 @option_group(
     "Features",
     input_size_option,
-    click.option(
+    option(
         "--layer",
         metavar="NAME",
         multiple=True,
         default=("output",),
-        show_default=True,
         help="Layer of the encoder: a module, a pattern, or blocks for all blocks. Probes use the last. Can be "
         "repeated.",
     ),
-    click.option("--normalized", is_flag=True, help="Divide the features of each sample by their norm."),
+    option("--normalized", is_flag=True, help="Divide the features of each sample by their norm."),
 )
 @option_group(
     "Probes and similarity",
-    click.option(
+    option(
         "--probe",
         "probes",
         multiple=True,
         default=("linear",),
-        show_default=True,
         type=click.Choice(["linear", "ridge", "knn", "nearest-mean"]),
         help="Kind of probe. Encoders are compared by the first one. Can be repeated.",
     ),
-    click.option(
-        "--repeats",
-        type=int,
-        default=5,
-        show_default=True,
-        help="Repeats of the three-fold cross-validation of a probe. Time grows with them.",
-    ),
-    click.option(
+    option("--repeats", default=5, help="Repeats of the three-fold cross-validation of a probe. Time grows with them."),
+    option(
         "--few-shot",
         is_flag=True,
         help="Also measure the first probe's error for several numbers of training samples per class, in 5 draws.",
     ),
-    click.option(
+    option(
         "--similarity",
         "similarities",
         multiple=True,
         default=("linear_cka", "procrustes", "knn_overlap"),
-        show_default=True,
         type=click.Choice(["linear_cka", "kernel_cka", "procrustes", "knn_overlap"]),
         help="Measure of similarity to the untouched encoder. Can be repeated.",
     ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Seed of probes and maps."),
+    option("--seed", default=0, help="Seed of probes and maps."),
 )
 @option_group(
     "Maps",
-    click.option("--maps", is_flag=True, help="Compute a t-SNE map for each encoder, as in the paper's Fig. 2."),
-    click.option("--perplexity", type=float, default=30.0, show_default=True, help="Perplexity of the maps."),
+    option("--maps", is_flag=True, help="Compute a t-SNE map for each encoder, as in the paper's Fig. 2."),
+    option("--perplexity", default=30.0, help="Perplexity of the maps."),
 )
 @option_group(
     "Hardware",
     device_option,
     dtype_option,
     batch_size_option,
-    click.option(
-        "--threads", type=int, default=1, show_default=True, help="Threads for the maps. Results do not depend on it."
-    ),
+    option("--threads", default=1, help="Threads for the maps. Results do not depend on it."),
 )
 @output_options("Write distortion.json and the figures to this folder.")
 @click.pass_context
@@ -151,14 +138,25 @@ def distortion(context: click.Context, /, **options: Any) -> None:
     Labeled data of the source's own modality goes through the source's embedder and through its encoder before and
     after fine-tuning. The error of a probe on the features shows how much of the knowledge is left. Lower is better.
     """
-    from modgap.distortion.measurement import measure_distortion
+    from modgap.distortion.encoders import FeatureRequest
+    from modgap.distortion.measurement import DistortionRequest, measure_distortion
     from modgap.distortion.report import DistortionResult
     from modgap.storage.locks import output_folder
 
     check_minimums(options, {"limit": 20, "repeats": 2, "threads": 1})
     check_maximum("threads", options["threads"], MOST_THREADS)
     log_to_stderr(options["quiet"])
-    request = _distortion_request(options)
+    request = DistortionRequest(
+        features=FeatureRequest(sample_request(options), layers=options["layer"], normalized=options["normalized"]),
+        probes=tuple(dict.fromkeys(options["probes"])),
+        repeats=options["repeats"],
+        similarities=tuple(dict.fromkeys(options["similarities"])),
+        epochs=_parse_epochs(options["epochs"]),
+        few_shot=options["few_shot"],
+        maps=options["maps"],
+        perplexity=options["perplexity"],
+        threads=options["threads"],
+    )
     check_figure_formats(context, options["out"])
     start = time.perf_counter()
     with output_folder(options["out"]) as folder:
@@ -176,23 +174,6 @@ def distortion(context: click.Context, /, **options: Any) -> None:
         print_result(result, folder, options["formats"], as_json=options["as_json"])
 
 
-def _distortion_request(options: Mapping[str, Any]) -> "DistortionRequest":
-    from modgap.distortion.encoders import FeatureRequest
-    from modgap.distortion.measurement import DistortionRequest
-
-    return DistortionRequest(
-        features=FeatureRequest(sample_request(options), layers=options["layer"], normalized=options["normalized"]),
-        probes=tuple(dict.fromkeys(options["probes"])),
-        repeats=options["repeats"],
-        similarities=tuple(dict.fromkeys(options["similarities"])),
-        epochs=_parse_epochs(options["epochs"]),
-        few_shot=options["few_shot"],
-        maps=options["maps"],
-        perplexity=options["perplexity"],
-        threads=options["threads"],
-    )
-
-
 def _parse_epochs(text: str) -> "Epochs":
     if text == "chosen":
         return "chosen"
@@ -206,8 +187,6 @@ def _parse_epochs(text: str) -> "Epochs":
 
 def _expand_folders(texts: Sequence[str]) -> list[str]:
     """Return the folders that match each text; a shell does not always expand wildcards itself."""
-    import glob
-
     folders: list[str] = []
     for text in texts:
         folder, separator, epoch = text.rpartition("@")

@@ -7,7 +7,7 @@ import cloup
 
 from modgap.cli.completion import complete_folders
 from modgap.cli.groups import example
-from modgap.cli.options import allow_download_option, option_group, quiet_option, weights_option
+from modgap.cli.options import allow_download_option, option, option_group, quiet_option, weights_option
 from modgap.cli.output import log_to_stderr, print_line
 from modgap.errors import UsageError
 from modgap.storage.paths import expand_user
@@ -19,28 +19,21 @@ SUFFIXES = {"safetensors": ".safetensors", "torch-export": ".pt2", "onnx": ".onn
 @cloup.command(epilog=example("modgap export --run run --format onnx --out model.onnx"))
 @option_group(
     "Model",
-    click.option(
-        "--run",
-        metavar="DIR",
-        required=True,
-        shell_complete=complete_folders,
-        help="Folder of modgap train.",
-    ),
+    option("--run", metavar="DIR", required=True, shell_complete=complete_folders, help="Folder of modgap train."),
     weights_option,
     allow_download_option,
 )
 @option_group(
     "Output",
-    click.option(
+    option(
         "--format",
         "file_format",
         type=click.Choice(FORMATS),
         default="safetensors",
-        show_default=True,
         help="safetensors is one file for modgap predict and modgap.load_run. torch-export and onnx run without "
         "modgap, take samples after the target's steps of preprocessing, and describe them in a JSON file beside them.",
     ),
-    click.option("--out", metavar="FILE", required=True, help="File to write, which must not exist."),
+    option("--out", metavar="FILE", required=True, help="File to write, which must not exist."),
     quiet_option,
 )
 def export(**options: Any) -> None:

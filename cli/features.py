@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import click
 import cloup
 
 from modgap.cli.completion import complete_files, heads_completer
@@ -12,6 +11,7 @@ from modgap.cli.options import (
     custom_data_options,
     device_option,
     input_size_option,
+    option,
     option_group,
     quiet_option,
     representation_option,
@@ -31,11 +31,10 @@ from modgap.errors import count
     "Source and target",
     source_option("Source model, as for modgap discrepancy."),
     target_option(),
-    click.option(
+    option(
         "--head",
         metavar="HEAD",
         default="auto",
-        show_default=True,
         shell_complete=heads_completer("auto", "own", "none"),
         help="Head of the logits: own, none, probe:SURROGATE for one fitted on labeled data, or auto for the first of "
         "these that there is.",
@@ -48,9 +47,7 @@ from modgap.errors import count
 @option_group("Hardware", device_option, seed_option)
 @option_group(
     "Output",
-    click.option(
-        "--out", metavar="FILE", required=True, shell_complete=complete_files, help="File to write, FILE.npz."
-    ),
+    option("--out", metavar="FILE", required=True, shell_complete=complete_files, help="File to write, FILE.npz."),
     quiet_option,
 )
 def features(**options: Any) -> None:

@@ -1,6 +1,7 @@
 """The command `modgap history`."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,15 +10,17 @@ import cloup
 
 from modgap.cli.completion import complete_files, complete_source_list, complete_target_list
 from modgap.cli.groups import HelpGroup, example
-from modgap.cli.options import check_minimums, device_option, option_group, quiet_option
+from modgap.cli.options import check_minimums, device_option, option, option_group, quiet_option
 from modgap.cli.output import log_to_stderr, print_line, print_table, progress_bars
+from modgap.errors import InputError, UsageError, count, format_duration
+from modgap.storage.paths import expand_user, has_suffix
 
 if TYPE_CHECKING:
-    from modgap.ranking.history.build import BuildPlan, BuildResult
+    from modgap.ranking.history.build import BuildPlan
     from modgap.ranking.history.lines import HistoryLine, Setup
     from modgap.ranking.history.store import History
 
-shipped_option = click.option("--shipped", is_flag=True, help="Take the history that ships with modgap, not yours.")
+shipped_option = option("--shipped", is_flag=True, help="Take the history that ships with modgap, not yours.")
 
 
 @cloup.group(cls=HelpGroup, epilog=example("modgap history list"))
@@ -54,7 +57,6 @@ def _rows(known: "History") -> Iterator[list[str]]:
 
 
 def _counted(known: "History") -> str:
-    from modgap.errors import count
 
     sources, targets = {line.source for line in known.lines}, {line.target for line in known.lines}
     return f"{count(len(known.lines), 'line')} of {count(len(sources), 'source')} on {count(len(targets), 'target')}"
@@ -66,7 +68,7 @@ def _counted(known: "History") -> str:
         "modgap history build --sources swin-b,clip-b16 --hours 8",
     )
 )
-@click.option(
+@option(
     "--sources",
     metavar="A,B,..|@diverse|@FILE",
     multiple=True,
@@ -74,25 +76,24 @@ def _counted(known: "History") -> str:
     shell_complete=complete_source_list,
     help="Sources, as for modgap rank. A name may end with the input size, as in vit-b@64px. Can be repeated.",
 )
-@click.option(
+@option(
     "--targets",
     metavar="A,B,..|@packaged|@FILE",
     multiple=True,
     default=("@packaged",),
-    show_default=True,
     shell_complete=complete_target_list,
     help="Targets with one class for each sample: names separated by commas, files of yours, @FILE for a file with one "
     "of them in each line, or @packaged for those of the history that ships with modgap. Can be repeated.",
 )
-@click.option(
+@option(
     "--hours",
     type=float,
     metavar="H",
     help="Begin no training after this many hours of training in this run. The default is no limit.",
 )
-@click.option("--jobs", type=int, metavar="N", help="Number of processes. The default is one for each core.")
+@option("--jobs", type=int, metavar="N", help="Number of processes. The default is one for each core.")
 @device_option
-@click.option("--dry-run", is_flag=True, help="Print what would be trained and how long it takes, and train nothing.")
+@option("--dry-run", is_flag=True, help="Print what would be trained and how long it takes, and train nothing.")
 @quiet_option
 def build(**options: Any) -> int:
     """Measure the errors of sources on earlier targets, so that modgap rank knows them.
@@ -114,7 +115,19 @@ def build(**options: Any) -> int:
         return 0
     with progress_bars(options["quiet"]) as progress:
         result = run_build(plan, hours=options["hours"], progress=progress)
-    _print_built(plan, result)
+    for (source, target), reason in result.failures.items():
+        print_line(f"{source} failed on {target}: {reason}", err=True)
+    expected = _hours(result.expected / 3600)
+    print_line(
+        f"Added {count(len(result.lines), 'line')} to the history; {len(result.targets)} of "
+        f"{count(len(plan.targets), 'target')} are finished for all sources."
+    )
+    print_line(
+        f"{count(result.n_trained, 'training')} took {format_duration(result.seconds)}; on one core they took "
+        f"{format_duration(result.spent)}, and {expected} were expected."
+    )
+    if result.n_left:
+        print_line("The hours are spent. Run the same command again to go on.")
     return 1 if result.failures else 0
 
 
@@ -122,7 +135,6 @@ def _target_names(arguments: tuple[str, ...]) -> list[str]:
     """Return the names of targets in lists that commas separate, and those of files and pools."""
     from modgap.ranking.history.build import PACKAGED
     from modgap.ranking.source_patterns import parse_target_names
-    from modgap.storage.paths import expand_user
 
     names = []
     for argument in arguments:
@@ -133,7 +145,6 @@ def _target_names(arguments: tuple[str, ...]) -> list[str]:
 
 
 def _print_plan(plan: "BuildPlan", hours: float | None) -> None:
-    from modgap.errors import count, format_duration
 
     if plan.absent:
         print_line(f"Not on this machine: {', '.join(plan.absent)}. modgap data fetch NAME brings them.", err=True)
@@ -156,27 +167,8 @@ def _print_plan(plan: "BuildPlan", hours: float | None) -> None:
 
 
 def _hours(hours: float) -> str:
-    from modgap.errors import format_duration
 
     return format_duration(3600 * hours) if hours == hours else "unknown"
-
-
-def _print_built(plan: "BuildPlan", result: "BuildResult") -> None:
-    from modgap.errors import count, format_duration
-
-    for (source, target), reason in result.failures.items():
-        print_line(f"{source} failed on {target}: {reason}", err=True)
-    expected = _hours(result.expected / 3600)
-    print_line(
-        f"Added {count(len(result.lines), 'line')} to the history; {len(result.targets)} of "
-        f"{count(len(plan.targets), 'target')} are finished for all sources."
-    )
-    print_line(
-        f"{count(result.n_trained, 'training')} took {format_duration(result.seconds)}; on one core they took "
-        f"{format_duration(result.spent)}, and {expected} were expected."
-    )
-    if result.n_left:
-        print_line("The hours are spent. Run the same command again to go on.")
 
 
 @history.command(
@@ -188,14 +180,13 @@ def _print_built(plan: "BuildPlan", result: "BuildResult") -> None:
 @click.argument("paths", metavar="DIR|FILE.csv...", nargs=-1, required=True, shell_complete=complete_files)
 @option_group(
     "Tables",
-    click.option("--samples", "setup_samples", type=int, metavar="N", help="Largest number of labeled samples."),
-    click.option("--epochs", "setup_epochs", type=int, metavar="N", help="Number of epochs of a training."),
-    click.option("--rates", "setup_rates", metavar="A,B,...", help="Learning rates of which one was chosen."),
-    click.option(
+    option("--samples", "setup_samples", type=int, metavar="N", help="Largest number of labeled samples."),
+    option("--epochs", "setup_epochs", type=int, metavar="N", help="Number of epochs of a training."),
+    option("--rates", "setup_rates", metavar="A,B,...", help="Learning rates of which one was chosen."),
+    option(
         "--unit",
         type=click.Choice(["auto", "share", "percent"]),
         default="auto",
-        show_default=True,
         help="Unit of the errors: share for errors in [0, 1], percent, or auto for percent if an error is above 1.",
     ),
     description="These options apply to tables, and say how their errors were measured. Only errors that were measured "
@@ -211,10 +202,8 @@ def add(context: click.Context, /, paths: tuple[str, ...], **options: Any) -> No
     recognized later and a target is never its own history. Targets of tables are recognized by their names, whatever
     their upper case, spaces, underscores and hyphens.
     """
-    from modgap.errors import UsageError, count
     from modgap.ranking.history.store import History, add_to_history, history_folder
     from modgap.ranking.history.tables import lines_of_table
-    from modgap.storage.paths import expand_user, has_suffix
     from modgap.targets.data_frames import SUFFIXES
 
     log_to_stderr(quiet=False)
@@ -235,7 +224,6 @@ def add(context: click.Context, /, paths: tuple[str, ...], **options: Any) -> No
 
 def _setup(path: Path, options: dict[str, Any]) -> "Setup":
     """Return how the errors of a table were measured."""
-    from modgap.errors import UsageError
     from modgap.ranking.history.lines import Setup
 
     if missing := [name for name in ("setup_samples", "setup_epochs", "setup_rates") if options[name] is None]:
@@ -256,9 +244,11 @@ def _setup(path: Path, options: dict[str, Any]) -> "Setup":
 
 
 def _result_lines(folder: Path) -> "History":
+    """Return the lines of a result folder with the sketch of its target, if that can be opened by its name."""
     from modgap.api.pages.result_folder import RANKING, RUN, read_result_folder
-    from modgap.errors import InputError
-    from modgap.ranking.history.store import lines_of_ranking, lines_of_run
+    from modgap.ranking.history.sketches import sketch_target
+    from modgap.ranking.history.store import History, lines_of_ranking, lines_of_run
+    from modgap.targets import open_target
 
     makers = {RANKING.name: lines_of_ranking, RUN.name: lines_of_run}
     kind, record = read_result_folder(folder)
@@ -268,18 +258,6 @@ def _result_lines(folder: Path) -> "History":
             f"{folder} has no errors for a history. Expected the folder of modgap rank --pilot on classes, or of "
             "modgap train --method finetune or scratch."
         )
-    return _with_sketch(lines)
-
-
-def _with_sketch(lines: "list[HistoryLine]") -> "History":
-    """Return lines of one target with the sketch of its samples, if the target can be opened by its name."""
-    from dataclasses import replace
-
-    from modgap.errors import InputError
-    from modgap.ranking.history.sketches import sketch_target
-    from modgap.ranking.history.store import History
-    from modgap.targets import open_target
-
     try:
         sketch = sketch_target(open_target(lines[0].target).read().samples)
     except InputError:
@@ -290,7 +268,7 @@ def _with_sketch(lines: "list[HistoryLine]") -> "History":
 
 @history.command(epilog=example("modgap history export ours.jsonl"))
 @click.argument("file", metavar="FILE")
-@click.option(
+@option(
     "--with-fingerprints",
     "fingerprints",
     is_flag=True,
@@ -300,7 +278,6 @@ def _with_sketch(lines: "list[HistoryLine]") -> "History":
 def export(file: str, fingerprints: bool, shipped: bool) -> None:
     """Write the history to a file of JSON lines, for another machine or for colleagues."""
     from modgap.ranking.history.store import export_history, history_folder, read_history, shipped_history
-    from modgap.storage.paths import expand_user
 
     known = shipped_history() if shipped else read_history(history_folder())
     path = expand_user(file)
@@ -314,7 +291,6 @@ def merge(files: tuple[str, ...]) -> None:
     """Add the lines of files that modgap history export wrote."""
     from modgap.ranking.history.lines import read_lines
     from modgap.ranking.history.store import History, add_to_history, history_folder
-    from modgap.storage.paths import expand_user
 
     log_to_stderr(quiet=False)
     lines = [line for file in files for line in read_lines(expand_user(file))]
@@ -323,11 +299,10 @@ def merge(files: tuple[str, ...]) -> None:
 
 
 @history.command(epilog=example("modgap history remove --target wine"))
-@click.option("--source", metavar="NAME", multiple=True, help="Source whose lines go. Can be repeated.")
-@click.option("--target", metavar="NAME", multiple=True, help="Target whose lines go. Can be repeated.")
+@option("--source", metavar="NAME", multiple=True, help="Source whose lines go. Can be repeated.")
+@option("--target", metavar="NAME", multiple=True, help="Target whose lines go. Can be repeated.")
 def remove(source: tuple[str, ...], target: tuple[str, ...]) -> None:
     """Remove the lines of sources and targets from your history."""
-    from modgap.errors import UsageError, count
     from modgap.ranking.history.store import history_folder, remove_from_history
 
     if not source and not target:

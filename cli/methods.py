@@ -1,7 +1,7 @@
 """The command `modgap methods`."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import cloup
 
@@ -32,30 +32,22 @@ def methods(name: str | None) -> None:
 
     A method is shown with the settings of its stages and their defaults, which modgap train --set changes.
     """
-    from modgap.training.methods import get_method
-
-    if name is None:
-        _print_list()
-    else:
-        _print_method(get_method(name))
-
-
-def _print_list() -> None:
     from modgap.training.methods import get_method, method_names, method_origin
 
-    rows = [
-        (one.name, titled(one.title, method_origin(one.name)), one.reference) for one in map(get_method, method_names())
-    ]
-    print_table(["method", "what it does", "reference"], rows)
-    print_line(
-        "Two further methods train nothing: linear-probe, and baseline, which needs no source (modgap baselines)."
-    )
-    print_line("Run modgap methods NAME to see the settings of a method. modgap train --set KEY=VALUE changes them.")
-
-
-def _print_method(method: "Method") -> None:
-    from modgap.training.methods import method_origin
-
+    if name is None:
+        listed = [
+            (one.name, titled(one.title, method_origin(one.name)), one.reference)
+            for one in map(get_method, method_names())
+        ]
+        print_table(["method", "what it does", "reference"], listed)
+        print_line(
+            "Two further methods train nothing: linear-probe, and baseline, which needs no source (modgap baselines)."
+        )
+        print_line(
+            "Run modgap methods NAME to see the settings of a method. modgap train --set KEY=VALUE changes them."
+        )
+        return
+    method = get_method(name)
     summary = [
         ("comes from", method_origin(method.name)),
         ("reference", method.reference),
@@ -78,14 +70,11 @@ def _setting_sections(method: "Method") -> Iterator[tuple[str, list[Row]]]:
         if settings:
             heading = f"{section} (defaults; the recipe of a target overrides them)" if section else "the whole run"
             prefix = f"{section}." if section else ""
-            yield heading, list(_setting_rows(settings, prefix, method_defaults.get(section, {})))
-
-
-def _setting_rows(
-    settings: Mapping[str, tuple[Any, str]], prefix: str, method_defaults: Mapping[str, Any]
-) -> Iterable[Row]:
-    """Yield key, default and meaning of each setting, with values as they are written after --set."""
-    for name, (default, meaning) in settings.items():
-        value = method_defaults.get(name, default)
-        shown = list(value) if isinstance(value, tuple) else value
-        yield f"{prefix}{name}", str(shown).lower(), meaning
+            rows: list[Row] = []
+            for name, (default, meaning) in settings.items():
+                value = method_defaults.get(section, {}).get(name, default)
+                # Values are shown as they are written after --set.
+                rows.append(
+                    (f"{prefix}{name}", str(list(value) if isinstance(value, tuple) else value).lower(), meaning)
+                )
+            yield heading, rows

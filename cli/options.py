@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 import cloup
@@ -14,16 +15,8 @@ from modgap.forward.sample_request import SampleRequest
 if TYPE_CHECKING:
     from modgap.targets import CustomData, TargetRequest
 
-Command = TypeVar("Command", bound="Callable[..., Any] | click.Command")
-
-
-class Decorator(Protocol):
-    """A decorator that adds an option to a command."""
-
-    def __call__(self, command: Command, /) -> Command:
-        """Return the command with the option."""
-
-
+Decorator = Callable[[Any], Any]
+"""A function that adds an option to a command, and returns it."""
 CUSTOM_DATA_FIELDS = (
     "kind",
     "label_column",
@@ -42,30 +35,35 @@ CUSTOM_DATA_FIELDS = (
 )
 """Parameters of the options that describe custom data: the fields of CustomData."""
 
-input_size_option: Decorator = click.option(
+
+def option(*names: str, **settings: Any) -> Decorator:
+    """Return a decorator that adds an option to a command, with its default in the help if it has one."""
+    return click.option(*names, **{"show_default": "default" in settings, **settings})
+
+
+input_size_option = option(
     "--input-size",
     type=int,
     metavar="PX",
     help="Height and width of an image source's input in pixels. The default is the source's.",
 )
-representation_option: Decorator = click.option(
+representation_option = option(
     "--representation",
     metavar="NAME",
     shell_complete=names_completer("spectrogram", "log-mel", "fold", "tokens", "rows", "patches"),
     help="How samples of another modality are turned into model input: spectrogram, log-mel, fold, tokens, rows, "
     "patches, or a plug-in's. The default is the manifest's choice.",
 )
-pseudo_classes_option: Decorator = click.option(
+pseudo_classes_option = option(
     "--pseudo-classes",
     type=int,
     metavar="K",
     help="Number of clusters that replace the values of a regression target as classes.",
 )
-device_option: Decorator = click.option(
+device_option = option(
     "--device",
     metavar="NAME",
     default="auto",
-    show_default=True,
     shell_complete=names_completer("auto", "cpu", "cuda", "mps"),
     help="Device that the model runs on: auto, cpu, cuda or mps.",
 )
@@ -80,57 +78,50 @@ def _parse_batch_size(_context: click.Context, _parameter: click.Parameter, text
     return int(text)
 
 
-batch_size_option: Decorator = click.option(
+batch_size_option = option(
     "--batch-size",
     metavar="N|auto",
     default="auto",
-    show_default=True,
     callback=_parse_batch_size,
     help="Number of samples in a batch. The default is 16 on the CPU, and what the memory of a GPU holds.",
 )
-loader_workers_option: Decorator = click.option(
+loader_workers_option = option(
     "--loader-workers",
     type=int,
     metavar="N",
     help="Number of processes that read and prepare samples ahead of the model; 0 for a thread. The default is a "
     "thread on the CPU, and up to 4 processes for a GPU. The results do not depend on it.",
 )
-dtype_option: Decorator = click.option(
+dtype_option = option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16", "float16", "auto"]),
     default="float32",
-    show_default=True,
     help="Precision of the source model. bfloat16 and float16 are mixed precision; auto is bfloat16 on a CUDA GPU that "
     "has it, and else float32.",
 )
-figure_format_option: Decorator = click.option(
+figure_format_option = option(
     "--format",
     "formats",
     multiple=True,
     type=click.Choice(["png", "svg", "pdf"]),
     default=("png",),
-    show_default=True,
     help="Format of the figures that --out writes. Can be repeated.",
 )
-json_option: Decorator = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document instead of tables."
-)
-quiet_option: Decorator = click.option("--quiet", is_flag=True, help="Hide progress and all messages except warnings.")
-seed_option: Decorator = click.option(
-    "--seed", type=int, default=0, show_default=True, help="Seed of all random numbers."
-)
-weight_option: Decorator = click.option(
+json_option = option("--json", "as_json", is_flag=True, help="Print one JSON document instead of tables.")
+quiet_option = option("--quiet", is_flag=True, help="Hide progress and all messages except warnings.")
+seed_option = option("--seed", default=0, help="Seed of all random numbers.")
+weight_option = option(
     "--weight",
     type=click.Choice(["samples", "groups", "classes"]),
     help="What counts equally in an error. The default is groups if the target has groups, else samples.",
 )
-weights_option: Decorator = click.option(
+weights_option = option(
     "--weights",
     metavar="PATH",
     shell_complete=complete_files,
     help="Load the source's weights from this file, or from a folder that also contains its configuration.",
 )
-allow_download_option: Decorator = click.option(
+allow_download_option = option(
     "--allow-download",
     is_flag=True,
     help="Download the source that the run names, if it is not on this machine. Allow it for runs that you trust.",
@@ -145,72 +136,66 @@ def option_group(title: str, *options: Decorator, description: str | None = None
         options: Decorators that each add one option.
         description: Text under the title; None for no text.
     """
-    decorator: Decorator = cloup.option_group(title, *options, help=description)
-    return decorator
+    return cloup.option_group(title, *options, help=description)
 
 
 custom_data_options = option_group(
     "Custom data",
-    click.option(
+    option(
         "--kind",
         type=click.Choice(["image", "series", "table", "text", "sound"]),
         help="Kind of samples in an array file or table, or of the files that a table lists, if it is not clear.",
     ),
-    click.option(
+    option(
         "--label",
         "label_column",
         metavar="COLUMN",
         help="Table: column of labels. The default is label, class, target or y.",
     ),
-    click.option(
+    option(
         "--label-type",
         type=click.Choice(["text", "number"]),
         help="Table: whether 01 and 1 are two labels (text) or one (number), also of groups. The default refuses both "
         "spellings in a column.",
     ),
-    click.option(
+    option(
         "--task",
         type=click.Choice(["classification", "multi-label", "regression"]),
         help="Whether labels are classes, 0/1 labels of several a sample, or values. By default numbers of which some "
         "are not whole are values, in a table also whole numbers of which most differ.",
     ),
-    click.option(
+    option(
         "--series",
         "series_column",
         metavar="COLUMN",
         help="Table in long format: column that names the series of each row.",
     ),
-    click.option(
-        "--time",
-        "time_column",
-        metavar="COLUMN",
-        help="Table in long format: column that orders the rows of a series.",
+    option(
+        "--time", "time_column", metavar="COLUMN", help="Table in long format: column that orders the rows of a series."
     ),
-    click.option(
+    option(
         "--group",
         metavar="NAME",
         help="Column or array that names the group of each sample, such as its subject; for a folder, part of the path "
         "with {group} in it (/subject{group}_) or a table. Samples of a group are kept together.",
     ),
-    click.option(
+    option(
         "--split-from",
         metavar="NAME|FILE",
         help="Column or array with the split of each sample (train, val or test), or a file that lists them: a table "
         "with the columns sample and split, or a .txt file with one split in each line. The default is a column split "
         "or an array splits, if there is one.",
     ),
-    click.option("--x", "x_name", metavar="KEY", help="Array file: name of the array of samples. The default is x."),
-    click.option("--y", "y_name", metavar="KEY", help="Array file: name of the array of labels. The default is y."),
-    click.option(
-        "--background", metavar="COLOR", help="Images: color behind transparent pixels. The default is white."
-    ),
-    click.option("--columns", metavar="A,B,...", help="Table: columns of features. The default is all other columns."),
-    click.option(
+    option("--x", "x_name", metavar="KEY", help="Array file: name of the array of samples. The default is x."),
+    option("--y", "y_name", metavar="KEY", help="Array file: name of the array of labels. The default is y."),
+    option("--background", metavar="COLOR", help="Images: color behind transparent pixels. The default is white."),
+    option("--columns", metavar="A,B,...", help="Table: columns of features. The default is all other columns."),
+    option(
         "--fill",
         type=click.Choice(["mean", "median", "drop"]),
         help="Table: what replaces missing cells, of the training samples; drop leaves out their rows.",
     ),
-    click.option(
+    option(
         "--standardize",
         type=click.Choice(["sample"]),
         help="Series: standardize each channel of a sample by its own mean and standard deviation (sample), so that "
@@ -221,22 +206,11 @@ custom_data_options = option_group(
 )
 
 
-def all_options(*groups: Decorator) -> Decorator:
-    """Return a decorator that adds these groups of options to a command, in this order."""
-
-    def decorate(command: Command) -> Command:
-        for group in reversed(groups):
-            command = group(command)
-        return command
-
-    return decorate
-
-
 def data_dir_option(
     help_text: str = "Data directory of the target. The default is the one that modgap data path TARGET shows.",
 ) -> Decorator:
     """Return the option `--data-dir` with the help text of a command."""
-    return click.option("--data-dir", metavar="DIR", shell_complete=complete_folders, help=help_text)
+    return option("--data-dir", metavar="DIR", shell_complete=complete_folders, help=help_text)
 
 
 def list_options(noun: str, kinds: str) -> Decorator:
@@ -246,14 +220,14 @@ def list_options(noun: str, kinds: str) -> Decorator:
         noun: Noun of an entry in the plural.
         kinds: Kinds of the data, for the help.
     """
-    kind = click.option("--kind", metavar="KIND", help=f"Only {noun} of this kind: {kinds}.")
-    license_filter = click.option(
+    kind = option("--kind", metavar="KIND", help=f"Only {noun} of this kind: {kinds}.")
+    license_filter = option(
         "--license",
         metavar="LICENSE",
         help=f"Only {noun} with this license: open (anyone may use, change and share it), or words of it such as mit, "
         "gpl, cc-by or 'not stated'.",
     )
-    diverse = click.option(
+    diverse = option(
         "--diverse",
         is_flag=True,
         help=f"Only the pool @diverse: {noun} on this machine with an open license, without near copies.",
@@ -269,12 +243,12 @@ def refuse_filters(name: str, kind: str | None, license: str | None, diverse: bo
 
 def source_option(help_text: str, *, required: bool = True) -> Decorator:
     """Return the option `--source` with the help text of a command."""
-    return click.option("--source", metavar="NAME", required=required, shell_complete=complete_sources, help=help_text)
+    return option("--source", metavar="NAME", required=required, shell_complete=complete_sources, help=help_text)
 
 
 def target_option(help_text: str = "Target data, as for modgap discrepancy.", *, required: bool = True) -> Decorator:
     """Return the option `--target` with the help text of a command."""
-    return click.option("--target", metavar="NAME", required=required, shell_complete=complete_targets, help=help_text)
+    return option("--target", metavar="NAME", required=required, shell_complete=complete_targets, help=help_text)
 
 
 def sample_options(default_limit: int | None, *, default_split: str = "all") -> Decorator:
@@ -284,19 +258,17 @@ def sample_options(default_limit: int | None, *, default_split: str = "all") -> 
         default_limit: Default of `--limit`, which `--limit 0` then removes; None for no limit.
         default_split: Default of `--split`.
     """
-    limit = click.option(
+    limit = option(
         "--limit",
         type=int,
         default=default_limit,
-        show_default=True,
         help="Use at most this many samples, drawn with --seed in proportion to the classes."
         + (" 0 uses all." if default_limit else ""),
     )
-    split = click.option(
+    split = option(
         "--split",
         type=click.Choice(["all", "train", "val", "test"]),
         default=default_split,
-        show_default=True,
         help="Split of the target's samples to use."
         + (" Samples that test the chosen source should not choose it." if default_split == "train" else ""),
     )
@@ -309,7 +281,7 @@ def output_options(files: str) -> Decorator:
     Args:
         files: Sentence that says what `--out` writes.
     """
-    out = click.option("--out", metavar="DIR", shell_complete=complete_folders, help=files)
+    out = option("--out", metavar="DIR", shell_complete=complete_folders, help=files)
     return option_group("Output", out, figure_format_option, json_option, quiet_option)
 
 
@@ -322,8 +294,6 @@ def custom_data_from_options(values: Mapping[str, Any]) -> "CustomData":
 
 def target_request(name: str, values: Mapping[str, Any]) -> "TargetRequest":
     """Build the request for a target from a command's option values."""
-    from pathlib import Path
-
     from modgap.targets import TargetRequest
 
     data_dir = Path(values["data_dir"]) if values["data_dir"] else None

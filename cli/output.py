@@ -7,13 +7,13 @@ import shutil
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal
 
 from modgap.cli.commands import name_options
-from modgap.cli.heartbeat import Heartbeat
-from modgap.errors import Progress, printable
+from modgap.errors import Progress, format_duration, printable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,18 +25,15 @@ if TYPE_CHECKING:
     from modgap.targets.catalog import Listed
 
 
-class _PrintableFormatter(logging.Formatter):
-    """Formats log messages as text that a terminal shows as it is, with options in place of arguments."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(name_options(super().format(record)), lines=True)
-
-
 def print_line(text: str = "", *, err: bool = False) -> None:
     """Print text with its line breaks, on stdout or with `err` on stderr, with options in place of arguments."""
     import click
 
     click.echo(printable(name_options(text), lines=True), err=err)
+
+
+INTERVAL_SECONDS = 25.0
+"""Time between two lines that say how far a command is, where no terminal shows it."""
 
 
 class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
@@ -48,6 +45,10 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
     def __init__(self) -> None:
         super().__init__()
         self.written: set[str] = set()
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a message as text that a terminal shows as it is, with options in place of arguments."""
+        return printable(name_options(f"modgap: {super().format(record)}"), lines=True)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, unless it is a warning that was written before."""
@@ -62,10 +63,8 @@ class _StderrHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
 def log_to_stderr(quiet: bool) -> None:
     """Send the log messages of modgap to stderr; with `quiet`, only warnings."""
-    handler = _StderrHandler()
-    handler.setFormatter(_PrintableFormatter("modgap: %(message)s"))
     log = logging.getLogger("modgap")
-    log.handlers[:] = [handler]
+    log.handlers[:] = [_StderrHandler()]
     log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
@@ -286,6 +285,34 @@ def print_sections(title: str, sections: Iterable[tuple[str, Sequence[Sequence[s
 
 
 @contextmanager
+def _heartbeat() -> Iterator[Progress]:
+    """Yield a function that records progress, while a thread logs, every 25 seconds, how far the command is."""
+    began = time.monotonic()
+    ended = threading.Event()
+    lock = threading.Lock()
+    shares: dict[str, float] = {}
+
+    def advance(stage: str, share: float) -> None:
+        with lock:
+            # The newest stage is the last one.
+            shares[stage] = min(1.0, shares.pop(stage, 0.0) + share)
+
+    def beat() -> None:
+        while not ended.wait(INTERVAL_SECONDS):
+            elapsed = format_duration(time.monotonic() - began)
+            with lock:
+                stage = next(reversed(shares), None)
+                state = "still at work" if stage is None else f"{stage}: {shares[stage]:.0%} done"
+            logging.getLogger("modgap").info("%s after %s", state, elapsed)
+
+    threading.Thread(target=beat, daemon=True, name="modgap heartbeat").start()
+    try:
+        yield advance
+    finally:
+        ended.set()
+
+
+@contextmanager
 def progress_bars(quiet: bool) -> Iterator[Progress | None]:
     """Yield a function that shows progress on stderr; None with `quiet`.
 
@@ -295,11 +322,8 @@ def progress_bars(quiet: bool) -> Iterator[Progress | None]:
         yield None
         return
     if not sys.stderr.isatty():
-        heartbeat = Heartbeat()
-        try:
-            yield heartbeat.advance
-        finally:
-            heartbeat.stop()
+        with _heartbeat() as report:
+            yield report
         return
     from tqdm import tqdm
 

@@ -7,13 +7,7 @@ import cloup
 
 from modgap.cli.completion import complete_folders
 from modgap.cli.groups import example
-from modgap.cli.options import (
-    allow_download_option,
-    device_option,
-    option_group,
-    quiet_option,
-    weights_option,
-)
+from modgap.cli.options import allow_download_option, device_option, option, option_group, quiet_option, weights_option
 from modgap.cli.output import log_to_stderr, print_line
 from modgap.errors import UsageError, check_minimum, count
 from modgap.storage.paths import expand_user
@@ -25,7 +19,7 @@ if TYPE_CHECKING:
 @cloup.command(epilog=example("modgap predict --run run --data photos --out predictions.csv"))
 @option_group(
     "Model",
-    click.option(
+    option(
         "--run",
         metavar="DIR[@EPOCH]",
         required=True,
@@ -37,34 +31,30 @@ if TYPE_CHECKING:
 )
 @option_group(
     "Samples",
-    click.option(
+    option(
         "--data",
         metavar="PATH",
         required=True,
         help="Folder of images or sounds, one of them, a table that lists them, a table with the columns of the "
         "training data, a .ts file, a file of arrays, or the name of a target. Labels are ignored.",
     ),
-    click.option(
+    option(
         "--split",
         type=click.Choice(["train", "val", "test"]),
         default="test",
-        show_default=True,
         help="Split of a target that is given by its name.",
     ),
-    click.option("--x", "x_name", metavar="NAME", help="Name of the array of samples. The default is x."),
+    option("--x", "x_name", metavar="NAME", help="Name of the array of samples. The default is x."),
 )
 @option_group(
     "Hardware",
     device_option,
-    click.option("--batch-size", type=int, help="Inputs in a forward pass. The default is that of the training."),
+    option("--batch-size", type=int, help="Inputs in a forward pass. The default is that of the training."),
 )
 @option_group(
     "Output",
-    click.option(
-        "--out",
-        metavar="FILE",
-        required=True,
-        help="File to write: .csv has a row for each sample, .npz has arrays.",
+    option(
+        "--out", metavar="FILE", required=True, help="File to write: .csv has a row for each sample, .npz has arrays."
     ),
     quiet_option,
 )

@@ -1,5 +1,6 @@
 """The command `modgap rank`."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,30 +9,50 @@ from typing import TYPE_CHECKING, Any
 import click
 import cloup
 
+from modgap.cli.completion import (
+    complete_folders,
+    complete_scores,
+    complete_source_list,
+    complete_targets,
+    heads_completer,
+    names_completer,
+)
 from modgap.cli.groups import example
 from modgap.cli.options import (
     CUSTOM_DATA_FIELDS,
+    batch_size_option,
     check_figure_formats,
     check_minimums,
+    custom_data_options,
+    dtype_option,
+    input_size_option,
+    loader_workers_option,
+    option,
+    option_group,
+    output_options,
+    representation_option,
+    sample_options,
     sample_request,
+    seed_option,
     target_request,
+    weight_option,
 )
 from modgap.cli.output import (
     log_to_stderr,
     print_answer,
     print_line,
     print_result,
+    print_table,
     print_text,
     print_written,
     progress_bars,
 )
-from modgap.cli.rank_options import rank_options
-from modgap.errors import UsageError
+from modgap.errors import CUSTOM_DATA_FORMATS, InputError, Progress, UsageError, count, format_duration
+from modgap.storage.paths import expand_user
 
 if TYPE_CHECKING:
-    from modgap.errors import Progress
     from modgap.jobs import Backend
-    from modgap.ranking.stages import ProgressFile
+    from modgap.ranking.stages import ProgressFile, RunningJobs, StageState
     from modgap.ranking.types import RankRequest
 
 MINIMUMS = {"resamples": 0, "limit": 0, "jobs": 1, "pseudo_classes": 2, "splits": 1, "per_class": 1}
@@ -46,13 +67,285 @@ OF_ONE_TARGET = {
 """Options that apply to a single target, besides those of custom data, and what to do for several."""
 
 
+def _parse_pilot(_context: click.Context, _parameter: click.Parameter, value: str) -> int | str:
+    """Return the number of sources, or `all`."""
+    if value == "all":
+        return value
+    try:
+        return int(value)
+    except ValueError:
+        raise UsageError(f"--pilot is {value!r}. Expected a number of sources, or nothing for all of them.") from None
+
+
+STATUS_HEADS = ["stage", "jobs", "computed", "from cache", "failed", "running", "left", "ends"]
+
+
+def _show_status(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    """Print how far the ranking of a folder is, and end the command."""
+    if value is None or context.resilient_parsing:
+        return
+    from modgap.ranking.stages import read_progress
+
+    folder = expand_user(value)
+    running = read_progress(folder)
+    if running is None:
+        _print_finished(folder)
+        context.exit()
+    now = time.time() if running.is_alive else running.written
+    state = "has run for" if running.is_alive else "was interrupted after"
+    who = f"process {running.process} on {running.host}"
+    print_line(f"The ranking in {folder} {state} {format_duration(now - running.began)} ({who}).")
+    if not running.is_alive:
+        print_line("Run the same command again: what is finished comes from the cache.")
+    print_table(STATUS_HEADS, [_status_row(stage, running, now) for stage in running.stages])
+    context.exit()
+
+
+def _print_finished(folder: Path) -> None:
+    from modgap.ranking.matrix.formats import RECORD as MATRIX
+    from modgap.ranking.report import RECORD
+    from modgap.storage.json_records import read_json
+
+    record = read_json(folder / RECORD)
+    matrix = {} if record else read_json(folder / MATRIX)
+    if record.get("jobs"):
+        print_line(f"The ranking in {folder} is finished.")
+        rows = []
+        for stage, counts in record["jobs"].items():
+            computed, cached, failed = (int(counts.get(name, 0)) for name in ("computed", "cached", "failed"))
+            numbers = (computed + cached + failed, computed, cached, failed)
+            rows.append([stage, *(f"{number:,}" for number in numbers)])
+        print_table(STATUS_HEADS[:5], rows)
+    elif matrix.get("targets"):
+        failed = f"{count(int(matrix.get('failed_jobs', 0)), 'job')} failed"
+        print_line(f"The ranking in {folder} is finished, for {count(len(matrix['targets']), 'target')}. {failed}.")
+    else:
+        raise InputError(f"There is no ranking in {folder}. Pass the folder of --out.")
+
+
+def _status_row(stage: "StageState", running: "RunningJobs", now: float) -> list[str]:
+    counts = [f"{number:,}" for number in (stage.jobs, stage.computed, stage.cached, stage.failed)]
+    at_work = running.running(stage)
+    left = stage.seconds_left(now)
+    if not running.is_alive or left is None:
+        expected = ["-", "-"]
+    elif not left:
+        expected = ["-", "ended"]
+    else:
+        expected = [format_duration(left), time.strftime("%H:%M", time.localtime(now + left))]
+    return [stage.stage, *counts, "-" if at_work is None else f"{at_work:,}", *expected]
+
+
 @cloup.command(
     epilog=example(
         "modgap rank --target digits --sources vit-fashion,efficientnet-lite0",
         "modgap rank --target digits --target wine --sources vit-fashion --out matrix",
     )
 )
-@rank_options
+@option_group(
+    "Sources and target",
+    option(
+        "--sources",
+        metavar="A,B,..|@diverse|@FILE|'timm:vit_*'",
+        multiple=True,
+        required=True,
+        shell_complete=complete_source_list,
+        help="Sources: names separated by commas (modgap sources lists them), @diverse for those on this machine with "
+        "an open license and without near copies, @FILE for a file with one name in each line, or a pattern of timm "
+        "models. A name may end with the input size, as in vit-b@64px. Can be repeated.",
+    ),
+    option(
+        "--target",
+        metavar="NAME|@diverse|@FILE",
+        multiple=True,
+        required=True,
+        shell_complete=complete_targets,
+        help=f"Target data: a name (modgap targets lists them), {CUSTOM_DATA_FORMATS}, @FILE for a file with one of "
+        "them in each line, or @diverse for the named ones on this machine with an open license and without near "
+        "copies. Can be repeated: several targets make a matrix, which tells which source is best over all.",
+    ),
+)
+@option_group(
+    "Scores",
+    option(
+        "--by",
+        metavar="SCORE",
+        shell_complete=complete_scores,
+        help="Score that the sources are ranked by (modgap scores lists them). The default is transrate "
+        "for classification targets, and discrepancy for multi-label and regression targets.",
+    ),
+    option(
+        "--score",
+        "scores",
+        metavar="SCORE",
+        multiple=True,
+        shell_complete=complete_scores,
+        help="A further score to show, or all. The default scores are shown if the option is absent. Can be repeated.",
+    ),
+    option("--no-controls", is_flag=True, help="Do not score random-weights controls of the sources."),
+    option(
+        "--baselines",
+        metavar="WHICH",
+        default="quick",
+        help="Models of the target's field to compare with the sources by cross-validation: quick for those that take "
+        "at most 10 seconds or about a fifth of the ranking's time, all, none, or names with commas between them.",
+    ),
+    option(
+        "--layers",
+        metavar="LAYERS",
+        default="last",
+        help="Layers of each source to score: last for the output alone, all, or numbers from 1 such as 2,4. The layer "
+        "is chosen on one half of the samples and judged on the other.",
+    ),
+)
+@option_group(
+    "Pilots and earlier targets",
+    option(
+        "--pilot",
+        metavar="[N]",
+        is_flag=False,
+        flag_value="all",
+        default="0",
+        show_default=False,
+        callback=_parse_pilot,
+        help="Fine-tune all sources for 3 epochs on one half of at most 256 training samples. Their errors on other "
+        "samples, with those of the same sources on earlier targets (modgap history), tell which source is best, how "
+        "sure that is, and the error to expect. With a number N, the first N sources by earlier targets, or by the "
+        "score without any, are fine-tuned for 10 epochs at three learning rates, with two more seeds at the best.",
+    ),
+    option(
+        "--pilot-epochs",
+        type=click.Choice(["1", "3", "10"]),
+        metavar="1|3|10",
+        help="Epochs of one fine-tuning of each source, at one learning rate.",
+    ),
+    option(
+        "--minutes",
+        type=float,
+        metavar="M",
+        help="Begin fine-tunings of --pilot as long as they are expected to end within so many minutes: of as many "
+        "sources as the time suffices for, and then at three rates of those that may be the best.",
+    ),
+    option(
+        "--history",
+        type=click.Choice(["all", "none"]),
+        default="all",
+        help="all: earlier targets count where --by names no score, and the errors of the pilots are added to your "
+        "history. none: the score and the pilots decide, and nothing is added.",
+    ),
+)
+@sample_options(default_limit=2000, default_split="train")
+@custom_data_options
+@option_group(
+    "How samples pass through the sources",
+    input_size_option,
+    representation_option,
+    option(
+        "--head",
+        metavar="NAME",
+        default="auto",
+        shell_complete=heads_completer("auto", "own", "none"),
+        help="Classification head: own for the source's head, probe:SURROGATE to fit a linear head on labeled "
+        "data, or none for features only. auto takes the source's head, or else fits one on labeled data of the "
+        "source's modality.",
+    ),
+)
+@option_group(
+    "Statistics",
+    option(
+        "--resamples",
+        default=50,
+        help="Number of random subsamples, each of nine tenths of the samples. The intervals of scores that are not "
+        "means of errors by sample are estimated from them. 0 computes no such intervals.",
+    ),
+    weight_option,
+    option(
+        "--splits",
+        default=20,
+        help="Number of repeated splits of the samples into a part to fit on and a part to test on, for scores "
+        "that fit maps. All sources have the same splits.",
+    ),
+    option("--per-class", type=int, metavar="N", help="Fit maps on N samples of each class instead of on halves."),
+    seed_option,
+)
+@option_group(
+    "Hardware and cluster",
+    option(
+        "--device",
+        metavar="NAME",
+        default="auto",
+        shell_complete=names_completer("auto", "cpu", "cuda", "mps"),
+        help="Device that the sources run on: auto, cpu, cuda, mps, or devices with commas between, such as "
+        "cuda:0,cuda:2; cuda stands for all CUDA devices. One source at a time runs on each, or as many as a number "
+        "after a star says, such as cuda*4 for small models.",
+    ),
+    dtype_option,
+    batch_size_option,
+    loader_workers_option,
+    option(
+        "--budget",
+        type=float,
+        metavar="MINUTES",
+        help="End after about so many minutes: all sources are scored on few samples, the better half of them on "
+        "more, and so on. The first round is always completed, and controls are scored only if the time suffices "
+        "for all samples. The result says what was left out, and how close it was.",
+    ),
+    option(
+        "--backend",
+        type=click.Choice(["loky", "serial", "dask", "slurm", "pbs", "lsf"]),
+        default="loky",
+        help="Where the jobs run: in processes on this machine (loky), one after the other (serial), on a cluster "
+        "of Dask (dask), or on workers of Dask that SLURM, PBS or LSF starts. The results are the same on machines "
+        "of one kind.",
+    ),
+    option(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="Number of processes on this machine, or of workers that SLURM, PBS or LSF starts. The default is one "
+        "for each core, or for each job up to 50.",
+    ),
+    option(
+        "--address",
+        metavar="HOST:PORT",
+        help="Address of a running cluster of Dask. The default is to start one on this machine.",
+    ),
+    option(
+        "--cluster",
+        metavar="KEY=VALUE",
+        multiple=True,
+        help="Option of a worker for --backend slurm, pbs and lsf, which is passed to dask-jobqueue, such as "
+        "memory=16GB, queue=gpu or walltime=01:00:00. Can be repeated, for lists also with the same key.",
+    ),
+    option(
+        "--shard",
+        metavar="I/N",
+        help="Run only the I-th of N shares of the jobs, and write their results to the cache alone, beside other "
+        "commands that share it. When all shares are done, the same command without --shard ranks the sources.",
+    ),
+    option(
+        "--cached",
+        is_flag=True,
+        help="Compute nothing: rank by the results that are in the cache, and tell what is absent.",
+    ),
+)
+@option_group(
+    "Progress",
+    option(
+        "--status",
+        metavar="DIR",
+        is_eager=True,
+        expose_value=False,
+        callback=_show_status,
+        shell_complete=complete_folders,
+        help="Show how far the ranking is that another process writes to this folder (its --out), and exit.",
+    ),
+)
+@output_options(
+    "Write ranking.json, ranking.csv, ranking.png and, if the score is an error by sample, samples.npz to this "
+    "folder; for several targets matrix.json, matrix.csv, matrix.tex, and a folder with the ranking of each. "
+    "modgap report DIR makes a page of them."
+)
 @click.pass_context
 def rank(context: click.Context, /, **options: Any) -> int:
     """Rank sources by how well they should transfer to a target, or to each of several and to all of them.
@@ -64,10 +357,16 @@ def rank(context: click.Context, /, **options: Any) -> int:
     """
     from modgap.ranking.matrix.rankings import parse_shard
     from modgap.ranking.source_patterns import parse_source_names, parse_target_names
+    from modgap.ranking.standings import MIN_SUBSAMPLES
     from modgap.storage.locks import output_folder
 
     targets = parse_target_names(options["target"])
-    _check_options(options)
+    check_minimums(options, MINIMUMS)
+    if 0 < options["resamples"] < MIN_SUBSAMPLES:
+        raise UsageError(
+            f"--resamples is {options['resamples']}, which is too few to estimate intervals. Pass at least "
+            f"{MIN_SUBSAMPLES}, or 0 for no intervals."
+        )
     _check_engine(options)
     share = parse_shard(options["shard"]) if options["shard"] else None
     if len(targets) > 1:
@@ -115,7 +414,6 @@ def _rank_several(
         request = _build_request({**options, "out": None})
         matrix, rankings = rank_targets(opened, sources, request, backend, progress, listener)
     if folder:
-        from modgap.errors import count
         from modgap.ranking.matrix.formats import write_results
 
         written = write_results(matrix, rankings, [target.name for target in opened], folder)
@@ -143,7 +441,6 @@ def _run_share(
     options: Mapping[str, Any],
 ) -> int:
     """Run a share of the jobs, and say how many there were."""
-    from modgap.errors import count
     from modgap.jobs import Failure
     from modgap.ranking.matrix.rankings import rank_share, targets_of_names
 
@@ -180,18 +477,6 @@ def _reports(
             yield progress, progress_file
         finally:
             progress_file.remove()
-
-
-def _check_options(options: Mapping[str, Any]) -> None:
-    from modgap.ranking.standings import MIN_SUBSAMPLES
-
-    check_minimums(options, MINIMUMS)
-    resamples = options["resamples"]
-    if 0 < resamples < MIN_SUBSAMPLES:
-        raise UsageError(
-            f"--resamples is {resamples}, which is too few to estimate intervals. Pass at least {MIN_SUBSAMPLES}, or 0 "
-            "for no intervals."
-        )
 
 
 def _check_engine(options: Mapping[str, Any]) -> None:

@@ -21,36 +21,28 @@ if TYPE_CHECKING:
 )
 def scores(name: str | None) -> None:
     """List the transferability scores of modgap rank, or show one."""
-    if name is None:
-        _list_scores()
-    else:
-        _show_score(name)
-
-
-def _list_scores() -> None:
     from modgap.ranking.scores import DEFAULT_RANKING_SCORES, get_score, score_names, score_origin
 
-    rows = []
-    for score in map(get_score, score_names()):
-        better = "higher" if score.higher_is_better else "lower"
-        title = titled(score.title, score_origin(score.name))
-        rows.append((score.name, better, ", ".join(score.tasks), title))
-    print_table(["score", "better", "tasks", "what it measures"], rows)
-    defaults = ", ".join(f"{score_name} for {task}" for task, score_name in DEFAULT_RANKING_SCORES.items())
-    print_line(f"Unless --by is given, modgap rank ranks by {defaults}.")
-
-
-def _show_score(name: str) -> None:
-    from modgap.ranking.scores import get_score, score_origin
-
+    if name is None:
+        listed = []
+        for score in map(get_score, score_names()):
+            better = "higher" if score.higher_is_better else "lower"
+            title = titled(score.title, score_origin(score.name))
+            listed.append((score.name, better, ", ".join(score.tasks), title))
+        print_table(["score", "better", "tasks", "what it measures"], listed)
+        defaults = ", ".join(f"{score_name} for {task}" for task, score_name in DEFAULT_RANKING_SCORES.items())
+        print_line(f"Unless --by is given, modgap rank ranks by {defaults}.")
+        return
     score = get_score(name)
+    requirements = ["a classification head of the source"] if score.needs_logits else []
+    requirements += ["labeled data of the source's own modality"] if score.needs_surrogate else []
     rows = [
         ("comes from", score_origin(score.name)),
         ("reference", score.reference),
         ("direction", score.direction),
         ("unit", score.unit or "none"),
         ("tasks", ", ".join(score.tasks)),
-        ("needs", _requirements(score)),
+        ("needs", ", ".join(requirements) or "features only"),
         ("interval", _interval(score)),
         ("shown by default", "yes" if score.default else f"no; pass --score {score.name}"),
     ]
@@ -64,12 +56,3 @@ def _interval(score: "Score") -> str:
     if set(score.error_tasks) >= set(score.tasks):
         return "from the errors of the samples"
     return f"from the errors of the samples ({', '.join(score.error_tasks)}), else {subsamples}"
-
-
-def _requirements(score: "Score") -> str:
-    requirements = []
-    if score.needs_logits:
-        requirements.append("a classification head of the source")
-    if score.needs_surrogate:
-        requirements.append("labeled data of the source's own modality")
-    return ", ".join(requirements) or "features only"

@@ -45,7 +45,17 @@ def sources(name: str | None, weights: str | None, kind: str | None, license: st
     log_to_stderr(quiet=True)
     if name:
         refuse_filters(name, kind, license, diverse)
-        print_table(["field", "value"], _field_rows(describe_source(name, weights=weights)))
+        info = describe_source(name, weights=weights)
+        surrogate = info.surrogate[0] if info.surrogate else "SURROGATE"
+        formatted = {
+            "n_classes": _format_count(info.n_classes, f"none (a bare encoder; pass --head probe:{surrogate})"),
+            "parameters": f"{info.parameters:,}",
+            "is_installed": _yes_or_no(info.is_installed),
+            "surrogate": f"{info.surrogate[0]} (split {info.surrogate[1]})" if info.surrogate else "none",
+            "near_copies": ", ".join(info.near_copies) or "none",
+        }
+        fields = info.__dataclass_fields__
+        print_table(["field", "value"], [(field, formatted.get(field, str(getattr(info, field)))) for field in fields])
         return
     if weights:
         raise UsageError("--weights belongs to a source. Pass its name too: modgap sources timm:NAME --weights FILE.")
@@ -62,26 +72,8 @@ def _list_row(info: "SourceInfo") -> list[str]:
     return [info.name, info.kind, _format_count(info.n_classes, "none"), size, info.license, installed, info.title]
 
 
-def _field_rows(info: "SourceInfo") -> list[tuple[str, str]]:
-    formatted = {
-        "n_classes": _format_count(
-            info.n_classes,
-            f"none (a bare encoder; pass --head probe:{info.surrogate[0] if info.surrogate else 'SURROGATE'})",
-        ),
-        "parameters": f"{info.parameters:,}",
-        "is_installed": _yes_or_no(info.is_installed),
-        "surrogate": _format_surrogate(info.surrogate),
-        "near_copies": ", ".join(info.near_copies) or "none",
-    }
-    return [(name, formatted.get(name, str(getattr(info, name)))) for name in info.__dataclass_fields__]
-
-
 def _format_count(number: int | None, absent: str) -> str:
     return f"{number:,}" if number else absent
-
-
-def _format_surrogate(surrogate: tuple[str, str] | None) -> str:
-    return f"{surrogate[0]} (split {surrogate[1]})" if surrogate else "none"
 
 
 def _yes_or_no(value: bool) -> str:

@@ -1,6 +1,7 @@
 """The command `modgap targets`."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cloup
@@ -9,6 +10,7 @@ from modgap.cli.completion import complete_targets
 from modgap.cli.groups import example
 from modgap.cli.options import list_options, refuse_filters
 from modgap.cli.output import print_list, print_sections, print_text, titled
+from modgap.errors import CUSTOM_DATA_FORMATS
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -36,31 +38,23 @@ def targets(name: str | None, kind: str | None, license: str | None, diverse: bo
     A target is shown with its source URLs, checksums, license and published results. Commands also take your own data
     as a target. The end of the list explains how.
     """
-    if not name:
-        _print_list(kind, license, diverse)
-        return
-    refuse_filters(name, kind, license, diverse)
-    from pathlib import Path
-
     from modgap.process.installed_packages import BUILT_IN
     from modgap.targets import load_manifest, manifest_origin, named_manifest
+    from modgap.targets.catalog import select, target_infos
 
+    if not name:
+        infos = select(target_infos(), "target", kind=kind, license=license, diverse=diverse)
+        columns = ["target", "kind", "predicts", "size", "license", "here", "title"]
+        print_list(columns, [_list_row(info) for info in infos], infos)
+        print_text("Show a target in full, with its samples and the command that installs it: modgap targets NAME")
+        print_text(f"A target can also be {CUSTOM_DATA_FORMATS}.")
+        return
+    refuse_filters(name, kind, license, diverse)
     is_file = name.endswith(".toml")
     manifest = load_manifest(Path(name)) if is_file else named_manifest(name)
     print_sections(f"{manifest.name}: {manifest.title}", _sections(manifest))
     if not is_file and manifest_origin(name) != BUILT_IN:
         print_text(f"The manifest comes from {manifest_origin(name)}.")
-
-
-def _print_list(kind: str | None, license: str | None, diverse: bool) -> None:
-    from modgap.errors import CUSTOM_DATA_FORMATS
-    from modgap.targets.catalog import select, target_infos
-
-    infos = select(target_infos(), "target", kind=kind, license=license, diverse=diverse)
-    columns = ["target", "kind", "predicts", "size", "license", "here", "title"]
-    print_list(columns, [_list_row(info) for info in infos], infos)
-    print_text("Show a target in full, with its samples and the command that installs it: modgap targets NAME")
-    print_text(f"A target can also be {CUSTOM_DATA_FORMATS}.")
 
 
 def _list_row(info: "TargetInfo") -> list[str]:
@@ -147,18 +141,14 @@ def _benchmark(manifest: "Manifest") -> Rows:
         rows.append(("loss", _name_and_options(manifest.loss)))
     if manifest.metric:
         rows.append(("metric", _name_and_options(manifest.metric)))
-    return rows + _split_sizes(manifest)
+    if manifest.split_sizes is not None:
+        sizes = manifest.split_sizes.model_dump()
+        rows.append(("samples", ", ".join(f"{size:,} {split}" for split, size in sizes.items() if size)))
+    return rows
 
 
 def _name_and_options(record: "Loss | Metric | Reader | Step") -> str:
     return f"{record.name} ({_text(record.options)})" if record.options else record.name
-
-
-def _split_sizes(manifest: "Manifest") -> Rows:
-    if manifest.split_sizes is None:
-        return []
-    sizes = manifest.split_sizes.model_dump()
-    return [("samples", ", ".join(f"{size:,} {split}" for split, size in sizes.items() if size))]
 
 
 def _files(manifest: "Manifest") -> Rows:

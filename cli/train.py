@@ -1,5 +1,8 @@
 """The command `modgap train`."""
 
+import json
+import logging
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -16,6 +19,7 @@ from modgap.cli.options import (
     device_option,
     input_size_option,
     json_option,
+    option,
     option_group,
     pseudo_classes_option,
     quiet_option,
@@ -41,7 +45,7 @@ PUBLISHED_ROWS = 12
 @cloup.command(epilog=example("modgap train --method mona --source vit-fashion --target digits --out run"))
 @option_group(
     "Method, source and target",
-    click.option(
+    option(
         "--method",
         metavar="NAME",
         required=True,
@@ -59,43 +63,41 @@ PUBLISHED_ROWS = 12
 )
 @option_group(
     "Training",
-    click.option(
+    option(
         "--set",
         "settings",
         metavar="KEY=VALUE",
         multiple=True,
         help="Setting of the recipe, such as stage1.epochs=5 (modgap methods NAME lists them). Can be repeated.",
     ),
-    click.option(
+    option(
         "--sweep",
         metavar="KEY=VALUE,VALUE,...",
         multiple=True,
         help="Train with each of these values, and test the model with the lowest validation error. Can be repeated "
         "for all combinations. With --sampler optuna, KEY=LOW:HIGH is a range.",
     ),
-    click.option("--trials", type=int, metavar="N", help="Number of combinations of --sweep that are tried."),
-    click.option(
+    option("--trials", type=int, metavar="N", help="Number of combinations of --sweep that are tried."),
+    option(
         "--sampler",
         type=click.Choice(["random", "optuna"]),
         default="random",
-        show_default=True,
         help="How the combinations of --trials are chosen: drawn at random, or proposed by Optuna from the errors so "
         "far.",
     ),
-    click.option(
+    option(
         "--protocol",
         type=click.Choice(["validation", "orca", "labeled"]),
         default="validation",
-        show_default=True,
         help="Samples that choose the epoch: a validation split, so the test split is used once; the test split "
         "(orca); or none, so that all labeled samples train (labeled, with stage2.choose=last).",
     ),
     seed_option,
-    click.option("--resume", is_flag=True, help="Continue the run in --out from its newest checkpoint."),
+    option("--resume", is_flag=True, help="Continue the run in --out from its newest checkpoint."),
 )
 @option_group(
     "Samples",
-    click.option("--limit", type=int, help="Largest number of samples of each split; class proportions are kept."),
+    option("--limit", type=int, help="Largest number of samples of each split; class proportions are kept."),
     input_size_option,
     pseudo_classes_option,
     data_dir_option(),
@@ -104,7 +106,7 @@ PUBLISHED_ROWS = 12
 @option_group(
     "Hardware",
     device_option,
-    click.option(
+    option(
         "--jobs",
         type=int,
         metavar="N",
@@ -114,14 +116,14 @@ PUBLISHED_ROWS = 12
 )
 @option_group(
     "Output",
-    click.option(
+    option(
         "--out",
         metavar="DIR",
         required=True,
         shell_complete=complete_folders,
         help="Folder for the record, log, checkpoints and weights.",
     ),
-    click.option("--tensorboard", is_flag=True, help="Also write a TensorBoard log to DIR/tensorboard."),
+    option("--tensorboard", is_flag=True, help="Also write a TensorBoard log to DIR/tensorboard."),
     json_option,
     quiet_option,
 )
@@ -132,9 +134,20 @@ def train(**options: Any) -> None:
     """
     from modgap.jobs import Backend
     from modgap.training.sweep import parse_sweep, run_sweep
+    from modgap.training.train import TrainRequest
     from modgap.training.train import train as train_model
 
-    request = _train_request(options)
+    samples = sample_request(options)
+    check_minimums(options, {"pseudo_classes": 2})
+    request = TrainRequest(
+        method=options["method"],
+        source=options["source"] or "",
+        target=target_request(options["target"], options),
+        overrides=options["settings"],
+        protocol=options["protocol"],
+        samples=samples,
+        weights=options["weights"],
+    )
     check_minimums(options, {"jobs": 1})
     sweep = parse_sweep(options["sweep"], options["trials"], options["sampler"])
     if sweep is None and options["jobs"]:
@@ -157,32 +170,13 @@ def train(**options: Any) -> None:
         _print_run(run, request, options)
 
 
-def _train_request(options: dict[str, Any]) -> "TrainRequest":
-    from modgap.training.train import TrainRequest
-
-    samples = sample_request(options)
-    check_minimums(options, {"pseudo_classes": 2})
-    return TrainRequest(
-        method=options["method"],
-        source=options["source"] or "",
-        target=target_request(options["target"], options),
-        overrides=options["settings"],
-        protocol=options["protocol"],
-        samples=samples,
-        weights=options["weights"],
-    )
-
-
 def _is_main_process() -> bool:
     """Return True in the one process that prints, of those that torchrun or accelerate started."""
-    import os
-
     return os.environ.get("RANK", "0") == "0"
 
 
 def _print_run(run: "Run", request: "TrainRequest", options: Mapping[str, Any]) -> None:
-    import json
-
+    from modgap.targets import manifest_names, named_manifest
     from modgap.training.answer import run_answer
 
     if options["as_json"]:
@@ -191,16 +185,16 @@ def _print_run(run: "Run", request: "TrainRequest", options: Mapping[str, Any]) 
     replaced = (("--weights", options["weights"]), ("--input-size", options["input_size"]))
     further = [text for option, value in replaced if value for text in (option, str(value))]
     answer = run_answer(run.record, str(run.folder), further)
-    published = _published_results(run.record["target"])
-    closing_notes = [*_baseline_note(run, request), *([published] if published else [])]
+    closing_notes = list(_baseline_note(run, request))
+    target = run.record["target"]
+    if rows := named_manifest(target).published[:PUBLISHED_ROWS] if target in manifest_names() else ():
+        closing_notes.append(f"Published: {', '.join(f'{row.method} {row.value:g}' for row in rows)}.")
     closing_notes.append(f"Results are in {run.folder}.")
     print_answer(replace(answer, notes=(*answer.notes, *closing_notes)))
 
 
 def _baseline_note(run: "Run", request: "TrainRequest") -> Iterator[str]:
     """Yield the validation error beside that of the best quick baseline of the field, for a run with epochs."""
-    import logging
-
     from modgap.training.fitted_run import best_quick_baseline, is_fitted
 
     result = run.record["result"]
@@ -221,13 +215,3 @@ def _baseline_note(run: "Run", request: "TrainRequest") -> Iterator[str]:
         )
         if error < result["validation"]:
             yield f"The baseline may be the better model: pass --method baseline:{name} and no source for it."
-
-
-def _published_results(target: str) -> str:
-    """Return the published results for a target, from its manifest; empty if there are none."""
-    from modgap.targets import manifest_names, named_manifest
-
-    if target not in manifest_names():
-        return ""
-    rows = named_manifest(target).published[:PUBLISHED_ROWS]
-    return f"Published: {', '.join(f'{row.method} {row.value:g}' for row in rows)}." if rows else ""

@@ -19,6 +19,7 @@ from modgap.cli.options import (
     custom_data_options,
     data_dir_option,
     device_option,
+    option,
     option_group,
     output_options,
     pseudo_classes_option,
@@ -83,7 +84,7 @@ def _drawn(state: "State", at: float) -> "RenderableType":
     ),
     data_dir_option(),
     pseudo_classes_option,
-    click.option(
+    option(
         "--sources",
         metavar="A,B,..",
         shell_complete=complete_source_list,
@@ -93,27 +94,21 @@ def _drawn(state: "State", at: float) -> "RenderableType":
 )
 @option_group(
     "Time",
-    click.option(
+    option(
         "--minutes",
-        type=float,
         metavar="M",
         default=10.0,
-        show_default=True,
         help="Minutes in which models are compared. The final fits come after them, and how long they take is told "
         "before. With 0 the quick baselines alone are compared.",
     ),
-    click.option(
-        "--steps",
-        metavar="FILE",
-        help="Repeat exactly the steps of an earlier transfer: its transfer.json.",
-    ),
-    click.option(
+    option("--steps", metavar="FILE", help="Repeat exactly the steps of an earlier transfer: its transfer.json."),
+    option(
         "--resume",
         is_flag=True,
         help="Continue an interrupted transfer, with the options that its folder has, or a finished one with more "
         "--minutes.",
     ),
-    click.option(
+    option(
         "--limit", type=int, metavar="N", help="Largest number of samples of each split, in proportion to the classes."
     ),
     seed_option,
@@ -122,7 +117,7 @@ def _drawn(state: "State", at: float) -> "RenderableType":
 @option_group(
     "Hardware",
     device_option,
-    click.option("--jobs", type=int, metavar="N", help="Number of processes. The default is one for each core."),
+    option("--jobs", type=int, metavar="N", help="Number of processes. The default is one for each core."),
 )
 @output_options("Folder of the model, which must be new or, with --resume, that of an interrupted transfer.")
 @click.pass_context

@@ -58,7 +58,7 @@ def test_kernels_agree_with_each_other_and_with_numpy(depth):
 def test_never_worse_than_the_monte_carlo_winner(number):
     logits, labels = naive.problem(np.random.default_rng(number), 150, 40, 6, 0.3)
     problem = as_problem(logits, labels, 6)
-    winner = summarize(problem, count_trials(problem, stop=5000, seed=number))
+    winner = summarize(problem, count_trials(problem, trials=5000, seed=number)[0], number)
     for subsets in (0, 10):
         solution = assignment(logits, labels, 6, subsets=subsets, extra=[winner.map], seed=number)
         assert solution.value <= winner.value + 1e-12

@@ -3,8 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from modgap.discrepancy.block_bounds import ClassBlock
-from modgap.discrepancy.bounds import lower_bound, upper_bound
+from modgap.discrepancy.bounds import ClassBlock, lower_bound, upper_bound
 from modgap.discrepancy.kernels.class_groups import best_partition
 from modgap.discrepancy.ranks import rank_samples
 from modgap.discrepancy.search import search

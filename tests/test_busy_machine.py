@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from modgap.cli import heartbeat, output
+from modgap.cli import output
 from modgap.discrepancy import estimate, permutation_test
 from modgap.process import resources
 
@@ -91,7 +91,7 @@ def test_waiting_openmp_threads_do_not_spin():
 
 
 def test_a_command_without_a_terminal_says_how_far_it_is(monkeypatch, caplog):
-    monkeypatch.setattr(heartbeat, "INTERVAL_SECONDS", 0.01)
+    monkeypatch.setattr(output, "INTERVAL_SECONDS", 0.01)
     with caplog.at_level("INFO", "modgap"), output.progress_bars(quiet=False) as progress:
         while "still at work after 0 s" not in caplog.text:
             time.sleep(0.01)

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from modgap.distortion import encoders as feature_module
-from modgap.distortion.answer import notes
+from modgap.distortion.answer import encoder_table, notes
 from modgap.distortion.encoders import Encoder, FeatureRequest, compute_features, encoders_of_runs
 from modgap.distortion.feature_figures import layer_grid
-from modgap.distortion.grid import encoder_table, grid_cells
+from modgap.distortion.grid import grid_cells
 from modgap.distortion.measurement import DistortionRequest, measure_distortion
 from modgap.distortion.report import DistortionResult
 from modgap.errors import InputError, UsageError

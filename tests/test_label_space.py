@@ -96,7 +96,7 @@ def test_weighted_counts_equal_the_naive_ones(kernel):
     parts = rng.integers(0, 2, 120)
     weights = rng.integers(1, 5, 120)
     problem = Problem(logits, np.arange(120), labels, parts, 7, 2, weights)
-    counts = counting.count_trials(problem, stop=60, kernel=kernel).matches
+    counts = counting.count_trials(problem, trials=60, kernel=kernel)[0]
     for t in range(60):
         right = np.array([naive.matches(logits[[i]], labels[[i]], naive.random_map(0, t, 50, 7)) for i in range(120)])
         assert counts[t].tolist() == [int((right * weights)[parts == p].sum()) for p in (0, 1)]

@@ -284,9 +284,7 @@ def test_runs_annealed_on_a_sample_climb_on_all_entries(threads):
     logits, labels = naive.problem(np.random.default_rng(2), 300, 60, 6, 0.3)
     start = np.arange(6)
     weights = np.random.default_rng(3).integers(1, 4, 300)
-    assert (
-        restarts.plan_restart(restarts.Entries(logits, rank_samples(logits, 6), labels, weights, 6)).sample_size == 60
-    )
+    assert restarts.Entries(logits, rank_samples(logits, 6), labels, weights, 6).plan[2] == 60
     solution = search(logits, labels, 6, starts=[start], restarts=4, threads=threads, weights=weights)
     predicted = naive.predictions(logits, np.array(solution.map))
     assert solution.value == pytest.approx(weights[predicted != labels].sum() / weights.sum())
@@ -398,7 +396,7 @@ def test_ranking_keeps_no_more_than_is_needed():
 
 @pytest.mark.parametrize(("entries", "classes", "chosen"), [(24, 30, 8), (1000, 1000, 4), (20_000, 21_841, 12)])
 def test_plans_are_within_bounds(entries, classes, chosen):
-    todo = restarts._plan_rows(entries, classes, chosen)
-    assert 1 <= todo.runs <= 24
-    assert todo.steps == 5 * chosen**2
-    assert min(entries, 2000) <= todo.sample_size <= entries
+    runs, steps, sample_size = restarts._plan_rows(entries, classes, chosen)
+    assert 1 <= runs <= 24
+    assert steps == 5 * chosen**2
+    assert min(entries, 2000) <= sample_size <= entries

@@ -146,8 +146,7 @@ class Answer:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the answer as plain values, for the record of its result."""
-        record: dict[str, Any] = plain_values(asdict(self))
-        return record
+        return dict(plain_values(asdict(self)))
 
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> "Answer":

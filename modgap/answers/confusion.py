@@ -24,9 +24,19 @@ def confusion_table(names: Sequence[str], confusion: Sequence[Sequence[float]], 
     total = sum(map(sum, confusion))
     correct = f"{_format_count(n_correct)} of {_format_count(total)} {kind} samples are classified correctly."
     if len(names) > MAX_MATRIX:
+        errors = [
+            (count / sum(counts), label, prediction)
+            for label, counts in enumerate(confusion)
+            for prediction, count in enumerate(counts)
+            if count and label != prediction
+        ]
+        errors.sort(key=lambda error: (-error[0], error[1], error[2]))
         return Table(
             ("label", "prediction", "share of the class"),
-            _most_frequent_errors(names, confusion),
+            [
+                (visible_name(names[label]), visible_name(names[prediction]), f"{100 * share:.0f} %")
+                for share, label, prediction in errors[:MAX_ERRORS]
+            ],
             "Most frequent errors",
             f"{correct} The complete matrix is in {'confusion.csv' if kind == 'held-out' else 'run.json'}.",
             is_detail=True,
@@ -53,18 +63,3 @@ def _cell(count: float, decimals: int) -> str:
 def _format_count(count: float) -> str:
     """Return a mean number of samples: whole numbers as such, and others with one decimal."""
     return f"{count:,.0f}" if count == round(count) else f"{count:,.1f}"
-
-
-def _most_frequent_errors(names: Sequence[str], confusion: Sequence[Sequence[float]]) -> list[tuple[str, str, str]]:
-    """Return label, prediction and share of the errors that are most frequent within their class."""
-    errors = [
-        (count / sum(counts), label, prediction)
-        for label, counts in enumerate(confusion)
-        for prediction, count in enumerate(counts)
-        if count and label != prediction
-    ]
-    errors.sort(key=lambda error: (-error[0], error[1], error[2]))
-    return [
-        (visible_name(names[label]), visible_name(names[prediction]), f"{100 * share:.0f} %")
-        for share, label, prediction in errors[:MAX_ERRORS]
-    ]

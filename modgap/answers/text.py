@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from modgap.answers.answer import FAIL, INFO, PASS, WARN, Answer, Table
+from modgap.answers.answer import FAIL, INFO, PASS, WARN, Answer
 
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
@@ -20,15 +20,12 @@ def answer_text(answer: Answer) -> str:
     """Return an answer as text: question, facts, headline, verdicts, tables, checks, notes and the next step."""
     head = [answer.question, *([", ".join(answer.facts)] if answer.facts else [])]
     parts = ["\n".join(map(wrap_text, head)), "\n".join(map(wrap_text, [answer.headline, *map(str, answer.verdicts)]))]
-    parts += [_table_text(table) for table in answer.tables if table.rows and not table.is_detail]
+    for table in answer.tables:
+        if table.rows and not table.is_detail:
+            parts += [*([wrap_text(table.title)] if table.title else []), format_table(table.columns, table.rows)]
     parts += ["\n".join(map(wrap_text, lines)) for lines in (list(check_lines(answer)), answer.notes) if lines]
     step = list(next_step_lines(answer))
     return "\n\n".join([*parts, *(["\n".join(step)] if step else [])])
-
-
-def _table_text(table: Table) -> str:
-    title = [wrap_text(table.title)] if table.title else []
-    return "\n\n".join([*title, format_table(table.columns, table.rows)])
 
 
 def check_lines(answer: Answer) -> Iterator[str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Mark, Table, Verdict, in_order
 from modgap.answers.formatting import confidence_interval, format_interval
+from modgap.discrepancy.kway import KWay
 from modgap.discrepancy.repeated_rows import remarks_on_copies
 from modgap.discrepancy.result import Discrepancy, Estimate
 from modgap.discrepancy.verdict import (
@@ -43,12 +44,17 @@ def answer_of_record(record: Mapping[str, Any]) -> Answer:
     numbers = evidence_of_record(record)
     numbers = numbers.named(visible_name(record["source"] or ""), visible_name(numbers.target))
     command = _control_command(record, numbers)
+    labels = labels_finding(numbers)
+    sentence = f"{error_sentence(numbers)} {labels.sentence}"
     return Answer(
         question=f"How far is the knowledge of {numbers.source or 'the source'} from {numbers.target}?",
         facts=_facts(record),
         headline=f"{verdict(numbers).title}.",
-        verdicts=(_labels_verdict(numbers), _control_verdict(numbers)),
-        checks=in_order([*_majority_check(numbers), *_sample_checks(record, numbers), *_bound_checks(record, numbers)]),
+        verdicts=(
+            Verdict("Is it better than with permuted labels?", *LABELS[labels.status], sentence.strip()),
+            _control_verdict(numbers),
+        ),
+        checks=in_order([*_sample_checks(record, numbers), *_bound_checks(record, numbers)]),
         next_step=CONTROL_STEP if command else "",
         commands=(command,) if command else (),
     )
@@ -64,12 +70,6 @@ def _facts(record: Mapping[str, Any]) -> tuple[str, ...]:
         COUNTED[record["weighting"]],
         "lower is better",
     )
-
-
-def _labels_verdict(numbers: Evidence) -> Verdict:
-    finding = labels_finding(numbers)
-    sentence = f"{error_sentence(numbers)} {finding.sentence}".strip()
-    return Verdict("Is it better than with permuted labels?", *LABELS[finding.status], sentence)
 
 
 def _control_verdict(numbers: Evidence) -> Verdict:
@@ -89,33 +89,27 @@ def _control_command(record: Mapping[str, Any], numbers: Evidence) -> str:
     """Return the command that adds controls; empty where it does not apply or a name cannot be shown unchanged."""
     if numbers.control is not None or numbers.is_control or not numbers.is_measured:
         return ""
-    options = ("--source", record["source"], "--target", record["target"], *_sample_options(record["provenance"]))
-    arguments = ("modgap", "discrepancy", *options, "--control")
+    arguments = ["modgap", "discrepancy", "--source", record["source"], "--target", record["target"]]
+    # Further options choose the same samples at the same size, as far as the record has them.
+    samples = record["provenance"].get("samples") or {}
+    if samples.get("split") not in (None, "all"):
+        arguments += ["--split", str(samples["split"])]
+    if samples.get("limit"):
+        arguments += ["--limit", str(samples["limit"][0])]
+    size = (record["provenance"].get("embedding") or {}).get("size")
+    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
+        arguments += ["--input-size", str(size[0])]
+    arguments.append("--control")
     return shlex.join(arguments) if all(visible_name(text) == text for text in arguments) else ""
 
 
-def _sample_options(provenance: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the options that choose the same samples at the same size, as far as the record has them."""
-    samples = provenance.get("samples") or {}
-    if samples.get("split") not in (None, "all"):
-        yield from ("--split", str(samples["split"]))
-    if samples.get("limit"):
-        yield from ("--limit", str(samples["limit"][0]))
-    size = (provenance.get("embedding") or {}).get("size")
-    if isinstance(size, list) and len(size) == 2 and size[0] == size[1]:
-        yield from ("--input-size", str(size[0]))
-
-
-def _majority_check(numbers: Evidence) -> Iterator[Verdict]:
+def _sample_checks(record: Mapping[str, Any], numbers: Evidence) -> Iterator[Verdict]:
+    """Yield checks by the baseline and of the samples: copies, samples that are left out, and few groups."""
     finding = majority_finding(numbers)
     if finding.sentence:
         status = {"yes": PASS, "no": FAIL}.get(finding.status, WARN)
         text = f"The {error_name(numbers.estimator)} is {numbers.held_out:.3f}. {finding.sentence}"
         yield Verdict("Majority-class baseline", "", status, text)
-
-
-def _sample_checks(record: Mapping[str, Any], numbers: Evidence) -> Iterator[Verdict]:
-    """Yield checks of the samples: copies, samples that are left out, and few groups."""
     n_samples = record["n_samples"]
     for text in remarks_on_copies(record.get("n_repeated", 0), record.get("n_copies", 0), n_samples):
         yield Verdict("Equal samples", "", WARN, text)
@@ -157,20 +151,16 @@ def _bound_checks(record: Mapping[str, Any], numbers: Evidence) -> Iterator[Verd
 
 def table(result: Discrepancy) -> Table:
     """Return one row per estimator, and rows of the levels to compare with; a dash stands for what was not computed."""
-    rows = [(_row(name, one), _mark(one.held_out, one.held_out_interval)) for name, one in result.estimates.items()]
+    rows = [
+        (_row(name, one), None if one.held_out is None else Mark(one.held_out, one.held_out_interval))
+        for name, one in result.estimates.items()
+    ]
     control = result.control
     if control:
-        cells = [
-            f"control ({control.estimator})",
-            f"{control.held_out:.3f}",
-            format_interval(control.interval, between="-"),
-        ]
-        rows.append(([*cells, "-", "-", "-"], Mark(control.held_out, control.interval, is_reference=True)))
-    levels = {
-        "permuted labels": result.permuted_error,
-        "majority class": result.prior,
-        "chance level": result.chance,
-    }
+        cells = [f"control ({control.estimator})", f"{control.held_out:.3f}"]
+        cells += [format_interval(control.interval, between="-"), *"---"]
+        rows.append((cells, Mark(control.held_out, control.interval, is_reference=True)))
+    levels = {"permuted labels": result.permuted_error, "majority class": result.prior, "chance level": result.chance}
     for name, level in levels.items():
         if level is not None and result.estimates:
             rows.append(([name, f"{level:.3f}", *"----"], Mark(level, is_reference=True)))
@@ -181,10 +171,6 @@ def table(result: Discrepancy) -> Table:
         marks=[mark for _, mark in rows],
         reference=result.chance,
     )
-
-
-def _mark(value: float | None, interval: tuple[float, float] | None) -> Mark | None:
-    return None if value is None else Mark(value, interval)
 
 
 def _row(name: str, estimate: Estimate) -> list[str]:
@@ -199,49 +185,28 @@ def _row(name: str, estimate: Estimate) -> list[str]:
     ]
 
 
-def notes(result: Discrepancy, pairs: Sequence[tuple[str, str]]) -> list[str]:
-    """Return the lines below the table: splits, bounds, measures, confidence, k-way estimates and the best map.
+def notes(result: Discrepancy, pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
+    """Yield the lines below the table: splits, bounds, measures, confidence, k-way estimates and the best map.
 
     Args:
         result: The estimates.
         pairs: Pairs (target class, source class) of the best map, by name; empty without a map.
     """
-    return [
-        *_split_lines(result),
-        *_upper_bound_lines(result),
-        *_measure_lines(result),
-        *_confidence_lines(result),
-        *_k_way_lines(result),
-        *_map_lines(result, pairs),
-    ]
-
-
-def _split_lines(result: Discrepancy) -> Iterator[str]:
-    if not result.splits:
+    if result.splits:
+        fitted = f"{result.per_class} samples per class" if result.per_class else "one half of the samples"
+        groups = " Splits and permutations take the groups into account." if result.n_groups else ""
+        are_means = "come from 1 split" if result.splits == 1 else f"are means over {result.splits:,} splits"
+        yield f"Held-out errors {are_means}; maps are fitted on {fitted}.{groups}"
+    else:
         yield "No samples were held out."
-        return
-    fitted = f"{result.per_class} samples per class" if result.per_class else "one half of the samples"
-    groups = " Splits and permutations take the groups into account." if result.n_groups else ""
-    are_means = "come from 1 split" if result.splits == 1 else f"are means over {result.splits:,} splits"
-    yield f"Held-out errors {are_means}; maps are fitted on {fitted}.{groups}"
-
-
-def _upper_bound_lines(result: Discrepancy) -> Iterator[str]:
-    """Yield the certified upper bound if neither a map, nor chance level or baseline, is as low."""
+    # The certified upper bound is shown if neither a map, nor chance level or baseline, is as low.
     upper = result.upper_bound
     of_maps = [estimate.solution.value for name, estimate in result.estimates.items() if not name.startswith("soft")]
     if upper is not None and upper < min(result.chance, result.prior, *of_maps):
         yield f"Certified without a search: the best map has an error of at most {upper:.3f}."
-
-
-def _measure_lines(result: Discrepancy) -> Iterator[str]:
     for name, estimate in result.estimates.items():
         for measure, value in estimate.measures.items():
             yield f"{measure} of the map of {name}: {value:.4f}"
-
-
-def _confidence_lines(result: Discrepancy) -> Iterator[str]:
-    """Yield the entropy, LEEP and learning curve, if the soft error was computed."""
     if result.relative_entropy is not None:
         yield f"Mean entropy of the source's output: {result.relative_entropy:.2f} of its maximum, log C."
     if result.leep is not None:
@@ -251,12 +216,15 @@ def _confidence_lines(result: Discrepancy) -> Iterator[str]:
     if result.learning_curve:
         points = ", ".join(f"{point.held_out:.3f} ({point.per_class})" for point in result.learning_curve)
         yield f"Soft held-out error by samples per class: {points}."
+    if result.k_way:
+        yield from _k_way_lines(result.k_way)
+    if pairs:
+        shown = "; ".join(f"{target} = {source.split(',')[0]}" for target, source in pairs[:CLASSES_SHOWN])
+        rest = f"; and {len(pairs) - CLASSES_SHOWN} more" if len(pairs) > CLASSES_SHOWN else ""
+        yield f"Best map ({result.best_estimator}): {shown}{rest}"
 
 
-def _k_way_lines(result: Discrepancy) -> Iterator[str]:
-    k_way = result.k_way
-    if k_way is None:
-        return
+def _k_way_lines(k_way: KWay) -> Iterator[str]:
     yield (
         f"{k_way.classes} classes at a time ({k_way.choices} random choices, maps fitted on {k_way.per_class} samples "
         f"per class; chance level {k_way.chance:.3f}):"
@@ -272,10 +240,3 @@ def _k_way_lines(result: Discrepancy) -> Iterator[str]:
                 f"error on all samples {estimate.value:.3f}{confidence_interval(estimate.interval, between='-')}"
             )
         yield f"  {name}: {', '.join(parts)}"
-
-
-def _map_lines(result: Discrepancy, pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
-    if pairs:
-        shown = "; ".join(f"{target} = {source.split(',')[0]}" for target, source in pairs[:CLASSES_SHOWN])
-        rest = f"; and {len(pairs) - CLASSES_SHOWN} more" if len(pairs) > CLASSES_SHOWN else ""
-        yield f"Best map ({result.best_estimator}): {shown}{rest}"

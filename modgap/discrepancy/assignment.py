@@ -10,7 +10,7 @@ from scipy.optimize import linear_sum_assignment
 
 from modgap.discrepancy.costs import n_ranks_worth_keeping, should_walk_ranks
 from modgap.discrepancy.kernels.confusion import count_by_reading, count_by_walking
-from modgap.discrepancy.ranks import Ranking, check_labels, rank_rows, rank_samples
+from modgap.discrepancy.ranks import Ranking, check_labels, is_injective, rank_rows, rank_samples
 from modgap.discrepancy.threads import RESIDENT_BYTES, share_work
 from modgap.discrepancy.trials import random_maps
 from modgap.errors import UsageError
@@ -85,7 +85,18 @@ def assignment(
     """
     ranking = ranking or rank_samples(logits, n_classes, threads=threads)
     check_labels(labels, ranking.rows)
-    all_subsets = _all_subsets(logits.shape[1], n_classes, subsets, extra, seed)
+    n_source_classes = logits.shape[1]
+    extra_subsets = [np.asarray(subset, np.int64) for subset in extra]
+    for subset in extra_subsets:
+        if not is_injective(subset, n_classes, n_source_classes):
+            raise UsageError(
+                f"{subset.tolist()} is not a subset to assign. Expected {n_classes} different source classes from 0 "
+                f"to {n_source_classes - 1}."
+            )
+    if subsets + len(extra_subsets) < 1:
+        raise UsageError("There is no subset of source classes. Expected at least one random or extra subset.")
+    maps = random_maps(seed, 0, subsets, n_classes, n_source_classes)
+    all_subsets = np.sort(np.vstack([maps, *extra_subsets]), axis=1)
     weights = np.ones(len(labels), np.int64) if weights is None else weights
     matches, maps = _assign_all(logits, ranking, labels, weights, all_subsets, threads)
     best = int(matches.argmax())
@@ -93,31 +104,8 @@ def assignment(
     return Assignment(value, tuple(int(c) for c in maps[best]), len(all_subsets), best)
 
 
-def _all_subsets(
-    n_source_classes: int, n_classes: int, n_random: int, extra: Iterable[ArrayLike], seed: int
-) -> np.ndarray:
-    """Return the random and then the extra subsets, each sorted, shape (M, K)."""
-    extra_subsets = [np.asarray(subset, np.int64) for subset in extra]
-    for subset in extra_subsets:
-        in_range = subset.shape == (n_classes,) and subset.min() >= 0 and subset.max() < n_source_classes
-        if not in_range or len(np.unique(subset)) < n_classes:
-            raise UsageError(
-                f"{subset.tolist()} is not a subset to assign. Expected {n_classes} different source classes from 0 "
-                f"to {n_source_classes - 1}."
-            )
-    if n_random + len(extra_subsets) < 1:
-        raise UsageError("There is no subset of source classes. Expected at least one random or extra subset.")
-    maps = random_maps(seed, 0, n_random, n_classes, n_source_classes)
-    return np.sort(np.vstack([maps, *extra_subsets]), axis=1)
-
-
 def _assign_all(
-    logits: np.ndarray,
-    ranking: Ranking,
-    labels: np.ndarray,
-    weights: np.ndarray,
-    subsets: np.ndarray,
-    threads: int,
+    logits: np.ndarray, ranking: Ranking, labels: np.ndarray, weights: np.ndarray, subsets: np.ndarray, threads: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the matches (M,) and the map (M, K) of the best permutation of each subset.
 

@@ -1,6 +1,6 @@
 """Held-out error of each target class, with its interval, its baseline and its most frequent error."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,11 +63,23 @@ def class_errors(result: Discrepancy, pairs: Pairs) -> list[ClassError]:
     matrix = result.held_out_confusion
     assert matrix is not None
     predicted_shares = matrix.sum(axis=0) / matrix.sum()
-    errors = [
-        _class_error(matrix[k], k, pairs[k], 1 - float(predicted_shares[k]), _interval(result, matrix[k], k))
-        for k in range(len(matrix))
-        if matrix[k].sum() > 0
-    ]
+    errors = []
+    for k in np.flatnonzero(matrix.sum(axis=1) > 0).tolist():
+        total = float(matrix[k].sum())
+        wrong = matrix[k].copy()
+        wrong[k] = 0
+        most_frequent = int(wrong.argmax())
+        error = ClassError(
+            name=pairs[k][0],
+            source_class=pairs[k][1].split(",")[0],
+            n_samples=total,
+            error=float(wrong.sum()) / total,
+            interval=_interval(result, matrix[k], k),
+            baseline=1 - float(predicted_shares[k]),
+            confused_with=most_frequent if wrong[most_frequent] > 0 else None,
+            confused_share=float(wrong[most_frequent]) / total,
+        )
+        errors.append(error)
     return sorted(errors, key=lambda one: (one.error, one.interval[1] if one.interval else 1.0))
 
 
@@ -88,39 +100,17 @@ def _interval(result: Discrepancy, row: np.ndarray, k: int) -> tuple[float, floa
     return estimate_mean(part).interval if len(part.tested) else None
 
 
-def _class_error(
-    row: np.ndarray, k: int, pair: tuple[str, str], baseline: float, interval: tuple[float, float] | None
-) -> ClassError:
-    total = float(row.sum())
-    wrong = row.copy()
-    wrong[k] = 0
-    most_frequent = int(wrong.argmax())
-    return ClassError(
-        name=pair[0],
-        source_class=pair[1].split(",")[0],
-        n_samples=total,
-        error=float(wrong.sum()) / total,
-        interval=interval,
-        baseline=baseline,
-        confused_with=most_frequent if wrong[most_frequent] > 0 else None,
-        confused_share=float(wrong[most_frequent]) / total,
-    )
-
-
 def classes_csv(result: Discrepancy, pairs: Pairs) -> str:
     """Return the errors of all classes as CSV, lowest error first."""
-    return csv_text([CSV_COLUMNS, *(_csv_cells(one, pairs) for one in class_errors(result, pairs))])
-
-
-def _csv_cells(one: ClassError, pairs: Pairs) -> Iterator[str]:
-    yield from (one.name, one.source_class, f"{one.n_samples:g}")
-    yield f"{one.error:.4f}"
-    yield from (f"{end:.4f}" for end in one.interval) if one.interval else ("", "")
-    yield f"{one.baseline:.4f}"
-    if one.confused_with is None:
-        yield from ("", "")
-    else:
-        yield from (pairs[one.confused_with][0], f"{one.confused_share:.4f}")
+    rows: list[Sequence[str]] = [CSV_COLUMNS]
+    for one in class_errors(result, pairs):
+        ends = [f"{end:.4f}" for end in one.interval] if one.interval else ["", ""]
+        confused = ["", ""]
+        if one.confused_with is not None:
+            confused = [pairs[one.confused_with][0], f"{one.confused_share:.4f}"]
+        values = [f"{one.n_samples:g}", f"{one.error:.4f}", *ends, f"{one.baseline:.4f}"]
+        rows.append([one.name, one.source_class, *values, *confused])
+    return csv_text(rows)
 
 
 def confusion_csv(result: Discrepancy, pairs: Pairs) -> str:

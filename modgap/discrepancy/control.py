@@ -10,7 +10,7 @@ from modgap.discrepancy.result import Control, TestedSamples
 from modgap.discrepancy.verdict import ENOUGH_CONTROLS
 from modgap.errors import InputError
 from modgap.statistics.intervals import estimate_mean, student_quantile
-from modgap.statistics.paired import PairedDifference, paired_difference
+from modgap.statistics.paired import paired_difference
 
 
 def compare_with_controls(
@@ -54,17 +54,9 @@ def compare_with_controls(
         # One end of the interval may be clipped to -1 or 1.
         smallest = max(difference.interval[1] - difference.value, difference.value - difference.interval[0])
         if variance:
-            difference, smallest = _at_least_as_wide(difference, smallest, np.sqrt(variance * (1 + 1 / n)), n - 1)
+            standard_error = float(np.sqrt(variance * (1 + 1 / n)))
+            smallest = max(smallest, student_quantile(n - 1) * standard_error)
+            alone = float(2 * stats.t.sf(abs(difference.value) / standard_error, n - 1))
+            interval = max(-1.0, difference.value - smallest), min(1.0, difference.value + smallest)
+            difference = replace(difference, interval=interval, p_value=max(difference.p_value or 0.0, alone))
     return Control(name, estimator, n, mean.value, mean.interval, tuple(values), between, difference, smallest)
-
-
-def _at_least_as_wide(
-    difference: PairedDifference, margin: float, standard_error: float, degrees: int
-) -> tuple[PairedDifference, float]:
-    """Return a difference whose interval and p-value are at least those of a standard error, and half its width."""
-    assert difference.p_value is not None
-    value = difference.value
-    margin = max(margin, student_quantile(degrees) * standard_error)
-    p_value = max(difference.p_value, float(2 * stats.t.sf(abs(value) / standard_error, degrees)))
-    interval = max(-1.0, value - margin), min(1.0, value + margin)
-    return replace(difference, interval=interval, p_value=p_value), margin

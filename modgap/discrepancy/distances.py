@@ -12,42 +12,27 @@ from modgap.labels.label_space import LabelSpace, label_space
 ROWS_AT_A_TIME = 4096
 
 
-def _total_variation(target: np.ndarray, log_source: np.ndarray) -> np.ndarray:
-    terms: np.ndarray = np.abs(target - np.exp(log_source)).sum(axis=1) / 2
-    return terms
-
-
 def _kl(target: np.ndarray, log_source: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore"):
-        terms: np.ndarray = np.where(target > 0, target * (np.log(target) - log_source), 0.0).sum(axis=1)
-    return terms
+        return np.asarray(np.where(target > 0, target * (np.log(target) - log_source), 0.0).sum(axis=1))
 
 
 def _jensen_shannon(target: np.ndarray, log_source: np.ndarray) -> np.ndarray:
     source = np.exp(log_source)
     middle = (target + source) / 2
-    terms: np.ndarray = (rel_entr(target, middle) + rel_entr(source, middle)).sum(axis=1) / 2
-    return terms
-
-
-def _hellinger(target: np.ndarray, log_source: np.ndarray) -> np.ndarray:
-    affinity = np.sqrt(target * np.exp(log_source)).sum(axis=1)
-    terms: np.ndarray = np.sqrt(np.maximum(0.0, 1 - affinity))
-    return terms
-
-
-def _brier(target: np.ndarray, log_source: np.ndarray) -> np.ndarray:
-    terms: np.ndarray = ((target - np.exp(log_source)) ** 2).sum(axis=1)
-    return terms
+    return np.asarray((rel_entr(target, middle) + rel_entr(source, middle)).sum(axis=1) / 2)
 
 
 MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "brier": _brier,
-    "hellinger": _hellinger,
+    "brier": lambda target, log_source: ((target - np.exp(log_source)) ** 2).sum(axis=1),
+    "hellinger": lambda target, log_source: np.sqrt(
+        np.maximum(0.0, 1 - np.sqrt(target * np.exp(log_source)).sum(axis=1))
+    ),
     "jensen-shannon": _jensen_shannon,
     "kl": _kl,
-    "total-variation": _total_variation,
+    "total-variation": lambda target, log_source: np.abs(target - np.exp(log_source)).sum(axis=1) / 2,
 }
+"""Distances of each sample by name, of the target's probabilities (N, K) and the source's log-probabilities (N, K)."""
 
 
 def map_discrepancy(

@@ -172,7 +172,11 @@ def estimate(
         progress=progress,
     )
     _warm_up_kernels(task, classes)
-    return _run_inference(task, _k_way(task, classes), bound_seconds)
+    k_way_result = None
+    if classes is not None:
+        with timed(task.seconds, "k_way"):
+            k_way_result = k_way(task.inputs, task.logits, task.labeled, classes, task.per_class)
+    return _run_inference(task, k_way_result, bound_seconds)
 
 
 def held_out_samples(
@@ -309,14 +313,6 @@ def _run_inference(task: InferenceTask, k_way_result: KWay | None, bound_seconds
         held_out_confusion=held_out.confusion,
         tested_samples=tested_samples(task, held_out),
     )
-
-
-def _k_way(task: InferenceTask, classes: int | None) -> KWay | None:
-    """Return the comparison of so many target classes at a time; None for None."""
-    if classes is None:
-        return None
-    with timed(task.seconds, "k_way"):
-        return k_way(task.inputs, task.logits, task.labeled, classes, task.per_class)
 
 
 def _warm_up_kernels(task: InferenceTask, classes: int | None) -> None:

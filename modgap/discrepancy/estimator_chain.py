@@ -107,19 +107,16 @@ def warm_up(inputs: EstimatorInputs, weights: np.ndarray | None, trial_weights: 
     if "search" in inputs.names and weights is None and is_enumerable(n_source_classes, inputs.n_classes):
         search(logits, labels[:2], 2)
     elif "search" in inputs.names:
-        for some_weights in _weights_by_counter(weights, n_classes):
+        by_counter: list[np.ndarray | None] = [None]
+        if weights is not None:
+            # There are weights for each type of counter that all entries, and half of them, lead to.
+            total = int(weights.sum())
+            totals = {counter_dtype(np.array([part])): part for part in (total, total // 3)}
+            by_counter = [np.full(n_classes, part // n_classes + 1, np.int64) for part in totals.values()]
+        for some_weights in by_counter:
             search(logits, labels, n_classes, restarts=1, enumerable=0, weights=some_weights)
         random_maps(0, 0, 1, 1, n_samples)
     predicted_classes(logits, labels, labels)
-
-
-def _weights_by_counter(weights: np.ndarray | None, size: int) -> list[np.ndarray | None]:
-    """Return weights (size,) for each type of counter that entries with these weights, and half of them, lead to."""
-    if weights is None:
-        return [None]
-    total = int(weights.sum())
-    totals = {counter_dtype(np.array([part])): part for part in (total, total // 3)}
-    return [np.full(size, part // size + 1, np.int64) for part in totals.values()]
 
 
 def run_chain(
@@ -145,18 +142,18 @@ def run_chain(
     """
     report = progress or (lambda _stage, _share: None)
     problem = _problem(inputs, space)
-    counts = count_trials(
+    counts, seconds = count_trials(
         problem,
         seed=inputs.seed,
-        stop=inputs.trials,
+        trials=inputs.trials,
         threads=inputs.threads,
         progress=lambda share: report("montecarlo", share),
     )
-    seconds = dict(counts.seconds)
-    solutions: dict[str, Solution] = {"montecarlo": summarize(problem, counts)}
-    if "assignment" in inputs.names:
+    solutions: dict[str, Solution] = {"montecarlo": summarize(problem, counts, inputs.seed)}
+    if "assignment" in inputs.names or "search" in inputs.names:
         with timed(seconds, "ranks"):
             _ = inputs.ranking
+    if "assignment" in inputs.names:
         with timed(seconds, "assignment"):
             solutions["assignment"] = assignment(
                 inputs.logits,
@@ -171,8 +168,6 @@ def run_chain(
             )
             report("assignment", 1.0)
     if "search" in inputs.names:
-        with timed(seconds, "ranks"):
-            _ = inputs.ranking
         with timed(seconds, "search"):
             solutions["search"] = search(
                 inputs.logits,
@@ -254,6 +249,6 @@ def fit_montecarlo_maps(inputs: EstimatorInputs, labeling: Labeling) -> np.ndarr
     maps = np.empty((len(labeling.splits), space.n_classes), np.int64)
     for fold, fit in enumerate(labeling.splits.fit):
         problem = _problem(inputs, space, np.where(fit[space.entry_samples], 0, 1))
-        counts = count_trials(problem, seed=inputs.seed, stop=inputs.trials, threads=inputs.threads)
-        maps[fold] = summarize(problem, counts, [0]).map
+        counts, _ = count_trials(problem, seed=inputs.seed, trials=inputs.trials, threads=inputs.threads)
+        maps[fold] = summarize(problem, counts, inputs.seed, [0]).map
     return maps

@@ -79,7 +79,14 @@ def answer_frame(report: DiscrepancyReport) -> pd.DataFrame:
     estimate = tested_estimate(report)
     control = report.result.control
     rows = []
-    permuted = _permuted_level(report)
+    result = report.result
+    permuted = None
+    # Mean and ends of the error with permuted labels are on the scale of the figure.
+    if result.permutations_for == result.best_estimator and result.null:
+        reach = max(2 * result.null.sd, 0.002)
+        permuted = interval_columns(result.null.mean, (result.null.mean - reach, result.null.mean + reach))
+    elif result.permuted_error is not None:
+        permuted = interval_columns(result.permuted_error, None)
     if permuted is not None:
         rows.append({"series": "permuted labels", "name": "permuted labels", "note": "no knowledge", **permuted})
     if control:
@@ -111,17 +118,27 @@ def plot_discrepancy(report: DiscrepancyReport, ax: "Axes | None" = None) -> "Fi
     frame["y"] = 0.5 + distance * (is_row.cumsum() - 1)
     frame["mark"] = frame["series"].map(ANSWER_MARKS)
     interval = " (95 % interval)" if tested_estimate(report).held_out_interval else ""
-    label = f"{error_name(report.result.best_estimator)}{interval}; lower is better"
-    axes = row_panel(_title(report), _subtitle(report), label, frame["y"].iloc[-1] + 0.9, 0.43, 0.1, ax)
+    result = report.result
+    name = error_name(result.best_estimator)
+    label = f"{name}{interval}; lower is better"
+    subtitle = (
+        f"{name[0].upper()}{name[1:]} of the best map from {result.n_target_classes:,} target classes to "
+        f"{result.n_source_classes:,} source classes; {result.n_samples:,} samples."
+    )
+    axes = row_panel(_title(report), subtitle, label, frame["y"].iloc[-1] + 0.9, 0.43, 0.1, ax)
     axes.set_xlim(0, 1)
-    _draw_chance(axes, report)
+    chance = result.chance
+    axes.axvline(chance, **BASELINE_STYLE)
+    side, shift = ("right", -0.012) if chance > 0.8 else ("left", 0.012)
+    text = f"chance level {chance:.{3 if result.n_target_classes >= MANY_CLASSES else 2}f}"
+    axes.text(chance + shift, axes.get_ylim()[0] - 0.06, text, ha=side, va="bottom", size=8, color=Ink.BASELINE)
     permuted = frame[frame["series"] == "permuted labels"]
     axes.barh(permuted["y"], permuted["high"] - permuted["low"], 0.34, permuted["low"], color=Ink.NULL_BAND, zorder=2)
     draw_ticks(axes, permuted, "value", 0.17, colors=Ink.CONTROL, linewidth=2, zorder=3)
     draw_marks(axes, frame, 8, 3)
     rows = frame[is_row].to_dict("records")
     for row in rows:
-        _label_row(axes, row, report.result.chance)
+        _label_row(axes, row, chance)
     if report.result.control:
         _draw_steps(axes, report, rows)
     return figure_of(axes)
@@ -139,37 +156,10 @@ def _nothing_to_draw(report: DiscrepancyReport, missing: str) -> InputError:
     return InputError(f"The discrepancy of {report.target} has no {missing}, so there is nothing to draw.")
 
 
-def _permuted_level(report: DiscrepancyReport) -> dict[str, float] | None:
-    """Return mean and ends of the error with permuted labels on the scale of the figure; None if it is not known."""
-    result = report.result
-    if result.permutations_for == result.best_estimator and result.null:
-        reach = max(2 * result.null.sd, 0.002)
-        return interval_columns(result.null.mean, (result.null.mean - reach, result.null.mean + reach))
-    return None if result.permuted_error is None else interval_columns(result.permuted_error, None)
-
-
 def _title(report: DiscrepancyReport) -> str:
     target = name_in_title(report.target, "target")
     source = name_in_title(report.source, "source") if report.source else ""
     return verdict(evidence_of_record(report.to_dict()).named(source, target)).title
-
-
-def _subtitle(report: DiscrepancyReport) -> str:
-    result = report.result
-    name = error_name(result.best_estimator)
-    return (
-        f"{name[0].upper()}{name[1:]} of the best map from {result.n_target_classes:,} target classes to "
-        f"{result.n_source_classes:,} source classes; {result.n_samples:,} samples."
-    )
-
-
-def _draw_chance(axes: "Axes", report: DiscrepancyReport) -> None:
-    chance = report.result.chance
-    decimals = 3 if report.result.n_target_classes >= MANY_CLASSES else 2
-    axes.axvline(chance, **BASELINE_STYLE)
-    side, shift = ("right", -0.012) if chance > 0.8 else ("left", 0.012)
-    text = f"chance level {chance:.{decimals}f}"
-    axes.text(chance + shift, axes.get_ylim()[0] - 0.06, text, ha=side, va="bottom", size=8, color=Ink.BASELINE)
 
 
 def _label_row(axes: "Axes", row: dict[str, Any], chance: float) -> None:
@@ -195,27 +185,23 @@ def _draw_steps(axes: "Axes", report: DiscrepancyReport, rows: Sequence[dict[str
     color = Ink.SOURCE if shown == "yes" else Ink.SECONDARY
     steps = {"random weights": ("architecture", Ink.SECONDARY)}
     steps["source"] = ("pretraining" if control.n >= ENOUGH_CONTROLS else "difference", color)
-    for start, end in pairwise(rows):
-        _draw_step(axes, *steps[end["series"]], start, end)
-
-
-def _draw_step(axes: "Axes", name: str, color: str, above: dict[str, Any], below: dict[str, Any]) -> None:
-    """Draw an arrow from one error down and across to the next, with the difference of the printed errors."""
-    start, end = above["value"], below["value"]
-    level = above["y"] + ROWS_WITH_STEPS / 2
-    axes.vlines(start, above["y"] + 0.25, level, color=color, linewidth=1.3, zorder=3)
-    if abs(end - start) > SHORTEST_ARROW:
-        arrow = {"arrowstyle": "-|>", "color": color, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
-        axes.annotate("", (end, level), (start, level), arrowprops=arrow, zorder=3)
-    difference = round(round(end, 2) - round(start, 2), 2)
-    text = f"{name} {format_difference(difference)}"
-    low, high = sorted((start, end))
-    x, side, shift = (low + high) / 2, "center", -0.24
-    if low > ROOM_FOR_LABEL:
-        x, side, shift = low - 0.015, "right", 0.0
-    elif high < 1 - ROOM_FOR_LABEL:
-        x, side, shift = high + 0.015, "left", 0.0
-    axes.text(x, level + shift, text, ha=side, va="center", size=8.5, color=color)
+    for above, below in pairwise(rows):
+        name, color = steps[below["series"]]
+        start, end = above["value"], below["value"]
+        level = above["y"] + ROWS_WITH_STEPS / 2
+        axes.vlines(start, above["y"] + 0.25, level, color=color, linewidth=1.3, zorder=3)
+        if abs(end - start) > SHORTEST_ARROW:
+            arrow = {"arrowstyle": "-|>", "color": color, "linewidth": 1.3, "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", (end, level), (start, level), arrowprops=arrow, zorder=3)
+        # The difference is that of the printed errors.
+        text = f"{name} {format_difference(round(round(end, 2) - round(start, 2), 2))}"
+        low, high = sorted((start, end))
+        x, side, shift = (low + high) / 2, "center", -0.24
+        if low > ROOM_FOR_LABEL:
+            x, side, shift = low - 0.015, "right", 0.0
+        elif high < 1 - ROOM_FOR_LABEL:
+            x, side, shift = high + 0.015, "left", 0.0
+        axes.text(x, level + shift, text, ha=side, va="center", size=8.5, color=color)
 
 
 def discrepancy_caption(report: DiscrepancyReport) -> str:
@@ -228,21 +214,19 @@ def discrepancy_caption(report: DiscrepancyReport) -> str:
         f"C = {result.n_source_classes:,} classes, N = {result.n_samples:,}, estimator: {result.best_estimator}).",
         f"Maps are fitted on {fitted_on} and tested on other samples, over {count(result.splits, 'split')}.",
         answer(evidence_of_record(report.to_dict())),
-        _control_interval_sentence(report) if result.control else "No random-weights control was run.",
     ]
+    if result.control is None:
+        sentences.append("No random-weights control was run.")
+    elif result.control.interval is None:
+        sentences.append("The control's interval is unknown.")
+    else:
+        low, high = result.control.interval
+        weights = "and the choice" if result.control.between_sd is not None else "but not the choice"
+        interval = f"The control's 95 % interval, {low:.3f}-{high:.3f},"
+        sentences.append(f"{interval} covers samples and splits, {weights} of the random weights.")
     if result.null:
         sentences.append(f"Up to {result.null.requested} permutations, {result.null.repeats} drawn.")
     return " ".join([*sentences, f"Chance level {result.chance:.3f} (dashed line)."])
-
-
-def _control_interval_sentence(report: DiscrepancyReport) -> str:
-    control = report.result.control
-    if control is None or control.interval is None:
-        return "The control's interval is unknown."
-    low, high = control.interval
-    weights = "and the choice" if control.between_sd is not None else "but not the choice"
-    interval = f"The control's 95 % interval, {low:.3f}-{high:.3f},"
-    return f"{interval} covers samples and splits, {weights} of the random weights."
 
 
 def classes_frame(report: DiscrepancyReport) -> pd.DataFrame:
@@ -288,8 +272,11 @@ def plot_classes(report: DiscrepancyReport, ax: "Axes | None" = None) -> "Figure
     rows["mark"] = rows["beats_baseline"].map({True: "source", False: "open error"})
     row_height = 0.205 if len(rows) > ROWS_AT_EACH_END else 0.25
     label = "held-out error of the class (95 % interval)"
-    title, subtitle = _classes_title(report), _classes_subtitle(report, errors)
-    axes = row_panel(title, subtitle, label, rows["y"].iloc[-1] + 0.6, row_height, 0.25, ax)
+    source = name_in_title(report.source, "source") if report.source else "the source"
+    subtitle = f"Held-out error by class, {source}. Each target class has its own source class."
+    if errors["n_samples"].min() < FEW_SAMPLES:
+        subtitle += f" Classes with fewer than {FEW_SAMPLES} samples: results are unreliable."
+    axes = row_panel(_classes_title(report), subtitle, label, rows["y"].iloc[-1] + 0.6, row_height, 0.25, ax)
     axes.set_xlim(0, 1)
     _write_classes(axes, rows)
     draw_ticks(axes, rows, "baseline", 0.34)
@@ -313,14 +300,6 @@ def _classes_title(report: DiscrepancyReport) -> str:
         return f"Held-out errors of {len(errors):,} classes of {target}"
     n_better = sum(one.beats_baseline for one in errors)
     return classes_title(n_better, len(errors), report.result.n_target_classes, target)
-
-
-def _classes_subtitle(report: DiscrepancyReport, errors: pd.DataFrame) -> str:
-    source = name_in_title(report.source, "source") if report.source else "the source"
-    subtitle = f"Held-out error by class, {source}. Each target class has its own source class."
-    if errors["n_samples"].min() < FEW_SAMPLES:
-        subtitle += f" Classes with fewer than {FEW_SAMPLES} samples: results are unreliable."
-    return subtitle
 
 
 def _write_classes(axes: "Axes", rows: pd.DataFrame) -> None:
@@ -378,12 +357,12 @@ def classes_caption(report: DiscrepancyReport) -> str:
             "depend on the label. There is no correction for the number of classes.",
             "On the right: the class that is predicted most often in error, with its share.",
             *_limits(report, errors),
-            *_values(errors),
         ]
     )
 
 
 def _limits(report: DiscrepancyReport, errors: Sequence[ClassError]) -> list[str]:
+    """Return the limits of the figure of classes, and the values of few classes."""
     sentences = []
     if not all(one.interval for one in errors):
         sentences.append("Classes with fewer than 8 samples or groups have no interval.")
@@ -393,14 +372,10 @@ def _limits(report: DiscrepancyReport, errors: Sequence[ClassError]) -> list[str
     if untested:
         classes = "1 class has" if untested == 1 else f"{untested:,} classes have"
         sentences.append(f"{classes} only one sample or group and no held-out error.")
-    return sentences
-
-
-def _values(errors: Sequence[ClassError]) -> list[str]:
     if len(errors) > MOST_ROWS:
-        return ["The values of all classes are in classes.csv."]
+        return [*sentences, "The values of all classes are in classes.csv."]
     values = [f"{one.name} {interval_text(**interval_columns(one.error, one.interval))}" for one in errors]
-    return [f"Errors with intervals: {', '.join(values)}."]
+    return [*sentences, f"Errors with intervals: {', '.join(values)}."]
 
 
 def learning_curve_frame(report: DiscrepancyReport) -> pd.DataFrame:
@@ -484,7 +459,6 @@ def planned_figures(report: DiscrepancyReport) -> Iterator[ResultFigure]:
     if report.best_estimate and report.best_estimate.held_out is not None:
         yield result_figure("discrepancy", report, answer_frame, plot_discrepancy, discrepancy_caption)
     if report.result.learning_curve:
-        functions = (learning_curve_frame, plot_learning_curve, learning_curve_caption)
-        yield result_figure("learning_curve", report, *functions)
+        yield result_figure("learning_curve", report, learning_curve_frame, plot_learning_curve, learning_curve_caption)
     if report.result.held_out_confusion is not None:
         yield result_figure("classes", report, classes_frame, plot_classes, classes_caption)

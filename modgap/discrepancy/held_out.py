@@ -129,8 +129,7 @@ def fold_errors(labeling: Labeling, predicted: np.ndarray) -> np.ndarray:
     """
     space = labeling.space
     if space.weights is None and len(space.labels) == len(space):
-        wrong: np.ndarray = (predicted != space.labels) & (predicted >= 0)
-        return wrong
+        return np.asarray((predicted != space.labels) & (predicted >= 0))
     shares = labeling.entry_shares
     entry_samples = space.entry_samples
     errors = np.zeros(predicted.shape)

@@ -153,7 +153,14 @@ def compute_held_out(task: InferenceTask) -> HeldOut:
     held_out, soft_maps = _soft_errors(task, task.problem) if task.uses_soft else (HeldOut(), None)
     if "search" not in task.inputs.names:
         return held_out
-    errors, confusion = _search_errors(task, task.problem, soft_maps)
+    problem, labeling = task.problem, task.problem.labeling
+    with timed(task.seconds, "held-out search"):
+        maps = fit_search_maps(problem.inputs, labeling, soft_maps, _search_progress(task, len(labeling.splits)))
+        predicted = fold_predictions(task.inputs.logits, labeling, maps, task.inputs.threads)
+        folds = zip(labeling.parts(1), predicted, strict=True)
+        errors = problem.average_parts((fold.splits, fold_errors(fold, one[None])) for fold, one in folds)
+        confusion = np.zeros((task.space.n_classes, task.space.n_classes))
+        confusion[np.ix_(problem.classes, problem.classes)] = fold_confusion(labeling, predicted)
     return replace(held_out, errors={**held_out.errors, "search": errors}, confusion=confusion)
 
 
@@ -183,22 +190,6 @@ def _soft_errors(task: InferenceTask, problem: HeldOutProblem) -> tuple[HeldOut,
             errors["soft-matched"] = problem.average_parts(parts)
         task.report("soft", 0.5)
     return HeldOut(errors, problem.result(leep_average), temperature), np.concatenate(maps)
-
-
-def _search_errors(
-    task: InferenceTask, problem: HeldOutProblem, soft_maps: np.ndarray | None
-) -> tuple[SampleErrors, np.ndarray]:
-    """Return the held-out errors of the search, and their confusion matrix."""
-    labeling = problem.labeling
-    threads = task.inputs.threads
-    with timed(task.seconds, "held-out search"):
-        maps = fit_search_maps(problem.inputs, labeling, soft_maps, _search_progress(task, len(labeling.splits)))
-        predicted = fold_predictions(task.inputs.logits, labeling, maps, threads)
-        folds = zip(labeling.parts(1), predicted, strict=True)
-        errors = problem.average_parts((fold.splits, fold_errors(fold, one[None])) for fold, one in folds)
-        confusion = np.zeros((task.space.n_classes, task.space.n_classes))
-        confusion[np.ix_(problem.classes, problem.classes)] = fold_confusion(labeling, predicted)
-    return errors, confusion
 
 
 def _search_progress(task: InferenceTask, n_folds: int) -> Callable[[float], None]:
@@ -234,14 +225,14 @@ def compute_estimates(task: InferenceTask, held_out: HeldOut) -> tuple[dict[str,
         _warn_of_order(task)
         name = task.permutations_for
         with timed(task.seconds, "permutations"):
-            if name == "soft":
-                estimates[name], permuted_error = _with_soft_null(task, task.problem, estimates[name])
-            else:
-                estimates[name] = _with_hard_null(task, task.problem, estimates[name])
+            estimates[name], permuted_error = _with_null(task, task.problem, estimates[name])
     if task.spread and "montecarlo" in estimates:
+        values = [solutions["montecarlo"].value]
         with timed(task.seconds, "spread"):
-            spread = _montecarlo_spread(task, solutions["montecarlo"].value)
-        estimates["montecarlo"] = replace(estimates["montecarlo"], spread=spread)
+            for step in range(1, task.spread + 1):
+                inputs = replace(task.inputs, names=("montecarlo",), seed=task.inputs.seed + (step << 32))
+                values.append(run_chain(inputs, task.space)[0]["montecarlo"].value)
+        estimates["montecarlo"] = replace(estimates["montecarlo"], spread=float(np.std(values, ddof=1)))
     return estimates, permuted_error
 
 
@@ -311,56 +302,34 @@ def _warn_of_order(task: InferenceTask) -> None:
         )
 
 
-def _permutation_progress(task: InferenceTask) -> Callable[[int], None]:
-    return lambda drawn: task.report("permutations", drawn / task.permutations)
+def _with_null(task: InferenceTask, problem: HeldOutProblem, estimate: Estimate) -> tuple[Estimate, float | None]:
+    """Return the tested estimate with its null distributions, and the mean held-out 0-1 error of permuted labels.
 
-
-def _with_soft_null(task: InferenceTask, problem: HeldOutProblem, estimate: Estimate) -> tuple[Estimate, float | None]:
-    """Return the soft estimate with its errors of permuted labels, and the mean held-out 0-1 error of permuted labels.
-
-    The 0-1 error is that of the search if it was requested and the problem is small enough, and else that of the maps
-    that minimize the soft error.
+    In a test of `soft`, the 0-1 error is that of the search if it was requested and the problem is small enough, and
+    else that of the maps that minimize the soft error. In other tests it is None.
     """
-    probabilities = task.tested_probabilities(problem)
-    null, permuted_error = soft_permutation_test(problem, probabilities, task.permutations, _permutation_progress(task))
-    searched = permuted_search_error(problem, null.repeats) if "search" in task.inputs.names else None
-    return replace(estimate, held_out_null=null), permuted_error if searched is None else searched
 
+    def report(drawn: int) -> None:
+        task.report("permutations", drawn / task.permutations)
 
-def _with_hard_null(task: InferenceTask, problem: HeldOutProblem, estimate: Estimate) -> Estimate:
-    """Return the estimate of a 0-1 estimator with its null distributions."""
+    if task.permutations_for == "soft":
+        probabilities = task.tested_probabilities(problem)
+        null, permuted_error = soft_permutation_test(problem, probabilities, task.permutations, report)
+        searched = permuted_search_error(problem, null.repeats) if "search" in task.inputs.names else None
+        return replace(estimate, held_out_null=null), permuted_error if searched is None else searched
     value = estimate.solution.value
     held_out, held_out_null, in_sample_null = hard_permutation_test(
-        task.permutations_for,
-        problem,
-        task.inputs,
-        task.labeled,
-        value,
-        task.permutations,
-        _permutation_progress(task),
+        task.permutations_for, problem, task.inputs, task.labeled, value, task.permutations, report
     )
     above_floor = in_sample_null.mean - task.space.floor
-    return replace(
+    tested = replace(
         estimate,
         held_out=held_out if estimate.held_out is None else estimate.held_out,
         held_out_null=held_out_null,
         in_sample_null=in_sample_null,
         in_sample_ratio_to_null=(value - task.space.floor) / above_floor if above_floor > 0 else None,
     )
-
-
-def _montecarlo_spread(task: InferenceTask, value: float) -> float:
-    """Return the standard deviation of the Monte-Carlo minimum over seeds.
-
-    Args:
-        task: The task, with the number of further seeds.
-        value: Minimum with the task's own seed, which counts too.
-    """
-    values = [value]
-    for step in range(1, task.spread + 1):
-        inputs = replace(task.inputs, names=("montecarlo",), seed=task.inputs.seed + (step << 32))
-        values.append(run_chain(inputs, task.space)[0]["montecarlo"].value)
-    return float(np.std(values, ddof=1))
+    return tested, None
 
 
 def compute_bounds(task: InferenceTask, bound_seconds: float) -> Bounds:

@@ -99,8 +99,24 @@ def k_way(
     rng = np.random.default_rng([inputs.seed, CHOICE_SALT])
     for number in range(CHOICES):
         chosen = rng.permutation(np.flatnonzero(counts > 1))[:classes]
-        samples, labeling = _choice(labeled, chosen, n_fit, [inputs.seed, CHOICE_SALT, number])
-        _add_choice(k_way_inputs, logits, samples, labeling, sums)
+        samples = np.flatnonzero(np.isin(space.labels, chosen))
+        part = labeled.subset(samples).with_classes(chosen)
+        seed = int(np.random.SeedSequence([inputs.seed, CHOICE_SALT, number]).generate_state(1)[0])
+        splits = per_class_splits(part.space.labels, part.split_groups, n_fit, REPEATS, seed)
+        labeling = Labeling(part.space, part.weights, splits)
+        soft_maps = None
+        if "soft" in sums:
+            probabilities = Probabilities(logits, part.space.rows, 1.0, inputs.threads)
+            errors, soft_maps = soft_errors(probabilities, labeling)
+            sums["soft"].add(samples, labeling, errors)
+        if "search" in sums:
+            maps = fit_search_maps(k_way_inputs, labeling, soft_maps)
+            predicted = fold_predictions(inputs.logits, labeling, maps, inputs.threads)
+            sums["search"].add(samples, labeling, fold_errors(labeling, predicted))
+        if inputs.names != ("soft",):
+            solutions, _ = run_chain(k_way_inputs, part.space, integer_weights(labeling.weights))
+            for name, solution in solutions.items():
+                sums[name].values.append(solution.value)
     estimates = {name: total.estimate() for name, total in sums.items()}
     return KWay(classes, CHOICES, n_fit, 1 - 1 / classes, estimates)
 
@@ -129,36 +145,6 @@ def validate_k_way(space: LabelSpace, classes: int, n_source_classes: int) -> No
         )
 
 
-def _choice(
-    labeled: LabeledSamples, chosen: np.ndarray, per_class: int, seed: list[int]
-) -> tuple[np.ndarray, Labeling]:
-    """Return the samples of one choice of classes by number, shape (M,), with labels 0..k-1, weights and splits."""
-    samples = np.flatnonzero(np.isin(labeled.space.labels, chosen))
-    part = labeled.subset(samples).with_classes(chosen)
-    split_seed = int(np.random.SeedSequence(seed).generate_state(1)[0])
-    splits = per_class_splits(part.space.labels, part.split_groups, per_class, REPEATS, split_seed)
-    return samples, Labeling(part.space, part.weights, splits)
-
-
-def _add_choice(
-    inputs: EstimatorInputs, logits: np.ndarray, samples: np.ndarray, labeling: Labeling, sums: dict[str, "_Sums"]
-) -> None:
-    """Run the estimators on one choice, and add their values and errors."""
-    soft_maps = None
-    if "soft" in sums:
-        probabilities = Probabilities(logits, labeling.space.rows, 1.0, inputs.threads)
-        errors, soft_maps = soft_errors(probabilities, labeling)
-        sums["soft"].add(samples, labeling, errors)
-    if "search" in sums:
-        maps = fit_search_maps(inputs, labeling, soft_maps)
-        predicted = fold_predictions(inputs.logits, labeling, maps, inputs.threads)
-        sums["search"].add(samples, labeling, fold_errors(labeling, predicted))
-    if inputs.names != ("soft",):
-        solutions, _ = run_chain(inputs, labeling.space, integer_weights(labeling.weights))
-        for name, solution in solutions.items():
-            sums[name].values.append(solution.value)
-
-
 class _Sums:
     """Values of one estimator over the choices, and the errors that it made on each sample."""
 
@@ -174,10 +160,12 @@ class _Sums:
         test = np.asarray(labeling.splits.test)
         np.add.at(self.errors, samples, np.where(test, errors, 0.0).sum(axis=0))
         np.add.at(self.times_tested, samples, test.sum(axis=0))
-        labels = labeling.space.labels
-        self.averages.append(
-            np.array([_class_mean(labels[tested], row[tested]) for tested, row in zip(test, errors, strict=True)])
-        )
+        averages = []
+        for tested, row in zip(test, errors, strict=True):
+            counts = np.bincount(labeling.space.labels[tested])
+            means = np.bincount(labeling.space.labels[tested], row[tested])[counts > 0] / counts[counts > 0]
+            averages.append(float(means.mean()))
+        self.averages.append(np.array(averages))
 
     def estimate(self) -> KWayEstimate:
         values = np.array(self.values)
@@ -188,9 +176,6 @@ class _Sums:
             interval = (value - margin, value + margin)
         if not self.averages:
             return KWayEstimate(value, interval, None, None)
-        return KWayEstimate(value, interval, *self._held_out())
-
-    def _held_out(self) -> tuple[float, tuple[float, float] | None]:
         tested = self.times_tested > 0
         errors = np.full(len(self.errors), np.nan)
         errors[tested] = self.errors[tested] / self.times_tested[tested]
@@ -203,11 +188,4 @@ class _Sums:
         of_maps = float(averages.var(axis=1, ddof=1).mean())
         of_choices = float(averages.mean(axis=1).var(ddof=1)) / len(averages) if len(averages) > 1 else 0.0
         mean = estimate_mean(samples, of_maps + of_choices)
-        return mean.value, mean.interval
-
-
-def _class_mean(labels: np.ndarray, errors: np.ndarray) -> float:
-    """Return the mean over classes of the mean error of the class."""
-    counts = np.bincount(labels)
-    sums = np.bincount(labels, errors)
-    return float((sums[counts > 0] / counts[counts > 0]).mean())
+        return KWayEstimate(value, interval, mean.value, mean.interval)

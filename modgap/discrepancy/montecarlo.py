@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from modgap.discrepancy.problem import ONE_TWO_FIVE, Problem
-from modgap.discrepancy.trials import TrialCounts, random_map
+from modgap.discrepancy.trials import random_map
 
 QUANTILES = (0.0001, 0.001, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95)
 BINS = 60
@@ -37,24 +37,25 @@ class MonteCarlo:
     histogram: dict[str, list[float]] = field(repr=False)
 
 
-def summarize(problem: Problem, counts: TrialCounts, parts: Sequence[int] | None = None) -> MonteCarlo:
+def summarize(problem: Problem, counts: np.ndarray, seed: int = 0, parts: Sequence[int] | None = None) -> MonteCarlo:
     """Summarize the counts of all trials over some parts of the samples.
 
     Args:
         problem: Logits and labels.
-        counts: Matches of the trials by part.
+        counts: Matches by trial and by part, shape (trials, parts).
+        seed: Seed of the maps.
         parts: Parts whose matches are added; None for all parts.
     """
     chosen = list(range(problem.n_parts)) if parts is None else list(parts)
     total = int(problem.part_weights[chosen].sum())
-    matches = counts.matches[:, chosen].sum(axis=1, dtype=np.int64)
+    matches = counts[:, chosen].sum(axis=1, dtype=np.int64)
     best = int(matches.argmax())
     matches_at_quantiles = np.quantile(matches, 1 - np.array(QUANTILES))
     smallest = 1 - np.maximum.accumulate(matches) / total
     steps = [*(step for step in ONE_TWO_FIVE if step < len(matches)), len(matches)]
     return MonteCarlo(
         value=float(smallest[-1]),
-        map=tuple(int(c) for c in random_map(problem, counts.seed, counts.start + best)),
+        map=tuple(int(c) for c in random_map(problem, seed, best)),
         trials=len(matches),
         mean=float(1 - matches.mean() / total),
         sd=float(matches.std() / total),

@@ -101,16 +101,15 @@ def _permuted_errors(
     results: dict[int, tuple[float, float]] = {}
     one_thread = probabilities.on_one_thread()
 
-    def permuted(repeat: int) -> Labeling:
-        return problem.permuted(repeat, splits)
-
     def evaluate(repeat: int, labeling: Labeling, maps: np.ndarray) -> None:
-        results[repeat] = _errors_of_maps(problem.inputs, one_thread, labeling, maps)
+        first = Labeling(labeling.space, labeling.weights, labeling.splits.first(1))
+        predicted = fold_predictions(problem.inputs.logits, first, maps[: len(first.splits)])
+        results[repeat] = soft_mean(one_thread, labeling, maps), soft_value(fold_errors(first, predicted), first)
 
     # Each thread works on whole permutations, so that the threads do not wait for each other.
     def work(queue: Iterator[int]) -> None:
         for repeat in queue:
-            labeling = permuted(repeat)
+            labeling = problem.permuted(repeat, splits)
             evaluate(repeat, labeling, soft_maps(one_thread, labeling))
 
     def work_on_masses(queue: Iterator[tuple[int, Labeling, np.ndarray]]) -> None:
@@ -125,20 +124,10 @@ def _permuted_errors(
     at_a_time = min(at_a_time, max(probabilities.threads, LABELING_BYTES // labeling_bytes))
     for first in range(0, len(repeats), at_a_time):
         numbers = repeats[first : first + at_a_time]
-        labelings = [permuted(repeat) for repeat in numbers]
+        labelings = [problem.permuted(repeat, splits) for repeat in numbers]
         masses = mass_matrices(probabilities, labelings)
         share_work(zip(numbers, labelings, masses, strict=True), probabilities.threads, work_on_masses)
     return [results[repeat] for repeat in repeats]
-
-
-def _errors_of_maps(
-    inputs: EstimatorInputs, probabilities: Probabilities, labeling: Labeling, maps: np.ndarray
-) -> tuple[float, float]:
-    """Return the soft error of maps, and their 0-1 error on the first split."""
-    value = soft_mean(probabilities, labeling, maps)
-    first = Labeling(labeling.space, labeling.weights, labeling.splits.first(1))
-    predicted = fold_predictions(inputs.logits, first, maps[: len(first.splits)])
-    return value, soft_value(fold_errors(first, predicted), first)
 
 
 def permuted_search_error(problem: HeldOutProblem, permutations: int) -> float | None:

@@ -112,8 +112,7 @@ class Probabilities:
         """
         kept, largest, sums = self._softmax
         if self.is_kept:
-            chosen: np.ndarray = kept[samples, source_classes]
-            return chosen
+            return np.asarray(kept[samples, source_classes])
         exponents = self._gather(samples, source_classes) - largest[samples]
         out = np.empty(len(samples))
         exponentials(exponents * (1 / self.temperature), out, *new_powers(len(samples)))
@@ -169,8 +168,13 @@ def matched_temperature(probabilities: Probabilities, n_classes: int) -> float:
             the squares of the logits overflow.
     """
     wanted = 0.5 * float(np.log(n_classes))
+    # The typical spread is the mean over samples of the standard deviation of a sample's logits.
+    total = 0.0
     with np.errstate(over="ignore", invalid="ignore"):
-        spread = _typical_spread(probabilities)
+        for block in probabilities._blocks():
+            total += float(probabilities._logits_of(block).std(axis=1).sum())
+            release_pages(probabilities.logits)
+    spread = total / len(probabilities)
     if not np.isfinite(spread):
         raise InputError(
             "The logits are so large that their squares overflow in double precision, so no temperature gives them the "
@@ -187,12 +191,3 @@ def matched_temperature(probabilities: Probabilities, n_classes: int) -> float:
             "gives them the entropy at which sources are compared. Check the model that computed them."
         )
     return float(np.exp(brentq(excess, *bounds, xtol=1e-9, rtol=1e-12)))
-
-
-def _typical_spread(probabilities: Probabilities) -> float:
-    """Return the mean over samples of the standard deviation of a sample's logits."""
-    total = 0.0
-    for block in probabilities._blocks():
-        total += float(probabilities._logits_of(block).std(axis=1).sum())
-        release_pages(probabilities.logits)
-    return total / len(probabilities)

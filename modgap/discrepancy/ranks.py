@@ -49,6 +49,12 @@ class Ranking:
         return Ranking(self.rows[members], self.leading[members], self.n_source_classes)
 
 
+def is_injective(source_classes: np.ndarray, n_classes: int, n_source_classes: int) -> bool:
+    """Return True for K different numbers of source classes, shape (K,)."""
+    is_map = source_classes.shape == (n_classes,) and len(np.unique(source_classes)) == n_classes
+    return bool(is_map and source_classes.min() >= 0 and source_classes.max() < n_source_classes)
+
+
 def check_labels(labels: np.ndarray, rows: np.ndarray) -> None:
     """Raise a UsageError if there is not one label for each ranked sample."""
     if len(labels) != len(rows):

@@ -139,14 +139,12 @@ def _row_numbers(logits: np.ndarray, samples: np.ndarray) -> np.ndarray:
         for offset, row in enumerate(block):
             digests[start + offset] = int.from_bytes(blake2b(row, digest_size=8).digest())
         release_pages(logits)
-    numbers: np.ndarray = np.unique(digests, return_inverse=True)[1]
-    return numbers
+    return np.asarray(np.unique(digests, return_inverse=True)[1])
 
 
 def _first_samples(rows: np.ndarray) -> np.ndarray:
     """Return the first sample that has each row."""
-    firsts: np.ndarray = np.unique(rows, return_index=True)[1]
-    return firsts
+    return np.asarray(np.unique(rows, return_index=True)[1])
 
 
 def _n_different(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -189,8 +187,7 @@ def _links_few_groups(rows: np.ndarray, merged: np.ndarray, groups: np.ndarray) 
     n_groups = _n_different(rows, groups)
     linked = _merge(rows, merged & (n_groups <= most), groups)
     n_linked = _n_different(linked, groups)[linked[_first_samples(rows)]]
-    few: np.ndarray = (n_groups == 1) | ((n_groups <= most) & (n_linked <= most))
-    return few
+    return np.asarray((n_groups == 1) | ((n_groups <= most) & (n_linked <= most)))
 
 
 def _merge(rows: np.ndarray, merged: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
@@ -201,5 +198,4 @@ def _merge(rows: np.ndarray, merged: np.ndarray, groups: np.ndarray | None) -> n
     links = (np.ones(is_merged.sum()), (units[is_merged], n_units + rows[is_merged]))
     n_nodes = n_units + len(merged)
     parts = connected_components(coo_array(links, shape=(n_nodes, n_nodes)), directed=False)[1]
-    numbers: np.ndarray = np.unique(parts[units], return_inverse=True)[1]
-    return numbers
+    return np.asarray(np.unique(parts[units], return_inverse=True)[1])

@@ -66,21 +66,6 @@ FIRST_SAMPLE = 1 << 41
 
 
 @dataclass(frozen=True)
-class RestartPlan:
-    """Work of one restart.
-
-    Attributes:
-        runs: Number of random maps that are annealed.
-        steps: Number of annealing steps of each run.
-        sample_size: Number of entries that each run is annealed on.
-    """
-
-    runs: int
-    steps: int
-    sample_size: int
-
-
-@dataclass(frozen=True)
 class Entries:
     """Labeled entries that the search counts.
 
@@ -110,6 +95,16 @@ class Entries:
             return rows_of(self.logits, self.ranking.rows)
         return table_gains.ranks_of(self.logits, self.ranking)
 
+    @cached_property
+    def plan(self) -> tuple[int, int, int]:
+        """Work of a restart, from the sizes alone and never from the clock.
+
+        These are the number of random maps that are annealed, the number of annealing steps of each of these runs, and
+        the number of entries that a run is annealed on.
+        """
+        plan = _plan_rows if self.uses_rows else _plan_tables
+        return plan(len(self.labels), self.ranking.n_source_classes, self.n_classes)
+
     @property
     def state_bytes(self) -> int:
         """Size of a state with a value for each entry, and with rows for each entry and target class."""
@@ -138,17 +133,11 @@ class Entries:
         return table_gains.new_state(self.labels, self.weights, *sizes)
 
 
-def plan_restart(entries: Entries) -> RestartPlan:
-    """Plan a restart from the sizes alone, never from the clock."""
-    plan = _plan_rows if entries.uses_rows else _plan_tables
-    return plan(len(entries.labels), entries.ranking.n_source_classes, entries.n_classes)
-
-
-def _plan_tables(n_entries: int, n_source_classes: int, n_classes: int) -> RestartPlan:
+def _plan_tables(n_entries: int, n_source_classes: int, n_classes: int) -> tuple[int, int, int]:
     ranks_per_step = _ranks_per_step(n_entries, n_source_classes, n_classes)
     steps = min(max(STEPS, TABLE_TURNS * n_classes), LONGEST // ranks_per_step)
     runs = max(1, min(RUNS, SHORT // (ranks_per_step * STEPS))) if steps == STEPS else 1
-    return RestartPlan(runs, steps, n_entries)
+    return runs, steps, n_entries
 
 
 def _ranks_per_step(n_entries: int, n_source_classes: int, n_classes: int) -> int:
@@ -156,12 +145,12 @@ def _ranks_per_step(n_entries: int, n_source_classes: int, n_classes: int) -> in
     return n_touched * (RANKS_PER_SAMPLE + n_source_classes // n_classes)
 
 
-def _plan_rows(n_entries: int, n_source_classes: int, n_classes: int) -> RestartPlan:
+def _plan_rows(n_entries: int, n_source_classes: int, n_classes: int) -> tuple[int, int, int]:
     steps = ROW_TURNS * n_classes**2
     sample_size = min(n_entries, max(SAMPLE, LONG_READS // (steps * n_source_classes)))
     n_logits = sample_size * n_source_classes
     runs = max(min(FEW, LONG_READS // (2 * steps * n_logits)), min(MANY, RUN_LOGITS // n_logits), 1)
-    return RestartPlan(runs, steps, sample_size)
+    return runs, steps, sample_size
 
 
 def search_from_starts(
@@ -174,44 +163,39 @@ def search_from_starts(
         starts: Maps to climb from, each of shape (K,).
         seed: Seed of the restarts.
         restarts: Number of restarts; None to restart until the best value was found by three restarts, or by as many
-            restarts as `most_restarts` allows.
+            restarts as their sizes allow.
         threads: Number of worker threads; it does not change the result.
 
     Returns:
         Final matches (S,) and maps (S, K) of the S starts and restarts, in this order.
     """
-    plan = plan_restart(entries)
     # Computed here once, and not by each thread.
     _ = entries.kernel_inputs
     results = _climb_all(entries, starts, threads)
     if restarts is not None:
-        results += _restart(entries, plan, seed, range(restarts), threads)
+        results += _restart(entries, seed, range(restarts), threads)
     else:
-        results += _restart_until_found(entries, plan, seed, max(matches for matches, _ in results), threads)
+        results += _restart_until_found(entries, seed, max(matches for matches, _ in results), threads)
     matches, maps = zip(*results, strict=True)
     return np.array(matches), np.array(maps)
 
 
-def most_restarts(entries: Entries, plan: RestartPlan) -> int:
-    """Return the largest number of adaptive restarts: 30, and fewer if one takes long; it depends on sizes alone."""
+def _restart_until_found(entries: Entries, seed: int, best_start: int, threads: int) -> list[RunResult]:
+    """Restart until three restarts have ended with the best matches so far, by the number of the restart."""
+    # There are up to 30 restarts, and fewer if one takes long. This depends on sizes alone.
+    runs, steps, sample_size = entries.plan
     n_source_classes = entries.ranking.n_source_classes
     if entries.uses_rows:
-        work = plan.runs * plan.steps * plan.sample_size * n_source_classes
-        return max(FOUND, min(MOST_RESTARTS, int(ADAPTIVE_READS // work)))
-    work = plan.runs * plan.steps * _ranks_per_step(len(entries.labels), n_source_classes, entries.n_classes)
-    return max(FOUND, min(MOST_RESTARTS, int(ADAPTIVE_RANKS // work)))
-
-
-def _restart_until_found(
-    entries: Entries, plan: RestartPlan, seed: int, best_start: int, threads: int
-) -> list[RunResult]:
-    """Restart until three restarts have ended with the best matches so far, by the number of the restart."""
-    most = most_restarts(entries, plan)
+        n_affordable = ADAPTIVE_READS // (runs * steps * sample_size * n_source_classes)
+    else:
+        ranks_per_step = _ranks_per_step(len(entries.labels), n_source_classes, entries.n_classes)
+        n_affordable = ADAPTIVE_RANKS // (runs * steps * ranks_per_step)
+    most = max(FOUND, min(MOST_RESTARTS, int(n_affordable)))
     results: list[RunResult] = []
     best = best_start
     while len(results) < most:
         size = min(most - len(results), max(FOUND, threads))
-        for result in _restart(entries, plan, seed, range(len(results), len(results) + size), threads):
+        for result in _restart(entries, seed, range(len(results), len(results) + size), threads):
             results.append(result)
             best = max(best, result[0])
             if sum(matches == best for matches, _ in results) >= FOUND:
@@ -219,20 +203,16 @@ def _restart_until_found(
     return results
 
 
-def _restart(entries: Entries, plan: RestartPlan, seed: int, numbers: range, threads: int) -> list[RunResult]:
-    """Return the result of each restart, of all entries."""
-    best_runs = _best_runs(entries, plan, seed, numbers, threads)
-    if plan.sample_size < len(entries.labels):
+def _restart(entries: Entries, seed: int, numbers: range, threads: int) -> list[RunResult]:
+    """Return the result of each restart, of all entries; of its runs, ties go to the first."""
+    n_runs, _, sample_size = entries.plan
+    runs = range(numbers.start * n_runs, numbers.stop * n_runs)
+    results = _map_on_threads(lambda run: _run(entries, seed, run), runs, threads)
+    by_restart = [results[first : first + n_runs] for first in range(0, len(results), n_runs)]
+    best_runs = [max(of_restart, key=lambda result: result[0]) for of_restart in by_restart]
+    if sample_size < len(entries.labels):
         return _climb_all(entries, [source_classes for _, source_classes in best_runs], threads)
     return best_runs
-
-
-def _best_runs(entries: Entries, plan: RestartPlan, seed: int, numbers: range, threads: int) -> list[RunResult]:
-    """Return the best run of each restart; ties go to the first run."""
-    runs = range(numbers.start * plan.runs, numbers.stop * plan.runs)
-    results = _map_on_threads(lambda run: _run(entries, plan, seed, run), runs, threads)
-    by_restart = [results[first : first + plan.runs] for first in range(0, len(results), plan.runs)]
-    return [max(of_restart, key=lambda result: result[0]) for of_restart in by_restart]
 
 
 def _climb_all(entries: Entries, starts: Sequence[np.ndarray], threads: int) -> list[RunResult]:
@@ -252,16 +232,17 @@ def _map_on_threads(work: Callable[[Item], RunResult], items: Sequence[Item], th
     return [results[number] for number in range(len(items))]
 
 
-def _run(entries: Entries, plan: RestartPlan, seed: int, run: int) -> RunResult:
+def _run(entries: Entries, seed: int, run: int) -> RunResult:
     """Anneal a random map on a sample of the entries, and climb on it; the matches are of all entries."""
     sample = entries
-    if plan.sample_size < len(entries.labels):
-        members = np.sort(random_maps(seed, FIRST_SAMPLE + run, 1, plan.sample_size, len(entries.labels))[0])
+    _, steps, sample_size = entries.plan
+    if sample_size < len(entries.labels):
+        members = np.sort(random_maps(seed, FIRST_SAMPLE + run, 1, sample_size, len(entries.labels))[0])
         sample = entries.take(members)
     start = random_maps(seed, FIRST_RUN + run, 1, entries.n_classes, entries.ranking.n_source_classes)[0]
     state = sample.new_state()
     unit = float(sample.weights.mean())
-    improve(sample.kernel_inputs, state, start, seed, run, HOT * unit, COLD * unit, plan.steps, True)
+    improve(sample.kernel_inputs, state, start, seed, run, HOT * unit, COLD * unit, steps, True)
     matches, source_classes = _permute_and_climb(sample, state)
     if sample is not entries:
         predicted = predicted_classes(entries.logits, entries.ranking.rows, source_classes)

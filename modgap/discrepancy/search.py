@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
 from modgap.discrepancy.kernels.enumeration import best_of_prefixes
-from modgap.discrepancy.ranks import Ranking, check_labels, rank_columns, rank_samples
+from modgap.discrepancy.ranks import Ranking, check_labels, is_injective, rank_columns, rank_samples
 from modgap.discrepancy.restarts import Entries, search_from_starts
 from modgap.discrepancy.threads import share_work
 from modgap.errors import UsageError
@@ -88,14 +88,23 @@ def search(
         >>> result.map, result.exact
         ((5, 6, 7), False)
     """
-    start_maps = [_validate_start(start, n_classes, logits.shape[1]) for start in starts]
+    start_maps = [np.asarray(start, dtype=np.int64) for start in starts]
+    for start in start_maps:
+        if not is_injective(start, n_classes, logits.shape[1]):
+            raise UsageError(
+                f"The start {start.tolist()} is not an injective map. Expected {n_classes} different source "
+                f"classes from 0 to {logits.shape[1] - 1}."
+            )
     rows = np.arange(len(logits)) if ranking is None else ranking.rows
     check_labels(labels, rows)
     if weights is None and is_enumerable(logits.shape[1], n_classes, enumerable):
         return _enumerate(logits, rows, labels, n_classes, threads)
     ranking = ranking or rank_samples(logits, n_classes, threads=threads)
     weights = np.ones(len(labels), np.int64) if weights is None else weights
-    start_maps.insert(0, _argmax_map(ranking, labels, weights, n_classes))
+    # The best assignment by the counts of (label, largest logit) is a start, too.
+    counts = np.zeros((n_classes, logits.shape[1]), np.int64)
+    np.add.at(counts, (labels, ranking.leading[:, 0]), weights)
+    start_maps.insert(0, linear_sum_assignment(counts, maximize=True)[1])
     entries = Entries(logits, ranking, labels, weights, n_classes)
     matches, maps = search_from_starts(entries, start_maps, seed, restarts, threads)
     best = int(matches.argmax())
@@ -112,27 +121,6 @@ def search(
 def is_enumerable(n_source_classes: int, n_classes: int, enumerable: int = ENUMERABLE) -> bool:
     """Return True if there are at most `enumerable` injective maps."""
     return math.perm(n_source_classes, n_classes) <= enumerable
-
-
-def _validate_start(start: ArrayLike, n_classes: int, n_source_classes: int) -> np.ndarray:
-    source_classes = np.asarray(start, dtype=np.int64)
-    in_range = (
-        source_classes.shape == (n_classes,) and source_classes.min() >= 0 and source_classes.max() < n_source_classes
-    )
-    if not in_range or len(np.unique(source_classes)) < n_classes:
-        raise UsageError(
-            f"The start {source_classes.tolist()} is not an injective map. Expected {n_classes} different source "
-            f"classes from 0 to {n_source_classes - 1}."
-        )
-    return source_classes
-
-
-def _argmax_map(ranking: Ranking, labels: np.ndarray, weights: np.ndarray, n_classes: int) -> np.ndarray:
-    """Return the map of `bounds.upper_bound`: the best assignment by the first source class of each sample."""
-    counts = np.zeros((n_classes, ranking.n_source_classes), np.int64)
-    np.add.at(counts, (labels, ranking.leading[:, 0]), weights)
-    _, source_classes = linear_sum_assignment(counts, maximize=True)
-    return np.asarray(source_classes)
 
 
 def _enumerate(logits: np.ndarray, rows: np.ndarray, labels: np.ndarray, n_classes: int, threads: int) -> Search:

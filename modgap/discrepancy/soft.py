@@ -69,8 +69,7 @@ class Labeling:
     @cached_property
     def entry_shares(self) -> np.ndarray:
         """Share of each entry in the weight of its sample, shape (E,)."""
-        shares: np.ndarray = self.weights / self.sample_weights[self.space.entry_samples]
-        return shares
+        return np.asarray(self.weights / self.sample_weights[self.space.entry_samples])
 
 
 def mass_matrices(probabilities: Probabilities, labelings: Sequence[Labeling]) -> list[np.ndarray]:
@@ -88,7 +87,9 @@ def mass_matrices(probabilities: Probabilities, labelings: Sequence[Labeling]) -
     """
     n_source_classes = probabilities.n_source_classes
     masses = [np.zeros((len(one.splits), one.space.n_classes, n_source_classes)) for one in labelings]
-    tasks = [(i, *columns) for i in range(len(labelings)) for columns in _column_ranges(probabilities, len(labelings))]
+    # One range of source classes is enough if there is a labeling for each thread.
+    ranges = even_ranges(n_source_classes, 1 if len(labelings) >= probabilities.threads else probabilities.threads)
+    tasks = [(i, *columns) for i in range(len(labelings)) for columns in ranges]
     for first, block in probabilities.blocks():
         fits = [np.ascontiguousarray(one.splits.fit.columns(first, first + len(block)).T) for one in labelings]
 
@@ -112,14 +113,7 @@ def mass_matrices(probabilities: Probabilities, labelings: Sequence[Labeling]) -
 def entries_by_label(space: LabelSpace, first: int, stop: int) -> np.ndarray:
     """Return the entries of the samples from `first` to before `stop`, in the order of their labels, shape (M,)."""
     entries = np.arange(space.starts[first], space.starts[stop])
-    ordered: np.ndarray = entries[np.argsort(space.labels[entries], kind="stable")]
-    return ordered
-
-
-def _column_ranges(probabilities: Probabilities, n_labelings: int) -> list[tuple[int, int]]:
-    """Return ranges of source classes for the threads: one range if there is a labeling for each thread."""
-    parts = 1 if n_labelings >= probabilities.threads else probabilities.threads
-    return even_ranges(probabilities.n_source_classes, parts)
+    return np.asarray(entries[np.argsort(space.labels[entries], kind="stable")])
 
 
 def fit_soft_maps(mass: np.ndarray) -> np.ndarray:
@@ -254,26 +248,16 @@ def soft_maps_and_leep_errors(probabilities: Probabilities, labeling: Labeling) 
     """
     mass = mass_matrices(probabilities, [labeling])[0]
     maps = fit_soft_maps(mass)
-    return maps, _log_losses(probabilities, labeling, _conditional(mass, labeling))
-
-
-def _conditional(mass: np.ndarray, labeling: Labeling) -> np.ndarray:
-    """Turn mass matrices into the probability of each target class given each source class in each fold, (J, K, C)."""
-    # The weights have sum 1; with N times them, a sample of mean weight counts as one sample.
+    # The sums become the probability of each target class given each source class in each fold, (J, K, C). The weights
+    # have sum 1; with N times them, a sample of mean weight counts as one sample.
     mass *= len(labeling.space)
     totals = mass.sum(axis=1, keepdims=True)
-    mass += _priors(labeling)[:, :, None]
-    mass /= totals + 1
-    return mass
-
-
-def _priors(labeling: Labeling) -> np.ndarray:
-    """Return the share of each target class among the samples that each fold is fitted on, shape (J, K)."""
     space = labeling.space
     weights = (labeling.weights * fit[space.entry_samples] for fit in labeling.splits.fit)
-    totals = np.stack([np.bincount(space.labels, of_fold, space.n_classes) for of_fold in weights])
-    priors: np.ndarray = totals / totals.sum(axis=1, keepdims=True)
-    return priors
+    of_classes = np.stack([np.bincount(space.labels, of_fold, space.n_classes) for of_fold in weights])
+    mass += (of_classes / of_classes.sum(axis=1, keepdims=True))[:, :, None]
+    mass /= totals + 1
+    return maps, _log_losses(probabilities, labeling, mass)
 
 
 def _log_losses(probabilities: Probabilities, labeling: Labeling, conditional: np.ndarray) -> np.ndarray:

@@ -45,19 +45,13 @@ def n_leading_ranks(n_source_classes: int, n_classes: int) -> int:
     return -(-n_ranks // STEP) * STEP
 
 
-def tied_share(n_source_classes: int, n_classes: int) -> float:
-    """Return the share of samples and trials in which the label's byte is the largest and ties, for random labels.
-
-    The largest of K columns is below the leading ranks with probability (1 - LEADING / C)**K. It then shares its step
-    with the next one in about K + 1 of 32 cases.
-    """
-    below_leading = max(0.0, 1 - LEADING / n_source_classes) ** n_classes
-    return below_leading * min(1.0, (n_classes + 1) / (BYTES - LEADING)) / n_classes
-
-
 def cheapest_kernel(n_source_classes: int, n_classes: int, trials: int) -> str:
     """Return `columns`, `bytes` or `bits`, the kernel with the lowest expected cost of counting and ranking."""
-    bytes_ns = (n_classes + 1) * BYTE_NS + TIE_NS * tied_share(n_source_classes, n_classes)
+    # For random labels, the largest of K columns is below the leading ranks with probability (1 - LEADING / C)**K. It
+    # then shares its step with the next one in about K + 1 of 32 cases. A tie counts if the label has the largest byte.
+    below_leading = max(0.0, 1 - LEADING / n_source_classes) ** n_classes
+    tied_share = below_leading * min(1.0, (n_classes + 1) / (BYTES - LEADING)) / n_classes
+    bytes_ns = (n_classes + 1) * BYTE_NS + TIE_NS * tied_share
     batch_ns = BATCH_NS + walk_length(n_source_classes, n_classes) * STEP_NS
     costs = {
         "columns": trials * (n_classes + 1) * COLUMN_NS + n_source_classes * CODE_NS,

@@ -3,8 +3,6 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -26,114 +24,53 @@ WIDE = 64
 NARROW = 32
 
 
-@dataclass(frozen=True)
-class TrialCounts:
-    """Matches of the trials start, start + 1, ... of one seed.
-
-    Attributes:
-        matches: Total weight of the correct entries, by trial and by part, shape (trials, parts).
-        start: Number of the first trial.
-        seed: Seed of the maps.
-        seconds: Wall time of the stages `ranks` and `montecarlo`, without compilation, in seconds.
-    """
-
-    matches: np.ndarray
-    start: int
-    seed: int
-    seconds: dict[str, float]
-
-
-class _TrialRange(NamedTuple):
-    """A range of trials to count.
-
-    Attributes:
-        problem: Logits and labels.
-        seed: Seed of the maps.
-        start: Number of the first trial.
-        matches: Receives the matches, shape (trials, parts).
-        threads: Number of worker threads.
-        progress: Called with the share of the work done since the last call.
-    """
-
-    problem: Problem
-    seed: int
-    start: int
-    matches: np.ndarray
-    threads: int
-    progress: Callable[[float], None]
-
-
-class _Block(NamedTuple):
-    """Up to 64 entries of one label and weight.
-
-    Attributes:
-        label: Target class of the entries.
-        weight: Weight of each entry.
-        rows: Rows of the logits, shape (E,).
-        segments: Number of each part and a bit mask of its entries, uint64, shape (parts, 2).
-    """
-
-    label: int
-    weight: int
-    rows: np.ndarray
-    segments: np.ndarray
-
-
 def count_trials(
     problem: Problem,
     *,
     seed: int = 0,
-    start: int = 0,
-    stop: int = 100_000,
+    trials: int = 100_000,
     threads: int = 1,
     kernel: str = "auto",
     progress: Callable[[float], None] | None = None,
-) -> TrialCounts:
-    """Count the matches of trials start..stop - 1, each with a map drawn uniformly among the injective ones.
+) -> tuple[np.ndarray, dict[str, float]]:
+    """Count the matches of trials 0, 1, ..., each with a map drawn uniformly among the injective ones.
 
-    The map of trial t depends only on (seed, t). Shards of the range, in any order and on any number of threads,
-    therefore have the same numbers as one run.
+    The map of trial t depends only on (seed, t), and not on the number of threads.
 
     Args:
         problem: Logits and labels.
         seed: Seed of the maps, a non-negative integer.
-        start: Number of the first trial.
-        stop: Number of the trial after the last one.
+        trials: Number of trials.
         threads: Number of worker threads.
         kernel: `columns`, `bytes`, `bits`, or `auto` for the one that the cost model expects to be the fastest.
         progress: Called with the share of the work done since the last call.
 
     Returns:
-        Counts of stop - start trials.
+        Total weight of the correct entries, by trial and by part, shape (trials, parts), and the wall time of the
+        stages `ranks` and `montecarlo`, without compilation, in seconds.
 
     References:
         MoNA (ICML 2024), Algorithm 2.
     """
-    kernel = cheapest_kernel(problem.n_source_classes, problem.n_classes, stop - start) if kernel == "auto" else kernel
+    kernel = cheapest_kernel(problem.n_source_classes, problem.n_classes, trials) if kernel == "auto" else kernel
     counter = np.int32 if problem.weights is None else np.int64
-    matches: np.ndarray = np.zeros((stop - start, problem.n_parts), counter)
-    trials = _TrialRange(problem, seed, start, matches, threads, progress or (lambda _share: None))
+    matches: np.ndarray = np.zeros((trials, problem.n_parts), counter)
+    report = progress or (lambda _share: None)
     if kernel == "bits":
-        seconds = _count_by_bits(trials)
-    else:
-        # One class has no other class to compare bytes with.
-        in_bytes = {"columns": False, "bytes": problem.n_classes > 1}[kernel]
-        seconds = _count_by_columns(trials, in_bytes)
-    return TrialCounts(matches, start, seed, seconds)
+        return matches, _count_by_bits(problem, seed, matches, threads, report)
+    # One class has no other class to compare bytes with.
+    in_bytes = {"columns": False, "bytes": problem.n_classes > 1}[kernel]
+    return matches, _count_by_columns(problem, seed, matches, threads, report, in_bytes)
 
 
 def random_maps(seed: int, first: int, n_maps: int, n_classes: int, n_source_classes: int) -> np.ndarray:
     """Return the injective maps of trials first, first + 1, ...: different numbers below C, shape (n_maps, K)."""
-    # The same types as for the trials, so that the kernel is compiled once.
-    maps: np.ndarray = np.empty((n_maps, n_classes), class_dtype(n_source_classes))
-    draw_maps(np.uint64(seed), first, n_maps, n_classes, n_classes, 1, maps.reshape(-1), np.arange(n_source_classes))
-    return maps.astype(np.int64)
+    return _draw_maps(seed, first, (n_maps, n_classes), n_source_classes, 1).astype(np.int64)
 
 
 def random_map(problem: Problem, seed: int, trial: int) -> np.ndarray:
     """Return the injective map of one trial: the source class of each target class, shape (K,)."""
-    source_classes: np.ndarray = random_maps(seed, trial, 1, problem.n_classes, problem.n_source_classes)[0]
-    return source_classes
+    return np.asarray(random_maps(seed, trial, 1, problem.n_classes, problem.n_source_classes)[0])
 
 
 def rank_leading(logits: np.ndarray, depth: int, threads: int) -> np.ndarray:
@@ -150,32 +87,37 @@ def rank_leading(logits: np.ndarray, depth: int, threads: int) -> np.ndarray:
     return leading
 
 
-def _draw_all(problem: Problem, seed: int, start: int, trials: int, threads: int) -> np.ndarray:
-    """Return the maps of trials start, start + 1, ..., shape (trials, K)."""
-    maps: np.ndarray = np.empty((trials, problem.n_classes), class_dtype(problem.n_source_classes))
+def _draw_maps(seed: int, start: int, shape: tuple[int, int], n_source_classes: int, threads: int) -> np.ndarray:
+    """Return the maps of trials start, start + 1, ..., of a shape (trials, K), in the type of classes."""
+    maps: np.ndarray = np.empty(shape, class_dtype(n_source_classes))
 
     def work(queue: Iterator[int]) -> None:
-        pool = np.arange(problem.n_source_classes)
+        pool = np.arange(n_source_classes)
         for first in queue:
             part = maps[first : first + MAPS_AT_A_TIME]
             draw_maps(np.uint64(seed), start + first, *part.shape, part.shape[1], 1, part.reshape(-1), pool)
 
-    share_work(range(0, trials, MAPS_AT_A_TIME), threads, work)
+    share_work(range(0, shape[0], MAPS_AT_A_TIME), threads, work)
     return maps
 
 
-def _blocks(problem: Problem) -> list[_Block]:
-    """Cut the entries into blocks of one label and weight."""
+def _blocks(problem: Problem) -> list[tuple[int, int, np.ndarray, np.ndarray]]:
+    """Cut the entries into blocks of up to 64 entries of one label and weight.
+
+    Returns:
+        For each block the target class and the weight of its entries, their rows of the logits, shape (E,), and the
+        number of each part with a bit mask of its entries, uint64, shape (parts, 2).
+    """
     weights = problem.entry_weights
     blocks = []
     order = np.lexsort((problem.parts, weights, problem.labels))
     for first, last in itertools.pairwise(_run_bounds(problem.labels[order], weights[order])):
         for cut in range(first, last, WIDE):
             members = order[cut : min(cut + WIDE, last)]
-            segments = np.array(_segments(problem.parts[members]), np.uint64)
-            label = int(problem.labels[members[0]])
-            weight = int(weights[members[0]])
-            blocks.append(_Block(label, weight, problem.rows[members], segments))
+            parts, positions = problem.parts[members], np.arange(len(members), dtype=np.uint64)
+            masks = [(int(part), int(((parts == part) << positions).sum())) for part in np.unique(parts)]
+            label, weight = int(problem.labels[members[0]]), int(weights[members[0]])
+            blocks.append((label, weight, problem.rows[members], np.array(masks, np.uint64)))
     return blocks
 
 
@@ -185,65 +127,50 @@ def _run_bounds(*keys: np.ndarray) -> np.ndarray:
     return np.concatenate([[0], np.flatnonzero(changes) + 1, [len(keys[0])]])
 
 
-def _segments(parts: np.ndarray) -> list[tuple[int, int]]:
-    """Return (part, bit mask of its positions) for each part that occurs."""
-    positions = np.arange(len(parts), dtype=np.uint64)
-    return [(int(part), int(((parts == part) << positions).sum())) for part in np.unique(parts)]
-
-
-def _count_by_columns(trials: _TrialRange, in_bytes: bool) -> dict[str, float]:
+def _count_by_columns(
+    problem: Problem, seed: int, matches: np.ndarray, threads: int, report: Callable[[float], None], in_bytes: bool
+) -> dict[str, float]:
     """Rank one block of samples at a time, and run a chunk of trials on it while it is in the cache."""
-    blocks = _blocks(trials.problem)
+    blocks = _blocks(problem)
+    n_source_classes = problem.n_source_classes
     seconds = {"ranks": 0.0, "montecarlo": 0.0}
-    for first in range(0, len(trials.matches), TRIALS_AT_A_TIME):
-        chunk = trials.matches[first : first + TRIALS_AT_A_TIME]
+    for start in range(0, len(matches), TRIALS_AT_A_TIME):
+        chunk = matches[start : start + TRIALS_AT_A_TIME]
         began = time.perf_counter()
-        maps = _draw_all(trials.problem, trials.seed, trials.start + first, len(chunk), trials.threads)
+        maps = _draw_maps(seed, start, (len(chunk), problem.n_classes), n_source_classes, threads)
         seconds["montecarlo"] += time.perf_counter() - began
 
         def work(
-            queue: Iterator[_Block], maps: np.ndarray = maps, chunk: np.ndarray = chunk
+            queue: Iterator[tuple[int, int, np.ndarray, np.ndarray]], maps: np.ndarray = maps, chunk: np.ndarray = chunk
         ) -> tuple[float, float, np.ndarray]:
-            return _count_blocks(trials, queue, maps, np.zeros_like(chunk), in_bytes)
+            rank_seconds = count_seconds = 0.0
+            counts = np.zeros_like(chunk)
+            codes = aligned(n_source_classes * WIDE, class_dtype(n_source_classes))
+            byte_codes = aligned(len(codes), np.uint8)
+            table = byte_table(n_source_classes)
+            items, spare, starts, _ = new_items(n_source_classes)
+            for label, weight, rows, segments in queue:
+                width = WIDE if len(rows) > NARROW else NARROW
+                began = time.perf_counter()
+                code_block(problem.logits, rows, width, codes, items, spare, starts)
+                if in_bytes:
+                    coarsen(codes, table, byte_codes)
+                ranked = time.perf_counter()
+                if in_bytes:
+                    count_bytes(codes, byte_codes, width, label, weight, segments, maps, counts)
+                else:
+                    count_codes(codes, width, label, weight, segments, maps, counts)
+                rank_seconds += ranked - began
+                count_seconds += time.perf_counter() - ranked
+                report(len(rows) / len(problem.rows) * len(maps) / len(matches))
+                release_pages(problem.logits)
+            return rank_seconds, count_seconds, counts
 
-        for rank_seconds, count_seconds, counts in share_work(blocks, trials.threads, work):
-            seconds["ranks"] += rank_seconds / trials.threads
-            seconds["montecarlo"] += count_seconds / trials.threads
+        for rank_seconds, count_seconds, counts in share_work(blocks, threads, work):
+            seconds["ranks"] += rank_seconds / threads
+            seconds["montecarlo"] += count_seconds / threads
             chunk += counts
     return seconds
-
-
-def _count_blocks(
-    trials: _TrialRange, queue: Iterator[_Block], maps: np.ndarray, counts: np.ndarray, in_bytes: bool
-) -> tuple[float, float, np.ndarray]:
-    """Add the matches of blocks under each map (T, K) to counts (T, parts).
-
-    Returns:
-        Seconds of ranking, seconds of counting, and the counts.
-    """
-    problem = trials.problem
-    rank_seconds = 0.0
-    count_seconds = 0.0
-    codes = aligned(problem.n_source_classes * WIDE, class_dtype(problem.n_source_classes))
-    byte_codes = aligned(len(codes), np.uint8)
-    table = byte_table(problem.n_source_classes)
-    items, spare, starts, _ = new_items(problem.n_source_classes)
-    for label, weight, rows, segments in queue:
-        width = WIDE if len(rows) > NARROW else NARROW
-        began = time.perf_counter()
-        code_block(problem.logits, rows, width, codes, items, spare, starts)
-        if in_bytes:
-            coarsen(codes, table, byte_codes)
-        ranked = time.perf_counter()
-        if in_bytes:
-            count_bytes(codes, byte_codes, width, label, weight, segments, maps, counts)
-        else:
-            count_codes(codes, width, label, weight, segments, maps, counts)
-        rank_seconds += ranked - began
-        count_seconds += time.perf_counter() - ranked
-        trials.progress(len(rows) / len(problem.rows) * len(maps) / len(trials.matches))
-        release_pages(problem.logits)
-    return rank_seconds, count_seconds, counts
 
 
 def _groups(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
@@ -259,12 +186,13 @@ def _groups(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
     return problem.rows[order], np.hstack(columns).astype(np.int64)
 
 
-def _count_by_bits(trials: _TrialRange) -> dict[str, float]:
+def _count_by_bits(
+    problem: Problem, seed: int, matches: np.ndarray, threads: int, report: Callable[[float], None]
+) -> dict[str, float]:
     """Rank the leading classes of all samples, then run 1,024 trials at a time on all samples."""
-    problem = trials.problem
     n_source_classes = problem.n_source_classes
     began = time.perf_counter()
-    leading = rank_leading(problem.logits, n_leading_ranks(n_source_classes, problem.n_classes), trials.threads)
+    leading = rank_leading(problem.logits, n_leading_ranks(n_source_classes, problem.n_classes), threads)
     ranked = time.perf_counter()
     rows, groups = _groups(problem)
     leading = leading[rows]
@@ -277,23 +205,15 @@ def _count_by_bits(trials: _TrialRange) -> dict[str, float]:
         # The padded row length keeps the K rows that a trial writes out of one cache set.
         padded_maps: np.ndarray = np.empty((problem.n_classes, LANES + 32), class_dtype(n_source_classes))
         for first in queue:
-            batch = trials.matches[first : first + LANES]
+            batch = matches[first : first + LANES]
             maps = padded_maps[:, : len(batch)]
-            draw_maps(
-                np.uint64(trials.seed),
-                trials.start + first,
-                len(batch),
-                problem.n_classes,
-                1,
-                padded_maps.shape[1],
-                padded_maps.reshape(-1),
-                pool,
-            )
+            steps = (1, padded_maps.shape[1])
+            draw_maps(np.uint64(seed), first, len(batch), problem.n_classes, *steps, padded_maps.reshape(-1), pool)
             count_batch(problem.logits, rows, leading, groups, maps, table, planes, scratch, batch)
-            trials.progress(len(batch) / len(trials.matches))
+            report(len(batch) / len(matches))
             release_pages(problem.logits)
 
-    share_work(range(0, len(trials.matches), LANES), trials.threads, work)
+    share_work(range(0, len(matches), LANES), threads, work)
     return {"ranks": ranked - began, "montecarlo": time.perf_counter() - ranked}
 
 
@@ -310,5 +230,5 @@ def warm_up(n_source_classes: int, kernel: str, weighted: bool = False) -> None:
     logits.flags.writeable = False
     weights = np.ones(4, np.int64) if weighted else None
     problem = Problem(logits, np.arange(4), zeros, zeros, 2, 1, weights)
-    count_trials(problem, stop=2, kernel=kernel)
+    count_trials(problem, trials=2, kernel=kernel)
     random_map(problem, 0, 0)

@@ -202,7 +202,7 @@ def evidence_of_record(record: Mapping[str, Any]) -> Evidence:
         n_classes=record["n_target_classes"],
         chance=record["chance"],
         majority=record["prior"],
-        control=_control_evidence(record["control"]),
+        control=None if record["control"] is None else _control_evidence(record["control"]),
         is_control=source.startswith(CONTROL_PREFIX),
         is_measured=bool(source) and "logits" not in record.get("provenance", {}),
     )
@@ -224,19 +224,10 @@ def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
     return None if interval is None else (interval[0], interval[1])
 
 
-def _control_evidence(control: Mapping[str, Any] | None) -> ControlEvidence | None:
-    if control is None:
-        return None
+def _control_evidence(control: Mapping[str, Any]) -> ControlEvidence:
     difference = control["difference"]
-    interval = _pair(difference["interval"])
-    return ControlEvidence(
-        control["n"],
-        control["held_out"],
-        difference["value"],
-        interval,
-        difference["p_value"],
-        control.get("smallest_difference"),
-    )
+    values = (difference["value"], _pair(difference["interval"]), difference["p_value"])
+    return ControlEvidence(control["n"], control["held_out"], *values, control.get("smallest_difference"))
 
 
 def error_name(estimator: str | None) -> str:
@@ -268,8 +259,8 @@ def _no_test_sentence(numbers: Evidence) -> str:
             "There is no held-out error, because fewer than two classes have two samples or groups, so this error does "
             "not show what the source knows."
         )
-    why = f"The estimator {numbers.estimator} has no held-out error."
-    return f"It is too low, because the map was chosen on the same samples. {why}"
+    too_low = "It is too low, because the map was chosen on the same samples."
+    return f"{too_low} The estimator {numbers.estimator} has no held-out error."
 
 
 def _all_tested(numbers: Evidence) -> bool:
@@ -342,7 +333,11 @@ def control_finding(numbers: Evidence) -> Finding:
     shown += f"; the difference is {control.difference:+.3f} ({interval})"
     source = numbers.source or "the source"
     if control.p_value > SIGNIFICANCE_LEVEL:
-        smallest = "" if control.smallest is None else _smallest_sentence(control.smallest)
+        smallest = ""
+        if control.smallest is not None and control.smallest >= 1:
+            smallest = " No difference could have been shown by so few samples and initializations."
+        elif control.smallest is not None:
+            smallest = f" The smallest difference that could have been shown is {control.smallest:.3f}."
         what = (
             "that pretraining helps"
             if control.n >= ENOUGH_CONTROLS
@@ -370,17 +365,13 @@ def _these(n: int) -> str:
     return "this one random initialization" if n == 1 else f"these {n} random initializations"
 
 
-def _smallest_sentence(smallest: float) -> str:
-    if smallest >= 1:
-        return " No difference could have been shown by so few samples and initializations."
-    return f" The smallest difference that could have been shown is {smallest:.3f}."
-
-
 def verdict(numbers: Evidence) -> Finding:
     """Return what all comparisons together show: the status, its sentence and its title."""
     status = _status(numbers)
     title, sentence = STATUSES[status]
     control = numbers.control
+    # The hint says how to compare with random weights, if this was not done and can be.
+    hint = f" {CONTROL_HINT if numbers.is_measured else LOGITS_HINT}"
     values = {
         "source": numbers.source or "the source",
         "target": numbers.target if _all_tested(numbers) else f"{_classes(numbers)} of {numbers.target}",
@@ -388,7 +379,7 @@ def verdict(numbers: Evidence) -> Finding:
         "error": "" if numbers.held_out is None else f"{numbers.held_out:.3f}",
         "controls": _initializations(control.n) if control else "",
         "control_error": f"{control.held_out:.3f}" if control else "",
-        "hint": _hint(numbers),
+        "hint": "" if control is not None or numbers.is_control else hint,
     }
     text = title.format_map(values)
     is_unnamed = not numbers.source and text.startswith("the source")
@@ -416,13 +407,6 @@ def _status(numbers: Evidence) -> str:
     if control in ("no", "not shown"):
         return "not better than few controls" if is_few else "pretraining not shown"
     return "knows something" if control == "yes" else "carries information"
-
-
-def _hint(numbers: Evidence) -> str:
-    """Return a sentence that says how to compare with random weights, if this was not done and can be."""
-    if numbers.control is not None or numbers.is_control:
-        return ""
-    return f" {CONTROL_HINT if numbers.is_measured else LOGITS_HINT}"
 
 
 def answer(numbers: Evidence) -> str:

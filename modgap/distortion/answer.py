@@ -2,48 +2,19 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
 from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Curve, Mark, Table, Verdict
-from modgap.answers.formatting import confidence_interval, format_interval, p_value_text
-from modgap.distortion.grid import display_name, encoder_table, grid_cells
-from modgap.distortion.measurement import SurrogateResult
+from modgap.answers.formatting import confidence_interval, format_interval, format_p_value, p_value_text
+from modgap.distortion.grid import display_name, grid_cells
+from modgap.distortion.measurement import EncoderResult, SurrogateResult
 from modgap.distortion.probe_cross_validation import FewShotCurve
 from modgap.errors import count, visible_name
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm
 
 IS_SIGNIFICANT = "Is the loss significant?"
 HOW_LARGE = "How large is it at most?"
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Probe error of a trained encoder beside that of the untouched one.
-
-    Attributes:
-        surrogate: Name of the surrogate as shown.
-        encoder: Name of the encoder as shown.
-        probe: Name of the probe.
-        error: Error of the probe.
-        difference: Its error minus that of the untouched encoder.
-        interval: 95 % interval of the difference; None if it is unknown.
-        p_value: Two-sided p-value, corrected by Holm for all comparisons; None without a test.
-    """
-
-    surrogate: str
-    encoder: str
-    probe: str
-    error: float
-    difference: float
-    interval: tuple[float, float] | None
-    p_value: float | None
-
-    @property
-    def is_loss(self) -> bool:
-        """True if knowledge was significantly lost."""
-        return self.p_value is not None and self.p_value <= SIGNIFICANCE_LEVEL and self.difference > 0
 
 
 def answer_of_record(record: Mapping[str, Any]) -> Answer:
@@ -67,29 +38,6 @@ def _surrogate_name(surrogate: Mapping[str, Any]) -> str:
     return visible_name(PurePath(surrogate["name"]).name or surrogate["name"])
 
 
-def _comparisons(surrogates: Sequence[Mapping[str, Any]]) -> list[Comparison]:
-    """Return a comparison for each trained encoder, with p-values that are corrected for their number."""
-    trained = [
-        (surrogate, one)
-        for surrogate in surrogates
-        for one in surrogate["encoders"]
-        if one["run"] and one["difference"]
-    ]
-    differences = [one["difference"] for _, one in trained]
-    p_values = holm([math.nan if one.get("p_value") is None else one["p_value"] for one in differences])
-    return [
-        Comparison(
-            _surrogate_name(surrogate),
-            visible_name(encoder["encoder"]),
-            *_first_probe(encoder)[:2],
-            difference["value"],
-            _pair(difference.get("interval")),
-            None if math.isnan(p_value) else float(p_value),
-        )
-        for (surrogate, encoder), difference, p_value in zip(trained, differences, p_values, strict=True)
-    ]
-
-
 def _pair(interval: Sequence[float] | None) -> tuple[float, float] | None:
     return None if interval is None or None in interval else (interval[0], interval[1])
 
@@ -102,64 +50,49 @@ def _first_probe(encoder: Mapping[str, Any]) -> tuple[str, float, tuple[float, f
 
 def _findings(surrogates: Sequence[Mapping[str, Any]]) -> tuple[str, tuple[Verdict, ...]]:
     """Return the headline and the verdicts."""
-    comparisons = _comparisons(surrogates)
-    if not comparisons:
-        untouched = _untouched_sentence(surrogates[0])
-        text = f"No trained encoder was compared with the untouched one. {untouched}"
+    trained = [(one, encoder) for one in surrogates for encoder in one["encoders"] if encoder["run"]]
+    trained = [(one, encoder) for one, encoder in trained if encoder["difference"]]
+    if not trained:
+        name, error, interval = _first_probe(surrogates[0]["encoders"][0])
+        text = (
+            f"No trained encoder was compared with the untouched one. The error of the {display_name(name)} probe of "
+            f"{visible_name(surrogates[0]['encoders'][0]['encoder'])} on {_surrogate_name(surrogates[0])} is "
+            f"{error:.3f}{confidence_interval(interval)}."
+        )
         verdict = Verdict(IS_SIGNIFICANT, "Not tested", INFO, f"{text} Pass the folder of a trained model to --run.")
         return "No run was measured, so this does not show a loss.", (verdict,)
-    losses = [one for one in comparisons if one.is_loss]
-    largest = max(losses or comparisons, key=lambda one: one.difference)
-    n_tests = sum(one.p_value is not None for one in comparisons)
-    return _headline(len(losses), len(comparisons)), (
-        _significance(len(losses), len(comparisons), n_tests),
-        _largest(largest, n_tests, "significant " if losses else ""),
-    )
-
-
-def _headline(n_losses: int, n_compared: int) -> str:
-    if not n_losses:
-        return "No significant loss of source knowledge was measured."
-    if n_losses == n_compared:
-        return "Training loses source knowledge."
-    return f"Training loses source knowledge: {n_losses} of {n_compared} comparisons show a significant loss."
-
-
-def _significance(n_losses: int, n_compared: int, n_tests: int) -> Verdict:
-    label, status = ("Yes", FAIL) if n_losses else ("Not shown", INFO)
-    verb = "shows" if n_compared == 1 else "show"
+    differences = [encoder["difference"] for _, encoder in trained]
+    # P-values are corrected for the number of comparisons. NaN stands for a comparison without a test.
+    raw = [math.nan if one.get("p_value") is None else one["p_value"] for one in differences]
+    p_values = [float(p_value) for p_value in holm(raw)]
+    is_loss = [p <= SIGNIFICANCE_LEVEL and one["value"] > 0 for p, one in zip(p_values, differences, strict=True)]
+    losses = [number for number, is_one in enumerate(is_loss) if is_one]
+    n_losses, n_compared = len(losses), len(trained)
+    n_tests = sum(not math.isnan(p_value) for p_value in p_values)
+    headline = "No significant loss of source knowledge was measured."
+    if losses and n_losses == n_compared:
+        headline = "Training loses source knowledge."
+    elif losses:
+        headline = f"Training loses source knowledge: {n_losses} of {n_compared} comparisons show a significant loss."
     corrected = f", corrected by Holm for {n_tests} comparisons" if n_tests > 1 else ""
     text = (
-        f"{n_losses} of {count(n_compared, 'comparison')} with the untouched encoder {verb} a significantly higher "
-        f"probe error (paired over splits and samples or groups, at the 5 % level{corrected})."
+        f"{n_losses} of {count(n_compared, 'comparison')} with the untouched encoder "
+        f"{'shows' if n_compared == 1 else 'show'} a significantly higher probe error (paired over splits and samples "
+        f"or groups, at the 5 % level{corrected})."
     )
-    return Verdict(IS_SIGNIFICANT, label, status, text)
-
-
-def _largest(one: Comparison, n_tests: int, kind: str) -> Verdict:
-    status = WARN if one.is_loss else PASS if one.difference <= 0 else INFO
+    significance = Verdict(IS_SIGNIFICANT, *(("Yes", FAIL) if losses else ("Not shown", INFO)), text)
+    number = max(losses or range(n_compared), key=lambda one: differences[one]["value"])
+    (surrogate, encoder), p_value = trained[number], p_values[number]
+    name, error, _ = _first_probe(encoder)
+    value, interval = differences[number]["value"], _pair(differences[number].get("interval"))
+    p_text = ", too few groups for a p-value" if math.isnan(p_value) else f", with {p_value_text(p_value)}{corrected}"
     text = (
-        f"The largest {kind}difference is that of {one.encoder}: the error of its {display_name(one.probe)} probe on "
-        f"{one.surrogate} is {one.error:.3f}, which minus that of the untouched encoder is "
-        f"{one.difference:+.3f}{confidence_interval(one.interval)}{_p_text(one.p_value, n_tests)}."
+        f"The largest {'significant ' if losses else ''}difference is that of {visible_name(encoder['encoder'])}: the "
+        f"error of its {display_name(name)} probe on {_surrogate_name(surrogate)} is {error:.3f}, which minus that of "
+        f"the untouched encoder is {value:+.3f}{confidence_interval(interval)}{p_text}."
     )
-    return Verdict(HOW_LARGE, f"{one.difference:+.3f}".replace("-", "−"), status, text)
-
-
-def _untouched_sentence(surrogate: Mapping[str, Any]) -> str:
-    encoder = surrogate["encoders"][0]
-    name, error, interval = _first_probe(encoder)
-    return (
-        f"The error of the {display_name(name)} probe of {visible_name(encoder['encoder'])} on "
-        f"{_surrogate_name(surrogate)} is {error:.3f}{confidence_interval(interval)}."
-    )
-
-
-def _p_text(p_value: float | None, n_tests: int) -> str:
-    if p_value is None:
-        return ", too few groups for a p-value"
-    text = f", with {p_value_text(p_value)}"
-    return f"{text}, corrected by Holm for {n_tests} comparisons" if n_tests > 1 else text
+    status = WARN if is_loss[number] else PASS if value <= 0 else INFO
+    return headline, (significance, Verdict(HOW_LARGE, f"{value:+.3f}".replace("-", "−"), status, text))
 
 
 def tables(result: SurrogateResult) -> Iterator[Table]:
@@ -240,3 +173,45 @@ def notes(result: SurrogateResult) -> list[str]:
             for note in probe.notes:
                 subjects.setdefault(note, []).append(f"the {name} probe of {encoder.label}")
     return [f"Note on {' and '.join(names)}: {note}" for note, names in subjects.items()]
+
+
+def encoder_table(results: Sequence[EncoderResult]) -> tuple[list[str], list[list[str]]]:
+    """Return the heads and rows of a table with one row for each encoder.
+
+    Its columns are the error rate of each probe, the difference to the untouched encoder and the similarity to it.
+
+    Args:
+        results: Results on one surrogate.
+    """
+    probes = list(results[0].probes)
+    measures = list(dict.fromkeys(name for result in results for name in result.similarity))
+    has_f1 = any(probe.entity_f1 for result in results for probe in result.probes.values())
+    heads = [
+        "encoder",
+        f"{display_name(probes[0])} error",
+        "95 % CI of error",
+        "minus untouched",
+        "95 % CI of difference",
+        "p",
+        *(f"{display_name(name)} error" for name in probes[1:]),
+        *(["entity F1"] if has_f1 else []),
+        *(display_name(name) for name in measures),
+    ]
+    return heads, [list(_table_row(result, measures, has_f1)) for result in results]
+
+
+def _table_row(result: EncoderResult, measures: Sequence[str], has_f1: bool) -> Iterator[str]:
+    first, *others = result.probes.values()
+    yield from (result.label, f"{first.value:.3f}", format_interval(first.interval))
+    difference = result.difference
+    if difference is None:
+        yield from ("-", "-", "-")
+    else:
+        yield f"{difference.value:+.3f}"
+        yield from (format_interval(difference.interval), format_p_value(difference.p_value))
+    yield from (f"{other.value:.3f}" for other in others)
+    if has_f1:
+        yield f"{first.entity_f1.value:.3f}" if first.entity_f1 else "-"
+    for name in measures:
+        layers = list(result.similarity.get(name, {}).values())
+        yield f"{layers[-1].value:.3f}" if layers else "-"

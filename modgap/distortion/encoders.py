@@ -110,23 +110,20 @@ class Encoder:
         try:
             encoder.load_state_dict(part_of(load_tensors(run.checked(path)), "encoder"))
         except RuntimeError as error:
+            # The weights of many encoders depend on the input size.
+            size = run.record["input_size"]
+            advice = f"The run was trained with `input_size={size}`. Pass the same."
+            if size is None:
+                advice = "The run has the source's default input size. Leave out `input_size`."
             raise InputError(
                 f"The encoder in {path} is not that of the run's source {run.record['source']} at this input size. "
-                f"{_input_size_advice(run)}"
+                f"{advice}"
             ) from error
         return encoder.eval()
 
     def _weights(self, run: Run) -> Path:
         """Return the file of the encoder's weights among those of its run."""
         return run.weights if self.epoch is None else epoch_file(run.folder, self.epoch)
-
-
-def _input_size_advice(run: Run) -> str:
-    """Return the input size of a run in a sentence. The weights of many encoders depend on it."""
-    size = run.record["input_size"]
-    if size is None:
-        return "The run has the source's default input size. Leave out `input_size`."
-    return f"The run was trained with `input_size={size}`. Pass the same."
 
 
 def encoders_of_runs(
@@ -147,10 +144,11 @@ def encoders_of_runs(
     encoders: dict[tuple[Path, int | None], Encoder] = {}
     fingerprint = handle.fingerprint()
     for text in folders:
-        folder, epoch = _split_epoch(text)
-        run = open_run(folder)
+        folder, separator, epoch = text.rpartition("@")
+        has_epoch = bool(separator) and epoch.isdecimal()
+        run = open_run(folder if has_epoch else text)
         check_source(run, source, fingerprint)
-        selected = _select_epochs(run, epochs if epoch is None else (epoch,))
+        selected = _select_epochs(run, (int(epoch),) if has_epoch else epochs)
         for encoder in (Encoder(run, number) for number in selected):
             weights = run.folder.resolve(), encoder.trained_epochs
             if weights in encoders:
@@ -183,13 +181,6 @@ def _flatten(recipe: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def _split_epoch(text: str) -> tuple[str, int | None]:
-    folder, separator, epoch = text.rpartition("@")
-    if not separator or not epoch.isdecimal():
-        return text, None
-    return folder, int(epoch)
 
 
 def _select_epochs(run: Run, epochs: Epochs) -> list[int | None]:
@@ -276,7 +267,16 @@ def compute_features(
 
     def run() -> tuple[np.ndarray, list[int]]:
         model = PooledLayers(parts, encoder.load(parts), names, source.convolutional).eval()
-        return _run_model(source, model, surrogate, request, progress), list(model.widths)
+        samples = request.samples
+        options: dict[str, Any] = {"device": samples.device, "batch_size": samples.batch_size, "dtype": samples.dtype}
+        as_input: Any = surrogate
+        pooled = replace(source, model=model, input=as_input)
+        batches = []
+        for batch in output_batches(pooled, surrogate.samples, np.arange(len(surrogate)), as_input, **options):
+            batches.append(batch)
+            if progress:
+                progress("features", len(batch) / len(surrogate))
+        return np.concatenate(batches), list(model.widths)
 
     codec = Codec[tuple[np.ndarray, list[int]]](
         lambda result: CacheEntry({"features": result[0]}, {"widths": result[1], "provenance": provenance}),
@@ -286,31 +286,6 @@ def compute_features(
     layers = np.split(rows, np.cumsum(widths)[:-1], axis=1)
     scale = _normalize if request.normalized else np.asarray
     return {name: scale(features) for name, features in zip(names, layers, strict=True)}
-
-
-def _run_model(
-    source: Source,
-    model: PooledLayers,
-    surrogate: Surrogate,
-    request: FeatureRequest,
-    progress: Progress | None,
-) -> np.ndarray:
-    """Return the pooled features of all layers, shape (n, sum of the widths)."""
-    as_input: Any = surrogate
-    batches = []
-    for batch in output_batches(
-        replace(source, model=model, input=as_input),
-        surrogate.samples,
-        np.arange(len(surrogate)),
-        as_input,
-        device=request.samples.device,
-        batch_size=request.samples.batch_size,
-        dtype=request.samples.dtype,
-    ):
-        batches.append(batch)
-        if progress:
-            progress("features", len(batch) / len(surrogate))
-    return np.concatenate(batches)
 
 
 def _normalize(rows: np.ndarray) -> np.ndarray:

@@ -87,7 +87,10 @@ def map_grid(maps: Mapping[str, TsneMap], labels: ArrayLike, class_names: Sequen
     """
     classes = np.asarray(labels)
     present = np.unique(classes).tolist()
-    drawn = _drawn_maps(maps)
+    # The first map and those with the lowest agreement in the features are drawn, in their order.
+    first, *others = maps
+    lowest = sorted(others, key=lambda name: maps[name].quality.agreement_features)[: MAX_PANELS - 1]
+    drawn = {name: maps[name] for name in maps if name in {first, *lowest}}
     columns = min(len(drawn), COLUMNS)
     width = min(WIDEST_PANEL, (WIDTH - 2 * MARGIN - GAP * (columns - 1)) / columns)
     titles = [wrap_text(name, width, PANEL_TITLE) for name in drawn]
@@ -96,7 +99,11 @@ def map_grid(maps: Mapping[str, TsneMap], labels: ArrayLike, class_names: Sequen
     height = (LINE * max(map(len, titles)) + width + 2 * LINE + 0.3) * -(-len(drawn) // columns)
     height += legend_size(legend_names)[1] if in_legend else 0.0
     subtitle = _maps_subtitle(maps, drawn, len(classes), len(present))
-    axes = panels(_maps_title(maps), subtitle, height, len(drawn), columns)
+    shares = [round(100 * one.quality.agreement_features) for one in maps.values()]
+    span = f"{min(shares)} %" if min(shares) == max(shares) else f"{min(shares)} to {max(shares)} %"
+    chance = round(100 * maps[first].quality.agreement_chance)
+    title = f"{span} of the nearest neighbors share the class; chance level {chance} %"
+    axes = panels(title, subtitle, height, len(drawn), columns)
     limit = 1.05 * max(np.abs(one.coordinates).max() for one in drawn.values())
     frame = map_frame(drawn, classes)
     for one, title, (name, shown) in zip(axes, titles, drawn.items(), strict=True):
@@ -109,21 +116,6 @@ def map_grid(maps: Mapping[str, TsneMap], labels: ArrayLike, class_names: Sequen
     else:
         name_clusters(axes[0], frame[frame["encoder"] == next(iter(drawn))], class_names)
     return figure_of(axes[0])
-
-
-def _drawn_maps(maps: Mapping[str, TsneMap]) -> dict[str, TsneMap]:
-    """Return the first map and those with the lowest agreement in the features, in their order."""
-    first, *others = maps
-    lowest = sorted(others, key=lambda name: maps[name].quality.agreement_features)[: MAX_PANELS - 1]
-    return {name: maps[name] for name in maps if name in {first, *lowest}}
-
-
-def _maps_title(maps: Mapping[str, TsneMap]) -> str:
-    qualities = [one.quality for one in maps.values()]
-    shares = [round(100 * quality.agreement_features) for quality in qualities]
-    span = f"{min(shares)} %" if min(shares) == max(shares) else f"{min(shares)} to {max(shares)} %"
-    chance = round(100 * qualities[0].agreement_chance)
-    return f"{span} of the nearest neighbors share the class; chance level {chance} %"
 
 
 def _maps_subtitle(maps: Mapping[str, TsneMap], drawn: Mapping[str, TsneMap], n_samples: int, n_classes: int) -> str:

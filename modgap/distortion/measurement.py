@@ -196,8 +196,16 @@ def _measure_on_surrogate(
     """
     name, named_split = parse_surrogate_name(name)
     split = request.samples.split or named_split or _default_split(name, sources[0].handle)
-    surrogates = _open_for_all(name, split, sources, request)
+    # The samples do not depend on the seed of the request, so that all measurements on a surrogate are of the same.
+    limit = request.samples.limit
+    surrogates = [open_surrogate(name, one.source, split=split, half=1, limit=limit) for one in sources]
     surrogate = surrogates[0]
+    for source, other in zip(sources, surrogates, strict=True):
+        if not np.array_equal(other.labels, surrogate.labels):
+            raise UsageError(
+                f"Source {source.name} uses other samples of {name} than {sources[0].name}, so that they cannot be "
+                f"compared. Measure {source.name} in a separate command."
+            )
     reference_layers: dict[str, np.ndarray] = {}
     results: list[EncoderResult] = []
     points: dict[str, np.ndarray] = {}
@@ -232,24 +240,6 @@ def _measure_on_surrogate(
     )
 
 
-def _open_for_all(
-    name: str, split: str, sources: Sequence[_LoadedSource], request: DistortionRequest
-) -> list[Surrogate]:
-    """Return the surrogate as input of each source, after checking that all have the same samples.
-
-    The samples do not depend on the seed of the request, so that the errors of all measurements on a surrogate are of
-    the same samples.
-    """
-    surrogates = [open_surrogate(name, one.source, split=split, half=1, limit=request.samples.limit) for one in sources]
-    for source, surrogate in zip(sources, surrogates, strict=True):
-        if not np.array_equal(surrogate.labels, surrogates[0].labels):
-            raise UsageError(
-                f"Source {source.name} uses other samples of {name} than {sources[0].name}, so that they cannot be "
-                f"compared. Measure {source.name} in a separate command."
-            )
-    return surrogates
-
-
 def _default_split(name: str, handle: SourceHandle) -> str:
     """Return the split on which the source was not trained, if modgap has a record of it; otherwise `train`."""
     try:
@@ -269,11 +259,7 @@ def _test_mask(surrogate: Surrogate) -> np.ndarray:
 
 
 def _measure_encoder(
-    encoder: Encoder,
-    source: str,
-    layers: Mapping[str, np.ndarray],
-    surrogate: Surrogate,
-    request: DistortionRequest,
+    encoder: Encoder, source: str, layers: Mapping[str, np.ndarray], surrogate: Surrogate, request: DistortionRequest
 ) -> EncoderResult:
     """Return the probes and the few-shot curve of an encoder, not yet compared with the reference."""
     features = _last_layer(layers)
@@ -292,21 +278,19 @@ def _measure_encoder(
         )
         for name in request.probes
     }
-    curve = _few_shot_curve(features, surrogate, request) if request.few_shot else None
+    curve = None
+    if request.few_shot:
+        test = _test_mask(surrogate)
+        curve = few_shot_curve(
+            request.probes[0],
+            features[~test],
+            surrogate.labels[~test],
+            features[test],
+            surrogate.labels[test],
+            train_groups=None if surrogate.groups is None else surrogate.groups[~test],
+            seed=request.samples.seed,
+        )
     return EncoderResult(encoder, source, probes, difference=None, similarity={}, few_shot=curve)
-
-
-def _few_shot_curve(features: np.ndarray, surrogate: Surrogate, request: DistortionRequest) -> FewShotCurve:
-    test = _test_mask(surrogate)
-    return few_shot_curve(
-        request.probes[0],
-        features[~test],
-        surrogate.labels[~test],
-        features[test],
-        surrogate.labels[test],
-        train_groups=None if surrogate.groups is None else surrogate.groups[~test],
-        seed=request.samples.seed,
-    )
 
 
 def _compare(

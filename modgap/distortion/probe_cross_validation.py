@@ -11,7 +11,7 @@ from modgap.errors import UsageError
 from modgap.probes.folds import repeated_folds
 from modgap.probes.input_checks import validate_samples
 from modgap.statistics.bootstrap import group_numbers
-from modgap.statistics.intervals import MIN_UNITS, MeanError, SampleErrors, average_errors, estimate_mean
+from modgap.statistics.intervals import MIN_UNITS, SampleErrors, average_errors, estimate_mean
 
 FOLDS = 3
 """Number of folds of a repeat: a probe is fitted on two thirds of the samples and tested on the others."""
@@ -111,6 +111,12 @@ def cross_validate_probe(
         f1 = entity_f1(predicted, np.concatenate([truth[test] for test in splits.test]), outside)
     errors = average_errors(misclassified, splits, np.full(len(truth), 1 / len(truth)), units)
     mean = estimate_mean(errors)
+    notes = []
+    if mean.interval is None:
+        notes.append(
+            f"There is no interval, because the samples belong to {mean.n_units} groups. At least {MIN_UNITS} are "
+            "needed: intervals from fewer groups do not cover the error as often as they claim."
+        )
     return CrossValidatedProbe(
         name=name,
         value=mean.value,
@@ -123,18 +129,9 @@ def cross_validate_probe(
         chosen_values=tuple(one.fit.chosen_value for one in results if one.fit.chosen_value is not None),
         grid=results[0].fit.grid,
         entity_f1=f1,
-        notes=(*_interval_notes(mean), *_count_notes(results)),
+        notes=(*notes, *_count_notes(results)),
         errors=errors,
     )
-
-
-def _interval_notes(mean: MeanError) -> list[str]:
-    if mean.interval is not None:
-        return []
-    return [
-        f"There is no interval, because the samples belong to {mean.n_units} groups. At least {MIN_UNITS} are needed: "
-        "intervals from fewer groups do not cover the error as often as they claim."
-    ]
 
 
 def _count_notes(fits: Sequence[ProbeResult]) -> list[str]:
@@ -219,19 +216,15 @@ def few_shot_curve(
     units = None if train_groups is None else group_numbers(train_groups, len(labels))
     errors = np.empty((len(shots), DRAWS))
     for draw in range(DRAWS):
-        positions = _positions_in_class(labels, np.random.default_rng([seed, draw]))
+        # Position of each sample in a random order of its class, from 0.
+        rng = np.random.default_rng([seed, draw])
+        positions = np.empty(len(labels), np.int64)
+        for label in np.unique(labels):
+            of_class = np.flatnonzero(labels == label)
+            positions[rng.permutation(of_class)] = np.arange(len(of_class))
         for index, count in enumerate(shots):
             rows = np.flatnonzero(positions < count)
             groups = None if units is None else units[rows]
             parts = (train[rows], labels[rows], test_features, test_labels)
             errors[index, draw] = evaluate_probe(name, *parts, seed=seed, train_groups=groups).value
     return FewShotCurve(name, np.array(shots), errors, errors.mean(axis=1), errors.std(axis=1, ddof=1))
-
-
-def _positions_in_class(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return the position of each sample in a random order of its class, from 0, shape (n,)."""
-    positions = np.empty(len(labels), np.int64)
-    for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        positions[rng.permutation(rows)] = np.arange(len(rows))
-    return positions

@@ -55,15 +55,9 @@ def entity_f1(predicted: ArrayLike, truth: ArrayLike, outside: int) -> EntityF1:
     correct = int(((predictions == true_labels) & inside).sum())
     positives = int(inside.sum())
     predicted_positives = int((predictions != outside).sum())
-    return EntityF1(
-        value=_ratio(2 * correct, positives + predicted_positives),
-        precision=_ratio(correct, predicted_positives),
-        recall=_ratio(correct, positives),
-    )
-
-
-def _ratio(part: int, total: int) -> float:
-    return part / total if total else float("nan")
+    totals = (positives + predicted_positives, predicted_positives, positives)
+    parts = zip((2 * correct, correct, correct), totals, strict=True)
+    return EntityF1(*(part / total if total else float("nan") for part, total in parts))
 
 
 HELD_OUT_SHARE = 0.2
@@ -250,58 +244,43 @@ def evaluate_probe(
         raise InputError(
             f"The test samples have {test.shape[1]} features, but the training samples have {train.shape[1]}."
         )
-    classes, codes = _encode_classes(train_integers)
-    held_out = _validation_mask(name, codes, seed, train_groups)
+    classes, codes = np.unique(train_integers, return_inverse=True)
+    if len(classes) < 2:
+        raise InputError(f"The training labels have one class ({int(classes[0])}). At least two are needed.")
+    held_out = np.zeros(len(codes), bool)
+    if name in VALIDATED or (name == "ridge" and train_groups is not None):
+        units = None if train_groups is None else group_numbers(train_groups, len(codes))
+        held_out = held_out_mask(codes, HELD_OUT_SHARE, seed, units)
     fitted = fit(train.astype(np.float64), codes, held_out)
     predicted = classes[fitted.predict(test.astype(np.float64))]
     misclassified = predicted != truth
-    notes = {**_single_sample_note(name, codes), **_unseen_class_note(truth, classes), **_choice_note(fitted)}
+    notes = _notes(name, codes, truth[~np.isin(truth, classes)], fitted)
     return ProbeResult(float(misclassified.mean()), misclassified, predicted, fitted, notes)
 
 
-def _validation_mask(name: str, codes: np.ndarray, seed: int, groups: ArrayLike | None) -> np.ndarray:
-    """Return the mask of the training samples on which the hyperparameter is chosen, shape (n,)."""
-    if name in VALIDATED or (name == "ridge" and groups is not None):
-        units = None if groups is None else group_numbers(groups, len(codes))
-        return held_out_mask(codes, HELD_OUT_SHARE, seed, units)
-    return np.zeros(len(codes), bool)
+def _notes(name: str, codes: np.ndarray, unseen: np.ndarray, fitted: FittedProbe) -> dict[str, str]:
+    """Return remarks on a fit by their kind.
 
-
-def _encode_classes(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the classes, shape (K,), and the class number 0..K-1 of each training sample, shape (n,)."""
-    classes, codes = np.unique(labels, return_inverse=True)
-    if len(classes) < 2:
-        raise InputError(f"The training labels have one class ({int(classes[0])}). At least two are needed.")
-    return classes, codes.ravel()
-
-
-def _single_sample_note(name: str, codes: np.ndarray) -> dict[str, str]:
+    Args:
+        name: Name of the probe.
+        codes: Class number of each training sample, shape (n,).
+        unseen: Labels of the test samples whose class has no training samples.
+        fitted: The fitted probe.
+    """
+    notes = {}
     single = int((np.bincount(codes) == 1).sum())
-    if name not in VALIDATED or not single:
-        return {}
-    note = f"{single} classes have one training sample. These samples are not used to choose the hyperparameter."
-    return {"single sample": note}
-
-
-def _unseen_class_note(truth: np.ndarray, classes: np.ndarray) -> dict[str, str]:
-    unseen = ~np.isin(truth, classes)
-    if not unseen.any():
-        return {}
-    n_classes = len(np.unique(truth[unseen]))
-    note = (
-        f"{unseen.sum()} test samples belong to {n_classes} classes without training samples. "
-        "They count as misclassified."
-    )
-    return {"unseen class": note}
-
-
-def _choice_note(fitted: FittedProbe) -> dict[str, str]:
+    if name in VALIDATED and single:
+        text = f"{single} classes have one training sample. These samples are not used to choose the hyperparameter."
+        notes["single sample"] = text
+    if len(unseen):
+        text = f"{len(unseen)} test samples belong to {len(np.unique(unseen))} classes without training samples."
+        notes["unseen class"] = f"{text} They count as misclassified."
     if fitted.chosen_value is None:
-        return {}
+        return notes
     chosen = f"{fitted.hyperparameter} {fitted.chosen_value:g}"
-    if not fitted.validation_errors:
-        return {"default": f"{chosen} is a default: no class has a sample that can be held out to choose it."}
     at_end = fitted.chosen_value in (fitted.grid[0], fitted.grid[-1]) and fitted.hyperparameter == "L2 strength"
-    if at_end and len(set(fitted.validation_errors)) > 1:
-        return {"end of grid": f"The chosen {chosen} is at an end of its grid. A wider grid may give a lower error."}
-    return {}
+    if not fitted.validation_errors:
+        notes["default"] = f"{chosen} is a default: no class has a sample that can be held out to choose it."
+    elif at_end and len(set(fitted.validation_errors)) > 1:
+        notes["end of grid"] = f"The chosen {chosen} is at an end of its grid. A wider grid may give a lower error."
+    return notes

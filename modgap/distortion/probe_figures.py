@@ -249,15 +249,14 @@ def _sort_methods(frame: pd.DataFrame) -> list[str]:
 def _method_with_largest_loss(result: SurrogateResult, frame: pd.DataFrame) -> str | None:
     """Return the method that loses significantly more than each other method on every target. None if there is none."""
     worst, *others = _sort_methods(frame)
-    pairs = [_paired_differences(result, target, worst, other) for target in set(frame["target"]) for other in others]
-    is_testable = bool(pairs) and all(len(differences) > 1 for differences in pairs)
-    return worst if is_testable and all(map(_is_above_zero, pairs)) else None
-
-
-def _paired_differences(result: SurrogateResult, target: str, method: str, other: str) -> np.ndarray:
-    """Return the differences of the errors of two methods after the last epoch, paired by seed."""
-    errors, others = (_last_errors(result, target, name) for name in (method, other))
-    return np.array([errors[seed] - others[seed] for seed in errors.keys() & others.keys()])
+    for target in set(frame["target"]):
+        for other in others:
+            # The errors are paired by seed, and the 95 % interval of their mean difference has to lie above 0.
+            errors, other_errors = (_last_errors(result, target, name) for name in (worst, other))
+            paired = np.array([errors[seed] - other_errors[seed] for seed in errors.keys() & other_errors.keys()])
+            if len(paired) < 2 or not paired.mean() - student_margin(paired) > 0:
+                return None
+    return worst if others else None
 
 
 def _last_errors(result: SurrogateResult, target: str, method: str) -> dict[int | None, float]:
@@ -269,11 +268,6 @@ def _last_errors(result: SurrogateResult, target: str, method: str) -> dict[int 
     ]
     runs.sort(key=lambda run: run.encoder.trained_epochs or 0)
     return {run.encoder.seed: run.first_probe.value for run in runs}
-
-
-def _is_above_zero(differences: np.ndarray) -> bool:
-    """Return True if the 95 % interval of the mean lies above 0."""
-    return bool(differences.mean() - student_margin(differences) > 0)
 
 
 def _title(result: SurrogateResult, worst: str | None, targets: Sequence[str]) -> str:
@@ -422,19 +416,15 @@ def _few_shot_title(curves: Mapping[str, FewShotCurve], surrogate: str, other_so
     before, *after = (curve for label, curve in curves.items() if label not in other_sources)
     if not after:
         return f"Probe error on {name_in_title(surrogate, 'surrogate')} by samples per class"
-    n_worse = _count_higher(after, before)
+    # Curves are compared at the most samples, paired by draw and corrected by Holm.
+    differences = [curve.errors[-1] - before.errors[-1] for curve in after]
+    corrected = holm([_p_value(one) for one in differences])
+    n_worse = sum(one.mean() > 0 and p <= SIGNIFICANCE_LEVEL for one, p in zip(differences, corrected, strict=True))
     shots = int(before.shots[-1])
     if not n_worse:
         return f"Fine-tuning raises no error significantly at {shots:,} samples per class"
     count = "the encoder" if len(after) == 1 else f"{n_worse} of {len(after)} encoders"
     return f"Fine-tuning raises the error of {count} at {shots:,} samples per class"
-
-
-def _count_higher(curves: Sequence[FewShotCurve], before: FewShotCurve) -> int:
-    """Count the curves that are significantly higher at the most samples, paired by draw and corrected by Holm."""
-    differences = [curve.errors[-1] - before.errors[-1] for curve in curves]
-    corrected = holm([_p_value(one) for one in differences])
-    return sum(one.mean() > 0 and p <= SIGNIFICANCE_LEVEL for one, p in zip(differences, corrected, strict=True))
 
 
 def _p_value(differences: np.ndarray) -> float:

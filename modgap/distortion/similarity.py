@@ -305,7 +305,11 @@ def knn_overlap(first: np.ndarray, second: np.ndarray, units: np.ndarray | None)
         more = neighbors + int(np.bincount(blocks).max())
         if more < n_samples:
             nearest = (_nearest_neighbors(first, more), _nearest_neighbors(second, more))
-            interval = _overlap_interval(value, *nearest, blocks, neighbors)
+            replicates = []
+            for block in range(int(blocks.max()) + 1):
+                others = (_without(table[blocks != block], blocks == block, neighbors) for table in nearest)
+                replicates.append(_count_common(*others).mean() / neighbors)
+            interval = jackknife_interval(value, np.array(replicates), low=0.0)
     return SimilarityResult("knn_overlap", value, n_samples, neighbors / (n_samples - 1), interval)
 
 
@@ -318,8 +322,7 @@ def block_numbers(units: np.ndarray, n_blocks: int) -> np.ndarray:
     """
     n_units = int(units.max()) + 1
     order = np.random.default_rng([0, BLOCK_SALT]).permutation(n_units)
-    blocks: np.ndarray = (order % min(n_blocks, n_units))[units]
-    return blocks
+    return np.asarray((order % min(n_blocks, n_units))[units])
 
 
 def _nearest_neighbors(array: np.ndarray, neighbors: int) -> np.ndarray:
@@ -340,30 +343,6 @@ def _count_common(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Return the number of entries that each row of two tables has in common, shape (n,); entries of a row differ."""
     both = np.sort(np.concatenate([first, second], axis=1), axis=1)
     return np.asarray((both[:, 1:] == both[:, :-1]).sum(axis=1))
-
-
-def _overlap_interval(
-    value: float, first: np.ndarray, second: np.ndarray, blocks: np.ndarray, neighbors: int
-) -> tuple[float, float]:
-    """Return the 95 % interval of the mean overlap, from its values without each block of samples.
-
-    Args:
-        value: Mean share of common neighbors among all samples.
-        first: Neighbors of each sample under the first encoder, nearest first, shape (n, M). M is at least the number
-            of neighbors plus the size of the largest block.
-        second: Neighbors under the second encoder, shape (n, M).
-        blocks: Block of each sample, 0..J-1, shape (n,).
-        neighbors: Number of neighbors that are compared.
-    """
-    replicates = [
-        _count_common(
-            _without(first[blocks != block], blocks == block, neighbors),
-            _without(second[blocks != block], blocks == block, neighbors),
-        ).mean()
-        / neighbors
-        for block in range(int(blocks.max()) + 1)
-    ]
-    return jackknife_interval(value, np.array(replicates), low=0.0)
 
 
 def _without(table: np.ndarray, left_out: np.ndarray, neighbors: int) -> np.ndarray:

@@ -13,11 +13,11 @@ from modgap.inputs.representations import (
     MOST_WINDOWS,
     PATCH,
     REPRESENTATIONS,
+    WINDOWS,
     cut_windows,
     fold_series,
     image_patches,
     image_rows,
-    is_long_enough_for_spectrogram,
     log_mel_spectrograms,
     mono_waveform,
     numbers_as_text,
@@ -73,8 +73,7 @@ class Embedding:
         A sample of several pieces gets the mean of their logits.
         """
         if self.representation == "values":
-            pieces: list[Any] = dict(self.options)["inputs"].pieces(sample)
-            return pieces
+            return list(dict(self.options)["inputs"].pieces(sample))
         unscaled = self._unscaled_pieces(sample)
         if self.low is None or self.high is None or self.representation == "tokens":
             return unscaled
@@ -98,8 +97,12 @@ class Embedding:
                 return log_mel_spectrograms(sample, options["rate"], options["log_mel"])
             case "waveform" | "rows" | "patches":
                 return _windows(self._waveforms(sample, options), options["window"])
+            case "tokens" if "alphabet" in options:
+                return [one_hot_as_letters(sample, options["alphabet"])]
             case "tokens":
-                return [self._text(sample, options)]
+                assert self.low is not None
+                assert self.high is not None
+                return [numbers_as_text(sample, self.low, self.high, options["numbers"], options["levels"])]
             case "fold":
                 return [fold_series(sample)]
             case "spectrogram":
@@ -118,13 +121,6 @@ class Embedding:
         if options["channels"] == "mean":
             return [mono_waveform(sample, options["rate"], options["source_rate"])]
         return [resample(channel, options["rate"], options["source_rate"]) for channel in series_channels(sample)]
-
-    def _text(self, sample: np.ndarray, options: dict[str, Any]) -> str:
-        if "alphabet" in options:
-            return one_hot_as_letters(sample, options["alphabet"])
-        assert self.low is not None
-        assert self.high is not None
-        return numbers_as_text(sample, self.low, self.high, options["numbers"], options["levels"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the result's record."""
@@ -208,7 +204,13 @@ def _choose_representation(spec: InputSpec, table: Table | None, source_input: I
         UsageError: When the source cannot take such samples, or cannot take them in this representation.
     """
     if requested and requested not in BUILT_IN:
-        return _choose_plugin(requested, spec, source_input)
+        plugin = get_representation(requested)
+        if (plugin.samples, plugin.source) != (spec.kind, source_input.kind):
+            raise UsageError(
+                f"`representation={requested!r}` does not apply. It turns {plugin.samples} into input of sources that "
+                f"take {plugin.source}, but the samples are {spec.kind} and the source takes {source_input.kind}."
+            )
+        return requested
     possible = REPRESENTATIONS.get((spec.kind, source_input.kind))
     if possible is None:
         fitting = sorted({source_kind for kind, source_kind in REPRESENTATIONS if kind == spec.kind})
@@ -226,20 +228,10 @@ def _choose_representation(spec: InputSpec, table: Table | None, source_input: I
     if spec.representation in possible:
         return spec.representation
     is_series_as_image = spec.kind == "series" and source_input.kind == "image"
-    if is_series_as_image and table is not None and not is_long_enough_for_spectrogram(table.samples[0]):
+    # The spectrogram of a short series would have few frames.
+    if is_series_as_image and table is not None and len(table.samples[0][0]) < WINDOWS[0]:
         return "fold"
     return possible[0]
-
-
-def _choose_plugin(name: str, spec: InputSpec, source_input: Input) -> str:
-    """Return the name of another package's representation, or raise if it is for other samples or another input."""
-    plugin = get_representation(name)
-    if (plugin.samples, plugin.source) != (spec.kind, source_input.kind):
-        raise UsageError(
-            f"`representation={name!r}` does not apply. It turns {plugin.samples} into input of sources that take "
-            f"{plugin.source}, but the samples are {spec.kind} and the source takes {source_input.kind}."
-        )
-    return name
 
 
 def _options(spec: InputSpec, table: Table | None, source_input: Input, chosen: str) -> tuple[tuple[str, Any], ...]:
@@ -307,7 +299,16 @@ def _range(spec: InputSpec, table: Table, embedding: Embedding) -> tuple[float, 
     low = spec.low
     high = spec.high
     if low is None or high is None:
-        smallest, largest = _value_range(_training_pieces(table, embedding))
+        pieces = _training_pieces(table, embedding)
+        extremes = np.array([(piece.min(), piece.max()) for piece in pieces], dtype=np.float64)
+        smallest, largest = float(extremes[:, 0].min()), float(extremes[:, 1].max())
+        if not np.isfinite([smallest, largest]).all():
+            n_bad = int((~np.isfinite(extremes)).any(axis=1).sum())
+            raise InputError(
+                f"There are NaN or infinite values in {n_bad} training samples. All values must be finite."
+            )
+        if smallest == largest:
+            raise InputError(f"All training samples have the same value {smallest} throughout. Samples must differ.")
         low = smallest if low is None else low
         high = largest if high is None else high
     if not low < high:
@@ -328,16 +329,3 @@ def _training_pieces(table: Table, embedding: Embedding) -> Iterable[np.ndarray]
     for row in rows:
         sample = table.samples[int(row)]
         yield from [sample] if embedding.representation == "tokens" else embedding.pieces(sample)
-
-
-def _value_range(pieces: Iterable[np.ndarray]) -> tuple[float, float]:
-    """Return the smallest and the largest value of all pieces, or raise if they are equal or not finite."""
-    extremes = np.array([(piece.min(), piece.max()) for piece in pieces], dtype=np.float64)
-    low = float(extremes[:, 0].min())
-    high = float(extremes[:, 1].max())
-    if not np.isfinite([low, high]).all():
-        n_bad = int((~np.isfinite(extremes)).any(axis=1).sum())
-        raise InputError(f"There are NaN or infinite values in {n_bad} training samples. All values must be finite.")
-    if low == high:
-        raise InputError(f"All training samples have the same value {low} throughout. Samples must differ.")
-    return low, high

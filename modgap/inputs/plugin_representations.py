@@ -10,13 +10,7 @@ import numpy as np
 
 from modgap.errors import InputError, unknown_name
 from modgap.inputs.representations import BUILT_IN
-from modgap.process.installed_packages import (
-    check_plugin,
-    describe_origin,
-    one_line,
-    plugin_entries,
-    requested_plugin,
-)
+from modgap.process.installed_packages import check_plugin, describe_origin, one_line, plugin_entries, requested_plugin
 
 GROUP = "modgap.representations"
 NOUN = "Representation"

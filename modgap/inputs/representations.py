@@ -80,14 +80,6 @@ def fold_shape(channels: int, length: int) -> tuple[int, int]:
     return length // width, width
 
 
-def is_long_enough_for_spectrogram(series: np.ndarray) -> bool:
-    """Return True if a series (C, length) is long enough for a spectrogram to be the default.
-
-    `spectrogram` itself takes shorter series, but their image has few frames.
-    """
-    return len(series[0]) >= WINDOWS[0]
-
-
 def spectrogram(series: np.ndarray) -> np.ndarray:
     """Compute log(1 + magnitude) of the short-time Fourier transform of each channel: an image (1, rows, frames).
 
@@ -103,8 +95,7 @@ def spectrogram(series: np.ndarray) -> np.ndarray:
     """
     transform = _short_time_transform(series.shape[1])
     magnitude: np.ndarray = np.abs(transform.stft(series.astype(np.float64), axis=-1))
-    image: np.ndarray = np.log1p(magnitude).reshape(1, -1, magnitude.shape[-1])
-    return image
+    return np.asarray(np.log1p(magnitude).reshape(1, -1, magnitude.shape[-1]))
 
 
 def _short_time_transform(length: int) -> "ShortTimeFFT":
@@ -149,7 +140,13 @@ def log_mel_spectrograms(sound: np.ndarray, rate: float, options: LogMel) -> lis
         rate: Sampling rate in hertz.
         options: Bands, window and hop in values, and chunks in seconds, as in the manifest.
     """
-    return [_log_mel_spectrogram(chunk, rate, options) for chunk in _chunks(sound, rate, options)]
+    spans = chunk_spans(sound.shape[1], rate, options)
+    missing = spans[0][1] - sound.shape[1]
+    if missing > 0:
+        # A sound that is shorter than a chunk is padded.
+        mode: PadMode = "constant" if options.short_padding == "zeros" else "wrap"
+        sound = np.pad(sound, ((0, 0), (0, missing)), mode=mode)
+    return [_log_mel_spectrogram(sound[:, start:stop], rate, options) for start, stop in spans]
 
 
 def chunk_spans(length: int, rate: float, options: LogMel) -> list[tuple[int, int]]:
@@ -174,16 +171,6 @@ def chunk_spans(length: int, rate: float, options: LogMel) -> list[tuple[int, in
     return [(start, start + size) for start in range(0, max(length, size) - size + 1, hop)]
 
 
-def _chunks(sound: np.ndarray, rate: float, options: LogMel) -> list[np.ndarray]:
-    """Return the chunks of a sound (C, length), each (C, size). A sound that is shorter than one is padded."""
-    spans = chunk_spans(sound.shape[1], rate, options)
-    missing = spans[0][1] - sound.shape[1]
-    if missing > 0:
-        mode: PadMode = "constant" if options.short_padding == "zeros" else "wrap"
-        sound = np.pad(sound, ((0, 0), (0, missing)), mode=mode)
-    return [sound[:, start:stop] for start, stop in spans]
-
-
 def _log_mel_spectrogram(sound: np.ndarray, rate: float, options: LogMel) -> np.ndarray:
     """Return the log-mel spectrogram of one chunk (C, length): an image (1, channels x bands, frames)."""
     from scipy.fft import rfft
@@ -205,14 +192,11 @@ def _log_mel_spectrogram(sound: np.ndarray, rate: float, options: LogMel) -> np.
         image = np.maximum(image, image.max() - RANGE_DB)
     if options.center:
         image = image - image.mean()
-    return _cut_or_pad(image.astype(np.float32), options.frames)
-
-
-def _cut_or_pad(image: np.ndarray, frames: int | None) -> np.ndarray:
-    """Return the image with this many frames, cut or padded with zeros on the right; unchanged if None."""
-    if frames is None:
+    image = image.astype(np.float32)
+    if options.frames is None:
         return image
-    return np.pad(image[..., :frames], ((0, 0), (0, 0), (0, max(0, frames - image.shape[-1]))))
+    missing = max(0, options.frames - image.shape[-1])
+    return np.pad(image[..., : options.frames], ((0, 0), (0, 0), (0, missing)))
 
 
 @functools.lru_cache(maxsize=8)
@@ -337,8 +321,7 @@ def _resample_poly(waveform: np.ndarray, up: int, down: int, padding: str) -> np
         return waveform.copy()
     # One design serves all types: scipy, too, designs in double precision and then converts.
     window = _anti_aliasing_filter(larger).astype(waveform.dtype, copy=False)
-    resampled: np.ndarray = resample_poly(waveform, up // divisor, down // divisor, window=window, padtype=padding)
-    return resampled
+    return np.asarray(resample_poly(waveform, up // divisor, down // divisor, window=window, padtype=padding))
 
 
 @functools.lru_cache(maxsize=16)

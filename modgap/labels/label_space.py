@@ -51,8 +51,7 @@ class LabelSpace:
     def entry_samples(self) -> np.ndarray:
         """Sample 0..N-1 of each entry, shape (E,)."""
         if self.has_single_labels:
-            samples: np.ndarray = self.starts[:-1]
-            return samples
+            return np.asarray(self.starts[:-1])
         return np.repeat(row_numbers(len(self)), np.diff(self.starts))
 
     @property
@@ -76,8 +75,7 @@ class LabelSpace:
         frequency = np.bincount(self.labels, minlength=self.n_classes)
         # The last key is the first one to sort by, so the entries stay with their samples.
         order = np.lexsort((self.labels, frequency[self.labels], self.entry_samples))
-        rarest: np.ndarray = self.labels[order][self.starts[:-1]]
-        return rarest
+        return np.asarray(self.labels[order][self.starts[:-1]])
 
     @cached_property
     def label_set_ids(self) -> np.ndarray:
@@ -92,8 +90,7 @@ class LabelSpace:
     @property
     def sample_weights(self) -> np.ndarray:
         """Total weight of each sample's entries, shape (N,)."""
-        totals: np.ndarray = np.add.reduceat(self.entry_weights, self.starts[:-1])
-        return totals
+        return np.asarray(np.add.reduceat(self.entry_weights, self.starts[:-1]))
 
     @property
     def floor(self) -> float:
@@ -111,8 +108,7 @@ class LabelSpace:
         part = self.subset(samples)
         table = np.zeros((len(samples), self.n_classes))
         table[part.entry_samples, part.labels] = part.entry_weights
-        probabilities: np.ndarray = table / table.sum(axis=1, keepdims=True)
-        return probabilities
+        return np.asarray(table / table.sum(axis=1, keepdims=True))
 
     def subset(self, samples: np.ndarray) -> "LabelSpace":
         """Return the label space of the given samples alone.
@@ -220,8 +216,7 @@ def _multi_label_space(array: np.ndarray) -> LabelSpace:
 
 def row_numbers(n_rows: int) -> np.ndarray:
     """Return the numbers 0..N-1, shape (N,), as a view of one array that all callers share while it is in use."""
-    numbers: np.ndarray = _shared_range(n_rows)[:-1]
-    return numbers
+    return np.asarray(_shared_range(n_rows)[:-1])
 
 
 def _shared_range(n_rows: int) -> np.ndarray:
@@ -278,8 +273,7 @@ def pseudo_classes(
     firsts = np.unique(clusters, return_index=True)[1]
     numbers = np.empty(n_classes, np.int64)
     numbers[clusters[np.sort(firsts)]] = np.arange(len(firsts))
-    labels: np.ndarray = numbers[clusters]
-    return labels
+    return np.asarray(numbers[clusters])
 
 
 def validate_class_count(n_classes: int, n_source_classes: int) -> None:

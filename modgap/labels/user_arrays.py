@@ -43,7 +43,11 @@ def to_numpy(array: object, name: str = "array") -> np.ndarray:
         >>> to_numpy([[1, 2], [3, 4]]).shape
         (2, 2)
     """
-    _refuse_masked_values(array, name)
+    if masked := sum(int(np.sum(part.mask)) for part in _masked_arrays(array)):
+        raise InputError(
+            f"{name} has {count(masked, 'masked value')}, and modgap does not use masks. Select the rows "
+            "without masked values, or fill them with .filled(VALUE)."
+        )
     if isinstance(array, np.ndarray):
         return array.data if isinstance(array, np.ma.MaskedArray) else array
     if isinstance(array, NOT_ARRAYS):
@@ -83,16 +87,6 @@ def _converted(array: Any, name: str) -> np.ndarray:
         # pandas' own types of numbers have a missing value that NumPy has no number for.
         return np.asarray(array.to_numpy(np.float64, na_value=np.nan))
     return values
-
-
-def _refuse_masked_values(array: object, name: str) -> None:
-    """Raise if values of a masked array, or of a list that contains one, are masked."""
-    masked = sum(int(np.sum(part.mask)) for part in _masked_arrays(array))
-    if masked:
-        raise InputError(
-            f"{name} has {count(masked, 'masked value')}, and modgap does not use masks. Select the rows "
-            "without masked values, or fill them with .filled(VALUE)."
-        )
 
 
 def _masked_arrays(array: object) -> Iterator[np.ma.MaskedArray]:
@@ -286,18 +280,14 @@ def names_of_classes(names: Sequence[str], numbered: NumberedNames, labels: obje
         )
     n_classes = n_columns or int(numbered.numbers.max(initial=-1)) + 1
     # Labels that were numbered anew have their former numbers as names. Others have no names.
-    values = [_label_number(name) for name in numbered.names] or list(range(n_classes))
+    numbers = [int(name) if name.isdecimal() else int(float(BOOLEANS.get(name, name))) for name in numbered.names]
+    values = numbers or list(range(n_classes))
     if max(values, default=-1) >= len(names):
         raise InputError(
             f"The label {max(values)} has no name. {argument} has {count(len(names), 'name')}, which are those of the "
             f"labels 0 to {len(names) - 1}. Number the classes from 0, or add the missing names."
         )
     return tuple(names[value] for value in values)
-
-
-def _label_number(name: str) -> int:
-    """Return the number of a class that is named by its number, or by False or True."""
-    return int(name) if name.isdecimal() else int(float(BOOLEANS.get(name, name)))
 
 
 def align_rows(arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -41,8 +41,7 @@ class NumberedNames:
         """Name of each value, shape (N,): integers if all names are whole numbers as Python writes them, else texts."""
         is_plain = all(PLAIN_NUMBER.fullmatch(name) for name in self.names)
         names = np.array([int(name) for name in self.names]) if is_plain else np.array(self.names, object)
-        values: np.ndarray = names[self.numbers]
-        return values
+        return np.asarray(names[self.numbers])
 
 
 def number_names(
@@ -73,8 +72,18 @@ def number_names(
     distinct, rows, inverse = _distinct_values(values, noun)
     texts = [_text(value, noun, row) for value, row in zip(distinct, rows, strict=True)]
     names = [unicodedata.normalize("NFC", text.strip(OUTER)) for text in texts]
-    _check_different(distinct, names, noun)
-    _warn_about_changes(texts, names, noun)
+    first: dict[str, object] = {}
+    for value, name in zip(distinct, names, strict=True):
+        other = first.setdefault(name, value)
+        if other is not value:
+            raise InputError(
+                f"The {noun}s {other!a} and {value!a} differ only in spaces at their ends, in the form of Unicode or "
+                "in their type, so they would be read as one name. Write it in one way, or rename one of them."
+            )
+    if changed := [(text, name) for text, name in zip(texts, names, strict=True) if text != name]:
+        are_read = f"{count(len(changed), f'{noun} is', f'{noun}s are')} read"
+        message = "%s without spaces at the ends and in the composed form of Unicode (NFC), such as %a as %a."
+        log.warning(message, are_read, *changed[0])
     if spelling != "text":
         names = _merge_spellings(names, noun, spelling, way_out)
     ordered = sorted(set(names))
@@ -159,27 +168,6 @@ def _text(value: object, noun: str, row: int) -> str:
             f"The {noun} {value!r} (first in row {row}) is not text in UTF-8. Decode the {noun}s with their encoding, "
             "as in numpy.char.decode(values, 'latin-1')."
         ) from error
-
-
-def _check_different(values: Sequence[object], names: Sequence[str], noun: str) -> None:
-    """Raise if two different values have the same name."""
-    first: dict[str, object] = {}
-    for value, name in zip(values, names, strict=True):
-        other = first.setdefault(name, value)
-        if other is not value:
-            raise InputError(
-                f"The {noun}s {other!a} and {value!a} differ only in spaces at their ends, in the form of "
-                "Unicode or in their type, so they would be read as one name. Write it in one way, or rename one of "
-                "them."
-            )
-
-
-def _warn_about_changes(texts: Sequence[str], names: Sequence[str], noun: str) -> None:
-    changed = [(text, name) for text, name in zip(texts, names, strict=True) if text != name]
-    if changed:
-        are_read = f"{count(len(changed), f'{noun} is', f'{noun}s are')} read"
-        text = "%s without spaces at the ends and in the composed form of Unicode (NFC), such as %a as %a."
-        log.warning(text, are_read, *changed[0])
 
 
 def _merge_spellings(names: Sequence[str], noun: str, spelling: Spelling, way_out: str) -> list[str]:

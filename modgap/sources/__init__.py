@@ -105,9 +105,12 @@ def describe_source(name: str, *, weights: str | None = None) -> SourceInfo:
                 raise error from None
     base = pretrained_name(name)
     is_random = is_control(name)
+    origins = {"onnx:": "Model in an ONNX file", "timm:": "Model of timm", "hf:": "Model in a repository of the hub"}
+    title = next((text for prefix, text in origins.items() if base.startswith(prefix)), "Model in a folder")
+    title = ALIASES[base].title if base in ALIASES else title
     return SourceInfo(
         name=name,
-        title=_title(base) + (", with random weights" if is_random else ""),
+        title=f"{title}, with random weights" if is_random else title,
         n_classes=len(source.class_names) or None,
         parameters=sum(parameter.numel() for parameter in source.model.parameters()),
         input=_input_text(source.input),
@@ -116,14 +119,6 @@ def describe_source(name: str, *, weights: str | None = None) -> SourceInfo:
         is_installed=is_installed,
         surrogate=find_surrogate_name(base),
     )
-
-
-def _title(base_name: str) -> str:
-    """Return the title of a source with a short name, or else where its architecture comes from."""
-    if base_name in ALIASES:
-        return ALIASES[base_name].title
-    origins = {"onnx:": "Model in an ONNX file", "timm:": "Model of timm", "hf:": "Model in a repository of the hub"}
-    return next((text for prefix, text in origins.items() if base_name.startswith(prefix)), "Model in a folder")
 
 
 def _weights_origin(base_name: str) -> str:
@@ -215,17 +210,13 @@ def open_source(name: str, *, weights: str | None = None) -> SourceHandle:
     if base_name.startswith("hf:"):
         repository = parse_repository(base_name.removeprefix("hf:"))
         return _open_model_folder(model_files(name, file, repository=repository), seed)
-    return _open_plugin(name, base_name, file) or _open_local(name, base_name, file)
-
-
-def _open_plugin(name: str, base_name: str, weights: Path | None) -> SourceHandle | None:
-    if name == base_name:
-        return open_plugin(base_name, weights, RESERVED)
-    if base_name in plugin_names(RESERVED):
+    if seed is None and (handle := open_plugin(base_name, file, RESERVED)):
+        return handle
+    if seed is not None and base_name in plugin_names(RESERVED):
         raise UsageError(
             f"Source plug-in {base_name} has no random: form. Pass its architecture as random:timm:NAME instead."
         )
-    return None
+    return _open_local(name, base_name, file)
 
 
 def _open_local(name: str, base_name: str, weights: Path | None) -> SourceHandle:
@@ -243,21 +234,16 @@ def _open_local(name: str, base_name: str, weights: Path | None) -> SourceHandle
             f"{base_name} is a file of weights, which does not contain the architecture. "
             f'Use `source="timm:NAME", weights={base_name!r}`.'
         )
+    # Importing timm takes seconds, which only an error may cost.
+    import timm
+
     prefix = name.removesuffix(base_name)
-    if _is_timm_model(base_name):
+    if timm.is_model(base_name):
         raise UsageError(f"Unknown source {name!r}. Did you mean {prefix}timm:{base_name}?")
     names = [*ALIASES, *plugin_names(RESERVED)]
     raise unknown_name(
         "source", base_name, names, "(or timm:NAME, hf:NAME, onnx:FILE, a folder, or random: before one)"
     )
-
-
-def _is_timm_model(name: str) -> bool:
-    """Return True if timm has a model of this name. Importing timm takes seconds, which only an error may cost."""
-    import timm
-
-    is_model: bool = timm.is_model(name)
-    return is_model
 
 
 def _open_model_folder(files: ModelFiles, control_seed: int | None) -> SourceHandle:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from modgap.process.installed_packages import find_package_folder
 from modgap.sources.hf.handle import HfModel
-from modgap.sources.hf.spec import TokenizerKind, are_cached, model_files
+from modgap.sources.hf.spec import WEIGHT_NAMES, TokenizerKind, model_files
 from modgap.sources.hub import Repository
 from modgap.sources.onnx.handle import PPOCR, PPOCR_DESCRIPTION, OnnxFile
 from modgap.sources.packaged.handle import PackagedModel
@@ -83,7 +83,8 @@ def _transformers(repository_name: str) -> Origin:
     def open_model(name: str, weights: Path | None, seed: int | None) -> HfModel:
         return HfModel(name, model_files(name, weights, repository=repository), control_seed=seed)
 
-    return Origin(repository.download_command, lambda: are_cached(repository), open_model)
+    needed = (["config.json"], WEIGHT_NAMES)
+    return Origin(repository.download_command, lambda: all(map(repository.cached_files, needed)), open_model)
 
 
 def _packaged_transformers(

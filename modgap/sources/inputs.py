@@ -264,12 +264,7 @@ class WaveformInput:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for the result's record."""
-        return {
-            "rate": self.rate,
-            "window": self.window,
-            "standardize": self.standardize,
-            "loudness": self.loudness,
-        }
+        return {"rate": self.rate, "window": self.window, "standardize": self.standardize, "loudness": self.loudness}
 
 
 def pool_tokens(tokens: "Tensor", inputs: Batch) -> "Tensor":

@@ -47,15 +47,12 @@ def check_numbers(record: Mapping[str, object], path: Path) -> None:
         elif isinstance(value, list):
             pending += [(name, item) for item in value]
         elif type(value) is int:
-            _check_number(name, value, path)
-
-
-def _check_number(name: str, value: int, path: Path) -> None:
-    limit = MODEL_LAYERS if LAYERS.search(name) else MODEL_NUMBER
-    if CLASSES.search(name) and value > MOST_CLASSES:
-        raise InputError(f"{path} has {name} {value:,}. A model may have {MOST_CLASSES:,} classes.")
-    if abs(value) > limit.value:
-        raise InputError(f"{path} has {name} {value:,}. The limit is {limit.value:,}. {limit.way_out(abs(value))}")
+            limit = MODEL_LAYERS if LAYERS.search(name) else MODEL_NUMBER
+            if CLASSES.search(name) and value > MOST_CLASSES:
+                raise InputError(f"{path} has {name} {value:,}. A model may have {MOST_CLASSES:,} classes.")
+            if abs(value) > limit.value:
+                way_out = limit.way_out(abs(value))
+                raise InputError(f"{path} has {name} {value:,}. The limit is {limit.value:,}. {way_out}")
 
 
 @contextlib.contextmanager

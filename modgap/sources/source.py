@@ -10,12 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from modgap.errors import CONTROL_PREFIX, InputError, UsageError
-from modgap.process.installed_packages import (
-    find_package_folder,
-    plugin_entries,
-    requested_plugin,
-    usable_plugins,
-)
+from modgap.process.installed_packages import find_package_folder, plugin_entries, requested_plugin, usable_plugins
 from modgap.sources.inputs import Batch, Input
 
 if TYPE_CHECKING:

@@ -64,19 +64,11 @@ def bootstrap_interval(
     n_groups = int(numbers.max()) + 1 if len(numbers) else 0
     if n_groups < 2:
         return float("nan"), float("nan")
-    statistics = np.array([statistic(_draw_counts(n_groups, seed, number)[numbers]) for number in range(resamples)])
-    return _percentiles(statistics[~np.isnan(statistics)])
-
-
-def _draw_counts(n_groups: int, seed: int, resample: int) -> np.ndarray:
-    """Return how often a resample contains each group, shape (n_groups,)."""
-    groups = np.random.default_rng([seed, resample]).integers(n_groups, size=n_groups)
-    return np.bincount(groups, minlength=n_groups).astype(np.float64)
-
-
-def _percentiles(statistics: np.ndarray) -> tuple[float, float]:
-    """Return the 2.5 % and 97.5 % quantiles of the resampled statistics."""
-    if not len(statistics):
-        return float("nan"), float("nan")
-    low, high = np.quantile(statistics, [0.025, 0.975])
+    statistics = []
+    for number in range(resamples):
+        drawn = np.random.default_rng([seed, number]).integers(n_groups, size=n_groups)
+        counts = np.bincount(drawn, minlength=n_groups).astype(np.float64)
+        statistics.append(statistic(counts[numbers]))
+    defined = np.array(statistics)[~np.isnan(statistics)]
+    low, high = np.quantile(defined, [0.025, 0.975]) if len(defined) else (np.nan, np.nan)
     return float(low), float(high)

@@ -87,11 +87,7 @@ def independent_errors(errors: np.ndarray, units: np.ndarray) -> SampleErrors:
 
 
 def average_errors(
-    fold_errors: np.ndarray,
-    splits: Splits,
-    weights: np.ndarray,
-    units: np.ndarray,
-    strata: np.ndarray | None = None,
+    fold_errors: np.ndarray, splits: Splits, weights: np.ndarray, units: np.ndarray, strata: np.ndarray | None = None
 ) -> SampleErrors:
     """Average the errors of folds by sample and by repeat.
 
@@ -156,10 +152,7 @@ class ErrorAverage:
 
 
 def estimate_mean(
-    errors: SampleErrors,
-    repeat_variance: float | None = None,
-    more_variance: float = 0.0,
-    more_degrees: float = np.inf,
+    errors: SampleErrors, repeat_variance: float | None = None, more_variance: float = 0.0, more_degrees: float = np.inf
 ) -> MeanError:
     """Estimate the mean error with a 95 % interval over new units and new splits.
 
@@ -185,7 +178,16 @@ def estimate_mean(
         return MeanError(value, None, float("nan"), n_units)
     if repeat_variance is None:
         repeat_variance = variance_of_repeats(errors.averages)
-    variance, degrees = _variance_and_degrees(errors, contributions, repeat_variance)
+    unit_variance = float(contributions @ contributions)
+    variance = unit_variance + repeat_variance
+    degrees = unit_degrees(errors)
+    if variance:
+        # The two terms come from the same samples, and tend to be low in the same data sets. So their standard
+        # deviations are added, where Satterthwaite's formula for independent terms would add their squares. The
+        # standard deviation of an estimate of a variance with d degrees of freedom is the variance times sqrt(2 / d).
+        # The factor sqrt(2) is in all of them, and is left out.
+        deviation = unit_variance / np.sqrt(degrees) + repeat_variance / np.sqrt(REPEAT_DEGREES)
+        degrees = float((deviation / variance) ** -2)
     standard_error = float(np.sqrt(variance + more_variance))
     if n_units < MIN_UNITS:
         return MeanError(value, None, standard_error, n_units)
@@ -194,25 +196,6 @@ def estimate_mean(
         return MeanError(value, proportion_interval(value, standard_error, n_units, degrees), standard_error, n_units)
     margin = student_quantile(degrees) * standard_error
     return MeanError(value, (value - margin, value + margin), standard_error, n_units)
-
-
-def _variance_and_degrees(
-    errors: SampleErrors, contributions: np.ndarray, repeat_variance: float
-) -> tuple[float, float]:
-    """Return the variance of the mean from samples and splits, and its degrees of freedom.
-
-    The two terms come from the same samples, and tend to be low in the same data sets. So their standard deviations are
-    added, where Satterthwaite's formula for independent terms would add their squares. The standard deviation of an
-    estimate of a variance with d degrees of freedom is the variance times sqrt(2 / d).
-    """
-    unit_variance = float(contributions @ contributions)
-    degrees = unit_degrees(errors)
-    total = unit_variance + repeat_variance
-    if total == 0:
-        return 0.0, degrees
-    # The factor sqrt(2) is in all of them, and is left out.
-    relative_deviation = (unit_variance / np.sqrt(degrees) + repeat_variance / np.sqrt(REPEAT_DEGREES)) / total
-    return total, float(relative_deviation**-2)
 
 
 def degrees_of_freedom(parts: Sequence[tuple[float, float]]) -> float:

@@ -43,6 +43,9 @@ def similar_groups(different: np.ndarray) -> list[list[int]] | None:
     first beyond the alphabet ends the search. Piepho's algorithm gives the same groups, but it can pass through 2 to
     the 26th on the way to 27.
 
+    Every set but the first follows from another one: a member joins, those that differ from it leave, and so do those
+    behind it, and others join in their order as far as they can.
+
     Args:
         different: True for each pair that differs significantly, shape (n, n), symmetric, with the best member first.
 
@@ -62,8 +65,28 @@ def similar_groups(different: np.ndarray) -> list[list[int]] | None:
     """
     if len(different) > MOST_LETTERED:
         return None
-    groups = _maximal_groups(different, len(ALPHABET))
-    return None if groups is None else sorted(sorted(group) for group in groups)
+    members = range(len(different))
+    rivals = [frozenset(np.flatnonzero(row).tolist()) for row in different]
+
+    def complete(group: set[int]) -> frozenset[int]:
+        for member in members:
+            if not rivals[member] & group:
+                group.add(member)
+        return frozenset(group)
+
+    waiting = [complete(set())] if len(different) else []
+    groups = set(waiting)
+    while waiting:
+        group = waiting.pop()
+        for joining in set(members) - group:
+            ahead = {member for member in group if member < joining}
+            following = complete((ahead - rivals[joining]) | {joining})
+            if following not in groups:
+                groups.add(following)
+                waiting.append(following)
+            if len(groups) > len(ALPHABET):
+                return None
+    return sorted(sorted(group) for group in groups)
 
 
 def group_letters(different: np.ndarray) -> list[str]:
@@ -85,33 +108,3 @@ def group_letters(different: np.ndarray) -> list[str]:
         "".join(letter for letter, group in zip(ALPHABET, groups, strict=False) if member in group)
         for member in range(len(different))
     ]
-
-
-def _maximal_groups(different: np.ndarray, most: int) -> set[frozenset[int]] | None:
-    """Return the largest sets of members of which no two are different. None if there are more than `most`.
-
-    Every set but the first follows from another one: a member joins, those that differ from it leave, and so do those
-    behind it, and others join in their order as far as they can.
-    """
-    members = range(len(different))
-    rivals = [frozenset(np.flatnonzero(row).tolist()) for row in different]
-
-    def complete(group: set[int]) -> frozenset[int]:
-        for member in members:
-            if not rivals[member] & group:
-                group.add(member)
-        return frozenset(group)
-
-    waiting = [complete(set())] if len(different) else []
-    groups = set(waiting)
-    while waiting:
-        group = waiting.pop()
-        for joining in set(members) - group:
-            ahead = {member for member in group if member < joining}
-            following = complete((ahead - rivals[joining]) | {joining})
-            if following not in groups:
-                groups.add(following)
-                waiting.append(following)
-            if len(groups) > most:
-                return None
-    return groups

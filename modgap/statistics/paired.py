@@ -139,21 +139,25 @@ def paired_differences(
         unknown = np.full(values.shape, np.nan)
         return PairedDifferences(values, np.stack([unknown, unknown], axis=2), unknown, unknown, unknown)
     unit_variances = np.stack([((row - contributions) ** 2).sum(axis=1) for row in contributions])
-    variances = unit_variances + _variances_of_differences(averages)
-    more = more or [(0.0, np.inf)] * len(errors)
-    standard_errors, degrees = _standard_errors_and_degrees(variances, unit_degrees(errors[0]), more)
+    variances = unit_variances
+    if averages.shape[1] > 1:
+        variances = variances + np.stack([(row - averages).var(axis=1, ddof=1) for row in averages])
+    more_variances, more_degrees = np.array(more or [(0.0, np.inf)] * len(errors)).T
+    total = variances + more_variances[:, None] + more_variances
+    # Satterthwaite's formula, as in `degrees_of_freedom`, for all pairs.
+    n_degrees = unit_degrees(errors[0])
+    of_sources = more_variances**2 / more_degrees
+    terms = variances**2 / n_degrees + of_sources[:, None] + of_sources
+    with np.errstate(divide="ignore", invalid="ignore"):
+        degrees = np.where(terms > 0, total**2 / terms, n_degrees)
+    standard_errors = np.sqrt(total)
     rounding = _rounding(errors, largest)
     intervals, p_values = _intervals_and_p_values(values, standard_errors, degrees, n_units, rounding, largest)
     return PairedDifferences(values, intervals, p_values, standard_errors, degrees)
 
 
 def _intervals_and_p_values(
-    values: np.ndarray,
-    standard_errors: np.ndarray,
-    degrees: np.ndarray,
-    n_units: int,
-    rounding: float,
-    largest: float,
+    values: np.ndarray, standard_errors: np.ndarray, degrees: np.ndarray, n_units: int, rounding: float, largest: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the 95 % intervals (..., 2) and the two-sided p-values (...) of differences (...).
 
@@ -168,33 +172,6 @@ def _intervals_and_p_values(
     intervals = np.stack([values - margins, values + margins], axis=-1).clip(-largest, largest)
     intervals[constant] = _constant_intervals(values[constant], n_units, largest)
     return intervals, p_values
-
-
-def _standard_errors_and_degrees(
-    variances: np.ndarray, n_degrees: float, more: Sequence[tuple[float, float]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return standard errors and degrees of freedom of the differences of all pairs, each of shape (S, S).
-
-    Args:
-        variances: Variance of each difference over units and splits, (S, S).
-        n_degrees: Degrees of freedom of these variances.
-        more: Further variance of the mean of each source, and the degrees of freedom of this estimate.
-    """
-    more_variances, more_degrees = np.array(more).T
-    total = variances + more_variances[:, None] + more_variances
-    # Satterthwaite's formula, as in `degrees_of_freedom`, for all pairs.
-    of_sources = more_variances**2 / more_degrees
-    terms = variances**2 / n_degrees + of_sources[:, None] + of_sources
-    with np.errstate(divide="ignore", invalid="ignore"):
-        degrees = np.where(terms > 0, total**2 / terms, n_degrees)
-    return np.sqrt(total), degrees
-
-
-def _variances_of_differences(rows: np.ndarray) -> np.ndarray:
-    """Return the variance (ddof 1) of the difference of each pair of rows (S, n), shape (S, S); 0 for n = 1."""
-    if rows.shape[1] < 2:
-        return np.zeros((len(rows), len(rows)))
-    return np.stack([(row - rows).var(axis=1, ddof=1) for row in rows])
 
 
 def _constant_intervals(values: np.ndarray, n_units: int, largest: float) -> np.ndarray:

@@ -81,7 +81,11 @@ def repeated_halves(space: LabelSpace, groups: np.ndarray | None, n_repeats: int
         seed: Seed of the splits. Repeat s depends only on the labels, the groups, the seed and s.
     """
     numbers = np.arange(len(space)) if groups is None else np.unique(groups, return_inverse=True)[1]
-    strata = _strata(space, numbers)
+    # Each group is stratified by the one of its classes that has the fewest groups, shape (G,).
+    cells = np.unique(np.stack([numbers[space.entry_samples], space.labels], axis=1), axis=0)
+    n_groups = np.bincount(cells[:, 1], minlength=space.n_classes)
+    order = np.lexsort((cells[:, 1], n_groups[cells[:, 1]], cells[:, 0]))
+    strata = cells[order][np.unique(cells[order, 0], return_index=True)[1], 1]
     fit, test = [], []
     for repeat in range(n_repeats):
         halves = _half_of_samples(space, numbers, strata, seed, repeat)
@@ -91,17 +95,6 @@ def repeated_halves(space: LabelSpace, groups: np.ndarray | None, n_repeats: int
     return Splits(Masks.stack(fit, len(space)), Masks.stack(test, len(space)), repeats, seed)
 
 
-def _strata(space: LabelSpace, groups: np.ndarray) -> np.ndarray:
-    """Return the class that each group is stratified by: the one of its classes that has the fewest groups, (G,)."""
-    entry_groups = groups[space.entry_samples]
-    cells = np.unique(np.stack([entry_groups, space.labels], axis=1), axis=0)
-    n_groups = np.bincount(cells[:, 1], minlength=space.n_classes)
-    order = np.lexsort((cells[:, 1], n_groups[cells[:, 1]], cells[:, 0]))
-    firsts = np.unique(cells[order, 0], return_index=True)[1]
-    strata: np.ndarray = cells[order][firsts, 1]
-    return strata
-
-
 def _half_of_samples(space: LabelSpace, groups: np.ndarray, strata: np.ndarray, seed: int, repeat: int) -> np.ndarray:
     """Return 0 or 1 for the half of each sample, and 2 for samples that belong to both halves, shape (N,)."""
     rng = np.random.default_rng([seed, HALVES_SALT, repeat])
@@ -109,19 +102,15 @@ def _half_of_samples(space: LabelSpace, groups: np.ndarray, strata: np.ndarray, 
     order = np.lexsort((rng.random(len(strata)), rng.permutation(space.n_classes)[strata]))
     # Classes of odd size give their extra group to the two halves in turn, so that the halves stay equal.
     halves[order] = (np.arange(len(order)) + rng.integers(2)) % 2
-    return _mark_one_sided(space, groups, halves[groups])
-
-
-def _mark_one_sided(space: LabelSpace, groups: np.ndarray, halves: np.ndarray) -> np.ndarray:
-    """Return the halves with 2 for all groups that have a class whose samples are all in one half."""
-    entry_halves = halves[space.entry_samples]
+    of_samples = halves[groups]
+    # Groups that have a class whose samples are all in one half belong to both.
     counts = np.zeros((2, space.n_classes), np.int64)
-    np.add.at(counts, (entry_halves, space.labels), 1)
+    np.add.at(counts, (of_samples[space.entry_samples], space.labels), 1)
     one_sided = (counts == 0).any(axis=0)
     if not one_sided.any():
-        return halves
+        return of_samples
     touched = np.unique(groups[space.entry_samples][one_sided[space.labels]])
-    return np.where(np.isin(groups, touched), np.int8(2), halves)
+    return np.where(np.isin(groups, touched), np.int8(2), of_samples)
 
 
 def per_class_splits(

@@ -61,15 +61,13 @@ def _class_weights(space: LabelSpace, shares: np.ndarray, entry_groups: np.ndarr
     """Return weights with equal totals for the classes and, with groups, for the groups of a class."""
     if entry_groups is None:
         totals = np.bincount(space.labels, shares, space.n_classes)
-        of_classes: np.ndarray = shares / (np.count_nonzero(totals) * totals[space.labels])
-        return of_classes
+        return np.asarray(shares / (np.count_nonzero(totals) * totals[space.labels]))
     cells, cell_of_entry = np.unique(np.stack([space.labels, entry_groups], axis=1), axis=0, return_inverse=True)
     cell_of_entry = cell_of_entry.ravel()
     cell_totals = np.bincount(cell_of_entry, shares)
     groups_of_class = np.bincount(cells[:, 0], minlength=space.n_classes)
     n_classes = np.count_nonzero(groups_of_class)
-    of_groups: np.ndarray = shares / (n_classes * groups_of_class[space.labels] * cell_totals[cell_of_entry])
-    return of_groups
+    return np.asarray(shares / (n_classes * groups_of_class[space.labels] * cell_totals[cell_of_entry]))
 
 
 def integer_weights(weights: np.ndarray) -> np.ndarray | None:
@@ -98,8 +96,7 @@ def integer_weights(weights: np.ndarray) -> np.ndarray | None:
     multiplier = _exact_multiplier(distinct)
     if multiplier is None:
         multiplier = min(1 / MOST_RELATIVE_ERROR, MOST_TOTAL / float(ratios.sum()))
-    integers: np.ndarray = np.maximum(1, np.rint(ratios * multiplier)).astype(np.int64)
-    return integers
+    return np.asarray(np.maximum(1, np.rint(ratios * multiplier)).astype(np.int64))
 
 
 def _exact_multiplier(ratios: np.ndarray) -> float | None:

@@ -96,26 +96,20 @@ def save_figure(figure: Figure, path: Path, caption: str = "", formats: Sequence
     Returns:
         The paths of the figures, without the caption's.
     """
+    from PIL import Image
+
     written = []
     for name in formats:
         target = path.with_name(f"{path.name}.{name}")
         with mpl.rc_context(drawing_settings()), atomic_path(target) as temporary:
             if name == "png":
-                temporary.write_bytes(_png(figure))
+                drawn = io.BytesIO()
+                figure.savefig(drawn, format="png", dpi=DPI)
+                image = Image.open(drawn).convert("RGB").quantize(COLORS_IN_PNG, dither=Image.Dither.NONE)
+                image.save(temporary, format="PNG", optimize=True)
             else:
                 figure.savefig(temporary, format=name, metadata={"Date": None} if name == "svg" else None)
         written.append(target)
     if caption:
         write_text_atomically(path.with_name(f"{path.name}.txt"), textwrap.fill(caption, 100) + "\n")
     return written
-
-
-def _png(figure: Figure) -> bytes:
-    from PIL import Image
-
-    drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=DPI)
-    image = Image.open(drawn).convert("RGB").quantize(COLORS_IN_PNG, dither=Image.Dither.NONE)
-    small = io.BytesIO()
-    image.save(small, format="PNG", optimize=True)
-    return small.getvalue()

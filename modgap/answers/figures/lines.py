@@ -69,12 +69,7 @@ def draw_lines(ax: "Axes", frame: pd.DataFrame, x: str, styles: Mapping[str, Ser
 
 
 def label_lines(
-    ax: "Axes",
-    frame: pd.DataFrame,
-    styles: Mapping[str, Series],
-    kind: str,
-    width: float,
-    more: Sequence[Label] = (),
+    ax: "Axes", frame: pd.DataFrame, styles: Mapping[str, Series], kind: str, width: float, more: Sequence[Label] = ()
 ) -> None:
     """Write the name of each series with markers where its line ends, and how many others there are.
 

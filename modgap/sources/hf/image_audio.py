@@ -15,15 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoFeatureExtractor, AutoImageProcessor
 
 from modgap.errors import InputError, UsageError
-from modgap.sources.hf.parts import (
-    BaseHead,
-    Encoded,
-    Logits,
-    encoded_tokens,
-    encoder_path,
-    model_arguments,
-    split_stem,
-)
+from modgap.sources.hf.parts import BaseHead, Encoded, Logits, encoded_tokens, encoder_path, model_arguments, split_stem
 from modgap.sources.hf.spec import PREPROCESSING, HfSpec, input_size_error
 from modgap.sources.inputs import AudioInput, Batch, ImageInput, Input, masked_mean, without_class
 from modgap.sources.source import Parts, Source
@@ -58,19 +50,14 @@ def image_input(spec: HfSpec, config: Any, input_size: int | None) -> ImageInput
         )
     if record.get("rescale_offset") or record.get("include_top"):
         raise InputError(f"The image scaling of {spec.name} is not supported (rescale_offset or include_top).")
-    return ImageInput(size, mean, sd, _resampling(record, spec.name))
-
-
-def _resampling(record: dict[str, Any], name: str) -> str:
-    """Return the name of the resampling, whose number is that of Pillow."""
     value = record.get("resample")
     number = DEFAULT_RESAMPLING if value is None else value
     if not isinstance(number, int) or number not in range(MOST_RESAMPLING + 1):
         raise InputError(
-            f"The image preprocessing of {name} has resample {value!r}. Expected a number from 0 to {MOST_RESAMPLING}, "
-            "as Pillow has for its kinds of resampling."
+            f"The image preprocessing of {spec.name} has resample {value!r}. Expected a number from 0 to "
+            f"{MOST_RESAMPLING}, as Pillow has for its kinds of resampling."
         )
-    return RESAMPLING.get(number, NEAREST_RESAMPLING)
+    return ImageInput(size, mean, sd, RESAMPLING.get(number, NEAREST_RESAMPLING))
 
 
 def _pixels(config: Any, record: dict[str, Any]) -> tuple[int, int]:
@@ -164,11 +151,8 @@ def image_audio_source(
     split = functools.partial(verify_parts, split_model, full_model, sample, spec.name)
     names = () if is_bare else tuple(str(model.config.id2label[c]) for c in range(model.config.num_labels))
     notes = (WHOLE_IMAGE,) if isinstance(source_input, ImageInput) else ()
-    return Source(full_model, source_input, names, _convolutional(model.config), split, pool, notes)
-
-
-def _convolutional(config: Any) -> bool:
-    return not any(hasattr(config, name) for name in ("num_attention_heads", "num_heads", "vision_config"))
+    has_attention = any(hasattr(model.config, one) for one in ("num_attention_heads", "num_heads", "vision_config"))
+    return Source(full_model, source_input, names, not has_attention, split, pool, notes)
 
 
 def find_size_options(model: Any, key: str, sample: Batch, input_size: int | None) -> dict[str, Any]:

@@ -18,10 +18,7 @@ VOCABULARIES = (
 """Files of which one is enough for a tokenizer, some of them together with others of TOKENIZER."""
 TOKENIZER = (*VOCABULARIES, "merges.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 PREPROCESSING = ("preprocessor_config.json", "processor_config.json")
-WEIGHTS = (
-    ("model.safetensors", "model.safetensors.index.json"),
-    ("pytorch_model.bin", "pytorch_model.bin.index.json"),
-)
+WEIGHTS = (("model.safetensors", "model.safetensors.index.json"), ("pytorch_model.bin", "pytorch_model.bin.index.json"))
 """Names of a single file of weights, and of the index of several; safetensors come first."""
 WEIGHT_NAMES = [name for pair in WEIGHTS for name in pair]
 SHARDS = ("model-*-of-*.safetensors", "pytorch_model-*-of-*.bin")
@@ -117,11 +114,6 @@ class ModelFiles:
             "revision": folder.name if self.repository and not self.folder else None,
         }
         return record | ({"weights": [file_digest(path) for path in self.weight_files()]} if weights else {})
-
-
-def are_cached(repository: Repository) -> bool:
-    """Return whether configuration and weights of a repository are on this machine, without downloading anything."""
-    return bool(repository.cached_files(["config.json"])) and bool(repository.cached_files(WEIGHT_NAMES))
 
 
 def model_files(

@@ -9,13 +9,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer
 
 from modgap.errors import InputError, UsageError
-from modgap.sources.hf.parts import (
-    BaseHead,
-    Encoded,
-    Logits,
-    encoded_tokens,
-    encoder_path,
-)
+from modgap.sources.hf.parts import BaseHead, Encoded, Logits, encoded_tokens, encoder_path
 from modgap.sources.hf.spec import VOCABULARIES, HfSpec, input_size_error
 from modgap.sources.inputs import TextInput, masked_mean
 from modgap.sources.source import Parts, Source

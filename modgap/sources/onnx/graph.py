@@ -153,7 +153,8 @@ def read_graph(path: Path) -> ModelProto:
     """
     model = read_model(path)
     graph = model.graph
-    _refuse_branches(graph, path)
+    if any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute):
+        raise InputError(f"{path} has branches or loops (If, Loop or Scan). Expected a plain graph of operations.")
     constants = [node for node in graph.node if node.op_type == "Constant" and node.attribute]
     for node in constants:
         tensor = node.attribute[0].t
@@ -184,10 +185,17 @@ def _lower_version(model: ModelProto) -> None:
     nodes = model.graph.node
     if any(node.op_type in CHANGED or (node.op_type == "Pad" and len(node.input) > 3) for node in nodes):
         return
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
     for opset in model.opset_import:
-        if opset.domain in ("", "ai.onnx") and CONVERTED < opset.version <= COMPATIBLE:
-            opset.version = CONVERTED
-            _move_axes(model.graph)
+        if opset.domain not in ("", "ai.onnx") or not CONVERTED < opset.version <= COMPATIBLE:
+            continue
+        opset.version = CONVERTED
+        # The constant axes of reductions turn from an input into an attribute.
+        for node in nodes:
+            if node.op_type in REDUCTIONS and len(node.input) == 2 and node.input[1] in constants:
+                axes = numpy_helper.to_array(constants[node.input[1]]).ravel().tolist()
+                node.attribute.append(helper.make_attribute("axes", axes))
+                del node.input[1]
 
 
 def _expand_gelu(graph: GraphProto) -> None:
@@ -222,11 +230,7 @@ def _gelu_nodes(graph: GraphProto, x: str, name: str, *, is_tanh: bool) -> list[
             ("Mul", ["bent", "scale"], "scaled"),
             ("Tanh", ["scaled"], "curve"),
         ]
-    steps += [
-        ("Add", ["curve", "one"], "sum"),
-        ("Mul", ["x", "sum"], "product"),
-        ("Mul", ["product", "half"], ""),
-    ]
+    steps += [("Add", ["curve", "one"], "sum"), ("Mul", ["x", "sum"], "product"), ("Mul", ["product", "half"], "")]
     tensors = {"x": x, "": name}
     return [
         helper.make_node(
@@ -253,16 +257,6 @@ def _drop_allowzero(graph: GraphProto, path: Path) -> None:
         if allowed[0].i and any((numpy_helper.to_array(part) == 0).any() for part in parts):
             raise InputError(f"{path} has a Reshape to a size of 0. Expected tensors that are not empty.")
         node.attribute.remove(allowed[0])
-
-
-def _move_axes(graph: GraphProto) -> None:
-    """Turn the constant axes of reductions from an input into an attribute."""
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type in REDUCTIONS and len(node.input) == 2 and node.input[1] in constants:
-            axes = numpy_helper.to_array(constants[node.input[1]]).ravel().tolist()
-            node.attribute.append(helper.make_attribute("axes", axes))
-            del node.input[1]
 
 
 def with_shapes(model: ModelProto, shape: tuple[int, ...], path: Path) -> ModelProto:
@@ -313,31 +307,28 @@ def _replace_automatic_padding(graph: GraphProto, path: Path) -> None:
                 raise InputError(
                     f"{path} has a {node.op_type} with automatic padding. Export it with explicit padding."
                 )
-            before, after = _padding(automatic, spatial, kernel, attributes)
-            nodes += _padded(graph, node, before, after)
+            nodes += _padded(graph, node, spatial, kernel, attributes)
             continue
         nodes.append(node)
     del graph.node[:]
     graph.node.extend(nodes)
 
 
-def _padding(
-    automatic: bytes, sizes: list[int], kernel: list[int], attributes: Mapping[str, Any]
-) -> tuple[list[int], list[int]]:
-    """Return the padding before and after each spatial axis, as the standard of ONNX defines it."""
+def _padded(
+    graph: GraphProto, node: NodeProto, sizes: list[int], kernel: list[int], attributes: Mapping[str, Any]
+) -> list[NodeProto]:
+    """Return a node that pads the input of a convolution or maximum, and that node without its own padding.
+
+    The padding before and after each spatial axis is that of the standard of ONNX.
+    """
     before, after = [], []
     strides = attributes.get("strides") or [1] * len(kernel)
     dilations = attributes.get("dilations") or [1] * len(kernel)
     for size, width, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
         total = max(0, (-(-size // stride) - 1) * stride + dilation * (width - 1) + 1 - size)
         smaller, larger = total // 2, total - total // 2
-        before.append(smaller if automatic == b"SAME_UPPER" else larger)
-        after.append(larger if automatic == b"SAME_UPPER" else smaller)
-    return before, after
-
-
-def _padded(graph: GraphProto, node: NodeProto, before: list[int], after: list[int]) -> list[NodeProto]:
-    """Return a node that pads the input of a convolution or maximum, and that node without its own padding."""
+        before.append(smaller if attributes["auto_pad"] == b"SAME_UPPER" else larger)
+        after.append(larger if attributes["auto_pad"] == b"SAME_UPPER" else smaller)
     name = f"{node.output[0]}/padded"
     pads = numpy_helper.from_array(np.array([0, 0, *before, 0, 0, *after], np.int64), f"{name}/pads")
     fill = numpy_helper.from_array(np.array(0 if node.op_type == "Conv" else -np.inf, np.float32), f"{name}/fill")
@@ -348,11 +339,6 @@ def _padded(graph: GraphProto, node: NodeProto, before: list[int], after: list[i
     node.attribute.extend(others)
     node.input[0] = name
     return [padding, node]
-
-
-def _refuse_branches(graph: GraphProto, path: Path) -> None:
-    if any(a.HasField("g") or a.graphs for node in graph.node for a in node.attribute):
-        raise InputError(f"{path} has branches or loops (If, Loop or Scan). Expected a plain graph of operations.")
 
 
 def logits_before_softmax(graph: GraphProto, output: str) -> str:
@@ -396,13 +382,10 @@ def is_cut(graph: GraphProto, tensor: str, output: str) -> bool:
     if tensor not in producers:
         return False
     readers = [node for node in _needed_nodes(graph, output, tensor) if graph.input[0].name in node.input]
-    return not readers or (all(node.op_type == "Shape" for node in readers) and _has_batch(graph, tensor))
-
-
-def _has_batch(graph: GraphProto, tensor: str) -> bool:
     info = next((value for value in graph.value_info if value.name == tensor), None)
     dims = info.type.tensor_type.shape.dim if info else []
-    return bool(dims) and dims[0].dim_param == BATCH
+    has_batch = bool(dims) and dims[0].dim_param == BATCH
+    return not readers or (all(node.op_type == "Shape" for node in readers) and has_batch)
 
 
 def cut_graph(model: ModelProto, start: str | None, stop: str) -> ModelProto:

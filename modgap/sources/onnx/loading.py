@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from onnx import GraphProto, ModelProto, ValueInfoProto
+from onnx import GraphProto, ModelProto
 from onnx2torch import convert
 from torch import Tensor, nn
 
@@ -51,18 +51,14 @@ def torch_module(part: ModelProto, path: Path) -> nn.Module:
     except Exception as error:  # the converter raises many types of errors for damaged models
         raise InputError(f"onnx2torch cannot convert {path} ({first_line(error)}).") from error
     converted: nn.Module = module.eval()
-    # The converter keeps all constants that are not in layers in one module, if there are any.
-    if "initializers" in dict(converted.named_children()):
-        _train_constants(converted.get_submodule("initializers"))
-    return converted
-
-
-def _train_constants(container: nn.Module) -> None:
-    """Turn the constants with several values into parameters; single values belong to the operations."""
+    # The converter keeps all constants that are not in layers in one module, if there are any. Those with several
+    # values become parameters; single values belong to the operations.
+    container = dict(converted.named_children()).get("initializers", nn.Module())
     for name, value in list(container.named_buffers(recurse=False)):
         if value.is_floating_point() and value.numel() > 1:
             delattr(container, name)
             container.register_parameter(name, nn.Parameter(value))
+    return converted
 
 
 # A converted slice indexes with a list, of which torch 2.9 and later warn at each call.
@@ -81,20 +77,13 @@ class Embedder(nn.Module):
 
     def forward(self, batch: Tensor) -> Tensor:
         """Return the encoder's input for images (B, C, H, W) or waveforms (B, window)."""
-        value: Tensor = self.stem(self._model_form(batch))
-        return value
-
-    def _model_form(self, batch: Tensor) -> Tensor:
         if isinstance(self.input, ImageDescription):
-            images = batch.flip(1) if self.input.channels == "bgr" else batch
-            return images.permute(0, 2, 3, 1) if self.input.channels_last else images
-        return batch.reshape(batch.shape[0], *(size if size == 1 else -1 for size in self.shape[1:]))
-
-
-def _mean_of_positions(values: Tensor, axis: int) -> Tensor:
-    """Return the mean over all axes but the first and this one: (B, C)."""
-    moved = values.movedim(axis, -1)
-    return moved.flatten(1, -2).mean(dim=1) if moved.ndim > 2 else moved
+            batch = batch.flip(1) if self.input.channels == "bgr" else batch
+            batch = batch.permute(0, 2, 3, 1) if self.input.channels_last else batch
+        else:
+            batch = batch.reshape(batch.shape[0], *(size if size == 1 else -1 for size in self.shape[1:]))
+        value: Tensor = self.stem(batch)
+        return value
 
 
 class Head(nn.Module):
@@ -109,7 +98,8 @@ class Head(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (B, C)."""
-        logits = _mean_of_positions(self.part(features), self.class_axis)
+        values: Tensor = self.part(features).movedim(self.class_axis, -1)
+        logits = values.flatten(1, -2).mean(dim=1) if values.ndim > 2 else values
         return logits if self.blank is None else without_class(logits, self.blank)
 
 
@@ -158,7 +148,18 @@ def load_onnx(name: str, path: Path, description: OnnxDescription, control_seed:
         UsageError: When the model cannot be split.
     """
     original = read_graph(path)
-    input_shape = _input_shape(sample_input(original, description.others, path), description)
+    model_input = sample_input(original, description.others, path)
+    source_input: Input
+    if isinstance(description.input, ImageDescription):
+        image = description.input
+        source_input = ImageInput(image.size, image.mean, image.sd, image.interpolation)
+        channels = (len(image.mean),)
+        input_shape: tuple[int, ...] = (*image.size, *channels) if image.channels_last else (*channels, *image.size)
+    else:
+        sound = description.input
+        source_input = WaveformInput(sound.rate, sound.window, standardize=sound.standardize)
+        dims = [dim.dim_value for dim in model_input.type.tensor_type.shape.dim[1:]]
+        input_shape = tuple(size if size == 1 else sound.window for size in dims)
     bind_inputs(original, input_shape, description.others, path)
     model = with_shapes(original, input_shape, path)
     if control_seed is not None:
@@ -170,7 +171,6 @@ def load_onnx(name: str, path: Path, description: OnnxDescription, control_seed:
     last = torch_module(cut_graph(model, features, output), path) if features != output else nn.Identity()
     head = Head(last, description.class_axis, description.blank)
     network = SplitModel(Embedder(description, (0, *input_shape), stem), encoder, head).eval()
-    source_input = _source_input(description)
     logits = _try(network, description, path)
     if control_seed is not None:
         scale_layers(network, _noise(description))
@@ -183,24 +183,6 @@ def load_onnx(name: str, path: Path, description: OnnxDescription, control_seed:
         return to_tokens(network.encoder(network.embedder(batch))).mean(dim=1)
 
     return Source(network, source_input, names, False, split, pooled)
-
-
-def _input_shape(model_input: ValueInfoProto, description: OnnxDescription) -> tuple[int, ...]:
-    """Return the shape of a sample in the input that takes it."""
-    source_input = description.input
-    if isinstance(source_input, ImageDescription):
-        channels = len(source_input.mean)
-        height, width = source_input.size
-        return (height, width, channels) if source_input.channels_last else (channels, height, width)
-    dims = [dim.dim_value for dim in model_input.type.tensor_type.shape.dim[1:]]
-    return tuple(size if size == 1 else source_input.window for size in dims)
-
-
-def _source_input(description: OnnxDescription) -> Input:
-    source_input = description.input
-    if isinstance(source_input, ImageDescription):
-        return ImageInput(source_input.size, source_input.mean, source_input.sd, source_input.interpolation)
-    return WaveformInput(source_input.rate, source_input.window, standardize=source_input.standardize)
 
 
 def _output(graph: GraphProto, description: OnnxDescription, path: Path) -> str:

@@ -1,6 +1,7 @@
 """Operations of ONNX that onnx2torch does not know, as modules in its registry."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Mapping
 
 import torch
@@ -66,11 +67,8 @@ def register_operations() -> None:
     """Add the operations to the registry of onnx2torch, unless it has its own."""
     for name, (version, function) in OPERATIONS.items():
         with contextlib.suppress(ValueError):
-            add_converter(name, version)(_converter(function))
+            add_converter(name, version)(functools.partial(_convert, function))
 
 
-def _converter(function: Callable[..., Tensor]) -> Callable[[OnnxNode, OnnxGraph], OperationConverterResult]:
-    def convert(node: OnnxNode, _graph: OnnxGraph) -> OperationConverterResult:
-        return OperationConverterResult(Operation(function, node.attributes), onnx_mapping_from_node(node))
-
-    return convert
+def _convert(function: Callable[..., Tensor], node: OnnxNode, _graph: OnnxGraph) -> OperationConverterResult:
+    return OperationConverterResult(Operation(function, node.attributes), onnx_mapping_from_node(node))

@@ -73,7 +73,7 @@ def build_network(capacity: str) -> PackagedNetwork:
     widths = WIDTHS[capacity]
     return PackagedNetwork(
         WaveformInput(RATE, FRAME, standardize=True),
-        tuple(f"{_hertz(pitch):.1f} Hz" for pitch in range(PITCHES)),
+        tuple(f"{10 * 2 ** ((LOWEST_CENTS + CENTS_PER_PITCH * pitch) / 1200):.1f} Hz" for pitch in range(PITCHES)),
         _Embedder(widths[0]),
         _Encoder(widths),
         FlatHead(nn.Linear(4 * widths[-1], PITCHES)),
@@ -93,7 +93,3 @@ def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         part = "norm" if module.endswith("_BN") else "conv"
         renamed[f"{layer}.{part}.{parameter}"] = tensor.squeeze(-1) if tensor.ndim == 4 else tensor
     return renamed
-
-
-def _hertz(pitch: int) -> float:
-    return float(10 * 2 ** ((LOWEST_CENTS + CENTS_PER_PITCH * pitch) / 1200))

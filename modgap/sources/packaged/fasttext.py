@@ -107,8 +107,7 @@ class _Reader:
         directions = self._decode(codes, rows, columns)
         if not has_norms:
             return directions
-        vectors: np.ndarray = directions * self._decode(self.array("u1", rows), rows, 1)
-        return vectors
+        return np.asarray(directions * self._decode(self.array("u1", rows), rows, 1))
 
     def _decode(self, codes: np.ndarray, rows: int, columns: int) -> np.ndarray:
         dim, n_parts, part, last_part = self.numbers("iiii")
@@ -245,11 +244,10 @@ class _Tokenizer:
                     value = (value ^ (byte & HASH_MASK)) * HASH_FACTOR & HASH_MASK
                 is_bracket = length == 1 and start in (0, len(encoded) - 1)
                 if length >= max(1, self.shortest) and not is_bracket:
-                    yield from self._row_of_bucket(value % self.buckets)
-
-    def _row_of_bucket(self, bucket: int) -> tuple[int, ...]:
-        row = bucket if self.rows_of_buckets is None else self.rows_of_buckets.get(bucket)
-        return () if row is None else (len(self.words) + row,)
+                    bucket = value % self.buckets
+                    row = bucket if self.rows_of_buckets is None else self.rows_of_buckets.get(bucket)
+                    if row is not None:
+                        yield len(self.words) + row
 
 
 # The network

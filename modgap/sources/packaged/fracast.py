@@ -37,7 +37,10 @@ class _Embedder(nn.Module):
         super().__init__()
         self.values = nn.Linear(4 + len(RECENCY), WIDTH)
         self.phases = nn.Linear(2 * PERIODS, WIDTH)
-        self.register_buffer("recency", _recency(), persistent=False)
+        # Marks of the time before the end of the series, (2048, 5): linear, logarithmic and exponential.
+        before = (torch.arange(WINDOW) - (WINDOW - 1)) / WINDOW
+        marks = [before, -torch.log1p(-before) / math.log(2), *(torch.exp(rate * before) for rate in RECENCY)]
+        self.register_buffer("recency", torch.stack(marks, dim=1), persistent=False)
 
     def forward(self, waveforms: Tensor) -> Tensor:
         low, high = waveforms.aminmax(dim=1, keepdim=True)
@@ -46,13 +49,6 @@ class _Embedder(nn.Module):
         channels = torch.cat([torch.stack([values, torch.ones_like(values)], dim=2), marks], dim=2)
         tokens: Tensor = self.values(channels) + self.phases(_phases(values))
         return tokens
-
-
-def _recency() -> Tensor:
-    """Return marks of the time before the end of the series, (2048, 5): linear, logarithmic and exponential."""
-    before = (torch.arange(WINDOW) - (WINDOW - 1)) / WINDOW
-    marks = [before, -torch.log1p(-before) / math.log(2), *(torch.exp(rate * before) for rate in RECENCY)]
-    return torch.stack(marks, dim=1)
 
 
 def _phases(values: Tensor) -> Tensor:

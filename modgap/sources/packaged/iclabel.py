@@ -160,9 +160,6 @@ def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             renamed[f"embedder.layers.{branch}.{parameter}"] = first
             for layer, value in enumerate(others):
                 renamed[f"encoder.branches.{branch}.layers.{layer}.{parameter}"] = value
-    return {name: value.squeeze(2) if _is_series(name, value) else value for name, value in renamed.items()}
-
-
-def _is_series(name: str, value: Tensor) -> bool:
-    """Return True for a kernel (outputs, inputs, 1, width) on series."""
-    return value.ndim == 4 and "maps" not in name
+    # Kernels on series have the shape (outputs, inputs, 1, width).
+    is_series = {name: value.ndim == 4 and "maps" not in name for name, value in renamed.items()}
+    return {name: value.squeeze(2) if is_series[name] else value for name, value in renamed.items()}

@@ -81,7 +81,8 @@ def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     renamed["head.linear.bias"] = weights["fc1.bias"]
     renamed["head.linear.weight"] = next(weights[name] for name in weights if "MatMul" in name).T.contiguous()
     # In the file, each layer has its biases, its weights of inputs and its weights of states, in this order.
-    tensors = [weights[name] for name in sorted((name for name in weights if "LSTM" in name), key=_number)]
+    names = sorted((name for name in weights if "LSTM" in name), key=lambda name: int(name.rpartition("_")[2]))
+    tensors = [weights[name] for name in names]
     for layer in range(2):
         biases, inputs, states = tensors[3 * layer : 3 * layer + 3]
         for direction, suffix in enumerate(("", "_reverse")):
@@ -89,15 +90,7 @@ def rename_weights(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             values = {"weight_ih": inputs[direction], "weight_hh": states[direction]}
             values |= {"bias_ih": input_bias, "bias_hh": state_bias}
             for name, value in values.items():
-                renamed[f"encoder.lstm.{name}_l{layer}{suffix}"] = _torch_gates(value)
+                input_gate, output_gate, forget_gate, cell = value.chunk(4)
+                gates = torch.cat([input_gate, forget_gate, cell, output_gate])
+                renamed[f"encoder.lstm.{name}_l{layer}{suffix}"] = gates
     return renamed
-
-
-def _number(name: str) -> int:
-    return int(name.rpartition("_")[2])
-
-
-def _torch_gates(value: Tensor) -> Tensor:
-    """Reorder the gates from ONNX's input, output, forget, cell to torch's input, forget, cell, output."""
-    input_gate, output_gate, forget_gate, cell = value.chunk(4)
-    return torch.cat([input_gate, forget_gate, cell, output_gate])

@@ -33,7 +33,11 @@ class _Spectrum(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("basis", _fourier_basis())
+        # The real and the imaginary parts of a Fourier transform with a Hann window, (258, 1, 256).
+        angles = 2 * torch.pi / BASIS * torch.arange(FREQUENCIES)[:, None] * torch.arange(BASIS)
+        window = torch.hann_window(BASIS)
+        basis = torch.cat([window * torch.cos(angles), -window * torch.sin(angles)])
+        self.register_buffer("basis", basis.unsqueeze(1))
         self.conv = nn.Conv1d(FREQUENCIES, WIDTH, 3, padding=1)
 
     def forward(self, waveforms: Tensor) -> Tensor:
@@ -44,13 +48,6 @@ class _Spectrum(nn.Module):
         magnitude = (real.square() + imaginary.square()).clamp(min=SILENCE).sqrt()
         frames = functional.relu(self.conv(magnitude))
         return frames.transpose(1, 2).reshape(waveforms.shape[0], -1, WIDTH)
-
-
-def _fourier_basis() -> Tensor:
-    """Return the real and the imaginary parts of a Fourier transform with a Hann window, (258, 1, 256)."""
-    angles = 2 * torch.pi / BASIS * torch.arange(FREQUENCIES)[:, None] * torch.arange(BASIS)
-    window = torch.hann_window(BASIS)
-    return torch.cat([window * torch.cos(angles), -window * torch.sin(angles)]).unsqueeze(1)
 
 
 class _Encoder(nn.Module):

@@ -175,7 +175,7 @@ def build_source(
     if not timm.is_model(architecture):
         raise unknown_name("timm model", architecture, timm.list_models())
     try:
-        model = timm.create_model(architecture, **options).eval()
+        model: Any = timm.create_model(architecture, **options).eval()
     except InputError:
         raise
     except (AssertionError, RuntimeError, TypeError, ValueError) as error:
@@ -188,9 +188,28 @@ def build_source(
     size = tuple(config["input_size"][1:])
     if input_size and (input_size, input_size) != size:
         size = (input_size, input_size)
-        _resize(model, architecture, size)
+        # Position tables are interpolated.
+        if getattr(model, "set_input_size", None):
+            try:
+                model.set_input_size(img_size=size)
+            except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+                raise UsageError(f"{architecture} takes no images of {size[0]} x {size[1]} pixels: {error}") from error
+        elif (model.pretrained_cfg or {}).get("fixed_input_size"):
+            raise UsageError(f"{architecture} takes only images of its default size. Leave `input_size` out.")
     image_input = ImageInput(size, tuple(config["mean"]), tuple(config["std"]), config["interpolation"])
-    return _source(model, image_input)
+
+    def features(images: "Tensor") -> "Tensor":
+        pooled: Tensor = model.forward_head(model.forward_features(images), pre_logits=True)
+        return pooled
+
+    def split() -> Parts:
+        from modgap.sources.timm.split import split_model
+
+        return split_model(model, size)
+
+    first = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")
+    is_convolutional = isinstance(first, str) and not first.startswith("patch_embed")
+    return Source(model, image_input, _class_names(model), is_convolutional, split, features)
 
 
 def build_control(architecture: str, input_size: int | None, seed: int, *, head: bool = True, **options: Any) -> Source:
@@ -200,36 +219,6 @@ def build_control(architecture: str, input_size: int | None, seed: int, *, head:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return build_source(architecture, input_size, head=head, **options)
-
-
-def _resize(model: Any, architecture: str, size: tuple[int, int]) -> None:
-    """Change the image size of a model with position tables, which are interpolated."""
-    if not getattr(model, "set_input_size", None):
-        if (model.pretrained_cfg or {}).get("fixed_input_size"):
-            raise UsageError(f"{architecture} takes only images of its default size. Leave `input_size` out.")
-        return
-    try:
-        model.set_input_size(img_size=size)
-    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        raise UsageError(f"{architecture} takes no images of {size[0]} x {size[1]} pixels: {error}") from error
-
-
-def _source(model: Any, image_input: ImageInput) -> Source:
-    def features(images: "Tensor") -> "Tensor":
-        pooled: Tensor = model.forward_head(model.forward_features(images), pre_logits=True)
-        return pooled
-
-    def split() -> Parts:
-        from modgap.sources.timm.split import split_model
-
-        return split_model(model, image_input.size)
-
-    return Source(model, image_input, _class_names(model), _convolutional(model), split, features)
-
-
-def _convolutional(model: "nn.Module") -> bool:
-    first = (getattr(model, "pretrained_cfg", None) or {}).get("first_conv")
-    return isinstance(first, str) and not first.startswith("patch_embed")
 
 
 def _class_names(model: Any) -> tuple[str, ...]:
@@ -308,7 +297,12 @@ class TimmModel:
             with limited_model(self.name):
                 return build_control(self.architecture, input_size, self.control_seed, head=head, **options)
         weights = read_weights(self._file())
-        n_classes = _head_size(weights, self.architecture)
+        # The size of the head in these weights, so that heads of another size can be loaded.
+        config = _timm_configuration(self.architecture)
+        classifier = (
+            weights.get(f"{config.classifier}.weight") if config and isinstance(config.classifier, str) else None
+        )
+        n_classes = None if classifier is None else int(classifier.shape[0])
         if n_classes and "num_classes" not in options:
             options["num_classes"] = n_classes
         elif not n_classes and not head:
@@ -333,14 +327,6 @@ def _folder_options(configuration: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{configuration} is not the configuration of a timm model ({error!r}).") from error
     return options
-
-
-def _head_size(state: "dict[str, Tensor]", architecture: str) -> int | None:
-    """Return the number of outputs of the head in these weights, so that heads of another size can be loaded."""
-    config = _timm_configuration(architecture)
-    name = config.classifier if config else None
-    weight = state.get(f"{name}.weight") if isinstance(name, str) else None
-    return None if weight is None else int(weight.shape[0])
 
 
 def _timm_configuration(architecture: str) -> Any:

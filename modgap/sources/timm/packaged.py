@@ -76,18 +76,7 @@ SHIPPED = Path(__file__).parent / "weights" / "vit-fashion.safetensors"
 """Weights written by tools/pretrain_vit_fashion.py; a model card is in the same folder."""
 MEAN = 0.2860
 SD = 0.3530
-CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 ARCHITECTURE = "vit_tiny_patch16_224"
 """Name of the timm model whose code is used. All its sizes are overridden."""
 OPTIONS: dict[str, Any] = {

@@ -64,7 +64,11 @@ def _split(model: Any, first: str, sample: Tensor) -> Parts:
         output, channels_last=_channels_last(model, first, output), as_tokens=names[0].startswith("patch_embed")
     )
     stand_in = StandIn(stem[0])
-    replaced: dict[str, nn.Module] = {name: nn.Identity() for name in (*names, *_classifiers(model))}
+    # The encoder does not use the classifiers.
+    classifiers = (model.pretrained_cfg or {}).get("classifier") or ()
+    modules = dict(model.named_modules())
+    unused = [one for one in ((classifiers,) if isinstance(classifiers, str) else classifiers) if one in modules]
+    replaced: dict[str, nn.Module] = {name: nn.Identity() for name in (*names, *unused)}
     encoder = replace_modules(model, replaced | {names[0]: stand_in})
     return Parts(
         _Embedder(stem, entry),
@@ -82,13 +86,6 @@ def _channels_last(model: Any, first: str, output: Any) -> bool:
         return bool(shape[3] == width)
     layout = getattr(model.get_submodule(first.split(".")[0]), "output_fmt", None)
     return str(getattr(layout, "value", layout)) == "NHWC"
-
-
-def _classifiers(model: Any) -> list[str]:
-    """Return the paths of the classifiers, which the encoder does not use."""
-    paths = (model.pretrained_cfg or {}).get("classifier") or ()
-    modules = dict(model.named_modules())
-    return [path for path in ((paths,) if isinstance(paths, str) else paths) if path in modules]
 
 
 class _Embedder(nn.Module):
