@@ -11,8 +11,8 @@ from modgap.answers.answer import ORDER
 from modgap.ranking.field_baselines import BASELINE_PREFIX
 from modgap.ranking.history.choice import LEVEL
 from modgap.ranking.plan import PROBE
-from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import PILOT, get_score
+from modgap.ranking.source_outputs import CLASSIFICATION
 from modgap.ranking.standings import MIN_SUBSAMPLES, SURELY_WORSE
 from modgap.ranking.subsamples import MIN_GROUPS
 from modgap.ranking.types import BASELINE, CONTROL, SOURCE, Halving, Pilot, Ranking, ScoreTable

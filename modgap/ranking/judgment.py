@@ -18,8 +18,8 @@ from modgap.ranking.checks import (
 )
 from modgap.ranking.field_baselines import BASELINE_PREFIX
 from modgap.ranking.history.choice import FEWEST_TARGETS
-from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import get_score
+from modgap.ranking.source_outputs import CLASSIFICATION
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.standings import MIN_SUBSAMPLES
 from modgap.ranking.types import DEFAULT_ERRORS, DEFAULT_SAMPLES, SOURCE, Ranking, RankRequest
@@ -101,8 +101,7 @@ class Judgment:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as plain values for the record of the ranking."""
-        record: dict[str, Any] = plain_values(asdict(self))
-        return record
+        return dict(plain_values(asdict(self)))
 
 
 NOTHING = "nothing"

@@ -17,9 +17,9 @@ from modgap.ranking.check_sentences import join_names
 from modgap.ranking.extraction import Extracted, outputs_key_content, sample_arrays, store_outputs
 from modgap.ranking.jobs import ErrorsJob, ScoreJob
 from modgap.ranking.plan import RankPlan
-from modgap.ranking.score import CLASSIFICATION, Score
+from modgap.ranking.score import Score
 from modgap.ranking.scores import get_score
-from modgap.ranking.source_outputs import KIND, load_source_outputs
+from modgap.ranking.source_outputs import CLASSIFICATION, KIND, load_source_outputs
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import run_stage
 from modgap.ranking.standings import ScoredErrors

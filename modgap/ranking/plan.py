@@ -13,8 +13,9 @@ from modgap.ranking.field_baselines import BASELINE_PREFIX, BaselineJob, baselin
 from modgap.ranking.history.lines import TRAINED
 from modgap.ranking.history.sketches import TargetSketch, cached_sketch
 from modgap.ranking.history.store import History, known_history, shipped_history
-from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION, ErrorOptions
+from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES, default_scores, get_score, score_names
+from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, REGRESSION
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import JobMonitor
 from modgap.ranking.types import ALL, CONTROL, SOURCE, RankRequest, SourceRow

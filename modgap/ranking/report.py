@@ -222,8 +222,7 @@ def _request_record(request: RankRequest) -> dict[str, Any]:
     """Return the request as a flat record."""
     record = asdict(request)
     samples = record.pop("samples")
-    flat: dict[str, Any] = plain_values({**record, **samples})
-    return flat
+    return dict(plain_values({**record, **samples}))
 
 
 def to_json(ranking: Ranking) -> str:

@@ -125,8 +125,7 @@ class Standings:
     def order(self) -> np.ndarray:
         """Return the indices of the sources, best first. Sources without a value come last."""
         places = np.arange(len(self.ranks)) if self.places is None else self.places
-        order: np.ndarray = np.lexsort((places, np.where(self.ranks > 0, self.ranks, len(self.ranks) + 1)))
-        return order
+        return np.asarray(np.lexsort((places, np.where(self.ranks > 0, self.ranks, len(self.ranks) + 1))))
 
     def ranked(self) -> list[int]:
         """Return the indices of the sources that have a value, best first."""

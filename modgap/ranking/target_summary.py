@@ -3,8 +3,7 @@
 import numpy as np
 
 from modgap.labels.label_space import label_space
-from modgap.ranking.score import CLASSIFICATION
-from modgap.ranking.source_outputs import SourceOutputs
+from modgap.ranking.source_outputs import CLASSIFICATION, SourceOutputs
 from modgap.ranking.types import TargetSummary
 from modgap.statistics.bootstrap import group_numbers
 from modgap.statistics.splits import testable_samples

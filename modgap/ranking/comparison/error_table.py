@@ -11,23 +11,10 @@ from modgap.errors import InputError, first_line, visible_name
 from modgap.labels.user_arrays import align_rows, number_groups, to_numpy
 from modgap.statistics.intervals import SampleErrors, independent_errors
 from modgap.statistics.sample_file import SampleFile
-from modgap.targets.data_frames import SUFFIXES, list_names, read_frame
+from modgap.targets.data_frames import list_names, read_frame
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
-
-__all__ = [
-    "CSV",
-    "DISCREPANCY",
-    "DISTORTION",
-    "RANKING",
-    "SUFFIXES",
-    "TRAINING",
-    "ErrorTable",
-    "read_error_file",
-    "table_of_arrays",
-    "table_of_frame",
-]
 
 DISCREPANCY = "discrepancy"
 DISTORTION = "distortion"
@@ -157,15 +144,13 @@ def _identifiers(column: "Series[Any]", origin: str) -> np.ndarray:
             f"{origin}. Give every row an identifier of its own, and put what several rows have in common, such as the "
             "subject, into a column named group."
         )
-    texts: np.ndarray = ids.to_numpy(np.str_)
-    return texts
+    return np.asarray(ids.to_numpy(np.str_))
 
 
 def _group_numbers(column: "Series[Any]", origin: str) -> np.ndarray:
     if column.isna().any():
         raise InputError(f"Row {_row(column.isna())} of {origin} has no group. Every sample needs one.")
-    numbers: np.ndarray = np.unique(column.astype(str).to_numpy(np.str_), return_inverse=True)[1].ravel()
-    return numbers
+    return np.asarray(np.unique(column.astype(str).to_numpy(np.str_), return_inverse=True)[1].ravel())
 
 
 def _numbers(column: "Series[Any]", name: str, origin: str) -> np.ndarray:

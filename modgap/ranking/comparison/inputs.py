@@ -14,7 +14,6 @@ from modgap.ranking.comparison.error_table import (
     DISCREPANCY,
     DISTORTION,
     RANKING,
-    SUFFIXES,
     TRAINING,
     ErrorTable,
     read_error_file,
@@ -23,6 +22,7 @@ from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, numbered_sam
 from modgap.storage.digests import FILES, check_named_file, warn_without_digests
 from modgap.storage.json_records import read_json
 from modgap.storage.paths import expand_user
+from modgap.targets.data_frames import SUFFIXES
 
 ESTIMATOR_ORDER = ("search", "soft", "soft-matched")
 """Estimators in the order in which the default is chosen."""

@@ -111,8 +111,7 @@ class HistoryChoice:
     @property
     def order_before(self) -> list[int]:
         """Indices of the sources by their expected errors before the pilots, the lowest first."""
-        order: list[int] = np.argsort(self.before.error, kind="stable").tolist()
-        return order
+        return list(map(int, np.argsort(self.before.error, kind="stable")))
 
     @property
     def order(self) -> list[int]:
@@ -121,8 +120,7 @@ class HistoryChoice:
         They are in the order of their expected errors, or of their probability of being best where these are not told.
         """
         values = self.decisive.error if self.tells_errors else -self.decisive.best
-        order: list[int] = np.argsort(values, kind="stable").tolist()
-        return order
+        return list(map(int, np.argsort(values, kind="stable")))
 
     @property
     def first(self) -> str:

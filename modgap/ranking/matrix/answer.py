@@ -69,8 +69,7 @@ class MatrixVerdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as plain values for the record of the matrix."""
-        record: dict[str, Any] = plain_values(asdict(self))
-        return record
+        return dict(plain_values(asdict(self)))
 
 
 def judge_matrix(matrix: Matrix) -> MatrixVerdict:

@@ -7,20 +7,9 @@ import importlib
 import pkgutil
 
 from modgap.process.registry import Registry
-from modgap.ranking.score import CLASSIFICATION, ERROR_RATE, MULTI_LABEL, REGRESSION, Score
+from modgap.ranking.score import ERROR_RATE, Score
 from modgap.ranking.score_order import SCORE_ORDER
-
-__all__ = [
-    "CHANCE",
-    "DEFAULT_RANKING_SCORES",
-    "FORECAST",
-    "PILOT",
-    "default_scores",
-    "get_score",
-    "score_names",
-    "score_origin",
-    "shown_score",
-]
+from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, REGRESSION
 
 DEFAULT_RANKING_SCORES = {CLASSIFICATION: "transrate", MULTI_LABEL: "discrepancy", REGRESSION: "discrepancy"}
 """The score that sources are ranked by if --by is not given, for each task.

@@ -78,8 +78,7 @@ def ledoit_wolf_shrinkage(centered: np.ndarray, variances: np.ndarray) -> float:
 def _between(outputs: SourceOutputs) -> np.ndarray:
     """Project the weighted class means, divided by the root of n - 1, on the principal components, shape (K, r)."""
     means = _scaled_means(outputs.moments.centered, outputs.labels) / np.sqrt(max(1, len(outputs) - 1))
-    projected: np.ndarray = means @ outputs.moments.components
-    return projected
+    return np.asarray(means @ outputs.moments.components)
 
 
 def _inverse(variances: np.ndarray) -> np.ndarray:

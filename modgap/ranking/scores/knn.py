@@ -7,8 +7,8 @@ import numpy as np
 from modgap.discrepancy.kernels.compilation import kernel
 from modgap.errors import InputError
 from modgap.ranking.cross_validation import assign_folds, prediction_error, repeated_errors, sample_keys
-from modgap.ranking.score import ALL_TASKS, CLASSIFICATION, NON_NEGATIVE, ErrorOptions, Score
-from modgap.ranking.source_outputs import SourceOutputs
+from modgap.ranking.score import ALL_TASKS, NON_NEGATIVE, ErrorOptions, Score
+from modgap.ranking.source_outputs import CLASSIFICATION, SourceOutputs
 from modgap.statistics.intervals import SampleErrors
 
 NEIGHBORS = 5
