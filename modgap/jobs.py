@@ -14,16 +14,18 @@ import tempfile
 import threading
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from modgap.errors import InputError, UsageError, check_minimum, first_line
 from modgap.process.end import end_with_parent
 from modgap.process.resources import available_cores, choose_device, share_heap
 from modgap.storage.atomic_files import temporary_path
+from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
 from modgap.storage.locks import lock_first_free, unlock
 from modgap.storage.paths import SHARED_CACHE, cache_folder, data_folder
 
@@ -47,8 +49,6 @@ GPU = "GPU"
 """Name under which workers of Dask declare GPUs."""
 MAX_WORKERS = 50
 """Most workers that a scheduler is asked for, unless the user says how many."""
-SEPARATOR = ","
-"""Sign between the devices in a list of them."""
 TIMES = "*"
 """Sign before the number of passes that may run on each device at a time."""
 MOST_PASSES = 16
@@ -283,6 +283,63 @@ class Backend:
 # A job in its process: threads, cache
 
 
+def without_raising(run: Callable[[Any], Result]) -> Callable[[Any], Result | Failure]:
+    """Return a function that calls a job with the number of threads of every job, and returns a `Failure` if it fails.
+
+    Models, scores and baselines of others may fail in any way.
+    """
+
+    @wraps(run)
+    def call(job: Any) -> Result | Failure:
+        fix_threads()
+        try:
+            return run(job)
+        except Exception as error:
+            return failure_of(error)
+
+    return call
+
+
+class CachedJob(ABC, Generic[Result]):
+    """A job that finds its result in the cache, or computes it and stores it there.
+
+    Attributes:
+        cache_kind: Kind of the cache entries of these jobs.
+    """
+
+    cache_kind: ClassVar[str]
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """Return everything that the result depends on."""
+
+    @property
+    def key(self) -> str:
+        """Key of the result in the cache."""
+        return cache_key(self.identity())
+
+    @abstractmethod
+    def _compute(self) -> Result:
+        """Compute the result."""
+
+    @abstractmethod
+    def _encode(self, result: Result) -> CacheEntry:
+        """Return the cache entry of a result."""
+
+    @abstractmethod
+    def _decode(self, entry: CacheEntry) -> Result:
+        """Return the result in a cache entry."""
+
+    def load_cached(self) -> Result | None:
+        """Return the result from the cache. None if there is none."""
+        return find_cached(self.cache_kind, self.key, self._decode)
+
+    @without_raising
+    def __call__(self) -> Result:
+        """Return the result from the cache, or compute it, or return the reason why that failed."""
+        return cached(self.cache_kind, self.key, self._compute, Codec(self._encode, self._decode))
+
+
 def fix_threads() -> None:
     """Set the number of threads of this process to that of every process that runs jobs."""
     import torch
@@ -410,7 +467,7 @@ def _run_until_worker_lost(jobs: Mapping[int, Job[Result]], processes: int) -> I
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    with parallel_config("loky", n_jobs=processes, initializer=_worker_start(os.getpid())):
+    with parallel_config("loky", n_jobs=processes, initializer=_start_worker, initargs=(os.getpid(),)):
         parallel = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")
     with warnings.catch_warnings():
         # Loky warns when it replaces a worker whose memory has grown, but that worker's jobs are finished.
@@ -420,12 +477,6 @@ def _run_until_worker_lost(jobs: Mapping[int, Job[Result]], processes: int) -> I
             yield from parallel(delayed(_run_indexed)(index, job, variables) for index, job in dict(jobs).items())
         except TerminatedWorkerError:
             return
-
-
-@cache
-def _worker_start(parent: int) -> Callable[[], None]:
-    """Return the function that a worker calls first, as one object, because joblib starts new workers for another."""
-    return partial(_start_worker, parent)
 
 
 def _start_worker(parent: int) -> None:
@@ -542,7 +593,7 @@ def list_devices(name: str) -> tuple[str, ...]:
     import torch
 
     passes_on_each(name)
-    names = tuple(part.strip() for part in name.partition(TIMES)[0].split(SEPARATOR))
+    names = tuple(part.strip() for part in name.partition(TIMES)[0].split(","))
     devices = [choose_device(part) for part in names]
     if len(names) > 1:
         if "auto" in names or len(set(names)) < len(names):

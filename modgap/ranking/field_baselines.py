@@ -12,12 +12,13 @@ from modgap.baselines import baseline_names, baseline_origin, get_baseline
 from modgap.errors import InputError, unknown_name
 from modgap.forward.inference_setup import LogitsRequest, samples_record, select_samples
 from modgap.forward.sample_request import SampleRequest
+from modgap.jobs import CachedJob
 from modgap.process.installed_packages import installed_library_version
-from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.cross_validation import REPEATS, repeated_errors
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.source_outputs import SourceOutputs
-from modgap.ranking.standings import ScoredErrors
+from modgap.ranking.standings import decode_errors, error_arrays
+from modgap.statistics.intervals import SampleErrors
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key
 from modgap.targets import Target, TargetRequest
@@ -141,7 +142,7 @@ def _read(target: Target, samples: SampleRequest) -> _Data:
 
 
 @dataclass(frozen=True)
-class BaselineJob(CachedJob[ScoredErrors]):
+class BaselineJob(CachedJob[SampleErrors]):
     """Cross-validation of one baseline on the samples of a ranking.
 
     Attributes:
@@ -177,18 +178,16 @@ class BaselineJob(CachedJob[ScoredErrors]):
         }
         return {**named, **versions, "origin": baseline_origin(self.baseline)}
 
-    def _compute(self) -> ScoredErrors:
+    def _compute(self) -> SampleErrors:
         data = _read(self.target.open(), self.samples)
-        outputs = data.outputs
         predict = functools.partial(_predict_folds, get_baseline(self.baseline), data, self.seed)
-        errors = repeated_errors(outputs, self.options.weight, self.seed, predict)
-        return ScoredErrors(errors, outputs.n_classes, self.options.per_class)
+        return repeated_errors(data.outputs, self.options.weight, self.seed, predict)
 
-    def _encode(self, result: ScoredErrors) -> CacheEntry:
-        return CacheEntry(result.arrays(), {"job": self.identity()})
+    def _encode(self, result: SampleErrors) -> CacheEntry:
+        return CacheEntry(error_arrays(result), {"job": self.identity()})
 
-    def _decode(self, entry: CacheEntry) -> ScoredErrors:
-        return ScoredErrors.of_arrays(entry.arrays, self.seed, self.options.per_class)
+    def _decode(self, entry: CacheEntry) -> SampleErrors:
+        return decode_errors(entry.arrays, self.seed)
 
 
 def baseline_jobs(

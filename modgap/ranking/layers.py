@@ -11,7 +11,7 @@ from modgap.answers.formatting import format_p_value
 from modgap.errors import InputError, visible_name
 from modgap.forward.inference_setup import InferenceSetup, LogitsRequest, set_up_inference
 from modgap.forward.pooled_layers import OUTPUT, PooledLayers, block_names
-from modgap.jobs import Failure, failure_of, fix_threads, hold_device
+from modgap.jobs import Failure, hold_device, without_raising
 from modgap.labels.label_space import LabelSpace, label_space
 from modgap.ranking.check_sentences import join_names
 from modgap.ranking.extraction import Extracted, outputs_key_content, sample_arrays, store_outputs
@@ -22,7 +22,6 @@ from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import CLASSIFICATION, KIND, load_source_outputs
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import run_stage
-from modgap.ranking.standings import ScoredErrors
 from modgap.ranking.types import SOURCE, JobCounts, LayerChoice, LayerCurve, SourceRow
 from modgap.sources import open_source
 from modgap.statistics.intervals import SampleErrors, average_errors, estimate_mean
@@ -80,22 +79,19 @@ class LayersJob:
     request: LogitsRequest
     numbers: tuple[int, ...]
 
-    def __call__(self) -> LayerOutputs | Failure:
+    @without_raising
+    def __call__(self) -> LayerOutputs:
         """Return the references to the features, or the reason why there are none."""
-        fix_threads()
-        try:
-            with hold_device(self.request.samples.device) as device:
-                outputs = self._extract(device)
-                assert outputs is not None
-                return outputs
-        except Exception as error:  # Third-party models may fail in any way; the row of the source shows the reason.
-            return failure_of(error)
+        with hold_device(self.request.samples.device) as device:
+            outputs = self._extract(device)
+            assert outputs is not None
+            return outputs
 
     def load_cached(self) -> LayerOutputs | None:
         """Return the references to the features if all are in the cache, which needs no device; None if not."""
         try:
             return self._extract(None)
-        except Exception:  # As above; without weights or data it is not known what would be in the cache.
+        except Exception:  # Without weights or data it is not known what would be in the cache.
             return None
 
     def _extract(self, device: str | None) -> LayerOutputs | None:
@@ -233,17 +229,17 @@ def _curve(source: str, outputs: LayerOutputs, results: Mapping[Any, Any], plan:
     for score in _scores(plan):
         by_layer = [results[_job(key, score, plan)] for key in outputs.keys]
         values[score.name] = tuple(_value(score, result) for result in by_layer)
-        errors = [result.errors for result in by_layer if isinstance(result, ScoredErrors)]
+        errors = [result for result in by_layer if isinstance(result, SampleErrors)]
         if score.name == JUDGED_BY and len(errors) == len(by_layer):
             intervals = tuple(estimate_mean(one).interval for one in errors)
             choice = _choice(errors, outputs, plan) if plan.task == CLASSIFICATION else None
     return LayerCurve(source, outputs.numbers, outputs.names, outputs.n_layers, values, intervals, choice)
 
 
-def _value(score: Score, result: ScoredErrors | np.ndarray | Failure) -> float:
+def _value(score: Score, result: SampleErrors | np.ndarray | Failure) -> float:
     if isinstance(result, Failure):
         return float("nan")
-    return score.mean_of(result.errors).value if isinstance(result, ScoredErrors) else float(result[0])
+    return score.mean_of(result).value if isinstance(result, SampleErrors) else float(result[0])
 
 
 def _choice(errors: Sequence[SampleErrors], outputs: LayerOutputs, plan: RankPlan) -> LayerChoice | None:

@@ -13,15 +13,7 @@ from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BaselineJob
 from modgap.ranking.halving import rank_within
 from modgap.ranking.history.store import remember_pilots
-from modgap.ranking.jobs import (
-    ErrorsJob,
-    ExtractJob,
-    ScoreJob,
-    errors_by_score,
-    results_by_row,
-    score_jobs,
-    score_table,
-)
+from modgap.ranking.jobs import ExtractJob, errors_by_score, results_by_row, score_jobs, score_table
 from modgap.ranking.layers import measure_layers
 from modgap.ranking.pilot import run_pilots
 from modgap.ranking.plan import PROBE, RankPlan, plan_ranking
@@ -29,7 +21,6 @@ from modgap.ranking.report import pilot_record
 from modgap.ranking.report_details import ReportDetails, ReportDetailsJob, correct_p_values
 from modgap.ranking.source_outputs import load_source_outputs
 from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener, run_stage
-from modgap.ranking.standings import ScoredErrors
 from modgap.ranking.target_summary import summarize_target
 from modgap.ranking.types import (
     BASELINE,
@@ -43,6 +34,7 @@ from modgap.ranking.types import (
     TargetSummary,
 )
 from modgap.sources import is_control, pretrained_name
+from modgap.statistics.intervals import SampleErrors
 from modgap.targets import TargetRequest
 
 log = logging.getLogger("modgap")
@@ -118,8 +110,10 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
     jobs = {"features": _count_passes(results)}
 
     with _timed(seconds, "scores"):
-        scored, jobs["scores"] = run_stage("scores", _score_jobs(plan, extracted), plan.backend, plan.monitor)
-    fitted: dict[BaselineJob, ScoredErrors] = {}
+        pairs = itertools.product(extracted.values(), plan.scores)
+        planned = [job for source, name in pairs for job in score_jobs(source, name, plan.request, plan.task)]
+        scored, jobs["scores"] = run_stage("scores", planned, plan.backend, plan.monitor)
+    fitted: dict[BaselineJob, SampleErrors] = {}
     if extracted and plan.baselines:
         with _timed(seconds, "baselines"):
             fitted, jobs["baselines"] = _fit_baselines(plan)
@@ -154,7 +148,7 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
         plan.request,
         jobs,
         seconds,
-        samples=errors_by_score(all_rows, by_score[by], extracted),
+        samples=errors_by_score(all_rows, by_score[by], extracted, plan),
         layers=layers,
         pilot=pilot,
         choice=choice,
@@ -245,13 +239,7 @@ def _count_passes(results: Iterable[Extracted | Failure]) -> JobCounts:
     return JobCounts(len(cached) - sum(cached), sum(cached), len(passes) - len(cached))
 
 
-def _score_jobs(plan: RankPlan, extracted: Mapping[int, Extracted]) -> list[ScoreJob | ErrorsJob]:
-    """Return the jobs of all scores of all sources whose pass succeeded."""
-    pairs = itertools.product(extracted.values(), plan.scores)
-    return [job for source, name in pairs for job in score_jobs(source, name, plan.request, plan.task)]
-
-
-def _fit_baselines(plan: RankPlan) -> tuple[dict[BaselineJob, ScoredErrors], JobCounts]:
+def _fit_baselines(plan: RankPlan) -> tuple[dict[BaselineJob, SampleErrors], JobCounts]:
     """Return the cross-validated errors of the baselines that could be fitted, and numbers of jobs."""
     results, counts = run_stage("baselines", plan.baselines, plan.backend, plan.monitor)
     for job in plan.baselines:

@@ -8,14 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special, stats
 
-from modgap.errors import InputError
 from modgap.ranking.score import Score
-from modgap.ranking.source_outputs import SourceOutputs
 from modgap.statistics.intervals import LEVEL, SampleErrors
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm
 from modgap.statistics.paired import paired_differences
-from modgap.statistics.sample_file import SampleFile
-from modgap.targets.splits import stratification_labels
 
 SURELY_WORSE = SIGNIFICANCE_LEVEL / 2
 """A source is significantly worse than its control if its win probability is at most this."""
@@ -291,31 +287,6 @@ def _compare_pairs(
     return np.stack([differences - margins, differences + margins], axis=2), p_values
 
 
-@dataclass(frozen=True)
-class ScoredErrors:
-    """Errors of a source on all samples of a target by one score, and what they can be compared with.
-
-    Attributes:
-        errors: Error of each sample.
-        n_classes: Number K of target classes.
-        per_class: Number of samples of each class that maps are fitted on. None for halves, and for scores without
-            maps.
-    """
-
-    errors: SampleErrors
-    n_classes: int
-    per_class: int | None
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays of a cache entry that hold the errors and the number of classes."""
-        return error_arrays(self.errors) | {"n_classes": np.array([self.n_classes])}
-
-    @classmethod
-    def of_arrays(cls, arrays: Mapping[str, np.ndarray], seed: int, per_class: int | None) -> "ScoredErrors":
-        """Return what the arrays of a cache entry hold, with the seed of the splits."""
-        return cls(decode_errors(arrays, seed), int(arrays["n_classes"][0]), per_class)
-
-
 def error_arrays(errors: SampleErrors) -> dict[str, np.ndarray]:
     """Return the arrays of a cache entry that hold errors by sample."""
     arrays = {name: getattr(errors, name) for name in ("errors", "weights", "units", "averages", "strata")}
@@ -329,28 +300,6 @@ def decode_errors(arrays: Mapping[str, np.ndarray], seed: int) -> SampleErrors:
     errors, weights, units, averages = (np.array(arrays[name]) for name in ("errors", "weights", "units", "averages"))
     strata = np.array(arrays["strata"]) if "strata" in arrays else None
     return SampleErrors(errors, weights, units, averages, strata, seed, is_bounded="is_bounded" not in arrays)
-
-
-def check_comparable(scored: Mapping[str, ScoredErrors]) -> None:
-    """Raise an InputError if sources were scored on different numbers of classes or of samples a class.
-
-    Args:
-        scored: Errors of each source by its name.
-    """
-    names = list(scored)
-    for name in names[1:]:
-        first = scored[names[0]]
-        other = scored[name]
-        if (first.n_classes, first.per_class) != (other.n_classes, other.per_class):
-            raise InputError(
-                f"{name} has {_describe(other)}, and {names[0]} has {_describe(first)}. Errors are comparable only for "
-                "the same number of classes and of samples of each class that maps are fitted on."
-            )
-
-
-def _describe(scored: ScoredErrors) -> str:
-    fitted = "halves of the samples" if scored.per_class is None else f"{scored.per_class} samples a class"
-    return f"{scored.n_classes} classes and maps fitted on {fitted}"
 
 
 def compute_error_standings(
@@ -395,26 +344,3 @@ def compute_error_standings(
     return Standings(
         values, intervals, difference_intervals, p_values, score.higher_is_better, standard_errors, degrees
     )
-
-
-def sample_file(scored: Mapping[str, ScoredErrors], outputs: SourceOutputs, numbers: np.ndarray) -> SampleFile:
-    """Return the errors of the tested samples, with one column for each source.
-
-    Args:
-        scored: Errors of each source by its name, at least one, on the same n samples.
-        outputs: Outputs of one of the sources, for labels and groups.
-        numbers: Number of each sample in the target, shape (n,).
-    """
-    first = next(iter(scored.values()))
-    tested = first.errors.tested
-    groups = None if outputs.groups is None else first.errors.units[tested]
-    columns = {name: _select(one.errors, tested) for name, one in scored.items()}
-    labels = stratification_labels(outputs.labels)[tested]
-    return SampleFile(numbers[tested], labels, groups, columns, first.n_classes, first.per_class)
-
-
-def _select(errors: SampleErrors, samples: np.ndarray) -> SampleErrors:
-    """Return the errors of some of the samples, which are all that are tested."""
-    strata = None if errors.strata is None else errors.strata[samples]
-    by_sample = {name: getattr(errors, name)[samples] for name in ("errors", "weights", "units")}
-    return replace(errors, **by_sample, strata=strata)

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError, Progress, UsageError, count, format_duration, visible_name
-from modgap.jobs import Backend, Failure, failure_of, fix_threads, hold_device, writable_cache
-from modgap.ranking.cached_job import CachedJob
+from modgap.jobs import Backend, CachedJob, Failure, hold_device, without_raising, writable_cache
 from modgap.ranking.history.lines import CONTROL, PILOT_OF_RATES, TRAINED, VARIABLES, HistoryLine, Setup, history_table
 from modgap.ranking.history.measure import (
     ALL,
@@ -107,14 +106,11 @@ class SpeedJob:
     def load_cached(self) -> None:
         """Return None, since a machine is not always equally busy."""
 
-    def __call__(self) -> float | Failure:
+    @without_raising
+    def __call__(self) -> float:
         """Return the seconds of a training on all labeled samples, or the reason why it fails."""
-        fix_threads()
-        try:
-            with hold_device(self.device) as device:
-                return measure_speed(self.source, self.target, device)
-        except Exception as error:  # Third-party models may fail in any way.
-            return failure_of(error)
+        with hold_device(self.device) as device:
+            return measure_speed(self.source, self.target, device)
 
 
 # The plan
