@@ -14,18 +14,16 @@ import tempfile
 import threading
 import time
 import warnings
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, TypeVar
 
 from modgap.errors import InputError, UsageError, check_minimum, first_line
 from modgap.process.end import end_with_parent
 from modgap.process.resources import available_cores, choose_device, share_heap
 from modgap.storage.atomic_files import temporary_path
-from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
 from modgap.storage.locks import lock_first_free, unlock
 from modgap.storage.paths import SHARED_CACHE, cache_folder, data_folder
 
@@ -215,8 +213,9 @@ class Backend:
         """Run jobs on the workers of the cluster, and run jobs whose workers were lost each time again, one by one."""
         with self:
             client = self._connect(len(jobs), device)
-            # Workers declare GPUs only in a cluster that the user started.
-            resources = _device_resources(client) if device and self.address else None
+            # Workers declare GPUs only in a cluster that the user started. A job on a device then needs one of them.
+            workers = client.scheduler_info(n_workers=-1)["workers"].values() if device and self.address else ()
+            resources = {GPU: 1} if any(worker.get("resources", {}).get(GPU) for worker in workers) else None
             lost = []
             for index, result in _run_on_workers(client, jobs, resources):
                 if isinstance(result, Failure) and result == LOST:
@@ -298,46 +297,6 @@ def without_raising(run: Callable[[Any], Result]) -> Callable[[Any], Result | Fa
             return failure_of(error)
 
     return call
-
-
-class CachedJob(ABC, Generic[Result]):
-    """A job that finds its result in the cache, or computes it and stores it there.
-
-    Attributes:
-        cache_kind: Kind of the cache entries of these jobs.
-    """
-
-    cache_kind: ClassVar[str]
-
-    @abstractmethod
-    def identity(self) -> dict[str, Any]:
-        """Return everything that the result depends on."""
-
-    @property
-    def key(self) -> str:
-        """Key of the result in the cache."""
-        return cache_key(self.identity())
-
-    @abstractmethod
-    def _compute(self) -> Result:
-        """Compute the result."""
-
-    @abstractmethod
-    def _encode(self, result: Result) -> CacheEntry:
-        """Return the cache entry of a result."""
-
-    @abstractmethod
-    def _decode(self, entry: CacheEntry) -> Result:
-        """Return the result in a cache entry."""
-
-    def load_cached(self) -> Result | None:
-        """Return the result from the cache. None if there is none."""
-        return find_cached(self.cache_kind, self.key, self._decode)
-
-    @without_raising
-    def __call__(self) -> Result:
-        """Return the result from the cache, or compute it, or return the reason why that failed."""
-        return cached(self.cache_kind, self.key, self._compute, Codec(self._encode, self._decode))
 
 
 def fix_threads() -> None:
@@ -510,12 +469,6 @@ def _import(module: str, backend_name: str) -> Any:
         ) from error
 
 
-def _device_resources(client: Any) -> dict[str, int] | None:
-    """Return the resources of Dask that a job on a device needs: one GPU if any worker declares GPUs, else None."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return {GPU: 1} if any(worker.get("resources", {}).get(GPU) for worker in workers) else None
-
-
 def _run_on_workers(client: Any, jobs: Sequence[Job[Result]], resources: dict[str, int] | None) -> Outcomes[Result]:
     """Yield index and result of each job; Dask runs a job again whose worker is lost."""
     distributed = _import("dask.distributed", "dask")
@@ -628,17 +581,13 @@ def hold_device(name: str) -> Iterator[str]:
         return
     passes = range(passes_on_each(name))
     # The order of the locks is that in which they are tried, so each device has one pass before any has a second one.
-    device_of_lock = {_lock_file(device, number): device for number in passes for device in devices}
-    path, descriptor = lock_first_free(list(device_of_lock))
+    folder = cache_folder() / "devices" / socket.gethostname()
+    locks = {folder / f"{_identity(device)}-{number}.lock": device for number in passes for device in devices}
+    path, descriptor = lock_first_free(list(locks))
     try:
-        yield device_of_lock[path]
+        yield locks[path]
     finally:
         unlock(descriptor)
-
-
-def _lock_file(device: str, number: int) -> Path:
-    """Return the file whose lock stands for one pass on a device of this machine."""
-    return cache_folder() / "devices" / socket.gethostname() / f"{_identity(device)}-{number}.lock"
 
 
 def _identity(device: str) -> str:

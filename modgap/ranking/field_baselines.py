@@ -12,8 +12,8 @@ from modgap.baselines import baseline_names, baseline_origin, get_baseline
 from modgap.errors import InputError, unknown_name
 from modgap.forward.inference_setup import LogitsRequest, samples_record, select_samples
 from modgap.forward.sample_request import SampleRequest
-from modgap.jobs import CachedJob
 from modgap.process.installed_packages import installed_library_version
+from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.cross_validation import REPEATS, repeated_errors
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.source_outputs import SourceOutputs

@@ -9,8 +9,9 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError
 from modgap.forward.inference_setup import LogitsRequest
-from modgap.jobs import CachedJob, Failure, hold_device, without_raising
+from modgap.jobs import Failure, hold_device, without_raising
 from modgap.process.resources import reused_memory
+from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.extraction import Extracted, prepare_extraction, read_surrogate_outputs
 from modgap.ranking.plan import RankPlan
 from modgap.ranking.score import ErrorOptions

@@ -3,7 +3,7 @@
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 
@@ -104,31 +104,29 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
     baselines follow.
     """
     seconds: dict[str, float] = {}
+    jobs: dict[str, JobCounts] = {}
     with _timed(seconds, "features"):
-        rows, results = _drop_failed_controls(plan, _extract_all(plan))
+        rows, results, jobs["features"] = _extract_all(plan)
     extracted = {index: result for index, result in enumerate(results) if isinstance(result, Extracted)}
-    jobs = {"features": _count_passes(results)}
-
     with _timed(seconds, "scores"):
         pairs = itertools.product(extracted.values(), plan.scores)
         planned = [job for source, name in pairs for job in score_jobs(source, name, plan.request, plan.task)]
         scored, jobs["scores"] = run_stage("scores", planned, plan.backend, plan.monitor)
     fitted: dict[BaselineJob, SampleErrors] = {}
+    layers: tuple[LayerCurve, ...] = ()
+    details: dict[int, ReportDetails] = {}
     if extracted and plan.baselines:
         with _timed(seconds, "baselines"):
             fitted, jobs["baselines"] = _fit_baselines(plan)
-    layers: tuple[LayerCurve, ...] = ()
     if plan.request.layers is not None:
         with _timed(seconds, "layers"):
-            layers, counts = measure_layers(plan, rows, extracted)
-            jobs |= counts
-    details: dict[int, ReportDetails] = {}
+            layers, of_layers = measure_layers(plan, rows, extracted)
+            jobs |= of_layers
     if plan.request.report_details:
         with _timed(seconds, "report details"):
             details, jobs["report details"] = _compute_details(plan, rows, extracted)
-
-    source_rows = [_with_result(rows[index], result, details.get(index)) for index, result in enumerate(results)]
-    all_rows = (*source_rows, *(SourceRow(job.name, BASELINE, requested=False) for job in fitted))
+    all_rows = [_with_result(rows[index], result, details.get(index)) for index, result in enumerate(results)]
+    all_rows += [SourceRow(job.name, BASELINE, requested=False) for job in fitted]
     baselines = dict(enumerate(fitted, start=len(rows)))
     summary = _summary(plan, extracted)
     by = plan.scores[0]
@@ -142,7 +140,7 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
             pilot, choice, jobs["pilot"] = run_pilots(plan, all_rows, tables[by], extracted, baselines)
     return Ranking(
         summary,
-        all_rows,
+        tuple(all_rows),
         tables,
         by,
         plan.request,
@@ -153,7 +151,7 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
         pilot=pilot,
         choice=choice,
         has_history=plan.has_history,
-        cached_seconds=_cached_seconds(extracted.values(), plan),
+        cached_seconds=sum(one.seconds for one in extracted.values() if one.cached) / plan.side_by_side(len(extracted)),
     )
 
 
@@ -165,10 +163,11 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = time.perf_counter() - started
 
 
-def _extract_all(plan: RankPlan) -> list[Extracted | Failure]:
-    """Return the result of each row.
+def _extract_all(plan: RankPlan) -> tuple[list[SourceRow], list[Extracted | Failure], JobCounts]:
+    """Return the rows, the result of each and numbers of jobs, without failed controls that the user did not name.
 
-    Controls that the user did not name run after all other rows, and only if their sources succeeded.
+    These controls run after all other rows, and only if their sources succeeded. Without a row they do not count as
+    jobs, as in a matrix.
     """
     added_controls = [row.name for row in plan.rows if row.kind == CONTROL and not row.requested]
     first = [row.name for row in plan.rows if row.name not in added_controls]
@@ -179,7 +178,10 @@ def _extract_all(plan: RankPlan) -> list[Extracted | Failure]:
         results |= dict(_extract_each(controls, plan))
     plan.monitor.finish("features", FAILED, len(plan.rows) - len(results))
     _warn_about_fitted_heads(results)
-    return [results.get(row.name, Failure("It was not run, because its source failed.")) for row in plan.rows]
+    rows = [row for row in plan.rows if row.requested or isinstance(results.get(row.name), Extracted)]
+    passes = [results[row.name] for row in rows]
+    cached = [result.cached for result in passes if isinstance(result, Extracted)]
+    return rows, passes, JobCounts(len(cached) - sum(cached), sum(cached), len(passes) - len(cached))
 
 
 def _extract_each(names: Sequence[str], plan: RankPlan) -> Iterator[tuple[str, Extracted | Failure]]:
@@ -187,14 +189,8 @@ def _extract_each(names: Sequence[str], plan: RankPlan) -> Iterator[tuple[str, E
     jobs = [ExtractJob(name, plan.target, plan.pass_request(len(names))) for name in names]
     for index, result in plan.backend.run(jobs, device=plan.device):
         yield names[index], result
-        plan.monitor.finish("features", _ending(result))
-
-
-def _ending(result: Extracted | Failure) -> str:
-    """Return how a pass ended: `computed`, `cached` or `failed`."""
-    if isinstance(result, Failure):
-        return FAILED
-    return CACHED if result.cached else COMPUTED
+        ending = FAILED if isinstance(result, Failure) else CACHED if result.cached else COMPUTED
+        plan.monitor.finish("features", ending)
 
 
 def _warn_about_fitted_heads(results: Mapping[str, Extracted | Failure]) -> None:
@@ -215,28 +211,6 @@ def _warn_about_fitted_heads(results: Mapping[str, Extracted | Failure]) -> None
                 ", ".join(names),
                 "has" if len(names) == 1 else "have",
             )
-
-
-def _drop_failed_controls(
-    plan: RankPlan, results: list[Extracted | Failure]
-) -> tuple[list[SourceRow], list[Extracted | Failure]]:
-    """Return the rows and their results without the controls that failed and that the user did not name."""
-    pairs = [
-        (row, result)
-        for row, result in zip(plan.rows, results, strict=True)
-        if isinstance(result, Extracted) or row.requested
-    ]
-    return [row for row, _ in pairs], [result for _, result in pairs]
-
-
-def _count_passes(results: Iterable[Extracted | Failure]) -> JobCounts:
-    """Return how many passes were computed, came from the cache, and failed.
-
-    Controls that failed and that the user did not name have no row, so that they do not count, as in a matrix.
-    """
-    passes = list(results)
-    cached = [result.cached for result in passes if isinstance(result, Extracted)]
-    return JobCounts(len(cached) - sum(cached), sum(cached), len(passes) - len(cached))
 
 
 def _fit_baselines(plan: RankPlan) -> tuple[dict[BaselineJob, SampleErrors], JobCounts]:
@@ -287,12 +261,6 @@ def _summary(plan: RankPlan, extracted: Mapping[int, Extracted]) -> TargetSummar
     # All sources have the same samples and labels.
     outputs = load_source_outputs(next(iter(extracted.values())).key)
     return summarize_target(plan.target.name, outputs, plan.request.errors.weight, plan.kind)
-
-
-def _cached_seconds(extracted: Iterable[Extracted], plan: RankPlan) -> float:
-    """Return about how long the passes that came from the cache would have taken on this ranking's backend."""
-    passes = list(extracted)
-    return sum(one.seconds for one in passes if one.cached) / plan.side_by_side(len(passes))
 
 
 def _remember_pilots(plan: RankPlan, ranking: Ranking) -> None:

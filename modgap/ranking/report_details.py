@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError
-from modgap.jobs import CachedJob
+from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.source_outputs import SourceOutputs, load_class_names, load_source_outputs
 from modgap.statistics.multiple_comparisons import holm

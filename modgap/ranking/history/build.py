@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from modgap.errors import InputError, Progress, UsageError, count, format_duration, visible_name
-from modgap.jobs import Backend, CachedJob, Failure, hold_device, without_raising, writable_cache
+from modgap.jobs import Backend, Failure, hold_device, without_raising, writable_cache
+from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.history.lines import CONTROL, PILOT_OF_RATES, TRAINED, VARIABLES, HistoryLine, Setup, history_table
 from modgap.ranking.history.measure import (
     ALL,
