@@ -16,16 +16,7 @@ from modgap.ranking.history.choice import LEVEL
 from modgap.ranking.judgment import judge
 from modgap.ranking.scores import shown_score
 from modgap.ranking.target_summary import reference_value
-from modgap.ranking.types import (
-    BASELINE,
-    CONTROL,
-    Pilot,
-    Ranking,
-    RankRequest,
-    ScoreTable,
-    SourceRow,
-    TargetSummary,
-)
+from modgap.ranking.types import BASELINE, CONTROL, Pilot, Ranking, ScoreTable, TargetSummary
 from modgap.statistics.sample_file import SAMPLES_FILE, write_sample_file
 from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import format_json, plain_values, with_digest
@@ -43,7 +34,9 @@ LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", 
 
 def to_dict(ranking: Ranking) -> dict[str, Any]:
     """Return the documented record of plain Python values."""
-    answer = ranking_answer(ranking)
+    answer, sources = ranking_answer(ranking), control_sources(ranking)
+    letters = {name: source_letters(table) for name, table in ranking.shown_tables.items()}
+    request = asdict(ranking.request)
     return {
         "schema": SCHEMA,
         "kind": "ranking",
@@ -54,7 +47,7 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
             name: {**_describe_score(name, ranking.target), "by_sample": table.by_sample}
             for name, table in ranking.shown_tables.items()
         },
-        "sources": _row_records(ranking),
+        "sources": [_row_record(ranking, index, letters, sources) for index in ranking.order()],
         "pairs": _pair_records(ranking),
         "pilot": pilot_record(ranking),
         "history": _choice_record(ranking),
@@ -63,7 +56,7 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
         "recommendation": answer.sentences,
         "answer": answer.to_dict(),
         "halving": plain_values(asdict(ranking.halving)) if ranking.halving else None,
-        "request": _request_record(ranking.request),
+        "request": plain_values(request | request.pop("samples")),
         "jobs": {stage: counts._asdict() for stage, counts in ranking.jobs.items()},
         "seconds": {stage: round(value, 3) for stage, value in ranking.seconds.items()},
         "provenance": {"modgap": ranking.version, **_versions()},
@@ -90,17 +83,14 @@ def _versions() -> dict[str, str]:
     return {**versions, "python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
 
 
-def _row_records(ranking: Ranking) -> list[dict[str, Any]]:
-    letters = {name: source_letters(table) for name, table in ranking.shown_tables.items()}
-    sources = control_sources(ranking)
-    return [_row_record(ranking, index, letters, sources) for index in ranking.order()]
-
-
 def _row_record(
     ranking: Ranking, index: int, letters: Mapping[str, Mapping[int, str]], sources: Mapping[int, int]
 ) -> dict[str, Any]:
     row = ranking.rows[index]
-    table = ranking.deciding_table
+    table, shown_details = ranking.deciding_table, None
+    if details := row.report_details:
+        points = {"coordinates": details.coordinates.round(3).tolist(), "labels": details.labels.tolist()}
+        shown_details = {"discrepancy": plain_values(details.discrepancy), "map": points}
     return {
         "source": row.name,
         "kind": row.kind,
@@ -114,7 +104,7 @@ def _row_record(
             name: {**_score_record(table, index), "letters": letters[name].get(index) or None}
             for name, table in ranking.shown_tables.items()
         },
-        "report_details": _details_record(row),
+        "report_details": shown_details,
         "provenance": plain_values(row.provenance),
     }
 
@@ -208,23 +198,6 @@ def _pair_records(ranking: Ranking) -> list[dict[str, Any]]:
     ]
 
 
-def _details_record(row: SourceRow) -> dict[str, Any] | None:
-    if row.report_details is None:
-        return None
-    coordinates = row.report_details.coordinates
-    return {
-        "discrepancy": plain_values(row.report_details.discrepancy),
-        "map": {"coordinates": coordinates.round(3).tolist(), "labels": row.report_details.labels.tolist()},
-    }
-
-
-def _request_record(request: RankRequest) -> dict[str, Any]:
-    """Return the request as a flat record."""
-    record = asdict(request)
-    samples = record.pop("samples")
-    return dict(plain_values({**record, **samples}))
-
-
 def to_json(ranking: Ranking) -> str:
     """Return the record as one strict JSON document, without NaN and Infinity."""
     return format_json(to_dict(ranking))
@@ -234,19 +207,16 @@ def to_csv(ranking: Ranking) -> str:
     """Return the ranking as CSV: one line for each row, one column for each score and each end of its interval."""
     columns = [f"{name}{end}" for name in ranking.shown_tables for end in ("", " low", " high")]
     head = ["rank", "source", "kind", "parameters", *columns, "reason"]
-    return csv_text([head, *(_csv_row(ranking, index) for index in ranking.order())])
-
-
-def _csv_row(ranking: Ranking, index: int) -> Iterator[Any]:
-    row = ranking.rows[index]
-    yield int(ranking.deciding_table.source_ranks[index]) or ""
-    yield row.name
-    yield row.kind
-    yield row.properties.get("parameters", "")
-    for table in ranking.shown_tables.values():
-        for value in (table.standings.values[index], *table.standings.intervals[index]):
-            yield repr(float(value)) if math.isfinite(value) else ""
-    yield ranking.reason(index)
+    rows = []
+    for index in ranking.order():
+        row, rank = ranking.rows[index], int(ranking.deciding_table.source_ranks[index])
+        standings = [table.standings for table in ranking.shown_tables.values()]
+        values = [value for one in standings for value in (one.values[index], *one.intervals[index])]
+        shown = [repr(float(value)) if math.isfinite(value) else "" for value in values]
+        rows.append(
+            [rank or "", row.name, row.kind, row.properties.get("parameters", ""), *shown, ranking.reason(index)]
+        )
+    return csv_text([head, *rows])
 
 
 class RankingResult(Plotted, Ranking):
