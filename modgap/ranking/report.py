@@ -37,6 +37,7 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
     answer, sources = ranking_answer(ranking), control_sources(ranking)
     letters = {name: source_letters(table) for name, table in ranking.shown_tables.items()}
     request = asdict(ranking.request)
+    request |= request.pop("samples")
     return {
         "schema": SCHEMA,
         "kind": "ranking",
@@ -56,7 +57,7 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
         "recommendation": answer.sentences,
         "answer": answer.to_dict(),
         "halving": plain_values(asdict(ranking.halving)) if ranking.halving else None,
-        "request": plain_values(request | request.pop("samples")),
+        "request": plain_values(request),
         "jobs": {stage: counts._asdict() for stage, counts in ranking.jobs.items()},
         "seconds": {stage: round(value, 3) for stage, value in ranking.seconds.items()},
         "provenance": {"modgap": ranking.version, **_versions()},

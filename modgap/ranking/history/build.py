@@ -243,7 +243,10 @@ def plan_build(
         raise UsageError("No source was named. Run `modgap sources` for a list of them.")
     with writable_cache(on_this_machine=backend.is_on_this_machine):
         left = [pair for pair in pairs if not _is_known(pair, known)]
-        results = dict(found for pair in left for found in _cached_results(pair, device))
+        results: dict[Training, TrainingErrors] = {}
+        for _ in range(2):  # The rate of some trainings comes from the errors of others.
+            jobs = [TrainingJob(one, pair.identity, device) for pair in left for one in pair.missing(results)]
+            results |= {job.training: found for job in jobs if (found := job.load_cached()) is not None}
         factors, notes = _factors(left, results, costs, backend, device)
     return BuildPlan(tuple(left), results, costs, factors, len(pairs) - len(left), absent, notes, backend, device)
 
@@ -253,18 +256,17 @@ def _open_targets(names: Sequence[str]) -> tuple[dict[str, Target], tuple[str, .
     opened: dict[str, Target] = {}
     absent: list[str] = []
     for name in dict.fromkeys(names):
-        if name == PACKAGED:
-            for shipped in dict.fromkeys(line.target for line in shipped_history().lines):
-                try:
-                    target = TargetRequest(shipped).open()
-                    # The data of a package may be of another version.
-                    target.fingerprint  # noqa: B018
-                except InputError:
-                    absent.append(shipped)
-                else:
-                    opened[shipped] = target
-        else:
+        if name != PACKAGED:
             opened[name] = TargetRequest(name).open()
+            continue
+        for shipped in dict.fromkeys(line.target for line in shipped_history().lines):
+            try:
+                target = TargetRequest(shipped).open()
+                # The data of a package may be of another version.
+                target.fingerprint  # noqa: B018
+                opened[shipped] = target
+            except InputError:
+                absent.append(shipped)
     if not opened:
         raise UsageError(
             "No target of the history that ships with modgap is on this machine. Pass names with `targets`."
@@ -307,16 +309,6 @@ def _is_known(pair: Pair, known: History) -> bool:
         and set(VARIABLES) <= set(line.errors)
         for line in known.lines
     )
-
-
-def _cached_results(pair: Pair, device: str) -> Iterator[tuple[Training, TrainingErrors]]:
-    found: dict[Training, TrainingErrors] = {}
-    for _ in range(2):  # The rate of some trainings comes from the errors of others.
-        for one in pair.missing(found):
-            result = TrainingJob(one, pair.identity, device).load_cached()
-            if result is not None:
-                found[one] = result
-    yield from found.items()
 
 
 def _costs(targets: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -418,9 +410,8 @@ class BuildResult:
         waiting = [(pair, one) for pair in self.left() for one in pair.missing(self.results)]
         of_target = [(pair, one) for pair, one in waiting if pair.target == waiting[0][0].target]
         expected = sum(self.plan.training_seconds(pair, one.part) for pair, one in of_target)
-        n_processes = self.plan.n_processes
-        is_in_time = self.spent + expected <= budget
-        return waiting[: max(n_processes, len(of_target)) if is_in_time else n_processes]
+        n_of_target = len(of_target) if self.spent + expected <= budget else 0
+        return waiting[: max(self.plan.n_processes, n_of_target)]
 
     def finish(self, pair: Pair, training: Training, result: TrainingErrors | Failure) -> None:
         """Record a training that ended, and add its errors to the history."""
