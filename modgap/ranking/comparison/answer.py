@@ -24,13 +24,17 @@ def comparison_answer(comparison: Comparison) -> Answer:
     """Return the answer of a comparison: the system of the lowest error, and which others do not differ from it."""
     main = comparison.main
     label, status = _label(main)
-    sentence = f"{_value_sentence(comparison)} {_significance_sentence(main)}"
+    first = main.systems[0]
+    shown = confidence_interval(first.mean.interval, format_value)
+    over = " mean over the targets" if comparison.over_targets else " error"
+    lowest = f"{_name(first.name)} has the lowest{over}, {format_value(first.mean.value)}{shown}."
+    sentence = f"{lowest} {_significance_sentence(main)}"
     return Answer(
         question="Which system has the lowest error?",
         facts=_facts(comparison),
-        headline=f"{finding(main, _name(main.systems[0].name), _name(str(main.target)))}.",
+        headline=f"{finding(main, _name(first.name), _name(str(main.target)))}.",
         verdicts=(Verdict("Is it significantly better than the others?", label, status, sentence),),
-        tables=tuple(tables(comparison)),
+        tables=(_system_table(comparison), _pair_table(main)),
         notes=tuple(notes(comparison)),
     )
 
@@ -67,24 +71,15 @@ def finding(main: SystemsComparison, first: str, target: str) -> str:
         return f"{first} has the lowest error {where}; there are too few {main.unit}s to test differences"
     if not main.similar:
         return f"{first} is significantly better than {_others(len(main.systems) - 1)} {where}"
-    return f"{first} has the lowest error {where}; {_similar_phrase(main, len(main.similar))}"
+    similar = len(main.similar)
+    phrase = f"{count(similar, 'system')} {'does' if similar == 1 else 'do'} not differ significantly from it"
+    if similar == len(main.systems) - 1:
+        phrase = "no difference is significant" if similar > 1 else "the difference is not significant"
+    return f"{first} has the lowest error {where}; {phrase}"
 
 
 def _others(n_others: int) -> str:
     return "the other system" if n_others == 1 else f"the {n_others} other systems"
-
-
-def _similar_phrase(main: SystemsComparison, similar: int) -> str:
-    if similar == len(main.systems) - 1:
-        return "no difference is significant" if similar > 1 else "the difference is not significant"
-    return f"{count(similar, 'system')} {'does' if similar == 1 else 'do'} not differ significantly from it"
-
-
-def _value_sentence(comparison: Comparison) -> str:
-    first = comparison.main.systems[0]
-    shown = confidence_interval(first.mean.interval, format_value)
-    over = " mean over the targets" if comparison.over_targets else " error"
-    return f"{_name(first.name)} has the lowest{over}, {format_value(first.mean.value)}{shown}."
 
 
 def _significance_sentence(main: SystemsComparison) -> str:
@@ -113,11 +108,6 @@ def too_few_sentence(main: SystemsComparison) -> str:
         f"There is no interval and no p-value, because {count(main.n_units, main.unit)} are too few (at least "
         f"{MIN_UNITS})."
     )
-
-
-def tables(comparison: Comparison) -> list[Table]:
-    """Return the table of the systems and that of the pairs."""
-    return [_system_table(comparison), _pair_table(comparison.main)]
 
 
 def _system_table(comparison: Comparison) -> Table:

@@ -1,7 +1,7 @@
 """Inputs of a comparison: paths of result folders and files of errors, with names if the user chose some."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,15 @@ def choose_estimator(tables: Sequence[ErrorTable], estimator: str | None) -> lis
             raise UsageError(f"`estimator={estimator!r}` applies to folders of modgap discrepancy. Leave it out.")
         return list(tables)
     name = estimator or _common_estimator(discrepancies)
-    _check_estimator(discrepancies, name)
+    names = {column for table in discrepancies for column in table.columns}
+    if name not in names:
+        raise unknown_name("estimator", name, names)
+    for table in discrepancies:
+        if name not in table.columns:
+            raise InputError(
+                f"{table.origin} has no errors of the estimator {name}, only of {', '.join(table.columns)}. Choose "
+                f"another `estimator`, or run again: {table.command} --estimator {name}"
+            )
     metric = f"held-out error ({name})"
     return [
         table.with_columns({str(table.system): table.columns[name]}, metric) if table.kind == DISCREPANCY else table
@@ -118,18 +126,6 @@ def _common_estimator(tables: Sequence[ErrorTable]) -> str:
     raise InputError(
         f"The folders have no estimator in common: {described}. Run modgap discrepancy with the same --estimator."
     )
-
-
-def _check_estimator(tables: Sequence[ErrorTable], name: str) -> None:
-    names = {column for table in tables for column in table.columns}
-    if name not in names:
-        raise unknown_name("estimator", name, names)
-    for table in tables:
-        if name not in table.columns:
-            raise InputError(
-                f"{table.origin} has no errors of the estimator {name}, only of {', '.join(table.columns)}. Choose "
-                f"another `estimator`, or run again: {table.command} --estimator {name}"
-            )
 
 
 def name_targets(tables: Sequence[ErrorTable]) -> list[ErrorTable]:
@@ -161,23 +157,15 @@ def unique_systems(tables: Sequence[ErrorTable]) -> list[ErrorTable]:
         InputError: If names are not unique even so.
     """
     counts = Counter(name for table in tables for name in table.columns)
-    renamed = [_with_folder_names(table, {name for name in table.columns if counts[name] > 1}) for table in tables]
-    _check_unique(renamed)
-    return renamed
-
-
-def _with_folder_names(table: ErrorTable, repeated: set[str]) -> ErrorTable:
-    if not repeated:
-        return table
-    folder = Path(table.origin).name if table.kind != CSV else table.origin
-    return table.with_columns(
-        {f"{name} ({folder})" if name in repeated else name: errors for name, errors in table.columns.items()}
-    )
-
-
-def _check_unique(tables: Iterable[ErrorTable]) -> None:
-    origins: dict[str, str] = {}
+    renamed = []
     for table in tables:
+        folder = Path(table.origin).name if table.kind != CSV else table.origin
+        names = {name: f"{name} ({folder})" if counts[name] > 1 else name for name in table.columns}
+        is_repeated = any(counts[name] > 1 for name in names)
+        columns = {names[name]: errors for name, errors in table.columns.items()}
+        renamed.append(table.with_columns(columns) if is_repeated else table)
+    origins: dict[str, str] = {}
+    for table in renamed:
         for name in table.columns:
             if name in origins:
                 raise InputError(
@@ -185,6 +173,7 @@ def _check_unique(tables: Iterable[ErrorTable]) -> None:
                     "folder once, and give systems names with NAME=FOLDER."
                 )
             origins[name] = table.origin
+    return renamed
 
 
 # Result folders
@@ -283,7 +272,12 @@ def _read_run(record: Record, folder: Path) -> list[ErrorTable]:
     if result is None:
         raise InputError(f"The run in {folder} is not finished. Resume it: {command} --out {folder} --resume")
     if not (folder / SAMPLES_FILE).exists():
-        raise InputError(_missing_errors_of_run(result, folder, command))
+        if reason := result.get("no_sample_errors"):
+            raise InputError(f"The run in {folder} cannot be compared sample by sample. {reason}")
+        raise InputError(
+            f"There is no {SAMPLES_FILE} in {folder}, because an earlier version of modgap wrote it. Train the model "
+            f"again in a new folder: {command} --out {folder}-2"
+        )
     warn_without_digests(folder / "run.json", record)
     check_named_file(folder, record, folder / SAMPLES_FILE)
     unit = "error rate" if result["metric"] == RATE_METRIC else str(result["metric"])
@@ -301,16 +295,6 @@ def _read_run(record: Record, folder: Path) -> list[ErrorTable]:
         command=f"{command} --out {folder}",
     )
     return [table]
-
-
-def _missing_errors_of_run(result: Record, folder: Path, command: str) -> str:
-    reason = result.get("no_sample_errors")
-    if reason:
-        return f"The run in {folder} cannot be compared sample by sample. {reason}"
-    return (
-        f"There is no {SAMPLES_FILE} in {folder}, because an earlier version of modgap wrote it. Train the model again "
-        f"in a new folder: {command} --out {folder}-2"
-    )
 
 
 def _read_distortion(record: Record, folder: Path) -> list[ErrorTable]:
