@@ -316,10 +316,6 @@ def _evidence(values: Values) -> str:
     )
 
 
-def _smallest_class(values: Values) -> str:
-    return f"The smallest class has {count(values['samples'], 'sample')}, so results for it are unreliable."
-
-
 CHECKS: dict[str, tuple[str, str | Callable[[Values], str]]] = {
     "other-sources": ("Other sources", _other_sources),
     "history": ("Earlier targets", _history),
@@ -335,7 +331,10 @@ CHECKS: dict[str, tuple[str, str | Callable[[Values], str]]] = {
     "largest-source": ("Size", "By number of parameters alone, {source} would be first."),
     "amount-of-data": ("Amount of data", _amount_of_data),
     "groups": ("Few groups", "The target has {groups} groups. Intervals need at least {needed}."),
-    "smallest-class": ("Small class", _smallest_class),
+    "smallest-class": (
+        "Small class",
+        lambda one: f"The smallest class has {count(one['samples'], 'sample')}, so results for it are unreliable.",
+    ),
     "failed-sources": ("Sources without a value", _failed_sources),
     "budget": ("Budget", _budget),
     "pilot": ("Short fine-tuning", _pilot),

@@ -112,12 +112,7 @@ class Extracted:
     seconds: float = 0.0
 
 
-def extract(
-    source_name: str,
-    target: Target,
-    request: LogitsRequest,
-    progress: Progress | None = None,
-) -> Extracted:
+def extract(source_name: str, target: Target, request: LogitsRequest, progress: Progress | None = None) -> Extracted:
     """Run a source over the target's samples, unless the result is in the cache.
 
     Args:

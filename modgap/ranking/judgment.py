@@ -284,8 +284,10 @@ def _rank_command(ranking: Ranking, option: str, value: int | None) -> tuple[str
 
 def _train_command(ranking: Ranking, method: str, source: str, folder: str) -> tuple[str, ...]:
     """Return the command that trains a source with the settings that its short fine-tuning chose."""
+    name, size = split_input_size(source)
+    of_source = _options({"--source": name, "--input-size": size or ranking.request.samples.input_size or None})
     chosen = (part for setting in _chosen_settings(ranking, method, source) for part in ("--set", setting))
-    options = (*_source_options(ranking, source), *_data_options(ranking), *_limit_option(ranking), *chosen)
+    options = (*of_source, *_data_options(ranking), *_limit_option(ranking), *chosen)
     return ("modgap", "train", "--method", method, *options, "--out", folder)
 
 
@@ -293,12 +295,6 @@ def _limit_option(ranking: Ranking) -> tuple[str, ...]:
     """Return the option of the limit of samples, if the user passed another than the ranking's default."""
     limit = ranking.request.samples.limit
     return _options({"--limit": limit if limit and limit != DEFAULT_SAMPLES.limit else None})
-
-
-def _source_options(ranking: Ranking, source: str) -> tuple[str, ...]:
-    """Return the options of a training that name a source and the size of its input."""
-    name, size = split_input_size(source)
-    return ("--source", name, *_options({"--input-size": size or ranking.request.samples.input_size or None}))
 
 
 def _chosen_settings(ranking: Ranking, method: str, source: str) -> tuple[str, ...]:

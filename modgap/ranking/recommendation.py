@@ -160,12 +160,12 @@ def headline(judgment: Judgment, shown_name: Callable[[str], str] = visible_name
     """
     rule = next(rule for rule in HEADLINES if rule.applies(judgment))
     score = score_label(judgment.by)
-    is_alone = not judgment.check("failed-sources")
     check = judgment.check("baseline")
     is_tuned = check is not None and check.is_fine_tuned
     baseline = f"the baseline {visible_name(check.values['baseline'])}" if check else ""
     history = judgment.check("history")
     error = history.values["expected_value"] if history else None
+    only = "the only source with a value" if judgment.check("failed-sources") else "the only source"
     return rule.headline.format(
         score=score,
         by="After a short fine-tuning" if judgment.tuned in SOURCES else f"By {score}",
@@ -177,7 +177,7 @@ def headline(judgment: Judgment, shown_name: Callable[[str], str] = visible_name
         beaten="every source that was fine-tuned" if is_tuned else "the linear probe of every source",
         baseline=baseline,
         rival=_rival(judgment, baseline),
-        only=_only(judgment, "the only source" if is_alone else "the only source with a value"),
+        only="the only source that was fine-tuned" if judgment.tuned in SOURCES else only,
         of=history.values["sources"] if history else 0,
         chance=format_chance(history.values["chance"]) if history else "",
         expected="" if error is None else f", expected error {format_value(error)}",
@@ -191,10 +191,6 @@ def _rival(judgment: Judgment, baseline: str) -> str:
     if judgment.beside_baseline in ("", CONTROL_WORSE):
         return scratch
     return baseline if control and control.result == CONTROL_WORSE else f"{baseline} and {scratch}"
-
-
-def _only(judgment: Judgment, by_score: str) -> str:
-    return "the only source that was fine-tuned" if judgment.tuned in SOURCES else by_score
 
 
 def _agreement(check: Check | None) -> str:
@@ -252,7 +248,7 @@ def _forecast_sentences(history: Check) -> Iterator[str]:
 def _choice_text(judgment: Judgment, check: Check) -> str:
     values = check.values
     if judgment.choice == SINGLE:
-        only = _only(judgment, "the only source with a value")
+        only = "the only source that was fine-tuned" if judgment.tuned in SOURCES else "the only source with a value"
         return f"{{first}} is {only}, {{score}} {{value}}.".format(**texts_of(values))
     if values["equal"]:
         verb = "has" if len(values["equal"]) == 1 else "have"

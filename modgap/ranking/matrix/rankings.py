@@ -371,10 +371,9 @@ def list_row_jobs(plans: Sequence[RankPlan]) -> list[RowJob]:
         passes = plan.pass_request(n_jobs)
         return RowJob(name, requested, plan.target, plan.task, plan.scores, plan.request, passes, baseline)
 
-    of_source = zip(*(plan.rows for plan in plans), strict=True)
-    of_rows = [
-        row_job(plan, row.name, row.requested) for rows in of_source for plan, row in zip(plans, rows, strict=True)
-    ]
+    by_source = zip(*(plan.rows for plan in plans), strict=True)
+    pairs = [pair for rows in by_source for pair in zip(plans, rows, strict=True)]
+    of_rows = [row_job(plan, row.name, row.requested) for plan, row in pairs]
     return [*of_rows, *(row_job(plan, job.name, False, job) for plan in plans for job in plan.baselines)]
 
 
