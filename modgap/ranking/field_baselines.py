@@ -86,8 +86,8 @@ def chosen_baselines(which: str, target: Target, samples: SampleRequest, n_sourc
     ]
     if which != QUICK:
         return [baseline.name for baseline in suitable]
-    allowed = max(QUICK_SECONDS, SHARE_OF_RANKING * SECONDS_PER_SAMPLE * len(data.rows) * n_sources)
-    chosen = quick_baselines(suitable, data.form, len(data.rows), allowed, REPEATS)
+    allowed = max(QUICK_SECONDS, SHARE_OF_RANKING * SECONDS_PER_SAMPLE * len(data.outputs) * n_sources)
+    chosen = quick_baselines(suitable, data.form, len(data.outputs), allowed, REPEATS)
     if left_out := [one.name for one in suitable if one.is_quick and one not in chosen]:
         log.info(
             'Baselines that take more time are left out: %s. Pass `baselines="all"` for them too.', ", ".join(left_out)
@@ -102,14 +102,12 @@ class _Data:
     Attributes:
         outputs: Labels, values and groups of the samples, without features.
         samples: The samples.
-        rows: Their numbers in the target.
         form: Their form.
         scale: Mean and standard deviation of the values; 0 and 1 for classes.
     """
 
     outputs: SourceOutputs
     samples: SelectedSamples
-    rows: np.ndarray
     form: "SampleForm"
     output: Output
     truth: "Truth"
@@ -138,7 +136,7 @@ def _read(target: Target, samples: SampleRequest) -> _Data:
     truth = Truth(output, y, groups=groups)
     # The labels of values are clusters.
     predicted = table_output(table if values is None else replace(table, labels=None))
-    return _Data(outputs, SelectedSamples(table.samples, rows), rows, form, predicted, truth, scale)
+    return _Data(outputs, SelectedSamples(table.samples, rows), form, predicted, truth, scale)
 
 
 @dataclass(frozen=True)

@@ -190,19 +190,13 @@ def measure_layers(
             curves.append(LayerCurve(name, reason=result.reason))
         else:
             curves.append(_curve(name, result, results, plan))
-    return tuple(correct_for_sources(curves)), counts
-
-
-def correct_for_sources(curves: Sequence[LayerCurve]) -> list[LayerCurve]:
-    """Return the curves with the p-values of their choices corrected for the number of sources."""
+    # P-values of the choices are corrected for the number of sources.
     p_values = [curve.choice.difference.p_value if curve.choice else None for curve in curves]
     corrected = holm([np.nan if p_value is None else p_value for p_value in p_values])
-    return [
-        replace(curve, choice=replace(curve.choice, corrected_p_value=float(p_value)))
-        if curve.choice and np.isfinite(p_value)
-        else curve
-        for curve, p_value in zip(curves, corrected, strict=True)
-    ]
+    for number, (curve, p_value) in enumerate(zip(curves, corrected, strict=True)):
+        if curve.choice and np.isfinite(p_value):
+            curves[number] = replace(curve, choice=replace(curve.choice, corrected_p_value=float(p_value)))
+    return tuple(curves), counts
 
 
 def _scores(plan: RankPlan) -> list[Score]:
@@ -232,7 +226,9 @@ def _curve(source: str, outputs: LayerOutputs, results: Mapping[Any, Any], plan:
         errors = [result for result in by_layer if isinstance(result, SampleErrors)]
         if score.name == JUDGED_BY and len(errors) == len(by_layer):
             intervals = tuple(estimate_mean(one).interval for one in errors)
-            choice = _choice(errors, outputs, plan) if plan.task == CLASSIFICATION else None
+            if plan.task == CLASSIFICATION:
+                choice = choose_layer(errors, load_source_outputs(outputs.keys[0]).labels, plan.request.samples.seed)
+                choice = choice and replace(choice, best=outputs.numbers[choice.best])
     return LayerCurve(source, outputs.numbers, outputs.names, outputs.n_layers, values, intervals, choice)
 
 
@@ -240,12 +236,6 @@ def _value(score: Score, result: SampleErrors | np.ndarray | Failure) -> float:
     if isinstance(result, Failure):
         return float("nan")
     return score.mean_of(result).value if isinstance(result, SampleErrors) else float(result[0])
-
-
-def _choice(errors: Sequence[SampleErrors], outputs: LayerOutputs, plan: RankPlan) -> LayerChoice | None:
-    labels = load_source_outputs(outputs.keys[0]).labels
-    chosen = choose_layer(errors, labels, plan.request.samples.seed)
-    return None if chosen is None else replace(chosen, best=outputs.numbers[chosen.best])
 
 
 def choose_layer(errors: Sequence[SampleErrors], labels: np.ndarray, seed: int) -> LayerChoice | None:
@@ -264,8 +254,9 @@ def choose_layer(errors: Sequence[SampleErrors], labels: np.ndarray, seed: int) 
         layer, or if no class has two samples or groups.
     """
     first = errors[0]
-    tested = _testable(first, labels)
-    if len(errors) < 2 or not len(tested):
+    # Samples whose class has two samples or groups.
+    tested = first.tested[testable_samples(*_space_and_groups(first, labels, first.tested))]
+    if len(errors) < 2 or len(np.unique(labels[tested])) < 2:
         return None
     space, groups = _space_and_groups(first, labels, tested)
     units = first.units[tested]
@@ -290,14 +281,6 @@ def choose_layer(errors: Sequence[SampleErrors], labels: np.ndarray, seed: int) 
         last_error=last_mean.value,
         difference=paired_difference(judged, last),
     )
-
-
-def _testable(errors: SampleErrors, labels: np.ndarray) -> np.ndarray:
-    """Return the samples whose class has two samples or groups; none if there are not two such classes."""
-    tested = errors.tested
-    positions = testable_samples(*_space_and_groups(errors, labels, tested))
-    tested = np.asarray(tested[positions])
-    return tested if len(np.unique(labels[tested])) > 1 else tested[:0]
 
 
 def _space_and_groups(

@@ -381,10 +381,21 @@ class _Pilots:
         return next(iter([*with_first, *by_epochs]), None)
 
     def _table(self, epochs: int | None) -> ScoreTable:
-        """Return the table of errors, in which sources with equal errors are in the order that the history tells."""
+        """Return the table of errors, with the reason where one could not be measured.
+
+        Sources with equal errors are in the order that the history tells.
+        """
         choice, sources = self._told(), self._sources()
         order = [sources[number] for number in choice.order] if choice else sources
-        return _pilot_table(self.rows, self.results.get(epochs, {}), self.failures.get(epochs, {}), order)
+        measured, failures = self.results.get(epochs, {}), self.failures.get(epochs, {})
+        numbers = range(len(self.rows))
+        places = np.full(len(numbers), len(numbers))
+        places[order] = range(len(order))
+        errors = [measured[index].errors if index in measured else None for index in numbers]
+        more = {index: result.training_variance for index, result in measured.items()}
+        standings = replace(compute_error_standings(PILOT, errors, more), places=places)
+        reasons = [failures[index].reason if index in failures else "" for index in numbers]
+        return ScoreTable.of_rows(PILOT.name, self.rows, standings, reasons, by_sample=True)
 
     def _pilot(self, epochs: int | None) -> Pilot:
         from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES
@@ -411,29 +422,6 @@ def _choice_table(told: HistoryChoice, indices: Sequence[int], rows: Sequence[So
     unknown = np.full((n_rows, n_rows), np.nan)
     standings = Standings(values, intervals, np.stack([unknown, unknown], axis=-1), unknown, score.higher_is_better)
     return ScoreTable.of_rows(score.name, rows, standings, [""] * n_rows, by_sample=False)
-
-
-def _pilot_table(
-    rows: Sequence[SourceRow],
-    measured: Mapping[int, "PilotErrors"],
-    failures: Mapping[int, Failure],
-    order: Sequence[int],
-) -> ScoreTable:
-    """Return the table of the errors of all rows, with the reason where one could not be measured.
-
-    Args:
-        rows: The rows of the ranking.
-        measured: Result of each row that has one, by its index.
-        failures: Failures of other rows, by their index.
-        order: Indices of the sources, in the order of those with equal errors.
-    """
-    errors = [measured[index].errors if index in measured else None for index in range(len(rows))]
-    more = {index: result.training_variance for index, result in measured.items()}
-    places = np.full(len(rows), len(rows))
-    places[list(order)] = range(len(order))
-    standings = replace(compute_error_standings(PILOT, errors, more), places=places)
-    reasons = [failures[index].reason if index in failures else "" for index in range(len(rows))]
-    return ScoreTable.of_rows(PILOT.name, rows, standings, reasons, by_sample=True)
 
 
 def _seconds_by_pass(source: Extracted, plan: RankPlan, epochs: int | None) -> float:

@@ -106,16 +106,9 @@ def _estimate(outputs: SourceOutputs, estimator: str, permutations: int, seed: i
     return result.estimates[estimator]
 
 
-def _nan_if_none(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
-
-
 def _ratio_to_null(outputs: SourceOutputs, seed: int) -> float:
-    return _nan_if_none(_estimate(outputs, "search", PERMUTATIONS, seed).in_sample_ratio_to_null)
-
-
-def _montecarlo(outputs: SourceOutputs, seed: int) -> float:
-    return _nan_if_none(_estimate(outputs, "montecarlo", 0, seed).solution.value)
+    ratio = _estimate(outputs, "search", PERMUTATIONS, seed).in_sample_ratio_to_null
+    return float("nan") if ratio is None else float(ratio)
 
 
 def _matched(outputs: SourceOutputs, options: ErrorOptions, seed: int) -> SampleErrors:
@@ -163,7 +156,7 @@ SCORES = (
         title="smallest error of 100,000 random class maps, as in the MoNA paper",
         unit="error rate",
         reference="MoNA, ICML 2024, algorithm 2",
-        compute=_montecarlo,
+        compute=lambda outputs, seed: float(_estimate(outputs, "montecarlo", 0, seed).solution.value),
         higher_is_better=False,
         bounds=ERROR_RATE,
         tasks=ALL_TASKS,
