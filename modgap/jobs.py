@@ -70,11 +70,6 @@ class Failure:
     is_result: bool = False
 
 
-def failure_of(error: Exception) -> Failure:
-    """Return the failure of a job that ended with an error; an unexpected one has the name of its type."""
-    return Failure(str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {first_line(error)}")
-
-
 Outcomes = Iterator[tuple[int, Result | Failure]]
 LOST = Failure(
     "The worker process of this job was lost every time, as happens when memory runs out. Pass a smaller `limit` or "
@@ -171,8 +166,8 @@ class Backend:
         """Run independent jobs. If a worker is lost, its jobs are run again elsewhere.
 
         Args:
-            jobs: The jobs. They must be picklable unless the backend is `serial`, and have `load_cached` if it is
-                `cached`.
+            jobs: The jobs. They must be picklable unless the backend is `serial`. If it is `cached`, jobs without
+                `load_cached` count as not cached.
             device: Name of the devices of which each job holds one, as for `list_devices`. One such job alone runs in
                 this process, beside which no other would run. Empty for jobs that need none.
             short: True for jobs that may be shorter than the start of a process, and that cannot take this process with
@@ -282,19 +277,21 @@ class Backend:
 # A job in its process: threads, cache
 
 
-def without_raising(run: Callable[[Any], Result]) -> Callable[[Any], Result | Failure]:
-    """Return a function that calls a job with the number of threads of every job, and returns a `Failure` if it fails.
+def without_raising(run: Callable[..., Result]) -> Callable[..., Result | Failure]:
+    """Return a function that runs a job with the number of threads of every job, and returns a `Failure` if it fails.
 
     Models, scores and baselines of others may fail in any way.
     """
 
     @wraps(run)
-    def call(job: Any) -> Result | Failure:
+    def call(*arguments: Any) -> Result | Failure:
         fix_threads()
         try:
-            return run(job)
+            return run(*arguments)
+        except InputError as error:
+            return Failure(str(error))
         except Exception as error:
-            return failure_of(error)
+            return Failure(f"{type(error).__name__}: {first_line(error)}")
 
     return call
 
@@ -329,7 +326,7 @@ def _restored_threads() -> Iterator[None]:
 
 
 def _cached_result(job: Any) -> Any:
-    result = job.load_cached()
+    result = job.load_cached() if hasattr(job, "load_cached") else None
     return NOT_CACHED if result is None else result
 
 
@@ -369,23 +366,17 @@ def writable_cache(*, on_this_machine: bool) -> Iterator[None]:
         reason,
     )
     with tempfile.TemporaryDirectory(prefix="modgap-cache-") as temporary:
+        # They count for the processes that are started in the block too.
         variables = {"MODGAP_DATA": str(data_folder()), SHARED_CACHE: str(folder), "MODGAP_CACHE": temporary}
-        with _environment(variables):
+        before = {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
+        try:
             yield
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables within a block, also for the processes that are started in it."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            del os.environ[name]
-            if value is not None:
-                os.environ[name] = value
+        finally:
+            for name, value in before.items():
+                del os.environ[name]
+                if value is not None:
+                    os.environ[name] = value
 
 
 def _write_error(folder: Path) -> str | None:

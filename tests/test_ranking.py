@@ -38,11 +38,12 @@ from modgap.ranking.scores import get_score, score_names
 from modgap.ranking.source_outputs import SourceOutputs, load_source_outputs
 from modgap.ranking.source_patterns import parse_source_names
 from modgap.ranking.standings import (
+    SPREAD_FACTOR,
     Standings,
     compute_error_standings,
     compute_standings,
+    subsample,
 )
-from modgap.ranking.subsamples import SPREAD_FACTOR, subsample
 from modgap.ranking.types import BASELINE, CONTROL, RankRequest, SourceRow
 from modgap.sources import open_source
 from modgap.statistics.intervals import estimate_mean

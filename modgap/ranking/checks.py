@@ -13,8 +13,7 @@ from modgap.ranking.history.choice import LEVEL
 from modgap.ranking.plan import PROBE
 from modgap.ranking.scores import PILOT, get_score
 from modgap.ranking.source_outputs import CLASSIFICATION
-from modgap.ranking.standings import MIN_SUBSAMPLES, SURELY_WORSE
-from modgap.ranking.subsamples import MIN_GROUPS
+from modgap.ranking.standings import MIN_GROUPS, MIN_SUBSAMPLES, SURELY_WORSE
 from modgap.ranking.types import BASELINE, CONTROL, SOURCE, Halving, Pilot, Ranking, ScoreTable
 from modgap.sources.source import CONTROL_PREFIX
 from modgap.statistics.intervals import MIN_UNITS

@@ -17,9 +17,14 @@ from modgap.ranking.plan import RankPlan
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import SourceOutputs, load_sample_numbers, load_source_outputs
-from modgap.ranking.standings import compute_error_standings, decode_errors, error_arrays
-from modgap.ranking.subsamples import VERSION as SUBSAMPLES_VERSION
-from modgap.ranking.subsamples import score_subsamples, subsample_standings
+from modgap.ranking.standings import (
+    SUBSAMPLES_VERSION,
+    compute_error_standings,
+    decode_errors,
+    error_arrays,
+    score_subsamples,
+    subsample_standings,
+)
 from modgap.ranking.types import BASELINE, RankRequest, ScoreTable, SourceRow, TargetSummary
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SampleFile

@@ -37,23 +37,8 @@ LAYERS_KIND = "layers"
 """Kind of the cache entries that name the outputs of each layer."""
 
 
-@dataclass(frozen=True)
-class LayerOutputs:
-    """References to the features of some layers of a source in the cache.
-
-    Attributes:
-        numbers: Number of each layer: its blocks are counted from 1, and the last number is that of its output.
-        names: Name of each layer within the encoder; `output` for the output of the encoder.
-        n_layers: Number of layers of the source.
-        keys: Key of the cache entry of each layer.
-        cached: True if all were in the cache before.
-    """
-
-    numbers: tuple[int, ...]
-    names: tuple[str, ...]
-    n_layers: int
-    keys: tuple[str, ...]
-    cached: bool
+LayerOutputs = tuple[LayerCurve, tuple[str, ...], bool]
+"""Some layers of a source: a curve without scores, the keys of their features in the cache, and if all were there."""
 
 
 class _BatchLayers(PooledLayers):
@@ -123,7 +108,7 @@ class LayersJob:
             raise InputError(f"The source has {len(names)} layers, and layer {chosen[-1]} was requested.")
         picked = tuple(names[number - 1] for number in chosen)
         keys = tuple(_layer_key(content, layer) for layer in picked)
-        return LayerOutputs(chosen, picked, len(names), keys, is_cached)
+        return LayerCurve(self.source, chosen, picked, len(names)), keys, is_cached
 
 
 def _layer_key(content: Mapping[str, Any], layer: str) -> str:
@@ -177,11 +162,11 @@ def measure_layers(
     jobs = [LayersJob(name, plan.target, request, numbers) for name in sources]
     results_by_index = plan.backend.run(jobs, device=plan.device)
     outputs: dict[str, LayerOutputs | Failure] = {sources[index]: result for index, result in results_by_index}
-    computed = {name: result for name, result in outputs.items() if isinstance(result, LayerOutputs)}
-    cached = sum(result.cached for result in computed.values())
-    counts = {"layers": JobCounts(len(computed) - cached, cached, len(outputs) - len(computed))}
+    computed = [result for result in outputs.values() if not isinstance(result, Failure)]
+    n_cached = sum(is_cached for _, _, is_cached in computed)
+    counts = {"layers": JobCounts(len(computed) - n_cached, n_cached, len(outputs) - len(computed))}
     scores = _scores(plan)
-    planned = [_job(key, score, plan) for result in computed.values() for key in result.keys for score in scores]
+    planned = [_job(key, score, plan) for _, keys, _ in computed for key in keys for score in scores]
     results, counts["scores of layers"] = run_stage("scores of layers", planned, plan.backend, plan.monitor)
     curves = []
     for name in sources:
@@ -189,7 +174,7 @@ def measure_layers(
         if isinstance(result, Failure):
             curves.append(LayerCurve(name, reason=result.reason))
         else:
-            curves.append(_curve(name, result, results, plan))
+            curves.append(_curve(*result[:2], results, plan))
     # P-values of the choices are corrected for the number of sources.
     p_values = [curve.choice.difference.p_value if curve.choice else None for curve in curves]
     corrected = holm([np.nan if p_value is None else p_value for p_value in p_values])
@@ -216,20 +201,20 @@ def _job(key: str, score: Score, plan: RankPlan) -> ErrorsJob | ScoreJob:
     return ScoreJob(key, score.name, seed, -1, 0)
 
 
-def _curve(source: str, outputs: LayerOutputs, results: Mapping[Any, Any], plan: RankPlan) -> LayerCurve:
+def _curve(curve: LayerCurve, keys: Sequence[str], results: Mapping[Any, Any], plan: RankPlan) -> LayerCurve:
     values: dict[str, tuple[float, ...]] = {}
     intervals: tuple[tuple[float, float] | None, ...] = ()
     choice = None
     for score in _scores(plan):
-        by_layer = [results[_job(key, score, plan)] for key in outputs.keys]
+        by_layer = [results[_job(key, score, plan)] for key in keys]
         values[score.name] = tuple(_value(score, result) for result in by_layer)
         errors = [result for result in by_layer if isinstance(result, SampleErrors)]
         if score.name == JUDGED_BY and len(errors) == len(by_layer):
             intervals = tuple(estimate_mean(one).interval for one in errors)
             if plan.task == CLASSIFICATION:
-                choice = choose_layer(errors, load_source_outputs(outputs.keys[0]).labels, plan.request.samples.seed)
-                choice = choice and replace(choice, best=outputs.numbers[choice.best])
-    return LayerCurve(source, outputs.numbers, outputs.names, outputs.n_layers, values, intervals, choice)
+                choice = choose_layer(errors, load_source_outputs(keys[0]).labels, plan.request.samples.seed)
+                choice = choice and replace(choice, best=curve.numbers[choice.best])
+    return replace(curve, values=values, intervals=intervals, choice=choice)
 
 
 def _value(score: Score, result: SampleErrors | np.ndarray | Failure) -> float:

@@ -284,20 +284,23 @@ def help_statements(judgment: Judgment) -> tuple[Verdict, ...]:
     pretraining = _pretraining_statement(judgment, history)
     if baseline is None:
         return (pretraining,)
-    label, status = BESIDE_BASELINE_LABELS[baseline.result]
+    label, status, _ = BESIDE_BASELINE[baseline.result]
     if pretraining.status == FAIL:
         label, status = pretraining.label, pretraining.status
     return pretraining, Verdict(HELPS, label, status, _beside_baseline(baseline))
 
 
-BESIDE_BASELINE_LABELS = {
-    CONTROL_WORSE: ("Shown", PASS),
-    CONTROL_BETTER: ("No", FAIL),
-    CONTROL_SIMILAR: ("Not shown", WARN),
-    CONTROL_AS_GOOD: ("Not shown", WARN),
-    CONTROL_UNKNOWN: ("Unknown", INFO),
+BESIDE_BASELINE = {
+    CONTROL_WORSE: ("Shown", PASS, "significantly better than"),
+    CONTROL_BETTER: ("No", FAIL, "significantly worse than"),
+    CONTROL_SIMILAR: ("Not shown", WARN, "not shown to be better than"),
+    CONTROL_AS_GOOD: ("Not shown", WARN, "no better than"),
+    CONTROL_UNKNOWN: ("Unknown", INFO, "better than"),
 }
-"""Label and status of the answer to whether a transfer helps, by the result of the best baseline or of the control."""
+"""Label and status of the answer to whether a transfer helps, and how the best source compares with the best baseline.
+
+They are those of each result of the baseline, or of the control.
+"""
 
 
 def _pretraining_statement(judgment: Judgment, history: Check) -> Verdict:
@@ -306,7 +309,7 @@ def _pretraining_statement(judgment: Judgment, history: Check) -> Verdict:
     better, compared = history.values["record"]
     result = control.result if control and control.is_fine_tuned else NOT_TESTED
     if result in (CONTROL_WORSE, CONTROL_BETTER):
-        label, status = BESIDE_BASELINE_LABELS[result]
+        label, status, _ = BESIDE_BASELINE[result]
     else:
         label, status = ("Likely", INFO) if beat_controls(history) else ("Doubtful", WARN)
         label = label if compared >= FEWEST_TARGETS else "Unknown"
@@ -357,23 +360,13 @@ def _doubts(judgment: Judgment, by_errors: bool) -> Iterator[str]:
         yield "By most other scores, pretraining makes no significant difference."
 
 
-BESIDE_BASELINE = {
-    CONTROL_WORSE: "significantly better than",
-    CONTROL_BETTER: "significantly worse than",
-    CONTROL_SIMILAR: "not shown to be better than",
-    CONTROL_AS_GOOD: "no better than",
-    CONTROL_UNKNOWN: "better than",
-}
-"""How the best source compares with the best baseline, by the result of the baseline."""
-
-
 def _beside_baseline(check: Check) -> str:
     """Return how the best source compares with the best baseline."""
     judged = "After a short fine-tuning {best_source}"
     if not check.is_fine_tuned:
         judged = "In cross-validation the linear probe of {best_source}, the best one,"
     end = ", but without intervals it is not known whether significantly" if check.result == CONTROL_UNKNOWN else ""
-    start = f"{judged} is {BESIDE_BASELINE[check.result]} the baseline {{baseline}}{end}."
+    start = f"{judged} is {BESIDE_BASELINE[check.result][2]} the baseline {{baseline}}{end}."
     return f"{start.format(**texts_of(check.values))}{smallest_difference(check.values)}"
 
 

@@ -13,8 +13,13 @@ from modgap.probes.input_checks import describe_non_finite_rows
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import CLASSIFICATION, SourceOutputs
-from modgap.ranking.standings import Standings, compute_error_standings
-from modgap.ranking.subsamples import count_units, score_subsamples, subsample_standings
+from modgap.ranking.standings import (
+    Standings,
+    compute_error_standings,
+    count_units,
+    score_subsamples,
+    subsample_standings,
+)
 
 Value = TypeVar("Value")
 

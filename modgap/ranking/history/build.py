@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,22 +97,11 @@ class TrainingJob(CachedJob[TrainingErrors]):
         return TrainingErrors(errors_by_epoch, int(record["trained"]), int(record["judged"]), float(record["seconds"]))
 
 
-@dataclass(frozen=True)
-class SpeedJob:
-    """Measurement of how long a source trains on this machine."""
-
-    source: str
-    target: str
-    device: str
-
-    def load_cached(self) -> None:
-        """Return None, since a machine is not always equally busy."""
-
-    @without_raising
-    def __call__(self) -> float:
-        """Return the seconds of a training on all labeled samples, or the reason why it fails."""
-        with hold_device(self.device) as device:
-            return measure_speed(self.source, self.target, device)
+@without_raising
+def _speed(pair: "Pair", device: str) -> float:
+    """Return the seconds of a training on all labeled samples here, which is not cached: a machine may be busy."""
+    with hold_device(device) as held:
+        return measure_speed(pair.trained_source, pair.trained_target, held)
 
 
 # The plan
@@ -342,7 +332,7 @@ def _factors(
             expected = sum(costs[target][one.part] for one, target in done)
             factors[source] = sum(results[one].seconds for one, _ in done) / expected
     unknown = [pair for source, pair in quickest.items() if source not in factors]
-    jobs = [SpeedJob(pair.trained_source, pair.trained_target, device) for pair in unknown]
+    jobs = [partial(_speed, pair, device) for pair in unknown]
     for index, seconds in backend.run(jobs, device=device):
         pair = unknown[index]
         if isinstance(seconds, Failure):
