@@ -113,8 +113,12 @@ def table_of_frame(frame: "DataFrame", origin: str, target: str) -> ErrorTable:
     systems = [name for name in names if name not in (id_name, group_name)]
     if not systems:
         raise InputError(f"{origin} has no column of errors (columns: {list_names(names)}). {LAYOUT}")
-    ids = _identifiers(frame[id_name], origin)
-    groups = None if group_name is None else _group_numbers(frame[group_name], origin)
+    ids, groups = _identifiers(frame[id_name], origin), None
+    if group_name is not None:
+        column = frame[group_name]
+        if column.isna().any():
+            raise InputError(f"Row {_row(column.isna())} of {origin} has no group. Every sample needs one.")
+        groups = np.unique(column.astype(str).to_numpy(np.str_), return_inverse=True)[1].ravel()
     errors = {name: _numbers(frame[name], name, origin) for name in systems}
     return _table(errors, ids, groups, origin, target)
 
@@ -145,12 +149,6 @@ def _identifiers(column: "Series[Any]", origin: str) -> np.ndarray:
             "subject, into a column named group."
         )
     return np.asarray(ids.to_numpy(np.str_))
-
-
-def _group_numbers(column: "Series[Any]", origin: str) -> np.ndarray:
-    if column.isna().any():
-        raise InputError(f"Row {_row(column.isna())} of {origin} has no group. Every sample needs one.")
-    return np.asarray(np.unique(column.astype(str).to_numpy(np.str_), return_inverse=True)[1].ravel())
 
 
 def _numbers(column: "Series[Any]", name: str, origin: str) -> np.ndarray:

@@ -101,7 +101,13 @@ def choose_estimator(tables: Sequence[ErrorTable], estimator: str | None) -> lis
         if estimator is not None:
             raise UsageError(f"`estimator={estimator!r}` applies to folders of modgap discrepancy. Leave it out.")
         return list(tables)
-    name = estimator or _common_estimator(discrepancies)
+    shared = [name for name in ESTIMATOR_ORDER if all(name in table.columns for table in discrepancies)]
+    if not estimator and not shared:
+        described = ", ".join(f"{table.origin} ({', '.join(table.columns)})" for table in discrepancies)
+        raise InputError(
+            f"The folders have no estimator in common: {described}. Run modgap discrepancy with the same --estimator."
+        )
+    name = estimator or shared[0]
     names = {column for table in discrepancies for column in table.columns}
     if name not in names:
         raise unknown_name("estimator", name, names)
@@ -116,16 +122,6 @@ def choose_estimator(tables: Sequence[ErrorTable], estimator: str | None) -> lis
         table.with_columns({str(table.system): table.columns[name]}, metric) if table.kind == DISCREPANCY else table
         for table in tables
     ]
-
-
-def _common_estimator(tables: Sequence[ErrorTable]) -> str:
-    shared = [name for name in ESTIMATOR_ORDER if all(name in table.columns for table in tables)]
-    if shared:
-        return shared[0]
-    described = ", ".join(f"{table.origin} ({', '.join(table.columns)})" for table in tables)
-    raise InputError(
-        f"The folders have no estimator in common: {described}. Run modgap discrepancy with the same --estimator."
-    )
 
 
 def name_targets(tables: Sequence[ErrorTable]) -> list[ErrorTable]:

@@ -1,6 +1,6 @@
 """The comparison that `modgap.compare` returns: it prints, plots, and converts to a data frame, CSV and LaTeX."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -141,16 +141,13 @@ def _to_markdown(comparison: ComparisonResult) -> str:
     """Return the answer, the tables and the notes as Markdown."""
     answer = comparison.answer
     parts = [_escape_markdown(" ".join(answer.sentences))]
-    parts += [_markdown_table(table.columns, table.rows) for table in answer.tables]
+    for table in answer.tables:
+        columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
+        numeric = [bool(column) and all(cell.strip()[:1] in "-−–<0123456789" for cell in column) for column in columns]
+        rule = ["---:" if is_numeric and i else "---" for i, is_numeric in enumerate(numeric)]
+        head, *rows = ([_escape_markdown(cell) for cell in line] for line in (table.columns, *table.rows))
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *rows)))
     return "\n\n".join([*parts, *(_escape_markdown(line) for line in answer.notes)]) + "\n"
-
-
-def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    numeric = [bool(rows) and all(row[i].strip()[:1] in "-−–<0123456789" for row in rows) for i in range(len(columns))]
-    rule = ["---:" if is_numeric and i else "---" for i, is_numeric in enumerate(numeric)]
-    lines = [columns, rule, *([_escape_markdown(cell) for cell in row] for row in rows)]
-    lines[0] = [_escape_markdown(column) for column in columns]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _escape_markdown(text: str) -> str:

@@ -176,14 +176,13 @@ def forecast(
     )
     prior = parts.mean + effects
     observed = np.full(prior.shape, np.nan) if z is None else z
-    weights = np.stack(
-        [
-            _observed_precision(np.isfinite(row), covariance + np.diag(extra))
-            for row, covariance, extra in zip(
-                observed, deviations, _extra_noise(model, observed, held_out), strict=True
-            )
-        ]
-    )
+    # By how much the sampling variance of the new errors exceeds that of the history, (P, F).
+    extra = np.zeros(observed.shape)
+    if held_out is not None:
+        variances = np.where(np.isfinite(observed) & np.isfinite(held_out), 1 / (4 * held_out), 0)
+        extra = np.maximum(0, variances - model.noise)
+    rows = zip(np.isfinite(observed), deviations, extra, strict=True)
+    weights = np.stack([_observed_precision(seen, covariance + np.diag(more)) for seen, covariance, more in rows])
     surprises = np.where(np.isfinite(observed), observed - prior, 0)
     # Covariance and mean of the target's effect given the pilots.
     target_covariance = target_prior @ np.linalg.inv(np.eye(n_variables) + weights.sum(axis=0) @ target_prior)
@@ -199,14 +198,6 @@ def forecast(
     variance = deviation_variance + np.einsum("pi,ij,pj->p", target_slopes, target_covariance, target_slopes)
     best = _best_probabilities(mean, deviation_variance, target_slopes, target_covariance, seed)
     return Forecast(mean, variance, error_of(mean, variance), best)
-
-
-def _extra_noise(model: HistoryModel, z: np.ndarray, held_out: np.ndarray | None) -> np.ndarray:
-    """Return by how much the sampling variance of new errors exceeds that of the history, (P, F)."""
-    if held_out is None:
-        return np.zeros(z.shape)
-    variances = np.where(np.isfinite(z) & np.isfinite(held_out), 1 / (4 * held_out), 0)
-    return np.asarray(np.maximum(0, variances - model.noise))
 
 
 def _best_probabilities(
