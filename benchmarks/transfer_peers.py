@@ -67,7 +67,7 @@ def autogluon(x: np.ndarray, y: np.ndarray, minutes: float, folder: str) -> Pred
     return lambda new: predictor.predict(frame(new)).to_numpy()
 
 
-def boosting(x: np.ndarray, y: np.ndarray, minutes: float, folder: str) -> Predict:  # noqa: ARG001
+def boosting(x: np.ndarray, y: np.ndarray, minutes: float, folder: str) -> Predict:
     """Fit scikit-learn's histogram gradient boosting, which takes as long as it takes."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
@@ -76,7 +76,7 @@ def boosting(x: np.ndarray, y: np.ndarray, minutes: float, folder: str) -> Predi
     return lambda new: fitted.predict(new.reshape(len(new), -1))
 
 
-def hive_cote(x: np.ndarray, y: np.ndarray, minutes: float, folder: str) -> Predict:  # noqa: ARG001
+def hive_cote(x: np.ndarray, y: np.ndarray, minutes: float, folder: str) -> Predict:
     """Fit HIVE-COTE 2 within about some minutes."""
     from aeon.classification.hybrid import HIVECOTEV2
 

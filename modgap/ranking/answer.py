@@ -226,12 +226,17 @@ def probe_table(ranking: Ranking) -> Table | None:
 
 def _difference_to_baseline(table: ScoreTable, index: int, baseline: int, n_baselines: int) -> dict[str, Any]:
     """Return the error of a source minus that of the best of some baselines, as `difference_to_first` returns it."""
-    standings = table.standings
     comparison = compare_baseline(table, index, baseline, sources_compared(table), n_baselines)
+    return {**_difference(table, index, baseline), "corrected_p_value": comparison.p_value}
+
+
+def _difference(table: ScoreTable, index: int, other: int) -> dict[str, Any]:
+    standings = table.standings
+    interval = standings.difference_interval(index, other)
     return {
-        "value": plain_values(float(standings.values[index] - standings.values[baseline])),
-        "interval": standings.difference_interval(index, baseline),
-        "corrected_p_value": comparison.p_value,
+        "value": plain_values(float(standings.values[index] - standings.values[other])),
+        "interval": None if interval is None else list(interval),
+        "p_value": plain_values(float(standings.p_values[index, other])),
     }
 
 
@@ -294,14 +299,8 @@ def difference_to_first(table: ScoreTable, index: int) -> dict[str, Any] | None:
     first = table.first_source
     if first is None or index == first or not table.standings.ranks[index]:
         return None
-    standings = table.standings
-    interval = standings.difference_interval(index, first)
-    return {
-        "value": plain_values(float(standings.values[index] - standings.values[first])),
-        "interval": None if interval is None else list(interval),
-        "p_value": plain_values(float(standings.p_values[index, first])),
-        "corrected_p_value": plain_values(float(table.among_sources.corrected_p_values[index])),
-    }
+    corrected = plain_values(float(table.among_sources.corrected_p_values[index]))
+    return {**_difference(table, index, first), "corrected_p_value": corrected}
 
 
 def difference_texts(difference: Mapping[str, Any] | None) -> tuple[str, str]:

@@ -112,21 +112,15 @@ def _computed(source_name: str, compute: Callable[..., Value], *arguments: Any) 
 def _convert_arrays(source_name: str, outputs: SourceOutputs) -> SourceOutputs:
     """Return the same outputs as arrays of the shapes that scores take, with classes numbered from 0."""
     labels = _convert_labels(source_name, outputs.labels)
-    arrays = {}
-    for field in ARRAYS:
-        array = getattr(outputs, field)
-        arrays[field] = None if array is None else to_numpy(array, f"{field} of source {source_name}")
-    values = arrays["values"]
-    if values is not None and values.ndim == 1:
-        arrays["values"] = values[:, None]
+    given = {field: array for field in ARRAYS if (array := getattr(outputs, field)) is not None}
+    arrays: dict[str, Any] = {field: to_numpy(one, f"{field} of source {source_name}") for field, one in given.items()}
+    if "values" in arrays and arrays["values"].ndim == 1:
+        arrays["values"] = arrays["values"][:, None]
     for field, array in arrays.items():
-        if array is not None:
-            _check_array(source_name, field, array, len(labels))
-    groups = arrays["groups"]
-    if groups is not None:
-        arrays["groups"] = _computed(source_name, number_groups, groups, len(labels))
-    checked: dict[str, Any] = arrays
-    return replace(outputs, labels=labels, **checked)
+        _check_array(source_name, field, array, len(labels))
+    if "groups" in arrays:
+        arrays["groups"] = _computed(source_name, number_groups, arrays["groups"], len(labels))
+    return replace(outputs, labels=labels, **arrays)
 
 
 def _convert_labels(source_name: str, labels: ArrayLike) -> np.ndarray:

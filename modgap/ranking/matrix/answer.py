@@ -379,13 +379,14 @@ def _table(matrix: Matrix) -> Table:
             standing.source,
             f"{standing.mean_rank:.1f}",
             *([standing.letters, "" if standing.p_value is None else f"{standing.p_value:.3f}"] if is_tested else []),
-            *(_cell(matrix, number, column) for column in range(len(targets))),
+            *(cell_text(matrix, number, column) for column in range(len(targets))),
         ]
         for number, standing in enumerate(matrix.standings)
     ]
     return Table(["source", "mean rank", *(["letters", "p to first"] if is_tested else []), *targets], rows)
 
 
-def _cell(matrix: Matrix, number: int, column: int) -> str:
+def cell_text(matrix: Matrix, number: int, column: int, missing: str = "-") -> str:
+    """Return the value of a source on a target, with a star if it is among the best."""
     value = float(matrix.values[number, column])
-    return "-" if math.isnan(value) else f"{format_value(value)}{'*' if matrix.best[number, column] else ''}"
+    return missing if math.isnan(value) else f"{format_value(value)}{'*' if matrix.best[number, column] else ''}"
