@@ -286,7 +286,14 @@ def _train_command(ranking: Ranking, method: str, source: str, folder: str) -> t
     """Return the command that trains a source with the settings that its short fine-tuning chose."""
     name, size = split_input_size(source)
     of_source = _options({"--source": name, "--input-size": size or ranking.request.samples.input_size or None})
-    chosen = (part for setting in _chosen_settings(ranking, method, source) for part in ("--set", setting))
+    settings: tuple[str, ...] = ()
+    if ranking.pilot is not None:
+        # For a training from scratch, the settings of the control count if it was fine-tuned.
+        index = next(i for i, row in enumerate(ranking.rows) if row.name == source)
+        control = control_index(ranking, index) if method == "scratch" else None
+        settings = () if control is None else ranking.pilot.settings(control)
+        settings = settings or ranking.pilot.settings(index)
+    chosen = (part for setting in settings for part in ("--set", setting))
     options = (*of_source, *_data_options(ranking), *_limit_option(ranking), *chosen)
     return ("modgap", "train", "--method", method, *options, "--out", folder)
 
@@ -295,13 +302,3 @@ def _limit_option(ranking: Ranking) -> tuple[str, ...]:
     """Return the option of the limit of samples, if the user passed another than the ranking's default."""
     limit = ranking.request.samples.limit
     return _options({"--limit": limit if limit and limit != DEFAULT_SAMPLES.limit else None})
-
-
-def _chosen_settings(ranking: Ranking, method: str, source: str) -> tuple[str, ...]:
-    """Return the settings that a short fine-tuning chose for a source, or for its control if it is not pretrained."""
-    if ranking.pilot is None:
-        return ()
-    index = next(i for i, row in enumerate(ranking.rows) if row.name == source)
-    control = control_index(ranking, index) if method == "scratch" else None
-    settings = () if control is None else ranking.pilot.settings(control)
-    return settings or ranking.pilot.settings(index)

@@ -2,9 +2,11 @@
 
 import io
 import math
+import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from modgap.answers.figures.files import ResultFigure
-    from modgap.ranking.history.model import Forecast
 
 SCHEMA = 2
 LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", "openTSNE")
@@ -60,7 +61,12 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
         "request": plain_values(request),
         "jobs": {stage: counts._asdict() for stage, counts in ranking.jobs.items()},
         "seconds": {stage: round(value, 3) for stage, value in ranking.seconds.items()},
-        "provenance": {"modgap": ranking.version, **_versions()},
+        "provenance": {
+            "modgap": ranking.version,
+            **{name: metadata.version(name) for name in LIBRARIES},
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}",
+        },
     }
 
 
@@ -74,14 +80,6 @@ def _describe_score(name: str, target: TargetSummary | None) -> dict[str, Any]:
         "higher_is_better": score.higher_is_better,
         "reference": dict(zip(("label", "value"), reference, strict=True)) if reference else None,
     }
-
-
-def _versions() -> dict[str, str]:
-    import platform
-    from importlib import metadata
-
-    versions = {name: metadata.version(name) for name in LIBRARIES}
-    return {**versions, "python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
 
 
 def _row_record(
@@ -161,26 +159,18 @@ def _choice_record(ranking: Ranking) -> dict[str, Any] | None:
     if ranking.choice is None:
         return None
     choice, told = ranking.choice, ranking.choice.told
-    ends = {"before": told.before, "after": told.after}
-    sources = [
-        {
-            "source": ranking.rows[index].name,
-            "has_history": bool(told.known[number]),
-            "beats_control": list(told.records[number]),
-            **{name: _forecast_record(one, number, with_errors=told.tells_errors) for name, one in ends.items()},
-        }
-        for number, index in enumerate(choice.rows)
-    ]
+    sources: list[dict[str, Any]] = []
+    for number, index in enumerate(choice.rows):
+        about = {"has_history": bool(told.known[number]), "beats_control": list(told.records[number])}
+        sources.append({"source": ranking.rows[index].name, **about})
+        for name, forecast in (("before", told.before), ("after", told.after)):
+            sources[-1][name] = {"chance": float(forecast.best[number])}
+            if told.tells_errors:
+                interval = forecast.interval(LEVEL)[number].tolist()
+                sources[-1][name] |= {"error": float(forecast.error[number]), "interval": interval}
     numbers = {"targets": told.n_targets, "labeled": choice.labeled, "level": LEVEL, "digest": told.digest}
     left_out = list(told.left_out)
     return {"status": told.status, **numbers, "left_out": left_out, "order": told.order, "sources": sources}
-
-
-def _forecast_record(forecast: "Forecast", number: int, *, with_errors: bool) -> dict[str, Any]:
-    chance = {"chance": float(forecast.best[number])}
-    if not with_errors:
-        return chance
-    return {**chance, "error": float(forecast.error[number]), "interval": forecast.interval(LEVEL)[number].tolist()}
 
 
 def _pair_records(ranking: Ranking) -> list[dict[str, Any]]:

@@ -112,8 +112,10 @@ def _computed(source_name: str, compute: Callable[..., Value], *arguments: Any) 
 def _convert_arrays(source_name: str, outputs: SourceOutputs) -> SourceOutputs:
     """Return the same outputs as arrays of the shapes that scores take, with classes numbered from 0."""
     labels = _convert_labels(source_name, outputs.labels)
-    given = {field: array for field in ARRAYS if (array := getattr(outputs, field)) is not None}
-    arrays: dict[str, Any] = {field: to_numpy(one, f"{field} of source {source_name}") for field, one in given.items()}
+    present = {field: array for field in ARRAYS if (array := getattr(outputs, field)) is not None}
+    arrays: dict[str, Any] = {
+        field: to_numpy(one, f"{field} of source {source_name}") for field, one in present.items()
+    }
     if "values" in arrays and arrays["values"].ndim == 1:
         arrays["values"] = arrays["values"][:, None]
     for field, array in arrays.items():

@@ -178,24 +178,20 @@ def notes(comparison: Comparison) -> list[str]:
         )
     elif main.groups is not None:
         lines.append("There are too many systems for letters (at most 60, in at most 52 groups).")
-    lines.append(_unit_sentence(comparison))
+    if main.unit != "target":
+        lines.append(f"Intervals are for one pair at a time, and for new {main.unit}s of this target.")
+    elif main.groups is None:
+        lines.append("Every target counts equally. Comparisons on each target are in --format csv and json.")
+    else:
+        lines.append(
+            f"Every target counts equally. Intervals are Student's t over the differences on {main.n_units} targets. "
+            "They are for one pair at a time, and for new targets like these."
+        )
     if len(main.pairs) > MOST_PAIRS:
         lines.append(f"Only pairs with the first system are shown. --format csv has all {len(main.pairs):,}.")
     if comparison.kind == TRAINING:
         lines.append("Each system is one training run. The variation between seeds is not in the intervals.")
     return lines
-
-
-def _unit_sentence(comparison: Comparison) -> str:
-    main = comparison.main
-    if main.unit == "target" and main.groups is not None:
-        return (
-            f"Every target counts equally. Intervals are Student's t over the differences on {main.n_units} targets. "
-            "They are for one pair at a time, and for new targets like these."
-        )
-    if main.unit == "target":
-        return "Every target counts equally. Comparisons on each target are in --format csv and json."
-    return f"Intervals are for one pair at a time, and for new {main.unit}s of this target."
 
 
 def _name(name: str) -> str:

@@ -100,8 +100,8 @@ class TrainingJob(CachedJob[TrainingErrors]):
 @without_raising
 def _speed(pair: "Pair", device: str) -> float:
     """Return the seconds of a training on all labeled samples here, which is not cached: a machine may be busy."""
-    with hold_device(device) as held:
-        return measure_speed(pair.trained_source, pair.trained_target, held)
+    with hold_device(device) as name:
+        return measure_speed(pair.trained_source, pair.trained_target, name)
 
 
 # The plan

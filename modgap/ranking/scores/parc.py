@@ -65,7 +65,10 @@ def _standardize(rows: np.ndarray) -> np.ndarray:
 
 def _compute(outputs: SourceOutputs, seed: int) -> float:
     if len(outputs) > MAX_SAMPLES:
-        return _compute(outputs.subset(_choose_rows(outputs, seed)), seed)
+        rows = np.sort(np.random.default_rng(seed).permutation(len(outputs))[:MAX_SAMPLES])
+        if outputs.labels.ndim == 1:
+            rows = stratified_subset(outputs.labels, MAX_SAMPLES, seed)
+        return _compute(outputs.subset(rows), seed)
     standardized = _standardize(outputs.features)
     if not standardized.shape[1]:
         return 0.0
@@ -77,12 +80,6 @@ def _compute(outputs: SourceOutputs, seed: int) -> float:
         # A correlation over a single column is not defined; with the negated column beside it, it is.
         targets = np.hstack([targets, -targets])
     return parc(standardized, targets, real_valued=real_valued)
-
-
-def _choose_rows(outputs: SourceOutputs, seed: int) -> np.ndarray:
-    if outputs.labels.ndim == 1:
-        return stratified_subset(outputs.labels, MAX_SAMPLES, seed)
-    return np.sort(np.random.default_rng(seed).permutation(len(outputs))[:MAX_SAMPLES])
 
 
 SCORE = Score(
