@@ -17,7 +17,7 @@ from modgap.jobs import Failure, hold_device
 from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BASELINE_PREFIX, BaselineJob, baseline_errors_after_pilot
-from modgap.ranking.history.choice import TOO_SHORT, HistoryChoice, PilotError, choose_source
+from modgap.ranking.history.choice import TOO_SHORT, HistoryChoice, choose_source
 from modgap.ranking.history.lines import Setup, pilot_variable
 from modgap.ranking.history.measure import only_messages_from
 from modgap.ranking.plan import RankPlan
@@ -334,7 +334,7 @@ class _Pilots:
         sketch, names = self.plan.sketch, [self.rows[index].name for index in self._sources()]
         if sketch is None or len(names) < 2:
             return None
-        pilots = {self.rows[index].name: one for index in self._sources() if (one := self._pilot_error(index))}
+        pilots = {self.rows[index].name: one for index in self._sources() if (one := self._pilot_errors(index))}
         seed, name = self.plan.request.samples.seed, self.plan.target.name
         return choose_source(self.plan.history, names, self._setup(), pilots, name, sketch, seed)
 
@@ -343,14 +343,15 @@ class _Pilots:
         failed = {index for by_row in self.failures.values() for index in by_row}
         return [i for i in self.extracted if self.rows[i].kind == SOURCE and i not in failed]
 
-    def _pilot_error(self, index: int) -> PilotError | None:
+    def _pilot_errors(self, index: int) -> tuple[dict[str, float], int] | None:
         """Return the errors of the first trainings of a source, as those of a history are."""
-        errors, held_out = {}, 0
+        errors: dict[str, float] = {}
+        held_out = 0
         for epochs, by_row in self.results.items():
             if result := by_row.get(index):
                 errors[pilot_variable(epochs)] = float(np.clip(result.by_training[0], 0, 1))
                 held_out = len(result.errors.errors)
-        return PilotError(errors, held_out) if errors else None
+        return (errors, held_out) if errors else None
 
     def _setup(self) -> Setup:
         results = [one for by_row in self.results.values() for one in by_row.values()]

@@ -112,14 +112,22 @@ def _computed(source_name: str, compute: Callable[..., Value], *arguments: Any) 
 def _convert_arrays(source_name: str, outputs: SourceOutputs) -> SourceOutputs:
     """Return the same outputs as arrays of the shapes that scores take, with classes numbered from 0."""
     labels = _convert_labels(source_name, outputs.labels)
-    present = {field: array for field in ARRAYS if (array := getattr(outputs, field)) is not None}
-    arrays: dict[str, Any] = {
-        field: to_numpy(one, f"{field} of source {source_name}") for field, one in present.items()
-    }
+    fields = {field: array for field in ARRAYS if (array := getattr(outputs, field)) is not None}
+    arrays: dict[str, Any] = {field: to_numpy(one, f"{field} of source {source_name}") for field, one in fields.items()}
     if "values" in arrays and arrays["values"].ndim == 1:
         arrays["values"] = arrays["values"][:, None]
     for field, array in arrays.items():
-        _check_array(source_name, field, array, len(labels))
+        n_axes = 1 if field == "groups" else 2
+        if array.ndim != n_axes or len(array) != len(labels):
+            expected = f"({len(labels)},)" if field == "groups" else f"({len(labels)}, ...) with two axes"
+            raise InputError(
+                f"The {field} of source {source_name} have shape {array.shape}. Expected {expected}, because there are "
+                f"labels of {len(labels)} samples."
+            )
+        if field != "groups" and array.dtype.kind not in "fiub":
+            raise InputError(f"The {field} of source {source_name} have dtype {array.dtype}. Expected numbers.")
+        if field == "values" and (rows := describe_non_finite_rows(array)):
+            raise InputError(f"The values of source {source_name} have {rows}. Drop these samples.")
     if "groups" in arrays:
         arrays["groups"] = _computed(source_name, number_groups, arrays["groups"], len(labels))
     return replace(outputs, labels=labels, **arrays)
@@ -143,17 +151,3 @@ def _convert_labels(source_name: str, labels: ArrayLike) -> np.ndarray:
             f"(first: column {empty_columns[0]}). Every class needs a sample. Drop the empty columns."
         )
     return array
-
-
-def _check_array(source_name: str, field: str, array: np.ndarray, n_samples: int) -> None:
-    n_axes = 1 if field == "groups" else 2
-    if array.ndim != n_axes or len(array) != n_samples:
-        expected = f"({n_samples},)" if field == "groups" else f"({n_samples}, ...) with two axes"
-        raise InputError(
-            f"The {field} of source {source_name} have shape {array.shape}. Expected {expected}, because there are "
-            f"labels of {n_samples} samples."
-        )
-    if field != "groups" and array.dtype.kind not in "fiub":
-        raise InputError(f"The {field} of source {source_name} have dtype {array.dtype}. Expected numbers.")
-    if field == "values" and (rows := describe_non_finite_rows(array)):
-        raise InputError(f"The values of source {source_name} have {rows}. Drop these samples.")

@@ -197,20 +197,16 @@ def table_of_arrays(errors: Mapping[str, Any], groups: Any, origin: str, target:
                 f"The errors of {visible_name(name)} have shape {array.shape}. Expected one error for each sample, "
                 f"shape (N,), with the same N for every system (the first has shape {first})."
             )
-        _check_finite(array, name)
+        if array.dtype.kind not in "biuf":
+            raise InputError(f"The errors of {visible_name(name)} have type {array.dtype}. Expected real numbers.")
+        if not np.isfinite(array).all():
+            raise InputError(
+                f"The errors of {visible_name(name)} are not all finite numbers (first in row "
+                f"{int(np.argmin(np.isfinite(array)))}). Remove the sample from every system."
+            )
     numbers = None if groups is None else number_groups(rows["groups"], first[0])
     values = {name: array.astype(np.float64) for name, array in columns.items()}
     return _table(values, np.arange(first[0]), numbers, origin, target)
-
-
-def _check_finite(errors: np.ndarray, name: str) -> None:
-    if errors.dtype.kind not in "biuf":
-        raise InputError(f"The errors of {visible_name(name)} have type {errors.dtype}. Expected real numbers.")
-    if not np.isfinite(errors).all():
-        raise InputError(
-            f"The errors of {visible_name(name)} are not all finite numbers (first in row "
-            f"{int(np.argmin(np.isfinite(errors)))}). Remove the sample from every system."
-        )
 
 
 def _table(

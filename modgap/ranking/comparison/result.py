@@ -9,7 +9,7 @@ from modgap.answers.formatting import csv_text
 from modgap.answers.latex import PREAMBLE, latex_table
 from modgap.errors import named
 from modgap.ranking.comparison.answer import comparison_answer
-from modgap.ranking.comparison.systems import Comparison, SystemsComparison
+from modgap.ranking.comparison.systems import Comparison
 from modgap.storage.json_records import format_json, plain_values
 
 if TYPE_CHECKING:
@@ -81,14 +81,10 @@ COLUMNS = (
 OVER_TARGETS = "all targets"
 
 
-def _pair_records(comparison: Comparison) -> list[dict[str, Any]]:
-    """Return one record for each pair, with those over targets first."""
-    parts = [comparison.over_targets] if comparison.over_targets else []
-    return [record for part in [*parts, *comparison.targets] for record in _records(part)]
-
-
-def _records(part: SystemsComparison) -> Iterator[dict[str, Any]]:
-    for pair in part.pairs:
+def _pair_records(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """Yield one record for each pair, with those over targets first."""
+    parts = [*([comparison.over_targets] if comparison.over_targets else []), *comparison.targets]
+    for part, pair in [(one, pair) for one in parts for pair in one.pairs]:
         low, high = pair.difference.interval or (None, None)
         yield {
             "target": OVER_TARGETS if part.target is None else part.target,

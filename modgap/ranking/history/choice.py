@@ -48,17 +48,8 @@ DECIDES = "decides"
 """Status of a choice: the history has too few targets, it tells only an order, or it tells expected errors."""
 
 
-@dataclass(frozen=True)
-class PilotError:
-    """Errors of the pilots of one source.
-
-    Attributes:
-        errors: 0-1 errors in [0, 1] by the names of `modgap.ranking.history.lines.OBSERVED`.
-        held_out: Number of samples on which they were measured.
-    """
-
-    errors: Mapping[str, float]
-    held_out: int
+PilotErrors = tuple[Mapping[str, float], int]
+"""0-1 errors in [0, 1] of the pilots of one source, by the names of `OBSERVED`, and the number of samples behind them."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +123,7 @@ def choose_source(
     history: History,
     sources: Sequence[str],
     setup: Setup,
-    pilots: Mapping[str, PilotError] | None = None,
+    pilots: Mapping[str, PilotErrors] | None = None,
     target: str = "",
     sketch: TargetSketch | None = None,
     seed: int = 0,
@@ -167,7 +158,7 @@ def choose_source(
     model, variables = _fit(table)
     pilots = pilots or {}
     z, held_out = _observed(sources, pilots, variables)
-    measured = {name for one in pilots.values() for name in one.errors}
+    measured = {name for errors, _ in pilots.values() for name in errors}
     counted = {VARIABLES[number] for number in variables}
     # One value for each target: True if at least one of the sources was trained on it.
     has_trained = has_error[[row for row in rows if row is not None]].any(axis=0)
@@ -238,7 +229,7 @@ def _decode(entry: CacheEntry) -> HistoryModel:
 
 
 def _observed(
-    sources: Sequence[str], pilots: Mapping[str, PilotError], variables: Sequence[int]
+    sources: Sequence[str], pilots: Mapping[str, PilotErrors], variables: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the transformed errors of the pilots, and on how many samples they were measured, each (P, F).
 
@@ -246,11 +237,11 @@ def _observed(
     """
     errors, held_out = (np.full((len(sources), len(variables)), np.nan) for _ in range(2))
     for row, name in enumerate(sources):
+        of_source, n_samples = pilots.get(name, ({}, 0))
         for column, number in enumerate(variables):
             variable = VARIABLES[number]
-            if name in pilots and variable in OBSERVED and variable in pilots[name].errors:
-                errors[row, column] = pilots[name].errors[variable]
-                held_out[row, column] = pilots[name].held_out
+            if variable in OBSERVED and variable in of_source:
+                errors[row, column], held_out[row, column] = of_source[variable], n_samples
     return transform_error(errors), held_out
 
 

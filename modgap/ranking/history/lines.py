@@ -190,22 +190,18 @@ def merge_lines(lines: Iterable[HistoryLine], more: Iterable[HistoryLine]) -> li
         earlier = alike.get(line.target_digest) or alike.get("")
         if earlier is None and not line.target_digest:
             earlier = next(iter(alike.values()), None)
-        joined = line if earlier is None else _joined(earlier, line)
+        if earlier is not None:
+            line = replace(
+                line,
+                errors={**earlier.errors, **line.errors},
+                held_out={**earlier.held_out, **line.held_out},
+                seconds={**earlier.seconds, **line.seconds},
+                source_digest=line.source_digest or earlier.source_digest,
+                target_digest=line.target_digest or earlier.target_digest,
+            )
         alike.pop("", None)
-        alike[joined.target_digest] = joined
+        alike[line.target_digest] = line
     return [line for alike in merged.values() for line in alike.values()]
-
-
-def _joined(earlier: HistoryLine, later: HistoryLine) -> HistoryLine:
-    """Return one line with the errors of two, of which the later ones count."""
-    return replace(
-        later,
-        errors={**earlier.errors, **later.errors},
-        held_out={**earlier.held_out, **later.held_out},
-        seconds={**earlier.seconds, **later.seconds},
-        source_digest=later.source_digest or earlier.source_digest,
-        target_digest=later.target_digest or earlier.target_digest,
-    )
 
 
 def history_digest(lines: Iterable[HistoryLine]) -> str:

@@ -144,18 +144,16 @@ def compare_scores(deciding: Measure, others: Sequence[Measure], n_sources: int)
         n_sources: Number of rows that are sources; the others do not count.
     """
     reference = ranks_of(deciding.values[:n_sources], deciding.higher_is_better)
-    return tuple(
-        _agreement(other.name, reference, ranks_of(other.values[:n_sources], other.higher_is_better))
-        for other in others
-    )
-
-
-def _agreement(name: str, reference: np.ndarray, ranks: np.ndarray) -> Agreement:
-    taus, same_first = [], 0
-    for one, other in zip(reference.T, ranks.T, strict=True):
-        both = np.isfinite(one) & np.isfinite(other)
-        if both.sum() >= 2:
-            same_first += bool((one[both].min() == one[both])[other[both].argmin()])
-            taus.append(stats.kendalltau(one[both], other[both]).statistic)
-    defined = np.array(taus)[np.isfinite(taus)]
-    return Agreement(name, float(defined.mean()) if len(defined) else float("nan"), same_first, len(taus))
+    agreements = []
+    for score in others:
+        ranks = ranks_of(score.values[:n_sources], score.higher_is_better)
+        taus, same_first = [], 0
+        for one, other in zip(reference.T, ranks.T, strict=True):
+            both = np.isfinite(one) & np.isfinite(other)
+            if both.sum() >= 2:
+                same_first += bool((one[both].min() == one[both])[other[both].argmin()])
+                taus.append(stats.kendalltau(one[both], other[both]).statistic)
+        defined = np.array(taus)[np.isfinite(taus)]
+        tau = float(defined.mean()) if len(defined) else float("nan")
+        agreements.append(Agreement(score.name, tau, same_first, len(taus)))
+    return tuple(agreements)
