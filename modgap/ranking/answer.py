@@ -127,16 +127,9 @@ def forecast_table(ranking: Ranking) -> Table:
         of_control = [p.table.standings.values[control] for p in pilots] if control is not None else []
         shown = [format_score(float(told.after.error[number])), format_interval(after[number])] if with_errors else []
         alone = format_score(told.before.error[number]) if with_errors else format_chance(told.before.best[number])
-        rows.append(
-            [
-                visible_name(ranking.rows[index].name),
-                *shown,
-                format_chance(float(told.decisive.best[number])),
-                alone,
-                *map(format_score, errors),
-                next((format_score(one) for one in reversed(of_control) if np.isfinite(one)), "-"),
-            ]
-        )
+        name, chance = visible_name(ranking.rows[index].name), format_chance(float(told.decisive.best[number]))
+        last = next((format_score(one) for one in reversed(of_control) if np.isfinite(one)), "-")
+        rows.append([name, *shown, chance, alone, *map(format_score, errors), last])
         low, high = after[number].tolist()
         level = next((float(error) for error in reversed(errors) if np.isfinite(error)), None)
         marks.append(Mark(float(told.after.error[number]), (low, high), level, before=tuple(before[number].tolist())))

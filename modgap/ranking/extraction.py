@@ -263,17 +263,13 @@ def _run_source(
         if progress:
             progress("features", len(batch) / len(setup.rows))
     outputs = np.concatenate(batches)
-    properties = {
-        "parameters": model.parameter_count,
-        "head": head,
-        "width": model.width,
-        "classes": outputs.shape[1] - model.width,
-    }
+    n_classes = outputs.shape[1] - model.width
+    properties = {"parameters": model.parameter_count, "head": head, "width": model.width, "classes": n_classes}
     arrays = sample_arrays(setup.labels, setup.rows, setup.groups, setup.table)
     record = {
         "properties": properties,
         "provenance": setup.provenance | {"head": head},
-        "source_classes": list(setup.source.class_names if properties["classes"] else ()),
+        "source_classes": list(setup.source.class_names if n_classes else ()),
         "target_classes": list(setup.target_classes),
         "seconds": time.perf_counter() - began,
     }

@@ -311,12 +311,6 @@ def layer_row(curve: LayerCurve) -> list[str]:
         return [*row, "-", "", f"{values[-1]:.3f}" if finite else "-", "", ""]
     low, high = choice.interval or (float("nan"), float("nan"))
     interval = f"{low:.3f}-{high:.3f}" if choice.interval else ""
-    p_value = choice.corrected_p_value
-    return [
-        *row,
-        f"{choice.error:.3f}",
-        interval,
-        f"{choice.last_error:.3f}",
-        f"{choice.difference.value:+.3f}",
-        "" if p_value is None else format_p_value(p_value),
-    ]
+    p_value = "" if choice.corrected_p_value is None else format_p_value(choice.corrected_p_value)
+    errors = f"{choice.error:.3f}", interval, f"{choice.last_error:.3f}", f"{choice.difference.value:+.3f}"
+    return [*row, *errors, p_value]

@@ -290,20 +290,12 @@ class _Pilots:
         samples, weight = self.plan.request.samples, self.plan.request.errors.weight
         keys = {index: one.key for index, one in self.extracted.items()}
         keys |= {index: one.key for index, one in self.baselines.items()}
-        return {
-            index: PilotJob(
-                self.rows[index].name,
-                self.rows[index].kind,
-                keys[index],
-                samples.seed,
-                weight,
-                samples.input_size,
-                None if self.rows[index].kind == BASELINE else epochs,
-                samples.device,
-                self.plan.target,
-            )
-            for index in indices
-        }
+        jobs = {}
+        for index in indices:
+            row = self.rows[index]
+            options = samples.seed, weight, samples.input_size, None if row.kind == BASELINE else epochs
+            jobs[index] = PilotJob(row.name, row.kind, keys[index], *options, samples.device, self.plan.target)
+        return jobs
 
     # Results
 

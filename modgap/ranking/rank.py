@@ -41,7 +41,6 @@ log = logging.getLogger("modgap")
 
 MIN_PERMUTATIONS = 99
 PERMUTATIONS_PER_SOURCE = 20
-LEFT_OUT = "%s is left out: %s"
 
 
 def rank(
@@ -219,7 +218,8 @@ def _fit_baselines(plan: RankPlan) -> tuple[dict[BaselineJob, SampleErrors], Job
     for job in plan.baselines:
         result = results[job]
         if isinstance(result, Failure):
-            log.log(logging.INFO if result == NOT_CACHED else logging.WARNING, LEFT_OUT, job.name, result.reason)
+            level = logging.INFO if result == NOT_CACHED else logging.WARNING
+            log.log(level, "%s is left out: %s", job.name, result.reason)
     return {job: results[job] for job in plan.baselines if not isinstance(results[job], Failure)}, counts
 
 

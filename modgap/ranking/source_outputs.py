@@ -104,14 +104,9 @@ class SourceOutputs:
         """
         labels = self.labels[rows]
         labels = np.unique(labels, return_inverse=True)[1] if labels.ndim == 1 else labels[:, labels.any(axis=0)]
-        return replace(
-            self,
-            features=self.features[rows],
-            labels=labels,
-            logits=None if self.logits is None else self.logits[rows],
-            values=None if self.values is None else self.values[rows],
-            groups=None if self.groups is None else self.groups[rows],
-        )
+        arrays = {name: getattr(self, name) for name in ("features", "logits", "values", "groups")}
+        chosen = {name: array[rows] for name, array in arrays.items() if array is not None}
+        return replace(self, labels=labels, **chosen)
 
     @functools.cached_property
     def probabilities(self) -> np.ndarray:

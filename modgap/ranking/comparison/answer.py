@@ -134,15 +134,9 @@ def _pair_table(main: SystemsComparison) -> Table:
         if pair.first != first:
             first = pair.first
             rows.append([names[first], "", "", "", ""])
-        rows.append(
-            [
-                f"  {MINUS} {names[pair.second]}",
-                format_value(pair.difference.value),
-                format_interval(pair.difference.interval, format_value),
-                format_p_value(pair.difference.p_value),
-                format_p_value(pair.corrected_p_value),
-            ]
-        )
+        difference, p_values = pair.difference, (pair.difference.p_value, pair.corrected_p_value)
+        shown = format_value(difference.value), format_interval(difference.interval, format_value)
+        rows.append([f"  {MINUS} {names[pair.second]}", *shown, *map(format_p_value, p_values)])
     return Table(("systems", "difference", "95 % CI", "p", "Holm p"), rows)
 
 

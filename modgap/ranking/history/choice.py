@@ -49,7 +49,7 @@ DECIDES = "decides"
 
 
 PilotErrors = tuple[Mapping[str, float], int]
-"""0-1 errors in [0, 1] of the pilots of one source, by the names of `OBSERVED`, and the number of samples behind them."""
+"""0-1 errors in [0, 1] of the pilots of one source, by the names of `OBSERVED`, and their number of samples."""
 
 
 @dataclass(frozen=True)
