@@ -4,6 +4,8 @@ All of them map the classes of the target to classes of the source. They differ 
 find the best map, and in the samples on which its error is measured: held-out ones, or those that it was fitted on.
 """
 
+from typing import Any
+
 import numpy as np
 
 from modgap.discrepancy import Estimate, TestedSamples, estimate, held_out_samples
@@ -123,20 +125,18 @@ def _matched(outputs: SourceOutputs, options: ErrorOptions, seed: int) -> Sample
     return held_out_errors(outputs, options, seed, "soft-matched")
 
 
+OF_MAPS: dict[str, Any] = {"higher_is_better": False, "tasks": ALL_TASKS, "needs_logits": True}
+HELD_OUT: dict[str, Any] = OF_MAPS | {"bounds": ERROR_RATE, "error_tasks": ALL_TASKS, "uses_splits": True}
+"""What all of these scores have in common, and all that are held-out errors."""
 SCORES = (
     Score(
         name="discrepancy",
         title="held-out error of the best map from target classes to source classes, over repeated splits",
         unit="error rate",
         reference="MoNA, ICML 2024, equation 3, on held-out samples",
-        higher_is_better=False,
-        bounds=ERROR_RATE,
-        tasks=ALL_TASKS,
-        needs_logits=True,
         version=2,
         errors=lambda outputs, options, seed: held_out_errors(outputs, options, seed, "search"),
-        error_tasks=ALL_TASKS,
-        uses_splits=True,
+        **HELD_OUT,
     ),
     Score(
         name="discrepancy-ratio",
@@ -144,12 +144,10 @@ SCORES = (
         unit="ratio to the null",
         reference="MoNA, ICML 2024, equation 3, relative to its null distribution",
         compute=_ratio_to_null,
-        higher_is_better=False,
         bounds=NON_NEGATIVE,
-        tasks=ALL_TASKS,
-        needs_logits=True,
         default=False,
         version=2,
+        **OF_MAPS,
     ),
     Score(
         name="discrepancy-montecarlo",
@@ -157,38 +155,26 @@ SCORES = (
         unit="error rate",
         reference="MoNA, ICML 2024, algorithm 2",
         compute=lambda outputs, seed: float(_estimate(outputs, "montecarlo", 0, seed).solution.value),
-        higher_is_better=False,
         bounds=ERROR_RATE,
-        tasks=ALL_TASKS,
-        needs_logits=True,
         default=False,
         version=2,
+        **OF_MAPS,
     ),
     Score(
         name="soft",
         title="held-out probability that the source does not give to the classes of the best map",
         unit="1 - probability",
         reference="MoNA, ICML 2024, equation 3, with probabilities in place of predictions",
-        higher_is_better=False,
-        bounds=ERROR_RATE,
-        tasks=ALL_TASKS,
-        needs_logits=True,
         errors=lambda outputs, options, seed: held_out_errors(outputs, options, seed, "soft"),
-        error_tasks=ALL_TASKS,
-        uses_splits=True,
+        **HELD_OUT,
     ),
     Score(
         name="soft-matched",
         title="the score soft at the temperature at which the mean entropy is half of log K",
         unit="1 - probability",
         reference="MoNA, ICML 2024, equation 3, with probabilities of equal entropy for all sources",
-        higher_is_better=False,
-        bounds=ERROR_RATE,
-        tasks=ALL_TASKS,
-        needs_logits=True,
         default=False,
         errors=_matched,
-        error_tasks=ALL_TASKS,
-        uses_splits=True,
+        **HELD_OUT,
     ),
 )
