@@ -1,6 +1,5 @@
 """Baselines of the target's field beside the sources: their errors on the same folds as the sources' linear probes."""
 
-import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -26,7 +25,7 @@ from modgap.targets.output import Output
 from modgap.targets.samples import SelectedSamples, pool_targets
 
 if TYPE_CHECKING:
-    from modgap.baselines.baseline import Baseline, SampleForm, Truth
+    from modgap.baselines.baseline import SampleForm, Truth
     from modgap.training.pilot import PilotErrors
 
 BASELINE_PREFIX = "baseline:"
@@ -177,8 +176,22 @@ class BaselineJob(CachedJob[SampleErrors]):
         return {**named, **versions, "origin": baseline_origin(self.baseline)}
 
     def _compute(self) -> SampleErrors:
-        data = _read(self.target.open(), self.samples)
-        predict = functools.partial(_predict_folds, get_baseline(self.baseline), data, self.seed)
+        from modgap.baselines.baseline import cross_validate, distinct_values
+        from modgap.probes.single_thread import single_thread
+
+        data, baseline = _read(self.target.open(), self.samples), get_baseline(self.baseline)
+        values = distinct_values(baseline, data.samples, data.form)
+        mean, sd = data.scale
+
+        def predict(assignments: Sequence[np.ndarray]) -> list[np.ndarray]:
+            """Return the predictions (n, M) of each cross-validation, in the unit of the target."""
+            predictions = []
+            for folds in assignments:
+                with single_thread():
+                    scores, _ = cross_validate(baseline, values, data.form, data.truth, folds, self.seed)
+                predictions.append(_best_on_other_folds(scores, folds, data.truth) * sd + mean)
+            return predictions
+
         return repeated_errors(data.outputs, self.options.weight, self.seed, predict)
 
     def _encode(self, result: SampleErrors) -> CacheEntry:
@@ -204,28 +217,6 @@ def baseline_jobs(
     key = cache_key(samples_record(opened, selection, None))
     weights = ErrorOptions(options.weight)
     return [BaselineJob(name, key, samples.seed, weights, selection, target) for name in names]
-
-
-def _predict_folds(baseline: "Baseline", data: _Data, seed: int, assignments: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the predictions (n, M) of each cross-validation, in the unit of the target.
-
-    Args:
-        baseline: The baseline.
-        data: The samples.
-        seed: Seed of the fits.
-        assignments: Fold of each sample, (n,), in each cross-validation.
-    """
-    from modgap.baselines.baseline import cross_validate, distinct_values
-    from modgap.probes.single_thread import single_thread
-
-    values = distinct_values(baseline, data.samples, data.form)
-    mean, sd = data.scale
-    predictions = []
-    for folds in assignments:
-        with single_thread():
-            scores, _ = cross_validate(baseline, values, data.form, data.truth, folds, seed)
-        predictions.append(_best_on_other_folds(scores, folds, data.truth) * sd + mean)
-    return predictions
 
 
 def _best_on_other_folds(scores: np.ndarray, folds: np.ndarray, truth: "Truth") -> np.ndarray:

@@ -177,11 +177,8 @@ class _Pilots:
 
     def order_of_pilots(self) -> list[int]:
         """Return the sources in the order in which pilots of few of them tell most."""
-        choice = self._told()
-        if choice is None:
-            return list(self.by_score)
-        sources = self._sources()
-        return [sources[number] for number in choice.pilots_first]
+        choice, sources = self._told(), self._sources()
+        return [sources[number] for number in choice.pilots_first] if choice else list(self.by_score)
 
     def order(self) -> list[int]:
         """Return the sources by what is known, the best first: history and pilots, or else the pilots or the score."""
@@ -319,16 +316,14 @@ class _Pilots:
     def _told(self) -> HistoryChoice | None:
         n_results = sum(map(len, self.results.values())) + sum(map(len, self.failures.values()))
         if self._latest is None or self._latest[0] != n_results:
-            self._latest = n_results, self._tell()
+            choice, sketch = None, self.plan.sketch
+            names = {index: self.rows[index].name for index in self._sources()}
+            if sketch is not None and len(names) > 1:
+                pilots = {name: one for index, name in names.items() if (one := self._pilot_errors(index))}
+                about = self.plan.target.name, sketch, self.plan.request.samples.seed
+                choice = choose_source(self.plan.history, list(names.values()), self._setup(), pilots, *about)
+            self._latest = n_results, choice
         return self._latest[1]
-
-    def _tell(self) -> HistoryChoice | None:
-        sketch, names = self.plan.sketch, [self.rows[index].name for index in self._sources()]
-        if sketch is None or len(names) < 2:
-            return None
-        pilots = {self.rows[index].name: one for index in self._sources() if (one := self._pilot_errors(index))}
-        seed, name = self.plan.request.samples.seed, self.plan.target.name
-        return choose_source(self.plan.history, names, self._setup(), pilots, name, sketch, seed)
 
     def _sources(self) -> list[int]:
         """Return the indices of the sources that could be run, and whose pilots did not fail."""

@@ -81,7 +81,10 @@ def rank(
         plan = plan_ranking(requested, names, part, backend, replace(monitor, prefix=prefix))
         with writable_cache(on_this_machine=backend.is_on_this_machine):
             ranking = _compute_ranking(plan)
-        _remember_pilots(plan, ranking)
+        if plan.sketch and ranking.target:
+            about = {**asdict(ranking.target), "name": plan.target.name}
+            record = {"target": about, "pilot": pilot_record(ranking), "request": asdict(part.samples)}
+            remember_pilots(record, plan.sketch)
         return ranking
 
     with backend:
@@ -261,12 +264,3 @@ def _summary(plan: RankPlan, extracted: Mapping[int, Extracted]) -> TargetSummar
     # All sources have the same samples and labels.
     outputs = load_source_outputs(next(iter(extracted.values())).key)
     return summarize_target(plan.target.name, outputs, plan.request.errors.weight, plan.kind)
-
-
-def _remember_pilots(plan: RankPlan, ranking: Ranking) -> None:
-    """Add the errors of the pilots to the user's history, if the ranking uses a history."""
-    if plan.sketch and ranking.target:
-        request = asdict(plan.request.samples)
-        target = {**asdict(ranking.target), "name": plan.target.name}
-        record = {"target": target, "pilot": pilot_record(ranking), "request": request}
-        remember_pilots(record, plan.sketch)

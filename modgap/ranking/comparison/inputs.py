@@ -203,8 +203,18 @@ def collect_targets(tables: Sequence[ErrorTable]) -> list[ErrorTable]:
         InputError: If the tables differ in kind, samples, classes, weights or splits, or a system has no errors on a
             target. The message says what to do.
     """
+    first = tables[0]
     for other in tables[1:]:
-        _check_kind(tables[0], other)
+        if first.kind != other.kind:
+            raise InputError(
+                f"{first.origin} is a {first.kind} and {other.origin} a {other.kind}. Their errors mean different "
+                "things, so compare them separately."
+            )
+        if first.metric != other.metric:
+            raise InputError(
+                f"{first.origin} has the {first.metric} and {other.origin} the {other.metric}, which are not "
+                "comparable. Compare results that have the same metric."
+            )
     by_target: dict[str, list[ErrorTable]] = {}
     for table in tables:
         by_target.setdefault(str(table.target), []).append(table)
@@ -213,19 +223,6 @@ def collect_targets(tables: Sequence[ErrorTable]) -> list[ErrorTable]:
         _check_between_targets(targets[0], target)
     _check_complete(targets)
     return targets
-
-
-def _check_kind(first: ErrorTable, other: ErrorTable) -> None:
-    if first.kind != other.kind:
-        raise InputError(
-            f"{first.origin} is a {first.kind} and {other.origin} a {other.kind}. Their errors mean different things, "
-            "so compare them separately."
-        )
-    if first.metric != other.metric:
-        raise InputError(
-            f"{first.origin} has the {first.metric} and {other.origin} the {other.metric}, which are not comparable. "
-            "Compare results that have the same metric."
-        )
 
 
 def _merge(tables: Sequence[ErrorTable]) -> ErrorTable:

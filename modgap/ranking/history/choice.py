@@ -41,7 +41,6 @@ LEVEL = 0.8
 """Level of the intervals of expected errors."""
 MODEL_VERSION = 1
 """Version of the fit, a part of the key of its cache. It must be raised when the fit returns other numbers."""
-COMPONENTS = ("mean", "source", "target", "residual")
 TOO_SHORT = "too-short"
 OTHER_SETUP = "other-setup"
 DECIDES = "decides"
@@ -217,13 +216,12 @@ def _fit(table: HistoryTable) -> tuple[HistoryModel, list[int]]:
 
 
 def _encode(model: HistoryModel) -> CacheEntry:
-    components = {name: getattr(model.components, name) for name in COMPONENTS}
     arrays = {"effects": model.effects, "covariances": model.covariances, "noise": model.noise}
-    return CacheEntry(components | arrays, {"targets": model.n_targets})
+    return CacheEntry(vars(model.components) | arrays, {"targets": model.n_targets})
 
 
 def _decode(entry: CacheEntry) -> HistoryModel:
-    components = Components(*(np.array(entry.arrays[name]) for name in COMPONENTS))
+    components = Components(*(np.array(entry.arrays[name]) for name in ("mean", "source", "target", "residual")))
     effects, covariances, noise = (np.array(entry.arrays[name]) for name in ("effects", "covariances", "noise"))
     return HistoryModel(components, effects, covariances, int(entry.metadata["targets"]), noise)
 

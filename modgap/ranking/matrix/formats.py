@@ -56,30 +56,28 @@ def to_json(matrix: Matrix) -> str:
 def to_dict(matrix: Matrix) -> dict[str, Any]:
     """Return the record of a matrix as plain values."""
     n_sources = len(matrix.standings)
-    record: dict[str, Any] = plain_values(
-        {
-            "schema": SCHEMA,
-            "kind": "matrix",
-            "verdict": judge_matrix(matrix).to_dict(),
-            "answer": matrix_answer(matrix).to_dict(),
-            "targets": [vars(column) for column in matrix.columns],
-            "sources": [
-                *map(_source_record, matrix.rows, matrix.standings, matrix.ranks),
-                *(_source_record(row) for row in matrix.rows[n_sources:]),
-            ],
-            "measures": [_measure_record(measure, n_sources) for measure in matrix.measures.values()],
-            "agreement": [vars(one) for one in matrix.agreement],
-            "reasons": [
-                {"source": source, "target": target, "reason": reason}
-                for (source, target), reason in matrix.reasons.items()
-            ],
-            "missing_jobs": matrix.missing,
-            "failed_jobs": matrix.failed,
-            "request": matrix.request,
-            "provenance": {"modgap": installed_version()},
-        }
-    )
-    return record
+    record = {
+        "schema": SCHEMA,
+        "kind": "matrix",
+        "verdict": judge_matrix(matrix).to_dict(),
+        "answer": matrix_answer(matrix).to_dict(),
+        "targets": [vars(column) for column in matrix.columns],
+        "sources": [
+            *map(_source_record, matrix.rows, matrix.standings, matrix.ranks),
+            *(_source_record(row) for row in matrix.rows[n_sources:]),
+        ],
+        "measures": [_measure_record(measure, n_sources) for measure in matrix.measures.values()],
+        "agreement": [vars(one) for one in matrix.agreement],
+        "reasons": [
+            {"source": source, "target": target, "reason": reason}
+            for (source, target), reason in matrix.reasons.items()
+        ],
+        "missing_jobs": matrix.missing,
+        "failed_jobs": matrix.failed,
+        "request": matrix.request,
+        "provenance": {"modgap": installed_version()},
+    }
+    return dict(plain_values(record))
 
 
 def _source_record(row: Row, standing: Standing | None = None, ranks: np.ndarray | None = None) -> dict[str, Any]:
