@@ -46,8 +46,7 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
         "by": ranking.by,
         "decided_by": ranking.deciding_table.name,
         "score_descriptions": {
-            name: {**_describe_score(name, ranking.target), "by_sample": table.by_sample}
-            for name, table in ranking.shown_tables.items()
+            name: _describe_score(table, ranking.target) for name, table in ranking.shown_tables.items()
         },
         "sources": [_row_record(ranking, index, letters, sources) for index in ranking.order()],
         "pairs": _pair_records(ranking),
@@ -70,15 +69,16 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
     }
 
 
-def _describe_score(name: str, target: TargetSummary | None) -> dict[str, Any]:
-    score = shown_score(name)
-    reference = reference_value(name, target)
+def _describe_score(table: ScoreTable, target: TargetSummary | None) -> dict[str, Any]:
+    score = shown_score(table.name)
+    reference = reference_value(table.name, target)
     return {
-        "label": score_label(name),
+        "label": score_label(table.name),
         "title": score.title,
         "unit": score.unit,
         "higher_is_better": score.higher_is_better,
         "reference": dict(zip(("label", "value"), reference, strict=True)) if reference else None,
+        "by_sample": table.by_sample,
     }
 
 

@@ -72,11 +72,17 @@ def score_sources(
     if not sources:
         raise InputError("There are no sources to score. Pass at least one.")
     checked = {name: _convert_arrays(name, outputs) for name, outputs in sources.items()}
-    _check_same_samples(checked)
+    first_name, first = next(iter(checked.items()))
+    for name, outputs in checked.items():
+        for field in ("labels", "values", "groups"):
+            if not np.array_equal(getattr(outputs, field), getattr(first, field)):
+                raise InputError(
+                    f"The {field} of source {name} differ from those of source {first_name}. All sources must be given "
+                    "on the same samples in the same order."
+                )
     for name, outputs in checked.items():
         if reason := score.explain_undefined(outputs):
             raise InputError(f"Source {name} cannot be scored. {reason}")
-    first = next(iter(checked.values()))
     if first.task == CLASSIFICATION and first.n_classes < 2:
         raise InputError("The target has one class. At least two are needed.")
     if first.task in score.error_tasks:
@@ -86,17 +92,6 @@ def score_sources(
     values = [_computed(name, score.evaluate, outputs, seed) for name, outputs in checked.items()]
     resampled = np.array([score_subsamples(score, outputs, seed, range(resamples)) for outputs in checked.values()])
     return subsample_standings(score, values, resampled, count_units(first))
-
-
-def _check_same_samples(sources: Mapping[str, SourceOutputs]) -> None:
-    first_name, first = next(iter(sources.items()))
-    for name, outputs in sources.items():
-        for field in ("labels", "values", "groups"):
-            if not np.array_equal(getattr(outputs, field), getattr(first, field)):
-                raise InputError(
-                    f"The {field} of source {name} differ from those of source {first_name}. All sources must be given "
-                    "on the same samples in the same order."
-                )
 
 
 def _computed(source_name: str, compute: Callable[..., Value], *arguments: Any) -> Value:

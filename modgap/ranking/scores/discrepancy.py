@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from modgap.discrepancy import Estimate, TestedSamples, estimate, held_out_samples
+from modgap.discrepancy import Estimate, estimate, held_out_samples
 from modgap.discrepancy.probabilities import Probabilities, matched_temperature
 from modgap.errors import InputError
 from modgap.labels.label_space import label_space
@@ -61,16 +61,9 @@ def held_out_errors(outputs: SourceOutputs, options: ErrorOptions, seed: int, na
         seed=seed,
         threads=1,
     )
-    errors = None
-    if tested is not None:
-        errors = tested.log_losses if name == "leep" else tested.errors.get(name)
+    errors = tested and (tested.log_losses if name == "leep" else tested.errors.get(name))
     if tested is None or errors is None:
         raise InputError("Fewer than two classes have two samples or groups, so no held-out error can be computed.")
-    return _for_all_samples(tested, errors, outputs)
-
-
-def _for_all_samples(tested: TestedSamples, errors: SampleErrors, outputs: SourceOutputs) -> SampleErrors:
-    """Return errors of all n samples, with NaN and weight 0 for those that are not tested."""
     values = np.full(len(outputs), np.nan)
     values[tested.rows] = errors.errors
     weights = np.zeros(len(outputs))
