@@ -1,6 +1,5 @@
 """Features and logits of a source on the target's samples, computed in one pass and stored in the cache."""
 
-import functools
 import logging
 import time
 from collections.abc import Callable
@@ -67,9 +66,9 @@ class FeaturesAndLogits(nn.Module):
         self.tokens = parts.tokens
         self.headless = headless
         self.width = 0
-        modules = (self.embedder, self.encoder, self.head)
-        sizes = {parameter: parameter.numel() for module in modules for parameter in module.parameters()}
-        self.parameter_count = sum(sizes.values())
+        # Parameters that the parts share count once.
+        modules = nn.ModuleList([self.embedder, self.encoder, self.head])
+        self.parameter_count = sum(parameter.numel() for parameter in modules.parameters())
         self.eval()
 
     def forward(self, batch: Any) -> Tensor:
@@ -165,7 +164,7 @@ def prepare_extraction(source_name: str, target: Target, request: LogitsRequest)
             "algorithms": algorithm_versions("reading", "inference"),
         }
         own_key = cache_key(own_content)
-    return Extraction(target, request, handle, surrogate, heads, content, own_key)
+    return Extraction(target, request, handle, surrogate, heads, content, cache_key(content), own_key)
 
 
 @dataclass(frozen=True)
@@ -179,6 +178,7 @@ class Extraction:
         surrogate: Labeled data of the source's own modality. None if there are none.
         heads: Heads to try, in this order.
         key_content: Everything that the outputs depend on.
+        key: Key of the outputs in the cache.
         own_key: Key of the outputs on the surrogate. Empty if they are not needed.
     """
 
@@ -188,12 +188,8 @@ class Extraction:
     surrogate: Surrogate | None
     heads: list[str]
     key_content: dict[str, Any]
+    key: str
     own_key: str
-
-    @functools.cached_property
-    def key(self) -> str:
-        """Key of the outputs in the cache."""
-        return cache_key(self.key_content)
 
     def find_cached(self) -> Extracted | None:
         """Return the reference to the outputs if all of them are in the cache; it needs no device."""
