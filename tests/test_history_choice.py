@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from modgap.ranking.history.choice import FEWEST_TARGETS, choose_source
+from modgap.ranking.history.choice import FEWEST_TARGETS, PilotError, choose_source
 from modgap.ranking.history.lines import VARIABLES, HistoryLine, Setup, history_table
 from modgap.ranking.history.model import fit_history, forecast, transform_error
 from modgap.ranking.history.sketches import sketch_target
@@ -40,7 +40,7 @@ def test_without_pilots_the_source_that_was_best_is_first_and_pilots_can_change_
     assert (alone.first, alone.status, alone.n_targets) == ("a", "decides", 20)
     assert [alone.sources[number] for number in alone.order] == ["a", "b", "c"]
     np.testing.assert_array_equal(alone.before.error, alone.after.error)
-    pilots = {"a": ({"pilot-3": 0.7}, 64), "b": ({"pilot-3": 0.2}, 64)}
+    pilots = {"a": PilotError({"pilot-3": 0.7}, 64), "b": PilotError({"pilot-3": 0.2}, 64)}
     found = choose_source(history(20), ["c", "b", "a"], SETUP, pilots)
     assert found.first == "b"
     np.testing.assert_array_equal(found.before.error, alone.before.error)
@@ -48,7 +48,7 @@ def test_without_pilots_the_source_that_was_best_is_first_and_pilots_can_change_
 
 def test_it_is_the_forecast_of_the_model():
     known = history_table(shipped_history().lines, SETUP, without=["digits"])
-    pilots = {name: ({"pilot-1": 0.5, "pilot-3": 0.4}, 64) for name in SOURCES}
+    pilots = {name: PilotError({"pilot-1": 0.5, "pilot-3": 0.4}, 64) for name in SOURCES}
     digest = next(line.target_digest for line in shipped_history().lines if line.target == "digits")
     known = history_table(shipped_history().lines, SETUP, without=[digest])
     found = choose_source(shipped_history(), SOURCES, SETUP, pilots, sketch=shipped_history().sketches[digest])

@@ -16,7 +16,7 @@ from modgap.ranking import recommendation as v
 from modgap.ranking.answer import ranking_answer
 from modgap.ranking.checks import CONTROL_BETTER, CONTROL_SIMILAR, CONTROL_STATUSES, CONTROL_WORSE, Check
 from modgap.ranking.figures import forecast_caption, forecast_figure, forecast_frame
-from modgap.ranking.history.choice import LEVEL, choose_source
+from modgap.ranking.history.choice import LEVEL, PilotError, choose_source
 from modgap.ranking.history.lines import VARIABLES, HistoryLine, Setup, history_table
 from modgap.ranking.history.store import History, read_history, shipped_history, write_history
 from modgap.ranking.judgment import help_of, judge
@@ -136,7 +136,7 @@ def test_history_and_pilots_tell_which_source_is_best(sources, tmp_path, brief, 
     told = ranking.choice.told
     errors = [float(ranking.pilot.results[index].by_training[0]) for index in ranking.choice.rows]
     held_out = ranking.pilot.judged
-    pilots = {name: ({"pilot-1": error}, held_out) for name, error in zip(NAMES, errors, strict=True)}
+    pilots = {name: PilotError({"pilot-1": error}, held_out) for name, error in zip(NAMES, errors, strict=True)}
     expected = choose_source(earlier(12), NAMES, Setup(ranking.choice.labeled, 2, PILOT_RATES[:2]), pilots)
     np.testing.assert_allclose(told.after.error, expected.after.error)
     np.testing.assert_array_equal(told.after.best, expected.after.best)

@@ -17,7 +17,7 @@ from modgap.jobs import Failure, hold_device
 from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BASELINE_PREFIX, BaselineJob, baseline_errors_after_pilot
-from modgap.ranking.history.choice import TOO_SHORT, HistoryChoice, choose_source
+from modgap.ranking.history.choice import TOO_SHORT, HistoryChoice, PilotError, choose_source
 from modgap.ranking.history.lines import Setup, pilot_variable
 from modgap.ranking.history.measure import only_messages_from
 from modgap.ranking.plan import RankPlan
@@ -319,7 +319,7 @@ class _Pilots:
             choice, sketch = None, self.plan.sketch
             names = {index: self.rows[index].name for index in self._sources()}
             if sketch is not None and len(names) > 1:
-                pilots = {name: one for index, name in names.items() if (one := self._pilot_errors(index))}
+                pilots = {name: one for index, name in names.items() if (one := self._pilot_error(index))}
                 about = self.plan.target.name, sketch, self.plan.request.samples.seed
                 choice = choose_source(self.plan.history, list(names.values()), self._setup(), pilots, *about)
             self._latest = n_results, choice
@@ -330,15 +330,14 @@ class _Pilots:
         failed = {index for by_row in self.failures.values() for index in by_row}
         return [i for i in self.extracted if self.rows[i].kind == SOURCE and i not in failed]
 
-    def _pilot_errors(self, index: int) -> tuple[dict[str, float], int] | None:
+    def _pilot_error(self, index: int) -> PilotError | None:
         """Return the errors of the first trainings of a source, as those of a history are."""
-        errors: dict[str, float] = {}
-        held_out = 0
+        errors, held_out = {}, 0
         for epochs, by_row in self.results.items():
             if result := by_row.get(index):
                 errors[pilot_variable(epochs)] = float(np.clip(result.by_training[0], 0, 1))
                 held_out = len(result.errors.errors)
-        return (errors, held_out) if errors else None
+        return PilotError(errors, held_out) if errors else None
 
     def _setup(self) -> Setup:
         results = [one for by_row in self.results.values() for one in by_row.values()]

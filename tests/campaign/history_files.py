@@ -64,7 +64,7 @@ def history(name: str) -> Callable[[Path], Path]:
 
 def choose(folder: Path) -> object:
     """Read a history, write it again, and choose a source by it."""
-    from modgap.ranking.history.choice import choose_source
+    from modgap.ranking.history.choice import PilotError, choose_source
     from modgap.ranking.history.lines import Setup, history_digest
     from modgap.ranking.history.sketches import TargetSketch
     from modgap.ranking.history.store import read_history, write_history
@@ -74,7 +74,7 @@ def choose(folder: Path) -> object:
     again = read_history(folder / "again")
     assert history_digest(again.lines) == history_digest(known.lines)
     assert again.sketches == known.sketches
-    pilots = {"a": ({"pilot-3": 0.5}, 40), "b": ({"pilot-3": 0.25}, 40)}
+    pilots = {"a": PilotError({"pilot-3": 0.5}, 40), "b": PilotError({"pilot-3": 0.25}, 40)}
     sketch = TargetSketch(tuple(range(10, 20)), True)
     found = choose_source(known, ["a", "b", "c"], Setup(128, 10, RATES), pilots, "t9", sketch)
     if found is None:

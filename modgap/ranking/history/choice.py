@@ -47,8 +47,17 @@ DECIDES = "decides"
 """Status of a choice: the history has too few targets, it tells only an order, or it tells expected errors."""
 
 
-PilotErrors = tuple[Mapping[str, float], int]
-"""0-1 errors in [0, 1] of the pilots of one source, by the names of `OBSERVED`, and their number of samples."""
+@dataclass(frozen=True)
+class PilotError:
+    """Errors of the pilots of one source.
+
+    Attributes:
+        errors: 0-1 errors in [0, 1] by the names of `modgap.ranking.history.lines.OBSERVED`.
+        held_out: Number of samples on which they were measured.
+    """
+
+    errors: Mapping[str, float]
+    held_out: int
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,7 @@ def choose_source(
     history: History,
     sources: Sequence[str],
     setup: Setup,
-    pilots: Mapping[str, PilotErrors] | None = None,
+    pilots: Mapping[str, PilotError] | None = None,
     target: str = "",
     sketch: TargetSketch | None = None,
     seed: int = 0,
@@ -157,7 +166,7 @@ def choose_source(
     model, variables = _fit(table)
     pilots = pilots or {}
     z, held_out = _observed(sources, pilots, variables)
-    measured = {name for errors, _ in pilots.values() for name in errors}
+    measured = {name for one in pilots.values() for name in one.errors}
     counted = {VARIABLES[number] for number in variables}
     # One value for each target: True if at least one of the sources was trained on it.
     has_trained = has_error[[row for row in rows if row is not None]].any(axis=0)
@@ -227,7 +236,7 @@ def _decode(entry: CacheEntry) -> HistoryModel:
 
 
 def _observed(
-    sources: Sequence[str], pilots: Mapping[str, PilotErrors], variables: Sequence[int]
+    sources: Sequence[str], pilots: Mapping[str, PilotError], variables: Sequence[int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the transformed errors of the pilots, and on how many samples they were measured, each (P, F).
 
@@ -235,11 +244,11 @@ def _observed(
     """
     errors, held_out = (np.full((len(sources), len(variables)), np.nan) for _ in range(2))
     for row, name in enumerate(sources):
-        of_source, n_samples = pilots.get(name, ({}, 0))
+        pilot = pilots.get(name, PilotError({}, 0))
         for column, number in enumerate(variables):
             variable = VARIABLES[number]
-            if variable in OBSERVED and variable in of_source:
-                errors[row, column], held_out[row, column] = of_source[variable], n_samples
+            if variable in OBSERVED and variable in pilot.errors:
+                errors[row, column], held_out[row, column] = pilot.errors[variable], pilot.held_out
     return transform_error(errors), held_out
 
 
