@@ -9,14 +9,12 @@ from modgap.ranking.checks import CONTROL_AS_GOOD, CONTROL_SIMILAR, CONTROL_UNKN
 from modgap.ranking.scores import PILOT
 
 SCORE_LABELS = {
-    "discrepancy": "discrepancy",
     "knn": "k-NN error",
     "linear-probe": "linear-probe error",
     "leep": "LEEP",
     "leep-held-out": "held-out LEEP",
     "soft": "soft discrepancy",
     "soft-matched": "soft discrepancy at matched entropy",
-    "entropy": "entropy",
     "n-leep": "N-LEEP",
     "nce": "NCE",
     "logme": "LogME",
