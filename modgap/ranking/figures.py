@@ -103,9 +103,10 @@ def ranking_frame(ranking: Ranking) -> pd.DataFrame:
         if control is not None and not np.isfinite(values[control]):
             control = None
         about = {"name": ranking.rows[index].name, "row": row, "index": index, "ties_with_first": index in ties}
-        is_known = control is not None and np.isfinite(table.standings.win_probabilities[index, control])
-        result = compare_baseline(table, index, control, sources_compared(table)).result if is_known else None
-        about["beats_control"] = None if result is None else result == CONTROL_WORSE
+        beats = None
+        if control is not None and np.isfinite(table.standings.win_probabilities[index, control]):
+            beats = compare_baseline(table, index, control, sources_compared(table)).result == CONTROL_WORSE
+        about["beats_control"] = beats
         marks.append({"series": "pretrained", **_value_columns(ranking, index), **about})
         if control is not None:
             marks.append({"series": "random weights", **_value_columns(ranking, control), **about})

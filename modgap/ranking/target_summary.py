@@ -22,12 +22,13 @@ def summarize_target(name: str, outputs: SourceOutputs, weight: str | None, kind
     counts = np.bincount(outputs.labels) if outputs.labels.ndim == 1 else outputs.labels.sum(axis=0)
     space = label_space(outputs.labels)
     groups = None if outputs.groups is None else group_numbers(outputs.groups, len(outputs))
-    largest_share = counts.max() / len(outputs)
+    largest_share = float(counts.max() / len(outputs))
     if outputs.labels.ndim == 1:
         weights = entry_weights(space, groups, choose_weighting(weight, groups))
-        largest_share = np.bincount(outputs.labels, weights).max()
+        largest_share = float(np.bincount(outputs.labels, weights).max())
     # The weight of each class among the samples that held-out errors are computed on.
-    tested, testable = np.zeros(space.n_classes), testable_samples(space, groups)
+    tested: np.ndarray = np.zeros(space.n_classes)
+    testable = testable_samples(space, groups)
     if len(testable):
         subset, units = space.subset(testable), None if groups is None else groups[testable]
         weights = entry_weights(subset, units, choose_weighting(weight, units))
@@ -38,7 +39,7 @@ def summarize_target(name: str, outputs: SourceOutputs, weight: str | None, kind
         samples=len(outputs),
         classes=outputs.n_classes,
         groups=None if outputs.groups is None else len(np.unique(outputs.groups)),
-        largest_class_share=float(largest_share),
+        largest_class_share=largest_share,
         smallest_class_samples=int(counts.min()),
         label_entropy=_entropy(counts) if outputs.labels.ndim == 1 else None,
         tested_classes=int((tested > 0).sum()) or None,
