@@ -17,8 +17,7 @@ from modgap.ranking import cross_validation
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import SourceOutputs
-from modgap.ranking.standings import compute_standings
-from modgap.ranking.subsamples import SPREAD_FACTOR, score_subsamples
+from modgap.ranking.standings import SPREAD_FACTOR, compute_standings, score_subsamples
 
 CELLS = ((60, 20, 2), (200, 30, 4))
 """Numbers of samples, features and classes."""

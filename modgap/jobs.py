@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,8 +47,6 @@ GPU = "GPU"
 """Name under which workers of Dask declare GPUs."""
 MAX_WORKERS = 50
 """Most workers that a scheduler is asked for, unless the user says how many."""
-SEPARATOR = ","
-"""Sign between the devices in a list of them."""
 TIMES = "*"
 """Sign before the number of passes that may run on each device at a time."""
 MOST_PASSES = 16
@@ -70,11 +68,6 @@ class Failure:
 
     reason: str
     is_result: bool = False
-
-
-def failure_of(error: Exception) -> Failure:
-    """Return the failure of a job that ended with an error; an unexpected one has the name of its type."""
-    return Failure(str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {first_line(error)}")
 
 
 Outcomes = Iterator[tuple[int, Result | Failure]]
@@ -173,8 +166,8 @@ class Backend:
         """Run independent jobs. If a worker is lost, its jobs are run again elsewhere.
 
         Args:
-            jobs: The jobs. They must be picklable unless the backend is `serial`, and have `load_cached` if it is
-                `cached`.
+            jobs: The jobs. They must be picklable unless the backend is `serial`. If it is `cached`, jobs without
+                `load_cached` count as not cached.
             device: Name of the devices of which each job holds one, as for `list_devices`. One such job alone runs in
                 this process, beside which no other would run. Empty for jobs that need none.
             short: True for jobs that may be shorter than the start of a process, and that cannot take this process with
@@ -215,8 +208,9 @@ class Backend:
         """Run jobs on the workers of the cluster, and run jobs whose workers were lost each time again, one by one."""
         with self:
             client = self._connect(len(jobs), device)
-            # Workers declare GPUs only in a cluster that the user started.
-            resources = _device_resources(client) if device and self.address else None
+            # Workers declare GPUs only in a cluster that the user started. A job on a device then needs one of them.
+            workers = client.scheduler_info(n_workers=-1)["workers"].values() if device and self.address else ()
+            resources = {GPU: 1} if any(worker.get("resources", {}).get(GPU) for worker in workers) else None
             lost = []
             for index, result in _run_on_workers(client, jobs, resources):
                 if isinstance(result, Failure) and result == LOST:
@@ -283,6 +277,25 @@ class Backend:
 # A job in its process: threads, cache
 
 
+def without_raising(run: Callable[..., Result]) -> Callable[..., Result | Failure]:
+    """Return a function that runs a job with the number of threads of every job, and returns a `Failure` if it fails.
+
+    Models, scores and baselines of others may fail in any way.
+    """
+
+    @wraps(run)
+    def call(*arguments: Any) -> Result | Failure:
+        fix_threads()
+        try:
+            return run(*arguments)
+        except InputError as error:
+            return Failure(str(error))
+        except Exception as error:
+            return Failure(f"{type(error).__name__}: {first_line(error)}")
+
+    return call
+
+
 def fix_threads() -> None:
     """Set the number of threads of this process to that of every process that runs jobs."""
     import torch
@@ -313,7 +326,7 @@ def _restored_threads() -> Iterator[None]:
 
 
 def _cached_result(job: Any) -> Any:
-    result = job.load_cached()
+    result = job.load_cached() if hasattr(job, "load_cached") else None
     return NOT_CACHED if result is None else result
 
 
@@ -353,23 +366,17 @@ def writable_cache(*, on_this_machine: bool) -> Iterator[None]:
         reason,
     )
     with tempfile.TemporaryDirectory(prefix="modgap-cache-") as temporary:
+        # They count for the processes that are started in the block too.
         variables = {"MODGAP_DATA": str(data_folder()), SHARED_CACHE: str(folder), "MODGAP_CACHE": temporary}
-        with _environment(variables):
+        before = {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
+        try:
             yield
-
-
-@contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables within a block, also for the processes that are started in it."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            del os.environ[name]
-            if value is not None:
-                os.environ[name] = value
+        finally:
+            for name, value in before.items():
+                del os.environ[name]
+                if value is not None:
+                    os.environ[name] = value
 
 
 def _write_error(folder: Path) -> str | None:
@@ -410,7 +417,7 @@ def _run_until_worker_lost(jobs: Mapping[int, Job[Result]], processes: int) -> I
     from joblib import Parallel, delayed, parallel_config
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    with parallel_config("loky", n_jobs=processes, initializer=_worker_start(os.getpid())):
+    with parallel_config("loky", n_jobs=processes, initializer=_start_worker, initargs=(os.getpid(),)):
         parallel = Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")
     with warnings.catch_warnings():
         # Loky warns when it replaces a worker whose memory has grown, but that worker's jobs are finished.
@@ -420,12 +427,6 @@ def _run_until_worker_lost(jobs: Mapping[int, Job[Result]], processes: int) -> I
             yield from parallel(delayed(_run_indexed)(index, job, variables) for index, job in dict(jobs).items())
         except TerminatedWorkerError:
             return
-
-
-@cache
-def _worker_start(parent: int) -> Callable[[], None]:
-    """Return the function that a worker calls first, as one object, because joblib starts new workers for another."""
-    return partial(_start_worker, parent)
 
 
 def _start_worker(parent: int) -> None:
@@ -457,12 +458,6 @@ def _import(module: str, backend_name: str) -> Any:
         raise UsageError(
             f"The backend {backend_name} needs {module}, which is not installed. Run: pip install 'modgap[distributed]'"
         ) from error
-
-
-def _device_resources(client: Any) -> dict[str, int] | None:
-    """Return the resources of Dask that a job on a device needs: one GPU if any worker declares GPUs, else None."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    return {GPU: 1} if any(worker.get("resources", {}).get(GPU) for worker in workers) else None
 
 
 def _run_on_workers(client: Any, jobs: Sequence[Job[Result]], resources: dict[str, int] | None) -> Outcomes[Result]:
@@ -542,7 +537,7 @@ def list_devices(name: str) -> tuple[str, ...]:
     import torch
 
     passes_on_each(name)
-    names = tuple(part.strip() for part in name.partition(TIMES)[0].split(SEPARATOR))
+    names = tuple(part.strip() for part in name.partition(TIMES)[0].split(","))
     devices = [choose_device(part) for part in names]
     if len(names) > 1:
         if "auto" in names or len(set(names)) < len(names):
@@ -577,17 +572,13 @@ def hold_device(name: str) -> Iterator[str]:
         return
     passes = range(passes_on_each(name))
     # The order of the locks is that in which they are tried, so each device has one pass before any has a second one.
-    device_of_lock = {_lock_file(device, number): device for number in passes for device in devices}
-    path, descriptor = lock_first_free(list(device_of_lock))
+    folder = cache_folder() / "devices" / socket.gethostname()
+    locks = {folder / f"{_identity(device)}-{number}.lock": device for number in passes for device in devices}
+    path, descriptor = lock_first_free(list(locks))
     try:
-        yield device_of_lock[path]
+        yield locks[path]
     finally:
         unlock(descriptor)
-
-
-def _lock_file(device: str, number: int) -> Path:
-    """Return the file whose lock stands for one pass on a device of this machine."""
-    return cache_folder() / "devices" / socket.gethostname() / f"{_identity(device)}-{number}.lock"
 
 
 def _identity(device: str) -> str:

@@ -21,9 +21,9 @@ from modgap.answers.text import answer_text
 from modgap.distortion.report import probe_sample_file
 from modgap.errors import InputError, UsageError
 from modgap.ranking.comparison.answer import comparison_answer, letters
-from modgap.ranking.comparison.comparable import collect_targets
 from modgap.ranking.comparison.error_table import table_of_arrays
 from modgap.ranking.comparison.figure import comparison_figure
+from modgap.ranking.comparison.inputs import collect_targets
 from modgap.ranking.comparison.systems import compare_systems, difference_over_targets
 from modgap.statistics import sample_file
 from modgap.statistics.intervals import SampleErrors

@@ -13,8 +13,7 @@ from modgap.discrepancy.result import TestedSamples
 from modgap.errors import InputError
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import SourceOutputs
-from modgap.ranking.standings import Standings, compute_error_standings, compute_standings
-from modgap.ranking.subsamples import score_subsamples, subsample
+from modgap.ranking.standings import Standings, compute_error_standings, compute_standings, score_subsamples, subsample
 from modgap.ranking.target_summary import reference_value, summarize_target
 from modgap.statistics.intervals import (
     SampleErrors,

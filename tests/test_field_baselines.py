@@ -71,10 +71,10 @@ def test_the_errors_are_those_of_a_naive_cross_validation_on_the_folds_of_the_li
             assert not set(groups[test]) & set(groups[~test])
             forest = ExtraTreesClassifier(100, random_state=0).fit(values[~test], labels[~test])
             wrong[repeat, test] = forest.predict(values[test]) != labels[test]
-    np.testing.assert_array_equal(result.errors.errors, wrong.mean(axis=0))
-    assert result.errors.averages == pytest.approx([one @ result.errors.weights for one in wrong])
+    np.testing.assert_array_equal(result.errors, wrong.mean(axis=0))
+    assert result.averages == pytest.approx([one @ result.weights for one in wrong])
     again = job()
-    np.testing.assert_array_equal(again.errors.errors, result.errors.errors)
+    np.testing.assert_array_equal(again.errors, result.errors)
 
 
 @pytest.mark.usefixtures("own_cache")

@@ -40,8 +40,7 @@ from modgap.distortion.grid import grid_cells
 from modgap.distortion.probe_cross_validation import FewShotCurve
 from modgap.distortion.probe_figures import few_shot_caption, few_shot_figure, probe_caption, probe_figure
 from modgap.errors import InputError, UsageError
-from modgap.ranking.figures import ranking_caption, ranking_figure
-from modgap.ranking.forecast_figure import figure_title
+from modgap.ranking.figures import figure_title, ranking_caption, ranking_figure
 from modgap.ranking.judgment import judge
 from modgap.ranking.recommendation import headline
 from modgap.ranking.scores import get_score

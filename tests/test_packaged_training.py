@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from modgap.errors import InputError, UsageError
 from modgap.jobs import Backend
 from modgap.models import Output, target_model
-from modgap.ranking import surrogate_outputs
+from modgap.ranking import extraction
 from modgap.ranking.rank import rank
 from modgap.ranking.types import RankRequest
 from modgap.sources import open_source
@@ -84,7 +84,7 @@ def test_a_source_learns_the_training_samples(tmp_path, name, image):
 )
 def test_a_source_can_be_ranked(tmp_path, name, monkeypatch):
     load(name)
-    monkeypatch.setattr(surrogate_outputs, "MOST_SAMPLES", 40)
+    monkeypatch.setattr(extraction, "MOST_SURROGATE_SAMPLES", 40)
     rng = np.random.default_rng(0)
     path = tmp_path / "series.npz"
     np.savez(path, x=rng.standard_normal((24, 1, 200)).astype(np.float32), y=np.arange(24) % 2)

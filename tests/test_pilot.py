@@ -13,8 +13,7 @@ from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
 from modgap.ranking import recommendation as v
 from modgap.ranking.answer import failure_messages, ranking_table, scores_table
-from modgap.ranking.figures import figure_subtitle, other_scores, ranking_frame
-from modgap.ranking.forecast_figure import figure_title
+from modgap.ranking.figures import figure_subtitle, figure_title, other_scores, ranking_frame
 from modgap.ranking.judgment import judge
 from modgap.ranking.rank import rank
 from modgap.ranking.recommendation import choice_statement, headline, help_statement, judgment_answer

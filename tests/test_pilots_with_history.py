@@ -15,7 +15,7 @@ from modgap.ranking import pilot as pilots_module
 from modgap.ranking import recommendation as v
 from modgap.ranking.answer import ranking_answer
 from modgap.ranking.checks import CONTROL_BETTER, CONTROL_SIMILAR, CONTROL_STATUSES, CONTROL_WORSE, Check
-from modgap.ranking.forecast_figure import forecast_caption, forecast_figure, forecast_frame
+from modgap.ranking.figures import forecast_caption, forecast_figure, forecast_frame
 from modgap.ranking.history.choice import LEVEL, PilotError, choose_source
 from modgap.ranking.history.lines import VARIABLES, HistoryLine, Setup, history_table
 from modgap.ranking.history.store import History, read_history, shipped_history, write_history

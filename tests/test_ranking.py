@@ -24,10 +24,10 @@ from modgap.forward import probe_head
 from modgap.forward.logits import LogitsRequest, source_logits
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import LOST, Backend, Failure
-from modgap.ranking import surrogate_outputs
+from modgap.ranking import extraction
 from modgap.ranking.answer import ranking_answer, ranking_table, scores_table
 from modgap.ranking.cross_validation import prediction_error
-from modgap.ranking.extraction import extract
+from modgap.ranking.extraction import extract, find_surrogate
 from modgap.ranking.jobs import ErrorsJob, ScoreJob
 from modgap.ranking.rank import count_permutations, rank
 from modgap.ranking.report import RankingResult, to_csv, to_dict
@@ -38,14 +38,12 @@ from modgap.ranking.scores import get_score, score_names
 from modgap.ranking.source_outputs import SourceOutputs, load_source_outputs
 from modgap.ranking.source_patterns import parse_source_names
 from modgap.ranking.standings import (
-    ScoredErrors,
+    SPREAD_FACTOR,
     Standings,
-    check_comparable,
     compute_error_standings,
     compute_standings,
+    subsample,
 )
-from modgap.ranking.subsamples import SPREAD_FACTOR, subsample
-from modgap.ranking.surrogate_outputs import find_surrogate
 from modgap.ranking.types import BASELINE, CONTROL, RankRequest, SourceRow
 from modgap.sources import open_source
 from modgap.statistics.intervals import estimate_mean
@@ -207,18 +205,6 @@ def test_a_score_whose_errors_are_log_losses_has_the_signs_of_the_score():
     assert (standings.intervals[:, 0] < standings.values).all()
 
 
-def test_sources_of_different_numbers_of_classes_or_samples_a_class_are_not_compared():
-    errors, _ = errors_of_three()
-    one = ScoredErrors(errors[0], 3, None)
-    check_comparable({"a": one, "b": replace(one, errors=errors[1])})
-    for changed, message in (
-        (replace(one, n_classes=4), "b has 4 classes"),
-        (replace(one, per_class=5), "on 5 samples a"),
-    ):
-        with pytest.raises(InputError, match=message):
-            check_comparable({"a": one, "b": changed})
-
-
 def test_subsamples_without_a_score_give_no_intervals():
     """A score that is defined on no or few subsamples has no interval and no win probability."""
     resampled = np.full((3, 50), np.nan)
@@ -286,10 +272,10 @@ def test_extracted_logits_are_those_of_the_discrepancy(small_images):
 def surrogates_that_were_opened(monkeypatch):
     """Names of the labeled data of sources' own modalities that were read for their outputs."""
     opened = []
-    plain = surrogate_outputs.open_surrogate
-    monkeypatch.setattr(surrogate_outputs, "open_surrogate", lambda *a, **k: opened.append(a[0]) or plain(*a, **k))
-    monkeypatch.setattr(surrogate_outputs, "MOST_SAMPLES", 40)
-    if not find_surrogate("vit-fashion").name:
+    plain = extraction.open_surrogate
+    monkeypatch.setattr(extraction, "open_surrogate", lambda *a, **k: opened.append(a[0]) or plain(*a, **k))
+    monkeypatch.setattr(extraction, "MOST_SURROGATE_SAMPLES", 40)
+    if not find_surrogate("vit-fashion"):
         pytest.skip("The data of Fashion-MNIST is not installed.")
     return opened
 
@@ -306,7 +292,7 @@ def test_a_source_runs_over_its_own_surrogate_once_for_all_targets(tmp_path, own
     keys = {extract("vit-fashion", open_target(small_target(tmp_path, n)), request).surrogate_key for n in range(2)}
     assert opened_surrogates == ["fashion-mnist"]
     (key,) = keys
-    features, labels, error = surrogate_outputs.read_surrogate_outputs(key)
+    features, labels, error = extraction.read_surrogate_outputs(key)
     assert len(features) == len(labels) == 40
     assert 0 <= error <= 1
 
@@ -789,8 +775,8 @@ def test_errors_survive_the_cache(small_images, own_cache):
     assert job.load_cached() is None
     computed, cached = job(), job.load_cached()
     for name in ("errors", "weights", "units", "averages", "strata"):
-        np.testing.assert_array_equal(getattr(computed.errors, name), getattr(cached.errors, name))
-    assert (cached.n_classes, cached.per_class, cached.errors.split_seed) == (computed.n_classes, None, 0)
+        np.testing.assert_array_equal(getattr(computed, name), getattr(cached, name))
+    assert cached.split_seed == 0
 
 
 def test_the_permutations_grow_with_the_number_of_sources():
@@ -880,7 +866,7 @@ def test_scores_are_listed_and_shown(modgap):
 @pytest.mark.bundle
 def test_the_data_that_a_head_is_fitted_on_are_named(own_cache, caplog, monkeypatch):
     monkeypatch.setattr(probe_head, "MOST_SAMPLES", 200)
-    monkeypatch.setattr(surrogate_outputs, "MOST_SAMPLES", 200)
+    monkeypatch.setattr(extraction, "MOST_SURROGATE_SAMPLES", 200)
     options = {"limit": 40, "resamples": 0, "controls": False, "baselines": "none", "backend": "serial"}
     modgap.rank("solubility", ["minilm"], **options)
     message = "A linear head was fitted on ner-tweets for minilm, which has no classification head."

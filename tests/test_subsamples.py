@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from modgap.ranking import subsamples
+from modgap.ranking import standings as standings_module
 from modgap.ranking.score_sources import score_sources
 from modgap.ranking.source_outputs import SourceOutputs
 
@@ -49,8 +49,8 @@ def test_equal_sources_seldom_differ_significantly(score, cell):
 
 
 def test_halves_would_not_do_for_a_score_that_grows_with_the_number_of_samples(monkeypatch):
-    monkeypatch.setattr(subsamples, "DELETED", 0.5)
-    monkeypatch.setattr(subsamples, "SPREAD_FACTOR", 1.0)
+    monkeypatch.setattr(standings_module, "DELETED", 0.5)
+    monkeypatch.setattr(standings_module, "SPREAD_FACTOR", 1.0)
     assert n_significant("transrate", 60, 90, 6) > MOST_SIGNIFICANT
 
 
@@ -58,7 +58,7 @@ def test_the_factor_makes_a_standard_error_of_a_spread():
     rng = np.random.default_rng(0)
     values = rng.standard_normal(200)
     one = SourceOutputs(values[:, None], np.zeros(200, np.int64))
-    means = [values[subsamples.subsample(one, 0, number)].mean() for number in range(400)]
-    factor = math.sqrt((1 - subsamples.DELETED) / subsamples.DELETED)
-    assert factor == subsamples.SPREAD_FACTOR
+    means = [values[standings_module.subsample(one, 0, number)].mean() for number in range(400)]
+    factor = math.sqrt((1 - standings_module.DELETED) / standings_module.DELETED)
+    assert factor == standings_module.SPREAD_FACTOR
     assert np.std(means) * factor == pytest.approx(values.std() / math.sqrt(200), rel=0.1)

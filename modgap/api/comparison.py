@@ -7,9 +7,14 @@ from typing import Any
 from modgap.api.arguments import public_function
 from modgap.discrepancy.displayed import DiscrepancyResult
 from modgap.errors import InputError, UsageError
-from modgap.ranking.comparison.comparable import collect_targets
 from modgap.ranking.comparison.error_table import ErrorTable, table_of_arrays, table_of_frame
-from modgap.ranking.comparison.inputs import choose_estimator, discrepancy_table, name_targets, read_inputs
+from modgap.ranking.comparison.inputs import (
+    choose_estimator,
+    collect_targets,
+    discrepancy_table,
+    name_targets,
+    read_inputs,
+)
 from modgap.ranking.comparison.result import ComparisonResult
 from modgap.ranking.comparison.systems import compare_systems
 

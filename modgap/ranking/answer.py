@@ -11,12 +11,7 @@ from modgap.answers import Answer, Curve, Mark, Table
 from modgap.answers.formatting import format_p_value
 from modgap.errors import count, visible_name
 from modgap.ranking.check_sentences import format_chance, score_label
-from modgap.ranking.checks import (
-    best_baseline,
-    compare_baseline,
-    control_index,
-    sources_compared,
-)
+from modgap.ranking.checks import best_baseline, compare_baseline, control_index, sources_compared
 from modgap.ranking.history.choice import LEVEL
 from modgap.ranking.judgment import judge
 from modgap.ranking.layers import JUDGED_BY, LAYER_COLUMNS, layer_row
@@ -68,7 +63,8 @@ def _facts(ranking: Ranking) -> Iterator[str]:
 
 def _tables(ranking: Ranking) -> Iterator[Table]:
     if ranking.target:
-        yield forecast_table(ranking) if has_forecast(ranking) else Table(*ranking_table(ranking))
+        has_forecast = ranking.choice is not None and ranking.choice.table is not None
+        yield forecast_table(ranking) if has_forecast else Table(*ranking_table(ranking))
         if not ranking.rows_with_value(BASELINE, ranking.deciding_table) and (beside := probe_table(ranking)):
             yield beside
         if len(ranking.tables) > 1:
@@ -112,11 +108,6 @@ def pilots_in_order(ranking: Ranking) -> list[Pilot]:
     return sorted(rounds, key=lambda one: (one.rates, one.epochs))
 
 
-def has_forecast(ranking: Ranking) -> bool:
-    """Return True if a history and pilots decide which source is best."""
-    return ranking.choice is not None and ranking.choice.table is not None
-
-
 def forecast_table(ranking: Ranking) -> Table:
     """Return what history and pilots tell about each source, and the errors of the pilots.
 
@@ -135,21 +126,12 @@ def forecast_table(ranking: Ranking) -> Table:
         errors = [pilot.table.standings.values[index] for pilot in pilots]
         of_control = [p.table.standings.values[control] for p in pilots] if control is not None else []
         shown = [format_score(float(told.after.error[number])), format_interval(after[number])] if with_errors else []
-        of_history = told.before
-        alone = format_score(of_history.error[number]) if with_errors else format_chance(of_history.best[number])
-        rows.append(
-            [
-                visible_name(ranking.rows[index].name),
-                *shown,
-                format_chance(float(told.decisive.best[number])),
-                alone,
-                *map(format_score, errors),
-                next((format_score(one) for one in reversed(of_control) if np.isfinite(one)), "-"),
-            ]
-        )
-        measured = [float(error) for error in errors if np.isfinite(error)]
+        alone = format_score(told.before.error[number]) if with_errors else format_chance(told.before.best[number])
+        name, chance = visible_name(ranking.rows[index].name), format_chance(float(told.decisive.best[number]))
+        last = next((format_score(one) for one in reversed(of_control) if np.isfinite(one)), "-")
+        rows.append([name, *shown, chance, alone, *map(format_score, errors), last])
         low, high = after[number].tolist()
-        level = measured[-1] if measured else None
+        level = next((float(error) for error in reversed(errors) if np.isfinite(error)), None)
         marks.append(Mark(float(told.after.error[number]), (low, high), level, before=tuple(before[number].tolist())))
     expected = ["expected error", f"{100 * LEVEL:.0f} % interval"] if with_errors else []
     after_pilots = [count(one.epochs, "epoch") + (f", {one.rates} rates" if one.rates > 1 else "") for one in pilots]
@@ -226,17 +208,10 @@ def probe_table(ranking: Ranking) -> Table | None:
     rows, marks = [], []
     for index in shown:
         is_source = ranking.rows[index].kind == SOURCE
-        interval = standings.intervals[index]
         difference = _difference_to_baseline(table, index, baseline, len(baselines)) if is_source else None
-        value = float(standings.values[index])
-        rows.append(
-            [
-                visible_name(ranking.rows[index].name),
-                format_score(value),
-                format_interval(interval),
-                *difference_texts(difference),
-            ]
-        )
+        value, interval = float(standings.values[index]), format_interval(standings.intervals[index])
+        name = visible_name(ranking.rows[index].name)
+        rows.append([name, format_score(value), interval, *difference_texts(difference)])
         marks.append(Mark(value, standings.interval(index), is_reference=not is_source))
     heads = ["model", "error", "95 % CI", "minus the best baseline", "p"]
     return Table(heads, rows, PROBES, marks=marks)
@@ -244,12 +219,17 @@ def probe_table(ranking: Ranking) -> Table | None:
 
 def _difference_to_baseline(table: ScoreTable, index: int, baseline: int, n_baselines: int) -> dict[str, Any]:
     """Return the error of a source minus that of the best of some baselines, as `difference_to_first` returns it."""
-    standings = table.standings
     comparison = compare_baseline(table, index, baseline, sources_compared(table), n_baselines)
+    return {**_difference(table, index, baseline), "corrected_p_value": comparison.p_value}
+
+
+def _difference(table: ScoreTable, index: int, other: int) -> dict[str, Any]:
+    standings = table.standings
+    interval = standings.difference_interval(index, other)
     return {
-        "value": plain_values(float(standings.values[index] - standings.values[baseline])),
-        "interval": standings.difference_interval(index, baseline),
-        "corrected_p_value": comparison.p_value,
+        "value": plain_values(float(standings.values[index] - standings.values[other])),
+        "interval": None if interval is None else list(interval),
+        "p_value": plain_values(float(standings.p_values[index, other])),
     }
 
 
@@ -284,13 +264,10 @@ def failure_messages(ranking: Ranking) -> list[str]:
     for (name, reason), *others in failures.values():
         more = f" and {len(others)} more" if others else ""
         messages.append(f"{name}{more}: {reason}")
-    pilot_reasons = ranking.pilot.table.reasons if ranking.pilot else ()
-    named = zip(ranking.rows, pilot_reasons, strict=False)
-    return messages + [
-        f"{row.name} was not {'fitted' if row.kind == BASELINE else 'fine-tuned'}: {reason}"
-        for row, reason in named
-        if reason
-    ]
+    for row, reason in zip(ranking.rows, ranking.pilot.table.reasons if ranking.pilot else (), strict=False):
+        if reason:
+            messages.append(f"{row.name} was not {'fitted' if row.kind == BASELINE else 'fine-tuned'}: {reason}")
+    return messages
 
 
 DIGITS = 4
@@ -315,14 +292,8 @@ def difference_to_first(table: ScoreTable, index: int) -> dict[str, Any] | None:
     first = table.first_source
     if first is None or index == first or not table.standings.ranks[index]:
         return None
-    standings = table.standings
-    interval = standings.difference_interval(index, first)
-    return {
-        "value": plain_values(float(standings.values[index] - standings.values[first])),
-        "interval": None if interval is None else list(interval),
-        "p_value": plain_values(float(standings.p_values[index, first])),
-        "corrected_p_value": plain_values(float(table.among_sources.corrected_p_values[index])),
-    }
+    corrected = plain_values(float(table.among_sources.corrected_p_values[index]))
+    return {**_difference(table, index, first), "corrected_p_value": corrected}
 
 
 def difference_texts(difference: Mapping[str, Any] | None) -> tuple[str, str]:
@@ -334,9 +305,8 @@ def difference_texts(difference: Mapping[str, Any] | None) -> tuple[str, str]:
     if difference is None or difference["interval"] is None:
         return "", ""
     p_value = difference["corrected_p_value"]
-    shown = (
-        f"{difference['value']:+{_number_style(difference['interval'])}} ({format_interval(difference['interval'])})"
-    )
+    value, interval = difference["value"], difference["interval"]
+    shown = f"{value:+{_number_style(interval)}} ({format_interval(interval)})"
     return shown, "" if p_value is None else format_p_value(p_value)
 
 

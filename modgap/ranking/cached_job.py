@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
-from modgap.jobs import Failure, failure_of, fix_threads
+from modgap.jobs import without_raising
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
 
 Result = TypeVar("Result")
@@ -43,14 +43,7 @@ class CachedJob(ABC, Generic[Result]):
         """Return the result from the cache. None if there is none."""
         return find_cached(self.cache_kind, self.key, self._decode)
 
-    def __call__(self) -> Result | Failure:
+    @without_raising
+    def __call__(self) -> Result:
         """Return the result from the cache, or compute it, or return the reason why that failed."""
-
-        def compute() -> Result:
-            fix_threads()
-            return self._compute()
-
-        try:
-            return cached(self.cache_kind, self.key, compute, Codec(self._encode, self._decode))
-        except Exception as error:  # Models, scores and baselines of others may fail in any way.
-            return failure_of(error)
+        return cached(self.cache_kind, self.key, self._compute, Codec(self._encode, self._decode))

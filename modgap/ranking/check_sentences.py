@@ -9,14 +9,12 @@ from modgap.ranking.checks import CONTROL_AS_GOOD, CONTROL_SIMILAR, CONTROL_UNKN
 from modgap.ranking.scores import PILOT
 
 SCORE_LABELS = {
-    "discrepancy": "discrepancy",
     "knn": "k-NN error",
     "linear-probe": "linear-probe error",
     "leep": "LEEP",
     "leep-held-out": "held-out LEEP",
     "soft": "soft discrepancy",
     "soft-matched": "soft discrepancy at matched entropy",
-    "entropy": "entropy",
     "n-leep": "N-LEEP",
     "nce": "NCE",
     "logme": "LogME",
@@ -316,10 +314,6 @@ def _evidence(values: Values) -> str:
     )
 
 
-def _smallest_class(values: Values) -> str:
-    return f"The smallest class has {count(values['samples'], 'sample')}, so results for it are unreliable."
-
-
 CHECKS: dict[str, tuple[str, str | Callable[[Values], str]]] = {
     "other-sources": ("Other sources", _other_sources),
     "history": ("Earlier targets", _history),
@@ -335,7 +329,10 @@ CHECKS: dict[str, tuple[str, str | Callable[[Values], str]]] = {
     "largest-source": ("Size", "By number of parameters alone, {source} would be first."),
     "amount-of-data": ("Amount of data", _amount_of_data),
     "groups": ("Few groups", "The target has {groups} groups. Intervals need at least {needed}."),
-    "smallest-class": ("Small class", _smallest_class),
+    "smallest-class": (
+        "Small class",
+        lambda one: f"The smallest class has {count(one['samples'], 'sample')}, so results for it are unreliable.",
+    ),
     "failed-sources": ("Sources without a value", _failed_sources),
     "budget": ("Budget", _budget),
     "pilot": ("Short fine-tuning", _pilot),

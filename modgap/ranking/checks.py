@@ -11,10 +11,9 @@ from modgap.answers.answer import ORDER
 from modgap.ranking.field_baselines import BASELINE_PREFIX
 from modgap.ranking.history.choice import LEVEL
 from modgap.ranking.plan import PROBE
-from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import PILOT, get_score
-from modgap.ranking.standings import MIN_SUBSAMPLES, SURELY_WORSE
-from modgap.ranking.subsamples import MIN_GROUPS
+from modgap.ranking.source_outputs import CLASSIFICATION
+from modgap.ranking.standings import MIN_GROUPS, MIN_SUBSAMPLES, SURELY_WORSE
 from modgap.ranking.types import BASELINE, CONTROL, SOURCE, Halving, Pilot, Ranking, ScoreTable
 from modgap.sources.source import CONTROL_PREFIX
 from modgap.statistics.intervals import MIN_UNITS
@@ -200,6 +199,9 @@ def _history(ranking: Ranking, first: int) -> Check | None:
     is_tuned = any(choice.rows[at] in one.results for one in rounds)
     counted = {index for one in rounds if one.variable not in told.uncounted for index in one.results}
     kind = ranking.target.kind if ranking.target else None
+    # The name of the target as the user wrote it, and as a history has it.
+    own_names = [ranking.target.name] if ranking.target else []
+    own_names += [ranking.requested.absolute().name] if ranking.requested else []
     values = {
         "first": names[at],
         "score": PILOT.name if is_tuned else ranking.by,
@@ -224,18 +226,12 @@ def _history(ranking: Ranking, first: int) -> Check | None:
         "kind_is_known": kind in told.kinds,
         "first_of_pilots": None if ranking.pilot is None else _first_name(ranking, ranking.pilot.table),
         "pilots_decide": choice.table is None,
-        "left_out": [name for name in told.left_out if name not in _names_of_target(ranking)],
+        "left_out": [name for name in told.left_out if name not in own_names],
         "unknown": [name for name, known in zip(names, told.known.tolist(), strict=True) if not known],
         "more": list(choice.more),
     }
     tells_less = not told.tells_errors or kind not in told.kinds or not told.known.all() or bool(told.uncounted)
     return Check("history", WARN if tells_less else INFO, values)
-
-
-def _names_of_target(ranking: Ranking) -> tuple[str, ...]:
-    """Return the name of the target as the user wrote it, and as a history has it."""
-    names = [ranking.target.name] if ranking.target else []
-    return (*names, *([ranking.requested.absolute().name] if ranking.requested else []))
 
 
 def _first_name(ranking: Ranking, table: ScoreTable) -> str | None:
@@ -253,7 +249,9 @@ def _other_sources(ranking: Ranking, first: int) -> Check | None:
     others = [index for index in table.source_order if index != first]
     equal = [index for index in others if table.source_ranks[index] == 1]
     tied = set(table.among_sources.tied_with(first).tolist()) | set(equal)
-    reason = _uncertainty_reason(ranking, table, first, others)
+    reason = ""
+    if not np.isfinite(table.standings.win_probabilities[first, others]).all():
+        reason = _uncertainty_reason(ranking, table)
     n_pairs = (len(others) + 1) * len(others) // 2
     values = {
         "first": ranking.rows[first].name,
@@ -278,9 +276,7 @@ def _other_sources(ranking: Ranking, first: int) -> Check | None:
     return Check("other-sources", status, values)
 
 
-def _uncertainty_reason(ranking: Ranking, table: ScoreTable, first: int, others: list[int]) -> str:
-    if np.isfinite(table.standings.win_probabilities[first, others]).all():
-        return ""
+def _uncertainty_reason(ranking: Ranking, table: ScoreTable) -> str:
     if table.by_sample:
         return f"there are fewer than {MIN_UNITS} groups or independent samples"
     if not get_score(table.name).uses_samples:
@@ -316,22 +312,18 @@ def _controls_above(ranking: Ranking, first: int) -> Check | None:
     Scores that do not depend on the target are left out. The deciding score is among the others.
     """
     above, n_compared = [], 0
-    for table in (table for name, table in ranking.tables.items() if name not in BASELINE_SCORES):
+    for name, table in ranking.tables.items():
         standings = table.standings
         ranked = ranking.rows_with_value(CONTROL, table)
-        if not ranked or not standings.ranks[first]:
+        if name in BASELINE_SCORES or not ranked or not standings.ranks[first]:
             continue
         n_compared += 1
         best = min(ranked, key=lambda index: int(standings.ranks[index]))
         if standings.ranks[best] < standings.ranks[first]:
-            entry = {
-                "score": table.name,
-                "control": ranking.rows[best].name,
-                "value": float(standings.values[first]),
-                "control_value": float(standings.values[best]),
-                "p_value": plain_values(float(standings.p_values[first, best])),
-            }
-            above.append(entry)
+            value, of_control = standings.values[[first, best]].tolist()
+            p_value = plain_values(float(standings.p_values[first, best]))
+            entry = {"score": table.name, "control": ranking.rows[best].name}
+            above.append(entry | {"value": value, "control_value": of_control, "p_value": p_value})
     values = {"first": ranking.rows[first].name, "compared": n_compared, "above": above}
     return Check("controls-above", WARN if above else PASS, values) if n_compared else None
 

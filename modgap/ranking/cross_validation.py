@@ -11,7 +11,7 @@ from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, SourceOut
 from modgap.statistics.bootstrap import group_numbers
 from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.weights import choose_weighting, entry_weights
-from modgap.targets.splits import stratification_labels, stratified_keys
+from modgap.targets.splits import stratification_labels
 
 REPEATS = 5
 """Number of cross-validations that an error by sample is averaged over."""
@@ -22,14 +22,6 @@ Predictors of all folds share samples that they are fitted on, so the errors of 
 factor is that of the corrected test for repeated cross-validation with five folds. In simulations of equally good
 sources (`tests/test_errors_by_sample.py`), p is at most .05 in 3 to 7 % of the cases with it, and in 6 to 12 % without.
 """
-
-
-def sample_keys(outputs: SourceOutputs, seed: int) -> np.ndarray:
-    """Return a random key in [0, 1) for each sample, shape (n,).
-
-    The keys are spread evenly over each class, and those of a group lie together.
-    """
-    return stratified_keys(stratification_labels(outputs.labels), outputs.groups, seed)
 
 
 def assign_folds(outputs: SourceOutputs, seed: int) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Features and logits of a source on the target's samples, computed in one pass and stored in the cache."""
 
-import functools
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,29 +10,36 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from modgap.errors import Progress, UsageError
-from modgap.forward.inference_setup import (
-    InferenceSetup,
-    LogitsRequest,
-    samples_record,
-    set_up_inference,
+from modgap.errors import InputError, Progress, UsageError
+from modgap.forward.inference_setup import InferenceSetup, LogitsRequest, samples_record, set_up_inference
+from modgap.forward.sample_request import SampleRequest
+from modgap.forward.surrogate_target import (
+    default_surrogate,
+    headless_error_with_surrogates,
+    open_head_surrogate,
+    open_surrogate_target,
 )
-from modgap.forward.surrogate_target import headless_error_with_surrogates, open_head_surrogate
-from modgap.ranking.source_outputs import ARRAY, KIND
+from modgap.process.resources import choose_device
+from modgap.ranking.source_outputs import ARRAY, KIND, SourceOutputs
 from modgap.ranking.source_patterns import split_input_size
-from modgap.ranking.surrogate_outputs import (
-    SurrogateReference,
-    find_surrogate,
-    read_surrogate_outputs,
-    store_surrogate_outputs,
-    surrogate_outputs_key,
-)
 from modgap.sources import HeadlessError, Source, SourceHandle, open_source
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key, find_cached, store
 from modgap.targets import Table, Target
 from modgap.targets.samples import pool_targets
-from modgap.training.surrogate import SurrogateBatch
+from modgap.training.surrogate import SurrogateBatch, open_surrogate
+
+Surrogate = tuple[str, str, Any]
+"""Labeled data of a source's own modality, on which a head is fitted and the source's error is measured.
+
+They are given by their name, the split that the source was not trained on, and what identifies them in cache keys.
+"""
+SURROGATE_KIND = "surrogate_outputs"
+"""Kind of the cache entries of outputs on labeled data of the source's own modality."""
+MOST_SURROGATE_SAMPLES = 1000
+"""Most samples of these data."""
+BATCH_SIZE = 16
+"""Batch size for these samples if the request names none."""
 
 log = logging.getLogger("modgap")
 
@@ -59,9 +66,9 @@ class FeaturesAndLogits(nn.Module):
         self.tokens = parts.tokens
         self.headless = headless
         self.width = 0
-        modules = (self.embedder, self.encoder, self.head)
-        sizes = {parameter: parameter.numel() for module in modules for parameter in module.parameters()}
-        self.parameter_count = sum(sizes.values())
+        # Parameters that the parts share count once.
+        modules = nn.ModuleList([self.embedder, self.encoder, self.head])
+        self.parameter_count = sum(parameter.numel() for parameter in modules.parameters())
         self.eval()
 
     def forward(self, batch: Any) -> Tensor:
@@ -104,12 +111,7 @@ class Extracted:
     seconds: float = 0.0
 
 
-def extract(
-    source_name: str,
-    target: Target,
-    request: LogitsRequest,
-    progress: Progress | None = None,
-) -> Extracted:
+def extract(source_name: str, target: Target, request: LogitsRequest, progress: Progress | None = None) -> Extracted:
     """Run a source over the target's samples, unless the result is in the cache.
 
     Args:
@@ -151,9 +153,18 @@ def prepare_extraction(source_name: str, target: Target, request: LogitsRequest)
         "fitted_on": [open_head_surrogate(head).fingerprint for head in heads if ":" in head],
         "algorithms": algorithm_versions("reading", "inference", "fitted heads"),
     }
-    needs_own = request.surrogate and bool(surrogate.name)
-    own_key = surrogate_outputs_key(surrogate, handle.fingerprint(), samples) if needs_own else ""
-    return Extraction(target, request, handle, surrogate, heads, content, own_key)
+    own_key = ""
+    if request.surrogate and surrogate:
+        own_content = {
+            "source": handle.fingerprint(),
+            "surrogate": list(surrogate),
+            "samples": MOST_SURROGATE_SAMPLES,
+            "input_size": samples.input_size,
+            "batch_size": samples.batch_size,
+            "algorithms": algorithm_versions("reading", "inference"),
+        }
+        own_key = cache_key(own_content)
+    return Extraction(target, request, handle, surrogate, heads, content, cache_key(content), own_key)
 
 
 @dataclass(frozen=True)
@@ -164,24 +175,21 @@ class Extraction:
         target: The target.
         request: Samples, input size and precision.
         handle: The source.
-        surrogate: Labeled data of the source's own modality.
+        surrogate: Labeled data of the source's own modality. None if there are none.
         heads: Heads to try, in this order.
         key_content: Everything that the outputs depend on.
+        key: Key of the outputs in the cache.
         own_key: Key of the outputs on the surrogate. Empty if they are not needed.
     """
 
     target: Target
     request: LogitsRequest
     handle: SourceHandle
-    surrogate: SurrogateReference
+    surrogate: Surrogate | None
     heads: list[str]
     key_content: dict[str, Any]
+    key: str
     own_key: str
-
-    @functools.cached_property
-    def key(self) -> str:
-        """Key of the outputs in the cache."""
-        return cache_key(self.key_content)
 
     def find_cached(self) -> Extracted | None:
         """Return the reference to the outputs if all of them are in the cache; it needs no device."""
@@ -204,20 +212,19 @@ class Extraction:
         model = FeaturesAndLogits(setup.source, fitted_head, headless=head != "own")
         extracted = cached or _run_source(setup, model, head, request, self.key, progress)
         has_own = bool(self.own_key) and read_surrogate_outputs(self.own_key) is not None
-        if self.own_key and not has_own:
+        if self.surrogate and self.own_key and not has_own:
             features = model.surrogate_features
             has_own = store_surrogate_outputs(self.surrogate, setup.source, self.own_key, features, samples)
         return replace(extracted, surrogate_key=self.own_key if has_own else "")
 
     def _read(self) -> Extracted | None:
-        return find_cached(KIND, self.key, lambda entry: _decode(entry, self.key))
+        return find_cached(KIND, self.key, lambda entry: _reference(entry, self.key, cached=True))
 
 
-def _decode(entry: CacheEntry, key: str) -> Extracted:
-    record = entry.metadata
-    n_samples = len(entry.arrays["labels"])
+def _reference(entry: CacheEntry, key: str, *, cached: bool) -> Extracted:
+    record, n_samples = entry.metadata, len(entry.arrays["labels"])
     seconds = float(record.get("seconds", 0.0))
-    return Extracted(key, True, record["properties"], n_samples, record["provenance"], seconds=seconds)
+    return Extracted(key, cached, record["properties"], n_samples, record["provenance"], seconds=seconds)
 
 
 def outputs_key_content(handle: SourceHandle, target: Target, request: LogitsRequest) -> dict[str, Any]:
@@ -252,24 +259,20 @@ def _run_source(
         if progress:
             progress("features", len(batch) / len(setup.rows))
     outputs = np.concatenate(batches)
-    properties = {
-        "parameters": model.parameter_count,
-        "head": head,
-        "width": model.width,
-        "classes": outputs.shape[1] - model.width,
-    }
+    n_classes = outputs.shape[1] - model.width
+    properties = {"parameters": model.parameter_count, "head": head, "width": model.width, "classes": n_classes}
     arrays = sample_arrays(setup.labels, setup.rows, setup.groups, setup.table)
     record = {
         "properties": properties,
         "provenance": setup.provenance | {"head": head},
-        "source_classes": list(setup.source.class_names if properties["classes"] else ()),
+        "source_classes": list(setup.source.class_names if n_classes else ()),
         "target_classes": list(setup.target_classes),
         "seconds": time.perf_counter() - began,
     }
     return store_outputs(outputs, arrays, record, key)
 
 
-def _candidate_heads(request: LogitsRequest, surrogate: SurrogateReference, target: Target) -> list[str]:
+def _candidate_heads(request: LogitsRequest, surrogate: Surrogate | None, target: Target) -> list[str]:
     """Return the heads to try, in this order.
 
     Raises:
@@ -277,8 +280,8 @@ def _candidate_heads(request: LogitsRequest, surrogate: SurrogateReference, targ
     """
     if request.head == "auto":
         # A head fitted on the target's training samples would see the samples that it is scored on.
-        can_fit = surrogate.name and surrogate.fingerprint != target.fingerprint
-        return ["own", *([f"probe:{surrogate.name}"] if can_fit else []), "none"]
+        fitted = [f"probe:{surrogate[0]}"] if surrogate and surrogate[2] != target.fingerprint else []
+        return ["own", *fitted, "none"]
     if request.head not in ("own", "none") and open_head_surrogate(request.head).fingerprint == target.fingerprint:
         raise UsageError(
             f"The head {request.head} would be fitted on the target itself. Name other labeled data of the source's "
@@ -291,13 +294,14 @@ def _set_up(
     handle: SourceHandle, target: Target, request: LogitsRequest, heads: list[str], key_content: dict[str, Any]
 ) -> tuple[InferenceSetup, str]:
     """Prepare the pass with the first head that the source has or that can be fitted, and return that head too."""
-    for head in heads[:-1]:
+    *before, last = heads
+    for head in before:
         try:
             return set_up_inference(handle, target, replace(request, head=head, compared=2), key_content), head
         except HeadlessError:
             log.debug("%s has no head of its own", handle.name)
     try:
-        return set_up_inference(handle, target, replace(request, head=heads[-1], compared=2), key_content), heads[-1]
+        return set_up_inference(handle, target, replace(request, head=last, compared=2), key_content), last
     except HeadlessError as error:
         raise headless_error_with_surrogates(error, handle) from error
 
@@ -316,6 +320,79 @@ def sample_arrays(
 
 def store_outputs(outputs: np.ndarray, arrays: dict[str, np.ndarray], record: dict[str, Any], key: str) -> Extracted:
     """Store outputs (n, D + Z) with their samples and their record under a key, and return a reference to them."""
-    store(KIND, key, CacheEntry({**arrays, ARRAY: outputs}, record))
-    seconds = float(record.get("seconds", 0.0))
-    return Extracted(key, False, record["properties"], len(outputs), record["provenance"], seconds=seconds)
+    entry = CacheEntry({**arrays, ARRAY: outputs}, record)
+    store(KIND, key, entry)
+    return _reference(entry, key, cached=False)
+
+
+# Outputs on labeled data of the source's own modality, which depend on no target, and are computed if a score uses them
+
+
+def find_surrogate(source_name: str) -> Surrogate | None:
+    """Return the labeled data of the modality of a source; None if there are none."""
+    try:
+        name, split = default_surrogate(source_name)
+        return name, split, open_surrogate_target(name)[0].fingerprint
+    except InputError as error:
+        log.debug("There is no labeled data of the modality of %s: %s", source_name, error)
+        return None
+
+
+def read_surrogate_outputs(key: str) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """Return the outputs of a source on labeled data of its own modality from the cache; None if they are not there.
+
+    Args:
+        key: Key of the cache entry.
+
+    Returns:
+        Pooled features of the encoder, shape (m, D), which are those of the words if words in texts are labeled; the
+        class of each sample, 0..K-1, shape (m,); and the error rate of a linear probe on the features in
+        cross-validation.
+    """
+    return find_cached(SURROGATE_KIND, key, _decode_surrogate)
+
+
+def store_surrogate_outputs(
+    surrogate: Surrogate,
+    source: Source,
+    key: str,
+    features_of: Callable[[SurrogateBatch], Tensor],
+    request: SampleRequest,
+) -> bool:
+    """Compute the outputs of a source on labeled data of its own modality, and store them in the cache.
+
+    Args:
+        surrogate: The data.
+        source: The source, as it takes the target's samples, because its preprocessing must match.
+        key: Key of the cache entry.
+        features_of: Function from a batch of the data to features (B, D).
+        request: Batch size and device.
+
+    Returns:
+        False if the data cannot be used.
+    """
+    from modgap.ranking.scores.linear_probe import probe_error
+
+    try:
+        name, split, _ = surrogate
+        data = open_surrogate(name, source, split=split, limit=MOST_SURROGATE_SAMPLES)
+    except InputError as error:
+        log.info("There is no labeled data of the modality of the source: %s", error)
+        return False
+    device = choose_device(request.device)
+    batch_size = request.batch_size or BATCH_SIZE
+    batches = []
+    with torch.inference_mode():
+        for start in range(0, len(data), batch_size):
+            rows = np.arange(start, min(start + batch_size, len(data)))
+            batches.append(features_of(data.load(rows, device)).float().cpu().numpy())
+    features = np.concatenate(batches)
+    labels = np.unique(data.labels, return_inverse=True)[1].astype(np.int64)
+    error_rate = probe_error(SourceOutputs(features, labels, groups=data.groups))
+    store(SURROGATE_KIND, key, CacheEntry({"features": features, "labels": labels}, {"error": error_rate}))
+    return True
+
+
+def _decode_surrogate(entry: CacheEntry) -> tuple[np.ndarray, np.ndarray, float]:
+    arrays = entry.arrays
+    return np.array(arrays["features"]), np.array(arrays["labels"]), float(entry.metadata["error"])

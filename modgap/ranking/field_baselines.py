@@ -1,6 +1,5 @@
 """Baselines of the target's field beside the sources: their errors on the same folds as the sources' linear probes."""
 
-import functools
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,7 +16,8 @@ from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.cross_validation import REPEATS, repeated_errors
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.source_outputs import SourceOutputs
-from modgap.ranking.standings import ScoredErrors
+from modgap.ranking.standings import decode_errors, error_arrays
+from modgap.statistics.intervals import SampleErrors
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, cache_key
 from modgap.targets import Target, TargetRequest
@@ -25,7 +25,7 @@ from modgap.targets.output import Output
 from modgap.targets.samples import SelectedSamples, pool_targets
 
 if TYPE_CHECKING:
-    from modgap.baselines.baseline import Baseline, SampleForm, Truth
+    from modgap.baselines.baseline import SampleForm, Truth
     from modgap.training.pilot import PilotErrors
 
 BASELINE_PREFIX = "baseline:"
@@ -85,8 +85,8 @@ def chosen_baselines(which: str, target: Target, samples: SampleRequest, n_sourc
     ]
     if which != QUICK:
         return [baseline.name for baseline in suitable]
-    allowed = max(QUICK_SECONDS, SHARE_OF_RANKING * SECONDS_PER_SAMPLE * len(data.rows) * n_sources)
-    chosen = quick_baselines(suitable, data.form, len(data.rows), allowed, REPEATS)
+    allowed = max(QUICK_SECONDS, SHARE_OF_RANKING * SECONDS_PER_SAMPLE * len(data.outputs) * n_sources)
+    chosen = quick_baselines(suitable, data.form, len(data.outputs), allowed, REPEATS)
     if left_out := [one.name for one in suitable if one.is_quick and one not in chosen]:
         log.info(
             'Baselines that take more time are left out: %s. Pass `baselines="all"` for them too.', ", ".join(left_out)
@@ -101,14 +101,12 @@ class _Data:
     Attributes:
         outputs: Labels, values and groups of the samples, without features.
         samples: The samples.
-        rows: Their numbers in the target.
         form: Their form.
         scale: Mean and standard deviation of the values; 0 and 1 for classes.
     """
 
     outputs: SourceOutputs
     samples: SelectedSamples
-    rows: np.ndarray
     form: "SampleForm"
     output: Output
     truth: "Truth"
@@ -137,11 +135,11 @@ def _read(target: Target, samples: SampleRequest) -> _Data:
     truth = Truth(output, y, groups=groups)
     # The labels of values are clusters.
     predicted = table_output(table if values is None else replace(table, labels=None))
-    return _Data(outputs, SelectedSamples(table.samples, rows), rows, form, predicted, truth, scale)
+    return _Data(outputs, SelectedSamples(table.samples, rows), form, predicted, truth, scale)
 
 
 @dataclass(frozen=True)
-class BaselineJob(CachedJob[ScoredErrors]):
+class BaselineJob(CachedJob[SampleErrors]):
     """Cross-validation of one baseline on the samples of a ranking.
 
     Attributes:
@@ -177,18 +175,30 @@ class BaselineJob(CachedJob[ScoredErrors]):
         }
         return {**named, **versions, "origin": baseline_origin(self.baseline)}
 
-    def _compute(self) -> ScoredErrors:
-        data = _read(self.target.open(), self.samples)
-        outputs = data.outputs
-        predict = functools.partial(_predict_folds, get_baseline(self.baseline), data, self.seed)
-        errors = repeated_errors(outputs, self.options.weight, self.seed, predict)
-        return ScoredErrors(errors, outputs.n_classes, self.options.per_class)
+    def _compute(self) -> SampleErrors:
+        from modgap.baselines.baseline import cross_validate, distinct_values
+        from modgap.probes.single_thread import single_thread
 
-    def _encode(self, result: ScoredErrors) -> CacheEntry:
-        return CacheEntry(result.arrays(), {"job": self.identity()})
+        data, baseline = _read(self.target.open(), self.samples), get_baseline(self.baseline)
+        values = distinct_values(baseline, data.samples, data.form)
+        mean, sd = data.scale
 
-    def _decode(self, entry: CacheEntry) -> ScoredErrors:
-        return ScoredErrors.of_arrays(entry.arrays, self.seed, self.options.per_class)
+        def predict(assignments: Sequence[np.ndarray]) -> list[np.ndarray]:
+            """Return the predictions (n, M) of each cross-validation, in the unit of the target."""
+            predictions = []
+            for folds in assignments:
+                with single_thread():
+                    scores, _ = cross_validate(baseline, values, data.form, data.truth, folds, self.seed)
+                predictions.append(_best_on_other_folds(scores, folds, data.truth) * sd + mean)
+            return predictions
+
+        return repeated_errors(data.outputs, self.options.weight, self.seed, predict)
+
+    def _encode(self, result: SampleErrors) -> CacheEntry:
+        return CacheEntry(error_arrays(result), {"job": self.identity()})
+
+    def _decode(self, entry: CacheEntry) -> SampleErrors:
+        return decode_errors(entry.arrays, self.seed)
 
 
 def baseline_jobs(
@@ -207,28 +217,6 @@ def baseline_jobs(
     key = cache_key(samples_record(opened, selection, None))
     weights = ErrorOptions(options.weight)
     return [BaselineJob(name, key, samples.seed, weights, selection, target) for name in names]
-
-
-def _predict_folds(baseline: "Baseline", data: _Data, seed: int, assignments: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return the predictions (n, M) of each cross-validation, in the unit of the target.
-
-    Args:
-        baseline: The baseline.
-        data: The samples.
-        seed: Seed of the fits.
-        assignments: Fold of each sample, (n,), in each cross-validation.
-    """
-    from modgap.baselines.baseline import cross_validate, distinct_values
-    from modgap.probes.single_thread import single_thread
-
-    values = distinct_values(baseline, data.samples, data.form)
-    mean, sd = data.scale
-    predictions = []
-    for folds in assignments:
-        with single_thread():
-            scores, _ = cross_validate(baseline, values, data.form, data.truth, folds, seed)
-        predictions.append(_best_on_other_folds(scores, folds, data.truth) * sd + mean)
-    return predictions
 
 
 def _best_on_other_folds(scores: np.ndarray, folds: np.ndarray, truth: "Truth") -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.ticker import EngFormatter, Formatter, MaxNLocator, ScalarFormatter
+from matplotlib.ticker import EngFormatter, MaxNLocator, ScalarFormatter
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from modgap.answers.figures.files import ResultFigure, result_figure
@@ -24,24 +24,17 @@ from modgap.answers.figures.style import (
     size_in_inches,
     styled,
     text_width,
+    title_lines,
 )
 from modgap.answers.formatting import format_p_value, format_value
 from modgap.errors import InputError
-from modgap.ranking.answer import first_ties, format_interval, format_score
-from modgap.ranking.check_sentences import join_names, score_label
+from modgap.ranking.answer import first_ties, format_interval, format_score, pilots_in_order
+from modgap.ranking.check_sentences import format_chance, join_names, score_label, uncounted_pilots
 from modgap.ranking.checks import BASELINE_SCORES, CONTROL_WORSE, compare_baseline, control_index, sources_compared
-from modgap.ranking.forecast_figure import (
-    HEAD,
-    MOST_CAPTION_VALUES,
-    MOST_ROWS,
-    NAME_SPACE,
-    figure_title,
-    forecast_caption,
-    forecast_figure,
-    forecast_frame,
-)
+from modgap.ranking.history.choice import LEVEL
 from modgap.ranking.judgment import judge
 from modgap.ranking.layers import JUDGED_BY, layer_finding
+from modgap.ranking.recommendation import headline
 from modgap.ranking.scores import FORECAST, get_score, shown_score
 from modgap.ranking.target_summary import reference_value
 from modgap.ranking.types import BASELINE, LayerCurve, Ranking
@@ -51,9 +44,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+MOST_ROWS = 20
+"""Number of sources up to which all sources have a row."""
 MOST_ROWS_OF_TIES = 30
 """Number of rows if more sources are not significantly different from the first."""
 MOST_SCORES = 10
+MOST_CAPTION_VALUES = 20
+NAME_SPACE = 1.72
+HEAD = 0.42
+"""Space above the first row for the names of the marks, in inches."""
 REFERENCE_NAMES = {
     "no information": "value of a source that gives no information about the labels",
     "chance level": "chance level",
@@ -61,15 +60,29 @@ REFERENCE_NAMES = {
 }
 MOST_LANES = 4
 """Number of bars side by side; further bars are left out."""
-ROW = 0.34
-DENSE_ROW = 0.205
+ROW, DENSE_ROW, FORECAST_ROW = 0.34, 0.205, 0.43
+"""Heights of rows in inches."""
 MOST_TALL_ROWS = 12
 MOST_WIDE_CELLS = 7
 SLANT = 50
 NOTE = ("not significantly better", "than random weights")
 LARGE_NUMBER = 10_000
+ALONE, WITH_PILOTS = "earlier targets alone", "with pilots"
+"""Series of the figure of a ranking by a history."""
+PILOT_COLORS = (Ink.ERROR_TEXT, Ink.SECOND_TEXT)
+"""Colors of the errors of pilots, those of the fewest epochs first."""
 OTHER_SERIES = Series(Ink.FAINT_CONTROL, Ink.SECONDARY, "o")
 """The style of all curves of layers after the first four."""
+
+
+def figure_title(ranking: Ranking) -> str:
+    """Return the headline of the ranking, with names as titles show them.
+
+    If it needs more than two lines, as with long names, its first sentence is the title: three lines are too many.
+    """
+    title = headline(judge(ranking), lambda name: name_in_title(name, "source")).removesuffix(".")
+    title = title.replace(" %", "\N{NO-BREAK SPACE}%")
+    return title if len(title_lines(title)) < 3 else title.partition(". ")[0]
 
 
 def ranking_frame(ranking: Ranking) -> pd.DataFrame:
@@ -90,7 +103,10 @@ def ranking_frame(ranking: Ranking) -> pd.DataFrame:
         if control is not None and not np.isfinite(values[control]):
             control = None
         about = {"name": ranking.rows[index].name, "row": row, "index": index, "ties_with_first": index in ties}
-        about["beats_control"] = _beats_control(ranking, index, control)
+        beats = None
+        if control is not None and np.isfinite(table.standings.win_probabilities[index, control]):
+            beats = compare_baseline(table, index, control, sources_compared(table)).result == CONTROL_WORSE
+        about["beats_control"] = beats
         marks.append({"series": "pretrained", **_value_columns(ranking, index), **about})
         if control is not None:
             marks.append({"series": "random weights", **_value_columns(ranking, control), **about})
@@ -106,13 +122,6 @@ def _value_columns(ranking: Ranking, index: int) -> dict[str, float]:
     return interval_columns(float(standings.values[index]), standings.interval(index))
 
 
-def _beats_control(ranking: Ranking, index: int, control: int | None) -> bool | None:
-    table = ranking.deciding_table
-    if control is None or not np.isfinite(table.standings.win_probabilities[index, control]):
-        return None
-    return compare_baseline(table, index, control, sources_compared(table)).result == CONTROL_WORSE
-
-
 @styled
 def ranking_figure(ranking: Ranking, ax: "Axes | None" = None) -> "Figure":
     """Draw a ranking with one row for each source, best at the top, and its ranks by other scores at the right.
@@ -125,7 +134,9 @@ def ranking_figure(ranking: Ranking, ax: "Axes | None" = None) -> "Figure":
     """
     frame = ranking_frame(ranking)
     sources = frame[frame["series"] == "pretrained"]
-    n_rows = _count_rows(sources)
+    # The sources with a row each; the others are marks in one row.
+    last_tie = int(sources.loc[sources["ties_with_first"], "row"].max())
+    n_rows = min(len(sources), max(MOST_ROWS, min(MOST_ROWS_OF_TIES, last_tie + 1)))
     baselines = frame[frame["series"] == BASELINE]
     shown = frame[frame["row"] < n_rows].drop(baselines.index, errors="ignore")
     rest = sources[sources["row"] >= n_rows]
@@ -146,7 +157,11 @@ def ranking_figure(ranking: Ranking, ax: "Axes | None" = None) -> "Figure":
     if len(rest):
         draw_ticks(axes, rest.assign(y=n_rows + 0.7), "value", 0.4, colors=Ink.SOURCE, linewidth=1)
     if len(baselines):
-        _draw_baselines(axes, baselines.assign(y=first_baseline + 0.5 + np.arange(len(baselines))), is_tall, distance)
+        baselines = baselines.assign(y=first_baseline + 0.5 + np.arange(len(baselines)), mark="baseline")
+        draw_marks(axes, baselines, 7 if is_tall else 5.5, 2.2)
+        write_names(
+            axes, baselines["y"], fit_names(list(baselines["name"]), "source", NAME_SPACE, 9), -distance, size=9
+        )
     if scores:
         _draw_ranks(axes, ranking, scores, sources["index"].tolist()[:n_rows])
     _set_axis(axes, ranking, frame)
@@ -167,13 +182,6 @@ def _draw_sources(axes: "Axes", shown: pd.DataFrame, is_tall: bool) -> None:
     if not is_tall:
         shown.loc[is_control, ["low", "high"]] = np.nan
     draw_marks(axes, shown, 7 if is_tall else 5.5, 2.2)
-
-
-def _draw_baselines(axes: "Axes", baselines: pd.DataFrame, is_tall: bool, points: float) -> None:
-    """Draw the baselines as squares in rows below the sources, with their names at a distance from the axes."""
-    draw_marks(axes, baselines.assign(mark="baseline"), 7 if is_tall else 5.5, 2.2)
-    names = fit_names(list(baselines["name"]), "source", NAME_SPACE, 9)
-    write_names(axes, baselines["y"], names, -points, size=9)
 
 
 def _draw_names(axes: "Axes", sources: pd.DataFrame, n_rows: int, points: float) -> None:
@@ -216,15 +224,9 @@ def _set_axis(axes: "Axes", ranking: Ranking, frame: pd.DataFrame) -> None:
         draw_reference(axes, reference[1])
     width, _ = size_in_inches(axes)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=max(2, int(width / 0.65)), steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_formatter(_tick_formatter(high))
-
-
-def _tick_formatter(highest: float) -> Formatter:
-    if abs(highest) >= LARGE_NUMBER:
-        return EngFormatter(sep="")
     formatter = ScalarFormatter(useOffset=False)
     formatter.set_scientific(False)
-    return formatter
+    axes.xaxis.set_major_formatter(EngFormatter(sep="") if abs(high) >= LARGE_NUMBER else formatter)
 
 
 def _label_series(axes: "Axes", ranking: Ranking, shown: pd.DataFrame) -> None:
@@ -254,12 +256,6 @@ def _write_note(axes: "Axes", shown: pd.DataFrame) -> None:
             style: dict[str, Any] = {"size": 8, "color": Ink.ERROR_TEXT, "linespacing": 1.0, "bbox": box}
             axes.text(x, marks["row"].iloc[0] + 0.5, "\n".join(NOTE), ha=side, va="center", **style)
             return
-
-
-def _count_rows(sources: pd.DataFrame) -> int:
-    """Return the number of sources that have a row each; the others are marks in one row."""
-    last_tie = int(sources.loc[sources["ties_with_first"], "row"].max())
-    return min(len(sources), max(MOST_ROWS, min(MOST_ROWS_OF_TIES, last_tie + 1)))
 
 
 def similar_rows(ranking: Ranking, indices: Sequence[int]) -> list[list[int]]:
@@ -378,24 +374,114 @@ def _value_phrase(row: dict[str, Any], control: float | None) -> str:
     return f"{row['name']} {format_score(row['value'])}{interval}{baseline}"
 
 
+def forecast_frame(ranking: Ranking) -> pd.DataFrame:
+    """Return the marks of the figure of a ranking by a history and pilots.
+
+    Each source has its expected error by earlier targets alone and with pilots, with their intervals, and the errors of
+    its pilots. `row` is the number of the row from the top, and `chance` the probability of being the best.
+    """
+    choice = ranking.choice
+    assert choice is not None
+    told = choice.told
+    pilots = {
+        f"pilot, {one.epochs} epochs{' at three rates' if one.rates > 1 else ''}": one
+        for one in pilots_in_order(ranking)
+    }
+    marks = []
+    for row, number in enumerate(told.order):
+        index = choice.rows[number]
+        about = {"name": ranking.rows[index].name, "row": row, "chance": float(told.after.best[number])}
+        for series, one in ((ALONE, told.before), (WITH_PILOTS, told.after)):
+            low, high = one.interval(LEVEL)[number].tolist()
+            marks.append({"series": series, **interval_columns(float(one.error[number]), (low, high)), **about})
+        for series, pilot in pilots.items():
+            value = float(pilot.table.standings.values[index])
+            if np.isfinite(value):
+                marks.append({"series": series, **interval_columns(value, None), **about})
+    return tidy_frame(marks)
+
+
+@styled
+def forecast_figure(ranking: Ranking, ax: "Axes | None" = None) -> "Figure":
+    """Draw the expected error of each source with its interval, by earlier targets alone and with pilots.
+
+    Args:
+        ranking: A ranking by a history and pilots.
+        ax: Axes to draw on. None for a new figure.
+    """
+    frame = forecast_frame(ranking)
+    frame = frame[frame["row"] < MOST_ROWS]
+    n_rows = int(frame["row"].max()) + 1
+    choice, target = ranking.choice, ranking.target
+    assert choice is not None
+    assert target is not None
+    subtitle = (
+        f"Expected error after fine-tuning on {choice.labeled:,} labeled samples of "
+        f"{name_in_title(target.name, 'target')}, {100 * LEVEL:.0f} % intervals."
+    )
+    axes = row_panel(figure_title(ranking), subtitle, "expected error; lower is better", n_rows, FORECAST_ROW, HEAD, ax)
+    alone, told = (frame[frame["series"] == name] for name in (ALONE, WITH_PILOTS))
+    history = judge(ranking).check("history")
+    if history is not None and not history.values["pilots"]:
+        # Without pilots that count, both are the same.
+        alone = alone.iloc[:0]
+    draw_marks(axes, alone.assign(y=alone["row"] + 0.32, mark="history"), 5, 7)
+    points = alone.assign(y=alone["row"] + 0.32, mark="control", low=np.nan, high=np.nan)
+    draw_marks(axes, points, 5)
+    draw_marks(axes, told.assign(y=told["row"] + 0.62, mark="source"), 7, 4)
+    pilots = frame[~frame["series"].isin([ALONE, WITH_PILOTS])]
+    colors = dict(zip(pilots["series"].unique(), PILOT_COLORS, strict=False))
+    for series, color in colors.items():
+        part = pilots[pilots["series"] == series]
+        draw_ticks(axes, part.assign(y=part["row"] + 0.5), "value", 0.32, colors=color, linewidth=2, zorder=4)
+    names = fit_names(list(told["name"]), "source", NAME_SPACE, 9, bold=True)
+    write_names(axes, told["row"] + 0.5, names, bold={0}, size=9)
+    chances = [format_chance(chance) for chance in told["chance"]]
+    write_names(axes, told["row"] + 0.5, chances, 10, bold={0}, right=True, size=9, color=Ink.SOURCE)
+    axes.set_xlim(0, min(1.0, 1.04 * float(np.nanmax(frame[["value", "high"]]))))
+    _, top = axes.get_ylim()
+    labels = [(told["value"].iloc[0], WITH_PILOTS if len(alone) else ALONE, Ink.SOURCE, True)]
+    labels += [(value, ALONE, Ink.SECONDARY, False) for value in alone["value"].iloc[:1]]
+    of_first = pilots[pilots["row"] == 0]
+    labels += [(row.value, row.series, colors[row.series], False) for row in of_first.itertuples()]
+    label_marks(axes, top * 0.1 / HEAD, labels, overhang=0)
+    beside(axes, top * 0.1 / HEAD, "best?", 10, right=True, size=8, color=Ink.SECONDARY)
+    return figure_of(axes)
+
+
+def forecast_caption(ranking: Ranking) -> str:
+    """Return the caption of the figure, in whole sentences with the exact values."""
+    frame, choice, target = forecast_frame(ranking), ranking.choice, ranking.target
+    assert choice is not None
+    assert target is not None
+    told = frame[frame["series"] == WITH_PILOTS].to_dict("records")
+    values = [
+        f"{row['name']} {format_score(row['value'])} ({format_interval((row['low'], row['high']))}), best with "
+        f"{format_chance(row['chance'])}"
+        for row in told[:MOST_CAPTION_VALUES]
+    ]
+    uncounted = uncounted_pilots(choice.told.uncounted)
+    return (
+        f"Expected error of {len(told):,} sources on {target.name} after fine-tuning on {choice.labeled:,} labeled "
+        f"samples. Gray: by the errors of the same sources on {choice.told.n_targets} earlier targets alone. Blue: "
+        f"with the errors of pilots on this target, which are the ticks. {uncounted}{' ' * bool(uncounted)}Lines are "
+        f"{100 * LEVEL:.0f} % intervals. Values with pilots: {'; '.join(values)}."
+    )
+
+
 def layer_frame(ranking: Ranking) -> pd.DataFrame:
     """Return the points of the figure of layers: one row for each source and layer, with the depth in percent.
 
     Raises:
         InputError: If no source has the errors of two layers.
     """
-    rows = [
-        {"series": curve.source, "layer": number, "depth": 100 * number / curve.n_layers, **ends}
-        for curve in drawn_curves(ranking)
-        for number, ends in zip(curve.numbers, _layer_values(curve), strict=True)
-    ]
+    rows = []
+    for curve in drawn_curves(ranking):
+        intervals = curve.intervals or [None] * len(curve.numbers)
+        for number, value, interval in zip(curve.numbers, curve.values[JUDGED_BY], intervals, strict=True):
+            about = {"series": curve.source, "layer": number, "depth": 100 * number / curve.n_layers}
+            rows.append(about | interval_columns(value, interval))
     return tidy_frame(rows)
-
-
-def _layer_values(curve: LayerCurve) -> list[dict[str, float]]:
-    values = curve.values[JUDGED_BY]
-    intervals = curve.intervals or [None] * len(values)
-    return [interval_columns(value, interval) for value, interval in zip(values, intervals, strict=True)]
 
 
 @styled

@@ -192,6 +192,5 @@ def _record(ranking: Ranking, sources: Sequence[str], later: Sequence[str], size
     finite_chances = {name: chance for name, chance in chances.items() if np.isfinite(chance)}
     closest = max(finite_chances, key=lambda name: finite_chances[name], default=None)
     samples = ranking.target.samples if ranking.target else size
-    return HalvingRound(
-        samples, tuple(sources), tuple(left_out), seconds, closest, None if closest is None else finite_chances[closest]
-    )
+    chance = None if closest is None else finite_chances[closest]
+    return HalvingRound(samples, tuple(sources), tuple(left_out), seconds, closest, chance)

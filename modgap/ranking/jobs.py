@@ -9,28 +9,28 @@ import numpy as np
 
 from modgap.errors import InputError, UsageError
 from modgap.forward.inference_setup import LogitsRequest
-from modgap.jobs import Failure, failure_of, fix_threads, hold_device
+from modgap.jobs import Failure, hold_device, without_raising
 from modgap.process.resources import reused_memory
 from modgap.ranking.cached_job import CachedJob
-from modgap.ranking.extraction import Extracted, Extraction, prepare_extraction
+from modgap.ranking.extraction import Extracted, prepare_extraction, read_surrogate_outputs
 from modgap.ranking.plan import RankPlan
-from modgap.ranking.score import ErrorOptions, Score
+from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import SourceOutputs, load_sample_numbers, load_source_outputs
 from modgap.ranking.standings import (
-    ScoredErrors,
-    Standings,
-    check_comparable,
+    SUBSAMPLES_VERSION,
     compute_error_standings,
-    sample_file,
+    decode_errors,
+    error_arrays,
+    score_subsamples,
+    subsample_standings,
 )
-from modgap.ranking.subsamples import VERSION as SUBSAMPLES_VERSION
-from modgap.ranking.subsamples import score_subsamples, subsample_standings
-from modgap.ranking.surrogate_outputs import read_surrogate_outputs
 from modgap.ranking.types import BASELINE, RankRequest, ScoreTable, SourceRow, TargetSummary
+from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SampleFile
 from modgap.storage.cache import CacheEntry
 from modgap.targets import TargetRequest
+from modgap.targets.splits import stratification_labels
 
 BLOCK = 25
 """Subsamples in each job."""
@@ -53,28 +53,21 @@ class ExtractJob:
     target: TargetRequest
     request: LogitsRequest
 
-    def __call__(self) -> Extracted | Failure:
-        """Extract the outputs, or return the reason why that failed."""
-        fix_threads()
-        try:
-            extraction = self._prepare()
-            cached = extraction.find_cached()
-            if cached is not None:
-                return cached
-            with hold_device(self.request.samples.device) as device:
-                return extraction.run(device)
-        except Exception as error:  # Third-party models may fail in any way; the row of the source shows the reason.
-            return failure_of(error)
+    @without_raising
+    def __call__(self) -> Extracted:
+        """Extract the outputs, or return the reason why that failed, which the row of the source shows."""
+        extraction = prepare_extraction(self.source, self.target.open(), self.request)
+        if (cached := extraction.find_cached()) is not None:
+            return cached
+        with hold_device(self.request.samples.device) as device:
+            return extraction.run(device)
 
     def load_cached(self) -> Extracted | None:
         """Return the reference to the outputs if they are in the cache, which needs no device. None if they are not."""
         try:
-            return self._prepare().find_cached()
-        except Exception:  # As above; without weights or data it is not known what would be in the cache.
+            return prepare_extraction(self.source, self.target.open(), self.request).find_cached()
+        except Exception:  # Without weights or data it is not known what would be in the cache.
             return None
-
-    def _prepare(self) -> Extraction:
-        return prepare_extraction(self.source, self.target.open(), self.request)
 
 
 @dataclass(frozen=True)
@@ -169,7 +162,7 @@ class ScoreJob(OutputsJob[np.ndarray]):
 
 
 @dataclass(frozen=True)
-class ErrorsJob(OutputsJob[ScoredErrors]):
+class ErrorsJob(OutputsJob[SampleErrors]):
     """Errors of one source on all samples, by a score that is a mean of errors by sample.
 
     Attributes:
@@ -179,20 +172,14 @@ class ErrorsJob(OutputsJob[ScoredErrors]):
     cache_kind = "sample_errors"
     options: ErrorOptions
 
-    def _evaluate(self, outputs: SourceOutputs) -> ScoredErrors:
-        errors = get_score(self.score).sample_errors(outputs, self.options, self.seed)
-        return ScoredErrors(errors, outputs.n_classes, self.options.per_class)
+    def _evaluate(self, outputs: SourceOutputs) -> SampleErrors:
+        return get_score(self.score).sample_errors(outputs, self.options, self.seed)
 
-    def _arrays(self, result: ScoredErrors) -> dict[str, np.ndarray]:
-        return result.arrays()
+    def _arrays(self, result: SampleErrors) -> dict[str, np.ndarray]:
+        return error_arrays(result)
 
-    def _read(self, arrays: Mapping[str, np.ndarray]) -> ScoredErrors:
-        return ScoredErrors.of_arrays(arrays, self.seed, self.options.per_class)
-
-
-def _blocks(resamples: int) -> list[tuple[int, int]]:
-    """Return ranges of subsamples, each for one job. The range -1 to 0 stands for all samples."""
-    return [(-1, 0), *((first, min(first + BLOCK, resamples)) for first in range(0, resamples, BLOCK))]
+    def _read(self, arrays: Mapping[str, np.ndarray]) -> SampleErrors:
+        return decode_errors(arrays, self.seed)
 
 
 def score_jobs(source: Extracted, score_name: str, request: RankRequest, task: str) -> list[ScoreJob | ErrorsJob]:
@@ -209,8 +196,9 @@ def score_jobs(source: Extracted, score_name: str, request: RankRequest, task: s
     if task in score.error_tasks:
         return [ErrorsJob(source.key, score_name, seed, score.options_in_use(request.errors))]
     resamples = request.resamples if score.uses_samples else 0
+    blocks = [(-1, 0), *((first, min(first + BLOCK, resamples)) for first in range(0, resamples, BLOCK))]
     own_key = source.surrogate_key if score.takes_surrogate else ""
-    return [ScoreJob(source.key, score_name, seed, first, last, own_key) for first, last in _blocks(resamples)]
+    return [ScoreJob(source.key, score_name, seed, first, last, own_key) for first, last in blocks]
 
 
 def results_by_row(
@@ -254,10 +242,14 @@ def score_table(
     values = {index: of_row for index, of_row in results.items() if not reasons[index]}
     by_sample = plan.task in score.error_tasks
     if by_sample:
-        standings = _standings_of_errors(score, rows, {index: errors for index, (errors,) in values.items()})
+        standings = compute_error_standings(score, [values.get(index, [None])[0] for index in range(len(rows))])
     else:
-        n_units = summary.units if summary else None
-        standings = _standings_of_subsamples(score, len(rows), values, plan.request.resamples, n_units)
+        on_all = np.full(len(rows), np.nan)
+        on_subsamples = np.full((len(rows), plan.request.resamples if score.uses_samples else 0), np.nan)
+        for index, (value, *blocks) in values.items():
+            on_all[index] = value[0]
+            on_subsamples[index] = np.concatenate([np.empty(0), *blocks])
+        standings = subsample_standings(score, on_all, on_subsamples, summary.units if summary else None)
     for index in values:
         if not np.isfinite(standings.values[index]):
             missing = "is not defined on these samples" if score.uses_samples else "is not known for this source"
@@ -265,36 +257,28 @@ def score_table(
     return ScoreTable.of_rows(score_name, rows, standings, reasons, by_sample=by_sample)
 
 
-def _standings_of_errors(score: Score, rows: Sequence[SourceRow], scored: Mapping[int, ScoredErrors]) -> Standings:
-    check_comparable({rows[index].name: one for index, one in scored.items()})
-    errors = [scored[index].errors if index in scored else None for index in range(len(rows))]
-    return compute_error_standings(score, errors)
-
-
-def _standings_of_subsamples(
-    score: Score, n_rows: int, results: Mapping[int, Sequence[np.ndarray]], resamples: int, n_units: int | None
-) -> Standings:
-    """Return the standings from the values of each row: that of all samples, and those of blocks of subsamples."""
-    values = np.full(n_rows, np.nan)
-    subsamples = np.full((n_rows, resamples if score.uses_samples else 0), np.nan)
-    for index, (on_all, *on_subsamples) in results.items():
-        values[index] = on_all[0]
-        subsamples[index] = np.concatenate([np.empty(0), *on_subsamples])
-    return subsample_standings(score, values, subsamples, n_units)
-
-
 def errors_by_score(
-    rows: Sequence[SourceRow], results: Mapping[int, Sequence[Any]], extracted: Mapping[int, Extracted]
+    rows: Sequence[SourceRow], results: Mapping[int, Sequence[Any]], extracted: Mapping[int, Extracted], plan: RankPlan
 ) -> SampleFile | None:
-    """Return the errors of the tested samples by one score, or None if the score is not an error by sample.
+    """Return the errors of the tested samples by the score to rank by; None if it is not an error by sample.
 
     Args:
         rows: The rows of the ranking.
         results: Results of the jobs of the score, as from `results_by_row`.
         extracted: References to the outputs of each row that could be run, by its index.
+        plan: The plan of the ranking.
     """
-    errors = {rows[index].name: one for index, (one, *_) in results.items() if isinstance(one, ScoredErrors)}
+    errors = {rows[index].name: one for index, (one, *_) in results.items() if isinstance(one, SampleErrors)}
     if not errors:
         return None
     key = next(iter(extracted.values())).key
-    return sample_file(errors, load_source_outputs(key), load_sample_numbers(key))
+    outputs, first = load_source_outputs(key), next(iter(errors.values()))
+    tested = first.tested
+    columns = {}
+    for name, one in errors.items():
+        by_sample = {part: getattr(one, part)[tested] for part in ("errors", "weights", "units")}
+        columns[name] = replace(one, **by_sample, strata=None if one.strata is None else one.strata[tested])
+    numbers, labels = load_sample_numbers(key)[tested], stratification_labels(outputs.labels)[tested]
+    groups = None if outputs.groups is None else first.units[tested]
+    per_class = get_score(plan.scores[0]).options_in_use(plan.request.errors).per_class
+    return SampleFile(numbers, labels, groups, columns, outputs.n_classes, per_class)

@@ -18,8 +18,8 @@ from modgap.ranking.checks import (
 )
 from modgap.ranking.field_baselines import BASELINE_PREFIX
 from modgap.ranking.history.choice import FEWEST_TARGETS
-from modgap.ranking.score import CLASSIFICATION
 from modgap.ranking.scores import get_score
+from modgap.ranking.source_outputs import CLASSIFICATION
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.standings import MIN_SUBSAMPLES
 from modgap.ranking.types import DEFAULT_ERRORS, DEFAULT_SAMPLES, SOURCE, Ranking, RankRequest
@@ -101,8 +101,7 @@ class Judgment:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as plain values for the record of the ranking."""
-        record: dict[str, Any] = plain_values(asdict(self))
-        return record
+        return dict(plain_values(asdict(self)))
 
 
 NOTHING = "nothing"
@@ -285,8 +284,17 @@ def _rank_command(ranking: Ranking, option: str, value: int | None) -> tuple[str
 
 def _train_command(ranking: Ranking, method: str, source: str, folder: str) -> tuple[str, ...]:
     """Return the command that trains a source with the settings that its short fine-tuning chose."""
-    chosen = (part for setting in _chosen_settings(ranking, method, source) for part in ("--set", setting))
-    options = (*_source_options(ranking, source), *_data_options(ranking), *_limit_option(ranking), *chosen)
+    name, size = split_input_size(source)
+    of_source = _options({"--source": name, "--input-size": size or ranking.request.samples.input_size or None})
+    settings: tuple[str, ...] = ()
+    if ranking.pilot is not None:
+        # For a training from scratch, the settings of the control count if it was fine-tuned.
+        index = next(i for i, row in enumerate(ranking.rows) if row.name == source)
+        control = control_index(ranking, index) if method == "scratch" else None
+        settings = () if control is None else ranking.pilot.settings(control)
+        settings = settings or ranking.pilot.settings(index)
+    chosen = (part for setting in settings for part in ("--set", setting))
+    options = (*of_source, *_data_options(ranking), *_limit_option(ranking), *chosen)
     return ("modgap", "train", "--method", method, *options, "--out", folder)
 
 
@@ -294,19 +302,3 @@ def _limit_option(ranking: Ranking) -> tuple[str, ...]:
     """Return the option of the limit of samples, if the user passed another than the ranking's default."""
     limit = ranking.request.samples.limit
     return _options({"--limit": limit if limit and limit != DEFAULT_SAMPLES.limit else None})
-
-
-def _source_options(ranking: Ranking, source: str) -> tuple[str, ...]:
-    """Return the options of a training that name a source and the size of its input."""
-    name, size = split_input_size(source)
-    return ("--source", name, *_options({"--input-size": size or ranking.request.samples.input_size or None}))
-
-
-def _chosen_settings(ranking: Ranking, method: str, source: str) -> tuple[str, ...]:
-    """Return the settings that a short fine-tuning chose for a source, or for its control if it is not pretrained."""
-    if ranking.pilot is None:
-        return ()
-    index = next(i for i, row in enumerate(ranking.rows) if row.name == source)
-    control = control_index(ranking, index) if method == "scratch" else None
-    settings = () if control is None else ranking.pilot.settings(control)
-    return settings or ranking.pilot.settings(index)

@@ -11,18 +11,17 @@ from modgap.answers.formatting import format_p_value
 from modgap.errors import InputError, visible_name
 from modgap.forward.inference_setup import InferenceSetup, LogitsRequest, set_up_inference
 from modgap.forward.pooled_layers import OUTPUT, PooledLayers, block_names
-from modgap.jobs import Failure, failure_of, fix_threads, hold_device
+from modgap.jobs import Failure, hold_device, without_raising
 from modgap.labels.label_space import LabelSpace, label_space
 from modgap.ranking.check_sentences import join_names
 from modgap.ranking.extraction import Extracted, outputs_key_content, sample_arrays, store_outputs
 from modgap.ranking.jobs import ErrorsJob, ScoreJob
 from modgap.ranking.plan import RankPlan
-from modgap.ranking.score import CLASSIFICATION, Score
+from modgap.ranking.score import Score
 from modgap.ranking.scores import get_score
-from modgap.ranking.source_outputs import KIND, load_source_outputs
+from modgap.ranking.source_outputs import CLASSIFICATION, KIND, load_source_outputs
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import run_stage
-from modgap.ranking.standings import ScoredErrors
 from modgap.ranking.types import SOURCE, JobCounts, LayerChoice, LayerCurve, SourceRow
 from modgap.sources import open_source
 from modgap.statistics.intervals import SampleErrors, average_errors, estimate_mean
@@ -38,23 +37,8 @@ LAYERS_KIND = "layers"
 """Kind of the cache entries that name the outputs of each layer."""
 
 
-@dataclass(frozen=True)
-class LayerOutputs:
-    """References to the features of some layers of a source in the cache.
-
-    Attributes:
-        numbers: Number of each layer: its blocks are counted from 1, and the last number is that of its output.
-        names: Name of each layer within the encoder; `output` for the output of the encoder.
-        n_layers: Number of layers of the source.
-        keys: Key of the cache entry of each layer.
-        cached: True if all were in the cache before.
-    """
-
-    numbers: tuple[int, ...]
-    names: tuple[str, ...]
-    n_layers: int
-    keys: tuple[str, ...]
-    cached: bool
+LayerOutputs = tuple[LayerCurve, tuple[str, ...], bool]
+"""Some layers of a source: a curve without scores, the keys of their features in the cache, and if all were there."""
 
 
 class _BatchLayers(PooledLayers):
@@ -80,22 +64,19 @@ class LayersJob:
     request: LogitsRequest
     numbers: tuple[int, ...]
 
-    def __call__(self) -> LayerOutputs | Failure:
+    @without_raising
+    def __call__(self) -> LayerOutputs:
         """Return the references to the features, or the reason why there are none."""
-        fix_threads()
-        try:
-            with hold_device(self.request.samples.device) as device:
-                outputs = self._extract(device)
-                assert outputs is not None
-                return outputs
-        except Exception as error:  # Third-party models may fail in any way; the row of the source shows the reason.
-            return failure_of(error)
+        with hold_device(self.request.samples.device) as device:
+            outputs = self._extract(device)
+            assert outputs is not None
+            return outputs
 
     def load_cached(self) -> LayerOutputs | None:
         """Return the references to the features if all are in the cache, which needs no device; None if not."""
         try:
             return self._extract(None)
-        except Exception:  # As above; without weights or data it is not known what would be in the cache.
+        except Exception:  # Without weights or data it is not known what would be in the cache.
             return None
 
     def _extract(self, device: str | None) -> LayerOutputs | None:
@@ -127,7 +108,7 @@ class LayersJob:
             raise InputError(f"The source has {len(names)} layers, and layer {chosen[-1]} was requested.")
         picked = tuple(names[number - 1] for number in chosen)
         keys = tuple(_layer_key(content, layer) for layer in picked)
-        return LayerOutputs(chosen, picked, len(names), keys, is_cached)
+        return LayerCurve(self.source, chosen, picked, len(names)), keys, is_cached
 
 
 def _layer_key(content: Mapping[str, Any], layer: str) -> str:
@@ -181,11 +162,11 @@ def measure_layers(
     jobs = [LayersJob(name, plan.target, request, numbers) for name in sources]
     results_by_index = plan.backend.run(jobs, device=plan.device)
     outputs: dict[str, LayerOutputs | Failure] = {sources[index]: result for index, result in results_by_index}
-    computed = {name: result for name, result in outputs.items() if isinstance(result, LayerOutputs)}
-    cached = sum(result.cached for result in computed.values())
-    counts = {"layers": JobCounts(len(computed) - cached, cached, len(outputs) - len(computed))}
+    computed = [result for result in outputs.values() if not isinstance(result, Failure)]
+    n_cached = sum(is_cached for _, _, is_cached in computed)
+    counts = {"layers": JobCounts(len(computed) - n_cached, n_cached, len(outputs) - len(computed))}
     scores = _scores(plan)
-    planned = [_job(key, score, plan) for result in computed.values() for key in result.keys for score in scores]
+    planned = [_job(key, score, plan) for _, keys, _ in computed for key in keys for score in scores]
     results, counts["scores of layers"] = run_stage("scores of layers", planned, plan.backend, plan.monitor)
     curves = []
     for name in sources:
@@ -193,20 +174,14 @@ def measure_layers(
         if isinstance(result, Failure):
             curves.append(LayerCurve(name, reason=result.reason))
         else:
-            curves.append(_curve(name, result, results, plan))
-    return tuple(correct_for_sources(curves)), counts
-
-
-def correct_for_sources(curves: Sequence[LayerCurve]) -> list[LayerCurve]:
-    """Return the curves with the p-values of their choices corrected for the number of sources."""
+            curves.append(_curve(*result[:2], results, plan))
+    # P-values of the choices are corrected for the number of sources.
     p_values = [curve.choice.difference.p_value if curve.choice else None for curve in curves]
     corrected = holm([np.nan if p_value is None else p_value for p_value in p_values])
-    return [
-        replace(curve, choice=replace(curve.choice, corrected_p_value=float(p_value)))
-        if curve.choice and np.isfinite(p_value)
-        else curve
-        for curve, p_value in zip(curves, corrected, strict=True)
-    ]
+    for number, (curve, p_value) in enumerate(zip(curves, corrected, strict=True)):
+        if curve.choice and np.isfinite(p_value):
+            curves[number] = replace(curve, choice=replace(curve.choice, corrected_p_value=float(p_value)))
+    return tuple(curves), counts
 
 
 def _scores(plan: RankPlan) -> list[Score]:
@@ -226,30 +201,26 @@ def _job(key: str, score: Score, plan: RankPlan) -> ErrorsJob | ScoreJob:
     return ScoreJob(key, score.name, seed, -1, 0)
 
 
-def _curve(source: str, outputs: LayerOutputs, results: Mapping[Any, Any], plan: RankPlan) -> LayerCurve:
+def _curve(curve: LayerCurve, keys: Sequence[str], results: Mapping[Any, Any], plan: RankPlan) -> LayerCurve:
     values: dict[str, tuple[float, ...]] = {}
     intervals: tuple[tuple[float, float] | None, ...] = ()
     choice = None
     for score in _scores(plan):
-        by_layer = [results[_job(key, score, plan)] for key in outputs.keys]
+        by_layer = [results[_job(key, score, plan)] for key in keys]
         values[score.name] = tuple(_value(score, result) for result in by_layer)
-        errors = [result.errors for result in by_layer if isinstance(result, ScoredErrors)]
+        errors = [result for result in by_layer if isinstance(result, SampleErrors)]
         if score.name == JUDGED_BY and len(errors) == len(by_layer):
             intervals = tuple(estimate_mean(one).interval for one in errors)
-            choice = _choice(errors, outputs, plan) if plan.task == CLASSIFICATION else None
-    return LayerCurve(source, outputs.numbers, outputs.names, outputs.n_layers, values, intervals, choice)
+            if plan.task == CLASSIFICATION:
+                choice = choose_layer(errors, load_source_outputs(keys[0]).labels, plan.request.samples.seed)
+                choice = choice and replace(choice, best=curve.numbers[choice.best])
+    return replace(curve, values=values, intervals=intervals, choice=choice)
 
 
-def _value(score: Score, result: ScoredErrors | np.ndarray | Failure) -> float:
+def _value(score: Score, result: SampleErrors | np.ndarray | Failure) -> float:
     if isinstance(result, Failure):
         return float("nan")
-    return score.mean_of(result.errors).value if isinstance(result, ScoredErrors) else float(result[0])
-
-
-def _choice(errors: Sequence[SampleErrors], outputs: LayerOutputs, plan: RankPlan) -> LayerChoice | None:
-    labels = load_source_outputs(outputs.keys[0]).labels
-    chosen = choose_layer(errors, labels, plan.request.samples.seed)
-    return None if chosen is None else replace(chosen, best=outputs.numbers[chosen.best])
+    return score.mean_of(result).value if isinstance(result, SampleErrors) else float(result[0])
 
 
 def choose_layer(errors: Sequence[SampleErrors], labels: np.ndarray, seed: int) -> LayerChoice | None:
@@ -268,8 +239,9 @@ def choose_layer(errors: Sequence[SampleErrors], labels: np.ndarray, seed: int) 
         layer, or if no class has two samples or groups.
     """
     first = errors[0]
-    tested = _testable(first, labels)
-    if len(errors) < 2 or not len(tested):
+    # Samples whose class has two samples or groups.
+    tested = first.tested[testable_samples(*_space_and_groups(first, labels, first.tested))]
+    if len(errors) < 2 or len(np.unique(labels[tested])) < 2:
         return None
     space, groups = _space_and_groups(first, labels, tested)
     units = first.units[tested]
@@ -294,14 +266,6 @@ def choose_layer(errors: Sequence[SampleErrors], labels: np.ndarray, seed: int) 
         last_error=last_mean.value,
         difference=paired_difference(judged, last),
     )
-
-
-def _testable(errors: SampleErrors, labels: np.ndarray) -> np.ndarray:
-    """Return the samples whose class has two samples or groups; none if there are not two such classes."""
-    tested = errors.tested
-    positions = testable_samples(*_space_and_groups(errors, labels, tested))
-    tested = np.asarray(tested[positions])
-    return tested if len(np.unique(labels[tested])) > 1 else tested[:0]
 
 
 def _space_and_groups(
@@ -347,12 +311,6 @@ def layer_row(curve: LayerCurve) -> list[str]:
         return [*row, "-", "", f"{values[-1]:.3f}" if finite else "-", "", ""]
     low, high = choice.interval or (float("nan"), float("nan"))
     interval = f"{low:.3f}-{high:.3f}" if choice.interval else ""
-    p_value = choice.corrected_p_value
-    return [
-        *row,
-        f"{choice.error:.3f}",
-        interval,
-        f"{choice.last_error:.3f}",
-        f"{choice.difference.value:+.3f}",
-        "" if p_value is None else format_p_value(p_value),
-    ]
+    p_value = "" if choice.corrected_p_value is None else format_p_value(choice.corrected_p_value)
+    errors = f"{choice.error:.3f}", interval, f"{choice.last_error:.3f}", f"{choice.difference.value:+.3f}"
+    return [*row, *errors, p_value]

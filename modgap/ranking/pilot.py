@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,13 +26,12 @@ from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import run_stage
 from modgap.ranking.standings import Standings, compute_error_standings, decode_errors, error_arrays
 from modgap.ranking.types import ALL, BASELINE, CONTROL, SOURCE, Choice, JobCounts, Pilot, ScoreTable, SourceRow
-from modgap.sources import control_name
+from modgap.sources import control_name, open_source
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry
 from modgap.targets import TargetRequest
-
-if TYPE_CHECKING:
-    from modgap.training.pilot import PilotErrors
+from modgap.training import pilot as training
+from modgap.training.pilot import PilotErrors
 
 TRAINING_COST = 6
 """About how many times as long a sample takes in an update as in a pass: 5 for ViT, 9 for EfficientNet."""
@@ -47,7 +46,7 @@ log = logging.getLogger("modgap")
 
 
 @dataclass(frozen=True)
-class PilotJob(CachedJob["PilotErrors"]):
+class PilotJob(CachedJob[PilotErrors]):
     """Short fine-tuning of one source, or the fit of a baseline to the same samples.
 
     Attributes:
@@ -76,33 +75,27 @@ class PilotJob(CachedJob["PilotErrors"]):
 
     def identity(self) -> dict[str, Any]:
         """Return the fields that are compared, and the settings and versions of the training."""
-        from modgap.training.pilot import PILOT_RATES, PILOT_SAMPLES, PILOT_SEEDS, SETTINGS, TEXT_SETTINGS
-
         named = {name: value for name, value in asdict(self).items() if name not in ("device", "target")}
-        shared = {"samples": PILOT_SAMPLES, "version": 7}
+        shared = {"samples": training.PILOT_SAMPLES, "version": 7}
         if self.kind == BASELINE:
             return {**named, **shared, "algorithms": algorithm_versions("reading")}
-        settings = {"settings": [*SETTINGS, *TEXT_SETTINGS], "rates": PILOT_RATES, "seeds": PILOT_SEEDS}
+        settings: dict[str, Any] = {"settings": [*training.SETTINGS, *training.TEXT_SETTINGS]}
+        settings |= {"rates": training.PILOT_RATES, "seeds": training.PILOT_SEEDS}
         return {**named, **shared, **settings, "algorithms": algorithm_versions("reading", "inference", "training")}
 
-    def _encode(self, result: "PilotErrors") -> CacheEntry:
+    def _encode(self, result: PilotErrors) -> CacheEntry:
         arrays = {"trained": np.array([result.trained]), "by_training": result.by_training}
         arrays |= {"seconds": np.array([result.seconds]), "labeled": np.array([result.labeled])}
         record = {"job": self.identity(), "settings": list(result.settings)}
         return CacheEntry(error_arrays(result.errors) | arrays, record)
 
-    def _decode(self, entry: CacheEntry) -> "PilotErrors":
-        from modgap.training.pilot import PilotErrors
-
+    def _decode(self, entry: CacheEntry) -> PilotErrors:
         trained, by_training = int(entry.arrays["trained"][0]), np.array(entry.arrays["by_training"])
         errors, settings = decode_errors(entry.arrays, self.seed), tuple(entry.metadata["settings"])
         seconds, labeled = float(entry.arrays["seconds"][0]), int(entry.arrays["labeled"][0])
         return PilotErrors(errors, trained, by_training, settings, seconds, labeled)
 
-    def _compute(self) -> "PilotErrors":
-        from modgap.sources import open_source
-        from modgap.training.pilot import short_fine_tuning
-
+    def _compute(self) -> PilotErrors:
         began = time.perf_counter()
         target = self.target.open()
         if self.kind == BASELINE:
@@ -112,7 +105,7 @@ class PilotJob(CachedJob["PilotErrors"]):
         with hold_device(self.device) as device, only_messages_from(logging.WARNING):
             source = open_source(name).load(size or self.input_size, head=False)
             options: dict[str, Any] = {"epochs": self.epochs, "device": device, "weight": self.weight}
-            result = short_fine_tuning(name, source, target, self.seed, **options)
+            result = training.short_fine_tuning(name, source, target, self.seed, **options)
         return replace(result, seconds=time.perf_counter() - began)
 
 
@@ -175,7 +168,7 @@ class _Pilots:
     extracted: Mapping[int, Extracted]
     baselines: Mapping[int, BaselineJob]
     by_score: Sequence[int]
-    results: dict[int | None, dict[int, "PilotErrors"]] = field(default_factory=dict)
+    results: dict[int | None, dict[int, PilotErrors]] = field(default_factory=dict)
     failures: dict[int | None, dict[int, Failure]] = field(default_factory=dict)
     counts: JobCounts = field(default_factory=lambda: JobCounts(0, 0))
     _latest: tuple[int, HistoryChoice | None] | None = None
@@ -184,11 +177,8 @@ class _Pilots:
 
     def order_of_pilots(self) -> list[int]:
         """Return the sources in the order in which pilots of few of them tell most."""
-        choice = self._told()
-        if choice is None:
-            return list(self.by_score)
-        sources = self._sources()
-        return [sources[number] for number in choice.pilots_first]
+        choice, sources = self._told(), self._sources()
+        return [sources[number] for number in choice.pilots_first] if choice else list(self.by_score)
 
     def order(self) -> list[int]:
         """Return the sources by what is known, the best first: history and pilots, or else the pilots or the score."""
@@ -297,20 +287,12 @@ class _Pilots:
         samples, weight = self.plan.request.samples, self.plan.request.errors.weight
         keys = {index: one.key for index, one in self.extracted.items()}
         keys |= {index: one.key for index, one in self.baselines.items()}
-        return {
-            index: PilotJob(
-                self.rows[index].name,
-                self.rows[index].kind,
-                keys[index],
-                samples.seed,
-                weight,
-                samples.input_size,
-                None if self.rows[index].kind == BASELINE else epochs,
-                samples.device,
-                self.plan.target,
-            )
-            for index in indices
-        }
+        jobs = {}
+        for index in indices:
+            row = self.rows[index]
+            options = samples.seed, weight, samples.input_size, None if row.kind == BASELINE else epochs
+            jobs[index] = PilotJob(row.name, row.kind, keys[index], *options, samples.device, self.plan.target)
+        return jobs
 
     # Results
 
@@ -334,16 +316,14 @@ class _Pilots:
     def _told(self) -> HistoryChoice | None:
         n_results = sum(map(len, self.results.values())) + sum(map(len, self.failures.values()))
         if self._latest is None or self._latest[0] != n_results:
-            self._latest = n_results, self._tell()
+            choice, sketch = None, self.plan.sketch
+            names = {index: self.rows[index].name for index in self._sources()}
+            if sketch is not None and len(names) > 1:
+                pilots = {name: one for index, name in names.items() if (one := self._pilot_error(index))}
+                about = self.plan.target.name, sketch, self.plan.request.samples.seed
+                choice = choose_source(self.plan.history, list(names.values()), self._setup(), pilots, *about)
+            self._latest = n_results, choice
         return self._latest[1]
-
-    def _tell(self) -> HistoryChoice | None:
-        sketch, names = self.plan.sketch, [self.rows[index].name for index in self._sources()]
-        if sketch is None or len(names) < 2:
-            return None
-        pilots = {self.rows[index].name: one for index in self._sources() if (one := self._pilot_error(index))}
-        seed, name = self.plan.request.samples.seed, self.plan.target.name
-        return choose_source(self.plan.history, names, self._setup(), pilots, name, sketch, seed)
 
     def _sources(self) -> list[int]:
         """Return the indices of the sources that could be run, and whose pilots did not fail."""
@@ -360,12 +340,10 @@ class _Pilots:
         return PilotError(errors, held_out) if errors else None
 
     def _setup(self) -> Setup:
-        from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES, PILOT_SAMPLES
-
         results = [one for by_row in self.results.values() for one in by_row.values()]
-        known = max((one.samples for one in self.extracted.values()), default=PILOT_SAMPLES)
-        labeled = max((one.labeled for one in results), default=0) or min(PILOT_SAMPLES, known)
-        return Setup(max(1, labeled), PILOT_EPOCHS, PILOT_RATES)
+        known = max((one.samples for one in self.extracted.values()), default=training.PILOT_SAMPLES)
+        labeled = max((one.labeled for one in results), default=0) or min(training.PILOT_SAMPLES, known)
+        return Setup(max(1, labeled), training.PILOT_EPOCHS, training.PILOT_RATES)
 
     def _first(self) -> int | None:
         """Return the source that is best by what is known; None if none has an error."""
@@ -381,18 +359,27 @@ class _Pilots:
         return next(iter([*with_first, *by_epochs]), None)
 
     def _table(self, epochs: int | None) -> ScoreTable:
-        """Return the table of errors, in which sources with equal errors are in the order that the history tells."""
+        """Return the table of errors, with the reason where one could not be measured.
+
+        Sources with equal errors are in the order that the history tells.
+        """
         choice, sources = self._told(), self._sources()
         order = [sources[number] for number in choice.order] if choice else sources
-        return _pilot_table(self.rows, self.results.get(epochs, {}), self.failures.get(epochs, {}), order)
+        measured, failures = self.results.get(epochs, {}), self.failures.get(epochs, {})
+        numbers = range(len(self.rows))
+        places = np.full(len(numbers), len(numbers))
+        places[order] = range(len(order))
+        errors = [measured[index].errors if index in measured else None for index in numbers]
+        more = {index: result.training_variance for index, result in measured.items()}
+        standings = replace(compute_error_standings(PILOT, errors, more), places=places)
+        reasons = [failures[index].reason if index in failures else "" for index in numbers]
+        return ScoreTable.of_rows(PILOT.name, self.rows, standings, reasons, by_sample=True)
 
     def _pilot(self, epochs: int | None) -> Pilot:
-        from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES
-
         results = self.results.get(epochs, {})
         one = next(iter(results.values()), None)
         trained, judged = (0, 0) if one is None else (one.trained, len(one.errors.errors))
-        length, rates = (PILOT_EPOCHS, len(PILOT_RATES)) if epochs is None else (epochs, 1)
+        length, rates = (training.PILOT_EPOCHS, len(training.PILOT_RATES)) if epochs is None else (epochs, 1)
         return Pilot(self._table(epochs), length, rates, trained, judged, results)
 
 
@@ -413,29 +400,6 @@ def _choice_table(told: HistoryChoice, indices: Sequence[int], rows: Sequence[So
     return ScoreTable.of_rows(score.name, rows, standings, [""] * n_rows, by_sample=False)
 
 
-def _pilot_table(
-    rows: Sequence[SourceRow],
-    measured: Mapping[int, "PilotErrors"],
-    failures: Mapping[int, Failure],
-    order: Sequence[int],
-) -> ScoreTable:
-    """Return the table of the errors of all rows, with the reason where one could not be measured.
-
-    Args:
-        rows: The rows of the ranking.
-        measured: Result of each row that has one, by its index.
-        failures: Failures of other rows, by their index.
-        order: Indices of the sources, in the order of those with equal errors.
-    """
-    errors = [measured[index].errors if index in measured else None for index in range(len(rows))]
-    more = {index: result.training_variance for index, result in measured.items()}
-    places = np.full(len(rows), len(rows))
-    places[list(order)] = range(len(order))
-    standings = replace(compute_error_standings(PILOT, errors, more), places=places)
-    reasons = [failures[index].reason if index in failures else "" for index in range(len(rows))]
-    return ScoreTable.of_rows(PILOT.name, rows, standings, reasons, by_sample=True)
-
-
 def _seconds_by_pass(source: Extracted, plan: RankPlan, epochs: int | None) -> float:
     """Return about how long all trainings of a source take, in seconds; 0 if the time of its pass is not known.
 
@@ -444,10 +408,9 @@ def _seconds_by_pass(source: Extracted, plan: RankPlan, epochs: int | None) -> f
         plan: The plan of the ranking.
         epochs: Epochs of one fine-tuning; None for ten at three rates.
     """
-    from modgap.training.pilot import PILOT_EPOCHS, PILOT_RATES, PILOT_SAMPLES, PILOT_SEEDS
-
     # With a limit, the target may have more samples than the pass.
     is_limited = source.samples == plan.request.samples.limit
-    half = (PILOT_SAMPLES if is_limited else min(PILOT_SAMPLES, source.samples)) / 2
-    n_trainings, length = (len(PILOT_RATES) + PILOT_SEEDS - 1, PILOT_EPOCHS) if epochs is None else (1, epochs)
+    half = (training.PILOT_SAMPLES if is_limited else min(training.PILOT_SAMPLES, source.samples)) / 2
+    rates, seeds = len(training.PILOT_RATES), training.PILOT_SEEDS
+    n_trainings, length = (rates + seeds - 1, training.PILOT_EPOCHS) if epochs is None else (1, epochs)
     return n_trainings * half * (TRAINING_COST * length + 1) * source.seconds / max(1, source.samples)

@@ -13,8 +13,8 @@ from modgap.ranking.field_baselines import BASELINE_PREFIX, BaselineJob, baselin
 from modgap.ranking.history.lines import TRAINED
 from modgap.ranking.history.sketches import TargetSketch, cached_sketch
 from modgap.ranking.history.store import History, known_history, shipped_history
-from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION, ErrorOptions
 from modgap.ranking.scores import DEFAULT_RANKING_SCORES, default_scores, get_score, score_names
+from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, REGRESSION
 from modgap.ranking.source_patterns import split_input_size
 from modgap.ranking.stages import JobMonitor
 from modgap.ranking.types import ALL, CONTROL, SOURCE, RankRequest, SourceRow
@@ -65,11 +65,6 @@ class RankPlan:
     has_history: bool = False
 
     @property
-    def needs_surrogate(self) -> bool:
-        """True if a score uses labeled data of the source's own modality, over which the source then runs too."""
-        return any(get_score(name).takes_surrogate for name in self.scores)
-
-    @property
     def device(self) -> str:
         """Name of the devices of which each pass holds one."""
         return self.request.samples.device
@@ -81,8 +76,9 @@ class RankPlan:
     def pass_request(self, n_passes: int) -> LogitsRequest:
         """Return the request of each of several passes, which share the cores that would otherwise be idle."""
         idle_cores = self.backend.idle_cores(n_passes, self.device)
-        samples, head = self.request.samples, self.request.head
-        return LogitsRequest(samples, head, surrogate=self.needs_surrogate, side_by_side=idle_cores)
+        # The source runs over labeled data of its own modality too if a score uses them.
+        surrogate = any(get_score(name).takes_surrogate for name in self.scores)
+        return LogitsRequest(self.request.samples, self.request.head, surrogate=surrogate, side_by_side=idle_cores)
 
 
 def plan_ranking(
@@ -109,22 +105,23 @@ def plan_ranking(
     _check_names(sources, request)
     opened = target.open()
     table = opened.read()
-    by = _choose_ranking_score(table, request)
-    kind = opened.manifest.input.kind
-    task = _task_of(table)
+    task = CLASSIFICATION if np.asarray(table.labels).ndim == 1 else MULTI_LABEL
+    task = task if table.targets is None else REGRESSION
+    by = _choose_ranking_score(table, task, request)
     _check_pilot(task, request)
     absolute = target.absolute()
     history = _history(request) if task == CLASSIFICATION else History()
     trained = {line.source for line in history.lines if TRAINED in line.errors}
     needs_sketch = bool(request.pilot and history.lines)
     baselines = chosen_baselines(request.baselines, opened, request.samples, len(rows))
+    compared = (PROBE,) if baselines else ()
     return RankPlan(
         rows=rows,
         baselines=tuple(baseline_jobs(baselines, absolute, opened, request.samples, request.errors)),
-        scores=_list_scores(by, request, has_baselines=bool(baselines)),
+        scores=tuple(dict.fromkeys((by, *(request.scores or default_scores()), *compared, *ALWAYS))),
         target=absolute,
         task=task,
-        kind=kind,
+        kind=opened.manifest.input.kind,
         request=replace(request, by=by),
         backend=backend,
         monitor=monitor or JobMonitor(),
@@ -176,7 +173,11 @@ def _list_rows(sources: Sequence[str], request: RankRequest) -> list[SourceRow]:
 
 def _check_names(sources: Sequence[str], request: RankRequest) -> None:
     """Raise a UsageError for unknown names before anything is computed. Other failures get a row with the reason."""
-    _check_error_options(request.errors)
+    weight = request.errors.weight
+    if weight is not None and weight not in WEIGHTS:
+        raise unknown_name("weight", weight, WEIGHTS)
+    check_minimum("splits", request.errors.splits, 1)
+    check_minimum("per_class", request.errors.per_class, 1)
     check_minimum("resamples", request.resamples, 0)
     if isinstance(request.pilot, int):
         check_minimum("pilot", request.pilot, 0)
@@ -211,34 +212,13 @@ def _check_pilot(task: str, request: RankRequest) -> None:
         raise UsageError(f"`pilot` needs a target with one class for each sample, and this is a {task} target.")
 
 
-def _check_error_options(options: ErrorOptions) -> None:
-    if options.weight is not None and options.weight not in WEIGHTS:
-        raise unknown_name("weight", options.weight, WEIGHTS)
-    check_minimum("splits", options.splits, 1)
-    check_minimum("per_class", options.per_class, 1)
-
-
-def _list_scores(by: str, request: RankRequest, *, has_baselines: bool) -> tuple[str, ...]:
-    """Return the names of all scores to compute, beginning with the score to rank by."""
-    comparison = (PROBE,) if has_baselines else ()
-    return tuple(dict.fromkeys((by, *(request.scores or default_scores()), *comparison, *ALWAYS)))
-
-
-def _task_of(table: Table) -> str:
-    """Return the task of a target: `classification`, `multi-label` or `regression`."""
-    if table.targets is not None:
-        return REGRESSION
-    return CLASSIFICATION if np.asarray(table.labels).ndim == 1 else MULTI_LABEL
-
-
-def _choose_ranking_score(table: Table, request: RankRequest) -> str:
+def _choose_ranking_score(table: Table, task: str, request: RankRequest) -> str:
     """Return the name of the score to rank by.
 
     Raises:
         UsageError: If the score is not defined for any source, before any source is run.
         InputError: If the target has fewer than two classes.
     """
-    task = _task_of(table)
     score = get_score(request.by or DEFAULT_RANKING_SCORES[task])
     if task == CLASSIFICATION and len(np.unique(np.asarray(table.labels))) < 2:
         raise InputError("The target has one class. At least two are needed.")

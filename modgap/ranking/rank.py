@@ -3,7 +3,7 @@
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 
@@ -13,15 +13,7 @@ from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BaselineJob
 from modgap.ranking.halving import rank_within
 from modgap.ranking.history.store import remember_pilots
-from modgap.ranking.jobs import (
-    ErrorsJob,
-    ExtractJob,
-    ScoreJob,
-    errors_by_score,
-    results_by_row,
-    score_jobs,
-    score_table,
-)
+from modgap.ranking.jobs import ExtractJob, errors_by_score, results_by_row, score_jobs, score_table
 from modgap.ranking.layers import measure_layers
 from modgap.ranking.pilot import run_pilots
 from modgap.ranking.plan import PROBE, RankPlan, plan_ranking
@@ -29,7 +21,6 @@ from modgap.ranking.report import pilot_record
 from modgap.ranking.report_details import ReportDetails, ReportDetailsJob, correct_p_values
 from modgap.ranking.source_outputs import load_source_outputs
 from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener, run_stage
-from modgap.ranking.standings import ScoredErrors
 from modgap.ranking.target_summary import summarize_target
 from modgap.ranking.types import (
     BASELINE,
@@ -43,13 +34,13 @@ from modgap.ranking.types import (
     TargetSummary,
 )
 from modgap.sources import is_control, pretrained_name
+from modgap.statistics.intervals import SampleErrors
 from modgap.targets import TargetRequest
 
 log = logging.getLogger("modgap")
 
 MIN_PERMUTATIONS = 99
 PERMUTATIONS_PER_SOURCE = 20
-LEFT_OUT = "%s is left out: %s"
 
 
 def rank(
@@ -90,7 +81,10 @@ def rank(
         plan = plan_ranking(requested, names, part, backend, replace(monitor, prefix=prefix))
         with writable_cache(on_this_machine=backend.is_on_this_machine):
             ranking = _compute_ranking(plan)
-        _remember_pilots(plan, ranking)
+        if plan.sketch and ranking.target:
+            about = {**asdict(ranking.target), "name": plan.target.name}
+            record = {"target": about, "pilot": pilot_record(ranking), "request": asdict(part.samples)}
+            remember_pilots(record, plan.sketch)
         return ranking
 
     with backend:
@@ -112,29 +106,29 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
     baselines follow.
     """
     seconds: dict[str, float] = {}
+    jobs: dict[str, JobCounts] = {}
     with _timed(seconds, "features"):
-        rows, results = _drop_failed_controls(plan, _extract_all(plan))
+        rows, results, jobs["features"] = _extract_all(plan)
     extracted = {index: result for index, result in enumerate(results) if isinstance(result, Extracted)}
-    jobs = {"features": _count_passes(results)}
-
     with _timed(seconds, "scores"):
-        scored, jobs["scores"] = run_stage("scores", _score_jobs(plan, extracted), plan.backend, plan.monitor)
-    fitted: dict[BaselineJob, ScoredErrors] = {}
+        pairs = itertools.product(extracted.values(), plan.scores)
+        planned = [job for source, name in pairs for job in score_jobs(source, name, plan.request, plan.task)]
+        scored, jobs["scores"] = run_stage("scores", planned, plan.backend, plan.monitor)
+    fitted: dict[BaselineJob, SampleErrors] = {}
+    layers: tuple[LayerCurve, ...] = ()
+    details: dict[int, ReportDetails] = {}
     if extracted and plan.baselines:
         with _timed(seconds, "baselines"):
             fitted, jobs["baselines"] = _fit_baselines(plan)
-    layers: tuple[LayerCurve, ...] = ()
     if plan.request.layers is not None:
         with _timed(seconds, "layers"):
-            layers, counts = measure_layers(plan, rows, extracted)
-            jobs |= counts
-    details: dict[int, ReportDetails] = {}
+            layers, of_layers = measure_layers(plan, rows, extracted)
+            jobs |= of_layers
     if plan.request.report_details:
         with _timed(seconds, "report details"):
             details, jobs["report details"] = _compute_details(plan, rows, extracted)
-
-    source_rows = [_with_result(rows[index], result, details.get(index)) for index, result in enumerate(results)]
-    all_rows = (*source_rows, *(SourceRow(job.name, BASELINE, requested=False) for job in fitted))
+    all_rows = [_with_result(rows[index], result, details.get(index)) for index, result in enumerate(results)]
+    all_rows += [SourceRow(job.name, BASELINE, requested=False) for job in fitted]
     baselines = dict(enumerate(fitted, start=len(rows)))
     summary = _summary(plan, extracted)
     by = plan.scores[0]
@@ -148,18 +142,18 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
             pilot, choice, jobs["pilot"] = run_pilots(plan, all_rows, tables[by], extracted, baselines)
     return Ranking(
         summary,
-        all_rows,
+        tuple(all_rows),
         tables,
         by,
         plan.request,
         jobs,
         seconds,
-        samples=errors_by_score(all_rows, by_score[by], extracted),
+        samples=errors_by_score(all_rows, by_score[by], extracted, plan),
         layers=layers,
         pilot=pilot,
         choice=choice,
         has_history=plan.has_history,
-        cached_seconds=_cached_seconds(extracted.values(), plan),
+        cached_seconds=sum(one.seconds for one in extracted.values() if one.cached) / plan.side_by_side(len(extracted)),
     )
 
 
@@ -171,10 +165,11 @@ def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
     seconds[stage] = time.perf_counter() - started
 
 
-def _extract_all(plan: RankPlan) -> list[Extracted | Failure]:
-    """Return the result of each row.
+def _extract_all(plan: RankPlan) -> tuple[list[SourceRow], list[Extracted | Failure], JobCounts]:
+    """Return the rows, the result of each and numbers of jobs, without failed controls that the user did not name.
 
-    Controls that the user did not name run after all other rows, and only if their sources succeeded.
+    These controls run after all other rows, and only if their sources succeeded. Without a row they do not count as
+    jobs, as in a matrix.
     """
     added_controls = [row.name for row in plan.rows if row.kind == CONTROL and not row.requested]
     first = [row.name for row in plan.rows if row.name not in added_controls]
@@ -185,7 +180,10 @@ def _extract_all(plan: RankPlan) -> list[Extracted | Failure]:
         results |= dict(_extract_each(controls, plan))
     plan.monitor.finish("features", FAILED, len(plan.rows) - len(results))
     _warn_about_fitted_heads(results)
-    return [results.get(row.name, Failure("It was not run, because its source failed.")) for row in plan.rows]
+    rows = [row for row in plan.rows if row.requested or isinstance(results.get(row.name), Extracted)]
+    passes = [results[row.name] for row in rows]
+    cached = [result.cached for result in passes if isinstance(result, Extracted)]
+    return rows, passes, JobCounts(len(cached) - sum(cached), sum(cached), len(passes) - len(cached))
 
 
 def _extract_each(names: Sequence[str], plan: RankPlan) -> Iterator[tuple[str, Extracted | Failure]]:
@@ -193,14 +191,8 @@ def _extract_each(names: Sequence[str], plan: RankPlan) -> Iterator[tuple[str, E
     jobs = [ExtractJob(name, plan.target, plan.pass_request(len(names))) for name in names]
     for index, result in plan.backend.run(jobs, device=plan.device):
         yield names[index], result
-        plan.monitor.finish("features", _ending(result))
-
-
-def _ending(result: Extracted | Failure) -> str:
-    """Return how a pass ended: `computed`, `cached` or `failed`."""
-    if isinstance(result, Failure):
-        return FAILED
-    return CACHED if result.cached else COMPUTED
+        ending = FAILED if isinstance(result, Failure) else CACHED if result.cached else COMPUTED
+        plan.monitor.finish("features", ending)
 
 
 def _warn_about_fitted_heads(results: Mapping[str, Extracted | Failure]) -> None:
@@ -223,41 +215,14 @@ def _warn_about_fitted_heads(results: Mapping[str, Extracted | Failure]) -> None
             )
 
 
-def _drop_failed_controls(
-    plan: RankPlan, results: list[Extracted | Failure]
-) -> tuple[list[SourceRow], list[Extracted | Failure]]:
-    """Return the rows and their results without the controls that failed and that the user did not name."""
-    pairs = [
-        (row, result)
-        for row, result in zip(plan.rows, results, strict=True)
-        if isinstance(result, Extracted) or row.requested
-    ]
-    return [row for row, _ in pairs], [result for _, result in pairs]
-
-
-def _count_passes(results: Iterable[Extracted | Failure]) -> JobCounts:
-    """Return how many passes were computed, came from the cache, and failed.
-
-    Controls that failed and that the user did not name have no row, so that they do not count, as in a matrix.
-    """
-    passes = list(results)
-    cached = [result.cached for result in passes if isinstance(result, Extracted)]
-    return JobCounts(len(cached) - sum(cached), sum(cached), len(passes) - len(cached))
-
-
-def _score_jobs(plan: RankPlan, extracted: Mapping[int, Extracted]) -> list[ScoreJob | ErrorsJob]:
-    """Return the jobs of all scores of all sources whose pass succeeded."""
-    pairs = itertools.product(extracted.values(), plan.scores)
-    return [job for source, name in pairs for job in score_jobs(source, name, plan.request, plan.task)]
-
-
-def _fit_baselines(plan: RankPlan) -> tuple[dict[BaselineJob, ScoredErrors], JobCounts]:
+def _fit_baselines(plan: RankPlan) -> tuple[dict[BaselineJob, SampleErrors], JobCounts]:
     """Return the cross-validated errors of the baselines that could be fitted, and numbers of jobs."""
     results, counts = run_stage("baselines", plan.baselines, plan.backend, plan.monitor)
     for job in plan.baselines:
         result = results[job]
         if isinstance(result, Failure):
-            log.log(logging.INFO if result == NOT_CACHED else logging.WARNING, LEFT_OUT, job.name, result.reason)
+            level = logging.INFO if result == NOT_CACHED else logging.WARNING
+            log.log(level, "%s is left out: %s", job.name, result.reason)
     return {job: results[job] for job in plan.baselines if not isinstance(results[job], Failure)}, counts
 
 
@@ -299,18 +264,3 @@ def _summary(plan: RankPlan, extracted: Mapping[int, Extracted]) -> TargetSummar
     # All sources have the same samples and labels.
     outputs = load_source_outputs(next(iter(extracted.values())).key)
     return summarize_target(plan.target.name, outputs, plan.request.errors.weight, plan.kind)
-
-
-def _cached_seconds(extracted: Iterable[Extracted], plan: RankPlan) -> float:
-    """Return about how long the passes that came from the cache would have taken on this ranking's backend."""
-    passes = list(extracted)
-    return sum(one.seconds for one in passes if one.cached) / plan.side_by_side(len(passes))
-
-
-def _remember_pilots(plan: RankPlan, ranking: Ranking) -> None:
-    """Add the errors of the pilots to the user's history, if the ranking uses a history."""
-    if plan.sketch and ranking.target:
-        request = asdict(plan.request.samples)
-        target = {**asdict(ranking.target), "name": plan.target.name}
-        record = {"target": target, "pilot": pilot_record(ranking), "request": request}
-        remember_pilots(record, plan.sketch)

@@ -160,12 +160,12 @@ def headline(judgment: Judgment, shown_name: Callable[[str], str] = visible_name
     """
     rule = next(rule for rule in HEADLINES if rule.applies(judgment))
     score = score_label(judgment.by)
-    is_alone = not judgment.check("failed-sources")
     check = judgment.check("baseline")
     is_tuned = check is not None and check.is_fine_tuned
     baseline = f"the baseline {visible_name(check.values['baseline'])}" if check else ""
     history = judgment.check("history")
     error = history.values["expected_value"] if history else None
+    only = "the only source with a value" if judgment.check("failed-sources") else "the only source"
     return rule.headline.format(
         score=score,
         by="After a short fine-tuning" if judgment.tuned in SOURCES else f"By {score}",
@@ -177,7 +177,7 @@ def headline(judgment: Judgment, shown_name: Callable[[str], str] = visible_name
         beaten="every source that was fine-tuned" if is_tuned else "the linear probe of every source",
         baseline=baseline,
         rival=_rival(judgment, baseline),
-        only=_only(judgment, "the only source" if is_alone else "the only source with a value"),
+        only="the only source that was fine-tuned" if judgment.tuned in SOURCES else only,
         of=history.values["sources"] if history else 0,
         chance=format_chance(history.values["chance"]) if history else "",
         expected="" if error is None else f", expected error {format_value(error)}",
@@ -191,10 +191,6 @@ def _rival(judgment: Judgment, baseline: str) -> str:
     if judgment.beside_baseline in ("", CONTROL_WORSE):
         return scratch
     return baseline if control and control.result == CONTROL_WORSE else f"{baseline} and {scratch}"
-
-
-def _only(judgment: Judgment, by_score: str) -> str:
-    return "the only source that was fine-tuned" if judgment.tuned in SOURCES else by_score
 
 
 def _agreement(check: Check | None) -> str:
@@ -252,7 +248,7 @@ def _forecast_sentences(history: Check) -> Iterator[str]:
 def _choice_text(judgment: Judgment, check: Check) -> str:
     values = check.values
     if judgment.choice == SINGLE:
-        only = _only(judgment, "the only source with a value")
+        only = "the only source that was fine-tuned" if judgment.tuned in SOURCES else "the only source with a value"
         return f"{{first}} is {only}, {{score}} {{value}}.".format(**texts_of(values))
     if values["equal"]:
         verb = "has" if len(values["equal"]) == 1 else "have"
@@ -288,20 +284,23 @@ def help_statements(judgment: Judgment) -> tuple[Verdict, ...]:
     pretraining = _pretraining_statement(judgment, history)
     if baseline is None:
         return (pretraining,)
-    label, status = BESIDE_BASELINE_LABELS[baseline.result]
+    label, status, _ = BESIDE_BASELINE[baseline.result]
     if pretraining.status == FAIL:
         label, status = pretraining.label, pretraining.status
     return pretraining, Verdict(HELPS, label, status, _beside_baseline(baseline))
 
 
-BESIDE_BASELINE_LABELS = {
-    CONTROL_WORSE: ("Shown", PASS),
-    CONTROL_BETTER: ("No", FAIL),
-    CONTROL_SIMILAR: ("Not shown", WARN),
-    CONTROL_AS_GOOD: ("Not shown", WARN),
-    CONTROL_UNKNOWN: ("Unknown", INFO),
+BESIDE_BASELINE = {
+    CONTROL_WORSE: ("Shown", PASS, "significantly better than"),
+    CONTROL_BETTER: ("No", FAIL, "significantly worse than"),
+    CONTROL_SIMILAR: ("Not shown", WARN, "not shown to be better than"),
+    CONTROL_AS_GOOD: ("Not shown", WARN, "no better than"),
+    CONTROL_UNKNOWN: ("Unknown", INFO, "better than"),
 }
-"""Label and status of the answer to whether a transfer helps, by the result of the best baseline or of the control."""
+"""Label and status of the answer to whether a transfer helps, and how the best source compares with the best baseline.
+
+They are those of each result of the baseline, or of the control.
+"""
 
 
 def _pretraining_statement(judgment: Judgment, history: Check) -> Verdict:
@@ -310,7 +309,7 @@ def _pretraining_statement(judgment: Judgment, history: Check) -> Verdict:
     better, compared = history.values["record"]
     result = control.result if control and control.is_fine_tuned else NOT_TESTED
     if result in (CONTROL_WORSE, CONTROL_BETTER):
-        label, status = BESIDE_BASELINE_LABELS[result]
+        label, status, _ = BESIDE_BASELINE[result]
     else:
         label, status = ("Likely", INFO) if beat_controls(history) else ("Doubtful", WARN)
         label = label if compared >= FEWEST_TARGETS else "Unknown"
@@ -361,23 +360,13 @@ def _doubts(judgment: Judgment, by_errors: bool) -> Iterator[str]:
         yield "By most other scores, pretraining makes no significant difference."
 
 
-BESIDE_BASELINE = {
-    CONTROL_WORSE: "significantly better than",
-    CONTROL_BETTER: "significantly worse than",
-    CONTROL_SIMILAR: "not shown to be better than",
-    CONTROL_AS_GOOD: "no better than",
-    CONTROL_UNKNOWN: "better than",
-}
-"""How the best source compares with the best baseline, by the result of the baseline."""
-
-
 def _beside_baseline(check: Check) -> str:
     """Return how the best source compares with the best baseline."""
     judged = "After a short fine-tuning {best_source}"
     if not check.is_fine_tuned:
         judged = "In cross-validation the linear probe of {best_source}, the best one,"
     end = ", but without intervals it is not known whether significantly" if check.result == CONTROL_UNKNOWN else ""
-    start = f"{judged} is {BESIDE_BASELINE[check.result]} the baseline {{baseline}}{end}."
+    start = f"{judged} is {BESIDE_BASELINE[check.result][2]} the baseline {{baseline}}{end}."
     return f"{start.format(**texts_of(check.values))}{smallest_difference(check.values)}"
 
 

@@ -2,9 +2,11 @@
 
 import io
 import math
+import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields
 from functools import cached_property
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,16 +18,7 @@ from modgap.ranking.history.choice import LEVEL
 from modgap.ranking.judgment import judge
 from modgap.ranking.scores import shown_score
 from modgap.ranking.target_summary import reference_value
-from modgap.ranking.types import (
-    BASELINE,
-    CONTROL,
-    Pilot,
-    Ranking,
-    RankRequest,
-    ScoreTable,
-    SourceRow,
-    TargetSummary,
-)
+from modgap.ranking.types import BASELINE, CONTROL, Pilot, Ranking, ScoreTable, TargetSummary
 from modgap.statistics.sample_file import SAMPLES_FILE, write_sample_file
 from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import format_json, plain_values, with_digest
@@ -34,7 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from modgap.answers.figures.files import ResultFigure
-    from modgap.ranking.history.model import Forecast
 
 SCHEMA = 2
 LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", "openTSNE")
@@ -43,7 +35,10 @@ LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", 
 
 def to_dict(ranking: Ranking) -> dict[str, Any]:
     """Return the documented record of plain Python values."""
-    answer = ranking_answer(ranking)
+    answer, sources = ranking_answer(ranking), control_sources(ranking)
+    letters = {name: source_letters(table) for name, table in ranking.shown_tables.items()}
+    request = asdict(ranking.request)
+    request |= request.pop("samples")
     return {
         "schema": SCHEMA,
         "kind": "ranking",
@@ -51,10 +46,9 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
         "by": ranking.by,
         "decided_by": ranking.deciding_table.name,
         "score_descriptions": {
-            name: {**_describe_score(name, ranking.target), "by_sample": table.by_sample}
-            for name, table in ranking.shown_tables.items()
+            name: _describe_score(table, ranking.target) for name, table in ranking.shown_tables.items()
         },
-        "sources": _row_records(ranking),
+        "sources": [_row_record(ranking, index, letters, sources) for index in ranking.order()],
         "pairs": _pair_records(ranking),
         "pilot": pilot_record(ranking),
         "history": _choice_record(ranking),
@@ -63,44 +57,39 @@ def to_dict(ranking: Ranking) -> dict[str, Any]:
         "recommendation": answer.sentences,
         "answer": answer.to_dict(),
         "halving": plain_values(asdict(ranking.halving)) if ranking.halving else None,
-        "request": _request_record(ranking.request),
+        "request": plain_values(request),
         "jobs": {stage: counts._asdict() for stage, counts in ranking.jobs.items()},
         "seconds": {stage: round(value, 3) for stage, value in ranking.seconds.items()},
-        "provenance": {"modgap": ranking.version, **_versions()},
+        "provenance": {
+            "modgap": ranking.version,
+            **{name: metadata.version(name) for name in LIBRARIES},
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}",
+        },
     }
 
 
-def _describe_score(name: str, target: TargetSummary | None) -> dict[str, Any]:
-    score = shown_score(name)
-    reference = reference_value(name, target)
+def _describe_score(table: ScoreTable, target: TargetSummary | None) -> dict[str, Any]:
+    score = shown_score(table.name)
+    reference = reference_value(table.name, target)
     return {
-        "label": score_label(name),
+        "label": score_label(table.name),
         "title": score.title,
         "unit": score.unit,
         "higher_is_better": score.higher_is_better,
         "reference": dict(zip(("label", "value"), reference, strict=True)) if reference else None,
+        "by_sample": table.by_sample,
     }
-
-
-def _versions() -> dict[str, str]:
-    import platform
-    from importlib import metadata
-
-    versions = {name: metadata.version(name) for name in LIBRARIES}
-    return {**versions, "python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
-
-
-def _row_records(ranking: Ranking) -> list[dict[str, Any]]:
-    letters = {name: source_letters(table) for name, table in ranking.shown_tables.items()}
-    sources = control_sources(ranking)
-    return [_row_record(ranking, index, letters, sources) for index in ranking.order()]
 
 
 def _row_record(
     ranking: Ranking, index: int, letters: Mapping[str, Mapping[int, str]], sources: Mapping[int, int]
 ) -> dict[str, Any]:
     row = ranking.rows[index]
-    table = ranking.deciding_table
+    table, shown_details = ranking.deciding_table, None
+    if details := row.report_details:
+        points = {"coordinates": details.coordinates.round(3).tolist(), "labels": details.labels.tolist()}
+        shown_details = {"discrepancy": plain_values(details.discrepancy), "map": points}
     return {
         "source": row.name,
         "kind": row.kind,
@@ -114,7 +103,7 @@ def _row_record(
             name: {**_score_record(table, index), "letters": letters[name].get(index) or None}
             for name, table in ranking.shown_tables.items()
         },
-        "report_details": _details_record(row),
+        "report_details": shown_details,
         "provenance": plain_values(row.provenance),
     }
 
@@ -170,26 +159,18 @@ def _choice_record(ranking: Ranking) -> dict[str, Any] | None:
     if ranking.choice is None:
         return None
     choice, told = ranking.choice, ranking.choice.told
-    ends = {"before": told.before, "after": told.after}
-    sources = [
-        {
-            "source": ranking.rows[index].name,
-            "has_history": bool(told.known[number]),
-            "beats_control": list(told.records[number]),
-            **{name: _forecast_record(one, number, with_errors=told.tells_errors) for name, one in ends.items()},
-        }
-        for number, index in enumerate(choice.rows)
-    ]
+    sources: list[dict[str, Any]] = []
+    for number, index in enumerate(choice.rows):
+        about = {"has_history": bool(told.known[number]), "beats_control": list(told.records[number])}
+        sources.append({"source": ranking.rows[index].name, **about})
+        for name, forecast in (("before", told.before), ("after", told.after)):
+            sources[-1][name] = {"chance": float(forecast.best[number])}
+            if told.tells_errors:
+                interval = forecast.interval(LEVEL)[number].tolist()
+                sources[-1][name] |= {"error": float(forecast.error[number]), "interval": interval}
     numbers = {"targets": told.n_targets, "labeled": choice.labeled, "level": LEVEL, "digest": told.digest}
     left_out = list(told.left_out)
     return {"status": told.status, **numbers, "left_out": left_out, "order": told.order, "sources": sources}
-
-
-def _forecast_record(forecast: "Forecast", number: int, *, with_errors: bool) -> dict[str, Any]:
-    chance = {"chance": float(forecast.best[number])}
-    if not with_errors:
-        return chance
-    return {**chance, "error": float(forecast.error[number]), "interval": forecast.interval(LEVEL)[number].tolist()}
 
 
 def _pair_records(ranking: Ranking) -> list[dict[str, Any]]:
@@ -208,24 +189,6 @@ def _pair_records(ranking: Ranking) -> list[dict[str, Any]]:
     ]
 
 
-def _details_record(row: SourceRow) -> dict[str, Any] | None:
-    if row.report_details is None:
-        return None
-    coordinates = row.report_details.coordinates
-    return {
-        "discrepancy": plain_values(row.report_details.discrepancy),
-        "map": {"coordinates": coordinates.round(3).tolist(), "labels": row.report_details.labels.tolist()},
-    }
-
-
-def _request_record(request: RankRequest) -> dict[str, Any]:
-    """Return the request as a flat record."""
-    record = asdict(request)
-    samples = record.pop("samples")
-    flat: dict[str, Any] = plain_values({**record, **samples})
-    return flat
-
-
 def to_json(ranking: Ranking) -> str:
     """Return the record as one strict JSON document, without NaN and Infinity."""
     return format_json(to_dict(ranking))
@@ -235,19 +198,16 @@ def to_csv(ranking: Ranking) -> str:
     """Return the ranking as CSV: one line for each row, one column for each score and each end of its interval."""
     columns = [f"{name}{end}" for name in ranking.shown_tables for end in ("", " low", " high")]
     head = ["rank", "source", "kind", "parameters", *columns, "reason"]
-    return csv_text([head, *(_csv_row(ranking, index) for index in ranking.order())])
-
-
-def _csv_row(ranking: Ranking, index: int) -> Iterator[Any]:
-    row = ranking.rows[index]
-    yield int(ranking.deciding_table.source_ranks[index]) or ""
-    yield row.name
-    yield row.kind
-    yield row.properties.get("parameters", "")
-    for table in ranking.shown_tables.values():
-        for value in (table.standings.values[index], *table.standings.intervals[index]):
-            yield repr(float(value)) if math.isfinite(value) else ""
-    yield ranking.reason(index)
+    rows = []
+    for index in ranking.order():
+        row, rank = ranking.rows[index], int(ranking.deciding_table.source_ranks[index])
+        standings = [table.standings for table in ranking.shown_tables.values()]
+        values = [value for one in standings for value in (one.values[index], *one.intervals[index])]
+        shown = [repr(float(value)) if math.isfinite(value) else "" for value in values]
+        rows.append(
+            [rank or "", row.name, row.kind, row.properties.get("parameters", ""), *shown, ranking.reason(index)]
+        )
+    return csv_text([head, *rows])
 
 
 class RankingResult(Plotted, Ranking):

@@ -10,18 +10,6 @@ from modgap.errors import InputError
 from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, REGRESSION, SourceOutputs
 from modgap.statistics.intervals import MeanError, SampleErrors, estimate_log_mean, estimate_mean
 
-__all__ = [
-    "ALL_TASKS",
-    "CLASSIFICATION",
-    "ERROR_RATE",
-    "MULTI_LABEL",
-    "NON_NEGATIVE",
-    "NON_POSITIVE",
-    "REGRESSION",
-    "ErrorOptions",
-    "Score",
-]
-
 ALL_TASKS = (CLASSIFICATION, MULTI_LABEL, REGRESSION)
 NON_NEGATIVE = (0.0, math.inf)
 NON_POSITIVE = (-math.inf, 0.0)

@@ -13,8 +13,13 @@ from modgap.probes.input_checks import describe_non_finite_rows
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_outputs import CLASSIFICATION, SourceOutputs
-from modgap.ranking.standings import Standings, compute_error_standings
-from modgap.ranking.subsamples import count_units, score_subsamples, subsample_standings
+from modgap.ranking.standings import (
+    Standings,
+    compute_error_standings,
+    count_units,
+    score_subsamples,
+    subsample_standings,
+)
 
 Value = TypeVar("Value")
 
@@ -67,11 +72,17 @@ def score_sources(
     if not sources:
         raise InputError("There are no sources to score. Pass at least one.")
     checked = {name: _convert_arrays(name, outputs) for name, outputs in sources.items()}
-    _check_same_samples(checked)
+    first_name, first = next(iter(checked.items()))
+    for name, outputs in checked.items():
+        for field in ("labels", "values", "groups"):
+            if not np.array_equal(getattr(outputs, field), getattr(first, field)):
+                raise InputError(
+                    f"The {field} of source {name} differ from those of source {first_name}. All sources must be given "
+                    "on the same samples in the same order."
+                )
     for name, outputs in checked.items():
         if reason := score.explain_undefined(outputs):
             raise InputError(f"Source {name} cannot be scored. {reason}")
-    first = next(iter(checked.values()))
     if first.task == CLASSIFICATION and first.n_classes < 2:
         raise InputError("The target has one class. At least two are needed.")
     if first.task in score.error_tasks:
@@ -81,17 +92,6 @@ def score_sources(
     values = [_computed(name, score.evaluate, outputs, seed) for name, outputs in checked.items()]
     resampled = np.array([score_subsamples(score, outputs, seed, range(resamples)) for outputs in checked.values()])
     return subsample_standings(score, values, resampled, count_units(first))
-
-
-def _check_same_samples(sources: Mapping[str, SourceOutputs]) -> None:
-    first_name, first = next(iter(sources.items()))
-    for name, outputs in sources.items():
-        for field in ("labels", "values", "groups"):
-            if not np.array_equal(getattr(outputs, field), getattr(first, field)):
-                raise InputError(
-                    f"The {field} of source {name} differ from those of source {first_name}. All sources must be given "
-                    "on the same samples in the same order."
-                )
 
 
 def _computed(source_name: str, compute: Callable[..., Value], *arguments: Any) -> Value:
@@ -107,21 +107,25 @@ def _computed(source_name: str, compute: Callable[..., Value], *arguments: Any) 
 def _convert_arrays(source_name: str, outputs: SourceOutputs) -> SourceOutputs:
     """Return the same outputs as arrays of the shapes that scores take, with classes numbered from 0."""
     labels = _convert_labels(source_name, outputs.labels)
-    arrays = {}
-    for field in ARRAYS:
-        array = getattr(outputs, field)
-        arrays[field] = None if array is None else to_numpy(array, f"{field} of source {source_name}")
-    values = arrays["values"]
-    if values is not None and values.ndim == 1:
-        arrays["values"] = values[:, None]
+    fields = {field: array for field in ARRAYS if (array := getattr(outputs, field)) is not None}
+    arrays: dict[str, Any] = {field: to_numpy(one, f"{field} of source {source_name}") for field, one in fields.items()}
+    if "values" in arrays and arrays["values"].ndim == 1:
+        arrays["values"] = arrays["values"][:, None]
     for field, array in arrays.items():
-        if array is not None:
-            _check_array(source_name, field, array, len(labels))
-    groups = arrays["groups"]
-    if groups is not None:
-        arrays["groups"] = _computed(source_name, number_groups, groups, len(labels))
-    checked: dict[str, Any] = arrays
-    return replace(outputs, labels=labels, **checked)
+        n_axes = 1 if field == "groups" else 2
+        if array.ndim != n_axes or len(array) != len(labels):
+            expected = f"({len(labels)},)" if field == "groups" else f"({len(labels)}, ...) with two axes"
+            raise InputError(
+                f"The {field} of source {source_name} have shape {array.shape}. Expected {expected}, because there are "
+                f"labels of {len(labels)} samples."
+            )
+        if field != "groups" and array.dtype.kind not in "fiub":
+            raise InputError(f"The {field} of source {source_name} have dtype {array.dtype}. Expected numbers.")
+        if field == "values" and (rows := describe_non_finite_rows(array)):
+            raise InputError(f"The values of source {source_name} have {rows}. Drop these samples.")
+    if "groups" in arrays:
+        arrays["groups"] = _computed(source_name, number_groups, arrays["groups"], len(labels))
+    return replace(outputs, labels=labels, **arrays)
 
 
 def _convert_labels(source_name: str, labels: ArrayLike) -> np.ndarray:
@@ -142,17 +146,3 @@ def _convert_labels(source_name: str, labels: ArrayLike) -> np.ndarray:
             f"(first: column {empty_columns[0]}). Every class needs a sample. Drop the empty columns."
         )
     return array
-
-
-def _check_array(source_name: str, field: str, array: np.ndarray, n_samples: int) -> None:
-    n_axes = 1 if field == "groups" else 2
-    if array.ndim != n_axes or len(array) != n_samples:
-        expected = f"({n_samples},)" if field == "groups" else f"({n_samples}, ...) with two axes"
-        raise InputError(
-            f"The {field} of source {source_name} have shape {array.shape}. Expected {expected}, because there are "
-            f"labels of {n_samples} samples."
-        )
-    if field != "groups" and array.dtype.kind not in "fiub":
-        raise InputError(f"The {field} of source {source_name} have dtype {array.dtype}. Expected numbers.")
-    if field == "values" and (rows := describe_non_finite_rows(array)):
-        raise InputError(f"The values of source {source_name} have {rows}. Drop these samples.")

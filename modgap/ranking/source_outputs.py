@@ -50,8 +50,7 @@ class Moments:
         Returns:
             Coordinates, shape (n, min(n_components, r)).
         """
-        coordinates: np.ndarray = self.centered @ self.components[:, ::-1][:, :n_components]
-        return coordinates
+        return np.asarray(self.centered @ self.components[:, ::-1][:, :n_components])
 
 
 @dataclass(frozen=True)
@@ -105,14 +104,9 @@ class SourceOutputs:
         """
         labels = self.labels[rows]
         labels = np.unique(labels, return_inverse=True)[1] if labels.ndim == 1 else labels[:, labels.any(axis=0)]
-        return replace(
-            self,
-            features=self.features[rows],
-            labels=labels,
-            logits=None if self.logits is None else self.logits[rows],
-            values=None if self.values is None else self.values[rows],
-            groups=None if self.groups is None else self.groups[rows],
-        )
+        arrays = {name: getattr(self, name) for name in ("features", "logits", "values", "groups")}
+        chosen = {name: array[rows] for name, array in arrays.items() if array is not None}
+        return replace(self, labels=labels, **chosen)
 
     @functools.cached_property
     def probabilities(self) -> np.ndarray:
@@ -123,8 +117,7 @@ class SourceOutputs:
         """
         if self.logits is None:
             raise InputError("The source has no classification head, and none was fitted.")
-        probabilities: np.ndarray = softmax(np.asarray(self.logits, np.float64), axis=1)
-        return probabilities
+        return np.asarray(softmax(np.asarray(self.logits, np.float64), axis=1))
 
     @functools.cached_property
     def target_matrix(self) -> np.ndarray:
@@ -133,8 +126,7 @@ class SourceOutputs:
             return np.asarray(self.values, np.float64)
         if self.labels.ndim == 2:
             return self.labels.astype(np.float64)
-        one_hot: np.ndarray = np.eye(self.n_classes)[self.labels]
-        return one_hot
+        return np.asarray(np.eye(self.n_classes)[self.labels])
 
     @functools.cached_property
     def moments(self) -> Moments:
@@ -165,8 +157,7 @@ def bound_magnitudes(features: np.ndarray) -> np.ndarray:
     exponent = int(np.frexp(max(array.max(initial=0), -array.min(initial=0)))[1])
     if abs(exponent) <= LARGEST_EXPONENT:
         return array
-    scaled: np.ndarray = np.ldexp(array, int(np.sign(exponent)) * LARGEST_EXPONENT - exponent)
-    return scaled
+    return np.asarray(np.ldexp(array, int(np.sign(exponent)) * LARGEST_EXPONENT - exponent))
 
 
 def center_columns(features: np.ndarray) -> np.ndarray:

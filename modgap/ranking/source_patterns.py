@@ -1,8 +1,7 @@
 """Names of sources and targets, and numbers of layers, from the command line: lists, files, pools and patterns."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from modgap.errors import InputError, UsageError
 from modgap.sources import control_name, is_control, source_infos
@@ -30,10 +29,11 @@ def parse_source_names(arguments: Sequence[str]) -> list[str]:
         ['vit-b', 'swin-b']
     """
     lists = [text for argument in arguments for text in _expand(argument, "source", diverse_sources)]
-    names = list(dict.fromkeys(name for text in lists for name in _expand_list(text)))
+    parts = filter(None, (part.strip() for text in lists for part in text.split(",")))
+    names = [name for part in parts for name in (_expand_pattern(part) if set(part) & set("*?[") else [part])]
     if not names:
         raise UsageError("No source was named. Run `modgap sources` for a list of them.")
-    return names
+    return list(dict.fromkeys(names))
 
 
 def parse_target_names(arguments: Sequence[str]) -> list[str]:
@@ -88,14 +88,12 @@ def with_input_size(name: str, size: int | None) -> str:
 
 
 def _expand(argument: str, noun: str, diverse: Callable[[], list[str]]) -> list[str]:
-    """Return the names of a pool, the lines of a file, or the argument itself."""
+    """Return the names of a pool, the lines of a file without comments and empty lines, or the argument itself."""
     if argument == DIVERSE:
         return diverse()
-    return _read_lines(expand_user(argument[1:]), noun) if argument.startswith("@") else [argument]
-
-
-def _read_lines(path: Path, noun: str) -> list[str]:
-    """Return the lines of a file without comments and empty lines."""
+    if not argument.startswith("@"):
+        return [argument]
+    path = expand_user(argument[1:])
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -103,15 +101,6 @@ def _read_lines(path: Path, noun: str) -> list[str]:
             f"Cannot read the list of {noun}s {path}: {error}. Expected a text file with one {noun} name in each line."
         ) from error
     return list(filter(None, (line.partition("#")[0].strip() for line in lines)))
-
-
-def _expand_list(text: str) -> Iterator[str]:
-    for part in text.split(","):
-        name = part.strip()
-        if any(sign in name for sign in "*?["):
-            yield from _expand_pattern(name)
-        elif name:
-            yield name
 
 
 def _expand_pattern(pattern: str) -> list[str]:

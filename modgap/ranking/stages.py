@@ -232,17 +232,13 @@ def read_progress(folder: Path) -> RunningJobs | None:
     record: dict[str, Any] = read_json(folder / PROGRESS_FILE)
     if record.get("schema") != SCHEMA:
         return None
+    # A living process holds the lock of the folder that it writes its results to.
+    lock, is_alive = folder / FOLDER_LOCK, False
+    if lock.exists():
+        descriptor = try_lock(lock)
+        unlock(descriptor)
+        is_alive = descriptor is None
     try:
-        return _Record.validate_python({**record, "is_alive": _is_locked(folder)})
+        return _Record.validate_python({**record, "is_alive": is_alive})
     except (ValidationError, RecursionError):
         return None
-
-
-def _is_locked(folder: Path) -> bool:
-    """Return True if a living process writes its results to a folder."""
-    path = folder / FOLDER_LOCK
-    if not path.exists():
-        return False
-    descriptor = try_lock(path)
-    unlock(descriptor)
-    return descriptor is None

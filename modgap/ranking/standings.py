@@ -1,6 +1,10 @@
-"""Values of one score for several sources, with intervals, ranks and corrected comparisons."""
+"""Values of one score for several sources, with intervals, ranks and corrected comparisons.
 
-from collections.abc import Mapping, Sequence
+Intervals come from errors by sample, or from random subsamples of nine tenths of a target's samples.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -8,14 +12,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special, stats
 
-from modgap.errors import InputError
+from modgap.errors import InputError, UsageError
 from modgap.ranking.score import Score
 from modgap.ranking.source_outputs import SourceOutputs
 from modgap.statistics.intervals import LEVEL, SampleErrors
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm
 from modgap.statistics.paired import paired_differences
-from modgap.statistics.sample_file import SampleFile
-from modgap.targets.splits import stratification_labels
+from modgap.targets.splits import stratification_labels, stratified_keys
 
 SURELY_WORSE = SIGNIFICANCE_LEVEL / 2
 """A source is significantly worse than its control if its win probability is at most this."""
@@ -125,8 +128,7 @@ class Standings:
     def order(self) -> np.ndarray:
         """Return the indices of the sources, best first. Sources without a value come last."""
         places = np.arange(len(self.ranks)) if self.places is None else self.places
-        order: np.ndarray = np.lexsort((places, np.where(self.ranks > 0, self.ranks, len(self.ranks) + 1)))
-        return order
+        return np.asarray(np.lexsort((places, np.where(self.ranks > 0, self.ranks, len(self.ranks) + 1))))
 
     def ranked(self) -> list[int]:
         """Return the indices of the sources that have a value, best first."""
@@ -292,31 +294,6 @@ def _compare_pairs(
     return np.stack([differences - margins, differences + margins], axis=2), p_values
 
 
-@dataclass(frozen=True)
-class ScoredErrors:
-    """Errors of a source on all samples of a target by one score, and what they can be compared with.
-
-    Attributes:
-        errors: Error of each sample.
-        n_classes: Number K of target classes.
-        per_class: Number of samples of each class that maps are fitted on. None for halves, and for scores without
-            maps.
-    """
-
-    errors: SampleErrors
-    n_classes: int
-    per_class: int | None
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays of a cache entry that hold the errors and the number of classes."""
-        return error_arrays(self.errors) | {"n_classes": np.array([self.n_classes])}
-
-    @classmethod
-    def of_arrays(cls, arrays: Mapping[str, np.ndarray], seed: int, per_class: int | None) -> "ScoredErrors":
-        """Return what the arrays of a cache entry hold, with the seed of the splits."""
-        return cls(decode_errors(arrays, seed), int(arrays["n_classes"][0]), per_class)
-
-
 def error_arrays(errors: SampleErrors) -> dict[str, np.ndarray]:
     """Return the arrays of a cache entry that hold errors by sample."""
     arrays = {name: getattr(errors, name) for name in ("errors", "weights", "units", "averages", "strata")}
@@ -330,28 +307,6 @@ def decode_errors(arrays: Mapping[str, np.ndarray], seed: int) -> SampleErrors:
     errors, weights, units, averages = (np.array(arrays[name]) for name in ("errors", "weights", "units", "averages"))
     strata = np.array(arrays["strata"]) if "strata" in arrays else None
     return SampleErrors(errors, weights, units, averages, strata, seed, is_bounded="is_bounded" not in arrays)
-
-
-def check_comparable(scored: Mapping[str, ScoredErrors]) -> None:
-    """Raise an InputError if sources were scored on different numbers of classes or of samples a class.
-
-    Args:
-        scored: Errors of each source by its name.
-    """
-    names = list(scored)
-    for name in names[1:]:
-        first = scored[names[0]]
-        other = scored[name]
-        if (first.n_classes, first.per_class) != (other.n_classes, other.per_class):
-            raise InputError(
-                f"{name} has {_describe(other)}, and {names[0]} has {_describe(first)}. Errors are comparable only for "
-                "the same number of classes and of samples of each class that maps are fitted on."
-            )
-
-
-def _describe(scored: ScoredErrors) -> str:
-    fitted = "halves of the samples" if scored.per_class is None else f"{scored.per_class} samples a class"
-    return f"{scored.n_classes} classes and maps fitted on {fitted}"
 
 
 def compute_error_standings(
@@ -398,24 +353,105 @@ def compute_error_standings(
     )
 
 
-def sample_file(scored: Mapping[str, ScoredErrors], outputs: SourceOutputs, numbers: np.ndarray) -> SampleFile:
-    """Return the errors of the tested samples, with one column for each source.
+# Subsamples
+
+MIN_GROUPS = 10
+"""Fewest groups, or independent samples, whose subsamples are used to estimate a spread."""
+MOST_ALONE = 0.1
+"""Largest share of samples that are alone in their class and in each subsample."""
+DELETED = 0.1
+"""Share of the samples that a subsample lacks.
+
+Some scores grow with the number of samples, such as TransRate where there are more features than samples. A subsample
+of one half would then vary too little, and equal sources would differ significantly in up to 31 % of the cases
+(`tests/test_subsamples.py`)."""
+SPREAD_FACTOR = math.sqrt((1 - DELETED) / DELETED)
+"""Standard error of a score, divided by the standard deviation over subsamples (delete-d jackknife)."""
+SUBSAMPLES_VERSION = 3
+"""Version of the choice of the subsamples, which their stored scores depend on."""
+SEED_SALT = 0x4A1F
+
+
+def subsample(outputs: SourceOutputs, seed: int, number: int) -> np.ndarray:
+    """Choose nine tenths of the samples at random, stratified by class, with groups kept together.
+
+    The choice depends on labels, groups, seed and number only. Samples are drawn without replacement, because copies of
+    a sample would be each other's nearest neighbors. Samples that are alone in their class are in each subsample, so
+    that all have the same classes, if they are at most a tenth of all. If a class has a single group, nine tenths of
+    all groups are chosen whatever their classes.
 
     Args:
-        scored: Errors of each source by its name, at least one, on the same n samples.
-        outputs: Outputs of one of the sources, for labels and groups.
-        numbers: Number of each sample in the target, shape (n,).
+        outputs: Outputs of a source on n samples.
+        seed: Seed of all subsamples.
+        number: Number of the subsample, from 0.
+
+    Returns:
+        Indices of the chosen samples in ascending order, shape (m,).
     """
-    first = next(iter(scored.values()))
-    tested = first.errors.tested
-    groups = None if outputs.groups is None else first.errors.units[tested]
-    columns = {name: _select(one.errors, tested) for name, one in scored.items()}
-    labels = stratification_labels(outputs.labels)[tested]
-    return SampleFile(numbers[tested], labels, groups, columns, first.n_classes, first.per_class)
+    own_seed = int(np.random.SeedSequence([seed, SEED_SALT, number]).generate_state(1)[0])
+    labels = stratification_labels(outputs.labels)
+    groups = np.arange(len(outputs))
+    if outputs.groups is not None:
+        groups = np.unique(outputs.groups, return_inverse=True)[1]
+        group_labels = labels[np.unique(groups, return_index=True)[1]]
+        if np.unique(group_labels, return_counts=True)[1].min() < 2:
+            labels = np.zeros_like(labels)
+    chosen = stratified_keys(labels, groups, own_seed) < 1 - DELETED
+    if outputs.groups is None:
+        alone = (np.bincount(labels) == 1)[labels]
+        # More of them would make the subsamples too large, and their spread too small.
+        if alone.mean() <= MOST_ALONE:
+            chosen |= alone
+    return np.flatnonzero(chosen)
 
 
-def _select(errors: SampleErrors, samples: np.ndarray) -> SampleErrors:
-    """Return the errors of some of the samples, which are all that are tested."""
-    strata = None if errors.strata is None else errors.strata[samples]
-    by_sample = {name: getattr(errors, name)[samples] for name in ("errors", "weights", "units")}
-    return replace(errors, **by_sample, strata=strata)
+def count_units(outputs: SourceOutputs) -> int:
+    """Return the number of groups, or of samples if they are independent."""
+    return len(outputs) if outputs.groups is None else len(np.unique(outputs.groups))
+
+
+def score_subsamples(score: Score, outputs: SourceOutputs, seed: int, numbers: Iterable[int]) -> np.ndarray:
+    """Compute a score on subsamples.
+
+    Args:
+        score: The score.
+        outputs: Outputs of a source on all samples.
+        seed: Seed of the subsamples and of the score's own random numbers.
+        numbers: Numbers of R subsamples.
+
+    Returns:
+        Scores, shape (R,). NaN for subsamples on which the score is not defined, and everywhere if there are fewer
+        than ten groups or independent samples.
+    """
+    if count_units(outputs) < MIN_GROUPS:
+        return np.array([np.nan for _ in numbers], np.float64)
+    scores = []
+    for number in numbers:
+        try:
+            scores.append(score.evaluate(outputs.subset(subsample(outputs, seed, number)), seed))
+        except UsageError:
+            raise
+        except (InputError, ValueError, ZeroDivisionError, np.linalg.LinAlgError):
+            scores.append(np.nan)
+    return np.array(scores, np.float64)
+
+
+def subsample_standings(
+    score: Score, values: Sequence[float] | np.ndarray, subsamples: np.ndarray, n_units: int | None
+) -> Standings:
+    """Return the standings by a score of sources on all samples, with intervals from subsamples.
+
+    Args:
+        score: The score.
+        values: Score of each source, shape (S,).
+        subsamples: Score of each source on each subsample, as from `score_subsamples`, shape (S, R).
+        n_units: Number of groups, or of independent samples. None if it is not known.
+    """
+    return compute_standings(
+        values,
+        subsamples,
+        higher_is_better=score.higher_is_better,
+        bounds=score.bounds,
+        n_units=n_units,
+        spread_factor=SPREAD_FACTOR,
+    )

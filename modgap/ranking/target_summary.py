@@ -3,8 +3,7 @@
 import numpy as np
 
 from modgap.labels.label_space import label_space
-from modgap.ranking.score import CLASSIFICATION
-from modgap.ranking.source_outputs import SourceOutputs
+from modgap.ranking.source_outputs import CLASSIFICATION, SourceOutputs
 from modgap.ranking.types import TargetSummary
 from modgap.statistics.bootstrap import group_numbers
 from modgap.statistics.splits import testable_samples
@@ -21,41 +20,32 @@ def summarize_target(name: str, outputs: SourceOutputs, weight: str | None, kind
         kind: Kind of the samples, such as `image`. None if it is not known.
     """
     counts = np.bincount(outputs.labels) if outputs.labels.ndim == 1 else outputs.labels.sum(axis=0)
-    tested = _tested_weights(outputs, weight)
+    space = label_space(outputs.labels)
+    groups = None if outputs.groups is None else group_numbers(outputs.groups, len(outputs))
+    largest_share = float(counts.max() / len(outputs))
+    if outputs.labels.ndim == 1:
+        weights = entry_weights(space, groups, choose_weighting(weight, groups))
+        largest_share = float(np.bincount(outputs.labels, weights).max())
+    # The weight of each class among the samples that held-out errors are computed on.
+    tested: np.ndarray = np.zeros(space.n_classes)
+    testable = testable_samples(space, groups)
+    if len(testable):
+        subset, units = space.subset(testable), None if groups is None else groups[testable]
+        weights = entry_weights(subset, units, choose_weighting(weight, units))
+        tested = np.bincount(subset.labels, weights, minlength=space.n_classes)
     return TargetSummary(
         name=name,
         task=outputs.task,
         samples=len(outputs),
         classes=outputs.n_classes,
         groups=None if outputs.groups is None else len(np.unique(outputs.groups)),
-        largest_class_share=_largest_class_share(outputs, weight),
+        largest_class_share=largest_share,
         smallest_class_samples=int(counts.min()),
         label_entropy=_entropy(counts) if outputs.labels.ndim == 1 else None,
         tested_classes=int((tested > 0).sum()) or None,
         tested_entropy=_entropy(tested) if outputs.labels.ndim == 1 and tested.any() else None,
         kind=kind,
     )
-
-
-def _tested_weights(outputs: SourceOutputs, weight: str | None) -> np.ndarray:
-    """Return the weight of each class (K,) among the samples that held-out errors are computed on."""
-    groups = None if outputs.groups is None else group_numbers(outputs.groups, len(outputs))
-    space = label_space(outputs.labels)
-    testable = testable_samples(space, groups)
-    if not len(testable):
-        return np.zeros(space.n_classes)
-    tested = space.subset(testable)
-    groups = None if groups is None else groups[testable]
-    weights = entry_weights(tested, groups, choose_weighting(weight, groups))
-    return np.bincount(tested.labels, weights, minlength=space.n_classes)
-
-
-def _largest_class_share(outputs: SourceOutputs, weight: str | None) -> float:
-    if outputs.labels.ndim > 1:
-        return float(outputs.labels.sum(axis=0).max() / len(outputs))
-    groups = None if outputs.groups is None else group_numbers(outputs.groups, len(outputs))
-    weights = entry_weights(label_space(outputs.labels), groups, choose_weighting(weight, groups))
-    return float(np.bincount(outputs.labels, weights).max())
 
 
 def _entropy(counts: np.ndarray) -> float:

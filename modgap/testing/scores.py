@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from modgap.ranking.score import CLASSIFICATION, MULTI_LABEL, REGRESSION, ErrorOptions, Score
+from modgap.ranking.score import ErrorOptions, Score
 from modgap.ranking.scores import get_score
-from modgap.ranking.source_outputs import SourceOutputs
+from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, REGRESSION, SourceOutputs
 
 __all__ = ["check_score"]
 

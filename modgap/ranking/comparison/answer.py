@@ -24,13 +24,17 @@ def comparison_answer(comparison: Comparison) -> Answer:
     """Return the answer of a comparison: the system of the lowest error, and which others do not differ from it."""
     main = comparison.main
     label, status = _label(main)
-    sentence = f"{_value_sentence(comparison)} {_significance_sentence(main)}"
+    first = main.systems[0]
+    shown = confidence_interval(first.mean.interval, format_value)
+    over = " mean over the targets" if comparison.over_targets else " error"
+    lowest = f"{_name(first.name)} has the lowest{over}, {format_value(first.mean.value)}{shown}."
+    sentence = f"{lowest} {_significance_sentence(main)}"
     return Answer(
         question="Which system has the lowest error?",
         facts=_facts(comparison),
-        headline=f"{finding(main, _name(main.systems[0].name), _name(str(main.target)))}.",
+        headline=f"{finding(main, _name(first.name), _name(str(main.target)))}.",
         verdicts=(Verdict("Is it significantly better than the others?", label, status, sentence),),
-        tables=tuple(tables(comparison)),
+        tables=(_system_table(comparison), _pair_table(main)),
         notes=tuple(notes(comparison)),
     )
 
@@ -67,24 +71,15 @@ def finding(main: SystemsComparison, first: str, target: str) -> str:
         return f"{first} has the lowest error {where}; there are too few {main.unit}s to test differences"
     if not main.similar:
         return f"{first} is significantly better than {_others(len(main.systems) - 1)} {where}"
-    return f"{first} has the lowest error {where}; {_similar_phrase(main, len(main.similar))}"
+    similar = len(main.similar)
+    phrase = f"{count(similar, 'system')} {'does' if similar == 1 else 'do'} not differ significantly from it"
+    if similar == len(main.systems) - 1:
+        phrase = "no difference is significant" if similar > 1 else "the difference is not significant"
+    return f"{first} has the lowest error {where}; {phrase}"
 
 
 def _others(n_others: int) -> str:
     return "the other system" if n_others == 1 else f"the {n_others} other systems"
-
-
-def _similar_phrase(main: SystemsComparison, similar: int) -> str:
-    if similar == len(main.systems) - 1:
-        return "no difference is significant" if similar > 1 else "the difference is not significant"
-    return f"{count(similar, 'system')} {'does' if similar == 1 else 'do'} not differ significantly from it"
-
-
-def _value_sentence(comparison: Comparison) -> str:
-    first = comparison.main.systems[0]
-    shown = confidence_interval(first.mean.interval, format_value)
-    over = " mean over the targets" if comparison.over_targets else " error"
-    return f"{_name(first.name)} has the lowest{over}, {format_value(first.mean.value)}{shown}."
 
 
 def _significance_sentence(main: SystemsComparison) -> str:
@@ -115,11 +110,6 @@ def too_few_sentence(main: SystemsComparison) -> str:
     )
 
 
-def tables(comparison: Comparison) -> list[Table]:
-    """Return the table of the systems and that of the pairs."""
-    return [_system_table(comparison), _pair_table(comparison.main)]
-
-
 def _system_table(comparison: Comparison) -> Table:
     """Return the systems with their errors and intervals; over targets, with the error on each and the mean."""
     main = comparison.main
@@ -144,15 +134,9 @@ def _pair_table(main: SystemsComparison) -> Table:
         if pair.first != first:
             first = pair.first
             rows.append([names[first], "", "", "", ""])
-        rows.append(
-            [
-                f"  {MINUS} {names[pair.second]}",
-                format_value(pair.difference.value),
-                format_interval(pair.difference.interval, format_value),
-                format_p_value(pair.difference.p_value),
-                format_p_value(pair.corrected_p_value),
-            ]
-        )
+        difference, p_values = pair.difference, (pair.difference.p_value, pair.corrected_p_value)
+        shown = format_value(difference.value), format_interval(difference.interval, format_value)
+        rows.append([f"  {MINUS} {names[pair.second]}", *shown, *map(format_p_value, p_values)])
     return Table(("systems", "difference", "95 % CI", "p", "Holm p"), rows)
 
 
@@ -188,24 +172,20 @@ def notes(comparison: Comparison) -> list[str]:
         )
     elif main.groups is not None:
         lines.append("There are too many systems for letters (at most 60, in at most 52 groups).")
-    lines.append(_unit_sentence(comparison))
+    if main.unit != "target":
+        lines.append(f"Intervals are for one pair at a time, and for new {main.unit}s of this target.")
+    elif main.groups is None:
+        lines.append("Every target counts equally. Comparisons on each target are in --format csv and json.")
+    else:
+        lines.append(
+            f"Every target counts equally. Intervals are Student's t over the differences on {main.n_units} targets. "
+            "They are for one pair at a time, and for new targets like these."
+        )
     if len(main.pairs) > MOST_PAIRS:
         lines.append(f"Only pairs with the first system are shown. --format csv has all {len(main.pairs):,}.")
     if comparison.kind == TRAINING:
         lines.append("Each system is one training run. The variation between seeds is not in the intervals.")
     return lines
-
-
-def _unit_sentence(comparison: Comparison) -> str:
-    main = comparison.main
-    if main.unit == "target" and main.groups is not None:
-        return (
-            f"Every target counts equally. Intervals are Student's t over the differences on {main.n_units} targets. "
-            "They are for one pair at a time, and for new targets like these."
-        )
-    if main.unit == "target":
-        return "Every target counts equally. Comparisons on each target are in --format csv and json."
-    return f"Intervals are for one pair at a time, and for new {main.unit}s of this target."
 
 
 def _name(name: str) -> str:

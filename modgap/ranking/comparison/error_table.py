@@ -11,23 +11,10 @@ from modgap.errors import InputError, first_line, visible_name
 from modgap.labels.user_arrays import align_rows, number_groups, to_numpy
 from modgap.statistics.intervals import SampleErrors, independent_errors
 from modgap.statistics.sample_file import SampleFile
-from modgap.targets.data_frames import SUFFIXES, list_names, read_frame
+from modgap.targets.data_frames import list_names, read_frame
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
-
-__all__ = [
-    "CSV",
-    "DISCREPANCY",
-    "DISTORTION",
-    "RANKING",
-    "SUFFIXES",
-    "TRAINING",
-    "ErrorTable",
-    "read_error_file",
-    "table_of_arrays",
-    "table_of_frame",
-]
 
 DISCREPANCY = "discrepancy"
 DISTORTION = "distortion"
@@ -126,8 +113,12 @@ def table_of_frame(frame: "DataFrame", origin: str, target: str) -> ErrorTable:
     systems = [name for name in names if name not in (id_name, group_name)]
     if not systems:
         raise InputError(f"{origin} has no column of errors (columns: {list_names(names)}). {LAYOUT}")
-    ids = _identifiers(frame[id_name], origin)
-    groups = None if group_name is None else _group_numbers(frame[group_name], origin)
+    ids, groups = _identifiers(frame[id_name], origin), None
+    if group_name is not None:
+        column = frame[group_name]
+        if column.isna().any():
+            raise InputError(f"Row {_row(column.isna())} of {origin} has no group. Every sample needs one.")
+        groups = np.unique(column.astype(str).to_numpy(np.str_), return_inverse=True)[1].ravel()
     errors = {name: _numbers(frame[name], name, origin) for name in systems}
     return _table(errors, ids, groups, origin, target)
 
@@ -157,15 +148,7 @@ def _identifiers(column: "Series[Any]", origin: str) -> np.ndarray:
             f"{origin}. Give every row an identifier of its own, and put what several rows have in common, such as the "
             "subject, into a column named group."
         )
-    texts: np.ndarray = ids.to_numpy(np.str_)
-    return texts
-
-
-def _group_numbers(column: "Series[Any]", origin: str) -> np.ndarray:
-    if column.isna().any():
-        raise InputError(f"Row {_row(column.isna())} of {origin} has no group. Every sample needs one.")
-    numbers: np.ndarray = np.unique(column.astype(str).to_numpy(np.str_), return_inverse=True)[1].ravel()
-    return numbers
+    return np.asarray(ids.to_numpy(np.str_))
 
 
 def _numbers(column: "Series[Any]", name: str, origin: str) -> np.ndarray:
@@ -214,20 +197,16 @@ def table_of_arrays(errors: Mapping[str, Any], groups: Any, origin: str, target:
                 f"The errors of {visible_name(name)} have shape {array.shape}. Expected one error for each sample, "
                 f"shape (N,), with the same N for every system (the first has shape {first})."
             )
-        _check_finite(array, name)
+        if array.dtype.kind not in "biuf":
+            raise InputError(f"The errors of {visible_name(name)} have type {array.dtype}. Expected real numbers.")
+        if not np.isfinite(array).all():
+            raise InputError(
+                f"The errors of {visible_name(name)} are not all finite numbers (first in row "
+                f"{int(np.argmin(np.isfinite(array)))}). Remove the sample from every system."
+            )
     numbers = None if groups is None else number_groups(rows["groups"], first[0])
     values = {name: array.astype(np.float64) for name, array in columns.items()}
     return _table(values, np.arange(first[0]), numbers, origin, target)
-
-
-def _check_finite(errors: np.ndarray, name: str) -> None:
-    if errors.dtype.kind not in "biuf":
-        raise InputError(f"The errors of {visible_name(name)} have type {errors.dtype}. Expected real numbers.")
-    if not np.isfinite(errors).all():
-        raise InputError(
-            f"The errors of {visible_name(name)} are not all finite numbers (first in row "
-            f"{int(np.argmin(np.isfinite(errors)))}). Remove the sample from every system."
-        )
 
 
 def _table(

@@ -69,7 +69,11 @@ def comparison_figure(comparison: Comparison, ax: "Axes | None" = None) -> "Figu
     frame = frame[frame["row"] < MOST_ROWS].assign(y=frame["row"] + 0.5, mark="source")
     means, targets = frame[frame["series"] == "mean"], frame[frame["series"] == "target"]
     n_rows = len(means)
-    axes = row_panel(_title(main), _subtitle(comparison, n_rows), _axis_label(comparison), n_rows + 0.1, 0.34, 0.0, ax)
+    interval = " (95 % interval)" if any(pair.difference.interval for pair in main.pairs) else ""
+    label = f"{comparison.metric}{interval}; lower is better"
+    if comparison.over_targets:
+        label = f"difference to the first system{interval}; a mark is one target"
+    axes = row_panel(_title(main), _subtitle(comparison, n_rows), label, n_rows + 0.1, 0.34, 0.0, ax)
     ends = frame[["value", "low", "high"]].to_numpy(float)
     low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
     margin = 0.06 * (high - low) or 0.1 * abs(low) or 0.1
@@ -120,14 +124,6 @@ def _subtitle(comparison: Comparison, n_rows: int) -> str:
         return measured + more
     bars = " A bar joins systems that are not significantly different" if _similar_rows(main, n_rows) else ""
     return f"{measured}{more}{bars}{f' (p above {SIGNIFICANCE_LEVEL:g} by Holm).' if bars else ''}"
-
-
-def _axis_label(comparison: Comparison) -> str:
-    main = comparison.main
-    interval = " (95 % interval)" if any(pair.difference.interval for pair in main.pairs) else ""
-    if main.target is None:
-        return f"difference to the first system{interval}; a mark is one target"
-    return f"{comparison.metric}{interval}; lower is better"
 
 
 def comparison_caption(comparison: Comparison) -> str:

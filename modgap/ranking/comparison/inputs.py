@@ -1,32 +1,48 @@
-"""Inputs of a comparison: paths of result folders and files of errors, with names if the user chose some."""
+"""Inputs of a comparison: result folders and files of errors, with names if the user chose some, and their checks."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
-from modgap.errors import InputError, UsageError, unknown_name
+from modgap.errors import InputError, UsageError, count, unknown_name, visible_name
 from modgap.ranking.comparison.error_table import (
     CSV,
     DISCREPANCY,
     DISTORTION,
     RANKING,
-    SUFFIXES,
     TRAINING,
     ErrorTable,
     read_error_file,
 )
+from modgap.statistics.intervals import SampleErrors
 from modgap.statistics.sample_file import SAMPLES_FILE, SampleFile, numbered_sample_file, read_sample_file
 from modgap.storage.digests import FILES, check_named_file, warn_without_digests
 from modgap.storage.json_records import read_json
 from modgap.storage.paths import expand_user
+from modgap.targets.data_frames import SUFFIXES
 
 ESTIMATOR_ORDER = ("search", "soft", "soft-matched")
 """Estimators in the order in which the default is chosen."""
 LOGITS_TARGET = "your logits"
+REMEDIES = {
+    "metric": "Compare runs that are tested by the same metric.",
+    "protocol": 'Train both with or both without `protocol="orca"`, which chooses the epoch on the test samples.',
+    "weights": "Run both with the same `weight`.",
+}
+SAMPLE_OPTIONS = {
+    DISCREPANCY: "Run both with the same `split`, `limit` and `seed`.",
+    TRAINING: "Train both with the same `limit`, `seed` and `protocol`.",
+    DISTORTION: "Run both with the same `limit` and `seed`.",
+    RANKING: "Run both with the same `split`, `limit` and `seed`.",
+    CSV: "Give both files the same samples.",
+}
 
 
 def read_inputs(texts: Sequence[str]) -> list[ErrorTable]:
@@ -101,35 +117,27 @@ def choose_estimator(tables: Sequence[ErrorTable], estimator: str | None) -> lis
         if estimator is not None:
             raise UsageError(f"`estimator={estimator!r}` applies to folders of modgap discrepancy. Leave it out.")
         return list(tables)
-    name = estimator or _common_estimator(discrepancies)
-    _check_estimator(discrepancies, name)
-    metric = f"held-out error ({name})"
-    return [
-        table.with_columns({str(table.system): table.columns[name]}, metric) if table.kind == DISCREPANCY else table
-        for table in tables
-    ]
-
-
-def _common_estimator(tables: Sequence[ErrorTable]) -> str:
-    shared = [name for name in ESTIMATOR_ORDER if all(name in table.columns for table in tables)]
-    if shared:
-        return shared[0]
-    described = ", ".join(f"{table.origin} ({', '.join(table.columns)})" for table in tables)
-    raise InputError(
-        f"The folders have no estimator in common: {described}. Run modgap discrepancy with the same --estimator."
-    )
-
-
-def _check_estimator(tables: Sequence[ErrorTable], name: str) -> None:
-    names = {column for table in tables for column in table.columns}
+    shared = [name for name in ESTIMATOR_ORDER if all(name in table.columns for table in discrepancies)]
+    if not estimator and not shared:
+        described = ", ".join(f"{table.origin} ({', '.join(table.columns)})" for table in discrepancies)
+        raise InputError(
+            f"The folders have no estimator in common: {described}. Run modgap discrepancy with the same --estimator."
+        )
+    name = estimator or shared[0]
+    names = {column for table in discrepancies for column in table.columns}
     if name not in names:
         raise unknown_name("estimator", name, names)
-    for table in tables:
+    for table in discrepancies:
         if name not in table.columns:
             raise InputError(
                 f"{table.origin} has no errors of the estimator {name}, only of {', '.join(table.columns)}. Choose "
                 f"another `estimator`, or run again: {table.command} --estimator {name}"
             )
+    metric = f"held-out error ({name})"
+    return [
+        table.with_columns({str(table.system): table.columns[name]}, metric) if table.kind == DISCREPANCY else table
+        for table in tables
+    ]
 
 
 def name_targets(tables: Sequence[ErrorTable]) -> list[ErrorTable]:
@@ -161,23 +169,15 @@ def unique_systems(tables: Sequence[ErrorTable]) -> list[ErrorTable]:
         InputError: If names are not unique even so.
     """
     counts = Counter(name for table in tables for name in table.columns)
-    renamed = [_with_folder_names(table, {name for name in table.columns if counts[name] > 1}) for table in tables]
-    _check_unique(renamed)
-    return renamed
-
-
-def _with_folder_names(table: ErrorTable, repeated: set[str]) -> ErrorTable:
-    if not repeated:
-        return table
-    folder = Path(table.origin).name if table.kind != CSV else table.origin
-    return table.with_columns(
-        {f"{name} ({folder})" if name in repeated else name: errors for name, errors in table.columns.items()}
-    )
-
-
-def _check_unique(tables: Iterable[ErrorTable]) -> None:
-    origins: dict[str, str] = {}
+    renamed = []
     for table in tables:
+        folder = Path(table.origin).name if table.kind != CSV else table.origin
+        names = {name: f"{name} ({folder})" if counts[name] > 1 else name for name in table.columns}
+        is_repeated = any(counts[name] > 1 for name in names)
+        columns = {names[name]: errors for name, errors in table.columns.items()}
+        renamed.append(table.with_columns(columns) if is_repeated else table)
+    origins: dict[str, str] = {}
+    for table in renamed:
         for name in table.columns:
             if name in origins:
                 raise InputError(
@@ -185,6 +185,182 @@ def _check_unique(tables: Iterable[ErrorTable]) -> None:
                     "folder once, and give systems names with NAME=FOLDER."
                 )
             origins[name] = table.origin
+    return renamed
+
+
+# Checks that errors are comparable, with a message that says why they are not and what to do
+
+
+def collect_targets(tables: Sequence[ErrorTable]) -> list[ErrorTable]:
+    """Return one table of the errors of all systems for each target, after checking that they are comparable.
+
+    The errors of a table have the same samples, weights, units, and number and seed of splits.
+
+    Args:
+        tables: Tables with a target each, whose columns are systems.
+
+    Raises:
+        InputError: If the tables differ in kind, samples, classes, weights or splits, or a system has no errors on a
+            target. The message says what to do.
+    """
+    first = tables[0]
+    for other in tables[1:]:
+        if first.kind != other.kind:
+            raise InputError(
+                f"{first.origin} is a {first.kind} and {other.origin} a {other.kind}. Their errors mean different "
+                "things, so compare them separately."
+            )
+        if first.metric != other.metric:
+            raise InputError(
+                f"{first.origin} has the {first.metric} and {other.origin} the {other.metric}, which are not "
+                "comparable. Compare results that have the same metric."
+            )
+    by_target: dict[str, list[ErrorTable]] = {}
+    for table in tables:
+        by_target.setdefault(str(table.target), []).append(table)
+    targets = [_merge(unique_systems(members)) for members in by_target.values()]
+    for target in targets[1:]:
+        _check_between_targets(targets[0], target)
+    _check_complete(targets)
+    return targets
+
+
+def _merge(tables: Sequence[ErrorTable]) -> ErrorTable:
+    """Return the systems of tables of one target as one table."""
+    first = tables[0]
+    for other in tables[1:]:
+        _check_same_problem(first, other)
+        _check_same_samples(first, other)
+        _check_same_splits(first, other)
+    systems = {name: errors for table in tables for name, errors in table.columns.items()}
+    # Units differ where the systems have other copies of samples, which merge groups.
+    units = reduce(_joined, (errors.units for errors in systems.values()))
+    merged = first.with_columns({name: replace(errors, units=units) for name, errors in systems.items()})
+    return replace(merged, bounded=all(table.bounded for table in tables))
+
+
+def _joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Return the smallest units of which each holds whole units of two kinds, in the order of their first sample."""
+    one, two = _partition(first), _partition(second)
+    n_nodes = int(one.max()) + int(two.max()) + 2
+    links = coo_array((np.ones(len(one)), (one, int(one.max()) + 1 + two)), shape=(n_nodes, n_nodes))
+    return _partition(connected_components(links, directed=False)[1][one])
+
+
+def _check_same_problem(first: ErrorTable, other: ErrorTable) -> None:
+    """Raise if the number of classes, of samples a class, or another condition differs."""
+    pair = f"{first.origin} and {other.origin}"
+    classes = (first.samples.n_classes, other.samples.n_classes)
+    if classes[0] != classes[1]:
+        raise InputError(
+            f"{pair} have {classes[0]} and {classes[1]} target classes. An error over more classes is higher, so they "
+            f"are not comparable. {SAMPLE_OPTIONS[first.kind]}"
+        )
+    if first.samples.per_class != other.samples.per_class:
+        raise InputError(
+            f"The maps of {first.origin} are fitted on {_fitted_on(first.samples.per_class)} and those of "
+            f"{other.origin} on {_fitted_on(other.samples.per_class)}. Maps that are fitted on more samples are "
+            "better, so they are not comparable. Run both with the same `per_class`."
+        )
+    for name in first.conditions.keys() & other.conditions.keys():
+        if first.conditions[name] != other.conditions[name]:
+            raise InputError(
+                f"{first.origin} and {other.origin} have different {name}: {first.conditions[name]} and "
+                f"{other.conditions[name]}. {REMEDIES[name]}"
+            )
+
+
+def _fitted_on(per_class: int | None) -> str:
+    return "one half of the samples" if per_class is None else f"{count(per_class, 'sample')} of each class"
+
+
+def _check_same_samples(first: ErrorTable, other: ErrorTable) -> None:
+    one = first.samples
+    two = other.samples
+    remedy = SAMPLE_OPTIONS[first.kind]
+    if len(one.ids) != len(two.ids):
+        raise InputError(
+            f"{first.origin} has {count(len(one.ids), 'sample')} of {first.target}, and {other.origin} has "
+            f"{len(two.ids):,}. A paired comparison needs the same samples. {remedy}"
+        )
+    if not np.array_equal(one.ids.astype(str), two.ids.astype(str)):
+        n_other = len(np.setdiff1d(two.ids.astype(str), one.ids.astype(str)))
+        raise InputError(
+            f"{first.origin} and {other.origin} have different samples of {first.target} ({n_other:,} of "
+            f"{len(two.ids):,} are not in both). A paired comparison needs the same samples in the same order. {remedy}"
+        )
+    differs = first.data is not None and other.data is not None and first.data != other.data
+    if differs or not np.array_equal(one.labels, two.labels):
+        raise InputError(
+            f"{first.origin} and {other.origin} were computed from different data of {first.target}: its files or "
+            f"labels have changed in between. Run again: {other.command or 'the command that wrote them'}"
+        )
+
+
+def _check_same_splits(first: ErrorTable, other: ErrorTable) -> None:
+    one = next(iter(first.columns.values()))
+    two = next(iter(other.columns.values()))
+    pair = f"{first.origin} and {other.origin}"
+    if not np.array_equal(_groups(first, one), _groups(other, two)):
+        raise InputError(f"{pair} have different groups of samples. Run both with the same groups, or both without.")
+    if not np.allclose(one.weights, two.weights, rtol=1e-6) or (one.strata is None) != (two.strata is None):
+        raise InputError(f"The samples have different weights in {pair}. Run both with the same `weight`.")
+    if not np.array_equal(one.tested, two.tested):
+        raise InputError(
+            f"{pair} have errors of different samples: {len(one.tested):,} and {len(two.tested):,} are tested. Run "
+            "both with the same options."
+        )
+    if one.split_seed != two.split_seed or len(one.averages) != len(two.averages):
+        raise InputError(
+            f"{pair} come from different splits: {count(len(one.averages), 'split')} with seed {one.split_seed}, and "
+            f"{len(two.averages)} with seed {two.split_seed}. Run both with the same `splits` and `seed`."
+        )
+
+
+def _groups(table: ErrorTable, errors: SampleErrors) -> np.ndarray:
+    """Return the number of each sample's group, or of the sample itself, whatever copies merge."""
+    return _partition(np.arange(len(errors.units)) if table.samples.groups is None else table.samples.groups)
+
+
+def _partition(units: np.ndarray) -> np.ndarray:
+    """Return the numbers of units in the order of their first sample, so that only the partition counts."""
+    _, firsts, numbers = np.unique(units, return_index=True, return_inverse=True)
+    ranks = np.argsort(np.argsort(firsts))
+    return np.asarray(ranks[numbers.ravel()])
+
+
+def _check_between_targets(first: ErrorTable, other: ErrorTable) -> None:
+    if first.samples.per_class != other.samples.per_class:
+        raise InputError(
+            f"On {first.target}, maps are fitted on {_fitted_on(first.samples.per_class)}, and on {other.target} on "
+            f"{_fitted_on(other.samples.per_class)}, so their differences are not comparable. Use the same `per_class` "
+            "for all targets."
+        )
+    by_class = [next(iter(one.columns.values())).strata is not None for one in (first, other)]
+    if by_class[0] != by_class[1]:
+        raise InputError(
+            f"Errors are means over classes on one of {first.target} and {other.target} only. Use the same `weight` "
+            "for all targets."
+        )
+
+
+def _check_complete(targets: Sequence[ErrorTable]) -> None:
+    """Raise if a system has no errors on one of the targets, or there are fewer than two systems."""
+    names = list(dict.fromkeys(name for one in targets for name in one.columns))
+    for one in targets:
+        missing = [name for name in names if name not in one.columns]
+        if missing:
+            listed = ", ".join(visible_name(str(target.target)) for target in targets)
+            raise InputError(
+                f"There are no errors of {visible_name(missing[0])} on {visible_name(str(one.target))}. Comparing over "
+                f"{len(targets)} targets ({listed}) needs every system on every target: add its results, or leave out "
+                "the others. Systems are matched by name, which NAME=FOLDER sets."
+            )
+    if len(names) < 2:
+        raise InputError(
+            f"There are errors of one system only ({visible_name(names[0])}). At least two are needed: pass the "
+            "results of another one on the same samples."
+        )
 
 
 # Result folders
@@ -283,7 +459,12 @@ def _read_run(record: Record, folder: Path) -> list[ErrorTable]:
     if result is None:
         raise InputError(f"The run in {folder} is not finished. Resume it: {command} --out {folder} --resume")
     if not (folder / SAMPLES_FILE).exists():
-        raise InputError(_missing_errors_of_run(result, folder, command))
+        if reason := result.get("no_sample_errors"):
+            raise InputError(f"The run in {folder} cannot be compared sample by sample. {reason}")
+        raise InputError(
+            f"There is no {SAMPLES_FILE} in {folder}, because an earlier version of modgap wrote it. Train the model "
+            f"again in a new folder: {command} --out {folder}-2"
+        )
     warn_without_digests(folder / "run.json", record)
     check_named_file(folder, record, folder / SAMPLES_FILE)
     unit = "error rate" if result["metric"] == RATE_METRIC else str(result["metric"])
@@ -301,16 +482,6 @@ def _read_run(record: Record, folder: Path) -> list[ErrorTable]:
         command=f"{command} --out {folder}",
     )
     return [table]
-
-
-def _missing_errors_of_run(result: Record, folder: Path, command: str) -> str:
-    reason = result.get("no_sample_errors")
-    if reason:
-        return f"The run in {folder} cannot be compared sample by sample. {reason}"
-    return (
-        f"There is no {SAMPLES_FILE} in {folder}, because an earlier version of modgap wrote it. Train the model again "
-        f"in a new folder: {command} --out {folder}-2"
-    )
 
 
 def _read_distortion(record: Record, folder: Path) -> list[ErrorTable]:

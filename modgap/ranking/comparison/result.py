@@ -1,6 +1,6 @@
 """The comparison that `modgap.compare` returns: it prints, plots, and converts to a data frame, CSV and LaTeX."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +9,7 @@ from modgap.answers.formatting import csv_text
 from modgap.answers.latex import PREAMBLE, latex_table
 from modgap.errors import named
 from modgap.ranking.comparison.answer import comparison_answer
-from modgap.ranking.comparison.systems import Comparison, SystemsComparison
+from modgap.ranking.comparison.systems import Comparison
 from modgap.storage.json_records import format_json, plain_values
 
 if TYPE_CHECKING:
@@ -81,14 +81,10 @@ COLUMNS = (
 OVER_TARGETS = "all targets"
 
 
-def _pair_records(comparison: Comparison) -> list[dict[str, Any]]:
-    """Return one record for each pair, with those over targets first."""
-    parts = [comparison.over_targets] if comparison.over_targets else []
-    return [record for part in [*parts, *comparison.targets] for record in _records(part)]
-
-
-def _records(part: SystemsComparison) -> Iterator[dict[str, Any]]:
-    for pair in part.pairs:
+def _pair_records(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """Yield one record for each pair, with those over targets first."""
+    parts = [*([comparison.over_targets] if comparison.over_targets else []), *comparison.targets]
+    for part, pair in [(one, pair) for one in parts for pair in one.pairs]:
         low, high = pair.difference.interval or (None, None)
         yield {
             "target": OVER_TARGETS if part.target is None else part.target,
@@ -141,16 +137,13 @@ def _to_markdown(comparison: ComparisonResult) -> str:
     """Return the answer, the tables and the notes as Markdown."""
     answer = comparison.answer
     parts = [_escape_markdown(" ".join(answer.sentences))]
-    parts += [_markdown_table(table.columns, table.rows) for table in answer.tables]
+    for table in answer.tables:
+        columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
+        numeric = [bool(column) and all(cell.strip()[:1] in "-−–<0123456789" for cell in column) for column in columns]
+        rule = ["---:" if is_numeric and i else "---" for i, is_numeric in enumerate(numeric)]
+        head, *rows = ([_escape_markdown(cell) for cell in line] for line in (table.columns, *table.rows))
+        parts.append("\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *rows)))
     return "\n\n".join([*parts, *(_escape_markdown(line) for line in answer.notes)]) + "\n"
-
-
-def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    numeric = [bool(rows) and all(row[i].strip()[:1] in "-−–<0123456789" for row in rows) for i in range(len(columns))]
-    rule = ["---:" if is_numeric and i else "---" for i, is_numeric in enumerate(numeric)]
-    lines = [columns, rule, *([_escape_markdown(cell) for cell in row] for row in rows)]
-    lines[0] = [_escape_markdown(column) for column in columns]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _escape_markdown(text: str) -> str:

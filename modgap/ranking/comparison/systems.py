@@ -158,17 +158,27 @@ def compare_systems(targets: Sequence[ErrorTable]) -> Comparison:
     Args:
         targets: Errors of the same systems on each target.
     """
-    differences = [_differences(one) for one in targets]
+    means = [_means(one) for one in targets]
+    differences = []
+    for one, of_target in zip(targets, means, strict=True):
+        largest = 1.0 if one.bounded else float("inf")
+        differences.append(
+            {
+                (first, second): paired_difference(one.columns[first], one.columns[second], largest=largest)
+                for first, second in combinations(of_target, 2)
+            }
+        )
     p_values = [pair.p_value for of_target in differences for pair in of_target.values()]
-    corrected = iter(holm([np.nan if p is None else p for p in p_values]))
-    compared = tuple(
-        _of_target(one, of_target, [next(corrected) for _ in of_target])
-        for one, of_target in zip(targets, differences, strict=True)
-    )
+    corrected = iter(_holm(p_values))
     n_tests = sum(p is not None for p in p_values)
-    compared = tuple(replace(one, n_tests=n_tests) for one in compared)
-    first = targets[0]
-    return Comparison(first.kind, first.metric, compared, _over_targets(compared) if len(targets) > 1 else None)
+    compared = []
+    for one, of_systems, of_pairs in zip(targets, means, differences, strict=True):
+        errors = next(iter(one.columns.values()))
+        unit = "sample" if one.samples.groups is None else "group"
+        about = str(one.target), len(errors.tested), errors.n_units, unit
+        compared.append(_comparison(*about, of_systems, of_pairs, [next(corrected) for _ in of_pairs], n_tests))
+    over_targets = _over_targets(compared) if len(targets) > 1 else None
+    return Comparison(targets[0].kind, targets[0].metric, tuple(compared), over_targets)
 
 
 def _means(one: ErrorTable) -> dict[str, MeanError]:
@@ -177,23 +187,10 @@ def _means(one: ErrorTable) -> dict[str, MeanError]:
     return dict(sorted(means.items(), key=lambda item: item[1].value))
 
 
-def _differences(one: ErrorTable) -> dict[tuple[str, str], PairedDifference]:
-    """Return the paired difference of each pair of systems, in the order of the means."""
-    largest = 1.0 if one.bounded else float("inf")
-    return {
-        (first, second): paired_difference(one.columns[first], one.columns[second], largest=largest)
-        for first, second in combinations(_means(one), 2)
-    }
-
-
-def _of_target(
-    one: ErrorTable, differences: Mapping[tuple[str, str], PairedDifference], corrected: Sequence[float]
-) -> SystemsComparison:
-    means = _means(one)
-    any_errors = next(iter(one.columns.values()))
-    unit = "group" if one.samples.groups is not None else "sample"
-    n_samples = len(any_errors.tested)
-    return _comparison(str(one.target), n_samples, any_errors.n_units, unit, means, differences, corrected)
+def _holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return the p-values that are known, corrected for their number."""
+    corrected = holm([np.nan if p is None else p for p in p_values])
+    return [None if np.isnan(p) else float(p) for p in corrected]
 
 
 def _comparison(
@@ -203,53 +200,39 @@ def _comparison(
     unit: str,
     means: Mapping[str, MeanError],
     differences: Mapping[tuple[str, str], PairedDifference],
-    corrected: Sequence[float],
+    corrected: Sequence[float | None],
+    n_tests: int,
 ) -> SystemsComparison:
     """Return the comparison with its groups of systems that are not significantly different."""
-    pairs = tuple(
-        Pair(*names, difference, None if np.isnan(p) else float(p))
-        for (names, difference), p in zip(differences.items(), corrected, strict=True)
-    )
-    groups = _similar_groups(list(means), pairs)
+    pairs = tuple(Pair(*names, one, p) for (names, one), p in zip(differences.items(), corrected, strict=True))
+    names = list(means)
+    groups: tuple[tuple[str, ...], ...] | None = None
+    if all(pair.corrected_p_value is not None for pair in pairs):
+        differs = np.zeros((len(names), len(names)), bool)
+        for pair in pairs:
+            i, j = names.index(pair.first), names.index(pair.second)
+            differs[i, j] = differs[j, i] = pair.differs
+        # The groups are empty if there are too many systems or groups for letters.
+        groups = tuple(tuple(names[i] for i in group) for group in similar_groups(differs) or ())
     systems = tuple(
         SystemMean(name, mean, tuple(i for i, members in enumerate(groups or ()) if name in members))
         for name, mean in means.items()
     )
-    n_tests = sum(pair.corrected_p_value is not None for pair in pairs)
     return SystemsComparison(target, n_samples, n_units, unit, systems, pairs, groups, n_tests)
 
 
-def _similar_groups(names: Sequence[str], pairs: Sequence[Pair]) -> tuple[tuple[str, ...], ...] | None:
-    """Return the groups of names, which are in the order of the means; None if a pair has no p-value.
-
-    The groups are empty if there are too many systems or groups for letters.
-    """
-    if any(pair.corrected_p_value is None for pair in pairs):
-        return None
-    differs = np.zeros((len(names), len(names)), bool)
-    for pair in pairs:
-        i = names.index(pair.first)
-        j = names.index(pair.second)
-        differs[i, j] = differs[j, i] = pair.differs
-    return tuple(tuple(names[i] for i in group) for group in similar_groups(differs) or ())
-
-
 def _over_targets(targets: Sequence[SystemsComparison]) -> SystemsComparison:
-    names = [system.name for system in targets[0].systems]
-    errors = {name: np.array([one.mean_of(name) for one in targets]) for name in names}
-    ordered = sorted(names, key=lambda name: float(errors[name].mean()))
-    differences = {
-        (first, second): difference_over_targets(errors[first] - errors[second])
-        for first, second in combinations(ordered, 2)
-    }
-    corrected = holm([np.nan if one.p_value is None else one.p_value for one in differences.values()])
+    errors = {one.name: np.array([target.mean_of(one.name) for target in targets]) for one in targets[0].systems}
+    errors = dict(sorted(errors.items(), key=lambda item: float(item[1].mean())))
+    differences = {(a, b): difference_over_targets(errors[a] - errors[b]) for a, b in combinations(errors, 2)}
+    corrected = _holm([one.p_value for one in differences.values()])
     n_targets = len(targets)
     means = {
         name: MeanError(float(one.mean()), None, float(one.std(ddof=1) / np.sqrt(n_targets)), n_targets)
-        for name, one in ((name, errors[name]) for name in ordered)
+        for name, one in errors.items()
     }
-    n_samples = sum(one.n_samples for one in targets)
-    return _comparison(None, n_samples, n_targets, "target", means, differences, corrected.tolist())
+    about = None, sum(one.n_samples for one in targets), n_targets, "target"
+    return _comparison(*about, means, differences, corrected, sum(p is not None for p in corrected))
 
 
 def difference_over_targets(differences: np.ndarray) -> PairedDifference:

@@ -10,13 +10,14 @@ import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from modgap.errors import InputError, Progress, UsageError, count, format_duration, visible_name
-from modgap.jobs import Backend, Failure, failure_of, fix_threads, hold_device, writable_cache
+from modgap.jobs import Backend, Failure, hold_device, without_raising, writable_cache
 from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.history.lines import CONTROL, PILOT_OF_RATES, TRAINED, VARIABLES, HistoryLine, Setup, history_table
 from modgap.ranking.history.measure import (
@@ -96,25 +97,11 @@ class TrainingJob(CachedJob[TrainingErrors]):
         return TrainingErrors(errors_by_epoch, int(record["trained"]), int(record["judged"]), float(record["seconds"]))
 
 
-@dataclass(frozen=True)
-class SpeedJob:
-    """Measurement of how long a source trains on this machine."""
-
-    source: str
-    target: str
-    device: str
-
-    def load_cached(self) -> None:
-        """Return None, since a machine is not always equally busy."""
-
-    def __call__(self) -> float | Failure:
-        """Return the seconds of a training on all labeled samples, or the reason why it fails."""
-        fix_threads()
-        try:
-            with hold_device(self.device) as device:
-                return measure_speed(self.source, self.target, device)
-        except Exception as error:  # Third-party models may fail in any way.
-            return failure_of(error)
+@without_raising
+def _speed(pair: "Pair", device: str) -> float:
+    """Return the seconds of a training on all labeled samples here, which is not cached: a machine may be busy."""
+    with hold_device(device) as name:
+        return measure_speed(pair.trained_source, pair.trained_target, name)
 
 
 # The plan
@@ -246,7 +233,10 @@ def plan_build(
         raise UsageError("No source was named. Run `modgap sources` for a list of them.")
     with writable_cache(on_this_machine=backend.is_on_this_machine):
         left = [pair for pair in pairs if not _is_known(pair, known)]
-        results = dict(found for pair in left for found in _cached_results(pair, device))
+        results: dict[Training, TrainingErrors] = {}
+        for _ in range(2):  # The rate of some trainings comes from the errors of others.
+            jobs = [TrainingJob(one, pair.identity, device) for pair in left for one in pair.missing(results)]
+            results |= {job.training: found for job in jobs if (found := job.load_cached()) is not None}
         factors, notes = _factors(left, results, costs, backend, device)
     return BuildPlan(tuple(left), results, costs, factors, len(pairs) - len(left), absent, notes, backend, device)
 
@@ -256,18 +246,17 @@ def _open_targets(names: Sequence[str]) -> tuple[dict[str, Target], tuple[str, .
     opened: dict[str, Target] = {}
     absent: list[str] = []
     for name in dict.fromkeys(names):
-        if name == PACKAGED:
-            for shipped in dict.fromkeys(line.target for line in shipped_history().lines):
-                try:
-                    target = TargetRequest(shipped).open()
-                    # The data of a package may be of another version.
-                    target.fingerprint  # noqa: B018
-                except InputError:
-                    absent.append(shipped)
-                else:
-                    opened[shipped] = target
-        else:
+        if name != PACKAGED:
             opened[name] = TargetRequest(name).open()
+            continue
+        for shipped in dict.fromkeys(line.target for line in shipped_history().lines):
+            try:
+                target = TargetRequest(shipped).open()
+                # The data of a package may be of another version.
+                target.fingerprint  # noqa: B018
+                opened[shipped] = target
+            except InputError:
+                absent.append(shipped)
     if not opened:
         raise UsageError(
             "No target of the history that ships with modgap is on this machine. Pass names with `targets`."
@@ -312,16 +301,6 @@ def _is_known(pair: Pair, known: History) -> bool:
     )
 
 
-def _cached_results(pair: Pair, device: str) -> Iterator[tuple[Training, TrainingErrors]]:
-    found: dict[Training, TrainingErrors] = {}
-    for _ in range(2):  # The rate of some trainings comes from the errors of others.
-        for one in pair.missing(found):
-            result = TrainingJob(one, pair.identity, device).load_cached()
-            if result is not None:
-                found[one] = result
-    yield from found.items()
-
-
 def _costs(targets: Sequence[str]) -> dict[str, dict[str, float]]:
     """Return the seconds of a training of each part, as the geometric mean over the sources of the history that ships.
 
@@ -353,7 +332,7 @@ def _factors(
             expected = sum(costs[target][one.part] for one, target in done)
             factors[source] = sum(results[one].seconds for one, _ in done) / expected
     unknown = [pair for source, pair in quickest.items() if source not in factors]
-    jobs = [SpeedJob(pair.trained_source, pair.trained_target, device) for pair in unknown]
+    jobs = [partial(_speed, pair, device) for pair in unknown]
     for index, seconds in backend.run(jobs, device=device):
         pair = unknown[index]
         if isinstance(seconds, Failure):
@@ -421,9 +400,8 @@ class BuildResult:
         waiting = [(pair, one) for pair in self.left() for one in pair.missing(self.results)]
         of_target = [(pair, one) for pair, one in waiting if pair.target == waiting[0][0].target]
         expected = sum(self.plan.training_seconds(pair, one.part) for pair, one in of_target)
-        n_processes = self.plan.n_processes
-        is_in_time = self.spent + expected <= budget
-        return waiting[: max(n_processes, len(of_target)) if is_in_time else n_processes]
+        n_of_target = len(of_target) if self.spent + expected <= budget else 0
+        return waiting[: max(self.plan.n_processes, n_of_target)]
 
     def finish(self, pair: Pair, training: Training, result: TrainingErrors | Failure) -> None:
         """Record a training that ended, and add its errors to the history."""

@@ -41,7 +41,6 @@ LEVEL = 0.8
 """Level of the intervals of expected errors."""
 MODEL_VERSION = 1
 """Version of the fit, a part of the key of its cache. It must be raised when the fit returns other numbers."""
-COMPONENTS = ("mean", "source", "target", "residual")
 TOO_SHORT = "too-short"
 OTHER_SETUP = "other-setup"
 DECIDES = "decides"
@@ -111,8 +110,7 @@ class HistoryChoice:
     @property
     def order_before(self) -> list[int]:
         """Indices of the sources by their expected errors before the pilots, the lowest first."""
-        order: list[int] = np.argsort(self.before.error, kind="stable").tolist()
-        return order
+        return list(map(int, np.argsort(self.before.error, kind="stable")))
 
     @property
     def order(self) -> list[int]:
@@ -121,8 +119,7 @@ class HistoryChoice:
         They are in the order of their expected errors, or of their probability of being best where these are not told.
         """
         values = self.decisive.error if self.tells_errors else -self.decisive.best
-        order: list[int] = np.argsort(values, kind="stable").tolist()
-        return order
+        return list(map(int, np.argsort(values, kind="stable")))
 
     @property
     def first(self) -> str:
@@ -228,13 +225,12 @@ def _fit(table: HistoryTable) -> tuple[HistoryModel, list[int]]:
 
 
 def _encode(model: HistoryModel) -> CacheEntry:
-    components = {name: getattr(model.components, name) for name in COMPONENTS}
     arrays = {"effects": model.effects, "covariances": model.covariances, "noise": model.noise}
-    return CacheEntry(components | arrays, {"targets": model.n_targets})
+    return CacheEntry(vars(model.components) | arrays, {"targets": model.n_targets})
 
 
 def _decode(entry: CacheEntry) -> HistoryModel:
-    components = Components(*(np.array(entry.arrays[name]) for name in COMPONENTS))
+    components = Components(*(np.array(entry.arrays[name]) for name in ("mean", "source", "target", "residual")))
     effects, covariances, noise = (np.array(entry.arrays[name]) for name in ("effects", "covariances", "noise"))
     return HistoryModel(components, effects, covariances, int(entry.metadata["targets"]), noise)
 
@@ -248,11 +244,11 @@ def _observed(
     """
     errors, held_out = (np.full((len(sources), len(variables)), np.nan) for _ in range(2))
     for row, name in enumerate(sources):
+        pilot = pilots.get(name, PilotError({}, 0))
         for column, number in enumerate(variables):
             variable = VARIABLES[number]
-            if name in pilots and variable in OBSERVED and variable in pilots[name].errors:
-                errors[row, column] = pilots[name].errors[variable]
-                held_out[row, column] = pilots[name].held_out
+            if variable in OBSERVED and variable in pilot.errors:
+                errors[row, column], held_out[row, column] = pilot.errors[variable], pilot.held_out
     return transform_error(errors), held_out
 
 

@@ -185,31 +185,23 @@ def merge_lines(lines: Iterable[HistoryLine], more: Iterable[HistoryLine]) -> li
     """Return lines with others added. Of two about the same source, target and setup, errors of the later count."""
     merged: dict[tuple[Any, ...], dict[str, HistoryLine]] = {}
     for line in (*lines, *more):
+        # Lines by checksum, of which those without one are about the same target as far as checksums are known.
         alike = merged.setdefault((line.source, line.target, line.setup), {})
-        earlier = _about_the_same(line, alike)
-        joined = line if earlier is None else _joined(earlier, line)
+        earlier = alike.get(line.target_digest) or alike.get("")
+        if earlier is None and not line.target_digest:
+            earlier = next(iter(alike.values()), None)
+        if earlier is not None:
+            line = replace(
+                line,
+                errors={**earlier.errors, **line.errors},
+                held_out={**earlier.held_out, **line.held_out},
+                seconds={**earlier.seconds, **line.seconds},
+                source_digest=line.source_digest or earlier.source_digest,
+                target_digest=line.target_digest or earlier.target_digest,
+            )
         alike.pop("", None)
-        alike[joined.target_digest] = joined
+        alike[line.target_digest] = line
     return [line for alike in merged.values() for line in alike.values()]
-
-
-def _about_the_same(line: HistoryLine, alike: Mapping[str, HistoryLine]) -> HistoryLine | None:
-    """Return the line about the same target, as far as checksums are known, of lines by checksum."""
-    if line.target_digest in alike or not line.target_digest:
-        return alike.get(line.target_digest) or next(iter(alike.values()), None)
-    return alike.get("")
-
-
-def _joined(earlier: HistoryLine, later: HistoryLine) -> HistoryLine:
-    """Return one line with the errors of two, of which the later ones count."""
-    return replace(
-        later,
-        errors={**earlier.errors, **later.errors},
-        held_out={**earlier.held_out, **later.held_out},
-        seconds={**earlier.seconds, **later.seconds},
-        source_digest=later.source_digest or earlier.source_digest,
-        target_digest=later.target_digest or earlier.target_digest,
-    )
 
 
 def history_digest(lines: Iterable[HistoryLine]) -> str:
@@ -244,13 +236,12 @@ class HistoryTable:
         return transform_error(self.errors)
 
 
-def _digests_by_name(lines: Iterable[HistoryLine]) -> dict[str, str]:
-    """Return the checksum of each target of which one is known. Lines without one are about the target of this name."""
-    digests: dict[str, set[str]] = {}
-    for line in lines:
-        if line.target_digest:
-            digests.setdefault(line.target, set()).add(line.target_digest)
-    return {name: next(iter(found)) for name, found in digests.items() if len(found) == 1}
+def unique_names(pairs: Iterable[tuple[Any, str]]) -> dict[Any, str]:
+    """Return names by what stands for them, without what stands for several."""
+    names: dict[Any, set[str]] = {}
+    for key, name in pairs:
+        names.setdefault(key, set()).add(name)
+    return {key: same.pop() for key, same in names.items() if len(same) == 1}
 
 
 def history_table(lines: Sequence[HistoryLine], setup: Setup, without: Iterable[str] = ()) -> HistoryTable:
@@ -261,7 +252,9 @@ def history_table(lines: Sequence[HistoryLine], setup: Setup, without: Iterable[
         setup: The setup, of which the size of the input may differ, as it belongs to the source.
         without: Keys of targets that are left out: their checksums, or names without one.
     """
-    left_out, digests = set(without), _digests_by_name(lines)
+    left_out = set(without)
+    # Lines without a checksum are about the target of this name.
+    digests = unique_names((line.target, line.target_digest) for line in lines if line.target_digest)
     # Targets that differ in their labels alone have the same checksum.
     keys = [(line.target, line.target_digest or digests.get(line.target, "")) for line in lines]
     used = [

@@ -37,14 +37,12 @@ DRAWS = 4000
 
 def transform_error(error: np.ndarray) -> np.ndarray:
     """Return arcsin(sqrt(error)) of errors in [0, 1], whose sampling variance is about 1 / (4 n) at every error."""
-    z: np.ndarray = np.arcsin(np.sqrt(error))
-    return z
+    return np.asarray(np.arcsin(np.sqrt(error)))
 
 
 def error_of(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
     """Return the expected error in [0, 1] of a normally distributed z: sin(z)^2 has the mean (1 - E cos 2z) / 2."""
-    error: np.ndarray = (1 - np.cos(2 * mean) * np.exp(-2 * variance)) / 2
-    return error
+    return np.asarray((1 - np.cos(2 * mean) * np.exp(-2 * variance)) / 2)
 
 
 @dataclass(frozen=True)
@@ -110,8 +108,7 @@ class Forecast:
 
         margin = norm.ppf((1 + level) / 2) * np.sqrt(self.variance)
         ends = np.clip(np.stack([self.mean - margin, self.mean + margin], axis=1), 0, np.pi / 2)
-        interval: np.ndarray = np.sin(ends) ** 2
-        return interval
+        return np.asarray(np.sin(ends) ** 2)
 
 
 def fit_history(z: np.ndarray, held_out: np.ndarray | None = None) -> HistoryModel:
@@ -179,14 +176,13 @@ def forecast(
     )
     prior = parts.mean + effects
     observed = np.full(prior.shape, np.nan) if z is None else z
-    weights = np.stack(
-        [
-            _observed_precision(np.isfinite(row), covariance + np.diag(extra))
-            for row, covariance, extra in zip(
-                observed, deviations, _extra_noise(model, observed, held_out), strict=True
-            )
-        ]
-    )
+    # By how much the sampling variance of the new errors exceeds that of the history, (P, F).
+    extra = np.zeros(observed.shape)
+    if held_out is not None:
+        variances = np.where(np.isfinite(observed) & np.isfinite(held_out), 1 / (4 * held_out), 0)
+        extra = np.maximum(0, variances - model.noise)
+    rows = zip(np.isfinite(observed), deviations, extra, strict=True)
+    weights = np.stack([_observed_precision(seen, covariance + np.diag(more)) for seen, covariance, more in rows])
     surprises = np.where(np.isfinite(observed), observed - prior, 0)
     # Covariance and mean of the target's effect given the pilots.
     target_covariance = target_prior @ np.linalg.inv(np.eye(n_variables) + weights.sum(axis=0) @ target_prior)
@@ -202,15 +198,6 @@ def forecast(
     variance = deviation_variance + np.einsum("pi,ij,pj->p", target_slopes, target_covariance, target_slopes)
     best = _best_probabilities(mean, deviation_variance, target_slopes, target_covariance, seed)
     return Forecast(mean, variance, error_of(mean, variance), best)
-
-
-def _extra_noise(model: HistoryModel, z: np.ndarray, held_out: np.ndarray | None) -> np.ndarray:
-    """Return by how much the sampling variance of new errors exceeds that of the history, (P, F)."""
-    if held_out is None:
-        return np.zeros(z.shape)
-    variances = np.where(np.isfinite(z) & np.isfinite(held_out), 1 / (4 * held_out), 0)
-    extra: np.ndarray = np.maximum(0, variances - model.noise)
-    return extra
 
 
 def _best_probabilities(
@@ -229,8 +216,7 @@ def _best_probabilities(
     values, vectors = np.linalg.eigh((target_covariance + target_covariance.T) / 2)
     effects = rng.standard_normal((DRAWS, len(values))) @ (vectors * np.sqrt(np.maximum(values, 0))).T
     z = mean + effects @ target_slopes.T + rng.standard_normal((DRAWS, len(mean))) * np.sqrt(variance)
-    best: np.ndarray = np.bincount(z.argmin(axis=1), minlength=len(mean)) / DRAWS
-    return best
+    return np.asarray(np.bincount(z.argmin(axis=1), minlength=len(mean)) / DRAWS)
 
 
 # Covariances
@@ -256,15 +242,13 @@ def _shrink(covariance: np.ndarray, floor: float) -> np.ndarray:
         floor: Smallest eigenvalue to which others are raised first.
     """
     positive = _positive(covariance, floor)
-    shrunk: np.ndarray = (1 - FACTOR_SHARE) * positive + FACTOR_SHARE * _one_factor(positive)
-    return shrunk
+    return np.asarray((1 - FACTOR_SHARE) * positive + FACTOR_SHARE * _one_factor(positive))
 
 
 def _positive(covariance: np.ndarray, floor: float) -> np.ndarray:
     """Return a covariance with its eigenvalues raised to at least a floor."""
     values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
-    positive: np.ndarray = (vectors * np.maximum(values, floor)) @ vectors.T
-    return positive
+    return np.asarray((vectors * np.maximum(values, floor)) @ vectors.T)
 
 
 def _one_factor(covariance: np.ndarray) -> np.ndarray:
@@ -432,8 +416,7 @@ def _sum_covariances(
     linked = crossed.reshape(*of_sources.shape[:2], *blocks.shape[2:])
     pairs = (linked[:, :, 0][cells.sources] + linked[cells.sources, :, cells.targets + 1]) + with_mean[cells.targets]
     pairs = pairs + pairs.transpose(0, 2, 1)
-    covariances: np.ndarray = blocks[0, :, 0] + of_targets[cells.targets] + of_sources[cells.sources] + pairs
-    return covariances
+    return np.asarray(blocks[0, :, 0] + of_targets[cells.targets] + of_sources[cells.sources] + pairs)
 
 
 def _rest_precision(of_targets: np.ndarray, prior: np.ndarray) -> np.ndarray:
@@ -468,8 +451,7 @@ def _residual_moment(
     """
     products = np.einsum("ci,cj->cij", residuals, residuals) + covariances
     inner = np.einsum("cij,cjk,ckl->il", weights, products, weights, optimize=True) - weights.sum(axis=0)
-    moment: np.ndarray = len(residuals) * residual + residual @ inner @ residual
-    return moment
+    return np.asarray(len(residuals) * residual + residual @ inner @ residual)
 
 
 def portfolio(errors: np.ndarray, size: int) -> list[int]:

@@ -75,7 +75,13 @@ def sketch_target(samples: Samples) -> TargetSketch:
                 count(len(numbers), "sample"),
                 format_duration(seconds / n_read * len(numbers)),
             )
-        found.add(_checksum(samples[number]))
+        sample = samples[number]
+        if isinstance(sample, str):
+            content = sample.encode("utf-8", "surrogatepass")
+        else:
+            array = np.ascontiguousarray(sample, np.float32)
+            content = repr(array.shape).encode() + array.tobytes()
+        found.add(int.from_bytes(hashlib.blake2b(content, digest_size=8).digest()))
     hashes = sorted(found)
     return TargetSketch(tuple(hashes[:LENGTH]), len(hashes) <= LENGTH)
 
@@ -90,15 +96,6 @@ def cached_sketch(fingerprint: dict[str, Any], samples: Samples) -> TargetSketch
         return TargetSketch(tuple(entry.arrays["hashes"].tolist()), bool(entry.metadata["is_complete"]))
 
     return cached("sketches", cache_key({"target": fingerprint}), lambda: sketch_target(samples), Codec(encode, decode))
-
-
-def _checksum(sample: Any) -> int:
-    if isinstance(sample, str):
-        content = sample.encode("utf-8", "surrogatepass")
-    else:
-        array = np.ascontiguousarray(sample, np.float32)
-        content = repr(array.shape).encode() + array.tobytes()
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest())
 
 
 def matching_targets(sketch: TargetSketch, others: Mapping[str, TargetSketch]) -> set[str]:

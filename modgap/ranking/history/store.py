@@ -5,7 +5,7 @@ import logging
 import os
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from modgap.ranking.history.lines import (
     pilot_variable,
     read_content,
     read_lines,
+    unique_names,
     write_lines,
 )
 from modgap.ranking.history.sketches import LENGTH, TargetSketch, cached_sketch
@@ -37,7 +38,6 @@ SHIPPED = Path(__file__).parent / "shipped"
 LINES, SKETCHES = "history.jsonl", "sketches.json"
 
 SEPARATORS = re.compile(r"[\s_-]+")
-NOT_ADDED = "The errors were not added to your history: %s"
 
 log = logging.getLogger("modgap")
 
@@ -143,13 +143,14 @@ def recognize_targets(more: History, known: History) -> History:
         InputError: If two names are one target, with different errors of one source.
     """
     names = {line.target for line in known.lines}
-    own_names = _unique((_plain(name, "-"), name) for name in names)
+    own_names = unique_names((_plain(name, "-"), name) for name in names)
     lines, origins = [], dict[tuple[Any, ...], tuple[str, float]]()
     for line in more.lines:
+        name = line.target
         if line.target_digest:
-            name = _shipped_names().get((line.target_digest, line.classes), line.target)
-        else:
-            name = _known_by_name(line.target, names, own_names)
+            name = _shipped_names().get((line.target_digest, line.classes), name)
+        elif name not in names and name not in manifest_names():
+            name = _packaged_names().get(_plain(name)) or own_names.get(_plain(name, "-"), name)
         lines.append(replace(line, target=name))
         for variable, error in line.errors.items() if not line.target_digest else ():
             origin = origins.setdefault((line.source, name, line.setup, variable), (line.target, error))
@@ -168,34 +169,20 @@ def recognize_targets(more: History, known: History) -> History:
 @functools.cache
 def _shipped_names() -> Mapping[tuple[str, int | None], str]:
     """Return the names of the targets of the history that ships by the checksum of their samples and their classes."""
-    return _unique(((one.target_digest, one.classes), one.target) for one in shipped_history().lines)
-
-
-def _known_by_name(name: str, names: Collection[str], own_names: Mapping[str, str]) -> str:
-    if name in names or name in manifest_names():
-        return name
-    return _packaged_names().get(_plain(name)) or own_names.get(_plain(name, "-"), name)
+    return unique_names(((one.target_digest, one.classes), one.target) for one in shipped_history().lines)
 
 
 @functools.cache
 def _packaged_names() -> Mapping[str, str]:
     """Return the names of the targets that modgap knows by the names that stand for them."""
     titles = {name: named_manifest(name).title.partition(":") for name in manifest_names()}
-    of_titles = _unique((_plain(title), name) for name, (title, colon, _) in titles.items() if colon)
-    return {**of_titles, **_unique((_plain(name), name) for name in titles)}
+    of_titles = unique_names((_plain(title), name) for name, (title, colon, _) in titles.items() if colon)
+    return {**of_titles, **unique_names((_plain(name), name) for name in titles)}
 
 
 def _plain(name: str, separator: str = "") -> str:
     """Return a name in lower case, with one separator."""
     return SEPARATORS.sub(separator, unicodedata.normalize("NFKC", name).strip().casefold())
-
-
-def _unique(pairs: Iterable[tuple[Any, str]]) -> dict[Any, str]:
-    """Return names by what stands for them, without what stands for several."""
-    names: dict[Any, set[str]] = {}
-    for key, name in pairs:
-        names.setdefault(key, set()).add(name)
-    return {key: same.pop() for key, same in names.items() if len(same) == 1}
 
 
 def remove_from_history(folder: Path, sources: Iterable[str], targets: Iterable[str]) -> tuple[History, int]:
@@ -254,10 +241,8 @@ def lines_of_ranking(record: Mapping[str, Any]) -> list[HistoryLine]:
     if not target or target["task"] != "classification":
         return []
     lines: list[HistoryLine] = []
-    for of_round in (pilot, pilot and pilot.get("other")):
-        if of_round:
-            input_size = record["request"]["input_size"]
-            lines = merge_lines(lines, _lines_of_pilots(target, of_round, input_size))
+    for of_round in filter(None, (pilot, pilot and pilot.get("other"))):
+        lines = merge_lines(lines, _lines_of_pilots(target, of_round, record["request"]["input_size"]))
     return lines
 
 
@@ -273,9 +258,16 @@ def _lines_of_pilots(
         # The first training at the best rate is the one that the rates were compared with.
         errors, held_out = {name: row["by_training"][0]}, {name: pilot["judged"]}
         seconds = {name: row["seconds"]} if row.get("seconds") else {}
-        counts = target["samples"], target["classes"]
-        values = (*counts, setup, errors, held_out, seconds)
-        yield HistoryLine(source, target["name"], target["kind"] or "unknown", *values)
+        about = source, target["name"], target["kind"] or "unknown", target["samples"], target["classes"]
+        yield HistoryLine(*about, setup, errors, held_out, seconds)
+
+
+@contextmanager
+def _warning_unless_added() -> Iterator[None]:
+    try:
+        yield
+    except (InputError, OSError) as error:
+        log.warning("The errors were not added to your history: %s", first_line(error))
 
 
 def remember_pilots(record: Mapping[str, Any], sketch: TargetSketch) -> None:
@@ -285,24 +277,17 @@ def remember_pilots(record: Mapping[str, Any], sketch: TargetSketch) -> None:
         record: Record of the ranking, with the absolute path of a target that is a file.
         sketch: Sketch of the target.
     """
-    if keeps_nothing():
-        return
-    try:
-        _add(lines_of_ranking(record), sketch)
-    except (InputError, OSError) as error:
-        log.warning(NOT_ADDED, first_line(error))
+    with _warning_unless_added():
+        if not keeps_nothing():
+            _add(lines_of_ranking(record), sketch)
 
 
 def remember_run(record: Mapping[str, Any], target: TargetRequest) -> None:
     """Add the errors of a finished training to the history of the user; where that fails, a warning says so."""
-    if keeps_nothing():
-        return
-    try:
-        if lines := lines_of_run({**record, "target": target.absolute().name}):
+    with _warning_unless_added():
+        if not keeps_nothing() and (lines := lines_of_run({**record, "target": target.absolute().name})):
             opened = target.open()
             _add(lines, cached_sketch(opened.fingerprint, opened.read().samples))
-    except (InputError, OSError) as error:
-        log.warning(NOT_ADDED, first_line(error))
 
 
 def _add(lines: Iterable[HistoryLine], sketch: TargetSketch) -> None:

@@ -69,8 +69,7 @@ class MatrixVerdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the verdict as plain values for the record of the matrix."""
-        record: dict[str, Any] = plain_values(asdict(self))
-        return record
+        return dict(plain_values(asdict(self)))
 
 
 def judge_matrix(matrix: Matrix) -> MatrixVerdict:
@@ -106,12 +105,6 @@ def judge_matrix(matrix: Matrix) -> MatrixVerdict:
 def _compared(matrix: Matrix) -> np.ndarray:
     """Return True for the targets on which differences between sources could be tested, shape (T,)."""
     return np.array([column.choice != UNKNOWN for column in matrix.columns], bool)
-
-
-def _split_label(matrix: Matrix) -> str | None:
-    """Return the split of the samples in a few words. None if the matrix has no record of them."""
-    samples = matrix.request.get("samples")
-    return SampleRequest(samples["split"]).split_label if samples else None
 
 
 def _needed(matrix: Matrix) -> int:
@@ -161,7 +154,9 @@ def _checks(matrix: Matrix) -> Iterator[Check]:
             status = WARN if unclear else PASS
             yield Check("targets-that-do-not-separate", status, {"targets": unclear, "of": n_targets})
     scores = list(dict.fromkeys(column.score for column in matrix.columns))
-    yield Check("scope", INFO, {"scores": scores, "split": _split_label(matrix)})
+    samples = matrix.request.get("samples")
+    split = SampleRequest(samples["split"]).split_label if samples else None
+    yield Check("scope", INFO, {"scores": scores, "split": split})
 
 
 TITLE = "Which sources suit these targets?"
@@ -208,7 +203,10 @@ def headline(verdict: MatrixVerdict) -> str:
         others = f"{join_names(verdict.ahead)} {verb} better on most"
         return f"No single source suits all targets: {others}, but {first} has the lowest mean rank."
     if verdict.choice == CLEAR:
-        return f"Over these targets, {first} is significantly better than each other source{_by_score(verdict)}."
+        # No other scores have to agree with those that the answer comes from.
+        scope = next((check for check in verdict.checks if check.id == "scope"), None)
+        by = f" by {join_names([score_label(name) for name in scope.values['scores']])}" if scope else ""
+        return f"Over these targets, {first} is significantly better than each other source{by}."
     if len(verdict.first) > 1:
         return f"No source stands out: {first} share the lowest mean rank."
     if verdict.among_best == verdict.targets == verdict.compared:
@@ -219,16 +217,9 @@ def headline(verdict: MatrixVerdict) -> str:
     return f"No single source suits all targets; {first} has the lowest mean rank."
 
 
-def _by_score(verdict: MatrixVerdict) -> str:
-    """Return the scores that the answer comes from, which no other scores have to agree with."""
-    scope = next((check for check in verdict.checks if check.id == "scope"), None)
-    return f" by {join_names([score_label(name) for name in scope.values['scores']])}" if scope else ""
-
-
 def choice_statement(verdict: MatrixVerdict) -> Verdict:
     """Return the answer to the question of which source is best over all targets."""
-    label, status = CHOICE_LABELS[verdict.choice]
-    return Verdict(WHICH, label, status, " ".join(_choice_sentences(verdict)))
+    return Verdict(WHICH, *CHOICE_LABELS[verdict.choice], " ".join(_choice_sentences(verdict)))
 
 
 def _choice_sentences(verdict: MatrixVerdict) -> list[str]:
@@ -239,8 +230,11 @@ def _choice_sentences(verdict: MatrixVerdict) -> list[str]:
     if verdict.choice == SINGLE:
         return ["There is no other source to compare it with."]
     sentences = [f"{start}."]
-    if verdict.choice == TIE:
-        sentences = [f"{start}.", *_ties(verdict)]
+    if verdict.choice == TIE and verdict.tied:
+        sentences.append(f"It is not significantly better than {join_names(verdict.tied)}.")
+    if verdict.choice == TIE and verdict.ahead:
+        verb = "is" if len(verdict.ahead) == 1 else "are"
+        sentences.append(f"{join_names(verdict.ahead)} {verb} better on significantly more targets.")
     if verdict.choice == UNKNOWN and verdict.targets < verdict.needed:
         sentences.append(f"It is unknown how certain that is: {_targets_needed(verdict.needed, verdict.targets)}.")
     elif verdict.choice in (UNKNOWN, TIE) and verdict.untested:
@@ -263,16 +257,6 @@ def _choice_sentences(verdict: MatrixVerdict) -> list[str]:
 def _targets_needed(needed: int, targets: int) -> str:
     verb = "is" if targets == 1 else "are"
     return f"{needed} targets are needed for so many sources, and there {verb} {targets}"
-
-
-def _ties(verdict: MatrixVerdict) -> list[str]:
-    sentences = []
-    if verdict.tied:
-        sentences.append(f"It is not significantly better than {join_names(verdict.tied)}.")
-    if verdict.ahead:
-        verb = "is" if len(verdict.ahead) == 1 else "are"
-        sentences.append(f"{join_names(verdict.ahead)} {verb} better on significantly more targets.")
-    return sentences
 
 
 def help_statement(verdict: MatrixVerdict) -> Verdict:
@@ -395,13 +379,14 @@ def _table(matrix: Matrix) -> Table:
             standing.source,
             f"{standing.mean_rank:.1f}",
             *([standing.letters, "" if standing.p_value is None else f"{standing.p_value:.3f}"] if is_tested else []),
-            *(_cell(matrix, number, column) for column in range(len(targets))),
+            *(cell_text(matrix, number, column) for column in range(len(targets))),
         ]
         for number, standing in enumerate(matrix.standings)
     ]
     return Table(["source", "mean rank", *(["letters", "p to first"] if is_tested else []), *targets], rows)
 
 
-def _cell(matrix: Matrix, number: int, column: int) -> str:
+def cell_text(matrix: Matrix, number: int, column: int, missing: str = "-") -> str:
+    """Return the value of a source on a target, with a star if it is among the best."""
     value = float(matrix.values[number, column])
-    return "-" if math.isnan(value) else f"{format_value(value)}{'*' if matrix.best[number, column] else ''}"
+    return missing if math.isnan(value) else f"{format_value(value)}{'*' if matrix.best[number, column] else ''}"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from modgap.answers import Answer, Answered, Table
-from modgap.answers.formatting import csv_text, format_value, plain_text
+from modgap.answers.formatting import csv_text, plain_text
 from modgap.answers.latex import latex_table
-from modgap.ranking.matrix.answer import headline, judge_matrix, matrix_answer, measure_label, score_note
+from modgap.ranking.matrix.answer import cell_text, headline, judge_matrix, matrix_answer, measure_label, score_note
 from modgap.ranking.matrix.over_targets import compare_over_targets, ranks_of
 from modgap.ranking.matrix.result import Matrix, Measure, Row, Standing
 from modgap.ranking.report import RankingResult
@@ -56,30 +56,28 @@ def to_json(matrix: Matrix) -> str:
 def to_dict(matrix: Matrix) -> dict[str, Any]:
     """Return the record of a matrix as plain values."""
     n_sources = len(matrix.standings)
-    record: dict[str, Any] = plain_values(
-        {
-            "schema": SCHEMA,
-            "kind": "matrix",
-            "verdict": judge_matrix(matrix).to_dict(),
-            "answer": matrix_answer(matrix).to_dict(),
-            "targets": [vars(column) for column in matrix.columns],
-            "sources": [
-                *map(_source_record, matrix.rows, matrix.standings, matrix.ranks),
-                *(_source_record(row) for row in matrix.rows[n_sources:]),
-            ],
-            "measures": [_measure_record(measure, n_sources) for measure in matrix.measures.values()],
-            "agreement": [vars(one) for one in matrix.agreement],
-            "reasons": [
-                {"source": source, "target": target, "reason": reason}
-                for (source, target), reason in matrix.reasons.items()
-            ],
-            "missing_jobs": matrix.missing,
-            "failed_jobs": matrix.failed,
-            "request": matrix.request,
-            "provenance": {"modgap": installed_version()},
-        }
-    )
-    return record
+    record = {
+        "schema": SCHEMA,
+        "kind": "matrix",
+        "verdict": judge_matrix(matrix).to_dict(),
+        "answer": matrix_answer(matrix).to_dict(),
+        "targets": [vars(column) for column in matrix.columns],
+        "sources": [
+            *map(_source_record, matrix.rows, matrix.standings, matrix.ranks),
+            *(_source_record(row) for row in matrix.rows[n_sources:]),
+        ],
+        "measures": [_measure_record(measure, n_sources) for measure in matrix.measures.values()],
+        "agreement": [vars(one) for one in matrix.agreement],
+        "reasons": [
+            {"source": source, "target": target, "reason": reason}
+            for (source, target), reason in matrix.reasons.items()
+        ],
+        "missing_jobs": matrix.missing,
+        "failed_jobs": matrix.failed,
+        "request": matrix.request,
+        "provenance": {"modgap": installed_version()},
+    }
+    return dict(plain_values(record))
 
 
 def _source_record(row: Row, standing: Standing | None = None, ranks: np.ndarray | None = None) -> dict[str, Any]:
@@ -117,17 +115,13 @@ def to_latex(matrix: Matrix) -> str:
             standing.source,
             f"{standing.mean_rank:.1f}",
             standing.letters,
-            *(_cell(value, best) for value, best in zip(matrix.values[number], matrix.best[number], strict=True)),
+            *(cell_text(matrix, number, column, "") for column in range(len(matrix.columns))),
         ]
         for number, standing in enumerate(matrix.standings)
     ]
     names = [column.name for column in matrix.columns]
     table = Table(["source", "mean rank", "letters", *names], rows)
     return latex_table(table, f"{headline(judge_matrix(matrix))} {score_note(matrix)}", "matrix") + "\n"
-
-
-def _cell(value: float, best: bool) -> str:
-    return "" if np.isnan(value) else f"{format_value(float(value))}{'*' if best else ''}"
 
 
 RECORD = "matrix.json"

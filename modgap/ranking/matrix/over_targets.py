@@ -10,9 +10,6 @@ from modgap.ranking.matrix.result import Agreement, Measure, Standing
 from modgap.ranking.standings import round_significant
 from modgap.statistics.multiple_comparisons import MOST_LETTERED, SIGNIFICANCE_LEVEL, group_letters, holm
 
-NOT_COMPARED = (None, False)
-"""Comparison with the first source where it is not known: no p-value, and not significant."""
-
 
 def sign_test_p_values(differences: np.ndarray) -> np.ndarray:
     """Return the exact two-sided p-value of each row of differences; 1 where all are zero.
@@ -30,10 +27,8 @@ def sign_test_p_values(differences: np.ndarray) -> np.ndarray:
         Dixon and Mood, "The statistical sign test", Journal of the American Statistical Association 41, 1946.
     """
     positive, negative = (differences > 0).sum(axis=1), (differences < 0).sum(axis=1)
-    p_values: np.ndarray = np.minimum(
-        1.0, 2 * stats.binom.cdf(np.minimum(positive, negative), positive + negative, 0.5)
-    )
-    return p_values
+    tails = stats.binom.cdf(np.minimum(positive, negative), positive + negative, 0.5)
+    return np.asarray(np.minimum(1.0, 2 * tails))
 
 
 def targets_needed(n_sources: int) -> int:
@@ -99,18 +94,12 @@ def compare_over_targets(sources: Sequence[str], ranks: np.ndarray) -> tuple[lis
     complete = [position for position, index in enumerate(order) if not np.isnan(ranks[index]).any()]
     differs, with_first = _test_pairs(ranks[order], complete)
     letters = dict(zip(complete, group_letters(differs), strict=True)) if differs is not None else {}
-    standings = tuple(
-        Standing(
-            sources[index],
-            float(mean_ranks[index]),
-            int(np.isfinite(ranks[index]).sum()),
-            with_first.get(position, NOT_COMPARED)[0],
-            letters.get(position, ""),
-            with_first.get(position, NOT_COMPARED)[1],
-        )
-        for position, index in enumerate(order)
-    )
-    return order, standings
+    standings = []
+    for position, index in enumerate(order):
+        p_value, is_ahead = with_first.get(position, (None, False))
+        about = sources[index], float(mean_ranks[index]), int(np.isfinite(ranks[index]).sum())
+        standings.append(Standing(*about, p_value, letters.get(position, ""), is_ahead))
+    return order, tuple(standings)
 
 
 def _test_pairs(ranks: np.ndarray, complete: Sequence[int]) -> tuple[np.ndarray | None, dict[int, tuple[float, bool]]]:
@@ -155,18 +144,16 @@ def compare_scores(deciding: Measure, others: Sequence[Measure], n_sources: int)
         n_sources: Number of rows that are sources; the others do not count.
     """
     reference = ranks_of(deciding.values[:n_sources], deciding.higher_is_better)
-    return tuple(
-        _agreement(other.name, reference, ranks_of(other.values[:n_sources], other.higher_is_better))
-        for other in others
-    )
-
-
-def _agreement(name: str, reference: np.ndarray, ranks: np.ndarray) -> Agreement:
-    taus, same_first = [], 0
-    for one, other in zip(reference.T, ranks.T, strict=True):
-        both = np.isfinite(one) & np.isfinite(other)
-        if both.sum() >= 2:
-            same_first += bool((one[both].min() == one[both])[other[both].argmin()])
-            taus.append(stats.kendalltau(one[both], other[both]).statistic)
-    defined = np.array(taus)[np.isfinite(taus)]
-    return Agreement(name, float(defined.mean()) if len(defined) else float("nan"), same_first, len(taus))
+    agreements = []
+    for score in others:
+        ranks = ranks_of(score.values[:n_sources], score.higher_is_better)
+        taus, same_first = [], 0
+        for one, other in zip(reference.T, ranks.T, strict=True):
+            both = np.isfinite(one) & np.isfinite(other)
+            if both.sum() >= 2:
+                same_first += bool((one[both].min() == one[both])[other[both].argmin()])
+                taus.append(stats.kendalltau(one[both], other[both]).statistic)
+        defined = np.array(taus)[np.isfinite(taus)]
+        tau = float(defined.mean()) if len(defined) else float("nan")
+        agreements.append(Agreement(score.name, tau, same_first, len(taus)))
+    return tuple(agreements)

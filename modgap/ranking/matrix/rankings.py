@@ -197,7 +197,10 @@ def _matrix(
     return Matrix(
         tuple(_row(names[index], known, is_control=index >= len(sources)) for index in rows),
         tuple(_column(target, ranking) for target, ranking in rankings.items()),
-        {measure.name: _reordered(measure, rows) for measure in measures},
+        {
+            one.name: replace(one, values=one.values[rows], intervals=one.intervals[rows], similar=one.similar[rows])
+            for one in measures
+        },
         ranks[order],
         standings,
         compare_scores(deciding, others, len(sources)),
@@ -208,12 +211,8 @@ def _matrix(
         next(iter(failures), ""),
         unreadable,
         _without_source(sources, results),
-        JobCounts(_count(results, True), _count(results, False), len(failures)),
+        JobCounts(*(sum(result is one for result in results.values()) for one in (True, False)), len(failures)),
     )
-
-
-def _count(results: RowResults, is_computed: bool) -> int:
-    return sum(result is is_computed for result in results.values())
 
 
 def _without_source(sources: Sequence[str], results: RowResults) -> tuple[str, ...]:
@@ -253,25 +252,19 @@ def _measure(name: str, scores: Sequence[str], names: Sequence[str], rankings: S
                 continue
             cell = numbers[row.name], column
             values[cell], intervals[cell] = table.standings.values[index], table.standings.intervals[index]
-            is_control = row.kind == CONTROL and first is not None
-            similar[cell] = _is_not_worse(index, first, ranking, score) if is_control else index in tied
+            similar[cell] = index in tied
+            if row.kind == CONTROL and first is not None:
+                # A control that is better than the first source, or not significantly worse.
+                is_better = table.standings.ranks[index] < table.standings.ranks[first]
+                is_known = np.isfinite(table.standings.p_values[index, first])
+                similar[cell] = is_known and (is_better or not table.standings.different[index, first])
     higher_is_better = np.array([get_score(score).higher_is_better for score in scores])
     return Measure(name, higher_is_better, values, intervals, similar)
 
 
-def _is_not_worse(control: int, first: int | None, ranking: Ranking, score: str) -> bool:
-    """Return True if a control is better than the first source, or not significantly worse."""
-    standings = ranking.tables[score].standings
-    is_known = bool(np.isfinite(standings.p_values[control, first]))
-    is_different = bool(standings.different[control, first])
-    return is_known and (not is_different or bool(standings.ranks[control] < standings.ranks[first]))
-
-
 def _row(name: str, known: Mapping[str, SourceRow], *, is_control: bool) -> Row:
     kind = CONTROL if is_control else SOURCE
-    row = known.get(name)
-    if row is None:
-        return Row(name, kind)
+    row = known.get(name, SourceRow(name, kind))
     return Row(name, kind, row.provenance.get("kinds", {}).get("source", ""), row.properties.get("parameters"))
 
 
@@ -280,12 +273,6 @@ def _column(target: str, ranking: Ranking) -> Column:
     verdict = judge(ranking)
     samples = ranking.target.samples if ranking.target else 0
     return Column(target, kinds[0] if kinds else "", samples, ranking.by, verdict.choice, verdict.help)
-
-
-def _reordered(measure: Measure, rows: np.ndarray) -> Measure:
-    return replace(
-        measure, values=measure.values[rows], intervals=measure.intervals[rows], similar=measure.similar[rows]
-    )
 
 
 def _reasons(names: Sequence[str], results: RowResults, rankings: Mapping[str, Ranking]) -> dict[tuple[str, str], str]:
@@ -379,16 +366,15 @@ def list_row_jobs(plans: Sequence[RankPlan]) -> list[RowJob]:
         plans: Plans of the same sources for different targets.
     """
     n_jobs = sum(len(plan.rows) for plan in plans)
-    by_target = [[_row_job(row.name, plan, n_jobs, requested=row.requested) for row in plan.rows] for plan in plans]
-    of_baselines = [_row_job(job.name, plan, n_jobs, job) for plan in plans for job in plan.baselines]
-    return [*(job for of_source in zip(*by_target, strict=True) for job in of_source), *of_baselines]
 
+    def row_job(plan: RankPlan, name: str, requested: bool, baseline: BaselineJob | None = None) -> RowJob:
+        passes = plan.pass_request(n_jobs)
+        return RowJob(name, requested, plan.target, plan.task, plan.scores, plan.request, passes, baseline)
 
-def _row_job(
-    name: str, plan: RankPlan, n_jobs: int, baseline: BaselineJob | None = None, *, requested: bool = False
-) -> RowJob:
-    passes = plan.pass_request(n_jobs)
-    return RowJob(name, requested, plan.target, plan.task, plan.scores, plan.request, passes, baseline)
+    by_source = zip(*(plan.rows for plan in plans), strict=True)
+    pairs = [pair for rows in by_source for pair in zip(plans, rows, strict=True)]
+    of_rows = [row_job(plan, row.name, row.requested) for plan, row in pairs]
+    return [*of_rows, *(row_job(plan, job.name, False, job) for plan in plans for job in plan.baselines)]
 
 
 def run_row_jobs(jobs: Sequence[RowJob], backend: Backend, monitor: JobMonitor) -> list[bool | Failure]:

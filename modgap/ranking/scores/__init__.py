@@ -5,22 +5,12 @@ The entry points of the group `modgap.scores` refer to objects of the class Scor
 
 import importlib
 import pkgutil
+from typing import Any
 
 from modgap.process.registry import Registry
-from modgap.ranking.score import CLASSIFICATION, ERROR_RATE, MULTI_LABEL, REGRESSION, Score
+from modgap.ranking.score import ERROR_RATE, Score
 from modgap.ranking.score_order import SCORE_ORDER
-
-__all__ = [
-    "CHANCE",
-    "DEFAULT_RANKING_SCORES",
-    "FORECAST",
-    "PILOT",
-    "default_scores",
-    "get_score",
-    "score_names",
-    "score_origin",
-    "shown_score",
-]
+from modgap.ranking.source_outputs import CLASSIFICATION, MULTI_LABEL, REGRESSION
 
 DEFAULT_RANKING_SCORES = {CLASSIFICATION: "transrate", MULTI_LABEL: "discrepancy", REGRESSION: "discrepancy"}
 """The score that sources are ranked by if --by is not given, for each task.
@@ -30,33 +20,22 @@ it nor any other score is shown to choose better than always naming the same goo
 benchmark has no targets of other tasks.
 """
 
+RATE: dict[str, Any] = {"unit": "error rate", "reference": "", "higher_is_better": False, "bounds": ERROR_RATE}
 PILOT = Score(
-    name="pilot",
-    title="error after a short fine-tuning on other samples",
-    unit="error rate",
-    reference="",
-    higher_is_better=False,
-    bounds=ERROR_RATE,
-    error_tasks=(CLASSIFICATION,),
+    name="pilot", title="error after a short fine-tuning on other samples", error_tasks=(CLASSIFICATION,), **RATE
 )
 """The error after a short fine-tuning, which is shown as scores are, but is none that `--by` or `--score` takes."""
 FORECAST = Score(
     name="forecast",
     title="expected error after fine-tuning, given earlier targets and pilots",
-    unit="error rate",
-    reference="",
-    higher_is_better=False,
-    bounds=ERROR_RATE,
     uses_samples=False,
+    **RATE,
 )
 CHANCE = Score(
     name="chance",
     title="probability of being the best of these sources, given earlier targets and pilots",
-    unit="probability",
-    reference="",
-    higher_is_better=True,
-    bounds=ERROR_RATE,
     uses_samples=False,
+    **RATE | {"unit": "probability", "higher_is_better": True},
 )
 """Expected errors by a history and pilots, and the probability of being best where its errors cannot be compared."""
 SHOWN = {score.name: score for score in (PILOT, FORECAST, CHANCE)}

@@ -4,9 +4,11 @@ All of them map the classes of the target to classes of the source. They differ 
 find the best map, and in the samples on which its error is measured: held-out ones, or those that it was fitted on.
 """
 
+from typing import Any
+
 import numpy as np
 
-from modgap.discrepancy import Estimate, TestedSamples, estimate, held_out_samples
+from modgap.discrepancy import Estimate, estimate, held_out_samples
 from modgap.discrepancy.probabilities import Probabilities, matched_temperature
 from modgap.errors import InputError
 from modgap.labels.label_space import label_space
@@ -59,16 +61,9 @@ def held_out_errors(outputs: SourceOutputs, options: ErrorOptions, seed: int, na
         seed=seed,
         threads=1,
     )
-    errors = None
-    if tested is not None:
-        errors = tested.log_losses if name == "leep" else tested.errors.get(name)
+    errors = tested and (tested.log_losses if name == "leep" else tested.errors.get(name))
     if tested is None or errors is None:
         raise InputError("Fewer than two classes have two samples or groups, so no held-out error can be computed.")
-    return _for_all_samples(tested, errors, outputs)
-
-
-def _for_all_samples(tested: TestedSamples, errors: SampleErrors, outputs: SourceOutputs) -> SampleErrors:
-    """Return errors of all n samples, with NaN and weight 0 for those that are not tested."""
     values = np.full(len(outputs), np.nan)
     values[tested.rows] = errors.errors
     weights = np.zeros(len(outputs))
@@ -106,16 +101,9 @@ def _estimate(outputs: SourceOutputs, estimator: str, permutations: int, seed: i
     return result.estimates[estimator]
 
 
-def _nan_if_none(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
-
-
 def _ratio_to_null(outputs: SourceOutputs, seed: int) -> float:
-    return _nan_if_none(_estimate(outputs, "search", PERMUTATIONS, seed).in_sample_ratio_to_null)
-
-
-def _montecarlo(outputs: SourceOutputs, seed: int) -> float:
-    return _nan_if_none(_estimate(outputs, "montecarlo", 0, seed).solution.value)
+    ratio = _estimate(outputs, "search", PERMUTATIONS, seed).in_sample_ratio_to_null
+    return float("nan") if ratio is None else float(ratio)
 
 
 def _matched(outputs: SourceOutputs, options: ErrorOptions, seed: int) -> SampleErrors:
@@ -130,20 +118,18 @@ def _matched(outputs: SourceOutputs, options: ErrorOptions, seed: int) -> Sample
     return held_out_errors(outputs, options, seed, "soft-matched")
 
 
+OF_MAPS: dict[str, Any] = {"higher_is_better": False, "tasks": ALL_TASKS, "needs_logits": True}
+HELD_OUT: dict[str, Any] = OF_MAPS | {"bounds": ERROR_RATE, "error_tasks": ALL_TASKS, "uses_splits": True}
+"""What all of these scores have in common, and all that are held-out errors."""
 SCORES = (
     Score(
         name="discrepancy",
         title="held-out error of the best map from target classes to source classes, over repeated splits",
         unit="error rate",
         reference="MoNA, ICML 2024, equation 3, on held-out samples",
-        higher_is_better=False,
-        bounds=ERROR_RATE,
-        tasks=ALL_TASKS,
-        needs_logits=True,
         version=2,
         errors=lambda outputs, options, seed: held_out_errors(outputs, options, seed, "search"),
-        error_tasks=ALL_TASKS,
-        uses_splits=True,
+        **HELD_OUT,
     ),
     Score(
         name="discrepancy-ratio",
@@ -151,51 +137,37 @@ SCORES = (
         unit="ratio to the null",
         reference="MoNA, ICML 2024, equation 3, relative to its null distribution",
         compute=_ratio_to_null,
-        higher_is_better=False,
         bounds=NON_NEGATIVE,
-        tasks=ALL_TASKS,
-        needs_logits=True,
         default=False,
         version=2,
+        **OF_MAPS,
     ),
     Score(
         name="discrepancy-montecarlo",
         title="smallest error of 100,000 random class maps, as in the MoNA paper",
         unit="error rate",
         reference="MoNA, ICML 2024, algorithm 2",
-        compute=_montecarlo,
-        higher_is_better=False,
+        compute=lambda outputs, seed: float(_estimate(outputs, "montecarlo", 0, seed).solution.value),
         bounds=ERROR_RATE,
-        tasks=ALL_TASKS,
-        needs_logits=True,
         default=False,
         version=2,
+        **OF_MAPS,
     ),
     Score(
         name="soft",
         title="held-out probability that the source does not give to the classes of the best map",
         unit="1 - probability",
         reference="MoNA, ICML 2024, equation 3, with probabilities in place of predictions",
-        higher_is_better=False,
-        bounds=ERROR_RATE,
-        tasks=ALL_TASKS,
-        needs_logits=True,
         errors=lambda outputs, options, seed: held_out_errors(outputs, options, seed, "soft"),
-        error_tasks=ALL_TASKS,
-        uses_splits=True,
+        **HELD_OUT,
     ),
     Score(
         name="soft-matched",
         title="the score soft at the temperature at which the mean entropy is half of log K",
         unit="1 - probability",
         reference="MoNA, ICML 2024, equation 3, with probabilities of equal entropy for all sources",
-        higher_is_better=False,
-        bounds=ERROR_RATE,
-        tasks=ALL_TASKS,
-        needs_logits=True,
         default=False,
         errors=_matched,
-        error_tasks=ALL_TASKS,
-        uses_splits=True,
+        **HELD_OUT,
     ),
 )

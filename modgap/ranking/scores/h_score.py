@@ -77,21 +77,16 @@ def ledoit_wolf_shrinkage(centered: np.ndarray, variances: np.ndarray) -> float:
 
 def _between(outputs: SourceOutputs) -> np.ndarray:
     """Project the weighted class means, divided by the root of n - 1, on the principal components, shape (K, r)."""
-    means = _scaled_means(outputs.moments.centered, outputs.labels) / np.sqrt(max(1, len(outputs) - 1))
-    projected: np.ndarray = means @ outputs.moments.components
-    return projected
+    centered, labels = outputs.moments.centered, outputs.labels
+    sums = [centered[labels == label].sum(axis=0) / np.sqrt(n) for label, n in enumerate(np.bincount(labels))]
+    means = np.stack(sums) / np.sqrt(max(1, len(outputs) - 1))
+    return np.asarray(means @ outputs.moments.components)
 
 
 def _inverse(variances: np.ndarray) -> np.ndarray:
     inverse = np.zeros_like(variances)
     np.divide(1, variances, out=inverse, where=variances > 0)
     return inverse
-
-
-def _scaled_means(centered: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return the mean of each class times the root of its size, shape (K, D)."""
-    counts = np.bincount(labels)
-    return np.stack([centered[labels == label].sum(axis=0) / np.sqrt(count) for label, count in enumerate(counts)])
 
 
 SCORES = (

@@ -6,10 +6,11 @@ import numpy as np
 
 from modgap.discrepancy.kernels.compilation import kernel
 from modgap.errors import InputError
-from modgap.ranking.cross_validation import assign_folds, prediction_error, repeated_errors, sample_keys
-from modgap.ranking.score import ALL_TASKS, CLASSIFICATION, NON_NEGATIVE, ErrorOptions, Score
-from modgap.ranking.source_outputs import SourceOutputs
+from modgap.ranking.cross_validation import assign_folds, prediction_error, repeated_errors
+from modgap.ranking.score import ALL_TASKS, NON_NEGATIVE, ErrorOptions, Score
+from modgap.ranking.source_outputs import CLASSIFICATION, SourceOutputs
 from modgap.statistics.intervals import SampleErrors
+from modgap.targets.splits import stratification_labels, stratified_keys
 
 NEIGHBORS = 5
 MAX_QUERIES = 5000
@@ -115,7 +116,9 @@ def _find_nearest(
 
 def _queries(outputs: SourceOutputs, seed: int) -> np.ndarray:
     """Return the indices of the samples that are predicted, ascending."""
-    return np.sort(np.argsort(sample_keys(outputs, seed), kind="stable")[:MAX_QUERIES])
+    # The keys are spread evenly over each class, and those of a group lie together.
+    keys = stratified_keys(stratification_labels(outputs.labels), outputs.groups, seed)
+    return np.sort(np.argsort(keys, kind="stable")[:MAX_QUERIES])
 
 
 def _compute(outputs: SourceOutputs, seed: int) -> float:

@@ -32,7 +32,11 @@ def logme(features: np.ndarray, targets: np.ndarray) -> float:
     References:
         You et al., "LogME: Practical Assessment of Pre-trained Models for Transfer Learning", ICML 2021.
     """
-    squares, projections = _projections(bound_magnitudes(features), targets)
+    # Squared nonzero singular values (r,), and squared projections of the targets on the left vectors (r, M).
+    bounded = bound_magnitudes(features)
+    squares, right_vectors = principal_components(bounded)
+    rotated = right_vectors.T @ (bounded.T @ targets)
+    projections = rotated**2 / np.maximum(squares, np.finfo(np.float64).tiny)[:, None]
     squares, projections = squares[squares > 0], projections[squares > 0]
     remainders = np.maximum((targets**2).sum(axis=0) - projections.sum(axis=0), 0)
     evidences = [
@@ -40,13 +44,6 @@ def logme(features: np.ndarray, targets: np.ndarray) -> float:
         for x2, remainder in zip(projections.T, remainders, strict=True)
     ]
     return float(np.mean(evidences))
-
-
-def _projections(features: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return squared nonzero singular values (r,) and squared target projections on the left vectors (r, M)."""
-    squares, right_vectors = principal_components(features)
-    rotated = right_vectors.T @ (features.T @ targets)
-    return squares, rotated**2 / np.maximum(squares, np.finfo(np.float64).tiny)[:, None]
 
 
 def _evidence(sigma: np.ndarray, x2: np.ndarray, remainder: float, n: int) -> float:

@@ -40,16 +40,13 @@ def n_leep(outputs: SourceOutputs, seed: int = 0) -> float:
     explained = np.cumsum(moments.variances[::-1]) / max(moments.variances.sum(), np.finfo(float).tiny)
     points = moments.project(int(np.searchsorted(explained, EXPLAINED_VARIANCE)) + 1)
     clusters = max(1, min(CLUSTERS_PER_CLASS * outputs.n_classes, len(points) // MIN_SAMPLES_PER_CLUSTER))
-    mixture = GaussianMixture(clusters, covariance_type="diag", random_state=seed, reg_covar=_variance_floor(points))
+    # A variance to add to each cluster that is small against the points' variance in any unit.
+    floor = 1e-6 * max(float(points.var(axis=0).max()), SMALLEST_VARIANCE)
+    mixture = GaussianMixture(clusters, covariance_type="diag", random_state=seed, reg_covar=floor)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         mixture.fit(points)
     return leep(mixture.predict_proba(points), outputs.labels)
-
-
-def _variance_floor(points: np.ndarray) -> float:
-    """Return a variance to add to each cluster that is small against the points' variance in any unit."""
-    return 1e-6 * max(float(points.var(axis=0).max()), SMALLEST_VARIANCE)
 
 
 SCORE = Score(

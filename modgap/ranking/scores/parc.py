@@ -47,28 +47,28 @@ def _correlation_distances(rows: np.ndarray) -> np.ndarray:
     norms = np.linalg.norm(centered, axis=1, keepdims=True)
     unit = centered / np.where(norms > 0, norms, 1)
     # Pairs of equal labels must tie, so rounding errors in the last bits are removed.
-    distances: np.ndarray = np.round(1 - unit @ unit.T, DECIMALS)
-    return distances
+    return np.asarray(np.round(1 - unit @ unit.T, DECIMALS))
 
 
 def _euclidean_distances(values: np.ndarray) -> np.ndarray:
     """Return the Euclidean distances of all pairs of rows of standardized columns. Constant columns do not count."""
     standardized = _standardize(values)
-    distances: np.ndarray = np.round(cdist(standardized, standardized), DECIMALS)
-    return distances
+    return np.asarray(np.round(cdist(standardized, standardized), DECIMALS))
 
 
 def _standardize(rows: np.ndarray) -> np.ndarray:
     """Return the columns that are not constant, centered and divided by their standard deviation, shape (n, r)."""
     centered = center_columns(rows)
     spread = centered.std(axis=0)
-    standardized: np.ndarray = centered[:, spread > 0] / spread[spread > 0]
-    return standardized
+    return np.asarray(centered[:, spread > 0] / spread[spread > 0])
 
 
 def _compute(outputs: SourceOutputs, seed: int) -> float:
     if len(outputs) > MAX_SAMPLES:
-        return _compute(outputs.subset(_choose_rows(outputs, seed)), seed)
+        rows = np.sort(np.random.default_rng(seed).permutation(len(outputs))[:MAX_SAMPLES])
+        if outputs.labels.ndim == 1:
+            rows = stratified_subset(outputs.labels, MAX_SAMPLES, seed)
+        return _compute(outputs.subset(rows), seed)
     standardized = _standardize(outputs.features)
     if not standardized.shape[1]:
         return 0.0
@@ -80,12 +80,6 @@ def _compute(outputs: SourceOutputs, seed: int) -> float:
         # A correlation over a single column is not defined; with the negated column beside it, it is.
         targets = np.hstack([targets, -targets])
     return parc(standardized, targets, real_valued=real_valued)
-
-
-def _choose_rows(outputs: SourceOutputs, seed: int) -> np.ndarray:
-    if outputs.labels.ndim == 1:
-        return stratified_subset(outputs.labels, MAX_SAMPLES, seed)
-    return np.sort(np.random.default_rng(seed).permutation(len(outputs))[:MAX_SAMPLES])
 
 
 SCORE = Score(
