@@ -158,7 +158,8 @@ def count_updates(method: str, settings: tuple[str, ...]) -> None:
         def note(stage: str, _share: float) -> None:
             counts.setdefault(stage, []).append(Traffic(traffic))
 
-        run_training_loop(trainer.build_training(set_up_run(request)[0], RunFiles(), progress=note))
+        source, setup, _ = set_up_run(request)
+        run_training_loop(trainer.build_training(request, source, setup, RunFiles(), progress=note))
     # The first count is from before the first update.
     before, after = (next(iter(counts.values()))[number] for number in (1, 1 + READ_TOGETHER))
     print_traffic(" ".join((f"update of {method}", *settings)), before, after, READ_TOGETHER)

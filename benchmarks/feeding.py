@@ -19,7 +19,7 @@ from modgap.inputs.representations import chunk_spans
 from modgap.targets import named_manifest
 from modgap.targets.samples import Table
 from modgap.targets.sound import SoundFiles
-from modgap.training.batches import BatchFeed, Update, chunks, generator
+from modgap.training.batches import BatchFeed, chunks, generator
 from modgap.training.training_data import InputTransform, TargetData, stack_pieces
 
 SPEC = named_manifest("fsd50k").input
@@ -90,7 +90,7 @@ def main() -> None:
                 feed = BatchFeed(data, 0, torch.device("cpu"), torch.float32, "none", workers)
                 start = time.perf_counter()
                 with feed.updates(0) as loader:
-                    found = [batch[0].x for batch, _ in loader.load([Update(0, 0, [rows]) for rows in updates])]
+                    found = [batch[0].x for batch, _ in loader.load([(0, 0, [rows]) for rows in updates])]
                 rate = arguments.clips / (time.perf_counter() - start)
                 first = first or found
                 same = all(torch.equal(x, y) for x, y in zip(found, first, strict=True))

@@ -5,7 +5,8 @@ from numpy.typing import ArrayLike
 
 from modgap.probes.folds import FOLDS, stratified_folds
 from modgap.probes.input_checks import validate_samples
-from modgap.probes.linear_probe import DEFAULT_STRENGTH, fit_linear_probe
+from modgap.probes.linear_probe import DEFAULT_STRENGTH
+from modgap.probes.logistic import logistic_path
 from modgap.statistics.bootstrap import group_numbers
 
 
@@ -49,6 +50,6 @@ def cross_validated_errors(
     wrong = np.zeros(len(codes), bool)
     for fold in np.unique(folds):
         test = folds == fold
-        probe = fit_linear_probe(array[~test], codes[~test], [strength])
+        probe = logistic_path(array[~test], codes[~test], [strength])
         wrong[test] = probe.predict(array[test]) != codes[test]
     return wrong

@@ -18,10 +18,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, wraps
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
 from modgap.errors import InputError, UsageError, check_minimum, first_line
 from modgap.process.end import end_with_parent
+from modgap.process.installed_packages import import_optional
 from modgap.process.resources import available_cores, choose_device, share_heap
 from modgap.storage.atomic_files import temporary_path
 from modgap.storage.locks import lock_first_free, unlock
@@ -448,16 +450,9 @@ def _run_indexed(index: int, job: Job[Result], variables: Mapping[str, str]) -> 
 # Workers of Dask
 
 
-def _import(module: str, backend_name: str) -> Any:
+def _import(module: str, backend_name: str) -> ModuleType:
     """Import a library of the extra `distributed`, which has no type annotations."""
-    import importlib
-
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UsageError(
-            f"The backend {backend_name} needs {module}, which is not installed. Run: pip install 'modgap[distributed]'"
-        ) from error
+    return import_optional(module, f"The backend {backend_name} needs {module}", "distributed")
 
 
 def _run_on_workers(client: Any, jobs: Sequence[Job[Result]], resources: dict[str, int] | None) -> Outcomes[Result]:

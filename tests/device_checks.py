@@ -87,7 +87,8 @@ def training_on(folder, method, *settings, task="classification", samples=28, pr
     target, surrogate = target_file(folder, task, samples=samples), surrogate_file(folder)
     overrides = (f"stage1.surrogate={surrogate}", *SHORT, "stage1.batch_size=4", "stage2.batch_size=4", *settings)
     request = TrainRequest(method, SOURCE, TargetRequest(str(target)), overrides, samples=SampleRequest(input_size=32))
-    return build_training(set_up_run(request)[0], RunFiles(), progress=progress)
+    source, setup, _ = set_up_run(request)
+    return build_training(request, source, setup, RunFiles(), progress=progress)
 
 
 def waits_of_an_update(accelerator, folder, method, *settings):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from modgap.training import evaluation
 from modgap.training import loop as loops
-from modgap.training.checkpoint import BestEpoch, FolderFiles, Position, best_epochs, latest_checkpoint
+from modgap.training.checkpoint import BestEpoch, Position, RunFiles, best_epochs, latest_checkpoint
 from tests.training import run, target_file
 
 VIT = "vit-fashion"
@@ -81,9 +81,9 @@ def test_weights_that_a_checkpoint_needs_are_kept(tmp_path):
     model = torch.nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
     for total, best in ((3, BestEpoch(1, 0.5)), (6, BestEpoch(4, 0.25)), (9, BestEpoch(4, 0.25)), (2, None)):
-        FolderFiles(tmp_path).save_checkpoint(Position(0, total, 0, total, best=best), model, optimizer)
+        RunFiles(tmp_path).save_checkpoint(Position(0, total, 0, total, best=best), model, optimizer)
     assert best_epochs(tmp_path) == {4}
-    assert latest_checkpoint(tmp_path).position.best == BestEpoch(4, 0.25)
-    FolderFiles(tmp_path).save_checkpoint(Position(0, 12, 0, 12, best=BestEpoch(11, None)), model, optimizer)
+    assert latest_checkpoint(tmp_path)[0].best == BestEpoch(4, 0.25)
+    RunFiles(tmp_path).save_checkpoint(Position(0, 12, 0, 12, best=BestEpoch(11, None)), model, optimizer)
     assert best_epochs(tmp_path) == {4, 11}
-    assert latest_checkpoint(tmp_path).position.best == BestEpoch(11, None)
+    assert latest_checkpoint(tmp_path)[0].best == BestEpoch(11, None)

@@ -20,7 +20,7 @@ from modgap.storage import array_formats
 from modgap.storage.cache import CacheEntry, CorruptEntryError, entry_path, find_cached, read_entry, store_rows
 from modgap.storage.json_records import format_json, read_json, with_digest
 from modgap.targets import CustomData, open_target
-from modgap.training.checkpoint import BestEpoch, FolderFiles, Position, latest_checkpoint, write_tensors
+from modgap.training.checkpoint import BestEpoch, Position, RunFiles, latest_checkpoint, write_tensors
 from modgap.training.run_folder import open_run, prepare_run, write_record
 from modgap.training.trained_inputs import read_inputs
 from modgap.training.trained_model import read_model_file, write_model_file
@@ -374,15 +374,15 @@ def test_damaged_checkpoints_are_skipped(tmp_path):
     best = tmp_path / "best-00001.safetensors"
     write_tensors(best, model.state_dict())
     for updates in (3, 6):
-        FolderFiles(tmp_path).save_checkpoint(Position(0, 1, 0, updates, best=BestEpoch(1, 0.25)), model, optimizer)
+        RunFiles(tmp_path).save_checkpoint(Position(0, 1, 0, updates, best=BestEpoch(1, 0.25)), model, optimizer)
     newest = max((tmp_path / "checkpoints").iterdir())
     for path in newest.iterdir():
         content = path.read_bytes()
         for _, damaged in flips(content, {"all": (0, len(content))}, 60):
             path.write_bytes(damaged)
-            assert latest_checkpoint(tmp_path).position.total_updates == 3
+            assert latest_checkpoint(tmp_path)[0].total_updates == 3
         path.write_bytes(content)
-    assert latest_checkpoint(tmp_path).position.total_updates == 6
+    assert latest_checkpoint(tmp_path)[0].total_updates == 6
     content = bytearray(best.read_bytes())
     content[-1] ^= 1
     best.write_bytes(content)

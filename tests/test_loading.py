@@ -10,13 +10,13 @@ import soundfile
 import torch
 
 from modgap.errors import InputError
-from modgap.forward.reading_ahead import Loader, load_ahead
+from modgap.forward.reading_ahead import Loader
 from modgap.inputs.representations import chunk_spans, log_mel_spectrograms
 from modgap.targets import TargetRequest, open_target
 from modgap.targets.manifest import LogMel, load_manifest
 from modgap.targets.samples import PartialSamples
 from modgap.targets.sound import SoundFiles
-from modgap.training.batches import BatchFeed, Update
+from modgap.training.batches import BatchFeed
 from modgap.training.train import train
 from modgap.training.train_request import TrainRequest
 from modgap.training.training_data import InputTransform, read_target_data
@@ -104,10 +104,11 @@ def square(number: int) -> torch.Tensor:
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_items_come_in_order_and_errors_keep_their_message(workers):
     found: list[int] = []
-    with pytest.raises(InputError, match=r"^Sample 5 is damaged\.$"):
-        found.extend(int(item) for item in load_ahead(square, 9, workers))
-    assert found == [0, 1, 4, 9, 16]
-    assert list(load_ahead(square, 0, workers)) == []
+    with Loader(square, workers) as loader:
+        with pytest.raises(InputError, match=r"^Sample 5 is damaged\.$"):
+            found.extend(int(item) for item in loader.load(range(9)))
+        assert found == [0, 1, 4, 9, 16]
+        assert list(loader.load(range(0))) == []
 
 
 def process_of(number: int) -> torch.Tensor:
@@ -155,7 +156,7 @@ def test_batches_of_sound_have_the_same_bits_for_any_number_of_workers(tmp_path)
     for workers in (0, 1, 2):
         feed = BatchFeed(data, 3, torch.device("cpu"), torch.float32, "spec-augment", workers)
         with feed.updates(0) as loader:
-            read = list(loader.load([Update(1, 0, parts) for parts in updates]))
+            read = list(loader.load([(1, 0, parts) for parts in updates]))
         found.append([batch.x for batches, _ in read for batch in batches])
     assert [x.shape[0] for x in found[0]] == [2, 2, 2]
     for others in found[1:]:

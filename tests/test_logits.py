@@ -234,8 +234,8 @@ def test_a_head_is_fitted_once_for_all_targets(small_images, surrogate, tmp_path
     from modgap.forward import probe_head
 
     fitted = []
-    plain = probe_head.fit_linear_probe
-    monkeypatch.setattr(probe_head, "fit_linear_probe", lambda *a: fitted.append(1) or plain(*a))
+    plain = probe_head.logistic_path
+    monkeypatch.setattr(probe_head, "logistic_path", lambda *a: fitted.append(1) or plain(*a))
     request = LogitsRequest(SampleRequest(input_size=64, device="cpu", split="test"), head=f"probe:{surrogate}")
     handle = open_source(SMALL)
     other = tmp_path / "other.npz"

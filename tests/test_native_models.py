@@ -104,11 +104,12 @@ def test_the_start_is_the_affine_map_of_the_probe_on_the_same_features(source: s
     """The network before the first update has the scores of the probe that was fitted for it."""
     target = text_file(folder) if source == "minilm" else "digits"
     request = TrainRequest("lp-ft", source, TargetRequest(str(target)), samples=SampleRequest(limit=60))
-    setup, _ = set_up_run(request)
-    model = build_training(setup, RunFiles()).model
-    probe = fit_source_probe(source, setup.source, setup.data, 0, "cpu")
-    samples = [setup.data.table.samples[int(row)] for row in setup.data.test[:8]]
-    pieces = stack_pieces([setup.data.transform.pieces(one)[0] for one in samples], torch.device("cpu"), torch.float32)
+    opened, setup, _ = set_up_run(request)
+    model = build_training(request, opened, setup, RunFiles()).model
+    data = setup[1]
+    probe = fit_source_probe(source, opened, data, 0, "cpu")
+    samples = [data.table.samples[int(row)] for row in data.test[:8]]
+    pieces = stack_pieces([data.transform.pieces(one)[0] for one in samples], torch.device("cpu"), torch.float32)
     with torch.no_grad():
         outputs = model.eval()(pieces)
     np.testing.assert_allclose(outputs, probe.scores(samples), rtol=1e-4, atol=1e-4)

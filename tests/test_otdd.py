@@ -123,7 +123,7 @@ def test_a_class_with_one_sample():
 def test_the_source_is_a_constant():
     features, labels = clouds()
     source = prepare_source(features.requires_grad_(), labels)
-    assert not source.features.requires_grad
+    assert not source[0].requires_grad
     assert not class_distance(clouds(3, classes=1)[0], source).requires_grad
 
 

@@ -9,7 +9,7 @@ import torch
 from modgap.process.devices import tf32
 from modgap.sources import open_source
 from modgap.targets import open_target
-from modgap.training.placement import call, channels_last, forward_of, place
+from modgap.training.placement import call, forward_of, place
 from modgap.training.recipe import Recipe
 from modgap.training.task_loss import TaskLoss
 from modgap.training.training_data import read_target_data
@@ -57,7 +57,7 @@ def test_channels_last_changes_gradients_only_by_rounding():
     problem = Problem(open_source("random:timm:test_efficientnet").load(32), (3, 32, 32))
     before = gradients(problem, problem.task)
     weights = {name: value.clone() for name, value in problem.model.state_dict().items()}
-    channels_last(problem.model)
+    problem.model.to(memory_format=torch.channels_last)
     assert any(value.is_contiguous(memory_format=torch.channels_last) for value in problem.model.parameters())
     assert all(torch.equal(value, weights[name]) for name, value in problem.model.state_dict().items())
     torch.testing.assert_close(gradients(problem, problem.task), before, rtol=1e-9, atol=1e-12)

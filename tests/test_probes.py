@@ -15,7 +15,7 @@ from modgap.distortion.probe_cross_validation import cross_validate_probe, few_s
 from modgap.distortion.probe_evaluation import PROBES, entity_f1, evaluate_probe
 from modgap.errors import InputError, UsageError
 from modgap.probes.folds import held_out_mask, stratified_folds
-from modgap.probes.linear_probe import fit_linear_probe
+from modgap.probes.logistic import logistic_path
 from modgap.probes.ridge import ridge_path
 from modgap.statistics.paired import paired_difference
 
@@ -78,17 +78,17 @@ def test_linear_probe_equals_scikit_learns_at_the_chosen_strength(digits):
 def test_ridge_equals_scikit_learns_and_has_exact_leave_one_out_errors(shape):
     features, labels = blobs(*shape, classes=3)
     strengths = (30.0, 1.0, 0.1)
-    path = ridge_path(features, labels, strengths)
+    weights, intercepts, errors = ridge_path(features, labels, strengths)
     for at, strength in enumerate(strengths):
         fitted = RidgeClassifier(alpha=strength).fit(features, labels)
-        np.testing.assert_allclose(2 * path.weights[at], fitted.coef_, atol=1e-8)
-        np.testing.assert_allclose(2 * path.intercepts[at] - 1, fitted.intercept_, atol=1e-8)
+        np.testing.assert_allclose(2 * weights[at], fitted.coef_, atol=1e-8)
+        np.testing.assert_allclose(2 * intercepts[at] - 1, fitted.intercept_, atol=1e-8)
         wrong = 0
         for row in range(len(labels)):
             others = np.arange(len(labels)) != row
             without = RidgeClassifier(alpha=strength).fit(features[others], labels[others])
             wrong += without.predict(features[row : row + 1])[0] != labels[row]
-        assert path.leave_one_out_errors[at] == pytest.approx(wrong / len(labels))
+        assert errors[at] == pytest.approx(wrong / len(labels))
 
 
 def test_knn_equals_scikit_learns(parts):
@@ -346,6 +346,6 @@ def test_cross_validation_leaves_out_classes_with_fewer_samples_than_folds(impor
 def test_affine_weights_give_the_logits_of_features_that_are_not_standardized(classes):
     features, labels = blobs(classes=classes)
     features = 3 * features + 5
-    linear = fit_linear_probe(features, labels, [1.0])
+    linear = logistic_path(features, labels, [1.0])
     weights, biases = linear.affine()
-    np.testing.assert_allclose(features @ weights.T + biases, linear.path.logits(features, 0), atol=1e-9)
+    np.testing.assert_allclose(features @ weights.T + biases, linear.logits(features), atol=1e-9)

@@ -308,9 +308,9 @@ def test_features_of_a_probe_come_from_the_cache(sources, tmp_path, monkeypatch)
     path, passes = target_file(tmp_path, "classification", image=False, samples=60), []
     original = ProbedSource.values
 
-    def values(self, samples, form, device):
+    def values(self, samples, device):
         passes.append(len(samples))
-        return original(self, samples, form, device)
+        return original(self, samples, device)
 
     monkeypatch.setattr(ProbedSource, "values", values)
     first = run_step(PROBE, series(path))

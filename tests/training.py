@@ -77,7 +77,7 @@ def training_of(method: str, source, data, *settings: str) -> Training:
     request = TrainRequest(
         method, "vit-fashion", TargetRequest("digits"), settings, samples=SampleRequest(device="cpu")
     )
-    return build_training(set_up_training(request, source, data), RunFiles())
+    return build_training(request, source, set_up_training(request, source, data), RunFiles())
 
 
 def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:

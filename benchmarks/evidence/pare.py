@@ -40,7 +40,7 @@ class PatchReplacement(Objective):
         self.samples = SurrogateFeatures(training)
         self.parts = training.source.split()
         with torch.no_grad():
-            source = self.parts.embedder(self.samples.reader(0).batch.inputs)
+            source = self.parts.embedder(self.samples.reader(0)[1].inputs)
             encoded = self.parts.tokens(self.parts.encoder(source))
         with seeded_rng(training.seed, "predictor"):
             gate = nn.Linear(as_tokens(source).shape[2], 1)
@@ -65,9 +65,9 @@ class PatchReplacement(Objective):
         """Return the gradient of the loss by all parameters."""
         (batch,) = parts
         model = self.model
-        update = self.samples.reader(step)
+        _, surrogate_batch, labels = self.samples.reader(step)
         with torch.no_grad():
-            source = self.parts.embedder(update.batch.divide(len(batch.x))[0].inputs)
+            source = self.parts.embedder(surrogate_batch.divide(len(batch.x))[0].inputs)
         target = model.embed(batch.x)
         share = FIRST_SHARE * (1 - step / self.n_steps)
         mixed, replaced = replace_tokens(target, source, model.replacement["gate"], share)
@@ -75,7 +75,7 @@ class PatchReplacement(Objective):
         loss = self._mean_loss(model.predictor(model.encode(target)), batch)
         loss = loss + (1 - replaced) * self._mean_loss(model.predictor(encoded), batch)
         of_source = model.replacement["predictor"](encoded.mean(dim=1))
-        loss = loss + replaced * cross_entropy(of_source, update.labels[: len(batch.x)])
+        loss = loss + replaced * cross_entropy(of_source, labels[: len(batch.x)])
         parameters = dict(model.named_parameters())
         gradients = plain_gradients(loss, [parameters[name] for name in self.trained])
         return LossGradient(dict(zip(self.trained, gradients, strict=True)), loss.detach())

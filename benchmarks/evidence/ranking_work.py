@@ -11,7 +11,8 @@ from modgap.errors import InputError, UsageError
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
-from modgap.probes.linear_probe import DEFAULT_STRENGTH, fit_linear_probe
+from modgap.probes.linear_probe import DEFAULT_STRENGTH
+from modgap.probes.logistic import logistic_path
 from modgap.ranking.extraction import extract
 from modgap.ranking.history.measure import LABELED, measure_errors
 from modgap.ranking.rank import rank
@@ -70,5 +71,5 @@ def _probe_error(source: str, target: str) -> float | None:
         except (InputError, UsageError):
             return None
         features[split], labels[split] = outputs.features, outputs.labels
-    probe = fit_linear_probe(features["train"], labels["train"], [DEFAULT_STRENGTH])
+    probe = logistic_path(features["train"], labels["train"], [DEFAULT_STRENGTH])
     return float(100 * (probe.predict(features["test"]) != labels["test"]).mean())

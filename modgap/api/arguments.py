@@ -38,7 +38,11 @@ MODEL_HINT = (
 
 
 def public_function(function: Callable[Parameters, Returned]) -> Callable[Parameters, Returned]:
-    """Return a function that checks its arguments before it is run.
+    """Return a function that checks its arguments before it is run, and converts them to the types of its annotations.
+
+    NumPy's numbers become Python's, one value becomes a tuple where several are expected, and a path becomes a string
+    where a name is expected. Errors that Python has messages for, such as a missing argument, are left to the call. The
+    function raises a UsageError if there is no argument of a name, or an argument is of another type.
 
     Args:
         function: A function whose parameters have annotations. Those of `**options` are the fields of a TypedDict.
@@ -46,43 +50,24 @@ def public_function(function: Callable[Parameters, Returned]) -> Callable[Parame
 
     @wraps(function)
     def wrapper(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Returned:
-        checked_args, checked_kwargs = _check_arguments(function, args, kwargs)
-        return function(*checked_args, **checked_kwargs)
+        parameters = inspect.signature(function).parameters
+        hints: dict[str, object] = {}
+        for name, one in parameters.items():
+            if one.kind is one.VAR_KEYWORD:
+                (fields,) = get_args(one.annotation)
+                hints |= get_type_hints(fields)
+            elif one.kind is not one.VAR_POSITIONAL:
+                hints[name] = one.annotation
+        for name in kwargs:
+            if name not in hints:
+                raise unknown_name(f"argument of modgap.{function.__name__}", name, hints)
+        positional = [name for name, one in parameters.items() if one.kind is one.POSITIONAL_OR_KEYWORD]
+        values: list[Any] = [_convert(name, value, hints[name]) for name, value in zip(positional, args, strict=False)]
+        values += args[len(values) :]
+        keywords: dict[str, Any] = {name: _convert(name, value, hints[name]) for name, value in kwargs.items()}
+        return function(*values, **keywords)
 
     return wrapper
-
-
-def _check_arguments(
-    function: Callable[..., object], args: Sequence[Any], kwargs: Mapping[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments of a call, converted to the types of the function's annotations.
-
-    NumPy's numbers become Python's, one value becomes a tuple where several are expected, and a path becomes a string
-    where a name is expected. Errors that Python has messages for, such as a missing argument, are left to the call.
-
-    Args:
-        function: A public function.
-        args: Positional arguments.
-        kwargs: Keyword arguments.
-
-    Raises:
-        UsageError: If there is no argument of a name, or an argument is of another type.
-    """
-    parameters = inspect.signature(function).parameters
-    hints: dict[str, object] = {}
-    for name, one in parameters.items():
-        if one.kind is one.VAR_KEYWORD:
-            (fields,) = get_args(one.annotation)
-            hints |= get_type_hints(fields)
-        elif one.kind is not one.VAR_POSITIONAL:
-            hints[name] = one.annotation
-    for name in kwargs:
-        if name not in hints:
-            raise unknown_name(f"argument of modgap.{function.__name__}", name, hints)
-    positional = [name for name, one in parameters.items() if one.kind is one.POSITIONAL_OR_KEYWORD]
-    first = [_convert(name, value, hints[name]) for name, value in zip(positional, args, strict=False)]
-    keywords = {name: _convert(name, value, hints[name]) for name, value in kwargs.items()}
-    return (*first, *args[len(first) :]), keywords
 
 
 def _convert(name: str, value: object, hint: object) -> Any:
@@ -105,7 +90,9 @@ def _convert(name: str, value: object, hint: object) -> Any:
         if _is_name(value, of_one) or any(_is_of(value, choice) for choice in of_one):
             return (_convert(name, value, element),)
     way_out = MODEL_HINT if hasattr(value, "state_dict") else ""
-    raise UsageError(f"`{name}` is {_shown(value)}. Expected {_described(choices)}.{way_out}")
+    *types, last = dict.fromkeys(_type_name(choice) for choice in choices)
+    expected = f"{', '.join(types)} or {last}" if types else last
+    raise UsageError(f"`{name}` is {_shown(value)}. Expected {expected}.{way_out}")
 
 
 def _alternatives(hint: object) -> tuple[Any, ...]:
@@ -174,12 +161,6 @@ def _shown(value: object) -> str:
     kind = f"of type {type(value).__name__}"
     is_short = isinstance(value, str | bytes | Real) and len(repr(value)) <= LONGEST_SHOWN
     return f"{value!r}, {kind}" if is_short else kind
-
-
-def _described(choices: Iterable[Any]) -> str:
-    """Return the types that an argument takes, for a message."""
-    names = list(dict.fromkeys(_type_name(choice) for choice in choices))
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def _type_name(choice: Any) -> str:

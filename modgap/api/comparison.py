@@ -61,8 +61,8 @@ def compare(*results: Any, estimator: str | None = None, groups: Any = None) -> 
         raise UsageError(
             "`groups` applies to one mapping of errors. Pass data frames with a column named group instead."
         )
-    numbers = iter(range(1, len(results) + 1))
-    tables = [table for result in results for table in _tables(result, next(numbers), len(mappings), groups)]
+    numbered = enumerate(results, start=1)
+    tables = [table for number, result in numbered for table in _tables(result, number, len(mappings), groups)]
     if not tables:
         raise UsageError("There is nothing to compare. Pass at least two results, or one with several systems.")
     targets = collect_targets(name_targets(choose_estimator(tables, estimator)))
@@ -74,7 +74,15 @@ def _tables(result: Any, number: int, n_mappings: int, groups: Any) -> list[Erro
     if isinstance(result, str | Path):
         return read_inputs([str(result)])
     if isinstance(result, DiscrepancyResult):
-        return [_table_of_discrepancy(result, number)]
+        from modgap.discrepancy.report import tested_sample_file
+
+        samples = tested_sample_file(result)
+        if samples is None:
+            raise InputError(
+                f"Argument {number} has no held-out errors to compare. Measure it with `estimators` search or soft, "
+                "and with `splits` of 1 or more."
+            )
+        return [discrepancy_table(result.to_dict(), samples, f"argument {number}", f"system {number}")]
     if hasattr(result, "folder"):
         return read_inputs([str(result.folder)])
     target = "your errors" if n_mappings < 2 else f"target {number}"
@@ -86,15 +94,3 @@ def _tables(result: Any, number: int, n_mappings: int, groups: Any) -> list[Erro
         f"Argument {number} is of type {type(result).__name__}. Pass the path of a result folder or CSV file, a "
         "result of modgap.measure or modgap.estimate, a mapping of errors by system, or a data frame."
     )
-
-
-def _table_of_discrepancy(result: DiscrepancyResult, number: int) -> ErrorTable:
-    from modgap.discrepancy.report import tested_sample_file
-
-    samples = tested_sample_file(result)
-    if samples is None:
-        raise InputError(
-            f"Argument {number} has no held-out errors to compare. Measure it with `estimators` search or soft, and "
-            "with `splits` of 1 or more."
-        )
-    return discrepancy_table(result.to_dict(), samples, f"argument {number}", f"system {number}")

@@ -19,18 +19,11 @@ from modgap.discrepancy.estimate import estimate as estimate_discrepancy
 from modgap.discrepancy.labeled_samples import equal_group_rows
 from modgap.discrepancy.repeated_rows import groups_with_copies, remarks_on_copies
 from modgap.errors import Progress, UsageError, check_minimum, count, format_duration
-from modgap.forward.logits import (
-    LogitsRequest,
-    SourceLogits,
-    TrainedEmbedder,
-    logits_of_arrays,
-    read_logits_file,
-    source_logits,
-)
+from modgap.forward.logits import LogitsRequest, SourceLogits, logits_of_arrays, read_logits_file, source_logits
 from modgap.forward.sample_request import SampleRequest
-from modgap.sources import SourceHandle, open_control
+from modgap.sources import open_control
 from modgap.sources.source import control_name, is_control
-from modgap.targets import CustomData, Target
+from modgap.targets import CustomData
 
 __all__ = ["estimate", "measure", "measure_logits_file"]
 
@@ -208,9 +201,16 @@ def measure(
     data = open_target(name, custom_data=custom_data, data_dir=data_dir, pseudo_classes=pseudo_classes)
     trained_embedder = None
     if embedder:
+        from modgap.training.adapted_embedder import run_embedder
+
         # The run was trained on the target's values, and does not depend on how they are clustered.
         unclustered = open_target(name, custom_data=custom_data, data_dir=data_dir) if pseudo_classes else data
-        trained_embedder = _load_embedder(embedder, source, handle, name, unclustered, request)
+        if representation:
+            raise UsageError(
+                "`representation` does not apply to the embedder of a run. It applies only to the source's embedder. "
+                "Remove `representation` or `embedder`."
+            )
+        trained_embedder = run_embedder(embedder, source, handle, name, unclustered, input_size=input_size)
     if control and (embedder or is_control(source)):
         what = "the embedder of a run" if embedder else f"{source}, which has random weights itself"
         raise UsageError(f"`control` does not apply to {what}. Leave it out.")
@@ -252,20 +252,6 @@ def measure_logits_file(
     return _estimate_from_logits(None, path, logits, estimators, progress, options)
 
 
-def _load_embedder(
-    folder: str | Path, source: str, handle: SourceHandle, target: str, data: Target, request: LogitsRequest
-) -> TrainedEmbedder:
-    """Return the embedder of a run, or raise if a representation was requested, which it does not use."""
-    from modgap.training.adapted_embedder import run_embedder
-
-    if request.samples.representation:
-        raise UsageError(
-            "`representation` does not apply to the embedder of a run. It applies only to the source's embedder. "
-            "Remove `representation` or `embedder`."
-        )
-    return run_embedder(folder, source, handle, target, data, input_size=request.samples.input_size)
-
-
 def _draw_per_group(logits: SourceLogits, per_group: int | None, seed: int) -> SourceLogits:
     """Return the logits of `per_group` samples of each group, drawn at random; those of all samples for None."""
     if per_group is None:
@@ -297,11 +283,7 @@ def _estimate_from_logits(
         logits.labels,
         groups=logits.groups,
         merged_groups=copies.merged_groups,
-        estimators=ESTIMATORS
-        if estimators is None
-        else [estimators]
-        if isinstance(estimators, str)
-        else list(estimators),
+        estimators=[estimators] if isinstance(estimators, str) else ESTIMATORS if estimators is None else estimators,
         progress=progress,
         **options,
     )
@@ -334,10 +316,7 @@ def _announce_controls(n_controls: int, logits: SourceLogits, seconds: float) ->
 
 
 def _with_control(
-    result: DiscrepancyResult,
-    logits: SourceLogits,
-    control_logits: Sequence[SourceLogits],
-    options: Mapping[str, Any],
+    result: DiscrepancyResult, logits: SourceLogits, control_logits: Sequence[SourceLogits], options: Mapping[str, Any]
 ) -> DiscrepancyResult:
     """Return the result with its comparison with random-weights controls on the same samples and splits.
 
@@ -362,18 +341,8 @@ def _with_control(
     # `soft-matched` comes with `soft`.
     computed = {estimator.split("-")[0], *result.result.estimates}
     estimators = [name for name in ("search", "soft") if name in computed]
-    errors = [
-        held_out_samples(
-            one.logits,
-            one.labels,
-            groups=logits.groups,
-            merged_groups=merged,
-            estimators=estimators,
-            **chosen,
-        )
-        for one in control_logits
-    ]
-    control = compare_with_controls(
-        tested, [one for one in errors if one is not None], control_name(result.source or ""), estimator
-    )
+    chosen |= {"groups": logits.groups, "merged_groups": merged, "estimators": estimators}
+    errors = [held_out_samples(one.logits, one.labels, **chosen) for one in control_logits]
+    name, compared = control_name(result.source or ""), [one for one in errors if one is not None]
+    control = compare_with_controls(tested, compared, name, estimator)
     return replace(result, result=replace(result.result, control=control))

@@ -25,7 +25,7 @@ from modgap.storage.json_records import format_json, plain_values
 from modgap.targets.manifest import Splits
 from modgap.targets.splits import splits_of_few, stratification_labels
 from modgap.targets.stored_arrays import store_arrays
-from modgap.training.trained_model import TrainedModel, load_trained_model, write_model_file
+from modgap.training.trained_model import load_trained_model, write_model_file
 
 __all__ = ["TransferClassifier", "TransferRegressor"]
 
@@ -78,8 +78,7 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
                 f"This {name} has no result_, which only its fit makes. Copies and pickles of a fitted one have its "
                 "model alone, with the record of its run: run_.run.record."
             )
-        result: TransferResult = self._result
-        return result
+        return self._result
 
     def __sklearn_tags__(self) -> Tags:
         """Return the tags of scikit-learn: samples of several axes, and a choice by time."""
@@ -98,7 +97,13 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
             task: `classification`, `multi-label` or `regression`.
         """
         workers = effective_n_jobs(self.n_jobs) if self.minutes else 1
-        custom_data = {"task": task} | ({} if (kind := self._kind(samples.shape)) is None else {"kind": kind})
+        kind = self.kind or KIND_OF_AXES.get(samples.ndim)
+        if kind is None and samples.ndim == 3:
+            raise UsageError(
+                f"X of shape {samples.shape} can be series (n, channels, length) or images (n, height, width). "
+                'Pass kind="series" or kind="image".'
+            )
+        custom_data = {"task": task} | ({} if kind is None else {"kind": kind})
         if groups is not None:
             check_consistent_length(samples, groups)
         out = self._output_folder()
@@ -106,12 +111,17 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
             # A run in the user's folder refers to the file of its data, so this file goes to the cache and stays.
             array_folder = Path(temporary) if self.folder is None else None
             path = store_arrays(samples, y, groups, array_folder, _splits(y, groups, task))
+            steps = self.steps
+            if steps is not None and not isinstance(steps, str | os.PathLike):
+                records = [dataclasses.asdict(one) if dataclasses.is_dataclass(one) else one for one in steps]  # type: ignore[arg-type]
+                steps = Path(temporary) / "steps.json"
+                steps.write_text(format_json(plain_values(records)), encoding="utf-8")
             self._result = transfer(
                 path,
                 out,
                 minutes=self.minutes,
                 sources=self.sources,
-                steps=_steps_file(self.steps, Path(temporary)),
+                steps=None if steps is None else Path(steps),
                 device=self.device,
                 seed=_seed(self.random_state),
                 backend="serial" if workers == 1 else "loky",
@@ -120,20 +130,6 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
             )
         self.run_ = load_trained_model(out, device=self.device)
         return self
-
-    def _kind(self, shape: tuple[int, ...]) -> str | None:
-        """Return the kind of samples; None if neither the parameter nor the number of axes tells it.
-
-        Raises:
-            UsageError: If the samples have three axes, which can be series or images.
-        """
-        kind = self.kind or KIND_OF_AXES.get(len(shape))
-        if kind is None and len(shape) == 3:
-            raise UsageError(
-                f"X of shape {shape} can be series (n, channels, length) or images (n, height, width). "
-                'Pass kind="series" or kind="image".'
-            )
-        return kind
 
     def _output_folder(self) -> Path:
         """Return the folder of the run: the user's, or a new temporary one that is removed with the estimator.
@@ -159,8 +155,7 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
     def _checked(self, X: ArrayLike) -> np.ndarray:
         """Return samples to predict, or raise if there is no model, or they are not like those of the training."""
         check_is_fitted(self, "run_")
-        samples: np.ndarray = validate_data(self, X, reset=False, allow_nd=True)
-        return samples
+        return np.asarray(validate_data(self, X, reset=False, allow_nd=True))
 
     # Copies and pickles
 
@@ -168,7 +163,11 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
         """Return the parameters and, of a fitted estimator, what it learned and the bytes of its model file."""
         state = {name: value for name, value in super().__getstate__().items() if name not in (FOLDER, "_result")}
         if "run_" in state:
-            state[MODEL] = _model_bytes(state.pop("run_"))
+            model = state.pop("run_")
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "model.safetensors"
+                write_model_file(model.run, model.state(), model.inputs, path)
+                state[MODEL] = path.read_bytes()
         return state
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
@@ -179,16 +178,32 @@ class _TransferEstimator(BaseEstimator):  # type: ignore[misc]
         """
         super().__setstate__({name: value for name, value in state.items() if name != MODEL})
         if MODEL in state:
-            self.run_ = _restored_model(state[MODEL], self.device)
-            if not self._fits_model():
+            content = state[MODEL]
+            if not isinstance(content, bytes):
+                kind = type(content).__name__
+                raise InputError(f"The model of a stored estimator is of type {kind}. Expected bytes.")
+            if len(content) > LARGEST_MODEL:
+                raise InputError(
+                    f"The model of a stored estimator has {format_bytes(len(content))}, and at most "
+                    f"{format_bytes(LARGEST_MODEL)} are restored."
+                )
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                path = Path(folder) / "model.safetensors"
+                path.write_bytes(content)
+                self.run_ = load_trained_model(path, device=self.device)
+            shape = self.__dict__.get("_output_shape")
+            classes = self.__dict__.get("classes_")
+            n_values = int(np.prod(self.run_.inputs.output.shape))
+            if isinstance(self, TransferRegressor):
+                fits = self.run_.task == "regression" and shape in ((), (n_values,)) and (shape != () or n_values == 1)
+            else:
+                is_classifier = self.run_.task != "regression"
+                fits = is_classifier and isinstance(classes, np.ndarray) and classes.shape == (len(self.run_.classes),)
+            if not fits:
                 raise InputError(
                     f"The model of the stored {type(self).__name__} has another task or other classes, so it was "
                     "changed. Fit the estimator again."
                 )
-
-    def _fits_model(self) -> bool:
-        """Return True if a restored model has the task and the outputs of this estimator."""
-        raise NotImplementedError
 
 
 class TransferClassifier(ClassifierMixin, _TransferEstimator):  # type: ignore[misc]
@@ -267,8 +282,7 @@ class TransferClassifier(ClassifierMixin, _TransferEstimator):  # type: ignore[m
         probabilities = self.predict_proba(X)
         if self.run_.task == "multi-label":
             return (probabilities > 0.5).astype(np.int64)
-        classes: np.ndarray = self.classes_[probabilities.argmax(axis=1)]
-        return classes
+        return np.asarray(self.classes_[probabilities.argmax(axis=1)])
 
     def predict_proba(self, X: ArrayLike) -> np.ndarray:
         """Return the probability of each class or label, (n, K), in the order of `classes_`; they are not calibrated.
@@ -281,12 +295,6 @@ class TransferClassifier(ClassifierMixin, _TransferEstimator):  # type: ignore[m
         if set(names) == set(columns):
             probabilities = probabilities[:, [columns.index(name) for name in names]]
         return probabilities
-
-    def _fits_model(self) -> bool:
-        classes = self.__dict__.get("classes_")
-        if not isinstance(classes, np.ndarray) or self.run_.task == "regression":
-            return False
-        return bool(classes.shape == (len(self.run_.classes),))
 
 
 class TransferRegressor(MultiOutputMixin, RegressorMixin, _TransferEstimator):  # type: ignore[misc]
@@ -344,13 +352,7 @@ class TransferRegressor(MultiOutputMixin, RegressorMixin, _TransferEstimator):  
     def predict(self, X: ArrayLike) -> np.ndarray:
         """Return the values of each sample, (n,) or (n, outputs), as the values of the training."""
         samples = self._checked(X)
-        values: np.ndarray = self.run_.predict(samples).reshape(len(samples), *self._output_shape)
-        return values
-
-    def _fits_model(self) -> bool:
-        shape = self.__dict__.get("_output_shape")
-        size = int(np.prod(self.run_.inputs.output.shape))
-        return self.run_.task == "regression" and shape in ((), (size,)) and (shape != () or size == 1)
+        return np.asarray(self.run_.predict(samples).reshape(len(samples), *self._output_shape))
 
 
 def _seed(random_state: RandomState) -> int:
@@ -378,21 +380,6 @@ def _splits(y: np.ndarray, groups: ArrayLike | None, task: str) -> np.ndarray | 
     return splits_of_few(strata, None if groups is None else numbers, defaults.validation, defaults.test, defaults.seed)
 
 
-def _steps_file(steps: str | Path | Sequence[object] | None, folder: Path) -> Path | None:
-    """Return the file of the steps, to which a list of them is written first; None for None.
-
-    Args:
-        steps: Path of a file, a list of steps, or None.
-        folder: Folder to write a list to.
-    """
-    if steps is None or isinstance(steps, str | os.PathLike):
-        return None if steps is None else Path(steps)
-    records = [dataclasses.asdict(one) if dataclasses.is_dataclass(one) else one for one in steps]  # type: ignore[arg-type]
-    path = folder / "steps.json"
-    path.write_text(format_json(plain_values(records)), encoding="utf-8")
-    return path
-
-
 def _named_classes(classes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """Return the name of the class of each sample, (n,), so that the run knows the names; else the number of its class.
 
@@ -409,32 +396,4 @@ def _named_classes(classes: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     is_numbered = names == [str(number) for number in range(len(names))]
     if is_numbered or not is_plain or not is_composed or len(set(names)) < len(names):
         return numbers
-    named: np.ndarray = np.array(names)[numbers]
-    return named
-
-
-def _model_bytes(model: TrainedModel) -> bytes:
-    """Return a model as the content of one safetensors file."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.safetensors"
-        write_model_file(model.run, model.state(), model.inputs, path)
-        return path.read_bytes()
-
-
-def _restored_model(content: object, device: str) -> TrainedModel:
-    """Return the model in the content of a safetensors file.
-
-    Raises:
-        InputError: If the content is not a model file, is too large, or was changed.
-    """
-    if not isinstance(content, bytes):
-        raise InputError(f"The model of a stored estimator is of type {type(content).__name__}. Expected bytes.")
-    if len(content) > LARGEST_MODEL:
-        raise InputError(
-            f"The model of a stored estimator has {format_bytes(len(content))}, and at most "
-            f"{format_bytes(LARGEST_MODEL)} are restored."
-        )
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        path = Path(folder) / "model.safetensors"
-        path.write_bytes(content)
-        return load_trained_model(path, device=device)
+    return np.asarray(np.array(names)[numbers])

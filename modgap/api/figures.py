@@ -1,6 +1,6 @@
 """`modgap.plot_discrepancies`: several discrepancies in one figure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from modgap.api.arguments import public_function
@@ -38,23 +38,6 @@ def plot_discrepancies(results: Iterable[DiscrepancyResult], ax: Any = None) -> 
     """
     from modgap.discrepancy.target_figures import plot_sources_on_targets, plot_targets
 
-    by_names = _by_names(results)
-    controls = {f"{CONTROL_PREFIX}{source}" for source, _ in by_names}
-    sources = dict.fromkeys(source for source, _ in by_names if source not in controls)
-    pairs = {source: _with_controls(by_names, source) for source in sources}
-    return plot_sources_on_targets(pairs, ax=ax) if len(pairs) > 1 else plot_targets(*next(iter(pairs.values())), ax=ax)
-
-
-def _with_controls(
-    by_names: Mapping[tuple[str, str], DiscrepancyResult], source: str
-) -> tuple[list[DiscrepancyResult], list[DiscrepancyResult | None]]:
-    """Return the results of a source, and the result of its control or None for each."""
-    reports = [result for (name, _), result in by_names.items() if name == source]
-    return reports, [by_names.get((f"{CONTROL_PREFIX}{source}", report.target)) for report in reports]
-
-
-def _by_names(results: Iterable[DiscrepancyResult]) -> dict[tuple[str, str], DiscrepancyResult]:
-    """Return the results by the names of source and target."""
     by_names: dict[tuple[str, str], DiscrepancyResult] = {}
     for result in results:
         names = (result.source or "source", result.target)
@@ -63,4 +46,12 @@ def _by_names(results: Iterable[DiscrepancyResult]) -> dict[tuple[str, str], Dis
         by_names[names] = result
     if not by_names:
         raise UsageError("There is no result to draw. Pass at least one.")
-    return by_names
+    controls = {f"{CONTROL_PREFIX}{source}" for source, _ in by_names}
+    # The results of each source, and the result of its control or None for each.
+    pairs: dict[str, tuple[list[DiscrepancyResult], list[DiscrepancyResult | None]]] = {}
+    for (source, target), result in by_names.items():
+        if source not in controls:
+            reports, of_controls = pairs.setdefault(source, ([], []))
+            reports.append(result)
+            of_controls.append(by_names.get((f"{CONTROL_PREFIX}{source}", target)))
+    return plot_sources_on_targets(pairs, ax=ax) if len(pairs) > 1 else plot_targets(*next(iter(pairs.values())), ax=ax)

@@ -151,8 +151,11 @@ def rank(
     if isinstance(target, Sequence) and not isinstance(target, str) and all(isinstance(one, str) for one in target):
         target = _expand_pool(target, diverse_targets)
         of_one = {"custom_data": custom_data, "data_dir": data_dir, "budget": budget, "pilot": pilot or None}
-        of_one |= {"pilot_epochs": pilot_epochs, "minutes": minutes}
-        _check_several(of_one | {"layers": None if layers == "last" else layers})
+        of_one |= {"pilot_epochs": pilot_epochs, "minutes": minutes, "layers": None if layers == "last" else layers}
+        if unfit := [name for name, value in of_one.items() if value is not None]:
+            raise UsageError(
+                f"`{unfit[0]}` applies to one target, and `target` is a list. Rank the targets one by one."
+            )
         matrix, rankings = rank_targets(
             targets_of_names(target, pseudo_classes), sources, request, Backend(backend, jobs), progress
         )
@@ -172,9 +175,3 @@ def rank(
 def _expand_pool(names: Sequence[str], pool: Callable[[], list[str]]) -> list[str]:
     """Return the names with those of the pool in place of `@diverse`."""
     return list(dict.fromkeys(one for name in names for one in (pool() if name == DIVERSE else [name])))
-
-
-def _check_several(arguments: Mapping[str, Any]) -> None:
-    for name, value in arguments.items():
-        if value is not None:
-            raise UsageError(f"`{name}` applies to one target, and `target` is a list. Rank the targets one by one.")

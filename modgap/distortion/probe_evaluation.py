@@ -87,19 +87,20 @@ class FittedProbe:
 
 
 def _fit_linear(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> FittedProbe:
-    probe = fit_linear_probe(features, labels, STRENGTHS, held_out=held_out)
-    return FittedProbe(probe.predict, "L2 strength", probe.strength, probe.strengths, probe.validation_errors)
+    probe, errors = fit_linear_probe(features, labels, STRENGTHS, held_out)
+    return FittedProbe(probe.predict, "L2 strength", float(probe.strengths[0]), STRENGTHS, errors)
 
 
 def _fit_ridge(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> FittedProbe:
     """Fit the ridge probe, whose strength is chosen by exact leave-one-out if no sample is held out."""
     scaler = StandardScaler().fit(features)
-    path = ridge_path(scaler.transform(features), labels, STRENGTHS)
-    errors = _held_out_ridge_errors(features, labels, held_out) if held_out.any() else path.leave_one_out_errors
+    weights, intercepts, errors = ridge_path(scaler.transform(features), labels, STRENGTHS)
+    if held_out.any():
+        errors = _held_out_ridge_errors(features, labels, held_out)
     best = int(errors.argmin())
 
     def predict(features: np.ndarray) -> np.ndarray:
-        outputs = scaler.transform(features) @ path.weights[best].T + path.intercepts[best]
+        outputs = scaler.transform(features) @ weights[best].T + intercepts[best]
         return np.asarray(outputs.argmax(1))
 
     return FittedProbe(predict, "L2 strength", STRENGTHS[best], STRENGTHS, tuple(errors.tolist()))
@@ -108,9 +109,9 @@ def _fit_ridge(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -
 def _held_out_ridge_errors(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> np.ndarray:
     """Return the error rate of each strength on the held-out samples, fitted on the others."""
     scaler = StandardScaler().fit(features[~held_out])
-    path = ridge_path(scaler.transform(features[~held_out]), labels[~held_out], STRENGTHS)
+    weights, intercepts, _ = ridge_path(scaler.transform(features[~held_out]), labels[~held_out], STRENGTHS)
     test = scaler.transform(features[held_out])
-    outputs = np.einsum("nd,skd->snk", test, path.weights, optimize=True) + path.intercepts[:, None]
+    outputs = np.einsum("nd,skd->snk", test, weights, optimize=True) + intercepts[:, None]
     return np.asarray((outputs.argmax(axis=2) != labels[held_out]).mean(axis=1))
 
 

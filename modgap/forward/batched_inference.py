@@ -4,7 +4,7 @@
 
 - A piece is one input of the model. A sample becomes one or several pieces, such as the chunks of a clip, and gets the
   mean of their outputs.
-- A block is the pieces of consecutive samples. `load_ahead` reads blocks while the model runs.
+- A block is the pieces of consecutive samples. A `Loader` reads blocks while the model runs.
 - A batch is the pieces that pass through the model together. A `ModelRunner` sorts the pieces of a block by length and
   cuts them into batches.
 """
@@ -26,16 +26,9 @@ import numpy as np
 import torch
 
 from modgap.errors import InputError
-from modgap.forward.reading_ahead import load_ahead
+from modgap.forward.reading_ahead import Loader
 from modgap.inputs.native_embedding import Embedding
-from modgap.process.devices import (
-    copies_freely,
-    download,
-    is_out_of_memory,
-    read_late,
-    tf32,
-    upload,
-)
+from modgap.process.devices import copies_freely, download, is_out_of_memory, read_late, tf32, upload
 from modgap.process.resources import available_cores, choose_device, reused_memory
 from modgap.sources import AudioInput, ImageInput, Source, TextInput, WaveformInput
 from modgap.targets import Samples
@@ -127,12 +120,11 @@ class ModelRunner:
         self.layout = torch.channels_last if self.source.convolutional else torch.contiguous_format
         self.source.model.to(self.device).to(memory_format=self.layout)  # type: ignore[call-overload]
 
-    def outputs(self, pieces: Sequence[Any]) -> np.ndarray:
-        """Return the outputs of P pieces in their order, (P, outputs). They pass through the model sorted by length."""
-        return self.launch(pieces)()
-
     def launch(self, pieces: Pieces) -> Callable[[], np.ndarray]:
-        """Begin to compute the outputs of pieces, and return the function that waits for them and returns them."""
+        """Begin to compute the outputs of P pieces, which pass through the model sorted by length.
+
+        The function that is returned waits for the outputs, and returns them in the order of the pieces, (P, outputs).
+        """
         order = self.order(pieces)
         parts = self._launch_in_order(take_pieces(pieces, order))
         return lambda: in_place([order], [read() for read in parts])
@@ -169,17 +161,15 @@ class ModelRunner:
         autocast: contextlib.AbstractContextManager[Any] = contextlib.nullcontext()
         if self.dtype != torch.float32:
             autocast = torch.autocast(self.device.type, self.dtype)
-        with torch.inference_mode(), autocast, self._full_precision():
+        # On the GPUs that have TF32 it is forbidden, so that devices differ by rounding alone.
+        full_precision = contextlib.nullcontext() if self.device.type == "cpu" else tf32(False)
+        with torch.inference_mode(), autocast, full_precision:
             batch = self._on_device(pieces)
             if isinstance(batch, torch.Tensor) and batch.ndim == 4:
                 batch = batch.contiguous(memory_format=self.layout)
             outputs: torch.Tensor = self.source.model(batch)
             read = download(outputs.float())
         return lambda: read().numpy()
-
-    def _full_precision(self) -> contextlib.AbstractContextManager[None]:
-        """Forbid TF32 on the GPUs that have it, so that devices differ by rounding alone."""
-        return contextlib.nullcontext() if self.device.type == "cpu" else tf32(False)
 
     def _on_device(self, pieces: Pieces) -> Any:
         """Return pieces as the model takes them.
@@ -209,7 +199,7 @@ class ModelRunner:
         """
         torch.cuda.reset_peak_memory_stats(self.device)
         before = torch.cuda.memory_allocated(self.device)
-        self.outputs(pieces)
+        self.launch(pieces)()
         bytes_per_piece = (torch.cuda.max_memory_allocated(self.device) - before) / len(pieces)
         free_bytes, _ = torch.cuda.mem_get_info(self.device)
         n_fitting = max(1, int(MEMORY_FRACTION * free_bytes / max(bytes_per_piece, 1)))
@@ -279,7 +269,10 @@ def outputs_side_by_side(
     with ThreadPoolExecutor(free.qsize()) as pool:
 
         def begin(pieces: Pieces, order: np.ndarray) -> Parts:
-            parts = _whole_batches(order, runner.limit.size, size)
+            # A part has whole batches, so that each batch has the pieces that it has in one thread.
+            limit = runner.limit.size
+            length = limit * -(-len(order) // (limit * size))
+            parts = [order[start : start + length] for start in range(0, len(order), max(1, length))]
             return [(part, pool.submit(run, take_pieces(pieces, part))) for part in parts]
 
         rest = begin(first[0], order[len(batch) :])
@@ -296,18 +289,6 @@ def _collect(parts: Parts, passed_on: np.ndarray) -> tuple[np.ndarray, np.ndarra
     """Return the outputs of a block when all of its parts have run."""
     numbers, futures = zip(*parts, strict=True)
     return in_place(numbers, [future.result() for future in futures]), passed_on
-
-
-def _whole_batches(order: np.ndarray, limit: int, most: int) -> list[np.ndarray]:
-    """Cut the order of pieces into parts of whole batches, so that each batch has the pieces that it has in one thread.
-
-    Args:
-        order: Numbers of the pieces in the order in which they pass through the model.
-        limit: Number of pieces in a batch.
-        most: Largest number of parts.
-    """
-    size = limit * -(-len(order) // (limit * most))
-    return [order[start : start + size] for start in range(0, len(order), max(1, size))]
 
 
 @contextlib.contextmanager
@@ -371,35 +352,19 @@ def _pieces_of_samples(samples: Samples, rows: np.ndarray, embedding: Embedding)
     return [piece for pieces in pieces_by_sample for piece in pieces], counts
 
 
-@dataclass(frozen=True)
-class _Blocks:
-    """Blocks of samples, read by number; a worker process gets all that it needs at its start.
-
-    Attributes:
-        samples: The samples.
-        rows: Numbers of the requested samples, shape (N,).
-        embedding: Rule by which samples become pieces.
-        size: Number of samples in a block.
-        stack: Function that makes one tensor of the pieces of a block; None to leave them as they are.
-    """
-
-    samples: Samples
-    rows: np.ndarray
-    embedding: Embedding
-    size: int
-    stack: Callable[[Sequence[Any]], torch.Tensor] | None = None
-
-    def __len__(self) -> int:
-        return -(-len(self.rows) // self.size)
-
-    def __call__(self, number: int) -> tuple[Pieces, np.ndarray]:
-        """Return all pieces of the samples of a block, and the number of pieces of each."""
-        rows = self.rows[number * self.size :][: self.size]
-        pieces, counts = _pieces_of_samples(self.samples, rows, self.embedding)
-        return pieces if self.stack is None else self.stack(pieces), counts
+Stack = Callable[[Sequence[Any]], torch.Tensor] | None
+"""Function that makes one tensor of the pieces of a block; None to leave them as they are."""
 
 
-def _stacking(runner: ModelRunner, workers: int) -> Callable[[Sequence[Any]], torch.Tensor] | None:
+def _read_block(
+    samples: Samples, rows: np.ndarray, embedding: Embedding, size: int, stack: Stack, number: int
+) -> tuple[Pieces, np.ndarray]:
+    """Return all pieces of the samples of a block of `size` samples, and the number of pieces of each."""
+    pieces, counts = _pieces_of_samples(samples, rows[number * size :][:size], embedding)
+    return pieces if stack is None else stack(pieces), counts
+
+
+def _stacking(runner: ModelRunner, workers: int) -> Stack:
     """Return the function by which a loader makes one tensor of pieces, which is faster to copy than many arrays.
 
     For the CPU, the tensor is the complete input of the model. For another device it is what `finish` of the input
@@ -478,9 +443,11 @@ def output_batches(
     if workers is None:
         # On the CPU the model has work for all cores. A GPU is so fast that one thread cannot decode enough for it.
         workers = 0 if device.type == "cpu" else min(MOST_LOADER_WORKERS, available_cores())
-    read_block = _Blocks(samples, rows, embedding, batches_in_block * runner.limit.size, _stacking(runner, workers))
-    blocks = load_ahead(read_block, len(read_block), workers, pin=copies_freely(device))
-    with reused_memory():
+    size = batches_in_block * runner.limit.size
+    n_blocks = -(-len(rows) // size)
+    read_block = functools.partial(_read_block, samples, rows, embedding, size, _stacking(runner, workers))
+    with reused_memory(), Loader(read_block, min(workers, n_blocks), pin=copies_freely(device)) as loader:
+        blocks = loader.load(range(n_blocks))
         if side_by_side > 1 and device.type == "cpu":
             for outputs, counts in outputs_side_by_side(runner, blocks, side_by_side):
                 yield _sample_means(outputs, counts)

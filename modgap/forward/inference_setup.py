@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -141,7 +141,13 @@ def set_up_inference(
     source = handle.load(request.samples.input_size, head=request.head == "own")
     if embedder is None:
         embedding = native_embedding(target.manifest.input, table, source.input, request.samples.representation)
-    source, head = _source_with_head(source, handle, request, device)
+    head: str | dict[str, Any] = request.head
+    if request.head not in ("own", "none"):
+        from modgap.forward.probe_head import cached_probe_head, with_head
+
+        surrogate, threads = open_head_surrogate(request.head), request.side_by_side
+        fitted = cached_probe_head(source, handle.fingerprint(), surrogate, request.samples, device, threads)
+        source, head = with_head(source, fitted), fitted.record
     if embedder is not None:
         source = embedder.adapt(source)
         embedding = embedder.embedding(table)
@@ -219,27 +225,15 @@ def select_samples(
     has_probe = request.head not in ("own", "none")
     is_fitted_here = has_probe and open_head_surrogate(request.head).fingerprint == target.fingerprint
     available = _available_rows(table, request, embedder, is_fitted_here=is_fitted_here)
-    rows = _limited_rows(table, available, request.samples)
+    rows, limit = available, request.samples.limit
+    if limit and limit < len(rows):
+        strata = stratification_labels(table.class_labels[rows])
+        rows = rows[stratified_subset(strata, limit, request.samples.seed)]
     labels = table.class_labels[rows]
     is_limited = len(_absent_classes(table, table.class_labels[available])) < len(_absent_classes(table, labels))
     _check_no_class_is_lost(table, labels, request, embedder, is_limited=is_limited)
     groups = table.groups["groups"][rows].astype(np.int64) if table.groups else None
     return table, rows, labels, groups
-
-
-def _source_with_head(
-    source: Source, handle: SourceHandle, request: LogitsRequest, device: "torch.device"
-) -> tuple[Source, str | dict[str, Any]]:
-    """Return the source with the requested head, and the head's record for the provenance."""
-    if request.head in ("own", "none"):
-        return source, request.head
-    from modgap.forward.probe_head import cached_probe_head, with_head
-
-    surrogate = open_head_surrogate(request.head)
-    head = cached_probe_head(
-        source, handle.fingerprint(), surrogate, request.samples, device=device, side_by_side=request.side_by_side
-    )
-    return with_head(source, head), asdict(head.record)
 
 
 def _available_rows(
@@ -248,7 +242,14 @@ def _available_rows(
     """Return the rows of the requested split on which the source can be evaluated."""
     rows = np.arange(len(table)) if embedder is None else embedder.unseen_rows(table)
     if is_fitted_here:
-        rows = _without_head_training_rows(rows, table, request)
+        if request.samples.split == "train":
+            raise UsageError(
+                f"`head={request.head!r}` is fitted on the training samples of this target, so it cannot be evaluated "
+                'on them. Use `split="test"`.'
+            )
+        message = "`head=%r` is fitted on the training samples of this target. These samples are left out."
+        log.warning(message, request.head)
+        rows = rows[np.asarray(table.splits)[rows] != SPLITS.index("train")]
     split = request.samples.split or "all"
     if split != "all":
         rows = rows[np.asarray(table.splits)[rows] == SPLITS.index(split)]
@@ -257,30 +258,8 @@ def _available_rows(
     return rows
 
 
-def _limited_rows(table: Table, rows: np.ndarray, samples: SampleRequest) -> np.ndarray:
-    if not samples.limit or samples.limit >= len(rows):
-        return rows
-    strata = stratification_labels(table.class_labels[rows])
-    limited: np.ndarray = rows[stratified_subset(strata, samples.limit, samples.seed)]
-    return limited
-
-
 def _unseen_note(embedder: TrainedEmbedder | None) -> str:
     return " that the embedder was not trained on" if embedder else ""
-
-
-def _without_head_training_rows(rows: np.ndarray, table: Table, request: LogitsRequest) -> np.ndarray:
-    """Return the rows without the training samples of a head that was fitted on this target."""
-    train = SPLITS.index("train")
-    if request.samples.split == "train":
-        raise UsageError(
-            f"`head={request.head!r}` is fitted on the training samples of this target, so it cannot be evaluated on "
-            'them. Use `split="test"`.'
-        )
-    log.warning("`head=%r` is fitted on the training samples of this target. These samples are left out.", request.head)
-    is_train: np.ndarray = np.asarray(table.splits)[rows] == train
-    remaining: np.ndarray = rows[~is_train]
-    return remaining
 
 
 def _absent_classes(table: Table, labels: np.ndarray) -> np.ndarray:

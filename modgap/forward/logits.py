@@ -10,7 +10,6 @@ import numpy as np
 
 from modgap.errors import InputError, Progress, UsageError, count
 from modgap.forward.inference_setup import (
-    InferenceSetup,
     LogitsRequest,
     TrainedEmbedder,
     samples_record,
@@ -148,7 +147,23 @@ def source_logits(
         setup = set_up_inference(handle, target, request, cache_record, embedder)
     except HeadlessError as error:
         raise headless_error_with_surrogates(error, handle) from error
-    logits = _compute_and_store(setup, request, key, progress)
+    arrays = {"labels": setup.labels, "rows": setup.rows}
+    if setup.groups is not None:
+        arrays["groups"] = setup.groups
+    record = {
+        "source_classes": list(setup.source.class_names),
+        "target_classes": list(setup.target_classes),
+        "provenance": setup.provenance,
+    }
+
+    def batches() -> Iterator[np.ndarray]:
+        for batch in setup.batches(request):
+            yield batch
+            if progress:
+                progress("logits", len(batch) / len(setup.rows))
+
+    shape = (len(setup.rows), len(setup.source.class_names))
+    logits = store_rows(KIND, key, CacheEntry(arrays, record), "logits", shape, batches())
     return SourceLogits(
         logits=logits,
         labels=setup.labels,
@@ -175,29 +190,6 @@ def _decode(entry: CacheEntry) -> SourceLogits:
         cached=True,
         rows=np.array(arrays["rows"]) if "rows" in arrays else None,
     )
-
-
-def _compute_and_store(
-    setup: InferenceSetup, request: LogitsRequest, key: str, progress: Progress | None
-) -> np.ndarray:
-    """Run the source, store its logits (N, C) in the cache, and return them."""
-    shape = (len(setup.rows), len(setup.source.class_names))
-    record: dict[str, Any] = {
-        "source_classes": list(setup.source.class_names),
-        "target_classes": list(setup.target_classes),
-        "provenance": setup.provenance,
-    }
-    arrays = {"labels": setup.labels, "rows": setup.rows}
-    if setup.groups is not None:
-        arrays["groups"] = setup.groups
-
-    def batches() -> Iterator[np.ndarray]:
-        for batch in setup.batches(request):
-            yield batch
-            if progress:
-                progress("logits", len(batch) / len(setup.rows))
-
-    return store_rows(KIND, key, CacheEntry(arrays, record), "logits", shape, batches())
 
 
 ARRAY_SUFFIXES = (".npz", ".safetensors")
@@ -301,25 +293,26 @@ def _read_content(file: Path, path: str) -> Content:
         from modgap.targets.readers.pt import load_dictionary
 
         return {str(name): value for name, value in load_dictionary(file).items()}
-    if has_suffix(file, (".npy",)):
-        return _read_npy_files(file)
-    from modgap.targets.readers.arrays import load_arrays
+    if not has_suffix(file, (".npy",)):
+        from modgap.targets.readers.arrays import load_arrays
 
-    return dict(load_arrays(file))
-
-
-def _read_npy_files(file: Path) -> Content:
-    """Return the logits of a `.npy` file, and the other arrays from the files of their names beside it."""
-    labels = file.with_name("labels.npy")
+        return dict(load_arrays(file))
+    # The other arrays are in files of their names beside that of the logits.
+    siblings = {name: file.with_name(f"{name}.npy") for name in NAMES[1:]}
+    labels = siblings["labels"]
     if file == labels or not labels.is_file():
         raise InputError(f"There are no labels for {file}. Expected them in {labels}, one for each row of the logits.")
-    siblings = {name: file.with_name(f"{name}.npy") for name in NAMES[1:]}
     return {"logits": map_npy(file)} | {name: map_npy(path) for name, path in siblings.items() if path.is_file()}
 
 
 def _read_columns(file: Path) -> Content:
     """Return labels, groups and logits from the columns of a table."""
-    frame = read_frame(file, _columns_of_names)
+
+    def columns_of_names(columns: Sequence[str]) -> list[str]:
+        """Return the columns of labels and groups, whose values are read as they are written."""
+        return list(filter(None, (_find_column(columns, LABEL_COLUMNS), _find_column(columns, GROUP_COLUMNS))))
+
+    frame = read_frame(file, columns_of_names)
     label = _find_column(frame.columns, LABEL_COLUMNS)
     if label is None:
         raise InputError(
@@ -343,12 +336,6 @@ def _read_columns(file: Path) -> Content:
     if names != [str(number) for number in range(len(names))]:
         content["source_class_names"] = names
     return content if group is None else content | {"groups": _named_values(frame[group], file, "group")}
-
-
-def _columns_of_names(columns: Sequence[str]) -> list[str]:
-    """Return the columns of labels and groups, whose values are read as they are written."""
-    names = (_find_column(columns, LABEL_COLUMNS), _find_column(columns, GROUP_COLUMNS))
-    return [name for name in names if name is not None]
 
 
 def _named_values(column: "Series[Any]", file: Path, noun: str) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Features of the layers of an encoder, pooled over tokens or positions, from one pass."""
 
 import fnmatch
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Protocol
 
@@ -52,28 +52,22 @@ class PooledLayers(nn.Module):
 
     def forward(self, batch: PooledBatch) -> Tensor:
         """Return the features of all layers side by side; `widths` then has their numbers."""
-        with _record_outputs(self.encoder, [name for name in self.layers if name != OUTPUT]) as outputs:
+        outputs: dict[str, Any] = {}
+
+        def record(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
+            outputs[name] = output
+
+        with ExitStack() as stack:
+            for name in self.layers:
+                if name != OUTPUT:
+                    hook = self.encoder.get_submodule(name).register_forward_hook(partial(record, name))
+                    stack.callback(hook.remove)
             output = self.encoder(self.embedder(batch.inputs))
         tokens = {name: self._layer_tokens(value) for name, value in outputs.items()}
         tokens[OUTPUT] = self._output_tokens(output)
         pooled = [batch.pool(tokens[name]) for name in self.layers]
         self.widths = tuple(features.shape[1] for features in pooled)
         return torch.cat(pooled, dim=1)
-
-
-@contextmanager
-def _record_outputs(encoder: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield a dictionary that receives the outputs of these modules during the context."""
-    outputs: dict[str, Any] = {}
-
-    def record(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        outputs[name] = output
-
-    with ExitStack() as stack:
-        for name in names:
-            hook = encoder.get_submodule(name).register_forward_hook(partial(record, name))
-            stack.callback(hook.remove)
-        yield outputs
 
 
 def _to_tokens(output: Any, *, channels_first: bool) -> Tensor:

@@ -5,7 +5,7 @@ A head depends on the source and the surrogate alone, so it is fitted once for a
 
 import functools
 from collections import OrderedDict
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,32 +16,18 @@ from modgap.errors import InputError
 from modgap.forward.batched_inference import output_batches
 from modgap.forward.sample_request import SampleRequest
 from modgap.inputs.native_embedding import native_embedding
-from modgap.probes.linear_probe import DEFAULT_STRENGTH, fit_linear_probe
+from modgap.probes.linear_probe import DEFAULT_STRENGTH
+from modgap.probes.logistic import logistic_path
 from modgap.sources import Source
 from modgap.sources.splitting import Pooled
 from modgap.storage.algorithms import algorithm_versions
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached
-from modgap.targets import SPLITS, Table, Target
+from modgap.targets import SPLITS, Target
 from modgap.targets.splits import stratified_subset
 
 KIND = "fitted_heads"
 """Kind of the cache entries."""
 MOST_SAMPLES = 5000
-
-
-@dataclass(frozen=True)
-class ProbeHead:
-    """The record of a fitted probe head.
-
-    Attributes:
-        surrogate: Name of the surrogate.
-        trained_on: Number of samples of its training split that were used.
-        test_error: Error rate of the probe on the surrogate's test split; None if there is no test split.
-    """
-
-    surrogate: str
-    trained_on: int
-    test_error: float | None
 
 
 @dataclass(frozen=True)
@@ -52,13 +38,14 @@ class FittedHead:
         weights: Weights of the features, shape (K, D), float32.
         biases: Biases, shape (K,), float32.
         class_names: Names of the K classes; empty if they have only numbers.
-        record: What it was fitted on, and how well.
+        record: Plain values for the record of a result: name of the surrogate, number of its training samples, and
+            error rate on its test split, which is None without such a split.
     """
 
     weights: np.ndarray
     biases: np.ndarray
     class_names: tuple[str, ...]
-    record: ProbeHead
+    record: dict[str, Any]
 
 
 def cached_probe_head(
@@ -66,9 +53,8 @@ def cached_probe_head(
     fingerprint: dict[str, Any],
     surrogate: Target,
     request: SampleRequest,
-    *,
     device: torch.device,
-    side_by_side: int = 1,
+    side_by_side: int,
 ) -> FittedHead:
     """Return the head of a source on a surrogate from the cache, or fit it.
 
@@ -101,7 +87,7 @@ def cached_probe_head(
 
 
 def _encode(head: FittedHead) -> CacheEntry:
-    record = {"class_names": list(head.class_names), "record": asdict(head.record)}
+    record = {"class_names": list(head.class_names), "record": head.record}
     return CacheEntry({"weights": head.weights, "biases": head.biases}, record)
 
 
@@ -110,7 +96,7 @@ def _decode(entry: CacheEntry) -> FittedHead:
     names = tuple(str(name) for name in entry.metadata["class_names"])
     if weights.ndim != 2 or biases.shape != weights.shape[:1] or len(names) not in (0, len(biases)):
         raise ValueError("its arrays do not fit together")
-    return FittedHead(weights, biases, names, ProbeHead(**entry.metadata["record"]))
+    return FittedHead(weights, biases, names, entry.metadata["record"])
 
 
 def fit_probe_head(
@@ -135,9 +121,11 @@ def fit_probe_head(
     embedding = native_embedding(surrogate.manifest.input, table, source.input)
 
     def split_features(split: str) -> tuple[np.ndarray, np.ndarray]:
-        rows = _split_rows(table, split)
+        rows = np.flatnonzero(table.splits == SPLITS.index(split))
         if len(rows) == 0:
             return np.empty((0, 0)), np.empty(0)
+        if len(rows) > MOST_SAMPLES:
+            rows = rows[stratified_subset(table.class_labels[rows], MOST_SAMPLES, 0)]
         batches = output_batches(
             feature_source,
             table.samples,
@@ -157,11 +145,12 @@ def fit_probe_head(
             f"The training split of surrogate {surrogate.name} does not have samples of every class. "
             "It needs samples of every class, and at least two classes."
         )
-    probe = fit_linear_probe(features, labels, [DEFAULT_STRENGTH])
+    probe = logistic_path(features, labels, [DEFAULT_STRENGTH])
     error = float((probe.predict(test_features) != test_labels).mean()) if len(test_labels) else None
     weights, biases = (array.astype(np.float32) for array in probe.affine())
     names = tuple(str(name) for name in table.classes or ())
-    return FittedHead(weights, biases, names, ProbeHead(surrogate.name, len(labels), error))
+    record = {"surrogate": surrogate.name, "trained_on": len(labels), "test_error": error}
+    return FittedHead(weights, biases, names, record)
 
 
 def with_head(source: Source, head: FittedHead) -> Source:
@@ -173,11 +162,3 @@ def with_head(source: Source, head: FittedHead) -> Source:
     # The part `fitted_head` can be put on the same features from elsewhere.
     parts = OrderedDict(features=Pooled(source.features, source.model), fitted_head=layer)
     return replace(source, model=nn.Sequential(parts).eval(), class_names=head.class_names)
-
-
-def _split_rows(table: Table, split: str) -> np.ndarray:
-    """Return the numbers of at most `MOST_SAMPLES` samples of a split."""
-    rows = np.flatnonzero(table.splits == SPLITS.index(split))
-    if len(rows) > MOST_SAMPLES:
-        rows = rows[stratified_subset(table.class_labels[rows], MOST_SAMPLES, 0)]
-    return rows

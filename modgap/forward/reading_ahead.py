@@ -20,22 +20,6 @@ K = TypeVar("K")
 T = TypeVar("T")
 
 
-def load_ahead(read: Callable[[int], T], n: int, workers: int = 0, *, pin: bool = False) -> Iterator[T]:
-    """Yield read(0), ..., read(n - 1) in this order; the next ones are read while the caller works.
-
-    Args:
-        read: Function of the number of an item alone, so that the items do not depend on the number of workers.
-        n: Number of items.
-        workers: Number of worker processes; with 0, a thread of this process reads.
-        pin: True to have the tensors in page-locked memory, from which a GPU copies without waiting.
-
-    Raises:
-        InputError: When `read` raises it, also in a worker.
-    """
-    with Loader(read, min(workers, n), pin=pin) as loader:
-        yield from loader.load(range(n))
-
-
 class Loader(Generic[K, T]):
     """Function that reads items ahead of their use, in a thread or in worker processes.
 
@@ -74,18 +58,18 @@ class Loader(Generic[K, T]):
         yield from self._from_workers(keys) if self._workers and len(keys) else self._from_thread(keys)
 
     def _from_thread(self, keys: Sequence[K]) -> Iterator[T]:
+        def read(key: K) -> T:
+            item = self._read(key)
+            return map_tensors(item, torch.Tensor.pin_memory) if self._pin else item
+
         waiting: list[Future[T]] = []
         with ThreadPoolExecutor(1) as pool:
             for key in keys:
-                waiting.append(pool.submit(self._read_pinned, key))
+                waiting.append(pool.submit(read, key))
                 if len(waiting) > PREFETCHED:
                     yield waiting.pop(0).result()
             for future in waiting:
                 yield future.result()
-
-    def _read_pinned(self, key: K) -> T:
-        item = self._read(key)
-        return map_tensors(item, torch.Tensor.pin_memory) if self._pin else item
 
     def _from_workers(self, keys: Sequence[K]) -> Iterator[T]:
         # The workers' loader keeps this list as its sampler, so a later call changes the list in place.

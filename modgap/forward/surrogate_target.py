@@ -1,5 +1,7 @@
 """Labeled surrogate data of a source's own modality: its name, its split and the opened target."""
 
+import contextlib
+
 from modgap.errors import InputError, UsageError, unknown_name
 from modgap.sources import HeadlessError, SourceHandle, find_surrogate_name, pretrained_name
 from modgap.targets import SPLITS, Target, manifest_names, named_manifest, open_target
@@ -87,25 +89,6 @@ def default_surrogate(source: str | SourceHandle) -> tuple[str, str]:
     return surrogate
 
 
-def installed_surrogates(kind: str) -> list[str]:
-    """Return the names of the targets with classes that are on this machine and have samples of a kind.
-
-    Args:
-        kind: Kind of the samples: `image`, `audio`, `series` or `text`.
-    """
-    manifests = map(named_manifest, manifest_names())
-    fitting = [one.name for one in manifests if one.input.kind == kind and one.task == "classification"]
-    return [name for name in fitting if _is_installed(name)]
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        open_target(name)
-    except InputError:
-        return False
-    return True
-
-
 def headless_error_with_surrogates(error: HeadlessError, handle: SourceHandle) -> HeadlessError:
     """Return the error for a source without a head, with the names of installed data that one can be fitted on.
 
@@ -116,7 +99,12 @@ def headless_error_with_surrogates(error: HeadlessError, handle: SourceHandle) -
     source_input = handle.load(None, head=False).input
     # Sources of waveforms without a sampling rate are sources of series.
     kind = "series" if getattr(source_input, "rate", 0) is None else source_input.kind
-    names = installed_surrogates(kind)
+    names = []
+    for manifest in map(named_manifest, manifest_names()):
+        if manifest.input.kind == kind and manifest.task == "classification":
+            with contextlib.suppress(InputError):
+                open_target(manifest.name)
+                names.append(manifest.name)
     default = find_surrogate_name(pretrained_name(handle.name))
     if default and default[0] in names:
         names.remove(default[0])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from modgap.errors import UsageError
 from modgap.models.initialization import reinitialize, stretch_channels
-from modgap.models.layouts import Layout, StretchedSeries, StridedSeries, stretch_series
+from modgap.models.layouts import FoldedSeries, ResizedImage, StretchedSeries, StridedSeries, stretch_series
 from modgap.models.normalization import last_normalization, output_scale
 from modgap.sources import Input, WaveformInput
 from modgap.sources.splitting import noise
@@ -17,6 +17,8 @@ from modgap.sources.splitting import noise
 EmbedderStart = Literal["random", "source", "native"]
 """Start values of a target embedder: random, or the weights of the source's own embedder. Native models have that
 embedder itself."""
+ImageLayout = ResizedImage | FoldedSeries
+"""Layouts whose input of the stem is an image."""
 NOISE_IMAGES = 8
 """Number of noise images on which the scale of a stem's output is measured."""
 NOISE_SECONDS = 1
@@ -30,7 +32,7 @@ Module = TypeVar("Module", bound=nn.Module)
 class StemEmbedder(nn.Module):
     """Embedder that sends samples through a stem of the source's architecture, and then through a normalization."""
 
-    def __init__(self, shape: tuple[int, ...], layout: Layout, stem: nn.Module, norm: nn.Module) -> None:
+    def __init__(self, shape: tuple[int, ...], layout: ImageLayout, stem: nn.Module, norm: nn.Module) -> None:
         """Create the embedder from its parts.
 
         Args:
@@ -64,7 +66,7 @@ class SeriesEmbedder(nn.Module):
         """
         super().__init__()
         self.layout = layout
-        self.projection = nn.Conv1d(layout.channels, width, layout.stride, layout.stride)
+        self.projection = nn.Conv1d(layout.shape[0], width, layout.stride, layout.stride)
         self.norm = nn.LayerNorm(width)
         # The positions start at zero because the encoder adds the source's own ones.
         self.positions = nn.Parameter(torch.zeros(layout.tokens, width))
@@ -116,7 +118,7 @@ def _check_shape(x: Tensor, shape: tuple[int, ...]) -> None:
 
 
 def stem_embedder(
-    source: nn.Module, shape: tuple[int, ...], layout: Layout, size: tuple[int, int], embedder_start: EmbedderStart
+    source: nn.Module, shape: tuple[int, ...], layout: ImageLayout, size: tuple[int, int], embedder_start: EmbedderStart
 ) -> StemEmbedder:
     """Build an embedder with the architecture of a source's stem. The start values are drawn from torch's generator.
 
@@ -135,44 +137,38 @@ def stem_embedder(
         UsageError: When the stem does not start with a convolution that can take other channels.
     """
     stem = copy.deepcopy(source).cpu().requires_grad_(True)
-    first = _first_convolution(stem)
-    source_channels = first.in_channels
-    final = last_normalization(stem)
-    gives_tokens = False
-    # The scale is that of the source's own weights, so it is measured before they change.
-    if final is None:
-        scale, gives_tokens = _measure_output(stem, source_channels, size)
-    else:
-        scale = output_scale(final)
-    _change_channels(stem, first, layout.channels)
-    if embedder_start == "random":
-        reinitialize(stem)
-        if final is not None:
-            _set_gain(final, scale)
-    norm: nn.Module = nn.Identity()
-    if gives_tokens:
-        norm = _set_gain(nn.LayerNorm(_output_width(stem, layout.channels, size)), scale)
-    return StemEmbedder(shape, layout, stem, norm)
-
-
-def _first_convolution(stem: nn.Module) -> nn.Conv2d:
     first = next((layer for layer in stem.modules() if isinstance(layer, nn.Conv2d)), None)
     if first is None or first.groups != 1:
         raise UsageError(
             "The source's stem does not start with a convolution over all channels, so it cannot take other channels. "
             "Choose another source."
         )
-    return first
-
-
-def _change_channels(stem: nn.Module, first: nn.Conv2d, channels: int) -> None:
-    source_channels = first.in_channels
+    source_channels, channels = first.in_channels, layout.channels
+    final = last_normalization(stem)
+    output: Tensor | None = None
+    # The scale is that of the source's own weights, so it is measured before they change.
+    if final is None:
+        stem.eval()
+        with torch.no_grad():
+            output = stem(_natural_noise(source_channels, size))
+            scale = float(output.double().square().mean().sqrt())
+    else:
+        scale = output_scale(final)
     first.weight = nn.Parameter(stretch_channels(first.weight.detach(), channels))
     first.in_channels = channels
     for layer in stem.modules():
         # Stems of transformers compare the channels of their input with this attribute.
         if getattr(layer, "num_channels", None) == source_channels:
             layer.num_channels = channels  # type: ignore[assignment]
+    if embedder_start == "random":
+        reinitialize(stem)
+        if final is not None:
+            _set_gain(final, scale)
+    norm: nn.Module = nn.Identity()
+    # Tokens have the shape (n, T, D), and feature maps (n, D, H, W).
+    if output is not None and output.ndim == 3:
+        norm = _set_gain(nn.LayerNorm(output.shape[2]), scale)
+    return StemEmbedder(shape, layout, stem, norm)
 
 
 def _set_gain(norm: Module, scale: float) -> Module:
@@ -184,22 +180,6 @@ def _set_gain(norm: Module, scale: float) -> Module:
     assert isinstance(norm.weight, Tensor)
     nn.init.constant_(norm.weight, scale)
     return norm
-
-
-def _measure_output(stem: nn.Module, channels: int, size: tuple[int, int]) -> tuple[float, bool]:
-    """Return the root mean square of a stem's output for noise like natural images, and True if it is tokens.
-
-    Tokens have the shape (n, T, D), and feature maps (n, D, H, W).
-    """
-    stem.eval()
-    with torch.no_grad():
-        output = stem(_natural_noise(channels, size))
-    return float(output.double().square().mean().sqrt()), output.ndim == 3
-
-
-def _output_width(stem: nn.Module, channels: int, size: tuple[int, int]) -> int:
-    with torch.no_grad():
-        return int(stem(torch.zeros(1, channels, *size)).shape[-1])
 
 
 def _natural_noise(channels: int, size: tuple[int, int]) -> Tensor:
@@ -238,29 +218,18 @@ def series_embedder(source: nn.Module, layout: StridedSeries, embedder_start: Em
     vectors = table.weight.detach().cpu()
     embedder = SeriesEmbedder(layout, vectors.shape[1])
     if embedder_start == "source":
-        _draw_word_vectors(embedder.projection, vectors)
+        # Vectors of different words, repeated if there are too few. Those of zeros, which pad, are not drawn.
+        projection, nonzero = embedder.projection, vectors[vectors.any(dim=1)]
+        n_inputs = projection.weight[0].numel()
+        order = torch.randperm(len(nonzero)).repeat(math.ceil((n_inputs + 1) / len(nonzero)))[: n_inputs + 1]
+        # Torch's own start is divided by the same root. LayerNorm removes the factor from the tokens.
+        *weights, bias = nonzero[order] / math.sqrt(n_inputs)
+        assert projection.bias is not None
+        with torch.no_grad():
+            projection.weight.copy_(torch.stack(weights, dim=1).view_as(projection.weight))
+            projection.bias.copy_(bias)
     _set_gain(embedder.norm, float(vectors.double().square().mean().sqrt()))
     return embedder
-
-
-def _draw_word_vectors(projection: nn.Conv1d, vectors: Tensor) -> None:
-    """Set the weights and the bias of a convolution to vectors of different words, repeated if there are too few.
-
-    Each of the channels x stride inputs of a window gets one vector, and the bias gets one.
-
-    Args:
-        projection: Convolution with D outputs.
-        vectors: Vectors of the words, (words, D). Those of zeros, which pad, are not drawn.
-    """
-    nonzero = vectors[vectors.any(dim=1)]
-    n_inputs = projection.weight[0].numel()
-    order = torch.randperm(len(nonzero)).repeat(math.ceil((n_inputs + 1) / len(nonzero)))[: n_inputs + 1]
-    # Torch's own start is divided by the same root. LayerNorm removes the factor from the tokens.
-    *weights, bias = nonzero[order] / math.sqrt(n_inputs)
-    assert projection.bias is not None
-    with torch.no_grad():
-        projection.weight.copy_(torch.stack(weights, dim=1).view_as(projection.weight))
-        projection.bias.copy_(bias)
 
 
 # Embedders for sound

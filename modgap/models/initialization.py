@@ -45,8 +45,12 @@ def reinitialize(module: nn.Module) -> None:
         _copy_timm_start(module)
         _apply_transformers_rules(module, None)
         for name, parameter in module.named_parameters():
-            if parameter.isnan().any():
-                _fill_fallback(name, parameter)
+            if not parameter.isnan().any():
+                continue
+            if parameter.ndim > 1:
+                nn.init.trunc_normal_(parameter, std=FALLBACK_SD)
+            else:
+                parameter.fill_(0 if "bias" in name.rpartition(".")[2] else FALLBACK_GAIN)
 
 
 def _copy_timm_start(module: nn.Module) -> None:
@@ -66,28 +70,15 @@ def _copy_timm_start(module: nn.Module) -> None:
                     state[key].copy_(start[key])
 
 
-def _is_transformers_model(module: nn.Module) -> bool:
-    return hasattr(module, "config") and callable(getattr(module, "_init_weights", None))
-
-
 def _apply_transformers_rules(module: nn.Module, rule: Callable[[nn.Module], None] | None) -> None:
     """Initialize each module by the rule of the nearest transformers model around it."""
-    if _is_transformers_model(module):
-        model: Any = module
-        rule = model._init_weights
+    own_rule: Any = getattr(module, "_init_weights", None)
+    if hasattr(module, "config") and callable(own_rule):
+        rule = own_rule
     for child in module.children():
         _apply_transformers_rules(child, rule)
     if rule is not None:
         rule(module)
-
-
-def _fill_fallback(name: str, parameter: Tensor) -> None:
-    if parameter.ndim > 1:
-        nn.init.trunc_normal_(parameter, std=FALLBACK_SD)
-    elif "bias" in name.rpartition(".")[2]:
-        parameter.zero_()
-    else:
-        parameter.fill_(FALLBACK_GAIN)
 
 
 def stretch_channels(weight: Tensor, channels: int) -> Tensor:
@@ -111,8 +102,8 @@ def stretch_channels(weight: Tensor, channels: int) -> Tensor:
     return weight[:, order] * (source_channels / channels)
 
 
-def unused_to_buffers(module: nn.Module, output: Tensor) -> list[str]:
-    """Turn the parameters that an output does not depend on into buffers, and return their names.
+def unused_to_buffers(module: nn.Module, output: Tensor) -> None:
+    """Turn the parameters that an output does not depend on into buffers.
 
     Heads and poolers that never see the encoder's tokens would otherwise count as trainable, though training would
     never change them.
@@ -121,28 +112,18 @@ def unused_to_buffers(module: nn.Module, output: Tensor) -> list[str]:
         module: Module whose parameters are examined. It is changed in place.
         output: Tensor that was computed with the module, with its graph.
     """
-    used = _leaf_identities(output)
-    unused = []
-    for path, layer in module.named_modules():
+    # Identities of the tensors that the output's graph starts from.
+    used: set[int] = set()
+    waiting: list[Any] = [output.grad_fn]
+    visited: set[Any] = {None}
+    while waiting:
+        if (node := waiting.pop()) not in visited:
+            visited.add(node)
+            if hasattr(node, "variable"):
+                used.add(id(node.variable))
+            waiting += [following for following, _ in node.next_functions]
+    for layer in module.modules():
         for name, parameter in list(layer.named_parameters(recurse=False)):
             if id(parameter) not in used:
                 del layer._parameters[name]
                 layer.register_buffer(name, parameter.detach())
-                unused.append(f"{path}.{name}" if path else name)
-    return unused
-
-
-def _leaf_identities(output: Tensor) -> set[int]:
-    """Return the `id` of each tensor that an output's graph starts from."""
-    waiting: list[Any] = [output.grad_fn]
-    visited: set[Any] = set()
-    leaves: set[int] = set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in visited:
-            continue
-        visited.add(node)
-        if hasattr(node, "variable"):
-            leaves.add(id(node.variable))
-        waiting += [following for following, _ in node.next_functions]
-    return leaves

@@ -2,30 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from modgap.inputs.representations import fold_shape
-
-
-class Layout(Protocol):
-    """Map from samples to the stem's input, and from predictions over that input back to the sample's dimensions."""
-
-    @property
-    def channels(self) -> int:
-        """Number of channels of the stem's input."""
-
-    def arrange(self, x: Tensor) -> Tensor:
-        """Return samples (n, C, ...) as the stem's input (n, channels, ...)."""
-
-    def restore(self, values: Tensor) -> Tensor:
-        """Map values (n, c, ...) at any resolution over the stem's input to the sample's own dimensions."""
-
-    def resolution(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the resolution over the stem's input that an output with these sizes needs."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +49,8 @@ class FoldedSeries:
 
     series: tuple[int, int]
     size: tuple[int, int]
-
-    @property
-    def channels(self) -> int:
-        """Number of channels of the image, 1: the channels of the series lie below each other."""
-        return 1
+    channels: ClassVar[int] = 1
+    """Number of channels of the image: the channels of the series lie below each other."""
 
     def arrange(self, x: Tensor) -> Tensor:
         """Return the folded series as images (n, 1, height, width)."""
@@ -103,11 +83,6 @@ class StridedSeries:
 
     shape: tuple[int, ...]
     stride: int
-
-    @property
-    def channels(self) -> int:
-        """Number of channels C."""
-        return self.shape[0]
 
     @property
     def length(self) -> int:
@@ -151,11 +126,6 @@ class StretchedSeries:
     tokens: int
 
     @property
-    def channels(self) -> int:
-        """Number of channels C."""
-        return self.shape[0]
-
-    @property
     def stride(self) -> int:
         """Number of values of the stretched series in each token, so that no value of the sample is left out."""
         return math.ceil(math.prod(self.shape[1:]) / self.tokens)
@@ -171,6 +141,11 @@ class StretchedSeries:
     def resolution(self, spatial: tuple[int, ...]) -> tuple[int, ...]:
         """Return the number of values of the output."""
         return (math.prod(spatial),)
+
+
+Layout = ResizedImage | FoldedSeries | StridedSeries | StretchedSeries
+"""Map from samples (n, C, ...) to the stem's input by `arrange`, and from predictions at any resolution over that input
+back to the sample's own dimensions by `restore`. `resolution` is the one that an output with given sizes needs."""
 
 
 def stretch_series(series: Tensor, length: int) -> Tensor:

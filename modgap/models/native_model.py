@@ -2,7 +2,6 @@
 
 import copy
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -73,8 +72,7 @@ class ProbePredictor(nn.Module):
 
     def set_probe(self, mean: Tensor, scale: Tensor, weights: Tensor, intercepts: Tensor) -> None:
         """Take over the mean and the standard deviation of features (D,), weights (M, D) and intercepts (M,)."""
-        values = {"mean": mean, "scale": scale, "linear.weight": weights, "linear.bias": intercepts}
-        self.load_state_dict(values)
+        self.load_state_dict({"mean": mean, "scale": scale, "linear.weight": weights, "linear.bias": intercepts})
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the outputs (n, ...) for the features as one token, (n, 1, D)."""
@@ -111,7 +109,12 @@ def native_model(
             with seeded_rng(seed, name):
                 reinitialize(part)
         part.eval()
-    pooled = _pooled(parts.tokens)
+    tokens = parts.tokens
+
+    def pooled(encoded: Any) -> Tensor:
+        """Return the pooled features of each piece from the encoder's output, as one token (n, 1, D)."""
+        return pool_tokens(tokens(encoded), getattr(encoded, "arguments", None))[:, None]
+
     with torch.enable_grad():
         features = pooled(encoder(embedder(piece[None])))
     for part in (embedder, encoder):
@@ -119,12 +122,3 @@ def native_model(
     with seeded_rng(seed, "predictor"):
         predictor = ProbePredictor(features.shape[2], output.shape)
     return TargetModel(embedder, encoder, predictor, pooled, prefix_tokens=0).train()
-
-
-def _pooled(tokens: Callable[[Any], Tensor]) -> Callable[[Any], Tensor]:
-    """Return the function from the encoder's output to the pooled features of each piece, as one token (n, 1, D)."""
-
-    def pool(encoded: Any) -> Tensor:
-        return pool_tokens(tokens(encoded), getattr(encoded, "arguments", None))[:, None]
-
-    return pool

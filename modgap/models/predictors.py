@@ -1,7 +1,6 @@
 """Predictors: from an encoder's tokens to logits, or to real values over the sample's own dimensions."""
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,17 +15,9 @@ MOST_PREFIX_TOKENS = 16
 """The largest number of tokens before those of an image that are taken for class tokens and registers."""
 
 
-@dataclass(frozen=True)
-class TokenGrid:
-    """Arrangement of an encoder's tokens.
-
-    Attributes:
-        shape: (T,) for a sequence, (rows, columns) for an image.
-        prefix_tokens: Number of class tokens and registers before the others.
-    """
-
-    shape: tuple[int, ...]
-    prefix_tokens: int = 0
+TokenGrid = tuple[tuple[int, ...], int]
+"""Arrangement of an encoder's tokens: (T,) for a sequence or (rows, columns) for an image, and the number of class
+tokens and registers before these."""
 
 
 class MeanPredictor(nn.Module):
@@ -66,21 +57,20 @@ class DensePredictor(nn.Module):
         super().__init__()
         self.channels = output.shape[0]
         self.spatial = output.shape[1:]
-        self.grid = grid
+        self.grid, self.prefix_tokens = grid
         self.factor = factor
         self.layout = layout
-        self.linear = nn.Linear(width, self.channels * factor ** len(grid.shape))
+        self.linear = nn.Linear(width, self.channels * factor ** len(self.grid))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return values (n, channels, ...) for tokens (n, T, D)."""
-        spread = self._spread(self.linear(tokens[:, self.grid.prefix_tokens :]).transpose(1, 2))
+        # (n, channels * factor ** d, T) becomes (n, channels, ...), each side `factor` times the grid's.
+        values = self.linear(tokens[:, self.prefix_tokens :]).transpose(1, 2)
+        if len(self.grid) == 2:
+            spread = functional.pixel_shuffle(torch.unflatten(values, 2, self.grid), self.factor)
+        else:
+            spread = torch.unflatten(values, 1, (self.channels, self.factor)).transpose(2, 3).flatten(2)
         return resize_to(self.layout.restore(spread), self.spatial)
-
-    def _spread(self, values: Tensor) -> Tensor:
-        """Arrange (n, channels * factor ** d, T) as (n, channels, ...), each side `factor` times the grid's."""
-        if len(self.grid.shape) == 2:
-            return functional.pixel_shuffle(torch.unflatten(values, 2, self.grid.shape), self.factor)
-        return torch.unflatten(values, 1, (self.channels, self.factor)).transpose(2, 3).flatten(2)
 
 
 def build_predictor(output: Output, width: int, grid: TokenGrid, layout: Layout, area: tuple[int, ...]) -> nn.Module:
@@ -100,13 +90,13 @@ def build_predictor(output: Output, width: int, grid: TokenGrid, layout: Layout,
         UsageError: When a field is to be predicted from tokens that form no known grid.
     """
     if len(output.shape) == 1:
-        return MeanPredictor(width, output.shape[0], grid.prefix_tokens)
-    if len(grid.shape) != len(area):
+        return MeanPredictor(width, output.shape[0], grid[1])
+    if len(grid[0]) != len(area):
         raise UsageError(
-            f"The source's encoder turns an image of {area[0]} x {area[1]} pixels into {grid.shape[0]} tokens, which "
+            f"The source's encoder turns an image of {area[0]} x {area[1]} pixels into {grid[0][0]} tokens, which "
             "form no known grid, so it cannot predict a field. Choose another source."
         )
-    sizes = zip(grid.shape, area, layout.resolution(output.shape[1:]), strict=True)
+    sizes = zip(grid[0], area, layout.resolution(output.shape[1:]), strict=True)
     factor = max(math.ceil(max(covered, needed) / count) for count, covered, needed in sizes)
     return DensePredictor(width, output, grid, factor, layout)
 
@@ -124,23 +114,19 @@ def find_token_grid(features: Any, tokens: Tensor, encoder_input: Tensor, size: 
     if hidden.ndim == 4:
         rows_first = hidden.flatten(1, 2)
         channels_last = rows_first.shape == tokens.shape and bool((rows_first == tokens).all())
-        return TokenGrid(tuple(hidden.shape[1:3] if channels_last else hidden.shape[2:]))
+        return tuple(hidden.shape[1:3] if channels_last else hidden.shape[2:]), 0
     count = tokens.shape[1]
     if encoder_input.ndim == 4:
         rows, columns = tuple(encoder_input.shape[2:])
     else:
-        rows, columns = _grid_sides(encoder_input.shape[1], size)
-    input_count = rows * columns
-    if 0 <= count - input_count <= MOST_PREFIX_TOKENS:
-        return TokenGrid((rows, columns), count - input_count)
+        # The shape of the grid is as near to the image's as possible.
+        n_inputs = encoder_input.shape[1]
+        pairs = [(rows, n_inputs // rows) for rows in range(1, n_inputs + 1) if n_inputs % rows == 0]
+        rows, columns = min(pairs, key=lambda pair: abs(math.log(pair[0] / pair[1] * size[1] / size[0])))
+    if 0 <= count - rows * columns <= MOST_PREFIX_TOKENS:
+        return (rows, columns), count - rows * columns
     for stride in (2**n for n in range(1, 8)):
         merged = math.ceil(rows / stride), math.ceil(columns / stride)
         if math.prod(merged) == count:
-            return TokenGrid(merged)
-    return TokenGrid((count,))
-
-
-def _grid_sides(count: int, size: tuple[int, int]) -> tuple[int, int]:
-    """Return the rows and columns of a grid of `count` tokens whose shape is as near to the image's as possible."""
-    pairs = [(rows, count // rows) for rows in range(1, count + 1) if count % rows == 0]
-    return min(pairs, key=lambda pair: abs(math.log(pair[0] / pair[1] * size[1] / size[0])))
+            return merged, 0
+    return (count,), 0

@@ -97,7 +97,11 @@ def target_model(
     Raises:
         UsageError: When the source's stem is not supported, or samples are not arrays of two or three dimensions.
     """
-    shape = _sample_shape(sample)
+    if not hasattr(sample, "shape"):
+        raise UsageError(f"The samples are of type {type(sample).__name__}. {SUPPORTED}")
+    shape = tuple(int(size) for size in sample.shape)
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise UsageError(f"The samples have shape {shape}. {SUPPORTED}")
     if embedder_start not in ("random", "source"):
         raise unknown_name("embedder_start", str(embedder_start), ("random", "source"))
     if seed < 0:
@@ -105,7 +109,13 @@ def target_model(
     parts = source.split()
     layout, area = _choose_layout(source, parts, shape, length)
     with seeded_rng(seed, "embedder"):
-        embedder = _build_embedder(source, parts, shape, layout, area, embedder_start)
+        embedder: nn.Module
+        if isinstance(layout, StretchedSeries):
+            embedder = sound_embedder(parts.embedder, source.input, layout, embedder_start)
+        elif isinstance(layout, StridedSeries):
+            embedder = series_embedder(parts.embedder, layout, embedder_start)
+        else:
+            embedder = stem_embedder(parts.embedder, shape, layout, (area[0], area[1]), embedder_start)
     encoder = copy.deepcopy(parts.encoder).cpu().requires_grad_(True)
     encoder.zero_grad(set_to_none=True)
     if not pretrained_encoder:
@@ -114,16 +124,7 @@ def target_model(
     grid, width = _trace_tokens(embedder, encoder, parts.tokens, shape, area)
     with seeded_rng(seed, "predictor"):
         predictor = build_predictor(output, width, grid, layout, area)
-    return TargetModel(embedder, encoder, predictor, parts.tokens, grid.prefix_tokens).train()
-
-
-def _sample_shape(sample: Any) -> tuple[int, ...]:
-    shape = getattr(sample, "shape", None)
-    if shape is None:
-        raise UsageError(f"The samples are of type {type(sample).__name__}. {SUPPORTED}")
-    if len(shape) not in (2, 3) or 0 in shape:
-        raise UsageError(f"The samples have shape {tuple(shape)}. {SUPPORTED}")
-    return tuple(int(size) for size in shape)
+    return TargetModel(embedder, encoder, predictor, parts.tokens, prefix_tokens=grid[1]).train()
 
 
 def _choose_layout(
@@ -135,8 +136,10 @@ def _choose_layout(
     """
     source_input: Any = source.input
     if source_input.kind == "text":
-        most_tokens = _most_tokens(source_input.max_tokens, length)
-        stride = sequence_stride(StridedSeries(shape, 1).length, most_tokens)
+        limit = int(source_input.max_tokens)
+        if length is not None and not 1 <= length <= limit:
+            raise UsageError(f"The target length is {length}, but the source takes 1 to {limit} tokens.")
+        stride = sequence_stride(StridedSeries(shape, 1).length, length or min(TARGET_LENGTH, limit))
         series = StridedSeries(shape, stride)
         return series, (series.padded_length,)
     if length is not None:
@@ -150,29 +153,6 @@ def _choose_layout(
     if len(shape) == 3:
         return ResizedImage(shape[0], size), size
     return FoldedSeries((shape[0], shape[1]), size), size
-
-
-def _most_tokens(source_limit: int, length: int | None) -> int:
-    if length is None:
-        return min(TARGET_LENGTH, source_limit)
-    if not 1 <= length <= source_limit:
-        raise UsageError(f"The target length is {length}, but the source takes 1 to {source_limit} tokens.")
-    return length
-
-
-def _build_embedder(
-    source: Source,
-    parts: Parts,
-    shape: tuple[int, ...],
-    layout: Layout,
-    area: tuple[int, ...],
-    embedder_start: EmbedderStart,
-) -> nn.Module:
-    if isinstance(layout, StretchedSeries):
-        return sound_embedder(parts.embedder, source.input, layout, embedder_start)
-    if isinstance(layout, StridedSeries):
-        return series_embedder(parts.embedder, layout, embedder_start)
-    return stem_embedder(parts.embedder, shape, layout, (area[0], area[1]), embedder_start)
 
 
 def _trace_tokens(
@@ -197,5 +177,5 @@ def _trace_tokens(
         unused_to_buffers(part, tokens)
     width = tokens.shape[2]
     if len(area) == 1:
-        return TokenGrid((tokens.shape[1],)), width
+        return ((tokens.shape[1],), 0), width
     return find_token_grid(features, tokens, encoder_input, (area[0], area[1])), width

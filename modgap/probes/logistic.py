@@ -71,7 +71,7 @@ class LogisticPath:
     mean: np.ndarray
     scale: np.ndarray
 
-    def logits(self, features: ArrayLike, index: int) -> np.ndarray:
+    def logits(self, features: ArrayLike, index: int = 0) -> np.ndarray:
         """Return the logits, shape (n, K), of the regression with one of the strengths.
 
         Args:
@@ -88,17 +88,18 @@ class LogisticPath:
             )
         return np.asarray(((array - self.mean) / self.scale) @ self.weights[index].T + self.intercepts[index])
 
-    def predict(self, features: ArrayLike, index: int) -> np.ndarray:
+    def predict(self, features: ArrayLike, index: int = 0) -> np.ndarray:
         """Return the label of each sample's most probable class, shape (n,); the arguments are those of `logits`."""
         return np.asarray(self.classes[self.logits(features, index).argmax(1)])
 
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return weights (K, D) and biases (K,) of the first strength for features that are not standardized."""
+        weights = self.weights[0] / self.scale
+        return weights, self.intercepts[0] - weights @ self.mean
+
 
 def logistic_path(
-    features: ArrayLike,
-    labels: ArrayLike,
-    strengths: Sequence[float] = STRENGTHS,
-    *,
-    factors: ArrayLike | None = None,
+    features: ArrayLike, labels: ArrayLike, strengths: Sequence[float] = STRENGTHS, *, factors: ArrayLike | None = None
 ) -> LogisticPath:
     """Fit multinomial logistic regression on standardized features for every L2 strength.
 
@@ -139,7 +140,18 @@ def logistic_path(
         standardized = torch.from_numpy(scaler.transform(array))
         rotated, axes = _rotate_to_principal_axes(standardized)
         fits = _fit_path(CrossEntropy(rotated, codes.ravel(), len(classes)), checked_strengths)
-    return _assemble_path(fits, checked_strengths, classes, axes.numpy(), scaler)
+    thetas, values, converged, evaluations = map(np.array, zip(*fits, strict=True))
+    return LogisticPath(
+        strengths=checked_strengths,
+        classes=classes,
+        weights=thetas[:, :, :-1] @ axes.numpy().T,
+        intercepts=thetas[:, :, -1].copy(),
+        objective=values / checked_strengths,
+        converged=converged,
+        evaluations=evaluations,
+        mean=scaler.mean_,
+        scale=scaler.scale_,
+    )
 
 
 def _validate_strengths(strengths: Sequence[float]) -> np.ndarray:
@@ -169,29 +181,18 @@ def _rotate_to_principal_axes(features: Tensor) -> tuple[Tensor, Tensor]:
     return features @ axes, axes if basis is None else basis @ axes
 
 
-@dataclass(frozen=True)
-class _Fit:
-    """The optimum at one strength.
-
-    Attributes:
-        theta: Weights of the rotated features, and in the last column the intercepts, shape (K, r + 1).
-        value: Sum of cross-entropies plus penalty, which is the objective times the strength.
-        converged: True if a further step would gain at most `TOLERANCE`.
-        evaluations: Number of passes over the samples.
-    """
-
-    theta: np.ndarray
-    value: float
-    converged: bool
-    evaluations: int
+Fit = tuple[np.ndarray, float, bool, int]
+"""The optimum at one strength: weights of the rotated features with the intercepts in the last column, (K, r + 1); the
+sum of cross-entropies plus penalty, which is the objective times the strength; True if a further step would gain at
+most `TOLERANCE`; and the number of passes over the samples."""
 
 
-def _fit_path(loss: CrossEntropy, strengths: np.ndarray) -> list[_Fit]:
+def _fit_path(loss: CrossEntropy, strengths: np.ndarray) -> list[Fit]:
     """Return a fit for each strength, in the order of the strengths.
 
     They are computed from the most to the least regularized, each from the optima of those before it.
     """
-    fits: dict[int, _Fit] = {}
+    fits: dict[int, Fit] = {}
     # Theta by the logarithm of the strength, in the order of computation.
     optima: dict[float, np.ndarray] = {}
     # scikit-learn has one weight vector for two classes. Here each class has the half of it with one sign, so that the
@@ -202,7 +203,7 @@ def _fit_path(loss: CrossEntropy, strengths: np.ndarray) -> list[_Fit]:
         position = float(np.log(strength))
         start = _extrapolate(optima, position) if optima else np.zeros((loss.n_classes, loss.width + 1))
         fits[index] = _fit_strength(loss, start, factor * strength)
-        optima = dict([*optima.items(), (position, fits[index].theta)][-EXTRAPOLATED:])
+        optima = dict([*optima.items(), (position, fits[index][0])][-EXTRAPOLATED:])
     return [fits[index] for index in range(len(strengths))]
 
 
@@ -242,7 +243,7 @@ def _extrapolate(optima: dict[float, np.ndarray], position: float) -> np.ndarray
     return np.tensordot(coefficients, np.stack(list(optima.values())), 1)
 
 
-def _fit_strength(loss: CrossEntropy, theta: np.ndarray, ridge: float) -> _Fit:
+def _fit_strength(loss: CrossEntropy, theta: np.ndarray, ridge: float) -> Fit:
     """Return the optimum at one strength.
 
     A search that ends before convergence is restarted from its best point, with the scaling at this point.
@@ -259,7 +260,7 @@ def _fit_strength(loss: CrossEntropy, theta: np.ndarray, ridge: float) -> _Fit:
         theta = search.theta
         if search.converged:
             break
-    return _Fit(theta, search.value, search.converged, loss.evaluations - before)
+    return theta, search.value, search.converged, loss.evaluations - before
 
 
 class _Search:
@@ -308,20 +309,3 @@ class _Search:
     def _stop(self, _u: np.ndarray) -> None:
         if self.converged:
             raise StopIteration
-
-
-def _assemble_path(
-    fits: list[_Fit], strengths: np.ndarray, classes: np.ndarray, axes: np.ndarray, scaler: StandardScaler
-) -> LogisticPath:
-    thetas = np.stack([fit.theta for fit in fits])
-    return LogisticPath(
-        strengths=strengths,
-        classes=classes,
-        weights=thetas[:, :, :-1] @ axes.T,
-        intercepts=thetas[:, :, -1].copy(),
-        objective=np.array([fit.value for fit in fits]) / strengths,
-        converged=np.array([fit.converged for fit in fits]),
-        evaluations=np.array([fit.evaluations for fit in fits]),
-        mean=scaler.mean_,
-        scale=scaler.scale_,
-    )

@@ -1,7 +1,6 @@
 """Linear probes by least squares with an L2 penalty (ridge regression), in closed form."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
@@ -11,24 +10,9 @@ STRENGTHS_PER_SAMPLE = tuple(10.0**exponent for exponent in range(-3, 5))
 """L2 strengths of `cross_validated_ridge`, each multiplied by the number of training samples."""
 
 
-@dataclass(frozen=True)
-class RidgePath:
-    """Least-squares classifiers, one for each L2 strength.
-
-    Attributes:
-        strengths: L2 strengths, `alpha` of scikit-learn's Ridge, shape (S,).
-        weights: Weights of the features, one row for each class, shape (S, K, D).
-        intercepts: Intercept of each class, shape (S, K).
-        leave_one_out_errors: Exact leave-one-out error rate of each strength, in [0, 1], shape (S,); lower is better.
-    """
-
-    strengths: np.ndarray
-    weights: np.ndarray
-    intercepts: np.ndarray
-    leave_one_out_errors: np.ndarray
-
-
-def ridge_path(features: np.ndarray, labels: np.ndarray, strengths: Sequence[float]) -> RidgePath:
+def ridge_path(
+    features: np.ndarray, labels: np.ndarray, strengths: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fit least squares on 0/1 targets, with an L2 penalty on everything but the intercept, for every strength.
 
     The leave-one-out predictions are exact: y_i - (y_i - f(x_i)) / (1 - h_ii), where h is the diagonal of the hat
@@ -38,10 +22,14 @@ def ridge_path(features: np.ndarray, labels: np.ndarray, strengths: Sequence[flo
     Args:
         features: Features, shape (n, D), finite and standardized.
         labels: Class of each sample, 0..K-1, shape (n,).
-        strengths: L2 strengths, positive.
+        strengths: L2 strengths S, positive, `alpha` of scikit-learn's Ridge.
+
+    Returns:
+        Weights of the features with one row for each class, shape (S, K, D), intercepts (S, K), and the exact
+        leave-one-out error rate of each strength in [0, 1], shape (S,).
 
     Example:
-        >>> ridge_path(np.array([[0.0], [1], [4], [5]]), np.array([0, 0, 1, 1]), [1.0]).leave_one_out_errors
+        >>> ridge_path(np.array([[0.0], [1], [4], [5]]), np.array([0, 0, 1, 1]), [1.0])[2]
         array([0.])
     """
     targets = np.eye(int(labels.max()) + 1)[labels]
@@ -59,7 +47,7 @@ def ridge_path(features: np.ndarray, labels: np.ndarray, strengths: Sequence[flo
     shrunk = [singular_values / (squares + strength) for strength in strengths]
     weights = np.stack([(factors[:, None] * projected).T @ right.T for factors in shrunk])
     intercepts = target_means - weights @ features.mean(0)
-    return RidgePath(np.asarray(strengths, np.float64), weights, intercepts, np.array(errors))
+    return weights, intercepts, np.array(errors)
 
 
 def fit_ridge(features: np.ndarray, targets: np.ndarray, strengths: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

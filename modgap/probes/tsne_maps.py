@@ -239,20 +239,18 @@ def _reduce_all(features: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
     """Return the reduced features of each encoder, after checking that all have the same number of samples."""
     if not features:
         raise UsageError("There are no features to map. At least one encoder is needed.")
-    reduced = {name: _reduce(array, name) for name, array in features.items()}
+    reduced = {}
+    for name, values in features.items():
+        # At most 50 principal components, scaled to root mean square 1, on which the optimization depends.
+        array = center_features(values, name, MIN_SAMPLES)
+        most = min(DIMENSIONS, len(array))
+        array = _principal_scores(array, most) if array.shape[1] > most else array
+        reduced[name] = np.asarray(array / np.sqrt((array**2).sum(axis=1).mean()))
     counts = {name: len(array) for name, array in reduced.items()}
     if len(set(counts.values())) > 1:
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         raise InputError(f"The numbers of samples differ: {listed}. All maps need features of the same samples.")
     return reduced
-
-
-def _reduce(features: ArrayLike, name: str) -> np.ndarray:
-    """Return at most 50 principal components, scaled to root mean square 1, on which the optimization depends."""
-    array = center_features(features, name, MIN_SAMPLES)
-    most = min(DIMENSIONS, len(array))
-    array = _principal_scores(array, most) if array.shape[1] > most else array
-    return np.asarray(array / np.sqrt((array**2).sum(axis=1).mean()))
 
 
 def _initial_positions(array: np.ndarray, seed: int) -> np.ndarray:

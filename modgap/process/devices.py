@@ -26,8 +26,7 @@ def map_tensors(value: T, function: Callable[[Tensor], Tensor]) -> T:
     """Return a value with the results of a function in place of its tensors.
 
     Args:
-        value: A tensor, a tuple, a list or a mapping of such, an object with a method `map_tensors`, or anything else,
-            which stays as it is.
+        value: A tensor, a tuple, a list or a mapping of such, or anything else, which stays as it is.
         function: Function of a tensor.
     """
     changed: Any = value
@@ -39,8 +38,6 @@ def map_tensors(value: T, function: Callable[[Tensor], Tensor]) -> T:
         changed = type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     elif isinstance(value, Mapping):
         changed = {name: map_tensors(item, function) for name, item in value.items()}
-    elif hasattr(value, "map_tensors"):
-        changed = value.map_tensors(function)
     return changed  # type: ignore[no-any-return]
 
 

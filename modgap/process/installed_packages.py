@@ -7,6 +7,7 @@ plug-in whose module is in the current folder is never imported, and a broken on
 
 import contextlib
 import functools
+import importlib
 import logging
 import os
 import re
@@ -15,9 +16,10 @@ from collections.abc import Callable, Collection, Iterator
 from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
+from types import ModuleType
 from typing import Any, TypeVar
 
-from modgap.errors import InputError
+from modgap.errors import InputError, UsageError
 
 log = logging.getLogger("modgap")
 
@@ -25,6 +27,23 @@ Plugin = TypeVar("Plugin")
 
 PACKAGE_NAME = r"^[A-Za-z_][A-Za-z0-9_]*$"
 """Pattern of the import name of a top-level package. A name with a dot would import the packages before the dot."""
+
+
+def import_optional(module: str, need: str, extra: str) -> ModuleType:
+    """Import and return a module of an optional package.
+
+    Args:
+        module: Name of the module.
+        need: What needs the package, such as `Optimal transport needs the package POT`.
+        extra: Extra of modgap that installs it.
+
+    Raises:
+        UsageError: When it is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(f"{need}, which is not installed. Run: pip install 'modgap[{extra}]'") from error
 
 
 def _search_path() -> list[str]:

@@ -365,27 +365,25 @@ class StepJob:
             return get_baseline(self.step.name), samples
         (source,) = open_probed_sources(self.step.name, labeled.data, SampleRequest(device=device))
         assert isinstance(source, ProbedSource)
-        features = self._features(source, samples, labeled.form, rows, device)
+        features = self._features(source, samples, rows, device)
         looked_up = Features(self.step.name, lambda numbers, _form: features[np.asarray(numbers)])
         return linear_probe(looked_up), list(range(len(rows)))
 
-    def _features(
-        self, source: ProbedSource, samples: SelectedSamples, form: SampleForm, rows: np.ndarray, device: str
-    ) -> np.ndarray:
+    def _features(self, source: ProbedSource, samples: SelectedSamples, rows: np.ndarray, device: str) -> np.ndarray:
         """Return the features of samples, (n, D), from the cache if they are there."""
 
         def compute() -> np.ndarray:
             few = SelectedSamples(samples, np.arange(min(MEASURED, len(samples))))
             # The first pass also loads what later ones need.
-            source.values(few, form, device)
+            source.values(few, device)
             measured = _Clock(self.deadline)
-            source.values(few, form, device)
+            source.values(few, device)
             # The pass of the few is repeated as a part of that of all.
             measured.check(len(few) / (len(few) + len(samples)))
             clock, parts = _Clock(self.deadline), []
             for first in range(0, len(samples), PIECE):
                 part = np.arange(first, min(first + PIECE, len(samples)))
-                parts.append(source.values(SelectedSamples(samples, part), form, device).astype(np.float32))
+                parts.append(source.values(SelectedSamples(samples, part), device).astype(np.float32))
                 clock.check((part[-1] + 1) / len(samples))
             return np.concatenate(parts)
 

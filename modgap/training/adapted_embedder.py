@@ -1,6 +1,5 @@
 """Measure the discrepancy after a run: its embedder before the source's pretrained encoder and head."""
 
-import copy
 import logging
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,8 +11,6 @@ from torch import nn
 
 from modgap.errors import InputError, UsageError
 from modgap.inputs.native_embedding import Embedding
-from modgap.models import target_model
-from modgap.models.native_model import NativeEmbedder, native_input
 from modgap.sources import Source, SourceHandle
 from modgap.storage.cache import cache_key
 from modgap.storage.digests import file_digest
@@ -21,9 +18,9 @@ from modgap.targets import Table, Target
 from modgap.targets.output import Output
 from modgap.training.checkpoint import load_tensors, part_of
 from modgap.training.methods import get_method
-from modgap.training.native_inputs import NATIVE, NativeTransform
+from modgap.training.native_inputs import NATIVE
 from modgap.training.run_folder import STAGE1_FILE, Run, check_source, open_run
-from modgap.training.trained_model import run_length, run_transform
+from modgap.training.trained_model import model_of_run, run_transform
 from modgap.training.training_data import TargetData, read_target_data
 
 log = logging.getLogger("modgap")
@@ -62,7 +59,8 @@ class RunEmbedder:
         Raises:
             InputError: When the weights do not match.
         """
-        embedder = self._embedder(source)
+        parts = source.split()
+        embedder = model_of_run(self.run, source, self.data.transform, Output("classification", (2,))).embedder
         path = self.run.checked(_embedder_file(self.run))
         try:
             weights = load_tensors(path)
@@ -71,22 +69,6 @@ class RunEmbedder:
             raise InputError(
                 f"The embedder in {path} does not match the source and target of its run. Train the model again."
             ) from error
-        return replace(source, model=self._combine(embedder, source), input=self.data.transform)
-
-    def _embedder(self, source: Source) -> nn.Module:
-        """Return the embedder of the run without its weights."""
-        transform = self.data.transform
-        if isinstance(transform, NativeTransform):
-            return NativeEmbedder(native_input(source), copy.deepcopy(source.split().embedder))
-        method = get_method(self.run.record["method"])
-        sample = np.zeros(transform.shape, np.float32)
-        output = Output("classification", (2,))
-        length = run_length(self.run, source)
-        return target_model(source, sample, output, length=length, embedder_start=method.embedder_start).embedder
-
-    def _combine(self, embedder: nn.Module, source: Source) -> nn.Module:
-        """Return the embedder, the source's encoder and its head as one model."""
-        parts = source.split()
         head = parts.head
         if (fitted_head := getattr(source.model, "fitted_head", None)) is not None:
             from modgap.sources.splitting import Pooled
@@ -98,7 +80,8 @@ class RunEmbedder:
                     "Leave out `head`."
                 )
             head = nn.Sequential(head, fitted_head)
-        return nn.Sequential(embedder.float(), parts.encoder, head).eval()
+        model = nn.Sequential(embedder.float(), parts.encoder, head).eval()
+        return replace(source, model=model, input=self.data.transform)
 
 
 def run_embedder(
@@ -121,9 +104,12 @@ def run_embedder(
     run = open_run(folder)
     check_source(run, source, handle.fingerprint())
     _check_target(run, target, data)
-    _check_input_size(run, input_size)
-    _check_embedder(run)
     record = run.record
+    if record["input_size"] is None and input_size is not None:
+        raise UsageError(f"The run in {run.folder} has the source's default input size. Leave out `input_size`.")
+    if record["input_size"] != input_size:
+        raise UsageError(f"The run in {run.folder} has another input size. Pass `input_size={record['input_size']}`.")
+    _check_embedder(run)
     shape = record["inputs"]["shape"]
     size = (shape[1], shape[2]) if len(shape) == 3 else None
     is_native = record["inputs"].get(NATIVE) is not None
@@ -144,15 +130,6 @@ def run_embedder(
             hint = ' With `protocol="orca"` the test split chose the epoch. Train a model with `protocol="validation"`.'
         raise InputError(f"The run in {run.folder} has seen every sample, so there is none to measure with.{hint}")
     return RunEmbedder(run, samples)
-
-
-def _check_input_size(run: Run, input_size: int | None) -> None:
-    size = run.record["input_size"]
-    if size == input_size:
-        return
-    if size is None:
-        raise UsageError(f"The run in {run.folder} has the source's default input size. Leave out `input_size`.")
-    raise UsageError(f"The run in {run.folder} has another input size. Pass `input_size={size}`.")
 
 
 def _check_embedder(run: Run) -> None:

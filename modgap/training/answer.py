@@ -107,12 +107,11 @@ def metric_without_unit(result: Mapping[str, Any]) -> str:
 
 
 def _against_scratch(record: Mapping[str, Any]) -> Verdict:
-    question = "Is it better than scratch?"
-    if record["method"] == "scratch":
-        text = "This model was trained from random weights, without the source."
-        return Verdict(question, "It is scratch", INFO, text)
-    text = "One run cannot tell. Train a second one with --method scratch, and compare both with modgap compare."
-    return Verdict(question, "Not tested", INFO, text)
+    label, text = "It is scratch", "This model was trained from random weights, without the source."
+    if record["method"] != "scratch":
+        label = "Not tested"
+        text = "One run cannot tell. Train a second one with --method scratch, and compare both with modgap compare."
+    return Verdict("Is it better than scratch?", label, INFO, text)
 
 
 def _against_majority(result: Mapping[str, Any]) -> Verdict:
@@ -161,7 +160,10 @@ def _trials(sweep: Any) -> Iterator[Table]:
             "Settings that were tried",
             f"The settings with the lowest validation error of {n_trials} were chosen, and only their model was "
             "tested. The lowest of several errors is optimistic, the test error is not.",
-            [_trial_mark(number, trial, sweep) for number, trial in enumerate(sweep["trials"], start=1)],
+            [
+                None if (error := trial.get("validation")) is None else Mark(error, is_open=number != sweep["chosen"])
+                for number, trial in enumerate(sweep["trials"], start=1)
+            ],
         )
 
 
@@ -173,8 +175,3 @@ def _trial_row(number: int, trial: Mapping[str, Any], sweep: Mapping[str, Any]) 
     error = "failed" if failed else "not defined" if value is None else f"{value:.4g}"
     epoch = "" if failed else str(trial.get("epoch") or "")
     return [str(number), error, *settings, epoch, "chosen" if number == sweep["chosen"] else ""]
-
-
-def _trial_mark(number: int, trial: Mapping[str, Any], sweep: Mapping[str, Any]) -> Mark | None:
-    value = trial.get("validation")
-    return None if value is None else Mark(value, is_open=number != sweep["chosen"])

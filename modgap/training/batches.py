@@ -31,6 +31,8 @@ SHIFT_DIVISOR = 8
 """Images are shifted by at most an eighth of their size: 4 of 32 pixels."""
 
 MicroBatches = tuple[MicroBatch, ...]
+Update = tuple[int, int, Sequence[np.ndarray]]
+"""Number of the epoch of an update, its number in the whole run, and the rows of each of its batches."""
 
 log = logging.getLogger("modgap")
 
@@ -120,7 +122,7 @@ class BatchFeed:
 
     def updates(
         self, stage: int, surrogate: Callable[[int], Any] | None = None
-    ) -> "Loader[Update, tuple[MicroBatches, Any]]":
+    ) -> Loader[Update, tuple[MicroBatches, Any]]:
         """Return the loader of the updates of a stage, whose worker processes stay for all epochs.
 
         Args:
@@ -132,26 +134,12 @@ class BatchFeed:
         return Loader(read, self.workers, pin=copies_freely(self.device))
 
 
-@dataclass(frozen=True)
-class Update:
-    """Place of an update in the run, and the rows that it takes.
-
-    Attributes:
-        epoch: Number of the epoch.
-        step: Number of the update in the whole run.
-        parts: Rows of each batch of the target.
-    """
-
-    epoch: int
-    step: int
-    parts: Sequence[np.ndarray]
-
-
 def _read_update(
     feed: BatchFeed, stage: int, surrogate: Callable[[int], Any] | None, update: Update
 ) -> tuple[MicroBatches, Any]:
     """Read the batches of the target on the CPU, and the update's part of the surrogate."""
-    return feed.load(update.parts, stage, update.epoch), surrogate(update.step) if surrogate else None
+    epoch, step, parts = update
+    return feed.load(parts, stage, epoch), surrogate(step) if surrogate else None
 
 
 # Augmentation: random changes of standardized inputs, by a generator of the sample's own
@@ -245,8 +233,7 @@ def _mix_noise(spectrogram: np.ndarray, data: TargetData, random: np.random.Gene
         return spectrogram
     other = data.transform.random_piece(noise, int(random.integers(len(noise))), random)
     weight = np.float32(random.uniform(0, LARGEST_NOISE))
-    mixed: np.ndarray = (1 - weight) * spectrogram + weight * mask_spectrogram(other, random)
-    return mixed
+    return np.asarray((1 - weight) * spectrogram + weight * mask_spectrogram(other, random))
 
 
 def add_background(
@@ -261,8 +248,7 @@ def add_background(
         random: Generator of the choice.
     """
     added = random.uniform(*LEVELS) * level
-    brighter: np.ndarray = image + (added / transform.sd)[:, None, None].astype(np.float32)
-    return brighter
+    return np.asarray(image + (added / transform.sd)[:, None, None].astype(np.float32))
 
 
 def shift_and_mirror(image: np.ndarray, transform: InputTransform, random: np.random.Generator) -> np.ndarray:

@@ -67,21 +67,10 @@ class Position:
     best: BestEpoch | None = None
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A checkpoint that was read from disk.
-
-    Attributes:
-        position: Progress of the run.
-        model: State of the model, by name.
-        optimizer: Tensors of the optimizer, by number of the parameter and name.
-        average: State of the average of the weights, by name; empty if there is none.
-    """
-
-    position: Position
-    model: dict[str, Tensor]
-    optimizer: dict[str, Tensor]
-    average: dict[str, Tensor]
+Checkpoint = tuple[Position, dict[str, dict[str, Tensor]]]
+"""A checkpoint that was read from disk: progress of the run, and the tensors of each file by its name. They are the
+states of the model and of the average of its weights, by name, and those of the optimizer, by number of the parameter
+and name."""
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
@@ -136,19 +125,14 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
     for path in sorted(_complete(folder), reverse=True):
         with contextlib.suppress(InputError, *DAMAGED_FILE_ERRORS):
             position, files = _read_position(path)
+            names = [name for name in (MODEL, OPTIMIZER, AVERAGE) if name != AVERAGE or AVERAGE in files]
             for name in files:
-                _check_file(folder, path, name, files)
-            average = load_tensors(path / AVERAGE) if AVERAGE in files else {}
-            return Checkpoint(position, load_tensors(path / MODEL), load_tensors(path / OPTIMIZER), average)
+                # The other file has the weights of the best epoch, which a finished run has as those that it chose.
+                base = path if name in names else folder
+                if base == path or (base / name).exists():
+                    check_named_file(base, {FILES: files}, base / name)
+            return position, {name: load_tensors(path / name) for name in names}
     return None
-
-
-def _check_file(folder: Path, checkpoint: Path, name: str, files: dict[str, str]) -> None:
-    """Raise if a file of a checkpoint, or the weights of the best epoch in the run's folder, do not fit a checksum."""
-    base = checkpoint if name in (MODEL, OPTIMIZER, AVERAGE) else folder
-    # A finished run has the weights of the best epoch as those that it chose.
-    if base == checkpoint or (base / name).exists():
-        check_named_file(base, {FILES: files}, base / name)
 
 
 def best_epochs(folder: Path) -> set[int]:
@@ -171,20 +155,14 @@ def _read_position(path: Path) -> tuple[Position, dict[str, str]]:
     # Strict JSON stores NaN as null.
     sums = {name: math.nan if value is None else value for name, value in record.pop("sums").items()}
     position = Position(**record, sums=sums, best=None if best is None else BestEpoch(**best))
-    _check_position(position)
-    return position, files
-
-
-def _check_position(position: Position) -> None:
-    """Raise if a field has another type, or is out of range, as after a change of the file."""
-    numbers = (position.stage, position.epoch, position.update, position.total_updates, position.log_bytes)
-    best = position.best
-    epochs = () if best is None else (best.epoch,)
-    if not all(type(number) is int and number >= 0 for number in (*numbers, *epochs)):
+    # The file may have been changed.
+    counts = [*record.values(), *([] if best is None else [best["epoch"]])]
+    if not all(type(number) is int and number >= 0 for number in counts):
         raise ValueError("a count is not a whole number from 0 on")
-    errors = () if best is None or best.error is None else (best.error,)
-    if not all(isinstance(value, int | float) for value in (*position.sums.values(), *errors)):
+    errors = [] if best is None or best["error"] is None else [best["error"]]
+    if not all(isinstance(value, int | float) for value in [*sums.values(), *errors]):
         raise ValueError("a sum or an error is not a number")
+    return position, files
 
 
 def restore_model(model: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -218,26 +196,14 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Te
         number, _, name = key.partition(".")
         state.setdefault(int(number) if number.isdecimal() else -1, {})[name] = tensor
     parameters = (parameter for group in optimizer.param_groups for parameter in group["params"])
-    expected = {name: tuple(parameter.shape) for name, parameter in enumerate(parameters)}
-    if any(number not in expected or _misfits(values, expected[number]) for number, values in state.items()):
+    expected = {number: parameter.shape for number, parameter in enumerate(parameters)}
+    # A tensor of the state is a number, or has the shape of its parameter.
+    shapes = {number: {value.shape for value in values.values() if value.dim()} for number, values in state.items()}
+    if any(number not in expected or not sizes <= {expected[number]} for number, sizes in shapes.items()):
         raise InputError(
             f"The checkpoint is not one of this optimizer. Remove the folder {CHECKPOINTS} to train from the start."
         )
     optimizer.load_state_dict({"state": state, "param_groups": record["param_groups"]})
-
-
-def _misfits(values: Mapping[str, Tensor], shape: tuple[int, ...]) -> bool:
-    """Return True if a tensor of the state is neither a number nor of the shape of its parameter."""
-    return any(value.dim() > 0 and tuple(value.shape) != shape for value in values.values())
-
-
-def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    return {
-        f"{number}.{name}": value
-        for number, parameter_state in optimizer.state_dict()["state"].items()
-        for name, value in parameter_state.items()
-        if isinstance(value, Tensor)
-    }
 
 
 def _complete(folder: Path) -> list[Path]:
@@ -254,28 +220,46 @@ def _flush_to_disk(path: Path) -> None:
 
 
 class RunFiles:
-    """Files of a run that has none: the weights of the best epoch stay in memory, and nothing else is kept.
+    """Files of a run in its folder. The main process writes them, and all processes read them.
 
-    Args:
-        watch: Function that looks at the model after each epoch that the recipe names; None for none.
+    A run without a folder keeps the weights of the best epoch in memory, and nothing else.
+
+    Attributes:
+        folder: The folder; None for none.
+        written: The same in the process that writes; None in others.
+        log: File of the log in the process that writes; None for no log.
     """
 
-    log: Path | None = None
-    """File of the log; None for no log."""
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        writes: bool = True,
+        watch: Callable[[int, TargetModel], None] | None = None,
+    ) -> None:
+        """Keep the folder.
 
-    def __init__(self, watch: Callable[[int, TargetModel], None] | None = None) -> None:
-        """Keep nothing yet."""
+        Args:
+            folder: The folder; None for none.
+            writes: True in the process that writes.
+            watch: Function that looks at the model after each epoch that the recipe names; None for none.
+        """
+        self.folder = folder
+        self.written = folder if writes else None
+        self.log = None if self.written is None else self.written / LOG
         self._watch = watch
-        self._best: dict[int, dict[str, Tensor]] = {}
+        self._best: dict[str, Tensor] = {}
 
     def latest_checkpoint(self) -> Checkpoint | None:
-        """Return the newest checkpoint; None if there is none."""
-        return None
+        """Return the newest checkpoint that can be read; None if there is none."""
+        return None if self.folder is None else latest_checkpoint(self.folder)
 
     def save_checkpoint(
         self, position: Position, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
     ) -> None:
-        """Save a checkpoint.
+        """Write a checkpoint, with the checksums of its files and of the weights of the best epoch.
+
+        Older checkpoints are removed, and so are the weights that no checkpoint refers to.
 
         Args:
             position: Progress of the run.
@@ -286,102 +270,64 @@ class RunFiles:
         Raises:
             InputError: When it cannot be written.
         """
-
-    def save_embedder(self, embedder: nn.Module) -> None:
-        """Save the embedder after the stage that trains it."""
-
-    def save_epoch(self, epoch: int, model: TargetModel) -> None:
-        """Save the weights of an epoch that the recipe asks for."""
-        if self._watch is not None:
-            self._watch(epoch, model)
-
-    def save_best(self, epoch: int, model: nn.Module) -> None:
-        """Save the weights of the best epoch so far."""
-        self._best = {epoch: {name: value.detach().clone() for name, value in model.state_dict().items()}}
-
-    def best_weights(self, epoch: int) -> dict[str, Tensor]:
-        """Return the weights of the best epoch."""
-        return self._best[epoch]
-
-    def checkpoint_sentence(self) -> str:
-        """Return a sentence that says which checkpoint is the last one."""
-        return "There is no checkpoint."
-
-
-class FolderFiles(RunFiles):
-    """Files of a run in its folder. The main process writes them, and all processes read them.
-
-    Attributes:
-        folder: The folder.
-        writes: True in the process that writes.
-    """
-
-    def __init__(self, folder: Path, *, writes: bool = True) -> None:
-        """Keep the folder."""
-        self.folder = folder
-        self.writes = writes
-        self.log = folder / LOG if writes else None
-
-    def latest_checkpoint(self) -> Checkpoint | None:
-        """Return the newest checkpoint that can be read; None if there is none."""
-        return latest_checkpoint(self.folder)
-
-    def save_checkpoint(
-        self, position: Position, model: nn.Module, optimizer: torch.optim.Optimizer, average: nn.Module | None = None
-    ) -> None:
-        """Write a checkpoint, with the checksums of its files and of the weights of the best epoch.
-
-        Older checkpoints are removed, and so are the weights that no checkpoint refers to.
-        """
-        if not self.writes:
+        if (folder := self.written) is None:
             return
-        path = self.folder / CHECKPOINTS / f"{position.total_updates:09d}-{position.stage}-{position.epoch:05d}"
+        path = folder / CHECKPOINTS / f"{position.total_updates:09d}-{position.stage}-{position.epoch:05d}"
         temporary = temporary_path(path)
         with writing(path.parent):
             temporary.mkdir(parents=True)
-            states = {MODEL: model.state_dict(), OPTIMIZER: _optimizer_tensors(optimizer)}
+            states = {MODEL: model.state_dict(), OPTIMIZER: {}}
+            for number, values in optimizer.state_dict()["state"].items():
+                tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+                states[OPTIMIZER] |= {f"{number}.{name}": value for name, value in tensors.items()}
             states |= {} if average is None else {AVERAGE: average.state_dict()}
             for name, state in states.items():
                 write_tensors(temporary / name, state)
             files = named_digests(temporary, [temporary / name for name in states])
-            if position.best is not None and (best := best_file(self.folder, position.best.epoch)).exists():
-                files |= named_digests(self.folder, [best])
+            if position.best is not None and (best := best_file(folder, position.best.epoch)).exists():
+                files |= named_digests(folder, [best])
             record = format_json({**plain_values(asdict(position)), FILES: files})
             (temporary / POSITION).write_text(with_digest(record), encoding="utf-8")
             _flush_to_disk(temporary / POSITION)
             if path.exists():
                 shutil.rmtree(path)
             os.rename(temporary, path)
-        remove_checkpoints(self.folder, keep=NEWEST)
-        self._remove_outdated_weights(set())
+        remove_checkpoints(folder, keep=NEWEST)
+        _remove_outdated_weights(folder, best_epochs(folder))
 
     def save_embedder(self, embedder: nn.Module) -> None:
         """Write the embedder after the stage that trains it."""
-        if self.writes:
-            write_tensors(self.folder / STAGE1_FILE, embedder.state_dict())
+        if self.written is not None:
+            write_tensors(self.written / STAGE1_FILE, embedder.state_dict())
 
     def save_epoch(self, epoch: int, model: TargetModel) -> None:
-        """Write the weights of an epoch that the recipe asks for."""
-        if self.writes:
-            write_tensors(epoch_file(self.folder, epoch), model.state_dict())
+        """Write the weights of an epoch that the recipe asks for, and let a function look at the model."""
+        if self._watch is not None:
+            self._watch(epoch, model)
+        if self.written is not None:
+            write_tensors(epoch_file(self.written, epoch), model.state_dict())
 
     def save_best(self, epoch: int, model: nn.Module) -> None:
-        """Write the weights of the best epoch so far, and remove those of former ones."""
-        if self.writes:
-            write_tensors(best_file(self.folder, epoch), model.state_dict())
-            self._remove_outdated_weights({epoch})
+        """Save the weights of the best epoch so far, and remove those of former ones."""
+        if self.folder is None:
+            self._best = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        elif self.written is not None:
+            write_tensors(best_file(self.written, epoch), model.state_dict())
+            _remove_outdated_weights(self.written, {epoch, *best_epochs(self.written)})
 
     def best_weights(self, epoch: int) -> dict[str, Tensor]:
-        """Read the weights of the best epoch."""
-        return load_tensors(best_file(self.folder, epoch))
+        """Return the weights of the best epoch."""
+        return self._best if self.folder is None else load_tensors(best_file(self.folder, epoch))
 
     def checkpoint_sentence(self) -> str:
         """Return a sentence that says which checkpoint is the last one."""
+        if self.folder is None:
+            return "There is no checkpoint."
         checkpoints = sorted((self.folder / CHECKPOINTS).glob("[0-9]*"))
         return f"The last checkpoint is {checkpoints[-1]}." if checkpoints else "There is no checkpoint yet."
 
-    def _remove_outdated_weights(self, needed_epochs: set[int]) -> None:
-        """Remove the weights of former best epochs, except those that a checkpoint refers to."""
-        needed = {best_file(self.folder, epoch) for epoch in needed_epochs | best_epochs(self.folder)}
-        for path in set(self.folder.glob("best-*.safetensors")) - needed:
-            path.unlink()
+
+def _remove_outdated_weights(folder: Path, needed_epochs: set[int]) -> None:
+    """Remove the weights of former best epochs, which no checkpoint refers to."""
+    for path in set(folder.glob("best-*.safetensors")) - {best_file(folder, epoch) for epoch in needed_epochs}:
+        path.unlink()

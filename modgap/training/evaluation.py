@@ -71,8 +71,11 @@ class Evaluator:
             metric.update(outputs, y, mask)
         if self.processes.size == 1:
             return metric
+        from accelerate.utils import gather_object
+
         joined = self._new_metric()
-        for state in self.processes.gather_objects(metric.state()):
+        # The states of all processes, in the order of their ranks.
+        for state in gather_object([metric.state()]):
             joined.merge(state)
         return joined
 
@@ -94,15 +97,13 @@ class Evaluator:
         The output for a sample of several pieces is the mean of the outputs for its pieces.
         """
         batches = chunks(rows, self._limit.size)
+        forward = functools.partial(
+            launch_outputs, model, limit=self._limit, device=self.device, dtype=self.dtype, autocast=self.autocast
+        )
+        read = zip(batches, self._loader.load(batches), strict=True)
+        launched = (forward(pieces, counts, rows=part.tolist()) for part, (pieces, counts) in read)
         with evaluation_mode(model):
-            yield from zip(batches, read_late(self._launched(model, batches)), strict=True)
-
-    def _launched(self, model: TargetModel, batches: list[np.ndarray]) -> Iterator[Callable[[], torch.Tensor]]:
-        """Begin to compute the outputs of each batch, which is read ahead, and yield the function that returns them."""
-        for rows, (pieces, counts) in zip(batches, self._loader.load(batches), strict=True):
-            yield launch_outputs(
-                model, pieces, counts, self._limit, self.device, self.dtype, self.autocast, rows.tolist()
-            )
+            yield from zip(batches, read_late(launched), strict=True)
 
     @functools.cached_property
     def _loader(self) -> Loader[np.ndarray, Batch]:
@@ -174,14 +175,14 @@ def launch_outputs(
             return download(function(upload(batch, device)))
 
     reads = limit.run(len(pieces), forward)
-    return lambda: _means_of_samples(torch.cat([read().double() for read in reads]), counts)
 
+    def means() -> torch.Tensor:
+        outputs = torch.cat([read().double() for read in reads])
+        if max(counts) == 1:
+            return outputs
+        return torch.stack([piece_outputs.mean(0) for piece_outputs in torch.split(outputs, list(counts))])
 
-def _means_of_samples(outputs: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
-    """Return the mean over the pieces of each sample."""
-    if max(counts) == 1:
-        return outputs
-    return torch.stack([piece_outputs.mean(0) for piece_outputs in torch.split(outputs, list(counts))])
+    return means
 
 
 # The test of a trained model
@@ -203,17 +204,25 @@ def evaluate_metric(metric: Metric, data: TargetData, seed: int) -> dict[str, An
     """
     groups = None if data.groups is None else data.groups[data.test]
     n_units = len(metric) if groups is None else len(np.unique(groups))
-    interval = metric_interval(metric, groups, seed)
+    units = count(n_units, "test sample" if groups is None else "test group")
+    reason = f"{units} {'is' if n_units == 1 else 'are'} too few (at least {MIN_UNITS})"
+    labels, majority_error = data.table.labels, None
+    is_classification, n_classes = data.output.task == "classification", data.output.shape[0]
+    if metric.name == "0-1 error %" and is_classification and labels is not None and labels.ndim == 1:
+        largest = np.bincount(labels[data.train]).argmax()
+        majority_error = float(100 * (labels[data.test] != largest).mean())
+    # There is no confusion matrix of too many classes, or where the metric has none.
+    matrix = metric.confusion(n_classes) if is_classification and n_classes <= MOST_CONFUSED else None
     return {
         "metric": metric.name,
         "unit": metric.unit,
         "test": metric.compute(),
-        "interval": list(interval),
-        "no_interval": _reason_for_no_interval(n_units, "test sample" if groups is None else "test group"),
+        "interval": list(metric_interval(metric, groups, seed)),
+        "no_interval": reason if n_units < MIN_UNITS else None,
         "left_out": metric.left_out(),
         "no_sample_errors": _reason_for_no_sample_errors(metric),
-        "confusion": _confusion(metric, data),
-        "majority_error": _majority_error(metric, data),
+        "confusion": None if matrix is None else [[int(number) for number in row] for row in matrix],
+        "majority_error": majority_error,
     }
 
 
@@ -228,44 +237,14 @@ def metric_interval(metric: Metric, groups: np.ndarray | None, seed: int) -> tup
     n_units = len(metric) if groups is None else len(np.unique(groups))
     if n_units < MIN_UNITS:
         return float("nan"), float("nan")
-    interval = bootstrap_interval(metric.weighted, len(metric), groups, resamples=RESAMPLES, seed=seed)
-    return _exact_if_alike(interval, metric, n_units)
-
-
-def _exact_if_alike(interval: tuple[float, float], metric: Metric, n_units: int) -> tuple[float, float]:
-    """Return the interval, or that of Clopper and Pearson over the units where all resamples have the same value.
-
-    Without an observed error, the bootstrap would exclude every error above 0. A metric without bounds has no such
-    interval and keeps its own.
-    """
-    largest = 100 if metric.unit == PERCENT else 1
-    if interval[0] != interval[1] or not (metric.unit == PERCENT or metric.name.startswith("1 - ")):
-        return interval
-    low, high = exact_interval(interval[0] / largest, n_units)
-    return largest * low, largest * high
-
-
-def _confusion(metric: Metric, data: TargetData) -> list[list[int]] | None:
-    """Return the confusion matrix of the test samples; None if there are too many classes, or the metric has none."""
-    if data.output.task != "classification" or data.output.shape[0] > MOST_CONFUSED:
-        return None
-    matrix = metric.confusion(data.output.shape[0])
-    return None if matrix is None else [[int(number) for number in row] for row in matrix]
-
-
-def _majority_error(metric: Metric, data: TargetData) -> float | None:
-    """Return the 0-1 error in percent of always predicting the largest class of the training samples, or None."""
-    labels = data.table.labels
-    if metric.name != "0-1 error %" or data.output.task != "classification" or labels is None or labels.ndim != 1:
-        return None
-    largest = np.bincount(labels[data.train]).argmax()
-    return float(100 * (labels[data.test] != largest).mean())
-
-
-def _reason_for_no_interval(n_units: int, unit: str) -> str | None:
-    if n_units >= MIN_UNITS:
-        return None
-    return f"{count(n_units, unit)} {'is' if n_units == 1 else 'are'} too few (at least {MIN_UNITS})"
+    low, high = bootstrap_interval(metric.weighted, len(metric), groups, resamples=RESAMPLES, seed=seed)
+    if low == high and (metric.unit == PERCENT or metric.name.startswith("1 - ")):
+        # Where all resamples have the same value, such as no error, the bootstrap would exclude every other error. The
+        # interval of Clopper and Pearson over the units does not. A metric without bounds has no such interval.
+        largest = 100 if metric.unit == PERCENT else 1
+        low, high = exact_interval(low / largest, n_units)
+        return largest * low, largest * high
+    return low, high
 
 
 def _reason_for_no_sample_errors(metric: Metric) -> str | None:

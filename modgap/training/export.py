@@ -4,7 +4,6 @@ import importlib.util
 import io
 import logging
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,31 +41,6 @@ AXES = {1: ["length"], 2: ["height", "width"], 3: ["depth", "height", "width"]}
 log = logging.getLogger("modgap")
 
 
-def _step_name(step: Mapping[str, Any]) -> str:
-    """Return the name of a step of preprocessing, and by what it standardizes if that is not the whole sample."""
-    return f"{step['name']} by channel" if step.get("by_channel") else str(step["name"])
-
-
-def _networks(trained: TrainedModel) -> list[tuple[InputTransform, nn.Module]]:
-    """Return the networks of a trained model, whose outputs are added, each with its transform of samples to pieces.
-
-    Raises:
-        UsageError: When the model is a baseline, or its sources take different inputs.
-    """
-    fitted = trained.predictor
-    if isinstance(fitted, FittedBaseline) and isinstance(fitted.compute, SideBySide):
-        networks = list(probe_networks(fitted, fitted.compute.sources, trained.inputs.inputs))
-    else:
-        networks = [(trained.network.transform, trained.network.model)]
-    transforms = [transform for transform, _ in networks]
-    if len(set(map(input_shape, transforms))) > 1 or (len(transforms) > 1 and text_input(transforms[0])):
-        raise UsageError(
-            "The sources of this linear probe take different inputs, so they are no single program. Fit and export a "
-            "probe of one of them, or export this one as safetensors, which modgap reads again."
-        )
-    return networks
-
-
 class ExportedModel(nn.Module):
     """A trained model with the preparation of its inputs and the unit of its outputs as parts of it.
 
@@ -92,9 +66,21 @@ class ExportedModel(nn.Module):
             UsageError: When the model is a baseline, or its sources take different inputs.
         """
         super().__init__()
-        networks = _networks(trained)
+        fitted = trained.predictor
+        networks: list[tuple[InputTransform, nn.Module]]
+        if isinstance(fitted, FittedBaseline) and isinstance(fitted.compute, SideBySide):
+            networks = list(probe_networks(fitted, fitted.compute.sources, trained.inputs.inputs))
+        else:
+            networks = [(trained.network.transform, trained.network.model)]
+        transforms = [transform for transform, _ in networks]
+        if len(set(map(input_shape, transforms))) > 1 or (len(transforms) > 1 and text_input(transforms[0])):
+            raise UsageError(
+                "The sources of this linear probe take different inputs, so they are no single program. Fit and export "
+                "a probe of one of them, or export this one as safetensors, which modgap reads again."
+            )
         self.trained = trained
-        self.transform = networks[0][0]
+        self.transform = transforms[0]
+        # The outputs of the networks are added.
         self.blocks = nn.ModuleList(
             nn.Sequential(preparation(transform), network.cpu().float().eval()) for transform, network in networks
         )
@@ -117,29 +103,28 @@ def program_description(model: ExportedModel) -> dict[str, Any]:
     trained, texts = model.trained, text_input(model.transform)
     record = trained.run.record
     steps = record["data"]["transforms"]
-    described = _sample_record(trained, model.transform) if texts is None else _token_record(texts)
+    if texts is None:
+        described = _sample_record(trained, model.transform)
+    else:
+        described = {
+            "kind": "text",
+            "dtype": "int64",
+            "axes": ["samples", "tokens"],
+            "arrays": TOKEN_ARRAYS,
+            "max_tokens": texts.max_tokens,
+            "tokenizer": "the file beside the program whose name ends with .tokenizer.json, for the package tokenizers",
+        }
+    names = [f"{step['name']} by channel" if step.get("by_channel") else step["name"] for step in steps or ()]
     description: dict[str, Any] = plain_values(
         {
             "run": {name: record[name] for name in ("method", "source", "target")},
             "task": trained.task,
             "classes": trained.classes,
             "output": "values in the target's unit" if trained.task == "regression" else "logits",
-            "input": {**described, "steps": None if steps is None else [_step_name(step) for step in steps]},
+            "input": {**described, "steps": None if steps is None else names},
         }
     )
     return description
-
-
-def _token_record(source_input: TextInput) -> dict[str, Any]:
-    """Return the entries of the description that tell how a text becomes the input of a program."""
-    return {
-        "kind": "text",
-        "dtype": "int64",
-        "axes": ["samples", "tokens"],
-        "arrays": TOKEN_ARRAYS,
-        "max_tokens": source_input.max_tokens,
-        "tokenizer": "the file beside the program whose name ends with .tokenizer.json, for the package tokenizers",
-    }
 
 
 def _sample_record(trained: TrainedModel, transform: InputTransform) -> dict[str, Any]:
@@ -157,7 +142,7 @@ def _sample_record(trained: TrainedModel, transform: InputTransform) -> dict[str
     return {
         "kind": spec.kind,
         "dtype": "float32",
-        "axes": ["samples", *_axes(shape)],
+        "axes": ["samples", *(["length"] if len(shape) == 1 else ["channels", *AXES[len(shape) - 1]])],
         "shape": shape,
         "channels": names if len(names) == shape[0] else None,
         "low": spec.low if is_image else None,
@@ -172,10 +157,6 @@ def _sample_record(trained: TrainedModel, transform: InputTransform) -> dict[str
         "sd": transform.sd,
         "standardized_by": "the program, which takes values that are not standardized",
     }
-
-
-def _axes(shape: tuple[int, ...]) -> list[str]:
-    return ["length"] if len(shape) == 1 else ["channels", *AXES[len(shape) - 1]]
 
 
 def description_file(path: Path, file_format: str) -> Path | None:

@@ -88,25 +88,29 @@ def train_fitted(request: TrainRequest, folder: Path, *, resume: bool = False, p
     _refuse_settings(request)
     with exclusive_run(folder, resume=resume):
         began = time.perf_counter()
-        data, form = _read(request)
-        candidates = _baselines(request, data, form) if is_baseline(request.method) else _probes(request, data)
+        data = _read(request)
+        if is_baseline(request.method):
+            candidates = _baselines(request, data)
+        else:
+            candidates = probes_of(request.source, data, request.samples, request.weights)
+            # A source that cannot be used is named before anything is written. Others are opened one by one.
+            candidates = candidates if request.source == ALL else list(candidates)
         settings = settings_record(request, data)
         settings["provenance"]["source"] = _provenance(candidates, folder)
         run = prepare_run(folder, settings, resume=resume)
         if run.finished:
             return run
         write_record(run.folder, run.record)
-        fitted, compared = _fit_best(candidates, data, form, request, progress)
+        fitted, compared = _fit_best(candidates, data, request, progress)
         return _write_result(run, request, data, fitted, compared, time.perf_counter() - began)
 
 
-def _read(request: TrainRequest) -> tuple[TargetData, SampleForm]:
-    """Read the target of a request without standardization, and return it with the form of its samples."""
+def _read(request: TrainRequest) -> TargetData:
+    """Read the target of a request without standardization."""
     target, samples = request.target.open(), request.samples
-    data = read_target_data(
+    return read_target_data(
         target, protocol=request.protocol, limit=samples.limit, seed=samples.seed, standardized=False
     )
-    return data, sample_form(data)
 
 
 def _refuse_settings(request: TrainRequest) -> None:
@@ -160,19 +164,18 @@ def _provenance(candidates: Candidates, folder: Path) -> dict[str, Any]:
     return compute.fingerprints()
 
 
-def _baselines(request: TrainRequest, data: TargetData, form: SampleForm) -> Candidates:
+def _baselines(request: TrainRequest, data: TargetData) -> Candidates:
     _, _, name = request.method.partition(":")
-    candidates = [get_baseline(name)] if name else [get_baseline(one) for one in baseline_names()]
-    suitable = suitable_baselines(candidates, data, form)
-    if not suitable:
-        raise _unsuitable(name, data)
-    return [(one.name, one) for one in suitable]
-
-
-def _probes(request: TrainRequest, data: TargetData) -> Candidates:
-    probes = probes_of(request.source, data, request.samples, request.weights)
-    # A source that cannot be used is named before anything is written. Others are opened one by one.
-    return probes if request.source == ALL else list(probes)
+    candidates = [get_baseline(one) for one in ([name] if name else baseline_names())]
+    if suitable := suitable_baselines(candidates, data, sample_form(data)):
+        return [(one.name, one) for one in suitable]
+    target = f"the target {data.target.name} ({data.target.manifest.input.kind} samples, {data.output.task})"
+    if not name:
+        raise UsageError(f"No baseline suits {target}.")
+    raise UsageError(
+        f"Baseline {name} does not suit {target}. Run modgap baselines for those of each kind, or pass "
+        '`method="baseline"` for the best of them.'
+    )
 
 
 def sample_form(data: TargetData) -> SampleForm:
@@ -190,16 +193,6 @@ def suitable_baselines(candidates: list[Baseline], data: TargetData, form: Sampl
     return [one for one in candidates if one.suits(form, is_table=is_table(data.target.manifest), output=data.output)]
 
 
-def _unsuitable(name: str, data: TargetData) -> UsageError:
-    kind, task = data.target.manifest.input.kind, data.output.task
-    if not name:
-        return UsageError(f"No baseline suits the target {data.target.name} ({kind} samples, {task}).")
-    return UsageError(
-        f"Baseline {name} does not suit the target {data.target.name} ({kind} samples, {task}). Run modgap baselines "
-        'for those of each kind, or pass `method="baseline"` for the best of them.'
-    )
-
-
 def true_values(data: TargetData, rows: np.ndarray) -> Truth:
     """Return the truth of some samples of a target, as a baseline is fitted to it."""
     y, mask = data.ground_truth(rows)
@@ -207,7 +200,7 @@ def true_values(data: TargetData, rows: np.ndarray) -> Truth:
 
 
 def _fit_best(
-    candidates: Candidates, data: TargetData, form: SampleForm, request: TrainRequest, progress: Progress | None
+    candidates: Candidates, data: TargetData, request: TrainRequest, progress: Progress | None
 ) -> tuple[FittedBaseline, list[dict[str, Any]]]:
     """Return the fitted model with the lowest error, and name, error and seconds of all that were fitted.
 
@@ -224,7 +217,7 @@ def _fit_best(
     for name, candidate in candidates:
         began = time.perf_counter()
         try:
-            fitted = fit_baseline(candidate, samples, form, truth, request.samples.seed)
+            fitted = fit_baseline(candidate, samples, sample_form(data), truth, request.samples.seed)
         except InputError as error:
             if is_alone:
                 raise
@@ -261,7 +254,7 @@ def _write_result(
     provenance = run.record["provenance"]
     if isinstance(fitted.compute, SideBySide):
         name = f"{LINEAR_PROBE} {fitted.features}"
-        sources = [one.to_record() for one in fitted.compute.sources]
+        sources = fitted.compute.to_records()
         provenance = {**provenance, "source": plain_values(fitted.compute.fingerprints())}
     write_sample_errors(run.folder, test, data, name)
     result = plain_values(
@@ -307,12 +300,13 @@ def best_quick_baseline(request: TrainRequest) -> tuple[str, float] | None:
     Raises:
         InputError: When data is missing.
     """
-    data, form = _read(request)
+    data = _read(request)
+    form = sample_form(data)
     suitable = suitable_baselines([get_baseline(name) for name in baseline_names()], data, form)
     candidates = [(one.name, one) for one in quick_baselines(suitable, form, len(data.train), QUICK_SECONDS)]
     if not candidates:
         return None
-    fitted, _ = _fit_best(candidates, data, form, request, None)
+    fitted, _ = _fit_best(candidates, data, request, None)
     error = _metric(fitted, data, data.validation).compute()
     return (fitted.name, error) if np.isfinite(error) else None
 

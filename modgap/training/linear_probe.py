@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,46 +68,29 @@ class ProbedSource:
     pieces: tuple[int, ...] | None = None
     width: int | None = None
 
-    def values(self, samples: Samples, form: SampleForm, device: str) -> np.ndarray:  # noqa: ARG002
+    def values(self, samples: Samples, device: str) -> np.ndarray:
         """Return the features of samples, (n, D)."""
         return sample_features(self.source, samples, self.embedding, device=device).astype(np.float64)
 
     def to_record(self) -> dict[str, Any]:
         """Return the plain values that `restore_probe` needs."""
-        embedding = self.embedding
         return {
             "name": self.name,
             "input_size": self.input_size,
             "fingerprint": dict(self.fingerprint),
-            "representation": embedding.representation,
-            "low": embedding.low,
-            "high": embedding.high,
+            "representation": self.embedding.representation,
+            "low": self.embedding.low,
+            "high": self.embedding.high,
             "pieces": None if self.pieces is None else list(self.pieces),
         }
 
 
-@dataclass(frozen=True)
-class RawValues:
-    """The values of the samples themselves, beside the features of sources.
-
-    Attributes:
-        features: Function of samples: pixels of images, at most 32 x 32, or at most 1,024 values of series.
-    """
-
-    features: Features
-    name: ClassVar[str] = RAW
-
-    def to_record(self) -> dict[str, Any]:
-        """Return the plain values that `restore_probe` needs."""
-        return {"name": self.name}
-
-    def values(self, samples: Samples, form: SampleForm, device: str) -> np.ndarray:  # noqa: ARG002
-        """Return the values of samples, (n, D)."""
-        return np.asarray(self.features.compute(samples, form), np.float64)
+ProbeSources = tuple[ProbedSource | Features, ...]
+"""Sources side by side, and last the values of the samples if they are among the features."""
 
 
-def raw_values(spec: InputSpec) -> RawValues:
-    """Return the values of samples of a kind.
+def raw_values(spec: InputSpec) -> Features:
+    """Return the values of samples of a kind: pixels of images, at most 32 x 32, or at most 1,024 values of series.
 
     Raises:
         UsageError: When such samples have no values of one shape.
@@ -118,7 +101,7 @@ def raw_values(spec: InputSpec) -> RawValues:
             f"`source` names {RAW}, the values of images, videos, series and tables. Samples of kind {spec.kind} have "
             f"none of one shape. Leave {RAW} out."
         )
-    return RawValues(features)
+    return replace(features, name=RAW)
 
 
 @dataclass(frozen=True)
@@ -130,12 +113,22 @@ class SideBySide:
         device: Name of the device on which they run.
     """
 
-    sources: tuple[ProbedSource | RawValues, ...]
+    sources: ProbeSources
     device: str
 
     def __call__(self, samples: Samples, form: SampleForm) -> np.ndarray:
         """Return the features of samples, as `Features.compute` does."""
-        return np.concatenate([one.values(samples, form, self.device) for one in self.sources], axis=1)
+        blocks = [
+            one.values(samples, self.device)
+            if isinstance(one, ProbedSource)
+            else np.asarray(one.compute(samples, form), np.float64)
+            for one in self.sources
+        ]
+        return np.concatenate(blocks, axis=1)
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """Return the plain values of each source that `restore_probe` needs."""
+        return [one.to_record() if isinstance(one, ProbedSource) else {"name": RAW} for one in self.sources]
 
     def fingerprints(self) -> dict[str, Any]:
         """Return everything that decides the outputs of the source; of several, by their names."""
@@ -145,7 +138,7 @@ class SideBySide:
 
 def open_probed_sources(
     names: str, data: TargetData, samples: SampleRequest, weights: str | None = None
-) -> tuple[ProbedSource | RawValues, ...]:
+) -> ProbeSources:
     """Open sources, frozen and without their heads, for a target.
 
     Args:
@@ -210,7 +203,7 @@ def relative_strengths(n_sources: int) -> list[tuple[float, ...]]:
     return list(dict.fromkeys(compared))
 
 
-def _predictor(sources: tuple[ProbedSource | RawValues, ...]) -> Predictor:
+def _predictor(sources: ProbeSources) -> Predictor:
     """Return the linear model on the features of sources, each of which has an L2 strength of its own."""
     widths = [one.width for one in sources if isinstance(one, ProbedSource)]
     if len(sources) == 1 or None in widths:
@@ -227,17 +220,13 @@ def _predictor(sources: tuple[ProbedSource | RawValues, ...]) -> Predictor:
             fitted += fit_linear(values, truth, STRENGTHS, factors)
         return fitted
 
-    names = [one.name for one in sources]
-    settings = [_setting(names, ratios, strength) for ratios in compared for strength in STRENGTHS]
-    return Predictor(tuple(settings), fit)
+    def setting(ratios: Sequence[float], strength: float) -> str:
+        if len(set(ratios)) == 1:
+            return f"L2 strength {strength:g}"
+        each = [f"{ratio * strength:g} of {one.name}" for one, ratio in zip(sources, ratios, strict=True)]
+        return f"L2 strength {', '.join(each)}"
 
-
-def _setting(names: Sequence[str], ratios: Sequence[float], strength: float) -> str:
-    if len(set(ratios)) == 1:
-        return f"L2 strength {strength:g}"
-    return "L2 strength " + ", ".join(
-        f"{ratio * strength:g} of {name}" for name, ratio in zip(names, ratios, strict=True)
-    )
+    return Predictor(tuple(setting(ratios, strength) for ratios in compared for strength in STRENGTHS), fit)
 
 
 def linear_probe(features: Features, predictor: Predictor | None = None) -> Baseline:
@@ -259,7 +248,7 @@ def linear_probe(features: Features, predictor: Predictor | None = None) -> Base
     )
 
 
-def _probe(sources: tuple[ProbedSource | RawValues, ...], device: str) -> Baseline:
+def _probe(sources: ProbeSources, device: str) -> Baseline:
     names = SEPARATOR.join(one.name for one in sources)
     return linear_probe(Features(names, SideBySide(sources, device)), _predictor(sources))
 
@@ -330,7 +319,7 @@ def restore_probe(described: Sequence[Any], spec: InputSpec, device: str, weight
     """
     if not 1 <= len(described) <= MOST_SOURCES:
         raise ValueError(f"a probe of {len(described)} sources")
-    opened: list[ProbedSource | RawValues] = []
+    opened: list[ProbedSource | Features] = []
     for one in described:
         if one["name"] == RAW:
             opened.append(raw_values(spec))
@@ -348,22 +337,17 @@ def restore_probe(described: Sequence[Any], spec: InputSpec, device: str, weight
         source = handle.load(size, head=False)
         low, high = (None if value is None else float(value) for value in (one["low"], one["high"]))
         embedding = stored_embedding(spec, source.input, str(one["representation"]), low, high)
+        pieces = one.get("pieces")
+        if pieces is not None and not all(type(side) is int and 1 <= side <= LARGEST_SIDE for side in pieces):
+            raise ValueError(f"the shape of a piece is {pieces!r}")
         frozen = replace(source, model=PooledFeatures(source))
-        opened.append(ProbedSource(name, size, fingerprint, frozen, embedding, _stored_shape(one.get("pieces"))))
+        shape = None if pieces is None else tuple(pieces)
+        opened.append(ProbedSource(name, size, fingerprint, frozen, embedding, shape))
     return _probe(tuple(opened), device)
 
 
-def _stored_shape(sizes: Any) -> tuple[int, ...] | None:
-    """Return the shape of pieces in a record, or raise if no piece has it."""
-    if sizes is None:
-        return None
-    if not all(type(size) is int and 1 <= size <= LARGEST_SIDE for size in sizes):
-        raise ValueError(f"the shape of a piece is {sizes!r}")
-    return tuple(sizes)
-
-
 def probe_networks(
-    fitted: FittedBaseline, sources: Sequence[ProbedSource | RawValues], inputs: InputTransform
+    fitted: FittedBaseline, sources: ProbeSources, inputs: InputTransform
 ) -> Iterator[tuple[InputTransform, nn.Module]]:
     """Yield the network of each source of a fitted probe, whose outputs are added, with its transform of samples.
 
@@ -379,8 +363,8 @@ def probe_networks(
     assert isinstance(part, Affine)
     start, intercepts = 0, part.intercepts
     for one in sources:
-        if isinstance(one, RawValues):
-            yield inputs, _raw_network(inputs, _block(part, slice(start, None), intercepts), fitted.output)
+        if isinstance(one, Features):
+            yield inputs, _RawNetwork(inputs, _block(part, slice(start, None), intercepts), fitted.output)
             return
         source_input = native_input(one.source)
         shape = one.pieces
@@ -404,10 +388,18 @@ def _block(part: Affine, columns: slice, intercepts: np.ndarray) -> Affine:
 class _RawNetwork(nn.Module):
     """The linear function of the values of samples, of images after they are resized."""
 
-    def __init__(self, size: tuple[int, ...] | None, predictor: ProbePredictor) -> None:
+    def __init__(self, inputs: InputTransform, part: Affine, output: Output) -> None:
         super().__init__()
-        self.size = size
-        self.predictor = predictor
+        self.size: tuple[int, int] | None = None
+        if inputs.spec.kind in ("image", "video"):
+            self.size = (min(inputs.shape[1], PIXELS), min(inputs.shape[2], PIXELS))
+        elif inputs.stretched or len(part.mean) != int(np.prod(inputs.shape)):
+            raise UsageError(
+                "The raw values of this linear probe are means over stretches of the series, or the series are "
+                "stretched, so no program has them. Export the probe as safetensors, which modgap reads again."
+            )
+        self.predictor = ProbePredictor(len(part.mean), output.shape)
+        set_probe(self.predictor, part)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the outputs of samples (n, C, ...)."""
@@ -415,21 +407,6 @@ class _RawNetwork(nn.Module):
             x = nn.functional.interpolate(x, self.size, mode="bilinear", antialias=True)
         outputs: Tensor = self.predictor(x.flatten(1)[:, None])
         return outputs
-
-
-def _raw_network(inputs: InputTransform, part: Affine, output: Output) -> nn.Module:
-    """Return the network of a linear function of the values of samples."""
-    n_values, size = len(part.mean), None
-    if inputs.spec.kind in ("image", "video"):
-        size = (min(inputs.shape[1], PIXELS), min(inputs.shape[2], PIXELS))
-    elif inputs.stretched or n_values != int(np.prod(inputs.shape)):
-        raise UsageError(
-            "The raw values of this linear probe are means over stretches of the series, or the series are stretched, "
-            "so no program has them. Export the probe as safetensors, which modgap reads again."
-        )
-    predictor = ProbePredictor(n_values, output.shape)
-    set_probe(predictor, part)
-    return _RawNetwork(size, predictor)
 
 
 def set_probe(predictor: nn.Module, part: Part) -> None:

@@ -6,7 +6,7 @@ import math
 import operator
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -16,14 +16,15 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from modgap.errors import InputError, UsageError, count
+from modgap.errors import InputError, count
 from modgap.models import TargetModel
 from modgap.models.normalization import hold_running_statistics, uses_batch_statistics
 from modgap.process.devices import Number, is_out_of_memory, number_of, read_numbers, seeded, tf32, upload
+from modgap.process.installed_packages import import_optional
 from modgap.process.resources import reused_memory
 from modgap.storage.json_records import format_json, plain_values
-from modgap.training.batches import MicroBatches, Update, generator, join_short_end
-from modgap.training.checkpoint import BestEpoch, Checkpoint, Position, restore_model, restore_optimizer
+from modgap.training.batches import MicroBatches, generator, join_short_end
+from modgap.training.checkpoint import AVERAGE, MODEL, OPTIMIZER, BestEpoch, Position, restore_model, restore_optimizer
 from modgap.training.method import Stage, Training
 from modgap.training.placement import BatchSizes, merges_batches
 from modgap.training.recipe import FullStage, OptimizerSettings
@@ -55,23 +56,21 @@ def run_training_loop(training: Training) -> Position:
         NotFiniteError: When the loss becomes NaN or infinite.
         InputError: When the disk cannot be written.
     """
-    position = Position()
-    checkpoint = training.files.latest_checkpoint()
-    if checkpoint is not None:
-        position = checkpoint.position
-        restore_model(training.model, checkpoint.model)
+    position, states = training.files.latest_checkpoint() or (Position(), {})
+    if states:
+        restore_model(training.model, states[MODEL])
     run_log = RunLog(training.files.log, position.log_bytes, training.tensorboard_folder)
     stages = training.method.stages_with_epochs(training.recipe)
     for number in range(position.stage, len(stages)):
         stage = stages[number]
         if training.processes.is_main:
             _announce_stage(training, stage)
-        stage_loop = _StageLoop(training, stage, number, run_log, checkpoint)
+        stage_loop = _StageLoop(training, stage, number, run_log, states)
         if position.stage < number:
             position = Position(number, total_updates=position.total_updates, log_bytes=run_log.size)
         with reused_memory(), tf32(stage_loop.objective.allows_tf32):
             position = stage_loop.run(position)
-        checkpoint = None
+        states = {}
         if stage.recipe_section == "stage1" and stage.epochs_setting == "epochs":
             training.files.save_embedder(training.model.embedder)
     training.processes.barrier()
@@ -88,7 +87,7 @@ class _StageLoop:
     """
 
     def __init__(
-        self, training: Training, stage: Stage, number: int, run_log: "RunLog", checkpoint: Checkpoint | None
+        self, training: Training, stage: Stage, number: int, run_log: "RunLog", states: dict[str, dict[str, Tensor]]
     ) -> None:
         self.training = training
         self.model = training.model
@@ -104,10 +103,10 @@ class _StageLoop:
         self.optimizer = build_optimizer(self.parameters, self.settings, self.objective.without_decay)
         decay: float | None = getattr(self.settings, "ema_decay", None)
         self.average = None if decay is None else average_weights(training.model, decay)
-        if checkpoint is not None:
-            restore_optimizer(self.optimizer, checkpoint.optimizer)
+        if states:
+            restore_optimizer(self.optimizer, states[OPTIMIZER])
             if self.average is not None:
-                restore_model(self.average, checkpoint.average)
+                restore_model(self.average, states.get(AVERAGE, {}))
         trains_all = stage.recipe_section == "stage2"
         merged = merges_batches(training.recipe, training.model, training.device, trains_all)
         surrogate_batch = training.recipe.stage1.surrogate_batch
@@ -151,7 +150,10 @@ class _StageLoop:
         start = time.monotonic()
         for rows, parts in self._load_updates(plan, position):
             gradient = self._compute_gradient(parts, rows, position)
-            norm = self._clip(gradient)
+            for name, parameter in self.parameters.items():
+                parameter.grad = gradient.gradient[name]
+            limit = self.settings.gradient_clip or math.inf
+            norm = number_of(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), limit))
             self.unread[position.update + 1] = {"loss": gradient.loss, NORM: norm, **gradient.scalars}
             if self.training.device.type == "cpu" or len(self.unread) == UPDATES_READ_TOGETHER:
                 position = self._read_numbers(position)
@@ -175,10 +177,8 @@ class _StageLoop:
         parts_of_updates = [self.objective.split(rows, self.sizes.target) for rows in remaining]
         if uses_batch_statistics(self.model):
             parts_of_updates = [join_short_end(parts, 2) for parts in parts_of_updates]
-        updates = [
-            Update(position.epoch, position.total_updates + number, parts)
-            for number, parts in enumerate(parts_of_updates)
-        ]
+        numbered = enumerate(parts_of_updates, position.total_updates)
+        updates = [(position.epoch, number, parts) for number, parts in numbered]
         for rows, (batches, surrogate) in zip(remaining, self.loader.load(updates), strict=True):
             if surrogate is not None and self.objective.surrogate is not None:
                 self.objective.surrogate.receive(surrogate)
@@ -204,8 +204,12 @@ class _StageLoop:
             if self.sizes.halvings:
                 # Micro-batches that were read ahead still have the size from before the halving.
                 parts = tuple(piece for part in parts for piece in part.divide(self.sizes.target))
+            # The dropout masks depend on the position in the run, not on earlier random numbers.
+            step = position.total_updates
+            random = generator(self.training.seed, DROPOUT_STREAM, self.number, step, self.training.processes.rank)
             try:
-                return self._seeded_gradient(parts, rows, position)
+                with seeded(self.training.device, int(random.integers(1 << 62))):
+                    return self.objective.gradient(parts, rows, step, self.sizes.surrogate)
             except ValueError as error:
                 if "more than 1 value per channel" not in str(error):
                     raise
@@ -225,20 +229,6 @@ class _StageLoop:
             # Until here, the traceback of the error held the tensors of the failed pass.
             self.sizes.halve()
 
-    def _seeded_gradient(self, parts: MicroBatches, rows: np.ndarray, position: Position) -> LossGradient:
-        # The dropout masks depend on the position in the run, not on earlier random numbers.
-        step = position.total_updates
-        random = generator(self.training.seed, DROPOUT_STREAM, self.number, step, self.training.processes.rank)
-        with seeded(self.training.device, int(random.integers(1 << 62))):
-            return self.objective.gradient(parts, rows, step, self.sizes.surrogate)
-
-    def _clip(self, gradient: LossGradient) -> Number:
-        """Set the parameters' gradients, clip them if the recipe has a limit, and return their norm before that."""
-        for name, parameter in self.parameters.items():
-            parameter.grad = gradient.gradient[name]
-        limit = self.settings.gradient_clip
-        return number_of(torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), limit or math.inf))
-
     def _read_numbers(self, position: Position) -> Position:
         """Add the numbers of the unread updates to the sums of the position, or raise if a loss or norm is not finite.
 
@@ -249,7 +239,13 @@ class _StageLoop:
         for update, numbers in zip(self.unread, read_numbers(list(self.unread.values())), strict=True):
             norm = numbers.pop(NORM)
             if not math.isfinite(numbers["loss"]) or not math.isfinite(norm):
-                self._raise_not_finite(position, update, numbers["loss"])
+                quantity = "gradient" if math.isfinite(numbers["loss"]) else "loss"
+                rate = self.settings.learning_rate
+                raise NotFiniteError(
+                    f"The {quantity} is NaN or infinite in {self.stage.name}, epoch {position.epoch + 1}, update "
+                    f"{update}. {self.training.files.checkpoint_sentence()} The learning rate is {rate:g}. "
+                    f'Try a smaller one: `settings={{"{self.stage.recipe_section}.learning_rate": {rate / 10:g}}}`'
+                )
             for name, value in numbers.items():
                 sums[name] = sums.get(name, 0.0) + value
         self.unread.clear()
@@ -268,16 +264,6 @@ class _StageLoop:
         if self.average is not None:
             self.average.update_parameters(self.model)
 
-    def _raise_not_finite(self, position: Position, update: int, loss: float) -> None:
-        """Raise the error for a loss, or else the norm of a gradient, that is not finite in an update of the epoch."""
-        quantity = "loss" if not math.isfinite(loss) else "gradient"
-        rate = self.settings.learning_rate
-        raise NotFiniteError(
-            f"The {quantity} is NaN or infinite in {self.stage.name}, epoch {position.epoch + 1}, update "
-            f"{update}. {self.training.files.checkpoint_sentence()} The learning rate is {rate:g}. "
-            f'Try a smaller one: `settings={{"{self.stage.recipe_section}.learning_rate": {rate / 10:g}}}`'
-        )
-
     def _finish_epoch(self, position: Position, seconds: float) -> Position:
         """Validate, save, log and report an epoch, and return the position at the start of the next one."""
         means = {name: value / max(1, position.update) for name, value in position.sums.items()}
@@ -293,23 +279,24 @@ class _StageLoop:
                 error = self.training.evaluator.error(self._evaluated_model, validation)
                 record["validation_error"] = error
                 best = self._update_best(epoch, error, best)
-            self._save_epoch(epoch)
+            if self.training.processes.is_main and epoch in self.training.recipe.stage2.keep_epochs:
+                model = self._evaluated_model
+                if self.training.method.adapter is not None:
+                    model = copy.deepcopy(model)
+                    self.training.merge_adapter(model)
+                self.training.files.save_epoch(epoch, model)
         self._log_epoch(record)
         record["seconds"] = round(seconds, 3)
         self.run_log.add(record, position.total_updates)
         position = Position(self.number, epoch, 0, position.total_updates, self.run_log.size, {}, best)
-        self._report_epoch(record, position)
+        if self.training.on_epoch_end is not None and self.training.processes.is_main:
+            try:
+                self.training.on_epoch_end({**record, "total_updates": position.total_updates})
+            except BaseException:
+                # The run can be resumed after the epoch, which is not repeated.
+                self._save_checkpoint(position)
+                raise
         return position
-
-    def _report_epoch(self, record: Mapping[str, Any], position: Position) -> None:
-        """Call the user's function; if it raises, the run can be resumed after the epoch, which is not repeated."""
-        if self.training.on_epoch_end is None or not self.training.processes.is_main:
-            return
-        try:
-            self.training.on_epoch_end({**record, "total_updates": position.total_updates})
-        except BaseException:
-            self._save_checkpoint(position)
-            raise
 
     def _update_best(self, epoch: int, error: float, best: BestEpoch | None) -> BestEpoch:
         """Return the first epoch with the lowest error, or the last epoch while the error is not defined."""
@@ -330,15 +317,6 @@ class _StageLoop:
             error = f", validation error {record['validation_error']:.4g} {self.training.evaluator.unit}".rstrip()
         loss = record.get("loss", math.nan)
         log.info("%s epoch %d of %d: loss %.4g%s", record["stage"], record["epoch"], self.epochs, loss, error)
-
-    def _save_epoch(self, epoch: int) -> None:
-        """Save the weights of an epoch, if the recipe asks for it."""
-        if self.training.processes.is_main and epoch in self.training.recipe.stage2.keep_epochs:
-            model = self._evaluated_model
-            if self.training.method.adapter is not None:
-                model = copy.deepcopy(model)
-                self.training.merge_adapter(model)
-            self.training.files.save_epoch(epoch, model)
 
     def _out_of_patience(self, position: Position) -> bool:
         """Return True if the last `patience` epochs of stage 2 were no better than the best one."""
@@ -411,20 +389,14 @@ def learning_rate_factor(settings: OptimizerSettings, epoch: float) -> float:
     """
     if epoch < settings.warmup_epochs:
         return epoch / settings.warmup_epochs
+    decay = 1.0
+    if settings.decay_epochs is not None and settings.decay_epochs > settings.warmup_epochs:
+        left = (settings.decay_epochs - epoch) / (settings.decay_epochs - settings.warmup_epochs)
+        left = min(1.0, max(0.0, left))
+        decay = left if settings.decay == "linear" else (1 - math.cos(math.pi * left)) / 2
     # The update that ends an epoch still belongs to it.
     completed = math.ceil(epoch) - 1
-    return _decay_factor(settings, epoch) * DROP_FACTOR ** sum(drop <= completed for drop in settings.drop_epochs)
-
-
-def _decay_factor(settings: OptimizerSettings, epoch: float) -> float:
-    """Return the factor of the linear or cosine decay from 1 after the warm-up to 0 at `decay_epochs`."""
-    if settings.decay_epochs is None:
-        return 1.0
-    length = settings.decay_epochs - settings.warmup_epochs
-    if length <= 0:
-        return 1.0
-    left = min(1.0, max(0.0, (settings.decay_epochs - epoch) / length))
-    return left if settings.decay == "linear" else (1 - math.cos(math.pi * left)) / 2
+    return decay * DROP_FACTOR ** sum(drop <= completed for drop in settings.drop_epochs)
 
 
 # The average of the weights
@@ -502,21 +474,14 @@ class RunLog:
                     self._tensorboard.add_scalar(f"{record['stage']}/{name}", value, step)
 
 
-def summary_writer() -> Callable[[str], Any]:
+def summary_writer() -> Any:
     """Return the class that writes a TensorBoard log to a folder.
 
     Raises:
         UsageError: When the package is not installed.
     """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise UsageError(
-            "`tensorboard` needs the package tensorboard, which is not installed. "
-            "Run: pip install 'modgap[tensorboard]'"
-        ) from error
-    writer: Callable[[str], Any] = SummaryWriter
-    return writer
+    purpose = "`tensorboard` needs the package tensorboard"
+    return import_optional("torch.utils.tensorboard", purpose, "tensorboard").SummaryWriter
 
 
 def _announce_stage(training: Training, stage: Stage) -> None:

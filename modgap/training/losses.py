@@ -31,6 +31,12 @@ def safe_divide(numerator: Tensor, denominator: Tensor) -> Tensor:
     return torch.where(nonzero, numerator, 0) / torch.where(nonzero, denominator, 1)
 
 
+def norm_of_all(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the norm over all tensors together, in their precision."""
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(tensors))))
+    return norm
+
+
 def to_single_precision(values: Tensor) -> Tensor:
     """Return values in at least single precision, so that sums over half-precision outputs are accurate."""
     return values if values.dtype == torch.float64 else values.float()

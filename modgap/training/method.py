@@ -1,10 +1,10 @@
 """Definition of a transfer method: its stages, the parameters that each trains, and what each minimizes."""
 
-import importlib
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -196,9 +196,7 @@ class Stage:
         """Class of the objective."""
         if not isinstance(self.objective, str):
             return self.objective
-        module, _, name = NAMED_OBJECTIVES[self.objective].partition(":")
-        objective: type[Objective] = getattr(importlib.import_module(module), name)
-        return objective
+        return cast(type[Objective], pkgutil.resolve_name(NAMED_OBJECTIVES[self.objective]))
 
     def settings(self, recipe: Recipe) -> EmbedderStage | FullStage:
         """Return the settings of the stage."""
@@ -206,8 +204,7 @@ class Stage:
 
     def n_epochs(self, recipe: Recipe) -> int:
         """Return the number of epochs of the stage."""
-        epochs: int = getattr(self.settings(recipe), self.epochs_setting)
-        return epochs
+        return int(getattr(self.settings(recipe), self.epochs_setting))
 
 
 @dataclass(frozen=True)
@@ -328,24 +325,19 @@ class Training:
         """Reduced precision of forward passes; None for the parameters' precision."""
         return self.evaluator.autocast
 
-    @property
-    def loss_scale(self) -> tuple[Tensor, Tensor] | None:
-        """Mean and sd of the loss's unit, or None where the loss is computed on standardized values.
+    def target_loss(self) -> LossFunction:
+        """Return the loss of each sample of the target, with the class weights and the label smoothing of the recipe.
 
         Values that the trainer standardized keep that unit in the loss, so the learning rate does not depend on the
         unit of the data.
-        """
-        if self.data.scale is None or self.data.y_standardization is not None:
-            return None
-        mean, sd = (torch.from_numpy(array.copy()).to(self.device, self.dtype) for array in self.data.scale)
-        return mean, sd
-
-    def target_loss(self) -> LossFunction:
-        """Return the loss of each sample of the target, with the class weights and the label smoothing of the recipe.
 
         Raises:
             UsageError: When the loss of the target does not take them.
         """
+        scale = None
+        if self.data.scale is not None and self.data.y_standardization is None:
+            mean, sd = (torch.from_numpy(array.copy()).to(self.device, self.dtype) for array in self.data.scale)
+            scale = mean, sd
         options: dict[str, Any] = {}
         if self.recipe.label_smoothing:
             options["label_smoothing"] = self.recipe.label_smoothing
@@ -353,7 +345,7 @@ class Training:
             options["class_weights"] = torch.from_numpy(balanced_class_weights(self.data)).to(
                 self.device, precise_type(self.device)
             )
-        return task_loss(self.data.target.manifest, self.loss_scale, **options)
+        return task_loss(self.data.target.manifest, scale, **options)
 
     def merge_adapter(self, model: TargetModel) -> None:
         """Merge the changes of the method's adapter into a model, in place, if there is one."""

@@ -1,5 +1,6 @@
 """A short fine-tuning on one half of some labeled samples, judged on the other half."""
 
+import contextlib
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,12 +37,7 @@ RECORDED_SPREAD = 0.09
 It is that of the trainings at the first rate in `benchmarks/truth/ranking.jsonl`.
 """
 BATCHES = "stage2.batch_size=16"
-SETTINGS = (
-    f"stage2.decay_epochs={PILOT_EPOCHS}",
-    "stage2.warmup_epochs=1",
-    BATCHES,
-    "stage2.choose=last",
-)
+SETTINGS = (f"stage2.decay_epochs={PILOT_EPOCHS}", "stage2.warmup_epochs=1", BATCHES, "stage2.choose=last")
 """Settings of the pilots of docs/protocol.md, besides their epochs and rates."""
 TEXT_SETTINGS = ("target_sequence_length=32",)
 """Settings of sources of text, in which other samples are short texts, because their time grows with their length."""
@@ -174,7 +170,18 @@ def short_fine_tuning(
         overrides = (f"stage2.epochs={length}", *SETTINGS, *more, f"stage2.learning_rate={rate}")
         samples = SampleRequest(seed=training_seed, device=device)
         request = TrainRequest("finetune", name, TargetRequest(target.name), overrides, samples=samples)
-        return _errors_after_training(request, source, halves, length)
+        # A training whose loss became NaN or infinite has no last epoch.
+        errors = np.ones(len(halves.test))
+
+        def watch(_epoch: int, model: TargetModel, evaluator: Evaluator) -> None:
+            nonlocal errors
+            per_sample = evaluator.metric(model, halves.test, metric("0-1 error %")).per_sample
+            assert per_sample is not None
+            errors = per_sample / 100
+
+        with contextlib.suppress(NotFiniteError):
+            train_in_memory(request, source, halves, [length], watch)
+        return errors
 
     weights, _, _ = _weighted_samples(halves, halves.test, weight)
     rates, seeds = (PILOT_RATES, PILOT_SEEDS) if epochs is None else (PILOT_RATES[:1], 1)
@@ -186,22 +193,6 @@ def short_fine_tuning(
     by_training = np.clip(trainings @ weights, 0, 1)
     settings = (f"stage2.learning_rate={best}", BATCHES, *more)
     return PilotErrors(errors, len(halves.train), by_training, settings, labeled=n_labeled)
-
-
-def _errors_after_training(request: TrainRequest, source: Source, data: TargetData, epochs: int) -> np.ndarray:
-    """Return the 0-1 error of each test sample after some epochs; 1 if the loss became NaN or infinite."""
-    errors: list[np.ndarray] = []
-
-    def watch(_epoch: int, model: TargetModel, evaluator: Evaluator) -> None:
-        per_sample = evaluator.metric(model, data.test, metric("0-1 error %")).per_sample
-        assert per_sample is not None
-        errors.append(per_sample / 100)
-
-    try:
-        train_in_memory(request, source, data, [epochs], watch)
-    except NotFiniteError:
-        errors.append(np.ones(len(data.test)))
-    return errors[0]
 
 
 def _weighted_samples(

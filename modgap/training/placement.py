@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,11 +14,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from modgap.errors import UsageError
 from modgap.models import TargetModel
 from modgap.process.devices import precise_type
+from modgap.process.installed_packages import import_optional
 from modgap.training.recipe import OptimizerSettings, Recipe
 
 log = logging.getLogger("modgap")
 
-T = TypeVar("T")
+
 Forward = Callable[[TargetModel, Tensor], Tensor]
 """Function from a model and its inputs to the outputs."""
 
@@ -34,18 +34,14 @@ def place(model: TargetModel, device: torch.device, dtype: torch.dtype, *, convo
         convolutional: True if the encoder is a convolutional network of images.
     """
     placed: TargetModel = model.to(device=device, dtype=dtype)
-    return channels_last(placed) if convolutional and device.type == "cuda" else placed
+    if convolutional and device.type == "cuda":
+        placed = placed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return placed
 
 
 def reduced_precision(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[object]:
     """Return a context whose forward passes on a device have a precision; None for that of the parameters."""
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype)
-
-
-def channels_last(model: TargetModel) -> TargetModel:
-    """Return a model with the channels of its convolutions' weights last in memory; its values stay as they are."""
-    converted: TargetModel = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return converted
 
 
 def call(model: TargetModel, x: Tensor) -> Tensor:
@@ -66,8 +62,8 @@ DROPOUT_ATTRIBUTES = ("dropout", "dropout_p", "attention_dropout", "activation_d
 """Attributes of layers that are probabilities of dropout, besides those of torch's own dropout layers."""
 
 
-def set_dropout(model: nn.Module, probability: float) -> int:
-    """Set the probability of every dropout in a model, and return the number of those that changed.
+def set_dropout(model: nn.Module, probability: float) -> None:
+    """Set the probability of every dropout in a model.
 
     Stochastic depth, which drops whole layers, stays as it is.
 
@@ -75,15 +71,11 @@ def set_dropout(model: nn.Module, probability: float) -> int:
         model: The model.
         probability: Probability with which a value is dropped, in [0, 1).
     """
-    n_changed = 0
     for module in model.modules():
         names = ("p",) if isinstance(module, nn.modules.dropout._DropoutNd) else DROPOUT_ATTRIBUTES
         for name in names:
-            value = getattr(module, name, None)
-            if isinstance(value, float) and value != probability:
+            if isinstance(getattr(module, name, None), float):
                 setattr(module, name, probability)
-                n_changed += 1
-    return n_changed
 
 
 # Memory
@@ -250,17 +242,10 @@ class Processes:
         return self.sum([rows])[0].index_copy(0, positions, share)
 
     def contiguous_share(self, rows: np.ndarray) -> np.ndarray:
-        """Return this process's share of rows (n, ...): neighboring rows, so that `gather_objects` keeps the order."""
+        """Return this process's share of rows (n, ...): neighboring rows, so that the ranks give their order."""
         first = self.rank * len(rows) // self.size
         end = (self.rank + 1) * len(rows) // self.size
         return rows[first:end]
-
-    def gather_objects(self, value: T) -> list[T]:
-        """Return the values of all processes, in the order of their ranks; there are several processes."""
-        from accelerate.utils import gather_object
-
-        values: list[T] = gather_object([value])
-        return values
 
     def average_batch_statistics(self, model: nn.Module) -> None:
         """Replace the running statistics of batch normalization, which differ by process, by their mean."""
@@ -294,12 +279,6 @@ def current_processes(device: str = "auto") -> Processes:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return Processes()
-    try:
-        from accelerate import PartialState
-    except ImportError as error:
-        raise UsageError(
-            "Training in several processes needs accelerate, which is not installed. "
-            "Run: pip install 'modgap[distributed]'"
-        ) from error
-    state = PartialState(cpu=device == "cpu" or not torch.accelerator.is_available())
+    accelerate = import_optional("accelerate", "Training in several processes needs accelerate", "distributed")
+    state = accelerate.PartialState(cpu=device == "cpu" or not torch.accelerator.is_available())
     return Processes(state.process_index, state.num_processes, str(state.device))

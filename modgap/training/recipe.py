@@ -280,10 +280,8 @@ def choose_route(recipe: Recipe, *, kinks: bool) -> Recipe:
             they would drown in the rounding, so they are not the default there either.
     """
     stage = recipe.stage1
-    if stage.route is not None:
-        return recipe
-    reduced = recipe.precision == "bfloat16"
-    route = "exact" if kinks or reduced or stage.inner_steps > 1 else "finite-difference"
+    is_exact = kinks or recipe.precision == "bfloat16" or stage.inner_steps > 1
+    route = stage.route or ("exact" if is_exact else "finite-difference")
     return recipe.model_copy(update={"stage1": stage.model_copy(update={"route": route})})
 
 
@@ -329,17 +327,12 @@ def _add_override(record: dict[str, Any], text: str, sections: Mapping[str, type
     if ".".join(path) not in keys:
         raise unknown_name("setting", key, keys)
     section = record if len(path) == 1 else record[path[0]]
-    section[path[-1]] = _parse_value(value.strip())
-
-
-def _parse_value(value: str) -> Any:
-    """Parse a TOML value; `none` is None, and text that is not valid TOML is returned as it is."""
-    if value.lower() == "none":
-        return None
+    value = value.strip()
     try:
-        return tomllib.loads(f"v = {value}")["v"]
+        section[path[-1]] = None if value.lower() == "none" else tomllib.loads(f"v = {value}")["v"]
     except tomllib.TOMLDecodeError:
-        return value
+        # Text that is not valid TOML stands for itself.
+        section[path[-1]] = value
 
 
 # Recipes of benchmarks. Those in the manifests are ORCA's (Shen et al., ICML 2023), whose code adds the gradients of A

@@ -148,10 +148,8 @@ def check_record(record: Any, record_file: Path, *, has_digest: bool) -> dict[st
     if missing := [name for name in SETTINGS if name not in record]:
         raise changed_record(f"{record_file} lacks {', '.join(missing)}")
     wrong = [name for name, valid in _VALID_TYPES.items() if not isinstance(record.get(name), valid)]
-    if not wrong:
-        origin = record["provenance"]
-        wrong = [f"provenance.{name}" for name in ("source", "target") if not isinstance(origin.get(name), dict)]
-    if wrong:
+    origin = {} if wrong else record["provenance"]
+    if wrong := wrong or [f"provenance.{name}" for name in ("source", "target") if type(origin.get(name)) is not dict]:
         raise changed_record(f"{record_file} has values of another type for {', '.join(wrong)}")
     warn_without_digests(record_file, record)
     return record
@@ -274,7 +272,13 @@ def prepare_run(folder: Path, settings: Mapping[str, Any], *, resume: bool) -> R
     recorded = {name: value for name, value in run.record.items() if name in requested}
     differences = settings_differences(recorded, requested)
     before, after = recorded["recipe"].get("stage2"), record["recipe"].get("stage2")
-    is_extended = bool(differences) and differences.keys() <= _more_epochs(before, after)
+    are_stages = isinstance(before, Mapping) and isinstance(before.get("epochs"), int) and isinstance(after, Mapping)
+    may_differ = set()
+    if are_stages and before["epochs"] < after["epochs"]:
+        may_differ.add("recipe.stage2.epochs")
+        if before.get("decay_epochs") == before["epochs"] and after["decay_epochs"] == after["epochs"]:
+            may_differ.add("recipe.stage2.decay_epochs")
+    is_extended = bool(differences) and differences.keys() <= may_differ
     if differences and not is_extended:
         raise UsageError(
             f"The run in {folder} has other settings: {', '.join(differences.values())}. "
@@ -301,17 +305,6 @@ def settings_differences(recorded: Mapping[str, Any], requested: Mapping[str, An
     below = tuple(f"{name}." for name in FREE_SETTINGS)
     differences = _differences(recorded, requested)
     return {path: text for path, text in differences if path not in FREE_SETTINGS and not path.startswith(below)}
-
-
-def _more_epochs(recorded: Any, requested: Any) -> set[str]:
-    """Return the settings that may differ because the requested stage 2 has more epochs than the recorded one."""
-    if not isinstance(recorded, Mapping) or not isinstance(requested, Mapping):
-        return set()
-    before, after = recorded.get("epochs"), requested["epochs"]
-    if not isinstance(before, int) or before >= after:
-        return set()
-    follows = recorded.get("decay_epochs") == before and requested["decay_epochs"] == after
-    return {"recipe.stage2.epochs"} | ({"recipe.stage2.decay_epochs"} if follows else set())
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:

@@ -4,13 +4,16 @@ import logging
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from modgap.errors import InputError, UsageError, count
 from modgap.forward.surrogate_target import open_surrogate_target
 from modgap.inputs.native_embedding import Embedding, native_embedding
+from modgap.process.devices import map_tensors
 from modgap.sources import Batch, Input, Parts, Source, TextInput
 from modgap.sources.inputs import pool_tokens
 from modgap.storage.cache import cache_key
@@ -18,9 +21,6 @@ from modgap.targets import SPLITS, Samples, Table
 from modgap.targets.readers.bio import OUTSIDE
 from modgap.targets.samples import WordInText
 from modgap.targets.splits import stratified_keys, stratified_subset
-
-if TYPE_CHECKING:
-    from torch import Tensor, device, dtype
 
 BATCH_SIZE = 64
 """Number of samples in a forward pass of `surrogate_features`."""
@@ -86,8 +86,7 @@ def _class_counts(available: np.ndarray, size: int, rng: np.random.Generator) ->
 # The data
 
 
-@dataclass(frozen=True)
-class SurrogateBatch:
+class SurrogateBatch(NamedTuple):
     """Batch of samples of a surrogate on a device.
 
     Attributes:
@@ -98,34 +97,17 @@ class SurrogateBatch:
     """
 
     inputs: Batch
-    word_positions: "Tensor | None" = None
+    word_positions: Tensor | None = None
     last_word: int = -1
-
-    def pin_memory(self) -> "SurrogateBatch":
-        """Return the batch in page-locked memory, as PyTorch's DataLoader asks for it."""
-        return self.map_tensors(operator.methodcaller("pin_memory"))
 
     def divide(self, size: int) -> list["SurrogateBatch"]:
         """Return the samples in consecutive parts of at most `size`, which share the memory of the batch."""
         n = len(next(iter(self.inputs.values())) if isinstance(self.inputs, Mapping) else self.inputs)
-        spans = [slice(first, first + size) for first in range(0, n, size)]
-        return [self.map_tensors(operator.itemgetter(span)) for span in spans]
+        return [map_tensors(self, operator.itemgetter(slice(first, first + size))) for first in range(0, n, size)]
 
-    def with_precision(self, dtype: "dtype") -> "SurrogateBatch":
-        """Return the batch with floating-point tensors of a precision; whole numbers stay as they are."""
-        return self.map_tensors(lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
-
-    def map_tensors(self, function: Callable[["Tensor"], "Tensor"]) -> "SurrogateBatch":
-        """Return the batch with the results of a function in place of its tensors."""
-        from modgap.process.devices import map_tensors
-
-        return SurrogateBatch(*map_tensors((self.inputs, self.word_positions), function), self.last_word)
-
-    def pool(self, tokens: "Tensor") -> "Tensor":
+    def pool(self, tokens: Tensor) -> Tensor:
         """Return the features (B, D) of tokens (B, T, D): the labeled word's token, or the mean without padding."""
         if self.word_positions is not None:
-            import torch
-
             last_word = self.last_word if self.last_word >= 0 else int(self.word_positions.max())
             if last_word >= tokens.shape[1]:
                 raise UsageError(
@@ -173,7 +155,7 @@ class Surrogate:
         """Draw the indices of the samples of a step, balanced by class; see `balanced_rows`."""
         return balanced_rows(self.labels, step, size, seed)
 
-    def load(self, rows: np.ndarray, device: "device") -> SurrogateBatch:
+    def load(self, rows: np.ndarray, device: torch.device) -> SurrogateBatch:
         """Load a batch of samples onto a device.
 
         Of a sample of several pieces, such as windows of a recording, the middle one is loaded.
@@ -189,19 +171,15 @@ class Surrogate:
         """Return the pieces of input of a sample. A word in its text is one piece."""
         return [sample] if isinstance(sample, WordInText) else self.embedding.pieces(sample)
 
-    def batch(self, pieces: Sequence[Any], device: "device") -> SurrogateBatch:
+    def batch(self, pieces: Sequence[Any], device: torch.device) -> SurrogateBatch:
         """Return pieces (B,) as a batch on the device."""
-        import torch
-
         words = [piece for piece in pieces if isinstance(piece, WordInText)]
         if not words:
             return SurrogateBatch(self.input.batch(pieces, device))
         assert isinstance(self.input, TextInput)
         inputs = self.input.batch([word.text for word in words], device)
         positions = _first_tokens(self.input, words)
-        return SurrogateBatch(
-            inputs, word_positions=torch.from_numpy(positions).to(device), last_word=int(positions.max())
-        )
+        return SurrogateBatch(inputs, torch.from_numpy(positions).to(device), int(positions.max()))
 
 
 def _first_tokens(text_input: TextInput, words: list[WordInText]) -> np.ndarray:
@@ -211,24 +189,21 @@ def _first_tokens(text_input: TextInput, words: list[WordInText]) -> np.ndarray:
             f"The tokenizer {type(text_input.tokenizer).__name__} does not report the positions of its tokens in the "
             "text. Choose a surrogate that labels texts and not words."
         )
-    texts = [word.text for word in words]
-    encoded = text_input.tokenizer(
-        texts, truncation=True, max_length=text_input.max_tokens, return_offsets_mapping=True
-    )
-    return np.array([_first_token(word, spans) for word, spans in zip(words, encoded["offset_mapping"], strict=True)])
-
-
-def _first_token(word: WordInText, spans: list[tuple[int, int]]) -> int:
-    # A token may begin with the blank before its word, so any overlap counts. Special tokens are empty.
-    return next(
-        (t for t, (start, end) in enumerate(spans) if end > word.start and start < word.end and end > start), -1
-    )
+    texts, limit = [word.text for word in words], text_input.max_tokens
+    encoded = text_input.tokenizer(texts, truncation=True, max_length=limit, return_offsets_mapping=True)
+    first = np.full(len(words), -1)
+    for row, (word, spans) in enumerate(zip(words, encoded["offset_mapping"], strict=True)):
+        # A token may begin with the blank before its word, so any overlap counts. Special tokens are empty.
+        overlaps = [end > word.start and start < word.end and end > start for start, end in spans]
+        if any(overlaps):
+            first[row] = overlaps.index(True)
+    return first
 
 
 # Features
 
 
-def embedder_features(parts: Parts, batch: SurrogateBatch) -> "Tensor":
+def embedder_features(parts: Parts, batch: SurrogateBatch) -> Tensor:
     """Compute the pooled output (B, D) of the source's embedder, which ORCA aligns to, without gradients.
 
     It is the mean over the tokens or over the positions of a feature map. For a labeled word it is the vector of its
@@ -238,15 +213,13 @@ def embedder_features(parts: Parts, batch: SurrogateBatch) -> "Tensor":
         parts: Parts of the source.
         batch: B samples of the surrogate, on the same device as the parts.
     """
-    import torch
-
     with torch.no_grad():
         output = parts.embedder(batch.inputs)
         tokens = output["inputs_embeds"] if isinstance(output, Mapping) else output
         return batch.pool(tokens.flatten(2).transpose(1, 2) if tokens.ndim == 4 else tokens)
 
 
-def encoder_features(parts: Parts, encoder: Callable[[Any], Any], batch: SurrogateBatch) -> "Tensor":
+def encoder_features(parts: Parts, encoder: Callable[[Any], Any], batch: SurrogateBatch) -> Tensor:
     """Compute the pooled features (B, D) of the source's embedder followed by an encoder, not normalized.
 
     Gradients of any order flow through the encoder. The embedder of the source is not trained and has no gradients.
@@ -257,8 +230,6 @@ def encoder_features(parts: Parts, encoder: Callable[[Any], Any], batch: Surroga
             parameters.
         batch: B samples of the surrogate, on the same device as the parts.
     """
-    import torch
-
     with torch.no_grad():
         encoder_input = parts.embedder(batch.inputs)
     return batch.pool(parts.tokens(encoder(encoder_input)))
@@ -273,8 +244,6 @@ def surrogate_features(parts: Parts, encoder: Callable[[Any], Any], surrogate: S
         surrogate: Labeled samples.
         device: Device to compute on.
     """
-    import torch
-
     features = []
     with torch.no_grad():
         for first in range(0, len(surrogate), BATCH_SIZE):
@@ -349,30 +318,17 @@ def _usable_rows(table: Table, split: int, half: int | None, source_input: Input
         rows = rows[(stratified_keys(table.class_labels[rows], groups, HALVES_SEED) >= 0.5) == bool(half)]
     if len(rows) == 0 or not isinstance(table.samples[int(rows[0])], WordInText):
         return rows
-    rows = rows[_has_token(table.select(rows).samples, source_input)]
-    return _cap_outside_words(rows, table)
-
-
-def _has_token(samples: Samples, source_input: Input) -> np.ndarray:
-    """Return True for each word that has a token in the part of its text that the source takes, shape (n,)."""
     assert isinstance(source_input, TextInput)
-    has_token = _first_tokens(source_input, [samples[i] for i in range(len(samples))]) >= 0
-    if not has_token.all():
-        log.warning(
-            "%d words have no token in the part of their text that the source takes. They are left out.",
-            int((~has_token).sum()),
-        )
-    return has_token
-
-
-def _cap_outside_words(rows: np.ndarray, table: Table) -> np.ndarray:
-    """Drop words outside entities until there are as many as the largest type of entity has."""
+    has_token = _first_tokens(source_input, [table.samples[int(row)] for row in rows]) >= 0
+    if n_without := int((~has_token).sum()):
+        message = "%d words have no token in the part of their text that the source takes. They are left out."
+        log.warning(message, n_without)
+    rows = rows[has_token]
     names = list(table.classes or ())
     if OUTSIDE not in names:
         return rows
-    labels = table.class_labels[rows]
-    outside = names.index(OUTSIDE)
-    outside_rows = np.flatnonzero(labels == outside)
-    most = int(np.bincount(labels[labels != outside], minlength=1).max())
-    order = np.random.default_rng([HALVES_SEED, 0x5E]).permutation(outside_rows)
+    # Words outside entities are dropped until there are as many as the largest type of entity has.
+    is_outside = table.class_labels[rows] == names.index(OUTSIDE)
+    most = int(np.bincount(table.class_labels[rows[~is_outside]], minlength=1).max())
+    order = np.random.default_rng([HALVES_SEED, 0x5E]).permutation(np.flatnonzero(is_outside))
     return np.sort(np.delete(rows, order[most:]))

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 
 from modgap.errors import InputError, UsageError
 from modgap.models import TargetModel
-from modgap.process.devices import Number, number_of, upload
+from modgap.process.devices import Number, map_tensors, number_of, upload
 from modgap.training.batches import chunks
 from modgap.training.losses import safe_divide, safe_sqrt, to_single_precision
 from modgap.training.method import Training
@@ -27,6 +27,8 @@ SURROGATE_SETTINGS = (
 
 FeatureLoss = Callable[[Tensor, Tensor], Tensor]
 """Function of features (N, D) and classes (N,) that returns a scalar; lower is better."""
+SurrogateUpdate = tuple[int, SurrogateBatch, Tensor]
+"""Number of an update in the whole run, its samples of this process, and the classes (N,) of those of all processes."""
 
 
 @dataclass(frozen=True)
@@ -98,17 +100,15 @@ class SurrogateFeatures:
         """Move the source's parts to the device, frozen, in evaluation mode."""
         assert training.surrogate is not None
         self._training = training
-        self.reader = SurrogateReader(
-            training.surrogate,
-            training.recipe.stage1.surrogate_batch,
-            training.seed,
-            training.dtype,
-            training.processes,
+        self._size, dtype = training.recipe.stage1.surrogate_batch, training.dtype
+        self._load = functools.partial(_load_samples, training.surrogate, dtype)
+        self.reader = functools.partial(
+            _read_update, training.surrogate, self._size, training.seed, dtype, training.processes
         )
         self._read_ahead: SurrogateUpdate | None = None
         self._parts = training.source.split()
         for module in (self._parts.embedder, self._parts.encoder):
-            module.to(device=training.device, dtype=training.dtype).eval().requires_grad_(False)
+            module.to(device=training.device, dtype=dtype).eval().requires_grad_(False)
         self.labels = training.surrogate.labels
 
     def of_embedder(self) -> Tensor:
@@ -120,7 +120,7 @@ class SurrogateFeatures:
         encoder = self._parts.encoder
         return torch.cat([encoder_features(self._parts, encoder, batch).cpu() for batch in self._all_batches()])
 
-    def receive(self, update: "SurrogateUpdate") -> None:
+    def receive(self, update: SurrogateUpdate) -> None:
         """Take over what was read for the next update; `loss` reads what nobody has read before."""
         self._read_ahead = update
 
@@ -152,12 +152,12 @@ class SurrogateFeatures:
                 "Choose a method without a surrogate, such as finetune, or another source."
             )
         update = self._read_ahead
-        if update is None or update.step != step:
+        if update is None or update[0] != step:
             update = self.reader(step)
-        device = self._training.device
-        batch = upload(update.batch, device)
+        _, batch, labels = update
+        batch = upload(batch, self._training.device)
         batches = [batch] if part_size is None else batch.divide(part_size)
-        labels = update.labels if labels_stay else upload(update.labels, device)
+        labels = labels if labels_stay else upload(labels, self._training.device)
         features = [functools.partial(self._features_of_batch, part) for part in batches]
         return OuterLoss(features, labels, function, self._training.processes, normalizes)
 
@@ -168,60 +168,23 @@ class SurrogateFeatures:
         return to_single_precision(features)
 
     def _all_batches(self) -> Iterator[SurrogateBatch]:
-        for rows in chunks(np.arange(len(self.labels)), self.reader.size):
-            yield upload(self.reader.load(rows), self._training.device)
+        for rows in chunks(np.arange(len(self.labels)), self._size):
+            yield upload(self._load(rows), self._training.device)
 
 
-@dataclass(frozen=True)
-class SurrogateUpdate:
-    """Samples of the surrogate for one update, on the CPU.
-
-    Attributes:
-        step: Number of the update in the whole run.
-        batch: Samples of this process.
-        labels: Classes of the samples of all processes, shape (N,).
-    """
-
-    step: int
-    batch: SurrogateBatch
-    labels: Tensor
-
-    def pin_memory(self) -> "SurrogateUpdate":
-        """Return the samples in page-locked memory, as PyTorch's DataLoader asks for it."""
-        return self.map_tensors(Tensor.pin_memory)
-
-    def map_tensors(self, function: Callable[[Tensor], Tensor]) -> "SurrogateUpdate":
-        """Return the update with the results of a function in place of the tensors of its samples."""
-        return replace(self, batch=self.batch.map_tensors(function))
+def _load_samples(surrogate: Surrogate, dtype: torch.dtype, rows: np.ndarray) -> SurrogateBatch:
+    """Read samples on the CPU, with floating-point tensors of a precision."""
+    batch = surrogate.load(rows, torch.device("cpu"))
+    return map_tensors(batch, lambda tensor: tensor.to(dtype) if tensor.is_floating_point() else tensor)
 
 
-@dataclass(frozen=True)
-class SurrogateReader:
-    """Function from the number of an update to its part of the surrogate; a worker process can call it.
-
-    Attributes:
-        surrogate: The labeled samples.
-        size: Number of samples of an update, over all processes.
-        seed: Seed of their choice.
-        dtype: Precision of the inputs.
-        processes: Processes that share them.
-    """
-
-    surrogate: Surrogate
-    size: int
-    seed: int
-    dtype: torch.dtype
-    processes: Processes
-
-    def __call__(self, step: int) -> SurrogateUpdate:
-        """Read the samples of an update."""
-        rows = self.surrogate.draw_rows(step, self.size, self.seed)
-        batch = self.load(self.processes.interleaved_share(rows))
-        return SurrogateUpdate(step, batch, torch.from_numpy(self.surrogate.labels[rows]))
-
-    def load(self, rows: np.ndarray) -> SurrogateBatch:
-        """Read samples on the CPU."""
-        return self.surrogate.load(rows, torch.device("cpu")).with_precision(self.dtype)
+def _read_update(
+    surrogate: Surrogate, size: int, seed: int, dtype: torch.dtype, processes: Processes, step: int
+) -> SurrogateUpdate:
+    """Read the samples of an update on the CPU, of which there are `size` over all processes; a worker can call it."""
+    rows = surrogate.draw_rows(step, size, seed)
+    batch = _load_samples(surrogate, dtype, processes.interleaved_share(rows))
+    return step, batch, torch.from_numpy(surrogate.labels[rows])
 
 
 # Losses of features
@@ -262,7 +225,7 @@ def supervised_contrastive(z: Tensor, labels: Tensor, *, temperature: float = 0.
         raise UsageError(f"The temperature is {temperature}, but it must be more than 0.")
     check_features(z, labels)
     itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-    same = same_class(labels)
+    same = labels[:, None] == labels
     # The labels may be on the CPU, where nothing waits for their counts.
     anchors = (same.sum(1) > 1).nonzero().squeeze(1)
     if not len(anchors):
@@ -295,7 +258,7 @@ def davies_bouldin(z: Tensor, labels: Tensor) -> Tensor:
     members, counts = class_members(z, labels)
     if len(counts) < 2:
         return zero(z)
-    centers = class_centers(z, members, counts)
+    centers = members.T @ z / counts[:, None]
     distances = safe_sqrt(((z - members @ centers) ** 2).sum(1))
     spreads = members.T @ distances / counts
     first, second = torch.triu_indices(len(counts), len(counts), 1, device=z.device)
@@ -314,22 +277,12 @@ def check_features(z: Tensor, labels: Tensor) -> None:
         )
 
 
-def same_class(labels: Tensor) -> Tensor:
-    """Return True for each pair of samples with the same label, (n, n)."""
-    return labels[:, None] == labels
-
-
 def class_members(z: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return the one-hot class of each sample (n, classes) and the class sizes (classes,), both in z's precision."""
     check_features(z, labels)
     classes, numbers = torch.unique(labels, return_inverse=True)
     members = upload((numbers[:, None] == torch.arange(len(classes), device=labels.device)).to(z.dtype), z.device)
     return members, members.sum(0)
-
-
-def class_centers(z: Tensor, members: Tensor, counts: Tensor) -> Tensor:
-    """Return the mean feature of each class (classes, d), given what `class_members` returns."""
-    return members.T @ z / counts[:, None]
 
 
 def zero(z: Tensor) -> Tensor:

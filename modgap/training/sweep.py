@@ -9,8 +9,9 @@ import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict, TypeGuard
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from modgap.errors import InputError, Progress, UsageError, count
 from modgap.jobs import Backend, Failure, fix_threads, hold_device
@@ -29,11 +30,12 @@ from modgap.training.run_folder import (
     Run,
     check_folder,
     copy_run_files,
+    exclusive_run,
     open_run,
     settings_differences,
     write_record,
 )
-from modgap.training.train import finish_trained_run, train_without_test
+from modgap.training.train import train_in_locked_folder
 from modgap.training.train_request import TrainRequest, request_recipe, set_up_run
 
 if TYPE_CHECKING:
@@ -70,15 +72,6 @@ class TrialRecord(TypedDict):
     epoch: NotRequired[int | None]
     updates: NotRequired[int]
     seconds: NotRequired[float]
-
-
-class SweepRecord(TypedDict):
-    """Content of sweep.json: values of each setting, the trials, and the settings of a run that these share."""
-
-    schema: int
-    settings: dict[str, Any]
-    values: dict[str, list[str]]
-    trials: list[TrialRecord]
 
 
 @dataclass(frozen=True)
@@ -179,22 +172,13 @@ def planned_settings(sweep: Sweep, seed: int, trials: Sequence[TrialRecord] = ()
         raise UsageError(f"The sweep has {total:,} combinations. Pass `trials=N` to draw N of them at random.")
     if sweep.trials is None or sweep.trials >= total:
         return [dict(zip(sweep.values, values, strict=True)) for values in itertools.product(*sweep.values.values())]
-    drawn = itertools.islice(_distinct_positions(sizes, seed), sweep.trials)
-    return [
-        {key: values[n] for (key, values), n in zip(sweep.values.items(), positions, strict=True)}
-        for positions in drawn
-    ]
-
-
-def _distinct_positions(sizes: Sequence[int], seed: int) -> Iterator[tuple[int, ...]]:
-    """Yield different combinations of numbers below the sizes, in random order."""
     random = generator(seed, STREAM)
-    seen: set[tuple[int, ...]] = set()
-    while True:
+    # A dictionary keeps the order in which different combinations are drawn.
+    drawn: dict[tuple[int, ...], Settings] = {}
+    while len(drawn) < sweep.trials:
         positions = tuple(int(random.integers(size)) for size in sizes)
-        if positions not in seen:
-            seen.add(positions)
-            yield positions
+        drawn[positions] = {key: values[n] for (key, values), n in zip(sweep.values.items(), positions, strict=True)}
+    return list(drawn.values())
 
 
 def _proposed_settings(sweep: Sweep, seed: int, trials: Sequence[TrialRecord]) -> Iterator[Settings]:
@@ -286,17 +270,21 @@ def run_sweep(
     with exclusive_folder(folder):
         check_folder(folder, "sweep", begun=_has_trained(folder), resume=resume, allowed=(SWEEP, TRIALS))
         _check_combinations(request, planned)
-        settings = _shared_settings(request, sweep, planned[0])
+        # Of the settings that the trials share, those that follow from swept ones are the first's.
+        settings: dict[str, Any] = plain_values(set_up_run(_with_settings(request, planned[0]))[2])
+        for key in sweep.values:
+            section, _, name = key.rpartition(".")
+            (settings["recipe"][section] if section else settings["recipe"]).pop(name, None)
         trials = _prepare(folder, sweep, planned, settings, request.samples.seed)
         if (folder / RECORD).exists() and (run := open_run(folder)).finished:
             return run
         trials += _next_trials(request, sweep, trials)
         while any(trial["state"] == "open" for trial in trials):
-            write_sweep(folder, sweep.values, trials, settings)
+            _write_sweep(folder, sweep, trials, settings)
             for number, done in _run_trials(request, folder, trials, backend, progress, on_epoch_end):
                 trials[number - 1] = done
                 _keep_weights_of(folder, trials, _best(trials))
-                write_sweep(folder, sweep.values, trials, settings)
+                _write_sweep(folder, sweep, trials, settings)
             trials += _next_trials(request, sweep, trials)
         best = _best(trials)
         if best is None:
@@ -306,9 +294,14 @@ def run_sweep(
                 f"None of {count(len(trials), 'trial')} has a validation error. {message} "
                 "Try other values in another `out`."
             )
-        chosen = _with_settings(request, trials[best]["settings"])
-        _copy_run(folder / TRIALS / str(best + 1), folder, sweep, trials, best)
-        run = finish_trained_run(chosen, folder)
+        if not (folder / RECORD).exists():
+            # The record of the chosen run is written last.
+            trained = open_run(folder / TRIALS / str(best + 1))
+            copy_run_files(trained, folder)
+            table = {"values": dict(sweep.values), "trials": list(trials), "chosen": best + 1}
+            record = {**trained.record, "sweep": table}
+            write_record(folder, {**record, "answer": run_answer(record).to_dict()})
+        run = train_in_locked_folder(_with_settings(request, trials[best]["settings"]), folder)
         _keep_weights_of(folder, trials, None)
         return run
 
@@ -339,8 +332,9 @@ def _check_combinations(request: TrainRequest, planned: Sequence[Settings]) -> N
         try:
             request_recipe(_with_settings(request, combination), target)
         except UsageError as error:
+            shown = ", ".join(_overrides(combination))
             raise UsageError(
-                f"A trial of the sweep, {_describe(combination)}, is not possible. {_with_sweep(error, combination)}"
+                f"A trial of the sweep, {shown}, is not possible. {_with_sweep(error, combination)}"
             ) from error
 
 
@@ -350,15 +344,6 @@ def _with_sweep(error: InputError, combination: Settings) -> str:
     for key in combination:
         message = message.replace(f'`settings={{"{key}": ', f'`sweep={{"{key}": ')
     return message
-
-
-def _shared_settings(request: TrainRequest, sweep: Sweep, first: Settings) -> dict[str, Any]:
-    """Return the settings that the trials share, for sweep.json; those that follow from swept ones are the first's."""
-    settings: dict[str, Any] = plain_values(set_up_run(_with_settings(request, first))[1])
-    for key in sweep.values:
-        section, _, name = key.rpartition(".")
-        (settings["recipe"][section] if section else settings["recipe"]).pop(name, None)
-    return settings
 
 
 def _has_trained(folder: Path) -> bool:
@@ -373,7 +358,7 @@ def _prepare(
     if not _has_trained(folder):
         return [{"settings": combination, "state": "open"} for combination in planned]
     record = read_sweep(folder)
-    trials = record["trials"]
+    trials: list[TrialRecord] = record["trials"]
     if sweep.sampler == "optuna":
         planned = planned_settings(sweep, seed, trials)[: len(trials)]
     if record["values"] != plain_values(dict(sweep.values)) or len(trials) != len(planned):
@@ -407,79 +392,73 @@ def _run_trials(
     """Run the open trials, and yield the number of each with its record after that."""
     if backend is not None:
         request, folder = replace(request, target=request.target.absolute()), folder.resolve()
-    opened = [
-        _Trial(request, folder / TRIALS / str(number), number, trial["settings"])
-        for number, trial in enumerate(trials, start=1)
-        if trial["state"] == "open"
-    ]
+    opened = {number: trial["settings"] for number, trial in enumerate(trials, start=1) if trial["state"] == "open"}
     if backend is None:
-        for trial in opened:
-            log.info("Trial %d of %d: %s.", trial.number, len(trials), _describe(trial.settings))
-            yield trial.number, trial.run(progress, on_epoch_end)
+        for number, settings in opened.items():
+            log.info("Trial %d of %d: %s.", number, len(trials), ", ".join(_overrides(settings)))
+            yield number, _run_trial(request, folder, number, settings, progress, on_epoch_end)
         return
-    for index, result in backend.run(opened, device=request.samples.device):
+    numbers = list(opened)
+    jobs = [partial(_run_trial_elsewhere, request, folder, number, opened[number]) for number in numbers]
+    for index, result in backend.run(jobs, device=request.samples.device):
+        number = numbers[index]
         if isinstance(result, Failure):
-            yield opened[index].number, opened[index].failed(result.reason)
+            yield number, {"settings": opened[number], "state": "failed", "message": result.reason}
             continue
         if progress:
             progress("trials", 1 / len(trials))
-        yield opened[index].number, result
+        yield number, result
 
 
-@dataclass(frozen=True)
-class _Trial:
-    """A trial of a sweep, which another process can call.
+def _run_trial_elsewhere(request: TrainRequest, folder: Path, number: int, settings: Settings) -> TrialRecord:
+    """Run a trial in another process, on a device of its own."""
+    fix_threads()
+    with hold_device(request.samples.device) as device:
+        own_request = replace(request, samples=replace(request.samples, device=device))
+        return _run_trial(own_request, folder, number, settings)
 
-    Attributes:
-        request: The request that all trials share.
-        folder: Folder of this trial.
-        number: Number of the trial, from 1.
-        settings: Its settings.
-    """
 
-    request: TrainRequest
-    folder: Path
-    number: int
-    settings: Settings
-
-    def __call__(self) -> TrialRecord:
-        """Run the trial in another process, on a device of its own."""
-        fix_threads()
-        with hold_device(self.request.samples.device) as device:
-            samples = replace(self.request.samples, device=device)
-            return replace(self, request=replace(self.request, samples=samples)).run()
-
-    def run(self, progress: Progress | None = None, on_epoch_end: EpochCallback | None = None) -> TrialRecord:
-        """Train the model, and return the record of the trial."""
-        request = _with_settings(self.request, self.settings)
-        callback = None if on_epoch_end is None else lambda line: on_epoch_end({"trial": self.number, **line})
-        try:
-            run = train_without_test(request, self.folder, progress, callback)
-        except InputError as error:
-            message = _with_sweep(error, self.settings)
-            log.warning("Trial %d failed: %s", self.number, message)
-            remove_checkpoints(self.folder, keep=0)
-            return self.failed(message)
-        training = run.record["training"]
-        value = training["validation"]
-        shown = "not defined" if value is None else f"{value:.4g}"
-        log.info("Trial %d has a validation error of %s.", self.number, shown)
-        return {
-            "settings": self.settings,
-            "state": "finished",
-            "validation": value,
-            "epoch": training["epoch"],
-            "updates": training["updates"],
-            "seconds": training["seconds"],
-        }
-
-    def failed(self, message: str) -> TrialRecord:
-        """Return the record of the trial after it has failed."""
-        return {"settings": self.settings, "state": "failed", "message": message}
+def _run_trial(
+    request: TrainRequest,
+    folder: Path,
+    number: int,
+    settings: Settings,
+    progress: Progress | None = None,
+    on_epoch_end: EpochCallback | None = None,
+) -> TrialRecord:
+    """Train the model of a trial, and return the record of the trial."""
+    own_folder = folder / TRIALS / str(number)
+    callback = None if on_epoch_end is None else lambda line: on_epoch_end({"trial": number, **line})
+    try:
+        with exclusive_run(own_folder, resume=True):
+            run = train_in_locked_folder(
+                _with_settings(request, settings), own_folder, progress=progress, on_epoch_end=callback, tests=False
+            )
+    except InputError as error:
+        message = _with_sweep(error, settings)
+        log.warning("Trial %d failed: %s", number, message)
+        remove_checkpoints(own_folder, keep=0)
+        return {"settings": settings, "state": "failed", "message": message}
+    training = run.record["training"]
+    value = training["validation"]
+    shown = "not defined" if value is None else f"{value:.4g}"
+    log.info("Trial %d has a validation error of %s.", number, shown)
+    return {
+        "settings": settings,
+        "state": "finished",
+        "validation": value,
+        "epoch": training["epoch"],
+        "updates": training["updates"],
+        "seconds": training["seconds"],
+    }
 
 
 def _with_settings(request: TrainRequest, settings: Settings) -> TrainRequest:
-    return replace(request, overrides=(*request.overrides, *(f"{key}={value}" for key, value in settings.items())))
+    return replace(request, overrides=(*request.overrides, *_overrides(settings)))
+
+
+def _overrides(settings: Settings) -> list[str]:
+    return [f"{key}={value}" for key, value in settings.items()]
 
 
 def _best(trials: Sequence[TrialRecord]) -> int | None:
@@ -499,26 +478,14 @@ def _keep_weights_of(folder: Path, trials: Sequence[TrialRecord], kept: int | No
             weights.unlink()
 
 
-def _copy_run(trial: Path, folder: Path, sweep: Sweep, trials: Sequence[TrialRecord], best: int) -> None:
-    """Copy the chosen run to the sweep's folder, its record last."""
-    if (folder / RECORD).exists():
-        return
-    run = open_run(trial)
-    copy_run_files(run, folder)
-    table = {"values": dict(sweep.values), "trials": list(trials), "chosen": best + 1}
-    record = {**run.record, "sweep": table}
-    write_record(folder, {**record, "answer": run_answer(record).to_dict()})
-
-
-def _describe(settings: Mapping[str, str]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in settings.items())
-
-
 # The file of a sweep
 
 
-def read_sweep(folder: Path) -> SweepRecord:
+def read_sweep(folder: Path) -> dict[str, Any]:
     """Return the content of the sweep.json in a folder.
+
+    Returns:
+        `values` of each setting, the `trials`, and the `settings` of a run that these share.
 
     Raises:
         InputError: When it is missing or damaged, or another version of modgap wrote it.
@@ -528,16 +495,12 @@ def read_sweep(folder: Path) -> SweepRecord:
         record, _ = parse_record(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"Cannot read {path}: {error}.") from error
-    if not _is_sweep(record):
+    is_sweep = isinstance(record, dict) and record.get("schema") == SCHEMA and "values" in record
+    trials = record.get("trials") if is_sweep and isinstance(record.get("settings"), dict) else None
+    if not isinstance(trials, list) or not all(map(_is_trial, trials)):
         raise InputError(f"{path} was changed, or another version of modgap wrote it. Pass another `out`.")
-    return record
-
-
-def _is_sweep(record: object) -> TypeGuard[SweepRecord]:
-    if not isinstance(record, dict) or record.get("schema") != SCHEMA or not isinstance(record.get("settings"), dict):
-        return False
-    trials = record.get("trials")
-    return "values" in record and isinstance(trials, list) and all(_is_trial(trial) for trial in trials)
+    content: dict[str, Any] = record
+    return content
 
 
 def _is_trial(trial: object) -> bool:
@@ -548,23 +511,8 @@ def _is_trial(trial: object) -> bool:
     return trial.get("state") in ("open", "finished", "failed") and finite
 
 
-def write_sweep(
-    folder: Path,
-    values: Mapping[str, Sequence[str]],
-    trials: Sequence[TrialRecord],
-    settings: Mapping[str, Any],
-) -> None:
-    """Write sweep.json, complete or not at all.
-
-    Args:
-        folder: Folder of the sweep.
-        values: Values of each setting, by key.
-        trials: Settings and state of each trial.
-        settings: Settings that the trials share.
-
-    Raises:
-        InputError: When it cannot be written.
-    """
-    record = {"schema": SCHEMA, "settings": dict(settings), "values": dict(values), "trials": list(trials)}
+def _write_sweep(folder: Path, sweep: Sweep, trials: Sequence[TrialRecord], settings: Mapping[str, Any]) -> None:
+    """Write sweep.json, complete or not at all, with the settings that the trials share."""
+    record = {"schema": SCHEMA, "settings": dict(settings), "values": dict(sweep.values), "trials": list(trials)}
     with writing(folder / SWEEP):
         write_text_atomically(folder / SWEEP, with_digest(format_json(record, indent=1)))

@@ -4,7 +4,7 @@ import functools
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch.func import functional_call
 
 from modgap.models import TargetModel
 from modgap.models.normalization import repeated_pass
-from modgap.process.devices import Number, number_of, precise_type
+from modgap.process.devices import Number, map_tensors, number_of, precise_type
 from modgap.training.losses import LossFunction, to_single_precision
 from modgap.training.placement import Forward, Processes, call, reduced_precision
 
@@ -20,8 +20,7 @@ Parameters = Mapping[str, Tensor]
 """Parameters of a model by name."""
 
 
-@dataclass(frozen=True)
-class MicroBatch:
+class MicroBatch(NamedTuple):
     """Samples that pass through the model together.
 
     Attributes:
@@ -34,20 +33,10 @@ class MicroBatch:
     y: Tensor
     mask: Tensor | None = None
 
-    def pin_memory(self) -> "MicroBatch":
-        """Return the batch in page-locked memory, as PyTorch's DataLoader asks for it."""
-        return self.map_tensors(Tensor.pin_memory)
-
     def divide(self, size: int) -> tuple["MicroBatch", ...]:
         """Return the samples in consecutive parts of at most `size`, which share the memory of the batch."""
-        if len(self.x) <= size:
-            return (self,)
         spans = [slice(first, first + size) for first in range(0, len(self.x), size)]
-        return tuple(self.map_tensors(operator.itemgetter(span)) for span in spans)
-
-    def map_tensors(self, function: Callable[[Tensor], Tensor]) -> "MicroBatch":
-        """Return the batch with the results of a function in place of its tensors."""
-        return MicroBatch(function(self.x), function(self.y), None if self.mask is None else function(self.mask))
+        return tuple(map_tensors(self, operator.itemgetter(span)) for span in spans)
 
 
 @dataclass(frozen=True)

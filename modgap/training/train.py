@@ -23,7 +23,6 @@ from modgap.storage.json_records import plain_values
 from modgap.targets import Manifest
 from modgap.training.batches import BatchFeed, chunks
 from modgap.training.checkpoint import (
-    FolderFiles,
     Position,
     RunFiles,
     latest_checkpoint,
@@ -57,20 +56,11 @@ from modgap.training.run_folder import (
     prepare_run,
     write_record,
 )
-from modgap.training.train_request import RunSetup, TrainRequest, set_up_run, set_up_training
+from modgap.training.train_request import TrainRequest, TrainSetup, set_up_run, set_up_training
 from modgap.training.trained_inputs import write_inputs
 from modgap.training.training_data import TargetData, classes_without_samples, stack_pieces
 
-__all__ = [
-    "TrainRequest",
-    "Watch",
-    "build_model",
-    "build_training",
-    "finish_trained_run",
-    "train",
-    "train_in_memory",
-    "train_without_test",
-]
+__all__ = ["TrainRequest", "Watch", "build_training", "train", "train_in_locked_folder", "train_in_memory"]
 
 TRAINING = ("validation", "epoch", "chosen_by", "updates", "seconds")
 """Names of the values that a record has under `training`, between the end of the training and the test."""
@@ -126,60 +116,52 @@ def train(
     processes = current_processes(request.samples.device)
     # The other processes leave the folder to the main one.
     with exclusive_run(folder, resume=resume) if processes.is_main else contextlib.nullcontext():
-        return _train(request, folder, processes, resume, progress, on_epoch_end, tensorboard)
+        return train_in_locked_folder(
+            request,
+            folder,
+            processes,
+            resume=resume,
+            progress=progress,
+            on_epoch_end=on_epoch_end,
+            tensorboard=tensorboard,
+        )
 
 
-def train_without_test(
+def train_in_locked_folder(
     request: TrainRequest,
     folder: Path,
-    progress: Progress | None = None,
-    on_epoch_end: EpochCallback | None = None,
-) -> Run:
-    """Train a model as `train` does, in one process, but leave its test samples alone.
-
-    An interrupted run in the folder is continued. The record has the validation error under `training`, and no result.
-    """
-    with exclusive_run(folder, resume=True):
-        return _train(request, folder, Processes(), True, progress, on_epoch_end, tests=False)
-
-
-def finish_trained_run(request: TrainRequest, folder: Path) -> Run:
-    """Test the model of `train_without_test`, whose caller has locked the folder."""
-    return _train(request, folder, Processes(), resume=True)
-
-
-def _train(
-    request: TrainRequest,
-    folder: Path,
-    processes: Processes,
-    resume: bool,
+    processes: Processes | None = None,
+    *,
+    resume: bool = True,
     progress: Progress | None = None,
     on_epoch_end: EpochCallback | None = None,
     tensorboard: bool = False,
     tests: bool = True,
 ) -> Run:
-    """Train a model in a locked folder, or continue its run, and test it unless the caller does so later.
+    """Train a model in a folder that the caller has locked, or continue its run, and test it.
 
     Args:
         request: What to train.
         folder: Folder of the run.
-        processes: Processes that train together.
+        processes: Processes that train together; None for one.
         resume: As in `train`.
         progress: As in `train`.
         on_epoch_end: As in `train`.
         tensorboard: As in `train`.
-        tests: False to leave the test samples alone and write a record without a result.
+        tests: False to leave the test samples alone, so that the record has the validation error under `training`, and
+            no result. Another call then tests the model.
     """
     start = time.perf_counter()
+    processes = processes or Processes()
     method = get_method(request.method)
     if tensorboard:
         # Called for its error alone, which is raised before any data is read.
         summary_writer()
-    setup, settings = set_up_run(request)
+    source, setup, settings = set_up_run(request)
     if unused := find_unused_settings(request.overrides, method):
         # This is no error, because several methods may share settings.
         log.warning("Method %s ignores these settings: %s.", method.name, ", ".join(unused))
-    data = setup.data
+    data = setup[1]
     _announce_conversion(data.target.manifest)
     _check_sample_counts(data, processes)
     _warn_about_missing_classes(data)
@@ -187,8 +169,10 @@ def _train(
     if run.finished or (run.trained and not tests):
         return run
     training = build_training(
+        request,
+        source,
         setup,
-        FolderFiles(run.folder, writes=processes.is_main),
+        RunFiles(run.folder, writes=processes.is_main),
         processes=processes,
         progress=progress,
         tensorboard_folder=run.folder / "tensorboard" if tensorboard else None,
@@ -243,15 +227,12 @@ def _run_training(training: Training, request: TrainRequest, folder: Path) -> di
         write_tensors(folder / WEIGHTS, training.model.state_dict())
     epoch, validation_error = _chosen_epoch(training, end)
     chosen_by = "lowest test error, as in ORCA" if request.protocol == "orca" else "lowest validation error"
-    record: dict[str, Any] = plain_values(
-        {
-            "validation": validation_error,
-            "epoch": epoch,
-            "chosen_by": chosen_by if training.recipe.stage2.choose == "best" else "last epoch",
-            "updates": end.total_updates,
-        }
-    )
-    return record
+    return {
+        "validation": plain_values(validation_error),
+        "epoch": epoch,
+        "chosen_by": chosen_by if training.recipe.stage2.choose == "best" else "last epoch",
+        "updates": end.total_updates,
+    }
 
 
 def _recorded_training(run: Run, training: Training) -> dict[str, Any]:
@@ -291,7 +272,7 @@ def _reopen_extended_run(run: Run) -> None:
             f"The run in {run.folder} is finished and has no checkpoint, so it cannot have more epochs. "
             "Train again with another `out`."
         )
-    best = checkpoint.position.best
+    best = checkpoint[0].best
     if best is not None and stage["choose"] == "best" and not best_file(run.folder, best.epoch).exists():
         with atomic_path(best_file(run.folder, best.epoch)) as temporary:
             shutil.copyfile(run.checked(run.weights), temporary)
@@ -386,10 +367,10 @@ def train_in_memory(
         UsageError: When a setting is invalid.
         InputError: When a surrogate is missing, or the loss becomes NaN or infinite.
     """
-    override = f"stage2.keep_epochs={sorted(epochs)}"
-    setup = set_up_training(replace(request, overrides=(*request.overrides, override)), source, data)
-    files = RunFiles(lambda epoch, model: watch(epoch, model, training.evaluator))
-    training = build_training(setup, files, on_epoch_end=on_epoch_end)
+    request = replace(request, overrides=(*request.overrides, f"stage2.keep_epochs={sorted(epochs)}"))
+    files = RunFiles(watch=lambda epoch, model: watch(epoch, model, training.evaluator))
+    setup = set_up_training(request, source, data)
+    training = build_training(request, source, setup, files, on_epoch_end=on_epoch_end)
     run_training_loop(training)
 
 
@@ -410,62 +391,47 @@ def build_model(
         length_requested: True if the user set the sequence length.
     """
     piece = data.transform.pieces(data.table.samples[int(data.train[0])])[0]
+    pretrained, length = method.pretrained_encoder, recipe.target_sequence_length
     if isinstance(data.transform, NativeTransform):
-        model = native_model(
-            source, torch.from_numpy(piece), data.output, pretrained=method.pretrained_encoder, seed=seed
+        model = native_model(source, torch.from_numpy(piece), data.output, pretrained=pretrained, seed=seed)
+    else:
+        if source.input.kind != "text" and not length_requested:
+            length = None
+        elif length is not None and not length_requested:
+            length = min(length, getattr(source.input, "max_tokens", length))
+        model = target_model(
+            source,
+            piece,
+            data.output,
+            length=length,
+            embedder_start=method.embedder_start,
+            pretrained_encoder=pretrained,
+            seed=seed,
         )
-        if recipe.dropout is not None:
-            set_dropout(model, recipe.dropout)
-        return model
-    length = recipe.target_sequence_length
-    if source.input.kind != "text" and not length_requested:
-        length = None
-    elif length is not None and not length_requested:
-        length = min(length, getattr(source.input, "max_tokens", length))
-    model = target_model(
-        source,
-        piece,
-        data.output,
-        length=length,
-        embedder_start=method.embedder_start,
-        pretrained_encoder=method.pretrained_encoder,
-        seed=seed,
-    )
     if recipe.dropout is not None:
         set_dropout(model, recipe.dropout)
-    _set_batch_statistics(model.embedder, data)
+    if not isinstance(data.transform, NativeTransform):
+        _set_batch_statistics(model.embedder, data)
     return model
-
-
-def start_from_probe(model: TargetModel, setup: RunSetup) -> None:
-    """Fit a linear probe on the features of the source, and start the predictor of a native model from it.
-
-    The L2 strength of the probe is chosen by cross-validation.
-    """
-    request = setup.request
-    probe = fit_source_probe(request.source, setup.source, setup.data, request.samples.seed, request.samples.device)
-    log.info("The predictor starts from the linear probe (%s, cross-validated error %.4g).", probe.setting, probe.error)
-    (part,) = probe.parts
-    set_probe(model.predictor, part)
 
 
 def _set_batch_statistics(embedder: nn.Module, data: TargetData) -> None:
     """Estimate the running statistics of a new stem's batch normalization, because stage 1 does not update them."""
     if not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in embedder.modules()):
         return
+
+    def load(rows: np.ndarray) -> Tensor:
+        pieces = [data.transform.pieces(data.table.samples[int(row)])[0] for row in rows]
+        return stack_pieces(pieces, torch.device("cpu"), torch.float32, rows.tolist())
+
     rows = data.train[:: max(1, len(data.train) // STATISTICS_SAMPLES)]
-    batches = (_load_batch(data, chunk) for chunk in chunks(rows, STATISTICS_BATCH))
-    torch.optim.swa_utils.update_bn(batches, embedder)
-
-
-def _load_batch(data: TargetData, rows: np.ndarray) -> Tensor:
-    """Load the first piece of each sample, on the CPU."""
-    pieces = [data.transform.pieces(data.table.samples[int(row)])[0] for row in rows]
-    return stack_pieces(pieces, torch.device("cpu"), torch.float32, rows.tolist())
+    torch.optim.swa_utils.update_bn(map(load, chunks(rows, STATISTICS_BATCH)), embedder)
 
 
 def build_training(
-    setup: RunSetup,
+    request: TrainRequest,
+    source: Source,
+    setup: TrainSetup,
     files: RunFiles,
     *,
     processes: Processes | None = None,
@@ -476,37 +442,42 @@ def build_training(
     """Build the untrained model of a request on its device, and everything that its training needs.
 
     Args:
-        setup: The request with everything that it opens.
+        request: The request.
+        source: The source, without its head.
+        setup: What `set_up_training` returns for it.
         files: Files of the run.
         processes: Processes that train together; None for one.
         progress: Callback that is called with a stage's name and the share done since the last call.
         tensorboard_folder: Folder of the TensorBoard log; None for no such log.
         on_epoch_end: Callback that is called with the line of the log of each epoch; None for none.
     """
-    request, method, recipe, data = setup.request, setup.method, setup.recipe, setup.data
+    recipe, data, surrogate = setup
+    method, seed = get_method(request.method), request.samples.seed
     processes = processes or Processes()
-    seed = request.samples.seed
     device = choose_device(request.samples.device) if processes.size == 1 else torch.device(processes.device)
     check_precision(recipe.precision, device)
     dtype = torch.float64 if recipe.precision == "float64" else torch.float32
     autocast = torch.bfloat16 if recipe.precision == "bfloat16" else None
     length_requested = any(text.startswith("target_sequence_length") for text in request.overrides)
-    model = build_model(setup.source, data, recipe, method, seed=seed, length_requested=length_requested)
+    model = build_model(source, data, recipe, method, seed=seed, length_requested=length_requested)
     if method.predictor_start == "probe" and files.latest_checkpoint() is None:
-        start_from_probe(model, setup)
+        probe = fit_source_probe(request.source, source, data, seed, request.samples.device)
+        message = "The predictor starts from the linear probe (%s, cross-validated error %.4g)."
+        log.info(message, probe.setting, probe.error)
+        set_probe(model.predictor, *probe.parts)
     if method.adapter is not None:
         with seeded_rng(seed, "adapter"):
             method.adapter.add(model, recipe.stage2)
-    model = place(model, device, dtype, convolutional=setup.source.convolutional)
+    model = place(model, device, dtype, convolutional=source.convolutional)
     if recipe.gradient_checkpointing:
         has_stage1 = any(stage.recipe_section == "stage1" for stage in method.stages_with_epochs(recipe))
         enable_gradient_checkpointing(model.encoder, has_stage1=has_stage1)
     return Training(
         method=method,
         recipe=recipe,
-        source=setup.source,
+        source=source,
         data=data,
-        surrogate=setup.surrogate,
+        surrogate=surrogate,
         model=model,
         seed=seed,
         feed=BatchFeed(data, seed, device, dtype, recipe.stage2.augmentation, recipe.loader_workers),

@@ -13,10 +13,9 @@ from modgap.sources import ImageInput, Source, open_source
 from modgap.storage.algorithms import algorithm_versions, installed_version
 from modgap.storage.cache import cache_key
 from modgap.targets import Target, TargetRequest, manifest_names
-from modgap.training.method import Method
 from modgap.training.methods import get_method
 from modgap.training.native_inputs import native_data, reads_native_input
-from modgap.training.recipe import Recipe, choose_route, conversion_record, resolve_recipe
+from modgap.training.recipe import EmbedderStage, Recipe, choose_route, conversion_record, resolve_recipe
 from modgap.training.surrogate import Surrogate, open_surrogate
 from modgap.training.trained_inputs import inputs_record
 from modgap.training.training_data import Protocol, TargetData, read_target_data
@@ -50,25 +49,8 @@ class TrainRequest:
         self.samples.refuse_changes("split", "representation", "dtype", "batch_size", purpose="training")
 
 
-@dataclass(frozen=True)
-class RunSetup:
-    """A request with everything that it opens before the training.
-
-    Attributes:
-        request: The request.
-        method: The method.
-        recipe: All settings of the training.
-        source: The source, without its head.
-        data: The target's data.
-        surrogate: The surrogate of the stages; None if they need none.
-    """
-
-    request: TrainRequest
-    method: Method
-    recipe: Recipe
-    source: Source
-    data: TargetData
-    surrogate: Surrogate | None
+TrainSetup = tuple[Recipe, TargetData, Surrogate | None]
+"""All settings of a training, the data of its target, and the surrogate of its stages; None if they need none."""
 
 
 def request_recipe(request: TrainRequest, target: Target) -> Recipe:
@@ -120,11 +102,12 @@ def _check_loss_settings(recipe: Recipe, target: Target) -> None:
         )
 
 
-def set_up_run(request: TrainRequest) -> tuple[RunSetup, dict[str, Any]]:
+def set_up_run(request: TrainRequest) -> tuple[Source, TrainSetup, dict[str, Any]]:
     """Open the source, the data and the surrogate of a request, and resolve its settings; nothing is written.
 
     Returns:
-        The request with what it opens, and the settings of the run for its record; a resumed run must have the same.
+        The source without its head, what `set_up_training` returns, and the settings of the run for its record; a
+        resumed run must have the same.
 
     Raises:
         UsageError: When the request is invalid.
@@ -145,18 +128,19 @@ def set_up_run(request: TrainRequest) -> tuple[RunSetup, dict[str, Any]]:
         standardized=not reads_native_input(get_method(request.method), target.manifest.input),
     )
     setup = set_up_training(request, source, data)
-    record = settings_record(request, setup.data)
-    record["recipe"] = setup.recipe.to_record()
+    recipe, data, surrogate = setup
+    record = settings_record(request, data)
+    record["recipe"] = recipe.to_record()
     record["recipe_conversion"] = conversion_record(target.manifest)
     record["provenance"]["source"] = dict(handle.fingerprint())
-    if setup.surrogate is not None:
+    if surrogate is not None:
         # The seed and the limit of the surrogate stand elsewhere in the record.
-        provenance = {k: v for k, v in setup.surrogate.provenance.items() if k not in ("seed", "limit")}
+        provenance = {k: v for k, v in surrogate.provenance.items() if k not in ("seed", "limit")}
         record["provenance"]["surrogate"] = provenance
-    return setup, record
+    return source, setup, record
 
 
-def set_up_training(request: TrainRequest, source: Source, data: TargetData) -> RunSetup:
+def set_up_training(request: TrainRequest, source: Source, data: TargetData) -> TrainSetup:
     """Resolve the settings of a request, and open its surrogate, for a source and data that are open.
 
     Raises:
@@ -167,18 +151,14 @@ def set_up_training(request: TrainRequest, source: Source, data: TargetData) -> 
     recipe = choose_route(request_recipe(request, data.target), kinks=source.convolutional)
     if reads_native_input(method, data.target.manifest.input):
         data = native_data(data, source, recipe.target_sequence_length)
-    return RunSetup(request, method, recipe, source, data, _open_surrogate(request, method, recipe, source))
-
-
-def _open_surrogate(request: TrainRequest, method: Method, recipe: Recipe, source: Source) -> Surrogate | None:
-    """Open the first half of the labeled surrogate data if a stage needs it; linear probes use the second half.
-
-    It is opened before the training, so that what is missing is noticed and recorded early.
-    """
+    # The surrogate is opened before the training, so that what is missing is noticed and recorded early.
     stages = method.stages_with_epochs(recipe)
-    if not any(stage.objective_class.needs_surrogate(recipe) for stage in stages):
-        return None
-    settings = recipe.stage1
+    needs_surrogate = any(stage.objective_class.needs_surrogate(recipe) for stage in stages)
+    return recipe, data, _open_surrogate(request, recipe.stage1, source) if needs_surrogate else None
+
+
+def _open_surrogate(request: TrainRequest, settings: EmbedderStage, source: Source) -> Surrogate:
+    """Open the first half of the labeled surrogate data; linear probes use the second half."""
     name = settings.surrogate
     split: str | None = settings.surrogate_split
     if name is None:

@@ -119,8 +119,7 @@ class TrainedInputs:
         low, high = self._file_range
         if (low, high) == (0, WHITE):
             return image
-        scaled: np.ndarray = (low + image.astype(np.float64) * ((high - low) / WHITE)).astype(np.float32)
-        return scaled
+        return np.asarray((low + image.astype(np.float64) * ((high - low) / WHITE)).astype(np.float32))
 
     @functools.cached_property
     def _file_channels(self) -> int | None:
@@ -185,8 +184,7 @@ def write_inputs(folder: Path, data: TargetData) -> None:
     Raises:
         InputError: When the file cannot be written.
     """
-    arrays = _named_arrays(_describe_transforms(data)[1], data.scale)
-    if arrays:
+    if arrays := _named_arrays(_describe_transforms(data)[1], data.scale):
         tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
         write_tensors(folder / INPUTS_FILE, tensors)
 

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from modgap.storage.damaged_files import DAMAGED_FILE_ERRORS
 from modgap.storage.json_records import format_json, parse_json, plain_values
 from modgap.storage.paths import expand_user, is_regular_file
 from modgap.targets import Samples, Table
+from modgap.targets.output import Output
 from modgap.targets.readers.image_folder import ImageFiles, image_array
 from modgap.targets.samples import SelectedSamples, TransformedSamples
 from modgap.targets.sound import SoundFiles
@@ -43,10 +44,7 @@ from modgap.training.run_folder import Run, changed_record, check_record, epoch_
 from modgap.training.trained_inputs import TrainedInputs, arrays_of, read_inputs
 from modgap.training.training_data import InputTransform
 
-NO_HUB = (
-    "a run does not contact a hub unless that is allowed",
-    "If you trust the run, pass `allow_download=True`.",
-)
+NO_HUB = ("a run does not contact a hub unless that is allowed", "If you trust the run, pass `allow_download=True`.")
 """Reason for which the source of a run is not downloaded, and how to allow it."""
 LARGEST_SETTING = 1 << 30
 FITTED_BATCH = 1000
@@ -197,12 +195,8 @@ class TrainedModel:
         """
         outputs = self.outputs(samples)
         if self.task == "classification":
-            names: np.ndarray = np.array(self.classes)[outputs.argmax(axis=1)]
-            return names
-        if self.task == "multi-label":
-            above_half: np.ndarray = outputs > 0
-            return above_half
-        return outputs
+            return np.asarray(np.array(self.classes)[outputs.argmax(axis=1)])
+        return np.asarray(outputs > 0) if self.task == "multi-label" else outputs
 
     def predict_proba(self, samples: Any) -> np.ndarray:
         """Return the probability of each class or label, shape (N, K).
@@ -234,12 +228,17 @@ class TrainedModel:
             UsageError: As `predict` does.
             InputError: As `predict` does.
         """
-        values = self._compute(self.predictor.outputs if isinstance(self.predictor, Network) else self._scores, samples)
-        if self.inputs.scale is None:
-            return values
-        mean, sd = self.inputs.scale
-        scaled: np.ndarray = values * sd + mean
-        return scaled
+        predictor = self.predictor
+
+        def launch(some: Sequence[Any], first: int) -> Callable[[], Tensor | np.ndarray]:
+            if isinstance(predictor, Network):
+                return predictor.outputs(some, first)
+            scores = predictor.scores(some, first)
+            return lambda: scores
+
+        values = self._compute(launch, samples)
+        mean, sd = self.inputs.scale or (None, None)
+        return values if mean is None or sd is None else np.asarray(values * sd + mean)
 
     def features(self, samples: Any) -> np.ndarray:
         """Return the features that the predictor sees: the mean over the encoder's tokens, shape (N, D), float64.
@@ -253,12 +252,6 @@ class TrainedModel:
         """
         return self._compute(self.network.features, samples)
 
-    def _scores(self, samples: Sequence[Any], first: int) -> Callable[[], np.ndarray]:
-        """Compute the scores of the baseline or linear probe, and return the function that returns them."""
-        assert not isinstance(self.predictor, Network)
-        scores = self.predictor.scores(samples, first)
-        return lambda: scores
-
     def _compute(
         self, launch: Callable[[Sequence[Any], int], Callable[[], Tensor | np.ndarray]], samples: Any
     ) -> np.ndarray:
@@ -269,18 +262,19 @@ class TrainedModel:
         # The samples of a table have passed through the target's steps.
         is_prepared = isinstance(samples, Table)
         sequence = samples.samples if is_prepared else self._sequence(samples)
-        launched = (
-            launch([sequence[row] if is_prepared else self._prepared(sequence, row) for row in rows], rows[0])
-            for rows in (batch.tolist() for batch in chunks(np.arange(len(sequence)), self.batch_size))
-        )
-        return np.concatenate([np.asarray(values) for values in read_late(launched)])
 
-    def _prepared(self, samples: Samples, row: int) -> Any:
-        """Return a sample as the user has it, after the target's steps."""
-        try:
-            return self.inputs.prepared(self._array(samples[row]))
-        except InputError as error:
-            raise _unfit(row, error) from error
+        def read(row: int) -> Any:
+            """Return a sample after the target's steps."""
+            if is_prepared:
+                return sequence[row]
+            try:
+                return self.inputs.prepared(self._array(sequence[row]))
+            except InputError as error:
+                raise _unfit(row, error) from error
+
+        batches = (batch.tolist() for batch in chunks(np.arange(len(sequence)), self.batch_size))
+        launched = (launch([read(row) for row in rows], rows[0]) for rows in batches)
+        return np.concatenate([np.asarray(values) for values in read_late(launched)])
 
     def _sequence(self, samples: Any) -> Samples:
         """Return samples as a sequence, or raise if they are one sample, or none."""
@@ -312,8 +306,7 @@ class TrainedModel:
             )
         if isinstance(samples, TransformedSamples | SelectedSamples):
             raise UsageError("These samples have passed through the target's steps. Pass their table itself.")
-        sequence: Samples = samples
-        return sequence
+        return cast(Samples, samples)
 
     def _array(self, sample: Any) -> Any:
         """Return one sample as an array with an axis of channels, or as a text."""
@@ -323,23 +316,20 @@ class TrainedModel:
                 raise InputError(f"It is no text, but of type {type(sample).__name__}.")
             return str(sample)
         if isinstance(sample, str | Path):
-            return self._from_file(Path(sample))
+            path = Path(sample)
+            if path.exists() and not is_regular_file(path):
+                raise InputError(f"{path} is not a file. Pass the path of a file.")
+            if spec.kind == "image":
+                return self.inputs.picture(ImageFiles((path,), self.inputs.background)[0])
+            if spec.kind == "audio" and spec.rate is not None:
+                return SoundFiles(((str(path),),), int(spec.rate))[0]
+            raise UsageError(f"Samples of kind {spec.kind} are arrays, not paths such as {path}. Read them first.")
         if hasattr(sample, "convert") and hasattr(sample, "getbands"):
             return self.inputs.picture(image_array(sample, self.inputs.background))
         array = to_numpy(sample, "the sample")
         if array.dtype.kind not in "biuf":
             raise InputError(f"It has values of type {array.dtype}. Expected real numbers.")
         return array[None] if array.ndim == N_AXES[spec.kind] - 1 else array
-
-    def _from_file(self, path: Path) -> np.ndarray:
-        spec = self.inputs.inputs.spec
-        if path.exists() and not is_regular_file(path):
-            raise InputError(f"{path} is not a file. Pass the path of a file.")
-        if spec.kind == "image":
-            return self.inputs.picture(ImageFiles((path,), self.inputs.background)[0])
-        if spec.kind == "audio" and spec.rate is not None:
-            return SoundFiles(((str(path),),), int(spec.rate))[0]
-        raise UsageError(f"Samples of kind {spec.kind} are arrays, not paths such as {path}. Read them first.")
 
 
 def load_trained_model(
@@ -389,7 +379,7 @@ def load_trained_model(
     with contextlib.nullcontext() if allow_download else without_downloads(*NO_HUB):
         source = open_source(record["source"], weights=weights).load(record["input_size"], head=False)
     transform = run_transform(run, inputs.inputs, source)
-    model = _build(run, source, inputs, transform)
+    model = model_of_run(run, source, transform, inputs.output)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
@@ -456,23 +446,22 @@ def run_transform(run: Run, inputs: InputTransform, source: Source) -> InputTran
         return restore_transform(inputs, run.record["inputs"], source)
 
 
-def _build(run: Run, source: Source, inputs: TrainedInputs, transform: InputTransform) -> TargetModel:
-    """Build the model of a run, without its weights."""
+def model_of_run(run: Run, source: Source, transform: InputTransform, output: Output) -> TargetModel:
+    """Return the model of a run without its weights.
+
+    Args:
+        run: The run.
+        source: The source.
+        transform: Transform of samples, which `run_transform` returns.
+        output: Output of the model for a sample.
+    """
     if isinstance(transform, NativeTransform):
-        return native_model(source, transform.example(), inputs.output)
-    return target_model(
-        source,
-        np.zeros(inputs.inputs.shape, np.float32),
-        inputs.output,
-        length=run_length(run, source),
-        embedder_start=get_method(run.record["method"]).embedder_start,
-    )
-
-
-def run_length(run: Run, source: Source) -> int | None:
-    """Return the largest number of tokens of a run's samples, for sources of text; None for other sources."""
+        return native_model(source, transform.example(), output)
+    # Only sources of text have a largest number of tokens.
     length = run.record["recipe"]["target_sequence_length"] if source.input.kind == "text" else None
-    return None if length is None else min(length, getattr(source.input, "max_tokens", length))
+    length = None if length is None else min(length, getattr(source.input, "max_tokens", length))
+    sample, start = np.zeros(transform.shape, np.float32), get_method(run.record["method"]).embedder_start
+    return target_model(source, sample, output, length=length, embedder_start=start)
 
 
 # The model as one file

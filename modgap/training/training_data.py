@@ -52,8 +52,7 @@ class InputTransform:
         channels_first = (-1,) + (1,) * (len(self.shape) - 1)
         mean = self.mean.reshape(channels_first).astype(values.dtype)
         sd = self.sd.reshape(channels_first).astype(values.dtype)
-        standardized: np.ndarray = ((values - mean) / sd).astype(np.float32, copy=False)
-        return standardized
+        return np.asarray(((values - mean) / sd).astype(np.float32, copy=False))
 
     def random_piece(self, samples: Samples, row: int, random: np.random.Generator) -> np.ndarray:
         """Return one of the standardized inputs of a sample, drawn at random.
@@ -209,8 +208,7 @@ class TargetData:
             return unseen
         # A limit leaves out some samples of a record that was used. The test split of the data stays as it is.
         is_test = np.asarray(self.table.splits)[unseen] == SPLITS.index("test")
-        selected: np.ndarray = unseen[is_test | ~np.isin(self.groups[unseen], self.groups[seen])]
-        return selected
+        return np.asarray(unseen[is_test | ~np.isin(self.groups[unseen], self.groups[seen])])
 
     def ground_truth(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Return y of the selected samples, and the mask of its valid values, None if all are valid.
@@ -295,7 +293,12 @@ def read_target_data(
     """
     table = target.read(classes=target.manifest.task != "regression")
     if target.manifest.splits.validation:
-        table = _with_validation(table, target.manifest.splits.seed)
+        # At least one sample or group validates, where a fraction of few was none.
+        labels = np.zeros(len(table), np.int64) if table.labels is None else stratification_labels(table.labels)
+        groups = table.groups["groups"] if table.groups else None
+        assert table.splits is not None
+        splits = fill_split(table.splits, VAL, labels, groups, target.manifest.splits.seed)
+        table = replace(table, splits=splits)
     train, validation, test = (_split(table, name, limit, seed) for name in SPLITS)
     if protocol != "validation":
         train = np.sort(np.concatenate([train, validation]))
@@ -313,19 +316,13 @@ def read_target_data(
     if standardized and spec.kind != "text":
         transform = _fit_transform(table, train, spec, size, _common_length(table, train, spec))
     else:
-        transform = _identity_transform(table, train, spec)
+        shape = sample_shape(table, train, spec)
+        stretched = _common_length(table, train, spec) is not None
+        transform = InputTransform(spec, shape, np.zeros(shape[:1]), np.ones(shape[:1]), stretched)
     data = TargetData(target, table, transform, output, train, validation, test, protocol)
     if output.task != "regression" or target.manifest.loss is not None or table.target_scale is not None:
         return data
     return replace(data, y_standardization=_fit_y_standardization(data))
-
-
-def _with_validation(table: Table, seed: int) -> Table:
-    """Return a table with validation samples: at least one sample or group, where a fraction of few was none."""
-    labels = np.zeros(len(table), np.int64) if table.labels is None else stratification_labels(table.labels)
-    groups = table.groups["groups"] if table.groups else None
-    assert table.splits is not None
-    return replace(table, splits=fill_split(table.splits, VAL, labels, groups, seed))
 
 
 def _split(table: Table, name: str, limit: int | None, seed: int) -> np.ndarray:
@@ -333,8 +330,7 @@ def _split(table: Table, name: str, limit: int | None, seed: int) -> np.ndarray:
     if limit is None or limit >= len(rows):
         return rows
     strata = np.zeros(len(rows), np.int64) if table.labels is None else stratification_labels(table.labels[rows])
-    selected: np.ndarray = rows[stratified_subset(strata, limit, seed)]
-    return selected
+    return np.asarray(rows[stratified_subset(strata, limit, seed)])
 
 
 def _fit_transform(
@@ -358,8 +354,11 @@ def _fit_transform(
         for piece in raw_pieces(table.samples[int(row)], spec):
             if not np.isfinite(piece).all():
                 raise InputError(f"Sample {row} has NaN or infinite values. Remove the sample, or fill the values.")
-            if size and (smaller := _resized_shape(piece.shape, shape, size)):
-                return _fit_transform(table, train, spec, None, None, smaller)
+            if size and piece.ndim == 3:
+                is_large = piece.shape[1] * piece.shape[2] > MOST_PIXELS_RATIO * size[0] * size[1]
+                if is_large or piece.shape != (shape or piece.shape):
+                    # Images that differ in size or are too large get a common shape.
+                    return _fit_transform(table, train, spec, None, None, (piece.shape[0], *size))
             shape = shape or (piece.shape if length is None else (len(piece), length))
             values = fit_to_shape(piece, shape, stretched=length is not None).reshape(shape[0], -1).astype(np.float64)
             # Sums of squares would cancel if the values were far from 0.
@@ -399,13 +398,6 @@ def sample_shape(table: Table, rows: np.ndarray, spec: InputSpec) -> tuple[int, 
     return shape[1:] if spec.kind == "video" else shape
 
 
-def _identity_transform(table: Table, train: np.ndarray, spec: InputSpec) -> InputTransform:
-    """Return the transform that leaves samples as they are, with the shape of a sample."""
-    shape = sample_shape(table, train, spec)
-    stretched = _common_length(table, train, spec) is not None
-    return InputTransform(spec, shape, np.zeros(shape[:1]), np.ones(shape[:1]), stretched)
-
-
 def _common_length(table: Table, train: np.ndarray, spec: InputSpec) -> int | None:
     """Return the length of the longest training series; None if all series have one length."""
     if spec.kind != "series" or have_one_shape(table.samples):
@@ -414,20 +406,17 @@ def _common_length(table: Table, train: np.ndarray, spec: InputSpec) -> int | No
     return None if (lengths == lengths[0]).all() else int(lengths[train].max())
 
 
-def _resized_shape(
-    piece: tuple[int, ...], shape: tuple[int, ...] | None, size: tuple[int, int]
-) -> tuple[int, ...] | None:
-    """Return the common shape of all images if they differ in size or are too large, else None."""
-    large = len(piece) == 3 and piece[1] * piece[2] > MOST_PIXELS_RATIO * size[0] * size[1]
-    differs = shape is not None and len(piece) == 3 and piece != shape
-    return (piece[0], *size) if large or differs else None
-
-
 def table_output(table: Table) -> Output:
     """Return the output of a model of a target: its task, and the shape of what is predicted for a sample."""
     if table.labels is not None:
-        shape = (_number_of_classes(table),)
-        return Output("multi-label", shape) if np.ndim(table.labels) == 2 else Output("classification", shape)
+        labels, n_names = table.class_labels, len(table.classes or ())
+        if labels.ndim == 2:
+            return Output("multi-label", (int(labels.shape[1]),))
+        n_labels = int(labels.max()) + 1
+        if labels.min() < 0 or (n_names and n_labels > n_names):
+            expected = f"0 to {n_names - 1}, because {n_names} classes have names" if n_names else "0 or more"
+            raise InputError(f"The labels range from {labels.min()} to {labels.max()}. Expected {expected}.")
+        return Output("classification", (n_names or n_labels,))
     assert table.targets is not None
     shape = np.shape(table.targets[0])
     space = np.shape(table.samples[0])[1:]
@@ -469,30 +458,13 @@ def balanced_class_weights(data: TargetData) -> np.ndarray:
     if data.output.task == "multi-label":
         counts = np.stack([n_samples - counts, counts])
     totals = counts * (counts > 0).sum(axis=0)
-    factors: np.ndarray = np.divide(n_samples, totals, out=np.zeros(counts.shape), where=totals > 0)
-    return factors
+    return np.asarray(np.divide(n_samples, totals, out=np.zeros(counts.shape), where=totals > 0))
 
 
 def _class_counts(data: TargetData) -> np.ndarray:
     """Return the number of training samples of each class, or with each of several labels, shape (K,)."""
     labels = np.asarray(data.table.class_labels[data.train])
-    counts: np.ndarray = (
-        np.bincount(labels, minlength=data.output.shape[0]) if labels.ndim == 1 else (labels != 0).sum(axis=0)
-    )
-    return counts
-
-
-def _number_of_classes(table: Table) -> int:
-    """Return the number of class names, or of labels if the classes have no names."""
-    labels = table.class_labels
-    if labels.ndim == 2:
-        return int(labels.shape[1])
-    n_labels = int(labels.max()) + 1
-    n_names = len(table.classes or ())
-    if labels.min() < 0 or (n_names and n_labels > n_names):
-        expected = f"0 to {n_names - 1}, because {n_names} classes have names" if n_names else "0 or more"
-        raise InputError(f"The labels range from {labels.min()} to {labels.max()}. Expected {expected}.")
-    return n_names or n_labels
+    return np.bincount(labels, minlength=data.output.shape[0]) if labels.ndim == 1 else (labels != 0).sum(axis=0)
 
 
 def _fit_y_standardization(data: TargetData) -> tuple[np.ndarray, np.ndarray]:

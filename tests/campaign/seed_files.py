@@ -279,7 +279,7 @@ def checkpoint(name: str) -> Maker:
     def make(folder: Path) -> Path:
         import torch
 
-        from modgap.training.checkpoint import BestEpoch, FolderFiles, Position
+        from modgap.training.checkpoint import BestEpoch, Position, RunFiles
         from modgap.training.loop import average_weights
 
         model = torch.nn.Linear(2, 2)
@@ -288,7 +288,7 @@ def checkpoint(name: str) -> Maker:
         optimizer.step()
         folder.mkdir(parents=True)
         position = Position(0, 1, 0, 3, 10, {"loss": 0.5}, BestEpoch(1, 0.25))
-        FolderFiles(folder).save_checkpoint(position, model, optimizer, average=average_weights(model, 0.9))
+        RunFiles(folder).save_checkpoint(position, model, optimizer, average=average_weights(model, 0.9))
         return next((folder / "checkpoints").glob(f"*/{name}"))
 
     return make
@@ -297,18 +297,20 @@ def checkpoint(name: str) -> Maker:
 def read_checkpoint(path: Path) -> object:
     import torch
 
-    from modgap.training.checkpoint import best_epochs, latest_checkpoint, restore_model, restore_optimizer
+    from modgap.training import checkpoint as checkpoints
     from modgap.training.loop import average_weights
 
     folder = path.parents[2]
     model = torch.nn.Linear(2, 2)
-    found = latest_checkpoint(folder)
+    found = checkpoints.latest_checkpoint(folder)
     if found is not None:
-        restore_model(model, found.model)
-        restore_model(average_weights(model, 0.9), found.average)
-        restore_optimizer(torch.optim.AdamW(model.parameters()), found.optimizer)
-        assert found.position.epoch >= 0 <= found.position.update
-    return best_epochs(folder)
+        position, states = found
+        checkpoints.restore_model(model, states[checkpoints.MODEL])
+        checkpoints.restore_model(average_weights(model, 0.9), states[checkpoints.AVERAGE])
+        optimizer = torch.optim.AdamW(model.parameters())
+        checkpoints.restore_optimizer(optimizer, states[checkpoints.OPTIMIZER])
+        assert position.epoch >= 0 <= position.update
+    return checkpoints.best_epochs(folder)
 
 
 def ranking(folder: Path) -> Path:

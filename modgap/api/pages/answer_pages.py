@@ -26,16 +26,7 @@ def render_discrepancy(record: Mapping[str, Any]) -> str:
         The HTML text. It loads nothing from outside.
     """
     summary = f"{len(record['estimates'])} estimators, {sum(record['seconds'].values()):.1f} s"
-    definitions, settings = _discrepancy_definitions(record), _discrepancy_settings(record)
-    return render_answer(_answer(record), record, DISCREPANCY.file, definitions, summary, settings)
-
-
-def _answer(record: Mapping[str, Any]) -> Answer:
-    return Answer.from_dict(record["answer"])
-
-
-def _discrepancy_definitions(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [
+    definitions = [
         (
             "Discrepancy",
             "This is the error rate of the best one-to-one map from target classes to source classes. 0 means that the "
@@ -57,16 +48,18 @@ def _discrepancy_definitions(record: Mapping[str, Any]) -> list[tuple[str, str]]
             f"class has an error of {format_error(record['prior'])}.",
         ),
     ]
-
-
-def _discrepancy_settings(record: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    return [
+    settings = [
         ("Source", record["source"] or "a file of logits"),
         ("Target", record["target"]),
         ("Estimators", list(record["estimates"])),
         ("Seed", record["seed"]),
         ("Seconds", {name: round(value, 1) for name, value in record["seconds"].items()}),
     ]
+    return render_answer(_answer(record), record, DISCREPANCY.file, definitions, summary, settings)
+
+
+def _answer(record: Mapping[str, Any]) -> Answer:
+    return Answer.from_dict(record["answer"])
 
 
 DISTORTION_DEFINITIONS = (
@@ -109,6 +102,11 @@ LABELS = {
     "distance": "Distance of the encoder to the source",
     "replay": "Probe's loss on the surrogate",
 }
+TEST = (
+    "Test",
+    "The test samples were used once, after the model was chosen. The interval is a bootstrap over the test samples, "
+    "or over their groups. It does not contain the spread of other seeds.",
+)
 RUN_DEFINITIONS = {
     "loss": "The mean of the loss over the updates of an epoch.",
     "validation_error": "The metric on the validation samples. The epoch with the lowest value is tested, unless "
@@ -157,8 +155,18 @@ def render_run(record: Mapping[str, Any], log: Log) -> str:
     curves = [_stage_curves(stage, log, record["result"]) for stage in stages]
     # A training that has not finished has stored no answer.
     answer = _answer(record) if "answer" in record else run_answer(record)
-    summary, settings = _run_summary(record), _run_settings(record)
-    return render_answer(answer, record, RUN.file, _run_definitions(log), summary, settings, curves)
+    present = {name for line in log for name in line}
+    definitions = [TEST, *((LABELS[name], text) for name, text in RUN_DEFINITIONS.items() if name in present)]
+    result = record["result"]
+    summary = "not finished"
+    if result is not None:
+        summary = f"{count(result['updates'], 'update')}, {result['seconds']:,.0f} s"
+    names = ("method", "source", "target", "protocol", "seed", "limit", "input_size")
+    settings = [(name.replace("_", " ").capitalize(), record[name]) for name in names]
+    for name, value in record["recipe"].items():
+        is_section = isinstance(value, Mapping)
+        settings += [(f"{name}.{key}", entry) for key, entry in value.items()] if is_section else [(name, value)]
+    return render_answer(answer, record, RUN.file, definitions, summary, settings, curves)
 
 
 def render_transfer(record: Mapping[str, Any]) -> str:
@@ -205,67 +213,19 @@ def _stage_curves(stage: str, log: Log, result: Mapping[str, Any] | None) -> Tab
     note = f"Curves go from epoch 1 to {len(lines)}. Each has an axis of its own, from its lowest to its highest value."
     if chosen:
         note += f" The dashed line is epoch {chosen}, whose weights were tested."
-    curves = {name: values for name in names if (values := _known_values(name, lines))}
     titles = {"stage1": "Learning curves of stage 1", "stage2": "Learning curves of stage 2"}
-    return Table(
-        ("quantity", "first", "lowest", "last"),
-        [(_label(name), *(f"{value:.4g}" for value in _extremes(values))) for name, values in curves.items()],
-        titles.get(stage, "Learning curves of the predictor"),
-        note,
-        curves=[_curve(values, max(len(lines) - 1, 1), chosen) for values in curves.values()],
-    )
-
-
-def _label(name: str) -> str:
-    return LABELS.get(name, visible_name(name.replace("_", " ")))
-
-
-def _known_values(name: str, lines: Log) -> dict[int, float]:
-    """Return the values of a quantity that are finite numbers, by the number of their line from 0."""
-    values = enumerate(line.get(name) for line in lines)
-    return {number: float(one) for number, one in values if isinstance(one, int | float) and math.isfinite(one)}
-
-
-def _extremes(values: Mapping[int, float]) -> tuple[float, float, float]:
-    first, *_, last = [*values.values()] * 2
-    return first, min(values.values()), last
-
-
-def _curve(values: Mapping[int, float], last: int, chosen: int | None) -> Curve:
-    low = min(values.values())
-    span = (max(values.values()) - low) or 1.0
-    return Curve(
-        [number / last for number in values],
-        [(value - low) / span for value in values.values()],
-        chosen=(chosen - 1) / last if chosen else None,
-    )
-
-
-def _run_definitions(log: Log) -> list[tuple[str, str]]:
-    present = {name for line in log for name in line}
-    curves = [(LABELS[name], text) for name, text in RUN_DEFINITIONS.items() if name in present]
-    test = (
-        "Test",
-        "The test samples were used once, after the model was chosen. The interval is a bootstrap over the test "
-        "samples, or over their groups. It does not contain the spread of other seeds.",
-    )
-    return [test, *curves]
-
-
-def _run_summary(record: Mapping[str, Any]) -> str:
-    result = record["result"]
-    if result is None:
-        return "not finished"
-    return f"{count(result['updates'], 'update')}, {result['seconds']:,.0f} s"
-
-
-def _run_settings(record: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    names = ("method", "source", "target", "protocol", "seed", "limit", "input_size")
-    chosen = [(name.replace("_", " ").capitalize(), record[name]) for name in names]
-    flat = []
-    for name, value in record["recipe"].items():
-        if isinstance(value, Mapping):
-            flat += [(f"{name}.{key}", entry) for key, entry in value.items()]
-        else:
-            flat.append((name, value))
-    return [*chosen, *flat]
+    rows, curves, last = [], [], max(len(lines) - 1, 1)
+    for name in names:
+        numbered = [(number, line.get(name)) for number, line in enumerate(lines)]
+        known = {x: float(y) for x, y in numbered if isinstance(y, int | float) and math.isfinite(y)}
+        if not known:
+            continue
+        values = list(known.values())
+        low = min(values)
+        span = (max(values) - low) or 1.0
+        label = LABELS.get(name, visible_name(name.replace("_", " ")))
+        rows.append((label, *(f"{value:.4g}" for value in (values[0], low, values[-1]))))
+        dashed = (chosen - 1) / last if chosen else None
+        curves.append(Curve([x / last for x in known], [(value - low) / span for value in values], chosen=dashed))
+    title = titles.get(stage, "Learning curves of the predictor")
+    return Table(("quantity", "first", "lowest", "last"), rows, title, note, curves=curves)

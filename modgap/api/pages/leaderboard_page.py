@@ -44,7 +44,17 @@ def render_leaderboard(record: Mapping[str, Any]) -> str:
     sources = record["sources"][:n_rows]
     measures = _shown_measures(record, n_rows)
     targets = [_target(record, number) for number in range(len(record["targets"]))]
-    reasons = record["reasons"]
+    parameters = [row["parameters"] for row in sources if row["parameters"]]
+    filters = [
+        ("input", "Input of the source", sorted({row["input"] for row in sources})),
+        ("samples", "Samples of the target", sorted({target["samples_kind"] for target in targets})),
+    ]
+    comparable = [one for one in record["agreement"] if one["tau"] is not None]
+    agreement_summary = "there is none to compare"
+    if comparable:
+        best = max(comparable, key=lambda one: one["tau"])
+        label, tau = score_label(best["score"]), format_value(best["tau"])
+        agreement_summary = f"{label} most of all (Kendall's tau {tau})"
     values = {
         "version": record["provenance"]["modgap"],
         "record_name": MATRIX.file,
@@ -55,15 +65,25 @@ def render_leaderboard(record: Mapping[str, Any]) -> str:
         "rows_left_out": len(record["sources"]) - n_rows,
         "targets": targets,
         "is_wide": len(targets) > MOST_NARROW,
-        "sizes": _sizes(sources),
-        "kind_filters": _kind_filters(sources, targets),
+        "sizes": [size for size in SIZES if any(size[0] <= one < size[1] for one in parameters)],
+        # A filter by kind is shown where there are several kinds.
+        "kind_filters": [one for one in filters if len(one[2]) > 1],
         "has_controls": any(row["kind"] == CONTROL for row in sources),
         "caption": _caption(record),
         "definitions": list(_definitions(record)),
-        "agreement": [_agreement(one) for one in record["agreement"]],
-        "agreement_summary": _agreement_summary(record["agreement"]),
-        "reasons": [_reason(one) for one in reasons[:MOST_REASONS]],
-        "reasons_total": len(reasons),
+        "agreement": [
+            {**one, "label": score_label(one["score"]), "tau": format_value(one["tau"])} for one in record["agreement"]
+        ],
+        "agreement_summary": agreement_summary,
+        "reasons": [
+            {
+                "source": one["source"],
+                "target": visible_name(PurePath(one["target"]).name or one["target"]),
+                "reason": visible_name(one["reason"], 300),
+            }
+            for one in record["reasons"][:MOST_REASONS]
+        ],
+        "reasons_total": len(record["reasons"]),
     }
     data = _script_data(record, sources, targets, measures)
     scripts = ("common.js", "leaderboard.js")
@@ -93,16 +113,11 @@ def _shown_measures(record: Mapping[str, Any], n_rows: int) -> list[dict[str, An
         size = n_rows * len(record["targets"])
         if shown and (len(shown) + 1) * size > MOST_NUMBERS:
             break
-        direction = _direction(measure["higher_is_better"])
-        title = f"{capitalize(measure['label'])}{direction}"
+        title = capitalize(measure["label"])
+        if len(set(measure["higher_is_better"])) == 1:
+            title += " (higher is better)" if measure["higher_is_better"][0] else " (lower is better)"
         shown.append({**measure, "title": title, "cells": _cells(measure, n_rows)})
     return shown
-
-
-def _direction(higher_is_better: Sequence[bool]) -> str:
-    if len(set(higher_is_better)) != 1:
-        return ""
-    return " (higher is better)" if higher_is_better[0] else " (lower is better)"
 
 
 def _page_row(record: Mapping[str, Any], number: int, cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -143,19 +158,6 @@ def _share(value: float | None, low: float, high: float, higher_is_better: bool)
         return 0 if value is None else 100
     share = (value - low) / (high - low)
     return round(100 * (share if higher_is_better else 1 - share))
-
-
-def _sizes(sources: Sequence[Mapping[str, Any]]) -> list[tuple[int, int, str]]:
-    parameters = [row["parameters"] for row in sources if row["parameters"]]
-    return [(low, high, label) for low, high, label in SIZES if any(low <= size < high for size in parameters)]
-
-
-def _kind_filters(sources: Sequence[Mapping[str, Any]], targets: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
-    """Return the name, the legend and the kinds of each filter by kind; none where there is one kind alone."""
-    inputs = sorted({row["input"] for row in sources})
-    samples = sorted({target["samples_kind"] for target in targets})
-    filters = [("input", "Input of the source", inputs), ("samples", "Samples of the target", samples)]
-    return [one for one in filters if len(one[2]) > 1]
 
 
 def _caption(record: Mapping[str, Any]) -> str:
@@ -199,23 +201,6 @@ def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             "result is due to pretraining. A frame means that the control is not significantly worse than the best "
             "source.",
         )
-
-
-def _agreement(one: Mapping[str, Any]) -> dict[str, Any]:
-    return {**one, "label": score_label(one["score"]), "tau": format_value(one["tau"])}
-
-
-def _agreement_summary(agreement: Sequence[Mapping[str, Any]]) -> str:
-    comparable = [one for one in agreement if one["tau"] is not None]
-    if not comparable:
-        return "there is none to compare"
-    best = max(comparable, key=lambda one: one["tau"])
-    return f"{score_label(best['score'])} most of all (Kendall's tau {format_value(best['tau'])})"
-
-
-def _reason(one: Mapping[str, Any]) -> dict[str, str]:
-    short = visible_name(PurePath(one["target"]).name or one["target"])
-    return {"source": one["source"], "target": short, "reason": visible_name(one["reason"], 300)}
 
 
 def _script_data(
@@ -277,10 +262,7 @@ def _measure_data(measure: Mapping[str, Any], n_rows: int) -> dict[str, Any]:
     }
     intervals = measure["intervals"][:n_rows]
     if any(end is not None for row in intervals for interval in row for end in interval):
-        data["intervals"] = [[_interval(interval) for interval in row] for row in intervals]
+        data["intervals"] = [
+            ["" if None in ends else " to ".join(map(format_value, ends)) for ends in row] for row in intervals
+        ]
     return data
-
-
-def _interval(interval: Sequence[float | None]) -> str:
-    low, high = interval
-    return "" if low is None or high is None else f"{format_value(low)} to {format_value(high)}"

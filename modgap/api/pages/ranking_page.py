@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from modgap.answers import Answer, Table
 from modgap.answers.formatting import format_value
-from modgap.api.pages.rendering import Scale, capitalize, drawn_table, render_template
+from modgap.api.pages.rendering import axis_of, capitalize, drawn_table, render_template
 from modgap.api.pages.result_folder import RANKING
 from modgap.errors import visible_name
 from modgap.ranking.answer import difference_texts
@@ -35,11 +35,12 @@ def render_ranking(record: Mapping[str, Any]) -> str:
         "version": record["provenance"]["modgap"],
         "record_name": RANKING.file,
         "record": record,
-        "by": tables.get(record["decided_by"]) or _empty_table(record["by"]),
+        "by": tables.get(record["decided_by"])
+        or {"label": record["by"], "ends": ["", ""], "better": "", "reference": None, "rows": []},
         "decided_by": record["decided_by"],
         "tables": tables,
         "rows": [_page_row(row, controls.get(row["source"]), names, record) for row in rows],
-        "definitions": definitions(record),
+        "definitions": list(definitions(record)),
         "interval_note": interval_note(record),
         "has_intervals": has_intervals(record),
         "has_baselines": any(row["kind"] not in (SOURCE, CONTROL) for row in rows),
@@ -61,10 +62,6 @@ def _has_bands(table: Table) -> bool:
     return any(mark and mark.before for mark in table.marks)
 
 
-def _empty_table(name: str) -> dict[str, Any]:
-    return {"label": name, "ends": ["", ""], "better": "", "reference": None, "rows": []}
-
-
 def _score_table(
     description: Mapping[str, Any], name: str, rows: Sequence[Mapping[str, Any]], controls: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -72,24 +69,23 @@ def _score_table(
     cells = [(row["scores"][name], _control_score(controls.get(row["source"]), name)) for row in rows]
     reference = description["reference"]
     shown = [value for score, control in cells for value in (score["value"], *score["interval"], control)]
-    scale = Scale.of([*shown, reference["value"]] if reference else shown)
+    low, high, percent = axis_of([*shown, reference["value"]] if reference else shown)
     return {
         "label": description["label"],
-        "ends": [format_value(scale.low), format_value(scale.high)],
+        "ends": [format_value(low), format_value(high)],
         "better": "better →" if description["higher_is_better"] else "← better",
-        "reference": _reference(reference, scale) if reference else None,
-        "rows": [_score_cell(score, control, scale.percent) for score, control in cells],
+        "reference": {
+            "text": f"{reference['label']}: {format_value(reference['value'])}",
+            "position": percent(reference["value"]),
+        }
+        if reference
+        else None,
+        "rows": [_score_cell(score, control, percent) for score, control in cells],
     }
 
 
-def _reference(reference: Mapping[str, Any], scale: Scale) -> dict[str, Any]:
-    text = f"{reference['label']}: {format_value(reference['value'])}"
-    return {"text": text, "position": scale.percent(reference["value"])}
-
-
 def _control_score(control: Mapping[str, Any] | None, name: str) -> float | None:
-    value: float | None = control["scores"][name]["value"] if control else None
-    return value
+    return None if control is None else cast(float | None, control["scores"][name]["value"])
 
 
 def _score_cell(score: Mapping[str, Any], control: float | None, percent: Callable[[float], float]) -> dict[str, Any]:
@@ -163,16 +159,12 @@ LIKELIHOOD_SCORES = {
 }
 
 
-def definitions(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the title and the text of each definition that the page needs.
+def definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the title and the text of each definition that the page needs.
 
     Args:
         record: Record of a ranking.
     """
-    return list(_definitions(record))
-
-
-def _definitions(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     descriptions = record["score_descriptions"]
     by = record["decided_by"]
     if by in descriptions:
@@ -286,18 +278,20 @@ def map_figures(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         rows: Rows of the record of a ranking.
     """
     with_map = [row for row in rows if row["report_details"] and row["report_details"]["map"]["coordinates"]]
-    maps = [_map_figure(row) for row in with_map[:MAX_MAPS]]
+    maps = [
+        {
+            "name": visible_name(row["source"]),
+            "is_control": row["kind"] == CONTROL,
+            "paths": _paths(row["report_details"]["map"]),
+        }
+        for row in with_map[:MAX_MAPS]
+    ]
     return {
         "maps": maps,
         "maps_left_out": len(with_map) - len(maps),
         "side": SIDE,
         "class_key": _class_key(rows) if maps else [],
     }
-
-
-def _map_figure(row: Mapping[str, Any]) -> dict[str, Any]:
-    name = visible_name(row["source"])
-    return {"name": name, "is_control": row["kind"] == CONTROL, "paths": _paths(row["report_details"]["map"])}
 
 
 def _paths(tsne_map: Mapping[str, Any]) -> list[tuple[int, str, str]]:

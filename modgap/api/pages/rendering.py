@@ -3,8 +3,7 @@
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -30,43 +29,27 @@ LONGEST_HEADS = 90
 """Most characters of all heads of a table that fit beside each other."""
 
 
-@dataclass(frozen=True)
-class Scale:
-    """Axis from the lowest to the highest of some values.
-
-    Attributes:
-        low: Lowest value.
-        high: Highest value.
-    """
-
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, values: Sequence[float | None]) -> "Scale":
-        """Return the axis that shows these values. Unknown values are left out."""
-        numbers = [value for value in values if value is not None]
-        return cls(min(numbers, default=0.0), max(numbers, default=1.0))
-
-    def percent(self, value: float) -> float:
-        """Return the position of a value in percent of the width."""
-        span = (self.high - self.low) or 1.0
-        return round(MARGIN + (100 - 2 * MARGIN) * (value - self.low) / span, 2)
+def axis_of(values: Sequence[float | None]) -> tuple[float, float, Callable[[float], float]]:
+    """Return the ends of an axis for values, without unknown ones, and the position of a value in percent of it."""
+    numbers = [value for value in values if value is not None]
+    low, high = min(numbers, default=0.0), max(numbers, default=1.0)
+    span = (high - low) or 1.0
+    return low, high, lambda value: round(MARGIN + (100 - 2 * MARGIN) * (value - low) / span, 2)
 
 
 def drawn_table(table: Table) -> dict[str, Any]:
     """Return a table with the positions of its marks and curves, for the macro `drawn` of the templates."""
     marks_shown = [mark for mark in table.marks if mark]
     ends = [end for m in marks_shown for end in (m.value, m.level, *(m.interval or ()), *(m.before or ()))]
-    scale = Scale.of([*ends, table.reference])
-    marks = [one and _drawn_mark(one, scale) for one in table.marks] or [None] * len(table.rows)
+    low, high, percent = axis_of([*ends, table.reference])
+    marks = [one and _drawn_mark(one, percent) for one in table.marks] or [None] * len(table.rows)
     curves = [one and _drawn_curve(one) for one in table.curves] or [None] * len(table.rows)
     shares = table.shares or [()] * len(table.rows)
     return {
         "table": table,
         "kind": "marks" if table.marks else "curves" if table.curves else "shares" if table.shares else "text",
-        "ends": tuple(_axis_end(end, table) for end in (scale.low, scale.high)),
-        "reference": None if table.reference is None else scale.percent(table.reference),
+        "ends": tuple(_axis_end(end, table) for end in (low, high)),
+        "reference": None if table.reference is None else percent(table.reference),
         "rows": list(zip(table.rows, marks, curves, shares, strict=True)),
         "is_many": len(table.columns) > MOST_COLUMNS,
         "is_tall": sum(map(len, table.columns[1:])) > LONGEST_HEADS,
@@ -76,21 +59,19 @@ def drawn_table(table: Table) -> dict[str, Any]:
 def _axis_end(value: float, table: Table) -> str:
     """Return an end of the axis of a table's marks, with the unit that the values in the table have."""
     shown = [row[1] for row, mark in zip(table.rows, table.marks, strict=False) if mark]
-    in_percent = shown and all(cell.endswith(" %") for cell in shown)
-    if in_percent:
+    if shown and all(cell.endswith(" %") for cell in shown):
         return f"{value:.3g} %"
     return format_error(value) if abs(value) < LARGE else format_value(value)
 
 
-def _drawn_mark(mark: Mark, scale: Scale) -> dict[str, Any]:
+def _drawn_mark(mark: Mark, percent: Callable[[float], float]) -> dict[str, Any]:
     low, high = mark.interval or (None, None)
-    has_interval = low is not None and high is not None
     return {
-        "position": scale.percent(mark.value),
-        "low": scale.percent(low) if has_interval and low is not None else None,
-        "high": scale.percent(high) if has_interval and high is not None else None,
-        "level": None if mark.level is None else scale.percent(mark.level),
-        "before": mark.before and [scale.percent(end) for end in mark.before],
+        "position": percent(mark.value),
+        "low": None if low is None or high is None else percent(low),
+        "high": None if low is None or high is None else percent(high),
+        "level": None if mark.level is None else percent(mark.level),
+        "before": mark.before and [percent(end) for end in mark.before],
         "is_reference": mark.is_reference,
         "is_open": mark.is_open,
     }
@@ -148,14 +129,16 @@ def render_template(
         "setting": _format_setting,
     }
     script_text = "".join(map(_read, scripts))
+    # A `<` in the data could end the element that holds it.
+    data_text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     return environment.get_template(template).render(
         **values,
         answer=answer,
         icons=ICONS,
         style="".join(map(_read, styles)),
         script=script_text,
-        script_hash=_script_hash(script_text),
-        data=_script_data(data) if scripts else "",
+        script_hash=base64.b64encode(hashlib.sha256(script_text.encode()).digest()).decode(),
+        data=data_text if scripts else "",
     )
 
 
@@ -200,15 +183,6 @@ def capitalize(text: str) -> str:
 
 def _read(name: str) -> str:
     return files(PACKAGE).joinpath(name).read_text(encoding="utf-8")
-
-
-def _script_data(data: Any) -> str:
-    # A `<` in the data could end the element that holds it.
-    return json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _script_hash(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def format_size(value: int | None) -> str:

@@ -26,49 +26,53 @@ class RecordKind:
         file: Name of the file that holds the record.
         schema: The schema that this version reads.
         command: Name of the command of modgap that writes the record.
-        example: Arguments of an example of the command, without the folder.
+        example: An example of the command, without the folder.
     """
 
     name: str
     file: str
     schema: int
     command: str
-    example: tuple[str, ...]
+    example: str
 
     def make(self, folder: Path, *arguments: str) -> str:
         """Return a command that writes a record to a folder; without arguments, it is the example."""
-        command = ["modgap", self.command, *(arguments or self.example), "--out", str(folder)]
+        command = ["modgap", self.command, *(arguments or self.example.split()[2:]), "--out", str(folder)]
         return f"`{shlex.join(command)}`"
 
 
 RANKING = RecordKind(
-    "ranking", ranking_report.RECORD, ranking_report.SCHEMA, "rank", ("--target", "digits", "--sources", "vit-fashion")
+    "ranking", ranking_report.RECORD, ranking_report.SCHEMA, "rank", "modgap rank --target digits --sources vit-fashion"
 )
 DISCREPANCY = RecordKind(
     "discrepancy",
     "result.json",
     discrepancy_report.SCHEMA,
     "discrepancy",
-    ("--source", "vit-fashion", "--target", "digits"),
+    "modgap discrepancy --source vit-fashion --target digits",
 )
 DISTORTION = RecordKind(
-    "distortion", distortion_report.RECORD, distortion_report.SCHEMA, "distortion", ("--source", "vit-fashion")
+    "distortion",
+    distortion_report.RECORD,
+    distortion_report.SCHEMA,
+    "distortion",
+    "modgap distortion --source vit-fashion",
 )
 RUN = RecordKind(
     "run",
     run_folder.RECORD,
     run_folder.SCHEMA,
     "train",
-    ("--method", "finetune", "--source", "vit-fashion", "--target", "digits"),
+    "modgap train --method finetune --source vit-fashion --target digits",
 )
 MATRIX = RecordKind(
     "matrix",
     matrix_formats.RECORD,
     matrix_formats.SCHEMA,
     "rank",
-    ("--target", "digits", "--target", "wine", "--sources", "vit-fashion"),
+    "modgap rank --target digits --target wine --sources vit-fashion",
 )
-TRANSFER = RecordKind("transfer", race_result.RECORD, race_result.SCHEMA, "transfer", ("--target", "digits"))
+TRANSFER = RecordKind("transfer", race_result.RECORD, race_result.SCHEMA, "transfer", "modgap transfer --target digits")
 # The folder of a transfer is also that of a run.
 KINDS = (TRANSFER, RANKING, DISCREPANCY, DISTORTION, RUN, MATRIX)
 MAX_LISTED = 3
@@ -85,8 +89,13 @@ def read_result_folder(folder: Path) -> tuple[RecordKind, dict[str, Any]]:
         InputError: If it is not such a folder, or another version of modgap wrote it. The message says what a result
             folder contains, and which command makes one.
     """
+    if not folder.exists():
+        raise InputError(f"There is no folder {folder}. {_expected(folder)}")
+    if not folder.is_dir() and any(folder.name == kind.file for kind in KINDS):
+        command = shlex.join(["modgap", "report", str(folder.parent)])
+        raise InputError(f"{folder} is a file. Pass its folder: `{command}`.")
     if not folder.is_dir():
-        raise InputError(_not_a_folder(folder))
+        raise InputError(f"{folder} is a file, not a folder of results. {_expected(Path('results'))}")
     for kind in KINDS:
         record = read_json(folder / kind.file, checked_key=FILES)
         if record:
@@ -94,30 +103,16 @@ def read_result_folder(folder: Path) -> tuple[RecordKind, dict[str, Any]]:
             if kind is RUN:
                 warn_without_digests(folder / kind.file, record)
             return kind, record
-    raise InputError(_no_results(folder))
-
-
-def _not_a_folder(path: Path) -> str:
-    if not path.exists():
-        return f"There is no folder {path}. {_expected(path)}"
-    if any(path.name == kind.file for kind in KINDS):
-        return f"{path} is a file. Pass its folder: `{shlex.join(['modgap', 'report', str(path.parent)])}`."
-    return f"{path} is a file, not a folder of results. {_expected(Path('results'))}"
-
-
-def _no_results(folder: Path) -> str:
-    inner = [path for path in _subfolders(folder) if any((path / kind.file).exists() for kind in KINDS)]
-    if inner:
-        commands = [f"`{shlex.join(['modgap', 'report', str(path)])}`" for path in inner[:MAX_LISTED]]
-        return f"{folder} contains folders of results, but is none itself. Pass one of them: {' or '.join(commands)}."
-    return f"There are no results in {folder}. {_expected(folder)}"
-
-
-def _subfolders(folder: Path) -> list[Path]:
     try:
-        return sorted(path for path in folder.iterdir() if path.is_dir())
+        inner = sorted(path for path in folder.iterdir() if any((path / kind.file).exists() for kind in KINDS))
     except OSError as error:
         raise InputError(f"Cannot read the folder {folder}: {error.strerror}.") from error
+    if not inner:
+        raise InputError(f"There are no results in {folder}. {_expected(folder)}")
+    commands = [f"`{shlex.join(['modgap', 'report', str(path)])}`" for path in inner[:MAX_LISTED]]
+    raise InputError(
+        f"{folder} contains folders of results, but is none itself. Pass one of them: {' or '.join(commands)}."
+    )
 
 
 def _expected(folder: Path) -> str:
@@ -150,27 +145,19 @@ def _check_record(folder: Path, record: Mapping[str, Any], kind: RecordKind) -> 
 
 def _arguments(record: Mapping[str, Any], kind: RecordKind) -> list[str]:
     """Return the source and the target of a record as arguments; none if they are missing or cannot be typed."""
+    values: dict[str, Any] = {}
     try:
-        arguments = _source_and_target(record, kind)
+        if kind is RANKING:
+            names = [row["source"] for row in record["sources"] if row["requested"]]
+            values = {"--target": record["target"]["name"], "--sources": ",".join(names)}
+        elif kind is DISCREPANCY and record["source"] is None:
+            values = {"--logits": record["target"]}
+        elif kind is not MATRIX:
+            named = {RUN: ("method", "source", "target"), TRANSFER: ("target",), DISTORTION: ("source",)}
+            values = {f"--{name}": record[name] for name in named.get(kind, ("source", "target"))}
+            # The run of a baseline has no source.
+            values = {option: value for option, value in values.items() if kind is not RUN or value}
     except (AttributeError, LookupError, TypeError):
         return []
-    can_be_typed = all(isinstance(value, str) and visible_name(value, len(value)) == value for value in arguments)
-    return arguments if can_be_typed else []
-
-
-def _source_and_target(record: Mapping[str, Any], kind: RecordKind) -> list[str]:
-    if kind is MATRIX:
-        return []
-    if kind is TRANSFER:
-        return ["--target", record["target"]]
-    if kind is RANKING:
-        names = [row["source"] for row in record["sources"] if row["requested"]]
-        return ["--target", record["target"]["name"], "--sources", ",".join(names)]
-    if kind is DISTORTION:
-        return ["--source", record["source"]]
-    if kind is RUN:
-        source = ["--source", record["source"]] if record["source"] else []
-        return ["--method", record["method"], *source, "--target", record["target"]]
-    if record["source"] is None:
-        return ["--logits", record["target"]]
-    return ["--source", record["source"], "--target", record["target"]]
+    can_be_typed = all(isinstance(value, str) and visible_name(value, len(value)) == value for value in values.values())
+    return [text for pair in values.items() for text in pair] if can_be_typed else []

@@ -6,13 +6,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from modgap.api.pages.answer_pages import (
-    read_log,
-    render_discrepancy,
-    render_distortion,
-    render_run,
-    render_transfer,
-)
+from modgap.api.pages.answer_pages import read_log, render_discrepancy, render_distortion, render_run, render_transfer
 from modgap.api.pages.leaderboard_page import render_leaderboard
 from modgap.api.pages.ranking_page import render_ranking
 from modgap.api.pages.result_folder import (
@@ -56,18 +50,14 @@ def write_page(folder: Path) -> Path:
     Raises:
         InputError: If the folder has no record that a page can be made of, or if it cannot be written to.
     """
-    text = _render_folder(folder)
-    with writing(folder / PAGE):
-        write_text_atomically(folder / PAGE, text)
-    return folder / PAGE
-
-
-def _render_folder(folder: Path) -> str:
     kind, record = read_result_folder(folder)
     try:
-        return render_run(record, read_log(folder, record)) if kind is RUN else RENDERERS[kind](record)
+        text = render_run(record, read_log(folder, record)) if kind is RUN else RENDERERS[kind](record)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, TemplateError) as error:
         raise InputError(
             f"The record of a {kind.name} in {folder / kind.file} is incomplete or damaged ({error!r}). Run the "
             "command that wrote it again."
         ) from error
+    with writing(folder / PAGE):
+        write_text_atomically(folder / PAGE, text)
+    return folder / PAGE

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from modgap.process.devices import Number
+from modgap.training.losses import norm_of_all
 from modgap.training.method import Method, Objective, Stage, Training, full_stage
 from modgap.training.task_loss import LossGradient, MicroBatch
 
@@ -66,8 +67,7 @@ def _norm(differences: list[Tensor]) -> Number:
     and nothing waits for it.
     """
     if differences and differences[0].device.type != "cpu":
-        norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(differences)))
-        return norm
+        return norm_of_all(differences)
     return float(np.sqrt(sum(float(difference.double().square().sum()) for difference in differences)))
 
 

@@ -1,33 +1,17 @@
 """LoRA: embedder, predictor, and changes of low rank of the encoder's layers, by the package PEFT."""
 
 import re
-from types import ModuleType
 
 from torch import nn
 
 from modgap.errors import UsageError
 from modgap.models import TargetModel
+from modgap.process.installed_packages import import_optional
 from modgap.training.method import Adapter, Method, full_stage
 from modgap.training.recipe import FullStage
 
 MOST_NAMED = 8
 """Largest number of names of layers that a message lists."""
-
-
-def import_peft() -> ModuleType:
-    """Import and return the package PEFT.
-
-    Raises:
-        UsageError: When it is not installed.
-    """
-    try:
-        import peft
-    except ImportError as error:
-        raise UsageError(
-            "The method lora needs the package PEFT, which is not installed. Run: pip install 'modgap[lora]'"
-        ) from error
-    package: ModuleType = peft
-    return package
 
 
 def add_low_rank_changes(model: TargetModel, settings: FullStage) -> None:
@@ -42,14 +26,14 @@ def add_low_rank_changes(model: TargetModel, settings: FullStage) -> None:
     Raises:
         UsageError: When PEFT is not installed, or no layer has one of the names.
     """
-    peft = import_peft()
-    layers = _layers(model.encoder)
-    chosen = [name for name in layers if not settings.lora_targets or _has_name(name, settings.lora_targets)]
+    peft = import_optional("peft", "The method lora needs the package PEFT", "lora")
+    layers, targets = _layers(model.encoder), settings.lora_targets
+    chosen = [name for name in layers if not targets or any(f".{name}".endswith(f".{target}") for target in targets)]
     if not chosen:
         endings = sorted({name.rpartition(".")[2] for name in layers})
         choices = ", ".join(endings[:MOST_NAMED]) or "no linear or convolutional layers"
         raise UsageError(
-            f"No layer of the encoder is named {' or '.join(settings.lora_targets) or 'for lora'}. It has {choices}. "
+            f"No layer of the encoder is named {' or '.join(targets) or 'for lora'}. It has {choices}. "
             "Set stage2.lora_targets to some of them."
         )
     config = peft.LoraConfig(
@@ -66,24 +50,15 @@ def _layers(encoder: nn.Module) -> list[str]:
     Convolutions by groups have small matrices of their own. Layers inside `MultiheadAttention` are not called as
     modules.
     """
+    from transformers.pytorch_utils import Conv1D
+
     attention = [name for name, module in encoder.named_modules() if isinstance(module, nn.MultiheadAttention)]
     return [
         name
         for name, module in encoder.named_modules()
-        if _is_matrix(module) and not any(name.startswith(f"{parent}.") for parent in attention)
+        if isinstance(module, nn.Linear | Conv1D | nn.Conv1d | nn.Conv2d) and getattr(module, "groups", 1) == 1
+        if not any(name.startswith(f"{parent}.") for parent in attention)
     ]
-
-
-def _is_matrix(module: nn.Module) -> bool:
-    if isinstance(module, nn.Conv1d | nn.Conv2d):
-        return module.groups == 1
-    from transformers.pytorch_utils import Conv1D
-
-    return isinstance(module, nn.Linear | Conv1D)
-
-
-def _has_name(name: str, targets: tuple[str, ...]) -> bool:
-    return any(name == target or name.endswith(f".{target}") for target in targets)
 
 
 def low_rank_parameters(model: TargetModel) -> list[str]:

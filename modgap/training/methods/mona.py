@@ -23,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from modgap.models import TargetModel
 from modgap.process.devices import Number, number_of, precise_type, upload
-from modgap.training.losses import choose_function
+from modgap.training.losses import choose_function, norm_of_all
 from modgap.training.method import Method, Objective, Stage, Training, two_stages
 from modgap.training.recipe import EmbedderStage, Recipe
 from modgap.training.surrogate_loss import (
@@ -32,10 +32,8 @@ from modgap.training.surrogate_loss import (
     OuterLoss,
     SurrogateFeatures,
     check_features,
-    class_centers,
     class_members,
     davies_bouldin,
-    same_class,
     supervised_contrastive,
     without_autocast,
     zero,
@@ -73,7 +71,7 @@ def alignment(z: Tensor, labels: Tensor) -> Tensor:
     members, counts = class_members(z, labels)
     # The squared distances of all pairs of a class sum to its size times the squared distances to its center. This
     # takes no difference of large numbers, so values are exact even for features that have collapsed.
-    residuals = ((z - members @ class_centers(z, members, counts)) ** 2).sum(1)
+    residuals = ((z - members @ (members.T @ z / counts[:, None])) ** 2).sum(1)
     pairs = (counts * (counts - 1)).sum() / 2
     return (residuals * (members @ counts)).sum() / pairs.clamp(min=1)
 
@@ -101,16 +99,16 @@ def uniformity(z: Tensor, labels: Tensor, all_pairs: bool = False) -> Tensor:
         (-4.0, 0.0)
     """
     check_features(z, labels)
-    excluded = same_class(labels) if not all_pairs else torch.eye(len(z), dtype=torch.bool, device=labels.device)
+    itself = torch.eye(len(z), dtype=torch.bool, device=labels.device)
+    excluded = itself if all_pairs else labels[:, None] == labels
     # Where the labels are on the CPU, so is this number, and the test below does not wait for the device.
     pairs = (~excluded).sum()
     if not pairs:
         return zero(z)
     norms = (z**2).sum(1)
     squares = norms[:, None] + norms - 2 * z @ z.T
-    return (-2 * squares).masked_fill(upload(excluded, z.device), -torch.inf).flatten().logsumexp(0) - pairs.to(
-        z.dtype
-    ).log()
+    kernel = (-2 * squares).masked_fill(upload(excluded, z.device), -torch.inf)
+    return kernel.flatten().logsumexp(0) - pairs.to(z.dtype).log()
 
 
 def alignment_uniformity(z: Tensor, labels: Tensor, *, all_pairs: bool = False) -> Tensor:
@@ -140,9 +138,8 @@ OUTER_LOSSES = {
 
 def outer_loss(settings: EmbedderStage) -> FeatureLoss:
     """Return the outer loss of the settings: a function of unit-normalized features and labels."""
-    options = {}
-    if settings.objective == "alignment-uniformity":
-        options["all_pairs"] = settings.uniform_pairs == "all"
+    is_own = settings.objective == "alignment-uniformity"
+    options = {"all_pairs": settings.uniform_pairs == "all"} if is_own else {}
     return choose_function("objective", OUTER_LOSSES, settings.objective, options)
 
 
@@ -216,7 +213,10 @@ def mona_gradient(task: TaskLoss, outer: OuterLoss, embedder: Sequence[str], set
     for step in range(settings.inner_steps):
         if step:
             gradient, _ = task.gradient(points[-1], inner, precise=True)
-        points.append(_take_virtual_step(points[-1], gradient, inner, alpha))
+        # The moved parameters are leaves of the graph, so that gradients by them can be computed.
+        start = points[-1]
+        moved = {name: (start[name].detach() - alpha * gradient[name]).requires_grad_() for name in inner}
+        points.append({**start, **moved})
     # Equation (4), and v. Then go back through the steps.
     adjoint, outer_value = outer.gradient(task.model, points[-1], inner)
     outer_gradient = {name: torch.zeros_like(parameters[name]) for name in embedder}
@@ -229,30 +229,17 @@ def mona_gradient(task: TaskLoss, outer: OuterLoss, embedder: Sequence[str], set
     # Equation (5).
     weight = settings.weight
     task_gradient = {name: first_gradient[name] for name in embedder}
-    scalars = {"outer": outer_value, "mixed_share": weight * number_of(_norm_ratio(outer_gradient, task_gradient))}
+    of_outer, of_task = (
+        torch.linalg.vector_norm(torch.cat([tensor.reshape(-1) for tensor in gradients.values()]))
+        for gradients in (outer_gradient, task_gradient)
+    )
+    share = number_of(torch.where(of_task > 0, of_outer / of_task, torch.nan))
+    scalars = {"outer": outer_value, "mixed_share": weight * share}
     combined = {
         name: weight * outer_gradient[name] + (task_part if settings.task_loss else 0)
         for name, task_part in task_gradient.items()
     }
     return LossGradient(combined, loss, scalars)
-
-
-def _take_virtual_step(parameters: Parameters, gradient: Tensors, names: Sequence[str], alpha: float) -> Parameters:
-    """Return the parameters after one virtual step of those with these names.
-
-    The moved ones are leaves of the graph, so that gradients by them can be computed.
-    """
-    moved = {name: (parameters[name].detach() - alpha * gradient[name]).requires_grad_() for name in names}
-    return {**parameters, **moved}
-
-
-def _norm_ratio(numerator: Tensors, denominator: Tensors) -> Tensor:
-    """Return the ratio of the norms over all tensors together; NaN if the denominator is 0."""
-    upper, lower = (
-        torch.linalg.vector_norm(torch.cat([tensor.reshape(-1) for tensor in tensors.values()]))
-        for tensors in (numerator, denominator)
-    )
-    return torch.where(lower > 0, upper / lower, torch.nan)
 
 
 # The mixed product: how the gradient by some parameters changes along a direction in others
@@ -361,15 +348,12 @@ def _differentiate_along(gradients: Tensors, direction: Tensors, tensors: list[T
 
 
 def _finite_difference(
-    task: TaskLoss,
-    parameters: Parameters,
-    direction: Tensors,
-    names: list[str],
-    _graph: Tensors | None,
+    task: TaskLoss, parameters: Parameters, direction: Tensors, names: list[str], _graph: Tensors | None
 ) -> list[Tensor]:
     """Compute the mixed product by the central difference of two gradients, at points moved along the direction."""
     start = [parameters[name].detach() for name in direction]
-    direction_norm, start_norm = torch.stack([_norm(list(direction.values())), _norm(start)]).cpu().tolist()
+    norms = torch.stack([norm_of_all(list(direction.values())), norm_of_all(start)])
+    direction_norm, start_norm = norms.cpu().tolist()
     if direction_norm == 0:
         return [torch.zeros_like(parameters[name]) for name in names]
     step = STEPS[start[0].dtype] * start_norm / direction_norm
@@ -378,12 +362,6 @@ def _finite_difference(
         moved = {name: value + signed * direction[name] for name, value in zip(direction, start, strict=True)}
         sides.append(task.gradient({**parameters, **moved}, names, precise=True)[0])
     return [(sides[0][name] - sides[1][name]) / (2 * step) for name in names]
-
-
-def _norm(tensors: list[Tensor]) -> Tensor:
-    """Return the norm over all tensors together."""
-    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
-    return norm
 
 
 METHOD = Method(

@@ -17,7 +17,6 @@ a CPU or a GPU of CUDA and else on the CPU; POT computes the transport plans of 
 import functools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -29,6 +28,7 @@ from modgap.errors import InputError, UsageError
 from modgap.labels.label_space import pseudo_classes
 from modgap.models import TargetModel
 from modgap.process.devices import number_of, precise_type
+from modgap.process.installed_packages import import_optional
 from modgap.targets import Manifest
 from modgap.targets.samples import SelectedSamples, pool_targets
 from modgap.training.batches import generator
@@ -48,28 +48,9 @@ EXACT_ITERATIONS = 1_000_000
 """Largest number of iterations of the exact solver for W."""
 
 
-@dataclass(frozen=True)
-class LabeledSource:
-    """Features of a labeled set of the source's modality.
-
-    Attributes:
-        features: Features (n, d) in double precision.
-        labels: Index of each sample's class among the classes that occur, shape (n,).
-        regularization: Weight of the entropic term, in the unit of the cost.
-    """
-
-    features: Tensor
-    labels: Tensor
-    regularization: float
-
-    def class_features(self, index: int) -> Tensor:
-        """Return the features (m, d) of one class."""
-        return self.features[self.labels == index]
-
-    @property
-    def n_classes(self) -> int:
-        """Number of classes that occur."""
-        return int(self.labels.max()) + 1
+LabeledSource = tuple[Tensor, Tensor, float]
+"""A labeled set of the source's modality: features (n, d) in double precision, the index of each sample's class among
+the classes that occur (n,), and the weight of the entropic term in the unit of the cost."""
 
 
 def prepare_source(features: Tensor, labels: Tensor, regularization: float = 0.1) -> LabeledSource:
@@ -89,7 +70,7 @@ def prepare_source(features: Tensor, labels: Tensor, regularization: float = 0.1
         raise UsageError(f"The regularization is {regularization}. Expected a number greater than 0.")
     features = _check_features(features.detach(), labels)
     indices = torch.unique(labels, return_inverse=True)[1]
-    return LabeledSource(features, indices.to(features.device), regularization)
+    return features, indices.to(features.device), regularization
 
 
 def class_distance(features: Tensor, source: LabeledSource) -> Tensor:
@@ -108,13 +89,15 @@ def class_distance(features: Tensor, source: LabeledSource) -> Tensor:
         UsageError: When POT is not installed.
     """
     points = _check_features(features, None)
-    width = source.features.shape[1]
+    source_points, labels, regularization = source
+    width = source_points.shape[1]
     if points.shape[1] != width:
         raise InputError(f"The target has {points.shape[1]} features per sample. Expected {width}, as the source has.")
-    class_costs = torch.stack([_wasserstein(points, source.class_features(k)) for k in range(source.n_classes)])
-    cost = (_squared_distances(points, source.features) + class_costs[source.labels]) / 2
-    distance = _entropic(cost, source.regularization)
-    self_distance = _entropic(_squared_distances(points, points) / 2, source.regularization)
+    clouds = [source_points[labels == k] for k in range(int(labels.max()) + 1)]
+    class_costs = torch.stack([_wasserstein(points, cloud) for cloud in clouds])
+    cost = (_squared_distances(points, source_points) + class_costs[labels]) / 2
+    distance = _entropic(cost, regularization)
+    self_distance = _entropic(_squared_distances(points, points) / 2, regularization)
     return (distance - self_distance / 2).to(features.dtype)
 
 
@@ -124,14 +107,7 @@ def import_pot() -> ModuleType:
     Raises:
         UsageError: When it is not installed.
     """
-    try:
-        import ot
-    except ImportError as error:
-        raise UsageError(
-            "Optimal transport needs the package POT, which is not installed. Run: pip install 'modgap[ot]'"
-        ) from error
-    package: ModuleType = ot
-    return package
+    return import_optional("ot", "Optimal transport needs the package POT", "ot")
 
 
 def _check_features(features: Tensor, labels: Tensor | None) -> Tensor:
@@ -160,27 +136,18 @@ def _wasserstein(x: Tensor, y: Tensor) -> Tensor:
     The plan is a constant to the gradient; by the envelope theorem the gradient is still exact.
     """
     costs = _squared_distances(x, y)
-    x_masses = np.full(len(x), 1 / len(x))
-    y_masses = np.full(len(y), 1 / len(y))
-    plan = import_pot().emd(x_masses, y_masses, costs.detach().cpu().numpy(), numItermax=EXACT_ITERATIONS)
+    masses = [np.full(len(cloud), 1 / len(cloud)) for cloud in (x, y)]
+    plan = import_pot().emd(*masses, costs.detach().cpu().numpy(), numItermax=EXACT_ITERATIONS)
     return (torch.as_tensor(plan).to(costs) * costs).sum()
 
 
 def _entropic(cost: Tensor, regularization: float) -> Tensor:
     """Return the least <P, cost> + regularization * KL(P | uniform); its gradient in the cost is the plan P."""
-    n, m = cost.shape
-    row_masses = cost.new_full((n,), 1 / n)
-    column_masses = cost.new_full((m,), 1 / m)
+    masses = [cost.new_full((n,), 1 / n) for n in cost.shape]
     plan: Tensor = import_pot().bregman.sinkhorn_log(
-        row_masses,
-        column_masses,
-        cost.detach(),
-        regularization,
-        numItermax=ITERATIONS,
-        stopThr=TOLERANCE,
-        warn=False,
+        *masses, cost.detach(), regularization, numItermax=ITERATIONS, stopThr=TOLERANCE, warn=False
     )
-    divergence = torch.xlogy(plan, plan).sum() + plan.sum() * math.log(n * m)
+    divergence = torch.xlogy(plan, plan).sum() + plan.sum() * math.log(cost.numel())
     return (plan * cost).sum() + regularization * divergence
 
 
@@ -251,7 +218,7 @@ class AlignmentObjective(Objective):
         tensors: list[Tensor] = list(embedder.values())
         sums = [torch.zeros_like(tensor) for tensor in tensors]
         class_weights = np.bincount(self.labels) / len(self.labels)
-        loss = torch.zeros((), dtype=torch.float64, device=self.source.features.device)
+        loss = torch.zeros((), dtype=torch.float64, device=self.source[0].device)
         for part, k in zip(parts, self._classes_of_process(rows), strict=True):
             weight = float(class_weights[k])
             backward = functools.partial(self._backward, part, tensors)
@@ -275,8 +242,7 @@ class AlignmentObjective(Objective):
 
     def _classes(self, rows: np.ndarray) -> np.ndarray:
         """Return the class of each row, shape (n,)."""
-        classes: np.ndarray = self.labels[np.searchsorted(self.rows, rows)]
-        return classes
+        return np.asarray(self.labels[np.searchsorted(self.rows, rows)])
 
     def _classes_of_process(self, rows: np.ndarray) -> list[int]:
         """Return the classes of these rows that this process computes."""

@@ -7,7 +7,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from modgap.models.normalization import evaluation_mode
-from modgap.probes.linear_probe import DEFAULT_STRENGTH, fit_linear_probe, with_constants
+from modgap.probes.linear_probe import DEFAULT_STRENGTH, with_constants
+from modgap.probes.logistic import logistic_path
 from modgap.process.devices import upload
 from modgap.training.method import Method, Objective, Stage, Training, full_stage
 from modgap.training.recipe import Recipe
@@ -62,9 +63,9 @@ class ReplayObjective(Objective):
 def _probe_loss(surrogate: SurrogateFeatures, device: torch.device, dtype: torch.dtype) -> FeatureLoss:
     """Return the mean cross-entropy of a linear probe that is fitted on the source's features of the surrogate."""
     features = with_constants(surrogate.of_source().double().numpy())
-    probe = fit_linear_probe(features, surrogate.labels, [DEFAULT_STRENGTH])
+    probe = logistic_path(features, surrogate.labels, [DEFAULT_STRENGTH])
     weights, biases = (torch.from_numpy(part).to(device, dtype) for part in probe.affine())
-    codes = torch.from_numpy(np.searchsorted(probe.path.classes, np.arange(surrogate.labels.max() + 1)))
+    codes = torch.from_numpy(np.searchsorted(probe.classes, np.arange(surrogate.labels.max() + 1)))
 
     def loss(z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return cross_entropy(z.to(weights.dtype) @ weights.T + biases, upload(codes[labels], z.device))
