@@ -106,9 +106,9 @@ def map_grid(maps: Mapping[str, TsneMap], labels: ArrayLike, class_names: Sequen
     axes = panels(title, subtitle, height, len(drawn), columns)
     limit = 1.05 * max(np.abs(one.coordinates).max() for one in drawn.values())
     frame = map_frame(drawn, classes)
-    for one, title, (name, shown) in zip(axes, titles, drawn.items(), strict=True):
+    for one, lines, (name, shown) in zip(axes, titles, drawn.items(), strict=True):
         draw_map(one, frame[frame["encoder"] == name], limit)
-        one.set_title("\n".join(title), loc="left", fontsize=PANEL_TITLE, color=Ink.TITLE, pad=3)
+        one.set_title("\n".join(lines), loc="left", fontsize=PANEL_TITLE, color=Ink.TITLE, pad=3)
         quality = _describe_quality(shown.quality, width < 2)
         one.set_xlabel(quality, fontsize=SMALL, color=Ink.SECONDARY, loc="left", labelpad=3)
     if in_legend:

@@ -102,7 +102,7 @@ def _half_of_samples(space: LabelSpace, groups: np.ndarray, strata: np.ndarray, 
     order = np.lexsort((rng.random(len(strata)), rng.permutation(space.n_classes)[strata]))
     # Classes of odd size give their extra group to the two halves in turn, so that the halves stay equal.
     halves[order] = (np.arange(len(order)) + rng.integers(2)) % 2
-    of_samples = halves[groups]
+    of_samples: np.ndarray = halves[groups]
     # Groups that have a class whose samples are all in one half belong to both.
     counts = np.zeros((2, space.n_classes), np.int64)
     np.add.at(counts, (of_samples[space.entry_samples], space.labels), 1)

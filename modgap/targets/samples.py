@@ -223,9 +223,11 @@ class Table:
             rows: Indices of the samples, shape (M,).
         """
         present: dict[str, Any] = {name: value for name, value in vars(self).items() if value is not None}
-        arrays = {name: present[name][rows] for name in ("labels", "splits", "levels") if name in present}
+        changes: dict[str, Any] = {
+            name: present[name][rows] for name in ("labels", "splits", "levels") if name in present
+        }
         streams = [name for name in ("samples", "targets", "masks") if name in present]
-        changes = arrays | {name: SelectedSamples(present[name], rows) for name in streams}
+        changes |= {name: SelectedSamples(present[name], rows) for name in streams}
         groups = None if self.groups is None else {name: numbers[rows] for name, numbers in self.groups.items()}
         names = None if self.names is None else [self.names[row] for row in rows]
         return replace(self, groups=groups, names=names, **changes)

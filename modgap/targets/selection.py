@@ -59,7 +59,8 @@ def _is_distinct(table: Table, rows: np.ndarray, labels: np.ndarray) -> np.ndarr
         raise InputError("The selection of distinct samples applies to texts only.")
     texts = pandas.Series([table.samples.texts[row] for row in rows], dtype=object)
     n_classes = pandas.Series(labels[rows]).groupby(texts).transform("nunique")
-    return ~texts.duplicated().to_numpy() & (n_classes == 1).to_numpy()
+    distinct: np.ndarray = ~texts.duplicated().to_numpy() & (n_classes == 1).to_numpy()
+    return distinct
 
 
 def _limit_classes(rows: np.ndarray, labels: np.ndarray, selection: Selection) -> np.ndarray:

@@ -193,6 +193,7 @@ def _matrix(
     rows = np.array([*order, *range(len(sources), len(names))], np.int64)
     known = {row.name: row for ranking in rankings.values() for row in ranking.rows if row.properties}
     failures = _failures(results)
+    n_computed, n_cached = (sum(result is one for result in results.values()) for one in (True, False))
     requested = {row.name for row in plan.rows if row.requested}
     return Matrix(
         tuple(_row(names[index], known, is_control=index >= len(sources)) for index in rows),
@@ -211,7 +212,7 @@ def _matrix(
         next(iter(failures), ""),
         unreadable,
         _without_source(sources, results),
-        JobCounts(*(sum(result is one for result in results.values()) for one in (True, False)), len(failures)),
+        JobCounts(n_computed, n_cached, len(failures)),
     )
 
 

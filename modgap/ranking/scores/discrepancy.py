@@ -61,7 +61,9 @@ def held_out_errors(outputs: SourceOutputs, options: ErrorOptions, seed: int, na
         seed=seed,
         threads=1,
     )
-    errors = tested and (tested.log_losses if name == "leep" else tested.errors.get(name))
+    errors = None
+    if tested is not None:
+        errors = tested.log_losses if name == "leep" else tested.errors.get(name)
     if tested is None or errors is None:
         raise InputError("Fewer than two classes have two samples or groups, so no held-out error can be computed.")
     values = np.full(len(outputs), np.nan)
