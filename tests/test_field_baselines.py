@@ -80,7 +80,7 @@ def test_the_errors_are_those_of_a_naive_cross_validation_on_the_folds_of_the_li
 @pytest.mark.usefixtures("own_cache")
 def test_features_and_setting_of_a_fold_are_chosen_on_the_other_folds(tmp_path, monkeypatch):
     data = field_baselines._read(job_of("linear", table_file(tmp_path))[0].target.open(), SAMPLES)
-    folds = np.arange(len(data.rows)) % 5
+    folds = np.arange(len(data.outputs)) % 5
     right = np.eye(3)[data.truth.y]
     # The first alternative is right everywhere but on fold 0, the second nowhere but there.
     scores = np.stack(
@@ -99,7 +99,7 @@ def test_values_are_predicted_in_their_unit(tmp_path):
     path = tmp_path / "values.csv"
     path.write_text("\n".join(["a,b,c,label", *lines]))
     request = TargetRequest(str(path), custom_data=CustomData(kind="table", label_column="label"), pseudo_classes=4)
-    errors = job_of("linear", request)[0]().errors
+    errors = job_of("linear", request)[0]()
     assert 0.002 < estimate_mean(errors).value < 0.02, "1 - R2; the noise is .7 % of the variance"
 
 

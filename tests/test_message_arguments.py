@@ -44,6 +44,8 @@ def texts_of(path: Path) -> list[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) or (isinstance(node, ast.keyword) and node.arg == "description"):
             left_out.add(node.value)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_optional":
+            left_out.add(node.args[0])
         elif isinstance(node, ast.JoinedStr):
             left_out.update(node.values)
         if node in left_out:

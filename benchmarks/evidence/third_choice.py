@@ -50,8 +50,8 @@ def error_table(
         if rate is None:
             continue
         whole = [_result(logs, Training(ALL, source, target, seed, rate)) for seed in range(SEEDS)]
-        found = [last_error(one) for one in whole if "errors" in one]
-        errors[cell] = np.mean(found) / 100 if found else np.nan
+        tested = [last_error(one) for one in whole if "errors" in one]
+        errors[cell] = np.mean(tested) / 100 if tested else np.nan
         middle = halves[MIDDLE_RATE]
         pilots[(slice(len(EPOCHS)), *cell)] = [middle["errors"][str(epoch)] / 100 for epoch in EPOCHS]
         pilots[(-1, *cell)] = last_error(halves[rate]) / 100
@@ -95,11 +95,11 @@ def judged_regrets(table: Table) -> dict[str, np.ndarray]:
     """
     n_earlier = len(EARLIER)
     has_choice = np.isfinite(table.errors[:, n_earlier:]).sum(axis=0) >= FEWEST
-    kept = np.flatnonzero(np.append(np.isfinite(table.errors[:, :n_earlier]).any(axis=0), has_choice))
-    n_known = int((kept < n_earlier).sum())
-    found = _judged_regrets(table.of(np.arange(len(table.models)), kept), n_known)
-    filled = {name: np.full(len(has_choice), np.nan) for name in found}
-    for name, values in found.items():
+    columns = np.flatnonzero(np.append(np.isfinite(table.errors[:, :n_earlier]).any(axis=0), has_choice))
+    n_known = int((columns < n_earlier).sum())
+    of_columns = _judged_regrets(table.of(np.arange(len(table.models)), columns), n_known)
+    filled = {name: np.full(len(has_choice), np.nan) for name in of_columns}
+    for name, values in of_columns.items():
         filled[name][has_choice] = values
     return filled
 
@@ -110,14 +110,14 @@ def _judged_regrets(table: Table, n_earlier: int) -> dict[str, np.ndarray]:
     ways = {RANDOM: np.zeros_like(judged), CONSTANT: np.broadcast_to(-means[:, None], judged.shape)}
     ways |= {name: -table.pilots[name][:, n_earlier:] for name in STAGES}
     ways |= {name: scores[:, n_earlier:] for name, scores in table.scores.items()}
-    found = {name: judge_scores(scores, judged).regrets for name, scores in ways.items()}
+    by_way = {name: judge_scores(scores, judged).regrets for name, scores in ways.items()}
     variables = Variables.of(table)
     model = variables.fitted(np.arange(n_earlier))
-    for name, known in {ALONE: (), **{HISTORY.format(stage): known for stage, known in STAGES.items()}}.items():
-        observed = variables.observed(known)
+    for name, pilots in {ALONE: (), **{HISTORY.format(stage): names for stage, names in STAGES.items()}}.items():
+        observed = variables.observed(pilots)
         forecasts = [variables.forecast(model, target, observed) for target in range(n_earlier, len(table.targets))]
-        found[name] = judge_forecasts(judged, forecasts).regrets
-    return {name: found[name] for name in REPORTED}
+        by_way[name] = judge_forecasts(judged, forecasts).regrets
+    return {name: by_way[name] for name in REPORTED}
 
 
 def judged_pool_regrets(table: Table) -> dict[str, np.ndarray]:
@@ -145,8 +145,8 @@ def choice_answer(regrets: Mapping[str, np.ndarray], among: str) -> PrintedTable
 
 
 def _interval(values: np.ndarray) -> str:
-    found = target_interval(values)
-    return f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
+    interval = target_interval(values)
+    return f"{interval.mean:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
 
 
 def _difference(values: np.ndarray) -> str:

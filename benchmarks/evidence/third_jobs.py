@@ -60,12 +60,12 @@ def has_protocol() -> bool:
 
 def code_digest() -> str:
     """Return the first 16 digits of the SHA-256 of all code that decides a result: of modgap and of the benchmarks."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for folder in (ROOT / "modgap", ROOT / "benchmarks"):
         for path in sorted(folder.rglob("*.py")):
             name = path.relative_to(ROOT).as_posix()
-            found.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return found.hexdigest()[:16]
+            digest.update(f"{name} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def all_judging_targets() -> dict[str, str]:

@@ -155,8 +155,8 @@ def _errors(chosen: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _interval(values: np.ndarray) -> str:
     if len(values) < 2:
         return f"{values.mean():.1f}" if len(values) else ""
-    found = target_interval(values)
-    return f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
+    interval = target_interval(values)
+    return f"{interval.mean:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
 
 
 def is_decided(differences: np.ndarray) -> bool:

@@ -169,6 +169,8 @@ class ArrayFile:
         """
         first = start // CHUNK
         chunks = first + np.flatnonzero(~self._compared[first : -(-end // CHUNK)])
+        if not len(chunks):
+            return
         if len(chunks) < MIN_CHUNKS_FOR_THREADS:
             self._compare_chunks(chunks)
             return

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modgap.errors import UsageError
+from modgap.targets.categories import category_columns
 from modgap.targets.data_frames import list_names
-from modgap.targets.readers.categories import category_columns
 from modgap.targets.readers.csv import GROUP_NAMES, LABEL_NAMES, SPLIT_NAME
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from modgap.errors import InputError, UsageError
 from modgap.storage.array_formats import map_npy
 from modgap.storage.damaged_files import convert_read_errors
 from modgap.storage.paths import has_suffix
+from modgap.targets.categories import with_known_categories
 from modgap.targets.custom import ARRAY_SUFFIXES, SERIES_SUFFIXES
 from modgap.targets.data_frames import SUFFIXES as FRAME_SUFFIXES
 from modgap.targets.data_frames import list_names, read_frame
 from modgap.targets.file_layout import list_files
 from modgap.targets.manifest import InputSpec
 from modgap.targets.readers.arrays import map_arrays, shape_array
-from modgap.targets.readers.categories import with_known_categories
 from modgap.targets.readers.csv import long_series
 from modgap.targets.readers.image_folder import ImageFiles
 from modgap.targets.readers.listed_files import KINDS, listed_paths

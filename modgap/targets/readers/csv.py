@@ -13,6 +13,7 @@ import numpy as np
 from modgap.errors import InputError, UsageError, count
 from modgap.labels.user_arrays import LARGEST_EXACT_FLOAT
 from modgap.labels.written_names import number_names, real_numbers, written_values
+from modgap.targets.categories import category_columns, encode_categories
 from modgap.targets.data_frames import (
     check_single_values,
     drop_index_columns,
@@ -22,7 +23,6 @@ from modgap.targets.data_frames import (
     read_frame,
 )
 from modgap.targets.file_layout import data_files
-from modgap.targets.readers.categories import category_columns, encode_categories
 from modgap.targets.samples import SPLITS, ArraySamples, Samples, Table, TextSamples, split_codes
 from modgap.targets.splits import split_numbers
 
