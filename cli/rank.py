@@ -117,8 +117,8 @@ def _print_finished(folder: Path) -> None:
             rows.append([stage, *(f"{number:,}" for number in numbers)])
         print_table(STATUS_HEADS[:5], rows)
     elif matrix.get("targets"):
-        failed = f"{count(int(matrix.get('failed_jobs', 0)), 'job')} failed"
-        print_line(f"The ranking in {folder} is finished, for {count(len(matrix['targets']), 'target')}. {failed}.")
+        failures = f"{count(int(matrix.get('failed_jobs', 0)), 'job')} failed"
+        print_line(f"The ranking in {folder} is finished, for {count(len(matrix['targets']), 'target')}. {failures}.")
     else:
         raise InputError(f"There is no ranking in {folder}. Pass the folder of --out.")
 
