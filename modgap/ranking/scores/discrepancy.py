@@ -121,8 +121,9 @@ def _matched(outputs: SourceOutputs, options: ErrorOptions, seed: int) -> Sample
 
 
 OF_MAPS: dict[str, Any] = {"higher_is_better": False, "tasks": ALL_TASKS, "needs_logits": True}
+"""Settings of all scores of this module."""
 HELD_OUT: dict[str, Any] = OF_MAPS | {"bounds": ERROR_RATE, "error_tasks": ALL_TASKS, "uses_splits": True}
-"""What all of these scores have in common, and all that are held-out errors."""
+"""Settings of the scores that are held-out errors."""
 SCORES = (
     Score(
         name="discrepancy",

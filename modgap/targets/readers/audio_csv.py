@@ -133,12 +133,6 @@ def _rows_of_clips(rows: Rows, codes: Sequence[int | None], clip_column: str | N
     return list(clips.values())
 
 
-def _check_same_labels(rows: Rows, pieces: Sequence[Sequence[int]], labels_column: str) -> None:
-    for numbers in pieces:
-        if len({rows[number][labels_column] for number in numbers}) > 1:
-            raise InputError(f"expected the same labels on all pieces of a clip, got others on {rows[numbers[0]]}")
-
-
 def _read_class_numbers(path: Path) -> dict[str, int]:
     with one_line_errors(f"cannot read class names {path}"):
         numbers: dict[str, int] = parse_json(path.read_text(encoding="utf-8"))
