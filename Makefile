@@ -1,4 +1,6 @@
 # make demo and make test do all of their own set-up.
+# Many tests start processes, which would compile all modules each time where no bytecode is kept.
+export PYTHONDONTWRITEBYTECODE :=
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

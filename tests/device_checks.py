@@ -110,7 +110,7 @@ def waits_of_an_update(accelerator, folder, method, *settings):
 @pytest.mark.parametrize(
     ("method", "settings", "own"),
     [
-        ("finetune", (), 0),
+        pytest.param("finetune", (), 0, marks=LONG),
         pytest.param("l2-sp", (), 0, marks=LONG),
         pytest.param("replay", (), 0, marks=LONG),
         ("mona", ("stage1.route=exact",), 0),
@@ -120,7 +120,7 @@ def waits_of_an_update(accelerator, folder, method, *settings):
         pytest.param("mona", ("stage1.objective=davies-bouldin",), 1, marks=LONG),
         pytest.param("mona", ("stage1.objective=supervised-contrastive",), 1, marks=LONG),
         # PyTorch copies the counter of the average to the device.
-        ("finetune", ("stage2.ema_decay=0.9",), 1),
+        pytest.param("finetune", ("stage2.ema_decay=0.9",), 1, marks=LONG),
     ],
 )
 def test_updates_hardly_wait_for_the_device(accelerator, tmp_path, method, settings, own):
@@ -129,7 +129,7 @@ def test_updates_hardly_wait_for_the_device(accelerator, tmp_path, method, setti
     assert max(waits.values()) <= own + 1 / READS, (waits, accelerator.traffic)
 
 
-@pytest.mark.parametrize("method", ["orca", pytest.param("lora", marks=LONG), "lp-ft"])
+@pytest.mark.parametrize("method", ["orca", *(pytest.param(name, marks=LONG) for name in ("lora", "lp-ft"))])
 def test_other_methods_keep_to_single_precision_and_to_one_device(accelerator, tmp_path, method):
     if method == "orca":
         pytest.importorskip("ot")

@@ -25,7 +25,7 @@ QUICK = (
 )  # fmt: skip
 LIMITS = {"fsd50k": 400, "audioset-20k": 1100}
 """Samples enough for one a class, where the default is not."""
-LONGEST = ("audioset-20k", "cifar100", "ecg", "fashion-mnist", "glyphs", "notes", "psicov", "ucf101")
+LONGEST = ("audioset-20k", "cifar100", "ecg", "esc50", "fashion-mnist", "genres", "glyphs", "notes", "psicov", "ucf101")
 """Targets of many files to decode or to render. Their readers have tests of their own."""
 
 

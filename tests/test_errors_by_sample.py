@@ -129,7 +129,6 @@ def test_errors_of_values_may_be_negative_or_above_one_and_are_kept_so_in_the_ca
     ("task", "runs", "deviations"),
     [
         (REGRESSION, 80, 3),
-        (MULTI_LABEL, 40, 3),
         pytest.param(REGRESSION, 600, 2, marks=pytest.mark.long),
         pytest.param(MULTI_LABEL, 600, 2, marks=pytest.mark.long),
     ],

@@ -58,7 +58,7 @@ def test_each_method_trains_three_seeds_at_its_own_best_rate(import_benchmark, t
     assert {job.rate for job in whole} == {methods.RATES[1]}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.bundle
 def test_a_training_of_a_method_has_one_error_in_percent(import_benchmark, tmp_path):
     methods, logs = import_benchmark("evidence.third_methods"), import_benchmark("result_log")

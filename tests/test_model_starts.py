@@ -83,7 +83,11 @@ def test_the_encoder_is_a_copy_and_its_state_is_that_of_the_sources(source, name
 
 
 @pytest.mark.parametrize(
-    "name", ["swin", "vit", "beit", "clip", "convnext", "resnet", "bert-mlm", "roberta-mlm", *TIMM]
+    "name",
+    [
+        *("swin", "vit", "beit", "clip", "convnext", "resnet", "bert-mlm", "roberta-mlm"),
+        *(pytest.param(name, marks=[pytest.mark.long] * (name == "resnet18")) for name in TIMM),
+    ],
 )
 def test_scratch_starts_as_the_library_starts_a_new_model(source, name):
     own = source(name)

@@ -79,7 +79,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("native")
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[pytest.mark.long] * (case == "numbers as text")) for case in CASES]
+)
 def test_before_the_first_update_lp_ft_is_the_linear_probe(case: str, folder: Path) -> None:
     """A run without epochs has the outputs and the test error of the probe of the same source."""
     source, make, custom_data = CASES[case]

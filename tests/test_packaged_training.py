@@ -27,8 +27,8 @@ SOURCES = (
 )  # fmt: skip
 IMAGES = ("inaspeechsegmenter", "minilm", "musicnn", "onet", "ppocr")
 """Sources that `make test` trains on images; it trains the others on series, and `make test-long` does the rest."""
-SLOW = ("beatnet", "magika", "ppocr")
-"""Sources whose training takes more than ten seconds, so that `make test-long` alone does it."""
+SLOW = ("beatnet", "magika", "ppocr", "resemblyzer", "rxnfp")
+"""Sources whose training takes long, so that `make test-long` alone does it."""
 LARGE = ("minilm", "ppocr", "resemblyzer", "rxnfp")
 """Sources that `make test-long` ranks; `make test` ranks the others."""
 SETTINGS = ("stage2.epochs=12", "stage2.batch_size=8", "stage2.learning_rate=3e-4", "target_sequence_length=16")

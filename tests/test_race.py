@@ -673,12 +673,10 @@ def test_the_command_makes_a_model(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "Use the baseline" in done.stdout
     assert "- baselines: 4 steps, about" in done.stderr
-    again = run_in_process("transfer", *target, "--minutes", "0", "--out", str(out), "--resume")
-    assert again.returncode == 0
     # The folder has the options.
     alone = run_in_process("transfer", "--out", str(out), "--resume")
     assert alone.returncode == 0, alone.stderr
-    assert alone.stdout == again.stdout
+    assert "Use the baseline" in alone.stdout
     assert run_in_process("transfer", *target).returncode == 2
     assert "already contains a transfer" in run_in_process("transfer", *target, "--out", str(out)).stderr
     assert "Missing option '--target'" in run_in_process("transfer", "--out", str(tmp_path / "new")).stderr

@@ -100,6 +100,7 @@ def test_without_weight_it_is_fine_tuning_bit_for_bit(hub, tmp_path):
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+@pytest.mark.long
 def test_it_holds_more_of_the_source_than_fine_tuning(tmp_path):
     settings = (
         "stage2.epochs=3",
