@@ -29,7 +29,7 @@ from modgap.testing import (
 from modgap.training.method import Objective, full_stage
 from modgap.training.methods import get_method, method_names
 
-SLOW_BASELINES = ("boosting", "extra-trees", "hog", "k-mer-trees", "mfcc-trees")
+SLOW_BASELINES = ("boosting", "extra-trees", "hog", "k-mer-trees", "mfcc-trees", "minirocket", "residual-network")
 
 
 def test_the_source_of_modgap_passes():
@@ -56,11 +56,9 @@ def test_methods_of_modgap_pass(name):
     check_method(name)
 
 
-@pytest.mark.parametrize("name", [name for name in baseline_names() if name != "residual-network"])
+@pytest.mark.parametrize("name", [name for name in baseline_names() if name not in SLOW_BASELINES])
 def test_baselines_of_modgap_pass(name):
-    """Slow ones on classes alone; `make test-long` checks them on all of their tasks."""
-    baseline = get_baseline(name)
-    check_baseline(replace(baseline, tasks=("classification",)) if name in SLOW_BASELINES else baseline)
+    check_baseline(get_baseline(name))
 
 
 @pytest.mark.long

@@ -258,7 +258,9 @@ def target_series(count, shift=0.0, k=4):
     return [target_report(0.3 + 0.3 * t / count + shift * (t % 2), 50, f"target {t}", k) for t in range(count)]
 
 
-@pytest.mark.parametrize(("count", "k"), [(1, 2), (3, 10), (12, 4), (60, 2), (2, 200)])
+@pytest.mark.parametrize(
+    ("count", "k"), [(1, 2), (3, 10), (12, 4), pytest.param(60, 2, marks=pytest.mark.long), (2, 200)]
+)
 def test_figures_of_targets_are_readable(count, k):
     reports = target_series(count, k=k)
     assert_readable(plot_targets(reports, target_series(count, 0.3, k)))

@@ -70,6 +70,7 @@ def test_held_parameters_have_no_weight_decay():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_larger_weight_keeps_the_encoder_nearer_to_the_source(tmp_path):
     source = dict(open_source("vit-fashion").load(None, head=False).split().encoder.named_parameters())
     distances = []

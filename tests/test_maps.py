@@ -56,7 +56,7 @@ for tsne_maps.GRID_FROM in (1, 10_000):
 """
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_maps_do_not_depend_on_the_number_of_blas_threads():
     """With gradients by the grid, and by all pairs."""
     told = set()

@@ -161,7 +161,9 @@ HUB_MODELS = ("roberta-mlm", "gpt2-clm", "llama-clm", "t5-bare", "swin", "clip")
 """Models of families that cut, mask and pool in different ways."""
 
 
-@pytest.mark.parametrize("name", HUB_MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] * (name in ("clip", "llama-clm"))) for name in HUB_MODELS]
+)
 def test_lp_ft_starts_as_the_probe_of_models_of_a_hub(name: str, hub: Any, folder: Path) -> None:
     """Texts and photos enter every family of models as they do for a linear probe."""
     hub(name)

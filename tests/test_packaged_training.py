@@ -95,7 +95,7 @@ def test_a_source_can_be_ranked(tmp_path, name, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "method", ["mona", *(pytest.param(name, marks=pytest.mark.long) for name in ("orca", "replay"))]
+    "method", ["replay", *(pytest.param(name, marks=pytest.mark.long) for name in ("mona", "orca"))]
 )
 def test_samples_of_several_windows_serve_as_the_surrogate(tmp_path, method):
     source = load("crepe-tiny")

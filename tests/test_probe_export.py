@@ -30,7 +30,7 @@ CASES = {
     "values from spectrograms": ("linear-probe", "vit-fashion", series_file, SERIES),
     "lp-ft": ("lp-ft", "vit-fashion", lambda _: "digits", None),
 }
-QUICK = {("sources side by side", ".onnx"), ("values from spectrograms", ".pt2"), ("lp-ft", ".pt2")}
+QUICK = {("sources side by side", ".pt2"), ("values from spectrograms", ".onnx")}
 """Programs that `make test` writes; an ONNX file is made from a program of PyTorch."""
 
 

@@ -395,7 +395,7 @@ def test_groups_widen_the_standard_error():
     assert choose_model([one, other], groups).lowest is other
 
 
-@pytest.mark.parametrize("n_runs", [10, pytest.param(40, marks=pytest.mark.long)])
+@pytest.mark.parametrize("n_runs", [5, pytest.param(40, marks=pytest.mark.long)])
 def test_choices_among_many_models_do_not_reach_the_test_error(sources, tmp_path, n_runs):
     """With labels that have nothing to do with the samples, the interval of the test error covers chance."""
     rng, covered, helps = np.random.default_rng(0), 0, []

@@ -270,7 +270,10 @@ def test_value_is_that_of_the_map_with_ties_and_few_ranks(depth):
 
 @pytest.mark.usefixtures("each_way")
 @pytest.mark.parametrize("threads", [2, 4])
-@pytest.mark.parametrize(("shape", "n_restarts"), [((300, 60, 6), None), ((300, 60, 20), 5), ((60, 9, 4), None)])
+@pytest.mark.parametrize(
+    ("shape", "n_restarts"),
+    [((300, 60, 6), None), pytest.param((300, 60, 20), 5, marks=pytest.mark.long), ((60, 9, 4), None)],
+)
 def test_same_for_any_number_of_threads(threads, shape, n_restarts):
     logits, labels = naive.problem(np.random.default_rng(2), *shape, 0.3)
     options = {"starts": [np.arange(shape[2])], "seed": 3, "restarts": n_restarts}

@@ -36,7 +36,7 @@ def n_significant(score, *cell, resamples=20):
     ("score", "cell"),
     [
         ("transrate", (60, 20, 2)),
-        ("transrate", (60, 90, 6)),
+        pytest.param("transrate", (60, 90, 6), marks=pytest.mark.long),
         ("h-score-shrunk", (60, 20, 2)),
         pytest.param("h-score-shrunk", (60, 90, 6), marks=pytest.mark.long),
         ("leep", (60, 20, 2)),

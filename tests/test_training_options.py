@@ -389,7 +389,11 @@ class StoppedError(Exception):
 
 @pytest.mark.parametrize(
     ("method", "source", "choose"),
-    [("finetune", SOURCE, "best"), ("finetune", SOURCE, "last"), ("lora", "random:timm:test_vit", "best")],
+    [
+        ("finetune", SOURCE, "best"),
+        pytest.param("finetune", SOURCE, "last", marks=pytest.mark.long),
+        pytest.param("lora", "random:timm:test_vit", "best", marks=pytest.mark.long),
+    ],
 )
 def test_a_resumed_average_ends_in_the_same_bits(tmp_path, monkeypatch, method, source, choose):
     """It is stopped within an epoch, before a checkpoint of that update is written, and again at an end of an epoch."""

@@ -30,6 +30,7 @@ def test_pairs_are_cut_to_fit_the_time(zoo, hours, share):
     assert sum(seconds for _, seconds in jobs) == pytest.approx(36_000 * kept / 600)
 
 
+@pytest.mark.long
 def test_a_source_is_timed_on_a_target_that_it_reads_as_if_nothing_were_cached(zoo, monkeypatch):
     monkeypatch.setattr(zoo, "SAMPLES", 60)
     monkeypatch.setattr(zoo, "RANKING", zoo.RANKING | {"scores": ("leep",)})
