@@ -13,7 +13,7 @@ import modgap
 from modgap.errors import InputError, UsageError
 from modgap.storage.json_records import with_digest
 from modgap.targets import CustomData
-from modgap.training import linear_probe
+from modgap.training import fitted_run, linear_probe
 from modgap.training.run_folder import RECORD, Run
 from tests.commands import run_in_process as invoke
 
@@ -160,6 +160,26 @@ def test_all_takes_the_source_with_the_lowest_cross_validated_error(
     assert best.record["provenance"]["source"] == best.record["fitted"]["sources"][0]["fingerprint"]
     again = modgap.train("linear-probe", "all", "digits", folder / "all", limit=60, resume=True)
     assert again.record["result"]["test"] == best.record["result"]["test"]
+
+
+def test_all_sources_are_compared_on_a_part_of_many_samples(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The best of them are compared on all, and the answer tells both."""
+    names = ("vit-fashion", "musicnn", "onet")
+    infos = [one for one in linear_probe.source_infos() if one.name in names]
+    monkeypatch.setattr(linear_probe, "source_infos", lambda: infos)
+    monkeypatch.setattr(fitted_run, "FEW", 25)
+    run = modgap.train("linear-probe", "all", "digits", folder / "part", limit=60)
+    compared = run.record["fitted"]["compared"]
+    few = sorted([one for one in compared if one["samples"] == 25], key=lambda one: one["error"])
+    finalists = [one for one in compared if one["samples"] == 60]
+    assert [one["name"] for one in finalists] == [one["name"] for one in few[:3]]
+    assert len(few) > 3
+    best = min(finalists, key=lambda one: one["error"])
+    assert run.record["fitted"]["features"] == best["name"]
+    alone = modgap.train("linear-probe", best["name"], "digits", folder / "alone", limit=60)
+    assert run.record["result"]["test"] == alone.record["result"]["test"]
+    (table,) = [one for one in run.record["answer"]["tables"] if one["title"] == "Linear probes that were compared"]
+    assert [row[2] for row in table["rows"]] == ["60"] * 3 + ["25"] * len(few)
 
 
 def test_probes_of_texts_and_of_values(folder: Path) -> None:

@@ -20,7 +20,7 @@ from modgap.probes.single_thread import single_thread
 from modgap.targets import Samples
 from modgap.targets.manifest import InputSpec
 from modgap.targets.output import Output
-from modgap.targets.splits import stratification_labels
+from modgap.targets.splits import stratification_labels, stratified_subset
 
 TASKS = ("classification", "multi-label", "regression")
 TOLERANCE = 1e-4
@@ -99,10 +99,20 @@ class Truth:
             return one_hot
         return self.y.reshape(len(self.y), -1).astype(np.float64)
 
+    @property
+    def strata(self) -> np.ndarray:
+        """Classes by which samples are drawn, (n,); one for values."""
+        return np.zeros(len(self), np.int64) if self.output.task == "regression" else stratification_labels(self.y)
+
     def folds(self, seed: int) -> np.ndarray:
         """Return the number of one of five folds for each sample, (n,), stratified by class, with groups kept whole."""
-        strata = np.zeros(len(self), np.int64) if self.output.task == "regression" else stratification_labels(self.y)
-        return stratified_folds(strata, self.groups, seed)
+        return stratified_folds(self.strata, self.groups, seed)
+
+    def subset(self, size: int, seed: int) -> np.ndarray:
+        """Return numbers of at most so many samples, ascending, stratified by class, of which each keeps one."""
+        if size >= len(self):
+            return np.arange(len(self))
+        return stratified_subset(self.strata, max(size, len(np.unique(self.strata))), seed)
 
     def error(self, scores: np.ndarray) -> float:
         """Return the error of scores (n, M) of all samples together, by which models are chosen; lower is better.

@@ -28,7 +28,6 @@ from modgap.storage.json_records import parse_json, plain_values
 from modgap.targets import TargetRequest
 from modgap.targets.manifest import InputSpec
 from modgap.targets.samples import SelectedSamples
-from modgap.targets.splits import stratification_labels, stratified_subset
 from modgap.training.evaluation import Evaluator
 from modgap.training.fitted_run import sample_form, true_values
 from modgap.training.linear_probe import LINEAR_PROBE, ProbedSource, linear_probe, open_probed_sources
@@ -210,12 +209,7 @@ class Labeled:
             size: Largest number of samples, except that every class keeps one; None for all.
             seed: Seed of the selection.
         """
-        if size is None or size >= len(self.rows):
-            return np.arange(len(self.rows))
-        y = self.truth.y
-        is_value = self.data.output.task == "regression"
-        strata = np.zeros(len(y), np.int64) if is_value else stratification_labels(y)
-        return stratified_subset(strata, max(size, len(np.unique(strata))), seed)
+        return np.arange(len(self.rows)) if size is None else self.truth.subset(size, seed)
 
 
 @functools.lru_cache(maxsize=1)
