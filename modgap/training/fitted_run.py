@@ -53,7 +53,7 @@ from modgap.training.training_data import TargetData, classes_without_samples, r
 BASELINE = "baseline"
 """Name of the method, alone for the best baseline, or followed by a colon and the name of one."""
 FEW = 500
-"""Training samples on which the probes of all sources are compared, if there are more than twice as many."""
+"""Training samples on which the probes of all sources are compared, if there are more."""
 FINALISTS = 3
 """Number of those probes that are then compared on all training samples."""
 TABLE_STEP = "standardize"
@@ -78,7 +78,7 @@ def train_fitted(request: TrainRequest, folder: Path, *, resume: bool = False, p
     The method `baseline` fits all that suit the target and takes the one with the lowest cross-validated error, of
     equally good ones the simplest; `baseline:NAME` fits one. The method `linear-probe` fits a linear model to the
     features of a source, or of several side by side; of all sources and their controls it takes the one with the lowest
-    cross-validated error. With more than 1,000 training samples, all are compared on 500 of them, and the best three on
+    cross-validated error. With more than 500 training samples, all are compared on 500 of them, and the best three on
     all. The validation samples choose nothing.
 
     Args:
@@ -216,7 +216,7 @@ def _fit_best(
     if missing := classes_without_samples(data):
         log.warning("%d classes have no training samples, so they are never predicted: %s.", len(missing), missing[0])
     rows, seed = data.train, request.samples.seed
-    in_part = request.source == ALL and len(rows) > 2 * FEW
+    in_part = request.source == ALL and len(rows) > FEW
     number = len(candidates) if isinstance(candidates, list) else 2 * len(source_infos()) + in_part * FINALISTS
     compared: list[dict[str, Any]] = []
 
