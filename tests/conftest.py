@@ -195,8 +195,9 @@ def import_benchmark(monkeypatch):
     """Import a module of the benchmarks, whose folder is not a package; it is forgotten at the end of the test."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     before = set(sys.modules)
-    yield importlib.import_module
     # The folder has a plug-in.
+    METHODS.forget()
+    yield importlib.import_module
     METHODS.forget()
     for name in set(sys.modules) - before:
         if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(BENCHMARKS):
