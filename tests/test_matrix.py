@@ -14,7 +14,7 @@ from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
 from modgap.ranking import jobs as rank_jobs
-from modgap.ranking.matrix.answer import judge_matrix, verdict_answer
+from modgap.ranking.matrix.answer import judge_matrix, matrix_answer
 from modgap.ranking.matrix.formats import to_csv, to_json, to_latex
 from modgap.ranking.matrix.over_targets import compare_over_targets, compare_scores, sign_test_p_values, targets_needed
 from modgap.ranking.matrix.rankings import list_row_jobs, rank_targets, targets_of_names
@@ -375,7 +375,7 @@ def test_a_source_that_wins_on_most_targets_is_not_beaten_by_one_with_a_lower_me
     matrix = make_matrix([make_measure("leep", values)], names, [f"t{i}" for i in range(25)])
     verdict = judge_matrix(matrix)
     assert (verdict.first, verdict.choice, verdict.ahead) == (("A",), "tie", ("B",))
-    headline, choice, *_ = verdict_answer(verdict).sentences
+    headline, choice, *_ = matrix_answer(matrix).sentences
     assert headline == "No single source suits all targets: B is better on most, but A has the lowest mean rank."
     assert "B is better on significantly more targets." in choice
 
@@ -461,7 +461,7 @@ def test_json_is_strict_and_latex_is_escaped(matrix):
 
 
 def sentences(matrix):
-    return verdict_answer(judge_matrix(matrix)).sentences
+    return matrix_answer(matrix).sentences
 
 
 def test_sentences_of_few_targets_say_that_nothing_is_tested(matrix):
