@@ -152,9 +152,7 @@ def compare(name: str, features: np.ndarray, labels: np.ndarray, every: int) -> 
         "n": len(train_rows),
         "D": features.shape[1],
         "path_s": path_seconds,
-        "passes": int(path.evaluations.sum()),
         "peer_strengths": len(path.strengths[::every]),
-        "converged": bool(path.converged.all()),
         "best_accuracy": float(accuracies.max()),
     }
     for tolerance_name, tolerance in TOLERANCES.items():

@@ -5,8 +5,7 @@ from numpy.typing import ArrayLike
 
 from modgap.probes.folds import FOLDS, stratified_folds
 from modgap.probes.input_checks import validate_samples
-from modgap.probes.linear_probe import DEFAULT_STRENGTH
-from modgap.probes.logistic import logistic_path
+from modgap.probes.logistic import DEFAULT_STRENGTH, logistic_path
 from modgap.statistics.bootstrap import group_numbers
 
 

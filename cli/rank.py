@@ -387,7 +387,6 @@ def _rank_one(
     target: str, sources: Sequence[str], backend: "Backend", folder: Path | None, options: Mapping[str, Any]
 ) -> int:
     from modgap.ranking.rank import rank as rank_sources
-    from modgap.ranking.report import RankingResult
 
     with _reports(folder, backend, options) as (progress, listener):
         ranking = rank_sources(
@@ -400,7 +399,7 @@ def _rank_one(
             listener=listener,
         )
     note = _describe_jobs({f"{stage}: ": counts for stage, counts in ranking.jobs.items()})
-    print_result(RankingResult.from_ranking(ranking), folder, options["formats"], as_json=options["as_json"], note=note)
+    print_result(ranking, folder, options["formats"], as_json=options["as_json"], note=note)
     return 1 if ranking.failed else 0
 
 
@@ -412,22 +411,22 @@ def _rank_several(
     opened = targets_of_names(targets, options["pseudo_classes"])
     with _reports(folder, backend, options) as (progress, listener):
         request = _build_request({**options, "out": None})
-        matrix, rankings = rank_targets(opened, sources, request, backend, progress, listener)
+        matrix = rank_targets(opened, sources, request, backend, progress, listener)
     if folder:
         from modgap.ranking.matrix.formats import write_results
 
-        written = write_results(matrix, rankings, [target.name for target in opened], folder)
+        written = write_results(matrix, [target.name for target in opened], folder)
         # The rankings of all targets would be too long a list.
         print_written([path for path in written if path.parent == folder])
-        print_line(f"modgap: and a folder with the ranking of each of {count(len(rankings), 'target')}", err=True)
+        print_line(
+            f"modgap: and a folder with the ranking of each of {count(len(matrix.rankings), 'target')}", err=True
+        )
     if options["as_json"]:
-        from modgap.ranking.matrix.formats import to_json
+        from modgap.storage.json_records import format_json
 
-        click.echo(to_json(matrix))
+        click.echo(format_json(matrix.to_dict()))
     else:
-        from modgap.ranking.matrix.answer import matrix_answer
-
-        print_answer(matrix_answer(matrix))
+        print_answer(matrix.answer)
         print_line()
         print_text(_describe_jobs({"": matrix.jobs}))
     return 1 if matrix.failed or matrix.missing or matrix.unreadable else 0

@@ -182,7 +182,10 @@ class Backend:
             UsageError: If the library of the backend is not installed, or its cluster cannot be started.
         """
         if self.name == "cached":
-            yield from enumerate(map(_cached_result, jobs))
+            for index, job in enumerate(jobs):
+                load_cached = getattr(job, "load_cached", None)
+                result = None if load_cached is None else load_cached()
+                yield index, NOT_CACHED if result is None else result
             return
         deadline = time.monotonic() + self._seconds_here(len(jobs), device, short=short)
         n_here = 0
@@ -325,11 +328,6 @@ def _restored_threads() -> Iterator[None]:
         for library in ThreadpoolController().lib_controllers:
             library.set_num_threads(before.get(library.filepath, available_cores()))
         torch.set_num_threads(torch_threads)
-
-
-def _cached_result(job: Any) -> Any:
-    result = job.load_cached() if hasattr(job, "load_cached") else None
-    return NOT_CACHED if result is None else result
 
 
 def _with_cache(job: Job[Result], folder: str) -> Result:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from modgap.ranking.matrix.formats import MatrixResult
 from modgap.ranking.matrix.over_targets import compare_over_targets, compare_scores, ranks_of
-from modgap.ranking.matrix.result import Column, Matrix, Measure, Row
+from modgap.ranking.matrix.result import Column, Measure, Row
 
 KINDS = ("image", "text", "audio", "series")
 
@@ -30,7 +31,7 @@ def make_matrix(measures, names, targets, n_sources=None, reasons=None, missing=
     order, standings = compare_over_targets(names[:n_sources], ranks)
     rows = [*order, *range(n_sources, len(names))]
     kinds = ["source"] * n_sources + ["random-weights control"] * (len(names) - n_sources)
-    return Matrix(
+    return MatrixResult(
         tuple(Row(names[i], kinds[i], KINDS[i % 4], 3 * 10 ** (5 + i % 4)) for i in rows),
         tuple(Column(name, KINDS[i % 4], 300 + i, deciding.name, "tie", help_) for i, name in enumerate(targets)),
         {

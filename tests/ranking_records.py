@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from modgap.ranking.report import RankingResult
 from modgap.ranking.report_details import ReportDetails
 from modgap.ranking.scores import get_score
 from modgap.ranking.standings import compute_standings
@@ -10,7 +11,6 @@ from modgap.ranking.types import (
     CONTROL,
     SOURCE,
     JobCounts,
-    Ranking,
     RankRequest,
     ScoreTable,
     SourceRow,
@@ -61,7 +61,9 @@ def make_ranking(leep=(-2.0, -2.2, -2.39), control=-2.39, knn=(0.7, 0.72, 0.75),
         }
     )
     request = RankRequest(resamples=SUBSAMPLES, report_details=True)
-    return Ranking(summary, tuple(rows), tables, "leep", request, {"features": JobCounts(8, 3)}, {"features": 19.0})
+    return RankingResult(
+        summary, tuple(rows), tables, "leep", request, {"features": JobCounts(8, 3)}, {"features": 19.0}
+    )
 
 
 def score_table(name, values, n_sources):

@@ -13,7 +13,6 @@ from modgap.ranking.halving import rank_within
 from modgap.ranking.judgment import judge
 from modgap.ranking.rank import rank
 from modgap.ranking.recommendation import judgment_answer
-from modgap.ranking.report import to_dict
 from modgap.ranking.types import RankRequest
 from modgap.targets import TargetRequest
 from tests.commands import run_in_process
@@ -161,7 +160,7 @@ def test_the_chance_of_what_was_left_out_is_that_of_its_comparison():
     first, *_ = [one for one in ranking.halving.rounds if one.left_out]
     assert first.closest in first.left_out
     assert 0 <= first.chance <= 0.5
-    record = to_dict(ranking)
+    record = ranking.to_dict()
     assert record["halving"]["rounds"][0]["closest"] == first.closest
     assert record["request"]["limit"] is None
 

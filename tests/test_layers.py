@@ -9,7 +9,6 @@ from modgap import rank
 from modgap.errors import UsageError
 from modgap.ranking.figures import layer_caption, layer_figure, planned_figures
 from modgap.ranking.layers import choose_layer, is_better, layer_finding, layer_row
-from modgap.ranking.report import to_dict
 from modgap.ranking.source_patterns import parse_layers
 from modgap.statistics.intervals import SampleErrors
 from tests.commands import run_in_process
@@ -159,7 +158,7 @@ def test_the_command_writes_record_table_and_figure(tmp_path):
     ids=str,
 )
 def test_a_page_of_a_damaged_answer_is_refused(ranking, tmp_path, damage):
-    record = to_dict(ranking)
+    record = ranking.to_dict()
     (tmp_path / "ranking.json").write_text(json.dumps(record))
     assert run_in_process("report", tmp_path).returncode == 0
     assert "The layer is chosen on one half of the samples" in (tmp_path / "report.html").read_text(encoding="utf-8")

@@ -14,9 +14,9 @@ from modgap.answers.formatting import csv_text
 from modgap.api.pages.leaderboard_page import render_leaderboard
 from modgap.api.pages.write import write_page
 from modgap.ranking.matrix.answer import headline, judge_matrix
-from modgap.ranking.matrix.formats import SCHEMA, to_dict, to_json
+from modgap.ranking.matrix.formats import SCHEMA
 from modgap.ranking.matrix.over_targets import compare_over_targets, ranks_of
-from modgap.storage.json_records import read_json
+from modgap.storage.json_records import format_json, read_json
 from tests.matrices import make_matrix, make_measure
 from tests.test_report_page import assert_self_contained, visible_text
 
@@ -26,7 +26,7 @@ SITE_RECORD = Path(__file__).parents[1] / "benchmarks" / "truth" / "zoo-matrix.j
 
 
 def page_of(matrix):
-    return render_leaderboard(json.loads(to_json(matrix)))
+    return render_leaderboard(json.loads(format_json(matrix.to_dict())))
 
 
 def example(n_sources=6, n_controls=2, n_targets=7, names=None):
@@ -78,7 +78,7 @@ def test_the_page_has_the_verdict_the_table_and_the_reasons():
 
 
 def test_the_same_record_gives_the_same_bytes(tmp_path):
-    (tmp_path / "matrix.json").write_text(to_json(example()))
+    (tmp_path / "matrix.json").write_text(format_json(example().to_dict()))
     first = write_page(tmp_path).read_bytes()
     assert write_page(tmp_path).read_bytes() == first
 
@@ -124,7 +124,7 @@ def test_a_matrix_without_any_value_has_a_page():
 
 
 def test_where_targets_have_different_scores_each_is_named():
-    record = to_dict(example())
+    record = example().to_dict()
     record["measures"][0].update(id="deciding", label="score that decides each target")
     record["measures"][0]["higher_is_better"][3] = False
     record["targets"][3]["score"] = "discrepancy"
@@ -139,7 +139,7 @@ def test_the_script_has_no_statistics():
 
 
 def test_each_measure_has_the_ranks_and_letters_of_python():
-    record = to_dict(example())
+    record = example().to_dict()
     first = record["measures"][0]
     sources = [row for row in record["sources"] if row["kind"] == "source"]
     assert first["mean_ranks"] == [row["mean_rank"] for row in sources]

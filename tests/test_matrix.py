@@ -14,15 +14,15 @@ from modgap.errors import InputError, UsageError
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
 from modgap.ranking import jobs as rank_jobs
-from modgap.ranking.matrix.answer import judge_matrix, verdict_answer
-from modgap.ranking.matrix.formats import to_csv, to_json, to_latex
+from modgap.ranking.matrix.answer import judge_matrix, matrix_answer
+from modgap.ranking.matrix.formats import to_csv, to_latex
 from modgap.ranking.matrix.over_targets import compare_over_targets, compare_scores, sign_test_p_values, targets_needed
 from modgap.ranking.matrix.rankings import list_row_jobs, rank_targets, targets_of_names
 from modgap.ranking.plan import plan_ranking
 from modgap.ranking.rank import rank
 from modgap.ranking.types import RankRequest
 from modgap.statistics.multiple_comparisons import MOST_LETTERED
-from modgap.storage.json_records import read_json
+from modgap.storage.json_records import format_json, read_json
 from modgap.targets import TargetRequest
 from tests.commands import run_in_process
 from tests.matrices import file_contents, make_matrix, make_measure
@@ -189,9 +189,9 @@ def test_pseudo_classes_apply_to_the_targets_with_real_values(sources, tmp_path,
     values = tmp_path / "values.npz"
     arrays = np.load(classes)
     np.savez(values, x=arrays["x"], y=arrays["y"] + np.random.default_rng(0).random(36))
-    matrix, rankings = rank_targets(targets_of_names([classes, str(values)], 3), [VIT], SMALL, Backend("serial"))
+    matrix = rank_targets(targets_of_names([classes, str(values)], 3), [VIT], SMALL, Backend("serial"))
     assert np.isfinite(matrix.values).all()
-    assert [ranking.requested.pseudo_classes for ranking in rankings.values()] == [None, 3]
+    assert [ranking.requested.pseudo_classes for ranking in matrix.rankings.values()] == [None, 3]
 
 
 def test_pools_stand_for_their_sources_and_targets(sources, tmp_path, own_cache, monkeypatch):
@@ -236,7 +236,7 @@ def test_cached_results_need_no_device_and_what_is_absent_is_told(sources, tmp_p
     assert sorted(own_cache.rglob("*")) == before
     run(targets, *arguments)
     request = replace(SMALL, samples=replace(SMALL.samples, device="cuda:7"))
-    matrix, _ = rank_targets(targets_of_names(targets), [VIT, CNN], request, Backend("cached"))
+    matrix = rank_targets(targets_of_names(targets), [VIT, CNN], request, Backend("cached"))
     assert (matrix.missing, np.isfinite(matrix.values).all(), matrix.jobs) == (0, True, (0, 4, 0))
     alone = run(targets[:1], *arguments, "--cached", code=0).stdout
     assert "features: 0 computed, 2 from the cache" in alone
@@ -375,7 +375,7 @@ def test_a_source_that_wins_on_most_targets_is_not_beaten_by_one_with_a_lower_me
     matrix = make_matrix([make_measure("leep", values)], names, [f"t{i}" for i in range(25)])
     verdict = judge_matrix(matrix)
     assert (verdict.first, verdict.choice, verdict.ahead) == (("A",), "tie", ("B",))
-    headline, choice, *_ = verdict_answer(verdict).sentences
+    headline, choice, *_ = matrix_answer(matrix).sentences
     assert headline == "No single source suits all targets: B is better on most, but A has the lowest mean rank."
     assert "B is better on significantly more targets." in choice
 
@@ -451,7 +451,7 @@ def test_csv_has_all_values_and_no_formula(matrix):
 
 
 def test_json_is_strict_and_latex_is_escaped(matrix):
-    record = json.loads(to_json(matrix), parse_constant=lambda _: pytest.fail("NaN"))
+    record = json.loads(format_json(matrix.to_dict()), parse_constant=lambda _: pytest.fail("NaN"))
     assert record["measures"][0]["values"][1] == [0.3, None]
     assert record["missing_jobs"] == 3
     latex = to_latex(matrix)
@@ -461,7 +461,7 @@ def test_json_is_strict_and_latex_is_escaped(matrix):
 
 
 def sentences(matrix):
-    return verdict_answer(judge_matrix(matrix)).sentences
+    return matrix_answer(matrix).sentences
 
 
 def test_sentences_of_few_targets_say_that_nothing_is_tested(matrix):

@@ -17,7 +17,7 @@ from modgap.ranking.figures import figure_subtitle, figure_title, other_scores, 
 from modgap.ranking.judgment import judge
 from modgap.ranking.rank import rank
 from modgap.ranking.recommendation import choice_statement, headline, help_statement, judgment_answer
-from modgap.ranking.report import to_csv, to_dict
+from modgap.ranking.report import to_csv
 from modgap.ranking.scores import PILOT
 from modgap.ranking.standings import compute_error_standings
 from modgap.ranking.types import BASELINE, Pilot, RankRequest, ScoreTable
@@ -167,7 +167,7 @@ def test_a_repeated_ranking_takes_the_pilot_from_the_cache(sources, tmp_path):
     assert first.jobs["pilot"] == (2 + len(baselines), 0, 0)
     assert again.jobs["pilot"] == (0, 2 + len(baselines), 0)
     name = first.rows[first.tables["knn"].first_source].name
-    assert [row["source"] for row in to_dict(first)["pilot"]["controls"]] == [f"random:{name}"]
+    assert [row["source"] for row in first.to_dict()["pilot"]["controls"]] == [f"random:{name}"]
     check = judge(first).check("control")
     assert check.values["score"] == "pilot"
     table = {row[2]: row for row in ranking_table(first)[1]}
@@ -177,7 +177,7 @@ def test_a_repeated_ranking_takes_the_pilot_from_the_cache(sources, tmp_path):
     assert baselines
     assert all(table[baseline][3] not in ("", "-") for baseline in baselines)
     assert [row[0] for row in table.values()].count("-") == 1 + len(baselines)
-    assert {row["source"] for row in to_dict(first)["pilot"]["baselines"]} == set(baselines)
+    assert {row["source"] for row in first.to_dict()["pilot"]["baselines"]} == set(baselines)
     assert judge(first).check("baseline").values["score"] == "pilot"
     ranks = first.pilot.table.source_ranks
     # Only the first source was fine-tuned, and it decides.
@@ -205,7 +205,7 @@ def test_a_source_that_cannot_be_fine_tuned_has_the_reason(sources, tmp_path, mo
         patch.setattr(pilot_module, "short_fine_tuning", fail)
         ranking = rank(path, [VIT, CNN], replace(REQUEST, pilot=2), Backend("serial"))
     assert ranking.jobs["pilot"] == (2, 0, 1)
-    record = to_dict(ranking)
+    record = ranking.to_dict()
     assert record["pilot"]["failures"] == {VIT: "It takes no such samples."}
     assert [one["source"] for one in record["pilot"]["sources"]] == [CNN]
     assert record["verdict"]["first"] == CNN
@@ -286,7 +286,7 @@ def test_after_a_pilot_everything_is_in_its_order():
     assert heads[3] == "error"
     assert [row[0] + row[1] + row[2] for row in rows[:3]] == ["1Avit-1", "2Bvit-0", "-vit-2"]
     assert scores_table(ranking)[0][1] == "leep ↑"
-    record = to_dict(ranking)
+    record = ranking.to_dict()
     assert (record["by"], record["decided_by"]) == ("leep", "pilot")
     assert [(row["source"], row["rank"]) for row in record["sources"]][:3] == [
         ("vit-1", 1),
@@ -383,7 +383,7 @@ def test_the_control_of_the_first_of_equal_sources_is_fine_tuned(sources, tmp_pa
     ranking = rank(path, [VIT, CNN], replace(REQUEST, pilot=2), Backend("serial"))
     first = ranking.rows[ranking.pilot.table.first_source].name
     assert ranking.pilot.table.source_ranks.tolist().count(1) == 2
-    assert [row["source"] for row in to_dict(ranking)["pilot"]["controls"]] == [f"random:{first}"]
+    assert [row["source"] for row in ranking.to_dict()["pilot"]["controls"]] == [f"random:{first}"]
     assert judge(ranking).check("control").values["score"] == "pilot"
 
 

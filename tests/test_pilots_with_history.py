@@ -23,7 +23,6 @@ from modgap.ranking.judgment import help_of, judge
 from modgap.ranking.pilot import PilotJob
 from modgap.ranking.rank import rank
 from modgap.ranking.recommendation import help_statements
-from modgap.ranking.report import to_dict
 from modgap.ranking.scores import PILOT
 from modgap.ranking.standings import compute_error_standings
 from modgap.ranking.types import ALL, RankRequest
@@ -145,7 +144,7 @@ def test_history_and_pilots_tell_which_source_is_best(sources, tmp_path, brief, 
     assert [ranking.rows[index].name for index in ranking.order()][:2] == order
     verdict = judge(ranking)
     assert (verdict.choice, verdict.first) == (v.FORECASTED, order[0])
-    record = json.loads(json.dumps(to_dict(ranking)))
+    record = json.loads(json.dumps(ranking.to_dict()))
     assert record["decided_by"] == "forecast"
     first = next(one for one in record["history"]["sources"] if one["source"] == order[0])
     assert first["after"]["error"] == pytest.approx(float(told.after.error[told.order[0]]))
@@ -189,7 +188,7 @@ def test_a_short_history_or_one_of_another_setup_tells_less(sources, tmp_path, b
     ranking = rank(str(target_file(tmp_path, "classification")), NAMES, REQUEST, Backend("serial"))
     assert ranking.deciding_table.name == by
     text = " ".join(ranking_answer(ranking).sentences)
-    record = to_dict(ranking)["history"]["sources"][0]
+    record = ranking.to_dict()["history"]["sources"][0]
     assert "error" not in record["after"]
     if n_targets == 6:
         assert "too few to combine them with pilots, so the earlier targets alone decide" in text
@@ -246,8 +245,8 @@ def test_equal_errors_of_pilots_are_ordered_by_a_short_history(sources, tmp_path
         assert (verdict.choice, verdict.first, verdict.tied) == (v.TIE, names[0], names[1:])
         order = [ranking.rows[index].name for index in ranking.order()]
         assert [name for name in order if name in NAMES] == list(names)
-        assert [one["source"] for one in to_dict(ranking)["pilot"]["sources"]] == list(names)
-        (control,) = to_dict(ranking)["pilot"]["controls"]
+        assert [one["source"] for one in ranking.to_dict()["pilot"]["sources"]] == list(names)
+        (control,) = ranking.to_dict()["pilot"]["controls"]
         assert control["source"] == f"random:{names[0]}"
         text = " ".join(ranking_answer(ranking).sentences)
         assert f"and {names[1]} has the same value. Earlier targets decide between them." in text
@@ -282,7 +281,7 @@ def test_time_decides_by_recorded_seconds_and_interruptions_change_nothing(
     # A repetition takes everything from the cache, with the same result and the same steps.
     again = rank(path, NAMES, request, Backend("serial"))
     assert len(began) == n_jobs
-    assert plain_values(to_dict(again)["pilot"]) == plain_values(to_dict(ranking)["pilot"])
+    assert plain_values(again.to_dict()["pilot"]) == plain_values(ranking.to_dict()["pilot"])
     # Without time, only the fewest sources have pilots of few epochs, and none at several rates.
     short = rank(path, NAMES, replace(request, minutes=0.01), Backend("serial"))
     assert short.pilot.rates == 1
@@ -301,7 +300,7 @@ def test_time_decides_by_recorded_seconds_and_interruptions_change_nothing(
 def test_the_first_sources_are_those_of_the_history(sources, tmp_path, brief, folder):
     write_history(folder, earlier(12, sources=(CNN, VIT)))
     ranking = rank(str(target_file(tmp_path, "classification")), NAMES, replace(REQUEST, pilot=1), Backend("serial"))
-    assert [one["source"] for one in to_dict(ranking)["pilot"]["sources"]] == [CNN]
+    assert [one["source"] for one in ranking.to_dict()["pilot"]["sources"]] == [CNN]
 
 
 @pytest.mark.parametrize(

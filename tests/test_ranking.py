@@ -30,7 +30,7 @@ from modgap.ranking.cross_validation import prediction_error
 from modgap.ranking.extraction import extract, find_surrogate
 from modgap.ranking.jobs import ErrorsJob, ScoreJob
 from modgap.ranking.rank import count_permutations, rank
-from modgap.ranking.report import RankingResult, to_csv, to_dict
+from modgap.ranking.report import to_csv
 from modgap.ranking.report_details import ReportDetails, correct_p_values
 from modgap.ranking.score import ErrorOptions
 from modgap.ranking.score_sources import score_sources
@@ -63,7 +63,7 @@ SMALL = RankRequest(scores=CHEAP, resamples=4, samples=SampleRequest(input_size=
 
 def scores_and_pairs(ranking):
     """Return all scores, intervals and pairs, which are compared bit for bit."""
-    record = to_dict(ranking)
+    record = ranking.to_dict()
     return [(row["source"], row["reason"], row["scores"]) for row in record["sources"]], record["pairs"]
 
 
@@ -653,7 +653,7 @@ def test_recommendation_warns_if_random_weights_are_better(small_images):
 
 
 def test_record_is_strict_json_and_every_row_has_every_score(ranking):
-    record = strict(json.dumps(to_dict(ranking), allow_nan=False))
+    record = strict(json.dumps(ranking.to_dict(), allow_nan=False))
     assert record["kind"] == "ranking"
     names = set(ranking.tables)
     assert names < set(score_names())
@@ -671,7 +671,7 @@ def test_a_star_marks_the_best_source_unless_a_control_is_above_it(errors, stars
 
 
 def test_a_ranking_in_a_notebook_has_spaced_cells_and_the_next_step():
-    ranking = RankingResult.from_ranking(make_ranking())
+    ranking = make_ranking()
     html = ranking._repr_html_()
     assert html.count('<td style="padding: 0.2em 0.7em; text-align: ') == html.count("<td")
     step = re.search(r"<strong>Next step\.</strong> (.*)</p>\n<pre[^>]*>((?:modgap .*\n?)+)</pre>", html)
@@ -694,7 +694,7 @@ def test_table_of_other_scores_is_split_to_fit_the_terminal(ranking, monkeypatch
 
 
 def test_the_page_of_a_real_ranking_has_all_sources_and_its_headline(ranking):
-    page = render_ranking(json.loads(json.dumps(to_dict(ranking))))
+    page = render_ranking(json.loads(json.dumps(ranking.to_dict())))
     assert len(page) < 300_000
     for row in ranking.rows:
         assert row.name.removeprefix("random:") in page

@@ -24,9 +24,10 @@ from modgap.errors import InputError
 from modgap.forward.sample_request import SampleRequest
 from modgap.ranking.judgment import judge
 from modgap.ranking.recommendation import headline, judgment_answer
-from modgap.ranking.report import SCHEMA, to_dict, to_json
+from modgap.ranking.report import SCHEMA
 from modgap.ranking.standings import compute_standings
 from modgap.ranking.types import JobCounts, Pilot, RankRequest
+from modgap.storage.json_records import format_json
 from modgap.targets import CustomData, TargetRequest
 from tests.ranking_records import make_ranking
 
@@ -53,7 +54,7 @@ class ElementCollector(HTMLParser):
 
 
 def record_of(ranking):
-    return json.loads(to_json(ranking))
+    return json.loads(format_json(ranking.to_dict()))
 
 
 def assert_self_contained(page):
@@ -121,7 +122,7 @@ def test_a_name_with_hyphens_is_not_broken_between_two_lines():
 
 
 def test_the_same_record_gives_the_same_bytes(tmp_path):
-    (tmp_path / "ranking.json").write_text(to_json(make_ranking()))
+    (tmp_path / "ranking.json").write_text(format_json(make_ranking().to_dict()))
     first = write_page(tmp_path).read_bytes()
     assert write_page(tmp_path).read_bytes() == first
 
@@ -209,7 +210,7 @@ def test_the_commands_read_the_same_data_as_the_ranking():
 def test_failed_jobs_are_counted():
     page = render_ranking(record_of(replace(make_ranking(), jobs={"features": JobCounts(8, 3, 2)})))
     assert "8 jobs computed, 3 from the cache, 2 failed" in visible_text(page)
-    record = to_dict(make_ranking())
+    record = make_ranking().to_dict()
     record["jobs"] = {"features": {"computed": 8, "cached": 3}}
     assert "failed" not in re.search(r"8 jobs computed.*?</span>", render_ranking(record))[0]
 
@@ -228,7 +229,7 @@ def test_the_ranking_is_a_plain_table_without_a_script():
 def test_scores_without_values_and_a_ranking_without_a_target_have_a_page():
     nothing = make_ranking(leep=(np.nan,) * 3)
     assert "No source has a value" in visible_text(render_ranking(record_of(nothing)))
-    record = {**to_dict(nothing), "target": None, "sources": [], "score_descriptions": {}}
+    record = {**nothing.to_dict(), "target": None, "sources": [], "score_descriptions": {}}
     record["answer"] = judgment_answer(judge(nothing)).to_dict()
     assert "Which source should be transferred to this target?" in render_ranking(record)
 
@@ -457,7 +458,7 @@ def test_the_ends_of_an_axis_have_the_unit_of_its_values(cells, values, ends):
 
 
 def test_a_cell_without_a_value_has_no_label_on_a_phone():
-    narrow = render_ranking(to_dict(make_ranking())).partition("@media screen and")[2]
+    narrow = render_ranking(make_ranking().to_dict()).partition("@media screen and")[2]
     assert ".rows .label:empty { display: none; }" in narrow
 
 

@@ -120,6 +120,6 @@ def test_rankings_of_several_targets_have_a_status_too(sources, tmp_path):
     rank_targets(targets_of_names(targets), [VIT], request, Backend("serial"), listener=seen.append)
     # A source and two baselines on each target.
     assert [(one.stage, one.jobs, one.computed) for one in seen[-1]] == [("sources", 6, 6)]
-    matrix, _ = rank_targets(targets_of_names(targets), [VIT], request, Backend("cached"))
-    write_results(matrix, {}, targets, tmp_path)
+    matrix = rank_targets(targets_of_names(targets), [VIT], request, Backend("cached"))
+    write_results(matrix, targets, tmp_path)
     assert "is finished, for 2 targets. 0 jobs failed." in status_of(tmp_path)

@@ -11,8 +11,7 @@ from modgap.errors import InputError, UsageError
 from modgap.forward.inference_setup import LogitsRequest
 from modgap.forward.sample_request import SampleRequest
 from modgap.jobs import Backend
-from modgap.probes.linear_probe import DEFAULT_STRENGTH
-from modgap.probes.logistic import logistic_path
+from modgap.probes.logistic import DEFAULT_STRENGTH, logistic_path
 from modgap.ranking.extraction import extract
 from modgap.ranking.history.measure import LABELED, measure_errors
 from modgap.ranking.rank import rank

@@ -156,12 +156,10 @@ def rank(
             raise UsageError(
                 f"`{unfit[0]}` applies to one target, and `target` is a list. Rank the targets one by one."
             )
-        matrix, rankings = rank_targets(
-            targets_of_names(target, pseudo_classes), sources, request, Backend(backend, jobs), progress
-        )
-        return MatrixResult.from_matrix(matrix, rankings)
+        targets = targets_of_names(target, pseudo_classes)
+        return rank_targets(targets, sources, request, Backend(backend, jobs), progress)
     assert isinstance(target, str | Path | tuple)
-    ranking = rank_sources(
+    return rank_sources(
         target_request(target, custom_data, data_dir, pseudo_classes),
         sources,
         request,
@@ -169,7 +167,6 @@ def rank(
         budget=None if budget is None else 60 * budget,
         progress=progress,
     )
-    return RankingResult.from_ranking(ranking)
 
 
 def _expand_pool(names: Sequence[str], pool: Callable[[], list[str]]) -> list[str]:

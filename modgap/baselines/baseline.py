@@ -393,16 +393,8 @@ def restore_baseline(
     if not parts or parts[-1].n_outputs != n_scores or any(part.n_outputs for part in parts[:-1]):
         raise ValueError(f"the parts do not end with {n_scores} scores")
     form = SampleForm(spec, tuple(int(size) for size in record["shape"]))
-    return FittedBaseline(
-        baseline.name,
-        features.name,
-        str(record["setting"]),
-        float(record["error"]),
-        form,
-        output,
-        features.compute,
-        tuple(parts),
-    )
+    chosen = features.name, str(record["setting"]), float(record["error"])
+    return FittedBaseline(baseline.name, *chosen, form, output, features.compute, tuple(parts))
 
 
 def select(values: Values, rows: np.ndarray) -> Values:
@@ -592,13 +584,5 @@ def _fit_best(
     feature_part, fitted = _fit(baseline, index, values[index], form, truth, seed)
     features = baseline.features[index]
     parts = (fitted[setting],) if feature_part is None else (feature_part, fitted[setting])
-    return FittedBaseline(
-        baseline.name,
-        features.name,
-        baseline.predictor.settings[setting],
-        error,
-        form,
-        truth.output,
-        features.compute,
-        parts,
-    )
+    chosen = features.name, baseline.predictor.settings[setting], error
+    return FittedBaseline(baseline.name, *chosen, form, truth.output, features.compute, parts)

@@ -61,10 +61,6 @@ def _few_pixels(frames: np.ndarray, form: SampleForm) -> np.ndarray:
     return resized(frames, (min(form.shape[1], PIXELS), min(form.shape[2], PIXELS)))
 
 
-def _pixels(image: np.ndarray, form: SampleForm) -> np.ndarray:
-    return _few_pixels(image[None], form).ravel()
-
-
 def _hog(image: np.ndarray, form: SampleForm) -> np.ndarray:
     """Return the histogram of oriented gradients, and a histogram of each channel's values."""
     try:
@@ -97,7 +93,7 @@ def _images(samples: Samples, form: SampleForm) -> np.ndarray:
     return np.concatenate([_few_pixels(frame, form) for frame in frames])
 
 
-PIXEL_VALUES = Features("pixels", _mean_over_frames(_pixels))
+PIXEL_VALUES = Features("pixels", _mean_over_frames(lambda image, form: _few_pixels(image[None], form).ravel()))
 KINDS = ("image", "video")
 BASELINES = (
     Baseline(

@@ -13,6 +13,8 @@ import numpy as np
 from numba import njit
 from scipy.sparse import csr_matrix
 
+SEPARATOR = "\0"
+"""Character between stored texts."""
 LOWEST_SHARE = 1e-6
 """Smallest probability of a class whose logarithm is a score, where votes and trees give 0."""
 
@@ -35,7 +37,8 @@ class Part:
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """Return the plain values and the arrays, by name."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
-        texts = {name: _as_bytes(value) for name, value in fields.items() if isinstance(value, tuple)}
+        joined = {name: SEPARATOR.join(value) for name, value in fields.items() if isinstance(value, tuple)}
+        texts = {name: np.frombuffer(text.encode(), np.uint8) for name, text in joined.items()}
         arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)} | texts
         return {name: value for name, value in fields.items() if name not in arrays}, arrays
 
@@ -64,13 +67,6 @@ class Part:
     def n_outputs(self) -> int | None:
         """Number of scores for each sample; None if the part makes features."""
         return None
-
-
-SEPARATOR = "\0"
-
-
-def _as_bytes(texts: tuple[str, ...]) -> np.ndarray:
-    return np.frombuffer(SEPARATOR.join(texts).encode(), np.uint8)
 
 
 def _as_texts(array: np.ndarray) -> tuple[str, ...]:

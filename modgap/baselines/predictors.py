@@ -140,12 +140,8 @@ def _ridge_path(
     return [Affine(mean, scale, *of_strength) for of_strength in zip(weights, intercepts, strict=True)]
 
 
-def _fit_text_linear(values: csr_matrix, truth: Truth, seed: int) -> list[Part]:
-    """Fit linear models of sparse features, which are not standardized, by scikit-learn."""
-    return [_sparse_model(values, truth, strength, seed) for strength in TEXT_STRENGTHS]
-
-
 def _sparse_model(values: csr_matrix, truth: Truth, strength: float, seed: int) -> Part:
+    """Fit a linear model of sparse features, which are not standardized, by scikit-learn."""
     from sklearn.linear_model import Ridge
 
     width = values.shape[1]
@@ -180,7 +176,10 @@ def _strength_names(strengths: Sequence[float]) -> tuple[str, ...]:
 
 LINEAR = Predictor(_strength_names(STRENGTHS), lambda values, truth, _seed: fit_linear(values, truth, STRENGTHS))
 RIDGE = Predictor(_strength_names(RIDGE_STRENGTHS), _fit_ridge, n_compared=3)
-TEXT_LINEAR = Predictor(_strength_names(TEXT_STRENGTHS), _fit_text_linear)
+TEXT_LINEAR = Predictor(
+    _strength_names(TEXT_STRENGTHS),
+    lambda values, truth, seed: [_sparse_model(values, truth, strength, seed) for strength in TEXT_STRENGTHS],
+)
 
 
 # Nearest neighbors

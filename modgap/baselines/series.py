@@ -10,7 +10,6 @@ from modgap.baselines.parts import Affine, Constant, Neighbors, Part, Trees, sta
 from modgap.baselines.predictors import BOOSTING, EXTRA_TREES, LINEAR, NEAREST, RIDGE
 from modgap.errors import InputError, UsageError
 from modgap.inputs.representations import stretch
-from modgap.targets.output import Output
 from modgap.targets.sample_transforms import standardize_over
 from modgap.targets.samples import Samples, computing_type
 
@@ -179,15 +178,6 @@ def _standardized_arrays(samples: Samples, form: SampleForm) -> np.ndarray:
     return standardize_over(series_arrays(samples, form), -1)
 
 
-def _is_series(form: SampleForm, is_table: bool, output: Output) -> bool:
-    return not is_table and form.shape[1] >= SHORTEST and not is_field(form, output)
-
-
-def _has_few_columns(form: SampleForm, is_table: bool, output: Output) -> bool:  # noqa: ARG001
-    n_outputs = int(np.prod(output.shape))
-    return int(np.prod(form.shape)) <= MOST_COLUMNS and n_outputs <= MOST_BOOSTED
-
-
 VALUES = Features("values", _values)
 BY_SAMPLE = Features("values standardized by sample", _values_by_sample)
 BASELINES = (
@@ -236,7 +226,9 @@ BASELINES = (
         ),
         RIDGE,
         (MiniRocket, Affine),
-        applies=_is_series,
+        applies=lambda form, is_table, output: (
+            not is_table and form.shape[1] >= SHORTEST and not is_field(form, output)
+        ),
         library="aeon",
         seconds=21,
     ),
@@ -250,7 +242,9 @@ BASELINES = (
         BOOSTING,
         (Trees, Constant),
         is_quick=False,
-        applies=_has_few_columns,
+        applies=lambda form, _is_table, output: (
+            int(np.prod(form.shape)) <= MOST_COLUMNS and int(np.prod(output.shape)) <= MOST_BOOSTED
+        ),
         seconds=13,
     ),
 )

@@ -11,8 +11,7 @@ from sklearn.preprocessing import StandardScaler
 from modgap.errors import InputError, named
 from modgap.probes.folds import held_out_mask
 from modgap.probes.input_checks import validate_labels, validate_samples
-from modgap.probes.linear_probe import fit_linear_probe
-from modgap.probes.logistic import STRENGTHS
+from modgap.probes.logistic import STRENGTHS, logistic_path
 from modgap.probes.ridge import ridge_path
 from modgap.statistics.bootstrap import group_numbers
 
@@ -87,8 +86,13 @@ class FittedProbe:
 
 
 def _fit_linear(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> FittedProbe:
-    probe, errors = fit_linear_probe(features, labels, STRENGTHS, held_out)
-    return FittedProbe(probe.predict, "L2 strength", float(probe.strengths[0]), STRENGTHS, errors)
+    errors: tuple[float, ...] = ()
+    if held_out.any():
+        path = logistic_path(features[~held_out], labels[~held_out], STRENGTHS)
+        predictions = (path.predict(features[held_out], index) for index in range(len(STRENGTHS)))
+        errors = tuple(float((predicted != labels[held_out]).mean()) for predicted in predictions)
+    strength = STRENGTHS[int(np.argmin(errors)) if errors else len(STRENGTHS) // 2]
+    return FittedProbe(logistic_path(features, labels, [strength]).predict, "L2 strength", strength, STRENGTHS, errors)
 
 
 def _fit_ridge(features: np.ndarray, labels: np.ndarray, held_out: np.ndarray) -> FittedProbe:

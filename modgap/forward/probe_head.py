@@ -16,8 +16,7 @@ from modgap.errors import InputError
 from modgap.forward.batched_inference import output_batches
 from modgap.forward.sample_request import SampleRequest
 from modgap.inputs.native_embedding import native_embedding
-from modgap.probes.linear_probe import DEFAULT_STRENGTH
-from modgap.probes.logistic import logistic_path
+from modgap.probes.logistic import DEFAULT_STRENGTH, logistic_path
 from modgap.sources import Source
 from modgap.sources.splitting import Pooled
 from modgap.storage.algorithms import algorithm_versions

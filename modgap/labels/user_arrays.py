@@ -380,14 +380,9 @@ def _missing_values(array: np.ndarray) -> np.ndarray:
         return np.isin(array, np.array(MISSING_TEXTS, array.dtype.kind))
     if array.dtype.kind != "O":
         return np.asarray(array != array)
-    return np.array([value is None or _differs_from_itself(value) for value in array], bool)
+    import pandas as pd
 
-
-def _differs_from_itself(value: object) -> bool:
-    try:
-        return bool(value != value)
-    except TypeError:  # the NA of pandas is neither true nor false
-        return True
+    return np.asarray(pd.isna(array))
 
 
 def _raise_if_missing(missing: np.ndarray, kind: str = "labels", way_out: str = "give their class a name") -> None:

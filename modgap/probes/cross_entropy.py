@@ -12,7 +12,6 @@ class CrossEntropy:
     Attributes:
         n_classes: Number of classes K.
         width: Number of features r.
-        evaluations: Number of calls so far.
         curvatures: Sum of squares of each feature, and of the constant 1 of the intercept, shape (r + 1,).
     """
 
@@ -20,7 +19,6 @@ class CrossEntropy:
         """Prepare the loss of features (n, r) and class numbers 0..K-1, shape (n,)."""
         self.n_classes = n_classes
         self.width = features.shape[1]
-        self.evaluations = 0
         self.curvatures = np.append((features**2).sum(0).numpy(), float(len(features)))
         self._labels = labels
         self._rows = np.arange(len(labels))
@@ -28,7 +26,6 @@ class CrossEntropy:
 
     def __call__(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the loss in nats and its gradient, shape (K, r + 1), at weights and intercepts of that shape."""
-        self.evaluations += 1
         probabilities, loss = self._softmax(theta)
         probabilities[self._labels, self._rows] -= 1
         return loss, np.column_stack([probabilities @ self._features, probabilities.sum(1)])

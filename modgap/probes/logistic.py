@@ -23,7 +23,10 @@ from modgap.probes.single_thread import single_thread
 
 STRENGTHS = tuple(np.logspace(5, -2, 20).tolist())
 """L2 strengths, 1 / C of scikit-learn, the most regularized first."""
-
+DEFAULT_STRENGTH = 1.0
+"""L2 strength of probes that do not choose one: the default of scikit-learn's LogisticRegression."""
+LOWEST_SD = 1e-3
+"""Standard deviation of a feature, relative to the median of those that vary, below which training leaves it out."""
 WEAKEST = 1e-6
 STRONGEST = 1e9
 """Smallest and largest L2 strength that can be fitted."""
@@ -52,11 +55,6 @@ class LogisticPath:
         classes: Label of each row of the weights, ascending, shape (K,).
         weights: Weights of the standardized features, shape (S, K, D).
         intercepts: Intercept of each class, shape (S, K).
-        objective: C * sum of cross-entropies (nats) + 0.5 * ||W||^2, shape (S,); lower is a better fit. With two
-            classes, W is the difference of the two rows of weights, as in scikit-learn.
-        converged: True where a further step would gain at most `TOLERANCE` of the objective, shape (S,).
-        evaluations: Number of passes over the samples for each strength, shape (S,). Passes for strengths in between
-            are not included.
         mean: Mean of each feature, shape (D,).
         scale: Number by which each feature is divided, its standard deviation, or 1 for constant features; shape (D,).
     """
@@ -65,9 +63,6 @@ class LogisticPath:
     classes: np.ndarray
     weights: np.ndarray
     intercepts: np.ndarray
-    objective: np.ndarray
-    converged: np.ndarray
-    evaluations: np.ndarray
     mean: np.ndarray
     scale: np.ndarray
 
@@ -123,8 +118,8 @@ def logistic_path(
 
     Example:
         >>> path = logistic_path([[0.0], [1.0], [2.0], [4.0]], [3, 3, 5, 5], [1.0, 100.0])
-        >>> path.predict([[0.5], [3.0]], 0), path.objective.round(4)
-        (array([3, 5]), array([2.0383, 0.0276]))
+        >>> path.predict([[0.5], [3.0]], 0)
+        array([3, 5])
     """
     array, integers = validate_samples(features, labels, "training")
     array = array.astype(np.float64)
@@ -139,16 +134,12 @@ def logistic_path(
     with single_thread():
         standardized = torch.from_numpy(scaler.transform(array))
         rotated, axes = _rotate_to_principal_axes(standardized)
-        fits = _fit_path(CrossEntropy(rotated, codes.ravel(), len(classes)), checked_strengths)
-    thetas, values, converged, evaluations = map(np.array, zip(*fits, strict=True))
+        thetas = _fit_path(CrossEntropy(rotated, codes.ravel(), len(classes)), checked_strengths)
     return LogisticPath(
         strengths=checked_strengths,
         classes=classes,
         weights=thetas[:, :, :-1] @ axes.numpy().T,
         intercepts=thetas[:, :, -1].copy(),
-        objective=values / checked_strengths,
-        converged=converged,
-        evaluations=evaluations,
         mean=scaler.mean_,
         scale=scaler.scale_,
     )
@@ -181,30 +172,29 @@ def _rotate_to_principal_axes(features: Tensor) -> tuple[Tensor, Tensor]:
     return features @ axes, axes if basis is None else basis @ axes
 
 
-Fit = tuple[np.ndarray, float, bool, int]
-"""The optimum at one strength: weights of the rotated features with the intercepts in the last column, (K, r + 1); the
-sum of cross-entropies plus penalty, which is the objective times the strength; True if a further step would gain at
-most `TOLERANCE`; and the number of passes over the samples."""
-
-
-def _fit_path(loss: CrossEntropy, strengths: np.ndarray) -> list[Fit]:
-    """Return a fit for each strength, in the order of the strengths.
+def _fit_path(loss: CrossEntropy, strengths: np.ndarray) -> np.ndarray:
+    """Return the optimum at each strength: weights with the intercepts in the last column, shape (S, K, r + 1).
 
     They are computed from the most to the least regularized, each from the optima of those before it.
     """
-    fits: dict[int, Fit] = {}
+    thetas = np.zeros((len(strengths), loss.n_classes, loss.width + 1))
     # Theta by the logarithm of the strength, in the order of computation.
     optima: dict[float, np.ndarray] = {}
     # scikit-learn has one weight vector for two classes. Here each class has the half of it with one sign, so that the
     # sum of squares is half as large, and needs twice the penalty.
     factor = 2.0 if loss.n_classes == 2 else 1.0
-    # The fit of a strength in between has the index of the next one of the path, whose fit replaces it.
+    # The optimum at a strength in between has the index of the next one of the path, whose optimum replaces it.
     for index, strength in _insert_intermediate_strengths(strengths):
         position = float(np.log(strength))
-        start = _extrapolate(optima, position) if optima else np.zeros((loss.n_classes, loss.width + 1))
-        fits[index] = _fit_strength(loss, start, factor * strength)
-        optima = dict([*optima.items(), (position, fits[index][0])][-EXTRAPOLATED:])
-    return [fits[index] for index in range(len(strengths))]
+        start = _extrapolate(optima, position) if optima else thetas[index]
+        # A search that ends before convergence is restarted from its best point, with the scaling at this point.
+        for _ in range(MAX_RESTARTS):
+            start, has_converged = _search(loss, start, factor * strength)
+            if has_converged:
+                break
+        thetas[index] = start
+        optima = dict([*optima.items(), (position, start)][-EXTRAPOLATED:])
+    return thetas
 
 
 def _insert_intermediate_strengths(strengths: np.ndarray) -> list[tuple[int, float]]:
@@ -243,69 +233,53 @@ def _extrapolate(optima: dict[float, np.ndarray], position: float) -> np.ndarray
     return np.tensordot(coefficients, np.stack(list(optima.values())), 1)
 
 
-def _fit_strength(loss: CrossEntropy, theta: np.ndarray, ridge: float) -> Fit:
-    """Return the optimum at one strength.
-
-    A search that ends before convergence is restarted from its best point, with the scaling at this point.
+def _search(loss: CrossEntropy, start: np.ndarray, ridge: float) -> tuple[np.ndarray, bool]:
+    """Search an optimum by L-BFGS in coordinates u where theta = start + u * scale and the curvature is about 1.
 
     Args:
         loss: Sum of cross-entropies.
-        theta: Start of the search, shape (K, r + 1).
-        ridge: Factor of half the sum of squared weights.
+        start: Start of the search, shape (K, r + 1).
+        ridge: Factor of half the sum of squared weights. The intercepts have no penalty.
+
+    Returns:
+        The best point, and True if a further step from it would gain at most `TOLERANCE` of the objective.
     """
-    before = loss.evaluations
-    for _ in range(MAX_RESTARTS):
-        search = _Search(loss, theta, ridge)
-        search.run()
-        theta = search.theta
-        if search.converged:
-            break
-    return theta, search.value, search.converged, loss.evaluations - before
+    ridges = np.append(np.full(start.shape[1] - 1, ridge), 0.0)
+    # The curvature by a weight is about the mean of p (1 - p) times the feature's sum of squares, plus the ridge.
+    scale = (max(loss.mean_variance(start), 1e-12) * loss.curvatures + ridges) ** -0.5
+    best, lowest, has_converged = start, np.inf, False
 
-
-class _Search:
-    """L-BFGS in coordinates u where theta = start + u * scale and the curvature is about the unit matrix.
-
-    Attributes:
-        theta: Best point so far, shape (K, r + 1).
-        value: Objective at this point.
-        converged: True if a further step from this point would gain at most `TOLERANCE`.
-    """
-
-    def __init__(self, loss: CrossEntropy, start: np.ndarray, ridge: float) -> None:
-        self._loss = loss
-        self._start = start
-        # The intercepts have no penalty.
-        self._ridge = np.append(np.full(start.shape[1] - 1, ridge), 0.0)
-        # The curvature by a weight is about the mean of p (1 - p) times the feature's sum of squares, plus the ridge.
-        self._scale = (max(loss.mean_variance(start), 1e-12) * loss.curvatures + self._ridge) ** -0.5
-        self.theta = start
-        self.value = np.inf
-        self.converged = False
-
-    def run(self) -> None:
-        """Search until convergence, or until L-BFGS finds no lower point."""
-        origin = np.zeros(self._start.size)
-        self._evaluate(origin)
-        if self.converged:
-            return
-        options = {"maxcor": MEMORY, "maxiter": MAX_STEPS, "maxfun": MAX_STEPS, "ftol": 0, "gtol": 0}
-        minimize(self._evaluate, origin, jac=True, method="L-BFGS-B", callback=self._stop, options=options)
-
-    def _evaluate(self, u: np.ndarray) -> tuple[float, np.ndarray]:
+    def evaluate(u: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the objective at u, and its gradient by u; keep the point if it is the best one so far."""
-        theta = self._start + u.reshape(self._start.shape) * self._scale
-        loss, gradient = self._loss(theta)
-        value = loss + 0.5 * float((self._ridge * theta**2).sum())
-        scaled = (gradient + self._ridge * theta) * self._scale
-        # With about unit curvature a Newton step gains half the squared gradient.
-        converged = 0.5 * float((scaled**2).sum()) <= TOLERANCE * value
-        if value <= self.value:
-            self.theta = theta
-            self.value = value
-            self.converged = converged
+        nonlocal best, lowest, has_converged
+        theta = start + u.reshape(start.shape) * scale
+        cross_entropy, gradient = loss(theta)
+        value = cross_entropy + 0.5 * float((ridges * theta**2).sum())
+        scaled = (gradient + ridges * theta) * scale
+        if value <= lowest:
+            # With about unit curvature a Newton step gains half the squared gradient.
+            has_converged = 0.5 * float((scaled**2).sum()) <= TOLERANCE * value
+            best, lowest = theta, value
         return value, scaled.ravel()
 
-    def _stop(self, _u: np.ndarray) -> None:
-        if self.converged:
+    def stop(_u: np.ndarray) -> None:
+        if has_converged:
             raise StopIteration
+
+    origin = np.zeros(start.size)
+    evaluate(origin)
+    if not has_converged:
+        options = {"maxcor": MEMORY, "maxiter": MAX_STEPS, "maxfun": MAX_STEPS, "ftol": 0, "gtol": 0}
+        minimize(evaluate, origin, jac=True, method="L-BFGS-B", callback=stop, options=options)
+    return best, has_converged
+
+
+def with_constants(features: np.ndarray) -> np.ndarray:
+    """Return features (n, D) in which those that hardly vary are constant, so that a probe ignores them.
+
+    A probe whose features are then trained needs this: an update of the encoder moves such a feature by many times its
+    standard deviation, and the logits with it.
+    """
+    sd = features.std(axis=0)
+    lowest = LOWEST_SD * np.median(sd[sd > 0]) if sd.any() else 0
+    return np.where(sd >= lowest, features, features[0])

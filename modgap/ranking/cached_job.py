@@ -1,7 +1,7 @@
 """A job of a ranking or a history whose result is in the cache."""
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from modgap.jobs import without_raising
 from modgap.storage.cache import CacheEntry, Codec, cache_key, cached, find_cached
@@ -19,7 +19,7 @@ class CachedJob(ABC, Generic[Result]):
     cache_kind: ClassVar[str]
 
     @abstractmethod
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """Return everything that the result depends on."""
 
     @property

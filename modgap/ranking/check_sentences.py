@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from modgap.answers import Verdict
 from modgap.answers.formatting import format_interval, format_p_value, format_value
 from modgap.errors import count, format_duration, visible_name
 from modgap.ranking.checks import CONTROL_AS_GOOD, CONTROL_SIMILAR, CONTROL_UNKNOWN, FEW_SAMPLES, Check
@@ -34,6 +35,8 @@ MAX_NAMES = 4
 """Most names in a list of names."""
 Values = Mapping[str, Any]
 """Names and numbers of a check."""
+CheckTexts = Mapping[str, tuple[str, str | Callable[[Values], str]]]
+"""Title of each check, and its sentence: a template, or a function of the values of the check."""
 
 
 def score_label(name: str) -> str:
@@ -314,7 +317,7 @@ def _evidence(values: Values) -> str:
     )
 
 
-CHECKS: dict[str, tuple[str, str | Callable[[Values], str]]] = {
+CHECKS: CheckTexts = {
     "other-sources": ("Other sources", _other_sources),
     "history": ("Earlier targets", _history),
     "control": ("Random-weights control", _control),
@@ -338,10 +341,10 @@ CHECKS: dict[str, tuple[str, str | Callable[[Values], str]]] = {
     "pilot": ("Short fine-tuning", _pilot),
     "evidence": ("Evidence", _evidence),
 }
-"""Title of each check, and its sentence: a template, or a function of the values of the check."""
 
 
-def check_sentence(check: Check) -> str:
-    """Return the sentence of a check, with its numbers."""
-    _, sentence = CHECKS[check.id]
-    return sentence.format(**texts_of(check.values)) if isinstance(sentence, str) else sentence(check.values)
+def check_verdict(check: Check, texts: CheckTexts = CHECKS) -> Verdict:
+    """Return a check with its title, and with its numbers in its sentence."""
+    title, sentence = texts[check.id]
+    shown = sentence.format(**texts_of(check.values)) if isinstance(sentence, str) else sentence(check.values)
+    return Verdict(title, "", check.status, shown)

@@ -187,7 +187,7 @@ class Extraction:
     handle: SourceHandle
     surrogate: Surrogate | None
     heads: list[str]
-    key_content: dict[str, Any]
+    key_content: dict[str, object]
     key: str
     own_key: str
 
@@ -227,7 +227,7 @@ def _reference(entry: CacheEntry, key: str, *, cached: bool) -> Extracted:
     return Extracted(key, cached, record["properties"], n_samples, record["provenance"], seconds=seconds)
 
 
-def outputs_key_content(handle: SourceHandle, target: Target, request: LogitsRequest) -> dict[str, Any]:
+def outputs_key_content(handle: SourceHandle, target: Target, request: LogitsRequest) -> dict[str, object]:
     """Return everything that the features depend on, besides the algorithms.
 
     Args:
@@ -291,7 +291,7 @@ def _candidate_heads(request: LogitsRequest, surrogate: Surrogate | None, target
 
 
 def _set_up(
-    handle: SourceHandle, target: Target, request: LogitsRequest, heads: list[str], key_content: dict[str, Any]
+    handle: SourceHandle, target: Target, request: LogitsRequest, heads: list[str], key_content: dict[str, object]
 ) -> tuple[InferenceSetup, str]:
     """Prepare the pass with the first head that the source has or that can be fitted, and return that head too."""
     *before, last = heads
@@ -349,7 +349,12 @@ def read_surrogate_outputs(key: str) -> tuple[np.ndarray, np.ndarray, float] | N
         class of each sample, 0..K-1, shape (m,); and the error rate of a linear probe on the features in
         cross-validation.
     """
-    return find_cached(SURROGATE_KIND, key, _decode_surrogate)
+
+    def decode(entry: CacheEntry) -> tuple[np.ndarray, np.ndarray, float]:
+        arrays = entry.arrays
+        return np.array(arrays["features"]), np.array(arrays["labels"]), float(entry.metadata["error"])
+
+    return find_cached(SURROGATE_KIND, key, decode)
 
 
 def store_surrogate_outputs(
@@ -391,8 +396,3 @@ def store_surrogate_outputs(
     error_rate = probe_error(SourceOutputs(features, labels, groups=data.groups))
     store(SURROGATE_KIND, key, CacheEntry({"features": features, "labels": labels}, {"error": error_rate}))
     return True
-
-
-def _decode_surrogate(entry: CacheEntry) -> tuple[np.ndarray, np.ndarray, float]:
-    arrays = entry.arrays
-    return np.array(arrays["features"]), np.array(arrays["labels"]), float(entry.metadata["error"])

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -164,7 +164,7 @@ class BaselineJob(CachedJob[SampleErrors]):
         """Name of the row."""
         return f"{BASELINE_PREFIX}{self.baseline}"
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """Return the fields that are compared, and the versions of algorithms and libraries."""
         named = {name: value for name, value in asdict(self).items() if name not in ("samples", "target")}
         libraries = {name: version for name in LIBRARIES if (version := installed_library_version(name))}

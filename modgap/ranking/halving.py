@@ -14,6 +14,7 @@ from scipy.optimize import nnls
 
 from modgap.errors import UsageError
 from modgap.forward.inference_setup import LogitsRequest, select_samples
+from modgap.ranking.report import RankingResult
 from modgap.ranking.types import Halving, HalvingRound, Ranking, RankRequest
 from modgap.targets import TargetRequest
 
@@ -25,7 +26,7 @@ FINALISTS = 2
 SMALLEST_MODEL = 1e6
 """Number of parameters below which a pass is not expected to be faster."""
 
-RankRound = Callable[[Sequence[str], RankRequest, str], Ranking]
+RankRound = Callable[[Sequence[str], RankRequest, str], RankingResult]
 """Function that ranks some sources: of their names, the request, and a name for the stages of its progress."""
 
 
@@ -36,7 +37,7 @@ def rank_within(
     target: TargetRequest,
     rank_round: RankRound,
     clock: Callable[[], float] = time.perf_counter,
-) -> Ranking:
+) -> RankingResult:
     """Rank sources within a budget of time.
 
     Args:

@@ -3,7 +3,6 @@
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, TypeVar
 
 import numpy as np
 
@@ -36,7 +35,8 @@ BLOCK = 25
 """Subsamples in each job."""
 WITHOUT_SCORES = "A baseline has only a cross-validated error."
 
-Result = TypeVar("Result")
+ScoreResult = np.ndarray | SampleErrors
+"""Result of a job of a score: values on all samples or on subsamples, or errors by sample."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class ExtractJob:
 
 
 @dataclass(frozen=True)
-class OutputsJob(CachedJob[Result | Failure]):
+class OutputsJob(CachedJob[ScoreResult | Failure]):
     """Job on the outputs of one source. It stores too that a score is not defined on them.
 
     Attributes:
@@ -84,23 +84,15 @@ class OutputsJob(CachedJob[Result | Failure]):
     score: str
     seed: int
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """Return the fields, and the version of the score."""
         return {**asdict(self), "version": get_score(self.score).version}
 
     @abstractmethod
-    def _evaluate(self, outputs: SourceOutputs) -> Result:
+    def _evaluate(self, outputs: SourceOutputs) -> ScoreResult:
         """Compute the result from the outputs."""
 
-    @abstractmethod
-    def _arrays(self, result: Result) -> dict[str, np.ndarray]:
-        """Return the arrays of the cache entry of a result."""
-
-    @abstractmethod
-    def _read(self, arrays: Mapping[str, np.ndarray]) -> Result:
-        """Return the result in the arrays of a cache entry."""
-
-    def _compute(self) -> Result | Failure:
+    def _compute(self) -> ScoreResult | Failure:
         outputs = load_source_outputs(self.outputs_key)
         try:
             with reused_memory():
@@ -112,17 +104,21 @@ class OutputsJob(CachedJob[Result | Failure]):
             # Stored: the samples and the source decide this, so it would be the same next time.
             return Failure(str(error), is_result=True)
 
-    def _encode(self, result: Result | Failure) -> CacheEntry:
-        arrays, reason = ({}, result.reason) if isinstance(result, Failure) else (self._arrays(result), "")
-        return CacheEntry(arrays, {"job": asdict(self), "reason": reason})
+    def _encode(self, result: ScoreResult | Failure) -> CacheEntry:
+        if isinstance(result, Failure):
+            return CacheEntry({}, {"job": asdict(self), "reason": result.reason})
+        arrays = {"values": result} if isinstance(result, np.ndarray) else error_arrays(result)
+        return CacheEntry(arrays, {"job": asdict(self), "reason": ""})
 
-    def _decode(self, entry: CacheEntry) -> Result | Failure:
-        reason = entry.metadata["reason"]
-        return Failure(reason, is_result=True) if reason else self._read(entry.arrays)
+    def _decode(self, entry: CacheEntry) -> ScoreResult | Failure:
+        if reason := entry.metadata["reason"]:
+            return Failure(reason, is_result=True)
+        values = entry.arrays.get("values")
+        return decode_errors(entry.arrays, self.seed) if values is None else np.array(values)
 
 
 @dataclass(frozen=True)
-class ScoreJob(OutputsJob[np.ndarray]):
+class ScoreJob(OutputsJob):
     """One score of one source on all samples or on some subsamples: values, shape (last - first,).
 
     The values of subsamples on which the score is not defined are NaN.
@@ -139,7 +135,7 @@ class ScoreJob(OutputsJob[np.ndarray]):
     last: int
     surrogate_key: str = ""
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """Return the fields, and the versions of the score and of the choice of subsamples."""
         return super().identity() | ({"subsamples": SUBSAMPLES_VERSION} if self.first >= 0 else {})
 
@@ -154,15 +150,9 @@ class ScoreJob(OutputsJob[np.ndarray]):
         on_subsamples = score_subsamples(score, outputs, self.seed, range(max(self.first, 0), self.last))
         return np.array([*on_all, *on_subsamples], np.float64)
 
-    def _arrays(self, result: np.ndarray) -> dict[str, np.ndarray]:
-        return {"values": result}
-
-    def _read(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-        return np.array(arrays["values"])
-
 
 @dataclass(frozen=True)
-class ErrorsJob(OutputsJob[SampleErrors]):
+class ErrorsJob(OutputsJob):
     """Errors of one source on all samples, by a score that is a mean of errors by sample.
 
     Attributes:
@@ -175,53 +165,33 @@ class ErrorsJob(OutputsJob[SampleErrors]):
     def _evaluate(self, outputs: SourceOutputs) -> SampleErrors:
         return get_score(self.score).sample_errors(outputs, self.options, self.seed)
 
-    def _arrays(self, result: SampleErrors) -> dict[str, np.ndarray]:
-        return error_arrays(result)
 
-    def _read(self, arrays: Mapping[str, np.ndarray]) -> SampleErrors:
-        return decode_errors(arrays, self.seed)
-
-
-def score_jobs(source: Extracted, score_name: str, request: RankRequest, task: str) -> list[ScoreJob | ErrorsJob]:
+def score_jobs(
+    outputs_key: str, score_name: str, request: RankRequest, task: str, surrogate_key: str = ""
+) -> list[ScoreJob | ErrorsJob]:
     """Return the jobs of one score of one source: one for errors by sample, else one for each block of subsamples.
 
     Args:
-        source: Reference to the outputs of the source.
+        outputs_key: Cache key of the source's outputs.
         score_name: Name of the score.
         request: The request of the ranking.
         task: Task of the target.
+        surrogate_key: Cache key of the source's outputs on labeled data of its own modality. Empty if there are none.
     """
     score = get_score(score_name)
     seed = request.samples.seed
     if task in score.error_tasks:
-        return [ErrorsJob(source.key, score_name, seed, score.options_in_use(request.errors))]
+        return [ErrorsJob(outputs_key, score_name, seed, score.options_in_use(request.errors))]
     resamples = request.resamples if score.uses_samples else 0
     blocks = [(-1, 0), *((first, min(first + BLOCK, resamples)) for first in range(0, resamples, BLOCK))]
-    own_key = source.surrogate_key if score.takes_surrogate else ""
-    return [ScoreJob(source.key, score_name, seed, first, last, own_key) for first, last in blocks]
-
-
-def results_by_row(
-    score_name: str, extracted: Mapping[int, Extracted], scored: Mapping[Any, Any], plan: RankPlan
-) -> dict[int, list[Any]]:
-    """Return the results of the jobs of one score for each row that could be run, by its index.
-
-    Args:
-        score_name: Name of the score.
-        extracted: References to the outputs of each row that could be run, by its index.
-        scored: Result of each job.
-        plan: The plan of the ranking.
-    """
-    return {
-        index: [scored[job] for job in score_jobs(source, score_name, plan.request, plan.task)]
-        for index, source in extracted.items()
-    }
+    own_key = surrogate_key if score.takes_surrogate else ""
+    return [ScoreJob(outputs_key, score_name, seed, first, last, own_key) for first, last in blocks]
 
 
 def score_table(
     score_name: str,
     rows: Sequence[SourceRow],
-    results: Mapping[int, Sequence[Any]],
+    results: Mapping[int, Sequence[ScoreResult | Failure]],
     plan: RankPlan,
     summary: TargetSummary | None,
 ) -> ScoreTable:
@@ -230,27 +200,26 @@ def score_table(
     Args:
         score_name: Name of the score.
         rows: The rows of the ranking.
-        results: Results of the jobs of the score, as from `results_by_row`.
+        results: Results of the jobs of the score for each row that could be run, by its index.
         plan: The plan of the ranking.
         summary: Summary of the target's samples. None if no source could be run.
     """
     score = get_score(score_name)
     reasons = [row.reason or (WITHOUT_SCORES if row.kind == BASELINE else "") for row in rows]
     for index, of_row in results.items():
-        failure = next((result for result in of_row if isinstance(result, Failure)), None)
-        reasons[index] = failure.reason if failure else ""
-    values = {index: of_row for index, of_row in results.items() if not reasons[index]}
+        reasons[index] = next((one.reason for one in of_row if isinstance(one, Failure)), "")
+    computed = {index: of_row for index, of_row in results.items() if not reasons[index]}
     by_sample = plan.task in score.error_tasks
     if by_sample:
-        standings = compute_error_standings(score, [values.get(index, [None])[0] for index in range(len(rows))])
+        errors = {index: one for index, (one, *_) in computed.items() if isinstance(one, SampleErrors)}
+        standings = compute_error_standings(score, [errors.get(index) for index in range(len(rows))])
     else:
-        on_all = np.full(len(rows), np.nan)
-        on_subsamples = np.full((len(rows), plan.request.resamples if score.uses_samples else 0), np.nan)
-        for index, (value, *blocks) in values.items():
-            on_all[index] = value[0]
-            on_subsamples[index] = np.concatenate([np.empty(0), *blocks])
-        standings = subsample_standings(score, on_all, on_subsamples, summary.units if summary else None)
-    for index in values:
+        # The value on all samples, and then those on subsamples.
+        values = np.full((len(rows), 1 + (plan.request.resamples if score.uses_samples else 0)), np.nan)
+        for index, of_row in computed.items():
+            values[index] = np.concatenate([one for one in of_row if isinstance(one, np.ndarray)])
+        standings = subsample_standings(score, values[:, 0], values[:, 1:], summary.units if summary else None)
+    for index in computed:
         if not np.isfinite(standings.values[index]):
             missing = "is not defined on these samples" if score.uses_samples else "is not known for this source"
             reasons[index] = f"The score {score.name} {missing}."
@@ -258,13 +227,16 @@ def score_table(
 
 
 def errors_by_score(
-    rows: Sequence[SourceRow], results: Mapping[int, Sequence[Any]], extracted: Mapping[int, Extracted], plan: RankPlan
+    rows: Sequence[SourceRow],
+    results: Mapping[int, Sequence[ScoreResult | Failure]],
+    extracted: Mapping[int, Extracted],
+    plan: RankPlan,
 ) -> SampleFile | None:
     """Return the errors of the tested samples by the score to rank by; None if it is not an error by sample.
 
     Args:
         rows: The rows of the ranking.
-        results: Results of the jobs of the score, as from `results_by_row`.
+        results: Results of the jobs of the score for each row that could be run, by its index.
         extracted: References to the outputs of each row that could be run, by its index.
         plan: The plan of the ranking.
     """

@@ -15,7 +15,7 @@ from modgap.jobs import Failure, hold_device, without_raising
 from modgap.labels.label_space import LabelSpace, label_space
 from modgap.ranking.check_sentences import join_names
 from modgap.ranking.extraction import Extracted, outputs_key_content, sample_arrays, store_outputs
-from modgap.ranking.jobs import ErrorsJob, ScoreJob
+from modgap.ranking.jobs import ScoreResult, score_jobs
 from modgap.ranking.plan import RankPlan
 from modgap.ranking.score import Score
 from modgap.ranking.scores import get_score
@@ -111,11 +111,11 @@ class LayersJob:
         return LayerCurve(self.source, chosen, picked, len(names)), keys, is_cached
 
 
-def _layer_key(content: Mapping[str, Any], layer: str) -> str:
+def _layer_key(content: Mapping[str, object], layer: str) -> str:
     return cache_key({**content, "layer": layer})
 
 
-def _run_layers(setup: InferenceSetup, request: LogitsRequest, content: Mapping[str, Any]) -> tuple[str, ...]:
+def _run_layers(setup: InferenceSetup, request: LogitsRequest, content: Mapping[str, object]) -> tuple[str, ...]:
     """Run the source, store the features of each layer, and return the names of the layers."""
     parts = setup.source.split()
     # The output of the encoder is that of its last block, after what follows the block.
@@ -165,16 +165,18 @@ def measure_layers(
     computed = [result for result in outputs.values() if not isinstance(result, Failure)]
     n_cached = sum(is_cached for _, _, is_cached in computed)
     counts = {"layers": JobCounts(len(computed) - n_cached, n_cached, len(outputs) - len(computed))}
-    scores = _scores(plan)
-    planned = [_job(key, score, plan) for _, keys, _ in computed for key in keys for score in scores]
+    scores, on_all = _scores(plan), replace(plan.request, resamples=0)
+    pairs = [(key, score.name) for _, keys, _ in computed for key in keys for score in scores]
+    planned = [score_jobs(key, name, on_all, plan.task)[0] for key, name in pairs]
     results, counts["scores of layers"] = run_stage("scores of layers", planned, plan.backend, plan.monitor)
+    scored = {pair: results[job] for pair, job in zip(pairs, planned, strict=True)}
     curves = []
     for name in sources:
         result = outputs[name]
         if isinstance(result, Failure):
             curves.append(LayerCurve(name, reason=result.reason))
         else:
-            curves.append(_curve(*result[:2], results, plan))
+            curves.append(_curve(*result[:2], scored, plan))
     # P-values of the choices are corrected for the number of sources.
     p_values = [curve.choice.difference.p_value if curve.choice else None for curve in curves]
     corrected = holm([np.nan if p_value is None else p_value for p_value in p_values])
@@ -194,19 +196,14 @@ def _scores(plan: RankPlan) -> list[Score]:
     ]
 
 
-def _job(key: str, score: Score, plan: RankPlan) -> ErrorsJob | ScoreJob:
-    seed = plan.request.samples.seed
-    if plan.task in score.error_tasks:
-        return ErrorsJob(key, score.name, seed, score.options_in_use(plan.request.errors))
-    return ScoreJob(key, score.name, seed, -1, 0)
-
-
-def _curve(curve: LayerCurve, keys: Sequence[str], results: Mapping[Any, Any], plan: RankPlan) -> LayerCurve:
+def _curve(
+    curve: LayerCurve, keys: Sequence[str], scored: Mapping[tuple[str, str], ScoreResult | Failure], plan: RankPlan
+) -> LayerCurve:
     values: dict[str, tuple[float, ...]] = {}
     intervals: tuple[tuple[float, float] | None, ...] = ()
     choice = None
     for score in _scores(plan):
-        by_layer = [results[_job(key, score, plan)] for key in keys]
+        by_layer = [scored[key, score.name] for key in keys]
         values[score.name] = tuple(_value(score, result) for result in by_layer)
         errors = [result for result in by_layer if isinstance(result, SampleErrors)]
         if score.name == JUDGED_BY and len(errors) == len(by_layer):
@@ -217,7 +214,7 @@ def _curve(curve: LayerCurve, keys: Sequence[str], results: Mapping[Any, Any], p
     return replace(curve, values=values, intervals=intervals, choice=choice)
 
 
-def _value(score: Score, result: SampleErrors | np.ndarray | Failure) -> float:
+def _value(score: Score, result: ScoreResult | Failure) -> float:
     if isinstance(result, Failure):
         return float("nan")
     return score.mean_of(result).value if isinstance(result, SampleErrors) else float(result[0])

@@ -73,13 +73,13 @@ class PilotJob(CachedJob[PilotErrors]):
     device: str = field(compare=False)
     target: TargetRequest = field(compare=False)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """Return the fields that are compared, and the settings and versions of the training."""
         named = {name: value for name, value in asdict(self).items() if name not in ("device", "target")}
         shared = {"samples": training.PILOT_SAMPLES, "version": 7}
         if self.kind == BASELINE:
             return {**named, **shared, "algorithms": algorithm_versions("reading")}
-        settings: dict[str, Any] = {"settings": [*training.SETTINGS, *training.TEXT_SETTINGS]}
+        settings: dict[str, object] = {"settings": [*training.SETTINGS, *training.TEXT_SETTINGS]}
         settings |= {"rates": training.PILOT_RATES, "seeds": training.PILOT_SEEDS}
         return {**named, **shared, **settings, "algorithms": algorithm_versions("reading", "inference", "training")}
 

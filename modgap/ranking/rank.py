@@ -13,11 +13,11 @@ from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BaselineJob
 from modgap.ranking.halving import rank_within
 from modgap.ranking.history.store import remember_pilots
-from modgap.ranking.jobs import ExtractJob, errors_by_score, results_by_row, score_jobs, score_table
+from modgap.ranking.jobs import ExtractJob, ScoreResult, errors_by_score, score_jobs, score_table
 from modgap.ranking.layers import measure_layers
 from modgap.ranking.pilot import run_pilots
 from modgap.ranking.plan import PROBE, RankPlan, plan_ranking
-from modgap.ranking.report import pilot_record
+from modgap.ranking.report import RankingResult, pilot_record
 from modgap.ranking.report_details import ReportDetails, ReportDetailsJob, correct_p_values
 from modgap.ranking.source_outputs import load_source_outputs
 from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener, run_stage
@@ -28,7 +28,6 @@ from modgap.ranking.types import (
     SOURCE,
     JobCounts,
     LayerCurve,
-    Ranking,
     RankRequest,
     SourceRow,
     TargetSummary,
@@ -52,7 +51,7 @@ def rank(
     budget: float | None = None,
     progress: Progress | None = None,
     listener: StagesListener | None = None,
-) -> Ranking:
+) -> RankingResult:
     """Rank sources by how well they suit a target.
 
     Args:
@@ -77,7 +76,7 @@ def rank(
     request, backend = request or RankRequest(), backend or Backend()
     monitor = JobMonitor(progress, listener)
 
-    def rank_round(names: Sequence[str], part: RankRequest, prefix: str) -> Ranking:
+    def rank_round(names: Sequence[str], part: RankRequest, prefix: str) -> RankingResult:
         plan = plan_ranking(requested, names, part, backend, replace(monitor, prefix=prefix))
         with writable_cache(on_this_machine=backend.is_on_this_machine):
             ranking = _compute_ranking(plan)
@@ -99,7 +98,7 @@ def rank(
     return replace(ranking, target=summary, requested=requested)
 
 
-def _compute_ranking(plan: RankPlan) -> Ranking:
+def _compute_ranking(plan: RankPlan) -> RankingResult:
     """Run the stages of a plan one after the other, and return the ranking of their results.
 
     A result belongs to a row by its index. The rows of the sources and their controls come first, and those of the
@@ -111,9 +110,7 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
         rows, results, jobs["features"] = _extract_all(plan)
     extracted = {index: result for index, result in enumerate(results) if isinstance(result, Extracted)}
     with _timed(seconds, "scores"):
-        pairs = itertools.product(extracted.values(), plan.scores)
-        planned = [job for source, name in pairs for job in score_jobs(source, name, plan.request, plan.task)]
-        scored, jobs["scores"] = run_stage("scores", planned, plan.backend, plan.monitor)
+        by_score, jobs["scores"] = _score_all(plan, extracted)
     fitted: dict[BaselineJob, SampleErrors] = {}
     layers: tuple[LayerCurve, ...] = ()
     details: dict[int, ReportDetails] = {}
@@ -132,7 +129,6 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
     baselines = dict(enumerate(fitted, start=len(rows)))
     summary = _summary(plan, extracted)
     by = plan.scores[0]
-    by_score = {name: results_by_row(name, extracted, scored, plan) for name in plan.scores}
     if baselines:
         by_score[PROBE] |= {index: [fitted[job]] for index, job in baselines.items()}
     tables = {name: score_table(name, all_rows, by_row, plan, summary) for name, by_row in by_score.items()}
@@ -140,7 +136,7 @@ def _compute_ranking(plan: RankPlan) -> Ranking:
     if plan.request.pilot and extracted:
         with _timed(seconds, "pilot"):
             pilot, choice, jobs["pilot"] = run_pilots(plan, all_rows, tables[by], extracted, baselines)
-    return Ranking(
+    return RankingResult(
         summary,
         tuple(all_rows),
         tables,
@@ -215,6 +211,20 @@ def _warn_about_fitted_heads(results: Mapping[str, Extracted | Failure]) -> None
             )
 
 
+def _score_all(
+    plan: RankPlan, extracted: Mapping[int, Extracted]
+) -> tuple[dict[str, dict[int, list[ScoreResult | Failure]]], JobCounts]:
+    """Return the results of the jobs of each score for each row that could be run, and numbers of jobs."""
+    planned = {
+        (index, name): score_jobs(source.key, name, plan.request, plan.task, source.surrogate_key)
+        for (index, source), name in itertools.product(extracted.items(), plan.scores)
+    }
+    every_job = list(itertools.chain.from_iterable(planned.values()))
+    results, counts = run_stage("scores", every_job, plan.backend, plan.monitor)
+    by_pair = {pair: [results[job] for job in jobs] for pair, jobs in planned.items()}
+    return {name: {index: by_pair[index, name] for index in extracted} for name in plan.scores}, counts
+
+
 def _fit_baselines(plan: RankPlan) -> tuple[dict[BaselineJob, SampleErrors], JobCounts]:
     """Return the cross-validated errors of the baselines that could be fitted, and numbers of jobs."""
     results, counts = run_stage("baselines", plan.baselines, plan.backend, plan.monitor)
@@ -223,7 +233,7 @@ def _fit_baselines(plan: RankPlan) -> tuple[dict[BaselineJob, SampleErrors], Job
         if isinstance(result, Failure):
             level = logging.INFO if result == NOT_CACHED else logging.WARNING
             log.log(level, "%s is left out: %s", job.name, result.reason)
-    return {job: results[job] for job in plan.baselines if not isinstance(results[job], Failure)}, counts
+    return {job: one for job in plan.baselines if not isinstance(one := results[job], Failure)}, counts
 
 
 def _compute_details(

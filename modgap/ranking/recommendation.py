@@ -9,8 +9,7 @@ from modgap.answers import FAIL, INFO, PASS, WARN, Answer, Verdict
 from modgap.answers.formatting import format_value
 from modgap.errors import visible_name
 from modgap.ranking.check_sentences import (
-    CHECKS,
-    check_sentence,
+    check_verdict,
     first_place,
     format_chance,
     join_names,
@@ -142,9 +141,7 @@ def judgment_answer(judgment: Judgment, target: str | None = None) -> Answer:
         verdicts=(choice_statement(judgment), *help_statements(judgment)),
         # The answer to the first question says the sentence of the other sources, unless that check passed.
         checks=tuple(
-            Verdict(CHECKS[check.id][0], "", check.status, check_sentence(check))
-            for check in judgment.checks
-            if check.id != "other-sources" or check.status == PASS
+            check_verdict(check) for check in judgment.checks if check.id != "other-sources" or check.status == PASS
         ),
         next_step=next_step(judgment),
         commands=tuple(shlex.join(command) for command in judgment.commands),
@@ -260,7 +257,7 @@ def _choice_text(judgment: Judgment, check: Check) -> str:
     if judgment.choice == TIE:
         names = join_names([entry["source"] for entry in values["tied"]])
         return f"{first_place(values)}, but it is not significantly better than {names}.{smallest_difference(values)}"
-    return check_sentence(check)
+    return check_verdict(check).sentence
 
 
 NO_BETTER = "By {score}, {first} is not shown to be better than the same architecture with random weights."

@@ -4,7 +4,7 @@ import io
 import math
 import platform
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -28,48 +28,13 @@ if TYPE_CHECKING:
 
     from modgap.answers.figures.files import ResultFigure
 
+RECORD = "ranking.json"
 SCHEMA = 2
 LIBRARIES = ("torch", "timm", "transformers", "numpy", "scipy", "scikit-learn", "openTSNE")
 """Libraries whose versions are recorded."""
 
 
-def to_dict(ranking: Ranking) -> dict[str, Any]:
-    """Return the documented record of plain Python values."""
-    answer, sources = ranking_answer(ranking), control_sources(ranking)
-    letters = {name: source_letters(table) for name, table in ranking.shown_tables.items()}
-    request = asdict(ranking.request)
-    request |= request.pop("samples")
-    return {
-        "schema": SCHEMA,
-        "kind": "ranking",
-        "target": asdict(ranking.target) if ranking.target else None,
-        "by": ranking.by,
-        "decided_by": ranking.deciding_table.name,
-        "score_descriptions": {
-            name: _describe_score(table, ranking.target) for name, table in ranking.shown_tables.items()
-        },
-        "sources": [_row_record(ranking, index, letters, sources) for index in ranking.order()],
-        "pairs": _pair_records(ranking),
-        "pilot": pilot_record(ranking),
-        "history": _choice_record(ranking),
-        "layers": [plain_values(asdict(curve)) for curve in ranking.layers],
-        "verdict": judge(ranking).to_dict(),
-        "recommendation": answer.sentences,
-        "answer": answer.to_dict(),
-        "halving": plain_values(asdict(ranking.halving)) if ranking.halving else None,
-        "request": plain_values(request),
-        "jobs": {stage: counts._asdict() for stage, counts in ranking.jobs.items()},
-        "seconds": {stage: round(value, 3) for stage, value in ranking.seconds.items()},
-        "provenance": {
-            "modgap": ranking.version,
-            **{name: metadata.version(name) for name in LIBRARIES},
-            "python": platform.python_version(),
-            "machine": f"{platform.system()} {platform.machine()}",
-        },
-    }
-
-
-def _describe_score(table: ScoreTable, target: TargetSummary | None) -> dict[str, Any]:
+def _describe_score(table: ScoreTable, target: TargetSummary | None) -> dict[str, object]:
     score = shown_score(table.name)
     reference = reference_value(table.name, target)
     return {
@@ -84,7 +49,7 @@ def _describe_score(table: ScoreTable, target: TargetSummary | None) -> dict[str
 
 def _row_record(
     ranking: Ranking, index: int, letters: Mapping[str, Mapping[int, str]], sources: Mapping[int, int]
-) -> dict[str, Any]:
+) -> dict[str, object]:
     row = ranking.rows[index]
     table, shown_details = ranking.deciding_table, None
     if details := row.report_details:
@@ -108,7 +73,7 @@ def _row_record(
     }
 
 
-def _score_record(table: ScoreTable, index: int) -> dict[str, Any]:
+def _score_record(table: ScoreTable, index: int) -> dict[str, object]:
     low, high = (int(bound) for bound in table.among_sources.rank_intervals[index])
     return {
         "value": plain_values(float(table.standings.values[index])),
@@ -121,7 +86,7 @@ def _score_record(table: ScoreTable, index: int) -> dict[str, Any]:
     }
 
 
-def pilot_record(ranking: Ranking) -> dict[str, Any] | None:
+def pilot_record(ranking: Ranking) -> dict[str, object] | None:
     """Return the record of the errors after short fine-tunings. None without them."""
     pilot = ranking.pilot
     if pilot is None:
@@ -129,7 +94,7 @@ def pilot_record(ranking: Ranking) -> dict[str, Any] | None:
     return {**_round_record(ranking, pilot), "other": _round_record(ranking, pilot.other) if pilot.other else None}
 
 
-def _round_record(ranking: Ranking, pilot: Pilot) -> dict[str, Any]:
+def _round_record(ranking: Ranking, pilot: Pilot) -> dict[str, object]:
     sources, controls, baselines = (
         [_pilot_row_record(ranking, pilot, index) for index in indices]
         for indices in (
@@ -143,7 +108,7 @@ def _round_record(ranking: Ranking, pilot: Pilot) -> dict[str, Any]:
     return {**numbers, "sources": sources, "controls": controls, "baselines": baselines, "failures": failures}
 
 
-def _pilot_row_record(ranking: Ranking, pilot: Pilot, index: int) -> dict[str, Any]:
+def _pilot_row_record(ranking: Ranking, pilot: Pilot, index: int) -> dict[str, object]:
     result = pilot.results.get(index)
     return {
         "source": ranking.rows[index].name,
@@ -154,7 +119,7 @@ def _pilot_row_record(ranking: Ranking, pilot: Pilot, index: int) -> dict[str, A
     }
 
 
-def _choice_record(ranking: Ranking) -> dict[str, Any] | None:
+def _choice_record(ranking: Ranking) -> dict[str, object] | None:
     """Return what the history and the pilots tell about each source, before and after the pilots."""
     if ranking.choice is None:
         return None
@@ -173,7 +138,7 @@ def _choice_record(ranking: Ranking) -> dict[str, Any] | None:
     return {"status": told.status, **numbers, "left_out": left_out, "order": told.order, "sources": sources}
 
 
-def _pair_records(ranking: Ranking) -> list[dict[str, Any]]:
+def _pair_records(ranking: Ranking) -> list[dict[str, object]]:
     """Return, once for each pair, the probability that a row is better than another by the score that decides."""
     order = ranking.order()
     win_probabilities = ranking.deciding_table.standings.win_probabilities
@@ -187,11 +152,6 @@ def _pair_records(ranking: Ranking) -> list[dict[str, Any]]:
         for other in order[position + 1 :]
         if math.isfinite(win_probabilities[one, other])
     ]
-
-
-def to_json(ranking: Ranking) -> str:
-    """Return the record as one strict JSON document, without NaN and Infinity."""
-    return format_json(to_dict(ranking))
 
 
 def to_csv(ranking: Ranking) -> str:
@@ -217,11 +177,6 @@ class RankingResult(Plotted, Ranking):
     `modgap.ranking.types.Ranking`.
     """
 
-    @classmethod
-    def from_ranking(cls, ranking: Ranking) -> "RankingResult":
-        """Return a ranking with the methods that display it."""
-        return cls(**{field.name: getattr(ranking, field.name) for field in fields(Ranking)})
-
     @cached_property
     def answer(self) -> Answer:
         """The answer, with its verdicts, checks, tables and next step."""
@@ -229,7 +184,38 @@ class RankingResult(Plotted, Ranking):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented record of plain values."""
-        return to_dict(self)
+        sources = control_sources(self)
+        letters = {name: source_letters(table) for name, table in self.shown_tables.items()}
+        request = asdict(self.request)
+        request |= request.pop("samples")
+        return {
+            "schema": SCHEMA,
+            "kind": "ranking",
+            "target": asdict(self.target) if self.target else None,
+            "by": self.by,
+            "decided_by": self.deciding_table.name,
+            "score_descriptions": {
+                name: _describe_score(table, self.target) for name, table in self.shown_tables.items()
+            },
+            "sources": [_row_record(self, index, letters, sources) for index in self.order()],
+            "pairs": _pair_records(self),
+            "pilot": pilot_record(self),
+            "history": _choice_record(self),
+            "layers": [plain_values(asdict(curve)) for curve in self.layers],
+            "verdict": judge(self).to_dict(),
+            "recommendation": self.answer.sentences,
+            "answer": self.answer.to_dict(),
+            "halving": plain_values(asdict(self.halving)) if self.halving else None,
+            "request": plain_values(request),
+            "jobs": {stage: counts._asdict() for stage, counts in self.jobs.items()},
+            "seconds": {stage: round(value, 3) for stage, value in self.seconds.items()},
+            "provenance": {
+                "modgap": self.version,
+                **{name: metadata.version(name) for name in LIBRARIES},
+                "python": platform.python_version(),
+                "machine": f"{platform.system()} {platform.machine()}",
+            },
+        }
 
     def to_frame(self, figure: str | None = None) -> "pd.DataFrame":
         """Return a data frame with one row per source and the columns of ranking.csv, or the one that a figure draws.
@@ -253,32 +239,18 @@ class RankingResult(Plotted, Ranking):
         return planned_figures(self)
 
     def write(self, folder: Path) -> list[Path]:
-        """Write the files of a ranking to an existing folder, and return their paths; see `write_results`."""
-        return write_results(self, folder)
+        """Write ranking.json and ranking.csv to an existing folder, and return the paths of the written files.
 
+        If the score that the sources are ranked by is an error by sample, the errors are written to samples.npz, which
+        has one column for each row of the ranking.
 
-RECORD = "ranking.json"
-
-
-def write_results(ranking: Ranking, folder: Path) -> list[Path]:
-    """Write ranking.json and ranking.csv.
-
-    If the score that the sources are ranked by is an error by sample, the errors are written to samples.npz, which has
-    one column for each row of the ranking.
-
-    Args:
-        ranking: The ranking.
-        folder: An existing folder.
-
-    Returns:
-        Paths of the written files.
-
-    Raises:
-        InputError: If a file cannot be written.
-    """
-    with writing(folder):
-        written = write_texts(folder, {"ranking.csv": to_csv(ranking), RECORD: with_digest(to_json(ranking))})
-        if ranking.samples:
-            write_sample_file(folder / SAMPLES_FILE, ranking.samples)
-            written.append(folder / SAMPLES_FILE)
-    return written
+        Raises:
+            InputError: If a file cannot be written.
+        """
+        record = with_digest(format_json(self.to_dict()))
+        with writing(folder):
+            written = write_texts(folder, {"ranking.csv": to_csv(self), RECORD: record})
+            if self.samples:
+                write_sample_file(folder / SAMPLES_FILE, self.samples)
+                written.append(folder / SAMPLES_FILE)
+        return written

@@ -56,7 +56,7 @@ class ReportDetailsJob(CachedJob[ReportDetails]):
     permutations: int
     errors: ErrorOptions
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """Return the fields, and the version of the algorithm."""
         return {**asdict(self), "version": VERSION}
 

@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from modgap.errors import Progress
 from modgap.jobs import Backend, Failure
+from modgap.ranking.cached_job import CachedJob
 from modgap.ranking.types import JobCounts
 from modgap.storage.json_records import read_json, write_json
 from modgap.storage.locks import FOLDER_LOCK, try_lock, unlock
@@ -25,6 +26,8 @@ PROGRESS_FILE = "progress.json"
 SECONDS_BETWEEN = 1.0
 """Shortest time between two writes of the file."""
 SCHEMA = 1
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -115,17 +118,18 @@ class JobMonitor:
 
 
 def run_stage(
-    stage: str, jobs: Sequence[Any], backend: Backend, monitor: JobMonitor, device: str = ""
-) -> tuple[dict[Any, Any], JobCounts]:
+    stage: str, jobs: Sequence[CachedJob[Result]], backend: Backend, monitor: JobMonitor, device: str = ""
+) -> tuple[dict[CachedJob[Result], Result | Failure], JobCounts]:
     """Return the results by job, and how many were computed, came from the cache, and failed.
 
     Args:
         stage: Name of the stage, for reports of progress.
-        jobs: Jobs with `load_cached`. Those in the cache are not run again.
+        jobs: The jobs. Those in the cache are not run again.
         backend: Where the jobs run.
         monitor: Counts the jobs.
         device: Name of the devices of which each job holds one. Empty for short jobs.
     """
+    results: dict[CachedJob[Result], Result | Failure]
     results = {job: cached for job in jobs if (cached := job.load_cached()) is not None}
     n_cached = len(results)
     missing = [job for job in jobs if job not in results]
@@ -138,7 +142,7 @@ def run_stage(
     return results, JobCounts(len(missing) - n_failed, n_cached, n_failed)
 
 
-def is_error(result: Any) -> bool:
+def is_error(result: object) -> bool:
     """Return True for a failure that is not a result."""
     return isinstance(result, Failure) and not result.is_result
 

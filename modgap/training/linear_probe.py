@@ -19,7 +19,7 @@ from modgap.forward.features import PooledFeatures, sample_features
 from modgap.forward.sample_request import SampleRequest
 from modgap.inputs.native_embedding import Embedding, native_embedding, stored_embedding
 from modgap.models.native_model import NativeInput, ProbePredictor, native_input, native_model
-from modgap.probes.linear_probe import with_constants
+from modgap.probes.logistic import with_constants
 from modgap.sources import Source, control_name, open_source, source_infos
 from modgap.targets import SPLITS, Samples
 from modgap.targets.manifest import InputSpec

@@ -152,7 +152,7 @@ def matrix_record(folder: Path) -> Path:
     folder.mkdir(parents=True)
     measures = [make_measure("leep", [[1.0, 2.0], [0.5, 1.5]]), make_measure("knn", [[0.1, 0.2], [0.3, 0.1]])]
     matrix = make_matrix(measures, ["a", "b"], ["t", "u"], reasons={("a", "t"): "no weights"})
-    write_results(matrix, {}, (), folder)
+    write_results(matrix, (), folder)
     return folder / RECORD
 
 

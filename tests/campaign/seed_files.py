@@ -314,11 +314,11 @@ def read_checkpoint(path: Path) -> object:
 
 
 def ranking(folder: Path) -> Path:
-    from modgap.ranking.report import RECORD, write_results
+    from modgap.ranking.report import RECORD
     from tests.ranking_records import make_ranking
 
     folder.mkdir(parents=True)
-    write_results(make_ranking(), folder)
+    make_ranking().write(folder)
     return folder / RECORD
 
 

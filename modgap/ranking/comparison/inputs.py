@@ -324,9 +324,9 @@ def _groups(table: ErrorTable, errors: SampleErrors) -> np.ndarray:
 
 def _partition(units: np.ndarray) -> np.ndarray:
     """Return the numbers of units in the order of their first sample, so that only the partition counts."""
-    _, firsts, numbers = np.unique(units, return_index=True, return_inverse=True)
-    ranks = np.argsort(np.argsort(firsts))
-    return np.asarray(ranks[numbers.ravel()])
+    import pandas as pd
+
+    return np.asarray(pd.factorize(units)[0])
 
 
 def _check_between_targets(first: ErrorTable, other: ErrorTable) -> None:

@@ -10,12 +10,16 @@ from modgap.answers.latex import PREAMBLE, latex_table
 from modgap.errors import named
 from modgap.ranking.comparison.answer import comparison_answer
 from modgap.ranking.comparison.systems import Comparison
+from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL
 from modgap.storage.json_records import format_json, plain_values
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+SCHEMA = 1
 
 
 class ComparisonResult(Answered, Comparison):
@@ -32,7 +36,16 @@ class ComparisonResult(Answered, Comparison):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented record of plain values, with the answer."""
-        return {**super().to_dict(), "answer": self.answer.to_dict()}
+        return {
+            "schema": SCHEMA,
+            "kind": "comparison",
+            "results": self.kind,
+            "metric": self.metric,
+            "level": SIGNIFICANCE_LEVEL,
+            "targets": [one.to_dict() for one in self.targets],
+            "over_targets": self.over_targets.to_dict() if self.over_targets else None,
+            "answer": self.answer.to_dict(),
+        }
 
     def to_frame(self, figure: str | None = None) -> "pd.DataFrame":
         """Return a data frame with one row for each pair and target, or the data frame that the figure draws.

@@ -13,8 +13,6 @@ from modgap.statistics.intervals import MeanError, estimate_mean, student_quanti
 from modgap.statistics.multiple_comparisons import SIGNIFICANCE_LEVEL, holm, similar_groups
 from modgap.statistics.paired import PairedDifference, paired_difference
 
-SCHEMA = 1
-
 
 @dataclass(frozen=True)
 class SystemMean:
@@ -130,18 +128,6 @@ class Comparison:
     def main(self) -> SystemsComparison:
         """The comparison over targets, or that on the only target."""
         return self.over_targets or self.targets[0]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the documented record of plain values."""
-        return {
-            "schema": SCHEMA,
-            "kind": "comparison",
-            "results": self.kind,
-            "metric": self.metric,
-            "level": SIGNIFICANCE_LEVEL,
-            "targets": [one.to_dict() for one in self.targets],
-            "over_targets": self.over_targets.to_dict() if self.over_targets else None,
-        }
 
 
 MIN_TARGETS = 6

@@ -76,7 +76,7 @@ class TrainingJob(CachedJob[TrainingErrors]):
     pair_identity: str
     device: str = field(compare=False)
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """Return what differs between the trainings of a pair, and the checksum of the pair."""
         varied = {name: getattr(self.training, name) for name in ("part", "seed", "rate")}
         return {**varied, "identity": self.pair_identity}

@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import PurePath
 from typing import Any
 
@@ -14,7 +14,7 @@ from modgap.answers.answer import ORDER
 from modgap.answers.formatting import format_value
 from modgap.errors import count, visible_name
 from modgap.forward.sample_request import SampleRequest
-from modgap.ranking.check_sentences import join_names, score_label
+from modgap.ranking.check_sentences import CheckTexts, Values, check_verdict, join_names, score_label
 from modgap.ranking.checks import Check
 from modgap.ranking.judgment import CLEAR, DOUBTFUL, LIKELY, NO, NONE, SINGLE, TIE, UNKNOWN
 from modgap.ranking.matrix.over_targets import targets_needed
@@ -172,19 +172,6 @@ CHOICE_LABELS = {
 MOST_FAVORITES = 3
 
 
-def verdict_answer(verdict: MatrixVerdict) -> Answer:
-    """Return the answer that a verdict gives, without facts, tables and notes."""
-    return Answer(
-        question=TITLE,
-        facts=(),
-        headline=headline(verdict),
-        verdicts=(choice_statement(verdict), help_statement(verdict)),
-        checks=tuple(
-            Verdict(TITLES[check.id], "", check.status, TEXTS[check.id](check.values)) for check in verdict.checks
-        ),
-    )
-
-
 def headline(verdict: MatrixVerdict) -> str:
     """Return the headline, which depends on the choice and on the number of targets where the first is among the best.
 
@@ -287,13 +274,13 @@ def _short(targets: list[str]) -> str:
     return join_names([PurePath(target).name or target for target in targets])
 
 
-def _scope(values: Mapping[str, Any]) -> str:
-    """Return the names of the scores, and the split of the samples if it is known."""
+def _scope(values: Values) -> str:
     scores = join_names([score_label(name) for name in values["scores"]])
-    return f"{scores}; {values['split']} of the samples" if values.get("split") else scores
+    split = f"; {values['split']} of the samples" if values.get("split") else ""
+    return f"The values ({scores}{split}) are estimates without fine-tuning, not errors of fine-tuned models."
 
 
-def _separation(values: Mapping[str, Any]) -> str:
+def _separation(values: Values) -> str:
     if not values["targets"]:
         return "On every target, at most half of the sources are as good as the first."
     return (
@@ -301,41 +288,46 @@ def _separation(values: Mapping[str, Any]) -> str:
     )
 
 
-TITLES = {
-    "missing-jobs": "Unfinished",
-    "failed-jobs": "Failed jobs",
-    "failed-targets": "Targets without a source",
-    "unreadable-targets": "Targets that cannot be read",
-    "few-targets": "Few targets",
-    "incomplete-sources": "Missing values",
-    "targets-that-do-not-separate": "Targets that do not separate",
-    "scope": "Scope",
+CHECKS: CheckTexts = {
+    "missing-jobs": (
+        "Unfinished",
+        lambda values: (
+            f"Not in the cache: {count(values['jobs'], 'job')}. To compute what is absent, run the command without "
+            "--cached."
+        ),
+    ),
+    "failed-jobs": (
+        "Failed jobs",
+        lambda values: (
+            f"{count(values['jobs'], 'job')} failed. To repeat what failed, run the command again."
+            + (f" The first reason: {values['reason']}" if values.get("reason") else "")
+        ),
+    ),
+    "failed-targets": (
+        "Targets without a source",
+        lambda values: f"On {_short(values['targets'])} all sources failed, so there is no column.",
+    ),
+    "unreadable-targets": (
+        "Targets that cannot be read",
+        lambda values: f"{_short(values['targets'])} cannot be ranked. The first reason: {values['reason']}",
+    ),
+    "few-targets": (
+        "Few targets",
+        lambda values: (
+            f"No difference over targets can be significant: {_targets_needed(values['needed'], values['targets'])}."
+        ),
+    ),
+    "incomplete-sources": (
+        "Missing values",
+        lambda values: (
+            f"Without a value on some targets: {join_names(values['sources'])}. There, the mean of the ranks that are "
+            "left counts, and differences are not tested."
+        ),
+    ),
+    "targets-that-do-not-separate": ("Targets that do not separate", _separation),
+    "scope": ("Scope", _scope),
 }
-TEXTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "missing-jobs": lambda values: (
-        f"Not in the cache: {count(values['jobs'], 'job')}. To compute what is absent, run the command without "
-        "--cached."
-    ),
-    "failed-jobs": lambda values: (
-        f"{count(values['jobs'], 'job')} failed. To repeat what failed, run the command again."
-        + (f" The first reason: {values['reason']}" if values.get("reason") else "")
-    ),
-    "failed-targets": lambda values: f"On {_short(values['targets'])} all sources failed, so there is no column.",
-    "unreadable-targets": lambda values: (
-        f"{_short(values['targets'])} cannot be ranked. The first reason: {values['reason']}"
-    ),
-    "few-targets": lambda values: (
-        f"No difference over targets can be significant: {_targets_needed(values['needed'], values['targets'])}."
-    ),
-    "incomplete-sources": lambda values: (
-        f"Without a value on some targets: {join_names(values['sources'])}. There, the mean of the ranks that are left "
-        "counts, and differences are not tested."
-    ),
-    "targets-that-do-not-separate": _separation,
-    "scope": lambda values: (
-        f"The values ({_scope(values)}) are estimates without fine-tuning, not errors of fine-tuned models."
-    ),
-}
+"""Title of each check, and its sentence as a function of the values of the check."""
 
 
 MOST_COLUMNS = 8
@@ -344,15 +336,18 @@ MOST_COLUMNS = 8
 
 def matrix_answer(matrix: Matrix) -> Answer:
     """Return the answer of a matrix."""
-    n_controls = len(matrix.rows) - len(matrix.standings)
-    return replace(
-        verdict_answer(judge_matrix(matrix)),
+    n_controls, verdict = len(matrix.rows) - len(matrix.standings), judge_matrix(matrix)
+    return Answer(
+        question=TITLE,
         facts=(
             count(len(matrix.standings), "source"),
             *([count(n_controls, "random-weights control")] if n_controls else []),
             count(len(matrix.columns), "target"),
             f"ranked by {measure_label(matrix.first_measure.name)}",
         ),
+        headline=headline(verdict),
+        verdicts=(choice_statement(verdict), help_statement(verdict)),
+        checks=tuple(check_verdict(check, CHECKS) for check in verdict.checks),
         tables=(_table(matrix),),
         notes=(score_note(matrix),),
     )

@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,10 @@ import numpy as np
 from modgap.answers import Answer, Answered, Table
 from modgap.answers.formatting import csv_text, plain_text
 from modgap.answers.latex import latex_table
-from modgap.ranking.matrix.answer import cell_text, headline, judge_matrix, matrix_answer, measure_label, score_note
+from modgap.ranking.matrix.answer import cell_text, judge_matrix, matrix_answer, measure_label, score_note
 from modgap.ranking.matrix.over_targets import compare_over_targets, ranks_of
 from modgap.ranking.matrix.result import Matrix, Measure, Row, Standing
 from modgap.ranking.report import RankingResult
-from modgap.ranking.report import write_results as write_ranking
-from modgap.ranking.types import Ranking
 from modgap.storage.algorithms import installed_version
 from modgap.storage.atomic_files import write_texts, writing
 from modgap.storage.json_records import format_json, plain_values, with_digest
@@ -26,7 +24,10 @@ from modgap.storage.json_records import format_json, plain_values, with_digest
 if TYPE_CHECKING:
     import pandas as pd
 
+RECORD = "matrix.json"
 SCHEMA = 2
+LONGEST_NAME = 60
+"""Most characters of the name of a target in that of its folder."""
 
 
 def to_csv(matrix: Matrix) -> str:
@@ -46,38 +47,6 @@ def to_csv(matrix: Matrix) -> str:
         for number, standing in enumerate(matrix.standings)
     ]
     return csv_text([head, *rows])
-
-
-def to_json(matrix: Matrix) -> str:
-    """Return the record of a matrix."""
-    return format_json(to_dict(matrix))
-
-
-def to_dict(matrix: Matrix) -> dict[str, Any]:
-    """Return the record of a matrix as plain values."""
-    n_sources = len(matrix.standings)
-    record = {
-        "schema": SCHEMA,
-        "kind": "matrix",
-        "verdict": judge_matrix(matrix).to_dict(),
-        "answer": matrix_answer(matrix).to_dict(),
-        "targets": [vars(column) for column in matrix.columns],
-        "sources": [
-            *map(_source_record, matrix.rows, matrix.standings, matrix.ranks),
-            *(_source_record(row) for row in matrix.rows[n_sources:]),
-        ],
-        "measures": [_measure_record(measure, n_sources) for measure in matrix.measures.values()],
-        "agreement": [vars(one) for one in matrix.agreement],
-        "reasons": [
-            {"source": source, "target": target, "reason": reason}
-            for (source, target), reason in matrix.reasons.items()
-        ],
-        "missing_jobs": matrix.missing,
-        "failed_jobs": matrix.failed,
-        "request": matrix.request,
-        "provenance": {"modgap": installed_version()},
-    }
-    return dict(plain_values(record))
 
 
 def _source_record(row: Row, standing: Standing | None = None, ranks: np.ndarray | None = None) -> dict[str, Any]:
@@ -108,7 +77,7 @@ def _measure_record(measure: Measure, n_sources: int) -> dict[str, Any]:
     }
 
 
-def to_latex(matrix: Matrix) -> str:
+def to_latex(matrix: "MatrixResult") -> str:
     """Return the scores with the mean ranks as a table for LaTeX with booktabs; a star marks the best of a column."""
     rows = [
         [
@@ -121,43 +90,7 @@ def to_latex(matrix: Matrix) -> str:
     ]
     names = [column.name for column in matrix.columns]
     table = Table(["source", "mean rank", "letters", *names], rows)
-    return latex_table(table, f"{headline(judge_matrix(matrix))} {score_note(matrix)}", "matrix") + "\n"
-
-
-RECORD = "matrix.json"
-LONGEST_NAME = 60
-
-
-def write_results(matrix: Matrix, rankings: Mapping[str, Ranking], targets: Sequence[str], folder: Path) -> list[Path]:
-    """Write matrix.json, matrix.csv and matrix.tex, and each ranking to a folder of its own.
-
-    Args:
-        matrix: The matrix.
-        rankings: Rankings by target.
-        targets: Names of all requested targets, whose order numbers the folders.
-        folder: An existing folder.
-
-    Returns:
-        Paths of the written files.
-
-    Raises:
-        InputError: If a file cannot be written.
-    """
-    texts = {RECORD: with_digest(to_json(matrix)), "matrix.csv": to_csv(matrix), "matrix.tex": to_latex(matrix)}
-    with writing(folder):
-        written = write_texts(folder, texts)
-        for number, target in enumerate(targets, start=1):
-            if target not in rankings:
-                continue
-            subfolder = folder / f"{number:03}-{_file_name(target)}"
-            subfolder.mkdir(exist_ok=True)
-            written += write_ranking(rankings[target], subfolder)
-    return written
-
-
-def _file_name(target: str) -> str:
-    """Return the last part of a target's name or path in letters that every file system has."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", Path(target).name)[:LONGEST_NAME].strip("-.") or "target"
+    return latex_table(table, f"{matrix.answer.headline} {score_note(matrix)}", "matrix") + "\n"
 
 
 @dataclass(frozen=True, repr=False)
@@ -173,12 +106,6 @@ class MatrixResult(Answered, Matrix):
 
     rankings: Mapping[str, RankingResult] = field(default_factory=dict)
 
-    @classmethod
-    def from_matrix(cls, matrix: Matrix, rankings: Mapping[str, Ranking]) -> "MatrixResult":
-        """Return a matrix and its rankings with the methods that display them."""
-        values = {one.name: getattr(matrix, one.name) for one in fields(Matrix)}
-        return cls(**values, rankings={name: RankingResult.from_ranking(one) for name, one in rankings.items()})
-
     @cached_property
     def answer(self) -> Answer:
         """The answer, with its verdicts, checks and table."""
@@ -186,10 +113,60 @@ class MatrixResult(Answered, Matrix):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the documented record of plain values."""
-        return to_dict(self)
+        n_sources = len(self.standings)
+        record = {
+            "schema": SCHEMA,
+            "kind": "matrix",
+            "verdict": judge_matrix(self).to_dict(),
+            "answer": self.answer.to_dict(),
+            "targets": [vars(column) for column in self.columns],
+            "sources": [
+                *map(_source_record, self.rows, self.standings, self.ranks),
+                *(_source_record(row) for row in self.rows[n_sources:]),
+            ],
+            "measures": [_measure_record(measure, n_sources) for measure in self.measures.values()],
+            "agreement": [vars(one) for one in self.agreement],
+            "reasons": [
+                {"source": source, "target": target, "reason": reason}
+                for (source, target), reason in self.reasons.items()
+            ],
+            "missing_jobs": self.missing,
+            "failed_jobs": self.failed,
+            "request": self.request,
+            "provenance": {"modgap": installed_version()},
+        }
+        return dict(plain_values(record))
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a data frame with one row per source and the columns of matrix.csv."""
         import pandas as pd
 
         return pd.read_csv(io.StringIO(to_csv(self)), converters={"source": plain_text})
+
+
+def write_results(matrix: MatrixResult, targets: Sequence[str], folder: Path) -> list[Path]:
+    """Write matrix.json, matrix.csv and matrix.tex, and each ranking to a folder of its own.
+
+    Args:
+        matrix: The matrix.
+        targets: Names of all requested targets, whose order numbers the folders.
+        folder: An existing folder.
+
+    Returns:
+        Paths of the written files.
+
+    Raises:
+        InputError: If a file cannot be written.
+    """
+    record = with_digest(format_json(matrix.to_dict()))
+    with writing(folder):
+        written = write_texts(folder, {RECORD: record, "matrix.csv": to_csv(matrix), "matrix.tex": to_latex(matrix)})
+        for number, target in enumerate(targets, start=1):
+            if target not in matrix.rankings:
+                continue
+            # The last part of a target's name or path in letters that every file system has.
+            name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(target).name)[:LONGEST_NAME].strip("-.") or "target"
+            subfolder = folder / f"{number:03}-{name}"
+            subfolder.mkdir(exist_ok=True)
+            written += matrix.rankings[target].write(subfolder)
+    return written

@@ -13,10 +13,12 @@ from modgap.ranking.extraction import Extracted
 from modgap.ranking.field_baselines import BaselineJob
 from modgap.ranking.jobs import ErrorsJob, ExtractJob, ScoreJob, score_jobs
 from modgap.ranking.judgment import judge
+from modgap.ranking.matrix.formats import MatrixResult
 from modgap.ranking.matrix.over_targets import compare_over_targets, compare_scores, ranks_of
-from modgap.ranking.matrix.result import DECIDING, Column, Matrix, Measure, Row
+from modgap.ranking.matrix.result import DECIDING, Column, Measure, Row
 from modgap.ranking.plan import RankPlan, plan_ranking
 from modgap.ranking.rank import rank
+from modgap.ranking.report import RankingResult
 from modgap.ranking.scores import get_score
 from modgap.ranking.source_patterns import split_input_size, with_input_size
 from modgap.ranking.stages import CACHED, COMPUTED, FAILED, JobMonitor, StagesListener, is_error
@@ -59,8 +61,8 @@ def rank_targets(
     backend: Backend,
     progress: Progress | None = None,
     listener: StagesListener | None = None,
-) -> tuple[Matrix, dict[str, Ranking]]:
-    """Rank sources for several targets, and return the matrix, and the ranking of each target by its name.
+) -> MatrixResult:
+    """Rank sources for several targets, and return the matrix with the ranking of each target.
 
     Args:
         targets: The targets as the user names them.
@@ -82,7 +84,7 @@ def rank_targets(
             (job.target.name, job.source): result
             for job, result in zip(jobs, run_row_jobs(jobs, backend, monitor), strict=True)
         }
-        rankings: dict[str, Ranking] = {}
+        rankings: dict[str, RankingResult] = {}
         for plan in plans:
             try:
                 _rank_row_results(plan, results, rankings)
@@ -93,7 +95,7 @@ def rank_targets(
     if not rankings:
         reasons = [*_failures(results), *unreadable.values()]
         raise InputError(next(iter(reasons), f"No target is complete. {NOT_CACHED.reason}"))
-    return _matrix(plans[0], request, results, rankings, unreadable), rankings
+    return _matrix(plans[0], request, results, rankings, unreadable)
 
 
 def rank_share(
@@ -155,7 +157,7 @@ def _failures(results: RowResults) -> list[str]:
     return [result.reason for result in failures if not result.is_result]
 
 
-def _rank_row_results(plan: RankPlan, results: RowResults, rankings: dict[str, Ranking]) -> None:
+def _rank_row_results(plan: RankPlan, results: RowResults, rankings: dict[str, RankingResult]) -> None:
     """Add the ranking of a target's rows that have scores, if any source is among them.
 
     The controls are named, so that no others are added.
@@ -180,9 +182,9 @@ def _matrix(
     plan: RankPlan,
     request: RankRequest,
     results: RowResults,
-    rankings: Mapping[str, Ranking],
+    rankings: Mapping[str, RankingResult],
     unreadable: Mapping[str, str],
-) -> Matrix:
+) -> MatrixResult:
     """Return the matrix of the rankings; all plans have the same rows. Baselines are no row of it."""
     sources = [row.name for row in plan.rows if row.kind == SOURCE]
     names = [*sources, *(row.name for row in plan.rows if row.kind == CONTROL)]
@@ -195,7 +197,7 @@ def _matrix(
     failures = _failures(results)
     n_computed, n_cached = (sum(result is one for result in results.values()) for one in (True, False))
     requested = {row.name for row in plan.rows if row.requested}
-    return Matrix(
+    return MatrixResult(
         tuple(_row(names[index], known, is_control=index >= len(sources)) for index in rows),
         tuple(_column(target, ranking) for target, ranking in rankings.items()),
         {
@@ -213,6 +215,7 @@ def _matrix(
         unreadable,
         _without_source(sources, results),
         JobCounts(n_computed, n_cached, len(failures)),
+        rankings,
     )
 
 
@@ -340,7 +343,8 @@ class RowJob:
         return False
 
     def _score_jobs(self, extracted: Extracted) -> Iterable[ScoreJob | ErrorsJob]:
-        return (job for name in self.scores for job in score_jobs(extracted, name, self.request, self.task))
+        about = self.request, self.task, extracted.surrogate_key
+        return (job for name in self.scores for job in score_jobs(extracted.key, name, *about))
 
 
 def _run_missing(jobs: Iterable[ScoreJob | ErrorsJob | BaselineJob]) -> bool | Failure:

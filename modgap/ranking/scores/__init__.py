@@ -5,7 +5,7 @@ The entry points of the group `modgap.scores` refer to objects of the class Scor
 
 import importlib
 import pkgutil
-from typing import Any
+from functools import partial
 
 from modgap.process.registry import Registry
 from modgap.ranking.score import ERROR_RATE, Score
@@ -20,22 +20,18 @@ it nor any other score is shown to choose better than always naming the same goo
 benchmark has no targets of other tasks.
 """
 
-RATE: dict[str, Any] = {"unit": "error rate", "reference": "", "higher_is_better": False, "bounds": ERROR_RATE}
-PILOT = Score(
-    name="pilot", title="error after a short fine-tuning on other samples", error_tasks=(CLASSIFICATION,), **RATE
-)
+_rate = partial(Score, unit="error rate", reference="", higher_is_better=False, bounds=ERROR_RATE)
+PILOT = _rate(name="pilot", title="error after a short fine-tuning on other samples", error_tasks=(CLASSIFICATION,))
 """The error after a short fine-tuning, which is shown as scores are, but is none that `--by` or `--score` takes."""
-FORECAST = Score(
-    name="forecast",
-    title="expected error after fine-tuning, given earlier targets and pilots",
-    uses_samples=False,
-    **RATE,
+FORECAST = _rate(
+    name="forecast", title="expected error after fine-tuning, given earlier targets and pilots", uses_samples=False
 )
-CHANCE = Score(
+CHANCE = _rate(
     name="chance",
     title="probability of being the best of these sources, given earlier targets and pilots",
+    unit="probability",
+    higher_is_better=True,
     uses_samples=False,
-    **RATE | {"unit": "probability", "higher_is_better": True},
 )
 """Expected errors by a history and pilots, and the probability of being best where its errors cannot be compared."""
 SHOWN = {score.name: score for score in (PILOT, FORECAST, CHANCE)}

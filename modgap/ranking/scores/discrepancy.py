@@ -4,7 +4,7 @@ All of them map the classes of the target to classes of the source. They differ 
 find the best map, and in the samples on which its error is measured: held-out ones, or those that it was fitted on.
 """
 
-from typing import Any
+from functools import partial
 
 import numpy as np
 
@@ -120,21 +120,20 @@ def _matched(outputs: SourceOutputs, options: ErrorOptions, seed: int) -> Sample
     return held_out_errors(outputs, options, seed, "soft-matched")
 
 
-OF_MAPS: dict[str, Any] = {"higher_is_better": False, "tasks": ALL_TASKS, "needs_logits": True}
-"""Settings of all scores of this module."""
-HELD_OUT: dict[str, Any] = OF_MAPS | {"bounds": ERROR_RATE, "error_tasks": ALL_TASKS, "uses_splits": True}
-"""Settings of the scores that are held-out errors."""
+_of_maps = partial(Score, higher_is_better=False, tasks=ALL_TASKS, needs_logits=True)
+"""Function that makes a score of this module."""
+_held_out = partial(_of_maps, bounds=ERROR_RATE, error_tasks=ALL_TASKS, uses_splits=True)
+"""Function that makes a score that is a held-out error."""
 SCORES = (
-    Score(
+    _held_out(
         name="discrepancy",
         title="held-out error of the best map from target classes to source classes, over repeated splits",
         unit="error rate",
         reference="MoNA, ICML 2024, equation 3, on held-out samples",
         version=2,
         errors=lambda outputs, options, seed: held_out_errors(outputs, options, seed, "search"),
-        **HELD_OUT,
     ),
-    Score(
+    _of_maps(
         name="discrepancy-ratio",
         title="error of the best class map, divided by its mean with permuted labels",
         unit="ratio to the null",
@@ -143,9 +142,8 @@ SCORES = (
         bounds=NON_NEGATIVE,
         default=False,
         version=2,
-        **OF_MAPS,
     ),
-    Score(
+    _of_maps(
         name="discrepancy-montecarlo",
         title="smallest error of 100,000 random class maps, as in the MoNA paper",
         unit="error rate",
@@ -154,23 +152,20 @@ SCORES = (
         bounds=ERROR_RATE,
         default=False,
         version=2,
-        **OF_MAPS,
     ),
-    Score(
+    _held_out(
         name="soft",
         title="held-out probability that the source does not give to the classes of the best map",
         unit="1 - probability",
         reference="MoNA, ICML 2024, equation 3, with probabilities in place of predictions",
         errors=lambda outputs, options, seed: held_out_errors(outputs, options, seed, "soft"),
-        **HELD_OUT,
     ),
-    Score(
+    _held_out(
         name="soft-matched",
         title="the score soft at the temperature at which the mean entropy is half of log K",
         unit="1 - probability",
         reference="MoNA, ICML 2024, equation 3, with probabilities of equal entropy for all sources",
         default=False,
         errors=_matched,
-        **HELD_OUT,
     ),
 )

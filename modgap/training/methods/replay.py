@@ -7,8 +7,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from modgap.models.normalization import evaluation_mode
-from modgap.probes.linear_probe import DEFAULT_STRENGTH, with_constants
-from modgap.probes.logistic import logistic_path
+from modgap.probes.logistic import DEFAULT_STRENGTH, logistic_path, with_constants
 from modgap.process.devices import upload
 from modgap.training.method import Method, Objective, Stage, Training, full_stage
 from modgap.training.recipe import Recipe
